@@ -1,0 +1,40 @@
+"""Every error that lstm-ray raises on purpose.
+
+    LstmRayError                 exit code 1: the work failed, and here is why
+    ├── InputError               a file, column or row that cannot be used
+    ├── OutputError              a place that cannot be written, or holds something else
+    ├── BundleError              a model bundle that is damaged, incomplete or of an unknown format
+    ├── TrainingError            training stopped: diverged, a worker lost for good
+    └── ConfigError              exit code 2: a setting or combination of settings that cannot be
+
+The message is for a person: what was wrong, where (file, column, row), what to do about it. The command line prints it
+alone, without a traceback; `--debug` shows where it came from.
+"""
+
+
+class LstmRayError(Exception):
+    """The work failed for a reason that the message explains."""
+
+    exit_code = 1
+
+
+class InputError(LstmRayError):
+    """An input file, column or row cannot be used."""
+
+
+class OutputError(LstmRayError):
+    """An output place cannot be written, or holds something that must not be overwritten."""
+
+
+class BundleError(LstmRayError):
+    """A model bundle is damaged, incomplete, or of a format this version does not know."""
+
+
+class TrainingError(LstmRayError):
+    """Training stopped before it was done."""
+
+
+class ConfigError(LstmRayError):
+    """A setting, or a combination of settings, is not valid."""
+
+    exit_code = 2
