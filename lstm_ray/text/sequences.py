@@ -1,0 +1,108 @@
+"""Ragged token ids: truncated, padded, cut into buckets of length.
+
+A column of rows is held as two arrays: `token_ids`, int32[total], all rows one after the other, and `offsets`,
+int64[rows + 1]; row r is `token_ids[offsets[r]:offsets[r + 1]]`. No row costs a Python object.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Side = Literal["pre", "post"]
+
+PAD_ID = 0
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Token ids of many rows, of any lengths.
+
+    Attributes:
+        token_ids: int32[total].
+        offsets: int64[rows + 1], rising, from 0 to total.
+    """
+
+    token_ids: npt.NDArray[np.int32]
+    offsets: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Returns the number of tokens of each row, int64[rows]."""
+        return np.diff(self.offsets)
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Sequences:
+        """Returns the given rows (int64[n], in that order, repeats allowed)."""
+        lengths = self.lengths[rows]
+        return gather(self.token_ids, self.offsets[rows], lengths)
+
+
+def gather(
+    token_ids: npt.NDArray[np.int32], starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]
+) -> Sequences:
+    """Returns the rows that begin at `starts` (int64[rows]) and have `lengths` (int64[rows]) tokens."""
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    positions = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
+    return Sequences(token_ids[positions], offsets)
+
+
+def concatenate(parts: list[Sequences]) -> Sequences:
+    """Returns the rows of all parts, one after the other."""
+    lengths = np.concatenate([np.zeros(0, np.int64), *(part.lengths for part in parts)])
+    token_ids = np.concatenate([np.zeros(0, np.int32), *(part.token_ids for part in parts)])
+    return Sequences(token_ids, np.concatenate([[0], np.cumsum(lengths)]))
+
+
+def truncate(sequences: Sequences, max_tokens: int, truncating: Side) -> Sequences:
+    """Cuts every row to its last ("pre") or first ("post") `max_tokens` tokens."""
+    lengths = sequences.lengths
+    kept = np.minimum(lengths, max_tokens)
+    starts = sequences.offsets[:-1]
+    if truncating == "pre":
+        starts = starts + lengths - kept
+    return gather(sequences.token_ids, starts, kept)
+
+
+def pad(sequences: Sequences, length: int, padding: Side) -> npt.NDArray[np.int32]:
+    """Fills rows up to `length` with `PAD_ID`, as `keras.utils.pad_sequences` does.
+
+    Args:
+        sequences: Rows of at most `length` tokens.
+        length: Tokens a row of the result, the padding counted.
+        padding: "pre" fills before the tokens, "post" after them.
+
+    Returns:
+        int32[rows, length].
+
+    Raises:
+        ValueError: A row is longer than `length`.
+
+    Example:
+        Rows [5, 6, 7] and [8], length 4:
+            pre   [[0, 5, 6, 7], [0, 0, 0, 8]]
+            post  [[5, 6, 7, 0], [8, 0, 0, 0]]
+    """
+    lengths = sequences.lengths
+    if len(lengths) and lengths.max() > length:
+        raise ValueError(f"a row has {lengths.max()} tokens, more than the padded length {length}")
+    column = np.arange(length)
+    is_token = column >= (length - lengths)[:, None] if padding == "pre" else column < lengths[:, None]
+    padded = np.full((len(lengths), length), PAD_ID, np.int32)
+    padded[is_token] = sequences.token_ids
+    return padded
+
+
+def bucket_length(longest: int, max_tokens: int) -> int:
+    """Returns the padded length for a batch whose longest row has `longest` tokens.
+
+    Lengths are rounded up to an eighth of `max_tokens`: a compiled step then meets at most 8 shapes, and pads at most
+    that eighth in vain. Only a masked model may be padded so; to others the padding is input.
+    """
+    step = -(-max_tokens // 8)
+    return min(max_tokens, -(-max(longest, 1) // step) * step)

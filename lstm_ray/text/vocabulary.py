@@ -1,0 +1,124 @@
+"""Which word has which id.
+
+Ids are those of keras.datasets.imdb: 0 padding, 1 start of text, 2 out of vocabulary, 3 unused, words from 4 by falling
+frequency. Words equally frequent stand by code point, so that the vocabulary depends on the corpus alone, not on how
+many files or workers counted it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lstm_ray.errors import InputError
+from lstm_ray.text.sequences import Sequences
+
+START_ID = 1
+OOV_ID = 2
+FIRST_WORD_ID = 4
+
+Unlisted = Literal["oov", "drop"]
+
+_COUNTS = pa.schema([("word", pa.large_string()), ("count", pa.int64())])
+
+
+class Vocabulary:
+    """Words by id.
+
+    Attributes:
+        words: large_string[n], the word of id `FIRST_WORD_ID + position`.
+        counts: int64[n], how often each stood in the corpus it was counted on; 0 if unknown.
+        size: The number of ids a model sees. A word whose id is not below it is out of vocabulary.
+    """
+
+    def __init__(self, words: pa.LargeStringArray, counts: pa.Int64Array, size: int) -> None:
+        self.words = words
+        self.counts = counts
+        self.size = size
+
+    def look_up(self, tokens: pa.LargeListArray, unlisted: Unlisted = "oov") -> Sequences:
+        """Returns the token ids of each row, the start id in front.
+
+        Args:
+            tokens: large_list<large_string>[rows], no nulls.
+            unlisted: What becomes of a word that the vocabulary does not list at all: "oov" gives it `OOV_ID`, "drop"
+                leaves it out, as keras.datasets.imdb does.
+        """
+        offsets = tokens.offsets.to_numpy()
+        flat = tokens.values.slice(offsets[0], offsets[-1] - offsets[0])
+        offsets = offsets - offsets[0]
+        positions = pc.index_in(flat, value_set=self.words)
+        ids = pc.fill_null(positions, -1).to_numpy(zero_copy_only=False) + np.int32(FIRST_WORD_ID)
+        if unlisted == "drop":
+            is_listed = ids >= FIRST_WORD_ID
+            offsets = np.concatenate([[0], np.cumsum(is_listed)])[offsets]
+            ids = ids[is_listed]
+        ids[(ids < FIRST_WORD_ID) | (ids >= self.size)] = OOV_ID
+        return prepend_start(ids, offsets)
+
+    def write(self, path: str | Path) -> None:
+        """Writes the vocabulary as Parquet: word, id, count."""
+        ids = pa.array(np.arange(len(self.words), dtype=np.int32) + np.int32(FIRST_WORD_ID))
+        table = pa.table({"word": self.words, "id": ids, "count": self.counts})
+        pq.write_table(table.replace_schema_metadata({"size": str(self.size)}), path, compression="zstd")
+
+    @classmethod
+    def read(cls, path: str | Path) -> Vocabulary:
+        """Reads what `write` wrote.
+
+        Raises:
+            InputError: The file is not a vocabulary.
+        """
+        try:
+            table = pq.read_table(path)
+            words, counts = table["word"].combine_chunks(), table["count"].combine_chunks()
+            return cls(words.cast(pa.large_string()), counts, int(table.schema.metadata[b"size"]))
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path}: not a vocabulary written by lstm-ray ({error})") from error
+
+    @classmethod
+    def read_word_index(cls, path: str | Path, size: int) -> Vocabulary:
+        """Reads a JSON object of word -> rank (from 1), as `keras.datasets.imdb.get_word_index()` returns it.
+
+        Raises:
+            InputError: The file is not such an object, or its ranks are not 1, 2, 3, ...
+        """
+        try:
+            ranks: dict[str, int] = json.loads(Path(path).read_text(encoding="utf-8"))
+            words = sorted(ranks, key=lambda word: ranks[word])
+            if [ranks[word] for word in words] != list(range(1, len(words) + 1)):
+                raise ValueError("the ranks are not 1, 2, 3, ... each once")
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise InputError(f"{path}: not a word index (a JSON object of word to rank): {error}") from error
+        return cls(pa.array(words, pa.large_string()), pa.array(np.zeros(len(words), np.int64)), size)
+
+
+def prepend_start(ids: np.ndarray, offsets: np.ndarray) -> Sequences:  # type: ignore[type-arg]
+    """Puts `START_ID` in front of each row of ragged ids (int32[total], int64[rows + 1])."""
+    with_start = np.insert(ids.astype(np.int32, copy=False), offsets[:-1], START_ID)
+    return Sequences(with_start, offsets + np.arange(len(offsets)))
+
+
+def count_words(tokens: pa.LargeListArray) -> pa.Table:
+    """Returns how often each word stands in `tokens`: word, count; in no particular order."""
+    counted = pc.value_counts(tokens.flatten())
+    return pa.table([counted.field("values"), counted.field("counts")], schema=_COUNTS)
+
+
+def merge_counts(tables: Sequence[pa.Table]) -> pa.Table:
+    """Adds up several results of `count_words`."""
+    merged = pa.concat_tables([_COUNTS.empty_table(), *tables]).group_by("word").aggregate([("count", "sum")])
+    return merged.rename_columns({"count_sum": "count"}).select(["word", "count"])
+
+
+def build_vocabulary(counts: pa.Table, size: int) -> Vocabulary:
+    """Keeps the most frequent words of `counts` so that there are at most `size` ids, the reserved ones included."""
+    ranked = counts.sort_by([("count", "descending"), ("word", "ascending")]).slice(0, max(0, size - FIRST_WORD_ID))
+    return Vocabulary(ranked["word"].combine_chunks(), ranked["count"].combine_chunks(), size)
