@@ -1,0 +1,326 @@
+"""Every setting of lstm-ray: its type, unit, default and one sentence.
+
+These models are the only place where a setting is declared. The command line builds its options from them
+(`lstm_ray.cli.options`), job files are read into them, and every result carries the resolved settings as `config.yaml`.
+Precedence: option > job file > preset > default.
+
+    Settings
+    ├── TextSettings      how a text becomes token ids     ┐
+    ├── ModelSettings     the network                      ├── TrainConfig
+    ├── ComputeSettings   where it runs                    ┘
+    ├── ScoreConfig
+    └── EvaluateConfig
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from lstm_ray.errors import ConfigError
+
+Side = Literal["pre", "post"]
+
+C = TypeVar("C", bound="Settings")
+
+
+class Settings(BaseModel):
+    """A frozen group of settings that knows no others."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def setting(default: Any, help: str, *, panel: str, argument: bool = False, **limits: Any) -> Any:
+    """Declares a setting: its default, its sentence, the panel of `--help` it stands in, its limits (ge=, le=, ...)."""
+    return Field(default, description=help, json_schema_extra={"panel": panel, "argument": argument}, **limits)
+
+
+class TextSettings(Settings):
+    """How a text becomes token ids. A bundle keeps these, so that scoring does what training did."""
+
+    strip_html: bool = setting(True, "Turn <br />, <br/> and <br> into a space before splitting words.", panel="Text")
+    lowercase: Literal["unicode", "ascii"] = setting(
+        "unicode", "Lower-case all letters, or A-Z alone as the ids of keras.datasets.imdb were made.", panel="Text"
+    )
+    unlisted_words: Literal["oov", "drop"] = setting(
+        "oov", "A word the vocabulary does not list: id 2, or left out as keras.datasets.imdb does.", panel="Text"
+    )
+    vocabulary_size: int = setting(
+        20_000, "Number of ids, the 4 reserved ones included: the most frequent words keep one.", panel="Text", ge=5
+    )
+    max_tokens: int = setting(80, "Tokens kept of a text, the start token counted.", panel="Text", ge=1, le=100_000)
+    padding: Side = setting("pre", "Where short texts are filled up.", panel="Text")
+    truncating: Side = setting("pre", "Where long texts are cut: pre keeps their end, post their beginning.", panel="Text")
+
+
+class ModelSettings(Settings):
+    """The network: Embedding, LSTM layers, pooling over time, Dense(1, sigmoid)."""
+
+    embedding_size: int = setting(128, "Numbers in a word's vector.", panel="Model", ge=1)
+    layers: int = setting(1, "LSTM layers, one on top of the other.", panel="Model", ge=1, le=16)
+    units: int = setting(128, "Units of each LSTM layer (and direction).", panel="Model", ge=1)
+    bidirectional: bool = setting(False, "Read each text in both directions (doubles the LSTM's work).", panel="Model")
+    pooling: Literal["last", "max", "mean"] = setting(
+        "last", "What the classifier sees of the top layer: its last state, or its maximum or mean over time.", panel="Model"
+    )
+    mask: bool = setting(
+        False, "Skip padding: the network does not see it, and batches need only be as long as their rows.", panel="Model"
+    )
+    embedding_dropout: float = setting(
+        0.0, "Share of the word vectors' numbers dropped in training.", panel="Model", ge=0, lt=1
+    )
+    dropout: float = setting(0.2, "Share of each LSTM's inputs dropped in training.", panel="Model", ge=0, lt=1)
+    recurrent_dropout: float = setting(
+        0.0, "Share of each LSTM's state dropped in training; above 0 it rules out cuDNN on GPUs.", panel="Model", ge=0, lt=1
+    )
+
+
+class ComputeSettings(Settings):
+    """Where training runs."""
+
+    workers: int = setting(
+        0, "0 trains in this process; 1 and up on that many Ray workers, one device each.", panel="Compute", ge=0
+    )
+    cpus_per_worker: float = setting(1.0, "CPU cores of a Ray worker.", panel="Compute", gt=0)
+    gpus_per_worker: int = setting(0, "GPUs of a Ray worker: one or none.", panel="Compute", ge=0, le=1)
+    address: str = setting(
+        "local", "Ray to run on: local starts one here; auto, HOST:PORT or ray://HOST:PORT joins one.", panel="Compute"
+    )
+
+    @model_validator(mode="after")
+    def _needs_workers(self) -> ComputeSettings:
+        if self.workers == 0 and self.address != "local":
+            raise ValueError(f"address {self.address!r} needs workers of 1 or more; 0 trains in this process")
+        if self.workers == 0 and self.gpus_per_worker:
+            raise ValueError("gpus_per_worker needs workers of 1 or more; in this process a GPU is used if there is one")
+        return self
+
+
+class TrainConfig(TextSettings, ModelSettings, ComputeSettings):
+    """Everything that decides a training run."""
+
+    preset: Literal["lstm", "bilstm"] | None = setting(
+        None, "Settings to start from: lstm or bilstm, the textbook's two models.", panel="Input and output"
+    )
+    train: tuple[str, ...] = setting(
+        (), "Parquet to learn from: files, directories, globs, s3:// gs:// abfs:// URIs.", panel="Input and output"
+    )
+    validation: tuple[str, ...] = setting(
+        (), "Parquet to measure each epoch on, instead of a part of --train.", panel="Input and output"
+    )
+    validation_fraction: float = setting(
+        0.1,
+        "Share of --train held out when there is no --validation; equal texts stay on one side. 0 holds out none.",
+        panel="Input and output",
+        ge=0,
+        lt=1,
+    )
+    output: str = setting("", "Directory of the run: model, checkpoints, history, report.", panel="Input and output")
+    fresh: bool = setting(False, "Start over where --output holds an earlier run, deleting it.", panel="Input and output")
+    text_column: str = setting("text", "Column of the reviews.", panel="Input and output")
+    label_column: str = setting("label", "Column of the labels: 1 positive, 0 negative.", panel="Input and output")
+    max_rows: int | None = setting(
+        None, "Use only this many rows, drawn evenly from all of --train: for a quick try.", panel="Input and output", ge=1
+    )
+    vocabulary: str | None = setting(
+        None,
+        "Words and ids to use instead of counting them: a bundle's vocabulary.parquet, or a JSON object word: rank.",
+        panel="Text",
+    )
+    epochs: int = setting(5, "Times to go through the training rows.", panel="Training", ge=1)
+    global_batch_size: int = setting(64, "Rows of a step, shared out over the workers.", panel="Training", ge=1)
+    learning_rate: float = setting(0.001, "Adam's step size.", panel="Training", gt=0)
+    seed: int = setting(0, "Decides initial weights, row order, dropout and the held-out rows.", panel="Training", ge=0)
+
+    @model_validator(mode="after")
+    def _needs_rows_for_all(self) -> TrainConfig:
+        if self.workers > self.global_batch_size:
+            raise ValueError(
+                f"global_batch_size {self.global_batch_size} cannot be shared out over {self.workers} workers"
+            )
+        return self
+
+
+class ScoreConfig(Settings):
+    """Everything that decides a scoring run."""
+
+    inputs: tuple[str, ...] = setting(
+        (), "Parquet to score: files, directories, globs, s3:// gs:// abfs:// URIs.", panel="Input and output", argument=True
+    )
+    model: str = setting("", "Model bundle, as train writes to OUTPUT/model.", panel="Input and output")
+    output: str = setting("", "Directory for the scored Parquet.", panel="Input and output")
+    overwrite: bool = setting(False, "Replace what --output holds from other inputs or settings.", panel="Input and output")
+    text_column: str = setting("text", "Column of the reviews.", panel="Input and output")
+    keep_columns: str = setting("all", "Input columns to keep: all, or names separated by commas.", panel="Input and output")
+    prefix: str = setting("", "Put in front of the three new columns' names.", panel="Input and output")
+    max_rows: int | None = setting(None, "Score only the first rows: for a quick try.", panel="Input and output", ge=1)
+    rows_per_part: int = setting(
+        50_000, "Rows of an output file, about: what is lost and done again if a run dies.", panel="Input and output", ge=1
+    )
+    max_bad_files: int = setting(
+        0, "Input files that may be set aside as unreadable before the run fails.", panel="Input and output", ge=0
+    )
+    engine: Literal["auto", "cpu", "keras"] = setting(
+        "auto", "What computes: our compiled CPU kernel, or Keras (on GPUs); auto takes Keras on a GPU.", panel="Compute"
+    )
+    actors: int = setting(
+        0, "0 scores in this process on all its cores; 1 and up on that many Ray actors.", panel="Compute", ge=0
+    )
+    cpus_per_actor: float = setting(1.0, "CPU cores of a Ray actor.", panel="Compute", gt=0)
+    gpus_per_actor: float = setting(0.0, "GPUs of a Ray actor.", panel="Compute", ge=0)
+    address: str = setting(
+        "local", "Ray to run on: local starts one here; auto, HOST:PORT or ray://HOST:PORT joins one.", panel="Compute"
+    )
+
+    @model_validator(mode="after")
+    def _needs_actors(self) -> ScoreConfig:
+        if self.actors == 0 and self.address != "local":
+            raise ValueError(f"address {self.address!r} needs actors of 1 or more; 0 scores in this process")
+        if self.actors == 0 and self.gpus_per_actor:
+            raise ValueError("gpus_per_actor needs actors of 1 or more; in this process a GPU is used if there is one")
+        if self.engine == "cpu" and self.gpus_per_actor:
+            raise ValueError("engine cpu does not use GPUs: leave gpus_per_actor at 0")
+        return self
+
+
+class EvaluateConfig(Settings):
+    """Everything that decides an evaluation."""
+
+    inputs: tuple[str, ...] = setting(
+        (), "Labelled Parquet: files, directories, globs, URIs.", panel="Input and output", argument=True
+    )
+    model: str = setting("", "Model bundle, as train writes to OUTPUT/model.", panel="Input and output")
+    output: str | None = setting(None, "Directory for metrics.json and report.html.", panel="Input and output")
+    text_column: str = setting("text", "Column of the reviews.", panel="Input and output")
+    label_column: str = setting("label", "Column of the labels: 1 positive, 0 negative.", panel="Input and output")
+    max_rows: int | None = setting(None, "Use only the first rows: for a quick try.", panel="Input and output", ge=1)
+    threshold: float | None = setting(
+        None, "Probability from which a review counts as positive; the bundle's if not given.", panel="Input and output", gt=0, lt=1
+    )
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # The textbook chapter's two models, on the last 80 words of a review; "<br />" stays the word "br", as in
+    # keras.datasets.imdb.
+    "lstm": {
+        "strip_html": False,
+        "vocabulary_size": 20_000,
+        "max_tokens": 80,
+        "padding": "pre",
+        "truncating": "pre",
+        "embedding_size": 128,
+        "units": 128,
+        "dropout": 0.2,
+        "recurrent_dropout": 0.2,
+        "global_batch_size": 32,
+        "epochs": 15,
+        "learning_rate": 0.001,
+    },
+    "bilstm": {
+        "strip_html": False,
+        "vocabulary_size": 5_000,
+        "max_tokens": 80,
+        "padding": "pre",
+        "truncating": "pre",
+        "embedding_size": 32,
+        "units": 128,
+        "bidirectional": True,
+        "dropout": 0.0,
+        "recurrent_dropout": 0.0,
+        "global_batch_size": 32,
+        "epochs": 15,
+        "learning_rate": 0.001,
+    },
+}
+
+
+def resolve(kind: type[C], options: Mapping[str, Any], job_file: str | Path | None = None) -> C:
+    """Builds a configuration from options, a job file and a preset, in that precedence.
+
+    Args:
+        kind: The configuration class.
+        options: Settings the user gave on the command line; those not given are absent.
+        job_file: YAML with settings by name; its `command` key, if any, says what the file is for.
+
+    Raises:
+        ConfigError: A setting is unknown, of the wrong type, out of its limits, or excluded by another.
+    """
+    from_file = read_job_file(kind, job_file) if job_file else {}
+    given = {**from_file, **options}
+    preset = given.get("preset")
+    base = PRESETS.get(preset, {}) if isinstance(preset, str) else {}
+    try:
+        return kind.model_validate({**base, **given})
+    except ValidationError as error:
+        raise ConfigError(_explain(kind, error, job_file if from_file else None)) from error
+
+
+def read_job_file(kind: type[Settings], path: str | Path) -> dict[str, Any]:
+    """Returns the settings in a job file, checked for unknown names.
+
+    Raises:
+        ConfigError: The file is missing, is not a YAML mapping, is for another command, or has an unknown key.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot read the job file: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: a job file is a mapping of settings, such as `epochs: 3`")
+    command = content.pop("command", None)
+    expected = command_of(kind)
+    if command not in (None, expected):
+        raise ConfigError(f"{path}: is a job for `lstm-ray {command}`, not for `lstm-ray {expected}`")
+    for key in content:
+        if key not in kind.model_fields:
+            close = difflib.get_close_matches(str(key), kind.model_fields, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(sorted(kind.model_fields))}"
+            raise ConfigError(f"{path}: unknown key {str(key)!r}; {hint}")
+    return {
+        key: (value,) if isinstance(value, str) and _takes_many(kind, key) else value for key, value in content.items()
+    }
+
+
+def command_of(kind: type[Settings]) -> str:
+    """Returns the command a configuration class belongs to: TrainConfig -> train."""
+    return kind.__name__.removesuffix("Config").lower()
+
+
+def option_name(field: str) -> str:
+    """Returns the command-line option of a setting: max_tokens -> --max-tokens."""
+    return "--" + field.replace("_", "-")
+
+
+def _takes_many(kind: type[Settings], field: str) -> bool:
+    return "tuple" in str(kind.model_fields[field].annotation)
+
+
+def _explain(kind: type[Settings], error: ValidationError, job_file: str | Path | None) -> str:
+    """Turns pydantic's findings into one line a person can act on."""
+    findings = []
+    for problem in error.errors():
+        message = problem["msg"].removeprefix("Value error, ")
+        if not problem["loc"]:
+            findings.append(message)
+            continue
+        field = str(problem["loc"][0])
+        extra = kind.model_fields[field].json_schema_extra if field in kind.model_fields else None
+        is_argument = isinstance(extra, dict) and bool(extra.get("argument"))
+        name = field.upper() if is_argument else option_name(field)
+        message = message[0].lower() + message[1:]
+        findings.append(f"{name} is {problem['input']!r}: {message.removeprefix('input ')}")
+    where = f"{job_file}: " if job_file else ""
+    return where + "; ".join(findings)
+
+
+def to_yaml(config: Settings) -> str:
+    """Returns the resolved settings as a job file that repeats the run."""
+    content = {"command": command_of(type(config)), **config.model_dump(mode="json")}
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)

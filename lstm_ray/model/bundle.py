@@ -1,0 +1,208 @@
+"""The model bundle: everything that scoring a text needs, in one directory.
+
+    bundle.json          format version, library versions, settings, metrics, sha256 of every other file
+    vocabulary.parquet   word, id, count
+    model.keras          the model, for Keras
+    weights.npz          the same weights as plain arrays, for the CPU scorer, which starts without TensorFlow
+
+Nothing in it is a pickle. `bundle.json` is written last: a directory without it is no bundle. Locally the whole
+directory is made under a temporary name and renamed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import platform
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from pydantic import ValidationError
+
+import lstm_ray
+from lstm_ray import storage
+from lstm_ray.config import ModelSettings, TextSettings, TrainConfig
+from lstm_ray.errors import BundleError, InputError
+from lstm_ray.model.weights import NetworkWeights
+from lstm_ray.text.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    import keras
+
+FORMAT_VERSION = 1
+_DESCRIPTION = "bundle.json"
+_FILES = ("vocabulary.parquet", "model.keras", "weights.npz")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that has been read and found whole.
+
+    Attributes:
+        path: Where it was read from.
+        text: How texts become token ids.
+        model: The network's settings.
+        threshold: Probability from which a review counts as positive.
+        metrics: Validation metrics of the saved epoch; empty if there was no validation.
+        training: The training run's settings.
+        hash: sha256 over the hashes of its files: changes if and only if a score could.
+        files: Content of each file.
+    """
+
+    path: str
+    text: TextSettings
+    model: ModelSettings
+    threshold: float
+    metrics: dict[str, Any]
+    training: dict[str, Any]
+    hash: str
+    files: dict[str, bytes]
+
+    def vocabulary(self) -> Vocabulary:
+        """Returns the words and their ids."""
+        return Vocabulary.read(pa.BufferReader(self.files["vocabulary.parquet"]))
+
+    def weights(self) -> NetworkWeights:
+        """Returns the weights as plain arrays."""
+        return NetworkWeights.load(io.BytesIO(self.files["weights.npz"]))
+
+    def keras_model(self) -> keras.Model:
+        """Returns the Keras model, uncompiled. Imports TensorFlow."""
+        import keras
+
+        with tempfile.TemporaryDirectory() as directory:  # Keras reads .keras files by name only
+            path = Path(directory) / "model.keras"
+            path.write_bytes(self.files["model.keras"])
+            return keras.models.load_model(path, compile=False)
+
+
+def write_bundle(
+    path: str,
+    *,
+    model: keras.Model,
+    weights: NetworkWeights,
+    vocabulary: Vocabulary,
+    config: TrainConfig,
+    metrics: dict[str, Any],
+    threshold: float = 0.5,
+) -> None:
+    """Writes a bundle, in place of one that may be there.
+
+    Raises:
+        OutputError: The place cannot be written.
+    """
+    import keras
+    import tensorflow as tf
+
+    with tempfile.TemporaryDirectory() as directory:
+        made = Path(directory)
+        model.save(made / "model.keras")
+        weights.save(made / "weights.npz")
+        vocabulary.write(made / "vocabulary.parquet")
+        files = {name: (made / name).read_bytes() for name in _FILES}
+    description = {
+        "format_version": FORMAT_VERSION,
+        "text": _pick(config, TextSettings),
+        "model": _pick(config, ModelSettings),
+        "labels": ["negative", "positive"],
+        "threshold": threshold,
+        "metrics": metrics,
+        "training": config.model_dump(mode="json"),
+        "versions": {
+            "lstm_ray": lstm_ray.__version__,
+            "python": platform.python_version(),
+            "keras": keras.__version__,
+            "tensorflow": tf.__version__,
+            "pyarrow": pa.__version__,
+            "numpy": np.__version__,
+        },
+        "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+    }
+    files[_DESCRIPTION] = (json.dumps(description, indent=2) + "\n").encode()
+    if storage.is_local(path):
+        _replace_directory(Path(path), files)
+    else:
+        storage.delete(storage.join(path, _DESCRIPTION))
+        for name, content in files.items():  # bundle.json is the last of them
+            storage.write_bytes(storage.join(path, name), content)
+
+
+def read_bundle(path: str) -> Bundle:
+    """Reads a bundle and checks every file in it against its hash.
+
+    Raises:
+        BundleError: The directory is missing or no bundle, a file is missing or damaged, the format is unknown.
+    """
+    if not storage.exists(path):
+        raise BundleError(f"{path}: no such model bundle")
+    description = _read_description(path)
+    files = {}
+    for name, expected in description["sha256"].items():
+        try:
+            files[name] = storage.read_bytes(storage.join(path, name))
+        except InputError as error:
+            raise BundleError(f"{path}: the bundle's {name} is missing or unreadable: {error}") from error
+        if hashlib.sha256(files[name]).hexdigest() != expected:
+            raise BundleError(f"{path}: the bundle's {name} is damaged: its sha256 is not the one in {_DESCRIPTION}")
+    combined = hashlib.sha256(json.dumps(sorted(description["sha256"].items())).encode())
+    for part in ("text", "model", "threshold"):
+        combined.update(json.dumps(description[part], sort_keys=True).encode())
+    try:
+        text = TextSettings.model_validate(description["text"])
+        model = ModelSettings.model_validate(description["model"])
+    except ValidationError as error:
+        raise BundleError(f"{path}: {_DESCRIPTION} holds settings this version does not know: {error}") from error
+    return Bundle(
+        path=path,
+        text=text,
+        model=model,
+        threshold=float(description["threshold"]),
+        metrics=description["metrics"],
+        training=description["training"],
+        hash=combined.hexdigest(),
+        files=files,
+    )
+
+
+def _read_description(path: str) -> dict[str, Any]:
+    try:
+        description = json.loads(storage.read_bytes(storage.join(path, _DESCRIPTION)))
+        version = description["format_version"]
+        missing = {"text", "model", "threshold", "metrics", "training", "sha256"} - set(description)
+        absent = set(_FILES) - set(description.get("sha256", {}))
+    except InputError as error:
+        raise BundleError(f"{path}: not a model bundle: it has no {_DESCRIPTION}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BundleError(f"{path}: {_DESCRIPTION} is damaged: {error}") from error
+    if version != FORMAT_VERSION:
+        raise BundleError(
+            f"{path}: bundle format {version}, but this is lstm-ray {lstm_ray.__version__}, which reads format "
+            f"{FORMAT_VERSION}: install a newer lstm-ray"
+        )
+    if missing or absent:
+        raise BundleError(f"{path}: {_DESCRIPTION} is damaged: it lacks {', '.join(sorted(missing | absent))}")
+    return dict(description)
+
+
+def _pick(config: TrainConfig, part: type[TextSettings] | type[ModelSettings]) -> dict[str, Any]:
+    return config.model_dump(mode="json", include=set(part.model_fields))
+
+
+def _replace_directory(path: Path, files: dict[str, bytes]) -> None:
+    """Makes a directory of `files` under a temporary name and puts it in the place of `path`."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    for name, content in files.items():
+        storage.write_bytes(str(temporary / name), content)
+    previous = path.with_name(f".{path.name}.{os.getpid()}.old")
+    if path.exists():
+        path.rename(previous)
+    temporary.rename(path)
+    shutil.rmtree(previous, ignore_errors=True)

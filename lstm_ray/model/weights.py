@@ -1,0 +1,174 @@
+"""A trained network as plain arrays: what a scorer without Keras needs to know, and nothing else.
+
+Only numpy is imported here, so a process that scores texts never pays for TensorFlow. The file format is an
+uncompressed .npz without pickle: one array per weight, and the four settings as small arrays.
+"""
+
+import zipfile
+from dataclasses import dataclass
+from os import PathLike
+from typing import IO, Any, Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lstm_ray.errors import BundleError
+
+Pooling = Literal["last", "max", "mean"]
+Padding = Literal["pre", "post"]
+PathOrFile: TypeAlias = str | PathLike[str] | IO[bytes]
+
+
+@dataclass(frozen=True)
+class LstmWeights:
+    """One direction of one LSTM layer, gates in the order of Keras: input, forget, candidate, output.
+
+    Attributes:
+        kernel: float32[inputs, 4 * units].
+        recurrent: float32[units, 4 * units].
+        bias: float32[4 * units].
+    """
+
+    kernel: NDArray[np.float32]
+    recurrent: NDArray[np.float32]
+    bias: NDArray[np.float32]
+
+    @property
+    def inputs(self) -> int:
+        """Values that a step reads."""
+        return self.kernel.shape[0]
+
+    @property
+    def units(self) -> int:
+        """Values that a step puts out."""
+        return self.recurrent.shape[0]
+
+
+@dataclass(frozen=True)
+class NetworkWeights:
+    """Embedding, LSTM layers, pooling over time, Dense(1) with a sigmoid.
+
+    Attributes:
+        embedding: float32[vocabulary_size, embedding_size].
+        layers: each layer is (forward,) or (forward, backward); the outputs of two directions are concatenated.
+        output_kernel: float32[features], features = the units of the last layer's directions together.
+        output_bias: added to the logit.
+        pooling: what the output reads: the final state of each direction, or the maximum or mean over time.
+        masked: True if padding (id 0) is skipped, as with `Embedding(mask_zero=True)`.
+        padding: the side on which a short row is filled up with id 0.
+        max_tokens: length of a padded row, in tokens.
+    """
+
+    embedding: NDArray[np.float32]
+    layers: tuple[tuple[LstmWeights, ...], ...]
+    output_kernel: NDArray[np.float32]
+    output_bias: float
+    pooling: Pooling
+    masked: bool
+    padding: Padding
+    max_tokens: int
+
+    def save(self, path_or_file: PathOrFile) -> None:
+        """Writes the network as .npz; a path is written to as it is, without a suffix added."""
+        arrays: dict[str, NDArray[Any]] = {
+            "embedding": self.embedding,
+            "directions": np.array([len(layer) for layer in self.layers], np.int64),
+            "output_kernel": self.output_kernel,
+            "output_bias": np.array(self.output_bias, np.float64),
+            "pooling": np.array(self.pooling),
+            "masked": np.array(self.masked),
+            "padding": np.array(self.padding),
+            "max_tokens": np.array(self.max_tokens, np.int64),
+        }
+        for depth, layer in enumerate(self.layers):
+            for direction, lstm in enumerate(layer):
+                prefix = f"layer{depth}_direction{direction}_"
+                arrays[prefix + "kernel"] = lstm.kernel
+                arrays[prefix + "recurrent"] = lstm.recurrent
+                arrays[prefix + "bias"] = lstm.bias
+        if isinstance(path_or_file, str | PathLike):
+            with open(path_or_file, "wb") as file:
+                np.savez(file, **arrays)
+        else:
+            np.savez(path_or_file, **arrays)
+
+    @classmethod
+    def load(cls, path_or_file: PathOrFile) -> "NetworkWeights":
+        """Reads what `save` wrote.
+
+        Raises:
+            BundleError: the file isn't such an .npz, an array is missing, or shapes or settings don't fit together.
+            OSError: the file cannot be opened.
+        """
+        try:
+            with np.load(path_or_file, allow_pickle=False) as stored:
+                if not isinstance(stored, np.lib.npyio.NpzFile):
+                    raise BundleError("the network weights are a single array, not an .npz file of several")
+                arrays = {name: stored[name] for name in stored.files}
+        except (ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise BundleError(f"the network weights are not a readable .npz file: {error}") from error
+        try:
+            network = cls(
+                embedding=arrays["embedding"],
+                layers=tuple(
+                    tuple(_lstm(arrays, f"layer{depth}_direction{direction}_") for direction in range(directions))
+                    for depth, directions in enumerate(arrays["directions"].tolist())
+                ),
+                output_kernel=arrays["output_kernel"],
+                output_bias=float(arrays["output_bias"]),
+                pooling=arrays["pooling"].item(),
+                masked=bool(arrays["masked"]),
+                padding=arrays["padding"].item(),
+                max_tokens=int(arrays["max_tokens"]),
+            )
+        except KeyError as error:
+            raise BundleError(f"the network weights lack an array: {error.args[0]}") from error
+        except (TypeError, ValueError) as error:
+            raise BundleError(f"the network weights hold a setting of the wrong shape or type: {error}") from error
+        network.check()
+        return network
+
+    def check(self) -> None:
+        """Compares every shape, type and setting with what the others require.
+
+        Raises:
+            BundleError: the first one that doesn't fit, with both shapes.
+        """
+        if self.pooling not in get_args(Pooling):
+            raise BundleError(f"pooling of the network weights is {self.pooling!r}, not one of {get_args(Pooling)}")
+        if self.padding not in get_args(Padding):
+            raise BundleError(f"padding of the network weights is {self.padding!r}, not one of {get_args(Padding)}")
+        if self.max_tokens < 1:
+            raise BundleError(f"max_tokens of the network weights is {self.max_tokens}, but must be at least 1")
+        if not self.layers:
+            raise BundleError("the network weights hold no LSTM layer")
+        _check_array("embedding", self.embedding, (None, None))
+        features = self.embedding.shape[1]
+        for depth, layer in enumerate(self.layers):
+            if len(layer) not in (1, 2):
+                raise BundleError(f"layer {depth} of the network weights has {len(layer)} directions, not 1 or 2")
+            for direction, lstm in enumerate(layer):
+                name = f"layer {depth} direction {direction}"
+                _check_array(f"{name} recurrent", lstm.recurrent, (None, None))
+                units = lstm.units
+                _check_array(f"{name} recurrent", lstm.recurrent, (units, 4 * units))
+                _check_array(f"{name} kernel", lstm.kernel, (features, 4 * units))
+                _check_array(f"{name} bias", lstm.bias, (4 * units,))
+            features = sum(lstm.units for lstm in layer)
+        _check_array("output kernel", self.output_kernel, (features,))
+
+
+def _lstm(arrays: dict[str, NDArray[Any]], prefix: str) -> LstmWeights:
+    """Picks one direction's three arrays."""
+    return LstmWeights(arrays[prefix + "kernel"], arrays[prefix + "recurrent"], arrays[prefix + "bias"])
+
+
+def _check_array(name: str, array: NDArray[Any], shape: tuple[int | None, ...]) -> None:
+    """Raises BundleError unless `array` is float32 of `shape`, where None stands for any size from 1."""
+    fits = len(array.shape) == len(shape) and all(
+        size == wanted if wanted is not None else size >= 1 for size, wanted in zip(array.shape, shape, strict=True)
+    )
+    if not fits:
+        raise BundleError(f"{name} of the network weights has the shape {array.shape}, but {shape} is needed")
+    if array.dtype != np.float32:
+        raise BundleError(f"{name} of the network weights is {array.dtype}, but float32 is needed")

@@ -1,0 +1,230 @@
+"""Where data lies: local paths and s3:// gs:// abfs:// URIs, through pyarrow's filesystems.
+
+A file is written under a temporary name and renamed, so a reader never sees half of one. (On an object store a put is
+atomic already, and a rename would be a copy; there the file is written under its own name.)
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import fs
+
+from lstm_ray.errors import InputError, OutputError
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """A file to read.
+
+    Attributes:
+        path: What `filesystem()` opens, and what messages show.
+        size: Bytes.
+        modified: Time of the last change, ISO 8601, or "" where the store does not tell.
+    """
+
+    path: str
+    size: int
+    modified: str
+
+    def open(self) -> Any:
+        """Opens the file for random reads.
+
+        Raises:
+            InputError: It has gone, or may not be read.
+        """
+        filesystem, path = locate(self.path)
+        try:
+            return filesystem.open_input_file(path)
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be read: {reason(error)}") from error
+
+
+def locate(path: str) -> tuple[fs.FileSystem, str]:
+    """Returns the filesystem of a path or URI, and the path within it.
+
+    Raises:
+        InputError: The URI's scheme is unknown, or its store cannot be reached.
+    """
+    if "://" not in path:
+        return fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(path))
+    try:
+        return fs.FileSystem.from_uri(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InputError(f"{path}: {reason(error)}") from error
+
+
+def is_local(path: str) -> bool:
+    """Says whether a path is on a filesystem that has renames."""
+    return isinstance(locate(path)[0], fs.LocalFileSystem)
+
+
+def join(base: str, name: str) -> str:
+    """Returns the path of `name` in the directory `base`."""
+    return base.rstrip("/") + "/" + name
+
+
+def reason(error: BaseException) -> str:
+    """Returns an exception's message as one line, without Arrow's and Python's prefixes."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def find_inputs(inputs: Sequence[str], suffix: str = ".parquet") -> list[InputFile]:
+    """Lists the files that paths, directories and globs stand for.
+
+    A directory stands for all files below it whose name ends with `suffix`; names that begin with "_" or "." are left
+    out, as Spark and Hive do. The order is that of `inputs`, and by path within each.
+
+    Raises:
+        InputError: A path does not exist, a directory or glob holds no file, a place cannot be read.
+    """
+    return [file for given in inputs for file in _find(given, suffix)]
+
+
+def _find(given: str, suffix: str) -> list[InputFile]:
+    filesystem, path = locate(given)
+    prefix = given[: given.index("://") + 3] if "://" in given else ""
+    try:
+        if any(character in path for character in "*?[") and _info(filesystem, path).type == fs.FileType.NotFound:
+            files = _glob(filesystem, path)
+            if not files:
+                raise InputError(f"{given}: no file matches")
+            return [_input_file(prefix, info) for info in files]
+        info = _info(filesystem, path)
+        if info.type == fs.FileType.NotFound:
+            raise InputError(f"{given}: no such file or directory")
+        if info.type == fs.FileType.File:
+            return [_input_file(prefix, info)]
+        found = _list_files(filesystem, path)
+    except OSError as error:
+        raise InputError(f"{given}: cannot be read: {reason(error)}") from error
+    files = [info for info in found if info.path.endswith(suffix) and not _is_hidden(info.path[len(path) :])]
+    if not files:
+        raise InputError(f"{given}: the directory holds no *{suffix} file")
+    return [_input_file(prefix, info) for info in files]
+
+
+def _info(filesystem: fs.FileSystem, path: str) -> fs.FileInfo:
+    return filesystem.get_file_info(path)
+
+
+def _list_files(filesystem: fs.FileSystem, directory: str) -> list[fs.FileInfo]:
+    selector = fs.FileSelector(directory, recursive=True, allow_not_found=True)
+    infos = [info for info in filesystem.get_file_info(selector) if info.type == fs.FileType.File]
+    return sorted(infos, key=lambda info: info.path)
+
+
+def _glob(filesystem: fs.FileSystem, pattern: str) -> list[fs.FileInfo]:
+    """Matches a pattern by path segments; `**` matches any number of them."""
+    segments = pattern.split("/")
+    fixed = next(place for place, segment in enumerate(segments) if any(c in segment for c in "*?["))
+    directory = "/".join(segments[:fixed])
+    infos = _list_files(filesystem, directory or "/")
+    return [info for info in infos if _matches(info.path.split("/"), segments) and not _is_hidden(info.path[len(directory) :])]
+
+
+def _matches(path: list[str], pattern: list[str]) -> bool:
+    if not pattern:
+        return not path
+    if pattern[0] == "**":
+        return _matches(path, pattern[1:]) or bool(path) and _matches(path[1:], pattern)
+    return bool(path) and fnmatch.fnmatchcase(path[0], pattern[0]) and _matches(path[1:], pattern[1:])
+
+
+def _is_hidden(path: str) -> bool:
+    return any(segment.startswith(("_", ".")) for segment in path.split("/"))
+
+
+def _input_file(prefix: str, info: fs.FileInfo) -> InputFile:
+    modified = info.mtime.isoformat() if isinstance(info.mtime, datetime) else ""
+    return InputFile(prefix + info.path, info.size, modified)
+
+
+def write_file(path: str, write: Callable[[Any], None]) -> None:
+    """Writes a file that is either whole or not there.
+
+    Args:
+        path: Local path or URI. The directory is made if it is missing.
+        write: Is called with the open binary stream.
+
+    Raises:
+        OutputError: The place cannot be written (no space, no permission, ...).
+    """
+    filesystem, target = locate(path)
+    has_rename = isinstance(filesystem, fs.LocalFileSystem)
+    name = f"{os.path.dirname(target)}/.{os.path.basename(target)}.{os.getpid()}.tmp" if has_rename else target
+    try:
+        if has_rename:
+            filesystem.create_dir(os.path.dirname(target), recursive=True)
+        try:
+            with filesystem.open_output_stream(name) as stream:
+                write(stream)
+            if has_rename:
+                os.replace(name, target)
+        except BaseException:
+            if has_rename and os.path.exists(name):
+                os.remove(name)
+            raise
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {reason(error)}") from error
+
+
+def write_bytes(path: str, content: bytes) -> None:
+    """Writes `content` as the whole of a file."""
+    write_file(path, lambda stream: stream.write(content))
+
+
+def read_bytes(path: str) -> bytes:
+    """Returns the whole of a file.
+
+    Raises:
+        InputError: It is missing or may not be read.
+    """
+    filesystem, target = locate(path)
+    try:
+        with filesystem.open_input_file(target) as stream:
+            return bytes(stream.read())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {reason(error)}") from error
+
+
+def exists(path: str) -> bool:
+    """Says whether a file or directory is there."""
+    filesystem, target = locate(path)
+    try:
+        return bool(_info(filesystem, target).type != fs.FileType.NotFound)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be reached: {reason(error)}") from error
+
+
+def list_names(directory: str) -> list[str]:
+    """Returns the names of files and directories directly in `directory`, sorted; none if it does not exist."""
+    filesystem, target = locate(directory)
+    try:
+        if _info(filesystem, target).type == fs.FileType.File:
+            raise OutputError(f"{directory}: is a file, not a directory")
+        selector = fs.FileSelector(target, allow_not_found=True)
+        return sorted(info.base_name for info in filesystem.get_file_info(selector))
+    except OSError as error:
+        raise OutputError(f"{directory}: cannot be read: {reason(error)}") from error
+
+
+def delete(path: str) -> None:
+    """Deletes a file, or a directory with all that is in it, if it is there."""
+    filesystem, target = locate(path)
+    try:
+        kind = _info(filesystem, target).type
+        if kind == fs.FileType.Directory:
+            filesystem.delete_dir(target)
+        elif kind == fs.FileType.File:
+            filesystem.delete_file(target)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be deleted: {reason(error)}") from error
