@@ -1,6 +1,6 @@
 """The model bundle: everything that scoring a text needs, in one directory.
 
-    bundle.json          format version, library versions, settings, metrics, sha256 of every other file
+    bundle.json          format version, library versions, settings, metrics, sha256 of every file
     vocabulary.parquet   word, id, count
     model.keras          the model, for Keras
     weights.npz          the same weights as plain arrays, for the CPU scorer, which starts without TensorFlow
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 _DESCRIPTION = "bundle.json"
+_BLANK_HASH = "0" * 64
 _FILES = ("vocabulary.parquet", "model.keras", "weights.npz")
 
 
@@ -125,7 +126,7 @@ def write_bundle(
         },
         "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     }
-    files[_DESCRIPTION] = (json.dumps(description, indent=2) + "\n").encode()
+    files[_DESCRIPTION] = _seal(description)
     if storage.is_local(path):
         _replace_directory(Path(path), files)
     else:
@@ -171,9 +172,21 @@ def read_bundle(path: str) -> Bundle:
     )
 
 
+def _seal(description: dict[str, Any]) -> bytes:
+    """Returns the text of bundle.json; its `self_sha256` is the hash of that text with zeros in the hash's place."""
+    blank = json.dumps({**description, "self_sha256": _BLANK_HASH}, indent=2) + "\n"
+    return blank.replace(_BLANK_HASH, hashlib.sha256(blank.encode()).hexdigest()).encode()
+
+
+def _is_sealed(content: bytes, claimed: str) -> bool:
+    blank = content.replace(claimed.encode(), _BLANK_HASH.encode())
+    return hashlib.sha256(blank).hexdigest() == claimed
+
+
 def _read_description(path: str) -> dict[str, Any]:
     try:
-        description = json.loads(storage.read_bytes(storage.join(path, _DESCRIPTION)))
+        content = storage.read_bytes(storage.join(path, _DESCRIPTION))
+        description = json.loads(content)
         version = description["format_version"]
         missing = {"text", "model", "threshold", "metrics", "training", "sha256"} - set(description)
         absent = set(_FILES) - set(description.get("sha256", {}))
@@ -186,6 +199,8 @@ def _read_description(path: str) -> dict[str, Any]:
             f"{path}: bundle format {version}, but this is lstm-ray {lstm_ray.__version__}, which reads format "
             f"{FORMAT_VERSION}: install a newer lstm-ray"
         )
+    if not _is_sealed(content, str(description.get("self_sha256"))):
+        raise BundleError(f"{path}: {_DESCRIPTION} is damaged: its sha256 is not the one it names")
     if missing or absent:
         raise BundleError(f"{path}: {_DESCRIPTION} is damaged: it lacks {', '.join(sorted(missing | absent))}")
     return dict(description)

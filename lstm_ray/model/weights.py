@@ -101,9 +101,10 @@ class NetworkWeights:
             OSError: the file cannot be opened.
         """
         try:
-            with np.load(path_or_file, allow_pickle=False) as stored:
-                if not isinstance(stored, np.lib.npyio.NpzFile):
-                    raise BundleError("the network weights are a single array, not an .npz file of several")
+            stored = np.load(path_or_file, allow_pickle=False)
+            if isinstance(stored, np.ndarray):
+                raise BundleError("the network weights are a single array, not an .npz file of several")
+            with stored:
                 arrays = {name: stored[name] for name in stored.files}
         except (ValueError, EOFError, zipfile.BadZipFile) as error:
             raise BundleError(f"the network weights are not a readable .npz file: {error}") from error
@@ -156,6 +157,8 @@ class NetworkWeights:
                 _check_array(f"{name} bias", lstm.bias, (4 * units,))
             features = sum(lstm.units for lstm in layer)
         _check_array("output kernel", self.output_kernel, (features,))
+        if not np.isfinite(self.output_bias):
+            raise BundleError(f"output bias of the network weights is {self.output_bias}, but must be finite")
 
 
 def _lstm(arrays: dict[str, NDArray[Any]], prefix: str) -> LstmWeights:
@@ -172,3 +175,5 @@ def _check_array(name: str, array: NDArray[Any], shape: tuple[int | None, ...]) 
         raise BundleError(f"{name} of the network weights has the shape {array.shape}, but {shape} is needed")
     if array.dtype != np.float32:
         raise BundleError(f"{name} of the network weights is {array.dtype}, but float32 is needed")
+    if not np.isfinite(array).all():
+        raise BundleError(f"{name} of the network weights holds values that are not finite: its training diverged")

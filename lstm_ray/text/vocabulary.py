@@ -63,6 +63,10 @@ class Vocabulary:
         ids[(ids < FIRST_WORD_ID) | (ids >= self.size)] = OOV_ID
         return prepend_start(ids, offsets)
 
+    def resized(self, size: int) -> Vocabulary:
+        """Returns the same words for a model that sees `size` ids."""
+        return Vocabulary(self.words, self.counts, size)
+
     def write(self, path: str | Path) -> None:
         """Writes the vocabulary as Parquet: word, id, count."""
         ids = pa.array(np.arange(len(self.words), dtype=np.int32) + np.int32(FIRST_WORD_ID))

@@ -1,0 +1,314 @@
+"""Binary-classification metrics as sums and counts, so that parts merge by addition.
+
+A worker counts its own rows, the vectors of all workers are added, and the metrics are divided out once at the end:
+the result is the same however the rows were shared out. (An average of per-batch averages is not: the last, shorter
+batch would weigh too much, and no average of AUCs is an AUC.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+CALIBRATION_BINS = 10
+LOG_LOSS_EPSILON = float(np.finfo(np.float32).eps)  # 1.19e-7; Keras clips at 1e-7, which float32 rounds to this near 1
+
+# The score histogram behind AUC and the ROC curve. An untrained model packs its probabilities around 0.5, a trained
+# one around 0 and 1, and evenly spaced bins (in probability or in logit) would put such a pack into a handful of them.
+# So a bin's width is a fixed share, 1/512 at most, of the distance to the nearest of 0, 0.5 and 1: that distance's
+# float32 bits, cut after 9 bits of mantissa. Subtraction is exact there (Sterbenz), so no bin depends on how some
+# machine rounds a logarithm; and within 1.5e-5 of 0.5 or of 1 every float32 has a bin of its own.
+# Cost: 2 x 65,536 counts, 1 MiB to add up per evaluation, whatever the number of rows.
+_MANTISSA_BITS = 9
+# Octaves of distance below 2**-2 in each quarter of [0, 1]. 23 reach float32's spacing at 0.5 and at 1; towards 0
+# float32 goes on to 2**-149, but the 59 that fill up 2**16 bins end at 2**-61, a logit of -42.
+_OCTAVES = np.array([59, 23, 23, 23])
+_LEVELS = _OCTAVES << _MANTISSA_BITS
+SCORE_BINS = int(_LEVELS.sum())
+
+
+class RocCurve(NamedTuple):
+    """Points of the ROC curve from (0, 0) to (1, 1), both coordinates float64[points] and never falling."""
+
+    false_positive_rate: FloatArray
+    true_positive_rate: FloatArray
+
+
+class Reliability(NamedTuple):
+    """The calibration bins that have rows, by rising probability.
+
+    Attributes:
+        rows: int64[bins], rows in the bin.
+        mean_probability: float64[bins], what the model said.
+        positive_share: float64[bins], what was true.
+    """
+
+    rows: IntArray
+    mean_probability: FloatArray
+    positive_share: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class BinaryCounts:
+    """What must be counted to know how well probabilities predict labels; `a + b` counts the rows of both.
+
+    Attributes:
+        threshold: a row is predicted positive when its probability is greater (as in `keras.metrics.BinaryAccuracy`).
+        true_positives: rows of label 1, predicted 1.
+        false_positives: rows of label 0, predicted 1.
+        true_negatives: rows of label 0, predicted 0.
+        false_negatives: rows of label 1, predicted 0.
+        log_loss_sum: sum of -ln(probability given to the true label), in nats.
+        brier_sum: sum of (probability - label)**2.
+        calibration_rows: int64[10], rows by probability, in tenths.
+        calibration_positives: int64[10], those of label 1.
+        calibration_probability_sum: float64[10], sum of their probabilities.
+        positive_histogram: int64[SCORE_BINS], rows of label 1 by probability.
+        negative_histogram: int64[SCORE_BINS], rows of label 0 by probability.
+    """
+
+    threshold: float
+    true_positives: int
+    false_positives: int
+    true_negatives: int
+    false_negatives: int
+    log_loss_sum: float
+    brier_sum: float
+    calibration_rows: IntArray
+    calibration_positives: IntArray
+    calibration_probability_sum: FloatArray
+    positive_histogram: IntArray
+    negative_histogram: IntArray
+
+    @classmethod
+    def from_scores(
+        cls,
+        labels: npt.NDArray[np.integer],
+        probabilities: npt.NDArray[np.floating],
+        threshold: float = 0.5,
+    ) -> BinaryCounts:
+        """Counts the rows of one part; no rows at all is a valid part.
+
+        Args:
+            labels: int8[rows], 0 or 1.
+            probabilities: float32[rows] of label 1, from 0 to 1.
+            threshold: probability above which a row is predicted positive.
+
+        Raises:
+            ValueError: shapes that differ, a label other than 0 and 1, or a probability that is NaN or outside [0, 1].
+        """
+        labels, scores = np.asarray(labels), np.asarray(probabilities, dtype=np.float32)
+        _check_scores(labels, scores)
+        positive = labels == 1
+        predicted = scores > np.float32(threshold)
+        wide = scores.astype(np.float64)
+        of_true_label = np.clip(np.where(positive, wide, 1.0 - wide), LOG_LOSS_EPSILON, 1.0 - LOG_LOSS_EPSILON)
+        # (a, b] like scikit-learn's calibration_curve; the float32 nearest to 0.1 is above 0.1, there as here.
+        tenth = np.searchsorted(np.linspace(0.0, 1.0, CALIBRATION_BINS + 1)[1:-1], wide)
+        score_bin = _score_bins(scores)
+        return cls(
+            threshold=threshold,
+            true_positives=int(np.count_nonzero(positive & predicted)),
+            false_positives=int(np.count_nonzero(~positive & predicted)),
+            true_negatives=int(np.count_nonzero(~positive & ~predicted)),
+            false_negatives=int(np.count_nonzero(positive & ~predicted)),
+            log_loss_sum=float(-np.log(of_true_label).sum()),
+            brier_sum=float(np.square(wide - positive).sum()),
+            calibration_rows=np.bincount(tenth, minlength=CALIBRATION_BINS),
+            calibration_positives=np.bincount(tenth[positive], minlength=CALIBRATION_BINS),
+            calibration_probability_sum=np.bincount(tenth, wide, CALIBRATION_BINS).astype(np.float64),
+            positive_histogram=np.bincount(score_bin[positive], minlength=SCORE_BINS),
+            negative_histogram=np.bincount(score_bin[~positive], minlength=SCORE_BINS),
+        )
+
+    @classmethod
+    def from_array(cls, values: FloatArray, *, threshold: float) -> BinaryCounts:
+        """Reads back what `to_array` wrote, or a sum of several such vectors.
+
+        Args:
+            values: float64[6 + 3 * CALIBRATION_BINS + 2 * SCORE_BINS].
+            threshold: the one that the rows were counted with; it is a setting, not a sum, so the vector lacks it.
+
+        Raises:
+            ValueError: a vector of another length.
+        """
+        sizes = [1] * 6 + [CALIBRATION_BINS] * 3 + [SCORE_BINS] * 2
+        if values.shape != (sum(sizes),):
+            raise ValueError(f"counts have shape ({sum(sizes)},), got {values.shape}")
+        fields = np.split(values, np.cumsum(sizes)[:-1])
+        tp, fp, tn, fn = (round(float(field[0])) for field in fields[:4])
+        rows, positives, probability_sum, positive_histogram, negative_histogram = fields[6:]
+        return cls(
+            threshold=threshold,
+            true_positives=tp,
+            false_positives=fp,
+            true_negatives=tn,
+            false_negatives=fn,
+            log_loss_sum=float(fields[4][0]),
+            brier_sum=float(fields[5][0]),
+            calibration_rows=np.rint(rows).astype(np.int64),
+            calibration_positives=np.rint(positives).astype(np.int64),
+            calibration_probability_sum=probability_sum.copy(),
+            positive_histogram=np.rint(positive_histogram).astype(np.int64),
+            negative_histogram=np.rint(negative_histogram).astype(np.int64),
+        )
+
+    def to_array(self) -> FloatArray:
+        """All counts as one float64 vector, to be summed across workers (float64 counts exactly up to 2**53 rows)."""
+        scalars = [
+            self.true_positives,
+            self.false_positives,
+            self.true_negatives,
+            self.false_negatives,
+            self.log_loss_sum,
+            self.brier_sum,
+        ]
+        return np.concatenate(
+            [
+                np.array(scalars, dtype=np.float64),
+                self.calibration_rows,
+                self.calibration_positives,
+                self.calibration_probability_sum,
+                self.positive_histogram,
+                self.negative_histogram,
+            ]
+        )
+
+    def __add__(self, other: BinaryCounts) -> BinaryCounts:
+        """Counts the rows of both parts.
+
+        Raises:
+            ValueError: the parts were counted with different thresholds.
+        """
+        if self.threshold != other.threshold:
+            raise ValueError(f"counts at thresholds {self.threshold} and {other.threshold} cannot be merged")
+        return BinaryCounts.from_array(self.to_array() + other.to_array(), threshold=self.threshold)
+
+    @property
+    def rows(self) -> int:
+        """Rows counted."""
+        return self.positives + self.negatives
+
+    @property
+    def positives(self) -> int:
+        """Rows of label 1."""
+        return self.true_positives + self.false_negatives
+
+    @property
+    def negatives(self) -> int:
+        """Rows of label 0."""
+        return self.true_negatives + self.false_positives
+
+    def metrics(self) -> dict[str, float | int | None]:
+        """Divides the counts into metrics, ready for JSON.
+
+        `precision`, `recall`, `f1` and `specificity` are 0.0 where they would divide by zero, as in scikit-learn with
+        `zero_division=0`. `auc` is None when only one label occurs. With no rows every ratio is None.
+
+        `log_loss` is in nats, and the probability of the true label is clipped to [eps, 1 - eps], eps = 1.19e-7: what
+        scikit-learn does with float32 probabilities. `calibration_error` is the expected calibration error over 10
+        bins of equal width. Source: Naeini et al. 2015, "Obtaining Well Calibrated Probabilities Using Bayesian
+        Binning", with the probability of label 1 in place of the confidence.
+        """
+        tp, fp, tn, fn = self.true_positives, self.false_positives, self.true_negatives, self.false_negatives
+        ratios: dict[str, float | None] = {
+            "accuracy": (tp + tn) / max(self.rows, 1),
+            "precision": tp / max(tp + fp, 1),
+            "recall": tp / max(tp + fn, 1),
+            "f1": 2 * tp / max(2 * tp + fp + fn, 1),
+            "specificity": tn / max(tn + fp, 1),
+            "auc": self._auc(),
+            "log_loss": self.log_loss_sum / max(self.rows, 1),
+            "brier": self.brier_sum / max(self.rows, 1),
+            "calibration_error": self._calibration_error(),
+        }
+        if self.rows == 0:
+            ratios = dict.fromkeys(ratios)
+        return {
+            "rows": self.rows,
+            "positives": self.positives,
+            **ratios,
+            "threshold": self.threshold,
+            "true_positives": tp,
+            "false_positives": fp,
+            "true_negatives": tn,
+            "false_negatives": fn,
+        }
+
+    def auc_error_bound(self) -> float | None:
+        """How far `auc` can be at most from the AUC of the unbinned probabilities; None where `auc` is.
+
+        Two rows in one bin count as a tie, half right. So each pair of a positive and a negative row that share a bin
+        can be wrong by a half. In practice such errors cancel, and the real error is far smaller.
+        """
+        if self.positives == 0 or self.negatives == 0:
+            return None
+        pairs = self.positive_histogram.astype(np.float64) @ self.negative_histogram.astype(np.float64)
+        return float(0.5 * pairs / self.positives / self.negatives)
+
+    def roc_curve(self) -> RocCurve:
+        """The ROC curve, one point for each occupied score bin; empty arrays when only one label occurs."""
+        if self.positives == 0 or self.negatives == 0:
+            return RocCurve(np.zeros(0), np.zeros(0))
+        occupied = np.flatnonzero(self.positive_histogram + self.negative_histogram)[::-1]
+        found = np.cumsum(self.positive_histogram[occupied]) / self.positives
+        alarms = np.cumsum(self.negative_histogram[occupied]) / self.negatives
+        return RocCurve(np.concatenate([[0.0], alarms]), np.concatenate([[0.0], found]))
+
+    def reliability(self) -> Reliability:
+        """What the model said against what was true, for each tenth of probability that has rows."""
+        occupied = self.calibration_rows > 0
+        rows = self.calibration_rows[occupied]
+        return Reliability(
+            rows, self.calibration_probability_sum[occupied] / rows, self.calibration_positives[occupied] / rows
+        )
+
+    def _auc(self) -> float | None:
+        """Area under the ROC curve: the share of (positive, negative) pairs in the right order, ties being half."""
+        if self.positives == 0 or self.negatives == 0:
+            return None
+        curve = self.roc_curve()
+        heights = (curve.true_positive_rate[1:] + curve.true_positive_rate[:-1]) / 2
+        return min(float(np.diff(curve.false_positive_rate) @ heights), 1.0)
+
+    def _calibration_error(self) -> float:
+        gaps = np.abs(self.calibration_probability_sum - self.calibration_positives)
+        return float(gaps.sum()) / max(self.rows, 1)
+
+
+def _check_scores(labels: npt.NDArray[np.integer], scores: npt.NDArray[np.float32]) -> None:
+    """Raises ValueError, saying which row, unless labels are 0 or 1 and scores are probabilities, one of each a row."""
+    if labels.ndim != 1 or labels.shape != scores.shape:
+        raise ValueError(f"labels {labels.shape} and probabilities {scores.shape} must be two vectors of one length")
+    bad_labels = np.flatnonzero((labels != 0) & (labels != 1))
+    if bad_labels.size:
+        raise ValueError(f"labels are 0 or 1, got {labels[bad_labels[0]]} in row {bad_labels[0]}")
+    bad_scores = np.flatnonzero(~((scores >= 0) & (scores <= 1)))  # NaN compares false
+    if bad_scores.size:
+        raise ValueError(f"probabilities are from 0 to 1, got {scores[bad_scores[0]]} in row {bad_scores[0]}")
+
+
+def _score_bins(scores: npt.NDArray[np.float32]) -> IntArray:
+    """The histogram bin of each probability, float32[rows] -> int64[rows]; never falls as the probability rises.
+
+    The unit interval is four quarters. In each, the level (0 nearest) says how far the probability is from the anchor
+    that the quarter touches: 0, 0.5, 0.5 and 1. Levels count upwards where the anchor is the quarter's lower end:
+
+        0 ---levels--> 0.25 <--levels--- 0.5 ---levels--> 0.75 <--levels--- 1
+    """
+    quarter = np.minimum((scores * np.float32(4)).astype(np.int64), 3)
+    anchor = np.array([0.0, 0.5, 0.5, 1.0], dtype=np.float32)
+    distance = np.abs(scores - anchor[quarter])
+    shift = 23 - _MANTISSA_BITS
+    nearest = np.exp2(-2 - _OCTAVES).astype(np.float32).view(np.int32) >> shift
+    level = np.clip((distance.view(np.int32) >> shift) - nearest[quarter], 0, _LEVELS[quarter] - 1)
+    lowest = np.cumsum(_LEVELS) - _LEVELS
+    upwards = quarter % 2 == 0
+    bins: IntArray = lowest[quarter] + np.where(upwards, level, _LEVELS[quarter] - 1 - level)
+    return bins

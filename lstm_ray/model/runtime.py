@@ -1,0 +1,25 @@
+"""Brings up TensorFlow the way lstm-ray wants it: quiet, Keras 3, and no more threads than it was given."""
+
+from __future__ import annotations
+
+import os
+
+
+def start_tensorflow(threads: int | None = None) -> None:
+    """Imports TensorFlow; to be called before anything else in the process imports it.
+
+    Args:
+        threads: Threads an operation may use; None leaves all cores to it.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # notices of CPU features and of GPUs that are not there
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    # Ray Train's TensorFlow integration sets this for Keras 2. We do not use it, but a user's environment might.
+    os.environ.pop("TF_USE_LEGACY_KERAS", None)
+    import tensorflow as tf
+
+    if threads is not None:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(max(2, threads))
+    for gpu in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(gpu, True)  # otherwise the first process takes all of a GPU's memory

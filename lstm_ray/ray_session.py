@@ -1,0 +1,40 @@
+"""Connects to Ray: one started on this machine for the while, or one that runs already."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+from lstm_ray.errors import LstmRayError
+
+
+@contextmanager
+def connect(address: str, cpus: float) -> Iterator[None]:
+    """Holds a connection to Ray.
+
+    Args:
+        address: "local" starts Ray here and stops it at the end; "auto", HOST:PORT or ray://HOST:PORT joins one.
+        cpus: Cores that the caller's workers ask for. A Ray started here claims to have at least these, so that more
+            workers than cores share them rather than wait forever.
+
+    Raises:
+        LstmRayError: There is no Ray at that address.
+    """
+    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
+    try:
+        if address == "local":
+            claimed = max(os.cpu_count() or 1, math.ceil(cpus)) + 1  # one for tasks beside the workers
+            ray.init(address="local", num_cpus=claimed, include_dashboard=False, **quiet)
+        else:
+            ray.init(address=address, **quiet)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise LstmRayError(f"no connection to Ray at {address}: {' '.join(str(error).split())}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()

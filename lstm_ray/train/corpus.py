@@ -1,0 +1,321 @@
+"""Turns labelled Parquet into token ids, once per run.
+
+    files -> shards (one row group each) -> encode_shard, anywhere, in any order -> assemble -> Corpus, Vocabulary
+
+The vocabulary is known only when every shard has been counted, but no text should be tokenized twice. So a shard comes
+back as codes into its own list of words, with that list and its counts; `assemble` merges the counts, builds the
+vocabulary and translates each shard's codes with one look-up of its word list.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lstm_ray import storage
+from lstm_ray.config import TrainConfig
+from lstm_ray.errors import ConfigError, InputError
+from lstm_ray.text.sequences import Sequences, concatenate, truncate
+from lstm_ray.text.tokenize import decode_texts, is_text_type, tokenize
+from lstm_ray.text.vocabulary import (
+    FIRST_WORD_ID,
+    OOV_ID,
+    START_ID,
+    Vocabulary,
+    build_vocabulary,
+    count_words,
+    merge_counts,
+)
+
+_START_CODE = 0  # codes of a shard's own words begin at 1
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Encoded, labelled rows.
+
+    Attributes:
+        sequences: Token ids of each row, truncated, not padded.
+        labels: int8[rows], 1 positive, 0 negative.
+    """
+
+    sequences: Sequences
+    labels: npt.NDArray[np.int8]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a training run learns from.
+
+    Attributes:
+        training: Rows to learn from.
+        validation: Rows to measure on; none if nothing was held out.
+        vocabulary: Counted on the training rows alone, or the one that was given.
+        rows_without_text: Rows left out because their text was null or not UTF-8.
+    """
+
+    training: Corpus
+    validation: Corpus
+    vocabulary: Vocabulary
+    rows_without_text: int
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One row group to encode.
+
+    Attributes:
+        file: Where it lies.
+        row_group: Its number in the file.
+        first_row: Number of its first row in the file, for messages.
+        rows: int64[n], which of its rows to use, or None for all.
+        is_validation: True if all its rows are for validation, None if each row's text decides.
+    """
+
+    file: storage.InputFile
+    row_group: int
+    first_row: int
+    rows: npt.NDArray[np.int64] | None
+    is_validation: bool | None
+
+
+@dataclass(frozen=True)
+class EncodedShard:
+    """A shard as codes into its own words.
+
+    Attributes:
+        codes: 0 for the start of a text, then the position in `words` plus 1; or, where a vocabulary was given, ids.
+        words: large_string[n], the shard's distinct words; None where a vocabulary was given.
+        counts: How often each word stands in the shard's training rows.
+        labels: int8[rows].
+        is_validation: bool[rows].
+        rows_without_text: Rows left out.
+    """
+
+    codes: Sequences
+    words: pa.LargeStringArray | None
+    counts: pa.Table
+    labels: npt.NDArray[np.int8]
+    is_validation: npt.NDArray[np.bool_]
+    rows_without_text: int
+
+
+EncodeAll = Callable[[Sequence[Shard], TrainConfig], Iterable[EncodedShard]]
+"""Runs `encode_shard` over shards, in this process or on a cluster; results in the order of the shards."""
+
+
+def prepare(config: TrainConfig, encode_all: EncodeAll) -> Prepared:
+    """Reads, tokenizes and encodes the rows of a run.
+
+    Raises:
+        InputError: A file, column or label cannot be used, or there is nothing to learn from.
+    """
+    if config.unlisted_words == "drop" and config.vocabulary is None:
+        raise ConfigError("--unlisted-words drop needs --vocabulary: a counted vocabulary lists no other words")
+    shards = [*find_shards(config.train, config, is_validation=False if config.validation else None)]
+    if config.max_rows is not None:
+        shards = sample_rows(shards, config)
+    shards += find_shards(config.validation, config, is_validation=True)
+    return assemble(list(encode_all(shards, config)), config)
+
+
+def find_shards(inputs: Sequence[str], config: TrainConfig, is_validation: bool | None) -> list[Shard]:
+    """Lists the row groups of all input files.
+
+    Raises:
+        InputError: A file is missing or not Parquet, or lacks a column, or a column has the wrong type.
+    """
+    shards = []
+    for file in storage.find_inputs(inputs):
+        parquet = _open_parquet(file)
+        schema = parquet.schema_arrow
+        _check_column(file, schema, config.text_column, "--text-column", is_text_type, "text")
+        _check_column(file, schema, config.label_column, "--label-column", _is_label_type, "0 and 1")
+        first_row = 0
+        for row_group in range(parquet.num_row_groups):
+            rows = parquet.metadata.row_group(row_group).num_rows
+            shards.append(Shard(file, row_group, first_row, np.arange(rows), is_validation))
+            first_row += rows
+    return shards
+
+
+def sample_rows(shards: list[Shard], config: TrainConfig) -> list[Shard]:
+    """Keeps `max_rows` rows, drawn from all shards alike: the first rows of a file sorted by label are all of one class."""
+    sizes = [0 if shard.rows is None else len(shard.rows) for shard in shards]
+    total = sum(sizes)
+    if config.max_rows is None or config.max_rows >= total:
+        return shards
+    random = np.random.default_rng([config.seed, 1])
+    chosen = np.sort(random.choice(total, config.max_rows, replace=False))
+    bounds = np.concatenate([[0], np.cumsum(sizes)])
+    kept = []
+    for shard, start, stop in zip(shards, bounds, bounds[1:], strict=False):
+        rows = chosen[np.searchsorted(chosen, start) : np.searchsorted(chosen, stop)] - start
+        if len(rows):
+            kept.append(Shard(shard.file, shard.row_group, shard.first_row, rows, shard.is_validation))
+    return kept
+
+
+def encode_shard(shard: Shard, config: TrainConfig) -> EncodedShard:
+    """Reads one shard, splits its texts into words and encodes them.
+
+    Raises:
+        InputError: The row group cannot be read, or a label is not 0 or 1.
+    """
+    try:
+        table = _open_parquet(shard.file).read_row_group(
+            shard.row_group, columns=[config.text_column, config.label_column]
+        )
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(
+            f"{shard.file.path}: row group {shard.row_group} cannot be read: {storage.reason(error)}"
+        ) from error
+    if shard.rows is not None and len(shard.rows) < table.num_rows:
+        table = table.take(pa.array(shard.rows))
+    labels = _read_labels(table[config.label_column], shard, config.label_column)
+    texts = decode_texts(table[config.text_column])
+    has_text = texts.is_valid()
+    if texts.null_count:
+        texts, labels = texts.filter(has_text), labels[has_text.to_numpy(zero_copy_only=False)]
+    if shard.is_validation is None:
+        is_validation = held_out(texts, config.validation_fraction, config.seed)
+    else:
+        is_validation = np.full(len(texts), shard.is_validation)
+    tokens = tokenize(texts, strip_html=config.strip_html, lowercase=config.lowercase)
+    counts = count_words(tokens.filter(pa.array(~is_validation)))
+    if config.vocabulary is not None:
+        ids = read_given_vocabulary(config.vocabulary, config.vocabulary_size).look_up(tokens, config.unlisted_words)
+        codes, words = truncate(ids, config.max_tokens, config.truncating), None
+    else:
+        encoded = tokens.values.dictionary_encode()
+        words = encoded.dictionary
+        offsets = tokens.offsets.to_numpy()
+        flat = encoded.indices.to_numpy()[offsets[0] : offsets[-1]] + 1
+        offsets = offsets - offsets[0]
+        with_start = np.insert(flat, offsets[:-1], _START_CODE).astype(np.int32, copy=False)
+        codes = truncate(
+            Sequences(with_start, offsets + np.arange(len(offsets))), config.max_tokens, config.truncating
+        )
+    return EncodedShard(codes, words, counts, labels, is_validation, table.num_rows - len(texts))
+
+
+def assemble(shards: Sequence[EncodedShard], config: TrainConfig) -> Prepared:
+    """Builds the vocabulary from all shards' counts and translates their codes into ids.
+
+    Raises:
+        InputError: There are no rows, only one class, or nothing was held out although a part should have been.
+    """
+    if config.vocabulary is not None:
+        vocabulary = read_given_vocabulary(config.vocabulary, config.vocabulary_size)
+    else:
+        vocabulary = build_vocabulary(merge_counts([shard.counts for shard in shards]), config.vocabulary_size)
+    sequences = concatenate([_translate(shard, vocabulary) for shard in shards])
+    labels = np.concatenate([np.zeros(0, np.int8), *(shard.labels for shard in shards)])
+    is_validation = np.concatenate([np.zeros(0, np.bool_), *(shard.is_validation for shard in shards)])
+
+    def part(rows: npt.NDArray[np.int64]) -> Corpus:
+        return Corpus(sequences.take(rows), labels[rows])
+
+    training, validation = part(np.flatnonzero(~is_validation)), part(np.flatnonzero(is_validation))
+    _check_classes(training, validation, config)
+    return Prepared(training, validation, vocabulary, sum(shard.rows_without_text for shard in shards))
+
+
+def held_out(texts: pa.LargeStringArray, fraction: float, seed: int) -> npt.NDArray[np.bool_]:
+    """Says which rows are for validation, bool[rows].
+
+    The text alone decides (its keyed hash, as a share of all hashes), so that a review that stands in the data twice
+    never is on both sides, and a row's side depends on no other row.
+    """
+    if fraction == 0:
+        return np.zeros(len(texts), np.bool_)
+    limit = int(fraction * 2**64)
+    key = seed.to_bytes(8, "little", signed=False)
+    return np.array(
+        [
+            int.from_bytes(hashlib.blake2b(text, digest_size=8, key=key).digest(), "little") < limit
+            for text in texts.cast(pa.large_binary()).to_pylist()
+        ],
+        np.bool_,
+    )
+
+
+def read_given_vocabulary(path: str, size: int) -> Vocabulary:
+    """Reads the file that `--vocabulary` names: our Parquet, or JSON of word to rank."""
+    return Vocabulary.read_word_index(path, size) if path.endswith(".json") else Vocabulary.read(path).resized(size)
+
+
+def _translate(shard: EncodedShard, vocabulary: Vocabulary) -> Sequences:
+    if shard.words is None:
+        return shard.codes
+    positions = pc.fill_null(pc.index_in(shard.words, value_set=vocabulary.words), -1).to_numpy(zero_copy_only=False)
+    ids = np.where(positions < 0, OOV_ID, positions + FIRST_WORD_ID)
+    id_of_code = np.concatenate([[START_ID], ids]).astype(np.int32)
+    return Sequences(id_of_code[shard.codes.token_ids], shard.codes.offsets)
+
+
+def _open_parquet(file: storage.InputFile) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(file.open())
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{file.path}: not a Parquet file: {storage.reason(error)}") from error
+
+
+def _check_column(
+    file: storage.InputFile,
+    schema: pa.Schema,
+    column: str,
+    option: str,
+    is_right_type: Callable[[pa.DataType], bool],
+    wanted: str,
+) -> None:
+    if column not in schema.names:
+        raise InputError(
+            f"{file.path}: no column {column!r}; it has {', '.join(map(repr, schema.names))}: choose with {option}"
+        )
+    kind = schema.field(column).type
+    if not is_right_type(kind):
+        raise InputError(f"{file.path}: column {column!r} is {kind}, expected {wanted}: choose with {option}")
+
+
+def _is_label_type(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
+
+
+def _read_labels(column: pa.ChunkedArray, shard: Shard, name: str) -> npt.NDArray[np.int8]:
+    values = column.combine_chunks().cast(pa.float64())
+    is_label = pc.fill_null(pc.is_in(values, value_set=pa.array([0.0, 1.0])), False).to_numpy(zero_copy_only=False)
+    if not is_label.all():
+        position = int(np.argmin(is_label))
+        row = shard.first_row + (position if shard.rows is None else int(shard.rows[position]))
+        value = values[position].as_py()
+        shown = "null" if value is None else f"{value:g}"
+        raise InputError(f"{shard.file.path}: column {name!r}, row {row}: label {shown} is neither 0 nor 1")
+    return values.to_numpy(zero_copy_only=False).astype(np.int8)
+
+
+def _check_classes(training: Corpus, validation: Corpus, config: TrainConfig) -> None:
+    where = ", ".join(config.train)
+    if len(training) == 0:
+        raise InputError(f"{where}: no rows to train on")
+    if len(np.unique(training.labels)) == 1:
+        raise InputError(
+            f"{where}: column {config.label_column!r}: all {len(training)} training rows have the label "
+            f"{training.labels[0]}; both 0 and 1 are needed"
+        )
+    if len(validation) == 0 and config.validation:
+        raise InputError(f"{', '.join(config.validation)}: no rows to validate on")
+    if len(validation) == 0 and config.validation_fraction:
+        raise InputError(
+            f"{where}: none of its {len(training)} rows fell to validation: raise --validation-fraction, or set it to 0"
+        )

@@ -1,0 +1,204 @@
+"""A training run as a directory: begun, resumed, finished; in this process or on Ray.
+
+    OUTPUT/config.yaml  model/  checkpoints/  history.parquet  history.png  metrics.json  report.html
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from lstm_ray import storage
+from lstm_ray.config import TrainConfig, option_name, to_yaml
+from lstm_ray.errors import OutputError
+from lstm_ray.train import checkpoints
+from lstm_ray.train.checkpoints import State
+from lstm_ray.train.corpus import EncodedShard, Prepared, Shard, prepare
+from lstm_ray.train.progress import Progress
+
+_MAY_CHANGE = {"epochs", "fresh", "output", "workers", "cpus_per_worker", "gpus_per_worker", "address"}
+"""Settings that do not decide what is learned, or only how far: a run may be resumed with other values of these."""
+
+HISTORY = pa.schema(
+    [
+        ("epoch", pa.int32()),
+        ("loss", pa.float64()),
+        ("accuracy", pa.float64()),
+        ("validation_loss", pa.float64()),
+        ("validation_accuracy", pa.float64()),
+        ("validation_auc", pa.float64()),
+        ("learning_rate", pa.float64()),
+        ("seconds", pa.float64()),
+        ("rows_per_s", pa.float64()),
+        ("best", pa.bool_()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished run has to show.
+
+    Attributes:
+        state: History, best epoch and its metrics.
+        output: The run's directory.
+        training_rows: Rows learned from.
+        validation_rows: Rows measured on.
+        rows_without_text: Rows left out.
+        was_finished: True if there was nothing left to do.
+    """
+
+    state: State
+    output: str
+    training_rows: int
+    validation_rows: int
+    rows_without_text: int
+    was_finished: bool = False
+
+
+class Workers(Protocol):
+    """Those who do the work of a run: this process, or Ray's."""
+
+    def encode_all(self, shards: Sequence[Shard], config: TrainConfig) -> Iterable[EncodedShard]:
+        """Runs `encode_shard` over all shards; results in the same order."""
+
+    def run(self, config: TrainConfig, prepared: Prepared) -> State:
+        """Runs `loop.run` to its end on every worker."""
+
+
+Notify = Callable[[str], None]
+"""Hears in a sentence what a run does next."""
+
+
+def train(config: TrainConfig, notify: Notify, progress: Callable[[Progress], None]) -> Outcome:
+    """Trains a model, or goes on with an earlier run of the same settings in the same directory.
+
+    Raises:
+        InputError: The data cannot be used.
+        OutputError: The output directory holds something else, or cannot be written.
+        TrainingError: Training failed.
+    """
+    config = with_absolute_output(config)
+    resumed = open_run(config)
+    state = checkpoints.latest_state(config.output) if resumed else None
+    if state is not None and state.epoch >= config.epochs and storage.exists(storage.join(config.output, "metrics.json")):
+        return _finished(config, state)
+    if state is not None:
+        notify(f"going on after epoch {state.epoch} of {config.epochs}")
+    with _workers(config, notify, progress) as workers:
+        notify("reading and tokenizing")
+        prepared = prepare(config, workers.encode_all)
+        notify(
+            f"{len(prepared.training):,} rows to train on, {len(prepared.validation):,} to validate on, "
+            f"{len(prepared.vocabulary.words):,} words known"
+        )
+        if not resumed:
+            begin_run(config)
+        state = workers.run(config, prepared)
+    outcome = Outcome(
+        state, config.output, len(prepared.training), len(prepared.validation), prepared.rows_without_text
+    )
+    write_results(config, outcome)
+    return outcome
+
+
+@contextmanager
+def _workers(config: TrainConfig, notify: Notify, progress: Callable[[Progress], None]) -> Iterator[Workers]:
+    if config.workers == 0:
+        from lstm_ray.train.local import LocalWorkers
+
+        yield LocalWorkers(notify, progress)
+    else:
+        from lstm_ray.train.trainer import RayWorkers, ray_session
+
+        with ray_session(config, notify):
+            yield RayWorkers(notify, progress)
+
+
+def with_absolute_output(config: TrainConfig) -> TrainConfig:
+    """Returns the settings with paths that mean the same in every process."""
+    if "://" in config.output:
+        return config
+    return config.model_copy(update={"output": os.path.abspath(os.path.expanduser(config.output))})
+
+
+def open_run(config: TrainConfig) -> bool:
+    """Says whether `config.output` holds a run of these settings to go on with.
+
+    Raises:
+        OutputError: The directory holds something else. Nothing is changed in it.
+    """
+    names = storage.list_names(config.output)
+    if not names:
+        return False
+    if "config.yaml" not in names:
+        raise OutputError(f"{config.output}: not empty, and not an earlier run: choose another --output")
+    if config.fresh:
+        return False
+    earlier = yaml.safe_load(storage.read_bytes(storage.join(config.output, "config.yaml")))
+    wanted = yaml.safe_load(to_yaml(config))
+    changed = [key for key in wanted if key not in _MAY_CHANGE and earlier.get(key) != wanted[key]]
+    if changed:
+        differences = ", ".join(
+            f"{option_name(key)} {_show(earlier.get(key))} there, {_show(wanted[key])} here" for key in changed
+        )
+        raise OutputError(
+            f"{config.output}: holds a run with other settings ({differences}): choose another --output, or --fresh "
+            "to delete that run and start over"
+        )
+    return True
+
+
+def begin_run(config: TrainConfig) -> None:
+    """Makes the run's directory, or empties it for `--fresh`, and writes the settings into it."""
+    if config.fresh:
+        storage.delete(config.output)
+    storage.write_bytes(storage.join(config.output, "config.yaml"), to_yaml(config).encode())
+
+
+def write_results(config: TrainConfig, outcome: Outcome) -> None:
+    """Writes history, metrics and report of a run whose model has been saved."""
+    from lstm_ray.evaluate.report import history_png, training_report
+
+    state = outcome.state
+    history = pa.Table.from_pylist(
+        [{**row, "best": row["epoch"] == state.best_epoch} for row in state.history], schema=HISTORY
+    )
+    metrics = {
+        "best_epoch": state.best_epoch,
+        "epochs": state.epoch,
+        "training_rows": outcome.training_rows,
+        "validation_rows": outcome.validation_rows,
+        "rows_without_text": outcome.rows_without_text,
+        "validation": state.metrics,
+    }
+    report = training_report(
+        title=f"Training run {os.path.basename(config.output.rstrip('/'))}",
+        history=history,
+        metrics=state.metrics or None,
+        config=config.model_dump(mode="json"),
+        summary=state.summary,
+    )
+    place = config.output
+    storage.write_file(storage.join(place, "history.parquet"), lambda stream: pq.write_table(history, stream))
+    storage.write_bytes(storage.join(place, "history.png"), history_png(history))
+    storage.write_bytes(storage.join(place, "report.html"), report.encode())
+    storage.write_bytes(storage.join(place, "metrics.json"), (json.dumps(metrics, indent=2) + "\n").encode())
+
+
+def _finished(config: TrainConfig, state: State) -> Outcome:
+    metrics = json.loads(storage.read_bytes(storage.join(config.output, "metrics.json")))
+    counts = (metrics["training_rows"], metrics["validation_rows"], metrics["rows_without_text"])
+    return Outcome(state, config.output, *counts, was_finished=True)
+
+
+def _show(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

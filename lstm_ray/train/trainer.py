@@ -1,0 +1,200 @@
+"""Training on Ray: shards encoded by tasks, epochs run by a Ray Train worker group.
+
+    driver                                     each worker
+      ray_session                                TF_CONFIG set by _TensorFlowBackend
+      encode_all -> tasks run encode_shard       loop.run, MultiWorkerMirroredStrategy between them
+      run -> DataParallelTrainer.fit             ray.train.report(row, checkpoint)
+
+Ray's own TensorflowTrainer is not used: it switches workers to Keras 2 (TF_USE_LEGACY_KERAS) and imports TensorFlow in
+the driver too. A generic DataParallelTrainer with the small backend below needs neither.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+from ray.train.backend import Backend, BackendConfig
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+from lstm_ray.ray_session import connect
+from lstm_ray.config import TrainConfig
+from lstm_ray.errors import LstmRayError, TrainingError
+from lstm_ray.train import checkpoints
+from lstm_ray.train.checkpoints import State
+from lstm_ray.train.corpus import EncodedShard, Prepared, Shard, encode_shard
+from lstm_ray.train.progress import Progress
+
+_PROGRESS_EVERY_S = 0.5
+
+
+@contextmanager
+def ray_session(config: TrainConfig, notify: Callable[[str], None]) -> Iterator[None]:
+    """Holds a connection to Ray that has room for the run's workers."""
+    notify("starting Ray" if config.address == "local" else f"connecting to Ray at {config.address}")
+    with connect(config.address, cpus=config.workers * config.cpus_per_worker):
+        yield
+
+
+class RayWorkers:
+    """The Ray workers of a run."""
+
+    def __init__(self, notify: Callable[[str], None], progress: Callable[[Progress], None]) -> None:
+        self._notify = notify
+        self._progress = progress
+
+    def encode_all(self, shards: Sequence[Shard], config: TrainConfig) -> Iterable[EncodedShard]:
+        """Encodes shards on the cluster's cores."""
+        encode = ray.remote(encode_shard)
+        settings = ray.put(config)
+        try:
+            return list(ray.get([encode.remote(shard, settings) for shard in shards]))
+        except ray.exceptions.RayTaskError as error:
+            raise _cause(error) from error
+
+    def run(self, config: TrainConfig, prepared: Prepared) -> State:
+        """Trains to the end on `config.workers` workers."""
+        self._notify(f"starting {config.workers} Ray worker{'s' if config.workers > 1 else ''}")
+        board = _Board.remote()
+        trainer = DataParallelTrainer(
+            _worker_loop,
+            train_loop_config={"config": config.model_dump(mode="json"), "prepared": ray.put(prepared), "board": board},
+            backend_config=TensorFlowConfig(),
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=config.workers,
+                use_gpu=config.gpus_per_worker > 0,
+                resources_per_worker={"CPU": config.cpus_per_worker, "GPU": config.gpus_per_worker},
+            ),
+            run_config=ray.train.RunConfig(
+                name=checkpoints.DIRECTORY,
+                storage_path=config.output,
+                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=checkpoints.KEPT),
+            ),
+        )
+        with _relayed(board, self._progress):
+            try:
+                trainer.fit()
+            except ray.train.TrainingFailedError as error:
+                raise _cause(error) from error
+        state = checkpoints.latest_state(config.output)
+        if state is None:
+            raise TrainingError(f"{config.output}: training ended without a checkpoint; do all workers see this path?")
+        return state
+
+
+@dataclass
+class TensorFlowConfig(BackendConfig):
+    """Tells each worker's TensorFlow who the others are, through TF_CONFIG."""
+
+    @property
+    def backend_cls(self) -> type[Backend]:
+        """Returns what sets the workers up."""
+        return _TensorFlowBackend
+
+
+class _TensorFlowBackend(Backend):  # type: ignore[misc]
+    def on_start(self, worker_group: Any, backend_config: TensorFlowConfig) -> None:
+        addresses = worker_group.execute(_free_address)
+        ray.get(
+            [
+                worker_group.execute_single_async(rank, _set_tf_config, addresses, rank)
+                for rank in range(len(addresses))
+            ]
+        )
+
+
+def _free_address() -> str:
+    """Returns an address on this node that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("", 0))
+        return f"{ray.util.get_node_ip_address()}:{free.getsockname()[1]}"
+
+
+def _set_tf_config(addresses: list[str], rank: int) -> None:
+    cluster = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": rank}}
+    os.environ["TF_CONFIG"] = json.dumps(cluster)
+
+
+def _worker_loop(arguments: dict[str, Any]) -> None:
+    """Runs on each worker: brings up TensorFlow, then the same loop as without Ray."""
+    from lstm_ray.model.runtime import start_tensorflow
+
+    config = TrainConfig.model_validate(arguments["config"])
+    start_tensorflow(threads=max(1, int(config.cpus_per_worker)))
+    from lstm_ray.train import loop
+
+    loop.run(config, ray.get(arguments["prepared"]), _RayContext(arguments["board"]))
+
+
+class _RayContext:
+    """A worker's place in its group."""
+
+    def __init__(self, board: Any) -> None:
+        context = ray.train.get_context()
+        self.rank: int = context.get_world_rank()
+        self.world_size: int = context.get_world_size()
+        self._board = board
+
+    def report(self, row: dict[str, Any], checkpoint: Path | None) -> None:
+        """Reports through Ray Train, which copies rank 0's checkpoint to storage and waits for all workers."""
+        ray.train.report(row, checkpoint=None if checkpoint is None else ray.train.Checkpoint(str(checkpoint)))
+
+    def progress(self, progress: Progress) -> None:
+        self._board.post.remote(progress)
+
+
+@ray.remote(num_cpus=0)
+class _Board:
+    """Holds the last progress of rank 0 until the driver fetches it."""
+
+    def __init__(self) -> None:
+        self._last: Progress | None = None
+
+    def post(self, progress: Progress) -> None:
+        self._last = progress
+
+    def take(self) -> Progress | None:
+        last, self._last = self._last, None
+        return last
+
+
+@contextmanager
+def _relayed(board: Any, progress: Callable[[Progress], None]) -> Iterator[None]:
+    """Passes what is posted on the board to `progress` while the block runs."""
+    done = threading.Event()
+
+    def relay() -> None:
+        while not done.wait(_PROGRESS_EVERY_S):
+            last = ray.get(board.take.remote())
+            if last is not None:
+                progress(last)
+
+    thread = threading.Thread(target=relay, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _cause(error: BaseException) -> LstmRayError:
+    """Returns the error of ours inside one of Ray's, or Ray's as a TrainingError."""
+    failures = list(getattr(error, "worker_failures", {}).values()) or [error]
+    for failure in failures:
+        seen: BaseException | None = failure
+        while seen is not None:
+            if isinstance(seen, LstmRayError):
+                return seen
+            seen = getattr(seen, "cause", None) or seen.__cause__
+    return TrainingError(f"a worker failed: {' '.join(str(failures[0]).split())[-500:]}")
