@@ -1,0 +1,286 @@
+"""The plan of a scoring run: which rows become which output part.
+
+Each file's row groups are cut into chunks of about `rows_per_part` rows; a chunk becomes one part. The part's name is a
+function of the file's position among the inputs and the chunk's first row in the file, so that writing a part twice is
+harmless, names sort in input order, and a rerun knows what is missing from the names alone: no ids, and nothing in
+memory that grows with the rows.
+
+    file 0: row groups of 40k, 40k, 40k rows, rows_per_part 50k   part-000000-000000000000   80k rows, row groups 0-1
+                                                                  part-000000-000000080000   40k rows, row group 2
+    file 1: one row group of 120k rows                            part-000001-000000000000   60k rows
+                                                                  part-000001-000000060000   60k rows
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import lstm_ray
+from lstm_ray import storage
+from lstm_ray.config import ScoreConfig
+from lstm_ray.errors import ConfigError, InputError
+from lstm_ray.storage import InputFile
+from lstm_ray.text.tokenize import is_text_type
+
+NEW_COLUMNS = ("sentiment_probability", "sentiment", "sentiment_error")
+_FOOTER_READERS = 16  # threads; reading a footer is waiting, above all on an object store
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Rows of one input file that become one output part.
+
+    Attributes:
+        file: Position of the file in the plan.
+        row_offset: Number of the first row in its file.
+        rows: How many.
+        row_groups: The row groups they lie in, from and up to (exclusive).
+        skip: Rows of these row groups that come before them.
+    """
+
+    file: int
+    row_offset: int
+    rows: int
+    row_groups: tuple[int, int]
+    skip: int
+
+    @property
+    def part_name(self) -> str:
+        """Returns the name of the output file."""
+        return f"part-{self.file:06d}-{self.row_offset:012d}.parquet"
+
+
+@dataclass(frozen=True)
+class BadFile:
+    """An input file that cannot be scored, and why."""
+
+    path: str
+    error: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a scoring run does.
+
+    Attributes:
+        files: Input files that can be read.
+        chunks: All chunks, in input order.
+        schema: Columns of every part, the three new ones last.
+        kept: Names of the input columns among them.
+        bad_files: Input files set aside.
+        fingerprint: Changes if and only if the output could.
+    """
+
+    files: list[InputFile]
+    chunks: list[Chunk]
+    schema: pa.Schema
+    kept: list[str]
+    bad_files: list[BadFile] = field(default_factory=list)
+    fingerprint: str = ""
+
+    @property
+    def rows(self) -> int:
+        """Returns the rows to score."""
+        return sum(chunk.rows for chunk in self.chunks)
+
+    def tasks(self, done: set[str]) -> Iterator[list[Chunk]]:
+        """Yields the chunks to do, those of one row group together so that it is read once.
+
+        Args:
+            done: Names of the parts that are there already.
+        """
+        task: list[Chunk] = []
+        for chunk in self.chunks:
+            if chunk.part_name in done:
+                continue
+            if task and (chunk.file, chunk.row_groups) != (task[0].file, task[0].row_groups):
+                yield task
+                task = []
+            task.append(chunk)
+        if task:
+            yield task
+
+
+def make_plan(config: ScoreConfig, model_hash: str, progress: Callable[[int, int], None] | None = None) -> Plan:
+    """Reads all footers and cuts the input into chunks.
+
+    Args:
+        config: Inputs and how to cut them.
+        model_hash: Of the bundle; part of the fingerprint.
+        progress: Hears (footers read, files).
+
+    Raises:
+        InputError: A path does not exist, or more files are bad than `max_bad_files` allows, or columns clash.
+        ConfigError: A column to keep exists in no file, or a new column's name is taken.
+    """
+    found = storage.find_inputs(config.inputs)
+    files, footers, bad = [], [], []
+    with ThreadPoolExecutor(_FOOTER_READERS) as pool:
+        read = pool.map(lambda file: _read_footer(file, config.text_column), found)
+        for number, (file, footer) in enumerate(zip(found, read, strict=True), 1):
+            if isinstance(footer, str):
+                bad.append(BadFile(file.path, footer))
+            else:
+                files.append(file)
+                footers.append(footer)
+            if progress:
+                progress(number, len(found))
+    check_bad_files(bad, config.max_bad_files)
+    schema = _unify([footer.schema for footer in footers], files)
+    kept = _kept_columns(schema, config)
+    new = [config.prefix + name for name in NEW_COLUMNS]
+    if taken := [name for name in new if name in kept]:
+        raise ConfigError(f"the input has a column {taken[0]!r} already: give the new columns a --prefix, e.g. new_")
+    chunks = list(_first_rows(_cut_all(footers, config.rows_per_part), config.max_rows))
+    return Plan(
+        files,
+        chunks,
+        output_schema(schema, kept, new),
+        kept,
+        bad,
+        _fingerprint(files, footers, bad, kept, config, model_hash),
+    )
+
+
+def check_bad_files(bad: Sequence[BadFile], allowed: int) -> None:
+    """Raises InputError if more files are bad than may be."""
+    if len(bad) <= allowed:
+        return
+    more = f" (and {len(bad) - 1} more bad files)" if len(bad) > 1 else ""
+    raise InputError(f"{bad[0].path}: {bad[0].error}{more}; --max-bad-files {len(bad)} would set bad files aside")
+
+
+def cut(group_rows: Sequence[int], rows_per_part: int, file: int) -> Iterator[Chunk]:
+    """Cuts one file's row groups into chunks.
+
+    Row groups are joined until they have `rows_per_part` rows; what is twice as large or more is cut into equal parts.
+    """
+    offset = first = joined = 0
+    for group, rows in enumerate(group_rows):
+        joined += rows
+        if joined < rows_per_part and group + 1 < len(group_rows):
+            continue
+        parts = max(1, joined // rows_per_part)
+        start = 0
+        for part in range(parts):
+            stop = joined * (part + 1) // parts
+            if stop > start:
+                yield Chunk(file, offset + start, stop - start, (first, group + 1), start)
+            start = stop
+        offset, first, joined = offset + joined, group + 1, 0
+
+
+def output_schema(schema: pa.Schema, kept: Sequence[str], new: Sequence[str]) -> pa.Schema:
+    """Returns the columns of a part."""
+    probability, sentiment, error = new
+    return pa.schema(
+        [
+            *(schema.field(name) for name in kept),
+            pa.field(probability, pa.float32()),
+            pa.field(sentiment, pa.dictionary(pa.int8(), pa.string())),
+            pa.field(error, pa.dictionary(pa.int8(), pa.string())),
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class _Footer:
+    schema: pa.Schema
+    group_rows: list[int]
+
+
+def _read_footer(file: InputFile, text_column: str) -> _Footer | str:
+    """Returns a file's schema and row groups, or why it cannot be scored."""
+    try:
+        with file.open() as source:
+            parquet = pq.ParquetFile(source)
+            schema, metadata = parquet.schema_arrow, parquet.metadata
+    except InputError as error:
+        return str(error).removeprefix(f"{file.path}: ")
+    except (OSError, pa.ArrowException) as error:
+        return f"not a Parquet file: {storage.reason(error)}"
+    if text_column not in schema.names:
+        columns = ", ".join(map(repr, schema.names))
+        return f"no column {text_column!r}; it has {columns}: choose with --text-column"
+    kind = schema.field(text_column).type
+    if not is_text_type(kind):
+        return f"column {text_column!r} is {kind}, not text: choose with --text-column"
+    return _Footer(
+        schema.remove_metadata(), [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+    )
+
+
+def _unify(schemas: Sequence[pa.Schema], files: Sequence[InputFile]) -> pa.Schema:
+    """Returns the columns of all files; one that a file lacks is null there."""
+    unified = schemas[0] if schemas else pa.schema([])
+    seen = {unified}
+    for schema, file in zip(schemas, files, strict=True):
+        if schema in seen:
+            continue
+        seen.add(schema)
+        try:
+            unified = pa.unify_schemas([unified, schema])
+        except pa.ArrowException as error:
+            raise InputError(
+                f"{file.path}: its columns do not fit those of the files before it: {storage.reason(error)}"
+            ) from error
+    return unified
+
+
+def _kept_columns(schema: pa.Schema, config: ScoreConfig) -> list[str]:
+    if config.keep_columns == "all":
+        return list(schema.names)
+    names = [name.strip() for name in config.keep_columns.split(",") if name.strip()]
+    if unknown := [name for name in names if name not in schema.names]:
+        raise ConfigError(
+            f"--keep-columns: no column {unknown[0]!r} in the input; it has {', '.join(map(repr, schema.names))}"
+        )
+    return names
+
+
+def _cut_all(footers: Sequence[_Footer], rows_per_part: int) -> Iterator[Chunk]:
+    for file, footer in enumerate(footers):
+        yield from cut(footer.group_rows, rows_per_part, file)
+
+
+def _first_rows(chunks: Iterator[Chunk], max_rows: int | None) -> Iterator[Chunk]:
+    left = max_rows
+    for chunk in chunks:
+        if left is None or chunk.rows <= left:
+            yield chunk
+        else:
+            yield Chunk(**{**asdict(chunk), "rows": left})
+        if left is not None:
+            left -= chunk.rows
+            if left <= 0:
+                return
+
+
+def _fingerprint(
+    files: Sequence[InputFile],
+    footers: Sequence[_Footer],
+    bad: Sequence[BadFile],
+    kept: Sequence[str],
+    config: ScoreConfig,
+    model_hash: str,
+) -> str:
+    digest = hashlib.sha256()
+    settings = {
+        "version": lstm_ray.__version__,
+        "model": model_hash,
+        "kept": list(kept),
+        **config.model_dump(mode="json", include={"text_column", "prefix", "max_rows", "rows_per_part", "engine"}),
+    }
+    digest.update(json.dumps(settings, sort_keys=True).encode())
+    for file, footer in zip(files, footers, strict=True):
+        digest.update(json.dumps([file.path, file.size, file.modified, sum(footer.group_rows)]).encode())
+    for file in bad:
+        digest.update(json.dumps([file.path]).encode())
+    return digest.hexdigest()
