@@ -55,7 +55,9 @@ class TextSettings(Settings):
     )
     max_tokens: int = setting(80, "Tokens kept of a text, the start token counted.", panel="Text", ge=1, le=100_000)
     padding: Side = setting("pre", "Where short texts are filled up.", panel="Text")
-    truncating: Side = setting("pre", "Where long texts are cut: pre keeps their end, post their beginning.", panel="Text")
+    truncating: Side = setting(
+        "pre", "Where long texts are cut: pre keeps their end, post their beginning.", panel="Text"
+    )
 
 
 class ModelSettings(Settings):
@@ -66,17 +68,25 @@ class ModelSettings(Settings):
     units: int = setting(128, "Units of each LSTM layer (and direction).", panel="Model", ge=1)
     bidirectional: bool = setting(False, "Read each text in both directions (doubles the LSTM's work).", panel="Model")
     pooling: Literal["last", "max", "mean"] = setting(
-        "last", "What the classifier sees of the top layer: its last state, or its maximum or mean over time.", panel="Model"
+        "last",
+        "What the classifier sees of the top layer: its last state, or its maximum or mean over time.",
+        panel="Model",
     )
     mask: bool = setting(
-        False, "Skip padding: the network does not see it, and batches need only be as long as their rows.", panel="Model"
+        False,
+        "Skip padding: the network does not see it, and batches need only be as long as their rows.",
+        panel="Model",
     )
     embedding_dropout: float = setting(
         0.0, "Share of the word vectors' numbers dropped in training.", panel="Model", ge=0, lt=1
     )
     dropout: float = setting(0.2, "Share of each LSTM's inputs dropped in training.", panel="Model", ge=0, lt=1)
     recurrent_dropout: float = setting(
-        0.0, "Share of each LSTM's state dropped in training; above 0 it rules out cuDNN on GPUs.", panel="Model", ge=0, lt=1
+        0.0,
+        "Share of each LSTM's state dropped in training; above 0 it rules out cuDNN on GPUs.",
+        panel="Model",
+        ge=0,
+        lt=1,
     )
 
 
@@ -97,7 +107,9 @@ class ComputeSettings(Settings):
         if self.workers == 0 and self.address != "local":
             raise ValueError(f"address {self.address!r} needs workers of 1 or more; 0 trains in this process")
         if self.workers == 0 and self.gpus_per_worker:
-            raise ValueError("gpus_per_worker needs workers of 1 or more; in this process a GPU is used if there is one")
+            raise ValueError(
+                "gpus_per_worker needs workers of 1 or more; in this process a GPU is used if there is one"
+            )
         return self
 
 
@@ -121,11 +133,16 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings):
         lt=1,
     )
     output: str = setting("", "Directory of the run: model, checkpoints, history, report.", panel="Input and output")
-    fresh: bool = setting(False, "Start over where --output holds an earlier run, deleting it.", panel="Input and output")
+    fresh: bool = setting(
+        False, "Start over where --output holds an earlier run, deleting it.", panel="Input and output"
+    )
     text_column: str = setting("text", "Column of the reviews.", panel="Input and output")
     label_column: str = setting("label", "Column of the labels: 1 positive, 0 negative.", panel="Input and output")
     max_rows: int | None = setting(
-        None, "Use only this many rows, drawn evenly from all of --train: for a quick try.", panel="Input and output", ge=1
+        None,
+        "Use only this many rows, drawn evenly from all of --train: for a quick try.",
+        panel="Input and output",
+        ge=1,
     )
     vocabulary: str | None = setting(
         None,
@@ -150,23 +167,35 @@ class ScoreConfig(Settings):
     """Everything that decides a scoring run."""
 
     inputs: tuple[str, ...] = setting(
-        (), "Parquet to score: files, directories, globs, s3:// gs:// abfs:// URIs.", panel="Input and output", argument=True
+        (),
+        "Parquet to score: files, directories, globs, s3:// gs:// abfs:// URIs.",
+        panel="Input and output",
+        argument=True,
     )
     model: str = setting("", "Model bundle, as train writes to OUTPUT/model.", panel="Input and output")
     output: str = setting("", "Directory for the scored Parquet.", panel="Input and output")
-    overwrite: bool = setting(False, "Replace what --output holds from other inputs or settings.", panel="Input and output")
+    overwrite: bool = setting(
+        False, "Replace what --output holds from other inputs or settings.", panel="Input and output"
+    )
     text_column: str = setting("text", "Column of the reviews.", panel="Input and output")
-    keep_columns: str = setting("all", "Input columns to keep: all, or names separated by commas.", panel="Input and output")
+    keep_columns: str = setting(
+        "all", "Input columns to keep: all, or names separated by commas.", panel="Input and output"
+    )
     prefix: str = setting("", "Put in front of the three new columns' names.", panel="Input and output")
     max_rows: int | None = setting(None, "Score only the first rows: for a quick try.", panel="Input and output", ge=1)
     rows_per_part: int = setting(
-        50_000, "Rows of an output file, about: what is lost and done again if a run dies.", panel="Input and output", ge=1
+        50_000,
+        "Rows of an output file, about: what is lost and done again if a run dies.",
+        panel="Input and output",
+        ge=1,
     )
     max_bad_files: int = setting(
         0, "Input files that may be set aside as unreadable before the run fails.", panel="Input and output", ge=0
     )
     engine: Literal["auto", "cpu", "keras"] = setting(
-        "auto", "What computes: our compiled CPU kernel, or Keras (on GPUs); auto takes Keras on a GPU.", panel="Compute"
+        "auto",
+        "What computes: our compiled CPU kernel, or Keras (on GPUs); auto takes Keras on a GPU.",
+        panel="Compute",
     )
     actors: int = setting(
         0, "0 scores in this process on all its cores; 1 and up on that many Ray actors.", panel="Compute", ge=0
@@ -200,7 +229,11 @@ class EvaluateConfig(Settings):
     label_column: str = setting("label", "Column of the labels: 1 positive, 0 negative.", panel="Input and output")
     max_rows: int | None = setting(None, "Use only the first rows: for a quick try.", panel="Input and output", ge=1)
     threshold: float | None = setting(
-        None, "Probability from which a review counts as positive; the bundle's if not given.", panel="Input and output", gt=0, lt=1
+        None,
+        "Probability from which a review counts as positive; the bundle's if not given.",
+        panel="Input and output",
+        gt=0,
+        lt=1,
     )
 
 

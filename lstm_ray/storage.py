@@ -128,14 +128,18 @@ def _glob(filesystem: fs.FileSystem, pattern: str) -> list[fs.FileInfo]:
     fixed = next(place for place, segment in enumerate(segments) if any(c in segment for c in "*?["))
     directory = "/".join(segments[:fixed])
     infos = _list_files(filesystem, directory or "/")
-    return [info for info in infos if _matches(info.path.split("/"), segments) and not _is_hidden(info.path[len(directory) :])]
+    return [
+        info
+        for info in infos
+        if _matches(info.path.split("/"), segments) and not _is_hidden(info.path[len(directory) :])
+    ]
 
 
 def _matches(path: list[str], pattern: list[str]) -> bool:
     if not pattern:
         return not path
     if pattern[0] == "**":
-        return _matches(path, pattern[1:]) or bool(path) and _matches(path[1:], pattern)
+        return _matches(path, pattern[1:]) or (bool(path) and _matches(path[1:], pattern))
     return bool(path) and fnmatch.fnmatchcase(path[0], pattern[0]) and _matches(path[1:], pattern[1:])
 
 

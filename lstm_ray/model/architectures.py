@@ -42,9 +42,9 @@ def build_model(text: TextSettings, model: ModelSettings, seed: int) -> keras.Mo
 
     keras.utils.set_random_seed(seed)
     token_ids = keras.Input((None if model.mask else text.max_tokens,), dtype="int32", name=INPUT_NAME)
-    hidden = keras.layers.Embedding(
-        text.vocabulary_size, model.embedding_size, mask_zero=model.mask, name="embedding"
-    )(token_ids)
+    hidden = keras.layers.Embedding(text.vocabulary_size, model.embedding_size, mask_zero=model.mask, name="embedding")(
+        token_ids
+    )
     if model.embedding_dropout:
         hidden = keras.layers.Dropout(model.embedding_dropout, name="embedding_dropout")(hidden)
     for depth in range(1, model.layers + 1):

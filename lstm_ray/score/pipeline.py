@@ -63,9 +63,7 @@ class _ScoringActor:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         task = [_chunk(**fields) for fields in json.loads(batch["task"][0])]
-        result = sink.score_task(
-            self._plan, task, self._scorer, self._config.text_column, self._config.output
-        )
+        result = sink.score_task(self._plan, task, self._scorer, self._config.text_column, self._config.output)
         fields = asdict(result) if isinstance(result, BadFile) else [asdict(part) for part in result]
         return {"result": [json.dumps(fields)]}
 

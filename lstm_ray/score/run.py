@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 
 from lstm_ray import storage
 from lstm_ray.config import ScoreConfig, to_yaml
-from lstm_ray.errors import InputError, LstmRayError, OutputError
+from lstm_ray.errors import LstmRayError, OutputError
 from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.score import sink
 from lstm_ray.score.plan import BadFile, Chunk, Plan, check_bad_files, make_plan
@@ -243,7 +243,9 @@ def _locked(output: str) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise OutputError(f"{output}: another run is writing here: wait for it, or choose another --output") from error
+            raise OutputError(
+                f"{output}: another run is writing here: wait for it, or choose another --output"
+            ) from error
         yield
     finally:
         with contextlib.suppress(OSError):

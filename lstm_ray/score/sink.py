@@ -1,10 +1,10 @@
 """Scores the chunks of a plan and writes their parts; reads back what is there.
 
-    OUTPUT/part-<file>-<row>.parquet   each written whole or not at all, its counts and the plan's fingerprint inside
-           _plan/                      the plan, before anything is scored
-           _bad_files.parquet          input files set aside, and why
-           _manifest.json              what was done
-           _SUCCESS                    last of all
+OUTPUT/part-<file>-<row>.parquet   each written whole or not at all, its counts and the plan's fingerprint inside
+       _plan/                      the plan, before anything is scored
+       _bad_files.parquet          input files set aside, and why
+       _manifest.json              what was done
+       _SUCCESS                    last of all
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ class Part:
     errors: dict[str, int]
 
 
-def score_task(plan: Plan, task: Sequence[Chunk], scorer: Scorer, text_column: str, output: str) -> list[Part] | BadFile:
+def score_task(
+    plan: Plan, task: Sequence[Chunk], scorer: Scorer, text_column: str, output: str
+) -> list[Part] | BadFile:
     """Reads, scores and writes chunks of the same row groups; or says why their file cannot be read."""
     file = plan.files[task[0].file]
     parts = []

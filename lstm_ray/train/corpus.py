@@ -17,13 +17,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from lstm_ray import storage
 from lstm_ray.config import TrainConfig
+from lstm_ray.datasets.labelled import Shard, find_shards, read_shard, sample_rows
 from lstm_ray.errors import ConfigError, InputError
 from lstm_ray.text.sequences import Sequences, concatenate, truncate
-from lstm_ray.text.tokenize import decode_texts, is_text_type, tokenize
+from lstm_ray.text.tokenize import tokenize
 from lstm_ray.text.vocabulary import (
     FIRST_WORD_ID,
     OOV_ID,
@@ -71,25 +70,6 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Shard:
-    """One row group to encode.
-
-    Attributes:
-        file: Where it lies.
-        row_group: Its number in the file.
-        first_row: Number of its first row in the file, for messages.
-        rows: int64[n], which of its rows to use, or None for all.
-        is_validation: True if all its rows are for validation, None if each row's text decides.
-    """
-
-    file: storage.InputFile
-    row_group: int
-    first_row: int
-    rows: npt.NDArray[np.int64] | None
-    is_validation: bool | None
-
-
-@dataclass(frozen=True)
 class EncodedShard:
     """A shard as codes into its own words.
 
@@ -122,48 +102,12 @@ def prepare(config: TrainConfig, encode_all: EncodeAll) -> Prepared:
     """
     if config.unlisted_words == "drop" and config.vocabulary is None:
         raise ConfigError("--unlisted-words drop needs --vocabulary: a counted vocabulary lists no other words")
-    shards = [*find_shards(config.train, config, is_validation=False if config.validation else None)]
+    columns = (config.text_column, config.label_column)
+    shards = find_shards(config.train, *columns, is_validation=False if config.validation else None)
     if config.max_rows is not None:
-        shards = sample_rows(shards, config)
-    shards += find_shards(config.validation, config, is_validation=True)
+        shards = sample_rows(shards, config.max_rows, config.seed)
+    shards += find_shards(config.validation, *columns, is_validation=True)
     return assemble(list(encode_all(shards, config)), config)
-
-
-def find_shards(inputs: Sequence[str], config: TrainConfig, is_validation: bool | None) -> list[Shard]:
-    """Lists the row groups of all input files.
-
-    Raises:
-        InputError: A file is missing or not Parquet, or lacks a column, or a column has the wrong type.
-    """
-    shards = []
-    for file in storage.find_inputs(inputs):
-        parquet = _open_parquet(file)
-        schema = parquet.schema_arrow
-        _check_column(file, schema, config.text_column, "--text-column", is_text_type, "text")
-        _check_column(file, schema, config.label_column, "--label-column", _is_label_type, "0 and 1")
-        first_row = 0
-        for row_group in range(parquet.num_row_groups):
-            rows = parquet.metadata.row_group(row_group).num_rows
-            shards.append(Shard(file, row_group, first_row, np.arange(rows), is_validation))
-            first_row += rows
-    return shards
-
-
-def sample_rows(shards: list[Shard], config: TrainConfig) -> list[Shard]:
-    """Keeps `max_rows` rows, drawn from all shards alike: the first rows of a file sorted by label are all of one class."""
-    sizes = [0 if shard.rows is None else len(shard.rows) for shard in shards]
-    total = sum(sizes)
-    if config.max_rows is None or config.max_rows >= total:
-        return shards
-    random = np.random.default_rng([config.seed, 1])
-    chosen = np.sort(random.choice(total, config.max_rows, replace=False))
-    bounds = np.concatenate([[0], np.cumsum(sizes)])
-    kept = []
-    for shard, start, stop in zip(shards, bounds, bounds[1:], strict=False):
-        rows = chosen[np.searchsorted(chosen, start) : np.searchsorted(chosen, stop)] - start
-        if len(rows):
-            kept.append(Shard(shard.file, shard.row_group, shard.first_row, rows, shard.is_validation))
-    return kept
 
 
 def encode_shard(shard: Shard, config: TrainConfig) -> EncodedShard:
@@ -172,21 +116,7 @@ def encode_shard(shard: Shard, config: TrainConfig) -> EncodedShard:
     Raises:
         InputError: The row group cannot be read, or a label is not 0 or 1.
     """
-    try:
-        table = _open_parquet(shard.file).read_row_group(
-            shard.row_group, columns=[config.text_column, config.label_column]
-        )
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(
-            f"{shard.file.path}: row group {shard.row_group} cannot be read: {storage.reason(error)}"
-        ) from error
-    if shard.rows is not None and len(shard.rows) < table.num_rows:
-        table = table.take(pa.array(shard.rows))
-    labels = _read_labels(table[config.label_column], shard, config.label_column)
-    texts = decode_texts(table[config.text_column])
-    has_text = texts.is_valid()
-    if texts.null_count:
-        texts, labels = texts.filter(has_text), labels[has_text.to_numpy(zero_copy_only=False)]
+    texts, labels, rows_without_text = read_shard(shard, config.text_column, config.label_column)
     if shard.is_validation is None:
         is_validation = held_out(texts, config.validation_fraction, config.seed)
     else:
@@ -203,10 +133,8 @@ def encode_shard(shard: Shard, config: TrainConfig) -> EncodedShard:
         flat = encoded.indices.to_numpy()[offsets[0] : offsets[-1]] + 1
         offsets = offsets - offsets[0]
         with_start = np.insert(flat, offsets[:-1], _START_CODE).astype(np.int32, copy=False)
-        codes = truncate(
-            Sequences(with_start, offsets + np.arange(len(offsets))), config.max_tokens, config.truncating
-        )
-    return EncodedShard(codes, words, counts, labels, is_validation, table.num_rows - len(texts))
+        codes = truncate(Sequences(with_start, offsets + np.arange(len(offsets))), config.max_tokens, config.truncating)
+    return EncodedShard(codes, words, counts, labels, is_validation, rows_without_text)
 
 
 def assemble(shards: Sequence[EncodedShard], config: TrainConfig) -> Prepared:
@@ -262,46 +190,6 @@ def _translate(shard: EncodedShard, vocabulary: Vocabulary) -> Sequences:
     ids = np.where(positions < 0, OOV_ID, positions + FIRST_WORD_ID)
     id_of_code = np.concatenate([[START_ID], ids]).astype(np.int32)
     return Sequences(id_of_code[shard.codes.token_ids], shard.codes.offsets)
-
-
-def _open_parquet(file: storage.InputFile) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(file.open())
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{file.path}: not a Parquet file: {storage.reason(error)}") from error
-
-
-def _check_column(
-    file: storage.InputFile,
-    schema: pa.Schema,
-    column: str,
-    option: str,
-    is_right_type: Callable[[pa.DataType], bool],
-    wanted: str,
-) -> None:
-    if column not in schema.names:
-        raise InputError(
-            f"{file.path}: no column {column!r}; it has {', '.join(map(repr, schema.names))}: choose with {option}"
-        )
-    kind = schema.field(column).type
-    if not is_right_type(kind):
-        raise InputError(f"{file.path}: column {column!r} is {kind}, expected {wanted}: choose with {option}")
-
-
-def _is_label_type(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
-
-
-def _read_labels(column: pa.ChunkedArray, shard: Shard, name: str) -> npt.NDArray[np.int8]:
-    values = column.combine_chunks().cast(pa.float64())
-    is_label = pc.fill_null(pc.is_in(values, value_set=pa.array([0.0, 1.0])), False).to_numpy(zero_copy_only=False)
-    if not is_label.all():
-        position = int(np.argmin(is_label))
-        row = shard.first_row + (position if shard.rows is None else int(shard.rows[position]))
-        value = values[position].as_py()
-        shown = "null" if value is None else f"{value:g}"
-        raise InputError(f"{shard.file.path}: column {name!r}, row {row}: label {shown} is neither 0 nor 1")
-    return values.to_numpy(zero_copy_only=False).astype(np.int8)
 
 
 def _check_classes(training: Corpus, validation: Corpus, config: TrainConfig) -> None:

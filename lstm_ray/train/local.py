@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from lstm_ray import storage
 from lstm_ray.config import TrainConfig
+from lstm_ray.datasets.labelled import Shard
 from lstm_ray.model.runtime import start_tensorflow
 from lstm_ray.train import checkpoints
 from lstm_ray.train.checkpoints import State
-from lstm_ray.train.corpus import EncodedShard, Prepared, Shard, encode_shard
-from lstm_ray.train.progress import Progress
+from lstm_ray.train.corpus import EncodedShard, Prepared, encode_shard
+from lstm_ray.train.progress import Progress, Watcher
 
 
 class LocalWorkers:
     """The one worker that this process is."""
 
-    def __init__(self, notify: Callable[[str], None], progress: Callable[[Progress], None]) -> None:
-        self._notify = notify
-        self._progress = progress
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
 
     def encode_all(self, shards: Sequence[Shard], config: TrainConfig) -> Iterable[EncodedShard]:
         """Encodes shards on all cores: Arrow and numpy let go of Python's lock."""
@@ -31,11 +31,11 @@ class LocalWorkers:
 
     def run(self, config: TrainConfig, prepared: Prepared) -> State:
         """Trains to the end."""
-        self._notify("starting TensorFlow")
+        self._watcher.say("starting TensorFlow")
         start_tensorflow()
         from lstm_ray.train import loop
 
-        return loop.run(config, prepared, LocalContext(config.output, self._progress))
+        return loop.run(config, prepared, LocalContext(config.output, self._watcher))
 
 
 class LocalContext:
@@ -44,14 +44,17 @@ class LocalContext:
     rank = 0
     world_size = 1
 
-    def __init__(self, output: str, progress: Callable[[Progress], None]) -> None:
+    def __init__(self, output: str, watcher: Watcher) -> None:
         self._directory = storage.join(output, checkpoints.DIRECTORY)
-        self.progress = progress
+        self._watcher = watcher
+
+    def progress(self, progress: Progress) -> None:
+        """Passes it on."""
+        self._watcher.progress(progress)
 
     def report(self, row: dict[str, Any], checkpoint: Path | None) -> None:
         """Keeps the checkpoint as `epoch_<number>` and drops the oldest beyond those kept."""
-        if checkpoint is None:
-            return
+        assert checkpoint is not None  # this is rank 0
         target = storage.join(self._directory, f"epoch_{row['epoch']:04d}")
         storage.delete(target)
         for file in sorted(checkpoint.iterdir(), key=lambda file: file.name == "state.json"):  # state.json last
@@ -59,3 +62,4 @@ class LocalContext:
         names = [name for name in storage.list_names(self._directory) if name.startswith("epoch_")]
         for name in names[: -checkpoints.KEPT]:
             storage.delete(storage.join(self._directory, name))
+        self._watcher.epoch(row)

@@ -80,9 +80,7 @@ def run(config: TrainConfig, prepared: Prepared, context: Context) -> State:
     return state
 
 
-def _train_epoch(
-    config: TrainConfig, corpus: Corpus, stepper: Stepper, context: Context, epoch: int
-) -> dict[str, Any]:
+def _train_epoch(config: TrainConfig, corpus: Corpus, stepper: Stepper, context: Context, epoch: int) -> dict[str, Any]:
     """Goes through the training rows once; returns the epoch's row of history, without validation."""
     started = last_shown = time.perf_counter()
     stepper.reseed(config.seed, epoch, context.rank)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
@@ -22,3 +23,16 @@ class Progress:
     rows: int
     total_rows: int
     rows_per_s: float
+
+
+class Watcher(Protocol):
+    """Somebody who watches a run."""
+
+    def say(self, message: str) -> None:
+        """Hears in a sentence what the run does next."""
+
+    def progress(self, progress: Progress) -> None:
+        """Hears how far the epoch has come, about twice a second."""
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """Hears what an epoch came to: its row of the history."""

@@ -1,13 +1,13 @@
 """A training run as a directory: begun, resumed, finished; in this process or on Ray.
 
-    OUTPUT/config.yaml  model/  checkpoints/  history.parquet  history.png  metrics.json  report.html
+OUTPUT/config.yaml  model/  checkpoints/  history.parquet  history.png  metrics.json  report.html
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -18,11 +18,12 @@ import yaml
 
 from lstm_ray import storage
 from lstm_ray.config import TrainConfig, option_name, to_yaml
+from lstm_ray.datasets.labelled import Shard, find_shards
 from lstm_ray.errors import OutputError
 from lstm_ray.train import checkpoints
 from lstm_ray.train.checkpoints import State
-from lstm_ray.train.corpus import EncodedShard, Prepared, Shard, prepare
-from lstm_ray.train.progress import Progress
+from lstm_ray.train.corpus import EncodedShard, Prepared, prepare
+from lstm_ray.train.progress import Watcher
 
 _MAY_CHANGE = {"epochs", "fresh", "output", "workers", "cpus_per_worker", "gpus_per_worker", "address"}
 """Settings that do not decide what is learned, or only how far: a run may be resumed with other values of these."""
@@ -74,11 +75,7 @@ class Workers(Protocol):
         """Runs `loop.run` to its end on every worker."""
 
 
-Notify = Callable[[str], None]
-"""Hears in a sentence what a run does next."""
-
-
-def train(config: TrainConfig, notify: Notify, progress: Callable[[Progress], None]) -> Outcome:
+def train(config: TrainConfig, watcher: Watcher) -> Outcome:
     """Trains a model, or goes on with an earlier run of the same settings in the same directory.
 
     Raises:
@@ -89,14 +86,18 @@ def train(config: TrainConfig, notify: Notify, progress: Callable[[Progress], No
     config = with_absolute_output(config)
     resumed = open_run(config)
     state = checkpoints.latest_state(config.output) if resumed else None
-    if state is not None and state.epoch >= config.epochs and storage.exists(storage.join(config.output, "metrics.json")):
+    if (
+        state is not None
+        and state.epoch >= config.epochs
+        and storage.exists(storage.join(config.output, "metrics.json"))
+    ):
         return _finished(config, state)
     if state is not None:
-        notify(f"going on after epoch {state.epoch} of {config.epochs}")
-    with _workers(config, notify, progress) as workers:
-        notify("reading and tokenizing")
+        watcher.say(f"going on after epoch {state.epoch} of {config.epochs}")
+    with _workers(config, watcher) as workers:
+        watcher.say("reading and tokenizing")
         prepared = prepare(config, workers.encode_all)
-        notify(
+        watcher.say(
             f"{len(prepared.training):,} rows to train on, {len(prepared.validation):,} to validate on, "
             f"{len(prepared.vocabulary.words):,} words known"
         )
@@ -111,16 +112,16 @@ def train(config: TrainConfig, notify: Notify, progress: Callable[[Progress], No
 
 
 @contextmanager
-def _workers(config: TrainConfig, notify: Notify, progress: Callable[[Progress], None]) -> Iterator[Workers]:
+def _workers(config: TrainConfig, watcher: Watcher) -> Iterator[Workers]:
     if config.workers == 0:
         from lstm_ray.train.local import LocalWorkers
 
-        yield LocalWorkers(notify, progress)
+        yield LocalWorkers(watcher)
     else:
         from lstm_ray.train.trainer import RayWorkers, ray_session
 
-        with ray_session(config, notify):
-            yield RayWorkers(notify, progress)
+        with ray_session(config, watcher):
+            yield RayWorkers(watcher)
 
 
 def with_absolute_output(config: TrainConfig) -> TrainConfig:
@@ -192,6 +193,36 @@ def write_results(config: TrainConfig, outcome: Outcome) -> None:
     storage.write_bytes(storage.join(place, "history.png"), history_png(history))
     storage.write_bytes(storage.join(place, "report.html"), report.encode())
     storage.write_bytes(storage.join(place, "metrics.json"), (json.dumps(metrics, indent=2) + "\n").encode())
+
+
+def check_inputs(config: TrainConfig) -> list[str]:
+    """Reads the footers of all input files; a line on each side of the data.
+
+    Raises:
+        InputError: A file is missing, is not Parquet, or lacks a column.
+        OutputError: The output directory holds something else.
+    """
+    open_run(with_absolute_output(config))
+    lines = []
+    for side, inputs in (("training", config.train), ("validation", config.validation)):
+        shards = find_shards(inputs, config.text_column, config.label_column)
+        if inputs:
+            files = len({shard.file.path for shard in shards})
+            rows = sum(len(shard.rows) for shard in shards)
+            lines.append(f"{side}: {rows:,} rows in {files:,} files")
+    return lines
+
+
+def describe_workers(config: TrainConfig) -> list[str]:
+    """Says where each worker would run and what it would hold."""
+    if config.workers == 0:
+        return [f"worker 0: this process, {os.cpu_count()} cores, {config.global_batch_size} rows a step"]
+    place = "a Ray started on this machine" if config.address == "local" else f"the Ray at {config.address}"
+    resources = f"{config.cpus_per_worker:g} CPU" + (
+        f", {config.gpus_per_worker} GPU" if config.gpus_per_worker else ""
+    )
+    rows = [len(range(rank, config.global_batch_size, config.workers)) for rank in range(config.workers)]
+    return [f"worker {rank}: {place}, {resources}, {count} rows a step" for rank, count in enumerate(rows)]
 
 
 def _finished(config: TrainConfig, state: State) -> Outcome:

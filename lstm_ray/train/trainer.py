@@ -12,11 +12,10 @@ the driver too. A generic DataParallelTrainer with the small backend below needs
 from __future__ import annotations
 
 import json
-import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,21 +26,22 @@ import ray.train
 from ray.train.backend import Backend, BackendConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-from lstm_ray.ray_session import connect
 from lstm_ray.config import TrainConfig
+from lstm_ray.datasets.labelled import Shard
 from lstm_ray.errors import LstmRayError, TrainingError
+from lstm_ray.ray_session import connect
 from lstm_ray.train import checkpoints
 from lstm_ray.train.checkpoints import State
-from lstm_ray.train.corpus import EncodedShard, Prepared, Shard, encode_shard
-from lstm_ray.train.progress import Progress
+from lstm_ray.train.corpus import EncodedShard, Prepared, encode_shard
+from lstm_ray.train.progress import Progress, Watcher
 
 _PROGRESS_EVERY_S = 0.5
 
 
 @contextmanager
-def ray_session(config: TrainConfig, notify: Callable[[str], None]) -> Iterator[None]:
+def ray_session(config: TrainConfig, watcher: Watcher) -> Iterator[None]:
     """Holds a connection to Ray that has room for the run's workers."""
-    notify("starting Ray" if config.address == "local" else f"connecting to Ray at {config.address}")
+    watcher.say("starting Ray" if config.address == "local" else f"connecting to Ray at {config.address}")
     with connect(config.address, cpus=config.workers * config.cpus_per_worker):
         yield
 
@@ -49,9 +49,8 @@ def ray_session(config: TrainConfig, notify: Callable[[str], None]) -> Iterator[
 class RayWorkers:
     """The Ray workers of a run."""
 
-    def __init__(self, notify: Callable[[str], None], progress: Callable[[Progress], None]) -> None:
-        self._notify = notify
-        self._progress = progress
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
 
     def encode_all(self, shards: Sequence[Shard], config: TrainConfig) -> Iterable[EncodedShard]:
         """Encodes shards on the cluster's cores."""
@@ -64,7 +63,7 @@ class RayWorkers:
 
     def run(self, config: TrainConfig, prepared: Prepared) -> State:
         """Trains to the end on `config.workers` workers."""
-        self._notify(f"starting {config.workers} Ray worker{'s' if config.workers > 1 else ''}")
+        self._watcher.say(f"starting {config.workers} Ray worker{'s' if config.workers > 1 else ''}")
         board = _Board.remote()
         trainer = DataParallelTrainer(
             _worker_loop,
@@ -81,7 +80,7 @@ class RayWorkers:
                 checkpoint_config=ray.train.CheckpointConfig(num_to_keep=checkpoints.KEPT),
             ),
         )
-        with _relayed(board, self._progress):
+        with _relayed(board, self._watcher):
             try:
                 trainer.fit()
             except ray.train.TrainingFailedError as error:
@@ -106,10 +105,7 @@ class _TensorFlowBackend(Backend):  # type: ignore[misc]
     def on_start(self, worker_group: Any, backend_config: TensorFlowConfig) -> None:
         addresses = worker_group.execute(_free_address)
         ray.get(
-            [
-                worker_group.execute_single_async(rank, _set_tf_config, addresses, rank)
-                for rank in range(len(addresses))
-            ]
+            [worker_group.execute_single_async(rank, _set_tf_config, addresses, rank) for rank in range(len(addresses))]
         )
 
 
@@ -148,44 +144,53 @@ class _RayContext:
     def report(self, row: dict[str, Any], checkpoint: Path | None) -> None:
         """Reports through Ray Train, which copies rank 0's checkpoint to storage and waits for all workers."""
         ray.train.report(row, checkpoint=None if checkpoint is None else ray.train.Checkpoint(str(checkpoint)))
+        if self.rank == 0:
+            self._board.post.remote(row)
 
     def progress(self, progress: Progress) -> None:
+        """Posts it on the board."""
         self._board.post.remote(progress)
 
 
 @ray.remote(num_cpus=0)
 class _Board:
-    """Holds the last progress of rank 0 until the driver fetches it."""
+    """Holds what rank 0 has to tell until the driver fetches it."""
 
     def __init__(self) -> None:
-        self._last: Progress | None = None
+        self._news: list[Progress | dict[str, Any]] = []
 
-    def post(self, progress: Progress) -> None:
-        self._last = progress
+    def post(self, news: Progress | dict[str, Any]) -> None:
+        self._news.append(news)
 
-    def take(self) -> Progress | None:
-        last, self._last = self._last, None
-        return last
+    def take(self) -> list[Progress | dict[str, Any]]:
+        news, self._news = self._news, []
+        return news
 
 
 @contextmanager
-def _relayed(board: Any, progress: Callable[[Progress], None]) -> Iterator[None]:
-    """Passes what is posted on the board to `progress` while the block runs."""
-    done = threading.Event()
+def _relayed(board: Any, watcher: Watcher) -> Iterator[None]:
+    """Passes what is posted on the board to the watcher while the block runs."""
 
     def relay() -> None:
-        while not done.wait(_PROGRESS_EVERY_S):
-            last = ray.get(board.take.remote())
-            if last is not None:
-                progress(last)
+        for news in ray.get(board.take.remote()):
+            if isinstance(news, Progress):
+                watcher.progress(news)
+            else:
+                watcher.epoch(news)
 
-    thread = threading.Thread(target=relay, name="progress", daemon=True)
+    def relay_until_done() -> None:
+        while not done.wait(_PROGRESS_EVERY_S):
+            relay()
+
+    done = threading.Event()
+    thread = threading.Thread(target=relay_until_done, name="progress", daemon=True)
     thread.start()
     try:
         yield
     finally:
         done.set()
         thread.join()
+    relay()
 
 
 def _cause(error: BaseException) -> LstmRayError:

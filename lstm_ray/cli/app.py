@@ -1,0 +1,78 @@
+"""The `lstm-ray` command and its exit codes: 0 done, 1 failed, 2 wrong usage, 3 done but inputs were set aside."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+import lstm_ray
+from lstm_ray.cli import console, data, demo, evaluate, predict, score, settings, train
+from lstm_ray.errors import ConfigError, LstmRayError
+
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+
+app = typer.Typer(
+    name="lstm-ray",
+    help="Train Keras LSTM sentiment models on Ray Train; score corpora of reviews on Ray Data.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Begin with: lstm-ray demo",
+)
+app.command("demo")(demo.demo)
+app.command("train")(train.train)
+app.command("score")(score.score)
+app.command("evaluate")(evaluate.evaluate)
+app.command("predict")(predict.predict)
+app.add_typer(data.app, name="data")
+app.add_typer(settings.app, name="config")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        console.show_text(f"lstm-ray {lstm_ray.__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
+) -> None:
+    if debug:
+        os.environ["LSTM_RAY_DEBUG"] = "1"
+
+
+def main() -> None:
+    """Runs the command line. An expected error becomes one line on stderr and its exit code."""
+    try:
+        app()
+    except LstmRayError as error:
+        _show_traceback_if_wanted()
+        console.fail(str(error))
+        if isinstance(error, ConfigError):
+            console.say("see lstm-ray COMMAND --help for all settings")
+        sys.exit(error.exit_code)
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except KeyboardInterrupt:
+        console.say("interrupted")
+        sys.exit(EXIT_INTERRUPTED)
+    except Exception as error:  # noqa: BLE001  the last line of defence: a fault of ours, told without a traceback
+        _show_traceback_if_wanted()
+        message = " ".join(str(error).split())
+        console.fail(f"unexpected {type(error).__name__}: {message}\nrun with `lstm-ray --debug` to see where")
+        sys.exit(1)
+
+
+def _show_traceback_if_wanted() -> None:
+    if os.environ.get("LSTM_RAY_DEBUG"):
+        traceback.print_exc()

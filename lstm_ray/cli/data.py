@@ -1,0 +1,80 @@
+"""lstm-ray data"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lstm_ray.cli import console
+
+app = typer.Typer(no_args_is_help=True, help="Fetch or make a corpus of reviews as Parquet.")
+
+Output = Annotated[Path, typer.Option("--output", metavar="DIR", help="Directory for the Parquet files.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")]
+
+
+@app.command()
+def imdb(
+    output: Output,
+    archive: Annotated[
+        Path | None, typer.Option("--archive", metavar="FILE", help="Read this aclImdb_v1.tar.gz; download nothing.")
+    ] = None,
+    url: Annotated[str | None, typer.Option("--url", help="Download from here instead of Stanford.")] = None,
+    sha256: Annotated[
+        str | None, typer.Option("--sha256", help="Checksum the archive must have; known for Stanford's.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Fetch the Stanford Large Movie Review Dataset (IMDb): train, test, unlabelled.
+
+    A download that breaks off is resumed by the same command.
+
+    Example: lstm-ray data imdb --output imdb
+    """
+    from lstm_ray.datasets.imdb import IMDB_URL, fetch_imdb
+
+    with console.bar("bytes") as bar:
+        files = fetch_imdb(
+            output,
+            archive=archive,
+            url=url or IMDB_URL,
+            sha256=sha256,
+            overwrite=overwrite,
+            progress=lambda done, total: bar.update(done, total or done),
+        )
+    console.show_table(
+        "IMDb reviews",
+        [
+            ("train", f"{files.train}: {files.train_rows:,} rows"),
+            ("test", f"{files.test}: {files.test_rows:,} rows"),
+            ("unlabelled", f"{files.unlabelled}: {files.unlabelled_rows:,} rows"),
+            ("next", f"lstm-ray train --preset lstm --train {files.train} --output runs/imdb"),
+        ],
+    )
+
+
+@app.command()
+def demo(
+    output: Output,
+    rows: Annotated[int, typer.Option("--rows", metavar="N", min=1, help="Reviews to train on.")] = 20_000,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Another seed, other reviews.")] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make a corpus of synthetic reviews in which the order of the words carries the sentiment.
+
+    Example: lstm-ray data demo --output corpus
+    """
+    from lstm_ray.datasets.demo import write_demo
+
+    files = write_demo(output, rows=rows, seed=seed, overwrite=overwrite)
+    console.show_table(
+        "Synthetic reviews",
+        [
+            ("train", f"{files.train}: {files.train_rows:,} rows"),
+            ("test", f"{files.test}: {files.test_rows:,} rows"),
+            ("to score", f"{files.reviews}: {files.reviews_rows:,} rows"),
+            ("next", f"lstm-ray train --train {files.train} --output runs/demo"),
+        ],
+    )

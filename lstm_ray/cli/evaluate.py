@@ -1,0 +1,54 @@
+"""lstm-ray evaluate"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lstm_ray.cli import console
+from lstm_ray.cli.options import takes_settings
+from lstm_ray.config import EvaluateConfig
+from lstm_ray.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lstm_ray.evaluate.evaluation import Evaluation
+
+
+@takes_settings(EvaluateConfig)
+def evaluate(
+    config: EvaluateConfig,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel="Input and output")
+    ] = False,
+) -> None:
+    """Measure a model on labelled reviews.
+
+    Example: lstm-ray evaluate test.parquet --model runs/first/model --output evaluation
+    """
+    for name, value in (("INPUT", config.inputs), ("--model", config.model)):
+        if not value:
+            raise ConfigError(f"{name} is missing")
+    from lstm_ray.evaluate import evaluation
+
+    with console.bar("rows") as bar:
+        result = evaluation.evaluate(config, bar.update)
+    if as_json:
+        console.show_text(json.dumps(result.metrics()) + "\n")
+    else:
+        show_evaluation(result, config.output)
+
+
+def show_evaluation(result: Evaluation, output: str | None) -> None:
+    """Prints how a model did."""
+    metrics = result.metrics()
+    names = ("accuracy", "auc", "precision", "recall", "f1", "log_loss")
+    rows = [("rows", f"{metrics['rows']:,}")]
+    rows += [(name, "none" if metrics[name] is None else f"{metrics[name]:.4f}") for name in names]
+    if metrics["rows_without_text"]:
+        rows.append(("rows without text", f"{metrics['rows_without_text']:,} left out"))
+    rows.append(("speed", f"{metrics['rows_per_s']:,.0f} rows/s"))
+    if output:
+        rows.append(("report", f"{output}/report.html"))
+    console.show_table("Evaluated", rows)

@@ -1,0 +1,117 @@
+"""Builds a Typer command's options from the fields of a configuration class.
+
+A setting is declared once, in `lstm_ray.config`. Its option has the field's name in kebab-case, its type, its
+description, its default as text, and the panel it stands in. An option that was not given is absent, so that a job file
+or preset can speak.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+import typer
+from pydantic.fields import FieldInfo
+
+from lstm_ray.config import Settings, option_name, resolve
+
+C = TypeVar("C", bound=Settings)
+
+_PANELS = ("Input and output", "Text", "Model", "Training", "Compute")
+
+JobFile = Annotated[
+    str | None,
+    typer.Option("--config", metavar="FILE", help="YAML job file with settings.", rich_help_panel="Input and output"),
+]
+
+
+def takes_settings(kind: type[C]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Makes a Typer command out of `command(config, **own)`.
+
+    The command gets every field of `kind` as an option, `--config FILE`, and its own keyword options beside them.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+
+        def run(config: str | None = None, **given: Any) -> None:
+            rest = {parameter.name: given.pop(parameter.name) for parameter in own}
+            options = {name: _plain(value) for name, value in given.items() if value not in (None, [], ())}
+            command(resolve(kind, options, config), **rest)
+
+        run.__name__ = command.__name__
+        run.__doc__ = command.__doc__
+        parameters = [_parameter(name, field) for name, field in kind.model_fields.items()]
+        parameters.sort(key=lambda parameter: _place(kind.model_fields[parameter.name]))
+        job_file = inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=JobFile)
+        keyword_own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+        signature = inspect.Signature([*parameters, job_file, *keyword_own])
+        run.__signature__ = signature  # type: ignore[attr-defined]
+        run.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
+        return run
+
+    return decorate
+
+
+def _is_argument(field: FieldInfo) -> bool:
+    return isinstance(field.json_schema_extra, dict) and bool(field.json_schema_extra.get("argument"))
+
+
+def _place(field: FieldInfo) -> tuple[bool, int]:
+    """Returns what to sort a parameter by: arguments first, then panels in reading order."""
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    return not _is_argument(field), _PANELS.index(str(extra["panel"]))
+
+
+def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    kind = _option_type(field.annotation)
+    description = field.description or ""
+    # "" and () say that the user must give a value, None that there is none; neither helps as a default.
+    if field.default not in ("", (), None):
+        description += f" (default: {_show(field.default)})"
+    if _is_argument(field):
+        declared = typer.Argument(metavar=f"{name.removesuffix('s').upper()}...", help=description, show_default=False)
+    else:
+        declared = typer.Option(
+            _names(name, kind),
+            help=description,
+            show_default=False,
+            rich_help_panel=str(extra.get("panel")),
+            metavar=_metavar(kind),
+        )
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, declared]
+    )
+
+
+def _names(name: str, kind: Any) -> str:
+    option = option_name(name)
+    return f"{option}/--no-{option[2:]}" if kind is bool else option
+
+
+def _option_type(annotation: Any) -> Any:
+    """Returns the Python type of an option: tuples become lists, choices strings that the configuration checks."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        annotation = next(part for part in get_args(annotation) if part is not type(None))
+    if get_origin(annotation) is tuple:
+        return list[get_args(annotation)[0]]
+    return annotation
+
+
+def _metavar(kind: Any) -> str | None:
+    if get_origin(kind) is Literal:
+        return "|".join(map(str, get_args(kind)))
+    if get_origin(kind) is list:
+        return "PATH"
+    return {int: "N", float: "X", str: "TEXT"}.get(kind)
+
+
+def _show(value: Any) -> str:
+    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

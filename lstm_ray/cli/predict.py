@@ -1,0 +1,42 @@
+"""lstm-ray predict"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from lstm_ray.cli import console
+from lstm_ray.errors import InputError
+
+
+def predict(
+    texts: Annotated[
+        list[str], typer.Argument(metavar="TEXT...", help="Texts to score; - reads them from stdin, one a line.")
+    ],
+    model: Annotated[
+        str, typer.Option("--model", metavar="DIR", help="Model bundle, as train writes to OUTPUT/model.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a text.")] = False,
+) -> None:
+    """Score a few texts at once, without Ray or TensorFlow.
+
+    Example: lstm-ray predict --model runs/first/model "Not bad at all" "I want my money back"
+    """
+    from lstm_ray.model.bundle import read_bundle
+    from lstm_ray.score.scorer import Scorer, score_texts
+
+    if texts == ["-"]:
+        try:
+            texts = sys.stdin.read().splitlines()
+        except UnicodeDecodeError as error:
+            raise InputError(f"stdin: not UTF-8 text: {error}") from error
+    for scored in score_texts(Scorer(read_bundle(model), engine="cpu"), texts):
+        if as_json:
+            console.show_text(json.dumps(scored, ensure_ascii=False) + "\n")
+        elif scored["error"] is not None:
+            console.show_text(f"  -     {'(' + str(scored['error']) + ')':9} {scored['text']}\n")
+        else:
+            console.show_text(f"{scored['probability']:.4f}  {scored['sentiment']:9} {scored['text']}\n")

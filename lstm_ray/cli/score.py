@@ -1,0 +1,54 @@
+"""lstm-ray score"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from lstm_ray.cli import console
+from lstm_ray.cli.options import takes_settings
+from lstm_ray.config import ScoreConfig
+from lstm_ray.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lstm_ray.score.run import Manifest
+
+EXIT_BAD_FILES = 3
+
+
+@takes_settings(ScoreConfig)
+def score(config: ScoreConfig) -> None:
+    """Score a corpus of reviews: Parquet in, Parquet out, all rows in order.
+
+    Run the same command again to finish a run that was interrupted.
+
+    Example: lstm-ray score reviews/ --model runs/first/model --output scored
+    """
+    for name, value in (("INPUT", config.inputs), ("--model", config.model), ("--output", config.output)):
+        if not value:
+            raise ConfigError(f"{name} is missing")
+    from lstm_ray.score import run
+
+    with console.bar("rows") as bar:
+        manifest = run.score(config, console.say, bar.update)
+    show_manifest(manifest)
+    if manifest.bad_files:
+        console.say(f"{manifest.bad_files} input files were set aside: see {manifest.output}/_bad_files.parquet")
+        raise typer.Exit(EXIT_BAD_FILES)
+
+
+def show_manifest(manifest: Manifest) -> None:
+    """Prints what a scoring run did."""
+    scored = manifest.rows - sum(manifest.errors.values())
+    share = f" ({manifest.positives / scored:.1%})" if scored else ""
+    kept = f", {manifest.parts_kept:,} of them from an earlier run" if manifest.parts_kept else ""
+    rows = [("rows", f"{manifest.rows:,}"), ("positive", f"{manifest.positives:,}{share}")]
+    if manifest.errors:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in manifest.errors.items())
+        rows.append(("rows without a score", reasons))
+    rows += [
+        ("speed", f"{manifest.rows_per_s:,.0f} rows/s over {manifest.seconds:.1f} s"),
+        ("output", f"{manifest.output}: {manifest.parts:,} parts{kept}"),
+    ]
+    console.show_table("Scored", rows)

@@ -1,0 +1,49 @@
+"""lstm-ray config"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from lstm_ray import config as settings
+from lstm_ray.cli import console
+from lstm_ray.errors import ConfigError
+
+app = typer.Typer(no_args_is_help=True, help="Show settings: what there is, and what a job file comes to.")
+
+_KINDS: dict[str, type[settings.Settings]] = {
+    settings.command_of(kind): kind for kind in (settings.TrainConfig, settings.ScoreConfig, settings.EvaluateConfig)
+}
+
+Command = Annotated[str, typer.Argument(metavar="train|score|evaluate", help="The command whose settings to show.")]
+
+
+def _kind(command: str) -> type[settings.Settings]:
+    if command not in _KINDS:
+        raise ConfigError(f"no settings for {command!r}: choose one of {', '.join(_KINDS)}")
+    return _KINDS[command]
+
+
+@app.command()
+def schema(command: Command) -> None:
+    """Print the JSON Schema of a command's job files.
+
+    Example: lstm-ray config schema train
+    """
+    console.show_text(json.dumps(_kind(command).model_json_schema(), indent=2) + "\n")
+
+
+@app.command()
+def show(
+    command: Command,
+    job_file: Annotated[str | None, typer.Option("--config", metavar="FILE", help="YAML job file.")] = None,
+    preset: Annotated[str | None, typer.Option("--preset", metavar="NAME", help="Preset to start from.")] = None,
+) -> None:
+    """Print every setting with the value that a job file and a preset give it.
+
+    Example: lstm-ray config show train --preset bilstm
+    """
+    options = {} if preset is None else {"preset": preset}
+    console.show_text(settings.to_yaml(settings.resolve(_kind(command), options, job_file)))

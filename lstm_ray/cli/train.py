@@ -1,0 +1,102 @@
+"""lstm-ray train"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lstm_ray.cli import console
+from lstm_ray.cli.options import takes_settings
+from lstm_ray.config import TrainConfig, to_yaml
+from lstm_ray.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lstm_ray.train.progress import Progress
+    from lstm_ray.train.run import Outcome
+
+
+@takes_settings(TrainConfig)
+def train(
+    config: TrainConfig,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Show settings, model and workers; start nothing.", rich_help_panel="Compute"),
+    ] = False,
+) -> None:
+    """Train a Keras LSTM or BiLSTM on labelled reviews.
+
+    Example: lstm-ray train --train reviews.parquet --output runs/first --preset lstm --epochs 3
+    """
+    _require(config)
+    from lstm_ray.train import run
+
+    if dry_run:
+        _show_dry_run(config)
+        return
+    with console.bar("rows") as bar:
+        outcome = run.train(config, BarWatcher(bar))
+    if outcome.was_finished:
+        console.say(f"{outcome.output} holds this run already, finished; --fresh would start it over")
+    show_outcome(outcome)
+
+
+class BarWatcher:
+    """Shows a training run as a bar and a line an epoch."""
+
+    def __init__(self, bar: console.Bar) -> None:
+        self._bar = bar
+
+    def say(self, message: str) -> None:
+        """Prints it."""
+        console.say(message)
+
+    def progress(self, progress: Progress) -> None:
+        """Moves the bar."""
+        title = f"epoch {progress.epoch}/{progress.epochs}"
+        self._bar.update(progress.rows, progress.total_rows, title, progress.rows_per_s)
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """Prints what the epoch came to."""
+        self._bar.close()
+        line = f"epoch {row['epoch']}: loss {row['loss']:.4f}, accuracy {row['accuracy']:.4f}"
+        if row["validation_accuracy"] is not None:
+            line += f", validation loss {row['validation_loss']:.4f}, accuracy {row['validation_accuracy']:.4f}"
+        console.say(f"{line}  ({row['seconds']:.0f} s, {row['rows_per_s']:,.0f} rows/s)")
+
+
+def _require(config: TrainConfig) -> None:
+    for name, value in (("--train", config.train), ("--output", config.output)):
+        if not value:
+            raise ConfigError(f"{name} is missing")
+
+
+def show_outcome(outcome: Outcome) -> None:
+    """Prints what came of a run, and what to do next."""
+    state = outcome.state
+    rows = [("training rows", f"{outcome.training_rows:,}"), ("validation rows", f"{outcome.validation_rows:,}")]
+    if outcome.rows_without_text:
+        rows.append(("rows without text", f"{outcome.rows_without_text:,} left out"))
+    rows.append(("best epoch", f"{state.best_epoch} of {state.epoch}"))
+    if state.metrics:
+        rows.append(("validation accuracy", f"{state.metrics['accuracy']:.4f}"))
+        auc = state.metrics["auc"]
+        rows.append(("validation AUC", "none: one class only" if auc is None else f"{auc:.4f}"))
+    rows += [
+        ("model", f"{outcome.output}/model"),
+        ("report", f"{outcome.output}/report.html"),
+        ("next", f"lstm-ray score REVIEWS.parquet --model {outcome.output}/model --output SCORED"),
+    ]
+    console.show_table("Trained", rows)
+
+
+def _show_dry_run(config: TrainConfig) -> None:
+    from lstm_ray.model.architectures import build_model, summary_text
+    from lstm_ray.model.runtime import start_tensorflow
+    from lstm_ray.train import run
+
+    inputs = run.check_inputs(config)
+    start_tensorflow()
+    console.show_text(to_yaml(config) + "\n")
+    console.show_text(summary_text(build_model(config, config, config.seed)) + "\n\n")
+    console.show_text("".join(f"{line}\n" for line in [*inputs, *run.describe_workers(config)]))

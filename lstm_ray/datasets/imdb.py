@@ -1,0 +1,338 @@
+"""The Stanford Large Movie Review Dataset as Parquet: downloaded, or read from an archive that is already here.
+
+Source: Maas, Daly, Pham, Huang, Ng and Potts, "Learning Word Vectors for Sentiment Analysis", ACL 2011;
+https://ai.stanford.edu/~amaas/data/sentiment/. 50,000 labelled reviews (half train, half test; 1-4 stars of 10 are
+negative, 7-10 positive) and 50,000 unlabelled ones, each a text file named `<number>_<stars>.txt`.
+
+The archive is read as a stream and nothing of it is unpacked to disk; members that are not reviews are passed over.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import http.client
+import json
+import re
+import tarfile
+import time
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple, TypeAlias
+
+import pyarrow as pa
+
+from lstm_ray.datasets.files import refuse_existing, write_tables
+from lstm_ray.errors import ConfigError, InputError, OutputError
+
+Progress: TypeAlias = Callable[[int, int | None], None]
+"""Called with (bytes done, bytes in all or None where that is unknown)."""
+
+IMDB_URL = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
+# Source: the checksums that TensorFlow Datasets holds downloads of this file (84,125,825 bytes) to.
+IMDB_SHA256 = "c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe"
+IMDB_FOLDERS: Mapping[str, int] = MappingProxyType(
+    {"train/neg": 12_500, "train/pos": 12_500, "test/neg": 12_500, "test/pos": 12_500, "train/unsup": 50_000}
+)
+"""Reviews in each folder of the archive."""
+
+_MEMBER = re.compile(r"(?:\./)?aclImdb/(?P<folder>\w+/\w+)/(?P<number>\d{1,9})_(?P<rating>\d{1,2})\.txt")
+_LABELS = {"neg": 0, "pos": 1}
+_BLOCK = 1 << 18  # bytes
+_MAX_REVIEW = 1 << 20  # bytes; the longest review has 14 kB, so a larger member is not one
+
+
+@dataclass(frozen=True)
+class ImdbFiles:
+    """Where the dataset lies, and how many rows each file has."""
+
+    train: Path
+    test: Path
+    unlabelled: Path
+    train_rows: int
+    test_rows: int
+    unlabelled_rows: int
+
+
+def fetch_imdb(
+    output: Path,
+    *,
+    archive: Path | None = None,
+    url: str = IMDB_URL,
+    sha256: str | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    retries: int = 5,
+    retry_wait_s: float = 1.0,
+    timeout_s: float = 60.0,
+    folders: Mapping[str, int] = IMDB_FOLDERS,
+) -> ImdbFiles:
+    """Writes train.parquet, test.parquet and unlabelled.parquet into `output` and returns what is there.
+
+    train and test: text (string), label (int8, 1 = positive), rating (int8, stars), id ("train/pos/123"), sorted by
+    label and number. unlabelled: id, text, sorted by number.
+
+    A download that breaks off is resumed where it stopped, in this call and by the next one; until the files are
+    written it lies in `output` as aclImdb_v1.tar.gz.partial.
+
+    Args:
+        output: The directory to write to; made if it is not there.
+        archive: Read this aclImdb_v1.tar.gz; nothing is downloaded then.
+        url: Where to download from.
+        sha256: What the archive must hash to. By default the published checksum for a download from `IMDB_URL`, and
+            no check of an archive from elsewhere.
+        overwrite: Replace files that are there.
+        progress: Told the bytes downloaded, and after that, from 0 again, the bytes of the archive read.
+        retries: Further attempts after a cut connection or a server error.
+        retry_wait_s: Seconds before the first retry; doubled before each next one.
+        timeout_s: Seconds without any bytes after which a connection counts as cut.
+        folders: The folders that the archive must have, with the number of reviews in each.
+
+    Raises:
+        InputError: The archive cannot be had or read, or is not this dataset.
+        OutputError: `output` already holds one of the files (and not `overwrite`), or cannot be written.
+        ConfigError: `url` is not an http(s) address.
+    """
+    train, test, unlabelled = (output / f"{name}.parquet" for name in ("train", "test", "unlabelled"))
+    refuse_existing(train, test, unlabelled, overwrite=overwrite)
+    if archive is not None:
+        tables = _read_archive(archive, sha256, folders, progress)
+        write_tables(dict(zip((train, test, unlabelled), tables, strict=True)))
+    else:
+        if sha256 is None and url == IMDB_URL:
+            sha256 = IMDB_SHA256
+        partial = _Partial(output / "aclImdb_v1.tar.gz.partial")
+        _download(url, partial, progress, retries, retry_wait_s, timeout_s)
+        try:
+            tables = _read_archive(partial.path, sha256, folders, progress)
+        except InputError as error:
+            partial.remove()  # it is complete and wrong: resuming it would never help
+            raise InputError(f"{error} It was downloaded from {url} and has been removed again.") from error
+        write_tables(dict(zip((train, test, unlabelled), tables, strict=True)))
+        partial.remove()
+    return ImdbFiles(train, test, unlabelled, *(table.num_rows for table in tables))
+
+
+class _Review(NamedTuple):
+    rating: int
+    text: str
+
+
+_Reviews: TypeAlias = dict[str, dict[int, _Review]]  # folder -> number -> review
+
+
+def _read_archive(
+    archive: Path, sha256: str | None, folders: Mapping[str, int], progress: Progress | None
+) -> tuple[pa.Table, pa.Table, pa.Table]:
+    """Returns the tables train, test and unlabelled, after the archive was checked to be whole and this dataset."""
+    if not archive.is_file():
+        raise InputError(f"There is no archive {archive}.")
+    if sha256 is not None:
+        _check_sha256(archive, sha256)
+    try:
+        reviews = _read_reviews(archive, folders, progress)
+    except (EOFError, zlib.error, tarfile.TarError, OSError) as error:
+        raise InputError(
+            f"{archive} cannot be read as a .tar.gz archive; it may be truncated or damaged ({error})."
+        ) from error
+    for folder, expected in folders.items():
+        if len(reviews[folder]) != expected:
+            raise InputError(
+                f"{archive} is not the whole dataset: aclImdb/{folder}/ should hold {expected:,} reviews "
+                f"and holds {len(reviews[folder]):,}."
+            )
+    return _labelled_table(reviews, "train"), _labelled_table(reviews, "test"), _unlabelled_table(reviews)
+
+
+def _check_sha256(archive: Path, expected: str) -> None:
+    digest = hashlib.sha256()
+    with archive.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    if digest.hexdigest() != expected.lower():
+        raise InputError(
+            f"{archive} is damaged or another file: its sha256 is {digest.hexdigest()} where {expected} is expected."
+        )
+
+
+def _read_reviews(archive: Path, folders: Mapping[str, int], progress: Progress | None) -> _Reviews:
+    reviews: _Reviews = {folder: {} for folder in folders}
+    size = archive.stat().st_size
+    with archive.open("rb") as file, gzip.GzipFile(fileobj=file) as unzipped:
+        with tarfile.open(fileobj=unzipped, mode="r|") as tar:
+            for count, member in enumerate(tar):
+                if progress is not None and count % 500 == 0:
+                    progress(file.tell(), size)
+                name = _MEMBER.fullmatch(member.name)
+                if name is None or name["folder"] not in reviews or not member.isfile():
+                    continue
+                of_folder = reviews[name["folder"]]
+                number = int(name["number"])
+                if number in of_folder:
+                    raise InputError(f"{archive} holds review {number} of {name['folder']} twice: {member.name}.")
+                of_folder[number] = _Review(int(name["rating"]), _read_text(archive, tar, member))
+        while unzipped.read(_BLOCK):  # gzip checks length and CRC only at its end
+            pass
+    if progress is not None:
+        progress(size, size)
+    return reviews
+
+
+def _read_text(archive: Path, tar: tarfile.TarFile, member: tarfile.TarInfo) -> str:
+    if member.size > _MAX_REVIEW:
+        raise InputError(f"{archive}: {member.name} has {member.size:,} bytes, too many for a review.")
+    content = tar.extractfile(member)
+    assert content is not None  # it is a regular file
+    try:
+        return content.read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{archive}: {member.name} is not UTF-8 text: {error}.") from error
+
+
+def _labelled_table(reviews: _Reviews, split: str) -> pa.Table:
+    rows = [
+        (review.text, label, review.rating, f"{split}/{kind}/{number}")
+        for kind, label in _LABELS.items()
+        for number, review in sorted(reviews.get(f"{split}/{kind}", {}).items())
+    ]
+    texts, labels, ratings, ids = zip(*rows, strict=True) if rows else ((), (), (), ())
+    columns = [pa.array(texts, pa.string()), pa.array(labels, pa.int8()), pa.array(ratings, pa.int8())]
+    return pa.table([*columns, pa.array(ids, pa.string())], names=["text", "label", "rating", "id"])
+
+
+def _unlabelled_table(reviews: _Reviews) -> pa.Table:
+    by_number = sorted(reviews.get("train/unsup", {}).items())
+    ids = pa.array([f"train/unsup/{number}" for number, _ in by_number], pa.string())
+    return pa.table([ids, pa.array([review.text for _, review in by_number], pa.string())], names=["id", "text"])
+
+
+# Downloading it
+
+
+class _TransferError(Exception):
+    """The transfer broke off for a reason that may pass; the message says which."""
+
+
+class _Partial:
+    """What has arrived of a file, and beside it a note of which version of which address it is a part of."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._note = path.with_name(f"{path.name}.json")
+
+    @property
+    def size(self) -> int:
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def validator(self, url: str) -> str | None:
+        """Returns what If-Range needs to go on with this file, or None when it must be fetched from its start."""
+        try:
+            note = json.loads(self._note.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return note.get("validator") if self.size and note.get("url") == url else None
+
+    def restart(self, url: str, validator: str | None) -> None:
+        self.remove()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._note.write_text(json.dumps({"url": url, "validator": validator}), encoding="utf-8")
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self._note.unlink(missing_ok=True)
+
+
+def _download(
+    url: str, partial: _Partial, progress: Progress | None, retries: int, retry_wait_s: float, timeout_s: float
+) -> None:
+    """Fetches `url` into `partial`, going on from what is there; returns when all of it is."""
+    if not url.startswith(("http://", "https://")):
+        raise ConfigError(f"url must begin with http:// or https://, and is {url!r}.")
+    for attempt in range(retries + 1):
+        if attempt:
+            time.sleep(retry_wait_s * 2 ** (attempt - 1))
+        try:
+            _transfer(url, partial, progress, timeout_s)
+        except _TransferError as error:
+            reason = str(error)
+        except OSError as error:
+            raise OutputError(f"{partial.path} cannot be written: {error}") from error
+        else:
+            return
+    arrived = f"{partial.size:,} bytes are kept in {partial.path}" if partial.size else "Nothing has arrived"
+    raise InputError(
+        f"{url} could not be fetched (attempts: {retries + 1}): {reason}. {arrived}. Run the same command "
+        f"again to go on from there, or fetch the file in another way and pass it with --archive FILE."
+    )
+
+
+def _transfer(url: str, partial: _Partial, progress: Progress | None, timeout_s: float) -> None:
+    """Makes one request for what is missing, and appends what comes; raises _TransferError when that is not all."""
+    validator = partial.validator(url)
+    headers = {"Range": f"bytes={partial.size}-", "If-Range": validator} if validator else {}
+    try:
+        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout_s)
+    except urllib.error.HTTPError as error:
+        with error:
+            _refused(url, error, partial, resuming=validator is not None)
+        return
+    except (OSError, http.client.HTTPException) as error:
+        raise _TransferError(f"no connection ({getattr(error, 'reason', None) or error})") from error
+    with response:
+        done, total = _place(response, partial, resuming=validator is not None)
+        if done == 0:  # a server that knows no ranges or whose file has changed answers a Range with all of the file
+            partial.restart(url, _strong_validator(response.headers))
+        with partial.path.open("ab") as file:
+            while block := _read_block(response):
+                file.write(block)
+                done += len(block)
+                if progress is not None:
+                    progress(done, total)
+    if total is not None and done != total:
+        raise _TransferError(f"the connection was cut after {done:,} of {total:,} bytes")
+
+
+def _place(response: http.client.HTTPResponse, partial: _Partial, *, resuming: bool) -> tuple[int, int | None]:
+    """Returns at which byte of the file the body begins, and the bytes of the whole file."""
+    if response.status != HTTPStatus.PARTIAL_CONTENT:
+        length = response.headers.get("Content-Length")
+        return 0, int(length) if length is not None else None
+    content_range = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
+    if not resuming or content_range is None or int(content_range[1]) != partial.size:
+        partial.remove()
+        raise _TransferError("the server sent another range than the one asked for")
+    return partial.size, int(content_range[2])
+
+
+def _refused(url: str, error: urllib.error.HTTPError, partial: _Partial, *, resuming: bool) -> None:
+    """Returns when the answer means that the whole file is here already; otherwise says what it does mean."""
+    if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and resuming:
+        if error.headers.get("Content-Range") == f"bytes */{partial.size}":
+            return
+        partial.remove()
+        raise _TransferError("the part that had arrived does not fit the file at the server")
+    if error.code >= 500 or error.code in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS):
+        raise _TransferError(f"the server answered {error.code} {error.reason}")
+    raise InputError(
+        f"{url} cannot be fetched: the server answered {error.code} {error.reason}. Fetch the file in another way and "
+        f"pass it with --archive FILE."
+    ) from error
+
+
+def _strong_validator(headers: http.client.HTTPMessage) -> str | None:
+    """Returns the header that identifies this version of the file byte by byte (a weak ETag does not; RFC 9110)."""
+    etag = headers.get("ETag")
+    return etag if etag and not etag.startswith("W/") else headers.get("Last-Modified")
+
+
+def _read_block(response: http.client.HTTPResponse) -> bytes:
+    try:
+        return response.read1(_BLOCK)
+    except (OSError, http.client.HTTPException) as error:
+        raise _TransferError(f"the connection broke ({error or type(error).__name__})") from error

@@ -1,0 +1,111 @@
+"""Measures a model on labelled reviews."""
+
+from __future__ import annotations
+
+import heapq
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lstm_ray import storage
+from lstm_ray.config import EvaluateConfig
+from lstm_ray.datasets.labelled import find_shards, first_rows, read_shard
+from lstm_ray.errors import InputError, OutputError
+from lstm_ray.evaluate.metrics import BinaryCounts
+from lstm_ray.evaluate.report import Example, evaluation_report
+from lstm_ray.model.bundle import read_bundle
+from lstm_ray.score.scorer import Scorer
+
+_EXAMPLES = 12  # most confidently wrong reviews shown in the report
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a model did.
+
+    Attributes:
+        counts: Of all scored rows.
+        rows_without_text: Rows left out because they have no words to score.
+        examples: The reviews it was most confidently wrong about.
+        seconds: Reading and scoring, without loading the model.
+    """
+
+    counts: BinaryCounts
+    rows_without_text: int
+    examples: list[Example]
+    seconds: float
+
+    def metrics(self) -> dict[str, Any]:
+        """Returns every figure by name."""
+        return {
+            **self.counts.metrics(),
+            "rows_without_text": self.rows_without_text,
+            "rows_per_s": self.counts.rows / self.seconds if self.seconds else None,
+        }
+
+
+def evaluate(config: EvaluateConfig, progress: Callable[[int, int], None]) -> Evaluation:
+    """Scores labelled rows and compares; writes metrics.json and report.html if there is an output directory.
+
+    Raises:
+        BundleError: The model cannot be used.
+        InputError: The data cannot be used.
+        OutputError: The output directory is not empty or cannot be written.
+    """
+    if config.output is not None and storage.list_names(config.output):
+        raise OutputError(f"{config.output}: not empty: choose another --output")
+    shards = find_shards(config.inputs, config.text_column, config.label_column)
+    if config.max_rows is not None:
+        shards = first_rows(shards, config.max_rows)
+    total = sum(len(shard.rows) for shard in shards)
+    if total == 0:
+        raise InputError(f"{', '.join(config.inputs)}: no rows to evaluate")
+    bundle = read_bundle(config.model)
+    threshold = bundle.threshold if config.threshold is None else config.threshold
+    scorer = Scorer(bundle)
+    started = time.perf_counter()
+    empty = np.zeros(0, np.int8), np.zeros(0, np.float32)
+    counts = BinaryCounts.from_scores(*empty, threshold=threshold)
+    wrong: list[tuple[float, int, Example]] = []
+    done = without_text = 0
+    for shard in shards:
+        texts, labels, missing = read_shard(shard, config.text_column, config.label_column)
+        scored = scorer.score(texts).probability
+        has_score = scored.is_valid().to_numpy(zero_copy_only=False)
+        probabilities = scored.drop_null().to_numpy()
+        kept = labels[has_score]
+        counts += BinaryCounts.from_scores(kept, probabilities, threshold=threshold)
+        surprise = np.abs(kept - probabilities)
+        positions = np.flatnonzero(has_score)
+        for place in np.argsort(-surprise)[:_EXAMPLES]:
+            if (probabilities[place] > threshold) != (kept[place] == 1):
+                text = texts[int(positions[place])].as_py()
+                example = Example(text, int(kept[place]), float(probabilities[place]))
+                heapq.heappush(wrong, (float(surprise[place]), -done - int(positions[place]), example))
+                if len(wrong) > _EXAMPLES:
+                    heapq.heappop(wrong)
+        done += len(shard.rows)
+        without_text += missing + int((~has_score).sum())
+        progress(done, total)
+    examples = [example for _, _, example in sorted(wrong, key=lambda item: item[:2], reverse=True)]
+    evaluation = Evaluation(counts, without_text, examples, time.perf_counter() - started)
+    if config.output is not None:
+        _write(config, evaluation)
+    return evaluation
+
+
+def _write(config: EvaluateConfig, evaluation: Evaluation) -> None:
+    assert config.output is not None
+    report = evaluation_report(
+        title=f"Evaluation of {config.model}",
+        counts=evaluation.counts,
+        config=config.model_dump(mode="json"),
+        examples=evaluation.examples,
+    )
+    metrics = json.dumps(evaluation.metrics(), indent=2) + "\n"
+    storage.write_bytes(storage.join(config.output, "report.html"), report.encode())
+    storage.write_bytes(storage.join(config.output, "metrics.json"), metrics.encode())

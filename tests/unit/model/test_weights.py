@@ -1,0 +1,130 @@
+"""NetworkWeights: what is saved is loaded, and what doesn't fit together is refused with a reason."""
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lstm_ray.errors import BundleError
+from lstm_ray.model.weights import LstmWeights, NetworkWeights
+
+
+def make_lstm(inputs: int, units: int) -> LstmWeights:
+    generator = np.random.default_rng(inputs * 100 + units)
+    return LstmWeights(
+        kernel=generator.normal(size=(inputs, 4 * units)).astype(np.float32),
+        recurrent=generator.normal(size=(units, 4 * units)).astype(np.float32),
+        bias=generator.normal(size=4 * units).astype(np.float32),
+    )
+
+
+@pytest.fixture
+def network() -> NetworkWeights:
+    return NetworkWeights(
+        embedding=np.arange(12, dtype=np.float32).reshape(6, 2),
+        layers=((make_lstm(2, 3), make_lstm(2, 3)), (make_lstm(6, 5),)),
+        output_kernel=np.arange(5, dtype=np.float32),
+        output_bias=0.1,
+        pooling="max",
+        masked=True,
+        padding="pre",
+        max_tokens=80,
+    )
+
+
+def assert_equal(left: NetworkWeights, right: NetworkWeights) -> None:
+    np.testing.assert_array_equal(left.embedding, right.embedding)
+    np.testing.assert_array_equal(left.output_kernel, right.output_kernel)
+    for name in ("output_bias", "pooling", "masked", "padding", "max_tokens"):
+        assert getattr(left, name) == getattr(right, name)
+    assert [len(layer) for layer in left.layers] == [len(layer) for layer in right.layers]
+    for left_layer, right_layer in zip(left.layers, right.layers, strict=True):
+        for left_lstm, right_lstm in zip(left_layer, right_layer, strict=True):
+            for name in ("kernel", "recurrent", "bias"):
+                np.testing.assert_array_equal(getattr(left_lstm, name), getattr(right_lstm, name))
+
+
+def test_load_returns_what_save_wrote(network: NetworkWeights, tmp_path: Path) -> None:
+    path = tmp_path / "network.weights"
+    network.save(path)
+    assert path.exists(), "the name is kept: numpy would add .npz"
+    assert_equal(NetworkWeights.load(path), network)
+    assert_equal(NetworkWeights.load(str(path)), network)
+
+
+def test_files_in_memory_work(network: NetworkWeights) -> None:
+    file = io.BytesIO()
+    network.save(file)
+    file.seek(0)
+    assert_equal(NetworkWeights.load(file), network)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"output_kernel": np.zeros(4, np.float32)}, "output kernel"),
+        ({"output_kernel": np.zeros(5, np.float64)}, "float64"),
+        ({"embedding": np.zeros((6, 3), np.float32)}, "layer 0 direction 0 kernel"),
+        ({"embedding": np.zeros(6, np.float32)}, "embedding"),
+        ({"embedding": np.zeros((0, 2), np.float32)}, "embedding"),
+        ({"layers": ()}, "no LSTM layer"),
+        ({"layers": ((),)}, "0 directions"),
+        ({"layers": ((make_lstm(2, 5),), (make_lstm(4, 5),))}, "layer 1 direction 0 kernel"),
+        ({"pooling": "sum"}, "pooling"),
+        ({"padding": "both"}, "padding"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"output_bias": float("nan")}, "finite"),
+        ({"output_kernel": np.full(5, np.inf, np.float32)}, "finite"),
+    ],
+)
+def test_what_does_not_fit_is_refused(network: NetworkWeights, change: dict[str, object], message: str) -> None:
+    file = io.BytesIO()
+    replace(network, **change).save(file)  # type: ignore[arg-type]
+    file.seek(0)
+    with pytest.raises(BundleError, match=message):
+        NetworkWeights.load(file)
+
+
+def test_recurrent_kernel_must_be_square_by_gate(network: NetworkWeights) -> None:
+    lstm = make_lstm(2, 5)
+    broken = replace(network, layers=((replace(lstm, recurrent=lstm.recurrent[:4]),),))
+    with pytest.raises(BundleError, match="recurrent"):
+        broken.check()
+
+
+def test_missing_array_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "network.npz"
+    np.savez(path, embedding=np.zeros((2, 2), np.float32))
+    with pytest.raises(BundleError, match="directions"):
+        NetworkWeights.load(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"not an archive", b"PK\x03\x04 cut off"])
+def test_files_of_another_kind_are_refused(content: bytes) -> None:
+    with pytest.raises(BundleError):
+        NetworkWeights.load(io.BytesIO(content))
+
+
+def test_pickles_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "network.npz"
+    np.savez(path, embedding=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(BundleError):
+        NetworkWeights.load(path)
+
+
+def test_a_single_array_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "network.npy"
+    np.save(path, np.zeros(3, np.float32))
+    with pytest.raises(BundleError, match="single array"):
+        NetworkWeights.load(path)
+
+
+def test_a_damaged_archive_is_refused(network: NetworkWeights) -> None:
+    file = io.BytesIO()
+    network.save(file)
+    content = bytearray(file.getvalue())
+    content[200] ^= 0xFF
+    with pytest.raises(BundleError):
+        NetworkWeights.load(io.BytesIO(bytes(content)))

@@ -1,0 +1,187 @@
+"""The generated code itself: its layouts, its accuracy, and that other processors get the same bits or good code."""
+
+import llvmlite.binding as llvm
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from lstm_ray.model.weights import LstmWeights, NetworkWeights
+from lstm_ray.score.engine import FastEngine
+from lstm_ray.score.kernel import (
+    GATE_SCALE,
+    Target,
+    aligned_empty,
+    compiled,
+    emit_layer,
+    emit_project,
+    pack,
+)
+
+AVX512 = Target.of("skylake-avx512", {"avx512f": True, "avx2": True, "fma": True})
+AVX2 = Target.of("haswell", {"avx2": True, "fma": True})
+SSE2 = Target.of("x86-64", {})
+NEON = Target.of("neoverse-n1", {"neon": True})
+
+
+def host_has(*features: str) -> bool:
+    present = llvm.get_host_cpu_features()
+    return all(present.get(feature) for feature in features)
+
+
+def test_targets_fill_the_registers() -> None:
+    assert (AVX512.lanes, AVX512.tile_rows, AVX512.fused) == (16, 6, True)
+    assert (AVX2.lanes, AVX2.tile_rows, AVX2.fused) == (8, 3, True)
+    assert (NEON.lanes, NEON.tile_rows, NEON.fused) == (4, 6, True)
+    assert (SSE2.lanes, SSE2.tile_rows, SSE2.fused) == (4, 3, False)
+
+
+def test_the_host_is_recognised() -> None:
+    target = Target.host()
+    assert target.cpu == llvm.get_host_cpu_name()
+    assert target.lanes in (4, 8, 16)
+
+
+def test_code_is_made_once() -> None:
+    assert compiled(Target.host(), "last") is compiled(Target.host(), "last")
+
+
+def test_pack_groups_units_in_vectors() -> None:
+    units, lanes = 5, 4
+    matrix = np.arange(3 * 4 * units, dtype=np.float32).reshape(3, 4 * units)
+    packed = pack(matrix, lanes)
+    assert packed.shape == (2, 3, 4, lanes)
+    for unit in range(units):
+        block, lane = divmod(unit, lanes)
+        for gate in range(4):
+            column = (matrix[:, gate * units + unit] * np.float64(GATE_SCALE[gate])).astype(np.float32)
+            np.testing.assert_array_equal(packed[block, :, gate, lane], column)
+    assert not packed[1, :, :, 1:].any(), "units beyond the last are zero"
+
+
+def test_arrays_start_at_a_cache_line() -> None:
+    assert all(aligned_empty(3, size).ctypes.data % 64 == 0 for size in range(1, 50))
+
+
+@pytest.mark.parametrize("rows", [1, 5, 6, 13])
+def test_project_is_a_product_plus_bias(rows: int) -> None:
+    target = Target.host()
+    generator = np.random.default_rng(rows)
+    inputs, matrix, bias = (generator.normal(size=shape).astype(np.float32) for shape in ((rows, 9), (9, 20), (1, 20)))
+    weights, packed_bias = pack(matrix, target.lanes), pack(bias, target.lanes)
+    table = aligned_empty(rows, *packed_bias.shape)
+    compiled(target, "project")(
+        inputs=inputs, rows=rows, size=9, weights=weights, bias=packed_bias, blocks=len(weights), table=table
+    )
+    exact = (inputs.astype(float) @ matrix + bias).astype(np.float32)
+    np.testing.assert_allclose(
+        table[:, :, 0], np.stack([pack(row[None], target.lanes)[:, 0] for row in exact]), rtol=1e-5, atol=1e-5
+    )
+
+
+def one_unit_outputs(gates: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Runs one unit for a step or two; every row has a word of its own, whose embedding is its four pre-activations."""
+    target, count = Target.host(), len(gates)
+    starts = np.concatenate([pack(row[None], target.lanes) for row in gates])
+    state = aligned_empty(2, 2, count, target.lanes)
+    state[:] = 0
+    weights = pack(np.zeros((1, 4), np.float32), target.lanes)
+    compiled(target, "last")(
+        rows=count,
+        first=np.arange(count),
+        lengths=np.ones(count, np.int64),
+        direction=1,
+        token_ids=np.arange(count, dtype=np.int32),
+        starts=starts,
+        start_size=4 * target.lanes,
+        inputs=None,
+        input_size=0,
+        input_weights=weights,
+        recurrent_weights=weights,
+        units=1,
+        blocks=1,
+        state=state,
+        is_cold=1,
+        sequence=None,
+        sequence_size=0,
+    )
+    return state[1, 0, :, 0].copy()
+
+
+def test_activations_are_accurate_everywhere() -> None:
+    """sigmoid(o) tanh(sigmoid(i) tanh(g)) over the whole range of floats that matters, and far beyond."""
+    generator = np.random.default_rng(0)
+    sizes = np.concatenate(
+        [generator.normal(size=20000) * 3, generator.normal(size=2000) * 100, [0.0, 1e-30, 1e30, -1e30]]
+    )
+    gates = generator.choice(sizes, size=(20000, 4)).astype(np.float32)
+    i, _, g, o = gates.astype(np.float64).T
+    exact = (0.5 + 0.5 * np.tanh(o / 2)) * np.tanh((0.5 + 0.5 * np.tanh(i / 2)) * np.tanh(g))
+    outputs = one_unit_outputs(gates)
+    assert np.abs(outputs - exact).max() < 2e-7
+
+
+def test_zero_gives_zero_exactly() -> None:
+    """Padding units rest on it: they must add nothing to a deeper layer."""
+    assert one_unit_outputs(np.zeros((1, 4), np.float32))[0] == 0
+
+
+def network(units: tuple[int, ...]) -> NetworkWeights:
+    generator = np.random.default_rng(0)
+
+    def normal(*shape: int) -> NDArray[np.float32]:
+        return (generator.normal(size=shape) * 0.3).astype(np.float32)
+
+    layers, inputs = [], 12
+    for size in units:
+        pair = [LstmWeights(normal(inputs, 4 * size), normal(size, 4 * size), normal(4 * size)) for _ in range(2)]
+        layers.append(tuple(pair))
+        inputs = 2 * size
+    return NetworkWeights(normal(30, 12), tuple(layers), normal(inputs), 0.0, "mean", False, "pre", 15)
+
+
+def scores_on(target: Target, monkeypatch: pytest.MonkeyPatch) -> NDArray[np.float32]:
+    monkeypatch.setattr(Target, "host", classmethod(lambda cls: target))
+    lengths = np.arange(23) % 16
+    token_ids = np.random.default_rng(1).integers(0, 30, lengths.sum()).astype(np.int32)
+    return FastEngine(network((21, 5))).probabilities(token_ids, np.concatenate([[0], np.cumsum(lengths)]))
+
+
+@pytest.mark.skipif(not host_has("avx512f", "avx2", "fma"), reason="needs a processor with both vector widths")
+def test_every_vector_width_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow = Target("haswell", "+avx2,+fma", lanes=4, tile_rows=6, fused=True)
+    wide = scores_on(AVX512, monkeypatch)
+    np.testing.assert_array_equal(scores_on(AVX2, monkeypatch), wide)
+    np.testing.assert_array_equal(scores_on(narrow, monkeypatch), wide)
+
+
+@pytest.mark.skipif(not host_has("sse2"), reason="needs an x86 processor")
+def test_processors_without_fused_multiply_add_come_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = scores_on(Target.host(), monkeypatch)
+    np.testing.assert_allclose(scores_on(SSE2, monkeypatch), usual, rtol=0, atol=1e-6)
+
+
+def assembly(triple: str, target: Target) -> str:
+    machine = llvm.Target.from_triple(triple).create_target_machine(cpu=target.cpu, features=target.features, opt=2)
+    modules = [emit_project(target), *(emit_layer(target, output) for output in ("last", "max", "mean", "sequence"))]
+    return "\n".join(machine.emit_assembly(llvm.parse_assembly(str(emitter.module_))) for emitter in modules)
+
+
+def instructions(code: str) -> set[str]:
+    return {line.split()[0] for line in code.splitlines() if line.startswith("\t") and line.split()}
+
+
+@pytest.mark.parametrize(("target", "multiply_add"), [(AVX512, "vfmadd231ps"), (AVX2, "vfmadd231ps"), (SSE2, "mulps")])
+def test_x86_code_calls_nothing(target: Target, multiply_add: str) -> None:
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    used = instructions(assembly("x86_64-unknown-linux-gnu", target))
+    assert multiply_add in used
+    assert not used & {"call", "callq"}, "a call would be to a library's fmaf or expf: correct, and 100 times slower"
+
+
+def test_arm_code_calls_nothing() -> None:
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    used = instructions(assembly("aarch64-unknown-linux-gnu", NEON))
+    assert "fmla" in used
+    assert not used & {"bl", "blr"}

@@ -1,0 +1,353 @@
+"""tokenize: Keras's rule on any text and any Arrow column, and the shortcut for rows that are cut anyway."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lstm_ray.model.runtime import start_tensorflow
+from lstm_ray.text.tokenize import FILTERED, decode_texts, is_text_type, tokenize
+
+SPACES = [" ", "\t", "\n", "\r", "\r\n", "\v", "\f", "\x1c", "\x1f", "\x85", "\xa0", "\u2003", "\u2028", "\u3000"]
+MARKS = ["'", ".", ",", "!", "<", ">", "/", "-", "_", "\\", "\x00", "\x7f", "\u200b", "\u00ad", "\ufeff", "\u0301"]
+TAGS = ["<br />", "<br/>", "<BR>", "<bR\t/>", "< br>", "<br//>", "<b>", "<br", "br />"]
+WORDS = [
+    "a",
+    "B",
+    "Good",
+    "film",
+    "x" * 30,
+    "É",
+    "ß",
+    "\u1e9e",
+    "İ",
+    "\u0131",
+    "\u212b",
+    "\u01c5",
+    "\ufb01",
+    "😀",
+    "עברית",
+    "中文",
+]
+SIGMAS = ["Σ", "ΟΔΟΣ", "ς"]
+
+any_text = st.lists(st.sampled_from(SPACES + MARKS + TAGS + WORDS + SIGMAS) | st.text(max_size=4), max_size=20).map(
+    "".join
+)
+
+
+def split_by_rule(text: str, lower: Callable[[str], str] = str.lower) -> list[str]:
+    """The rule in four lines: Keras's, with all white space made equal to the space."""
+    text = "".join(" " if character.isspace() else character for character in lower(text))
+    for character in FILTERED:
+        text = text.replace(character, " ")
+    return [word for word in text.split(" ") if word]
+
+
+def without_line_breaks(text: str) -> str:
+    return re.sub(r"<[bB][rR][ \t\n\f\r]*/?>", " ", text)
+
+
+def lower_ascii(text: str) -> str:
+    return "".join(character.lower() if character.isascii() else character for character in text)
+
+
+def column(texts: list[str | None]) -> pa.LargeStringArray:
+    return pa.array(texts, pa.large_string())
+
+
+def words_of(text: str, **settings: Any) -> list[str]:
+    return tokenize(column([text]), **settings).to_pylist()[0]
+
+
+@pytest.fixture(scope="module")
+def text_to_word_sequence() -> Callable[[str], list[str]]:
+    start_tensorflow()
+    from keras.src.legacy.preprocessing.text import text_to_word_sequence
+
+    return text_to_word_sequence
+
+
+# The rule
+
+
+@settings(deadline=None)
+@given(text=any_text)
+def test_the_rule_is_keras_s_but_for_white_space(text_to_word_sequence: Callable[[str], list[str]], text: str) -> None:
+    assert split_by_rule(text) == text_to_word_sequence(
+        "".join(" " if character.isspace() else character for character in text)
+    )
+    if not any(character.isspace() and character not in " \t\n" for character in text):
+        assert split_by_rule(text) == text_to_word_sequence(text)
+
+
+@settings(deadline=None)
+@given(texts=st.lists(st.none() | any_text, max_size=6))
+def test_a_column_is_split_by_the_rule(texts: list[str | None]) -> None:
+    words = tokenize(column(texts), strip_html=False)
+    words.validate(full=True)
+    assert words.type == pa.large_list(pa.large_string())
+    assert words.to_pylist() == [split_by_rule(text or "") for text in texts]
+
+
+@settings(deadline=None)
+@given(texts=st.lists(st.none() | any_text, max_size=6))
+def test_line_breaks_are_stripped_first(texts: list[str | None]) -> None:
+    words = tokenize(column(texts))
+    words.validate(full=True)
+    assert words.to_pylist() == [split_by_rule(without_line_breaks(text or "")) for text in texts]
+
+
+# White space beyond ASCII is left out here: test_vocabulary.py says what becomes of it in keras.datasets.imdb.
+@settings(deadline=None)
+@given(texts=st.lists(any_text.filter(lambda text: not any(c.isspace() and not c.isascii() for c in text)), max_size=6))
+def test_ascii_lowercase_leaves_other_letters_alone(texts: list[str]) -> None:
+    words = tokenize(column(texts), strip_html=False, lowercase="ascii")
+    assert words.to_pylist() == [split_by_rule(text, lower_ascii) for text in texts]
+
+
+@settings(deadline=None)
+@given(texts=st.lists(st.none() | any_text, max_size=8), cut=st.tuples(st.integers(0, 8), st.integers(0, 8)))
+def test_a_slice_of_an_array_is_split_like_a_copy_of_it(texts: list[str | None], cut: tuple[int, int]) -> None:
+    start, length = cut
+    sliced = column(texts).slice(start, length)
+    copied = column(texts[start : start + length])
+    for keep in (None, 2):
+        assert tokenize(sliced, keep=keep).to_pylist() == tokenize(copied, keep=keep).to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", []),
+        (" \t\r\n\x85\xa0\u2028", []),
+        (FILTERED, []),
+        ("...!?", []),
+        ("don't 'quote'", ["don't", "'quote'"]),
+        ("Not bad!At ALL.", ["not", "bad", "at", "all"]),
+        ("one\r\ntwo\rthree", ["one", "two", "three"]),
+        ("one\xa0two\u3000three", ["one", "two", "three"]),
+        ("zero\u200bwidth", ["zero\u200bwidth"]),  # not white space to Unicode
+        ("a\x00b c", ["a\x00b", "c"]),
+        ("😀 so-so 😀😀", ["😀", "so", "so", "😀😀"]),
+        ("e\u0301te\u0301 ÉTÉ", ["e\u0301te\u0301", "été"]),  # not normalised
+        ("İstanbul", ["i\u0307stanbul"]),  # Arrow's own lower-casing gives a plain i
+        ("ΟΔΟΣ ΣΑΣ.", ["οδος", "σας"]),  # and no final sigma
+        ("\u212a \u212b", ["k", "\u00e5"]),  # the Kelvin and Ångström signs; the first becomes ASCII
+        ("שלום, עולם! مرحبا", ["שלום", "עולם", "مرحبا"]),
+        ("很好。很好 ١٢٣", ["很好。很好", "١٢٣"]),
+        ("A-B_C/D\\E", ["a", "b", "c", "d", "e"]),
+        ("\u2018curly\u2019 \u2014 dash\u2026", ["\u2018curly\u2019", "\u2014", "dash\u2026"]),
+        ("[^a]{b}|~`c`", ["a", "b", "c"]),
+    ],
+)
+def test_awkward_texts(text: str, expected: list[str]) -> None:
+    assert words_of(text) == expected
+    assert split_by_rule(text) == expected
+
+
+@pytest.mark.parametrize("letter", ["x", "é"])
+def test_a_row_of_a_megabyte(letter: str) -> None:
+    word = letter * (1 << 20)
+    many = " ".join([letter.upper()] * 300_000)
+    assert words_of(f"{many} {word}") == [letter] * 300_000 + [word]
+    assert words_of(f"{many} {word}", keep=3)[-3:] == [letter, letter, word]
+    assert words_of(f"{word} {many}", keep=3, truncating="post")[:3] == [word, letter, letter]
+
+
+@pytest.mark.parametrize("strip_html", [True, False])
+@pytest.mark.parametrize("keep", [None, 0, 5])
+def test_no_rows_and_rows_without_words(strip_html: bool, keep: int | None) -> None:
+    for texts in ([], [None], [None, None, ""], ["", "."], [None, "a", "", None, "b c"]):
+        words = tokenize(column(texts), strip_html=strip_html, keep=keep)
+        words.validate(full=True)
+        assert words.to_pylist() == [split_by_rule(text or "") for text in texts]
+
+
+# Line breaks
+
+
+@pytest.mark.parametrize("tag", ["<br>", "<br/>", "<br />", "<BR />", "<Br\n/>", "<br \t />"])
+def test_a_line_break_is_a_space_or_the_word_br(tag: str) -> None:
+    assert words_of(f"one{tag}two") == ["one", "two"]
+    assert words_of(f"один{tag}два") == ["один", "два"]
+    assert words_of(f"one{tag}two", strip_html=False) == ["one", "br", "two"]
+
+
+@pytest.mark.parametrize("tag", ["<brr>", "< br>", "<br clear='all'>", "<br", "br />", "</br>", "<b>"])
+def test_other_tags_are_words(tag: str) -> None:
+    assert words_of(f"one{tag}two") == words_of(f"one{tag}two", strip_html=False)
+
+
+# keep
+
+
+# Not Σ: what becomes of it depends on what stands before, which a cut takes away. It has a test of its own below.
+long_text = st.lists(st.sampled_from(SPACES + MARKS + TAGS + WORDS), max_size=60).map("".join)
+
+
+@settings(deadline=None)
+@given(
+    texts=st.lists(st.none() | long_text, max_size=4),
+    keep=st.integers(0, 6),
+    truncating=st.sampled_from(["pre", "post"]),
+    strip_html=st.booleans(),
+    lowercase=st.sampled_from(["unicode", "ascii"]),
+)
+def test_keep_changes_none_of_the_words_it_names(
+    texts: list[str | None], keep: int, truncating: Any, **rule: Any
+) -> None:
+    whole = tokenize(column(texts), **rule).to_pylist()
+    kept_rows = tokenize(column(texts), keep=keep, truncating=truncating, **rule)
+    kept_rows.validate(full=True)
+    kept = kept_rows.to_pylist()
+    for all_words, words in zip(whole, kept, strict=True):
+        if truncating == "pre":
+            assert words[max(0, len(words) - keep) :] == all_words[max(0, len(all_words) - keep) :]
+        else:
+            assert words[:keep] == all_words[:keep]
+        assert len(words) > keep or words == all_words
+
+
+@pytest.mark.parametrize("strip_html", [True, False])
+@pytest.mark.parametrize("truncating", ["pre", "post"])
+@pytest.mark.parametrize("tag", ["<br />", "<br /><br />", "<BR\n\n\n\n\n\n\n\n\n\n\n\n\n\n/>", "😀<br>é"])
+def test_a_line_break_anywhere_around_the_cut(strip_html: bool, truncating: Any, tag: str) -> None:
+    keep = 3
+    texts = ["ab " * left + "c" * extra + tag + "de " * (14 - left) for left in range(15) for extra in range(3)]
+    whole = tokenize(column(texts), strip_html=strip_html).to_pylist()
+    kept = tokenize(column(texts), strip_html=strip_html, keep=keep, truncating=truncating).to_pylist()
+    named = slice(-keep, None) if truncating == "pre" else slice(keep)
+    assert [words[named] for words in kept] == [words[named] for words in whole]
+    assert any(len(few) < len(all_words) for few, all_words in zip(kept, whole, strict=True)), "nothing was cut"
+
+
+def test_keep_splits_long_words_whole() -> None:
+    texts = ["a b c " + "x" * 1000, "x" * 1000 + " a b c", None, "short", "y" * 400 + " " + "z" * 400]
+    assert tokenize(column(texts), keep=2).to_pylist()[0] == ["a", "b", "c", "x" * 1000]
+    assert [row[-2:] for row in tokenize(column(texts), keep=2).to_pylist()] == [
+        ["c", "x" * 1000],
+        ["b", "c"],
+        [],
+        ["short"],
+        ["y" * 400, "z" * 400],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "truncating"),
+    [("Δ" + ".'" * 20 + ".Σ", "pre"), ("ΔΣ" + ".'" * 20 + ".Δ", "post")],
+    ids=["letter-before", "letter-after"],
+)
+def test_keep_does_not_change_a_sigma_far_from_the_cut(text: str, truncating: Any) -> None:
+    # Σ becomes ς after a letter and before none; apostrophes, dots and accents in between do not count, however many.
+    named = slice(-1, None) if truncating == "pre" else slice(1)
+    assert words_of(text, keep=1, truncating=truncating)[named] == words_of(text)[named]
+
+
+# Arrow types
+
+
+VALUES = ["Good film", None, "", "très BIEN", "😀"]
+DECODED = [["good", "film"], [], [], ["très", "bien"], ["😀"]]
+TEXT_TYPES = [pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary(), pa.binary_view()]
+
+
+def encoded(kind: pa.DataType, values: list[Any]) -> pa.Array:
+    is_bytes = kind in (pa.binary(), pa.large_binary(), pa.binary_view())
+    return pa.array([value.encode() if is_bytes and value is not None else value for value in values], kind)
+
+
+@pytest.mark.parametrize("kind", TEXT_TYPES, ids=str)
+def test_every_text_type_is_decoded(kind: pa.DataType) -> None:
+    array = encoded(kind, VALUES)
+    chunked = pa.chunked_array([array.slice(0, 2), array.slice(2, 0), array.slice(2)], kind)
+    assert is_text_type(kind)
+    for texts in (array, chunked, pa.chunked_array([], kind)):
+        decoded = decode_texts(texts)
+        assert isinstance(decoded, pa.LargeStringArray)
+        assert tokenize(decoded).to_pylist() == DECODED[: len(texts)]
+    assert tokenize(decode_texts(array.slice(3))).to_pylist() == DECODED[3:]
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.binary(), pa.large_binary()], ids=str)
+def test_dictionaries_are_decoded(kind: pa.DataType) -> None:
+    chunks = [encoded(kind, values).dictionary_encode() for values in (VALUES, ["other", "Good film"])]
+    assert is_text_type(chunks[0].type)
+    assert tokenize(decode_texts(chunks[0].slice(1))).to_pylist() == DECODED[1:]
+    assert tokenize(decode_texts(pa.chunked_array(chunks))).to_pylist() == [*DECODED, ["other"], ["good", "film"]]
+
+
+def test_a_column_of_nulls_has_no_words() -> None:
+    assert is_text_type(pa.null())
+    assert tokenize(decode_texts(pa.nulls(3))).to_pylist() == [[], [], []]
+
+
+INVALID = [
+    b"fine",
+    b"caf\xe9",
+    None,
+    b"\xed\xa0\x80 surrogate",
+    b"\xc0\xafoverlong",
+    b"cut \xf0\x9f\x98",
+    "été".encode(),
+]
+VALID_ONLY = ["fine", None, None, None, None, None, "été"]
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view()], ids=str)
+def test_bytes_that_are_not_utf8_become_null(kind: pa.DataType) -> None:
+    array = pa.array(INVALID, kind)
+    assert decode_texts(array).to_pylist() == VALID_ONLY
+    assert decode_texts(array.slice(1, 3)).to_pylist() == VALID_ONLY[1:4]
+    assert decode_texts(pa.chunked_array([array, array])).to_pylist() == VALID_ONLY * 2
+
+
+def test_bytes_in_a_dictionary_that_are_not_utf8_become_null() -> None:
+    assert decode_texts(pa.array(INVALID, pa.binary()).dictionary_encode()).to_pylist() == VALID_ONLY
+
+
+@pytest.mark.parametrize(
+    ("kind", "stored_as"), [(pa.string(), pa.binary()), (pa.large_string(), pa.large_binary())], ids=str
+)
+def test_strings_that_are_not_utf8_become_null(kind: pa.DataType, stored_as: pa.DataType) -> None:
+    # Parquet files hold such columns: writers in other languages declare strings unchecked, and Arrow reads them so.
+    array = pa.Array.from_buffers(kind, len(INVALID), pa.array(INVALID, stored_as).buffers())
+    assert decode_texts(array).to_pylist() == VALID_ONLY
+    assert decode_texts(array.slice(1, 3)).to_pylist() == VALID_ONLY[1:4]
+
+
+@settings(deadline=None)
+@given(values=st.lists(st.none() | st.binary(max_size=8), max_size=5))
+def test_any_bytes_are_decoded_as_python_does(values: list[bytes | None]) -> None:
+    def decode(value: bytes | None) -> str | None:
+        try:
+            return None if value is None else value.decode()
+        except UnicodeDecodeError:
+            return None
+
+    assert decode_texts(pa.array(values, pa.binary())).to_pylist() == [decode(value) for value in values]
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        pa.array([1, 2]),
+        pa.array([0.5]),
+        pa.array([True]),
+        pa.array([["a"]]),
+        pa.array([{"text": "a"}]),
+        pa.array([1, 1]).dictionary_encode(),
+        pa.chunked_array([[1], [2]]),
+        pa.array([b"ab"], pa.binary(2)),
+    ],
+    ids=lambda array: str(array.type),
+)
+def test_a_column_of_something_else_is_refused(array: pa.Array) -> None:
+    assert not is_text_type(array.type)
+    with pytest.raises(TypeError, match="expected a column of text, found "):
+        decode_texts(array)
