@@ -2,13 +2,13 @@
 
     python benchmarks/scoring_engine.py [--rounds 7] [--json FILE]
 
-Everyone gets the same weights, the same rows and all cores, and takes turns for several rounds: the table shows medians,
-because a shared machine's speed swings. Each of the others runs at its best batch size of 32 .. 1024, found beforehand,
-and with rows of like length together, each batch cut to its longest row, wherever masking allows that. Keras gets the
-rows as its users have them: padded to max_tokens.
+Everyone gets the same weights, the same rows and all cores, and takes turns for several rounds: the table shows
+medians, because a shared machine's speed swings. Each of the others runs at its best batch size of 32 .. 1024, found
+beforehand. Where masking allows it, ONNX Runtime and PyTorch get rows of like length together, each batch cut to its
+longest row; Keras gets the rows as its users have them, padded to max_tokens.
 
-The limit is the speed of a large float32 matrix product on this machine (TensorFlow's or NumPy's, whichever is faster, in
-the same rounds) divided by the arithmetic that is left once the input projection and the padding are precomputed.
+The limit is the speed of a large float32 matrix product on this machine (TensorFlow's or NumPy's, whichever is faster,
+in the same rounds) divided by the arithmetic that is left once the input projection and the padding are precomputed.
 """
 
 import argparse
@@ -131,9 +131,7 @@ def keras_predict(network: NetworkWeights, texts: Texts, batch_size: int) -> Sco
         lstm = keras.layers.Bidirectional(lstm)
     values = lstm(embedding(inputs))
     if network.pooling == "max":
-        values = keras.layers.Lambda(lambda pair: keras.ops.max(keras.ops.where(pair[1] != 0, pair[0], -1e9), axis=1))(
-            [values, inputs[:, :, None]]
-        )
+        values = keras.ops.max(keras.ops.where(inputs[:, :, None] != 0, values, -1e9), axis=1)
     dense = keras.layers.Dense(1, activation="sigmoid")
     model = keras.Model(inputs, dense(values))
     embedding.set_weights([network.embedding])

@@ -47,6 +47,9 @@ class TextSettings(Settings):
     lowercase: Literal["unicode", "ascii"] = setting(
         "unicode", "Lower-case all letters, or A-Z alone as the ids of keras.datasets.imdb were made.", panel="Text"
     )
+    split_on: Literal["space", "whitespace"] = setting(
+        "whitespace", "What separates words: any white space, or the space alone as Keras does.", panel="Text"
+    )
     unlisted_words: Literal["oov", "drop"] = setting(
         "oov", "A word the vocabulary does not list: id 2, or left out as keras.datasets.imdb does.", panel="Text"
     )
@@ -238,10 +241,11 @@ class EvaluateConfig(Settings):
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # The textbook chapter's two models, on the last 80 words of a review; "<br />" stays the word "br", as in
-    # keras.datasets.imdb.
+    # The textbook chapter's two models, on the last 80 words of a review, split exactly as Keras splits them: "<br />"
+    # leaves the word "br", as in keras.datasets.imdb.
     "lstm": {
         "strip_html": False,
+        "split_on": "space",
         "vocabulary_size": 20_000,
         "max_tokens": 80,
         "padding": "pre",
@@ -256,6 +260,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "bilstm": {
         "strip_html": False,
+        "split_on": "space",
         "vocabulary_size": 5_000,
         "max_tokens": 80,
         "padding": "pre",

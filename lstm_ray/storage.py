@@ -55,9 +55,10 @@ def locate(path: str) -> tuple[fs.FileSystem, str]:
     if "://" not in path:
         return fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(path))
     try:
-        return fs.FileSystem.from_uri(path)
+        filesystem, inner = fs.FileSystem.from_uri(path)
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"{path}: {reason(error)}") from error
+    return filesystem, inner
 
 
 def is_local(path: str) -> bool:

@@ -97,7 +97,7 @@ def _option_type(annotation: Any) -> Any:
     if get_origin(annotation) in (Union, types.UnionType):
         annotation = next(part for part in get_args(annotation) if part is not type(None))
     if get_origin(annotation) is tuple:
-        return list[get_args(annotation)[0]]
+        return list[str]
     return annotation
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from lstm_ray.config import ModelSettings, TextSettings
 from lstm_ray.model.weights import LstmWeights, NetworkWeights
@@ -83,14 +84,14 @@ def _pool(states: Any, token_ids: Any, model: ModelSettings) -> Any:
 def network_weights(model: keras.Model, text: TextSettings, settings: ModelSettings) -> NetworkWeights:
     """Reads the weights of a model that `build_model` built."""
 
-    def array(variable: Any) -> np.ndarray:  # type: ignore[type-arg]
+    def array(variable: Any) -> npt.NDArray[np.float32]:
         return np.ascontiguousarray(variable.numpy(), np.float32)
 
     def direction(lstm: Any) -> LstmWeights:
         cell = lstm.cell
         return LstmWeights(array(cell.kernel), array(cell.recurrent_kernel), array(cell.bias))
 
-    layers = []
+    layers: list[tuple[LstmWeights, ...]] = []
     for depth in range(1, settings.layers + 1):
         if settings.bidirectional:
             both = model.get_layer(f"bidirectional_{depth}")

@@ -36,12 +36,12 @@ class LstmWeights:
     @property
     def inputs(self) -> int:
         """Values that a step reads."""
-        return self.kernel.shape[0]
+        return int(self.kernel.shape[0])
 
     @property
     def units(self) -> int:
         """Values that a step puts out."""
-        return self.recurrent.shape[0]
+        return int(self.recurrent.shape[0])
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class NetworkWeights:
 
     def save(self, path_or_file: PathOrFile) -> None:
         """Writes the network as .npz; a path is written to as it is, without a suffix added."""
-        arrays: dict[str, NDArray[Any]] = {
+        arrays: dict[str, Any] = {
             "embedding": self.embedding,
             "directions": np.array([len(layer) for layer in self.layers], np.int64),
             "output_kernel": self.output_kernel,

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstm_ray.model.weights import LstmWeights, NetworkWeights
-from lstm_ray.score.kernel import PLANES, Floats, Output, Target, aligned_empty, compiled, pack
+from lstm_ray.score.emitter import Target
+from lstm_ray.score.kernel import PLANES, Floats, Output, aligned_empty, compiled, pack
 
 Ids = NDArray[np.int32]
 Counts = NDArray[np.int64]
@@ -154,7 +155,8 @@ class Direction:
             sequence=sequence,
             sequence_size=0 if sequence is None else sequence.strides[0] // sequence.itemsize,
         )
-        return np.where((lengths & 1)[:, None] == 0, both[0], both[1])
+        final: Floats = np.where((lengths & 1)[:, None] == 0, both[0], both[1])
+        return final
 
 
 class FastEngine:
@@ -172,7 +174,11 @@ class FastEngine:
         Args:
             weights: the network.
             threads: how many cores to use.
+
+        Raises:
+            BundleError: the weights don't fit together; machine code must not find out.
         """
+        weights.check()
         target = Target.host()
         self._weights = weights
         self._threads = threads
@@ -202,8 +208,8 @@ class FastEngine:
             offsets: int64[rows + 1]; row r is token_ids[offsets[r]:offsets[r + 1]].
 
         Raises:
-            ValueError: an id outside the vocabulary, offsets that don't cut token_ids into rows, or a row that is longer
-                than max_tokens.
+            ValueError: an id outside the vocabulary, offsets that don't cut token_ids into rows, or a row longer than
+                max_tokens.
         """
         token_ids, offsets = np.asarray(token_ids, np.int32), np.asarray(offsets, np.int64)
         self._check(token_ids, offsets)
@@ -273,7 +279,8 @@ class FastEngine:
         features[rows.steps == 0] = 0
         # Not a matrix product: the order of its additions would depend on how many rows there are.
         logits = (features * self._output_kernel).sum(axis=1) + self._weights.output_bias
-        return (0.5 + 0.5 * np.tanh(0.5 * logits)).astype(np.float32)
+        probabilities: Floats = (0.5 + 0.5 * np.tanh(0.5 * logits)).astype(np.float32)
+        return probabilities
 
 
 def _spread(lstm: LstmWeights, below: Sequence[Direction]) -> LstmWeights:

@@ -1,23 +1,25 @@
 """The LSTM recurrence as machine code, generated for the processor it runs on.
 
-What is computed. A step of an LSTM with n units is a matrix product [inputs + n] x [4 n] per row, and then about 80 cheap
-operations per unit. The recipe:
+What is computed. A step of an LSTM with n units is a matrix product [inputs + n] x [4 n] per row, and then about 80
+cheap operations per unit. The recipe:
 
-1. The part of the product that reads the token is the same for every occurrence of a word, so it is done once per word:
-   `project` makes a table `embedding @ kernel + bias`, and a step of the first layer starts from a table row. That halves
-   the arithmetic. Deeper layers start from the bias and read their inputs as a second product: the same code.
-2. A tile of 6 rows x 4 gates x one vector of units stays in 24 registers through the whole product (`emit_product`): per
-   step of its inner loop 24 multiply-adds, but only 4 loads of weights and 6 of the state, so the multipliers never wait.
+1. The part of the product that reads the token is the same for every occurrence of a word, so it is done once per
+   word: `project` makes a table `embedding @ kernel + bias`, and a step of the first layer starts from a table row.
+   That halves the arithmetic. Deeper layers start from the bias and read their inputs as a second product.
+2. A tile of 6 rows x 4 gates x one vector of units stays in 24 registers through the whole product (`emit_product`):
+   24 multiply-adds in each turn of its loop, for only 4 loads of weights and 6 of the state. It runs at the full speed
+   of the multipliers.
 3. When the product is done, the four gates of a unit are in registers of the same tile, and the activations follow at
-   once (`emit_cell`). Weights arrive scaled by -log2(e) or -2 log2(e), so that an exponential is a plain power of two, and
-   the quotients of sigmoid and tanh are multiplied out: two divisions per unit instead of five.
-4. The whole walk over time happens inside one call, which holds no Python lock: threads scale.
+   once (`emit_cell`): a tenth of the time. Weights arrive scaled by -log2(e) or -2 log2(e), so that an exponential is a
+   plain power of two, and the quotients of sigmoid and tanh are multiplied out: two divisions per unit, not five.
+4. The whole walk over time happens inside one call, which does not hold Python's lock: threads scale.
 
-Every row goes through the same operations in the same order whatever its tile, thread or vector width, and multiply-adds
-round once everywhere, so a row's bits depend on nothing but the row and the weights.
+Every row goes through the same operations in the same order whatever its tile, thread or vector width, and
+multiply-adds round once everywhere, so a row's bits depend on nothing but the row and the weights. (An x86 processor
+from before 2013 rounds multiply-adds twice, and differs in the last bits.)
 
-Layouts. Units are padded with zeros to whole vectors and grouped in blocks of one vector. A "packed" matrix of k rows is
-float32[blocks, k, 4, lanes]: a tile reads it from front to back. Rows of the table are float32[blocks, 4, lanes].
+Layouts. Units are padded with zeros to whole vectors and grouped in blocks of one vector. A "packed" matrix of k rows
+is float32[blocks, k, 4, lanes]: a tile reads it from front to back. Table rows are float32[blocks, 4, lanes].
 """
 
 import ctypes
@@ -31,19 +33,18 @@ import numpy as np
 from llvmlite import ir
 from numpy.typing import NDArray
 
+from lstm_ray.score.emitter import F32, I32, I64, POINTER, Emitter, Target, Value
+
 Floats: TypeAlias = NDArray[np.float32]
 Output = Literal["last", "max", "mean", "sequence"]
 PLANES: dict[Output, int] = {"last": 2, "max": 3, "mean": 3, "sequence": 2}  # hidden, cell, and perhaps a pool
-Value: TypeAlias = Any  # an ir.Value; llvmlite has no types
 
 GATES = 4
 GATES_TOGETHER = 3
 CACHE_LINE_FLOATS = 16
 
-I32, I64, F32, POINTER = ir.IntType(32), ir.IntType(64), ir.FloatType(), ir.PointerType()
-
-# e = 2^z with z = GATE_SCALE * x makes sigmoid(x) = 1 / (1 + e) and, with the doubled scale, tanh(x) = (1 - e) / (1 + e).
-# The cell state is kept multiplied by CELL_SCALE, which saves its multiplication before tanh.
+# e = 2^z with z = GATE_SCALE * x makes sigmoid(x) = 1 / (1 + e) and, with the doubled scale,
+# tanh(x) = (1 - e) / (1 + e). The cell state is kept multiplied by CELL_SCALE: tanh then needs no multiplication.
 LOG2_E = 1.4426950408889634
 GATE_SCALE = (-LOG2_E, -LOG2_E, -2 * LOG2_E, -LOG2_E)
 CELL_SCALE = -2 * LOG2_E
@@ -57,173 +58,6 @@ MANTISSA_BITS = 23
 
 llvm.initialize_native_target()
 llvm.initialize_native_asmprinter()
-
-
-@dataclass(frozen=True)
-class Target:
-    """A processor, and the tile that fills its vector registers.
-
-    Attributes:
-        cpu: LLVM's name of the processor.
-        features: LLVM's feature list, such as "+avx2,+fma,-avx512f".
-        lanes: float32 values in a vector.
-        tile_rows: rows whose accumulators are held in registers, a multiple of GATES_TOGETHER.
-        fused: True if the processor multiplies and adds in one instruction.
-    """
-
-    cpu: str
-    features: str
-    lanes: int
-    tile_rows: int
-    fused: bool
-
-    @classmethod
-    def of(cls, cpu: str, features: dict[str, bool]) -> "Target":
-        """Returns the tile for a processor: 32 vector registers hold 6 rows, 16 registers hold 3."""
-        listed = ",".join(("+" if present else "-") + name for name, present in sorted(features.items()))
-        if features.get("avx512f"):
-            return cls(cpu, listed, lanes=16, tile_rows=6, fused=True)
-        if features.get("avx2") and features.get("fma"):
-            return cls(cpu, listed, lanes=8, tile_rows=3, fused=True)
-        if features.get("neon"):
-            return cls(cpu, listed, lanes=4, tile_rows=6, fused=True)
-        return cls(cpu, listed, lanes=4, tile_rows=3, fused=False)
-
-    @classmethod
-    def host(cls) -> "Target":
-        """Returns the tile for the processor of this machine."""
-        return cls.of(llvm.get_host_cpu_name(), dict(llvm.get_host_cpu_features()))
-
-
-class Emitter(ir.IRBuilder):  # type: ignore[misc]
-    """Writes the body of a function: llvmlite's builder with the few idioms that the recipe is made of."""
-
-    def __init__(self, target: Target, name: str, arguments: dict[str, Value]) -> None:
-        """Starts `void name(arguments)` in a module of its own."""
-        self.module_ = ir.Module()
-        function = ir.Function(self.module_, ir.FunctionType(ir.VoidType(), list(arguments.values())), name)
-        super().__init__(function.append_basic_block())
-        self.arguments: dict[str, Value] = dict(zip(arguments, function.args, strict=True))
-        self.target = target
-        self.vector = ir.VectorType(F32, target.lanes)
-
-    def intrinsic(self, name: str, result: Value, arguments: Sequence[Value]) -> Value:
-        """Calls the LLVM intrinsic `name`, declared at its first use."""
-        function = self.module_.globals.get(name)
-        if function is None:
-            signature = ir.FunctionType(result, [argument.type for argument in arguments])
-            function = ir.Function(self.module_, signature, name)
-        return self.call(function, arguments)
-
-    # Memory
-
-    def at(self, pointer: Value, index: Value | int, element: Value = F32) -> Value:
-        """Returns the address of element `index`."""
-        return self.gep(pointer, [I64(index) if isinstance(index, int) else index], source_etype=element)
-
-    def load_integer(self, pointer: Value, index: Value, kind: Value) -> Value:
-        """Returns element `index` of an int32 or int64 array as int64."""
-        return self.sext(self.load(self.at(pointer, index, kind), typ=kind), I64)
-
-    def load_vector(self, pointer: Value) -> Value:
-        """Returns the vector at an address; a cache line's start is faster, but anything works."""
-        return self.load(pointer, typ=self.vector, align=4)
-
-    def store_vector(self, value: Value, pointer: Value) -> None:
-        """Writes a vector to an address."""
-        self.store(value, pointer, align=4)
-
-    def on_stack(self, count: int, kind: Value) -> Value:
-        """Returns the address of room for `count` values; to be called before any loop."""
-        room = self.alloca(ir.ArrayType(kind, count))
-        return self.inttoptr(self.ptrtoint(room, I64), POINTER)  # llvmlite's alloca alone has no plain pointer type
-
-    def prefetch(self, pointer: Value) -> None:
-        """Asks for the cache line at `pointer`, for reading soon."""
-        self.intrinsic("llvm.prefetch.p0", ir.VoidType(), [pointer, I32(0), I32(3), I32(1)])
-
-    # Vectors of any length
-
-    def like(self, value: Value, number: float) -> Value:
-        """Returns `number` in every lane of a vector as long as `value`."""
-        return ir.Constant(ir.VectorType(F32, value.type.count), [float(np.float32(number))] * value.type.count)
-
-    def broadcast(self, scalar: Value) -> Value:
-        """Returns a vector with `scalar` in every lane."""
-        undefined = ir.Constant(self.vector, ir.Undefined)
-        first = self.insert_element(undefined, scalar, I32(0))
-        return self.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(I32, self.target.lanes), None))
-
-    def join(self, vectors: Sequence[Value]) -> Value:
-        """Returns one long vector; LLVM keeps it in as many registers, so this costs nothing."""
-        lanes = self.target.lanes
-        length = lanes * len(vectors)
-        joined = ir.Constant(ir.VectorType(F32, length), ir.Undefined)
-        for part, vector in enumerate(vectors):
-            name = f"llvm.vector.insert.v{length}f32.v{lanes}f32"
-            joined = self.intrinsic(name, joined.type, [joined, vector, I64(part * lanes)])
-        return joined
-
-    def part(self, joined: Value, index: int) -> Value:
-        """Returns one of the vectors that `join` put together."""
-        lanes = self.target.lanes
-        name = f"llvm.vector.extract.v{lanes}f32.v{joined.type.count}f32"
-        return self.intrinsic(name, self.vector, [joined, I64(index * lanes)])
-
-    def multiply_add(self, a: Value, b: Value, c: Value) -> Value:
-        """Returns a * b + c, rounded once where the processor can."""
-        if self.target.fused:
-            return self.intrinsic(f"llvm.fma.v{a.type.count}f32", a.type, [a, b, c])
-        return self.fadd(self.fmul(a, b), c)
-
-    def clamp(self, value: Value, limit: float) -> Value:
-        """Returns `value` held between -limit and limit; the operands stand so that each side is one instruction."""
-        high, low = self.like(value, limit), self.like(value, -limit)
-        value = self.select(self.fcmp_ordered("<", high, value), high, value)
-        return self.select(self.fcmp_ordered(">", low, value), low, value)
-
-    def larger(self, a: Value, b: Value) -> Value:
-        """Returns the larger of two vectors, lane by lane."""
-        return self.select(self.fcmp_ordered("<", a, b), b, a)
-
-    # Control
-
-    def smaller(self, a: Value, b: Value) -> Value:
-        """Returns the smaller of two integers."""
-        return self.select(self.icmp_signed("<", a, b), a, b)
-
-    def loop(
-        self,
-        stop: Value,
-        carried: Sequence[Value],
-        body: Callable[[Value, list[Value]], Sequence[Value]],
-    ) -> list[Value]:
-        """Runs `body` for 0 .. stop - 1 and returns what it carried from turn to turn.
-
-        Args:
-            stop: int64; nothing runs if it isn't positive.
-            carried: the values before the first turn.
-            body: takes the index and the carried values, returns their successors.
-        """
-        before = self.block
-        inside, after = self.append_basic_block(), self.append_basic_block()
-        self.cbranch(self.icmp_signed("<", I64(0), stop), inside, after)
-        self.position_at_end(inside)
-        index = self.phi(I64)
-        current = [self.phi(value.type) for value in carried]
-        following = body(index, current)
-        next_index = self.add(index, I64(1))
-        end = self.block
-        self.cbranch(self.icmp_signed("<", next_index, stop), inside, after)
-        for phi, first, later in zip([index, *current], [I64(0), *carried], [next_index, *following], strict=True):
-            phi.add_incoming(first, before)
-            phi.add_incoming(later, end)
-        self.position_at_end(after)
-        results = [self.phi(value.type) for value in carried]
-        for phi, first, later in zip(results, carried, following, strict=True):
-            phi.add_incoming(first, before)
-            phi.add_incoming(later, end)
-        return results
 
 
 def emit_product(
@@ -286,13 +120,13 @@ def emit_cell(b: Emitter, gates: Sequence[Value], cell: Value) -> tuple[Value, V
 
 
 PROJECT_ARGUMENTS = {
-    "inputs": POINTER,
+    "inputs": POINTER,  # float32[rows, size]
     "rows": I64,
     "size": I64,
-    "weights": POINTER,
-    "bias": POINTER,
+    "weights": POINTER,  # packed, `size` rows
+    "bias": POINTER,  # packed, one row
     "blocks": I64,
-    "table": POINTER,
+    "table": POINTER,  # float32[rows, blocks, 4, lanes]
 }
 
 
@@ -336,22 +170,22 @@ def emit_project(target: Target) -> Emitter:
 
 
 LAYER_ARGUMENTS = {
-    "rows": I64,
-    "first": POINTER,
-    "lengths": POINTER,
-    "direction": I64,
-    "token_ids": POINTER,
-    "starts": POINTER,
-    "start_size": I64,
-    "inputs": POINTER,
-    "input_size": I64,
-    "input_weights": POINTER,
-    "recurrent_weights": POINTER,
+    "rows": I64,  # longest first
+    "first": POINTER,  # int64[rows], the place of the token that a row reads first
+    "lengths": POINTER,  # int64[rows], in steps
+    "direction": I64,  # 1 or -1, from a row's place to its next
+    "token_ids": POINTER,  # int32[places]
+    "starts": POINTER,  # float32[ids, start_size], the table; or the bias
+    "start_size": I64,  # in floats; 0 makes every id start from the same row, the bias
+    "inputs": POINTER,  # float32[places, input_size]
+    "input_size": I64,  # 0 for a first layer, which has no second product
+    "input_weights": POINTER,  # packed, input_size rows
+    "recurrent_weights": POINTER,  # packed, `units` rows
     "units": I64,
     "blocks": I64,
-    "state": POINTER,
-    "is_cold": I64,
-    "sequence": POINTER,
+    "state": POINTER,  # float32[2, planes, rows, blocks * lanes]; a row starts from [0] and ends in [length % 2]
+    "is_cold": I64,  # 1 if every hidden state is 0 before the first step, which then needs no recurrent product
+    "sequence": POINTER,  # float32[places, sequence_size], the output of every step
     "sequence_size": I64,
 }
 
@@ -359,8 +193,9 @@ LAYER_ARGUMENTS = {
 def emit_layer(target: Target, output: Output) -> Emitter:
     """Writes `layer`: each tile of rows walks through its whole time, then the next tile does.
 
-    A tile's state stays in the first cache and the recurrent weights in the second; 128 units are 256 KiB. Going through
-    time with all rows of a call abreast was 1 to 3 % slower, and pushed the weights out of the cache above 96 rows.
+    A tile's state stays in the first cache and the recurrent weights in the second; those of 128 units are 256 KiB.
+    Going through time with all rows of a call abreast was 1 to 3 % slower, and 10 % slower above 96 rows, whose states
+    push the weights out of the cache.
     """
     b = Emitter(target, "layer", LAYER_ARGUMENTS)
     a = b.arguments
@@ -369,8 +204,8 @@ def emit_layer(target: Target, output: Output) -> Emitter:
     plane = b.mul(a["rows"], row_size)
     state_size = b.mul(plane, I64(PLANES[output]))
 
-    # The table is far larger than the caches, so its lines are asked for a step ahead: 20 % faster. One line in each turn
-    # of the product, because 24 requests in a burst held up the loads of the weights: 4 % slower.
+    # The table is far larger than the caches, so its lines are asked for a step ahead: 20 % faster. One line in each
+    # turn of the product, because 24 requests in a burst held up the loads of the weights: 4 % slower.
     lines_per_row = width // CACHE_LINE_FLOATS
     lines = target.tile_rows * lines_per_row
     asked = 1 << (lines - 1).bit_length()
@@ -470,8 +305,8 @@ def emit_units(
 ) -> None:
     """Turns the finished sums of a few rows and one vector of units into their new state.
 
-    Several rows go through the gates as one long vector. Their chains of dependent operations then alternate instruction
-    by instruction: 26 cycles per vector of units instead of 40.
+    Several rows go through the gates as one long vector. Their chains of dependent operations then alternate
+    instruction by instruction: 28 cycles per vector of units instead of 40.
     """
     at_cell = b.add(unit, plane)
     at_pool = b.add(at_cell, plane)

@@ -281,6 +281,5 @@ def _fingerprint(
     digest.update(json.dumps(settings, sort_keys=True).encode())
     for file, footer in zip(files, footers, strict=True):
         digest.update(json.dumps([file.path, file.size, file.modified, sum(footer.group_rows)]).encode())
-    for file in bad:
-        digest.update(json.dumps([file.path]).encode())
+    digest.update(json.dumps([file.path for file in bad]).encode())
     return digest.hexdigest()

@@ -141,6 +141,7 @@ class Scorer:
             texts,
             strip_html=settings.strip_html,
             lowercase=settings.lowercase,
+            split_on=settings.split_on,
             # Words that are dropped leave room for others further away from the end that is kept.
             keep=None if settings.unlisted_words == "drop" else settings.max_tokens,
             truncating=settings.truncating,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -104,7 +105,7 @@ class Vocabulary:
         return cls(pa.array(words, pa.large_string()), pa.array(np.zeros(len(words), np.int64)), size)
 
 
-def prepend_start(ids: np.ndarray, offsets: np.ndarray) -> Sequences:  # type: ignore[type-arg]
+def prepend_start(ids: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64]) -> Sequences:
     """Puts `START_ID` in front of each row of ragged ids (int32[total], int64[rows + 1])."""
     with_start = np.insert(ids.astype(np.int32, copy=False), offsets[:-1], START_ID)
     return Sequences(with_start, offsets + np.arange(len(offsets)))

@@ -121,7 +121,7 @@ def encode_shard(shard: Shard, config: TrainConfig) -> EncodedShard:
         is_validation = held_out(texts, config.validation_fraction, config.seed)
     else:
         is_validation = np.full(len(texts), shard.is_validation)
-    tokens = tokenize(texts, strip_html=config.strip_html, lowercase=config.lowercase)
+    tokens = tokenize(texts, strip_html=config.strip_html, lowercase=config.lowercase, split_on=config.split_on)
     counts = count_words(tokens.filter(pa.array(~is_validation)))
     if config.vocabulary is not None:
         ids = read_given_vocabulary(config.vocabulary, config.vocabulary_size).look_up(tokens, config.unlisted_words)

@@ -104,7 +104,7 @@ def _train_epoch(config: TrainConfig, corpus: Corpus, stepper: Stepper, context:
         if context.rank == 0 and now - last_shown > _PROGRESS_EVERY_S:
             last_shown = now
             context.progress(Progress(epoch, config.epochs, rows, len(corpus), rows / (now - started)))
-    local = np.sum([step_sums.numpy() for step_sums in sums], axis=0, dtype=np.float64)
+    local: npt.NDArray[np.float64] = np.stack([step_sums.numpy() for step_sums in sums]).sum(axis=0, dtype=np.float64)
     loss, right = (stepper.all_reduce(local) / len(corpus)).tolist()
     if not math.isfinite(loss):
         first = next((number for number, s in enumerate(sums, 1) if not np.isfinite(s.numpy()).all()), len(sums))

@@ -64,7 +64,7 @@ class RayWorkers:
     def run(self, config: TrainConfig, prepared: Prepared) -> State:
         """Trains to the end on `config.workers` workers."""
         self._watcher.say(f"starting {config.workers} Ray worker{'s' if config.workers > 1 else ''}")
-        board = _Board.remote()
+        board = ray.remote(num_cpus=0)(_Board).remote()
         trainer = DataParallelTrainer(
             _worker_loop,
             train_loop_config={"config": config.model_dump(mode="json"), "prepared": ray.put(prepared), "board": board},
@@ -101,7 +101,7 @@ class TensorFlowConfig(BackendConfig):
         return _TensorFlowBackend
 
 
-class _TensorFlowBackend(Backend):  # type: ignore[misc]
+class _TensorFlowBackend(Backend):
     def on_start(self, worker_group: Any, backend_config: TensorFlowConfig) -> None:
         addresses = worker_group.execute(_free_address)
         ray.get(
@@ -152,7 +152,6 @@ class _RayContext:
         self._board.post.remote(progress)
 
 
-@ray.remote(num_cpus=0)
 class _Board:
     """Holds what rank 0 has to tell until the driver fetches it."""
 

@@ -6,10 +6,10 @@ import pytest
 from numpy.typing import NDArray
 
 from lstm_ray.model.weights import LstmWeights, NetworkWeights
+from lstm_ray.score.emitter import Target
 from lstm_ray.score.engine import FastEngine
 from lstm_ray.score.kernel import (
     GATE_SCALE,
-    Target,
     aligned_empty,
     compiled,
     emit_layer,
