@@ -114,5 +114,5 @@ def network_weights(model: keras.Model, text: TextSettings, settings: ModelSetti
 def summary_text(model: keras.Model) -> str:
     """Returns what Keras's `model.summary()` prints."""
     lines: list[str] = []
-    model.summary(print_fn=lines.append, line_length=100)
+    model.summary(print_fn=lines.append, line_length=78)  # wider loses a column on a terminal of 80
     return "\n".join(lines)

@@ -1,0 +1,180 @@
+"""A processor's vector registers, and a writer of LLVM code with the few idioms that the LSTM kernel is made of."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import llvmlite.binding as llvm
+import numpy as np
+from llvmlite import ir
+
+Value: TypeAlias = Any  # an ir.Value; llvmlite has no types
+
+I32, I64, F32, POINTER = ir.IntType(32), ir.IntType(64), ir.FloatType(), ir.PointerType()
+
+
+@dataclass(frozen=True)
+class Target:
+    """A processor, and the tile that fills its vector registers.
+
+    Attributes:
+        cpu: LLVM's name of the processor.
+        features: LLVM's feature list, such as "+avx2,+fma,-avx512f".
+        lanes: float32 values in a vector.
+        tile_rows: rows whose accumulators are held in registers, a multiple of 3.
+        fused: True if the processor multiplies and adds in one instruction.
+    """
+
+    cpu: str
+    features: str
+    lanes: int
+    tile_rows: int
+    fused: bool
+
+    @classmethod
+    def of(cls, cpu: str, features: dict[str, bool]) -> "Target":
+        """Returns the tile for a processor: 32 vector registers hold 6 rows, 16 registers hold 3."""
+        listed = ",".join(("+" if present else "-") + name for name, present in sorted(features.items()))
+        if features.get("avx512f"):
+            return cls(cpu, listed, lanes=16, tile_rows=6, fused=True)
+        if features.get("avx2") and features.get("fma"):
+            return cls(cpu, listed, lanes=8, tile_rows=3, fused=True)
+        if features.get("neon"):
+            return cls(cpu, listed, lanes=4, tile_rows=6, fused=True)
+        return cls(cpu, listed, lanes=4, tile_rows=3, fused=False)
+
+    @classmethod
+    def host(cls) -> "Target":
+        """Returns the tile for the processor of this machine."""
+        return cls.of(llvm.get_host_cpu_name(), dict(llvm.get_host_cpu_features()))
+
+
+class Emitter(ir.IRBuilder):
+    """Writes the body of a function: llvmlite's builder with the few idioms that the recipe is made of."""
+
+    def __init__(self, target: Target, name: str, arguments: dict[str, Value]) -> None:
+        """Starts `void name(arguments)` in a module of its own."""
+        self.module_ = ir.Module()
+        function = ir.Function(self.module_, ir.FunctionType(ir.VoidType(), list(arguments.values())), name)
+        super().__init__(function.append_basic_block())
+        self.arguments: dict[str, Value] = dict(zip(arguments, function.args, strict=True))
+        self.target = target
+        self.vector = ir.VectorType(F32, target.lanes)
+
+    def intrinsic(self, name: str, result: Value, arguments: Sequence[Value]) -> Value:
+        """Calls the LLVM intrinsic `name`, declared at its first use."""
+        function = self.module_.globals.get(name)
+        if function is None:
+            signature = ir.FunctionType(result, [argument.type for argument in arguments])
+            function = ir.Function(self.module_, signature, name)
+        return self.call(function, arguments)
+
+    # Memory
+
+    def at(self, pointer: Value, index: Value | int, element: Value = F32) -> Value:
+        """Returns the address of element `index`."""
+        return self.gep(pointer, [I64(index) if isinstance(index, int) else index], source_etype=element)
+
+    def load_integer(self, pointer: Value, index: Value, kind: Value) -> Value:
+        """Returns element `index` of an int32 or int64 array as int64."""
+        return self.sext(self.load(self.at(pointer, index, kind), typ=kind), I64)
+
+    def load_vector(self, pointer: Value) -> Value:
+        """Returns the vector at an address; a cache line's start is faster, but anything works."""
+        return self.load(pointer, typ=self.vector, align=4)
+
+    def store_vector(self, value: Value, pointer: Value) -> None:
+        """Writes a vector to an address."""
+        self.store(value, pointer, align=4)
+
+    def on_stack(self, count: int, kind: Value) -> Value:
+        """Returns the address of room for `count` values; to be called before any loop."""
+        room = self.alloca(ir.ArrayType(kind, count))
+        return self.inttoptr(self.ptrtoint(room, I64), POINTER)  # llvmlite's alloca alone has no plain pointer type
+
+    def prefetch(self, pointer: Value) -> None:
+        """Asks for the cache line at `pointer`, for reading soon."""
+        self.intrinsic("llvm.prefetch.p0", ir.VoidType(), [pointer, I32(0), I32(3), I32(1)])
+
+    # Vectors of any length
+
+    def like(self, value: Value, number: float) -> Value:
+        """Returns `number` in every lane of a vector as long as `value`."""
+        return ir.Constant(ir.VectorType(F32, value.type.count), [float(np.float32(number))] * value.type.count)
+
+    def broadcast(self, scalar: Value) -> Value:
+        """Returns a vector with `scalar` in every lane."""
+        undefined = ir.Constant(self.vector, ir.Undefined)
+        first = self.insert_element(undefined, scalar, I32(0))
+        return self.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(I32, self.target.lanes), None))
+
+    def join(self, vectors: Sequence[Value]) -> Value:
+        """Returns one long vector; LLVM keeps it in as many registers, so this costs nothing."""
+        lanes = self.target.lanes
+        length = lanes * len(vectors)
+        joined = ir.Constant(ir.VectorType(F32, length), ir.Undefined)
+        for part, vector in enumerate(vectors):
+            name = f"llvm.vector.insert.v{length}f32.v{lanes}f32"
+            joined = self.intrinsic(name, joined.type, [joined, vector, I64(part * lanes)])
+        return joined
+
+    def part(self, joined: Value, index: int) -> Value:
+        """Returns one of the vectors that `join` put together."""
+        lanes = self.target.lanes
+        name = f"llvm.vector.extract.v{lanes}f32.v{joined.type.count}f32"
+        return self.intrinsic(name, self.vector, [joined, I64(index * lanes)])
+
+    def multiply_add(self, a: Value, b: Value, c: Value) -> Value:
+        """Returns a * b + c, rounded once where the processor can."""
+        if self.target.fused:
+            return self.intrinsic(f"llvm.fma.v{a.type.count}f32", a.type, [a, b, c])
+        return self.fadd(self.fmul(a, b), c)
+
+    def clamp(self, value: Value, limit: float) -> Value:
+        """Returns `value` held between -limit and limit; the operands stand so that each side is one instruction."""
+        high, low = self.like(value, limit), self.like(value, -limit)
+        value = self.select(self.fcmp_ordered("<", high, value), high, value)
+        return self.select(self.fcmp_ordered(">", low, value), low, value)
+
+    def larger(self, a: Value, b: Value) -> Value:
+        """Returns the larger of two vectors, lane by lane."""
+        return self.select(self.fcmp_ordered("<", a, b), b, a)
+
+    # Control
+
+    def smaller(self, a: Value, b: Value) -> Value:
+        """Returns the smaller of two integers."""
+        return self.select(self.icmp_signed("<", a, b), a, b)
+
+    def loop(
+        self,
+        stop: Value,
+        carried: Sequence[Value],
+        body: Callable[[Value, list[Value]], Sequence[Value]],
+    ) -> list[Value]:
+        """Runs `body` for 0 .. stop - 1 and returns what it carried from turn to turn.
+
+        Args:
+            stop: int64; nothing runs if it isn't positive.
+            carried: the values before the first turn.
+            body: takes the index and the carried values, returns their successors.
+        """
+        before = self.block
+        inside, after = self.append_basic_block(), self.append_basic_block()
+        self.cbranch(self.icmp_signed("<", I64(0), stop), inside, after)
+        self.position_at_end(inside)
+        index = self.phi(I64)
+        current = [self.phi(value.type) for value in carried]
+        following = body(index, current)
+        next_index = self.add(index, I64(1))
+        end = self.block
+        self.cbranch(self.icmp_signed("<", next_index, stop), inside, after)
+        for phi, first, later in zip([index, *current], [I64(0), *carried], [next_index, *following], strict=True):
+            phi.add_incoming(first, before)
+            phi.add_incoming(later, end)
+        self.position_at_end(after)
+        results = [self.phi(value.type) for value in carried]
+        for phi, first, later in zip(results, carried, following, strict=True):
+            phi.add_incoming(first, before)
+            phi.add_incoming(later, end)
+        return results
