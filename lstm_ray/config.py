@@ -200,8 +200,12 @@ class ScoreConfig(Settings):
         "What computes: our compiled CPU kernel, or Keras (on GPUs); auto takes Keras on a GPU.",
         panel="Compute",
     )
-    actors: int = setting(
-        0, "0 scores in this process on all its cores; 1 and up on that many Ray actors.", panel="Compute", ge=0
+    actors: str = setting(
+        "0",
+        "0 scores in this process on all its cores; N, or MIN:MAX as there is room, on that many Ray actors.",
+        panel="Compute",
+        pattern=r"^(0|[1-9]\d*)$|^[1-9]\d*:[1-9]\d*$",
+        coerce_numbers_to_str=True,
     )
     cpus_per_actor: float = setting(1.0, "CPU cores of a Ray actor.", panel="Compute", gt=0)
     gpus_per_actor: float = setting(0.0, "GPUs of a Ray actor.", panel="Compute", ge=0)
@@ -209,11 +213,20 @@ class ScoreConfig(Settings):
         "local", "Ray to run on: local starts one here; auto, HOST:PORT or ray://HOST:PORT joins one.", panel="Compute"
     )
 
+    @property
+    def actor_limits(self) -> tuple[int, int]:
+        """Returns the least and the most actors; (0, 0) scores in this process."""
+        least, _, most = self.actors.partition(":")
+        return int(least), int(most or least)
+
     @model_validator(mode="after")
     def _needs_actors(self) -> ScoreConfig:
-        if self.actors == 0 and self.address != "local":
+        least, most = self.actor_limits
+        if least > most:
+            raise ValueError(f"actors {self.actors!r}: the first number is the least, the second the most")
+        if self.actors == "0" and self.address != "local":
             raise ValueError(f"address {self.address!r} needs actors of 1 or more; 0 scores in this process")
-        if self.actors == 0 and self.gpus_per_actor:
+        if self.actors == "0" and self.gpus_per_actor:
             raise ValueError("gpus_per_actor needs actors of 1 or more; in this process a GPU is used if there is one")
         if self.engine == "cpu" and self.gpus_per_actor:
             raise ValueError("engine cpu does not use GPUs: leave gpus_per_actor at 0")
@@ -353,6 +366,8 @@ def _explain(kind: type[Settings], error: ValidationError, job_file: str | Path 
         is_argument = isinstance(extra, dict) and bool(extra.get("argument"))
         name = field.upper() if is_argument else option_name(field)
         message = message[0].lower() + message[1:]
+        if problem["type"] == "string_pattern_mismatch":
+            message = "should be N or MIN:MAX, such as 4 or 2:8"
         findings.append(f"{name} is {problem['input']!r}: {message.removeprefix('input ')}")
     where = f"{job_file}: " if job_file else ""
     return where + "; ".join(findings)

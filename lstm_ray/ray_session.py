@@ -28,6 +28,8 @@ def connect(address: str, cpus: float) -> Iterator[None]:
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     try:
         if address == "local":
+            # Ray Data makes Ray warn of something it does itself (ray#53727), on our stderr.
+            os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
             claimed = max(os.cpu_count() or 1, math.ceil(cpus)) + 1  # one for tasks beside the workers
             ray.init(address="local", num_cpus=claimed, include_dashboard=False, **quiet)
         else:

@@ -7,7 +7,9 @@ atomic already, and a rename would be a copy; there the file is written under it
 from __future__ import annotations
 
 import fnmatch
+import functools
 import os
+import urllib.parse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -54,11 +56,12 @@ def locate(path: str) -> tuple[fs.FileSystem, str]:
     """
     if "://" not in path:
         return fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(path))
+    store, inner, options = _split_uri(path)
     try:
-        filesystem, inner = fs.FileSystem.from_uri(path)
+        filesystem, base = _connect(store, options)
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"{path}: {reason(error)}") from error
-    return filesystem, inner
+    return filesystem, (base.rstrip("/") + inner) if base else inner
 
 
 def is_local(path: str) -> bool:
@@ -67,8 +70,52 @@ def is_local(path: str) -> bool:
 
 
 def join(base: str, name: str) -> str:
-    """Returns the path of `name` in the directory `base`."""
-    return base.rstrip("/") + "/" + name
+    """Returns the path of `name` in the directory `base`; a URI keeps its options."""
+    if "://" not in base:
+        return base.rstrip("/") + "/" + name
+    store, inner, options = _split_uri(base)
+    return _uri(store, inner.rstrip("/") + "/" + name, options)
+
+
+def with_options(path: str, options: Sequence[str]) -> str:
+    """Adds filesystem options ("region=eu-west-1") to a URI; a local path has none and stays as it is."""
+    if "://" not in path or not options:
+        return path
+    store, inner, present = _split_uri(path)
+    return _uri(store, inner, "&".join([*filter(None, [present]), *options]))
+
+
+def _uri(store: str, inner: str, options: str) -> str:
+    return store + inner + ("?" + options if options else "")
+
+
+def _split_uri(uri: str) -> tuple[str, str, str]:
+    """Splits s3://bucket/a/b?region=x into s3://bucket, /a/b and region=x."""
+    scheme, _, rest = uri.partition("://")
+    rest, _, options = rest.partition("?")
+    authority, slash, inner = rest.partition("/")
+    return f"{scheme}://{authority}", slash + inner, options
+
+
+@functools.lru_cache(maxsize=64)  # connecting to a store takes a round trip or two
+def _connect(store: str, options: str) -> tuple[fs.FileSystem, str]:
+    """Returns the filesystem of a store and the path at its root.
+
+    An S3 endpoint that is not Amazon's is taken from the options or from AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, as
+    other AWS tools do. Arrow itself looks at none of these before it has asked Amazon for the bucket's region.
+    """
+    if store == "file://":
+        return fs.LocalFileSystem(), ""
+    named = dict(urllib.parse.parse_qsl(options))
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if store.startswith("s3://") and (endpoint or "endpoint_override" in named):
+        scheme, _, address = (endpoint or "https://").rstrip("/").partition("://")
+        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+        defaults = {"scheme": scheme, "endpoint_override": address, "region": region}
+        # allow_delayed_open: a file of a few MB is one put, not a multipart upload of three requests.
+        return fs.S3FileSystem(allow_delayed_open=True, **{**defaults, **named}), store.removeprefix("s3://")
+    filesystem, base = fs.FileSystem.from_uri(_uri(store, "/", options))
+    return filesystem, base
 
 
 def reason(error: BaseException) -> str:
@@ -92,25 +139,36 @@ def find_inputs(inputs: Sequence[str], suffix: str = ".parquet") -> list[InputFi
 
 def _find(given: str, suffix: str) -> list[InputFile]:
     filesystem, path = locate(given)
-    prefix = given[: given.index("://") + 3] if "://" in given else ""
+    to_path = _path_of(given)
     try:
         if any(character in path for character in "*?[") and _info(filesystem, path).type == fs.FileType.NotFound:
             files = _glob(filesystem, path)
             if not files:
                 raise InputError(f"{given}: no file matches")
-            return [_input_file(prefix, info) for info in files]
+            return [_input_file(to_path, info) for info in files]
         info = _info(filesystem, path)
         if info.type == fs.FileType.NotFound:
             raise InputError(f"{given}: no such file or directory")
         if info.type == fs.FileType.File:
-            return [_input_file(prefix, info)]
+            return [_input_file(to_path, info)]
         found = _list_files(filesystem, path)
     except OSError as error:
         raise InputError(f"{given}: cannot be read: {reason(error)}") from error
     files = [info for info in found if info.path.endswith(suffix) and not _is_hidden(info.path[len(path) :])]
     if not files:
         raise InputError(f"{given}: the directory holds no *{suffix} file")
-    return [_input_file(prefix, info) for info in files]
+    return [_input_file(to_path, info) for info in files]
+
+
+def _path_of(given: str) -> Callable[[str], str]:
+    """Returns what turns a path within the filesystem of `given` into one that `locate` understands."""
+    if "://" not in given:
+        return lambda inner: inner
+    store, _, options = _split_uri(given)
+    scheme = store[: store.index("://") + 3]
+    base = _connect(store, options)[1]
+    # A path within an object store begins with the bucket, which is the URI's authority.
+    return lambda inner: _uri(store if base else scheme, inner[len(base.rstrip("/")) :] if base else inner, options)
 
 
 def _info(filesystem: fs.FileSystem, path: str) -> fs.FileInfo:
@@ -148,9 +206,9 @@ def _is_hidden(path: str) -> bool:
     return any(segment.startswith(("_", ".")) for segment in path.split("/"))
 
 
-def _input_file(prefix: str, info: fs.FileInfo) -> InputFile:
+def _input_file(to_path: Callable[[str], str], info: fs.FileInfo) -> InputFile:
     modified = info.mtime.isoformat() if isinstance(info.mtime, datetime) else ""
-    return InputFile(prefix + info.path, info.size, modified)
+    return InputFile(to_path(info.path), info.size, modified)
 
 
 def write_file(path: str, write: Callable[[Any], None]) -> None:

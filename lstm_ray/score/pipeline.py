@@ -8,6 +8,7 @@ No text passes through Ray's object store: an actor reads its rows from the inpu
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
@@ -20,58 +21,67 @@ from lstm_ray.config import ScoreConfig
 from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.ray_session import connect
 from lstm_ray.score import sink
-from lstm_ray.score.plan import BadFile, Chunk, Plan
+from lstm_ray.score.plan import BadFile, Chunk, Layout, Plan, Task
 from lstm_ray.score.scorer import Scorer
 from lstm_ray.score.sink import Part
+from lstm_ray.storage import InputFile
 
 
 def score_on_ray(
-    config: ScoreConfig, bundle: Bundle, plan: Plan, tasks: Iterable[list[Chunk]]
+    config: ScoreConfig, bundle: Bundle, plan: Plan, tasks: Iterable[Task]
 ) -> Iterator[list[Part] | BadFile]:
-    """Scores on `config.actors` Ray actors and yields results as they come."""
+    """Scores on a pool of Ray actors and yields results as they come."""
     del bundle  # each actor reads it from config.model
-    items = [{"task": json.dumps([asdict(chunk) for chunk in task])} for task in tasks]
+    items = [{"task": json.dumps(asdict(task))} for task in tasks]
     if not items:
         return
-    actors = min(config.actors, len(items))
-    with connect(config.address, cpus=actors * config.cpus_per_actor):
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        context.verbose_progress = False
-        files = Plan(plan.files, [], plan.schema, plan.kept, fingerprint=plan.fingerprint)
+    least, most = (min(count, len(items)) for count in config.actor_limits)
+    with connect(config.address, cpus=most * config.cpus_per_actor):
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        ray.data.DataContext.get_current().enable_progress_bars = False
         results = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
             _ScoringActor,
-            fn_constructor_args=(config.model_dump(mode="json"), ray.put(files)),
+            fn_constructor_args=(config.model_dump(mode="json"), _encode_layout(plan.layout)),
             batch_size=1,
-            compute=ray.data.ActorPoolStrategy(size=actors),
+            compute=ray.data.ActorPoolStrategy(min_size=least, max_size=most),
             num_cpus=config.cpus_per_actor,
             num_gpus=config.gpus_per_actor,
         )
         for row in results.iter_rows():
-            yield _parse(row["result"])
+            yield _parse_result(row["result"])
 
 
 class _ScoringActor:
     """Holds a scorer; runs on a Ray worker."""
 
-    def __init__(self, settings: dict[str, Any], plan: Any) -> None:
-        self._config = ScoreConfig.model_validate(settings)
-        self._plan: Plan = ray.get(plan)
-        threads = max(1, int(self._config.cpus_per_actor))
+    def __init__(self, settings: dict[str, Any], layout: dict[str, Any]) -> None:
+        config = ScoreConfig.model_validate(settings)
+        threads = max(1, int(config.cpus_per_actor))
         pa.set_cpu_count(threads)
-        self._scorer = Scorer(read_bundle(self._config.model), self._config.engine, threads)
+        self._output = config.output
+        self._layout = _decode_layout(layout)
+        self._scorer = Scorer(read_bundle(config.model), config.engine, threads)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-        task = [_chunk(**fields) for fields in json.loads(batch["task"][0])]
-        result = sink.score_task(self._plan, task, self._scorer, self._config.text_column, self._config.output)
-        fields = asdict(result) if isinstance(result, BadFile) else [asdict(part) for part in result]
-        return {"result": [json.dumps(fields)]}
+        result = sink.score_task(_parse_task(batch["task"][0]), self._layout, self._scorer, self._output)
+        return {"result": [json.dumps(asdict(result) if isinstance(result, BadFile) else [asdict(p) for p in result])]}
 
 
-def _chunk(row_groups: list[int], **fields: int) -> Chunk:
-    return Chunk(row_groups=(row_groups[0], row_groups[1]), **fields)
+def _encode_layout(layout: Layout) -> dict[str, Any]:
+    schema = layout.schema.serialize().to_pybytes()
+    return {"schema": schema, "text_column": layout.text_column, "fingerprint": layout.fingerprint}
 
 
-def _parse(result: str) -> list[Part] | BadFile:
-    fields = json.loads(result)
+def _decode_layout(fields: dict[str, Any]) -> Layout:
+    return Layout(**{**fields, "schema": pa.ipc.read_schema(pa.py_buffer(fields["schema"]))})
+
+
+def _parse_task(text: str) -> Task:
+    fields = json.loads(text)
+    chunks = [Chunk(**{**chunk, "row_groups": tuple(chunk["row_groups"])}) for chunk in fields["chunks"]]
+    return Task(InputFile(**fields["file"]), chunks)
+
+
+def _parse_result(text: str) -> list[Part] | BadFile:
+    fields = json.loads(text)
     return BadFile(**fields) if isinstance(fields, dict) else [Part(**part) for part in fields]

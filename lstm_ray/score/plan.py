@@ -14,10 +14,11 @@ memory that grows with the rows.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -66,46 +67,63 @@ class BadFile:
 
 
 @dataclass(frozen=True)
+class Layout:
+    """What every part of a run looks like.
+
+    Attributes:
+        schema: Columns of a part, the three new ones last.
+        text_column: The input column to score.
+        fingerprint: Of the plan: changes if and only if the output could.
+    """
+
+    schema: pa.Schema
+    text_column: str
+    fingerprint: str
+
+    @property
+    def kept(self) -> list[str]:
+        """Returns the names of the input columns among a part's."""
+        return list(self.schema.names[: -len(NEW_COLUMNS)])
+
+
+@dataclass(frozen=True)
+class Task:
+    """Chunks that lie in the same row groups of a file, so that these are read once."""
+
+    file: InputFile
+    chunks: list[Chunk]
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a scoring run does.
 
     Attributes:
         files: Input files that can be read.
         chunks: All chunks, in input order.
-        schema: Columns of every part, the three new ones last.
-        kept: Names of the input columns among them.
+        layout: What their parts look like.
         bad_files: Input files set aside.
-        fingerprint: Changes if and only if the output could.
     """
 
     files: list[InputFile]
     chunks: list[Chunk]
-    schema: pa.Schema
-    kept: list[str]
-    bad_files: list[BadFile] = field(default_factory=list)
-    fingerprint: str = ""
+    layout: Layout
+    bad_files: list[BadFile]
 
     @property
     def rows(self) -> int:
         """Returns the rows to score."""
         return sum(chunk.rows for chunk in self.chunks)
 
-    def tasks(self, done: set[str]) -> Iterator[list[Chunk]]:
-        """Yields the chunks to do, those of one row group together so that it is read once.
+    def tasks(self, done: set[str]) -> Iterator[Task]:
+        """Yields what is to do, in input order.
 
         Args:
             done: Names of the parts that are there already.
         """
-        task: list[Chunk] = []
-        for chunk in self.chunks:
-            if chunk.part_name in done:
-                continue
-            if task and (chunk.file, chunk.row_groups) != (task[0].file, task[0].row_groups):
-                yield task
-                task = []
-            task.append(chunk)
-        if task:
-            yield task
+        missing = (chunk for chunk in self.chunks if chunk.part_name not in done)
+        for (file, _), chunks in itertools.groupby(missing, lambda chunk: (chunk.file, chunk.row_groups)):
+            yield Task(self.files[file], list(chunks))
 
 
 def make_plan(config: ScoreConfig, model_hash: str, progress: Callable[[int, int], None] | None = None) -> Plan:
@@ -139,14 +157,8 @@ def make_plan(config: ScoreConfig, model_hash: str, progress: Callable[[int, int
     if taken := [name for name in new if name in kept]:
         raise ConfigError(f"the input has a column {taken[0]!r} already: give the new columns a --prefix, e.g. new_")
     chunks = list(_first_rows(_cut_all(footers, config.rows_per_part), config.max_rows))
-    return Plan(
-        files,
-        chunks,
-        output_schema(schema, kept, new),
-        kept,
-        bad,
-        _fingerprint(files, footers, bad, kept, config, model_hash),
-    )
+    fingerprint = _fingerprint(files, footers, bad, kept, config, model_hash)
+    return Plan(files, chunks, Layout(output_schema(schema, kept, new), config.text_column, fingerprint), bad)
 
 
 def check_bad_files(bad: Sequence[BadFile], allowed: int) -> None:
@@ -256,7 +268,7 @@ def _first_rows(chunks: Iterator[Chunk], max_rows: int | None) -> Iterator[Chunk
         if left is None or chunk.rows <= left:
             yield chunk
         else:
-            yield Chunk(**{**asdict(chunk), "rows": left})
+            yield replace(chunk, rows=left)
         if left is not None:
             left -= chunk.rows
             if left <= 0:

@@ -17,7 +17,7 @@ from lstm_ray.config import ScoreConfig, to_yaml
 from lstm_ray.errors import LstmRayError, OutputError
 from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.score import sink
-from lstm_ray.score.plan import BadFile, Chunk, Plan, check_bad_files, make_plan
+from lstm_ray.score.plan import BadFile, Plan, Task, check_bad_files, make_plan
 from lstm_ray.score.scorer import Scorer
 from lstm_ray.score.sink import Part
 
@@ -59,7 +59,7 @@ class Manifest:
     fingerprint: str
 
 
-ScoreAll = Callable[[ScoreConfig, Bundle, Plan, Iterable[list[Chunk]]], Iterator[list[Part] | BadFile]]
+ScoreAll = Callable[[ScoreConfig, Bundle, Plan, Iterable[Task]], Iterator[list[Part] | BadFile]]
 """Runs `sink.score_task` over tasks and yields results as they come."""
 
 
@@ -99,14 +99,14 @@ def score(config: ScoreConfig, notify: Notify, progress: Progress) -> Manifest:
 
 
 def score_here(
-    config: ScoreConfig, bundle: Bundle, plan: Plan, tasks: Iterable[list[Chunk]]
+    config: ScoreConfig, bundle: Bundle, plan: Plan, tasks: Iterable[Task]
 ) -> Iterator[list[Part] | BadFile]:
     """Scores in this process, on all its cores."""
     scorer = Scorer(bundle, config.engine)
     with ThreadPoolExecutor(_TASKS_AT_ONCE) as pool:
         running = set()
         for task in tasks:
-            running.add(pool.submit(sink.score_task, plan, task, scorer, config.text_column, config.output))
+            running.add(pool.submit(sink.score_task, task, plan.layout, scorer, config.output))
             if len(running) == _TASKS_AT_ONCE:
                 finished, running = wait(running, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in finished)
@@ -114,7 +114,7 @@ def score_here(
 
 
 def _score_all(config: ScoreConfig, notify: Notify) -> ScoreAll:
-    if config.actors == 0:
+    if config.actors == "0":
         return score_here
     from lstm_ray.score.pipeline import score_on_ray
 
@@ -142,7 +142,7 @@ def _open_output(config: ScoreConfig, plan: Plan) -> None:
         return
     if "_plan" not in names:
         raise OutputError(f"{config.output}: not empty, and not written by lstm-ray score: choose another --output")
-    if _planned_fingerprint(config.output) == plan.fingerprint:
+    if _planned_fingerprint(config.output) == plan.layout.fingerprint:
         return
     if not config.overwrite:
         raise OutputError(
@@ -167,7 +167,7 @@ def _write_plan(config: ScoreConfig, plan: Plan) -> None:
     """Writes what the run is going to do, for people and for the next run."""
     storage.delete(storage.join(config.output, "_SUCCESS"))
     summary = {
-        "fingerprint": plan.fingerprint,
+        "fingerprint": plan.layout.fingerprint,
         "rows": plan.rows,
         "parts": len(plan.chunks),
         "files": [asdict(file) for file in plan.files],
@@ -212,7 +212,7 @@ def _finish(
         seconds=seconds,
         rows_per_s=rows_scored / seconds,
         model_hash=bundle.hash,
-        fingerprint=plan.fingerprint,
+        fingerprint=plan.layout.fingerprint,
     )
     storage.write_bytes(
         storage.join(config.output, "_manifest.json"), (json.dumps(asdict(manifest), indent=2) + "\n").encode()

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from lstm_ray import storage
 from lstm_ray.errors import InputError, LstmRayError
-from lstm_ray.score.plan import BadFile, Chunk, Plan
+from lstm_ray.score.plan import BadFile, Chunk, Layout, Plan, Task
 from lstm_ray.score.scorer import SENTIMENTS, Scorer
 
 _FOOTER_KEY = b"lstm_ray"
@@ -45,24 +45,21 @@ class Part:
     errors: dict[str, int]
 
 
-def score_task(
-    plan: Plan, task: Sequence[Chunk], scorer: Scorer, text_column: str, output: str
-) -> list[Part] | BadFile:
-    """Reads, scores and writes chunks of the same row groups; or says why their file cannot be read."""
-    file = plan.files[task[0].file]
+def score_task(task: Task, layout: Layout, scorer: Scorer, output: str) -> list[Part] | BadFile:
+    """Reads, scores and writes the chunks of a task; or says why their file cannot be read."""
+    file = task.file
     parts = []
     try:
         with file.open() as source:
             check_unchanged(file)
-            columns = list(dict.fromkeys([*plan.kept, text_column]))
-            for chunk, table in _read_chunks(source, task, columns):
-                parts.append(_write_part(plan, chunk, table, scorer, text_column, output))
+            columns = list(dict.fromkeys([*layout.kept, layout.text_column]))
+            for chunk, table in _read_chunks(source, task.chunks, columns):
+                parts.append(_write_part(layout, chunk, table, scorer, output))
     except InputError as error:
         return BadFile(file.path, str(error).removeprefix(f"{file.path}: "))
     except (OSError, pa.ArrowException) as error:
-        if isinstance(error, OSError) and error.errno is not None and parts:
-            raise
-        groups = f"row groups {task[0].row_groups[0]} to {task[0].row_groups[1] - 1}"
+        first, stop = task.chunks[0].row_groups
+        groups = f"row group {first}" if stop == first + 1 else f"row groups {first} to {stop - 1}"
         return BadFile(file.path, f"{groups} cannot be read: {storage.reason(error)}")
     return parts
 
@@ -82,7 +79,7 @@ def finished_parts(plan: Plan, output: str) -> dict[str, Part]:
     planned = {chunk.part_name: chunk for chunk in plan.chunks}
     present = [name for name in storage.list_names(output) if name in planned]
     with ThreadPoolExecutor(_FOOTER_READERS) as pool:
-        parts = pool.map(lambda name: _read_part(storage.join(output, name), plan.fingerprint), present)
+        parts = pool.map(lambda name: _read_part(storage.join(output, name), plan.layout.fingerprint), present)
     return {part.name: part for part in parts if part is not None and part.rows == planned[part.name].rows}
 
 
@@ -97,19 +94,19 @@ def write_bad_files(output: str, bad_files: Sequence[BadFile]) -> None:
     storage.write_file(path, lambda stream: pq.write_table(table, stream))
 
 
-def _read_chunks(source: Any, task: Sequence[Chunk], columns: list[str]) -> Iterator[tuple[Chunk, pa.Table]]:
+def _read_chunks(source: Any, chunks: Sequence[Chunk], columns: list[str]) -> Iterator[tuple[Chunk, pa.Table]]:
     """Yields each chunk's rows; the columns that the file lacks are left out."""
     parquet = pq.ParquetFile(source)
     present = [name for name in columns if name in parquet.schema_arrow.names]
-    groups = list(range(*task[0].row_groups))
+    groups = list(range(*chunks[0].row_groups))
     rows = sum(parquet.metadata.row_group(group).num_rows for group in groups)
-    if len(task) == 1 and task[0].rows == rows:
-        yield task[0], parquet.read_row_groups(groups, columns=present)
+    if len(chunks) == 1 and chunks[0].rows == rows:
+        yield chunks[0], parquet.read_row_groups(groups, columns=present)
         return
     batches = parquet.iter_batches(_READ_ROWS, row_groups=groups, columns=present)
     schema = pa.schema([parquet.schema_arrow.field(name) for name in present])
     position, pending = 0, schema.empty_table()
-    for chunk in task:
+    for chunk in chunks:
         while position + pending.num_rows < chunk.skip + chunk.rows:
             drop = min(max(0, chunk.skip - position), pending.num_rows)
             position, pending = position + drop, pending.slice(drop)
@@ -117,12 +114,12 @@ def _read_chunks(source: Any, task: Sequence[Chunk], columns: list[str]) -> Iter
         yield chunk, pending.slice(chunk.skip - position, chunk.rows)
 
 
-def _write_part(plan: Plan, chunk: Chunk, table: pa.Table, scorer: Scorer, text_column: str, output: str) -> Part:
-    scored = scorer.score(table[text_column])
+def _write_part(layout: Layout, chunk: Chunk, table: pa.Table, scorer: Scorer, output: str) -> Part:
+    scored = scorer.score(table[layout.text_column])
     new = (scored.probability, scored.sentiment, scored.error)
     columns = [
-        table[name] if name in table.column_names else pa.nulls(table.num_rows, plan.schema.field(name).type)
-        for name in plan.kept
+        table[name] if name in table.column_names else pa.nulls(table.num_rows, layout.schema.field(name).type)
+        for name in layout.kept
     ]
     part = Part(
         chunk.part_name,
@@ -130,8 +127,8 @@ def _write_part(plan: Plan, chunk: Chunk, table: pa.Table, scorer: Scorer, text_
         _count(scored.sentiment).get(SENTIMENTS[1], 0),
         _count(scored.error),
     )
-    footer = json.dumps({"fingerprint": plan.fingerprint, **asdict(part)}, sort_keys=True).encode()
-    fields = [field.with_nullable(True) for field in plan.schema]
+    footer = json.dumps({"fingerprint": layout.fingerprint, **asdict(part)}, sort_keys=True).encode()
+    fields = [field.with_nullable(True) for field in layout.schema]
     schema = pa.schema(fields, metadata={_FOOTER_KEY: footer})
     result = pa.Table.from_arrays(
         [_as_type(column, field.type) for column, field in zip([*columns, *new], fields, strict=True)], schema=schema

@@ -106,7 +106,9 @@ def _train_epoch(config: TrainConfig, corpus: Corpus, stepper: Stepper, context:
             context.progress(Progress(epoch, config.epochs, rows, len(corpus), rows / (now - started)))
     local: npt.NDArray[np.float64] = np.stack([step_sums.numpy() for step_sums in sums]).sum(axis=0, dtype=np.float64)
     loss, right = (stepper.all_reduce(local) / len(corpus)).tolist()
-    if not math.isfinite(loss):
+    # A step's loss is of the weights before it: the last step may have spoilt them with no loss to show it.
+    weights_are_finite = all(np.isfinite(variable.numpy()).all() for variable in stepper.model.trainable_variables)
+    if not (math.isfinite(loss) and weights_are_finite):
         first = next((number for number, s in enumerate(sums, 1) if not np.isfinite(s.numpy()).all()), len(sums))
         raise TrainingError(
             f"the loss is no longer a number in epoch {epoch}, by step {first}, at learning rate "
