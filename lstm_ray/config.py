@@ -155,7 +155,13 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings):
     epochs: int = setting(5, "Times to go through the training rows.", panel="Training", ge=1)
     global_batch_size: int = setting(64, "Rows of a step, shared out over the workers.", panel="Training", ge=1)
     learning_rate: float = setting(0.001, "Adam's step size.", panel="Training", gt=0)
-    seed: int = setting(0, "Decides initial weights, row order, dropout and the held-out rows.", panel="Training", ge=0)
+    seed: int = setting(
+        0,
+        "Decides initial weights, row order, dropout and the held-out rows.",
+        panel="Training",
+        ge=0,
+        le=2**32 - 1,  # what NumPy's and Keras's global seeds take
+    )
 
     @model_validator(mode="after")
     def _needs_rows_for_all(self) -> TrainConfig:
@@ -308,7 +314,8 @@ def resolve(kind: type[C], options: Mapping[str, Any], job_file: str | Path | No
     try:
         return kind.model_validate({**base, **given})
     except ValidationError as error:
-        raise ConfigError(_explain(kind, error, job_file if from_file else None)) from error
+        from_options = {str(problem["loc"][0]) for problem in error.errors() if problem["loc"]} <= set(options)
+        raise ConfigError(_explain(kind, error, None if from_options or not from_file else job_file)) from error
 
 
 def read_job_file(kind: type[Settings], path: str | Path) -> dict[str, Any]:
@@ -376,4 +383,6 @@ def _explain(kind: type[Settings], error: ValidationError, job_file: str | Path 
 def to_yaml(config: Settings) -> str:
     """Returns the resolved settings as a job file that repeats the run."""
     content = {"command": command_of(type(config)), **config.model_dump(mode="json")}
-    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    # PyYAML leaves U+0085 unescaped, and reads it as a line break.
+    return text if "\x85" not in text else yaml.safe_dump(content, sort_keys=False)

@@ -5,12 +5,17 @@ from __future__ import annotations
 import logging
 import math
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
 
 from lstm_ray.errors import LstmRayError
+from lstm_ray.stderr import held_back
+from lstm_ray.storage import reason
+
+_CONNECT_TIMEOUT_S = 5.0
 
 
 @contextmanager
@@ -31,8 +36,10 @@ def connect(address: str, cpus: float) -> Iterator[None]:
             # Ray Data makes Ray warn of something it does itself (ray#53727), on our stderr.
             os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
             claimed = max(os.cpu_count() or 1, math.ceil(cpus)) + 1  # one for tasks beside the workers
-            ray.init(address="local", num_cpus=claimed, include_dashboard=False, **quiet)
+            with held_back():  # Ray announces the level that was just set
+                ray.init(address="local", num_cpus=claimed, include_dashboard=False, **quiet)
         else:
+            _check_listening(address)
             ray.init(address=address, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise LstmRayError(f"no connection to Ray at {address}: {' '.join(str(error).split())}") from error
@@ -40,3 +47,14 @@ def connect(address: str, cpus: float) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_listening(address: str) -> None:
+    """Raises ConnectionError if nobody listens at HOST:PORT or ray://HOST:PORT; Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return  # "auto": Ray looks for a cluster on this machine
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise ConnectionError(f"{reason(error)}; is the address right, and Ray running there?") from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 import functools
 import os
+import re
 import urllib.parse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ import pyarrow as pa
 from pyarrow import fs
 
 from lstm_ray.errors import InputError, OutputError
+
+_OPTIONS = re.compile(r"\w+=[^&]*(&\w+=[^&]*)*")
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,11 @@ def _uri(store: str, inner: str, options: str) -> str:
 def _split_uri(uri: str) -> tuple[str, str, str]:
     """Splits s3://bucket/a/b?region=x into s3://bucket, /a/b and region=x."""
     scheme, _, rest = uri.partition("://")
-    rest, _, options = rest.partition("?")
+    inside, _, options = rest.rpartition("?")
+    if _OPTIONS.fullmatch(options) and inside:
+        rest = inside
+    else:
+        options = ""  # the question mark, if there is one, is a wildcard
     authority, slash, inner = rest.partition("/")
     return f"{scheme}://{authority}", slash + inner, options
 
@@ -121,7 +128,8 @@ def _connect(store: str, options: str) -> tuple[fs.FileSystem, str]:
 def reason(error: BaseException) -> str:
     """Returns an exception's message as one line, without Arrow's and Python's prefixes."""
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
+        message = os.strerror(error.errno) if error.errno else error.strerror  # Arrow's strerror repeats the path
+        return message[0].lower() + message[1:]
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -138,6 +146,8 @@ def find_inputs(inputs: Sequence[str], suffix: str = ".parquet") -> list[InputFi
 
 
 def _find(given: str, suffix: str) -> list[InputFile]:
+    if not given:
+        raise InputError("an input path is empty")
     filesystem, path = locate(given)
     to_path = _path_of(given)
     try:

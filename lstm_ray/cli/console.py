@@ -97,10 +97,20 @@ class Bar:
 
 
 @contextmanager
-def bar(unit: str) -> Iterator[Bar]:
-    """Gives a progress bar for the while."""
+def bar(unit: str, if_interrupted: str = "") -> Iterator[Bar]:
+    """Gives a progress bar for the while.
+
+    Args:
+        unit: What is counted.
+        if_interrupted: Told on Ctrl-C: how to go on.
+    """
     shown = Bar(unit)
     try:
         yield shown
+    except KeyboardInterrupt:
+        shown.close()
+        if if_interrupted:
+            say(if_interrupted)
+        raise
     finally:
         shown.close()

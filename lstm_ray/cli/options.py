@@ -82,8 +82,10 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
             rich_help_panel=str(extra.get("panel")),
             metavar=_metavar(kind),
         )
+    # Choices reach the configuration as strings: its message is one line, and Typer knows Literal only from 0.19 on.
+    parsed = str if get_origin(kind) is Literal else kind
     return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, declared]
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[parsed | None, declared]
     )
 
 
@@ -93,7 +95,7 @@ def _names(name: str, kind: Any) -> str:
 
 
 def _option_type(annotation: Any) -> Any:
-    """Returns the Python type of an option: tuples become lists, choices strings that the configuration checks."""
+    """Returns the Python type of an option: that of its field, tuples as lists."""
     if get_origin(annotation) in (Union, types.UnionType):
         annotation = next(part for part in get_args(annotation) if part is not type(None))
     if get_origin(annotation) is tuple:

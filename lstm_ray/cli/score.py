@@ -30,7 +30,7 @@ def score(config: ScoreConfig) -> None:
             raise ConfigError(f"{name} is missing")
     from lstm_ray.score import run
 
-    with console.bar("rows") as bar:
+    with console.bar("rows", "the same command scores what is missing") as bar:
         manifest = run.score(config, console.say, bar.update)
     show_manifest(manifest)
     if manifest.bad_files:

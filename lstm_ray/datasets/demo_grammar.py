@@ -10,14 +10,17 @@ from typing import NamedTuple
 
 
 def words(text: str) -> tuple[str, ...]:
+    """Splits at white space."""
     return tuple(text.split())
 
 
 def phrases(text: str, separator: str = "|") -> tuple[str, ...]:
+    """Splits at `separator`, empty phrases left out."""
     return tuple(phrase.strip() for phrase in text.split(separator) if phrase.strip())
 
 
 def with_article(nouns: tuple[str, ...]) -> tuple[str, ...]:
+    """Puts "a" or "an" before each noun."""
     return tuple(f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}" for noun in nouns)
 
 

@@ -128,7 +128,7 @@ def write_bundle(
     }
     files[_DESCRIPTION] = _seal(description)
     if storage.is_local(path):
-        _replace_directory(Path(path), files)
+        _replace_directory(Path(storage.locate(path)[1]), files)
     else:
         storage.delete(storage.join(path, _DESCRIPTION))
         for name, content in files.items():  # bundle.json is the last of them
@@ -196,8 +196,8 @@ def _read_description(path: str) -> dict[str, Any]:
         raise BundleError(f"{path}: {_DESCRIPTION} is damaged: {error}") from error
     if version != FORMAT_VERSION:
         raise BundleError(
-            f"{path}: bundle format {version}, but this is lstm-ray {lstm_ray.__version__}, which reads format "
-            f"{FORMAT_VERSION}: install a newer lstm-ray"
+            f"{path}: {_DESCRIPTION} says bundle format {version}, but this is lstm-ray {lstm_ray.__version__}, which "
+            f"reads format {FORMAT_VERSION}: install a newer lstm-ray"
         )
     if not _is_sealed(content, str(description.get("self_sha256"))):
         raise BundleError(f"{path}: {_DESCRIPTION} is damaged: its sha256 is not the one it names")
@@ -214,8 +214,12 @@ def _replace_directory(path: Path, files: dict[str, bytes]) -> None:
     """Makes a directory of `files` under a temporary name and puts it in the place of `path`."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    for name, content in files.items():
-        storage.write_bytes(str(temporary / name), content)
+    try:
+        for name, content in files.items():
+            storage.write_bytes(str(temporary / name), content)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     previous = path.with_name(f".{path.name}.{os.getpid()}.old")
     if path.exists():
         path.rename(previous)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+
+from lstm_ray.stderr import held_back
 
 
 def start_tensorflow(threads: int | None = None) -> None:
@@ -20,7 +18,7 @@ def start_tensorflow(threads: int | None = None) -> None:
     os.environ["KERAS_BACKEND"] = "tensorflow"
     # Ray Train's TensorFlow integration sets this for Keras 2. We do not use it, but a user's environment might.
     os.environ.pop("TF_USE_LEGACY_KERAS", None)
-    with _silenced_stderr():
+    with held_back():  # while it loads, TensorFlow logs before any log level of its own takes effect
         import tensorflow as tf
 
         gpus = tf.config.list_physical_devices("GPU")
@@ -29,25 +27,3 @@ def start_tensorflow(threads: int | None = None) -> None:
         tf.config.threading.set_inter_op_parallelism_threads(max(2, threads))
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)  # otherwise the first process takes all of a GPU's memory
-
-
-@contextmanager
-def _silenced_stderr() -> Iterator[None]:
-    """Holds back what C++ writes to stderr, and shows it if the block fails.
-
-    While it is loaded, TensorFlow logs CPU features and absent GPUs before any log level of its own takes effect.
-    """
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            os.dup2(stderr, 2)
-            held.seek(0)
-            os.write(2, held.read())
-            raise
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)

@@ -100,9 +100,10 @@ class Vocabulary:
             words = sorted(ranks, key=lambda word: ranks[word])
             if [ranks[word] for word in words] != list(range(1, len(words) + 1)):
                 raise ValueError("the ranks are not 1, 2, 3, ... each once")
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+            column = pa.array(words, pa.large_string())
+        except (OSError, ValueError, TypeError, LookupError) as error:
             raise InputError(f"{path}: not a word index (a JSON object of word to rank): {error}") from error
-        return cls(pa.array(words, pa.large_string()), pa.array(np.zeros(len(words), np.int64)), size)
+        return cls(column, pa.array(np.zeros(len(words), np.int64)), size)
 
 
 def prepend_start(ids: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64]) -> Sequences:

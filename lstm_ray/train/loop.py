@@ -101,7 +101,7 @@ def _train_epoch(config: TrainConfig, corpus: Corpus, stepper: Stepper, context:
             started = time.perf_counter()  # the first step compiles: seconds, and no measure of speed
         rows += batch.global_rows
         now = time.perf_counter()
-        if context.rank == 0 and now - last_shown > _PROGRESS_EVERY_S:
+        if context.rank == 0 and len(sums) > 1 and now - last_shown > _PROGRESS_EVERY_S:
             last_shown = now
             context.progress(Progress(epoch, config.epochs, rows, len(corpus), rows / (now - started)))
     local: npt.NDArray[np.float64] = np.stack([step_sums.numpy() for step_sums in sums]).sum(axis=0, dtype=np.float64)

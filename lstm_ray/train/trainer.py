@@ -80,11 +80,10 @@ class RayWorkers:
                 checkpoint_config=ray.train.CheckpointConfig(num_to_keep=checkpoints.KEPT),
             ),
         )
-        with _relayed(board, self._watcher):
-            try:
-                trainer.fit()
-            except ray.train.TrainingFailedError as error:
-                raise _cause(error) from error
+        try:
+            _fit(trainer, board, self._watcher)
+        except ray.train.TrainingFailedError as error:
+            raise _cause(error) from error
         state = checkpoints.latest_state(config.output)
         if state is None:
             raise TrainingError(f"{config.output}: training ended without a checkpoint; do all workers see this path?")
@@ -166,30 +165,30 @@ class _Board:
         return news
 
 
-@contextmanager
-def _relayed(board: Any, watcher: Watcher) -> Iterator[None]:
-    """Passes what is posted on the board to the watcher while the block runs."""
+def _fit(trainer: DataParallelTrainer, board: Any, watcher: Watcher) -> None:
+    """Runs the trainer to its end and passes on what is posted on the board.
 
-    def relay() -> None:
+    The trainer gets a thread of its own: in the main thread it would take Ctrl-C for itself, and exit without a word.
+    """
+    failures: list[BaseException] = []
+
+    def fit() -> None:
+        try:
+            trainer.fit()
+        except BaseException as error:  # noqa: BLE001  raised again below, in the main thread
+            failures.append(error)
+
+    thread = threading.Thread(target=fit, name="ray-train", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(_PROGRESS_EVERY_S)
         for news in ray.get(board.take.remote()):
             if isinstance(news, Progress):
                 watcher.progress(news)
             else:
                 watcher.epoch(news)
-
-    def relay_until_done() -> None:
-        while not done.wait(_PROGRESS_EVERY_S):
-            relay()
-
-    done = threading.Event()
-    thread = threading.Thread(target=relay_until_done, name="progress", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-    relay()
+    if failures:
+        raise failures[0]
 
 
 def _cause(error: BaseException) -> LstmRayError:
@@ -198,7 +197,8 @@ def _cause(error: BaseException) -> LstmRayError:
     for failure in failures:
         seen: BaseException | None = failure
         while seen is not None:
-            if isinstance(seen, LstmRayError):
+            # Ray makes its wrapper an instance of the wrapped error's class too, but with its own long message.
+            if isinstance(seen, LstmRayError) and not isinstance(seen, ray.exceptions.RayTaskError):
                 return seen
             seen = getattr(seen, "cause", None) or seen.__cause__
     return TrainingError(f"a worker failed: {' '.join(str(failures[0]).split())[-500:]}")

@@ -9,9 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lstm_ray.errors import OutputError
 from lstm_ray.evaluate.metrics import BinaryCounts
-from lstm_ray.evaluate.report import Example, write_evaluation_report, write_history_png, write_training_report
+from lstm_ray.evaluate.report import Example, evaluation_report, history_png, training_report
 
 VOID = {"meta", "br", "img", "hr", "input", "link"}
 HOSTILE = "</pre><script>alert('gotcha')</script> & \"quoted\""
@@ -76,21 +75,20 @@ def counts(rows=400):
     return BinaryCounts.from_scores(labels, np.clip(labels * 0.4 + 0.6 * rng.random(rows), 0, 1).astype(np.float32))
 
 
-def training_page(tmp_path, table, **overrides):
+def training_page(table, **overrides):
     arguments = {
         "title": "A run",
         "metrics": None,
         "config": {"model": {"preset": "lstm", "masked": True}, "inputs": ["a", "b"]},
         "summary": "Model: lstm",
     }
-    write_training_report(tmp_path / "report.html", history=table, **(arguments | overrides))
-    return check_self_contained((tmp_path / "report.html").read_text(encoding="utf-8"))
+    return check_self_contained(training_report(history=table, **(arguments | overrides)))
 
 
-def evaluation_page(tmp_path, measured, examples=()):
-    path = tmp_path / "report.html"
-    write_evaluation_report(path, title="An evaluation", counts=measured, config={"a": 1}, examples=examples)
-    return check_self_contained(path.read_text(encoding="utf-8"))
+def evaluation_page(measured, examples=()):
+    return check_self_contained(
+        evaluation_report(title="An evaluation", counts=measured, config={"a": 1}, examples=examples)
+    )
 
 
 def check_self_contained(html):
@@ -102,11 +100,9 @@ def check_self_contained(html):
     return page
 
 
-def test_a_training_report_shows_figures_sentence_matrix_table_model_and_settings(tmp_path):
+def test_a_training_report_shows_figures_sentence_matrix_table_model_and_settings():
     measured = counts()
-    page = training_page(
-        tmp_path, history(), metrics=measured.metrics(), worked_examples=[Example("a fine film", 1, 0.9)]
-    )
+    page = training_page(history(), metrics=measured.metrics(), worked_examples=[Example("a fine film", 1, 0.9)])
     for expected in (
         "Best at epoch 3 of 5",
         "from epoch 4 on it overfits: validation loss rises by 0.12",
@@ -140,33 +136,29 @@ def test_a_training_report_shows_figures_sentence_matrix_table_model_and_setting
     ],
     ids=["one", "one-blind", "blind", "many", "nan-later", "nan-at-once", "none", "few-columns"],
 )
-def test_any_history_gives_a_training_report_and_a_picture(tmp_path, table):
-    training_page(tmp_path, table)
-    write_history_png(table, tmp_path / "history.png")
-    picture = (tmp_path / "history.png").read_bytes()
+def test_any_history_gives_a_training_report_and_a_picture(table):
+    training_page(table)
+    picture = history_png(table)
     assert picture.startswith(b"\x89PNG\r\n\x1a\n")
     assert struct.unpack(">II", picture[16:24]) == (1800, 720)
     assert picture.endswith(b"IEND\xaeB`\x82")
 
 
-def test_a_picture_of_the_same_history_is_the_same(tmp_path):
-    for name in ("a.png", "b.png"):
-        write_history_png(history(), tmp_path / name)
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+def test_a_picture_of_the_same_history_is_the_same():
+    assert history_png(history()) == history_png(history())
 
 
-def test_without_validation_the_training_accuracy_is_the_headline_and_there_is_no_matrix(tmp_path):
-    page = training_page(tmp_path, history(2, validation=False))
+def test_without_validation_the_training_accuracy_is_the_headline_and_there_is_no_matrix():
+    page = training_page(history(2, validation=False))
     assert "Training accuracy" in page.text
     assert "Validation accuracy" not in page.text
     assert "Confusion matrix" not in page.text
     assert "validation loss" not in page.text
 
 
-def test_everything_that_comes_from_outside_is_escaped(tmp_path):
+def test_everything_that_comes_from_outside_is_escaped():
     examples = [Example(HOSTILE, 0, 0.9)]
     page = training_page(
-        tmp_path,
         history(),
         title=HOSTILE,
         summary=HOSTILE,
@@ -174,19 +166,18 @@ def test_everything_that_comes_from_outside_is_escaped(tmp_path):
         worked_examples=examples,
     )
     assert page.text.count(HOSTILE) == 7  # <title>, heading, summary, setting name (two levels) and value, example
-    path = tmp_path / "evaluation.html"
-    write_evaluation_report(path, title=HOSTILE, counts=counts(), config={HOSTILE: HOSTILE}, examples=examples)
-    assert check_self_contained(path.read_text(encoding="utf-8")).text.count(HOSTILE) == 5
+    evaluation = evaluation_report(title=HOSTILE, counts=counts(), config={HOSTILE: HOSTILE}, examples=examples)
+    assert check_self_contained(evaluation).text.count(HOSTILE) == 5
 
 
-def test_an_evaluation_report_shows_charts_metrics_and_the_most_confident_mistakes_first(tmp_path):
+def test_an_evaluation_report_shows_charts_metrics_and_the_most_confident_mistakes_first():
     examples = [
         Example("mildly wrong", 1, 0.4),
         Example("right", 1, 0.99),
         Example("badly wrong", 0, 0.97),
         Example("long " * 500, 1, 0.2),
     ]
-    page = evaluation_page(tmp_path, counts(), examples)
+    page = evaluation_page(counts(), examples)
     assert page.tags.count("svg") == 2
     for expected in ("ROC curve", "Reliability", "calibration error", "share of the positive rows that are found"):
         assert expected in page.text
@@ -198,29 +189,17 @@ def test_an_evaluation_report_shows_charts_metrics_and_the_most_confident_mistak
 
 
 @pytest.mark.parametrize("labels", [[], [1, 1], [0, 0, 0]], ids=["no-rows", "positives-only", "negatives-only"])
-def test_an_evaluation_report_can_be_written_when_some_metrics_do_not_exist(tmp_path, labels):
+def test_an_evaluation_report_can_be_written_when_some_metrics_do_not_exist(labels):
     measured = BinaryCounts.from_scores(np.array(labels, np.int8), np.full(len(labels), 0.3, np.float32))
-    page = evaluation_page(tmp_path, measured)
+    page = evaluation_page(measured)
     assert "—" in page.text
     assert "needs both labels" in page.text
 
 
-def test_an_evaluation_report_says_which_way_mistakes_lean(tmp_path):
+def test_an_evaluation_report_says_which_way_mistakes_lean():
     labels = np.repeat([0, 1], 100)
     always_positive = BinaryCounts.from_scores(labels, np.full(200, 0.9, np.float32))
-    page = evaluation_page(tmp_path, always_positive)
+    page = evaluation_page(always_positive)
     assert "100 of 200 rows are predicted right (50.0%)." in page.text
     assert "Mistakes lean to positive: 100 false positives, 0 false negatives." in page.text
     assert "off by 40.0 points on average, so they should not be taken at face value" in page.text
-
-
-def test_a_report_replaces_the_one_before_and_leaves_nothing_else_behind(tmp_path):
-    (tmp_path / "report.html").write_text("old")
-    training_page(tmp_path, history())
-    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
-
-
-def test_a_place_that_cannot_be_written_is_named(tmp_path):
-    missing = tmp_path / "missing" / "history.png"
-    with pytest.raises(OutputError, match=re.escape(str(missing))):
-        write_history_png(history(), missing)

@@ -24,9 +24,11 @@ any_text = st.lists(
 ).map("".join)
 
 
-def split_by_rule(text: str, lower: Callable[[str], str] = str.lower) -> list[str]:
-    """The rule in four lines: Keras's, with all white space made equal to the space."""
-    text = "".join(" " if character.isspace() else character for character in lower(text))
+def split_by_rule(text: str, lowercase: str = "unicode", split_on: str = "whitespace") -> list[str]:
+    """The rule: Keras's, and before it all white space made equal to the space if it is to separate words."""
+    text = text.lower() if lowercase == "unicode" else lower_ascii(text)
+    if split_on == "whitespace":
+        text = "".join(" " if character.isspace() else character for character in text)
     for character in FILTERED:
         text = text.replace(character, " ")
     return [word for word in text.split(" ") if word]
@@ -56,52 +58,57 @@ def text_to_word_sequence() -> Callable[[str], list[str]]:
     return text_to_word_sequence
 
 
+rules = st.fixed_dictionaries(
+    {},
+    optional={"lowercase": st.sampled_from(["unicode", "ascii"]), "split_on": st.sampled_from(["whitespace", "space"])},
+)
+
+
 # The rule
 
 
 @settings(deadline=None)
 @given(text=any_text)
-def test_the_rule_is_keras_s_but_for_white_space(text_to_word_sequence: Callable[[str], list[str]], text: str) -> None:
-    assert split_by_rule(text) == text_to_word_sequence(
-        "".join(" " if character.isspace() else character for character in text)
-    )
-    if not any(character.isspace() and character not in " \t\n" for character in text):
-        assert split_by_rule(text) == text_to_word_sequence(text)
+def test_splitting_on_the_space_is_what_keras_does(
+    text_to_word_sequence: Callable[[str], list[str]], text: str
+) -> None:
+    assert words_of(text, strip_html=False, split_on="space") == text_to_word_sequence(text)
+    assert split_by_rule(text, split_on="space") == text_to_word_sequence(text)
 
 
 @settings(deadline=None)
-@given(texts=st.lists(st.none() | any_text, max_size=6))
-def test_a_column_is_split_by_the_rule(texts: list[str | None]) -> None:
-    words = tokenize(column(texts), strip_html=False)
+@given(text=any_text)
+def test_splitting_on_white_space_is_what_keras_does_once_all_of_it_is_spaces(
+    text_to_word_sequence: Callable[[str], list[str]], text: str
+) -> None:
+    spaced = "".join(" " if character.isspace() else character for character in text)
+    assert words_of(text, strip_html=False) == text_to_word_sequence(spaced)
+
+
+@settings(deadline=None)
+@given(texts=st.lists(st.none() | any_text, max_size=6), rule=rules, strip_html=st.booleans())
+def test_a_column_is_split_by_the_rule(texts: list[str | None], rule: dict[str, Any], strip_html: bool) -> None:
+    words = tokenize(column(texts), strip_html=strip_html, **rule)
     words.validate(full=True)
     assert words.type == pa.large_list(pa.large_string())
-    assert words.to_pylist() == [split_by_rule(text or "") for text in texts]
+    seen = [without_line_breaks(text or "") if strip_html else text or "" for text in texts]
+    assert words.to_pylist() == [split_by_rule(text, **rule) for text in seen]
 
 
 @settings(deadline=None)
-@given(texts=st.lists(st.none() | any_text, max_size=6))
-def test_line_breaks_are_stripped_first(texts: list[str | None]) -> None:
-    words = tokenize(column(texts))
-    words.validate(full=True)
-    assert words.to_pylist() == [split_by_rule(without_line_breaks(text or "")) for text in texts]
-
-
-# White space beyond ASCII is left out here: test_vocabulary.py says what becomes of it in keras.datasets.imdb.
-@settings(deadline=None)
-@given(texts=st.lists(any_text.filter(lambda text: not any(c.isspace() and not c.isascii() for c in text)), max_size=6))
-def test_ascii_lowercase_leaves_other_letters_alone(texts: list[str]) -> None:
-    words = tokenize(column(texts), strip_html=False, lowercase="ascii")
-    assert words.to_pylist() == [split_by_rule(text, lower_ascii) for text in texts]
-
-
-@settings(deadline=None)
-@given(texts=st.lists(st.none() | any_text, max_size=8), cut=st.tuples(st.integers(0, 8), st.integers(0, 8)))
-def test_a_slice_of_an_array_is_split_like_a_copy_of_it(texts: list[str | None], cut: tuple[int, int]) -> None:
+@given(
+    texts=st.lists(st.none() | any_text, max_size=8), cut=st.tuples(st.integers(0, 8), st.integers(0, 8)), rule=rules
+)
+def test_a_slice_of_an_array_is_split_like_a_copy_of_it(
+    texts: list[str | None], cut: tuple[int, int], rule: dict[str, Any]
+) -> None:
     start, length = cut
     sliced = column(texts).slice(start, length)
     copied = column(texts[start : start + length])
     for keep in (None, 2):
-        assert tokenize(sliced, keep=keep).to_pylist() == tokenize(copied, keep=keep).to_pylist()
+        words = tokenize(sliced, keep=keep, **rule)
+        words.validate(full=True)
+        assert words.to_pylist() == tokenize(copied, keep=keep, **rule).to_pylist()
 
 
 @pytest.mark.parametrize(
@@ -132,6 +139,14 @@ def test_a_slice_of_an_array_is_split_like_a_copy_of_it(texts: list[str | None],
 def test_awkward_texts(text: str, expected: list[str]) -> None:
     assert words_of(text) == expected
     assert split_by_rule(text) == expected
+
+
+@pytest.mark.parametrize("space", ["\r", "\v", "\f", "\x1c", "\x1f", "\x85", "\xa0", "\u2028", "\u3000"])
+def test_white_space_that_is_part_of_a_word_to_keras(space: str) -> None:
+    for text in (f"One{space}Two{space} {space} three", f"ÉTÉ{space}{space}. {space}"):
+        expected = text.lower().replace(".", " ").split(" ")
+        assert words_of(text, split_on="space") == [word for word in expected if word]
+        assert words_of(text) == text.lower().replace(".", " ").split()
 
 
 @pytest.mark.parametrize("letter", ["x", "é"])
@@ -180,13 +195,13 @@ long_text = st.lists(st.sampled_from(SPACES + MARKS + TAGS + WORDS + FOLDED_ODDL
     keep=st.integers(0, 6),
     truncating=st.sampled_from(["pre", "post"]),
     strip_html=st.booleans(),
-    lowercase=st.sampled_from(["unicode", "ascii"]),
+    rule=rules,
 )
 def test_keep_changes_none_of_the_words_it_names(
-    texts: list[str | None], keep: int, truncating: Any, **rule: Any
+    texts: list[str | None], keep: int, truncating: Any, strip_html: bool, rule: dict[str, Any]
 ) -> None:
-    whole = tokenize(column(texts), **rule).to_pylist()
-    kept_rows = tokenize(column(texts), keep=keep, truncating=truncating, **rule)
+    whole = tokenize(column(texts), strip_html=strip_html, **rule).to_pylist()
+    kept_rows = tokenize(column(texts), keep=keep, truncating=truncating, strip_html=strip_html, **rule)
     kept_rows.validate(full=True)
     kept = kept_rows.to_pylist()
     for all_words, words in zip(whole, kept, strict=True):

@@ -1,0 +1,251 @@
+"""The Keras models: the textbook's sizes, masks that hide padding, and files that Keras opens without lstm-ray."""
+
+import json
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lstm_ray.config import ModelSettings, TextSettings, TrainConfig, resolve
+from lstm_ray.model.architectures import build_model, network_weights, summary_text
+from lstm_ray.model.runtime import start_tensorflow
+
+pytestmark = pytest.mark.filterwarnings(
+    # TensorFlow's tensors have the __array__ of NumPy 1; NumPy 2 works with it, but says so each time Keras asks.
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+)
+
+TEXT = TextSettings(vocabulary_size=50, max_tokens=7)
+COMBINATIONS = [
+    {"mask": mask, "pooling": pooling, "layers": layers, "bidirectional": bidirectional}
+    for mask, pooling, (layers, bidirectional) in product(
+        (False, True), ("last", "max", "mean"), ((1, False), (1, True), (2, True))
+    )
+]
+
+
+def tiny(**settings: Any) -> ModelSettings:
+    return ModelSettings(embedding_size=3, units=4, **settings)
+
+
+def name_of(combination: dict[str, Any]) -> str:
+    return "-".join(f"{key}={value}" for key, value in combination.items())
+
+
+def padded(rows: list[list[int]], length: int, padding: str) -> Any:
+    filled = [[0] * (length - len(row)) + row if padding == "pre" else row + [0] * (length - len(row)) for row in rows]
+    return np.array(filled, np.int32)
+
+
+def probabilities(model: Any, token_ids: Any) -> Any:
+    return np.asarray(model(token_ids, training=False))[:, 0]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tensorflow() -> None:
+    start_tensorflow()
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[list[int]]:
+    generator = np.random.default_rng(3)
+    return [[1, *generator.integers(2, 50, length).tolist()] for length in (0, 2, 6)]
+
+
+# The presets
+
+
+@pytest.mark.parametrize(
+    ("preset", "layers"),
+    [
+        (
+            "lstm",
+            {
+                "token_ids": ("InputLayer", 0),
+                "embedding": ("Embedding", 20_000 * 128),
+                "lstm_1": ("LSTM", 131_584),  # 4 gates x 128 units x (128 inputs + 128 states + 1)
+                "probability": ("Dense", 129),
+            },
+        ),
+        (
+            "bilstm",
+            {
+                "token_ids": ("InputLayer", 0),
+                "embedding": ("Embedding", 5_000 * 32),
+                "bidirectional_1": ("Bidirectional", 164_864),  # 2 directions x 4 x 128 x (32 + 128 + 1)
+                "probability": ("Dense", 257),
+            },
+        ),
+    ],
+)
+def test_a_preset_has_the_textbook_s_layers_and_parameters(preset: str, layers: dict[str, tuple[str, int]]) -> None:
+    config = resolve(TrainConfig, {"preset": preset})
+    model = build_model(config, config, seed=0)
+    assert {layer.name: (type(layer).__name__, layer.count_params()) for layer in model.layers} == layers
+    assert model.count_params() == sum(parameters for _, parameters in layers.values())
+    assert (model.name, model.input_shape, model.output_shape) == (preset, (None, 80), (None, 1))
+    cell = (
+        model.get_layer("lstm_1") if preset == "lstm" else model.get_layer("bidirectional_1").forward_layer
+    ).get_config()
+    assert (cell["dropout"], cell["recurrent_dropout"]) == (config.dropout, config.recurrent_dropout)
+    assert (cell["return_sequences"], cell["activation"]) == (False, "tanh")
+    assert not model.get_layer("embedding").mask_zero
+
+
+def test_the_summary_is_keras_s() -> None:
+    shown = summary_text(build_model(TEXT, tiny(layers=2), seed=0))
+    for expected in ("token_ids", "embedding", "lstm_1", "lstm_2", "probability", "Total params"):
+        assert expected in shown
+
+
+def test_dropout_of_word_vectors_is_a_layer_of_its_own() -> None:
+    model = build_model(TEXT, tiny(embedding_dropout=0.4), seed=0)
+    assert model.get_layer("embedding_dropout").rate == 0.4
+    assert "embedding_dropout" not in [layer.name for layer in build_model(TEXT, tiny(), seed=0).layers]
+
+
+@pytest.mark.parametrize("combination", COMBINATIONS, ids=name_of)
+def test_a_masked_model_takes_any_length_an_unmasked_one_its_own(combination: dict[str, Any]) -> None:
+    model = build_model(TEXT, tiny(**combination), seed=0)
+    assert model.input_shape == (None, None if combination["mask"] else TEXT.max_tokens)
+    assert model.output_shape == (None, 1)
+
+
+# Seeds
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_initial_weights_are_a_function_of_the_seed(bidirectional: bool) -> None:
+    settings = tiny(bidirectional=bidirectional, layers=2)
+    first, again, other = (build_model(TEXT, settings, seed=seed).get_weights() for seed in (5, 5, 6))
+    for one, two in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert not np.array_equal(first[0], other[0])
+    assert not np.array_equal(first[1], other[1])
+
+
+# Masks
+
+
+@pytest.mark.parametrize("padding", ["pre", "post"])
+@pytest.mark.parametrize("pooling", ["last", "max", "mean"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_masked_model_does_not_see_padding(
+    rows: list[list[int]], bidirectional: bool, pooling: Any, padding: str
+) -> None:
+    model = build_model(TEXT, tiny(mask=True, pooling=pooling, bidirectional=bidirectional), seed=1)
+    alone = np.concatenate([probabilities(model, np.array([row], np.int32)) for row in rows])
+    assert len(set(alone.tolist())) == len(rows), "the rows must differ for this to mean anything"
+    for length in (7, 11):
+        np.testing.assert_allclose(probabilities(model, padded(rows, length, padding)), alone, rtol=0, atol=1e-6)
+
+
+def test_the_sides_of_padding_may_be_mixed_in_a_masked_batch(rows: list[list[int]]) -> None:
+    model = build_model(TEXT, tiny(mask=True, pooling="mean", bidirectional=True), seed=1)
+    both = np.concatenate([padded(rows, 12, "pre"), padded(rows, 12, "post")])
+    before, after = np.split(probabilities(model, both), 2)
+    np.testing.assert_allclose(before, after, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("pooling", ["last", "max", "mean"])
+def test_to_an_unmasked_model_padding_is_input(rows: list[list[int]], pooling: Any) -> None:
+    model = build_model(TEXT, tiny(pooling=pooling), seed=1)
+    before = probabilities(model, padded(rows[:2], 7, "pre"))
+    after = probabilities(model, padded(rows[:2], 7, "post"))
+    assert np.abs(before - after).min() > 1e-6
+
+
+@pytest.mark.parametrize("mask", [False, True])
+def test_pooling_is_what_its_name_says(mask: bool) -> None:
+    # The three models share their weights: the pooling has none, and the seed is one.
+    token_ids = padded([[1, 9, 8, 7], [1, 30]], 7, "pre")
+    settings = {pooling: tiny(pooling=pooling, mask=mask) for pooling in ("last", "max", "mean")}
+    models = {pooling: build_model(TEXT, settings[pooling], seed=4) for pooling in settings}
+    import keras
+
+    states_of = keras.Model(models["max"].input, models["max"].get_layer("lstm_1").output)
+    states = np.asarray(states_of(token_ids))
+    output = models["max"].get_layer("probability")
+    for pooling, model in models.items():
+        expected = []
+        for row, row_states in zip(token_ids, states, strict=True):
+            seen = row_states[row != 0] if mask else row_states
+            pooled = {"last": seen[-1], "max": seen.max(axis=0), "mean": seen.mean(axis=0)}[pooling]
+            logit = pooled @ output.kernel.numpy()[:, 0] + output.bias.numpy()[0]
+            expected.append(1 / (1 + np.exp(-logit)))
+        np.testing.assert_allclose(probabilities(model, token_ids), expected, rtol=0, atol=1e-6)
+
+
+# Weights as arrays
+
+
+@pytest.mark.parametrize("combination", COMBINATIONS, ids=name_of)
+def test_network_weights_are_the_model_s(combination: dict[str, Any]) -> None:
+    settings = tiny(**combination)
+    text = TextSettings(vocabulary_size=50, max_tokens=7, padding="post")
+    model = build_model(text, settings, seed=2)
+    network = network_weights(model, text, settings)
+    network.check()
+    directions = 2 if settings.bidirectional else 1
+    assert network.embedding.shape == (50, 3)
+    assert [len(layer) for layer in network.layers] == [directions] * settings.layers
+    for depth, layer in enumerate(network.layers):
+        for lstm in layer:
+            assert lstm.kernel.shape == (3 if depth == 0 else 4 * directions, 16)
+            assert lstm.recurrent.shape == (4, 16)
+            assert lstm.bias.shape == (16,)
+    assert network.output_kernel.shape == (4 * directions,)
+    assert (network.pooling, network.masked) == (settings.pooling, settings.mask)
+    assert (network.padding, network.max_tokens) == ("post", 7)
+    arrays = [network.embedding, *(part for layer in network.layers for lstm in layer for part in vars(lstm).values())]
+    for array, weight in zip([*arrays, network.output_kernel[:, None]], model.get_weights()[:-1], strict=True):
+        np.testing.assert_array_equal(array, weight)
+    assert network.output_bias == model.get_weights()[-1][0]
+
+
+# Files
+
+
+REPRESENTATIVE = [  # every value of every setting, and both ways of pooling with and without a mask
+    {"mask": False, "pooling": "last", "layers": 2, "bidirectional": True},
+    {"mask": False, "pooling": "max", "layers": 1, "bidirectional": False},
+    {"mask": True, "pooling": "last", "layers": 1, "bidirectional": True},
+    {"mask": True, "pooling": "max", "layers": 1, "bidirectional": True},
+    {"mask": True, "pooling": "mean", "layers": 2, "bidirectional": False},
+    {"mask": False, "pooling": "mean", "layers": 1, "bidirectional": False},
+]
+LOAD_WITHOUT_US = """
+import json, os, sys
+os.environ.update(TF_CPP_MIN_LOG_LEVEL="3", KERAS_BACKEND="tensorflow")
+sys.modules["lstm_ray"] = None  # importing it now fails, wherever it is installed
+import keras, numpy
+directory = sys.argv[1]
+token_ids = numpy.load(directory + "/token_ids.npy")
+names = sorted(name for name in os.listdir(directory) if name.endswith(".keras"))
+models = {name: keras.models.load_model(directory + "/" + name) for name in names}
+scores = {name: numpy.asarray(model(token_ids, training=False))[:, 0].tolist() for name, model in models.items()}
+assert not [name for name in sys.modules if name.startswith("lstm_ray.")]
+print(json.dumps(scores))
+"""
+
+
+def test_keras_alone_loads_what_was_saved_and_predicts_the_same(tmp_path: Path, rows: list[list[int]]) -> None:
+    token_ids = padded(rows, 7, "pre")
+    np.save(tmp_path / "token_ids.npy", token_ids)
+    expected = {}
+    for place, combination in enumerate(REPRESENTATIVE):
+        model = build_model(TEXT, tiny(embedding_dropout=0.1, recurrent_dropout=0.1, **combination), seed=place)
+        model.save(tmp_path / f"{place}.keras")
+        expected[f"{place}.keras"] = probabilities(model, token_ids)
+    # -I: no PYTHONPATH, no current directory.
+    command = [sys.executable, "-I", "-c", LOAD_WITHOUT_US, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    loaded = json.loads(done.stdout.splitlines()[-1])
+    assert set(loaded) == set(expected)
+    for name, scores in loaded.items():
+        np.testing.assert_allclose(scores, expected[name], rtol=0, atol=1e-6)

@@ -1,0 +1,303 @@
+"""Bundles: what is written is read, a single changed byte is noticed, a new one takes an old one's place whole."""
+
+import io
+import json
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lstm_ray import storage
+from lstm_ray.config import ModelSettings, TextSettings, TrainConfig
+from lstm_ray.errors import BundleError, OutputError
+from lstm_ray.model import bundle as bundle_module
+from lstm_ray.model.architectures import build_model, network_weights
+from lstm_ray.model.bundle import Bundle, read_bundle, write_bundle
+from lstm_ray.model.runtime import start_tensorflow
+from lstm_ray.text.vocabulary import Vocabulary
+
+pytestmark = pytest.mark.filterwarnings(
+    # TensorFlow's tensors have the __array__ of NumPy 1; NumPy 2 works with it, but says so each time Keras asks.
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+)
+
+FILES = ["bundle.json", "model.keras", "vocabulary.parquet", "weights.npz"]
+CONFIG = TrainConfig(
+    vocabulary_size=50, max_tokens=7, embedding_size=3, units=4, padding="post", pooling="max", mask=True, train=("é",)
+)
+METRICS = {"accuracy": 0.75, "auc": None, "rows": 4}
+
+
+def parts(seed: int = 0, config: TrainConfig = CONFIG) -> dict[str, Any]:
+    """Arguments of `write_bundle`."""
+    start_tensorflow()
+    model = build_model(config, config, seed)
+    words = pa.array([f"word{rank}" for rank in range(46)], pa.large_string())
+    return {
+        "model": model,
+        "weights": network_weights(model, config, config),
+        "vocabulary": Vocabulary(words, pa.array(range(46, 0, -1), pa.int64()), config.vocabulary_size),
+        "config": config,
+        "metrics": METRICS,
+        "threshold": 0.4,
+    }
+
+
+def content(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle that nobody may change."""
+    path = tmp_path_factory.mktemp("written") / "model"
+    write_bundle(str(path), **parts())
+    return path
+
+
+@pytest.fixture
+def copy(written: Path, tmp_path: Path) -> Path:
+    shutil.copytree(written, tmp_path / "model")
+    return tmp_path / "model"
+
+
+# Round trip
+
+
+def test_what_is_written_is_read(written: Path) -> None:
+    read = read_bundle(str(written))
+    expected = parts()
+    assert sorted(content(written)) == FILES
+    assert read.path == str(written)
+    assert read.text == TextSettings(vocabulary_size=50, max_tokens=7, padding="post")
+    assert read.model == ModelSettings(embedding_size=3, units=4, pooling="max", mask=True)
+    assert (read.threshold, read.metrics) == (0.4, METRICS)
+    assert TrainConfig.model_validate(read.training) == CONFIG
+    vocabulary = read.vocabulary()
+    assert vocabulary.words == expected["vocabulary"].words
+    assert vocabulary.counts == expected["vocabulary"].counts
+    assert vocabulary.size == 50
+    np.testing.assert_array_equal(read.weights().embedding, expected["weights"].embedding)
+    np.testing.assert_array_equal(read.weights().layers[0][0].kernel, expected["weights"].layers[0][0].kernel)
+    token_ids = np.array([[1, 4, 49, 0], [1, 2, 3, 5]], np.int32)
+    np.testing.assert_array_equal(read.keras_model()(token_ids), expected["model"](token_ids))
+
+
+def test_the_description_is_for_people_too(written: Path) -> None:
+    description = json.loads((written / "bundle.json").read_text(encoding="utf-8"))
+    assert description["format_version"] == 1
+    assert description["labels"] == ["negative", "positive"]
+    assert set(description["versions"]) == {"lstm_ray", "python", "keras", "tensorflow", "pyarrow", "numpy"}
+    assert sorted(description["sha256"]) == FILES[1:]
+
+
+def test_the_hash_changes_if_a_score_could_and_only_then(tmp_path: Path, written: Path) -> None:
+    unchanged = read_bundle(str(written)).hash
+    for place, (change, same) in enumerate(
+        [
+            ({}, True),
+            ({"metrics": {}}, True),
+            ({"config": CONFIG.model_copy(update={"epochs": 9, "output": "elsewhere"})}, True),
+            ({"threshold": 0.5}, False),
+            ({"config": CONFIG.model_copy(update={"strip_html": False})}, False),
+        ]
+    ):
+        # The same weights, but not written anew: a .keras file holds the time of its writing.
+        path = tmp_path / str(place)
+        write_bundle(str(path), **{**parts(), **change})
+        rewritten = json.loads((path / "bundle.json").read_text(encoding="utf-8"))
+        for name in FILES[1:]:
+            shutil.copy(written / name, path / name)
+        rewritten["sha256"] = json.loads((written / "bundle.json").read_text(encoding="utf-8"))["sha256"]
+        reseal(path, rewritten)
+        assert (read_bundle(str(path)).hash == unchanged) is same, change
+
+
+def reseal(directory: Path, description: dict[str, Any]) -> None:
+    """Writes a bundle.json that is whole, whatever it says."""
+    description.pop("self_sha256", None)
+    (directory / "bundle.json").write_bytes(bundle_module._seal(description))
+
+
+@pytest.mark.parametrize("place", ["file://{0}/model", "{0}/model/", "{0}/one/../model", "model", "~/model"])
+def test_a_bundle_may_be_named_in_any_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "one").mkdir()
+    path = place.format(tmp_path)
+    write_bundle(path, **parts())
+    assert sorted(name.name for name in tmp_path.iterdir()) == ["model", "one"]
+    assert read_bundle(path).files == read_bundle(str(tmp_path / "model")).files
+
+
+# Damage
+
+
+def damage(path: Path, position: int, mask: int) -> None:
+    flipped = bytearray(path.read_bytes())
+    flipped[position % len(flipped)] ^= mask
+    path.write_bytes(flipped)
+
+
+def assert_damaged(path: Path, name: str) -> None:
+    with pytest.raises(BundleError) as raised:
+        read_bundle(str(path))
+    assert str(raised.value).startswith(f"{path}: ")
+    assert name in str(raised.value)
+
+
+@pytest.mark.parametrize("name", FILES)
+@settings(deadline=None, max_examples=30)
+@given(position=st.integers(0, 2**40), mask=st.integers(1, 255))
+def test_a_changed_byte_is_noticed_and_its_file_named(
+    tmp_path_factory: pytest.TempPathFactory, written: Path, name: str, position: int, mask: int
+) -> None:
+    copy = tmp_path_factory.mktemp("damaged") / "model"
+    shutil.copytree(written, copy)
+    damage(copy / name, position, mask)
+    assert_damaged(copy, name)
+
+
+def test_every_changed_bit_of_the_description_is_noticed_and_named(copy: Path) -> None:
+    whole = (copy / "bundle.json").read_bytes()
+    for position in range(len(whole)):
+        damage(copy / "bundle.json", position, 1 << (position % 7))
+        assert_damaged(copy, "bundle.json")
+        (copy / "bundle.json").write_bytes(whole)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_or_cut_file_is_named(copy: Path, name: str) -> None:
+    whole = (copy / name).read_bytes()
+    for part in (whole[:-1], b"", whole + b"\n"):
+        (copy / name).write_bytes(part)
+        assert_damaged(copy, name)
+    (copy / name).unlink()
+    assert_damaged(copy, name)
+
+
+def test_a_directory_that_is_no_bundle_is_named(tmp_path: Path, copy: Path) -> None:
+    for path, message in (
+        (tmp_path / "missing", "no such model bundle"),
+        (tmp_path, r"not a model bundle: it has no bundle\.json"),
+        (copy / "model.keras", "not a model bundle"),
+    ):
+        with pytest.raises(BundleError, match=message) as raised:
+            read_bundle(str(path))
+        assert str(raised.value).startswith(f"{path}: ")
+
+
+def test_a_newer_format_asks_for_a_newer_version(copy: Path) -> None:
+    description = json.loads((copy / "bundle.json").read_text(encoding="utf-8"))
+    reseal(copy, {"format_version": 2, "something": "else"})
+    with pytest.raises(BundleError, match=r"bundle format 2, but this is lstm-ray .* install a newer lstm-ray"):
+        read_bundle(str(copy))
+    reseal(copy, {**description, "format_version": 2})
+    with pytest.raises(BundleError, match="bundle format 2"):
+        read_bundle(str(copy))
+
+
+@pytest.mark.parametrize("key", ["text", "model", "threshold", "metrics", "training", "sha256", "format_version"])
+def test_a_description_that_lacks_a_part_names_it(copy: Path, key: str) -> None:
+    description = json.loads((copy / "bundle.json").read_text(encoding="utf-8"))
+    del description[key]
+    reseal(copy, description)
+    with pytest.raises(BundleError, match=rf"bundle\.json is damaged: .*{key}|bundle\.json is damaged: it lacks"):
+        read_bundle(str(copy))
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "3", '"text"', "{}", "{", ""])
+def test_a_description_that_is_none_is_refused(copy: Path, content: str) -> None:
+    (copy / "bundle.json").write_text(content)
+    assert_damaged(copy, "bundle.json")
+
+
+def test_unknown_settings_are_refused(copy: Path) -> None:
+    description = json.loads((copy / "bundle.json").read_text(encoding="utf-8"))
+    description["text"]["stemming"] = True
+    reseal(copy, description)
+    with pytest.raises(BundleError, match=r"bundle\.json holds settings this version does not know"):
+        read_bundle(str(copy))
+
+
+# What is in it
+
+
+def test_there_is_no_pickle_in_it(written: Path) -> None:
+    files = read_bundle(str(written)).files
+    with zipfile.ZipFile(io.BytesIO(files["model.keras"])) as archive:
+        assert sorted(archive.namelist()) == ["config.json", "metadata.json", "model.weights.h5"]
+        json.loads(archive.read("config.json"))
+        assert archive.read("model.weights.h5").startswith(b"\x89HDF\r\n\x1a\n")
+        assert b"Lambda" not in archive.read("config.json")
+    with zipfile.ZipFile(io.BytesIO(files["weights.npz"])) as archive:
+        assert all(name.endswith(".npy") for name in archive.namelist())
+        for name in archive.namelist():
+            np.lib.format.read_array(io.BytesIO(archive.read(name)), allow_pickle=False)
+    assert files["vocabulary.parquet"].startswith(b"PAR1")
+
+
+# Replacing
+
+
+def test_a_bundle_takes_an_old_one_s_place(copy: Path) -> None:
+    (copy / "left over").write_bytes(b"")
+    write_bundle(str(copy), **parts(seed=1))
+    assert sorted(content(copy)) == FILES
+    np.testing.assert_array_equal(read_bundle(str(copy)).weights().embedding, parts(seed=1)["weights"].embedding)
+    assert [path.name for path in copy.parent.iterdir()] == ["model"], "nothing else is left behind"
+
+
+def test_a_write_that_fails_leaves_the_old_bundle(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = content(copy)
+    write_bytes = storage.write_bytes
+
+    def fail_at_the_last(path: str, content: bytes) -> None:
+        if path.endswith("bundle.json"):
+            raise OutputError(f"{path}: cannot be written: no space left on device")
+        write_bytes(path, content)
+
+    monkeypatch.setattr(storage, "write_bytes", fail_at_the_last)
+    with pytest.raises(OutputError, match="no space left"):
+        write_bundle(str(copy), **parts(seed=1))
+    assert content(copy) == before
+    assert isinstance(read_bundle(str(copy)), Bundle)
+
+
+def test_a_write_that_fails_leaves_no_temporary_directory(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: str, content: bytes) -> None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        raise OutputError(f"{path}: cannot be written: no space left on device")
+
+    monkeypatch.setattr(storage, "write_bytes", fail)
+    with pytest.raises(OutputError, match="no space left"):
+        write_bundle(str(copy), **parts(seed=1))
+    assert [path.name for path in copy.parent.iterdir()] == ["model"]
+
+
+def test_a_place_that_cannot_be_written_is_an_output_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_bundle(str(tmp_path / "file" / "model"), **parts())
+
+
+def test_a_store_without_renames_gets_the_description_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, order = str(tmp_path / "model"), []
+    write_bundle(path, **parts())
+    write_bytes, delete = storage.write_bytes, storage.delete
+    monkeypatch.setattr(storage, "is_local", lambda path: False)
+    monkeypatch.setattr(storage, "delete", lambda path: (order.append(f"- {Path(path).name}"), delete(path)))
+    monkeypatch.setattr(
+        storage, "write_bytes", lambda path, content: (order.append(Path(path).name), write_bytes(path, content))
+    )
+    write_bundle(path, **parts(seed=1))
+    assert order[0] == "- bundle.json", "from here on readers find no bundle rather than a mixture"
+    assert order[-1] == "bundle.json"
+    assert sorted(order[1:]) == FILES
+    np.testing.assert_array_equal(read_bundle(path).weights().embedding, parts(seed=1)["weights"].embedding)

@@ -1,0 +1,318 @@
+"""Storage: inputs are found in a known order, and a file that is written is whole or not there."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lstm_ray import storage
+from lstm_ray.errors import InputError, OutputError
+from lstm_ray.storage import find_inputs, write_bytes, write_file
+
+TREE = [
+    "b.parquet",
+    "a.parquet",
+    "10.parquet",
+    "notes.txt",
+    "UPPER.PARQUET",
+    "_SUCCESS",
+    "_metadata.parquet",
+    ".a.parquet.crc",
+    ".hidden.parquet",
+    "year=2024/x.parquet",
+    "year=2025/month=1/y.parquet",
+    "_temporary/0/z.parquet",
+    ".staging/z.parquet",
+    "year=2025/_tmp/z.parquet",
+]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for name in TREE:
+        path = tmp_path / "tree" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+    return tmp_path / "tree"
+
+
+def names(base: Path, *inputs: str | Path) -> list[str]:
+    return [os.path.relpath(file.path, base) for file in find_inputs([str(given) for given in inputs])]
+
+
+# Finding
+
+
+def test_a_directory_stands_for_its_files_by_path_but_not_the_hidden_ones(tree: Path) -> None:
+    expected = ["10.parquet", "a.parquet", "b.parquet", "year=2024/x.parquet", "year=2025/month=1/y.parquet"]
+    assert names(tree, tree) == expected
+    assert names(tree, f"{tree}/") == expected
+
+
+def test_a_file_is_taken_whatever_its_name(tree: Path) -> None:
+    for name in ("notes.txt", ".hidden.parquet", "_temporary/0/z.parquet"):
+        assert names(tree, tree / name) == [name]
+
+
+def test_a_hidden_directory_that_is_named_is_searched(tree: Path) -> None:
+    assert names(tree, tree / "_temporary") == ["_temporary/0/z.parquet"]
+    assert names(tree, tree / ".staging/*.parquet") == [".staging/z.parquet"]
+
+
+def test_the_order_is_that_of_the_inputs(tree: Path) -> None:
+    assert names(tree, tree / "b.parquet", tree / "year=2025", tree / "a.parquet") == [
+        "b.parquet",
+        "year=2025/month=1/y.parquet",
+        "a.parquet",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("*.parquet", ["10.parquet", "a.parquet", "b.parquet"]),
+        ("?.parquet", ["a.parquet", "b.parquet"]),
+        ("[bc].parquet", ["b.parquet"]),
+        ("*", ["10.parquet", "UPPER.PARQUET", "a.parquet", "b.parquet", "notes.txt"]),
+        ("*/*.parquet", ["year=2024/x.parquet"]),
+        ("year=*/**/*.parquet", ["year=2024/x.parquet", "year=2025/month=1/y.parquet"]),
+        (
+            "**/*.parquet",
+            ["10.parquet", "a.parquet", "b.parquet", "year=2024/x.parquet", "year=2025/month=1/y.parquet"],
+        ),
+        ("**/y.parquet", ["year=2025/month=1/y.parquet"]),
+        ("year=2025/**", ["year=2025/month=1/y.parquet"]),
+        ("**/month=1/**/y.parquet", ["year=2025/month=1/y.parquet"]),
+    ],
+)
+def test_globs(tree: Path, pattern: str, expected: list[str]) -> None:
+    assert names(tree, tree / pattern) == expected
+
+
+def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path: Path) -> None:
+    for name in ("a[1].parquet", "a1.parquet", "what?.parquet"):
+        (tmp_path / name).write_bytes(b"")
+    assert names(tmp_path, tmp_path / "a[1].parquet") == ["a[1].parquet"]
+    assert names(tmp_path, tmp_path / "what?.parquet") == ["what?.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("missing.parquet", "no such file or directory"),
+        ("tree/missing/", "no such file or directory"),
+        ("tree/*.csv", "no file matches"),
+        ("tree/none/*", "no file matches"),
+        ("empty", r"the directory holds no \*\.parquet file"),
+    ],
+)
+def test_an_input_that_holds_nothing_is_named(tree: Path, given: str, message: str) -> None:
+    (tree.parent / "empty").mkdir()
+    (tree.parent / "empty" / "_only_hidden.parquet").write_bytes(b"")
+    with pytest.raises(InputError, match=message) as raised:
+        find_inputs([str(tree), f"{tree.parent}/{given}"])
+    assert str(raised.value).startswith(f"{tree.parent}/{given}: ")
+
+
+def test_an_empty_path_is_not_the_current_directory(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tree)
+    with pytest.raises(InputError):
+        find_inputs([""])
+
+
+def test_relative_paths_and_the_home_directory(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tree)
+    monkeypatch.setenv("HOME", str(tree))
+    assert names(tree, "a.parquet", "~/b.parquet", "year=2024/../10.parquet") == [
+        "a.parquet",
+        "b.parquet",
+        "10.parquet",
+    ]
+
+
+def test_what_is_told_of_a_file(tree: Path) -> None:
+    os.utime(tree / "a.parquet", (1_700_000_000, 1_700_000_000))
+    (found,) = find_inputs([str(tree / "a.parquet")])
+    assert found.size == len("a.parquet")
+    assert found.modified.startswith("2023-11-14T22:13:20")
+    with found.open() as file:
+        assert file.read() == b"a.parquet"
+
+
+def test_a_file_that_has_gone_is_named(tree: Path) -> None:
+    (found,) = find_inputs([str(tree / "a.parquet")])
+    (tree / "a.parquet").unlink()
+    with pytest.raises(InputError, match=r"a\.parquet: cannot be read: "):
+        found.open()
+
+
+# URIs
+
+
+def test_a_file_uri_finds_the_same_files(tree: Path) -> None:
+    for given in (tree, tree / "a.parquet", tree / "**/*.parquet"):
+        found = find_inputs([f"file://{given}"])
+        assert [file.path for file in found] == [f"file://{file.path}" for file in find_inputs([str(given)])]
+        for file in found:
+            with file.open() as opened:
+                assert opened.read().decode() == file.path.removeprefix(f"file://{tree}/")
+
+
+@pytest.mark.parametrize("name", ["two words.parquet", "100%41.parquet", "été.parquet", "a#b.parquet"])
+def test_a_uri_is_read_as_it_is_written(tmp_path: Path, name: str) -> None:
+    # As with `aws s3`: %41 is no A, and a blank needs no %20.
+    (tmp_path / name).write_bytes(b"content")
+    for given in (f"file://{tmp_path}", f"file://{tmp_path}/{name}", f"file://{tmp_path}/*{name[-9:]}"):
+        (found,) = find_inputs([given])
+        assert found.path == f"file://{tmp_path}/{name}"
+        with found.open() as file:
+            assert file.read() == b"content"
+
+
+def test_a_question_mark_in_a_uri_does_not_widen_what_it_stands_for(tree: Path) -> None:
+    # It may be a wildcard or begin options, but may not silently take in the directory's other files.
+    try:
+        found = [file.path for file in find_inputs([f"file://{tree}/?.parquet"])]
+    except InputError:
+        return
+    assert found == [f"file://{tree}/a.parquet", f"file://{tree}/b.parquet"]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        storage.locate,
+        storage.is_local,
+        storage.read_bytes,
+        storage.exists,
+        storage.list_names,
+        storage.delete,
+        lambda path: find_inputs([path]),
+        lambda path: write_bytes(path, b""),
+    ],
+)
+def test_an_unknown_scheme_is_named(call: Callable[[str], Any]) -> None:
+    with pytest.raises(InputError, match=r"^carrier-pigeon://coop/a\.parquet: "):
+        call("carrier-pigeon://coop/a.parquet")
+
+
+def test_join() -> None:
+    assert storage.join("out", "a") == storage.join("out/", "a") == "out/a"
+    assert storage.join("s3://bucket/", "a") == "s3://bucket/a"
+
+
+# Writing
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_what_is_written_is_read(tmp_path: Path, scheme: str) -> None:
+    path = f"{scheme}{tmp_path}/made/on/the/way/file.bin"
+    write_bytes(path, b"\x00content")
+    assert storage.read_bytes(path) == b"\x00content"
+    write_bytes(path, b"")
+    assert storage.read_bytes(path) == b""
+    assert os.listdir(tmp_path / "made/on/the/way") == ["file.bin"]
+
+
+@pytest.mark.parametrize("raised", [ValueError("bad row"), KeyboardInterrupt(), SystemExit(3)])
+@pytest.mark.parametrize("old", [None, b"old"])
+def test_an_exception_while_writing_leaves_what_was_there(
+    tmp_path: Path, raised: BaseException, old: bytes | None
+) -> None:
+    if old is not None:
+        (tmp_path / "file").write_bytes(old)
+
+    def write(stream: Any) -> None:
+        stream.write(b"half of the new")
+        raise raised
+
+    with pytest.raises(type(raised)) as caught:
+        write_file(str(tmp_path / "file"), write)
+    assert caught.value is raised, "what is wrong with the content is not the storage's to explain"
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == ({} if old is None else {"file": old})
+
+
+def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def write(stream: Any) -> None:
+        stream.write(b"new")
+        stream.flush()
+        assert path.read_bytes() == b"old"
+
+    write_file(str(path), write)
+    assert path.read_bytes() == b"new"
+
+
+def test_a_full_disk_is_an_output_error_with_the_place(tmp_path: Path) -> None:
+    def write(stream: Any) -> None:
+        stream.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OutputError, match=r"file: cannot be written: no space left on device$"):
+        write_file(str(tmp_path / "file"), write)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "directory").mkdir()
+    for place in ("file/below", "directory"):
+        with pytest.raises(OutputError) as raised:
+            write_bytes(f"{tmp_path}/{place}", b"content")
+        assert str(raised.value).startswith(f"{tmp_path}/{place}: cannot be written: ")
+        assert "\n" not in str(raised.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["directory", "file"], "no temporary file is left"
+
+
+def test_reading_what_is_not_there_is_an_input_error(tmp_path: Path) -> None:
+    for path in (tmp_path / "missing", tmp_path):
+        with pytest.raises(InputError, match="cannot be read: "):
+            storage.read_bytes(str(path))
+
+
+def test_a_message_shows_paths_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "Reviews" / "Train.parquet"
+    with pytest.raises(InputError) as raised:
+        storage.read_bytes(str(path))
+    assert str(raised.value).startswith(f"{path}: cannot be read: ")
+    assert str(path).lower() not in str(raised.value)
+
+
+# Listing and deleting
+
+
+def test_names_in_a_directory(tree: Path) -> None:
+    assert storage.list_names(str(tree / "year=2025")) == ["_tmp", "month=1"]
+    assert storage.list_names(str(tree / "missing")) == []
+    assert storage.list_names(f"file://{tree}/year=2024") == ["x.parquet"]
+    with pytest.raises(OutputError, match="is a file, not a directory"):
+        storage.list_names(str(tree / "a.parquet"))
+
+
+def test_exists(tree: Path) -> None:
+    assert storage.exists(str(tree))
+    assert storage.exists(str(tree / "a.parquet"))
+    assert not storage.exists(str(tree / "missing"))
+
+
+def test_delete_takes_files_and_directories_and_does_not_mind_if_there_is_none(tree: Path) -> None:
+    storage.delete(str(tree / "a.parquet"))
+    storage.delete(f"file://{tree}/year=2025")
+    storage.delete(str(tree / "missing"))
+    assert names(tree, tree) == ["10.parquet", "b.parquet", "year=2024/x.parquet"]
+
+
+def test_delete_does_not_follow_a_link(tree: Path) -> None:
+    (tree / "link").symlink_to(tree / "year=2024")
+    storage.delete(str(tree / "link"))
+    assert not (tree / "link").is_symlink()
+    assert (tree / "year=2024/x.parquet").exists()
+
+
+def test_only_local_places_have_renames(tmp_path: Path) -> None:
+    assert storage.is_local(str(tmp_path))
+    assert storage.is_local(f"file://{tmp_path}")
