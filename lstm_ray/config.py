@@ -23,6 +23,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lstm_ray.errors import ConfigError
+from lstm_ray.wording import reason
 
 Side = Literal["pre", "post"]
 
@@ -35,9 +36,33 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def setting(default: Any, help: str, *, panel: str, argument: bool = False, **limits: Any) -> Any:
-    """Declares a setting: its default, its sentence, the panel of `--help` it stands in, its limits (ge=, le=, ...)."""
-    return Field(default, description=help, json_schema_extra={"panel": panel, "argument": argument}, **limits)
+PANELS = ("Input and output", "Text", "Model", "Training", "Compute")
+"""The groups of settings, in the order in which people read them."""
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    panel: str,
+    argument: bool = False,
+    flag: bool = False,
+    metavar: str | None = None,
+    **limits: Any,
+) -> Any:
+    """Declares a setting.
+
+    Args:
+        default: Its value if nobody gives one.
+        help: Its sentence in `--help`.
+        panel: Which of `PANELS` it stands in.
+        argument: True if the command line takes it without an option's name.
+        flag: True for a boolean that is only ever turned on, so that it needs no --no-... option.
+        metavar: What stands for its value in `--help`; by default its type.
+        limits: ge=, le=, pattern=, ... as pydantic's `Field` takes them.
+    """
+    shown: dict[str, Any] = {"panel": panel, "argument": argument, "flag": flag, "metavar": metavar}
+    return Field(default, description=help, json_schema_extra=shown, **limits)
 
 
 class TextSettings(Settings):
@@ -123,10 +148,13 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings):
         None, "Settings to start from: lstm or bilstm, the textbook's two models.", panel="Input and output"
     )
     train: tuple[str, ...] = setting(
-        (), "Parquet to learn from: files, directories, globs, s3:// gs:// abfs:// URIs.", panel="Input and output"
+        (),
+        "Parquet to learn from: files, directories, globs, s3:// gs:// abfs:// URIs.",
+        panel="Input and output",
+        metavar="PATH",
     )
     validation: tuple[str, ...] = setting(
-        (), "Parquet to measure each epoch on, instead of a part of --train.", panel="Input and output"
+        (), "Parquet to measure each epoch on, instead of a part of --train.", panel="Input and output", metavar="PATH"
     )
     validation_fraction: float = setting(
         0.1,
@@ -135,12 +163,16 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings):
         ge=0,
         lt=1,
     )
-    output: str = setting("", "Directory of the run: model, checkpoints, history, report.", panel="Input and output")
-    fresh: bool = setting(
-        False, "Start over where --output holds an earlier run, deleting it.", panel="Input and output"
+    output: str = setting(
+        "", "Directory of the run: model, checkpoints, history, report.", panel="Input and output", metavar="DIR"
     )
-    text_column: str = setting("text", "Column of the reviews.", panel="Input and output")
-    label_column: str = setting("label", "Column of the labels: 1 positive, 0 negative.", panel="Input and output")
+    fresh: bool = setting(
+        False, "Start over where --output holds an earlier run, deleting it.", panel="Input and output", flag=True
+    )
+    text_column: str = setting("text", "Column of the reviews.", panel="Input and output", metavar="NAME")
+    label_column: str = setting(
+        "label", "Column of the labels: 1 positive, 0 negative.", panel="Input and output", metavar="NAME"
+    )
     max_rows: int | None = setting(
         None,
         "Use only this many rows, drawn evenly from all of --train: for a quick try.",
@@ -151,6 +183,7 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings):
         None,
         "Words and ids to use instead of counting them: a bundle's vocabulary.parquet, or a JSON object word: rank.",
         panel="Text",
+        metavar="FILE",
     )
     epochs: int = setting(5, "Times to go through the training rows.", panel="Training", ge=1)
     global_batch_size: int = setting(64, "Rows of a step, shared out over the workers.", panel="Training", ge=1)
@@ -171,6 +204,12 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _needs_vocabulary(self) -> TrainConfig:
+        if self.unlisted_words == "drop" and self.vocabulary is None:
+            raise ValueError("unlisted_words drop needs a vocabulary: a counted one lists no other words to drop")
+        return self
+
 
 class ScoreConfig(Settings):
     """Everything that decides a scoring run."""
@@ -181,12 +220,12 @@ class ScoreConfig(Settings):
         panel="Input and output",
         argument=True,
     )
-    model: str = setting("", "Model bundle, as train writes to OUTPUT/model.", panel="Input and output")
-    output: str = setting("", "Directory for the scored Parquet.", panel="Input and output")
+    model: str = setting("", "Model bundle, as train writes to OUTPUT/model.", panel="Input and output", metavar="DIR")
+    output: str = setting("", "Directory for the scored Parquet.", panel="Input and output", metavar="DIR")
     overwrite: bool = setting(
-        False, "Replace what --output holds from other inputs or settings.", panel="Input and output"
+        False, "Replace what --output holds from other inputs or settings.", panel="Input and output", flag=True
     )
-    text_column: str = setting("text", "Column of the reviews.", panel="Input and output")
+    text_column: str = setting("text", "Column of the reviews.", panel="Input and output", metavar="NAME")
     keep_columns: str = setting(
         "all", "Input columns to keep: all, or names separated by commas.", panel="Input and output"
     )
@@ -208,8 +247,9 @@ class ScoreConfig(Settings):
     )
     actors: str = setting(
         "0",
-        "0 scores in this process on all its cores; N, or MIN:MAX as there is room, on that many Ray actors.",
+        "0 scores in this process on all its cores; more on that many Ray actors, which pays on a cluster.",
         panel="Compute",
+        metavar="N|MIN:MAX",
         pattern=r"^(0|[1-9]\d*)$|^[1-9]\d*:[1-9]\d*$",
         coerce_numbers_to_str=True,
     )
@@ -245,14 +285,18 @@ class EvaluateConfig(Settings):
     inputs: tuple[str, ...] = setting(
         (), "Labelled Parquet: files, directories, globs, URIs.", panel="Input and output", argument=True
     )
-    model: str = setting("", "Model bundle, as train writes to OUTPUT/model.", panel="Input and output")
-    output: str | None = setting(None, "Directory for metrics.json and report.html.", panel="Input and output")
-    text_column: str = setting("text", "Column of the reviews.", panel="Input and output")
-    label_column: str = setting("label", "Column of the labels: 1 positive, 0 negative.", panel="Input and output")
+    model: str = setting("", "Model bundle, as train writes to OUTPUT/model.", panel="Input and output", metavar="DIR")
+    output: str | None = setting(
+        None, "Directory for metrics.json and report.html.", panel="Input and output", metavar="DIR"
+    )
+    text_column: str = setting("text", "Column of the reviews.", panel="Input and output", metavar="NAME")
+    label_column: str = setting(
+        "label", "Column of the labels: 1 positive, 0 negative.", panel="Input and output", metavar="NAME"
+    )
     max_rows: int | None = setting(None, "Use only the first rows: for a quick try.", panel="Input and output", ge=1)
     threshold: float | None = setting(
         None,
-        "Probability from which a review counts as positive; the bundle's if not given.",
+        "Probability above which a review counts as positive; the bundle's if not given.",
         panel="Input and output",
         gt=0,
         lt=1,
@@ -327,9 +371,9 @@ def read_job_file(kind: type[Settings], path: str | Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot read the job file: {error}") from error
+        raise ConfigError(f"{path}: cannot read the job file: {reason(error)}") from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{path}: not YAML: {reason(error).replace('<unicode string>', 'the file')}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: a job file is a mapping of settings, such as `epochs: 3`")
     command = content.pop("command", None)
@@ -369,8 +413,7 @@ def _explain(kind: type[Settings], error: ValidationError, job_file: str | Path 
             findings.append(message)
             continue
         field = str(problem["loc"][0])
-        extra = kind.model_fields[field].json_schema_extra if field in kind.model_fields else None
-        is_argument = isinstance(extra, dict) and bool(extra.get("argument"))
+        is_argument = field in kind.model_fields and shown_as(kind, field)["argument"]
         name = field.upper() if is_argument else option_name(field)
         message = message[0].lower() + message[1:]
         if problem["type"] == "string_pattern_mismatch":
@@ -380,9 +423,27 @@ def _explain(kind: type[Settings], error: ValidationError, job_file: str | Path 
     return where + "; ".join(findings)
 
 
+def fields_in_order(kind: type[Settings]) -> list[str]:
+    """Returns the names of all settings as people read them: arguments first, then panel by panel."""
+
+    def place(name: str) -> tuple[bool, int]:
+        return not shown_as(kind, name)["argument"], PANELS.index(shown_as(kind, name)["panel"])
+
+    return sorted(kind.model_fields, key=place)
+
+
+def shown_as(kind: type[Settings], field: str) -> dict[str, Any]:
+    """Returns how `--help` shows a setting: panel, argument, flag, metavar."""
+    extra = kind.model_fields[field].json_schema_extra
+    assert isinstance(extra, dict)
+    return dict(extra)
+
+
 def to_yaml(config: Settings) -> str:
     """Returns the resolved settings as a job file that repeats the run."""
-    content = {"command": command_of(type(config)), **config.model_dump(mode="json")}
+    values = config.model_dump(mode="json")
+    ordered = {name: values[name] for name in fields_in_order(type(config))}
+    content = {"command": command_of(type(config)), **ordered}
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     # PyYAML leaves U+0085 unescaped, and reads it as a line break.
     return text if "\x85" not in text else yaml.safe_dump(content, sort_keys=False)

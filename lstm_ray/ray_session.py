@@ -13,7 +13,7 @@ import ray
 
 from lstm_ray.errors import LstmRayError
 from lstm_ray.stderr import held_back
-from lstm_ray.storage import reason
+from lstm_ray.wording import reason
 
 _CONNECT_TIMEOUT_S = 5.0
 

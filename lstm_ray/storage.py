@@ -11,7 +11,8 @@ import functools
 import os
 import re
 import urllib.parse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -20,6 +21,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from lstm_ray.errors import InputError, OutputError
+from lstm_ray.wording import reason
 
 _OPTIONS = re.compile(r"\w+=[^&]*(&\w+=[^&]*)*")
 
@@ -123,14 +125,6 @@ def _connect(store: str, options: str) -> tuple[fs.FileSystem, str]:
         return fs.S3FileSystem(allow_delayed_open=True, **{**defaults, **named}), store.removeprefix("s3://")
     filesystem, base = fs.FileSystem.from_uri(_uri(store, "/", options))
     return filesystem, base
-
-
-def reason(error: BaseException) -> str:
-    """Returns an exception's message as one line, without Arrow's and Python's prefixes."""
-    if isinstance(error, OSError) and error.strerror:
-        message = os.strerror(error.errno) if error.errno else error.strerror  # Arrow's strerror repeats the path
-        return message[0].lower() + message[1:]
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def find_inputs(inputs: Sequence[str], suffix: str = ".parquet") -> list[InputFile]:
@@ -288,6 +282,57 @@ def list_names(directory: str) -> list[str]:
         return sorted(info.base_name for info in filesystem.get_file_info(selector))
     except OSError as error:
         raise OutputError(f"{directory}: cannot be read: {reason(error)}") from error
+
+
+def check_writable(directory: str) -> None:
+    """Raises OutputError if a local directory could not be made or written to; changes nothing."""
+    filesystem, target = locate(directory)
+    if not isinstance(filesystem, fs.LocalFileSystem):
+        return
+    existing = target
+    while not os.path.exists(existing):
+        existing = os.path.dirname(existing)
+    if not os.path.isdir(existing):
+        raise OutputError(f"{directory}: cannot be written: {existing} is not a directory")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise OutputError(f"{directory}: cannot be written: no permission in {existing}")
+
+
+@contextmanager
+def locked(directory: str, name: str) -> Iterator[None]:
+    """Keeps other processes that ask for the same lock out of a local directory; the lock dies with the process.
+
+    An object store has no locks, so there it keeps nobody out.
+
+    Args:
+        directory: What is locked.
+        name: The lock's file in it.
+
+    Raises:
+        OutputError: Another process holds it, or the directory cannot be written.
+    """
+    filesystem, target = locate(directory)
+    if not isinstance(filesystem, fs.LocalFileSystem):
+        yield
+        return
+    import fcntl  # not on Windows, where Ray's clusters do not run either
+
+    try:
+        lock = os.path.join(target, name)
+        os.makedirs(os.path.dirname(lock), exist_ok=True)
+        descriptor = os.open(lock, os.O_CREAT | os.O_RDWR)
+    except OSError as error:
+        raise OutputError(f"{directory}: cannot be written: {reason(error)}") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OutputError(
+                f"{directory}: another run is writing here: wait for it, or choose another --output"
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def delete(path: str) -> None:

@@ -58,7 +58,7 @@ def main() -> None:
         _show_traceback_if_wanted()
         console.fail(str(error))
         if isinstance(error, ConfigError):
-            console.say("see lstm-ray COMMAND --help for all settings")
+            console.say(f"see lstm-ray {sys.argv[1]} --help" if len(sys.argv) > 1 else "see lstm-ray --help")
         sys.exit(error.exit_code)
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

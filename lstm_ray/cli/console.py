@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 _LINE_EVERY_S = 10.0
 
@@ -29,13 +29,12 @@ def fail(message: str) -> None:
 
 
 def show_table(title: str, rows: Iterable[tuple[str, str]]) -> None:
-    """Prints two columns on stdout: name and value."""
-    table = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None, pad_edge=False)
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
+    """Prints two columns on stdout, name and value; a value is never wrapped, so that a command can be pasted."""
+    rows = list(rows)
+    width = max(len(name) for name, _ in rows)
+    _out.print(f"[bold]{title}[/]")
     for name, value in rows:
-        table.add_row(name, value)
-    _out.print(table)
+        _out.print(f"[dim]{name:{width}}[/]  {escape(value)}")
 
 
 def show_text(text: str) -> None:

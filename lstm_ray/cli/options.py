@@ -13,13 +13,10 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
-from pydantic.fields import FieldInfo
 
-from lstm_ray.config import Settings, option_name, resolve
+from lstm_ray.config import Settings, fields_in_order, option_name, resolve, shown_as
 
 C = TypeVar("C", bound=Settings)
-
-_PANELS = ("Input and output", "Text", "Model", "Training", "Compute")
 
 JobFile = Annotated[
     str | None,
@@ -43,8 +40,7 @@ def takes_settings(kind: type[C]) -> Callable[[Callable[..., None]], Callable[..
 
         run.__name__ = command.__name__
         run.__doc__ = command.__doc__
-        parameters = [_parameter(name, field) for name, field in kind.model_fields.items()]
-        parameters.sort(key=lambda parameter: _place(kind.model_fields[parameter.name]))
+        parameters = [_parameter(kind, name) for name in fields_in_order(kind)]
         job_file = inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=JobFile)
         keyword_own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
         signature = inspect.Signature([*parameters, job_file, *keyword_own])
@@ -55,43 +51,28 @@ def takes_settings(kind: type[C]) -> Callable[[Callable[..., None]], Callable[..
     return decorate
 
 
-def _is_argument(field: FieldInfo) -> bool:
-    return isinstance(field.json_schema_extra, dict) and bool(field.json_schema_extra.get("argument"))
-
-
-def _place(field: FieldInfo) -> tuple[bool, int]:
-    """Returns what to sort a parameter by: arguments first, then panels in reading order."""
-    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-    return not _is_argument(field), _PANELS.index(str(extra["panel"]))
-
-
-def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
-    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-    kind = _option_type(field.annotation)
+def _parameter(kind: type[Settings], name: str) -> inspect.Parameter:
+    field, shown = kind.model_fields[name], shown_as(kind, name)
+    option_type = _option_type(field.annotation)
     description = field.description or ""
     # "" and () say that the user must give a value, None that there is none; neither helps as a default.
-    if field.default not in ("", (), None):
+    if field.default not in ("", (), None) and not shown["flag"]:
         description += f" (default: {_show(field.default)})"
-    if _is_argument(field):
-        declared = typer.Argument(metavar=f"{name.removesuffix('s').upper()}...", help=description, show_default=False)
+    if shown["argument"]:
+        declared = typer.Argument(metavar=name.removesuffix("s").upper(), help=description, show_default=False)
     else:
         declared = typer.Option(
-            _names(name, kind),
+            f"{option_name(name)}/--no-{option_name(name)[2:]}"
+            if option_type is bool and not shown["flag"]
+            else option_name(name),
             help=description,
             show_default=False,
-            rich_help_panel=str(extra.get("panel")),
-            metavar=_metavar(kind),
+            rich_help_panel=shown["panel"],
+            metavar=shown["metavar"] or _metavar(option_type),
         )
-    # Choices reach the configuration as strings: its message is one line, and Typer knows Literal only from 0.19 on.
-    parsed = str if get_origin(kind) is Literal else kind
     return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[parsed | None, declared]
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[option_type | None, declared]
     )
-
-
-def _names(name: str, kind: Any) -> str:
-    option = option_name(name)
-    return f"{option}/--no-{option[2:]}" if kind is bool else option
 
 
 def _option_type(annotation: Any) -> Any:

@@ -10,6 +10,7 @@ from lstm_ray.cli import console
 from lstm_ray.cli.options import takes_settings
 from lstm_ray.config import ScoreConfig
 from lstm_ray.errors import ConfigError
+from lstm_ray.wording import counted
 
 if TYPE_CHECKING:
     from lstm_ray.score.run import Manifest
@@ -34,7 +35,7 @@ def score(config: ScoreConfig) -> None:
         manifest = run.score(config, console.say, bar.update)
     show_manifest(manifest)
     if manifest.bad_files:
-        console.say(f"{manifest.bad_files} input files were set aside: see {manifest.output}/_bad_files.parquet")
+        console.say(f"set aside: {counted(manifest.bad_files, 'input file')}, see {manifest.output}/_bad_files.parquet")
         raise typer.Exit(EXIT_BAD_FILES)
 
 
@@ -47,8 +48,9 @@ def show_manifest(manifest: Manifest) -> None:
     if manifest.errors:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in manifest.errors.items())
         rows.append(("rows without a score", reasons))
-    rows += [
-        ("speed", f"{manifest.rows_per_s:,.0f} rows/s over {manifest.seconds:.1f} s"),
-        ("output", f"{manifest.output}: {manifest.parts:,} parts{kept}"),
-    ]
+    if manifest.parts_kept < manifest.parts:
+        rows.append(("speed", f"{manifest.rows_per_s:,.0f} rows/s over {manifest.seconds:.1f} s"))
+    else:
+        rows.append(("nothing to do", "all parts were there already"))
+    rows.append(("output", f"{manifest.output}: {counted(manifest.parts, 'part')}{kept}"))
     console.show_table("Scored", rows)

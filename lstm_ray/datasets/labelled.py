@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from lstm_ray import storage
 from lstm_ray.errors import InputError
 from lstm_ray.text.tokenize import decode_texts, is_text_type
+from lstm_ray.wording import reason
 
 
 @dataclass(frozen=True)
@@ -94,24 +95,23 @@ def read_shard(
         with _open_parquet(shard.file) as parquet:
             table = parquet.read_row_group(shard.row_group, columns=[text_column, label_column])
     except (OSError, pa.ArrowException) as error:
-        raise InputError(
-            f"{shard.file.path}: row group {shard.row_group} cannot be read: {storage.reason(error)}"
-        ) from error
+        raise InputError(f"{shard.file.path}: row group {shard.row_group} cannot be read: {reason(error)}") from error
+    texts, label_values = decode_texts(table[text_column]), table[label_column]
     if len(shard.rows) < table.num_rows:
-        table = table.take(pa.array(shard.rows))
-    labels = _read_labels(table[label_column], shard, label_column)
-    texts = decode_texts(table[text_column])
+        chosen = pa.array(shard.rows)
+        texts, label_values = texts.take(chosen), label_values.take(chosen)
+    labels = _read_labels(label_values, shard, label_column)
     if texts.null_count:
         has_text = texts.is_valid()
         texts, labels = texts.filter(has_text), labels[has_text.to_numpy(zero_copy_only=False)]
-    return texts, labels, table.num_rows - len(texts)
+    return texts, labels, len(shard.rows) - len(texts)
 
 
 def _open_parquet(file: storage.InputFile) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(file.open())
     except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{file.path}: not a Parquet file: {storage.reason(error)}") from error
+        raise InputError(f"{file.path}: not a Parquet file: {reason(error)}") from error
 
 
 def _check_column(

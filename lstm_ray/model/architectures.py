@@ -48,12 +48,15 @@ def build_model(text: TextSettings, model: ModelSettings, seed: int) -> keras.Mo
     )
     if model.embedding_dropout:
         hidden = keras.layers.Dropout(model.embedding_dropout, name="embedding_dropout")(hidden)
+    # cuDNN takes a mask only if the padding comes last, and Keras then raises rather than fall back.
+    use_cudnn = False if model.mask and text.padding == "pre" else "auto"
     for depth in range(1, model.layers + 1):
         is_top = depth == model.layers
         lstm = keras.layers.LSTM(
             model.units,
             dropout=model.dropout,
             recurrent_dropout=model.recurrent_dropout,
+            use_cudnn=use_cudnn,
             return_sequences=not is_top or model.pooling != "last",
             name=f"lstm_{depth}",
         )

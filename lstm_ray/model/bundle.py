@@ -50,7 +50,7 @@ class Bundle:
         path: Where it was read from.
         text: How texts become token ids.
         model: The network's settings.
-        threshold: Probability from which a review counts as positive.
+        threshold: Probability above which a review counts as positive.
         metrics: Validation metrics of the saved epoch; empty if there was no validation.
         training: The training run's settings.
         hash: sha256 over the hashes of its files: changes if and only if a score could.
@@ -149,7 +149,7 @@ def read_bundle(path: str) -> Bundle:
         try:
             files[name] = storage.read_bytes(storage.join(path, name))
         except InputError as error:
-            raise BundleError(f"{path}: the bundle's {name} is missing or unreadable: {error}") from error
+            raise BundleError(f"{path}: the bundle is incomplete: {error}") from error
         if hashlib.sha256(files[name]).hexdigest() != expected:
             raise BundleError(f"{path}: the bundle's {name} is damaged: its sha256 is not the one in {_DESCRIPTION}")
     combined = hashlib.sha256(json.dumps(sorted(description["sha256"].items())).encode())
@@ -191,7 +191,9 @@ def _read_description(path: str) -> dict[str, Any]:
         missing = {"text", "model", "threshold", "metrics", "training", "sha256"} - set(description)
         absent = set(_FILES) - set(description.get("sha256", {}))
     except InputError as error:
-        raise BundleError(f"{path}: not a model bundle: it has no {_DESCRIPTION}") from error
+        inside = storage.join(path, "model")
+        hint = f"; did you mean {inside}?" if storage.exists(storage.join(inside, _DESCRIPTION)) else ""
+        raise BundleError(f"{path}: not a model bundle: it has no {_DESCRIPTION}{hint}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"{path}: {_DESCRIPTION} is damaged: {error}") from error
     if version != FORMAT_VERSION:

@@ -29,6 +29,7 @@ from lstm_ray.config import ScoreConfig
 from lstm_ray.errors import ConfigError, InputError
 from lstm_ray.storage import InputFile
 from lstm_ray.text.tokenize import is_text_type
+from lstm_ray.wording import counted, reason
 
 NEW_COLUMNS = ("sentiment_probability", "sentiment", "sentiment_error")
 _FOOTER_READERS = 16  # threads; reading a footer is waiting, above all on an object store
@@ -165,7 +166,7 @@ def check_bad_files(bad: Sequence[BadFile], allowed: int) -> None:
     """Raises InputError if more files are bad than may be."""
     if len(bad) <= allowed:
         return
-    more = f" (and {len(bad) - 1} more bad files)" if len(bad) > 1 else ""
+    more = f" (and {counted(len(bad) - 1, 'more bad file')})" if len(bad) > 1 else ""
     raise InputError(f"{bad[0].path}: {bad[0].error}{more}; --max-bad-files {len(bad)} would set bad files aside")
 
 
@@ -217,7 +218,7 @@ def _read_footer(file: InputFile, text_column: str) -> _Footer | str:
     except InputError as error:
         return str(error).removeprefix(f"{file.path}: ")
     except (OSError, pa.ArrowException) as error:
-        return f"not a Parquet file: {storage.reason(error)}"
+        return f"not a Parquet file: {reason(error)}"
     if text_column not in schema.names:
         columns = ", ".join(map(repr, schema.names))
         return f"no column {text_column!r}; it has {columns}: choose with --text-column"
@@ -241,7 +242,7 @@ def _unify(schemas: Sequence[pa.Schema], files: Sequence[InputFile]) -> pa.Schem
             unified = pa.unify_schemas([unified, schema])
         except pa.ArrowException as error:
             raise InputError(
-                f"{file.path}: its columns do not fit those of the files before it: {storage.reason(error)}"
+                f"{file.path}: its columns do not fit those of the files before it: {reason(error)}"
             ) from error
     return unified
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 from lstm_ray import storage
@@ -20,7 +18,9 @@ from lstm_ray.score import sink
 from lstm_ray.score.plan import BadFile, Plan, Task, check_bad_files, make_plan
 from lstm_ray.score.scorer import Scorer
 from lstm_ray.score.sink import Part
+from lstm_ray.wording import counted
 
+_LOCK = "_plan/lock"
 _TASKS_AT_ONCE = 2  # one reads and writes while the other computes
 
 Notify = Callable[[str], None]
@@ -76,18 +76,21 @@ def score(config: ScoreConfig, notify: Notify, progress: Progress) -> Manifest:
     bundle = read_bundle(config.model)
     notify("planning: reading the input's footers")
     plan = make_plan(config, bundle.hash)
-    notify(f"{plan.rows:,} rows in {len(plan.files):,} files, to be {len(plan.chunks):,} parts")
+    notify(
+        f"{counted(plan.rows, 'row')} in {counted(len(plan.files), 'file')}, to be {counted(len(plan.chunks), 'part')}"
+    )
     _open_output(config, plan)
-    with _locked(config.output):
+    with storage.locked(config.output, _LOCK):
         _write_plan(config, plan)
         parts = sink.finished_parts(plan, config.output)
         kept = len(parts)
         done_before = done = sum(part.rows for part in parts.values())
         if kept:
-            notify(f"{kept:,} parts are there already")
+            notify(f"{counted(kept, 'part')} there already")
         progress(done, plan.rows)
         bad = {file.path: file for file in plan.bad_files}
-        for result in _score_all(config, notify)(config, bundle, plan, plan.tasks(set(parts))):
+        tasks = list(plan.tasks(set(parts)))
+        for result in _score_all(config, notify)(config, bundle, plan, tasks) if tasks else ():
             if isinstance(result, BadFile):
                 bad[result.path] = result
                 check_bad_files(list(bad.values()), config.max_bad_files)
@@ -149,7 +152,7 @@ def _open_output(config: ScoreConfig, plan: Plan) -> None:
             f"{config.output}: holds the scores of other inputs, another model or other settings: choose another "
             "--output, or --overwrite to delete them"
         )
-    with _locked(config.output):
+    with storage.locked(config.output, _LOCK):
         storage.delete(config.output)
 
 
@@ -195,7 +198,7 @@ def _finish(
             storage.delete(storage.join(config.output, name))
     parts = {name: part for name, part in parts.items() if name in wanted}
     if missing := wanted - set(parts):
-        raise LstmRayError(f"{config.output}: {len(missing)} parts were not written: run the same command again")
+        raise LstmRayError(f"{config.output}: {counted(len(missing), 'part')} not written: run the same command again")
     sink.write_bad_files(config.output, bad_files)
     errors: Counter[str] = Counter()
     for part in parts.values():
@@ -219,34 +222,3 @@ def _finish(
     )
     storage.write_bytes(storage.join(config.output, "_SUCCESS"), b"")
     return manifest
-
-
-@contextmanager
-def _locked(output: str) -> Iterator[None]:
-    """Keeps other runs from writing to the same local directory; the lock dies with the process.
-
-    Raises:
-        OutputError: Another run holds it.
-    """
-    if not storage.is_local(output):
-        yield  # an object store has no locks; parts written twice are the same bytes
-        return
-    import fcntl
-
-    path = storage.join(output, "_plan/lock")
-    try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        descriptor = os.open(path, os.O_CREAT | os.O_RDWR)
-    except OSError as error:
-        raise OutputError(f"{output}: cannot be written: {storage.reason(error)}") from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise OutputError(
-                f"{output}: another run is writing here: wait for it, or choose another --output"
-            ) from error
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            os.close(descriptor)

@@ -165,9 +165,8 @@ def _explain(
     reasons = np.zeros(len(has_words), np.int8)
     without = np.flatnonzero(~has_words)
     if len(without):
-        rows = pa.array(without)
-        is_null = texts.take(rows).is_null().to_numpy(zero_copy_only=False)
-        undecoded = decoded.take(rows)
+        is_null = np.asarray(texts.is_null())[without]  # not texts.take(...): Arrow cannot take from a string_view
+        undecoded = decoded.take(pa.array(without))
         is_undecoded = undecoded.is_null().to_numpy(zero_copy_only=False)
         is_blank = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(undecoded)), 0)
         is_empty = pc.fill_null(is_blank, False).to_numpy(zero_copy_only=False)

@@ -22,6 +22,7 @@ from lstm_ray import storage
 from lstm_ray.errors import InputError, LstmRayError
 from lstm_ray.score.plan import BadFile, Chunk, Layout, Plan, Task
 from lstm_ray.score.scorer import SENTIMENTS, Scorer
+from lstm_ray.wording import reason
 
 _FOOTER_KEY = b"lstm_ray"
 _READ_ROWS = 16_384  # rows decoded at a time when a chunk begins inside a row group
@@ -60,7 +61,7 @@ def score_task(task: Task, layout: Layout, scorer: Scorer, output: str) -> list[
     except (OSError, pa.ArrowException) as error:
         first, stop = task.chunks[0].row_groups
         groups = f"row group {first}" if stop == first + 1 else f"row groups {first} to {stop - 1}"
-        return BadFile(file.path, f"{groups} cannot be read: {storage.reason(error)}")
+        return BadFile(file.path, f"{groups} cannot be read: {reason(error)}")
     return parts
 
 

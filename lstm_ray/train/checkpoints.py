@@ -42,6 +42,7 @@ class State:
         history: A row an epoch, as `history.parquet` holds them.
         metrics: Validation metrics of the best epoch.
         summary: What Keras prints of the model.
+        data: `Prepared.fingerprint` of the rows it learned from.
     """
 
     epoch: int = 0
@@ -49,6 +50,7 @@ class State:
     history: list[dict[str, Any]] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
     summary: str = ""
+    data: str = ""
 
 
 @dataclass(frozen=True)

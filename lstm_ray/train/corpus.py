@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from lstm_ray.config import TrainConfig
 from lstm_ray.datasets.labelled import Shard, find_shards, read_shard, sample_rows
-from lstm_ray.errors import ConfigError, InputError
+from lstm_ray.errors import InputError
 from lstm_ray.text.sequences import Sequences, concatenate, truncate
 from lstm_ray.text.tokenize import tokenize
 from lstm_ray.text.vocabulary import (
@@ -32,6 +32,7 @@ from lstm_ray.text.vocabulary import (
     count_words,
     merge_counts,
 )
+from lstm_ray.wording import counted
 
 _START_CODE = 0  # codes of a shard's own words begin at 1
 
@@ -68,6 +69,15 @@ class Prepared:
     vocabulary: Vocabulary
     rows_without_text: int
 
+    def fingerprint(self) -> str:
+        """Returns a hash of every token, label and word: what a model learned from these rows depends on."""
+        digest = hashlib.sha256()
+        for corpus in (self.training, self.validation):
+            for array in (corpus.sequences.token_ids, corpus.sequences.offsets, corpus.labels):
+                digest.update(np.ascontiguousarray(array).data)
+        digest.update("\0".join(self.vocabulary.words.to_pylist()).encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()
+
 
 @dataclass(frozen=True)
 class EncodedShard:
@@ -100,8 +110,6 @@ def prepare(config: TrainConfig, encode_all: EncodeAll) -> Prepared:
     Raises:
         InputError: A file, column or label cannot be used, or there is nothing to learn from.
     """
-    if config.unlisted_words == "drop" and config.vocabulary is None:
-        raise ConfigError("--unlisted-words drop needs --vocabulary: a counted vocabulary lists no other words")
     columns = (config.text_column, config.label_column)
     shards = find_shards(config.train, *columns, is_validation=False if config.validation else None)
     if config.max_rows is not None:
@@ -205,5 +213,6 @@ def _check_classes(training: Corpus, validation: Corpus, config: TrainConfig) ->
         raise InputError(f"{', '.join(config.validation)}: no rows to validate on")
     if len(validation) == 0 and config.validation_fraction:
         raise InputError(
-            f"{where}: none of its {len(training)} rows fell to validation: raise --validation-fraction, or set it to 0"
+            f"{where}: of its {counted(len(training), 'row')} none is held out for validation: raise "
+            "--validation-fraction, or set it to 0"
         )

@@ -56,7 +56,7 @@ def run(config: TrainConfig, prepared: Prepared, context: Context) -> State:
         TrainingError: The loss is no longer a number.
     """
     stepper = Stepper(config, make_strategy(context.world_size))
-    state = State(summary=summary_text(stepper.model))
+    state = State(summary=summary_text(stepper.model), data=prepared.fingerprint())
     best = [variable.numpy() for variable in stepper.model.variables]
     checkpoint = checkpoints.latest(config.output)
     if checkpoint is not None:

@@ -24,6 +24,7 @@ from lstm_ray.train import checkpoints
 from lstm_ray.train.checkpoints import State
 from lstm_ray.train.corpus import EncodedShard, Prepared, prepare
 from lstm_ray.train.progress import Watcher
+from lstm_ray.wording import counted
 
 _MAY_CHANGE = {"epochs", "fresh", "output", "workers", "cpus_per_worker", "gpus_per_worker", "address"}
 """Settings that do not decide what is learned, or only how far: a run may be resumed with other values of these."""
@@ -94,16 +95,23 @@ def train(config: TrainConfig, watcher: Watcher) -> Outcome:
         return _finished(config, state)
     if state is not None:
         watcher.say(f"going on after epoch {state.epoch} of {config.epochs}")
+    if not config.mask and config.padding == "post" and config.pooling == "last":
+        watcher.say("note: with --padding post and no --mask the last state has read the padding last; --mask helps")
     with _workers(config, watcher) as workers:
         watcher.say("reading and tokenizing")
         prepared = prepare(config, workers.encode_all)
         watcher.say(
-            f"{len(prepared.training):,} rows to train on, {len(prepared.validation):,} to validate on, "
-            f"{len(prepared.vocabulary.words):,} words known"
+            f"{counted(len(prepared.training), 'row')} to train on, {len(prepared.validation):,} to validate on, "
+            f"{counted(len(prepared.vocabulary.words), 'word')} known"
         )
-        if not resumed:
-            begin_run(config)
-        state = workers.run(config, prepared)
+        if state is not None and state.data != prepared.fingerprint():
+            raise OutputError(
+                f"{config.output}: the training data has changed since this run began: choose another --output, or "
+                "--fresh to delete that run and start over"
+            )
+        begin_run(config)
+        with storage.locked(config.output, f"{checkpoints.DIRECTORY}/.lock"):
+            state = workers.run(config, prepared)
     outcome = Outcome(
         state, config.output, len(prepared.training), len(prepared.validation), prepared.rows_without_text
     )
@@ -137,6 +145,7 @@ def open_run(config: TrainConfig) -> bool:
     Raises:
         OutputError: The directory holds something else. Nothing is changed in it.
     """
+    storage.check_writable(config.output)
     names = storage.list_names(config.output)
     if not names:
         return False
@@ -159,10 +168,15 @@ def open_run(config: TrainConfig) -> bool:
 
 
 def begin_run(config: TrainConfig) -> None:
-    """Makes the run's directory, or empties it for `--fresh`, and writes the settings into it."""
+    """Makes the run's directory, or empties it for `--fresh`, and writes the settings into it.
+
+    A resumed run's settings are written again: the number of epochs and workers may differ.
+    """
     if config.fresh:
         storage.delete(config.output)
-    storage.write_bytes(storage.join(config.output, "config.yaml"), to_yaml(config).encode())
+    # As a job file, config.yaml goes on with this run: it must not delete it.
+    kept = config.model_copy(update={"fresh": False})
+    storage.write_bytes(storage.join(config.output, "config.yaml"), to_yaml(kept).encode())
 
 
 def write_results(config: TrainConfig, outcome: Outcome) -> None:
@@ -209,7 +223,7 @@ def check_inputs(config: TrainConfig) -> list[str]:
         if inputs:
             files = len({shard.file.path for shard in shards})
             rows = sum(len(shard.rows) for shard in shards)
-            lines.append(f"{side}: {rows:,} rows in {files:,} files")
+            lines.append(f"{side}: {counted(rows, 'row')} in {counted(files, 'file')}")
     return lines
 
 

@@ -34,6 +34,7 @@ from lstm_ray.train import checkpoints
 from lstm_ray.train.checkpoints import State
 from lstm_ray.train.corpus import EncodedShard, Prepared, encode_shard
 from lstm_ray.train.progress import Progress, Watcher
+from lstm_ray.wording import counted
 
 _PROGRESS_EVERY_S = 0.5
 
@@ -63,7 +64,7 @@ class RayWorkers:
 
     def run(self, config: TrainConfig, prepared: Prepared) -> State:
         """Trains to the end on `config.workers` workers."""
-        self._watcher.say(f"starting {config.workers} Ray worker{'s' if config.workers > 1 else ''}")
+        self._watcher.say(f"starting {counted(config.workers, 'Ray worker')}")
         board = ray.remote(num_cpus=0)(_Board).remote()
         trainer = DataParallelTrainer(
             _worker_loop,

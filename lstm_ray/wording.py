@@ -1,0 +1,18 @@
+"""How things are said to people."""
+
+from __future__ import annotations
+
+import os
+
+
+def reason(error: BaseException) -> str:
+    """Returns an exception's message as one line, without Arrow's and Python's prefixes."""
+    if isinstance(error, OSError) and error.strerror:
+        message = os.strerror(error.errno) if error.errno else error.strerror  # Arrow's strerror repeats the path
+        return message[0].lower() + message[1:]
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def counted(number: int, noun: str) -> str:
+    """Returns a number with its noun: 1 file, 2 files."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
