@@ -1,0 +1,102 @@
+"""What several test modules share: bundles built without training, and a watcher that remembers."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from lstm_ray.config import TrainConfig
+from lstm_ray.text.tokenize import tokenize
+from lstm_ray.text.vocabulary import Vocabulary, build_vocabulary, count_words
+from lstm_ray.train.progress import Progress
+
+TEXTS = ("a good film and a fine one", "a bad film, not a good one", "fine acting", "bad acting and a bad end")
+TINY = {"vocabulary_size": 16, "max_tokens": 6, "embedding_size": 3, "units": 4}
+
+MakeBundle = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def vocabulary() -> Vocabulary:
+    """Gives 12 words, ids 4 to 15: "a", "good", "bad", "film", ..."""
+    return build_vocabulary(count_words(tokenize(pa.array(TEXTS, pa.large_string()))), TINY["vocabulary_size"])
+
+
+@pytest.fixture(scope="session")
+def make_bundle(tmp_path_factory: pytest.TempPathFactory, vocabulary: Vocabulary) -> MakeBundle:
+    """Gives a function that writes the bundle of an untrained tiny network; the same settings give the same path."""
+    made: dict[str, Path] = {}
+
+    def make(**settings: Any) -> Path:
+        config = TrainConfig.model_validate({**TINY, "dropout": 0.0, **settings})
+        name = config.model_dump_json()
+        if name not in made:
+            made[name] = tmp_path_factory.mktemp("bundle") / "model"
+            _write_untrained(made[name], config, vocabulary)
+        return made[name]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(make_bundle: MakeBundle) -> Path:
+    """Gives the bundle of an unmasked LSTM of 4 units. Not to be changed: copy it first."""
+    return make_bundle()
+
+
+def _write_untrained(path: Path, config: TrainConfig, vocabulary: Vocabulary) -> None:
+    from lstm_ray.model.runtime import start_tensorflow
+
+    start_tensorflow()
+    from lstm_ray.model.architectures import build_model, network_weights
+    from lstm_ray.model.bundle import write_bundle
+
+    model = build_model(config, config, config.seed)
+    for variable in model.trainable_variables:
+        variable.assign(variable * 4)  # so that scores differ visibly between texts
+    with warnings.catch_warnings():
+        # Keras turns its variables into arrays through an __array__ without `copy`, which NumPy 2 deprecates.
+        warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
+        write_bundle(
+            str(path),
+            model=model,
+            weights=network_weights(model, config, config),
+            vocabulary=vocabulary,
+            config=config,
+            metrics={},
+        )
+
+
+class RecordingWatcher:
+    """Remembers what it is told.
+
+    Attributes:
+        said: The messages.
+        epochs: The epochs' rows of history.
+    """
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.epochs: list[dict[str, Any]] = []
+
+    def say(self, message: str) -> None:
+        """Remembers it."""
+        self.said.append(message)
+
+    def progress(self, progress: Progress) -> None:
+        """Forgets it."""
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """Remembers it."""
+        self.epochs.append(row)
+
+
+@pytest.fixture
+def watcher() -> RecordingWatcher:
+    """Gives somebody who watches a training run."""
+    return RecordingWatcher()

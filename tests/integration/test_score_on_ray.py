@@ -1,0 +1,120 @@
+"""Scoring on a local Ray: any number of actors writes the same bytes as one process."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lstm_ray.config import ScoreConfig
+from lstm_ray.score.run import Manifest, score
+
+
+def nothing(*_: Any) -> None:
+    """Hears and forgets."""
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Gives 3 files of 700 rows, some of them without a usable text."""
+    generator = np.random.default_rng(0)
+    directory = tmp_path_factory.mktemp("corpus")
+    for file in range(3):
+        words = generator.choice(["good", "bad", "a film", "fine"], (700, 5))
+        texts = [" ".join(row[: place % 6]).encode() for place, row in enumerate(words)]
+        texts[10:13] = [None, b"\xff", b"?!"]
+        table = pa.table({"id": np.arange(700) + 700 * file, "text": texts, "note": [None, "x"] * 350})
+        pq.write_table(table, directory / f"{file}.parquet", row_group_size=250)
+    return directory
+
+
+Run = Callable[..., Manifest]
+
+
+@pytest.fixture(scope="module")
+def run(corpus: Path, make_bundle: Callable[..., Path]) -> Run:
+    """Gives a function that scores the corpus with a masked BiLSTM."""
+    model = make_bundle(mask=True, bidirectional=True, pooling="max")
+
+    def score_it(output: Path, **changes: Any) -> Manifest:
+        settings = {
+            "inputs": (str(corpus),),
+            "model": str(model),
+            "output": str(output),
+            "rows_per_part": 200,
+            "cpus_per_actor": 0.5,
+            **changes,
+        }
+        return score(ScoreConfig.model_validate(settings), nothing, nothing)
+
+    return score_it
+
+
+@pytest.fixture(scope="module")
+def scored(run: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
+    """Gives what 2 actors made of the corpus."""
+    output = tmp_path_factory.mktemp("two-actors")
+    return output, run(output, actors=2)
+
+
+def parts(output: Path) -> dict[str, bytes]:
+    """Returns the parts by name."""
+    return {path.name: path.read_bytes() for path in sorted(output.glob("part-*"))}
+
+
+def test_two_actors_write_the_bytes_of_one_process(scored: tuple[Path, Manifest], run: Run, tmp_path: Path) -> None:
+    output, manifest = scored
+    alone = run(tmp_path / "alone", actors=0)
+    assert parts(output) == parts(tmp_path / "alone")
+    assert len(parts(output)) == manifest.parts >= 6
+    assert (alone.rows, alone.positives, alone.errors) == (manifest.rows, manifest.positives, manifest.errors)
+    assert manifest.fingerprint == alone.fingerprint
+
+
+def test_order_ids_and_nulls_are_kept(scored: tuple[Path, Manifest], corpus: Path) -> None:
+    output, manifest = scored
+    given = pa.concat_tables([pq.read_table(path) for path in sorted(corpus.iterdir())])
+    written = pa.concat_tables([pq.read_table(path) for path in sorted(output.glob("part-*"))])
+    assert written.select(given.column_names).equals(given)
+    assert manifest.rows == len(given)
+
+
+def test_rows_without_a_usable_text_say_why(scored: tuple[Path, Manifest]) -> None:
+    output, manifest = scored
+    written = pa.concat_tables([pq.read_table(path) for path in sorted(output.glob("part-*"))])
+    errors = written["sentiment_error"].to_pylist()
+    assert errors[10:13] == ["null_text", "invalid_utf8", "no_words"]
+    assert errors[0] == "empty_text"
+    for name in ("sentiment_probability", "sentiment"):
+        values = written[name].to_pylist()
+        assert [value is None for value in values] == [error is not None for error in errors]
+    assert manifest.errors == {reason: errors.count(reason) for reason in sorted(set(errors) - {None})}
+
+
+def test_a_rerun_restores_just_the_part_that_is_gone(scored: tuple[Path, Manifest], run: Run, tmp_path: Path) -> None:
+    output, manifest = scored
+    copy = tmp_path / "copy"
+    shutil.copytree(output, copy)
+    gone = sorted(copy.glob("part-*"))[4]
+    gone.unlink()
+    before = {path.name: path.stat().st_mtime_ns for path in copy.glob("part-*")}
+    again = run(copy, actors=2)
+    assert again.parts_kept == manifest.parts - 1
+    assert parts(copy) == parts(output)
+    assert {path.name: path.stat().st_mtime_ns for path in copy.glob("part-*") if path != gone} == before
+
+
+def test_a_rerun_of_a_finished_run_starts_no_ray(
+    scored: tuple[Path, Manifest], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, manifest = scored
+    monkeypatch.setattr("ray.init", lambda **_: pytest.fail("Ray was started"))
+    before = {path.name: path.stat().st_mtime_ns for path in output.glob("part-*")}
+    assert run(output, actors=2).parts_kept == manifest.parts
+    assert {path.name: path.stat().st_mtime_ns for path in output.glob("part-*")} == before

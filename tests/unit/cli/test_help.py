@@ -1,0 +1,102 @@
+"""`--help`: quick, complete, with an example for every command and an option for every setting."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+
+from lstm_ray.config import EvaluateConfig, ScoreConfig, Settings, TrainConfig, command_of, option_name
+
+HEAVY = ("ray", "tensorflow", "keras", "pyarrow", "numpy", "matplotlib", "llvmlite")
+
+# Asks for the help of every command in one process, and tells what that has imported.
+_ASK_FOR_ALL_HELP = f"""
+import contextlib, io, json, sys
+import typer
+from lstm_ray.cli.app import app, main
+
+def commands(command, path=()):
+    yield path
+    for name, inner in getattr(command, "commands", {{}}).items():
+        yield from commands(inner, (*path, name))
+
+shown = {{}}
+for path in commands(typer.main.get_command(app)):
+    sys.argv = ["lstm-ray", *path, "--help"]
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
+        main()
+    shown[" ".join(path)] = out.getvalue()
+print(json.dumps({{"help": shown, "loaded": sorted(set({HEAVY!r}) & set(sys.modules))}}))
+"""
+
+
+@pytest.fixture(scope="module")
+def asked() -> dict[str, Any]:
+    """Gives the help of every command ("" is the program's own), and the heavy packages loaded for it."""
+    environment = {**os.environ, "COLUMNS": "400", "TERM": "dumb", "NO_COLOR": "1"}
+    command = [sys.executable, "-c", _ASK_FOR_ALL_HELP]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def test_help_loads_no_heavy_package(asked: dict[str, Any]) -> None:
+    assert asked["loaded"] == []
+
+
+def test_all_commands_are_found(asked: dict[str, Any]) -> None:
+    known = {"", "demo", "train", "score", "evaluate", "predict", "data", "data imdb", "data demo"}
+    assert known | {"config", "config show", "config schema"} <= set(asked["help"])
+
+
+def test_every_command_has_help_and_an_example(asked: dict[str, Any]) -> None:
+    groups = {path for path in asked["help"] if any(other.startswith(f"{path} ") for other in asked["help"])} | {""}
+    for path, text in asked["help"].items():
+        assert "Usage: lstm-ray" in text or f"{path} [OPTIONS]" in text, path
+        if path not in groups:
+            example = re.search(r"Example: lstm-ray ([^\n]*)", text)
+            assert example, f"`lstm-ray {path} --help` shows no example"
+            assert example[1].startswith(path), f"the example of `lstm-ray {path}` is of another command"
+
+
+@pytest.mark.parametrize("kind", [TrainConfig, ScoreConfig, EvaluateConfig])
+def test_every_setting_is_an_option_with_its_sentence(asked: dict[str, Any], kind: type[Settings]) -> None:
+    text = asked["help"][command_of(kind)]
+    for name, field in kind.model_fields.items():
+        extra = field.json_schema_extra
+        assert isinstance(extra, dict)
+        if extra["argument"]:
+            assert re.search(rf"\b{name.removesuffix('s').upper()}\b", text), name
+        else:
+            assert re.search(rf"(?<![\w-]){re.escape(option_name(name))}(?![\w-])", text), name
+        assert field.description
+        assert field.description in text, f"the help of {name} is cut off"
+
+
+def test_every_example_parses(asked: dict[str, Any]) -> None:
+    """An example names options that there are: Typer refuses others before anything else."""
+    for text in asked["help"].values():
+        for example in re.findall(r"Example: lstm-ray ([^\n]*)", text):
+            path = next(
+                path for path in sorted(asked["help"], key=len, reverse=True) if path and example.startswith(path)
+            )
+            for option in re.findall(r"(?<!\S)--[\w-]+", example):
+                assert option in asked["help"][path], f"{option} in: lstm-ray {example}"
+
+
+def test_the_command_line_is_imported_in_a_moment() -> None:
+    def seconds(code: str) -> float:
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True)
+        return time.perf_counter() - started
+
+    # The best of three: other work on the machine only ever makes it slower.
+    assert min(seconds("import lstm_ray.cli") for _ in range(3)) < 1.5

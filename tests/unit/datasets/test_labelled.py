@@ -1,0 +1,165 @@
+"""Labelled Parquet: row groups are listed, sampled and read; what cannot be a label is named with its row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lstm_ray.datasets.labelled import Shard, find_shards, first_rows, read_shard, sample_rows
+from lstm_ray.errors import InputError
+from lstm_ray.storage import InputFile
+
+
+def write(path: Path, texts: Any, labels: Any, rows_per_group: int = 1_000) -> str:
+    """Writes a file of texts and labels and returns its path."""
+    pq.write_table(
+        pa.table({"id": range(len(texts)), "text": texts, "label": labels}), path, row_group_size=rows_per_group
+    )
+    return str(path)
+
+
+def shards_of(*paths: str) -> list[Shard]:
+    """Lists the row groups of files with the usual columns."""
+    return find_shards(paths, "text", "label")
+
+
+def read(shard: Shard) -> tuple[list[str], list[int], int]:
+    """Reads a shard as plain lists."""
+    texts, labels, missing = read_shard(shard, "text", "label")
+    assert labels.dtype == np.int8
+    return texts.to_pylist(), labels.tolist(), missing
+
+
+def test_shards_are_the_row_groups_in_order(tmp_path: Path) -> None:
+    one = write(tmp_path / "a.parquet", list("abcde"), [0, 1, 0, 1, 1], rows_per_group=2)
+    other = write(tmp_path / "b.parquet", list("fg"), [1, 0])
+    shards = shards_of(one, other)
+    places = [(Path(shard.file.path).name, shard.row_group, shard.first_row) for shard in shards]
+    assert places == [("a.parquet", 0, 0), ("a.parquet", 1, 2), ("a.parquet", 2, 4), ("b.parquet", 0, 0)]
+    texts = [text for shard in shards for text in read(shard)[0]]
+    labels = [label for shard in shards for label in read(shard)[1]]
+    assert texts == list("abcdefg")
+    assert labels == [0, 1, 0, 1, 1, 1, 0]
+
+
+def test_rows_without_text_are_left_out_and_counted(tmp_path: Path) -> None:
+    texts = pa.array([b"good", None, b"\xff", b""], pa.binary())
+    (shard,) = shards_of(write(tmp_path / "a.parquet", texts, [1, 0, 1, 0]))
+    assert read(shard) == (["good", ""], [1, 0], 2)
+
+
+@pytest.mark.parametrize("kind", [pa.int8(), pa.uint64(), pa.float32(), pa.float64(), pa.bool_()], ids=str)
+def test_labels_may_be_of_any_number_type(tmp_path: Path, kind: pa.DataType) -> None:
+    labels = pa.array([0, 1, 1]).cast(kind)
+    (shard,) = shards_of(write(tmp_path / "a.parquet", list("abc"), labels))
+    assert read(shard)[1] == [0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.dictionary(pa.int8(), pa.string())],
+    ids=str,
+)
+@pytest.mark.parametrize("max_rows", [2, 9])
+def test_texts_may_be_of_any_text_type(tmp_path: Path, kind: pa.DataType, max_rows: int) -> None:
+    plain = pa.array(["good", None, "bad"])
+    texts = plain.dictionary_encode() if pa.types.is_dictionary(kind) else plain.cast(kind)
+    shards = first_rows(shards_of(write(tmp_path / "a.parquet", texts, [1, 0, 0])), max_rows)
+    expected = (["good"], [1], 1) if max_rows == 2 else (["good", "bad"], [1, 0], 1)
+    assert read(shards[0]) == expected
+
+
+@pytest.mark.parametrize(
+    ("labels", "row", "shown"),
+    [
+        ([0, 1, 0, 2, 1], 3, "2"),
+        ([0, -1, 5, 0, 1], 1, "-1"),
+        ([1, 0, 1, 0, 0.5], 4, "0.5"),
+        ([1, 0, None, 0, 0], 2, "null"),
+    ],
+)
+def test_the_first_wrong_label_is_named_with_its_row_in_the_file(
+    tmp_path: Path, labels: list[Any], row: int, shown: str
+) -> None:
+    shards = shards_of(write(tmp_path / "a.parquet", list("abcde"), labels, rows_per_group=2))
+    with pytest.raises(InputError, match=rf"a\.parquet: column 'label', row {row}: label {shown} is neither 0 nor 1"):
+        [read(shard) for shard in shards]
+
+
+def test_the_row_of_a_wrong_label_is_right_in_a_sample(tmp_path: Path) -> None:
+    labels = [0, 1] * 50
+    labels[63] = 3
+    shards = shards_of(write(tmp_path / "a.parquet", ["x"] * 100, labels, rows_per_group=30))
+    sampled = [shard if shard.row_group != 2 else Shard(shard.file, 2, 60, np.array([1, 3, 20])) for shard in shards]
+    with pytest.raises(InputError, match="row 63: label 3"):
+        read(sampled[2])
+
+
+@pytest.mark.parametrize(
+    ("text_column", "label_column", "message"),
+    [
+        ("review", "label", r"no column 'review'; it has 'id', 'text', 'label': choose with --text-column"),
+        ("text", "stars", r"no column 'stars'; it has 'id', 'text', 'label': choose with --label-column"),
+        ("id", "label", r"column 'id' is int64, expected text: choose with --text-column"),
+        ("text", "text", r"column 'text' is string, expected 0 and 1: choose with --label-column"),
+    ],
+)
+def test_a_missing_or_wrong_column_is_named(tmp_path: Path, text_column: str, label_column: str, message: str) -> None:
+    path = write(tmp_path / "a.parquet", ["a"], [1])
+    with pytest.raises(InputError, match=rf"a\.parquet: {message}"):
+        find_shards([path], text_column, label_column)
+
+
+def test_a_damaged_row_group_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    texts = [f"review number {number}" for number in range(1_000)]
+    pq.write_table(pa.table({"text": texts, "label": [0, 1] * 500}), path, row_group_size=500, compression="zstd")
+    column = pq.ParquetFile(path).metadata.row_group(1).column(0)
+    start = (column.dictionary_page_offset or column.data_page_offset) + 30  # about a page header
+    stop = start + column.total_compressed_size - 30
+    content = path.read_bytes()
+    path.write_bytes(content[:start] + b"\xff" * (stop - start) + content[stop:])
+    good, bad = shards_of(str(path))
+    assert len(read(good)[0]) == 500
+    with pytest.raises(InputError, match=r"a\.parquet: row group 1 cannot be read"):
+        read(bad)
+
+
+def fake_shards(sizes: list[int]) -> list[Shard]:
+    """Returns shards of the given sizes, without files."""
+    file = InputFile("a.parquet", 1, "")
+    return [Shard(file, number, sum(sizes[:number]), np.arange(size)) for number, size in enumerate(sizes)]
+
+
+def chosen(shards: list[Shard]) -> list[int]:
+    """Returns the rows of shards, numbered through."""
+    return [shard.first_row + int(row) for shard in shards for row in shard.rows]
+
+
+@given(st.lists(st.integers(0, 40), max_size=8), st.integers(1, 200), st.integers(0, 2**32 - 1))
+def test_a_sample_has_as_many_rows_as_asked_for_in_order_and_repeats(sizes: list[int], rows: int, seed: int) -> None:
+    sampled = chosen(sample_rows(fake_shards(sizes), rows, seed))
+    assert len(sampled) == min(rows, sum(sizes))
+    assert sampled == sorted(set(sampled))
+    assert sampled == chosen(sample_rows(fake_shards(sizes), rows, seed))
+    assert sampled == chosen(sample_rows(fake_shards([1] * sum(sizes)), rows, seed)), "whatever the row groups"
+
+
+def test_a_sample_is_drawn_from_all_shards_alike() -> None:
+    counts = np.zeros(1_000)
+    for seed in range(300):
+        counts[chosen(sample_rows(fake_shards([100, 900]), 100, seed))] += 1
+    assert abs(counts[:100].mean() - 30) < 3
+    assert abs(counts[100:].mean() - 30) < 1
+
+
+@given(st.lists(st.integers(0, 40), max_size=8), st.integers(1, 200))
+def test_the_first_rows_are_the_first(sizes: list[int], rows: int) -> None:
+    assert chosen(first_rows(fake_shards(sizes), rows)) == list(range(min(rows, sum(sizes))))

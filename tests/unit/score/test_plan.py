@@ -1,0 +1,147 @@
+"""The plan of a scoring run: every row in one part, parts in input order, bad files and columns found beforehand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lstm_ray.config import ScoreConfig
+from lstm_ray.errors import ConfigError, InputError
+from lstm_ray.score.plan import NEW_COLUMNS, Chunk, Plan, cut, make_plan
+
+
+def write(path: Path, columns: dict[str, Any], rows_per_group: int = 1_000_000) -> str:
+    """Writes a Parquet file and returns its path."""
+    pq.write_table(pa.table(columns), path, row_group_size=rows_per_group)
+    return str(path)
+
+
+def plan(*inputs: str, model: str = "hash", **settings: Any) -> Plan:
+    """Returns the plan for inputs and settings."""
+    return make_plan(ScoreConfig.model_validate({"inputs": inputs, **settings}), model)
+
+
+row_groups = st.lists(st.integers(0, 300), max_size=30)
+
+
+@given(row_groups, st.integers(1, 120))
+def test_chunks_hold_every_row_once_and_in_order(group_rows: list[int], rows_per_part: int) -> None:
+    starts = [sum(group_rows[:group]) for group in range(len(group_rows) + 1)]
+    position = 0
+    for chunk in cut(group_rows, rows_per_part, file=3):
+        assert chunk.file == 3
+        assert chunk.rows > 0
+        assert chunk.row_offset == position
+        first, stop = chunk.row_groups
+        assert starts[first] + chunk.skip == chunk.row_offset, "the skipped rows lead to the chunk's first"
+        assert chunk.row_offset + chunk.rows <= starts[stop], "the chunk ends within its row groups"
+        position += chunk.rows
+    assert position == sum(group_rows)
+
+
+@given(row_groups, st.integers(1, 120))
+def test_chunks_have_between_one_and_two_times_the_rows_asked_for(group_rows: list[int], rows_per_part: int) -> None:
+    chunks = list(cut(group_rows, rows_per_part, file=0))
+    for chunk in chunks[:-1]:
+        assert rows_per_part <= chunk.rows
+    for chunk in chunks:
+        assert chunk.rows < 2 * rows_per_part
+
+
+def test_the_worked_example_of_the_module() -> None:
+    assert list(cut([40, 40, 40], 50, 0)) == [Chunk(0, 0, 80, (0, 2), 0), Chunk(0, 80, 40, (2, 3), 0)]
+    assert list(cut([120], 50, 1)) == [Chunk(1, 0, 60, (0, 1), 0), Chunk(1, 60, 60, (0, 1), 60)]
+
+
+@given(st.lists(st.tuples(st.integers(0, 999_999), st.integers(0, 10**12 - 1)), max_size=20))
+def test_part_names_sort_in_input_order(places: list[tuple[int, int]]) -> None:
+    names = [Chunk(file, row, 1, (0, 1), 0).part_name for file, row in sorted(places)]
+    assert names == sorted(names)
+
+
+def test_chunks_of_one_row_group_are_one_task_so_that_it_is_read_once(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", {"text": ["good"] * 70}, rows_per_group=30)
+    made = plan(path, rows_per_part=10)
+    tasks = list(made.tasks(set()))
+    assert [[chunk.row_offset for chunk in task.chunks] for task in tasks] == [[0, 10, 20], [30, 40, 50], [60]]
+    missing = list(made.tasks({tasks[0].chunks[1].part_name, *(chunk.part_name for chunk in tasks[1].chunks)}))
+    assert [[chunk.row_offset for chunk in task.chunks] for task in missing] == [[0, 20], [60]]
+
+
+@pytest.mark.parametrize("max_rows", [1, 9, 10, 11, 35, 1000])
+def test_max_rows_takes_the_first(tmp_path: Path, max_rows: int) -> None:
+    paths = [write(tmp_path / f"{name}.parquet", {"text": ["good"] * 20}, rows_per_group=10) for name in "ab"]
+    made = plan(*paths, rows_per_part=10, max_rows=max_rows)
+    assert made.rows == min(max_rows, 40)
+    whole = plan(*paths, rows_per_part=10).chunks
+    assert [chunk.part_name for chunk in made.chunks] == [chunk.part_name for chunk in whole[: len(made.chunks)]]
+
+
+def test_a_column_that_a_file_lacks_is_planned_for_all(tmp_path: Path) -> None:
+    one = write(tmp_path / "a.parquet", {"text": ["good"], "id": [1]})
+    other = write(tmp_path / "b.parquet", {"stars": [5], "text": ["bad"]})
+    layout = plan(one, other).layout
+    assert layout.kept == ["text", "id", "stars"]
+    assert layout.schema.names == ["text", "id", "stars", *NEW_COLUMNS]
+
+
+def test_columns_of_two_types_are_refused(tmp_path: Path) -> None:
+    one = write(tmp_path / "a.parquet", {"text": ["good"], "id": [1]})
+    other = write(tmp_path / "b.parquet", {"text": ["bad"], "id": ["x"]})
+    with pytest.raises(InputError, match=r"b\.parquet: its columns do not fit .*id"):
+        plan(one, other)
+
+
+def test_kept_columns_are_chosen_and_ordered(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", {"text": ["good"], "id": [1], "stars": [5]})
+    assert plan(path, keep_columns="stars, id").layout.kept == ["stars", "id"]
+    with pytest.raises(ConfigError, match=r"no column 'star' .*'stars'"):
+        plan(path, keep_columns="star")
+
+
+def test_a_taken_name_proposes_a_prefix(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", {"text": ["good"], "sentiment": ["?"]})
+    with pytest.raises(ConfigError, match=r"'sentiment' already: .*--prefix"):
+        plan(path)
+    assert plan(path, prefix="new_").layout.schema.names[2:] == ["new_" + name for name in NEW_COLUMNS]
+    assert plan(path, keep_columns="text").layout.schema.names[1:] == list(NEW_COLUMNS)
+
+
+def test_bad_files_are_set_aside_up_to_the_number_allowed(tmp_path: Path) -> None:
+    good = write(tmp_path / "good.parquet", {"text": ["good"]})
+    columns = write(tmp_path / "columns.parquet", {"review": ["good"]})
+    kind = write(tmp_path / "kind.parquet", {"text": [1]})
+    words = tmp_path / "words.parquet"
+    words.write_text("good,bad", encoding="utf-8")
+    inputs = (columns, good, kind, str(words))
+    with pytest.raises(InputError, match=r"columns\.parquet: no column 'text'.* \(and 2 more bad files\); --max-bad"):
+        plan(*inputs, max_bad_files=2)
+    made = plan(*inputs, max_bad_files=3)
+    assert [file.path for file in made.files] == [good]
+    assert [Path(file.path).name for file in made.bad_files] == ["columns.parquet", "kind.parquet", "words.parquet"]
+    assert made.chunks[0].file == 0
+
+
+def test_the_fingerprint_changes_with_what_decides_the_output_and_nothing_else(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", {"text": ["good"] * 9, "id": range(9)})
+    same = {plan(path, actors=4, cpus_per_actor=2, max_bad_files=7, overwrite=True, output="there").layout.fingerprint}
+    same.add(plan(path).layout.fingerprint)
+    assert len(same) == 1
+    others = [
+        plan(path, model="other"),
+        plan(path, max_rows=3),
+        plan(path, rows_per_part=3),
+        plan(path, keep_columns="id"),
+        plan(path, prefix="new_"),
+        plan(path, engine="keras"),
+        plan(path, path),
+    ]
+    write(tmp_path / "a.parquet", {"text": ["fine"] * 9, "id": range(9)})  # rewritten: another time of change
+    others.append(plan(path))
+    assert len(same | {other.layout.fingerprint for other in others}) == 1 + len(others)

@@ -1,0 +1,304 @@
+"""Scoring runs in this process: nothing lost, nothing twice, and a rerun does only what is missing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lstm_ray.cli.app import main
+from lstm_ray.config import ScoreConfig
+from lstm_ray.errors import InputError, OutputError
+from lstm_ray.model.bundle import read_bundle
+from lstm_ray.score.run import Manifest, score
+from lstm_ray.score.scorer import Scorer
+
+ROWS = 1_000
+GROUP = 100
+
+
+def nothing(*_: Any) -> None:
+    """Hears and forgets."""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """Gives a directory with two input files of 1,000 and 500 rows, in row groups of 100."""
+    generator = np.random.default_rng(0)
+    for name, rows in (("a", ROWS), ("b", ROWS // 2)):
+        words = generator.choice(["good", "bad", "a film", "fine", ""], (rows, 4))
+        texts = [" ".join(row) if place % 50 else None for place, row in enumerate(words)]
+        table = pa.table({"id": [f"{name}{number}" for number in range(rows)], "text": texts})
+        (tmp_path / "in").mkdir(exist_ok=True)
+        pq.write_table(table, tmp_path / "in" / f"{name}.parquet", row_group_size=GROUP, compression="zstd")
+    return tmp_path
+
+
+Run = Callable[..., Manifest]
+
+
+@pytest.fixture
+def run(place: Path, tiny_bundle: Path) -> Run:
+    """Gives a function that scores `place`/in into `place`/out."""
+
+    def score_it(progress: Callable[[int, int], None] = nothing, **changes: Any) -> Manifest:
+        settings = {
+            "inputs": (str(place / "in"),),
+            "model": str(tiny_bundle),
+            "output": str(place / "out"),
+            "rows_per_part": 200,
+            **changes,
+        }
+        return score(ScoreConfig.model_validate(settings), nothing, progress)
+
+    return score_it
+
+
+def parts(output: Path) -> dict[str, bytes]:
+    """Returns the parts by name."""
+    return {path.name: path.read_bytes() for path in sorted(output.glob("part-*"))}
+
+
+def read_parts(output: Path) -> pa.Table:
+    """Returns all scored rows."""
+    return pa.concat_tables([pq.read_table(path) for path in sorted(output.glob("part-*"))])
+
+
+def damage(path: Path, row_group: int) -> None:
+    """Overwrites the compressed texts of a row group; the footer stays as it is."""
+    column = pq.ParquetFile(path).metadata.row_group(row_group).column(1)
+    start = (column.dictionary_page_offset or column.data_page_offset) + 30  # about a page header
+    stop = start + column.total_compressed_size - 30
+    content = path.read_bytes()
+    path.write_bytes(content[:start] + b"\xff" * (stop - start) + content[stop:])
+
+
+def without_times(manifest: Manifest) -> Manifest:
+    """Returns a manifest without what the clock and the history decide."""
+    return replace(manifest, seconds=0, rows_per_s=0, parts_kept=0)
+
+
+def test_every_row_is_there_in_order_with_its_score(run: Run, place: Path, tiny_bundle: Path) -> None:
+    heard: list[tuple[int, int]] = []
+    manifest = run(progress=lambda done, total: heard.append((done, total)))
+    output = place / "out"
+    given = pa.concat_tables([pq.read_table(place / "in/a.parquet"), pq.read_table(place / "in/b.parquet")])
+    written = read_parts(output)
+    assert written.select(["id", "text"]).equals(given)
+    expected = Scorer(read_bundle(str(tiny_bundle)), "cpu", 1).score(given["text"])
+    assert written["sentiment_probability"].combine_chunks().equals(expected.probability)
+    errors = written["sentiment_error"].to_pylist()
+    assert [error is None for error in errors] == expected.probability.is_valid().to_pylist()
+    assert heard[0] == (0, len(given))
+    assert heard[-1] == (len(given), len(given))
+    assert manifest.rows == len(given)
+    assert manifest.parts == len(parts(output)) == 8
+    assert manifest.errors["null_text"] == errors.count("null_text") == 30
+    assert manifest.positives == expected.sentiment.to_pylist().count("positive")
+    on_disk = json.loads((output / "_manifest.json").read_text(encoding="utf-8"))
+    assert on_disk["rows"] == manifest.rows
+    assert (output / "_SUCCESS").exists()
+    assert (output / "_plan" / "plan.json").exists()
+    assert not (output / "_bad_files.parquet").exists()
+    assert list(output.glob(".*")) == []
+
+
+def test_a_second_run_does_nothing(run: Run, place: Path) -> None:
+    first = run()
+    before = {path: path.stat().st_mtime_ns for path in (place / "out").glob("part-*")}
+    again = run()
+    assert again.parts_kept == first.parts
+    assert again.rows_per_s == 0
+    assert without_times(again) == without_times(first)
+    assert {path: path.stat().st_mtime_ns for path in (place / "out").glob("part-*")} == before
+
+
+class StoppedError(Exception):
+    """Stands for whatever ends a run halfway."""
+
+
+def test_an_interrupted_run_is_finished_to_the_same_bytes(run: Run, place: Path) -> None:
+    whole = run(output=str(place / "whole"))
+
+    def stop(done: int, total: int) -> None:
+        if done > total / 3:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        run(progress=stop)
+    assert not (place / "out" / "_SUCCESS").exists()
+    resumed = run()
+    assert 0 < resumed.parts_kept < resumed.parts
+    assert parts(place / "out") == parts(place / "whole")
+    assert replace(without_times(resumed), output="") == replace(without_times(whole), output="")
+
+
+def test_a_part_that_is_missing_or_damaged_is_made_again(run: Run, place: Path) -> None:
+    manifest = run()
+    before = parts(place / "out")
+    names = list(before)
+    (place / "out" / names[1]).unlink()
+    (place / "out" / names[3]).write_bytes(before[names[3]][:-50])
+    (place / "out" / names[5]).write_bytes(b"")
+    again = run()
+    assert again.parts_kept == manifest.parts - 3
+    assert parts(place / "out") == before
+
+
+@pytest.mark.parametrize("change", [{"prefix": "new_"}, {"rows_per_part": 300}, {"keep_columns": "id"}], ids=str)
+def test_other_settings_want_overwrite(run: Run, place: Path, change: dict[str, Any]) -> None:
+    run()
+    before = parts(place / "out")
+    with pytest.raises(OutputError, match="other inputs, another model or other settings"):
+        run(**change)
+    assert parts(place / "out") == before
+    run(**change, overwrite=True)
+    fresh = run(**change, output=str(place / "fresh"))
+    assert parts(place / "out") == parts(place / "fresh")
+    assert fresh.parts == len(parts(place / "out"))
+
+
+def test_another_model_wants_overwrite(run: Run, make_bundle: Callable[..., Path]) -> None:
+    first = run()
+    other = str(make_bundle(seed=1))
+    with pytest.raises(OutputError, match="--overwrite"):
+        run(model=other)
+    assert run(model=other, overwrite=True).model_hash != first.model_hash
+
+
+@pytest.mark.parametrize("change", [{}, {"prefix": "new_", "overwrite": True}], ids=["same", "overwrite"])
+def test_a_second_run_at_the_same_time_is_refused(run: Run, place: Path, change: dict[str, Any]) -> None:
+    refused: list[str] = []
+
+    def run_another(done: int, total: int) -> None:
+        if done < total:
+            with pytest.raises(OutputError, match="another run is writing here") as error:
+                run(**change)
+            refused.append(str(error.value))
+
+    manifest = run(progress=run_another)
+    assert refused
+    assert manifest.parts == len(parts(place / "out"))
+    assert run().parts_kept == manifest.parts, "the lock is free again"
+
+
+def test_a_row_group_of_garbage_sets_its_file_aside(
+    run: Run, place: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damage(place / "in" / "a.parquet", row_group=5)
+    with pytest.raises(InputError, match=r"a\.parquet: row groups 4 to 5 cannot be read: .*--max-bad-files 1"):
+        run()
+    assert not (place / "out" / "_SUCCESS").exists()
+    manifest = run(max_bad_files=1)
+    assert (manifest.bad_files, manifest.rows) == (1, ROWS // 2)
+    assert all(name.startswith("part-000001-") for name in parts(place / "out"))
+    assert read_parts(place / "out")["id"].to_pylist() == [f"b{number}" for number in range(ROWS // 2)]
+    (bad,) = pq.read_table(place / "out" / "_bad_files.parquet").to_pylist()
+    assert bad["path"] == str(place / "in" / "a.parquet")
+    assert "row groups 4 to 5 cannot be read" in bad["error"]
+    arguments = ["score", str(place / "in"), "--model", str(tiny_bundle), "--output", str(place / "again")]
+    monkeypatch.setattr("sys.argv", ["lstm-ray", *arguments, "--max-bad-files", "1"])
+    with pytest.raises(SystemExit) as exit:
+        main()
+    assert exit.value.code == 3
+
+
+def test_files_that_are_bad_from_the_start_are_set_aside(run: Run, place: Path) -> None:
+    (place / "in" / "aa.parquet").write_text("no Parquet", encoding="utf-8")
+    manifest = run(max_bad_files=1)
+    assert (manifest.bad_files, manifest.rows) == (1, ROWS * 3 // 2)
+    assert (place / "out" / "_bad_files.parquet").exists()
+    (place / "in" / "aa.parquet").unlink()
+    assert run(overwrite=True).bad_files == 0
+    assert not (place / "out" / "_bad_files.parquet").exists()
+
+
+def test_a_file_that_changes_while_the_run_goes_on_is_refused(run: Run, place: Path) -> None:
+    def change(done: int, total: int) -> None:
+        pq.write_table(pa.table({"id": ["x"], "text": ["good"]}), place / "in" / "b.parquet")
+
+    with pytest.raises(InputError, match=r"b\.parquet: has changed since the run was planned"):
+        run(progress=change)
+    assert not (place / "out" / "_SUCCESS").exists()
+
+
+def test_columns_differ_between_files(run: Run, place: Path) -> None:
+    nested = pa.array([[{"x": 1, "y": None}], [], None], pa.list_(pa.struct([("x", pa.int8()), ("y", pa.string())])))
+    one = pa.table({"text": ["good", "bad", None], "nested": nested, "id": [1, 2, 3]})
+    other = pa.table({"id": [4], "when": [pa.scalar(7, pa.timestamp("us"))], "text": ["film"]})
+    (place / "mixed").mkdir()
+    pq.write_table(one, place / "mixed" / "1.parquet")
+    pq.write_table(other, place / "mixed" / "2.parquet")
+    run(inputs=(str(place / "mixed"),))
+    written = read_parts(place / "out")
+    assert written["nested"].to_pylist() == [*nested.to_pylist(), None]
+    assert written["when"].to_pylist() == [None, None, None, other["when"][0].as_py()]
+    assert written["id"].to_pylist() == [1, 2, 3, 4]
+    assert written["text"].to_pylist() == ["good", "bad", None, "film"]
+
+
+KINDS = [
+    pa.string(),
+    pa.large_string(),
+    pa.string_view(),
+    pa.binary(),
+    pa.large_binary(),
+    pa.dictionary(pa.int32(), pa.string()),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_a_text_column_of_any_type_is_scored_and_kept(run: Run, place: Path, kind: pa.DataType) -> None:
+    values = ["good", None, "bad film", "...", "good"]
+    is_dictionary = pa.types.is_dictionary(kind)
+    column = pa.array(values).dictionary_encode() if is_dictionary else pa.array(values, pa.string()).cast(kind)
+    pq.write_table(pa.table({"text": column}), place / "typed.parquet", row_group_size=3)
+    run(inputs=(str(place / "typed.parquet"),), rows_per_part=2)
+    written = read_parts(place / "out")
+    assert written.schema.field("text").type == kind
+    assert written["text"].cast(pa.string()).to_pylist() == values
+    assert written["sentiment_error"].to_pylist() == [None, "null_text", None, "no_words", None]
+    scores = written["sentiment_probability"].to_pylist()
+    assert scores[0] == scores[4] != scores[2]
+
+
+def test_bytes_that_are_no_utf8_are_kept_and_explained(run: Run, place: Path) -> None:
+    values = [b"good", b"\xff\xfe", b"bad"]
+    pq.write_table(pa.table({"text": pa.array(values, pa.binary())}), place / "bytes.parquet")
+    manifest = run(inputs=(str(place / "bytes.parquet"),))
+    assert manifest.errors == {"invalid_utf8": 1}
+    assert read_parts(place / "out")["text"].to_pylist() == values
+
+
+def test_kept_columns_may_leave_the_text_out(run: Run, place: Path) -> None:
+    run(keep_columns="id")
+    assert read_parts(place / "out").column_names == ["id", "sentiment_probability", "sentiment", "sentiment_error"]
+
+
+def test_max_rows_scores_the_first(run: Run, place: Path) -> None:
+    manifest = run(max_rows=1_234)
+    assert manifest.rows == 1_234
+    ids = read_parts(place / "out")["id"].to_pylist()
+    assert ids == [*(f"a{number}" for number in range(ROWS)), *(f"b{number}" for number in range(234))]
+
+
+def test_an_input_without_rows_gives_no_parts(run: Run, place: Path) -> None:
+    pq.write_table(pa.table({"text": pa.array([], pa.string())}), place / "empty.parquet")
+    manifest = run(inputs=(str(place / "empty.parquet"),))
+    assert (manifest.rows, manifest.parts, manifest.bad_files) == (0, 0, 0)
+    assert (place / "out" / "_SUCCESS").exists()
+
+
+def test_both_engines_score_alike(run: Run, place: Path) -> None:
+    run(engine="cpu")
+    run(engine="keras", output=str(place / "keras"))
+    ours, keras = (read_parts(place / name)["sentiment_probability"].combine_chunks() for name in ("out", "keras"))
+    assert ours.is_null().equals(keras.is_null())
+    np.testing.assert_allclose(ours.drop_null().to_numpy(), keras.drop_null().to_numpy(), atol=1e-6)

@@ -1,0 +1,125 @@
+"""The scorer: both engines compute what Keras computes on padded ids, and every row without a score says why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from lstm_ray.model.bundle import read_bundle
+from lstm_ray.score.scorer import ERRORS, Scorer, score_texts
+from lstm_ray.text.vocabulary import Vocabulary
+
+NETWORKS = {
+    "lstm": {},
+    "post": {"padding": "post", "truncating": "post", "pooling": "mean"},
+    "masked": {"mask": True, "bidirectional": True, "pooling": "max"},
+    "masked-post": {"mask": True, "padding": "post", "layers": 2, "truncating": "post"},
+}
+TEXTS = [
+    "Good!",
+    "a bad film, and not a good one: a bad end, bad acting and nothing that is good or fine",
+    "unknown words only",
+    "FINE<br />acting",
+    *(" ".join(["good", "bad", "film", "a", "fine"][place % 5] for place in range(length)) for length in range(1, 12)),
+]
+
+
+@pytest.mark.parametrize("engine", ["cpu", "keras"])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_probabilities_are_those_of_keras_on_padded_ids(
+    make_bundle: Callable[..., Path], vocabulary: Vocabulary, network: str, engine: Any
+) -> None:
+    import keras
+
+    bundle = read_bundle(str(make_bundle(**NETWORKS[network])))
+    id_of = {word: number for number, word in enumerate(vocabulary.words.to_pylist(), 4)}
+    filters = "!:,"
+    ids = []
+    for text in TEXTS:
+        plain = text.replace("<br />", " ").lower().translate(str.maketrans(filters, " " * len(filters)))
+        ids.append([1, *(id_of.get(word, 2) for word in plain.split())])
+    settings = bundle.text
+    padded = keras.utils.pad_sequences(
+        ids, settings.max_tokens, padding=settings.padding, truncating=settings.truncating
+    )
+    expected = bundle.keras_model().predict(padded, verbose=0)[:, 0]
+    assert np.ptp(expected) > 0.05, "the texts differ in their scores"
+
+    scored = Scorer(bundle, engine, threads=2).score(pa.array(TEXTS))
+    np.testing.assert_allclose(scored.probability.to_numpy(), expected, atol=1e-6)
+    assert scored.error.null_count == len(TEXTS)
+    clear = np.abs(expected - bundle.threshold) > 1e-6
+    named = np.array(scored.sentiment.to_pylist())
+    np.testing.assert_array_equal(named[clear], np.where(expected > 0.5, "positive", "negative")[clear])
+
+
+MIXED = [b"good", None, b"caf\xe9 good", b"", b" \t\n ", b"...!?", b"<br /><br>", b"bad \xc3\xa9"]
+REASONS = [None, "null_text", "invalid_utf8", "empty_text", "empty_text", "no_words", "no_words", None]
+VALID = [value.decode() if value is not None and value != MIXED[2] else None for value in MIXED]
+
+
+@pytest.fixture(scope="module")
+def scorer(tiny_bundle: Path) -> Scorer:
+    """Gives a scorer on the compiled kernel."""
+    return Scorer(read_bundle(str(tiny_bundle)), "cpu", threads=2)
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view()], ids=str)
+def test_bytes_are_decoded_and_every_reason_told(scorer: Scorer, kind: pa.DataType) -> None:
+    scored = scorer.score(pa.array(MIXED, kind))
+    assert scored.error.to_pylist() == REASONS
+    assert set(REASONS) - {None} == set(ERRORS)
+    for column in (scored.probability, scored.sentiment):
+        assert [value is None for value in column.to_pylist()] == [reason is not None for reason in REASONS]
+    alone = scorer.score(pa.array([MIXED[0], MIXED[-1]], kind)).probability
+    assert scored.probability.drop_null().equals(alone)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())],
+    ids=str,
+)
+def test_text_columns_of_any_type_score_alike(scorer: Scorer, kind: pa.DataType) -> None:
+    expected = scorer.score(pa.array(VALID, pa.large_string()))
+    column = pa.array(VALID, pa.string()).dictionary_encode() if pa.types.is_dictionary(kind) else pa.array(VALID, kind)
+    scored = scorer.score(pa.chunked_array([column.slice(0, 3), column.slice(3)]))
+    assert scored.probability.equals(expected.probability)
+    assert scored.error.to_pylist() == expected.error.to_pylist()
+    assert scored.error.to_pylist()[2] == "null_text"
+
+
+@pytest.mark.parametrize("column", [pa.nulls(3), pa.array([None, None, None], pa.string())])
+def test_a_column_of_nulls_has_no_scores(scorer: Scorer, column: pa.Array) -> None:
+    scored = scorer.score(column)
+    assert scored.error.to_pylist() == ["null_text"] * 3
+    assert scored.probability.null_count == 3
+
+
+def test_no_rows_give_no_scores(scorer: Scorer) -> None:
+    scored = scorer.score(pa.array([], pa.string()))
+    assert len(scored.probability) == len(scored.sentiment) == len(scored.error) == 0
+
+
+def test_a_row_scores_alike_in_any_company(scorer: Scorer) -> None:
+    generator = np.random.default_rng(0)
+    texts = pa.array([" ".join(generator.choice(["good", "bad", "film", "a"], length % 9)) for length in range(9_000)])
+    whole = scorer.score(texts)
+    order = generator.permutation(len(texts))
+    shuffled = scorer.score(texts.take(pa.array(order)))
+    assert shuffled.probability.equals(whole.probability.take(pa.array(order)))
+    part = scorer.score(texts.slice(8_000, 500))
+    assert part.probability.equals(whole.probability.slice(8_000, 500))
+
+
+def test_score_texts_tells_all_of_each(scorer: Scorer) -> None:
+    first, second = score_texts(scorer, ["good film", "?"])
+    assert first["text"] == "good film"
+    assert first["error"] is None
+    assert isinstance(first["probability"], float)
+    assert second == {"text": "?", "sentiment": None, "probability": None, "error": "no_words"}

@@ -1,0 +1,173 @@
+"""The package's rules about itself: imports point one way, heavy packages stay where they belong, names and sizes."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import lstm_ray
+
+PACKAGE = Path(lstm_ray.__file__).parent
+MOST_LINES = 450
+
+# From the ground up: a module imports only from its own layer and from those before it.
+LAYERS = (
+    ("lstm_ray",),  # __version__
+    ("errors", "wording", "config", "storage", "stderr", "ray_session"),
+    ("text",),
+    ("datasets",),
+    ("model",),
+    ("train", "score", "evaluate"),
+    ("cluster",),
+    ("cli",),
+)
+# Where an otherwise unwanted package may be imported.
+HOMES = {
+    "ray": ("ray_session", "train.trainer", "score.pipeline", "cluster"),
+    "tensorflow": ("model", "train", "score"),
+    "keras": ("model", "train", "score"),
+    "typer": ("cli",),
+    "rich": ("cli",),
+    "llvmlite": ("score",),
+    "matplotlib": ("evaluate",),
+}
+NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "managers"}
+
+
+@dataclass(frozen=True)
+class Import:
+    """An import statement.
+
+    Attributes:
+        module: What it imports, such as "lstm_ray.text.tokenize" or "ray.train".
+        line: Where it stands.
+        at_start: True if it runs when its module is imported.
+        for_types: True if only type checkers see it.
+    """
+
+    module: str
+    line: int
+    at_start: bool
+    for_types: bool
+
+
+def files() -> list[Path]:
+    """Lists the package's source files."""
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def dotted(path: Path) -> str:
+    """Returns a file's module name: lstm_ray/text/tokenize.py -> lstm_ray.text.tokenize."""
+    parts = ("lstm_ray", *path.relative_to(PACKAGE).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {dotted(path): path for path in files()}
+
+
+def imports(path: Path) -> list[Import]:
+    """Lists a file's imports, those inside functions included."""
+    return list(_imports(ast.parse(path.read_text(encoding="utf-8")), at_start=True, for_types=False))
+
+
+def _imports(node: ast.AST, at_start: bool, for_types: bool) -> Iterator[Import]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from (Import(alias.name, child.lineno, at_start, for_types) for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            assert child.level == 0, "imports are absolute"
+            assert child.module is not None
+            for alias in child.names:  # `from lstm_ray import storage` imports a module, not a name in one
+                full = f"{child.module}.{alias.name}"
+                yield Import(full if full in MODULES else child.module, child.lineno, at_start, for_types)
+        elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            for statement in child.body:
+                yield from _imports(ast.Module([statement], []), at_start, True)
+            for statement in child.orelse:
+                yield from _imports(ast.Module([statement], []), at_start, for_types)
+        else:
+            is_function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            yield from _imports(child, at_start and not is_function, for_types)
+
+
+IMPORTS = {module: imports(path) for module, path in MODULES.items()}
+
+
+def layer(module: str) -> int:
+    """Returns the number of a module's layer."""
+    room = "lstm_ray" if module == "lstm_ray" else module.split(".")[1]
+    found = [number for number, rooms in enumerate(LAYERS) if room in rooms]
+    assert found, f"{module} has no layer: give it one in LAYERS"
+    return found[0]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_one_way(module: str) -> None:
+    ours = [found for found in IMPORTS[module] if found.module.split(".")[0] == "lstm_ray"]
+    for found in ours:
+        assert layer(found.module) <= layer(module), f"{module}, line {found.line}: imports {found.module} above it"
+
+
+def test_no_module_is_imported_in_a_circle() -> None:
+    graph = {
+        module: {found.module for found in ours if found.at_start and not found.for_types and found.module in MODULES}
+        for module, ours in IMPORTS.items()
+    }
+    done: set[str] = set()
+
+    def visit(module: str, way: tuple[str, ...]) -> None:
+        assert module not in way, " -> ".join((*way[way.index(module) :], module))
+        if module not in done:
+            for other in sorted(graph[module] - {"lstm_ray"}):
+                visit(other, (*way, module))
+            done.add(module)
+
+    for module in graph:
+        visit(module, ())
+
+
+@pytest.mark.parametrize("package", HOMES)
+def test_a_package_is_imported_only_at_home(package: str) -> None:
+    homes = tuple(f"lstm_ray.{home}" for home in HOMES[package])
+    for module, found in IMPORTS.items():
+        for one in found:
+            if one.module.split(".")[0] == package and not one.for_types:
+                at_home = any(module == home or module.startswith(f"{home}.") for home in homes)
+                assert at_home, f"{module}, line {one.line}: imports {package}"
+
+
+def test_the_command_line_imports_only_settings_when_it_starts() -> None:
+    allowed = ("lstm_ray.cli", "lstm_ray.config", "lstm_ray.errors", "lstm_ray.wording")
+    for module, found in IMPORTS.items():
+        if layer(module) == layer("lstm_ray.cli"):
+            for one in found:
+                if one.at_start and not one.for_types and one.module.startswith("lstm_ray."):
+                    assert one.module.startswith(allowed), f"{module}, line {one.line}: imports {one.module} at start"
+
+
+@pytest.mark.parametrize("path", files(), ids=dotted)
+def test_a_file_has_a_name_a_docstring_and_an_end(path: Path) -> None:
+    assert path.stem not in NAMELESS
+    source = path.read_text(encoding="utf-8")
+    assert len(source.splitlines()) <= MOST_LINES
+    tree = ast.parse(source)
+    if source.strip():
+        assert ast.get_docstring(tree), "the module has no docstring"
+    missing = [name for name, node in public_definitions(tree) if not ast.get_docstring(node)]
+    assert missing == []
+
+
+Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+def public_definitions(node: ast.Module | ast.ClassDef, prefix: str = "") -> Iterator[tuple[str, Definition]]:
+    """Yields classes and functions, and those of classes, that have no underscore in front."""
+    for child in node.body:
+        if isinstance(child, Definition) and not child.name.startswith("_"):
+            yield prefix + child.name, child
+            if isinstance(child, ast.ClassDef):
+                yield from public_definitions(child, f"{prefix}{child.name}.")

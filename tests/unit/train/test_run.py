@@ -1,0 +1,213 @@
+"""A run's directory: begun, resumed, finished; never mistaken for another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from lstm_ray.config import TrainConfig
+from lstm_ray.errors import OutputError
+from lstm_ray.train import run
+
+pytestmark = pytest.mark.filterwarnings(
+    # Keras turns its variables into arrays through an __array__ without `copy`, which NumPy 2 deprecates.
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> TrainConfig:
+    """Gives settings of a run that takes a second."""
+    texts = [f"{'good' if number % 2 else 'bad'} film {number}" for number in range(60)]
+    pq.write_table(pa.table({"text": texts, "label": [number % 2 for number in range(60)]}), tmp_path / "in.parquet")
+    return TrainConfig.model_validate(
+        {
+            "train": (str(tmp_path / "in.parquet"),),
+            "output": str(tmp_path / "run"),
+            "vocabulary_size": 20,
+            "max_tokens": 4,
+            "embedding_size": 3,
+            "units": 2,
+            "epochs": 2,
+            "validation_fraction": 0.3,
+        }
+    )
+
+
+def changed(settings: TrainConfig, **changes: Any) -> TrainConfig:
+    """Returns other settings."""
+    return TrainConfig.model_validate({**settings.model_dump(), **changes})
+
+
+def test_an_empty_or_missing_directory_begins_a_run(settings: TrainConfig) -> None:
+    assert not run.open_run(settings)
+    Path(settings.output).mkdir()
+    assert not run.open_run(settings)
+    run.begin_run(settings)
+    assert run.open_run(settings)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"epochs": 9}, {"workers": 2}, {"workers": 1, "cpus_per_worker": 3}, {"workers": 1, "address": "auto"}],
+    ids=str,
+)
+def test_a_run_goes_on_with_more_epochs_or_elsewhere(settings: TrainConfig, change: dict[str, Any]) -> None:
+    run.begin_run(settings)
+    assert run.open_run(changed(settings, **change))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"seed": 5}, ["--seed 0 there, 5 here"]),
+        ({"units": 7, "padding": "post"}, ["--units 2 there, 7 here", "--padding pre there, post here"]),
+        ({"train": ("other.parquet", "more.parquet")}, ["in.parquet there, other.parquet more.parquet here"]),
+        ({"max_rows": 40}, ["--max-rows None there, 40 here"]),
+        ({"global_batch_size": 8, "epochs": 7}, ["--global-batch-size 64 there, 8 here"]),
+    ],
+    ids=str,
+)
+def test_other_settings_are_refused_and_named(settings: TrainConfig, change: dict[str, Any], named: list[str]) -> None:
+    run.begin_run(settings)
+    before = (Path(settings.output) / "config.yaml").read_bytes()
+    with pytest.raises(OutputError, match="holds a run with other settings") as error:
+        run.open_run(changed(settings, **change))
+    for part in named:
+        assert part in str(error.value)
+    assert "epochs" not in str(error.value)
+    assert "--fresh" in str(error.value)
+    assert (Path(settings.output) / "config.yaml").read_bytes() == before
+
+
+def test_a_setting_that_an_older_version_did_not_know_is_named(settings: TrainConfig) -> None:
+    run.begin_run(settings)
+    path = Path(settings.output) / "config.yaml"
+    older = yaml.safe_load(path.read_text(encoding="utf-8"))
+    del older["split_on"]
+    path.write_text(yaml.safe_dump(older), encoding="utf-8")
+    with pytest.raises(OutputError, match="--split-on None there, whitespace here"):
+        run.open_run(settings)
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_a_directory_of_somebody_else_is_refused(settings: TrainConfig, fresh: bool) -> None:
+    Path(settings.output).mkdir()
+    (Path(settings.output) / "thesis.txt").write_text("years of work", encoding="utf-8")
+    with pytest.raises(OutputError, match="not empty, and not an earlier run"):
+        run.open_run(changed(settings, fresh=fresh))
+    assert (Path(settings.output) / "thesis.txt").exists()
+
+
+def test_fresh_deletes_an_earlier_run(settings: TrainConfig) -> None:
+    run.begin_run(settings)
+    (Path(settings.output) / "history.parquet").write_bytes(b"old")
+    fresh = changed(settings, fresh=True, seed=3)
+    assert not run.open_run(fresh)
+    assert (Path(settings.output) / "history.parquet").exists(), "looking changes nothing"
+    run.begin_run(fresh)
+    assert [path.name for path in Path(settings.output).iterdir()] == ["config.yaml"]
+
+
+def test_the_settings_of_a_run_repeat_it(settings: TrainConfig) -> None:
+    run.begin_run(settings)
+    written = yaml.safe_load((Path(settings.output) / "config.yaml").read_text(encoding="utf-8"))
+    assert written.pop("command") == "train"
+    assert TrainConfig.model_validate(written) == settings
+
+
+def test_the_settings_of_a_fresh_run_do_not_delete_it(settings: TrainConfig) -> None:
+    run.begin_run(changed(settings, fresh=True))
+    written = yaml.safe_load((Path(settings.output) / "config.yaml").read_text(encoding="utf-8"))
+    assert written["fresh"] is False
+    assert run.open_run(settings)
+
+
+def test_a_run_is_finished_once_and_goes_on_for_more_epochs(settings: TrainConfig, watcher: Any) -> None:
+    output = Path(settings.output)
+    first = run.train(settings, watcher)
+    assert not first.was_finished
+    assert {path.name for path in output.iterdir()} == {
+        *("config.yaml", "model", "checkpoints", "history.parquet", "history.png", "metrics.json", "report.html")
+    }
+    before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
+
+    again = run.train(settings, watcher)
+    assert again.was_finished
+    assert again.state == first.state
+    assert (again.training_rows, again.validation_rows) == (first.training_rows, first.validation_rows)
+    assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
+
+    more = run.train(changed(settings, epochs=3), watcher)
+    assert not more.was_finished
+    assert more.state.history[:2] == first.state.history
+    assert "going on after epoch 2 of 3" in watcher.said
+    history = pq.read_table(output / "history.parquet")
+    assert history.schema.equals(run.HISTORY)
+    assert history["epoch"].to_pylist() == [1, 2, 3]
+    assert history["best"].to_pylist().count(True) == 1
+
+    fresh = run.train(changed(settings, epochs=1, fresh=True), watcher)
+    assert fresh.state.epoch == 1
+    assert pq.read_table(output / "history.parquet")["epoch"].to_pylist() == [1]
+
+
+def test_a_run_that_died_before_its_results_were_written_writes_them(settings: TrainConfig, watcher: Any) -> None:
+    run.train(settings, watcher)
+    output = Path(settings.output)
+    for name in ("metrics.json", "report.html"):
+        (output / name).unlink()
+    again = run.train(settings, watcher)
+    assert not again.was_finished
+    assert len(watcher.epochs) == 2, "no epoch is trained again"
+    assert (output / "metrics.json").exists()
+    assert (output / "report.html").exists()
+
+
+def test_a_run_whose_data_has_changed_is_not_mixed_with_it(settings: TrainConfig, watcher: Any) -> None:
+    run.train(changed(settings, epochs=1), watcher)
+    (path,) = settings.train
+    table = pq.read_table(path)
+    pq.write_table(table.slice(1), path)
+    with pytest.raises(OutputError, match="the training data has changed since this run began"):
+        run.train(settings, watcher)
+    pq.write_table(table, path, row_group_size=7)  # the same rows again, cut differently
+    assert run.train(settings, watcher).state.epoch == 2
+
+
+def test_a_second_run_at_the_same_time_is_refused(settings: TrainConfig, watcher: Any) -> None:
+    refused = []
+
+    class Meddler(type(watcher)):  # type: ignore[misc]
+        def epoch(self, row: dict[str, Any]) -> None:
+            """Starts the same run again while it goes on."""
+            if row["epoch"] == 1:
+                with pytest.raises(OutputError, match="another run is writing here"):
+                    run.train(settings, watcher)
+                refused.append(row)
+
+    assert run.train(settings, Meddler()).state.epoch == 2
+    assert refused
+
+
+def test_relative_outputs_become_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run.with_absolute_output(TrainConfig(output="run")).output == str(tmp_path / "run")
+    assert run.with_absolute_output(TrainConfig(output="s3://bucket/run")).output == "s3://bucket/run"
+
+
+def test_what_each_worker_holds_adds_up(settings: TrainConfig) -> None:
+    lines = run.describe_workers(changed(settings, workers=3, global_batch_size=8))
+    assert [line.rsplit(", ", 1)[1] for line in lines] == ["3 rows a step", "3 rows a step", "2 rows a step"]
+    (line,) = run.describe_workers(settings)
+    assert "this process" in line
+
+
+def test_a_dry_run_reads_footers_only(settings: TrainConfig) -> None:
+    assert run.check_inputs(settings) == ["training: 60 rows in 1 file"]
+    assert not Path(settings.output).exists()
