@@ -49,6 +49,19 @@ def connect(address: str, cpus: float) -> Iterator[None]:
         ray.shutdown()
 
 
+def our_error(error: BaseException, otherwise: type[LstmRayError]) -> LstmRayError:
+    """Returns the error of ours inside one of Ray's, or Ray's as an `otherwise`."""
+    failures = list(getattr(error, "worker_failures", {}).values()) or [error]
+    for failure in failures:
+        seen: BaseException | None = failure
+        while seen is not None:
+            # Ray makes its wrapper an instance of the wrapped error's class too, but with its own long message.
+            if isinstance(seen, LstmRayError) and not isinstance(seen, ray.exceptions.RayTaskError):
+                return seen
+            seen = getattr(seen, "cause", None) or seen.__cause__
+    return otherwise(f"a worker failed: {' '.join(str(failures[0]).split())[-500:]}")
+
+
 def _check_listening(address: str) -> None:
     """Raises ConnectionError if nobody listens at HOST:PORT or ray://HOST:PORT; Ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")

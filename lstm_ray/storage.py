@@ -1,19 +1,21 @@
 """Where data lies: local paths and s3:// gs:// abfs:// URIs, through pyarrow's filesystems.
 
 A file is written under a temporary name and renamed, so a reader never sees half of one. (On an object store a put is
-atomic already, and a rename would be a copy; there the file is written under its own name.)
+atomic already, and a rename would be a copy; there the file is put whole under its own name.)
 """
 
 from __future__ import annotations
 
 import fnmatch
 import functools
+import itertools
 import os
 import re
+import secrets
 import urllib.parse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -24,6 +26,10 @@ from lstm_ray.errors import InputError, OutputError
 from lstm_ray.wording import reason
 
 _OPTIONS = re.compile(r"\w+=[^&]*(&\w+=[^&]*)*")
+_S3_OPTIONS = ("region", "scheme", "endpoint_override")
+_S3_ATTEMPTS = 8  # with 0.05 s, 0.1 s, 0.2 s, ... and chance between them: a busy store has some seconds to recover
+_NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 
 
 @dataclass(frozen=True)
@@ -34,11 +40,13 @@ class InputFile:
         path: What `filesystem()` opens, and what messages show.
         size: Bytes.
         modified: Time of the last change, ISO 8601, or "" where the store does not tell.
+        partitions: What its directories say of its rows: year=2024/lang=en/a.parquet is {"year": "2024", "lang": "en"}.
     """
 
     path: str
     size: int
     modified: str
+    partitions: dict[str, str | None] = field(default_factory=dict)
 
     def open(self) -> Any:
         """Opens the file for random reads.
@@ -108,30 +116,43 @@ def _split_uri(uri: str) -> tuple[str, str, str]:
 
 @functools.lru_cache(maxsize=64)  # connecting to a store takes a round trip or two
 def _connect(store: str, options: str) -> tuple[fs.FileSystem, str]:
-    """Returns the filesystem of a store and the path at its root.
-
-    An S3 endpoint that is not Amazon's is taken from the options or from AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, as
-    other AWS tools do. Arrow itself looks at none of these before it has asked Amazon for the bucket's region.
-    """
+    """Returns the filesystem of a store and the path at its root."""
     if store == "file://":
         return fs.LocalFileSystem(), ""
-    named = dict(urllib.parse.parse_qsl(options))
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    if store.startswith("s3://") and (endpoint or "endpoint_override" in named):
-        scheme, _, address = (endpoint or "https://").rstrip("/").partition("://")
-        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-        defaults = {"scheme": scheme, "endpoint_override": address, "region": region}
-        # allow_delayed_open: a file of a few MB is one put, not a multipart upload of three requests.
-        return fs.S3FileSystem(allow_delayed_open=True, **{**defaults, **named}), store.removeprefix("s3://")
+    if store.startswith("s3://") and "@" not in store:  # keys in a URI are for Arrow to read
+        bucket = store.removeprefix("s3://")
+        return _connect_s3(bucket, dict(urllib.parse.parse_qsl(options))), bucket
     filesystem, base = fs.FileSystem.from_uri(_uri(store, "/", options))
     return filesystem, base
+
+
+def _connect_s3(bucket: str, options: Mapping[str, str]) -> fs.S3FileSystem:
+    """Connects to S3, patiently: Arrow would give up after three attempts.
+
+    An endpoint that is not Amazon's is taken from the options or from AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, as
+    other AWS tools do. Arrow itself looks at none of these before it has asked Amazon for the bucket's region.
+    """
+    if unknown := [name for name in options if name not in _S3_OPTIONS]:
+        raise pa.ArrowInvalid(f"unknown option {unknown[0]!r}; S3 has {', '.join(_S3_OPTIONS)}")
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    settings = {}
+    if endpoint or "endpoint_override" in options:
+        scheme, _, address = (endpoint or "https://").rstrip("/").partition("://")
+        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+        settings = {"scheme": scheme, "endpoint_override": address, "region": region}
+    elif "region" not in options:
+        settings = {"region": fs.resolve_s3_region(bucket)}
+    # allow_delayed_open: a file of a few MB is one put, not a multipart upload of three requests.
+    retry = fs.AwsStandardS3RetryStrategy(max_attempts=_S3_ATTEMPTS)
+    return fs.S3FileSystem(allow_delayed_open=True, retry_strategy=retry, **{**settings, **options})
 
 
 def find_inputs(inputs: Sequence[str], suffix: str = ".parquet") -> list[InputFile]:
     """Lists the files that paths, directories and globs stand for.
 
     A directory stands for all files below it whose name ends with `suffix`; names that begin with "_" or "." are left
-    out, as Spark and Hive do. The order is that of `inputs`, and by path within each.
+    out, as Spark and Hive do. The order is that of `inputs`, and by path within each. Directories named key=value below
+    the one given, or from a glob's first wildcard on, become the files' `partitions`.
 
     Raises:
         InputError: A path does not exist, a directory or glob holds no file, a place cannot be read.
@@ -149,19 +170,19 @@ def _find(given: str, suffix: str) -> list[InputFile]:
             files = _glob(filesystem, path)
             if not files:
                 raise InputError(f"{given}: no file matches")
-            return [_input_file(to_path, info) for info in files]
+            return [_input_file(to_path, info, _fixed_part(path)) for info in files]
         info = _info(filesystem, path)
         if info.type == fs.FileType.NotFound:
             raise InputError(f"{given}: no such file or directory")
         if info.type == fs.FileType.File:
-            return [_input_file(to_path, info)]
+            return [_input_file(to_path, info, os.path.dirname(info.path))]
         found = _list_files(filesystem, path)
     except OSError as error:
         raise InputError(f"{given}: cannot be read: {reason(error)}") from error
     files = [info for info in found if info.path.endswith(suffix) and not _is_hidden(info.path[len(path) :])]
     if not files:
         raise InputError(f"{given}: the directory holds no *{suffix} file")
-    return [_input_file(to_path, info) for info in files]
+    return [_input_file(to_path, info, path) for info in files]
 
 
 def _path_of(given: str) -> Callable[[str], str]:
@@ -188,14 +209,18 @@ def _list_files(filesystem: fs.FileSystem, directory: str) -> list[fs.FileInfo]:
 def _glob(filesystem: fs.FileSystem, pattern: str) -> list[fs.FileInfo]:
     """Matches a pattern by path segments; `**` matches any number of them."""
     segments = pattern.split("/")
-    fixed = next(place for place, segment in enumerate(segments) if any(c in segment for c in "*?["))
-    directory = "/".join(segments[:fixed])
+    directory = _fixed_part(pattern)
     infos = _list_files(filesystem, directory or "/")
     return [
         info
         for info in infos
         if _matches(info.path.split("/"), segments) and not _is_hidden(info.path[len(directory) :])
     ]
+
+
+def _fixed_part(pattern: str) -> str:
+    """Returns the directory before a pattern's first wildcard."""
+    return "/".join(itertools.takewhile(lambda segment: not any(c in segment for c in "*?["), pattern.split("/")))
 
 
 def _matches(path: list[str], pattern: list[str]) -> bool:
@@ -210,9 +235,27 @@ def _is_hidden(path: str) -> bool:
     return any(segment.startswith(("_", ".")) for segment in path.split("/"))
 
 
-def _input_file(to_path: Callable[[str], str], info: fs.FileInfo) -> InputFile:
-    modified = info.mtime.isoformat() if isinstance(info.mtime, datetime) else ""
-    return InputFile(to_path(info.path), info.size, modified)
+def _input_file(to_path: Callable[[str], str], info: fs.FileInfo, base: str) -> InputFile:
+    path, modified = to_path(info.path), info.mtime
+    if modified is not None and not is_local(path):
+        # A store tells fractions of a second in a listing, and leaves them out when asked for the one file.
+        modified = modified.replace(microsecond=0)
+    told = modified.isoformat() if isinstance(modified, datetime) else ""
+    return InputFile(path, info.size, told, _partitions(os.path.dirname(info.path[len(base) :])))
+
+
+def _partitions(directory: str) -> dict[str, str | None]:
+    """Returns what a path's segments of the form key=value say; characters after a percent sign are decoded.
+
+    Source: Hive's layout, as Spark writes it and pyarrow.dataset reads it.
+    """
+    unquote = urllib.parse.unquote
+    named = (segment.partition("=") for segment in directory.split("/"))
+    return {
+        unquote(key): None if value == _NULL_PARTITION else unquote(value)
+        for key, is_one, value in named
+        if is_one and key
+    }
 
 
 def write_file(path: str, write: Callable[[Any], None]) -> None:
@@ -226,22 +269,38 @@ def write_file(path: str, write: Callable[[Any], None]) -> None:
         OutputError: The place cannot be written (no space, no permission, ...).
     """
     filesystem, target = locate(path)
-    has_rename = isinstance(filesystem, fs.LocalFileSystem)
-    name = f"{os.path.dirname(target)}/.{os.path.basename(target)}.{os.getpid()}.tmp" if has_rename else target
     try:
-        if has_rename:
-            filesystem.create_dir(os.path.dirname(target), recursive=True)
-        try:
-            with filesystem.open_output_stream(name) as stream:
-                write(stream)
-            if has_rename:
-                os.replace(name, target)
-        except BaseException:
-            if has_rename and os.path.exists(name):
-                os.remove(name)
-            raise
+        if isinstance(filesystem, fs.LocalFileSystem):
+            _write_and_rename(filesystem, target, write)
+        else:
+            content = pa.BufferOutputStream()
+            write(content)  # first: what is half written when an error comes up, the stream's end would make a file
+            with filesystem.open_output_stream(target) as stream:
+                stream.write(content.getvalue())
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {reason(error)}") from error
+
+
+def _write_and_rename(filesystem: fs.LocalFileSystem, target: str, write: Callable[[Any], None]) -> None:
+    # Not by process id: two machines that write the same file may have the same.
+    temporary = f"{os.path.dirname(target)}/.{os.path.basename(target)}.{secrets.token_hex(8)}.tmp"
+    filesystem.create_dir(os.path.dirname(target), recursive=True)
+    try:
+        with filesystem.open_output_stream(temporary) as stream:
+            write(stream)
+        os.replace(temporary, target)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+        raise
+
+
+def delete_unfinished(directory: str) -> None:
+    """Deletes the temporary files that writers which were killed have left in a directory."""
+    if is_local(directory):
+        for name in list_names(directory):
+            if _TEMPORARY.fullmatch(name):
+                delete(join(directory, name))
 
 
 def write_bytes(path: str, content: bytes) -> None:

@@ -70,8 +70,10 @@ def _parameter(kind: type[Settings], name: str) -> inspect.Parameter:
             rich_help_panel=shown["panel"],
             metavar=shown["metavar"] or _metavar(option_type),
         )
+    # Choices reach the configuration as strings: its message is one line, and Typer knows Literal only from 0.19 on.
+    parsed = str if get_origin(option_type) is Literal else option_type
     return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[option_type | None, declared]
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[parsed | None, declared]
     )
 
 

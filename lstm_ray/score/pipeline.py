@@ -18,8 +18,9 @@ import ray
 import ray.data
 
 from lstm_ray.config import ScoreConfig
+from lstm_ray.errors import LstmRayError
 from lstm_ray.model.bundle import Bundle, read_bundle
-from lstm_ray.ray_session import connect
+from lstm_ray.ray_session import connect, our_error
 from lstm_ray.score import sink
 from lstm_ray.score.plan import BadFile, Chunk, Layout, Plan, Task
 from lstm_ray.score.scorer import Scorer
@@ -37,7 +38,7 @@ def score_on_ray(
         return
     least, most = (min(count, len(items)) for count in config.actor_limits)
     with connect(config.address, cpus=most * config.cpus_per_actor):
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what ends the run is raised
         ray.data.DataContext.get_current().enable_progress_bars = False
         results = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
             _ScoringActor,
@@ -47,8 +48,11 @@ def score_on_ray(
             num_cpus=config.cpus_per_actor,
             num_gpus=config.gpus_per_actor,
         )
-        for row in results.iter_rows():
-            yield _parse_result(row["result"])
+        try:
+            for row in results.iter_rows():
+                yield _parse_result(row["result"])
+        except ray.exceptions.RayError as error:
+            raise our_error(error, LstmRayError) from error
 
 
 class _ScoringActor:

@@ -18,7 +18,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,6 +32,7 @@ from lstm_ray.text.tokenize import is_text_type
 from lstm_ray.wording import counted, reason
 
 NEW_COLUMNS = ("sentiment_probability", "sentiment", "sentiment_error")
+PARTITION_TYPE = pa.string()  # of a column that directories named key=value make: they do not say what they mean
 _FOOTER_READERS = 16  # threads; reading a footer is waiting, above all on an object store
 
 
@@ -223,11 +224,16 @@ def _read_footer(file: InputFile, text_column: str) -> _Footer | str:
         columns = ", ".join(map(repr, schema.names))
         return f"no column {text_column!r}; it has {columns}: choose with --text-column"
     kind = schema.field(text_column).type
-    if not is_text_type(kind):
+    if not is_text_type(kind) and not pa.types.is_null(kind):  # pandas writes a column of only None as null
         return f"column {text_column!r} is {kind}, not text: choose with --text-column"
-    return _Footer(
-        schema.remove_metadata(), [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
-    )
+    group_rows = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+    return _Footer(_with_partitions(schema.remove_metadata(), file), group_rows)
+
+
+def _with_partitions(schema: pa.Schema, file: InputFile) -> pa.Schema:
+    """Returns the columns of a file and those that its directories add; these win over the file's, as in pyarrow."""
+    inside = [field for field in schema if field.name not in file.partitions]
+    return pa.schema([*inside, *(pa.field(name, PARTITION_TYPE) for name in file.partitions)])
 
 
 def _unify(schemas: Sequence[pa.Schema], files: Sequence[InputFile]) -> pa.Schema:
@@ -293,6 +299,6 @@ def _fingerprint(
     }
     digest.update(json.dumps(settings, sort_keys=True).encode())
     for file, footer in zip(files, footers, strict=True):
-        digest.update(json.dumps([file.path, file.size, file.modified, sum(footer.group_rows)]).encode())
+        digest.update(json.dumps([*astuple(file), sum(footer.group_rows)]).encode())
     digest.update(json.dumps([file.path for file in bad]).encode())
     return digest.hexdigest()

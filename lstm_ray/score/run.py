@@ -73,14 +73,17 @@ def score(config: ScoreConfig, notify: Notify, progress: Progress) -> Manifest:
     """
     started = time.perf_counter()
     config = _with_absolute_paths(config)
+    storage.check_writable(config.output)
     bundle = read_bundle(config.model)
     notify("planning: reading the input's footers")
     plan = make_plan(config, bundle.hash)
     notify(
         f"{counted(plan.rows, 'row')} in {counted(len(plan.files), 'file')}, to be {counted(len(plan.chunks), 'part')}"
     )
-    _open_output(config, plan)
+    _check_output(config, plan)
     with storage.locked(config.output, _LOCK):
+        _check_output(config, plan)  # again: the run that wrote here may have ended in between
+        _clear_output(config, plan)
         _write_plan(config, plan)
         parts = sink.finished_parts(plan, config.output)
         kept = len(parts)
@@ -134,8 +137,8 @@ def _with_absolute_paths(config: ScoreConfig) -> ScoreConfig:
     return config.model_copy(update={"model": absolute(config.model), "output": absolute(config.output)})
 
 
-def _open_output(config: ScoreConfig, plan: Plan) -> None:
-    """Checks that the output is empty or belongs to this plan; empties it for `--overwrite`.
+def _check_output(config: ScoreConfig, plan: Plan) -> None:
+    """Checks that the output is empty, belongs to this plan, or may be overwritten.
 
     Raises:
         OutputError: It holds something else.
@@ -145,15 +148,23 @@ def _open_output(config: ScoreConfig, plan: Plan) -> None:
         return
     if "_plan" not in names:
         raise OutputError(f"{config.output}: not empty, and not written by lstm-ray score: choose another --output")
-    if _planned_fingerprint(config.output) == plan.layout.fingerprint:
+    if names == ["_plan"] or config.overwrite:  # alone, it is of a run that ended before it wrote a part
         return
-    if not config.overwrite:
+    if _planned_fingerprint(config.output) != plan.layout.fingerprint:
         raise OutputError(
             f"{config.output}: holds the scores of other inputs, another model or other settings: choose another "
             "--output, or --overwrite to delete them"
         )
-    with storage.locked(config.output, _LOCK):
-        storage.delete(config.output)
+
+
+def _clear_output(config: ScoreConfig, plan: Plan) -> None:
+    """Takes away what another plan or a killed run has left. `_plan` stays: by it a rerun knows what to finish."""
+    if _planned_fingerprint(config.output) != plan.layout.fingerprint:
+        for name in storage.list_names(config.output):
+            if name != "_plan":
+                storage.delete(storage.join(config.output, name))
+    for directory in (config.output, storage.join(config.output, "_plan")):
+        storage.delete_unfinished(directory)
 
 
 def _planned_fingerprint(output: str) -> str | None:

@@ -10,7 +10,7 @@ OUTPUT/part-<file>-<row>.parquet   each written whole or not at all, its counts 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from lstm_ray import storage
 from lstm_ray.errors import InputError, LstmRayError
-from lstm_ray.score.plan import BadFile, Chunk, Layout, Plan, Task
+from lstm_ray.score.plan import PARTITION_TYPE, BadFile, Chunk, Layout, Plan, Task
 from lstm_ray.score.scorer import SENTIMENTS, Scorer
 from lstm_ray.wording import reason
 
@@ -55,6 +55,8 @@ def score_task(task: Task, layout: Layout, scorer: Scorer, output: str) -> list[
             check_unchanged(file)
             columns = list(dict.fromkeys([*layout.kept, layout.text_column]))
             for chunk, table in _read_chunks(source, task.chunks, columns):
+                check_unchanged(file)  # again: who overwrites a file in place does not wait for its readers
+                table = _with_partitions(table, file.partitions)
                 parts.append(_write_part(layout, chunk, table, scorer, output))
     except InputError as error:
         return BadFile(file.path, str(error).removeprefix(f"{file.path}: "))
@@ -115,8 +117,17 @@ def _read_chunks(source: Any, chunks: Sequence[Chunk], columns: list[str]) -> It
         yield chunk, pending.slice(chunk.skip - position, chunk.rows)
 
 
+def _with_partitions(table: pa.Table, partitions: Mapping[str, str | None]) -> pa.Table:
+    """Returns the table with what the file's directories say, in place of columns of these names."""
+    table = table.drop_columns([name for name in partitions if name in table.column_names])
+    for name, value in partitions.items():
+        table = table.append_column(name, pa.repeat(pa.scalar(value, PARTITION_TYPE), table.num_rows))
+    return table
+
+
 def _write_part(layout: Layout, chunk: Chunk, table: pa.Table, scorer: Scorer, output: str) -> Part:
-    scored = scorer.score(table[layout.text_column])
+    texts = table[layout.text_column]
+    scored = scorer.score(texts.cast(pa.string()) if pa.types.is_null(texts.type) else texts)
     new = (scored.probability, scored.sentiment, scored.error)
     columns = [
         table[name] if name in table.column_names else pa.nulls(table.num_rows, layout.schema.field(name).type)

@@ -28,8 +28,8 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from lstm_ray.config import TrainConfig
 from lstm_ray.datasets.labelled import Shard
-from lstm_ray.errors import LstmRayError, TrainingError
-from lstm_ray.ray_session import connect
+from lstm_ray.errors import TrainingError
+from lstm_ray.ray_session import connect, our_error
 from lstm_ray.train import checkpoints
 from lstm_ray.train.checkpoints import State
 from lstm_ray.train.corpus import EncodedShard, Prepared, encode_shard
@@ -60,7 +60,7 @@ class RayWorkers:
         try:
             return list(ray.get([encode.remote(shard, settings) for shard in shards]))
         except ray.exceptions.RayTaskError as error:
-            raise _cause(error) from error
+            raise our_error(error, TrainingError) from error
 
     def run(self, config: TrainConfig, prepared: Prepared) -> State:
         """Trains to the end on `config.workers` workers."""
@@ -84,7 +84,7 @@ class RayWorkers:
         try:
             _fit(trainer, board, self._watcher)
         except ray.train.TrainingFailedError as error:
-            raise _cause(error) from error
+            raise our_error(error, TrainingError) from error
         state = checkpoints.latest_state(config.output)
         if state is None:
             raise TrainingError(f"{config.output}: training ended without a checkpoint; do all workers see this path?")
@@ -190,16 +190,3 @@ def _fit(trainer: DataParallelTrainer, board: Any, watcher: Watcher) -> None:
                 watcher.epoch(news)
     if failures:
         raise failures[0]
-
-
-def _cause(error: BaseException) -> LstmRayError:
-    """Returns the error of ours inside one of Ray's, or Ray's as a TrainingError."""
-    failures = list(getattr(error, "worker_failures", {}).values()) or [error]
-    for failure in failures:
-        seen: BaseException | None = failure
-        while seen is not None:
-            # Ray makes its wrapper an instance of the wrapped error's class too, but with its own long message.
-            if isinstance(seen, LstmRayError) and not isinstance(seen, ray.exceptions.RayTaskError):
-                return seen
-            seen = getattr(seen, "cause", None) or seen.__cause__
-    return TrainingError(f"a worker failed: {' '.join(str(failures[0]).split())[-500:]}")
