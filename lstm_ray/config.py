@@ -40,6 +40,9 @@ PANELS = ("Input and output", "Text", "Model", "Training", "Compute")
 """The groups of settings, in the order in which people read them."""
 
 
+_FILES = PANELS[0]
+
+
 def setting(
     default: Any,
     help: str,
@@ -145,38 +148,34 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings):
     """Everything that decides a training run."""
 
     preset: Literal["lstm", "bilstm"] | None = setting(
-        None, "Settings to start from: lstm or bilstm, the textbook's two models.", panel="Input and output"
+        None, "Settings to start from: lstm or bilstm, the textbook's two models.", panel=_FILES
     )
     train: tuple[str, ...] = setting(
         (),
         "Parquet to learn from: files, directories, globs, s3:// gs:// abfs:// URIs.",
-        panel="Input and output",
+        panel=_FILES,
         metavar="PATH",
     )
     validation: tuple[str, ...] = setting(
-        (), "Parquet to measure each epoch on, instead of a part of --train.", panel="Input and output", metavar="PATH"
+        (), "Parquet to measure each epoch on, instead of a part of --train.", panel=_FILES, metavar="PATH"
     )
     validation_fraction: float = setting(
         0.1,
         "Share of --train held out when there is no --validation; equal texts stay on one side. 0 holds out none.",
-        panel="Input and output",
+        panel=_FILES,
         ge=0,
         lt=1,
     )
-    output: str = setting(
-        "", "Directory of the run: model, checkpoints, history, report.", panel="Input and output", metavar="DIR"
-    )
+    output: str = setting("", "Directory of the run: model, checkpoints, history, report.", panel=_FILES, metavar="DIR")
     fresh: bool = setting(
-        False, "Start over where --output holds an earlier run, deleting it.", panel="Input and output", flag=True
+        False, "Start over where --output holds an earlier run, deleting it.", panel=_FILES, flag=True
     )
-    text_column: str = setting("text", "Column of the reviews.", panel="Input and output", metavar="NAME")
-    label_column: str = setting(
-        "label", "Column of the labels: 1 positive, 0 negative.", panel="Input and output", metavar="NAME"
-    )
+    text_column: str = setting("text", "Column of the reviews.", panel=_FILES, metavar="NAME")
+    label_column: str = setting("label", "Column of the labels: 1 positive, 0 negative.", panel=_FILES, metavar="NAME")
     max_rows: int | None = setting(
         None,
         "Use only this many rows, drawn evenly from all of --train: for a quick try.",
-        panel="Input and output",
+        panel=_FILES,
         ge=1,
     )
     vocabulary: str | None = setting(
@@ -217,28 +216,26 @@ class ScoreConfig(Settings):
     inputs: tuple[str, ...] = setting(
         (),
         "Parquet to score: files, directories, globs, s3:// gs:// abfs:// URIs.",
-        panel="Input and output",
+        panel=_FILES,
         argument=True,
     )
-    model: str = setting("", "Model bundle, as train writes to OUTPUT/model.", panel="Input and output", metavar="DIR")
-    output: str = setting("", "Directory for the scored Parquet.", panel="Input and output", metavar="DIR")
+    model: str = setting("", "Model bundle, as train writes to OUTPUT/model.", panel=_FILES, metavar="DIR")
+    output: str = setting("", "Directory for the scored Parquet.", panel=_FILES, metavar="DIR")
     overwrite: bool = setting(
-        False, "Replace what --output holds from other inputs or settings.", panel="Input and output", flag=True
+        False, "Replace what --output holds from other inputs or settings.", panel=_FILES, flag=True
     )
-    text_column: str = setting("text", "Column of the reviews.", panel="Input and output", metavar="NAME")
-    keep_columns: str = setting(
-        "all", "Input columns to keep: all, or names separated by commas.", panel="Input and output"
-    )
-    prefix: str = setting("", "Put in front of the three new columns' names.", panel="Input and output")
-    max_rows: int | None = setting(None, "Score only the first rows: for a quick try.", panel="Input and output", ge=1)
+    text_column: str = setting("text", "Column of the reviews.", panel=_FILES, metavar="NAME")
+    keep_columns: str = setting("all", "Input columns to keep: all, or names separated by commas.", panel=_FILES)
+    prefix: str = setting("", "Put in front of the three new columns' names.", panel=_FILES)
+    max_rows: int | None = setting(None, "Score only the first rows: for a quick try.", panel=_FILES, ge=1)
     rows_per_part: int = setting(
         50_000,
         "Rows of an output file, about: what is lost and done again if a run dies.",
-        panel="Input and output",
+        panel=_FILES,
         ge=1,
     )
     max_bad_files: int = setting(
-        0, "Input files that may be set aside as unreadable before the run fails.", panel="Input and output", ge=0
+        0, "Input files that may be set aside as unreadable before the run fails.", panel=_FILES, ge=0
     )
     engine: Literal["auto", "cpu", "keras"] = setting(
         "auto",
@@ -283,21 +280,17 @@ class EvaluateConfig(Settings):
     """Everything that decides an evaluation."""
 
     inputs: tuple[str, ...] = setting(
-        (), "Labelled Parquet: files, directories, globs, URIs.", panel="Input and output", argument=True
+        (), "Labelled Parquet: files, directories, globs, URIs.", panel=_FILES, argument=True
     )
-    model: str = setting("", "Model bundle, as train writes to OUTPUT/model.", panel="Input and output", metavar="DIR")
-    output: str | None = setting(
-        None, "Directory for metrics.json and report.html.", panel="Input and output", metavar="DIR"
-    )
-    text_column: str = setting("text", "Column of the reviews.", panel="Input and output", metavar="NAME")
-    label_column: str = setting(
-        "label", "Column of the labels: 1 positive, 0 negative.", panel="Input and output", metavar="NAME"
-    )
-    max_rows: int | None = setting(None, "Use only the first rows: for a quick try.", panel="Input and output", ge=1)
+    model: str = setting("", "Model bundle, as train writes to OUTPUT/model.", panel=_FILES, metavar="DIR")
+    output: str | None = setting(None, "Directory for metrics.json and report.html.", panel=_FILES, metavar="DIR")
+    text_column: str = setting("text", "Column of the reviews.", panel=_FILES, metavar="NAME")
+    label_column: str = setting("label", "Column of the labels: 1 positive, 0 negative.", panel=_FILES, metavar="NAME")
+    max_rows: int | None = setting(None, "Use only this many rows, drawn evenly: for a quick try.", panel=_FILES, ge=1)
     threshold: float | None = setting(
         None,
         "Probability above which a review counts as positive; the bundle's if not given.",
-        panel="Input and output",
+        panel=_FILES,
         gt=0,
         lt=1,
     )

@@ -19,16 +19,17 @@ _CONNECT_TIMEOUT_S = 5.0
 
 
 @contextmanager
-def connect(address: str, cpus: float) -> Iterator[None]:
+def connect(address: str, cpus: float, gpus: float) -> Iterator[None]:
     """Holds a connection to Ray.
 
     Args:
         address: "local" starts Ray here and stops it at the end; "auto", HOST:PORT or ray://HOST:PORT joins one.
         cpus: Cores that the caller's workers ask for. A Ray started here claims to have at least these, so that more
             workers than cores share them rather than wait forever.
+        gpus: GPUs that they ask for.
 
     Raises:
-        LstmRayError: There is no Ray at that address.
+        LstmRayError: There is no Ray at that address, or this machine has too few GPUs.
     """
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     try:
@@ -44,6 +45,9 @@ def connect(address: str, cpus: float) -> Iterator[None]:
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise LstmRayError(f"no connection to Ray at {address}: {' '.join(str(error).split())}") from error
     try:
+        there = ray.cluster_resources().get("GPU", 0)
+        if address == "local" and there < gpus:  # elsewhere an autoscaler may add some
+            raise LstmRayError(f"{gpus:g} GPUs are asked for, but Ray finds {there:g} on this machine")
         yield
     finally:
         ray.shutdown()

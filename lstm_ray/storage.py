@@ -90,12 +90,9 @@ def join(base: str, name: str) -> str:
     return _uri(store, inner.rstrip("/") + "/" + name, options)
 
 
-def with_options(path: str, options: Sequence[str]) -> str:
-    """Adds filesystem options ("region=eu-west-1") to a URI; a local path has none and stays as it is."""
-    if "://" not in path or not options:
-        return path
-    store, inner, present = _split_uri(path)
-    return _uri(store, inner, "&".join([*filter(None, [present]), *options]))
+def absolute(path: str) -> str:
+    """Returns a path that means the same in every process of this machine; a URI does already."""
+    return path if "://" in path else os.path.abspath(os.path.expanduser(path))
 
 
 def _uri(store: str, inner: str, options: str) -> str:

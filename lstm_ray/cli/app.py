@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import traceback
 from typing import Annotated
@@ -13,8 +12,6 @@ import typer
 import lstm_ray
 from lstm_ray.cli import console, data, demo, evaluate, predict, score, settings, train
 from lstm_ray.errors import ConfigError, LstmRayError
-
-EXIT_INTERRUPTED = 128 + signal.SIGINT
 
 app = typer.Typer(
     name="lstm-ray",
@@ -60,12 +57,6 @@ def main() -> None:
         if isinstance(error, ConfigError):
             console.say(f"see lstm-ray {sys.argv[1]} --help" if len(sys.argv) > 1 else "see lstm-ray --help")
         sys.exit(error.exit_code)
-    except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    except KeyboardInterrupt:
-        console.say("interrupted")
-        sys.exit(EXIT_INTERRUPTED)
     except Exception as error:  # noqa: BLE001  the last line of defence: a fault of ours, told without a traceback
         _show_traceback_if_wanted()
         message = " ".join(str(error).split())

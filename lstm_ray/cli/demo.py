@@ -37,7 +37,8 @@ def demo(
     Example: lstm-ray demo --output demo
     """
     corpus, training, evaluation, scored = (str(output / name) for name in ("corpus", "run", "evaluation", "scored"))
-    if output.exists() and any(output.iterdir()) and not (output / "corpus").exists():
+    marker = output / ".lstm-ray-demo"
+    if output.exists() and any(output.iterdir()) and not marker.exists():
         raise OutputError(f"{output}: not empty, and not an earlier demo: choose another --output")
     from lstm_ray import storage
     from lstm_ray.datasets.demo import write_demo
@@ -45,6 +46,7 @@ def demo(
     from lstm_ray.score.run import score
     from lstm_ray.train.run import train
 
+    storage.write_bytes(str(marker), b"")  # what an earlier demo left here may be deleted
     for earlier in (corpus, training, evaluation, scored):
         storage.delete(earlier)
     console.say(f"making {rows:,} synthetic reviews")

@@ -30,7 +30,7 @@ def predict(
 
     if texts == ["-"]:
         try:
-            texts = sys.stdin.read().splitlines()
+            texts = sys.stdin.read().removesuffix("\n").split("\n")  # splitlines() would cut at U+0085 too
         except UnicodeDecodeError as error:
             raise InputError(f"stdin: not UTF-8 text: {error}") from error
     for scored in score_texts(Scorer(read_bundle(model), engine="cpu"), texts):

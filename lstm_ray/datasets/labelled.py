@@ -72,17 +72,6 @@ def sample_rows(shards: Sequence[Shard], max_rows: int, seed: int) -> list[Shard
     return [shard for shard in sampled if len(shard.rows)]
 
 
-def first_rows(shards: Sequence[Shard], max_rows: int) -> list[Shard]:
-    """Keeps the first `max_rows` rows."""
-    kept = []
-    for shard in shards:
-        if max_rows <= 0:
-            break
-        kept.append(replace(shard, rows=shard.rows[:max_rows]))
-        max_rows -= len(shard.rows)
-    return kept
-
-
 def read_shard(
     shard: Shard, text_column: str, label_column: str
 ) -> tuple[pa.LargeStringArray, npt.NDArray[np.int8], int]:
@@ -122,6 +111,8 @@ def _check_column(
     is_right_type: Callable[[pa.DataType], bool],
     wanted: str,
 ) -> None:
+    if schema.names.count(column) > 1:
+        raise InputError(f"{file.path}: has two columns named {column!r}")
     if column not in schema.names:
         columns = ", ".join(map(repr, schema.names))
         raise InputError(f"{file.path}: no column {column!r}; it has {columns}: choose with {option}")
@@ -135,7 +126,7 @@ def _is_label_type(kind: pa.DataType) -> bool:
 
 
 def _read_labels(column: pa.ChunkedArray, shard: Shard, name: str) -> npt.NDArray[np.int8]:
-    values = column.combine_chunks().cast(pa.float64())
+    values = column.combine_chunks().cast(pa.float64(), safe=False)  # an integer past 2^53 is not 0 or 1 anyway
     is_label = pc.fill_null(pc.is_in(values, value_set=pa.array([0.0, 1.0])), False).to_numpy(zero_copy_only=False)
     if not is_label.all():
         position = int(np.argmin(is_label))

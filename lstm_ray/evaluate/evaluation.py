@@ -13,7 +13,7 @@ import numpy as np
 
 from lstm_ray import storage
 from lstm_ray.config import EvaluateConfig
-from lstm_ray.datasets.labelled import find_shards, first_rows, read_shard
+from lstm_ray.datasets.labelled import find_shards, read_shard, sample_rows
 from lstm_ray.errors import InputError, OutputError
 from lstm_ray.evaluate.metrics import BinaryCounts
 from lstm_ray.evaluate.report import Example, evaluation_report
@@ -60,7 +60,7 @@ def evaluate(config: EvaluateConfig, progress: Callable[[int, int], None]) -> Ev
         raise OutputError(f"{config.output}: not empty: choose another --output")
     shards = find_shards(config.inputs, config.text_column, config.label_column)
     if config.max_rows is not None:
-        shards = first_rows(shards, config.max_rows)
+        shards = sample_rows(shards, config.max_rows, seed=0)
     total = sum(len(shard.rows) for shard in shards)
     if total == 0:
         raise InputError(f"{', '.join(config.inputs)}: no rows to evaluate")

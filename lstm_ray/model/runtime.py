@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from lstm_ray.stderr import held_back
 
@@ -18,11 +19,12 @@ def start_tensorflow(threads: int | None = None) -> None:
     os.environ["KERAS_BACKEND"] = "tensorflow"
     # Ray Train's TensorFlow integration sets this for Keras 2. We do not use it, but a user's environment might.
     os.environ.pop("TF_USE_LEGACY_KERAS", None)
+    is_running = "tensorflow" in sys.modules  # then its threads are counted already
     with held_back():  # while it loads, TensorFlow logs before any log level of its own takes effect
         import tensorflow as tf
 
         gpus = tf.config.list_physical_devices("GPU")
-    if threads is not None:
+    if threads is not None and not is_running:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(max(2, threads))
     for gpu in gpus:

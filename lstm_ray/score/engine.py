@@ -4,9 +4,10 @@ Rows are sorted by length and cut into blocks; a block goes through all layers i
 depends on nothing but its token ids and the weights, to the last bit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from lstm_ray.score.kernel import PLANES, Floats, Output, aligned_empty, compile
 
 Ids = NDArray[np.int32]
 Counts = NDArray[np.int64]
+RunAll: TypeAlias = Callable[[Callable[[Any], None], Iterable[Any]], None]
 
 BLOCK_TILES = (
     16  # most tiles in a call: 96 rows on AVX-512, 5 ms of work at 80 tokens, against 0.1 ms of Python around it
@@ -63,7 +65,7 @@ class Direction:
         self.units = weights.units
         self.padded_units = len(self._recurrent) * target.lanes
 
-    def read_tokens(self, embedding: Floats, pool: ThreadPoolExecutor) -> None:
+    def read_tokens(self, embedding: Floats, run_all: RunAll) -> None:
         """Makes this a first layer: projects the embedding, so that a step starts from a word's table row.
 
         The table is float32[vocabulary_size, 4 * padded_units]: 40 MB for 20,000 words and 128 units.
@@ -83,8 +85,7 @@ class Direction:
                 table=table[begin:],
             )
 
-        for _ in pool.map(project_words, range(0, len(embedding), PROJECT_ROWS)):
-            pass
+        run_all(project_words, range(0, len(embedding), PROJECT_ROWS))
         self._starts = table
         self._reads_tokens = True
 
@@ -173,7 +174,7 @@ class FastEngine:
 
         Args:
             weights: the network.
-            threads: how many cores to use.
+            threads: how many cores a call uses; with 1, calls from several threads run side by side.
 
         Raises:
             BundleError: the weights don't fit together; machine code must not find out.
@@ -183,7 +184,7 @@ class FastEngine:
         self._weights = weights
         self._threads = threads
         self._tile_rows = target.tile_rows
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="lstm-engine")
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="lstm-engine") if threads > 1 else None
         self._output_kernel = weights.output_kernel.astype(np.float64)
         self._layers: list[list[Direction]] = []
         for depth, layer in enumerate(weights.layers):
@@ -193,7 +194,7 @@ class FastEngine:
             for lstm, backward in zip(layer, (False, True), strict=False):
                 direction = Direction(_spread(lstm, below), backward, output, target)
                 if not below:
-                    direction.read_tokens(weights.embedding, self._pool)
+                    direction.read_tokens(weights.embedding, self._run_all)
                 directions.append(direction)
                 reads_padding_first = backward == (weights.padding == "post")
                 if len(weights.layers) == 1 and reads_padding_first and not weights.masked:
@@ -223,9 +224,13 @@ class FastEngine:
         def score(rows: NDArray[np.intp]) -> None:
             result[rows] = self._score(self._arrange(token_ids, offsets[rows], lengths[rows]))
 
-        for _ in self._pool.map(score, self._cut(order)):
-            pass
+        self._run_all(score, self._cut(order))
         return result
+
+    def _run_all(self, work: Callable[[Any], None], items: Iterable[Any]) -> None:
+        """Does the work on all threads; on the caller's own if there is but one, so that callers do not queue up."""
+        for _ in (map if self._pool is None else self._pool.map)(work, items):
+            pass
 
     def _check(self, token_ids: Ids, offsets: Counts) -> None:
         """Raises ValueError for ids or offsets that would read outside the arrays."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -30,14 +30,14 @@ from lstm_ray.storage import InputFile
 
 def score_on_ray(
     config: ScoreConfig, bundle: Bundle, plan: Plan, tasks: Iterable[Task]
-) -> Iterator[list[Part] | BadFile]:
+) -> Generator[list[Part] | BadFile, None, None]:
     """Scores on a pool of Ray actors and yields results as they come."""
     del bundle  # each actor reads it from config.model
     items = [{"task": json.dumps(asdict(task))} for task in tasks]
     if not items:
         return
     least, most = (min(count, len(items)) for count in config.actor_limits)
-    with connect(config.address, cpus=most * config.cpus_per_actor):
+    with connect(config.address, cpus=most * config.cpus_per_actor, gpus=least * config.gpus_per_actor):
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what ends the run is raised
         ray.data.DataContext.get_current().enable_progress_bars = False
         results = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(

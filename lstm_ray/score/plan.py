@@ -153,8 +153,8 @@ def make_plan(config: ScoreConfig, model_hash: str, progress: Callable[[int, int
             if progress:
                 progress(number, len(found))
     check_bad_files(bad, config.max_bad_files)
-    schema = _unify([footer.schema for footer in footers], files)
-    kept = _kept_columns(schema, config)
+    kept = _kept_columns([footer.schema for footer in footers], config)
+    schema = _unify([footer.schema for footer in footers], files, kept)
     new = [config.prefix + name for name in NEW_COLUMNS]
     if taken := [name for name in new if name in kept]:
         raise ConfigError(f"the input has a column {taken[0]!r} already: give the new columns a --prefix, e.g. new_")
@@ -220,11 +220,13 @@ def _read_footer(file: InputFile, text_column: str) -> _Footer | str:
         return str(error).removeprefix(f"{file.path}: ")
     except (OSError, pa.ArrowException) as error:
         return f"not a Parquet file: {reason(error)}"
+    if repeated := [name for name in schema.names if schema.names.count(name) > 1]:
+        return f"has two columns named {repeated[0]!r}"
     if text_column not in schema.names:
         columns = ", ".join(map(repr, schema.names))
         return f"no column {text_column!r}; it has {columns}: choose with --text-column"
     kind = schema.field(text_column).type
-    if not is_text_type(kind) and not pa.types.is_null(kind):  # pandas writes a column of only None as null
+    if not is_text_type(kind):
         return f"column {text_column!r} is {kind}, not text: choose with --text-column"
     group_rows = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
     return _Footer(_with_partitions(schema.remove_metadata(), file), group_rows)
@@ -236,32 +238,35 @@ def _with_partitions(schema: pa.Schema, file: InputFile) -> pa.Schema:
     return pa.schema([*inside, *(pa.field(name, PARTITION_TYPE) for name in file.partitions)])
 
 
-def _unify(schemas: Sequence[pa.Schema], files: Sequence[InputFile]) -> pa.Schema:
-    """Returns the columns of all files; one that a file lacks is null there."""
-    unified = schemas[0] if schemas else pa.schema([])
-    seen = {unified}
+def _kept_columns(schemas: Sequence[pa.Schema], config: ScoreConfig) -> list[str]:
+    names = list(dict.fromkeys(name for schema in schemas for name in schema.names))
+    if config.keep_columns == "all":
+        return names
+    kept = list(dict.fromkeys(name.strip() for name in config.keep_columns.split(",") if name.strip()))
+    if unknown := [name for name in kept if name not in names]:
+        raise ConfigError(
+            f"--keep-columns: no column {unknown[0]!r} in the input; it has {', '.join(map(repr, names))}"
+        )
+    return kept
+
+
+def _unify(schemas: Sequence[pa.Schema], files: Sequence[InputFile], kept: Sequence[str]) -> pa.Schema:
+    """Returns the kept columns of all files, wide enough for each; one that a file lacks is null there."""
+    unified = pa.schema([])
+    seen = set()
     for schema, file in zip(schemas, files, strict=True):
-        if schema in seen:
+        fields = tuple(schema.field(name) for name in kept if name in schema.names)
+        if fields in seen:
             continue
-        seen.add(schema)
+        seen.add(fields)
         try:
-            unified = pa.unify_schemas([unified, schema])
+            unified = pa.unify_schemas([unified, pa.schema(fields)], promote_options="permissive")
         except pa.ArrowException as error:
             raise InputError(
-                f"{file.path}: its columns do not fit those of the files before it: {reason(error)}"
+                f"{file.path}: its columns do not fit those of the files before it: {reason(error)}; "
+                "--keep-columns can leave such a column out"
             ) from error
     return unified
-
-
-def _kept_columns(schema: pa.Schema, config: ScoreConfig) -> list[str]:
-    if config.keep_columns == "all":
-        return list(schema.names)
-    names = [name.strip() for name in config.keep_columns.split(",") if name.strip()]
-    if unknown := [name for name in names if name not in schema.names]:
-        raise ConfigError(
-            f"--keep-columns: no column {unknown[0]!r} in the input; it has {', '.join(map(repr, schema.names))}"
-        )
-    return names
 
 
 def _cut_all(footers: Sequence[_Footer], rows_per_part: int) -> Iterator[Chunk]:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 
 from lstm_ray import storage
 from lstm_ray.config import ScoreConfig, to_yaml
-from lstm_ray.errors import LstmRayError, OutputError
+from lstm_ray.errors import InputError, LstmRayError, OutputError
 from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.score import sink
 from lstm_ray.score.plan import BadFile, Plan, Task, check_bad_files, make_plan
-from lstm_ray.score.scorer import Scorer
+from lstm_ray.score.scorer import Scorer, has_gpu, pick_engine
 from lstm_ray.score.sink import Part
 from lstm_ray.wording import counted
 
@@ -59,7 +59,8 @@ class Manifest:
     fingerprint: str
 
 
-ScoreAll = Callable[[ScoreConfig, Bundle, Plan, Iterable[Task]], Iterator[list[Part] | BadFile]]
+Results = Generator[list[Part] | BadFile, None, None]
+ScoreAll = Callable[[ScoreConfig, Bundle, Plan, Iterable[Task]], Results]
 """Runs `sink.score_task` over tasks and yields results as they come."""
 
 
@@ -72,11 +73,16 @@ def score(config: ScoreConfig, notify: Notify, progress: Progress) -> Manifest:
         OutputError: The output holds something else, is being written by another run, or cannot be written.
     """
     started = time.perf_counter()
-    config = _with_absolute_paths(config)
+    paths = {"model": storage.absolute(config.model), "output": storage.absolute(config.output)}
+    # Decided here, once: a run that goes on elsewhere must not mix the last bits of two engines.
+    engine = pick_engine(config.engine, has_gpu() if config.actors == "0" else config.gpus_per_actor > 0)
+    config = config.model_copy(update={**paths, "engine": engine})
     storage.check_writable(config.output)
     bundle = read_bundle(config.model)
     notify("planning: reading the input's footers")
     plan = make_plan(config, bundle.hash)
+    if not plan.rows:
+        raise InputError(f"{', '.join(config.inputs)}: no rows to score")
     notify(
         f"{counted(plan.rows, 'row')} in {counted(len(plan.files), 'file')}, to be {counted(len(plan.chunks), 'part')}"
     )
@@ -93,21 +99,24 @@ def score(config: ScoreConfig, notify: Notify, progress: Progress) -> Manifest:
         progress(done, plan.rows)
         bad = {file.path: file for file in plan.bad_files}
         tasks = list(plan.tasks(set(parts)))
-        for result in _score_all(config, notify)(config, bundle, plan, tasks) if tasks else ():
-            if isinstance(result, BadFile):
-                bad[result.path] = result
-                check_bad_files(list(bad.values()), config.max_bad_files)
-                continue
-            parts.update((part.name, part) for part in result)
-            done += sum(part.rows for part in result)
-            progress(done, plan.rows)
+        with contextlib.closing(_score_all(config, notify)(config, bundle, plan, tasks)) as results:
+            # Closed on a failure too: what still runs ends before the lock is given back.
+            for result in results:
+                if isinstance(result, BadFile):
+                    bad[result.path] = result
+                    check_bad_files(list(bad.values()), config.max_bad_files)
+                    continue
+                parts.update((part.name, part) for part in result)
+                done += sum(part.rows for part in result)
+                progress(done, plan.rows)
         return _finish(config, plan, bundle, parts, kept, list(bad.values()), done - done_before, started)
 
 
-def score_here(
-    config: ScoreConfig, bundle: Bundle, plan: Plan, tasks: Iterable[Task]
-) -> Iterator[list[Part] | BadFile]:
+def score_here(config: ScoreConfig, bundle: Bundle, plan: Plan, tasks: Iterable[Task]) -> Results:
     """Scores in this process, on all its cores."""
+    tasks = list(tasks)
+    if not tasks:
+        return
     scorer = Scorer(bundle, config.engine)
     with ThreadPoolExecutor(_TASKS_AT_ONCE) as pool:
         running = set()
@@ -126,15 +135,6 @@ def _score_all(config: ScoreConfig, notify: Notify) -> ScoreAll:
 
     notify("starting Ray" if config.address == "local" else f"connecting to Ray at {config.address}")
     return score_on_ray
-
-
-def _with_absolute_paths(config: ScoreConfig) -> ScoreConfig:
-    """Returns the settings with paths that mean the same in every process."""
-
-    def absolute(path: str) -> str:
-        return path if "://" in path else os.path.abspath(os.path.expanduser(path))
-
-    return config.model_copy(update={"model": absolute(config.model), "output": absolute(config.output)})
 
 
 def _check_output(config: ScoreConfig, plan: Plan) -> None:

@@ -29,7 +29,7 @@ EngineName = Literal["auto", "cpu", "keras"]
 
 SENTIMENTS = ("negative", "positive")
 
-_BATCH_ROWS = 8192  # rows tokenized and scored at a time by one thread: the arrays stay in the processor's caches
+_BATCH_ROWS = 2048  # rows tokenized and scored at a time by one thread: enough batches for all cores in a small part
 _KERAS_BATCH_ROWS = 512
 
 
@@ -71,10 +71,10 @@ class CpuEngine:
 class KerasEngine:
     """The Keras model, in batches of one size."""
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, threads: int | None) -> None:
         from lstm_ray.model.runtime import start_tensorflow
 
-        start_tensorflow()
+        start_tensorflow(threads)
         import tensorflow as tf
 
         model = bundle.keras_model()
@@ -111,13 +111,14 @@ class Scorer:
 
         Args:
             bundle: The model.
-            engine: "auto" takes Keras where TensorFlow has been told of a GPU (CUDA_VISIBLE_DEVICES), else our kernel.
+            engine: "auto" takes Keras where there is a GPU, else our kernel.
             threads: Threads to tokenize and score on; None takes one for each core this process may use.
         """
         self._bundle = bundle
         self._vocabulary = bundle.vocabulary()
-        self.engine_name = engine if engine != "auto" else "keras" if os.environ.get("CUDA_VISIBLE_DEVICES") else "cpu"
-        self._engine: Engine = CpuEngine(bundle.weights()) if self.engine_name == "cpu" else KerasEngine(bundle)
+        self.engine_name = pick_engine(engine, has_gpu())
+        is_keras = self.engine_name == "keras"
+        self._engine: Engine = KerasEngine(bundle, threads) if is_keras else CpuEngine(bundle.weights())
         self._pool = ThreadPoolExecutor(threads or available_cores(), "score")
 
     def score(self, texts: pa.Array | pa.ChunkedArray) -> Scored:
@@ -172,6 +173,18 @@ def _explain(
         is_empty = pc.fill_null(is_blank, False).to_numpy(zero_copy_only=False)
         reasons[without] = np.select([is_null, is_undecoded, is_empty], [0, 1, 2], default=3)
     return pa.DictionaryArray.from_arrays(pa.array(reasons, mask=has_words), pa.array(ERRORS))
+
+
+def pick_engine(wanted: EngineName, is_on_gpu: bool) -> Literal["cpu", "keras"]:
+    """Returns the engine that "auto" stands for, or the one that is wanted."""
+    if wanted == "auto":
+        return "keras" if is_on_gpu else "cpu"
+    return wanted
+
+
+def has_gpu() -> bool:
+    """Says whether this process may use an NVIDIA GPU, without loading what would find out for sure."""
+    return os.path.exists("/dev/nvidiactl") and os.environ.get("CUDA_VISIBLE_DEVICES", "0") not in ("", "-1")
 
 
 def available_cores() -> int:

@@ -60,10 +60,6 @@ def score_task(task: Task, layout: Layout, scorer: Scorer, output: str) -> list[
                 parts.append(_write_part(layout, chunk, table, scorer, output))
     except InputError as error:
         return BadFile(file.path, str(error).removeprefix(f"{file.path}: "))
-    except (OSError, pa.ArrowException) as error:
-        first, stop = task.chunks[0].row_groups
-        groups = f"row group {first}" if stop == first + 1 else f"row groups {first} to {stop - 1}"
-        return BadFile(file.path, f"{groups} cannot be read: {reason(error)}")
     return parts
 
 
@@ -98,23 +94,32 @@ def write_bad_files(output: str, bad_files: Sequence[BadFile]) -> None:
 
 
 def _read_chunks(source: Any, chunks: Sequence[Chunk], columns: list[str]) -> Iterator[tuple[Chunk, pa.Table]]:
-    """Yields each chunk's rows; the columns that the file lacks are left out."""
-    parquet = pq.ParquetFile(source)
-    present = [name for name in columns if name in parquet.schema_arrow.names]
-    groups = list(range(*chunks[0].row_groups))
-    rows = sum(parquet.metadata.row_group(group).num_rows for group in groups)
-    if len(chunks) == 1 and chunks[0].rows == rows:
-        yield chunks[0], parquet.read_row_groups(groups, columns=present)
-        return
-    batches = parquet.iter_batches(_READ_ROWS, row_groups=groups, columns=present)
-    schema = pa.schema([parquet.schema_arrow.field(name) for name in present])
-    position, pending = 0, schema.empty_table()
-    for chunk in chunks:
-        while position + pending.num_rows < chunk.skip + chunk.rows:
-            drop = min(max(0, chunk.skip - position), pending.num_rows)
-            position, pending = position + drop, pending.slice(drop)
-            pending = pa.concat_tables([pending, pa.Table.from_batches([next(batches)])])
-        yield chunk, pending.slice(chunk.skip - position, chunk.rows)
+    """Yields each chunk's rows; the columns that the file lacks are left out.
+
+    Raises:
+        InputError: The row groups cannot be read.
+    """
+    first, stop = chunks[0].row_groups
+    try:
+        parquet = pq.ParquetFile(source)
+        present = [name for name in columns if name in parquet.schema_arrow.names]
+        groups = list(range(first, stop))
+        rows = sum(parquet.metadata.row_group(group).num_rows for group in groups)
+        if len(chunks) == 1 and chunks[0].rows == rows:
+            yield chunks[0], parquet.read_row_groups(groups, columns=present)
+            return
+        batches = parquet.iter_batches(_READ_ROWS, row_groups=groups, columns=present)
+        schema = pa.schema([parquet.schema_arrow.field(name) for name in present])
+        position, pending = 0, schema.empty_table()
+        for chunk in chunks:
+            while position + pending.num_rows < chunk.skip + chunk.rows:
+                drop = min(max(0, chunk.skip - position), pending.num_rows)
+                position, pending = position + drop, pending.slice(drop)
+                pending = pa.concat_tables([pending, pa.Table.from_batches([next(batches)])])
+            yield chunk, pending.slice(chunk.skip - position, chunk.rows)
+    except (OSError, pa.ArrowException) as error:
+        groups_read = f"row group {first}" if stop == first + 1 else f"row groups {first} to {stop - 1}"
+        raise InputError(f"{groups_read} cannot be read: {reason(error)}") from error
 
 
 def _with_partitions(table: pa.Table, partitions: Mapping[str, str | None]) -> pa.Table:
@@ -126,8 +131,7 @@ def _with_partitions(table: pa.Table, partitions: Mapping[str, str | None]) -> p
 
 
 def _write_part(layout: Layout, chunk: Chunk, table: pa.Table, scorer: Scorer, output: str) -> Part:
-    texts = table[layout.text_column]
-    scored = scorer.score(texts.cast(pa.string()) if pa.types.is_null(texts.type) else texts)
+    scored = scorer.score(table[layout.text_column])
     new = (scored.probability, scored.sentiment, scored.error)
     columns = [
         table[name] if name in table.column_names else pa.nulls(table.num_rows, layout.schema.field(name).type)

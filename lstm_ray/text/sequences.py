@@ -39,8 +39,8 @@ class Sequences:
 
     def take(self, rows: npt.NDArray[np.int64]) -> Sequences:
         """Returns the given rows (int64[n], in that order, repeats allowed)."""
-        lengths = self.lengths[rows]
-        return gather(self.token_ids, self.offsets[rows], lengths)
+        starts = self.offsets[rows]
+        return gather(self.token_ids, starts, self.offsets[rows + 1] - starts)
 
 
 def gather(

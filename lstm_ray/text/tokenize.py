@@ -60,7 +60,9 @@ def decode_texts(column: pa.Array) -> pa.LargeStringArray:
         TypeError: The column holds something else.
     """
     if isinstance(column, pa.ChunkedArray):
-        column = column.combine_chunks()
+        # One by one: joined first, chunks of strings with 32-bit offsets may not be longer than 2 GiB together.
+        chunks = [decode_texts(chunk) for chunk in column.chunks]
+        return pa.concat_arrays(chunks) if chunks else pa.array([], pa.large_string())
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     kind = column.type
@@ -179,8 +181,10 @@ def _translate(texts: pa.LargeStringArray, table: bytes) -> pa.LargeStringArray:
     _, offsets, characters = texts.buffers()
     if characters is None:
         return texts
-    translated = pa.py_buffer(characters.to_pybytes().translate(table))
-    return pa.LargeStringArray.from_buffers(len(texts), offsets, translated, offset=texts.offset)
+    begins = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    first = begins[0]  # a slice has its parent's buffer: only its own part of it is translated
+    translated = bytes(memoryview(characters)[first : begins[-1]]).translate(table)
+    return pa.LargeStringArray.from_buffers(len(texts), pa.py_buffer(begins - first), pa.py_buffer(translated))
 
 
 def _show_hidden(words: pa.LargeStringArray) -> pa.LargeStringArray:

@@ -9,8 +9,9 @@ vocabulary and translates each shard's codes with one look-up of its word list.
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,22 +101,17 @@ class EncodedShard:
     rows_without_text: int
 
 
-EncodeAll = Callable[[Sequence[Shard], TrainConfig], Iterable[EncodedShard]]
-"""Runs `encode_shard` over shards, in this process or on a cluster; results in the order of the shards."""
-
-
-def prepare(config: TrainConfig, encode_all: EncodeAll) -> Prepared:
-    """Reads, tokenizes and encodes the rows of a run.
+def find_all_shards(config: TrainConfig) -> list[Shard]:
+    """Lists the row groups of a run, training ones first.
 
     Raises:
-        InputError: A file, column or label cannot be used, or there is nothing to learn from.
+        InputError: A file is missing or not Parquet, or lacks a column, or a column has the wrong type.
     """
     columns = (config.text_column, config.label_column)
     shards = find_shards(config.train, *columns, is_validation=False if config.validation else None)
     if config.max_rows is not None:
         shards = sample_rows(shards, config.max_rows, config.seed)
-    shards += find_shards(config.validation, *columns, is_validation=True)
-    return assemble(list(encode_all(shards, config)), config)
+    return shards + find_shards(config.validation, *columns, is_validation=True)
 
 
 def encode_shard(shard: Shard, config: TrainConfig) -> EncodedShard:
@@ -186,6 +182,7 @@ def held_out(texts: pa.LargeStringArray, fraction: float, seed: int) -> npt.NDAr
     )
 
 
+@functools.lru_cache(maxsize=1)  # each shard asks for it
 def read_given_vocabulary(path: str, size: int) -> Vocabulary:
     """Reads the file that `--vocabulary` names: our Parquet, or JSON of word to rank."""
     return Vocabulary.read_word_index(path, size) if path.endswith(".json") else Vocabulary.read(path).resized(size)

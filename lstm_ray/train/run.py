@@ -22,9 +22,12 @@ from lstm_ray.datasets.labelled import Shard, find_shards
 from lstm_ray.errors import OutputError
 from lstm_ray.train import checkpoints
 from lstm_ray.train.checkpoints import State
-from lstm_ray.train.corpus import EncodedShard, Prepared, prepare
+from lstm_ray.train.corpus import EncodedShard, Prepared, assemble, find_all_shards
 from lstm_ray.train.progress import Watcher
 from lstm_ray.wording import counted
+
+_LOCK = ".lock"
+_RESULTS = ("metrics.json", "model", "checkpoints", "history.parquet", "history.png", "report.html")
 
 _MAY_CHANGE = {"epochs", "fresh", "output", "workers", "cpus_per_worker", "gpus_per_worker", "address"}
 """Settings that do not decide what is learned, or only how far: a run may be resumed with other values of these."""
@@ -84,14 +87,20 @@ def train(config: TrainConfig, watcher: Watcher) -> Outcome:
         OutputError: The output directory holds something else, or cannot be written.
         TrainingError: Training failed.
     """
-    config = with_absolute_output(config)
-    resumed = open_run(config)
+    config = with_absolute_paths(config)
+    open_run(config)
+    shards = find_all_shards(config)
+    with storage.locked(config.output, _LOCK):
+        resumed = open_run(config)  # again: the run that wrote here may have ended in between
+        try:
+            return _train(config, shards, watcher, resumed)
+        finally:
+            _leave_nothing(config.output)
+
+
+def _train(config: TrainConfig, shards: Sequence[Shard], watcher: Watcher, resumed: bool) -> Outcome:
     state = checkpoints.latest_state(config.output) if resumed else None
-    if (
-        state is not None
-        and state.epoch >= config.epochs
-        and storage.exists(storage.join(config.output, "metrics.json"))
-    ):
+    if state is not None and _is_finished(config, state):
         return _finished(config, state)
     if state is not None:
         watcher.say(f"going on after epoch {state.epoch} of {config.epochs}")
@@ -99,7 +108,7 @@ def train(config: TrainConfig, watcher: Watcher) -> Outcome:
         watcher.say("note: with --padding post and no --mask the last state has read the padding last; --mask helps")
     with _workers(config, watcher) as workers:
         watcher.say("reading and tokenizing")
-        prepared = prepare(config, workers.encode_all)
+        prepared = assemble(list(workers.encode_all(shards, config)), config)
         watcher.say(
             f"{counted(len(prepared.training), 'row')} to train on, {len(prepared.validation):,} to validate on, "
             f"{counted(len(prepared.vocabulary.words), 'word')} known"
@@ -110,8 +119,7 @@ def train(config: TrainConfig, watcher: Watcher) -> Outcome:
                 "--fresh to delete that run and start over"
             )
         begin_run(config)
-        with storage.locked(config.output, f"{checkpoints.DIRECTORY}/.lock"):
-            state = workers.run(config, prepared)
+        state = workers.run(config, prepared)
     outcome = Outcome(
         state, config.output, len(prepared.training), len(prepared.validation), prepared.rows_without_text
     )
@@ -132,11 +140,10 @@ def _workers(config: TrainConfig, watcher: Watcher) -> Iterator[Workers]:
             yield RayWorkers(watcher)
 
 
-def with_absolute_output(config: TrainConfig) -> TrainConfig:
+def with_absolute_paths(config: TrainConfig) -> TrainConfig:
     """Returns the settings with paths that mean the same in every process."""
-    if "://" in config.output:
-        return config
-    return config.model_copy(update={"output": os.path.abspath(os.path.expanduser(config.output))})
+    vocabulary = None if config.vocabulary is None else storage.absolute(config.vocabulary)
+    return config.model_copy(update={"output": storage.absolute(config.output), "vocabulary": vocabulary})
 
 
 def open_run(config: TrainConfig) -> bool:
@@ -146,14 +153,14 @@ def open_run(config: TrainConfig) -> bool:
         OutputError: The directory holds something else. Nothing is changed in it.
     """
     storage.check_writable(config.output)
-    names = storage.list_names(config.output)
-    if not names:
+    names = set(storage.list_names(config.output))
+    if names <= {_LOCK}:
         return False
-    if "config.yaml" not in names:
+    earlier = _read_settings(config.output) if "config.yaml" in names else None
+    if earlier is None:
         raise OutputError(f"{config.output}: not empty, and not an earlier run: choose another --output")
     if config.fresh:
         return False
-    earlier = yaml.safe_load(storage.read_bytes(storage.join(config.output, "config.yaml")))
     wanted = yaml.safe_load(to_yaml(config))
     changed = [key for key in wanted if key not in _MAY_CHANGE and earlier.get(key) != wanted[key]]
     if changed:
@@ -168,15 +175,36 @@ def open_run(config: TrainConfig) -> bool:
 
 
 def begin_run(config: TrainConfig) -> None:
-    """Makes the run's directory, or empties it for `--fresh`, and writes the settings into it.
+    """Makes the run's directory, or for `--fresh` deletes what a run made in it, and writes the settings into it.
 
     A resumed run's settings are written again: the number of epochs and workers may differ.
     """
-    if config.fresh:
-        storage.delete(config.output)
+    for name in _RESULTS if config.fresh else ("metrics.json",):
+        storage.delete(storage.join(config.output, name))
     # As a job file, config.yaml goes on with this run: it must not delete it.
     kept = config.model_copy(update={"fresh": False})
     storage.write_bytes(storage.join(config.output, "config.yaml"), to_yaml(kept).encode())
+
+
+def _read_settings(output: str) -> dict[str, Any] | None:
+    """Returns the settings of the training run in `output`, or None if its config.yaml is something else's."""
+    try:
+        settings = yaml.safe_load(storage.read_bytes(storage.join(output, "config.yaml")))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return None
+    return settings if isinstance(settings, dict) and settings.get("command") == "train" else None
+
+
+def _leave_nothing(output: str) -> None:
+    """Leaves no directory behind if there was nothing in it but the lock."""
+    if storage.is_local(output) and storage.list_names(output) == [_LOCK]:
+        storage.delete(output)
+
+
+def _is_finished(config: TrainConfig, state: State) -> bool:
+    """Says whether the model and results of a run's last epoch are there."""
+    there = [storage.exists(storage.join(config.output, name)) for name in ("metrics.json", "model/bundle.json")]
+    return state.epoch >= config.epochs and all(there)
 
 
 def write_results(config: TrainConfig, outcome: Outcome) -> None:
@@ -216,7 +244,7 @@ def check_inputs(config: TrainConfig) -> list[str]:
         InputError: A file is missing, is not Parquet, or lacks a column.
         OutputError: The output directory holds something else.
     """
-    open_run(with_absolute_output(config))
+    open_run(with_absolute_paths(config))
     lines = []
     for side, inputs in (("training", config.train), ("validation", config.validation)):
         shards = find_shards(inputs, config.text_column, config.label_column)

@@ -43,7 +43,7 @@ _PROGRESS_EVERY_S = 0.5
 def ray_session(config: TrainConfig, watcher: Watcher) -> Iterator[None]:
     """Holds a connection to Ray that has room for the run's workers."""
     watcher.say("starting Ray" if config.address == "local" else f"connecting to Ray at {config.address}")
-    with connect(config.address, cpus=config.workers * config.cpus_per_worker):
+    with connect(config.address, config.workers * config.cpus_per_worker, config.workers * config.gpus_per_worker):
         yield
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstm_ray.datasets.labelled import Shard, find_shards, first_rows, read_shard, sample_rows
+from lstm_ray.datasets.labelled import Shard, find_shards, read_shard, sample_rows
 from lstm_ray.errors import InputError
 from lstm_ray.storage import InputFile
 
@@ -60,20 +60,6 @@ def test_labels_may_be_of_any_number_type(tmp_path: Path, kind: pa.DataType) -> 
     labels = pa.array([0, 1, 1]).cast(kind)
     (shard,) = shards_of(write(tmp_path / "a.parquet", list("abc"), labels))
     assert read(shard)[1] == [0, 1, 1]
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.dictionary(pa.int8(), pa.string())],
-    ids=str,
-)
-@pytest.mark.parametrize("max_rows", [2, 9])
-def test_texts_may_be_of_any_text_type(tmp_path: Path, kind: pa.DataType, max_rows: int) -> None:
-    plain = pa.array(["good", None, "bad"])
-    texts = plain.dictionary_encode() if pa.types.is_dictionary(kind) else plain.cast(kind)
-    shards = first_rows(shards_of(write(tmp_path / "a.parquet", texts, [1, 0, 0])), max_rows)
-    expected = (["good"], [1], 1) if max_rows == 2 else (["good", "bad"], [1, 0], 1)
-    assert read(shards[0]) == expected
 
 
 @pytest.mark.parametrize(
@@ -158,8 +144,3 @@ def test_a_sample_is_drawn_from_all_shards_alike() -> None:
         counts[chosen(sample_rows(fake_shards([100, 900]), 100, seed))] += 1
     assert abs(counts[:100].mean() - 30) < 3
     assert abs(counts[100:].mean() - 30) < 1
-
-
-@given(st.lists(st.integers(0, 40), max_size=8), st.integers(1, 200))
-def test_the_first_rows_are_the_first(sizes: list[int], rows: int) -> None:
-    assert chosen(first_rows(fake_shards(sizes), rows)) == list(range(min(rows, sum(sizes))))

@@ -289,11 +289,11 @@ def test_max_rows_scores_the_first(run: Run, place: Path) -> None:
     assert ids == [*(f"a{number}" for number in range(ROWS)), *(f"b{number}" for number in range(234))]
 
 
-def test_an_input_without_rows_gives_no_parts(run: Run, place: Path) -> None:
+def test_an_input_without_rows_is_refused(run: Run, place: Path) -> None:
     pq.write_table(pa.table({"text": pa.array([], pa.string())}), place / "empty.parquet")
-    manifest = run(inputs=(str(place / "empty.parquet"),))
-    assert (manifest.rows, manifest.parts, manifest.bad_files) == (0, 0, 0)
-    assert (place / "out" / "_SUCCESS").exists()
+    with pytest.raises(InputError, match=r"empty\.parquet: no rows to score"):
+        run(inputs=(str(place / "empty.parquet"),))
+    assert not (place / "out").exists()
 
 
 def test_both_engines_score_alike(run: Run, place: Path) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from lstm_ray.config import TrainConfig
 from lstm_ray.errors import InputError
-from lstm_ray.train.corpus import Corpus, Prepared, encode_shard, held_out, prepare
+from lstm_ray.train.corpus import Corpus, Prepared, assemble, encode_shard, find_all_shards, held_out
 
 WORDS = ["good", "bad", "a", "film", "the", "Fine", "end!", "ÄPFEL", "of", "acting<br />"]
 
@@ -41,7 +41,7 @@ def config(*train: Path, **changes: Any) -> TrainConfig:
 
 def prepared(settings: TrainConfig) -> Prepared:
     """Returns what is learned from, encoded in this thread."""
-    return prepare(settings, lambda shards, config: [encode_shard(shard, config) for shard in shards])
+    return assemble([encode_shard(shard, settings) for shard in find_all_shards(settings)], settings)
 
 
 def write_cut(directory: Path, table: pa.Table, file_bounds: list[int], rows_per_group: int) -> list[Path]:

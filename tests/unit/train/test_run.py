@@ -133,7 +133,16 @@ def test_a_run_is_finished_once_and_goes_on_for_more_epochs(settings: TrainConfi
     first = run.train(settings, watcher)
     assert not first.was_finished
     assert {path.name for path in output.iterdir()} == {
-        *("config.yaml", "model", "checkpoints", "history.parquet", "history.png", "metrics.json", "report.html")
+        *(
+            ".lock",
+            "config.yaml",
+            "model",
+            "checkpoints",
+            "history.parquet",
+            "history.png",
+            "metrics.json",
+            "report.html",
+        )
     }
     before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
 
@@ -197,8 +206,8 @@ def test_a_second_run_at_the_same_time_is_refused(settings: TrainConfig, watcher
 
 def test_relative_outputs_become_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run.with_absolute_output(TrainConfig(output="run")).output == str(tmp_path / "run")
-    assert run.with_absolute_output(TrainConfig(output="s3://bucket/run")).output == "s3://bucket/run"
+    assert run.with_absolute_paths(TrainConfig(output="run")).output == str(tmp_path / "run")
+    assert run.with_absolute_paths(TrainConfig(output="s3://bucket/run")).output == "s3://bucket/run"
 
 
 def test_what_each_worker_holds_adds_up(settings: TrainConfig) -> None:
