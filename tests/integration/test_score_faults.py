@@ -91,12 +91,11 @@ def test_killed_at_ten_moments_and_run_again(
     kept = 0
     for kill in range(KILLS):
         command = start(*arguments, "--output", output)
-        if kill % 3 == 0:  # anywhere from the first import to the first parts
-            time.sleep(chance.uniform(0.2, 1.5))
-        else:  # amid the parts
-            wanted = kept + chance.randint(1, 5)
-            command.wait_until(lambda wanted=wanted: len(list(output.glob("part-*"))) >= wanted)
-            time.sleep(chance.uniform(0, 0.01))
+        wanted = kept + chance.randint(1, 5)  # never so many that the run could end before it is killed
+        at = time.monotonic() + (chance.uniform(0.2, 1.5) if kill % 3 == 0 else 60)  # some while they start
+        command.wait_until(
+            lambda wanted=wanted, at=at: time.monotonic() > at or len(list(output.glob("part-*"))) >= wanted
+        )
         code, error = command.kill()
         assert code == -signal.SIGKILL, error
         if output.exists():
