@@ -11,12 +11,14 @@ import json
 import logging
 from collections.abc import Generator, Iterable
 from dataclasses import asdict
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
 import ray
 import ray.data
 
+from lstm_ray import errors
 from lstm_ray.config import ScoreConfig
 from lstm_ray.errors import LstmRayError
 from lstm_ray.model.bundle import Bundle, read_bundle
@@ -60,15 +62,21 @@ class _ScoringActor:
 
     def __init__(self, settings: dict[str, Any], layout: dict[str, Any]) -> None:
         config = ScoreConfig.model_validate(settings)
-        threads = max(1, int(config.cpus_per_actor))
-        pa.set_cpu_count(threads)
-        self._output = config.output
+        self._config = config
+        self._threads = max(1, int(config.cpus_per_actor))
+        pa.set_cpu_count(self._threads)
         self._layout = _decode_layout(layout)
-        self._scorer = Scorer(read_bundle(config.model), config.engine, threads)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-        result = sink.score_task(_parse_task(batch["task"][0]), self._layout, self._scorer, self._output)
+        try:
+            result = sink.score_task(_parse_task(batch["task"][0]), self._layout, self._scorer, self._config.output)
+        except LstmRayError as error:  # Ray Data would raise an error of its own that only quotes it
+            return {"result": [json.dumps({"raised": type(error).__name__, "message": str(error)})]}
         return {"result": [json.dumps(asdict(result) if isinstance(result, BadFile) else [asdict(p) for p in result])]}
+
+    @cached_property  # made for the first task, so that an error in it is handed over too
+    def _scorer(self) -> Scorer:
+        return Scorer(read_bundle(self._config.model), self._config.engine, self._threads)
 
 
 def _encode_layout(layout: Layout) -> dict[str, Any]:
@@ -88,4 +96,6 @@ def _parse_task(text: str) -> Task:
 
 def _parse_result(text: str) -> list[Part] | BadFile:
     fields = json.loads(text)
+    if "raised" in fields:
+        raise getattr(errors, fields["raised"])(fields["message"])
     return BadFile(**fields) if isinstance(fields, dict) else [Part(**part) for part in fields]

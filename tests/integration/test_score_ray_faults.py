@@ -1,0 +1,194 @@
+"""Faults of a scoring run on a local Ray: the run goes on by itself, or the same command finishes it."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.dataset as ds
+import pytest
+
+from lstm_ray.config import ScoreConfig
+from lstm_ray.errors import BundleError
+from lstm_ray.score.run import score
+
+ROWS = 40_000
+
+Parts = Callable[[Path], dict[str, bytes]]
+Run = Callable[..., Any]
+
+
+def nothing(*_: Any) -> None:
+    """Hears and forgets."""
+
+
+@pytest.fixture(scope="module")
+def undisturbed(numbered: Path, tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory, parts: Parts) -> Any:
+    """Gives the parts of a run that nothing happens to."""
+    output = tmp_path_factory.mktemp("undisturbed")
+    settings = {"inputs": (str(numbered),), "model": str(tiny_bundle), "output": str(output), "rows_per_part": 500}
+    score(ScoreConfig.model_validate(settings), nothing, nothing)
+    return parts(output)
+
+
+@pytest.fixture
+def ray_directory() -> Iterator[str]:
+    """Gives a directory for Ray's files, short as its sockets want it; kills what of Ray runs there at the end."""
+    directory = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
+    yield directory
+    for process_id in processes_of(directory):
+        _kill(process_id)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def run(start: Callable[..., Any], numbered: Path, tiny_bundle: Path, ray_directory: str) -> Run:
+    """Gives a function that starts `lstm-ray score` on a Ray of its own."""
+
+    def start_it(output: Path, *more: object) -> Any:
+        arguments = ("score", numbered, "--model", tiny_bundle, "--output", output, "--rows-per-part", 500)
+        return start(*arguments, "--actors", 2, *more, RAY_TMPDIR=ray_directory)
+
+    return start_it
+
+
+def processes_of(ray_directory: str, name: str = "") -> list[int]:
+    """Lists the processes whose environment names this directory of Ray's and whose command contains `name`."""
+    found = []
+    for place in Path("/proc").iterdir():
+        try:
+            if place.name.isdigit() and f"RAY_TMPDIR={ray_directory}\0".encode() in (place / "environ").read_bytes():
+                command = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                if name in command:
+                    found.append(int(place.name))
+        except OSError:
+            continue  # it has gone, or is another's
+    return found
+
+
+def _kill(process_id: int) -> None:
+    try:
+        os.kill(process_id, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def assert_finished(output: Path, undisturbed: dict[str, bytes], parts: Parts) -> None:
+    """Checks that every row is there once, in the bytes of the undisturbed run."""
+    assert parts(output) == undisturbed
+    assert ds.dataset(output).to_table(columns=["row"])["row"].to_pylist() == list(range(ROWS))
+    assert (output / "_SUCCESS").exists()
+    assert sorted(path.name for path in output.rglob(".*")) == []
+
+
+def test_an_actor_that_is_killed_is_replaced(
+    run: Run, undisturbed: dict[str, bytes], parts: Parts, tmp_path: Path, ray_directory: str
+) -> None:
+    command = run(tmp_path / "out")
+    command.wait_until(lambda: len(parts(tmp_path / "out")) >= 3, 120)
+    actors = processes_of(ray_directory, "_ScoringActor")
+    assert actors
+    _kill(actors[0])
+    code, error = command.end()
+    assert code == 0, error
+    assert_finished(tmp_path / "out", undisturbed, parts)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", [0, 1])
+def test_all_actors_are_killed_again_and_again(
+    run: Run, undisturbed: dict[str, bytes], parts: Parts, tmp_path: Path, ray_directory: str, seed: int
+) -> None:
+    chance = random.Random(seed)
+    command = run(tmp_path / "out")
+    for _ in range(3):
+        wanted = len(parts(tmp_path / "out")) + chance.randint(1, 10)
+        command.wait_until(lambda wanted=wanted: len(parts(tmp_path / "out")) >= wanted, 120)
+        for actor in processes_of(ray_directory, "_ScoringActor"):
+            _kill(actor)
+    code, error = command.end()
+    assert code == 0, error
+    assert_finished(tmp_path / "out", undisturbed, parts)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_driver_and_run_again(
+    run: Run, undisturbed: dict[str, bytes], parts: Parts, tmp_path: Path, ray_directory: str, sign: int
+) -> None:
+    output = tmp_path / "out"
+    command = run(output)
+    command.wait_until(lambda: len(parts(output)) >= 3, 120)
+    code, error = command.kill(sign)
+    assert code == (-sign if sign == signal.SIGKILL else 130), error
+    there = parts(output)
+    assert 3 <= len(there) < len(undisturbed)
+    assert {name: undisturbed[name] for name in there} == there
+    assert run(output).end()[0] == 0
+    assert_finished(output, undisturbed, parts)
+    deadline = time.monotonic() + 60
+    while left := processes_of(ray_directory):
+        assert time.monotonic() < deadline, f"Ray goes on without its driver: {left}"
+        time.sleep(0.2)
+
+
+@pytest.mark.long
+def test_a_killed_raylet(
+    run: Run, undisturbed: dict[str, bytes], parts: Parts, tmp_path: Path, ray_directory: str
+) -> None:
+    output = tmp_path / "out"
+    command = run(output)
+    command.wait_until(lambda: len(parts(output)) >= 3, 120)
+    (raylet,) = processes_of(ray_directory, "/raylet/raylet ")
+    _kill(raylet)
+    assert command.end()[0] == 1, "Ray ends the process itself, before anything could be said"
+    there = parts(output)
+    assert {name: undisturbed[name] for name in there} == there
+    assert not (output / "_SUCCESS").exists()
+    assert run(output).end()[0] == 0
+    assert_finished(output, undisturbed, parts)
+
+
+def test_a_model_that_an_actor_cannot_read_is_named(
+    numbered: Path, tiny_bundle: Path, tmp_path: Path, ray_directory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Path(shutil.copytree(tiny_bundle, tmp_path / "model"))
+
+    def delete_the_model(message: str) -> None:
+        if message == "starting Ray":
+            shutil.rmtree(model)
+
+    monkeypatch.setenv("RAY_TMPDIR", ray_directory)
+    settings = {"inputs": (str(numbered),), "model": str(model), "output": str(tmp_path / "out"), "actors": 1}
+    with pytest.raises(BundleError, match=f"^{model}: no such model bundle$"):
+        score(ScoreConfig.model_validate(settings), delete_the_model, nothing)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a filesystem")
+def test_a_full_disk_is_the_outputs_fault_on_an_actor_too(
+    run: Run, undisturbed: dict[str, bytes], parts: Parts, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    size_kib = sum(map(len, undisturbed.values())) // 1024
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_kib // 2}k", "lstm-ray-test", disk], check=True)
+    try:
+        code, error = run(disk / "out", "--max-bad-files", 2).end()
+        there = parts(disk / "out")
+        no_bad_files = not (disk / "out" / "_bad_files.parquet").exists()
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+    assert code == 1
+    last = error.splitlines()[-1]
+    assert last.startswith(f"error: {disk}/out/")
+    assert last.endswith("cannot be written: no space left on device")
+    assert no_bad_files
+    assert {name: undisturbed[name] for name in there} == there
