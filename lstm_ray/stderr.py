@@ -18,7 +18,7 @@ def held_back() -> Iterator[None]:
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except Exception:
+        except Exception:  # whatever it was, it goes on upwards; on Ctrl-C nobody wants to read this
             held.seek(0)
             os.write(stderr, held.read())
             raise

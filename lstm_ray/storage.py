@@ -286,7 +286,7 @@ def _write_and_rename(filesystem: fs.LocalFileSystem, target: str, write: Callab
         with filesystem.open_output_stream(temporary) as stream:
             write(stream)
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException:  # Ctrl-C too: nothing half-written stays; raised again
         if os.path.exists(temporary):
             os.remove(temporary)
         raise

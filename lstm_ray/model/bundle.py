@@ -219,7 +219,7 @@ def _replace_directory(path: Path, files: dict[str, bytes]) -> None:
     try:
         for name, content in files.items():
             storage.write_bytes(str(temporary / name), content)
-    except BaseException:
+    except BaseException:  # Ctrl-C too: nothing half-written stays; raised again
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     previous = path.with_name(f".{path.name}.{os.getpid()}.old")
