@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, replace
 
@@ -128,13 +128,12 @@ class Plan:
             yield Task(self.files[file], list(chunks))
 
 
-def make_plan(config: ScoreConfig, model_hash: str, progress: Callable[[int, int], None] | None = None) -> Plan:
+def make_plan(config: ScoreConfig, model_hash: str) -> Plan:
     """Reads all footers and cuts the input into chunks.
 
     Args:
         config: Inputs and how to cut them.
         model_hash: Of the bundle; part of the fingerprint.
-        progress: Hears (footers read, files).
 
     Raises:
         InputError: A path does not exist, or more files are bad than `max_bad_files` allows, or columns clash.
@@ -144,14 +143,12 @@ def make_plan(config: ScoreConfig, model_hash: str, progress: Callable[[int, int
     files, footers, bad = [], [], []
     with ThreadPoolExecutor(_FOOTER_READERS) as pool:
         read = pool.map(lambda file: _read_footer(file, config.text_column), found)
-        for number, (file, footer) in enumerate(zip(found, read, strict=True), 1):
+        for file, footer in zip(found, read, strict=True):
             if isinstance(footer, str):
                 bad.append(BadFile(file.path, footer))
             else:
                 files.append(file)
                 footers.append(footer)
-            if progress:
-                progress(number, len(found))
     check_bad_files(bad, config.max_bad_files)
     kept = _kept_columns([footer.schema for footer in footers], config)
     schema = _unify([footer.schema for footer in footers], files, kept)
