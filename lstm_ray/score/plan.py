@@ -250,9 +250,10 @@ def _kept_columns(schemas: Sequence[pa.Schema], config: ScoreConfig) -> list[str
 def _unify(schemas: Sequence[pa.Schema], files: Sequence[InputFile], kept: Sequence[str]) -> pa.Schema:
     """Returns the kept columns of all files, wide enough for each; one that a file lacks is null there."""
     unified = pa.schema([])
+    distinct = list(dict.fromkeys(schemas))
     seen = set()
     for schema, file in zip(schemas, files, strict=True):
-        fields = tuple(schema.field(name) for name in kept if name in schema.names)
+        fields = tuple(_plain(schema.field(name), distinct) for name in kept if name in schema.names)
         if fields in seen:
             continue
         seen.add(fields)
@@ -264,6 +265,14 @@ def _unify(schemas: Sequence[pa.Schema], files: Sequence[InputFile], kept: Seque
                 "--keep-columns can leave such a column out"
             ) from error
     return unified
+
+
+def _plain(field: pa.Field, schemas: Sequence[pa.Schema]) -> pa.Field:
+    """Returns a dictionary-encoded column as its values if it is not so, or not alike, in every file."""
+    if not pa.types.is_dictionary(field.type):
+        return field
+    is_alike = all(schema.field(field.name).type == field.type for schema in schemas if field.name in schema.names)
+    return field if is_alike else field.with_type(field.type.value_type)
 
 
 def _cut_all(footers: Sequence[_Footer], rows_per_part: int) -> Iterator[Chunk]:

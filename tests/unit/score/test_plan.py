@@ -145,3 +145,11 @@ def test_the_fingerprint_changes_with_what_decides_the_output_and_nothing_else(t
     write(tmp_path / "a.parquet", {"text": ["fine"] * 9, "id": range(9)})  # rewritten: another time of change
     others.append(plan(path))
     assert len(same | {other.layout.fingerprint for other in others}) == 1 + len(others)
+
+
+def test_a_column_that_is_a_dictionary_in_some_files_is_plain_in_the_parts(tmp_path: Path) -> None:
+    texts = pa.array(["good", "bad"])
+    for name, column in {"a": texts, "b": texts.dictionary_encode()}.items():
+        pq.write_table(pa.table({"text": column}), tmp_path / f"{name}.parquet")
+    plan = make_plan(ScoreConfig(inputs=(str(tmp_path),), model="m", output="o"), "hash")
+    assert plan.layout.schema.field("text").type == pa.string()
