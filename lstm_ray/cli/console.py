@@ -69,6 +69,8 @@ class Bar:
         text = f"{rate:,.0f} {self._unit}/s" if rate else ""
         if _err.is_terminal:
             self._draw(done, total, text)
+            if done >= total:
+                self.close()
         elif now - self._shown >= _LINE_EVERY_S:
             self._shown = now
             left = f", {(total - done) / rate:,.0f} s left" if rate else ""

@@ -31,8 +31,8 @@ def score(config: ScoreConfig) -> None:
             raise ConfigError(f"{name} is missing")
     from lstm_ray.score import run
 
-    with console.bar("rows", "the same command scores what is missing") as bar:
-        manifest = run.score(config, console.say, bar.update)
+    with console.bar("files") as planning, console.bar("rows", "the same command scores what is missing") as bar:
+        manifest = run.score(config, console.say, bar.update, planning.update)
     show_manifest(manifest)
     if manifest.bad_files:
         console.say(f"set aside: {counted(manifest.bad_files, 'input file')}, see {manifest.output}/_bad_files.parquet")

@@ -1,19 +1,26 @@
-"""Scoring on Ray Data: a pool of actors, each scoring the tasks of a plan it is handed.
+"""Scoring on Ray Data, in one of two shapes. Both move numbers through Ray's object store, and no text.
 
-    driver: tasks as plain numbers -> ray.data.from_items -> actors run sink.score_task -> counts back to the driver
+    CPUs   tasks -> actors: read, tokenize, score, write                      -> counts back to the driver
+    GPUs   tasks -> CPU tasks: read, tokenize -> actors: score -> CPU tasks: read what is kept, write -> counts
 
-No text passes through Ray's object store: an actor reads its rows from the input and writes its parts to the output.
+On CPUs an actor does all there is to do with its rows: nothing is copied, nothing waits for a neighbour. A GPU scores
+faster than many cores tokenize, so there tasks on all nodes feed it token ids (320 bytes a review of 80 tokens). What
+the output keeps of the input is read again by the task that writes it, which takes a tenth of tokenizing it; carried
+along, it would pass through the GPU's node twice.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import asdict
-from functools import cached_property
-from typing import Any
+from functools import cached_property, lru_cache
+from typing import Any, TypeAlias, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import ray
 import ray.data
@@ -25,58 +32,199 @@ from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.ray_session import connect, our_error
 from lstm_ray.score import sink
 from lstm_ray.score.plan import BadFile, Chunk, Layout, Plan, Task
-from lstm_ray.score.scorer import Scorer
+from lstm_ray.score.scorer import Encoder, Engine, Scored, Scorer, encode_column, make_engine
 from lstm_ray.score.sink import Part
 from lstm_ray.storage import InputFile
+from lstm_ray.text.sequences import Sequences
+
+_TASKS_AT_ONCE = 10_000  # given to Ray Data, whose driver keeps some KiB of each
+_GPU_TASK_CHUNKS = 4  # whose token ids travel together: 64 MB at 80 tokens and the default --rows-per-part
+
+T = TypeVar("T")
+Columns: TypeAlias = dict[str, list[npt.NDArray[Any]]]
+"""What a stage hands to the next: arrays by name, one for each chunk of a task."""
+_ARRAYS = pa.list_(pa.large_binary())
 
 
 def score_on_ray(
-    config: ScoreConfig, bundle: Bundle, plan: Plan, tasks: Iterable[Task]
-) -> Generator[list[Part] | BadFile, None, None]:
+    config: ScoreConfig, bundle: Bundle, plan: Plan, done: Collection[str]
+) -> Generator[Part | BadFile, None, None]:
     """Scores on a pool of Ray actors and yields results as they come."""
-    del bundle  # each actor reads it from config.model
-    items = [{"task": json.dumps(asdict(task))} for task in tasks]
-    if not items:
+    del bundle  # each worker reads it from config.model
+    least, most = config.actor_limits
+    has_gpus = config.gpus_per_actor > 0
+    tasks = plan.tasks(done, shares=most)
+    if has_gpus:
+        tasks = (Task(task.file, chunks) for task in tasks for chunks in _runs(task.chunks, _GPU_TASK_CHUNKS))
+    first = list(itertools.islice(tasks, _TASKS_AT_ONCE))
+    if not first:
         return
-    least, most = (min(count, len(items)) for count in config.actor_limits)
+    least, most = min(least, len(first)), min(most, len(first))
     with connect(config.address, cpus=most * config.cpus_per_actor, gpus=least * config.gpus_per_actor):
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what ends the run is raised
         ray.data.DataContext.get_current().enable_progress_bars = False
-        results = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-            _ScoringActor,
-            fn_constructor_args=(config.model_dump(mode="json"), _encode_layout(plan.layout)),
-            batch_size=1,
-            compute=ray.data.ActorPoolStrategy(min_size=least, max_size=most),
-            num_cpus=config.cpus_per_actor,
-            num_gpus=config.gpus_per_actor,
-        )
-        try:
-            for row in results.iter_rows():
-                yield _parse_result(row["result"])
-        except ray.exceptions.RayError as error:
-            raise our_error(error, LstmRayError) from error
+        while first:
+            items = [{"task": json.dumps(asdict(task))} for task in first]
+            pool = {
+                "compute": ray.data.ActorPoolStrategy(min_size=least, max_size=most),
+                "num_cpus": config.cpus_per_actor,
+                "num_gpus": config.gpus_per_actor,
+            }
+            dataset = ray.data.from_items(items, override_num_blocks=len(items))
+            try:
+                for row in (_on_gpus if has_gpus else _on_cpus)(dataset, config, plan.layout, pool).iter_rows():
+                    yield from _parse_results(row["results"])
+            except ray.exceptions.RayError as error:
+                raise our_error(error, LstmRayError) from error
+            first = list(itertools.islice(tasks, _TASKS_AT_ONCE))
+
+
+def _runs(items: Sequence[T], size: int) -> Iterator[list[T]]:
+    """Cuts a sequence into lists of `size`, the last one perhaps shorter."""
+    return (list(items[start : start + size]) for start in range(0, len(items), size))
+
+
+def _on_cpus(dataset: Any, config: ScoreConfig, layout: Layout, pool: dict[str, Any]) -> Any:
+    settings = (config.model_dump(mode="json"), _encode_layout(layout))
+    return dataset.map_batches(_ScoringActor, fn_constructor_args=settings, batch_size=1, **pool)
 
 
 class _ScoringActor:
-    """Holds a scorer; runs on a Ray worker."""
+    """Reads, tokenizes, scores and writes; runs on a Ray worker."""
 
     def __init__(self, settings: dict[str, Any], layout: dict[str, Any]) -> None:
-        config = ScoreConfig.model_validate(settings)
-        self._config = config
-        self._threads = max(1, int(config.cpus_per_actor))
+        self._config = ScoreConfig.model_validate(settings)
+        self._threads = max(1, int(self._config.cpus_per_actor))
         pa.set_cpu_count(self._threads)
         self._layout = _decode_layout(layout)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+        task = _parse_task(batch["task"][0])
         try:
-            result = sink.score_task(_parse_task(batch["task"][0]), self._layout, self._scorer, self._config.output)
-        except LstmRayError as error:  # Ray Data would raise an error of its own that only quotes it
-            return {"result": [json.dumps({"raised": type(error).__name__, "message": str(error)})]}
-        return {"result": [json.dumps(asdict(result) if isinstance(result, BadFile) else [asdict(p) for p in result])]}
+            parts = list(sink.score_task(task, self._layout, self._scorer, self._config.output))
+        except LstmRayError as error:
+            return {"results": [_failure(task, error)]}
+        return {"results": [_results(parts)]}
 
     @cached_property  # made for the first task, so that an error in it is handed over too
     def _scorer(self) -> Scorer:
         return Scorer(read_bundle(self._config.model), self._config.engine, self._threads)
+
+
+def _on_gpus(dataset: Any, config: ScoreConfig, layout: Layout, pool: dict[str, Any]) -> Any:
+    settings = {"settings": config.model_dump(mode="json"), "layout": _encode_layout(layout)}
+    stage: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow"}
+    encoded = dataset.map_batches(_encode_stage, fn_kwargs=settings, num_cpus=1, **stage)
+    scored = encoded.map_batches(_GpuActor, fn_constructor_args=(settings["settings"],), **stage, **pool)
+    return scored.map_batches(_write_stage, fn_kwargs=settings, num_cpus=1, **stage)
+
+
+def _encode_stage(row: pa.Table, settings: dict[str, Any], layout: dict[str, Any]) -> pa.Table:
+    """Reads and tokenizes the chunks of a task."""
+    pa.set_cpu_count(1)
+    text_column = _decode_layout(layout).text_column
+
+    def encode(task: Task) -> Columns:
+        encoder = _encoder_of(settings["model"])
+        chunks = [encode_column(encoder, table[text_column]) for _, table in sink.read_task(task, [text_column])]
+        return {
+            "token_ids": [chunk.sequences.token_ids for chunk in chunks],
+            "offsets": [chunk.sequences.offsets for chunk in chunks],
+            "reasons": [chunk.reasons for chunk in chunks],
+        }
+
+    return _next_row(row, encode)
+
+
+class _GpuActor:
+    """Turns token ids into probabilities, chunk by chunk, so that no batch depends on how chunks became tasks."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self._config = ScoreConfig.model_validate(settings)
+
+    def __call__(self, row: pa.Table) -> pa.Table:
+        return _next_row(row, lambda _: self._score(row))
+
+    def _score(self, row: pa.Table) -> Columns:
+        chunks = zip(_arrays(row, "token_ids", np.int32), _arrays(row, "offsets", np.int64), strict=True)
+        probability = [self._engine.probabilities(Sequences(*chunk)) for chunk in chunks]
+        return {"probability": probability, "reasons": _arrays(row, "reasons", np.int8)}
+
+    @cached_property
+    def _engine(self) -> Engine:
+        assert self._config.engine != "auto"  # `run.score` has decided
+        threads = max(1, int(self._config.cpus_per_actor))
+        return make_engine(read_bundle(self._config.model), self._config.engine, threads)
+
+
+def _write_stage(row: pa.Table, settings: dict[str, Any], layout: dict[str, Any]) -> pa.Table:
+    """Reads the kept columns of a task's chunks again and writes the parts."""
+    pa.set_cpu_count(1)
+    if row["results"][0].is_valid:
+        return row.select(["results"])
+    task = _parse_task(row["task"][0].as_py())
+    look = _decode_layout(layout)
+    scores = zip(_arrays(row, "probability", np.float32), _arrays(row, "reasons", np.int8), strict=True)
+    try:
+        threshold = _threshold_of(settings["model"])
+        chunks = sink.read_task(task, look.kept or [look.text_column])
+        parts = [
+            sink.write_part(look, chunk, table, Scored.from_probabilities(*score, threshold), settings["output"])
+            for (chunk, table), score in zip(chunks, scores, strict=True)
+        ]
+    except LstmRayError as error:
+        return pa.table({"results": [_failure(task, error)]})
+    return pa.table({"results": [_results(parts)]})
+
+
+@lru_cache(maxsize=1)  # a worker process runs many tasks of a run, and then perhaps those of another
+def _encoder_of(model: str) -> Encoder:
+    return Encoder(read_bundle(model))
+
+
+@lru_cache(maxsize=1)
+def _threshold_of(model: str) -> float:
+    return read_bundle(model).threshold
+
+
+def _next_row(row: pa.Table, work: Callable[[Task], Columns]) -> pa.Table:
+    """Does a stage's work on a task's row; one that has failed in an earlier stage is passed on."""
+    if "results" in row.column_names and row["results"][0].is_valid:
+        return row
+    text = row["task"][0].as_py()
+    task = _parse_task(text)
+    try:
+        columns = work(task)
+    except LstmRayError as error:
+        return pa.table({"task": [text], "results": [_failure(task, error)]})
+    stored = {name: pa.array([[a.tobytes() for a in chunks]], _ARRAYS) for name, chunks in columns.items()}
+    return pa.table({"task": [text], "results": pa.nulls(1, pa.string()), **stored})
+
+
+def _arrays(row: pa.Table, name: str, kind: type[np.generic]) -> list[npt.NDArray[Any]]:
+    """Returns an array for each chunk of a task's row."""
+    return [np.frombuffer(value.as_buffer(), kind) for value in row[name][0].values]
+
+
+def _results(parts: list[Part]) -> str:
+    return json.dumps([asdict(part) for part in parts])
+
+
+def _failure(task: Task, error: LstmRayError) -> str:
+    """Returns what was wrong with a task's file, or with anything else; raised, Ray Data would only quote it."""
+    if isinstance(error, errors.InputError):
+        return json.dumps(asdict(sink.bad_file(task, error)))
+    return json.dumps({"raised": type(error).__name__, "message": str(error)})
+
+
+def _parse_results(text: str) -> Iterator[Part | BadFile]:
+    fields = json.loads(text)
+    if isinstance(fields, list):
+        yield from (Part(**part) for part in fields)
+    elif "raised" in fields:
+        raise getattr(errors, fields["raised"])(fields["message"])
+    else:
+        yield BadFile(**fields)
 
 
 def _encode_layout(layout: Layout) -> dict[str, Any]:
@@ -92,10 +240,3 @@ def _parse_task(text: str) -> Task:
     fields = json.loads(text)
     chunks = [Chunk(**{**chunk, "row_groups": tuple(chunk["row_groups"])}) for chunk in fields["chunks"]]
     return Task(InputFile(**fields["file"]), chunks)
-
-
-def _parse_result(text: str) -> list[Part] | BadFile:
-    fields = json.loads(text)
-    if "raised" in fields:
-        raise getattr(errors, fields["raised"])(fields["message"])
-    return BadFile(**fields) if isinstance(fields, dict) else [Part(**part) for part in fields]

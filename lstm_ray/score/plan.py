@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, replace
 
@@ -32,6 +32,9 @@ from lstm_ray.text.tokenize import is_text_type
 from lstm_ray.wording import counted, reason
 
 NEW_COLUMNS = ("sentiment_probability", "sentiment", "sentiment_error")
+Progress = Callable[[int, int], None]
+"""Hears (done, in all): input files whose footer has been read, or rows that have been scored."""
+
 PARTITION_TYPE = pa.string()  # of a column that directories named key=value make: they do not say what they mean
 _FOOTER_READERS = 16  # threads; reading a footer is waiting, above all on an object store
 
@@ -100,64 +103,80 @@ class Task:
 class Plan:
     """What a scoring run does.
 
+    It holds numbers of files and row groups; chunks are made of them as they are asked for. A plan of 100,000 files
+    that become 1,000,000 parts takes 0.2 GB.
+
     Attributes:
         files: Input files that can be read.
-        chunks: All chunks, in input order.
-        layout: What their parts look like.
+        group_rows: Rows of each file's row groups.
+        rows_per_part: How many rows a part should have.
+        rows: Rows to score.
+        parts: Chunks, each of which becomes a part.
+        layout: What the parts look like.
         bad_files: Input files set aside.
     """
 
     files: list[InputFile]
-    chunks: list[Chunk]
+    group_rows: list[tuple[int, ...]]
+    rows_per_part: int
+    rows: int
+    parts: int
     layout: Layout
     bad_files: list[BadFile]
 
-    @property
-    def rows(self) -> int:
-        """Returns the rows to score."""
-        return sum(chunk.rows for chunk in self.chunks)
+    def chunks(self) -> Iterator[Chunk]:
+        """Yields all chunks in input order."""
+        return _first_rows(_cut_all(self.group_rows, self.rows_per_part), self.rows)
 
-    def tasks(self, done: set[str]) -> Iterator[Task]:
+    def chunks_of(self, paths: Collection[str]) -> Iterator[Chunk]:
+        """Yields the chunks of some files."""
+        return (chunk for chunk in self.chunks() if self.files[chunk.file].path in paths)
+
+    def tasks(self, done: Collection[str], shares: int = 1) -> Iterator[Task]:
         """Yields what is to do, in input order.
 
         Args:
             done: Names of the parts that are there already.
+            shares: Into how many tasks the chunks of one row group may be cut. All but the first read over the rows
+                of those before them, which takes a hundredth of scoring them.
         """
-        missing = (chunk for chunk in self.chunks if chunk.part_name not in done)
-        for (file, _), chunks in itertools.groupby(missing, lambda chunk: (chunk.file, chunk.row_groups)):
-            yield Task(self.files[file], list(chunks))
+        missing = (chunk for chunk in self.chunks() if chunk.part_name not in done)
+        for (file, _), group in itertools.groupby(missing, lambda chunk: (chunk.file, chunk.row_groups)):
+            chunks = list(group)
+            size = -(-len(chunks) // shares)
+            for start in range(0, len(chunks), size):
+                yield Task(self.files[file], chunks[start : start + size])
 
 
-def make_plan(config: ScoreConfig, model_hash: str) -> Plan:
+def make_plan(config: ScoreConfig, model_hash: str, progress: Progress = lambda done, total: None) -> Plan:
     """Reads all footers and cuts the input into chunks.
 
     Args:
         config: Inputs and how to cut them.
         model_hash: Of the bundle; part of the fingerprint.
+        progress: Hears how many footers have been read.
 
     Raises:
         InputError: A path does not exist, or more files are bad than `max_bad_files` allows, or columns clash.
         ConfigError: A column to keep exists in no file, or a new column's name is taken.
     """
-    found = storage.find_inputs(config.inputs)
-    files, footers, bad = [], [], []
-    with ThreadPoolExecutor(_FOOTER_READERS) as pool:
-        read = pool.map(lambda file: _read_footer(file, config.text_column), found)
-        for file, footer in zip(found, read, strict=True):
-            if isinstance(footer, str):
-                bad.append(BadFile(file.path, footer))
-            else:
-                files.append(file)
-                footers.append(footer)
+    files, footers, bad = _read_footers(storage.find_inputs(config.inputs), config.text_column, progress)
     check_bad_files(bad, config.max_bad_files)
-    kept = _kept_columns([footer.schema for footer in footers], config)
-    schema = _unify([footer.schema for footer in footers], files, kept)
+    schemas: dict[pa.Schema, InputFile] = {}
+    for file, footer in zip(files, footers, strict=True):
+        schemas.setdefault(footer.schema, file)
+    kept = _kept_columns(schemas, config)
+    schema = _unify(schemas, kept)
     new = [config.prefix + name for name in NEW_COLUMNS]
     if taken := [name for name in new if name in kept]:
         raise ConfigError(f"the input has a column {taken[0]!r} already: give the new columns a --prefix, e.g. new_")
-    chunks = list(_first_rows(_cut_all(footers, config.rows_per_part), config.max_rows))
-    fingerprint = _fingerprint(files, footers, bad, kept, config, model_hash)
-    return Plan(files, chunks, Layout(output_schema(schema, kept, new), config.text_column, fingerprint), bad)
+    group_rows = [footer.group_rows for footer in footers]
+    rows = parts = 0
+    for chunk in _first_rows(_cut_all(group_rows, config.rows_per_part), config.max_rows):
+        rows, parts = rows + chunk.rows, parts + 1
+    fingerprint = _fingerprint(files, group_rows, bad, kept, config, model_hash)
+    layout = Layout(output_schema(schema, kept, new), config.text_column, fingerprint)
+    return Plan(files, group_rows, config.rows_per_part, rows, parts, layout, bad)
 
 
 def check_bad_files(bad: Sequence[BadFile], allowed: int) -> None:
@@ -204,7 +223,25 @@ def output_schema(schema: pa.Schema, kept: Sequence[str], new: Sequence[str]) ->
 @dataclass(frozen=True)
 class _Footer:
     schema: pa.Schema
-    group_rows: list[int]
+    group_rows: tuple[int, ...]
+
+
+def _read_footers(
+    found: Sequence[InputFile], text_column: str, progress: Progress
+) -> tuple[list[InputFile], list[_Footer], list[BadFile]]:
+    """Returns the files that can be scored, their footers, and the files that cannot."""
+    files, footers, bad = [], [], []
+    schemas: dict[pa.Schema, pa.Schema] = {}  # files of one kind share one: a schema takes some KiB
+    with ThreadPoolExecutor(_FOOTER_READERS) as pool:
+        read = pool.map(lambda file: _read_footer(file, text_column), found)
+        for number, (file, footer) in enumerate(zip(found, read, strict=True), 1):
+            progress(number, len(found))
+            if isinstance(footer, str):
+                bad.append(BadFile(file.path, footer))
+            else:
+                files.append(file)
+                footers.append(replace(footer, schema=schemas.setdefault(footer.schema, footer.schema)))
+    return files, footers, bad
 
 
 def _read_footer(file: InputFile, text_column: str) -> _Footer | str:
@@ -225,7 +262,7 @@ def _read_footer(file: InputFile, text_column: str) -> _Footer | str:
     kind = schema.field(text_column).type
     if not is_text_type(kind):
         return f"column {text_column!r} is {kind}, not text: choose with --text-column"
-    group_rows = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+    group_rows = tuple(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
     return _Footer(_with_partitions(schema.remove_metadata(), file), group_rows)
 
 
@@ -235,7 +272,7 @@ def _with_partitions(schema: pa.Schema, file: InputFile) -> pa.Schema:
     return pa.schema([*inside, *(pa.field(name, PARTITION_TYPE) for name in file.partitions)])
 
 
-def _kept_columns(schemas: Sequence[pa.Schema], config: ScoreConfig) -> list[str]:
+def _kept_columns(schemas: Collection[pa.Schema], config: ScoreConfig) -> list[str]:
     names = list(dict.fromkeys(name for schema in schemas for name in schema.names))
     if config.keep_columns == "all":
         return names
@@ -247,16 +284,16 @@ def _kept_columns(schemas: Sequence[pa.Schema], config: ScoreConfig) -> list[str
     return kept
 
 
-def _unify(schemas: Sequence[pa.Schema], files: Sequence[InputFile], kept: Sequence[str]) -> pa.Schema:
-    """Returns the kept columns of all files, wide enough for each; one that a file lacks is null there."""
+def _unify(schemas: Mapping[pa.Schema, InputFile], kept: Sequence[str]) -> pa.Schema:
+    """Returns the kept columns of all files, wide enough for each; one that a file lacks is null there.
+
+    Args:
+        schemas: Each with the first file that has it, for messages.
+        kept: Names of columns.
+    """
     unified = pa.schema([])
-    distinct = list(dict.fromkeys(schemas))
-    seen = set()
-    for schema, file in zip(schemas, files, strict=True):
-        fields = tuple(_plain(schema.field(name), distinct) for name in kept if name in schema.names)
-        if fields in seen:
-            continue
-        seen.add(fields)
+    for schema, file in schemas.items():
+        fields = [_plain(schema.field(name), schemas) for name in kept if name in schema.names]
         try:
             unified = pa.unify_schemas([unified, pa.schema(fields)], promote_options="permissive")
         except pa.ArrowException as error:
@@ -267,7 +304,7 @@ def _unify(schemas: Sequence[pa.Schema], files: Sequence[InputFile], kept: Seque
     return unified
 
 
-def _plain(field: pa.Field, schemas: Sequence[pa.Schema]) -> pa.Field:
+def _plain(field: pa.Field, schemas: Collection[pa.Schema]) -> pa.Field:
     """Returns a dictionary-encoded column as its values if it is not so, or not alike, in every file."""
     if not pa.types.is_dictionary(field.type):
         return field
@@ -275,9 +312,9 @@ def _plain(field: pa.Field, schemas: Sequence[pa.Schema]) -> pa.Field:
     return field if is_alike else field.with_type(field.type.value_type)
 
 
-def _cut_all(footers: Sequence[_Footer], rows_per_part: int) -> Iterator[Chunk]:
-    for file, footer in enumerate(footers):
-        yield from cut(footer.group_rows, rows_per_part, file)
+def _cut_all(group_rows: Sequence[Sequence[int]], rows_per_part: int) -> Iterator[Chunk]:
+    for file, rows in enumerate(group_rows):
+        yield from cut(rows, rows_per_part, file)
 
 
 def _first_rows(chunks: Iterator[Chunk], max_rows: int | None) -> Iterator[Chunk]:
@@ -295,7 +332,7 @@ def _first_rows(chunks: Iterator[Chunk], max_rows: int | None) -> Iterator[Chunk
 
 def _fingerprint(
     files: Sequence[InputFile],
-    footers: Sequence[_Footer],
+    group_rows: Sequence[Sequence[int]],
     bad: Sequence[BadFile],
     kept: Sequence[str],
     config: ScoreConfig,
@@ -309,7 +346,7 @@ def _fingerprint(
         **config.model_dump(mode="json", include={"text_column", "prefix", "max_rows", "rows_per_part", "engine"}),
     }
     digest.update(json.dumps(settings, sort_keys=True).encode())
-    for file, footer in zip(files, footers, strict=True):
-        digest.update(json.dumps([*astuple(file), sum(footer.group_rows)]).encode())
+    for file, rows in zip(files, group_rows, strict=True):
+        digest.update(json.dumps([*astuple(file), sum(rows)]).encode())
     digest.update(json.dumps([file.path for file in bad]).encode())
     return digest.hexdigest()

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
+import queue
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
 
 from lstm_ray import storage
 from lstm_ray.config import ScoreConfig, to_yaml
 from lstm_ray.errors import InputError, LstmRayError, OutputError
 from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.score import sink
-from lstm_ray.score.plan import BadFile, Plan, Task, check_bad_files, make_plan
+from lstm_ray.score.plan import BadFile, Plan, Progress, Task, check_bad_files, make_plan
 from lstm_ray.score.scorer import Scorer, has_gpu, pick_engine
 from lstm_ray.score.sink import Part
 from lstm_ray.wording import counted
@@ -24,8 +27,6 @@ _LOCK = "_plan/lock"
 _TASKS_AT_ONCE = 2  # one reads and writes while the other computes
 
 Notify = Callable[[str], None]
-Progress = Callable[[int, int], None]
-"""Hears (rows done, rows in all)."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,45 @@ class Manifest:
     fingerprint: str
 
 
-Results = Generator[list[Part] | BadFile, None, None]
-ScoreAll = Callable[[ScoreConfig, Bundle, Plan, Iterable[Task]], Results]
-"""Runs `sink.score_task` over tasks and yields results as they come."""
+@dataclass
+class Tally:
+    """The parts that are done, and what they come to."""
+
+    done: set[str] = field(default_factory=set)
+    rows: int = 0
+    positives: int = 0
+    errors: Counter[str] = field(default_factory=Counter)
+
+    def add(self, part: Part) -> None:
+        """Counts a part."""
+        self.done.add(part.name)
+        self.rows += part.rows
+        self.positives += part.positives
+        self.errors.update(part.errors)
+
+    def remove(self, part: Part) -> None:
+        """Takes a part out of the count."""
+        self.done.remove(part.name)
+        self.rows -= part.rows
+        self.positives -= part.positives
+        self.errors.subtract(part.errors)
 
 
-def score(config: ScoreConfig, notify: Notify, progress: Progress) -> Manifest:
+Results = Generator[Part | BadFile, None, None]
+ScoreAll = Callable[[ScoreConfig, Bundle, Plan, Collection[str]], Results]
+"""Scores what is not among the parts done, and yields results as they come."""
+
+
+def score(
+    config: ScoreConfig, notify: Notify, progress: Progress, planning: Progress = lambda done, total: None
+) -> Manifest:
     """Scores the input, or what is missing of it.
+
+    Args:
+        config: What to score with what.
+        notify: Hears what is being done.
+        progress: Hears how many rows are scored.
+        planning: Hears how many input files have been looked at.
 
     Raises:
         BundleError: The model cannot be used.
@@ -80,52 +113,98 @@ def score(config: ScoreConfig, notify: Notify, progress: Progress) -> Manifest:
     storage.check_writable(config.output)
     bundle = read_bundle(config.model)
     notify("planning: reading the input's footers")
-    plan = make_plan(config, bundle.hash)
+    plan = make_plan(config, bundle.hash, planning)
     if not plan.rows:
         raise InputError(f"{', '.join(config.inputs)}: no rows to score")
-    notify(
-        f"{counted(plan.rows, 'row')} in {counted(len(plan.files), 'file')}, to be {counted(len(plan.chunks), 'part')}"
-    )
+    notify(f"{counted(plan.rows, 'row')} in {counted(len(plan.files), 'file')}, to be {counted(plan.parts, 'part')}")
     _check_output(config, plan)
     with storage.locked(config.output, _LOCK):
         _check_output(config, plan)  # again: the run that wrote here may have ended in between
         _clear_output(config, plan)
         _write_plan(config, plan)
-        parts = sink.finished_parts(plan, config.output)
-        kept = len(parts)
-        done_before = done = sum(part.rows for part in parts.values())
-        if kept:
-            notify(f"{counted(kept, 'part')} there already")
-        progress(done, plan.rows)
+        tally = Tally()
+        for part in sink.finished_parts(plan, config.output):
+            tally.add(part)
+        kept_parts, kept_rows = len(tally.done), tally.rows
+        if kept_parts:
+            notify(f"{counted(kept_parts, 'part')} there already")
+        progress(kept_rows, plan.rows)
         bad = {file.path: file for file in plan.bad_files}
-        tasks = list(plan.tasks(set(parts)))
-        with contextlib.closing(_score_all(config, notify)(config, bundle, plan, tasks)) as results:
+        with contextlib.closing(_score_all(config, notify)(config, bundle, plan, tally.done)) as results:
             # Closed on a failure too: what still runs ends before the lock is given back.
             for result in results:
                 if isinstance(result, BadFile):
                     bad[result.path] = result
                     check_bad_files(list(bad.values()), config.max_bad_files)
-                    continue
-                parts.update((part.name, part) for part in result)
-                done += sum(part.rows for part in result)
-                progress(done, plan.rows)
-        return _finish(config, plan, bundle, parts, kept, list(bad.values()), done - done_before, started)
+                else:
+                    tally.add(result)
+                    progress(tally.rows, plan.rows)
+        _finish(config, plan, tally, list(bad.values()))
+        seconds = time.perf_counter() - started
+        manifest = Manifest(
+            output=config.output,
+            parts=len(tally.done),
+            parts_kept=kept_parts,
+            rows=tally.rows,
+            positives=tally.positives,
+            errors=dict(sorted((+tally.errors).items())),
+            bad_files=len(bad),
+            seconds=seconds,
+            rows_per_s=max(0, tally.rows - kept_rows) / seconds,
+            model_hash=bundle.hash,
+            fingerprint=plan.layout.fingerprint,
+        )
+        content = json.dumps(asdict(manifest), indent=2) + "\n"
+        storage.write_bytes(storage.join(config.output, "_manifest.json"), content.encode())
+        storage.write_bytes(storage.join(config.output, "_SUCCESS"), b"")
+        return manifest
 
 
-def score_here(config: ScoreConfig, bundle: Bundle, plan: Plan, tasks: Iterable[Task]) -> Results:
+def score_here(config: ScoreConfig, bundle: Bundle, plan: Plan, done: Collection[str]) -> Results:
     """Scores in this process, on all its cores."""
-    tasks = list(tasks)
-    if not tasks:
+    tasks = plan.tasks(done)
+    first = next(tasks, None)
+    if first is None:
         return
+    tasks = itertools.chain([first], tasks)
     scorer = Scorer(bundle, config.engine)
+    results: queue.SimpleQueue[Part | BadFile | None] = queue.SimpleQueue()
+    taking, stopped = threading.Lock(), threading.Event()
+
+    def take() -> Task | None:
+        with taking:
+            return None if stopped.is_set() else next(tasks, None)
+
+    def work() -> None:
+        try:
+            while task := take():
+                for result in _score_task(task, plan, scorer, config.output):
+                    results.put(result)
+                    if stopped.is_set():
+                        return
+        except BaseException:  # raised again below, when the other worker has stopped too
+            stopped.set()
+            raise
+        finally:
+            results.put(None)
+
     with ThreadPoolExecutor(_TASKS_AT_ONCE) as pool:
-        running = set()
-        for task in tasks:
-            running.add(pool.submit(sink.score_task, task, plan.layout, scorer, config.output))
-            if len(running) == _TASKS_AT_ONCE:
-                finished, running = wait(running, return_when=FIRST_COMPLETED)
-                yield from (future.result() for future in finished)
-        yield from (future.result() for future in running)
+        workers = [pool.submit(work) for _ in range(_TASKS_AT_ONCE)]
+        try:
+            for _ in workers:
+                while (result := results.get()) is not None:
+                    yield result
+            for worker in workers:
+                worker.result()  # raises what ended it
+        finally:
+            stopped.set()  # on a failure or Ctrl-C: who is at a part finishes it
+
+
+def _score_task(task: Task, plan: Plan, scorer: Scorer, output: str) -> Iterator[Part | BadFile]:
+    try:
+        yield from sink.score_task(task, plan.layout, scorer, output)
+    except InputError as error:
+        yield sink.bad_file(task, error)
 
 
 def _score_all(config: ScoreConfig, notify: Notify) -> ScoreAll:
@@ -183,7 +262,7 @@ def _write_plan(config: ScoreConfig, plan: Plan) -> None:
     summary = {
         "fingerprint": plan.layout.fingerprint,
         "rows": plan.rows,
-        "parts": len(plan.chunks),
+        "parts": plan.parts,
         "files": [asdict(file) for file in plan.files],
         "bad_files": [asdict(file) for file in plan.bad_files],
     }
@@ -191,45 +270,16 @@ def _write_plan(config: ScoreConfig, plan: Plan) -> None:
     storage.write_bytes(storage.join(config.output, "_plan/plan.json"), (json.dumps(summary, indent=1) + "\n").encode())
 
 
-def _finish(
-    config: ScoreConfig,
-    plan: Plan,
-    bundle: Bundle,
-    parts: dict[str, Part],
-    kept: int,
-    bad_files: list[BadFile],
-    rows_scored: int,
-    started: float,
-) -> Manifest:
-    """Takes away what does not belong to the result, writes the manifest, and `_SUCCESS` last."""
-    bad_paths = {file.path for file in bad_files}
-    wanted = {chunk.part_name for chunk in plan.chunks if plan.files[chunk.file].path not in bad_paths}
+def _finish(config: ScoreConfig, plan: Plan, tally: Tally, bad_files: list[BadFile]) -> None:
+    """Takes away what does not belong to the result, and checks that all the rest is there."""
+    bad_chunks = list(plan.chunks_of({file.path for file in bad_files}))
+    for chunk in bad_chunks:  # some may have been written before the file turned out to be bad
+        part = sink.read_part(storage.join(config.output, chunk.part_name), plan.layout.fingerprint)
+        if part is not None and part.name in tally.done:
+            tally.remove(part)
+    if missing := plan.parts - len(bad_chunks) - len(tally.done):
+        raise LstmRayError(f"{config.output}: {counted(missing, 'part')} not written: run the same command again")
     for name in storage.list_names(config.output):
-        if name.startswith("part-") and name not in wanted:
+        if name.startswith("part-") and name not in tally.done:
             storage.delete(storage.join(config.output, name))
-    parts = {name: part for name, part in parts.items() if name in wanted}
-    if missing := wanted - set(parts):
-        raise LstmRayError(f"{config.output}: {counted(len(missing), 'part')} not written: run the same command again")
     sink.write_bad_files(config.output, bad_files)
-    errors: Counter[str] = Counter()
-    for part in parts.values():
-        errors.update(part.errors)
-    seconds = time.perf_counter() - started
-    manifest = Manifest(
-        output=config.output,
-        parts=len(parts),
-        parts_kept=kept,
-        rows=sum(part.rows for part in parts.values()),
-        positives=sum(part.positives for part in parts.values()),
-        errors=dict(sorted(errors.items())),
-        bad_files=len(bad_files),
-        seconds=seconds,
-        rows_per_s=rows_scored / seconds,
-        model_hash=bundle.hash,
-        fingerprint=plan.layout.fingerprint,
-    )
-    storage.write_bytes(
-        storage.join(config.output, "_manifest.json"), (json.dumps(asdict(manifest), indent=2) + "\n").encode()
-    )
-    storage.write_bytes(storage.join(config.output, "_SUCCESS"), b"")
-    return manifest

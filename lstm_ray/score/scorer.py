@@ -1,6 +1,6 @@
 """Texts in, probabilities out, without Ray: the one way in which lstm-ray scores.
 
-    Arrow texts -> tokenize -> token ids -> engine -> float32 probabilities, null where a text cannot be scored
+    Arrow texts -> Encoder -> token ids, and why a row has none -> engine -> probabilities -> Scored
 
 Two engines: `CpuEngine` runs our compiled kernel and never imports TensorFlow; `KerasEngine` runs the Keras model, on a
 GPU where there is one.
@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,14 +22,19 @@ import pyarrow.compute as pc
 
 from lstm_ray.model.bundle import Bundle
 from lstm_ray.model.weights import NetworkWeights
-from lstm_ray.text.sequences import Sequences, bucket_length, pad, truncate
+from lstm_ray.text.sequences import Sequences, bucket_length, concatenate, pad, truncate
 from lstm_ray.text.tokenize import decode_texts, tokenize
 
 EngineName = Literal["auto", "cpu", "keras"]
+RunAll: TypeAlias = Callable[..., Iterable[Any]]
 
 SENTIMENTS = ("negative", "positive")
+ERRORS = ("null_text", "invalid_utf8", "empty_text", "no_words")
+"""Why a row has no score: no text; bytes that are not UTF-8; nothing but white space; nothing but punctuation."""
+HAS_WORDS = -1
+"""In the place of a reason."""
 
-_BATCH_ROWS = 2048  # rows tokenized and scored at a time by one thread: enough batches for all cores in a small part
+_BATCH_ROWS = 2048  # rows tokenized at a time by one thread: enough batches for all cores in a small part
 _KERAS_BATCH_ROWS = 512
 
 
@@ -47,21 +52,81 @@ class Scored:
     sentiment: pa.DictionaryArray
     error: pa.DictionaryArray
 
+    @classmethod
+    def from_probabilities(
+        cls, probability: npt.NDArray[np.float32], reasons: npt.NDArray[np.int8], threshold: float
+    ) -> Scored:
+        """Returns the scores of a column.
+
+        Args:
+            probability: float32[rows with words].
+            reasons: int8[rows], `HAS_WORDS`, or the place in `ERRORS` of why there is no score.
+            threshold: Probability above which a text counts as positive.
+        """
+        without = reasons != HAS_WORDS
+        values = np.zeros(len(reasons), np.float32)
+        values[~without] = probability
+        is_positive = pa.array((values > threshold).astype(np.int8), mask=without)
+        return cls(
+            pa.array(values, pa.float32(), mask=without),
+            pa.DictionaryArray.from_arrays(is_positive, pa.array(SENTIMENTS)),
+            pa.DictionaryArray.from_arrays(pa.array(reasons, mask=~without), pa.array(ERRORS)),
+        )
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Texts as an engine takes them.
+
+    Attributes:
+        sequences: The token ids of the rows that have words.
+        reasons: int8[rows], `HAS_WORDS`, or the place in `ERRORS` of why there is no score.
+    """
+
+    sequences: Sequences
+    reasons: npt.NDArray[np.int8]
+
 
 class Engine(Protocol):
     """Computes probabilities from token ids."""
 
     def probabilities(self, sequences: Sequences) -> npt.NDArray[np.float32]:
-        """Returns float32[rows]; a row's result depends on no other row. May be called from several threads."""
+        """Returns float32[rows]. May be called from several threads."""
+
+
+class Encoder:
+    """Turns texts into token ids as the bundle's training did. May be used from several threads."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._settings = bundle.text
+        self._vocabulary = bundle.vocabulary()
+
+    def encode(self, texts: pa.Array | pa.ChunkedArray) -> Encoded:
+        """Encodes texts of any Arrow text type, rows in order; for some thousand rows at a time."""
+        settings = self._settings
+        decoded = decode_texts(texts)
+        words = tokenize(
+            decoded,
+            strip_html=settings.strip_html,
+            lowercase=settings.lowercase,
+            split_on=settings.split_on,
+            # Words that are dropped leave room for others further away from the end that is kept.
+            keep=None if settings.unlisted_words == "drop" else settings.max_tokens,
+            truncating=settings.truncating,
+        )
+        has_words = words.value_lengths().to_numpy() > 0
+        ids = self._vocabulary.look_up(words, settings.unlisted_words)
+        sequences = truncate(ids, settings.max_tokens, settings.truncating).take(np.flatnonzero(has_words))
+        return Encoded(sequences, _explain(texts, decoded, has_words))
 
 
 class CpuEngine:
-    """Our compiled LSTM kernel; a call runs on the thread that makes it."""
+    """Our compiled LSTM kernel."""
 
-    def __init__(self, weights: NetworkWeights) -> None:
+    def __init__(self, weights: NetworkWeights, threads: int) -> None:
         from lstm_ray.score.engine import FastEngine
 
-        self._engine = FastEngine(weights)
+        self._engine = FastEngine(weights, threads)
 
     def probabilities(self, sequences: Sequences) -> npt.NDArray[np.float32]:
         """Returns float32[rows]."""
@@ -69,9 +134,9 @@ class CpuEngine:
 
 
 class KerasEngine:
-    """The Keras model, in batches of one size."""
+    """The Keras model, in batches of one size, rows of like length together."""
 
-    def __init__(self, bundle: Bundle, threads: int | None) -> None:
+    def __init__(self, bundle: Bundle, threads: int) -> None:
         from lstm_ray.model.runtime import start_tensorflow
 
         start_tensorflow(threads)
@@ -85,9 +150,10 @@ class KerasEngine:
 
     def probabilities(self, sequences: Sequences) -> npt.NDArray[np.float32]:
         """Returns float32[rows]."""
-        results = [np.zeros(0, np.float32)]
+        result = np.zeros(len(sequences), np.float32)
+        by_length = np.argsort(sequences.lengths, kind="stable")
         for start in range(0, len(sequences), _KERAS_BATCH_ROWS):
-            rows = np.arange(start, min(start + _KERAS_BATCH_ROWS, len(sequences)))
+            rows = by_length[start : start + _KERAS_BATCH_ROWS]
             batch = sequences.take(rows)
             longest = int(batch.lengths.max())
             time = bucket_length(longest, self._text.max_tokens) if self._masked else self._text.max_tokens
@@ -95,16 +161,25 @@ class KerasEngine:
             padded[:, 0 if self._text.padding == "post" else -1] = 1  # no row without a token: cuDNN refuses it
             padded[: len(rows)] = pad(batch, time, self._text.padding)
             with self._lock:
-                results.append(self._apply(padded).numpy()[: len(rows)])
-        return np.concatenate(results)
+                result[rows] = self._apply(padded).numpy()[: len(rows)]
+        return result
+
+
+def make_engine(bundle: Bundle, name: Literal["cpu", "keras"], threads: int) -> Engine:
+    """Returns an engine that computes on so many threads."""
+    return KerasEngine(bundle, threads) if name == "keras" else CpuEngine(bundle.weights(), threads)
+
+
+def encode_column(encoder: Encoder, texts: pa.Array | pa.ChunkedArray, run_all: RunAll = map) -> Encoded:
+    """Encodes a column of any length, in batches; `run_all` may be the `map` of a thread pool."""
+    batches = [texts.slice(start, _BATCH_ROWS) for start in range(0, len(texts), _BATCH_ROWS)]
+    parts = list(run_all(encoder.encode, batches))
+    reasons = np.concatenate([np.zeros(0, np.int8), *(part.reasons for part in parts)])
+    return Encoded(concatenate([part.sequences for part in parts]), reasons)
 
 
 class Scorer:
-    """Scores texts with a bundle's model.
-
-    Attributes:
-        engine_name: What computes: "cpu" or "keras".
-    """
+    """Scores texts with a bundle's model."""
 
     def __init__(self, bundle: Bundle, engine: EngineName = "auto", threads: int | None = None) -> None:
         """Prepares the engine.
@@ -114,56 +189,24 @@ class Scorer:
             engine: "auto" takes Keras where there is a GPU, else our kernel.
             threads: Threads to tokenize and score on; None takes one for each core this process may use.
         """
-        self._bundle = bundle
-        self._vocabulary = bundle.vocabulary()
-        self.engine_name = pick_engine(engine, has_gpu())
-        is_keras = self.engine_name == "keras"
-        self._engine: Engine = KerasEngine(bundle, threads) if is_keras else CpuEngine(bundle.weights())
-        self._pool = ThreadPoolExecutor(threads or available_cores(), "score")
+        self._threshold = bundle.threshold
+        self._encoder = Encoder(bundle)
+        threads = threads or available_cores()
+        self._engine = make_engine(bundle, pick_engine(engine, has_gpu()), threads)
+        self._pool = ThreadPoolExecutor(threads, "encode")
 
     def score(self, texts: pa.Array | pa.ChunkedArray) -> Scored:
         """Scores a column of texts of any Arrow text type, rows in order."""
-        decoded = decode_texts(texts)
-        batches = [decoded.slice(start, _BATCH_ROWS) for start in range(0, len(decoded), _BATCH_ROWS)]
-        parts = list(self._pool.map(self._score_batch, batches))
-        probability = np.concatenate([np.zeros(0, np.float32), *(part[0] for part in parts)])
-        has_words = np.concatenate([np.zeros(0, np.bool_), *(part[1] for part in parts)])
-        is_positive = pa.array((probability > self._bundle.threshold).astype(np.int8), mask=~has_words)
-        return Scored(
-            pa.array(probability, pa.float32(), mask=~has_words),
-            pa.DictionaryArray.from_arrays(is_positive, pa.array(SENTIMENTS)),
-            _explain(texts, decoded, has_words),
-        )
-
-    def _score_batch(self, texts: pa.LargeStringArray) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-        """Returns probabilities, float32[rows], and which rows have any, bool[rows]."""
-        settings = self._bundle.text
-        words = tokenize(
-            texts,
-            strip_html=settings.strip_html,
-            lowercase=settings.lowercase,
-            split_on=settings.split_on,
-            # Words that are dropped leave room for others further away from the end that is kept.
-            keep=None if settings.unlisted_words == "drop" else settings.max_tokens,
-            truncating=settings.truncating,
-        )
-        has_words = words.value_lengths().to_numpy() > 0
-        ids = self._vocabulary.look_up(words, settings.unlisted_words)
-        sequences = truncate(ids, settings.max_tokens, settings.truncating).take(np.flatnonzero(has_words))
-        probability = np.zeros(len(texts), np.float32)
-        probability[has_words] = self._engine.probabilities(sequences)
-        return probability, has_words
-
-
-ERRORS = ("null_text", "invalid_utf8", "empty_text", "no_words")
-"""Why a row has no score: no text; bytes that are not UTF-8; nothing but white space; nothing but punctuation."""
+        encoded = encode_column(self._encoder, texts, self._pool.map)
+        probability = self._engine.probabilities(encoded.sequences)
+        return Scored.from_probabilities(probability, encoded.reasons, self._threshold)
 
 
 def _explain(
     texts: pa.Array | pa.ChunkedArray, decoded: pa.LargeStringArray, has_words: npt.NDArray[np.bool_]
-) -> pa.DictionaryArray:
-    """Returns the reason for each row without words."""
-    reasons = np.zeros(len(has_words), np.int8)
+) -> npt.NDArray[np.int8]:
+    """Returns the reason for each row without words, and `HAS_WORDS` for the others."""
+    reasons = np.full(len(has_words), HAS_WORDS, np.int8)
     without = np.flatnonzero(~has_words)
     if len(without):
         is_null = np.asarray(texts.is_null())[without]  # not texts.take(...): Arrow cannot take from a string_view
@@ -172,7 +215,7 @@ def _explain(
         is_blank = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(undecoded)), 0)
         is_empty = pc.fill_null(is_blank, False).to_numpy(zero_copy_only=False)
         reasons[without] = np.select([is_null, is_undecoded, is_empty], [0, 1, 2], default=3)
-    return pa.DictionaryArray.from_arrays(pa.array(reasons, mask=has_words), pa.array(ERRORS))
+    return reasons
 
 
 def pick_engine(wanted: EngineName, is_on_gpu: bool) -> Literal["cpu", "keras"]:

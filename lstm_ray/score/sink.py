@@ -9,6 +9,7 @@ OUTPUT/part-<file>-<row>.parquet   each written whole or not at all, its counts 
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,7 @@ import pyarrow.parquet as pq
 from lstm_ray import storage
 from lstm_ray.errors import InputError, LstmRayError
 from lstm_ray.score.plan import PARTITION_TYPE, BadFile, Chunk, Layout, Plan, Task
-from lstm_ray.score.scorer import SENTIMENTS, Scorer
+from lstm_ray.score.scorer import SENTIMENTS, Scored, Scorer
 from lstm_ray.wording import reason
 
 _FOOTER_KEY = b"lstm_ray"
@@ -46,21 +47,35 @@ class Part:
     errors: dict[str, int]
 
 
-def score_task(task: Task, layout: Layout, scorer: Scorer, output: str) -> list[Part] | BadFile:
-    """Reads, scores and writes the chunks of a task; or says why their file cannot be read."""
+def score_task(task: Task, layout: Layout, scorer: Scorer, output: str) -> Iterator[Part]:
+    """Reads, scores and writes the chunks of a task, one by one.
+
+    Raises:
+        InputError: Their file cannot be read, or is no longer the one that was planned.
+        OutputError: A part cannot be written.
+    """
+    columns = list(dict.fromkeys([*layout.kept, layout.text_column]))
+    for chunk, table in read_task(task, columns):
+        yield write_part(layout, chunk, table, scorer.score(table[layout.text_column]), output)
+
+
+def read_task(task: Task, columns: Sequence[str]) -> Iterator[tuple[Chunk, pa.Table]]:
+    """Yields the rows of each chunk; columns that the file lacks are left out.
+
+    Raises:
+        InputError: The file cannot be read, or is no longer the one that was planned.
+    """
     file = task.file
-    parts = []
-    try:
-        with file.open() as source:
-            check_unchanged(file)
-            columns = list(dict.fromkeys([*layout.kept, layout.text_column]))
-            for chunk, table in _read_chunks(source, task.chunks, columns):
-                check_unchanged(file)  # again: who overwrites a file in place does not wait for its readers
-                table = _with_partitions(table, file.partitions)
-                parts.append(_write_part(layout, chunk, table, scorer, output))
-    except InputError as error:
-        return BadFile(file.path, str(error).removeprefix(f"{file.path}: "))
-    return parts
+    with file.open() as source:
+        check_unchanged(file)
+        for chunk, table in _read_chunks(file.path, source, task.chunks, columns):
+            check_unchanged(file)  # again: who overwrites a file in place does not wait for its readers
+            yield chunk, _with_partitions(table, file.partitions)
+
+
+def bad_file(task: Task, error: InputError) -> BadFile:
+    """Returns a task's file as one that is set aside, because of an error that `read_task` raised."""
+    return BadFile(task.file.path, str(error).removeprefix(f"{task.file.path}: "))
 
 
 def check_unchanged(file: storage.InputFile) -> None:
@@ -73,13 +88,18 @@ def check_unchanged(file: storage.InputFile) -> None:
         )
 
 
-def finished_parts(plan: Plan, output: str) -> dict[str, Part]:
-    """Returns the parts of this plan that are there and whole, by name."""
-    planned = {chunk.part_name: chunk for chunk in plan.chunks}
-    present = [name for name in storage.list_names(output) if name in planned]
+def finished_parts(plan: Plan, output: str) -> Iterator[Part]:
+    """Yields the parts of this plan that are there and whole."""
+    names = set(storage.list_names(output))
+
+    def read(chunk: Chunk) -> Part | None:
+        part = read_part(storage.join(output, chunk.part_name), plan.layout.fingerprint)
+        return part if part is not None and part.rows == chunk.rows else None
+
+    present = (chunk for chunk in plan.chunks() if chunk.part_name in names)
     with ThreadPoolExecutor(_FOOTER_READERS) as pool:
-        parts = pool.map(lambda name: _read_part(storage.join(output, name), plan.layout.fingerprint), present)
-    return {part.name: part for part in parts if part is not None and part.rows == planned[part.name].rows}
+        while some := list(itertools.islice(present, 100 * _FOOTER_READERS)):  # map would take in all chunks at once
+            yield from (part for part in pool.map(read, some) if part is not None)
 
 
 def write_bad_files(output: str, bad_files: Sequence[BadFile]) -> None:
@@ -93,8 +113,10 @@ def write_bad_files(output: str, bad_files: Sequence[BadFile]) -> None:
     storage.write_file(path, lambda stream: pq.write_table(table, stream))
 
 
-def _read_chunks(source: Any, chunks: Sequence[Chunk], columns: list[str]) -> Iterator[tuple[Chunk, pa.Table]]:
-    """Yields each chunk's rows; the columns that the file lacks are left out.
+def _read_chunks(
+    path: str, source: Any, chunks: Sequence[Chunk], columns: Sequence[str]
+) -> Iterator[tuple[Chunk, pa.Table]]:
+    """Yields the rows of chunks that lie in the same row groups, of which each is read once.
 
     Raises:
         InputError: The row groups cannot be read.
@@ -119,7 +141,7 @@ def _read_chunks(source: Any, chunks: Sequence[Chunk], columns: list[str]) -> It
             yield chunk, pending.slice(chunk.skip - position, chunk.rows)
     except (OSError, pa.ArrowException) as error:
         groups_read = f"row group {first}" if stop == first + 1 else f"row groups {first} to {stop - 1}"
-        raise InputError(f"{groups_read} cannot be read: {reason(error)}") from error
+        raise InputError(f"{path}: {groups_read} cannot be read: {reason(error)}") from error
 
 
 def _with_partitions(table: pa.Table, partitions: Mapping[str, str | None]) -> pa.Table:
@@ -130,8 +152,12 @@ def _with_partitions(table: pa.Table, partitions: Mapping[str, str | None]) -> p
     return table
 
 
-def _write_part(layout: Layout, chunk: Chunk, table: pa.Table, scorer: Scorer, output: str) -> Part:
-    scored = scorer.score(table[layout.text_column])
+def write_part(layout: Layout, chunk: Chunk, table: pa.Table, scored: Scored, output: str) -> Part:
+    """Writes a chunk's kept columns and scores as its part.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
     new = (scored.probability, scored.sentiment, scored.error)
     columns = [
         table[name] if name in table.column_names else pa.nulls(table.num_rows, layout.schema.field(name).type)
@@ -164,7 +190,7 @@ def _count(column: pa.DictionaryArray) -> dict[str, int]:
     return dict(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True))
 
 
-def _read_part(path: str, fingerprint: str) -> Part | None:
+def read_part(path: str, fingerprint: str) -> Part | None:
     """Returns a part's counts, or None if it is damaged or belongs to another plan."""
     try:
         filesystem, target = storage.locate(path)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -115,6 +120,107 @@ def start() -> Iterator[Callable[..., Command]]:
     for command in started:
         if command.process.poll() is None:
             command.kill()
+
+
+class RayNodes:
+    """Ray nodes of their own on this machine: a head, and workers that join it.
+
+    Attributes:
+        address: HOST:PORT of the head.
+        environment: What a process needs that is to connect.
+    """
+
+    def __init__(self, directory: str) -> None:
+        """Remembers where the nodes' files go; short, as Ray's sockets want it."""
+        self._directory = directory
+        self._nodes: list[subprocess.Popen[bytes]] = []
+        self.address = f"127.0.0.1:{free_port()}"
+        self.environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
+
+    def start(self, cpus: int, gpus: int = 0) -> int:
+        """Starts the head, or a worker once there is one; returns the process id of its raylet."""
+        number = len(self._nodes)
+        address = ["--address", self.address] if number else ["--head", "--port", self.address.partition(":")[2]]
+        ports = [f"--ray-client-server-port={free_port()}", "--include-dashboard=false"] if not number else []
+        mark = f"{self._directory}/{number}"
+        arguments = ["--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1", f"--temp-dir={mark}"]
+        size = [f"--num-cpus={cpus}", f"--num-gpus={gpus}", "--object-store-memory=200000000"]
+        ray = str(Path(sys.executable).with_name("ray"))
+        with open(f"{mark}.log", "wb") as log:
+            node = subprocess.Popen(
+                [ray, "start", *address, *ports, *arguments, *size, f"--dashboard-agent-listen-port={free_port()}"],
+                env={**os.environ, **self.environment, "RAY_TMPDIR": mark, "RAY_BACKEND_LOG_LEVEL": "fatal"},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._nodes.append(node)
+        deadline = time.monotonic() + 120
+        while b"Ray runtime started" not in Path(f"{mark}.log").read_bytes():
+            is_starting = node.poll() is None and time.monotonic() < deadline
+            assert is_starting, Path(f"{mark}.log").read_text(encoding="utf-8")
+            time.sleep(0.1)
+        (raylet,) = processes_of(mark, "/raylet/raylet ")
+        return raylet
+
+    def stop(self) -> None:
+        """Kills all that runs of the nodes."""
+        for number, node in enumerate(self._nodes):
+            for process_id in [node.pid, *processes_of(f"{self._directory}/{number}")]:
+                kill(process_id)
+            node.wait()
+
+
+def free_port() -> int:
+    """Returns a port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def processes_of(ray_directory: str, name: str = "") -> list[int]:
+    """Lists the processes whose environment names this directory of Ray's and whose command contains `name`."""
+    found = []
+    for place in Path("/proc").iterdir():
+        try:
+            if place.name.isdigit() and f"RAY_TMPDIR={ray_directory}\0".encode() in (place / "environ").read_bytes():
+                command = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                if name in command:
+                    found.append(int(place.name))
+        except OSError:
+            continue  # it has gone, or is another's
+    return found
+
+
+def kill(process_id: int) -> None:
+    """Kills a process if it is still there."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process_id, signal.SIGKILL)
+
+
+@pytest.fixture
+def ray_directory() -> Iterator[str]:
+    """Gives a directory for Ray's files, short as its sockets want it; kills what of Ray runs there at the end."""
+    directory = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
+    yield directory
+    for process_id in processes_of(directory):
+        kill(process_id)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def ray_nodes(ray_directory: str) -> Iterator[RayNodes]:
+    """Gives a cluster without nodes; those that the test starts are killed at its end."""
+    nodes = RayNodes(ray_directory)
+    yield nodes
+    nodes.stop()
+
+
+@pytest.fixture(scope="session")
+def ray_processes() -> Callable[..., list[int]]:
+    """Gives a function that lists the processes of a Ray by its directory."""
+    return processes_of
 
 
 def read_parts(output: Path) -> dict[str, bytes]:

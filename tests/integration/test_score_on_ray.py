@@ -38,9 +38,14 @@ Run = Callable[..., Manifest]
 
 
 @pytest.fixture(scope="module")
-def run(corpus: Path, make_bundle: Callable[..., Path]) -> Run:
-    """Gives a function that scores the corpus with a masked BiLSTM."""
-    model = make_bundle(mask=True, bidirectional=True, pooling="max")
+def model(make_bundle: Callable[..., Path]) -> Path:
+    """Gives a masked BiLSTM."""
+    return make_bundle(mask=True, bidirectional=True, pooling="max")
+
+
+@pytest.fixture(scope="module")
+def run(corpus: Path, model: Path) -> Run:
+    """Gives a function that scores the corpus with the model."""
 
     def score_it(output: Path, **changes: Any) -> Manifest:
         settings = {
@@ -108,6 +113,31 @@ def test_a_rerun_restores_just_the_part_that_is_gone(scored: tuple[Path, Manifes
     assert again.parts_kept == manifest.parts - 1
     assert parts(copy) == parts(output)
     assert {path.name: path.stat().st_mtime_ns for path in copy.glob("part-*") if path != gone} == before
+
+
+def test_tasks_feed_an_actor_that_has_a_gpu(
+    run: Run, start: Callable[..., Any], corpus: Path, model: Path, ray_nodes: Any, tmp_path: Path
+) -> None:
+    """Ray believes in a GPU that is not there: Keras computes on the CPU, but all goes the way it goes with one."""
+    alone = run(tmp_path / "alone", engine="keras")
+    ray_nodes.start(cpus=3, gpus=1)
+    arguments = ("score", corpus, "--model", model, "--rows-per-part", 200, "--address", ray_nodes.address)
+    on_gpu = (*arguments, "--actors", 1, "--gpus-per-actor", 1, "--output")
+    code, error = start(*on_gpu, tmp_path / "out", **ray_nodes.environment).end()
+    assert code == 0, error
+    assert parts(tmp_path / "out") == parts(tmp_path / "alone")
+    assert len(parts(tmp_path / "out")) == alone.parts
+
+    damaged = shutil.copytree(corpus, tmp_path / "damaged") / "1.parquet"
+    content = bytearray(damaged.read_bytes())
+    content[100:2000] = b"\xff" * 1900
+    damaged.write_bytes(content)
+    arguments = ("score", damaged.parent, *on_gpu[2:], tmp_path / "rest", "--max-bad-files", 1, "--keep-columns", "id")
+    code, error = start(*arguments, **ray_nodes.environment).end()
+    assert code == 3, error
+    left = pa.concat_tables([pq.read_table(path) for path in sorted((tmp_path / "rest").glob("part-*"))])
+    assert left.column_names[0] == "id"
+    assert left["id"].to_pylist() == [*range(700), *range(1400, 2100)]
 
 
 def test_a_rerun_of_a_finished_run_starts_no_ray(

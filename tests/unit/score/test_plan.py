@@ -74,13 +74,24 @@ def test_chunks_of_one_row_group_are_one_task_so_that_it_is_read_once(tmp_path: 
     assert [[chunk.row_offset for chunk in task.chunks] for task in missing] == [[0, 20], [60]]
 
 
+@pytest.mark.parametrize(("shares", "sizes"), [(1, [7]), (2, [4, 3]), (3, [3, 3, 1]), (7, [1] * 7), (100, [1] * 7)])
+def test_a_large_row_group_can_be_shared_out(tmp_path: Path, shares: int, sizes: list[int]) -> None:
+    path = write(tmp_path / "a.parquet", {"text": ["good"] * 70})
+    made = plan(path, rows_per_part=10)
+    tasks = list(made.tasks(set(), shares))
+    assert [len(task.chunks) for task in tasks] == sizes
+    assert [chunk for task in tasks for chunk in task.chunks] == list(made.chunks())
+
+
 @pytest.mark.parametrize("max_rows", [1, 9, 10, 11, 35, 1000])
 def test_max_rows_takes_the_first(tmp_path: Path, max_rows: int) -> None:
     paths = [write(tmp_path / f"{name}.parquet", {"text": ["good"] * 20}, rows_per_group=10) for name in "ab"]
     made = plan(*paths, rows_per_part=10, max_rows=max_rows)
     assert made.rows == min(max_rows, 40)
-    whole = plan(*paths, rows_per_part=10).chunks
-    assert [chunk.part_name for chunk in made.chunks] == [chunk.part_name for chunk in whole[: len(made.chunks)]]
+    whole = list(plan(*paths, rows_per_part=10).chunks())
+    chunks = list(made.chunks())
+    assert [chunk.part_name for chunk in chunks] == [chunk.part_name for chunk in whole[: made.parts]]
+    assert sum(chunk.rows for chunk in chunks) == made.rows
 
 
 def test_a_column_that_a_file_lacks_is_planned_for_all(tmp_path: Path) -> None:
@@ -125,7 +136,7 @@ def test_bad_files_are_set_aside_up_to_the_number_allowed(tmp_path: Path) -> Non
     made = plan(*inputs, max_bad_files=3)
     assert [file.path for file in made.files] == [good]
     assert [Path(file.path).name for file in made.bad_files] == ["columns.parquet", "kind.parquet", "words.parquet"]
-    assert made.chunks[0].file == 0
+    assert next(made.chunks()).file == 0
 
 
 def test_the_fingerprint_changes_with_what_decides_the_output_and_nothing_else(tmp_path: Path) -> None:

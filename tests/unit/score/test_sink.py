@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from lstm_ray.config import ScoreConfig
+from lstm_ray.errors import InputError
 from lstm_ray.model.bundle import read_bundle
 from lstm_ray.score import sink
-from lstm_ray.score.plan import BadFile, Plan, make_plan
+from lstm_ray.score.plan import Plan, make_plan
 from lstm_ray.score.scorer import Scorer
 from lstm_ray.score.sink import Part
 
@@ -44,9 +45,7 @@ def score_all(plan: Plan, scorer: Scorer, output: Path, done: set[str] | None = 
     """Scores all tasks of a plan."""
     parts: list[Part] = []
     for task in plan.tasks(done or set()):
-        result = sink.score_task(task, plan.layout, scorer, str(output))
-        assert isinstance(result, list), result
-        parts += result
+        parts += sink.score_task(task, plan.layout, scorer, str(output))
     return parts
 
 
@@ -66,7 +65,7 @@ def test_row_groups_of_any_size_are_read_right(
     pq.write_table(table, tmp_path / "in.parquet", row_group_size=rows_per_group)
     plan = plan_of(tmp_path / "in.parquet", rows_per_part=rows_per_part)
     parts = score_all(plan, scorer, tmp_path / "out")
-    assert [part.name for part in parts] == [chunk.part_name for chunk in plan.chunks]
+    assert [part.name for part in parts] == [chunk.part_name for chunk in plan.chunks()]
     written = read_parts(tmp_path / "out")
     assert written.select(["id", "text"]).equals(table)
     expected = scorer.score(table["text"])
@@ -79,8 +78,8 @@ def test_a_part_in_the_middle_of_a_row_group_is_made_alone(scorer: Scorer, table
     pq.write_table(table, tmp_path / "in.parquet", row_group_size=ROWS)
     plan = plan_of(tmp_path / "in.parquet", rows_per_part=7_000)
     score_all(plan, scorer, tmp_path / "all")
-    missing = [chunk.part_name for chunk in plan.chunks[2:4]]
-    done = {chunk.part_name for chunk in plan.chunks} - set(missing)
+    missing = [chunk.part_name for chunk in list(plan.chunks())[2:4]]
+    done = {chunk.part_name for chunk in plan.chunks()} - set(missing)
     assert [part.name for part in score_all(plan, scorer, tmp_path / "some", done)] == missing
     for name in missing:
         assert (tmp_path / "some" / name).read_bytes() == (tmp_path / "all" / name).read_bytes()
@@ -91,12 +90,13 @@ def test_a_finished_part_is_known_by_its_fingerprint_and_rows(scorer: Scorer, ta
     plan = plan_of(tmp_path / "in.parquet", rows_per_part=300)
     output = tmp_path / "out"
     parts = score_all(plan, scorer, output)
-    assert sink.finished_parts(plan, str(output)) == {part.name: part for part in parts}
+    assert list(sink.finished_parts(plan, str(output))) == parts
     half, foreign, _ = (output / part.name for part in parts)
     half.write_bytes(half.read_bytes()[:-100])
     pq.write_table(table.slice(0, 300), foreign)
-    assert list(sink.finished_parts(plan, str(output))) == [parts[2].name]
-    assert sink.finished_parts(plan_of(tmp_path / "in.parquet", rows_per_part=300, max_rows=800), str(output)) == {}
+    assert list(sink.finished_parts(plan, str(output))) == parts[2:]
+    other = plan_of(tmp_path / "in.parquet", rows_per_part=300, max_rows=800)
+    assert list(sink.finished_parts(other, str(output))) == []
 
 
 def test_a_file_that_changed_after_planning_is_not_read(scorer: Scorer, table: pa.Table, tmp_path: Path) -> None:
@@ -105,13 +105,12 @@ def test_a_file_that_changed_after_planning_is_not_read(scorer: Scorer, table: p
     plan = plan_of(path)
     pq.write_table(table.slice(0, 11), path)
     (task,) = plan.tasks(set())
-    result = sink.score_task(task, plan.layout, scorer, str(tmp_path / "out"))
-    assert isinstance(result, BadFile)
-    assert "has changed since the run was planned" in result.error
+    with pytest.raises(InputError, match="has changed since the run was planned"):
+        next(sink.score_task(task, plan.layout, scorer, str(tmp_path / "out")))
     path.unlink()
-    result = sink.score_task(task, plan.layout, scorer, str(tmp_path / "out"))
-    assert isinstance(result, BadFile)
-    assert "no such file" in result.error
+    with pytest.raises(InputError, match="no such file") as raised:
+        next(sink.score_task(task, plan.layout, scorer, str(tmp_path / "out")))
+    assert sink.bad_file(task, raised.value).path == str(path)
     assert not (tmp_path / "out").exists()
 
 
