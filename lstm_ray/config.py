@@ -237,6 +237,12 @@ class ScoreConfig(Settings):
     max_bad_files: int = setting(
         0, "Input files that may be set aside as unreadable before the run fails.", panel=_FILES, ge=0
     )
+    filesystem_option: tuple[str, ...] = setting(
+        (),
+        "Option of the stores of all URIs, such as endpoint_override=HOST:PORT; keys come from the environment.",
+        panel=_FILES,
+        metavar="KEY=VALUE",
+    )
     engine: Literal["auto", "cpu", "keras"] = setting(
         "auto",
         "What computes: our compiled CPU kernel, or Keras (on GPUs); auto takes Keras on a GPU.",

@@ -22,7 +22,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import fs
 
-from lstm_ray.errors import InputError, OutputError
+from lstm_ray.errors import ConfigError, InputError, OutputError
 from lstm_ray.wording import reason
 
 _OPTIONS = re.compile(r"\w+=[^&]*(&\w+=[^&]*)*")
@@ -93,6 +93,20 @@ def join(base: str, name: str) -> str:
 def absolute(path: str) -> str:
     """Returns a path that means the same in every process of this machine; a URI does already."""
     return path if "://" in path else os.path.abspath(os.path.expanduser(path))
+
+
+def with_options(path: str, options: Sequence[str]) -> str:
+    """Returns a URI with options (KEY=VALUE) beside its own, which win; a local path stays as it is.
+
+    Raises:
+        ConfigError: An option is not of the form KEY=VALUE.
+    """
+    if wrong := [option for option in options if not _OPTIONS.fullmatch(option)]:
+        raise ConfigError(f"--filesystem-option {wrong[0]!r} is not of the form KEY=VALUE")
+    if "://" not in path:
+        return path
+    store, inner, own = _split_uri(path)
+    return _uri(store, inner, "&".join([*options, own] if own else options))
 
 
 def _uri(store: str, inner: str, options: str) -> str:

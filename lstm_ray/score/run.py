@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 
 from lstm_ray import storage
 from lstm_ray.config import ScoreConfig, to_yaml
-from lstm_ray.errors import InputError, LstmRayError, OutputError
+from lstm_ray.errors import ConfigError, InputError, LstmRayError, OutputError
 from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.score import sink
 from lstm_ray.score.plan import BadFile, Plan, Progress, Task, check_bad_files, make_plan
@@ -106,10 +106,10 @@ def score(
         OutputError: The output holds something else, is being written by another run, or cannot be written.
     """
     started = time.perf_counter()
-    paths = {"model": storage.absolute(config.model), "output": storage.absolute(config.output)}
+    config = _with_places(config)
     # Decided here, once: a run that goes on elsewhere must not mix the last bits of two engines.
     engine = pick_engine(config.engine, has_gpu() if config.actors == "0" else config.gpus_per_actor > 0)
-    config = config.model_copy(update={**paths, "engine": engine})
+    config = config.model_copy(update={"engine": engine})
     storage.check_writable(config.output)
     bundle = read_bundle(config.model)
     notify("planning: reading the input's footers")
@@ -158,6 +158,20 @@ def score(
         storage.write_bytes(storage.join(config.output, "_manifest.json"), content.encode())
         storage.write_bytes(storage.join(config.output, "_SUCCESS"), b"")
         return manifest
+
+
+def _with_places(config: ScoreConfig) -> ScoreConfig:
+    """Returns the settings with paths that mean the same everywhere, URIs with the options of their stores."""
+    options = config.filesystem_option
+    if options and not any("://" in path for path in (*config.inputs, config.model, config.output)):
+        raise ConfigError("--filesystem-option is for URIs, and all paths here are local")
+    places = {
+        "inputs": tuple(storage.with_options(path, options) for path in config.inputs),
+        "model": storage.with_options(storage.absolute(config.model), options),
+        "output": storage.with_options(storage.absolute(config.output), options),
+        "filesystem_option": (),
+    }
+    return config.model_copy(update=places)
 
 
 def score_here(config: ScoreConfig, bundle: Bundle, plan: Plan, done: Collection[str]) -> Results:
@@ -282,4 +296,5 @@ def _finish(config: ScoreConfig, plan: Plan, tally: Tally, bad_files: list[BadFi
     for name in storage.list_names(config.output):
         if name.startswith("part-") and name not in tally.done:
             storage.delete(storage.join(config.output, name))
+    storage.delete_unfinished(config.output)  # of an actor that was killed and replaced
     sink.write_bad_files(config.output, bad_files)

@@ -23,7 +23,7 @@ from pyarrow import fs
 
 from lstm_ray import storage
 from lstm_ray.config import ScoreConfig
-from lstm_ray.errors import InputError, OutputError
+from lstm_ray.errors import ConfigError, InputError, OutputError
 from lstm_ray.score.run import Manifest, score
 
 BUCKET = "bucket"
@@ -175,6 +175,23 @@ def test_the_endpoint_in_the_uris(s3: S3, expected: dict[str, bytes]) -> None:
     options = f"?endpoint_override={s3[0]}&scheme=http"
     score_it(f"s3://{BUCKET}/in/**/*.parquet{options}", f"s3://{BUCKET}/out2{options}", f"s3://{BUCKET}/model{options}")
     assert_same_rows(stored_parts(s3, "out2"), expected)
+
+
+@pytest.mark.usefixtures("stored")
+def test_the_endpoint_as_an_option_of_all_uris(s3: S3, expected: dict[str, bytes], tiny_bundle: Path) -> None:
+    options = (f"endpoint_override={s3[0]}", "scheme=http")
+    score_it(f"s3://{BUCKET}/in", f"s3://{BUCKET}/out-options", str(tiny_bundle), filesystem_option=options)
+    assert_same_rows(stored_parts(s3, "out-options"), expected)
+    own = f"?endpoint_override={s3[0]}"  # wins over the option, which leads nowhere
+    places = (f"s3://{BUCKET}/in{own}", f"s3://{BUCKET}/out-options{own}", str(tiny_bundle))
+    score_it(*places, filesystem_option=("endpoint_override=127.0.0.1:1", "scheme=http"), overwrite=True)
+
+
+def test_an_option_without_a_store_is_refused(tmp_path: Path, tiny_bundle: Path) -> None:
+    with pytest.raises(ConfigError, match="all paths here are local"):
+        score_it(str(tmp_path), str(tmp_path / "out"), str(tiny_bundle), filesystem_option=("region=x",))
+    with pytest.raises(ConfigError, match="'region' is not of the form KEY=VALUE"):
+        score_it("s3://bucket/in", str(tmp_path / "out"), str(tiny_bundle), filesystem_option=("region",))
 
 
 @pytest.mark.usefixtures("stored")
