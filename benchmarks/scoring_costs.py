@@ -1,0 +1,228 @@
+"""Measures what scoring costs beside scoring: planning, memory, and the time before the first row.
+
+python benchmarks/scoring_costs.py plan
+python benchmarks/scoring_costs.py memory --model runs/imdb/model --input imdb/unlabelled.parquet
+python benchmarks/scoring_costs.py fixed --model runs/imdb/model --input imdb/unlabelled.parquet
+
+plan     25,000, 50,000 and 100,000 files of 10 parts each: seconds and memory of planning them, without any text
+memory   peak memory of every process while 200,000 and 2,000,000 rows are scored, with 0 and with 2 actors
+fixed    1,000 rows: seconds of each step of a run, median of several
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+
+# A script puts its own directory first on the path, where tokenize.py hides the standard library's.
+sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
+
+import pyarrow as pa  # noqa: E402
+import pyarrow.parquet as pq  # noqa: E402
+
+GROUPS = 10  # row groups of a planned file, each of which becomes a part
+LINKS = 10_000  # to one file: filesystems allow some 60,000
+POLL_S = 0.2
+
+PLAN = """
+import json, resource, sys, time
+from lstm_ray.config import ScoreConfig
+from lstm_ray.score.plan import make_plan
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+begun = time.perf_counter()
+plan = make_plan(ScoreConfig(inputs=(sys.argv[1],), rows_per_part=1), "hash")
+planned = time.perf_counter()
+tasks = sum(1 for _ in plan.tasks(set()))
+done = time.perf_counter()
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(json.dumps([plan.parts, planned - begun, done - planned, (peak - before) / 1024]))
+"""
+
+FIXED = """
+import sys, time
+steps = {}
+last = time.perf_counter()
+def step(name):
+    global last
+    now = time.perf_counter()
+    steps[name] = steps.get(name, 0) + now - last
+    last = now
+inputs, model, output, actors = sys.argv[1:]
+from lstm_ray.cli.app import app
+step("import the command line")
+import numpy, pyarrow, pyarrow.parquet
+step("import numpy and pyarrow")
+from lstm_ray.config import ScoreConfig
+from lstm_ray.model.bundle import read_bundle
+from lstm_ray.score import run
+from lstm_ray.score.plan import make_plan
+step("import the rest of scoring")
+config = ScoreConfig(inputs=(inputs,), model=model, output=output, actors=actors, engine="cpu")
+bundle = read_bundle(model)
+step("read and check the model")
+plan = make_plan(config, bundle.hash)
+step("plan")
+if actors == "0":
+    from lstm_ray.score import engine
+    step("import the compiler")
+    results = run.score_here(config, bundle, plan, set())
+else:
+    from lstm_ray.score import pipeline
+    step("import Ray")
+    connect = pipeline.connect
+    import contextlib
+    @contextlib.contextmanager
+    def timed(*arguments, **options):
+        with connect(*arguments, **options):
+            step("start Ray")
+            yield
+            step("start actors, load the model, score, write")
+        step("stop Ray")
+    pipeline.connect = timed
+    results = pipeline.score_on_ray(config, bundle, plan, set())
+print(sum(part.rows for part in results), "rows", file=sys.stderr)
+step("compile, load the weights, score, write" if actors == "0" else "stop Ray")
+import json
+print(json.dumps(steps))
+"""
+
+
+def main() -> None:
+    """Runs one of the measurements."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["plan", "memory", "fixed"])
+    parser.add_argument("--model", help="model bundle")
+    parser.add_argument("--input", help="Parquet with a column `text`, of 50,000 rows")
+    parser.add_argument("--rounds", type=int, default=5, help="of `fixed`")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        work = Path(directory)
+        if arguments.what == "plan":
+            measure_planning(work)
+        elif not (arguments.model and arguments.input):
+            parser.error("--model and --input are missing")
+        elif arguments.what == "memory":
+            measure_memory(work, arguments.model, arguments.input)
+        else:
+            measure_start(work, arguments.model, arguments.input, arguments.rounds)
+
+
+def measure_planning(work: Path) -> None:
+    """Plans directories of many links to one file."""
+    source = work / "source.parquet"
+    pq.write_table(pa.table({"text": pa.array([None] * GROUPS, pa.string())}), source, row_group_size=1)
+    print(f"{'files':>8} {'parts':>10} {'plan s':>8} {'tasks s':>8} {'MiB':>6}")
+    for files in (25_000, 50_000, 100_000):
+        place = work / str(files)
+        for number in range(files):
+            folder = place / f"{number // 1000:03d}"
+            folder.mkdir(parents=True, exist_ok=True)
+            if number % LINKS == 0:
+                linked = Path(shutil.copyfile(source, work / "linked.parquet"))
+            os.link(linked, folder / f"{number:06d}.parquet")
+            if number % LINKS == LINKS - 1:
+                linked.unlink()
+        parts, plan_s, tasks_s, size = json.loads(run_python(PLAN, str(place)))
+        print(f"{files:8,} {parts:10,} {plan_s:8.1f} {tasks_s:8.1f} {size:6.0f}", flush=True)
+        shutil.rmtree(place)
+
+
+def measure_memory(work: Path, model: str, source: str) -> None:
+    """Scores two corpora, 200,000 and 2,000,000 rows, and prints the peak of every kind of process."""
+    rows_per_file = pq.read_metadata(source).num_rows
+    for actors in (0, 2):
+        peaks: dict[str, dict[int, float]] = defaultdict(dict)
+        sizes = (200_000, 2_000_000)
+        for rows in sizes:
+            corpus = work / f"{rows}"
+            corpus.mkdir(exist_ok=True)
+            for number in range(rows // rows_per_file):
+                if not (corpus / f"{number:04d}.parquet").exists():
+                    shutil.copyfile(source, corpus / f"{number:04d}.parquet")
+            for role, size in peaks_of(corpus, model, work / "out", actors).items():
+                peaks[role][rows] = size
+            shutil.rmtree(work / "out")
+        print(f"\n--actors {actors}{'':33} {sizes[0]:>12,} {sizes[1]:>12,}   MiB at the peak")
+        for role, by_rows in sorted(peaks.items(), key=lambda item: -max(item[1].values())):
+            if len(by_rows) == len(sizes):
+                small, large = (by_rows[rows] for rows in sizes)
+                print(f"{role:42} {small:12,.0f} {large:12,.0f} {large / small - 1:+8.0%}", flush=True)
+
+
+def peaks_of(corpus: Path, model: str, output: Path, actors: int) -> dict[str, float]:
+    """Scores a corpus; returns the largest peak of memory among the processes of each kind, MiB."""
+    mark = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short, as Ray's sockets want it
+    command = [str(Path(sys.executable).with_name("lstm-ray")), "score", str(corpus), "--model", model]
+    process = subprocess.Popen(
+        [*command, "--output", str(output), "--actors", str(actors)],
+        env={**os.environ, "RAY_TMPDIR": mark},
+        stdout=subprocess.DEVNULL,
+    )
+    peaks: dict[str, float] = defaultdict(float)
+    while process.poll() is None:
+        for role, size in sizes_of(mark, process.pid):
+            peaks[role] = max(peaks[role], size)
+        time.sleep(POLL_S)
+    shutil.rmtree(mark, ignore_errors=True)
+    if process.returncode:
+        raise SystemExit(f"scoring failed: {process.returncode}")
+    return dict(peaks)
+
+
+def sizes_of(mark: str, driver: int) -> list[tuple[str, float]]:
+    """Lists kind and peak memory (MiB) of the processes whose environment has the mark."""
+    found = []
+    for place in Path("/proc").iterdir():
+        try:
+            if not place.name.isdigit() or f"RAY_TMPDIR={mark}".encode() not in (place / "environ").read_bytes():
+                continue
+            words = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").split()
+            status = (place / "status").read_text()
+        except (OSError, ProcessLookupError):
+            continue  # it has gone
+        peak = next((line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")), None)
+        if peak and words:
+            role = "driver" if int(place.name) == driver else words[0].rsplit("/", 1)[-1]
+            if role.startswith("python"):
+                role = next((word.rsplit("/", 1)[-1] for word in words[1:] if word.endswith(".py")), role)
+            found.append((role, int(peak) / 1024))
+    return found
+
+
+def measure_start(work: Path, model: str, source: str, rounds: int) -> None:
+    """Scores 1,000 rows several times and prints where the time goes."""
+    pq.write_table(pq.read_table(source, columns=["text"]).slice(0, 1000), work / "few.parquet")
+    seconds: dict[str, dict[str, list[float]]] = {actors: defaultdict(list) for actors in ("0", "2")}
+    for _ in range(rounds):
+        for actors, steps in seconds.items():
+            begun = time.perf_counter()
+            out = run_python(FIXED, str(work / "few.parquet"), model, str(work / "out"), actors)
+            whole = time.perf_counter() - begun
+            measured = json.loads(out)
+            measured = {"start and end Python": whole - sum(measured.values()), **measured, "in all": whole}
+            for name, value in measured.items():
+                steps[name].append(value)
+            shutil.rmtree(work / "out")
+    for actors, steps in seconds.items():
+        print(f"\n1,000 rows, --actors {actors}, medians of {rounds}")
+        for name, values in steps.items():
+            print(f"{statistics.median(values):7.2f} s  {name}")
+
+
+def run_python(program: str, *arguments: str) -> str:
+    """Runs a program in a Python of its own; returns what it prints."""
+    done = subprocess.run([sys.executable, "-c", program, *arguments], check=True, stdout=subprocess.PIPE, text=True)
+    return done.stdout
+
+
+if __name__ == "__main__":
+    main()
