@@ -196,6 +196,18 @@ def _find(given: str, suffix: str) -> list[InputFile]:
     return [_input_file(to_path, info, path) for info in files]
 
 
+def would_find(given: str, file: str) -> bool:
+    """Says whether `find_inputs` would find a file in a directory or through a glob, once it is there."""
+    (there, path), (where, target) = locate(given), locate(file)
+    if type(there) is not type(where):
+        return False
+    if any(character in path for character in "*?["):
+        directory, is_meant = _fixed_part(path), _matches(target.split("/"), path.split("/"))
+    else:
+        directory, is_meant = path.rstrip("/"), target.startswith(path.rstrip("/") + "/")
+    return is_meant and not _is_hidden(target[len(directory) :])
+
+
 def _path_of(given: str) -> Callable[[str], str]:
     """Returns what turns a path within the filesystem of `given` into one that `locate` understands."""
     if "://" not in given:

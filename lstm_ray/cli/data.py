@@ -9,7 +9,7 @@ import typer
 
 from lstm_ray.cli import console
 
-app = typer.Typer(no_args_is_help=True, help="Fetch or make a corpus of reviews as Parquet.")
+app = typer.Typer(no_args_is_help=True, help="Fetch, make or convert a corpus of reviews.")
 
 Output = Annotated[Path, typer.Option("--output", metavar="DIR", help="Directory for the Parquet files.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")]
@@ -76,5 +76,45 @@ def demo(
             ("test", f"{files.test}: {files.test_rows:,} rows"),
             ("to score", f"{files.reviews}: {files.reviews_rows:,} rows"),
             ("next", f"lstm-ray train --train {files.train} --output runs/demo"),
+        ],
+    )
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, TSV or JSON lines; .gz .bz2 .zst too.")],
+    output: Annotated[Path, typer.Option("--output", metavar="FILE", help="Parquet file to write.")],
+    delimiter: Annotated[
+        str | None, typer.Option("--delimiter", help="Between values; a comma, or in .tsv a tab, if not given.")
+    ] = None,
+    encoding: Annotated[str, typer.Option("--encoding", help="Of CSV, such as latin-1. (default: utf8)")] = "utf8",
+    as_text: Annotated[
+        list[str] | None, typer.Option("--as-text", metavar="NAME", help="Column to keep as text, e.g. ids like 007.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Turn CSV, TSV or JSON lines into Parquet.
+
+    Example: lstm-ray data convert reviews.csv --output reviews.parquet
+    """
+    from lstm_ray.datasets import convert as conversion
+
+    with console.bar("rows") as bar:
+        made = conversion.convert(
+            source,
+            output,
+            delimiter=delimiter,
+            encoding=encoding,
+            as_text=as_text or (),
+            overwrite=overwrite,
+            progress=lambda rows: bar.update(rows, rows + 1),
+        )
+    console.show_table(
+        "Converted",
+        [
+            ("rows", f"{made.rows:,}"),
+            ("columns", ", ".join(f"{name} ({kind})" for name, kind in made.columns.items())),
+            ("output", str(made.output)),
+            ("next", f"lstm-ray score {made.output} --model runs/first/model --output scored"),
         ],
     )

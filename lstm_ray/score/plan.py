@@ -253,6 +253,8 @@ def _read_footer(file: InputFile, text_column: str) -> _Footer | str:
     except InputError as error:
         return str(error).removeprefix(f"{file.path}: ")
     except (OSError, pa.ArrowException) as error:
+        if not file.path.endswith(".parquet"):
+            return "not a Parquet file: CSV and JSON lines become one by lstm-ray data convert"
         return f"not a Parquet file: {reason(error)}"
     if repeated := [name for name in schema.names if schema.names.count(name) > 1]:
         return f"has two columns named {repeated[0]!r}"

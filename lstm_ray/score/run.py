@@ -110,6 +110,7 @@ def score(
     # Decided here, once: a run that goes on elsewhere must not mix the last bits of two engines.
     engine = pick_engine(config.engine, has_gpu() if config.actors == "0" else config.gpus_per_actor > 0)
     config = config.model_copy(update={"engine": engine})
+    _check_apart(config)
     storage.check_writable(config.output)
     bundle = read_bundle(config.model)
     notify("planning: reading the input's footers")
@@ -172,6 +173,21 @@ def _with_places(config: ScoreConfig) -> ScoreConfig:
         "filesystem_option": (),
     }
     return config.model_copy(update=places)
+
+
+def _check_apart(config: ScoreConfig) -> None:
+    """Checks that the output will not be found among the inputs: a rerun would score the scores.
+
+    Raises:
+        ConfigError: It would.
+    """
+    part = storage.join(config.output, "part-0.parquet")
+    for given in config.inputs:
+        if storage.would_find(given, part):
+            raise ConfigError(
+                f"--output {config.output} lies in the input {given}, so a rerun would read its own scores: choose "
+                "another place, or a name that begins with _"
+            )
 
 
 def score_here(config: ScoreConfig, bundle: Bundle, plan: Plan, done: Collection[str]) -> Results:

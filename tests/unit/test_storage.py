@@ -316,3 +316,21 @@ def test_delete_does_not_follow_a_link(tree: Path) -> None:
 def test_only_local_places_have_renames(tmp_path: Path) -> None:
     assert storage.is_local(str(tmp_path))
     assert storage.is_local(f"file://{tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("given", "file", "found"),
+    [
+        ("in", "in/out/part.parquet", True),
+        ("in", "in/_out/part.parquet", False),
+        ("in", "inside/part.parquet", False),
+        ("in/*.parquet", "in/part.parquet", True),
+        ("in/*.parquet", "in/out/part.parquet", False),
+        ("in/**/*.parquet", "in/out/part.parquet", True),
+        ("in/**/*.parquet", "in/.out/part.parquet", False),
+        ("in/a.parquet", "in/part.parquet", False),
+        ("file:///in", "/in/out/part.parquet", True),
+    ],
+)
+def test_what_would_be_found_once_it_is_there(given: str, file: str, found: bool) -> None:
+    assert storage.would_find(given, file) is found

@@ -15,7 +15,7 @@ import pytest
 
 from lstm_ray.cli.app import main
 from lstm_ray.config import ScoreConfig
-from lstm_ray.errors import InputError, OutputError
+from lstm_ray.errors import ConfigError, InputError, OutputError
 from lstm_ray.model.bundle import read_bundle
 from lstm_ray.score.run import Manifest, score
 from lstm_ray.score.scorer import Scorer
@@ -118,6 +118,14 @@ def test_a_second_run_does_nothing(run: Run, place: Path) -> None:
     assert again.rows_per_s == 0
     assert without_times(again) == without_times(first)
     assert {path: path.stat().st_mtime_ns for path in (place / "out").glob("part-*")} == before
+
+
+def test_an_output_among_the_inputs_is_refused(run: Run, place: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--output .*/in/out lies in the input .*/in, so a rerun would read its own"):
+        run(output=str(place / "in" / "out"))
+    assert not (place / "in" / "out").exists()
+    first = run(output=str(place / "in" / "_out"))
+    assert run(output=str(place / "in" / "_out")).parts_kept == first.parts
 
 
 class StoppedError(Exception):

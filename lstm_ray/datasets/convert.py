@@ -1,0 +1,136 @@
+"""Turns CSV and JSON lines into Parquet, a block at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as csv
+import pyarrow.json as jsonlines
+import pyarrow.parquet as pq
+
+from lstm_ray import storage
+from lstm_ray.datasets.files import refuse_existing
+from lstm_ray.errors import ConfigError, InputError
+from lstm_ray.wording import reason
+
+_BLOCK_BYTES = 32 << 20  # read at a time; the first block decides the columns' types
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_JSON = (".jsonl", ".ndjson", ".json")
+_COMPRESSED = (".gz", ".bz2", ".zst")
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A file that has been written.
+
+    Attributes:
+        output: Where.
+        rows: Rows in it.
+        columns: Names and types.
+    """
+
+    output: Path
+    rows: int
+    columns: dict[str, str]
+
+
+def convert(
+    source: Path,
+    output: Path,
+    *,
+    delimiter: str | None = None,
+    encoding: str = "utf8",
+    as_text: Sequence[str] = (),
+    overwrite: bool = False,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> Converted:
+    """Converts a file with one row a line (in CSV, quoted values may hold line breaks).
+
+    Args:
+        source: CSV with a header, TSV, or JSON lines, perhaps compressed (.gz, .bz2, .zst).
+        output: The Parquet file.
+        delimiter: Between the values of CSV; by default a comma, in a .tsv file a tab.
+        encoding: Of CSV.
+        as_text: Columns to take as text whatever they look like, such as ids with leading zeros.
+        overwrite: Whether a file that is there may be replaced.
+        progress: Hears how many rows have been converted.
+
+    Raises:
+        InputError: The file is missing, or cannot be read as what it says it is.
+        OutputError: The output exists, or cannot be written.
+    """
+    refuse_existing(output, overwrite=overwrite)
+    if not source.is_file():
+        raise InputError(f"{source}: no such file")
+    kind = next(suffix for suffix in reversed(["", *source.suffixes]) if suffix.lower() not in _COMPRESSED).lower()
+    if kind in _JSON:
+        batches, schema = _open_json(source)
+    elif kind in _DELIMITERS or delimiter:
+        batches, schema = _open_csv(source, delimiter or _DELIMITERS[kind], encoding, as_text)
+    else:
+        raise ConfigError(f"{source}: neither .csv, .tsv nor .jsonl: if it is delimited text, say how: --delimiter ';'")
+    if unread := [name for name in as_text if name not in schema.names]:
+        raise InputError(f"{source}: no column {unread[0]!r}; it has {', '.join(map(repr, schema.names))}")
+    rows = 0
+
+    def write(stream: Any) -> None:
+        nonlocal rows
+        with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
+            for batch in batches:
+                writer.write_batch(batch)
+                rows += batch.num_rows
+                progress(rows)
+
+    storage.write_file(str(output), write)
+    return Converted(output, rows, {field.name: str(field.type) for field in schema})
+
+
+Batches = tuple[Iterator[pa.RecordBatch], pa.Schema]
+
+
+def _open_csv(source: Path, delimiter: str, encoding: str, as_text: Sequence[str]) -> Batches:
+    try:
+        reader = csv.open_csv(
+            source,
+            read_options=csv.ReadOptions(block_size=_BLOCK_BYTES, encoding=encoding),
+            parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+            convert_options=csv.ConvertOptions(column_types=dict.fromkeys(as_text, pa.string())),
+        )
+    except (LookupError, UnicodeDecodeError, OSError, pa.ArrowException) as error:
+        raise _unreadable(source, error) from error
+    undecoded = [field.name for field in reader.schema if pa.types.is_binary(field.type)]
+    if undecoded:
+        raise InputError(
+            f"{source}: column {undecoded[0]!r} is not UTF-8: name its --encoding, often latin-1 or cp1252"
+        )
+    return _read(source, reader), reader.schema
+
+
+def _open_json(source: Path) -> Batches:
+    try:
+        with pa.input_stream(source) as stream:
+            table = jsonlines.read_json(stream, jsonlines.ReadOptions(block_size=_BLOCK_BYTES))
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(source, error) from error
+    return iter(table.to_batches(max_chunksize=50_000)), table.schema
+
+
+def _read(source: Path, reader: Any) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from reader
+    except (UnicodeDecodeError, OSError, pa.ArrowException) as error:
+        raise _unreadable(source, error) from error
+
+
+def _unreadable(source: Path, error: Exception) -> InputError:
+    """Returns the error for a person; Arrow names the column by its number, and the value."""
+    remedy = ""
+    if "UTF8" in str(error) or isinstance(error, UnicodeDecodeError):
+        remedy = ": name its --encoding, often latin-1 or cp1252"
+    elif "conversion error" in str(error):
+        remedy = ": take such columns --as-text"
+    return InputError(f"{source}: cannot be read: {reason(error)}{remedy}")
