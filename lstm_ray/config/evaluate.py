@@ -1,0 +1,25 @@
+"""Settings of an evaluation."""
+
+from __future__ import annotations
+
+from lstm_ray.config.base import FILES, Settings, setting
+
+
+class EvaluateConfig(Settings):
+    """Everything that decides an evaluation."""
+
+    inputs: tuple[str, ...] = setting(
+        (), "Labelled Parquet: files, directories, globs, URIs.", panel=FILES, argument=True
+    )
+    model: str = setting("", "Model bundle, as train writes to OUTPUT/model.", panel=FILES, metavar="DIR")
+    output: str | None = setting(None, "Directory for metrics.json and report.html.", panel=FILES, metavar="DIR")
+    text_column: str = setting("text", "Column of the reviews.", panel=FILES, metavar="NAME")
+    label_column: str = setting("label", "Column of the labels: 1 positive, 0 negative.", panel=FILES, metavar="NAME")
+    max_rows: int | None = setting(None, "Use only this many rows, drawn evenly: for a quick try.", panel=FILES, ge=1)
+    threshold: float | None = setting(
+        None,
+        "Probability above which a review counts as positive; the bundle's if not given.",
+        panel=FILES,
+        gt=0,
+        lt=1,
+    )
