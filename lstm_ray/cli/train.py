@@ -77,6 +77,8 @@ def show_outcome(outcome: Outcome) -> None:
     rows = [("training rows", f"{outcome.training_rows:,}"), ("validation rows", f"{outcome.validation_rows:,}")]
     if outcome.rows_without_text:
         rows.append(("rows without text", f"{outcome.rows_without_text:,} left out"))
+    if outcome.rows_with_other_label:
+        rows.append(("rows with other labels", f"{outcome.rows_with_other_label:,} left out"))
     rows.append(("best epoch", f"{state.best_epoch} of {state.epoch}"))
     if state.metrics:
         rows.append(("validation accuracy", f"{state.metrics['accuracy']:.4f}"))

@@ -10,6 +10,8 @@ Precedence: option > job file > preset > default.
     ├── ComputeSettings       train.py      where it runs                    ┘
     ├── ScoreConfig           score.py
     └── EvaluateConfig        evaluate.py
+
+    labels.py                 which labels mean what: shared by TrainConfig and EvaluateConfig
 """
 
 from lstm_ray.config.base import (

@@ -7,7 +7,9 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import model_validator
 
+from lstm_ray.config import labels
 from lstm_ray.config.base import FILES, Settings, setting
+from lstm_ray.config.labels import LabelList
 
 Side = Literal["pre", "post"]
 
@@ -152,7 +154,9 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings):
     output: str = setting("", "Directory of the run: model, checkpoints, history, report.", panel=FILES, metavar="DIR")
     fresh: bool = setting(False, "Start over where --output holds an earlier run, deleting it.", panel=FILES, flag=True)
     text_column: str = setting("text", "Column of the reviews.", panel=FILES, metavar="NAME")
-    label_column: str = setting("label", "Column of the labels: 1 positive, 0 negative.", panel=FILES, metavar="NAME")
+    label_column: str = setting("label", labels.HELP_COLUMN, panel=FILES, metavar="NAME")
+    positive_labels: LabelList = setting((), labels.HELP_POSITIVE, panel=FILES, metavar=labels.METAVAR)
+    negative_labels: LabelList = setting((), labels.HELP_NEGATIVE, panel=FILES, metavar=labels.METAVAR)
     max_rows: int | None = setting(
         None,
         "Use only this many rows, drawn evenly from all of --train: for a quick try.",
@@ -188,4 +192,9 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings):
     def _needs_vocabulary(self) -> TrainConfig:
         if self.unlisted_words == "drop" and self.vocabulary is None:
             raise ValueError("unlisted_words drop needs a vocabulary: a counted one lists no other words to drop")
+        return self
+
+    @model_validator(mode="after")
+    def _labels_are_told_apart(self) -> TrainConfig:
+        labels.check_labels(self.positive_labels, self.negative_labels)
         return self

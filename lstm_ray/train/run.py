@@ -22,7 +22,7 @@ from lstm_ray.datasets.labelled import Shard, find_shards
 from lstm_ray.errors import OutputError
 from lstm_ray.train import checkpoints
 from lstm_ray.train.checkpoints import State
-from lstm_ray.train.corpus import EncodedShard, Prepared, assemble, find_all_shards
+from lstm_ray.train.corpus import EncodedShard, Prepared, assemble, find_all_shards, label_mapping
 from lstm_ray.train.progress import Watcher
 from lstm_ray.wording import counted
 
@@ -58,6 +58,7 @@ class Outcome:
         training_rows: Rows learned from.
         validation_rows: Rows measured on.
         rows_without_text: Rows left out.
+        rows_with_other_label: Rows left out because the label mapping does not name their label.
         was_finished: True if there was nothing left to do.
     """
 
@@ -66,6 +67,7 @@ class Outcome:
     training_rows: int
     validation_rows: int
     rows_without_text: int
+    rows_with_other_label: int
     was_finished: bool = False
 
 
@@ -121,7 +123,12 @@ def _train(config: TrainConfig, shards: Sequence[Shard], watcher: Watcher, resum
         begin_run(config)
         state = workers.run(config, prepared)
     outcome = Outcome(
-        state, config.output, len(prepared.training), len(prepared.validation), prepared.rows_without_text
+        state,
+        config.output,
+        len(prepared.training),
+        len(prepared.validation),
+        prepared.rows_without_text,
+        prepared.rows_with_other_label,
     )
     write_results(config, outcome)
     return outcome
@@ -221,6 +228,7 @@ def write_results(config: TrainConfig, outcome: Outcome) -> None:
         "training_rows": outcome.training_rows,
         "validation_rows": outcome.validation_rows,
         "rows_without_text": outcome.rows_without_text,
+        "rows_with_other_label": outcome.rows_with_other_label,
         "validation": state.metrics,
     }
     report = training_report(
@@ -247,7 +255,7 @@ def check_inputs(config: TrainConfig) -> list[str]:
     open_run(with_absolute_paths(config))
     lines = []
     for side, inputs in (("training", config.train), ("validation", config.validation)):
-        shards = find_shards(inputs, config.text_column, config.label_column)
+        shards = find_shards(inputs, config.text_column, config.label_column, label_mapping(config))
         if inputs:
             files = len({shard.file.path for shard in shards})
             rows = sum(len(shard.rows) for shard in shards)
@@ -269,8 +277,9 @@ def describe_workers(config: TrainConfig) -> list[str]:
 
 def _finished(config: TrainConfig, state: State) -> Outcome:
     metrics = json.loads(storage.read_bytes(storage.join(config.output, "metrics.json")))
-    counts = (metrics["training_rows"], metrics["validation_rows"], metrics["rows_without_text"])
-    return Outcome(state, config.output, *counts, was_finished=True)
+    names = ("training_rows", "validation_rows", "rows_without_text", "rows_with_other_label")
+    counts: dict[str, Any] = {name: metrics.get(name, 0) for name in names}  # an older version's lacks the last
+    return Outcome(state, config.output, **counts, was_finished=True)
 
 
 def _show(value: Any) -> str:

@@ -318,3 +318,24 @@ def test_the_yaml_names_every_setting_for_people() -> None:
     assert text.startswith("command: train\n")
     assert "output: été\n" in text
     assert set(yaml.safe_load(text)) == {"command", *TrainConfig.model_fields}
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("4,5", ("4", "5")),
+        ("[4, 5]", ("4", "5")),
+        ("5", ("5",)),
+        ("[yes, 'a b']", ("true", "a b")),
+        ("4, ,5,", ("4", "5")),
+    ],
+)
+def test_labels_are_given_with_commas_or_as_a_list(tmp_path: Path, written: str, expected: tuple[str, ...]) -> None:
+    path = job(tmp_path, f"positive_labels: {written}\nnegative_labels: [0]\n")
+    for kind in (TrainConfig, EvaluateConfig):
+        assert resolve(kind, {}, path).positive_labels == expected
+    assert resolve(TrainConfig, {"positive_labels": ("4,5", "6"), "negative_labels": ("1",)}).positive_labels == (
+        "4",
+        "5",
+        "6",
+    )

@@ -116,6 +116,8 @@ NEEDED = {
     "address": ("--workers", "1"),
     "gpus_per_worker": ("--workers", "1"),
     "gpus_per_actor": ("--actors", "1"),
+    "positive_labels": ("--negative-labels", "1"),
+    "negative_labels": ("--positive-labels", "1"),
 }
 
 
