@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from lstm_ray.config import labels
 from lstm_ray.config.base import FILES, Settings, setting
@@ -171,7 +172,37 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings):
     )
     epochs: int = setting(5, "Times to go through the training rows.", panel="Training", ge=1)
     global_batch_size: int = setting(64, "Rows of a step, shared out over the workers.", panel="Training", ge=1)
-    learning_rate: float = setting(0.001, "Adam's step size.", panel="Training", gt=0)
+    learning_rate: float = setting(0.001, "Adam's step size; with a schedule the highest.", panel="Training", gt=0)
+    schedule: Literal["constant", "cosine", "linear"] = setting(
+        "constant", "How the learning rate falls, to 0 at the end of the last epoch.", panel="Training"
+    )
+    warmup_steps: int = setting(
+        0, "Steps in which the learning rate first rises, evenly, to its full height.", panel="Training", ge=0
+    )
+    early_stopping: int = setting(
+        0,
+        "Stop after this many epochs without a better validation accuracy; 0 trains them all.",
+        panel="Training",
+        ge=0,
+    )
+    clip_norm: float | None = setting(
+        None, "Norm of all gradients together to which a step's longer ones are cut.", panel="Training", gt=0
+    )
+    accumulate: int = setting(
+        1,
+        "Slices in which a worker computes its rows of a step, one after the other, to save memory.",
+        panel="Training",
+        ge=1,
+    )
+    class_weights: str = setting(
+        "none",
+        "What a row's loss counts: all the same, as much for one class as for the other, or NEGATIVE,POSITIVE.",
+        panel="Training",
+        metavar="none|balanced|X,X",
+    )
+    precision: Literal["float32", "bf16", "fp16"] = setting(
+        "float32", "Numbers that training computes with; weights are kept as float32.", panel="Training"
+    )
     seed: int = setting(
         0,
         "Decides initial weights, row order, dropout and the held-out rows.",
@@ -179,6 +210,27 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings):
         ge=0,
         le=2**32 - 1,  # what NumPy's and Keras's global seeds take
     )
+
+    @property
+    def fixed_class_weights(self) -> tuple[float, float] | None:
+        """Returns what a negative and a positive row count, or None if the training rows decide (balanced)."""
+        if self.class_weights == "balanced":
+            return None
+        negative, _, positive = ("1,1" if self.class_weights == "none" else self.class_weights).partition(",")
+        return float(negative), float(positive)
+
+    @field_validator("class_weights")
+    @classmethod
+    def _are_weights(cls, given: str) -> str:
+        if given not in ("none", "balanced") and not re.fullmatch(r"\d+(\.\d+)?,\d+(\.\d+)?", given):
+            raise ValueError("should be none, balanced or two numbers such as 1,2.5")
+        return given
+
+    @model_validator(mode="after")
+    def _needs_validation(self) -> TrainConfig:
+        if self.early_stopping and not self.validation and self.validation_fraction == 0:
+            raise ValueError("early_stopping needs validation rows: give validation, or a validation_fraction above 0")
+        return self
 
     @model_validator(mode="after")
     def _needs_rows_for_all(self) -> TrainConfig:

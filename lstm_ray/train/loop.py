@@ -20,7 +20,7 @@ import numpy.typing as npt
 from lstm_ray.config import TrainConfig
 from lstm_ray.errors import TrainingError
 from lstm_ray.evaluate.metrics import BinaryCounts
-from lstm_ray.model.architectures import network_weights, summary_text
+from lstm_ray.model.architectures import build_model, network_weights, summary_text
 from lstm_ray.model.bundle import write_bundle
 from lstm_ray.storage import join
 from lstm_ray.text.vocabulary import Vocabulary
@@ -55,7 +55,7 @@ def run(config: TrainConfig, prepared: Prepared, context: Context) -> State:
     Raises:
         TrainingError: The loss is no longer a number.
     """
-    stepper = Stepper(config, make_strategy(context.world_size))
+    stepper = Stepper(config, make_strategy(context.world_size), prepared.training.labels)
     state = State(summary=summary_text(stepper.model), data=prepared.fingerprint())
     best = [variable.numpy() for variable in stepper.model.variables]
     checkpoint = checkpoints.latest(config.output)
@@ -63,7 +63,7 @@ def run(config: TrainConfig, prepared: Prepared, context: Context) -> State:
         for variable, value in zip(stepper.variables(), checkpoint.variables, strict=True):
             variable.assign(value)
         state, best = checkpoint.state, checkpoint.best
-    while state.epoch < config.epochs:
+    while not state.has_ended(config):
         row = _train_epoch(config, prepared.training, stepper, context, state.epoch + 1)
         counts = _validate(config, prepared.validation, stepper, context)
         is_best = _add_epoch(state, row, counts)
@@ -75,7 +75,7 @@ def run(config: TrainConfig, prepared: Prepared, context: Context) -> State:
                 checkpoints.save(Path(directory), Checkpoint(state, values, best))
             context.report(state.history[-1], Path(directory) if context.rank == 0 else None)
     if context.rank == 0:
-        _write_model(config, stepper, best, prepared.vocabulary, state)
+        _write_model(config, best, prepared.vocabulary, state)
     stepper.all_reduce(np.zeros(1))  # nobody leaves while another still needs the group
     return state
 
@@ -119,7 +119,7 @@ def _train_epoch(config: TrainConfig, corpus: Corpus, stepper: Stepper, context:
         "epoch": epoch,
         "loss": loss,
         "accuracy": right,
-        "learning_rate": config.learning_rate,
+        "learning_rate": stepper.learning_rate(),
         "seconds": seconds,
         "rows_per_s": len(corpus) / seconds,
     }
@@ -165,15 +165,14 @@ def _add_epoch(state: State, row: dict[str, Any], counts: BinaryCounts | None) -
     return is_best
 
 
-def _write_model(
-    config: TrainConfig, stepper: Stepper, best: list[npt.NDArray[Any]], vocabulary: Vocabulary, state: State
-) -> None:
-    for variable, value in zip(stepper.model.variables, best, strict=True):
+def _write_model(config: TrainConfig, best: list[npt.NDArray[Any]], vocabulary: Vocabulary, state: State) -> None:
+    model = build_model(config, config, config.seed)  # in float32, whatever the training's precision
+    for variable, value in zip(model.variables, best, strict=True):
         variable.assign(value)
     write_bundle(
         join(config.output, "model"),
-        model=stepper.model,
-        weights=network_weights(stepper.model, config, config),
+        model=model,
+        weights=network_weights(model, config, config),
         vocabulary=vocabulary,
         config=config,
         metrics=state.metrics,

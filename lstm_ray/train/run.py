@@ -24,12 +24,16 @@ from lstm_ray.train import checkpoints
 from lstm_ray.train.checkpoints import State
 from lstm_ray.train.corpus import EncodedShard, Prepared, assemble, find_all_shards, label_mapping
 from lstm_ray.train.progress import Watcher
+from lstm_ray.train.schedule import check_schedule
 from lstm_ray.wording import counted
 
 _LOCK = ".lock"
 _RESULTS = ("metrics.json", "model", "checkpoints", "history.parquet", "history.png", "report.html")
 
-_MAY_CHANGE = {"epochs", "fresh", "output", "workers", "cpus_per_worker", "gpus_per_worker", "address"}
+_MAY_CHANGE = {
+    *("epochs", "early_stopping", "fresh", "output"),
+    *("workers", "cpus_per_worker", "gpus_per_worker", "address", "accumulate"),
+}
 """Settings that do not decide what is learned, or only how far: a run may be resumed with other values of these."""
 
 HISTORY = pa.schema(
@@ -120,6 +124,7 @@ def _train(config: TrainConfig, shards: Sequence[Shard], watcher: Watcher, resum
                 f"{config.output}: the training data has changed since this run began: choose another --output, or "
                 "--fresh to delete that run and start over"
             )
+        check_schedule(config, len(prepared.training))
         begin_run(config)
         state = workers.run(config, prepared)
     outcome = Outcome(
@@ -169,11 +174,14 @@ def open_run(config: TrainConfig) -> bool:
     if config.fresh:
         return False
     wanted = yaml.safe_load(to_yaml(config))
-    changed = [key for key in wanted if key not in _MAY_CHANGE and earlier.get(key) != wanted[key]]
+    may_change = _MAY_CHANGE if config.schedule == "constant" else _MAY_CHANGE - {"epochs"}
+    changed = [key for key in wanted if key not in may_change and earlier.get(key) != wanted[key]]
     if changed:
         differences = ", ".join(
             f"{option_name(key)} {_show(earlier.get(key))} there, {_show(wanted[key])} here" for key in changed
         )
+        if changed == ["epochs"]:
+            differences += f"; the {config.schedule} schedule has fallen towards the end of the first number"
         raise OutputError(
             f"{config.output}: holds a run with other settings ({differences}): choose another --output, or --fresh "
             "to delete that run and start over"
@@ -211,7 +219,7 @@ def _leave_nothing(output: str) -> None:
 def _is_finished(config: TrainConfig, state: State) -> bool:
     """Says whether the model and results of a run's last epoch are there."""
     there = [storage.exists(storage.join(config.output, name)) for name in ("metrics.json", "model/bundle.json")]
-    return state.epoch >= config.epochs and all(there)
+    return state.has_ended(config) and all(there)
 
 
 def write_results(config: TrainConfig, outcome: Outcome) -> None:

@@ -234,7 +234,7 @@ def test_a_job_file_for_its_own_command_is_read(tmp_path: Path) -> None:
     [
         ("epoch: 3", "unknown key 'epoch'; did you mean 'epochs'?"),
         ("max-tokens: 3", "unknown key 'max-tokens'; did you mean 'max_tokens'?"),
-        ("qwxyz: 3", "unknown key 'qwxyz'; known are: address, bidirectional, cpus_per_worker, "),
+        ("qwxyz: 3", "unknown key 'qwxyz'; known are: accumulate, "),
         ("3: 3", "unknown key '3'; known are: "),
         ("null: 3", "unknown key 'None'; known are: "),
         ("command: score", "is a job for `lstm-ray score`, not for `lstm-ray train`"),
@@ -339,3 +339,22 @@ def test_labels_are_given_with_commas_or_as_a_list(tmp_path: Path, written: str,
         "5",
         "6",
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "weights"), [("none", (1.0, 1.0)), ("balanced", None), ("1,2.5", (1.0, 2.5)), ("0,1", (0.0, 1.0))]
+)
+def test_class_weights_are_none_balanced_or_two(given: str, weights: tuple[float, float] | None) -> None:
+    assert resolve(TrainConfig, {"class_weights": given}).fixed_class_weights == weights
+
+
+@pytest.mark.parametrize("given", ["", "1", "1,2,3", "one,two", "-1,1", "balance"])
+def test_other_class_weights_are_refused(given: str) -> None:
+    with pytest.raises(ConfigError, match=r"--class-weights is .*none, balanced or two numbers such as 1,2.5"):
+        resolve(TrainConfig, {"class_weights": given})
+
+
+def test_early_stopping_needs_validation() -> None:
+    with pytest.raises(ConfigError, match="early_stopping needs validation rows"):
+        resolve(TrainConfig, {"early_stopping": 2, "validation_fraction": 0.0})
+    resolve(TrainConfig, {"early_stopping": 2, "validation_fraction": 0.0, "validation": ("v.parquet",)})

@@ -109,6 +109,9 @@ EXAMPLES: dict[str, str] = {
     "gpus_per_worker": "1",
     "address": "auto",
     "validation_fraction": "0.25",
+    "schedule": "cosine",
+    "class_weights": "1,2",
+    "precision": "bf16",
     "threshold": "0.25",
 }
 NEEDED = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,29 @@ def test_a_run_is_finished_once_and_goes_on_for_more_epochs(settings: TrainConfi
     fresh = run.train(changed(settings, epochs=1, fresh=True), watcher)
     assert fresh.state.epoch == 1
     assert pq.read_table(output / "history.parquet")["epoch"].to_pylist() == [1]
+
+
+def test_a_run_that_gets_no_better_stops_early_and_is_finished(settings: TrainConfig, watcher: Any) -> None:
+    hopeless = changed(settings, learning_rate=1e-9, epochs=9, early_stopping=2)  # each epoch as good as the first
+    first = run.train(hopeless, watcher)
+    assert (first.state.epoch, first.state.best_epoch) == (3, 1)
+    again = run.train(hopeless, watcher)
+    assert again.was_finished
+    assert len(watcher.epochs) == 3
+    more = run.train(changed(hopeless, early_stopping=3), watcher)
+    assert (more.state.epoch, more.was_finished) == (4, False)
+
+
+def test_a_schedule_resumes_and_the_history_holds_the_epochs_last_rate(settings: TrainConfig, watcher: Any) -> None:
+    cosine = changed(settings, schedule="cosine", warmup_steps=1, global_batch_size=10)
+    outcome = run.train(cosine, watcher)
+    state, steps = outcome.state, 2 * -(-outcome.training_rows // 10)
+    for row in state.history:
+        done = row["epoch"] * steps // 2 - 1
+        expected = 0.001 * 0.5 * (1 + math.cos(math.pi * (done - 1) / (steps - 1)))
+        assert row["learning_rate"] == pytest.approx(expected, rel=1e-4)
+    with pytest.raises(OutputError, match="--epochs 2 there, 3 here; the cosine schedule has fallen towards the end"):
+        run.train(changed(cosine, epochs=3), watcher)
 
 
 def test_a_run_that_died_before_its_results_were_written_writes_them(settings: TrainConfig, watcher: Any) -> None:
