@@ -170,6 +170,13 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings):
         panel="Text",
         metavar="FILE",
     )
+    embeddings: str | None = setting(
+        None,
+        "Word vectors to begin with, in GloVe's or word2vec's text format; words without one begin by chance.",
+        panel="Model",
+        metavar="FILE",
+    )
+    freeze_embeddings: bool = setting(False, "Leave the word vectors as they begin.", panel="Model")
     epochs: int = setting(5, "Times to go through the training rows.", panel="Training", ge=1)
     global_batch_size: int = setting(64, "Rows of a step, shared out over the workers.", panel="Training", ge=1)
     learning_rate: float = setting(0.001, "Adam's step size; with a schedule the highest.", panel="Training", gt=0)
@@ -225,6 +232,12 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings):
         if given not in ("none", "balanced") and not re.fullmatch(r"\d+(\.\d+)?,\d+(\.\d+)?", given):
             raise ValueError("should be none, balanced or two numbers such as 1,2.5")
         return given
+
+    @model_validator(mode="after")
+    def _needs_embeddings(self) -> TrainConfig:
+        if self.freeze_embeddings and self.embeddings is None:
+            raise ValueError("freeze_embeddings needs embeddings: word vectors by chance have to learn")
+        return self
 
     @model_validator(mode="after")
     def _needs_validation(self) -> TrainConfig:

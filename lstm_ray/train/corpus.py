@@ -34,6 +34,7 @@ from lstm_ray.text.vocabulary import (
     count_words,
     merge_counts,
 )
+from lstm_ray.text.word_vectors import WordVectors
 from lstm_ray.wording import counted
 
 _START_CODE = 0  # codes of a shard's own words begin at 1
@@ -65,6 +66,7 @@ class Prepared:
         vocabulary: Counted on the training rows alone, or the one that was given.
         rows_without_text: Rows left out because their text was null or not UTF-8.
         rows_with_other_label: Rows left out because the label mapping does not name their label.
+        word_vectors: What words begin with, if `--embeddings` was given.
     """
 
     training: Corpus
@@ -72,14 +74,18 @@ class Prepared:
     vocabulary: Vocabulary
     rows_without_text: int
     rows_with_other_label: int = 0
+    word_vectors: WordVectors | None = None
 
     def fingerprint(self) -> str:
-        """Returns a hash of every token, label and word: what a model learned from these rows depends on."""
+        """Returns a hash of every token, label, word and vector: what a model learned from these depends on."""
         digest = hashlib.sha256()
         for corpus in (self.training, self.validation):
             for array in (corpus.sequences.token_ids, corpus.sequences.offsets, corpus.labels):
                 digest.update(np.ascontiguousarray(array).data)
         digest.update("\0".join(self.vocabulary.words.to_pylist()).encode("utf-8", "surrogatepass"))
+        if self.word_vectors is not None:
+            digest.update(self.word_vectors.ids.data)
+            digest.update(self.word_vectors.vectors.data)
         return digest.hexdigest()
 
 

@@ -56,6 +56,8 @@ def run(config: TrainConfig, prepared: Prepared, context: Context) -> State:
         TrainingError: The loss is no longer a number.
     """
     stepper = Stepper(config, make_strategy(context.world_size), prepared.training.labels)
+    if prepared.word_vectors is not None:
+        stepper.set_word_vectors(prepared.word_vectors)
     state = State(summary=summary_text(stepper.model), data=prepared.fingerprint())
     best = [variable.numpy() for variable in stepper.model.variables]
     checkpoint = checkpoints.latest(config.output)

@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -19,7 +19,8 @@ import yaml
 from lstm_ray import storage
 from lstm_ray.config import TrainConfig, option_name, to_yaml
 from lstm_ray.datasets.labelled import Shard, find_shards
-from lstm_ray.errors import OutputError
+from lstm_ray.errors import ConfigError, OutputError
+from lstm_ray.text.word_vectors import read_vector_size, read_word_vectors
 from lstm_ray.train import checkpoints
 from lstm_ray.train.checkpoints import State
 from lstm_ray.train.corpus import EncodedShard, Prepared, assemble, find_all_shards, label_mapping
@@ -95,6 +96,7 @@ def train(config: TrainConfig, watcher: Watcher) -> Outcome:
     """
     config = with_absolute_paths(config)
     open_run(config)
+    _check_embeddings(config)
     shards = find_all_shards(config)
     with storage.locked(config.output, _LOCK):
         resumed = open_run(config)  # again: the run that wrote here may have ended in between
@@ -119,12 +121,14 @@ def _train(config: TrainConfig, shards: Sequence[Shard], watcher: Watcher, resum
             f"{counted(len(prepared.training), 'row')} to train on, {len(prepared.validation):,} to validate on, "
             f"{counted(len(prepared.vocabulary.words), 'word')} known"
         )
+        check_schedule(config, len(prepared.training))
+        if config.embeddings is not None:
+            prepared = _add_word_vectors(prepared, config.embeddings, watcher)
         if state is not None and state.data != prepared.fingerprint():
             raise OutputError(
                 f"{config.output}: the training data has changed since this run began: choose another --output, or "
                 "--fresh to delete that run and start over"
             )
-        check_schedule(config, len(prepared.training))
         begin_run(config)
         state = workers.run(config, prepared)
     outcome = Outcome(
@@ -137,6 +141,23 @@ def _train(config: TrainConfig, shards: Sequence[Shard], watcher: Watcher, resum
     )
     write_results(config, outcome)
     return outcome
+
+
+def _check_embeddings(config: TrainConfig) -> None:
+    if config.embeddings is not None:
+        size = read_vector_size(config.embeddings)
+        if size != config.embedding_size:
+            raise ConfigError(
+                f"{config.embeddings}: its vectors have {size} numbers, but --embedding-size is "
+                f"{config.embedding_size}: give --embedding-size {size}"
+            )
+
+
+def _add_word_vectors(prepared: Prepared, path: str, watcher: Watcher) -> Prepared:
+    vectors = read_word_vectors(path, prepared.vocabulary)
+    found, words = len(vectors.ids), len(prepared.vocabulary.words)
+    watcher.say(f"{found:,} of {words:,} words ({found / words:.0%}) begin with a vector of {os.path.basename(path)}")
+    return replace(prepared, word_vectors=vectors)
 
 
 @contextmanager
@@ -154,8 +175,8 @@ def _workers(config: TrainConfig, watcher: Watcher) -> Iterator[Workers]:
 
 def with_absolute_paths(config: TrainConfig) -> TrainConfig:
     """Returns the settings with paths that mean the same in every process."""
-    vocabulary = None if config.vocabulary is None else storage.absolute(config.vocabulary)
-    return config.model_copy(update={"output": storage.absolute(config.output), "vocabulary": vocabulary})
+    paths = config.model_dump(include={"output", "vocabulary", "embeddings"}, exclude_none=True)
+    return config.model_copy(update={name: storage.absolute(path) for name, path in paths.items()})
 
 
 def open_run(config: TrainConfig) -> bool:
@@ -261,6 +282,7 @@ def check_inputs(config: TrainConfig) -> list[str]:
         OutputError: The output directory holds something else.
     """
     open_run(with_absolute_paths(config))
+    _check_embeddings(config)
     lines = []
     for side, inputs in (("training", config.train), ("validation", config.validation)):
         shards = find_shards(inputs, config.text_column, config.label_column, label_mapping(config))
