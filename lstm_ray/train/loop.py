@@ -24,7 +24,7 @@ from lstm_ray.model.architectures import build_model, network_weights, summary_t
 from lstm_ray.model.bundle import write_bundle
 from lstm_ray.storage import join
 from lstm_ray.text.vocabulary import Vocabulary
-from lstm_ray.train import checkpoints
+from lstm_ray.train import checkpoints, tensorboard
 from lstm_ray.train.batches import epoch_order, worker_batches
 from lstm_ray.train.checkpoints import Checkpoint, State
 from lstm_ray.train.corpus import Corpus, Prepared
@@ -66,13 +66,14 @@ def run(config: TrainConfig, prepared: Prepared, context: Context) -> State:
             variable.assign(value)
         state, best = checkpoint.state, checkpoint.best
     while not state.has_ended(config):
-        row = _train_epoch(config, prepared.training, stepper, context, state.epoch + 1)
+        row, sums = _train_epoch(config, prepared.training, stepper, context, state.epoch + 1)
         counts = _validate(config, prepared.validation, stepper, context)
         is_best = _add_epoch(state, row, counts)
         if is_best:
             best = [variable.numpy() for variable in stepper.model.variables]
         with tempfile.TemporaryDirectory() as directory:
             if context.rank == 0:
+                tensorboard.write_epoch(config, state.history[-1], sums, len(prepared.training))
                 values = [variable.numpy() for variable in stepper.variables()]
                 checkpoints.save(Path(directory), Checkpoint(state, values, best))
             context.report(state.history[-1], Path(directory) if context.rank == 0 else None)
@@ -82,8 +83,15 @@ def run(config: TrainConfig, prepared: Prepared, context: Context) -> State:
     return state
 
 
-def _train_epoch(config: TrainConfig, corpus: Corpus, stepper: Stepper, context: Context, epoch: int) -> dict[str, Any]:
-    """Goes through the training rows once; returns the epoch's row of history, without validation."""
+def _train_epoch(
+    config: TrainConfig, corpus: Corpus, stepper: Stepper, context: Context, epoch: int
+) -> tuple[dict[str, Any], npt.NDArray[np.float64]]:
+    """Goes through the training rows once.
+
+    Returns:
+        The epoch's row of history, without validation; and float64[steps, 2], loss and right answers of each step,
+        summed over its rows on all workers.
+    """
     started = last_shown = time.perf_counter()
     stepper.reseed(config.seed, epoch, context.rank)
     order = epoch_order(len(corpus), config.seed, epoch)
@@ -106,8 +114,8 @@ def _train_epoch(config: TrainConfig, corpus: Corpus, stepper: Stepper, context:
         if context.rank == 0 and len(sums) > 1 and now - last_shown > _PROGRESS_EVERY_S:
             last_shown = now
             context.progress(Progress(epoch, config.epochs, rows, len(corpus), rows / (now - started)))
-    local: npt.NDArray[np.float64] = np.stack([step_sums.numpy() for step_sums in sums]).sum(axis=0, dtype=np.float64)
-    loss, right = (stepper.all_reduce(local) / len(corpus)).tolist()
+    by_step = stepper.all_reduce(np.stack([step_sums.numpy() for step_sums in sums]).astype(np.float64))
+    loss, right = (by_step.sum(axis=0) / len(corpus)).tolist()
     # A step's loss is of the weights before it: the last step may have spoilt them with no loss to show it.
     weights_are_finite = all(np.isfinite(variable.numpy()).all() for variable in stepper.model.trainable_variables)
     if not (math.isfinite(loss) and weights_are_finite):
@@ -117,7 +125,7 @@ def _train_epoch(config: TrainConfig, corpus: Corpus, stepper: Stepper, context:
             f"{config.learning_rate:g}: try a lower --learning-rate"
         )
     seconds = time.perf_counter() - started
-    return {
+    row = {
         "epoch": epoch,
         "loss": loss,
         "accuracy": right,
@@ -125,6 +133,7 @@ def _train_epoch(config: TrainConfig, corpus: Corpus, stepper: Stepper, context:
         "seconds": seconds,
         "rows_per_s": len(corpus) / seconds,
     }
+    return row, by_step
 
 
 def _validate(config: TrainConfig, corpus: Corpus, stepper: Stepper, context: Context) -> BinaryCounts | None:

@@ -1,6 +1,6 @@
 """A training run as a directory: begun, resumed, finished; in this process or on Ray.
 
-OUTPUT/config.yaml  model/  checkpoints/  history.parquet  history.png  metrics.json  report.html
+OUTPUT/config.yaml  model/  checkpoints/  tensorboard/  history.parquet  history.png  metrics.json  report.html
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from lstm_ray.train.schedule import check_schedule
 from lstm_ray.wording import counted
 
 _LOCK = ".lock"
-_RESULTS = ("metrics.json", "model", "checkpoints", "history.parquet", "history.png", "report.html")
+_RESULTS = ("metrics.json", "model", "checkpoints", "tensorboard", "history.parquet", "history.png", "report.html")
 
 _MAY_CHANGE = {
     *("epochs", "early_stopping", "fresh", "output"),

@@ -135,7 +135,7 @@ class Stepper:
         return probabilities[batch.weights > 0]
 
     def all_reduce(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Returns the sum of a vector over all workers; each must call it."""
+        """Returns the sum of an array over all workers; each must call it."""
         reduced: npt.NDArray[np.float64] = self._reduce(tf.constant(values, tf.float64)).numpy()
         return reduced
 

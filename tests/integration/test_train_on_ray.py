@@ -129,9 +129,12 @@ def test_history_and_bundle_are_those_of_one_process(trained: Trained, network: 
 
 def test_a_run_leaves_everything_that_is_promised(trained: Trained) -> None:
     output = Path(trained("lstm", 2).config.output)
-    promised = {"model", "checkpoints", "history.parquet", "history.png", "metrics.json", "config.yaml", "report.html"}
+    promised = {"model", "checkpoints", "tensorboard", "history.parquet", "history.png", "metrics.json"}
+    promised |= {"config.yaml", "report.html"}
     assert promised <= {path.name for path in output.iterdir()}
     assert pq.read_table(output / "history.parquet")["epoch"].to_pylist() == [1, 2]
+    for side in ("train", "validation"):
+        assert len(list((output / "tensorboard" / side).iterdir())) == 2, "rank 0 alone writes, a file an epoch"
     kept = [path for path in (output / "checkpoints").iterdir() if (path / "state.json").exists()]
     assert len(kept) == checkpoints.KEPT
 

@@ -141,6 +141,7 @@ def test_a_run_is_finished_once_and_goes_on_for_more_epochs(settings: TrainConfi
             "config.yaml",
             "model",
             "checkpoints",
+            "tensorboard",
             "history.parquet",
             "history.png",
             "metrics.json",
