@@ -37,8 +37,9 @@ def train(
     with console.bar("rows", "the same command goes on after the last finished epoch") as bar:
         outcome = run.train(config, BarWatcher(bar))
     if outcome.was_finished:
-        console.say(f"{outcome.output} holds this run already, finished; --fresh would start it over")
-    show_outcome(outcome)
+        more = "a higher --early-stopping goes on, " if outcome.state.stops_early(config) else ""
+        console.say(f"{outcome.output} holds this run already, finished; {more}--fresh would start it over")
+    show_outcome(outcome, config)
 
 
 class BarWatcher:
@@ -71,13 +72,16 @@ def _require(config: TrainConfig) -> None:
             raise ConfigError(f"{name} is missing")
 
 
-def show_outcome(outcome: Outcome) -> None:
+def show_outcome(outcome: Outcome, config: TrainConfig) -> None:
     """Prints what came of a run, and what to do next."""
     state = outcome.state
     rows = [("training rows", f"{outcome.training_rows:,}"), ("validation rows", f"{outcome.validation_rows:,}")]
     if outcome.rows_without_text:
         rows.append(("rows without text", f"{outcome.rows_without_text:,} left out"))
-    rows.append(("best epoch", f"{state.best_epoch} of {state.epoch}"))
+    if outcome.rows_with_other_label:
+        rows.append(("rows with other labels", f"{outcome.rows_with_other_label:,} left out"))
+    stopped = f", stopped early of {config.epochs}" if state.epoch < config.epochs else ""
+    rows.append(("best epoch", f"{state.best_epoch} of {state.epoch}{stopped}"))
     if state.metrics:
         rows.append(("validation accuracy", f"{state.metrics['accuracy']:.4f}"))
         auc = state.metrics["auc"]

@@ -1,17 +1,17 @@
-"""Reads labelled reviews: Parquet with a column of texts and one of labels, 0 or 1, a row group at a time."""
+"""Reads labelled reviews: Parquet with a column of texts and one of labels, a row group at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lstm_ray import storage
+from lstm_ray.datasets.labels import OTHER, ZERO_AND_ONE, LabelMapping, propose_mapping
 from lstm_ray.errors import InputError
 from lstm_ray.text.tokenize import decode_texts, is_text_type
 from lstm_ray.wording import reason
@@ -36,8 +36,29 @@ class Shard:
     is_validation: bool | None = None
 
 
+@dataclass(frozen=True)
+class LabelledRows:
+    """What a shard holds.
+
+    Attributes:
+        texts: No null among them.
+        labels: int8[rows], 1 positive, 0 negative.
+        without_text: Rows left out because their text was null or not UTF-8.
+        with_other_label: Rows left out because a mapping names their label on neither side.
+    """
+
+    texts: pa.LargeStringArray
+    labels: npt.NDArray[np.int8]
+    without_text: int
+    with_other_label: int
+
+
 def find_shards(
-    inputs: Sequence[str], text_column: str, label_column: str, is_validation: bool | None = None
+    inputs: Sequence[str],
+    text_column: str,
+    label_column: str,
+    mapping: LabelMapping = ZERO_AND_ONE,
+    is_validation: bool | None = None,
 ) -> list[Shard]:
     """Lists the row groups of all input files.
 
@@ -47,9 +68,12 @@ def find_shards(
     shards = []
     for file in storage.find_inputs(inputs):
         with _open_parquet(file) as parquet:
-            schema = parquet.schema_arrow
-            _check_column(file, schema, text_column, "--text-column", is_text_type, "text")
-            _check_column(file, schema, label_column, "--label-column", _is_label_type, "0 and 1")
+            text_type = _type_of(file, parquet, text_column, "--text-column")
+            if not is_text_type(text_type):
+                raise InputError(
+                    f"{file.path}: column {text_column!r} is {text_type}, expected text: choose with --text-column"
+                )
+            _check_labels(file, parquet, label_column, mapping)
             first_row = 0
             for row_group in range(parquet.num_row_groups):
                 rows = parquet.metadata.row_group(row_group).num_rows
@@ -72,13 +96,11 @@ def sample_rows(shards: Sequence[Shard], max_rows: int, seed: int) -> list[Shard
     return [shard for shard in sampled if len(shard.rows)]
 
 
-def read_shard(
-    shard: Shard, text_column: str, label_column: str
-) -> tuple[pa.LargeStringArray, npt.NDArray[np.int8], int]:
-    """Returns the texts and labels (int8[rows]) of a shard, and how many rows were left out for want of a text.
+def read_shard(shard: Shard, text_column: str, label_column: str, mapping: LabelMapping = ZERO_AND_ONE) -> LabelledRows:
+    """Reads a shard; rows without a text are left out, and with a mapping those with a label that it does not name.
 
     Raises:
-        InputError: The row group cannot be read, or a label is not 0 or 1.
+        InputError: The row group cannot be read, or without a mapping a label is not 0 or 1.
     """
     try:
         with _open_parquet(shard.file) as parquet:
@@ -89,11 +111,15 @@ def read_shard(
     if len(shard.rows) < table.num_rows:
         chosen = pa.array(shard.rows)
         texts, label_values = texts.take(chosen), label_values.take(chosen)
-    labels = _read_labels(label_values, shard, label_column)
-    if texts.null_count:
-        has_text = texts.is_valid()
-        texts, labels = texts.filter(has_text), labels[has_text.to_numpy(zero_copy_only=False)]
-    return texts, labels, len(shard.rows) - len(texts)
+    labels = mapping.decode(label_values)
+    is_labelled = labels != OTHER
+    if not (mapping.is_given or is_labelled.all()):
+        raise InputError(_wrong_label(shard, label_column, label_values, int(np.argmin(is_labelled))))
+    kept = is_labelled & texts.is_valid().to_numpy(zero_copy_only=False)
+    without_text = int(is_labelled.sum() - kept.sum())
+    if not kept.all():
+        texts, labels = texts.filter(pa.array(kept)), labels[kept]
+    return LabelledRows(texts, labels, without_text, int((~is_labelled).sum()))
 
 
 def _open_parquet(file: storage.InputFile) -> pq.ParquetFile:
@@ -103,36 +129,28 @@ def _open_parquet(file: storage.InputFile) -> pq.ParquetFile:
         raise InputError(f"{file.path}: not a Parquet file: {reason(error)}") from error
 
 
-def _check_column(
-    file: storage.InputFile,
-    schema: pa.Schema,
-    column: str,
-    option: str,
-    is_right_type: Callable[[pa.DataType], bool],
-    wanted: str,
-) -> None:
+def _type_of(file: storage.InputFile, parquet: pq.ParquetFile, column: str, option: str) -> pa.DataType:
+    schema = parquet.schema_arrow
     if schema.names.count(column) > 1:
         raise InputError(f"{file.path}: has two columns named {column!r}")
     if column not in schema.names:
         columns = ", ".join(map(repr, schema.names))
         raise InputError(f"{file.path}: no column {column!r}; it has {columns}: choose with {option}")
-    kind = schema.field(column).type
-    if not is_right_type(kind):
-        raise InputError(f"{file.path}: column {column!r} is {kind}, expected {wanted}: choose with {option}")
+    return schema.field(column).type
 
 
-def _is_label_type(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
+def _check_labels(file: storage.InputFile, parquet: pq.ParquetFile, column: str, mapping: LabelMapping) -> None:
+    kind = _type_of(file, parquet, column, "--label-column")
+    problem = mapping.problem(kind)
+    if problem is None:
+        return
+    proposal = propose_mapping(decode_texts(parquet.read([column])[column])) if is_text_type(kind) else None
+    raise InputError(f"{file.path}: column {column!r} {proposal or f'{problem}: choose with --label-column'}")
 
 
-def _read_labels(column: pa.ChunkedArray, shard: Shard, name: str) -> npt.NDArray[np.int8]:
-    values = column.combine_chunks().cast(pa.float64(), safe=False)  # an integer past 2^53 is not 0 or 1 anyway
-    is_label = pc.fill_null(pc.is_in(values, value_set=pa.array([0.0, 1.0])), False).to_numpy(zero_copy_only=False)
-    if not is_label.all():
-        position = int(np.argmin(is_label))
-        value = values[position].as_py()
-        shown = "null" if value is None else f"{value:g}"
-        row = shard.first_row + int(shard.rows[position])
-        raise InputError(f"{shard.file.path}: column {name!r}, row {row}: label {shown} is neither 0 nor 1")
-    labels: npt.NDArray[np.int8] = values.to_numpy(zero_copy_only=False).astype(np.int8)
-    return labels
+def _wrong_label(shard: Shard, column: str, values: pa.ChunkedArray, position: int) -> str:
+    value = values[position].as_py()
+    shown = "null" if value is None else f"{value:g}"
+    row = shard.first_row + int(shard.rows[position])
+    hint = "" if value is None else "; of star ratings say which are which: --positive-labels 4,5 --negative-labels 1,2"
+    return f"{shard.file.path}: column {column!r}, row {row}: label {shown} is neither 0 nor 1{hint}"

@@ -14,11 +14,13 @@ import numpy as np
 from lstm_ray import storage
 from lstm_ray.config import EvaluateConfig
 from lstm_ray.datasets.labelled import find_shards, read_shard, sample_rows
+from lstm_ray.datasets.labels import LabelMapping
 from lstm_ray.errors import InputError, OutputError
 from lstm_ray.evaluate.metrics import BinaryCounts
 from lstm_ray.evaluate.report import Example, evaluation_report
 from lstm_ray.model.bundle import read_bundle
 from lstm_ray.score.scorer import Scorer
+from lstm_ray.wording import counted
 
 _EXAMPLES = 12  # most confidently wrong reviews shown in the report
 
@@ -30,12 +32,14 @@ class Evaluation:
     Attributes:
         counts: Of all scored rows.
         rows_without_text: Rows left out because they have no words to score.
+        rows_with_other_label: Rows left out because the label mapping does not name their label.
         examples: The reviews it was most confidently wrong about.
         seconds: Reading and scoring, without loading the model.
     """
 
     counts: BinaryCounts
     rows_without_text: int
+    rows_with_other_label: int
     examples: list[Example]
     seconds: float
 
@@ -44,6 +48,7 @@ class Evaluation:
         return {
             **self.counts.metrics(),
             "rows_without_text": self.rows_without_text,
+            "rows_with_other_label": self.rows_with_other_label,
             "rows_per_s": self.counts.rows / self.seconds if self.seconds else None,
         }
 
@@ -58,7 +63,8 @@ def evaluate(config: EvaluateConfig, progress: Callable[[int, int], None]) -> Ev
     """
     if config.output is not None and storage.list_names(config.output):
         raise OutputError(f"{config.output}: not empty: choose another --output")
-    shards = find_shards(config.inputs, config.text_column, config.label_column)
+    mapping = LabelMapping(config.positive_labels, config.negative_labels)
+    shards = find_shards(config.inputs, config.text_column, config.label_column, mapping)
     if config.max_rows is not None:
         shards = sample_rows(shards, config.max_rows, seed=0)
     total = sum(len(shard.rows) for shard in shards)
@@ -71,28 +77,34 @@ def evaluate(config: EvaluateConfig, progress: Callable[[int, int], None]) -> Ev
     empty = np.zeros(0, np.int8), np.zeros(0, np.float32)
     counts = BinaryCounts.from_scores(*empty, threshold=threshold)
     wrong: list[tuple[float, int, Example]] = []
-    done = without_text = 0
+    done = without_text = other_labels = 0
     for shard in shards:
-        texts, labels, missing = read_shard(shard, config.text_column, config.label_column)
-        scored = scorer.score(texts).probability
+        rows = read_shard(shard, config.text_column, config.label_column, mapping)
+        scored = scorer.score(rows.texts).probability
         has_score = scored.is_valid().to_numpy(zero_copy_only=False)
         probabilities = scored.drop_null().to_numpy()
-        kept = labels[has_score]
+        kept = rows.labels[has_score]
         counts += BinaryCounts.from_scores(kept, probabilities, threshold=threshold)
         surprise = np.abs(kept - probabilities)
         positions = np.flatnonzero(has_score)
         for place in np.argsort(-surprise)[:_EXAMPLES]:
             if (probabilities[place] > threshold) != (kept[place] == 1):
-                text = texts[int(positions[place])].as_py()
+                text = rows.texts[int(positions[place])].as_py()
                 example = Example(text, int(kept[place]), float(probabilities[place]))
                 heapq.heappush(wrong, (float(surprise[place]), -done - int(positions[place]), example))
                 if len(wrong) > _EXAMPLES:
                     heapq.heappop(wrong)
         done += len(shard.rows)
-        without_text += missing + int((~has_score).sum())
+        without_text += rows.without_text + int((~has_score).sum())
+        other_labels += rows.with_other_label
         progress(done, total)
     examples = [example for _, _, example in sorted(wrong, key=lambda item: item[:2], reverse=True)]
-    evaluation = Evaluation(counts, without_text, examples, time.perf_counter() - started)
+    if other_labels == total:
+        raise InputError(
+            f"{', '.join(config.inputs)}: column {config.label_column!r}: none of its {counted(total, 'row')} has a "
+            "label that --positive-labels or --negative-labels names"
+        )
+    evaluation = Evaluation(counts, without_text, other_labels, examples, time.perf_counter() - started)
     if config.output is not None:
         _write(config, evaluation)
     return evaluation

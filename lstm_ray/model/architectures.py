@@ -64,7 +64,8 @@ def build_model(text: TextSettings, model: ModelSettings, seed: int) -> keras.Mo
         hidden = layer(hidden)
     if model.pooling != "last":
         hidden = _pool(hidden, token_ids, model)
-    probability = keras.layers.Dense(1, activation="sigmoid", name=OUTPUT_NAME)(hidden)
+    # In bf16 0.999 is 1, and its loss infinite: the output is float32 in any precision.
+    probability = keras.layers.Dense(1, activation="sigmoid", dtype="float32", name=OUTPUT_NAME)(hidden)
     return keras.Model(token_ids, probability, name="bilstm" if model.bidirectional else "lstm")
 
 

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_ray import storage
+from lstm_ray.config import TrainConfig
 from lstm_ray.errors import InputError
 
 DIRECTORY = "checkpoints"
@@ -51,6 +52,14 @@ class State:
     metrics: dict[str, Any] = field(default_factory=dict)
     summary: str = ""
     data: str = ""
+
+    def has_ended(self, config: TrainConfig) -> bool:
+        """Says whether the run is at its last epoch, or stops early: too many without a better one."""
+        return self.epoch >= config.epochs or self.stops_early(config)
+
+    def stops_early(self, config: TrainConfig) -> bool:
+        """Says whether the last `early_stopping` epochs were none better than the best."""
+        return 0 < config.early_stopping <= self.epoch - self.best_epoch
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 
 from lstm_ray.config import TrainConfig
 from lstm_ray.datasets.labelled import Shard, find_shards, read_shard, sample_rows
+from lstm_ray.datasets.labels import LabelMapping
 from lstm_ray.errors import InputError
 from lstm_ray.text.sequences import Sequences, concatenate, truncate
 from lstm_ray.text.tokenize import tokenize
@@ -33,6 +34,7 @@ from lstm_ray.text.vocabulary import (
     count_words,
     merge_counts,
 )
+from lstm_ray.text.word_vectors import WordVectors
 from lstm_ray.wording import counted
 
 _START_CODE = 0  # codes of a shard's own words begin at 1
@@ -63,20 +65,27 @@ class Prepared:
         validation: Rows to measure on; none if nothing was held out.
         vocabulary: Counted on the training rows alone, or the one that was given.
         rows_without_text: Rows left out because their text was null or not UTF-8.
+        rows_with_other_label: Rows left out because the label mapping does not name their label.
+        word_vectors: What words begin with, if `--embeddings` was given.
     """
 
     training: Corpus
     validation: Corpus
     vocabulary: Vocabulary
     rows_without_text: int
+    rows_with_other_label: int = 0
+    word_vectors: WordVectors | None = None
 
     def fingerprint(self) -> str:
-        """Returns a hash of every token, label and word: what a model learned from these rows depends on."""
+        """Returns a hash of every token, label, word and vector: what a model learned from these depends on."""
         digest = hashlib.sha256()
         for corpus in (self.training, self.validation):
             for array in (corpus.sequences.token_ids, corpus.sequences.offsets, corpus.labels):
                 digest.update(np.ascontiguousarray(array).data)
         digest.update("\0".join(self.vocabulary.words.to_pylist()).encode("utf-8", "surrogatepass"))
+        if self.word_vectors is not None:
+            digest.update(self.word_vectors.ids.data)
+            digest.update(self.word_vectors.vectors.data)
         return digest.hexdigest()
 
 
@@ -91,6 +100,7 @@ class EncodedShard:
         labels: int8[rows].
         is_validation: bool[rows].
         rows_without_text: Rows left out.
+        rows_with_other_label: Rows left out too.
     """
 
     codes: Sequences
@@ -99,6 +109,7 @@ class EncodedShard:
     labels: npt.NDArray[np.int8]
     is_validation: npt.NDArray[np.bool_]
     rows_without_text: int
+    rows_with_other_label: int
 
 
 def find_all_shards(config: TrainConfig) -> list[Shard]:
@@ -107,11 +118,16 @@ def find_all_shards(config: TrainConfig) -> list[Shard]:
     Raises:
         InputError: A file is missing or not Parquet, or lacks a column, or a column has the wrong type.
     """
-    columns = (config.text_column, config.label_column)
+    columns = (config.text_column, config.label_column, label_mapping(config))
     shards = find_shards(config.train, *columns, is_validation=False if config.validation else None)
     if config.max_rows is not None:
         shards = sample_rows(shards, config.max_rows, config.seed)
     return shards + find_shards(config.validation, *columns, is_validation=True)
+
+
+def label_mapping(config: TrainConfig) -> LabelMapping:
+    """Returns which labels mean what."""
+    return LabelMapping(config.positive_labels, config.negative_labels)
 
 
 def encode_shard(shard: Shard, config: TrainConfig) -> EncodedShard:
@@ -120,7 +136,8 @@ def encode_shard(shard: Shard, config: TrainConfig) -> EncodedShard:
     Raises:
         InputError: The row group cannot be read, or a label is not 0 or 1.
     """
-    texts, labels, rows_without_text = read_shard(shard, config.text_column, config.label_column)
+    rows = read_shard(shard, config.text_column, config.label_column, label_mapping(config))
+    texts = rows.texts
     if shard.is_validation is None:
         is_validation = held_out(texts, config.validation_fraction, config.seed)
     else:
@@ -138,7 +155,7 @@ def encode_shard(shard: Shard, config: TrainConfig) -> EncodedShard:
         offsets = offsets - offsets[0]
         with_start = np.insert(flat, offsets[:-1], _START_CODE).astype(np.int32, copy=False)
         codes = truncate(Sequences(with_start, offsets + np.arange(len(offsets))), config.max_tokens, config.truncating)
-    return EncodedShard(codes, words, counts, labels, is_validation, rows_without_text)
+    return EncodedShard(codes, words, counts, rows.labels, is_validation, rows.without_text, rows.with_other_label)
 
 
 def assemble(shards: Sequence[EncodedShard], config: TrainConfig) -> Prepared:
@@ -159,8 +176,9 @@ def assemble(shards: Sequence[EncodedShard], config: TrainConfig) -> Prepared:
         return Corpus(sequences.take(rows), labels[rows])
 
     training, validation = part(np.flatnonzero(~is_validation)), part(np.flatnonzero(is_validation))
-    _check_classes(training, validation, config)
-    return Prepared(training, validation, vocabulary, sum(shard.rows_without_text for shard in shards))
+    other_labels = sum(shard.rows_with_other_label for shard in shards)
+    _check_classes(training, validation, other_labels, config)
+    return Prepared(training, validation, vocabulary, sum(shard.rows_without_text for shard in shards), other_labels)
 
 
 def held_out(texts: pa.LargeStringArray, fraction: float, seed: int) -> npt.NDArray[np.bool_]:
@@ -197,14 +215,16 @@ def _translate(shard: EncodedShard, vocabulary: Vocabulary) -> Sequences:
     return Sequences(id_of_code[shard.codes.token_ids], shard.codes.offsets)
 
 
-def _check_classes(training: Corpus, validation: Corpus, config: TrainConfig) -> None:
+def _check_classes(training: Corpus, validation: Corpus, other_labels: int, config: TrainConfig) -> None:
     where = ", ".join(config.train)
+    left_out = f"; {counted(other_labels, 'row')} with other labels left out" if other_labels else ""
     if len(training) == 0:
-        raise InputError(f"{where}: no rows to train on")
+        raise InputError(f"{where}: no rows to train on{left_out}")
     if len(np.unique(training.labels)) == 1:
+        both = "0 and 1" if not config.positive_labels else "positive and negative ones"
         raise InputError(
             f"{where}: column {config.label_column!r}: all {len(training)} training rows have the label "
-            f"{training.labels[0]}; both 0 and 1 are needed"
+            f"{training.labels[0]}; both {both} are needed{left_out}"
         )
     if len(validation) == 0 and config.validation:
         raise InputError(f"{', '.join(config.validation)}: no rows to validate on")

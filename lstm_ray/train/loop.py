@@ -20,11 +20,11 @@ import numpy.typing as npt
 from lstm_ray.config import TrainConfig
 from lstm_ray.errors import TrainingError
 from lstm_ray.evaluate.metrics import BinaryCounts
-from lstm_ray.model.architectures import network_weights, summary_text
+from lstm_ray.model.architectures import build_model, network_weights, summary_text
 from lstm_ray.model.bundle import write_bundle
 from lstm_ray.storage import join
 from lstm_ray.text.vocabulary import Vocabulary
-from lstm_ray.train import checkpoints
+from lstm_ray.train import checkpoints, tensorboard
 from lstm_ray.train.batches import epoch_order, worker_batches
 from lstm_ray.train.checkpoints import Checkpoint, State
 from lstm_ray.train.corpus import Corpus, Prepared
@@ -55,7 +55,9 @@ def run(config: TrainConfig, prepared: Prepared, context: Context) -> State:
     Raises:
         TrainingError: The loss is no longer a number.
     """
-    stepper = Stepper(config, make_strategy(context.world_size))
+    stepper = Stepper(config, make_strategy(context.world_size), prepared.training.labels)
+    if prepared.word_vectors is not None:
+        stepper.set_word_vectors(prepared.word_vectors)
     state = State(summary=summary_text(stepper.model), data=prepared.fingerprint())
     best = [variable.numpy() for variable in stepper.model.variables]
     checkpoint = checkpoints.latest(config.output)
@@ -63,25 +65,33 @@ def run(config: TrainConfig, prepared: Prepared, context: Context) -> State:
         for variable, value in zip(stepper.variables(), checkpoint.variables, strict=True):
             variable.assign(value)
         state, best = checkpoint.state, checkpoint.best
-    while state.epoch < config.epochs:
-        row = _train_epoch(config, prepared.training, stepper, context, state.epoch + 1)
+    while not state.has_ended(config):
+        row, sums = _train_epoch(config, prepared.training, stepper, context, state.epoch + 1)
         counts = _validate(config, prepared.validation, stepper, context)
         is_best = _add_epoch(state, row, counts)
         if is_best:
             best = [variable.numpy() for variable in stepper.model.variables]
         with tempfile.TemporaryDirectory() as directory:
             if context.rank == 0:
+                tensorboard.write_epoch(config, state.history[-1], sums, len(prepared.training))
                 values = [variable.numpy() for variable in stepper.variables()]
                 checkpoints.save(Path(directory), Checkpoint(state, values, best))
             context.report(state.history[-1], Path(directory) if context.rank == 0 else None)
     if context.rank == 0:
-        _write_model(config, stepper, best, prepared.vocabulary, state)
+        _write_model(config, best, prepared.vocabulary, state)
     stepper.all_reduce(np.zeros(1))  # nobody leaves while another still needs the group
     return state
 
 
-def _train_epoch(config: TrainConfig, corpus: Corpus, stepper: Stepper, context: Context, epoch: int) -> dict[str, Any]:
-    """Goes through the training rows once; returns the epoch's row of history, without validation."""
+def _train_epoch(
+    config: TrainConfig, corpus: Corpus, stepper: Stepper, context: Context, epoch: int
+) -> tuple[dict[str, Any], npt.NDArray[np.float64]]:
+    """Goes through the training rows once.
+
+    Returns:
+        The epoch's row of history, without validation; and float64[steps, 2], loss and right answers of each step,
+        summed over its rows on all workers.
+    """
     started = last_shown = time.perf_counter()
     stepper.reseed(config.seed, epoch, context.rank)
     order = epoch_order(len(corpus), config.seed, epoch)
@@ -104,8 +114,8 @@ def _train_epoch(config: TrainConfig, corpus: Corpus, stepper: Stepper, context:
         if context.rank == 0 and len(sums) > 1 and now - last_shown > _PROGRESS_EVERY_S:
             last_shown = now
             context.progress(Progress(epoch, config.epochs, rows, len(corpus), rows / (now - started)))
-    local: npt.NDArray[np.float64] = np.stack([step_sums.numpy() for step_sums in sums]).sum(axis=0, dtype=np.float64)
-    loss, right = (stepper.all_reduce(local) / len(corpus)).tolist()
+    by_step = stepper.all_reduce(np.stack([step_sums.numpy() for step_sums in sums]).astype(np.float64))
+    loss, right = (by_step.sum(axis=0) / len(corpus)).tolist()
     # A step's loss is of the weights before it: the last step may have spoilt them with no loss to show it.
     weights_are_finite = all(np.isfinite(variable.numpy()).all() for variable in stepper.model.trainable_variables)
     if not (math.isfinite(loss) and weights_are_finite):
@@ -115,14 +125,15 @@ def _train_epoch(config: TrainConfig, corpus: Corpus, stepper: Stepper, context:
             f"{config.learning_rate:g}: try a lower --learning-rate"
         )
     seconds = time.perf_counter() - started
-    return {
+    row = {
         "epoch": epoch,
         "loss": loss,
         "accuracy": right,
-        "learning_rate": config.learning_rate,
+        "learning_rate": stepper.learning_rate(),
         "seconds": seconds,
         "rows_per_s": len(corpus) / seconds,
     }
+    return row, by_step
 
 
 def _validate(config: TrainConfig, corpus: Corpus, stepper: Stepper, context: Context) -> BinaryCounts | None:
@@ -165,15 +176,14 @@ def _add_epoch(state: State, row: dict[str, Any], counts: BinaryCounts | None) -
     return is_best
 
 
-def _write_model(
-    config: TrainConfig, stepper: Stepper, best: list[npt.NDArray[Any]], vocabulary: Vocabulary, state: State
-) -> None:
-    for variable, value in zip(stepper.model.variables, best, strict=True):
+def _write_model(config: TrainConfig, best: list[npt.NDArray[Any]], vocabulary: Vocabulary, state: State) -> None:
+    model = build_model(config, config, config.seed)  # in float32, whatever the training's precision
+    for variable, value in zip(model.variables, best, strict=True):
         variable.assign(value)
     write_bundle(
         join(config.output, "model"),
-        model=stepper.model,
-        weights=network_weights(stepper.model, config, config),
+        model=model,
+        weights=network_weights(model, config, config),
         vocabulary=vocabulary,
         config=config,
         metrics=state.metrics,

@@ -1,6 +1,6 @@
 """A training run as a directory: begun, resumed, finished; in this process or on Ray.
 
-OUTPUT/config.yaml  model/  checkpoints/  history.parquet  history.png  metrics.json  report.html
+OUTPUT/config.yaml  model/  checkpoints/  tensorboard/  history.parquet  history.png  metrics.json  report.html
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -19,17 +19,22 @@ import yaml
 from lstm_ray import storage
 from lstm_ray.config import TrainConfig, option_name, to_yaml
 from lstm_ray.datasets.labelled import Shard, find_shards
-from lstm_ray.errors import OutputError
+from lstm_ray.errors import ConfigError, OutputError
+from lstm_ray.text.word_vectors import read_vector_size, read_word_vectors
 from lstm_ray.train import checkpoints
 from lstm_ray.train.checkpoints import State
-from lstm_ray.train.corpus import EncodedShard, Prepared, assemble, find_all_shards
+from lstm_ray.train.corpus import EncodedShard, Prepared, assemble, find_all_shards, label_mapping
 from lstm_ray.train.progress import Watcher
+from lstm_ray.train.schedule import check_schedule
 from lstm_ray.wording import counted
 
 _LOCK = ".lock"
-_RESULTS = ("metrics.json", "model", "checkpoints", "history.parquet", "history.png", "report.html")
+_RESULTS = ("metrics.json", "model", "checkpoints", "tensorboard", "history.parquet", "history.png", "report.html")
 
-_MAY_CHANGE = {"epochs", "fresh", "output", "workers", "cpus_per_worker", "gpus_per_worker", "address"}
+_MAY_CHANGE = {
+    *("epochs", "early_stopping", "fresh", "output"),
+    *("workers", "cpus_per_worker", "gpus_per_worker", "address", "accumulate"),
+}
 """Settings that do not decide what is learned, or only how far: a run may be resumed with other values of these."""
 
 HISTORY = pa.schema(
@@ -58,6 +63,7 @@ class Outcome:
         training_rows: Rows learned from.
         validation_rows: Rows measured on.
         rows_without_text: Rows left out.
+        rows_with_other_label: Rows left out because the label mapping does not name their label.
         was_finished: True if there was nothing left to do.
     """
 
@@ -66,6 +72,7 @@ class Outcome:
     training_rows: int
     validation_rows: int
     rows_without_text: int
+    rows_with_other_label: int
     was_finished: bool = False
 
 
@@ -89,6 +96,7 @@ def train(config: TrainConfig, watcher: Watcher) -> Outcome:
     """
     config = with_absolute_paths(config)
     open_run(config)
+    _check_embeddings(config)
     shards = find_all_shards(config)
     with storage.locked(config.output, _LOCK):
         resumed = open_run(config)  # again: the run that wrote here may have ended in between
@@ -113,6 +121,9 @@ def _train(config: TrainConfig, shards: Sequence[Shard], watcher: Watcher, resum
             f"{counted(len(prepared.training), 'row')} to train on, {len(prepared.validation):,} to validate on, "
             f"{counted(len(prepared.vocabulary.words), 'word')} known"
         )
+        check_schedule(config, len(prepared.training))
+        if config.embeddings is not None:
+            prepared = _add_word_vectors(prepared, config.embeddings, watcher)
         if state is not None and state.data != prepared.fingerprint():
             raise OutputError(
                 f"{config.output}: the training data has changed since this run began: choose another --output, or "
@@ -121,10 +132,32 @@ def _train(config: TrainConfig, shards: Sequence[Shard], watcher: Watcher, resum
         begin_run(config)
         state = workers.run(config, prepared)
     outcome = Outcome(
-        state, config.output, len(prepared.training), len(prepared.validation), prepared.rows_without_text
+        state,
+        config.output,
+        len(prepared.training),
+        len(prepared.validation),
+        prepared.rows_without_text,
+        prepared.rows_with_other_label,
     )
     write_results(config, outcome)
     return outcome
+
+
+def _check_embeddings(config: TrainConfig) -> None:
+    if config.embeddings is not None:
+        size = read_vector_size(config.embeddings)
+        if size != config.embedding_size:
+            raise ConfigError(
+                f"{config.embeddings}: its vectors have {size} numbers, but --embedding-size is "
+                f"{config.embedding_size}: give --embedding-size {size}"
+            )
+
+
+def _add_word_vectors(prepared: Prepared, path: str, watcher: Watcher) -> Prepared:
+    vectors = read_word_vectors(path, prepared.vocabulary)
+    found, words = len(vectors.ids), len(prepared.vocabulary.words)
+    watcher.say(f"{found:,} of {words:,} words ({found / words:.0%}) begin with a vector of {os.path.basename(path)}")
+    return replace(prepared, word_vectors=vectors)
 
 
 @contextmanager
@@ -142,8 +175,8 @@ def _workers(config: TrainConfig, watcher: Watcher) -> Iterator[Workers]:
 
 def with_absolute_paths(config: TrainConfig) -> TrainConfig:
     """Returns the settings with paths that mean the same in every process."""
-    vocabulary = None if config.vocabulary is None else storage.absolute(config.vocabulary)
-    return config.model_copy(update={"output": storage.absolute(config.output), "vocabulary": vocabulary})
+    paths = config.model_dump(include={"output", "vocabulary", "embeddings"}, exclude_none=True)
+    return config.model_copy(update={name: storage.absolute(path) for name, path in paths.items()})
 
 
 def open_run(config: TrainConfig) -> bool:
@@ -162,11 +195,14 @@ def open_run(config: TrainConfig) -> bool:
     if config.fresh:
         return False
     wanted = yaml.safe_load(to_yaml(config))
-    changed = [key for key in wanted if key not in _MAY_CHANGE and earlier.get(key) != wanted[key]]
+    may_change = _MAY_CHANGE if config.schedule == "constant" else _MAY_CHANGE - {"epochs"}
+    changed = [key for key in wanted if key not in may_change and earlier.get(key) != wanted[key]]
     if changed:
         differences = ", ".join(
             f"{option_name(key)} {_show(earlier.get(key))} there, {_show(wanted[key])} here" for key in changed
         )
+        if changed == ["epochs"]:
+            differences += f"; the {config.schedule} schedule has fallen towards the end of the first number"
         raise OutputError(
             f"{config.output}: holds a run with other settings ({differences}): choose another --output, or --fresh "
             "to delete that run and start over"
@@ -204,7 +240,7 @@ def _leave_nothing(output: str) -> None:
 def _is_finished(config: TrainConfig, state: State) -> bool:
     """Says whether the model and results of a run's last epoch are there."""
     there = [storage.exists(storage.join(config.output, name)) for name in ("metrics.json", "model/bundle.json")]
-    return state.epoch >= config.epochs and all(there)
+    return state.has_ended(config) and all(there)
 
 
 def write_results(config: TrainConfig, outcome: Outcome) -> None:
@@ -221,6 +257,7 @@ def write_results(config: TrainConfig, outcome: Outcome) -> None:
         "training_rows": outcome.training_rows,
         "validation_rows": outcome.validation_rows,
         "rows_without_text": outcome.rows_without_text,
+        "rows_with_other_label": outcome.rows_with_other_label,
         "validation": state.metrics,
     }
     report = training_report(
@@ -245,9 +282,10 @@ def check_inputs(config: TrainConfig) -> list[str]:
         OutputError: The output directory holds something else.
     """
     open_run(with_absolute_paths(config))
+    _check_embeddings(config)
     lines = []
     for side, inputs in (("training", config.train), ("validation", config.validation)):
-        shards = find_shards(inputs, config.text_column, config.label_column)
+        shards = find_shards(inputs, config.text_column, config.label_column, label_mapping(config))
         if inputs:
             files = len({shard.file.path for shard in shards})
             rows = sum(len(shard.rows) for shard in shards)
@@ -269,8 +307,9 @@ def describe_workers(config: TrainConfig) -> list[str]:
 
 def _finished(config: TrainConfig, state: State) -> Outcome:
     metrics = json.loads(storage.read_bytes(storage.join(config.output, "metrics.json")))
-    counts = (metrics["training_rows"], metrics["validation_rows"], metrics["rows_without_text"])
-    return Outcome(state, config.output, *counts, was_finished=True)
+    names = ("training_rows", "validation_rows", "rows_without_text", "rows_with_other_label")
+    counts: dict[str, Any] = {name: metrics.get(name, 0) for name in names}  # an older version's lacks the last
+    return Outcome(state, config.output, **counts, was_finished=True)
 
 
 def _show(value: Any) -> str:

@@ -11,6 +11,8 @@ send the embedding's gradient in full. Everything here is public Keras and Tenso
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import keras
@@ -20,9 +22,14 @@ import tensorflow as tf
 
 from lstm_ray.config import TrainConfig
 from lstm_ray.model.architectures import build_model
+from lstm_ray.text.word_vectors import WordVectors
 from lstm_ray.train.batches import Batch
+from lstm_ray.train.schedule import count_steps, learning_rate_at
 
 Gradient: TypeAlias = "tf.Tensor | tf.IndexedSlices"
+
+_NO_LABELS = np.zeros(0, np.int8)
+_POLICIES = {"float32": "float32", "bf16": "mixed_bfloat16", "fp16": "mixed_float16"}
 
 
 def make_strategy(world_size: int) -> tf.distribute.Strategy:
@@ -43,13 +50,27 @@ class Stepper:
 
     Attributes:
         model: The Keras model.
-        optimizer: Adam.
+        optimizer: Adam; with fp16 inside Keras's loss scaling.
     """
 
-    def __init__(self, config: TrainConfig, strategy: tf.distribute.Strategy) -> None:
+    def __init__(
+        self, config: TrainConfig, strategy: tf.distribute.Strategy, labels: npt.NDArray[np.int8] = _NO_LABELS
+    ) -> None:
+        """Builds them.
+
+        Args:
+            config: The run's settings.
+            strategy: From `make_strategy`.
+            labels: Of all training rows: a schedule's length and balanced class weights depend on them.
+        """
         self._strategy = strategy
-        self.model = build_model(config, config, config.seed)
-        self.optimizer = keras.optimizers.Adam(config.learning_rate)
+        self._config = config
+        self._steps = count_steps(config, len(labels))
+        self._class_weights = class_weights(config, labels)
+        with _dtype_policy(_POLICIES[config.precision]):
+            self.model = build_model(config, config, config.seed)
+        self.model.get_layer("embedding").trainable = not config.freeze_embeddings
+        self.optimizer = self._make_optimizer()
         self.optimizer.build(self.model.trainable_variables)
         # Recurrent dropout keeps Keras off its fused LSTM; XLA then halves the step (70 -> 30 ms, lstm preset, 2 CPU
         # cores). Without it XLA loses: cuDNN on a GPU, both directions at once on a CPU (30 -> 36 ms, bilstm preset).
@@ -60,6 +81,34 @@ class Stepper:
         self._predict = tf.function(self._forward, reduce_retracing=True)
         self._reduce = tf.function(lambda values: self._sum_over_workers([values])[0])
         self._seeds = [v for v in self.model.variables if v.path.endswith("seed_generator_state")]
+
+    def _make_optimizer(self) -> keras.optimizers.Optimizer:
+        # Clipping is Adam's: it gets the sum over the workers, so that the norm is that of the whole step.
+        rate = self._scheduled_rate if self._is_scheduled else self._config.learning_rate
+        self._adam = keras.optimizers.Adam(rate, global_clipnorm=self._config.clip_norm)
+        # fp16 has no numbers below 6e-8, so gradients are computed of a loss some 2^15 times as large. All workers see
+        # the same sums, so that all find them finite, or all skip the step and halve the scale.
+        return keras.optimizers.LossScaleOptimizer(self._adam) if self._config.precision == "fp16" else self._adam
+
+    @property
+    def _is_scheduled(self) -> bool:
+        return self._config.schedule != "constant" or self._config.warmup_steps > 0
+
+    def _scheduled_rate(self) -> tf.Tensor:
+        return learning_rate_at(self._config, self._steps, self._adam.iterations)
+
+    def learning_rate(self) -> float:
+        """Returns the learning rate of the last step."""
+        if not self._is_scheduled:
+            return self._config.learning_rate
+        return float(learning_rate_at(self._config, self._steps, int(self._adam.iterations) - 1))
+
+    def set_word_vectors(self, words: WordVectors) -> None:
+        """Gives the words that have a vector theirs."""
+        table = self.model.get_layer("embedding").embeddings
+        values = table.numpy()
+        values[words.ids] = words.vectors
+        table.assign(values)
 
     def variables(self) -> list[Any]:
         """Returns all state of model and optimizer, in an order that depends on the configuration alone."""
@@ -86,7 +135,7 @@ class Stepper:
         return probabilities[batch.weights > 0]
 
     def all_reduce(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Returns the sum of a vector over all workers; each must call it."""
+        """Returns the sum of an array over all workers; each must call it."""
         reduced: npt.NDArray[np.float64] = self._reduce(tf.constant(values, tf.float64)).numpy()
         return reduced
 
@@ -96,15 +145,38 @@ class Stepper:
         with tf.GradientTape() as tape:
             probabilities = self.model(token_ids, training=True)
             losses = keras.losses.binary_crossentropy(labels[:, None], probabilities) * weights
-            loss = tf.reduce_sum(losses) / global_rows
+            losses *= tf.where(labels > 0.5, self._class_weights[1], self._class_weights[0])
+            loss = self.optimizer.scale_loss(tf.reduce_sum(losses) / global_rows)
         gradients = tape.gradient(loss, self.model.trainable_variables)
         is_right = tf.cast(tf.equal(probabilities[:, 0] > 0.5, labels > 0.5), tf.float32) * weights
         return gradients, tf.stack([tf.reduce_sum(losses), tf.reduce_sum(is_right)])
 
     def _take_step(self, *arguments: tf.Tensor) -> tf.Tensor:
-        gradients, sums = self._gradients(*arguments)
+        gradients, sums = self._accumulate(*arguments) if self._config.accumulate > 1 else self._gradients(*arguments)
         self.optimizer.apply(self._sum_over_workers(gradients), self.model.trainable_variables)
         return sums
+
+    def _accumulate(
+        self, token_ids: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, global_rows: tf.Tensor
+    ) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """Adds up the gradients of slices of the rows, each computed when the one before it is done.
+
+        The embedding's is added up in full: row by row, those of all slices would be most of the memory.
+        """
+        rows = -(-token_ids.shape[0] // self._config.accumulate)
+        gradients, sums = self._dense_gradients(token_ids[:rows], labels[:rows], weights[:rows], global_rows)
+        for start in range(rows, token_ids.shape[0], rows):
+            # Without this TensorFlow would run the slices side by side, and hold all their activations at once.
+            with tf.control_dependencies([sums, *gradients]):
+                part = [tf.identity(array[start : start + rows]) for array in (token_ids, labels, weights)]
+            more, more_sums = self._dense_gradients(*part, global_rows)
+            gradients = [one + other for one, other in zip(gradients, more, strict=True)]
+            sums += more_sums
+        return gradients, sums
+
+    def _dense_gradients(self, *arguments: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
+        gradients, sums = self._gradients(*arguments)
+        return [tf.convert_to_tensor(gradient) for gradient in gradients], sums
 
     def _forward(self, token_ids: tf.Tensor) -> tf.Tensor:
         return self.model(token_ids, training=False)[:, 0]
@@ -114,6 +186,28 @@ class Stepper:
         if self._strategy.num_replicas_in_sync == 1:
             return [tf.convert_to_tensor(gradient) for gradient in gradients]
         return list(self._strategy.run(_all_reduce, args=(gradients,)))
+
+
+def class_weights(config: TrainConfig, labels: npt.NDArray[np.int8]) -> tuple[float, float]:
+    """Returns what the loss of a negative and of a positive row counts, as `class_weight` in Keras's `fit`.
+
+    Balanced, a class of n of all rows counts rows / (2 n), so that both together count what they did.
+    """
+    fixed = config.fixed_class_weights
+    if fixed is not None:
+        return fixed
+    negatives, positives = np.bincount(labels, minlength=2).tolist()
+    return len(labels) / (2 * negatives), len(labels) / (2 * positives)
+
+
+@contextmanager
+def _dtype_policy(name: str) -> Iterator[None]:
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def _all_reduce(gradients: list[Gradient]) -> list[tf.Tensor]:

@@ -28,6 +28,14 @@ NETWORKS: dict[str, dict[str, Any]] = {
     # 231 rows to train on: 46 steps of 5 rows and one of a single row, which leaves the second worker none.
     "lstm": {"global_batch_size": 5},
     "masked-bilstm": {"global_batch_size": 5, "mask": True, "bidirectional": True, "pooling": "max"},
+    "clipped": {
+        "global_batch_size": 5,
+        "clip_norm": 0.05,
+        "accumulate": 2,
+        "schedule": "cosine",
+        "warmup_steps": 9,
+        "class_weights": "balanced",
+    },
 }
 
 
@@ -94,7 +102,7 @@ def settings(reviews: Path, output: Path, **changes: Any) -> TrainConfig:
     )
 
 
-@pytest.mark.parametrize(("network", "workers"), [("lstm", 1), ("lstm", 2), ("masked-bilstm", 2)])
+@pytest.mark.parametrize(("network", "workers"), [("lstm", 1), ("lstm", 2), ("masked-bilstm", 2), ("clipped", 2)])
 def test_ray_workers_learn_what_one_process_learns(trained: Trained, network: str, workers: int) -> None:
     alone, shared = trained(network, 0), trained(network, workers)
     steps = -(-alone.outcome.training_rows // alone.config.global_batch_size) * alone.config.epochs
@@ -105,7 +113,7 @@ def test_ray_workers_learn_what_one_process_learns(trained: Trained, network: st
         np.testing.assert_allclose(other, one, atol=TOLERANCE, rtol=TOLERANCE)
 
 
-@pytest.mark.parametrize(("network", "workers"), [("lstm", 1), ("lstm", 2), ("masked-bilstm", 2)])
+@pytest.mark.parametrize(("network", "workers"), [("lstm", 1), ("lstm", 2), ("masked-bilstm", 2), ("clipped", 2)])
 def test_history_and_bundle_are_those_of_one_process(trained: Trained, network: str, workers: int) -> None:
     alone, shared = trained(network, 0), trained(network, workers)
     for one, other in zip(alone.outcome.state.history, shared.outcome.state.history, strict=True):
@@ -121,9 +129,12 @@ def test_history_and_bundle_are_those_of_one_process(trained: Trained, network: 
 
 def test_a_run_leaves_everything_that_is_promised(trained: Trained) -> None:
     output = Path(trained("lstm", 2).config.output)
-    promised = {"model", "checkpoints", "history.parquet", "history.png", "metrics.json", "config.yaml", "report.html"}
+    promised = {"model", "checkpoints", "tensorboard", "history.parquet", "history.png", "metrics.json"}
+    promised |= {"config.yaml", "report.html"}
     assert promised <= {path.name for path in output.iterdir()}
     assert pq.read_table(output / "history.parquet")["epoch"].to_pylist() == [1, 2]
+    for side in ("train", "validation"):
+        assert len(list((output / "tensorboard" / side).iterdir())) == 2, "rank 0 alone writes, a file an epoch"
     kept = [path for path in (output / "checkpoints").iterdir() if (path / "state.json").exists()]
     assert len(kept) == checkpoints.KEPT
 

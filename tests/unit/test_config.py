@@ -234,7 +234,7 @@ def test_a_job_file_for_its_own_command_is_read(tmp_path: Path) -> None:
     [
         ("epoch: 3", "unknown key 'epoch'; did you mean 'epochs'?"),
         ("max-tokens: 3", "unknown key 'max-tokens'; did you mean 'max_tokens'?"),
-        ("qwxyz: 3", "unknown key 'qwxyz'; known are: address, bidirectional, cpus_per_worker, "),
+        ("qwxyz: 3", "unknown key 'qwxyz'; known are: accumulate, "),
         ("3: 3", "unknown key '3'; known are: "),
         ("null: 3", "unknown key 'None'; known are: "),
         ("command: score", "is a job for `lstm-ray score`, not for `lstm-ray train`"),
@@ -318,3 +318,43 @@ def test_the_yaml_names_every_setting_for_people() -> None:
     assert text.startswith("command: train\n")
     assert "output: été\n" in text
     assert set(yaml.safe_load(text)) == {"command", *TrainConfig.model_fields}
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("4,5", ("4", "5")),
+        ("[4, 5]", ("4", "5")),
+        ("5", ("5",)),
+        ("[yes, 'a b']", ("true", "a b")),
+        ("4, ,5,", ("4", "5")),
+    ],
+)
+def test_labels_are_given_with_commas_or_as_a_list(tmp_path: Path, written: str, expected: tuple[str, ...]) -> None:
+    path = job(tmp_path, f"positive_labels: {written}\nnegative_labels: [0]\n")
+    for kind in (TrainConfig, EvaluateConfig):
+        assert resolve(kind, {}, path).positive_labels == expected
+    assert resolve(TrainConfig, {"positive_labels": ("4,5", "6"), "negative_labels": ("1",)}).positive_labels == (
+        "4",
+        "5",
+        "6",
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "weights"), [("none", (1.0, 1.0)), ("balanced", None), ("1,2.5", (1.0, 2.5)), ("0,1", (0.0, 1.0))]
+)
+def test_class_weights_are_none_balanced_or_two(given: str, weights: tuple[float, float] | None) -> None:
+    assert resolve(TrainConfig, {"class_weights": given}).fixed_class_weights == weights
+
+
+@pytest.mark.parametrize("given", ["", "1", "1,2,3", "one,two", "-1,1", "balance"])
+def test_other_class_weights_are_refused(given: str) -> None:
+    with pytest.raises(ConfigError, match=r"--class-weights is .*none, balanced or two numbers such as 1,2.5"):
+        resolve(TrainConfig, {"class_weights": given})
+
+
+def test_early_stopping_needs_validation() -> None:
+    with pytest.raises(ConfigError, match="early_stopping needs validation rows"):
+        resolve(TrainConfig, {"early_stopping": 2, "validation_fraction": 0.0})
+    resolve(TrainConfig, {"early_stopping": 2, "validation_fraction": 0.0, "validation": ("v.parquet",)})

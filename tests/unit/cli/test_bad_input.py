@@ -134,7 +134,7 @@ UNUSABLE = {
     "label_2.parquet": ("label_2.parquet", "column 'label', row 3", "label 2 is neither 0 nor 1"),
     "label_half.parquet": ("label_half.parquet", "column 'label', row 2", "label 0.5 is neither 0 nor 1"),
     "label_null.parquet": ("label_null.parquet", "column 'label', row 1", "label null is neither 0 nor 1"),
-    "label_words.parquet": ("label_words.parquet", "column 'label' is string", "0 and 1"),
+    "label_words.parquet": ("label_words.parquet", "the texts 'neg', 'pos'", "--positive-labels pos"),
     "no_rows.parquet": ("no_rows.parquet", "no rows"),
 }
 
@@ -157,6 +157,16 @@ def test_evaluate_refuses_an_input(run: Run, file: str) -> None:
 def test_train_wants_both_classes(run: Run) -> None:
     result = run("train", "--train", "one_class.parquet", "--output", "out", "--validation-fraction", "0")
     assert_one_line(result, 1, "one_class.parquet", "column 'label'", "all 6 training rows have the label 1")
+
+
+def test_a_mapping_that_leaves_nothing_says_so(run: Run) -> None:
+    mapping = ("--positive-labels", "5", "--negative-labels", "4")
+    result = run("train", "--train", "good.parquet", *TRAIN, *mapping)
+    assert_one_line(result, 1, "good.parquet", "no rows to train on; 6 rows with other labels left out")
+    result = run("evaluate", "good.parquet", *EVALUATE, *mapping)
+    assert_one_line(
+        result, 1, "good.parquet", "column 'label'", "none of its 6 rows has a label that --positive-labels"
+    )
 
 
 def test_train_wants_rows_to_validate_on(run: Run) -> None:
@@ -244,6 +254,8 @@ def test_a_directory_that_is_no_bundle_is_refused(run: Run, command: str, model:
         (("train", "--config", "missing.yaml"), ("missing.yaml", "cannot read")),
         (("train", "--config", "score.yaml"), ("score.yaml", "lstm-ray score")),
         (("train", "--train", "good.parquet", *TRAIN, "--unlisted-words", "drop"), ("drop needs",)),
+        (("train", "--positive-labels", "4,5"), ("positive_labels needs negative_labels too",)),
+        (("evaluate", "--positive-labels", "4, 5.0", "--negative-labels", "1,5"), ("label '5' is in positive_labels",)),
         (("score", "--rows-per-part", "0"), ("--rows-per-part is 0",)),
         (("score", "--actors", "-1"), ("--actors is '-1'",)),
         (("score", "--output", "out", "--model", "model"), ("INPUT is missing",)),

@@ -109,6 +109,9 @@ EXAMPLES: dict[str, str] = {
     "gpus_per_worker": "1",
     "address": "auto",
     "validation_fraction": "0.25",
+    "schedule": "cosine",
+    "class_weights": "1,2",
+    "precision": "bf16",
     "threshold": "0.25",
 }
 NEEDED = {
@@ -116,6 +119,9 @@ NEEDED = {
     "address": ("--workers", "1"),
     "gpus_per_worker": ("--workers", "1"),
     "gpus_per_actor": ("--actors", "1"),
+    "freeze_embeddings": ("--embeddings", "vectors.txt"),
+    "positive_labels": ("--negative-labels", "1"),
+    "negative_labels": ("--positive-labels", "1"),
 }
 
 
@@ -133,7 +139,7 @@ def test_every_setting_can_be_given(parse: Parse, kind: type[Settings], name: st
     if field.annotation is bool:
         for value in (True,) if extra["flag"] else (True, False):
             option = option_name(name) if value else f"--no-{option_name(name)[2:]}"
-            assert getattr(parse(kind, option), name) is value
+            assert getattr(parse(kind, option, *needed), name) is value
         return
     value = EXAMPLES.get(
         name, "0.5" if field.annotation is float else "7" if "int" in str(field.annotation) else "seven"

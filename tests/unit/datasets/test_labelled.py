@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lstm_ray.datasets.labelled import Shard, find_shards, read_shard, sample_rows
+from lstm_ray.datasets.labels import LabelMapping
 from lstm_ray.errors import InputError
 from lstm_ray.storage import InputFile
 
@@ -32,9 +33,10 @@ def shards_of(*paths: str) -> list[Shard]:
 
 def read(shard: Shard) -> tuple[list[str], list[int], int]:
     """Reads a shard as plain lists."""
-    texts, labels, missing = read_shard(shard, "text", "label")
-    assert labels.dtype == np.int8
-    return texts.to_pylist(), labels.tolist(), missing
+    rows = read_shard(shard, "text", "label")
+    assert rows.labels.dtype == np.int8
+    assert rows.with_other_label == 0
+    return rows.texts.to_pylist(), rows.labels.tolist(), rows.without_text
 
 
 def test_shards_are_the_row_groups_in_order(tmp_path: Path) -> None:
@@ -101,6 +103,38 @@ def test_a_missing_or_wrong_column_is_named(tmp_path: Path, text_column: str, la
     path = write(tmp_path / "a.parquet", ["a"], [1])
     with pytest.raises(InputError, match=rf"a\.parquet: {message}"):
         find_shards([path], text_column, label_column)
+
+
+def test_stars_become_labels_and_the_middle_is_left_out_and_counted(tmp_path: Path) -> None:
+    texts = ["bad", "fine", None, "good", "so-so", "great", None]
+    stars = pa.array([1, 3, 2, 4, None, 5, 3], pa.int64())
+    path = write(tmp_path / "a.parquet", texts, stars, rows_per_group=4)
+    mapping = LabelMapping(("4", "5"), ("1", "2"))
+    first, second = (
+        read_shard(shard, "text", "label", mapping) for shard in find_shards([path], "text", "label", mapping)
+    )
+    assert (first.texts.to_pylist(), first.labels.tolist()) == (["bad", "good"], [0, 1])
+    assert (first.without_text, first.with_other_label) == (1, 1)
+    assert (second.texts.to_pylist(), second.labels.tolist()) == (["great"], [1])
+    assert (second.without_text, second.with_other_label) == (0, 2), "no text and no label: counted once"
+
+
+def test_labels_that_are_texts_are_listed_with_the_options_that_tell_them_apart(tmp_path: Path) -> None:
+    labels = pa.array(["neg"] * 5 + ["pos"] * 3 + [None]).dictionary_encode()
+    path = write(tmp_path / "a.parquet", ["x"] * 9, labels, rows_per_group=4)
+    says = (
+        r"a\.parquet: column 'label' holds the texts 'neg', 'pos': say which is which: "
+        "--positive-labels pos --negative-labels neg$"
+    )
+    with pytest.raises(InputError, match=says):
+        shards_of(path)
+
+
+def test_a_mapping_of_texts_onto_a_column_of_numbers_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", ["a"], [5])
+    says = r"a\.parquet: column 'label' is int64, and the label 'good' is no number: choose with --label-column"
+    with pytest.raises(InputError, match=says):
+        find_shards([path], "text", "label", LabelMapping(("5", "good"), ("1",)))
 
 
 def test_a_damaged_row_group_is_named(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lstm_ray.config import TrainConfig
 from lstm_ray.train import checkpoints
 from lstm_ray.train.checkpoints import Checkpoint, State
 
@@ -90,3 +91,22 @@ def test_when_all_are_damaged_the_run_starts_over(tmp_path: Path, caplog: pytest
         (save(tmp_path, epoch) / "best.npz").write_bytes(b"")
     assert checkpoints.latest(str(tmp_path)) is None
     assert caplog.text.count("is damaged") == 2
+
+
+@pytest.mark.parametrize(
+    ("epoch", "best", "patience", "ended", "early"),
+    [
+        (4, 4, 0, False, False),
+        (5, 1, 0, True, False),
+        (3, 2, 2, False, False),
+        (4, 2, 2, True, True),
+        (4, 2, 3, False, False),
+        (0, 0, 1, False, False),
+    ],
+)
+def test_a_run_ends_at_its_last_epoch_or_when_none_gets_better(
+    epoch: int, best: int, patience: int, ended: bool, early: bool
+) -> None:
+    config = TrainConfig(epochs=5, early_stopping=patience)
+    state = State(epoch=epoch, best_epoch=best)
+    assert (state.has_ended(config), state.stops_early(config)) == (ended, early)

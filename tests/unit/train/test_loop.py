@@ -82,6 +82,15 @@ def train(prepared: Prepared, watcher: Any) -> Train:
     return lambda config: loop.run(config, prepared, LocalContext(config.output, watcher))
 
 
+class InterruptedContext(LocalContext):
+    """A world that ends with the first epoch's report."""
+
+    def report(self, row: dict[str, Any], checkpoint: Path | None) -> None:
+        """Keeps the checkpoint, and is interrupted."""
+        super().report(row, checkpoint)
+        raise KeyboardInterrupt
+
+
 def final_variables(output: Path) -> list[np.ndarray]:
     """Returns all state of model and optimizer after the last epoch."""
     checkpoint = checkpoints.latest(str(output))
@@ -126,15 +135,22 @@ DROPOUT = {"dropout": 0.3, "embedding_dropout": 0.1}
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, DROPOUT, {"mask": True, "bidirectional": True, "pooling": "max", "dropout": 0.3}],
-    ids=["lstm", "dropout", "masked-bilstm"],
+    [
+        {},
+        {**DROPOUT, "schedule": "linear", "warmup_steps": 5, "precision": "bf16", "accumulate": 2},
+        {"mask": True, "bidirectional": True, "pooling": "max", "dropout": 0.3},
+    ],
+    ids=["lstm", "dropout-bf16", "masked-bilstm"],
 )
 def test_the_same_settings_give_the_same_weights_resumed_or_not(
-    train: Train, tmp_path: Path, changes: dict[str, Any]
+    train: Train, prepared: Prepared, watcher: Any, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     runs = {name: settings(tmp_path / name, **changes) for name in ("once", "again", "resumed")}
     once, again = train(runs["once"]), train(runs["again"])
-    train(runs["resumed"].model_copy(update={"epochs": 1}))
+    from lstm_ray.train import loop
+
+    with pytest.raises(KeyboardInterrupt):
+        loop.run(runs["resumed"], prepared, InterruptedContext(runs["resumed"].output, watcher))
     resumed = train(runs["resumed"])
     assert without_times(once.history) == without_times(again.history) == without_times(resumed.history)
     expected = final_variables(tmp_path / "once")

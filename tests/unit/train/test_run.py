@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from lstm_ray.config import TrainConfig
-from lstm_ray.errors import OutputError
+from lstm_ray.errors import ConfigError, OutputError
+from lstm_ray.model.bundle import read_bundle
 from lstm_ray.train import run
 
 pytestmark = pytest.mark.filterwarnings(
@@ -138,6 +141,7 @@ def test_a_run_is_finished_once_and_goes_on_for_more_epochs(settings: TrainConfi
             "config.yaml",
             "model",
             "checkpoints",
+            "tensorboard",
             "history.parquet",
             "history.png",
             "metrics.json",
@@ -164,6 +168,53 @@ def test_a_run_is_finished_once_and_goes_on_for_more_epochs(settings: TrainConfi
     fresh = run.train(changed(settings, epochs=1, fresh=True), watcher)
     assert fresh.state.epoch == 1
     assert pq.read_table(output / "history.parquet")["epoch"].to_pylist() == [1]
+
+
+def test_a_run_that_gets_no_better_stops_early_and_is_finished(settings: TrainConfig, watcher: Any) -> None:
+    hopeless = changed(settings, learning_rate=1e-9, epochs=9, early_stopping=2)  # each epoch as good as the first
+    first = run.train(hopeless, watcher)
+    assert (first.state.epoch, first.state.best_epoch) == (3, 1)
+    again = run.train(hopeless, watcher)
+    assert again.was_finished
+    assert len(watcher.epochs) == 3
+    more = run.train(changed(hopeless, early_stopping=3), watcher)
+    assert (more.state.epoch, more.was_finished) == (4, False)
+
+
+def test_a_schedule_resumes_and_the_history_holds_the_epochs_last_rate(settings: TrainConfig, watcher: Any) -> None:
+    cosine = changed(settings, schedule="cosine", warmup_steps=1, global_batch_size=10)
+    outcome = run.train(cosine, watcher)
+    state, steps = outcome.state, 2 * -(-outcome.training_rows // 10)
+    for row in state.history:
+        done = row["epoch"] * steps // 2 - 1
+        expected = 0.001 * 0.5 * (1 + math.cos(math.pi * (done - 1) / (steps - 1)))
+        assert row["learning_rate"] == pytest.approx(expected, rel=1e-4)
+    with pytest.raises(OutputError, match="--epochs 2 there, 3 here; the cosine schedule has fallen towards the end"):
+        run.train(changed(cosine, epochs=3), watcher)
+
+
+def test_words_begin_with_their_vectors_and_frozen_ones_keep_them(settings: TrainConfig, watcher: Any) -> None:
+    path = Path(settings.train[0]).with_name("vectors.txt")
+    path.write_text("good 1 2 3\nbad 4 5 6\nelse 7 8 9\n", encoding="utf-8")
+    frozen = changed(settings, embeddings=str(path), freeze_embeddings=True, epochs=1)
+    run.train(frozen, watcher)
+    assert any("2 of 16 words (12%) begin with a vector of vectors.txt" in line for line in watcher.said), watcher.said
+    bundle = read_bundle(f"{settings.output}/model")
+    good, bad = (4 + bundle.vocabulary().words.to_pylist().index(word) for word in ("good", "bad"))
+    table = bundle.weights().embedding
+    np.testing.assert_array_equal(table[[good, bad]], [[1, 2, 3], [4, 5, 6]])
+    assert np.abs(np.delete(table, [good, bad], axis=0)).max() < 0.051, "the others begin as without vectors"
+    path.write_text("good 1 2 3\nbad 4 5 7\n", encoding="utf-8")
+    with pytest.raises(OutputError, match="the training data has changed"):
+        run.train(changed(frozen, epochs=2), watcher)
+    learning = changed(settings, embeddings=str(path), output=settings.output + "2", epochs=1)
+    run.train(learning, watcher)
+    moved = read_bundle(f"{learning.output}/model").weights().embedding[[good, bad]] - [[1, 2, 3], [4, 5, 7]]
+    assert 0 < np.abs(moved).max() < 0.1
+    with pytest.raises(
+        ConfigError, match=r"its vectors have 3 numbers, but --embedding-size is 8: give --embedding-size 3"
+    ):
+        run.train(changed(learning, embedding_size=8, fresh=True), watcher)
 
 
 def test_a_run_that_died_before_its_results_were_written_writes_them(settings: TrainConfig, watcher: Any) -> None:

@@ -1,0 +1,54 @@
+"""Every setting of lstm-ray: its type, unit, default and one sentence.
+
+These models are the only place where a setting is declared. The command line builds its options from them
+(`lstm_ray.cli.options`), job files are read into them, and every result carries the resolved settings as `config.yaml`.
+Precedence: option > job file > preset > default.
+
+    Settings                  base.py
+    ├── TextSettings          train.py      how a text becomes token ids     ┐
+    ├── ModelSettings         train.py      the network                      ├── TrainConfig
+    ├── ComputeSettings       train.py      where it runs                    ┘
+    ├── ScoreConfig           score.py
+    └── EvaluateConfig        evaluate.py
+
+    labels.py                 which labels mean what: shared by TrainConfig and EvaluateConfig
+"""
+
+from lstm_ray.config.base import (
+    FILES,
+    PANELS,
+    Settings,
+    command_of,
+    fields_in_order,
+    option_name,
+    read_job_file,
+    resolve,
+    setting,
+    shown_as,
+    to_yaml,
+)
+from lstm_ray.config.evaluate import EvaluateConfig
+from lstm_ray.config.score import ScoreConfig
+from lstm_ray.config.train import PRESETS, ComputeSettings, ModelSettings, Side, TextSettings, TrainConfig
+
+__all__ = [
+    "FILES",
+    "PANELS",
+    "PRESETS",
+    "ComputeSettings",
+    "EvaluateConfig",
+    "ModelSettings",
+    "ScoreConfig",
+    "Settings",
+    "Side",
+    "TextSettings",
+    "TrainConfig",
+    "command_of",
+    "fields_in_order",
+    "option_name",
+    "read_job_file",
+    "resolve",
+    "setting",
+    "shown_as",
+    "to_yaml",
+]

@@ -1,0 +1,164 @@
+"""How a setting is declared, and how options, job files and presets become a configuration."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lstm_ray.errors import ConfigError
+from lstm_ray.wording import reason
+
+C = TypeVar("C", bound="Settings")
+
+
+class Settings(BaseModel):
+    """A frozen group of settings that knows no others."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Settings to start from, by the name that the setting `preset` takes."""
+
+
+FILES = "Input and output"
+PANELS = (FILES, "Text", "Model", "Training", "Compute")
+"""The groups of settings, in the order in which people read them."""
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    panel: str,
+    argument: bool = False,
+    flag: bool = False,
+    metavar: str | None = None,
+    **limits: Any,
+) -> Any:
+    """Declares a setting.
+
+    Args:
+        default: Its value if nobody gives one.
+        help: Its sentence in `--help`.
+        panel: Which of `PANELS` it stands in.
+        argument: True if the command line takes it without an option's name.
+        flag: True for a boolean that is only ever turned on, so that it needs no --no-... option.
+        metavar: What stands for its value in `--help`; by default its type.
+        limits: ge=, le=, pattern=, ... as pydantic's `Field` takes them.
+    """
+    shown: dict[str, Any] = {"panel": panel, "argument": argument, "flag": flag, "metavar": metavar}
+    return Field(default, description=help, json_schema_extra=shown, **limits)
+
+
+def resolve(kind: type[C], options: Mapping[str, Any], job_file: str | Path | None = None) -> C:
+    """Builds a configuration from options, a job file and a preset, in that precedence.
+
+    Args:
+        kind: The configuration class.
+        options: Settings the user gave on the command line; those not given are absent.
+        job_file: YAML with settings by name; its `command` key, if any, says what the file is for.
+
+    Raises:
+        ConfigError: A setting is unknown, of the wrong type, out of its limits, or excluded by another.
+    """
+    from_file = read_job_file(kind, job_file) if job_file else {}
+    given = {**from_file, **options}
+    preset = given.get("preset")
+    base = kind.presets.get(preset, {}) if isinstance(preset, str) else {}
+    try:
+        return kind.model_validate({**base, **given})
+    except ValidationError as error:
+        from_options = {str(problem["loc"][0]) for problem in error.errors() if problem["loc"]} <= set(options)
+        raise ConfigError(_explain(kind, error, None if from_options or not from_file else job_file)) from error
+
+
+def read_job_file(kind: type[Settings], path: str | Path) -> dict[str, Any]:
+    """Returns the settings in a job file, checked for unknown names.
+
+    Raises:
+        ConfigError: The file is missing, is not a YAML mapping, is for another command, or has an unknown key.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot read the job file: {reason(error)}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {reason(error).replace('<unicode string>', 'the file')}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: a job file is a mapping of settings, such as `epochs: 3`")
+    command = content.pop("command", None)
+    expected = command_of(kind)
+    if command not in (None, expected):
+        raise ConfigError(f"{path}: is a job for `lstm-ray {command}`, not for `lstm-ray {expected}`")
+    for key in content:
+        if key not in kind.model_fields:
+            close = difflib.get_close_matches(str(key), kind.model_fields, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(sorted(kind.model_fields))}"
+            raise ConfigError(f"{path}: unknown key {str(key)!r}; {hint}")
+    return {
+        key: (value,) if isinstance(value, str) and _takes_many(kind, key) else value for key, value in content.items()
+    }
+
+
+def command_of(kind: type[Settings]) -> str:
+    """Returns the command a configuration class belongs to: TrainConfig -> train."""
+    return kind.__name__.removesuffix("Config").lower()
+
+
+def option_name(field: str) -> str:
+    """Returns the command-line option of a setting: max_tokens -> --max-tokens."""
+    return "--" + field.replace("_", "-")
+
+
+def _takes_many(kind: type[Settings], field: str) -> bool:
+    return "tuple" in str(kind.model_fields[field].annotation)
+
+
+def _explain(kind: type[Settings], error: ValidationError, job_file: str | Path | None) -> str:
+    """Turns pydantic's findings into one line a person can act on."""
+    findings = []
+    for problem in error.errors():
+        message = problem["msg"].removeprefix("Value error, ")
+        if not problem["loc"]:
+            findings.append(message)
+            continue
+        field = str(problem["loc"][0])
+        is_argument = field in kind.model_fields and shown_as(kind, field)["argument"]
+        name = field.upper() if is_argument else option_name(field)
+        message = message[0].lower() + message[1:]
+        if problem["type"] == "string_pattern_mismatch":
+            message = "should be N or MIN:MAX, such as 4 or 2:8"
+        findings.append(f"{name} is {problem['input']!r}: {message.removeprefix('input ')}")
+    where = f"{job_file}: " if job_file else ""
+    return where + "; ".join(findings)
+
+
+def fields_in_order(kind: type[Settings]) -> list[str]:
+    """Returns the names of all settings as people read them: arguments first, then panel by panel."""
+
+    def place(name: str) -> tuple[bool, int]:
+        return not shown_as(kind, name)["argument"], PANELS.index(shown_as(kind, name)["panel"])
+
+    return sorted(kind.model_fields, key=place)
+
+
+def shown_as(kind: type[Settings], field: str) -> dict[str, Any]:
+    """Returns how `--help` shows a setting: panel, argument, flag, metavar."""
+    extra = kind.model_fields[field].json_schema_extra
+    assert isinstance(extra, dict)
+    return dict(extra)
+
+
+def to_yaml(config: Settings) -> str:
+    """Returns the resolved settings as a job file that repeats the run."""
+    values = config.model_dump(mode="json")
+    ordered = {name: values[name] for name in fields_in_order(type(config))}
+    content = {"command": command_of(type(config)), **ordered}
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    # PyYAML leaves U+0085 unescaped, and reads it as a line break.
+    return text if "\x85" not in text else yaml.safe_dump(content, sort_keys=False)

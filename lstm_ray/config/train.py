@@ -1,0 +1,265 @@
+"""Settings of training: texts, network, workers, and the run itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import field_validator, model_validator
+
+from lstm_ray.config import labels
+from lstm_ray.config.base import FILES, Settings, setting
+from lstm_ray.config.labels import LabelList
+
+Side = Literal["pre", "post"]
+
+
+class TextSettings(Settings):
+    """How a text becomes token ids. A bundle keeps these, so that scoring does what training did."""
+
+    strip_html: bool = setting(True, "Turn <br />, <br/> and <br> into a space before splitting words.", panel="Text")
+    lowercase: Literal["unicode", "ascii"] = setting(
+        "unicode", "Lower-case all letters, or A-Z alone as the ids of keras.datasets.imdb were made.", panel="Text"
+    )
+    split_on: Literal["space", "whitespace"] = setting(
+        "whitespace", "What separates words: any white space, or the space alone as Keras does.", panel="Text"
+    )
+    unlisted_words: Literal["oov", "drop"] = setting(
+        "oov", "A word the vocabulary does not list: id 2, or left out as keras.datasets.imdb does.", panel="Text"
+    )
+    vocabulary_size: int = setting(
+        20_000, "Number of ids, the 4 reserved ones included: the most frequent words keep one.", panel="Text", ge=5
+    )
+    max_tokens: int = setting(80, "Tokens kept of a text, the start token counted.", panel="Text", ge=1, le=100_000)
+    padding: Side = setting("pre", "Where short texts are filled up.", panel="Text")
+    truncating: Side = setting(
+        "pre", "Where long texts are cut: pre keeps their end, post their beginning.", panel="Text"
+    )
+
+
+class ModelSettings(Settings):
+    """The network: Embedding, LSTM layers, pooling over time, Dense(1, sigmoid)."""
+
+    embedding_size: int = setting(128, "Numbers in a word's vector.", panel="Model", ge=1)
+    layers: int = setting(1, "LSTM layers, one on top of the other.", panel="Model", ge=1, le=16)
+    units: int = setting(128, "Units of each LSTM layer (and direction).", panel="Model", ge=1)
+    bidirectional: bool = setting(False, "Read each text in both directions (doubles the LSTM's work).", panel="Model")
+    pooling: Literal["last", "max", "mean"] = setting(
+        "last",
+        "What the classifier sees of the top layer: its last state, or its maximum or mean over time.",
+        panel="Model",
+    )
+    mask: bool = setting(
+        False,
+        "Skip padding: the network does not see it, and batches need only be as long as their rows.",
+        panel="Model",
+    )
+    embedding_dropout: float = setting(
+        0.0, "Share of the word vectors' numbers dropped in training.", panel="Model", ge=0, lt=1
+    )
+    dropout: float = setting(0.2, "Share of each LSTM's inputs dropped in training.", panel="Model", ge=0, lt=1)
+    recurrent_dropout: float = setting(
+        0.0,
+        "Share of each LSTM's state dropped in training; above 0 it rules out cuDNN on GPUs.",
+        panel="Model",
+        ge=0,
+        lt=1,
+    )
+
+
+class ComputeSettings(Settings):
+    """Where training runs."""
+
+    workers: int = setting(
+        0, "0 trains in this process; 1 and up on that many Ray workers, one device each.", panel="Compute", ge=0
+    )
+    cpus_per_worker: float = setting(1.0, "CPU cores of a Ray worker.", panel="Compute", gt=0)
+    gpus_per_worker: int = setting(0, "GPUs of a Ray worker: one or none.", panel="Compute", ge=0, le=1)
+    address: str = setting(
+        "local", "Ray to run on: local starts one here; auto, HOST:PORT or ray://HOST:PORT joins one.", panel="Compute"
+    )
+
+    @model_validator(mode="after")
+    def _needs_workers(self) -> ComputeSettings:
+        if self.workers == 0 and self.address != "local":
+            raise ValueError(f"address {self.address!r} needs workers of 1 or more; 0 trains in this process")
+        if self.workers == 0 and self.gpus_per_worker:
+            raise ValueError(
+                "gpus_per_worker needs workers of 1 or more; in this process a GPU is used if there is one"
+            )
+        return self
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # The textbook chapter's two models, on the last 80 words of a review, split exactly as Keras splits them: "<br />"
+    # leaves the word "br", as in keras.datasets.imdb.
+    "lstm": {
+        "strip_html": False,
+        "split_on": "space",
+        "vocabulary_size": 20_000,
+        "max_tokens": 80,
+        "padding": "pre",
+        "truncating": "pre",
+        "embedding_size": 128,
+        "units": 128,
+        "dropout": 0.2,
+        "recurrent_dropout": 0.2,
+        "global_batch_size": 32,
+        "epochs": 15,
+        "learning_rate": 0.001,
+    },
+    "bilstm": {
+        "strip_html": False,
+        "split_on": "space",
+        "vocabulary_size": 5_000,
+        "max_tokens": 80,
+        "padding": "pre",
+        "truncating": "pre",
+        "embedding_size": 32,
+        "units": 128,
+        "bidirectional": True,
+        "dropout": 0.0,
+        "recurrent_dropout": 0.0,
+        "global_batch_size": 32,
+        "epochs": 15,
+        "learning_rate": 0.001,
+    },
+}
+
+
+class TrainConfig(TextSettings, ModelSettings, ComputeSettings):
+    """Everything that decides a training run."""
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
+
+    preset: Literal["lstm", "bilstm"] | None = setting(
+        None, "Settings to start from: lstm or bilstm, the textbook's two models.", panel=FILES
+    )
+    train: tuple[str, ...] = setting(
+        (),
+        "Parquet to learn from: files, directories, globs, s3:// gs:// abfs:// URIs.",
+        panel=FILES,
+        metavar="PATH",
+    )
+    validation: tuple[str, ...] = setting(
+        (), "Parquet to measure each epoch on, instead of a part of --train.", panel=FILES, metavar="PATH"
+    )
+    validation_fraction: float = setting(
+        0.1,
+        "Share of --train held out when there is no --validation; equal texts stay on one side. 0 holds out none.",
+        panel=FILES,
+        ge=0,
+        lt=1,
+    )
+    output: str = setting("", "Directory of the run: model, checkpoints, history, report.", panel=FILES, metavar="DIR")
+    fresh: bool = setting(False, "Start over where --output holds an earlier run, deleting it.", panel=FILES, flag=True)
+    text_column: str = setting("text", "Column of the reviews.", panel=FILES, metavar="NAME")
+    label_column: str = setting("label", labels.HELP_COLUMN, panel=FILES, metavar="NAME")
+    positive_labels: LabelList = setting((), labels.HELP_POSITIVE, panel=FILES, metavar=labels.METAVAR)
+    negative_labels: LabelList = setting((), labels.HELP_NEGATIVE, panel=FILES, metavar=labels.METAVAR)
+    max_rows: int | None = setting(
+        None,
+        "Use only this many rows, drawn evenly from all of --train: for a quick try.",
+        panel=FILES,
+        ge=1,
+    )
+    vocabulary: str | None = setting(
+        None,
+        "Words and ids to use instead of counting them: a bundle's vocabulary.parquet, or a JSON object word: rank.",
+        panel="Text",
+        metavar="FILE",
+    )
+    embeddings: str | None = setting(
+        None,
+        "Word vectors to begin with, in GloVe's or word2vec's text format; words without one begin by chance.",
+        panel="Model",
+        metavar="FILE",
+    )
+    freeze_embeddings: bool = setting(False, "Leave the word vectors as they begin.", panel="Model")
+    epochs: int = setting(5, "Times to go through the training rows.", panel="Training", ge=1)
+    global_batch_size: int = setting(64, "Rows of a step, shared out over the workers.", panel="Training", ge=1)
+    learning_rate: float = setting(0.001, "Adam's step size; with a schedule the highest.", panel="Training", gt=0)
+    schedule: Literal["constant", "cosine", "linear"] = setting(
+        "constant", "How the learning rate falls, to 0 at the end of the last epoch.", panel="Training"
+    )
+    warmup_steps: int = setting(
+        0, "Steps in which the learning rate first rises, evenly, to its full height.", panel="Training", ge=0
+    )
+    early_stopping: int = setting(
+        0,
+        "Stop after this many epochs without a better validation accuracy; 0 trains them all.",
+        panel="Training",
+        ge=0,
+    )
+    clip_norm: float | None = setting(
+        None, "Norm of all gradients together to which a step's longer ones are cut.", panel="Training", gt=0
+    )
+    accumulate: int = setting(
+        1,
+        "Slices in which a worker computes its rows of a step, one after the other, to save memory.",
+        panel="Training",
+        ge=1,
+    )
+    class_weights: str = setting(
+        "none",
+        "What a row's loss counts: all the same, as much for one class as for the other, or NEGATIVE,POSITIVE.",
+        panel="Training",
+        metavar="none|balanced|X,X",
+    )
+    precision: Literal["float32", "bf16", "fp16"] = setting(
+        "float32", "Numbers that training computes with; weights are kept as float32.", panel="Training"
+    )
+    seed: int = setting(
+        0,
+        "Decides initial weights, row order, dropout and the held-out rows.",
+        panel="Training",
+        ge=0,
+        le=2**32 - 1,  # what NumPy's and Keras's global seeds take
+    )
+
+    @property
+    def fixed_class_weights(self) -> tuple[float, float] | None:
+        """Returns what a negative and a positive row count, or None if the training rows decide (balanced)."""
+        if self.class_weights == "balanced":
+            return None
+        negative, _, positive = ("1,1" if self.class_weights == "none" else self.class_weights).partition(",")
+        return float(negative), float(positive)
+
+    @field_validator("class_weights")
+    @classmethod
+    def _are_weights(cls, given: str) -> str:
+        if given not in ("none", "balanced") and not re.fullmatch(r"\d+(\.\d+)?,\d+(\.\d+)?", given):
+            raise ValueError("should be none, balanced or two numbers such as 1,2.5")
+        return given
+
+    @model_validator(mode="after")
+    def _needs_embeddings(self) -> TrainConfig:
+        if self.freeze_embeddings and self.embeddings is None:
+            raise ValueError("freeze_embeddings needs embeddings: word vectors by chance have to learn")
+        return self
+
+    @model_validator(mode="after")
+    def _needs_validation(self) -> TrainConfig:
+        if self.early_stopping and not self.validation and self.validation_fraction == 0:
+            raise ValueError("early_stopping needs validation rows: give validation, or a validation_fraction above 0")
+        return self
+
+    @model_validator(mode="after")
+    def _needs_rows_for_all(self) -> TrainConfig:
+        if self.workers > self.global_batch_size:
+            raise ValueError(
+                f"global_batch_size {self.global_batch_size} cannot be shared out over {self.workers} workers"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _needs_vocabulary(self) -> TrainConfig:
+        if self.unlisted_words == "drop" and self.vocabulary is None:
+            raise ValueError("unlisted_words drop needs a vocabulary: a counted one lists no other words to drop")
+        return self
+
+    @model_validator(mode="after")
+    def _labels_are_told_apart(self) -> TrainConfig:
+        labels.check_labels(self.positive_labels, self.negative_labels)
+        return self

@@ -1,0 +1,109 @@
+"""Word vectors that somebody has learned already, from GloVe's and word2vec's text format.
+
+    400000 2            the header: words and numbers in a vector; word2vec writes it, GloVe does not
+    good 0.1 -0.25
+    . . . 0.3 0.5       GloVe's largest file has words with spaces in them; none of these is a word of ours
+
+A file of a gigabyte is streamed: what stays is the vectors of the words that a vocabulary lists. Names that end in .gz
+are unpacked on the way.
+
+Source: https://nlp.stanford.edu/projects/glove/ and word2vec.c, `-binary 0`.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from lstm_ray import storage
+from lstm_ray.errors import InputError
+from lstm_ray.text.vocabulary import FIRST_WORD_ID, Vocabulary
+from lstm_ray.wording import reason
+
+_BUFFER_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class WordVectors:
+    """The vectors of the words that were found.
+
+    Attributes:
+        ids: int32[words], each once, rising.
+        vectors: float32[words, size].
+    """
+
+    ids: npt.NDArray[np.int32]
+    vectors: npt.NDArray[np.float32]
+
+
+def read_vector_size(path: str) -> int:
+    """Returns how many numbers the vectors of a file have.
+
+    Raises:
+        InputError: The file cannot be read, or is no such file.
+    """
+    with _lines(path) as lines:
+        first = next(lines, b"")
+        if _is_header(first):
+            first = next(lines, b"")
+    numbers = first.split()[1:]
+    if not numbers or _parse(numbers[-1:]) is None:  # only the last: a word may have spaces in it
+        raise InputError(f"{path}: no word vectors: expected lines of a word and its numbers, as GloVe writes them")
+    return len(numbers)
+
+
+def read_word_vectors(path: str, vocabulary: Vocabulary) -> WordVectors:
+    """Returns the vectors of the words that a vocabulary lists; of a word that stands there twice, the first.
+
+    Raises:
+        InputError: The file cannot be read, a vector is damaged, or no word is listed.
+    """
+    size = read_vector_size(path)
+    listed = vocabulary.words.slice(0, max(vocabulary.size - FIRST_WORD_ID, 0))
+    id_of_word = {word.encode(): number for number, word in enumerate(listed.to_pylist(), FIRST_WORD_ID)}
+    found: dict[int, npt.NDArray[np.float32]] = {}
+    with _lines(path) as lines:
+        for number, line in enumerate(lines, 1):
+            word_id = id_of_word.get(line.split(b" ", 1)[0])
+            if word_id is None or word_id in found or (number == 1 and _is_header(line)):
+                continue
+            numbers = line.split()[1:]
+            if len(numbers) > size:
+                continue  # a word with spaces that begins like one of ours
+            vector = _parse(numbers)
+            if vector is None or len(vector) < size:
+                raise InputError(f"{path}: line {number}: expected a word and {size} numbers; is the file whole?")
+            found[word_id] = vector
+    if not found:
+        raise InputError(f"{path}: has a vector for none of the {len(id_of_word):,} words of the vocabulary")
+    ids = np.array(sorted(found), np.int32)
+    return WordVectors(ids, np.stack([found[word_id] for word_id in ids.tolist()]))
+
+
+@contextmanager
+def _lines(path: str) -> Iterator[Iterator[bytes]]:
+    filesystem, target = storage.locate(path)
+    try:
+        with filesystem.open_input_stream(target) as stream:
+            yield iter(io.BufferedReader(stream, _BUFFER_BYTES))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {reason(error)}") from error
+
+
+def _is_header(line: bytes) -> bool:
+    parts = line.split()
+    return len(parts) == 2 and all(part.isdigit() for part in parts)
+
+
+def _parse(numbers: list[bytes]) -> npt.NDArray[np.float32] | None:
+    """Returns numbers as float32[n], or None if one of them is none."""
+    try:
+        vector = np.array([float(number) for number in numbers], np.float32)
+    except ValueError:
+        return None
+    return vector if np.isfinite(vector).all() else None
