@@ -36,7 +36,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-PANELS = ("Input and output", "Text", "Model", "Training", "Compute")
+PANELS = ("Input and output", "Text", "Model", "Training", "Compute", "Cluster", "Nodes", "Access")
 """The groups of settings, in the order in which people read them."""
 
 
