@@ -141,7 +141,7 @@ def _node_types(config: ClusterConfig) -> list[str]:
         "available_node_types:",
         "  head:",
         noted("    resources: {CPU: 0}", "no workers run on the head: its memory is for Ray"),
-        "    max_workers: 0",
+        noted("    max_workers: 0", "no worker is of this type"),
         "    node_config:",
         *indented(_node_config(config, head, gpus=0, is_head=True), 6),
         "  worker:",

@@ -107,7 +107,9 @@ def _check_aws(content: dict[str, Any]) -> Iterator[Finding]:
         yield Finding(("provider", "region"), f"is {region!r}, which is no region of AWS; {remedy}")
     for zone_name in str(at(provider, ["availability_zone"], str) or "").split(","):
         if region and zone_name and not zone_name.strip().startswith(region):
-            yield Finding(("provider", "availability_zone"), f"{zone_name} is not in region {region}")
+            yield Finding(
+                ("provider", "availability_zone"), f"{zone_name} is not in region {region}; take one such as {region}a"
+            )
     for number, rule in enumerate(at(provider, ["security_group", "IpPermissions"], list) or []):
         yield from _check_rule(rule, ("provider", "security_group", "IpPermissions", number))
     own_key = bool(at(content, ["auth", "ssh_private_key"]))
@@ -151,7 +153,10 @@ def _check_gcp(content: dict[str, Any]) -> Iterator[Finding]:
     yield from _required(provider, ("provider",), names)
     region, zone = at(provider, ["region"], str), at(provider, ["availability_zone"], str)
     if region and zone and not re.fullmatch(rf"{re.escape(region)}-[a-z]", zone):
-        yield Finding(("provider", "availability_zone"), f"is {zone}, which is not in region {region}")
+        yield Finding(
+            ("provider", "availability_zone"),
+            f"is {zone}, which is not in region {region}; take one such as {region}-a",
+        )
     for name, type_place, node_type in _types(content):
         place, node = (*type_place, "node_config"), at(node_type, ["node_config"], dict)
         if node is None or "acceleratorType" in node or "acceleratorConfig" in node:
@@ -267,7 +272,7 @@ def _check_start(content: dict[str, Any]) -> Iterator[Finding]:
             if not address:
                 yield Finding(place, "has no --address=$RAY_HEAD_IP:6379; without it a worker finds no head")
             elif address[2] != port:
-                yield Finding(place, f"goes to port {address[2]}, but the head listens on {port}")
+                yield Finding(place, f"goes to port {address[2]}; the head listens on {port}")
 
 
 def _check_token(content: dict[str, Any]) -> Iterator[Finding]:
