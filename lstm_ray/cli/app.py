@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import lstm_ray
-from lstm_ray.cli import console, data, demo, evaluate, predict, score, settings, train
+from lstm_ray.cli import cluster, console, data, demo, evaluate, predict, score, settings, train
 from lstm_ray.errors import ConfigError, LstmRayError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.command("score")(score.score)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.add_typer(data.app, name="data")
+app.add_typer(cluster.app, name="cluster")
 app.add_typer(settings.app, name="config")
 
 

@@ -26,7 +26,7 @@ class Settings(BaseModel):
 
 
 FILES = "Input and output"
-PANELS = (FILES, "Text", "Model", "Training", "Compute")
+PANELS = (FILES, "Text", "Model", "Training", "Compute", "Cluster", "Nodes", "Access")
 """The groups of settings, in the order in which people read them."""
 
 

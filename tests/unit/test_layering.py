@@ -141,7 +141,7 @@ def test_a_package_is_imported_only_at_home(package: str) -> None:
 
 
 def test_the_command_line_imports_only_settings_when_it_starts() -> None:
-    allowed = ("lstm_ray.cli", "lstm_ray.config", "lstm_ray.errors", "lstm_ray.wording")
+    allowed = ("lstm_ray.cli", "lstm_ray.config", "lstm_ray.cluster.settings", "lstm_ray.errors", "lstm_ray.wording")
     for module, found in IMPORTS.items():
         if layer(module) == layer("lstm_ray.cli"):
             for one in found:

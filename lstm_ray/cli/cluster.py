@@ -1,0 +1,159 @@
+"""lstm-ray cluster"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lstm_ray.cli import console
+from lstm_ray.cli.options import takes_settings
+from lstm_ray.cluster.settings import ClusterConfig
+from lstm_ray.errors import ConfigError, InputError
+from lstm_ray.wording import counted
+
+if TYPE_CHECKING:
+    from lstm_ray.cluster.status import Status
+    from lstm_ray.cluster.validate import Report
+
+app = typer.Typer(no_args_is_help=True, help="Define, start and look at a Ray cluster: where to run.")
+
+
+@app.command()
+@takes_settings(ClusterConfig)
+def render(
+    config: ClusterConfig,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", metavar="FILE", help="Write it here.", rich_help_panel="Input and output"),
+    ] = None,
+) -> None:
+    """Print a complete cluster definition, each line that you may want to change with a comment.
+
+    Example: lstm-ray cluster render --provider aws --workers 0:8 --spot --output aws.yaml
+    """
+    from lstm_ray.cluster.render import render as definition
+
+    text = definition(config)
+    if output is None:
+        console.show_text(text)
+        return
+    from lstm_ray import storage
+
+    storage.write_bytes(str(output), text.encode())
+    console.say(f"wrote {output}")
+
+
+@app.command()
+def validate(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML for Ray's launcher or for KubeRay.")],
+    crds: Annotated[
+        Path | None,
+        typer.Option("--crds", metavar="DIR", help="KubeRay's CRDs; else LSTM_RAY_CRDS, else kubectl is asked."),
+    ] = None,
+) -> None:
+    """Check a cluster definition; tells all mistakes, each with its line and a remedy.
+
+    Example: lstm-ray cluster validate aws.yaml
+    """
+    from lstm_ray.cluster import validate as checks
+
+    report = checks.validate(str(file), None if crds is None else str(crds))
+    _tell(report)
+    if report.mistakes:
+        raise InputError(f"{file}: {counted(len(report.mistakes), 'mistake')}")
+    console.show_text(f"{file}: valid\n")
+
+
+def _tell(report: Report) -> None:
+    """Prints mistakes on stdout, for they are the result, and the rest on stderr."""
+    for remark in report.mistakes:
+        console.show_text(f"{report.path}:{remark.line}: {remark.path}: {remark.finding.message}\n")
+    for kind, remarks in (("to do", report.to_do), ("note", report.notes)):
+        for remark in remarks:
+            console.say(f"{kind}: {report.path}:{remark.line}: {remark.path}: {remark.finding.message}")
+
+
+DefinitionFile = Annotated[Path, typer.Argument(metavar="FILE", help="YAML for Ray's launcher.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+@app.command()
+def up(file: DefinitionFile, yes: Yes = False) -> None:
+    """Start the cluster of a definition, or bring a running one in line with it.
+
+    Example: lstm-ray cluster up aws.yaml
+    """
+    from lstm_ray.cluster import launch
+
+    launch.up(str(file), yes)
+    path = shlex.quote(str(file))
+    console.show_table(
+        "Cluster is up",
+        [
+            ("dashboard and jobs", f"ray dashboard {path}    # leads http://127.0.0.1:8265 there, through SSH"),
+            ("what it has", f"ray exec {path} 'lstm-ray cluster status'"),
+            ("end it", f"lstm-ray cluster down {path}"),
+        ],
+    )
+
+
+@app.command()
+def down(file: DefinitionFile, yes: Yes = False) -> None:
+    """End the cluster of a definition. What lies in its storage stays.
+
+    Example: lstm-ray cluster down aws.yaml
+    """
+    from lstm_ray.cluster import launch
+
+    launch.down(str(file), yes)
+    console.show_text(f"{file}: the cluster is down\n")
+
+
+@app.command()
+def status(
+    address: Annotated[
+        str, typer.Option("--address", help="Ray to ask: auto for the one of this machine, HOST:PORT, ray://HOST:PORT.")
+    ] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Show a running cluster's nodes, what is free, and what a run would get.
+
+    Example: lstm-ray cluster status --address auto
+    """
+    if address == "local":
+        raise ConfigError("--address local would start a new Ray: give that of one that runs, or auto")
+    from lstm_ray.cluster.status import read_status
+
+    found = read_status(address)
+    if as_json:
+        more = {"train_workers": found.train_workers, "score_actors": found.score_actors}
+        console.show_text(json.dumps(asdict(found) | more) + "\n")
+    else:
+        _show_status(found)
+
+
+def _show_status(found: Status) -> None:
+    lost = f", {found.lost} lost since it started" if found.lost else ""
+    rows = [("nodes", f"{len(found.nodes)}{lost}")]
+    for node in found.nodes:
+        gpus = f", {counted(round(node.gpus), 'GPU')}" if node.gpus else ""
+        role = "head" if node.is_head else "worker"
+        rows.append((f"  {node.address}", f"{role}: {node.cpus:g} cores{gpus}, {node.memory_gib:.1f} GiB"))
+    cpus, gpus_there = sum(node.cpus for node in found.nodes), sum(node.gpus for node in found.nodes)
+    rows.append(("cores", f"{found.free_cpus:g} of {cpus:g} free"))
+    if gpus_there:
+        rows.append(("GPUs", f"{found.free_gpus:g} of {gpus_there:g} free"))
+    memory = sum(node.memory_gib for node in found.nodes)
+    rows.append(("memory", f"{found.free_memory_gib:.1f} of {memory:.1f} GiB free"))
+    gpu = {"train": " --gpus-per-worker 1", "score": " --gpus-per-actor 1"} if found.free_gpus >= 1 else {}
+    for command, option, number in (
+        ("train", "--workers", found.train_workers),
+        ("score", "--actors", found.score_actors),
+    ):
+        rows.append((command, f"up to {option} {number}{gpu.get(command, '')}" if number else "nothing is free now"))
+    console.show_table("Cluster", rows)

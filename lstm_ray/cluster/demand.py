@@ -1,0 +1,120 @@
+"""What a command of lstm-ray asks of a cluster, and how much of it a cluster's nodes hold."""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+# Options that say how many: those of the command, then cores and GPUs of each. Source: lstm_ray.config.
+_OPTIONS = {
+    "train": ("--workers", "--cpus-per-worker", "--gpus-per-worker"),
+    "score": ("--actors", "--cpus-per-actor", "--gpus-per-actor"),
+}
+_SEPARATORS = {";", "&&", "||", "|", "&"}
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What one command asks for.
+
+    Attributes:
+        command: train or score.
+        least: Workers or actors that there must be.
+        most: Those that may be.
+        cpus: Cores of each.
+        gpus: GPUs of each.
+        address: Which Ray it joins; "local" starts one.
+    """
+
+    command: str
+    least: int
+    most: int
+    cpus: float
+    gpus: float
+    address: str
+
+    @property
+    def noun(self) -> str:
+        """Returns what they are called."""
+        return "workers" if self.command == "train" else "actors"
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Nodes of a kind.
+
+    Attributes:
+        count: How many there may be; math.inf if there is no limit.
+        cpus: Cores of each.
+        gpus: GPUs of each.
+    """
+
+    count: float
+    cpus: float
+    gpus: float
+
+    def holds(self, cpus: float, gpus: float) -> float:
+        """Returns how many workers of so many cores and GPUs the nodes hold."""
+        sizes = [(self.cpus, cpus), (self.gpus, gpus)]
+        each = min((math.floor(there / asked + 1e-9) for there, asked in sizes if asked), default=0)
+        return self.count * each if each else 0
+
+
+def room(nodes: Iterable[Nodes], cpus: float, gpus: float) -> float:
+    """Returns how many workers of so many cores and GPUs all the nodes hold."""
+    return sum(kind.holds(cpus, gpus) for kind in nodes)
+
+
+def demands(entrypoint: str) -> list[Demand]:
+    """Returns what the commands of lstm-ray in a shell line ask for; those that cannot be read are left out."""
+    lexer = shlex.shlex(entrypoint, posix=True, punctuation_chars=";&|")
+    lexer.whitespace_split = True
+    try:
+        words = list(lexer)
+    except ValueError:  # an open quote: the shell will say so
+        return []
+    found = []
+    start = 0
+    for end in range(len(words) + 1):
+        if end == len(words) or words[end] in _SEPARATORS:
+            demand = _demand(words[start:end])
+            found += [demand] if demand else []
+            start = end + 1
+    return found
+
+
+def _demand(words: list[str]) -> Demand | None:
+    program = next((position for position, word in enumerate(words) if word.rsplit("/", 1)[-1] == "lstm-ray"), None)
+    if program is None:
+        return None
+    command = next((word for word in words[program + 1 :] if not word.startswith("-")), "")
+    if command not in _OPTIONS:
+        return None
+    many, cpus, gpus = _OPTIONS[command]
+    number = re.fullmatch(r"(\d+)(?::(\d+))?", _value(words, many) or "0")
+    try:
+        if number:
+            return Demand(
+                command,
+                int(number[1]),
+                int(number[2] or number[1]),
+                float(_value(words, cpus) or 1),
+                float(_value(words, gpus) or 0),
+                _value(words, "--address") or "local",
+            )
+    except ValueError:
+        pass  # a shell variable
+    return None
+
+
+def _value(words: list[str], option: str) -> str | None:
+    """Returns what an option is given, as --option value or --option=value."""
+    for position, word in enumerate(words):
+        if word == option and position + 1 < len(words):
+            return words[position + 1]
+        if word.startswith(f"{option}="):
+            return word.partition("=")[2]
+    return None

@@ -1,0 +1,154 @@
+"""Checks a cluster definition, all of it at once: `lstm-ray cluster validate`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import distribution, version
+from typing import Any
+
+from lstm_ray.cluster.crds import ENVIRONMENT, find_schema
+from lstm_ray.cluster.document import Document, Finding, Place, at, path_of, read_documents
+from lstm_ray.cluster.kuberay_rules import check_kuberay
+from lstm_ray.cluster.launcher_rules import check_launcher
+from lstm_ray.cluster.schema import check_schema, strict
+from lstm_ray.errors import InputError
+
+_KINDS = ("RayCluster", "RayJob")
+
+
+@dataclass(frozen=True)
+class Remark:
+    """A finding, with where it stands.
+
+    Attributes:
+        line: In the file, from 1.
+        path: Of the field: spec.workerGroupSpecs[0].maxReplicas.
+        finding: What there is to say.
+    """
+
+    line: int
+    path: str
+    finding: Finding
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a check found, in the order of the file.
+
+    Attributes:
+        path: The file.
+        is_kubernetes: True if it is for kubectl, False if for `ray up`.
+        mistakes: What makes it invalid.
+        to_do: What has to be done before it can be used: files that are not there, names to be put in.
+        notes: For information.
+    """
+
+    path: str
+    is_kubernetes: bool
+    mistakes: tuple[Remark, ...]
+    to_do: tuple[Remark, ...]
+    notes: tuple[Remark, ...]
+
+
+def validate(path: str, crds: str | None = None) -> Report:
+    """Returns what is wrong with a definition for Ray's launcher or for KubeRay.
+
+    Args:
+        path: A YAML file.
+        crds: Directory with KubeRay's CRDs.
+
+    Raises:
+        InputError: It cannot be read, is not YAML, or neither kind of definition.
+    """
+    documents = read_documents(path)
+    if not documents:
+        raise InputError(f"{path}: is empty")
+    is_kubernetes = any(isinstance(one.content, dict) and "apiVersion" in one.content for one in documents)
+    remarks = []
+    for document in documents:
+        found = _kubernetes(document, crds) if is_kubernetes else _launcher(document, path)
+        for finding in [*_doubles(document), *found]:
+            remarks.append(Remark(document.line(finding.place), path_of(finding.place), finding))
+    if not is_kubernetes and len(documents) > 1:
+        remarks.append(Remark(1, path_of(()), Finding((), f"has {len(documents)} documents; `ray up` wants one")))
+    if is_kubernetes and not any(at(one.content, ["kind"]) in _KINDS for one in documents):
+        raise InputError(f"{path}: no {' or '.join(_KINDS)} in it, which is all that is checked here")
+    remarks.sort(key=lambda remark: remark.line)
+
+    def of(kind: str) -> tuple[Remark, ...]:
+        return tuple(remark for remark in remarks if remark.finding.kind == kind)
+
+    return Report(path, is_kubernetes, of("mistake"), of("to do"), of("note"))
+
+
+def _doubles(document: Document) -> Iterator[Finding]:
+    for place in document.doubles:
+        yield Finding(place, "stands twice, and only the last counts; take one out")
+
+
+def _launcher(document: Document, path: str) -> Iterator[Finding]:
+    content = document.content
+    if not isinstance(content, dict) or not isinstance(content.get("provider"), dict | None):
+        raise InputError(f"{path}: neither for `ray up`, which has a provider, nor for Kubernetes, which has a kind")
+    by_schema = set()
+    for finding in check_schema(_as_ray_sees_it(content), ray_schema()):
+        by_schema.add(finding.place)
+        yield finding
+    if isinstance(content.get("provider"), dict):
+        yield from _once(check_launcher(content, version("ray")), by_schema)
+
+
+def _as_ray_sees_it(content: dict[str, Any]) -> dict[str, Any]:
+    """Returns a definition as Ray's own check gets it: Ray first moves and fills in what its schema does not know."""
+    seen = dict(content)
+    provider = at(content, ["provider", "type"])
+    if provider == "local":
+        seen.pop("min_workers", None)  # becomes the node type's
+    if provider == "aws" and isinstance(content.get("available_node_types"), dict):
+        seen["available_node_types"] = {  # EC2 is asked for them
+            name: {"resources": {}, **node} if isinstance(node, dict) else node
+            for name, node in content["available_node_types"].items()
+        }
+    return seen
+
+
+def ray_schema() -> dict[str, Any]:
+    """Returns Ray's schema of launcher YAML, from its installation; importing Ray would take seconds."""
+    file = distribution("ray").locate_file("ray/autoscaler/ray-schema.json")
+    with open(str(file), encoding="utf-8") as opened:
+        schema: dict[str, Any] = json.load(opened)
+    return schema
+
+
+def _kubernetes(document: Document, crds: str | None) -> Iterator[Finding]:
+    content = document.content
+    if not isinstance(content, dict):
+        yield Finding((), "is no mapping; a Kubernetes object has apiVersion, kind, metadata")
+        return
+    for name in ("apiVersion", "kind"):
+        if not isinstance(content.get(name), str):
+            yield Finding((name,), "is missing; every Kubernetes object has one")
+    kind = content.get("kind")
+    if kind not in _KINDS:
+        if str(content.get("apiVersion", "")).startswith("ray.io/"):
+            yield Finding(("kind",), f"is {kind}, which is not checked here; {' and '.join(_KINDS)} are", "note")
+        return
+    group, _, api_version = str(content.get("apiVersion")).rpartition("/")
+    crd = find_schema(str(kind), api_version, crds) if (group, api_version) == ("ray.io", "v1") else None
+    by_schema: set[Place] = set()
+    if crd is not None:
+        for finding in check_schema(content, strict(crd) | {"required": ["metadata", "spec"]}):
+            if finding.place[:1] != ("metadata",) and finding.place[:1] != ("status",):
+                by_schema.add(finding.place)
+                yield finding
+    elif api_version == "v1":
+        message = f"fields were not held against KubeRay's CRD: give --crds DIR or {ENVIRONMENT}; the basic checks ran"
+        yield Finding((), message, "note")
+    yield from _once(check_kuberay(content, version("ray")), by_schema)
+
+
+def _once(findings: Iterator[Finding], said: set[Place]) -> Iterator[Finding]:
+    """Yields the findings about places of which nothing was said."""
+    return (finding for finding in findings if finding.place not in said)

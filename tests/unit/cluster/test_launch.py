@@ -1,0 +1,84 @@
+"""`cluster up` and `down`: what is refused before Ray is asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lstm_ray.cluster.launch import down, up
+from lstm_ray.cluster.render import render
+from lstm_ray.cluster.settings import ClusterConfig
+from lstm_ray.errors import ConfigError, InputError, LstmRayError
+
+
+@pytest.fixture
+def definition(tmp_path: Path) -> Path:
+    """Gives a definition of a cluster of machines that are not there."""
+    path = tmp_path / "onprem.yaml"
+    path.write_text(
+        render(ClusterConfig(provider="onprem", hosts="10.0.0.1,10.0.0.2", ssh_key="/no/key")), encoding="utf-8"
+    )
+    return path
+
+
+def test_up_refuses_what_is_not_valid(definition: Path) -> None:
+    text = (
+        definition.read_text(encoding="utf-8").replace("head_ip", "head_op").replace("max_workers: 1", "max_workers: 7")
+    )
+    definition.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError) as raised:
+        up(str(definition), yes=True)
+    first, *rest = str(raised.value).splitlines()
+    assert first == f"{definition}: 2 mistakes:"
+    assert rest[0].startswith("  line 5: max_workers: is 7")
+    assert "provider.head_ip: is missing" in rest[1]
+
+
+def test_up_refuses_what_is_not_ready(definition: Path) -> None:
+    with pytest.raises(InputError, match=r"not ready yet:\n(.|\n)*auth.ssh_private_key: /no/key is not there"):
+        up(str(definition), yes=True)
+
+
+def test_kubernetes_is_explained(tmp_path: Path) -> None:
+    path = tmp_path / "ray.yaml"
+    path.write_text(render(ClusterConfig(provider="kuberay")), encoding="utf-8")
+    with pytest.raises(ConfigError, match=rf"kubectl apply --filename {path}"):
+        up(str(path), yes=True)
+    with pytest.raises(ConfigError, match=rf"kubectl delete --filename {path}"):
+        down(str(path), yes=True)
+
+
+def test_down_refuses_what_is_no_definition(tmp_path: Path) -> None:
+    path = tmp_path / "other.yaml"
+    path.write_text("epochs: 3\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"provider\.type: is missing"):
+        down(str(path), yes=True)
+    path.write_text("- epochs\n", encoding="utf-8")
+    with pytest.raises(InputError, match="no cluster definition"):
+        down(str(path), yes=True)
+
+
+@pytest.mark.parametrize(("provider", "module"), [("gcp", "google-api-python-client"), ("azure", "azure-identity")])
+def test_a_cloud_needs_its_packages(provider: str, module: str, tmp_path: Path) -> None:
+    config = ClusterConfig(provider=provider)  # type: ignore[arg-type]
+    path = tmp_path / "cloud.yaml"
+    path.write_text(render(config), encoding="utf-8")
+    name = {"gcp": "googleapiclient", "azure": "azure.identity"}[provider]
+    try:
+        __import__(name)
+    except ImportError:
+        with pytest.raises(LstmRayError, match=rf"Ray cannot speak to {provider}: pip install .*{module}"):
+            down(str(path), yes=True)
+    else:
+        pytest.skip(f"{name} is installed")
+
+
+def test_a_failure_of_ray_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "odd.yaml"
+    path.write_text("cluster_name: odd\nprovider: {type: no_such_provider}\n", encoding="utf-8")
+    with pytest.raises(LstmRayError, match="`ray down` failed with exit code 1"):
+        down(str(path), yes=True)
+    captured = capfd.readouterr()
+    assert captured.out == "", "what Ray says goes to stderr"
+    assert "no_such_provider" in captured.err
