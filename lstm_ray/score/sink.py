@@ -123,7 +123,7 @@ def _read_chunks(
     """
     first, stop = chunks[0].row_groups
     try:
-        parquet = pq.ParquetFile(source)
+        parquet = pq.ParquetFile(source, page_checksum_verification=True)  # where the writer has left checksums
         present = [name for name in columns if name in parquet.schema_arrow.names]
         groups = list(range(first, stop))
         rows = sum(parquet.metadata.row_group(group).num_rows for group in groups)
@@ -176,7 +176,9 @@ def write_part(layout: Layout, chunk: Chunk, table: pa.Table, scored: Scored, ou
         [_as_type(column, field.type) for column, field in zip([*columns, *new], fields, strict=True)], schema=schema
     )
     path = storage.join(output, part.name)
-    storage.write_file(path, lambda stream: pq.write_table(result, stream, compression="zstd"))
+    storage.write_file(
+        path, lambda stream: pq.write_table(result, stream, compression="zstd", write_page_checksum=True)
+    )
     return part
 
 

@@ -114,6 +114,19 @@ def test_a_file_that_changed_after_planning_is_not_read(scorer: Scorer, table: p
     assert not (tmp_path / "out").exists()
 
 
+def test_a_flipped_bit_is_found_by_the_pages_checksum(scorer: Scorer, tmp_path: Path) -> None:
+    path = tmp_path / "in.parquet"
+    texts = pa.table({"text": [f"a good film number {number}" for number in range(1_000)]})
+    pq.write_table(texts, path, compression="none", use_dictionary=False, write_page_checksum=True)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"number 500")] ^= 1  # another letter: nothing else would notice
+    path.write_bytes(content)
+    plan = plan_of(path)
+    (task,) = plan.tasks(set())
+    with pytest.raises(InputError, match=r"in\.parquet: row group 0 cannot be read: .*(CRC|checksum)"):
+        next(sink.score_task(task, plan.layout, scorer, str(tmp_path / "out")))
+
+
 def test_the_new_columns_have_the_promised_types(scorer: Scorer, table: pa.Table, tmp_path: Path) -> None:
     pq.write_table(table.slice(0, 8), tmp_path / "in.parquet")
     score_all(plan_of(tmp_path / "in.parquet"), scorer, tmp_path / "out")
