@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -26,6 +26,14 @@ def fail(message: str) -> None:
     """Tells why it stopped, on stderr."""
     _err.print("[bold red]error:[/] ", end="")
     _err.print(message, markup=False)
+
+
+def say_table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Prints a table with a line of names on top, on stderr."""
+    lines = [names, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        say("  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 def show_table(title: str, rows: Iterable[tuple[str, str]]) -> None:
