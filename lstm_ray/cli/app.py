@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import lstm_ray
-from lstm_ray.cli import cluster, console, data, demo, evaluate, predict, score, settings, train
+from lstm_ray.cli import cluster, console, data, demo, evaluate, predict, score, settings, train, tune
 from lstm_ray.errors import ConfigError, LstmRayError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.command("train")(train.train)
+app.command("tune")(tune.tune)
 app.command("score")(score.score)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)

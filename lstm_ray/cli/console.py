@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 _LINE_EVERY_S = 10.0
 
@@ -28,6 +28,14 @@ def fail(message: str) -> None:
     _err.print(message, markup=False)
 
 
+def say_table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Prints a table with a line of names on top, on stderr."""
+    lines = [names, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        say("  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
 def show_table(title: str, rows: Iterable[tuple[str, str]]) -> None:
     """Prints two columns on stdout, name and value; a value is never wrapped, so that a command can be pasted."""
     rows = list(rows)
@@ -43,14 +51,16 @@ def show_text(text: str) -> None:
 
 
 class Bar:
-    """Progress of counted work: a bar on a terminal, a line every 10 s elsewhere."""
+    """Progress of counted work: a bar on a terminal, a line every 10 s elsewhere.
+
+    The time left is by the clock since the first update, whatever the time went into: at the pace so far, all of it.
+    """
 
     def __init__(self, unit: str) -> None:
         self._unit = unit
-        self._started = self._shown = time.perf_counter()
-        self._begun_at: int | None = None
+        self._shown = time.perf_counter()
+        self._begun: tuple[float, int] | None = None
         self._bar: Progress | None = None
-        self._title = ""
 
     def update(self, done: int, total: int, title: str = "", rate: float | None = None) -> None:
         """Shows that `done` of `total` are done.
@@ -58,43 +68,50 @@ class Bar:
         Args:
             done: Units done.
             total: Units in all.
-            title: What is counted; a new title starts a new bar.
+            title: What is being done.
             rate: Units a second, if the caller knows better than the clock here.
         """
         now = time.perf_counter()
-        if self._begun_at is None or title != self._title:
-            self._begun_at, self._started, self._title = done, now, title
-        if rate is None:
-            rate = (done - self._begun_at) / max(now - self._started, 1e-9)
-        text = f"{rate:,.0f} {self._unit}/s" if rate else ""
+        if self._begun is None:
+            self._begun = now, done
+        pace = (done - self._begun[1]) / max(now - self._begun[0], 1e-9)
+        rate = rate or pace
+        speed = f"{rate:,.0f} {self._unit}/s" if rate else ""
+        left = f"{_clock((total - done) / pace)} left" if pace else ""
         if _err.is_terminal:
-            self._draw(done, total, text)
+            self._draw(done, total, title, "  ".join(filter(None, (speed, left))))
             if done >= total:
                 self.close()
         elif now - self._shown >= _LINE_EVERY_S:
             self._shown = now
-            left = f", {(total - done) / rate:,.0f} s left" if rate else ""
-            say(f"{self._title + ': ' if self._title else ''}{done:,} of {total:,} {self._unit}, {text}{left}")
+            of = f"{done:,} of {total:,} {self._unit}"
+            say((f"{title}: " if title else "") + ", ".join(filter(None, (of, speed, left))))
 
-    def _draw(self, done: int, total: int, text: str) -> None:
+    def _draw(self, done: int, total: int, title: str, text: str) -> None:
         if self._bar is None:
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
-                TextColumn("{task.percentage:>3.0f}%  {task.fields[rate]}"),
-                TimeRemainingColumn(),
+                TextColumn("{task.percentage:>3.0f}%  {task.fields[speed]}"),
                 console=_err,
                 transient=True,
             )
-            self._bar.add_task(self._title, total=total, rate=text)
+            self._bar.add_task(title, total=total, speed=text)
             self._bar.start()
-        self._bar.update(self._bar.task_ids[0], completed=done, total=total, description=self._title, rate=text)
+        self._bar.update(self._bar.task_ids[0], completed=done, total=total, description=title, speed=text)
 
     def close(self) -> None:
         """Takes the bar away."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+def _clock(seconds: float) -> str:
+    """Returns a time as people read it: 0:07, 12:34, 1:02:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 @contextmanager

@@ -23,11 +23,17 @@ JobFile = Annotated[
     typer.Option("--config", metavar="FILE", help="YAML job file with settings.", rich_help_panel="Input and output"),
 ]
 
+JobArgument = Annotated[str | None, typer.Argument(metavar="JOB.yaml", help="YAML job file with settings.")]
 
-def takes_settings(kind: type[C]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+
+def takes_settings(kind: type[C], job_argument: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Makes a Typer command out of `command(config, **own)`.
 
     The command gets every field of `kind` as an option, `--config FILE`, and its own keyword options beside them.
+
+    Args:
+        kind: The configuration class.
+        job_argument: True if the job file is an argument and not `--config`.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -40,8 +46,9 @@ def takes_settings(kind: type[C]) -> Callable[[Callable[..., None]], Callable[..
 
         run.__name__ = command.__name__
         run.__doc__ = command.__doc__
-        parameters = [_parameter(kind, name) for name in fields_in_order(kind)]
-        job_file = inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=JobFile)
+        parameters = [_parameter(kind, name) for name in fields_in_order(kind) if shown_as(kind, name)["option"]]
+        annotation = JobArgument if job_argument else JobFile
+        job_file = inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
         keyword_own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
         signature = inspect.Signature([*parameters, job_file, *keyword_own])
         run.__signature__ = signature  # type: ignore[attr-defined]

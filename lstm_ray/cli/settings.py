@@ -14,10 +14,13 @@ from lstm_ray.errors import ConfigError
 app = typer.Typer(no_args_is_help=True, help="Show settings: what there is, and what a job file comes to.")
 
 _KINDS: dict[str, type[settings.Settings]] = {
-    settings.command_of(kind): kind for kind in (settings.TrainConfig, settings.ScoreConfig, settings.EvaluateConfig)
+    settings.command_of(kind): kind
+    for kind in (settings.TrainConfig, settings.ScoreConfig, settings.EvaluateConfig, settings.TuneConfig)
 }
 
-Command = Annotated[str, typer.Argument(metavar="train|score|evaluate", help="The command whose settings to show.")]
+Command = Annotated[
+    str, typer.Argument(metavar="train|score|evaluate|tune", help="The command whose settings to show.")
+]
 
 
 def _kind(command: str) -> type[settings.Settings]:

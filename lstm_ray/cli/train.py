@@ -53,13 +53,13 @@ class BarWatcher:
         console.say(message)
 
     def progress(self, progress: Progress) -> None:
-        """Moves the bar."""
+        """Moves the bar, which is that of the whole run; the speed is that of the epoch's training, as in its line."""
+        before = (progress.epoch - 1) * progress.total_rows
         title = f"epoch {progress.epoch}/{progress.epochs}"
-        self._bar.update(progress.rows, progress.total_rows, title, progress.rows_per_s)
+        self._bar.update(before + progress.rows, progress.epochs * progress.total_rows, title, progress.rows_per_s)
 
     def epoch(self, row: dict[str, Any]) -> None:
         """Prints what the epoch came to."""
-        self._bar.close()
         line = f"epoch {row['epoch']}: loss {row['loss']:.4f}, accuracy {row['accuracy']:.4f}"
         if row["validation_accuracy"] is not None:
             line += f", validation loss {row['validation_loss']:.4f}, accuracy {row['validation_accuracy']:.4f}"

@@ -8,6 +8,7 @@ Precedence: option > job file > preset > default.
     ├── TextSettings          train.py      how a text becomes token ids     ┐
     ├── ModelSettings         train.py      the network                      ├── TrainConfig
     ├── ComputeSettings       train.py      where it runs                    ┘
+    │                         tune.py       a search over these: TuneConfig, a TrainConfig
     ├── ScoreConfig           score.py
     └── EvaluateConfig        evaluate.py
 
@@ -30,6 +31,7 @@ from lstm_ray.config.base import (
 from lstm_ray.config.evaluate import EvaluateConfig
 from lstm_ray.config.score import ScoreConfig
 from lstm_ray.config.train import PRESETS, ComputeSettings, ModelSettings, Side, TextSettings, TrainConfig
+from lstm_ray.config.tune import Range, TuneConfig
 
 __all__ = [
     "FILES",
@@ -38,11 +40,13 @@ __all__ = [
     "ComputeSettings",
     "EvaluateConfig",
     "ModelSettings",
+    "Range",
     "ScoreConfig",
     "Settings",
     "Side",
     "TextSettings",
     "TrainConfig",
+    "TuneConfig",
     "command_of",
     "fields_in_order",
     "option_name",

@@ -26,7 +26,7 @@ class Settings(BaseModel):
 
 
 FILES = "Input and output"
-PANELS = (FILES, "Text", "Model", "Training", "Compute", "Cluster", "Nodes", "Access")
+PANELS = (FILES, "Search", "Text", "Model", "Training", "Compute", "Cluster", "Nodes", "Access")
 """The groups of settings, in the order in which people read them."""
 
 
@@ -37,6 +37,7 @@ def setting(
     panel: str,
     argument: bool = False,
     flag: bool = False,
+    option: bool = True,
     metavar: str | None = None,
     **limits: Any,
 ) -> Any:
@@ -48,10 +49,17 @@ def setting(
         panel: Which of `PANELS` it stands in.
         argument: True if the command line takes it without an option's name.
         flag: True for a boolean that is only ever turned on, so that it needs no --no-... option.
+        option: False for one that only a job file can hold.
         metavar: What stands for its value in `--help`; by default its type.
         limits: ge=, le=, pattern=, ... as pydantic's `Field` takes them.
     """
-    shown: dict[str, Any] = {"panel": panel, "argument": argument, "flag": flag, "metavar": metavar}
+    shown: dict[str, Any] = {
+        "panel": panel,
+        "argument": argument,
+        "flag": flag,
+        "option": option,
+        "metavar": metavar,
+    }
     return Field(default, description=help, json_schema_extra=shown, **limits)
 
 
@@ -130,6 +138,8 @@ def _explain(kind: type[Settings], error: ValidationError, job_file: str | Path 
         field = str(problem["loc"][0])
         is_argument = field in kind.model_fields and shown_as(kind, field)["argument"]
         name = field.upper() if is_argument else option_name(field)
+        if field in kind.model_fields and not shown_as(kind, field)["option"]:
+            name = ".".join(map(str, problem["loc"]))
         message = message[0].lower() + message[1:]
         if problem["type"] == "string_pattern_mismatch":
             message = "should be N or MIN:MAX, such as 4 or 2:8"
@@ -148,7 +158,7 @@ def fields_in_order(kind: type[Settings]) -> list[str]:
 
 
 def shown_as(kind: type[Settings], field: str) -> dict[str, Any]:
-    """Returns how `--help` shows a setting: panel, argument, flag, metavar."""
+    """Returns how `--help` shows a setting: panel, argument, flag, option, metavar."""
     extra = kind.model_fields[field].json_schema_extra
     assert isinstance(extra, dict)
     return dict(extra)

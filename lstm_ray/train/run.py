@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,6 +27,8 @@ from lstm_ray.train.corpus import EncodedShard, Prepared, assemble, find_all_sha
 from lstm_ray.train.progress import Watcher
 from lstm_ray.train.schedule import check_schedule
 from lstm_ray.wording import counted
+
+T = TypeVar("T", bound=TrainConfig)
 
 _LOCK = ".lock"
 _RESULTS = ("metrics.json", "model", "checkpoints", "tensorboard", "history.parquet", "history.png", "report.html")
@@ -173,7 +175,7 @@ def _workers(config: TrainConfig, watcher: Watcher) -> Iterator[Workers]:
             yield RayWorkers(watcher)
 
 
-def with_absolute_paths(config: TrainConfig) -> TrainConfig:
+def with_absolute_paths(config: T) -> T:
     """Returns the settings with paths that mean the same in every process."""
     paths = config.model_dump(include={"output", "vocabulary", "embeddings"}, exclude_none=True)
     return config.model_copy(update={name: storage.absolute(path) for name, path in paths.items()})

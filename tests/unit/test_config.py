@@ -15,6 +15,7 @@ from lstm_ray.config import (
     ScoreConfig,
     Settings,
     TrainConfig,
+    TuneConfig,
     command_of,
     option_name,
     read_job_file,
@@ -22,6 +23,7 @@ from lstm_ray.config import (
     to_yaml,
 )
 from lstm_ray.errors import ConfigError
+from lstm_ray.tune.search import trial_config
 
 KINDS = [TrainConfig, ScoreConfig, EvaluateConfig]
 
@@ -358,3 +360,17 @@ def test_early_stopping_needs_validation() -> None:
     with pytest.raises(ConfigError, match="early_stopping needs validation rows"):
         resolve(TrainConfig, {"early_stopping": 2, "validation_fraction": 0.0})
     resolve(TrainConfig, {"early_stopping": 2, "validation_fraction": 0.0, "validation": ("v.parquet",)})
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[2] / "jobs").glob("t*.yaml")), ids=lambda path: path.stem
+)
+def test_the_job_files_that_come_along_are_valid(path: Path) -> None:
+    command = yaml.safe_load(path.read_text(encoding="utf-8"))["command"]
+    config = resolve({"train": TrainConfig, "tune": TuneConfig}[command], {}, path)
+    assert config.train
+    assert config.output
+    if isinstance(config, TuneConfig):
+        assert config.search
+        for number in range(1, 100):
+            trial_config(config, number)

@@ -22,12 +22,13 @@ LAYERS = (
     ("datasets",),
     ("model",),
     ("train", "score", "evaluate"),
+    ("tune",),  # runs `train` many times
     ("cluster",),
     ("cli",),
 )
 # Where an otherwise unwanted package may be imported.
 HOMES = {
-    "ray": ("ray_session", "train.trainer", "score.pipeline", "cluster"),
+    "ray": ("ray_session", "train.trainer", "score.pipeline", "tune.trials", "cluster"),
     "tensorflow": ("model", "train", "score"),
     "keras": ("model", "train", "score"),
     "typer": ("cli",),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lstm_ray.cluster.settings import ClusterConfig
-from lstm_ray.config import EvaluateConfig, ScoreConfig, Settings, TrainConfig, command_of, option_name
+from lstm_ray.config import EvaluateConfig, ScoreConfig, Settings, TrainConfig, TuneConfig, command_of, option_name
 
 HEAVY = ("ray", "tensorflow", "keras", "pyarrow", "numpy", "matplotlib", "llvmlite")
 
@@ -53,7 +53,7 @@ def test_help_loads_no_heavy_package(asked: dict[str, Any]) -> None:
 
 
 def test_all_commands_are_found(asked: dict[str, Any]) -> None:
-    known = {"", "demo", "train", "score", "evaluate", "predict", "data", "data imdb", "data demo"}
+    known = {"", "demo", "train", "tune", "score", "evaluate", "predict", "data", "data imdb", "data demo"}
     assert known | {"config", "config show", "config schema"} <= set(asked["help"])
     assert {f"cluster {name}" for name in ("render", "validate", "up", "down", "status")} <= set(asked["help"])
 
@@ -68,12 +68,14 @@ def test_every_command_has_help_and_an_example(asked: dict[str, Any]) -> None:
             assert example[1].startswith(path), f"the example of `lstm-ray {path}` is of another command"
 
 
-@pytest.mark.parametrize("kind", [TrainConfig, ScoreConfig, EvaluateConfig, ClusterConfig])
+@pytest.mark.parametrize("kind", [TrainConfig, ScoreConfig, EvaluateConfig, TuneConfig, ClusterConfig])
 def test_every_setting_is_an_option_with_its_sentence(asked: dict[str, Any], kind: type[Settings]) -> None:
     text = asked["help"]["cluster render" if kind is ClusterConfig else command_of(kind)]
     for name, field in kind.model_fields.items():
         extra = field.json_schema_extra
         assert isinstance(extra, dict)
+        if not extra["option"]:
+            continue
         if extra["argument"]:
             assert re.search(rf"\b{name.removesuffix('s').upper()}\b", text), name
         else:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from lstm_ray.cli.app import app as program
 from lstm_ray.cli.options import takes_settings
-from lstm_ray.config import PRESETS, EvaluateConfig, ScoreConfig, Settings, TrainConfig, option_name
+from lstm_ray.config import PRESETS, EvaluateConfig, ScoreConfig, Settings, TrainConfig, TuneConfig, option_name
 from lstm_ray.errors import ConfigError
 
 Parse = Callable[..., Any]
@@ -111,6 +111,7 @@ EXAMPLES: dict[str, str] = {
     "validation_fraction": "0.25",
     "schedule": "cosine",
     "class_weights": "1,2",
+    "clip_norm": "0.5",
     "precision": "bf16",
     "threshold": "0.25",
 }
@@ -162,7 +163,7 @@ def invoke(*arguments: str) -> str:
     return result.stdout
 
 
-@pytest.mark.parametrize("command", ["train", "score", "evaluate"])
+@pytest.mark.parametrize("command", ["train", "score", "evaluate", "tune"])
 def test_config_show_prints_a_job_file_that_says_the_same(command: str, tmp_path: Path) -> None:
     shown = invoke("config", "show", command)
     assert yaml.safe_load(shown)["command"] == command
@@ -178,7 +179,8 @@ def test_config_show_knows_presets_and_job_files(job: Callable[..., str]) -> Non
 
 
 @pytest.mark.parametrize(
-    ("command", "kind"), [("train", TrainConfig), ("score", ScoreConfig), ("evaluate", EvaluateConfig)]
+    ("command", "kind"),
+    [("train", TrainConfig), ("score", ScoreConfig), ("evaluate", EvaluateConfig), ("tune", TuneConfig)],
 )
 def test_config_schema_describes_every_setting(command: str, kind: type[Settings]) -> None:
     schema = json.loads(invoke("config", "schema", command))

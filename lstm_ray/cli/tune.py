@@ -1,0 +1,61 @@
+"""lstm-ray tune"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lstm_ray.cli import console
+from lstm_ray.cli.options import takes_settings
+from lstm_ray.config import TuneConfig
+from lstm_ray.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lstm_ray.tune.run import Outcome
+
+
+@takes_settings(TuneConfig, job_argument=True)
+def tune(config: TuneConfig) -> None:
+    """Search for better settings: train with many on Ray, and stop early those that fall behind.
+
+    The job file holds the settings of a training run, and under `search` what to draw others from.
+
+    Example: lstm-ray tune jobs/tune_imdb.yaml --trials 20 --output runs/search
+    """
+    for name, value in (("--train", config.train), ("--output", config.output)):
+        if not value:
+            raise ConfigError(f"{name} is missing")
+    from lstm_ray.tune import run
+
+    try:
+        outcome = run.tune(config, console.say)
+    except KeyboardInterrupt:
+        console.say("the same command goes on with the trials that are left")
+        raise
+    show_search(config, outcome)
+
+
+def show_search(config: TuneConfig, outcome: Outcome) -> None:
+    """Prints the trials, best first, on stderr, and the best one on stdout."""
+    drawn = sorted(config.search)
+    rows = [
+        (
+            str(trial.number),
+            f"{trial.accuracy:.4f}" if trial.accuracy >= 0 else "-",
+            f"{trial.run.best_epoch}/{trial.run.epoch}",
+            trial.state,
+            *(str(getattr(trial.config, name)) for name in drawn),
+        )
+        for trial in outcome.trials
+    ]
+    console.say_table(("trial", "accuracy", "best epoch", "state", *drawn), rows)
+    best = outcome.best
+    console.show_table(
+        "Tuned",
+        [
+            ("best trial", f"{best.number} of {len(outcome.trials)}"),
+            ("validation accuracy", f"{best.accuracy:.4f}"),
+            *((name, str(getattr(best.config, name))) for name in drawn),
+            ("trials", f"{outcome.output}/trials.parquet"),
+            ("next", f"lstm-ray train --config {outcome.output}/best.yaml"),
+        ],
+    )

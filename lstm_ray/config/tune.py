@@ -1,0 +1,72 @@
+"""Settings of a search for better settings."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from lstm_ray.config.base import FILES, Settings, setting, shown_as
+from lstm_ray.config.train import TrainConfig
+
+_PANELS = ("Text", "Model", "Training")
+_NOT_SEARCHED = {"seed"}  # it decides the held-out rows, too: trials would be measured on different ones
+
+
+class Range(Settings):
+    """What a setting is drawn from: one of these."""
+
+    choice: tuple[Any, ...] | None = Field(None, min_length=1, description="One of these values.")
+    uniform: tuple[float, float] | None = Field(None, description="A number between two.")
+    log_uniform: tuple[float, float] | None = Field(
+        None, description="A number between two above 0, each order of magnitude as likely as the next."
+    )
+    integer: tuple[int, int] | None = Field(None, description="A whole number from the first to the second.")
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Range:
+        if len(self.model_fields_set) != 1:
+            raise ValueError(f"needs one of {', '.join(type(self).model_fields)}, such as uniform: [0, 0.5]")
+        for bounds in (self.uniform, self.log_uniform, self.integer):
+            if bounds is not None and not bounds[0] < bounds[1]:
+                raise ValueError("the first bound must be below the second")
+        if self.log_uniform is not None and self.log_uniform[0] <= 0:
+            raise ValueError("the bounds of log_uniform must be above 0")
+        return self
+
+
+class TuneConfig(TrainConfig):
+    """Everything that decides a search: a training run's settings, and which of them to try in its place."""
+
+    output: str = setting(
+        "", "Directory of the search: trials, their table, the best one's job file.", panel=FILES, metavar="DIR"
+    )
+    search: dict[str, Range] = setting({}, "What to draw each searched setting from.", panel="Search", option=False)
+    trials: int = setting(10, "Settings to try; more than before goes on with a finished search.", panel="Search", ge=1)
+    concurrency: int = setting(
+        0, "Trials that run at once; 0: as many as have the cores of --cpus-per-worker.", panel="Search", ge=0
+    )
+
+    @model_validator(mode="after")
+    def _needs_workers(self) -> TuneConfig:
+        """Takes the place of the rule that an address needs workers: here Ray runs the trials."""
+        if self.workers:
+            raise ValueError("workers must be 0: a trial trains in one process, and concurrency says how many at once")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_searched(self) -> TuneConfig:
+        known = sorted(
+            name
+            for name in TrainConfig.model_fields
+            if shown_as(TrainConfig, name)["panel"] in _PANELS and name not in _NOT_SEARCHED
+        )
+        for name in self.search:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {close[0]!r}?" if close else f"can be searched: {', '.join(known)}"
+                raise ValueError(f"search: {name!r} cannot be searched; {hint}")
+        if not self.validation and self.validation_fraction == 0:
+            raise ValueError("a search compares by validation accuracy: give validation, or a validation_fraction")
+        return self

@@ -1,0 +1,103 @@
+"""What came of trials: how each ended, their table, the best one's job file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from lstm_ray import storage
+from lstm_ray.config import TrainConfig, TuneConfig
+from lstm_ray.errors import TrainingError
+from lstm_ray.train import checkpoints
+from lstm_ray.train.checkpoints import State
+
+FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
+_MARK = "trial.json"
+
+
+def mark(directory: str, state: str, error: str = "") -> None:
+    """Writes down how a trial ended: it is not run again."""
+    content = json.dumps({"state": state, "error": error}) + "\n"
+    storage.write_bytes(f"{directory}.{_MARK}", content.encode())  # beside the run: in it, it would be a stranger's
+
+
+def marked(directory: str) -> tuple[str, str] | None:
+    """Returns how a trial ended and its error, or None if it has not."""
+    path = f"{directory}.{_MARK}"
+    if not storage.exists(path):
+        return None
+    content = json.loads(storage.read_bytes(path))
+    return content["state"], content["error"]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A trial that has ended.
+
+    Attributes:
+        number: From 1.
+        config: Its settings.
+        state: finished, stopped (by ASHA, or early) or failed.
+        error: Why it failed.
+        run: Its history and the metrics of its best epoch; none if it failed in the first.
+    """
+
+    number: int
+    config: TrainConfig
+    state: str
+    error: str
+    run: State
+
+    @property
+    def accuracy(self) -> float:
+        """Returns the validation accuracy of its best epoch; -1 if it has none."""
+        return float(self.run.metrics.get("accuracy", -1.0))
+
+
+def read_trials(trials: Mapping[int, TrainConfig]) -> list[Trial]:
+    """Returns trials that have ended, the best first."""
+    found = []
+    for number, config in trials.items():
+        state, error = marked(config.output) or (STOPPED, "")
+        found.append(Trial(number, config, state, error, checkpoints.latest_state(config.output) or State()))
+    return sorted(found, key=lambda trial: (-trial.accuracy, trial.number))
+
+
+def best_of(trials: list[Trial]) -> Trial:
+    """Returns the first.
+
+    Raises:
+        TrainingError: Not even that one has finished an epoch.
+    """
+    if trials[0].accuracy < 0:
+        raise TrainingError(f"no trial finished an epoch; the first: {trials[0].error}")
+    return trials[0]
+
+
+def trial_table(config: TuneConfig, trials: list[Trial]) -> pa.Table:
+    """Returns a row a trial: how it ended, its best epoch's figures, and what was drawn for it."""
+    drawn = sorted(config.search)
+    rows: list[dict[str, Any]] = [
+        {
+            "trial": trial.number,
+            "state": trial.state,
+            "epochs": trial.run.epoch,
+            "best_epoch": trial.run.best_epoch,
+            "validation_accuracy": trial.run.metrics.get("accuracy"),
+            "validation_loss": trial.run.metrics.get("log_loss"),
+            "validation_auc": trial.run.metrics.get("auc"),
+            "seconds": sum(row["seconds"] for row in trial.run.history),
+            "error": trial.error or None,
+            **{name: getattr(trial.config, name) for name in drawn},
+        }
+        for trial in trials
+    ]
+    figures = ("validation_accuracy", "validation_loss", "validation_auc", "seconds")
+    fixed = [("trial", pa.int32()), ("state", pa.string()), ("epochs", pa.int32()), ("best_epoch", pa.int32())]
+    fixed += [*((name, pa.float64()) for name in figures), ("error", pa.string())]
+    columns = {name: pa.array([row[name] for row in rows], kind) for name, kind in fixed}
+    return pa.table({**columns, **{name: pa.array([row[name] for row in rows]) for name in drawn}})

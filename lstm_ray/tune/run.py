@@ -1,0 +1,104 @@
+"""A search as a directory: begun, gone on with, finished.
+
+OUTPUT/tune.yaml  trials/NNNN/ (a training run each)  trials.parquet  best.yaml
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pyarrow.parquet as pq
+import yaml
+
+from lstm_ray import storage
+from lstm_ray.config import TuneConfig, option_name, to_yaml
+from lstm_ray.errors import ConfigError, OutputError
+from lstm_ray.train.corpus import find_all_shards
+from lstm_ray.train.run import with_absolute_paths
+from lstm_ray.tune.results import Trial, best_of, marked, read_trials, trial_table
+from lstm_ray.tune.search import trial_config
+from lstm_ray.wording import counted
+
+_LOCK = ".lock"
+_RESULTS = ("best.yaml", "trials.parquet", "trials", "ray", "tune.yaml")
+_MAY_CHANGE = {"trials", "concurrency", "fresh", "output", "address", "cpus_per_worker", "gpus_per_worker"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a search has found.
+
+    Attributes:
+        output: Its directory.
+        trials: The best first.
+        best: The best of them.
+    """
+
+    output: str
+    trials: list[Trial]
+    best: Trial
+
+
+def tune(config: TuneConfig, say: Callable[[str], None]) -> Outcome:
+    """Runs the trials that are not done, and says which was best.
+
+    Args:
+        config: The search's settings.
+        say: Hears what it does.
+
+    Raises:
+        ConfigError: There is nothing to search, or what was drawn cannot be.
+        InputError: The data cannot be used.
+        OutputError: The output directory holds something else.
+        TrainingError: A trial failed for another reason than its settings, or all failed.
+    """
+    if not config.search:
+        raise ConfigError("search is missing: give a job file with, say, search: {units: {choice: [64, 128]}}")
+    inputs = {name: tuple(map(storage.absolute, getattr(config, name))) for name in ("train", "validation")}
+    config = with_absolute_paths(config).model_copy(update=inputs)
+    trials = {number: trial_config(config, number) for number in range(1, config.trials + 1)}
+    find_all_shards(config)  # what is wrong with the data is better said once, and now
+    with storage.locked(config.output, _LOCK):
+        _open(config)
+        left = {number: trial for number, trial in trials.items() if marked(trial.output) is None}
+        say(f"{counted(len(trials), 'trial')}, {len(left)} to run")
+        if left:
+            from lstm_ray.tune.trials import run_trials
+
+            run_trials(config, left, say)
+        found = read_trials(trials)
+        best = best_of(found)
+        _write(config, found, best)
+    return Outcome(config.output, found, best)
+
+
+def _open(config: TuneConfig) -> None:
+    """Begins a search, or finds that it can go on with the one that is there.
+
+    Raises:
+        OutputError: The directory holds something else.
+    """
+    path = storage.join(config.output, "tune.yaml")
+    names = set(storage.list_names(config.output)) - {_LOCK}
+    if names and "tune.yaml" not in names:
+        raise OutputError(f"{config.output}: not empty, and not an earlier search: choose another --output")
+    wanted = yaml.safe_load(to_yaml(config))
+    if names and not config.fresh:
+        earlier = yaml.safe_load(storage.read_bytes(path))
+        changed = [key for key in wanted if key not in _MAY_CHANGE and earlier.get(key) != wanted[key]]
+        if changed:
+            raise OutputError(
+                f"{config.output}: holds a search with other settings ({', '.join(map(option_name, changed))}): choose "
+                "another --output, or --fresh to delete that search and start over"
+            )
+    for name in _RESULTS if config.fresh else ():
+        storage.delete(storage.join(config.output, name))
+    storage.write_bytes(path, to_yaml(config.model_copy(update={"fresh": False})).encode())
+
+
+def _write(config: TuneConfig, trials: list[Trial], best: Trial) -> None:
+    table = trial_table(config, trials)
+    storage.write_file(storage.join(config.output, "trials.parquet"), lambda stream: pq.write_table(table, stream))
+    again = best.config.model_copy(update={"output": storage.join(config.output, "best")})
+    storage.write_bytes(storage.join(config.output, "best.yaml"), to_yaml(again).encode())

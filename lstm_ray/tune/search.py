@@ -1,0 +1,64 @@
+"""Draws the settings of trials.
+
+A trial's settings are a function of the seed and its number: a search that is interrupted, or asked for more trials,
+draws the same ones again for those it has.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from lstm_ray import storage
+from lstm_ray.config import Range, TrainConfig, TuneConfig, resolve
+from lstm_ray.errors import ConfigError
+
+_STREAM = 2  # keeps these draws apart from those that the seed makes elsewhere
+_DIGITS = 4  # of a drawn number: enough to tell them apart, few enough to read
+
+
+def trial_config(config: TuneConfig, number: int) -> TrainConfig:
+    """Returns the settings of a trial, which is a training run of its own below the search's output.
+
+    Raises:
+        ConfigError: What was drawn cannot be.
+    """
+    drawn = draw(config, number)
+    fixed = {name: getattr(config, name) for name in TrainConfig.model_fields}
+    # Ray runs the trials, but within one there are no workers for an address to be needed.
+    own = {"output": trial_directory(config.output, number), "fresh": False, "address": "local"}
+    if config.gpus_per_worker:
+        own["gpus_per_worker"] = 0
+    try:
+        return resolve(TrainConfig, {**fixed, **drawn, **own, "preset": None})
+    except ConfigError as error:
+        raise ConfigError(f"search: trial {number}: {error}") from error
+
+
+def trial_directory(output: str, number: int) -> str:
+    """Returns where a trial's run lies."""
+    return storage.join(output, f"trials/{number:04d}")
+
+
+def draw(config: TuneConfig, number: int) -> dict[str, Any]:
+    """Returns what a trial has in place of the fixed settings."""
+    generator = np.random.default_rng([config.seed, _STREAM, number])
+    return {name: _draw_one(config.search[name], generator) for name in sorted(config.search)}
+
+
+def _draw_one(range_: Range, generator: np.random.Generator) -> Any:
+    if range_.choice is not None:
+        return range_.choice[int(generator.integers(len(range_.choice)))]
+    if range_.integer is not None:
+        return int(generator.integers(range_.integer[0], range_.integer[1] + 1))
+    if range_.uniform is not None:
+        return _rounded(generator.uniform(*range_.uniform))
+    assert range_.log_uniform is not None
+    low, high = map(math.log, range_.log_uniform)
+    return _rounded(math.exp(generator.uniform(low, high)))
+
+
+def _rounded(number: float) -> float:
+    return float(f"{number:.{_DIGITS}g}")

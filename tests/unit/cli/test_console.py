@@ -1,0 +1,56 @@
+"""The bar: where there is no terminal a line at most every 10 s, with the speed and the time left."""
+
+from __future__ import annotations
+
+import pytest
+
+from lstm_ray.cli import console
+from lstm_ray.cli.train import BarWatcher
+from lstm_ray.train.progress import Progress
+
+
+class Clock:
+    """A clock that stands still until it is set.
+
+    Attributes:
+        now: Seconds.
+    """
+
+    now = 100.0
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Gives the clock that the bar looks at."""
+    clock = Clock()
+    monkeypatch.setattr(console.time, "perf_counter", lambda: clock.now)
+    return clock
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Gives the lines that are said."""
+    lines: list[str] = []
+    monkeypatch.setattr(console, "say", lines.append)
+    return lines
+
+
+def test_a_line_every_ten_seconds_tells_speed_and_time_left(clock: Clock, said: list[str]) -> None:
+    bar = console.Bar("rows")
+    for second in range(0, 25, 4):
+        clock.now = 100 + second
+        bar.update(1_000 + 50 * second, 11_000)
+    assert said == ["1,600 of 11,000 rows, 50 rows/s, 3:08 left", "2,200 of 11,000 rows, 50 rows/s, 2:56 left"]
+
+
+def test_the_time_left_is_that_of_the_whole_run_validation_counted(clock: Clock, said: list[str]) -> None:
+    watcher = BarWatcher(console.Bar("rows"))
+    watcher.progress(Progress(2, 4, 0, 1_000, 0.0))  # the second of 4 epochs: a resumed run
+    clock.now = 120  # an epoch of 10 s, and 10 s of validation
+    watcher.progress(Progress(3, 4, 0, 1_000, 100.0))
+    assert said == ["epoch 3/4: 2,000 of 4,000 rows, 100 rows/s, 0:40 left"]
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(6.6, "0:07"), (754, "12:34"), (3_723, "1:02:03"), (0, "0:00")])
+def test_a_time_is_shown_as_on_a_clock(seconds: float, shown: str) -> None:
+    assert console._clock(seconds) == shown

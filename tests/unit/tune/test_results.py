@@ -1,0 +1,68 @@
+"""The table of trials: the best first, those that failed last."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lstm_ray.config import TuneConfig
+from lstm_ray.errors import TrainingError
+from lstm_ray.train import checkpoints
+from lstm_ray.train.checkpoints import Checkpoint, State
+from lstm_ray.tune.results import FAILED, FINISHED, STOPPED, best_of, mark, marked, read_trials, trial_table
+from lstm_ray.tune.search import trial_config
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> TuneConfig:
+    """Gives a search over two settings."""
+    search = {"units": {"choice": [3, 4]}, "clip_norm": {"choice": [None, 1.0]}}
+    return TuneConfig.model_validate({"train": ("a",), "output": str(tmp_path), "search": search})
+
+
+def leave(output: str, **state: Any) -> None:
+    """Leaves the checkpoint of a run."""
+    directory = Path(output) / checkpoints.DIRECTORY / "epoch_0001"
+    directory.mkdir(parents=True)
+    checkpoints.save(directory, Checkpoint(State(**state), [np.zeros(1)], [np.zeros(1)]))
+
+
+def test_trials_are_read_and_tabled_best_first(config: TuneConfig) -> None:
+    trials = {number: trial_config(config, number) for number in (1, 2, 3)}
+    assert marked(trials[1].output) is None
+    history = [{"seconds": 2.0}, {"seconds": 3.0}]
+    leave(trials[1].output, epoch=2, best_epoch=1, history=history, metrics={"accuracy": 0.5, "log_loss": 0.7})
+    leave(trials[3].output, epoch=1, best_epoch=1, metrics={"accuracy": 0.75, "log_loss": 0.6, "auc": 0.8})
+    mark(trials[1].output, FINISHED)
+    mark(trials[2].output, FAILED, "the loss is no longer a number")
+    mark(trials[3].output, STOPPED)
+    found = read_trials(trials)
+    assert [(trial.number, trial.state) for trial in found] == [(3, "stopped"), (1, "finished"), (2, "failed")]
+    assert best_of(found).number == 3
+    table = trial_table(config, found).to_pylist()
+    assert table[1] == {
+        "trial": 1,
+        "state": "finished",
+        "epochs": 2,
+        "best_epoch": 1,
+        "validation_accuracy": 0.5,
+        "validation_loss": 0.7,
+        "validation_auc": None,
+        "seconds": 5.0,
+        "error": None,
+        "clip_norm": trials[1].clip_norm,
+        "units": trials[1].units,
+    }
+    assert table[2]["error"] == "the loss is no longer a number"
+    assert table[2]["validation_accuracy"] is None
+
+
+def test_a_search_of_which_nothing_is_left_says_why(config: TuneConfig) -> None:
+    trials = {number: trial_config(config, number) for number in (1, 2)}
+    for trial in trials.values():
+        mark(trial.output, FAILED, "the loss is no longer a number")
+    with pytest.raises(TrainingError, match="no trial finished an epoch; the first: the loss is no longer a number"):
+        best_of(read_trials(trials))
