@@ -6,8 +6,11 @@
                          ── port c ──────────────────────────────────────────────────┘
 
 The bridge has a namespace of its own too, so nothing changes in the machine's own network, and many of these can stand
-side by side. All hosts share the machine's filesystem; each has its own directory for Ray's files. What is outside of
-the bridge is unreachable, at once rather than after a timeout.
+side by side. What is outside of the bridge is unreachable, at once rather than after a timeout.
+
+All hosts share the machine's filesystem, but each sees its own directory at the place where Ray keeps its files, and in
+/proc its own processes alone: a Ray driver looks there for the node it is on. Process 1 of a host is a shell that holds
+these namespaces; the host is off when it is dead.
 
 A guard, a small process of its own, kills what runs on the hosts and takes them away, when `Network.close` is called or
 when this process ends in whatever way.
@@ -30,6 +33,8 @@ RAY_PORT = 6379
 _OBJECT_STORE = 150 * 2**20  # bytes; Ray wants 75 MiB at least
 _START_LIMIT_S = 240.0
 
+_RAY = "tmp"
+_INIT = 'mount --bind "$0" "$1" && echo up && while :; do sleep 1; done'  # a shell that waits also reaps orphans
 _GUARD = """
 cat > /dev/null
 for namespace in $(ip netns list | cut -d ' ' -f 1 | grep "^$1-"); do
@@ -48,8 +53,8 @@ def obstacle() -> str | None:
     """Says why there can be no hosts on this machine; None if there can be."""
     if os.geteuid() != 0:
         return "only root may make network namespaces"
-    if shutil.which("ip") is None:
-        return "the command `ip` (Debian: iproute2) is missing"
+    if shutil.which("ip") is None or shutil.which("nsenter") is None:
+        return "the command `ip` or `nsenter` (Debian: iproute2, util-linux) is missing"
     name = f"lr{secrets.token_hex(3)}-try"
     tries = (("netns", "add", name), ("-n", name, "link", "add", "name", "br0", "type", "bridge"))
     for arguments in tries:
@@ -74,6 +79,7 @@ class Network:
         """Makes the bridge."""
         self.prefix = f"lr{secrets.token_hex(3)}"
         self.directory = Path(tempfile.mkdtemp(prefix="lr-", dir="/tmp"))  # short, for Ray's Unix sockets
+        (self.directory / _RAY).mkdir()
         self.hosts: dict[str, Host] = {}
         self.token = secrets.token_hex(32)
         self.started: list[subprocess.Popen[str]] = []
@@ -124,7 +130,7 @@ class Host:
     Attributes:
         name: Its name.
         address: Its IPv4 address.
-        directory: Where Ray puts its files; `$RAY_TMPDIR` of the host's commands.
+        directory: Where Ray's files of this host lie; the host's commands see it as `$RAY_TMPDIR`.
         environment: What is set for each command on the host, beside what this process has.
     """
 
@@ -135,42 +141,47 @@ class Host:
         self.directory.mkdir()
         self.namespace = f"{network.prefix}-{name}"
         self.environment = {
-            "RAY_TMPDIR": str(self.directory),
+            "RAY_TMPDIR": str(network.directory / _RAY),
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": network.token,
             "RAY_USAGE_STATS_ENABLED": "0",
             "COLUMNS": "200",
         }
         self._switch, self._started = network.switch, network.started
+        self._machine: subprocess.Popen[str] | None = None
         _ip("netns", "add", self.namespace)
         _ip("-n", self.namespace, "link", "set", "lo", "up")
-        _ip(
-            "-n",
-            self._switch,
-            "link",
-            "add",
-            "name",
-            name,
-            "type",
-            "veth",
-            "peer",
-            "name",
-            "eth0",
-            "netns",
-            self.namespace,
-        )
+        peer = ("type", "veth", "peer", "name", "eth0", "netns", self.namespace)
+        _ip("-n", self._switch, "link", "add", "name", name, *peer)
         _ip("-n", self._switch, "link", "set", "dev", name, "master", "br0", "up")
         _ip("-n", self.namespace, "address", "add", f"{address}/24", "dev", "eth0")
         _ip("-n", self.namespace, "link", "set", "eth0", "up")
         # Ray finds its own address by asking for a route to the internet.
         _ip("-n", self.namespace, "route", "add", "default", "via", "10.77.0.254")
 
+    def _boot(self) -> int:
+        """Returns the id of the host's process 1; starts it if it is not there."""
+        if self._machine is None or self._machine.poll() is not None:
+            unshare = ("unshare", "--pid", "--mount-proc", "--fork", "--kill-child")
+            init = ("sh", "-c", _INIT, str(self.directory), self.environment["RAY_TMPDIR"])
+            self._machine = subprocess.Popen(
+                ["ip", "netns", "exec", self.namespace, *unshare, *init],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+            self._started.append(self._machine)
+            assert self._machine.stdout is not None
+            assert self._machine.stdout.readline() == "up\n"
+        return child_of(self._machine)
+
     def start(self, *command: object, cwd: Path | None = None, **environment: str) -> subprocess.Popen[str]:
         """Starts a command on the host; its standard output and error are pipes."""
+        enter = ("nsenter", "--target", str(self._boot()), "--net", "--mount", "--pid", "--")
         process = subprocess.Popen(
-            ["ip", "netns", "exec", self.namespace, *map(str, command)],
+            [*enter, "env", "--chdir", cwd or Path.cwd(), *map(str, command)],  # nsenter leaves it in /
             env={**os.environ, **self.environment, **environment},
-            cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -180,6 +191,10 @@ class Host:
         self._started.append(process)
         return process
 
+    def interrupt(self, process: subprocess.Popen[str]) -> None:
+        """Presses Ctrl-C for what `start` returned."""
+        os.kill(child_of(process), signal.SIGINT)
+
     def run(
         self, *command: object, limit_s: float = 300, cwd: Path | None = None, **environment: str
     ) -> subprocess.CompletedProcess[str]:
@@ -188,7 +203,7 @@ class Host:
         try:
             out, err = process.communicate(timeout=limit_s)
         except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
+            os.kill(child_of(process), signal.SIGKILL)
             process.communicate()
             raise
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
@@ -222,7 +237,14 @@ class Host:
             place += ("--include-dashboard", str(dashboard).lower())
         return self.start(
             *(sys.executable, "-m", "ray.scripts.scripts", "start", *place),
-            *("--node-ip-address", self.address, "--temp-dir", self.directory / "ray", "--num-cpus", cpus),
+            *(
+                "--node-ip-address",
+                self.address,
+                "--temp-dir",
+                f"{self.environment['RAY_TMPDIR']}/ray",
+                "--num-cpus",
+                cpus,
+            ),
             *("--object-store-memory", _OBJECT_STORE, "--disable-usage-stats"),
             cwd=self.directory,
             **environment,
@@ -266,6 +288,12 @@ class Host:
     def link_up(self) -> None:
         """Puts it back in."""
         _ip("-n", self._switch, "link", "set", "dev", self.name, "up")
+
+
+def child_of(process: subprocess.Popen[str]) -> int:
+    """Returns the id of a process's only child: what `nsenter` runs, which alone can be sent a signal."""
+    (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return int(child)
 
 
 def finish_ray(starting: subprocess.Popen[str]) -> None:
