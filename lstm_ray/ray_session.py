@@ -32,17 +32,23 @@ def connect(address: str, cpus: float, gpus: float) -> Iterator[None]:
         LstmRayError: There is no Ray at that address, or this machine has too few GPUs.
     """
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
+    # Ray Data makes Ray warn of something it does itself (ray#53727), on our stderr.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         if address == "local":
-            # Ray Data makes Ray warn of something it does itself (ray#53727), on our stderr.
-            os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
             claimed = max(os.cpu_count() or 1, math.ceil(cpus)) + 1  # one for tasks beside the workers
             with held_back():  # Ray announces the level that was just set
                 ray.init(address="local", num_cpus=claimed, include_dashboard=False, **quiet)
         else:
             _check_listening(address)
-            ray.init(address=address, **quiet)
+            with held_back():
+                ray.init(address=address, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
+        if isinstance(error.__cause__, ray.exceptions.AuthenticationError):
+            raise LstmRayError(
+                f"the Ray at {address} refuses this machine's token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to a "
+                "file with the cluster's"
+            ) from error
         raise LstmRayError(f"no connection to Ray at {address}: {' '.join(str(error).split())}") from error
     try:
         there = ray.cluster_resources().get("GPU", 0)

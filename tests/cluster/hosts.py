@@ -146,6 +146,7 @@ class Host:
             "RAY_AUTH_TOKEN": network.token,
             "RAY_USAGE_STATS_ENABLED": "0",
             "COLUMNS": "200",
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # a job calls it python
         }
         self._switch, self._started = network.switch, network.started
         self._machine: subprocess.Popen[str] | None = None

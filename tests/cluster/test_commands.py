@@ -36,7 +36,8 @@ def test_score_uses_all_hosts(
     cluster: Cluster, trained: Path, reviews: Path, tmp_path: Path, wait_until: Callable[..., None]
 ) -> None:
     there: set[Host] = set()
-    command = ("score", reviews, "--model", trained / "model", "--output", tmp_path / "scored", "--rows-per-part", 100)
+    many = [reviews] * 10  # few would be scored before the last actor is up
+    command = ("score", *many, "--model", trained / "model", "--output", tmp_path / "scored", "--rows-per-part", 100)
     scoring = cluster.workers[0].start_lstm_ray(*command, "--actors", 3, "--address", f"{cluster.head.address}:6379")
 
     def ended() -> bool:
@@ -47,8 +48,8 @@ def test_score_uses_all_hosts(
     out, err = scoring.communicate()
     assert scoring.returncode == 0, err
     assert there == set(cluster.hosts)
-    assert "4,000" in out
-    assert ds.dataset(tmp_path / "scored").to_table(columns=["row"])["row"].to_pylist() == list(range(4_000))
+    assert "40,000" in out
+    assert ds.dataset(tmp_path / "scored").to_table(columns=["row"])["row"].to_pylist() == list(range(4_000)) * 10
 
 
 def test_a_driver_without_the_token_is_refused(cluster: Cluster, trained: Path, reviews: Path, tmp_path: Path) -> None:

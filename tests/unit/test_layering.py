@@ -23,7 +23,7 @@ LAYERS = (
     ("model",),
     ("train", "score", "evaluate"),
     ("cluster",),
-    ("cli",),
+    ("cli", "__main__"),
 )
 # Where an otherwise unwanted package may be imported.
 HOMES = {
