@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import lstm_ray
-from lstm_ray.cli import console, data, demo, evaluate, predict, score, settings, submit, train
+from lstm_ray.cli import console, data, demo, doctor, evaluate, predict, score, settings, submit, train
 from lstm_ray.errors import ConfigError, LstmRayError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("submit")(submit.submit)
 app.add_typer(submit.app, name="jobs")
+app.command("doctor")(doctor.doctor)
 app.add_typer(data.app, name="data")
 app.add_typer(settings.app, name="config")
 

@@ -11,6 +11,7 @@ The package travels with the job, so the cluster needs lstm-ray's dependencies a
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shutil
 import tempfile
@@ -25,6 +26,7 @@ from typing import Any
 
 import requests
 import yaml
+from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 import lstm_ray
@@ -40,6 +42,9 @@ _PATHS = ("train", "validation", "inputs", "model", "output", "vocabulary")
 _DASHBOARD = "http://127.0.0.1:8265"
 _ENTRYPOINT = "python -m lstm_ray {command} --config job.yaml"
 _NOT_SHIPPED = shutil.ignore_patterns("__pycache__", ".git", ".venv", "*.pyc", "*.parquet", "*.keras")
+_TALKATIVE = ("dashboard.modules.job.sdk", "dashboard.modules.dashboard_sdk", "_private.runtime_env.packaging")
+"""Modules of Ray that log uploads and closed connections."""
+
 _RECONNECT_FOR_S = 120.0
 _STOP_LIMIT_S = 60.0
 
@@ -86,6 +91,7 @@ def load_job(path: str, shared: str | None = None) -> Settings:
     """
     kind = _kind_of(path)
     config = resolve(kind, {}, path)
+    storage.refuse_keys(shared or "")
     if shared is not None and not _is_absolute(shared):
         raise ConfigError(f"--storage is {shared!r}: give an absolute path that all nodes share, or s3://BUCKET/...")
     paths = {name: _reachable(getattr(config, name), name, path, shared) for name in _PATHS if hasattr(config, name)}
@@ -117,6 +123,7 @@ def _reachable(value: Any, name: str, job_file: str, shared: str | None) -> Any:
     if isinstance(value, tuple):
         return tuple(_reachable(one, name, job_file, shared) for one in value)
     if not value or _is_absolute(value):
+        storage.refuse_keys(value)
         return value
     if shared is not None:
         return storage.join(shared, value)
@@ -175,6 +182,8 @@ class Jobs:
         self.address = _dashboard_of(address)
         # Ray lets RAY_ADDRESS of the environment overrule the address it is given, and only this overrule that.
         os.environ["RAY_API_SERVER_ADDRESS"] = self.address
+        for talkative in _TALKATIVE:
+            logging.getLogger(f"ray.{talkative}").setLevel(logging.WARNING)
         with self._errors_told():
             self._client = JobSubmissionClient(self.address)
 
@@ -271,19 +280,20 @@ class Jobs:
         """Turns the client's errors into ours."""
         try:
             yield
-        except (RuntimeError, OSError, requests.RequestException) as error:
+        except AuthenticationError as error:
+            raise LstmRayError(
+                f"{self.address} refuses this machine's token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to a "
+                "file with the cluster's"
+            ) from error
+        except (OSError, requests.RequestException) as error:
+            raise LstmRayError(
+                f"no answer from {self.address}: is that the cluster's dashboard (port 8265), and is there "
+                "a tunnel to it?"
+            ) from error
+        except RuntimeError as error:
             message = " ".join(str(error).split())
             if name is not None and ("404" in message or "does not exist" in message):
                 raise LstmRayError(f"no job {name!r} at {self.address}: lstm-ray jobs list shows them") from error
-            if "oken" in message and ("401" in message or "403" in message or "uthenticat" in message):
-                raise LstmRayError(
-                    f"{self.address} wants its token: set RAY_AUTH_MODE=token, RAY_AUTH_TOKEN_PATH to a file with it"
-                ) from error
-            if isinstance(error, ConnectionError | requests.RequestException):
-                raise LstmRayError(
-                    f"no answer from {self.address}: {message[-200:]}; is that the cluster's dashboard (port 8265)? "
-                    "Is there a tunnel to it?"
-                ) from error
             raise LstmRayError(f"{self.address}: {message[-500:]}") from error
 
 

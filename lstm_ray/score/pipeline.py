@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import asdict
 from functools import cached_property
 from typing import Any
@@ -22,6 +22,7 @@ from lstm_ray import errors
 from lstm_ray.config import ScoreConfig
 from lstm_ray.errors import LstmRayError
 from lstm_ray.model.bundle import Bundle, read_bundle
+from lstm_ray.nodes import check_paths
 from lstm_ray.ray_session import connect, our_error
 from lstm_ray.score import sink
 from lstm_ray.score.plan import BadFile, Chunk, Layout, Plan, Task
@@ -31,7 +32,7 @@ from lstm_ray.storage import InputFile
 
 
 def score_on_ray(
-    config: ScoreConfig, bundle: Bundle, plan: Plan, tasks: Iterable[Task]
+    config: ScoreConfig, bundle: Bundle, plan: Plan, tasks: Iterable[Task], notify: Callable[[str], None]
 ) -> Generator[list[Part] | BadFile, None, None]:
     """Scores on a pool of Ray actors and yields results as they come."""
     del bundle  # each actor reads it from config.model
@@ -39,7 +40,10 @@ def score_on_ray(
     if not items:
         return
     least, most = (min(count, len(items)) for count in config.actor_limits)
-    with connect(config.address, cpus=most * config.cpus_per_actor, gpus=least * config.gpus_per_actor):
+    cpus, gpus = most * config.cpus_per_actor, least * config.gpus_per_actor
+    with connect(config.address, cpus, gpus, notify, least_cpus=least * config.cpus_per_actor):
+        if config.address != "local":
+            check_paths([config.model, *(file.path for file in plan.files)], config.output)
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what ends the run is raised
         ray.data.DataContext.get_current().enable_progress_bars = False
         results = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(

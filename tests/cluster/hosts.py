@@ -181,7 +181,8 @@ class Host:
         """Starts a command on the host; its standard output and error are pipes."""
         enter = ("nsenter", "--target", str(self._boot()), "--net", "--mount", "--pid", "--")
         process = subprocess.Popen(
-            [*enter, "env", "--chdir", cwd or Path.cwd(), *map(str, command)],  # nsenter leaves it in /
+            # nsenter leaves it in /. Where a shell without job control runs the tests, Ctrl-C would be ignored.
+            [*enter, "env", "--default-signal=INT", "--chdir", cwd or Path.cwd(), *map(str, command)],
             env={**os.environ, **self.environment, **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

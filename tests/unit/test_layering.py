@@ -17,7 +17,7 @@ MOST_LINES = 450
 # From the ground up: a module imports only from its own layer and from those before it.
 LAYERS = (
     ("lstm_ray",),  # __version__
-    ("errors", "wording", "config", "storage", "stderr", "ray_session"),
+    ("errors", "wording", "config", "storage", "stderr", "nodes", "ray_session"),
     ("text",),
     ("datasets",),
     ("model",),
@@ -27,7 +27,7 @@ LAYERS = (
 )
 # Where an otherwise unwanted package may be imported.
 HOMES = {
-    "ray": ("ray_session", "train.trainer", "score.pipeline", "cluster"),
+    "ray": ("nodes", "ray_session", "train.trainer", "score.pipeline", "cluster"),
     "tensorflow": ("model", "train", "score"),
     "keras": ("model", "train", "score"),
     "typer": ("cli",),
