@@ -6,12 +6,13 @@ import logging
 import math
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import ray
 
 from lstm_ray.errors import LstmRayError
+from lstm_ray.nodes import check_room
 from lstm_ray.stderr import held_back
 from lstm_ray.wording import reason
 
@@ -19,7 +20,9 @@ _CONNECT_TIMEOUT_S = 5.0
 
 
 @contextmanager
-def connect(address: str, cpus: float, gpus: float) -> Iterator[None]:
+def connect(
+    address: str, cpus: float, gpus: float, notify: Callable[[str], None], least_cpus: float | None = None
+) -> Iterator[None]:
     """Holds a connection to Ray.
 
     Args:
@@ -27,27 +30,38 @@ def connect(address: str, cpus: float, gpus: float) -> Iterator[None]:
         cpus: Cores that the caller's workers ask for. A Ray started here claims to have at least these, so that more
             workers than cores share them rather than wait forever.
         gpus: GPUs that they ask for.
+        notify: Is told if the cluster has to grow first.
+        least_cpus: Cores without which nothing would begin, if not all of `cpus`.
 
     Raises:
-        LstmRayError: There is no Ray at that address, or this machine has too few GPUs.
+        LstmRayError: There is no Ray at that address, or it has too few CPUs or GPUs.
     """
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
+    # Ray Data makes Ray warn of something it does itself (ray#53727), on our stderr.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         if address == "local":
-            # Ray Data makes Ray warn of something it does itself (ray#53727), on our stderr.
-            os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
             claimed = max(os.cpu_count() or 1, math.ceil(cpus)) + 1  # one for tasks beside the workers
             with held_back():  # Ray announces the level that was just set
                 ray.init(address="local", num_cpus=claimed, include_dashboard=False, **quiet)
         else:
             _check_listening(address)
-            ray.init(address=address, **quiet)
+            with held_back():
+                ray.init(address=address, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
+        if isinstance(error.__cause__, ray.exceptions.AuthenticationError):
+            raise LstmRayError(
+                f"the Ray at {address} refuses this machine's token: set RAY_AUTH_MODE=token, and "
+                "RAY_AUTH_TOKEN_PATH to a file with the cluster's"
+            ) from error
         raise LstmRayError(f"no connection to Ray at {address}: {' '.join(str(error).split())}") from error
     try:
-        there = ray.cluster_resources().get("GPU", 0)
-        if address == "local" and there < gpus:  # elsewhere an autoscaler may add some
-            raise LstmRayError(f"{gpus:g} GPUs are asked for, but Ray finds {there:g} on this machine")
+        if address == "local":
+            there = ray.cluster_resources().get("GPU", 0)
+            if there < gpus:
+                raise LstmRayError(f"{gpus:g} GPUs are asked for, but Ray finds {there:g} on this machine")
+        elif note := check_room(address, cpus if least_cpus is None else least_cpus, gpus):
+            notify(note)
         yield
     finally:
         ray.shutdown()

@@ -26,6 +26,7 @@ from lstm_ray.errors import ConfigError, InputError, OutputError
 from lstm_ray.wording import reason
 
 _OPTIONS = re.compile(r"\w+=[^&]*(&\w+=[^&]*)*")
+_KEYS = re.compile(r"[?&]\w*(key|secret|token|password|signature|sig)\w*=", re.IGNORECASE)
 _S3_OPTIONS = ("region", "scheme", "endpoint_override")
 _S3_ATTEMPTS = 8  # with 0.05 s, 0.1 s, 0.2 s, ... and chance between them: a busy store has some seconds to recover
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
@@ -65,16 +66,32 @@ def locate(path: str) -> tuple[fs.FileSystem, str]:
     """Returns the filesystem of a path or URI, and the path within it.
 
     Raises:
+        ConfigError: There are keys in the URI.
         InputError: The URI's scheme is unknown, or its store cannot be reached.
     """
     if "://" not in path:
         return fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(path))
+    refuse_keys(path)
     store, inner, options = _split_uri(path)
     try:
         filesystem, base = _connect(store, options)
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"{path}: {reason(error)}") from error
     return filesystem, (base.rstrip("/") + inner) if base else inner
+
+
+def refuse_keys(path: str) -> None:
+    """Raises ConfigError if a URI holds keys: s3://KEY:SECRET@bucket, ?secret_key=... The message repeats none."""
+    scheme, _, rest = path.partition("://")
+    authority = rest.partition("/")[0]
+    user, at, place = authority.rpartition("@")
+    # abfs://CONTAINER@ACCOUNT and gs://anonymous@BUCKET are places; with a colon in front of the @ there is a key.
+    if (at and (":" in user or scheme == "s3")) or _KEYS.search(rest):
+        raise ConfigError(
+            f"{scheme}://...{place.partition('?')[0]}: there are keys in this URI, and they would end up in files and "
+            "process lists: take them out, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or what your store "
+            "reads) instead"
+        )
 
 
 def is_local(path: str) -> bool:
@@ -130,7 +147,7 @@ def _connect(store: str, options: str) -> tuple[fs.FileSystem, str]:
     """Returns the filesystem of a store and the path at its root."""
     if store == "file://":
         return fs.LocalFileSystem(), ""
-    if store.startswith("s3://") and "@" not in store:  # keys in a URI are for Arrow to read
+    if store.startswith("s3://"):
         bucket = store.removeprefix("s3://")
         return _connect_s3(bucket, dict(urllib.parse.parse_qsl(options))), bucket
     filesystem, base = fs.FileSystem.from_uri(_uri(store, "/", options))

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import lstm_ray
-from lstm_ray.cli import cluster, console, data, demo, evaluate, predict, score, settings, train, tune
+from lstm_ray.cli import cluster, console, data, demo, doctor, evaluate, predict, score, settings, submit, train, tune
 from lstm_ray.errors import ConfigError, LstmRayError
 
 app = typer.Typer(
@@ -27,6 +27,9 @@ app.command("tune")(tune.tune)
 app.command("score")(score.score)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("submit")(submit.submit)
+app.add_typer(submit.app, name="jobs")
+app.command("doctor")(doctor.doctor)
 app.add_typer(data.app, name="data")
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(settings.app, name="config")

@@ -48,6 +48,7 @@ def show_table(title: str, rows: Iterable[tuple[str, str]]) -> None:
 def show_text(text: str) -> None:
     """Prints a result on stdout as it is."""
     sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 class Bar:

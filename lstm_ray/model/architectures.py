@@ -48,8 +48,8 @@ def build_model(text: TextSettings, model: ModelSettings, seed: int) -> keras.Mo
     )
     if model.embedding_dropout:
         hidden = keras.layers.Dropout(model.embedding_dropout, name="embedding_dropout")(hidden)
-    # cuDNN takes a mask only if the padding comes last, and Keras then raises rather than fall back.
-    use_cudnn = False if model.mask and text.padding == "pre" else "auto"
+    # With "auto" and such a mask Keras would raise rather than fall back.
+    use_cudnn = False if cudnn_obstacle(model, text) else "auto"
     for depth in range(1, model.layers + 1):
         is_top = depth == model.layers
         lstm = keras.layers.LSTM(
@@ -67,6 +67,21 @@ def build_model(text: TextSettings, model: ModelSettings, seed: int) -> keras.Mo
     # In bf16 0.999 is 1, and its loss infinite: the output is float32 in any precision.
     probability = keras.layers.Dense(1, activation="sigmoid", dtype="float32", name=OUTPUT_NAME)(hidden)
     return keras.Model(token_ids, probability, name="bilstm" if model.bidirectional else "lstm")
+
+
+def cudnn_obstacle(model: ModelSettings, text: TextSettings) -> str | None:
+    """Says which setting keeps a GPU from running the LSTM in cuDNN, and what would not; None if nothing does.
+
+    cuDNN wants tanh and sigmoid, a bias, no unrolling, which all our models have; no recurrent dropout; and a mask only
+    if the padding comes last and each row has a token, which it has.
+
+    Source: Keras, `keras.layers.LSTM`, "Requirements to use the cuDNN implementation".
+    """
+    if model.recurrent_dropout:
+        return f"recurrent_dropout is {model.recurrent_dropout:g}: --recurrent-dropout 0 would let cuDNN run it"
+    if model.mask and text.padding == "pre":
+        return "mask with padding pre: --padding post would let cuDNN run it"
+    return None
 
 
 def _pool(states: Any, token_ids: Any, model: ModelSettings) -> Any:

@@ -29,6 +29,7 @@ from lstm_ray import errors
 from lstm_ray.config import ScoreConfig
 from lstm_ray.errors import LstmRayError
 from lstm_ray.model.bundle import Bundle, read_bundle
+from lstm_ray.nodes import check_paths
 from lstm_ray.ray_session import connect, our_error
 from lstm_ray.score import sink
 from lstm_ray.score.plan import BadFile, Chunk, Layout, Plan, Task
@@ -47,7 +48,7 @@ _ARRAYS = pa.list_(pa.large_binary())
 
 
 def score_on_ray(
-    config: ScoreConfig, bundle: Bundle, plan: Plan, done: Collection[str]
+    config: ScoreConfig, bundle: Bundle, plan: Plan, done: Collection[str], notify: Callable[[str], None]
 ) -> Generator[Part | BadFile, None, None]:
     """Scores on a pool of Ray actors and yields results as they come."""
     del bundle  # each worker reads it from config.model
@@ -60,7 +61,10 @@ def score_on_ray(
     if not first:
         return
     least, most = min(least, len(first)), min(most, len(first))
-    with connect(config.address, cpus=most * config.cpus_per_actor, gpus=least * config.gpus_per_actor):
+    cpus, gpus = most * config.cpus_per_actor, least * config.gpus_per_actor
+    with connect(config.address, cpus, gpus, notify, least_cpus=least * config.cpus_per_actor):
+        if config.address != "local":
+            check_paths([config.model, *(file.path for file in plan.files)], config.output)
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what ends the run is raised
         ray.data.DataContext.get_current().enable_progress_bars = False
         while first:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import json
 import queue
@@ -243,7 +244,7 @@ def _score_all(config: ScoreConfig, notify: Notify) -> ScoreAll:
     from lstm_ray.score.pipeline import score_on_ray
 
     notify("starting Ray" if config.address == "local" else f"connecting to Ray at {config.address}")
-    return score_on_ray
+    return functools.partial(score_on_ray, notify=notify)
 
 
 def _check_output(config: ScoreConfig, plan: Plan) -> None:

@@ -20,6 +20,8 @@ from lstm_ray import storage
 from lstm_ray.config import TrainConfig, option_name, to_yaml
 from lstm_ray.datasets.labelled import Shard, find_shards
 from lstm_ray.errors import ConfigError, OutputError
+from lstm_ray.model.architectures import cudnn_obstacle
+from lstm_ray.score.scorer import has_gpu
 from lstm_ray.text.word_vectors import read_vector_size, read_word_vectors
 from lstm_ray.train import checkpoints
 from lstm_ray.train.checkpoints import State
@@ -116,6 +118,9 @@ def _train(config: TrainConfig, shards: Sequence[Shard], watcher: Watcher, resum
         watcher.say(f"going on after epoch {state.epoch} of {config.epochs}")
     if not config.mask and config.padding == "post" and config.pooling == "last":
         watcher.say("note: with --padding post and no --mask the last state has read the padding last; --mask helps")
+    on_gpu = config.gpus_per_worker > 0 or (config.workers == 0 and has_gpu())
+    if on_gpu and (obstacle := cudnn_obstacle(config, config)):
+        watcher.say(f"note: on a GPU this trains several times slower than it could: {obstacle}")
     with _workers(config, watcher) as workers:
         watcher.say("reading and tokenizing")
         prepared = assemble(list(workers.encode_all(shards, config)), config)

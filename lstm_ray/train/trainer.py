@@ -29,6 +29,7 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from lstm_ray.config import TrainConfig
 from lstm_ray.datasets.labelled import Shard
 from lstm_ray.errors import TrainingError
+from lstm_ray.nodes import check_paths
 from lstm_ray.ray_session import connect, our_error
 from lstm_ray.train import checkpoints
 from lstm_ray.train.checkpoints import State
@@ -43,7 +44,8 @@ _PROGRESS_EVERY_S = 0.5
 def ray_session(config: TrainConfig, watcher: Watcher) -> Iterator[None]:
     """Holds a connection to Ray that has room for the run's workers."""
     watcher.say("starting Ray" if config.address == "local" else f"connecting to Ray at {config.address}")
-    with connect(config.address, config.workers * config.cpus_per_worker, config.workers * config.gpus_per_worker):
+    cpus, gpus = config.workers * config.cpus_per_worker, config.workers * config.gpus_per_worker
+    with connect(config.address, cpus, gpus, watcher.say):
         yield
 
 
@@ -55,6 +57,8 @@ class RayWorkers:
 
     def encode_all(self, shards: Sequence[Shard], config: TrainConfig) -> Iterable[EncodedShard]:
         """Encodes shards on the cluster's cores."""
+        if config.address != "local":
+            check_paths([shard.file.path for shard in shards], config.output)
         encode = ray.remote(encode_shard)
         settings = ray.put(config)
         try:

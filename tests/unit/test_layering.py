@@ -17,18 +17,18 @@ MOST_LINES = 450
 # From the ground up: a module imports only from its own layer and from those before it.
 LAYERS = (
     ("lstm_ray",),  # __version__
-    ("errors", "wording", "config", "storage", "stderr", "ray_session"),
+    ("errors", "wording", "config", "storage", "stderr", "nodes", "ray_session"),
     ("text",),
     ("datasets",),
     ("model",),
     ("train", "score", "evaluate"),
     ("tune",),  # runs `train` many times
     ("cluster",),
-    ("cli",),
+    ("cli", "__main__"),
 )
 # Where an otherwise unwanted package may be imported.
 HOMES = {
-    "ray": ("ray_session", "train.trainer", "score.pipeline", "tune.trials", "cluster"),
+    "ray": ("nodes", "ray_session", "train.trainer", "score.pipeline", "tune.trials", "cluster"),
     "tensorflow": ("model", "train", "score"),
     "keras": ("model", "train", "score"),
     "typer": ("cli",),

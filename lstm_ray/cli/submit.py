@@ -1,0 +1,151 @@
+"""lstm-ray submit, lstm-ray jobs"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lstm_ray.cli import console
+from lstm_ray.errors import LstmRayError
+
+if TYPE_CHECKING:
+    from lstm_ray.cluster.jobs import Job, Jobs
+
+app = typer.Typer(no_args_is_help=True, help="The jobs of a cluster: list, status, logs, stop.")
+
+Address = Annotated[
+    str,
+    typer.Option(
+        "--address",
+        metavar="auto|HOST:PORT",
+        help="The cluster's dashboard (its port is 8265). auto: $RAY_API_SERVER_ADDRESS, or this machine's.",
+    ),
+]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="The job, as submit and list show it.")]
+
+
+def submit(
+    job_file: Annotated[str, typer.Argument(metavar="JOB.yaml", help="What to run: settings, and `command`.")],
+    address: Address = "auto",
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            "--storage",
+            metavar="PATH",
+            help="Directory all nodes share, or URI: the job's relative paths are below it.",
+        ),
+    ] = None,
+    working_dir: Annotated[
+        str | None, typer.Option("--working-dir", metavar="DIR", help="Your own modules, sent along with the job.")
+    ] = None,
+    no_follow: Annotated[bool, typer.Option("--no-follow", help="Submit and leave; do not wait.")] = False,
+) -> None:
+    """Run a job file on a cluster, and follow its log; Ctrl-C leaves it running.
+
+    The package is sent along. The exit code is the job's.
+
+    Example: lstm-ray submit jobs/train_imdb_lstm.yaml --address HOST:8265 --storage s3://bucket/reviews
+    """
+    from lstm_ray.cluster import jobs
+
+    config = jobs.load_job(job_file, storage)
+    cluster = jobs.Jobs(address)
+    job_id = cluster.submit(config, working_dir)
+    console.say(f"submitted {job_id} to {cluster.address}")
+    if no_follow:
+        console.show_text(job_id + "\n")
+        return
+    _follow(cluster, job_id)
+
+
+@app.command("list")
+def list_jobs(address: Address = "auto") -> None:
+    """List the jobs of a cluster, the newest last.
+
+    Example: lstm-ray jobs list --address HOST:8265
+    """
+    from lstm_ray.cluster import jobs
+
+    found = jobs.Jobs(address).list()
+    if not found:
+        console.say("no jobs")
+        return
+    console.show_table("Jobs", [(job.id, _summary(job)) for job in found])
+
+
+@app.command()
+def status(job_id: JobId, address: Address = "auto") -> None:
+    """Show how a job is doing.
+
+    Example: lstm-ray jobs status ID --address HOST:8265
+    """
+    from lstm_ray.cluster import jobs
+
+    job = jobs.Jobs(address).job(job_id)
+    rows = [("status", job.status), ("command", job.command), ("started", job.started or "not yet")]
+    rows.append(("took" if job.has_ended else "running for", f"{job.seconds:,.0f} s"))
+    if job.exit_code is not None:
+        rows.append(("exit code", str(job.exit_code)))
+    if job.message:
+        rows.append(("message", job.message))
+    console.show_table(job.id, rows)
+
+
+@app.command()
+def logs(
+    job_id: JobId,
+    address: Address = "auto",
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on until the job ends; the exit code is the job's.")
+    ] = False,
+) -> None:
+    """Print what a job has written.
+
+    Example: lstm-ray jobs logs ID --follow --address HOST:8265
+    """
+    from lstm_ray.cluster import jobs
+
+    cluster = jobs.Jobs(address)
+    if follow:
+        _follow(cluster, job_id)
+    else:
+        console.show_text(cluster.log(job_id))
+
+
+@app.command()
+def stop(job_id: JobId, address: Address = "auto") -> None:
+    """Stop a job. What it has finished is kept: the same job goes on there.
+
+    Example: lstm-ray jobs stop ID --address HOST:8265
+    """
+    from lstm_ray.cluster import jobs
+
+    job = jobs.Jobs(address).stop(job_id)
+    if not job.has_ended:
+        raise LstmRayError(f"{job_id} was told to stop, and is still {job.status.lower()}")
+    console.say(f"{job_id}: {job.status.lower()}")
+
+
+def _follow(cluster: Jobs, job_id: str) -> None:
+    """Shows a job's log to its end and exits with its code; on Ctrl-C leaves it alone."""
+    from lstm_ray.cluster import jobs
+
+    try:
+        job = cluster.follow(job_id, console.show_text)
+    except KeyboardInterrupt:
+        console.say(f"{job_id} goes on. To follow it again, or to stop it:")
+        console.say(f"  lstm-ray jobs logs {job_id} --follow --address {cluster.address}")
+        console.say(f"  lstm-ray jobs stop {job_id} --address {cluster.address}")
+        raise
+    console.say(f"{job_id}: {_summary(job)}")
+    if code := jobs.exit_code(job):
+        if job.exit_code is None and job.message:
+            console.fail(job.message)
+        raise typer.Exit(code)
+
+
+def _summary(job: Job) -> str:
+    code = f", exit code {job.exit_code}" if job.exit_code else ""
+    started = f", {job.seconds:,.0f} s since {job.started}" if job.started else ""
+    return f"{job.status.lower()}{code}{started}"

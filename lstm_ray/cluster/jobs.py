@@ -1,0 +1,331 @@
+"""Jobs on a cluster, through the Ray Jobs API: packed, submitted, followed, stopped.
+
+    job file ── load_job ──> settings with paths that all nodes understand
+             ── packed ────> a directory: lstm_ray/, job.yaml, the user's own modules
+             ── submit ────> over HTTP to the cluster; there: python -m lstm_ray COMMAND --config job.yaml
+             <── follow ──── its log, its exit code
+
+The package travels with the job, so the cluster needs lstm-ray's dependencies and not lstm-ray itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+import requests
+import yaml
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobStatus, JobSubmissionClient
+
+import lstm_ray
+from lstm_ray import storage
+from lstm_ray.config import ScoreConfig, Settings, TrainConfig, command_of, resolve, to_yaml
+from lstm_ray.errors import ConfigError, LstmRayError
+from lstm_ray.wording import reason
+
+KINDS: dict[str, type[Settings]] = {command_of(kind): kind for kind in (TrainConfig, ScoreConfig)}
+"""What can be a job, by command."""
+
+_PATHS = ("train", "validation", "inputs", "model", "output", "vocabulary")
+_DASHBOARD = "http://127.0.0.1:8265"
+_ENTRYPOINT = "python -m lstm_ray {command} --config job.yaml"
+_NOT_SHIPPED = shutil.ignore_patterns("__pycache__", ".git", ".venv", "*.pyc", "*.parquet", "*.keras")
+_TALKATIVE = ("dashboard.modules.job.sdk", "dashboard.modules.dashboard_sdk", "_private.runtime_env.packaging")
+"""Modules of Ray that log uploads and closed connections."""
+
+_RECONNECT_FOR_S = 120.0
+_STOP_LIMIT_S = 60.0
+
+Show = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as the cluster knows it.
+
+    Attributes:
+        id: Its name.
+        status: PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED.
+        command: What it runs.
+        started: When, local time; "" if it has not begun.
+        seconds: How long it ran, or has been running.
+        message: What Ray says about it.
+        exit_code: Of its command; None while it runs, and if it never began or was stopped.
+    """
+
+    id: str
+    status: str
+    command: str
+    started: str
+    seconds: float
+    message: str
+    exit_code: int | None
+
+    @property
+    def has_ended(self) -> bool:
+        """Says whether it is over, in whatever way."""
+        return bool(JobStatus(self.status).is_terminal())
+
+
+def load_job(path: str, shared: str | None = None) -> Settings:
+    """Reads a job file, and makes of it settings that mean the same on every node of a cluster.
+
+    Args:
+        path: The job file.
+        shared: Directory or URI that all nodes reach; relative paths are taken to be below it.
+
+    Raises:
+        ConfigError: The job file is not valid, needs no cluster, or has a path that only this machine understands.
+    """
+    kind = _kind_of(path)
+    config = resolve(kind, {}, path)
+    storage.refuse_keys(shared or "")
+    if shared is not None and not _is_absolute(shared):
+        raise ConfigError(f"--storage is {shared!r}: give an absolute path that all nodes share, or s3://BUCKET/...")
+    paths = {name: _reachable(getattr(config, name), name, path, shared) for name in _PATHS if hasattr(config, name)}
+    for name in ("output", "train" if kind is TrainConfig else "inputs"):
+        if not paths[name]:
+            raise ConfigError(f"{path}: {name} is missing")
+    workers = "workers" if kind is TrainConfig else "actors"
+    if str(getattr(config, workers)) == "0":
+        raise ConfigError(f"{path}: {workers} is 0, which uses no cluster: set {workers} to 1 or more")
+    return resolve(kind, {**config.model_dump(), **paths, "address": "auto"})
+
+
+def _kind_of(path: str) -> type[Settings]:
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot read the job file: {reason(error)}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {reason(error)}") from error
+    command = content.get("command") if isinstance(content, dict) else None
+    if command not in KINDS:
+        said = "does not say what to run" if command is None else f"command is {command!r}"
+        raise ConfigError(f"{path}: {said}: a job needs `command: {' | '.join(KINDS)}`")
+    return KINDS[command]
+
+
+def _reachable(value: Any, name: str, job_file: str, shared: str | None) -> Any:
+    """Returns a path setting, one or many, with no relative path in it."""
+    if isinstance(value, tuple):
+        return tuple(_reachable(one, name, job_file, shared) for one in value)
+    if not value or _is_absolute(value):
+        storage.refuse_keys(value)
+        return value
+    if shared is not None:
+        return storage.join(shared, value)
+    raise ConfigError(
+        f"{job_file}: {name} is {value!r}, a path on this machine, which the cluster does not see: give --storage with "
+        "a directory that all its nodes share, or s3://BUCKET/..., to look below that; or put a URI into the file"
+    )
+
+
+def _is_absolute(path: str) -> bool:
+    return "://" in path or path.startswith("/")
+
+
+@contextmanager
+def packed(config: Settings, code: str | None = None) -> Iterator[Path]:
+    """Gives a directory with all that a job needs, for the while: the package, job.yaml, and the user's own code.
+
+    Args:
+        config: What `load_job` returned.
+        code: Directory of the user's own modules, which the job imports.
+    """
+    with tempfile.TemporaryDirectory(prefix="lstm-ray-job-") as made:
+        place = Path(made)
+        if code is not None:
+            try:
+                shutil.copytree(code, place, ignore=_NOT_SHIPPED, dirs_exist_ok=True)
+            except OSError as error:
+                raise ConfigError(f"--working-dir {code}: cannot be read: {reason(error)}") from error
+        taken = [name for name in ("lstm_ray", "job.yaml") if (place / name).exists()]
+        if taken:
+            raise ConfigError(
+                f"--working-dir {code}: holds {taken[0]}, which is the name of something that is sent along"
+            )
+        shutil.copytree(Path(lstm_ray.__file__).parent, place / "lstm_ray", ignore=_NOT_SHIPPED)
+        (place / "job.yaml").write_text(to_yaml(config), encoding="utf-8")
+        yield place
+
+
+class Jobs:
+    """The jobs of a cluster.
+
+    Attributes:
+        address: Of the cluster's dashboard.
+    """
+
+    def __init__(self, address: str) -> None:
+        """Connects to a cluster.
+
+        Args:
+            address: http://HOST:PORT or HOST:PORT of its dashboard, whose port is 8265 if not given; "auto" is what
+                RAY_API_SERVER_ADDRESS names, or else this machine's.
+
+        Raises:
+            LstmRayError: There is no cluster, or it does not let us in.
+        """
+        self.address = _dashboard_of(address)
+        # Ray lets RAY_ADDRESS of the environment overrule the address it is given, and only this overrule that.
+        os.environ["RAY_API_SERVER_ADDRESS"] = self.address
+        for talkative in _TALKATIVE:
+            logging.getLogger(f"ray.{talkative}").setLevel(logging.WARNING)
+        with self._errors_told():
+            self._client = JobSubmissionClient(self.address)
+
+    def submit(self, config: Settings, code: str | None = None) -> str:
+        """Submits a job and returns its name.
+
+        Args:
+            config: What `load_job` returned.
+            code: Directory of the user's own modules, sent along.
+        """
+        command = command_of(type(config))
+        name = f"lstm-ray-{command}-{time.strftime('%Y%m%d-%H%M%S')}-{token_hex(2)}"
+        with packed(config, code) as place, self._errors_told():
+            self._client.submit_job(
+                entrypoint=_ENTRYPOINT.format(command=command),
+                submission_id=name,
+                runtime_env={"working_dir": str(place)},
+            )
+        return name
+
+    def list(self) -> list[Job]:
+        """Lists the jobs that were submitted, the newest last."""
+        with self._errors_told():
+            known = self._client.list_jobs()
+        submitted = sorted((job for job in known if job.submission_id), key=lambda job: job.start_time or 0)
+        return [_job(job) for job in submitted]
+
+    def job(self, name: str) -> Job:
+        """Returns a job by its name."""
+        with self._errors_told(name):
+            return _job(self._client.get_job_info(name))
+
+    def log(self, name: str) -> str:
+        """Returns all that a job has written so far."""
+        with self._errors_told(name):
+            return str(self._client.get_job_logs(name))
+
+    def stop(self, name: str) -> Job:
+        """Stops a job and returns it when it has stopped; one that has ended stays as it is."""
+        with self._errors_told(name):
+            self._client.stop_job(name)
+            deadline = time.monotonic() + _STOP_LIMIT_S
+            while not (job := self.job(name)).has_ended and time.monotonic() < deadline:
+                time.sleep(0.5)
+        return job
+
+    def follow(self, name: str, show: Show) -> Job:
+        """Shows what a job writes, from its beginning to its end, and returns it.
+
+        A connection that breaks is made again; what was shown is not repeated.
+
+        Args:
+            name: The job.
+            show: Is called with each new piece of the log.
+
+        Raises:
+            LstmRayError: The cluster could not be reached for two minutes.
+        """
+        shown = 0
+        failing_since: float | None = None
+        while True:
+            try:
+                shown = asyncio.run(self._tail(name, shown, show))
+                job = self.job(name)
+                failing_since = None
+            except (LstmRayError, RuntimeError, OSError) as error:
+                failing_since = failing_since or time.monotonic()
+                if time.monotonic() - failing_since > _RECONNECT_FOR_S:
+                    raise LstmRayError(
+                        f"lost the cluster at {self.address}: {reason(error)}; the job may go on: "
+                        f"lstm-ray jobs status {name} --address {self.address}"
+                    ) from error
+                time.sleep(2)
+                continue
+            if job.has_ended:
+                show(self.log(name)[shown:])
+                return job
+            time.sleep(0.5)
+
+    async def _tail(self, name: str, shown: int, show: Show) -> int:
+        """Shows a job's log from the character `shown` on, until the connection ends; returns how far it got."""
+        position = 0
+        pieces: AsyncIterator[str] = self._client.tail_job_logs(name)
+        async for piece in pieces:
+            new = piece[max(0, shown - position) :]
+            position += len(piece)
+            if new:
+                show(new)
+                shown = position
+        return shown
+
+    @contextmanager
+    def _errors_told(self, name: str | None = None) -> Iterator[None]:
+        """Turns the client's errors into ours."""
+        try:
+            yield
+        except AuthenticationError as error:
+            raise LstmRayError(
+                f"{self.address} refuses this machine's token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to a "
+                "file with the cluster's"
+            ) from error
+        except (OSError, requests.RequestException) as error:
+            raise LstmRayError(
+                f"no answer from {self.address}: is that the cluster's dashboard (port 8265), and is there "
+                "a tunnel to it?"
+            ) from error
+        except RuntimeError as error:
+            message = " ".join(str(error).split())
+            if name is not None and ("404" in message or "does not exist" in message):
+                raise LstmRayError(f"no job {name!r} at {self.address}: lstm-ray jobs list shows them") from error
+            raise LstmRayError(f"{self.address}: {message[-500:]}") from error
+
+
+def exit_code(job: Job) -> int:
+    """Returns what a command should exit with that has waited for a job: the job's own code, or 1."""
+    if job.status == JobStatus.SUCCEEDED:
+        return 0
+    return job.exit_code or 1
+
+
+def _dashboard_of(address: str) -> str:
+    if address == "auto":
+        address = os.environ.get("RAY_API_SERVER_ADDRESS", _DASHBOARD)
+    if address.startswith("ray://"):
+        raise ConfigError(f"--address {address}: jobs go to the cluster's dashboard, such as http://HOST:8265")
+    scheme, _, rest = address.rpartition("://")
+    rest = rest.rstrip("/")
+    if not scheme and ":" not in rest:
+        rest += ":8265"
+    return f"{scheme or 'http'}://{rest}"
+
+
+def _job(details: Any) -> Job:
+    begun, ended = details.start_time, details.end_time  # ms since 1970
+    seconds = ((ended or time.time() * 1000) - begun) / 1000 if begun else 0.0
+    started = datetime.fromtimestamp(begun / 1000).strftime("%Y-%m-%d %H:%M:%S") if begun else ""
+    return Job(
+        id=details.submission_id,
+        status=details.status.value,
+        command=details.entrypoint,
+        started=started,
+        seconds=seconds,
+        message=" ".join((details.message or "").split()),
+        exit_code=details.driver_exit_code,
+    )
