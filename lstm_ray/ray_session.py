@@ -21,7 +21,11 @@ _CONNECT_TIMEOUT_S = 5.0
 
 @contextmanager
 def connect(
-    address: str, cpus: float, gpus: float, notify: Callable[[str], None], least_cpus: float | None = None
+    address: str,
+    cpus: float,
+    gpus: float,
+    notify: Callable[[str], None] = lambda note: None,
+    least_cpus: float | None = None,
 ) -> Iterator[None]:
     """Holds a connection to Ray.
 

@@ -43,7 +43,7 @@ def run_trials(config: TuneConfig, trials: Mapping[int, TrainConfig], say: Calla
     # Ctrl-C ends the search: by itself Tune would take it for an ordinary end.
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    with connect(config.address, config.cpus_per_worker * (config.concurrency or 1), config.gpus_per_worker):
+    with connect(config.address, config.cpus_per_worker * (config.concurrency or 1), config.gpus_per_worker, say):
         settings = {number: trial.model_dump(mode="json") for number, trial in trials.items()}
         trainable = ray.tune.with_resources(
             ray.tune.with_parameters(_run_trial, settings=settings, threads=max(1, int(config.cpus_per_worker))),
