@@ -361,6 +361,10 @@ def _start(config: ClusterConfig) -> list[str]:
     if not config.image:
         exports.insert(0, f"PATH={config.venv.replace('~', '$HOME', 1)}/bin:$PATH")
     environment = f"export {' '.join(exports)}"
+    scaler = []
+    if config.provider == "onprem":
+        # Ray 2.60's autoscaler v2, its default, takes the head for a worker here and leaves one host out.
+        scaler = ["    export RAY_enable_autoscaler_v2=0;"]
     place = f"export LSTM_RAY_STORAGE={storage(config)}"
     head_address = worker_address = ""
     if config.provider == "onprem":
@@ -382,6 +386,7 @@ def _start(config: ClusterConfig) -> list[str]:
         "  - >-",
         f"    {environment};",
         f"    {place};",
+        *scaler,
         "    ulimit -n 65536;",
         f"    ray start --head --port={RAY_PORT} --object-manager-port=8076 {head_address}--dashboard-host={host}",
         "    --autoscaling-config=~/ray_bootstrap_config.yaml",

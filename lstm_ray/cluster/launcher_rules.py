@@ -240,6 +240,11 @@ def _check_local(content: dict[str, Any]) -> Iterator[Finding]:
     if least is not None and most is not None and least > most:
         yield Finding(("min_workers",), f"is {least}, above max_workers {most}; lower it, or raise that")
     yield from _required(content.get("auth"), ("auth",), {"ssh_user": "ubuntu"})
+    starts = " ".join(line for _, line in _lines(content, "head_start_ray_commands"))
+    if len(workers) > 1 and "RAY_enable_autoscaler_v2=0" not in starts:
+        message = "leaves a host out with Ray 2.60, whose autoscaler v2 takes the head for a worker; put"
+        place = ("head_start_ray_commands",)
+        yield Finding(place, f"{message} `export RAY_enable_autoscaler_v2=0;` in front of `ray start`", "note")
 
 
 def _lines(content: dict[str, Any], name: str) -> list[tuple[int, str]]:

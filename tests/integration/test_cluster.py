@@ -6,6 +6,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -77,6 +78,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dic
     yield f"127.0.0.1:{port}", environment
     head.terminate()  # --block ends what it has started
     head.wait(timeout=_LIMIT_S)
+    shutil.rmtree(f"/tmp/lr-{port}", ignore_errors=True)
 
 
 def status(address: str, environment: dict[str, str], *more: str) -> subprocess.CompletedProcess[str]:

@@ -271,6 +271,15 @@ def test_placeholders_and_missing_files_are_to_do_and_no_mistake(write: Write) -
     assert ("auth.ssh_private_key", "/no/such/key is not there, seen from this directory") in said
 
 
+def test_the_autoscaler_that_leaves_a_host_out_is_noted(write: Write) -> None:
+    onprem = documents("onprem")
+    assert validate(write(onprem)).notes == ()
+    start = onprem[0]["head_start_ray_commands"][1]
+    onprem[0]["head_start_ray_commands"][1] = start.replace("RAY_enable_autoscaler_v2=0", "X=y")
+    (note,) = validate(write(onprem)).notes
+    assert "leaves a host out" in note.finding.message
+
+
 def test_what_need_not_be_wrong_is_a_note(write: Write) -> None:
     job = documents("job")
     job[0]["spec"]["entrypoint"] = JOB.replace("4", "2:9")
