@@ -154,6 +154,12 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings):
     )
     output: str = setting("", "Directory of the run: model, checkpoints, history, report.", panel=FILES, metavar="DIR")
     fresh: bool = setting(False, "Start over where --output holds an earlier run, deleting it.", panel=FILES, flag=True)
+    mlflow: str | None = setting(
+        None,
+        "Log to MLflow too: the URI of its tracking server or directory, or yes for MLFLOW_TRACKING_URI's.",
+        panel=FILES,
+        metavar="URI|yes",
+    )
     text_column: str = setting("text", "Column of the reviews.", panel=FILES, metavar="NAME")
     label_column: str = setting("label", labels.HELP_COLUMN, panel=FILES, metavar="NAME")
     positive_labels: LabelList = setting((), labels.HELP_POSITIVE, panel=FILES, metavar=labels.METAVAR)
@@ -225,6 +231,11 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings):
             return None
         negative, _, positive = ("1,1" if self.class_weights == "none" else self.class_weights).partition(",")
         return float(negative), float(positive)
+
+    @field_validator("mlflow", mode="before")
+    @classmethod
+    def _yes_is_a_word(cls, given: Any) -> Any:
+        return {True: "yes", False: None}[given] if isinstance(given, bool) else given  # YAML's yes is true
 
     @field_validator("class_weights")
     @classmethod

@@ -26,6 +26,7 @@ from lstm_ray.text.word_vectors import read_vector_size, read_word_vectors
 from lstm_ray.train import checkpoints
 from lstm_ray.train.checkpoints import State
 from lstm_ray.train.corpus import EncodedShard, Prepared, assemble, find_all_shards, label_mapping
+from lstm_ray.train.mlflow_run import KEPT, MlflowRun
 from lstm_ray.train.progress import Watcher
 from lstm_ray.train.schedule import check_schedule
 from lstm_ray.wording import counted
@@ -33,10 +34,19 @@ from lstm_ray.wording import counted
 T = TypeVar("T", bound=TrainConfig)
 
 _LOCK = ".lock"
-_RESULTS = ("metrics.json", "model", "checkpoints", "tensorboard", "history.parquet", "history.png", "report.html")
+_RESULTS = (
+    "metrics.json",
+    "model",
+    "checkpoints",
+    "tensorboard",
+    "history.parquet",
+    "history.png",
+    "report.html",
+    KEPT,
+)
 
 _MAY_CHANGE = {
-    *("epochs", "early_stopping", "fresh", "output"),
+    *("epochs", "early_stopping", "fresh", "output", "mlflow"),
     *("workers", "cpus_per_worker", "gpus_per_worker", "address", "accumulate"),
 }
 """Settings that do not decide what is learned, or only how far: a run may be resumed with other values of these."""
@@ -121,7 +131,8 @@ def _train(config: TrainConfig, shards: Sequence[Shard], watcher: Watcher, resum
     on_gpu = config.gpus_per_worker > 0 or (config.workers == 0 and has_gpu())
     if on_gpu and (obstacle := cudnn_obstacle(config, config)):
         watcher.say(f"note: on a GPU this trains several times slower than it could: {obstacle}")
-    with _workers(config, watcher) as workers:
+    tracker = MlflowRun(config, watcher) if config.mlflow else None
+    with _workers(config, tracker or watcher) as workers:
         watcher.say("reading and tokenizing")
         prepared = assemble(list(workers.encode_all(shards, config)), config)
         watcher.say(
@@ -137,6 +148,8 @@ def _train(config: TrainConfig, shards: Sequence[Shard], watcher: Watcher, resum
                 "--fresh to delete that run and start over"
             )
         begin_run(config)
+        if tracker is not None:
+            tracker.begin()
         state = workers.run(config, prepared)
     outcome = Outcome(
         state,
@@ -147,6 +160,8 @@ def _train(config: TrainConfig, shards: Sequence[Shard], watcher: Watcher, resum
         prepared.rows_with_other_label,
     )
     write_results(config, outcome)
+    if tracker is not None:
+        tracker.finish(state)
     return outcome
 
 

@@ -35,6 +35,7 @@ HOMES = {
     "rich": ("cli",),
     "llvmlite": ("score",),
     "matplotlib": ("evaluate",),
+    "mlflow": ("train.mlflow_run",),
 }
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "managers"}
 
