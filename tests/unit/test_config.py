@@ -374,3 +374,11 @@ def test_the_job_files_that_come_along_are_valid(path: Path) -> None:
         assert config.search
         for number in range(1, 100):
             trial_config(config, number)
+
+
+@pytest.mark.parametrize("written", ["2:8", "'2:8'", '"2:8"'])
+def test_a_range_in_a_job_file_is_no_number_to_the_base_60(tmp_path: Path, written: str) -> None:
+    job_file = tmp_path / "job.yaml"
+    job_file.write_text(f"command: score\nactors: {written}\nmax_rows: 17\n", encoding="utf-8")
+    config = resolve(ScoreConfig, {}, job_file)
+    assert (config.actors, config.max_rows) == ("2:8", 17)
