@@ -89,7 +89,7 @@ class _JobFileLoader(yaml.SafeLoader):
     """Reads YAML 1.1 but for its numbers to the base 60: `actors: 2:8` would be 128."""
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> str:
-        tag = str(super().resolve(kind, value, implicit))
+        tag = str(super().resolve(kind, value, implicit))  # type: ignore[no-untyped-call]
         is_number = tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
         return "tag:yaml.org,2002:str" if is_number and ":" in value else tag
 
