@@ -374,3 +374,9 @@ def test_the_job_files_that_come_along_are_valid(path: Path) -> None:
         assert config.search
         for number in range(1, 100):
             trial_config(config, number)
+
+
+def test_a_key_without_a_value_is_not_given(tmp_path: Path) -> None:
+    path = job(tmp_path, "output:\ntrain:\npreset: lstm\nepochs:\nmax_rows: null\n")
+    config = resolve(TrainConfig, {}, path)
+    assert (config.output, config.train, config.epochs, config.max_rows) == ("", (), 15, None)
