@@ -4,7 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: demo test test-all check install clean
+OLDEST ?= .venv-oldest
+
+.PHONY: demo test test-all test-oldest check install clean
 
 demo: install  ## train, evaluate and score on synthetic reviews; minutes
 	$(BIN)/lstm-ray demo --output demo
@@ -16,6 +18,17 @@ test: $(VENV)/.test  ## format, lint, types and all tests but the long ones; und
 test-all: $(VENV)/.test  ## the long tests too
 	BIN=$(BIN) scripts/check
 	$(BIN)/python -m pytest
+
+# With warnings shown but no errors: old packages warn of what newer ones beside them deprecate.
+test-oldest: $(OLDEST)/.test  ## unit tests and a training on Ray with the oldest versions that pyproject.toml allows
+	$(OLDEST)/bin/python -m pytest -m "not long" -o filterwarnings=default --disable-warnings tests/unit \
+		"tests/integration/test_train_on_ray.py::test_ray_workers_learn_what_one_process_learns[lstm-1]"
+
+$(OLDEST)/.test: pyproject.toml constraints-oldest.txt
+	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --disable-pip-version-check --quiet --constraint constraints-oldest.txt \
+		--editable . pytest pytest-timeout hypothesis scikit-learn
+	touch $@
 
 check: $(VENV)/.test  ## format, lint, types
 	BIN=$(BIN) scripts/check
@@ -33,4 +46,4 @@ $(VENV)/.test: $(VENV)/.install
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

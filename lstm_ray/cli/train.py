@@ -92,6 +92,17 @@ def show_outcome(outcome: Outcome, config: TrainConfig) -> None:
         ("next", f"lstm-ray score REVIEWS.parquet --model {outcome.output}/model --output SCORED"),
     ]
     console.show_table("Trained", rows)
+    only = _only_class(state.metrics)
+    if only is not None:
+        console.say(f"note: this model calls every validation row {only}: more epochs, or another learning rate?")
+
+
+def _only_class(metrics: dict[str, Any]) -> str | None:
+    """Returns the class that a model predicts for all rows, if there is one."""
+    if not metrics:
+        return None
+    positives = metrics["true_positives"] + metrics["false_positives"]
+    return {0: "negative", metrics["rows"]: "positive"}.get(positives)
 
 
 def _show_dry_run(config: TrainConfig) -> None:

@@ -118,7 +118,9 @@ def read_job_file(kind: type[Settings], path: str | Path) -> dict[str, Any]:
             hint = f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(sorted(kind.model_fields))}"
             raise ConfigError(f"{path}: unknown key {str(key)!r}; {hint}")
     return {
-        key: (value,) if isinstance(value, str) and _takes_many(kind, key) else value for key, value in content.items()
+        key: (value,) if isinstance(value, str) and _takes_many(kind, key) else value
+        for key, value in content.items()
+        if value is not None  # `output:` with nothing after it: not given
     }
 
 

@@ -382,3 +382,9 @@ def test_a_range_in_a_job_file_is_no_number_to_the_base_60(tmp_path: Path, writt
     job_file.write_text(f"command: score\nactors: {written}\nmax_rows: 17\n", encoding="utf-8")
     config = resolve(ScoreConfig, {}, job_file)
     assert (config.actors, config.max_rows) == ("2:8", 17)
+
+
+def test_a_key_without_a_value_is_not_given(tmp_path: Path) -> None:
+    path = job(tmp_path, "output:\ntrain:\npreset: lstm\nepochs:\nmax_rows: null\n")
+    config = resolve(TrainConfig, {}, path)
+    assert (config.output, config.train, config.epochs, config.max_rows) == ("", (), 15, None)

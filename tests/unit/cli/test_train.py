@@ -1,0 +1,38 @@
+"""What `lstm-ray train` says at its end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lstm_ray.cli import console
+from lstm_ray.cli.train import show_outcome
+from lstm_ray.config import TrainConfig
+from lstm_ray.train.checkpoints import State
+from lstm_ray.train.run import Outcome
+
+
+@pytest.mark.parametrize(
+    ("true_positives", "false_positives", "note"),
+    [(0, 0, "every validation row negative"), (6, 4, "every validation row positive"), (5, 1, None)],
+)
+def test_a_model_that_knows_one_class_only_is_pointed_out(
+    monkeypatch: pytest.MonkeyPatch, true_positives: int, false_positives: int, note: str | None
+) -> None:
+    said: list[str] = []
+    shown: dict[str, str] = {}
+    monkeypatch.setattr(console, "say", said.append)
+    monkeypatch.setattr(console, "show_table", lambda _, rows: shown.update(rows))
+    metrics: dict[str, Any] = {
+        "rows": 10,
+        "accuracy": 0.6,
+        "auc": None,
+        "true_positives": true_positives,
+        "false_positives": false_positives,
+    }
+    state = State(epoch=4, best_epoch=1, metrics=metrics)
+    show_outcome(Outcome(state, "out", 90, 10, 0, 7), TrainConfig(epochs=9, early_stopping=3))
+    assert [note in line for line in said] == [True] if note else not said
+    assert shown["best epoch"] == "1 of 4, stopped early of 9"
+    assert shown["rows with other labels"] == "7 left out"
