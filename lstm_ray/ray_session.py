@@ -53,7 +53,7 @@ def connect(
             with held_back():
                 ray.init(address=address, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        if isinstance(error.__cause__, ray.exceptions.AuthenticationError):
+        if _is_refusal(error):
             raise LstmRayError(
                 f"the Ray at {address} refuses this machine's token: set RAY_AUTH_MODE=token, and "
                 "RAY_AUTH_TOKEN_PATH to a file with the cluster's"
@@ -69,6 +69,15 @@ def connect(
         yield
     finally:
         ray.shutdown()
+
+
+def _is_refusal(error: BaseException | None) -> bool:
+    """Says whether the token was wrong; Ray wraps that up, sometimes as text only."""
+    while error is not None:
+        if isinstance(error, ray.exceptions.AuthenticationError) or "InvalidAuthToken" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def our_error(error: BaseException, otherwise: type[LstmRayError]) -> LstmRayError:

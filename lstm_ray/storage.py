@@ -81,16 +81,15 @@ def locate(path: str) -> tuple[fs.FileSystem, str]:
 
 
 def refuse_keys(path: str) -> None:
-    """Raises ConfigError if a URI holds keys: s3://KEY:SECRET@bucket, ?secret_key=... The message repeats none."""
+    """Raises ConfigError, without repeating them, if a URI holds keys: s3://KEY:SECRET@bucket or ?secret_key=..."""
     scheme, _, rest = path.partition("://")
     authority = rest.partition("/")[0]
     user, at, place = authority.rpartition("@")
     # abfs://CONTAINER@ACCOUNT and gs://anonymous@BUCKET are places; with a colon in front of the @ there is a key.
     if (at and (":" in user or scheme == "s3")) or _KEYS.search(rest):
         raise ConfigError(
-            f"{scheme}://...{place.partition('?')[0]}: there are keys in this URI, and they would end up in files and "
-            "process lists: take them out, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or what your store "
-            "reads) instead"
+            f"{scheme}://{place.partition('?')[0]}: this URI was given with keys in it, which would end up in files "
+            "and process lists: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what your store reads, instead"
         )
 
 

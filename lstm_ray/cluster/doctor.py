@@ -6,6 +6,7 @@ describe (on each node) ── facts ──> judge ── findings ──> a tab
 from __future__ import annotations
 
 import ctypes
+import importlib
 import importlib.metadata
 import os
 import platform
@@ -230,10 +231,8 @@ def _examine_cluster(address: str, place: str | None, probe: _Probe | None) -> l
 
 def describe_with_ray(place: str | None, probe: str | None) -> Facts:
     """Returns what there is on a node of a cluster; runs there."""
-    import importlib
-
-    core = importlib.import_module("ray._raylet")  # compiled: mypy sees nothing in it
-    mode = "token" if core.get_authentication_mode() == core.AuthenticationMode.TOKEN else "disabled"
+    raylet: Any = importlib.import_module("ray._raylet")  # there is no public way to ask
+    mode = "token" if raylet.get_authentication_mode() == raylet.AuthenticationMode.TOKEN else "disabled"
     return Facts(**{**vars(describe(place, probe)), "auth_mode": mode})
 
 

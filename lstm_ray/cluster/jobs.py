@@ -122,8 +122,10 @@ def _reachable(value: Any, name: str, job_file: str, shared: str | None) -> Any:
     """Returns a path setting, one or many, with no relative path in it."""
     if isinstance(value, tuple):
         return tuple(_reachable(one, name, job_file, shared) for one in value)
-    if not value or _is_absolute(value):
-        storage.refuse_keys(value)
+    if not value:
+        return value
+    storage.refuse_keys(value)
+    if _is_absolute(value):
         return value
     if shared is not None:
         return storage.join(shared, value)

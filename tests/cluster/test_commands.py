@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow.dataset as ds
@@ -58,3 +59,51 @@ def test_a_driver_without_the_token_is_refused(cluster: Cluster, trained: Path, 
     assert done.returncode == 1
     assert "token" in done.stderr.splitlines()[-1]
     assert not (tmp_path / "scored").exists()
+
+
+def test_more_than_the_cluster_has_is_refused(cluster: Cluster, trained: Path, reviews: Path, tmp_path: Path) -> None:
+    command = ("score", reviews, "--model", trained / "model", "--output", tmp_path / "scored", "--actors", 9)
+    done = cluster.head.lstm_ray(*command, "--address", "auto")
+    assert done.returncode == 1
+    assert "9 CPUs are asked for, but the Ray at auto has 3 CPUs and 0 GPUs, and no autoscaler" in done.stderr
+
+
+@pytest.fixture
+def hidden(cluster: Cluster, tmp_path: Path) -> Iterator[Path]:
+    """Gives a directory in whose place one of the hosts sees another."""
+    place, host = tmp_path / "hidden", cluster.workers[0]
+    place.mkdir()
+    assert host.run("mount", "-t", "tmpfs", "hidden", place).returncode == 0
+    yield place
+    assert host.run("umount", "-l", place).returncode == 0
+
+
+def test_a_place_that_one_host_does_not_see_is_refused(
+    cluster: Cluster, trained: Path, reviews: Path, hidden: Path
+) -> None:
+    node = cluster.workers[0].address
+    command = ("score", reviews, "--model", trained / "model", "--output", hidden / "scored", "--actors", 1)
+    done = cluster.head.lstm_ray(*command, "--address", "auto")
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"error: {hidden}/scored: on node {node} this is another directory than here: put it on")
+    shutil.copy(reviews / "0.parquet", hidden)
+    command = ("score", hidden / "0.parquet", "--model", trained / "model", "--output", hidden.parent / "scored")
+    done = cluster.head.lstm_ray(*command, "--actors", 1, "--address", "auto")
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"error: {hidden}/0.parquet: node {node} does not see it: put it on")
+
+
+def test_doctor(cluster: Cluster, hidden: Path) -> None:
+    healthy = cluster.head.lstm_ray("doctor", "--address", "auto", "--storage", hidden.parent)
+    assert healthy.returncode == 0, healthy.stdout + healthy.stderr
+    for host in cluster.hosts:
+        assert f"{host.address}: Ray lets in" in healthy.stdout
+    assert healthy.stdout.count("who has its token") == 3
+    ill = cluster.head.lstm_ray("doctor", "--address", "auto", "--storage", hidden)
+    assert ill.returncode == 1
+    (problem,) = (line for line in ill.stdout.splitlines() if "problem" in line)
+    assert problem.startswith(f"{cluster.workers[0].address}: storage")
+    assert "is another directory than on the machine that asks" in problem
+    assert cluster.network.token not in healthy.stdout + healthy.stderr + ill.stdout + ill.stderr

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lstm_ray import storage
-from lstm_ray.errors import InputError, OutputError
+from lstm_ray.errors import ConfigError, InputError, OutputError
 from lstm_ray.storage import find_inputs, write_bytes, write_file
 
 TREE = [
@@ -333,4 +333,30 @@ def test_only_local_places_have_renames(tmp_path: Path) -> None:
     ],
 )
 def test_what_would_be_found_once_it_is_there(given: str, file: str, found: bool) -> None:
-    assert storage.would_find(given, file) is found
+    assert storage.would_find(given, file) x    "uri",
+    [
+        "s3://KEY:PLANTED@bucket/x",
+        "s3://PLANTED@bucket/x",
+        "s3://b/x?secret_key=PLANTED",
+        "gs://b/x?a=b&token=PLANTED",
+        "abfs://:PLANTED@account.dfs.core.windows.net/x",
+        "s3://b/*.parquet?Signature=PLANTED",
+    ],
+)
+def test_keys_in_a_uri_are_refused_and_not_repeated(uri: str) -> None:
+    with pytest.raises(ConfigError, match="was given with keys in it") as caught:
+        storage.locate(uri)
+    assert "PLANTED" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "s3://bucket/a@b",
+        "abfs://container@account.dfs.core.windows.net/x",
+        "s3://b/x?region=eu-west-1",
+        "s3://b/key=1/x",
+    ],
+)
+def test_uris_without_keys_are_let_through(uri: str) -> None:
+    storage.refuse_keys(uri)

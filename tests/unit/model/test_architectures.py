@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lstm_ray.config import ModelSettings, TextSettings, TrainConfig, resolve
-from lstm_ray.model.architectures import build_model, network_weights, summary_text
+from lstm_ray.model.architectures import build_model, cudnn_obstacle, network_weights, summary_text
 from lstm_ray.model.runtime import start_tensorflow
 
 pytestmark = pytest.mark.filterwarnings(
@@ -249,3 +249,18 @@ def test_keras_alone_loads_what_was_saved_and_predicts_the_same(tmp_path: Path, 
     assert set(loaded) == set(expected)
     for name, scores in loaded.items():
         np.testing.assert_allclose(scores, expected[name], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "obstacle"),
+    [
+        ({}, None),
+        ({"mask": True, "padding": "post"}, None),
+        ({"bidirectional": True, "layers": 2, "dropout": 0.5, "embedding_dropout": 0.5}, None),
+        ({"recurrent_dropout": 0.2}, "recurrent_dropout is 0.2: --recurrent-dropout 0 would let cuDNN run it"),
+        ({"mask": True}, "mask with padding pre: --padding post would let cuDNN run it"),
+    ],
+)
+def test_what_keeps_cudnn_from_running_a_model(settings: dict[str, Any], obstacle: str | None) -> None:
+    config = TrainConfig.model_validate(settings)
+    assert cudnn_obstacle(config, config) == obstacle

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lstm_ray.cluster.jobs import Job, exit_code, load_job, packed
+from lstm_ray.config import ScoreConfig, TrainConfig
+from lstm_ray.errors import ConfigError
+
+JOBS = sorted((Path(__file__).parents[3] / "jobs").glob("*.yaml"))
+GOOD = {"command": "score", "inputs": "/shared/in", "model": "s3://b/model", "output": "/shared/out", "actors": 2}
+
+
+def write(path: Path, **changes: object) -> str:
+    """Writes a job file; a change to None leaves a setting out."""
+    job = {name: value for name, value in {**GOOD, **changes}.items() if value is not None}
+    (path / "job.yaml").write_text(yaml.safe_dump(job))
+    return str(path / "job.yaml")
+
+
+@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.stem)
+def test_every_shipped_job_can_be_submitted(path: Path) -> None:
+    config = load_job(str(path), "s3://bucket/reviews")
+    assert isinstance(config, TrainConfig | ScoreConfig)
+    assert config.address == "auto"
+    assert config.output.startswith("s3://bucket/reviews/")
+    inputs = config.train if isinstance(config, TrainConfig) else config.inputs
+    assert all(given.startswith("s3://bucket/reviews/") for given in inputs)
+
+
+def test_relative_paths_are_below_the_storage(tmp_path: Path) -> None:
+    config = load_job(write(tmp_path, inputs=["a", "/b", "gs://c/d"], output="out"), "/shared")
+    assert isinstance(config, ScoreConfig)
+    assert config.inputs == ("/shared/a", "/b", "gs://c/d")
+    assert (config.model, config.output) == ("s3://b/model", "/shared/out")
+
+
+@pytest.mark.parametrize(
+    ("changes", "storage", "message"),
+    [
+        ({"inputs": "reviews"}, None, "inputs is 'reviews', a path on this machine, which the cluster does not see"),
+        ({"inputs": "reviews"}, "here", "--storage is 'here': give an absolute path"),
+        ({"actors": 0}, None, "actors is 0, which uses no cluster: set actors to 1 or more"),
+        ({"command": None}, None, "does not say what to run: a job needs `command: train | score`"),
+        ({"command": "predict"}, None, "command is 'predict': a job needs `command: train | score`"),
+        ({"output": None}, None, "output is missing"),
+        ({"outptu": "x"}, None, "unknown key 'outptu'; did you mean 'output'"),
+        ({"output": "s3://KEY:PLANTED@bucket/x"}, None, "^s3://bucket: this URI was given with keys in it"),
+        ({}, "s3://KEY:PLANTED@bucket/x", "^s3://bucket: this URI was given with keys in it"),
+    ],
+)
+def test_what_a_cluster_cannot_run_is_told(
+    tmp_path: Path, changes: dict[str, object], storage: str | None, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_job(write(tmp_path, **changes), storage)
+    assert "PLANTED" not in str(caught.value)
+
+
+def test_what_is_sent_along_runs_by_itself(tmp_path: Path) -> None:
+    code = tmp_path / "code"
+    (code / "__pycache__").mkdir(parents=True)
+    (code / "own.py").write_text("VALUE = 7")
+    (code / "large.parquet").write_bytes(b"0")
+    config = load_job(write(tmp_path))
+    with packed(config, str(code)) as place:
+        assert sorted(path.name for path in place.iterdir()) == ["job.yaml", "lstm_ray", "own.py"]
+        assert list(place.rglob("__pycache__")) == []
+        command = [sys.executable, "-m", "lstm_ray", "config", "show", "score", "--config", "job.yaml"]
+        shown = subprocess.run(command, cwd=place, env={}, capture_output=True, text=True, check=True).stdout
+        assert yaml.safe_load(shown)["address"] == "auto"
+        imported = "import lstm_ray, own; print(lstm_ray.__file__, own.VALUE)"
+        told = subprocess.run([sys.executable, "-c", imported], cwd=place, env={}, capture_output=True, text=True)
+        assert told.stdout.split() == [str(place / "lstm_ray" / "__init__.py"), "7"]
+    assert not place.exists()
+
+
+def test_own_code_must_not_stand_in_for_the_package(tmp_path: Path) -> None:
+    (tmp_path / "code" / "lstm_ray").mkdir(parents=True)
+    config = load_job(write(tmp_path))
+    with pytest.raises(ConfigError, match="holds lstm_ray"), packed(config, str(tmp_path / "code")):
+        pass
+    with pytest.raises(ConfigError, match="cannot be read"), packed(config, str(tmp_path / "missing")):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "expected"),
+    [("SUCCEEDED", 0, 0), ("FAILED", 3, 3), ("FAILED", 2, 2), ("FAILED", None, 1), ("STOPPED", None, 1)],
+)
+def test_the_exit_code_is_the_jobs(status: str, code: int | None, expected: int) -> None:
+    assert exit_code(Job("x", status, "", "", 0.0, "", code)) == expected
