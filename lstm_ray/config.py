@@ -15,6 +15,8 @@ Precedence: option > job file > preset > default.
 from __future__ import annotations
 
 import difflib
+import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -41,6 +43,7 @@ PANELS = ("Input and output", "Text", "Model", "Training", "Compute")
 
 
 _FILES = PANELS[0]
+_COUNT = r"^(0|[1-9]\d*)$|^[1-9]\d*:[1-9]\d*$"
 
 
 def setting(
@@ -66,6 +69,14 @@ def setting(
     """
     shown: dict[str, Any] = {"panel": panel, "argument": argument, "flag": flag, "metavar": metavar}
     return Field(default, description=help, json_schema_extra=shown, **limits)
+
+
+def _limits(field: str, count: str) -> tuple[int, int]:
+    """Returns the two numbers of MIN:MAX, or the one number twice."""
+    least, _, most = count.partition(":")
+    if int(least) > int(most or least):
+        raise ValueError(f"{field} {count!r}: the first number is the least, the second the most")
+    return int(least), int(most or least)
 
 
 class TextSettings(Settings):
@@ -124,20 +135,38 @@ class ModelSettings(Settings):
 class ComputeSettings(Settings):
     """Where training runs."""
 
-    workers: int = setting(
-        0, "0 trains in this process; 1 and up on that many Ray workers, one device each.", panel="Compute", ge=0
+    workers: str = setting(
+        "0",
+        "0 trains in this process; more on that many Ray workers, one device each, or on as many as there is room for.",
+        panel="Compute",
+        metavar="N|MIN:MAX",
+        pattern=_COUNT,
+        examples=["4", "1:4"],
+        coerce_numbers_to_str=True,
     )
     cpus_per_worker: float = setting(1.0, "CPU cores of a Ray worker.", panel="Compute", gt=0)
     gpus_per_worker: int = setting(0, "GPUs of a Ray worker: one or none.", panel="Compute", ge=0, le=1)
     address: str = setting(
         "local", "Ray to run on: local starts one here; auto, HOST:PORT or ray://HOST:PORT joins one.", panel="Compute"
     )
+    collective_timeout_s: float = setting(
+        300.0, "Seconds after which a worker that does not answer the others counts as lost.", panel="Compute", gt=0
+    )
+
+    max_failures: int = setting(
+        3, "How many times lost Ray workers may be replaced before the run fails.", panel="Compute", ge=0
+    )
+
+    @property
+    def worker_limits(self) -> tuple[int, int]:
+        """Returns the least and the most workers; (0, 0) trains in this process."""
+        return _limits("workers", self.workers)
 
     @model_validator(mode="after")
     def _needs_workers(self) -> ComputeSettings:
-        if self.workers == 0 and self.address != "local":
+        if self.worker_limits == (0, 0) and self.address != "local":
             raise ValueError(f"address {self.address!r} needs workers of 1 or more; 0 trains in this process")
-        if self.workers == 0 and self.gpus_per_worker:
+        if self.worker_limits == (0, 0) and self.gpus_per_worker:
             raise ValueError(
                 "gpus_per_worker needs workers of 1 or more; in this process a GPU is used if there is one"
             )
@@ -187,6 +216,14 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings):
     epochs: int = setting(5, "Times to go through the training rows.", panel="Training", ge=1)
     global_batch_size: int = setting(64, "Rows of a step, shared out over the workers.", panel="Training", ge=1)
     learning_rate: float = setting(0.001, "Adam's step size.", panel="Training", gt=0)
+    checkpoint_every: str = setting(
+        "5min",
+        "When to save what is needed to go on, beside the end of each epoch: time or steps since it last was saved.",
+        panel="Training",
+        metavar="TIME|STEPS|epoch",
+        pattern=r"^[1-9]\d*(s|min|h|steps)$|^epoch$",
+        examples=["30s", "2min", "500steps", "epoch"],
+    )
     seed: int = setting(
         0,
         "Decides initial weights, row order, dropout and the held-out rows.",
@@ -195,12 +232,19 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings):
         le=2**32 - 1,  # what NumPy's and Keras's global seeds take
     )
 
+    @property
+    def checkpoint_interval(self) -> tuple[float, float]:
+        """Returns the seconds and the steps after which to save; one of them, or both, infinite."""
+        number, unit = re.fullmatch(r"(\d*)(\w+)", self.checkpoint_every).groups()  # type: ignore[union-attr]
+        seconds = {"s": 1, "min": 60, "h": 3600}
+        every = int(number or 0)
+        return every * seconds[unit] if unit in seconds else math.inf, every if unit == "steps" else math.inf
+
     @model_validator(mode="after")
     def _needs_rows_for_all(self) -> TrainConfig:
-        if self.workers > self.global_batch_size:
-            raise ValueError(
-                f"global_batch_size {self.global_batch_size} cannot be shared out over {self.workers} workers"
-            )
+        most = self.worker_limits[1]
+        if most > self.global_batch_size:
+            raise ValueError(f"global_batch_size {self.global_batch_size} cannot be shared out over {most} workers")
         return self
 
     @model_validator(mode="after")
@@ -247,7 +291,8 @@ class ScoreConfig(Settings):
         "0 scores in this process on all its cores; more on that many Ray actors, which pays on a cluster.",
         panel="Compute",
         metavar="N|MIN:MAX",
-        pattern=r"^(0|[1-9]\d*)$|^[1-9]\d*:[1-9]\d*$",
+        pattern=_COUNT,
+        examples=["4", "2:8"],
         coerce_numbers_to_str=True,
     )
     cpus_per_actor: float = setting(1.0, "CPU cores of a Ray actor.", panel="Compute", gt=0)
@@ -259,15 +304,11 @@ class ScoreConfig(Settings):
     @property
     def actor_limits(self) -> tuple[int, int]:
         """Returns the least and the most actors; (0, 0) scores in this process."""
-        least, _, most = self.actors.partition(":")
-        return int(least), int(most or least)
+        return _limits("actors", self.actors)
 
     @model_validator(mode="after")
     def _needs_actors(self) -> ScoreConfig:
-        least, most = self.actor_limits
-        if least > most:
-            raise ValueError(f"actors {self.actors!r}: the first number is the least, the second the most")
-        if self.actors == "0" and self.address != "local":
+        if self.actor_limits == (0, 0) and self.address != "local":
             raise ValueError(f"address {self.address!r} needs actors of 1 or more; 0 scores in this process")
         if self.actors == "0" and self.gpus_per_actor:
             raise ValueError("gpus_per_actor needs actors of 1 or more; in this process a GPU is used if there is one")
@@ -410,7 +451,8 @@ def _explain(kind: type[Settings], error: ValidationError, job_file: str | Path 
         name = field.upper() if is_argument else option_name(field)
         message = message[0].lower() + message[1:]
         if problem["type"] == "string_pattern_mismatch":
-            message = "should be N or MIN:MAX, such as 4 or 2:8"
+            forms, examples = shown_as(kind, field)["metavar"], kind.model_fields[field].examples or []
+            message = f"should be {forms.replace('|', ' or ')}, such as {' or '.join(map(str, examples))}"
         findings.append(f"{name} is {problem['input']!r}: {message.removeprefix('input ')}")
     where = f"{job_file}: " if job_file else ""
     return where + "; ".join(findings)

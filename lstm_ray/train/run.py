@@ -29,7 +29,10 @@ from lstm_ray.wording import counted
 _LOCK = ".lock"
 _RESULTS = ("metrics.json", "model", "checkpoints", "history.parquet", "history.png", "report.html")
 
-_MAY_CHANGE = {"epochs", "fresh", "output", "workers", "cpus_per_worker", "gpus_per_worker", "address"}
+_MAY_CHANGE = {
+    *("epochs", "fresh", "output", "workers", "cpus_per_worker", "gpus_per_worker", "address"),
+    *("checkpoint_every", "collective_timeout_s", "max_failures"),
+}
 """Settings that do not decide what is learned, or only how far: a run may be resumed with other values of these."""
 
 HISTORY = pa.schema(
@@ -103,7 +106,8 @@ def _train(config: TrainConfig, shards: Sequence[Shard], watcher: Watcher, resum
     if state is not None and _is_finished(config, state):
         return _finished(config, state)
     if state is not None:
-        watcher.say(f"going on after epoch {state.epoch} of {config.epochs}")
+        checkpoints.discard_after(config.output, state)
+        watcher.say(f"going on from {state.place()}")
     if not config.mask and config.padding == "post" and config.pooling == "last":
         watcher.say("note: with --padding post and no --mask the last state has read the padding last; --mask helps")
     with _workers(config, watcher) as workers:
@@ -129,7 +133,7 @@ def _train(config: TrainConfig, shards: Sequence[Shard], watcher: Watcher, resum
 
 @contextmanager
 def _workers(config: TrainConfig, watcher: Watcher) -> Iterator[Workers]:
-    if config.workers == 0:
+    if config.worker_limits == (0, 0):
         from lstm_ray.train.local import LocalWorkers
 
         yield LocalWorkers(watcher)
@@ -257,14 +261,19 @@ def check_inputs(config: TrainConfig) -> list[str]:
 
 def describe_workers(config: TrainConfig) -> list[str]:
     """Says where each worker would run and what it would hold."""
-    if config.workers == 0:
+    least, most = config.worker_limits
+    if most == 0:
         return [f"worker 0: this process, {os.cpu_count()} cores, {config.global_batch_size} rows a step"]
     place = "a Ray started on this machine" if config.address == "local" else f"the Ray at {config.address}"
     resources = f"{config.cpus_per_worker:g} CPU" + (
         f", {config.gpus_per_worker} GPU" if config.gpus_per_worker else ""
     )
-    rows = [len(range(rank, config.global_batch_size, config.workers)) for rank in range(config.workers)]
-    return [f"worker {rank}: {place}, {resources}, {count} rows a step" for rank, count in enumerate(rows)]
+    lines = []
+    for rank in range(most):
+        rows = len(range(rank, config.global_batch_size, most))
+        condition = ", if there is room" if rank >= least else ""
+        lines.append(f"worker {rank}: {place}, {resources}, {rows} rows a step{condition}")
+    return lines
 
 
 def _finished(config: TrainConfig, state: State) -> Outcome:
