@@ -49,7 +49,7 @@ from lstm_ray.wording import counted, reason
 
 _PROGRESS_EVERY_S = 0.5
 _SAVE_WITHIN_S = 60.0
-_WAIT_SILENTLY_S = 60.0
+_WAIT_SILENTLY_S = 120.0
 
 
 @contextmanager
@@ -181,7 +181,7 @@ class _RayContext:
 
     def begin(self, state: State) -> None:
         """Posts it on the board."""
-        self._board.post.remote(_Begun(state.place(), self.world_size))
+        self._board.post.remote(_Begun(State(epoch=state.epoch, step=state.step), self.world_size))
 
     def progress(self, progress: Progress) -> None:
         """Posts it on the board."""
@@ -207,11 +207,11 @@ class _Begun:
     """A worker group has begun to train.
 
     Attributes:
-        place: From where it goes on.
+        state: From where it goes on, without its history.
         workers: In it.
     """
 
-    place: str
+    state: State
     workers: int
 
 
@@ -293,6 +293,7 @@ class _Listener:
     def __init__(self, config: TrainConfig, watcher: Watcher) -> None:
         self._config, self.watcher = config, watcher
         self._has_begun = False
+        self._rows_done = self._rows_of_epoch = 0
         self._waits_since: float | None = time.monotonic()
 
     def is_training(self) -> bool:
@@ -307,6 +308,8 @@ class _Listener:
             KeyboardInterrupt: The run was to stop, and has been saved.
         """
         if isinstance(news, Progress):
+            self._rows_done = (news.epoch - 1) * news.total_rows + news.rows
+            self._rows_of_epoch = news.total_rows
             self.watcher.progress(news)
         elif isinstance(news, dict):
             self.watcher.epoch(news)
@@ -314,13 +317,18 @@ class _Listener:
             self.watcher.say(news.why)
             self._waits_since = time.monotonic()
         elif isinstance(news, _Begun):
-            if self._has_begun or self._config.worker_limits[0] < self._config.worker_limits[1]:
-                self.watcher.say(f"going on from {news.place} with {counted(news.workers, 'worker')}")
-            self._has_begun, self._waits_since = True, None
+            self._begin(news)
         elif isinstance(news, _Interrupted):
             raise KeyboardInterrupt(news.message)
         else:
             raise news
+
+    def _begin(self, news: _Begun) -> None:
+        rows = news.state.epoch * self._rows_of_epoch + news.state.step * self._config.global_batch_size
+        again = f"; {self._rows_done - rows:,} rows are done again" if rows < self._rows_done else ""
+        if self._has_begun or self._config.worker_limits[0] < self._config.worker_limits[1]:
+            self.watcher.say(f"going on from {news.state.place()} with {counted(news.workers, 'worker')}{again}")
+        self._has_begun, self._waits_since = True, None
 
     def watch_the_clock(self) -> None:
         """Says that nothing has begun for a while; Ray Train itself waits for room without a word."""

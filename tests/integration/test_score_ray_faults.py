@@ -7,9 +7,8 @@ import random
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +39,6 @@ def undisturbed(numbered: Path, tiny_bundle: Path, tmp_path_factory: pytest.Temp
 
 
 @pytest.fixture
-def ray_directory() -> Iterator[str]:
-    """Gives a directory for Ray's files, short as its sockets want it; kills what of Ray runs there at the end."""
-    directory = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
-    yield directory
-    for process_id in processes_of(directory):
-        _kill(process_id)
-    shutil.rmtree(directory, ignore_errors=True)
-
-
-@pytest.fixture
 def run(start: Callable[..., Any], numbered: Path, tiny_bundle: Path, ray_directory: str) -> Run:
     """Gives a function that starts `lstm-ray score` on a Ray of its own."""
 
@@ -58,27 +47,6 @@ def run(start: Callable[..., Any], numbered: Path, tiny_bundle: Path, ray_direct
         return start(*arguments, "--actors", 2, *more, RAY_TMPDIR=ray_directory)
 
     return start_it
-
-
-def processes_of(ray_directory: str, name: str = "") -> list[int]:
-    """Lists the processes whose environment names this directory of Ray's and whose command contains `name`."""
-    found = []
-    for place in Path("/proc").iterdir():
-        try:
-            if place.name.isdigit() and f"RAY_TMPDIR={ray_directory}\0".encode() in (place / "environ").read_bytes():
-                command = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                if name in command:
-                    found.append(int(place.name))
-        except OSError:
-            continue  # it has gone, or is another's
-    return found
-
-
-def _kill(process_id: int) -> None:
-    try:
-        os.kill(process_id, signal.SIGKILL)
-    except ProcessLookupError:
-        return
 
 
 def assert_finished(output: Path, undisturbed: dict[str, bytes], parts: Parts) -> None:
@@ -90,13 +58,13 @@ def assert_finished(output: Path, undisturbed: dict[str, bytes], parts: Parts) -
 
 
 def test_an_actor_that_is_killed_is_replaced(
-    run: Run, undisturbed: dict[str, bytes], parts: Parts, tmp_path: Path, ray_directory: str
+    run: Run, undisturbed: dict[str, bytes], parts: Parts, tmp_path: Path, ray_processes: Callable[..., list[int]]
 ) -> None:
     command = run(tmp_path / "out")
     command.wait_until(lambda: len(parts(tmp_path / "out")) >= 3, 120)
-    actors = processes_of(ray_directory, "_ScoringActor")
+    actors = ray_processes("_ScoringActor")
     assert actors
-    _kill(actors[0])
+    os.kill(actors[0], signal.SIGKILL)
     code, error = command.end()
     assert code == 0, error
     assert_finished(tmp_path / "out", undisturbed, parts)
@@ -105,15 +73,20 @@ def test_an_actor_that_is_killed_is_replaced(
 @pytest.mark.long
 @pytest.mark.parametrize("seed", [0, 1])
 def test_all_actors_are_killed_again_and_again(
-    run: Run, undisturbed: dict[str, bytes], parts: Parts, tmp_path: Path, ray_directory: str, seed: int
+    run: Run,
+    undisturbed: dict[str, bytes],
+    parts: Parts,
+    tmp_path: Path,
+    ray_processes: Callable[..., list[int]],
+    seed: int,
 ) -> None:
     chance = random.Random(seed)
     command = run(tmp_path / "out")
     for _ in range(3):
         wanted = len(parts(tmp_path / "out")) + chance.randint(1, 10)
         command.wait_until(lambda wanted=wanted: len(parts(tmp_path / "out")) >= wanted, 120)
-        for actor in processes_of(ray_directory, "_ScoringActor"):
-            _kill(actor)
+        for actor in ray_processes("_ScoringActor"):
+            os.kill(actor, signal.SIGKILL)
     code, error = command.end()
     assert code == 0, error
     assert_finished(tmp_path / "out", undisturbed, parts)
@@ -122,7 +95,12 @@ def test_all_actors_are_killed_again_and_again(
 @pytest.mark.long
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_driver_and_run_again(
-    run: Run, undisturbed: dict[str, bytes], parts: Parts, tmp_path: Path, ray_directory: str, sign: int
+    run: Run,
+    undisturbed: dict[str, bytes],
+    parts: Parts,
+    tmp_path: Path,
+    ray_processes: Callable[..., list[int]],
+    sign: int,
 ) -> None:
     output = tmp_path / "out"
     command = run(output)
@@ -135,20 +113,20 @@ def test_a_killed_driver_and_run_again(
     assert run(output).end()[0] == 0
     assert_finished(output, undisturbed, parts)
     deadline = time.monotonic() + 60
-    while left := processes_of(ray_directory):
+    while left := ray_processes():
         assert time.monotonic() < deadline, f"Ray goes on without its driver: {left}"
         time.sleep(0.2)
 
 
 @pytest.mark.long
 def test_a_killed_raylet(
-    run: Run, undisturbed: dict[str, bytes], parts: Parts, tmp_path: Path, ray_directory: str
+    run: Run, undisturbed: dict[str, bytes], parts: Parts, tmp_path: Path, ray_processes: Callable[..., list[int]]
 ) -> None:
     output = tmp_path / "out"
     command = run(output)
     command.wait_until(lambda: len(parts(output)) >= 3, 120)
-    (raylet,) = processes_of(ray_directory, "/raylet/raylet ")
-    _kill(raylet)
+    (raylet,) = ray_processes("/raylet/raylet ")
+    os.kill(raylet, signal.SIGKILL)
     assert command.end()[0] == 1, "Ray ends the process itself, before anything could be said"
     there = parts(output)
     assert {name: undisturbed[name] for name in there} == there
