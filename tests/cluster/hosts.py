@@ -1,0 +1,286 @@
+"""Several hosts on one machine: network namespaces on a bridge, each with an address and a Ray node of its own.
+
+    namespace PREFIX-switch           PREFIX-a             PREFIX-b             PREFIX-c
+      bridge 10.77.0.254 ── port a ──── eth0 10.77.0.1       eth0 10.77.0.2       eth0 10.77.0.3
+                         ── port b ─────────────────────────────┘                    │
+                         ── port c ──────────────────────────────────────────────────┘
+
+The bridge has a namespace of its own too, so nothing changes in the machine's own network, and many of these can stand
+side by side. All hosts share the machine's filesystem; each has its own directory for Ray's files. What is outside of
+the bridge is unreachable, at once rather than after a timeout.
+
+A guard, a small process of its own, kills what runs on the hosts and takes them away, when `Network.close` is called or
+when this process ends in whatever way.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+
+RAY_PORT = 6379
+_OBJECT_STORE = 150 * 2**20  # bytes; Ray wants 75 MiB at least
+_START_LIMIT_S = 240.0
+
+_GUARD = """
+cat > /dev/null
+for namespace in $(ip netns list | cut -d ' ' -f 1 | grep "^$1-"); do
+    while pids=$(ip netns pids "$namespace") && [ -n "$pids" ]; do
+        kill -9 $pids 2> /dev/null
+        sleep 0.1
+    done
+    ip netns delete "$namespace"
+done
+rm -rf "$2"
+"""
+"""Waits for the end of its input. $1 is the network's prefix, $2 its directory."""
+
+
+def obstacle() -> str | None:
+    """Says why there can be no hosts on this machine; None if there can be."""
+    if os.geteuid() != 0:
+        return "only root may make network namespaces"
+    if shutil.which("ip") is None:
+        return "the command `ip` (Debian: iproute2) is missing"
+    name = f"lr{secrets.token_hex(3)}-try"
+    tries = (("netns", "add", name), ("-n", name, "link", "add", "name", "br0", "type", "bridge"))
+    for arguments in tries:
+        done = subprocess.run(["ip", *arguments], capture_output=True, text=True)
+        if done.returncode:
+            break
+    subprocess.run(["ip", "netns", "delete", name], capture_output=True)
+    return f"network namespaces cannot be made here: {done.stderr.strip()}" if done.returncode else None
+
+
+class Network:
+    """A bridge, and the hosts on it.
+
+    Attributes:
+        directory: A short path; holds the hosts' directories.
+        hosts: Those that were added, by name.
+        token: Of the Ray cluster.
+        started: What was started on the hosts.
+    """
+
+    def __init__(self) -> None:
+        """Makes the bridge."""
+        self.prefix = f"lr{secrets.token_hex(3)}"
+        self.directory = Path(tempfile.mkdtemp(prefix="lr-", dir="/tmp"))  # short, for Ray's Unix sockets
+        self.hosts: dict[str, Host] = {}
+        self.token = secrets.token_hex(32)
+        self.started: list[subprocess.Popen[str]] = []
+        self._guard = subprocess.Popen(
+            ["sh", "-c", _GUARD, "guard", self.prefix, str(self.directory)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,  # a Ctrl-C is not for the guard
+        )
+        self.switch = f"{self.prefix}-switch"
+        try:
+            _ip("netns", "add", self.switch)
+            _ip("-n", self.switch, "link", "set", "lo", "up")
+            _ip("-n", self.switch, "link", "add", "name", "br0", "type", "bridge")
+            _ip("-n", self.switch, "address", "add", "10.77.0.254/24", "dev", "br0")
+            _ip("-n", self.switch, "link", "set", "br0", "up")
+            _ip("-n", self.switch, "route", "add", "unreachable", "default")
+            _ip("netns", "exec", self.switch, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Network:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def add_host(self, name: str) -> Host:
+        """Adds a host of that name, at most 9 characters, which no other has had."""
+        assert name not in self.hosts
+        assert len(name) <= 9
+        self.hosts[name] = Host(self, name, f"10.77.0.{len(self.hosts) + 1}")
+        return self.hosts[name]
+
+    def close(self) -> None:
+        """Kills what runs on the hosts, takes them and the bridge away, and deletes the directory."""
+        assert self._guard.stdin is not None
+        self._guard.stdin.close()
+        self._guard.wait(60)
+        for process in self.started:
+            process.communicate()  # reaps it, and closes its pipes
+
+
+class Host:
+    """A host.
+
+    Attributes:
+        name: Its name.
+        address: Its IPv4 address.
+        directory: Where Ray puts its files; `$RAY_TMPDIR` of the host's commands.
+        environment: What is set for each command on the host, beside what this process has.
+    """
+
+    def __init__(self, network: Network, name: str, address: str) -> None:
+        """Makes the host and plugs it in."""
+        self.name, self.address = name, address
+        self.directory = network.directory / name
+        self.directory.mkdir()
+        self.namespace = f"{network.prefix}-{name}"
+        self.environment = {
+            "RAY_TMPDIR": str(self.directory),
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": network.token,
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "COLUMNS": "200",
+        }
+        self._switch, self._started = network.switch, network.started
+        _ip("netns", "add", self.namespace)
+        _ip("-n", self.namespace, "link", "set", "lo", "up")
+        _ip(
+            "-n",
+            self._switch,
+            "link",
+            "add",
+            "name",
+            name,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth0",
+            "netns",
+            self.namespace,
+        )
+        _ip("-n", self._switch, "link", "set", "dev", name, "master", "br0", "up")
+        _ip("-n", self.namespace, "address", "add", f"{address}/24", "dev", "eth0")
+        _ip("-n", self.namespace, "link", "set", "eth0", "up")
+        # Ray finds its own address by asking for a route to the internet.
+        _ip("-n", self.namespace, "route", "add", "default", "via", "10.77.0.254")
+
+    def start(self, *command: object, cwd: Path | None = None, **environment: str) -> subprocess.Popen[str]:
+        """Starts a command on the host; its standard output and error are pipes."""
+        process = subprocess.Popen(
+            ["ip", "netns", "exec", self.namespace, *map(str, command)],
+            env={**os.environ, **self.environment, **environment},
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self._started.append(process)
+        return process
+
+    def run(
+        self, *command: object, limit_s: float = 300, cwd: Path | None = None, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a command on the host to its end."""
+        process = self.start(*command, cwd=cwd, **environment)
+        try:
+            out, err = process.communicate(timeout=limit_s)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            raise
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def start_lstm_ray(self, *arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.Popen[str]:
+        """Starts `lstm-ray` on the host."""
+        return self.start(sys.executable, "-m", "lstm_ray", *arguments, cwd=cwd, **environment)
+
+    def lstm_ray(
+        self, *arguments: object, limit_s: float = 300, cwd: Path | None = None, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs `lstm-ray` on the host to its end."""
+        return self.run(sys.executable, "-m", "lstm_ray", *arguments, limit_s=limit_s, cwd=cwd, **environment)
+
+    def begin_ray(
+        self, head: Host | None = None, cpus: int = 1, dashboard: bool = False, **environment: str
+    ) -> subprocess.Popen[str]:
+        """Begins to start a Ray node.
+
+        Args:
+            head: The cluster's head that it joins; None if it is the head itself.
+            cpus: What it says it has.
+            dashboard: True on a head that is to take jobs; at 127.0.0.1:8265 of this host.
+            environment: More variables of the node, and so of all that runs on it.
+
+        Returns:
+            `ray start`, which ends when the node is up.
+        """
+        place = ("--head", "--port", RAY_PORT) if head is None else ("--address", f"{head.address}:{RAY_PORT}")
+        if head is None:
+            place += ("--include-dashboard", str(dashboard).lower())
+        return self.start(
+            *(sys.executable, "-m", "ray.scripts.scripts", "start", *place),
+            *("--node-ip-address", self.address, "--temp-dir", self.directory / "ray", "--num-cpus", cpus),
+            *("--object-store-memory", _OBJECT_STORE, "--disable-usage-stats"),
+            cwd=self.directory,
+            **environment,
+        )
+
+    def start_ray(self, head: Host | None = None, cpus: int = 1, dashboard: bool = False, **environment: str) -> None:
+        """Starts a Ray node, as `begin_ray`, and waits until it is up."""
+        finish_ray(self.begin_ray(head, cpus, dashboard, **environment))
+
+    def process_ids(self) -> list[int]:
+        """Lists the processes that run on the host."""
+        done = subprocess.run(["ip", "netns", "pids", self.namespace], capture_output=True, text=True, check=True)
+        return [int(line) for line in done.stdout.split()]
+
+    def runs(self, name: str) -> bool:
+        """Says whether a process whose command contains `name` runs on the host; Ray names its workers there."""
+        for process_id in self.process_ids():
+            try:
+                if name.encode() in Path(f"/proc/{process_id}/cmdline").read_bytes().replace(b"\0", b" "):
+                    return True
+            except OSError:
+                continue  # it has gone
+        return False
+
+    def kill_ray(self) -> None:
+        """Kills all that runs on the host, Ray and commands, as if its power had failed."""
+        deadline = time.monotonic() + 30
+        while found := self.process_ids():
+            assert time.monotonic() < deadline, f"{self.name}: {found} cannot be killed"
+            for process_id in found:
+                try:
+                    os.kill(process_id, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+            time.sleep(0.05)
+
+    def link_down(self) -> None:
+        """Pulls the cable."""
+        _ip("-n", self._switch, "link", "set", "dev", self.name, "down")
+
+    def link_up(self) -> None:
+        """Puts it back in."""
+        _ip("-n", self._switch, "link", "set", "dev", self.name, "up")
+
+
+def finish_ray(starting: subprocess.Popen[str]) -> None:
+    """Waits until the Ray node of `begin_ray` is up."""
+    out, err = starting.communicate(timeout=_START_LIMIT_S)
+    assert starting.returncode == 0, out + err
+
+
+def start_cluster(head: Host, *workers: Host, **settings: str) -> None:
+    """Starts Ray on all of these at once, as far as it goes; the head takes jobs."""
+    head.start_ray(dashboard=True, **settings)
+    for starting in [worker.begin_ray(head, **settings) for worker in workers]:
+        finish_ray(starting)
+
+
+def _ip(*arguments: str) -> None:
+    done = subprocess.run(["ip", *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, f"ip {' '.join(arguments)}: {done.stderr.strip()}"
