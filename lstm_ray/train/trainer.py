@@ -49,6 +49,7 @@ from lstm_ray.wording import counted, reason
 
 _PROGRESS_EVERY_S = 0.5
 _SAVE_WITHIN_S = 60.0
+_LOOK_FOR_ROOM_EVERY_S = 30.0
 _WAIT_SILENTLY_S = 120.0
 
 
@@ -90,6 +91,7 @@ class RayWorkers:
             backend_config=TensorFlowConfig(),
             scaling_config=ray.train.ScalingConfig(
                 num_workers=most if least == most else (least, most),
+                elastic_resize_monitor_interval_s=_LOOK_FOR_ROOM_EVERY_S,
                 use_gpu=config.gpus_per_worker > 0,
                 resources_per_worker={"CPU": config.cpus_per_worker, "GPU": config.gpus_per_worker},
             ),
