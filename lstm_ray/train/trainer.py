@@ -272,8 +272,16 @@ class _LossReporter(UserCallback):
 def _why(failures: Mapping[int, BaseException]) -> str:
     """Says which workers were lost; what the others say, who waited for them, only if nothing else is known."""
     died = {rank: error for rank, error in failures.items() if not isinstance(_cause(error), WorkerLostError)}
-    told = [f"worker {rank}: {reason(_cause(error))[:200]}" for rank, error in sorted((died or failures).items())]
+    told = [f"worker {rank}: {_in_short(_cause(error))}" for rank, error in sorted((died or failures).items())]
     return "worker lost (" + "; ".join(told[:3]) + ")"
+
+
+def _in_short(error: BaseException) -> str:
+    """Says in a few words what Ray says in a paragraph."""
+    message = reason(error)
+    if isinstance(error, ray.exceptions.RayActorError):
+        return "its node died" if "node" in message and "dead" in message else "its process died"
+    return message.removeprefix("A worker health check has been ").partition(" Marking")[0][:200]
 
 
 def _cause(error: BaseException) -> BaseException:
@@ -353,23 +361,26 @@ def _fit(trainer: DataParallelTrainer, board: Any, listener: _Listener) -> None:
         KeyboardInterrupt: Ctrl-C was pressed; its message says what was saved.
     """
     failures: list[BaseException] = []
+    # Thread.join would not do: interrupted while it waits, it takes the thread for ended (Python 3.11, bpo-45274).
+    ended = threading.Event()
 
     def fit() -> None:
         try:
             trainer.fit()
         except BaseException as error:  # noqa: BLE001  raised again below, in the main thread
             failures.append(error)
+        finally:
+            ended.set()
 
-    thread = threading.Thread(target=fit, name="ray-train", daemon=True)
-    thread.start()
+    threading.Thread(target=fit, name="ray-train", daemon=True).start()
     try:
-        _listen(thread, board, listener, math.inf)
+        _listen(ended, board, listener, math.inf)
     except KeyboardInterrupt as interrupt:
         if str(interrupt) or not listener.is_training():
             raise
         ray.get(board.interrupt.remote())
         listener.watcher.say("interrupted: saving; Ctrl-C again ends at once")
-        _listen(thread, board, listener, _SAVE_WITHIN_S)
+        _listen(ended, board, listener, _SAVE_WITHIN_S)
         raise KeyboardInterrupt(
             f"interrupted: no worker saved within {_SAVE_WITHIN_S:.0f} s; the same command goes on from the last "
             "checkpoint"
@@ -378,13 +389,12 @@ def _fit(trainer: DataParallelTrainer, board: Any, listener: _Listener) -> None:
         raise failures[0]
 
 
-def _listen(thread: threading.Thread, board: Any, listener: _Listener, limit_s: float) -> None:
-    """Passes on what is posted on the board until the thread ends, or for a time."""
+def _listen(ended: threading.Event, board: Any, listener: _Listener, limit_s: float) -> None:
+    """Passes on what is posted on the board until training has ended, or for a time."""
     end = time.monotonic() + limit_s
-    is_running = True
-    while is_running and time.monotonic() < end:
-        thread.join(_PROGRESS_EVERY_S)
-        is_running = thread.is_alive()  # before the last look: nothing is posted after the end
+    is_last = False
+    while not is_last and time.monotonic() < end:
+        is_last = ended.wait(_PROGRESS_EVERY_S)  # then one more look: all was posted before the end
         for news in ray.get(board.take.remote()):
             listener.hear(news)
         listener.watch_the_clock()
