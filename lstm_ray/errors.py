@@ -4,7 +4,8 @@
     ├── InputError               a file, column or row that cannot be used
     ├── OutputError              a place that cannot be written, or holds something else
     ├── BundleError              a model bundle that is damaged, incomplete or of an unknown format
-    ├── TrainingError            training stopped: diverged, a worker lost for good
+    ├── TrainingError            training stopped: diverged, out of room
+    │   └── WorkerLostError      a worker died or does not answer; raised by the others, so that it is replaced
     └── ConfigError              exit code 2: a setting or combination of settings that cannot be
 
 The message is for a person: what was wrong, where (file, column, row), what to do about it. The command line prints it
@@ -32,6 +33,10 @@ class BundleError(LstmRayError):
 
 class TrainingError(LstmRayError):
     """Training stopped before it was done."""
+
+
+class WorkerLostError(TrainingError):
+    """A worker died or does not answer: training can go on from the last checkpoint with another in its place."""
 
 
 class ConfigError(LstmRayError):

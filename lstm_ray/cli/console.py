@@ -121,15 +121,15 @@ def bar(unit: str, if_interrupted: str = "") -> Iterator[Bar]:
 
     Args:
         unit: What is counted.
-        if_interrupted: Told on Ctrl-C: how to go on.
+        if_interrupted: Told on Ctrl-C: how to go on, unless the interrupt itself says it.
     """
     shown = Bar(unit)
     try:
         yield shown
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         shown.close()
-        if if_interrupted:
-            say(if_interrupted)
+        if told := str(interrupt) or if_interrupted:
+            say(told)
         raise
     finally:
         shown.close()

@@ -30,6 +30,18 @@ PANELS = (FILES, "Search", "Text", "Model", "Training", "Compute", "Cluster", "N
 """The groups of settings, in the order in which people read them."""
 
 
+COUNT = r"^(0|[1-9]\d*)$|^[1-9]\d*:[1-9]\d*$"
+"""A number of workers or actors: N or MIN:MAX."""
+
+
+def limits_of(field: str, count: str) -> tuple[int, int]:
+    """Returns the two numbers of MIN:MAX, or the one number twice."""
+    least, _, most = count.partition(":")
+    if int(least) > int(most or least):
+        raise ValueError(f"{field} {count!r}: the first number is the least, the second the most")
+    return int(least), int(most or least)
+
+
 def setting(
     default: Any,
     help: str,
@@ -153,7 +165,8 @@ def _explain(kind: type[Settings], error: ValidationError, job_file: str | Path 
             name = ".".join(map(str, problem["loc"]))
         message = message[0].lower() + message[1:]
         if problem["type"] == "string_pattern_mismatch":
-            message = "should be N or MIN:MAX, such as 4 or 2:8"
+            forms, examples = shown_as(kind, field)["metavar"], kind.model_fields[field].examples or []
+            message = f"should be {forms.replace('|', ' or ')}, such as {' or '.join(map(str, examples))}"
         findings.append(f"{name} is {problem['input']!r}: {message.removeprefix('input ')}")
     where = f"{job_file}: " if job_file else ""
     return where + "; ".join(findings)

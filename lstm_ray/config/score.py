@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from lstm_ray.config.base import FILES, Settings, setting
+from lstm_ray.config.base import COUNT, FILES, Settings, limits_of, setting
 
 
 class ScoreConfig(Settings):
@@ -52,7 +52,8 @@ class ScoreConfig(Settings):
         "0 scores in this process on all its cores; more on that many Ray actors, which pays on a cluster.",
         panel="Compute",
         metavar="N|MIN:MAX",
-        pattern=r"^(0|[1-9]\d*)$|^[1-9]\d*:[1-9]\d*$",
+        pattern=COUNT,
+        examples=["4", "2:8"],
         coerce_numbers_to_str=True,
     )
     cpus_per_actor: float = setting(1.0, "CPU cores of a Ray actor.", panel="Compute", gt=0)
@@ -64,15 +65,11 @@ class ScoreConfig(Settings):
     @property
     def actor_limits(self) -> tuple[int, int]:
         """Returns the least and the most actors; (0, 0) scores in this process."""
-        least, _, most = self.actors.partition(":")
-        return int(least), int(most or least)
+        return limits_of("actors", self.actors)
 
     @model_validator(mode="after")
     def _needs_actors(self) -> ScoreConfig:
-        least, most = self.actor_limits
-        if least > most:
-            raise ValueError(f"actors {self.actors!r}: the first number is the least, the second the most")
-        if self.actors == "0" and self.address != "local":
+        if self.actor_limits == (0, 0) and self.address != "local":
             raise ValueError(f"address {self.address!r} needs actors of 1 or more; 0 scores in this process")
         if self.actors == "0" and self.gpus_per_actor:
             raise ValueError("gpus_per_actor needs actors of 1 or more; in this process a GPU is used if there is one")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
@@ -9,7 +10,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import field_validator, model_validator
 
 from lstm_ray.config import labels
-from lstm_ray.config.base import FILES, Settings, setting
+from lstm_ray.config.base import COUNT, FILES, Settings, limits_of, setting
 from lstm_ray.config.labels import LabelList
 
 Side = Literal["pre", "post"]
@@ -71,8 +72,14 @@ class ModelSettings(Settings):
 class ComputeSettings(Settings):
     """Where training runs."""
 
-    workers: int = setting(
-        0, "0 trains in this process; 1 and up on that many Ray workers, one device each.", panel="Compute", ge=0
+    workers: str = setting(
+        "0",
+        "0 trains in this process; more on that many Ray workers, one device each, or on as many as there is room for.",
+        panel="Compute",
+        metavar="N|MIN:MAX",
+        pattern=COUNT,
+        examples=["4", "1:4"],
+        coerce_numbers_to_str=True,
     )
     cpus_per_worker: float = setting(1.0, "CPU cores of a Ray worker.", panel="Compute", gt=0)
     gpus_per_worker: int = setting(0, "GPUs of a Ray worker: one or none.", panel="Compute", ge=0, le=1)
@@ -80,11 +87,23 @@ class ComputeSettings(Settings):
         "local", "Ray to run on: local starts one here; auto, HOST:PORT or ray://HOST:PORT joins one.", panel="Compute"
     )
 
+    collective_timeout_s: float = setting(
+        300.0, "Seconds after which a worker that does not answer the others counts as lost.", panel="Compute", gt=0
+    )
+    max_failures: int = setting(
+        3, "How many times lost Ray workers may be replaced before the run fails.", panel="Compute", ge=0
+    )
+
+    @property
+    def worker_limits(self) -> tuple[int, int]:
+        """Returns the least and the most workers; (0, 0) trains in this process."""
+        return limits_of("workers", self.workers)
+
     @model_validator(mode="after")
     def _needs_workers(self) -> ComputeSettings:
-        if self.workers == 0 and self.address != "local":
+        if self.worker_limits == (0, 0) and self.address != "local":
             raise ValueError(f"address {self.address!r} needs workers of 1 or more; 0 trains in this process")
-        if self.workers == 0 and self.gpus_per_worker:
+        if self.worker_limits == (0, 0) and self.gpus_per_worker:
             raise ValueError(
                 "gpus_per_worker needs workers of 1 or more; in this process a GPU is used if there is one"
             )
@@ -216,6 +235,14 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings):
     precision: Literal["float32", "bf16", "fp16"] = setting(
         "float32", "Numbers that training computes with; weights are kept as float32.", panel="Training"
     )
+    checkpoint_every: str = setting(
+        "5min",
+        "When to save what is needed to go on, beside the end of each epoch: time or steps since it last was saved.",
+        panel="Training",
+        metavar="TIME|STEPS|epoch",
+        pattern=r"^[1-9]\d*(s|min|h|steps)$|^epoch$",
+        examples=["30s", "2min", "500steps", "epoch"],
+    )
     seed: int = setting(
         0,
         "Decides initial weights, row order, dropout and the held-out rows.",
@@ -223,6 +250,14 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings):
         ge=0,
         le=2**32 - 1,  # what NumPy's and Keras's global seeds take
     )
+
+    @property
+    def checkpoint_interval(self) -> tuple[float, float]:
+        """Returns the seconds and the steps after which to save; one of them, or both, infinite."""
+        number, unit = re.fullmatch(r"(\d*)(\w+)", self.checkpoint_every).groups()  # type: ignore[union-attr]
+        seconds = {"s": 1, "min": 60, "h": 3600}
+        every = int(number or 0)
+        return every * seconds[unit] if unit in seconds else math.inf, every if unit == "steps" else math.inf
 
     @property
     def fixed_class_weights(self) -> tuple[float, float] | None:
@@ -258,10 +293,9 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings):
 
     @model_validator(mode="after")
     def _needs_rows_for_all(self) -> TrainConfig:
-        if self.workers > self.global_batch_size:
-            raise ValueError(
-                f"global_batch_size {self.global_batch_size} cannot be shared out over {self.workers} workers"
-            )
+        most = self.worker_limits[1]
+        if most > self.global_batch_size:
+            raise ValueError(f"global_batch_size {self.global_batch_size} cannot be shared out over {most} workers")
         return self
 
     @model_validator(mode="after")

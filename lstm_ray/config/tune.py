@@ -51,7 +51,7 @@ class TuneConfig(TrainConfig):
     @model_validator(mode="after")
     def _needs_workers(self) -> TuneConfig:
         """Takes the place of the rule that an address needs workers: here Ray runs the trials."""
-        if self.workers:
+        if self.worker_limits != (0, 0):
             raise ValueError("workers must be 0: a trial trains in one process, and concurrency says how many at once")
         return self
 

@@ -50,6 +50,7 @@ def worker_batches(
     rank: int,
     world_size: int,
     batch_size: int,
+    first_step: int = 0,
 ) -> Iterator[Batch]:
     """Yields the batches of worker `rank` of `world_size`, ceil(len(order) / batch_size) of them.
 
@@ -60,10 +61,11 @@ def worker_batches(
         rank: This worker's number, from 0.
         world_size: Workers in all.
         batch_size: Rows of a step, over all workers.
+        first_step: Steps, counted from 0, before this one are left out: they were done before.
     """
     worker_rows = -(-batch_size // world_size)
     lengths = corpus.sequences.lengths
-    for start in range(0, len(order), batch_size):
+    for start in range(first_step * batch_size, len(order), batch_size):
         step_rows = order[start : start + batch_size]
         rows = step_rows[rank::world_size]
         longest = int(lengths[step_rows].max())

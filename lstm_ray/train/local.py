@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 
-from lstm_ray import storage
 from lstm_ray.config import TrainConfig
 from lstm_ray.datasets.labelled import Shard
 from lstm_ray.model.runtime import start_tensorflow
-from lstm_ray.train import checkpoints
 from lstm_ray.train.checkpoints import State
 from lstm_ray.train.corpus import EncodedShard, Prepared, encode_shard
 from lstm_ray.train.progress import Progress, Watcher
@@ -35,31 +35,51 @@ class LocalWorkers:
         start_tensorflow()
         from lstm_ray.train import loop
 
-        return loop.run(config, prepared, LocalContext(config.output, self._watcher))
+        with interrupts_counted() as interrupted:
+            return loop.run(config, prepared, LocalContext(self._watcher, interrupted))
 
 
 class LocalContext:
-    """A world of one worker, whose checkpoints are copied into the run's directory."""
+    """A world of one worker."""
 
     rank = 0
     world_size = 1
 
-    def __init__(self, output: str, watcher: Watcher) -> None:
-        self._directory = storage.join(output, checkpoints.DIRECTORY)
+    def __init__(self, watcher: Watcher, interrupted: threading.Event) -> None:
         self._watcher = watcher
+        self._interrupted = interrupted
+
+    def begin(self, state: State) -> None:
+        """Says nothing: who began the run in this process knows."""
 
     def progress(self, progress: Progress) -> None:
         """Passes it on."""
         self._watcher.progress(progress)
 
-    def report(self, row: dict[str, Any], checkpoint: Path | None) -> None:
-        """Keeps the checkpoint as `epoch_<number>` and drops the oldest beyond those kept."""
-        assert checkpoint is not None  # this is rank 0
-        target = storage.join(self._directory, f"epoch_{row['epoch']:04d}")
-        storage.delete(target)
-        for file in sorted(checkpoint.iterdir(), key=lambda file: file.name == "state.json"):  # state.json last
-            storage.write_bytes(storage.join(target, file.name), file.read_bytes())
-        names = [name for name in storage.list_names(self._directory) if name.startswith("epoch_")]
-        for name in names[: -checkpoints.KEPT]:
-            storage.delete(storage.join(self._directory, name))
+    def epoch(self, row: dict[str, Any]) -> None:
+        """Passes it on."""
         self._watcher.epoch(row)
+
+    def is_interrupted(self) -> bool:
+        """Says whether Ctrl-C was pressed."""
+        return self._interrupted.is_set()
+
+
+@contextmanager
+def interrupts_counted() -> Iterator[threading.Event]:
+    """Gives an event that the first Ctrl-C sets; the second one interrupts as ever."""
+    interrupted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+        yield interrupted
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def take(*_: object) -> None:
+        interrupted.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, take)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,24 +1,29 @@
 """The epochs of a run, on one worker; no Ray.
 
-    for each epoch: reseed -> step through worker_batches -> validate -> report with a checkpoint
+    for each epoch: step through worker_batches -> validate -> save
+    between two steps, now and then: save
 
-The same function runs in this process and on every Ray worker. What differs (who the others are, where a checkpoint
-goes, who hears of progress) comes in as a `Context`.
+The same function runs in this process and on every Ray worker. What differs (who the others are, who hears of progress)
+comes in as a `Context`.
+
+Rank 0 saves, when it finds that it is time to, and asks nobody: variables are equal on all workers, a step's loss comes
+back summed over them, and batches and dropout are functions of (seed, epoch, step, rank). So what goes on from a
+checkpoint equals what was never interrupted.
 """
 
 from __future__ import annotations
 
+import copy
 import math
-import tempfile
 import time
-from pathlib import Path
+import zlib
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from lstm_ray.config import TrainConfig
-from lstm_ray.errors import TrainingError
+from lstm_ray.errors import TrainingError, WorkerLostError
 from lstm_ray.evaluate.metrics import BinaryCounts
 from lstm_ray.model.architectures import build_model, network_weights, summary_text
 from lstm_ray.model.bundle import write_bundle
@@ -29,7 +34,7 @@ from lstm_ray.train.batches import epoch_order, worker_batches
 from lstm_ray.train.checkpoints import Checkpoint, State
 from lstm_ray.train.corpus import Corpus, Prepared
 from lstm_ray.train.progress import Progress
-from lstm_ray.train.step import Stepper, make_strategy
+from lstm_ray.train.step import Stepper, make_strategy, worker_losses
 
 THRESHOLD = 0.5
 _VALIDATION_BATCH = 512  # rows of a step over all workers: forward only, so memory allows more than in training
@@ -37,16 +42,22 @@ _PROGRESS_EVERY_S = 0.5
 
 
 class Context(Protocol):
-    """What surrounds a worker."""
+    """What surrounds a worker. Only rank 0 calls its functions."""
 
     rank: int
     world_size: int
 
-    def report(self, row: dict[str, Any], checkpoint: Path | None) -> None:
-        """Takes an epoch's row of history, and on rank 0 the directory of a checkpoint, which it copies."""
+    def begin(self, state: State) -> None:
+        """Hears where the run begins or goes on."""
 
     def progress(self, progress: Progress) -> None:
-        """Hears how far the epoch has come; rank 0 only."""
+        """Hears how far the epoch has come."""
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """Hears an epoch's row of history."""
+
+    def is_interrupted(self) -> bool:
+        """Says whether the run is to be saved and to stop; asked between two steps."""
 
 
 def run(config: TrainConfig, prepared: Prepared, context: Context) -> State:
@@ -54,8 +65,11 @@ def run(config: TrainConfig, prepared: Prepared, context: Context) -> State:
 
     Raises:
         TrainingError: The loss is no longer a number.
+        WorkerLostError: Another worker does not answer.
+        KeyboardInterrupt: The run was to stop, and has been saved; rank 0 only. Its message says where.
     """
-    stepper = Stepper(config, make_strategy(context.world_size), prepared.training.labels)
+    strategy = make_strategy(context.world_size, config.collective_timeout_s)
+    stepper = Stepper(config, strategy, prepared.training.labels)
     if prepared.word_vectors is not None:
         stepper.set_word_vectors(prepared.word_vectors)
     state = State(summary=summary_text(stepper.model), data=prepared.fingerprint())
@@ -65,78 +79,173 @@ def run(config: TrainConfig, prepared: Prepared, context: Context) -> State:
         for variable, value in zip(stepper.variables(), checkpoint.variables, strict=True):
             variable.assign(value)
         state, best = checkpoint.state, checkpoint.best
-    while not state.has_ended(config):
-        row, sums = _train_epoch(config, prepared.training, stepper, context, state.epoch + 1)
-        counts = _validate(config, prepared.validation, stepper, context)
-        is_best = _add_epoch(state, row, counts)
-        if is_best:
-            best = [variable.numpy() for variable in stepper.model.variables]
-        with tempfile.TemporaryDirectory() as directory:
-            if context.rank == 0:
-                tensorboard.write_epoch(config, state.history[-1], sums, len(prepared.training))
-                values = [variable.numpy() for variable in stepper.variables()]
-                checkpoints.save(Path(directory), Checkpoint(state, values, best))
-            context.report(state.history[-1], Path(directory) if context.rank == 0 else None)
-    if context.rank == 0:
-        _write_model(config, best, prepared.vocabulary, state)
-    stepper.all_reduce(np.zeros(1))  # nobody leaves while another still needs the group
+    with worker_losses():
+        _agree(config, stepper, context, checkpoint)
+        if context.rank == 0:
+            checkpoints.discard_after(config.output, None if checkpoint is None else state)
+            context.begin(state)
+        with checkpoints.Writer(config.output) as writer:
+            saver = _Saver(config, stepper, context, writer, state, best)
+            while not state.has_ended(config):
+                row, sums = _train_epoch(config, prepared.training, stepper, context, saver)
+                counts = _validate(config, prepared.validation, stepper, context, saver)
+                _end_epoch(saver, row, counts)
+                if context.rank == 0:
+                    tensorboard.write_epoch(config, state.history[-1], sums, len(prepared.training))
+                    context.epoch(state.history[-1])
+            writer.wait()
+        if context.rank == 0:
+            _write_model(config, saver.best, prepared.vocabulary, state)
+        stepper.all_reduce(np.zeros(1))  # nobody leaves while another still needs the group
     return state
 
 
+class _Saver:
+    """Holds what a checkpoint holds beside the variables, and on rank 0 saves it when it is time.
+
+    Attributes:
+        state: Where the run stands.
+        best: The model's variables after the best epoch.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        stepper: Stepper,
+        context: Context,
+        writer: checkpoints.Writer,
+        state: State,
+        best: list[npt.NDArray[Any]],
+    ) -> None:
+        self.state = state
+        self.best = best
+        self._seconds, self._steps = config.checkpoint_interval
+        self._stepper, self._context, self._writer = stepper, context, writer
+        self._saved_at, self._steps_since = time.monotonic(), 0
+
+    def keep_best(self) -> None:
+        """Takes the variables as they are for those of the best epoch."""
+        self.best = [variable.numpy() for variable in self._stepper.model.variables]
+
+    def is_due(self) -> bool:
+        """Counts a step, and says whether the run is to be saved after it."""
+        if self._context.rank > 0:
+            return False
+        self._steps_since += 1
+        waited = time.monotonic() - self._saved_at
+        return waited >= self._seconds or self._steps_since >= self._steps or self._context.is_interrupted()
+
+    def save(self) -> None:
+        """Saves the run, whose state must be complete and finite.
+
+        Raises:
+            KeyboardInterrupt: The run was to stop.
+        """
+        if self._context.rank > 0:
+            return
+        values = [variable.numpy() for variable in self._stepper.variables()]  # copies: training may go on
+        self._writer.save(Checkpoint(copy.deepcopy(self.state), values, list(self.best)))
+        self._saved_at, self._steps_since = time.monotonic(), 0
+        if self._context.is_interrupted():
+            self._writer.wait()
+            raise KeyboardInterrupt(f"interrupted: saved at {self.state.place()}; the same command goes on there")
+
+
+def _agree(config: TrainConfig, stepper: Stepper, context: Context, checkpoint: Checkpoint | None) -> None:
+    """Makes sure that all workers go on from the same checkpoint.
+
+    They might not: a worker may not see the directory, or have looked while another worker, long given up, wrote there.
+    """
+    mine = np.zeros((context.world_size, 3))
+    if checkpoint is not None:
+        checksum = 0
+        for variable in checkpoint.variables:
+            checksum = zlib.crc32(np.ascontiguousarray(variable).data, checksum)
+        mine[context.rank] = checkpoint.state.epoch, checkpoint.state.step, checksum
+    all_of_them = stepper.all_reduce(mine.ravel()).reshape(mine.shape)
+    if (all_of_them != all_of_them[0]).any():
+        raise WorkerLostError(f"{config.output}: not every worker sees the same checkpoints there; is it on all nodes?")
+
+
 def _train_epoch(
-    config: TrainConfig, corpus: Corpus, stepper: Stepper, context: Context, epoch: int
+    config: TrainConfig, corpus: Corpus, stepper: Stepper, context: Context, saver: _Saver
 ) -> tuple[dict[str, Any], npt.NDArray[np.float64]]:
-    """Goes through the training rows once.
+    """Goes through the training rows that are left of an epoch.
 
     Returns:
-        The epoch's row of history, without validation; and float64[steps, 2], loss and right answers of each step,
-        summed over its rows on all workers.
+        The epoch's row of history, without validation; and float64[steps, 2], loss and right answers of the steps taken
+        here, summed over their rows: after a resumption in mid-epoch those that were left.
     """
+    state = saver.state
+    epoch, seconds_before, first_step = state.epoch + 1, state.seconds, state.step
     started = last_shown = time.perf_counter()
-    stepper.reseed(config.seed, epoch, context.rank)
-    order = epoch_order(len(corpus), config.seed, epoch)
     batches = worker_batches(
         corpus,
-        order,
+        epoch_order(len(corpus), config.seed, epoch),
         config,
         rank=context.rank,
         world_size=context.world_size,
         batch_size=config.global_batch_size,
+        first_step=first_step,
     )
-    sums = []
+    sums: list[Any] = []
+    by_step: list[npt.NDArray[np.float32]] = []
     rows = 0
     for batch in batches:
+        stepper.reseed(config.seed, epoch, state.step, context.rank)
         sums.append(stepper.train(batch))  # a tensor: reading its value here would make the device wait for Python
+        state.step += 1
         if not rows:
             started = time.perf_counter()  # the first step compiles: seconds, and no measure of speed
         rows += batch.global_rows
         now = time.perf_counter()
-        if context.rank == 0 and len(sums) > 1 and now - last_shown > _PROGRESS_EVERY_S:
+        if context.rank == 0 and state.step - first_step > 1 and now - last_shown > _PROGRESS_EVERY_S:
             last_shown = now
-            context.progress(Progress(epoch, config.epochs, rows, len(corpus), rows / (now - started)))
-    by_step = stepper.all_reduce(np.stack([step_sums.numpy() for step_sums in sums]).astype(np.float64))
-    loss, right = (by_step.sum(axis=0) / len(corpus)).tolist()
-    # A step's loss is of the weights before it: the last step may have spoilt them with no loss to show it.
-    weights_are_finite = all(np.isfinite(variable.numpy()).all() for variable in stepper.model.trainable_variables)
-    if not (math.isfinite(loss) and weights_are_finite):
-        first = next((number for number, s in enumerate(sums, 1) if not np.isfinite(s.numpy()).all()), len(sums))
-        raise TrainingError(
-            f"the loss is no longer a number in epoch {epoch}, by step {first}, at learning rate "
-            f"{config.learning_rate:g}: try a lower --learning-rate"
-        )
-    seconds = time.perf_counter() - started
+            done = first_step * config.global_batch_size + rows
+            context.progress(Progress(epoch, config.epochs, done, len(corpus), rows / (now - started)))
+        if saver.is_due():
+            state.seconds = seconds_before + now - started
+            by_step += _add_up(config, stepper, state, sums)
+            saver.save()
+    state.seconds = seconds_before + time.perf_counter() - started
+    by_step += _add_up(config, stepper, state, sums)
     row = {
         "epoch": epoch,
-        "loss": loss,
-        "accuracy": right,
+        "loss": state.loss_sum / len(corpus),
+        "accuracy": state.right / len(corpus),
         "learning_rate": stepper.learning_rate(),
-        "seconds": seconds,
-        "rows_per_s": len(corpus) / seconds,
+        "seconds": state.seconds,
+        "rows_per_s": len(corpus) / max(state.seconds, 1e-9),
     }
-    return row, by_step
+    return row, np.array(by_step, np.float64).reshape(-1, 2)
 
 
-def _validate(config: TrainConfig, corpus: Corpus, stepper: Stepper, context: Context) -> BinaryCounts | None:
+def _add_up(config: TrainConfig, stepper: Stepper, state: State, sums: list[Any]) -> list[npt.NDArray[np.float32]]:
+    """Adds the sums of the last steps to the state, one by one as ever, forgets the tensors and returns their values.
+
+    Raises:
+        TrainingError: The loss or a weight is no longer a number.
+    """
+    steps = [step_sums.numpy() for step_sums in sums]
+    sums.clear()
+    for loss, right in steps:
+        state.loss_sum += float(loss)
+        state.right += float(right)
+    # A step's loss is of the weights before it: the last step may have spoilt them with no loss to show it.
+    weights_are_finite = all(np.isfinite(variable.numpy()).all() for variable in stepper.model.trainable_variables)
+    if not (math.isfinite(state.loss_sum) and weights_are_finite):
+        before = state.step - len(steps)
+        first = next((number for number, s in enumerate(steps, 1) if not np.isfinite(s).all()), len(steps))
+        raise TrainingError(
+            f"the loss is no longer a number in epoch {state.epoch + 1}, by step {before + first}, at learning rate "
+            f"{config.learning_rate:g}: try a lower --learning-rate"
+        )
+    return steps
+
+
+def _validate(
+    config: TrainConfig, corpus: Corpus, stepper: Stepper, context: Context, saver: _Saver
+) -> BinaryCounts | None:
     """Applies the model to the validation rows, shared out over the workers; the counts of all of them."""
     if len(corpus) == 0:
         return None
@@ -153,12 +262,15 @@ def _validate(config: TrainConfig, corpus: Corpus, stepper: Stepper, context: Co
     for batch in batches:
         labels.append(batch.labels[batch.weights > 0].astype(np.int8))
         probabilities.append(stepper.predict(batch))
+        if context.rank == 0 and context.is_interrupted():
+            saver.save()
     local = BinaryCounts.from_scores(np.concatenate(labels), np.concatenate(probabilities), threshold=THRESHOLD)
     return BinaryCounts.from_array(stepper.all_reduce(local.to_array()), threshold=THRESHOLD)
 
 
-def _add_epoch(state: State, row: dict[str, Any], counts: BinaryCounts | None) -> bool:
-    """Adds an epoch to the state and says whether it is the best so far."""
+def _end_epoch(saver: _Saver, row: dict[str, Any], counts: BinaryCounts | None) -> None:
+    """Adds an epoch to the state, keeps its variables if it is the best so far, and saves the run."""
+    state = saver.state
     metrics = counts.metrics() if counts is not None else {}
     before = state.metrics.get("accuracy")
     is_best = counts is None or before is None or metrics["accuracy"] > before
@@ -170,10 +282,12 @@ def _add_epoch(state: State, row: dict[str, Any], counts: BinaryCounts | None) -
             "validation_auc": metrics.get("auc"),
         }
     )
-    state.epoch = row["epoch"]
+    state.epoch, state.step = row["epoch"], 0
+    state.loss_sum = state.right = state.seconds = 0.0
     if is_best:
         state.best_epoch, state.metrics = row["epoch"], metrics
-    return is_best
+        saver.keep_best()
+    saver.save()
 
 
 def _write_model(config: TrainConfig, best: list[npt.NDArray[Any]], vocabulary: Vocabulary, state: State) -> None:

@@ -48,6 +48,7 @@ _RESULTS = (
 _MAY_CHANGE = {
     *("epochs", "early_stopping", "fresh", "output", "mlflow"),
     *("workers", "cpus_per_worker", "gpus_per_worker", "address", "accumulate"),
+    *("checkpoint_every", "collective_timeout_s", "max_failures"),
 }
 """Settings that do not decide what is learned, or only how far: a run may be resumed with other values of these."""
 
@@ -125,10 +126,11 @@ def _train(config: TrainConfig, shards: Sequence[Shard], watcher: Watcher, resum
     if state is not None and _is_finished(config, state):
         return _finished(config, state)
     if state is not None:
-        watcher.say(f"going on after epoch {state.epoch} of {config.epochs}")
+        checkpoints.discard_after(config.output, state)
+        watcher.say(f"going on from {state.place()}")
     if not config.mask and config.padding == "post" and config.pooling == "last":
         watcher.say("note: with --padding post and no --mask the last state has read the padding last; --mask helps")
-    on_gpu = config.gpus_per_worker > 0 or (config.workers == 0 and has_gpu())
+    on_gpu = config.gpus_per_worker > 0 or (config.worker_limits == (0, 0) and has_gpu())
     if on_gpu and (obstacle := cudnn_obstacle(config, config)):
         watcher.say(f"note: on a GPU this trains several times slower than it could: {obstacle}")
     tracker = MlflowRun(config, watcher) if config.mlflow else None
@@ -184,7 +186,7 @@ def _add_word_vectors(prepared: Prepared, path: str, watcher: Watcher) -> Prepar
 
 @contextmanager
 def _workers(config: TrainConfig, watcher: Watcher) -> Iterator[Workers]:
-    if config.workers == 0:
+    if config.worker_limits == (0, 0):
         from lstm_ray.train.local import LocalWorkers
 
         yield LocalWorkers(watcher)
@@ -317,14 +319,19 @@ def check_inputs(config: TrainConfig) -> list[str]:
 
 def describe_workers(config: TrainConfig) -> list[str]:
     """Says where each worker would run and what it would hold."""
-    if config.workers == 0:
+    least, most = config.worker_limits
+    if most == 0:
         return [f"worker 0: this process, {os.cpu_count()} cores, {config.global_batch_size} rows a step"]
     place = "a Ray started on this machine" if config.address == "local" else f"the Ray at {config.address}"
     resources = f"{config.cpus_per_worker:g} CPU" + (
         f", {config.gpus_per_worker} GPU" if config.gpus_per_worker else ""
     )
-    rows = [len(range(rank, config.global_batch_size, config.workers)) for rank in range(config.workers)]
-    return [f"worker {rank}: {place}, {resources}, {count} rows a step" for rank, count in enumerate(rows)]
+    lines = []
+    for rank in range(most):
+        rows = len(range(rank, config.global_batch_size, most))
+        condition = ", if there is room" if rank >= least else ""
+        lines.append(f"worker {rank}: {place}, {resources}, {rows} rows a step{condition}")
+    return lines
 
 
 def _finished(config: TrainConfig, state: State) -> Outcome:

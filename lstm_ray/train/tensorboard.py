@@ -33,7 +33,8 @@ def write_epoch(config: TrainConfig, row: dict[str, Any], sums: npt.NDArray[np.f
     Args:
         config: The run's settings; `output` is its directory.
         row: The epoch's row of history.
-        sums: float64[steps, 2], loss and right answers of each step, summed over its rows.
+        sums: float64[steps, 2], loss and right answers of the epoch's last steps (of all but after a resumption),
+            summed over their rows.
         rows: Rows of the epoch.
     """
     sides = {"train": [*_step_scalars(config, row["epoch"], sums, rows), *_epoch_scalars(row, "")]}
@@ -56,11 +57,14 @@ def _epoch_scalars(row: dict[str, Any], prefix: str) -> Iterator[_Scalar]:
 
 def _step_scalars(config: TrainConfig, epoch: int, sums: npt.NDArray[np.float64], rows: int) -> Iterator[_Scalar]:
     """Yields means over every few steps, some `_POINTS_PER_EPOCH` an epoch, each at its last step."""
-    steps = len(sums)
-    starts = np.arange(0, steps, -(-steps // _POINTS_PER_EPOCH))
+    steps = -(-rows // config.global_batch_size)
+    first = steps - len(sums)
+    starts = np.arange(first, steps, -(-steps // _POINTS_PER_EPOCH))
+    if not len(starts):
+        return
     stops = np.append(starts[1:], steps)
     counts = np.minimum(stops * config.global_batch_size, rows) - starts * config.global_batch_size
-    means = np.add.reduceat(sums, starts, axis=0) / counts[:, None]
+    means = np.add.reduceat(sums, starts - first, axis=0) / counts[:, None]
     numbers = (epoch - 1) * steps + stops - 1
     rates = np.asarray(learning_rate_at(config, count_steps(config, rows), numbers))
     for number, (loss, accuracy), rate in zip(numbers.tolist(), means.tolist(), rates.tolist(), strict=True):

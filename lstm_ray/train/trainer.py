@@ -3,7 +3,13 @@
     driver                                     each worker
       ray_session                                TF_CONFIG set by _TensorFlowBackend
       encode_all -> tasks run encode_shard       loop.run, MultiWorkerMirroredStrategy between them
-      run -> DataParallelTrainer.fit             ray.train.report(row, checkpoint)
+      run -> DataParallelTrainer.fit             rank 0 saves checkpoints; no ray.train.report
+      _Listener  <-  _Board  <-                  progress, epochs, errors of ours, the end of an interrupted run
+                     _Board  ->                  "stop", asked for twice a second
+
+A worker that dies, or that the others wait for in vain (WorkerLostError), makes Ray Train start the whole group again,
+as large as there is room for; loop.run then goes on from the last checkpoint. An error of ours would only come again,
+so it does not reach Ray Train: it goes to the driver over the board.
 
 Ray's own TensorflowTrainer is not used: it switches workers to Keras 2 (TF_USE_LEGACY_KERAS) and imports TensorFlow in
 the driver too. A generic DataParallelTrainer with the small backend below needs neither.
@@ -12,40 +18,49 @@ the driver too. A generic DataParallelTrainer with the small backend below needs
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+import time
+import traceback
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
 import ray.train
+from ray.train import UserCallback
 from ray.train.backend import Backend, BackendConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from lstm_ray import storage
 from lstm_ray.config import TrainConfig
 from lstm_ray.datasets.labelled import Shard
-from lstm_ray.errors import TrainingError
+from lstm_ray.errors import LstmRayError, TrainingError, WorkerLostError
 from lstm_ray.nodes import check_paths
 from lstm_ray.ray_session import connect, our_error
 from lstm_ray.train import checkpoints
 from lstm_ray.train.checkpoints import State
 from lstm_ray.train.corpus import EncodedShard, Prepared, encode_shard
 from lstm_ray.train.progress import Progress, Watcher
-from lstm_ray.wording import counted
+from lstm_ray.wording import counted, reason
 
 _PROGRESS_EVERY_S = 0.5
+_SAVE_WITHIN_S = 60.0
+_LOOK_FOR_ROOM_EVERY_S = 30.0
+_WAIT_SILENTLY_S = 120.0
 
 
 @contextmanager
 def ray_session(config: TrainConfig, watcher: Watcher) -> Iterator[None]:
     """Holds a connection to Ray that has room for the run's workers."""
     watcher.say("starting Ray" if config.address == "local" else f"connecting to Ray at {config.address}")
-    cpus, gpus = config.workers * config.cpus_per_worker, config.workers * config.gpus_per_worker
-    with connect(config.address, cpus, gpus, watcher.say):
+    least, most = config.worker_limits
+    cpus, gpus = most * config.cpus_per_worker, least * config.gpus_per_worker
+    with connect(config.address, cpus, gpus, watcher.say, least_cpus=least * config.cpus_per_worker):
         yield
 
 
@@ -67,28 +82,38 @@ class RayWorkers:
             raise our_error(error, TrainingError) from error
 
     def run(self, config: TrainConfig, prepared: Prepared) -> State:
-        """Trains to the end on `config.workers` workers."""
-        self._watcher.say(f"starting {counted(config.workers, 'Ray worker')}")
-        board = ray.remote(num_cpus=0)(_Board).remote()
+        """Trains to the end on `config.workers` workers, replacing those that are lost."""
+        least, most = config.worker_limits
+        self._watcher.say(f"starting {'' if least == most else f'{least} to '}{counted(most, 'Ray worker')}")
+        # A worker may hang where no other waits for it, or there may be no other: then this finds out.
+        os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(config.collective_timeout_s)
+        board = _start_board()
+        filesystem, path = storage.locate(config.output)
         trainer = DataParallelTrainer(
             _worker_loop,
             train_loop_config={"config": config.model_dump(mode="json"), "prepared": ray.put(prepared), "board": board},
             backend_config=TensorFlowConfig(),
             scaling_config=ray.train.ScalingConfig(
-                num_workers=config.workers,
+                num_workers=most if least == most else (least, most),
+                elastic_resize_monitor_interval_s=_LOOK_FOR_ROOM_EVERY_S,
                 use_gpu=config.gpus_per_worker > 0,
                 resources_per_worker={"CPU": config.cpus_per_worker, "GPU": config.gpus_per_worker},
             ),
             run_config=ray.train.RunConfig(
                 name=checkpoints.DIRECTORY,
-                storage_path=config.output,
-                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=checkpoints.KEPT),
+                storage_path=path,
+                storage_filesystem=filesystem,
+                failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
+                callbacks=[_LossReporter(board)],
             ),
         )
         try:
-            _fit(trainer, board, self._watcher)
+            _fit(trainer, board, _Listener(config, self._watcher))
         except ray.train.TrainingFailedError as error:
-            raise our_error(error, TrainingError) from error
+            raise TrainingError(
+                f"{_why(getattr(error, 'worker_failures', {}) or {0: error})}, after {config.max_failures} "
+                "replacements (--max-failures): the same command goes on from the last checkpoint"
+            ) from error
         state = checkpoints.latest_state(config.output)
         if state is None:
             raise TrainingError(f"{config.output}: training ended without a checkpoint; do all workers see this path?")
@@ -129,11 +154,23 @@ def _worker_loop(arguments: dict[str, Any]) -> None:
     """Runs on each worker: brings up TensorFlow, then the same loop as without Ray."""
     from lstm_ray.model.runtime import start_tensorflow
 
-    config = TrainConfig.model_validate(arguments["config"])
-    start_tensorflow(threads=max(1, int(config.cpus_per_worker)))
-    from lstm_ray.train import loop
+    board = arguments["board"]
+    try:
+        config = TrainConfig.model_validate(arguments["config"])
+        start_tensorflow(threads=max(1, int(config.cpus_per_worker)))
+        from lstm_ray.train import loop
 
-    loop.run(config, ray.get(arguments["prepared"]), _RayContext(arguments["board"]))
+        loop.run(config, ray.get(arguments["prepared"]), _RayContext(board))
+    except WorkerLostError:
+        raise  # Ray Train starts the group again
+    except KeyboardInterrupt as interrupt:
+        ray.get(board.post.remote(_Interrupted(str(interrupt))))
+    except LstmRayError as error:
+        ray.get(board.post.remote(error))
+    except Exception as error:  # noqa: BLE001  it would come again; told to the driver, with its place in the log
+        traceback.print_exc()
+        failed = TrainingError(f"a worker failed with {type(error).__name__}: {reason(error)[-500:]}")
+        ray.get(board.post.remote(failed))
 
 
 class _RayContext:
@@ -144,53 +181,224 @@ class _RayContext:
         self.rank: int = context.get_world_rank()
         self.world_size: int = context.get_world_size()
         self._board = board
+        self._is_interrupted = False
+        self._answer: Any = None
+        self._asked_at = 0.0
 
-    def report(self, row: dict[str, Any], checkpoint: Path | None) -> None:
-        """Reports through Ray Train, which copies rank 0's checkpoint to storage and waits for all workers."""
-        ray.train.report(row, checkpoint=None if checkpoint is None else ray.train.Checkpoint(str(checkpoint)))
-        if self.rank == 0:
-            self._board.post.remote(row)
+    def begin(self, state: State) -> None:
+        """Posts it on the board."""
+        self._board.post.remote(_Begun(State(epoch=state.epoch, step=state.step), self.world_size))
 
     def progress(self, progress: Progress) -> None:
         """Posts it on the board."""
         self._board.post.remote(progress)
 
+    def epoch(self, row: dict[str, Any]) -> None:
+        """Posts it on the board."""
+        self._board.post.remote(row)
+
+    def is_interrupted(self) -> bool:
+        """Says what the board last answered; a new answer is never waited for."""
+        if self._answer is not None and ray.wait([self._answer], timeout=0)[0]:
+            self._is_interrupted = ray.get(self._answer)
+            self._answer = None
+        if self._answer is None and time.monotonic() - self._asked_at > _PROGRESS_EVERY_S:
+            self._asked_at = time.monotonic()
+            self._answer = self._board.is_interrupted.remote()
+        return self._is_interrupted
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A worker group has begun to train.
+
+    Attributes:
+        state: From where it goes on, without its history.
+        workers: In it.
+    """
+
+    state: State
+    workers: int
+
+
+@dataclass(frozen=True)
+class _Lost:
+    """A worker group has failed; `why` is told to people."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class _Interrupted:
+    """The run has been saved and stops; `message` says where."""
+
+    message: str
+
 
 class _Board:
-    """Holds what rank 0 has to tell until the driver fetches it."""
+    """Holds what there is to tell until the driver fetches it, and whether the run is to stop."""
 
     def __init__(self) -> None:
-        self._news: list[Progress | dict[str, Any]] = []
+        self._news: list[Any] = []
+        self._is_interrupted = False
 
-    def post(self, news: Progress | dict[str, Any]) -> None:
+    def post(self, news: Any) -> None:
         self._news.append(news)
 
-    def take(self) -> list[Progress | dict[str, Any]]:
+    def take(self) -> list[Any]:
         news, self._news = self._news, []
         return news
 
+    def interrupt(self) -> None:
+        self._is_interrupted = True
 
-def _fit(trainer: DataParallelTrainer, board: Any, watcher: Watcher) -> None:
+    def is_interrupted(self) -> bool:
+        return self._is_interrupted
+
+
+def _start_board() -> Any:
+    """Starts the board on this node: it must not be lost with another."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(num_cpus=0, scheduling_strategy=here)(_Board).remote()
+
+
+class _LossReporter(UserCallback):
+    """Posts on the board why a worker group failed; runs in Ray Train's controller."""
+
+    def __init__(self, board: Any) -> None:
+        self._board = board
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        """Posts it."""
+        self._board.post.remote(_Lost(_why(worker_exceptions)))
+
+
+def _why(failures: Mapping[int, BaseException]) -> str:
+    """Says which workers were lost; what the others say, who waited for them, only if nothing else is known."""
+    died = {rank: error for rank, error in failures.items() if not isinstance(_cause(error), WorkerLostError)}
+    told = [f"worker {rank}: {_in_short(_cause(error))}" for rank, error in sorted((died or failures).items())]
+    return "worker lost (" + "; ".join(told[:3]) + ")"
+
+
+def _in_short(error: BaseException) -> str:
+    """Says in a few words what Ray says in a paragraph."""
+    message = reason(error)
+    if isinstance(error, ray.exceptions.RayActorError):
+        return "its node died" if "node" in message and "dead" in message else "its process died"
+    return message.removeprefix("A worker health check has been ").partition(" Marking")[0][:200]
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Returns an error of ours, or what Ray says of an actor that died, inside Ray's wrappers."""
+    found = our_error(error, TrainingError)
+    if isinstance(found, WorkerLostError):
+        return found
+    inner = getattr(error, "health_check_failure", None)
+    return inner if isinstance(inner, BaseException) else error
+
+
+class _Listener:
+    """Passes on what is posted on the board.
+
+    Attributes:
+        watcher: To whom.
+    """
+
+    def __init__(self, config: TrainConfig, watcher: Watcher) -> None:
+        self._config, self.watcher = config, watcher
+        self._has_begun = False
+        self._rows_done = self._rows_of_epoch = 0
+        self._waits_since: float | None = time.monotonic()
+
+    def is_training(self) -> bool:
+        """Says whether a worker group is at work, as far as is known."""
+        return self._waits_since is None
+
+    def hear(self, news: Any) -> None:
+        """Passes one on.
+
+        Raises:
+            LstmRayError: A worker raised it.
+            KeyboardInterrupt: The run was to stop, and has been saved.
+        """
+        if isinstance(news, Progress):
+            self._rows_done = (news.epoch - 1) * news.total_rows + news.rows
+            self._rows_of_epoch = news.total_rows
+            self.watcher.progress(news)
+        elif isinstance(news, dict):
+            self.watcher.epoch(news)
+        elif isinstance(news, _Lost):
+            self.watcher.say(news.why)
+            self._waits_since = time.monotonic()
+        elif isinstance(news, _Begun):
+            self._begin(news)
+        elif isinstance(news, _Interrupted):
+            raise KeyboardInterrupt(news.message)
+        else:
+            raise news
+
+    def _begin(self, news: _Begun) -> None:
+        rows = news.state.epoch * self._rows_of_epoch + news.state.step * self._config.global_batch_size
+        again = f"; {self._rows_done - rows:,} rows are done again" if rows < self._rows_done else ""
+        if self._has_begun or self._config.worker_limits[0] < self._config.worker_limits[1]:
+            self.watcher.say(f"going on from {news.state.place()} with {counted(news.workers, 'worker')}{again}")
+        self._has_begun, self._waits_since = True, None
+
+    def watch_the_clock(self) -> None:
+        """Says that nothing has begun for a while; Ray Train itself waits for room without a word."""
+        if self._waits_since is not None and time.monotonic() - self._waits_since > _WAIT_SILENTLY_S:
+            self._waits_since = time.monotonic()
+            config = self._config
+            needs = f"{config.cpus_per_worker:g} CPU" + (", 1 GPU" if config.gpus_per_worker else "")
+            self.watcher.say(
+                f"no worker has begun for {_WAIT_SILENTLY_S:.0f} s: has the cluster room for "
+                f"{counted(config.worker_limits[0], 'worker')} of {needs}?"
+            )
+
+
+def _fit(trainer: DataParallelTrainer, board: Any, listener: _Listener) -> None:
     """Runs the trainer to its end and passes on what is posted on the board.
 
     The trainer gets a thread of its own: in the main thread it would take Ctrl-C for itself, and exit without a word.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed; its message says what was saved.
     """
     failures: list[BaseException] = []
+    # Thread.join would not do: interrupted while it waits, it takes the thread for ended (Python 3.11, bpo-45274).
+    ended = threading.Event()
 
     def fit() -> None:
         try:
             trainer.fit()
         except BaseException as error:  # noqa: BLE001  raised again below, in the main thread
             failures.append(error)
+        finally:
+            ended.set()
 
-    thread = threading.Thread(target=fit, name="ray-train", daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(_PROGRESS_EVERY_S)
-        for news in ray.get(board.take.remote()):
-            if isinstance(news, Progress):
-                watcher.progress(news)
-            else:
-                watcher.epoch(news)
+    threading.Thread(target=fit, name="ray-train", daemon=True).start()
+    try:
+        _listen(ended, board, listener, math.inf)
+    except KeyboardInterrupt as interrupt:
+        if str(interrupt) or not listener.is_training():
+            raise
+        ray.get(board.interrupt.remote())
+        listener.watcher.say("interrupted: saving; Ctrl-C again ends at once")
+        _listen(ended, board, listener, _SAVE_WITHIN_S)
+        raise KeyboardInterrupt(
+            f"interrupted: no worker saved within {_SAVE_WITHIN_S:.0f} s; the same command goes on from the last "
+            "checkpoint"
+        ) from None
     if failures:
         raise failures[0]
+
+
+def _listen(ended: threading.Event, board: Any, listener: _Listener, limit_s: float) -> None:
+    """Passes on what is posted on the board until training has ended, or for a time."""
+    end = time.monotonic() + limit_s
+    is_last = False
+    while not is_last and time.monotonic() < end:
+        is_last = ended.wait(_PROGRESS_EVERY_S)  # then one more look: all was posted before the end
+        for news in ray.get(board.take.remote()):
+            listener.hear(news)
+        listener.watch_the_clock()

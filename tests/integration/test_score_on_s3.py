@@ -5,11 +5,7 @@ from __future__ import annotations
 import http.client
 import random
 import socket
-import subprocess
-import sys
 import threading
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -32,56 +28,7 @@ FAULT_RATE = 0.2
 S3 = tuple[str, fs.S3FileSystem]  # host:port and a connection of the test's own
 
 
-@pytest.fixture(scope="module")
-def s3() -> Iterator[S3]:
-    """Starts moto's server in a process of its own, with one empty bucket."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", address.rpartition(":")[2]],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        _wait_for(f"http://{address}/moto-api/", server)
-        direct = fs.S3FileSystem(
-            access_key="key",
-            secret_key="secret",
-            region="us-east-1",
-            scheme="http",
-            endpoint_override=address,
-            allow_bucket_creation=True,
-        )
-        direct.create_dir(BUCKET)
-        yield address, direct
-    finally:
-        server.kill()
-        server.wait()
-
-
-def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
-    for _ in range(300):
-        assert server.poll() is None
-        try:
-            urllib.request.urlopen(url, timeout=5).close()
-        except OSError:
-            time.sleep(0.1)
-        else:
-            return
-    raise AssertionError(f"nobody answers at {url}")
-
-
-@pytest.fixture(autouse=True)
-def credentials(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Sets what AWS tools look for, and forgets connections made with anything else."""
-    for name, value in (("ACCESS_KEY_ID", "key"), ("SECRET_ACCESS_KEY", "secret"), ("EC2_METADATA_DISABLED", "true")):
-        monkeypatch.setenv(f"AWS_{name}", value)
-    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
-    storage._connect.cache_clear()
-    yield
-    storage._connect.cache_clear()
+pytestmark = pytest.mark.usefixtures("aws_environment")
 
 
 @pytest.fixture(scope="module")

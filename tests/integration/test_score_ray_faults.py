@@ -67,11 +67,11 @@ def assert_finished(output: Path, undisturbed: dict[str, bytes], parts: Parts) -
 
 
 def test_an_actor_that_is_killed_is_replaced(
-    run: Run, undisturbed: dict[str, bytes], parts: Parts, tmp_path: Path, ray_directory: str, ray_processes: Processes
+    run: Run, undisturbed: dict[str, bytes], parts: Parts, tmp_path: Path, ray_processes: Processes
 ) -> None:
     command = run(tmp_path / "out")
     command.wait_until(lambda: len(parts(tmp_path / "out")) >= 3, 120)
-    actors = ray_processes(ray_directory, "_ScoringActor")
+    actors = ray_processes("_ScoringActor")
     assert actors
     kill(actors[0])
     code, error = command.end()
@@ -81,15 +81,15 @@ def test_an_actor_that_is_killed_is_replaced(
 
 @pytest.mark.long
 def test_actors_are_killed_at_ten_moments(
-    run: Run, undisturbed: dict[str, bytes], parts: Parts, tmp_path: Path, ray_directory: str, ray_processes: Processes
+    run: Run, undisturbed: dict[str, bytes], parts: Parts, tmp_path: Path, ray_processes: Processes
 ) -> None:
     chance = random.Random(0)
     command = run(tmp_path / "out")
     for _ in range(KILLS):
         wanted = len(parts(tmp_path / "out")) + chance.randint(1, 5)
         command.wait_until(lambda wanted=wanted: len(parts(tmp_path / "out")) >= wanted, 120)
-        command.wait_until(lambda: bool(ray_processes(ray_directory, "_ScoringActor")), 120)
-        kill(chance.choice(ray_processes(ray_directory, "_ScoringActor")))
+        command.wait_until(lambda: bool(ray_processes("_ScoringActor")), 120)
+        kill(chance.choice(ray_processes("_ScoringActor")))
     code, error = command.end()
     assert code == 0, error
     assert_finished(tmp_path / "out", undisturbed, parts)
@@ -146,7 +146,6 @@ def test_a_killed_driver_and_run_again(
     undisturbed: dict[str, bytes],
     parts: Parts,
     tmp_path: Path,
-    ray_directory: str,
     ray_processes: Processes,
     sign: int,
 ) -> None:
@@ -161,19 +160,19 @@ def test_a_killed_driver_and_run_again(
     assert run(output).end()[0] == 0
     assert_finished(output, undisturbed, parts)
     deadline = time.monotonic() + 60
-    while left := ray_processes(ray_directory):
+    while left := ray_processes():
         assert time.monotonic() < deadline, f"Ray goes on without its driver: {left}"
         time.sleep(0.2)
 
 
 @pytest.mark.long
 def test_a_killed_raylet(
-    run: Run, undisturbed: dict[str, bytes], parts: Parts, tmp_path: Path, ray_directory: str, ray_processes: Processes
+    run: Run, undisturbed: dict[str, bytes], parts: Parts, tmp_path: Path, ray_processes: Processes
 ) -> None:
     output = tmp_path / "out"
     command = run(output)
     command.wait_until(lambda: len(parts(output)) >= 3, 120)
-    (raylet,) = ray_processes(ray_directory, "/raylet/raylet ")
+    (raylet,) = ray_processes("/raylet/raylet ")
     kill(raylet)
     assert command.end()[0] == 1, "Ray ends the process itself, before anything could be said"
     there = parts(output)

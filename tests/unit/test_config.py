@@ -1,5 +1,6 @@
 """Settings: which source wins, what a wrong one is told, and that a resolved run can be repeated from its file."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,11 @@ WRONG_TRAIN = [
     ({"train": ("a", 3)}, "--train is 3: should be a valid string"),
     ({"gpus_per_worker": 2, "workers": 1}, "--gpus-per-worker is 2: should be less than or equal to 1"),
     ({"workers": 65}, "global_batch_size 64 cannot be shared out over 65 workers"),
+    ({"workers": "2:65"}, "global_batch_size 64 cannot be shared out over 65 workers"),
+    ({"workers": "3:2"}, "workers '3:2': the first number is the least, the second the most"),
+    ({"workers": "0:2"}, "--workers is '0:2': should be N or MIN:MAX, such as 4 or 1:4"),
+    ({"checkpoint_every": "2 min"}, "--checkpoint-every is '2 min': should be TIME or STEPS or epoch, such as 30s or"),
+    ({"checkpoint_every": "0steps"}, "--checkpoint-every is '0steps': should be"),
     ({"address": "auto"}, "address 'auto' needs workers of 1 or more; 0 trains in this process"),
     ({"gpus_per_worker": 1}, "gpus_per_worker needs workers of 1 or more"),
 ]
@@ -162,6 +168,7 @@ WRONG_SCORE = [
     ({"engine": "gpu"}, "--engine is 'gpu': should be 'auto', 'cpu' or 'keras'"),
     ({"rows_per_part": 0}, "--rows-per-part is 0: should be greater than or equal to 1"),
     ({"inputs": (1,)}, "INPUTS is 1: should be a valid string"),
+    ({"actors": "3:2"}, "actors '3:2': the first number is the least, the second the most"),
     ({"address": "auto"}, "address 'auto' needs actors of 1 or more; 0 scores in this process"),
     ({"gpus_per_actor": 0.5}, "gpus_per_actor needs actors of 1 or more"),
     ({"gpus_per_actor": 1, "actors": 1, "engine": "cpu"}, "engine cpu does not use GPUs: leave gpus_per_actor at 0"),
@@ -291,6 +298,27 @@ train_options = st.fixed_dictionaries(
         "seed": st.integers(0, 2**32 - 1),
     },
 )
+
+
+@pytest.mark.parametrize(
+    ("workers", "limits"), [(0, (0, 0)), ("0", (0, 0)), (3, (3, 3)), ("1:4", (1, 4)), ("2:2", (2, 2))]
+)
+def test_the_number_of_workers_is_one_or_a_range(workers: int | str, limits: tuple[int, int]) -> None:
+    assert resolve(TrainConfig, {"workers": workers}).worker_limits == limits
+
+
+@pytest.mark.parametrize(
+    ("every", "interval"),
+    [
+        ("30s", (30, math.inf)),
+        ("2min", (120, math.inf)),
+        ("1h", (3600, math.inf)),
+        ("500steps", (math.inf, 500)),
+        ("epoch", (math.inf, math.inf)),
+    ],
+)
+def test_checkpoints_come_by_time_or_steps(every: str, interval: tuple[float, float]) -> None:
+    assert resolve(TrainConfig, {"checkpoint_every": every}).checkpoint_interval == interval
 
 
 @hypothesis_settings(deadline=None)

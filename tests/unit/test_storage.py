@@ -333,7 +333,11 @@ def test_only_local_places_have_renames(tmp_path: Path) -> None:
     ],
 )
 def test_what_would_be_found_once_it_is_there(given: str, file: str, found: bool) -> None:
-    assert storage.would_find(given, file) x    "uri",
+    assert storage.would_find(given, file) is found
+
+
+@pytest.mark.parametrize(
+    "uri",
     [
         "s3://KEY:PLANTED@bucket/x",
         "s3://PLANTED@bucket/x",

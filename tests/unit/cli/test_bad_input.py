@@ -237,7 +237,8 @@ def test_a_directory_that_is_no_bundle_is_refused(run: Run, command: str, model:
     ("arguments", "parts"),
     [
         (("train", "--max-tokens", "0"), ("--max-tokens is 0",)),
-        (("train", "--workers", "-1"), ("--workers is -1",)),
+        (("train", "--workers", "-1"), ("--workers is '-1': should be N or MIN:MAX, such as 4 or 1:4",)),
+        (("train", "--checkpoint-every", "0s"), ("--checkpoint-every is '0s'", "such as 30s or 2min or 500steps")),
         (("train", "--vocabulary-size", "4"), ("--vocabulary-size is 4",)),
         (("train", "--padding", "left"), ("--padding is 'left'", "'pre' or 'post'")),
         (("train", "--preset", "gru"), ("--preset is 'gru'", "'lstm'")),

@@ -84,7 +84,7 @@ def test_falsy_options_are_given_too(parse: Parse, job: Callable[..., str]) -> N
     config = parse(
         TrainConfig, "--config", path, "--seed", "0", "--dropout", "0", "--workers", "0", "--no-strip-html", "--no-mask"
     )
-    assert (config.seed, config.dropout, config.strip_html, config.workers, config.mask) == (0, 0.0, False, 0, False)
+    assert (config.seed, config.dropout, config.strip_html, config.workers, config.mask) == (0, 0.0, False, "0", False)
 
 
 def test_several_inputs_may_be_given(parse: Parse, job: Callable[..., str]) -> None:
@@ -106,6 +106,8 @@ EXAMPLES: dict[str, str] = {
     "pooling": "max",
     "engine": "keras",
     "actors": "2",
+    "workers": "1:2",
+    "checkpoint_every": "2min",
     "gpus_per_worker": "1",
     "address": "auto",
     "validation_fraction": "0.25",

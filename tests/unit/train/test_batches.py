@@ -32,13 +32,13 @@ def config(**changes: Any) -> TrainConfig:
     return TrainConfig.model_validate({"max_tokens": MAX_TOKENS, "padding": "post", **changes})
 
 
-def batches(corpus: Corpus, world_size: int, batch_size: int, order: Any = None, **changes: Any) -> list[list[Batch]]:
+def batches(
+    corpus: Corpus, world_size: int, batch_size: int, order: Any = None, first_step: int = 0, **changes: Any
+) -> list[list[Batch]]:
     """Returns each worker's batches."""
     order = np.arange(len(corpus)) if order is None else order
-    return [
-        list(worker_batches(corpus, order, config(**changes), rank=rank, world_size=world_size, batch_size=batch_size))
-        for rank in range(world_size)
-    ]
+    shared = {"world_size": world_size, "batch_size": batch_size, "first_step": first_step}
+    return [list(worker_batches(corpus, order, config(**changes), rank=rank, **shared)) for rank in range(world_size)]
 
 
 def rows_of(batch: Batch) -> list[int]:
@@ -68,6 +68,16 @@ def test_workers_share_out_each_step_and_every_row_is_seen_once(
         assert len({share.token_ids.shape for share in shares}) == 1, "all workers run the same compiled step"
         seen += together
     assert sorted(seen) == list(range(rows))
+
+
+@given(**sizes, first_step=st.integers(0, 80))
+@settings(deadline=None)
+def test_an_epoch_may_be_begun_at_any_step(rows: int, world_size: int, batch_size: int, first_step: int) -> None:
+    corpus = make_corpus(rows)
+    whole = batches(corpus, world_size, batch_size)
+    rest = batches(corpus, world_size, batch_size, first_step=first_step)
+    for worker, expected in zip(rest, whole, strict=True):
+        assert [rows_of(batch) for batch in worker] == [rows_of(batch) for batch in expected[first_step:]]
 
 
 @given(**sizes)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,7 +81,7 @@ def train(prepared: Prepared, watcher: Any) -> Train:
     start_tensorflow()
     from lstm_ray.train import loop
 
-    return lambda config: loop.run(config, prepared, LocalContext(config.output, watcher))
+    return lambda config: loop.run(config, prepared, LocalContext(watcher, threading.Event()))
 
 
 class InterruptedContext(LocalContext):
@@ -127,7 +129,8 @@ def test_a_separable_corpus_is_learned_and_the_best_epoch_saved(train: Train, wa
 
 def test_two_checkpoints_are_kept(train: Train, tmp_path: Path) -> None:
     train(settings(tmp_path, epochs=4))
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["epoch_0003", "epoch_0004"]
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert [name.partition(".")[0] for name in names] == ["epochs_0003_steps_00000000", "epochs_0004_steps_00000000"]
 
 
 DROPOUT = {"dropout": 0.3, "embedding_dropout": 0.1}
@@ -168,6 +171,110 @@ def test_recurrent_dropout_is_compiled_by_xla_and_resumes_to_the_bit(train: Trai
     assert_identical(final_variables(tmp_path / "once"), final_variables(tmp_path / "resumed"))
 
 
+class InterruptingContext(LocalContext):
+    """Interrupts the run after some questions: one a step, and one a batch of validation."""
+
+    def __init__(self, watcher: Any, questions: int) -> None:
+        super().__init__(watcher, threading.Event())
+        self._questions = questions
+
+    def is_interrupted(self) -> bool:
+        """Counts."""
+        self._questions -= 1
+        return self._questions < 0
+
+
+NETWORKS: dict[str, dict[str, Any]] = {
+    "dropout": {**DROPOUT, "checkpoint_every": "5steps"},
+    "recurrent-dropout": {"dropout": 0.2, "recurrent_dropout": 0.2, "checkpoint_every": "4steps"},
+    "masked-bilstm": {"mask": True, "bidirectional": True, "pooling": "max", "dropout": 0.3, "checkpoint_every": "1s"},
+}
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_run_cut_in_mid_epoch_goes_on_to_the_same_bits(
+    train: Train, prepared: Prepared, watcher: Any, tmp_path: Path, network: str
+) -> None:
+    from lstm_ray.train import loop
+
+    changes = {**NETWORKS[network], "epochs": 2}
+    once = train(settings(tmp_path / "once", **changes))
+    expected = final_variables(tmp_path / "once")
+    cuts = {"dropout": (1, 7, 12, 13, 14, 20), "recurrent-dropout": (6,), "masked-bilstm": (3, 13)}[network]
+    for cut in cuts:
+        config = settings(tmp_path / str(cut), **changes)
+        with pytest.raises(KeyboardInterrupt, match=r"interrupted: saved at .*; the same command goes on there"):
+            loop.run(config, prepared, InterruptingContext(watcher, cut))
+        between = checkpoints.latest_state(str(tmp_path / str(cut)))
+        assert between is not None
+        assert (between.epoch, between.step) != (0, 0)
+        resumed = train(config)
+        assert without_times(resumed.history) == without_times(once.history)
+        assert_identical(expected, final_variables(tmp_path / str(cut)))
+
+
+@pytest.mark.parametrize(
+    ("every", "kept"),
+    [
+        ("5steps", ["epochs_0000_steps_00000010", "epochs_0001_steps_00000000"]),
+        ("12steps", ["epochs_0000_steps_00000012", "epochs_0001_steps_00000000"]),
+        ("epoch", ["epochs_0001_steps_00000000"]),
+        ("1h", ["epochs_0001_steps_00000000"]),
+    ],
+)
+def test_a_run_is_saved_as_often_as_asked_for(train: Train, tmp_path: Path, every: str, kept: list[str]) -> None:
+    train(settings(tmp_path, checkpoint_every=every, epochs=1))
+    assert sorted(path.name.partition(".")[0] for path in (tmp_path / "checkpoints").iterdir()) == kept
+
+
+def test_a_run_is_saved_after_the_time_asked_for(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lstm_ray.train import loop
+
+    saved = []
+    monkeypatch.setattr(loop.checkpoints, "save", lambda _, checkpoint: saved.append(checkpoint.state.step))
+    clock = iter(range(0, 10_000, 10))  # each look at it is 10 s after the one before
+    monkeypatch.setattr(loop.time, "monotonic", lambda: next(clock))
+    train(settings(tmp_path, checkpoint_every="40s", epochs=1))
+    assert saved == [4, 8, 12, 0]
+
+
+def test_a_state_that_is_no_number_is_never_saved(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lstm_ray.train.step import Stepper
+
+    honest = Stepper.train
+    steps = []
+
+    def spoil(stepper: Stepper, batch: Batch) -> Any:
+        sums = honest(stepper, batch)
+        steps.append(sums)
+        if len(steps) == 18:  # the 5th of the second epoch
+            stepper.model.trainable_variables[0].assign(stepper.model.trainable_variables[0] * np.nan)
+        return sums
+
+    monkeypatch.setattr(Stepper, "train", spoil)
+    with pytest.raises(TrainingError, match=r"in epoch 2, by step 6, at learning rate 0\.02"):
+        train(settings(tmp_path, checkpoint_every="3steps", dropout=0.0))
+    state = checkpoints.latest_state(str(tmp_path))
+    assert state is not None
+    assert (state.epoch, state.step) == (1, 3)
+    monkeypatch.undo()
+    assert train(settings(tmp_path, checkpoint_every="3steps")).epoch == 3
+
+
+def test_ctrl_c_saves_and_a_second_one_ends_at_once(train: Train, watcher: Any, tmp_path: Path) -> None:
+    from lstm_ray.train.local import interrupts_counted
+
+    before = signal.getsignal(signal.SIGINT)
+    with interrupts_counted() as interrupted:
+        signal.raise_signal(signal.SIGINT)
+        assert interrupted.is_set()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_another_seed_gives_other_weights(train: Train, tmp_path: Path) -> None:
     for seed in (0, 1):
         train(settings(tmp_path / str(seed), epochs=1, seed=seed))
@@ -181,12 +288,12 @@ def test_a_damaged_last_checkpoint_costs_one_epoch_only(
     config = settings(tmp_path / "run")
     train(config)
     expected = final_variables(tmp_path / "run")
-    damaged = tmp_path / "run/checkpoints/epoch_0003/variables.npz"
+    (damaged,) = (tmp_path / "run/checkpoints").glob("epochs_0003*")
     content = bytearray(damaged.read_bytes())
     content[len(content) // 2] ^= 1
     damaged.write_bytes(content)
     state = train(config)
-    assert "epoch_0003 is damaged" in caplog.text
+    assert f"{damaged} is damaged" in caplog.text
     assert state.epoch == 3
     assert_identical(expected, final_variables(tmp_path / "run"))
 
@@ -197,7 +304,7 @@ def test_without_validation_the_last_epoch_is_saved(tmp_path: Path, prepared: Pr
 
     alone = Prepared(prepared.training, make_corpus(0), prepared.vocabulary, 0)
     config = settings(tmp_path, epochs=2, validation_fraction=0.0)
-    state = loop.run(config, alone, LocalContext(config.output, watcher))
+    state = loop.run(config, alone, LocalContext(watcher, threading.Event()))
     assert (state.best_epoch, state.metrics) == (2, {})
     assert state.history[-1]["validation_loss"] is None
 
@@ -219,7 +326,7 @@ def test_weights_spoilt_by_the_last_step_stop_the_run(
     one_step = Prepared(make_corpus(16), make_corpus(validation_rows), prepared.vocabulary, 0)
     config = settings(tmp_path, learning_rate=float("inf"))
     with pytest.raises(TrainingError, match="in epoch 1, by step 1, at learning rate inf"):
-        loop.run(config, one_step, LocalContext(config.output, watcher))
+        loop.run(config, one_step, LocalContext(watcher, threading.Event()))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -159,7 +159,7 @@ def test_a_run_is_finished_once_and_goes_on_for_more_epochs(settings: TrainConfi
     more = run.train(changed(settings, epochs=3), watcher)
     assert not more.was_finished
     assert more.state.history[:2] == first.state.history
-    assert "going on after epoch 2 of 3" in watcher.said
+    assert "going on from the end of epoch 2" in watcher.said
     history = pq.read_table(output / "history.parquet")
     assert history.schema.equals(run.HISTORY)
     assert history["epoch"].to_pylist() == [1, 2, 3]
