@@ -18,7 +18,7 @@ unhurried = settings(deadline=None)  # the machine may be busy
 PROBABILITY = st.one_of(
     st.floats(0, 1, width=32),
     st.floats(-100, 20, width=32).map(lambda logit: float(np.float32(1 / (1 + np.exp(-np.float64(logit)))))),
-    st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0]),
+    st.sampled_from([float(np.float32(share)) for share in (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)]),
 )
 
 
