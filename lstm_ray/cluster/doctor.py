@@ -103,8 +103,10 @@ def examine(address: str | None, place: str | None, model: str | None, job_file:
         job_file: A training job to say the same of.
 
     Raises:
+        ConfigError: There are keys in the URI of the place.
         LstmRayError: There is no cluster at that address.
     """
+    storage.refuse_keys(place or "")
     probe = None if place is None else _Probe(place)
     try:
         if address is None:
