@@ -84,15 +84,6 @@ def train(prepared: Prepared, watcher: Any) -> Train:
     return lambda config: loop.run(config, prepared, LocalContext(watcher, threading.Event()))
 
 
-class InterruptedContext(LocalContext):
-    """A world that ends with the first epoch's report."""
-
-    def report(self, row: dict[str, Any], checkpoint: Path | None) -> None:
-        """Keeps the checkpoint, and is interrupted."""
-        super().report(row, checkpoint)
-        raise KeyboardInterrupt
-
-
 def final_variables(output: Path) -> list[np.ndarray]:
     """Returns all state of model and optimizer after the last epoch."""
     checkpoint = checkpoints.latest(str(output))
@@ -153,7 +144,7 @@ def test_the_same_settings_give_the_same_weights_resumed_or_not(
     from lstm_ray.train import loop
 
     with pytest.raises(KeyboardInterrupt):
-        loop.run(runs["resumed"], prepared, InterruptedContext(runs["resumed"].output, watcher))
+        loop.run(runs["resumed"], prepared, InterruptingContext(watcher, 10))
     resumed = train(runs["resumed"])
     assert without_times(once.history) == without_times(again.history) == without_times(resumed.history)
     expected = final_variables(tmp_path / "once")
