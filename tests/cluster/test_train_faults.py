@@ -182,4 +182,6 @@ def test_a_lost_host_is_done_without_and_taken_back(
     print(text)
     again = [int(rows.replace(",", "")) for rows in re.findall(r"([\d,]+) rows are done again", text)]
     assert max(again, default=0) <= 2 * EVERY_STEPS * BATCH
-    assert_equal(output, 1e-5)
+    # Other numbers of workers add up in another order: 1.2e-5 apart was seen after 2,700 steps. A step of Adam left out
+    # or taken twice would be some 1e-3.
+    assert_equal(output, 1e-4)
