@@ -132,6 +132,9 @@ class ComputeSettings(Settings):
     address: str = setting(
         "local", "Ray to run on: local starts one here; auto, HOST:PORT or ray://HOST:PORT joins one.", panel="Compute"
     )
+    collective_timeout_s: float = setting(
+        300.0, "Seconds a worker waits for the others in a step before it gives them up.", panel="Compute", gt=0
+    )
 
     @model_validator(mode="after")
     def _needs_workers(self) -> ComputeSettings:

@@ -4,7 +4,8 @@
     ├── InputError               a file, column or row that cannot be used
     ├── OutputError              a place that cannot be written, or holds something else
     ├── BundleError              a model bundle that is damaged, incomplete or of an unknown format
-    ├── TrainingError            training stopped: diverged, a worker lost for good
+    ├── TrainingError            training stopped: diverged, for instance
+    │   └── WorkerLostError      a worker of the group died, stopped or cannot be reached
     └── ConfigError              exit code 2: a setting or combination of settings that cannot be
 
 The message is for a person: what was wrong, where (file, column, row), what to do about it. The command line prints it
@@ -32,6 +33,10 @@ class BundleError(LstmRayError):
 
 class TrainingError(LstmRayError):
     """Training stopped before it was done."""
+
+
+class WorkerLostError(TrainingError):
+    """Another worker of the group died, stopped or cannot be reached: it knows the cause, or its node does."""
 
 
 class ConfigError(LstmRayError):

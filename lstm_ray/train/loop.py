@@ -27,9 +27,10 @@ from lstm_ray.text.vocabulary import Vocabulary
 from lstm_ray.train import checkpoints
 from lstm_ray.train.batches import epoch_order, worker_batches
 from lstm_ray.train.checkpoints import Checkpoint, State
+from lstm_ray.train.collective import Collective
 from lstm_ray.train.corpus import Corpus, Prepared
 from lstm_ray.train.progress import Progress
-from lstm_ray.train.step import Stepper, make_strategy
+from lstm_ray.train.step import Stepper
 
 THRESHOLD = 0.5
 _VALIDATION_BATCH = 512  # rows of a step over all workers: forward only, so memory allows more than in training
@@ -37,10 +38,17 @@ _PROGRESS_EVERY_S = 0.5
 
 
 class Context(Protocol):
-    """What surrounds a worker."""
+    """What surrounds a worker.
+
+    Attributes:
+        rank: Its number, from 0.
+        world_size: Workers in all.
+        collective: How it adds up numbers with the others.
+    """
 
     rank: int
     world_size: int
+    collective: Collective
 
     def report(self, row: dict[str, Any], checkpoint: Path | None) -> None:
         """Takes an epoch's row of history, and on rank 0 the directory of a checkpoint, which it copies."""
@@ -55,7 +63,7 @@ def run(config: TrainConfig, prepared: Prepared, context: Context) -> State:
     Raises:
         TrainingError: The loss is no longer a number.
     """
-    stepper = Stepper(config, make_strategy(context.world_size))
+    stepper = Stepper(config, context.collective)
     state = State(summary=summary_text(stepper.model), data=prepared.fingerprint())
     best = [variable.numpy() for variable in stepper.model.variables]
     checkpoint = checkpoints.latest(config.output)

@@ -29,7 +29,16 @@ from lstm_ray.wording import counted
 _LOCK = ".lock"
 _RESULTS = ("metrics.json", "model", "checkpoints", "history.parquet", "history.png", "report.html")
 
-_MAY_CHANGE = {"epochs", "fresh", "output", "workers", "cpus_per_worker", "gpus_per_worker", "address"}
+_MAY_CHANGE = {
+    "epochs",
+    "fresh",
+    "output",
+    "workers",
+    "cpus_per_worker",
+    "gpus_per_worker",
+    "address",
+    "collective_timeout_s",
+}
 """Settings that do not decide what is learned, or only how far: a run may be resumed with other values of these."""
 
 HISTORY = pa.schema(
