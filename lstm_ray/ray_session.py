@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import ray
 
-from lstm_ray.errors import LstmRayError
+from lstm_ray.errors import LstmRayError, WorkerLostError
 from lstm_ray.stderr import held_back
 from lstm_ray.wording import reason
 
@@ -54,15 +54,23 @@ def connect(address: str, cpus: float, gpus: float) -> Iterator[None]:
 
 
 def our_error(error: BaseException, otherwise: type[LstmRayError]) -> LstmRayError:
-    """Returns the error of ours inside one of Ray's, or Ray's as an `otherwise`."""
+    """Returns the error of ours inside one of Ray's, or Ray's as an `otherwise`.
+
+    Of several workers' errors, one that says what went wrong comes before those that only miss a worker.
+    """
     failures = list(getattr(error, "worker_failures", {}).values()) or [error]
+    lost: WorkerLostError | None = None
     for failure in failures:
         seen: BaseException | None = failure
         while seen is not None:
             # Ray makes its wrapper an instance of the wrapped error's class too, but with its own long message.
             if isinstance(seen, LstmRayError) and not isinstance(seen, ray.exceptions.RayTaskError):
-                return seen
+                if not isinstance(seen, WorkerLostError):
+                    return seen
+                lost = lost or seen
             seen = getattr(seen, "cause", None) or seen.__cause__
+    if lost is not None:
+        return lost
     return otherwise(f"a worker failed: {' '.join(str(failures[0]).split())[-500:]}")
 
 

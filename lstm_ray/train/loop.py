@@ -1,6 +1,6 @@
 """The epochs of a run, on one worker; no Ray.
 
-    for each epoch: reseed -> step through worker_batches -> validate -> report with a checkpoint
+    for each epoch: step through worker_batches -> validate -> report with a checkpoint
 
 The same function runs in this process and on every Ray worker. What differs (who the others are, where a checkpoint
 goes, who hears of progress) comes in as a `Context`.
@@ -25,7 +25,7 @@ from lstm_ray.model.bundle import write_bundle
 from lstm_ray.storage import join
 from lstm_ray.text.vocabulary import Vocabulary
 from lstm_ray.train import checkpoints
-from lstm_ray.train.batches import epoch_order, worker_batches
+from lstm_ray.train.batches import epoch_order, validation_order, worker_batches
 from lstm_ray.train.checkpoints import Checkpoint, State
 from lstm_ray.train.collective import Collective
 from lstm_ray.train.corpus import Corpus, Prepared
@@ -91,8 +91,7 @@ def run(config: TrainConfig, prepared: Prepared, context: Context) -> State:
 def _train_epoch(config: TrainConfig, corpus: Corpus, stepper: Stepper, context: Context, epoch: int) -> dict[str, Any]:
     """Goes through the training rows once; returns the epoch's row of history, without validation."""
     started = last_shown = time.perf_counter()
-    stepper.reseed(config.seed, epoch, context.rank)
-    order = epoch_order(len(corpus), config.seed, epoch)
+    order = epoch_order(corpus.sequences.lengths, config, epoch)
     batches = worker_batches(
         corpus,
         order,
@@ -103,7 +102,8 @@ def _train_epoch(config: TrainConfig, corpus: Corpus, stepper: Stepper, context:
     )
     sums = []
     rows = 0
-    for batch in batches:
+    for step, batch in enumerate(batches, 1):
+        stepper.reseed(config.seed, epoch, step, context.rank)
         sums.append(stepper.train(batch))  # a tensor: reading its value here would make the device wait for Python
         if not rows:
             started = time.perf_counter()  # the first step compiles: seconds, and no measure of speed
@@ -139,7 +139,7 @@ def _validate(config: TrainConfig, corpus: Corpus, stepper: Stepper, context: Co
         return None
     batches = worker_batches(
         corpus,
-        np.arange(len(corpus)),
+        validation_order(corpus.sequences.lengths),
         config,
         rank=context.rank,
         world_size=context.world_size,

@@ -59,11 +59,12 @@ class Stepper:
         """Returns all state of model and optimizer, in an order that depends on the configuration alone."""
         return [*self.model.variables, *self.optimizer.variables]
 
-    def reseed(self, seed: int, epoch: int, rank: int) -> None:
-        """Makes the dropout that follows a function of (seed, epoch, rank) and the number of the step."""
-        for number, variable in enumerate(self._seeds):
-            state = np.random.SeedSequence([seed, epoch, rank, number]).generate_state(2)
-            variable.assign(state.astype(variable.dtype))
+    def reseed(self, seed: int, epoch: int, step: int, rank: int) -> None:
+        """Makes the dropout of the next step a function of (seed, epoch, step, rank), wherever a run was resumed."""
+        if self._seeds:
+            states = np.random.SeedSequence([seed, epoch, step, rank]).generate_state(2 * len(self._seeds))
+            for variable, state in zip(self._seeds, states.reshape(-1, 2), strict=True):
+                variable.assign(state.astype(variable.dtype))
 
     def train(self, batch: Batch) -> tf.Tensor:
         """Takes one step.
