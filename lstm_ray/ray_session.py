@@ -59,19 +59,22 @@ def our_error(error: BaseException, otherwise: type[LstmRayError]) -> LstmRayErr
     Of several workers' errors, one that says what went wrong comes before those that only miss a worker.
     """
     failures = list(getattr(error, "worker_failures", {}).values()) or [error]
-    lost: WorkerLostError | None = None
-    for failure in failures:
-        seen: BaseException | None = failure
-        while seen is not None:
-            # Ray makes its wrapper an instance of the wrapped error's class too, but with its own long message.
-            if isinstance(seen, LstmRayError) and not isinstance(seen, ray.exceptions.RayTaskError):
-                if not isinstance(seen, WorkerLostError):
-                    return seen
-                lost = lost or seen
-            seen = getattr(seen, "cause", None) or seen.__cause__
-    if lost is not None:
-        return lost
-    return otherwise(f"a worker failed: {' '.join(str(failures[0]).split())[-500:]}")
+    found = [(failure, _ours_within(failure)) for failure in failures]
+    causes = [(failure, ours) for failure, ours in found if not isinstance(ours, WorkerLostError)] or found
+    for _, ours in causes:
+        if ours is not None:
+            return ours
+    return otherwise(f"a worker failed: {' '.join(str(causes[0][0]).split())[-500:]}")
+
+
+def _ours_within(failure: BaseException) -> LstmRayError | None:
+    seen: BaseException | None = failure
+    while seen is not None:
+        # Ray makes its wrapper an instance of the wrapped error's class too, but with its own long message.
+        if isinstance(seen, LstmRayError) and not isinstance(seen, ray.exceptions.RayTaskError):
+            return seen
+        seen = getattr(seen, "cause", None) or seen.__cause__
+    return None
 
 
 def _check_listening(address: str) -> None:
