@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import ray
 
-from lstm_ray.errors import LstmRayError
+from lstm_ray.errors import LstmRayError, WorkerLostError
 from lstm_ray.nodes import check_room
 from lstm_ray.stderr import held_back
 from lstm_ray.wording import reason
@@ -81,16 +81,27 @@ def _is_refusal(error: BaseException | None) -> bool:
 
 
 def our_error(error: BaseException, otherwise: type[LstmRayError]) -> LstmRayError:
-    """Returns the error of ours inside one of Ray's, or Ray's as an `otherwise`."""
+    """Returns the error of ours inside one of Ray's, or Ray's as an `otherwise`.
+
+    Of several workers' errors, one that says what went wrong comes before those that only miss a worker.
+    """
     failures = list(getattr(error, "worker_failures", {}).values()) or [error]
-    for failure in failures:
-        seen: BaseException | None = failure
-        while seen is not None:
-            # Ray makes its wrapper an instance of the wrapped error's class too, but with its own long message.
-            if isinstance(seen, LstmRayError) and not isinstance(seen, ray.exceptions.RayTaskError):
-                return seen
-            seen = getattr(seen, "cause", None) or seen.__cause__
-    return otherwise(f"a worker failed: {' '.join(str(failures[0]).split())[-500:]}")
+    found = [(failure, _ours_within(failure)) for failure in failures]
+    causes = [(failure, ours) for failure, ours in found if not isinstance(ours, WorkerLostError)] or found
+    for _, ours in causes:
+        if ours is not None:
+            return ours
+    return otherwise(f"a worker failed: {' '.join(str(causes[0][0]).split())[-500:]}")
+
+
+def _ours_within(failure: BaseException) -> LstmRayError | None:
+    seen: BaseException | None = failure
+    while seen is not None:
+        # Ray makes its wrapper an instance of the wrapped error's class too, but with its own long message.
+        if isinstance(seen, LstmRayError) and not isinstance(seen, ray.exceptions.RayTaskError):
+            return seen
+        seen = getattr(seen, "cause", None) or seen.__cause__
+    return None
 
 
 def _check_listening(address: str) -> None:

@@ -14,6 +14,7 @@ from lstm_ray.config import TrainConfig
 from lstm_ray.datasets.labelled import Shard
 from lstm_ray.model.runtime import start_tensorflow
 from lstm_ray.train.checkpoints import State
+from lstm_ray.train.collective import Alone, Collective
 from lstm_ray.train.corpus import EncodedShard, Prepared, encode_shard
 from lstm_ray.train.progress import Progress, Watcher
 
@@ -46,6 +47,7 @@ class LocalContext:
     world_size = 1
 
     def __init__(self, watcher: Watcher, interrupted: threading.Event) -> None:
+        self.collective: Collective = Alone()
         self._watcher = watcher
         self._interrupted = interrupted
 

@@ -30,11 +30,12 @@ from lstm_ray.model.bundle import write_bundle
 from lstm_ray.storage import join
 from lstm_ray.text.vocabulary import Vocabulary
 from lstm_ray.train import checkpoints, tensorboard
-from lstm_ray.train.batches import epoch_order, worker_batches
+from lstm_ray.train.batches import epoch_order, validation_order, worker_batches
 from lstm_ray.train.checkpoints import Checkpoint, State
+from lstm_ray.train.collective import Collective
 from lstm_ray.train.corpus import Corpus, Prepared
 from lstm_ray.train.progress import Progress
-from lstm_ray.train.step import Stepper, make_strategy, worker_losses
+from lstm_ray.train.step import Stepper
 
 THRESHOLD = 0.5
 _VALIDATION_BATCH = 512  # rows of a step over all workers: forward only, so memory allows more than in training
@@ -42,10 +43,17 @@ _PROGRESS_EVERY_S = 0.5
 
 
 class Context(Protocol):
-    """What surrounds a worker. Only rank 0 calls its functions."""
+    """What surrounds a worker. Only rank 0 calls its functions.
+
+    Attributes:
+        rank: Its number, from 0.
+        world_size: Workers in all.
+        collective: How it adds up numbers with the others.
+    """
 
     rank: int
     world_size: int
+    collective: Collective
 
     def begin(self, state: State) -> None:
         """Hears where the run begins or goes on."""
@@ -68,8 +76,7 @@ def run(config: TrainConfig, prepared: Prepared, context: Context) -> State:
         WorkerLostError: Another worker does not answer.
         KeyboardInterrupt: The run was to stop, and has been saved; rank 0 only. Its message says where.
     """
-    strategy = make_strategy(context.world_size, config.collective_timeout_s)
-    stepper = Stepper(config, strategy, prepared.training.labels)
+    stepper = Stepper(config, context.collective, prepared.training.labels)
     if prepared.word_vectors is not None:
         stepper.set_word_vectors(prepared.word_vectors)
     state = State(summary=summary_text(stepper.model), data=prepared.fingerprint())
@@ -79,24 +86,23 @@ def run(config: TrainConfig, prepared: Prepared, context: Context) -> State:
         for variable, value in zip(stepper.variables(), checkpoint.variables, strict=True):
             variable.assign(value)
         state, best = checkpoint.state, checkpoint.best
-    with worker_losses():
-        _agree(config, stepper, context, checkpoint)
-        if context.rank == 0:
-            checkpoints.discard_after(config.output, None if checkpoint is None else state)
-            context.begin(state)
-        with checkpoints.Writer(config.output) as writer:
-            saver = _Saver(config, stepper, context, writer, state, best)
-            while not state.has_ended(config):
-                row, sums = _train_epoch(config, prepared.training, stepper, context, saver)
-                counts = _validate(config, prepared.validation, stepper, context, saver)
-                _end_epoch(saver, row, counts)
-                if context.rank == 0:
-                    tensorboard.write_epoch(config, state.history[-1], sums, len(prepared.training))
-                    context.epoch(state.history[-1])
-            writer.wait()
-        if context.rank == 0:
-            _write_model(config, saver.best, prepared.vocabulary, state)
-        stepper.all_reduce(np.zeros(1))  # nobody leaves while another still needs the group
+    _agree(config, stepper, context, checkpoint)
+    if context.rank == 0:
+        checkpoints.discard_after(config.output, None if checkpoint is None else state)
+        context.begin(state)
+    with checkpoints.Writer(config.output) as writer:
+        saver = _Saver(config, stepper, context, writer, state, best)
+        while not state.has_ended(config):
+            row, sums = _train_epoch(config, prepared.training, stepper, context, saver)
+            counts = _validate(config, prepared.validation, stepper, context, saver)
+            _end_epoch(saver, row, counts)
+            if context.rank == 0:
+                tensorboard.write_epoch(config, state.history[-1], sums, len(prepared.training))
+                context.epoch(state.history[-1])
+        writer.wait()
+    if context.rank == 0:
+        _write_model(config, saver.best, prepared.vocabulary, state)
+    stepper.all_reduce(np.zeros(1))  # nobody leaves while another still needs the group
     return state
 
 
@@ -181,7 +187,7 @@ def _train_epoch(
     started = last_shown = time.perf_counter()
     batches = worker_batches(
         corpus,
-        epoch_order(len(corpus), config.seed, epoch),
+        epoch_order(corpus.sequences.lengths, config, epoch),
         config,
         rank=context.rank,
         world_size=context.world_size,
@@ -251,7 +257,7 @@ def _validate(
         return None
     batches = worker_batches(
         corpus,
-        np.arange(len(corpus)),
+        validation_order(corpus.sequences.lengths),
         config,
         rank=context.rank,
         world_size=context.world_size,

@@ -1,12 +1,14 @@
 """One training step, the same for one worker and for many.
 
+    gradients, compiled  ->  summed over the workers (train/collective.py)  ->  Adam, compiled
+
 The loss of a step is the sum over its rows, on all workers, divided by their number. So each worker divides its own
 sum by the global number of rows, and the gradients are added up over the workers.
 
 Every worker holds the whole model in plain variables. They begin equal (the seed decides) and stay equal, because each
-applies the same sum of gradients; `tf.distribute` does the adding up and nothing else. Letting it mirror the variables
-instead would go through `keras.Model.fit`'s path, which fails in Keras 3 under MultiWorkerMirroredStrategy, and would
-send the embedding's gradient in full. Everything here is public Keras and TensorFlow API.
+applies the same sum of gradients, equal to the bit. `tf.distribute` is not used: `keras.Model.fit` fails under its
+MultiWorkerMirroredStrategy in Keras 3, and its collectives on CPUs cost more than a step. Everything here is public
+Keras and TensorFlow API.
 """
 
 from __future__ import annotations
@@ -21,53 +23,17 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from lstm_ray.config import TrainConfig
-from lstm_ray.errors import WorkerLostError
 from lstm_ray.model.architectures import build_model
 from lstm_ray.text.word_vectors import WordVectors
 from lstm_ray.train.batches import Batch
+from lstm_ray.train.collective import Collective, Rows
 from lstm_ray.train.schedule import count_steps, learning_rate_at
-from lstm_ray.wording import reason
 
 Gradient: TypeAlias = "tf.Tensor | tf.IndexedSlices"
 
 _NO_LABELS = np.zeros(0, np.int8)
 _POLICIES = {"float32": "float32", "bf16": "mixed_bfloat16", "fp16": "mixed_float16"}
-
-
-_LOSSES = (
-    tf.errors.UnavailableError,
-    tf.errors.DeadlineExceededError,
-    tf.errors.AbortedError,
-    tf.errors.CancelledError,
-)
-"""What TensorFlow raises on a worker whose collective does not come to an end."""
-
-
-def make_strategy(world_size: int, timeout_s: float | None = None) -> tf.distribute.Strategy:
-    """Returns how gradients meet: not at all for one worker, else through TF_CONFIG's workers (NCCL or ring).
-
-    Args:
-        world_size: Workers in all.
-        timeout_s: Seconds that a worker waits for the others in a step; None waits for ever.
-    """
-    if world_size == 1:
-        return tf.distribute.get_strategy()
-    has_gpu = bool(tf.config.list_physical_devices("GPU"))
-    implementation = tf.distribute.experimental.CommunicationImplementation
-    return tf.distribute.MultiWorkerMirroredStrategy(
-        communication_options=tf.distribute.experimental.CommunicationOptions(
-            implementation=implementation.NCCL if has_gpu else implementation.RING, timeout_seconds=timeout_s
-        )
-    )
-
-
-@contextmanager
-def worker_losses() -> Iterator[None]:
-    """Raises what TensorFlow says of a worker that died or does not answer as a WorkerLostError."""
-    try:
-        yield
-    except _LOSSES as error:
-        raise WorkerLostError(f"another worker does not answer: {reason(error)[:300]}") from error
+_SUMS = 2  # loss and right answers, which travel with the gradients
 
 
 class Stepper:
@@ -78,17 +44,15 @@ class Stepper:
         optimizer: Adam; with fp16 inside Keras's loss scaling.
     """
 
-    def __init__(
-        self, config: TrainConfig, strategy: tf.distribute.Strategy, labels: npt.NDArray[np.int8] = _NO_LABELS
-    ) -> None:
+    def __init__(self, config: TrainConfig, collective: Collective, labels: npt.NDArray[np.int8] = _NO_LABELS) -> None:
         """Builds them.
 
         Args:
             config: The run's settings.
-            strategy: From `make_strategy`.
+            collective: How gradients meet those of the other workers.
             labels: Of all training rows: a schedule's length and balanced class weights depend on them.
         """
-        self._strategy = strategy
+        self._collective = collective
         self._config = config
         self._steps = count_steps(config, len(labels))
         self._class_weights = class_weights(config, labels)
@@ -96,15 +60,22 @@ class Stepper:
             self.model = build_model(config, config, config.seed)
         self.model.get_layer("embedding").trainable = not config.freeze_embeddings
         self.optimizer = self._make_optimizer()
-        self.optimizer.build(self.model.trainable_variables)
+        variables = self.model.trainable_variables
+        self.optimizer.build(variables)
         # Recurrent dropout keeps Keras off its fused LSTM; XLA then halves the step (70 -> 30 ms, lstm preset, 2 CPU
         # cores). Without it XLA loses: cuDNN on a GPU, both directions at once on a CPU (30 -> 36 ms, bilstm preset).
-        self._gradients = tf.function(
+        self._differentiate = tf.function(
             self._compute_gradients, jit_compile=config.recurrent_dropout > 0, reduce_retracing=True
         )
-        self._train = tf.function(self._take_step, reduce_retracing=True)
+        self._gradients = tf.function(self._gather_gradients, reduce_retracing=True)
+        # XLA turns Adam's 15 passes over the embedding and its moments into one (7.5 -> 3.2 ms, lstm preset, 1 core).
+        self._update = tf.function(self._apply_gradients, jit_compile=True)
+        self._tables = [place for place, v in enumerate(variables) if v.path.endswith("embeddings")]
+        self._sizes = [0 if place in self._tables else int(np.prod(v.shape)) for place, v in enumerate(variables)]
+        rows = [(tf.TensorSpec([None], tf.int64), tf.TensorSpec([None, variables[p].shape[1]])) for p in self._tables]
+        dense = tf.TensorSpec([sum(self._sizes) + _SUMS])
+        self._apply = tf.function(self._apply_sums, input_signature=[dense, rows])
         self._predict = tf.function(self._forward, reduce_retracing=True)
-        self._reduce = tf.function(lambda values: self._sum_over_workers([values])[0])
         self._seeds = [v for v in self.model.variables if v.path.endswith("seed_generator_state")]
 
     def _make_optimizer(self) -> keras.optimizers.Optimizer:
@@ -144,9 +115,10 @@ class Stepper:
 
         It takes 0.08 ms for the lstm preset, whose step takes 30 ms.
         """
-        for number, variable in enumerate(self._seeds):
-            state = np.random.SeedSequence([seed, epoch, step, rank, number]).generate_state(2)
-            variable.assign(state.astype(variable.dtype))
+        if self._seeds:
+            states = np.random.SeedSequence([seed, epoch, step, rank]).generate_state(2 * len(self._seeds))
+            for variable, state in zip(self._seeds, states.reshape(-1, 2), strict=True):
+                variable.assign(state.astype(variable.dtype))
 
     def train(self, batch: Batch) -> tf.Tensor:
         """Takes one step.
@@ -155,7 +127,14 @@ class Stepper:
             float32[2]: loss and number of right answers, each summed over the step's rows on all workers.
         """
         arguments = (tf.constant(batch.token_ids), tf.constant(batch.labels), tf.constant(batch.weights))
-        return self._train(*arguments, tf.constant(batch.global_rows, tf.float32))
+        dense, rows = self._gradients(*arguments, tf.constant(batch.global_rows, tf.float32))
+        if self._collective.world_size > 1:  # alone, nothing leaves the device
+            total, totals = self._collective.all_reduce(
+                dense.numpy(), [Rows(ids.numpy(), values.numpy()) for ids, values in rows]
+            )
+            dense = tf.constant(total)
+            rows = [(tf.constant(matrix.ids), tf.constant(matrix.values)) for matrix in totals]
+        return self._apply(dense, rows)
 
     def predict(self, batch: Batch) -> npt.NDArray[np.float32]:
         """Returns the probabilities of this worker's rows that count, float32[rows]."""
@@ -163,9 +142,8 @@ class Stepper:
         return probabilities[batch.weights > 0]
 
     def all_reduce(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Returns the sum of an array over all workers; each must call it."""
-        reduced: npt.NDArray[np.float64] = self._reduce(tf.constant(values, tf.float64)).numpy()
-        return reduced
+        """Returns the sum of a vector over all workers; each must call it."""
+        return self._collective.sum(values)
 
     def _compute_gradients(
         self, token_ids: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, global_rows: tf.Tensor
@@ -179,11 +157,25 @@ class Stepper:
         is_right = tf.cast(tf.equal(probabilities[:, 0] > 0.5, labels > 0.5), tf.float32) * weights
         return gradients, tf.stack([tf.reduce_sum(losses), tf.reduce_sum(is_right)])
 
-    def _take_step(self, *arguments: tf.Tensor) -> tf.Tensor:
-        gradients, sums = self._accumulate(*arguments) if self._config.accumulate > 1 else self._gradients(*arguments)
-        *gradients, sums = self._sum_over_workers([*gradients, sums])
-        self.optimizer.apply(gradients, self.model.trainable_variables)
-        return sums
+    def _gather_gradients(self, *arguments: tf.Tensor) -> tuple[tf.Tensor, list[tuple[tf.Tensor, tf.Tensor]]]:
+        """Returns the gradients as they travel.
+
+        An embedding's gradient has a row for each token of the batch and none for other words. Rows of the same word
+        are added up: 0.3 MB travel rather than 0.7 MB, or 10 MB with all words (lstm preset, 16 rows a worker).
+
+        Returns:
+            float32[n + 2], all other gradients one after the other, and the sums of `train`; ids int64[words] and rows
+            float32[words, width] of each embedding.
+        """
+        compute = self._accumulate if self._config.accumulate > 1 else self._differentiate
+        gradients, sums = compute(*arguments)
+        dense, rows = [], []
+        for place, gradient in enumerate(gradients):
+            if place in self._tables:
+                rows.append(_rows_of(gradient))
+            else:
+                dense.append(tf.reshape(gradient, [-1]))
+        return tf.concat([*dense, sums], 0), rows
 
     def _accumulate(
         self, token_ids: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, global_rows: tf.Tensor
@@ -204,17 +196,38 @@ class Stepper:
         return gradients, sums
 
     def _dense_gradients(self, *arguments: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
-        gradients, sums = self._gradients(*arguments)
+        gradients, sums = self._differentiate(*arguments)
         return [tf.convert_to_tensor(gradient) for gradient in gradients], sums
+
+    def _apply_sums(self, dense: tf.Tensor, rows: list[tuple[tf.Tensor, tf.Tensor]]) -> tf.Tensor:
+        """Takes Adam's step with what `_gather_gradients` returned, summed over the workers; returns the two sums."""
+        variables = self.model.trainable_variables
+        *parts, sums = tf.split(dense, [*self._sizes, _SUMS])
+        gradients = [
+            tf.reshape(part, v.shape) if size else part
+            for part, v, size in zip(parts, variables, self._sizes, strict=True)
+        ]
+        for place, (ids, values) in zip(self._tables, rows, strict=True):
+            # Adam moves every word in every step, by the moments of earlier ones: it wants the zeros too.
+            shape = tf.constant(list(variables[place].shape), tf.int64)
+            gradients[place] = tf.scatter_nd(ids[:, None], values, shape)
+        self._update(gradients)
+        return sums
+
+    def _apply_gradients(self, gradients: list[tf.Tensor]) -> None:
+        self.optimizer.apply(gradients, self.model.trainable_variables)
 
     def _forward(self, token_ids: tf.Tensor) -> tf.Tensor:
         return self.model(token_ids, training=False)[:, 0]
 
-    def _sum_over_workers(self, gradients: list[Gradient]) -> list[tf.Tensor]:
-        """Returns dense sums over all workers, equal to the bit on each."""
-        if self._strategy.num_replicas_in_sync == 1:
-            return [tf.convert_to_tensor(gradient) for gradient in gradients]
-        return list(self._strategy.run(_all_reduce, args=(gradients,)))
+
+def _rows_of(gradient: Gradient) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the rows of an embedding's gradient that are not zero, each once: int64[words], float32[words, width]."""
+    if isinstance(gradient, tf.IndexedSlices):
+        ids, places = tf.unique(tf.cast(gradient.indices, tf.int64))
+        return ids, tf.math.unsorted_segment_sum(gradient.values, places, tf.size(ids))
+    ids = tf.where(tf.reduce_any(gradient != 0, axis=1))[:, 0]
+    return ids, tf.gather(gradient, ids)
 
 
 def class_weights(config: TrainConfig, labels: npt.NDArray[np.int8]) -> tuple[float, float]:
@@ -237,28 +250,3 @@ def _dtype_policy(name: str) -> Iterator[None]:
         yield
     finally:
         keras.config.set_dtype_policy(before)
-
-
-def _all_reduce(gradients: list[Gradient]) -> list[tf.Tensor]:
-    """Adds up gradients over the workers; called in a replica's context.
-
-    An embedding's gradient touches only the words of the batch. On CPUs these rows are gathered and added up on each
-    worker in the same order: 1.3 MB a step instead of 10 MB for the lstm preset. A GPU adds rows up in any order, so
-    that workers would drift apart; there the whole gradient goes through the all-reduce.
-    """
-    context = tf.distribute.get_replica_context()
-    has_gpu = bool(tf.config.list_physical_devices("GPU"))
-    sums: list[tf.Tensor] = [None] * len(gradients)
-    dense = []
-    for place, gradient in enumerate(gradients):
-        if isinstance(gradient, tf.IndexedSlices) and not has_gpu:
-            values = context.all_gather(tf.identity(gradient.values), axis=0)
-            indices = context.all_gather(tf.identity(gradient.indices), axis=0)
-            sums[place] = tf.convert_to_tensor(tf.IndexedSlices(values, indices, gradient.dense_shape))
-        else:
-            # tf.identity places the tensor on the replica's device, which all_reduce wants to know.
-            dense.append((place, tf.identity(tf.convert_to_tensor(gradient))))
-    reduced = context.all_reduce(tf.distribute.ReduceOp.SUM, [tensor for _, tensor in dense])
-    for (place, _), tensor in zip(dense, reduced, strict=True):
-        sums[place] = tensor
-    return sums

@@ -1,8 +1,8 @@
 """Training on Ray: shards encoded by tasks, epochs run by a Ray Train worker group.
 
     driver                                     each worker
-      ray_session                                TF_CONFIG set by _TensorFlowBackend
-      encode_all -> tasks run encode_shard       loop.run, MultiWorkerMirroredStrategy between them
+      ray_session                                listens, and hears of the others: _GroupBackend
+      encode_all -> tasks run encode_shard       loop.run, a TcpCollective between them
       run -> DataParallelTrainer.fit             rank 0 saves checkpoints; no ray.train.report
       _Listener  <-  _Board  <-                  progress, epochs, errors of ours, the end of an interrupted run
                      _Board  ->                  "stop", asked for twice a second
@@ -17,15 +17,15 @@ the driver too. A generic DataParallelTrainer with the small backend below needs
 
 from __future__ import annotations
 
-import json
 import math
 import os
+import secrets
 import socket
 import threading
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +42,7 @@ from lstm_ray.datasets.labelled import Shard
 from lstm_ray.errors import LstmRayError, TrainingError, WorkerLostError
 from lstm_ray.nodes import check_paths
 from lstm_ray.ray_session import connect, our_error
-from lstm_ray.train import checkpoints
+from lstm_ray.train import checkpoints, collective
 from lstm_ray.train.checkpoints import State
 from lstm_ray.train.corpus import EncodedShard, Prepared, encode_shard
 from lstm_ray.train.progress import Progress, Watcher
@@ -92,7 +92,7 @@ class RayWorkers:
         trainer = DataParallelTrainer(
             _worker_loop,
             train_loop_config={"config": config.model_dump(mode="json"), "prepared": ray.put(prepared), "board": board},
-            backend_config=TensorFlowConfig(),
+            backend_config=GroupConfig(),
             scaling_config=ray.train.ScalingConfig(
                 num_workers=most if least == most else (least, most),
                 elastic_resize_monitor_interval_s=_LOOK_FOR_ROOM_EVERY_S,
@@ -121,33 +121,51 @@ class RayWorkers:
 
 
 @dataclass
-class TensorFlowConfig(BackendConfig):
-    """Tells each worker's TensorFlow who the others are, through TF_CONFIG."""
+class GroupConfig(BackendConfig):
+    """Tells each worker where the others are."""
 
     @property
     def backend_cls(self) -> type[Backend]:
         """Returns what sets the workers up."""
-        return _TensorFlowBackend
+        return _GroupBackend
 
 
-class _TensorFlowBackend(Backend):
-    def on_start(self, worker_group: Any, backend_config: TensorFlowConfig) -> None:
-        addresses = worker_group.execute(_free_address)
+class _GroupBackend(Backend):
+    def on_start(self, worker_group: Any, backend_config: GroupConfig) -> None:
+        addresses = worker_group.execute(_await_calls)
+        token = secrets.token_hex(16)
         ray.get(
-            [worker_group.execute_single_async(rank, _set_tf_config, addresses, rank) for rank in range(len(addresses))]
+            [worker_group.execute_single_async(r, _learn_addresses, addresses, token) for r in range(len(addresses))]
         )
 
 
-def _free_address() -> str:
-    """Returns an address on this node that nobody listens on."""
-    with socket.socket() as free:
-        free.bind(("", 0))
-        return f"{ray.util.get_node_ip_address()}:{free.getsockname()[1]}"
+@dataclass
+class _Group:
+    """What a worker's process keeps between being set up and training.
+
+    Attributes:
+        listener: Where the other workers call.
+        addresses: Of all workers, by rank.
+        token: Of this group.
+    """
+
+    listener: socket.socket
+    addresses: Sequence[collective.Address] = ()
+    token: str = ""
 
 
-def _set_tf_config(addresses: list[str], rank: int) -> None:
-    cluster = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": rank}}
-    os.environ["TF_CONFIG"] = json.dumps(cluster)
+_group: _Group | None = None
+
+
+def _await_calls() -> collective.Address:
+    global _group
+    _group = _Group(collective.listen(ray.util.get_node_ip_address()))
+    return collective.address_of(_group.listener)
+
+
+def _learn_addresses(addresses: list[collective.Address], token: str) -> None:
+    assert _group is not None
+    _group.addresses, _group.token = addresses, token
 
 
 def _worker_loop(arguments: dict[str, Any]) -> None:
@@ -160,7 +178,16 @@ def _worker_loop(arguments: dict[str, Any]) -> None:
         start_tensorflow(threads=max(1, int(config.cpus_per_worker)))
         from lstm_ray.train import loop
 
-        loop.run(config, ray.get(arguments["prepared"]), _RayContext(board))
+        assert _group is not None
+        group = collective.join(
+            _group.listener,
+            _group.addresses,
+            rank=ray.train.get_context().get_world_rank(),
+            token=_group.token,
+            timeout_s=config.collective_timeout_s,
+        )
+        with closing(group):
+            loop.run(config, ray.get(arguments["prepared"]), _RayContext(board, group))
     except WorkerLostError:
         raise  # Ray Train starts the group again
     except KeyboardInterrupt as interrupt:
@@ -176,10 +203,10 @@ def _worker_loop(arguments: dict[str, Any]) -> None:
 class _RayContext:
     """A worker's place in its group."""
 
-    def __init__(self, board: Any) -> None:
-        context = ray.train.get_context()
-        self.rank: int = context.get_world_rank()
-        self.world_size: int = context.get_world_size()
+    def __init__(self, board: Any, group: collective.Collective) -> None:
+        self.rank = group.rank
+        self.world_size = group.world_size
+        self.collective = group
         self._board = board
         self._is_interrupted = False
         self._answer: Any = None

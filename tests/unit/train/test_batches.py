@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from lstm_ray.config import TrainConfig
 from lstm_ray.text.sequences import Sequences
-from lstm_ray.train.batches import Batch, epoch_order, worker_batches
+from lstm_ray.train.batches import Batch, epoch_order, validation_order, worker_batches
 from lstm_ray.train.corpus import Corpus
 
 MAX_TOKENS = 16
@@ -55,7 +56,7 @@ def test_workers_share_out_each_step_and_every_row_is_seen_once(
     rows: int, world_size: int, batch_size: int, mask: bool, seed: int
 ) -> None:
     corpus = make_corpus(rows)
-    order = epoch_order(rows, seed, 1)
+    order = epoch_order(corpus.sequences.lengths, config(mask=mask, seed=seed, global_batch_size=batch_size), 1)
     workers = batches(corpus, world_size, batch_size, order, mask=mask)
     assert {len(worker) for worker in workers} == {-(-rows // batch_size)}
     seen: list[int] = []
@@ -125,13 +126,44 @@ def test_rows_are_padded_on_the_side_asked_for(padding: str, expected: list[int]
     assert batch.token_ids.tolist() == [expected]
 
 
-@given(rows=st.integers(0, 200), seed=st.integers(0, 2**32 - 1), epoch=st.integers(1, 50))
-def test_the_order_is_a_permutation_and_a_function_of_seed_and_epoch(rows: int, seed: int, epoch: int) -> None:
-    order = epoch_order(rows, seed, epoch)
+@given(
+    rows=st.integers(0, 200),
+    seed=st.integers(0, 2**32 - 1),
+    epoch=st.integers(1, 50),
+    batch_size=st.integers(1, 30),
+    mask=st.booleans(),
+)
+@settings(deadline=None)
+def test_the_order_is_a_permutation_and_a_function_of_seed_and_epoch(
+    rows: int, seed: int, epoch: int, batch_size: int, mask: bool
+) -> None:
+    lengths = make_corpus(rows).sequences.lengths
+    chosen = config(seed=seed, global_batch_size=batch_size, mask=mask)
+    order = epoch_order(lengths, chosen, epoch)
     assert sorted(order.tolist()) == list(range(rows))
-    assert np.array_equal(order, epoch_order(rows, seed, epoch))
+    assert np.array_equal(order, epoch_order(lengths, chosen.model_copy(update={"workers": 3}), epoch))
 
 
-def test_another_seed_or_epoch_is_another_order() -> None:
-    orders = {tuple(epoch_order(50, seed, epoch)) for seed in range(4) for epoch in range(4)}
-    assert len(orders) == 16
+@pytest.mark.parametrize("mask", [False, True])
+def test_another_seed_or_epoch_is_another_order(mask: bool) -> None:
+    lengths = make_corpus(50).sequences.lengths
+    chosen = [config(seed=seed, mask=mask, global_batch_size=8) for seed in range(4)]
+    assert len({tuple(epoch_order(lengths, one, epoch)) for one in chosen for epoch in range(4)}) == 16
+
+
+def test_a_masked_models_batches_hold_rows_of_like_lengths_in_shuffled_order() -> None:
+    """Every row of a pool of 32 batches: the batches' spans of lengths do not overlap, nor rise from step to step."""
+    batch_size = 10
+    lengths = np.random.default_rng(0).permutation(32 * batch_size + 7)  # all different; 7 rows are left over
+    order = epoch_order(lengths, config(mask=True, global_batch_size=batch_size), 1)
+    of_batches = lengths[order[: 32 * batch_size]].reshape(32, batch_size)
+    spans = sorted((int(batch.min()), int(batch.max())) for batch in of_batches)
+    assert all(end < start for (_, end), (start, _) in pairwise(spans))
+    assert (np.diff(of_batches[:, 0]) < 0).sum() > 5
+    unmasked = lengths[epoch_order(lengths, config(global_batch_size=batch_size), 1)]
+    assert np.array_equal(unmasked[-7:], lengths[order[-7:]]), "the short last batch is of any lengths"
+
+
+def test_validation_goes_by_length() -> None:
+    lengths = np.array([3, 1, 2, 1])
+    assert validation_order(lengths).tolist() == [1, 3, 2, 0]

@@ -21,6 +21,7 @@ from lstm_ray.text.vocabulary import Vocabulary
 from lstm_ray.train import checkpoints
 from lstm_ray.train.batches import Batch, worker_batches
 from lstm_ray.train.checkpoints import State
+from lstm_ray.train.collective import Alone
 from lstm_ray.train.corpus import Corpus, Prepared
 from lstm_ray.train.local import LocalContext
 
@@ -355,7 +356,7 @@ def fit_both_ways(config: TrainConfig, corpus: Corpus, densify: bool) -> tuple[l
     import tensorflow as tf
 
     from lstm_ray.model.architectures import build_model
-    from lstm_ray.train.step import Stepper, make_strategy
+    from lstm_ray.train.step import Stepper
 
     class DenseAdam(keras.optimizers.Adam):
         def apply(self, grads: Any, trainable_variables: Any = None) -> None:
@@ -363,7 +364,7 @@ def fit_both_ways(config: TrainConfig, corpus: Corpus, densify: bool) -> tuple[l
 
     batches = list(in_file_order(corpus, config))
     assert len(batches) == 50
-    stepper = Stepper(config, make_strategy(1))
+    stepper = Stepper(config, Alone())
     for batch in batches:
         stepper.train(batch)
     model = build_model(config, config, config.seed)
@@ -389,24 +390,24 @@ def assert_close(left: list[np.ndarray], right: list[np.ndarray], tolerance: flo
 @pytest.mark.parametrize(("mask", "most"), [(False, 1), (True, 8)])
 def test_a_step_is_traced_few_times(mask: bool, most: int) -> None:
     start_tensorflow()
-    from lstm_ray.train.step import Stepper, make_strategy
+    from lstm_ray.train.step import Stepper
 
     config = settings(mask=mask, global_batch_size=1)  # a masked batch of one row is as long as the row
     corpus = make_corpus(60)
-    stepper = Stepper(config, make_strategy(1))
+    stepper = Stepper(config, Alone())
     lengths = set()
     for batch in in_file_order(corpus, config):
         stepper.train(batch)
         stepper.predict(batch)
         lengths.add(batch.token_ids.shape[1])
     assert len(lengths) == (5 if mask else 1)
-    for function in (stepper._train, stepper._gradients, stepper._predict):
+    for function in (stepper._gradients, stepper._differentiate, stepper._apply, stepper._update, stepper._predict):
         assert function.experimental_get_tracing_count() <= most
 
 
 def test_a_row_of_weight_0_changes_nothing() -> None:
     start_tensorflow()
-    from lstm_ray.train.step import Stepper, make_strategy
+    from lstm_ray.train.step import Stepper
 
     config = settings(mask=True, pooling="max")
     corpus = make_corpus(5)
@@ -415,7 +416,7 @@ def test_a_row_of_weight_0_changes_nothing() -> None:
     assert len(batch.token_ids) == 16
     results = []
     for shape in (batch, exact):
-        stepper = Stepper(config, make_strategy(1))
+        stepper = Stepper(config, Alone())
         sums = stepper.train(shape).numpy()
         results.append((sums, stepper.predict(shape), arrays(stepper.model)))
     (sums, probabilities, weights), (exact_sums, exact_probabilities, exact_weights) = results

@@ -54,9 +54,10 @@ def batches(config: TrainConfig, corpus: Corpus) -> Iterator[Batch]:
 def train(config: TrainConfig, corpus: Corpus) -> tuple[Any, list[np.ndarray]]:
     """Takes the steps of a run; returns what took them, and the sums of each step."""
     start_tensorflow()
-    from lstm_ray.train.step import Stepper, make_strategy
+    from lstm_ray.train.collective import Alone
+    from lstm_ray.train.step import Stepper
 
-    stepper = Stepper(config, make_strategy(1), corpus.labels)
+    stepper = Stepper(config, Alone(), corpus.labels)
     return stepper, [stepper.train(batch).numpy() for batch in batches(config, corpus)]
 
 
@@ -155,11 +156,12 @@ def test_the_gradient_of_slices_is_that_of_the_whole() -> None:
     start_tensorflow()
     import tensorflow as tf
 
-    from lstm_ray.train.step import Stepper, make_strategy
+    from lstm_ray.train.collective import Alone
+    from lstm_ray.train.step import Stepper
 
     config = settings(accumulate=3)
     batch = next(batches(config, make_corpus()))
-    stepper = Stepper(config, make_strategy(1))
+    stepper = Stepper(config, Alone())
     arguments = [tf.constant(array) for array in (batch.token_ids, batch.labels, batch.weights)]
     whole, sums = stepper._gradients(*arguments, tf.constant(7.0))
     sliced, sliced_sums = tf.function(stepper._accumulate)(*arguments, tf.constant(7.0))

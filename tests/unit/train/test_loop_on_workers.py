@@ -1,0 +1,221 @@
+"""Several workers learn what one learns: whole runs of the loop on threads of this process, over real sockets."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from lstm_ray.config import TrainConfig, resolve
+from lstm_ray.errors import WorkerLostError
+from lstm_ray.model.runtime import start_tensorflow
+from lstm_ray.text.sequences import Sequences
+from lstm_ray.text.vocabulary import Vocabulary
+from lstm_ray.train import checkpoints, collective
+from lstm_ray.train.checkpoints import State
+from lstm_ray.train.collective import TcpCollective
+from lstm_ray.train.corpus import Corpus, Prepared
+from lstm_ray.train.progress import Progress
+
+pytestmark = pytest.mark.filterwarnings(
+    # Keras turns its variables into arrays through an __array__ without `copy`, which NumPy 2 deprecates.
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+)
+
+VOCABULARY_SIZE = 40
+MAX_TOKENS = 16
+TOLERANCE = 1e-5
+TIMEOUT_S = 300.0
+
+# 5 rows a step: uneven shares for 2, 3 and 4 workers; 61 rows: the last batch has one row, fewer than the workers.
+SMALL = {
+    "vocabulary_size": VOCABULARY_SIZE,
+    "max_tokens": MAX_TOKENS,
+    "embedding_size": 6,
+    "units": 5,
+    "global_batch_size": 5,
+    "epochs": 2,
+    "learning_rate": 0.01,
+    "dropout": 0.0,
+    "recurrent_dropout": 0.0,
+}
+NETWORKS: dict[str, dict[str, Any]] = {
+    "lstm": {"preset": "lstm"},
+    "bilstm": {"preset": "bilstm"},
+    "masked": {"mask": True, "bidirectional": True, "pooling": "max", "layers": 2},
+}
+
+
+def make_corpus(rows: int, seed: int) -> Corpus:
+    """Returns rows of 1 to `MAX_TOKENS` ids."""
+    generator = np.random.default_rng(seed)
+    lengths = generator.integers(1, MAX_TOKENS + 1, rows)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    token_ids = generator.integers(4, VOCABULARY_SIZE, offsets[-1]).astype(np.int32)
+    return Corpus(Sequences(token_ids, offsets), generator.integers(0, 2, rows).astype(np.int8))
+
+
+@pytest.fixture(scope="module")
+def prepared() -> Prepared:
+    """Gives 61 rows to train on and 13 to validate on."""
+    words = pa.array([f"word{number:02d}" for number in range(VOCABULARY_SIZE - 4)], pa.large_string())
+    vocabulary = Vocabulary(words, pa.array(np.ones(len(words), np.int64)), VOCABULARY_SIZE)
+    return Prepared(make_corpus(61, 0), make_corpus(13, 1), vocabulary, 0)
+
+
+class Member:
+    """A worker on a thread, of whom nobody hears."""
+
+    def __init__(self, group: TcpCollective) -> None:
+        self.rank = group.rank
+        self.world_size = group.world_size
+        self.collective = group
+
+    def begin(self, state: State) -> None:
+        """Forgets it."""
+
+    def progress(self, progress: Progress) -> None:
+        """Forgets it."""
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """Forgets it."""
+
+    def is_interrupted(self) -> bool:
+        """Never is."""
+        return False
+
+
+@pytest.fixture
+def one_builds_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keeps threads from drawing initial weights from one another's global seed; processes need no such thing."""
+    start_tensorflow()
+    from lstm_ray.train import loop
+
+    lock = threading.Lock()
+    build = loop.Stepper
+
+    def build_alone(*arguments: Any) -> Any:
+        with lock:
+            return build(*arguments)
+
+    monkeypatch.setattr(loop, "Stepper", build_alone)
+
+
+def train(config: TrainConfig, prepared: Prepared, world_size: int) -> list[State]:
+    """Runs the loop on every worker."""
+    from lstm_ray.train import loop
+
+    listeners = [collective.listen("127.0.0.1") for _ in range(world_size)]
+    addresses = [collective.address_of(listener) for listener in listeners]
+
+    def work(rank: int) -> State:
+        group = collective.join(listeners[rank], addresses, rank=rank, token="token", timeout_s=TIMEOUT_S)
+        with closing(group):
+            return loop.run(config, prepared, Member(group))
+
+    with ThreadPoolExecutor(world_size) as pool:
+        return list(pool.map(work, range(world_size)))
+
+
+@pytest.mark.usefixtures("one_builds_at_a_time")
+@pytest.mark.parametrize("network", NETWORKS)
+def test_any_number_of_workers_learns_the_same(network: str, prepared: Prepared, tmp_path: Path) -> None:
+    runs = {}
+    for world_size in (1, 2, 3, 4):
+        output = tmp_path / str(world_size)
+        config = resolve(TrainConfig, {**NETWORKS[network], **SMALL, "output": str(output)})
+        states = train(config, prepared, world_size)
+        checkpoint = checkpoints.latest(str(output))
+        assert checkpoint is not None
+        runs[world_size] = (checkpoint.variables, states[0])
+        for state in states[1:]:
+            for one, other in zip(states[0].history, state.history, strict=True):
+                clocks = {"seconds", "rows_per_s"}
+                assert {k: v for k, v in one.items() if k not in clocks} == {
+                    k: v for k, v in other.items() if k not in clocks
+                }
+    alone, state = runs[1]
+    for world_size in (2, 3, 4):
+        variables, shared = runs[world_size]
+        for one, other in zip(alone, variables, strict=True):
+            np.testing.assert_allclose(other, one, atol=TOLERANCE, rtol=TOLERANCE)
+        assert shared.metrics["accuracy"] == state.metrics["accuracy"]
+
+
+@pytest.mark.usefixtures("one_builds_at_a_time")
+def test_workers_end_with_equal_bits(prepared: Prepared, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With dropout, each worker drops something else; still all apply the same sum."""
+    from lstm_ray.train import loop
+
+    ends: list[list[np.ndarray]] = []
+    validate = loop._validate
+
+    def remember(config: TrainConfig, corpus: Corpus, stepper: Any, *rest: Any) -> Any:
+        ends.append([np.array(variable.numpy()) for variable in stepper.model.trainable_variables])
+        return validate(config, corpus, stepper, *rest)
+
+    monkeypatch.setattr(loop, "_validate", remember)
+    config = TrainConfig.model_validate({**SMALL, "dropout": 0.4, "epochs": 1, "output": str(tmp_path)})
+    train(config, prepared, 3)
+    assert len(ends) == 3
+    for other in ends[1:]:
+        assert [array.tobytes() for array in other] == [array.tobytes() for array in ends[0]]
+
+
+def test_dropout_of_a_step_depends_on_seed_epoch_step_and_rank_alone() -> None:
+    start_tensorflow()
+    import tensorflow as tf
+
+    from lstm_ray.train.collective import Alone
+    from lstm_ray.train.step import Stepper
+
+    stepper = Stepper(TrainConfig.model_validate({**SMALL, "dropout": 0.5, "recurrent_dropout": 0.3}), Alone())
+    token_ids = tf.constant(np.random.default_rng(0).integers(4, VOCABULARY_SIZE, (5, MAX_TOKENS)), tf.int32)
+
+    def drawn(*place: int) -> bytes:
+        stepper.reseed(*place)
+        return bytes(stepper.model(token_ids, training=True).numpy().tobytes())
+
+    first = drawn(0, 1, 2, 3)
+    others = {drawn(1, 1, 2, 3), drawn(0, 2, 2, 3), drawn(0, 1, 3, 3), drawn(0, 1, 2, 0)}
+    assert len(others | {first}) == 5
+    assert drawn(0, 1, 2, 3) == first
+
+
+@pytest.mark.usefixtures("one_builds_at_a_time")
+def test_a_worker_that_fails_ends_the_others_run(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from lstm_ray.train import loop
+
+    validate = loop._validate
+
+    def fail_on_one(config: TrainConfig, corpus: Corpus, stepper: Any, context: Any, saver: Any) -> Any:
+        if context.rank == 1:
+            raise RuntimeError("this worker's memory is full")
+        return validate(config, corpus, stepper, context, saver)
+
+    monkeypatch.setattr(loop, "_validate", fail_on_one)
+    config = TrainConfig.model_validate({**SMALL, "output": str(tmp_path)})
+    listeners = [collective.listen("127.0.0.1") for _ in range(2)]
+    addresses = [collective.address_of(listener) for listener in listeners]
+    errors: dict[int, BaseException] = {}
+
+    def work(rank: int) -> None:
+        group = collective.join(listeners[rank], addresses, rank=rank, token="token", timeout_s=TIMEOUT_S)
+        with closing(group):
+            try:
+                loop.run(config, prepared, Member(group))
+            except (RuntimeError, WorkerLostError) as error:
+                errors[rank] = error
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(work, range(2)))
+    assert str(errors[1]) == "this worker's memory is full"
+    assert str(errors[0]).startswith("worker 1 at 127.0.0.1:")
