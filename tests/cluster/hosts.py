@@ -254,7 +254,23 @@ class Host:
 
     def start_ray(self, head: Host | None = None, cpus: int = 1, dashboard: bool = False, **environment: str) -> None:
         """Starts a Ray node, as `begin_ray`, and waits until it is up."""
-        finish_ray(self.begin_ray(head, cpus, dashboard, **environment))
+        self.finish_ray(self.begin_ray(head, cpus, dashboard, **environment), head, cpus, dashboard, **environment)
+
+    def finish_ray(
+        self,
+        starting: subprocess.Popen[str],
+        head: Host | None = None,
+        cpus: int = 1,
+        dashboard: bool = False,
+        **environment: str,
+    ) -> None:
+        """Waits until the node of `begin_ray` is up; once more if Ray gave up after its 30 s, on a busy machine."""
+        out, err = starting.communicate(timeout=_START_LIMIT_S)
+        if starting.returncode and "timed out during startup" in err:
+            self.kill_ray()
+            starting = self.begin_ray(head, cpus, dashboard, **environment)
+            out, err = starting.communicate(timeout=_START_LIMIT_S)
+        assert starting.returncode == 0, out + err
 
     def process_ids(self) -> list[int]:
         """Lists the processes that run on the host."""
@@ -298,17 +314,12 @@ def child_of(process: subprocess.Popen[str]) -> int:
     return int(child)
 
 
-def finish_ray(starting: subprocess.Popen[str]) -> None:
-    """Waits until the Ray node of `begin_ray` is up."""
-    out, err = starting.communicate(timeout=_START_LIMIT_S)
-    assert starting.returncode == 0, out + err
-
-
 def start_cluster(head: Host, *workers: Host, **settings: str) -> None:
     """Starts Ray on all of these at once, as far as it goes; the head takes jobs."""
     head.start_ray(dashboard=True, **settings)
-    for starting in [worker.begin_ray(head, **settings) for worker in workers]:
-        finish_ray(starting)
+    begun = [(worker, worker.begin_ray(head, **settings)) for worker in workers]
+    for worker, starting in begun:
+        worker.finish_ray(starting, head, **settings)
 
 
 def _ip(*arguments: str) -> None:
