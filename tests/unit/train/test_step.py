@@ -163,7 +163,7 @@ def test_the_gradient_of_slices_is_that_of_the_whole() -> None:
     batch = next(batches(config, make_corpus()))
     stepper = Stepper(config, Alone())
     arguments = [tf.constant(array) for array in (batch.token_ids, batch.labels, batch.weights)]
-    whole, sums = stepper._gradients(*arguments, tf.constant(7.0))
+    whole, sums = stepper._differentiate(*arguments, tf.constant(7.0))
     sliced, sliced_sums = tf.function(stepper._accumulate)(*arguments, tf.constant(7.0))
     np.testing.assert_allclose(sliced_sums, sums, rtol=1e-6)
     for one, other in zip(whole, sliced, strict=True):
