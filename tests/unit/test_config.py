@@ -234,7 +234,7 @@ def test_a_job_file_for_its_own_command_is_read(tmp_path: Path) -> None:
     [
         ("epoch: 3", "unknown key 'epoch'; did you mean 'epochs'?"),
         ("max-tokens: 3", "unknown key 'max-tokens'; did you mean 'max_tokens'?"),
-        ("qwxyz: 3", "unknown key 'qwxyz'; known are: address, bidirectional, cpus_per_worker, "),
+        ("qwxyz: 3", "unknown key 'qwxyz'; known are: address, bidirectional, collective_timeout_s, "),
         ("3: 3", "unknown key '3'; known are: "),
         ("null: 3", "unknown key 'None'; known are: "),
         ("command: score", "is a job for `lstm-ray score`, not for `lstm-ray train`"),
