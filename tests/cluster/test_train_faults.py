@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hosts import Host, finish_ray
+from hosts import Host
 
 from lstm_ray.train import checkpoints
 
@@ -98,8 +98,8 @@ def place(add_host: Callable[[], Host], reviews: Path) -> Place:
     """Gives a cluster to break."""
     head, one, two = add_host(), add_host(), add_host()
     head.start_ray(cpus=0)
-    for starting in [worker.begin_ray(head) for worker in (one, two)]:
-        finish_ray(starting)
+    for worker, starting in [(worker, worker.begin_ray(head)) for worker in (one, two)]:
+        worker.finish_ray(starting, head)
 
     def train(output: Path, *more: object) -> Training:
         return Training(head, "--train", reviews, "--output", output, *options(), "--address", "auto", *more)

@@ -48,7 +48,7 @@ SMALL = {
 NETWORKS: dict[str, dict[str, Any]] = {
     "lstm": {"preset": "lstm"},
     "bilstm": {"preset": "bilstm"},
-    "masked": {"mask": True, "bidirectional": True, "pooling": "max", "layers": 2},
+    "masked": {"mask": True, "bidirectional": True, "pooling": "max"},
 }
 
 
