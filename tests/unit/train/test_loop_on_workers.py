@@ -219,3 +219,35 @@ def test_a_worker_that_fails_ends_the_others_run(
         list(pool.map(work, range(2)))
     assert str(errors[1]) == "this worker's memory is full"
     assert str(errors[0]).startswith("worker 1 at 127.0.0.1:")
+
+
+def learnable(rows: int, seed: int) -> Corpus:
+    """Returns rows of which the positive ones hold more of the words 4 to 9 than of 10 to 15, and some noise."""
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, 2, rows).astype(np.int8)
+    lengths = np.full(rows, MAX_TOKENS)
+    base = np.where(labels == 1, 4, 10)[:, None]
+    words = base + generator.integers(0, 6, (rows, MAX_TOKENS))
+    noise = generator.random((rows, MAX_TOKENS)) < 0.7
+    words[noise] = generator.integers(4, VOCABULARY_SIZE, noise.sum())
+    return Corpus(Sequences(words.ravel().astype(np.int32), np.concatenate([[0], np.cumsum(lengths)])), labels)
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("one_builds_at_a_time")
+def test_with_dropout_any_number_of_workers_is_as_good_over_five_seeds(prepared: Prepared, tmp_path: Path) -> None:
+    """Workers drop other things than one would, so single runs differ; the means differ by no more than seeds do."""
+    rows = Prepared(learnable(600, 0), learnable(400, 1), prepared.vocabulary, 0)
+    accuracies: dict[int, list[float]] = {1: [], 3: []}
+    for seed in range(5):
+        for world_size, found in accuracies.items():
+            output = tmp_path / f"{seed}-{world_size}"
+            config = TrainConfig.model_validate(
+                {**SMALL, "dropout": 0.3, "recurrent_dropout": 0.2, "global_batch_size": 10, "seed": seed}
+                | {"output": str(output), "epochs": 3}
+            )
+            found.append(train(config, rows, world_size)[0].metrics["accuracy"])
+    alone, shared = (np.array(found) for found in accuracies.values())
+    assert min(alone.min(), shared.min()) > 0.7, "both have learned something"
+    noise = np.sqrt((alone.var(ddof=1) + shared.var(ddof=1)) / 5)
+    assert abs(alone.mean() - shared.mean()) < max(3 * noise, 0.01)
