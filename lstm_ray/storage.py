@@ -442,5 +442,7 @@ def delete(path: str) -> None:
             filesystem.delete_dir(target)
         elif kind == fs.FileType.File:
             filesystem.delete_file(target)
+    except FileNotFoundError:
+        return  # another process was faster
     except OSError as error:
         raise OutputError(f"{path}: cannot be deleted: {reason(error)}") from error

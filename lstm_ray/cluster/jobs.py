@@ -31,16 +31,20 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 
 import lstm_ray
 from lstm_ray import storage
-from lstm_ray.config import ScoreConfig, Settings, TrainConfig, command_of, resolve, to_yaml
+from lstm_ray.config import ScoreConfig, Settings, TrainConfig, TuneConfig, command_of, resolve, to_yaml
 from lstm_ray.errors import ConfigError, LstmRayError
 from lstm_ray.wording import reason
 
-KINDS: dict[str, type[Settings]] = {command_of(kind): kind for kind in (TrainConfig, ScoreConfig)}
+KINDS: dict[str, type[Settings]] = {command_of(kind): kind for kind in (TrainConfig, TuneConfig, ScoreConfig)}
 """What can be a job, by command."""
 
-_PATHS = ("train", "validation", "inputs", "model", "output", "vocabulary")
+_PATHS = ("train", "validation", "inputs", "model", "output", "vocabulary", "embeddings")
 _DASHBOARD = "http://127.0.0.1:8265"
-_ENTRYPOINT = "python -m lstm_ray {command} --config job.yaml"
+_ENTRYPOINTS = {
+    "train": "python -m lstm_ray train --config job.yaml",
+    "tune": "python -m lstm_ray tune job.yaml",
+    "score": "python -m lstm_ray score --config job.yaml",
+}
 _NOT_SHIPPED = shutil.ignore_patterns("__pycache__", ".git", ".venv", "*.pyc", "*.parquet", "*.keras")
 _TALKATIVE = ("dashboard.modules.job.sdk", "dashboard.modules.dashboard_sdk", "_private.runtime_env.packaging")
 """Modules of Ray that log uploads and closed connections."""
@@ -91,17 +95,18 @@ def load_job(path: str, shared: str | None = None) -> Settings:
     """
     kind = _kind_of(path)
     config = resolve(kind, {}, path)
-    storage.refuse_keys(shared or "")
+    for uri in (shared, getattr(config, "mlflow", None)):
+        storage.refuse_keys(uri or "")
     if shared is not None and not _is_absolute(shared):
         raise ConfigError(f"--storage is {shared!r}: give an absolute path that all nodes share, or s3://BUCKET/...")
     paths = {name: _reachable(getattr(config, name), name, path, shared) for name in _PATHS if hasattr(config, name)}
-    for name in ("output", "train" if kind is TrainConfig else "inputs"):
+    for name in ("output", "inputs" if kind is ScoreConfig else "train"):
         if not paths[name]:
             raise ConfigError(f"{path}: {name} is missing")
-    workers = "workers" if kind is TrainConfig else "actors"
-    if str(getattr(config, workers)) == "0":
+    workers = {TrainConfig: "workers", ScoreConfig: "actors"}.get(kind)  # a search always runs on Ray
+    if workers is not None and str(getattr(config, workers)) == "0":
         raise ConfigError(f"{path}: {workers} is 0, which uses no cluster: set {workers} to 1 or more")
-    return resolve(kind, {**config.model_dump(), **paths, "address": "auto"})
+    return resolve(kind, {**config.model_dump(exclude_none=True), **paths, "address": "auto"})
 
 
 def _kind_of(path: str) -> type[Settings]:
@@ -200,7 +205,7 @@ class Jobs:
         name = f"lstm-ray-{command}-{time.strftime('%Y%m%d-%H%M%S')}-{token_hex(2)}"
         with packed(config, code) as place, self._errors_told():
             self._client.submit_job(
-                entrypoint=_ENTRYPOINT.format(command=command),
+                entrypoint=_ENTRYPOINTS[command],
                 submission_id=name,
                 runtime_env={"working_dir": str(place)},
             )

@@ -40,6 +40,6 @@ def _as_text(label: str | float) -> str:
 
 def _canonical(label: str) -> str:
     try:
-        return f"{float(label):g}"
+        return f"{float(label):.17g}"  # all digits: 1000001 is not 1000002
     except ValueError:
         return label

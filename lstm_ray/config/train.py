@@ -88,7 +88,11 @@ class ComputeSettings(Settings):
     )
 
     collective_timeout_s: float = setting(
-        300.0, "Seconds after which a worker that does not answer the others counts as lost.", panel="Compute", gt=0
+        300.0,
+        "Seconds after which a worker that does not answer the others counts as lost.",
+        panel="Compute",
+        gt=0,
+        le=86_400,
     )
     max_failures: int = setting(
         3, "How many times lost Ray workers may be replaced before the run fails.", panel="Compute", ge=0

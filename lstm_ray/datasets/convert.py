@@ -1,4 +1,4 @@
-"""Turns CSV and JSON lines into Parquet, a block at a time."""
+"""Turns CSV into Parquet a block at a time, and JSON lines at once."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def convert(
         raise InputError(f"{source}: no such file")
     kind = next(suffix for suffix in reversed(["", *source.suffixes]) if suffix.lower() not in _COMPRESSED).lower()
     if kind in _JSON:
-        batches, schema = _open_json(source)
+        batches, schema = _open_json(source, as_text)
     elif kind in _DELIMITERS or delimiter:
         batches, schema = _open_csv(source, delimiter or _DELIMITERS[kind], encoding, as_text)
     else:
@@ -110,10 +110,14 @@ def _open_csv(source: Path, delimiter: str, encoding: str, as_text: Sequence[str
     return _read(source, reader), reader.schema
 
 
-def _open_json(source: Path) -> Batches:
+def _open_json(source: Path, as_text: Sequence[str]) -> Batches:
+    """Reads the file at once; a number that is to be text becomes its digits."""
     try:
         with pa.input_stream(source) as stream:
             table = jsonlines.read_json(stream, jsonlines.ReadOptions(block_size=_BLOCK_BYTES))
+        for name in set(as_text) & set(table.column_names):
+            place = table.column_names.index(name)
+            table = table.set_column(place, name, table[name].cast(pa.string()))
     except (OSError, pa.ArrowException) as error:
         raise _unreadable(source, error) from error
     return iter(table.to_batches(max_chunksize=50_000)), table.schema

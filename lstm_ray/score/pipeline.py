@@ -27,7 +27,7 @@ import ray.data
 
 from lstm_ray import errors
 from lstm_ray.config import ScoreConfig
-from lstm_ray.errors import LstmRayError
+from lstm_ray.errors import BundleError, LstmRayError
 from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.nodes import check_paths
 from lstm_ray.ray_session import connect, our_error
@@ -51,7 +51,6 @@ def score_on_ray(
     config: ScoreConfig, bundle: Bundle, plan: Plan, done: Collection[str], notify: Callable[[str], None]
 ) -> Generator[Part | BadFile, None, None]:
     """Scores on a pool of Ray actors and yields results as they come."""
-    del bundle  # each worker reads it from config.model
     least, most = config.actor_limits
     has_gpus = config.gpus_per_actor > 0
     tasks = plan.tasks(done, shares=most)
@@ -62,7 +61,8 @@ def score_on_ray(
         return
     least, most = min(least, len(first)), min(most, len(first))
     cpus, gpus = most * config.cpus_per_actor, least * config.gpus_per_actor
-    with connect(config.address, cpus, gpus, notify, least_cpus=least * config.cpus_per_actor):
+    least_cpus = least * config.cpus_per_actor + has_gpus  # GPU actors get nothing to do unless a task has a core
+    with connect(config.address, cpus, gpus, notify, least_cpus):
         if config.address != "local":
             check_paths([config.model, *(file.path for file in plan.files)], config.output)
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what ends the run is raised
@@ -76,7 +76,8 @@ def score_on_ray(
             }
             dataset = ray.data.from_items(items, override_num_blocks=len(items))
             try:
-                for row in (_on_gpus if has_gpus else _on_cpus)(dataset, config, plan.layout, pool).iter_rows():
+                scored = (_on_gpus if has_gpus else _on_cpus)(dataset, config, bundle.hash, plan.layout, pool)
+                for row in scored.iter_rows():
                     yield from _parse_results(row["results"])
             except ray.exceptions.RayError as error:
                 raise our_error(error, LstmRayError) from error
@@ -88,16 +89,29 @@ def _runs(items: Sequence[T], size: int) -> Iterator[list[T]]:
     return (list(items[start : start + size]) for start in range(0, len(items), size))
 
 
-def _on_cpus(dataset: Any, config: ScoreConfig, layout: Layout, pool: dict[str, Any]) -> Any:
-    settings = (config.model_dump(mode="json"), _encode_layout(layout))
+def _read_planned(model: str, model_hash: str) -> Bundle:
+    """Reads the bundle that the run was planned with: an actor may start hours later.
+
+    Raises:
+        BundleError: It cannot be read, or is another one by now.
+    """
+    bundle = read_bundle(model)
+    if bundle.hash != model_hash:
+        raise BundleError(f"{model}: has changed since the run was planned: score with it into another --output")
+    return bundle
+
+
+def _on_cpus(dataset: Any, config: ScoreConfig, model_hash: str, layout: Layout, pool: dict[str, Any]) -> Any:
+    settings = (config.model_dump(mode="json"), model_hash, _encode_layout(layout))
     return dataset.map_batches(_ScoringActor, fn_constructor_args=settings, batch_size=1, **pool)
 
 
 class _ScoringActor:
     """Reads, tokenizes, scores and writes; runs on a Ray worker."""
 
-    def __init__(self, settings: dict[str, Any], layout: dict[str, Any]) -> None:
+    def __init__(self, settings: dict[str, Any], model_hash: str, layout: dict[str, Any]) -> None:
         self._config = ScoreConfig.model_validate(settings)
+        self._model_hash = model_hash
         self._threads = max(1, int(self._config.cpus_per_actor))
         pa.set_cpu_count(self._threads)
         self._layout = _decode_layout(layout)
@@ -112,24 +126,25 @@ class _ScoringActor:
 
     @cached_property  # made for the first task, so that an error in it is handed over too
     def _scorer(self) -> Scorer:
-        return Scorer(read_bundle(self._config.model), self._config.engine, self._threads)
+        return Scorer(_read_planned(self._config.model, self._model_hash), self._config.engine, self._threads)
 
 
-def _on_gpus(dataset: Any, config: ScoreConfig, layout: Layout, pool: dict[str, Any]) -> Any:
-    settings = {"settings": config.model_dump(mode="json"), "layout": _encode_layout(layout)}
+def _on_gpus(dataset: Any, config: ScoreConfig, model_hash: str, layout: Layout, pool: dict[str, Any]) -> Any:
+    model = {"settings": config.model_dump(mode="json"), "model_hash": model_hash}
+    settings = {**model, "layout": _encode_layout(layout)}
     stage: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow"}
     encoded = dataset.map_batches(_encode_stage, fn_kwargs=settings, num_cpus=1, **stage)
-    scored = encoded.map_batches(_GpuActor, fn_constructor_args=(settings["settings"],), **stage, **pool)
+    scored = encoded.map_batches(_GpuActor, fn_constructor_kwargs=model, **stage, **pool)
     return scored.map_batches(_write_stage, fn_kwargs=settings, num_cpus=1, **stage)
 
 
-def _encode_stage(row: pa.Table, settings: dict[str, Any], layout: dict[str, Any]) -> pa.Table:
+def _encode_stage(row: pa.Table, settings: dict[str, Any], model_hash: str, layout: dict[str, Any]) -> pa.Table:
     """Reads and tokenizes the chunks of a task."""
     pa.set_cpu_count(1)
     text_column = _decode_layout(layout).text_column
 
     def encode(task: Task) -> Columns:
-        encoder = _encoder_of(settings["model"])
+        encoder = _encoder_of(settings["model"], model_hash)
         chunks = [encode_column(encoder, table[text_column]) for _, table in sink.read_task(task, [text_column])]
         return {
             "token_ids": [chunk.sequences.token_ids for chunk in chunks],
@@ -143,8 +158,9 @@ def _encode_stage(row: pa.Table, settings: dict[str, Any], layout: dict[str, Any
 class _GpuActor:
     """Turns token ids into probabilities, chunk by chunk, so that no batch depends on how chunks became tasks."""
 
-    def __init__(self, settings: dict[str, Any]) -> None:
+    def __init__(self, settings: dict[str, Any], model_hash: str) -> None:
         self._config = ScoreConfig.model_validate(settings)
+        self._model_hash = model_hash
 
     def __call__(self, row: pa.Table) -> pa.Table:
         return _next_row(row, lambda _: self._score(row))
@@ -158,10 +174,10 @@ class _GpuActor:
     def _engine(self) -> Engine:
         assert self._config.engine != "auto"  # `run.score` has decided
         threads = max(1, int(self._config.cpus_per_actor))
-        return make_engine(read_bundle(self._config.model), self._config.engine, threads)
+        return make_engine(_read_planned(self._config.model, self._model_hash), self._config.engine, threads)
 
 
-def _write_stage(row: pa.Table, settings: dict[str, Any], layout: dict[str, Any]) -> pa.Table:
+def _write_stage(row: pa.Table, settings: dict[str, Any], model_hash: str, layout: dict[str, Any]) -> pa.Table:
     """Reads the kept columns of a task's chunks again and writes the parts."""
     pa.set_cpu_count(1)
     if row["results"][0].is_valid:
@@ -170,7 +186,7 @@ def _write_stage(row: pa.Table, settings: dict[str, Any], layout: dict[str, Any]
     look = _decode_layout(layout)
     scores = zip(_arrays(row, "probability", np.float32), _arrays(row, "reasons", np.int8), strict=True)
     try:
-        threshold = _threshold_of(settings["model"])
+        threshold = _threshold_of(settings["model"], model_hash)
         chunks = sink.read_task(task, look.kept or [look.text_column])
         parts = [
             sink.write_part(look, chunk, table, Scored.from_probabilities(*score, threshold), settings["output"])
@@ -182,13 +198,13 @@ def _write_stage(row: pa.Table, settings: dict[str, Any], layout: dict[str, Any]
 
 
 @lru_cache(maxsize=1)  # a worker process runs many tasks of a run, and then perhaps those of another
-def _encoder_of(model: str) -> Encoder:
-    return Encoder(read_bundle(model))
+def _encoder_of(model: str, model_hash: str) -> Encoder:
+    return Encoder(_read_planned(model, model_hash))
 
 
 @lru_cache(maxsize=1)
-def _threshold_of(model: str) -> float:
-    return read_bundle(model).threshold
+def _threshold_of(model: str, model_hash: str) -> float:
+    return _read_planned(model, model_hash).threshold
 
 
 def _next_row(row: pa.Table, work: Callable[[Task], Columns]) -> pa.Table:

@@ -108,13 +108,19 @@ def save(output: str, checkpoint: Checkpoint) -> None:
 
 
 def latest(output: str) -> Checkpoint | None:
-    """Returns the run's last whole checkpoint, or None if it has none."""
+    """Returns the run's last whole checkpoint, or None if it has none.
+
+    Raises:
+        InputError: A checkpoint is there but cannot be read, now. To pass it over would be to delete it, see
+            `discard_after`.
+    """
     for name in _newest_first(output):
         try:
             content = storage.read_bytes(_path(output, name))
-        except InputError as error:  # it was deleted since the directory was listed, or cannot be read
-            _log.warning("%s: going on from the checkpoint before it", error)
-            continue
+        except InputError:
+            if storage.exists(_path(output, name)):
+                raise
+            continue  # it was deleted since the directory was listed
         if _digest(content) == _parts(name)[2]:
             return _load(content)
         _log.warning("checkpoint %s is damaged: going on from the one before it", _path(output, name))

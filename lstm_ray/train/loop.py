@@ -98,7 +98,9 @@ def run(config: TrainConfig, prepared: Prepared, context: Context) -> State:
             _end_epoch(saver, row, counts)
             if context.rank == 0:
                 tensorboard.write_epoch(config, state.history[-1], sums, len(prepared.training))
+                writer.wait()  # whoever hears of the epoch may end this process
                 context.epoch(state.history[-1])
+            saver.stop_if_interrupted()  # not before the epoch has been told: the next start does not tell it again
         writer.wait()
     if context.rank == 0:
         _write_model(config, saver.best, prepared.vocabulary, state)
@@ -142,17 +144,20 @@ class _Saver:
         return waited >= self._seconds or self._steps_since >= self._steps or self._context.is_interrupted()
 
     def save(self) -> None:
-        """Saves the run, whose state must be complete and finite.
-
-        Raises:
-            KeyboardInterrupt: The run was to stop.
-        """
+        """Saves the run, whose state must be complete and finite."""
         if self._context.rank > 0:
             return
         values = [variable.numpy() for variable in self._stepper.variables()]  # copies: training may go on
         self._writer.save(Checkpoint(copy.deepcopy(self.state), values, list(self.best)))
         self._saved_at, self._steps_since = time.monotonic(), 0
-        if self._context.is_interrupted():
+
+    def stop_if_interrupted(self) -> None:
+        """Ends the run, which has just been saved.
+
+        Raises:
+            KeyboardInterrupt: It was to stop.
+        """
+        if self._context.rank == 0 and self._context.is_interrupted():
             self._writer.wait()
             raise KeyboardInterrupt(f"interrupted: saved at {self.state.place()}; the same command goes on there")
 
@@ -213,6 +218,7 @@ def _train_epoch(
             state.seconds = seconds_before + now - started
             by_step += _add_up(config, stepper, state, sums)
             saver.save()
+            saver.stop_if_interrupted()
     state.seconds = seconds_before + time.perf_counter() - started
     by_step += _add_up(config, stepper, state, sums)
     row = {
@@ -270,6 +276,7 @@ def _validate(
         probabilities.append(stepper.predict(batch))
         if context.rank == 0 and context.is_interrupted():
             saver.save()
+            saver.stop_if_interrupted()
     local = BinaryCounts.from_scores(np.concatenate(labels), np.concatenate(probabilities), threshold=THRESHOLD)
     return BinaryCounts.from_array(stepper.all_reduce(local.to_array()), threshold=THRESHOLD)
 

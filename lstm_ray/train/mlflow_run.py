@@ -28,8 +28,9 @@ class MlflowRun:
         """Finds MLflow.
 
         Raises:
-            ConfigError: It is not installed.
+            ConfigError: It is not installed, or there are keys in its URI.
         """
+        storage.refuse_keys(config.mlflow or "")  # the settings go into files, and to MLflow
         try:
             import mlflow
         except ImportError as error:

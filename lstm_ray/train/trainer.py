@@ -73,12 +73,13 @@ class RayWorkers:
     def encode_all(self, shards: Sequence[Shard], config: TrainConfig) -> Iterable[EncodedShard]:
         """Encodes shards on the cluster's cores."""
         if config.address != "local":
-            check_paths([shard.file.path for shard in shards], config.output)
+            vocabulary = [] if config.vocabulary is None else [config.vocabulary]  # read by every task
+            check_paths([*vocabulary, *(shard.file.path for shard in shards)], config.output)
         encode = ray.remote(encode_shard)
         settings = ray.put(config)
         try:
             return list(ray.get([encode.remote(shard, settings) for shard in shards]))
-        except ray.exceptions.RayTaskError as error:
+        except ray.exceptions.RayError as error:  # a task's error, or a worker process that died again and again
             raise our_error(error, TrainingError) from error
 
     def run(self, config: TrainConfig, prepared: Prepared) -> State:
@@ -411,17 +412,17 @@ def _fit(trainer: DataParallelTrainer, board: Any, listener: _Listener) -> None:
             raise
         ray.get(board.interrupt.remote())
         listener.watcher.say("interrupted: saving; Ctrl-C again ends at once")
-        _listen(ended, board, listener, _SAVE_WITHIN_S)
-        raise KeyboardInterrupt(
-            f"interrupted: no worker saved within {_SAVE_WITHIN_S:.0f} s; the same command goes on from the last "
-            "checkpoint"
-        ) from None
+        if not _listen(ended, board, listener, _SAVE_WITHIN_S):  # else it ended, or failed, before it heard of that
+            raise KeyboardInterrupt(
+                f"interrupted: no worker saved within {_SAVE_WITHIN_S:.0f} s; the same command goes on from the last "
+                "checkpoint"
+            ) from None
     if failures:
         raise failures[0]
 
 
-def _listen(ended: threading.Event, board: Any, listener: _Listener, limit_s: float) -> None:
-    """Passes on what is posted on the board until training has ended, or for a time."""
+def _listen(ended: threading.Event, board: Any, listener: _Listener, limit_s: float) -> bool:
+    """Passes on what is posted on the board until training has ended, or for a time; says whether it has ended."""
     end = time.monotonic() + limit_s
     is_last = False
     while not is_last and time.monotonic() < end:
@@ -429,3 +430,4 @@ def _listen(ended: threading.Event, board: Any, listener: _Listener, limit_s: fl
         for news in ray.get(board.take.remote()):
             listener.hear(news)
         listener.watch_the_clock()
+    return is_last

@@ -22,6 +22,7 @@ from ray.tune.schedulers import ASHAScheduler
 from lstm_ray import storage
 from lstm_ray.config import TrainConfig, TuneConfig
 from lstm_ray.errors import TrainingError
+from lstm_ray.nodes import check_paths
 from lstm_ray.ray_session import connect, our_error
 from lstm_ray.tune.results import FAILED, FINISHED, STOPPED, mark, marked
 
@@ -38,12 +39,18 @@ def run_trials(config: TuneConfig, trials: Mapping[int, TrainConfig], say: Calla
         say: Hears of every epoch.
 
     Raises:
+        InputError: A node does not see a file.
+        OutputError: A node does not see the output directory, or may not write to it.
         TrainingError: A trial failed for another reason than its settings.
     """
     # Ctrl-C ends the search: by itself Tune would take it for an ordinary end.
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     with connect(config.address, config.cpus_per_worker * (config.concurrency or 1), config.gpus_per_worker, say):
+        if config.address != "local":
+            given = [path for path in (config.vocabulary, config.embeddings) if path is not None]
+            files = storage.find_inputs([*config.train, *config.validation])
+            check_paths([*given, *(file.path for file in files)], config.output)
         settings = {number: trial.model_dump(mode="json") for number, trial in trials.items()}
         trainable = ray.tune.with_resources(
             ray.tune.with_parameters(_run_trial, settings=settings, threads=max(1, int(config.cpus_per_worker))),

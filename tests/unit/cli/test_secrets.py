@@ -60,7 +60,7 @@ def test_keys_in_a_uri_reach_nothing(tmp_path: Path) -> None:
     for arguments in (
         ("train", "--train", with_keys, "--output", tmp_path / "run"),
         ("train", "--train", tmp_path, "--output", with_keys),
-        ("score", tmp_path, "--model", with_keys, "--output", tmp_path / "run"),
+        ("score", tmp_path / "reviews", "--model", with_keys, "--output", tmp_path / "run"),
         ("evaluate", with_keys, "--model", with_keys),
         ("doctor", "--storage", with_keys),
     ):

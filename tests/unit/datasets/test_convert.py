@@ -50,6 +50,8 @@ def test_tabs_and_json_lines(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     convert(tmp_path / "in.jsonl", tmp_path / "json.parquet")
     assert pq.read_table(tmp_path / "json.parquet").to_pylist() == rows
+    convert(tmp_path / "in.jsonl", tmp_path / "json.parquet", as_text=["stars"], overwrite=True)
+    assert pq.read_table(tmp_path / "json.parquet")["stars"].to_pylist() == ["4", "1"]
 
 
 def test_ids_with_leading_zeros_stay_text(tmp_path: Path) -> None:

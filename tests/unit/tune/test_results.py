@@ -25,9 +25,7 @@ def config(tmp_path: Path) -> TuneConfig:
 
 def leave(output: str, **state: Any) -> None:
     """Leaves the checkpoint of a run."""
-    directory = Path(output) / checkpoints.DIRECTORY / "epoch_0001"
-    directory.mkdir(parents=True)
-    checkpoints.save(directory, Checkpoint(State(**state), [np.zeros(1)], [np.zeros(1)]))
+    checkpoints.save(output, Checkpoint(State(**state), [np.zeros(1)], [np.zeros(1)]))
 
 
 def test_trials_are_read_and_tabled_best_first(config: TuneConfig) -> None:
