@@ -175,6 +175,8 @@ def peaks_of(corpus: Path, model: str, output: Path, actors: int) -> dict[str, f
     shutil.rmtree(mark, ignore_errors=True)
     if process.returncode:
         raise SystemExit(f"scoring failed: {process.returncode}")
+    manifest = json.loads((output / "_manifest.json").read_text(encoding="utf-8"))
+    print(f"{manifest['rows']:,} rows, --actors {actors}: {manifest['rows_per_s']:,.0f} rows/s", file=sys.stderr)
     return dict(peaks)
 
 
