@@ -87,7 +87,7 @@ def convert(
     delimiter: Annotated[
         str | None, typer.Option("--delimiter", help="Between values; a comma, or in .tsv a tab, if not given.")
     ] = None,
-    encoding: Annotated[str, typer.Option("--encoding", help="Of CSV, such as latin-1. (default: utf8)")] = "utf8",
+    encoding: Annotated[str, typer.Option("--encoding", help="Of CSV, such as latin-1.")] = "utf8",
     as_text: Annotated[
         list[str] | None, typer.Option("--as-text", metavar="NAME", help="Column to keep as text, e.g. ids like 007.")
     ] = None,
@@ -115,6 +115,6 @@ def convert(
             ("rows", f"{made.rows:,}"),
             ("columns", ", ".join(f"{name} ({kind})" for name, kind in made.columns.items())),
             ("output", str(made.output)),
-            ("next", f"lstm-ray score {made.output} --model runs/first/model --output scored"),
+            ("next", f"lstm-ray train --train {made.output} --output runs/first"),
         ],
     )

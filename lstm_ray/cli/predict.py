@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from lstm_ray.cli import console
-from lstm_ray.errors import InputError
 
 
 def predict(
@@ -29,11 +28,10 @@ def predict(
     from lstm_ray.score.scorer import Scorer, score_texts
 
     if texts == ["-"]:
-        try:
-            texts = sys.stdin.read().removesuffix("\n").split("\n")  # splitlines() would cut at U+0085 too
-        except UnicodeDecodeError as error:
-            raise InputError(f"stdin: not UTF-8 text: {error}") from error
-    for scored in score_texts(Scorer(read_bundle(model), engine="cpu"), texts):
+        given = sys.stdin.buffer.read().removesuffix(b"\n").split(b"\n")
+    else:
+        given = [text.encode(errors="surrogateescape") for text in texts]  # the bytes that the shell has passed
+    for scored in score_texts(Scorer(read_bundle(model), engine="cpu"), given):
         if as_json:
             console.show_text(json.dumps(scored, ensure_ascii=False) + "\n")
         elif scored["error"] is not None:

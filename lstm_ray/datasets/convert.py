@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,13 @@ import pyarrow.parquet as pq
 
 from lstm_ray import storage
 from lstm_ray.datasets.files import refuse_existing
-from lstm_ray.errors import ConfigError, InputError
+from lstm_ray.errors import ConfigError, InputError, OutputError
 from lstm_ray.wording import reason
 
 _BLOCK_BYTES = 32 << 20  # read at a time; the first block decides the columns' types
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _JSON = (".jsonl", ".ndjson", ".json")
+_OTHER_DELIMITER = re.compile(r"[;|\t,]")
 _COMPRESSED = (".gz", ".bz2", ".zst")
 
 
@@ -61,18 +63,27 @@ def convert(
 
     Raises:
         InputError: The file is missing, or cannot be read as what it says it is.
-        OutputError: The output exists, or cannot be written.
+        OutputError: The output exists, is the source itself, or cannot be written.
+        ConfigError: The delimiter is not one character, or not known from the file's name.
     """
-    refuse_existing(output, overwrite=overwrite)
     if not source.is_file():
         raise InputError(f"{source}: no such file")
+    if output.exists() and source.samefile(output):
+        raise OutputError(f"{output}: is the file to convert: choose another --output")
+    refuse_existing(output, overwrite=overwrite)
+    if delimiter is not None and len(delimiter) != 1:
+        raise ConfigError(f"--delimiter is {delimiter!r}: expected one character")
     kind = next(suffix for suffix in reversed(["", *source.suffixes]) if suffix.lower() not in _COMPRESSED).lower()
     if kind in _JSON:
         batches, schema = _open_json(source, as_text)
     elif kind in _DELIMITERS or delimiter:
         batches, schema = _open_csv(source, delimiter or _DELIMITERS[kind], encoding, as_text)
+        if delimiter is None and len(schema) == 1 and (other := _OTHER_DELIMITER.search(schema.names[0])):
+            raise InputError(f"{source}: has one column, {schema.names[0]!r}: try --delimiter {other[0]!r}")
     else:
         raise ConfigError(f"{source}: neither .csv, .tsv nor .jsonl: if it is delimited text, say how: --delimiter ';'")
+    if repeated := [name for name in schema.names if schema.names.count(name) > 1]:
+        raise InputError(f"{source}: has two columns named {repeated[0]!r}: rename one in its first line")
     if unread := [name for name in as_text if name not in schema.names]:
         raise InputError(f"{source}: no column {unread[0]!r}; it has {', '.join(map(repr, schema.names))}")
     rows = 0
@@ -100,9 +111,10 @@ def _open_csv(source: Path, delimiter: str, encoding: str, as_text: Sequence[str
             parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
             convert_options=csv.ConvertOptions(column_types=dict.fromkeys(as_text, pa.string())),
         )
+        columns = zip(reader.schema.names, reader.schema.types, strict=True)  # names are decoded here
+        undecoded = [name for name, kind in columns if pa.types.is_binary(kind)]
     except (LookupError, UnicodeDecodeError, OSError, pa.ArrowException) as error:
         raise _unreadable(source, error) from error
-    undecoded = [field.name for field in reader.schema if pa.types.is_binary(field.type)]
     if undecoded:
         raise InputError(
             f"{source}: column {undecoded[0]!r} is not UTF-8: name its --encoding, often latin-1 or cp1252"
@@ -137,4 +149,6 @@ def _unreadable(source: Path, error: Exception) -> InputError:
         remedy = ": name its --encoding, often latin-1 or cp1252"
     elif "conversion error" in str(error):
         remedy = ": take such columns --as-text"
+    elif "Expected" in str(error) and "columns" in str(error):
+        remedy = ": is its --delimiter another one?"
     return InputError(f"{source}: cannot be read: {reason(error)}{remedy}")

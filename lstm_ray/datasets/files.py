@@ -17,7 +17,7 @@ def refuse_existing(*paths: Path, overwrite: bool) -> None:
     there = [path for path in paths if path.exists()]
     if there and not overwrite:
         names = ", ".join(path.name for path in there)
-        raise OutputError(f"{there[0].parent} already holds {names}: choose another directory, or pass --overwrite.")
+        raise OutputError(f"{there[0].parent} already holds {names}: choose another --output, or pass --overwrite.")
 
 
 def write_tables(tables: Mapping[Path, pa.Table]) -> None:

@@ -126,6 +126,10 @@ def _open_parquet(file: storage.InputFile) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(file.open())
     except (OSError, pa.ArrowException) as error:
+        if not file.path.endswith(".parquet"):
+            raise InputError(
+                f"{file.path}: not a Parquet file: CSV and JSON lines become one by lstm-ray data convert"
+            ) from error
         raise InputError(f"{file.path}: not a Parquet file: {reason(error)}") from error
 
 

@@ -161,7 +161,7 @@ def make_plan(config: ScoreConfig, model_hash: str, progress: Progress = lambda 
         ConfigError: A column to keep exists in no file, or a new column's name is taken.
     """
     files, footers, bad = _read_footers(storage.find_inputs(config.inputs), config.text_column, progress)
-    check_bad_files(bad, config.max_bad_files)
+    check_bad_files(bad, config.max_bad_files, are_all=not files)
     schemas: dict[pa.Schema, InputFile] = {}
     for file, footer in zip(files, footers, strict=True):
         schemas.setdefault(footer.schema, file)
@@ -179,12 +179,13 @@ def make_plan(config: ScoreConfig, model_hash: str, progress: Progress = lambda 
     return Plan(files, group_rows, config.rows_per_part, rows, parts, layout, bad)
 
 
-def check_bad_files(bad: Sequence[BadFile], allowed: int) -> None:
-    """Raises InputError if more files are bad than may be."""
-    if len(bad) <= allowed:
+def check_bad_files(bad: Sequence[BadFile], allowed: int, are_all: bool = False) -> None:
+    """Raises InputError if more files are bad than may be, or all (`are_all`)."""
+    if not bad or (len(bad) <= allowed and not are_all):
         return
     more = f" (and {counted(len(bad) - 1, 'more bad file')})" if len(bad) > 1 else ""
-    raise InputError(f"{bad[0].path}: {bad[0].error}{more}; --max-bad-files {len(bad)} would set bad files aside")
+    remedy = "" if are_all else f"; --max-bad-files {len(bad)} would set bad files aside"
+    raise InputError(f"{bad[0].path}: {bad[0].error}{more}{remedy}")
 
 
 def cut(group_rows: Sequence[int], rows_per_part: int, file: int) -> Iterator[Chunk]:

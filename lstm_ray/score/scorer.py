@@ -235,11 +235,11 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def score_texts(scorer: Scorer, texts: Sequence[str]) -> list[dict[str, object]]:
-    """Scores a few texts: text, sentiment, probability and error of each."""
-    scored = scorer.score(pa.array(texts, pa.large_string()))
+def score_texts(scorer: Scorer, texts: Sequence[bytes]) -> list[dict[str, object]]:
+    """Scores a few texts in UTF-8: text, sentiment, probability and error of each."""
+    scored = scorer.score(pa.array(texts, pa.large_binary()))
     return [
-        {"text": text, "sentiment": sentiment, "probability": probability, "error": error}
+        {"text": text.decode(errors="replace"), "sentiment": sentiment, "probability": probability, "error": error}
         for text, sentiment, probability, error in zip(
             texts, scored.sentiment.to_pylist(), scored.probability.to_pylist(), scored.error.to_pylist(), strict=True
         )

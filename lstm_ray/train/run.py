@@ -110,6 +110,7 @@ def train(config: TrainConfig, watcher: Watcher) -> Outcome:
         TrainingError: Training failed.
     """
     config = with_absolute_paths(config)
+    _check_apart(config)
     open_run(config)
     _check_embeddings(config)
     shards = find_all_shards(config)
@@ -165,6 +166,21 @@ def _train(config: TrainConfig, shards: Sequence[Shard], watcher: Watcher, resum
     if tracker is not None:
         tracker.finish(state)
     return outcome
+
+
+def _check_apart(config: TrainConfig) -> None:
+    """Checks that the run's history will not be found among its inputs.
+
+    Raises:
+        ConfigError: It would.
+    """
+    history = storage.join(config.output, "history.parquet")
+    for given in (*config.train, *config.validation):
+        if storage.would_find(given, history):
+            raise ConfigError(
+                f"--output {config.output} lies in the input {given}, which the next run could not read: choose "
+                "another place, or a name that begins with _"
+            )
 
 
 def _check_embeddings(config: TrainConfig) -> None:
@@ -305,6 +321,7 @@ def check_inputs(config: TrainConfig) -> list[str]:
         InputError: A file is missing, is not Parquet, or lacks a column.
         OutputError: The output directory holds something else.
     """
+    _check_apart(with_absolute_paths(config))
     open_run(with_absolute_paths(config))
     _check_embeddings(config)
     lines = []

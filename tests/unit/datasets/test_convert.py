@@ -85,6 +85,25 @@ def test_a_type_that_changes_says_what_to_do(tmp_path: Path, monkeypatch: pytest
     assert not (tmp_path / "out.parquet").exists()
 
 
+def test_what_would_go_wrong_unnoticed_is_refused(tmp_path: Path) -> None:
+    source = tmp_path / "in.csv"
+    for content, message in (
+        (b"text;label\ngood;1\n", r"has one column, 'text;label': try --delimiter ';'"),
+        (b"text;label\ngood, bad;1\n", r"cannot be read: .*is its --delimiter another one"),
+        (b"text,text\ngood,bad\n", "has two columns named 'text'"),
+        ("Körper\ngood\n".encode("latin-1"), "--encoding, often latin-1"),
+    ):
+        source.write_bytes(content)
+        with pytest.raises(InputError, match=message):
+            convert(source, tmp_path / "out.parquet")
+        assert not (tmp_path / "out.parquet").exists()
+    with pytest.raises(OutputError, match=r"in\.csv: is the file to convert"):
+        convert(source, source, overwrite=True)
+    assert source.read_bytes() == "Körper\ngood\n".encode("latin-1")
+    with pytest.raises(ConfigError, match="--delimiter is ';;': expected one character"):
+        convert(source, tmp_path / "out.parquet", delimiter=";;")
+
+
 def test_what_cannot_be_converted_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"missing\.csv: no such file"):
         convert(tmp_path / "missing.csv", tmp_path / "out.parquet")

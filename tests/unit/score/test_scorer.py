@@ -118,7 +118,7 @@ def test_a_row_scores_alike_in_any_company(scorer: Scorer) -> None:
 
 
 def test_score_texts_tells_all_of_each(scorer: Scorer) -> None:
-    first, second = score_texts(scorer, ["good film", "?"])
+    first, second = score_texts(scorer, [b"good film", b"?"])
     assert first["text"] == "good film"
     assert first["error"] is None
     assert isinstance(first["probability"], float)

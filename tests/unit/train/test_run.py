@@ -47,6 +47,15 @@ def changed(settings: TrainConfig, **changes: Any) -> TrainConfig:
     return TrainConfig.model_validate({**settings.model_dump(), **changes})
 
 
+def test_a_run_among_its_own_inputs_is_refused(tmp_path: Path) -> None:
+    """Its history.parquet would be read as reviews next time."""
+    for side in ("train", "validation"):
+        config = TrainConfig.model_validate({"train": ("x",), side: (str(tmp_path),), "output": str(tmp_path / "run")})
+        with pytest.raises(ConfigError, match=r"--output .*/run lies in the input "):
+            run.check_inputs(config)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_empty_or_missing_directory_begins_a_run(settings: TrainConfig) -> None:
     assert not run.open_run(settings)
     Path(settings.output).mkdir()
