@@ -88,7 +88,7 @@ else:
             step("start actors, load the model, score, write")
         step("stop Ray")
     pipeline.connect = timed
-    results = pipeline.score_on_ray(config, bundle, plan, set())
+    results = pipeline.score_on_ray(config, bundle, plan, set(), lambda note: None)
 print(sum(part.rows for part in results), "rows", file=sys.stderr)
 step("compile, load the weights, score, write" if actors == "0" else "stop Ray")
 import json
