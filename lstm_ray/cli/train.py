@@ -34,7 +34,7 @@ def train(
     if dry_run:
         _show_dry_run(config)
         return
-    with console.bar("rows", "the same command goes on from the last checkpoint") as bar:
+    with console.bar("rows", "the same command goes on from the last checkpoint, if there is one yet") as bar:
         outcome = run.train(config, BarWatcher(bar))
     if outcome.was_finished:
         more = "a higher --early-stopping goes on, " if outcome.state.stops_early(config) else ""
