@@ -16,3 +16,10 @@ def reason(error: BaseException) -> str:
 def counted(number: int, noun: str) -> str:
     """Returns a number with its noun: 1 file, 2 files."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def not_parquet(path: str, error: BaseException) -> str:
+    """Says that a file cannot be read as Parquet, and of one that does not claim to be any how it becomes one."""
+    if path.endswith(".parquet"):
+        return f"not a Parquet file: {reason(error)}"
+    return "not a Parquet file: CSV and JSON lines become one by lstm-ray data convert"

@@ -14,7 +14,7 @@ from lstm_ray import storage
 from lstm_ray.datasets.labels import OTHER, ZERO_AND_ONE, LabelMapping, propose_mapping
 from lstm_ray.errors import InputError
 from lstm_ray.text.tokenize import decode_texts, is_text_type
-from lstm_ray.wording import reason
+from lstm_ray.wording import not_parquet, reason
 
 
 @dataclass(frozen=True)
@@ -126,11 +126,7 @@ def _open_parquet(file: storage.InputFile) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(file.open())
     except (OSError, pa.ArrowException) as error:
-        if not file.path.endswith(".parquet"):
-            raise InputError(
-                f"{file.path}: not a Parquet file: CSV and JSON lines become one by lstm-ray data convert"
-            ) from error
-        raise InputError(f"{file.path}: not a Parquet file: {reason(error)}") from error
+        raise InputError(f"{file.path}: {not_parquet(file.path, error)}") from error
 
 
 def _type_of(file: storage.InputFile, parquet: pq.ParquetFile, column: str, option: str) -> pa.DataType:

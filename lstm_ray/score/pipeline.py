@@ -76,7 +76,7 @@ def score_on_ray(
             }
             dataset = ray.data.from_items(items, override_num_blocks=len(items))
             try:
-                scored = (_on_gpus if has_gpus else _on_cpus)(dataset, config, bundle.hash, plan.layout, pool)
+                scored = (_on_gpus if has_gpus else _on_cpus)(dataset, config, bundle, plan.layout, pool)
                 for row in scored.iter_rows():
                     yield from _parse_results(row["results"])
             except ray.exceptions.RayError as error:
@@ -101,8 +101,8 @@ def _read_planned(model: str, model_hash: str) -> Bundle:
     return bundle
 
 
-def _on_cpus(dataset: Any, config: ScoreConfig, model_hash: str, layout: Layout, pool: dict[str, Any]) -> Any:
-    settings = (config.model_dump(mode="json"), model_hash, _encode_layout(layout))
+def _on_cpus(dataset: Any, config: ScoreConfig, bundle: Bundle, layout: Layout, pool: dict[str, Any]) -> Any:
+    settings = (config.model_dump(mode="json"), bundle.hash, _encode_layout(layout))
     return dataset.map_batches(_ScoringActor, fn_constructor_args=settings, batch_size=1, **pool)
 
 
@@ -129,13 +129,14 @@ class _ScoringActor:
         return Scorer(_read_planned(self._config.model, self._model_hash), self._config.engine, self._threads)
 
 
-def _on_gpus(dataset: Any, config: ScoreConfig, model_hash: str, layout: Layout, pool: dict[str, Any]) -> Any:
-    model = {"settings": config.model_dump(mode="json"), "model_hash": model_hash}
-    settings = {**model, "layout": _encode_layout(layout)}
+def _on_gpus(dataset: Any, config: ScoreConfig, bundle: Bundle, layout: Layout, pool: dict[str, Any]) -> Any:
+    model = {"settings": config.model_dump(mode="json"), "model_hash": bundle.hash}
+    look = _encode_layout(layout)
+    writing = {"layout": look, "output": config.output, "threshold": bundle.threshold}
     stage: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow"}
-    encoded = dataset.map_batches(_encode_stage, fn_kwargs=settings, num_cpus=1, **stage)
+    encoded = dataset.map_batches(_encode_stage, fn_kwargs={**model, "layout": look}, num_cpus=1, **stage)
     scored = encoded.map_batches(_GpuActor, fn_constructor_kwargs=model, **stage, **pool)
-    return scored.map_batches(_write_stage, fn_kwargs=settings, num_cpus=1, **stage)
+    return scored.map_batches(_write_stage, fn_kwargs=writing, num_cpus=1, **stage)
 
 
 def _encode_stage(row: pa.Table, settings: dict[str, Any], model_hash: str, layout: dict[str, Any]) -> pa.Table:
@@ -177,7 +178,7 @@ class _GpuActor:
         return make_engine(_read_planned(self._config.model, self._model_hash), self._config.engine, threads)
 
 
-def _write_stage(row: pa.Table, settings: dict[str, Any], model_hash: str, layout: dict[str, Any]) -> pa.Table:
+def _write_stage(row: pa.Table, layout: dict[str, Any], output: str, threshold: float) -> pa.Table:
     """Reads the kept columns of a task's chunks again and writes the parts."""
     pa.set_cpu_count(1)
     if row["results"][0].is_valid:
@@ -186,10 +187,9 @@ def _write_stage(row: pa.Table, settings: dict[str, Any], model_hash: str, layou
     look = _decode_layout(layout)
     scores = zip(_arrays(row, "probability", np.float32), _arrays(row, "reasons", np.int8), strict=True)
     try:
-        threshold = _threshold_of(settings["model"], model_hash)
         chunks = sink.read_task(task, look.kept or [look.text_column])
         parts = [
-            sink.write_part(look, chunk, table, Scored.from_probabilities(*score, threshold), settings["output"])
+            sink.write_part(look, chunk, table, Scored.from_probabilities(*score, threshold), output)
             for (chunk, table), score in zip(chunks, scores, strict=True)
         ]
     except LstmRayError as error:
@@ -200,11 +200,6 @@ def _write_stage(row: pa.Table, settings: dict[str, Any], model_hash: str, layou
 @lru_cache(maxsize=1)  # a worker process runs many tasks of a run, and then perhaps those of another
 def _encoder_of(model: str, model_hash: str) -> Encoder:
     return Encoder(_read_planned(model, model_hash))
-
-
-@lru_cache(maxsize=1)
-def _threshold_of(model: str, model_hash: str) -> float:
-    return _read_planned(model, model_hash).threshold
 
 
 def _next_row(row: pa.Table, work: Callable[[Task], Columns]) -> pa.Table:

@@ -29,7 +29,7 @@ from lstm_ray.config import ScoreConfig
 from lstm_ray.errors import ConfigError, InputError
 from lstm_ray.storage import InputFile
 from lstm_ray.text.tokenize import is_text_type
-from lstm_ray.wording import counted, reason
+from lstm_ray.wording import counted, not_parquet, reason
 
 NEW_COLUMNS = ("sentiment_probability", "sentiment", "sentiment_error")
 Progress = Callable[[int, int], None]
@@ -254,9 +254,7 @@ def _read_footer(file: InputFile, text_column: str) -> _Footer | str:
     except InputError as error:
         return str(error).removeprefix(f"{file.path}: ")
     except (OSError, pa.ArrowException) as error:
-        if not file.path.endswith(".parquet"):
-            return "not a Parquet file: CSV and JSON lines become one by lstm-ray data convert"
-        return f"not a Parquet file: {reason(error)}"
+        return not_parquet(file.path, error)
     if repeated := [name for name in schema.names if schema.names.count(name) > 1]:
         return f"has two columns named {repeated[0]!r}"
     if text_column not in schema.names:

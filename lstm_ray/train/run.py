@@ -127,7 +127,6 @@ def _train(config: TrainConfig, shards: Sequence[Shard], watcher: Watcher, resum
     if state is not None and _is_finished(config, state):
         return _finished(config, state)
     if state is not None:
-        checkpoints.discard_after(config.output, state)
         watcher.say(f"going on from {state.place()}")
     if not config.mask and config.padding == "post" and config.pooling == "last":
         watcher.say("note: with --padding post and no --mask the last state has read the padding last; --mask helps")
