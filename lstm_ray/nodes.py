@@ -1,7 +1,6 @@
-"""The nodes of the Ray cluster we are connected to: what they have, and whether they see this machine's files.
+"""The nodes of the Ray cluster we are connected to: asked by running something there, and whether they see our files.
 
-Asked before any work begins: a worker that waits for a CPU which nobody has, or that cannot open a file, would
-otherwise say so late, or never.
+That is found out before any work begins: a worker that cannot open a file would say so late.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import ray
@@ -22,6 +21,7 @@ from lstm_ray.wording import reason
 _ANSWER_WITHIN_S = 120.0
 _SEEN_WITHIN_S = 5.0  # network filesystems may hold back news of a file for some seconds
 _MOST_PATHS = 1_000
+_HEAD = "node:__internal_head__"
 
 Answer = Any | BaseException
 
@@ -31,14 +31,26 @@ def on_every_node(function: Callable[..., Any], *arguments: Any) -> dict[str, An
 
     It asks for no CPU, so that it runs on busy nodes too. An exception is returned as one.
     """
-    refs = {}
-    for node in ray.nodes():
-        if node["Alive"]:
-            here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            task = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=here)(function)
-            refs[node["NodeManagerAddress"]] = task.remote(*arguments)
+    refs = {node["NodeManagerAddress"]: _start(node, function, *arguments) for node in ray.nodes() if node["Alive"]}
     ray.wait(list(refs.values()), num_returns=len(refs), timeout=_ANSWER_WITHIN_S, fetch_local=False)
     return {address: _answer(ref) for address, ref in refs.items()}
+
+
+def on_the_head(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Runs a function on the head and returns what it returns.
+
+    Raises:
+        LstmRayError: The head does not answer, or lacks lstm-ray.
+    """
+    head = next(node for node in ray.nodes() if node["Alive"] and _HEAD in node["Resources"])
+    ref = _start(head, function, *arguments)
+    ray.wait([ref], timeout=_ANSWER_WITHIN_S)
+    return _answered(head["NodeManagerAddress"], _answer(ref))
+
+
+def _start(node: Mapping[str, Any], function: Callable[..., Any], *arguments: Any) -> Any:
+    here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+    return ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=here)(function).remote(*arguments)
 
 
 def _answer(ref: Any) -> Answer:
@@ -48,50 +60,12 @@ def _answer(ref: Any) -> Answer:
         return error
 
 
-def check_room(address: str, cpus: float, gpus: float) -> str | None:
-    """Checks that the cluster has what is asked for.
-
-    Returns:
-        None if it has, or a note that its autoscaler has to start nodes first.
-
-    Raises:
-        LstmRayError: It has not, and nothing will add nodes: Ray would wait in silence.
-    """
-    there = ray.cluster_resources()
-    asked = f"{cpus:g} CPUs" + (f" and {gpus:g} GPUs" if gpus else "")
-    has = f"{there.get('CPU', 0):g} CPUs and {there.get('GPU', 0):g} GPUs"
-    if there.get("CPU", 0) >= cpus and there.get("GPU", 0) >= gpus:
-        return None
-    most = _most_resources()
-    if most is None:
-        raise LstmRayError(
-            f"{asked} are asked for, but the Ray at {address} has {has}, and no autoscaler to add nodes: ask for fewer "
-            "workers, or add nodes"
-        )
-    if most.get("CPU", 0) < cpus or most.get("GPU", 0) < gpus:
-        limit = f"{most.get('CPU', 0):g} CPUs and {most.get('GPU', 0):g} GPUs"
-        raise LstmRayError(
-            f"{asked} are asked for, but the Ray at {address} grows to {limit} at most: ask for fewer workers, or "
-            "raise the cluster's limits"
-        )
-    return f"{asked} are asked for, {has} are there: waiting for the autoscaler to add nodes"
-
-
-def _most_resources() -> dict[str, float] | None:
-    """Returns what the autoscaler may grow the cluster to; None if there is no autoscaler.
-
-    There is no public way to ask; Ray Data's own autoscaling asks like this.
-    """
-    most = ray._private.state.state.get_max_resources_from_cluster_config()
-    return {name: float(amount) for name, amount in most.items()} if most else None
-
-
-def check_paths(reads: Iterable[str], output: str) -> None:
+def check_paths(reads: Iterable[str], output: str | None = None) -> None:
     """Checks that every node sees the local paths among these as this machine does. URIs are left alone.
 
     Args:
         reads: What workers will read.
-        output: The directory they will write to, which exists.
+        output: The directory they will write to, which exists; None if they write nothing.
 
     Raises:
         InputError: A node does not see a path.
@@ -100,7 +74,7 @@ def check_paths(reads: Iterable[str], output: str) -> None:
     """
     local = sorted({path for path in reads if storage.is_local(path)})[:_MOST_PATHS]
     probe = None
-    if storage.is_local(output):
+    if output is not None and storage.is_local(output):
         probe = storage.join(output, f".seen-{secrets.token_hex(8)}")
         storage.write_bytes(probe, b"")
     try:
@@ -129,8 +103,18 @@ def unseen(reads: list[str], probe: str | None) -> dict[str, str | bool | None]:
     return {"read": missing, "probe": seen, "writable": os.access(os.path.dirname(place), os.W_OK | os.X_OK)}
 
 
-def _judge(address: str, answer: Answer, output: str) -> None:
+def _judge(address: str, answer: Answer, output: str | None) -> None:
+    seen = _answered(address, answer)
     remedy = "put it on a filesystem that all nodes share, or use s3://BUCKET/..."
+    if seen["read"]:
+        raise InputError(f"{seen['read']}: node {address} does not see it: {remedy}")
+    if not seen["probe"]:
+        raise OutputError(f"{output}: on node {address} this is another directory than here: {remedy}")
+    if not seen["writable"]:
+        raise OutputError(f"{output}: node {address} may not write to it: change its permissions there, or {remedy}")
+
+
+def _answered(address: str, answer: Answer) -> Any:
     if isinstance(answer, BaseException):
         message = reason(answer)
         if "No module named 'lstm_ray'" in message:
@@ -138,9 +122,4 @@ def _judge(address: str, answer: Answer, output: str) -> None:
                 f"node {address} has no lstm-ray: install it there, or send it along with lstm-ray submit JOB.yaml"
             ) from answer
         raise LstmRayError(f"node {address} does not answer: {message[-300:]}") from answer
-    if answer["read"]:
-        raise InputError(f"{answer['read']}: node {address} does not see it: {remedy}")
-    if not answer["probe"]:
-        raise OutputError(f"{output}: on node {address} this is another directory than here: {remedy}")
-    if not answer["writable"]:
-        raise OutputError(f"{output}: node {address} may not write to it: change its permissions there, or {remedy}")
+    return answer

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 
 import ray
 
+from lstm_ray.capacity import check_room
 from lstm_ray.errors import LstmRayError, WorkerLostError
-from lstm_ray.nodes import check_room
+from lstm_ray.room import Asked
 from lstm_ray.stderr import held_back
 from lstm_ray.wording import reason
 
@@ -21,21 +22,15 @@ _CONNECT_TIMEOUT_S = 5.0
 
 @contextmanager
 def connect(
-    address: str,
-    cpus: float,
-    gpus: float,
-    notify: Callable[[str], None] = lambda note: None,
-    least_cpus: float | None = None,
+    address: str, asked: Asked | None = None, notify: Callable[[str], None] = lambda note: None
 ) -> Iterator[None]:
     """Holds a connection to Ray.
 
     Args:
         address: "local" starts Ray here and stops it at the end; "auto", HOST:PORT or ray://HOST:PORT joins one.
-        cpus: Cores that the caller's workers ask for. A Ray started here claims to have at least these, so that more
+        asked: What the caller's workers ask for. A Ray started here claims to have cores for all of them, so that more
             workers than cores share them rather than wait forever.
-        gpus: GPUs that they ask for.
         notify: Is told if the cluster has to grow first.
-        least_cpus: Cores without which nothing would begin, if not all of `cpus`.
 
     Raises:
         LstmRayError: There is no Ray at that address, or it has too few CPUs or GPUs.
@@ -45,7 +40,8 @@ def connect(
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         if address == "local":
-            claimed = max(os.cpu_count() or 1, math.ceil(cpus)) + 1  # one for tasks beside the workers
+            most_cpus = math.ceil(asked.most * asked.cpus) if asked else 0
+            claimed = max(os.cpu_count() or 1, most_cpus) + 1  # one for tasks beside the workers
             with held_back():  # Ray announces the level that was just set
                 ray.init(address="local", num_cpus=claimed, include_dashboard=False, **quiet)
         else:
@@ -60,11 +56,11 @@ def connect(
             ) from error
         raise LstmRayError(f"no connection to Ray at {address}: {' '.join(str(error).split())}") from error
     try:
-        if address == "local":
-            there = ray.cluster_resources().get("GPU", 0)
+        if asked and address == "local":
+            there, gpus = ray.cluster_resources().get("GPU", 0), asked.least * asked.gpus
             if there < gpus:
                 raise LstmRayError(f"{gpus:g} GPUs are asked for, but Ray finds {there:g} on this machine")
-        elif note := check_room(address, cpus if least_cpus is None else least_cpus, gpus):
+        elif asked and (note := check_room(address, asked)):
             notify(note)
         yield
     finally:

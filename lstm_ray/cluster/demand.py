@@ -1,11 +1,9 @@
-"""What a command of lstm-ray asks of a cluster, and how much of it a cluster's nodes hold."""
+"""What a command of lstm-ray asks of a cluster."""
 
 from __future__ import annotations
 
-import math
 import re
 import shlex
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 # Options that say how many: those of the command, then cores and GPUs of each. Source: lstm_ray.config.
@@ -40,32 +38,6 @@ class Demand:
     def noun(self) -> str:
         """Returns what they are called."""
         return "workers" if self.command == "train" else "actors"
-
-
-@dataclass(frozen=True)
-class Nodes:
-    """Nodes of a kind.
-
-    Attributes:
-        count: How many there may be; math.inf if there is no limit.
-        cpus: Cores of each.
-        gpus: GPUs of each.
-    """
-
-    count: float
-    cpus: float
-    gpus: float
-
-    def holds(self, cpus: float, gpus: float) -> float:
-        """Returns how many workers of so many cores and GPUs the nodes hold."""
-        sizes = [(self.cpus, cpus), (self.gpus, gpus)]
-        each = min((math.floor(there / asked + 1e-9) for there, asked in sizes if asked), default=0)
-        return self.count * each if each else 0
-
-
-def room(nodes: Iterable[Nodes], cpus: float, gpus: float) -> float:
-    """Returns how many workers of so many cores and GPUs all the nodes hold."""
-    return sum(kind.holds(cpus, gpus) for kind in nodes)
 
 
 def demands(entrypoint: str) -> list[Demand]:

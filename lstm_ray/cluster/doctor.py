@@ -210,7 +210,7 @@ def _examine_cluster(address: str, place: str | None, probe: _Probe | None) -> l
     from lstm_ray.nodes import on_every_node
     from lstm_ray.ray_session import connect
 
-    with connect(address, 0, 0, lambda _: None):
+    with connect(address):
         stores = {
             node["NodeManagerAddress"]: int(node["Resources"].get("object_store_memory", 0)) for node in ray.nodes()
         }

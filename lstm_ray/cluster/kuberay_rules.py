@@ -13,11 +13,12 @@ from typing import Any
 import yaml
 
 from lstm_ray.cluster import fields
-from lstm_ray.cluster.demand import Demand, Nodes, demands, room
+from lstm_ray.cluster.demand import Demand, demands
 from lstm_ray.cluster.document import Finding, Place, at
 from lstm_ray.cluster.quantity import quantity
 from lstm_ray.cluster.schema import unknown
 from lstm_ray.cluster.versions import as_numbers, version_of_image
+from lstm_ray.room import Nodes, room
 
 _LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _MOST_CHARACTERS = {"RayCluster": 53, "RayJob": 47}

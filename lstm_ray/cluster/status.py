@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lstm_ray.cluster.demand import Nodes, room
+from lstm_ray.room import Nodes, room
 
 _GIB = 2**30
 
@@ -79,7 +79,7 @@ def read_status(address: str) -> Status:
 
     from lstm_ray.ray_session import connect
 
-    with connect(address, 0, 0):
+    with connect(address):
         return summarise(ray.nodes(), ray.available_resources())
 
 

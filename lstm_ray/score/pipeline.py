@@ -31,6 +31,7 @@ from lstm_ray.errors import BundleError, LstmRayError
 from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.nodes import check_paths
 from lstm_ray.ray_session import connect, our_error
+from lstm_ray.room import Asked
 from lstm_ray.score import sink
 from lstm_ray.score.plan import BadFile, Chunk, Layout, Plan, Task
 from lstm_ray.score.scorer import Encoder, Engine, Scored, Scorer, encode_column, make_engine
@@ -60,9 +61,9 @@ def score_on_ray(
     if not first:
         return
     least, most = min(least, len(first)), min(most, len(first))
-    cpus, gpus = most * config.cpus_per_actor, least * config.gpus_per_actor
-    least_cpus = least * config.cpus_per_actor + has_gpus  # GPU actors get nothing to do unless a task has a core
-    with connect(config.address, cpus, gpus, notify, least_cpus):
+    # GPU actors get nothing to do unless a task has a core.
+    asked = Asked(least, most, config.cpus_per_actor, config.gpus_per_actor, spare_cpus=int(has_gpus))
+    with connect(config.address, asked, notify):
         if config.address != "local":
             check_paths([config.model, *(file.path for file in plan.files)], config.output)
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what ends the run is raised

@@ -42,6 +42,7 @@ from lstm_ray.datasets.labelled import Shard
 from lstm_ray.errors import LstmRayError, TrainingError, WorkerLostError
 from lstm_ray.nodes import check_paths
 from lstm_ray.ray_session import connect, our_error
+from lstm_ray.room import Asked
 from lstm_ray.train import checkpoints, collective
 from lstm_ray.train.checkpoints import State
 from lstm_ray.train.corpus import EncodedShard, Prepared, encode_shard
@@ -59,8 +60,7 @@ def ray_session(config: TrainConfig, watcher: Watcher) -> Iterator[None]:
     """Holds a connection to Ray that has room for the run's workers."""
     watcher.say("starting Ray" if config.address == "local" else f"connecting to Ray at {config.address}")
     least, most = config.worker_limits
-    cpus, gpus = most * config.cpus_per_worker, least * config.gpus_per_worker
-    with connect(config.address, cpus, gpus, watcher.say, least_cpus=least * config.cpus_per_worker):
+    with connect(config.address, Asked(least, most, config.cpus_per_worker, config.gpus_per_worker), watcher.say):
         yield
 
 

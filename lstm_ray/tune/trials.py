@@ -24,6 +24,7 @@ from lstm_ray.config import TrainConfig, TuneConfig
 from lstm_ray.errors import TrainingError
 from lstm_ray.nodes import check_paths
 from lstm_ray.ray_session import connect, our_error
+from lstm_ray.room import Asked
 from lstm_ray.tune.results import FAILED, FINISHED, STOPPED, mark, marked
 
 _WORK = "ray"  # where Tune keeps its state meanwhile
@@ -46,7 +47,9 @@ def run_trials(config: TuneConfig, trials: Mapping[int, TrainConfig], say: Calla
     # Ctrl-C ends the search: by itself Tune would take it for an ordinary end.
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    with connect(config.address, config.cpus_per_worker * (config.concurrency or 1), config.gpus_per_worker, say):
+    with connect(
+        config.address, Asked(1, config.concurrency or 1, config.cpus_per_worker, config.gpus_per_worker), say
+    ):
         if config.address != "local":
             given = [path for path in (config.vocabulary, config.embeddings) if path is not None]
             files = storage.find_inputs([*config.train, *config.validation])

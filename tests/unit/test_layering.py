@@ -17,7 +17,7 @@ MOST_LINES = 450
 # From the ground up: a module imports only from its own layer and from those before it.
 LAYERS = (
     ("lstm_ray",),  # __version__
-    ("errors", "wording", "config", "storage", "stderr", "nodes", "ray_session"),
+    ("errors", "wording", "config", "storage", "stderr", "room", "nodes", "capacity", "ray_session"),
     ("text",),
     ("datasets",),
     ("model",),
@@ -28,7 +28,16 @@ LAYERS = (
 )
 # Where an otherwise unwanted package may be imported.
 HOMES = {
-    "ray": ("nodes", "ray_session", "train.trainer", "score.pipeline", "tune.trials", "cluster"),
+    "ray": (
+        "nodes",
+        "capacity",
+        "ray_session",
+        "train.trainer",
+        "score.pipeline",
+        "evaluate.pipeline",
+        "tune.trials",
+        "cluster",
+    ),
     "tensorflow": ("model", "train", "score"),
     "keras": ("model", "train", "score"),
     "typer": ("cli",),

@@ -1,12 +1,10 @@
-"""What commands ask for, and what nodes hold."""
+"""What commands ask for."""
 
 from __future__ import annotations
 
-import math
-
 import pytest
 
-from lstm_ray.cluster.demand import Demand, Nodes, demands, room
+from lstm_ray.cluster.demand import Demand, demands
 
 
 @pytest.mark.parametrize(
@@ -37,22 +35,3 @@ from lstm_ray.cluster.demand import Demand, Nodes, demands, room
 )
 def test_a_commands_demand(entrypoint: str, expected: list[Demand]) -> None:
     assert demands(entrypoint) == expected
-
-
-@pytest.mark.parametrize(
-    ("nodes", "cpus", "gpus", "number"),
-    [
-        ([Nodes(4, 8, 0)], 1, 0, 32),
-        ([Nodes(4, 8, 1)], 1, 1, 4),
-        ([Nodes(4, 8, 1)], 3, 0.5, 8),
-        ([Nodes(4, 8, 1)], 5, 0.5, 4),
-        ([Nodes(1, 0, 0), Nodes(2, 4, 0)], 3, 0, 2),
-        ([Nodes(4, 8, 0)], 1, 1, 0),
-        ([Nodes(math.inf, 8, 0)], 1, 0, math.inf),
-        ([Nodes(math.inf, 8, 0)], 9, 0, 0),
-        ([Nodes(3, 1, 0)], 0.1, 0, 30),
-        ([], 1, 0, 0),
-    ],
-)
-def test_the_room_of_nodes(nodes: list[Nodes], cpus: float, gpus: float, number: float) -> None:
-    assert room(nodes, cpus, gpus) == number
