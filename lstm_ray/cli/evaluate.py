@@ -33,7 +33,7 @@ def evaluate(
     from lstm_ray.evaluate import evaluation
 
     with console.bar("rows") as bar:
-        result = evaluation.evaluate(config, bar.update)
+        result = evaluation.evaluate(config, bar.update, console.say)
     if as_json:
         console.show_text(json.dumps(result.metrics()) + "\n")
     else:

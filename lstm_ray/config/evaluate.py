@@ -29,6 +29,11 @@ class EvaluateConfig(Settings):
         gt=0,
         lt=1,
     )
+    address: str | None = setting(
+        None,
+        "Ray to run on: auto, HOST:PORT or ray://HOST:PORT joins one, local starts one here; if not given, none.",
+        panel="Compute",
+    )
 
     @model_validator(mode="after")
     def _labels_are_told_apart(self) -> EvaluateConfig:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import heapq
+import contextlib
+import functools
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +14,12 @@ import numpy as np
 
 from lstm_ray import storage
 from lstm_ray.config import EvaluateConfig
-from lstm_ray.datasets.labelled import find_shards, read_shard, sample_rows
+from lstm_ray.datasets.labelled import Shard, find_shards, read_shard, sample_rows
 from lstm_ray.datasets.labels import LabelMapping
 from lstm_ray.errors import InputError, OutputError
 from lstm_ray.evaluate.metrics import BinaryCounts
 from lstm_ray.evaluate.report import Example, evaluation_report
-from lstm_ray.model.bundle import read_bundle
+from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.score.scorer import Scorer
 from lstm_ray.wording import counted
 
@@ -53,8 +54,34 @@ class Evaluation:
         }
 
 
-def evaluate(config: EvaluateConfig, progress: Callable[[int, int], None]) -> Evaluation:
+@dataclass(frozen=True)
+class ShardScores:
+    """How a model did on one shard.
+
+    Attributes:
+        counts: Of its scored rows.
+        rows_without_text: Rows left out because they have no words to score.
+        rows_with_other_label: Rows left out because the label mapping does not name their label.
+        wrong: The reviews it was most confidently wrong about: by how much, at which row, and the review.
+    """
+
+    counts: BinaryCounts
+    rows_without_text: int
+    rows_with_other_label: int
+    wrong: list[tuple[float, int, Example]]
+
+
+def evaluate(
+    config: EvaluateConfig,
+    progress: Callable[[int, int], None],
+    notify: Callable[[str], None] = lambda note: None,
+) -> Evaluation:
     """Scores labelled rows and compares; writes metrics.json and report.html if there is an output directory.
+
+    Args:
+        config: What to measure on what.
+        progress: Hears how many of the rows are done.
+        notify: Hears what is being done.
 
     Raises:
         BundleError: The model cannot be used.
@@ -63,8 +90,7 @@ def evaluate(config: EvaluateConfig, progress: Callable[[int, int], None]) -> Ev
     """
     if config.output is not None and storage.list_names(config.output):
         raise OutputError(f"{config.output}: not empty: choose another --output")
-    mapping = LabelMapping(config.positive_labels, config.negative_labels)
-    shards = find_shards(config.inputs, config.text_column, config.label_column, mapping)
+    shards = find_shards(config.inputs, config.text_column, config.label_column, _mapping(config))
     if config.max_rows is not None:
         shards = sample_rows(shards, config.max_rows, seed=0)
     total = sum(len(shard.rows) for shard in shards)
@@ -72,42 +98,85 @@ def evaluate(config: EvaluateConfig, progress: Callable[[int, int], None]) -> Ev
         raise InputError(f"{', '.join(config.inputs)}: no rows to evaluate")
     bundle = read_bundle(config.model)
     threshold = bundle.threshold if config.threshold is None else config.threshold
-    scorer = Scorer(bundle)
+    config = config.model_copy(update={"model": storage.absolute(config.model), "threshold": threshold})
+    evaluate_all = _evaluate_all(config, bundle, notify)
     started = time.perf_counter()
     empty = np.zeros(0, np.int8), np.zeros(0, np.float32)
     counts = BinaryCounts.from_scores(*empty, threshold=threshold)
     wrong: list[tuple[float, int, Example]] = []
     done = without_text = other_labels = 0
-    for shard in shards:
-        rows = read_shard(shard, config.text_column, config.label_column, mapping)
-        scored = scorer.score(rows.texts).probability
-        has_score = scored.is_valid().to_numpy(zero_copy_only=False)
-        probabilities = scored.drop_null().to_numpy()
-        kept = rows.labels[has_score]
-        counts += BinaryCounts.from_scores(kept, probabilities, threshold=threshold)
-        surprise = np.abs(kept - probabilities)
-        positions = np.flatnonzero(has_score)
-        for place in np.argsort(-surprise)[:_EXAMPLES]:
-            if (probabilities[place] > threshold) != (kept[place] == 1):
-                text = rows.texts[int(positions[place])].as_py()
-                example = Example(text, int(kept[place]), float(probabilities[place]))
-                heapq.heappush(wrong, (float(surprise[place]), -done - int(positions[place]), example))
-                if len(wrong) > _EXAMPLES:
-                    heapq.heappop(wrong)
-        done += len(shard.rows)
-        without_text += rows.without_text + int((~has_score).sum())
-        other_labels += rows.with_other_label
-        progress(done, total)
-    examples = [example for _, _, example in sorted(wrong, key=lambda item: item[:2], reverse=True)]
+    with contextlib.closing(evaluate_all(shards)) as results:
+        for shard, scores in zip(shards, results, strict=True):
+            counts += scores.counts
+            wrong += [(surprise, done + place, example) for surprise, place, example in scores.wrong]
+            wrong = sorted(wrong, key=lambda item: (-item[0], item[1]))[:_EXAMPLES]
+            done += len(shard.rows)
+            without_text += scores.rows_without_text
+            other_labels += scores.rows_with_other_label
+            progress(done, total)
     if other_labels == total:
         raise InputError(
             f"{', '.join(config.inputs)}: column {config.label_column!r}: none of its {counted(total, 'row')} has a "
             "label that --positive-labels or --negative-labels names"
         )
+    examples = [example for _, _, example in wrong]
     evaluation = Evaluation(counts, without_text, other_labels, examples, time.perf_counter() - started)
     if config.output is not None:
         _write(config, evaluation)
     return evaluation
+
+
+def evaluate_shard(shard: Shard, config: EvaluateConfig, scorer: Scorer) -> ShardScores:
+    """Scores the rows of one shard and compares.
+
+    Args:
+        shard: The rows.
+        config: With the threshold that counts.
+        scorer: Of the model.
+
+    Raises:
+        InputError: The shard cannot be read, or holds a label that is none.
+    """
+    assert config.threshold is not None
+    rows = read_shard(shard, config.text_column, config.label_column, _mapping(config))
+    scored = scorer.score(rows.texts).probability
+    has_score = scored.is_valid().to_numpy(zero_copy_only=False)
+    probabilities = scored.drop_null().to_numpy()
+    kept = rows.labels[has_score]
+    surprise = np.abs(kept - probabilities)
+    positions = np.flatnonzero(has_score)
+    wrong = []
+    for place in np.argsort(-surprise)[:_EXAMPLES]:
+        if (probabilities[place] > config.threshold) != (kept[place] == 1):
+            text = rows.texts[int(positions[place])].as_py()
+            example = Example(text, int(kept[place]), float(probabilities[place]))
+            wrong.append((float(surprise[place]), int(positions[place]), example))
+    return ShardScores(
+        BinaryCounts.from_scores(kept, probabilities, threshold=config.threshold),
+        rows.without_text + int((~has_score).sum()),
+        rows.with_other_label,
+        wrong,
+    )
+
+
+Results = Generator[ShardScores, None, None]
+
+
+def _evaluate_all(
+    config: EvaluateConfig, bundle: Bundle, notify: Callable[[str], None]
+) -> Callable[[Sequence[Shard]], Results]:
+    """Returns what evaluates shards, in their order: in this process, or on Ray."""
+    if config.address is None:
+        scorer = Scorer(bundle)
+        return lambda shards: (evaluate_shard(shard, config, scorer) for shard in shards)
+    from lstm_ray.evaluate.pipeline import evaluate_on_ray
+
+    notify("starting Ray" if config.address == "local" else f"connecting to Ray at {config.address}")
+    return functools.partial(evaluate_on_ray, config, bundle.hash, notify)
+
+
+def _mapping(config: EvaluateConfig) -> LabelMapping:
+    return LabelMapping(config.positive_labels, config.negative_labels)
 
 
 def _write(config: EvaluateConfig, evaluation: Evaluation) -> None:
