@@ -249,11 +249,23 @@ class Jobs:
         Raises:
             LstmRayError: The cluster could not be reached for two minutes.
         """
-        shown = 0
+        shown = 0  # characters
+
+        async def tail() -> None:
+            nonlocal shown  # not returned: a connection that breaks ends in an exception
+            position = 0
+            pieces: AsyncIterator[str] = self._client.tail_job_logs(name)
+            async for piece in pieces:
+                new = piece[max(0, shown - position) :]
+                position += len(piece)
+                if new:
+                    show(new)
+                    shown = position
+
         failing_since: float | None = None
         while True:
             try:
-                shown = asyncio.run(self._tail(name, shown, show))
+                asyncio.run(tail())
                 job = self.job(name)
                 failing_since = None
             except (LstmRayError, RuntimeError, OSError) as error:
@@ -269,18 +281,6 @@ class Jobs:
                 show(self.log(name)[shown:])
                 return job
             time.sleep(0.5)
-
-    async def _tail(self, name: str, shown: int, show: Show) -> int:
-        """Shows a job's log from the character `shown` on, until the connection ends; returns how far it got."""
-        position = 0
-        pieces: AsyncIterator[str] = self._client.tail_job_logs(name)
-        async for piece in pieces:
-            new = piece[max(0, shown - position) :]
-            position += len(piece)
-            if new:
-                show(new)
-                shown = position
-        return shown
 
     @contextmanager
     def _errors_told(self, name: str | None = None) -> Iterator[None]:

@@ -1,0 +1,308 @@
+"""The commands that ask or use a Ray that runs: status, doctor, evaluate, jobs; and what they keep to themselves."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+_LIMIT_S = 300
+PLANTED = "planted7f3c9"  # all secrets here begin with it
+MakeBundle = Callable[..., Path]
+
+
+def free_port() -> int:
+    """Returns a port that nobody uses at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@dataclass(frozen=True)
+class Running:
+    """A Ray of 3 cores with a token, and keys of an object store in its environment.
+
+    Attributes:
+        address: HOST:PORT.
+        dashboard: HOST:PORT, which takes jobs.
+        environment: Of a process that knows the token, and keys.
+        directory: Where Ray's files lie.
+    """
+
+    address: str
+    dashboard: str
+    environment: dict[str, str]
+    directory: Path
+
+    def lstm_ray(self, *arguments: object, **settings: str) -> subprocess.CompletedProcess[str]:
+        """Runs `lstm-ray` to its end."""
+        command = [sys.executable, "-m", "lstm_ray", *map(str, arguments)]
+        environment = {**self.environment, **settings}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Gives the Ray."""
+    place = Path(tmp_path_factory.mktemp("r"))
+    (place / "token").write_text(PLANTED + secrets.token_hex(26), encoding="utf-8")
+    known = {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(place / "token"),
+        "AWS_ACCESS_KEY_ID": f"{PLANTED}1",
+        "AWS_SECRET_ACCESS_KEY": f"{PLANTED}2",
+        "COLUMNS": "200",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # a job calls it python
+    }
+    environment = {**{name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}, **known}
+    port, client_port, dashboard_port, agent_port = (free_port() for _ in range(4))
+    directory = Path(f"/tmp/lr-{port}")  # /tmp: the paths of Ray's sockets have to be short
+    arguments = ["start", "--head", "--block", f"--port={port}", f"--ray-client-server-port={client_port}"]
+    arguments += ["--node-ip-address=127.0.0.1", "--num-cpus=3", "--num-gpus=0", "--include-dashboard=true"]
+    arguments += [f"--dashboard-port={dashboard_port}", f"--dashboard-agent-listen-port={agent_port}"]
+    with (place / "log").open("w", encoding="utf-8") as log:
+        head = subprocess.Popen(
+            [sys.executable, "-m", "ray.scripts.scripts", *arguments, f"--temp-dir={directory}"],
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    begun = time.monotonic()
+    while "Ray runtime started" not in (place / "log").read_text(encoding="utf-8"):
+        assert head.poll() is None, (place / "log").read_text(encoding="utf-8")
+        assert time.monotonic() < begun + _LIMIT_S
+        time.sleep(0.2)
+    yield Running(f"127.0.0.1:{port}", f"127.0.0.1:{dashboard_port}", environment, directory)
+    head.terminate()  # --block ends what it has started
+    head.wait(timeout=_LIMIT_S)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def test_status_tells_what_a_cluster_has(running: Running) -> None:
+    done = running.lstm_ray("cluster", "status", "--address", running.address, "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    (node,) = told["nodes"]
+    assert (node["is_head"], node["cpus"], node["gpus"]) == (True, 3, 0)
+    assert told["free_memory_gib"] == pytest.approx(node["memory_gib"])
+    assert (told["free_cpus"], told["train_workers"], told["score_actors"]) == (3, 3, 2)
+    shown = running.lstm_ray("cluster", "status", "--address", running.address)
+    assert shown.returncode == 0, shown.stderr
+    assert re.search(r"cores +3 of 3 free", shown.stdout)
+    assert re.search(r"train +up to --workers 3\n", shown.stdout)
+    assert "GPU" not in shown.stdout
+
+
+def test_who_does_not_know_the_token_learns_nothing(running: Running, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(secrets.token_hex(32), encoding="utf-8")
+    stranger = {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}
+    done = running.lstm_ray("cluster", "status", "--address", running.address, **stranger)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "error: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def model(make_bundle: MakeBundle) -> Path:
+    """Gives a model."""
+    return make_bundle()
+
+
+def test_evaluating_on_ray_gives_the_numbers_of_one_process(
+    running: Running, reviews: Path, model: Path, tmp_path: Path
+) -> None:
+    command = ("evaluate", reviews, "--model", model, "--json")
+    here = running.lstm_ray(*command, "--output", tmp_path / "here")
+    there = running.lstm_ray(*command, "--output", tmp_path / "there", "--address", running.address)
+    assert here.returncode == there.returncode == 0, here.stderr + there.stderr
+    assert f"connecting to Ray at {running.address}" in there.stderr
+    of_here, of_there = json.loads(here.stdout), json.loads(there.stdout)
+    assert of_here.pop("rows_per_s") > 0
+    assert of_there.pop("rows_per_s") > 0
+    assert of_there == of_here
+    assert of_here["rows"] == 260
+    pages = [(tmp_path / place / "report.html").read_text(encoding="utf-8") for place in ("here", "there")]
+    examples = [re.findall(r"word\d+ [^<]*", page) for page in pages]
+    assert examples[0] == examples[1] != []
+
+
+def test_evaluating_on_ray_tells_what_is_wrong_in_one_line(running: Running, reviews: Path, model: Path) -> None:
+    absent = running.lstm_ray("evaluate", reviews, "--model", model, "--address", f"127.0.0.1:{free_port()}")
+    assert (absent.returncode, absent.stdout) == (1, "")
+    assert "is the address right, and Ray running there?" in absent.stderr
+    wrong = running.lstm_ray("evaluate", reviews, "--model", model, "--label-column", "stars", "--address", "auto")
+    assert wrong.returncode == 1
+    assert "no column 'stars'" in wrong.stderr
+
+
+class Proxy:
+    """Passes TCP connections on, until it is cut.
+
+    Attributes:
+        address: HOST:PORT that it listens at.
+        passed: How many connections it has passed on.
+    """
+
+    def __init__(self, target: str) -> None:
+        """Begins to listen."""
+        self._target = target
+        self._port = 0
+        self._open: list[socket.socket] = []
+        self.passed = 0
+        self.mend()
+        self.address = f"127.0.0.1:{self._port}"
+
+    def mend(self) -> None:
+        """Listens, after a cut at the same address as before."""
+        self._listener = socket.create_server(("127.0.0.1", self._port))
+        self._port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def cut(self) -> None:
+        """Breaks all connections and takes no more."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for one in self._open:
+            _shut(one)
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                near = listener.accept()[0]
+            except OSError:
+                return
+            host, port = self._target.split(":")
+            far = socket.create_connection((host, int(port)))
+            self._open += [near, far]
+            self.passed += 1
+            for source, sink in ((near, far), (far, near)):
+                threading.Thread(target=_pump, args=(source, sink), daemon=True).start()
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # cut
+        while content := source.recv(65536):
+            sink.sendall(content)
+    _shut(source)
+    _shut(sink)
+
+
+def _shut(one: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it is shut
+        one.shutdown(socket.SHUT_RDWR)
+    one.close()
+
+
+@pytest.fixture
+def proxy(running: Running) -> Iterator[Proxy]:
+    """Gives a proxy in front of the dashboard."""
+    made = Proxy(running.dashboard)
+    yield made
+    made.cut()
+
+
+class ProcessList:
+    """Watches the command lines of all processes of the machine for secrets, as anybody on it may.
+
+    Attributes:
+        seen: Those that held one.
+        looks: How many it has looked at.
+    """
+
+    def __init__(self) -> None:
+        """Begins to watch."""
+        self.seen: set[str] = set()
+        self.looks = 0
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        while not self._end.wait(0.1):
+            for place in Path("/proc").glob("[0-9]*/cmdline"):
+                try:
+                    line = place.read_bytes()
+                except OSError:
+                    continue  # it has gone
+                self.looks += 1
+                if PLANTED.encode() in line:
+                    self.seen.add(line.replace(b"\0", b" ").decode(errors="replace"))
+
+    def end(self) -> set[str]:
+        """Ends it and returns what it has seen."""
+        self._end.set()
+        self._thread.join()
+        assert self.looks > 1000
+        return self.seen
+
+
+@pytest.fixture
+def job_file(reviews: Path, model: Path, tmp_path: Path) -> Path:
+    """Gives a job that scores 260 reviews and sets a file aside, with paths below the directory it is in."""
+    (tmp_path / "storage").mkdir()
+    (tmp_path / "storage" / "bad.parquet").write_bytes(b"PAR1 is all that is right about it")
+    job = {"command": "score", "inputs": [str(reviews), "bad.parquet"], "model": str(model), "output": "scored"}
+    path = tmp_path / "storage" / "job.yaml"
+    path.write_text(yaml.safe_dump({**job, "max_bad_files": 1, "actors": 1}), encoding="utf-8")
+    return path
+
+
+def test_a_job_is_followed_over_a_broken_connection_and_no_secret_is_left(
+    running: Running, proxy: Proxy, job_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "own.py").write_text("VALUE = 7", encoding="utf-8")
+    watching = ProcessList()
+    options = ("--storage", job_file.parent, "--working-dir", tmp_path / "code", "--address", proxy.address)
+    following = subprocess.Popen(
+        [sys.executable, "-m", "lstm_ray", "submit", job_file, *options],
+        env=running.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert following.stdout is not None
+        first = following.stdout.readline()
+        proxy.cut()
+        time.sleep(3)
+        before = proxy.passed
+        proxy.mend()
+        rest = following.stdout.read()  # not communicate, which would pass over what readline has read too much
+        _, err = following.communicate(timeout=_LIMIT_S)
+    finally:
+        following.kill()
+        seen = watching.end()
+    assert following.returncode == 3, err
+    assert "failed, exit code 3" in err
+    assert proxy.passed > before, "it came back"
+    job_id = err.split("submitted ")[1].split()[0]
+    assert running.lstm_ray("jobs", "logs", job_id, "--address", running.dashboard).stdout == first + rest
+    assert "set aside: 1 input file" in rest
+    assert (job_file.parent / "scored" / "_SUCCESS").exists()
+
+    (sent,) = running.directory.glob("session_2*/runtime_resources/working_dir_files/*/job.yaml")
+    assert sorted(path.name for path in sent.parent.iterdir()) == ["job.yaml", "lstm_ray", "own.py"]
+    assert seen == set()
+    files = [path for place in (tmp_path, running.directory) for path in place.rglob("*") if path.is_file()]
+    assert {"config.yaml", "plan.json", "_manifest.json", "job.yaml"} <= {path.name for path in files}
+    assert any(path.name.startswith("job-driver-") for path in files), "Ray's logs are among them"
+    assert [path for path in files if PLANTED.encode() in path.read_bytes()] == []
+    assert PLANTED not in first + rest + err
