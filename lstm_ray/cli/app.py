@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -60,13 +61,27 @@ def main() -> None:
         _show_traceback_if_wanted()
         console.fail(str(error))
         if isinstance(error, ConfigError):
-            console.say(f"see lstm-ray {sys.argv[1]} --help" if len(sys.argv) > 1 else "see lstm-ray --help")
+            console.say(f"see {' '.join(['lstm-ray', *_command(sys.argv[1:])])} --help")
         sys.exit(error.exit_code)
     except Exception as error:  # noqa: BLE001  the last line of defence: a fault of ours, told without a traceback
         _show_traceback_if_wanted()
         message = " ".join(str(error).split())
         console.fail(f"unexpected {type(error).__name__}: {message}\nrun with `lstm-ray --debug` to see where")
         sys.exit(1)
+
+
+def _command(arguments: Sequence[str]) -> list[str]:
+    """Returns the names of the command, and of those it belongs to, that arguments begin with."""
+    known, names = typer.main.get_command(app), []
+    for word in arguments:
+        if word.startswith("-"):
+            continue  # --debug
+        inner = getattr(known, "commands", {}).get(word)
+        if inner is None:
+            break
+        known = inner
+        names.append(word)
+    return names
 
 
 def _show_traceback_if_wanted() -> None:

@@ -66,7 +66,12 @@ def validate(
     _tell(report)
     if report.mistakes:
         raise InputError(f"{file}: {counted(len(report.mistakes), 'mistake')}")
-    console.show_text(f"{file}: valid\n")
+    if report.to_do:
+        console.show_text(
+            f"{file}: no mistakes, but {counted(len(report.to_do), 'thing')} to do before it can be used\n"
+        )
+    else:
+        console.show_text(f"{file}: valid\n")
 
 
 def _tell(report: Report) -> None:

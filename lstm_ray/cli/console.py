@@ -45,6 +45,11 @@ def show_table(title: str, rows: Iterable[tuple[str, str]]) -> None:
         _out.print(f"[dim]{name:{width}}[/]  {escape(value)}")
 
 
+def width() -> int:
+    """Returns how many characters a line on stdout has."""
+    return _out.width
+
+
 def show_text(text: str) -> None:
     """Prints a result on stdout as it is."""
     sys.stdout.write(text)

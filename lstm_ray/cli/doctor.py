@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import textwrap
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lstm_ray.cli import console
+
+if TYPE_CHECKING:
+    from lstm_ray.cluster.doctor import Finding
 
 
 def doctor(
@@ -34,12 +38,21 @@ def doctor(
     from lstm_ray.cluster import doctor as ward
 
     report = ward.examine(address, storage, model, config)
+    room = console.width() - 2 - max(len(finding.subject) for finding in report.findings)
     rows = []
     for finding in report.findings:
-        remedy = f"  ->  {finding.remedy}" if finding.remedy else ""
-        rows.append((finding.subject, f"{finding.verdict:8}{finding.state}{remedy}"))
+        first, *more = _lines(finding, room)
+        rows += [(finding.subject, first), *(("", line) for line in more)]
     console.show_table("Examined", rows)
     if report.has_problem:
         console.fail("a run would fail here: see the lines that say problem")
         raise typer.Exit(1)
     console.say("nothing stands in the way of a run")
+
+
+def _lines(finding: Finding, room: int) -> list[str]:
+    """Returns the verdict and the state, and the remedy below it, in lines that fit as far as their words do."""
+    first, rest = f"{finding.verdict:8}", " " * 8
+    layout: dict[str, Any] = {"width": max(room, 40), "break_long_words": False, "break_on_hyphens": False}
+    lines = textwrap.wrap(finding.state, initial_indent=first, subsequent_indent=rest, **layout)
+    return lines + textwrap.wrap(finding.remedy, initial_indent=f"{rest}-> ", subsequent_indent=f"{rest}   ", **layout)

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -214,21 +214,34 @@ def _examine_cluster(address: str, place: str | None, probe: _Probe | None) -> l
         stores = {
             node["NodeManagerAddress"]: int(node["Resources"].get("object_store_memory", 0)) for node in ray.nodes()
         }
-        # The first call starts a worker on each node, the second tells the time.
+        # This starts a worker on each node, so that the clocks are told at once.
         answers = on_every_node(describe_with_ray, place, None if probe is None else probe.path)
-        asked = time.time()
-        clocks = on_every_node(clock)
-        took = time.time() - asked
+        ahead, error_s = compare_clocks(on_every_node)
     facts: dict[str, Facts] = {}
     failed: dict[str, str] = {}
     for node, answer in answers.items():
         if isinstance(answer, Facts):
-            told = clocks.get(node)
-            ahead = told - (asked + took / 2) if isinstance(told, float) else 0.0
-            facts[node] = Facts(**{**vars(answer), "object_store_bytes": stores[node], "clock": ahead})
+            clock_ahead = ahead.get(node, 0.0)
+            facts[node] = Facts(**{**vars(answer), "object_store_bytes": stores[node], "clock": clock_ahead})
         else:
             failed[node] = reason(answer)
-    return judge(facts, failed, took / 2)
+    return judge(facts, failed, error_s)
+
+
+def compare_clocks(ask: Callable[[Callable[[], float]], Mapping[str, Any]]) -> tuple[dict[str, float], float]:
+    """Compares the nodes' clocks with this machine's.
+
+    Args:
+        ask: Runs a function on every node and returns what came of it, by node.
+
+    Returns:
+        By how many seconds each node that answers is ahead, and by how many seconds that may be wrong: a node told its
+        time at some moment of the while that asking took, taken to be the middle.
+    """
+    asked = time.time()
+    told = ask(clock)
+    took = time.time() - asked
+    return {node: at - (asked + took / 2) for node, at in told.items() if isinstance(at, float)}, took / 2
 
 
 def clock() -> float:

@@ -27,7 +27,6 @@ _COMMANDS = (
     "worker_start_ray_commands",
 )
 _EVERYBODY = ("0.0.0.0/0", "::/0")
-_PLACEHOLDERS = ("my-project", "my-bucket", "my-account", "my-container")
 
 
 def check_launcher(content: dict[str, Any], ray_version: str) -> Iterator[Finding]:
@@ -49,7 +48,6 @@ def check_launcher(content: dict[str, Any], ray_version: str) -> Iterator[Findin
     yield from _check_token(content)
     yield from _check_versions(content, ray_version)
     yield from _check_files(content)
-    yield from _find_placeholders(content, ())
 
 
 def _types(content: dict[str, Any]) -> Iterator[tuple[str, Place, dict[str, Any]]]:
@@ -337,16 +335,3 @@ def _check_files(content: dict[str, Any]) -> Iterator[Finding]:
         if isinstance(local, str) and not os.path.exists(os.path.expanduser(local)):
             remedy = "; make it with `ray get-auth-token --generate`" if local.endswith("auth_token") else ""
             yield Finding(place, f"{local} is not there, seen from this directory{remedy}", "to do")
-
-
-def _find_placeholders(content: Any, place: Place) -> Iterator[Finding]:
-    if isinstance(content, dict):
-        for key, value in content.items():
-            yield from _find_placeholders(value, (*place, str(key)))
-    elif isinstance(content, list):
-        for number, value in enumerate(content):
-            yield from _find_placeholders(value, (*place, number))
-    elif isinstance(content, str):
-        for name in _PLACEHOLDERS:
-            if re.search(rf"(?<![\w-]){name}(?![\w-])", content):
-                yield Finding(place, f"still says {name}; put in your own", "to do")

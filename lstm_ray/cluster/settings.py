@@ -207,7 +207,8 @@ class ClusterConfig(Settings):
             return self
         for name, providers in _ONLY_FOR.items():
             if getattr(self, name) != type(self).model_fields[name].default and self.provider not in providers:
-                raise ValueError(f"{option_name(name)} is for provider {' and '.join(providers)}, not {self.provider}")
+                known = " or ".join(filter(None, (", ".join(providers[:-1]), providers[-1])))
+                raise ValueError(f"{option_name(name)} is for provider {known}, not {self.provider}")
         return self
 
     @model_validator(mode="after")

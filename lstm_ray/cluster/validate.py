@@ -12,10 +12,13 @@ from lstm_ray.cluster.crds import ENVIRONMENT, find_schema
 from lstm_ray.cluster.document import Document, Finding, Place, at, path_of, read_documents
 from lstm_ray.cluster.kuberay_rules import check_kuberay
 from lstm_ray.cluster.launcher_rules import check_launcher
+from lstm_ray.cluster.placeholders import find_placeholders
 from lstm_ray.cluster.schema import check_schema, strict
+from lstm_ray.config import ScoreConfig, TrainConfig, TuneConfig, command_of
 from lstm_ray.errors import InputError
 
 _KINDS = ("RayCluster", "RayJob")
+_JOBS = [command_of(kind) for kind in (TrainConfig, TuneConfig, ScoreConfig)]
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def validate(path: str, crds: str | None = None) -> Report:
     remarks = []
     for document in documents:
         found = _kubernetes(document, crds) if is_kubernetes else _launcher(document, path)
-        for finding in [*_doubles(document), *found]:
+        for finding in [*_doubles(document), *found, *find_placeholders(document.content)]:
             remarks.append(Remark(document.line(finding.place), path_of(finding.place), finding))
     if not is_kubernetes and len(documents) > 1:
         remarks.append(Remark(1, path_of(()), Finding((), f"has {len(documents)} documents; `ray up` wants one")))
@@ -90,6 +93,11 @@ def _doubles(document: Document) -> Iterator[Finding]:
 
 def _launcher(document: Document, path: str) -> Iterator[Finding]:
     content = document.content
+    if (command := at(content, ["command"], str)) in _JOBS:
+        raise InputError(
+            f"{path}: is a job file for `lstm-ray {command}`, not a cluster definition: check it with `lstm-ray config "
+            f"show {command} --config {path}`, run it with `lstm-ray submit {path}`"
+        )
     if not isinstance(content, dict) or not isinstance(content.get("provider"), dict | None):
         raise InputError(f"{path}: neither for `ray up`, which has a provider, nor for Kubernetes, which has a kind")
     by_schema = set()

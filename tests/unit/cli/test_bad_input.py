@@ -274,6 +274,24 @@ def test_a_setting_that_cannot_be_is_named(run: Run, arguments: tuple[str, ...],
 
 
 @pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (("score", "--rows-per-part", "0"), "score"),
+        (("--debug", "config", "show", "predict"), "config show"),
+        (("cluster", "render", "--provider", "aws", "--hosts", "a"), "cluster render"),
+    ],
+)
+def test_the_hint_names_the_command(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], arguments: tuple[str, ...], hint: str
+) -> None:
+    monkeypatch.setenv("LSTM_RAY_DEBUG", "")
+    monkeypatch.setattr("sys.argv", ["lstm-ray", *arguments])
+    with pytest.raises(SystemExit):
+        main()
+    assert capfd.readouterr().err.splitlines()[-1] == f"see lstm-ray {hint} --help"
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("train", "--lerning-rate", "1"), "--lerning-rate"),

@@ -135,8 +135,8 @@ NEEDED = {
 def test_every_setting_can_be_given(parse: Parse, kind: type[Settings], name: str) -> None:
     field = kind.model_fields[name]
     needed = NEEDED.get(name, ())
-    if name == "address" and kind is ScoreConfig:
-        needed = ("--actors", "1")
+    if name == "address":
+        needed = {ScoreConfig: ("--actors", "1"), EvaluateConfig: ()}.get(kind, needed)
     extra = field.json_schema_extra
     assert isinstance(extra, dict)
     if field.annotation is bool:

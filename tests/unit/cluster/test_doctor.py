@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-from lstm_ray.cluster.doctor import Facts, describe, examine, judge
+from lstm_ray.cli import console
+from lstm_ray.cli.app import app
+from lstm_ray.cluster import doctor
+from lstm_ray.cluster.doctor import Facts, Finding, Report, compare_clocks, describe, examine, judge
 
 HEALTHY = Facts(
     versions=dict.fromkeys(("python", "lstm-ray", "ray", "tensorflow", "keras", "pyarrow"), "1.0"),
@@ -50,6 +55,40 @@ def test_nothing_is_wrong_with_healthy_nodes() -> None:
 )
 def test_what_is_wrong_is_found(changes: dict[str, Any], subject: str, state: str, verdict: str) -> None:
     assert verdicts(replace(HEALTHY, **changes)) == {subject: (state, verdict)}
+
+
+def test_clocks_are_compared_to_half_of_what_asking_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = 1_000.0
+    monkeypatch.setattr(doctor.time, "time", lambda: here)
+
+    def ask(clock: Callable[[], float]) -> dict[str, Any]:
+        nonlocal here
+        here += 0.5
+        told = {"right": clock(), "ahead": clock() + 90, "behind": clock() - 400, "silent": RuntimeError("it died")}
+        here += 1.5
+        return told
+
+    ahead, error_s = compare_clocks(ask)
+    assert error_s == 1.0
+    assert ahead == {"right": -0.5, "ahead": 89.5, "behind": -400.5}
+    facts = {node: replace(HEALTHY, clock=seconds) for node, seconds in ahead.items()}
+    clocks = {one.subject: one.verdict for one in judge(facts, {}, error_s) if one.subject.endswith("clock")}
+    assert clocks == {"right: clock": "OK", "ahead: clock": "warning", "behind: clock": "problem"}
+
+
+def test_verdicts_can_be_read_on_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    remedy = "the place must be a shared filesystem or an object store, with permission from every node"
+    findings = [Finding("10.0.0.1: storage", "is another directory than here, " * 4, "problem", remedy)]
+    monkeypatch.setattr(doctor, "examine", lambda *_: Report([*findings, Finding("ray", "2.60.0")]))
+    monkeypatch.setattr(console, "width", lambda: 80)
+    told = CliRunner().invoke(app, ["doctor"])
+    title, first, *more, last = told.stdout.splitlines()
+    assert (title, told.exit_code) == ("Examined", 1)
+    assert first.startswith("10.0.0.1: storage  problem is another directory")
+    assert last == "ray                OK      2.60.0"
+    assert [line for line in more if not line.startswith(" " * 27)] == []
+    assert max(map(len, told.stdout.splitlines())) <= 80
+    assert " ".join(" ".join(more).split()).endswith(f"-> {remedy}")
 
 
 def test_a_node_that_cannot_be_asked_is_a_problem() -> None:

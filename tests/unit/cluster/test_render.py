@@ -221,7 +221,7 @@ def test_the_dockerfile_says_the_pinned_version() -> None:
     ("settings", "message"),
     [
         ({"provider": "azur"}, "--provider is 'azur'"),
-        ({"provider": "kuberay", "region": "x"}, "--region is for provider aws and gcp and azure, not kuberay"),
+        ({"provider": "kuberay", "region": "x"}, "--region is for provider aws, gcp or azure, not kuberay"),
         ({"provider": "aws", "hosts": "a,b"}, "--hosts is for provider onprem, not aws"),
         ({"provider": "onprem"}, "provider onprem needs --hosts"),
         ({"provider": "onprem", "hosts": "a,a"}, "names a machine twice"),

@@ -430,8 +430,8 @@ def test_the_command_ends_with_0_or_1(write: Write) -> None:
     path = write(good)
     result = run(path)
     assert result.exit_code == 0
-    assert result.stdout == f"{path}: valid\n"
-    assert "to do: " in result.stderr
+    assert result.stdout == f"{path}: no mistakes, but 2 things to do before it can be used\n"
+    assert result.stderr.count("to do: ") == 2
     change(good[0], "provider.location", GONE)
     change(good[0], "max_workers", -1)
     path = write(good)
@@ -451,3 +451,42 @@ def test_a_report_knows_what_it_is_for(write: Write) -> None:
 
     assert report("cluster").is_kubernetes
     assert not report("onprem").is_kubernetes
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "said"),
+    [
+        ("cluster", {"image": "MY-REGISTRY/lstm-ray:ray-2.60.0"}, "still says MY-REGISTRY; put in your own"),
+        ("cluster", {}, "lstm-ray:ray-2.60.0 is in no registry; push it to yours and name that"),
+        ("job", {"storage": "s3://MY-BUCKET/lstm-ray"}, "still says MY-BUCKET"),
+        ("azure", {"image": "my-registry.example.com/x:1"}, "still says my-registry"),
+    ],
+)
+def test_a_name_to_put_in_is_to_do(name: str, settings: dict[str, Any], said: str, tmp_path: Path) -> None:
+    path = tmp_path / "cluster.yaml"
+    path.write_text(render(ClusterConfig(**{**GOOD[name], **settings}), RAY), encoding="utf-8")
+    report = validate(str(path))
+    assert report.mistakes == ()
+    assert said in str(report.to_do)
+    result = run(str(path))
+    assert result.exit_code == 0
+    assert "to do before it can be used" in result.stdout
+    assert ": valid" not in result.stdout
+
+
+def test_a_definition_with_nothing_to_do_is_valid(tmp_path: Path) -> None:
+    path = tmp_path / "cluster.yaml"
+    config = ClusterConfig(provider="kuberay", image=f"ghcr.io/me/lstm-ray:ray-{RAY}")
+    path.write_text(render(config, RAY), encoding="utf-8")
+    assert run(str(path)).stdout == f"{path}: valid\n"
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[3] / "jobs").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_a_job_file_is_told_to_be_one(path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"is a job file for `lstm-ray \w+`, not a cluster definition: check it"
+    ) as told:
+        validate(str(path))
+    assert f"`lstm-ray submit {path}`" in str(told.value)
