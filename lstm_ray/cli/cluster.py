@@ -115,7 +115,7 @@ def down(file: DefinitionFile, yes: Yes = False) -> None:
     """
     from lstm_ray.cluster import launch
 
-    launch.down(str(file), yes)
+    launch.down(str(file), yes, lambda question: typer.confirm(question, abort=True, err=True))
     console.show_text(f"{file}: the cluster is down\n")
 
 

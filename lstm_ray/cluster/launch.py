@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 
 from lstm_ray.cluster.document import at, read_documents
 from lstm_ray.cluster.launcher import CLOUD_PACKAGES
@@ -12,6 +14,7 @@ from lstm_ray.cluster.validate import Remark, validate
 from lstm_ray.errors import ConfigError, InputError, LstmRayError
 from lstm_ray.wording import counted
 
+_KEY_ON_HEAD = "~/ray_bootstrap_key.pem"  # where `ray up` puts the key that opens the workers
 # What tells that CLOUD_PACKAGES are installed. Source: imports in ray/autoscaler/_private.
 _MODULES = {"aws": "boto3", "gcp": "googleapiclient", "azure": "azure.identity"}
 
@@ -43,12 +46,13 @@ def up(path: str, yes: bool) -> None:
     _ray("up", path, yes)
 
 
-def down(path: str, yes: bool) -> None:
+def down(path: str, yes: bool, confirm: Callable[[str], object] = lambda question: None) -> None:
     """Ends the cluster of a definition; what is in its storage stays.
 
     Args:
         path: Launcher YAML.
         yes: True ends it unasked; else Ray asks on the terminal.
+        confirm: Asks in Ray's place where something is ended before Ray would ask; does not return if the answer is no.
 
     Raises:
         ConfigError: It is for Kubernetes.
@@ -61,7 +65,47 @@ def down(path: str, yes: bool) -> None:
     if not at(content, ["provider", "type"], str):
         raise InputError(f"{path}: provider.type: is missing; is it a definition for `ray up`?")
     _check_provider(path)
-    _ray("down", path, yes)
+    workers = _workers_of_ones_own(content)
+    if not workers:
+        _ray("down", path, yes)
+        return
+    if not yes:
+        confirm(f"Stop Ray on {at(content, ['provider', 'head_ip'])}, {', '.join(workers)}?")
+    stopped = _run_ray("exec", path, _stop_everywhere(content, workers)) == 0
+    _ray("down", path, yes=True)
+    if not stopped:
+        raise LstmRayError(
+            f"{path}: Ray may still run on {' '.join(workers)}: the head could not stop it there; `ray stop` does"
+        )
+
+
+def _workers_of_ones_own(content: dict[str, object]) -> list[str]:
+    """Lists the workers that `ray down` would leave alone: machines that nobody takes away, without containers."""
+    if at(content, ["provider", "type"]) != "local" or at(content, ["docker"], dict):
+        return []
+    return [str(worker) for worker in at(content, ["provider", "worker_ips"], list) or []]
+
+
+def _stop_everywhere(content: dict[str, object], workers: list[str]) -> str:
+    """Returns a command for the head that stops Ray on it and on the workers.
+
+    A worker's Ray ends by itself when the head is gone, but not all of it: its log monitor stays for ever. The head
+    goes first, or its autoscaler would start the workers again.
+    """
+    user, key = at(content, ["auth", "ssh_user"], str), at(content, ["auth", "ssh_private_key"], str)
+    words = ["ssh", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes"]
+    words += ["-o", "LogLevel=ERROR", "-o", "ConnectTimeout=10"]
+    ssh = " ".join(words + ([f"-i {_KEY_ON_HEAD}"] if key else []))
+    stop = shlex.quote(f"bash --login -c {shlex.quote(_stop_command(content, 'worker_start_ray_commands'))}")
+    each = [f'{ssh} {shlex.quote(f"{user}@{worker}")} {stop} & all="$all $!";' for worker in workers]
+    wait = "failed=0; for one in $all; do wait $one || failed=1; done; exit $failed"
+    return f"{_stop_command(content, 'head_start_ray_commands')}; all=; {' '.join(each)} {wait}"
+
+
+def _stop_command(content: dict[str, object], name: str) -> str:
+    """Returns the command by which a definition stops Ray before it starts it: it knows where Ray is."""
+    lines = [line for line in at(content, [name], list) or [] if isinstance(line, str)]
+    return next((line for line in lines if "ray stop" in line and "ray start" not in line), "ray stop")
 
 
 def _listed(remarks: tuple[Remark, ...]) -> str:
@@ -91,8 +135,17 @@ def _check_provider(path: str) -> None:
 
 
 def _ray(command: str, path: str, yes: bool) -> None:
-    """Runs a command of Ray's own command line; what it says goes to stderr."""
-    arguments = [sys.executable, "-m", "ray.scripts.scripts", command, path, *(["--yes"] if yes else [])]
-    done = subprocess.run(arguments, stdout=sys.stderr.fileno(), check=False)
-    if done.returncode:
-        raise LstmRayError(f"{path}: `ray {command}` failed with exit code {done.returncode}; its last lines say why")
+    """Runs a command of Ray's own command line.
+
+    Raises:
+        LstmRayError: It failed.
+    """
+    code = _run_ray(command, path, *(["--yes"] if yes else []))
+    if code:
+        raise LstmRayError(f"{path}: `ray {command}` failed with exit code {code}; its last lines say why")
+
+
+def _run_ray(*arguments: str) -> int:
+    """Runs Ray's own command line, whose words go to stderr, and returns its exit code."""
+    done = subprocess.run([sys.executable, "-m", "ray.scripts.scripts", *arguments], stdout=sys.stderr.fileno())
+    return done.returncode

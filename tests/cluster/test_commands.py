@@ -93,6 +93,10 @@ def test_a_place_that_one_host_does_not_see_is_refused(
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert last.startswith(f"error: {hidden}/0.parquet: node {node} does not see it: put it on")
+    relative = ("evaluate", "0.parquet", "--model", trained / "model", "--address", "auto")
+    done = cluster.head.lstm_ray(*relative, cwd=hidden)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == last
 
 
 def test_doctor(cluster: Cluster, hidden: Path) -> None:

@@ -59,7 +59,13 @@ class Running:
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """Gives the Ray."""
-    place = Path(tmp_path_factory.mktemp("r"))
+    with ray_head(Path(tmp_path_factory.mktemp("r")), free_port(), "--num-cpus=3") as made:
+        yield made
+
+
+@contextlib.contextmanager
+def ray_head(place: Path, port: int, *options: str, **settings: str) -> Iterator[Running]:
+    """Starts a Ray for the while: its own head, with more options and variables."""
     (place / "token").write_text(PLANTED + secrets.token_hex(26), encoding="utf-8")
     known = {
         "RAY_AUTH_MODE": "token",
@@ -70,15 +76,15 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # a job calls it python
     }
     environment = {**{name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}, **known}
-    port, client_port, dashboard_port, agent_port = (free_port() for _ in range(4))
+    client_port, dashboard_port, agent_port = (free_port() for _ in range(3))
     directory = Path(f"/tmp/lr-{port}")  # /tmp: the paths of Ray's sockets have to be short
     arguments = ["start", "--head", "--block", f"--port={port}", f"--ray-client-server-port={client_port}"]
-    arguments += ["--node-ip-address=127.0.0.1", "--num-cpus=3", "--num-gpus=0", "--include-dashboard=true"]
+    arguments += ["--node-ip-address=127.0.0.1", "--num-gpus=0", "--include-dashboard=true", *options]
     arguments += [f"--dashboard-port={dashboard_port}", f"--dashboard-agent-listen-port={agent_port}"]
     with (place / "log").open("w", encoding="utf-8") as log:
         head = subprocess.Popen(
             [sys.executable, "-m", "ray.scripts.scripts", *arguments, f"--temp-dir={directory}"],
-            env=environment,
+            env={**environment, **settings},
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -88,10 +94,12 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         assert head.poll() is None, (place / "log").read_text(encoding="utf-8")
         assert time.monotonic() < begun + _LIMIT_S
         time.sleep(0.2)
-    yield Running(f"127.0.0.1:{port}", f"127.0.0.1:{dashboard_port}", environment, directory)
-    head.terminate()  # --block ends what it has started
-    head.wait(timeout=_LIMIT_S)
-    shutil.rmtree(directory, ignore_errors=True)
+    try:
+        yield Running(f"127.0.0.1:{port}", f"127.0.0.1:{dashboard_port}", environment, directory)
+    finally:
+        head.terminate()  # --block ends what it has started
+        head.wait(timeout=_LIMIT_S)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def test_status_tells_what_a_cluster_has(running: Running) -> None:
@@ -306,3 +314,55 @@ def test_a_job_is_followed_over_a_broken_connection_and_no_secret_is_left(
     assert any(path.name.startswith("job-driver-") for path in files), "Ray's logs are among them"
     assert [path for path in files if PLANTED.encode() in path.read_bytes()] == []
     assert PLANTED not in first + rest + err
+
+
+# A cluster of Ray's own autoscaler whose nodes are processes of this machine: a head without cores, workers of two.
+HEAD_ID = "f" * 51 + "00000"  # the name that this provider has for the head
+DEFINITION = """
+cluster_name: grows
+max_workers: 2
+idle_timeout_minutes: 5
+upscaling_speed: 1.0
+provider:
+  type: fake_multinode
+  gcs_address: 127.0.0.1:PORT
+  head_node_id: HEAD_ID
+  use_node_id_as_ip: true
+  disable_node_updaters: true
+  disable_launch_config_check: true
+head_node_type: ray.head.default
+available_node_types:
+  ray.head.default: {resources: {CPU: 0}, node_config: {}, max_workers: 0}
+  worker: {resources: {CPU: 2}, node_config: {}, min_workers: 0, max_workers: 2}
+auth: {}
+docker: {}
+file_mounts: {}
+cluster_synced_files: []
+file_mounts_sync_continuously: false
+rsync_exclude: []
+rsync_filter: []
+initialization_commands: []
+setup_commands: []
+head_setup_commands: []
+worker_setup_commands: []
+head_start_ray_commands: []
+worker_start_ray_commands: []
+"""
+
+
+@pytest.mark.long
+def test_a_cluster_without_a_worker_grows(reviews: Path, model: Path, tmp_path: Path, ray_directory: str) -> None:
+    port = free_port()
+    path = tmp_path / "definition.yaml"
+    path.write_text(DEFINITION.replace("PORT", str(port)).replace("HEAD_ID", HEAD_ID), encoding="utf-8")
+    settings = {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_TMPDIR": ray_directory}
+    settings |= {"RAY_CLOUD_INSTANCE_ID": HEAD_ID, "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_ID}
+    with ray_head(tmp_path, port, f"--autoscaling-config={path}", "--num-cpus=0", **settings) as growing:
+        command = ("score", reviews, "--model", model, "--output", tmp_path / "scored", "--address", growing.address)
+        large = growing.lstm_ray(*command, "--actors", 1, "--cpus-per-actor", 3)
+        assert large.returncode == 1
+        assert "3 CPUs on one node are asked for" in large.stderr
+        assert "grows to room for 0 of these (1 x 0 CPUs and 0 GPUs, 2 x 2 CPUs and 0 GPUs)" in large.stderr
+        done = growing.lstm_ray(*command, "--actors", 1)
+        assert done.returncode == 0, done.stderr
+        assert "the cluster has 0 CPUs and 0 GPUs now: waiting for its autoscaler to add nodes" in done.stderr

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 
 from lstm_ray import capacity
-from lstm_ray.capacity import check_room, nodes_at_most
+from lstm_ray.capacity import autoscaler_of_head, check_room, nodes_at_most
 from lstm_ray.errors import LstmRayError
 from lstm_ray.room import Asked, Nodes, room
 
@@ -156,3 +161,38 @@ def test_a_run_waits_only_for_what_will_come(
         with pytest.raises(LstmRayError) as refused:
             check_room("A", asked)
         assert said in str(refused.value)
+
+
+@pytest.fixture
+def monitor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Gives a function that starts what looks like a cluster's autoscaler, which is that of 10.0.0.1:6379."""
+    monkeypatch.setattr("ray.get_runtime_context", lambda: SimpleNamespace(gcs_address="10.0.0.1:6379"))
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*options: str) -> None:
+        code = "import time; print(flush=True); time.sleep(60)"
+        command = [sys.executable, "-c", code, "/ray/autoscaler/monitor.py", *options]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE))
+        assert started[-1].stdout is not None
+        started[-1].stdout.readline()
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_the_autoscaler_is_found_on_the_head(monitor: Callable[..., None], tmp_path: Path) -> None:
+    path = tmp_path / "ray_bootstrap_config.yaml"
+    path.write_text(yaml.safe_dump(AWS), encoding="utf-8")
+    monitor("--gcs-address=10.0.0.1:63790", f"--autoscaling-config={path}")
+    assert autoscaler_of_head() == (True, None), "another cluster's is not ours: KubeRay's lies elsewhere"
+    monitor("--gcs-address=10.0.0.1:6379", f"--autoscaling-config={path}")
+    assert autoscaler_of_head() == (True, AWS)
+    path.unlink()
+    assert autoscaler_of_head() == (True, None)
+
+
+def test_an_autoscaler_without_a_definition_adds_nothing(monitor: Callable[..., None]) -> None:
+    monitor("--gcs-address=10.0.0.1:6379")
+    assert autoscaler_of_head() == (False, None)

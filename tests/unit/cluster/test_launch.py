@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from lstm_ray.cluster import launch
 from lstm_ray.cluster.launch import down, up
 from lstm_ray.cluster.render import render
 from lstm_ray.cluster.settings import ClusterConfig
@@ -82,3 +85,46 @@ def test_a_failure_of_ray_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[s
     captured = capfd.readouterr()
     assert captured.out == "", "what Ray says goes to stderr"
     assert "no_such_provider" in captured.err
+
+
+@pytest.fixture
+def machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Gives a file in which `ray` and `ssh` write what they are told; ssh reaches 10.0.0.2 and no other."""
+    told = tmp_path / "told"
+    (tmp_path / "bin").mkdir()
+    for name, end in (("ray", "true"), ("ssh", "case $* in *10.0.0.2*) true;; *) false;; esac")):
+        program = tmp_path / "bin" / name
+        program.write_text(f"#!/bin/sh\necho {name} $* >> {told}\n{end}\n", encoding="utf-8")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+
+    def run(command: str, path: str, *more: str) -> int:
+        if command != "exec":
+            with told.open("a", encoding="utf-8") as file:
+                file.write(f"ray {command} {' '.join(more)}\n")
+            return 0
+        return subprocess.run(["bash", "-c", *more], check=False).returncode
+
+    monkeypatch.setattr(launch, "_run_ray", run)
+    return told
+
+
+def test_down_stops_ray_on_the_workers_too(definition: Path, machines: Path) -> None:
+    questions: list[str] = []
+    down(str(definition), yes=False, confirm=questions.append)
+    assert questions == ["Stop Ray on 10.0.0.1, 10.0.0.2?"]
+    first, second, last = machines.read_text(encoding="utf-8").splitlines()
+    assert (first, last) == ("ray stop", "ray down --yes")
+    assert second.startswith("ssh -o StrictHostKeyChecking=no")
+    assert "-i " in second
+    assert "ubuntu@10.0.0.2 bash --login -c 'export PATH=" in second
+    assert second.endswith("RAY_AUTH_MODE=token; ray stop'")
+
+
+def test_a_worker_that_cannot_be_reached_is_told(tmp_path: Path, machines: Path) -> None:
+    path = tmp_path / "onprem.yaml"
+    config = ClusterConfig(provider="onprem", hosts="10.0.0.1,10.0.0.2,10.0.0.9", ssh_key="/no/key")
+    path.write_text(render(config), encoding="utf-8")
+    with pytest.raises(LstmRayError, match=r"Ray may still run on 10\.0\.0\.2 10\.0\.0\.9"):
+        down(str(path), yes=True)
+    assert machines.read_text(encoding="utf-8").splitlines()[-1] == "ray down --yes"
