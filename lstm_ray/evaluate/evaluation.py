@@ -98,8 +98,8 @@ def evaluate(
         raise InputError(f"{', '.join(config.inputs)}: no rows to evaluate")
     bundle = read_bundle(config.model)
     threshold = bundle.threshold if config.threshold is None else config.threshold
-    config = config.model_copy(update={"model": storage.absolute(config.model), "threshold": threshold})
-    evaluate_all = _evaluate_all(config, bundle, notify)
+    decided = config.model_copy(update={"model": storage.absolute(config.model), "threshold": threshold})
+    evaluate_all = _evaluate_all(decided, bundle, notify)
     started = time.perf_counter()
     empty = np.zeros(0, np.int8), np.zeros(0, np.float32)
     counts = BinaryCounts.from_scores(*empty, threshold=threshold)
