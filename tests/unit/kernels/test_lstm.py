@@ -6,9 +6,9 @@ import pytest
 from numpy.typing import NDArray
 
 from lstm_ray.model.weights import LstmWeights, NetworkWeights
-from lstm_ray.score.emitter import Target
+from lstm_ray.kernels.emitter import Target
 from lstm_ray.score.engine import FastEngine
-from lstm_ray.score.kernel import (
+from lstm_ray.kernels.lstm import (
     GATE_SCALE,
     aligned_empty,
     compiled,
