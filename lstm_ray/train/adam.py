@@ -2,8 +2,8 @@
 
 Adam moves every number in every step, by the moments of earlier gradients, even where this step's gradient is zero: in
 an embedding nearly everywhere. Here a row without a gradient stays where it is until somebody reads it, and then takes
-the steps that it missed, one after the other and all in registers. It ends with the same bits as if it had taken them in
-their turn, and a step no longer reads and writes the whole matrix and its moments (60 MB for 20,000 words of 128).
+the steps that it missed, one after the other and all in registers. It ends with the same bits as if it had taken them
+in their turn, and a step no longer reads and writes the whole matrix and its moments (60 MB for 20,000 words of 128).
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from lstm_ray.kernels.adam import adam
 from lstm_ray.kernels.emitter import Target
 from lstm_ray.kernels.lstm import Floats, aligned_empty
-from lstm_ray.kernels.training import adam
 
 RunAll: TypeAlias = Callable[[Callable[[Any], None], Iterable[Any]], None]
 Ids: TypeAlias = npt.NDArray[np.integer[Any]]
@@ -102,9 +102,10 @@ class AdamMatrix:
 
 
 def corrected(rates: npt.NDArray[np.float64]) -> Floats:
-    """Returns learning rates of steps 0, 1, 2, ... with Adam's correction for moments that began at zero, float32[n]."""
+    """Returns the rates of steps 0, 1, 2, ... with Adam's correction for moments that began at zero, float32[n]."""
     taken = np.arange(1, len(rates) + 1)
-    return (rates * np.sqrt(1 - BETA_2**taken) / (1 - BETA_1**taken)).astype(np.float32)
+    result: Floats = (rates * np.sqrt(1 - BETA_2**taken) / (1 - BETA_1**taken)).astype(np.float32)
+    return result
 
 
 def _parts(rows: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:

@@ -1,7 +1,8 @@
 """Where a network's trainable numbers lie in memory for the compiled kernels, and back again.
 
-All weights but the embedding lie in one vector, one array after the other, each in its kernel's layout: so a gradient is
-one vector too, and travels and is applied as such. The embedding is a matrix of a row a word, padded to whole vectors.
+All weights but the embedding lie in one vector, one array after the other, each in its kernel's layout: so a gradient
+is one vector too, and travels and is applied as such. The embedding is a matrix of a row a word, padded to whole
+vectors.
 """
 
 from __future__ import annotations

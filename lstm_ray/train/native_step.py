@@ -22,7 +22,7 @@ import numpy.typing as npt
 from lstm_ray.config import TrainConfig
 from lstm_ray.kernels.emitter import Target
 from lstm_ray.kernels.lstm import GATES, Floats
-from lstm_ray.kernels.training import wide
+from lstm_ray.kernels.products import wide
 from lstm_ray.model.architectures import build_model, summary_text
 from lstm_ray.model.runtime import threads_given
 from lstm_ray.text.word_vectors import WordVectors
@@ -30,7 +30,7 @@ from lstm_ray.train.adam import AdamMatrix, corrected
 from lstm_ray.train.batches import Batch
 from lstm_ray.train.collective import Collective, Rows
 from lstm_ray.train.layout import directions, lay_out, transposed
-from lstm_ray.train.network import NO_DROPOUT, Dropout, Gradients, Network, Weights, sigmoid
+from lstm_ray.train.network import Dropout, Gradients, Network, Weights, sigmoid
 from lstm_ray.train.schedule import count_steps, learning_rate_at
 from lstm_ray.train.step import Labels, class_weights
 
@@ -89,7 +89,8 @@ class NativeStepper:
             for suffix, array in (("", matrix.values), ("_momentum", matrix.first), ("_velocity", matrix.second)):
 
                 def read(array: Floats = array) -> npt.NDArray[Any]:
-                    return array[places].copy()
+                    value: npt.NDArray[Any] = array[places]
+                    return value.copy()
 
                 def write(value: npt.NDArray[Any], array: Floats = array) -> None:
                     array[places] = value
@@ -294,4 +295,3 @@ def _common_target(collective: Collective) -> Target:
 def _constant(value: npt.NDArray[Any]) -> _Slot:
     """Returns a variable that Keras keeps and we have no use for, such as the state of a random generator."""
     return _Slot(value.copy, lambda _: None)
-

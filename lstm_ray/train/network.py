@@ -1,4 +1,4 @@
-"""A network's way forward and back on CPUs, in the compiled code of `kernels/training.py`; no TensorFlow.
+"""A network's way forward and back on CPUs, in the compiled code of `lstm_ray/kernels`; no TensorFlow.
 
 What is computed is what Keras computes for the model that `model/architectures.py` builds, its dropout included. Two
 things are left out because they change nothing:
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_ray.config import TrainConfig
-from lstm_ray.kernels import training as kernels
+from lstm_ray.kernels import products, recurrence
 from lstm_ray.kernels.emitter import Target
 from lstm_ray.kernels.lstm import GATES, Floats, aligned_empty
 from lstm_ray.train.layout import DirectionLayout, Layout
@@ -160,7 +160,7 @@ class Network:
         masks = drop.inputs.get(direction)
         if masks is not None:
             fed = self._buffer(("inputs", direction), places, masks.shape[1], direction.inputs)
-            kernels.feed(self._target, direction.inputs, masks.shape[1])(
+            products.feed(self._target, direction.inputs, masks.shape[1])(
                 places=places,
                 source=source.values,
                 source_size=source.values.shape[1],
@@ -172,7 +172,7 @@ class Network:
             source = _Source(fed, rows.all)
         gated = masks is not None and masks.shape[1] == GATES
         starts = self._buffer(("starts", direction), len(source.values), GATES * width)
-        kernels.product(self._target, direction.inputs, width, gated)(
+        products.product(self._target, direction.inputs, width, gated)(
             rows=len(source.values),
             values=source.values,
             weights=weights.dense[direction.kernel],
@@ -189,7 +189,7 @@ class Network:
         if recurrent is not None:
             state = self._buffer(("fed", direction), places, GATES, width)
             state[rows.empty] = 0
-        kernels.forward(self._tile(len(rows.steps)), width, 0 if recurrent is None else GATES)(
+        recurrence.forward(self._tile(len(rows.steps)), width, 0 if recurrent is None else GATES)(
             rows=len(rows.steps),
             first=rows.first(direction.is_backward),
             lengths=rows.steps,
@@ -232,11 +232,11 @@ class Network:
         width, row_count = direction.width, len(rows.steps)
         deltas = self._buffer("deltas", len(rows.all), GATES * width)
         deltas[rows.empty] = 0
-        carried = self._buffer("carried", row_count, kernels.wide(width, self._layout.lanes))
+        carried = self._buffer("carried", row_count, products.wide(width, self._layout.lanes))
         carried[:, :width] = by_state[:, direction.column : direction.column + width]
         carried_cells = self._buffer("carried cells", 2, row_count, width)
         carried_cells[:] = 0
-        kernels.backward(self._tile(row_count), width, 0 if done.recurrent is None else GATES)(
+        recurrence.backward(self._tile(row_count), width, 0 if done.recurrent is None else GATES)(
             rows=row_count,
             first=rows.first(direction.is_backward),
             lengths=rows.steps,
@@ -269,7 +269,7 @@ class Network:
         # The state that a place read is that of the place before it, on its own way.
         read, written = (slice(1, None), slice(-1)) if direction.is_backward else (slice(-1), slice(1, None))
         state = layer.hidden[:, direction.column :] if done.fed is None else done.fed
-        kernels.outer(self._target, width, width, done.fed is not None)(
+        products.outer(self._target, width, width, done.fed is not None)(
             places=places - 1,
             values=state[read],
             values_size=state.strides[0] // state.itemsize,
@@ -283,15 +283,17 @@ class Network:
             deltas = by_word
         dense[direction.bias] = deltas.sum(axis=0)
         values = done.source.values
-        kernels.outer(self._target, direction.inputs, width, values.ndim == 3 and values.shape[1] == GATES)(
+        products.outer(self._target, direction.inputs, width, values.ndim == 3 and values.shape[1] == GATES)(
             places=len(values),
             values=values,
             values_size=values.strides[0] // values.itemsize,
             deltas=deltas,
             out=dense[direction.kernel],
         )
-        by_inputs = self._buffer(("by inputs", direction), len(deltas), kernels.wide(direction.inputs, self._layout.lanes))
-        kernels.spread(self._target, direction.inputs, width, 0 if done.masks is None else done.masks.shape[1])(
+        by_inputs = self._buffer(
+            ("by inputs", direction), len(deltas), products.wide(direction.inputs, self._layout.lanes)
+        )
+        products.spread(self._target, direction.inputs, width, 0 if done.masks is None else done.masks.shape[1])(
             places=len(deltas),
             deltas=deltas,
             weights=weights.transposed[direction][0],
@@ -316,7 +318,7 @@ class Network:
         return by_word
 
     def _add_rows(self, ids: Ids, values: Floats, out: Floats) -> None:
-        kernels.add_rows(self._target)(
+        products.add_rows(self._target)(
             rows=len(ids), ids=ids, values=values, values_size=values.shape[1], width=out.shape[1], out=out
         )
 
@@ -325,7 +327,8 @@ class Network:
         if self._config.pooling == "max":
             return np.stack([hidden[steps].max(axis=0) for steps in rows.slices()])
         if self._config.pooling == "mean":
-            return np.add.reduceat(hidden, rows.base, axis=0) / rows.steps[:, None].astype(np.float32)
+            sums: Floats = np.add.reduceat(hidden, rows.base, axis=0)
+            return np.divide(sums, rows.steps[:, None], dtype=np.float32)
         last = np.empty((len(rows.steps), hidden.shape[1]), np.float32)
         for direction in self._layout.layers[-1]:
             columns = slice(direction.column, direction.column + direction.width)
@@ -417,4 +420,6 @@ class _Layer:
 
 def sigmoid(logits: Floats) -> Floats:
     """Returns 1 / (1 + exp(-logits)), without an overflow."""
-    return (0.5 + 0.5 * np.tanh(0.5 * logits)).astype(np.float32, copy=False)
+    half = np.float32(0.5)
+    probabilities: Floats = half + half * np.tanh(half * logits)
+    return probabilities

@@ -1,7 +1,8 @@
 """Where the steps of a batch's rows stand in memory, for the compiled kernels.
 
 Rows come longest first. Row r has the places base[r] .. base[r] + steps[r]: a place of zeros, then its steps. A last
-place of zeros ends them all. So the state before a row's first step is that of a neighbouring place, in both directions.
+place of zeros ends them all. So the state before a row's first step is that of a neighbouring place, in both
+directions.
 """
 
 from __future__ import annotations
