@@ -16,8 +16,21 @@ Source of the way back: K. Greff et al., "LSTM: A Search Space Odyssey", 2017, a
 from collections.abc import Callable, Sequence
 from functools import cache
 
+from llvmlite import ir
+
 from lstm_ray.kernels.emitter import I32, I64, POINTER, Emitter, Target, Value
-from lstm_ray.kernels.lstm import GATES, LOG2_E, CompiledFunction, emit_exp2, emit_product, emit_tiles
+from lstm_ray.kernels.lstm import (
+    EXP2_COEFFICIENTS,
+    EXPONENT_LIMIT,
+    GATES,
+    LOG2_E,
+    MANTISSA_BITS,
+    ROUND_TO_INTEGER,
+    CompiledFunction,
+    emit_exp2,
+    emit_product,
+    emit_tiles,
+)
 from lstm_ray.kernels.products import Masks, emit_transposed, wide
 
 _TOGETHER = 3  # rows whose gates are computed side by side
@@ -224,6 +237,21 @@ def _sigmoid(b: Emitter, z: Value) -> Value:
 
 
 def _tanh(b: Emitter, z: Value) -> Value:
-    one = b.like(z, 1)
-    e = emit_exp2(b, b.fmul(z, b.like(z, -2 * LOG2_E)))
-    return b.fdiv(b.fsub(one, e), b.fadd(one, e))
+    less = _exp2_less_one(b, b.fmul(z, b.like(z, -2 * LOG2_E)))
+    return b.fdiv(b.fneg(less), b.fadd(less, b.like(z, 2)))
+
+
+def _exp2_less_one(b: Emitter, exponent: Value) -> Value:
+    """Returns 2^exponent - 1. `emit_exp2` less 1 would lose the digits of what is near 0, and Adam enlarges noise."""
+    exponent = b.clamp(exponent, EXPONENT_LIMIT)
+    rounder = b.like(exponent, ROUND_TO_INTEGER)
+    rounded = b.fadd(exponent, rounder)
+    fraction = b.fsub(exponent, b.fsub(rounded, rounder))
+    less = b.like(exponent, EXP2_COEFFICIENTS[0])  # of 2^fraction - 1, first by the fraction
+    for coefficient in EXP2_COEFFICIENTS[1:-1]:
+        less = b.multiply_add(less, fraction, b.like(exponent, coefficient))
+    bits = ir.VectorType(I32, exponent.type.count)
+    shift = ir.Constant(bits, [MANTISSA_BITS] * exponent.type.count)
+    one = b.like(exponent, 1)
+    power = b.bitcast(b.add(b.bitcast(one, bits), b.shl(b.bitcast(rounded, bits), shift)), exponent.type)
+    return b.multiply_add(power, b.fmul(less, fraction), b.fsub(power, one))

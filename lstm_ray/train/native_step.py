@@ -74,7 +74,7 @@ class NativeStepper:
         self._rates = np.zeros(0, np.float32)
         threads = threads_given()
         self._networks = [Network(config, self._layout, target) for _ in range(threads)]
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="lstm-step") if threads > 1 else None
+        self._pool = ThreadPoolExecutor(threads, "lstm-step", np.seterr, ("ignore",)) if threads > 1 else None
         self._random = np.random.default_rng()
         model = build_model(config, config, config.seed)
         model.get_layer("embedding").trainable = not config.freeze_embeddings
@@ -161,6 +161,7 @@ class NativeStepper:
         """Makes the next step's dropout a function of these four alone, so that a run can go on at any step."""
         self._random = np.random.default_rng([seed, epoch, step, rank])
 
+    @np.errstate(all="ignore")  # weights that are no longer numbers are found by `is_finite`
     def train(self, batch: Batch) -> npt.NDArray[np.float32]:
         """Takes one step; see `Stepper.train`."""
         words = np.unique(batch.token_ids)
@@ -188,6 +189,7 @@ class NativeStepper:
         self._learn(total[:-2], by_word)
         return total[-2:].copy()
 
+    @np.errstate(all="ignore")
     def predict(self, batch: Batch) -> npt.NDArray[np.float32]:
         """Returns the probabilities of this worker's rows that count, float32[rows]."""
         self._catch_up(np.unique(batch.token_ids))

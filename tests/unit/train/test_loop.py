@@ -374,7 +374,7 @@ def fit_both_ways(config: TrainConfig, corpus: Corpus, densify: bool) -> tuple[l
     rows = np.concatenate([batch.token_ids[batch.weights > 0] for batch in batches])
     labels = corpus.labels.astype(np.float32)
     model.fit(rows, labels, batch_size=config.global_batch_size, shuffle=False, verbose=0)
-    return stepper.weights(), arrays(model)
+    return [array for array in stepper.weights() if array.dtype == np.float32], arrays(model)
 
 
 def arrays(model: Any) -> list[np.ndarray]:
