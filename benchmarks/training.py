@@ -91,11 +91,11 @@ class Loop:
     """
 
     def __init__(self, config: TrainConfig, corpus: Corpus, group: collective.Collective) -> None:
-        from lstm_ray.train.step import Stepper
+        from lstm_ray.train.step import make_stepper
 
         self.waited_s = 0.0
         self._config, self._corpus, self._group = config, corpus, group
-        self._stepper = Stepper(config, group)
+        self._stepper = make_stepper(config, group, corpus.labels)
         self._epoch = 0
 
     def run(self) -> float:
@@ -112,7 +112,7 @@ class Loop:
             self._stepper.reseed(self._config.seed, self._epoch, step, rank)
             sums.append(self._stepper.train(batch))
             before = time.perf_counter()
-        np.stack([each.numpy() for each in sums])
+        np.stack([np.asarray(each) for each in sums])
         return len(self._corpus) / (time.perf_counter() - started)
 
 

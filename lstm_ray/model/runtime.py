@@ -29,3 +29,16 @@ def start_tensorflow(threads: int | None = None) -> None:
         tf.config.threading.set_inter_op_parallelism_threads(max(2, threads))
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)  # otherwise the first process takes all of a GPU's memory
+
+
+def available_cores() -> int:
+    """Returns how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads_given() -> int:
+    """Returns how many threads this process was given by `start_tensorflow`."""
+    import tensorflow as tf
+
+    given: int = tf.config.threading.get_intra_op_parallelism_threads()
+    return given or available_cores()

@@ -12,9 +12,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from lstm_ray.kernels.emitter import Target
+from lstm_ray.kernels.lstm import PLANES, Floats, Output, aligned_empty, compiled, pack
 from lstm_ray.model.weights import LstmWeights, NetworkWeights
-from lstm_ray.score.emitter import Target
-from lstm_ray.score.kernel import PLANES, Floats, Output, aligned_empty, compiled, pack
 
 Ids = NDArray[np.int32]
 Counts = NDArray[np.int64]

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lstm_ray.model.bundle import Bundle
+from lstm_ray.model.runtime import available_cores
 from lstm_ray.model.weights import NetworkWeights
 from lstm_ray.text.sequences import Sequences, bucket_length, concatenate, pad, truncate
 from lstm_ray.text.tokenize import decode_texts, tokenize
@@ -228,11 +229,6 @@ def pick_engine(wanted: EngineName, is_on_gpu: bool) -> Literal["cpu", "keras"]:
 def has_gpu() -> bool:
     """Says whether this process may use an NVIDIA GPU, without loading what would find out for sure."""
     return os.path.exists("/dev/nvidiactl") and os.environ.get("CUDA_VISIBLE_DEVICES", "0") not in ("", "-1")
-
-
-def available_cores() -> int:
-    """Returns how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def score_texts(scorer: Scorer, texts: Sequence[bytes]) -> list[dict[str, object]]:

@@ -84,7 +84,7 @@ class Checkpoint:
 
     Attributes:
         state: Where the run stands.
-        variables: Of model and optimizer, in the order of `Stepper.variables`.
+        variables: Of model and optimizer, in the order of `Stepper.state`.
         best: The model's variables after the best epoch.
     """
 

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from lstm_ray.config import TrainConfig
 from lstm_ray.errors import TrainingError, WorkerLostError
 from lstm_ray.evaluate.metrics import BinaryCounts
-from lstm_ray.model.architectures import build_model, network_weights, summary_text
+from lstm_ray.model.architectures import build_model, network_weights
 from lstm_ray.model.bundle import write_bundle
 from lstm_ray.storage import join
 from lstm_ray.text.vocabulary import Vocabulary
@@ -35,7 +35,7 @@ from lstm_ray.train.checkpoints import Checkpoint, State
 from lstm_ray.train.collective import Collective
 from lstm_ray.train.corpus import Corpus, Prepared
 from lstm_ray.train.progress import Progress
-from lstm_ray.train.step import Stepper
+from lstm_ray.train.step import Stepper, make_stepper
 
 THRESHOLD = 0.5
 _VALIDATION_BATCH = 512  # rows of a step over all workers: forward only, so memory allows more than in training
@@ -76,15 +76,14 @@ def run(config: TrainConfig, prepared: Prepared, context: Context) -> State:
         WorkerLostError: Another worker does not answer.
         KeyboardInterrupt: The run was to stop, and has been saved; rank 0 only. Its message says where.
     """
-    stepper = Stepper(config, context.collective, prepared.training.labels)
+    stepper = make_stepper(config, context.collective, prepared.training.labels)
     if prepared.word_vectors is not None:
         stepper.set_word_vectors(prepared.word_vectors)
-    state = State(summary=summary_text(stepper.model), data=prepared.fingerprint())
-    best = [variable.numpy() for variable in stepper.model.variables]
+    state = State(summary=stepper.summary(), data=prepared.fingerprint())
+    best = stepper.weights()
     checkpoint = checkpoints.latest(config.output)
     if checkpoint is not None:
-        for variable, value in zip(stepper.variables(), checkpoint.variables, strict=True):
-            variable.assign(value)
+        stepper.restore(checkpoint.variables)
         state, best = checkpoint.state, checkpoint.best
     _agree(config, stepper, context, checkpoint)
     if context.rank == 0:
@@ -133,7 +132,7 @@ class _Saver:
 
     def keep_best(self) -> None:
         """Takes the variables as they are for those of the best epoch."""
-        self.best = [variable.numpy() for variable in self._stepper.model.variables]
+        self.best = self._stepper.weights()
 
     def is_due(self) -> bool:
         """Counts a step, and says whether the run is to be saved after it."""
@@ -147,8 +146,7 @@ class _Saver:
         """Saves the run, whose state must be complete and finite."""
         if self._context.rank > 0:
             return
-        values = [variable.numpy() for variable in self._stepper.variables()]  # copies: training may go on
-        self._writer.save(Checkpoint(copy.deepcopy(self.state), values, list(self.best)))
+        self._writer.save(Checkpoint(copy.deepcopy(self.state), self._stepper.state(), list(self.best)))
         self._saved_at, self._steps_since = time.monotonic(), 0
 
     def stop_if_interrupted(self) -> None:
@@ -204,7 +202,7 @@ def _train_epoch(
     rows = 0
     for batch in batches:
         stepper.reseed(config.seed, epoch, state.step, context.rank)
-        sums.append(stepper.train(batch))  # a tensor: reading its value here would make the device wait for Python
+        sums.append(stepper.train(batch))  # on a GPU a tensor: reading its value here would make it wait for Python
         state.step += 1
         if not rows:
             started = time.perf_counter()  # the first step compiles: seconds, and no measure of speed
@@ -238,14 +236,13 @@ def _add_up(config: TrainConfig, stepper: Stepper, state: State, sums: list[Any]
     Raises:
         TrainingError: The loss or a weight is no longer a number.
     """
-    steps = [step_sums.numpy() for step_sums in sums]
+    steps = [np.asarray(step_sums) for step_sums in sums]
     sums.clear()
     for loss, right in steps:
         state.loss_sum += float(loss)
         state.right += float(right)
     # A step's loss is of the weights before it: the last step may have spoilt them with no loss to show it.
-    weights_are_finite = all(np.isfinite(variable.numpy()).all() for variable in stepper.model.trainable_variables)
-    if not (math.isfinite(state.loss_sum) and weights_are_finite):
+    if not (math.isfinite(state.loss_sum) and stepper.is_finite()):
         before = state.step - len(steps)
         first = next((number for number, s in enumerate(steps, 1) if not np.isfinite(s).all()), len(steps))
         raise TrainingError(

@@ -11,13 +11,12 @@ A step's rate is a function of its number alone, and that is the optimizer's `it
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from lstm_ray.config import TrainConfig
 from lstm_ray.errors import ConfigError
-
-if TYPE_CHECKING:
-    import tensorflow as tf
 
 
 def count_steps(config: TrainConfig, rows: int) -> int:
@@ -32,26 +31,24 @@ def check_schedule(config: TrainConfig, rows: int) -> None:
         raise ConfigError(f"--warmup-steps is {config.warmup_steps}, but the whole run has {steps:,} steps")
 
 
-def learning_rate_at(config: TrainConfig, steps: int, step: tf.Tensor | int) -> Any:
-    """Returns a step's learning rate, a float32 scalar.
+def learning_rate_at(config: TrainConfig, steps: int, number: Any, operations: Any = np) -> Any:
+    """Returns the learning rate of one step or of many, shaped as `number`.
 
     Args:
         config: learning_rate, schedule and warmup_steps are used.
         steps: Steps of the run, see `count_steps`.
-        step: Its number, from 0.
+        number: Their numbers, from 0, as floats: a NumPy array or scalar, or a tensor.
+        operations: What computes with it: numpy, or `keras.ops` for a tensor.
 
     After the warm-up it is what `keras.optimizers.schedules.CosineDecay` and `PolynomialDecay` give; in the warm-up
     ours is a step ahead, because a first step at rate 0 learns nothing.
     """
-    from keras import ops
-
-    number = ops.cast(step, "float32")
     falling_steps = max(steps - config.warmup_steps, 1)
-    done = ops.clip((number - config.warmup_steps) / falling_steps, 0.0, 1.0)
+    done = operations.clip((number - config.warmup_steps) / falling_steps, 0.0, 1.0)
     shapes = {
-        "constant": lambda: ops.ones_like(done),
+        "constant": lambda: operations.ones_like(done),
         "linear": lambda: 1.0 - done,
-        "cosine": lambda: 0.5 * (1.0 + ops.cos(math.pi * done)),
+        "cosine": lambda: 0.5 * (1.0 + operations.cos(math.pi * done)),
     }
-    rising = ops.minimum((number + 1.0) / max(config.warmup_steps, 1), 1.0)
+    rising = operations.minimum((number + 1.0) / max(config.warmup_steps, 1), 1.0)
     return config.learning_rate * rising * shapes[config.schedule]()

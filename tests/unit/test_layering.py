@@ -18,7 +18,7 @@ MOST_LINES = 450
 LAYERS = (
     ("lstm_ray",),  # __version__
     ("errors", "wording", "config", "storage", "stderr", "room", "nodes", "capacity", "ray_session"),
-    ("text",),
+    ("text", "kernels"),
     ("datasets",),
     ("model",),
     ("train", "score", "evaluate"),
@@ -42,7 +42,7 @@ HOMES = {
     "keras": ("model", "train", "score"),
     "typer": ("cli",),
     "rich": ("cli",),
-    "llvmlite": ("score",),
+    "llvmlite": ("kernels",),
     "matplotlib": ("evaluate",),
     "mlflow": ("train.mlflow_run",),
 }

@@ -233,19 +233,19 @@ def test_a_run_is_saved_after_the_time_asked_for(train: Train, tmp_path: Path, m
 def test_a_state_that_is_no_number_is_never_saved(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lstm_ray.train.step import Stepper
+    from lstm_ray.train.native_step import NativeStepper
 
-    honest = Stepper.train
+    honest = NativeStepper.train
     steps = []
 
-    def spoil(stepper: Stepper, batch: Batch) -> Any:
+    def spoil(stepper: NativeStepper, batch: Batch) -> Any:
         sums = honest(stepper, batch)
         steps.append(sums)
         if len(steps) == 18:  # the 5th of the second epoch
-            stepper.model.trainable_variables[0].assign(stepper.model.trainable_variables[0] * np.nan)
+            stepper.restore([stepper.state()[0] * np.nan, *stepper.state()[1:]])
         return sums
 
-    monkeypatch.setattr(Stepper, "train", spoil)
+    monkeypatch.setattr(NativeStepper, "train", spoil)
     with pytest.raises(TrainingError, match=r"in epoch 2, by step 6, at learning rate 0\.02"):
         train(settings(tmp_path, checkpoint_every="3steps", dropout=0.0))
     state = checkpoints.latest_state(str(tmp_path))
@@ -322,11 +322,12 @@ def test_weights_spoilt_by_the_last_step_stop_the_run(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("engine", ["native", "keras"])
 @pytest.mark.parametrize(
     "changes", [{}, {"bidirectional": True, "pooling": "mean"}], ids=["lstm", "bilstm-mean-pooling"]
 )
-def test_50_steps_equal_keras_fit(changes: dict[str, Any]) -> None:
-    config = settings(global_batch_size=7, **changes)
+def test_50_steps_equal_keras_fit(changes: dict[str, Any], engine: str) -> None:
+    config = settings(global_batch_size=7, engine=engine, **changes)
     corpus = make_corpus(347)  # the last batch has 4 rows
     ours, theirs = fit_both_ways(config, corpus, densify=True)
     assert_close(ours, theirs, 1e-5)
@@ -356,7 +357,7 @@ def fit_both_ways(config: TrainConfig, corpus: Corpus, densify: bool) -> tuple[l
     import tensorflow as tf
 
     from lstm_ray.model.architectures import build_model
-    from lstm_ray.train.step import Stepper
+    from lstm_ray.train.step import make_stepper
 
     class DenseAdam(keras.optimizers.Adam):
         def apply(self, grads: Any, trainable_variables: Any = None) -> None:
@@ -364,7 +365,7 @@ def fit_both_ways(config: TrainConfig, corpus: Corpus, densify: bool) -> tuple[l
 
     batches = list(in_file_order(corpus, config))
     assert len(batches) == 50
-    stepper = Stepper(config, Alone())
+    stepper = make_stepper(config, Alone(), corpus.labels)
     for batch in batches:
         stepper.train(batch)
     model = build_model(config, config, config.seed)
@@ -373,7 +374,7 @@ def fit_both_ways(config: TrainConfig, corpus: Corpus, densify: bool) -> tuple[l
     rows = np.concatenate([batch.token_ids[batch.weights > 0] for batch in batches])
     labels = corpus.labels.astype(np.float32)
     model.fit(rows, labels, batch_size=config.global_batch_size, shuffle=False, verbose=0)
-    return arrays(stepper.model), arrays(model)
+    return [array for array in stepper.weights() if array.dtype == np.float32], arrays(model)
 
 
 def arrays(model: Any) -> list[np.ndarray]:
@@ -390,11 +391,11 @@ def assert_close(left: list[np.ndarray], right: list[np.ndarray], tolerance: flo
 @pytest.mark.parametrize(("mask", "most"), [(False, 1), (True, 8)])
 def test_a_step_is_traced_few_times(mask: bool, most: int) -> None:
     start_tensorflow()
-    from lstm_ray.train.step import Stepper
+    from lstm_ray.train.keras_step import KerasStepper
 
     config = settings(mask=mask, global_batch_size=1)  # a masked batch of one row is as long as the row
     corpus = make_corpus(60)
-    stepper = Stepper(config, Alone())
+    stepper = KerasStepper(config, Alone())
     lengths = set()
     for batch in in_file_order(corpus, config):
         stepper.train(batch)
@@ -405,20 +406,21 @@ def test_a_step_is_traced_few_times(mask: bool, most: int) -> None:
         assert function.experimental_get_tracing_count() <= most
 
 
-def test_a_row_of_weight_0_changes_nothing() -> None:
+@pytest.mark.parametrize("engine", ["native", "keras"])
+def test_a_row_of_weight_0_changes_nothing(engine: str) -> None:
     start_tensorflow()
-    from lstm_ray.train.step import Stepper
+    from lstm_ray.train.step import make_stepper
 
-    config = settings(mask=True, pooling="max")
+    config = settings(mask=True, pooling="max", engine=engine)
     corpus = make_corpus(5)
     (batch,) = in_file_order(corpus, config)
     exact = Batch(batch.token_ids[:5], batch.labels[:5], batch.weights[:5], batch.global_rows)
     assert len(batch.token_ids) == 16
     results = []
     for shape in (batch, exact):
-        stepper = Stepper(config, Alone())
-        sums = stepper.train(shape).numpy()
-        results.append((sums, stepper.predict(shape), arrays(stepper.model)))
+        stepper = make_stepper(config, Alone(), corpus.labels)
+        sums = np.asarray(stepper.train(shape))
+        results.append((sums, stepper.predict(shape), stepper.weights()))
     (sums, probabilities, weights), (exact_sums, exact_probabilities, exact_weights) = results
     np.testing.assert_allclose(sums, exact_sums, rtol=1e-6)
     np.testing.assert_allclose(probabilities, exact_probabilities, atol=1e-6)

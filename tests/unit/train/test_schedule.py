@@ -31,7 +31,7 @@ def test_cosine_is_that_of_keras(warmup: int) -> None:
         0.0 if warmup else 0.02, STEPS - warmup, warmup_target=0.02 if warmup else None, warmup_steps=warmup
     )
     ours = rates(schedule="cosine", warmup_steps=warmup)
-    np.testing.assert_allclose(ours[warmup:], [float(theirs(step)) for step in range(warmup, STEPS)], rtol=1e-5)
+    np.testing.assert_allclose(ours[warmup:], [float(theirs(step)) for step in range(warmup, STEPS)], rtol=3e-5)
     np.testing.assert_allclose(ours[:warmup], [float(theirs(step + 1)) for step in range(warmup)], rtol=1e-5)
 
 

@@ -33,7 +33,7 @@ import numpy as np
 from llvmlite import ir
 from numpy.typing import NDArray
 
-from lstm_ray.score.emitter import F32, I32, I64, POINTER, Emitter, Target, Value
+from lstm_ray.kernels.emitter import F32, I32, I64, POINTER, Emitter, Target, Value
 
 Floats: TypeAlias = NDArray[np.float32]
 Output = Literal["last", "max", "mean", "sequence"]
@@ -67,6 +67,7 @@ def emit_product(
     size: Value,
     weights: Value,
     meanwhile: Callable[[Value], None] = lambda k: None,
+    gate_size: Value | None = None,
 ) -> list[Value]:
     """Adds rows @ weights to a tile of sums: the loop where nearly all the time goes.
 
@@ -76,17 +77,25 @@ def emit_product(
         size: int64, the length of the product's inner dimension.
         weights: address of a packed block, float32[size, 4, lanes].
         meanwhile: writes something else to do in each turn k.
+        gate_size: int64; if given, each gate reads floats of its own, those of the next gate so many floats further.
     """
 
     def multiply_one(k: Value, sums: list[Value]) -> list[Value]:
         meanwhile(k)
         column = b.at(weights, b.mul(k, I64(GATES * b.target.lanes)))
         gates = [b.load_vector(b.at(column, gate * b.target.lanes)) for gate in range(GATES)]
-        values = [b.broadcast(b.load(b.at(row, k), typ=F32)) for row in rows]
-        pairs = [(value, gate) for value in values for gate in gates]
-        return [b.multiply_add(value, gate, total) for (value, gate), total in zip(pairs, sums, strict=True)]
+        values = [value for row in rows for value in emit_values(b, b.at(row, k), gate_size)]
+        products = zip(values, gates * len(rows), sums, strict=True)
+        return [b.multiply_add(value, gate, total) for value, gate, total in products]
 
     return b.loop(size, sums, multiply_one)
+
+
+def emit_values(b: Emitter, address: Value, gate_size: Value | None) -> list[Value]:
+    """Returns what the four gates multiply by: the float at an address, or one each, `gate_size` floats apart."""
+    if gate_size is None:
+        return [b.broadcast(b.load(address, typ=F32))] * GATES
+    return [b.broadcast(b.load(b.at(address, b.mul(gate_size, I64(gate))), typ=F32)) for gate in range(GATES)]
 
 
 def emit_exp2(b: Emitter, exponent: Value) -> Value:

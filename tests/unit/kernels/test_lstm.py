@@ -5,10 +5,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lstm_ray.model.weights import LstmWeights, NetworkWeights
-from lstm_ray.score.emitter import Target
-from lstm_ray.score.engine import FastEngine
-from lstm_ray.score.kernel import (
+from lstm_ray.kernels.emitter import Target
+from lstm_ray.kernels.lstm import (
     GATE_SCALE,
     aligned_empty,
     compiled,
@@ -16,6 +14,8 @@ from lstm_ray.score.kernel import (
     emit_project,
     pack,
 )
+from lstm_ray.model.weights import LstmWeights, NetworkWeights
+from lstm_ray.score.engine import FastEngine
 
 AVX512 = Target.of("skylake-avx512", {"avx512f": True, "avx2": True, "fma": True})
 AVX2 = Target.of("haswell", {"avx2": True, "fma": True})

@@ -1,0 +1,60 @@
+"""A small network, rows for it, and its steps: what the tests of both engines share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from lstm_ray.config import TrainConfig
+from lstm_ray.model.runtime import start_tensorflow
+from lstm_ray.text.sequences import Sequences
+from lstm_ray.train.batches import Batch, worker_batches
+from lstm_ray.train.collective import Alone
+from lstm_ray.train.corpus import Corpus
+
+VOCABULARY_SIZE = 30
+MAX_TOKENS = 10
+
+
+def settings(**changes: Any) -> TrainConfig:
+    """Returns settings of a small network without dropout."""
+    return TrainConfig.model_validate(
+        {
+            "vocabulary_size": VOCABULARY_SIZE,
+            "max_tokens": MAX_TOKENS,
+            "embedding_size": 6,
+            "units": 5,
+            "dropout": 0.0,
+            "global_batch_size": 7,
+            "epochs": 2,
+            "learning_rate": 0.02,
+            **changes,
+        }
+    )
+
+
+def make_corpus(rows: int = 129) -> Corpus:
+    """Returns rows of `MAX_TOKENS` ids; one in three is positive, and then begins with id 4."""
+    generator = np.random.default_rng(0)
+    labels = (generator.random(rows) < 1 / 3).astype(np.int8)
+    token_ids = generator.integers(5, VOCABULARY_SIZE, (rows, MAX_TOKENS)).astype(np.int32)
+    token_ids[:, 0] = np.where(labels == 1, 4, 5)
+    return Corpus(Sequences(token_ids.reshape(-1), np.arange(rows + 1) * MAX_TOKENS), labels)
+
+
+def batches(config: TrainConfig, corpus: Corpus) -> Iterator[Batch]:
+    """Yields the batches of all epochs, rows in file order."""
+    for _ in range(config.epochs):
+        order = np.arange(len(corpus))
+        yield from worker_batches(corpus, order, config, rank=0, world_size=1, batch_size=config.global_batch_size)
+
+
+def train(config: TrainConfig, corpus: Corpus) -> tuple[Any, list[np.ndarray]]:
+    """Takes the steps of a run; returns what took them, and the sums of each step."""
+    start_tensorflow()
+    from lstm_ray.train.step import make_stepper
+
+    stepper = make_stepper(config, Alone(), corpus.labels)
+    return stepper, [np.asarray(stepper.train(batch)) for batch in batches(config, corpus)]

@@ -1,0 +1,120 @@
+"""Adam by rows against Adam over the whole matrix, and against Keras's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as example_settings
+from hypothesis import strategies as st
+
+from lstm_ray.kernels.emitter import Target
+from lstm_ray.model.runtime import start_tensorflow
+from lstm_ray.train.adam import AdamMatrix, corrected
+
+ROWS, WIDTH, STEPS = 200, 32, 30
+
+
+def one_by_one(function: Callable[[Any], None], arguments: Iterable[Any]) -> None:
+    """Runs a function on the caller's thread."""
+    for argument in arguments:
+        function(argument)
+
+
+def gradients(seed: int, share: float) -> np.ndarray:
+    """Returns float32[steps, rows, width]; in each step a share of the rows has one."""
+    generator = np.random.default_rng(seed)
+    values = generator.normal(size=(STEPS, ROWS, WIDTH)) * generator.lognormal(-4, 3, (STEPS, ROWS, 1))
+    return np.where(generator.random((STEPS, ROWS, 1)) < share, values, 0).astype(np.float32)
+
+
+def initial() -> np.ndarray:
+    """Returns float32[rows, width]."""
+    return np.random.default_rng(9).normal(0, 0.1, (ROWS, WIDTH)).astype(np.float32)
+
+
+def matrix() -> AdamMatrix:
+    """Returns the matrix that the tests change."""
+    made = AdamMatrix(ROWS, WIDTH, Target.host())
+    made.values[:] = initial()
+    return made
+
+
+@given(seed=st.integers(0, 2**32 - 1), share=st.sampled_from([0.01, 0.2, 1.0]))
+@example_settings(max_examples=10, deadline=None)
+def test_rows_that_catch_up_have_the_bits_of_rows_that_never_waited(seed: int, share: float) -> None:
+    rates = corrected(np.linspace(0.02, 0.001, STEPS))
+    lazy, eager = matrix(), matrix()
+    everything = np.arange(ROWS)
+    for step, gradient in enumerate(gradients(seed, share)):
+        rows = np.flatnonzero(gradient.any(axis=1))
+        lazy.learn(rows, gradient[rows], step, rates, one_by_one)
+        eager.learn(everything, gradient, step, rates, one_by_one)
+    lazy.catch_up(None, STEPS, rates, one_by_one)
+    for one, other in ((lazy.values, eager.values), (lazy.first, eager.first), (lazy.second, eager.second)):
+        assert one.tobytes() == other.tobytes()
+
+
+def test_a_run_that_goes_on_has_the_bits_of_one_that_never_stopped() -> None:
+    rates = corrected(np.full(STEPS, 0.01))
+    whole, first = matrix(), matrix()
+    steps = list(enumerate(gradients(1, 0.1)))
+
+    def learn(where: AdamMatrix, some: list[tuple[int, np.ndarray]]) -> None:
+        for step, gradient in some:
+            rows = np.flatnonzero(gradient.any(axis=1))
+            where.learn(rows, gradient[rows], step, rates, one_by_one)
+
+    learn(whole, steps)
+    learn(first, steps[:11])
+    first.catch_up(None, 11, rates, one_by_one)
+    second = matrix()
+    for one, other in ((second.values, first.values), (second.first, first.first), (second.second, first.second)):
+        one[:] = other
+    second.restart(11)
+    learn(second, steps[11:])
+    for run in (whole, second):
+        run.catch_up(None, STEPS, rates, one_by_one)
+    assert second.values.tobytes() == whole.values.tobytes()
+
+
+def test_threads_change_nothing() -> None:
+    rates = corrected(np.full(STEPS, 0.01))
+    alone, shared = matrix(), matrix()
+    with ThreadPoolExecutor(3) as pool:
+        for step, gradient in enumerate(gradients(2, 0.9)):
+            rows = np.flatnonzero(gradient.any(axis=1))
+            alone.learn(rows, gradient[rows], step, rates, one_by_one)
+            shared.learn(rows, gradient[rows], step, rates, lambda work, parts: [*pool.map(work, parts)] and None)
+    assert alone.values.tobytes() == shared.values.tobytes()
+
+
+@pytest.mark.parametrize("share", [0.05, 1.0])
+def test_steps_are_those_of_keras(share: float) -> None:
+    start_tensorflow()
+    import keras
+
+    variable = keras.Variable(initial())
+    theirs = keras.optimizers.Adam(0.01)
+    theirs.build([variable])
+    ours, rates = matrix(), corrected(np.full(STEPS, 0.01))
+    for step, gradient in enumerate(gradients(3, share)):
+        theirs.apply([keras.ops.convert_to_tensor(gradient)])
+        rows = np.flatnonzero(gradient.any(axis=1))
+        ours.learn(rows, gradient[rows], step, rates, one_by_one)
+    ours.catch_up(None, STEPS, rates, one_by_one)
+    np.testing.assert_allclose(ours.values, variable.numpy(), atol=3e-7)
+
+
+def test_rows_nobody_taught_stay_as_they_are() -> None:
+    ours, rates = matrix(), corrected(np.full(STEPS, 0.01))
+    for step in range(STEPS):
+        ours.learn(np.array([3]), np.ones((1, WIDTH), np.float32), step, rates, one_by_one)
+    ours.catch_up(None, STEPS, rates, one_by_one)
+    others = np.delete(np.arange(ROWS), 3)
+    np.testing.assert_array_equal(ours.values[others], initial()[others])
+    assert (ours.values[3] < initial()[3] - 0.1).all()

@@ -1,0 +1,59 @@
+"""What only Keras's engine does: mixed precision, and slices of a batch as TensorFlow computes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from steps import batches, make_corpus, settings, train
+
+from lstm_ray.model.runtime import start_tensorflow
+from lstm_ray.train.batches import Batch
+from lstm_ray.train.collective import Alone
+
+
+def test_the_gradient_of_slices_is_that_of_the_whole() -> None:
+    start_tensorflow()
+    import tensorflow as tf
+
+    from lstm_ray.train.keras_step import KerasStepper
+
+    config = settings(accumulate=3)
+    batch = next(batches(config, make_corpus()))
+    stepper = KerasStepper(config, Alone())
+    arguments = [tf.constant(array) for array in (batch.token_ids, batch.labels, batch.weights)]
+    whole, sums = stepper._differentiate(*arguments, tf.constant(7.0))
+    sliced, sliced_sums = tf.function(stepper._accumulate)(*arguments, tf.constant(7.0))
+    np.testing.assert_allclose(sliced_sums, sums, rtol=1e-6)
+    for one, other in zip(whole, sliced, strict=True):
+        np.testing.assert_allclose(tf.convert_to_tensor(other), tf.convert_to_tensor(one), atol=1e-7)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize(
+    "changes", [{}, {"mask": True, "pooling": "mean", "bidirectional": True}], ids=["lstm", "masked"]
+)
+def test_mixed_precision_learns_with_float32_weights(precision: str, changes: dict[str, Any]) -> None:
+    corpus = make_corpus()
+    stepper, sums = train(settings(precision=precision, epochs=8, **changes), corpus)
+    steps = -(-len(corpus) // 7)
+    losses = np.array(sums).reshape(8, steps, 2).sum(axis=1)[:, 0] / len(corpus)
+    assert losses[-1] < 0.25 < 0.5 < losses[0]
+    assert {variable.dtype for variable in stepper.model.trainable_variables} == {"float32"}
+    assert stepper.model.get_layer("embedding").compute_dtype == {"bf16": "bfloat16", "fp16": "float16"}[precision]
+    other, _ = train(settings(epochs=8, engine="keras", **changes), corpus)
+    assert other.model.get_layer("embedding").compute_dtype == "float32", "the policy is not left behind"
+
+
+def test_an_fp16_overflow_skips_the_step_and_halves_the_scale() -> None:
+    corpus = make_corpus()
+    stepper, _ = train(settings(precision="fp16", epochs=1), corpus)
+    batch = next(batches(settings(), corpus))
+    before = [variable.numpy() for variable in stepper.model.trainable_variables]
+    scale = float(stepper.optimizer.dynamic_scale)
+    overflowing = Batch(batch.token_ids, batch.labels, np.full_like(batch.weights, 1e38), batch.global_rows)
+    stepper.train(overflowing)
+    assert float(stepper.optimizer.dynamic_scale) == scale / 2
+    for variable, value in zip(stepper.model.trainable_variables, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value)
