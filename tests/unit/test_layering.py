@@ -17,7 +17,7 @@ MOST_LINES = 450
 # From the ground up: a module imports only from its own layer and from those before it.
 LAYERS = (
     ("lstm_ray",),  # __version__
-    ("errors", "wording", "config", "storage", "stderr", "nodes", "ray_session"),
+    ("errors", "wording", "config", "storage", "inputs", "stderr", "nodes", "ray_session"),
     ("text",),
     ("datasets",),
     ("model",),
