@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -43,6 +44,11 @@ def show_table(title: str, rows: Iterable[tuple[str, str]]) -> None:
     _out.print(f"[bold]{title}[/]")
     for name, value in rows:
         _out.print(f"[dim]{name:{width}}[/]  {escape(value)}")
+
+
+def command_line(*words: str) -> str:
+    """Returns a command that can be pasted: lstm-ray and its words, quoted where a shell would split them."""
+    return shlex.join(("lstm-ray", *words))
 
 
 def show_text(text: str) -> None:

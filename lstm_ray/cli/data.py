@@ -54,7 +54,7 @@ def imdb(
             ("train", f"{files.train}: {files.train_rows:,} rows"),
             ("test", f"{files.test}: {files.test_rows:,} rows"),
             ("unlabelled", f"{files.unlabelled}: {files.unlabelled_rows:,} rows"),
-            ("next", f"lstm-ray train --preset lstm --train {files.train} --output runs/imdb"),
+            ("next", _training(files.train, "runs/imdb", "--preset", "lstm")),
         ],
     )
 
@@ -79,7 +79,7 @@ def demo(
             ("train", f"{files.train}: {files.train_rows:,} rows"),
             ("test", f"{files.test}: {files.test_rows:,} rows"),
             ("to score", f"{files.reviews}: {files.reviews_rows:,} rows"),
-            ("next", f"lstm-ray train --train {files.train} --output runs/demo"),
+            ("next", _training(files.train, "runs/demo")),
         ],
     )
 
@@ -106,7 +106,7 @@ def convert(
     """
     from lstm_ray.datasets import convert as conversion
 
-    with console.bar("rows") as bar:
+    with console.bar("bytes") as bar:
         made = conversion.convert(
             source,
             output,
@@ -114,7 +114,7 @@ def convert(
             encoding=encoding,
             as_text=as_text or (),
             overwrite=overwrite,
-            progress=lambda rows: bar.update(rows, rows + 1),
+            progress=bar.update,
         )
     console.show_table(
         "Converted",
@@ -122,6 +122,10 @@ def convert(
             ("rows", f"{made.rows:,}"),
             ("columns", ", ".join(f"{name} ({kind})" for name, kind in made.columns.items())),
             ("output", str(made.output)),
-            ("next", f"lstm-ray train --train {made.output} --output runs/first"),
+            ("next", _training(made.output, "runs/first", *made.column_options())),
         ],
     )
+
+
+def _training(train: Path, output: str, *options: str) -> str:
+    return console.command_line("train", "--train", str(train), "--output", output, *options)
