@@ -121,7 +121,7 @@ def score(
         raise InputError(f"{', '.join(config.inputs)}: no rows to score")
     notify(f"{counted(plan.rows, 'row')} in {counted(len(plan.files), 'file')}, to be {counted(plan.parts, 'part')}")
     _check_output(config, plan)
-    with storage.locked(config.output, _LOCK):
+    with _locked(config.output):
         _check_output(config, plan)  # again: the run that wrote here may have ended in between
         _clear_output(config, plan)
         _write_plan(config, plan)
@@ -161,6 +161,19 @@ def score(
         storage.write_bytes(storage.join(config.output, "_manifest.json"), content.encode())
         storage.write_bytes(storage.join(config.output, "_SUCCESS"), b"")
         return manifest
+
+
+@contextlib.contextmanager
+def _locked(output: str) -> Iterator[None]:
+    """Keeps other runs out. A run that is refused before its first part leaves nothing behind in a new place."""
+    was_there, was_empty = storage.exists(output), not storage.list_names(output)
+    with storage.locked(output, _LOCK):
+        try:
+            yield
+        except LstmRayError:
+            if was_empty and storage.list_names(output) == ["_plan"]:
+                storage.delete(storage.join(output, "_plan") if was_there else output)
+            raise
 
 
 def _with_places(config: ScoreConfig) -> ScoreConfig:
