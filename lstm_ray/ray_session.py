@@ -17,6 +17,7 @@ from lstm_ray.stderr import held_back
 from lstm_ray.wording import reason
 
 _CONNECT_TIMEOUT_S = 5.0
+_GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA's, those of Windows' Linux, AMD's
 
 
 @contextmanager
@@ -40,6 +41,8 @@ def connect(
     Raises:
         LstmRayError: There is no Ray at that address, or it has too few CPUs or GPUs.
     """
+    if address == "local" and gpus and not _may_have_gpu():
+        raise LstmRayError(f"{gpus:g} GPUs are asked for, but this machine has none that this process may use")
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     # Ray Data makes Ray warn of something it does itself (ray#53727), on our stderr.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
@@ -69,6 +72,11 @@ def connect(
         yield
     finally:
         ray.shutdown()
+
+
+def _may_have_gpu() -> bool:
+    """Says whether a Ray started here could find a GPU, without the seconds of starting it."""
+    return any(map(os.path.exists, _GPU_DEVICES)) and os.environ.get("CUDA_VISIBLE_DEVICES", "0") not in ("", "-1")
 
 
 def _is_refusal(error: BaseException | None) -> bool:
