@@ -10,7 +10,21 @@ from typing import Annotated
 import typer
 
 import lstm_ray
-from lstm_ray.cli import cluster, console, data, demo, doctor, evaluate, predict, score, settings, submit, train, tune
+from lstm_ray.cli import (
+    cluster,
+    console,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    predict,
+    score,
+    settings,
+    submit,
+    train,
+    tune,
+)
 from lstm_ray.cli.help import Commands
 from lstm_ray.errors import ConfigError, LstmRayError
 
@@ -26,6 +40,7 @@ app.command("tune")(tune.tune)
 app.command("score")(score.score)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("export")(export.export)
 app.command("submit")(submit.submit)
 app.add_typer(submit.app, name="jobs")
 app.command("doctor")(doctor.doctor)

@@ -21,7 +21,7 @@ LAYERS = (
     ("text",),
     ("datasets",),
     ("model",),
-    ("train", "score", "evaluate"),
+    ("train", "score", "evaluate", "export"),
     ("tune",),  # runs `train` many times
     ("cluster",),
     ("cli", "__main__"),
@@ -36,6 +36,7 @@ HOMES = {
     "llvmlite": ("score",),
     "matplotlib": ("evaluate",),
     "mlflow": ("train.mlflow_run",),
+    "onnx": ("export.onnx_graph",),
 }
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "managers"}
 
