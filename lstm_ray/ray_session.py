@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -18,6 +19,11 @@ from lstm_ray.wording import reason
 
 _CONNECT_TIMEOUT_S = 5.0
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA's, those of Windows' Linux, AMD's
+
+_LAST_WORDS = (
+    "error: this process was ended from outside: by Ray, if its raylet on this machine has died, or by the system, "
+    "often for want of memory. The same command goes on with what is there"
+)
 
 
 @contextmanager
@@ -62,16 +68,28 @@ def connect(
                 "RAY_AUTH_TOKEN_PATH to a file with the cluster's"
             ) from error
         raise LstmRayError(f"no connection to Ray at {address}: {' '.join(str(error).split())}") from error
-    try:
-        if address == "local":
-            there = ray.cluster_resources().get("GPU", 0)
-            if there < gpus:
-                raise LstmRayError(f"{gpus:g} GPUs are asked for, but Ray finds {there:g} on this machine")
-        elif note := check_room(address, cpus if least_cpus is None else least_cpus, gpus):
-            notify(note)
-        yield
-    finally:
-        ray.shutdown()
+    with last_words():
+        try:
+            if address == "local":
+                there = ray.cluster_resources().get("GPU", 0)
+                if there < gpus:
+                    raise LstmRayError(f"{gpus:g} GPUs are asked for, but Ray finds {there:g} on this machine")
+            elif note := check_room(address, cpus if least_cpus is None else least_cpus, gpus):
+                notify(note)
+            yield
+        finally:
+            ray.shutdown()  # in which Ray, without its raylet, ends the process
+
+
+@contextmanager
+def last_words() -> Iterator[None]:
+    """Has it said on stderr if the process ends meanwhile without Python: Ray ends it so when its raylet dies."""
+    words = ["sh", "-c", 'read -r ended || echo "$0" >&2', _LAST_WORDS]  # without a line to read, the pipe has broken
+    with subprocess.Popen(words, stdin=subprocess.PIPE) as speaker:
+        try:
+            yield
+        finally:
+            speaker.communicate(b"as it should\n")
 
 
 def _may_have_gpu() -> bool:

@@ -1,7 +1,9 @@
-"""What is refused before Ray starts, and which of several workers' errors a person gets to read."""
+"""What is refused before Ray starts, what is said when it ends the process, which of several errors is told."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,3 +64,19 @@ def test_gpus_are_missed_before_ray_is_started(monkeypatch: pytest.MonkeyPatch, 
         pass
     with pytest.raises(LstmRayError, match="started"), connect("local", 1, 0):
         pass
+
+
+@pytest.mark.parametrize(
+    ("end", "is_said"),
+    [
+        ("os._exit(1)", True),  # as Ray's C++ does
+        ("os.kill(os.getpid(), 9)", True),
+        ("pass", False),
+        ("raise KeyboardInterrupt", False),
+        ("sys.exit(1)", False),
+    ],
+)
+def test_a_process_that_ends_without_python_has_last_words(end: str, is_said: bool) -> None:
+    code = f"import os, sys\nfrom lstm_ray.ray_session import last_words\nwith last_words():\n    {end}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert ("error: this process was ended from outside" in done.stderr) is is_said
