@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -18,6 +19,12 @@ from lstm_ray.stderr import held_back
 from lstm_ray.wording import reason
 
 _CONNECT_TIMEOUT_S = 5.0
+_GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA's, those of Windows' Linux, AMD's
+
+_LAST_WORDS = (
+    "error: this process was ended from outside: by Ray, if its raylet on this machine has died, or by the system, "
+    "often for want of memory. The same command goes on with what is there"
+)
 
 
 @contextmanager
@@ -35,6 +42,9 @@ def connect(
     Raises:
         LstmRayError: There is no Ray at that address, or it has too few CPUs or GPUs.
     """
+    gpus = asked.least * asked.gpus if asked else 0
+    if address == "local" and gpus and not _may_have_gpu():
+        raise LstmRayError(f"{gpus:g} GPUs are asked for, but this machine has none that this process may use")
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     # Ray Data makes Ray warn of something it does itself (ray#53727), on our stderr.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
@@ -55,16 +65,33 @@ def connect(
                 "RAY_AUTH_TOKEN_PATH to a file with the cluster's"
             ) from error
         raise LstmRayError(f"no connection to Ray at {address}: {' '.join(str(error).split())}") from error
-    try:
-        if asked and address == "local":
-            there, gpus = ray.cluster_resources().get("GPU", 0), asked.least * asked.gpus
-            if there < gpus:
-                raise LstmRayError(f"{gpus:g} GPUs are asked for, but Ray finds {there:g} on this machine")
-        elif asked and (note := check_room(address, asked)):
-            notify(note)
-        yield
-    finally:
-        ray.shutdown()
+    with last_words():
+        try:
+            if address == "local":
+                there = ray.cluster_resources().get("GPU", 0)
+                if there < gpus:
+                    raise LstmRayError(f"{gpus:g} GPUs are asked for, but Ray finds {there:g} on this machine")
+            elif asked and (note := check_room(address, asked)):
+                notify(note)
+            yield
+        finally:
+            ray.shutdown()  # in which Ray, without its raylet, ends the process
+
+
+@contextmanager
+def last_words() -> Iterator[None]:
+    """Has it said on stderr if the process ends meanwhile without Python: Ray ends it so when its raylet dies."""
+    words = ["sh", "-c", 'read -r ended || echo "$0" >&2', _LAST_WORDS]  # without a line to read, the pipe has broken
+    with subprocess.Popen(words, stdin=subprocess.PIPE) as speaker:
+        try:
+            yield
+        finally:
+            speaker.communicate(b"as it should\n")
+
+
+def _may_have_gpu() -> bool:
+    """Says whether a Ray started here could find a GPU, without the seconds of starting it."""
+    return any(map(os.path.exists, _GPU_DEVICES)) and os.environ.get("CUDA_VISIBLE_DEVICES", "0") not in ("", "-1")
 
 
 def _is_refusal(error: BaseException | None) -> bool:

@@ -6,17 +6,13 @@ atomic already, and a rename would be a copy; there the file is put whole under 
 
 from __future__ import annotations
 
-import fnmatch
 import functools
-import itertools
 import os
 import re
 import secrets
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -29,37 +25,7 @@ _OPTIONS = re.compile(r"\w+=[^&]*(&\w+=[^&]*)*")
 _KEYS = re.compile(r"[?&]\w*(key|secret|token|password|signature|sig)\w*=", re.IGNORECASE)
 _S3_OPTIONS = ("region", "scheme", "endpoint_override")
 _S3_ATTEMPTS = 8  # with 0.05 s, 0.1 s, 0.2 s, ... and chance between them: a busy store has some seconds to recover
-_NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
-
-
-@dataclass(frozen=True)
-class InputFile:
-    """A file to read.
-
-    Attributes:
-        path: What `filesystem()` opens, and what messages show.
-        size: Bytes.
-        modified: Time of the last change, ISO 8601, or "" where the store does not tell.
-        partitions: What its directories say of its rows: year=2024/lang=en/a.parquet is {"year": "2024", "lang": "en"}.
-    """
-
-    path: str
-    size: int
-    modified: str
-    partitions: dict[str, str | None] = field(default_factory=dict)
-
-    def open(self) -> Any:
-        """Opens the file for random reads.
-
-        Raises:
-            InputError: It has gone, or may not be read.
-        """
-        filesystem, path = locate(self.path)
-        try:
-            return filesystem.open_input_file(path)
-        except OSError as error:
-            raise InputError(f"{self.path}: cannot be read: {reason(error)}") from error
 
 
 def locate(path: str) -> tuple[fs.FileSystem, str]:
@@ -78,6 +44,17 @@ def locate(path: str) -> tuple[fs.FileSystem, str]:
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"{path}: {reason(error)}") from error
     return filesystem, (base.rstrip("/") + inner) if base else inner
+
+
+def path_of(given: str) -> Callable[[str], str]:
+    """Returns what turns a path within the filesystem of `given` into one that `locate` understands."""
+    if "://" not in given:
+        return lambda inner: inner
+    store, _, options = _split_uri(given)
+    scheme = store[: store.index("://") + 3]
+    base = _connect(store, options)[1]
+    # A path within an object store begins with the bucket, which is the URI's authority.
+    return lambda inner: _uri(store if base else scheme, inner[len(base.rstrip("/")) :] if base else inner, options)
 
 
 def refuse_keys(path: str) -> None:
@@ -174,129 +151,6 @@ def _connect_s3(bucket: str, options: Mapping[str, str]) -> fs.S3FileSystem:
     return fs.S3FileSystem(allow_delayed_open=True, retry_strategy=retry, **{**settings, **options})
 
 
-def find_inputs(inputs: Sequence[str], suffix: str = ".parquet") -> list[InputFile]:
-    """Lists the files that paths, directories and globs stand for.
-
-    A directory stands for all files below it whose name ends with `suffix`; names that begin with "_" or "." are left
-    out, as Spark and Hive do. The order is that of `inputs`, and by path within each. Directories named key=value below
-    the one given, or from a glob's first wildcard on, become the files' `partitions`.
-
-    Raises:
-        InputError: A path does not exist, a directory or glob holds no file, a place cannot be read.
-    """
-    return [file for given in inputs for file in _find(given, suffix)]
-
-
-def _find(given: str, suffix: str) -> list[InputFile]:
-    if not given:
-        raise InputError("an input path is empty")
-    filesystem, path = locate(given)
-    to_path = _path_of(given)
-    try:
-        if any(character in path for character in "*?[") and _info(filesystem, path).type == fs.FileType.NotFound:
-            files = _glob(filesystem, path)
-            if not files:
-                raise InputError(f"{given}: no file matches")
-            return [_input_file(to_path, info, _fixed_part(path)) for info in files]
-        info = _info(filesystem, path)
-        if info.type == fs.FileType.NotFound:
-            raise InputError(f"{given}: no such file or directory")
-        if info.type == fs.FileType.File:
-            return [_input_file(to_path, info, os.path.dirname(info.path))]
-        found = _list_files(filesystem, path)
-    except OSError as error:
-        raise InputError(f"{given}: cannot be read: {reason(error)}") from error
-    files = [info for info in found if info.path.endswith(suffix) and not _is_hidden(info.path[len(path) :])]
-    if not files:
-        raise InputError(f"{given}: the directory holds no *{suffix} file")
-    return [_input_file(to_path, info, path) for info in files]
-
-
-def would_find(given: str, file: str) -> bool:
-    """Says whether `find_inputs` would find a file in a directory or through a glob, once it is there."""
-    (there, path), (where, target) = locate(given), locate(file)
-    if type(there) is not type(where):
-        return False
-    if any(character in path for character in "*?["):
-        directory, is_meant = _fixed_part(path), _matches(target.split("/"), path.split("/"))
-    else:
-        directory, is_meant = path.rstrip("/"), target.startswith(path.rstrip("/") + "/")
-    return is_meant and not _is_hidden(target[len(directory) :])
-
-
-def _path_of(given: str) -> Callable[[str], str]:
-    """Returns what turns a path within the filesystem of `given` into one that `locate` understands."""
-    if "://" not in given:
-        return lambda inner: inner
-    store, _, options = _split_uri(given)
-    scheme = store[: store.index("://") + 3]
-    base = _connect(store, options)[1]
-    # A path within an object store begins with the bucket, which is the URI's authority.
-    return lambda inner: _uri(store if base else scheme, inner[len(base.rstrip("/")) :] if base else inner, options)
-
-
-def _info(filesystem: fs.FileSystem, path: str) -> fs.FileInfo:
-    return filesystem.get_file_info(path)
-
-
-def _list_files(filesystem: fs.FileSystem, directory: str) -> list[fs.FileInfo]:
-    selector = fs.FileSelector(directory, recursive=True, allow_not_found=True)
-    infos = [info for info in filesystem.get_file_info(selector) if info.type == fs.FileType.File]
-    return sorted(infos, key=lambda info: info.path)
-
-
-def _glob(filesystem: fs.FileSystem, pattern: str) -> list[fs.FileInfo]:
-    """Matches a pattern by path segments; `**` matches any number of them."""
-    segments = pattern.split("/")
-    directory = _fixed_part(pattern)
-    infos = _list_files(filesystem, directory or "/")
-    return [
-        info
-        for info in infos
-        if _matches(info.path.split("/"), segments) and not _is_hidden(info.path[len(directory) :])
-    ]
-
-
-def _fixed_part(pattern: str) -> str:
-    """Returns the directory before a pattern's first wildcard."""
-    return "/".join(itertools.takewhile(lambda segment: not any(c in segment for c in "*?["), pattern.split("/")))
-
-
-def _matches(path: list[str], pattern: list[str]) -> bool:
-    if not pattern:
-        return not path
-    if pattern[0] == "**":
-        return _matches(path, pattern[1:]) or (bool(path) and _matches(path[1:], pattern))
-    return bool(path) and fnmatch.fnmatchcase(path[0], pattern[0]) and _matches(path[1:], pattern[1:])
-
-
-def _is_hidden(path: str) -> bool:
-    return any(segment.startswith(("_", ".")) for segment in path.split("/"))
-
-
-def _input_file(to_path: Callable[[str], str], info: fs.FileInfo, base: str) -> InputFile:
-    path, modified = to_path(info.path), info.mtime
-    if modified is not None and not is_local(path):
-        # A store tells fractions of a second in a listing, and leaves them out when asked for the one file.
-        modified = modified.replace(microsecond=0)
-    told = modified.isoformat() if isinstance(modified, datetime) else ""
-    return InputFile(path, info.size, told, _partitions(os.path.dirname(info.path[len(base) :])))
-
-
-def _partitions(directory: str) -> dict[str, str | None]:
-    """Returns what a path's segments of the form key=value say; characters after a percent sign are decoded.
-
-    Source: Hive's layout, as Spark writes it and pyarrow.dataset reads it.
-    """
-    unquote = urllib.parse.unquote
-    named = (segment.partition("=") for segment in directory.split("/"))
-    return {
-        unquote(key): None if value == _NULL_PARTITION else unquote(value)
-        for key, is_one, value in named
-        if is_one and key
-    }
-
-
 def write_file(path: str, write: Callable[[Any], None]) -> None:
     """Writes a file that is either whole or not there.
 
@@ -365,7 +219,7 @@ def exists(path: str) -> bool:
     """Says whether a file or directory is there."""
     filesystem, target = locate(path)
     try:
-        return bool(_info(filesystem, target).type != fs.FileType.NotFound)
+        return bool(filesystem.get_file_info(target).type != fs.FileType.NotFound)
     except OSError as error:
         raise InputError(f"{path}: cannot be reached: {reason(error)}") from error
 
@@ -374,7 +228,7 @@ def list_names(directory: str) -> list[str]:
     """Returns the names of files and directories directly in `directory`, sorted; none if it does not exist."""
     filesystem, target = locate(directory)
     try:
-        if _info(filesystem, target).type == fs.FileType.File:
+        if filesystem.get_file_info(target).type == fs.FileType.File:
             raise OutputError(f"{directory}: is a file, not a directory")
         selector = fs.FileSelector(target, allow_not_found=True)
         return sorted(info.base_name for info in filesystem.get_file_info(selector))
@@ -437,7 +291,7 @@ def delete(path: str) -> None:
     """Deletes a file, or a directory with all that is in it, if it is there."""
     filesystem, target = locate(path)
     try:
-        kind = _info(filesystem, target).type
+        kind = filesystem.get_file_info(target).type
         if kind == fs.FileType.Directory:
             filesystem.delete_dir(target)
         elif kind == fs.FileType.File:

@@ -11,15 +11,28 @@ from typing import Annotated
 import typer
 
 import lstm_ray
-from lstm_ray.cli import cluster, console, data, demo, doctor, evaluate, predict, score, settings, submit, train, tune
+from lstm_ray.cli import (
+    cluster,
+    console,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    predict,
+    score,
+    settings,
+    submit,
+    train,
+    tune,
+)
+from lstm_ray.cli.help import Commands
 from lstm_ray.errors import ConfigError, LstmRayError
 
-app = typer.Typer(
+app = Commands(
     name="lstm-ray",
     help="Train Keras LSTM sentiment models on Ray Train; score corpora of reviews on Ray Data.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Begin with: lstm-ray demo",
 )
 app.command("demo")(demo.demo)
@@ -28,6 +41,7 @@ app.command("tune")(tune.tune)
 app.command("score")(score.score)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("export")(export.export)
 app.command("submit")(submit.submit)
 app.add_typer(submit.app, name="jobs")
 app.command("doctor")(doctor.doctor)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lstm_ray.cli import console
+from lstm_ray.cli.help import Commands
 from lstm_ray.cli.options import takes_settings
 from lstm_ray.cluster.settings import ClusterConfig
 from lstm_ray.errors import ConfigError, InputError
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from lstm_ray.cluster.status import Status
     from lstm_ray.cluster.validate import Report
 
-app = typer.Typer(no_args_is_help=True, help="Define, start and look at a Ray cluster: where to run.")
+app = Commands(help="Define, start and look at a Ray cluster: where to run.")
 
 
 @app.command()

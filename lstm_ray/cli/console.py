@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -48,6 +49,11 @@ def show_table(title: str, rows: Iterable[tuple[str, str]]) -> None:
 def width() -> int:
     """Returns how many characters a line on stdout has."""
     return _out.width
+
+
+def command_line(*words: str) -> str:
+    """Returns a command that can be pasted: lstm-ray and its words, quoted where a shell would split them."""
+    return shlex.join(("lstm-ray", *words))
 
 
 def show_text(text: str) -> None:

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from lstm_ray.cli import console
+from lstm_ray.cli.help import Commands
 
-app = typer.Typer(no_args_is_help=True, help="Fetch, make or convert a corpus of reviews.")
+app = Commands(help="Fetch, make or convert a corpus of reviews.")
 
 Output = Annotated[Path, typer.Option("--output", metavar="DIR", help="Directory for the Parquet files.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")]
@@ -21,9 +22,12 @@ def imdb(
     archive: Annotated[
         Path | None, typer.Option("--archive", metavar="FILE", help="Read this aclImdb_v1.tar.gz; download nothing.")
     ] = None,
-    url: Annotated[str | None, typer.Option("--url", help="Download from here instead of Stanford.")] = None,
+    url: Annotated[
+        str | None, typer.Option("--url", metavar="URL", help="Download from here instead of Stanford.")
+    ] = None,
     sha256: Annotated[
-        str | None, typer.Option("--sha256", help="Checksum the archive must have; known for Stanford's.")
+        str | None,
+        typer.Option("--sha256", metavar="HASH", help="Checksum the archive must have; known for Stanford's."),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -50,7 +54,7 @@ def imdb(
             ("train", f"{files.train}: {files.train_rows:,} rows"),
             ("test", f"{files.test}: {files.test_rows:,} rows"),
             ("unlabelled", f"{files.unlabelled}: {files.unlabelled_rows:,} rows"),
-            ("next", f"lstm-ray train --preset lstm --train {files.train} --output runs/imdb"),
+            ("next", _training(files.train, "runs/imdb", "--preset", "lstm")),
         ],
     )
 
@@ -75,7 +79,7 @@ def demo(
             ("train", f"{files.train}: {files.train_rows:,} rows"),
             ("test", f"{files.test}: {files.test_rows:,} rows"),
             ("to score", f"{files.reviews}: {files.reviews_rows:,} rows"),
-            ("next", f"lstm-ray train --train {files.train} --output runs/demo"),
+            ("next", _training(files.train, "runs/demo")),
         ],
     )
 
@@ -85,9 +89,12 @@ def convert(
     source: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, TSV or JSON lines; .gz .bz2 .zst too.")],
     output: Annotated[Path, typer.Option("--output", metavar="FILE", help="Parquet file to write.")],
     delimiter: Annotated[
-        str | None, typer.Option("--delimiter", help="Between values; a comma, or in .tsv a tab, if not given.")
+        str | None,
+        typer.Option(
+            "--delimiter", metavar="CHARACTER", help="Between values; a comma, or in .tsv a tab, if not given."
+        ),
     ] = None,
-    encoding: Annotated[str, typer.Option("--encoding", help="Of CSV, such as latin-1.")] = "utf8",
+    encoding: Annotated[str, typer.Option("--encoding", metavar="NAME", help="Of CSV, such as latin-1.")] = "utf8",
     as_text: Annotated[
         list[str] | None, typer.Option("--as-text", metavar="NAME", help="Column to keep as text, e.g. ids like 007.")
     ] = None,
@@ -99,7 +106,7 @@ def convert(
     """
     from lstm_ray.datasets import convert as conversion
 
-    with console.bar("rows") as bar:
+    with console.bar("bytes") as bar:
         made = conversion.convert(
             source,
             output,
@@ -107,7 +114,7 @@ def convert(
             encoding=encoding,
             as_text=as_text or (),
             overwrite=overwrite,
-            progress=lambda rows: bar.update(rows, rows + 1),
+            progress=bar.update,
         )
     console.show_table(
         "Converted",
@@ -115,6 +122,10 @@ def convert(
             ("rows", f"{made.rows:,}"),
             ("columns", ", ".join(f"{name} ({kind})" for name, kind in made.columns.items())),
             ("output", str(made.output)),
-            ("next", f"lstm-ray train --train {made.output} --output runs/first"),
+            ("next", _training(made.output, "runs/first", *made.column_options())),
         ],
     )
+
+
+def _training(train: Path, output: str, *options: str) -> str:
+    return console.command_line("train", "--train", str(train), "--output", output, *options)

@@ -78,6 +78,6 @@ def demo(
             ("training report", f"{training}/report.html"),
             ("evaluation report", f"{evaluation}/report.html"),
             ("scored reviews", f"{scored}/"),
-            ("next", f'lstm-ray predict --model {model} "Not bad at all" "Anything but good"'),
+            ("next", console.command_line("predict", "--model", model, "Not bad at all", "Anything but good")),
         ],
     )

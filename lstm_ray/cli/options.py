@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
 
-from lstm_ray.config import Settings, fields_in_order, option_name, resolve, shown_as
+from lstm_ray.config import Settings, argument_name, fields_in_order, option_name, resolve, shown_as
 
 C = TypeVar("C", bound=Settings)
 
@@ -66,7 +66,7 @@ def _parameter(kind: type[Settings], name: str) -> inspect.Parameter:
     if field.default not in ("", (), None) and not shown["flag"]:
         description += f" (default: {_show(field.default)})"
     if shown["argument"]:
-        declared = typer.Argument(metavar=name.removesuffix("s").upper(), help=description, show_default=False)
+        declared = typer.Argument(metavar=argument_name(name), help=description, show_default=False)
     else:
         declared = typer.Option(
             f"{option_name(name)}/--no-{option_name(name)[2:]}"

@@ -9,9 +9,10 @@ import typer
 
 from lstm_ray import config as settings
 from lstm_ray.cli import console
+from lstm_ray.cli.help import Commands
 from lstm_ray.errors import ConfigError
 
-app = typer.Typer(no_args_is_help=True, help="Show settings: what there is, and what a job file comes to.")
+app = Commands(help="Show settings: what there is, and what a job file comes to.")
 
 _KINDS: dict[str, type[settings.Settings]] = {
     settings.command_of(kind): kind

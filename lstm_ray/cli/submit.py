@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lstm_ray.cli import console
+from lstm_ray.cli.help import Commands
 from lstm_ray.errors import LstmRayError
 
 if TYPE_CHECKING:
     from lstm_ray.cluster.jobs import Job, Jobs
 
-app = typer.Typer(no_args_is_help=True, help="The jobs of a cluster: list, status, logs, stop.")
+app = Commands(help="The jobs of a cluster: list, status, logs, stop.")
 
 Address = Annotated[
     str,

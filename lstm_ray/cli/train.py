@@ -8,7 +8,7 @@ import typer
 
 from lstm_ray.cli import console
 from lstm_ray.cli.options import takes_settings
-from lstm_ray.config import TrainConfig, to_yaml
+from lstm_ray.config import ScoreConfig, TrainConfig, to_yaml
 from lstm_ray.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ def _require(config: TrainConfig) -> None:
 
 def show_outcome(outcome: Outcome, config: TrainConfig) -> None:
     """Prints what came of a run, and what to do next."""
+    from lstm_ray import storage
+
     state = outcome.state
     rows = [("training rows", f"{outcome.training_rows:,}"), ("validation rows", f"{outcome.validation_rows:,}")]
     if outcome.rows_without_text:
@@ -87,14 +89,25 @@ def show_outcome(outcome: Outcome, config: TrainConfig) -> None:
         auc = state.metrics["auc"]
         rows.append(("validation AUC", "none: one class only" if auc is None else f"{auc:.4f}"))
     rows += [
-        ("model", f"{outcome.output}/model"),
-        ("report", f"{outcome.output}/report.html"),
-        ("next", f"lstm-ray score REVIEWS.parquet --model {outcome.output}/model --output SCORED"),
+        ("model", storage.join(outcome.output, "model")),
+        ("report", storage.join(outcome.output, "report.html")),
+        *_next_commands(storage.join(outcome.output, "model"), config),
     ]
     console.show_table("Trained", rows)
     only = _only_class(state.metrics)
     if only is not None:
         console.say(f"note: this model calls every validation row {only}: more epochs, or another learning rate?")
+
+
+def _next_commands(model: str, config: TrainConfig) -> list[tuple[str, str]]:
+    """Returns commands that use the model, the reviews' column named where it has not the usual name."""
+    usual = ScoreConfig.model_fields["text_column"].default
+    columns = () if config.text_column == usual else ("--text-column", config.text_column)
+    score = ("score", "REVIEWS.parquet", "--model", model, "--output", "SCORED", *columns)
+    return [
+        ("try it", console.command_line("predict", "--model", model, "Not bad at all")),
+        ("next", console.command_line(*score)),
+    ]
 
 
 def _only_class(metrics: dict[str, Any]) -> str | None:

@@ -56,6 +56,6 @@ def show_search(config: TuneConfig, outcome: Outcome) -> None:
             ("validation accuracy", f"{best.accuracy:.4f}"),
             *((name, str(getattr(best.config, name))) for name in drawn),
             ("trials", f"{outcome.output}/trials.parquet"),
-            ("next", f"lstm-ray train --config {outcome.output}/best.yaml"),
+            ("next", console.command_line("train", "--config", f"{outcome.output}/best.yaml")),
         ],
     )

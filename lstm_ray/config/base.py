@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -15,9 +17,14 @@ from lstm_ray.wording import reason
 
 C = TypeVar("C", bound="Settings")
 
+_NAMED = re.compile(r"`(\w+)`")
+
 
 class Settings(BaseModel):
-    """A frozen group of settings that knows no others."""
+    """A frozen group of settings that knows no others.
+
+    A validator that names settings in its message puts them in backquotes: `resolve` says what the user calls them.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -38,7 +45,7 @@ def limits_of(field: str, count: str) -> tuple[int, int]:
     """Returns the two numbers of MIN:MAX, or the one number twice."""
     least, _, most = count.partition(":")
     if int(least) > int(most or least):
-        raise ValueError(f"{field} {count!r}: the first number is the least, the second the most")
+        raise ValueError(f"`{field}` {count!r}: the first number is the least, the second the most")
     return int(least), int(most or least)
 
 
@@ -93,8 +100,7 @@ def resolve(kind: type[C], options: Mapping[str, Any], job_file: str | Path | No
     try:
         return kind.model_validate({**base, **given})
     except ValidationError as error:
-        from_options = {str(problem["loc"][0]) for problem in error.errors() if problem["loc"]} <= set(options)
-        raise ConfigError(_explain(kind, error, None if from_options or not from_file else job_file)) from error
+        raise ConfigError(_Origin(kind, options.keys(), from_file.keys(), job_file).explain(error)) from error
 
 
 class _JobFileLoader(yaml.SafeLoader):
@@ -146,30 +152,70 @@ def option_name(field: str) -> str:
     return "--" + field.replace("_", "-")
 
 
+def argument_name(field: str) -> str:
+    """Returns what stands in `--help` for a setting that is an argument: inputs -> INPUT."""
+    return field.removesuffix("s").upper()
+
+
 def _takes_many(kind: type[Settings], field: str) -> bool:
     return "tuple" in str(kind.model_fields[field].annotation)
 
 
-def _explain(kind: type[Settings], error: ValidationError, job_file: str | Path | None) -> str:
-    """Turns pydantic's findings into one line a person can act on."""
-    findings = []
-    for problem in error.errors():
+@dataclass(frozen=True)
+class _Origin:
+    """Where the settings of a configuration came from, and so what they are called when something is wrong with them.
+
+    Attributes:
+        kind: The configuration class.
+        options: Settings given on the command line.
+        keys: Settings given in the job file.
+        job_file: That file.
+    """
+
+    kind: type[Settings]
+    options: Collection[str]
+    keys: Collection[str]
+    job_file: str | Path | None
+
+    def explain(self, error: ValidationError) -> str:
+        """Turns pydantic's findings into one line a person can act on."""
+        findings = [self._explain(dict(problem)) for problem in error.errors()]
+        is_files = any(keys for _, keys in findings)
+        return (f"{self.job_file}: " if is_files else "") + "; ".join(finding for finding, _ in findings)
+
+    def _explain(self, problem: dict[str, Any]) -> tuple[str, set[str]]:
+        """Returns a finding, and the settings in it that are called by their keys in the job file.
+
+        What a validator of ours says has the names of settings in backquotes.
+        """
         message = problem["msg"].removeprefix("Value error, ")
-        if not problem["loc"]:
-            findings.append(message)
-            continue
-        field = str(problem["loc"][0])
-        is_argument = field in kind.model_fields and shown_as(kind, field)["argument"]
-        name = field.upper() if is_argument else option_name(field)
-        if field in kind.model_fields and not shown_as(kind, field)["option"]:
-            name = ".".join(map(str, problem["loc"]))
+        place = list(map(str, problem["loc"]))
+        fields = {*place[:1], *_NAMED.findall(message)} & set(self.kind.model_fields)
+        keys = self._keys_among(fields)
+        for field in fields:
+            message = message.replace(f"`{field}`", self._name(field, keys))
+        if not place:
+            return message, keys
         message = message[0].lower() + message[1:]
+        field = place[0]
         if problem["type"] == "string_pattern_mismatch":
-            forms, examples = shown_as(kind, field)["metavar"], kind.model_fields[field].examples or []
+            forms, examples = shown_as(self.kind, field)["metavar"], self.kind.model_fields[field].examples or []
             message = f"should be {forms.replace('|', ' or ')}, such as {' or '.join(map(str, examples))}"
-        findings.append(f"{name} is {problem['input']!r}: {message.removeprefix('input ')}")
-    where = f"{job_file}: " if job_file else ""
-    return where + "; ".join(findings)
+        is_option = field not in self.kind.model_fields or shown_as(self.kind, field)["option"]
+        name = self._name(field, keys) if is_option else ".".join(place)
+        return f"{name} is {problem['input']!r}: {message.removeprefix('input ')}", keys
+
+    def _keys_among(self, fields: set[str]) -> set[str]:
+        """Returns which of the settings in a finding to look for in the job file; one that is absent, beside others."""
+        if fields & set(self.options):
+            return fields & set(self.keys) - set(self.options)
+        return fields if self.keys else set()
+
+    def _name(self, field: str, keys: set[str]) -> str:
+        if field in keys:
+            return field
+        is_argument = field in self.kind.model_fields and shown_as(self.kind, field)["argument"]
+        return argument_name(field) if is_argument else option_name(field)
 
 
 def fields_in_order(kind: type[Settings]) -> list[str]:

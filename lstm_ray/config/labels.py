@@ -28,10 +28,10 @@ def check_labels(positive: tuple[str, ...], negative: tuple[str, ...]) -> None:
     """Raises ValueError unless both lists are given or none, without a label in common."""
     if bool(positive) != bool(negative):
         there, lacking = ("positive", "negative") if positive else ("negative", "positive")
-        raise ValueError(f"{there}_labels needs {lacking}_labels too: rows with other labels are left out")
+        raise ValueError(f"`{there}_labels` needs `{lacking}_labels` too: rows with other labels are left out")
     both = sorted({_canonical(label) for label in positive} & {_canonical(label) for label in negative})
     if both:
-        raise ValueError(f"label {both[0]!r} is in positive_labels and in negative_labels")
+        raise ValueError(f"label {both[0]!r} is in `positive_labels` and in `negative_labels`")
 
 
 def _as_text(label: str | float) -> str:

@@ -70,9 +70,11 @@ class ScoreConfig(Settings):
     @model_validator(mode="after")
     def _needs_actors(self) -> ScoreConfig:
         if self.actor_limits == (0, 0) and self.address != "local":
-            raise ValueError(f"address {self.address!r} needs actors of 1 or more; 0 scores in this process")
+            raise ValueError(f"`address` {self.address!r} needs `actors` of 1 or more; 0 scores in this process")
         if self.actors == "0" and self.gpus_per_actor:
-            raise ValueError("gpus_per_actor needs actors of 1 or more; in this process a GPU is used if there is one")
+            raise ValueError(
+                "`gpus_per_actor` needs `actors` of 1 or more; in this process a GPU is used if there is one"
+            )
         if self.engine == "cpu" and self.gpus_per_actor:
-            raise ValueError("engine cpu does not use GPUs: leave gpus_per_actor at 0")
+            raise ValueError("`engine` cpu does not use GPUs: leave `gpus_per_actor` at 0")
         return self

@@ -106,10 +106,10 @@ class ComputeSettings(Settings):
     @model_validator(mode="after")
     def _needs_workers(self) -> ComputeSettings:
         if self.worker_limits == (0, 0) and self.address != "local":
-            raise ValueError(f"address {self.address!r} needs workers of 1 or more; 0 trains in this process")
+            raise ValueError(f"`address` {self.address!r} needs `workers` of 1 or more; 0 trains in this process")
         if self.worker_limits == (0, 0) and self.gpus_per_worker:
             raise ValueError(
-                "gpus_per_worker needs workers of 1 or more; in this process a GPU is used if there is one"
+                "`gpus_per_worker` needs `workers` of 1 or more; in this process a GPU is used if there is one"
             )
         return self
 
@@ -291,26 +291,30 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings):
     @model_validator(mode="after")
     def _needs_embeddings(self) -> TrainConfig:
         if self.freeze_embeddings and self.embeddings is None:
-            raise ValueError("freeze_embeddings needs embeddings: word vectors by chance have to learn")
+            raise ValueError("`freeze_embeddings` needs `embeddings`: word vectors by chance have to learn")
         return self
 
     @model_validator(mode="after")
     def _needs_validation(self) -> TrainConfig:
         if self.early_stopping and not self.validation and self.validation_fraction == 0:
-            raise ValueError("early_stopping needs validation rows: give validation, or a validation_fraction above 0")
+            raise ValueError(
+                "`early_stopping` needs validation rows: give `validation`, or a `validation_fraction` above 0"
+            )
         return self
 
     @model_validator(mode="after")
     def _needs_rows_for_all(self) -> TrainConfig:
         most = self.worker_limits[1]
         if most > self.global_batch_size:
-            raise ValueError(f"global_batch_size {self.global_batch_size} cannot be shared out over {most} workers")
+            raise ValueError(
+                f"`global_batch_size` {self.global_batch_size} cannot be shared out over `workers` {self.workers}"
+            )
         return self
 
     @model_validator(mode="after")
     def _needs_vocabulary(self) -> TrainConfig:
         if self.unlisted_words == "drop" and self.vocabulary is None:
-            raise ValueError("unlisted_words drop needs a vocabulary: a counted one lists no other words to drop")
+            raise ValueError("`unlisted_words` drop needs a `vocabulary`: a counted one lists no other words to drop")
         return self
 
     @model_validator(mode="after")

@@ -52,7 +52,9 @@ class TuneConfig(TrainConfig):
     def _needs_workers(self) -> TuneConfig:
         """Takes the place of the rule that an address needs workers: here Ray runs the trials."""
         if self.worker_limits != (0, 0):
-            raise ValueError("workers must be 0: a trial trains in one process, and concurrency says how many at once")
+            raise ValueError(
+                "`workers` must be 0: a trial trains in one process, and `concurrency` says how many at once"
+            )
         return self
 
     @model_validator(mode="after")
@@ -66,7 +68,7 @@ class TuneConfig(TrainConfig):
             if name not in known:
                 close = difflib.get_close_matches(name, known, n=1)
                 hint = f"did you mean {close[0]!r}?" if close else f"can be searched: {', '.join(known)}"
-                raise ValueError(f"search: {name!r} cannot be searched; {hint}")
+                raise ValueError(f"`search`: {name!r} cannot be searched; {hint}")
         if not self.validation and self.validation_fraction == 0:
-            raise ValueError("a search compares by validation accuracy: give validation, or a validation_fraction")
+            raise ValueError("a search compares by validation accuracy: give `validation`, or a `validation_fraction`")
         return self

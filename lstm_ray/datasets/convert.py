@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ _BLOCK_BYTES = 32 << 20  # read at a time; the first block decides the columns' 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _JSON = (".jsonl", ".ndjson", ".json")
 _OTHER_DELIMITER = re.compile(r"[;|\t,]")
-_COMPRESSED = (".gz", ".bz2", ".zst")
+_COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,21 @@ class Converted:
     rows: int
     columns: dict[str, str]
 
+    def column_options(self) -> list[str]:
+        """Returns the options that `lstm-ray train` needs to find text and label; NAME where only people know."""
+        texts = [name for name, kind in self.columns.items() if kind == "string"]
+        text = _pick("text", texts)
+        label = _pick("label", [name for name in self.columns if name != text])
+        wanted = (("--text-column", "text", text), ("--label-column", "label", label))
+        return [word for option, usual, name in wanted if name != usual for word in (option, name)]
+
+
+def _pick(usual: str, names: Sequence[str]) -> str:
+    """Returns the usual name if it is there, the only one, or a placeholder."""
+    if usual in names:
+        return usual
+    return names[0] if len(names) == 1 else "NAME"
+
 
 def convert(
     source: Path,
@@ -48,7 +64,7 @@ def convert(
     encoding: str = "utf8",
     as_text: Sequence[str] = (),
     overwrite: bool = False,
-    progress: Callable[[int], None] = lambda rows: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Converted:
     """Converts a file with one row a line (in CSV, quoted values may hold line breaks).
 
@@ -59,7 +75,7 @@ def convert(
         encoding: Of CSV.
         as_text: Columns to take as text whatever they look like, such as ids with leading zeros.
         overwrite: Whether a file that is there may be replaced.
-        progress: Hears how many rows have been converted.
+        progress: Hears how many bytes of the file have been converted, of how many; JSON lines are read at once.
 
     Raises:
         InputError: The file is missing, or cannot be read as what it says it is.
@@ -74,39 +90,81 @@ def convert(
     if delimiter is not None and len(delimiter) != 1:
         raise ConfigError(f"--delimiter is {delimiter!r}: expected one character")
     kind = next(suffix for suffix in reversed(["", *source.suffixes]) if suffix.lower() not in _COMPRESSED).lower()
-    if kind in _JSON:
-        batches, schema = _open_json(source, as_text)
-    elif kind in _DELIMITERS or delimiter:
-        batches, schema = _open_csv(source, delimiter or _DELIMITERS[kind], encoding, as_text)
-        if delimiter is None and len(schema) == 1 and (other := _OTHER_DELIMITER.search(schema.names[0])):
-            raise InputError(f"{source}: has one column, {schema.names[0]!r}: try --delimiter {other[0]!r}")
-    else:
-        raise ConfigError(f"{source}: neither .csv, .tsv nor .jsonl: if it is delimited text, say how: --delimiter ';'")
-    if repeated := [name for name in schema.names if schema.names.count(name) > 1]:
-        raise InputError(f"{source}: has two columns named {repeated[0]!r}: rename one in its first line")
-    if unread := [name for name in as_text if name not in schema.names]:
-        raise InputError(f"{source}: no column {unread[0]!r}; it has {', '.join(map(repr, schema.names))}")
+    total = source.stat().st_size
+    progress(0, total)
     rows = 0
+    with contextlib.closing(_MeteredFile(source)) as file:
+        if kind in _JSON:
+            batches, schema = _open_json(source, file, as_text)
+        elif kind in _DELIMITERS or delimiter:
+            batches, schema = _open_csv(source, file, delimiter or _DELIMITERS[kind], encoding, as_text)
+            if delimiter is None and len(schema) == 1 and (other := _OTHER_DELIMITER.search(schema.names[0])):
+                raise InputError(f"{source}: has one column, {schema.names[0]!r}: try --delimiter {other[0]!r}")
+        else:
+            raise ConfigError(
+                f"{source}: neither .csv, .tsv nor .jsonl: if it is delimited text, say how: --delimiter ';'"
+            )
+        _check_names(source, schema.names, as_text)
 
-    def write(stream: Any) -> None:
-        nonlocal rows
-        with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
-            for batch in batches:
-                writer.write_batch(batch)
-                rows += batch.num_rows
-                progress(rows)
+        def write(stream: Any) -> None:
+            nonlocal rows
+            with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
+                for number, batch in enumerate(batches, 1):
+                    writer.write_batch(batch)
+                    rows += batch.num_rows
+                    progress(file.bytes_of(number), total)  # a batch is a block
 
-    storage.write_file(str(output), write)
+        storage.write_file(str(output), write)
+    progress(total, total)
     return Converted(output, rows, {field.name: str(field.type) for field in schema})
+
+
+def _check_names(source: Path, names: Sequence[str], as_text: Sequence[str]) -> None:
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"{source}: has two columns named {repeated[0]!r}: rename one in its first line")
+    if unread := [name for name in as_text if name not in names]:
+        raise InputError(f"{source}: no column {unread[0]!r}; it has {', '.join(map(repr, names))}")
+
+
+class _MeteredFile:
+    """A file's content, decompressed, that remembers how far into the file each block of it went.
+
+    Arrow reads in a thread of its own, and up to 32 blocks ahead of what it has parsed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb")
+        self._content = pa.input_stream(self._file, _COMPRESSED.get(path.suffix.lower()))
+        self._ends: list[int] = []
+
+    @property
+    def closed(self) -> bool:
+        """Says whether it has been closed."""
+        return self._file.closed
+
+    def read(self, size: int = -1) -> bytes:
+        """Returns the next bytes of the content."""
+        block: bytes = self._content.read(size)
+        if block:
+            self._ends.append(self._file.tell())
+        return block
+
+    def close(self) -> None:
+        """Closes it."""
+        self._content.close()
+
+    def bytes_of(self, blocks: int) -> int:
+        """Returns how many bytes of the file the first blocks of its content took."""
+        return self._ends[min(blocks, len(self._ends)) - 1]
 
 
 Batches = tuple[Iterator[pa.RecordBatch], pa.Schema]
 
 
-def _open_csv(source: Path, delimiter: str, encoding: str, as_text: Sequence[str]) -> Batches:
+def _open_csv(source: Path, file: _MeteredFile, delimiter: str, encoding: str, as_text: Sequence[str]) -> Batches:
     try:
         reader = csv.open_csv(
-            source,
+            pa.PythonFile(file, mode="r"),
             read_options=csv.ReadOptions(block_size=_BLOCK_BYTES, encoding=encoding),
             parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
             convert_options=csv.ConvertOptions(column_types=dict.fromkeys(as_text, pa.string())),
@@ -122,10 +180,10 @@ def _open_csv(source: Path, delimiter: str, encoding: str, as_text: Sequence[str
     return _read(source, reader), reader.schema
 
 
-def _open_json(source: Path, as_text: Sequence[str]) -> Batches:
+def _open_json(source: Path, file: _MeteredFile, as_text: Sequence[str]) -> Batches:
     """Reads the file at once; a number that is to be text becomes its digits."""
     try:
-        with pa.input_stream(source) as stream:
+        with pa.PythonFile(file, mode="r") as stream:
             table = jsonlines.read_json(stream, jsonlines.ReadOptions(block_size=_BLOCK_BYTES))
         for name in set(as_text) & set(table.column_names):
             place = table.column_names.index(name)

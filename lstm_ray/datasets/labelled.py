@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lstm_ray import storage
 from lstm_ray.datasets.labels import OTHER, ZERO_AND_ONE, LabelMapping, propose_mapping
 from lstm_ray.errors import InputError
+from lstm_ray.inputs import InputFile, find_inputs
 from lstm_ray.text.tokenize import decode_texts, is_text_type
 from lstm_ray.wording import not_parquet, reason
 
@@ -29,7 +29,7 @@ class Shard:
         is_validation: True if all its rows are for validation, None if each row's text decides.
     """
 
-    file: storage.InputFile
+    file: InputFile
     row_group: int
     first_row: int
     rows: npt.NDArray[np.int64]
@@ -66,7 +66,7 @@ def find_shards(
         InputError: A file is missing or not Parquet, or lacks a column, or a column has the wrong type.
     """
     shards = []
-    for file in storage.find_inputs(inputs):
+    for file in find_inputs(inputs):
         with _open_parquet(file) as parquet:
             text_type = _type_of(file, parquet, text_column, "--text-column")
             if not is_text_type(text_type):
@@ -122,14 +122,14 @@ def read_shard(shard: Shard, text_column: str, label_column: str, mapping: Label
     return LabelledRows(texts, labels, without_text, int((~is_labelled).sum()))
 
 
-def _open_parquet(file: storage.InputFile) -> pq.ParquetFile:
+def _open_parquet(file: InputFile) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(file.open())
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{file.path}: {not_parquet(file.path, error)}") from error
 
 
-def _type_of(file: storage.InputFile, parquet: pq.ParquetFile, column: str, option: str) -> pa.DataType:
+def _type_of(file: InputFile, parquet: pq.ParquetFile, column: str, option: str) -> pa.DataType:
     schema = parquet.schema_arrow
     if schema.names.count(column) > 1:
         raise InputError(f"{file.path}: has two columns named {column!r}")
@@ -139,7 +139,7 @@ def _type_of(file: storage.InputFile, parquet: pq.ParquetFile, column: str, opti
     return schema.field(column).type
 
 
-def _check_labels(file: storage.InputFile, parquet: pq.ParquetFile, column: str, mapping: LabelMapping) -> None:
+def _check_labels(file: InputFile, parquet: pq.ParquetFile, column: str, mapping: LabelMapping) -> None:
     kind = _type_of(file, parquet, column, "--label-column")
     problem = mapping.problem(kind)
     if problem is None:

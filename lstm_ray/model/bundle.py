@@ -16,6 +16,7 @@ import io
 import json
 import os
 import platform
+import shlex
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -142,7 +143,7 @@ def read_bundle(path: str) -> Bundle:
         BundleError: The directory is missing or no bundle, a file is missing or damaged, the format is unknown.
     """
     if not storage.exists(path):
-        raise BundleError(f"{path}: no such model bundle")
+        raise BundleError(f"{path}: no such model bundle{_hint(path)}")
     description = _read_description(path)
     files = {}
     for name, expected in description["sha256"].items():
@@ -191,9 +192,7 @@ def _read_description(path: str) -> dict[str, Any]:
         missing = {"text", "model", "threshold", "metrics", "training", "sha256"} - set(description)
         absent = set(_FILES) - set(description.get("sha256", {}))
     except InputError as error:
-        inside = storage.join(path, "model")
-        hint = f"; did you mean {inside}?" if storage.exists(storage.join(inside, _DESCRIPTION)) else ""
-        raise BundleError(f"{path}: not a model bundle: it has no {_DESCRIPTION}{hint}") from error
+        raise BundleError(f"{path}: not a model bundle: it has no {_DESCRIPTION}{_hint(path)}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"{path}: {_DESCRIPTION} is damaged: {error}") from error
     if version != FORMAT_VERSION:
@@ -206,6 +205,20 @@ def _read_description(path: str) -> dict[str, Any]:
     if missing or absent:
         raise BundleError(f"{path}: {_DESCRIPTION} is damaged: it lacks {', '.join(sorted(missing | absent))}")
     return dict(description)
+
+
+def _hint(path: str) -> str:
+    """Returns what to do where there is no bundle, if it is the directory of a training run, or `model` in one."""
+    inside = storage.join(path, "model")
+    if storage.exists(storage.join(inside, _DESCRIPTION)):
+        return f"; did you mean {inside}?"
+    place = storage.absolute(path).rstrip("/")
+    for run in (place, place.removesuffix("/model")):
+        settings = storage.join(run, "config.yaml")
+        if storage.exists(settings) and storage.read_bytes(settings).startswith(b"command: train\n"):
+            again = f"lstm-ray train --config {shlex.quote(settings)}" if storage.is_local(run) else "the same command"
+            return f"; the training run in {run} has not finished, and writes it at its end: {again} goes on with it"
+    return ""
 
 
 def _pick(config: TrainConfig, part: type[TextSettings] | type[ModelSettings]) -> dict[str, Any]:

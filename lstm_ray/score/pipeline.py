@@ -28,6 +28,7 @@ import ray.data
 from lstm_ray import errors
 from lstm_ray.config import ScoreConfig
 from lstm_ray.errors import BundleError, LstmRayError
+from lstm_ray.inputs import InputFile
 from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.nodes import check_paths
 from lstm_ray.ray_session import connect, our_error
@@ -36,7 +37,6 @@ from lstm_ray.score import sink
 from lstm_ray.score.plan import BadFile, Chunk, Layout, Plan, Task
 from lstm_ray.score.scorer import Encoder, Engine, Scored, Scorer, encode_column, make_engine
 from lstm_ray.score.sink import Part
-from lstm_ray.storage import InputFile
 from lstm_ray.text.sequences import Sequences
 
 _TASKS_AT_ONCE = 10_000  # given to Ray Data, whose driver keeps some KiB of each

@@ -24,10 +24,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import lstm_ray
-from lstm_ray import storage
 from lstm_ray.config import ScoreConfig
 from lstm_ray.errors import ConfigError, InputError
-from lstm_ray.storage import InputFile
+from lstm_ray.inputs import InputFile, find_inputs
 from lstm_ray.text.tokenize import is_text_type
 from lstm_ray.wording import counted, not_parquet, reason
 
@@ -160,7 +159,7 @@ def make_plan(config: ScoreConfig, model_hash: str, progress: Progress = lambda 
         InputError: A path does not exist, or more files are bad than `max_bad_files` allows, or columns clash.
         ConfigError: A column to keep exists in no file, or a new column's name is taken.
     """
-    files, footers, bad = _read_footers(storage.find_inputs(config.inputs), config.text_column, progress)
+    files, footers, bad = _read_footers(find_inputs(config.inputs), config.text_column, progress)
     check_bad_files(bad, config.max_bad_files, are_all=not files)
     schemas: dict[pa.Schema, InputFile] = {}
     for file, footer in zip(files, footers, strict=True):

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from lstm_ray import storage
 from lstm_ray.config import ScoreConfig, to_yaml
 from lstm_ray.errors import ConfigError, InputError, LstmRayError, OutputError
+from lstm_ray.inputs import check_apart
 from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.score import sink
 from lstm_ray.score.plan import BadFile, Plan, Progress, Task, check_bad_files, make_plan
@@ -111,7 +112,7 @@ def score(
     # Decided here, once: a run that goes on elsewhere must not mix the last bits of two engines.
     engine = pick_engine(config.engine, has_gpu() if config.actors == "0" else config.gpus_per_actor > 0)
     config = config.model_copy(update={"engine": engine})
-    _check_apart(config)
+    check_apart(config.inputs, config.output, "part-0.parquet", "so a rerun would read its own scores")
     storage.check_writable(config.output)
     bundle = read_bundle(config.model)
     notify("planning: reading the input's footers")
@@ -120,7 +121,7 @@ def score(
         raise InputError(f"{', '.join(config.inputs)}: no rows to score")
     notify(f"{counted(plan.rows, 'row')} in {counted(len(plan.files), 'file')}, to be {counted(plan.parts, 'part')}")
     _check_output(config, plan)
-    with storage.locked(config.output, _LOCK):
+    with _locked(config.output):
         _check_output(config, plan)  # again: the run that wrote here may have ended in between
         _clear_output(config, plan)
         _write_plan(config, plan)
@@ -162,6 +163,19 @@ def score(
         return manifest
 
 
+@contextlib.contextmanager
+def _locked(output: str) -> Iterator[None]:
+    """Keeps other runs out. A run that is refused before its first part leaves nothing behind in a new place."""
+    was_there, was_empty = storage.exists(output), not storage.list_names(output)
+    with storage.locked(output, _LOCK):
+        try:
+            yield
+        except LstmRayError:
+            if was_empty and storage.list_names(output) == ["_plan"]:
+                storage.delete(storage.join(output, "_plan") if was_there else output)
+            raise
+
+
 def _with_places(config: ScoreConfig) -> ScoreConfig:
     """Returns the settings with paths that mean the same everywhere, URIs with the options of their stores."""
     options = config.filesystem_option
@@ -174,21 +188,6 @@ def _with_places(config: ScoreConfig) -> ScoreConfig:
         "filesystem_option": (),
     }
     return config.model_copy(update=places)
-
-
-def _check_apart(config: ScoreConfig) -> None:
-    """Checks that the output will not be found among the inputs: a rerun would score the scores.
-
-    Raises:
-        ConfigError: It would.
-    """
-    part = storage.join(config.output, "part-0.parquet")
-    for given in config.inputs:
-        if storage.would_find(given, part):
-            raise ConfigError(
-                f"--output {config.output} lies in the input {given}, so a rerun would read its own scores: choose "
-                "another place, or a name that begins with _"
-            )
 
 
 def score_here(config: ScoreConfig, bundle: Bundle, plan: Plan, done: Collection[str]) -> Results:

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from lstm_ray import storage
 from lstm_ray.errors import InputError, LstmRayError
+from lstm_ray.inputs import InputFile, find_inputs
 from lstm_ray.score.plan import PARTITION_TYPE, BadFile, Chunk, Layout, Plan, Task
 from lstm_ray.score.scorer import SENTIMENTS, Scored, Scorer
 from lstm_ray.wording import reason
@@ -78,9 +79,9 @@ def bad_file(task: Task, error: InputError) -> BadFile:
     return BadFile(task.file.path, str(error).removeprefix(f"{task.file.path}: "))
 
 
-def check_unchanged(file: storage.InputFile) -> None:
+def check_unchanged(file: InputFile) -> None:
     """Raises InputError if a file is no longer the one that was planned."""
-    now = storage.find_inputs([file.path])[0]
+    now = find_inputs([file.path])[0]
     if (now.size, now.modified) != (file.size, file.modified):
         raise InputError(
             f"{file.path}: has changed since the run was planned ({file.size} bytes of {file.modified}, now {now.size} "

@@ -29,7 +29,7 @@ SplitOn = Literal["space", "whitespace"]
 FILTERED = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
 """The characters that separate words although they are not white space (tab and newline are both)."""
 
-_LINE_BREAK = r"(?i)<br\s*/?>"
+LINE_BREAK = r"(?i)<br\s*/?>"
 _ASCII_SPACES = "\t\n\v\f\r\x1c\x1d\x1e\x1f"  # what str.split() takes for white space below 0x80, space aside
 _HIDDEN = bytes.maketrans(b"\v\f\r", b"\xfb\xfc\xfd")  # bytes that UTF-8 never uses
 _SHOWN = bytes.maketrans(b"\xfb\xfc\xfd", b"\v\f\r")
@@ -172,7 +172,7 @@ def _strip_line_breaks(texts: pa.LargeStringArray) -> pa.LargeStringArray:
     has_tag = pc.match_substring(texts, "<br", ignore_case=True)
     if not pc.any(has_tag, min_count=0).as_py():
         return texts
-    stripped = pc.replace_substring_regex(texts.filter(has_tag), _LINE_BREAK, " ")
+    stripped = pc.replace_substring_regex(texts.filter(has_tag), LINE_BREAK, " ")
     return pc.replace_with_mask(texts, has_tag, stripped)
 
 

@@ -20,6 +20,7 @@ from lstm_ray import storage
 from lstm_ray.config import TrainConfig, option_name, to_yaml
 from lstm_ray.datasets.labelled import Shard, find_shards
 from lstm_ray.errors import ConfigError, OutputError
+from lstm_ray.inputs import check_apart
 from lstm_ray.model.architectures import cudnn_obstacle
 from lstm_ray.score.scorer import has_gpu
 from lstm_ray.text.word_vectors import read_vector_size, read_word_vectors
@@ -168,18 +169,8 @@ def _train(config: TrainConfig, shards: Sequence[Shard], watcher: Watcher, resum
 
 
 def _check_apart(config: TrainConfig) -> None:
-    """Checks that the run's history will not be found among its inputs.
-
-    Raises:
-        ConfigError: It would.
-    """
-    history = storage.join(config.output, "history.parquet")
-    for given in (*config.train, *config.validation):
-        if storage.would_find(given, history):
-            raise ConfigError(
-                f"--output {config.output} lies in the input {given}, which the next run could not read: choose "
-                "another place, or a name that begins with _"
-            )
+    inputs = (*config.train, *config.validation)
+    check_apart(inputs, config.output, "history.parquet", "which the next run could not read")
 
 
 def _check_embeddings(config: TrainConfig) -> None:

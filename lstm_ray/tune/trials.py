@@ -22,6 +22,7 @@ from ray.tune.schedulers import ASHAScheduler
 from lstm_ray import storage
 from lstm_ray.config import TrainConfig, TuneConfig
 from lstm_ray.errors import TrainingError
+from lstm_ray.inputs import find_inputs
 from lstm_ray.nodes import check_paths
 from lstm_ray.ray_session import connect, our_error
 from lstm_ray.room import Asked
@@ -52,7 +53,7 @@ def run_trials(config: TuneConfig, trials: Mapping[int, TrainConfig], say: Calla
     ):
         if config.address != "local":
             given = [path for path in (config.vocabulary, config.embeddings) if path is not None]
-            files = storage.find_inputs([*config.train, *config.validation])
+            files = find_inputs([*config.train, *config.validation])
             check_paths([*given, *(file.path for file in files)], config.output)
         settings = {number: trial.model_dump(mode="json") for number, trial in trials.items()}
         trainable = ray.tune.with_resources(

@@ -155,23 +155,26 @@ WRONG_TRAIN = [
     ({"mask": "perhaps"}, "--mask is 'perhaps': should be a valid boolean"),
     ({"train": ("a", 3)}, "--train is 3: should be a valid string"),
     ({"gpus_per_worker": 2, "workers": 1}, "--gpus-per-worker is 2: should be less than or equal to 1"),
-    ({"workers": 65}, "global_batch_size 64 cannot be shared out over 65 workers"),
-    ({"workers": "2:65"}, "global_batch_size 64 cannot be shared out over 65 workers"),
-    ({"workers": "3:2"}, "workers '3:2': the first number is the least, the second the most"),
+    ({"workers": 65}, "--global-batch-size 64 cannot be shared out over --workers 65"),
+    ({"workers": "2:65"}, "--global-batch-size 64 cannot be shared out over --workers 2:65"),
+    ({"workers": "3:2"}, "--workers '3:2': the first number is the least, the second the most"),
     ({"workers": "0:2"}, "--workers is '0:2': should be N or MIN:MAX, such as 4 or 1:4"),
     ({"checkpoint_every": "2 min"}, "--checkpoint-every is '2 min': should be TIME or STEPS or epoch, such as 30s or"),
     ({"checkpoint_every": "0steps"}, "--checkpoint-every is '0steps': should be"),
-    ({"address": "auto"}, "address 'auto' needs workers of 1 or more; 0 trains in this process"),
-    ({"gpus_per_worker": 1}, "gpus_per_worker needs workers of 1 or more"),
+    ({"address": "auto"}, "--address 'auto' needs --workers of 1 or more; 0 trains in this process"),
+    ({"gpus_per_worker": 1}, "--gpus-per-worker needs --workers of 1 or more"),
 ]
 WRONG_SCORE = [
     ({"engine": "gpu"}, "--engine is 'gpu': should be 'auto', 'cpu' or 'keras'"),
     ({"rows_per_part": 0}, "--rows-per-part is 0: should be greater than or equal to 1"),
-    ({"inputs": (1,)}, "INPUTS is 1: should be a valid string"),
-    ({"actors": "3:2"}, "actors '3:2': the first number is the least, the second the most"),
-    ({"address": "auto"}, "address 'auto' needs actors of 1 or more; 0 scores in this process"),
-    ({"gpus_per_actor": 0.5}, "gpus_per_actor needs actors of 1 or more"),
-    ({"gpus_per_actor": 1, "actors": 1, "engine": "cpu"}, "engine cpu does not use GPUs: leave gpus_per_actor at 0"),
+    ({"inputs": (1,)}, "INPUT is 1: should be a valid string"),
+    ({"actors": "3:2"}, "--actors '3:2': the first number is the least, the second the most"),
+    ({"address": "auto"}, "--address 'auto' needs --actors of 1 or more; 0 scores in this process"),
+    ({"gpus_per_actor": 0.5}, "--gpus-per-actor needs --actors of 1 or more"),
+    (
+        {"gpus_per_actor": 1, "actors": 1, "engine": "cpu"},
+        "--engine cpu does not use GPUs: leave --gpus-per-actor at 0",
+    ),
 ]
 WRONG_EVALUATE = [
     ({"threshold": 1}, "--threshold is 1: should be less than 1"),
@@ -209,7 +212,7 @@ def test_a_wrong_setting_in_a_job_file_is_told_with_the_file(tmp_path: Path) -> 
     path = job(tmp_path, "epochs: soon\n")
     with pytest.raises(ConfigError) as raised:
         resolve(TrainConfig, {}, path)
-    assert str(raised.value).startswith(f"{path}: --epochs is 'soon': should be a valid integer")
+    assert str(raised.value).startswith(f"{path}: epochs is 'soon': should be a valid integer")
 
 
 def test_a_wrong_option_is_not_blamed_on_the_job_file(tmp_path: Path) -> None:
@@ -217,6 +220,27 @@ def test_a_wrong_option_is_not_blamed_on_the_job_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as raised:
         resolve(TrainConfig, {"epochs": 0}, path)
     assert str(raised.value).startswith("--epochs is 0: ")
+
+
+@pytest.mark.parametrize(
+    ("options", "text", "message"),
+    [
+        ({}, "inputs: [3]", "{path}: inputs is 3: should be"),
+        ({}, "actors: 2:1", "{path}: actors '2:1': the first number"),
+        ({"actors": "2:1"}, "actors: 2", "--actors '2:1': the first number"),
+        ({}, "address: auto", "{path}: address 'auto' needs actors of 1 or more"),
+        ({"address": "auto"}, "prefix: a_", "--address 'auto' needs --actors of 1 or more"),
+        ({"address": "auto"}, "actors: 0", "{path}: --address 'auto' needs actors of 1 or more"),
+        ({"address": "auto"}, "{}", "--address 'auto' needs --actors of 1 or more"),
+        ({"max_rows": 0}, "rows_per_part: 0", "{path}: --max-rows is 0: should be"),
+    ],
+)
+def test_a_setting_is_named_as_it_was_given(tmp_path: Path, options: dict[str, Any], text: str, message: str) -> None:
+    path = job(tmp_path, text)
+    with pytest.raises(ConfigError) as raised:
+        resolve(ScoreConfig, options, path)
+    assert str(raised.value).startswith(message.replace("{path}", str(path)))
+    assert "`" not in str(raised.value)
 
 
 # Job files
@@ -385,7 +409,7 @@ def test_other_class_weights_are_refused(given: str) -> None:
 
 
 def test_early_stopping_needs_validation() -> None:
-    with pytest.raises(ConfigError, match="early_stopping needs validation rows"):
+    with pytest.raises(ConfigError, match=r"^--early-stopping needs validation rows"):
         resolve(TrainConfig, {"early_stopping": 2, "validation_fraction": 0.0})
     resolve(TrainConfig, {"early_stopping": 2, "validation_fraction": 0.0, "validation": ("v.parquet",)})
 

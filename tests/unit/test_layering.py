@@ -17,11 +17,11 @@ MOST_LINES = 450
 # From the ground up: a module imports only from its own layer and from those before it.
 LAYERS = (
     ("lstm_ray",),  # __version__
-    ("errors", "wording", "config", "storage", "stderr", "room", "nodes", "capacity", "ray_session"),
+    ("errors", "wording", "config", "storage", "inputs", "stderr", "room", "nodes", "capacity", "ray_session"),
     ("text", "kernels"),
     ("datasets",),
     ("model",),
-    ("train", "score", "evaluate"),
+    ("train", "score", "evaluate", "export"),
     ("tune",),  # runs `train` many times
     ("cluster",),
     ("cli", "__main__"),
@@ -45,6 +45,7 @@ HOMES = {
     "llvmlite": ("kernels",),
     "matplotlib": ("evaluate",),
     "mlflow": ("train.mlflow_run",),
+    "onnx": ("export.onnx_graph",),
 }
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "managers"}
 

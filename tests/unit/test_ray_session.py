@@ -1,11 +1,16 @@
-"""Which of several workers' errors a person gets to read."""
+"""What is refused before Ray starts, what is said when it ends the process, which of several errors is told."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
+from lstm_ray import ray_session
 from lstm_ray.errors import InputError, LstmRayError, TrainingError, WorkerLostError
-from lstm_ray.ray_session import our_error
+from lstm_ray.ray_session import connect, our_error
 
 
 class GroupError(Exception):
@@ -39,3 +44,39 @@ def test_the_error_within_others_is_found() -> None:
     outer = RuntimeError("a task failed")
     outer.__cause__ = InputError("no such column")
     assert str(our_error(outer, TrainingError)) == "no such column"
+
+
+def test_gpus_are_missed_before_ray_is_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def start(**_: object) -> None:
+        raise ValueError("started")
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(ray_session.ray, "init", start)
+    monkeypatch.setattr(ray_session, "_GPU_DEVICES", (str(tmp_path / "none"), str(tmp_path)))
+    with pytest.raises(LstmRayError, match="started"), connect("local", 1, 1):
+        pass
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(LstmRayError, match=r"^2 GPUs are asked for, but this machine has none"), connect("local", 1, 2):
+        pass
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr(ray_session, "_GPU_DEVICES", (str(tmp_path / "none"),))
+    with pytest.raises(LstmRayError, match=r"^0\.5 GPUs are asked for"), connect("local", 1, 0.5):
+        pass
+    with pytest.raises(LstmRayError, match="started"), connect("local", 1, 0):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("end", "is_said"),
+    [
+        ("os._exit(1)", True),  # as Ray's C++ does
+        ("os.kill(os.getpid(), 9)", True),
+        ("pass", False),
+        ("raise KeyboardInterrupt", False),
+        ("sys.exit(1)", False),
+    ],
+)
+def test_a_process_that_ends_without_python_has_last_words(end: str, is_said: bool) -> None:
+    code = f"import os, sys\nfrom lstm_ray.ray_session import last_words\nwith last_words():\n    {end}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert ("error: this process was ended from outside" in done.stderr) is is_said

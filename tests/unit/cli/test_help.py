@@ -23,24 +23,26 @@ import typer
 from lstm_ray.cli.app import app, main
 
 def commands(command, path=()):
-    yield path
+    yield path, command
     for name, inner in getattr(command, "commands", {{}}).items():
         yield from commands(inner, (*path, name))
 
-shown = {{}}
-for path in commands(typer.main.get_command(app)):
+shown, options = {{}}, {{}}
+for path, command in commands(typer.main.get_command(app)):
     sys.argv = ["lstm-ray", *path, "--help"]
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
         main()
     shown[" ".join(path)] = out.getvalue()
-print(json.dumps({{"help": shown, "loaded": sorted(set({HEAVY!r}) & set(sys.modules))}}))
+    names = [name for parameter in command.params for name in [*parameter.opts, *parameter.secondary_opts]]
+    options[" ".join(path)] = [name for name in names if name.startswith("--")]
+print(json.dumps({{"help": shown, "options": options, "loaded": sorted(set({HEAVY!r}) & set(sys.modules))}}))
 """
 
 
 @pytest.fixture(scope="module")
 def asked() -> dict[str, Any]:
-    """Gives the help of every command ("" is the program's own), and the heavy packages loaded for it."""
-    environment = {**os.environ, "COLUMNS": "400", "TERM": "dumb", "NO_COLOR": "1"}
+    """Gives the help of every command ("" is the program's own), their options, and heavy packages loaded for it."""
+    environment = {**os.environ, "COLUMNS": "80", "TERM": "dumb", "NO_COLOR": "1"}
     command = [sys.executable, "-c", _ASK_FOR_ALL_HELP]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
@@ -58,6 +60,16 @@ def test_all_commands_are_found(asked: dict[str, Any]) -> None:
     assert {f"cluster {name}" for name in ("render", "validate", "up", "down", "status")} <= set(asked["help"])
 
 
+def test_every_option_is_whole_on_a_terminal_of_80_columns(asked: dict[str, Any]) -> None:
+    assert sum(map(len, asked["options"].values())) > 200
+    for path, options in asked["options"].items():
+        lines = [line for line in asked["help"][path].splitlines() if not line.startswith("  Example: ")]
+        for option in options:
+            begin = rf"^  (-\w, |--[\w-]+ / )?{re.escape(option)}(?![\w-])"
+            assert any(re.search(begin, line) for line in lines), f"{option} in: lstm-ray {path} --help"
+        assert max(map(len, lines)) <= 80, path
+
+
 def test_every_command_has_help_and_an_example(asked: dict[str, Any]) -> None:
     groups = {path for path in asked["help"] if any(other.startswith(f"{path} ") for other in asked["help"])} | {""}
     for path, text in asked["help"].items():
@@ -71,17 +83,18 @@ def test_every_command_has_help_and_an_example(asked: dict[str, Any]) -> None:
 @pytest.mark.parametrize("kind", [TrainConfig, ScoreConfig, EvaluateConfig, TuneConfig, ClusterConfig])
 def test_every_setting_is_an_option_with_its_sentence(asked: dict[str, Any], kind: type[Settings]) -> None:
     text = asked["help"]["cluster render" if kind is ClusterConfig else command_of(kind)]
+    flat = " ".join(text.split())
     for name, field in kind.model_fields.items():
         extra = field.json_schema_extra
         assert isinstance(extra, dict)
         if not extra["option"]:
             continue
         if extra["argument"]:
-            assert re.search(rf"\b{name.removesuffix('s').upper()}\b", text), name
+            assert re.search(rf"^  {name.removesuffix('s').upper()}\b", text, re.MULTILINE), name
         else:
             assert re.search(rf"(?<![\w-]){re.escape(option_name(name))}(?![\w-])", text), name
         assert field.description
-        assert field.description in text, f"the help of {name} is cut off"
+        assert field.description in flat, f"the help of {name} is cut off"
 
 
 def test_every_example_parses(asked: dict[str, Any]) -> None:

@@ -13,6 +13,17 @@ from lstm_ray.train.checkpoints import State
 from lstm_ray.train.run import Outcome
 
 
+@pytest.mark.parametrize("column", ["text", "the review"])
+def test_the_next_commands_can_be_pasted(monkeypatch: pytest.MonkeyPatch, column: str) -> None:
+    shown: dict[str, str] = {}
+    monkeypatch.setattr(console, "show_table", lambda _, rows: shown.update(rows))
+    state = State(epoch=1, best_epoch=1, metrics={})
+    show_outcome(Outcome(state, "/a run", 90, 0, 0, 0), TrainConfig(epochs=1, text_column=column))
+    assert shown["try it"] == "lstm-ray predict --model '/a run/model' 'Not bad at all'"
+    score = "lstm-ray score REVIEWS.parquet --model '/a run/model' --output SCORED"
+    assert shown["next"] == (score if column == "text" else f"{score} --text-column 'the review'")
+
+
 @pytest.mark.parametrize(
     ("true_positives", "false_positives", "note"),
     [(0, 0, "every validation row negative"), (6, 4, "every validation row positive"), (5, 1, None)],

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lstm_ray.datasets import convert as module
-from lstm_ray.datasets.convert import convert
+from lstm_ray.datasets.convert import Converted, convert
 from lstm_ray.errors import ConfigError, InputError, OutputError
 
 texts = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0\r"), min_size=1, max_size=30)
@@ -119,3 +119,38 @@ def test_what_cannot_be_converted_is_named(tmp_path: Path) -> None:
     (tmp_path / "out.parquet").touch()
     with pytest.raises(OutputError, match="--overwrite"):
         convert(tmp_path / "in.csv", tmp_path / "out.parquet")
+
+
+@pytest.mark.parametrize("name", ["in.csv", "in.csv.gz", "in.jsonl"])
+def test_progress_is_told_in_bytes_of_the_file_up_to_its_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(module, "_BLOCK_BYTES", 1 << 16)
+    lines = [f"{i * 7919 % 100_003},a film of {i}" for i in range(20_000)]
+    if name.endswith(".jsonl"):
+        content = "\n".join(json.dumps({"text": line}) for line in lines).encode()
+    else:
+        content = "\n".join(["id,text", *lines, ""]).encode()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    told: list[tuple[int, int]] = []
+    made = convert(tmp_path / name, tmp_path / "out.parquet", progress=lambda *done: told.append(done))
+    size = (tmp_path / name).stat().st_size
+    assert made.rows == 20_000
+    assert told[0] == (0, size)
+    assert told[-1] == (size, size)
+    assert told == sorted(told)
+    assert len({done for done, _ in told}) >= (5 if name.endswith(".csv") else 2)
+
+
+@pytest.mark.parametrize(
+    ("columns", "options"),
+    [
+        ({"text": "string", "label": "int64"}, []),
+        ({"review": "string", "stars": "int64"}, ["--text-column", "review", "--label-column", "stars"]),
+        ({"text": "string", "stars": "int64", "id": "int64"}, ["--label-column", "NAME"]),
+        ({"title": "string", "body": "string", "label": "string"}, ["--text-column", "NAME"]),
+        ({"text": "string"}, ["--label-column", "NAME"]),
+    ],
+)
+def test_what_training_on_it_must_be_told(columns: dict[str, str], options: list[str]) -> None:
+    assert Converted(Path("out.parquet"), 1, columns).column_options() == options

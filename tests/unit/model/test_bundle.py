@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstm_ray import storage
-from lstm_ray.config import ModelSettings, TextSettings, TrainConfig
+from lstm_ray.config import ModelSettings, TextSettings, TrainConfig, to_yaml
 from lstm_ray.errors import BundleError, OutputError
 from lstm_ray.model import bundle as bundle_module
 from lstm_ray.model.architectures import build_model, network_weights
@@ -191,6 +192,24 @@ def test_a_directory_that_is_no_bundle_is_named(tmp_path: Path, copy: Path) -> N
         with pytest.raises(BundleError, match=message) as raised:
             read_bundle(str(path))
         assert str(raised.value).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize("inside", ["", "/model", "/model/"])
+def test_a_run_that_has_not_finished_is_told_from_a_wrong_path(tmp_path: Path, inside: str) -> None:
+    run = tmp_path / "a run"
+    run.mkdir()
+    (run / "config.yaml").write_text(to_yaml(CONFIG), encoding="utf-8")
+    going_on = re.escape(f"not finished, and writes it at its end: lstm-ray train --config '{run}/config.yaml' goes on")
+    with pytest.raises(BundleError, match=rf"{inside}: (no such model bundle|not a model bundle: .*); .*{going_on}"):
+        read_bundle(f"{run}{inside}")
+    (run / "config.yaml").write_text("command: score\n", encoding="utf-8")
+    with pytest.raises(BundleError, match=r"no such model bundle$|it has no bundle\.json$"):
+        read_bundle(f"{run}{inside}")
+
+
+def test_a_run_in_place_of_its_model_is_told_where_that_is(copy: Path) -> None:
+    with pytest.raises(BundleError, match=rf"it has no bundle\.json; did you mean {re.escape(str(copy))}\?$"):
+        read_bundle(str(copy.parent))
 
 
 def test_a_newer_format_asks_for_a_newer_version(copy: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ import pytest
 
 from lstm_ray.cli.app import main
 from lstm_ray.config import ScoreConfig
-from lstm_ray.errors import ConfigError, InputError, OutputError
+from lstm_ray.errors import ConfigError, InputError, LstmRayError, OutputError
 from lstm_ray.model.bundle import read_bundle
+from lstm_ray.score import run as run_module
 from lstm_ray.score.run import Manifest, score
 from lstm_ray.score.scorer import Scorer
 
@@ -146,6 +147,40 @@ def test_an_interrupted_run_is_finished_to_the_same_bytes(run: Run, place: Path)
     assert 0 < resumed.parts_kept < resumed.parts
     assert parts(place / "out") == parts(place / "whole")
     assert replace(without_times(resumed), output="") == replace(without_times(whole), output="")
+
+
+def test_a_run_that_is_refused_before_its_first_part_leaves_nothing(
+    run: Run, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> Iterator[Any]:
+        raise LstmRayError("no GPU")
+        yield
+
+    def planned() -> set[str]:
+        return {path.name for path in (place / "out").rglob("*")}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "score_here", refuse)
+        with pytest.raises(LstmRayError, match="no GPU"):
+            run(output=str(place / "made/on/the/way"))
+        assert not (place / "made/on/the/way").exists()
+        (place / "out").mkdir()
+        with pytest.raises(LstmRayError, match="no GPU"):
+            run()
+        assert planned() == set()
+    with pytest.raises(StoppedError):
+        run(progress=stop_at_once)
+    interrupted = planned()
+    assert interrupted == {"_plan", "plan.json", "config.yaml", "lock"}
+    monkeypatch.setattr(run_module, "score_here", refuse)
+    with pytest.raises(LstmRayError, match="no GPU"):
+        run()
+    assert planned() == interrupted, "another run's plan stays"
+
+
+def stop_at_once(done: int, total: int) -> None:
+    """Ends a run before its first part."""
+    raise StoppedError
 
 
 def test_a_part_that_is_missing_or_damaged_is_made_again(run: Run, place: Path) -> None:

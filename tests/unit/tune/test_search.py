@@ -63,7 +63,7 @@ def test_a_trial_is_a_training_run_below_the_search() -> None:
         ({"search": {"units": {"integer": [3, 3]}}}, "the first bound must be below the second"),
         ({"search": {"dropout": {"log_uniform": [0, 1]}}}, "must be above 0"),
         ({"search": {"dropout": {"normal": [0, 1]}}}, "search.dropout.normal is"),
-        ({"workers": 2}, "workers must be 0"),
+        ({"workers": 2}, "--workers must be 0"),
         ({"validation_fraction": 0.0}, "a search compares by validation accuracy"),
     ],
 )

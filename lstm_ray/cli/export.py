@@ -1,0 +1,35 @@
+"""lstm-ray export"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from lstm_ray.cli import console
+
+
+def export(
+    model: Annotated[
+        str, typer.Option("--model", metavar="DIR", help="Model bundle, as train writes to OUTPUT/model.")
+    ],
+    kind: Annotated[
+        str, typer.Option("--format", metavar="onnx|savedmodel", help="ONNX, or what TensorFlow Serving loads.")
+    ],
+    output: Annotated[str, typer.Option("--output", metavar="DIR", help="New directory for it.")],
+) -> None:
+    """Write a model for other runtimes, from token ids to probabilities; export.json there says how to make the ids.
+
+    Example: lstm-ray export --model runs/first/model --format onnx --output exported
+    """
+    from lstm_ray import storage
+    from lstm_ray.export import export as exporting
+
+    made = exporting.export(model, kind, output)
+    rows = [("model", storage.join(made.output, made.model))]
+    for name in ("input", "output"):
+        tensor = made.description[name]
+        rows.append((name, f"{tensor['name']}: {tensor['type']}[{', '.join(map(str, tensor['shape']))}]"))
+    rows.append(("vocabulary", storage.join(made.output, "vocabulary.parquet")))
+    rows.append(("how to make the ids", storage.join(made.output, "export.json")))
+    console.show_table("Exported", rows)

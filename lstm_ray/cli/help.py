@@ -1,0 +1,83 @@
+"""What `--help` shows: every option's name whole, its sentence beside or below it, also on a terminal of 80 columns.
+
+Typer's own tables give each of five columns its share of the width, and cut off the names that are longer.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable
+from typing import Any
+
+import typer
+from typer.core import TyperCommand
+
+_SENTENCE_COLUMN = 28
+_MOST_COLUMNS = 100  # longer lines are hard to read
+
+
+class Commands(typer.Typer):
+    """A group of commands with that help."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(
+            rich_markup_mode=None,
+            no_args_is_help=True,
+            context_settings={"help_option_names": ["-h", "--help"], "max_content_width": _MOST_COLUMNS},
+            **settings,
+        )
+
+    def command(self, name: str | None = None, **settings: Any) -> Callable[[Any], Any]:
+        """Adds a command."""
+        return super().command(name, cls=_Command, **settings)
+
+
+class _Command(TyperCommand):
+    """A command whose help is in sections, one for each panel of settings."""
+
+    def get_short_help_str(self, limit: int = 0) -> str:
+        """Returns its first sentence, whole: a list of commands has room below."""
+        return (self.help or "").strip().split("\n\n")[0].replace("\n", " ")
+
+    def format_help_text(self, ctx: Any, formatter: Any) -> None:
+        """Writes what it does, and the example on one line, so that it can be pasted."""
+        for paragraph in (self.help or "").strip().split("\n\n"):
+            is_example = paragraph.startswith("Example: ")
+            formatter.write("\n" + (f"  {paragraph}" if is_example else _wrapped(paragraph, 2, formatter.width)) + "\n")
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Writes arguments and options under the names of their panels."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            if record := parameter.get_help_record(ctx):
+                names, sentence = record[0], record[1].replace("\\[", "[")  # some versions of Typer mark up for Rich
+                panel = getattr(parameter, "rich_help_panel", None) or "Options"
+                if parameter.param_type_name == "argument":
+                    panel, names = "Arguments", str(getattr(parameter, "metavar", None) or names)
+                sections.setdefault(panel, []).append((names, sentence))
+        for title, records in sections.items():
+            formatter.write(f"\n{title}:\n")
+            for names, sentence in records:
+                formatter.write(_entry(names, sentence, formatter.width) + "\n")
+
+
+def _entry(names: str, sentence: str, width: int) -> str:
+    """Returns an option with its sentence, which begins in the same line if there is room."""
+    text = _wrapped(sentence, _SENTENCE_COLUMN, width)
+    begin = f"  {names}"
+    if len(begin) + 2 > _SENTENCE_COLUMN:
+        return f"{begin}\n{text}"
+    return begin.ljust(_SENTENCE_COLUMN) + text[_SENTENCE_COLUMN:]
+
+
+def _wrapped(text: str, indent: int, width: int) -> str:
+    """Returns a text in lines, never broken within the name of an option or file."""
+    space = " " * indent
+    return textwrap.fill(
+        " ".join(text.split()),
+        width,
+        initial_indent=space,
+        subsequent_indent=space,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )

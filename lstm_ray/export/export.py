@@ -1,0 +1,146 @@
+"""A bundle's network for other runtimes: ONNX or TensorFlow's SavedModel, from token ids to probabilities.
+
+    OUTPUT/model.onnx | saved_model/    the network
+    OUTPUT/vocabulary.parquet           word, id, count
+    OUTPUT/export.json                  input and output, how a text becomes token ids, an example to check that by
+
+The network takes token ids, because no runtime splits words as we do: whoever serves it does what export.json says.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from lstm_ray import storage
+from lstm_ray.config import TextSettings
+from lstm_ray.errors import ConfigError, OutputError
+from lstm_ray.model.architectures import INPUT_NAME, OUTPUT_NAME
+from lstm_ray.model.bundle import Bundle, read_bundle
+from lstm_ray.score.scorer import CpuEngine, Encoder
+from lstm_ray.stderr import held_back
+from lstm_ray.text.sequences import PAD_ID
+from lstm_ray.text.tokenize import FILTERED, LINE_BREAK
+from lstm_ray.text.vocabulary import FIRST_WORD_ID, OOV_ID, START_ID
+
+_EXAMPLE = "Not bad<br />at all: it's GOOD!"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What has been written.
+
+    Attributes:
+        output: The directory.
+        model: Name of the network's file or directory in it.
+        description: What export.json says.
+    """
+
+    output: str
+    model: str
+    description: dict[str, Any]
+
+
+def export(model: str, kind: str, output: str) -> Exported:
+    """Writes a bundle's network in another format, beside its vocabulary and what else is needed to use it.
+
+    Args:
+        model: The bundle.
+        kind: "onnx" or "savedmodel".
+        output: A directory that is empty, or not there yet.
+
+    Raises:
+        ConfigError: There is no such format, or the package that writes it is not installed.
+        BundleError: The model cannot be used.
+        OutputError: The directory holds something, or cannot be written.
+    """
+    if kind not in _FORMATS:
+        raise ConfigError(f"--format is {kind!r}: should be {' or '.join(_FORMATS)}")
+    name, export_network, output_name = _FORMATS[kind]
+    if storage.list_names(output):
+        raise OutputError(f"{output}: not empty: choose another --output")
+    storage.check_writable(output)
+    bundle = read_bundle(model)
+    files = dict(export_network(bundle))
+    description = {"format": kind, "model": name, **_describe(bundle, output_name)}
+    files["vocabulary.parquet"] = bundle.files["vocabulary.parquet"]
+    files["export.json"] = (json.dumps(description, indent=2, ensure_ascii=False) + "\n").encode()
+    for path, content in files.items():
+        storage.write_bytes(storage.join(output, path), content)
+    return Exported(output, name, description)
+
+
+def _export_onnx(bundle: Bundle) -> Mapping[str, bytes]:
+    try:
+        from lstm_ray.export.onnx_graph import onnx_model
+    except ModuleNotFoundError as error:
+        raise ConfigError("--format onnx needs ONNX: pip install 'lstm-ray[onnx]'") from error
+    return {"model.onnx": onnx_model(bundle.weights()).SerializeToString()}
+
+
+def _export_savedmodel(bundle: Bundle) -> Mapping[str, bytes]:
+    from lstm_ray.model.runtime import start_tensorflow
+
+    start_tensorflow()
+    model = bundle.keras_model()
+    with tempfile.TemporaryDirectory() as directory, held_back():
+        place = Path(directory)
+        model.export(place / "saved_model", format="tf_saved_model", verbose=False)
+        files = sorted(path for path in place.rglob("*") if path.is_file())
+        return {str(path.relative_to(place)): path.read_bytes() for path in files}
+
+
+_Export = Callable[[Bundle], Mapping[str, bytes]]
+_FORMATS: dict[str, tuple[str, _Export, str]] = {
+    "onnx": ("model.onnx", _export_onnx, OUTPUT_NAME),
+    "savedmodel": ("saved_model", _export_savedmodel, "output_0"),  # Keras names a model's only output so
+}
+
+
+def _describe(bundle: Bundle, output_name: str) -> dict[str, Any]:
+    """Returns what whoever serves the network has to know."""
+    text = bundle.text
+    time: int | str = "time" if bundle.model.mask else text.max_tokens
+    return {
+        "input": {"name": INPUT_NAME, "type": "int32", "shape": ["batch", time]},
+        "output": {"name": output_name, "type": "float32", "shape": ["batch", 1], "holds": "probability of positive"},
+        "threshold": bundle.threshold,
+        "ids": {"padding": PAD_ID, "start": START_ID, "unknown": OOV_ID, "first_word": FIRST_WORD_ID},
+        "text": text.model_dump(mode="json"),
+        "steps": _steps(text, bundle.model.mask),
+        "example": _example(bundle),
+        "bundle": {"hash": bundle.hash},
+    }
+
+
+def _steps(text: TextSettings, masked: bool) -> list[str]:
+    """Returns what turns a text into a row of the input, in order."""
+    spaces = "white space" if text.split_on == "whitespace" else "spaces (U+0020) alone"
+    unlisted = "left out" if text.unlisted_words == "drop" else f"id {OOV_ID}"
+    kept = "last" if text.truncating == "pre" else "first"
+    side = "in front" if text.padding == "pre" else "at the end"
+    length = "as long as the batch's longest" if masked else f"{text.max_tokens} ids long"
+    return [
+        *([f"replace what matches {LINE_BREAK} by a space"] if text.strip_html else []),
+        f"lower-case {'A to Z' if text.lowercase == 'ascii' else 'all letters, as Unicode does'}",
+        f"replace each of these characters by a space: {FILTERED}",
+        f"split into words at {spaces}; a text without words has no score",
+        f"look up each word's id in vocabulary.parquet; a word that is not listed there is {unlisted}",
+        f"an id of {text.vocabulary_size} or more becomes {OOV_ID}",
+        f"put {START_ID} in front",
+        f"keep the {kept} {text.max_tokens} ids",
+        f"fill up with {PAD_ID} {side} until the row is {length}",
+    ]
+
+
+def _example(bundle: Bundle) -> dict[str, Any]:
+    """Returns a text, its ids before they are filled up, and its probability."""
+    sequences = Encoder(bundle).encode(pa.array([_EXAMPLE], pa.large_string())).sequences
+    probability = CpuEngine(bundle.weights(), threads=1).probabilities(sequences)
+    return {"text": _EXAMPLE, "ids": sequences.token_ids.tolist(), "probability": float(probability[0])}

@@ -1,0 +1,164 @@
+"""A trained network as an ONNX graph, for runtimes that know neither Keras nor lstm-ray.
+
+    token_ids int32[batch, time]
+      -> Gather                  float32[time, batch, embedding_size]
+      -> LSTM x layers           forward or bidirectional
+      -> last state | max | mean over time
+      -> MatMul, Sigmoid         probability float32[batch, 1]
+
+ONNX's LSTM skips padding at the end of a row only, by `sequence_lens`. So a masked network's rows are first turned
+round until their tokens come first, which gives the same whichever side the padding was on.
+
+Source: ONNX operators, LSTM (gates in the order input, output, forget, candidate; bias of W, then of R).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+import lstm_ray
+from lstm_ray.model.architectures import INPUT_NAME, OUTPUT_NAME
+from lstm_ray.model.weights import LstmWeights, NetworkWeights
+
+OPSET = 17
+_IR_VERSION = 8  # what runtimes that know the opset read, whatever the version of the onnx package here
+_LOWEST = -1e9  # stands in for minus infinity in a maximum over time, as in Keras's model
+
+
+def onnx_model(network: NetworkWeights) -> ModelProto:
+    """Returns the graph, with its weights, from `token_ids` to `probability`."""
+    graph = _Graph()
+    is_token = None
+    token_ids, lengths = INPUT_NAME, ""
+    if network.masked:
+        token_ids, is_token, lengths = _tokens_first(graph)
+    by_time = graph.add("Transpose", token_ids, perm=[1, 0])
+    states = graph.add("Gather", graph.constant("embedding", network.embedding), by_time)
+    last = ""
+    for depth, layer in enumerate(network.layers, 1):
+        states, last = _lstm(graph, f"lstm_{depth}", layer, states, lengths)
+    features = last if network.pooling == "last" else _pool(graph, network.pooling, states, is_token, lengths)
+    kernel = graph.constant("output_kernel", network.output_kernel[:, None])
+    bias = graph.constant("output_bias", np.array([network.output_bias], np.float32))
+    logit = graph.add("Add", graph.add("MatMul", features, kernel), bias)
+    graph.nodes.append(helper.make_node("Sigmoid", [logit], [OUTPUT_NAME]))
+    time: int | str = "time" if network.masked else network.max_tokens
+    return helper.make_model(
+        helper.make_graph(
+            graph.nodes,
+            "bilstm" if len(network.layers[0]) == 2 else "lstm",
+            [helper.make_tensor_value_info(INPUT_NAME, TensorProto.INT32, ["batch", time])],
+            [helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, ["batch", 1])],
+            graph.constants,
+        ),
+        producer_name="lstm-ray",
+        producer_version=lstm_ray.__version__,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=_IR_VERSION,
+    )
+
+
+class _Graph:
+    """Nodes and constants so far; each node has one output, unless it says otherwise."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+
+    def constant(self, name: str, value: npt.NDArray[Any]) -> str:
+        """Adds a constant and returns its name."""
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+    def integers(self, *values: int) -> str:
+        """Adds a constant int64[n] and returns its name."""
+        return self.constant(f"integers_{len(self.constants)}", np.array(values, np.int64))
+
+    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
+        """Adds a node and returns the name of its output."""
+        return self.add_all(operator, 1, *inputs, **attributes)[0]
+
+    def add_all(self, operator: str, outputs: int, *inputs: str, **attributes: Any) -> list[str]:
+        """Adds a node and returns the names of its outputs."""
+        names = [f"{operator}_{len(self.nodes)}_{number}" for number in range(outputs)]
+        self.nodes.append(helper.make_node(operator, inputs, names, **attributes))
+        return names
+
+
+def _tokens_first(graph: _Graph) -> tuple[str, str, str]:
+    """Turns rows round until their tokens come first.
+
+    Returns:
+        The ids, int32[batch, time]; which are tokens, bool[batch, time]; how many, int32[batch].
+    """
+    zero = graph.constant("padding_id", np.array(0, np.int32))
+    counts = graph.add("Cast", graph.add("Not", graph.add("Equal", INPUT_NAME, zero)), to=TensorProto.INT32)
+    lengths = graph.add("ReduceSum", counts, graph.integers(1), keepdims=0)
+    start = graph.add("ArgMax", counts, axis=1, keepdims=1)
+    time = graph.add("Gather", graph.add("Shape", INPUT_NAME), graph.constant("time_axis", np.array(1, np.int64)))
+    first, step = (graph.constant(name, np.array(value, np.int64)) for name, value in (("first", 0), ("step", 1)))
+    places = graph.add("Mod", graph.add("Add", graph.add("Range", first, time, step), start), time)
+    token_ids = graph.add("GatherElements", INPUT_NAME, places, axis=1)
+    return token_ids, graph.add("Not", graph.add("Equal", token_ids, zero)), lengths
+
+
+def _lstm(graph: _Graph, name: str, layer: tuple[LstmWeights, ...], inputs: str, lengths: str) -> tuple[str, str]:
+    """Adds a layer.
+
+    Args:
+        graph: Where to.
+        name: Of the layer.
+        layer: Its directions.
+        inputs: float32[time, batch, inputs].
+        lengths: int32[batch], or "" without a mask.
+
+    Returns:
+        All states, float32[time, batch, features], and the last ones, float32[batch, features].
+    """
+    states, last = graph.add_all(
+        "LSTM",
+        2,
+        inputs,
+        graph.constant(f"{name}_W", np.stack([_reordered(lstm.kernel) for lstm in layer])),
+        graph.constant(f"{name}_R", np.stack([_reordered(lstm.recurrent) for lstm in layer])),
+        graph.constant(f"{name}_B", np.stack([_both_biases(lstm) for lstm in layer])),
+        *([lengths] if lengths else []),
+        hidden_size=layer[0].units,
+        direction="bidirectional" if len(layer) == 2 else "forward",
+    )
+    features = sum(lstm.units for lstm in layer)
+    states = graph.add("Transpose", states, perm=[0, 2, 1, 3])  # from [time, directions, batch, units]
+    last = graph.add("Transpose", last, perm=[1, 0, 2])
+    return (
+        graph.add("Reshape", states, graph.integers(0, 0, features)),
+        graph.add("Reshape", last, graph.integers(0, features)),
+    )
+
+
+def _reordered(matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Returns [..., 4 * units] of Keras's gates as ONNX's [4 * units, ...]."""
+    input_gate, forget, candidate, output = np.split(matrix, 4, axis=-1)
+    return np.concatenate([input_gate, output, forget, candidate], axis=-1).T
+
+
+def _both_biases(lstm: LstmWeights) -> npt.NDArray[np.float32]:
+    return np.concatenate([_reordered(lstm.bias), np.zeros_like(lstm.bias)])
+
+
+def _pool(graph: _Graph, pooling: str, states: str, is_token: str | None, lengths: str) -> str:
+    """Adds the maximum or mean over time, float32[batch, features], of states float32[time, batch, features]."""
+    if is_token is None:
+        return graph.add("ReduceMax" if pooling == "max" else "ReduceMean", states, axes=[0], keepdims=0)
+    counts = graph.add("Unsqueeze", graph.add("Transpose", is_token, perm=[1, 0]), graph.integers(2))
+    instead = graph.constant("of_padding", np.array(_LOWEST if pooling == "max" else 0, np.float32))
+    states = graph.add("Where", counts, states, instead)
+    if pooling == "max":
+        return graph.add("ReduceMax", states, axes=[0], keepdims=0)
+    total = graph.add("ReduceSum", states, graph.integers(0), keepdims=0)
+    numbers = graph.add("Cast", graph.add("Unsqueeze", lengths, graph.integers(1)), to=TensorProto.FLOAT)
+    one = graph.constant("one", np.array(1, np.float32))
+    return graph.add("Div", total, graph.add("Max", numbers, one))

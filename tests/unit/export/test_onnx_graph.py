@@ -1,0 +1,70 @@
+"""The ONNX graph in ONNX Runtime: the probabilities of our engine, for every kind of network."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from lstm_ray.model.weights import LstmWeights, NetworkWeights, Padding, Pooling
+from lstm_ray.score.engine import FastEngine
+
+onnx = pytest.importorskip("onnx", reason="needs lstm-ray[onnx]")
+onnxruntime = pytest.importorskip("onnxruntime", reason="needs onnxruntime, of lstm-ray[benchmark]")
+
+from lstm_ray.export.onnx_graph import onnx_model  # noqa: E402
+
+MAX_TOKENS = 9
+LENGTHS = (1, 9, 2, 3, 9, 8, 1, 4, 5, 6, 7)
+COMBINATIONS = list(product((1, 2), (1, 2), ("last", "max", "mean"), (False, True), ("pre", "post")))
+
+
+def make_network(layers: int, directions: int, pooling: Pooling, masked: bool, padding: Padding) -> NetworkWeights:
+    """Returns a random network whose layers differ in size."""
+    generator = np.random.default_rng(layers)
+
+    def normal(*shape: int) -> NDArray[np.float32]:
+        return (generator.normal(size=shape) / np.sqrt(shape[0])).astype(np.float32)
+
+    made, inputs = [], 7
+    for units in (17, 5)[:layers]:
+        made.append(
+            tuple(
+                LstmWeights(normal(inputs, 4 * units), normal(units, 4 * units), normal(4 * units))
+                for _ in range(directions)
+            )
+        )
+        inputs = units * directions
+    embedding = generator.normal(size=(40, 7)).astype(np.float32)
+    return NetworkWeights(embedding, tuple(made), normal(inputs), -0.3, pooling, masked, padding, MAX_TOKENS)
+
+
+def padded(rows: list[NDArray[np.int32]], padding: Padding, time: int) -> NDArray[np.int32]:
+    batch = np.zeros((len(rows), time), np.int32)
+    for place, row in enumerate(rows):
+        batch[place, time - len(row) if padding == "pre" else 0 :][: len(row)] = row
+    return batch
+
+
+def run(model: Any, token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (probability,) = session.run(["probability"], {"token_ids": token_ids})
+    assert probability.shape == (len(token_ids), 1)
+    return probability[:, 0]
+
+
+@pytest.mark.parametrize(("layers", "directions", "pooling", "masked", "padding"), COMBINATIONS)
+def test_every_kind_of_network(layers: int, directions: int, pooling: Pooling, masked: bool, padding: Padding) -> None:
+    network = make_network(layers, directions, pooling, masked, padding)
+    generator = np.random.default_rng(1)
+    rows = [generator.integers(1, 40, length).astype(np.int32) for length in LENGTHS]
+    expected = FastEngine(network, 1).probabilities(np.concatenate(rows), np.cumsum([0, *LENGTHS]))
+    model = onnx_model(network)
+    onnx.checker.check_model(model, full_check=True)
+    np.testing.assert_allclose(run(model, padded(rows, padding, MAX_TOKENS)), expected, rtol=0, atol=1e-6)
+    if masked:  # padding does not count, on whichever side and however much there is of it
+        other: Padding = "post" if padding == "pre" else "pre"
+        np.testing.assert_allclose(run(model, padded(rows, other, MAX_TOKENS + 4)), expected, rtol=0, atol=1e-6)
