@@ -100,10 +100,13 @@ def is_local(path: str) -> bool:
 
 def join(base: str, name: str) -> str:
     """Returns the path of `name` in the directory `base`; a URI keeps its options."""
-    if "://" not in base:
-        return base.rstrip("/") + "/" + name
-    store, inner, options = _split_uri(base)
-    return _uri(store, inner.rstrip("/") + "/" + name, options)
+    return extend(base, "/" + name)
+
+
+def extend(path: str, ending: str) -> str:
+    """Returns the path with an ending behind its name; a URI keeps its options."""
+    store, inner, options = _split_uri(path) if "://" in path else (path.rstrip("/"), "", "")
+    return _uri(store, inner.rstrip("/") + ending, options)
 
 
 def absolute(path: str) -> str:
@@ -240,9 +243,8 @@ def _info(filesystem: fs.FileSystem, path: str) -> fs.FileInfo:
 
 
 def _list_files(filesystem: fs.FileSystem, directory: str) -> list[fs.FileInfo]:
-    selector = fs.FileSelector(directory, recursive=True, allow_not_found=True)
-    infos = [info for info in filesystem.get_file_info(selector) if info.type == fs.FileType.File]
-    return sorted(infos, key=lambda info: info.path)
+    infos = filesystem.get_file_info(fs.FileSelector(directory, recursive=True, allow_not_found=True))
+    return sorted((info for info in infos if info.type == fs.FileType.File), key=lambda info: info.path)
 
 
 def _glob(filesystem: fs.FileSystem, pattern: str) -> list[fs.FileInfo]:

@@ -207,12 +207,16 @@ def _storage_obstacle(place: str, probe: str | None) -> str | None:
 def _examine_cluster(address: str, place: str | None, probe: _Probe | None) -> list[Finding]:
     import ray
 
-    from lstm_ray.nodes import on_every_node
+    from lstm_ray.nodes import names_of, on_every_node
     from lstm_ray.ray_session import connect
 
     with connect(address, 0, 0, lambda _: None):
+        nodes = ray.nodes()
+        names = names_of(nodes)
         stores = {
-            node["NodeManagerAddress"]: int(node["Resources"].get("object_store_memory", 0)) for node in ray.nodes()
+            names[node["NodeID"]]: int(node["Resources"].get("object_store_memory", 0))
+            for node in nodes
+            if node["NodeID"] in names
         }
         # The first call starts a worker on each node, the second tells the time.
         answers = on_every_node(describe_with_ray, place, None if probe is None else probe.path)
@@ -225,7 +229,7 @@ def _examine_cluster(address: str, place: str | None, probe: _Probe | None) -> l
         if isinstance(answer, Facts):
             told = clocks.get(node)
             ahead = told - (asked + took / 2) if isinstance(told, float) else 0.0
-            facts[node] = Facts(**{**vars(answer), "object_store_bytes": stores[node], "clock": ahead})
+            facts[node] = Facts(**{**vars(answer), "object_store_bytes": stores.get(node), "clock": ahead})
         else:
             failed[node] = reason(answer)
     return judge(facts, failed, took / 2)

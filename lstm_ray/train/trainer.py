@@ -53,6 +53,7 @@ from lstm_ray.wording import counted, reason
 _PROGRESS_EVERY_S = 0.5
 _SAVE_WITHIN_S = 60.0
 _LOOK_FOR_ROOM_EVERY_S = 30.0
+_PLACE_WITHIN_S = 15.0
 
 
 @contextmanager
@@ -89,6 +90,9 @@ class RayWorkers:
         self._watcher.say(f"starting {'' if least == most else f'{least} to '}{counted(most, 'Ray worker')}")
         # A worker may hang where no other waits for it, or there may be no other: then this finds out.
         os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(config.collective_timeout_s)
+        if least < most:
+            # Ray Train counts on a node for a while after it is gone, and would wait a minute for a place there.
+            os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(_PLACE_WITHIN_S))
         board = _start_board()
         filesystem, path = storage.locate(config.output)
         trainer = DataParallelTrainer(
