@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -27,13 +28,27 @@ Answer = Any | BaseException
 
 
 def on_every_node(function: Callable[..., Any], *arguments: Any) -> dict[str, Answer]:
-    """Runs a function on every node and returns what came of it, by the node's address.
+    """Runs a function on every node and returns what came of it, by the nodes' names, see `names_of`.
 
     It asks for no CPU, so that it runs on busy nodes too. An exception is returned as one.
     """
-    refs = {node["NodeManagerAddress"]: _start(node, function, *arguments) for node in ray.nodes() if node["Alive"]}
+    alive = {node["NodeID"]: node for node in ray.nodes()}
+    refs = {name: _start(alive[node_id], function, *arguments) for node_id, name in names_of(alive.values()).items()}
     ray.wait(list(refs.values()), num_returns=len(refs), timeout=_ANSWER_WITHIN_S, fetch_local=False)
-    return {address: _answer(ref) for address, ref in refs.items()}
+    return {name: _answer(ref) for name, ref in refs.items()}
+
+
+def names_of(nodes: Iterable[dict[str, Any]]) -> dict[str, str]:
+    """Returns the names of those of `ray.nodes()` that are alive, by id.
+
+    A name is the node's address, and where several have the same, as on one machine they may, the beginning of its id.
+    """
+    addresses = {node["NodeID"]: node["NodeManagerAddress"] for node in nodes if node["Alive"]}
+    many = Counter(addresses.values())
+    return {
+        node_id: f"{address} ({node_id[:8]})" if many[address] > 1 else address
+        for node_id, address in addresses.items()
+    }
 
 
 def on_the_head(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -77,10 +77,13 @@ def is_local(path: str) -> bool:
 
 def join(base: str, name: str) -> str:
     """Returns the path of `name` in the directory `base`; a URI keeps its options."""
-    if "://" not in base:
-        return base.rstrip("/") + "/" + name
-    store, inner, options = _split_uri(base)
-    return _uri(store, inner.rstrip("/") + "/" + name, options)
+    return extend(base, "/" + name)
+
+
+def extend(path: str, ending: str) -> str:
+    """Returns the path with an ending behind its name; a URI keeps its options."""
+    store, inner, options = _split_uri(path) if "://" in path else (path.rstrip("/"), "", "")
+    return _uri(store, inner.rstrip("/") + ending, options)
 
 
 def absolute(path: str) -> str:

@@ -207,12 +207,16 @@ def _storage_obstacle(place: str, probe: str | None) -> str | None:
 def _examine_cluster(address: str, place: str | None, probe: _Probe | None) -> list[Finding]:
     import ray
 
-    from lstm_ray.nodes import on_every_node
+    from lstm_ray.nodes import names_of, on_every_node
     from lstm_ray.ray_session import connect
 
     with connect(address):
+        nodes = ray.nodes()
+        names = names_of(nodes)
         stores = {
-            node["NodeManagerAddress"]: int(node["Resources"].get("object_store_memory", 0)) for node in ray.nodes()
+            names[node["NodeID"]]: int(node["Resources"].get("object_store_memory", 0))
+            for node in nodes
+            if node["NodeID"] in names
         }
         # This starts a worker on each node, so that the clocks are told at once.
         answers = on_every_node(describe_with_ray, place, None if probe is None else probe.path)
@@ -222,7 +226,8 @@ def _examine_cluster(address: str, place: str | None, probe: _Probe | None) -> l
     for node, answer in answers.items():
         if isinstance(answer, Facts):
             clock_ahead = ahead.get(node, 0.0)
-            facts[node] = Facts(**{**vars(answer), "object_store_bytes": stores[node], "clock": clock_ahead})
+            object_store = stores.get(node)
+            facts[node] = Facts(**{**vars(answer), "object_store_bytes": object_store, "clock": clock_ahead})
         else:
             failed[node] = reason(answer)
     return judge(facts, failed, error_s)

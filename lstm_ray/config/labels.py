@@ -29,9 +29,11 @@ def check_labels(positive: tuple[str, ...], negative: tuple[str, ...]) -> None:
     if bool(positive) != bool(negative):
         there, lacking = ("positive", "negative") if positive else ("negative", "positive")
         raise ValueError(f"`{there}_labels` needs `{lacking}_labels` too: rows with other labels are left out")
-    both = sorted({_canonical(label) for label in positive} & {_canonical(label) for label in negative})
-    if both:
-        raise ValueError(f"label {both[0]!r} is in `positive_labels` and in `negative_labels`")
+    positives = {_canonical(label): label for label in positive}
+    for label in negative:
+        if (same := positives.get(_canonical(label))) is not None:
+            written = "" if same == label else f" (there as {same!r})"
+            raise ValueError(f"label {label!r} is in `positive_labels`{written} and in `negative_labels`")
 
 
 def _as_text(label: str | float) -> str:
@@ -39,6 +41,7 @@ def _as_text(label: str | float) -> str:
 
 
 def _canonical(label: str) -> str:
+    label = {"true": "1", "false": "0"}.get(label.lower(), label)  # as a column of numbers is compared with it
     try:
         return f"{float(label):.17g}"  # all digits: 1000001 is not 1000002
     except ValueError:

@@ -286,6 +286,8 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings):
     def _are_weights(cls, given: str) -> str:
         if given not in ("none", "balanced") and not re.fullmatch(r"\d+(\.\d+)?,\d+(\.\d+)?", given):
             raise ValueError("should be none, balanced or two numbers such as 1,2.5")
+        if re.fullmatch(r"[0.]+,[0.]+", given):
+            raise ValueError("there is nothing to learn if no row counts")
         return given
 
     @model_validator(mode="after")

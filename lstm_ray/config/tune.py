@@ -44,6 +44,9 @@ class TuneConfig(TrainConfig):
     )
     search: dict[str, Range] = setting({}, "What to draw each searched setting from.", panel="Search", option=False)
     trials: int = setting(10, "Settings to try; more than before goes on with a finished search.", panel="Search", ge=1)
+    max_failures: int = setting(
+        3, "How many times each trial whose process or node is lost may go on in another.", panel="Compute", ge=0
+    )
     concurrency: int = setting(
         0, "Trials that run at once; 0: as many as have the cores of --cpus-per-worker.", panel="Search", ge=0
     )
@@ -54,6 +57,10 @@ class TuneConfig(TrainConfig):
         if self.worker_limits != (0, 0):
             raise ValueError(
                 "`workers` must be 0: a trial trains in one process, and `concurrency` says how many at once"
+            )
+        if self.collective_timeout_s != TrainConfig.model_fields["collective_timeout_s"].default:
+            raise ValueError(
+                "`collective_timeout_s` has no meaning in a search: a trial has no other workers to wait for"
             )
         return self
 

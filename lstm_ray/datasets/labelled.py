@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -122,11 +123,14 @@ def read_shard(shard: Shard, text_column: str, label_column: str, mapping: Label
     return LabelledRows(texts, labels, without_text, int((~is_labelled).sum()))
 
 
-def _open_parquet(file: InputFile) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(file.open())
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{file.path}: {not_parquet(file.path, error)}") from error
+@contextmanager
+def _open_parquet(file: InputFile) -> Iterator[pq.ParquetFile]:
+    with file.open() as stream:  # a ParquetFile does not close what it was given
+        try:
+            parquet = pq.ParquetFile(stream)
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(f"{file.path}: {not_parquet(file.path, error)}") from error
+        yield parquet
 
 
 def _type_of(file: InputFile, parquet: pq.ParquetFile, column: str, option: str) -> pa.DataType:

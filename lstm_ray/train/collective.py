@@ -9,8 +9,8 @@ all workers hold the same bits. A worker sends and receives 2 (N - 1) / N of the
 2 messages rather than 2 (N - 1): at the sizes here (1 MB, 2 to 8 workers) the waiting is what counts.
 
 Nothing is awaited for longer than `timeout_s`. A peer that died is noticed at once, one that hangs or is cut off after
-that time; either raises WorkerLostError. Only counts and numbers cross the wire, no pickle; the token keeps strangers
-and other runs out by mistake, it does not encrypt.
+that time; either raises WorkerLostError. Only counts and numbers cross the wire, no pickle. How the workers find each
+other is in rendezvous.py.
 
 Source: reduce-scatter and all-gather, R. Thakur, R. Rabenseifner, W. Gropp, "Optimization of Collective Communication
 Operations in MPICH", 2005.
@@ -18,7 +18,6 @@ Operations in MPICH", 2005.
 
 from __future__ import annotations
 
-import hmac
 import select
 import socket
 import struct
@@ -33,17 +32,16 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_ray.errors import TrainingError, WorkerLostError
+from lstm_ray.train.rendezvous import Address, meet, shown
+from lstm_ray.train.rendezvous import address_of as address_of
+from lstm_ray.train.rendezvous import listen as listen
 from lstm_ray.wording import reason
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Bytes: TypeAlias = npt.NDArray[np.uint8]
-Address: TypeAlias = tuple[str, int]
 
 F = TypeVar("F", bound=np.floating[Any])
 
-_HELLO = struct.Struct("!8s64sII")  # name of the protocol, token, rank, world size
-_PROTOCOL = b"lstmray1"
-_HELLO_TIMEOUT_S = 10.0  # for a stranger who connects and says nothing, while others wait
 _HEADER = struct.Struct("!QQ")  # number of the exchange, bytes that follow
 
 
@@ -99,107 +97,15 @@ class Alone:
         """Does nothing: there is nobody to leave."""
 
 
-def listen(host: str) -> socket.socket:
-    """Returns a socket that listens at a free port of `host`, a name or address of this machine."""
-    family = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][0]
-    return socket.create_server((host, 0), family=family, backlog=128)
-
-
-def address_of(listener: socket.socket) -> Address:
-    """Returns where a socket from `listen` can be reached."""
-    host, port = listener.getsockname()[:2]
-    return host, port
-
-
 def join(
     listener: socket.socket, addresses: Sequence[Address], *, rank: int, token: str, timeout_s: float
 ) -> TcpCollective:
-    """Connects this worker to all others and closes `listener`.
+    """Connects this worker to all others and closes `listener`; arguments and errors are those of `meet`.
 
-    Args:
-        listener: This worker's, from `listen`.
-        addresses: All workers', by rank.
-        rank: This worker's number.
-        token: ASCII, at most 64 characters, the same on all workers of a run and on no others.
-        timeout_s: Most seconds to wait for the others to join, and later for each sum.
-
-    Raises:
-        WorkerLostError: A worker cannot be reached, or has not joined in time.
+    Each sum, too, is waited for no longer than `timeout_s`.
     """
-    deadline = time.monotonic() + timeout_s
-    hello = _HELLO.pack(_PROTOCOL, token.encode("ascii"), rank, len(addresses))
-    peers: dict[int, socket.socket] = {}
-    try:
-        with listener:
-            for other in range(rank):  # each calls those before it, which listen already
-                peers[other] = _call(other, addresses[other], hello, deadline)
-            while len(peers) < len(addresses) - 1:
-                listener.settimeout(_time_left(deadline))
-                try:
-                    visitor, _ = listener.accept()
-                except TimeoutError:
-                    missing = ", ".join(str(r) for r in range(rank + 1, len(addresses)) if r not in peers)
-                    raise WorkerLostError(f"worker {rank}: no word from worker {missing} in {timeout_s:g} s") from None
-                caller = _admit(visitor, hello, deadline)
-                if caller is None or caller <= rank or caller in peers:
-                    visitor.close()
-                else:
-                    peers[caller] = visitor
-    except BaseException:
-        for peer in peers.values():
-            peer.close()
-        raise
+    peers = meet(listener, addresses, rank=rank, token=token, timeout_s=timeout_s)
     return TcpCollective(rank, addresses, peers, timeout_s)
-
-
-def _call(other: int, address: Address, hello: bytes, deadline: float) -> socket.socket:
-    try:
-        peer = socket.create_connection(address, timeout=_time_left(deadline))
-        try:
-            peer.sendall(hello)
-            answer = _HELLO.unpack(_receive(peer, _HELLO.size, deadline))
-            if (answer[0], answer[2]) != (_PROTOCOL, other):
-                raise ConnectionError("somebody else answers there")
-        except BaseException:
-            peer.close()
-            raise
-    except OSError as error:
-        raise WorkerLostError(f"worker {other} at {_shown(address)} cannot be reached: {reason(error)}") from error
-    return peer
-
-
-def _admit(visitor: socket.socket, hello: bytes, deadline: float) -> int | None:
-    """Returns the rank of one who calls, or None if it is not of this run."""
-    try:
-        name, token, caller, world_size = _HELLO.unpack(
-            _receive(visitor, _HELLO.size, min(deadline, time.monotonic() + _HELLO_TIMEOUT_S))
-        )
-        ours = _HELLO.unpack(hello)
-        if (name, world_size) != (ours[0], ours[3]) or not hmac.compare_digest(token, ours[1]):
-            return None
-        visitor.sendall(hello)
-    except OSError:
-        return None
-    return int(caller)
-
-
-def _receive(peer: socket.socket, size: int, deadline: float) -> bytes:
-    content = bytearray()
-    while len(content) < size:
-        peer.settimeout(_time_left(deadline))
-        received = peer.recv(size - len(content))
-        if not received:
-            raise ConnectionError("it closed the connection")
-        content += received
-    return bytes(content)
-
-
-def _time_left(deadline: float) -> float:
-    return max(deadline - time.monotonic(), 1e-3)
-
-
-def _shown(address: Address) -> str:
-    return f"{address[0]}:{address[1]}"
 
 
 class TcpCollective:
@@ -304,7 +210,7 @@ class TcpCollective:
         return {transfer.other: transfer.message for transfer in transfers.values()}
 
     def _name(self, other: int) -> str:
-        return f"worker {other} at {_shown(self._addresses[other])}"
+        return f"worker {other} at {shown(self._addresses[other])}"
 
     def _out_of_step(self, other: int, problem: str) -> TrainingError:
         return TrainingError(

@@ -35,11 +35,13 @@ from lstm_ray.train.checkpoints import Checkpoint, State
 from lstm_ray.train.collective import Collective
 from lstm_ray.train.corpus import Corpus, Prepared
 from lstm_ray.train.progress import Progress
+from lstm_ray.train.schedule import count_steps, learning_rate_at
 from lstm_ray.train.step import Stepper, make_stepper
 
 THRESHOLD = 0.5
 _VALIDATION_BATCH = 512  # rows of a step over all workers: forward only, so memory allows more than in training
 _PROGRESS_EVERY_S = 0.5
+_LOOK_EVERY_STEPS = 50  # at the loss: by steps, not by the clock, so that all workers find the same at the same step
 
 
 class Context(Protocol):
@@ -80,17 +82,20 @@ def run(config: TrainConfig, prepared: Prepared, context: Context) -> State:
     if prepared.word_vectors is not None:
         stepper.set_word_vectors(prepared.word_vectors)
     state = State(summary=stepper.summary(), data=prepared.fingerprint())
-    best = stepper.weights()
+    best: list[npt.NDArray[Any]] = []
     checkpoint = checkpoints.latest(config.output)
     if checkpoint is not None:
         stepper.restore(checkpoint.variables)
-        state, best = checkpoint.state, checkpoint.best
+        state = checkpoint.state
+        best = checkpoint.best if context.rank == 0 else []
     _agree(config, stepper, context, checkpoint)
     if context.rank == 0:
         checkpoints.discard_after(config.output, None if checkpoint is None else state)
         context.begin(state)
+    del checkpoint  # its arrays are as large as the model and the optimizer
     with checkpoints.Writer(config.output) as writer:
         saver = _Saver(config, stepper, context, writer, state, best)
+        del best
         while not state.has_ended(config):
             row, sums = _train_epoch(config, prepared.training, stepper, context, saver)
             counts = _validate(config, prepared.validation, stepper, context, saver)
@@ -112,7 +117,7 @@ class _Saver:
 
     Attributes:
         state: Where the run stands.
-        best: The model's variables after the best epoch.
+        best: The model's variables after the best epoch; on rank 0 alone, and none before the first epoch's end.
     """
 
     def __init__(
@@ -132,7 +137,8 @@ class _Saver:
 
     def keep_best(self) -> None:
         """Takes the variables as they are for those of the best epoch."""
-        self.best = self._stepper.weights()
+        if self._context.rank == 0:
+            self.best = self._stepper.weights()
 
     def is_due(self) -> bool:
         """Counts a step, and says whether the run is to be saved after it."""
@@ -212,13 +218,15 @@ def _train_epoch(
             last_shown = now
             done = first_step * config.global_batch_size + rows
             context.progress(Progress(epoch, config.epochs, done, len(corpus), rows / (now - started)))
+        if len(sums) == _LOOK_EVERY_STEPS:
+            by_step += _add_up(config, len(corpus), stepper, state, sums)
         if saver.is_due():
             state.seconds = seconds_before + now - started
-            by_step += _add_up(config, stepper, state, sums)
+            by_step += _add_up(config, len(corpus), stepper, state, sums)
             saver.save()
             saver.stop_if_interrupted()
     state.seconds = seconds_before + time.perf_counter() - started
-    by_step += _add_up(config, stepper, state, sums)
+    by_step += _add_up(config, len(corpus), stepper, state, sums)
     row = {
         "epoch": epoch,
         "loss": state.loss_sum / len(corpus),
@@ -230,7 +238,9 @@ def _train_epoch(
     return row, np.array(by_step, np.float64).reshape(-1, 2)
 
 
-def _add_up(config: TrainConfig, stepper: Stepper, state: State, sums: list[Any]) -> list[npt.NDArray[np.float32]]:
+def _add_up(
+    config: TrainConfig, rows: int, stepper: Stepper, state: State, sums: list[Any]
+) -> list[npt.NDArray[np.float32]]:
     """Adds the sums of the last steps to the state, one by one as ever, forgets the tensors and returns their values.
 
     Raises:
@@ -243,11 +253,13 @@ def _add_up(config: TrainConfig, stepper: Stepper, state: State, sums: list[Any]
         state.right += float(right)
     # A step's loss is of the weights before it: the last step may have spoilt them with no loss to show it.
     if not (math.isfinite(state.loss_sum) and stepper.is_finite()):
-        before = state.step - len(steps)
         first = next((number for number, s in enumerate(steps, 1) if not np.isfinite(s).all()), len(steps))
+        step = state.step - len(steps) + first
+        before = state.epoch * -(-rows // config.global_batch_size)
+        rate = float(learning_rate_at(config, count_steps(config, rows), before + step - 1))
         raise TrainingError(
-            f"the loss is no longer a number in epoch {state.epoch + 1}, by step {before + first}, at learning rate "
-            f"{config.learning_rate:g}: try a lower --learning-rate"
+            f"the loss is no longer a number in epoch {state.epoch + 1}, by step {step}, at learning rate {rate:.3g}: "
+            "try a lower --learning-rate, or --clip-norm 1"
         )
     return steps
 

@@ -84,6 +84,15 @@ class MlflowRun:
         except self._failure as error:
             self._watcher.say(f"note: MLflow has not heard that the run is finished: {reason(error)}")
 
+    def fail(self, error: BaseException) -> None:
+        """Ends the run in MLflow as killed, if it was interrupted, or as failed; a resumed run goes on in it."""
+        if not self._id:
+            return  # it had not begun
+        try:
+            self._client.set_terminated(self._id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        except self._failure as away:
+            self._watcher.say(f"note: MLflow has not heard that the run has ended: {reason(away)}")
+
     def _resume(self) -> str | None:
         path = storage.join(self._config.output, KEPT)
         if not storage.exists(path):

@@ -51,7 +51,11 @@ _MAY_CHANGE = {
     *("workers", "cpus_per_worker", "gpus_per_worker", "address", "accumulate"),
     *("checkpoint_every", "collective_timeout_s", "max_failures"),
 }
-"""Settings that do not decide what is learned, or only how far: a run may be resumed with other values of these."""
+"""Settings that do not decide what is learned, or only how far: a run may be resumed with other values of these.
+
+With dropout, the number of workers and of slices (`accumulate`) decides which of its draws a row meets, so that such a
+run does not end in the same weights; but in as good ones, and one that ran out of memory or lost its cluster goes on.
+"""
 
 HISTORY = pa.schema(
     [
@@ -135,7 +139,7 @@ def _train(config: TrainConfig, shards: Sequence[Shard], watcher: Watcher, resum
     if on_gpu and (obstacle := cudnn_obstacle(config, config)):
         watcher.say(f"note: on a GPU this trains several times slower than it could: {obstacle}")
     tracker = MlflowRun(config, watcher) if config.mlflow else None
-    with _workers(config, tracker or watcher) as workers:
+    with _ended_in(tracker), _workers(config, tracker or watcher) as workers:
         watcher.say("reading and tokenizing")
         prepared = assemble(list(workers.encode_all(shards, config)), config)
         watcher.say(
@@ -162,10 +166,22 @@ def _train(config: TrainConfig, shards: Sequence[Shard], watcher: Watcher, resum
         prepared.rows_without_text,
         prepared.rows_with_other_label,
     )
-    write_results(config, outcome)
+    with _ended_in(tracker):
+        write_results(config, outcome)
     if tracker is not None:
         tracker.finish(state)
     return outcome
+
+
+@contextmanager
+def _ended_in(tracker: MlflowRun | None) -> Iterator[None]:
+    """Ends the run in MLflow, if there is one, where it fails or is interrupted here."""
+    try:
+        yield
+    except BaseException as error:
+        if tracker is not None:
+            tracker.fail(error)
+        raise
 
 
 def _check_apart(config: TrainConfig) -> None:
@@ -206,6 +222,8 @@ def _workers(config: TrainConfig, watcher: Watcher) -> Iterator[Workers]:
 def with_absolute_paths(config: T) -> T:
     """Returns the settings with paths that mean the same in every process."""
     paths = config.model_dump(include={"output", "vocabulary", "embeddings"}, exclude_none=True)
+    if config.mlflow not in (None, "yes", "databricks") and ":" not in config.mlflow:
+        paths["mlflow"] = config.mlflow  # a directory; URIs such as sqlite:///runs.db have a colon
     return config.model_copy(update={name: storage.absolute(path) for name, path in paths.items()})
 
 
@@ -226,10 +244,10 @@ def open_run(config: TrainConfig) -> bool:
         return False
     wanted = yaml.safe_load(to_yaml(config))
     may_change = _MAY_CHANGE if config.schedule == "constant" else _MAY_CHANGE - {"epochs"}
-    changed = [key for key in wanted if key not in may_change and earlier.get(key) != wanted[key]]
+    changed = [key for key in wanted if key not in may_change and earlier[key] != wanted[key]]
     if changed:
         differences = ", ".join(
-            f"{option_name(key)} {_show(earlier.get(key))} there, {_show(wanted[key])} here" for key in changed
+            f"{option_name(key)} {_show(earlier[key])} there, {_show(wanted[key])} here" for key in changed
         )
         if changed == ["epochs"]:
             differences += f"; the {config.schedule} schedule has fallen towards the end of the first number"
@@ -253,12 +271,17 @@ def begin_run(config: TrainConfig) -> None:
 
 
 def _read_settings(output: str) -> dict[str, Any] | None:
-    """Returns the settings of the training run in `output`, or None if its config.yaml is something else's."""
+    """Returns the settings of the training run in `output`, or None if its config.yaml is something else's.
+
+    A setting that its version did not know yet has its default: that is what a new setting's default has to mean.
+    """
     try:
         settings = yaml.safe_load(storage.read_bytes(storage.join(output, "config.yaml")))
     except (yaml.YAMLError, UnicodeDecodeError):
         return None
-    return settings if isinstance(settings, dict) and settings.get("command") == "train" else None
+    if not isinstance(settings, dict) or settings.get("command") != "train":
+        return None
+    return {**yaml.safe_load(to_yaml(TrainConfig())), **settings}
 
 
 def _leave_nothing(output: str) -> None:

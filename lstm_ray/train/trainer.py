@@ -4,8 +4,8 @@
       ray_session                                listens, and hears of the others: _GroupBackend
       encode_all -> tasks run encode_shard       loop.run, a TcpCollective between them
       run -> DataParallelTrainer.fit             rank 0 saves checkpoints; no ray.train.report
-      _Listener  <-  _Board  <-                  progress, epochs, errors of ours, the end of an interrupted run
-                     _Board  ->                  "stop", asked for twice a second
+      Listener  <-  Board  <-                    progress, epochs, errors of ours, the end of an interrupted run
+                    Board  ->                    "stop", asked for twice a second
 
 A worker that dies, or that the others wait for in vain (WorkerLostError), makes Ray Train start the whole group again,
 as large as there is room for; loop.run then goes on from the last checkpoint. An error of ours would only come again,
@@ -19,13 +19,14 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import secrets
 import socket
 import threading
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +44,8 @@ from lstm_ray.errors import LstmRayError, TrainingError, WorkerLostError
 from lstm_ray.nodes import check_paths
 from lstm_ray.ray_session import connect, our_error
 from lstm_ray.room import Asked
-from lstm_ray.train import checkpoints, collective
+from lstm_ray.train import checkpoints, collective, rendezvous
+from lstm_ray.train.board import Begun, Board, Interrupted, Listener
 from lstm_ray.train.checkpoints import State
 from lstm_ray.train.corpus import EncodedShard, Prepared, encode_shard
 from lstm_ray.train.progress import Progress, Watcher
@@ -52,7 +54,7 @@ from lstm_ray.wording import counted, reason
 _PROGRESS_EVERY_S = 0.5
 _SAVE_WITHIN_S = 60.0
 _LOOK_FOR_ROOM_EVERY_S = 30.0
-_WAIT_SILENTLY_S = 120.0
+_PLACE_WITHIN_S = 15.0
 
 
 @contextmanager
@@ -88,12 +90,15 @@ class RayWorkers:
         self._watcher.say(f"starting {'' if least == most else f'{least} to '}{counted(most, 'Ray worker')}")
         # A worker may hang where no other waits for it, or there may be no other: then this finds out.
         os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(config.collective_timeout_s)
+        if least < most:
+            # Ray Train counts on a node for a while after it is gone, and would wait a minute for a place there.
+            os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(_PLACE_WITHIN_S))
         board = _start_board()
         filesystem, path = storage.locate(config.output)
         trainer = DataParallelTrainer(
             _worker_loop,
             train_loop_config={"config": config.model_dump(mode="json"), "prepared": ray.put(prepared), "board": board},
-            backend_config=GroupConfig(),
+            backend_config=GroupConfig(board, config.collective_timeout_s),
             scaling_config=ray.train.ScalingConfig(
                 num_workers=most if least == most else (least, most),
                 elastic_resize_monitor_interval_s=_LOOK_FOR_ROOM_EVERY_S,
@@ -109,12 +114,9 @@ class RayWorkers:
             ),
         )
         try:
-            _fit(trainer, board, _Listener(config, self._watcher))
-        except ray.train.TrainingFailedError as error:
-            raise TrainingError(
-                f"{_why(getattr(error, 'worker_failures', {}) or {0: error})}, after {config.max_failures} "
-                "replacements (--max-failures): the same command goes on from the last checkpoint"
-            ) from error
+            _fit(trainer, board, Listener(config, self._watcher))
+        except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
+            raise TrainingError(_end_of(error, config)) from error
         state = checkpoints.latest_state(config.output)
         if state is None:
             raise TrainingError(f"{config.output}: training ended without a checkpoint; do all workers see this path?")
@@ -123,7 +125,15 @@ class RayWorkers:
 
 @dataclass
 class GroupConfig(BackendConfig):
-    """Tells each worker where the others are."""
+    """Tells each worker where the others are.
+
+    Attributes:
+        board: Numbers the groups.
+        timeout_s: Most seconds to wait for a worker.
+    """
+
+    board: Any
+    timeout_s: float
 
     @property
     def backend_cls(self) -> type[Backend]:
@@ -133,11 +143,22 @@ class GroupConfig(BackendConfig):
 
 class _GroupBackend(Backend):
     def on_start(self, worker_group: Any, backend_config: GroupConfig) -> None:
-        addresses = worker_group.execute(_await_calls)
+        number = ray.get(backend_config.board.begin_group.remote())
+        addresses = _all_of(worker_group.execute_async(_await_calls), backend_config.timeout_s)
         token = secrets.token_hex(16)
-        ray.get(
-            [worker_group.execute_single_async(r, _learn_addresses, addresses, token) for r in range(len(addresses))]
-        )
+        _all_of(worker_group.execute_async(_learn_addresses, addresses, token, number), backend_config.timeout_s)
+
+
+def _all_of(answers: list[Any], timeout_s: float) -> list[Any]:
+    """Waits for the answers of all workers.
+
+    Raises:
+        RayActorError: A worker died or is silent; Ray Train starts another group.
+    """
+    try:
+        return list(ray.get(answers, timeout=timeout_s))
+    except ray.exceptions.GetTimeoutError as error:
+        raise ray.exceptions.ActorUnavailableError(f"a worker was silent for {timeout_s:g} s", None) from error
 
 
 @dataclass
@@ -148,25 +169,27 @@ class _Group:
         listener: Where the other workers call.
         addresses: Of all workers, by rank.
         token: Of this group.
+        number: Of this group, among those of the run.
     """
 
     listener: socket.socket
-    addresses: Sequence[collective.Address] = ()
+    addresses: Sequence[rendezvous.Address] = ()
     token: str = ""
+    number: int = 0
 
 
 _group: _Group | None = None
 
 
-def _await_calls() -> collective.Address:
+def _await_calls() -> rendezvous.Address:
     global _group
-    _group = _Group(collective.listen(ray.util.get_node_ip_address()))
-    return collective.address_of(_group.listener)
+    _group = _Group(rendezvous.listen(ray.util.get_node_ip_address()))
+    return rendezvous.address_of(_group.listener)
 
 
-def _learn_addresses(addresses: list[collective.Address], token: str) -> None:
+def _learn_addresses(addresses: list[rendezvous.Address], token: str, number: int) -> None:
     assert _group is not None
-    _group.addresses, _group.token = addresses, token
+    _group.addresses, _group.token, _group.number = addresses, token, number
 
 
 def _worker_loop(arguments: dict[str, Any]) -> None:
@@ -174,56 +197,61 @@ def _worker_loop(arguments: dict[str, Any]) -> None:
     from lstm_ray.model.runtime import start_tensorflow
 
     board = arguments["board"]
-    try:
-        config = TrainConfig.model_validate(arguments["config"])
-        start_tensorflow(threads=max(1, int(config.cpus_per_worker)))
-        from lstm_ray.train import loop
+    assert _group is not None
+    number = _group.number
+    with ExitStack() as stack:  # the group is left when an error has been told: before that no other misses this worker
+        try:
+            config = TrainConfig.model_validate(arguments["config"])
+            start_tensorflow(threads=max(1, int(config.cpus_per_worker)))
+            from lstm_ray.train import loop
 
-        assert _group is not None
-        group = collective.join(
-            _group.listener,
-            _group.addresses,
-            rank=ray.train.get_context().get_world_rank(),
-            token=_group.token,
-            timeout_s=config.collective_timeout_s,
-        )
-        with closing(group):
-            loop.run(config, ray.get(arguments["prepared"]), _RayContext(board, group))
-    except WorkerLostError:
-        raise  # Ray Train starts the group again
-    except KeyboardInterrupt as interrupt:
-        ray.get(board.post.remote(_Interrupted(str(interrupt))))
-    except LstmRayError as error:
-        ray.get(board.post.remote(error))
-    except Exception as error:  # noqa: BLE001  it would come again; told to the driver, with its place in the log
-        traceback.print_exc()
-        failed = TrainingError(f"a worker failed with {type(error).__name__}: {reason(error)[-500:]}")
-        ray.get(board.post.remote(failed))
+            group = collective.join(
+                _group.listener,
+                _group.addresses,
+                rank=ray.train.get_context().get_world_rank(),
+                token=_group.token,
+                timeout_s=config.collective_timeout_s,
+            )
+            stack.enter_context(closing(group))
+            loop.run(config, ray.get(arguments["prepared"]), _RayContext(board, number, group))
+        except WorkerLostError:
+            raise  # Ray Train starts the group again
+        except KeyboardInterrupt as interrupt:
+            ray.get(board.post.remote(Interrupted(str(interrupt)), number))
+        except LstmRayError as error:
+            ray.get(board.post.remote(error, number))
+        except Exception as error:  # noqa: BLE001  it would come again; told to the driver, with its place in the log
+            traceback.print_exc()
+            failed = TrainingError(f"a worker failed with {type(error).__name__}: {reason(error)[-500:]}")
+            ray.get(board.post.remote(failed, number))
 
 
 class _RayContext:
     """A worker's place in its group."""
 
-    def __init__(self, board: Any, group: collective.Collective) -> None:
+    def __init__(self, board: Any, number: int, group: collective.Collective) -> None:
         self.rank = group.rank
         self.world_size = group.world_size
         self.collective = group
-        self._board = board
+        self._board, self._number = board, number
         self._is_interrupted = False
         self._answer: Any = None
         self._asked_at = 0.0
 
     def begin(self, state: State) -> None:
         """Posts it on the board."""
-        self._board.post.remote(_Begun(State(epoch=state.epoch, step=state.step), self.world_size))
+        self._post(Begun(State(epoch=state.epoch, step=state.step), self.world_size))
 
     def progress(self, progress: Progress) -> None:
         """Posts it on the board."""
-        self._board.post.remote(progress)
+        self._post(progress)
 
     def epoch(self, row: dict[str, Any]) -> None:
         """Posts it on the board."""
-        self._board.post.remote(row)
+        self._post(row)
+
+    def _post(self, news: Any) -> None:
+        self._board.post.remote(news, self._number)
 
     def is_interrupted(self) -> bool:
         """Says what the board last answered; a new answer is never waited for."""
@@ -236,58 +264,10 @@ class _RayContext:
         return self._is_interrupted
 
 
-@dataclass(frozen=True)
-class _Begun:
-    """A worker group has begun to train.
-
-    Attributes:
-        state: From where it goes on, without its history.
-        workers: In it.
-    """
-
-    state: State
-    workers: int
-
-
-@dataclass(frozen=True)
-class _Lost:
-    """A worker group has failed; `why` is told to people."""
-
-    why: str
-
-
-@dataclass(frozen=True)
-class _Interrupted:
-    """The run has been saved and stops; `message` says where."""
-
-    message: str
-
-
-class _Board:
-    """Holds what there is to tell until the driver fetches it, and whether the run is to stop."""
-
-    def __init__(self) -> None:
-        self._news: list[Any] = []
-        self._is_interrupted = False
-
-    def post(self, news: Any) -> None:
-        self._news.append(news)
-
-    def take(self) -> list[Any]:
-        news, self._news = self._news, []
-        return news
-
-    def interrupt(self) -> None:
-        self._is_interrupted = True
-
-    def is_interrupted(self) -> bool:
-        return self._is_interrupted
-
-
 def _start_board() -> Any:
     """Starts the board on this node: it must not be lost with another."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(num_cpus=0, scheduling_strategy=here)(_Board).remote()
+    return ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote()
 
 
 class _LossReporter(UserCallback):
@@ -298,7 +278,17 @@ class _LossReporter(UserCallback):
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         """Posts it."""
-        self._board.post.remote(_Lost(_why(worker_exceptions)))
+        self._board.lose_group.remote(_why(worker_exceptions))
+
+
+def _end_of(error: BaseException, config: TrainConfig) -> str:
+    """Says why Ray Train has given a run up."""
+    failures = getattr(error, "worker_failures", {})
+    if failures:
+        why = f"{_why(failures)}, after {counted(config.max_failures, 'replacement')} (--max-failures)"
+    else:  # Ray Train's controller failed, or died with its node
+        why = f"Ray Train failed: {reason(getattr(error, 'controller_failure', error))[:500]}"
+    return f"{why}: the same command goes on from the last checkpoint"
 
 
 def _why(failures: Mapping[int, BaseException]) -> str:
@@ -313,7 +303,9 @@ def _in_short(error: BaseException) -> str:
     message = reason(error)
     if isinstance(error, ray.exceptions.RayActorError):
         return "its node died" if "node" in message and "dead" in message else "its process died"
-    return message.removeprefix("A worker health check has been ").partition(" Marking")[0][:200]
+    if hanging := re.match(r"A worker health check has been hanging for (\d+)", message):
+        return f"it has not answered for {hanging[1]} s: it is stopped, or cut off"
+    return message[:200]
 
 
 def _cause(error: BaseException) -> BaseException:
@@ -325,66 +317,7 @@ def _cause(error: BaseException) -> BaseException:
     return inner if isinstance(inner, BaseException) else error
 
 
-class _Listener:
-    """Passes on what is posted on the board.
-
-    Attributes:
-        watcher: To whom.
-    """
-
-    def __init__(self, config: TrainConfig, watcher: Watcher) -> None:
-        self._config, self.watcher = config, watcher
-        self._has_begun = False
-        self._rows_done = self._rows_of_epoch = 0
-        self._waits_since: float | None = time.monotonic()
-
-    def is_training(self) -> bool:
-        """Says whether a worker group is at work, as far as is known."""
-        return self._waits_since is None
-
-    def hear(self, news: Any) -> None:
-        """Passes one on.
-
-        Raises:
-            LstmRayError: A worker raised it.
-            KeyboardInterrupt: The run was to stop, and has been saved.
-        """
-        if isinstance(news, Progress):
-            self._rows_done = (news.epoch - 1) * news.total_rows + news.rows
-            self._rows_of_epoch = news.total_rows
-            self.watcher.progress(news)
-        elif isinstance(news, dict):
-            self.watcher.epoch(news)
-        elif isinstance(news, _Lost):
-            self.watcher.say(news.why)
-            self._waits_since = time.monotonic()
-        elif isinstance(news, _Begun):
-            self._begin(news)
-        elif isinstance(news, _Interrupted):
-            raise KeyboardInterrupt(news.message)
-        else:
-            raise news
-
-    def _begin(self, news: _Begun) -> None:
-        rows = news.state.epoch * self._rows_of_epoch + news.state.step * self._config.global_batch_size
-        again = f"; {self._rows_done - rows:,} rows are done again" if rows < self._rows_done else ""
-        if self._has_begun or self._config.worker_limits[0] < self._config.worker_limits[1]:
-            self.watcher.say(f"going on from {news.state.place()} with {counted(news.workers, 'worker')}{again}")
-        self._has_begun, self._waits_since = True, None
-
-    def watch_the_clock(self) -> None:
-        """Says that nothing has begun for a while; Ray Train itself waits for room without a word."""
-        if self._waits_since is not None and time.monotonic() - self._waits_since > _WAIT_SILENTLY_S:
-            self._waits_since = time.monotonic()
-            config = self._config
-            needs = f"{config.cpus_per_worker:g} CPU" + (", 1 GPU" if config.gpus_per_worker else "")
-            self.watcher.say(
-                f"no worker has begun for {_WAIT_SILENTLY_S:.0f} s: has the cluster room for "
-                f"{counted(config.worker_limits[0], 'worker')} of {needs}?"
-            )
-
-
-def _fit(trainer: DataParallelTrainer, board: Any, listener: _Listener) -> None:
+def _fit(trainer: DataParallelTrainer, board: Any, listener: Listener) -> None:
     """Runs the trainer to its end and passes on what is posted on the board.
 
     The trainer gets a thread of its own: in the main thread it would take Ctrl-C for itself, and exit without a word.
@@ -421,7 +354,7 @@ def _fit(trainer: DataParallelTrainer, board: Any, listener: _Listener) -> None:
         raise failures[0]
 
 
-def _listen(ended: threading.Event, board: Any, listener: _Listener, limit_s: float) -> bool:
+def _listen(ended: threading.Event, board: Any, listener: Listener, limit_s: float) -> bool:
     """Passes on what is posted on the board until training has ended, or for a time; says whether it has ended."""
     end = time.monotonic() + limit_s
     is_last = False

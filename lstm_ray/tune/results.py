@@ -16,18 +16,18 @@ from lstm_ray.train import checkpoints
 from lstm_ray.train.checkpoints import State
 
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
-_MARK = "trial.json"
+_MARK = ".trial.json"
 
 
 def mark(directory: str, state: str, error: str = "") -> None:
     """Writes down how a trial ended: it is not run again."""
     content = json.dumps({"state": state, "error": error}) + "\n"
-    storage.write_bytes(f"{directory}.{_MARK}", content.encode())  # beside the run: in it, it would be a stranger's
+    storage.write_bytes(storage.extend(directory, _MARK), content.encode())  # in the run it would be a stranger's
 
 
 def marked(directory: str) -> tuple[str, str] | None:
     """Returns how a trial ended and its error, or None if it has not."""
-    path = f"{directory}.{_MARK}"
+    path = storage.extend(directory, _MARK)
     if not storage.exists(path):
         return None
     content = json.loads(storage.read_bytes(path))

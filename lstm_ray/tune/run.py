@@ -22,7 +22,10 @@ from lstm_ray.wording import counted
 
 _LOCK = ".lock"
 _RESULTS = ("best.yaml", "trials.parquet", "trials", "ray", "tune.yaml")
-_MAY_CHANGE = {"trials", "concurrency", "fresh", "output", "address", "cpus_per_worker", "gpus_per_worker"}
+_MAY_CHANGE = {
+    *("trials", "concurrency", "fresh", "output"),
+    *("address", "cpus_per_worker", "gpus_per_worker", "max_failures"),
+}
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,8 @@ def _open(config: TuneConfig) -> None:
     wanted = yaml.safe_load(to_yaml(config))
     if names and not config.fresh:
         earlier = yaml.safe_load(storage.read_bytes(path))
-        changed = [key for key in wanted if key not in _MAY_CHANGE and earlier.get(key) != wanted[key]]
+        earlier = {**yaml.safe_load(to_yaml(TuneConfig())), **earlier}  # an older version did not know all settings
+        changed = [key for key in wanted if key not in _MAY_CHANGE and earlier[key] != wanted[key]]
         if changed:
             raise OutputError(
                 f"{config.output}: holds a search with other settings ({', '.join(map(option_name, changed))}): choose "

@@ -21,7 +21,7 @@ from ray.tune.schedulers import ASHAScheduler
 
 from lstm_ray import storage
 from lstm_ray.config import TrainConfig, TuneConfig
-from lstm_ray.errors import TrainingError
+from lstm_ray.errors import ConfigError, TrainingError
 from lstm_ray.inputs import find_inputs
 from lstm_ray.nodes import check_paths
 from lstm_ray.ray_session import connect, our_error
@@ -62,6 +62,7 @@ def run_trials(config: TuneConfig, trials: Mapping[int, TrainConfig], say: Calla
         )
         place = storage.join(config.output, _WORK)
         storage.delete(place)
+        filesystem, path = storage.locate(place)
         tuner = ray.tune.Tuner(
             trainable,
             param_space={"trial": ray.tune.grid_search(list(trials))},
@@ -77,7 +78,14 @@ def run_trials(config: TuneConfig, trials: Mapping[int, TrainConfig], say: Calla
                 ),
                 max_concurrent_trials=config.concurrency or None,
             ),
-            run_config=ray.tune.RunConfig(name="tune", storage_path=place, verbose=0, callbacks=[_Marker(trials, say)]),
+            run_config=ray.tune.RunConfig(
+                name="tune",
+                storage_path=path,
+                storage_filesystem=filesystem,
+                failure_config=ray.tune.FailureConfig(max_failures=config.max_failures),
+                verbose=0,
+                callbacks=[_Marker(trials, say)],
+            ),
         )
         errors = tuner.fit().errors
     storage.delete(place)
@@ -98,7 +106,8 @@ def _run_trial(arguments: dict[str, Any], settings: dict[int, dict[str, Any]], t
     start_tensorflow(threads)
     try:
         run.train(config, watcher)
-    except TrainingError as error:  # such as a learning rate at which it diverges: a result of the search too
+    except (TrainingError, ConfigError) as error:
+        # Such as a learning rate at which it diverges, or more warm-up than steps: a result of the search too.
         mark(config.output, FAILED, str(error))
     else:
         mark(config.output, FINISHED)

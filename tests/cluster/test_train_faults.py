@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import threading
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hosts import Host
+from hosts import Host, Network
 
 from lstm_ray.train import checkpoints
 
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.long
 EVERY_STEPS = 50
 BATCH = 8
 TIMEOUT_S = 20
-EPOCHS = 12
+EPOCHS = 24  # long enough for a host that comes back to be taken back
 SETTINGS = {
     "max-rows": 2000,  # about 1,800 to train on: 225 steps an epoch
     "vocabulary-size": 500,
@@ -80,31 +81,35 @@ class Training:
 
 @dataclass(frozen=True)
 class Place:
-    """A cluster of a head without room for workers, and two hosts with a core each; and the function that trains there.
+    """A cluster of a head without room for workers, and hosts with a core each; and the function that trains there.
 
     Attributes:
         head: Where the command runs.
-        workers: The two others.
+        workers: The others.
         train: Starts a run into a directory.
     """
 
     head: Host
-    workers: tuple[Host, Host]
+    workers: tuple[Host, ...]
     train: Callable[..., Training]
 
 
 @pytest.fixture
-def place(add_host: Callable[[], Host], reviews: Path) -> Place:
-    """Gives a cluster to break."""
-    head, one, two = add_host(), add_host(), add_host()
-    head.start_ray(cpus=0)
-    for worker, starting in [(worker, worker.begin_ray(head)) for worker in (one, two)]:
-        worker.finish_ray(starting, head)
+def make_place(add_host: Callable[[], Host], reviews: Path) -> Callable[[int], Place]:
+    """Gives a function that makes a cluster to break, of some hosts beside its head."""
 
-    def train(output: Path, *more: object) -> Training:
-        return Training(head, "--train", reviews, "--output", output, *options(), "--address", "auto", *more)
+    def make(count: int) -> Place:
+        head, *workers = (add_host() for _ in range(1 + count))
+        head.start_ray(cpus=0)
+        for worker, starting in [(worker, worker.begin_ray(head)) for worker in workers]:
+            worker.finish_ray(starting, head)
 
-    return Place(head, (one, two), train)
+        def train(output: Path, *more: object) -> Training:
+            return Training(head, "--train", reviews, "--output", output, *options(), "--address", "auto", *more)
+
+        return Place(head, tuple(workers), train)
+
+    return make
 
 
 def options() -> list[object]:
@@ -112,18 +117,29 @@ def options() -> list[object]:
     return [part for name, value in SETTINGS.items() for part in (f"--{name}", value)]
 
 
-@pytest.fixture
-def assert_equal(reviews: Path, tmp_path: Path, add_host: Callable[[], Host]) -> Callable[[Path, float], None]:
-    """Gives a function that compares a run's end with that of one process that nothing happened to."""
+@pytest.fixture(scope="module")
+def undisturbed(
+    network: Network, reviews: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[int], list[np.ndarray]]:
+    """Gives a function that returns what a number of workers ends with when nothing happens to them."""
+    runs: dict[int, list[np.ndarray]] = {}
 
-    def compare(output: Path, tolerance: float) -> None:
-        alone = tmp_path / "alone"
-        done = add_host().lstm_ray("train", "--train", reviews, "--output", alone, *options(), limit_s=500)
-        assert done.returncode == 0, done.stderr
-        for one, other in zip(final_variables(alone), final_variables(output), strict=True):
-            np.testing.assert_allclose(other, one, rtol=0, atol=tolerance)
+    def train(workers: int) -> list[np.ndarray]:
+        if workers not in runs:
+            host, output = network.add_host(f"calm{workers}"), tmp_path_factory.mktemp("calm") / str(workers)
+            given = ("--train", reviews, "--output", output, *options(), "--workers", workers)
+            done = host.lstm_ray("train", *given, "--cpus-per-worker", 0.5, limit_s=900)
+            host.kill_ray()
+            assert done.returncode == 0, done.stderr
+            runs[workers] = final_variables(output)
+        return runs[workers]
 
-    return compare
+    return train
+
+
+def distance(left: list[np.ndarray], right: list[np.ndarray]) -> float:
+    """Returns by how much two ends differ at most, in any number of model or optimizer."""
+    return max(float(np.abs(one.astype(float) - other).max()) for one, other in zip(left, right, strict=True))
 
 
 def final_variables(output: Path) -> list[np.ndarray]:
@@ -152,14 +168,20 @@ def broken_host(place: Place) -> Host:
 LOST = r"^worker lost \("
 
 
+def rows_done_again(text: str) -> list[int]:
+    """Lists the rows that the command says were done again, after each loss."""
+    return [int(rows.replace(",", "")) for rows in re.findall(r"([\d,]+) rows are done again", text)]
+
+
 @pytest.mark.parametrize("fault", ["power", "cable"])
 def test_a_lost_host_is_done_without_and_taken_back(
-    place: Place,
-    assert_equal: Callable[[Path, float], None],
+    make_place: Callable[[int], Place],
+    undisturbed: Callable[[int], list[np.ndarray]],
     wait_until: WaitUntil,
     tmp_path: Path,
     fault: str,
 ) -> None:
+    place = make_place(2)
     output = tmp_path / "run"
     training = place.train(output, "--workers", "1:2")
     wait_until(lambda: training.has_told("with 2 workers"), 300)
@@ -168,20 +190,48 @@ def test_a_lost_host_is_done_without_and_taken_back(
     broken = time.monotonic()
     host.kill_ray() if fault == "power" else host.link_down()
     wait_until(lambda: training.has_told(LOST), 120)
-    wait_until(lambda: training.has_told("with 1 worker;|with 1 worker$"), 300)
+    wait_until(lambda: training.has_told("with 1 worker,"), 300)
     print(f"{fault}: lost after {training.when(LOST) - broken:.0f} s, at work after ", end="")
-    print(f"{training.when('with 1 worker') - broken:.0f} s")
+    print(f"{training.when('with 1 worker,') - broken:.0f} s")
     if fault == "cable":
         host.kill_ray()
         host.link_up()
     returned = time.monotonic()
     host.start_ray(place.head)
-    wait_until(lambda: sum("with 2 workers" in line for _, line in training.told) == 2, 300)
+    wait_until(lambda: training.has_told("with 2 workers, after"), 300)
     print(f"taken back after {training.told[-1][0] - returned:.0f} s")
     text = training.end()
     print(text)
-    again = [int(rows.replace(",", "")) for rows in re.findall(r"([\d,]+) rows are done again", text)]
-    assert max(again, default=0) <= 2 * EVERY_STEPS * BATCH
-    # Other numbers of workers add up in another order: 1.2e-5 apart was seen after 2,700 steps. A step of Adam left out
-    # or taken twice would be some 1e-3.
-    assert_equal(output, 1e-4)
+    assert max(rows_done_again(text), default=0) <= 2 * EVERY_STEPS * BATCH
+    # Another number of workers adds up in another order, and the difference grows. What changed its number meanwhile
+    # may differ from those that did not by as much as these do from each other; twice that, as chance has it.
+    calm = [undisturbed(workers) for workers in (1, 2, 3)]
+    apart = max(distance(one, other) for one, other in itertools.combinations(calm, 2))
+    found = [distance(final_variables(output), one) for one in calm]
+    print(f"undisturbed ones differ by {apart:.2g}, this one from them by {', '.join(f'{d:.2g}' for d in found)}")
+    assert max(found) <= 2 * apart
+
+
+def test_a_lost_host_is_replaced_by_a_spare_one(
+    make_place: Callable[[int], Place],
+    undisturbed: Callable[[int], list[np.ndarray]],
+    wait_until: WaitUntil,
+    tmp_path: Path,
+) -> None:
+    place = make_place(3)
+    output = tmp_path / "run"
+    training = place.train(output, "--workers", 2)
+    wait_until(has_saved(output, 1, EVERY_STEPS), 300)
+    spare = next(host for host in place.workers if not host.runs("RayTrainWorker"))
+    broken_host(place).kill_ray()
+    broken = time.monotonic()
+    wait_until(lambda: training.has_told("^going on from epoch .* with 2 workers"), 300)
+    print(f"lost after {training.when(LOST) - broken:.0f} s, at work after ", end="")
+    print(f"{training.when('^going on from epoch') - broken:.0f} s")
+    assert spare.runs("RayTrainWorker")
+    text = training.end()
+    print(text)
+    (again,) = rows_done_again(text)
+    print(f"{again / BATCH:.0f} steps were done again")
+    assert again <= 2 * EVERY_STEPS * BATCH
+    assert distance(final_variables(output), undisturbed(2)) <= 1e-6

@@ -28,6 +28,14 @@ NETWORKS: dict[str, dict[str, Any]] = {
     # 231 rows to train on: 46 steps of 5 rows and one of a single row, which leaves the second worker none.
     "lstm": {"global_batch_size": 5},
     "masked-bilstm": {"global_batch_size": 5, "mask": True, "bidirectional": True, "pooling": "max"},
+    "masked-weighted": {
+        "global_batch_size": 5,
+        "mask": True,
+        "padding": "post",
+        "pooling": "mean",
+        "clip_norm": 0.05,
+        "class_weights": "1,2.5",
+    },
     "clipped": {
         "global_batch_size": 5,
         "clip_norm": 0.05,
@@ -37,6 +45,8 @@ NETWORKS: dict[str, dict[str, Any]] = {
         "class_weights": "balanced",
     },
 }
+
+CASES = [("lstm", 1), ("lstm", 2), ("masked-bilstm", 2), ("clipped", 2), ("masked-weighted", 3)]
 
 
 class SilentWatcher:
@@ -102,7 +112,7 @@ def settings(reviews: Path, output: Path, **changes: Any) -> TrainConfig:
     )
 
 
-@pytest.mark.parametrize(("network", "workers"), [("lstm", 1), ("lstm", 2), ("masked-bilstm", 2), ("clipped", 2)])
+@pytest.mark.parametrize(("network", "workers"), CASES)
 def test_ray_workers_learn_what_one_process_learns(trained: Trained, network: str, workers: int) -> None:
     alone, shared = trained(network, 0), trained(network, workers)
     steps = -(-alone.outcome.training_rows // alone.config.global_batch_size) * alone.config.epochs
@@ -113,7 +123,7 @@ def test_ray_workers_learn_what_one_process_learns(trained: Trained, network: st
         np.testing.assert_allclose(other, one, atol=TOLERANCE, rtol=TOLERANCE)
 
 
-@pytest.mark.parametrize(("network", "workers"), [("lstm", 1), ("lstm", 2), ("masked-bilstm", 2), ("clipped", 2)])
+@pytest.mark.parametrize(("network", "workers"), CASES)
 def test_history_and_bundle_are_those_of_one_process(trained: Trained, network: str, workers: int) -> None:
     alone, shared = trained(network, 0), trained(network, workers)
     for one, other in zip(alone.outcome.state.history, shared.outcome.state.history, strict=True):

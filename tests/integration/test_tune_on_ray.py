@@ -1,7 +1,8 @@
-"""A search on a local Ray: interrupted, gone on with, asked for more; its best settings train."""
+"""A search on a local Ray: interrupted, robbed of a process, gone on with, asked for more; its best settings train."""
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +11,14 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from pyarrow import fs
 
 from lstm_ray.cli.app import main
 from lstm_ray.config import TrainConfig, resolve
 
 pytestmark = pytest.mark.long
 
+TRIAL = "ImplicitFunc"  # what Ray Tune calls the process of a trial
 SETTINGS = {
     "command": "tune",
     "vocabulary_size": 200,
@@ -24,13 +27,17 @@ SETTINGS = {
     "epochs": 3,
     "trials": 3,
     "cpus_per_worker": 0.5,
-    "search": {"units": {"choice": [3, 5]}, "learning_rate": {"choice": [0.01, 0.001, 3e38]}},
+    "search": {
+        "units": {"choice": [3, 5]},
+        "learning_rate": {"choice": [0.01, 0.001, 3e38]},  # 3e38 for the first trial
+        "warmup_steps": {"choice": [0, 0, 9_999]},  # 9,999 for the fourth: more than its steps
+    },
 }
 
 
 @pytest.fixture
 def job(tmp_path: Path, reviews: Path) -> Path:
-    """Gives a job file of a search; the third of its trials diverges."""
+    """Gives a job file of a search; the first of its trials diverges, and a fourth would not begin."""
     path = tmp_path / "tune.yaml"
     path.write_text(yaml.safe_dump({**SETTINGS, "train": str(reviews), "output": str(tmp_path / "search")}), "utf-8")
     return path
@@ -40,12 +47,16 @@ def test_an_interrupted_search_goes_on_and_its_best_settings_train(
     job: Path,
     tmp_path: Path,
     start: Callable[..., Any],
+    ray_directory: str,
+    ray_processes: Callable[..., list[int]],
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     search = tmp_path / "search"
-    command = start("tune", job)
-    command.wait_until(lambda: any(search.glob("trials/*/checkpoints/*/state.json")), limit_s=300)
+    command = start("tune", job, RAY_TMPDIR=ray_directory)
+    command.wait_until(lambda: ray_processes(TRIAL), limit_s=300)
+    os.kill(ray_processes(TRIAL)[0], signal.SIGKILL)
+    command.wait_until(lambda: any(search.glob("trials/*/checkpoints/*.npz")), limit_s=300)
     code, stderr = command.kill(signal.SIGINT)
     assert code == 130
     assert "the same command goes on with the trials that are left" in stderr
@@ -74,13 +85,34 @@ def test_an_interrupted_search_goes_on_and_its_best_settings_train(
     assert run(monkeypatch, "tune", str(job), "--epochs", "4") == 1
     assert "holds a search with other settings (--epochs)" in capfd.readouterr().err
     assert run(monkeypatch, "tune", str(job), "--trials", "4") == 0
-    assert "4 trials, 1 to run" in capfd.readouterr().err
+    told = capfd.readouterr().err
+    assert "4 trials, 1 to run" in told
+    assert "trial 4: failed: --warmup-steps is 9999, but the whole run has " in told
+    failed = pq.read_table(search / "trials.parquet").to_pylist()[2:]
+    assert {trial["trial"]: trial["state"] for trial in failed} == {1: "failed", 4: "failed"}
+    assert "9999" in next(trial["error"] for trial in failed if trial["trial"] == 4)
     assert set(first["trial"].to_pylist()) < set(pq.read_table(search / "trials.parquet")["trial"].to_pylist())
 
     config = resolve(TrainConfig, {}, search / "best.yaml")
     assert config.output == str(search / "best")
     assert run(monkeypatch, "train", "--config", str(search / "best.yaml")) == 0
     assert (search / "best/model/bundle.json").exists()
+
+
+def test_a_search_on_s3_at_an_endpoint_of_its_own(
+    job: Path, s3: tuple[str, fs.S3FileSystem], aws_environment: None, start: Callable[..., Any], ray_directory: str
+) -> None:
+    endpoint, direct = s3
+    settings = yaml.safe_load(job.read_text(encoding="utf-8"))
+    uri = f"s3://bucket/search?endpoint_override={endpoint}&scheme=http"
+    job.write_text(yaml.safe_dump({**settings, "output": uri, "epochs": 1, "trials": 2}), "utf-8")
+    code, stderr = start("tune", job, RAY_TMPDIR=ray_directory).end()
+    assert code == 0, stderr
+    found = direct.get_file_info(fs.FileSelector("bucket/search", recursive=True))
+    names = {info.path.removeprefix("bucket/search/") for info in found if info.type == fs.FileType.File}
+    assert {"tune.yaml", "best.yaml", "trials.parquet"} <= names
+    assert {"trials/0001.trial.json", "trials/0002.trial.json", "trials/0002/model/bundle.json"} <= names
+    assert not any(name.startswith("ray/") for name in names)
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

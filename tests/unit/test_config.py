@@ -408,6 +408,12 @@ def test_other_class_weights_are_refused(given: str) -> None:
         resolve(TrainConfig, {"class_weights": given})
 
 
+@pytest.mark.parametrize("given", ["0,0", "0.0,0.00"])
+def test_class_weights_of_which_none_counts_are_refused(given: str) -> None:
+    with pytest.raises(ConfigError, match=f"--class-weights is '{given}': there is nothing to learn if no row counts"):
+        resolve(TrainConfig, {"class_weights": given})
+
+
 def test_early_stopping_needs_validation() -> None:
     with pytest.raises(ConfigError, match=r"^--early-stopping needs validation rows"):
         resolve(TrainConfig, {"early_stopping": 2, "validation_fraction": 0.0})

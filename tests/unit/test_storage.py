@@ -44,6 +44,13 @@ def test_an_unknown_scheme_is_named(call: Callable[[str], Any]) -> None:
 def test_join() -> None:
     assert storage.join("out", "a") == storage.join("out/", "a") == "out/a"
     assert storage.join("s3://bucket/", "a") == "s3://bucket/a"
+    assert storage.join("/", "a") == "/a"
+
+
+def test_an_ending_comes_before_a_uris_options() -> None:
+    assert storage.extend("runs/0001/", ".json") == "runs/0001.json"
+    uri = "s3://bucket/runs/0001?endpoint_override=localhost:9000&scheme=http"
+    assert storage.extend(uri, ".json") == "s3://bucket/runs/0001.json?endpoint_override=localhost:9000&scheme=http"
 
 
 # Writing

@@ -258,8 +258,9 @@ def test_a_directory_that_is_no_bundle_is_refused(run: Run, command: str, model:
         (("train", "--positive-labels", "4,5"), ("--positive-labels needs --negative-labels too",)),
         (
             ("evaluate", "--positive-labels", "4, 5.0", "--negative-labels", "1,5"),
-            ("label '5' is in --positive-labels and in --negative-labels",),
+            ("label '5' is in --positive-labels",),
         ),
+        (("train", "--positive-labels", "1", "--negative-labels", "True"), ("label 'True' is in", "(there as '1')")),
         (("score", "--rows-per-part", "0"), ("--rows-per-part is 0",)),
         (("score", "--actors", "-1"), ("--actors is '-1'",)),
         (("score", "--output", "out", "--model", "model"), ("INPUT is missing",)),

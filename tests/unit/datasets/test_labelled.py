@@ -51,6 +51,23 @@ def test_shards_are_the_row_groups_in_order(tmp_path: Path) -> None:
     assert labels == [0, 1, 0, 1, 1, 1, 0]
 
 
+def test_no_file_stays_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    honest = InputFile.open
+
+    def remember(file: InputFile) -> Any:
+        opened.append(honest(file))
+        return opened[-1]
+
+    monkeypatch.setattr(InputFile, "open", remember)
+    (shard,) = shards_of(write(tmp_path / "a.parquet", ["good"], [1]))
+    read(shard)
+    (tmp_path / "b.parquet").write_bytes(b"no Parquet")
+    with pytest.raises(InputError):
+        shards_of(str(tmp_path / "b.parquet"))
+    assert [stream.closed for stream in opened] == [True] * 3
+
+
 def test_rows_without_text_are_left_out_and_counted(tmp_path: Path) -> None:
     texts = pa.array([b"good", None, b"\xff", b""], pa.binary())
     (shard,) = shards_of(write(tmp_path / "a.parquet", texts, [1, 0, 1, 0]))

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstm_ray.errors import TrainingError, WorkerLostError
-from lstm_ray.train import collective
+from lstm_ray.train import collective, rendezvous
 from lstm_ray.train.collective import Alone, Rows, TcpCollective, join, listen
 
 HOST = "127.0.0.1"
@@ -142,7 +142,7 @@ def test_who_leaves_is_named_at_once(leaver: int) -> None:
     with group(2) as members:
         members[leaver].close()
         started = time.monotonic()
-        address = collective._shown(members[0]._addresses[leaver])
+        address = rendezvous.shown(members[0]._addresses[leaver])
         with pytest.raises(WorkerLostError, match=f"^worker {leaver} at {address} is gone: ") as caught:
             members[1 - leaver].all_reduce(np.ones(3, np.float32), [])
     assert time.monotonic() - started < TIMEOUT_S / 2
@@ -240,9 +240,9 @@ def test_strangers_do_not_join() -> None:
     greetings = [
         b"",
         b"GET / HTTP/1.1\r\n\r\n" + b"x" * 80,
-        hello.pack(collective._PROTOCOL, b"another", 1, 2),
-        hello.pack(collective._PROTOCOL, b"token", 0, 2),
-        hello.pack(collective._PROTOCOL, b"token", 1, 3),
+        hello.pack(rendezvous._PROTOCOL, b"another", 1, 2),
+        hello.pack(rendezvous._PROTOCOL, b"token", 0, 2),
+        hello.pack(rendezvous._PROTOCOL, b"token", 1, 3),
     ]
     for greeting in greetings:
         with socket.create_connection(addresses[0]) as stranger:
@@ -276,7 +276,7 @@ def test_another_runs_worker_is_refused() -> None:
 
     thread = threading.Thread(target=admit)
     thread.start()
-    with pytest.raises(WorkerLostError, match=r"worker 0 at .* cannot be reached: it closed the connection"):
+    with pytest.raises(WorkerLostError, match=r"worker 0 at .* cannot be reached: a worker of another run"):
         join(listeners[1], addresses, rank=1, token="theirs", timeout_s=TIMEOUT_S)
     thread.join(TIMEOUT_S)
     assert not thread.is_alive()

@@ -255,6 +255,36 @@ def test_a_state_that_is_no_number_is_never_saved(
     assert train(settings(tmp_path, checkpoint_every="3steps")).epoch == 3
 
 
+def test_a_loss_that_is_no_number_is_found_long_before_the_end_of_the_epoch(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lstm_ray.train.step import Stepper
+
+    honest = Stepper.train
+    steps = []
+
+    def spoil(stepper: Stepper, batch: Batch) -> Any:
+        sums = honest(stepper, batch)
+        steps.append(sums)
+        if len(steps) == 203 + 60:
+            stepper.model.trainable_variables[0].assign(stepper.model.trainable_variables[0] * np.nan)
+        return sums
+
+    monkeypatch.setattr(Stepper, "train", spoil)
+    config = settings(tmp_path, global_batch_size=1, epochs=2, schedule="linear", warmup_steps=6)
+    # Of 406 steps, 6 to rise and 400 to fall: the 264th, which saw the loss, learns at 0.02 (1 - 257 / 400).
+    with pytest.raises(TrainingError, match=r"in epoch 2, by step 61, at learning rate 0\.00715: try"):
+        train(config)
+    assert len(steps) == 203 + 100
+
+
+def test_a_loss_that_is_large_is_a_number(train: Train, tmp_path: Path) -> None:
+    """Class weights make it so, and Adam does not mind. (Of 1e30 its moments are infinite: those runs are stopped.)"""
+    state = train(settings(tmp_path, epochs=2, class_weights=f"{10**15},{10**15}"))
+    assert 1e14 < state.history[-1]["loss"] < 1e16
+    assert state.history[-1]["accuracy"] > 0.4
+
+
 def test_ctrl_c_saves_and_a_second_one_ends_at_once(train: Train, watcher: Any, tmp_path: Path) -> None:
     from lstm_ray.train.local import interrupts_counted
 

@@ -7,11 +7,15 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from lstm_ray.config import TrainConfig, resolve
-from lstm_ray.errors import ConfigError, OutputError
+from lstm_ray.errors import ConfigError, InputError, OutputError, TrainingError
+from lstm_ray.train import local, run
 from lstm_ray.train.checkpoints import State
+from lstm_ray.train.local import LocalWorkers
 from lstm_ray.train.mlflow_run import MlflowRun
 
 ROW = {"epoch": 2, "loss": 0.5, "accuracy": 0.75, "validation_loss": None}
@@ -66,10 +70,10 @@ def client(monkeypatch: pytest.MonkeyPatch) -> type[Client]:
 
 def test_a_run_is_logged_and_a_resumed_one_goes_on_in_it(client: type[Client], tmp_path: Path, watcher: Any) -> None:
     config = TrainConfig(output=str(tmp_path / "run"), mlflow="http://tracking:5000", units=7)
-    run = MlflowRun(config, watcher)
-    run.begin()
-    run.epoch(ROW)
-    run.finish(State(best_epoch=2))
+    tracked = MlflowRun(config, watcher)
+    tracked.begin()
+    tracked.epoch(ROW)
+    tracked.finish(State(best_epoch=2))
     assert ("connect", "http://tracking:5000") in client.calls
     assert ("create_run", "7", "run") in client.calls
     assert ("log_param", "abc", "units", 7) in client.calls
@@ -90,16 +94,49 @@ def test_a_server_that_is_away_stops_a_run_from_beginning_but_not_from_going_on(
     client: type[Client], tmp_path: Path, watcher: Any
 ) -> None:
     config = TrainConfig(output=str(tmp_path / "run"), mlflow="yes")
-    run = MlflowRun(config, watcher)
-    run.begin()
+    tracked = MlflowRun(config, watcher)
+    tracked.begin()
     assert ("connect", None) in client.calls
     client.is_away = True
-    run.epoch(ROW)
-    run.finish(State())
+    tracked.epoch(ROW)
+    tracked.finish(State())
     assert watcher.said[0] == "note: MLflow has not got epoch 2: the server is away"
     assert watcher.said[1].startswith("note: MLflow has not heard that the run is finished")
     with pytest.raises(OutputError, match="--mlflow yes: the server is away"):
         MlflowRun(config, watcher).begin()
+
+
+@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), "KILLED"), (TrainingError("no"), "FAILED")])
+def test_a_run_that_does_not_come_to_its_end_does_not_go_on_in_mlflow(
+    client: type[Client],
+    tmp_path: Path,
+    watcher: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    status: str,
+) -> None:
+    texts = [f"{'good' if number % 2 else 'bad'} film {number}" for number in range(20)]
+    pq.write_table(pa.table({"text": texts, "label": [number % 2 for number in range(20)]}), tmp_path / "in.parquet")
+
+    class Failing(LocalWorkers):
+        def run(self, config: TrainConfig, prepared: Any) -> State:
+            raise error
+
+    monkeypatch.setattr(local, "LocalWorkers", Failing)
+    config = TrainConfig(train=(str(tmp_path / "in.parquet"),), output=str(tmp_path / "run"), mlflow="http://tracking")
+    with pytest.raises(type(error)):
+        run.train(config, watcher)
+    assert client.calls[-1] == ("set_terminated", "abc", status)
+
+
+def test_what_fails_before_a_run_begins_is_not_mlflows_business(
+    client: type[Client], tmp_path: Path, watcher: Any
+) -> None:
+    pq.write_table(pa.table({"text": ["a"], "label": [7]}), tmp_path / "in.parquet")
+    config = TrainConfig(train=(str(tmp_path / "in.parquet"),), output=str(tmp_path / "run"), mlflow="http://tracking")
+    with pytest.raises(InputError):
+        run.train(config, watcher)
+    assert client.calls == []
 
 
 def test_without_mlflow_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, watcher: Any) -> None:

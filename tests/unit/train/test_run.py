@@ -97,14 +97,15 @@ def test_other_settings_are_refused_and_named(settings: TrainConfig, change: dic
     assert (Path(settings.output) / "config.yaml").read_bytes() == before
 
 
-def test_a_setting_that_an_older_version_did_not_know_is_named(settings: TrainConfig) -> None:
+def test_a_setting_that_an_older_version_did_not_know_has_its_default(settings: TrainConfig) -> None:
     run.begin_run(settings)
     path = Path(settings.output) / "config.yaml"
     older = yaml.safe_load(path.read_text(encoding="utf-8"))
     del older["split_on"]
     path.write_text(yaml.safe_dump(older), encoding="utf-8")
-    with pytest.raises(OutputError, match="--split-on None there, whitespace here"):
-        run.open_run(settings)
+    assert run.open_run(settings)
+    with pytest.raises(OutputError, match="--split-on whitespace there, space here"):
+        run.open_run(changed(settings, split_on="space"))
 
 
 @pytest.mark.parametrize("fresh", [True, False])
@@ -268,6 +269,25 @@ def test_relative_outputs_become_absolute(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.chdir(tmp_path)
     assert run.with_absolute_paths(TrainConfig(output="run")).output == str(tmp_path / "run")
     assert run.with_absolute_paths(TrainConfig(output="s3://bucket/run")).output == "s3://bucket/run"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (None, None),
+        ("yes", "yes"),
+        ("databricks", "databricks"),
+        ("http://tracking:5000", "http://tracking:5000"),
+        ("sqlite:///runs.db", "sqlite:///runs.db"),
+        ("runs", "{}/runs"),
+    ],
+)
+def test_a_directory_of_mlflow_becomes_absolute(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str | None, expected: str | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = run.with_absolute_paths(TrainConfig(mlflow=given)).mlflow
+    assert found == (expected and expected.format(tmp_path))
 
 
 def test_what_each_worker_holds_adds_up(settings: TrainConfig) -> None:

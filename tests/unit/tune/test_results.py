@@ -58,6 +58,13 @@ def test_trials_are_read_and_tabled_best_first(config: TuneConfig) -> None:
     assert table[2]["validation_accuracy"] is None
 
 
+def test_a_mark_lies_beside_the_run_whatever_the_uri_says(config: TuneConfig, tmp_path: Path) -> None:
+    output = f"file://{tmp_path}/trials/0001?region=here"
+    mark(output, STOPPED)
+    assert [path.name for path in (tmp_path / "trials").iterdir()] == ["0001.trial.json"]
+    assert marked(output) == (STOPPED, "")
+
+
 def test_a_search_of_which_nothing_is_left_says_why(config: TuneConfig) -> None:
     trials = {number: trial_config(config, number) for number in (1, 2)}
     for trial in trials.values():

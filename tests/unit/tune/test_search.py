@@ -64,6 +64,7 @@ def test_a_trial_is_a_training_run_below_the_search() -> None:
         ({"search": {"dropout": {"log_uniform": [0, 1]}}}, "must be above 0"),
         ({"search": {"dropout": {"normal": [0, 1]}}}, "search.dropout.normal is"),
         ({"workers": 2}, "--workers must be 0"),
+        ({"collective_timeout_s": 60}, "--collective-timeout-s has no meaning in a search"),
         ({"validation_fraction": 0.0}, "a search compares by validation accuracy"),
     ],
 )

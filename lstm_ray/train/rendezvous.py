@@ -1,0 +1,152 @@
+"""How the workers of a group find each other: each calls those before it, and all make sure that they are of one group.
+
+    caller -> hello: protocol, token, rank, world size -> who listens
+    caller <- the same of the one who listens           <-
+
+The token keeps strangers, other runs and earlier groups of this run out by mistake; it does not encrypt.
+"""
+
+from __future__ import annotations
+
+import hmac
+import socket
+import struct
+import time
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from lstm_ray.errors import WorkerLostError
+from lstm_ray.wording import reason
+
+Address: TypeAlias = tuple[str, int]
+
+_HELLO = struct.Struct("!8s64sII")  # name of the protocol, token, rank, world size
+_PROTOCOL = b"lstmray1"
+_HELLO_TIMEOUT_S = 10.0  # for a stranger who connects and says nothing, while others wait
+
+
+def listen(host: str) -> socket.socket:
+    """Returns a socket that listens at a free port of `host`, a name or address of this machine."""
+    family = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][0]
+    return socket.create_server((host, 0), family=family, backlog=128)
+
+
+def address_of(listener: socket.socket) -> Address:
+    """Returns where a socket from `listen` can be reached."""
+    host, port = listener.getsockname()[:2]
+    return host, port
+
+
+def meet(
+    listener: socket.socket, addresses: Sequence[Address], *, rank: int, token: str, timeout_s: float
+) -> dict[int, socket.socket]:
+    """Connects this worker to all others, closes `listener` and returns the connections by rank.
+
+    Args:
+        listener: This worker's, from `listen`.
+        addresses: All workers', by rank.
+        rank: This worker's number.
+        token: ASCII, at most 64 characters, the same on all workers of a group and on no others.
+        timeout_s: Most seconds to wait for the others.
+
+    Raises:
+        WorkerLostError: A worker cannot be reached, is of another group, or has not called in time.
+    """
+    deadline = time.monotonic() + timeout_s
+    hello = _HELLO.pack(_PROTOCOL, token.encode("ascii"), rank, len(addresses))
+    peers: dict[int, socket.socket] = {}
+    refused = ""
+    try:
+        with listener:
+            for other in range(rank):  # each calls those before it, which listen already
+                peers[other] = _call(other, addresses[other], hello, deadline)
+            while len(peers) < len(addresses) - 1:
+                listener.settimeout(_time_left(deadline))
+                try:
+                    visitor, _ = listener.accept()
+                except TimeoutError:
+                    missing = ", ".join(str(r) for r in range(rank + 1, len(addresses)) if r not in peers)
+                    raise WorkerLostError(
+                        f"worker {rank}: no word from worker {missing} in {timeout_s:g} s{refused}"
+                    ) from None
+                try:
+                    caller = _admit(visitor, hello, deadline)
+                    if caller <= rank or caller in peers:
+                        raise ConnectionError(f"there is no place for a worker {caller}")
+                except OSError as error:
+                    visitor.close()
+                    refused = f"; one who called was refused: {reason(error)}"
+                else:
+                    peers[caller] = visitor
+    except BaseException:
+        for peer in peers.values():
+            peer.close()
+        raise
+    return peers
+
+
+def _call(other: int, address: Address, hello: bytes, deadline: float) -> socket.socket:
+    try:
+        peer = socket.create_connection(address, timeout=_time_left(deadline))
+        try:
+            peer.sendall(hello)
+            answer = _receive(peer, _HELLO.size, deadline)
+            _check_hello(answer, hello)
+            if (there := _HELLO.unpack(answer)[2]) != other:
+                raise ConnectionError(f"worker {there} answers there")
+        except BaseException:
+            peer.close()
+            raise
+    except OSError as error:
+        raise WorkerLostError(f"worker {other} at {shown(address)} cannot be reached: {reason(error)}") from error
+    return peer
+
+
+def _admit(visitor: socket.socket, hello: bytes, deadline: float) -> int:
+    """Returns the rank of one who calls.
+
+    Raises:
+        OSError: It is not of this group, or says nothing.
+    """
+    theirs = _receive(visitor, _HELLO.size, min(deadline, time.monotonic() + _HELLO_TIMEOUT_S))
+    name, _, rank, world_size = _HELLO.unpack(hello)
+    try:
+        _check_hello(theirs, hello)
+    except ConnectionError:
+        if theirs.startswith(_PROTOCOL):  # so that it hears why; the token is for those alone who have it
+            visitor.sendall(_HELLO.pack(name, b"", rank, world_size))
+        raise
+    visitor.sendall(hello)
+    return int(_HELLO.unpack(theirs)[2])
+
+
+def _check_hello(theirs: bytes, ours: bytes) -> None:
+    """Raises ConnectionError if a hello is not one of our group."""
+    name, token, _, world_size = _HELLO.unpack(ours)
+    their_name, their_token, _, their_size = _HELLO.unpack(theirs)
+    if their_name != name:
+        raise ConnectionError("somebody else is there, or another version of lstm-ray")
+    if their_size != world_size:
+        raise ConnectionError(f"a worker of a group of {their_size} is there, not of {world_size}")
+    if not hmac.compare_digest(their_token, token):
+        raise ConnectionError("a worker of another run, or of an earlier group of this one, is there")
+
+
+def _receive(peer: socket.socket, size: int, deadline: float) -> bytes:
+    content = bytearray()
+    while len(content) < size:
+        peer.settimeout(_time_left(deadline))
+        received = peer.recv(size - len(content))
+        if not received:
+            raise ConnectionError("it closed the connection")
+        content += received
+    return bytes(content)
+
+
+def _time_left(deadline: float) -> float:
+    return max(deadline - time.monotonic(), 1e-3)
+
+
+def shown(address: Address) -> str:
+    """Returns an address as people write it."""
+    return f"{address[0]}:{address[1]}"
