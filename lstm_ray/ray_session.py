@@ -37,7 +37,7 @@ def connect(
         address: "local" starts Ray here and stops it at the end; "auto", HOST:PORT or ray://HOST:PORT joins one.
         asked: What the caller's workers ask for. A Ray started here claims to have cores for all of them, so that more
             workers than cores share them rather than wait forever.
-        notify: Is told if the cluster has to grow first.
+        notify: Is told that Ray is being started or connected to, and if the cluster has to grow first.
 
     Raises:
         LstmRayError: There is no Ray at that address, or it has too few CPUs or GPUs.
@@ -45,6 +45,7 @@ def connect(
     gpus = asked.least * asked.gpus if asked else 0
     if address == "local" and gpus and not _may_have_gpu():
         raise LstmRayError(f"{gpus:g} GPUs are asked for, but this machine has none that this process may use")
+    notify("starting Ray" if address == "local" else f"connecting to Ray at {address}")
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     # Ray Data makes Ray warn of something it does itself (ray#53727), on our stderr.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")

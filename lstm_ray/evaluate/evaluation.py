@@ -171,7 +171,6 @@ def _evaluate_all(
         return lambda shards: (evaluate_shard(shard, config, scorer) for shard in shards)
     from lstm_ray.evaluate.pipeline import evaluate_on_ray
 
-    notify("starting Ray" if config.address == "local" else f"connecting to Ray at {config.address}")
     return functools.partial(evaluate_on_ray, config, bundle.hash, notify)
 
 

@@ -242,7 +242,6 @@ def _score_all(config: ScoreConfig, notify: Notify) -> ScoreAll:
         return score_here
     from lstm_ray.score.pipeline import score_on_ray
 
-    notify("starting Ray" if config.address == "local" else f"connecting to Ray at {config.address}")
     return functools.partial(score_on_ray, notify=notify)
 
 

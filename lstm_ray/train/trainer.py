@@ -60,7 +60,6 @@ _PLACE_WITHIN_S = 15.0
 @contextmanager
 def ray_session(config: TrainConfig, watcher: Watcher) -> Iterator[None]:
     """Holds a connection to Ray that has room for the run's workers."""
-    watcher.say("starting Ray" if config.address == "local" else f"connecting to Ray at {config.address}")
     least, most = config.worker_limits
     with connect(config.address, Asked(least, most, config.cpus_per_worker, config.gpus_per_worker), watcher.say):
         yield

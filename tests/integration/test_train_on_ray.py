@@ -34,7 +34,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
         "padding": "post",
         "pooling": "mean",
         "clip_norm": 0.05,
-        "class_weights": "1,2.5",
+        "class_weights": "balanced",
     },
     "clipped": {
         "global_batch_size": 5,

@@ -11,6 +11,7 @@ import pytest
 from lstm_ray import ray_session
 from lstm_ray.errors import InputError, LstmRayError, TrainingError, WorkerLostError
 from lstm_ray.ray_session import connect, our_error
+from lstm_ray.room import Asked
 
 
 class GroupError(Exception):
@@ -53,17 +54,26 @@ def test_gpus_are_missed_before_ray_is_started(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(ray_session.ray, "init", start)
     monkeypatch.setattr(ray_session, "_GPU_DEVICES", (str(tmp_path / "none"), str(tmp_path)))
-    with pytest.raises(LstmRayError, match="started"), connect("local", 1, 1):
+    with pytest.raises(LstmRayError, match="started"), connect("local", Asked(1, 1, cpus=1, gpus=1)):
         pass
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    with pytest.raises(LstmRayError, match=r"^2 GPUs are asked for, but this machine has none"), connect("local", 1, 2):
+    asked = Asked(2, 2, cpus=1, gpus=1)
+    with (
+        pytest.raises(LstmRayError, match=r"^2 GPUs are asked for, but this machine has none"),
+        connect("local", asked, pytest.fail),
+    ):
         pass
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     monkeypatch.setattr(ray_session, "_GPU_DEVICES", (str(tmp_path / "none"),))
-    with pytest.raises(LstmRayError, match=r"^0\.5 GPUs are asked for"), connect("local", 1, 0.5):
+    with (
+        pytest.raises(LstmRayError, match=r"^0\.5 GPUs are asked for"),
+        connect("local", Asked(1, 1, cpus=1, gpus=0.5)),
+    ):
         pass
-    with pytest.raises(LstmRayError, match="started"), connect("local", 1, 0):
+    said: list[str] = []
+    with pytest.raises(LstmRayError, match="started"), connect("local", Asked(1, 1, cpus=1, gpus=0), said.append):
         pass
+    assert said == ["starting Ray"]
 
 
 @pytest.mark.parametrize(

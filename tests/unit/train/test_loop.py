@@ -258,19 +258,19 @@ def test_a_state_that_is_no_number_is_never_saved(
 def test_a_loss_that_is_no_number_is_found_long_before_the_end_of_the_epoch(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lstm_ray.train.step import Stepper
+    from lstm_ray.train.native_step import NativeStepper
 
-    honest = Stepper.train
+    honest = NativeStepper.train
     steps = []
 
-    def spoil(stepper: Stepper, batch: Batch) -> Any:
+    def spoil(stepper: NativeStepper, batch: Batch) -> Any:
         sums = honest(stepper, batch)
         steps.append(sums)
         if len(steps) == 203 + 60:
-            stepper.model.trainable_variables[0].assign(stepper.model.trainable_variables[0] * np.nan)
+            stepper.restore([stepper.state()[0] * np.nan, *stepper.state()[1:]])
         return sums
 
-    monkeypatch.setattr(Stepper, "train", spoil)
+    monkeypatch.setattr(NativeStepper, "train", spoil)
     config = settings(tmp_path, global_batch_size=1, epochs=2, schedule="linear", warmup_steps=6)
     # Of 406 steps, 6 to rise and 400 to fall: the 264th, which saw the loss, learns at 0.02 (1 - 257 / 400).
     with pytest.raises(TrainingError, match=r"in epoch 2, by step 61, at learning rate 0\.00715: try"):

@@ -51,8 +51,13 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "bilstm": {"preset": "bilstm"},
     "masked": {"mask": True, "bidirectional": True, "pooling": "max"},
     "keras": {"mask": True, "bidirectional": True, "pooling": "max", "engine": "keras"},
-    "weighted": {"preset": "bilstm", "class_weights": "0.5,3", "clip_norm": 0.05},
-    "masked-balanced": {"mask": True, "padding": "post", "pooling": "mean", "class_weights": "balanced"},
+    "masked-weighted": {
+        "mask": True,
+        "padding": "post",
+        "pooling": "mean",
+        "class_weights": "0.5,3",
+        "clip_norm": 0.05,
+    },
 }
 
 
