@@ -49,12 +49,13 @@ _RESULTS = (
 _MAY_CHANGE = {
     *("epochs", "early_stopping", "fresh", "output", "mlflow"),
     *("workers", "cpus_per_worker", "gpus_per_worker", "address", "accumulate"),
-    *("checkpoint_every", "collective_timeout_s", "max_failures"),
+    *("engine", "checkpoint_every", "collective_timeout_s", "max_failures"),
 }
 """Settings that do not decide what is learned, or only how far: a run may be resumed with other values of these.
 
-With dropout, the number of workers and of slices (`accumulate`) decides which of its draws a row meets, so that such a
-run does not end in the same weights; but in as good ones, and one that ran out of memory or lost its cluster goes on.
+With dropout, the number of workers, of slices (`accumulate`) and the engine decide which of its draws a row meets, so
+that such a run does not end in the same weights; but in as good ones, and one that ran out of memory or lost its
+cluster goes on.
 """
 
 HISTORY = pa.schema(
