@@ -302,7 +302,7 @@ def _in_short(error: BaseException) -> str:
     """Says in a few words what Ray says in a paragraph."""
     message = reason(error)
     if isinstance(error, ray.exceptions.RayActorError):
-        return "its node died" if "node" in message and "dead" in message else "its process died"
+        return "its node died" if "its node has died" in message else "its process died"
     if hanging := re.match(r"A worker health check has been hanging for (\d+)", message):
         return f"it has not answered for {hanging[1]} s: it is stopped, or cut off"
     return message[:200]

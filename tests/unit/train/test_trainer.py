@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import ray.train
 
 from lstm_ray.config import TrainConfig
@@ -22,6 +23,18 @@ def test_a_worker_that_hangs_is_said_to_hang() -> None:
     assert trainer._why({0: RuntimeError(said)}) == (
         "worker lost (worker 0: it has not answered for 22 s: it is stopped, or cut off)"
     )
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("The actor died because its node has died. Node Id: 7a54", "its node died"),
+        ("node_ip: 10.0.0.3\nThe actor is dead because its worker process has died. Worker exit", "its process died"),
+    ],
+)
+def test_a_process_that_died_is_not_told_as_a_node(said: str, told: str) -> None:
+    died = ray.exceptions.RayActorError(error_msg=said)
+    assert trainer._why({1: died}) == f"worker lost (worker 1: {told})"
 
 
 def test_only_a_lost_worker_is_told_as_one() -> None:
