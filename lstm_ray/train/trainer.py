@@ -143,9 +143,13 @@ class GroupConfig(BackendConfig):
 class _GroupBackend(Backend):
     def on_start(self, worker_group: Any, backend_config: GroupConfig) -> None:
         number = ray.get(backend_config.board.begin_group.remote())
-        addresses = _all_of(worker_group.execute_async(_await_calls), backend_config.timeout_s)
         token = secrets.token_hex(16)
-        _all_of(worker_group.execute_async(_learn_addresses, addresses, token, number), backend_config.timeout_s)
+        try:
+            addresses = _all_of(worker_group.execute_async(_await_calls), backend_config.timeout_s)
+            _all_of(worker_group.execute_async(_learn_addresses, addresses, token, number), backend_config.timeout_s)
+        except ray.exceptions.RayActorError:
+            worker_group.shutdown()  # Ray 2.60 would leave its CPUs taken, and wait for ever for others
+            raise
 
 
 def _all_of(answers: list[Any], timeout_s: float) -> list[Any]:
@@ -301,7 +305,7 @@ def _in_short(error: BaseException) -> str:
     """Says in a few words what Ray says in a paragraph."""
     message = reason(error)
     if isinstance(error, ray.exceptions.RayActorError):
-        return "its node died" if "node" in message and "dead" in message else "its process died"
+        return "its node died" if "its node has died" in message else "its process died"
     if hanging := re.match(r"A worker health check has been hanging for (\d+)", message):
         return f"it has not answered for {hanging[1]} s: it is stopped, or cut off"
     return message[:200]

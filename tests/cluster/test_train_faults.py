@@ -16,7 +16,7 @@ from hosts import Host, Network
 
 from lstm_ray.train import checkpoints
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 
 EVERY_STEPS = 50
 BATCH = 8
@@ -127,7 +127,7 @@ def undisturbed(
 
     def train(workers: int) -> list[np.ndarray]:
         if workers not in runs:
-            host, output = network.add_host(f"calm{workers}"), tmp_path_factory.mktemp("calm") / str(workers)
+            host, output = network.add_host(f"calm{len(network.hosts)}"), tmp_path_factory.mktemp("calm") / "run"
             given = ("--train", reviews, "--output", output, *options(), "--workers", workers)
             done = host.lstm_ray("train", *given, "--cpus-per-worker", 0.5, limit_s=900)
             host.kill_ray()
@@ -206,7 +206,7 @@ def test_a_lost_host_is_done_without_and_taken_back(
     assert max(rows_done_again(text), default=0) <= 2 * EVERY_STEPS * BATCH
     # Another number of workers adds up in another order, and the difference grows. What changed its number meanwhile
     # may differ from those that did not by as much as these do from each other; twice that, as chance has it.
-    calm = [undisturbed(workers) for workers in (1, 2, 3)]
+    calm = [undisturbed(workers) for workers in (0, 2, 3)]  # 1 worker ends with the bits of this process
     apart = max(distance(one, other) for one, other in itertools.combinations(calm, 2))
     found = [distance(final_variables(output), one) for one in calm]
     print(f"undisturbed ones differ by {apart:.2g}, this one from them by {', '.join(f'{d:.2g}' for d in found)}")
@@ -223,6 +223,7 @@ def test_a_lost_host_is_replaced_by_a_spare_one(
     output = tmp_path / "run"
     training = place.train(output, "--workers", 2)
     wait_until(has_saved(output, 1, EVERY_STEPS), 300)
+    time.sleep(1)  # some steps later
     spare = next(host for host in place.workers if not host.runs("RayTrainWorker"))
     broken_host(place).kill_ray()
     broken = time.monotonic()
@@ -232,7 +233,7 @@ def test_a_lost_host_is_replaced_by_a_spare_one(
     assert spare.runs("RayTrainWorker")
     text = training.end()
     print(text)
-    (again,) = rows_done_again(text)
+    again = sum(rows_done_again(text))
     print(f"{again / BATCH:.0f} steps were done again")
     assert again <= 2 * EVERY_STEPS * BATCH
     assert distance(final_variables(output), undisturbed(2)) <= 1e-6
