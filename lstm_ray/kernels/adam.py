@@ -7,15 +7,14 @@ Source: D. Kingma, J. Ba, "Adam: A Method for Stochastic Optimization", 2015, in
 """
 
 from collections.abc import Sequence
-from functools import cache
 
 from lstm_ray.kernels.emitter import F32, I32, I64, POINTER, Emitter, Target, Value
-from lstm_ray.kernels.lstm import CompiledFunction
+from lstm_ray.kernels.function import compiled
 
 
-@cache
-def adam(target: Target) -> CompiledFunction:
-    """Returns Adam's steps over rows of a matrix, those that a row missed included; see `_ADAM`."""
+@compiled
+def adam(target: Target) -> Emitter:
+    """Takes Adam's steps over rows of a matrix, those that a row missed included; see `_ADAM`."""
     b = Emitter(target, "adam", _ADAM)
     a = b.arguments
     lanes = target.lanes
@@ -55,7 +54,7 @@ def adam(target: Target) -> CompiledFunction:
 
     b.loop(a["rows"], [], row)
     b.ret_void()
-    return CompiledFunction(target, b)
+    return b
 
 
 _ADAM = {

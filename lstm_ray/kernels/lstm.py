@@ -1,12 +1,12 @@
-"""The LSTM recurrence as machine code, generated for the processor it runs on.
+"""The LSTM as scoring needs it, as machine code generated for the processor it runs on.
 
 What is computed. A step of an LSTM with n units is a matrix product [inputs + n] x [4 n] per row, and then about 80
 cheap operations per unit. The recipe:
 
 1. The part of the product that reads the token is the same for every occurrence of a word, so it is done once per
-   word: `project` makes a table `embedding @ kernel + bias`, and a step of the first layer starts from a table row.
+   word: `product` makes a table `embedding @ kernel + bias`, and a step of the first layer starts from a table row.
    That halves the arithmetic. Deeper layers start from the bias and read their inputs as a second product.
-2. A tile of 6 rows x 4 gates x one vector of units stays in 24 registers through the whole product (`emit_product`):
+2. A tile of 6 rows x 4 gates x one vector of units stays in 24 registers through the whole product (`tiles.py`):
    24 multiply-adds in each turn of its loop, for only 4 loads of weights and 6 of the state. It runs at the full speed
    of the multipliers.
 3. When the product is done, the four gates of a unit are in registers of the same tile, and the activations follow at
@@ -22,94 +22,34 @@ Layouts. Units are padded with zeros to whole vectors and grouped in blocks of o
 is float32[blocks, k, 4, lanes]: a tile reads it from front to back. Table rows are float32[blocks, 4, lanes].
 """
 
-import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, Literal, TypeAlias
+from typing import Literal
 
-import llvmlite.binding as llvm
 import numpy as np
-from llvmlite import ir
-from numpy.typing import NDArray
 
-from lstm_ray.kernels.emitter import F32, I32, I64, POINTER, Emitter, Target, Value
+from lstm_ray.kernels.emitter import I32, I64, POINTER, Emitter, Target, Value
+from lstm_ray.kernels.function import Floats, aligned_empty, compiled
+from lstm_ray.kernels.tiles import (
+    GATES,
+    LOG2_E,
+    Walk,
+    emit_exp2,
+    emit_product,
+    emit_tiles,
+    load_rows,
+    side_by_side,
+)
 
-Floats: TypeAlias = NDArray[np.float32]
 Output = Literal["last", "max", "mean", "sequence"]
 PLANES: dict[Output, int] = {"last": 2, "max": 3, "mean": 3, "sequence": 2}  # hidden, cell, and perhaps a pool
 
-GATES = 4
-GATES_TOGETHER = 3
 CACHE_LINE_FLOATS = 16
 
 # e = 2^z with z = GATE_SCALE * x makes sigmoid(x) = 1 / (1 + e) and, with the doubled scale,
 # tanh(x) = (1 - e) / (1 + e). The cell state is kept multiplied by CELL_SCALE: tanh then needs no multiplication.
-LOG2_E = 1.4426950408889634
 GATE_SCALE = (-LOG2_E, -LOG2_E, -2 * LOG2_E, -LOG2_E)
 CELL_SCALE = -2 * LOG2_E
-# Beyond 2^42 sigmoid and tanh are 0 or 1 to float32, and a product of three (1 + e) still fits.
-EXPONENT_LIMIT = 42.0
-# 2^f for -1/2 <= f <= 1/2: minimax of the relative error, 1.1e-7, with the last coefficient held at 1 so that 2^0 is 1.
-EXP2_COEFFICIENTS = (0.00132647273, 0.00967151299, 0.0555073358, 0.240222424, 0.693147004, 1.0)
-ROUND_TO_INTEGER = 1.5 * 2.0**23  # added to a float32 it leaves the nearest integer in the low bits
-MANTISSA_BITS = 23
-
-
-llvm.initialize_native_target()
-llvm.initialize_native_asmprinter()
-
-
-def emit_product(
-    b: Emitter,
-    sums: list[Value],
-    rows: Sequence[Value],
-    size: Value,
-    weights: Value,
-    meanwhile: Callable[[Value], None] = lambda k: None,
-    gate_size: Value | None = None,
-) -> list[Value]:
-    """Adds rows @ weights to a tile of sums: the loop where nearly all the time goes.
-
-    Args:
-        sums: rows x 4 gates vectors, row by row.
-        rows: addresses of `size` floats each.
-        size: int64, the length of the product's inner dimension.
-        weights: address of a packed block, float32[size, 4, lanes].
-        meanwhile: writes something else to do in each turn k.
-        gate_size: int64; if given, each gate reads floats of its own, those of the next gate so many floats further.
-    """
-
-    def multiply_one(k: Value, sums: list[Value]) -> list[Value]:
-        meanwhile(k)
-        column = b.at(weights, b.mul(k, I64(GATES * b.target.lanes)))
-        gates = [b.load_vector(b.at(column, gate * b.target.lanes)) for gate in range(GATES)]
-        values = [value for row in rows for value in emit_values(b, b.at(row, k), gate_size)]
-        products = zip(values, gates * len(rows), sums, strict=True)
-        return [b.multiply_add(value, gate, total) for value, gate, total in products]
-
-    return b.loop(size, sums, multiply_one)
-
-
-def emit_values(b: Emitter, address: Value, gate_size: Value | None) -> list[Value]:
-    """Returns what the four gates multiply by: the float at an address, or one each, `gate_size` floats apart."""
-    if gate_size is None:
-        return [b.broadcast(b.load(address, typ=F32))] * GATES
-    return [b.broadcast(b.load(b.at(address, b.mul(gate_size, I64(gate))), typ=F32)) for gate in range(GATES)]
-
-
-def emit_exp2(b: Emitter, exponent: Value) -> Value:
-    """Returns 2^exponent: the nearest integer goes to the exponent bits, a polynomial gives the rest."""
-    exponent = b.clamp(exponent, EXPONENT_LIMIT)
-    rounder = b.like(exponent, ROUND_TO_INTEGER)
-    rounded = b.fadd(exponent, rounder)
-    fraction = b.fsub(exponent, b.fsub(rounded, rounder))
-    power = b.like(exponent, EXP2_COEFFICIENTS[0])
-    for coefficient in EXP2_COEFFICIENTS[1:]:
-        power = b.multiply_add(power, fraction, b.like(exponent, coefficient))
-    bits = ir.VectorType(I32, exponent.type.count)
-    shift = ir.Constant(bits, [MANTISSA_BITS] * exponent.type.count)
-    return b.bitcast(b.add(b.bitcast(power, bits), b.shl(b.bitcast(rounded, bits), shift)), exponent.type)
 
 
 def emit_cell(b: Emitter, gates: Sequence[Value], cell: Value) -> tuple[Value, Value]:
@@ -128,61 +68,8 @@ def emit_cell(b: Emitter, gates: Sequence[Value], cell: Value) -> tuple[Value, V
     return cell, b.fdiv(b.fsub(one, c), b.fmul(below_o, b.fadd(one, c)))
 
 
-PROJECT_ARGUMENTS = {
-    "inputs": POINTER,  # float32[rows, size]
-    "rows": I64,
-    "size": I64,
-    "weights": POINTER,  # packed, `size` rows
-    "bias": POINTER,  # packed, one row
-    "blocks": I64,
-    "table": POINTER,  # float32[rows, blocks, 4, lanes]
-}
-
-
-def emit_tiles(b: Emitter, rows: Value, tile: Callable[[list[Value]], None]) -> None:
-    """Runs `tile` on each group of rows and ends the function; the last group repeats the last row to be full."""
-    size = b.target.tile_rows
-
-    def one(index: Value, _: list[Value]) -> list[Value]:
-        last = b.sub(rows, I64(1))
-        tile([b.smaller(b.add(b.mul(index, I64(size)), I64(r)), last) for r in range(size)])
-        return []
-
-    b.loop(b.sdiv(b.add(rows, I64(size - 1)), I64(size)), [], one)
-    b.ret_void()
-
-
-def emit_project(target: Target) -> Emitter:
-    """Writes `project`: table = inputs @ weights + bias, tile by tile."""
-    b = Emitter(target, "project", PROJECT_ARGUMENTS)
-    a = b.arguments
-    width = GATES * target.lanes
-
-    def tile(rows: list[Value]) -> None:
-        sources = [b.at(a["inputs"], b.mul(row, a["size"])) for row in rows]
-        targets = [b.at(a["table"], b.mul(row, b.mul(a["blocks"], I64(width)))) for row in rows]
-
-        def block(index: Value, _: list[Value]) -> list[Value]:
-            offset = b.mul(index, I64(width))
-            bias = [b.load_vector(b.at(b.at(a["bias"], offset), gate * target.lanes)) for gate in range(GATES)]
-            weights = b.at(a["weights"], b.mul(offset, a["size"]))
-            sums = emit_product(b, bias * target.tile_rows, sources, a["size"], weights)
-            for position, value in enumerate(sums):
-                row, gate = divmod(position, GATES)
-                b.store_vector(value, b.at(b.at(targets[row], offset), gate * target.lanes))
-            return []
-
-        b.loop(a["blocks"], [], block)
-
-    emit_tiles(b, a["rows"], tile)
-    return b
-
-
-LAYER_ARGUMENTS = {
-    "rows": I64,  # longest first
-    "first": POINTER,  # int64[rows], the place of the token that a row reads first
-    "lengths": POINTER,  # int64[rows], in steps
-    "direction": I64,  # 1 or -1, from a row's place to its next
+_LAYER = {
+    **Walk.ARGUMENTS,
     "token_ids": POINTER,  # int32[places]
     "starts": POINTER,  # float32[ids, start_size], the table; or the bias
     "start_size": I64,  # in floats; 0 makes every id start from the same row, the bias
@@ -199,14 +86,17 @@ LAYER_ARGUMENTS = {
 }
 
 
-def emit_layer(target: Target, output: Output) -> Emitter:
-    """Writes `layer`: each tile of rows walks through its whole time, then the next tile does.
+@compiled
+def lstm_layer(target: Target, output: Output) -> Emitter:
+    """Runs one direction of a layer; see `_LAYER`.
+
+    Each tile of rows walks through its whole time, then the next tile does.
 
     A tile's state stays in the first cache and the recurrent weights in the second; those of 128 units are 256 KiB.
     Going through time with all rows of a call abreast was 1 to 3 % slower, and 10 % slower above 96 rows, whose states
     push the weights out of the cache.
     """
-    b = Emitter(target, "layer", LAYER_ARGUMENTS)
+    b = Emitter(target, "layer", _LAYER)
     a = b.arguments
     width = GATES * target.lanes
     row_size = b.mul(a["blocks"], I64(target.lanes))
@@ -224,17 +114,12 @@ def emit_layer(target: Target, output: Output) -> Emitter:
         return b.at(a["starts"], b.mul(b.load_integer(a["token_ids"], place, I32), a["start_size"]))
 
     def tile(rows: list[Value]) -> None:
-        lengths = [b.load_integer(a["lengths"], row, I64) for row in rows]
-        firsts = [b.load_integer(a["first"], row, I64) for row in rows]
+        walk = Walk(b, rows)
 
         def step(s: Value, _: list[Value]) -> list[Value]:
-            # A row that has ended repeats the tile's longest row: the same values are written to the same place twice.
-            # That needs old and new state apart, which a product that reads every unit of the old state needs anyway.
-            going = [b.icmp_signed("<", s, length) for length in lengths]
-            current = [b.select(on, row, rows[0]) for on, row in zip(going, rows, strict=True)]
-            shift = b.mul(s, a["direction"])
-            places = [b.add(b.select(on, first, firsts[0]), shift) for on, first in zip(going, firsts, strict=True)]
-            more = [b.icmp_signed("<", b.add(s, I64(1)), length) for length in lengths]
+            # Old and new state lie apart: a product reads every unit of the old one, and so does a row that repeats.
+            current, places = walk.at_step(s)
+            more = [b.icmp_signed("<", b.add(s, I64(1)), length) for length in walk.lengths]
             next_places = [
                 b.select(on, b.add(place, a["direction"]), place) for on, place in zip(more, places, strict=True)
             ]
@@ -271,13 +156,13 @@ def emit_layer(target: Target, output: Output) -> Emitter:
                 sums = emit_product(b, sums, addresses.inputs, a["input_size"], input_weights)
                 recurrent_weights = b.at(a["recurrent_weights"], b.mul(offset, a["units"]))
                 sums = emit_product(b, sums, addresses.old, recurrent_size, recurrent_weights, ask_ahead)
-                for row in range(0, target.tile_rows, GATES_TOGETHER):
-                    emit_units(b, output, addresses, sums, range(row, row + GATES_TOGETHER), unit, plane)
+                for together in side_by_side(target.tile_rows):
+                    emit_units(b, output, addresses, sums, together, unit, plane)
                 return []
 
             return b.loop(a["blocks"], [], block)
 
-        b.loop(lengths[0], [], step)
+        b.loop(walk.lengths[0], [], step)
 
     emit_tiles(b, a["rows"], tile)
     return b
@@ -308,19 +193,15 @@ def emit_units(
     output: Output,
     addresses: TileAddresses,
     sums: Sequence[Value],
-    rows: Sequence[int],
+    rows: range,
     unit: Value,
     plane: Value,
 ) -> None:
-    """Turns the finished sums of a few rows and one vector of units into their new state.
-
-    Several rows go through the gates as one long vector. Their chains of dependent operations then alternate
-    instruction by instruction: 28 cycles per vector of units instead of 40.
-    """
+    """Turns the finished sums of a few rows and one vector of units into their new state."""
     at_cell = b.add(unit, plane)
     at_pool = b.add(at_cell, plane)
     gates = [b.join([sums[row * GATES + gate] for row in rows]) for gate in range(GATES)]
-    cells, hiddens = emit_cell(b, gates, b.join([b.load_vector(b.at(addresses.old[row], at_cell)) for row in rows]))
+    cells, hiddens = emit_cell(b, gates, load_rows(b, addresses.old, rows, at_cell))
     for position, row in enumerate(rows):
         hidden = b.part(hiddens, position)
         b.store_vector(b.part(cells, position), b.at(addresses.new[row], at_cell))
@@ -331,41 +212,6 @@ def emit_units(
             pool = b.load_vector(b.at(addresses.old[row], at_pool))
             pool = b.fadd(pool, hidden) if output == "mean" else b.larger(pool, hidden)
             b.store_vector(pool, b.at(addresses.new[row], at_pool))
-
-
-@cache
-def compiled(target: Target, name: Output | Literal["project"]) -> "CompiledFunction":
-    """Returns `project` or the `layer` for an output as machine code, made once per process."""
-    return CompiledFunction(target, emit_project(target) if name == "project" else emit_layer(target, name))
-
-
-class CompiledFunction:
-    """A function of machine code that takes its arguments by name: integers, and arrays for their addresses."""
-
-    def __init__(self, target: Target, emitter: Emitter) -> None:
-        """Compiles what the emitter wrote."""
-        module = llvm.parse_assembly(str(emitter.module_))
-        machine = llvm.Target.from_default_triple().create_target_machine(
-            cpu=target.cpu, features=target.features, opt=2
-        )
-        self._engine = llvm.create_mcjit_compiler(module, machine)  # owns the machine code
-        self._engine.finalize_object()
-        self._names = tuple(emitter.arguments)
-        address = self._engine.get_function_address(emitter.function.name)
-        self._call = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * len(self._names))(address)
-
-    def __call__(self, **arguments: int | NDArray[Any] | None) -> None:
-        """Runs the function without holding Python's lock; None passes a null address."""
-        values = (arguments[name] for name in self._names)
-        self._call(*[value.ctypes.data if isinstance(value, np.ndarray) else value or 0 for value in values])
-
-
-def aligned_empty(*shape: int) -> Floats:
-    """Returns float32[shape] that starts at a cache line, as the vector loads demand."""
-    size = 4 * int(np.prod(shape))
-    raw = np.empty(size + 64, np.uint8)
-    offset = -raw.ctypes.data % 64
-    return raw[offset : offset + size].view(np.float32).reshape(shape)
 
 
 def pack(matrix: Floats, lanes: int) -> Floats:

@@ -9,11 +9,13 @@ row, which costs nothing: the processor broadcasts it while it multiplies.
 """
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Literal
 
+from llvmlite import ir
+
 from lstm_ray.kernels.emitter import I32, I64, POINTER, Emitter, Target, Value
-from lstm_ray.kernels.lstm import GATES, CompiledFunction, emit_product, emit_tiles, emit_values
+from lstm_ray.kernels.function import compiled
+from lstm_ray.kernels.tiles import GATES, emit_product, emit_tiles, emit_values
 
 Masks = Literal[0, 1, 4]  # dropout masks that a row has: none, one, or one for each gate
 _CHUNK = 64  # places whose inputs and gradients stay in the first cache while all of `outer` uses them
@@ -78,9 +80,9 @@ def emit_transposed(
     b.loop(I64(wide_row // (GATES * lanes)), [], block)
 
 
-@cache
-def spread(target: Target, inputs: int, width: int, masks: Masks) -> CompiledFunction:
-    """Returns the way from the gates' gradients to those of a layer's inputs; see `_SPREAD`."""
+@compiled
+def spread(target: Target, inputs: int, width: int, masks: Masks) -> Emitter:
+    """Goes the way from the gates' gradients to those of a layer's inputs; see `_SPREAD`."""
     b = Emitter(target, "spread", _SPREAD)
     a = b.arguments
     row, wide_row = GATES * width, wide(inputs, target.lanes)
@@ -95,7 +97,7 @@ def spread(target: Target, inputs: int, width: int, masks: Masks) -> CompiledFun
         emit_transposed(b, deltas, a["weights"], inputs, width, masks, mask, out)
 
     emit_tiles(b, a["places"], tile)
-    return CompiledFunction(target, b)
+    return b
 
 
 _SPREAD = {
@@ -108,9 +110,9 @@ _SPREAD = {
 }
 
 
-@cache
-def product(target: Target, inputs: int, width: int, gated: bool) -> CompiledFunction:
-    """Returns out = values @ weights + bias for many rows; see `_PRODUCT`."""
+@compiled
+def product(target: Target, inputs: int, width: int, gated: bool) -> Emitter:
+    """Computes out = values @ weights + bias for many rows; see `_PRODUCT`."""
     b = Emitter(target, "product", _PRODUCT)
     a = b.arguments
     lanes = target.lanes
@@ -134,7 +136,7 @@ def product(target: Target, inputs: int, width: int, gated: bool) -> CompiledFun
         b.loop(I64(width // lanes), [], block)
 
     emit_tiles(b, a["rows"], tile)
-    return CompiledFunction(target, b)
+    return b
 
 
 _PRODUCT = {
@@ -146,11 +148,12 @@ _PRODUCT = {
 }
 
 
-@cache
-def outer(target: Target, inputs: int, width: int, gated: bool) -> CompiledFunction:
-    """Returns out += values, transposed, @ deltas: the gradient of weights over all places; see `_OUTER`.
+@compiled
+def outer(target: Target, inputs: int, width: int, gated: bool) -> Emitter:
+    """Computes out += values, transposed, @ deltas: the gradient of weights over all places; see `_OUTER`.
 
-    Places are taken in chunks, so that what a chunk reads stays in the first cache.
+    Places are taken in chunks: what a chunk reads stays in the first cache, and sums of sums round less than one long
+    sum.
     """
     b = Emitter(target, "outer", _OUTER)
     a = b.arguments
@@ -188,7 +191,9 @@ def outer(target: Target, inputs: int, width: int, gated: bool) -> CompiledFunct
                         for value, gate, total in zip(factors, gates * tile_rows, sums, strict=True)
                     ]
 
-                sums = b.loop(places, [b.load_vector(target) for target in targets], place)
+                zero = ir.Constant(b.vector, None)
+                sums = b.loop(places, [zero] * len(targets), place)
+                sums = [b.fadd(b.load_vector(target), value) for target, value in zip(targets, sums, strict=True)]
                 for value, target in zip(sums, targets, strict=True):
                     b.store_vector(value, target)
                 return []
@@ -199,7 +204,7 @@ def outer(target: Target, inputs: int, width: int, gated: bool) -> CompiledFunct
 
     b.loop(b.sdiv(b.add(a["places"], I64(_CHUNK - 1)), I64(_CHUNK)), [], chunk)
     b.ret_void()
-    return CompiledFunction(target, b)
+    return b
 
 
 _OUTER = {
@@ -211,9 +216,9 @@ _OUTER = {
 }
 
 
-@cache
-def feed(target: Target, width: int, masks: Masks) -> CompiledFunction:
-    """Returns the gathering of rows under their dropout masks; see `_FEED`."""
+@compiled
+def feed(target: Target, width: int, masks: Masks) -> Emitter:
+    """Gathers rows under their dropout masks; see `_FEED`."""
     b = Emitter(target, "feed", _FEED)
     a = b.arguments
     lanes = target.lanes
@@ -235,7 +240,7 @@ def feed(target: Target, width: int, masks: Masks) -> CompiledFunction:
 
     b.loop(a["places"], [], place)
     b.ret_void()
-    return CompiledFunction(target, b)
+    return b
 
 
 _FEED = {
@@ -249,9 +254,9 @@ _FEED = {
 }
 
 
-@cache
-def add_rows(target: Target) -> CompiledFunction:
-    """Returns out[ids] += values, for ids that may repeat; see `_ADD_ROWS`."""
+@compiled
+def add_rows(target: Target) -> Emitter:
+    """Computes out[ids] += values, for ids that may repeat; see `_ADD_ROWS`."""
     b = Emitter(target, "add_rows", _ADD_ROWS)
     a = b.arguments
 
@@ -269,7 +274,7 @@ def add_rows(target: Target) -> CompiledFunction:
 
     b.loop(a["rows"], [], row)
     b.ret_void()
-    return CompiledFunction(target, b)
+    return b
 
 
 _ADD_ROWS = {

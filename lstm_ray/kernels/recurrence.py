@@ -13,39 +13,34 @@ units at a time, with the product and the gates in registers. What learning adds
 Source of the way back: K. Greff et al., "LSTM: A Search Space Odyssey", 2017, appendix.
 """
 
-from collections.abc import Callable, Sequence
-from functools import cache
-
-from llvmlite import ir
+from functools import partial
 
 from lstm_ray.kernels.emitter import I32, I64, POINTER, Emitter, Target, Value
-from lstm_ray.kernels.lstm import (
-    EXP2_COEFFICIENTS,
-    EXPONENT_LIMIT,
+from lstm_ray.kernels.function import compiled
+from lstm_ray.kernels.products import Masks, emit_transposed, wide
+from lstm_ray.kernels.tiles import (
     GATES,
     LOG2_E,
-    MANTISSA_BITS,
-    ROUND_TO_INTEGER,
-    CompiledFunction,
+    Walk,
     emit_exp2,
+    emit_exp2_less_one,
     emit_product,
     emit_tiles,
+    load_rows,
+    side_by_side,
 )
-from lstm_ray.kernels.products import Masks, emit_transposed, wide
-
-_TOGETHER = 3  # rows whose gates are computed side by side
 
 
-@cache
-def forward(target: Target, width: int, masks: Masks) -> CompiledFunction:
-    """Returns the way forward of one direction of a layer of `width` units; see `_FORWARD`."""
+@compiled
+def forward(target: Target, width: int, masks: Masks) -> Emitter:
+    """Walks the way forward of one direction of a layer of `width` units; see `_FORWARD`."""
     b = Emitter(target, "forward", _FORWARD)
     a = b.arguments
     lanes, blocks = target.lanes, width // target.lanes
     row = GATES * width
 
     def tile(rows: list[Value]) -> None:
-        walk = _Walk(b, rows)
+        walk = Walk(b, rows)
 
         def step(s: Value, _: list[Value]) -> list[Value]:
             current, places = walk.at_step(s)
@@ -76,11 +71,11 @@ def forward(target: Target, width: int, masks: Masks) -> CompiledFunction:
                     weights,
                     gate_size=I64(width) if masks else None,
                 )
-                for together in _groups(len(rows)):
+                for together in side_by_side(len(rows)):
                     values = [b.join([sums[r * GATES + gate] for r in together]) for gate in range(GATES)]
                     i, f, o = (_sigmoid(b, values[gate]) for gate in (0, 1, 3))
                     g = _tanh(b, values[2])
-                    cell = b.multiply_add(f, _loader(b, together)(old_cells, unit), b.fmul(i, g))
+                    cell = b.multiply_add(f, load_rows(b, old_cells, together, unit), b.fmul(i, g))
                     tanh = _tanh(b, cell)
                     out = b.fmul(o, tanh)
                     for position, r in enumerate(together):
@@ -99,17 +94,11 @@ def forward(target: Target, width: int, masks: Masks) -> CompiledFunction:
         b.loop(walk.lengths[0], [], step)
 
     emit_tiles(b, a["rows"], tile)
-    return CompiledFunction(target, b)
+    return b
 
 
-_WALK = {
-    "rows": I64,  # longest first
-    "first": POINTER,  # int64[rows], the place of the step that a row reads first
-    "lengths": POINTER,  # int64[rows], in steps
-    "direction": I64,  # 1 or -1, from a row's place to its next
-}
 _FORWARD = {
-    **_WALK,
+    **Walk.ARGUMENTS,
     "starts": POINTER,  # float32[ids, blocks, 4, lanes], what the gates' sums start from: inputs @ kernel + bias
     "start_ids": POINTER,  # int32[places]
     "weights": POINTER,  # recurrent ones, packed, `width` rows
@@ -123,16 +112,16 @@ _FORWARD = {
 }
 
 
-@cache
-def backward(target: Target, width: int, masks: Masks) -> CompiledFunction:
-    """Returns the way back of one direction of a layer of `width` units; see `_BACKWARD`."""
+@compiled
+def backward(target: Target, width: int, masks: Masks) -> Emitter:
+    """Walks the way back of one direction of a layer of `width` units; see `_BACKWARD`."""
     b = Emitter(target, "backward", _BACKWARD)
     a = b.arguments
     lanes, blocks = target.lanes, width // target.lanes
     row, wide_row = GATES * width, wide(width, lanes)
 
     def tile(rows: list[Value]) -> None:
-        walk = _Walk(b, rows)
+        walk = Walk(b, rows)
 
         def step(turn: Value, _: list[Value]) -> list[Value]:
             s = b.sub(b.sub(walk.lengths[0], I64(1)), turn)
@@ -152,19 +141,19 @@ def backward(target: Target, width: int, masks: Masks) -> CompiledFunction:
 
             def block(index: Value, _: list[Value]) -> list[Value]:
                 unit, offset = b.mul(index, I64(lanes)), b.mul(index, I64(GATES * lanes))
-                for together in _groups(len(rows)):
-                    load = _loader(b, together)
-                    i, f, g, o = (load(gates, b.add(offset, I64(gate * lanes))) for gate in range(GATES))
-                    tanh = load(tanhs, unit)
+                for together in side_by_side(len(rows)):
+                    load = partial(load_rows, b, rows=together)
+                    i, f, g, o = (load(gates, offset=b.add(offset, I64(gate * lanes))) for gate in range(GATES))
+                    tanh = load(tanhs, offset=unit)
                     one = b.like(i, 1)
-                    dh = b.fadd(load(carried, unit), load(upstream, unit))
+                    dh = b.fadd(load(carried, offset=unit), load(upstream, offset=unit))
                     dh_o = b.fmul(dh, o)
-                    dc = b.fadd(load(read, unit), b.fmul(dh_o, b.fsub(one, b.fmul(tanh, tanh))))
+                    dc = b.fadd(load(read, offset=unit), b.fmul(dh_o, b.fsub(one, b.fmul(tanh, tanh))))
                     dc_i = b.fmul(dc, i)
                     dc_f = b.fmul(dc, f)
                     results = (
                         b.fmul(b.fmul(dc_i, g), b.fsub(one, i)),
-                        b.fmul(b.fmul(dc_f, load(old_cells, unit)), b.fsub(one, f)),
+                        b.fmul(b.fmul(dc_f, load(old_cells, offset=unit)), b.fsub(one, f)),
                         b.fmul(dc_i, b.fsub(one, b.fmul(g, g))),
                         b.fmul(b.fmul(dh_o, tanh), b.fsub(one, o)),
                     )
@@ -182,11 +171,11 @@ def backward(target: Target, width: int, masks: Masks) -> CompiledFunction:
         b.loop(walk.lengths[0], [], step)
 
     emit_tiles(b, a["rows"], tile)
-    return CompiledFunction(target, b)
+    return b
 
 
 _BACKWARD = {
-    **_WALK,
+    **Walk.ARGUMENTS,
     "weights": POINTER,  # recurrent ones, transposed
     "masks": POINTER,  # as in `forward`
     "gates": POINTER,  # as `forward` left them
@@ -200,58 +189,11 @@ _BACKWARD = {
 }
 
 
-class _Walk:
-    """Where a tile's rows are while it walks through time."""
-
-    def __init__(self, b: Emitter, rows: list[Value]) -> None:
-        a = b.arguments
-        self._b, self._rows = b, rows
-        self.lengths = [b.load_integer(a["lengths"], row, I64) for row in rows]
-        self._firsts = [b.load_integer(a["first"], row, I64) for row in rows]
-
-    def at_step(self, s: Value) -> tuple[list[Value], list[Value]]:
-        """Returns the rows and their places at step s; one that is shorter repeats the first and longest."""
-        b = self._b
-        going = [b.icmp_signed("<", s, length) for length in self.lengths]
-        rows = [b.select(on, row, self._rows[0]) for on, row in zip(going, self._rows, strict=True)]
-        shift = b.mul(s, b.arguments["direction"])
-        places = [
-            b.add(b.select(on, first, self._firsts[0]), shift) for on, first in zip(going, self._firsts, strict=True)
-        ]
-        return rows, places
-
-
-def _groups(rows: int) -> list[range]:
-    """Cuts a tile into rows whose gates are computed side by side: their chains of operations alternate."""
-    return [range(first, min(first + _TOGETHER, rows)) for first in range(0, rows, _TOGETHER)]
-
-
-def _loader(b: Emitter, rows: range) -> Callable[[Sequence[Value], Value], Value]:
-    """Returns what reads a vector of each of some rows, at an offset from each row's address, as one long vector."""
-    return lambda addresses, offset: b.join([b.load_vector(b.at(addresses[row], offset)) for row in rows])
-
-
 def _sigmoid(b: Emitter, z: Value) -> Value:
     one = b.like(z, 1)
     return b.fdiv(one, b.fadd(one, emit_exp2(b, b.fmul(z, b.like(z, -LOG2_E)))))
 
 
 def _tanh(b: Emitter, z: Value) -> Value:
-    less = _exp2_less_one(b, b.fmul(z, b.like(z, -2 * LOG2_E)))
+    less = emit_exp2_less_one(b, b.fmul(z, b.like(z, -2 * LOG2_E)))
     return b.fdiv(b.fneg(less), b.fadd(less, b.like(z, 2)))
-
-
-def _exp2_less_one(b: Emitter, exponent: Value) -> Value:
-    """Returns 2^exponent - 1. `emit_exp2` less 1 would lose the digits of what is near 0, and Adam enlarges noise."""
-    exponent = b.clamp(exponent, EXPONENT_LIMIT)
-    rounder = b.like(exponent, ROUND_TO_INTEGER)
-    rounded = b.fadd(exponent, rounder)
-    fraction = b.fsub(exponent, b.fsub(rounded, rounder))
-    less = b.like(exponent, EXP2_COEFFICIENTS[0])  # of 2^fraction - 1, first by the fraction
-    for coefficient in EXP2_COEFFICIENTS[1:-1]:
-        less = b.multiply_add(less, fraction, b.like(exponent, coefficient))
-    bits = ir.VectorType(I32, exponent.type.count)
-    shift = ir.Constant(bits, [MANTISSA_BITS] * exponent.type.count)
-    one = b.like(exponent, 1)
-    power = b.bitcast(b.add(b.bitcast(one, bits), b.shl(b.bitcast(rounded, bits), shift)), exponent.type)
-    return b.multiply_add(power, b.fmul(less, fraction), b.fsub(power, one))

@@ -4,21 +4,21 @@ Rows are sorted by length and cut into blocks; a block goes through all layers i
 depends on nothing but its token ids and the weights, to the last bit.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lstm_ray.kernels.emitter import Target
-from lstm_ray.kernels.lstm import PLANES, Floats, Output, aligned_empty, compiled, pack
+from lstm_ray.kernels.function import Floats, aligned_empty
+from lstm_ray.kernels.lstm import PLANES, Output, lstm_layer, pack
+from lstm_ray.kernels.products import product
+from lstm_ray.kernels.threads import Threads
 from lstm_ray.model.weights import LstmWeights, NetworkWeights
 
 Ids = NDArray[np.int32]
 Counts = NDArray[np.int64]
-RunAll: TypeAlias = Callable[[Callable[[Any], None], Iterable[Any]], None]
 
 BLOCK_TILES = (
     16  # most tiles in a call: 96 rows on AVX-512, 5 ms of work at 80 tokens, against 0.1 ms of Python around it
@@ -56,7 +56,7 @@ class Direction:
         self._output = output
         self._backward = backward
         self._target = target
-        self._layer = compiled(target, output)
+        self._layer = lstm_layer(target, output)
         self._kernel = pack(weights.kernel, target.lanes)
         self._recurrent = pack(weights.recurrent, target.lanes)
         self._starts = pack(weights.bias[None], target.lanes).reshape(1, -1)
@@ -65,27 +65,19 @@ class Direction:
         self.units = weights.units
         self.padded_units = len(self._recurrent) * target.lanes
 
-    def read_tokens(self, embedding: Floats, run_all: RunAll) -> None:
+    def read_tokens(self, embedding: Floats, threads: Threads) -> None:
         """Makes this a first layer: projects the embedding, so that a step starts from a word's table row.
 
         The table is float32[vocabulary_size, 4 * padded_units]: 40 MB for 20,000 words and 128 units.
         """
-        project = compiled(self._target, "project")
+        project = product(self._target, embedding.shape[1], self.padded_units, False)
         table = aligned_empty(len(embedding), self._starts.shape[1])
 
         def project_words(begin: int) -> None:
             words = np.ascontiguousarray(embedding[begin : begin + PROJECT_ROWS])
-            project(
-                inputs=words,
-                rows=len(words),
-                size=words.shape[1],
-                weights=self._kernel,
-                bias=self._starts,
-                blocks=len(self._recurrent),
-                table=table[begin:],
-            )
+            project(rows=len(words), values=words, weights=self._kernel, bias=self._starts, out=table[begin:])
 
-        run_all(project_words, range(0, len(embedding), PROJECT_ROWS))
+        threads.run(project_words, range(0, len(embedding), PROJECT_ROWS))
         self._starts = table
         self._reads_tokens = True
 
@@ -182,9 +174,8 @@ class FastEngine:
         weights.check()
         target = Target.host()
         self._weights = weights
-        self._threads = threads
+        self._threads = Threads(threads, "lstm-engine")
         self._tile_rows = target.tile_rows
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="lstm-engine") if threads > 1 else None
         self._output_kernel = weights.output_kernel.astype(np.float64)
         self._layers: list[list[Direction]] = []
         for depth, layer in enumerate(weights.layers):
@@ -194,7 +185,7 @@ class FastEngine:
             for lstm, backward in zip(layer, (False, True), strict=False):
                 direction = Direction(_spread(lstm, below), backward, output, target)
                 if not below:
-                    direction.read_tokens(weights.embedding, self._run_all)
+                    direction.read_tokens(weights.embedding, self._threads)
                 directions.append(direction)
                 reads_padding_first = backward == (weights.padding == "post")
                 if len(weights.layers) == 1 and reads_padding_first and not weights.masked:
@@ -224,13 +215,8 @@ class FastEngine:
         def score(rows: NDArray[np.intp]) -> None:
             result[rows] = self._score(self._arrange(token_ids, offsets[rows], lengths[rows]))
 
-        self._run_all(score, self._cut(order))
+        self._threads.run(score, self._cut(order))
         return result
-
-    def _run_all(self, work: Callable[[Any], None], items: Iterable[Any]) -> None:
-        """Does the work on all threads; on the caller's own if there is but one, so that callers do not queue up."""
-        for _ in (map if self._pool is None else self._pool.map)(work, items):
-            pass
 
     def _check(self, token_ids: Ids, offsets: Counts) -> None:
         """Raises ValueError for ids or offsets that would read outside the arrays."""
@@ -252,7 +238,7 @@ class FastEngine:
         begin = 0
         while begin < len(order):
             tiles_left = (len(order) - begin) // self._tile_rows
-            tiles = min(BLOCK_TILES, max(1, tiles_left // (2 * self._threads)))
+            tiles = min(BLOCK_TILES, max(1, tiles_left // (2 * self._threads.count)))
             blocks.append(order[begin : begin + tiles * self._tile_rows])
             begin += tiles * self._tile_rows
         return blocks

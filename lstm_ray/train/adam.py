@@ -8,7 +8,6 @@ in their turn, and a step no longer reads and writes the whole matrix and its mo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,9 +15,9 @@ import numpy.typing as npt
 
 from lstm_ray.kernels.adam import adam
 from lstm_ray.kernels.emitter import Target
-from lstm_ray.kernels.lstm import Floats, aligned_empty
+from lstm_ray.kernels.function import Floats, aligned_empty
+from lstm_ray.kernels.threads import Threads
 
-RunAll: TypeAlias = Callable[[Callable[[Any], None], Iterable[Any]], None]
 Ids: TypeAlias = npt.NDArray[np.integer[Any]]
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-7  # Keras's defaults
@@ -33,13 +32,14 @@ class AdamMatrix:
         first, second: The moments, likewise.
     """
 
-    def __init__(self, rows: int, width: int, target: Target) -> None:
+    def __init__(self, rows: int, width: int, target: Target, threads: Threads) -> None:
         """Makes a matrix of zeros.
 
         Args:
             rows: Of the matrix.
             width: Of a row, in whole vectors.
             target: The processor.
+            threads: What computes its steps.
         """
         self.values, self.first, self.second = (aligned_empty(rows, width) for _ in range(3))
         for matrix in (self.values, self.first, self.second):
@@ -47,27 +47,27 @@ class AdamMatrix:
         self._done = np.zeros(rows, np.int32)
         self._has_moments = np.zeros(rows, np.bool_)  # without, a step changes nothing
         self._adam = adam(target)
+        self._threads = threads
 
     def restart(self, steps: int) -> None:
         """Takes values and moments, which have been set, for those after so many steps."""
         self._done[:] = steps
         self._has_moments[:] = self.second.any(axis=1)
 
-    def catch_up(self, ids: Ids | None, steps: int, rates: Floats, run_all: RunAll) -> None:
+    def catch_up(self, ids: Ids | None, steps: int, rates: Floats) -> None:
         """Brings rows to where they are after so many steps.
 
         Args:
             ids: Which, each once; None for all.
             steps: Steps done so far.
             rates: float32[at least steps], see `corrected`.
-            run_all: Runs a function on many arguments.
         """
         behind = np.arange(len(self._done)) if ids is None else ids
         behind = behind[self._has_moments[behind] & (self._done[behind] < steps)]
-        run_all(lambda part: self._call(part, None, steps, rates), _parts(behind))
+        self._threads.run(lambda part: self._call(part, None, steps, rates), _parts(behind))
         self._done[behind] = steps
 
-    def learn(self, ids: Ids, gradients: Floats, steps: int, rates: Floats, run_all: RunAll) -> None:
+    def learn(self, ids: Ids, gradients: Floats, steps: int, rates: Floats) -> None:
         """Takes a step with a gradient.
 
         Args:
@@ -75,12 +75,11 @@ class AdamMatrix:
             gradients: float32[n, width].
             steps: Steps done before it.
             rates: float32[more than steps].
-            run_all: Runs a function on many arguments.
         """
-        self.catch_up(ids, steps, rates, run_all)
+        self.catch_up(ids, steps, rates)
         self._done[ids] = steps  # those without moments too: nothing changed in the steps that they missed
         parts = zip(_parts(ids), _parts(gradients), strict=True)
-        run_all(lambda part: self._call(part[0], part[1], steps, rates), parts)
+        self._threads.run(lambda part: self._call(part[0], part[1], steps, rates), parts)
         self._done[ids] = steps + 1
         self._has_moments[ids] = True
 

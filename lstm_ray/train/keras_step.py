@@ -23,7 +23,7 @@ from lstm_ray.model.architectures import build_model, summary_text
 from lstm_ray.text.word_vectors import WordVectors
 from lstm_ray.train.batches import Batch
 from lstm_ray.train.collective import Collective, Rows
-from lstm_ray.train.schedule import count_steps, learning_rate_at
+from lstm_ray.train.schedule import count_steps, is_scheduled, learning_rate_at
 from lstm_ray.train.step import Labels, class_weights
 
 Gradient: TypeAlias = "tf.Tensor | tf.IndexedSlices"
@@ -77,15 +77,11 @@ class KerasStepper:
 
     def _make_optimizer(self) -> keras.optimizers.Optimizer:
         # Clipping is Adam's: it gets the sum over the workers, so that the norm is that of the whole step.
-        rate = self._scheduled_rate if self._is_scheduled else self._config.learning_rate
+        rate = self._scheduled_rate if is_scheduled(self._config) else self._config.learning_rate
         self._adam = keras.optimizers.Adam(rate, global_clipnorm=self._config.clip_norm)
         # fp16 has no numbers below 6e-8, so gradients are computed of a loss some 2^15 times as large. All workers see
         # the same sums, so that all find them finite, or all skip the step and halve the scale.
         return keras.optimizers.LossScaleOptimizer(self._adam) if self._config.precision == "fp16" else self._adam
-
-    @property
-    def _is_scheduled(self) -> bool:
-        return self._config.schedule != "constant" or self._config.warmup_steps > 0
 
     def _scheduled_rate(self) -> tf.Tensor:
         number = keras.ops.cast(self._adam.iterations, "float32")
@@ -93,7 +89,7 @@ class KerasStepper:
 
     def learning_rate(self) -> float:
         """Returns the learning rate of the last step."""
-        if not self._is_scheduled:
+        if not is_scheduled(self._config):
             return self._config.learning_rate
         return float(learning_rate_at(self._config, self._steps, int(self._adam.iterations) - 1))
 

@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_ray.config import TrainConfig
-from lstm_ray.kernels.lstm import GATES, Floats
+from lstm_ray.kernels.function import Floats
+from lstm_ray.kernels.products import wide
+from lstm_ray.kernels.tiles import GATES
 
 Places = npt.NDArray[np.int64]
 
@@ -46,18 +48,16 @@ class Layout:
 
     Attributes:
         lanes: float32 values in a vector register.
-        vocabulary_size: Rows of the embedding.
         embedding_width: Columns of the embedding, padded.
         layers: From the bottom; each has one direction or two.
         features: Values that the output reads, padded.
         output_kernel, output_bias: The output's parts of the vector.
-        size: Of the vector, in whole rows of `row`.
+        size: Of the vector, in whole vectors.
         places: Of each trainable array but the embedding, in the order of Keras: where its numbers stand in the vector,
             int64 in the array's shape.
     """
 
     lanes: int
-    vocabulary_size: int
     embedding_width: int
     layers: tuple[tuple[DirectionLayout, ...], ...]
     features: int
@@ -99,7 +99,6 @@ def lay_out(config: TrainConfig, lanes: int) -> Layout:
     places.append(np.array([output_bias.start]))
     return Layout(
         lanes=lanes,
-        vocabulary_size=config.vocabulary_size,
         embedding_width=_padded(config.embedding_size, lanes),
         layers=tuple(layers),
         features=inputs,
@@ -119,12 +118,11 @@ def transposed(packed: Floats, rows: int, lanes: int) -> Floats:
         lanes: Values in a vector.
 
     Returns:
-        float32[wide / (4 * lanes), 4 * width, 4, lanes], where `wide` is `rows` padded to four vectors.
+        float32[wide / (4 * lanes), 4 * width, 4 * lanes], where `wide` is `rows` padded to four vectors.
     """
     matrix = packed.reshape(-1, rows, GATES * lanes).transpose(0, 2, 1).reshape(-1, rows)
-    wide = _padded(rows, GATES * lanes)
-    if wide > rows:
-        matrix = np.pad(matrix, ((0, 0), (0, wide - rows)))
+    if wide(rows, lanes) > rows:
+        matrix = np.pad(matrix, ((0, 0), (0, wide(rows, lanes) - rows)))
     return np.ascontiguousarray(matrix.reshape(len(matrix), -1, GATES * lanes).transpose(1, 0, 2))
 
 

@@ -11,7 +11,6 @@ that checkpoints are the same too.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,8 +20,10 @@ import numpy.typing as npt
 
 from lstm_ray.config import TrainConfig
 from lstm_ray.kernels.emitter import Target
-from lstm_ray.kernels.lstm import GATES, Floats
+from lstm_ray.kernels.function import Floats
 from lstm_ray.kernels.products import wide
+from lstm_ray.kernels.threads import Threads
+from lstm_ray.kernels.tiles import GATES
 from lstm_ray.model.architectures import build_model, summary_text
 from lstm_ray.model.runtime import threads_given
 from lstm_ray.text.word_vectors import WordVectors
@@ -31,10 +32,9 @@ from lstm_ray.train.batches import Batch
 from lstm_ray.train.collective import Collective, Rows
 from lstm_ray.train.layout import directions, lay_out, transposed
 from lstm_ray.train.network import Dropout, Gradients, Network, Weights, sigmoid
-from lstm_ray.train.schedule import count_steps, learning_rate_at
+from lstm_ray.train.schedule import count_steps, is_scheduled, learning_rate_at
 from lstm_ray.train.step import Labels, class_weights
 
-_NO_LABELS = np.zeros(0, np.int8)
 _ALL_DENSE = np.zeros(1, np.int32)  # the vector of all weights but the embedding, as a matrix of one row
 _PREDICTED_TOGETHER = 48  # rows of a thread: more would leave the caches
 
@@ -55,7 +55,7 @@ class _Slot:
 class NativeStepper:
     """A model's numbers, Adam's, and the threads that change them."""
 
-    def __init__(self, config: TrainConfig, collective: Collective, labels: Labels = _NO_LABELS) -> None:
+    def __init__(self, config: TrainConfig, collective: Collective, labels: Labels) -> None:
         """Builds them.
 
         Args:
@@ -68,14 +68,13 @@ class NativeStepper:
         self._class_weights = np.array(class_weights(config, labels), np.float32)
         target = _common_target(collective)
         self._layout = lay_out(config, target.lanes)
-        self._embedding = AdamMatrix(config.vocabulary_size, self._layout.embedding_width, target)
-        self._dense = AdamMatrix(1, self._layout.size, target)
+        self._threads = Threads(threads_given(), "lstm-step")
+        self._embedding = AdamMatrix(config.vocabulary_size, self._layout.embedding_width, target, self._threads)
+        self._dense = AdamMatrix(1, self._layout.size, target, self._threads)
         self._steps = 0
         self._rates = np.zeros(0, np.float32)
-        threads = threads_given()
-        self._networks = [Network(config, self._layout, target) for _ in range(threads)]
-        self._pool = ThreadPoolExecutor(threads, "lstm-step", np.seterr, ("ignore",)) if threads > 1 else None
-        self._random = np.random.default_rng()
+        self._networks = [Network(config, self._layout, target) for _ in range(self._threads.count)]
+        self._random = np.random.default_rng(config.seed)
         model = build_model(config, config, config.seed)
         model.get_layer("embedding").trainable = not config.freeze_embeddings
         self._summary = summary_text(model)
@@ -104,7 +103,7 @@ class NativeStepper:
         add(as_adam_calls(table), self._embedding, (slice(None), slice(self._config.embedding_size)))
         for variable, places in zip(others, self._layout.places, strict=True):
             add(as_adam_calls(variable), self._dense, (0, places))
-        optimizer = keras.optimizers.Adam((lambda: 0.0) if self._is_scheduled else self._config.learning_rate)
+        optimizer = keras.optimizers.Adam((lambda: 0.0) if is_scheduled(self._config) else self._config.learning_rate)
         optimizer.build(model.trainable_variables)
 
         def set_steps(value: npt.NDArray[Any]) -> None:
@@ -120,10 +119,6 @@ class NativeStepper:
             else:
                 optimizer_slots.append(own.get(variable.name) or _constant(variable.numpy()))
         return model_slots, optimizer_slots
-
-    @property
-    def _is_scheduled(self) -> bool:
-        return self._config.schedule != "constant" or self._config.warmup_steps > 0
 
     def summary(self) -> str:
         """Returns what Keras prints of the model."""
@@ -178,14 +173,16 @@ class NativeStepper:
                 arguments = (batch.token_ids[share], batch.labels[share], counts[share] / np.float32(batch.global_rows))
                 return share, network.gradients(*arguments, weights, dropout.of(share))
 
-            for share, found in self._map(gradients, zip(self._networks, rows, strict=False)):
+            for share, found in self._threads.map(gradients, zip(self._networks, rows, strict=False)):
                 dense[:-2] += found.dense
-                embedding[np.searchsorted(words, found.words)] += found.embedding
+                if found.embedding is not None:
+                    embedding[np.searchsorted(words, found.words)] += found.embedding
                 labels, logits = batch.labels[share], found.logits
                 losses = np.maximum(logits, 0) - logits * labels + np.log1p(np.exp(-np.abs(logits)))
                 dense[-2] += (losses * counts[share]).sum()
                 dense[-1] += (((logits > 0) == (labels > 0.5)) * batch.weights[share]).sum()
-        total, (by_word,) = self._collective.all_reduce(dense, [Rows(words.astype(np.int64), embedding)])
+        sparse = [] if self._config.freeze_embeddings else [Rows(words.astype(np.int64), embedding)]
+        total, by_word = self._collective.all_reduce(dense, sparse)
         self._learn(total[:-2], by_word)
         return total[-2:].copy()
 
@@ -203,31 +200,28 @@ class NativeStepper:
             logits[rows] = network.logits(batch.token_ids[rows], weights)
             free.append(network)
 
-        self._run_all(predict, range(0, len(logits), _PREDICTED_TOGETHER))
+        self._threads.run(predict, range(0, len(logits), _PREDICTED_TOGETHER))
         return sigmoid(logits)[batch.weights > 0]
 
     def all_reduce(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Returns the sum of a vector over all workers; each must call it."""
         return self._collective.sum(values)
 
-    def _learn(self, dense: Floats, by_word: Rows) -> None:
-        """Takes Adam's step with the sums over all workers."""
+    def _learn(self, dense: Floats, sparse: Sequence[Rows]) -> None:
+        """Takes Adam's step with the sums over all workers; `sparse` is the embedding's, or nothing."""
         rates = self._rates_until(self._steps + 1)
         clip = self._config.clip_norm
-        embedding = by_word.values
+        factor = np.float32(1)
         if clip is not None:  # of the sum over the workers, so that the norm is that of the whole step
-            squares = float(dense @ dense)
-            if not self._config.freeze_embeddings:
-                squares += float(np.vdot(embedding, embedding))
+            squares = float(dense @ dense) + sum(float(np.vdot(rows.values, rows.values)) for rows in sparse)
             factor = np.float32(min(1.0, clip / np.sqrt(squares)))
-            dense, embedding = dense * factor, embedding * factor
-        if not self._config.freeze_embeddings:
-            self._embedding.learn(by_word.ids, embedding, self._steps, rates, self._run_all)
-        self._dense.learn(_ALL_DENSE, dense[None], self._steps, rates, self._run_all)
+        for rows in sparse:
+            self._embedding.learn(rows.ids, rows.values * factor, self._steps, rates)
+        self._dense.learn(_ALL_DENSE, dense[None] * factor, self._steps, rates)
         self._steps += 1
 
     def _catch_up(self, words: npt.NDArray[Any] | None) -> None:
-        self._embedding.catch_up(words, self._steps, self._rates_until(self._steps), self._run_all)
+        self._embedding.catch_up(words, self._steps, self._rates_until(self._steps))
 
     def _rates_until(self, steps: int) -> Floats:
         """Returns the corrected learning rates of at least so many steps."""
@@ -243,7 +237,7 @@ class NativeStepper:
             for direction in directions(self._layout)
             for part in ((direction.kernel, direction.inputs), (direction.recurrent, direction.width))
         ]
-        turned = list(self._map(lambda part: transposed(dense[part[0]], part[1], lanes), matrices))
+        turned = list(self._threads.map(lambda part: transposed(dense[part[0]], part[1], lanes), matrices))
         pairs = zip(turned[::2], turned[1::2], strict=True)
         return Weights(self._embedding.values, dense, dict(zip(directions(self._layout), pairs, strict=True)))
 
@@ -276,13 +270,6 @@ class NativeStepper:
             if config.recurrent_dropout:
                 dropout.recurrent[direction] = factors(config.recurrent_dropout, GATES, wide(direction.width, lanes))
         return dropout
-
-    def _map(self, function: Callable[[Any], Any], arguments: Iterable[Any]) -> Iterable[Any]:
-        return (map if self._pool is None else self._pool.map)(function, arguments)
-
-    def _run_all(self, function: Callable[[Any], None], arguments: Iterable[Any]) -> None:
-        for _ in self._map(function, arguments):
-            pass
 
 
 def _common_target(collective: Collective) -> Target:

@@ -11,6 +11,7 @@ things are left out because they change nothing:
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +19,14 @@ import numpy.typing as npt
 from lstm_ray.config import TrainConfig
 from lstm_ray.kernels import products, recurrence
 from lstm_ray.kernels.emitter import Target
-from lstm_ray.kernels.lstm import GATES, Floats, aligned_empty
+from lstm_ray.kernels.function import Floats, aligned_empty
+from lstm_ray.kernels.tiles import GATES
 from lstm_ray.train.layout import DirectionLayout, Layout
 from lstm_ray.train.places import Rows
 
 Ids = npt.NDArray[np.int32]
+
+_SUMMED_TOGETHER = 64  # rows: sums of sums round less than one long sum
 
 
 @dataclass(frozen=True)
@@ -72,14 +76,14 @@ class Gradients:
 
     Attributes:
         dense: float32[size].
-        words: int64[n], the words whose vectors have one.
-        embedding: float32[n, embedding_width], theirs.
+        words: int64[n], the words of the rows.
+        embedding: float32[n, embedding_width], their vectors'; None if vectors are frozen.
         logits: float32[rows], of the rows as they were given.
     """
 
     dense: Floats
     words: npt.NDArray[np.int64]
-    embedding: Floats
+    embedding: Floats | None
     logits: Floats
 
 
@@ -91,6 +95,7 @@ class Network:
         self._config, self._layout, self._target = config, layout, target
         self._buffers: dict[object, Floats] = {}
 
+    @np.errstate(all="ignore")  # numbers that are none are found by whoever uses them
     def logits(self, token_ids: Ids, weights: Weights) -> Floats:
         """Returns what goes into the output's sigmoid, without dropout, float32[rows].
 
@@ -102,6 +107,7 @@ class Network:
         _, features = self._forward(rows, weights, NO_DROPOUT)
         return rows.as_given(self._output(features, weights))
 
+    @np.errstate(all="ignore")
     def gradients(self, token_ids: Ids, labels: Floats, counts: Floats, weights: Weights, drop: Dropout) -> Gradients:
         """Returns the gradient of the sum of the rows' cross-entropies, each times its count.
 
@@ -126,16 +132,19 @@ class Network:
         upstream = self._unpool(rows, layers[-1].hidden, by_state)
         if upstream is not None:
             by_state = np.zeros_like(by_state)
-        for layer, directions in zip(reversed(layers), reversed(layout.layers), strict=True):
+        for layer in reversed(layers):
             total: Floats | None = None
-            for number, direction in enumerate(directions):
-                deltas = self._walk_back(rows, layer, number, direction, by_state, upstream, weights)
-                by_source = self._learn(rows, layer, number, direction, deltas, weights, dense)
+            for done in layer.passes:
+                deltas = self._walk_back(rows, done, by_state, upstream, weights)
+                deltas = self._learn(rows, layer, done, deltas, dense)
+                if layer is layers[0] and self._config.freeze_embeddings:
+                    continue
+                by_source = self._by_source(rows, layer, done, deltas, weights)
                 total = by_source if total is None else np.add(total, by_source, out=total)
             upstream = total
             by_state = np.zeros((len(rows.steps), layout.features), np.float32)
-        assert upstream is not None
-        return Gradients(dense, rows.words, self._by_word(rows, upstream, drop.embedding), rows.as_given(logits))
+        embedding = None if upstream is None else self._by_word(rows, upstream, drop.embedding)
+        return Gradients(dense, rows.words, embedding, rows.as_given(logits))
 
     def _forward(self, rows: Rows, weights: Weights, drop: Dropout) -> tuple[list[_Layer], Floats]:
         """Returns what the layers computed, and float32[rows, features]."""
@@ -160,7 +169,7 @@ class Network:
         masks = drop.inputs.get(direction)
         if masks is not None:
             fed = self._buffer(("inputs", direction), places, masks.shape[1], direction.inputs)
-            products.feed(self._target, direction.inputs, masks.shape[1])(
+            products.feed(self._target, direction.inputs, _masks(masks))(
                 places=places,
                 source=source.values,
                 source_size=source.values.shape[1],
@@ -189,7 +198,7 @@ class Network:
         if recurrent is not None:
             state = self._buffer(("fed", direction), places, GATES, width)
             state[rows.empty] = 0
-        recurrence.forward(self._tile(len(rows.steps)), width, 0 if recurrent is None else GATES)(
+        recurrence.forward(self._tile(len(rows.steps)), width, _masks(recurrent))(
             rows=len(rows.steps),
             first=rows.first(direction.is_backward),
             lengths=rows.steps,
@@ -205,14 +214,12 @@ class Network:
             hidden_size=hidden.shape[1],
             fed=state,
         )
-        return _Pass(source, masks, recurrent, gates, cells, tanhs, state)
+        return _Pass(direction, source, masks, recurrent, gates, cells, tanhs, state)
 
     def _walk_back(
         self,
         rows: Rows,
-        layer: _Layer,
-        number: int,
-        direction: DirectionLayout,
+        done: _Pass,
         by_state: Floats,
         upstream: Floats | None,
         weights: Weights,
@@ -221,14 +228,12 @@ class Network:
 
         Args:
             rows: The rows.
-            layer: What the layer computed.
-            number: Which of its directions this is.
-            direction: The same.
+            done: What the direction computed.
             by_state: The loss by the last hidden state, float32[rows, the layer's width].
             upstream: The loss by the hidden state of each step, float32[places, at least the layer's width].
             weights: The network's numbers.
         """
-        done = layer.passes[number]
+        direction = done.direction
         width, row_count = direction.width, len(rows.steps)
         deltas = self._buffer("deltas", len(rows.all), GATES * width)
         deltas[rows.empty] = 0
@@ -236,7 +241,7 @@ class Network:
         carried[:, :width] = by_state[:, direction.column : direction.column + width]
         carried_cells = self._buffer("carried cells", 2, row_count, width)
         carried_cells[:] = 0
-        recurrence.backward(self._tile(row_count), width, 0 if done.recurrent is None else GATES)(
+        recurrence.backward(self._tile(row_count), width, _masks(done.recurrent))(
             rows=row_count,
             first=rows.first(direction.is_backward),
             lengths=rows.steps,
@@ -254,18 +259,14 @@ class Network:
         )
         return deltas
 
-    def _learn(
-        self,
-        rows: Rows,
-        layer: _Layer,
-        number: int,
-        direction: DirectionLayout,
-        deltas: Floats,
-        weights: Weights,
-        dense: Floats,
-    ) -> Floats:
-        """Adds a direction's gradients to `dense`; returns the loss by the layer's source, float32[its rows, wide]."""
-        done, width, places = layer.passes[number], direction.width, len(rows.all)
+    def _learn(self, rows: Rows, layer: _Layer, done: _Pass, deltas: Floats, dense: Floats) -> Floats:
+        """Adds a direction's gradients to `dense`.
+
+        Returns:
+            `deltas`, added up for each row of what the direction read: float32[its rows, 4 * width].
+        """
+        direction, values = done.direction, done.source.values
+        width, places = direction.width, len(rows.all)
         # The state that a place read is that of the place before it, on its own way.
         read, written = (slice(1, None), slice(-1)) if direction.is_backward else (slice(-1), slice(1, None))
         state = layer.hidden[:, direction.column :] if done.fed is None else done.fed
@@ -277,12 +278,12 @@ class Network:
             out=dense[direction.recurrent],
         )
         if done.source.ids is not rows.all:
-            by_word = self._buffer("by word", len(done.source.values), GATES * width)
-            by_word[:] = 0
-            self._add_rows(rows.word_of, deltas, by_word)
-            deltas = by_word
-        dense[direction.bias] = deltas.sum(axis=0)
-        values = done.source.values
+            by_row = self._buffer("by row", len(values), GATES * width)
+            by_row[:] = 0
+            self._add_rows(done.source.ids, deltas, by_row)
+            deltas = by_row
+        chunks = np.arange(0, len(deltas), _SUMMED_TOGETHER)
+        dense[direction.bias] = np.add.reduceat(deltas, chunks, axis=0).sum(axis=0)
         products.outer(self._target, direction.inputs, width, values.ndim == 3 and values.shape[1] == GATES)(
             places=len(values),
             values=values,
@@ -290,10 +291,13 @@ class Network:
             deltas=deltas,
             out=dense[direction.kernel],
         )
-        by_inputs = self._buffer(
-            ("by inputs", direction), len(deltas), products.wide(direction.inputs, self._layout.lanes)
-        )
-        products.spread(self._target, direction.inputs, width, 0 if done.masks is None else done.masks.shape[1])(
+        return deltas
+
+    def _by_source(self, rows: Rows, layer: _Layer, done: _Pass, deltas: Floats, weights: Weights) -> Floats:
+        """Returns the loss by the rows of a layer's source, float32[its rows, wide], from what `_learn` returned."""
+        direction, lanes = done.direction, self._layout.lanes
+        by_inputs = self._buffer(("by inputs", direction), len(deltas), products.wide(direction.inputs, lanes))
+        products.spread(self._target, direction.inputs, direction.width, _masks(done.masks))(
             places=len(deltas),
             deltas=deltas,
             weights=weights.transposed[direction][0],
@@ -301,7 +305,7 @@ class Network:
             row_of=rows.row_of,
             out=by_inputs,
         )
-        if len(by_inputs) == len(layer.source.values):
+        if done.source.ids is layer.source.ids:
             return by_inputs
         by_source = self._buffer(("by source", direction), len(layer.source.values), by_inputs.shape[1])
         by_source[:] = 0
@@ -385,6 +389,7 @@ class _Pass:
     """What a direction computed on its way forward, for its way back; see the kernels.
 
     Attributes:
+        direction: Which.
         source: What it read, under dropout.
         masks: That dropout.
         recurrent: The recurrent dropout.
@@ -394,6 +399,7 @@ class _Pass:
         fed: float32[places, 4, width], the hidden state under recurrent dropout.
     """
 
+    direction: DirectionLayout
     source: _Source
     masks: Floats | None
     recurrent: Floats | None
@@ -416,6 +422,10 @@ class _Layer:
     source: _Source
     hidden: Floats
     passes: list[_Pass]
+
+
+def _masks(dropout: Floats | None) -> products.Masks:
+    return cast(products.Masks, 0 if dropout is None else dropout.shape[1])
 
 
 def sigmoid(logits: Floats) -> Floats:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lstm_ray.kernels.lstm import Floats
+from lstm_ray.kernels.function import Floats
 
 Ids = npt.NDArray[np.int32]
 Counts = npt.NDArray[np.int64]

@@ -24,6 +24,11 @@ def count_steps(config: TrainConfig, rows: int) -> int:
     return config.epochs * -(-rows // config.global_batch_size)
 
 
+def is_scheduled(config: TrainConfig) -> bool:
+    """Says whether the learning rate ever changes."""
+    return config.schedule != "constant" or config.warmup_steps > 0
+
+
 def check_schedule(config: TrainConfig, rows: int) -> None:
     """Raises ConfigError if the warm-up is longer than the run."""
     steps = count_steps(config, rows)

@@ -1,4 +1,4 @@
-"""The generated code itself: its layouts, its accuracy, and that other processors get the same bits or good code."""
+"""The scoring kernel itself: its layout, its accuracy, and that other vector widths give the same bits."""
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -6,43 +6,19 @@ import pytest
 from numpy.typing import NDArray
 
 from lstm_ray.kernels.emitter import Target
-from lstm_ray.kernels.lstm import (
-    GATE_SCALE,
-    aligned_empty,
-    compiled,
-    emit_layer,
-    emit_project,
-    pack,
-)
+from lstm_ray.kernels.function import aligned_empty
+from lstm_ray.kernels.lstm import GATE_SCALE, lstm_layer, pack
 from lstm_ray.model.weights import LstmWeights, NetworkWeights
 from lstm_ray.score.engine import FastEngine
 
 AVX512 = Target.of("skylake-avx512", {"avx512f": True, "avx2": True, "fma": True})
 AVX2 = Target.of("haswell", {"avx2": True, "fma": True})
 SSE2 = Target.of("x86-64", {})
-NEON = Target.of("neoverse-n1", {"neon": True})
 
 
 def host_has(*features: str) -> bool:
     present = llvm.get_host_cpu_features()
     return all(present.get(feature) for feature in features)
-
-
-def test_targets_fill_the_registers() -> None:
-    assert (AVX512.lanes, AVX512.tile_rows, AVX512.fused) == (16, 6, True)
-    assert (AVX2.lanes, AVX2.tile_rows, AVX2.fused) == (8, 3, True)
-    assert (NEON.lanes, NEON.tile_rows, NEON.fused) == (4, 6, True)
-    assert (SSE2.lanes, SSE2.tile_rows, SSE2.fused) == (4, 3, False)
-
-
-def test_the_host_is_recognised() -> None:
-    target = Target.host()
-    assert target.cpu == llvm.get_host_cpu_name()
-    assert target.lanes in (4, 8, 16)
-
-
-def test_code_is_made_once() -> None:
-    assert compiled(Target.host(), "last") is compiled(Target.host(), "last")
 
 
 def test_pack_groups_units_in_vectors() -> None:
@@ -58,26 +34,6 @@ def test_pack_groups_units_in_vectors() -> None:
     assert not packed[1, :, :, 1:].any(), "units beyond the last are zero"
 
 
-def test_arrays_start_at_a_cache_line() -> None:
-    assert all(aligned_empty(3, size).ctypes.data % 64 == 0 for size in range(1, 50))
-
-
-@pytest.mark.parametrize("rows", [1, 5, 6, 13])
-def test_project_is_a_product_plus_bias(rows: int) -> None:
-    target = Target.host()
-    generator = np.random.default_rng(rows)
-    inputs, matrix, bias = (generator.normal(size=shape).astype(np.float32) for shape in ((rows, 9), (9, 20), (1, 20)))
-    weights, packed_bias = pack(matrix, target.lanes), pack(bias, target.lanes)
-    table = aligned_empty(rows, *packed_bias.shape)
-    compiled(target, "project")(
-        inputs=inputs, rows=rows, size=9, weights=weights, bias=packed_bias, blocks=len(weights), table=table
-    )
-    exact = (inputs.astype(float) @ matrix + bias).astype(np.float32)
-    np.testing.assert_allclose(
-        table[:, :, 0], np.stack([pack(row[None], target.lanes)[:, 0] for row in exact]), rtol=1e-5, atol=1e-5
-    )
-
-
 def one_unit_outputs(gates: NDArray[np.float32]) -> NDArray[np.float32]:
     """Runs one unit for a step or two; every row has a word of its own, whose embedding is its four pre-activations."""
     target, count = Target.host(), len(gates)
@@ -85,7 +41,7 @@ def one_unit_outputs(gates: NDArray[np.float32]) -> NDArray[np.float32]:
     state = aligned_empty(2, 2, count, target.lanes)
     state[:] = 0
     weights = pack(np.zeros((1, 4), np.float32), target.lanes)
-    compiled(target, "last")(
+    lstm_layer(target, "last")(
         rows=count,
         first=np.arange(count),
         lengths=np.ones(count, np.int64),
@@ -158,30 +114,3 @@ def test_every_vector_width_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch)
 def test_processors_without_fused_multiply_add_come_close(monkeypatch: pytest.MonkeyPatch) -> None:
     usual = scores_on(Target.host(), monkeypatch)
     np.testing.assert_allclose(scores_on(SSE2, monkeypatch), usual, rtol=0, atol=1e-6)
-
-
-def assembly(triple: str, target: Target) -> str:
-    machine = llvm.Target.from_triple(triple).create_target_machine(cpu=target.cpu, features=target.features, opt=2)
-    modules = [emit_project(target), *(emit_layer(target, output) for output in ("last", "max", "mean", "sequence"))]
-    return "\n".join(machine.emit_assembly(llvm.parse_assembly(str(emitter.module_))) for emitter in modules)
-
-
-def instructions(code: str) -> set[str]:
-    return {line.split()[0] for line in code.splitlines() if line.startswith("\t") and line.split()}
-
-
-@pytest.mark.parametrize(("target", "multiply_add"), [(AVX512, "vfmadd231ps"), (AVX2, "vfmadd231ps"), (SSE2, "mulps")])
-def test_x86_code_calls_nothing(target: Target, multiply_add: str) -> None:
-    llvm.initialize_all_targets()
-    llvm.initialize_all_asmprinters()
-    used = instructions(assembly("x86_64-unknown-linux-gnu", target))
-    assert multiply_add in used
-    assert not used & {"call", "callq"}, "a call would be to a library's fmaf or expf: correct, and 100 times slower"
-
-
-def test_arm_code_calls_nothing() -> None:
-    llvm.initialize_all_targets()
-    llvm.initialize_all_asmprinters()
-    used = instructions(assembly("aarch64-unknown-linux-gnu", NEON))
-    assert "fmla" in used
-    assert not used & {"bl", "blr"}

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,16 +9,11 @@ from hypothesis import settings as example_settings
 from hypothesis import strategies as st
 
 from lstm_ray.kernels.emitter import Target
+from lstm_ray.kernels.threads import Threads
 from lstm_ray.model.runtime import start_tensorflow
 from lstm_ray.train.adam import AdamMatrix, corrected
 
 ROWS, WIDTH, STEPS = 200, 32, 30
-
-
-def one_by_one(function: Callable[[Any], None], arguments: Iterable[Any]) -> None:
-    """Runs a function on the caller's thread."""
-    for argument in arguments:
-        function(argument)
 
 
 def gradients(seed: int, share: float) -> np.ndarray:
@@ -37,9 +28,9 @@ def initial() -> np.ndarray:
     return np.random.default_rng(9).normal(0, 0.1, (ROWS, WIDTH)).astype(np.float32)
 
 
-def matrix() -> AdamMatrix:
+def matrix(threads: int = 1) -> AdamMatrix:
     """Returns the matrix that the tests change."""
-    made = AdamMatrix(ROWS, WIDTH, Target.host())
+    made = AdamMatrix(ROWS, WIDTH, Target.host(), Threads(threads, "test"))
     made.values[:] = initial()
     return made
 
@@ -52,9 +43,9 @@ def test_rows_that_catch_up_have_the_bits_of_rows_that_never_waited(seed: int, s
     everything = np.arange(ROWS)
     for step, gradient in enumerate(gradients(seed, share)):
         rows = np.flatnonzero(gradient.any(axis=1))
-        lazy.learn(rows, gradient[rows], step, rates, one_by_one)
-        eager.learn(everything, gradient, step, rates, one_by_one)
-    lazy.catch_up(None, STEPS, rates, one_by_one)
+        lazy.learn(rows, gradient[rows], step, rates)
+        eager.learn(everything, gradient, step, rates)
+    lazy.catch_up(None, STEPS, rates)
     for one, other in ((lazy.values, eager.values), (lazy.first, eager.first), (lazy.second, eager.second)):
         assert one.tobytes() == other.tobytes()
 
@@ -67,29 +58,28 @@ def test_a_run_that_goes_on_has_the_bits_of_one_that_never_stopped() -> None:
     def learn(where: AdamMatrix, some: list[tuple[int, np.ndarray]]) -> None:
         for step, gradient in some:
             rows = np.flatnonzero(gradient.any(axis=1))
-            where.learn(rows, gradient[rows], step, rates, one_by_one)
+            where.learn(rows, gradient[rows], step, rates)
 
     learn(whole, steps)
     learn(first, steps[:11])
-    first.catch_up(None, 11, rates, one_by_one)
+    first.catch_up(None, 11, rates)
     second = matrix()
     for one, other in ((second.values, first.values), (second.first, first.first), (second.second, first.second)):
         one[:] = other
     second.restart(11)
     learn(second, steps[11:])
     for run in (whole, second):
-        run.catch_up(None, STEPS, rates, one_by_one)
+        run.catch_up(None, STEPS, rates)
     assert second.values.tobytes() == whole.values.tobytes()
 
 
 def test_threads_change_nothing() -> None:
     rates = corrected(np.full(STEPS, 0.01))
-    alone, shared = matrix(), matrix()
-    with ThreadPoolExecutor(3) as pool:
-        for step, gradient in enumerate(gradients(2, 0.9)):
-            rows = np.flatnonzero(gradient.any(axis=1))
-            alone.learn(rows, gradient[rows], step, rates, one_by_one)
-            shared.learn(rows, gradient[rows], step, rates, lambda work, parts: [*pool.map(work, parts)] and None)
+    alone, shared = matrix(), matrix(threads=3)
+    for step, gradient in enumerate(gradients(2, 0.9)):
+        rows = np.flatnonzero(gradient.any(axis=1))
+        for run in (alone, shared):
+            run.learn(rows, gradient[rows], step, rates)
     assert alone.values.tobytes() == shared.values.tobytes()
 
 
@@ -105,16 +95,16 @@ def test_steps_are_those_of_keras(share: float) -> None:
     for step, gradient in enumerate(gradients(3, share)):
         theirs.apply([keras.ops.convert_to_tensor(gradient)])
         rows = np.flatnonzero(gradient.any(axis=1))
-        ours.learn(rows, gradient[rows], step, rates, one_by_one)
-    ours.catch_up(None, STEPS, rates, one_by_one)
+        ours.learn(rows, gradient[rows], step, rates)
+    ours.catch_up(None, STEPS, rates)
     np.testing.assert_allclose(ours.values, variable.numpy(), atol=3e-7)
 
 
 def test_rows_nobody_taught_stay_as_they_are() -> None:
     ours, rates = matrix(), corrected(np.full(STEPS, 0.01))
     for step in range(STEPS):
-        ours.learn(np.array([3]), np.ones((1, WIDTH), np.float32), step, rates, one_by_one)
-    ours.catch_up(None, STEPS, rates, one_by_one)
+        ours.learn(np.array([3]), np.ones((1, WIDTH), np.float32), step, rates)
+    ours.catch_up(None, STEPS, rates)
     others = np.delete(np.arange(ROWS), 3)
     np.testing.assert_array_equal(ours.values[others], initial()[others])
     assert (ours.values[3] < initial()[3] - 0.1).all()

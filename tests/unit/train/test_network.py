@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from lstm_ray.config import TrainConfig
 from lstm_ray.kernels.emitter import Target
-from lstm_ray.kernels.lstm import GATES, aligned_empty
+from lstm_ray.kernels.function import aligned_empty
 from lstm_ray.kernels.products import wide
+from lstm_ray.kernels.tiles import GATES
 from lstm_ray.model.runtime import start_tensorflow
 from lstm_ray.train.layout import Layout, directions, lay_out, transposed
 from lstm_ray.train.network import NO_DROPOUT, Dropout, Network, Weights, sigmoid
@@ -34,7 +35,7 @@ def settings(**changes: Any) -> TrainConfig:
 class Both:
     """The same network twice."""
 
-    def __init__(self, config: TrainConfig, seed: int = 0, target: Target | None = None) -> None:
+    def __init__(self, config: TrainConfig, seed: int = 0, target: Target | None = None, noise: float = 0.2) -> None:
         start_tensorflow()
         from lstm_ray.model.architectures import build_model
 
@@ -43,7 +44,7 @@ class Both:
         self.config = config
         self.model = build_model(config, config, seed)
         for variable in self.model.trainable_variables:  # biases begin at 0, which would hide a mistake
-            variable.assign(variable.numpy() + generator.normal(0, 0.2, variable.shape).astype(np.float32))
+            variable.assign(variable.numpy() + generator.normal(0, noise, variable.shape).astype(np.float32))
         self.layout = lay_out(config, target.lanes)
         table, *others = (variable.numpy() for variable in self.model.trainable_variables)
         embedding = aligned_empty(VOCABULARY_SIZE, self.layout.embedding_width)
@@ -136,6 +137,34 @@ def test_gradients_are_those_of_keras(config: TrainConfig, lengths: list[int], s
     ours = both.ours(token_ids, labels, counts)
     assert_equal(ours, both.keras(token_ids, labels, counts))
     np.testing.assert_array_equal(sigmoid(both.network.logits(token_ids, both.weights)), ours[0])
+
+
+@pytest.mark.parametrize("noise", [0.02, 0.2], ids=["as a network begins", "large weights, which enlarge rounding"])
+def test_gradients_round_about_as_much_as_those_of_keras(noise: float) -> None:
+    start_tensorflow()
+    import keras
+
+    from lstm_ray.model.architectures import build_model
+
+    config = settings(max_tokens=80, embedding_size=128, units=128)
+    both = Both(config, noise=noise)
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float64")
+    try:
+        exact = build_model(config, config, 0)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    exact.set_weights(both.model.get_weights())
+    generator = np.random.default_rng(0)
+    rows = both.rows(generator.integers(1, 81, 32).tolist())
+    labels, counts = generator.integers(0, 2, 32).astype(np.float32), np.ones(32, np.float32)
+    _, ours = both.ours(rows, labels, counts)
+    _, theirs = both.keras(rows, labels, counts)
+    both.model = exact
+    _, right = both.keras(rows, labels, counts)
+    for one, other, true in zip(ours, theirs, right, strict=True):
+        off, usual = (np.abs(gradient - true).max() / np.abs(true).max() for gradient in (one, other))
+        assert off < 4 * usual + 2e-6
 
 
 def draw_dropout(layout: Layout, config: TrainConfig, rows: int, masks: int) -> Dropout:

@@ -1,0 +1,73 @@
+"""Machine code as functions: made once, on arrays that start at a cache line, and good for other processors too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from inspect import unwrap
+
+import llvmlite.binding as llvm
+import pytest
+
+from lstm_ray.kernels import adam, lstm, products, recurrence
+from lstm_ray.kernels.emitter import Emitter, Target
+from lstm_ray.kernels.function import aligned_empty
+
+AVX512 = Target.of("skylake-avx512", {"avx512f": True, "avx2": True, "fma": True})
+AVX2 = Target.of("haswell", {"avx2": True, "fma": True})
+SSE2 = Target.of("x86-64", {})
+NEON = Target.of("neoverse-n1", {"neon": True})
+
+
+def test_code_is_made_once() -> None:
+    assert lstm.lstm_layer(Target.host(), "last") is lstm.lstm_layer(Target.host(), "last")
+    assert lstm.lstm_layer(Target.host(), "last") is not lstm.lstm_layer(Target.host(), "max")
+
+
+def test_arrays_start_at_a_cache_line() -> None:
+    assert all(aligned_empty(3, size).ctypes.data % 64 == 0 for size in range(1, 50))
+
+
+def all_code(target: Target) -> Iterator[Emitter]:
+    """Writes every kernel, under every kind of dropout."""
+
+    def write(kernel: Callable[..., object], *arguments: object) -> Emitter:
+        return unwrap(kernel)(target, *arguments)  # type: ignore[no-any-return]
+
+    yield from (write(lstm.lstm_layer, output) for output in ("last", "max", "mean", "sequence"))
+    for kernel in (recurrence.forward, recurrence.backward):
+        yield from (write(kernel, 32, masks) for masks in (0, 4))
+    for kernel in (products.product, products.outer):
+        yield from (write(kernel, 16, 32, gated) for gated in (False, True))
+    yield from (write(products.spread, 16, 32, masks) for masks in (0, 1, 4))
+    yield from (write(products.feed, 16, masks) for masks in (1, 4))
+    yield from (write(kernel) for kernel in (products.add_rows, adam.adam))
+
+
+def instructions(triple: str, target: Target) -> list[set[str]]:
+    """Returns the instructions of each kernel."""
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    machine = llvm.Target.from_triple(triple).create_target_machine(cpu=target.cpu, features=target.features, opt=2)
+    return [
+        {line.split()[0] for line in code.splitlines() if line.startswith("\t") and line.split()}
+        for code in (machine.emit_assembly(llvm.parse_assembly(str(b.module_))) for b in all_code(target))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("triple", "target", "multiply_add"),
+    [
+        ("x86_64-unknown-linux-gnu", AVX512, "vfmadd"),
+        ("x86_64-unknown-linux-gnu", AVX2, "vfmadd"),
+        ("x86_64-unknown-linux-gnu", SSE2, "mulps"),
+        ("aarch64-unknown-linux-gnu", NEON, "fmla"),
+    ],
+    ids=["avx512", "avx2", "sse2", "neon"],
+)
+def test_code_for_other_processors_calls_nothing(triple: str, target: Target, multiply_add: str) -> None:
+    kernels = instructions(triple, target)
+    multiplying = [used for used in kernels if any(name.startswith(multiply_add) for name in used)]
+    assert len(multiplying) >= len(kernels) - 3  # `feed` and `add_rows` have none
+    for used in kernels:
+        calls = used & {"call", "callq", "bl", "blr"}
+        assert not calls, "a call would be to a library's fmaf or expf: correct, and 100 times slower"

@@ -1,0 +1,66 @@
+"""The products of learning against NumPy in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from lstm_ray.kernels import products
+from lstm_ray.kernels.emitter import Target
+from lstm_ray.kernels.function import aligned_empty
+
+TARGET = Target.host()
+LANES = TARGET.lanes
+WIDTH = 2 * LANES
+INPUTS = 9
+
+
+def normal(*shape: int) -> NDArray[np.float32]:
+    array = aligned_empty(*shape)
+    array[:] = np.random.default_rng(shape).normal(size=shape)
+    return array
+
+
+def as_matrix(packed: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Returns packed weights float32[blocks, k, 4, lanes] as float64[k, blocks * 4 * lanes], as gradients lie."""
+    return packed.astype(np.float64).transpose(1, 0, 2, 3).reshape(packed.shape[1], -1)
+
+
+@pytest.mark.parametrize("rows", [1, 5, 6, 13])
+def test_product_adds_a_bias(rows: int) -> None:
+    values, weights, bias = normal(rows, INPUTS), normal(2, INPUTS, 4, LANES), normal(2, 4, LANES)
+    out = aligned_empty(rows, 4 * WIDTH)
+    products.product(TARGET, INPUTS, WIDTH, False)(rows=rows, values=values, weights=weights, bias=bias, out=out)
+    np.testing.assert_allclose(out, values @ as_matrix(weights) + bias.ravel(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("places", [1, 63, 64, 200])
+def test_outer_adds_to_what_is_there(places: int) -> None:
+    values, deltas = normal(places, INPUTS), normal(places, 4 * WIDTH)
+    out = normal(2, INPUTS, 4, LANES)
+    expected = as_matrix(out) + values.astype(np.float64).T @ deltas
+    outer = products.outer(TARGET, INPUTS, WIDTH, False)
+    outer(places=places, values=values, values_size=INPUTS, deltas=deltas, out=out)
+    np.testing.assert_allclose(as_matrix(out), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_outer_rounds_little_over_many_places() -> None:
+    """One long sum of float32 would be off by 3 parts in 10,000 here."""
+    places = 40_000
+    values, deltas = np.full((places, INPUTS), 1 / 3, np.float32), np.ones((places, 4 * WIDTH), np.float32)
+    out = aligned_empty(2, INPUTS, 4, LANES)
+    out[:] = 0
+    products.outer(TARGET, INPUTS, WIDTH, False)(
+        places=places, values=values, values_size=INPUTS, deltas=deltas, out=out
+    )
+    np.testing.assert_allclose(out, float(values[0, 0]) * places, rtol=1e-5)
+
+
+def test_rows_that_repeat_are_added_up() -> None:
+    ids = np.array([2, 0, 2, 2, 1, 0], np.int32)
+    values, out = normal(6, WIDTH + LANES), normal(3, WIDTH)
+    expected = out.astype(np.float64)
+    np.add.at(expected, ids, values[:, :WIDTH])
+    products.add_rows(TARGET)(rows=6, ids=ids, values=values, values_size=WIDTH + LANES, width=WIDTH, out=out)
+    np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-6)
