@@ -282,8 +282,7 @@ class Network:
             by_row[:] = 0
             self._add_rows(done.source.ids, deltas, by_row)
             deltas = by_row
-        chunks = np.arange(0, len(deltas), _SUMMED_TOGETHER)
-        dense[direction.bias] = np.add.reduceat(deltas, chunks, axis=0).sum(axis=0)
+        dense[direction.bias] = _sum_of_rows(deltas)
         products.outer(self._target, direction.inputs, width, values.ndim == 3 and values.shape[1] == GATES)(
             places=len(values),
             values=values,
@@ -426,6 +425,13 @@ class _Layer:
 
 def _masks(dropout: Floats | None) -> products.Masks:
     return cast(products.Masks, 0 if dropout is None else dropout.shape[1])
+
+
+def _sum_of_rows(rows: Floats) -> Floats:
+    whole = len(rows) // _SUMMED_TOGETHER * _SUMMED_TOGETHER
+    sums = rows[:whole].reshape(-1, _SUMMED_TOGETHER, rows.shape[1]).sum(axis=1)
+    total: Floats = sums.sum(axis=0) + rows[whole:].sum(axis=0)
+    return total
 
 
 def sigmoid(logits: Floats) -> Floats:
