@@ -4,8 +4,8 @@ Layouts as in `kernels/lstm.py`, with inputs and units padded to whole vectors: 
 with respect to gates is float32[places, blocks, 4, lanes]. "Wide" rows are padded to four vectors; a transposed matrix
 is float32[wide / (4 * lanes), 4 * width, 4, lanes], its inner dimension in the order of the gates' gradients.
 
-Under Keras's recurrent dropout each gate has a mask of its own. A product then multiplies a float per gate, not per
-row, which costs nothing: the processor broadcasts it while it multiplies.
+Under Keras's recurrent dropout each gate has a mask of its own. A product then loads a float per gate, not per row,
+and multiplies no more than before.
 """
 
 from collections.abc import Sequence
