@@ -127,12 +127,71 @@ def test_who_does_not_know_the_token_learns_nothing(running: Running, tmp_path: 
     assert "Traceback" not in done.stderr
 
 
+class ProcessList:
+    """Watches the command lines of all processes of the machine for secrets, as anybody on it may.
+
+    Attributes:
+        seen: Those that held one.
+        looks: How many it has looked at.
+    """
+
+    def __init__(self) -> None:
+        """Begins to watch."""
+        self.seen: set[str] = set()
+        self.looks = 0
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        while not self._end.wait(0.1):
+            for place in Path("/proc").glob("[0-9]*/cmdline"):
+                try:
+                    line = place.read_bytes()
+                except OSError:
+                    continue  # it has gone
+                self.looks += 1
+                if PLANTED.encode() in line:
+                    self.seen.add(line.replace(b"\0", b" ").decode(errors="replace"))
+
+    def end(self) -> set[str]:
+        """Ends it and returns what it has seen."""
+        self._end.set()
+        self._thread.join()
+        assert self.looks > 1000
+        return self.seen
+
+
+@pytest.fixture
+def no_secret(running: Running, tmp_path: Path) -> Iterator[None]:
+    """Finds secrets that a test leaves in command lines, in Ray's files, its logs among them, or in its own."""
+    watching = ProcessList()
+    try:
+        yield
+    finally:
+        seen = watching.end()
+    assert seen == set()
+    files = [path for place in (tmp_path, running.directory) for path in place.rglob("*") if path.is_file()]
+    assert any(path.name.startswith("worker-") for path in files), "Ray's logs are among them"
+    assert [path for path in files if PLANTED.encode() in path.read_bytes()] == []
+
+
+@pytest.mark.usefixtures("no_secret")
+def test_training_on_a_ray_that_runs_leaves_no_secret(running: Running, reviews: Path, tmp_path: Path) -> None:
+    command = ("train", "--train", reviews, "--output", tmp_path / "run", "--workers", 2, "--address", running.address)
+    done = running.lstm_ray(*command, "--units", 4, "--embedding-size", 4, "--vocabulary-size", 50, "--epochs", 1)
+    assert done.returncode == 0, done.stderr
+    assert PLANTED not in done.stdout + done.stderr
+    assert (tmp_path / "run" / "report.html").exists()
+
+
 @pytest.fixture
 def model(make_bundle: MakeBundle) -> Path:
     """Gives a model."""
     return make_bundle()
 
 
+@pytest.mark.usefixtures("no_secret")
 def test_evaluating_on_ray_gives_the_numbers_of_one_process(
     running: Running, reviews: Path, model: Path, tmp_path: Path
 ) -> None:
@@ -224,41 +283,6 @@ def proxy(running: Running) -> Iterator[Proxy]:
     made = Proxy(running.dashboard)
     yield made
     made.cut()
-
-
-class ProcessList:
-    """Watches the command lines of all processes of the machine for secrets, as anybody on it may.
-
-    Attributes:
-        seen: Those that held one.
-        looks: How many it has looked at.
-    """
-
-    def __init__(self) -> None:
-        """Begins to watch."""
-        self.seen: set[str] = set()
-        self.looks = 0
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
-
-    def _watch(self) -> None:
-        while not self._end.wait(0.1):
-            for place in Path("/proc").glob("[0-9]*/cmdline"):
-                try:
-                    line = place.read_bytes()
-                except OSError:
-                    continue  # it has gone
-                self.looks += 1
-                if PLANTED.encode() in line:
-                    self.seen.add(line.replace(b"\0", b" ").decode(errors="replace"))
-
-    def end(self) -> set[str]:
-        """Ends it and returns what it has seen."""
-        self._end.set()
-        self._thread.join()
-        assert self.looks > 1000
-        return self.seen
 
 
 @pytest.fixture
