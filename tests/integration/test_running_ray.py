@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -98,7 +99,11 @@ def ray_head(place: Path, port: int, *options: str, **settings: str) -> Iterator
         yield Running(f"127.0.0.1:{port}", f"127.0.0.1:{dashboard_port}", environment, directory)
     finally:
         head.terminate()  # --block ends what it has started
-        head.wait(timeout=_LIMIT_S)
+        try:
+            head.wait(timeout=5)
+        except subprocess.TimeoutExpired:  # its raylet waits half a minute for an actor that Ray Train leaves behind
+            os.killpg(head.pid, signal.SIGKILL)
+            head.wait(timeout=_LIMIT_S)
         shutil.rmtree(directory, ignore_errors=True)
 
 
