@@ -14,13 +14,10 @@ import pytest
 import yaml
 from hosts import Host, Network
 
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.skipif(
-        not all(map(shutil.which, ("sshd", "ssh", "rsync"))),
-        reason="sshd, ssh or rsync is missing (Debian: openssh-server, openssh-client, rsync)",
-    ),
-]
+pytestmark = pytest.mark.skipif(
+    not all(map(shutil.which, ("sshd", "ssh", "rsync"))),
+    reason="sshd, ssh or rsync is missing (Debian: openssh-server, openssh-client, rsync)",
+)
 WaitUntil = Callable[..., None]
 
 # What a login on a host finds, which no variable of the tests' own reaches.
