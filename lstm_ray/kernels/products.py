@@ -13,9 +13,9 @@ from typing import Literal
 
 from llvmlite import ir
 
-from lstm_ray.kernels.emitter import I32, I64, POINTER, Emitter, Target, Value
+from lstm_ray.kernels.emitter import F32, I32, I64, POINTER, Emitter, Target, Value
 from lstm_ray.kernels.function import compiled
-from lstm_ray.kernels.tiles import GATES, emit_product, emit_tiles, emit_values
+from lstm_ray.kernels.tiles import GATES, emit_product, emit_tiles
 
 Masks = Literal[0, 1, 4]  # dropout masks that a row has: none, one, or one for each gate
 _CHUNK = 64  # places whose inputs and gradients stay in the first cache while all of `outer` uses them
@@ -153,14 +153,17 @@ def outer(target: Target, inputs: int, width: int, gated: bool) -> Emitter:
     """Computes out += values, transposed, @ deltas: the gradient of weights over all places; see `_OUTER`.
 
     Places are taken in chunks: what a chunk reads stays in the first cache, and sums of sums round less than one long
-    sum.
+    sum. A tile is some inputs x vectors of one gate, so that a value is loaded once for several vectors, whether or not
+    gates have values of their own.
     """
     b = Emitter(target, "outer", _OUTER)
     a = b.arguments
-    lanes = target.lanes
-    tile_rows = target.tile_rows
+    lanes, blocks = target.lanes, width // target.lanes
     column = GATES * lanes
-    gate_size = I64(inputs) if gated else None
+    groups = -(-blocks // GATES)
+    vectors = -(-blocks // groups)
+    tile_rows = target.tile_rows * GATES // vectors
+    zero = [ir.Constant(b.vector, None)] * (tile_rows * vectors)
 
     def chunk(number: Value, _: list[Value]) -> list[Value]:
         begin = b.mul(number, I64(_CHUNK))
@@ -168,39 +171,37 @@ def outer(target: Target, inputs: int, width: int, gated: bool) -> Emitter:
         values = b.at(a["values"], b.mul(begin, a["values_size"]))
         deltas = b.at(a["deltas"], b.mul(begin, I64(GATES * width)))
 
-        def block(index: Value, _: list[Value]) -> list[Value]:
-            delta_block = b.at(deltas, b.mul(index, I64(column)))
-            out = b.at(a["out"], b.mul(index, I64(inputs * column)))
+        def gate_group(index: Value, _: list[Value]) -> list[Value]:
+            gate, group = b.sdiv(index, I64(groups)), b.srem(index, I64(groups))
+            # The last tile repeats the last block and row to be full: all its sums are read before one is written.
+            block = [b.smaller(b.add(b.mul(group, I64(vectors)), I64(v)), I64(blocks - 1)) for v in range(vectors)]
+            of_gate = b.at(values, b.mul(gate, I64(inputs))) if gated else values
+            in_gate = b.mul(gate, I64(lanes))
+            sources = [b.at(deltas, b.add(b.mul(one, I64(column)), in_gate)) for one in block]
+            targets = [b.at(a["out"], b.add(b.mul(one, I64(inputs * column)), in_gate)) for one in block]
 
             def tile(which: Value, _: list[Value]) -> list[Value]:
-                # The last tile repeats the last row to be full: all its sums are read before one is written.
                 first = b.mul(which, I64(tile_rows))
                 rows = [b.smaller(b.add(first, I64(r)), I64(inputs - 1)) for r in range(tile_rows)]
-                targets = [b.at(b.at(out, b.mul(r, I64(column))), gate * lanes) for r in rows for gate in range(GATES)]
-                columns = [b.at(values, r) for r in rows]
+                sums_at = [b.at(one, b.mul(r, I64(column))) for r in rows for one in targets]
+                columns = [b.at(of_gate, r) for r in rows]
 
                 def place(p: Value, sums: list[Value]) -> list[Value]:
-                    gates = [
-                        b.load_vector(b.at(b.at(delta_block, b.mul(p, I64(GATES * width))), g * lanes))
-                        for g in range(GATES)
-                    ]
+                    gradients = [b.load_vector(b.at(one, b.mul(p, I64(GATES * width)))) for one in sources]
                     offset = b.mul(p, a["values_size"])
-                    factors = [value for c in columns for value in emit_values(b, b.at(c, offset), gate_size)]
-                    return [
-                        b.multiply_add(value, gate, total)
-                        for value, gate, total in zip(factors, gates * tile_rows, sums, strict=True)
-                    ]
+                    factors = [b.broadcast(b.load(b.at(one, offset), typ=F32)) for one in columns]
+                    terms = [(factor, gradient) for factor in factors for gradient in gradients]
+                    return [b.multiply_add(*term, total) for term, total in zip(terms, sums, strict=True)]
 
-                zero = ir.Constant(b.vector, None)
-                sums = b.loop(places, [zero] * len(targets), place)
-                sums = [b.fadd(b.load_vector(target), value) for target, value in zip(targets, sums, strict=True)]
-                for value, target in zip(sums, targets, strict=True):
+                sums = b.loop(places, zero, place)
+                sums = [b.fadd(b.load_vector(target), value) for target, value in zip(sums_at, sums, strict=True)]
+                for value, target in zip(sums, sums_at, strict=True):
                     b.store_vector(value, target)
                 return []
 
             return b.loop(I64(-(-inputs // tile_rows)), [], tile)
 
-        return b.loop(I64(width // lanes), [], block)
+        return b.loop(I64(GATES * groups), [], gate_group)
 
     b.loop(b.sdiv(b.add(a["places"], I64(_CHUNK - 1)), I64(_CHUNK)), [], chunk)
     b.ret_void()

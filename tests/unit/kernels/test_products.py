@@ -35,14 +35,18 @@ def test_product_adds_a_bias(rows: int) -> None:
     np.testing.assert_allclose(out, values @ as_matrix(weights) + bias.ravel(), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("places", [1, 63, 64, 200])
-def test_outer_adds_to_what_is_there(places: int) -> None:
-    values, deltas = normal(places, INPUTS), normal(places, 4 * WIDTH)
-    out = normal(2, INPUTS, 4, LANES)
-    expected = as_matrix(out) + values.astype(np.float64).T @ deltas
-    outer = products.outer(TARGET, INPUTS, WIDTH, False)
-    outer(places=places, values=values, values_size=INPUTS, deltas=deltas, out=out)
-    np.testing.assert_allclose(as_matrix(out), expected, rtol=1e-5, atol=1e-5)
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("blocks", [1, 2, 5, 8])
+@pytest.mark.parametrize("places", [1, 63, 200])
+def test_outer_adds_to_what_is_there(places: int, blocks: int, gated: bool) -> None:
+    gates = 4 if gated else 1
+    values, deltas = normal(places, gates, INPUTS), normal(places, blocks, 4, LANES)
+    out = normal(blocks, INPUTS, 4, LANES)
+    of_gates = np.broadcast_to(values, (places, 4, INPUTS)).astype(np.float64)
+    expected = out + np.einsum("pgi,pbgl->bigl", of_gates, deltas)
+    outer = products.outer(TARGET, INPUTS, blocks * LANES, gated)
+    outer(places=places, values=values, values_size=gates * INPUTS, deltas=deltas, out=out)
+    np.testing.assert_allclose(out, expected, rtol=1e-5, atol=2e-5)
 
 
 def test_outer_rounds_little_over_many_places() -> None:
