@@ -23,7 +23,7 @@ from lstm_ray.wording import counted
 _LOCK = ".lock"
 _RESULTS = ("best.yaml", "trials.parquet", "trials", "ray", "tune.yaml")
 _MAY_CHANGE = {
-    *("trials", "concurrency", "fresh", "output"),
+    *("preset", "trials", "concurrency", "fresh", "output"),
     *("address", "cpus_per_worker", "gpus_per_worker", "max_failures"),
 }
 
@@ -98,7 +98,7 @@ def _open(config: TuneConfig) -> None:
             )
     for name in _RESULTS if config.fresh else ():
         storage.delete(storage.join(config.output, name))
-    storage.write_bytes(path, to_yaml(config.model_copy(update={"fresh": False})).encode())
+    storage.write_bytes(path, to_yaml(config.model_copy(update={"fresh": False, "preset": None})).encode())
 
 
 def _write(config: TuneConfig, trials: list[Trial], best: Trial) -> None:
