@@ -13,13 +13,13 @@ from contextlib import contextmanager
 import ray
 
 from lstm_ray.capacity import check_room
+from lstm_ray.devices import available_cores, may_have_gpu
 from lstm_ray.errors import LstmRayError, WorkerLostError
 from lstm_ray.room import Asked
 from lstm_ray.stderr import held_back
 from lstm_ray.wording import reason
 
 _CONNECT_TIMEOUT_S = 5.0
-_GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA's, those of Windows' Linux, AMD's
 
 _LAST_WORDS = (
     "error: this process was ended from outside: by Ray, if its raylet on this machine has died, or by the system, "
@@ -43,7 +43,7 @@ def connect(
         LstmRayError: There is no Ray at that address, or it has too few CPUs or GPUs.
     """
     gpus = asked.least * asked.gpus if asked else 0
-    if address == "local" and gpus and not _may_have_gpu():
+    if address == "local" and gpus and not may_have_gpu():
         raise LstmRayError(f"{gpus:g} GPUs are asked for, but this machine has none that this process may use")
     notify("starting Ray" if address == "local" else f"connecting to Ray at {address}")
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
@@ -52,7 +52,7 @@ def connect(
     try:
         if address == "local":
             most_cpus = math.ceil(asked.most * asked.cpus) if asked else 0
-            claimed = max(os.cpu_count() or 1, most_cpus) + 1  # one for tasks beside the workers
+            claimed = max(available_cores(), most_cpus) + 1  # one for tasks beside the workers
             with held_back():  # Ray announces the level that was just set
                 ray.init(address="local", num_cpus=claimed, include_dashboard=False, **quiet)
         else:
@@ -88,11 +88,6 @@ def last_words() -> Iterator[None]:
             yield
         finally:
             speaker.communicate(b"as it should\n")
-
-
-def _may_have_gpu() -> bool:
-    """Says whether a Ray started here could find a GPU, without the seconds of starting it."""
-    return any(map(os.path.exists, _GPU_DEVICES)) and os.environ.get("CUDA_VISIBLE_DEVICES", "0") not in ("", "-1")
 
 
 def _is_refusal(error: BaseException | None) -> bool:

@@ -19,10 +19,10 @@ import yaml
 from lstm_ray import storage
 from lstm_ray.config import TrainConfig, option_name, to_yaml
 from lstm_ray.datasets.labelled import Shard, find_shards
+from lstm_ray.devices import available_cores, has_gpu
 from lstm_ray.errors import ConfigError, OutputError
 from lstm_ray.inputs import check_apart
 from lstm_ray.model.architectures import cudnn_obstacle
-from lstm_ray.score.scorer import has_gpu
 from lstm_ray.text.word_vectors import read_vector_size, read_word_vectors
 from lstm_ray.train import checkpoints
 from lstm_ray.train.checkpoints import State
@@ -352,7 +352,7 @@ def describe_workers(config: TrainConfig) -> list[str]:
     """Says where each worker would run and what it would hold."""
     least, most = config.worker_limits
     if most == 0:
-        return [f"worker 0: this process, {os.cpu_count()} cores, {config.global_batch_size} rows a step"]
+        return [f"worker 0: this process, {available_cores()} cores, {config.global_batch_size} rows a step"]
     place = "a Ray started on this machine" if config.address == "local" else f"the Ray at {config.address}"
     resources = f"{config.cpus_per_worker:g} CPU" + (
         f", {config.gpus_per_worker} GPU" if config.gpus_per_worker else ""

@@ -17,7 +17,19 @@ MOST_LINES = 450
 # From the ground up: a module imports only from its own layer and from those before it.
 LAYERS = (
     ("lstm_ray",),  # __version__
-    ("errors", "wording", "config", "storage", "inputs", "stderr", "room", "nodes", "capacity", "ray_session"),
+    (
+        "errors",
+        "wording",
+        "config",
+        "devices",
+        "storage",
+        "inputs",
+        "stderr",
+        "room",
+        "nodes",
+        "capacity",
+        "ray_session",
+    ),
     ("text", "kernels"),
     ("datasets",),
     ("model",),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -47,33 +46,25 @@ def test_the_error_within_others_is_found() -> None:
     assert str(our_error(outer, TrainingError)) == "no such column"
 
 
-def test_gpus_are_missed_before_ray_is_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_gpus_are_missed_before_ray_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
     def start(**_: object) -> None:
         raise ValueError("started")
 
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(ray_session.ray, "init", start)
-    monkeypatch.setattr(ray_session, "_GPU_DEVICES", (str(tmp_path / "none"), str(tmp_path)))
+    monkeypatch.setattr(ray_session, "may_have_gpu", lambda: True)
     with pytest.raises(LstmRayError, match="started"), connect("local", Asked(1, 1, cpus=1, gpus=1)):
         pass
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    asked = Asked(2, 2, cpus=1, gpus=1)
-    with (
-        pytest.raises(LstmRayError, match=r"^2 GPUs are asked for, but this machine has none"),
-        connect("local", asked, pytest.fail),
-    ):
+    monkeypatch.setattr(ray_session, "may_have_gpu", lambda: False)
+    for least, gpus, said in ((2, 1, r"^2 GPUs are asked for, but this machine has none"), (1, 0.5, r"^0\.5 GPUs are")):
+        with (
+            pytest.raises(LstmRayError, match=said),
+            connect("local", Asked(least, least, cpus=1, gpus=gpus), pytest.fail),
+        ):
+            pass
+    notes: list[str] = []
+    with pytest.raises(LstmRayError, match="started"), connect("local", Asked(1, 1, cpus=1, gpus=0), notes.append):
         pass
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    monkeypatch.setattr(ray_session, "_GPU_DEVICES", (str(tmp_path / "none"),))
-    with (
-        pytest.raises(LstmRayError, match=r"^0\.5 GPUs are asked for"),
-        connect("local", Asked(1, 1, cpus=1, gpus=0.5)),
-    ):
-        pass
-    said: list[str] = []
-    with pytest.raises(LstmRayError, match="started"), connect("local", Asked(1, 1, cpus=1, gpus=0), said.append):
-        pass
-    assert said == ["starting Ray"]
+    assert notes == ["starting Ray"]
 
 
 @pytest.mark.parametrize(
