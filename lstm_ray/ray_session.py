@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 import math
 import os
@@ -40,7 +41,7 @@ def connect(
         notify: Is told that Ray is being started or connected to, and if the cluster has to grow first.
 
     Raises:
-        LstmRayError: There is no Ray at that address, or it has too few CPUs or GPUs.
+        LstmRayError: There is no Ray at that address, it does not start here, or it has too few CPUs or GPUs.
     """
     gpus = asked.least * asked.gpus if asked else 0
     if address == "local" and gpus and not may_have_gpu():
@@ -59,13 +60,11 @@ def connect(
             _check_listening(address)
             with held_back():
                 ray.init(address=address, **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        if _is_refusal(error):
-            raise LstmRayError(
-                f"the Ray at {address} refuses this machine's token: set RAY_AUTH_MODE=token, and "
-                "RAY_AUTH_TOKEN_PATH to a file with the cluster's"
-            ) from error
-        raise LstmRayError(f"no connection to Ray at {address}: {' '.join(str(error).split())}") from error
+    except Exception as error:
+        # A bare Exception is what Ray raises if the raylet that it has started does not come up.
+        if type(error) is not Exception and not isinstance(error, OSError | ValueError | RuntimeError):
+            raise
+        raise LstmRayError(_why_there_is_no_ray(address, error)) from error
     with last_words():
         try:
             if address == "local":
@@ -88,6 +87,31 @@ def last_words() -> Iterator[None]:
             yield
         finally:
             speaker.communicate(b"as it should\n")
+
+
+def _why_there_is_no_ray(address: str, error: Exception) -> str:
+    if _is_refusal(error):
+        return (
+            f"the Ray at {address} refuses this machine's token: set RAY_AUTH_MODE=token, and "
+            "RAY_AUTH_TOKEN_PATH to a file with the cluster's"
+        )
+    said = " ".join(str(error).split()).rstrip(".")
+    if address != "local":
+        return f"no connection to Ray at {address}: {said}"
+    remedy = "set RAY_TMPDIR to a directory for its files, with a short name, that can be written"
+    if isinstance(error, ConnectionError) or not isinstance(error, OSError):
+        remedy = (
+            f"its logs lie in {_logs_here()}, and say more with RAY_BACKEND_LOG_LEVEL=info; is there enough memory, "
+            "room on the disk and in /dev/shm, and no low limit (ulimit -a)?"
+        )
+    return f"Ray did not start on this machine: {said}: {remedy}"
+
+
+def _logs_here() -> str:
+    """Returns where a Ray keeps its logs that this process has tried to start last."""
+    place = os.path.join(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp", "ray")
+    tried = glob.glob(os.path.join(glob.escape(place), f"session_*_{os.getpid()}", "logs"))
+    return max(tried, default=place)  # their names begin with the time
 
 
 def _is_refusal(error: BaseException | None) -> bool:
