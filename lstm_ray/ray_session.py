@@ -101,7 +101,7 @@ def _why_there_is_no_ray(address: str, error: Exception) -> str:
     remedy = "set RAY_TMPDIR to a directory for its files, with a short name, that can be written"
     if isinstance(error, ConnectionError) or not isinstance(error, OSError):
         remedy = (
-            f"its logs lie in {_logs_here()}, and say more with RAY_BACKEND_LOG_LEVEL=info; is there enough memory, "
+            f"Ray's logs lie in {_logs_here()}, and say more with RAY_BACKEND_LOG_LEVEL=info; is there enough memory, "
             "room on the disk and in /dev/shm, and no low limit (ulimit -a)?"
         )
     return f"Ray did not start on this machine: {said}: {remedy}"

@@ -128,7 +128,7 @@ def test_a_raylet_that_dies_while_ray_starts_is_told_in_one_line(monkeypatch: py
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
         (line,) = done.stdout.splitlines()
         assert line.startswith("Ray did not start on this machine: The current node timed out during startup.")
-        logs = re.search(r"its logs lie in (\S+/logs), and say more", line)
+        logs = re.search(r"Ray's logs lie in (\S+/logs), and say more", line)
         assert logs is not None
         assert (Path(logs[1]) / "raylet.err").exists()
         assert Path(logs[1]).is_relative_to(place)
