@@ -24,10 +24,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from lstm_ray.devices import available_cores
 from lstm_ray.model.weights import LstmWeights, NetworkWeights
 
 BATCH_SIZES = (32, 128, 256, 512, 1024)
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+CORES = available_cores()
 VOCABULARY_SIZE, EMBEDDING_SIZE, UNITS = 20_000, 128, 128
 MATRIX_SIZE = 1536
 REST_S = 0.05  # between turns, for thread pools that spin a while after their work

@@ -45,14 +45,11 @@ def check_room(address: str, asked: Asked) -> str | None:
     if definition is not None:
         most = nodes_at_most(definition)
         is_full = len(alive) >= sum(kind.count for kind in most)
-        lack = asked.lack(there if is_full else most)
-    else:
-        lack = None
-    if lack:
-        raise LstmRayError(
-            f"{lack[0]}, but the Ray at {address} grows to {lack[1]} at most: ask for fewer workers, or raise the "
-            "cluster's limits"
-        )
+        if lack := asked.lack(there if is_full else most):
+            raise LstmRayError(
+                f"{lack[0]}, but the Ray at {address} grows to {lack[1]} at most: ask for fewer workers, or raise the "
+                "cluster's limits"
+            )
     return f"{asks}, the cluster has {has} now: waiting for its autoscaler to add nodes"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 import math
 import os
@@ -13,13 +14,13 @@ from contextlib import contextmanager
 import ray
 
 from lstm_ray.capacity import check_room
+from lstm_ray.devices import available_cores, may_have_gpu
 from lstm_ray.errors import LstmRayError, WorkerLostError
 from lstm_ray.room import Asked
 from lstm_ray.stderr import held_back
 from lstm_ray.wording import reason
 
 _CONNECT_TIMEOUT_S = 5.0
-_GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA's, those of Windows' Linux, AMD's
 
 _LAST_WORDS = (
     "error: this process was ended from outside: by Ray, if its raylet on this machine has died, or by the system, "
@@ -40,10 +41,10 @@ def connect(
         notify: Is told that Ray is being started or connected to, and if the cluster has to grow first.
 
     Raises:
-        LstmRayError: There is no Ray at that address, or it has too few CPUs or GPUs.
+        LstmRayError: There is no Ray at that address, it does not start here, or it has too few CPUs or GPUs.
     """
     gpus = asked.least * asked.gpus if asked else 0
-    if address == "local" and gpus and not _may_have_gpu():
+    if address == "local" and gpus and not may_have_gpu():
         raise LstmRayError(f"{gpus:g} GPUs are asked for, but this machine has none that this process may use")
     notify("starting Ray" if address == "local" else f"connecting to Ray at {address}")
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
@@ -52,20 +53,18 @@ def connect(
     try:
         if address == "local":
             most_cpus = math.ceil(asked.most * asked.cpus) if asked else 0
-            claimed = max(os.cpu_count() or 1, most_cpus) + 1  # one for tasks beside the workers
+            claimed = max(available_cores(), most_cpus) + 1  # one for tasks beside the workers
             with held_back():  # Ray announces the level that was just set
                 ray.init(address="local", num_cpus=claimed, include_dashboard=False, **quiet)
         else:
             _check_listening(address)
             with held_back():
                 ray.init(address=address, **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        if _is_refusal(error):
-            raise LstmRayError(
-                f"the Ray at {address} refuses this machine's token: set RAY_AUTH_MODE=token, and "
-                "RAY_AUTH_TOKEN_PATH to a file with the cluster's"
-            ) from error
-        raise LstmRayError(f"no connection to Ray at {address}: {' '.join(str(error).split())}") from error
+    except Exception as error:
+        # A bare Exception is what Ray raises if the raylet that it has started does not come up.
+        if type(error) is not Exception and not isinstance(error, OSError | ValueError | RuntimeError):
+            raise
+        raise LstmRayError(_why_there_is_no_ray(address, error)) from error
     with last_words():
         try:
             if address == "local":
@@ -90,9 +89,29 @@ def last_words() -> Iterator[None]:
             speaker.communicate(b"as it should\n")
 
 
-def _may_have_gpu() -> bool:
-    """Says whether a Ray started here could find a GPU, without the seconds of starting it."""
-    return any(map(os.path.exists, _GPU_DEVICES)) and os.environ.get("CUDA_VISIBLE_DEVICES", "0") not in ("", "-1")
+def _why_there_is_no_ray(address: str, error: Exception) -> str:
+    if _is_refusal(error):
+        return (
+            f"the Ray at {address} refuses this machine's token: set RAY_AUTH_MODE=token, and "
+            "RAY_AUTH_TOKEN_PATH to a file with the cluster's"
+        )
+    said = " ".join(str(error).split()).rstrip(".")
+    if address != "local":
+        return f"no connection to Ray at {address}: {said}"
+    remedy = "set RAY_TMPDIR to a directory for its files, with a short name, that can be written"
+    if isinstance(error, ConnectionError) or not isinstance(error, OSError):
+        remedy = (
+            f"Ray's logs lie in {_logs_here()}, and say more with RAY_BACKEND_LOG_LEVEL=info; is there enough memory, "
+            "room on the disk and in /dev/shm, and no low limit (ulimit -a)?"
+        )
+    return f"Ray did not start on this machine: {said}: {remedy}"
+
+
+def _logs_here() -> str:
+    """Returns where a Ray keeps its logs that this process has tried to start last."""
+    place = os.path.join(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp", "ray")
+    tried = glob.glob(os.path.join(glob.escape(place), f"session_*_{os.getpid()}", "logs"))
+    return max(tried, default=place)  # their names begin with the time
 
 
 def _is_refusal(error: BaseException | None) -> bool:

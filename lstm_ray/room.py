@@ -53,11 +53,10 @@ class Asked:
         has_cpus = sum(kind.count * kind.cpus for kind in nodes if kind.count)
         has_gpus = sum(kind.count * kind.gpus for kind in nodes if kind.count)
         if has_cpus < cpus or has_gpus < gpus:
-            asked = _amount(cpus, gpus) if gpus else _amount(cpus)
-            return f"{asked} are asked for", _amount(has_cpus, has_gpus)
+            return f"{_amount(cpus, gpus or None)} are asked for", _amount(has_cpus, has_gpus)
         held = room(nodes, self.cpus, self.gpus)
         if held < self.least:
-            each = _amount(self.cpus, self.gpus) if self.gpus else _amount(self.cpus)
+            each = _amount(self.cpus, self.gpus or None)
             there = ", ".join(f"{kind.count:g} x {_amount(kind.cpus, kind.gpus)}" for kind in nodes)
             times = f"{self.least} x {each}, each on one node," if self.least > 1 else f"{each} on one node"
             return f"{times} are asked for", f"room for {held:g} of these ({there})"

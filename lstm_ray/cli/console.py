@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -54,6 +56,13 @@ def width() -> int:
 def command_line(*words: str) -> str:
     """Returns a command that can be pasted: lstm-ray and its words, quoted where a shell would split them."""
     return shlex.join(("lstm-ray", *words))
+
+
+def python_line(code: str) -> str:
+    """Returns a command that can be pasted: the Python that runs us, by its whole name unless the shell finds it."""
+    found = shutil.which("python")
+    is_found = found is not None and os.path.dirname(found) == os.path.dirname(sys.executable)
+    return shlex.join(("python" if is_found else sys.executable, "-c", code))
 
 
 def show_text(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import typer
@@ -40,7 +41,7 @@ def score(config: ScoreConfig) -> None:
 
 
 def show_manifest(manifest: Manifest) -> None:
-    """Prints what a scoring run did."""
+    """Prints what a scoring run did, and what to look at next."""
     scored = manifest.rows - sum(manifest.errors.values())
     share = f" ({manifest.positives / scored:.1%})" if scored else ""
     kept = f", {manifest.parts_kept:,} of them from an earlier run" if manifest.parts_kept else ""
@@ -53,4 +54,8 @@ def show_manifest(manifest: Manifest) -> None:
     else:
         rows.append(("nothing to do", "all parts were there already"))
     rows.append(("output", f"{manifest.output}: {counted(manifest.parts, 'part')}{kept}"))
+    if "://" not in manifest.output and scored:
+        place = json.dumps(manifest.output, ensure_ascii=False)
+        code = f"import pyarrow.dataset as ds; print(ds.dataset({place}).head(5).to_pandas())"
+        rows.append(("next", console.python_line(code)))
     console.show_table("Scored", rows)

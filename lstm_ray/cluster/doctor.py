@@ -22,6 +22,7 @@ from typing import Any, Literal
 import lstm_ray
 from lstm_ray import storage
 from lstm_ray.config import TrainConfig, resolve
+from lstm_ray.devices import available_cores
 from lstm_ray.errors import LstmRayError
 from lstm_ray.wording import reason
 
@@ -157,7 +158,7 @@ def describe(place: str | None, probe: str | None) -> Facts:
             versions[package] = None
     return Facts(
         versions=versions,
-        cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cpus=available_cores(),
         gpus=_gpus(),
         cudnn=_has_cudnn(),
         shm_bytes=shutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else None,

@@ -268,3 +268,17 @@ def to_yaml(config: Settings) -> str:
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     # PyYAML leaves U+0085 unescaped, and reads it as a line break.
     return text if "\x85" not in text else yaml.safe_dump(content, sort_keys=False)
+
+
+def read_yaml(kind: type[Settings], content: bytes) -> dict[str, Any] | None:
+    """Returns settings that `to_yaml` once wrote, or None if `content` is something else's.
+
+    A setting that its version did not know yet has its default: that is what a new setting's default has to mean.
+    """
+    try:
+        settings = yaml.safe_load(content)
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return None
+    if not isinstance(settings, dict) or settings.get("command") != command_of(kind):
+        return None
+    return {**yaml.safe_load(to_yaml(kind())), **settings}

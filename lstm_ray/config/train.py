@@ -245,7 +245,7 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings):
     )
     engine: Literal["auto", "native", "keras"] = setting(
         "auto",
-        "What computes the steps: Keras, or our own code for CPUs, some 3 times as fast; auto takes that where it can.",
+        "What computes the steps: Keras, or our own code for CPUs, 2 to 4 times as fast; auto takes that where it can.",
         panel="Training",
     )
     checkpoint_every: str = setting(
@@ -333,9 +333,9 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings):
     @model_validator(mode="after")
     def _fits_its_engine(self) -> TrainConfig:
         if self.engine == "native" and self.precision != "float32":
-            raise ValueError(f"engine native computes in float32: precision {self.precision} needs engine keras")
+            raise ValueError(f"`engine` native computes in float32: `precision` {self.precision} needs `engine` keras")
         if self.engine == "native" and self.gpus_per_worker:
-            raise ValueError("engine native is for CPUs: gpus_per_worker needs engine keras")
+            raise ValueError("`engine` native is for CPUs: `gpus_per_worker` needs `engine` keras")
         return self
 
     @model_validator(mode="after")

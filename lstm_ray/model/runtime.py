@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from lstm_ray.devices import available_cores
 from lstm_ray.stderr import held_back
 
 
@@ -29,11 +30,6 @@ def start_tensorflow(threads: int | None = None) -> None:
         tf.config.threading.set_inter_op_parallelism_threads(max(2, threads))
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)  # otherwise the first process takes all of a GPU's memory
-
-
-def available_cores() -> int:
-    """Returns how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def threads_given() -> int:

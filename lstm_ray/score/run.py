@@ -16,12 +16,13 @@ from dataclasses import asdict, dataclass, field
 
 from lstm_ray import storage
 from lstm_ray.config import ScoreConfig, to_yaml
+from lstm_ray.devices import has_gpu
 from lstm_ray.errors import ConfigError, InputError, LstmRayError, OutputError
 from lstm_ray.inputs import check_apart
 from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.score import sink
 from lstm_ray.score.plan import BadFile, Plan, Progress, Task, check_bad_files, make_plan
-from lstm_ray.score.scorer import Scorer, has_gpu, pick_engine
+from lstm_ray.score.scorer import Scorer, pick_engine
 from lstm_ray.score.sink import Part
 from lstm_ray.wording import counted
 

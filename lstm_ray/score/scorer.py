@@ -8,7 +8,6 @@ GPU where there is one.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,8 +19,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lstm_ray.devices import available_cores, has_gpu
 from lstm_ray.model.bundle import Bundle
-from lstm_ray.model.runtime import available_cores
 from lstm_ray.model.weights import NetworkWeights
 from lstm_ray.text.sequences import Sequences, bucket_length, concatenate, pad, truncate
 from lstm_ray.text.tokenize import decode_texts, tokenize
@@ -224,11 +223,6 @@ def pick_engine(wanted: EngineName, is_on_gpu: bool) -> Literal["cpu", "keras"]:
     if wanted == "auto":
         return "keras" if is_on_gpu else "cpu"
     return wanted
-
-
-def has_gpu() -> bool:
-    """Says whether this process may use an NVIDIA GPU, without loading what would find out for sure."""
-    return os.path.exists("/dev/nvidiactl") and os.environ.get("CUDA_VISIBLE_DEVICES", "0") not in ("", "-1")
 
 
 def score_texts(scorer: Scorer, texts: Sequence[bytes]) -> list[dict[str, object]]:

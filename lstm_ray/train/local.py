@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 
 from lstm_ray.config import TrainConfig
 from lstm_ray.datasets.labelled import Shard
+from lstm_ray.devices import available_cores
 from lstm_ray.model.runtime import start_tensorflow
 from lstm_ray.train.checkpoints import State
 from lstm_ray.train.collective import Alone, Collective
@@ -27,7 +27,7 @@ class LocalWorkers:
 
     def encode_all(self, shards: Sequence[Shard], config: TrainConfig) -> Iterable[EncodedShard]:
         """Encodes shards on all cores: Arrow and numpy let go of Python's lock."""
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(available_cores()) as pool:
             return list(pool.map(encode_shard, shards, [config] * len(shards)))
 
     def run(self, config: TrainConfig, prepared: Prepared) -> State:

@@ -17,12 +17,12 @@ import pyarrow.parquet as pq
 import yaml
 
 from lstm_ray import storage
-from lstm_ray.config import TrainConfig, option_name, to_yaml
+from lstm_ray.config import TrainConfig, option_name, read_yaml, to_yaml
 from lstm_ray.datasets.labelled import Shard, find_shards
+from lstm_ray.devices import available_cores, has_gpu
 from lstm_ray.errors import ConfigError, OutputError
 from lstm_ray.inputs import check_apart
 from lstm_ray.model.architectures import cudnn_obstacle
-from lstm_ray.score.scorer import has_gpu
 from lstm_ray.text.word_vectors import read_vector_size, read_word_vectors
 from lstm_ray.train import checkpoints
 from lstm_ray.train.checkpoints import State
@@ -238,7 +238,8 @@ def open_run(config: TrainConfig) -> bool:
     names = set(storage.list_names(config.output))
     if names <= {_LOCK}:
         return False
-    earlier = _read_settings(config.output) if "config.yaml" in names else None
+    path = storage.join(config.output, "config.yaml")
+    earlier = read_yaml(TrainConfig, storage.read_bytes(path)) if "config.yaml" in names else None
     if earlier is None:
         raise OutputError(f"{config.output}: not empty, and not an earlier run: choose another --output")
     if config.fresh:
@@ -269,20 +270,6 @@ def begin_run(config: TrainConfig) -> None:
     # As a job file, config.yaml goes on with this run: it must not delete it, nor depend on what a preset is by then.
     kept = config.model_copy(update={"fresh": False, "preset": None})
     storage.write_bytes(storage.join(config.output, "config.yaml"), to_yaml(kept).encode())
-
-
-def _read_settings(output: str) -> dict[str, Any] | None:
-    """Returns the settings of the training run in `output`, or None if its config.yaml is something else's.
-
-    A setting that its version did not know yet has its default: that is what a new setting's default has to mean.
-    """
-    try:
-        settings = yaml.safe_load(storage.read_bytes(storage.join(output, "config.yaml")))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        return None
-    if not isinstance(settings, dict) or settings.get("command") != "train":
-        return None
-    return {**yaml.safe_load(to_yaml(TrainConfig())), **settings}
 
 
 def _leave_nothing(output: str) -> None:
@@ -352,7 +339,7 @@ def describe_workers(config: TrainConfig) -> list[str]:
     """Says where each worker would run and what it would hold."""
     least, most = config.worker_limits
     if most == 0:
-        return [f"worker 0: this process, {os.cpu_count()} cores, {config.global_batch_size} rows a step"]
+        return [f"worker 0: this process, {available_cores()} cores, {config.global_batch_size} rows a step"]
     place = "a Ray started on this machine" if config.address == "local" else f"the Ray at {config.address}"
     resources = f"{config.cpus_per_worker:g} CPU" + (
         f", {config.gpus_per_worker} GPU" if config.gpus_per_worker else ""

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from lstm_ray import storage
-from lstm_ray.config import TuneConfig, option_name, to_yaml
+from lstm_ray.config import TuneConfig, option_name, read_yaml, to_yaml
 from lstm_ray.errors import ConfigError, OutputError
 from lstm_ray.train.corpus import find_all_shards
 from lstm_ray.train.run import with_absolute_paths
@@ -63,7 +63,7 @@ def tune(config: TuneConfig, say: Callable[[str], None]) -> Outcome:
     trials = {number: trial_config(config, number) for number in range(1, config.trials + 1)}
     find_all_shards(config)  # what is wrong with the data is better said once, and now
     with storage.locked(config.output, _LOCK):
-        _open(config)
+        open_search(config)
         left = {number: trial for number, trial in trials.items() if marked(trial.output) is None}
         say(f"{counted(len(trials), 'trial')}, {len(left)} to run")
         if left:
@@ -76,7 +76,7 @@ def tune(config: TuneConfig, say: Callable[[str], None]) -> Outcome:
     return Outcome(config.output, found, best)
 
 
-def _open(config: TuneConfig) -> None:
+def open_search(config: TuneConfig) -> None:
     """Begins a search, or finds that it can go on with the one that is there.
 
     Raises:
@@ -84,12 +84,11 @@ def _open(config: TuneConfig) -> None:
     """
     path = storage.join(config.output, "tune.yaml")
     names = set(storage.list_names(config.output)) - {_LOCK}
-    if names and "tune.yaml" not in names:
+    earlier = read_yaml(TuneConfig, storage.read_bytes(path)) if "tune.yaml" in names else None
+    if names and earlier is None:
         raise OutputError(f"{config.output}: not empty, and not an earlier search: choose another --output")
     wanted = yaml.safe_load(to_yaml(config))
-    if names and not config.fresh:
-        earlier = yaml.safe_load(storage.read_bytes(path))
-        earlier = {**yaml.safe_load(to_yaml(TuneConfig())), **earlier}  # an older version did not know all settings
+    if earlier is not None and not config.fresh:
         changed = [key for key in wanted if key not in _MAY_CHANGE and earlier[key] != wanted[key]]
         if changed:
             raise OutputError(

@@ -22,6 +22,7 @@ LAYERS = (
         "wording",
         "own_code",
         "config",
+        "devices",
         "storage",
         "inputs",
         "stderr",

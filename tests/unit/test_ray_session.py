@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -47,33 +49,25 @@ def test_the_error_within_others_is_found() -> None:
     assert str(our_error(outer, TrainingError)) == "no such column"
 
 
-def test_gpus_are_missed_before_ray_is_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_gpus_are_missed_before_ray_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
     def start(**_: object) -> None:
         raise ValueError("started")
 
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(ray_session.ray, "init", start)
-    monkeypatch.setattr(ray_session, "_GPU_DEVICES", (str(tmp_path / "none"), str(tmp_path)))
+    monkeypatch.setattr(ray_session, "may_have_gpu", lambda: True)
     with pytest.raises(LstmRayError, match="started"), connect("local", Asked(1, 1, cpus=1, gpus=1)):
         pass
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    asked = Asked(2, 2, cpus=1, gpus=1)
-    with (
-        pytest.raises(LstmRayError, match=r"^2 GPUs are asked for, but this machine has none"),
-        connect("local", asked, pytest.fail),
-    ):
+    monkeypatch.setattr(ray_session, "may_have_gpu", lambda: False)
+    for least, gpus, said in ((2, 1, r"^2 GPUs are asked for, but this machine has none"), (1, 0.5, r"^0\.5 GPUs are")):
+        with (
+            pytest.raises(LstmRayError, match=said),
+            connect("local", Asked(least, least, cpus=1, gpus=gpus), pytest.fail),
+        ):
+            pass
+    notes: list[str] = []
+    with pytest.raises(LstmRayError, match="started"), connect("local", Asked(1, 1, cpus=1, gpus=0), notes.append):
         pass
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    monkeypatch.setattr(ray_session, "_GPU_DEVICES", (str(tmp_path / "none"),))
-    with (
-        pytest.raises(LstmRayError, match=r"^0\.5 GPUs are asked for"),
-        connect("local", Asked(1, 1, cpus=1, gpus=0.5)),
-    ):
-        pass
-    said: list[str] = []
-    with pytest.raises(LstmRayError, match="started"), connect("local", Asked(1, 1, cpus=1, gpus=0), said.append):
-        pass
-    assert said == ["starting Ray"]
+    assert notes == ["starting Ray"]
 
 
 @pytest.mark.parametrize(
@@ -90,3 +84,53 @@ def test_a_process_that_ends_without_python_has_last_words(end: str, is_said: bo
     code = f"import os, sys\nfrom lstm_ray.ray_session import last_words\nwith last_words():\n    {end}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
     assert ("error: this process was ended from outside" in done.stderr) is is_said
+
+
+def test_a_ray_that_cannot_write_its_files_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "file"))
+    with pytest.raises(LstmRayError) as told, connect("local"):
+        pass
+    assert str(told.value).startswith("Ray did not start on this machine: ")
+    assert f"{tmp_path}/file" in str(told.value)
+    assert str(told.value).endswith(
+        ": set RAY_TMPDIR to a directory for its files, with a short name, that can be written"
+    )
+
+
+def test_only_what_ray_may_raise_is_taken_for_rays(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(**_: object) -> None:
+        raise TypeError("init() got an unexpected keyword argument")
+
+    monkeypatch.setattr(ray_session.ray, "init", start)
+    with pytest.raises(TypeError), connect("local"):
+        pass
+
+
+DIES = """
+import resource, sys
+from lstm_ray.errors import LstmRayError
+from lstm_ray.ray_session import connect
+resource.setrlimit(resource.RLIMIT_FSIZE, (2**26, 2**26))  # the object store is larger: the raylet is ended for it
+try:
+    with connect("local"):
+        print("it started")
+except LstmRayError as error:
+    print(error)
+"""
+
+
+@pytest.mark.long  # Ray waits 30 s for a raylet that is dead
+def test_a_raylet_that_dies_while_ray_starts_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory(prefix="ray") as place:  # names of sockets have to be short
+        monkeypatch.setenv("RAY_TMPDIR", place)
+        command = [sys.executable, "-c", DIES]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
+        (line,) = done.stdout.splitlines()
+        assert line.startswith("Ray did not start on this machine: The current node timed out during startup.")
+        logs = re.search(r"Ray's logs lie in (\S+/logs), and say more", line)
+        assert logs is not None
+        assert (Path(logs[1]) / "raylet.err").exists()
+        assert Path(logs[1]).is_relative_to(place)
+        assert done.stderr == ""
+        assert done.returncode == 0

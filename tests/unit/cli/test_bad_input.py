@@ -66,6 +66,7 @@ def place(tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) ->
     (tmp_path / "job.yaml").write_text("epochs: 3\nlearning_rte: 0.1\n", encoding="utf-8")
     (tmp_path / "list.yaml").write_text("- epochs\n", encoding="utf-8")
     (tmp_path / "tabs.yaml").write_text("epochs:\n\t- 3\n", encoding="utf-8")
+    (tmp_path / "gpu.yaml").write_text("engine: native\nworkers: 1\ngpus_per_worker: 1\n", encoding="utf-8")
     (tmp_path / "score.yaml").write_text("command: score\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)  # with a GPU, evaluate would want TensorFlow
@@ -255,6 +256,15 @@ def test_a_directory_that_is_no_bundle_is_refused(run: Run, command: str, model:
         (("train", "--config", "missing.yaml"), ("missing.yaml", "cannot read")),
         (("train", "--config", "score.yaml"), ("score.yaml", "lstm-ray score")),
         (("train", "--train", "good.parquet", *TRAIN, "--unlisted-words", "drop"), ("drop needs",)),
+        (
+            ("train", "--engine", "native", "--precision", "bf16"),
+            ("--engine native computes in float32: --precision bf16 needs --engine keras",),
+        ),
+        (
+            ("train", "--engine", "native", "--workers", "1", "--gpus-per-worker", "1"),
+            ("--engine native is for CPUs: --gpus-per-worker needs --engine keras",),
+        ),
+        (("train", "--config", "gpu.yaml"), ("gpu.yaml: ", "engine native", "gpus_per_worker needs engine keras")),
         (("train", "--positive-labels", "4,5"), ("--positive-labels needs --negative-labels too",)),
         (
             ("evaluate", "--positive-labels", "4, 5.0", "--negative-labels", "1,5"),

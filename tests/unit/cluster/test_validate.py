@@ -165,6 +165,12 @@ Write = Callable[[list[Any]], str]
 
 
 @pytest.fixture(autouse=True)
+def ray_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has the definitions' Ray installed, whichever is."""
+    monkeypatch.setattr("lstm_ray.cluster.validate.version", lambda _: RAY)
+
+
+@pytest.fixture(autouse=True)
 def no_crds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Hides the CRDs and the kubectl that this machine may have."""
     monkeypatch.delenv(ENVIRONMENT, raising=False)

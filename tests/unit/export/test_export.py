@@ -71,8 +71,8 @@ def test_a_saved_model_gives_the_bundles_probabilities(bundle: Path, tmp_path: P
 
 
 def test_onnx_gives_the_bundles_probabilities(bundle: Path, tmp_path: Path) -> None:
-    pytest.importorskip("onnx", reason="needs lstm-ray[onnx]")
-    onnxruntime = pytest.importorskip("onnxruntime", reason="needs onnxruntime, of lstm-ray[benchmark]")
+    pytest.importorskip("onnx", reason="needs lstm-ray[test]")
+    onnxruntime = pytest.importorskip("onnxruntime", reason="needs lstm-ray[test]")
     made = export(str(bundle), "onnx", str(tmp_path / "out"))
     session = onnxruntime.InferenceSession(tmp_path / "out" / made.model, providers=["CPUExecutionProvider"])
     names = made.description["output"]["name"], made.description["input"]["name"]

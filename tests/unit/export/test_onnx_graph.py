@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from lstm_ray.model.weights import LstmWeights, NetworkWeights, Padding, Pooling
 from lstm_ray.score.engine import FastEngine
 
-onnx = pytest.importorskip("onnx", reason="needs lstm-ray[onnx]")
-onnxruntime = pytest.importorskip("onnxruntime", reason="needs onnxruntime, of lstm-ray[benchmark]")
+onnx = pytest.importorskip("onnx", reason="needs lstm-ray[test]")
+onnxruntime = pytest.importorskip("onnxruntime", reason="needs lstm-ray[test]")
 
 from lstm_ray.export.onnx_graph import onnx_model  # noqa: E402
 

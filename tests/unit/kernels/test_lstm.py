@@ -29,7 +29,7 @@ def test_pack_groups_units_in_vectors() -> None:
     for unit in range(units):
         block, lane = divmod(unit, lanes)
         for gate in range(4):
-            column = (matrix[:, gate * units + unit] * np.float64(GATE_SCALE[gate])).astype(np.float32)
+            column = (matrix[:, gate * units + unit].astype(np.float64) * GATE_SCALE[gate]).astype(np.float32)
             np.testing.assert_array_equal(packed[block, :, gate, lane], column)
     assert not packed[1, :, :, 1:].any(), "units beyond the last are zero"
 

@@ -302,7 +302,10 @@ def test_a_text_column_of_any_type_is_scored_and_kept(run: Run, place: Path, kin
     values = ["good", None, "bad film", "...", "good"]
     is_dictionary = pa.types.is_dictionary(kind)
     column = pa.array(values).dictionary_encode() if is_dictionary else pa.array(values, pa.string()).cast(kind)
-    pq.write_table(pa.table({"text": column}), place / "typed.parquet", row_group_size=3)
+    try:
+        pq.write_table(pa.table({"text": column}), place / "typed.parquet", row_group_size=3)
+    except pa.ArrowNotImplementedError:
+        pytest.skip(f"Arrow {pa.__version__} puts no {kind} into Parquet")
     run(inputs=(str(place / "typed.parquet"),), rows_per_part=2)
     written = read_parts(place / "out")
     assert written.schema.field("text").type == kind

@@ -230,47 +230,44 @@ def test_a_run_is_saved_after_the_time_asked_for(train: Train, tmp_path: Path, m
     assert saved == [4, 8, 12, 0]
 
 
-def test_a_state_that_is_no_number_is_never_saved(
-    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def spoil(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[Any]]:
+    """Gives a function that makes the state no number after a certain step from now; it returns the steps' sums."""
     from lstm_ray.train.native_step import NativeStepper
 
-    honest = NativeStepper.train
-    steps = []
+    def spoil_after(step: int) -> list[Any]:
+        honest = NativeStepper.train
+        steps = []
 
-    def spoil(stepper: NativeStepper, batch: Batch) -> Any:
-        sums = honest(stepper, batch)
-        steps.append(sums)
-        if len(steps) == 18:  # the 5th of the second epoch
-            stepper.restore([stepper.state()[0] * np.nan, *stepper.state()[1:]])
-        return sums
+        def train(stepper: NativeStepper, batch: Batch) -> Any:
+            sums = honest(stepper, batch)
+            steps.append(sums)
+            if len(steps) == step:
+                stepper.restore([stepper.state()[0] * np.nan, *stepper.state()[1:]])
+            return sums
 
-    monkeypatch.setattr(NativeStepper, "train", spoil)
+        monkeypatch.setattr(NativeStepper, "train", train)
+        return steps
+
+    return spoil_after
+
+
+def test_a_state_that_is_no_number_is_never_saved(
+    train: Train, tmp_path: Path, spoil: Callable[[int], list[Any]]
+) -> None:
+    spoil(18)  # the 5th of the second epoch
     with pytest.raises(TrainingError, match=r"in epoch 2, by step 6, at learning rate 0\.02"):
         train(settings(tmp_path, checkpoint_every="3steps", dropout=0.0))
     state = checkpoints.latest_state(str(tmp_path))
     assert state is not None
     assert (state.epoch, state.step) == (1, 3)
-    monkeypatch.undo()
     assert train(settings(tmp_path, checkpoint_every="3steps")).epoch == 3
 
 
 def test_a_loss_that_is_no_number_is_found_long_before_the_end_of_the_epoch(
-    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    train: Train, tmp_path: Path, spoil: Callable[[int], list[Any]]
 ) -> None:
-    from lstm_ray.train.native_step import NativeStepper
-
-    honest = NativeStepper.train
-    steps = []
-
-    def spoil(stepper: NativeStepper, batch: Batch) -> Any:
-        sums = honest(stepper, batch)
-        steps.append(sums)
-        if len(steps) == 203 + 60:
-            stepper.restore([stepper.state()[0] * np.nan, *stepper.state()[1:]])
-        return sums
-
-    monkeypatch.setattr(NativeStepper, "train", spoil)
+    steps = spoil(203 + 60)
     config = settings(tmp_path, global_batch_size=1, epochs=2, schedule="linear", warmup_steps=6)
     # Of 406 steps, 6 to rise and 400 to fall: the 264th, which saw the loss, learns at 0.02 (1 - 257 / 400).
     with pytest.raises(TrainingError, match=r"in epoch 2, by step 61, at learning rate 0\.00715: try"):

@@ -1,0 +1,45 @@
+"""What `lstm-ray score` says at its end."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lstm_ray.cli import console
+from lstm_ray.cli.score import show_manifest
+from lstm_ray.config import ScoreConfig
+from lstm_ray.score.run import Manifest, score
+
+
+def shown_at_the_end(monkeypatch: pytest.MonkeyPatch, manifest: Manifest) -> dict[str, str]:
+    """Returns the rows of the table on stdout."""
+    shown: dict[str, str] = {}
+    monkeypatch.setattr(console, "show_table", lambda _, rows: shown.update(rows))
+    show_manifest(manifest)
+    return shown
+
+
+@pytest.mark.parametrize("has_python", [True, False])
+def test_the_next_command_shows_the_first_scored_rows(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_bundle: Path, has_python: bool
+) -> None:
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent if has_python else tmp_path))
+    pq.write_table(pa.table({"text": ["a good film", None, "bad"]}), tmp_path / "in.parquet")
+    output = tmp_path / 'to "be" scored, it\'s ü'
+    config = ScoreConfig(inputs=(str(tmp_path / "in.parquet"),), model=str(tiny_bundle), output=str(output))
+    command = shown_at_the_end(monkeypatch, score(config, lambda _: None, lambda *_: None))["next"]
+    assert command.startswith("python -c " if has_python else f"{sys.executable} -c ")
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=True, timeout=60)
+    for part in ("sentiment_probability", "a good film", "null_text"):
+        assert part in done.stdout
+
+
+@pytest.mark.parametrize(("output", "rows"), [("s3://bucket/scored", 3), ("/scored", 0)])
+def test_nothing_is_proposed_where_it_would_not_work(monkeypatch: pytest.MonkeyPatch, output: str, rows: int) -> None:
+    manifest = Manifest(output, 1, 0, rows, 0, {}, 0, 1.0, 3.0, "", "")
+    assert "next" not in shown_at_the_end(monkeypatch, manifest)

@@ -1,0 +1,42 @@
+"""The directory of a search: begun, gone on with, refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lstm_ray.config import TuneConfig
+from lstm_ray.errors import OutputError
+from lstm_ray.tune import run
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> TuneConfig:
+    """Gives a search in a directory that is not there yet."""
+    search = {"units": {"choice": [3, 4]}}
+    return TuneConfig.model_validate({"train": ("a",), "output": str(tmp_path / "search"), "search": search})
+
+
+def test_a_search_of_an_older_version_goes_on(config: TuneConfig) -> None:
+    run.open_search(config)
+    path = Path(config.output) / "tune.yaml"
+    older = yaml.safe_load(path.read_text(encoding="utf-8"))
+    del older["split_on"]
+    path.write_text(yaml.safe_dump(older), encoding="utf-8")
+    run.open_search(config)
+    with pytest.raises(OutputError, match=r"holds a search with other settings \(--split-on\)"):
+        run.open_search(config.model_copy(update={"split_on": "space"}))
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+@pytest.mark.parametrize("content", ["reeds: [5, 6]\n", "a: [", "\x00", None], ids=["music", "broken", "bytes", "none"])
+def test_a_directory_of_somebody_else_is_refused(config: TuneConfig, content: str | None, fresh: bool) -> None:
+    trials = Path(config.output) / "trials"
+    trials.mkdir(parents=True)
+    if content is not None:
+        (Path(config.output) / "tune.yaml").write_text(content, encoding="utf-8")
+    with pytest.raises(OutputError, match="not empty, and not an earlier search"):
+        run.open_search(config.model_copy(update={"fresh": fresh}))
+    assert trials.exists()
