@@ -12,7 +12,6 @@ from typing import Any, ClassVar, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lstm_ray import own_code
 from lstm_ray.errors import ConfigError
 from lstm_ray.wording import reason
 
@@ -83,45 +82,25 @@ def setting(
     return Field(default, description=help, json_schema_extra=shown, **limits)
 
 
-def resolve(kind: type[C], options: Mapping[str, Any], job_file: str | Path | None = None, code: str = "") -> C:
+def resolve(kind: type[C], options: Mapping[str, Any], job_file: str | Path | None = None) -> C:
     """Builds a configuration from options, a job file and a preset, in that precedence.
 
     Args:
         kind: The configuration class.
         options: Settings the user gave on the command line; those not given are absent.
         job_file: YAML with settings by name; its `command` key, if any, says what the file is for.
-        code: Directory of the user's own modules; by default the current one.
 
     Raises:
         ConfigError: A setting is unknown, of the wrong type, out of its limits, or excluded by another.
     """
     from_file = read_job_file(kind, job_file) if job_file else {}
     given = {**from_file, **options}
-    base = _preset(kind, given.get("preset"), code)
+    preset = given.get("preset")
+    base = kind.presets.get(preset, {}) if isinstance(preset, str) else {}
     try:
         return kind.model_validate({**base, **given})
     except ValidationError as error:
         raise ConfigError(_Origin(kind, options.keys(), from_file.keys(), job_file).explain(error)) from error
-
-
-def _preset(kind: type[Settings], name: Any, code: str) -> Mapping[str, Any]:
-    """Returns the settings of a preset; none if it has no such name, which is found with the other settings."""
-    if not isinstance(name, str) or not kind.presets or not own_code.NAME.fullmatch(name):
-        return kind.presets.get(name, {}) if isinstance(name, str) else {}
-    found = own_code.find(name, code)
-    if not isinstance(found, Mapping):
-        raise ConfigError(
-            f"{name}: is of type {type(found).__name__}; a preset is a mapping of settings, such as {{'units': 64}}"
-        )
-    if "preset" in found:
-        raise ConfigError(f"{name}: names a preset, but is one")
-    settings = _known(kind, found, name)
-    try:
-        kind.model_validate(settings)
-    except ValidationError as error:
-        if any(problem["loc"] for problem in error.errors()):  # what settings exclude, others may yet allow
-            raise ConfigError(_Origin(kind, (), settings.keys(), name).explain(error)) from error
-    return settings
 
 
 class _JobFileLoader(yaml.SafeLoader):
@@ -151,16 +130,11 @@ def read_job_file(kind: type[Settings], path: str | Path) -> dict[str, Any]:
     expected = command_of(kind)
     if command not in (None, expected):
         raise ConfigError(f"{path}: is a job for `lstm-ray {command}`, not for `lstm-ray {expected}`")
-    return _known(kind, content, path)
-
-
-def _known(kind: type[Settings], content: Mapping[Any, Any], place: str | Path) -> dict[str, Any]:
-    """Returns the settings in a mapping, checked for unknown names; `place` says whose they are."""
     for key in content:
         if key not in kind.model_fields:
             close = difflib.get_close_matches(str(key), kind.model_fields, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(sorted(kind.model_fields))}"
-            raise ConfigError(f"{place}: unknown key {str(key)!r}; {hint}")
+            raise ConfigError(f"{path}: unknown key {str(key)!r}; {hint}")
     return {
         key: (value,) if isinstance(value, str) and _takes_many(kind, key) else value
         for key, value in content.items()

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import field_validator, model_validator
 
-from lstm_ray import own_code
 from lstm_ray.config import labels
 from lstm_ray.config.base import COUNT, FILES, Settings, limits_of, setting
 from lstm_ray.config.labels import LabelList
@@ -157,11 +156,8 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
 
-    preset: str | None = setting(
-        None,
-        "Settings to start from: lstm or bilstm, the textbook's two models, or a mapping in a module of your own.",
-        panel=FILES,
-        metavar="lstm|bilstm|MODULE:NAME",
+    preset: Literal["lstm", "bilstm"] | None = setting(
+        None, "Settings to start from: lstm or bilstm, the textbook's two models.", panel=FILES
     )
     train: tuple[str, ...] = setting(
         (),
@@ -279,13 +275,6 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings):
             return None
         negative, _, positive = ("1,1" if self.class_weights == "none" else self.class_weights).partition(",")
         return float(negative), float(positive)
-
-    @field_validator("preset")
-    @classmethod
-    def _is_a_preset(cls, given: str | None) -> str | None:
-        if given is not None and given not in PRESETS and not own_code.NAME.fullmatch(given):
-            raise ValueError("should be lstm or bilstm, or MODULE:NAME, a mapping of settings in a module of your own")
-        return given
 
     @field_validator("mlflow", mode="before")
     @classmethod

@@ -47,7 +47,7 @@ _RESULTS = (
 )
 
 _MAY_CHANGE = {
-    *("preset", "epochs", "early_stopping", "fresh", "output", "mlflow"),
+    *("epochs", "early_stopping", "fresh", "output", "mlflow"),
     *("workers", "cpus_per_worker", "gpus_per_worker", "address", "accumulate"),
     *("engine", "checkpoint_every", "collective_timeout_s", "max_failures"),
 }
@@ -267,8 +267,8 @@ def begin_run(config: TrainConfig) -> None:
     """
     for name in _RESULTS if config.fresh else ("metrics.json",):
         storage.delete(storage.join(config.output, name))
-    # As a job file, config.yaml goes on with this run: it must not delete it, nor depend on what a preset is by then.
-    kept = config.model_copy(update={"fresh": False, "preset": None})
+    # As a job file, config.yaml goes on with this run: it must not delete it.
+    kept = config.model_copy(update={"fresh": False})
     storage.write_bytes(storage.join(config.output, "config.yaml"), to_yaml(kept).encode())
 
 

@@ -23,7 +23,7 @@ from lstm_ray.wording import counted
 _LOCK = ".lock"
 _RESULTS = ("best.yaml", "trials.parquet", "trials", "ray", "tune.yaml")
 _MAY_CHANGE = {
-    *("preset", "trials", "concurrency", "fresh", "output"),
+    *("trials", "concurrency", "fresh", "output"),
     *("address", "cpus_per_worker", "gpus_per_worker", "max_failures"),
 }
 
@@ -97,7 +97,7 @@ def open_search(config: TuneConfig) -> None:
             )
     for name in _RESULTS if config.fresh else ():
         storage.delete(storage.join(config.output, name))
-    storage.write_bytes(path, to_yaml(config.model_copy(update={"fresh": False, "preset": None})).encode())
+    storage.write_bytes(path, to_yaml(config.model_copy(update={"fresh": False})).encode())
 
 
 def _write(config: TuneConfig, trials: list[Trial], best: Trial) -> None:

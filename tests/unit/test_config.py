@@ -58,57 +58,6 @@ def test_an_option_equal_to_the_default_still_wins(tmp_path: Path) -> None:
     assert resolve(TrainConfig, {"epochs": 5}, job(tmp_path, "epochs: 7")).epochs == 5
 
 
-OWN = """
-wide = {"units": 300, "epochs": 2, "train": "reviews.parquet", "clip_norm": None}
-misspelt = {"unit": 3}
-wrong = {"units": -3}
-nested = {"preset": "lstm"}
-half = {"workers": "1:4", "address": "auto", "global_batch_size": 2}
-number = 7
-"""
-
-
-@pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Gives the name of a module with presets, in the current directory."""
-    name = f"own_{tmp_path.name.replace('-', '_')}"
-    (tmp_path / f"{name}.py").write_text(OWN, encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    return name
-
-
-def test_a_preset_of_one_s_own_holds_as_ours_do(own: str, tmp_path: Path) -> None:
-    path = job(tmp_path, f"preset: {own}:wide\nepochs: 7\n")
-    config = resolve(TrainConfig, {"max_tokens": 33}, path)
-    assert (config.units, config.epochs, config.max_tokens) == (300, 7, 33)
-    assert config.train == ("reviews.parquet",)
-    assert config.preset == f"{own}:wide"
-    assert resolve(TuneConfig, {"preset": f"{own}:wide"}).units == 300
-
-
-def test_what_a_preset_leaves_open_others_settle(own: str) -> None:
-    assert resolve(TrainConfig, {"preset": f"{own}:half", "global_batch_size": 64}).worker_limits == (1, 4)
-    with pytest.raises(ConfigError, match="cannot be shared out"):
-        resolve(TrainConfig, {"preset": f"{own}:half"})
-
-
-@pytest.mark.parametrize(
-    ("preset", "told"),
-    [
-        ("misspelt", "misspelt: unknown key 'unit'; did you mean 'units'?"),
-        ("wrong", "wrong: units is -3: should be greater than or equal to 1"),
-        ("nested", "nested: names a preset, but is one"),
-        ("number", "number: is of type int; a preset is a mapping of settings, such as {'units': 64}"),
-        ("wide2", "has no 'wide2'; it has half, misspelt, nested, number, wide, wrong"),
-    ],
-)
-def test_what_is_wrong_with_a_preset_is_told(own: str, preset: str, told: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        resolve(TrainConfig, {"preset": f"{own}:{preset}"})
-    assert str(caught.value).startswith(f"{own}:{preset}: ")
-    assert told in str(caught.value)
-
-
 def test_without_a_preset_the_defaults_hold() -> None:
     config = resolve(TrainConfig, {})
     assert config == TrainConfig()
@@ -202,7 +151,7 @@ WRONG_TRAIN = [
     ({"padding": "left"}, "--padding is 'left': should be 'pre' or 'post'"),
     ({"pooling": "sum"}, "--pooling is 'sum': should be 'last', 'max' or 'mean'"),
     ({"lowercase": True}, "--lowercase is True: should be 'unicode' or 'ascii'"),
-    ({"preset": "gru"}, "--preset is 'gru': should be lstm or bilstm, or MODULE:NAME"),
+    ({"preset": "gru"}, "--preset is 'gru': should be 'lstm' or 'bilstm'"),
     ({"mask": "perhaps"}, "--mask is 'perhaps': should be a valid boolean"),
     ({"train": ("a", 3)}, "--train is 3: should be a valid string"),
     ({"gpus_per_worker": 2, "workers": 1}, "--gpus-per-worker is 2: should be less than or equal to 1"),

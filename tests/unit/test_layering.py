@@ -20,7 +20,6 @@ LAYERS = (
     (
         "errors",
         "wording",
-        "own_code",
         "config",
         "devices",
         "storage",

@@ -242,7 +242,7 @@ def test_a_directory_that_is_no_bundle_is_refused(run: Run, command: str, model:
         (("train", "--checkpoint-every", "0s"), ("--checkpoint-every is '0s'", "such as 30s or 2min or 500steps")),
         (("train", "--vocabulary-size", "4"), ("--vocabulary-size is 4",)),
         (("train", "--padding", "left"), ("--padding is 'left'", "'pre' or 'post'")),
-        (("train", "--preset", "gru"), ("--preset is 'gru'", "lstm or bilstm")),
+        (("train", "--preset", "gru"), ("--preset is 'gru'", "'lstm'")),
         (("train", "--dropout", "1"), ("--dropout is 1",)),
         (("train", "--learning-rate", "nan"), ("--learning-rate is nan",)),
         (("train", "--seed", str(2**32)), ("--seed is 4294967296",)),
