@@ -31,7 +31,8 @@ SETTINGS = {
     "dropout": 0,
     "global-batch-size": BATCH,
     "epochs": EPOCHS,
-    "accumulate": 4,  # takes its time, so that a host is back before the end
+    "engine": "keras",  # takes its time, and more with slices, so that a host is back before the end
+    "accumulate": 4,
     "checkpoint-every": f"{EVERY_STEPS}steps",
     "collective-timeout-s": TIMEOUT_S,
 }
