@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from lstm_ray.cluster.jobs import Job, exit_code, load_job, packed
-from lstm_ray.config import ScoreConfig, TrainConfig
+from lstm_ray.config import ScoreConfig, TrainConfig, TuneConfig, resolve
 from lstm_ray.errors import ConfigError
 
 JOBS = sorted((Path(__file__).parents[3] / "jobs").glob("*.yaml"))
@@ -37,6 +37,14 @@ def test_relative_paths_are_below_the_storage(tmp_path: Path) -> None:
     assert isinstance(config, ScoreConfig)
     assert config.inputs == ("/shared/a", "/b", "gs://c/d")
     assert (config.model, config.output) == ("s3://b/model", "/shared/out")
+
+
+def test_a_search_is_sent_as_it_is(tmp_path: Path) -> None:
+    search = {"units": {"choice": [8, 16]}, "dropout": {"uniform": [0, 0.5]}}
+    changes = {"command": "tune", "train": "/shared/in", "search": search, "inputs": None, "model": None, "actors": None}
+    config = load_job(write(tmp_path, **changes))
+    with packed(config) as place:
+        assert resolve(TuneConfig, {}, place / "job.yaml") == config
 
 
 @pytest.mark.parametrize(
