@@ -83,18 +83,19 @@ class Job:
         return bool(JobStatus(self.status).is_terminal())
 
 
-def load_job(path: str, shared: str | None = None) -> Settings:
+def load_job(path: str, shared: str | None = None, code: str | None = None) -> Settings:
     """Reads a job file, and makes of it settings that mean the same on every node of a cluster.
 
     Args:
         path: The job file.
         shared: Directory or URI that all nodes reach; relative paths are taken to be below it.
+        code: Directory of the user's own modules, where the file's preset may lie; None is the current directory.
 
     Raises:
         ConfigError: The job file is not valid, needs no cluster, or has a path that only this machine understands.
     """
     kind = _kind_of(path)
-    config = resolve(kind, {}, path)
+    config = resolve(kind, {}, path, code)
     for uri in (shared, getattr(config, "mlflow", None)):
         storage.refuse_keys(uri or "")
     if shared is not None and not _is_absolute(shared):
@@ -106,7 +107,8 @@ def load_job(path: str, shared: str | None = None) -> Settings:
     workers = {TrainConfig: "workers", ScoreConfig: "actors"}.get(kind)  # a search always runs on Ray
     if workers is not None and str(getattr(config, workers)) == "0":
         raise ConfigError(f"{path}: {workers} is 0, which uses no cluster: set {workers} to 1 or more")
-    return resolve(kind, {**config.model_dump(exclude_none=True), **paths, "address": "auto"})
+    settings = {name: getattr(config, name) for name in kind.model_fields}
+    return resolve(kind, {**settings, **paths, "address": "auto"})
 
 
 def _kind_of(path: str) -> type[Settings]:

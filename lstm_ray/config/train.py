@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import field_validator, model_validator
 
+from lstm_ray import own_code
 from lstm_ray.config import labels
 from lstm_ray.config.base import COUNT, FILES, Settings, limits_of, setting
 from lstm_ray.config.labels import LabelList
@@ -156,8 +158,12 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
 
-    preset: Literal["lstm", "bilstm"] | None = setting(
-        None, "Settings to start from: lstm or bilstm, the textbook's two models.", panel=FILES
+    preset: str | None = setting(
+        None,
+        "Settings to start from: lstm or bilstm, the textbook's two models, or a mapping in a module of your own.",
+        panel=FILES,
+        metavar="lstm|bilstm|MODULE:NAME",
+        examples=["lstm", "bilstm", "mine:small"],
     )
     train: tuple[str, ...] = setting(
         (),
@@ -275,6 +281,15 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings):
             return None
         negative, _, positive = ("1,1" if self.class_weights == "none" else self.class_weights).partition(",")
         return float(negative), float(positive)
+
+    @field_validator("preset")
+    @classmethod
+    def _is_a_preset(cls, given: str | None) -> str | None:
+        if given is not None and given not in PRESETS and not own_code.is_named(given):
+            close = difflib.get_close_matches(given, PRESETS, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"should be 'lstm' or 'bilstm', or {own_code.FORM} for one of your own{hint}")
+        return given
 
     @field_validator("mlflow", mode="before")
     @classmethod

@@ -17,7 +17,10 @@ MOST_LINES = 450
 # From the ground up: a module imports only from its own layer and from those before it.
 LAYERS = (
     ("lstm_ray",),  # __version__
-    ("errors", "wording", "config", "storage", "inputs", "stderr", "room", "nodes", "capacity", "ray_session"),
+    (
+        *("errors", "wording", "own_code", "config", "storage", "inputs", "stderr"),
+        *("room", "nodes", "capacity", "ray_session"),
+    ),
     ("text", "kernels"),
     ("datasets",),
     ("model",),

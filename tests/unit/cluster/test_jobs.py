@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,14 @@ def test_relative_paths_are_below_the_storage(tmp_path: Path) -> None:
 
 def test_a_search_is_sent_as_it_is(tmp_path: Path) -> None:
     search = {"units": {"choice": [8, 16]}, "dropout": {"uniform": [0, 0.5]}}
-    changes = {"command": "tune", "train": "/shared/in", "search": search, "inputs": None, "model": None, "actors": None}
+    changes = {
+        "command": "tune",
+        "train": "/shared/in",
+        "search": search,
+        "inputs": None,
+        "model": None,
+        "actors": None,
+    }
     config = load_job(write(tmp_path, **changes))
     with packed(config) as place:
         assert resolve(TuneConfig, {}, place / "job.yaml") == config
@@ -85,6 +93,19 @@ def test_what_is_sent_along_runs_by_itself(tmp_path: Path) -> None:
         told = subprocess.run([sys.executable, "-c", imported], cwd=place, env={}, capture_output=True, text=True)
         assert told.stdout.split() == [str(place / "lstm_ray" / "__init__.py"), "7"]
     assert not place.exists()
+
+
+def test_an_own_preset_is_read_where_the_code_to_send_lies(write_module: Callable[..., Path], tmp_path: Path) -> None:
+    write_module("sent", "small = {'units': 8, 'clip_norm': 1.0}", tmp_path / "code")
+    job = {"command": "train", "preset": "sent:small", "train": "/shared/in", "output": "/shared/out", "workers": 2}
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+    with pytest.raises(ConfigError, match=f"no module 'sent' in {tmp_path}, nor installed"):
+        load_job(str(tmp_path / "job.yaml"))
+    config = load_job(str(tmp_path / "job.yaml"), code=str(tmp_path / "code"))
+    assert isinstance(config, TrainConfig)
+    assert (config.preset, config.units, config.clip_norm) == ("sent:small", 8, 1.0)
+    with packed(config) as place:  # what is sent is resolved: nothing of the preset is left to be looked up
+        assert resolve(TrainConfig, {}, place / "job.yaml") == config
 
 
 def test_own_code_must_not_stand_in_for_the_package(tmp_path: Path) -> None:
