@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 import difflib
 import importlib
+import importlib.util
 import os
 import re
 import sys
+import tempfile
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.machinery import PathFinder
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -105,3 +109,54 @@ def described(error: BaseException, directory: str | None = None) -> str:
     message = f"{type(error).__name__}: {reason(error)}" if str(error) else type(error).__name__
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(place + os.sep)]
     return f"{message} ({os.path.relpath(frames[-1].filename, place)}, line {frames[-1].lineno})" if frames else message
+
+
+def lies_in(module: str, directory: str) -> bool:
+    """Says whether a module, or the package it is in, lies in a directory; imports nothing."""
+    importlib.invalidate_caches()
+    return PathFinder.find_spec(module.partition(".")[0], [os.path.abspath(directory)]) is not None
+
+
+def is_installed(module: str) -> bool:
+    """Says whether a module, or the package it is in, is found without a directory of the user's; imports nothing."""
+    return importlib.util.find_spec(module.partition(".")[0]) is not None
+
+
+def sources(module: str) -> dict[str, bytes]:
+    """Returns the files of a module and of what it imports from its directory, for other processes and machines.
+
+    Args:
+        module: A module that has been imported. Of one that is installed nothing is returned: it is elsewhere, too.
+
+    Returns:
+        Content by path below the current directory.
+    """
+    place = Path.cwd()
+    if not lies_in(module, os.curdir):
+        return {}
+    # The environment may lie in the current directory, and so may this package, where somebody develops it.
+    elsewhere = [Path(path).resolve() for path in (sys.prefix, sys.base_prefix, os.path.dirname(__file__))]
+    found = {}
+    for loaded in list(sys.modules.values()):
+        file = getattr(loaded, "__file__", None)
+        path = Path(file).absolute() if isinstance(file, str) and file.endswith(".py") else None
+        if path is None or not path.is_relative_to(place) or not path.is_file():
+            continue
+        if not any(path.resolve().is_relative_to(other) for other in elsewhere):
+            found[path.relative_to(place).as_posix()] = path.read_bytes()
+    return found
+
+
+@contextmanager
+def unpacked(files: Mapping[str, bytes]) -> Iterator[None]:
+    """Lets modules be imported, for the while, from what `sources` returned in another process."""
+    if not files:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="lstm-ray-code-") as directory:
+        for name, content in files.items():
+            path = Path(directory, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        with importable_from(directory):
+            yield

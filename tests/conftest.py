@@ -90,7 +90,8 @@ def write_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wr
     def forget() -> None:
         for name in set(sys.modules) - known:
             file = getattr(sys.modules[name], "__file__", None)
-            if file is not None and Path(file).is_relative_to(tmp_path):
+            # What was unpacked for a while has no file any more.
+            if file is not None and (Path(file).is_relative_to(tmp_path) or not Path(file).exists()):
                 del sys.modules[name]
 
     def write(name: str, source: str, directory: Path = tmp_path) -> Path:

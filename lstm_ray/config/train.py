@@ -69,6 +69,20 @@ class ModelSettings(Settings):
         ge=0,
         lt=1,
     )
+    network: str | None = setting(
+        None,
+        "A function in a module of your own that builds the Keras model, with the settings here as it likes.",
+        panel="Model",
+        metavar="MODULE:FUNCTION",
+        examples=["mine:build"],
+    )
+
+    @field_validator("network")
+    @classmethod
+    def _names_a_function(cls, given: str | None) -> str | None:
+        if given is not None and not own_code.is_named(given):
+            raise ValueError("should be MODULE:FUNCTION, such as mine:build for the function build in mine.py")
+        return given
 
 
 class ComputeSettings(Settings):
@@ -340,6 +354,14 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings):
             raise ValueError(f"engine native computes in float32: precision {self.precision} needs engine keras")
         if self.engine == "native" and self.gpus_per_worker:
             raise ValueError("engine native is for CPUs: gpus_per_worker needs engine keras")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_its_network(self) -> TrainConfig:
+        if self.network is not None and self.engine == "native":
+            raise ValueError("`engine` native computes lstm-ray's own networks alone: `network` needs `engine` keras")
+        if self.network is not None and self.embeddings is not None:
+            raise ValueError("`embeddings` are for lstm-ray's own networks: with `network` the function loads them")
         return self
 
     @model_validator(mode="after")

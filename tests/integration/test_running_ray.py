@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -49,11 +51,15 @@ class Running:
     environment: dict[str, str]
     directory: Path
 
-    def lstm_ray(self, *arguments: object, **settings: str) -> subprocess.CompletedProcess[str]:
-        """Runs `lstm-ray` to its end."""
+    def lstm_ray(
+        self, *arguments: object, place: Path | None = None, **settings: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs `lstm-ray` to its end, in a directory that may be another than this one."""
         command = [sys.executable, "-m", "lstm_ray", *map(str, arguments)]
         environment = {**self.environment, **settings}
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
+        return subprocess.run(
+            command, cwd=place, env=environment, capture_output=True, text=True, timeout=_LIMIT_S, check=False
+        )
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +189,83 @@ def test_training_on_a_ray_that_runs_leaves_no_secret(running: Running, reviews:
     assert done.returncode == 0, done.stderr
     assert PLANTED not in done.stdout + done.stderr
     assert (tmp_path / "run" / "report.html").exists()
+
+
+OWN = """
+import keras
+from keras import layers
+from near import Total
+
+small = {"units": 4, "embedding_size": 4, "vocabulary_size": 50, "max_tokens": 12, "epochs": 1, "clip_norm": 1.0}
+
+def build(text, model):
+    ids = keras.Input((text.max_tokens,), dtype="int32")
+    words = layers.Embedding(text.vocabulary_size, model.embedding_size)(ids)
+    return keras.Model(ids, layers.Dense(1, activation="sigmoid")(Total()(layers.GRU(4, return_sequences=True)(words))))
+"""
+NEAR = """
+import keras
+
+@keras.saving.register_keras_serializable(package="mine")
+class Total(keras.layers.Layer):
+    def call(self, states):
+        return keras.ops.sum(states, axis=1)
+"""
+
+
+@pytest.fixture
+def code(tmp_path: Path) -> Path:
+    """Gives a directory with a preset, a function that builds a network, and a layer."""
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "mine.py").write_text(OWN, encoding="utf-8")
+    (tmp_path / "code" / "near.py").write_text(NEAR, encoding="utf-8")
+    return tmp_path / "code"
+
+
+@pytest.mark.usefixtures("no_secret")
+def test_a_job_with_own_preset_and_network_is_learned_and_scores(
+    running: Running, reviews: Path, code: Path, tmp_path: Path
+) -> None:
+    job = {"command": "train", "preset": "mine:small", "network": "mine:build", "units": 3, "workers": 2}
+    job |= {"train": str(reviews), "output": str(tmp_path / "run")}
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job), encoding="utf-8")
+    submit = ("submit", tmp_path / "job.yaml", "--address", running.dashboard, "--working-dir")
+    absent = running.lstm_ray(*submit, tmp_path)
+    assert absent.returncode == 2
+    assert f"job.yaml: preset is 'mine:small': no module 'mine' in {tmp_path}, nor installed" in absent.stderr
+    done = running.lstm_ray(*submit, code)
+    assert done.returncode == 0, done.stdout + done.stderr
+    learned = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text(encoding="utf-8"))
+    assert (learned["preset"], learned["units"], learned["clip_norm"]) == ("mine:small", 3, 1.0)
+
+    # The nodes have no such modules: they come from where the command runs.
+    model = tmp_path / "run" / "model"
+    command = ("score", reviews, "--model", model, "--text-column", "text", "--output")
+    missing = running.lstm_ray(*command, tmp_path / "none")
+    assert missing.returncode == 1
+    assert f"{model}: its network has layers of the module 'near': no module 'near' in" in missing.stderr
+    here = running.lstm_ray(*command, tmp_path / "here", place=code)
+    there = running.lstm_ray(*command, tmp_path / "there", "--actors", 1, "--address", running.address, place=code)
+    assert here.returncode == there.returncode == 0, here.stderr + there.stderr
+    scored = [
+        pa.concat_tables([pq.read_table(path) for path in sorted((tmp_path / place).glob("part-*"))])
+        for place in ("here", "there")
+    ]
+    assert scored[0].num_rows == 260
+    assert scored[0].equals(scored[1])
+    evaluated = running.lstm_ray("evaluate", reviews, "--model", model, "--address", running.address, place=code)
+    assert evaluated.returncode == 0, evaluated.stderr
+
+
+@pytest.mark.usefixtures("no_secret")
+def test_ray_workers_learn_an_own_network_of_where_the_command_runs(
+    running: Running, reviews: Path, code: Path, tmp_path: Path
+) -> None:
+    command = ("train", "--train", reviews, "--output", tmp_path / "run", "--preset", "mine:small")
+    command += ("--network", "mine:build", "--workers", 2, "--address", running.address)
+    done = running.lstm_ray(*command, place=code)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "run" / "model" / "bundle.json").read_text(encoding="utf-8"))["format_version"] == 2
 
 
 @pytest.fixture

@@ -108,6 +108,33 @@ def test_an_own_preset_is_read_where_the_code_to_send_lies(write_module: Callabl
         assert resolve(TrainConfig, {}, place / "job.yaml") == config
 
 
+@pytest.mark.parametrize(
+    ("network", "code", "message"),
+    [
+        ("here:build", None, "network is 'here:build': the module lies in this directory: --working-dir . sends it"),
+        ("here:build", "code", "the module lies in this directory: it is not in code, which --working-dir sends"),
+        ("nowhere:build", None, "network is 'nowhere:build': no module 'nowhere' in PLACE, nor installed: give"),
+        ("nowhere:build", "code", "no module 'nowhere' in code, nor installed: give --working-dir with"),
+        ("sent:build", "code", None),
+        ("here:build", ".", None),
+        ("pydantic.fields:build", None, None),
+    ],
+)
+def test_the_module_of_a_network_has_to_be_sent(
+    write_module: Callable[..., Path], tmp_path: Path, network: str, code: str | None, message: str | None
+) -> None:
+    write_module("sent", "", tmp_path / "code")
+    write_module("here", "")
+    job = {"command": "train", "network": network, "train": "/shared/in", "output": "/shared/out", "workers": 2}
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+    if message is None:
+        assert load_job("job.yaml", code=code).model_dump()["network"] == network
+    else:
+        with pytest.raises(ConfigError) as raised:
+            load_job("job.yaml", code=code)
+        assert message.replace("PLACE", str(tmp_path)) in str(raised.value)
+
+
 def test_own_code_must_not_stand_in_for_the_package(tmp_path: Path) -> None:
     (tmp_path / "code" / "lstm_ray").mkdir(parents=True)
     config = load_job(write(tmp_path))
