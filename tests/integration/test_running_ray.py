@@ -182,15 +182,6 @@ def no_secret(running: Running, tmp_path: Path) -> Iterator[None]:
     assert [path for path in files if PLANTED.encode() in path.read_bytes()] == []
 
 
-@pytest.mark.usefixtures("no_secret")
-def test_training_on_a_ray_that_runs_leaves_no_secret(running: Running, reviews: Path, tmp_path: Path) -> None:
-    command = ("train", "--train", reviews, "--output", tmp_path / "run", "--workers", 2, "--address", running.address)
-    done = running.lstm_ray(*command, "--units", 4, "--embedding-size", 4, "--vocabulary-size", 50, "--epochs", 1)
-    assert done.returncode == 0, done.stderr
-    assert PLANTED not in done.stdout + done.stderr
-    assert (tmp_path / "run" / "report.html").exists()
-
-
 OWN = """
 import keras
 from keras import layers
@@ -223,49 +214,61 @@ def code(tmp_path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("no_secret")
-def test_a_job_with_own_preset_and_network_is_learned_and_scores(
+def test_training_an_own_network_on_a_ray_that_runs_leaves_no_secret(
     running: Running, reviews: Path, code: Path, tmp_path: Path
 ) -> None:
-    job = {"command": "train", "preset": "mine:small", "network": "mine:build", "units": 3, "workers": 2}
-    job |= {"train": str(reviews), "output": str(tmp_path / "run")}
-    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job), encoding="utf-8")
-    submit = ("submit", tmp_path / "job.yaml", "--address", running.dashboard, "--working-dir")
-    absent = running.lstm_ray(*submit, tmp_path)
-    assert absent.returncode == 2
-    assert f"job.yaml: preset is 'mine:small': no module 'mine' in {tmp_path}, nor installed" in absent.stderr
-    done = running.lstm_ray(*submit, code)
-    assert done.returncode == 0, done.stdout + done.stderr
-    learned = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text(encoding="utf-8"))
-    assert (learned["preset"], learned["units"], learned["clip_norm"]) == ("mine:small", 3, 1.0)
-
-    # The nodes have no such modules: they come from where the command runs.
-    model = tmp_path / "run" / "model"
-    command = ("score", reviews, "--model", model, "--text-column", "text", "--output")
-    missing = running.lstm_ray(*command, tmp_path / "none")
-    assert missing.returncode == 1
-    assert f"{model}: its network has layers of the module 'near': no module 'near' in" in missing.stderr
-    here = running.lstm_ray(*command, tmp_path / "here", place=code)
-    there = running.lstm_ray(*command, tmp_path / "there", "--actors", 1, "--address", running.address, place=code)
-    assert here.returncode == there.returncode == 0, here.stderr + there.stderr
-    scored = [
-        pa.concat_tables([pq.read_table(path) for path in sorted((tmp_path / place).glob("part-*"))])
-        for place in ("here", "there")
-    ]
-    assert scored[0].num_rows == 260
-    assert scored[0].equals(scored[1])
-    evaluated = running.lstm_ray("evaluate", reviews, "--model", model, "--address", running.address, place=code)
-    assert evaluated.returncode == 0, evaluated.stderr
+    """The nodes have no such modules: workers get them from where the command runs."""
+    command = ("train", "--train", reviews, "--output", tmp_path / "run", "--workers", 2, "--address", running.address)
+    done = running.lstm_ray(*command, "--preset", "mine:small", "--network", "mine:build", place=code)
+    assert done.returncode == 0, done.stderr
+    assert PLANTED not in done.stdout + done.stderr
+    assert (tmp_path / "run" / "report.html").exists()
+    score = ("score", reviews, "--model", tmp_path / "run" / "model", "--output", tmp_path / "scored")
+    elsewhere = running.lstm_ray(*score)
+    assert elsewhere.returncode == 1
+    assert "its network has layers of the module 'near': no module 'near' in" in elsewhere.stderr
+    assert running.lstm_ray(*score, place=code).returncode == 0
+    assert (tmp_path / "scored" / "_SUCCESS").exists()
 
 
 @pytest.mark.usefixtures("no_secret")
-def test_ray_workers_learn_an_own_network_of_where_the_command_runs(
+def test_a_job_brings_its_preset_and_network(running: Running, reviews: Path, code: Path, tmp_path: Path) -> None:
+    job = {"command": "train", "preset": "mine:small", "network": "mine:build", "units": 3, "workers": 1}
+    job |= {"train": str(reviews), "output": str(tmp_path / "run")}
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job), encoding="utf-8")
+    done = running.lstm_ray(
+        "submit", tmp_path / "job.yaml", "--address", running.dashboard, "--working-dir", code, place=tmp_path
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    learned = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text(encoding="utf-8"))
+    assert (learned["preset"], learned["units"], learned["clip_norm"]) == ("mine:small", 3, 1.0)
+    description = json.loads((tmp_path / "run" / "model" / "bundle.json").read_text(encoding="utf-8"))
+    assert (description["format_version"], description["model"]["network"]) == (2, "mine:build")
+
+
+@pytest.mark.long
+def test_an_own_network_scores_on_ray_as_in_one_process(
     running: Running, reviews: Path, code: Path, tmp_path: Path
 ) -> None:
-    command = ("train", "--train", reviews, "--output", tmp_path / "run", "--preset", "mine:small")
-    command += ("--network", "mine:build", "--workers", 2, "--address", running.address)
-    done = running.lstm_ray(*command, place=code)
-    assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "run" / "model" / "bundle.json").read_text(encoding="utf-8"))["format_version"] == 2
+    command = ("train", "--train", reviews, "--output", tmp_path / "run", "--network", "mine:build")
+    assert running.lstm_ray(*command, "--preset", "mine:small", place=code).returncode == 0
+    model = ("--model", tmp_path / "run" / "model")
+    outputs = {"here": (), "there": ("--actors", 1, "--address", running.address)}
+    for name, options in outputs.items():
+        done = running.lstm_ray("score", reviews, *model, "--output", tmp_path / name, *options, place=code)
+        assert done.returncode == 0, done.stderr
+    here, there = (
+        pa.concat_tables([pq.read_table(path) for path in sorted((tmp_path / name).glob("part-*"))]) for name in outputs
+    )
+    assert here.num_rows == 260
+    assert here.equals(there)
+    told = [
+        json.loads(running.lstm_ray("evaluate", reviews, *model, "--json", *options, place=code).stdout)
+        for options in ((), ("--address", running.address))
+    ]
+    assert told[0].pop("rows_per_s") > 0
+    assert told[1].pop("rows_per_s") > 0
+    assert told[0] == told[1]
 
 
 @pytest.fixture
