@@ -195,7 +195,12 @@ def build(text, model):
     return keras.Model(ids, layers.Dense(1, activation="sigmoid")(Total()(layers.GRU(4, return_sequences=True)(words))))
 """
 NEAR = """
+import os
+from pathlib import Path
+
 import keras
+
+Path("PLACE", str(os.getpid())).write_text(__file__)
 
 @keras.saving.register_keras_serializable(package="mine")
 class Total(keras.layers.Layer):
@@ -206,23 +211,35 @@ class Total(keras.layers.Layer):
 
 @pytest.fixture
 def code(tmp_path: Path) -> Path:
-    """Gives a directory with a preset, a function that builds a network, and a layer."""
+    """Gives a directory with a preset, a function that builds a network, and a layer.
+
+    Every process that imports the layer's module notes in a file beside it where it found that. On one machine Ray lets
+    workers import from the directory of whoever started the run; on others there is nothing to import from there.
+    """
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "mine.py").write_text(OWN, encoding="utf-8")
-    (tmp_path / "code" / "near.py").write_text(NEAR, encoding="utf-8")
+    (tmp_path / "code" / "near.py").write_text(NEAR.replace("PLACE", str(tmp_path / "seen")), encoding="utf-8")
+    (tmp_path / "seen").mkdir()
     return tmp_path / "code"
+
+
+def found_at(code: Path) -> list[str]:
+    """Lists the directories in which processes have found the module: the user's, or some that begin with its name."""
+    places = [Path(note.read_text(encoding="utf-8")).parent for note in (code.parent / "seen").iterdir()]
+    return sorted("code" if place == code else place.name.rpartition("-")[0] for place in places)
 
 
 @pytest.mark.usefixtures("no_secret")
 def test_training_an_own_network_on_a_ray_that_runs_leaves_no_secret(
     running: Running, reviews: Path, code: Path, tmp_path: Path
 ) -> None:
-    """The nodes have no such modules: workers get them from where the command runs."""
+    """Workers get the user's modules, and do not look for them where the command runs."""
     command = ("train", "--train", reviews, "--output", tmp_path / "run", "--workers", 2, "--address", running.address)
     done = running.lstm_ray(*command, "--preset", "mine:small", "--network", "mine:build", place=code)
     assert done.returncode == 0, done.stderr
     assert PLANTED not in done.stdout + done.stderr
     assert (tmp_path / "run" / "report.html").exists()
+    assert found_at(code) == ["code", "lstm-ray-code", "lstm-ray-code"]
     score = ("score", reviews, "--model", tmp_path / "run" / "model", "--output", tmp_path / "scored")
     elsewhere = running.lstm_ray(*score)
     assert elsewhere.returncode == 1
@@ -262,6 +279,7 @@ def test_an_own_network_scores_on_ray_as_in_one_process(
     )
     assert here.num_rows == 260
     assert here.equals(there)
+    assert found_at(code) == ["code"] * 3 + ["lstm-ray-code"]
     told = [
         json.loads(running.lstm_ray("evaluate", reviews, *model, "--json", *options, place=code).stdout)
         for options in ((), ("--address", running.address))
@@ -269,6 +287,7 @@ def test_an_own_network_scores_on_ray_as_in_one_process(
     assert told[0].pop("rows_per_s") > 0
     assert told[1].pop("rows_per_s") > 0
     assert told[0] == told[1]
+    assert set(found_at(code)[5:]) == {"lstm-ray-code"}, "of the driver of each command, and then of its tasks"
 
 
 @pytest.fixture
