@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from lstm_ray.errors import ConfigError
+from lstm_ray.keras_environment import choose_keras
 from lstm_ray.wording import reason
 
 FORM = "MODULE:NAME"
@@ -64,6 +65,7 @@ def import_module(name: str, directory: str | None = None) -> ModuleType:
         ConfigError: There is no such module, or it fails to import.
     """
     place = os.path.abspath(directory or os.curdir)
+    choose_keras()  # the module may import it
     try:
         with importable_from(place), contextlib.redirect_stdout(sys.stderr):
             return importlib.import_module(name)

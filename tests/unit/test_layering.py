@@ -18,7 +18,7 @@ MOST_LINES = 450
 LAYERS = (
     ("lstm_ray",),  # __version__
     (
-        *("errors", "wording", "own_code", "config", "storage", "inputs", "stderr"),
+        *("errors", "wording", "keras_environment", "own_code", "config", "storage", "inputs", "stderr"),
         *("room", "nodes", "capacity", "ray_session"),
     ),
     ("text", "kernels"),

@@ -50,6 +50,16 @@ def test_what_a_module_prints_is_no_result(write_module: WriteModule, capsys: py
     assert capsys.readouterr() == ("", "hello\n")
 
 
+def test_a_module_that_imports_keras_gets_the_one_that_trains(
+    write_module: WriteModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("KERAS_BACKEND", "jax"), ("TF_USE_LEGACY_KERAS", "1")):
+        monkeypatch.setenv(name, value)
+    read = "(os.environ['KERAS_BACKEND'], os.environ.get('TF_USE_LEGACY_KERAS'))"
+    write_module("mine", f"import os\nsmall = {{'keras': {read}}}")
+    assert find("mine:small") == {"keras": ("tensorflow", None)}
+
+
 WRONG = [
     ("mine:small", "SMALL = {}", "mine (PLACE/mine.py) has no 'small'; mappings there: SMALL"),
     ("mine:smal", "small = {}", "mine (PLACE/mine.py) has no 'smal'; did you mean 'small'?"),
