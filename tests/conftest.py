@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,38 @@ def _write_untrained(path: Path, config: TrainConfig, vocabulary: Vocabulary) ->
             config=config,
             metrics={},
         )
+
+
+WriteModule = Callable[..., Path]
+
+
+@pytest.fixture
+def write_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WriteModule]:
+    """Gives a function that writes a module into a directory, by default the current one, and returns its path.
+
+    When the test is over, or the same module is written again, Python has forgotten the module.
+    """
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # a source written twice in a second looks the same
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place not in ("", str(tmp_path))])
+    known = set(sys.modules)
+
+    def forget() -> None:
+        for name in set(sys.modules) - known:
+            file = getattr(sys.modules[name], "__file__", None)
+            # What was unpacked for a while has no file any more.
+            if file is not None and (Path(file).is_relative_to(tmp_path) or not Path(file).exists()):
+                del sys.modules[name]
+
+    def write(name: str, source: str, directory: Path = tmp_path) -> Path:
+        forget()
+        path = directory / f"{name.replace('.', '/')}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source, encoding="utf-8")
+        return path
+
+    yield write
+    forget()
 
 
 class RecordingWatcher:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -20,7 +20,7 @@ def predict(
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a text.")] = False,
 ) -> None:
-    """Score a few texts at once, without Ray or TensorFlow.
+    """Score a few texts at once, without Ray or TensorFlow (but with it where the network is your own).
 
     Example: lstm-ray predict --model runs/first/model "Not bad at all" "I want my money back"
     """
@@ -31,7 +31,9 @@ def predict(
         given = sys.stdin.buffer.read().removesuffix(b"\n").split(b"\n")
     else:
         given = [text.encode(errors="surrogateescape") for text in texts]  # the bytes that the shell has passed
-    for scored in score_texts(Scorer(read_bundle(model), engine="cpu"), given):
+    bundle = read_bundle(model)
+    engine: Literal["cpu", "keras"] = "cpu" if bundle.model.network is None else "keras"
+    for scored in score_texts(Scorer(bundle, engine), given):
         if as_json:
             console.show_text(json.dumps(scored, ensure_ascii=False) + "\n")
         elif scored["error"] is not None:

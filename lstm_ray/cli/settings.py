@@ -43,7 +43,10 @@ def schema(command: Command) -> None:
 def show(
     command: Command,
     job_file: Annotated[str | None, typer.Option("--config", metavar="FILE", help="YAML job file.")] = None,
-    preset: Annotated[str | None, typer.Option("--preset", metavar="NAME", help="Preset to start from.")] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option("--preset", metavar="lstm|bilstm|MODULE:NAME", help="Preset to start from, such as mine:small."),
+    ] = None,
 ) -> None:
     """Print every setting with the value that a job file and a preset give it.
 

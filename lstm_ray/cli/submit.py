@@ -50,7 +50,7 @@ def submit(
     """
     from lstm_ray.cluster import jobs
 
-    config = jobs.load_job(job_file, storage)
+    config = jobs.load_job(job_file, storage, working_dir)
     cluster = jobs.Jobs(address)
     job_id = cluster.submit(config, working_dir)
     console.say(f"submitted {job_id} to {cluster.address}")

@@ -120,11 +120,14 @@ def _only_class(metrics: dict[str, Any]) -> str | None:
 
 def _show_dry_run(config: TrainConfig) -> None:
     from lstm_ray.model.architectures import build_model, summary_text
+    from lstm_ray.model.own_network import check_network
     from lstm_ray.model.runtime import start_tensorflow
     from lstm_ray.train import run
 
     inputs = run.check_inputs(config)
     start_tensorflow()
+    if config.network is not None:
+        check_network(config)
     console.show_text(to_yaml(config) + "\n")
     console.show_text(summary_text(build_model(config, config, config.seed)) + "\n\n")
     console.show_text("".join(f"{line}\n" for line in [*inputs, *run.describe_workers(config)]))

@@ -366,6 +366,10 @@ def _job_settings(job_file: str | None) -> tuple[str, Any, Any] | None:
 def _cudnn_finding(name: str, model: Any, text: Any) -> Finding:
     from lstm_ray.model.architectures import cudnn_obstacle
 
+    if model.network is not None:
+        return Finding(
+            f"{name}: cuDNN", f"cannot be judged here: {model.network} builds the network, and Keras decides"
+        )
     obstacle = cudnn_obstacle(model, text)
     if obstacle is None:
         return Finding(f"{name}: cuDNN", "can run it")

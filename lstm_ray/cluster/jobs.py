@@ -30,7 +30,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 import lstm_ray
-from lstm_ray import storage
+from lstm_ray import own_code, storage
 from lstm_ray.config import ScoreConfig, Settings, TrainConfig, TuneConfig, command_of, resolve, to_yaml
 from lstm_ray.errors import ConfigError, LstmRayError
 from lstm_ray.wording import reason
@@ -83,18 +83,19 @@ class Job:
         return bool(JobStatus(self.status).is_terminal())
 
 
-def load_job(path: str, shared: str | None = None) -> Settings:
+def load_job(path: str, shared: str | None = None, code: str | None = None) -> Settings:
     """Reads a job file, and makes of it settings that mean the same on every node of a cluster.
 
     Args:
         path: The job file.
         shared: Directory or URI that all nodes reach; relative paths are taken to be below it.
+        code: Directory of the user's own modules, where the file's preset may lie; None is the current directory.
 
     Raises:
         ConfigError: The job file is not valid, needs no cluster, or has a path that only this machine understands.
     """
     kind = _kind_of(path)
-    config = resolve(kind, {}, path)
+    config = resolve(kind, {}, path, code)
     for uri in (shared, getattr(config, "mlflow", None)):
         storage.refuse_keys(uri or "")
     if shared is not None and not _is_absolute(shared):
@@ -106,7 +107,24 @@ def load_job(path: str, shared: str | None = None) -> Settings:
     workers = {TrainConfig: "workers", ScoreConfig: "actors"}.get(kind)  # a search always runs on Ray
     if workers is not None and str(getattr(config, workers)) == "0":
         raise ConfigError(f"{path}: {workers} is 0, which uses no cluster: set {workers} to 1 or more")
-    return resolve(kind, {**config.model_dump(exclude_none=True), **paths, "address": "auto"})
+    if isinstance(config, TrainConfig) and config.network is not None:
+        _check_network_is_sent(config.network, path, code)
+    settings = {name: getattr(config, name) for name in kind.model_fields}
+    return resolve(kind, {**settings, **paths, "address": "auto"})
+
+
+def _check_network_is_sent(network: str, job_file: str, code: str | None) -> None:
+    """Raises ConfigError if the module of a user's network would be missing on the cluster; installed, it is there."""
+    module = network.partition(":")[0]
+    is_sent = code is not None and own_code.lies_in(module, code)
+    if not is_sent and own_code.lies_in(module, os.curdir):
+        remedy = "--working-dir . sends it along" if code is None else f"it is not in {code}, which --working-dir sends"
+        raise ConfigError(f"{job_file}: network is {network!r}: the module lies in this directory: {remedy}")
+    if not is_sent and not own_code.is_installed(module):
+        raise ConfigError(
+            f"{job_file}: network is {network!r}: no module {module!r} in {code or os.getcwd()}, nor installed: give "
+            "--working-dir with the directory it lies in"
+        )
 
 
 def _kind_of(path: str) -> type[Settings]:

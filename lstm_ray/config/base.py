@@ -12,6 +12,7 @@ from typing import Any, ClassVar, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from lstm_ray import own_code
 from lstm_ray.errors import ConfigError
 from lstm_ray.wording import reason
 
@@ -82,25 +83,32 @@ def setting(
     return Field(default, description=help, json_schema_extra=shown, **limits)
 
 
-def resolve(kind: type[C], options: Mapping[str, Any], job_file: str | Path | None = None) -> C:
+def resolve(
+    kind: type[C], options: Mapping[str, Any], job_file: str | Path | None = None, code: str | None = None
+) -> C:
     """Builds a configuration from options, a job file and a preset, in that precedence.
+
+    Where every setting is given, as in the config.yaml that a run leaves, the preset has nothing to say: it is not even
+    looked up, so that the run goes on without the module that held its preset, and as it began.
 
     Args:
         kind: The configuration class.
         options: Settings the user gave on the command line; those not given are absent.
         job_file: YAML with settings by name; its `command` key, if any, says what the file is for.
+        code: Directory of the user's modules, where a preset of their own may lie; None is the current directory.
 
     Raises:
-        ConfigError: A setting is unknown, of the wrong type, out of its limits, or excluded by another.
+        ConfigError: A setting is unknown, of the wrong type, out of its limits, or excluded by another; or there is no
+            such preset.
     """
     from_file = read_job_file(kind, job_file) if job_file else {}
     given = {**from_file, **options}
-    preset = given.get("preset")
-    base = kind.presets.get(preset, {}) if isinstance(preset, str) else {}
+    origin = _Origin(kind, options.keys(), from_file.keys(), job_file, given.get("preset"))
+    base = {} if given.keys() >= kind.model_fields.keys() else origin.preset_settings(code)
     try:
         return kind.model_validate({**base, **given})
     except ValidationError as error:
-        raise ConfigError(_Origin(kind, options.keys(), from_file.keys(), job_file).explain(error)) from error
+        raise ConfigError(origin.explain(error, base.keys() - given.keys())) from error
 
 
 class _JobFileLoader(yaml.SafeLoader):
@@ -130,11 +138,23 @@ def read_job_file(kind: type[Settings], path: str | Path) -> dict[str, Any]:
     expected = command_of(kind)
     if command not in (None, expected):
         raise ConfigError(f"{path}: is a job for `lstm-ray {command}`, not for `lstm-ray {expected}`")
+    settings = _known_settings(kind, content, str(path))
+    if content.keys() >= kind.model_fields.keys():  # what `to_yaml` wrote: here null is None, and not for a preset
+        settings |= {key: kind.model_fields[key].get_default() for key in content.keys() - settings.keys()}
+    return settings
+
+
+def _known_settings(kind: type[Settings], content: Mapping[Any, Any], source: str) -> dict[str, Any]:
+    """Returns the settings in a mapping that are given a value.
+
+    Raises:
+        ConfigError: It has an unknown key.
+    """
     for key in content:
         if key not in kind.model_fields:
             close = difflib.get_close_matches(str(key), kind.model_fields, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(sorted(kind.model_fields))}"
-            raise ConfigError(f"{path}: unknown key {str(key)!r}; {hint}")
+            raise ConfigError(f"{source}: unknown key {str(key)!r}; {hint}")
     return {
         key: (value,) if isinstance(value, str) and _takes_many(kind, key) else value
         for key, value in content.items()
@@ -170,20 +190,50 @@ class _Origin:
         options: Settings given on the command line.
         keys: Settings given in the job file.
         job_file: That file.
+        preset: The preset's name, or MODULE:NAME; anything at all, as long as nobody has checked it.
     """
 
     kind: type[Settings]
     options: Collection[str]
     keys: Collection[str]
     job_file: str | Path | None
+    preset: Any
 
-    def explain(self, error: ValidationError) -> str:
-        """Turns pydantic's findings into one line a person can act on."""
-        findings = [self._explain(dict(problem)) for problem in error.errors()]
+    def preset_settings(self, code: str | None) -> Mapping[str, Any]:
+        """Returns what the preset gives: one that comes along, or a mapping in a module of the user's.
+
+        Args:
+            code: Directory where that module may lie; None is the current directory.
+
+        Raises:
+            ConfigError: There is no such module or mapping, or it has an unknown setting.
+        """
+        if not isinstance(self.preset, str) or "preset" not in self.kind.model_fields:
+            return {}
+        if not own_code.is_named(self.preset):
+            return self.kind.presets.get(self.preset, {})  # a name that is none of them is refused with the rest
+        try:
+            found = own_code.find(self.preset, lambda value: isinstance(value, Mapping), "mapping", code)
+        except ConfigError as error:
+            keys = self._keys_among({"preset"})
+            where = f"{self.job_file}: " if keys else ""
+            raise ConfigError(f"{where}{self._name('preset', keys)} is {self.preset!r}: {error}") from error
+        if "preset" in found:
+            raise ConfigError(f"preset {self.preset}: has the key 'preset': a preset cannot begin with another")
+        return _known_settings(self.kind, found, f"preset {self.preset}")
+
+    def explain(self, error: ValidationError, of_preset: Collection[str]) -> str:
+        """Turns pydantic's findings into one line a person can act on.
+
+        Args:
+            error: The findings.
+            of_preset: Settings that only the preset gave.
+        """
+        findings = [self._explain(dict(problem), set(of_preset)) for problem in error.errors()]
         is_files = any(keys for _, keys in findings)
         return (f"{self.job_file}: " if is_files else "") + "; ".join(finding for finding, _ in findings)
 
-    def _explain(self, problem: dict[str, Any]) -> tuple[str, set[str]]:
+    def _explain(self, problem: dict[str, Any], of_preset: set[str]) -> tuple[str, set[str]]:
         """Returns a finding, and the settings in it that are called by their keys in the job file.
 
         What a validator of ours says has the names of settings in backquotes.
@@ -191,9 +241,11 @@ class _Origin:
         message = problem["msg"].removeprefix("Value error, ")
         place = list(map(str, problem["loc"]))
         fields = {*place[:1], *_NAMED.findall(message)} & set(self.kind.model_fields)
-        keys = self._keys_among(fields)
+        keys = self._keys_among(fields - of_preset)
+        names = {field: f"{field} (preset {self.preset})" for field in of_preset}
+        names |= {field: self._name(field, keys) for field in fields - of_preset}
         for field in fields:
-            message = message.replace(f"`{field}`", self._name(field, keys))
+            message = message.replace(f"`{field}`", names[field])
         if not place:
             return message, keys
         message = message[0].lower() + message[1:]
@@ -202,7 +254,7 @@ class _Origin:
             forms, examples = shown_as(self.kind, field)["metavar"], self.kind.model_fields[field].examples or []
             message = f"should be {forms.replace('|', ' or ')}, such as {' or '.join(map(str, examples))}"
         is_option = field not in self.kind.model_fields or shown_as(self.kind, field)["option"]
-        name = self._name(field, keys) if is_option else ".".join(place)
+        name = names.get(field, self._name(field, keys)) if is_option else ".".join(place)
         return f"{name} is {problem['input']!r}: {message.removeprefix('input ')}", keys
 
     def _keys_among(self, fields: set[str]) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import field_validator, model_validator
 
+from lstm_ray import own_code
 from lstm_ray.config import labels
 from lstm_ray.config.base import COUNT, FILES, Settings, limits_of, setting
 from lstm_ray.config.labels import LabelList
@@ -67,6 +69,20 @@ class ModelSettings(Settings):
         ge=0,
         lt=1,
     )
+    network: str | None = setting(
+        None,
+        "A function in a module of your own that builds the Keras model, with the settings here as it likes.",
+        panel="Model",
+        metavar="MODULE:FUNCTION",
+        examples=["mine:build"],
+    )
+
+    @field_validator("network")
+    @classmethod
+    def _names_a_function(cls, given: str | None) -> str | None:
+        if given is not None and not own_code.is_named(given):
+            raise ValueError("should be MODULE:FUNCTION, such as mine:build for the function build in mine.py")
+        return given
 
 
 class ComputeSettings(Settings):
@@ -156,8 +172,12 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
 
-    preset: Literal["lstm", "bilstm"] | None = setting(
-        None, "Settings to start from: lstm or bilstm, the textbook's two models.", panel=FILES
+    preset: str | None = setting(
+        None,
+        "Settings to start from: lstm or bilstm, the textbook's two models, or a mapping in a module of your own.",
+        panel=FILES,
+        metavar="lstm|bilstm|MODULE:NAME",
+        examples=["lstm", "bilstm", "mine:small"],
     )
     train: tuple[str, ...] = setting(
         (),
@@ -276,6 +296,15 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings):
         negative, _, positive = ("1,1" if self.class_weights == "none" else self.class_weights).partition(",")
         return float(negative), float(positive)
 
+    @field_validator("preset")
+    @classmethod
+    def _is_a_preset(cls, given: str | None) -> str | None:
+        if given is not None and given not in PRESETS and not own_code.is_named(given):
+            close = difflib.get_close_matches(given, PRESETS, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"should be 'lstm' or 'bilstm', or {own_code.FORM} for one of your own{hint}")
+        return given
+
     @field_validator("mlflow", mode="before")
     @classmethod
     def _yes_is_a_word(cls, given: Any) -> Any:
@@ -325,6 +354,14 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings):
             raise ValueError(f"`engine` native computes in float32: `precision` {self.precision} needs `engine` keras")
         if self.engine == "native" and self.gpus_per_worker:
             raise ValueError("`engine` native is for CPUs: `gpus_per_worker` needs `engine` keras")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_its_network(self) -> TrainConfig:
+        if self.network is not None and self.engine == "native":
+            raise ValueError("`engine` native computes lstm-ray's own networks alone: `network` needs `engine` keras")
+        if self.network is not None and self.embeddings is not None:
+            raise ValueError("`embeddings` are for lstm-ray's own networks: with `network` the function loads them")
         return self
 
     @model_validator(mode="after")

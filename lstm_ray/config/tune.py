@@ -26,7 +26,8 @@ class Range(Settings):
 
     @model_validator(mode="after")
     def _is_one(self) -> Range:
-        if len(self.model_fields_set) != 1:
+        given = [name for name in self.model_fields_set if getattr(self, name) is not None]  # YAML's null gives none
+        if len(given) != 1:
             raise ValueError(f"needs one of {', '.join(type(self).model_fields)}, such as uniform: [0, 0.5]")
         for bounds in (self.uniform, self.log_uniform, self.integer):
             if bounds is not None and not bounds[0] < bounds[1]:

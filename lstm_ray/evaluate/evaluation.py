@@ -171,7 +171,7 @@ def _evaluate_all(
         return lambda shards: (evaluate_shard(shard, config, scorer) for shard in shards)
     from lstm_ray.evaluate.pipeline import evaluate_on_ray
 
-    return functools.partial(evaluate_on_ray, config, bundle.hash, notify)
+    return functools.partial(evaluate_on_ray, config, bundle, notify)
 
 
 def _mapping(config: EvaluateConfig) -> LabelMapping:

@@ -13,28 +13,29 @@ from typing import Any
 import pyarrow as pa
 import ray
 
+from lstm_ray import own_code
 from lstm_ray.config import EvaluateConfig
 from lstm_ray.datasets.labelled import Shard
 from lstm_ray.errors import BundleError, LstmRayError
 from lstm_ray.evaluate.evaluation import ShardScores, evaluate_shard
-from lstm_ray.model.bundle import read_bundle
+from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.nodes import check_paths
 from lstm_ray.ray_session import connect, our_error
 from lstm_ray.room import Asked
-from lstm_ray.score.scorer import Scorer
+from lstm_ray.score.scorer import EngineName, Scorer
 
 _TASKS_A_CORE = 2  # given to Ray at once; each comes back with a MiB of counts
 _LEAST_TASKS = 64  # so that an autoscaler sees that there is work for more nodes
 
 
 def evaluate_on_ray(
-    config: EvaluateConfig, model_hash: str, notify: Callable[[str], None], shards: Sequence[Shard]
+    config: EvaluateConfig, bundle: Bundle, notify: Callable[[str], None], shards: Sequence[Shard]
 ) -> Generator[ShardScores, None, None]:
     """Evaluates shards in Ray tasks of one core each and yields what came of them, in their order.
 
     Args:
         config: With the absolute path of the model, and the threshold that counts.
-        model_hash: Of the bundle that the driver has read.
+        bundle: What the driver has read there.
         notify: Is told if the cluster has to grow first.
         shards: What to evaluate.
 
@@ -47,11 +48,12 @@ def evaluate_on_ray(
             check_paths([config.model, *(shard.file.path for shard in shards)])
         task = ray.remote(num_cpus=1)(_evaluate)
         settings = ray.put(config)
+        code = bundle.code()
         at_once = max(_LEAST_TASKS, int(_TASKS_A_CORE * ray.cluster_resources().get("CPU", 0)))
         running: deque[Any] = deque()
         try:
             for shard in shards:
-                running.append(task.remote(shard, settings, model_hash))
+                running.append(task.remote(shard, settings, bundle.hash, code))
                 if len(running) == at_once:
                     yield ray.get(running.popleft())
             while running:
@@ -60,8 +62,10 @@ def evaluate_on_ray(
             raise our_error(error, LstmRayError) from error
 
 
-def _evaluate(shard: Shard, config: EvaluateConfig, model_hash: str) -> ShardScores:
-    return evaluate_shard(shard, config, _scorer_of(config.model, model_hash))
+def _evaluate(shard: Shard, config: EvaluateConfig, model_hash: str, code: dict[str, bytes]) -> ShardScores:
+    with own_code.unpacked(code):
+        scorer = _scorer_of(config.model, model_hash)
+    return evaluate_shard(shard, config, scorer)
 
 
 @lru_cache(maxsize=1)  # a worker process evaluates many shards of a run, and then perhaps those of another
@@ -70,4 +74,5 @@ def _scorer_of(model: str, model_hash: str) -> Scorer:
     if bundle.hash != model_hash:
         raise BundleError(f"{model}: has changed since the evaluation began: run it again")
     pa.set_cpu_count(1)
-    return Scorer(bundle, "cpu", threads=1)  # Ray gives a task no GPU that it does not ask for
+    engine: EngineName = "cpu" if bundle.model.network is None else "keras"
+    return Scorer(bundle, engine, threads=1)  # Ray gives a task no GPU that it does not ask for

@@ -23,7 +23,7 @@ from lstm_ray.config import TextSettings
 from lstm_ray.errors import ConfigError, OutputError
 from lstm_ray.model.architectures import INPUT_NAME, OUTPUT_NAME
 from lstm_ray.model.bundle import Bundle, read_bundle
-from lstm_ray.score.scorer import CpuEngine, Encoder
+from lstm_ray.score.scorer import Encoder, make_engine, pick_engine
 from lstm_ray.stderr import held_back
 from lstm_ray.text.sequences import PAD_ID
 from lstm_ray.text.tokenize import FILTERED, LINE_BREAK
@@ -77,6 +77,11 @@ def export(model: str, kind: str, output: str) -> Exported:
 
 
 def _export_onnx(bundle: Bundle) -> Mapping[str, bytes]:
+    if bundle.model.network is not None:
+        raise ConfigError(
+            f"--format onnx writes lstm-ray's own networks alone, and {bundle.model.network} built this one: "
+            "--format savedmodel takes any"
+        )
     try:
         from lstm_ray.export.onnx_graph import onnx_model
     except ModuleNotFoundError as error:
@@ -108,7 +113,7 @@ def _describe(bundle: Bundle, output_name: str) -> dict[str, Any]:
     text = bundle.text
     time: int | str = "time" if bundle.model.mask else text.max_tokens
     return {
-        "input": {"name": INPUT_NAME, "type": "int32", "shape": ["batch", time]},
+        "input": {"name": _input_name(bundle), "type": "int32", "shape": ["batch", time]},
         "output": {"name": output_name, "type": "float32", "shape": ["batch", 1], "holds": "probability of positive"},
         "threshold": bundle.threshold,
         "ids": {"padding": PAD_ID, "start": START_ID, "unknown": OOV_ID, "first_word": FIRST_WORD_ID},
@@ -117,6 +122,10 @@ def _describe(bundle: Bundle, output_name: str) -> dict[str, Any]:
         "example": _example(bundle),
         "bundle": {"hash": bundle.hash},
     }
+
+
+def _input_name(bundle: Bundle) -> str:
+    return INPUT_NAME if bundle.model.network is None else str(bundle.keras_model().inputs[0].name)
 
 
 def _steps(text: TextSettings, masked: bool) -> list[str]:
@@ -142,5 +151,6 @@ def _steps(text: TextSettings, masked: bool) -> list[str]:
 def _example(bundle: Bundle) -> dict[str, Any]:
     """Returns a text, its ids before they are filled up, and its probability."""
     sequences = Encoder(bundle).encode(pa.array([_EXAMPLE], pa.large_string())).sequences
-    probability = CpuEngine(bundle.weights(), threads=1).probabilities(sequences)
+    engine = make_engine(bundle, pick_engine("auto", False, bundle.model.network), threads=1)
+    probability = engine.probabilities(sequences)
     return {"text": _EXAMPLE, "ids": sequences.token_ids.tolist(), "probability": float(probability[0])}

@@ -1,4 +1,4 @@
-"""Builds the Keras 3 models, and reads a trained one's weights as plain arrays.
+"""Builds the Keras 3 models of ours, and reads a trained one's weights as plain arrays.
 
 Only layers and operations that Keras ships are used, so plain `keras.models.load_model` opens what we save, without
 lstm-ray installed.
@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_ray.config import ModelSettings, TextSettings
+from lstm_ray.model.own_network import build_own
 from lstm_ray.model.weights import LstmWeights, NetworkWeights
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ _LOWEST = -1e9  # stands in for minus infinity in a float32 maximum over time
 
 
 def build_model(text: TextSettings, model: ModelSettings, seed: int) -> keras.Model:
-    """Builds the network with initial weights that are a function of `seed`.
+    """Builds the network with initial weights that are a function of `seed`; the user's own, if `network` names one.
 
     Args:
         text: vocabulary_size and max_tokens are used. A masked model accepts any length of time, an unmasked one
@@ -39,6 +40,8 @@ def build_model(text: TextSettings, model: ModelSettings, seed: int) -> keras.Mo
         model: The network's settings.
         seed: Seeds every initializer and dropout.
     """
+    if model.network is not None:
+        return build_own(text, model, seed)
     import keras
 
     keras.utils.set_random_seed(seed)

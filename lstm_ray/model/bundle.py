@@ -3,7 +3,10 @@
     bundle.json          format version, library versions, settings, metrics, sha256 of every file
     vocabulary.parquet   word, id, count
     model.keras          the model, for Keras
-    weights.npz          the same weights as plain arrays, for the CPU scorer, which starts without TensorFlow
+    weights.npz          the same weights as plain arrays, for the CPU scorer, which starts without TensorFlow; not of
+                         a network that a user's function has built: only Keras can apply that
+
+A bundle with weights.npz has format 1, one without it format 2, which older versions of lstm-ray refuse.
 
 Nothing in it is a pickle. `bundle.json` is written last: a directory without it is no bundle. Locally the whole
 directory is made under a temporary name and renamed.
@@ -19,6 +22,7 @@ import platform
 import shlex
 import shutil
 import tempfile
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,19 +32,25 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 import lstm_ray
-from lstm_ray import storage
+from lstm_ray import own_code, storage
 from lstm_ray.config import ModelSettings, TextSettings, TrainConfig
-from lstm_ray.errors import BundleError, InputError
+from lstm_ray.errors import BundleError, ConfigError, InputError
+from lstm_ray.model.runtime import start_tensorflow
 from lstm_ray.model.weights import NetworkWeights
 from lstm_ray.text.vocabulary import Vocabulary
+from lstm_ray.wording import reason
 
 if TYPE_CHECKING:
     import keras
 
 FORMAT_VERSION = 1
+OWN_NETWORK_VERSION = 2
 _DESCRIPTION = "bundle.json"
 _BLANK_HASH = "0" * 64
-_FILES = ("vocabulary.parquet", "model.keras", "weights.npz")
+_FILES = {
+    FORMAT_VERSION: ("vocabulary.parquet", "model.keras", "weights.npz"),
+    OWN_NETWORK_VERSION: ("vocabulary.parquet", "model.keras"),
+}
 
 
 @dataclass(frozen=True)
@@ -72,30 +82,81 @@ class Bundle:
         return Vocabulary.read(pa.BufferReader(self.files["vocabulary.parquet"]))
 
     def weights(self) -> NetworkWeights:
-        """Returns the weights as plain arrays."""
+        """Returns the weights as plain arrays; not of a network that a user's function has built."""
+        assert self.model.network is None
         return NetworkWeights.load(io.BytesIO(self.files["weights.npz"]))
 
     def keras_model(self) -> keras.Model:
-        """Returns the Keras model, uncompiled. Imports TensorFlow."""
+        """Returns the Keras model, uncompiled. Imports TensorFlow, and the user's module if the model needs it.
+
+        Raises:
+            BundleError: The model needs a module that is not there, or does not open with the one that is.
+        """
         import keras
 
+        modules = self._import_own()
         with tempfile.TemporaryDirectory() as directory:  # Keras reads .keras files by name only
             path = Path(directory) / "model.keras"
             path.write_bytes(self.files["model.keras"])
-            return keras.models.load_model(path, compile=False)
+            try:
+                return keras.models.load_model(path, compile=False)
+            except (TypeError, ValueError) as error:
+                if not modules:
+                    raise
+                raise BundleError(
+                    f"{self.path}: its network does not open with {', '.join(modules)} as found here: has that "
+                    f"changed since? {reason(error)[:300]}"
+                ) from error
+
+    def code(self) -> dict[str, bytes]:
+        """Returns the user's modules that the Keras model needs, by path: what `own_code.unpacked` takes elsewhere.
+
+        Raises:
+            BundleError: The model needs a module that is not there.
+        """
+        files: dict[str, bytes] = {}
+        for module in self._import_own():
+            files |= own_code.sources(module)
+        return files
+
+    def _import_own(self) -> list[str]:
+        """Imports the user's modules that the Keras model needs, because they register layers; returns their names."""
+        if self.model.network is None:
+            return []
+        with zipfile.ZipFile(io.BytesIO(self.files["model.keras"])) as archive:
+            named = _registering(json.loads(archive.read("config.json")))
+        builder = self.model.network.partition(":")[0]
+        modules = sorted({builder if module in (None, "builtins") else module for module in named})
+        if modules:
+            start_tensorflow()  # which they import
+        for module in modules:
+            try:
+                own_code.import_module(module)
+            except ConfigError as error:
+                raise BundleError(f"{self.path}: its network has layers of the module {module!r}: {error}") from error
+        return modules
 
 
 def write_bundle(
     path: str,
     *,
     model: keras.Model,
-    weights: NetworkWeights,
+    weights: NetworkWeights | None,
     vocabulary: Vocabulary,
     config: TrainConfig,
     metrics: dict[str, Any],
     threshold: float = 0.5,
 ) -> None:
     """Writes a bundle, in place of one that may be there.
+
+    Args:
+        path: Where to.
+        model: The Keras model.
+        weights: The same weights as plain arrays; None if a user's function built the model.
+        vocabulary: The words and their ids.
+        config: The settings of the run that trained it.
+        metrics: Of the validation rows.
+        threshold: Probability above which a review counts as positive.
 
     Raises:
         OutputError: The place cannot be written.
@@ -106,17 +167,21 @@ def write_bundle(
     with tempfile.TemporaryDirectory() as directory:
         made = Path(directory)
         model.save(made / "model.keras")
-        weights.save(made / "weights.npz")
+        if weights is not None:
+            weights.save(made / "weights.npz")
         vocabulary.write(made / "vocabulary.parquet")
-        files = {name: (made / name).read_bytes() for name in _FILES}
+        version = FORMAT_VERSION if weights is not None else OWN_NETWORK_VERSION
+        files = {name: (made / name).read_bytes() for name in _FILES[version]}
+    # Older versions know no `network`, and format 1 is theirs: there it is left out.
+    left_out = {"network"} if config.network is None else set()
     description = {
-        "format_version": FORMAT_VERSION,
-        "text": _pick(config, TextSettings),
-        "model": _pick(config, ModelSettings),
+        "format_version": version,
+        "text": config.model_dump(mode="json", include=set(TextSettings.model_fields)),
+        "model": config.model_dump(mode="json", include=set(ModelSettings.model_fields) - left_out),
         "labels": ["negative", "positive"],
         "threshold": threshold,
         "metrics": metrics,
-        "training": config.model_dump(mode="json"),
+        "training": config.model_dump(mode="json", exclude=left_out),
         "versions": {
             "lstm_ray": lstm_ray.__version__,
             "python": platform.python_version(),
@@ -190,15 +255,15 @@ def _read_description(path: str) -> dict[str, Any]:
         description = json.loads(content)
         version = description["format_version"]
         missing = {"text", "model", "threshold", "metrics", "training", "sha256"} - set(description)
-        absent = set(_FILES) - set(description.get("sha256", {}))
+        absent = set(_FILES.get(version, ())) - set(description.get("sha256", {}))
     except InputError as error:
         raise BundleError(f"{path}: not a model bundle: it has no {_DESCRIPTION}{_hint(path)}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"{path}: {_DESCRIPTION} is damaged: {error}") from error
-    if version != FORMAT_VERSION:
+    if version not in _FILES:
         raise BundleError(
             f"{path}: {_DESCRIPTION} says bundle format {version}, but this is lstm-ray {lstm_ray.__version__}, which "
-            f"reads format {FORMAT_VERSION}: install a newer lstm-ray"
+            f"reads formats {' and '.join(map(str, _FILES))}: install a newer lstm-ray"
         )
     if not _is_sealed(content, str(description.get("self_sha256"))):
         raise BundleError(f"{path}: {_DESCRIPTION} is damaged: its sha256 is not the one it names")
@@ -221,8 +286,14 @@ def _hint(path: str) -> str:
     return ""
 
 
-def _pick(config: TrainConfig, part: type[TextSettings] | type[ModelSettings]) -> dict[str, Any]:
-    return config.model_dump(mode="json", include=set(part.model_fields))
+def _registering(described: Any) -> list[str | None]:
+    """Lists the modules that register what a model's description by Keras needs, such as mine>Attention."""
+    if isinstance(described, list):
+        return [module for part in described for module in _registering(part)]
+    if not isinstance(described, dict):
+        return []
+    here = [described.get("module")] if ">" in str(described.get("registered_name")) else []
+    return [*here, *_registering(list(described.values()))]
 
 
 def _replace_directory(path: Path, files: dict[str, bytes]) -> None:

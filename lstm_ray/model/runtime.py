@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 from lstm_ray.devices import available_cores
+from lstm_ray.keras_environment import choose_keras
 from lstm_ray.stderr import held_back
 
 
@@ -15,11 +15,7 @@ def start_tensorflow(threads: int | None = None) -> None:
     Args:
         threads: Threads an operation may use; None leaves all cores to it.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # notices of CPU features and of GPUs that are not there
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    os.environ["KERAS_BACKEND"] = "tensorflow"
-    # Ray Train's TensorFlow integration sets this for Keras 2. We do not use it, but a user's environment might.
-    os.environ.pop("TF_USE_LEGACY_KERAS", None)
+    choose_keras()
     is_running = "tensorflow" in sys.modules  # then its threads are counted already
     with held_back():  # while it loads, TensorFlow logs before any log level of its own takes effect
         import tensorflow as tf

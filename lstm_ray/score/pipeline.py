@@ -25,7 +25,7 @@ import pyarrow as pa
 import ray
 import ray.data
 
-from lstm_ray import errors
+from lstm_ray import errors, own_code
 from lstm_ray.config import ScoreConfig
 from lstm_ray.errors import BundleError, LstmRayError
 from lstm_ray.inputs import InputFile
@@ -103,19 +103,22 @@ def _read_planned(model: str, model_hash: str) -> Bundle:
 
 
 def _on_cpus(dataset: Any, config: ScoreConfig, bundle: Bundle, layout: Layout, pool: dict[str, Any]) -> Any:
-    settings = (config.model_dump(mode="json"), bundle.hash, _encode_layout(layout))
+    settings = (config.model_dump(mode="json"), bundle.hash, _encode_layout(layout), bundle.code())
     return dataset.map_batches(_ScoringActor, fn_constructor_args=settings, batch_size=1, **pool)
 
 
 class _ScoringActor:
     """Reads, tokenizes, scores and writes; runs on a Ray worker."""
 
-    def __init__(self, settings: dict[str, Any], model_hash: str, layout: dict[str, Any]) -> None:
+    def __init__(
+        self, settings: dict[str, Any], model_hash: str, layout: dict[str, Any], code: dict[str, bytes]
+    ) -> None:
         self._config = ScoreConfig.model_validate(settings)
         self._model_hash = model_hash
         self._threads = max(1, int(self._config.cpus_per_actor))
         pa.set_cpu_count(self._threads)
         self._layout = _decode_layout(layout)
+        self._code = code
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         task = _parse_task(batch["task"][0])
@@ -127,7 +130,8 @@ class _ScoringActor:
 
     @cached_property  # made for the first task, so that an error in it is handed over too
     def _scorer(self) -> Scorer:
-        return Scorer(_read_planned(self._config.model, self._model_hash), self._config.engine, self._threads)
+        with own_code.unpacked(self._code):
+            return Scorer(_read_planned(self._config.model, self._model_hash), self._config.engine, self._threads)
 
 
 def _on_gpus(dataset: Any, config: ScoreConfig, bundle: Bundle, layout: Layout, pool: dict[str, Any]) -> Any:
@@ -136,7 +140,8 @@ def _on_gpus(dataset: Any, config: ScoreConfig, bundle: Bundle, layout: Layout, 
     writing = {"layout": look, "output": config.output, "threshold": bundle.threshold}
     stage: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow"}
     encoded = dataset.map_batches(_encode_stage, fn_kwargs={**model, "layout": look}, num_cpus=1, **stage)
-    scored = encoded.map_batches(_GpuActor, fn_constructor_kwargs=model, **stage, **pool)
+    given = {**model, "code": bundle.code()}
+    scored = encoded.map_batches(_GpuActor, fn_constructor_kwargs=given, **stage, **pool)
     return scored.map_batches(_write_stage, fn_kwargs=writing, num_cpus=1, **stage)
 
 
@@ -160,9 +165,10 @@ def _encode_stage(row: pa.Table, settings: dict[str, Any], model_hash: str, layo
 class _GpuActor:
     """Turns token ids into probabilities, chunk by chunk, so that no batch depends on how chunks became tasks."""
 
-    def __init__(self, settings: dict[str, Any], model_hash: str) -> None:
+    def __init__(self, settings: dict[str, Any], model_hash: str, code: dict[str, bytes]) -> None:
         self._config = ScoreConfig.model_validate(settings)
         self._model_hash = model_hash
+        self._code = code
 
     def __call__(self, row: pa.Table) -> pa.Table:
         return _next_row(row, lambda _: self._score(row))
@@ -176,7 +182,8 @@ class _GpuActor:
     def _engine(self) -> Engine:
         assert self._config.engine != "auto"  # `run.score` has decided
         threads = max(1, int(self._config.cpus_per_actor))
-        return make_engine(_read_planned(self._config.model, self._model_hash), self._config.engine, threads)
+        with own_code.unpacked(self._code):
+            return make_engine(_read_planned(self._config.model, self._model_hash), self._config.engine, threads)
 
 
 def _write_stage(row: pa.Table, layout: dict[str, Any], output: str, threshold: float) -> pa.Table:

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lstm_ray.devices import available_cores, has_gpu
+from lstm_ray.errors import ConfigError
 from lstm_ray.model.bundle import Bundle
 from lstm_ray.model.weights import NetworkWeights
 from lstm_ray.text.sequences import Sequences, bucket_length, concatenate, pad, truncate
@@ -186,13 +187,13 @@ class Scorer:
 
         Args:
             bundle: The model.
-            engine: "auto" takes Keras where there is a GPU, else our kernel.
+            engine: "auto" takes Keras where there is a GPU, or a network of the user's own; else our kernel.
             threads: Threads to tokenize and score on; None takes one for each core this process may use.
         """
         self._threshold = bundle.threshold
         self._encoder = Encoder(bundle)
         threads = threads or available_cores()
-        self._engine = make_engine(bundle, pick_engine(engine, has_gpu()), threads)
+        self._engine = make_engine(bundle, pick_engine(engine, has_gpu(), bundle.model.network), threads)
         self._pool = ThreadPoolExecutor(threads, "encode")
 
     def score(self, texts: pa.Array | pa.ChunkedArray) -> Scored:
@@ -218,8 +219,21 @@ def _explain(
     return reasons
 
 
-def pick_engine(wanted: EngineName, is_on_gpu: bool) -> Literal["cpu", "keras"]:
-    """Returns the engine that "auto" stands for, or the one that is wanted."""
+def pick_engine(wanted: EngineName, is_on_gpu: bool, network: str | None) -> Literal["cpu", "keras"]:
+    """Returns the engine that "auto" stands for, or the one that is wanted.
+
+    Args:
+        wanted: What the user asks for.
+        is_on_gpu: Whether there is a GPU to score on.
+        network: The user's function that built the network, if one did.
+
+    Raises:
+        ConfigError: It cannot compute that network.
+    """
+    if network is not None:
+        if wanted == "cpu":
+            raise ConfigError(f"--engine cpu computes lstm-ray's own networks alone: that of {network} needs keras")
+        return "keras"
     if wanted == "auto":
         return "keras" if is_on_gpu else "cpu"
     return wanted

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from lstm_ray.config import TrainConfig
+from lstm_ray.errors import TrainingError
 from lstm_ray.model.architectures import build_model, summary_text
 from lstm_ray.text.word_vectors import WordVectors
 from lstm_ray.train.batches import Batch
@@ -55,19 +56,22 @@ class KerasStepper:
         self._class_weights = class_weights(config, labels)
         with _dtype_policy(_POLICIES[config.precision]):
             self.model = build_model(config, config, config.seed)
-        self.model.get_layer("embedding").trainable = not config.freeze_embeddings
+        if config.network is None:
+            self.model.get_layer("embedding").trainable = not config.freeze_embeddings
         self.optimizer = self._make_optimizer()
         variables = self.model.trainable_variables
         self.optimizer.build(variables)
         # Recurrent dropout keeps Keras off its fused LSTM; XLA then halves the step (70 -> 30 ms, lstm preset, 2 CPU
         # cores). Without it XLA loses: cuDNN on a GPU, both directions at once on a CPU (30 -> 36 ms, bilstm preset).
         self._differentiate = tf.function(
-            self._compute_gradients, jit_compile=config.recurrent_dropout > 0, reduce_retracing=True
+            self._compute_gradients,
+            jit_compile=config.recurrent_dropout > 0 and config.network is None,
+            reduce_retracing=True,
         )
         self._gradients = tf.function(self._gather_gradients, reduce_retracing=True)
         # XLA turns Adam's 15 passes over the embedding and its moments into one (7.5 -> 3.2 ms, lstm preset, 1 core).
         self._update = tf.function(self._apply_gradients, jit_compile=True)
-        self._tables = [place for place, v in enumerate(variables) if v.path.endswith("embeddings")]
+        self._tables = [p for p, v in enumerate(variables) if v.path.endswith("embeddings") and len(v.shape) == 2]
         self._sizes = [0 if place in self._tables else int(np.prod(v.shape)) for place, v in enumerate(variables)]
         rows = [(tf.TensorSpec([None], tf.int64), tf.TensorSpec([None, variables[p].shape[1]])) for p in self._tables]
         dense = tf.TensorSpec([sum(self._sizes) + _SUMS])
@@ -117,7 +121,16 @@ class KerasStepper:
         return [variable.numpy() for variable in self._variables()]
 
     def restore(self, state: list[npt.NDArray[Any]]) -> None:
-        """Goes on from what `state` returned."""
+        """Goes on from what `state` returned.
+
+        Raises:
+            TrainingError: The network is another one: a user's function may have changed since.
+        """
+        if [tuple(v.shape) for v in self._variables()] != [value.shape for value in state]:
+            raise TrainingError(
+                f"{self._config.output}: the network has other weights than when this run began: choose another "
+                "--output, or --fresh to delete that run and start over"
+            )
         for variable, value in zip(self._variables(), state, strict=True):
             variable.assign(value)
 
@@ -166,8 +179,15 @@ class KerasStepper:
             probabilities = self.model(token_ids, training=True)
             losses = keras.losses.binary_crossentropy(labels[:, None], probabilities) * weights
             losses *= tf.where(labels > 0.5, self._class_weights[1], self._class_weights[0])
-            loss = self.optimizer.scale_loss(tf.reduce_sum(losses) / global_rows)
-        gradients = tape.gradient(loss, self.model.trainable_variables)
+            total = tf.reduce_sum(losses)
+            if self.model.losses:  # regularizers of a user's network: each row brings its share, on whatever worker
+                total += tf.add_n(self.model.losses) * tf.reduce_sum(weights)
+            loss = self.optimizer.scale_loss(total / global_rows)
+        variables = self.model.trainable_variables
+        gradients = [
+            tf.zeros_like(v.value) if gradient is None else gradient  # a user's network may leave a weight unused
+            for v, gradient in zip(variables, tape.gradient(loss, variables), strict=True)
+        ]
         is_right = tf.cast(tf.equal(probabilities[:, 0] > 0.5, labels > 0.5), tf.float32) * weights
         return gradients, tf.stack([tf.reduce_sum(losses), tf.reduce_sum(is_right)])
 

@@ -88,6 +88,8 @@ def run(config: TrainConfig, prepared: Prepared, context: Context) -> State:
         stepper.restore(checkpoint.variables)
         state = checkpoint.state
         best = checkpoint.best if context.rank == 0 else []
+    elif config.network is not None:
+        _begin_alike(config, stepper, context)
     _agree(config, stepper, context, checkpoint)
     if context.rank == 0:
         checkpoints.discard_after(config.output, None if checkpoint is None else state)
@@ -173,13 +175,33 @@ def _agree(config: TrainConfig, stepper: Stepper, context: Context, checkpoint: 
     """
     mine = np.zeros((context.world_size, 3))
     if checkpoint is not None:
-        checksum = 0
-        for variable in checkpoint.variables:
-            checksum = zlib.crc32(np.ascontiguousarray(variable).data, checksum)
-        mine[context.rank] = checkpoint.state.epoch, checkpoint.state.step, checksum
+        mine[context.rank] = checkpoint.state.epoch, checkpoint.state.step, _checksum(checkpoint.variables)
     all_of_them = stepper.all_reduce(mine.ravel()).reshape(mine.shape)
     if (all_of_them != all_of_them[0]).any():
         raise WorkerLostError(f"{config.output}: not every worker sees the same checkpoints there; is it on all nodes?")
+
+
+def _begin_alike(config: TrainConfig, stepper: Stepper, context: Context) -> None:
+    """Makes sure that the user's function has built the same model on every worker.
+
+    Raises:
+        TrainingError: It has not.
+    """
+    mine = np.zeros(context.world_size)
+    mine[context.rank] = _checksum(stepper.weights())
+    all_of_them = stepper.all_reduce(mine)
+    if (all_of_them != all_of_them[0]).any():
+        raise TrainingError(
+            f"network {config.network}: its weights do not begin the same on every worker: they may depend on the "
+            "function's two arguments and Keras's random numbers alone, which have the same seed everywhere"
+        )
+
+
+def _checksum(variables: list[npt.NDArray[Any]]) -> int:
+    checksum = 0
+    for variable in variables:
+        checksum = zlib.crc32(np.ascontiguousarray(variable).data, checksum)
+    return checksum
 
 
 def _train_epoch(
@@ -319,7 +341,7 @@ def _write_model(config: TrainConfig, best: list[npt.NDArray[Any]], vocabulary: 
     write_bundle(
         join(config.output, "model"),
         model=model,
-        weights=network_weights(model, config, config),
+        weights=None if config.network is not None else network_weights(model, config, config),
         vocabulary=vocabulary,
         config=config,
         metrics=state.metrics,

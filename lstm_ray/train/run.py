@@ -23,6 +23,8 @@ from lstm_ray.devices import available_cores, has_gpu
 from lstm_ray.errors import ConfigError, OutputError
 from lstm_ray.inputs import check_apart
 from lstm_ray.model.architectures import cudnn_obstacle
+from lstm_ray.model.own_network import check_network
+from lstm_ray.model.runtime import start_tensorflow
 from lstm_ray.text.word_vectors import read_vector_size, read_word_vectors
 from lstm_ray.train import checkpoints
 from lstm_ray.train.checkpoints import State
@@ -134,10 +136,15 @@ def _train(config: TrainConfig, shards: Sequence[Shard], watcher: Watcher, resum
         return _finished(config, state)
     if state is not None:
         watcher.say(f"going on from {state.place()}")
-    if not config.mask and config.padding == "post" and config.pooling == "last":
+    if config.network is not None:
+        start_tensorflow()
+        check_network(config)
+    elif not config.mask and config.padding == "post" and config.pooling == "last":
         watcher.say("note: with --padding post and no --mask the last state has read the padding last; --mask helps")
     on_gpu = config.gpus_per_worker > 0 or (config.worker_limits == (0, 0) and has_gpu())
-    if on_gpu and (obstacle := cudnn_obstacle(config, config)):
+    if on_gpu and config.network is not None:
+        watcher.say(f"note: whether cuDNN can run the network of {config.network} is not known here: Keras decides")
+    elif on_gpu and (obstacle := cudnn_obstacle(config, config)):
         watcher.say(f"note: on a GPU this trains several times slower than it could: {obstacle}")
     tracker = MlflowRun(config, watcher) if config.mlflow else None
     with _ended_in(tracker), _workers(config, tracker or watcher) as workers:

@@ -88,7 +88,12 @@ def make_stepper(config: TrainConfig, collective: Collective, labels: Labels) ->
 
 
 def is_native(config: TrainConfig) -> bool:
-    """Says whether a run's steps are taken by our own code: in float32 on a CPU, unless `engine` says otherwise."""
+    """Says whether a run's steps are taken by our own code: in float32 on a CPU, unless `engine` says otherwise.
+
+    A network of the user's own is Keras's in any case.
+    """
+    if config.network is not None:
+        return False
     if config.engine != "auto":
         return config.engine == "native"
     import tensorflow as tf

@@ -37,10 +37,11 @@ from ray.train.backend import Backend, BackendConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from lstm_ray import storage
+from lstm_ray import own_code, storage
 from lstm_ray.config import TrainConfig
 from lstm_ray.datasets.labelled import Shard
 from lstm_ray.errors import LstmRayError, TrainingError, WorkerLostError
+from lstm_ray.model.own_network import sources_of
 from lstm_ray.nodes import check_paths
 from lstm_ray.ray_session import connect, our_error
 from lstm_ray.room import Asked
@@ -96,7 +97,12 @@ class RayWorkers:
         filesystem, path = storage.locate(config.output)
         trainer = DataParallelTrainer(
             _worker_loop,
-            train_loop_config={"config": config.model_dump(mode="json"), "prepared": ray.put(prepared), "board": board},
+            train_loop_config={
+                "config": config.model_dump(mode="json"),
+                "prepared": ray.put(prepared),
+                "board": board,
+                "code": sources_of(config),
+            },
             backend_config=GroupConfig(board, config.collective_timeout_s),
             scaling_config=ray.train.ScalingConfig(
                 num_workers=most if least == most else (least, most),
@@ -205,6 +211,7 @@ def _worker_loop(arguments: dict[str, Any]) -> None:
     with ExitStack() as stack:  # the group is left when an error has been told: before that no other misses this worker
         try:
             config = TrainConfig.model_validate(arguments["config"])
+            stack.enter_context(own_code.unpacked(arguments["code"]))
             start_tensorflow(threads=max(1, int(config.cpus_per_worker)))
             from lstm_ray.train import loop
 

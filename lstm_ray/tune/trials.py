@@ -12,17 +12,18 @@ to the new ASHA.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import ray
 import ray.tune
 from ray.tune.schedulers import ASHAScheduler
 
-from lstm_ray import storage
+from lstm_ray import own_code, storage
 from lstm_ray.config import TrainConfig, TuneConfig
 from lstm_ray.errors import ConfigError, TrainingError
 from lstm_ray.inputs import find_inputs
+from lstm_ray.model.runtime import start_tensorflow
 from lstm_ray.nodes import check_paths
 from lstm_ray.ray_session import connect, our_error
 from lstm_ray.room import Asked
@@ -45,6 +46,7 @@ def run_trials(config: TuneConfig, trials: Mapping[int, TrainConfig], say: Calla
         OutputError: A node does not see the output directory, or may not write to it.
         TrainingError: A trial failed for another reason than its settings.
     """
+    code = _code_of(trials.values())
     # Ctrl-C ends the search: by itself Tune would take it for an ordinary end.
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
@@ -52,12 +54,13 @@ def run_trials(config: TuneConfig, trials: Mapping[int, TrainConfig], say: Calla
         config.address, Asked(1, config.concurrency or 1, config.cpus_per_worker, config.gpus_per_worker), say
     ):
         if config.address != "local":
-            given = [path for path in (config.vocabulary, config.embeddings) if path is not None]
+            needed = [path for path in (config.vocabulary, config.embeddings) if path is not None]
             files = find_inputs([*config.train, *config.validation])
-            check_paths([*given, *(file.path for file in files)], config.output)
+            check_paths([*needed, *(file.path for file in files)], config.output)
         settings = {number: trial.model_dump(mode="json") for number, trial in trials.items()}
+        given = {"settings": settings, "threads": max(1, int(config.cpus_per_worker)), "code": code}
         trainable = ray.tune.with_resources(
-            ray.tune.with_parameters(_run_trial, settings=settings, threads=max(1, int(config.cpus_per_worker))),
+            ray.tune.with_parameters(_run_trial, **given),
             {"CPU": config.cpus_per_worker, "GPU": config.gpus_per_worker},
         )
         place = storage.join(config.output, _WORK)
@@ -93,9 +96,26 @@ def run_trials(config: TuneConfig, trials: Mapping[int, TrainConfig], say: Calla
         raise our_error(errors[0], TrainingError) from errors[0]
 
 
-def _run_trial(arguments: dict[str, Any], settings: dict[int, dict[str, Any]], threads: int) -> None:
+def _code_of(trials: Iterable[TrainConfig]) -> dict[str, bytes]:
+    """Returns the user's modules that build the trials' networks; by path, as `own_code.sources` does."""
+    modules = {trial.network.partition(":")[0] for trial in trials if trial.network is not None}
+    if not modules:
+        return {}
+    start_tensorflow()  # which they import
+    code: dict[str, bytes] = {}
+    for module in modules:
+        try:
+            own_code.import_module(module)
+        except ConfigError as error:
+            raise ConfigError(f"network {module}: {error}") from error
+        code |= own_code.sources(module)
+    return code
+
+
+def _run_trial(
+    arguments: dict[str, Any], settings: dict[int, dict[str, Any]], threads: int, code: dict[str, bytes]
+) -> None:
     """Runs on a Ray worker: a training run that reports its epochs."""
-    from lstm_ray.model.runtime import start_tensorflow
     from lstm_ray.train import checkpoints, run
 
     config = TrainConfig.model_validate(settings[arguments["trial"]])
@@ -105,7 +125,8 @@ def _run_trial(arguments: dict[str, Any], settings: dict[int, dict[str, Any]], t
         watcher.epoch(row)
     start_tensorflow(threads)
     try:
-        run.train(config, watcher)
+        with own_code.unpacked(code):
+            run.train(config, watcher)
     except (TrainingError, ConfigError) as error:
         # Such as a learning rate at which it diverges, or more warm-up than steps: a result of the search too.
         mark(config.output, FAILED, str(error))

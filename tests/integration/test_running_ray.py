@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -50,11 +52,15 @@ class Running:
     environment: dict[str, str]
     directory: Path
 
-    def lstm_ray(self, *arguments: object, **settings: str) -> subprocess.CompletedProcess[str]:
-        """Runs `lstm-ray` to its end."""
+    def lstm_ray(
+        self, *arguments: object, place: Path | None = None, **settings: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs `lstm-ray` to its end, in a directory that may be another than this one."""
         command = [sys.executable, "-m", "lstm_ray", *map(str, arguments)]
         environment = {**self.environment, **settings}
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
+        return subprocess.run(
+            command, cwd=place, env=environment, capture_output=True, text=True, timeout=_LIMIT_S, check=False
+        )
 
 
 @pytest.fixture(scope="module")
@@ -181,13 +187,112 @@ def no_secret(running: Running, tmp_path: Path) -> Iterator[None]:
     assert [path for path in files if PLANTED.encode() in path.read_bytes()] == []
 
 
+OWN = """
+import keras
+from keras import layers
+from near import Total
+
+small = {"units": 4, "embedding_size": 4, "vocabulary_size": 50, "max_tokens": 12, "epochs": 1, "clip_norm": 1.0}
+
+def build(text, model):
+    ids = keras.Input((text.max_tokens,), dtype="int32")
+    words = layers.Embedding(text.vocabulary_size, model.embedding_size)(ids)
+    return keras.Model(ids, layers.Dense(1, activation="sigmoid")(Total()(layers.GRU(4, return_sequences=True)(words))))
+"""
+NEAR = """
+import os
+from pathlib import Path
+
+import keras
+
+Path("PLACE", str(os.getpid())).write_text(__file__)
+
+@keras.saving.register_keras_serializable(package="mine")
+class Total(keras.layers.Layer):
+    def call(self, states):
+        return keras.ops.sum(states, axis=1)
+"""
+
+
+@pytest.fixture
+def code(tmp_path: Path) -> Path:
+    """Gives a directory with a preset, a function that builds a network, and a layer.
+
+    Every process that imports the layer's module notes in a file beside it where it found that. On one machine Ray lets
+    workers import from the directory of whoever started the run; on others there is nothing to import from there.
+    """
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "mine.py").write_text(OWN, encoding="utf-8")
+    (tmp_path / "code" / "near.py").write_text(NEAR.replace("PLACE", str(tmp_path / "seen")), encoding="utf-8")
+    (tmp_path / "seen").mkdir()
+    return tmp_path / "code"
+
+
+def found_at(code: Path) -> list[str]:
+    """Lists the directories in which processes have found the module: the user's, or some that begin with its name."""
+    places = [Path(note.read_text(encoding="utf-8")).parent for note in (code.parent / "seen").iterdir()]
+    return sorted("code" if place == code else place.name.rpartition("-")[0] for place in places)
+
+
 @pytest.mark.usefixtures("no_secret")
-def test_training_on_a_ray_that_runs_leaves_no_secret(running: Running, reviews: Path, tmp_path: Path) -> None:
+def test_training_an_own_network_on_a_ray_that_runs_leaves_no_secret(
+    running: Running, reviews: Path, code: Path, tmp_path: Path
+) -> None:
+    """Workers get the user's modules, and do not look for them where the command runs."""
     command = ("train", "--train", reviews, "--output", tmp_path / "run", "--workers", 2, "--address", running.address)
-    done = running.lstm_ray(*command, "--units", 4, "--embedding-size", 4, "--vocabulary-size", 50, "--epochs", 1)
+    done = running.lstm_ray(*command, "--preset", "mine:small", "--network", "mine:build", place=code)
     assert done.returncode == 0, done.stderr
     assert PLANTED not in done.stdout + done.stderr
     assert (tmp_path / "run" / "report.html").exists()
+    assert found_at(code) == ["code", "lstm-ray-code", "lstm-ray-code"]
+    score = ("score", reviews, "--model", tmp_path / "run" / "model", "--output", tmp_path / "scored")
+    elsewhere = running.lstm_ray(*score)
+    assert elsewhere.returncode == 1
+    assert "its network has layers of the module 'near': no module 'near' in" in elsewhere.stderr
+    assert running.lstm_ray(*score, place=code).returncode == 0
+    assert (tmp_path / "scored" / "_SUCCESS").exists()
+
+
+@pytest.mark.usefixtures("no_secret")
+def test_a_job_brings_its_preset_and_network(running: Running, reviews: Path, code: Path, tmp_path: Path) -> None:
+    job = {"command": "train", "preset": "mine:small", "network": "mine:build", "units": 3, "workers": 1}
+    job |= {"train": str(reviews), "output": str(tmp_path / "run")}
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job), encoding="utf-8")
+    done = running.lstm_ray(
+        "submit", tmp_path / "job.yaml", "--address", running.dashboard, "--working-dir", code, place=tmp_path
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    learned = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text(encoding="utf-8"))
+    assert (learned["preset"], learned["units"], learned["clip_norm"]) == ("mine:small", 3, 1.0)
+    description = json.loads((tmp_path / "run" / "model" / "bundle.json").read_text(encoding="utf-8"))
+    assert (description["format_version"], description["model"]["network"]) == (2, "mine:build")
+
+
+@pytest.mark.long
+def test_an_own_network_scores_on_ray_as_in_one_process(
+    running: Running, reviews: Path, code: Path, tmp_path: Path
+) -> None:
+    command = ("train", "--train", reviews, "--output", tmp_path / "run", "--network", "mine:build")
+    assert running.lstm_ray(*command, "--preset", "mine:small", place=code).returncode == 0
+    model = ("--model", tmp_path / "run" / "model")
+    outputs = {"here": (), "there": ("--actors", 1, "--address", running.address)}
+    for name, options in outputs.items():
+        done = running.lstm_ray("score", reviews, *model, "--output", tmp_path / name, *options, place=code)
+        assert done.returncode == 0, done.stderr
+    here, there = (
+        pa.concat_tables([pq.read_table(path) for path in sorted((tmp_path / name).glob("part-*"))]) for name in outputs
+    )
+    assert here.num_rows == 260
+    assert here.equals(there)
+    assert found_at(code) == ["code"] * 3 + ["lstm-ray-code"]
+    told = [
+        json.loads(running.lstm_ray("evaluate", reviews, *model, "--json", *options, place=code).stdout)
+        for options in ((), ("--address", running.address))
+    ]
+    assert told[0].pop("rows_per_s") > 0
+    assert told[1].pop("rows_per_s") > 0
+    assert told[0] == told[1]
+    assert set(found_at(code)[5:]) == {"lstm-ray-code"}, "of the driver of each command, and then of its tasks"
 
 
 @pytest.fixture

@@ -18,17 +18,8 @@ MOST_LINES = 450
 LAYERS = (
     ("lstm_ray",),  # __version__
     (
-        "errors",
-        "wording",
-        "config",
-        "devices",
-        "storage",
-        "inputs",
-        "stderr",
-        "room",
-        "nodes",
-        "capacity",
-        "ray_session",
+        *("errors", "wording", "keras_environment", "own_code", "config", "devices", "storage", "inputs", "stderr"),
+        *("room", "nodes", "capacity", "ray_session"),
     ),
     ("text", "kernels"),
     ("datasets",),

@@ -98,6 +98,7 @@ def test_several_inputs_may_be_given(parse: Parse, job: Callable[..., str]) -> N
 
 EXAMPLES: dict[str, str] = {
     "preset": "lstm",
+    "network": "mine:build",
     "lowercase": "ascii",
     "split_on": "space",
     "unlisted_words": "drop",

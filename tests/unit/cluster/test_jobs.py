@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
 from lstm_ray.cluster.jobs import Job, exit_code, load_job, packed
-from lstm_ray.config import ScoreConfig, TrainConfig
+from lstm_ray.config import ScoreConfig, TrainConfig, TuneConfig, resolve
 from lstm_ray.errors import ConfigError
 
 JOBS = sorted((Path(__file__).parents[3] / "jobs").glob("*.yaml"))
@@ -37,6 +38,21 @@ def test_relative_paths_are_below_the_storage(tmp_path: Path) -> None:
     assert isinstance(config, ScoreConfig)
     assert config.inputs == ("/shared/a", "/b", "gs://c/d")
     assert (config.model, config.output) == ("s3://b/model", "/shared/out")
+
+
+def test_a_search_is_sent_as_it_is(tmp_path: Path) -> None:
+    search = {"units": {"choice": [8, 16]}, "dropout": {"uniform": [0, 0.5]}}
+    changes = {
+        "command": "tune",
+        "train": "/shared/in",
+        "search": search,
+        "inputs": None,
+        "model": None,
+        "actors": None,
+    }
+    config = load_job(write(tmp_path, **changes))
+    with packed(config) as place:
+        assert resolve(TuneConfig, {}, place / "job.yaml") == config
 
 
 @pytest.mark.parametrize(
@@ -77,6 +93,46 @@ def test_what_is_sent_along_runs_by_itself(tmp_path: Path) -> None:
         told = subprocess.run([sys.executable, "-c", imported], cwd=place, env={}, capture_output=True, text=True)
         assert told.stdout.split() == [str(place / "lstm_ray" / "__init__.py"), "7"]
     assert not place.exists()
+
+
+def test_an_own_preset_is_read_where_the_code_to_send_lies(write_module: Callable[..., Path], tmp_path: Path) -> None:
+    write_module("sent", "small = {'units': 8, 'clip_norm': 1.0}", tmp_path / "code")
+    job = {"command": "train", "preset": "sent:small", "train": "/shared/in", "output": "/shared/out", "workers": 2}
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+    with pytest.raises(ConfigError, match=f"no module 'sent' in {tmp_path}, nor installed"):
+        load_job(str(tmp_path / "job.yaml"))
+    config = load_job(str(tmp_path / "job.yaml"), code=str(tmp_path / "code"))
+    assert isinstance(config, TrainConfig)
+    assert (config.preset, config.units, config.clip_norm) == ("sent:small", 8, 1.0)
+    with packed(config) as place:  # what is sent is resolved: nothing of the preset is left to be looked up
+        assert resolve(TrainConfig, {}, place / "job.yaml") == config
+
+
+@pytest.mark.parametrize(
+    ("network", "code", "message"),
+    [
+        ("here:build", None, "network is 'here:build': the module lies in this directory: --working-dir . sends it"),
+        ("here:build", "code", "the module lies in this directory: it is not in code, which --working-dir sends"),
+        ("nowhere:build", None, "network is 'nowhere:build': no module 'nowhere' in PLACE, nor installed: give"),
+        ("nowhere:build", "code", "no module 'nowhere' in code, nor installed: give --working-dir with"),
+        ("sent:build", "code", None),
+        ("here:build", ".", None),
+        ("pydantic.fields:build", None, None),
+    ],
+)
+def test_the_module_of_a_network_has_to_be_sent(
+    write_module: Callable[..., Path], tmp_path: Path, network: str, code: str | None, message: str | None
+) -> None:
+    write_module("sent", "", tmp_path / "code")
+    write_module("here", "")
+    job = {"command": "train", "network": network, "train": "/shared/in", "output": "/shared/out", "workers": 2}
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+    if message is None:
+        assert load_job("job.yaml", code=code).model_dump()["network"] == network
+    else:
+        with pytest.raises(ConfigError) as raised:
+            load_job("job.yaml", code=code)
+        assert message.replace("PLACE", str(tmp_path)) in str(raised.value)
 
 
 def test_own_code_must_not_stand_in_for_the_package(tmp_path: Path) -> None:

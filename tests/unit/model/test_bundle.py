@@ -214,11 +214,11 @@ def test_a_run_in_place_of_its_model_is_told_where_that_is(copy: Path) -> None:
 
 def test_a_newer_format_asks_for_a_newer_version(copy: Path) -> None:
     description = json.loads((copy / "bundle.json").read_text(encoding="utf-8"))
-    reseal(copy, {"format_version": 2, "something": "else"})
-    with pytest.raises(BundleError, match=r"bundle format 2, but this is lstm-ray .* install a newer lstm-ray"):
+    reseal(copy, {"format_version": 3, "something": "else"})
+    with pytest.raises(BundleError, match=r"bundle format 3, but this is lstm-ray .* install a newer lstm-ray"):
         read_bundle(str(copy))
-    reseal(copy, {**description, "format_version": 2})
-    with pytest.raises(BundleError, match="bundle format 2"):
+    reseal(copy, {**description, "format_version": 3})
+    with pytest.raises(BundleError, match="bundle format 3"):
         read_bundle(str(copy))
 
 

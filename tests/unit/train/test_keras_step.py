@@ -2,15 +2,77 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from steps import batches, make_corpus, settings, train
 
+from lstm_ray.errors import TrainingError
 from lstm_ray.model.runtime import start_tensorflow
 from lstm_ray.train.batches import Batch
 from lstm_ray.train.collective import Alone
+
+WriteModule = Callable[..., Path]
+OWN = """
+import keras
+from keras import layers
+
+class Idle(layers.Layer):
+    def build(self, shape):
+        self.idle = self.add_weight(shape=(2,), name="idle")
+
+    def call(self, words):
+        return words
+
+def build(text, model):
+    ids = keras.Input((text.max_tokens,), dtype="int32")
+    words = Idle()(layers.Embedding(text.vocabulary_size, model.embedding_size, embeddings_regularizer="l2")(ids))
+    state = layers.GRU(model.units, kernel_regularizer="l2")(words)
+    return keras.Model(ids, layers.Dense(1, activation="sigmoid", dtype="float32")(state))
+"""
+
+
+@pytest.mark.filterwarnings("ignore:Gradients do not exist for variables:UserWarning")  # Keras's own, of the idle one
+def test_an_own_network_learns_as_in_fit(write_module: WriteModule) -> None:
+    """Regularizers count, weights that nothing reads stay as they are."""
+    write_module("mine", OWN)
+    start_tensorflow()
+    import keras
+
+    from lstm_ray.model.architectures import build_model
+
+    config, corpus = settings(network="mine:build", epochs=1), make_corpus(70)
+    fitted = build_model(config, config, config.seed)
+    fitted.compile(keras.optimizers.Adam(config.learning_rate), "binary_crossentropy")
+    for batch in batches(config, corpus):
+        fitted.train_on_batch(batch.token_ids, batch.labels[:, None])
+    stepper, _ = train(config, corpus)
+    for ours, theirs in zip(stepper.model.variables, fitted.variables, strict=True):
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-5, err_msg=ours.path)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_an_own_network_learns_in_mixed_precision(write_module: WriteModule, precision: str) -> None:
+    write_module("mine", OWN)
+    corpus = make_corpus()
+    _, sums = train(settings(network="mine:build", precision=precision, epochs=8, learning_rate=0.05), corpus)
+    steps = -(-len(corpus) // 7)
+    losses = np.array(sums).reshape(8, steps, 2).sum(axis=1)[:, 0] / len(corpus)
+    assert losses[-1] < losses[0]
+
+
+def test_a_function_that_has_changed_does_not_go_on(write_module: WriteModule) -> None:
+    write_module("mine", OWN)
+    config, corpus = settings(network="mine:build", epochs=1, output="run"), make_corpus(20)
+    state = train(config, corpus)[0].state()
+    train(config, corpus)[0].restore(state)
+    write_module("mine", OWN.replace("GRU", "LSTM"))
+    changed, _ = train(config, corpus)
+    with pytest.raises(TrainingError, match="run: the network has other weights than when this run began: choose"):
+        changed.restore(state)
 
 
 def test_the_gradient_of_slices_is_that_of_the_whole() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from lstm_ray.config import TrainConfig, resolve
-from lstm_ray.errors import WorkerLostError
+from lstm_ray.errors import TrainingError, WorkerLostError
 from lstm_ray.model.runtime import start_tensorflow
 from lstm_ray.text.sequences import Sequences
 from lstm_ray.text.vocabulary import Vocabulary
@@ -28,6 +29,8 @@ pytestmark = pytest.mark.filterwarnings(
     # Keras turns its variables into arrays through an __array__ without `copy`, which NumPy 2 deprecates.
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
 )
+
+WriteModule = Callable[..., Path]
 
 VOCABULARY_SIZE = 40
 MAX_TOKENS = 16
@@ -157,6 +160,52 @@ def test_any_number_of_workers_learns_the_same(network: str, prepared: Prepared,
         for one, other in zip(alone, variables, strict=True):
             np.testing.assert_allclose(other, one, atol=TOLERANCE, rtol=TOLERANCE)
         assert shared.metrics["accuracy"] == state.metrics["accuracy"]
+
+
+OWN = """
+import keras
+from keras import layers, ops
+
+def build(text, model):
+    ids = keras.Input((text.max_tokens,), dtype="int32")
+    places = layers.Embedding(text.max_tokens, model.embedding_size)(ops.arange(text.max_tokens))
+    words = layers.Embedding(text.vocabulary_size, model.embedding_size, embeddings_regularizer="l2")(ids) + places
+    states = layers.LayerNormalization()(layers.GRU(model.units, return_sequences=True, kernel_regularizer="l2")(words))
+    state = layers.Dense(4)(layers.GlobalMaxPooling1D()(states))
+    return keras.Model(ids, layers.Dense(1, activation="sigmoid")(state))
+"""
+
+
+@pytest.mark.usefixtures("one_builds_at_a_time")
+def test_two_workers_learn_the_same_with_an_own_network(
+    write_module: WriteModule, prepared: Prepared, tmp_path: Path
+) -> None:
+    write_module("mine", OWN)
+    changes = {"accumulate": 2, "class_weights": "0.5,3", "clip_norm": 0.05}
+    runs = []
+    for world_size in (1, 2):
+        output = tmp_path / str(world_size)
+        settings = {**SMALL, **changes, "network": "mine:build", "output": str(output)}
+        train(TrainConfig.model_validate(settings), prepared, world_size)
+        checkpoint = checkpoints.latest(str(output))
+        assert checkpoint is not None
+        runs.append(checkpoint.variables)
+    for one, other in zip(*runs, strict=True):
+        np.testing.assert_allclose(other, one, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+@pytest.mark.usefixtures("one_builds_at_a_time")
+def test_a_network_that_begins_otherwise_on_each_worker_is_refused(
+    write_module: WriteModule, prepared: Prepared, tmp_path: Path
+) -> None:
+    counts = "import itertools\nnumber = itertools.count()\n"
+    varied = OWN.replace(
+        "layers.Dense(4)", "layers.Dense(4, bias_initializer=keras.initializers.Constant(next(number)))"
+    )
+    write_module("mine", counts + varied)
+    config = TrainConfig.model_validate({**SMALL, "network": "mine:build", "output": str(tmp_path / "run")})
+    with pytest.raises(TrainingError, match="network mine:build: its weights do not begin the same on every worker"):
+        train(config, prepared, 2)
 
 
 @pytest.mark.usefixtures("one_builds_at_a_time")

@@ -1,0 +1,164 @@
+"""The user's own code: what MODULE:NAME stands for, in a module that lies in a directory of theirs or is installed."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib
+import importlib.util
+import os
+import re
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.machinery import PathFinder
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from lstm_ray.errors import ConfigError
+from lstm_ray.keras_environment import choose_keras
+from lstm_ray.wording import reason
+
+FORM = "MODULE:NAME"
+_NAMED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+
+
+def is_named(given: str) -> bool:
+    """Says whether a text has the form MODULE:NAME, such as mine:small or team.reviews:small."""
+    return _NAMED.fullmatch(given) is not None
+
+
+def find(named: str, is_wanted: Callable[[Any], bool], wanted: str, directory: str | None = None) -> Any:
+    """Imports a module of the user's and returns what has the given name in it.
+
+    Args:
+        named: MODULE:NAME.
+        is_wanted: Says whether something is of the wanted kind.
+        wanted: What that kind is called, such as "mapping".
+        directory: Where the module may lie; None is the current directory.
+
+    Raises:
+        ConfigError: There is no such module, it fails to import, or it holds nothing of that kind by that name.
+    """
+    module_name, _, name = named.partition(":")
+    module = import_module(module_name, directory)
+    place = f"{module_name} ({module.__file__})" if getattr(module, "__file__", None) else module_name
+    there = {key: value for key, value in vars(module).items() if is_wanted(value) and not key.startswith("_")}
+    if name in vars(module) and is_wanted(vars(module)[name]):
+        return vars(module)[name]
+    known = f"{wanted}s there: {', '.join(sorted(there))}" if there else f"there is no {wanted} in it"
+    if name in vars(module):
+        raise ConfigError(f"{name} in {place} is of type {type(vars(module)[name]).__name__}, not a {wanted}; {known}")
+    close = difflib.get_close_matches(name, there, n=1)
+    raise ConfigError(f"{place} has no {name!r}; {f'did you mean {close[0]!r}?' if close else known}")
+
+
+def import_module(name: str, directory: str | None = None) -> ModuleType:
+    """Imports a module of the user's, which may lie in `directory` (None is the current one) or be installed.
+
+    What it prints goes to stderr: stdout is for results.
+
+    Raises:
+        ConfigError: There is no such module, or it fails to import.
+    """
+    place = os.path.abspath(directory or os.curdir)
+    choose_keras()  # the module may import it
+    try:
+        with importable_from(place), contextlib.redirect_stdout(sys.stderr):
+            return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise ConfigError(_failure(name, error, place)) from error  # one that it imports is missing
+        raise ConfigError(
+            f"no module {error.name!r} in {place}, nor installed: run where it lies, or install it"
+        ) from error
+    except (Exception, SystemExit) as error:
+        raise ConfigError(_failure(name, error, place)) from error
+
+
+@contextmanager
+def importable_from(directory: str) -> Iterator[None]:
+    """Lets modules that lie in a directory be imported, for the while, before others of their names.
+
+    Only for the while: the console script `lstm-ray` does without the current directory on `sys.path`, so that a file
+    in it that is called like a module of Python's is not taken for that.
+    """
+    sys.path.insert(0, directory)
+    importlib.invalidate_caches()  # the file may be newer than what Python knows of its directory
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):  # the module may have changed the path, too
+            sys.path.remove(directory)
+
+
+def _failure(name: str, error: BaseException, directory: str) -> str:
+    """Says what kept a module from being imported, and the line of the user's that it came from."""
+    return f"module {name!r} fails to import: {described(error, directory)}"
+
+
+def described(error: BaseException, directory: str | None = None) -> str:
+    """Returns an error of the user's code in one line: its type, its message, and the last of their lines it is from.
+
+    Args:
+        error: What was raised.
+        directory: Where their code lies; None is the current directory.
+    """
+    place = os.path.abspath(directory or os.curdir)
+    message = f"{type(error).__name__}: {reason(error)}" if str(error) else type(error).__name__
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(place + os.sep)]
+    return f"{message} ({os.path.relpath(frames[-1].filename, place)}, line {frames[-1].lineno})" if frames else message
+
+
+def lies_in(module: str, directory: str) -> bool:
+    """Says whether a module, or the package it is in, lies in a directory; imports nothing."""
+    importlib.invalidate_caches()
+    return PathFinder.find_spec(module.partition(".")[0], [os.path.abspath(directory)]) is not None
+
+
+def is_installed(module: str) -> bool:
+    """Says whether a module, or the package it is in, is found without a directory of the user's; imports nothing."""
+    return importlib.util.find_spec(module.partition(".")[0]) is not None
+
+
+def sources(module: str) -> dict[str, bytes]:
+    """Returns the files of a module and of what it imports from its directory, for other processes and machines.
+
+    Args:
+        module: A module that has been imported. Of one that is installed nothing is returned: it is elsewhere, too.
+
+    Returns:
+        Content by path below the current directory.
+    """
+    place = Path.cwd()
+    if not lies_in(module, os.curdir):
+        return {}
+    # The environment may lie in the current directory, and so may this package, where somebody develops it.
+    elsewhere = [Path(path).resolve() for path in (sys.prefix, sys.base_prefix, os.path.dirname(__file__))]
+    found = {}
+    for loaded in list(sys.modules.values()):
+        file = getattr(loaded, "__file__", None)
+        path = Path(file).absolute() if isinstance(file, str) and file.endswith(".py") else None
+        if path is None or not path.is_relative_to(place) or not path.is_file():
+            continue
+        if not any(path.resolve().is_relative_to(other) for other in elsewhere):
+            found[path.relative_to(place).as_posix()] = path.read_bytes()
+    return found
+
+
+@contextmanager
+def unpacked(files: Mapping[str, bytes]) -> Iterator[None]:
+    """Lets modules be imported, for the while, from what `sources` returned in another process."""
+    if not files:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="lstm-ray-code-") as directory:
+        for name, content in files.items():
+            path = Path(directory, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        with importable_from(directory):
+            yield
