@@ -26,13 +26,11 @@ SETTINGS = {
     "max-rows": 2000,  # about 1,800 to train on: 225 steps an epoch
     "vocabulary-size": 500,
     "max-tokens": 60,
-    "embedding-size": 16,
-    "units": 32,
+    "embedding-size": 128,
+    "units": 512,  # takes its time, so that a host is back before the end
     "dropout": 0,
     "global-batch-size": BATCH,
     "epochs": EPOCHS,
-    "engine": "keras",  # takes its time, and more with slices, so that a host is back before the end
-    "accumulate": 4,
     "checkpoint-every": f"{EVERY_STEPS}steps",
     "collective-timeout-s": TIMEOUT_S,
 }
