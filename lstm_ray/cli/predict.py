@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -25,14 +25,14 @@ def predict(
     Example: lstm-ray predict --model runs/first/model "Not bad at all" "I want my money back"
     """
     from lstm_ray.model.bundle import read_bundle
-    from lstm_ray.score.scorer import Scorer, score_texts
+    from lstm_ray.score.scorer import Scorer, pick_engine, score_texts
 
     if texts == ["-"]:
         given = sys.stdin.buffer.read().removesuffix(b"\n").split(b"\n")
     else:
         given = [text.encode(errors="surrogateescape") for text in texts]  # the bytes that the shell has passed
     bundle = read_bundle(model)
-    engine: Literal["cpu", "keras"] = "cpu" if bundle.model.network is None else "keras"
+    engine = pick_engine("auto", False, bundle.model.network)  # a GPU takes longer to start than a few texts to score
     for scored in score_texts(Scorer(bundle, engine), given):
         if as_json:
             console.show_text(json.dumps(scored, ensure_ascii=False) + "\n")

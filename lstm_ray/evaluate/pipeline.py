@@ -22,7 +22,7 @@ from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.nodes import check_paths
 from lstm_ray.ray_session import connect, our_error
 from lstm_ray.room import Asked
-from lstm_ray.score.scorer import EngineName, Scorer
+from lstm_ray.score.scorer import Scorer, pick_engine
 
 _TASKS_A_CORE = 2  # given to Ray at once; each comes back with a MiB of counts
 _LEAST_TASKS = 64  # so that an autoscaler sees that there is work for more nodes
@@ -74,5 +74,5 @@ def _scorer_of(model: str, model_hash: str) -> Scorer:
     if bundle.hash != model_hash:
         raise BundleError(f"{model}: has changed since the evaluation began: run it again")
     pa.set_cpu_count(1)
-    engine: EngineName = "cpu" if bundle.model.network is None else "keras"
-    return Scorer(bundle, engine, threads=1)  # Ray gives a task no GPU that it does not ask for
+    engine = pick_engine("auto", False, bundle.model.network)  # Ray gives a task no GPU that it does not ask for
+    return Scorer(bundle, engine, threads=1)
