@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -20,6 +21,9 @@ TEXTS = ("a good film and a fine one", "a bad film, not a good one", "fine actin
 TINY = {"vocabulary_size": 16, "max_tokens": 6, "embedding_size": 3, "units": 4}
 
 MakeBundle = Callable[..., Path]
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so a shell starts what runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -440,7 +440,7 @@ def test_a_job_is_followed_over_a_broken_connection_and_no_secret_is_left(
     assert "set aside: 1 input file" in rest
     assert (job_file.parent / "scored" / "_SUCCESS").exists()
 
-    (sent,) = running.directory.glob("session_2*/runtime_resources/working_dir_files/*/job.yaml")
+    (sent,) = running.directory.glob("session_2*/runtime_resources/working_dir_files/*/own.py")
     assert sorted(path.name for path in sent.parent.iterdir()) == ["job.yaml", "lstm_ray", "own.py"]
     assert seen == set()
     files = [path for place in (tmp_path, running.directory) for path in place.rglob("*") if path.is_file()]
