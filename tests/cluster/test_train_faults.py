@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import threading
 import time
@@ -21,7 +20,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 EVERY_STEPS = 50
 BATCH = 8
 TIMEOUT_S = 20
-EPOCHS = 12  # after twice as many, runs of 1 and 2 workers that nothing happened to differ by 0.6: rounding has grown
+EPOCHS = 12
 SETTINGS = {
     "max-rows": 2000,  # about 1,800 to train on: 225 steps an epoch
     "vocabulary-size": 500,
@@ -29,6 +28,7 @@ SETTINGS = {
     "embedding-size": 128,
     "units": 512,  # takes its time, so that a host is back before the end
     "dropout": 0,
+    "learning-rate": 1e-5,  # at 1e-3 undisturbed runs of 1, 2 and 3 workers end 0.9 apart: learning enlarges rounding
     "global-batch-size": BATCH,
     "epochs": EPOCHS,
     "checkpoint-every": f"{EVERY_STEPS}steps",
@@ -203,13 +203,9 @@ def test_a_lost_host_is_done_without_and_taken_back(
     text = training.end()
     print(text)
     assert max(rows_done_again(text), default=0) <= 2 * EVERY_STEPS * BATCH
-    # Another number of workers adds up in another order, and the difference grows. What changed its number meanwhile
-    # may differ from those that did not by as much as these do from each other; twice that, as chance has it.
-    calm = [undisturbed(workers) for workers in (0, 2, 3)]  # 1 worker ends with the bits of this process
-    apart = max(distance(one, other) for one, other in itertools.combinations(calm, 2))
-    found = [distance(final_variables(output), one) for one in calm]
-    print(f"undisturbed ones differ by {apart:.2g}, this one from them by {', '.join(f'{d:.2g}' for d in found)}")
-    assert max(found) <= 2 * apart
+    apart = distance(final_variables(output), undisturbed(2))
+    print(f"differs from an undisturbed run by {apart:.2g}")
+    assert apart <= 1e-6
 
 
 def test_a_lost_host_is_replaced_by_a_spare_one(
