@@ -348,7 +348,8 @@ class Network:
             return upstream
         for row, steps in enumerate(rows.slices()):
             states = hidden[steps]
-            np.multiply(states == states.max(axis=0), by_features[row], out=upstream[steps])
+            is_max = states == states.max(axis=0)  # of equal ones, each gets its share: long padding makes many
+            np.multiply(is_max, by_features[row] / is_max.sum(axis=0, dtype=np.float32), out=upstream[steps])
         return upstream
 
     def _output(self, features: Floats, weights: Weights) -> Floats:
