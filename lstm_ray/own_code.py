@@ -125,14 +125,18 @@ def is_installed(module: str) -> bool:
 
 
 def sources(module: str) -> dict[str, bytes]:
-    """Returns the files of a module and of what it imports from its directory, for other processes and machines.
+    """Imports a module; returns its files and those it imports from its directory, for other processes and machines.
 
     Args:
-        module: A module that has been imported. Of one that is installed nothing is returned: it is elsewhere, too.
+        module: A module. Of one that is installed nothing is returned: it is elsewhere, too.
 
     Returns:
         Content by path below the current directory.
+
+    Raises:
+        ConfigError: There is no such module, or it fails to import.
     """
+    import_module(module)
     place = Path.cwd()
     if not lies_in(module, os.curdir):
         return {}

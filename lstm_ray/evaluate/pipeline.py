@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import ray
@@ -23,6 +23,8 @@ from lstm_ray.nodes import check_paths
 from lstm_ray.ray_session import connect, our_error
 from lstm_ray.room import Asked
 from lstm_ray.score.scorer import Scorer, pick_engine
+
+_Code: TypeAlias = "tuple[tuple[str, bytes], ...]"  # the user's modules, by path: hashable
 
 _TASKS_A_CORE = 2  # given to Ray at once; each comes back with a MiB of counts
 _LEAST_TASKS = 64  # so that an autoscaler sees that there is work for more nodes
@@ -48,7 +50,7 @@ def evaluate_on_ray(
             check_paths([config.model, *(shard.file.path for shard in shards)])
         task = ray.remote(num_cpus=1)(_evaluate)
         settings = ray.put(config)
-        code = bundle.code()
+        code = tuple(bundle.code().items())
         at_once = max(_LEAST_TASKS, int(_TASKS_A_CORE * ray.cluster_resources().get("CPU", 0)))
         running: deque[Any] = deque()
         try:
@@ -62,17 +64,16 @@ def evaluate_on_ray(
             raise our_error(error, LstmRayError) from error
 
 
-def _evaluate(shard: Shard, config: EvaluateConfig, model_hash: str, code: dict[str, bytes]) -> ShardScores:
-    with own_code.unpacked(code):
-        scorer = _scorer_of(config.model, model_hash)
-    return evaluate_shard(shard, config, scorer)
+def _evaluate(shard: Shard, config: EvaluateConfig, model_hash: str, code: _Code) -> ShardScores:
+    return evaluate_shard(shard, config, _scorer_of(config.model, model_hash, code))
 
 
 @lru_cache(maxsize=1)  # a worker process evaluates many shards of a run, and then perhaps those of another
-def _scorer_of(model: str, model_hash: str) -> Scorer:
+def _scorer_of(model: str, model_hash: str, code: _Code) -> Scorer:
     bundle = read_bundle(model)
     if bundle.hash != model_hash:
         raise BundleError(f"{model}: has changed since the evaluation began: run it again")
     pa.set_cpu_count(1)
     engine = pick_engine("auto", False, bundle.model.network)  # Ray gives a task no GPU that it does not ask for
-    return Scorer(bundle, engine, threads=1)
+    with own_code.unpacked(dict(code)):
+        return Scorer(bundle, engine, threads=1)

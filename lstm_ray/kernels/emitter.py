@@ -1,4 +1,4 @@
-"""A processor's vector registers, and a writer of LLVM code with the few idioms that the LSTM kernel is made of."""
+"""A processor's vector registers, and a writer of LLVM code with the few idioms that the kernels are made of."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Target:
         cpu: LLVM's name of the processor.
         features: LLVM's feature list, such as "+avx2,+fma,-avx512f".
         lanes: float32 values in a vector.
-        tile_rows: rows whose accumulators are held in registers, a multiple of 3.
+        tile_rows: rows whose accumulators are held in registers.
         fused: True if the processor multiplies and adds in one instruction.
     """
 

@@ -52,7 +52,7 @@ class CompiledFunction:
 
 
 def aligned_empty(*shape: int) -> Floats:
-    """Returns float32[shape] that starts at a cache line, as the vector loads demand."""
+    """Returns float32[shape] that starts at a cache line, where vectors load fastest."""
     size = 4 * int(np.prod(shape))
     raw = np.empty(size + 64, np.uint8)
     offset = -raw.ctypes.data % 64

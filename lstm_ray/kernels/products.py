@@ -39,7 +39,7 @@ def emit_transposed(
     """Writes out = deltas @ transposed weights, with each gate's part under its mask."""
     lanes = b.target.lanes
     inner, wide_row = GATES * width, wide(outputs, lanes)
-    zero = [b.like(b.load_vector(deltas[0]), 0)] * (GATES * len(deltas))
+    zero = [ir.Constant(b.vector, None)] * (GATES * len(deltas))
 
     def block(index: Value, _: list[Value]) -> list[Value]:
         matrix = b.at(weights, b.mul(index, I64(inner * GATES * lanes)))

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from lstm_ray import own_code
 from lstm_ray.config import ModelSettings, TextSettings, TrainConfig
 from lstm_ray.errors import ConfigError
+from lstm_ray.model.runtime import start_tensorflow
 from lstm_ray.text.sequences import Sequences, pad
 from lstm_ray.text.vocabulary import FIRST_WORD_ID, OOV_ID
 from lstm_ray.wording import reason
@@ -85,9 +86,20 @@ def check_network(config: TrainConfig) -> None:
         _check_state(network, pad(rows, config.max_tokens, config.padding), config)
 
 
-def sources_of(config: TrainConfig) -> dict[str, bytes]:
-    """Returns the files that workers elsewhere need to build the network, after `check_network`; none for ours."""
-    return {} if config.network is None else own_code.sources(config.network.partition(":")[0])
+def sources_of(*configs: TrainConfig) -> dict[str, bytes]:
+    """Returns the files that workers elsewhere need to build the networks; none for ours.
+
+    Raises:
+        ConfigError: A module is not there, or fails to import.
+    """
+    files: dict[str, bytes] = {}
+    for network in {config.network for config in configs if config.network is not None}:
+        start_tensorflow()  # which the module imports
+        try:
+            files |= own_code.sources(network.partition(":")[0])
+        except ConfigError as error:
+            raise ConfigError(f"network {network}: {error}") from error
+    return files
 
 
 def _check_kind(network: Any, text: TextSettings, model: ModelSettings) -> None:

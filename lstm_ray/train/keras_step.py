@@ -29,7 +29,6 @@ from lstm_ray.train.step import Labels, class_weights
 
 Gradient: TypeAlias = "tf.Tensor | tf.IndexedSlices"
 
-_NO_LABELS = np.zeros(0, np.int8)
 _POLICIES = {"float32": "float32", "bf16": "mixed_bfloat16", "fp16": "mixed_float16"}
 _SUMS = 2  # loss and right answers, which travel with the gradients
 
@@ -42,7 +41,7 @@ class KerasStepper:
         optimizer: Adam; with fp16 inside Keras's loss scaling.
     """
 
-    def __init__(self, config: TrainConfig, collective: Collective, labels: Labels = _NO_LABELS) -> None:
+    def __init__(self, config: TrainConfig, collective: Collective, labels: Labels) -> None:
         """Builds them.
 
         Args:

@@ -12,7 +12,7 @@ to the new ASHA.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ray
@@ -23,6 +23,7 @@ from lstm_ray import own_code, storage
 from lstm_ray.config import TrainConfig, TuneConfig
 from lstm_ray.errors import ConfigError, TrainingError
 from lstm_ray.inputs import find_inputs
+from lstm_ray.model.own_network import sources_of
 from lstm_ray.model.runtime import start_tensorflow
 from lstm_ray.nodes import check_paths
 from lstm_ray.ray_session import connect, our_error
@@ -46,7 +47,7 @@ def run_trials(config: TuneConfig, trials: Mapping[int, TrainConfig], say: Calla
         OutputError: A node does not see the output directory, or may not write to it.
         TrainingError: A trial failed for another reason than its settings.
     """
-    code = _code_of(trials.values())
+    code = sources_of(*trials.values())
     # Ctrl-C ends the search: by itself Tune would take it for an ordinary end.
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
@@ -94,22 +95,6 @@ def run_trials(config: TuneConfig, trials: Mapping[int, TrainConfig], say: Calla
     storage.delete(place)
     if errors:
         raise our_error(errors[0], TrainingError) from errors[0]
-
-
-def _code_of(trials: Iterable[TrainConfig]) -> dict[str, bytes]:
-    """Returns the user's modules that build the trials' networks; by path, as `own_code.sources` does."""
-    modules = {trial.network.partition(":")[0] for trial in trials if trial.network is not None}
-    if not modules:
-        return {}
-    start_tensorflow()  # which they import
-    code: dict[str, bytes] = {}
-    for module in modules:
-        try:
-            own_code.import_module(module)
-        except ConfigError as error:
-            raise ConfigError(f"network {module}: {error}") from error
-        code |= own_code.sources(module)
-    return code
 
 
 def _run_trial(

@@ -82,8 +82,9 @@ def test_the_gradient_of_slices_is_that_of_the_whole() -> None:
     from lstm_ray.train.keras_step import KerasStepper
 
     config = settings(accumulate=3)
-    batch = next(batches(config, make_corpus()))
-    stepper = KerasStepper(config, Alone())
+    corpus = make_corpus()
+    batch = next(batches(config, corpus))
+    stepper = KerasStepper(config, Alone(), corpus.labels)
     arguments = [tf.constant(array) for array in (batch.token_ids, batch.labels, batch.weights)]
     whole, sums = stepper._differentiate(*arguments, tf.constant(7.0))
     sliced, sliced_sums = tf.function(stepper._accumulate)(*arguments, tf.constant(7.0))

@@ -422,7 +422,7 @@ def test_a_step_is_traced_few_times(mask: bool, most: int) -> None:
 
     config = settings(mask=mask, global_batch_size=1)  # a masked batch of one row is as long as the row
     corpus = make_corpus(60)
-    stepper = KerasStepper(config, Alone())
+    stepper = KerasStepper(config, Alone(), corpus.labels)
     lengths = set()
     for batch in in_file_order(corpus, config):
         stepper.train(batch)
