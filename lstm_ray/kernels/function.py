@@ -3,6 +3,7 @@
 import ctypes
 from collections.abc import Callable
 from functools import cache, wraps
+from threading import Lock
 from typing import Any, ParamSpec, TypeAlias, cast
 
 import llvmlite.binding as llvm
@@ -21,12 +22,16 @@ llvm.initialize_native_asmprinter()
 def compiled(write: Callable[P, Emitter]) -> "Callable[P, CompiledFunction]":
     """Makes a function that writes code return it as machine code, made once per process for the same arguments."""
 
-    @cache
+    made = cast(Any, cache(lambda *args, **kwargs: CompiledFunction(write(*args, **kwargs))))
+    lock = Lock()  # a cache lets all threads that miss at once compile, one after the other
+
     @wraps(write)
     def make(*args: P.args, **kwargs: P.kwargs) -> CompiledFunction:
-        return CompiledFunction(write(*args, **kwargs))
+        with lock:
+            function: CompiledFunction = made(*args, **kwargs)
+            return function
 
-    return cast(Callable[P, CompiledFunction], make)  # mypy sees that a cache wants arguments with a hash
+    return make
 
 
 class CompiledFunction:

@@ -49,10 +49,14 @@ class AdamMatrix:
         self._adam = adam(target)
         self._threads = threads
 
+    def is_finite(self) -> bool:
+        """Says whether every value is a number, and will be once its row has caught up: an endless moment spoils it."""
+        return bool(np.isfinite(self.values).all() and np.isfinite(self.second).all())
+
     def restart(self, steps: int) -> None:
         """Takes values and moments, which have been set, for those after so many steps."""
         self._done[:] = steps
-        self._has_moments[:] = self.second.any(axis=1)
+        self._has_moments[:] = self.first.any(axis=1) | self.second.any(axis=1)  # a small gradient's square may be 0
 
     def catch_up(self, ids: Ids | None, steps: int, rates: Floats) -> None:
         """Brings rows to where they are after so many steps.
@@ -103,10 +107,13 @@ class AdamMatrix:
 def corrected(rates: npt.NDArray[np.float64]) -> Floats:
     """Returns the rates of steps 0, 1, 2, ... with Adam's correction for moments that began at zero, float32[n].
 
-    In float32 as Keras computes it: 0.999, so rounded, moves the first steps by 6 parts in a million.
+    In float32 as Keras computes it: 0.999, so rounded, moves the first steps by 6 parts in a million. Powers are made
+    by products, which all processors round alike, as workers have to; NumPy's own powers differ with the processor.
     """
-    taken = np.arange(1, len(rates) + 1, dtype=np.float32)
-    first, second = np.float32(BETA_1) ** taken, np.float32(BETA_2) ** taken
+    first, second = (
+        np.multiply.accumulate(np.full(len(rates), np.float32(beta), np.float64)).astype(np.float32)
+        for beta in (BETA_1, BETA_2)
+    )
     with np.errstate(over="ignore"):  # a rate beyond float32 spoils the weights, which is found and told
         result: Floats = rates.astype(np.float32) * np.sqrt(1 - second) / (1 - first)
     return result

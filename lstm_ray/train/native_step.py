@@ -109,15 +109,20 @@ class NativeStepper:
         def set_steps(value: npt.NDArray[Any]) -> None:
             self._steps = int(value)
 
-        model_slots = [own.get(as_adam_calls(variable)) or _constant(variable.numpy()) for variable in model.variables]
+        model_slots = [
+            own[as_adam_calls(variable)] if variable.dtype == "float32" else _constant(variable.numpy())
+            for variable in model.variables
+        ]
         for slot, variable in zip(model_slots, model.variables, strict=True):
             slot.write(variable.numpy())
         optimizer_slots = []
         for variable in optimizer.variables:
             if variable.name == "iteration":
                 optimizer_slots.append(_Slot(lambda: np.array(self._steps, np.int64), set_steps))
+            elif variable.name == "learning_rate":
+                optimizer_slots.append(_constant(variable.numpy()))
             else:
-                optimizer_slots.append(own.get(variable.name) or _constant(variable.numpy()))
+                optimizer_slots.append(own[variable.name])
         return model_slots, optimizer_slots
 
     def summary(self) -> str:
@@ -135,7 +140,7 @@ class NativeStepper:
 
     def is_finite(self) -> bool:
         """Says whether every trainable number is one."""
-        return bool(np.isfinite(self._embedding.values).all() and np.isfinite(self._dense.values).all())
+        return self._embedding.is_finite() and self._dense.is_finite()
 
     def state(self) -> list[npt.NDArray[Any]]:
         """Returns copies of all variables of model and optimizer, as Keras would order them."""
@@ -213,7 +218,9 @@ class NativeStepper:
         clip = self._config.clip_norm
         factor = np.float32(1)
         if clip is not None:  # of the sum over the workers, so that the norm is that of the whole step
-            squares = float(dense @ dense) + sum(float(np.vdot(rows.values, rows.values)) for rows in sparse)
+            # In float64, where no float32's square is endless: a factor of 0 would be a step that learns nothing.
+            parts = [dense, *(rows.values for rows in sparse)]
+            squares = sum(np.square(part, dtype=np.float64).sum() for part in parts)
             factor = np.float32(min(1.0, clip / np.sqrt(squares)))
         for rows in sparse:
             self._embedding.learn(rows.ids, rows.values * factor, self._steps, rates)
@@ -273,12 +280,12 @@ class NativeStepper:
 
 
 def _common_target(collective: Collective) -> Target:
-    """Returns this processor, with no longer vectors than any other worker's: gradients lie as the vectors do."""
+    """Returns this processor with no more than every worker's has: gradients lie alike, Adam rounds alike."""
     target = Target.host()
-    lanes = np.zeros(collective.world_size)
-    lanes[collective.rank] = target.lanes
-    least = int(collective.sum(lanes).min())
-    return target if target.lanes == least else replace(target, lanes=least)
+    mine = np.zeros((collective.world_size, 2))
+    mine[collective.rank] = target.lanes, target.fused
+    lanes, fused = collective.sum(mine.ravel()).reshape(mine.shape).min(axis=0)
+    return replace(target, lanes=int(lanes), fused=bool(fused))
 
 
 def _constant(value: npt.NDArray[Any]) -> _Slot:

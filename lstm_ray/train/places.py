@@ -48,9 +48,15 @@ class Rows:
 
     @classmethod
     def of(cls, token_ids: Ids, masked: bool) -> Rows:
-        """Arranges int32[rows, time]; a masked network has no steps where the id is 0."""
+        """Arranges int32[rows, time]; a masked network has no steps where the id is 0.
+
+        Raises:
+            ValueError: A row has no step, which machine code must not find out.
+        """
         is_read = token_ids != 0 if masked else np.ones_like(token_ids, np.bool_)
         steps = is_read.sum(axis=1)
+        if not steps.all():
+            raise ValueError(f"row {int(steps.argmin())} has no token")
         order = np.argsort(-steps, kind="stable")
         steps = steps[order]
         ends = np.cumsum(steps + 1)

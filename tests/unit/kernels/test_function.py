@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from inspect import unwrap
 
@@ -11,6 +12,7 @@ import pytest
 from lstm_ray.kernels import adam, lstm, products, recurrence
 from lstm_ray.kernels.emitter import Emitter, Target
 from lstm_ray.kernels.function import aligned_empty
+from lstm_ray.kernels.threads import Threads
 
 AVX512 = Target.of("skylake-avx512", {"avx512f": True, "avx2": True, "fma": True})
 AVX2 = Target.of("haswell", {"avx2": True, "fma": True})
@@ -21,6 +23,17 @@ NEON = Target.of("neoverse-n1", {"neon": True})
 def test_code_is_made_once() -> None:
     assert lstm.lstm_layer(Target.host(), "last") is lstm.lstm_layer(Target.host(), "last")
     assert lstm.lstm_layer(Target.host(), "last") is not lstm.lstm_layer(Target.host(), "max")
+
+
+def test_threads_that_want_the_same_code_at_once_get_the_same() -> None:
+    units = 7 * Target.host().lanes  # which nothing else here has
+    everybody = threading.Barrier(8, timeout=60)
+
+    def want(_: int) -> object:
+        everybody.wait()
+        return recurrence.forward(Target.host(), units, 0)
+
+    assert len(set(Threads(8, "test").map(want, range(8)))) == 1
 
 
 def test_arrays_start_at_a_cache_line() -> None:

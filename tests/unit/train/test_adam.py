@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -50,10 +54,11 @@ def test_rows_that_catch_up_have_the_bits_of_rows_that_never_waited(seed: int, s
         assert one.tobytes() == other.tobytes()
 
 
-def test_a_run_that_goes_on_has_the_bits_of_one_that_never_stopped() -> None:
+@pytest.mark.parametrize("size", [1, 1e-22], ids=["usual", "squares are 0"])
+def test_a_run_that_goes_on_has_the_bits_of_one_that_never_stopped(size: float) -> None:
     rates = corrected(np.full(STEPS, 0.01))
     whole, first = matrix(), matrix()
-    steps = list(enumerate(gradients(1, 0.1)))
+    steps = list(enumerate(gradients(1, 0.1) * np.float32(size)))
 
     def learn(where: AdamMatrix, some: list[tuple[int, np.ndarray]]) -> None:
         for step, gradient in some:
@@ -70,7 +75,34 @@ def test_a_run_that_goes_on_has_the_bits_of_one_that_never_stopped() -> None:
     learn(second, steps[11:])
     for run in (whole, second):
         run.catch_up(None, STEPS, rates)
-    assert second.values.tobytes() == whole.values.tobytes()
+    for one, other in ((second.values, whole.values), (second.first, whole.first), (second.second, whole.second)):
+        assert one.tobytes() == other.tobytes()
+
+
+def test_a_gradient_whose_square_is_endless_is_found_before_its_row_catches_up() -> None:
+    run = matrix()
+    rates = corrected(np.full(STEPS, 0.01))
+    assert run.is_finite()
+    with np.errstate(all="ignore"):
+        run.learn(np.array([3]), np.full((1, WIDTH), 1e20, np.float32), 0, rates)
+    assert np.isfinite(run.values).all()
+    assert not run.is_finite()
+    run.catch_up(None, 3, rates)
+    assert np.isnan(run.values[3]).all()
+
+
+def test_every_processor_has_the_same_rates() -> None:
+    """NumPy has code for newer processors, which this switches off."""
+    code = (
+        "import numpy; from lstm_ray.train.adam import corrected; print(corrected(numpy.full(20_000, 1e-3)).tobytes())"
+    )
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, **without}, capture_output=True, check=True
+        ).stdout
+        for without in ({}, {"NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX512_SKX AVX512_ICL AVX512_SPR X86_V4"})
+    ]
+    assert said[0] == said[1] != b""
 
 
 def test_threads_change_nothing() -> None:

@@ -72,6 +72,35 @@ def test_clipping_is_that_of_keras_and_does_something(engine: str) -> None:
     assert differ(ours.weights(), train(settings(engine=engine), corpus)[0].weights())
 
 
+def test_clipping_holds_for_gradients_whose_squares_are_endless() -> None:
+    """In float32 the norm would be endless, and the step one that learns nothing."""
+    start_tensorflow()
+    from lstm_ray.train.native_step import NativeStepper
+
+    class Exploding(Alone):
+        def all_reduce(self, dense: Any, sparse: Sequence[Rows]) -> Any:
+            return np.where(dense == 0, dense, np.float32(1e25)), sparse
+
+    corpus = make_corpus()
+    config = settings(clip_norm=1.0, engine="native")
+    stepper = NativeStepper(config, Exploding(), corpus.labels)
+    before = floats(stepper.weights())
+    stepper.train(next(batches(config, corpus)))
+    assert stepper.is_finite()
+    assert differ(before, floats(stepper.weights()))
+
+
+@pytest.mark.parametrize("threads", [1, 3, 16])
+def test_any_number_of_threads_takes_the_same_steps(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    start_tensorflow()
+    from lstm_ray.train import native_step
+
+    monkeypatch.setattr(native_step, "threads_given", lambda: threads)
+    corpus = make_corpus()
+    config = settings(engine="native", accumulate=2)
+    assert_same_weights(train(config, corpus)[0].weights(), fit_with_keras(config, corpus)[0])
+
+
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
 def test_a_schedule_is_that_of_keras(schedule: str, engine: str) -> None:
     start_tensorflow()
