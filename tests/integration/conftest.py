@@ -125,6 +125,22 @@ def start() -> Iterator[Callable[..., Command]]:
             command.kill()
 
 
+@pytest.fixture(scope="session")
+def lstm_ray() -> Callable[..., str]:
+    """Gives a function that runs `lstm-ray`, whose exit code must be `code`, and returns what it wrote to stderr.
+
+    No test runs Ray in pytest's own process: Ray may end a process a minute after it was disconnected, if one of its
+    calls to the cluster was under way then (ray#43280).
+    """
+
+    def run(*arguments: object, code: int = 0, **settings: str) -> str:
+        returned, error = Command(tuple(map(str, arguments)), settings).end()
+        assert returned == code, error
+        return error
+
+    return run
+
+
 class RayNodes:
     """Ray nodes of their own on this machine: a head, and workers that join it.
 

@@ -17,7 +17,6 @@ import pyarrow.dataset as ds
 import pytest
 
 from lstm_ray.config import ScoreConfig
-from lstm_ray.errors import BundleError
 from lstm_ray.score.run import score
 
 ROWS = 40_000
@@ -182,19 +181,14 @@ def test_a_killed_raylet(
     assert_finished(output, undisturbed, parts)
 
 
-def test_a_model_that_an_actor_cannot_read_is_named(
-    numbered: Path, tiny_bundle: Path, tmp_path: Path, ray_directory: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_that_an_actor_cannot_read_is_named(run: Run, tiny_bundle: Path, tmp_path: Path) -> None:
     model = Path(shutil.copytree(tiny_bundle, tmp_path / "model"))
-
-    def delete_the_model(message: str) -> None:
-        if message == "starting Ray":
-            shutil.rmtree(model)
-
-    monkeypatch.setenv("RAY_TMPDIR", ray_directory)
-    settings = {"inputs": (str(numbered),), "model": str(model), "output": str(tmp_path / "out"), "actors": 1}
-    with pytest.raises(BundleError, match=f"^{model}: no such model bundle$"):
-        score(ScoreConfig.model_validate(settings), delete_the_model, nothing)
+    command = run(tmp_path / "out", "--model", model)
+    assert any("starting Ray" in line for line in command.process.stderr)
+    shutil.rmtree(model)
+    code, error = command.end()
+    assert code == 1
+    assert error.splitlines()[-1] == f"error: {model}: no such model bundle"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a filesystem")

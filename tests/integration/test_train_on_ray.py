@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from lstm_ray.cli.app import main
 from lstm_ray.config import TrainConfig
 from lstm_ray.errors import InputError
 from lstm_ray.model.bundle import Bundle, read_bundle
@@ -76,7 +74,7 @@ Trained = Callable[[str, int], Run]
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory, reviews: Path) -> Trained:
+def trained(tmp_path_factory: pytest.TempPathFactory, reviews: Path, lstm_ray: Callable[..., str]) -> Trained:
     """Gives a function that trains a network with a number of workers, once a session."""
     runs: dict[tuple[str, int], Run] = {}
 
@@ -84,7 +82,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory, reviews: Path) -> Trained:
         if (network, workers) not in runs:
             output = tmp_path_factory.mktemp(f"{network}-{workers}")
             config = settings(reviews, output, workers=workers, **NETWORKS[network])
-            outcome = train(config, SilentWatcher())
+            if workers:
+                lstm_ray("train", "--config", job_file(config, output.with_suffix(".yaml")))
+            outcome = train(config, SilentWatcher())  # with workers it is finished already, and only read
+            assert outcome.was_finished == bool(workers)
             checkpoint = checkpoints.latest(str(output))
             assert checkpoint is not None
             runs[network, workers] = Run(config, outcome, read_bundle(str(output / "model")), checkpoint.variables)
@@ -110,6 +111,12 @@ def settings(reviews: Path, output: Path, **changes: Any) -> TrainConfig:
             **changes,
         }
     )
+
+
+def job_file(config: TrainConfig, path: Path) -> Path:
+    """Writes the job file of a run."""
+    path.write_text(yaml.safe_dump({"command": "train", **config.model_dump(mode="json")}), encoding="utf-8")
+    return path
 
 
 @pytest.mark.parametrize(("network", "workers"), CASES)
@@ -148,13 +155,10 @@ def test_a_run_leaves_everything_that_is_promised(trained: Trained) -> None:
     assert len(list((output / "checkpoints").glob("epochs_*.npz"))) == checkpoints.KEPT
 
 
-def test_the_same_command_again_says_that_the_run_is_finished(
-    trained: Trained, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_same_command_again_says_that_the_run_is_finished(trained: Trained, lstm_ray: Callable[..., str]) -> None:
     output = Path(trained("lstm", 2).config.output)
     before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
-    assert run_command(monkeypatch, "train", "--config", str(output / "config.yaml")) == 0
-    assert "finished" in capsys.readouterr().err
+    assert "finished" in lstm_ray("train", "--config", output / "config.yaml")
     assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
 
 
@@ -174,26 +178,15 @@ def test_a_run_goes_on_with_another_number_of_workers(trained: Trained, reviews:
 
 
 def test_an_error_on_ray_is_the_one_line_it_would_be_without(
-    reviews: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    reviews: Path, tmp_path: Path, lstm_ray: Callable[..., str]
 ) -> None:
     bad = tmp_path / "bad.parquet"
     pq.write_table(pa.table({"text": ["good", "bad", "ugly"], "label": [0, 1, 7]}), bad)
-    job = settings(reviews, tmp_path / "run", train=(str(bad),), workers=2).model_dump(mode="json")
+    config = settings(reviews, tmp_path / "run", train=(str(bad),))
     with pytest.raises(InputError) as alone:
-        train(TrainConfig.model_validate({**job, "workers": 0}), SilentWatcher())
-    job_file = tmp_path / "job.yaml"
-    job_file.write_text(yaml.safe_dump({"command": "train", **job}), encoding="utf-8")
-    assert run_command(monkeypatch, "train", "--config", str(job_file)) == 1
-    errors = [line for line in capfd.readouterr().err.splitlines() if "error" in line.lower()]
+        train(config, SilentWatcher())
+    said = lstm_ray("train", "--config", job_file(config, tmp_path / "job.yaml"), "--workers", 2, code=1)
+    errors = [line for line in said.splitlines() if "error" in line.lower()]
     assert errors == [f"error: {alone.value}"]
     assert f"{bad}: column 'label', row 2: label 7 is neither 0 nor 1" in errors[0]
     assert not (tmp_path / "run").exists()
-
-
-def run_command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    """Runs `lstm-ray` in this process and returns its exit code."""
-    monkeypatch.setattr("sys.argv", ["lstm-ray", *arguments])
-    with pytest.raises(SystemExit) as exit:
-        main()
-    os.environ.pop("LSTM_RAY_DEBUG", None)
-    return int(exit.value.code or 0)
