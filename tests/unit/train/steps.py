@@ -51,6 +51,22 @@ def batches(config: TrainConfig, corpus: Corpus) -> Iterator[Batch]:
         yield from worker_batches(corpus, order, config, rank=0, world_size=1, batch_size=config.global_batch_size)
 
 
+def dense_adam() -> Any:
+    """Returns Keras's Adam class, with the gradients of a word that stands in a batch several times added up, as ours.
+
+    Keras 3 (to 3.15 at least) hands Adam one slice for each time, which squares them one by one.
+    """
+    start_tensorflow()
+    import keras
+    import tensorflow as tf
+
+    class DenseAdam(keras.optimizers.Adam):
+        def apply(self, grads: Any, trainable_variables: Any = None) -> None:
+            super().apply([tf.convert_to_tensor(gradient) for gradient in grads], trainable_variables)
+
+    return DenseAdam
+
+
 def train(config: TrainConfig, corpus: Corpus) -> tuple[Any, list[np.ndarray]]:
     """Takes the steps of a run; returns what took them, and the sums of each step."""
     start_tensorflow()

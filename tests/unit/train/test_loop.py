@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from steps import dense_adam
 
 from lstm_ray.config import TrainConfig
 from lstm_ray.errors import TrainingError
@@ -376,19 +377,13 @@ def fit_both_ways(config: TrainConfig, corpus: Corpus, densify: bool) -> tuple[l
     Args:
         config: The network and the batch size.
         corpus: The rows.
-        densify: Add up the gradients of a word that stands in a batch several times before Keras's Adam sees them, as
-            we do. Keras 3 (to 3.15 at least) hands Adam one slice for each time, which squares them one by one.
+        densify: Whether Keras's Adam is to add up a word's gradients as we do.
     """
     start_tensorflow()
     import keras
-    import tensorflow as tf
 
     from lstm_ray.model.architectures import build_model
     from lstm_ray.train.step import make_stepper
-
-    class DenseAdam(keras.optimizers.Adam):
-        def apply(self, grads: Any, trainable_variables: Any = None) -> None:
-            super().apply([tf.convert_to_tensor(gradient) for gradient in grads], trainable_variables)
 
     batches = list(in_file_order(corpus, config))
     assert len(batches) == 50
@@ -396,7 +391,7 @@ def fit_both_ways(config: TrainConfig, corpus: Corpus, densify: bool) -> tuple[l
     for batch in batches:
         stepper.train(batch)
     model = build_model(config, config, config.seed)
-    adam = DenseAdam if densify else keras.optimizers.Adam
+    adam = dense_adam() if densify else keras.optimizers.Adam
     model.compile(adam(config.learning_rate), "binary_crossentropy")
     rows = np.concatenate([batch.token_ids[batch.weights > 0] for batch in batches])
     labels = corpus.labels.astype(np.float32)

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pytest
-from steps import MAX_TOKENS, batches, make_corpus, settings, train
+from steps import MAX_TOKENS, batches, dense_adam, make_corpus, settings, train
 
 from lstm_ray.config import TrainConfig
 from lstm_ray.model.runtime import start_tensorflow
@@ -23,18 +23,10 @@ Arrays: TypeAlias = list[npt.NDArray[Any]]
 def fit_with_keras(config: TrainConfig, corpus: Corpus, rate: Any = None, **fit: Any) -> tuple[Arrays, list[float]]:
     """Returns the variables after `keras.Model.fit` on the same batches, and the losses of the epochs."""
     start_tensorflow()
-    import keras
-    import tensorflow as tf
-
     from lstm_ray.model.architectures import build_model
 
-    class DenseAdam(keras.optimizers.Adam):
-        # Keras hands Adam one slice for each time that a word stands in a batch, which squares them one by one.
-        def apply(self, grads: Any, trainable_variables: Any = None) -> None:
-            super().apply([tf.convert_to_tensor(gradient) for gradient in grads], trainable_variables)
-
     model = build_model(config, config, config.seed)
-    model.compile(DenseAdam(rate or config.learning_rate, global_clipnorm=config.clip_norm), "binary_crossentropy")
+    model.compile(dense_adam()(rate or config.learning_rate, global_clipnorm=config.clip_norm), "binary_crossentropy")
     rows, labels = corpus.sequences.token_ids.reshape(-1, MAX_TOKENS), corpus.labels.astype(np.float32)
     past = model.fit(
         rows, labels, batch_size=config.global_batch_size, epochs=config.epochs, shuffle=False, verbose=0, **fit
@@ -101,6 +93,22 @@ def test_any_number_of_threads_takes_the_same_steps(threads: int, monkeypatch: p
     assert_same_weights(train(config, corpus)[0].weights(), fit_with_keras(config, corpus)[0])
 
 
+def test_each_dropout_drops_its_share_and_enlarges_the_rest() -> None:
+    start_tensorflow()
+    from lstm_ray.train.native_step import NativeStepper
+
+    corpus = make_corpus(700)
+    rates = {"dropout": 0.2, "recurrent_dropout": 0.35, "embedding_dropout": 0.5}
+    config = settings(global_batch_size=700, units=32, engine="native", **rates)
+    stepper = NativeStepper(config, Alone(), corpus.labels)
+    dropout = stepper._draw(next(batches(config, corpus)).token_ids)
+    (inputs,), (recurrent,) = dropout.inputs.values(), dropout.recurrent.values()
+    for rate, factors in zip(rates.values(), (inputs, recurrent, dropout.embedding), strict=True):
+        assert factors is not None
+        np.testing.assert_array_equal(np.unique(factors), np.float32([0, 1 / (1 - rate)]))
+        assert np.mean(factors == 0) == pytest.approx(rate, abs=0.02)
+
+
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
 def test_a_schedule_is_that_of_keras(schedule: str, engine: str) -> None:
     start_tensorflow()
@@ -157,6 +165,7 @@ def test_slices_of_a_batch_come_to_the_whole(slices: int, changes: dict[str, Any
         {"bidirectional": True, "pooling": "mean", "epochs": 20},
         {"mask": True, "pooling": "max", "bidirectional": True, "layers": 2, "units": 20},
         {"mask": True, "pooling": "mean", "padding": "post", "units": 17, "embedding_size": 33, "clip_norm": 0.1},
+        {"embeddings": "not read here", "freeze_embeddings": True, "clip_norm": 0.02},
         {"layers": 3, "schedule": "cosine", "warmup_steps": 3, "learning_rate": 0.005},
     ],
     ids=str,
