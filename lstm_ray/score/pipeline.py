@@ -14,7 +14,10 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import threading
+import time
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property, lru_cache
 from typing import Any, TypeAlias, TypeVar
@@ -42,6 +45,9 @@ from lstm_ray.text.sequences import Sequences
 _TASKS_AT_ONCE = 10_000  # given to Ray Data, whose driver keeps some KiB of each
 _GPU_TASK_CHUNKS = 4  # whose token ids travel together: 64 MB at 80 tokens and the default --rows-per-part
 
+_THREADS_END_WITHIN_S = 30.0
+_PARKED = "Prefetcher"  # a thread of Ray Data's that sleeps for ever once nobody gives it work
+
 T = TypeVar("T")
 Columns: TypeAlias = dict[str, list[npt.NDArray[Any]]]
 """What a stage hands to the next: arrays by name, one for each chunk of a task."""
@@ -63,7 +69,7 @@ def score_on_ray(
     least, most = min(least, len(first)), min(most, len(first))
     # GPU actors get nothing to do unless a task has a core.
     asked = Asked(least, most, config.cpus_per_actor, config.gpus_per_actor, spare_cpus=int(has_gpus))
-    with connect(config.address, asked, notify):
+    with connect(config.address, asked, notify), _others_ended():
         if config.address != "local":
             check_paths([config.model, *(file.path for file in plan.files)], config.output)
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what ends the run is raised
@@ -83,6 +89,23 @@ def score_on_ray(
             except ray.exceptions.RayError as error:
                 raise our_error(error, LstmRayError) from error
             first = list(itertools.islice(tasks, _TASKS_AT_ONCE))
+
+
+@contextmanager
+def _others_ended() -> Iterator[None]:
+    """Waits, at the end, for the threads that were begun meanwhile.
+
+    Ray Data's end a while after who reads from it has stopped, by an error or Ctrl-C, and Ray ends the whole process,
+    without a word, if a thread calls it once it has been shut down.
+    """
+    known = set(threading.enumerate())
+    try:
+        yield
+    finally:
+        deadline = time.monotonic() + _THREADS_END_WITHIN_S
+        for thread in set(threading.enumerate()) - known:
+            if thread.name != _PARKED:
+                thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def _runs(items: Sequence[T], size: int) -> Iterator[list[T]]:
