@@ -235,6 +235,9 @@ def list_names(directory: str) -> list[str]:
             raise OutputError(f"{directory}: is a file, not a directory")
         selector = fs.FileSelector(target, allow_not_found=True)
         return sorted(info.base_name for info in filesystem.get_file_info(selector))
+    except FileNotFoundError:
+        # Arrow lists first and then asks whether the directory exists: one made in between, it calls missing after all.
+        return []
     except OSError as error:
         raise OutputError(f"{directory}: cannot be read: {reason(error)}") from error
 

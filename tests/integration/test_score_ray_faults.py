@@ -44,8 +44,8 @@ def undisturbed(numbered: Path, tiny_bundle: Path, tmp_path_factory: pytest.Temp
 def run(start: Callable[..., Any], numbered: Path, tiny_bundle: Path, ray_directory: str) -> Run:
     """Gives a function that starts `lstm-ray score` on a Ray of its own."""
 
-    def start_it(output: Path, *more: object) -> Any:
-        arguments = ("score", numbered, "--model", tiny_bundle, "--output", output, "--rows-per-part", 500)
+    def start_it(output: Path, *more: object, model: Path = tiny_bundle) -> Any:
+        arguments = ("score", numbered, "--model", model, "--output", output, "--rows-per-part", 500)
         return start(*arguments, "--actors", 2, *more, RAY_TMPDIR=ray_directory)
 
     return start_it
@@ -183,7 +183,7 @@ def test_a_killed_raylet(
 
 def test_a_model_that_an_actor_cannot_read_is_named(run: Run, tiny_bundle: Path, tmp_path: Path) -> None:
     model = Path(shutil.copytree(tiny_bundle, tmp_path / "model"))
-    command = run(tmp_path / "out", "--model", model)
+    command = run(tmp_path / "out", model=model)
     assert any("starting Ray" in line for line in command.process.stderr)
     shutil.rmtree(model)
     code, error = command.end()

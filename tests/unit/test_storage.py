@@ -1,6 +1,7 @@
 """Storage: paths and URIs are told apart, and a file that is written is whole or not there."""
 
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,25 @@ def test_names_in_a_directory(tree: Path) -> None:
     assert storage.list_names(f"file://{tree}/year=2024") == ["x.parquet"]
     with pytest.raises(OutputError, match="is a file, not a directory"):
         storage.list_names(str(tree / "a.parquet"))
+
+
+def test_a_directory_that_comes_and_goes_is_listed_as_empty(tmp_path: Path) -> None:
+    directory = tmp_path / "here"
+    ended = threading.Event()
+
+    def come_and_go() -> None:
+        while not ended.is_set():
+            directory.mkdir()
+            directory.rmdir()
+
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    try:
+        for _ in range(5000):
+            assert storage.list_names(str(directory)) == []
+    finally:
+        ended.set()
+        thread.join()
 
 
 def test_exists(tree: Path) -> None:
