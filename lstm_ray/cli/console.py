@@ -16,8 +16,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 _LINE_EVERY_S = 10.0
 
-_err = Console(stderr=True, highlight=False, soft_wrap=True)
-_out = Console(highlight=False, soft_wrap=True)
+_err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)  # mine:two is a name
+_out = Console(highlight=False, soft_wrap=True, emoji=False)
 
 
 def say(message: str) -> None:
@@ -111,7 +111,7 @@ class Bar:
     def _draw(self, done: int, total: int, title: str, text: str) -> None:
         if self._bar is None:
             self._bar = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 TextColumn("{task.percentage:>3.0f}%  {task.fields[speed]}"),
                 console=_err,

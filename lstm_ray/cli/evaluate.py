@@ -47,7 +47,7 @@ def show_evaluation(result: Evaluation, output: str | None) -> None:
     rows = [("rows", f"{metrics['rows']:,}")]
     rows += [(name, "none" if metrics[name] is None else f"{metrics[name]:.4f}") for name in names]
     if metrics["rows_without_text"]:
-        rows.append(("rows without text", f"{metrics['rows_without_text']:,} left out"))
+        rows.append(("rows without words", f"{metrics['rows_without_text']:,} left out"))
     if metrics["rows_with_other_label"]:
         rows.append(("rows with other labels", f"{metrics['rows_with_other_label']:,} left out"))
     rows.append(("speed", f"{metrics['rows_per_s']:,.0f} rows/s"))

@@ -79,7 +79,7 @@ def show_outcome(outcome: Outcome, config: TrainConfig) -> None:
     state = outcome.state
     rows = [("training rows", f"{outcome.training_rows:,}"), ("validation rows", f"{outcome.validation_rows:,}")]
     if outcome.rows_without_text:
-        rows.append(("rows without text", f"{outcome.rows_without_text:,} left out"))
+        rows.append(("rows without words", f"{outcome.rows_without_text:,} left out"))
     if outcome.rows_with_other_label:
         rows.append(("rows with other labels", f"{outcome.rows_with_other_label:,} left out"))
     stopped = f", stopped early of {config.epochs}" if state.epoch < config.epochs else ""

@@ -11,11 +11,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lstm_ray.datasets.labels import OTHER, ZERO_AND_ONE, LabelMapping, propose_mapping
+from lstm_ray.datasets.labels import OTHER, ZERO_AND_ONE, LabelMapping, describe_labels, propose_mapping
 from lstm_ray.errors import InputError
 from lstm_ray.inputs import InputFile, find_inputs
 from lstm_ray.text.tokenize import decode_texts, is_text_type
-from lstm_ray.wording import not_parquet, reason
+from lstm_ray.wording import counted, not_parquet, reason
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,24 @@ def read_shard(shard: Shard, text_column: str, label_column: str, mapping: Label
     return LabelledRows(texts, labels, without_text, int((~is_labelled).sum()))
 
 
+def list_labels(shards: Sequence[Shard], label_column: str) -> str:
+    """Reads the labels of the shards' files and lists those that occur, for a message."""
+    columns = []
+    for file in {shard.file.path: shard.file for shard in shards}.values():
+        with _open_parquet(file) as parquet:
+            columns.append(parquet.read([label_column])[label_column])
+    return describe_labels(*columns)
+
+
+def describe_left_out(without_text: int, with_other_label: int, shards: Sequence[Shard], label_column: str) -> str:
+    """Says, to end a sentence, how many rows were left out and why; if for their label, also which labels occur."""
+    left_out = f"; {counted(without_text, 'row')} without words left out" if without_text else ""
+    if with_other_label:
+        there = list_labels(shards, label_column)
+        left_out += f"; {counted(with_other_label, 'row')} with other labels left out (there are {there})"
+    return left_out
+
+
 @contextmanager
 def _open_parquet(file: InputFile) -> Iterator[pq.ParquetFile]:
     with file.open() as stream:  # a ParquetFile does not close what it was given
@@ -148,13 +166,17 @@ def _check_labels(file: InputFile, parquet: pq.ParquetFile, column: str, mapping
     problem = mapping.problem(kind)
     if problem is None:
         return
-    proposal = propose_mapping(decode_texts(parquet.read([column])[column])) if is_text_type(kind) else None
-    raise InputError(f"{file.path}: column {column!r} {proposal or f'{problem}: choose with --label-column'}")
+    if is_text_type(kind):
+        labels = parquet.read([column])[column]
+        if options := propose_mapping(labels):
+            problem = f"holds the texts {describe_labels(labels)}: say which is which: {options}"
+    raise InputError(f"{file.path}: column {column!r} {problem}")
 
 
 def _wrong_label(shard: Shard, column: str, values: pa.ChunkedArray, position: int) -> str:
     value = values[position].as_py()
-    shown = "null" if value is None else f"{value:g}"
+    problem = "is null" if value is None else f"{value:g} is neither 0 nor 1"
+    options = propose_mapping(values)
+    hint = f"say which mean what, rows of others are left out: {options}" if options else "choose with --label-column"
     row = shard.first_row + int(shard.rows[position])
-    hint = "" if value is None else "; of star ratings say which are which: --positive-labels 4,5 --negative-labels 1,2"
-    return f"{shard.file.path}: column {column!r}, row {row}: label {shown} is neither 0 nor 1{hint}"
+    return f"{shard.file.path}: column {column!r}, row {row}: label {problem}: {hint}"

@@ -16,7 +16,8 @@ OTHER = -1
 """Stands for a label that means neither positive nor negative."""
 
 _MOST_SHOWN = 8
-_MOST_CLASSES = 20  # a column with more texts than that holds no labels
+_MOST_CLASSES = 20  # a column with more values than that holds no labels
+_CHOOSE = "choose with --label-column"
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,13 @@ class LabelMapping:
     def problem(self, kind: pa.DataType) -> str | None:
         """Says why a column of this type cannot be read, as the end of a sentence about it; None if it can be."""
         if is_text_type(kind):
-            return None if self.is_given else f"is {kind}, expected 0 and 1"
+            return None if self.is_given else f"is {kind}, expected 0 and 1: {_CHOOSE}"
         if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
-            return f"is {kind}, expected {'texts or numbers' if self.is_given else '0 and 1'}"
-        for label in (*self.positive, *self.negative):
-            if _number(label) is None:
-                return f"is {kind}, and the label {label!r} is no number"
+            return f"is {kind}, expected {'texts or numbers' if self.is_given else '0 and 1'}: {_CHOOSE}"
+        for option, labels in (("--positive-labels", self.positive), ("--negative-labels", self.negative)):
+            for label in labels:
+                if _number(label) is None:
+                    return f"is {kind}, but {label!r} of {option} is no number; several are written 4,5"
         return None
 
     def decode(self, column: pa.ChunkedArray) -> npt.NDArray[np.int8]:
@@ -66,15 +68,41 @@ ZERO_AND_ONE = LabelMapping()
 """No mapping: a label is 1 or 0."""
 
 
-def propose_mapping(texts: pa.LargeStringArray) -> str | None:
-    """Says which texts a column of labels holds and how to tell them apart, or None if they are no labels."""
-    seen = sorted(pc.unique(texts.drop_null()).to_pylist())
-    if not 2 <= len(seen) <= _MOST_CLASSES:
+def propose_mapping(column: pa.ChunkedArray) -> str | None:
+    """Says how to tell the labels of a column apart, as the options to give; None if it holds no labels."""
+    labels = _distinct(column)
+    if labels and set(labels) <= {"0", "1"}:
+        labels = ["0", "1"]
+    if not 2 <= len(labels) <= _MOST_CLASSES:
         return None
-    shown = ", ".join(map(repr, seen[:_MOST_SHOWN])) + (", ..." if len(seen) > _MOST_SHOWN else "")
-    # By the alphabet, positive follows negative, good bad, yes no, true false, and five stars one.
-    options = f"--positive-labels {shlex.quote(seen[-1])} --negative-labels {shlex.quote(seen[0])}"
-    return f"holds the texts {shown}: say which is which: {options}"
+    # By the alphabet, positive follows negative, good bad, yes no, true false, and by number five stars one.
+    positive, negative = labels[-1:], labels[:1]
+    if len(labels) > 2 and set(labels) <= set("12345"):
+        positive = [label for label in labels if label > "3"] or positive
+        negative = [label for label in labels if label < "3"] or negative
+    return shlex.join(("--positive-labels", ",".join(positive), "--negative-labels", ",".join(negative)))
+
+
+def describe_labels(*columns: pa.ChunkedArray) -> str:
+    """Lists the labels in columns for a message, null not among them: 'neg', 'pos'; or 1, 2, 3, 4, 5; or none."""
+    shown = [repr(label) if is_text_type(column.type) else label for column in columns for label in _distinct(column)]
+    shown = list(dict.fromkeys(shown))
+    return (", ".join(shown[:_MOST_SHOWN]) + (", ..." if len(shown) > _MOST_SHOWN else "")) or "none"
+
+
+def _distinct(column: pa.ChunkedArray) -> list[str]:
+    """Returns the labels of a column as the options take them, in rising order."""
+    if is_text_type(column.type):
+        labels = pc.unique(decode_texts(column).drop_null()).to_pylist()
+    else:
+        labels = [_written(value) for value in pc.unique(column.drop_null()).to_pylist()]
+    numbers = {label: number for label in labels if (number := _number(label)) is not None}
+    return sorted(labels, key=numbers.__getitem__ if len(numbers) == len(labels) else None)
+
+
+def _written(value: float) -> str:
+    """Returns a number as one writes it: 4 and -1, also where the column has them as floats."""
+    return f"{int(value)}" if float(value).is_integer() and not isinstance(value, bool) else str(value).lower()
 
 
 def _is_in(values: pa.Array, labels: pa.Array) -> npt.NDArray[np.bool_]:

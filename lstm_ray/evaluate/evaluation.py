@@ -14,14 +14,13 @@ import numpy as np
 
 from lstm_ray import storage
 from lstm_ray.config import EvaluateConfig
-from lstm_ray.datasets.labelled import Shard, find_shards, read_shard, sample_rows
+from lstm_ray.datasets.labelled import Shard, describe_left_out, find_shards, list_labels, read_shard, sample_rows
 from lstm_ray.datasets.labels import LabelMapping
 from lstm_ray.errors import InputError, OutputError
 from lstm_ray.evaluate.metrics import BinaryCounts
 from lstm_ray.evaluate.report import Example, evaluation_report
 from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.score.scorer import Scorer
-from lstm_ray.wording import counted
 
 _EXAMPLES = 12  # most confidently wrong reviews shown in the report
 
@@ -94,8 +93,9 @@ def evaluate(
     if config.max_rows is not None:
         shards = sample_rows(shards, config.max_rows, seed=0)
     total = sum(len(shard.rows) for shard in shards)
+    where = ", ".join(config.inputs)
     if total == 0:
-        raise InputError(f"{', '.join(config.inputs)}: no rows to evaluate")
+        raise InputError(f"{where}: no rows to evaluate")
     bundle = read_bundle(config.model)
     threshold = bundle.threshold if config.threshold is None else config.threshold
     decided = config.model_copy(update={"model": storage.absolute(config.model), "threshold": threshold})
@@ -114,11 +114,16 @@ def evaluate(
             without_text += scores.rows_without_text
             other_labels += scores.rows_with_other_label
             progress(done, total)
-    if other_labels == total:
-        raise InputError(
-            f"{', '.join(config.inputs)}: column {config.label_column!r}: none of its {counted(total, 'row')} has a "
-            "label that --positive-labels or --negative-labels names"
-        )
+    if counts.rows == 0:
+        left_out = describe_left_out(without_text, other_labels, shards, config.label_column)
+        raise InputError(f"{where}: no rows to evaluate{left_out}")
+    for side, rows, labels in (
+        ("positive", counts.positives, config.positive_labels),
+        ("negative", counts.negatives, config.negative_labels),
+    ):
+        if rows == 0:
+            there = f" (none is {', '.join(labels)}; there are {list_labels(shards, config.label_column)})"
+            notify(f"warning: {where}: no row is {side}{there if labels else ''}: auc needs both")
     examples = [example for _, _, example in wrong]
     evaluation = Evaluation(counts, without_text, other_labels, examples, time.perf_counter() - started)
     if config.output is not None:

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lstm_ray.config import TrainConfig
-from lstm_ray.datasets.labelled import Shard, find_shards, read_shard, sample_rows
+from lstm_ray.datasets.labelled import Shard, describe_left_out, find_shards, read_shard, sample_rows
 from lstm_ray.datasets.labels import LabelMapping
 from lstm_ray.errors import InputError
 from lstm_ray.text.sequences import Sequences, concatenate, truncate
@@ -64,7 +64,7 @@ class Prepared:
         training: Rows to learn from.
         validation: Rows to measure on; none if nothing was held out.
         vocabulary: Counted on the training rows alone, or the one that was given.
-        rows_without_text: Rows left out because their text was null or not UTF-8.
+        rows_without_text: Rows left out because they have no words: no text, or none in it.
         rows_with_other_label: Rows left out because the label mapping does not name their label.
         word_vectors: What words begin with, if `--embeddings` was given.
     """
@@ -137,12 +137,17 @@ def encode_shard(shard: Shard, config: TrainConfig) -> EncodedShard:
         InputError: The row group cannot be read, or a label is not 0 or 1.
     """
     rows = read_shard(shard, config.text_column, config.label_column, label_mapping(config))
-    texts = rows.texts
+    tokens = tokenize(rows.texts, strip_html=config.strip_html, lowercase=config.lowercase, split_on=config.split_on)
+    # A row without words has nothing to learn from, and no score either.
+    has_words = np.diff(tokens.offsets.to_numpy()) > 0
+    texts, labels = rows.texts, rows.labels
+    if not has_words.all():
+        kept = pa.array(has_words)
+        tokens, texts, labels = tokens.filter(kept), texts.filter(kept), labels[has_words]
     if shard.is_validation is None:
         is_validation = held_out(texts, config.validation_fraction, config.seed)
     else:
         is_validation = np.full(len(texts), shard.is_validation)
-    tokens = tokenize(texts, strip_html=config.strip_html, lowercase=config.lowercase, split_on=config.split_on)
     counts = count_words(tokens.filter(pa.array(~is_validation)))
     if config.vocabulary is not None:
         ids = read_given_vocabulary(config.vocabulary, config.vocabulary_size).look_up(tokens, config.unlisted_words)
@@ -155,7 +160,8 @@ def encode_shard(shard: Shard, config: TrainConfig) -> EncodedShard:
         offsets = offsets - offsets[0]
         with_start = np.insert(flat, offsets[:-1], _START_CODE).astype(np.int32, copy=False)
         codes = truncate(Sequences(with_start, offsets + np.arange(len(offsets))), config.max_tokens, config.truncating)
-    return EncodedShard(codes, words, counts, rows.labels, is_validation, rows.without_text, rows.with_other_label)
+    without_words = rows.without_text + int((~has_words).sum())
+    return EncodedShard(codes, words, counts, labels, is_validation, without_words, rows.with_other_label)
 
 
 def assemble(shards: Sequence[EncodedShard], config: TrainConfig) -> Prepared:
@@ -175,10 +181,15 @@ def assemble(shards: Sequence[EncodedShard], config: TrainConfig) -> Prepared:
     def part(rows: npt.NDArray[np.int64]) -> Corpus:
         return Corpus(sequences.take(rows), labels[rows])
 
-    training, validation = part(np.flatnonzero(~is_validation)), part(np.flatnonzero(is_validation))
-    other_labels = sum(shard.rows_with_other_label for shard in shards)
-    _check_classes(training, validation, other_labels, config)
-    return Prepared(training, validation, vocabulary, sum(shard.rows_without_text for shard in shards), other_labels)
+    prepared = Prepared(
+        part(np.flatnonzero(~is_validation)),
+        part(np.flatnonzero(is_validation)),
+        vocabulary,
+        sum(shard.rows_without_text for shard in shards),
+        sum(shard.rows_with_other_label for shard in shards),
+    )
+    _check_classes(prepared, config)
+    return prepared
 
 
 def held_out(texts: pa.LargeStringArray, fraction: float, seed: int) -> npt.NDArray[np.bool_]:
@@ -215,19 +226,24 @@ def _translate(shard: EncodedShard, vocabulary: Vocabulary) -> Sequences:
     return Sequences(id_of_code[shard.codes.token_ids], shard.codes.offsets)
 
 
-def _check_classes(training: Corpus, validation: Corpus, other_labels: int, config: TrainConfig) -> None:
+def _check_classes(prepared: Prepared, config: TrainConfig) -> None:
     where = ", ".join(config.train)
-    left_out = f"; {counted(other_labels, 'row')} with other labels left out" if other_labels else ""
+    training, validation = prepared.training, prepared.validation
+
+    def left_out() -> str:
+        counts = prepared.rows_without_text, prepared.rows_with_other_label
+        return describe_left_out(*counts, find_all_shards(config), config.label_column)
+
     if len(training) == 0:
-        raise InputError(f"{where}: no rows to train on{left_out}")
+        raise InputError(f"{where}: no rows to train on{left_out()}")
     if len(np.unique(training.labels)) == 1:
         both = "0 and 1" if not config.positive_labels else "positive and negative ones"
         raise InputError(
             f"{where}: column {config.label_column!r}: all {len(training)} training rows have the label "
-            f"{training.labels[0]}; both {both} are needed{left_out}"
+            f"{training.labels[0]}; both {both} are needed{left_out()}"
         )
     if len(validation) == 0 and config.validation:
-        raise InputError(f"{', '.join(config.validation)}: no rows to validate on")
+        raise InputError(f"{', '.join(config.validation)}: no rows to validate on{left_out()}")
     if len(validation) == 0 and config.validation_fraction:
         raise InputError(
             f"{where}: of its {counted(len(training), 'row')} none is held out for validation: raise "

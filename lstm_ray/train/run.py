@@ -85,7 +85,7 @@ class Outcome:
         output: The run's directory.
         training_rows: Rows learned from.
         validation_rows: Rows measured on.
-        rows_without_text: Rows left out.
+        rows_without_text: Rows left out because they have no words.
         rows_with_other_label: Rows left out because the label mapping does not name their label.
         was_finished: True if there was nothing left to do.
     """

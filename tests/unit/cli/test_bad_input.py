@@ -26,6 +26,7 @@ TABLES: dict[str, dict[str, object]] = {
     "label_null": {"text": TEXTS, "label": [1, None, 1, 0, 1, 0]},
     "label_words": {"text": TEXTS, "label": ["pos", "neg", "pos", "neg", "pos", "neg"]},
     "one_class": {"text": TEXTS, "label": [1, 1, 1, 1, 1, 1]},
+    "no_words": {"text": [None, "?"], "label": [0, 1]},
     "no_rows": {"text": pa.array([], pa.string()), "label": pa.array([], pa.int8())},
     "scored": {"text": TEXTS, "sentiment": TEXTS},
 }
@@ -134,7 +135,12 @@ UNUSABLE = {
     "no_label.parquet": ("no_label.parquet", "no column 'label'", "'stars'", "--label-column"),
     "label_2.parquet": ("label_2.parquet", "column 'label', row 3", "label 2 is neither 0 nor 1"),
     "label_half.parquet": ("label_half.parquet", "column 'label', row 2", "label 0.5 is neither 0 nor 1"),
-    "label_null.parquet": ("label_null.parquet", "column 'label', row 1", "label null is neither 0 nor 1"),
+    "label_null.parquet": (
+        "label_null.parquet",
+        "column 'label', row 1",
+        "label is null",
+        "--positive-labels 1 --negative-labels 0",
+    ),
     "label_words.parquet": ("label_words.parquet", "the texts 'neg', 'pos'", "--positive-labels pos"),
     "no_rows.parquet": ("no_rows.parquet", "no rows"),
 }
@@ -165,9 +171,9 @@ def test_a_mapping_that_leaves_nothing_says_so(run: Run) -> None:
     result = run("train", "--train", "good.parquet", *TRAIN, *mapping)
     assert_one_line(result, 1, "good.parquet", "no rows to train on; 6 rows with other labels left out")
     result = run("evaluate", "good.parquet", *EVALUATE, *mapping)
-    assert_one_line(
-        result, 1, "good.parquet", "column 'label'", "none of its 6 rows has a label that --positive-labels"
-    )
+    left_out = "no rows to evaluate; 6 rows with other labels left out (there are 0, 1)"
+    assert_one_line(result, 1, "good.parquet", left_out)
+    assert_one_line(run("evaluate", "no_words.parquet", *EVALUATE), 1, "no rows to evaluate; 2 rows without words")
 
 
 def test_train_wants_rows_to_validate_on(run: Run) -> None:

@@ -54,3 +54,12 @@ def test_the_time_left_is_that_of_the_whole_run_validation_counted(clock: Clock,
 @pytest.mark.parametrize(("seconds", "shown"), [(6.6, "0:07"), (754, "12:34"), (3_723, "1:02:03"), (0, "0:00")])
 def test_a_time_is_shown_as_on_a_clock(seconds: float, shown: str) -> None:
     assert console._clock(seconds) == shown
+
+
+def test_names_are_shown_as_they_are(capfd: pytest.CaptureFixture[str]) -> None:
+    console.say("mine:two [bold]:star:[/]")
+    console.fail("r:star:x")
+    console.show_table("of :star:", [(":two:", "lstm-ray score r:star:x")])
+    captured = capfd.readouterr()
+    assert captured.err == "mine:two [bold]:star:[/]\nerror: r:star:x\n"
+    assert captured.out == "of :star:\n:two:  lstm-ray score r:star:x\n"

@@ -84,17 +84,17 @@ def test_labels_may_be_of_any_number_type(tmp_path: Path, kind: pa.DataType) -> 
 @pytest.mark.parametrize(
     ("labels", "row", "shown"),
     [
-        ([0, 1, 0, 2, 1], 3, "2"),
-        ([0, -1, 5, 0, 1], 1, "-1"),
-        ([1, 0, 1, 0, 0.5], 4, "0.5"),
-        ([1, 0, None, 0, 0], 2, "null"),
+        ([0, 1, 0, 2, 1], 3, "2 is neither 0 nor 1: .* --positive-labels 2 --negative-labels 0"),
+        ([0, -1, 5, 0, 1], 1, "-1 is neither 0 nor 1: .* --positive-labels 0 --negative-labels -1"),
+        ([1, 0, 1, 0, 0.5], 4, "0.5 is neither 0 nor 1: choose with --label-column"),
+        ([1, 0, None, 0, 0], 2, "is null: .* --positive-labels 1 --negative-labels 0"),
     ],
 )
 def test_the_first_wrong_label_is_named_with_its_row_in_the_file(
     tmp_path: Path, labels: list[Any], row: int, shown: str
 ) -> None:
     shards = shards_of(write(tmp_path / "a.parquet", list("abcde"), labels, rows_per_group=2))
-    with pytest.raises(InputError, match=rf"a\.parquet: column 'label', row {row}: label {shown} is neither 0 nor 1"):
+    with pytest.raises(InputError, match=rf"a\.parquet: column 'label', row {row}: label {shown}$"):
         [read(shard) for shard in shards]
 
 
@@ -149,7 +149,7 @@ def test_labels_that_are_texts_are_listed_with_the_options_that_tell_them_apart(
 
 def test_a_mapping_of_texts_onto_a_column_of_numbers_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", ["a"], [5])
-    says = r"a\.parquet: column 'label' is int64, and the label 'good' is no number: choose with --label-column"
+    says = r"a\.parquet: column 'label' is int64, but 'good' of --positive-labels is no number"
     with pytest.raises(InputError, match=says):
         find_shards([path], "text", "label", LabelMapping(("5", "good"), ("1",)))
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from lstm_ray.datasets.labels import OTHER, ZERO_AND_ONE, LabelMapping, propose_mapping
+from lstm_ray.config.labels import split_labels
+from lstm_ray.datasets.labels import OTHER, ZERO_AND_ONE, LabelMapping, describe_labels, propose_mapping
 
 STARS = LabelMapping(("4", "5.0"), ("1", "2"))
 WORDS = LabelMapping(("pos",), ("neg", "very neg"))
@@ -38,10 +40,15 @@ def test_labels_are_decoded(mapping: LabelMapping, values: list[Any], kind: pa.D
 @pytest.mark.parametrize(
     ("mapping", "kind", "problem"),
     [
-        (ZERO_AND_ONE, pa.string(), "is string, expected 0 and 1"),
-        (ZERO_AND_ONE, pa.date32(), "is date32[day], expected 0 and 1"),
-        (WORDS, pa.date32(), "is date32[day], expected texts or numbers"),
-        (WORDS, pa.int8(), "is int8, and the label 'pos' is no number"),
+        (ZERO_AND_ONE, pa.string(), "is string, expected 0 and 1: choose with --label-column"),
+        (ZERO_AND_ONE, pa.date32(), "is date32[day], expected 0 and 1: choose with --label-column"),
+        (WORDS, pa.date32(), "is date32[day], expected texts or numbers: choose with --label-column"),
+        (WORDS, pa.int8(), "is int8, but 'pos' of --positive-labels is no number; several are written 4,5"),
+        (
+            LabelMapping(("4",), ("1-2",)),
+            pa.int8(),
+            "is int8, but '1-2' of --negative-labels is no number; several are written 4,5",
+        ),
     ],
 )
 def test_a_column_that_cannot_be_read_is_explained(mapping: LabelMapping, kind: pa.DataType, problem: str) -> None:
@@ -49,18 +56,39 @@ def test_a_column_that_cannot_be_read_is_explained(mapping: LabelMapping, kind: 
 
 
 @pytest.mark.parametrize(
-    ("texts", "options"),
+    ("labels", "positive", "negative", "listed"),
     [
-        (["neg", "pos", None, "neg"], "'neg', 'pos': say which is which: --positive-labels pos --negative-labels neg"),
-        (["yes", "no"], "'no', 'yes': say which is which: --positive-labels yes --negative-labels no"),
-        (["1 star", "5 stars"], "--positive-labels '5 stars' --negative-labels '1 star'"),
-        ([str(number) for number in range(9)], "'0', '1', '2', '3', '4', '5', '6', '7', ...: say"),
+        (["neg", "pos", None, "neg"], "pos", "neg", "'neg', 'pos'"),
+        (["yes", "no"], "yes", "no", "'no', 'yes'"),
+        (["1 star", "5 stars"], "5 stars", "1 star", "'1 star', '5 stars'"),
+        ([str(number) for number in range(10, -1, -1)], "10", "0", "'0', '1', '2', '3', '4', '5', '6', '7', ..."),
+        (["5", "1", "3", "2"], "5", "1,2", "'1', '2', '3', '5'"),
+        ([1, 2, 3, 4, 5, None], "4,5", "1,2", "1, 2, 3, 4, 5"),
+        ([3.0, 2.0, 1.0], "3", "1,2", "1, 2, 3"),
+        ([3, 4, 5], "4,5", "3", "3, 4, 5"),
+        ([1, -1], "1", "-1", "-1, 1"),
+        ([1, None], "1", "0", "1"),
+        ([True, None, False], "true", "false", "false, true"),
+        ([0, 0.5, 1], "1", "0", "0, 0.5, 1"),
     ],
 )
-def test_the_texts_of_a_column_make_a_proposal(texts: list[str | None], options: str) -> None:
-    assert options in (propose_mapping(pa.array(texts, pa.large_string())) or "")
+def test_the_labels_of_a_column_make_a_proposal_that_can_be_taken(
+    labels: list[Any], positive: str, negative: str, listed: str
+) -> None:
+    column = pa.chunked_array([labels])
+    options = shlex.split(propose_mapping(column) or "")
+    assert options == ["--positive-labels", positive, "--negative-labels", negative]
+    assert describe_labels(column) == listed
+    decoded = LabelMapping(split_labels(positive), split_labels(negative)).decode(column)
+    assert 1 in decoded
 
 
-@pytest.mark.parametrize("texts", [[], ["one"], [None, None], [f"review {number}" for number in range(21)]])
-def test_texts_that_are_no_labels_make_no_proposal(texts: list[str | None]) -> None:
-    assert propose_mapping(pa.array(texts, pa.large_string())) is None
+@pytest.mark.parametrize("labels", [[], ["one"], [None, None], [4], [f"review {number}" for number in range(21)]])
+def test_a_column_without_labels_makes_no_proposal(labels: list[Any]) -> None:
+    kind = pa.string() if None in labels or not labels else None
+    assert propose_mapping(pa.chunked_array([labels], kind)) is None
+
+
+def test_the_labels_of_several_columns_are_listed_once() -> None:
+    assert describe_labels(pa.chunked_array([["neg"]]), pa.chunked_array([["pos", "neg"]])) == "'neg', 'pos'"
+    assert describe_labels(pa.chunked_array([[None]], pa.int8())) == "none"

@@ -89,7 +89,7 @@ def test_ids_are_those_of_a_plain_reading(tmp_path: Path, truncating: str) -> No
     settings = config(path, truncating=truncating)
     result = prepared(settings)
 
-    texts = [(text, label) for text, label in zip(*table.to_pydict().values(), strict=True) if text is not None]
+    texts = [(text, label) for text, label in zip(*table.to_pydict().values(), strict=True) if text]
     is_held_out = held_out(pa.array([text for text, _ in texts], pa.large_string()), 0.3, settings.seed)
     split = [text.replace("<br />", " ").replace("!", " ").lower().split() for text, _ in texts]
     counts = Counter(word for words, held in zip(split, is_held_out, strict=True) if not held for word in words)
@@ -102,7 +102,23 @@ def test_ids_are_those_of_a_plain_reading(tmp_path: Path, truncating: str) -> No
         encoded.append((ids[-6:] if truncating == "pre" else ids[:6], label))
     assert rows(result.training) == [row for row, held in zip(encoded, is_held_out, strict=True) if not held]
     assert rows(result.validation) == [row for row, held in zip(encoded, is_held_out, strict=True) if held]
-    assert result.rows_without_text == table["text"].null_count
+    assert result.rows_without_text == len(table) - len(texts)
+    assert any(text == "" for text in table["text"].to_pylist())
+
+
+@pytest.mark.parametrize("rows_per_group", [1, 2, 100])
+def test_rows_without_words_are_left_out_as_in_scoring(tmp_path: Path, rows_per_group: int) -> None:
+    texts = ["good film", "", " ?!", "bad", None, "<br />", "fine"]
+    train = write_cut(tmp_path, pa.table({"text": texts, "label": [1, 0, 1, 0, 1, 1, 1]}), [], rows_per_group)
+    result = prepared(config(*train, validation_fraction=0.0))
+    words = result.vocabulary.words.to_pylist()
+    assert [[words[token - 4] for token in ids[1:]] for ids, _ in rows(result.training)] == [
+        ["good", "film"],
+        ["bad"],
+        ["fine"],
+    ]
+    assert result.training.labels.tolist() == [1, 0, 1]
+    assert result.rows_without_text == 4
 
 
 def test_held_out_rows_do_not_count_towards_the_vocabulary(tmp_path: Path) -> None:
@@ -172,7 +188,7 @@ def test_what_cannot_be_learned_from_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": [None, None], "label": [0, 1]}, pa.schema({"text": "str", "label": "i8"})), nobody)
     pq.write_table(pa.table({"text": ["good", "fine"], "label": [1, 1]}), one_class)
     pq.write_table(pa.table({"text": ["good", "bad"], "label": [1, 0]}), few)
-    with pytest.raises(InputError, match=r"nobody\.parquet: no rows to train on"):
+    with pytest.raises(InputError, match=r"nobody\.parquet: no rows to train on; 2 rows without words left out$"):
         prepared(config(nobody))
     with pytest.raises(InputError, match="all 2 training rows have the label 1"):
         prepared(config(one_class, validation_fraction=0.0))

@@ -1,0 +1,52 @@
+"""A model is measured on what has words and a label that counts; what is odd about the rows is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lstm_ray.config import EvaluateConfig
+from lstm_ray.evaluate.evaluation import Evaluation, evaluate
+
+
+def measured(directory: Path, bundle: Path, labels: list[Any], **changes: Any) -> tuple[Evaluation, list[str]]:
+    """Evaluates as many short reviews as there are labels; returns what came of it, and what was told."""
+    path = directory / "reviews.parquet"
+    pq.write_table(pa.table({"text": ["a good film"] * len(labels), "label": labels}), path)
+    config = EvaluateConfig.model_validate({"inputs": (str(path),), "model": str(bundle), **changes})
+    told: list[str] = []
+    return evaluate(config, lambda done, total: None, told.append), told
+
+
+def test_nothing_is_told_of_rows_of_both_labels(tmp_path: Path, tiny_bundle: Path) -> None:
+    result, told = measured(tmp_path, tiny_bundle, [0, 1, 1])
+    assert (result.counts.rows, told) == (3, [])
+
+
+@pytest.mark.parametrize(
+    ("labels", "changes", "says"),
+    [
+        ([1, 1], {}, "no row is negative: auc needs both"),
+        ([0, 0], {}, "no row is positive: auc needs both"),
+        (
+            [1, 2, 5],
+            {"positive_labels": "4", "negative_labels": "1"},
+            "no row is positive (none is 4; there are 1, 2, 5): auc needs both",
+        ),
+        (
+            ["Neg", "pos"],
+            {"positive_labels": "pos", "negative_labels": "neg,bad"},
+            "no row is negative (none is neg, bad; there are 'Neg', 'pos'): auc needs both",
+        ),
+    ],
+)
+def test_rows_of_one_label_are_measured_with_a_warning(
+    tmp_path: Path, tiny_bundle: Path, labels: list[Any], changes: dict[str, str], says: str
+) -> None:
+    result, told = measured(tmp_path, tiny_bundle, labels, **changes)
+    assert told == [f"warning: {tmp_path}/reviews.parquet: {says}"]
+    assert result.metrics()["auc"] is None
