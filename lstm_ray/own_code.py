@@ -109,8 +109,23 @@ def described(error: BaseException, directory: str | None = None) -> str:
     """
     place = os.path.abspath(directory or os.curdir)
     message = f"{type(error).__name__}: {reason(error)}" if str(error) else type(error).__name__
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(place + os.sep)]
+    if isinstance(error, AttributeError) and (
+        close := difflib.get_close_matches(error.name or "", dir(error.obj), n=1)
+    ):
+        message += f": did you mean {close[0]!r}?"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_theirs(Path(frame.filename), place)]
     return f"{message} ({os.path.relpath(frames[-1].filename, place)}, line {frames[-1].lineno})" if frames else message
+
+
+def _is_theirs(path: Path, place: str | Path) -> bool:
+    """Says whether a file below a directory is the user's.
+
+    The environment may lie in their directory too, and so may this package, where somebody develops it.
+    """
+    elsewhere = (sys.prefix, sys.base_prefix, os.path.dirname(__file__))
+    return path.is_relative_to(place) and not any(
+        path.resolve().is_relative_to(Path(other).resolve()) for other in elsewhere
+    )
 
 
 def lies_in(module: str, directory: str) -> bool:
@@ -140,15 +155,11 @@ def sources(module: str) -> dict[str, bytes]:
     place = Path.cwd()
     if not lies_in(module, os.curdir):
         return {}
-    # The environment may lie in the current directory, and so may this package, where somebody develops it.
-    elsewhere = [Path(path).resolve() for path in (sys.prefix, sys.base_prefix, os.path.dirname(__file__))]
     found = {}
     for loaded in list(sys.modules.values()):
         file = getattr(loaded, "__file__", None)
         path = Path(file).absolute() if isinstance(file, str) and file.endswith(".py") else None
-        if path is None or not path.is_relative_to(place) or not path.is_file():
-            continue
-        if not any(path.resolve().is_relative_to(other) for other in elsewhere):
+        if path is not None and _is_theirs(path, place) and path.is_file():
             found[path.relative_to(place).as_posix()] = path.read_bytes()
     return found
 

@@ -82,6 +82,7 @@ class Bar:
         self._shown = time.perf_counter()
         self._begun: tuple[float, int] | None = None
         self._bar: Progress | None = None
+        self._place = ""
 
     def update(self, done: int, total: int, title: str = "", rate: float | None = None) -> None:
         """Shows that `done` of `total` are done.
@@ -93,6 +94,7 @@ class Bar:
             rate: Units a second, if the caller knows better than the clock here.
         """
         now = time.perf_counter()
+        self._place = f"{done:,} of {total:,} {self._unit}"
         if self._begun is None:
             self._begun = now, done
         pace = (done - self._begun[1]) / max(now - self._begun[0], 1e-9)
@@ -105,8 +107,7 @@ class Bar:
                 self.close()
         elif now - self._shown >= _LINE_EVERY_S:
             self._shown = now
-            of = f"{done:,} of {total:,} {self._unit}"
-            say((f"{title}: " if title else "") + ", ".join(filter(None, (of, speed, left))))
+            say((f"{title}: " if title else "") + ", ".join(filter(None, (self._place, speed, left))))
 
     def _draw(self, done: int, total: int, title: str, text: str) -> None:
         if self._bar is None:
@@ -120,6 +121,10 @@ class Bar:
             self._bar.add_task(title, total=total, speed=text)
             self._bar.start()
         self._bar.update(self._bar.task_ids[0], completed=done, total=total, description=title, speed=text)
+
+    def place(self) -> str:
+        """Returns how far the work has come, for the middle of a sentence; "" before the first update."""
+        return f" at {self._place}" if self._place else ""
 
     def close(self) -> None:
         """Takes the bar away."""
@@ -141,14 +146,14 @@ def bar(unit: str, if_interrupted: str = "") -> Iterator[Bar]:
 
     Args:
         unit: What is counted.
-        if_interrupted: Told on Ctrl-C: how to go on, unless the interrupt itself says it.
+        if_interrupted: What comes of it and how to go on, told on Ctrl-C unless the interrupt itself says it.
     """
     shown = Bar(unit)
     try:
         yield shown
     except KeyboardInterrupt as interrupt:
         shown.close()
-        if told := str(interrupt) or if_interrupted:
+        if told := str(interrupt) or (if_interrupted and f"interrupted{shown.place()}: {if_interrupted}"):
             say(told)
         raise
     finally:

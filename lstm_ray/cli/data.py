@@ -39,7 +39,7 @@ def imdb(
     """
     from lstm_ray.datasets.imdb import IMDB_URL, fetch_imdb
 
-    with console.bar("bytes") as bar:
+    with console.bar("bytes", "the same command goes on with the download") as bar:
         files = fetch_imdb(
             output,
             archive=archive,
@@ -106,7 +106,7 @@ def convert(
     """
     from lstm_ray.datasets import convert as conversion
 
-    with console.bar("bytes") as bar:
+    with console.bar("bytes", "nothing is written") as bar:
         made = conversion.convert(
             source,
             output,

@@ -26,7 +26,7 @@ def doctor(
         str | None, typer.Option("--model", metavar="DIR", help="Say whether cuDNN can run this bundle on a GPU.")
     ] = None,
     config: Annotated[
-        str | None, typer.Option("--config", metavar="FILE", help="Say the same of a training job file.")
+        str | None, typer.Option("--config", metavar="FILE", help="Say the same of a job file's network or bundle.")
     ] = None,
 ) -> None:
     """Examine this machine or a cluster, and say what would stand in a run's way.

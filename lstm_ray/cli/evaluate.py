@@ -32,7 +32,7 @@ def evaluate(
             raise ConfigError(f"{name} is missing")
     from lstm_ray.evaluate import evaluation
 
-    with console.bar("rows") as bar:
+    with console.bar("rows", "nothing is written") as bar:
         result = evaluation.evaluate(config, bar.update, console.say)
     if as_json:
         console.show_text(json.dumps(result.metrics()) + "\n")

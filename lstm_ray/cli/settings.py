@@ -14,20 +14,15 @@ from lstm_ray.errors import ConfigError
 
 app = Commands(help="Show settings: what there is, and what a job file comes to.")
 
-_KINDS: dict[str, type[settings.Settings]] = {
-    settings.command_of(kind): kind
-    for kind in (settings.TrainConfig, settings.ScoreConfig, settings.EvaluateConfig, settings.TuneConfig)
-}
-
 Command = Annotated[
     str, typer.Argument(metavar="train|score|evaluate|tune", help="The command whose settings to show.")
 ]
 
 
 def _kind(command: str) -> type[settings.Settings]:
-    if command not in _KINDS:
-        raise ConfigError(f"no settings for {command!r}: choose one of {', '.join(_KINDS)}")
-    return _KINDS[command]
+    if command not in settings.COMMANDS:
+        raise ConfigError(f"no settings for {command!r}: choose one of {', '.join(settings.COMMANDS)}")
+    return settings.COMMANDS[command]
 
 
 @app.command()

@@ -29,7 +29,7 @@ def tune(config: TuneConfig) -> None:
     try:
         outcome = run.tune(config, console.say)
     except KeyboardInterrupt:
-        console.say("the same command goes on with the trials that are left")
+        console.say("interrupted: the same command goes on with the trials that are left")
         raise
     show_search(config, outcome)
 

@@ -21,9 +21,9 @@ from typing import Any, Literal
 
 import lstm_ray
 from lstm_ray import storage
-from lstm_ray.config import TrainConfig, resolve
+from lstm_ray.config import COMMANDS, EvaluateConfig, ScoreConfig, TrainConfig, load_job_file, resolve
 from lstm_ray.devices import available_cores
-from lstm_ray.errors import LstmRayError
+from lstm_ray.errors import ConfigError, LstmRayError
 from lstm_ray.wording import reason
 
 PACKAGES = ("ray", "tensorflow", "keras", "pyarrow")
@@ -101,7 +101,7 @@ def examine(address: str | None, place: str | None, model: str | None, job_file:
         address: Of the cluster; None for this machine alone.
         place: Directory or URI that every node is to write to and read from.
         model: A bundle to say of whether cuDNN can run it.
-        job_file: A training job to say the same of.
+        job_file: A job to say the same of: of the network it trains, or of the bundle that it scores with.
 
     Raises:
         ConfigError: There are keys in the URI of the place.
@@ -359,8 +359,14 @@ def _bundle_settings(path: str) -> tuple[str, Any, Any]:
 def _job_settings(job_file: str | None) -> tuple[str, Any, Any] | None:
     if job_file is None:
         return None
-    config = resolve(TrainConfig, {}, job_file)
-    return job_file, config, config
+    kind = COMMANDS.get(load_job_file(job_file).get("command", "train"), TrainConfig)
+    config = resolve(kind, {}, job_file)
+    if isinstance(config, TrainConfig):  # a search, too
+        return job_file, config, config
+    assert isinstance(config, ScoreConfig | EvaluateConfig)
+    if not config.model:
+        raise ConfigError(f"{job_file}: model is missing")
+    return _bundle_settings(config.model)
 
 
 def _cudnn_finding(name: str, model: Any, text: Any) -> Finding:

@@ -25,18 +25,14 @@ from secrets import token_hex
 from typing import Any
 
 import requests
-import yaml
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 import lstm_ray
 from lstm_ray import own_code, storage
-from lstm_ray.config import ScoreConfig, Settings, TrainConfig, TuneConfig, command_of, resolve, to_yaml
+from lstm_ray.config import COMMANDS, ScoreConfig, Settings, TrainConfig, command_of, load_job_file, resolve, to_yaml
 from lstm_ray.errors import ConfigError, LstmRayError
 from lstm_ray.wording import reason
-
-KINDS: dict[str, type[Settings]] = {command_of(kind): kind for kind in (TrainConfig, TuneConfig, ScoreConfig)}
-"""What can be a job, by command."""
 
 _PATHS = ("train", "validation", "inputs", "model", "output", "vocabulary", "embeddings")
 _DASHBOARD = "http://127.0.0.1:8265"
@@ -128,17 +124,11 @@ def _check_network_is_sent(network: str, job_file: str, code: str | None) -> Non
 
 
 def _kind_of(path: str) -> type[Settings]:
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot read the job file: {reason(error)}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {reason(error)}") from error
-    command = content.get("command") if isinstance(content, dict) else None
-    if command not in KINDS:
+    command = load_job_file(path).get("command")
+    if command not in _ENTRYPOINTS:
         said = "does not say what to run" if command is None else f"command is {command!r}"
-        raise ConfigError(f"{path}: {said}: a job needs `command: {' | '.join(KINDS)}`")
-    return KINDS[command]
+        raise ConfigError(f"{path}: {said}: a job needs `command: {' | '.join(_ENTRYPOINTS)}`")
+    return COMMANDS[command]
 
 
 def _reachable(value: Any, name: str, job_file: str, shared: str | None) -> Any:

@@ -22,6 +22,7 @@ from lstm_ray.config.base import (
     argument_name,
     command_of,
     fields_in_order,
+    load_job_file,
     option_name,
     read_job_file,
     read_yaml,
@@ -35,7 +36,13 @@ from lstm_ray.config.score import ScoreConfig
 from lstm_ray.config.train import PRESETS, ComputeSettings, ModelSettings, Side, TextSettings, TrainConfig
 from lstm_ray.config.tune import Range, TuneConfig
 
+COMMANDS: dict[str, type[Settings]] = {
+    command_of(kind): kind for kind in (TrainConfig, ScoreConfig, EvaluateConfig, TuneConfig)
+}
+"""The commands that job files are for, and their settings."""
+
 __all__ = [
+    "COMMANDS",
     "FILES",
     "PANELS",
     "PRESETS",
@@ -52,6 +59,7 @@ __all__ = [
     "argument_name",
     "command_of",
     "fields_in_order",
+    "load_job_file",
     "option_name",
     "read_job_file",
     "read_yaml",

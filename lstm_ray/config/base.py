@@ -120,11 +120,11 @@ class _JobFileLoader(yaml.SafeLoader):
         return "tag:yaml.org,2002:str" if is_number and ":" in value else tag
 
 
-def read_job_file(kind: type[Settings], path: str | Path) -> dict[str, Any]:
-    """Returns the settings in a job file, checked for unknown names.
+def load_job_file(path: str | Path) -> dict[Any, Any]:
+    """Returns what a job file holds, unchecked: settings, and perhaps the `command` that it is for.
 
     Raises:
-        ConfigError: The file is missing, is not a YAML mapping, is for another command, or has an unknown key.
+        ConfigError: The file is missing or is not a YAML mapping.
     """
     try:
         content = yaml.load(Path(path).read_text(encoding="utf-8"), _JobFileLoader)
@@ -134,6 +134,16 @@ def read_job_file(kind: type[Settings], path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not YAML: {reason(error).replace('<unicode string>', 'the file')}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: a job file is a mapping of settings, such as `epochs: 3`")
+    return content
+
+
+def read_job_file(kind: type[Settings], path: str | Path) -> dict[str, Any]:
+    """Returns the settings in a job file, checked for unknown names.
+
+    Raises:
+        ConfigError: The file is missing, is not a YAML mapping, is for another command, or has an unknown key.
+    """
+    content = load_job_file(path)
     command = content.pop("command", None)
     expected = command_of(kind)
     if command not in (None, expected):

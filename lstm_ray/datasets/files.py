@@ -16,8 +16,8 @@ def refuse_existing(*paths: Path, overwrite: bool) -> None:
     """Raises OutputError when one of the files is already there and must not be overwritten."""
     there = [path for path in paths if path.exists()]
     if there and not overwrite:
-        names = ", ".join(path.name for path in there)
-        raise OutputError(f"{there[0].parent} already holds {names}: choose another --output, or pass --overwrite.")
+        names = f"{', '.join(map(str, there))}: {'is' if len(there) == 1 else 'are'}"
+        raise OutputError(f"{names} already there: choose another --output, or pass --overwrite")
 
 
 def write_tables(tables: Mapping[Path, pa.Table]) -> None:

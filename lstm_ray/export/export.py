@@ -25,7 +25,7 @@ from lstm_ray.model.architectures import INPUT_NAME, OUTPUT_NAME
 from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.score.scorer import Encoder, make_engine, pick_engine
 from lstm_ray.stderr import held_back
-from lstm_ray.text.sequences import PAD_ID
+from lstm_ray.text.sequences import PAD_ID, pad
 from lstm_ray.text.tokenize import FILTERED, LINE_BREAK
 from lstm_ray.text.vocabulary import FIRST_WORD_ID, OOV_ID, START_ID
 
@@ -149,8 +149,10 @@ def _steps(text: TextSettings, masked: bool) -> list[str]:
 
 
 def _example(bundle: Bundle) -> dict[str, Any]:
-    """Returns a text, its ids before they are filled up, and its probability."""
+    """Returns a text, the row of the input that the steps make of it, and its probability."""
     sequences = Encoder(bundle).encode(pa.array([_EXAMPLE], pa.large_string())).sequences
+    length = int(sequences.lengths[0]) if bundle.model.mask else bundle.text.max_tokens
+    row = pad(sequences, length, bundle.text.padding)[0]
     engine = make_engine(bundle, pick_engine("auto", False, bundle.model.network), threads=1)
     probability = engine.probabilities(sequences)
-    return {"text": _EXAMPLE, "ids": sequences.token_ids.tolist(), "probability": float(probability[0])}
+    return {"text": _EXAMPLE, "ids": row.tolist(), "probability": float(probability[0])}

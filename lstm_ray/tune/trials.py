@@ -17,6 +17,7 @@ from typing import Any
 
 import ray
 import ray.tune
+from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import ASHAScheduler
 
 from lstm_ray import own_code, storage
@@ -133,10 +134,11 @@ class _Reporter:
         ray.tune.report({name: row[name] for name in ("epoch", "validation_accuracy", "validation_loss")})
 
 
-class _Marker(ray.tune.Callback):
-    """Passes on what trials report, and marks those that ASHA ends."""
+class _Marker(TrialProgressCallback):
+    """Passes on what trials report, and marks those that ASHA ends; in the place of Ray's own, which would print it."""
 
     def __init__(self, trials: Mapping[int, TrainConfig], say: Callable[[str], None]) -> None:
+        super().__init__()
         self._trials = trials
         self._say = say
 
@@ -146,6 +148,9 @@ class _Marker(ray.tune.Callback):
                 f"trial {trial.config['trial']}: epoch {result['epoch']}, "
                 f"validation accuracy {result['validation_accuracy']:.4f}"
             )
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        """Says nothing: the search ends with the error."""
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         number = trial.config["trial"]

@@ -59,7 +59,7 @@ def test_an_interrupted_search_goes_on_and_its_best_settings_train(
     command.wait_until(lambda: any(search.glob("trials/*/checkpoints/*.npz")), limit_s=300)
     code, stderr = command.kill(signal.SIGINT)
     assert code == 130
-    assert "the same command goes on with the trials that are left" in stderr
+    assert "interrupted: the same command goes on with the trials that are left" in stderr
     assert not (search / "best.yaml").exists()
 
     assert run(monkeypatch, "tune", str(job)) == 0
@@ -88,6 +88,7 @@ def test_an_interrupted_search_goes_on_and_its_best_settings_train(
     told = capfd.readouterr().err
     assert "4 trials, 1 to run" in told
     assert "trial 4: failed: --warmup-steps is 9999, but the whole run has " in told
+    assert "completed" not in told, "Ray's own line"
     failed = pq.read_table(search / "trials.parquet").to_pylist()[2:]
     assert {trial["trial"]: trial["state"] for trial in failed} == {1: "failed", 4: "failed"}
     assert "9999" in next(trial["error"] for trial in failed if trial["trial"] == 4)

@@ -69,6 +69,12 @@ WRONG = [
     ("mine.more:small", "", "no module 'mine.more' in PLACE, nor installed: run where it lies, or install it"),
     ("mine:small", "import nosuch", "module 'mine' fails to import: ModuleNotFoundError: No module named 'nosuch'"),
     ("mine:small", "\n1 / 0", "module 'mine' fails to import: ZeroDivisionError: division by zero (mine.py, line 2)"),
+    (
+        "mine:small",
+        "from lstm_ray.config import TrainConfig\nTrainConfig().unit",
+        "module 'mine' fails to import: AttributeError: 'TrainConfig' object has no attribute 'unit': "
+        "did you mean 'units'? (mine.py, line 2)",
+    ),
     ("mine:small", "assert 0", "module 'mine' fails to import: AssertionError (mine.py, line 1)"),
     ("mine:small", "small = {", "module 'mine' fails to import: SyntaxError: '{' was never closed (mine.py, line 1)"),
     ("mine:small", "import sys\nsys.exit(3)", "module 'mine' fails to import: SystemExit: 3 (mine.py, line 2)"),
@@ -84,3 +90,14 @@ def test_what_is_not_there_is_told(
         find(named)
     assert str(raised.value).startswith(message.replace("PLACE", str(tmp_path)))
     assert "\n" not in str(raised.value)
+
+
+def test_the_line_told_is_the_users_where_the_environment_lies_in_their_directory(
+    write_module: WriteModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_module("lib.installed", "def fail():\n    1 / 0", tmp_path / "venv")
+    monkeypatch.syspath_prepend(tmp_path / "venv")
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "venv"))
+    write_module("mine", "\nfrom lib import installed\ninstalled.fail()")
+    with pytest.raises(ConfigError, match=r"ZeroDivisionError: division by zero \(mine\.py, line 3\)"):
+        find("mine:small")

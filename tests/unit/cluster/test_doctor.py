@@ -12,6 +12,7 @@ from lstm_ray.cli import console
 from lstm_ray.cli.app import app
 from lstm_ray.cluster import doctor
 from lstm_ray.cluster.doctor import Facts, Finding, Report, compare_clocks, describe, examine, judge
+from lstm_ray.errors import ConfigError
 
 HEALTHY = Facts(
     versions=dict.fromkeys(("python", "lstm-ray", "ray", "tensorflow", "keras", "pyarrow"), "1.0"),
@@ -125,3 +126,24 @@ def test_whether_cudnn_can_run_a_model(tmp_path: Path, tiny_bundle: Path) -> Non
     assert (of_bundle.state, of_bundle.verdict) == ("can run it", "OK")
     assert (of_job.state, of_job.verdict) == ("cannot run it: recurrent_dropout is 0.2", "warning")
     assert of_job.remedy.startswith("--recurrent-dropout 0 would let cuDNN run it")
+
+
+@pytest.mark.parametrize(
+    ("job", "subject"),
+    [
+        ("command: tune\nsearch: {units: {choice: [8, 16]}}", "job.yaml"),
+        ("command: score\nmodel: MODEL", "MODEL"),
+        ("command: evaluate\nmodel: MODEL", "MODEL"),
+        ("epochs: 3", "job.yaml"),
+    ],
+)
+def test_the_job_may_be_any(tmp_path: Path, tiny_bundle: Path, job: str, subject: str) -> None:
+    (tmp_path / "job.yaml").write_text(job.replace("MODEL", str(tiny_bundle)))
+    finding = examine(None, None, None, str(tmp_path / "job.yaml")).findings[-1]
+    assert finding.subject.endswith(f"{subject.replace('MODEL', str(tiny_bundle))}: cuDNN")
+
+
+def test_a_job_without_a_model_cannot_be_judged(tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text("command: score")
+    with pytest.raises(ConfigError, match=r"job\.yaml: model is missing"):
+        examine(None, None, None, str(tmp_path / "job.yaml"))

@@ -234,7 +234,7 @@ def test_a_local_archive_is_held_to_a_given_sha256(tmp_path: Path, content: byte
 def test_files_that_are_there_are_kept_unless_overwrite(tmp_path: Path) -> None:
     first = read_archive(tmp_path / "out", review_members())
     before = first.train.read_bytes()
-    with pytest.raises(OutputError, match=r"already holds train\.parquet.*--overwrite"):
+    with pytest.raises(OutputError, match=r"train\.parquet.* already there: .*--overwrite"):
         read_archive(tmp_path / "out", review_members("other"))
     assert first.train.read_bytes() == before
     read_archive(tmp_path / "out", review_members("other"), overwrite=True)
@@ -268,7 +268,7 @@ def test_a_download_leaves_only_the_tables(tmp_path: Path, server: Server) -> No
     total = len(server.content)
     assert files.train_rows == 6
     assert names_in(tmp_path / "out") == THREE_FILES
-    with pytest.raises(OutputError, match="already holds"):
+    with pytest.raises(OutputError, match="already there"):
         fetch(tmp_path / "out", server.url)
     assert len(server.requests) == 1  # a refusal costs no download
     assert (total, total) in calls

@@ -68,6 +68,8 @@ def test_a_saved_model_gives_the_bundles_probabilities(bundle: Path, tmp_path: P
     given = served(**{description["input"]["name"]: tf.constant(batch)})[description["output"]["name"]].numpy()
     np.testing.assert_allclose(given[:-1, 0], expected(bundle, TEXTS), rtol=0, atol=1e-6)
     np.testing.assert_allclose(given[-1, 0], description["example"]["probability"], rtol=0, atol=1e-6)
+    (row,) = token_ids(tmp_path / "out", [description["example"]["text"]])
+    assert row.tolist() == description["example"]["ids"]
 
 
 def test_onnx_gives_the_bundles_probabilities(bundle: Path, tmp_path: Path) -> None:
