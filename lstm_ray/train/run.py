@@ -367,4 +367,8 @@ def _finished(config: TrainConfig, state: State) -> Outcome:
 
 
 def _show(value: Any) -> str:
+    if value is None or value == []:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
