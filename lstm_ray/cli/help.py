@@ -35,6 +35,15 @@ class Commands(typer.Typer):
 class _Command(TyperCommand):
     """A command whose help is in sections, one for each panel of settings."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Reads the command line; says of a path that stands alone which option takes it."""
+        ctx.allow_extra_args = True
+        rest: list[str] = super().parse_args(ctx, args)
+        if ctx.args and not ctx.resilient_parsing:
+            option = next((f": --train {ctx.args[0]}?" for one in self.params if "--train" in one.opts), "")
+            ctx.fail(f"unexpected {' '.join(ctx.args)}{option}")
+        return rest
+
     def get_short_help_str(self, limit: int = 0) -> str:
         """Returns its first sentence, whole: a list of commands has room below."""
         return (self.help or "").strip().split("\n\n")[0].replace("\n", " ")

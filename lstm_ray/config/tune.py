@@ -24,6 +24,16 @@ class Range(Settings):
     )
     integer: tuple[int, int] | None = Field(None, description="A whole number from the first to the second.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _has_known_keys(cls, given: Any) -> Any:
+        for key in given if isinstance(given, dict) else ():
+            if key not in cls.model_fields:
+                close = difflib.get_close_matches(str(key), cls.model_fields, n=1)
+                hint = f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(cls.model_fields)}"
+                raise ValueError(f"unknown key {str(key)!r}; {hint}")
+        return given
+
     @model_validator(mode="after")
     def _is_one(self) -> Range:
         given = [name for name in self.model_fields_set if getattr(self, name) is not None]  # YAML's null gives none

@@ -10,7 +10,9 @@ import sys
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from lstm_ray.cli.app import app
 from lstm_ray.cluster.settings import ClusterConfig
 from lstm_ray.config import EvaluateConfig, ScoreConfig, Settings, TrainConfig, TuneConfig, command_of, option_name
 
@@ -117,3 +119,17 @@ def test_the_command_line_is_imported_in_a_moment() -> None:
 
     # Of the processor, not of the clock, and the best of three: other work on the machine only ever makes it slower.
     assert min(cpu_seconds("import lstm_ray.cli") for _ in range(3)) < 1.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("train", "a.parquet", "--output", "x"), "Error: unexpected a.parquet: --train a.parquet?"),
+        (("doctor", "a", "b"), "Error: unexpected a b"),
+        (("train", "--nosuch"), "No such option: --nosuch"),
+    ],
+)
+def test_what_a_command_does_not_take_is_told(arguments: tuple[str, ...], told: str) -> None:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    assert told in result.output
