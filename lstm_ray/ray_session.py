@@ -28,6 +28,13 @@ _LAST_WORDS = (
 )
 
 
+class StillAtWorkError(KeyboardInterrupt):
+    """Ctrl-C while a thread still waits for Ray, which would end the process if it were called after its end.
+
+    `connect` leaves Ray as it is then; the process is to end without taking it down (`cli/process.py`).
+    """
+
+
 @contextmanager
 def connect(
     address: str, asked: Asked | None = None, notify: Callable[[str], None] = lambda note: None
@@ -65,6 +72,7 @@ def connect(
         if type(error) is not Exception and not isinstance(error, OSError | ValueError | RuntimeError):
             raise
         raise LstmRayError(_why_there_is_no_ray(address, error)) from error
+    is_in_use = False
     with last_words():
         try:
             if address == "local":
@@ -74,8 +82,12 @@ def connect(
             elif asked and (note := check_room(address, asked)):
                 notify(note)
             yield
+        except StillAtWorkError:
+            is_in_use = True
+            raise
         finally:
-            ray.shutdown()  # in which Ray, without its raylet, ends the process
+            if not is_in_use:
+                ray.shutdown()  # in which Ray, without its raylet, ends the process
 
 
 @contextmanager

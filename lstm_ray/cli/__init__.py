@@ -4,6 +4,6 @@ Importing this package imports no command. A command's module is imported when i
 it needs (TensorFlow, Ray, pyarrow) only when it runs.
 """
 
-from lstm_ray.cli.app import main
+from lstm_ray.cli.process import main
 
 __all__ = ["main"]

@@ -43,7 +43,7 @@ from lstm_ray.datasets.labelled import Shard
 from lstm_ray.errors import LstmRayError, TrainingError, WorkerLostError
 from lstm_ray.model.own_network import sources_of
 from lstm_ray.nodes import check_paths
-from lstm_ray.ray_session import connect, our_error
+from lstm_ray.ray_session import StillAtWorkError, connect, our_error
 from lstm_ray.room import Asked
 from lstm_ray.train import checkpoints, collective, rendezvous
 from lstm_ray.train.board import Begun, Board, Interrupted, Listener
@@ -54,6 +54,7 @@ from lstm_ray.wording import counted, reason
 
 _PROGRESS_EVERY_S = 0.5
 _SAVE_WITHIN_S = 60.0
+_SAVED_ENDS_WITHIN_S = 10.0
 _LOOK_FOR_ROOM_EVERY_S = 30.0
 _PLACE_WITHIN_S = 15.0
 
@@ -349,6 +350,18 @@ def _fit(trainer: DataParallelTrainer, board: Any, listener: Listener) -> None:
 
     threading.Thread(target=fit, name="ray-train", daemon=True).start()
     try:
+        _listen_until_saved(ended, board, listener)
+    except KeyboardInterrupt as interrupt:
+        if not ended.wait(_SAVED_ENDS_WITHIN_S if str(interrupt) else 0):
+            raise StillAtWorkError(str(interrupt)) from interrupt
+        raise
+    if failures:
+        raise failures[0]
+
+
+def _listen_until_saved(ended: threading.Event, board: Any, listener: Listener) -> None:
+    """Passes on what is posted on the board until training has ended; on Ctrl-C has the run saved first."""
+    try:
         _listen(ended, board, listener, math.inf)
     except KeyboardInterrupt as interrupt:
         if str(interrupt) or not listener.is_training():
@@ -360,8 +373,6 @@ def _fit(trainer: DataParallelTrainer, board: Any, listener: Listener) -> None:
                 f"interrupted: no worker saved within {_SAVE_WITHIN_S:.0f} s; the same command goes on from the last "
                 "checkpoint"
             ) from None
-    if failures:
-        raise failures[0]
 
 
 def _listen(ended: threading.Event, board: Any, listener: Listener, limit_s: float) -> bool:

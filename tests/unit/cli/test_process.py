@@ -1,0 +1,71 @@
+"""The process of the command line: Ctrl-C once, twice, too late, and where it is ignored."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+_COMMAND = """
+import atexit, signal, sys, time
+from lstm_ray.cli import app, process
+
+def pause(name):
+    print(name, flush=True)
+    time.sleep(3)
+
+def command():
+{command}
+
+atexit.register({at_exit})
+app.main = command
+process.main()
+"""
+_WORKS = "pause('at work')\nsys.exit(3)"
+_IS_INTERRUPTED = "try:\n    pause('at work')\nexcept KeyboardInterrupt:\n    print('how to go on')\n    sys.exit(130)"
+_CLEANS_UP = "try:\n    pause('at work')\nfinally:\n    pause('cleaning up')"
+
+
+def run(command: str, at_exit: str, pauses: int, preexec: Callable[[], object] | None = None) -> tuple[int, list[str]]:
+    """Runs a command that presses Ctrl-C in each of its first pauses; returns exit code and lines on stdout."""
+    indented = "\n".join(f"    {line}" for line in (command or "pass").splitlines())
+    code = _COMMAND.format(command=indented, at_exit=at_exit)
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, preexec_fn=preexec
+    ) as process:
+        assert process.stdout is not None
+        lines = []
+        for _ in range(pauses):
+            lines.append(process.stdout.readline().strip())
+            process.send_signal(signal.SIGINT)
+        rest = process.stdout.read().splitlines()
+    return process.returncode, lines + rest
+
+
+@pytest.mark.parametrize(
+    ("command", "at_exit", "pauses", "code", "lines"),
+    [
+        (_WORKS, "print, 'taken down'", 0, 3, ["at work", "taken down"]),
+        (_IS_INTERRUPTED, "print, 'taken down'", 1, 130, ["at work", "how to go on"]),
+        (_CLEANS_UP, "print, 'taken down'", 2, 130, ["at work", "cleaning up"]),
+        ("print('done')", "pause, 'taken down'", 0, 0, ["done", "taken down"]),
+    ],
+)
+def test_an_interrupted_process_ends_without_being_taken_down(
+    command: str, at_exit: str, pauses: int, code: int, lines: list[str]
+) -> None:
+    assert run(command, at_exit, pauses) == (code, lines)
+
+
+def test_what_is_done_cannot_be_interrupted() -> None:
+    assert run("", "pause, 'taken down'", 1) == (0, ["taken down"])
+
+
+def test_an_interrupt_that_the_caller_has_ignored_stays_ignored() -> None:
+    def ignore() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    assert run(_WORKS, "print, 'taken down'", 1, ignore) == (3, ["at work", "taken down"])
