@@ -181,6 +181,22 @@ def test_the_same_command_goes_on_when_the_driver_was_stopped(
     assert_equal(output, "--workers", 2)
 
 
+@pytest.mark.parametrize("line", ["starting Ray", "starting 2 Ray workers"])
+def test_ctrl_c_twice_before_training_ends_it_at_once(
+    run: Run, tmp_path: Path, ray_processes: Processes, line: str
+) -> None:
+    output = tmp_path / "run"
+    command = run(output, "--workers", 2)
+    assert any(line in told for told in command.process.stderr)
+    time.sleep(1)  # Ray is at it
+    command.process.send_signal(signal.SIGINT)
+    code, error = command.kill(signal.SIGINT)
+    assert code == 130, error
+    assert "Traceback" not in error
+    wait_for_no(ray_processes)
+    assert checkpoints.latest_state(str(output)) is None
+
+
 def wait_for_no(ray_processes: Processes) -> None:
     """Waits until Ray has ended, as it must with its driver."""
     deadline = time.monotonic() + 120
