@@ -14,7 +14,7 @@ from lstm_ray.cli import console
 from lstm_ray.cli.help import Commands
 from lstm_ray.cli.options import takes_settings
 from lstm_ray.cluster.settings import ClusterConfig
-from lstm_ray.errors import ConfigError, InputError
+from lstm_ray.errors import ConfigError, InputError, OutputError
 from lstm_ray.wording import counted
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ def render(
         Path | None,
         typer.Option("--output", metavar="FILE", help="Write it here.", rich_help_panel="Input and output"),
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what is there.", rich_help_panel="Input and output")
+    ] = False,
 ) -> None:
     """Print a complete cluster definition, each line that you may want to change with a comment.
 
@@ -45,6 +48,8 @@ def render(
         return
     from lstm_ray import storage
 
+    if output.exists() and not overwrite and output.read_bytes() not in (b"", text.encode()):
+        raise OutputError(f"{output}: holds another definition, perhaps changed by hand: --overwrite replaces it")
     storage.write_bytes(str(output), text.encode())
     console.say(f"wrote {output}")
 

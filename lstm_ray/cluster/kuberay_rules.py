@@ -21,6 +21,7 @@ from lstm_ray.cluster.versions import as_numbers, version_of_image
 from lstm_ray.room import Nodes, room
 
 _LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _MOST_CHARACTERS = {"RayCluster": 53, "RayJob": 47}
 _TOKEN_SINCE = (2, 52, 0)
 _MODES = ("K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode")
@@ -58,6 +59,9 @@ def _check_metadata(content: dict[str, Any], kind: str) -> Iterator[Finding]:
         yield Finding(("metadata", "name"), f"is {name!r}; use lower-case letters, digits and hyphens, a letter first")
     elif len(name) > most:
         yield Finding(("metadata", "name"), f"has {len(name)} characters; a {kind}'s may have {most}")
+    namespace = at(content, ["metadata", "namespace"])
+    if namespace is not None and not (isinstance(namespace, str) and _NAMESPACE.fullmatch(namespace)):
+        yield Finding(("metadata", "namespace"), f"is {namespace!r}; use lower-case letters, digits and hyphens")
 
 
 def _check_fields(mapping: dict[str, Any], place: Place, known: tuple[str, ...]) -> Iterator[Finding]:

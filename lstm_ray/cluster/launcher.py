@@ -135,7 +135,7 @@ def _node_types(config: ClusterConfig) -> list[str]:
     provider = str(config.provider)
     least, most = config.worker_limits
     head = config.head_instance_type or machines.HEADS[provider]
-    worker = config.instance_type or machines.worker_machine(provider, config.gpus_per_worker)
+    worker = machines.worker_machine(provider, config.gpus_per_worker, config.instance_type)
     return [
         "head_node_type: head",
         "available_node_types:",

@@ -13,11 +13,13 @@ from typing import Any
 
 from lstm_ray.cluster import fields
 from lstm_ray.cluster.document import Finding, Place, at
+from lstm_ray.cluster.machines import has_gpus
 from lstm_ray.cluster.schema import unknown
 from lstm_ray.cluster.versions import version_of_image, versions_in_command
 
 _DEFAULT_MAX_WORKERS = 2  # what Ray fills in
-_CLOUDS = ("aws", "gcp", "azure")
+_MACHINE = {"aws": ("InstanceType",), "gcp": ("machineType",), "azure": ("azure_arm_parameters", "vmSize")}
+_CLOUDS = tuple(_MACHINE)
 _COMMANDS = (
     "initialization_commands",
     "setup_commands",
@@ -83,6 +85,9 @@ def _check_node_types(content: dict[str, Any], provider: str) -> Iterator[Findin
             yield Finding((*place, "max_workers"), f"is {most}, but max_workers at the top allows {total}", "note")
         if provider != "aws" and not at(node_type, ["resources"], dict):
             yield Finding((*place, "resources"), "is missing or empty; say what the machine has, such as {CPU: 8}")
+        machine = at(node_type, ["node_config", *_MACHINE[provider]], str) or ""
+        if (at(node_type, ["resources", "GPU"], int) or 0) > 0 and has_gpus(machine) is False:
+            yield Finding((*place, "resources", "GPU"), f"is more than {machine} has, which is none; take it out")
         if provider == "gcp" and not re.fullmatch(r"[a-z0-9_-]{1,63}", name):
             yield Finding(place, "becomes a label at Google: use lower-case letters, digits, _ and - only")
     if kept > total:

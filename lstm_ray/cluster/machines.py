@@ -22,13 +22,20 @@ WORKERS: dict[str, dict[int, str]] = {
 }
 
 
-def worker_machine(provider: str, gpus: int) -> str:
-    """Returns the machine type taken for a worker with so many GPUs.
+def worker_machine(provider: str, gpus: int, named: str | None = None) -> str:
+    """Returns the machine type for a worker with so many GPUs: the one that is named, or one that we know.
 
     Raises:
-        ConfigError: There is none that we know.
+        ConfigError: The one that is named has no GPUs, or has some that were not asked for; or we know none.
     """
     machines = WORKERS[provider]
+    if named is not None:
+        has = has_gpus(named)
+        if has is False and gpus:
+            raise ConfigError(f"--gpus-per-worker {gpus}: {named} has no GPU, {machines[1]} has one")
+        if has and not gpus:
+            raise ConfigError(f"--instance-type {named} has GPUs: say how many with --gpus-per-worker")
+        return named
     if gpus not in machines:
         known = ", ".join(str(number) for number in machines)
         raise ConfigError(
@@ -43,3 +50,18 @@ def cores(machine: str) -> int | None:
     azure = re.fullmatch(r"Standard_[A-Z]+(\d+)[a-z]*(?:_.*)?", machine)
     found = google or azure
     return int(found[1]) if found else None
+
+
+def has_gpus(machine: str) -> bool | None:
+    """Says whether machines of a type have NVIDIA GPUs, by its name; None where the name does not tell.
+
+    Source: the clouds' lists. AWS has them in the families g, gr and p; Google in a2 and later of a, g2 and g4, and
+    attaches them to n1; Azure in N.
+    """
+    if machine.startswith("Standard_"):
+        return machine.startswith("Standard_N")
+    if amazon := re.fullmatch(r"([a-z]+)\d[a-z0-9-]*\.[a-z0-9-]+", machine):
+        return amazon[1] in ("g", "gr", "p")
+    if google := re.fullmatch(r"([a-z]\w*)-[a-z]+.*", machine):
+        return None if google[1] == "n1" else re.fullmatch(r"a[2-9]\w*|g[24]", google[1]) is not None
+    return None

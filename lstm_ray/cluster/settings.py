@@ -40,7 +40,8 @@ _ONLY_FOR: dict[str, tuple[str, ...]] = {
 # A DNS-1035 label, as Kubernetes wants it; 47 characters are left once KubeRay has added what a job adds to it.
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,45}[a-z0-9])?")
 _WORKERS = re.compile(r"(0|[1-9]\d*)(:(0|[1-9]\d*))?")
-_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:-]*[A-Za-z0-9])?")
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
+_KUBERNETES_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -183,6 +184,13 @@ class ClusterConfig(Settings):
             raise ValueError("should be lower-case letters, digits and hyphens, beginning with a letter, 47 at most")
         return value
 
+    @field_validator("namespace", "storage_claim")
+    @classmethod
+    def _is_known_to_kubernetes(cls, value: str) -> str:
+        if not _KUBERNETES_NAME.fullmatch(value):
+            raise ValueError("should be lower-case letters, digits and hyphens, 63 at most")
+        return value
+
     @field_validator("workers")
     @classmethod
     def _is_range(cls, value: str | None) -> str | None:
@@ -220,7 +228,7 @@ class ClusterConfig(Settings):
             raise ValueError("provider onprem needs --hosts: your machines, separated by commas, the head first")
         for host in hosts:
             if not _HOST.fullmatch(host):
-                raise ValueError(f"--hosts: {host!r} is neither an IP address nor a host name")
+                raise ValueError(f"--hosts: {host!r} is neither an IPv4 address nor a host name")
         if len(set(hosts)) < len(hosts):
             raise ValueError("--hosts names a machine twice")
         if self.worker_limits[1] > len(hosts) - 1:

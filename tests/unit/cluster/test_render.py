@@ -17,13 +17,13 @@ from typer.testing import CliRunner
 
 from lstm_ray.cli.app import app as program
 from lstm_ray.cli.options import takes_settings
-from lstm_ray.cluster.machines import WORKERS, cores
+from lstm_ray.cluster.machines import WORKERS, cores, has_gpus
 from lstm_ray.cluster.render import render
 from lstm_ray.cluster.settings import ClusterConfig
 from lstm_ray.cluster.text import scalar
 from lstm_ray.cluster.validate import Report, validate
 from lstm_ray.config import resolve
-from lstm_ray.errors import ConfigError
+from lstm_ray.errors import ConfigError, OutputError
 
 ROOT = Path(__file__).parents[3]
 READY = sorted((ROOT / "cluster").glob("*.yaml"))
@@ -225,7 +225,9 @@ def test_the_dockerfile_says_the_pinned_version() -> None:
         ({"provider": "aws", "hosts": "a,b"}, "--hosts is for provider onprem, not aws"),
         ({"provider": "onprem"}, "provider onprem needs --hosts"),
         ({"provider": "onprem", "hosts": "a,a"}, "names a machine twice"),
-        ({"provider": "onprem", "hosts": "a,b;rm"}, "neither an IP address nor a host name"),
+        ({"provider": "onprem", "hosts": "a,b;rm"}, "neither an IPv4 address nor a host name"),
+        ({"provider": "onprem", "hosts": "fe80::1,a"}, "neither an IPv4 address nor a host name"),
+        ({"provider": "kuberay", "namespace": "MyTeam"}, "--namespace is 'MyTeam': should be lower-case letters"),
         ({"provider": "onprem", "hosts": "a,b", "workers": "3"}, "there are 1 hosts beside the head"),
         ({"provider": "aws", "workers": "5:2"}, "the first number is the least"),
         ({"provider": "aws", "workers": "many"}, "should be N or MIN:MAX"),
@@ -252,6 +254,28 @@ def test_machines_that_are_not_known_well_enough_are_refused() -> None:
         render(ClusterConfig(provider="gcp", instance_type="odd"))
     with pytest.raises(ConfigError, match="--gpus-per-worker 3: name a machine with --instance-type; known are those"):
         render(ClusterConfig(provider="azure", gpus_per_worker=3))
+    with pytest.raises(ConfigError, match=r"--gpus-per-worker 1: m5\.large has no GPU, g6\.2xlarge has one"):
+        render(ClusterConfig(provider="aws", gpus_per_worker=1, instance_type="m5.large"))
+    with pytest.raises(ConfigError, match=r"--instance-type g6\.2xlarge has GPUs: say how many with --gpus-per-worker"):
+        render(ClusterConfig(provider="aws", instance_type="g6.2xlarge"))
+
+
+@pytest.mark.parametrize(
+    ("has", "machines"),
+    [
+        (True, "g6.2xlarge gr6.4xlarge g5g.xlarge p4d.24xlarge p5.48xlarge a2-highgpu-1g a3-megagpu-8g g2-standard-8"),
+        (True, "Standard_NC8as_T4_v3 Standard_ND96isr_H100_v5 Standard_NV72ads_A10_v5"),
+        (False, "m5.large c7i.2xlarge trn1.2xlarge n2-standard-8 e2-micro c3-highcpu-22 Standard_D8s_v5"),
+        (None, "n1-standard-8 odd"),
+    ],
+)
+def test_a_machine_types_name_tells_whether_it_has_gpus(has: bool | None, machines: str) -> None:
+    assert {machine: has_gpus(machine) for machine in machines.split()} == dict.fromkeys(machines.split(), has)
+
+
+def test_machines_we_choose_have_the_gpus_asked_for() -> None:
+    chosen = [(gpus > 0, machine) for machines in WORKERS.values() for gpus, machine in machines.items()]
+    assert [(has_gpus(machine), machine) for _, machine in chosen] == chosen
 
 
 @pytest.mark.parametrize(
@@ -317,6 +341,19 @@ def test_output_is_written_whole_and_nothing_else_is_printed(tmp_path: Path) -> 
     assert result.stderr == f"wrote {target}\n"
     assert target.read_text(encoding="utf-8") == render(ClusterConfig(provider="aws"))
     assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_definition_that_was_changed_is_replaced_only_if_asked_to(tmp_path: Path) -> None:
+    target = tmp_path / "aws.yaml"
+    arguments = ["cluster", "render", "--provider", "aws", "--output", str(target)]
+    for _ in range(2):
+        assert CliRunner().invoke(program, arguments).exit_code == 0, "as it is"
+    target.write_text("mine", encoding="utf-8")
+    refused = CliRunner().invoke(program, arguments)
+    assert isinstance(refused.exception, OutputError)
+    assert target.read_text(encoding="utf-8") == "mine"
+    assert CliRunner().invoke(program, [*arguments, "--overwrite"]).exit_code == 0
+    assert target.read_text(encoding="utf-8") == render(ClusterConfig(provider="aws"))
 
 
 def test_rendering_loads_no_heavy_package() -> None:
