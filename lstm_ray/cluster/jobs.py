@@ -41,7 +41,10 @@ _ENTRYPOINTS = {
     "tune": "python -m lstm_ray tune job.yaml",
     "score": "python -m lstm_ray score --config job.yaml",
 }
-_NOT_SHIPPED = shutil.ignore_patterns("__pycache__", ".git", ".venv", "*.pyc", "*.parquet", "*.keras")
+# Hidden files hold secrets and histories; of a .gitignore Ray would take its rules for our own files.
+_NOT_SHIPPED = shutil.ignore_patterns(
+    ".*", "__pycache__", "venv", "node_modules", "*.pyc", "*.parquet", "*.keras", "*.npz", "*.onnx"
+)
 _TALKATIVE = ("dashboard.modules.job.sdk", "dashboard.modules.dashboard_sdk", "_private.runtime_env.packaging")
 """Modules of Ray that log uploads and closed connections."""
 
@@ -164,8 +167,8 @@ def packed(config: Settings, code: str | None = None) -> Iterator[Path]:
         place = Path(made)
         if code is not None:
             try:
-                shutil.copytree(code, place, ignore=_NOT_SHIPPED, dirs_exist_ok=True)
-            except OSError as error:
+                shutil.copytree(code, place, ignore=_not_shipped(code), dirs_exist_ok=True)
+            except (OSError, shutil.Error) as error:
                 raise ConfigError(f"--working-dir {code}: cannot be read: {reason(error)}") from error
         taken = [name for name in ("lstm_ray", "job.yaml") if (place / name).exists()]
         if taken:
@@ -175,6 +178,18 @@ def packed(config: Settings, code: str | None = None) -> Iterator[Path]:
         shutil.copytree(Path(lstm_ray.__file__).parent, place / "lstm_ray", ignore=_NOT_SHIPPED)
         (place / "job.yaml").write_text(to_yaml(config), encoding="utf-8")
         yield place
+
+
+def _not_shipped(code: str) -> Callable[[str, list[str]], set[str]]:
+    """Returns what says to `copytree` which files of the user's stay here; links that lead elsewhere do, too."""
+    root = Path(code).resolve()
+
+    def ignored(directory: str, names: list[str]) -> set[str]:
+        leads_out = {name for name in names if not Path(directory, name).resolve().is_relative_to(root)}
+        dangling = {name for name in names if not Path(directory, name).exists()}
+        return _NOT_SHIPPED(directory, names) | leads_out | dangling
+
+    return ignored
 
 
 class Jobs:

@@ -95,6 +95,24 @@ def test_what_is_sent_along_runs_by_itself(tmp_path: Path) -> None:
     assert not place.exists()
 
 
+def test_of_the_users_directory_no_hidden_file_is_sent_nor_what_a_link_leads_out_to(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "secret.txt").write_text("PLANTED")
+    code = tmp_path / "code"
+    for name in ("own.py", "words.json", ".env", ".ssh/id", ".gitignore", ".aws/credentials", "venv/x.py", "team/a.py"):
+        (code / name).parent.mkdir(parents=True, exist_ok=True)
+        (code / name).write_text("lstm_ray/")
+    for link, target in (("out", "../elsewhere"), ("out.txt", "../elsewhere/secret.txt"), (".#own.py", "nobody@1")):
+        (code / link).symlink_to(target)
+    (code / "gone.py").symlink_to("nothing")
+    (code / "inner.py").symlink_to("own.py")
+    with packed(load_job(write(tmp_path)), str(code)) as place:
+        sent = sorted(str(path.relative_to(place)) for path in place.rglob("*") if path.is_file())
+        own = [name for name in sent if not name.startswith("lstm_ray/")]
+    assert own == ["inner.py", "job.yaml", "own.py", "team/a.py", "words.json"]
+    assert "lstm_ray/cli/app.py" in sent
+
+
 def test_an_own_preset_is_read_where_the_code_to_send_lies(write_module: Callable[..., Path], tmp_path: Path) -> None:
     write_module("sent", "small = {'units': 8, 'clip_norm': 1.0}", tmp_path / "code")
     job = {"command": "train", "preset": "sent:small", "train": "/shared/in", "output": "/shared/out", "workers": 2}
