@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lstm_ray.config import TrainConfig
+from lstm_ray.errors import LstmRayError
 from lstm_ray.train.checkpoints import State
 from lstm_ray.train.progress import Progress, Watcher
 from lstm_ray.wording import counted
@@ -54,22 +55,49 @@ class Board:
     def __init__(self) -> None:
         self._news: list[Any] = []
         self._is_interrupted = False
+        self._is_over = False
         self._group = 0
+        self._failed_starts = 0
+        self._controller: Any = None
 
-    def begin_group(self) -> int:
-        """Returns the number of a new worker group; the one before it is heard no more."""
+    def begin_group(self, controller: Any = None) -> int:
+        """Returns the number of a new worker group, which an actor controls; the one before it is heard no more."""
         self._group += 1
+        self._controller = controller
         return self._group
+
+    def controller(self) -> Any:
+        """Returns the actor that controls the last group; None before the first."""
+        return self._controller
 
     def lose_group(self, why: str) -> None:
         """Takes down that the last group has failed; it is heard no more."""
         self._news.append(Lost(why))
         self._group += 1
 
+    def lose_start(self, why: str) -> int:
+        """Takes down that the last group has failed before it began; returns how many have since one began."""
+        self.lose_group(why)
+        self._failed_starts += 1
+        return self._failed_starts
+
+    def give_up(self, error: LstmRayError) -> None:
+        """Takes down why the run ends, whichever group is the last."""
+        self._news.append(error)
+        self._is_over = True
+
     def post(self, news: Any, group: int) -> None:
         """Takes down what a worker of a group has to tell."""
-        if group == self._group:
-            self._news.append(news)
+        if group != self._group:
+            return
+        self._news.append(news)
+        if isinstance(news, Begun):
+            self._failed_starts = 0
+        self._is_over |= isinstance(news, Interrupted | LstmRayError)
+
+    def is_over(self) -> bool:
+        """Says whether the run ends, so that who misses a worker now should not ask for another."""
+        return self._is_over
 
     def take(self) -> list[Any]:
         """Returns what has come since the last time, in order."""

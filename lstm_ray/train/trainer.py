@@ -54,9 +54,10 @@ from lstm_ray.wording import counted, reason
 
 _PROGRESS_EVERY_S = 0.5
 _SAVE_WITHIN_S = 60.0
-_SAVED_ENDS_WITHIN_S = 10.0
+_ENDS_WITHIN_S = 10.0
 _LOOK_FOR_ROOM_EVERY_S = 30.0
 _PLACE_WITHIN_S = 15.0
+_GOES_ON = "the same command goes on from the last checkpoint"
 
 
 @contextmanager
@@ -104,7 +105,7 @@ class RayWorkers:
                 "board": board,
                 "code": sources_of(config),
             },
-            backend_config=GroupConfig(board, config.collective_timeout_s),
+            backend_config=GroupConfig(board, config.collective_timeout_s, config.max_failures),
             scaling_config=ray.train.ScalingConfig(
                 num_workers=most if least == most else (least, most),
                 elastic_resize_monitor_interval_s=_LOOK_FOR_ROOM_EVERY_S,
@@ -136,10 +137,12 @@ class GroupConfig(BackendConfig):
     Attributes:
         board: Numbers the groups.
         timeout_s: Most seconds to wait for a worker.
+        max_failures: How many groups in a row may be lost before they begin.
     """
 
     board: Any
     timeout_s: float
+    max_failures: int
 
     @property
     def backend_cls(self) -> type[Backend]:
@@ -149,14 +152,22 @@ class GroupConfig(BackendConfig):
 
 class _GroupBackend(Backend):
     def on_start(self, worker_group: Any, backend_config: GroupConfig) -> None:
-        number = ray.get(backend_config.board.begin_group.remote())
+        board, timeout_s = backend_config.board, backend_config.timeout_s
+        number = ray.get(board.begin_group.remote(ray.get_runtime_context().current_actor))
         token = secrets.token_hex(16)
         try:
-            addresses = _all_of(worker_group.execute_async(_await_calls), backend_config.timeout_s)
-            _all_of(worker_group.execute_async(_learn_addresses, addresses, token, number), backend_config.timeout_s)
-        except ray.exceptions.RayActorError:
+            addresses = _all_of(worker_group.execute_async(_await_calls), timeout_s)
+            _all_of(worker_group.execute_async(_learn_addresses, addresses, token, number), timeout_s)
+        except ray.exceptions.RayActorError as error:
             worker_group.shutdown()  # Ray 2.60 would leave its CPUs taken, and wait for ever for others
-            raise
+            why = f"worker lost while it was set up ({_in_short(error)})"
+            if ray.get(board.lose_start.remote(why)) <= backend_config.max_failures:
+                raise
+            # Ray Train itself would go on for ever; another kind of error ends it.
+            after = counted(backend_config.max_failures, "replacement")
+            gives_up = TrainingError(f"{why}, after {after} (--max-failures): {_GOES_ON}")
+            ray.get(board.give_up.remote(gives_up))
+            raise gives_up from error
 
 
 def _all_of(answers: list[Any], timeout_s: float) -> list[Any]:
@@ -226,7 +237,8 @@ def _worker_loop(arguments: dict[str, Any]) -> None:
             stack.enter_context(closing(group))
             loop.run(config, ray.get(arguments["prepared"]), _RayContext(board, number, group))
         except WorkerLostError:
-            raise  # Ray Train starts the group again
+            if not ray.get(board.is_over.remote()):
+                raise  # Ray Train starts the group again
         except KeyboardInterrupt as interrupt:
             ray.get(board.post.remote(Interrupted(str(interrupt)), number))
         except LstmRayError as error:
@@ -299,7 +311,7 @@ def _end_of(error: BaseException, config: TrainConfig) -> str:
         why = f"{_why(failures)}, after {counted(config.max_failures, 'replacement')} (--max-failures)"
     else:  # Ray Train's controller failed, or died with its node
         why = f"Ray Train failed: {reason(getattr(error, 'controller_failure', error))[:500]}"
-    return f"{why}: the same command goes on from the last checkpoint"
+    return f"{why}: {_GOES_ON}"
 
 
 def _why(failures: Mapping[int, BaseException]) -> str:
@@ -351,12 +363,22 @@ def _fit(trainer: DataParallelTrainer, board: Any, listener: Listener) -> None:
     threading.Thread(target=fit, name="ray-train", daemon=True).start()
     try:
         _listen_until_saved(ended, board, listener)
-    except KeyboardInterrupt as interrupt:
-        if not ended.wait(_SAVED_ENDS_WITHIN_S if str(interrupt) else 0):
-            raise StillAtWorkError(str(interrupt)) from interrupt
+    except (KeyboardInterrupt, LstmRayError) as error:
+        is_told = not isinstance(error, KeyboardInterrupt) or str(error)  # by a worker: then all of them end
+        if not ended.wait(_ENDS_WITHIN_S if is_told else 0):
+            _kill_controller(board)
+            if not ended.wait(_ENDS_WITHIN_S if is_told else 1) and isinstance(error, KeyboardInterrupt):
+                raise StillAtWorkError(str(error)) from error
         raise
     if failures:
         raise failures[0]
+
+
+def _kill_controller(board: Any) -> None:
+    """Ends Ray Train, if it has got as far as a group of workers, so that the thread that waits for it ends, too."""
+    controller = ray.get(board.controller.remote())
+    if controller is not None:
+        ray.kill(controller)
 
 
 def _listen_until_saved(ended: threading.Event, board: Any, listener: Listener) -> None:

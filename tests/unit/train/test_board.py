@@ -96,3 +96,15 @@ def test_waiting_for_room_is_not_silent(listener: Listener, watcher: Any, monkey
         listener.watch_the_clock()
     said = "no worker has begun for 120 s: has the cluster room for 1 worker of 1 CPU?"
     assert watcher.said == [said, said]
+
+
+@pytest.mark.parametrize("news", [Interrupted("saved"), TrainingError("no")])
+def test_a_run_is_over_when_its_last_group_says_so(news: Any) -> None:
+    board = Board()
+    earlier, last = board.begin_group(), board.begin_group()
+    board.post(news, earlier)
+    assert not board.is_over()
+    board.post(Begun(State(), 1), last)
+    assert not board.is_over()
+    board.post(news, last)
+    assert board.is_over()

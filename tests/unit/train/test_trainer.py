@@ -9,8 +9,10 @@ import pytest
 import ray.train
 
 from lstm_ray.config import TrainConfig
-from lstm_ray.errors import WorkerLostError
+from lstm_ray.errors import TrainingError, WorkerLostError
 from lstm_ray.train import trainer
+from lstm_ray.train.board import Begun, Board, Lost
+from lstm_ray.train.checkpoints import State
 
 
 def test_who_was_lost_comes_before_who_waited_for_him() -> None:
@@ -40,25 +42,48 @@ def test_a_process_that_died_is_not_told_as_a_node(said: str, told: str) -> None
     assert trainer._why({1: died}) == f"worker lost (worker 1: {told})"
 
 
+class Remote:
+    """Calls what an actor has as Ray would, at once."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    def __getattr__(self, name: str) -> Any:
+        return SimpleNamespace(remote=getattr(self._actor, name))
+
+
 @pytest.mark.parametrize("fault", [ray.exceptions.GetTimeoutError(), ray.exceptions.RayActorError()])
-def test_a_group_with_a_worker_that_does_not_answer_is_shut_down_and_tried_again(
+def test_groups_that_are_lost_before_they_begin_are_shut_down_and_replaced_as_often_as_others(
     monkeypatch: pytest.MonkeyPatch, fault: Exception
 ) -> None:
-    """Ray Train starts another group after a RayActorError alone."""
+    """Ray Train starts another group after a RayActorError alone, and never gives up."""
 
-    def get(answers: Any, timeout: float | None = None) -> int:
-        if answers == "number":
-            return 1
-        assert (answers, timeout) == (["answer"], 7.0)
+    def get(answer: Any, timeout: float | None = None) -> Any:
+        if timeout is None:
+            return answer  # of the board
+        assert (answer, timeout) == (["answer"], 7.0)
         raise fault
 
     monkeypatch.setattr(trainer.ray, "get", get)
-    done = []
+    monkeypatch.setattr(trainer.ray, "get_runtime_context", lambda: SimpleNamespace(current_actor="controller"))
+    done: list[str] = []
     group = SimpleNamespace(execute_async=lambda *_: ["answer"], shutdown=lambda: done.append("shut down"))
-    board = SimpleNamespace(begin_group=SimpleNamespace(remote=lambda: "number"))
-    with pytest.raises(ray.exceptions.RayActorError):
-        trainer._GroupBackend().on_start(group, trainer.GroupConfig(board, 7.0))
-    assert done == ["shut down"]
+    board = Board()
+    config = trainer.GroupConfig(Remote(board), 7.0, max_failures=2)
+    for begins in (False, True, False):
+        if begins:
+            board.post(Begun(State(), 2), board.begin_group())
+        with pytest.raises(ray.exceptions.RayActorError):
+            trainer._GroupBackend().on_start(group, config)
+    assert board.controller() == "controller"
+    assert not board.is_over()
+    with pytest.raises(TrainingError, match=r"worker lost while it was set up .* after 2 replacements"):
+        trainer._GroupBackend().on_start(group, config)
+    assert board.is_over()
+    assert done == ["shut down"] * 4
+    *_, lost, told = board.take()
+    assert isinstance(lost, Lost)
+    assert isinstance(told, TrainingError)
 
 
 def test_only_a_lost_worker_is_told_as_one() -> None:
