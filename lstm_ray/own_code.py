@@ -23,6 +23,7 @@ from lstm_ray.keras_environment import choose_keras
 from lstm_ray.wording import reason
 
 FORM = "MODULE:NAME"
+_unpacked: str | None = None  # where the user's code lies in a process that was sent it
 _NAMED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
@@ -64,7 +65,9 @@ def import_module(name: str, directory: str | None = None) -> ModuleType:
     Raises:
         ConfigError: There is no such module, or it fails to import.
     """
-    place = os.path.abspath(directory or os.curdir)
+    place = str(_place(directory))
+    if name.partition(".")[0] in sys.stdlib_module_names:
+        raise ConfigError(f"module {name!r} is Python's own: rename yours")
     choose_keras()  # the module may import it
     try:
         with importable_from(place), contextlib.redirect_stdout(sys.stderr):
@@ -80,12 +83,13 @@ def import_module(name: str, directory: str | None = None) -> ModuleType:
 
 
 @contextmanager
-def importable_from(directory: str) -> Iterator[None]:
-    """Lets modules that lie in a directory be imported, for the while, before others of their names.
+def importable_from(directory: str | None = None) -> Iterator[None]:
+    """Lets modules of a directory, the user's if None, be imported for the while, before others of their names.
 
     Only for the while: the console script `lstm-ray` does without the current directory on `sys.path`, so that a file
     in it that is called like a module of Python's is not taken for that.
     """
+    directory = str(_place(directory))
     sys.path.insert(0, directory)
     importlib.invalidate_caches()  # the file may be newer than what Python knows of its directory
     try:
@@ -105,9 +109,9 @@ def described(error: BaseException, directory: str | None = None) -> str:
 
     Args:
         error: What was raised.
-        directory: Where their code lies; None is the current directory.
+        directory: Where their code lies; None is where `unpacked` has put it, or else the current directory.
     """
-    place = os.path.abspath(directory or os.curdir)
+    place = _place(directory)
     message = f"{type(error).__name__}: {reason(error)}" if str(error) else type(error).__name__
     if isinstance(error, AttributeError) and (
         close := difflib.get_close_matches(error.name or "", dir(error.obj), n=1)
@@ -117,15 +121,30 @@ def described(error: BaseException, directory: str | None = None) -> str:
     return f"{message} ({os.path.relpath(frames[-1].filename, place)}, line {frames[-1].lineno})" if frames else message
 
 
-def _is_theirs(path: Path, place: str | Path) -> bool:
+def _place(directory: str | None = None) -> Path:
+    return Path(os.path.abspath(directory or _unpacked or os.curdir))
+
+
+def _is_theirs(path: Path, place: Path) -> bool:
     """Says whether a file below a directory is the user's.
 
     The environment may lie in their directory too, and so may this package, where somebody develops it.
     """
     elsewhere = (sys.prefix, sys.base_prefix, os.path.dirname(__file__))
-    return path.is_relative_to(place) and not any(
-        path.resolve().is_relative_to(Path(other).resolve()) for other in elsewhere
+    return (
+        path.is_relative_to(place)
+        and not {"site-packages", "dist-packages"}.intersection(path.parts)
+        and not any(path.resolve().is_relative_to(Path(other).resolve()) for other in elsewhere)
     )
+
+
+def source_of(module: str) -> bytes | None:
+    """Returns the source of a module in the current directory; None if it is not there. Imports nothing."""
+    path = _place() / module.replace(".", "/")
+    for file in (path / "__init__.py", path.with_name(f"{path.name}.py")):
+        if file.is_file():
+            return file.read_bytes()
+    return None
 
 
 def lies_in(module: str, directory: str) -> bool:
@@ -136,37 +155,47 @@ def lies_in(module: str, directory: str) -> bool:
 
 def is_installed(module: str) -> bool:
     """Says whether a module, or the package it is in, is found without a directory of the user's; imports nothing."""
-    return importlib.util.find_spec(module.partition(".")[0]) is not None
+    name = module.partition(".")[0]
+    return name in sys.modules or importlib.util.find_spec(name) is not None
 
 
 def sources(module: str) -> dict[str, bytes]:
     """Imports a module; returns its files and those it imports from its directory, for other processes and machines.
 
+    A module that is only imported when a function runs is found once the function has run.
+
     Args:
         module: A module. Of one that is installed nothing is returned: it is elsewhere, too.
 
     Returns:
-        Content by path below the current directory.
+        Content by path, from where modules are imported.
 
     Raises:
         ConfigError: There is no such module, or it fails to import.
     """
-    import_module(module)
-    place = Path.cwd()
-    if not lies_in(module, os.curdir):
+    place = _place()
+    own = _file_of(import_module(module, str(place)))
+    if own is None or not _is_theirs(own, place):
         return {}
     found = {}
-    for loaded in list(sys.modules.values()):
-        file = getattr(loaded, "__file__", None)
-        path = Path(file).absolute() if isinstance(file, str) and file.endswith(".py") else None
-        if path is not None and _is_theirs(path, place) and path.is_file():
-            found[path.relative_to(place).as_posix()] = path.read_bytes()
+    for name, loaded in list(sys.modules.items()):
+        path = _file_of(loaded)
+        if path is not None and name != "__main__" and _is_theirs(path, place) and path.is_file():
+            # By its name: that is what will be imported, wherever below the current directory it was found.
+            end = "/__init__.py" if hasattr(loaded, "__path__") else ".py"
+            found[name.replace(".", "/") + end] = path.read_bytes()
     return found
+
+
+def _file_of(module: ModuleType) -> Path | None:
+    file = getattr(module, "__file__", None)
+    return Path(file).absolute() if isinstance(file, str) and file.endswith(".py") else None
 
 
 @contextmanager
 def unpacked(files: Mapping[str, bytes]) -> Iterator[None]:
     """Lets modules be imported, for the while, from what `sources` returned in another process."""
+    global _unpacked
     if not files:
         yield
         return
@@ -175,5 +204,9 @@ def unpacked(files: Mapping[str, bytes]) -> Iterator[None]:
             path = Path(directory, name)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        with importable_from(directory):
-            yield
+        _unpacked = directory
+        try:
+            with importable_from(directory):
+                yield
+        finally:
+            _unpacked = None

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def reason(error: BaseException) -> str:
-    """Returns an exception's message as one line, without Arrow's and Python's prefixes."""
+    """Returns an exception's message as one line, without Arrow's and Python's prefixes and Keras's colours."""
     if isinstance(error, OSError) and error.strerror:
         message = os.strerror(error.errno) if error.errno else error.strerror  # Arrow's strerror repeats the path
         return message[0].lower() + message[1:]
-    return " ".join(str(error).split()) or type(error).__name__
+    return " ".join(_COLOURS.sub("", str(error)).split()) or type(error).__name__
 
 
 def counted(number: int, noun: str) -> str:

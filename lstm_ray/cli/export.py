@@ -33,3 +33,5 @@ def export(
     rows.append(("vocabulary", storage.join(made.output, "vocabulary.parquet")))
     rows.append(("how to make the ids", storage.join(made.output, "export.json")))
     console.show_table("Exported", rows)
+    if made.note:
+        console.say(made.note)

@@ -32,6 +32,8 @@ def predict(
     else:
         given = [text.encode(errors="surrogateescape") for text in texts]  # the bytes that the shell has passed
     bundle = read_bundle(model)
+    if note := bundle.note():
+        console.say(note)
     engine = pick_engine("auto", False, bundle.model.network)  # a GPU takes longer to start than a few texts to score
     for scored in score_texts(Scorer(bundle, engine), given):
         if as_json:

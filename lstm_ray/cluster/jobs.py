@@ -30,7 +30,17 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 
 import lstm_ray
 from lstm_ray import own_code, storage
-from lstm_ray.config import COMMANDS, ScoreConfig, Settings, TrainConfig, command_of, load_job_file, resolve, to_yaml
+from lstm_ray.config import (
+    COMMANDS,
+    ScoreConfig,
+    Settings,
+    TrainConfig,
+    TuneConfig,
+    command_of,
+    load_job_file,
+    resolve,
+    to_yaml,
+)
 from lstm_ray.errors import ConfigError, LstmRayError
 from lstm_ray.wording import reason
 
@@ -106,10 +116,18 @@ def load_job(path: str, shared: str | None = None, code: str | None = None) -> S
     workers = {TrainConfig: "workers", ScoreConfig: "actors"}.get(kind)  # a search always runs on Ray
     if workers is not None and str(getattr(config, workers)) == "0":
         raise ConfigError(f"{path}: {workers} is 0, which uses no cluster: set {workers} to 1 or more")
-    if isinstance(config, TrainConfig) and config.network is not None:
-        _check_network_is_sent(config.network, path, code)
+    for network in _networks(config):
+        _check_network_is_sent(network, path, code)
     settings = {name: getattr(config, name) for name in kind.model_fields}
     return resolve(kind, {**settings, **paths, "address": "auto"})
+
+
+def _networks(config: Settings) -> list[str]:
+    """Lists the users' networks that a job may train."""
+    networks = [config.network] if isinstance(config, TrainConfig) else []
+    if isinstance(config, TuneConfig) and "network" in config.search:
+        networks += config.search["network"].choice or ()
+    return [network for network in networks if network is not None]
 
 
 def _check_network_is_sent(network: str, job_file: str, code: str | None) -> None:

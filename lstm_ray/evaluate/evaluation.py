@@ -97,6 +97,8 @@ def evaluate(
     if total == 0:
         raise InputError(f"{where}: no rows to evaluate")
     bundle = read_bundle(config.model)
+    if note := bundle.note():
+        notify(note)
     threshold = bundle.threshold if config.threshold is None else config.threshold
     decided = config.model_copy(update={"model": storage.absolute(config.model), "threshold": threshold})
     evaluate_all = _evaluate_all(decided, bundle, notify)

@@ -50,7 +50,7 @@ def evaluate_on_ray(
             check_paths([config.model, *(shard.file.path for shard in shards)])
         task = ray.remote(num_cpus=1)(_evaluate)
         settings = ray.put(config)
-        code = tuple(bundle.code().items())
+        code = tuple(bundle.sources().items())
         at_once = max(_LEAST_TASKS, int(_TASKS_A_CORE * ray.cluster_resources().get("CPU", 0)))
         running: deque[Any] = deque()
         try:

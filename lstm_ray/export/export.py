@@ -40,11 +40,13 @@ class Exported:
         output: The directory.
         model: Name of the network's file or directory in it.
         description: What export.json says.
+        note: What to tell people about the bundle, if anything.
     """
 
     output: str
     model: str
     description: dict[str, Any]
+    note: str | None
 
 
 def export(model: str, kind: str, output: str) -> Exported:
@@ -73,7 +75,7 @@ def export(model: str, kind: str, output: str) -> Exported:
     files["export.json"] = (json.dumps(description, indent=2, ensure_ascii=False) + "\n").encode()
     for path, content in files.items():
         storage.write_bytes(storage.join(output, path), content)
-    return Exported(output, name, description)
+    return Exported(output, name, description, bundle.note())
 
 
 def _export_onnx(bundle: Bundle) -> Mapping[str, bytes]:

@@ -47,6 +47,7 @@ FORMAT_VERSION = 1
 OWN_NETWORK_VERSION = 2
 _DESCRIPTION = "bundle.json"
 _BLANK_HASH = "0" * 64
+_REGISTERS = b"register_keras_serializable"
 _FILES = {
     FORMAT_VERSION: ("vocabulary.parquet", "model.keras", "weights.npz"),
     OWN_NETWORK_VERSION: ("vocabulary.parquet", "model.keras"),
@@ -64,7 +65,8 @@ class Bundle:
         threshold: Probability above which a review counts as positive.
         metrics: Validation metrics of the saved epoch; empty if there was no validation.
         training: The training run's settings.
-        hash: sha256 over the hashes of its files: changes if and only if a score could.
+        hash: sha256 over the hashes of its files.
+        code: sha256 of the user's modules that it was trained with, by path; none if the network is ours.
         files: Content of each file.
     """
 
@@ -75,6 +77,7 @@ class Bundle:
     metrics: dict[str, Any]
     training: dict[str, Any]
     hash: str
+    code: dict[str, str]
     files: dict[str, bytes]
 
     def vocabulary(self) -> Vocabulary:
@@ -99,41 +102,79 @@ class Bundle:
             path = Path(directory) / "model.keras"
             path.write_bytes(self.files["model.keras"])
             try:
-                return keras.models.load_model(path, compile=False)
-            except (TypeError, ValueError) as error:
-                if not modules:
+                with own_code.importable_from():
+                    return keras.models.load_model(path, compile=False)
+            except Exception as error:
+                if self.model.network is None:
                     raise
+                found = f" with {', '.join(modules)} as found here: has that changed since" if modules else ""
                 raise BundleError(
-                    f"{self.path}: its network does not open with {', '.join(modules)} as found here: has that "
-                    f"changed since? {reason(error)[:300]}"
+                    f"{self.path}: its network does not open{found}: {own_code.described(error)[:300]}"
                 ) from error
 
-    def code(self) -> dict[str, bytes]:
+    def sources(self) -> dict[str, bytes]:
         """Returns the user's modules that the Keras model needs, by path: what `own_code.unpacked` takes elsewhere.
 
         Raises:
-            BundleError: The model needs a module that is not there.
+            BundleError: The model needs a module that is not there, or does not open with the one that is.
         """
         files: dict[str, bytes] = {}
-        for module in self._import_own():
+        if self._own_modules():
+            self.keras_model()  # some modules may be imported only now
+        for module in self._own_modules():
             files |= own_code.sources(module)
         return files
 
-    def _import_own(self) -> list[str]:
-        """Imports the user's modules that the Keras model needs, because they register layers; returns their names."""
+    def note(self) -> str | None:
+        """Says which modules of those that the Keras model needs are not as they were when it was trained, if any."""
+        changed = [path for path, now in self._code_here().items() if now not in (None, self.code[path])]
+        return f"note: {', '.join(changed)}: not as when {self.path} was trained" if changed else None
+
+    def identity(self) -> str:
+        """Returns a hash that changes if a score could: of the files, and of the user's modules as they are here."""
+        here = self._code_here()
+        return self.hash if not here else hashlib.sha256(json.dumps([self.hash, here]).encode()).hexdigest()
+
+    def _code_here(self) -> dict[str, str | None]:
+        """Returns the sha256 of the modules the Keras model needs as they are here, None for one that is not."""
+        if not self._own_modules():
+            return {}
+        found = {path: own_code.source_of(path.removesuffix(".py").removesuffix("/__init__")) for path in self.code}
+        return {path: None if content is None else _sha256(content) for path, content in sorted(found.items())}
+
+    def _own_modules(self) -> list[str]:
+        """Lists the user's modules that the Keras model needs, because they register layers; imports nothing."""
         if self.model.network is None:
             return []
-        with zipfile.ZipFile(io.BytesIO(self.files["model.keras"])) as archive:
-            named = _registering(json.loads(archive.read("config.json")))
         builder = self.model.network.partition(":")[0]
-        modules = sorted({builder if module in (None, "builtins") else module for module in named})
+        try:
+            with zipfile.ZipFile(io.BytesIO(self.files["model.keras"])) as archive:
+                named = _registering(json.loads(archive.read("config.json")))
+        except (zipfile.BadZipFile, KeyError, ValueError, RecursionError) as error:
+            raise BundleError(f"{self.path}: model.keras is no model of Keras's: {reason(error)}") from error
+        modules = sorted({builder if module in (None, "builtins") else str(module) for module in named})
+        for module in modules:
+            if not own_code.is_named(f"{module}:layer"):
+                raise BundleError(f"{self.path}: its network has layers of {module!r}, which is no module")
+        return modules
+
+    def _import_own(self) -> list[str]:
+        """Imports the user's modules that the Keras model needs; returns their names.
+
+        A bundle may come from anybody: of the modules that lie here it imports only those that are made for it.
+        """
+        modules = self._own_modules()
         if modules:
             start_tensorflow()  # which they import
         for module in modules:
+            layers = f"{self.path}: its network has layers of the module {module!r}"
+            source = own_code.source_of(module)
+            if source is not None and _REGISTERS not in source:
+                raise BundleError(f"{layers}, which is not imported: it has no {_REGISTERS.decode()} in it")
             try:
                 own_code.import_module(module)
             except ConfigError as error:
-                raise BundleError(f"{self.path}: its network has layers of the module {module!r}: {error}") from error
+                raise BundleError(f"{layers}: {error}") from error
         return modules
 
 
@@ -190,8 +231,11 @@ def write_bundle(
             "pyarrow": pa.__version__,
             "numpy": np.__version__,
         },
-        "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+        "sha256": {name: _sha256(content) for name, content in files.items()},
     }
+    if config.network is not None:
+        code = own_code.sources(config.network.partition(":")[0])
+        description["code"] = {name: _sha256(content) for name, content in sorted(code.items())}
     files[_DESCRIPTION] = _seal(description)
     if storage.is_local(path):
         _replace_directory(Path(storage.locate(path)[1]), files)
@@ -211,12 +255,13 @@ def read_bundle(path: str) -> Bundle:
         raise BundleError(f"{path}: no such model bundle{_hint(path)}")
     description = _read_description(path)
     files = {}
-    for name, expected in description["sha256"].items():
+    for name in _FILES[description["format_version"]]:
+        expected = description["sha256"][name]
         try:
             files[name] = storage.read_bytes(storage.join(path, name))
         except InputError as error:
             raise BundleError(f"{path}: the bundle is incomplete: {error}") from error
-        if hashlib.sha256(files[name]).hexdigest() != expected:
+        if _sha256(files[name]) != expected:
             raise BundleError(f"{path}: the bundle's {name} is damaged: its sha256 is not the one in {_DESCRIPTION}")
     combined = hashlib.sha256(json.dumps(sorted(description["sha256"].items())).encode())
     for part in ("text", "model", "threshold"):
@@ -234,8 +279,13 @@ def read_bundle(path: str) -> Bundle:
         metrics=description["metrics"],
         training=description["training"],
         hash=combined.hexdigest(),
+        code=description.get("code", {}),
         files=files,
     )
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _seal(description: dict[str, Any]) -> bytes:
@@ -286,7 +336,7 @@ def _hint(path: str) -> str:
     return ""
 
 
-def _registering(described: Any) -> list[str | None]:
+def _registering(described: Any) -> list[Any]:
     """Lists the modules that register what a model's description by Keras needs, such as mine>Attention."""
     if isinstance(described, list):
         return [module for part in described for module in _registering(part)]

@@ -10,8 +10,8 @@ the network stays: words and ids, batches, workers, checkpoints, bundles.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,10 +22,9 @@ import numpy.typing as npt
 from lstm_ray import own_code
 from lstm_ray.config import ModelSettings, TextSettings, TrainConfig
 from lstm_ray.errors import ConfigError
-from lstm_ray.model.runtime import start_tensorflow
+from lstm_ray.model.runtime import computing_in, start_tensorflow
 from lstm_ray.text.sequences import Sequences, pad
 from lstm_ray.text.vocabulary import FIRST_WORD_ID, OOV_ID
-from lstm_ray.wording import reason
 
 if TYPE_CHECKING:
     import keras
@@ -55,9 +54,9 @@ def build_own(text: TextSettings, model: ModelSettings, seed: int) -> keras.Mode
         raise ConfigError(f"network {model.network}: {error}") from error
     keras.utils.set_random_seed(seed)
     try:
-        with own_code.importable_from(os.getcwd()):  # the function may import
+        with own_code.importable_from():  # the function may import
             network = function(_only(text, TextSettings), _only(model, ModelSettings))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _wrong(model, f"fails: {own_code.described(error)}") from error
     _check_kind(network, text, model)
     return network
@@ -68,7 +67,7 @@ def check_network(config: TrainConfig) -> None:
 
     Raises:
         ConfigError: It cannot be built, does not give probabilities, sees padding that it is to skip, cannot be saved
-            and read back, or keeps more than weights where several workers train.
+            and read back, cannot learn, or keeps more than weights where several workers train, or parts of a batch.
     """
     network = build_own(config, config, config.seed)
     rows = _random_rows(config)
@@ -82,7 +81,8 @@ def check_network(config: TrainConfig) -> None:
     if config.mask:
         _check_mask(network, config)
     _check_saving(network, pad(rows, config.max_tokens, config.padding), probabilities, config)
-    if config.worker_limits[1] > 1:
+    _check_training(pad(rows, config.max_tokens, config.padding), config)
+    if config.worker_limits[1] > 1 or config.accumulate > 1:
         _check_state(network, pad(rows, config.max_tokens, config.padding), config)
 
 
@@ -93,8 +93,10 @@ def sources_of(*configs: TrainConfig) -> dict[str, bytes]:
         ConfigError: A module is not there, or fails to import.
     """
     files: dict[str, bytes] = {}
-    for network in {config.network for config in configs if config.network is not None}:
+    for network, config in {config.network: config for config in configs if config.network is not None}.items():
         start_tensorflow()  # which the module imports
+        with contextlib.suppress(ConfigError):  # who trains it says why it cannot be built
+            build_own(config, config, config.seed)
         try:
             files |= own_code.sources(network.partition(":")[0])
         except ConfigError as error:
@@ -157,11 +159,34 @@ def _check_saving(
         except Exception as error:
             raise _wrong(
                 config,
-                f"cannot be saved and read back: {type(error).__name__}: {reason(error)[:300]}: give layers of your "
+                f"cannot be saved and read back: {own_code.described(error)[:300]}: give layers of your "
                 "own a get_config and @keras.saving.register_keras_serializable(), and take keras.ops for a Lambda",
             ) from error
     if np.abs(_apply(again, token_ids, config) - expected).max() > _SAME:
         raise _wrong(config, "gives other probabilities once it is saved and read back: does each layer save its all?")
+
+
+def _check_training(token_ids: npt.NDArray[np.int32], config: TrainConfig) -> None:
+    """Takes the gradient of a step, in the precision that will train."""
+    import keras
+    import tensorflow as tf
+
+    with computing_in(config.precision):
+        network = build_own(config, config, config.seed)
+    variables = network.trainable_variables
+    if not variables:
+        raise _wrong(config, "has no weights to train")
+    if odd := next((v for v in variables if v.dtype != "float32"), None):
+        raise _wrong(config, f"keeps {odd.path} in {odd.dtype}: leave dtype to lstm-ray, weights are float32")
+    labels = (np.arange(len(token_ids)) % 2).astype(np.float32)[:, None]
+    try:
+        with tf.GradientTape() as tape:
+            loss = keras.losses.binary_crossentropy(labels, network(token_ids, training=True))
+        gradients = tape.gradient(loss, variables)
+    except (Exception, SystemExit) as error:
+        raise _wrong(config, f"fails in training: {own_code.described(error)[:500]}") from error
+    if all(gradient is None for gradient in gradients):
+        raise _wrong(config, "cannot learn: no weight has a gradient; is there something like keras.ops.round in it?")
 
 
 def _check_state(network: keras.Model, token_ids: npt.NDArray[np.int32], config: TrainConfig) -> None:
@@ -173,15 +198,15 @@ def _check_state(network: keras.Model, token_ids: npt.NDArray[np.int32], config:
     if changed:
         raise _wrong(
             config,
-            f"keeps {changed[0]}, which every worker would learn for itself: train with --workers 0 or 1, or take "
-            "keras.layers.LayerNormalization in place of BatchNormalization",
+            f"keeps {changed[0]}, which every worker and every part of a batch would learn for itself: train with "
+            "--workers 0 or 1 and --accumulate 1, or take keras.layers.LayerNormalization for BatchNormalization",
         )
 
 
 def _apply(network: keras.Model, token_ids: npt.NDArray[np.int32], config: TrainConfig) -> npt.NDArray[np.float32]:
     try:
         return np.asarray(network(token_ids, training=False).numpy(), np.float32)[:, 0]
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _wrong(config, f"fails on token ids: {own_code.described(error)[:500]}") from error
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from lstm_ray.devices import available_cores
 from lstm_ray.keras_environment import choose_keras
 from lstm_ray.stderr import held_back
+
+_POLICIES = {"float32": "float32", "bf16": "mixed_bfloat16", "fp16": "mixed_float16"}
 
 
 def start_tensorflow(threads: int | None = None) -> None:
@@ -34,3 +38,16 @@ def threads_given() -> int:
 
     given: int = tf.config.threading.get_intra_op_parallelism_threads()
     return given or available_cores()
+
+
+@contextmanager
+def computing_in(precision: str) -> Iterator[None]:
+    """Has the layers that are built meanwhile compute in a precision: float32, bf16 or fp16."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(_POLICIES[precision])
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

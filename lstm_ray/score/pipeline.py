@@ -126,7 +126,7 @@ def _read_planned(model: str, model_hash: str) -> Bundle:
 
 
 def _on_cpus(dataset: Any, config: ScoreConfig, bundle: Bundle, layout: Layout, pool: dict[str, Any]) -> Any:
-    settings = (config.model_dump(mode="json"), bundle.hash, _encode_layout(layout), bundle.code())
+    settings = (config.model_dump(mode="json"), bundle.hash, _encode_layout(layout), bundle.sources())
     return dataset.map_batches(_ScoringActor, fn_constructor_args=settings, batch_size=1, **pool)
 
 
@@ -163,7 +163,7 @@ def _on_gpus(dataset: Any, config: ScoreConfig, bundle: Bundle, layout: Layout, 
     writing = {"layout": look, "output": config.output, "threshold": bundle.threshold}
     stage: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow"}
     encoded = dataset.map_batches(_encode_stage, fn_kwargs={**model, "layout": look}, num_cpus=1, **stage)
-    given = {**model, "code": bundle.code()}
+    given = {**model, "code": bundle.sources()}
     scored = encoded.map_batches(_GpuActor, fn_constructor_kwargs=given, **stage, **pool)
     return scored.map_batches(_write_stage, fn_kwargs=writing, num_cpus=1, **stage)
 

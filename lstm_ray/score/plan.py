@@ -152,7 +152,7 @@ def make_plan(config: ScoreConfig, model_hash: str, progress: Progress = lambda 
 
     Args:
         config: Inputs and how to cut them.
-        model_hash: Of the bundle; part of the fingerprint.
+        model_hash: Of the bundle and the code it needs; part of the fingerprint.
         progress: Hears how many footers have been read.
 
     Raises:

@@ -113,11 +113,13 @@ def score(
     check_apart(config.inputs, config.output, "part-0.parquet", "so a rerun would read its own scores")
     storage.check_writable(config.output)
     bundle = read_bundle(config.model)
+    if note := bundle.note():
+        notify(note)
     # Decided here, once: a run that goes on elsewhere must not mix the last bits of two engines.
     is_on_gpu = has_gpu() if config.actors == "0" else config.gpus_per_actor > 0
     config = config.model_copy(update={"engine": pick_engine(config.engine, is_on_gpu, bundle.model.network)})
     notify("planning: reading the input's footers")
-    plan = make_plan(config, bundle.hash, planning)
+    plan = make_plan(config, bundle.identity(), planning)
     if not plan.rows:
         raise InputError(f"{', '.join(config.inputs)}: no rows to score")
     notify(f"{counted(plan.rows, 'row')} in {counted(len(plan.files), 'file')}, to be {counted(plan.parts, 'part')}")

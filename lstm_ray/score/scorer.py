@@ -19,8 +19,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lstm_ray import own_code
 from lstm_ray.devices import available_cores, has_gpu
-from lstm_ray.errors import ConfigError
+from lstm_ray.errors import BundleError, ConfigError
 from lstm_ray.model.bundle import Bundle
 from lstm_ray.model.weights import NetworkWeights
 from lstm_ray.text.sequences import Sequences, bucket_length, concatenate, pad, truncate
@@ -144,6 +145,7 @@ class KerasEngine:
         import tensorflow as tf
 
         model = bundle.keras_model()
+        self._path, self._network = bundle.path, bundle.model.network
         self._apply = tf.function(lambda token_ids: model(token_ids, training=False)[:, 0], reduce_retracing=True)
         self._text = bundle.text
         self._masked = bundle.model.mask
@@ -162,7 +164,12 @@ class KerasEngine:
             padded[:, 0 if self._text.padding == "post" else -1] = 1  # no row without a token: cuDNN refuses it
             padded[: len(rows)] = pad(batch, time, self._text.padding)
             with self._lock:
-                result[rows] = self._apply(padded).numpy()[: len(rows)]
+                try:
+                    result[rows] = self._apply(padded).numpy()[: len(rows)]
+                except Exception as error:
+                    if self._network is None:
+                        raise
+                    raise BundleError(f"{self._path}: its network fails: {own_code.described(error)[:500]}") from error
         return result
 
 

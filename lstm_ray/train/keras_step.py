@@ -9,8 +9,6 @@ Keras and TensorFlow API.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import keras
@@ -21,6 +19,7 @@ import tensorflow as tf
 from lstm_ray.config import TrainConfig
 from lstm_ray.errors import TrainingError
 from lstm_ray.model.architectures import build_model, summary_text
+from lstm_ray.model.runtime import computing_in
 from lstm_ray.text.word_vectors import WordVectors
 from lstm_ray.train.batches import Batch
 from lstm_ray.train.collective import Collective, Rows
@@ -29,7 +28,6 @@ from lstm_ray.train.step import Labels, class_weights
 
 Gradient: TypeAlias = "tf.Tensor | tf.IndexedSlices"
 
-_POLICIES = {"float32": "float32", "bf16": "mixed_bfloat16", "fp16": "mixed_float16"}
 _SUMS = 2  # loss and right answers, which travel with the gradients
 
 
@@ -53,7 +51,7 @@ class KerasStepper:
         self._config = config
         self._steps = count_steps(config, len(labels))
         self._class_weights = class_weights(config, labels)
-        with _dtype_policy(_POLICIES[config.precision]):
+        with computing_in(config.precision):
             self.model = build_model(config, config, config.seed)
         if config.network is None:
             self.model.get_layer("embedding").trainable = not config.freeze_embeddings
@@ -112,7 +110,12 @@ class KerasStepper:
         return [variable.numpy() for variable in self.model.variables]
 
     def is_finite(self) -> bool:
-        """Says whether every trainable number is one."""
+        """Says whether every trainable number is one, and with fp16 whether steps are still taken.
+
+        A gradient that is not finite has fp16 skip the step and halve the scale: below 1, the scale was not at fault.
+        """
+        if self.optimizer is not self._adam and float(self.optimizer.dynamic_scale) < 1:
+            return False
         return all(np.isfinite(variable.numpy()).all() for variable in self.model.trainable_variables)
 
     def state(self) -> list[npt.NDArray[Any]]:
@@ -261,13 +264,3 @@ def _rows_of(gradient: Gradient) -> tuple[tf.Tensor, tf.Tensor]:
         return ids, tf.math.unsorted_segment_sum(gradient.values, places, tf.size(ids))
     ids = tf.where(tf.reduce_any(gradient != 0, axis=1))[:, 0]
     return ids, tf.gather(gradient, ids)
-
-
-@contextmanager
-def _dtype_policy(name: str) -> Iterator[None]:
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)

@@ -282,6 +282,7 @@ def _add_up(
         raise TrainingError(
             f"the loss is no longer a number in epoch {state.epoch + 1}, by step {step}, at learning rate {rate:.3g}: "
             "try a lower --learning-rate, or --clip-norm 1"
+            + (", or --precision bf16" if config.precision == "fp16" else "")
         )
     return steps
 

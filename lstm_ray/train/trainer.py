@@ -245,7 +245,7 @@ def _worker_loop(arguments: dict[str, Any]) -> None:
             ray.get(board.post.remote(error, number))
         except Exception as error:  # noqa: BLE001  it would come again; told to the driver, with its place in the log
             traceback.print_exc()
-            failed = TrainingError(f"a worker failed with {type(error).__name__}: {reason(error)[-500:]}")
+            failed = TrainingError(f"a worker failed with {own_code.described(error)[-500:]}")
             ray.get(board.post.remote(failed, number))
 
 

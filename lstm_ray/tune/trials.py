@@ -22,7 +22,7 @@ from ray.tune.schedulers import ASHAScheduler
 
 from lstm_ray import own_code, storage
 from lstm_ray.config import TrainConfig, TuneConfig
-from lstm_ray.errors import ConfigError, TrainingError
+from lstm_ray.errors import ConfigError, LstmRayError, TrainingError
 from lstm_ray.inputs import find_inputs
 from lstm_ray.model.own_network import sources_of
 from lstm_ray.model.runtime import start_tensorflow
@@ -116,6 +116,10 @@ def _run_trial(
     except (TrainingError, ConfigError) as error:
         # Such as a learning rate at which it diverges, or more warm-up than steps: a result of the search too.
         mark(config.output, FAILED, str(error))
+    except (LstmRayError, OSError):
+        raise  # of the place, not of the settings: another try may do
+    except Exception as error:  # noqa: BLE001  of the user's code, and would come again
+        mark(config.output, FAILED, own_code.described(error))
     else:
         mark(config.output, FINISHED)
 

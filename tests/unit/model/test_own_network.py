@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import sys
+import zipfile
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -61,6 +63,9 @@ class Total(keras.layers.Layer):
 
 def source(output: str = DEFAULT) -> str:
     return GRU.replace("OUTPUT", output)
+
+
+TOTAL = source(f"{SIGMOID}(Total()(words))")
 
 
 def settings(**changes: Any) -> TrainConfig:
@@ -169,7 +174,29 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     (
         source(f"{SIGMOID}(layers.BatchNormalization()(layers.GRU(4)(words)))"),
         {"workers": 2},
-        "which every worker would learn for itself: train with --workers 0 or 1",
+        "which every worker and every part of a batch would learn for itself: train with --workers 0 or 1",
+    ),
+    (
+        source(f"{SIGMOID}(layers.BatchNormalization()(layers.GRU(4)(words)))"),
+        {"accumulate": 2},
+        "which every worker and every part of a batch would learn for itself",
+    ),
+    ("import sys\ndef build(text, model):\n    sys.exit(0)", {}, "fails: SystemExit: 0 (mine.py, line 3)"),
+    (
+        source(DEFAULT.replace(', dtype="float32"', "")),
+        {"precision": "bf16"},
+        "gives bfloat16[batch, 1], not float32[batch, 1]: end with keras.layers.Dense(1, activation='sigmoid', dtype",
+    ),
+    (source(f"keras.ops.round({SIGMOID}(layers.GRU(4)(words)))"), {}, "cannot learn: no weight has a gradient"),
+    (
+        source().replace("return keras.Model", "made = keras.Model") + "    made.trainable = False\n    return made",
+        {},
+        "has no weights to train",
+    ),
+    (
+        LAYER.replace("words):", "words, training=False):\n        assert not training") + TOTAL,
+        {},
+        "fails in training: AssertionError: ",
     ),
 ]
 
@@ -201,6 +228,18 @@ def test_what_learns_beside_weights_is_left_to_a_worker_alone(write_module: Writ
     write_module("mine", source(f"{SIGMOID}(layers.BatchNormalization()(layers.GRU(4)(words)))"))
     start_tensorflow()
     check_network(settings())
+
+
+def test_workers_elsewhere_get_what_the_function_imports_by_the_names_it_uses(
+    write_module: WriteModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_module("helper", "SIZE = 3", tmp_path / "src")
+    write_module("bigpkg", "", tmp_path / "lib" / "site-packages")
+    for place in (tmp_path / "src", tmp_path / "lib" / "site-packages"):
+        monkeypatch.syspath_prepend(place)
+    write_module("mine", "import bigpkg\n" + source().replace("    ids =", "    import helper\n    ids =", 1))
+    start_tensorflow()
+    assert set(sources_of(settings())) == {"mine.py", "helper.py"}
 
 
 def test_workers_elsewhere_get_the_module_and_its_neighbours(write_module: WriteModule, tmp_path: Path) -> None:
@@ -245,7 +284,7 @@ def test_a_model_of_keras_s_layers_needs_no_module(
     assert (description["format_version"], description["model"]["network"]) == (2, "mine:build")
     bundle = read_bundle(str(path))
     assert bundle.model.network == "mine:build"
-    assert bundle.code() == {}
+    assert bundle.sources() == {}
     probabilities = Scorer(bundle).score(TEXTS).probability.to_numpy()
     assert np.ptp(probabilities) > 0.01
     with pytest.raises(ConfigError, match="--engine cpu computes lstm-ray's own networks alone: that of mine:build"):
@@ -285,8 +324,79 @@ def test_layers_of_one_s_own_need_their_module(
     )
     (tmp_path / "away.py").rename(tmp_path / f"{home}.py")
     bundle = read_bundle(str(path))
-    assert f"{home}.py" in bundle.code()
+    assert f"{home}.py" in bundle.sources()
     assert Scorer(bundle).score(TEXTS).probability.equals(expected)
+
+
+def test_a_bundle_imports_no_module_that_is_not_made_for_it(
+    write_module: WriteModule, tmp_path: Path, vocabulary: Vocabulary
+) -> None:
+    write_module("layers_of_mine", LAYER)
+    write_module("mine", TOTAL.replace("    ids", "    from layers_of_mine import Total\n    ids", 1))
+    path = write_own(tmp_path / "model", vocabulary)
+    write_module("layers_of_mine", "open('it-ran', 'w')")
+    with pytest.raises(BundleError, match="which is not imported: it has no register_keras_serializable in it"):
+        Scorer(read_bundle(str(path)))
+    assert not (tmp_path / "it-ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("module", "says"),
+    [("antigravity", "is Python's own"), ("os.path", "is Python's own"), (["a"], "no module"), ("../x", "no module")],
+)
+def test_a_forged_bundle_imports_nothing(
+    write_module: WriteModule, tmp_path: Path, vocabulary: Vocabulary, module: Any, says: str
+) -> None:
+    write_module("mine", LAYER + TOTAL)
+    bundle = read_bundle(str(write_own(tmp_path / "model", vocabulary)))
+    forged = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(bundle.files["model.keras"])) as honest,
+        zipfile.ZipFile(forged, "w") as archive,
+    ):
+        for name in honest.namelist():
+            content = honest.read(name).replace(b'"module": "mine"', f'"module": {json.dumps(module)}'.encode())
+            archive.writestr(name, content)
+    bundle.files["model.keras"] = forged.getvalue()
+    with pytest.raises(BundleError, match=says):
+        bundle.keras_model()
+
+
+def test_code_that_has_changed_since_training_is_told_and_makes_other_scores(
+    write_module: WriteModule, tmp_path: Path, vocabulary: Vocabulary
+) -> None:
+    write_module("mine", LAYER + TOTAL)
+    path = write_own(tmp_path / "model", vocabulary)
+    trained = read_bundle(str(path))
+    assert trained.note() is None
+    before = trained.identity()
+    write_module("mine", LAYER.replace("axis=1)", "axis=1) * 2") + TOTAL)
+    changed = read_bundle(str(path))
+    assert changed.note() == f"note: mine.py: not as when {path} was trained"
+    assert changed.hash == trained.hash
+    assert changed.identity() != before
+
+
+def test_code_that_a_model_does_not_need_may_change(
+    write_module: WriteModule, tmp_path: Path, vocabulary: Vocabulary
+) -> None:
+    write_module("mine", source())
+    bundle = read_bundle(str(write_own(tmp_path / "model", vocabulary)))
+    write_module("mine", "# of Keras's layers alone\n" + source())
+    assert (bundle.note(), bundle.identity()) == (None, bundle.hash)
+
+
+def test_a_network_that_fails_when_it_scores_is_told(
+    write_module: WriteModule, tmp_path: Path, vocabulary: Vocabulary
+) -> None:
+    write_module("mine", LAYER + TOTAL)
+    path = write_own(tmp_path / "model", vocabulary)
+    write_module(
+        "mine", LAYER.replace("        return", "        assert words.shape[0] is None\n        return") + TOTAL
+    )
+    scorer = Scorer(read_bundle(str(path)))
+    with pytest.raises(BundleError, match="its network fails: AssertionError"):
+        scorer.score(TEXTS)
 
 
 def test_an_older_version_refuses_such_a_bundle(

@@ -120,3 +120,15 @@ def test_an_fp16_overflow_skips_the_step_and_halves_the_scale() -> None:
     assert float(stepper.optimizer.dynamic_scale) == scale / 2
     for variable, value in zip(stepper.model.trainable_variables, before, strict=True):
         np.testing.assert_array_equal(variable.numpy(), value)
+
+
+def test_fp16_that_skips_every_step_is_told() -> None:
+    corpus = make_corpus()
+    stepper, _ = train(settings(precision="fp16", epochs=1), corpus)
+    batch = next(batches(settings(), corpus))
+    overflowing = Batch(batch.token_ids, batch.labels, np.full_like(batch.weights, 1e38), batch.global_rows)
+    stepper.optimizer.dynamic_scale.assign(2.0)
+    stepper.train(overflowing)
+    assert stepper.is_finite()
+    stepper.train(overflowing)
+    assert not stepper.is_finite()
