@@ -65,7 +65,7 @@ def connect(
                 ray.init(address="local", num_cpus=claimed, include_dashboard=False, **quiet)
         else:
             _check_listening(address)
-            with held_back():
+            with held_back(shown_on_failure=False):  # the exception says it again
                 ray.init(address=address, **quiet)
     except Exception as error:
         # A bare Exception is what Ray raises if the raylet that it has started does not come up.

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def held_back() -> Iterator[None]:
-    """Holds back what the process writes to stderr meanwhile, and shows it if the block fails."""
+def held_back(shown_on_failure: bool = True) -> Iterator[None]:
+    """Holds back what the process writes to stderr meanwhile, and shows it if the block fails, unless told not to."""
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as held:
@@ -19,8 +19,9 @@ def held_back() -> Iterator[None]:
         try:
             yield
         except Exception:  # whatever it was, it goes on upwards; on Ctrl-C nobody wants to read this
-            held.seek(0)
-            os.write(stderr, held.read())
+            if shown_on_failure:
+                held.seek(0)
+                os.write(stderr, held.read())
             raise
         finally:
             os.dup2(stderr, 2)
