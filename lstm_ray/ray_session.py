@@ -160,11 +160,28 @@ def _ours_within(failure: BaseException) -> LstmRayError | None:
 
 
 def _check_listening(address: str) -> None:
-    """Raises ConnectionError if nobody listens at HOST:PORT or ray://HOST:PORT; Ray itself would try for minutes."""
+    """Raises ConnectionError if not Ray listens at HOST:PORT or ray://HOST:PORT; Ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
         return  # "auto": Ray looks for a cluster on this machine
     try:
-        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_TIMEOUT_S).close()
+        with socket.create_connection((host.strip("[]"), int(port)), _CONNECT_TIMEOUT_S) as connection:
+            speaks = os.environ.get("RAY_USE_TLS", "0") != "0" or _speaks_http2(connection)
     except OSError as error:
         raise ConnectionError(f"{reason(error)}; is the address right, and Ray running there?") from error
+    if not speaks:
+        raise ConnectionError("something else than Ray answers; Ray's port is 6379, or for ray:// 10001, if not set")
+
+
+def _speaks_http2(connection: socket.socket) -> bool:
+    """Says whether a server may be one of Ray's: HTTP/2, unlike the dashboard's; one that is silent may be, too.
+
+    A client begins with its preface and an empty SETTINGS frame, a server with its SETTINGS. Source: RFC 9113, 3.4.
+    """
+    settings = 4  # type of the frame, which is its fourth byte
+    try:
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, settings, 0, 0, 0, 0, 0]))
+        answer = connection.recv(9)
+    except TimeoutError:
+        return True
+    return len(answer) > 3 and answer[3] == settings

@@ -107,10 +107,9 @@ class Bundle:
             except Exception as error:
                 if self.model.network is None:
                     raise
-                found = f" with {', '.join(modules)} as found here: has that changed since" if modules else ""
-                raise BundleError(
-                    f"{self.path}: its network does not open{found}: {own_code.described(error)[:300]}"
-                ) from error
+                found = f" with {', '.join(modules)} as found here: has that changed since?" if modules else ":"
+                said = own_code.described(error)[:300]
+                raise BundleError(f"{self.path}: its network does not open{found} {said}") from error
 
     def sources(self) -> dict[str, bytes]:
         """Returns the user's modules that the Keras model needs, by path: what `own_code.unpacked` takes elsewhere.
