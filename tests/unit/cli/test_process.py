@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -69,3 +71,13 @@ def test_an_interrupt_that_the_caller_has_ignored_stays_ignored() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     assert run(_WORKS, "print, 'taken down'", 1, ignore) == (3, ["at work", "taken down"])
+
+
+def test_a_python_without_our_dependencies_is_named() -> None:
+    command = [sys.executable, "-S", "-m", "lstm_ray", "--version"]  # -S: without site-packages
+    done = subprocess.run(command, cwd=Path(__file__).parents[3], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert re.fullmatch(
+        rf"error: {re.escape(sys.executable)} has no module '\w+': is that Ray's Python\? On a cluster, .*\n",
+        done.stderr,
+    )
