@@ -335,8 +335,8 @@ class Jobs:
             ) from error
         except (OSError, requests.RequestException) as error:
             raise LstmRayError(
-                f"no answer from {self.address}: is that the cluster's dashboard (port 8265), and is there "
-                "a tunnel to it?"
+                f"no answer from {self.address}: is that the cluster's dashboard (--address HOST:8265), and is "
+                "there a tunnel to it?"
             ) from error
         except RuntimeError as error:
             message = " ".join(str(error).split())

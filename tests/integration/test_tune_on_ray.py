@@ -13,7 +13,6 @@ import pytest
 import yaml
 from pyarrow import fs
 
-from lstm_ray.cli.app import main
 from lstm_ray.config import TrainConfig, resolve
 
 pytestmark = pytest.mark.long
@@ -49,10 +48,15 @@ def test_an_interrupted_search_goes_on_and_its_best_settings_train(
     start: Callable[..., Any],
     ray_directory: str,
     ray_processes: Callable[..., list[int]],
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
 ) -> None:
     search = tmp_path / "search"
+
+    def run(*arguments: object, code: int = 0) -> tuple[str, str]:
+        command = start(*arguments, RAY_TMPDIR=ray_directory)
+        stdout, stderr = command.process.communicate(timeout=300)
+        assert command.process.returncode == code, stderr
+        return stdout, stderr
+
     command = start("tune", job, RAY_TMPDIR=ray_directory)
     command.wait_until(lambda: ray_processes(TRIAL), limit_s=300)
     os.kill(ray_processes(TRIAL)[0], signal.SIGKILL)
@@ -62,11 +66,10 @@ def test_an_interrupted_search_goes_on_and_its_best_settings_train(
     assert "interrupted: the same command goes on with the trials that are left" in stderr
     assert not (search / "best.yaml").exists()
 
-    assert run(monkeypatch, "tune", str(job)) == 0
-    captured = capfd.readouterr()
-    assert "epoch 1, validation accuracy" in captured.err
-    assert "best epoch  state" in captured.err, "the table is on stderr"
-    assert "trials.parquet" in captured.out
+    stdout, stderr = run("tune", job)
+    assert "epoch 1, validation accuracy" in stderr
+    assert "best epoch  state" in stderr, "the table is on stderr"
+    assert "trials.parquet" in stdout
     first = pq.read_table(search / "trials.parquet")
     assert sorted(first["trial"].to_pylist()) == [1, 2, 3]
     accuracies = first["validation_accuracy"].drop_null().to_pylist()
@@ -77,15 +80,12 @@ def test_an_interrupted_search_goes_on_and_its_best_settings_train(
     }
 
     before = {path: path.read_bytes() for path in search.rglob("*") if path.is_file()}
-    assert run(monkeypatch, "tune", str(job)) == 0
-    assert "3 trials, 0 to run" in capfd.readouterr().err
+    assert "3 trials, 0 to run" in run("tune", job)[1]
     after = {path: path.read_bytes() for path in search.rglob("*") if path.is_file()}
     assert after == before
 
-    assert run(monkeypatch, "tune", str(job), "--epochs", "4") == 1
-    assert "holds a search with other settings (--epochs)" in capfd.readouterr().err
-    assert run(monkeypatch, "tune", str(job), "--trials", "4") == 0
-    told = capfd.readouterr().err
+    assert "holds a search with other settings (--epochs)" in run("tune", job, "--epochs", 4, code=1)[1]
+    told = run("tune", job, "--trials", 4)[1]
     assert "4 trials, 1 to run" in told
     assert "trial 4: failed: --warmup-steps is 9999, but the whole run has " in told
     assert "completed" not in told, "Ray's own line"
@@ -96,7 +96,7 @@ def test_an_interrupted_search_goes_on_and_its_best_settings_train(
 
     config = resolve(TrainConfig, {}, search / "best.yaml")
     assert config.output == str(search / "best")
-    assert run(monkeypatch, "train", "--config", str(search / "best.yaml")) == 0
+    run("train", "--config", search / "best.yaml")
     assert (search / "best/model/bundle.json").exists()
 
 
@@ -114,11 +114,3 @@ def test_a_search_on_s3_at_an_endpoint_of_its_own(
     assert {"tune.yaml", "best.yaml", "trials.parquet"} <= names
     assert {"trials/0001.trial.json", "trials/0002.trial.json", "trials/0002/model/bundle.json"} <= names
     assert not any(name.startswith("ray/") for name in names)
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    """Runs `lstm-ray` in this process and returns its exit code."""
-    monkeypatch.setattr("sys.argv", ["lstm-ray", *arguments])
-    with pytest.raises(SystemExit) as exit:
-        main()
-    return int(exit.value.code or 0)
