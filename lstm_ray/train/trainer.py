@@ -391,10 +391,8 @@ def _listen_until_saved(ended: threading.Event, board: Any, listener: Listener) 
         ray.get(board.interrupt.remote())
         listener.watcher.say("interrupted: saving; Ctrl-C again ends at once")
         if not _listen(ended, board, listener, _SAVE_WITHIN_S):  # else it ended, or failed, before it heard of that
-            raise KeyboardInterrupt(
-                f"interrupted: no worker saved within {_SAVE_WITHIN_S:.0f} s; the same command goes on from the last "
-                "checkpoint"
-            ) from None
+            message = f"interrupted: no worker saved within {_SAVE_WITHIN_S:.0f} s; {_GOES_ON}"
+            raise KeyboardInterrupt(message) from None
 
 
 def _listen(ended: threading.Event, board: Any, listener: Listener, limit_s: float) -> bool:
