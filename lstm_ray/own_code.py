@@ -155,8 +155,10 @@ def lies_in(module: str, directory: str) -> bool:
 
 def is_installed(module: str) -> bool:
     """Says whether a module, or the package it is in, is found without a directory of the user's; imports nothing."""
-    name = module.partition(".")[0]
-    return name in sys.modules or importlib.util.find_spec(name) is not None
+    try:
+        return importlib.util.find_spec(module.partition(".")[0]) is not None
+    except ValueError:  # __main__ has no spec
+        return False
 
 
 def sources(module: str) -> dict[str, bytes]:

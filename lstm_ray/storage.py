@@ -233,10 +233,8 @@ def list_names(directory: str) -> list[str]:
     try:
         if filesystem.get_file_info(target).type == fs.FileType.File:
             raise OutputError(f"{directory}: is a file, not a directory")
-        selector = fs.FileSelector(target, allow_not_found=True)
-        return sorted(info.base_name for info in filesystem.get_file_info(selector))
-    except FileNotFoundError:
-        # Arrow lists first and then asks whether the directory exists: one made in between, it calls missing after all.
+        return sorted(info.base_name for info in filesystem.get_file_info(fs.FileSelector(target)))
+    except FileNotFoundError:  # and no allow_not_found: with it Arrow fails if the directory is made meanwhile
         return []
     except OSError as error:
         raise OutputError(f"{directory}: cannot be read: {reason(error)}") from error

@@ -359,7 +359,7 @@ def _bundle_settings(path: str) -> tuple[str, Any, Any]:
 def _job_settings(job_file: str | None) -> tuple[str, Any, Any] | None:
     if job_file is None:
         return None
-    kind = COMMANDS.get(load_job_file(job_file).get("command", "train"), TrainConfig)
+    kind = COMMANDS.get(str(load_job_file(job_file).get("command")), TrainConfig)
     config = resolve(kind, {}, job_file)
     if isinstance(config, TrainConfig):  # a search, too
         return job_file, config, config

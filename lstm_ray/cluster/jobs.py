@@ -146,7 +146,7 @@ def _check_network_is_sent(network: str, job_file: str, code: str | None) -> Non
 
 def _kind_of(path: str) -> type[Settings]:
     command = load_job_file(path).get("command")
-    if command not in _ENTRYPOINTS:
+    if not isinstance(command, str) or command not in _ENTRYPOINTS:
         said = "does not say what to run" if command is None else f"command is {command!r}"
         raise ConfigError(f"{path}: {said}: a job needs `command: {' | '.join(_ENTRYPOINTS)}`")
     return COMMANDS[command]
@@ -186,7 +186,7 @@ def packed(config: Settings, code: str | None = None) -> Iterator[Path]:
         if code is not None:
             try:
                 shutil.copytree(code, place, ignore=_not_shipped(code), dirs_exist_ok=True)
-            except (OSError, shutil.Error) as error:
+            except OSError as error:
                 raise ConfigError(f"--working-dir {code}: cannot be read: {reason(error)}") from error
         taken = [name for name in ("lstm_ray", "job.yaml") if (place / name).exists()]
         if taken:

@@ -17,11 +17,11 @@ from lstm_ray.cluster.demand import Demand, demands
 from lstm_ray.cluster.document import Finding, Place, at
 from lstm_ray.cluster.quantity import quantity
 from lstm_ray.cluster.schema import unknown
+from lstm_ray.cluster.settings import NAMESPACE
 from lstm_ray.cluster.versions import as_numbers, version_of_image
 from lstm_ray.room import Nodes, room
 
 _LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
-_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _MOST_CHARACTERS = {"RayCluster": 53, "RayJob": 47}
 _TOKEN_SINCE = (2, 52, 0)
 _MODES = ("K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode")
@@ -60,7 +60,7 @@ def _check_metadata(content: dict[str, Any], kind: str) -> Iterator[Finding]:
     elif len(name) > most:
         yield Finding(("metadata", "name"), f"has {len(name)} characters; a {kind}'s may have {most}")
     namespace = at(content, ["metadata", "namespace"])
-    if namespace is not None and not (isinstance(namespace, str) and _NAMESPACE.fullmatch(namespace)):
+    if namespace is not None and not (isinstance(namespace, str) and NAMESPACE.fullmatch(namespace)):
         yield Finding(("metadata", "namespace"), f"is {namespace!r}; use lower-case letters, digits and hyphens")
 
 

@@ -56,10 +56,10 @@ def has_gpus(machine: str) -> bool | None:
     """Says whether machines of a type have NVIDIA GPUs, by its name; None where the name does not tell.
 
     Source: the clouds' lists. AWS has them in the families g, gr and p; Google in a2 and later of a, g2 and g4, and
-    attaches them to n1; Azure in N.
+    attaches them to n1; Azure in NC, ND and NV.
     """
     if machine.startswith("Standard_"):
-        return machine.startswith("Standard_N")
+        return re.match("Standard_N[CDV]", machine) is not None
     if amazon := re.fullmatch(r"([a-z]+)\d[a-z0-9-]*\.[a-z0-9-]+", machine):
         return amazon[1] in ("g", "gr", "p")
     if google := re.fullmatch(r"([a-z]\w*)-[a-z]+.*", machine):

@@ -41,7 +41,8 @@ _ONLY_FOR: dict[str, tuple[str, ...]] = {
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,45}[a-z0-9])?")
 _WORKERS = re.compile(r"(0|[1-9]\d*)(:(0|[1-9]\d*))?")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
-_KUBERNETES_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+"""A DNS-1123 label, as Kubernetes wants a namespace to be."""
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -184,10 +185,10 @@ class ClusterConfig(Settings):
             raise ValueError("should be lower-case letters, digits and hyphens, beginning with a letter, 47 at most")
         return value
 
-    @field_validator("namespace", "storage_claim")
+    @field_validator("namespace")
     @classmethod
-    def _is_known_to_kubernetes(cls, value: str) -> str:
-        if not _KUBERNETES_NAME.fullmatch(value):
+    def _is_namespace(cls, value: str) -> str:
+        if not NAMESPACE.fullmatch(value):
             raise ValueError("should be lower-case letters, digits and hyphens, 63 at most")
         return value
 

@@ -162,14 +162,19 @@ def _known_settings(kind: type[Settings], content: Mapping[Any, Any], source: st
     """
     for key in content:
         if key not in kind.model_fields:
-            close = difflib.get_close_matches(str(key), kind.model_fields, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(sorted(kind.model_fields))}"
-            raise ConfigError(f"{source}: unknown key {str(key)!r}; {hint}")
+            raise ConfigError(f"{source}: {unknown_key(key, kind)}")
     return {
         key: (value,) if isinstance(value, str) and _takes_many(kind, key) else value
         for key, value in content.items()
         if value is not None  # `output:` with nothing after it: not given
     }
+
+
+def unknown_key(key: Any, kind: type[Settings]) -> str:
+    """Returns what to say about a key that a group of settings has not."""
+    close = difflib.get_close_matches(str(key), kind.model_fields, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(sorted(kind.model_fields))}"
+    return f"unknown key {str(key)!r}; {hint}"
 
 
 def command_of(kind: type[Settings]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from lstm_ray.config.base import FILES, Settings, setting, shown_as
+from lstm_ray.config.base import FILES, Settings, setting, shown_as, unknown_key
 from lstm_ray.config.train import TrainConfig
 
 _PANELS = ("Text", "Model", "Training")
@@ -29,9 +29,7 @@ class Range(Settings):
     def _has_known_keys(cls, given: Any) -> Any:
         for key in given if isinstance(given, dict) else ():
             if key not in cls.model_fields:
-                close = difflib.get_close_matches(str(key), cls.model_fields, n=1)
-                hint = f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(cls.model_fields)}"
-                raise ValueError(f"unknown key {str(key)!r}; {hint}")
+                raise ValueError(unknown_key(key, cls))
         return given
 
     @model_validator(mode="after")

@@ -85,8 +85,8 @@ def propose_mapping(column: pa.ChunkedArray) -> str | None:
 
 def describe_labels(*columns: pa.ChunkedArray) -> str:
     """Lists the labels in columns for a message, null not among them: 'neg', 'pos'; or 1, 2, 3, 4, 5; or none."""
-    shown = [repr(label) if is_text_type(column.type) else label for column in columns for label in _distinct(column)]
-    shown = list(dict.fromkeys(shown))
+    labels = (repr(label) if is_text_type(column.type) else label for column in columns for label in _distinct(column))
+    shown = list(dict.fromkeys(labels))
     return (", ".join(shown[:_MOST_SHOWN]) + (", ..." if len(shown) > _MOST_SHOWN else "")) or "none"
 
 

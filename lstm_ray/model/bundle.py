@@ -24,6 +24,7 @@ import shutil
 import tempfile
 import zipfile
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,7 +105,7 @@ class Bundle:
             try:
                 with own_code.importable_from():
                     return keras.models.load_model(path, compile=False)
-            except Exception as error:
+            except Exception as error:  # whatever a user's layer raises
                 if self.model.network is None:
                     raise
                 found = f" with {', '.join(modules)} as found here: has that changed since?" if modules else ":"
@@ -118,9 +119,9 @@ class Bundle:
             BundleError: The model needs a module that is not there, or does not open with the one that is.
         """
         files: dict[str, bytes] = {}
-        if self._own_modules():
+        if self._own_modules:
             self.keras_model()  # some modules may be imported only now
-        for module in self._own_modules():
+        for module in self._own_modules:
             files |= own_code.sources(module)
         return files
 
@@ -136,11 +137,12 @@ class Bundle:
 
     def _code_here(self) -> dict[str, str | None]:
         """Returns the sha256 of the modules the Keras model needs as they are here, None for one that is not."""
-        if not self._own_modules():
+        if not self._own_modules:
             return {}
         found = {path: own_code.source_of(path.removesuffix(".py").removesuffix("/__init__")) for path in self.code}
         return {path: None if content is None else _sha256(content) for path, content in sorted(found.items())}
 
+    @cached_property
     def _own_modules(self) -> list[str]:
         """Lists the user's modules that the Keras model needs, because they register layers; imports nothing."""
         if self.model.network is None:
@@ -162,7 +164,7 @@ class Bundle:
 
         A bundle may come from anybody: of the modules that lie here it imports only those that are made for it.
         """
-        modules = self._own_modules()
+        modules = self._own_modules
         if modules:
             start_tensorflow()  # which they import
         for module in modules:

@@ -56,7 +56,7 @@ def build_own(text: TextSettings, model: ModelSettings, seed: int) -> keras.Mode
     try:
         with own_code.importable_from():  # the function may import
             network = function(_only(text, TextSettings), _only(model, ModelSettings))
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # whatever the user's code raises
         raise _wrong(model, f"fails: {own_code.described(error)}") from error
     _check_kind(network, text, model)
     return network
@@ -70,8 +70,8 @@ def check_network(config: TrainConfig) -> None:
             and read back, cannot learn, or keeps more than weights where several workers train, or parts of a batch.
     """
     network = build_own(config, config, config.seed)
-    rows = _random_rows(config)
-    probabilities = _apply(network, pad(rows, config.max_tokens, config.padding), config)
+    token_ids = pad(_random_rows(config), config.max_tokens, config.padding)
+    probabilities = _apply(network, token_ids, config)
     if not (np.isfinite(probabilities).all() and (probabilities >= 0).all() and (probabilities <= 1).all()):
         raise _wrong(
             config,
@@ -80,10 +80,10 @@ def check_network(config: TrainConfig) -> None:
         )
     if config.mask:
         _check_mask(network, config)
-    _check_saving(network, pad(rows, config.max_tokens, config.padding), probabilities, config)
-    _check_training(pad(rows, config.max_tokens, config.padding), config)
+    _check_saving(network, token_ids, probabilities, config)
+    _check_training(token_ids, config)
     if config.worker_limits[1] > 1 or config.accumulate > 1:
-        _check_state(network, pad(rows, config.max_tokens, config.padding), config)
+        _check_state(network, token_ids, config)
 
 
 def sources_of(*configs: TrainConfig) -> dict[str, bytes]:
@@ -183,7 +183,7 @@ def _check_training(token_ids: npt.NDArray[np.int32], config: TrainConfig) -> No
         with tf.GradientTape() as tape:
             loss = keras.losses.binary_crossentropy(labels, network(token_ids, training=True))
         gradients = tape.gradient(loss, variables)
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # whatever the user's code raises
         raise _wrong(config, f"fails in training: {own_code.described(error)[:500]}") from error
     if all(gradient is None for gradient in gradients):
         raise _wrong(config, "cannot learn: no weight has a gradient; is there something like keras.ops.round in it?")
@@ -206,7 +206,7 @@ def _check_state(network: keras.Model, token_ids: npt.NDArray[np.int32], config:
 def _apply(network: keras.Model, token_ids: npt.NDArray[np.int32], config: TrainConfig) -> npt.NDArray[np.float32]:
     try:
         return np.asarray(network(token_ids, training=False).numpy(), np.float32)[:, 0]
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # whatever the user's code raises
         raise _wrong(config, f"fails on token ids: {own_code.described(error)[:500]}") from error
 
 

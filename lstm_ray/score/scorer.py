@@ -164,13 +164,17 @@ class KerasEngine:
             padded[:, 0 if self._text.padding == "post" else -1] = 1  # no row without a token: cuDNN refuses it
             padded[: len(rows)] = pad(batch, time, self._text.padding)
             with self._lock:
-                try:
-                    result[rows] = self._apply(padded).numpy()[: len(rows)]
-                except Exception as error:
-                    if self._network is None:
-                        raise
-                    raise BundleError(f"{self._path}: its network fails: {own_code.described(error)[:500]}") from error
+                result[rows] = self._call(padded)[: len(rows)]
         return result
+
+    def _call(self, token_ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        try:
+            probabilities: npt.NDArray[np.float32] = self._apply(token_ids).numpy()
+            return probabilities
+        except Exception as error:  # whatever a user's layer raises
+            if self._network is None:
+                raise
+            raise BundleError(f"{self._path}: its network fails: {own_code.described(error)[:500]}") from error
 
 
 def make_engine(bundle: Bundle, name: Literal["cpu", "keras"], threads: int) -> Engine:

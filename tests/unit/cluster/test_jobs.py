@@ -113,6 +113,13 @@ def test_of_the_users_directory_no_hidden_file_is_sent_nor_what_a_link_leads_out
     assert "lstm_ray/cli/app.py" in sent
 
 
+@pytest.mark.parametrize("command", ["[train]", "7", "evaluate"])
+def test_what_is_no_job_is_told(tmp_path: Path, command: str) -> None:
+    (tmp_path / "job.yaml").write_text(f"command: {command}")
+    with pytest.raises(ConfigError, match=r"a job needs `command: train \| tune \| score`"):
+        load_job(str(tmp_path / "job.yaml"))
+
+
 def test_an_own_preset_is_read_where_the_code_to_send_lies(write_module: Callable[..., Path], tmp_path: Path) -> None:
     write_module("sent", "small = {'units': 8, 'clip_norm': 1.0}", tmp_path / "code")
     job = {"command": "train", "preset": "sent:small", "train": "/shared/in", "output": "/shared/out", "workers": 2}

@@ -266,6 +266,7 @@ def test_machines_that_are_not_known_well_enough_are_refused() -> None:
         (True, "g6.2xlarge gr6.4xlarge g5g.xlarge p4d.24xlarge p5.48xlarge a2-highgpu-1g a3-megagpu-8g g2-standard-8"),
         (True, "Standard_NC8as_T4_v3 Standard_ND96isr_H100_v5 Standard_NV72ads_A10_v5"),
         (False, "m5.large c7i.2xlarge trn1.2xlarge n2-standard-8 e2-micro c3-highcpu-22 Standard_D8s_v5"),
+        (False, "Standard_NP10s"),
         (None, "n1-standard-8 odd"),
     ],
 )
@@ -365,3 +366,8 @@ def test_rendering_loads_no_heavy_package() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("# lstm-ray cluster render")
     assert done.stderr.strip() == "[]"
+
+
+def test_a_claim_may_have_dots_in_its_name() -> None:
+    config = ClusterConfig(provider="kuberay", storage="/mnt/reviews", storage_claim="team.reviews")
+    assert "claimName: team.reviews" in render(config)
