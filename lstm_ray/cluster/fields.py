@@ -1,74 +1,77 @@
-"""Names of fields, by which a slip of the pen is known even where there is no schema to ask."""
+"""Names and types of fields, by which a slip of the pen is known even where there is no schema to ask.
 
-CLUSTER = (
-    "authOptions",
-    "autoscalerOptions",
-    "enableInTreeAutoscaling",
-    "gcsFaultToleranceOptions",
-    "headGroupSpec",
-    "headServiceAnnotations",
-    "historyServerOptions",
-    "managedBy",
-    "networkPolicy",
-    "rayVersion",
-    "suspend",
-    "tlsOptions",
-    "upgradeStrategy",
-    "workerGroupSpecs",
-)
+The types are JSON Schema's; None where a rule says more of the value than a type does.
+"""
+
+CLUSTER: dict[str, str | None] = {
+    "authOptions": "object",
+    "autoscalerOptions": "object",
+    "enableInTreeAutoscaling": "boolean",
+    "gcsFaultToleranceOptions": "object",
+    "headGroupSpec": "object",
+    "headServiceAnnotations": "object",
+    "historyServerOptions": "object",
+    "managedBy": None,
+    "networkPolicy": "object",
+    "rayVersion": None,
+    "suspend": "boolean",
+    "tlsOptions": "object",
+    "upgradeStrategy": "object",
+    "workerGroupSpecs": "array",
+}
 """Of a RayCluster's spec. Source: KubeRay 1.7, ray.io/v1."""
 
-HEAD_GROUP = (
-    "enableIngress",
-    "headService",
-    "ingressOptions",
-    "labels",
-    "rayStartParams",
-    "resources",
-    "serviceType",
-    "template",
-)
+HEAD_GROUP: dict[str, str | None] = {
+    "enableIngress": "boolean",
+    "headService": "object",
+    "ingressOptions": "object",
+    "labels": "object",
+    "rayStartParams": "object",
+    "resources": "object",
+    "serviceType": "string",
+    "template": "object",
+}
 """Of headGroupSpec."""
 
-WORKER_GROUP = (
-    "groupName",
-    "idleTimeoutSeconds",
-    "labels",
-    "maxReplicas",
-    "minReplicas",
-    "numOfHosts",
-    "priority",
-    "rayStartParams",
-    "replicas",
-    "resources",
-    "scaleStrategy",
-    "suspend",
-    "template",
-)
+WORKER_GROUP: dict[str, str | None] = {
+    "groupName": "string",
+    "idleTimeoutSeconds": "integer",
+    "labels": "object",
+    "maxReplicas": "integer",
+    "minReplicas": "integer",
+    "numOfHosts": "integer",
+    "priority": "integer",
+    "rayStartParams": "object",
+    "replicas": "integer",
+    "resources": "object",
+    "scaleStrategy": "object",
+    "suspend": "boolean",
+    "template": "object",
+}
 """Of an entry of workerGroupSpecs."""
 
-JOB = (
-    "activeDeadlineSeconds",
-    "backoffLimit",
-    "clusterSelector",
-    "deletionStrategy",
-    "entrypoint",
-    "entrypointNumCpus",
-    "entrypointNumGpus",
-    "entrypointResources",
-    "jobId",
-    "managedBy",
-    "metadata",
-    "preRunningDeadlineSeconds",
-    "rayClusterSpec",
-    "runtimeEnvYAML",
-    "shutdownAfterJobFinishes",
-    "submissionMode",
-    "submitterConfig",
-    "submitterPodTemplate",
-    "suspend",
-    "ttlSecondsAfterFinished",
-)
+JOB: dict[str, str | None] = {
+    "activeDeadlineSeconds": "integer",
+    "backoffLimit": "integer",
+    "clusterSelector": "object",
+    "deletionStrategy": "object",
+    "entrypoint": "string",
+    "entrypointNumCpus": "number",
+    "entrypointNumGpus": "number",
+    "entrypointResources": "string",
+    "jobId": "string",
+    "managedBy": None,
+    "metadata": "object",
+    "preRunningDeadlineSeconds": "integer",
+    "rayClusterSpec": "object",
+    "runtimeEnvYAML": "string",
+    "shutdownAfterJobFinishes": "boolean",
+    "submissionMode": None,
+    "submitterConfig": "object",
+    "submitterPodTemplate": "object",
+    "suspend": "boolean",
+    "ttlSecondsAfterFinished": "integer",
+}
 """Of a RayJob's spec."""
 
 EC2 = (

@@ -10,23 +10,20 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import yaml
-
 from lstm_ray.cluster import fields
-from lstm_ray.cluster.demand import Demand, demands
 from lstm_ray.cluster.document import Finding, Place, at
+from lstm_ray.cluster.kuberay_conflicts import check_conflicts
+from lstm_ray.cluster.kuberay_groups import amount, environment, groups, scales
+from lstm_ray.cluster.kuberay_job_rules import check_job
 from lstm_ray.cluster.quantity import quantity
-from lstm_ray.cluster.schema import unknown
+from lstm_ray.cluster.schema import check_schema, unknown
 from lstm_ray.cluster.settings import NAMESPACE
 from lstm_ray.cluster.versions import as_numbers, version_of_image
-from lstm_ray.room import Nodes, room
 
 _LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _MOST_CHARACTERS = {"RayCluster": 53, "RayJob": 47}
-_TOKEN_SINCE = (2, 52, 0)
-_MODES = ("K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode")
 _OPEN_SERVICES = ("LoadBalancer", "NodePort")
-_NO_REPLICAS_LIMIT = 2**31 - 1  # the CRD's default
+_MANAGERS = ("ray.io/kuberay-operator", "kueue.x-k8s.io/multikueue")
 
 
 def check_kuberay(content: dict[str, Any], ray_version: str) -> Iterator[Finding]:
@@ -38,14 +35,20 @@ def check_kuberay(content: dict[str, Any], ray_version: str) -> Iterator[Finding
     """
     kind = content["kind"]
     yield from _check_metadata(content, kind)
-    spec = at(content, ["spec"], dict)
+    place: Place = ("spec",)
+    cluster = spec = at(content, place, dict)
     if spec is None:
-        yield Finding(("spec",), "is missing; it has to be there")
-    elif kind == "RayJob":
-        yield from _check_fields(spec, ("spec",), fields.JOB)
-        yield from _check_job(spec, ray_version)
-    else:
-        yield from _check_cluster(spec, ("spec",), ray_version)
+        yield Finding(place, "is missing; it has to be there")
+        return
+    if kind == "RayJob":
+        yield from _check_fields(spec, place, fields.JOB)
+        yield from _check_manager(spec, place)
+        yield from check_job(spec, place)
+        cluster, place = at(spec, ["rayClusterSpec"], dict), (*place, "rayClusterSpec")
+    if cluster is not None:
+        yield from _check_cluster(cluster, place, ray_version)
+        annotations = at(content, ["metadata", "annotations"], dict) or {}
+        yield from check_conflicts(cluster, place, annotations, of_job=kind == "RayJob")
 
 
 def _check_metadata(content: dict[str, Any], kind: str) -> Iterator[Finding]:
@@ -64,23 +67,31 @@ def _check_metadata(content: dict[str, Any], kind: str) -> Iterator[Finding]:
         yield Finding(("metadata", "namespace"), f"is {namespace!r}; use lower-case letters, digits and hyphens")
 
 
-def _check_fields(mapping: dict[str, Any], place: Place, known: tuple[str, ...]) -> Iterator[Finding]:
-    for name in mapping:
+def _check_fields(mapping: dict[str, Any], place: Place, known: dict[str, str | None]) -> Iterator[Finding]:
+    for name, value in mapping.items():
         if name not in known:
             message = unknown(str(name), known)
             kind = "mistake" if "did you mean" in message else "note"  # a later KubeRay may have more
             yield Finding((*place, str(name)), message, kind)  # type: ignore[arg-type]
+        elif (expected := known[name]) and value is not None:
+            for finding in check_schema(value, {"type": expected}):
+                yield Finding((*place, name), finding.message)
+
+
+def _check_manager(spec: dict[str, Any], place: Place) -> Iterator[Finding]:
+    if spec.get("managedBy") not in (None, *_MANAGERS):
+        yield Finding((*place, "managedBy"), f"is {spec['managedBy']!r}; choose one of {', '.join(_MANAGERS)}")
 
 
 def _check_cluster(spec: dict[str, Any], place: Place, ray_version: str) -> Iterator[Finding]:
     yield from _check_fields(spec, place, fields.CLUSTER)
-    scales = spec.get("enableInTreeAutoscaling") is True
+    yield from _check_manager(spec, place)
     head = at(spec, ["headGroupSpec"], dict)
     if head is None:
         yield Finding((*place, "headGroupSpec"), "is missing; a cluster needs a head")
     else:
         yield from _check_fields(head, (*place, "headGroupSpec"), fields.HEAD_GROUP)
-        yield from _check_group(spec, head, (*place, "headGroupSpec"), scales)
+        yield from _check_group(spec, head, (*place, "headGroupSpec"))
         yield from _check_doors(head, (*place, "headGroupSpec"))
     names = set()
     for position, group in enumerate(at(spec, ["workerGroupSpecs"], list) or []):
@@ -89,7 +100,7 @@ def _check_cluster(spec: dict[str, Any], place: Place, ray_version: str) -> Iter
             yield Finding(inner, "is no mapping; a worker group has fields such as groupName")
             continue
         yield from _check_fields(group, inner, fields.WORKER_GROUP)
-        yield from _check_group(spec, group, inner, scales)
+        yield from _check_group(spec, group, inner)
         yield from _check_replicas(group, inner)
         name = group.get("groupName")
         if not name:
@@ -97,22 +108,12 @@ def _check_cluster(spec: dict[str, Any], place: Place, ray_version: str) -> Iter
         elif name in names:
             yield Finding((*inner, "groupName"), f"is {name!r} a second time; give each group its own")
         names.add(name)
-    yield from _check_autoscaler(spec, place, scales)
+    yield from _check_autoscaler(spec, place)
     yield from _check_version(spec, place, ray_version)
     yield from _check_token(spec, place)
 
 
-def _groups(spec: dict[str, Any]) -> Iterator[tuple[Place, dict[str, Any]]]:
-    """Yields the head's group and the workers', each with its place in the spec."""
-    head = at(spec, ["headGroupSpec"], dict)
-    if head is not None:
-        yield ("headGroupSpec",), head
-    for position, group in enumerate(at(spec, ["workerGroupSpecs"], list) or []):
-        if isinstance(group, dict):
-            yield ("workerGroupSpecs", position), group
-
-
-def _check_group(spec: dict[str, Any], group: dict[str, Any], place: Place, scales: bool) -> Iterator[Finding]:
+def _check_group(spec: dict[str, Any], group: dict[str, Any], place: Place) -> Iterator[Finding]:
     for name, value in (at(group, ["rayStartParams"], dict) or {}).items():
         inner = (*place, "rayStartParams", str(name))
         if not isinstance(value, str):
@@ -124,7 +125,7 @@ def _check_group(spec: dict[str, Any], group: dict[str, Any], place: Place, scal
     if not containers:
         yield Finding((*pod, "containers"), "is missing or empty; the first container runs Ray")
         return
-    if at(spec, ["autoscalerOptions", "version"]) == "v2" and scales:
+    if at(spec, ["autoscalerOptions", "version"]) == "v2" and scales(spec):
         policy = at(group, ["template", "spec", "restartPolicy"])
         if policy not in (None, "Never"):
             yield Finding((*pod, "restartPolicy"), f"is {policy}; the autoscaler v2 wants Never, or none")
@@ -134,7 +135,7 @@ def _check_group(spec: dict[str, Any], group: dict[str, Any], place: Place, scal
         if not isinstance(container, dict):
             yield Finding(inner, "is no mapping; a container has a name and an image")
             continue
-        yield from _check_container(container, inner, is_ray=number == 0, scales=scales)
+        yield from _check_container(container, inner, is_ray=number == 0, autoscales=scales(spec))
         for mount_number, mount in enumerate(at(container, ["volumeMounts"], list) or []):
             if isinstance(mount, dict) and mount.get("name") not in volumes:
                 missing = f"there is no volume {mount.get('name')!r}; add it to {'.'.join(map(str, pod[-2:]))}.volumes"
@@ -142,12 +143,12 @@ def _check_group(spec: dict[str, Any], group: dict[str, Any], place: Place, scal
     yield from _check_gpus(group, place)
 
 
-def _check_container(container: dict[str, Any], place: Place, *, is_ray: bool, scales: bool) -> Iterator[Finding]:
+def _check_container(container: dict[str, Any], place: Place, *, is_ray: bool, autoscales: bool) -> Iterator[Finding]:
     if not container.get("image"):
         yield Finding((*place, "image"), "is missing; name the image to run")
-    amounts: dict[str, dict[str, float]] = {}
+    found: dict[str, dict[str, float]] = {}
     for level in ("requests", "limits"):
-        amounts[level] = {}
+        found[level] = {}
         for name, value in (at(container, ["resources", level], dict) or {}).items():
             number = quantity(value)
             if number is None or number < 0:
@@ -155,9 +156,9 @@ def _check_container(container: dict[str, Any], place: Place, *, is_ray: bool, s
                     (*place, "resources", level, name), f"is {value!r}; write an amount such as 2, 500m or 16Gi"
                 )
             else:
-                amounts[level][name] = number
-    for name, asked in amounts["requests"].items():
-        if asked > amounts["limits"].get(name, math.inf):
+                found[level][name] = number
+    for name, asked in found["requests"].items():
+        if asked > found["limits"].get(name, math.inf):
             yield Finding((*place, "resources", "requests", name), "is above its limit; Kubernetes refuses the pod")
     if not is_ray:
         return
@@ -165,14 +166,14 @@ def _check_container(container: dict[str, Any], place: Place, *, is_ray: bool, s
         if name not in (at(container, ["resources", "limits"], dict) or {}):
             asked_at_least = name in (at(container, ["resources", "requests"], dict) or {})
             # Ray takes limits, or CPU requests, for what a node has. Without them it takes the whole machine's.
-            hard = scales and not asked_at_least
+            hard = autoscales and not asked_at_least
             message = f"is missing; without it Ray takes the pod to have all the {name} of its node"
             yield Finding((*place, "resources", "limits", name), message, "mistake" if hard else "note")
 
 
 def _check_gpus(group: dict[str, Any], place: Place) -> Iterator[Finding]:
     told = at(group, ["rayStartParams", "num-gpus"])
-    given = _amount(group, "nvidia.com/gpu")
+    given = amount(group, "nvidia.com/gpu")
     if told is not None and quantity(told) is not None and given and quantity(told) != given:
         message = (
             f"is {told}, but the container's limit of nvidia.com/gpu is {given:g}; leave it out, KubeRay fills it in"
@@ -193,11 +194,11 @@ def _check_replicas(group: dict[str, Any], place: Place) -> Iterator[Finding]:
         yield Finding((*place, "replicas"), f"is {now}, below minReplicas {least}; raise it, or lower that")
 
 
-def _check_autoscaler(spec: dict[str, Any], place: Place, scales: bool) -> Iterator[Finding]:
+def _check_autoscaler(spec: dict[str, Any], place: Place) -> Iterator[Finding]:
     idle = at(spec, ["autoscalerOptions", "idleTimeoutSeconds"], int)
     if idle is not None and idle < 0:
         yield Finding((*place, "autoscalerOptions", "idleTimeoutSeconds"), f"is {idle}; it cannot be below 0")
-    if spec.get("autoscalerOptions") and not scales:
+    if spec.get("autoscalerOptions") and not scales(spec):
         yield Finding(
             (*place, "autoscalerOptions"), "has no effect; set enableInTreeAutoscaling: true, or take it out", "note"
         )
@@ -208,7 +209,7 @@ def _check_version(spec: dict[str, Any], place: Place, ray_version: str) -> Iter
     if told is not None and not isinstance(told, str):
         yield Finding((*place, "rayVersion"), f'is a number; write it in quotes: "{told}"')
         return
-    for inner, group in _groups(spec):
+    for inner, group in groups(spec):
         image = at(group, ["template", "spec", "containers", 0, "image"], str)
         found = version_of_image(image) if image else None
         if found and told and found != told:
@@ -220,28 +221,15 @@ def _check_version(spec: dict[str, Any], place: Place, ray_version: str) -> Iter
 
 
 def _check_token(spec: dict[str, Any], place: Place) -> Iterator[Finding]:
-    options = at(spec, ["authOptions"], dict) or {}
-    by_operator = options.get("mode") == "token"
-    if by_operator:
-        told = spec.get("rayVersion")
-        numbers = as_numbers(told) if isinstance(told, str) else None
-        if told is None:
-            yield Finding((*place, "rayVersion"), "is missing; the operator wants it with authOptions.mode token")
-        elif numbers is not None and numbers < _TOKEN_SINCE:
-            yield Finding((*place, "rayVersion"), f"is {told}; tokens came with Ray 2.52.0: take a later one")
-    if options.get("enableK8sTokenAuth") and options.get("secretName"):
-        yield Finding((*place, "authOptions", "secretName"), "excludes enableK8sTokenAuth; take one of them out")
-    if options.get("enableK8sTokenAuth") and not by_operator:
-        yield Finding((*place, "authOptions", "enableK8sTokenAuth"), "needs mode: token beside it")
-    for inner, group in _groups(spec):
+    by_operator = at(spec, ["authOptions", "mode"]) == "token"
+    for inner, group in groups(spec):
         by_hand = False
-        for number, variable in enumerate(at(group, ["template", "spec", "containers", 0, "env"], list) or []):
-            name, where = at(variable, ["name"]), (*place, *inner, "template", "spec", "containers", 0, "env", number)
-            if name == "RAY_AUTH_MODE" and at(variable, ["value"]) == "token":
+        for variable, name, value in environment(group):
+            if name == "RAY_AUTH_MODE" and value == "token":
                 by_hand = True
-            if name == "RAY_AUTH_TOKEN" and at(variable, ["value"]):
+            if name == "RAY_AUTH_TOKEN" and value:
                 message = "is the token itself; keep it in a Secret: valueFrom.secretKeyRef, or authOptions.secretName"
-                yield Finding((*where, "value"), message, is_exposed=True)
+                yield Finding((*place, *inner, *variable, "value"), message, is_exposed=True)
         if not by_operator and not by_hand:
             message = "is off: whoever reaches a port of Ray can run anything there; set authOptions: {mode: token}"
             yield Finding((*place, "authOptions", "mode"), message, is_exposed=True)
@@ -261,124 +249,3 @@ def _check_doors(head: dict[str, Any], place: Place) -> Iterator[Finding]:
     if at(head, ["template", "spec", "hostNetwork"]) is True:
         message = "opens Ray's ports on the node itself; take it out"
         yield Finding((*place, "template", "spec", "hostNetwork"), message, is_exposed=True)
-
-
-def _check_job(spec: dict[str, Any], ray_version: str) -> Iterator[Finding]:
-    place: Place = ("spec",)
-    mode = spec.get("submissionMode", "K8sJobMode")
-    cluster, selector = at(spec, ["rayClusterSpec"], dict), at(spec, ["clusterSelector"], dict)
-    if mode not in _MODES:
-        yield Finding((*place, "submissionMode"), f"is {mode!r}; choose one of {', '.join(_MODES)}")
-    submits_itself = bool(at(spec, ["submitterPodTemplate", "spec", "containers", 0, "command"]))
-    if not str(spec.get("entrypoint") or "").strip() and mode != "InteractiveMode" and not submits_itself:
-        yield Finding(
-            (*place, "entrypoint"), "is missing or empty; it is the command to run, such as lstm-ray score ..."
-        )
-    if cluster is None and not selector:
-        yield Finding((*place, "rayClusterSpec"), "is missing; give it, or the clusterSelector of a cluster there is")
-    if selector and mode == "SidecarMode":
-        yield Finding((*place, "submissionMode"), "SidecarMode needs a cluster of its own; take out clusterSelector")
-    if mode == "SidecarMode":
-        for name in ("submitterPodTemplate", "submitterConfig"):
-            if spec.get(name) is not None:
-                yield Finding((*place, name), "excludes submissionMode SidecarMode; take one of them out")
-    yield from _check_job_end(spec, place, mode, bool(selector))
-    if isinstance(spec.get("runtimeEnvYAML"), str):
-        try:
-            parsed = yaml.safe_load(spec["runtimeEnvYAML"])
-        except (yaml.YAMLError, ValueError):
-            parsed = "not YAML"
-        if not isinstance(parsed, dict | None):
-            yield Finding((*place, "runtimeEnvYAML"), "is no YAML mapping; write for example env_vars: {NAME: value}")
-    if cluster is not None:
-        yield from _check_cluster(cluster, (*place, "rayClusterSpec"), ray_version)
-        if at(cluster, ["authOptions", "enableK8sTokenAuth"]) is True:
-            where = (*place, "rayClusterSpec", "authOptions", "enableK8sTokenAuth")
-            yield Finding(where, "does not work with a RayJob; take it out")
-        yield from _check_room(spec, cluster, place)
-
-
-def _check_job_end(spec: dict[str, Any], place: Place, mode: str, selects: bool) -> Iterator[Finding]:
-    ends = spec.get("shutdownAfterJobFinishes") is True
-    stays = at(spec, ["ttlSecondsAfterFinished"], int)
-    if stays is not None and stays < 0:
-        yield Finding((*place, "ttlSecondsAfterFinished"), f"is {stays}; it cannot be below 0")
-    elif stays and not ends:
-        yield Finding((*place, "ttlSecondsAfterFinished"), "has no effect; set shutdownAfterJobFinishes: true")
-    if spec.get("suspend") is True and not ends:
-        yield Finding((*place, "suspend"), "needs shutdownAfterJobFinishes: true")
-    if spec.get("suspend") is True and selects:
-        yield Finding((*place, "suspend"), "excludes clusterSelector; take one of them out")
-    tries = at(spec, ["backoffLimit"], int)
-    if tries is not None and tries < 0:
-        yield Finding((*place, "backoffLimit"), f"is {tries}; it cannot be below 0")
-    elif tries and (selects or mode == "InteractiveMode"):
-        other = "clusterSelector" if selects else "submissionMode InteractiveMode"
-        yield Finding((*place, "backoffLimit"), f"excludes {other}; set it to 0")
-    for name in ("activeDeadlineSeconds", "preRunningDeadlineSeconds"):
-        seconds = at(spec, [name], int)
-        if seconds is not None and seconds <= 0:
-            yield Finding((*place, name), f"is {seconds}; it has to be above 0, or left out")
-
-
-def _amount(group: dict[str, Any], name: str) -> float:
-    """Returns how much of a resource the pod of a group has: its Ray container's limit, else its request."""
-    for level in ("limits", "requests"):
-        found = quantity(at(group, ["template", "spec", "containers", 0, "resources", level, name]))
-        if found is not None:
-            return found
-    return 0.0
-
-
-def _nodes(group: dict[str, Any], count: float) -> Nodes:
-    """Returns what a group's pods offer to Ray."""
-    cpus, gpus = _amount(group, "cpu"), _amount(group, "nvidia.com/gpu")
-    told_cpus, told_gpus = (quantity(at(group, ["rayStartParams", name])) for name in ("num-cpus", "num-gpus"))
-    # KubeRay rounds a pod's share of a core up.
-    return Nodes(count, math.ceil(cpus) if told_cpus is None else told_cpus, gpus if told_gpus is None else told_gpus)
-
-
-def _all_nodes(cluster: dict[str, Any]) -> list[Nodes]:
-    """Returns the nodes that a cluster may come to have."""
-    scales = cluster.get("enableInTreeAutoscaling") is True
-    nodes = []
-    for inner, group in _groups(cluster):
-        count: float = 1
-        if inner != ("headGroupSpec",):
-            most = at(group, ["maxReplicas"], int) if scales else at(group, ["replicas"], int)
-            most = most if most is not None else _NO_REPLICAS_LIMIT if scales else 0
-            count = math.inf if most >= _NO_REPLICAS_LIMIT else most * (at(group, ["numOfHosts"], int) or 1)
-        nodes.append(_nodes(group, count))
-    return nodes
-
-
-def _check_room(spec: dict[str, Any], cluster: dict[str, Any], place: Place) -> Iterator[Finding]:
-    """Checks that what the job asks for fits into what the cluster may have."""
-    nodes = _all_nodes(cluster)
-    for name, resource, biggest in (
-        ("entrypointNumCpus", "cores", max((kind.cpus for kind in nodes), default=0)),
-        ("entrypointNumGpus", "GPUs", max((kind.gpus for kind in nodes), default=0)),
-    ):
-        asked = at(spec, [name], (int, float))
-        if asked is not None and asked > biggest:
-            yield Finding((*place, name), f"is {asked:g}, but no pod has more than {biggest:g} {resource}; lower it")
-    for demand in demands(str(spec.get("entrypoint") or "")):
-        yield from _check_demand(demand, nodes, (*place, "entrypoint"))
-
-
-def _check_demand(demand: Demand, nodes: list[Nodes], place: Place) -> Iterator[Finding]:
-    option = f"--{demand.noun}"
-    if demand.most == 0:
-        yield Finding(place, f"lstm-ray {demand.command} without {option} runs on the head alone; add it", "note")
-        return
-    if demand.address == "local":
-        yield Finding(place, f"lstm-ray {demand.command} would start a Ray of its own; add --address auto")
-    there = room(nodes, demand.cpus, demand.gpus)
-    what = f"{demand.noun} of {demand.cpus:g} cores" + (f" and {demand.gpus:g} GPUs" if demand.gpus else "")
-    if there < demand.least:
-        message = (
-            f"asks for {demand.least} {what}, but the groups hold {there:g}; raise maxReplicas or the pods' limits"
-        )
-        yield Finding(place, message)
-    elif there < demand.most:
-        yield Finding(place, f"may use {demand.most} {what}, but the groups hold {there:g}", "note")
