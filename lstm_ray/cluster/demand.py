@@ -11,7 +11,7 @@ _OPTIONS = {
     "train": ("--workers", "--cpus-per-worker", "--gpus-per-worker"),
     "score": ("--actors", "--cpus-per-actor", "--gpus-per-actor"),
 }
-_SEPARATORS = {";", "&&", "||", "|", "&"}
+_SEPARATORS = ";&|()"
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Demand:
         most: Those that may be.
         cpus: Cores of each.
         gpus: GPUs of each.
-        address: Which Ray it joins; "local" starts one.
+        address: Which Ray it joins; "local" starts one, "" is whatever its job file says.
     """
 
     command: str
@@ -41,8 +41,9 @@ class Demand:
 
 
 def demands(entrypoint: str) -> list[Demand]:
-    """Returns what the commands of lstm-ray in a shell line ask for; those that cannot be read are left out."""
-    lexer = shlex.shlex(entrypoint, posix=True, punctuation_chars=";&|")
+    """Returns what the commands of lstm-ray in shell lines ask for; those that cannot be read are left out."""
+    lines = entrypoint.replace("\\\n", " ").replace("\n", ";")
+    lexer = shlex.shlex(lines, posix=True, punctuation_chars=_SEPARATORS)
     lexer.whitespace_split = True
     try:
         words = list(lexer)
@@ -51,7 +52,7 @@ def demands(entrypoint: str) -> list[Demand]:
     found = []
     start = 0
     for end in range(len(words) + 1):
-        if end == len(words) or words[end] in _SEPARATORS:
+        if end == len(words) or set(words[end]) <= set(_SEPARATORS):
             demand = _demand(words[start:end])
             found += [demand] if demand else []
             start = end + 1
@@ -59,13 +60,14 @@ def demands(entrypoint: str) -> list[Demand]:
 
 
 def _demand(words: list[str]) -> Demand | None:
-    program = next((position for position, word in enumerate(words) if word.rsplit("/", 1)[-1] == "lstm-ray"), None)
-    if program is None:
-        return None
-    command = next((word for word in words[program + 1 :] if not word.startswith("-")), "")
+    programs = (place for place, word in enumerate(words) if word.rsplit("/", 1)[-1] in ("lstm-ray", "lstm_ray"))
+    command = next((word for word in words[next(programs, len(words)) + 1 :] if not word.startswith("-")), "")
     if command not in _OPTIONS:
         return None
     many, cpus, gpus = _OPTIONS[command]
+    has_file = _value(words, "--config") is not None
+    if has_file and _value(words, many) is None:
+        return None  # what the file says is not known here
     number = re.fullmatch(r"(\d+)(?::(\d+))?", _value(words, many) or "0")
     try:
         if number:
@@ -75,7 +77,7 @@ def _demand(words: list[str]) -> Demand | None:
                 int(number[2] or number[1]),
                 float(_value(words, cpus) or 1),
                 float(_value(words, gpus) or 0),
-                _value(words, "--address") or "local",
+                _value(words, "--address") or ("" if has_file else "local"),
             )
     except ValueError:
         pass  # a shell variable

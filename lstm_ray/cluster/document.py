@@ -12,6 +12,8 @@ import yaml
 from lstm_ray.errors import InputError
 from lstm_ray.wording import reason
 
+_TEXT, _MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
+
 Place = tuple[str | int, ...]
 """Keys and positions that lead to a value: ("spec", "workerGroupSpecs", 0, "maxReplicas")."""
 
@@ -24,13 +26,11 @@ class Finding:
         place: What it is about.
         message: What is wrong, and after a semicolon what to do.
         kind: A mistake makes the file invalid, a to-do only has to be done before `up`, a note is for information.
-        is_exposed: True if it is about who gets in.
     """
 
     place: Place
     message: str
     kind: Literal["mistake", "to do", "note"] = "mistake"
-    is_exposed: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,16 @@ def read_documents(path: str) -> list[Document]:
     return parse(text, path)
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads all keys as the texts that stand there, as JSON does and so Kubernetes; 5 and on are others to YAML."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE:
+                key.tag = _TEXT
+        return super().construct_mapping(node, deep)
+
+
 def parse(text: str, path: str) -> list[Document]:
     """Parses YAML; `path` is for messages.
 
@@ -87,7 +97,7 @@ def parse(text: str, path: str) -> list[Document]:
         InputError: It is not YAML.
     """
     try:
-        loader = yaml.SafeLoader(text)
+        loader = _Loader(text)
         try:
             documents = []
             while loader.check_node():
@@ -112,9 +122,9 @@ def _locate(node: yaml.Node, place: Place, lines: dict[Place, int], doubles: lis
         seen = set()
         for key, value in node.value:
             inner = (*place, str(key.value))
-            if key.value in seen:
+            if inner in seen:
                 doubles.append(inner)
-            seen.add(key.value)
+            seen.add(inner)
             lines[inner] = key.start_mark.line + 1
             _locate(value, inner, lines, doubles)
     elif isinstance(node, yaml.SequenceNode):

@@ -64,7 +64,7 @@ def _check_group(group: dict[str, Any], place: Place) -> Iterator[Finding]:
     if doubled and at(group, ["resources"], dict):
         yield Finding((*place, "resources"), f"excludes rayStartParams.{doubled[0]}; take one of them out")
     if "labels" in params:
-        yield Finding((*place, "rayStartParams", "labels"), f"is not supported; write it as {place[-1]}.labels")
+        yield Finding((*place, "rayStartParams", "labels"), "is not supported; write it as the group's labels")
     for name, value in (at(group, ["labels"], dict) or {}).items():
         prefix, slash, rest = str(name).rpartition("/")
         if not _LABEL_NAME.fullmatch(rest) or (slash and not _DNS_NAME.fullmatch(prefix)):
@@ -110,6 +110,8 @@ def _check_since(cluster: dict[str, Any], place: Place, since: tuple[int, ...], 
     numbers = as_numbers(told) if isinstance(told, str) else None
     if not told:
         yield Finding((*place, "rayVersion"), f"is missing; the operator wants it with {what}")
+    elif isinstance(told, str) and numbers is None:
+        yield Finding((*place, "rayVersion"), f"is {told!r}; the operator wants numbers with {what}, such as 2.60.0")
     elif numbers is not None and numbers < since:
         yield Finding((*place, "rayVersion"), f"is {told}; {what} came with Ray {'.'.join(map(str, since))}: take that")
 
@@ -179,11 +181,11 @@ def _check_network_policy(cluster: dict[str, Any], place: Place) -> Iterator[Fin
         return
     where = (*place, "networkPolicy")
     open_rules = {"DenyAllEgress": "ingressRules", "DenyAllIngress": "egressRules"}.get(str(policy.get("mode")))
-    names = set()
+    names: list[Any] = []
     for inner, group in groups(cluster):
         if inner != ("headGroupSpec",):
             name = group.get("groupName")
-            names.add(name)
+            names.append(name)
             if isinstance(name, str) and not _DNS_LABEL.fullmatch(name):
                 message = f"is {name!r}; with networkPolicy use lower-case letters, digits and hyphens"
                 yield Finding((*place, *inner, "groupName"), message)

@@ -13,10 +13,10 @@ from typing import Any
 from lstm_ray.cluster import fields
 from lstm_ray.cluster.document import Finding, Place, at
 from lstm_ray.cluster.kuberay_conflicts import check_conflicts
-from lstm_ray.cluster.kuberay_groups import amount, environment, groups, scales
+from lstm_ray.cluster.kuberay_groups import environment, gpus, groups, scales
 from lstm_ray.cluster.kuberay_job_rules import check_job
 from lstm_ray.cluster.quantity import quantity
-from lstm_ray.cluster.schema import check_schema, unknown
+from lstm_ray.cluster.schema import AMOUNT, check_schema, unknown
 from lstm_ray.cluster.settings import NAMESPACE
 from lstm_ray.cluster.versions import as_numbers, version_of_image
 
@@ -93,7 +93,7 @@ def _check_cluster(spec: dict[str, Any], place: Place, ray_version: str) -> Iter
         yield from _check_fields(head, (*place, "headGroupSpec"), fields.HEAD_GROUP)
         yield from _check_group(spec, head, (*place, "headGroupSpec"))
         yield from _check_doors(head, (*place, "headGroupSpec"))
-    names = set()
+    names: list[Any] = []
     for position, group in enumerate(at(spec, ["workerGroupSpecs"], list) or []):
         inner = (*place, "workerGroupSpecs", position)
         if not isinstance(group, dict):
@@ -107,7 +107,7 @@ def _check_cluster(spec: dict[str, Any], place: Place, ray_version: str) -> Iter
             yield Finding((*inner, "groupName"), "is missing; the operator tells groups apart by it")
         elif name in names:
             yield Finding((*inner, "groupName"), f"is {name!r} a second time; give each group its own")
-        names.add(name)
+        names.append(name)
     yield from _check_autoscaler(spec, place)
     yield from _check_version(spec, place, ray_version)
     yield from _check_token(spec, place)
@@ -129,7 +129,7 @@ def _check_group(spec: dict[str, Any], group: dict[str, Any], place: Place) -> I
         policy = at(group, ["template", "spec", "restartPolicy"])
         if policy not in (None, "Never"):
             yield Finding((*pod, "restartPolicy"), f"is {policy}; the autoscaler v2 wants Never, or none")
-    volumes = {volume.get("name") for volume in at(group, ["template", "spec", "volumes"], list) or [] if volume}
+    volumes = [at(volume, ["name"]) for volume in at(group, ["template", "spec", "volumes"], list) or []]
     for number, container in enumerate(containers):
         inner = (*pod, "containers", number)
         if not isinstance(container, dict):
@@ -152,9 +152,7 @@ def _check_container(container: dict[str, Any], place: Place, *, is_ray: bool, a
         for name, value in (at(container, ["resources", level], dict) or {}).items():
             number = quantity(value)
             if number is None or number < 0:
-                yield Finding(
-                    (*place, "resources", level, name), f"is {value!r}; write an amount such as 2, 500m or 16Gi"
-                )
+                yield Finding((*place, "resources", level, name), f"is {value!r}; {AMOUNT}")
             else:
                 found[level][name] = number
     for name, asked in found["requests"].items():
@@ -173,11 +171,9 @@ def _check_container(container: dict[str, Any], place: Place, *, is_ray: bool, a
 
 def _check_gpus(group: dict[str, Any], place: Place) -> Iterator[Finding]:
     told = at(group, ["rayStartParams", "num-gpus"])
-    given = amount(group, "nvidia.com/gpu")
+    given = gpus(group)
     if told is not None and quantity(told) is not None and given and quantity(told) != given:
-        message = (
-            f"is {told}, but the container's limit of nvidia.com/gpu is {given:g}; leave it out, KubeRay fills it in"
-        )
+        message = f"is {told}, but the container's limit of GPUs is {given:g}; leave it out, KubeRay fills it in"
         yield Finding((*place, "rayStartParams", "num-gpus"), message)
 
 
@@ -207,45 +203,39 @@ def _check_autoscaler(spec: dict[str, Any], place: Place) -> Iterator[Finding]:
 def _check_version(spec: dict[str, Any], place: Place, ray_version: str) -> Iterator[Finding]:
     told = spec.get("rayVersion")
     if told is not None and not isinstance(told, str):
-        yield Finding((*place, "rayVersion"), f'is a number; write it in quotes: "{told}"')
+        yield Finding((*place, "rayVersion"), 'is no text; write it in quotes, such as "2.60.0"')
         return
     for inner, group in groups(spec):
         image = at(group, ["template", "spec", "containers", 0, "image"], str)
         found = version_of_image(image) if image else None
-        if found and told and found != told:
+        if found and told and as_numbers(found) != as_numbers(told):
             where = (*place, *inner, "template", "spec", "containers", 0, "image")
             yield Finding(where, f"has Ray {found}, but rayVersion is {told}; all of a cluster must have the same")
-    if told and as_numbers(told) and told != ray_version:
+    if told and as_numbers(told) not in (None, as_numbers(ray_version)):
         message = f"is {told}, this installation has {ray_version}; jobs can be sent there, but ray:// wants the same"
         yield Finding((*place, "rayVersion"), message, "note")
 
 
 def _check_token(spec: dict[str, Any], place: Place) -> Iterator[Finding]:
     by_operator = at(spec, ["authOptions", "mode"]) == "token"
-    for inner, group in groups(spec):
-        by_hand = False
-        for variable, name, value in environment(group):
-            if name == "RAY_AUTH_MODE" and value == "token":
-                by_hand = True
-            if name == "RAY_AUTH_TOKEN" and value:
-                message = "is the token itself; keep it in a Secret: valueFrom.secretKeyRef, or authOptions.secretName"
-                yield Finding((*place, *inner, *variable, "value"), message, is_exposed=True)
+    for _, group in groups(spec):
+        by_hand = any((name, value) == ("RAY_AUTH_MODE", "token") for _, name, value in environment(group))
         if not by_operator and not by_hand:
             message = "is off: whoever reaches a port of Ray can run anything there; set authOptions: {mode: token}"
-            yield Finding((*place, "authOptions", "mode"), message, is_exposed=True)
+            yield Finding((*place, "authOptions", "mode"), message)
             return
 
 
 def _check_doors(head: dict[str, Any], place: Place) -> Iterator[Finding]:
     closed = "opens Ray's ports to the outside; use ClusterIP and `kubectl port-forward`"
     if head.get("serviceType") in _OPEN_SERVICES:
-        yield Finding((*place, "serviceType"), f"is {head['serviceType']}: it {closed}", is_exposed=True)
+        yield Finding((*place, "serviceType"), f"is {head['serviceType']}: it {closed}")
     service = at(head, ["headService", "spec", "type"])
     if service in _OPEN_SERVICES:
-        yield Finding((*place, "headService", "spec", "type"), f"is {service}: it {closed}", is_exposed=True)
+        yield Finding((*place, "headService", "spec", "type"), f"is {service}: it {closed}")
     if head.get("enableIngress") is True and not at(head, ["ingressOptions", "tls"], list):
         message = "opens the dashboard to the outside without TLS; take it out, or add ingressOptions.tls"
-        yield Finding((*place, "enableIngress"), message, is_exposed=True)
+        yield Finding((*place, "enableIngress"), message)
     if at(head, ["template", "spec", "hostNetwork"]) is True:
         message = "opens Ray's ports on the node itself; take it out"
-        yield Finding((*place, "template", "spec", "hostNetwork"), message, is_exposed=True)
+        yield Finding((*place, "template", "spec", "hostNetwork"), message)

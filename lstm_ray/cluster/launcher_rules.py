@@ -60,6 +60,10 @@ def _types(content: dict[str, Any]) -> Iterator[tuple[str, Place, dict[str, Any]
 
 
 def _check_node_types(content: dict[str, Any], provider: str) -> Iterator[Finding]:
+    if "available_node_types" not in content:
+        message = "is missing; Ray's own defaults are taken: name the machines of the head and of the workers"
+        yield Finding(("available_node_types",), message, "note")
+        return
     names = [name for name, _, _ in _types(content)]
     if not names:
         yield Finding(("available_node_types",), "is missing; name the machines of the head and of the workers")
@@ -139,7 +143,7 @@ def _check_rule(rule: Any, place: Place) -> Iterator[Finding]:
     """Checks that a rule of a security group lets in the whole world for SSH at most."""
     networks = [at(network, ["CidrIp"]) for network in at(rule, ["IpRanges"], list) or []]
     networks += [at(network, ["CidrIpv6"]) for network in at(rule, ["Ipv6Ranges"], list) or []]
-    if not set(networks) & set(_EVERYBODY):
+    if not any(network in _EVERYBODY for network in networks):
         return
     ports = at(rule, ["FromPort"]), at(rule, ["ToPort"])
     if ports == (22, 22):
@@ -147,7 +151,7 @@ def _check_rule(rule: Any, place: Place) -> Iterator[Finding]:
     else:
         shown = "all ports" if None in ports or -1 in ports else f"ports {ports[0]} to {ports[1]}"
         message = f"opens {shown} to the world; name your network instead, and reach Ray with `ray dashboard FILE`"
-        yield Finding(place, message, is_exposed=True)
+        yield Finding(place, message)
 
 
 def _check_gcp(content: dict[str, Any]) -> Iterator[Finding]:
@@ -272,45 +276,44 @@ def _check_start(content: dict[str, Any]) -> Iterator[Finding]:
             message = (
                 f"lets the dashboard and job server listen on {host[1]}; 127.0.0.1 is enough for `ray dashboard FILE`"
             )
-            yield Finding(place, message, "note", is_exposed=True)
+            yield Finding(place, message, "note")
     for number, line in workers:
         if "ray start" in line:
-            address = re.search(r"--address[= ](\S+?):(\d+)(?!\d)", line)
+            address = re.search(r"--address[= ]\S+?(?::(\d+))?(?=[\s;'\"]|$)", line)
             place = ("worker_start_ray_commands", number)
             if not address:
                 yield Finding(place, "has no --address=$RAY_HEAD_IP:6379; without it a worker finds no head")
-            elif address[2] != port:
-                yield Finding(place, f"goes to port {address[2]}; the head listens on {port}")
+            elif address[1] not in (None, port):
+                yield Finding(place, f"goes to port {address[1]}; the head listens on {port}")
 
 
 def _check_token(content: dict[str, Any]) -> Iterator[Finding]:
-    docker = at(content, ["docker"], dict) or {}
-    options = " ".join(str(option) for name, value in docker.items() if "run_options" in name for option in value or [])
-    everywhere = options + " ".join(line for _, line in _lines(content, "setup_commands"))
-    for name in ("head_start_ray_commands", "worker_start_ray_commands"):
+    # Each command has a shell of its own, which reads ~/.bashrc; docker's options hold for what runs in the container.
+    profile = [
+        line for _, line in _lines(content, "setup_commands") if re.search(r"\.(bashrc|bash_profile|profile)", line)
+    ]
+    for who in ("head", "worker"):
+        options = [str(option) for name in ("run_options", f"{who}_run_options") for option in _docker(content, name)]
+        elsewhere = " ".join([*profile, *options])
+        name = f"{who}_start_ray_commands"
         lines = [(number, line) for number, line in _lines(content, name) if "ray start" in line]
-        if not lines or not all("RAY_AUTH_MODE=token" in line + everywhere for _, line in lines):
+        if not lines or not all("RAY_AUTH_MODE=token" in line + elsewhere for _, line in lines):
             place: Place = (name, lines[0][0]) if lines else (name,)
             message = (
                 "starts Ray without a token: whoever reaches a port of it can run anything there; "
                 "put `export RAY_AUTH_MODE=token;` in front of `ray start`"
             )
-            yield Finding(place, message, is_exposed=True)
+            yield Finding(place, message)
     mounts = at(content, ["file_mounts"], dict) or {}
-    commands = " ".join(line for name in _COMMANDS for _, line in _lines(content, name)) + options
+    commands = " ".join(line for name in _COMMANDS for _, line in _lines(content, name))
+    commands += " ".join(map(str, _docker(content, "run_options")))
     if not any(str(remote).endswith("auth_token") for remote in mounts) and "RAY_AUTH_TOKEN_PATH" not in commands:
         message = 'has no token for the nodes; add "~/.ray/auth_token": "~/.ray/auth_token"'
-        yield Finding(("file_mounts",), message, is_exposed=True)
-    for name in _COMMANDS:
-        for number, line in _lines(content, name):
-            if _is_token(line):
-                yield Finding((name, number), "holds the token itself; mount its file instead", is_exposed=True)
-    if _is_token(options):
-        yield Finding(("docker", "run_options"), "holds the token itself; mount its file instead", is_exposed=True)
+        yield Finding(("file_mounts",), message)
 
 
-def _is_token(text: str) -> bool:
-    return bool(re.search(r"\bRAY_AUTH_TOKEN=['\"]?[^\s'\"$;]", text))
+def _docker(content: dict[str, Any], name: str) -> list[Any]:
+    return at(content, ["docker", name], list) or []
 
 
 def _check_versions(content: dict[str, Any], ray_version: str) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 _UNITS = {
@@ -26,4 +27,5 @@ def quantity(value: object) -> float | None:
     if not found:
         return None
     number, exponent, unit = found.groups()
-    return float(number) * 10.0 ** int(exponent or 0) * _UNITS[unit or ""]
+    amount = float(f"{number}e{exponent or 0}") * _UNITS[unit or ""]
+    return amount if math.isfinite(amount) else None

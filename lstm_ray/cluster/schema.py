@@ -8,6 +8,8 @@ from typing import Any
 
 from lstm_ray.cluster.document import Finding, Place
 
+AMOUNT = "write an amount such as 2, 500m or 16Gi"
+_INT_OR_STRING = ("integer", "string")  # not fractions: the API server takes 0.5 in quotes alone
 _NAMES = {
     "object": "a mapping",
     "array": "a list",
@@ -58,7 +60,9 @@ def _explained(error: Any) -> Iterator[Finding]:
         what = "entries" if error.validator.endswith("Items") else "characters"
         yield Finding(place, f"has {len(value)} {what}; it should have {expected} at {edge}")
     elif error.validator == "pattern":
-        yield Finding(place, f"is {_shown(value)}; it should look like {expected}")
+        is_amount = error.schema.get("type") == list(_INT_OR_STRING)  # of KubeRay's fields only amounts have both
+        remedy = AMOUNT if is_amount else f"it should look like {expected}"
+        yield Finding(place, f"is {_shown(value)}; {remedy}")
     elif error.validator in ("anyOf", "oneOf", "allOf") and error.context:
         yield from _explained(error.context[0])
     else:
@@ -91,7 +95,7 @@ def strict(schema: dict[str, Any]) -> dict[str, Any]:
     """
     result: dict[str, Any] = {}
     if schema.get("x-kubernetes-int-or-string"):
-        result["type"] = ["integer", "string", "number"]
+        result["type"] = list(_INT_OR_STRING)
     elif "type" in schema:
         result["type"] = [schema["type"], "null"] if schema.get("nullable") else schema["type"]
     for word in ("enum", "minimum", "maximum", "minItems", "maxItems", "minLength", "maxLength"):
@@ -100,7 +104,7 @@ def strict(schema: dict[str, Any]) -> dict[str, Any]:
     properties = schema.get("properties", {})
     if "required" in schema:  # Kubernetes fills in defaults before it looks
         result["required"] = [name for name in schema["required"] if "default" not in properties.get(name, {})]
-    if "pattern" in schema and not schema.get("x-kubernetes-int-or-string"):
+    if "pattern" in schema:
         result["pattern"] = schema["pattern"]
     if schema.get("format") == "int32":
         result.setdefault("minimum", -(2**31))

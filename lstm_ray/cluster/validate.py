@@ -14,6 +14,7 @@ from lstm_ray.cluster.kuberay_rules import check_kuberay
 from lstm_ray.cluster.launcher_rules import check_launcher
 from lstm_ray.cluster.placeholders import find_placeholders
 from lstm_ray.cluster.schema import check_schema, strict
+from lstm_ray.cluster.tokens import find_tokens
 from lstm_ray.config import ScoreConfig, TrainConfig, TuneConfig, command_of
 from lstm_ray.errors import InputError
 
@@ -72,7 +73,12 @@ def validate(path: str, crds: str | None = None) -> Report:
     remarks = []
     for document in documents:
         found = _kubernetes(document, crds) if is_kubernetes else _launcher(document, path)
-        for finding in [*_doubles(document), *found, *find_placeholders(document.content)]:
+        for finding in [
+            *_doubles(document),
+            *found,
+            *find_placeholders(document.content),
+            *find_tokens(document.content),
+        ]:
             remarks.append(Remark(document.line(finding.place), path_of(finding.place), finding))
     if not is_kubernetes and len(documents) > 1:
         remarks.append(Remark(1, path_of(()), Finding((), f"has {len(documents)} documents; `ray up` wants one")))
@@ -98,7 +104,8 @@ def _launcher(document: Document, path: str) -> Iterator[Finding]:
             f"{path}: is a job file for `lstm-ray {command}`, not a cluster definition: check it with `lstm-ray config "
             f"show {command} --config {path}`, run it with `lstm-ray submit {path}`"
         )
-    if not isinstance(content, dict) or not isinstance(content.get("provider"), dict | None):
+    is_rays = isinstance(content, dict) and any(name in content for name in ray_schema()["properties"])
+    if not is_rays or not isinstance(content.get("provider"), dict | None):
         raise InputError(f"{path}: neither for `ray up`, which has a provider, nor for Kubernetes, which has a kind")
     by_schema = set()
     for finding in check_schema(_as_ray_sees_it(content), ray_schema()):

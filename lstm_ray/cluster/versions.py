@@ -28,6 +28,6 @@ def versions_in_command(command: str) -> list[str]:
 
 
 def as_numbers(version: str) -> tuple[int, ...] | None:
-    """Returns a version's numbers, to compare, or None if it is no version: 2.60.0 -> (2, 60, 0)."""
-    found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", version)
+    """Returns a version's numbers, to compare, or None if it is no version: 2.60.0 and v2.60 -> (2, 60, 0)."""
+    found = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", version)
     return tuple(int(number or 0) for number in found.groups()) if found else None

@@ -29,7 +29,7 @@ Mutation = tuple[str, str, Any, str | None, str]
 """A definition, the field that is changed, its new value; the path that is told (the field's if None), what is said."""
 
 Mutations = tuple[str, dict[str, Any], str, str]
-"""A definition, fields with their new values; the path that is told, with dots or as messages write it, what is said."""
+"""A definition, fields with their new values; the path that is told, also as messages write it, what is said."""
 
 
 def documents(name: str) -> list[Any]:

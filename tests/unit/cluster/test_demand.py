@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from lstm_ray.cluster.demand import Demand, demands
+
+TWO, THREE = Demand("train", 2, 2, 1, 0, "local"), Demand("score", 3, 3, 1, 0, "local")
 
 
 @pytest.mark.parametrize(
@@ -23,8 +27,13 @@ from lstm_ray.cluster.demand import Demand, demands
         ("lstm-ray train", [Demand("train", 0, 0, 1, 0, "local")]),
         (
             "lstm-ray train --workers 2 && lstm-ray score --actors 3",
-            [Demand("train", 2, 2, 1, 0, "local"), Demand("score", 3, 3, 1, 0, "local")],
+            [TWO, THREE],
         ),
+        ("lstm-ray train --workers 2;\n\n(lstm-ray score --actors 3)", [TWO, THREE]),
+        ("lstm-ray train \\\n --workers 2 &&\nlstm-ray score --actors 3", [TWO, THREE]),
+        ("python -m lstm_ray train --workers 2", [TWO]),
+        ("lstm-ray train --config job.yaml --workers 2", [replace(TWO, address="")]),
+        ("lstm-ray train --config job.yaml", []),
         ("lstm-ray train --workers $N", []),
         ("lstm-ray train --workers 1 --cpus-per-worker $C", []),
         ("lstm-ray evaluate a", []),

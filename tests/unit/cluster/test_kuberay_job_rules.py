@@ -38,7 +38,7 @@ BROKEN: list[Mutation] = [
         "spec.entrypoint",
         "the groups hold 0",
     ),
-    ("job", f"{GROUP}.rayStartParams", {"num-gpus": "2"}, f"{GROUP}.rayStartParams.num-gpus", "gpu is 1;"),
+    ("job", f"{GROUP}.rayStartParams", {"num-gpus": "2"}, f"{GROUP}.rayStartParams.num-gpus", "GPUs is 1;"),
     ("job", "spec.entrypointNumGpus", 2, None, "no pod has more than 1 GPUs"),
     ("job", "spec.rayClusterSpec", GONE, None, "clusterSelector"),
     ("job", "spec.submissionMode", "HttpMode", None, "choose one of K8sJobMode, HTTPMode"),

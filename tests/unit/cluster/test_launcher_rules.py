@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-from definitions import GONE, RAY, Mutation, check_mutation, names_of
+from definitions import GONE, RAY, Mutation, check_mutation, mistakes, names_of
 
 pytestmark = pytest.mark.usefixtures("bare_machine")
 
@@ -27,7 +28,7 @@ BROKEN: list[Mutation] = [
     ("aws", "available_node_types.worker.max_workers", -2, None, "cannot be below 0"),
     ("aws", "head_node_type", "haed", None, "is no node type; choose one of head, worker"),
     ("aws", "head_node_type", GONE, None, "is missing; choose one of head, worker"),
-    ("aws", "available_node_types", GONE, None, "name the machines"),
+    ("aws", "available_node_types", {}, None, "name the machines"),
     ("aws", "provider.type", GONE, None, "is missing"),
     ("aws", "provider.region", GONE, None, "is missing; give one, such as us-east-1"),
     ("aws", "provider.region", "us-east-1a", None, "the region is us-east-1"),
@@ -64,7 +65,7 @@ BROKEN: list[Mutation] = [
     ("azure", "available_node_types.worker.resources", {}, None, "say what the machine has"),
     ("azure", "docker.head_image", "me/lstm-ray:ray-2.59.0", None, f"has Ray 2.59.0, but {RAY} stands before"),
     ("azure", "docker.imge", "x", None, "did you mean image?"),
-    ("azure", "docker.run_options.1", "--env RAY_AUTH_TOKEN=abc", "docker.run_options", "holds the token itself"),
+    ("azure", "docker.run_options.1", "--env RAY_AUTH_TOKEN=abc", "docker.run_options.1", "holds the token itself"),
     ("onprem", "provider.head_ip", GONE, None, "is missing"),
     ("onprem", "provider.worker_ips", GONE, None, "list the workers' addresses"),
     ("onprem", "provider.worker_ips.0", "10.0.0.1", None, "is the head; take it out"),
@@ -80,3 +81,34 @@ BROKEN: list[Mutation] = [
 @pytest.mark.parametrize("mutation", BROKEN, ids=names_of(BROKEN))
 def test_one_mutation_is_told(mutation: Mutation, tmp_path: Path) -> None:
     check_mutation(mutation, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "exposed"),
+    [
+        ({"setup_commands.0": "export RAY_AUTH_MODE=token"}, {"head", "worker"}),  # a shell of its own
+        ({"setup_commands.0": "echo 'export RAY_AUTH_MODE=token' >> ~/.bashrc"}, set()),
+        ({"docker.run_options": ["--env RAY_AUTH_MODE=token"]}, set()),
+        ({"docker.worker_run_options": ["--env RAY_AUTH_MODE=token"]}, {"head"}),
+    ],
+)
+def test_token_authentication_counts_where_it_reaches_ray(
+    changes: dict[str, Any], exposed: set[str], tmp_path: Path
+) -> None:
+    bare = {
+        "setup_commands": ["true"],
+        "head_start_ray_commands": ["ray start --head --autoscaling-config=~/ray_bootstrap_config.yaml"],
+        "worker_start_ray_commands": ["ray start --address=$RAY_HEAD_IP:6379"],
+    }
+    found = {path for path, message in mistakes("aws", {**bare, **changes}, tmp_path) if "without a token" in message}
+    assert found == {f"{who}_start_ray_commands[0]" for who in exposed}
+
+
+@pytest.mark.parametrize("address", ["$RAY_HEAD_IP:$PORT", "$RAY_HEAD_IP", "'$RAY_HEAD_IP:6379'"])
+def test_an_address_that_the_shell_fills_in_is_no_mistake(address: str, tmp_path: Path) -> None:
+    line = f"{START} --address={address} --object-manager-port=8076"
+    assert mistakes("aws", {"worker_start_ray_commands.1": line}, tmp_path) == []
+
+
+def test_rays_own_machines_may_be_taken(tmp_path: Path) -> None:
+    assert mistakes("aws", {"available_node_types": GONE, "head_node_type": GONE}, tmp_path) == []

@@ -23,6 +23,7 @@ from lstm_ray.cluster.quantity import quantity
         ("12e3", 12000),
         ("-1", -1),
         ("16GB", None),
+        ("1e999", None),
         ("1K", None),
         ("two", None),
         ("", None),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,8 @@ import definitions
 import pytest
 import yaml
 from definitions import GONE, GOOD, JOB, RAY, change, documents
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from lstm_ray.cli.app import app as program
@@ -37,13 +42,41 @@ def test_the_good_ones_are_good(name: str, write: Write) -> None:
     assert validate(write(documents(name))).mistakes == ()
 
 
+def places(content: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yields where there is something in a definition."""
+    for key, value in content.items() if isinstance(content, dict) else enumerate(content):
+        yield (*place, key)
+        if isinstance(value, dict | list):
+            yield from places(value, (*place, key))
+
+
+WHATEVER: list[Any] = [None, "", "x", "A B", "1e999", -1, 2.5, 10**30, True, [], {}, ["a"], [None], [[]], {"a": 1}]
+WHATEVER += [[{}], {5: 5}, {None: [1]}, {True: "x"}, {2.5: {}}, float("inf"), "RAY_AUTH_TOKEN=x", date(2026, 2, 3)]
+
+
+@given(name=st.sampled_from(sorted(GOOD)), data=st.data())
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_stands_somewhere_is_told_and_breaks_nothing(name: str, data: st.DataObject, write: Write) -> None:
+    content = documents(name)
+    place = data.draw(st.sampled_from(list(places(content))))
+    inner = content
+    for part in place[:-1]:
+        inner = inner[part]
+    inner[place[-1]] = copy.deepcopy(data.draw(st.sampled_from(WHATEVER)))
+    with suppress(InputError):
+        path = write(content)
+        report = validate(path)
+        lines = Path(path).read_text(encoding="utf-8").count("\n")
+        assert all(1 <= remark.line <= lines for remark in (*report.mistakes, *report.to_do, *report.notes))
+
+
 @pytest.mark.parametrize("name", ["aws", "gcp", "azure", "onprem"])
 def test_a_cluster_without_tokens_is_told(name: str, tmp_path: Path) -> None:
     path = tmp_path / "cluster.yaml"
     path.write_text(render(ClusterConfig(**GOOD[name]), RAY).replace("RAY_AUTH_MODE=token", "X=y"), encoding="utf-8")
     found = {remark.path: remark.finding for remark in validate(str(path)).mistakes}
     assert set(found) == {"head_start_ray_commands[1]", "worker_start_ray_commands[1]"}
-    assert all("put `export RAY_AUTH_MODE=token;` in front" in one.message and one.is_exposed for one in found.values())
+    assert all("put `export RAY_AUTH_MODE=token;` in front" in one.message for one in found.values())
 
 
 def test_all_mistakes_are_told_at_once_by_line(tmp_path: Path) -> None:
