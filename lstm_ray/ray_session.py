@@ -108,6 +108,8 @@ def _why_there_is_no_ray(address: str, error: Exception) -> str:
             "RAY_AUTH_TOKEN_PATH to a file with the cluster's"
         )
     said = " ".join(str(error).split()).rstrip(".")
+    if address.startswith("ray://") and "timeout" in said:  # which is all that Ray says of a wrong token here
+        said += "; is RAY_AUTH_MODE=token set here, with the cluster's token in RAY_AUTH_TOKEN_PATH, if it has one?"
     if address != "local":
         return f"no connection to Ray at {address}: {said}"
     remedy = "set RAY_TMPDIR to a directory for its files, with a short name, that can be written"

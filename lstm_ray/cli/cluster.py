@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -89,6 +91,16 @@ def _tell(report: Report) -> None:
             console.say(f"{kind}: {report.path}:{remark.line}: {remark.path}: {remark.finding.message}")
 
 
+@contextmanager
+def _if_interrupted(told: str) -> Iterator[None]:
+    """Tells on Ctrl-C what comes of it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.say(f"interrupted: {told}")
+        raise
+
+
 DefinitionFile = Annotated[Path, typer.Argument(metavar="FILE", help="YAML for Ray's launcher.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
@@ -101,8 +113,9 @@ def up(file: DefinitionFile, yes: Yes = False) -> None:
     """
     from lstm_ray.cluster import launch
 
-    launch.up(str(file), yes)
     path = shlex.quote(str(file))
+    with _if_interrupted(f"what it has started so far goes on: lstm-ray cluster down {path} ends it"):
+        launch.up(str(file), yes)
     console.show_table(
         "Cluster is up",
         [
@@ -121,7 +134,8 @@ def down(file: DefinitionFile, yes: Yes = False) -> None:
     """
     from lstm_ray.cluster import launch
 
-    launch.down(str(file), yes, lambda question: typer.confirm(question, abort=True, err=True))
+    with _if_interrupted("what it has not ended yet goes on: the same command ends the rest"):
+        launch.down(str(file), yes, lambda question: typer.confirm(question, abort=True, err=True))
     console.show_text(f"{file}: the cluster is down\n")
 
 
@@ -161,7 +175,7 @@ def _show_status(found: Status) -> None:
         rows.append(("GPUs", f"{found.free_gpus:g} of {gpus_there:g} free"))
     memory = sum(node.memory_gib for node in found.nodes)
     rows.append(("memory", f"{found.free_memory_gib:.1f} of {memory:.1f} GiB free"))
-    gpu = {"train": " --gpus-per-worker 1", "score": " --gpus-per-actor 1"} if found.free_gpus >= 1 else {}
+    gpu = {"train": " --gpus-per-worker 1", "score": " --gpus-per-actor 1"} if found.gpus_each else {}
     for command, option, number in (
         ("train", "--workers", found.train_workers),
         ("score", "--actors", found.score_actors),

@@ -29,6 +29,7 @@ from lstm_ray.wording import reason
 PACKAGES = ("ray", "tensorflow", "keras", "pyarrow")
 _SKEW_WARNING_S = 5.0
 _SKEW_PROBLEM_S = 300.0  # object stores refuse requests whose clock is off by more than 5 to 15 minutes
+_DRIVER_LIMIT_S = 30
 _CUDNN = "libcudnn.so.9"
 
 Verdict = Literal["OK", "warning", "problem"]
@@ -42,8 +43,9 @@ class Facts:
         versions: Of Python, lstm-ray and `PACKAGES`; None for what is not installed.
         cpus: Cores.
         gpus: Names of the GPUs.
+        driver_failure: What NVIDIA's driver says if it is there and does not work; None if it does, or is not there.
         cudnn: True if cuDNN can be loaded.
-        shm_bytes: Free in /dev/shm; None where there is none.
+        shm_bytes: Size of /dev/shm; None where there is none.
         object_store_bytes: Of Ray's object store; None without Ray.
         auth_mode: How Ray lets people in: "token", "disabled", ...; None without Ray.
         clock: Seconds since 1970.
@@ -53,6 +55,7 @@ class Facts:
     versions: Mapping[str, str | None]
     cpus: int
     gpus: Sequence[str]
+    driver_failure: str | None
     cudnn: bool
     shm_bytes: int | None
     object_store_bytes: int | None
@@ -107,7 +110,9 @@ def examine(address: str | None, place: str | None, model: str | None, job_file:
         ConfigError: There are keys in the URI of the place.
         LstmRayError: There is no cluster at that address.
     """
-    storage.refuse_keys(place or "")
+    if place is not None:
+        storage.refuse_keys(place)
+        place = storage.absolute(place)  # nodes have other current directories
     probe = None if place is None else _Probe(place)
     try:
         if address is None:
@@ -156,12 +161,14 @@ def describe(place: str | None, probe: str | None) -> Facts:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             versions[package] = None
+    gpus, driver_failure = _gpus()
     return Facts(
         versions=versions,
         cpus=available_cores(),
-        gpus=_gpus(),
+        gpus=gpus,
+        driver_failure=driver_failure,
         cudnn=_has_cudnn(),
-        shm_bytes=shutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else None,
+        shm_bytes=shutil.disk_usage("/dev/shm").total if os.path.isdir("/dev/shm") else None,
         object_store_bytes=None,
         auth_mode=None,
         clock=time.time(),
@@ -169,13 +176,18 @@ def describe(place: str | None, probe: str | None) -> Facts:
     )
 
 
-def _gpus() -> list[str]:
-    """Lists the names of the GPUs that the driver knows."""
+def _gpus() -> tuple[list[str], str | None]:
+    """Lists the names of the GPUs that the driver knows; or says why it does not work."""
     if shutil.which("nvidia-smi") is None:
-        return []
+        return [], None
     command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    return done.stdout.split("\n")[:-1] if done.returncode == 0 else []
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_DRIVER_LIMIT_S)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return [], reason(error)
+    if done.returncode:
+        return [], " ".join((done.stdout + done.stderr).split()) or f"nvidia-smi ends with {done.returncode}"
+    return done.stdout.splitlines(), None
 
 
 def _has_cudnn() -> bool:
@@ -279,7 +291,7 @@ def judge(nodes: Mapping[str, Facts], failed: Mapping[str, str], clock_error_s: 
         if facts.object_store_bytes is not None:
             findings.append(_store_finding(node, facts.object_store_bytes, facts.shm_bytes))
         elif facts.shm_bytes is not None:
-            findings.append(Finding(f"{node}: /dev/shm", f"{_gib(facts.shm_bytes)} free"))
+            findings.append(Finding(f"{node}: /dev/shm", _gib(facts.shm_bytes)))
         if facts.auth_mode is not None:
             findings.append(_auth_finding(node, facts.auth_mode))
             findings.append(_clock_finding(node, facts.clock, clock_error_s))
@@ -311,6 +323,9 @@ def _version_finding(package: str, versions: Mapping[str, str | None]) -> Findin
 
 
 def _gpu_finding(node: str, facts: Facts) -> Finding:
+    if facts.driver_failure is not None:
+        remedy = "mend NVIDIA's driver: until then there is no GPU to run on"
+        return Finding(f"{node}: GPUs", f"the driver fails: {facts.driver_failure[-200:]}", "problem", remedy)
     if not facts.gpus:
         return Finding(f"{node}: GPUs", "none: training and scoring run on the CPU")
     names = ", ".join(f"{count} x {name}" for name, count in Counter(facts.gpus).items())
@@ -321,7 +336,7 @@ def _gpu_finding(node: str, facts: Facts) -> Finding:
 
 
 def _store_finding(node: str, store: int, shm: int | None) -> Finding:
-    state = f"{_gib(store)}" + ("" if shm is None else f", /dev/shm has {_gib(shm)} free")
+    state = f"{_gib(store)}" + ("" if shm is None else f", /dev/shm has {_gib(shm)}")
     if shm is not None and shm < store:
         remedy = "give the container a larger /dev/shm (docker run --shm-size), or the store falls back to the disk"
         return Finding(f"{node}: object store", state, "warning", remedy)

@@ -1,8 +1,8 @@
 """Jobs on a cluster, through the Ray Jobs API: packed, submitted, followed, stopped.
 
     job file ── load_job ──> settings with paths that all nodes understand
-             ── packed ────> a directory: lstm_ray/, job.yaml, the user's own modules
-             ── submit ────> over HTTP to the cluster; there: python -m lstm_ray COMMAND --config job.yaml
+             ── packed ────> a directory: lstm_ray/, lstm-ray-job.yaml, the user's own modules
+             ── submit ────> over HTTP to the cluster; there: python -m lstm_ray COMMAND --config lstm-ray-job.yaml
              <── follow ──── its log, its exit code
 
 The package travels with the job, so the cluster needs lstm-ray's dependencies and not lstm-ray itself.
@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -24,6 +25,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
+import aiohttp
 import requests
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
@@ -44,21 +46,25 @@ from lstm_ray.config import (
 from lstm_ray.errors import ConfigError, LstmRayError
 from lstm_ray.wording import reason
 
-_PATHS = ("train", "validation", "inputs", "model", "output", "vocabulary", "embeddings")
+_PATHS = ("train", "validation", "inputs", "model", "output", "vocabulary", "embeddings", "mlflow")
+_MLFLOW_PLACES = ("yes", "databricks", "databricks-uc")  # words, not directories
 _DASHBOARD = "http://127.0.0.1:8265"
+_JOB_FILE = "lstm-ray-job.yaml"
 _ENTRYPOINTS = {
-    "train": "python -m lstm_ray train --config job.yaml",
-    "tune": "python -m lstm_ray tune job.yaml",
-    "score": "python -m lstm_ray score --config job.yaml",
+    "train": f"python -m lstm_ray train --config {_JOB_FILE}",
+    "tune": f"python -m lstm_ray tune {_JOB_FILE}",
+    "score": f"python -m lstm_ray score --config {_JOB_FILE}",
 }
 # Hidden files hold secrets and histories; of a .gitignore Ray would take its rules for our own files.
 _NOT_SHIPPED = shutil.ignore_patterns(
-    ".*", "__pycache__", "venv", "node_modules", "*.pyc", "*.parquet", "*.keras", "*.npz", "*.onnx"
+    ".*", "__pycache__", "node_modules", "*.pyc", "*.parquet", "*.keras", "*.npz", "*.onnx"
 )
 _TALKATIVE = ("dashboard.modules.job.sdk", "dashboard.modules.dashboard_sdk", "_private.runtime_env.packaging")
 """Modules of Ray that log uploads and closed connections."""
 
 _RECONNECT_FOR_S = 120.0
+_ANSWER_LIMIT_S = 60.0
+_SILENT_FOR_S = 15.0  # after which it is asked whether the cluster is there
 _STOP_LIMIT_S = 60.0
 
 Show = Callable[[str], None]
@@ -156,7 +162,7 @@ def _reachable(value: Any, name: str, job_file: str, shared: str | None) -> Any:
     """Returns a path setting, one or many, with no relative path in it."""
     if isinstance(value, tuple):
         return tuple(_reachable(one, name, job_file, shared) for one in value)
-    if not value:
+    if not value or (name == "mlflow" and value in _MLFLOW_PLACES):
         return value
     storage.refuse_keys(value)
     if _is_absolute(value):
@@ -175,7 +181,7 @@ def _is_absolute(path: str) -> bool:
 
 @contextmanager
 def packed(config: Settings, code: str | None = None) -> Iterator[Path]:
-    """Gives a directory with all that a job needs, for the while: the package, job.yaml, and the user's own code.
+    """Gives a directory with all that a job needs, for the while: the package, the settings, and the user's own code.
 
     Args:
         config: What `load_job` returned.
@@ -188,26 +194,35 @@ def packed(config: Settings, code: str | None = None) -> Iterator[Path]:
                 shutil.copytree(code, place, ignore=_not_shipped(code), dirs_exist_ok=True)
             except OSError as error:
                 raise ConfigError(f"--working-dir {code}: cannot be read: {reason(error)}") from error
-        taken = [name for name in ("lstm_ray", "job.yaml") if (place / name).exists()]
+        taken = [name for name in ("lstm_ray", _JOB_FILE) if (place / name).exists()]
         if taken:
             raise ConfigError(
                 f"--working-dir {code}: holds {taken[0]}, which is the name of something that is sent along"
             )
         shutil.copytree(Path(lstm_ray.__file__).parent, place / "lstm_ray", ignore=_NOT_SHIPPED)
-        (place / "job.yaml").write_text(to_yaml(config), encoding="utf-8")
+        (place / _JOB_FILE).write_text(to_yaml(config), encoding="utf-8")
         yield place
 
 
 def _not_shipped(code: str) -> Callable[[str, list[str]], set[str]]:
-    """Returns what says to `copytree` which files of the user's stay here; links that lead elsewhere do, too."""
+    """Returns what says to `copytree` what of the user's stays here; environments and links that lead out do, too."""
     root = Path(code).resolve()
 
     def ignored(directory: str, names: list[str]) -> set[str]:
         leads_out = {name for name in names if not Path(directory, name).resolve().is_relative_to(root)}
         dangling = {name for name in names if not Path(directory, name).exists()}
-        return _NOT_SHIPPED(directory, names) | leads_out | dangling
+        marks = ("pyvenv.cfg", "conda-meta")
+        environments = {name for name in names if any(Path(directory, name, mark).exists() for mark in marks)}
+        return _NOT_SHIPPED(directory, names) | leads_out | dangling | environments
 
     return ignored
+
+
+class _Client(JobSubmissionClient):
+    """Ray's client, which by itself would wait for an answer without end."""
+
+    def _do_request(self, *arguments: Any, **options: Any) -> Any:
+        return super()._do_request(*arguments, **{"timeout": _ANSWER_LIMIT_S, **options})
 
 
 class Jobs:
@@ -221,7 +236,7 @@ class Jobs:
         """Connects to a cluster.
 
         Args:
-            address: http://HOST:PORT or HOST:PORT of its dashboard, whose port is 8265 if not given; "auto" is what
+            address: HOST:PORT of its dashboard, whose port is 8265 if not given, or a URL; "auto" is what
                 RAY_API_SERVER_ADDRESS names, or else this machine's.
 
         Raises:
@@ -233,7 +248,7 @@ class Jobs:
         for talkative in _TALKATIVE:
             logging.getLogger(f"ray.{talkative}").setLevel(logging.WARNING)
         with self._errors_told():
-            self._client = JobSubmissionClient(self.address)
+            self._client = _Client(self.address)
 
     def submit(self, config: Settings, code: str | None = None) -> str:
         """Submits a job and returns its name.
@@ -288,15 +303,16 @@ class Jobs:
             show: Is called with each new piece of the log.
 
         Raises:
-            LstmRayError: The cluster could not be reached for two minutes.
+            LstmRayError: There is no such job, or the cluster could not be reached for two minutes.
         """
+        self.job(name)  # if there is none, that is no broken connection
         shown = 0  # characters
 
         async def tail() -> None:
             nonlocal shown  # not returned: a connection that breaks ends in an exception
             position = 0
             pieces: AsyncIterator[str] = self._client.tail_job_logs(name)
-            async for piece in pieces:
+            async for piece in self._while_answered(pieces):
                 new = piece[max(0, shown - position) :]
                 position += len(piece)
                 if new:
@@ -308,8 +324,10 @@ class Jobs:
             try:
                 asyncio.run(tail())
                 job = self.job(name)
+                if job.has_ended:
+                    show(self.log(name)[shown:])
                 failing_since = None
-            except (LstmRayError, RuntimeError, OSError) as error:
+            except (LstmRayError, RuntimeError, OSError, aiohttp.ClientError) as error:
                 failing_since = failing_since or time.monotonic()
                 if time.monotonic() - failing_since > _RECONNECT_FOR_S:
                     raise LstmRayError(
@@ -319,9 +337,29 @@ class Jobs:
                 time.sleep(2)
                 continue
             if job.has_ended:
-                show(self.log(name)[shown:])
                 return job
             time.sleep(0.5)
+
+    async def _while_answered(self, pieces: AsyncIterator[str]) -> AsyncIterator[str]:
+        """Yields the pieces of a log; raises LstmRayError if none comes and the cluster no longer answers, either.
+
+        A connection that nobody closes, as when a link goes silent, would be waited for without end.
+        """
+        waiting = asyncio.ensure_future(anext(pieces, None))
+        while True:
+            done, _ = await asyncio.wait({waiting}, timeout=_SILENT_FOR_S)
+            if not done:
+                await asyncio.to_thread(self._check_answers)
+                continue
+            piece = waiting.result()
+            if piece is None:
+                return
+            yield piece
+            waiting = asyncio.ensure_future(anext(pieces, None))
+
+    def _check_answers(self) -> None:
+        with self._errors_told():
+            requests.get(f"{self.address}/api/version", timeout=_SILENT_FOR_S)  # refused or not
 
     @contextmanager
     def _errors_told(self, name: str | None = None) -> Iterator[None]:
@@ -340,26 +378,27 @@ class Jobs:
             ) from error
         except RuntimeError as error:
             message = " ".join(str(error).split())
-            if name is not None and ("404" in message or "does not exist" in message):
+            if name is not None and ("status code 404" in message or "does not exist" in message):
                 raise LstmRayError(f"no job {name!r} at {self.address}: lstm-ray jobs list shows them") from error
             raise LstmRayError(f"{self.address}: {message[-500:]}") from error
 
 
 def exit_code(job: Job) -> int:
-    """Returns what a command should exit with that has waited for a job: the job's own code, or 1."""
+    """Returns what a command should exit with that has waited for a job: the job's own, as shells tell it, or 1."""
     if job.status == JobStatus.SUCCEEDED:
         return 0
-    return job.exit_code or 1
+    code = job.exit_code or 1
+    return 128 - code if code < 0 else code  # ended by a signal
 
 
 def _dashboard_of(address: str) -> str:
     if address == "auto":
-        address = os.environ.get("RAY_API_SERVER_ADDRESS", _DASHBOARD)
+        address = os.environ.get("RAY_API_SERVER_ADDRESS") or _DASHBOARD
     if address.startswith("ray://"):
         raise ConfigError(f"--address {address}: jobs go to the cluster's dashboard, such as http://HOST:8265")
     scheme, _, rest = address.rpartition("://")
     rest = rest.rstrip("/")
-    if not scheme and ":" not in rest:
+    if not scheme and not re.search(r":\d+$", rest):
         rest += ":8265"
     return f"{scheme or 'http'}://{rest}"
 

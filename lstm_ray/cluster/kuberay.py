@@ -40,7 +40,11 @@ def storage(config: ClusterConfig) -> str:
 
 
 def _metadata(config: ClusterConfig) -> list[str]:
-    return ["metadata:", f"  name: {config.name}", noted(f"  namespace: {scalar(config.namespace)}", "must be there")]
+    return [
+        "metadata:",
+        f"  name: {scalar(config.name)}",
+        noted(f"  namespace: {scalar(config.namespace)}", "must be there"),
+    ]
 
 
 def _job_spec(config: ClusterConfig) -> list[str]:
@@ -160,7 +164,7 @@ def _pod(
         volumes.append(noted(claim, "ReadWriteMany"))
     return [
         "metadata:",
-        f"  labels: {{{LABEL}: {config.name}}}",
+        f"  labels: {{{LABEL}: {scalar(config.name)}}}",
         "spec:",
         *(["  automountServiceAccountToken: false"] if name == "ray-worker" else []),  # the head's autoscaler needs it
         *indented(_placement(machine, spot, gpus), 2),
@@ -227,14 +231,14 @@ def _network_policy(config: ClusterConfig) -> list[str]:
         "kind: NetworkPolicy",
         *_metadata(config),
         "spec:",
-        f"  podSelector: {{matchLabels: {{{LABEL}: {config.name}}}}}",
+        f"  podSelector: {{matchLabels: {{{LABEL}: {scalar(config.name)}}}}}",
         "  policyTypes: [Ingress]",
         "  ingress:",
         noted("    - from:", "the cluster's own pods, on all ports"),
-        f"        - podSelector: {{matchLabels: {{{LABEL}: {config.name}}}}}",
+        f"        - podSelector: {{matchLabels: {{{LABEL}: {scalar(config.name)}}}}}",
         noted("    - from:", "KubeRay's operator, and a RayJob's submitter, on the dashboard's"),
         "        - namespaceSelector: {}",
         "          podSelector: {matchLabels: {app.kubernetes.io/name: kuberay-operator}}",
-        f"        - podSelector: {{matchLabels: {{ray.io/originated-from-cr-name: {config.name}}}}}",
+        f"        - podSelector: {{matchLabels: {{ray.io/originated-from-cr-name: {scalar(config.name)}}}}}",
         "      ports: [{port: 8265}]",
     ]

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 from lstm_ray.cluster.document import at, read_documents
 from lstm_ray.cluster.launcher import CLOUD_PACKAGES
@@ -14,6 +15,7 @@ from lstm_ray.cluster.validate import Remark, validate
 from lstm_ray.errors import ConfigError, InputError, LstmRayError
 from lstm_ray.wording import counted
 
+_ENDS_WITHIN_S = 10
 _KEY_ON_HEAD = "~/ray_bootstrap_key.pem"  # where `ray up` puts the key that opens the workers
 # What tells that CLOUD_PACKAGES are installed. Source: imports in ray/autoscaler/_private.
 _MODULES = {"aws": "boto3", "gcp": "googleapiclient", "azure": "azure.identity"}
@@ -147,5 +149,11 @@ def _ray(command: str, path: str, yes: bool) -> None:
 
 def _run_ray(*arguments: str) -> int:
     """Runs Ray's own command line, whose words go to stderr, and returns its exit code."""
-    done = subprocess.run([sys.executable, "-m", "ray.scripts.scripts", *arguments], stdout=sys.stderr.fileno())
-    return done.returncode
+    with subprocess.Popen([sys.executable, "-m", "ray.scripts.scripts", *arguments], stdout=sys.stderr.fileno()) as ray:
+        try:
+            return ray.wait()
+        except KeyboardInterrupt:  # of the terminal, which interrupts Ray too
+            with suppress(subprocess.TimeoutExpired):
+                ray.wait(_ENDS_WITHIN_S)
+            ray.kill()
+            raise

@@ -5,10 +5,8 @@ Source: Ray's cluster YAML reference, ray/autoscaler/*/defaults.yaml, and what r
 
 from __future__ import annotations
 
-import ipaddress
-
 from lstm_ray.cluster import machines
-from lstm_ray.cluster.settings import ClusterConfig
+from lstm_ray.cluster.settings import ClusterConfig, is_ip
 from lstm_ray.cluster.text import indented, noted, scalar
 from lstm_ray.errors import ConfigError
 
@@ -60,7 +58,7 @@ def storage(config: ClusterConfig) -> str:
 def _cluster(config: ClusterConfig) -> list[str]:
     least, most = config.worker_limits
     lines = [
-        noted(f"cluster_name: {config.name}", "part of the names of all that is made for it"),
+        noted(f"cluster_name: {scalar(config.name)}", "part of the names of all that is made for it"),
         noted(f"max_workers: {most}", "worker nodes at most, beside the head"),
     ]
     if config.provider == "onprem":
@@ -73,11 +71,11 @@ def _cluster(config: ClusterConfig) -> list[str]:
 
 
 def _provider(config: ClusterConfig) -> list[str]:
-    region = config.region or _REGIONS.get(str(config.provider), "")
+    region = scalar(config.region or _REGIONS.get(str(config.provider), ""))
     if config.provider == "aws":
         lines = ["  type: aws", noted(f"  region: {region}", "where nodes run; best where the bucket is")]
         if config.zone:
-            lines.append(noted(f"  availability_zone: {config.zone}", "tried in this order"))
+            lines.append(noted(f"  availability_zone: {scalar(config.zone)}", "tried in this order"))
         lines.append(
             noted("  cache_stopped_nodes: false", "down deletes nodes; true only stops them, disks go on costing")
         )
@@ -85,7 +83,10 @@ def _provider(config: ClusterConfig) -> list[str]:
         lines = [
             "  type: gcp",
             noted(f"  region: {region}", "where nodes run; best where the bucket is"),
-            noted(f"  availability_zone: {config.zone or region + '-a'}", "one that has the machine types below"),
+            noted(
+                f"  availability_zone: {scalar(config.zone) if config.zone else f'{region}-a'}",
+                "one that has the machine types below",
+            ),
             noted(f"  project_id: {scalar(config.project)}", "your project"),
             noted("  cache_stopped_nodes: false", "down deletes nodes; true only stops them, disks go on costing"),
         ]
@@ -110,8 +111,9 @@ def _provider(config: ClusterConfig) -> list[str]:
 
 
 def _auth(config: ClusterConfig) -> list[str]:
-    lines = ["auth:", noted(f"  ssh_user: {config.ssh_user}", "the image's user; on your own machines yours")]
-    key = config.ssh_key or ("~/.ssh/id_ed25519" if config.provider == "onprem" else None)
+    lines = ["auth:", noted(f"  ssh_user: {scalar(config.ssh_user)}", "the image's user; on your own machines yours")]
+    named = config.ssh_key or ("~/.ssh/id_ed25519" if config.provider == "onprem" else None)
+    key = scalar(named) if named else None
     if config.provider == "onprem":
         lines.append(
             noted(f"  ssh_private_key: {key}", "opens all hosts; is copied to the head, which starts the workers")
@@ -119,7 +121,11 @@ def _auth(config: ClusterConfig) -> list[str]:
     elif key:
         lines.append(noted(f"  ssh_private_key: {key}", "is copied to the head, which starts the workers"))
         if config.provider == "azure":
-            lines.append(f"  ssh_public_key: {key}.pub")
+            lines.append(f"  ssh_public_key: {scalar(f'{named}.pub')}")
+        if config.provider == "gcp":
+            lines.append(
+                noted("  #", f"its public half belongs into the project's metadata, ssh-keys: {config.ssh_user}:...")
+            )
     else:
         lines.append(
             noted("  # ssh_private_key: ~/.ssh/my-key.pem", "default: Ray makes a key pair and keeps it in ~/.ssh")
@@ -180,7 +186,7 @@ def _aws_node(config: ClusterConfig, machine: str, *, gpus: int, is_head: bool) 
         image = "deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-24.04/latest/ami-id"
     profile = config.instance_profile + ("-head" if is_head else "")
     lines = [
-        noted(f"InstanceType: {machine}", _size(is_head)),
+        noted(f"InstanceType: {scalar(machine)}", _size(is_head)),
         f"ImageId: resolve:ssm:/aws/service/{image}",
         noted(
             f"IamInstanceProfile: {{Name: {scalar(profile)}}}",
@@ -209,11 +215,13 @@ def _aws_node(config: ClusterConfig, machine: str, *, gpus: int, is_head: bool) 
 
 
 def _gcp_node(config: ClusterConfig, machine: str, *, gpus: int, is_head: bool) -> list[str]:
-    image = "projects/ubuntu-os-cloud/global/images/family/ubuntu-2404-lts-amd64"
+    # With GPUs the head has the workers' Ubuntu: Ray wants the same Python on all nodes, to the patch.
+    family = "ubuntu-2204-lts" if config.gpus_per_worker else "ubuntu-2404-lts-amd64"
+    image = f"projects/ubuntu-os-cloud/global/images/family/{family}"
     if gpus:
         image = "projects/deeplearning-platform-release/global/images/family/common-cu128-ubuntu-2204-nvidia-570"
     lines = [
-        noted(f"machineType: {machine}", _size(is_head)),
+        noted(f"machineType: {scalar(machine)}", _size(is_head)),
         "disks:",
         "  - boot: true",
         "    autoDelete: true",
@@ -240,7 +248,7 @@ def _gcp_node(config: ClusterConfig, machine: str, *, gpus: int, is_head: bool) 
             lines.append(noted("# scheduling: {provisioningModel: SPOT, ...}", "cheaper: render with --spot"))
         lines += [
             noted("serviceAccounts:", "who the workers are when they use the bucket; this one is made by Ray"),
-            f"  - email: ray-autoscaler-sa-v1@{config.project}.iam.gserviceaccount.com",
+            f"  - email: {scalar(f'ray-autoscaler-sa-v1@{config.project}.iam.gserviceaccount.com')}",
             "    scopes: [https://www.googleapis.com/auth/cloud-platform]",
         ]
     return lines
@@ -248,11 +256,13 @@ def _gcp_node(config: ClusterConfig, machine: str, *, gpus: int, is_head: bool) 
 
 def _azure_node(config: ClusterConfig, machine: str, *, gpus: int, is_head: bool) -> list[str]:
     image = ("Canonical", "ubuntu-24_04-lts", "server")
+    if config.gpus_per_worker:  # the head has the workers' Ubuntu: Ray wants the same Python on all nodes, to the patch
+        image = ("Canonical", "0001-com-ubuntu-server-jammy", "22_04-lts-gen2")
     if gpus:
         image = ("microsoft-dsvm", "ubuntu-2204", "2204-gen2")  # has NVIDIA's driver
     lines = [
         "azure_arm_parameters:",
-        noted(f"  vmSize: {machine}", _size(is_head)),
+        noted(f"  vmSize: {scalar(machine)}", _size(is_head)),
         f"  imagePublisher: {image[0]}",
         f"  imageOffer: {image[1]}",
         f"  imageSku: {image[2]}",
@@ -275,7 +285,7 @@ def _docker(config: ClusterConfig) -> list[str]:
     return [
         noted("docker:", "all commands below run in a container"),
         noted(f"  image: {scalar(config.image)}", "built from cluster/Dockerfile, where nodes can pull it"),
-        f"  container_name: {config.name}",
+        f"  container_name: {scalar(config.name)}",
         noted("  pull_before_run: true", "false: an image that is on the nodes already"),
         "  run_options:",
         "    - --ulimit nofile=65536:65536",
@@ -326,11 +336,14 @@ def _setup(config: ClusterConfig, ray_version: str) -> list[str]:
             commands.append(
                 f"test -x {venv}/bin/pip || (sudo apt-get -qq update && sudo apt-get -qq install -y python3-venv)"
             )
-        commands.append(f"test -x {venv}/bin/pip || python3 -m venv {venv}")
+        # On a cloud's image the system's Python: others that it may have in front are not the same on all nodes.
+        commands.append(f"test -x {venv}/bin/pip || {'/usr/bin/' if is_cloud else ''}python3 -m venv {venv}")
         extra = "[gpu]" if config.gpus_per_worker else ""
+        # Ray itself is to be the version of this installation, which need not be that of the constraints.
+        constraints = "~/lstm-ray/constraints-but-ray.txt"
+        commands.append(f"grep -v ^ray= ~/lstm-ray/constraints.txt > {constraints}")
         commands.append(
-            f"{venv}/bin/pip install --quiet --constraint ~/lstm-ray/constraints.txt"
-            f" ray=={ray_version} ~/lstm-ray{extra}"
+            f"{venv}/bin/pip install --quiet --constraint {constraints} ray=={ray_version} ~/lstm-ray{extra}"
         )
     if not config.image:
         # For `ray exec`, `ray attach` and `ray down`, whose shells read this file; what is started below has its own.
@@ -369,7 +382,7 @@ def _start(config: ClusterConfig) -> list[str]:
     head_address = worker_address = ""
     if config.provider == "onprem":
         # Ray takes the address of the default route, which need not lead to the other hosts, or is not there at all.
-        if _is_ip(config.host_list[0]):
+        if is_ip(config.host_list[0]):
             head_address = f"--node-ip-address={config.host_list[0]} "
         worker_address = "--node-ip-address=$(ip -o route get $RAY_HEAD_IP | sed 's/.* src \\([^ ]*\\).*/\\1/')"
     host = config.dashboard_host
@@ -399,14 +412,6 @@ def _start(config: ClusterConfig) -> list[str]:
         f"    ray start --address=$RAY_HEAD_IP:{RAY_PORT} --object-manager-port=8076",
         *([f"    {worker_address}"] if worker_address else []),
     ]
-
-
-def _is_ip(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _commands(commands: list[str]) -> list[str]:

@@ -13,8 +13,9 @@ from typing import Any
 
 from lstm_ray.cluster import fields
 from lstm_ray.cluster.document import Finding, Place, at
-from lstm_ray.cluster.machines import has_gpus
+from lstm_ray.cluster.machines import gpus_of, has_gpus, other_cloud
 from lstm_ray.cluster.schema import unknown
+from lstm_ray.cluster.settings import is_loopback
 from lstm_ray.cluster.versions import version_of_image, versions_in_command
 
 _DEFAULT_MAX_WORKERS = 2  # what Ray fills in
@@ -90,8 +91,12 @@ def _check_node_types(content: dict[str, Any], provider: str) -> Iterator[Findin
         if provider != "aws" and not at(node_type, ["resources"], dict):
             yield Finding((*place, "resources"), "is missing or empty; say what the machine has, such as {CPU: 8}")
         machine = at(node_type, ["node_config", *_MACHINE[provider]], str) or ""
-        if (at(node_type, ["resources", "GPU"], int) or 0) > 0 and has_gpus(machine) is False:
-            yield Finding((*place, "resources", "GPU"), f"is more than {machine} has, which is none; take it out")
+        if named := other_cloud(machine, provider):
+            yield Finding((*place, "node_config", *_MACHINE[provider]), f"is {machine}; that is a machine of {named}")
+        told, there = at(node_type, ["resources", "GPU"], int), gpus_of(machine)
+        if told is not None and there is not None and told > there:
+            remedy = f"write {there}" if there else "take it out"
+            yield Finding((*place, "resources", "GPU"), f"is more than {machine} has, which is {there}; {remedy}")
         if provider == "gcp" and not re.fullmatch(r"[a-z0-9_-]{1,63}", name):
             yield Finding(place, "becomes a label at Google: use lower-case letters, digits, _ and - only")
     if kept > total:
@@ -176,9 +181,10 @@ def _check_gcp(content: dict[str, Any]) -> Iterator[Finding]:
                 at(disk, ["initializeParams", "sourceImage"]) or at(disk, ["source"])
             ):
                 yield Finding((*place, "disks", number, "initializeParams", "sourceImage"), "is missing; name an image")
-        has_gpu = bool(at(node, ["guestAccelerators"], list)) or str(node.get("machineType")).startswith(
-            ("g2-", "a2-", "a3-")
-        )
+        attached, machine = at(node, ["guestAccelerators"], list), str(node.get("machineType"))
+        has_gpu = bool(attached) or bool(has_gpus(machine))
+        if at(node_type, ["resources", "GPU"]) and not attached and machine.startswith("n1-"):
+            yield Finding((*place, "guestAccelerators"), f"is missing; {machine} has no GPU of its own: attach some")
         if has_gpu and "onHostMaintenance" not in str(node.get("scheduling")):
             message = "is missing; a machine with a GPU cannot be moved: set onHostMaintenance: TERMINATE"
             yield Finding((*place, "scheduling"), message)
@@ -230,13 +236,15 @@ def _check_local(content: dict[str, Any]) -> Iterator[Finding]:
         yield Finding(("provider", "worker_ips"), "is missing; list the workers' addresses, [] for none")
         workers = []
     head = provider.get("head_ip")
+    if workers and is_loopback(str(head)):
+        yield Finding(("provider", "head_ip"), f"is {head}, another machine to each; give the address that all know")
     for number, worker in enumerate(workers):
         place: Place = ("provider", "worker_ips", number)
         if worker == head:
             yield Finding(place, f"{worker} is the head; take it out: the head does work too")
         elif worker in workers[:number]:
             yield Finding(place, f"{worker} is there already; take it out")
-        elif str(worker).startswith("127.") or worker == "localhost":
+        elif is_loopback(str(worker)):
             yield Finding(place, f"{worker} is the head to the head; give the address that the other machines know")
     least, most = at(content, ["min_workers"], int), at(content, ["max_workers"], int)
     for name, value in (("min_workers", least), ("max_workers", most)):
@@ -341,5 +349,10 @@ def _check_files(content: dict[str, Any]) -> Iterator[Finding]:
         places.append((("auth", name), at(content, ["auth", name])))
     for place, local in places:
         if isinstance(local, str) and not os.path.exists(os.path.expanduser(local)):
-            remedy = "; make it with `ray get-auth-token --generate`" if local.endswith("auth_token") else ""
-            yield Finding(place, f"{local} is not there, seen from this directory{remedy}", "to do")
+            remedy = "put it there, or name another"
+            if local.endswith("auth_token"):
+                remedy = "make it with `ray get-auth-token --generate`"
+            elif place[1].startswith("~/lstm-ray/"):
+                remedy = "use the definition in a checkout of lstm-ray"
+            seen = "" if local.startswith(("/", "~")) else ", seen from this directory"
+            yield Finding(place, f"{local} is not there{seen}; {remedy}", "to do")

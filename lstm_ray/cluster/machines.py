@@ -30,9 +30,15 @@ def worker_machine(provider: str, gpus: int, named: str | None = None) -> str:
     """
     machines = WORKERS[provider]
     if named is not None:
+        if cloud := other_cloud(named, provider):
+            raise ConfigError(f"--instance-type {named} is a machine of {cloud}, not of {provider}")
+        if gpus and named.startswith("n1-"):
+            raise ConfigError(f"--instance-type {named}: GPUs have to be attached to it by hand; {machines[1]} has one")
         has = has_gpus(named)
         if has is False and gpus:
             raise ConfigError(f"--gpus-per-worker {gpus}: {named} has no GPU, {machines[1]} has one")
+        if gpus and (there := gpus_of(named)) not in (None, gpus):
+            raise ConfigError(f"--gpus-per-worker {gpus}: {named} has {there}")
         if has and not gpus:
             raise ConfigError(f"--instance-type {named} has GPUs: say how many with --gpus-per-worker")
         return named
@@ -50,6 +56,21 @@ def cores(machine: str) -> int | None:
     azure = re.fullmatch(r"Standard_[A-Z]+(\d+)[a-z]*(?:_.*)?", machine)
     found = google or azure
     return int(found[1]) if found else None
+
+
+def other_cloud(machine: str, provider: str) -> str | None:
+    """Returns the cloud that a machine type's name belongs to if it is another one than `provider`."""
+    forms = {"azure": r"(Standard|Basic)_\w+", "aws": r"[a-z][a-z0-9-]*\.[a-z0-9-]+", "gcp": r"[a-z]\w*-[a-z]+(-.*)?"}
+    fits = [cloud for cloud, form in forms.items() if re.fullmatch(form, machine)]
+    return fits[0] if fits and provider not in fits else None
+
+
+def gpus_of(machine: str) -> int | None:
+    """Returns the GPUs of a machine type, or None if its name does not tell: a2-highgpu-4g -> 4, g2-standard-8 -> 1."""
+    if google := re.fullmatch(r"a[2-9]-\w+-(\d+)g(?:-.*)?", machine):
+        return int(google[1])
+    known = {name: number for machines in WORKERS.values() for number, name in machines.items()}
+    return known.get(machine, 0 if has_gpus(machine) is False else None)
 
 
 def has_gpus(machine: str) -> bool | None:

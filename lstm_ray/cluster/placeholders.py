@@ -16,7 +16,10 @@ _OWN_IMAGE = re.compile(r"lstm-ray(:[\w.-]+)?")
 def find_placeholders(content: Any, place: Place = ()) -> Iterator[Finding]:
     """Yields a to-do for each value that names what only the user can know."""
     if isinstance(content, dict):
+        has_images = content.get("pull_before_run") is False  # Ray's launcher then takes what is on the nodes
         for key, value in content.items():
+            if has_images and key == "image":
+                continue
             yield from find_placeholders(value, (*place, str(key)))
     elif isinstance(content, list):
         for number, value in enumerate(content):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
+from lstm_ray.cluster.document import parse
 from lstm_ray.cluster.kuberay import render_kuberay
 from lstm_ray.cluster.launcher import render_launcher
 from lstm_ray.cluster.settings import PROVIDERS, ClusterConfig
 from lstm_ray.cluster.text import laid_out
+from lstm_ray.cluster.validate import check
 from lstm_ray.errors import ConfigError
+from lstm_ray.wording import counted
 
 
 def render(config: ClusterConfig, ray_version: str | None = None) -> str:
@@ -19,7 +22,8 @@ def render(config: ClusterConfig, ray_version: str | None = None) -> str:
         ray_version: The version of Ray in it; that of this installation if not given.
 
     Raises:
-        ConfigError: There is no provider, or a machine type is not known well enough.
+        ConfigError: There is no provider, a machine type is not known well enough, or the definition would have a
+            mistake.
     """
     if config.provider is None:
         raise ConfigError(f"--provider is missing: one of {', '.join(PROVIDERS)}")
@@ -32,4 +36,8 @@ def render(config: ClusterConfig, ray_version: str | None = None) -> str:
         f"# {config.command}",
         f"# Ray {ray_version}. Check changes with `lstm-ray cluster validate FILE`, then: {how}",
     ]
-    return "\n".join(header) + "\n\n" + laid_out(body)
+    text = "\n".join(header) + "\n\n" + laid_out(body)
+    if mistakes := check(parse(text, "the definition"), "the definition").mistakes:
+        told = "\n".join(f"  {remark.path}: {remark.finding.message}" for remark in mistakes)
+        raise ConfigError(f"these settings make a definition with {counted(len(mistakes), 'mistake')}:\n{told}")
+    return text

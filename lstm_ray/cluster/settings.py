@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import shlex
 from typing import Any, Literal, get_args
@@ -9,6 +10,7 @@ from typing import Any, Literal, get_args
 from pydantic import field_validator, model_validator
 
 from lstm_ray.config import Settings, fields_in_order, option_name, setting
+from lstm_ray.wording import counted
 
 Provider = Literal["aws", "gcp", "azure", "onprem", "kuberay"]
 _CLOUDS = ("aws", "gcp", "azure")
@@ -40,6 +42,8 @@ _ONLY_FOR: dict[str, tuple[str, ...]] = {
 # A DNS-1035 label, as Kubernetes wants it; 47 characters are left once KubeRay has added what a job adds to it.
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,45}[a-z0-9])?")
 _WORKERS = re.compile(r"(0|[1-9]\d*)(:(0|[1-9]\d*))?")
+_MOST_WORKERS = 100_000
+_IMAGE = re.compile(r"([\w.-]+(:\d+)?/)?[a-z0-9._/-]+(:\w[\w.-]{0,127})?(@sha256:[0-9a-f]{64})?")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 """A DNS-1123 label, as Kubernetes wants a namespace to be."""
@@ -201,13 +205,45 @@ class ClusterConfig(Settings):
             least, _, most = value.partition(":")
             if int(least) > int(most or least):
                 raise ValueError("the first number is the least, the second the most")
+            if int(most or least) > _MOST_WORKERS:
+                raise ValueError(f"should be {_MOST_WORKERS:,} at most")
         return value
 
-    @field_validator("venv", "ssh_key", "storage", "image", "ssh_user", "dashboard_host", "instance_type", "project")
+    @field_validator(
+        *("venv", "ssh_key", "storage", "storage_claim", "image", "ssh_user", "dashboard_host", "project"),
+        *("instance_type", "head_instance_type", "instance_profile", "region", "zone"),
+    )
     @classmethod
     def _is_safe_in_a_shell(cls, value: str | None) -> str | None:
         if value is not None and re.search(r"[\s'\"`$\\;&|<>(){}*!#]", value):
             raise ValueError("should hold no spaces, quotes or other characters that a shell reads")
+        return value
+
+    @field_validator("storage", "venv")
+    @classmethod
+    def _is_absolute(cls, value: str | None) -> str | None:
+        if value is not None and "://" not in value and not value.startswith(("/", "~/")):
+            raise ValueError("should be an absolute path, the same on all nodes")
+        return value
+
+    @field_validator("image")
+    @classmethod
+    def _is_image(cls, value: str | None) -> str | None:
+        if value is not None and not _IMAGE.fullmatch(value):
+            raise ValueError("should be the name of an image: REGISTRY/NAME:TAG, the name in lower case")
+        return value
+
+    @field_validator("dashboard_host")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        if value != "localhost":
+            ipaddress.ip_address(value)
+        return value
+
+    @field_validator("entrypoint")
+    @classmethod
+    def _is_closed(cls, value: str | None) -> str | None:
+        shlex.split(value or "")  # says that a quote is left open
         return value
 
     @model_validator(mode="after")
@@ -221,6 +257,18 @@ class ClusterConfig(Settings):
         return self
 
     @model_validator(mode="after")
+    def _has_an_effect(self) -> ClusterConfig:
+        defaults = type(self).model_fields
+        for name, other, why in (
+            ("venv", self.image, "--image has lstm-ray in it"),
+            ("install", self.image, "--image has lstm-ray in it"),
+            ("storage_claim", "://" in (self.storage or ""), "--storage is a URI"),
+        ):
+            if other and getattr(self, name) != defaults[name].default:
+                raise ValueError(f"{option_name(name)} has no effect: {why}: leave it out")
+        return self
+
+    @model_validator(mode="after")
     def _knows_its_hosts(self) -> ClusterConfig:
         if self.provider != "onprem":
             return self
@@ -228,13 +276,33 @@ class ClusterConfig(Settings):
         if not hosts:
             raise ValueError("provider onprem needs --hosts: your machines, separated by commas, the head first")
         for host in hosts:
-            if not _HOST.fullmatch(host):
+            if not _HOST.fullmatch(host) or (host.replace(".", "").isdigit() and not is_ip(host)):
                 raise ValueError(f"--hosts: {host!r} is neither an IPv4 address nor a host name")
-        if len(set(hosts)) < len(hosts):
+            if len(hosts) > 1 and is_loopback(host):
+                raise ValueError(f"--hosts: {host} is another machine to each of them: give the address they all know")
+        if len({host.lower() for host in hosts}) < len(hosts):
             raise ValueError("--hosts names a machine twice")
         if self.worker_limits[1] > len(hosts) - 1:
-            raise ValueError(f"--workers {self.workers}: there are {len(hosts) - 1} hosts beside the head")
+            raise ValueError(f"--workers {self.workers}: there {_are(len(hosts) - 1)} beside the head")
         return self
+
+
+def _are(hosts: int) -> str:
+    return f"{'is' if hosts == 1 else 'are'} {counted(hosts, 'host')}"
+
+
+def is_ip(host: str) -> bool:
+    """Says whether a host is given by its address."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def is_loopback(host: str) -> bool:
+    """Says whether a host's name or address means another machine on each."""
+    return host == "localhost" or (is_ip(host) and ipaddress.ip_address(host).is_loopback)
 
 
 PROVIDERS: tuple[str, ...] = get_args(Provider)

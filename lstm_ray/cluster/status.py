@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from lstm_ray.room import Nodes, room
 
 _GIB = 2**30
+_GIVEN_BACK = (1, 4)  # ended as it should, idle. Source: NodeDeathInfo.Reason in Ray's common.proto
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,9 @@ class Node:
         cpus: Cores that Ray gives out on it.
         gpus: GPUs.
         memory_gib: Memory that Ray gives out on it, in GiB.
+        free_cpus: Cores nobody uses.
+        free_gpus: GPUs nobody uses.
+        free_memory_gib: Memory nobody uses, in GiB.
     """
 
     address: str
@@ -29,6 +32,9 @@ class Node:
     cpus: float
     gpus: float
     memory_gib: float
+    free_cpus: float
+    free_gpus: float
+    free_memory_gib: float
 
 
 @dataclass(frozen=True)
@@ -37,8 +43,8 @@ class Status:
 
     Attributes:
         nodes: Those alive, the head first.
-        lost: How many nodes have been lost since it started.
-        free_cpus: Cores nobody uses.
+        lost: How many nodes have been lost since it started; those that its autoscaler gave back are not.
+        free_cpus: Cores nobody uses, on all nodes.
         free_gpus: GPUs nobody uses.
         free_memory_gib: Memory nobody uses, in GiB.
     """
@@ -50,20 +56,20 @@ class Status:
     free_memory_gib: float
 
     @property
+    def gpus_each(self) -> int:
+        """Returns how many GPUs a worker or actor can have now: one if any node has one to spare, and a core."""
+        return int(any(node.free_gpus >= 1 and node.free_cpus >= 1 for node in self.nodes))
+
+    @property
     def train_workers(self) -> int:
         """Returns how many workers a training run could have now: one GPU each if there are any, and one core."""
-        return self._fitting(self.free_cpus)
+        return int(room([Nodes(1, node.free_cpus, node.free_gpus) for node in self.nodes], 1, self.gpus_each))
 
     @property
     def score_actors(self) -> int:
         """Returns how many actors a scoring run could have now; one core is left to Ray Data's other tasks."""
-        return self._fitting(self.free_cpus - 1 if self.free_cpus >= 2 else self.free_cpus)
-
-    def _fitting(self, free_cpus: float) -> int:
-        gpus = 1 if self.free_gpus >= 1 else 0
-        there = room([Nodes(1, node.cpus, node.gpus) for node in self.nodes], 1, gpus)
-        limits = [there, free_cpus, *([self.free_gpus] if gpus else [])]
-        return math.floor(min(limits) + 1e-9)
+        most = self.train_workers
+        return most if most <= 1 or self.free_cpus >= most + 1 else most - 1
 
 
 def read_status(address: str) -> Status:
@@ -79,28 +85,41 @@ def read_status(address: str) -> Status:
 
     from lstm_ray.ray_session import connect
 
+    def free_by_node() -> dict[str, dict[str, float]]:
+        from ray._private.state import available_resources_per_node  # there is no public way to ask
+
+        found: dict[str, dict[str, float]] = available_resources_per_node()
+        return found
+
     with connect(address):
-        return summarise(ray.nodes(), ray.available_resources())
+        if address.startswith("ray://"):  # only the cluster's own processes can ask; sent by value: it need not know us
+            return summarise(ray.nodes(), ray.get(ray.remote(num_cpus=0)(free_by_node).remote()))
+        return summarise(ray.nodes(), free_by_node())
 
 
-def summarise(nodes: Sequence[Mapping[str, Any]], free: Mapping[str, float]) -> Status:
+def summarise(nodes: Sequence[Mapping[str, Any]], free: Mapping[str, Mapping[str, float]]) -> Status:
     """Returns the status of a cluster from what Ray tells.
 
     Args:
         nodes: As `ray.nodes()` gives them.
-        free: As `ray.available_resources()` gives them; memory in bytes.
+        free: What is free by node's id, named as in `ray.nodes()`; memory in bytes.
     """
-    alive = [
-        Node(
-            str(node["NodeManagerAddress"]),
-            "node:__internal_head__" in node["Resources"],
-            node["Resources"].get("CPU", 0.0),
-            node["Resources"].get("GPU", 0.0),
-            node["Resources"].get("memory", 0.0) / _GIB,
-        )
-        for node in nodes
-        if node["Alive"]
-    ]
+    alive = []
+    for node in nodes:
+        if node["Alive"]:
+            has, spare = node["Resources"], free.get(node["NodeID"], {})
+            amounts = [
+                one.get(name, 0.0) / unit
+                for one in (has, spare)
+                for name, unit in (("CPU", 1), ("GPU", 1), ("memory", _GIB))
+            ]
+            alive.append(Node(str(node["NodeManagerAddress"]), "node:__internal_head__" in has, *amounts))
     alive.sort(key=lambda node: (not node.is_head, node.address))
-    lost = len(nodes) - len(alive)
-    return Status(tuple(alive), lost, free.get("CPU", 0.0), free.get("GPU", 0.0), free.get("memory", 0.0) / _GIB)
+    lost = sum(not node["Alive"] and node.get("DeathReason") not in _GIVEN_BACK for node in nodes)
+    return Status(
+        nodes=tuple(alive),
+        lost=lost,
+        free_cpus=sum(node.free_cpus for node in alive),
+        free_gpus=sum(node.free_gpus for node in alive),
+        free_memory_gib=sum(node.free_memory_gib for node in alive),
+    )

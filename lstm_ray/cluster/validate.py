@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import distribution, version
 from typing import Any
@@ -12,14 +12,16 @@ from lstm_ray.cluster.crds import ENVIRONMENT, find_schema
 from lstm_ray.cluster.document import Document, Finding, Place, at, path_of, read_documents
 from lstm_ray.cluster.kuberay_rules import check_kuberay
 from lstm_ray.cluster.launcher_rules import check_launcher
+from lstm_ray.cluster.leaks import find_leaks
 from lstm_ray.cluster.placeholders import find_placeholders
 from lstm_ray.cluster.schema import check_schema, strict
-from lstm_ray.cluster.tokens import find_tokens
 from lstm_ray.config import ScoreConfig, TrainConfig, TuneConfig, command_of
 from lstm_ray.errors import InputError
 
 _KINDS = ("RayCluster", "RayJob")
 _JOBS = [command_of(kind) for kind in (TrainConfig, TuneConfig, ScoreConfig)]
+
+FindSchema = Callable[[str, str], dict[str, Any] | None]
 
 
 @dataclass(frozen=True)
@@ -66,18 +68,31 @@ def validate(path: str, crds: str | None = None) -> Report:
     Raises:
         InputError: It cannot be read, is not YAML, or neither kind of definition.
     """
-    documents = read_documents(path)
+    return check(read_documents(path), path, lambda kind, api_version: find_schema(kind, api_version, crds))
+
+
+def check(documents: Sequence[Document], path: str, find: FindSchema = lambda kind, api_version: None) -> Report:
+    """Returns what is wrong with the documents of a definition; `path` is for messages.
+
+    Args:
+        documents: What is in the file.
+        path: The file.
+        find: Gives the CRD's schema of a kind and version of KubeRay's; None leaves it at the basic checks.
+
+    Raises:
+        InputError: They are neither kind of definition.
+    """
     if not documents:
         raise InputError(f"{path}: is empty")
     is_kubernetes = any(isinstance(one.content, dict) and "apiVersion" in one.content for one in documents)
     remarks = []
     for document in documents:
-        found = _kubernetes(document, crds) if is_kubernetes else _launcher(document, path)
+        found = _kubernetes(document, find) if is_kubernetes else _launcher(document, path)
         for finding in [
             *_doubles(document),
             *found,
             *find_placeholders(document.content),
-            *find_tokens(document.content),
+            *find_leaks(document.content),
         ]:
             remarks.append(Remark(document.line(finding.place), path_of(finding.place), finding))
     if not is_kubernetes and len(documents) > 1:
@@ -137,7 +152,7 @@ def ray_schema() -> dict[str, Any]:
     return schema
 
 
-def _kubernetes(document: Document, crds: str | None) -> Iterator[Finding]:
+def _kubernetes(document: Document, find: FindSchema) -> Iterator[Finding]:
     content = document.content
     if not isinstance(content, dict):
         yield Finding((), "is no mapping; a Kubernetes object has apiVersion, kind, metadata")
@@ -151,7 +166,7 @@ def _kubernetes(document: Document, crds: str | None) -> Iterator[Finding]:
             yield Finding(("kind",), f"is {kind}, which is not checked here; {' and '.join(_KINDS)} are", "note")
         return
     group, _, api_version = str(content.get("apiVersion")).rpartition("/")
-    crd = find_schema(str(kind), api_version, crds) if (group, api_version) == ("ray.io", "v1") else None
+    crd = find(str(kind), api_version) if (group, api_version) == ("ray.io", "v1") else None
     by_schema: set[Place] = set()
     if crd is not None:
         for finding in check_schema(content, strict(crd) | {"required": ["metadata", "spec"]}):

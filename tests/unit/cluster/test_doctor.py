@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ HEALTHY = Facts(
     versions=dict.fromkeys(("python", "lstm-ray", "ray", "tensorflow", "keras", "pyarrow"), "1.0"),
     cpus=4,
     gpus=("H100", "H100"),
+    driver_failure=None,
     cudnn=True,
     shm_bytes=8 * 2**30,
     object_store_bytes=4 * 2**30,
@@ -47,7 +49,8 @@ def test_nothing_is_wrong_with_healthy_nodes() -> None:
         ({"versions": {**HEALTHY.versions, "ray": "2.0"}}, "ray", "1.0 on a, 2.0 on b", "problem"),
         ({"versions": {**HEALTHY.versions, "keras": None}}, "keras", "1.0 on a, not installed on b", "problem"),
         ({"cudnn": False}, "b: GPUs", "2 x H100, without cuDNN", "problem"),
-        ({"shm_bytes": 2**26}, "b: object store", "4.0 GiB, /dev/shm has 0.1 GiB free", "warning"),
+        ({"gpus": (), "driver_failure": "no driver"}, "b: GPUs", "the driver fails: no driver", "problem"),
+        ({"shm_bytes": 2**26}, "b: object store", "4.0 GiB, /dev/shm has 0.1 GiB", "warning"),
         ({"auth_mode": "disabled"}, "b: Ray lets in", "anybody", "warning"),
         ({"clock": -9.0}, "b: clock", "-9.0 s against this machine, to 0.5 s", "warning"),
         ({"clock": 900.0}, "b: clock", "+900.0 s against this machine, to 0.5 s", "problem"),
@@ -112,6 +115,41 @@ def test_a_place_that_cannot_be_written_is_a_problem(tmp_path: Path) -> None:
     report = examine(None, str(tmp_path / "file"), None, None)
     assert report.has_problem
     assert "this machine: storage" in [finding.subject for finding in report.findings if finding.verdict == "problem"]
+
+
+@pytest.mark.parametrize(
+    ("script", "gpus", "failure"),
+    [
+        ("echo H100; echo H100", ["H100", "H100"], None),
+        ("echo NVIDIA-SMI has failed; exit 9", [], "NVIDIA-SMI has failed"),
+        ("exit 3", [], "nvidia-smi ends with 3"),
+        ("sleep 60", [], "timed out"),
+    ],
+)
+def test_a_driver_that_fails_is_told(
+    script: str, gpus: list[str], failure: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\n{script.replace('sleep', 'exec sleep')}\n", encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(doctor, "_DRIVER_LIMIT_S", 1)
+    facts = describe(None, None)
+    assert facts.gpus == gpus
+    assert (facts.driver_failure is None) if failure is None else (failure in str(facts.driver_failure))
+
+
+def test_a_place_is_the_same_in_every_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str | None] = []
+
+    def examined(address: str, place: str | None, probe: object) -> list[Finding]:
+        asked.append(place)
+        return []
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(doctor, "_examine_cluster", examined)
+    examine("127.0.0.1:6379", "here", None, None)
+    assert asked == [str(tmp_path / "here")]
 
 
 def test_a_place_that_is_another_one_is_found(tmp_path: Path) -> None:

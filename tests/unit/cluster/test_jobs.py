@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lstm_ray.cluster import jobs
 from lstm_ray.cluster.jobs import Job, exit_code, load_job, packed
 from lstm_ray.config import ScoreConfig, TrainConfig, TuneConfig, resolve
 from lstm_ray.errors import ConfigError
 
 JOBS = sorted((Path(__file__).parents[3] / "jobs").glob("*.yaml"))
 GOOD = {"command": "score", "inputs": "/shared/in", "model": "s3://b/model", "output": "/shared/out", "actors": 2}
+
+TRAIN = {"command": "train", "train": "/shared/in", "workers": 2, "inputs": None, "model": None, "actors": None}
 
 
 def write(path: Path, **changes: object) -> str:
@@ -52,7 +55,7 @@ def test_a_search_is_sent_as_it_is(tmp_path: Path) -> None:
     }
     config = load_job(write(tmp_path, **changes))
     with packed(config) as place:
-        assert resolve(TuneConfig, {}, place / "job.yaml") == config
+        assert resolve(TuneConfig, {}, place / "lstm-ray-job.yaml") == config
 
 
 @pytest.mark.parametrize(
@@ -60,6 +63,7 @@ def test_a_search_is_sent_as_it_is(tmp_path: Path) -> None:
     [
         ({"inputs": "reviews"}, None, "inputs is 'reviews', a path on this machine, which the cluster does not see"),
         ({"inputs": "reviews"}, "here", "--storage is 'here': give an absolute path"),
+        (TRAIN | {"mlflow": "runs/ml"}, None, "mlflow is 'runs/ml', a path on this machine"),
         ({"actors": 0}, None, "actors is 0, which uses no cluster: set actors to 1 or more"),
         ({"command": None}, None, "does not say what to run: a job needs `command: train | score`"),
         ({"command": "predict"}, None, "command is 'predict': a job needs `command: train | score`"),
@@ -81,12 +85,13 @@ def test_what_is_sent_along_runs_by_itself(tmp_path: Path) -> None:
     code = tmp_path / "code"
     (code / "__pycache__").mkdir(parents=True)
     (code / "own.py").write_text("VALUE = 7")
+    (code / "job.yaml").write_text("what the user's is called")
     (code / "large.parquet").write_bytes(b"0")
     config = load_job(write(tmp_path))
     with packed(config, str(code)) as place:
-        assert sorted(path.name for path in place.iterdir()) == ["job.yaml", "lstm_ray", "own.py"]
+        assert sorted(path.name for path in place.iterdir()) == ["job.yaml", "lstm-ray-job.yaml", "lstm_ray", "own.py"]
         assert list(place.rglob("__pycache__")) == []
-        command = [sys.executable, "-m", "lstm_ray", "config", "show", "score", "--config", "job.yaml"]
+        command = [sys.executable, "-m", "lstm_ray", "config", "show", "score", "--config", "lstm-ray-job.yaml"]
         shown = subprocess.run(command, cwd=place, env={}, capture_output=True, text=True, check=True).stdout
         assert yaml.safe_load(shown)["address"] == "auto"
         imported = "import lstm_ray, own; print(lstm_ray.__file__, own.VALUE)"
@@ -99,7 +104,16 @@ def test_of_the_users_directory_no_hidden_file_is_sent_nor_what_a_link_leads_out
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "secret.txt").write_text("PLANTED")
     code = tmp_path / "code"
-    for name in ("own.py", "words.json", ".env", ".ssh/id", ".gitignore", ".aws/credentials", "venv/x.py", "team/a.py"):
+    for name in (
+        "own.py",
+        "words.json",
+        ".env",
+        ".ssh/id",
+        ".gitignore",
+        ".aws/credentials",
+        "env/pyvenv.cfg",
+        "team/a.py",
+    ):
         (code / name).parent.mkdir(parents=True, exist_ok=True)
         (code / name).write_text("lstm_ray/")
     for link, target in (("out", "../elsewhere"), ("out.txt", "../elsewhere/secret.txt"), (".#own.py", "nobody@1")):
@@ -109,7 +123,7 @@ def test_of_the_users_directory_no_hidden_file_is_sent_nor_what_a_link_leads_out
     with packed(load_job(write(tmp_path)), str(code)) as place:
         sent = sorted(str(path.relative_to(place)) for path in place.rglob("*") if path.is_file())
         own = [name for name in sent if not name.startswith("lstm_ray/")]
-    assert own == ["inner.py", "job.yaml", "own.py", "team/a.py", "words.json"]
+    assert own == ["inner.py", "lstm-ray-job.yaml", "own.py", "team/a.py", "words.json"]
     assert "lstm_ray/cli/app.py" in sent
 
 
@@ -130,7 +144,7 @@ def test_an_own_preset_is_read_where_the_code_to_send_lies(write_module: Callabl
     assert isinstance(config, TrainConfig)
     assert (config.preset, config.units, config.clip_norm) == ("sent:small", 8, 1.0)
     with packed(config) as place:  # what is sent is resolved: nothing of the preset is left to be looked up
-        assert resolve(TrainConfig, {}, place / "job.yaml") == config
+        assert resolve(TrainConfig, {}, place / "lstm-ray-job.yaml") == config
 
 
 @pytest.mark.parametrize(
@@ -170,8 +184,46 @@ def test_own_code_must_not_stand_in_for_the_package(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ("runs", "/shared/runs"),
+        ("yes", "yes"),
+        ("databricks", "databricks"),
+        ("http://mlflow:5000", "http://mlflow:5000"),
+    ],
+)
+def test_mlflows_words_are_no_directories(tmp_path: Path, given: str, sent: str) -> None:
+    config = load_job(write(tmp_path, **TRAIN, mlflow=given), "/shared")
+    assert isinstance(config, TrainConfig)
+    assert config.mlflow == sent
+
+
+@pytest.mark.parametrize(
+    ("address", "variable", "expected"),
+    [
+        ("head", None, "http://head:8265"),
+        ("head:80", None, "http://head:80"),
+        ("[::1]", None, "http://[::1]:8265"),
+        ("https://ray.example.com/", None, "https://ray.example.com"),
+        ("auto", None, "http://127.0.0.1:8265"),
+        ("auto", "", "http://127.0.0.1:8265"),
+        ("auto", "http://head:1", "http://head:1"),
+    ],
+)
+def test_where_the_dashboard_is(
+    address: str, variable: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("RAY_API_SERVER_ADDRESS", variable)
+    asked: list[str] = []
+    monkeypatch.setattr(jobs, "_Client", asked.append)
+    assert (jobs.Jobs(address).address, asked) == (expected, [expected])
+
+
+@pytest.mark.parametrize(
     ("status", "code", "expected"),
-    [("SUCCEEDED", 0, 0), ("FAILED", 3, 3), ("FAILED", 2, 2), ("FAILED", None, 1), ("STOPPED", None, 1)],
+    [("SUCCEEDED", 0, 0), ("FAILED", 3, 3), ("FAILED", -9, 137), ("FAILED", None, 1), ("STOPPED", None, 1)],
 )
 def test_the_exit_code_is_the_jobs(status: str, code: int | None, expected: int) -> None:
     assert exit_code(Job("x", status, "", "", 0.0, "", code)) == expected

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from lstm_ray.cli.app import app
 from lstm_ray.cluster import launch
 from lstm_ray.cluster.launch import down, up
 from lstm_ray.cluster.render import render
@@ -85,6 +90,42 @@ def test_a_failure_of_ray_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[s
     captured = capfd.readouterr()
     assert captured.out == "", "what Ray says goes to stderr"
     assert "no_such_provider" in captured.err
+
+
+def test_ctrl_c_waits_for_ray_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "ray"  # in place of Python: says that it was interrupted, and takes its time
+    script.write_text(
+        f"#!/bin/sh\ntrap 'sleep 1; echo ended > {tmp_path}/told; exit 1' INT\ntouch {tmp_path}/begun\n"
+        "while :; do sleep 0.1; done\n",
+        encoding="utf-8",
+    )
+    script.chmod(0o755)
+    code = (
+        f"import sys; from lstm_ray.cluster import launch; sys.executable = {str(script)!r}; launch._run_ray('up', 'x')"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "begun").exists():
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    assert "KeyboardInterrupt" in process.communicate(timeout=30)[1]
+    assert (tmp_path / "told").read_text(encoding="utf-8") == "ended\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("up", "what it has started so far goes on: lstm-ray cluster down PATH ends it"),
+        ("down", "what it has not ended yet goes on: the same command ends the rest"),
+    ],
+)
+def test_ctrl_c_says_what_goes_on(command: str, told: str, definition: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(launch, command, interrupted)
+    result = CliRunner().invoke(app, ["cluster", command, str(definition), "--yes"])
+    assert result.exit_code == 130
+    assert f"interrupted: {told.replace('PATH', str(definition))}" in result.stderr
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ pytestmark = pytest.mark.usefixtures("bare_machine")
 
 NODE = "available_node_types.worker.node_config"
 VM = f"{NODE}.azure_arm_parameters"
+GPUS = "available_node_types.worker.resources.GPU"
 SPOT = f"{NODE}.InstanceMarketOptions"
 RULES = "provider.security_group.IpPermissions"
 TYPES = {"a": {"resources": {}, "node_config": {}}}
@@ -49,12 +50,13 @@ BROKEN: list[Mutation] = [
     ("gcp", "provider.project_id", None, None, "is missing"),
     ("gcp", "provider.availability_zone", "europe-west4-a", None, "not in region us-central1"),
     ("gcp", f"{NODE}.machineType", GONE, None, "is missing; give one, such as n2-standard-8"),
-    ("gcp", f"{NODE}.machineType", "n2-standard-8", "available_node_types.worker.resources.GPU", "which is none"),
+    ("gcp", f"{NODE}.machineType", "n2-standard-8", GPUS, "which is 0; take it out"),
     ("gcp", f"{NODE}.disks", GONE, None, "an image to start from"),
     ("gcp", f"{NODE}.disks.0.initializeParams.sourceImage", GONE, None, "name an image"),
     ("gcp", f"{NODE}.scheduling", GONE, None, "onHostMaintenance: TERMINATE"),
     ("gcp", "available_node_types.worker.resources.GPU", GONE, None, "Ray does not see a GPU"),
     ("gcp", "available_node_types.worker.resources.CPU", 1.5, None, "should be a whole number"),
+    ("gcp", GPUS, 4, None, "has, which is 1; write 1"),
     ("azure", "provider.resource_group", GONE, None, "is missing"),
     ("azure", "provider.location", GONE, None, "is missing; give one, such as eastus"),
     ("azure", f"{VM}.vmSize", GONE, None, "is missing"),
@@ -66,6 +68,9 @@ BROKEN: list[Mutation] = [
     ("azure", "docker.head_image", "me/lstm-ray:ray-2.59.0", None, f"has Ray 2.59.0, but {RAY} stands before"),
     ("azure", "docker.imge", "x", None, "did you mean image?"),
     ("azure", "docker.run_options.1", "--env RAY_AUTH_TOKEN=abc", "docker.run_options.1", "holds the token itself"),
+    ("aws", f"{NODE}.InstanceType", "n2-standard-8", None, "that is a machine of gcp"),
+    ("gcp", f"{NODE}.machineType", "n1-standard-8", f"{NODE}.guestAccelerators", "attach some"),
+    ("onprem", "provider.head_ip", "localhost", None, "give the address that all know"),
     ("onprem", "provider.head_ip", GONE, None, "is missing"),
     ("onprem", "provider.worker_ips", GONE, None, "list the workers' addresses"),
     ("onprem", "provider.worker_ips.0", "10.0.0.1", None, "is the head; take it out"),

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from lstm_ray.cli.app import app as program
 from lstm_ray.cli.options import takes_settings
-from lstm_ray.cluster.machines import WORKERS, cores, has_gpus
+from lstm_ray.cluster.machines import WORKERS, cores, gpus_of, has_gpus
 from lstm_ray.cluster.render import render
 from lstm_ray.cluster.settings import ClusterConfig
 from lstm_ray.cluster.text import scalar
@@ -211,6 +211,87 @@ def test_ray_has_the_version_that_was_asked_for() -> None:
         assert f"Ray {PINNED}" not in text
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"provider": "aws", "region": "mars"}, r"1 mistake:\n  provider\.region: is 'mars', which is no region"),
+        ({"provider": "aws", "storage": "s3://KEY:PLANTED@b/x"}, "holds keys in a URI"),
+        ({"provider": "aws", "instance_type": "n2-standard-8"}, "n2-standard-8 is a machine of gcp, not of aws"),
+        ({"provider": "gcp", "instance_type": "n1-standard-8", "gpus_per_worker": 1}, "g2-standard-8 has one"),
+        ({"provider": "kuberay", "image": "x/y:ray-2.55.0"}, "has Ray 2.55.0, but rayVersion is"),
+        ({"provider": "kuberay", "entrypoint": "lstm-ray score a --actors 2"}, "add --address auto"),
+    ],
+)
+def test_no_definition_with_a_mistake_is_written(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as raised:
+        render(ClusterConfig(**settings), PINNED)
+    assert "PLANTED" not in str(raised.value)
+
+
+@pytest.mark.parametrize("provider", ["gcp", "azure"])
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_head_and_workers_have_the_same_ubuntu(provider: str, gpus: int) -> None:
+    types = yaml.safe_load(render(ClusterConfig(provider=provider, gpus_per_worker=gpus)))["available_node_types"]  # type: ignore[arg-type]
+    releases = {
+        re.search(r"ubuntu[-_]?(\d\d)|server-(jammy)", str(node["node_config"])).group(1, 2)  # type: ignore[union-attr]
+        for node in types.values()
+    }
+    named = {number or {"jammy": "22"}[name] for number, name in releases}
+    assert named == {"22" if gpus else "24"}
+
+
+ODD = ["on", "yes", "1000", "a-1", "us-east-1a: x", "[a", "a # b", "x\ty", "'", "~"]
+
+
+@pytest.mark.parametrize("value", ODD)
+@pytest.mark.parametrize(
+    ("provider", "setting", "place"),
+    [
+        ("aws", "region", "provider.region"),
+        ("aws", "zone", "provider.availability_zone"),
+        ("aws", "ssh_user", "auth.ssh_user"),
+        ("aws", "head_instance_type", "available_node_types.head.node_config.InstanceType"),
+        ("gcp", "zone", "provider.availability_zone"),
+        ("gcp", "ssh_key", "auth.ssh_private_key"),
+        ("azure", "region", "provider.location"),
+        ("azure", "resource_group", "provider.resource_group"),
+        ("aws", "name", "cluster_name"),
+        ("kuberay", "name", "metadata.name"),
+        ("kuberay", "namespace", "metadata.namespace"),
+    ],
+)
+def test_a_setting_is_read_back_as_it_was_given(provider: str, setting: str, place: str, value: str) -> None:
+    try:
+        text = render(ClusterConfig.model_validate({"provider": provider, setting: value}))
+    except (ValueError, ConfigError):
+        return  # refused, which is as good
+    content = next(iter(yaml.safe_load_all(text)))
+    for name in place.split("."):
+        content = content[name]
+    assert content == value
+
+
+@pytest.mark.parametrize(
+    ("machine", "gpus"),
+    [
+        ("g2-standard-8", 1),
+        ("a2-highgpu-4g", 4),
+        ("a3-megagpu-8g", 8),
+        ("Standard_NC8as_T4_v3", 1),
+        ("n2-standard-8", 0),
+        ("g5.12xlarge", None),
+        ("odd", None),
+    ],
+)
+def test_the_gpus_of_a_machine(machine: str, gpus: int | None) -> None:
+    assert gpus_of(machine) == gpus
+
+
+def test_more_gpus_than_a_machine_has_are_refused() -> None:
+    with pytest.raises(ConfigError, match="--gpus-per-worker 4: g2-standard-8 has 1"):
+        render(ClusterConfig(provider="gcp", instance_type="g2-standard-8", gpus_per_worker=4))
+
+
 def test_the_dockerfile_says_the_pinned_version() -> None:
     text = (ROOT / "cluster" / "Dockerfile").read_text(encoding="utf-8")
     assert f"lstm-ray:ray-{PINNED} " in text.replace("\n", " ")
@@ -228,7 +309,7 @@ def test_the_dockerfile_says_the_pinned_version() -> None:
         ({"provider": "onprem", "hosts": "a,b;rm"}, "neither an IPv4 address nor a host name"),
         ({"provider": "onprem", "hosts": "fe80::1,a"}, "neither an IPv4 address nor a host name"),
         ({"provider": "kuberay", "namespace": "MyTeam"}, "--namespace is 'MyTeam': should be lower-case letters"),
-        ({"provider": "onprem", "hosts": "a,b", "workers": "3"}, "there are 1 hosts beside the head"),
+        ({"provider": "onprem", "hosts": "a,b", "workers": "3"}, "there is 1 host beside the head"),
         ({"provider": "aws", "workers": "5:2"}, "the first number is the least"),
         ({"provider": "aws", "workers": "many"}, "should be N or MIN:MAX"),
         ({"provider": "aws", "name": "Mine"}, "lower-case letters"),
@@ -237,6 +318,18 @@ def test_the_dockerfile_says_the_pinned_version() -> None:
         ({"provider": "aws", "storage": "s3://b\nx: y"}, "one line of printable characters"),
         ({"provider": "kuberay", "entrypoint": "a\tb"}, "one line of printable characters"),
         ({"provider": "aws", "venv": "~/my venv"}, "no spaces"),
+        ({"provider": "aws", "venv": "my-venv"}, "an absolute path"),
+        ({"provider": "kuberay", "storage": "reviews"}, "an absolute path"),
+        ({"provider": "aws", "region": "us-east-1 # x"}, "no spaces"),
+        ({"provider": "aws", "workers": "0:1000000"}, "should be 100,000 at most"),
+        ({"provider": "aws", "image": "Me/X:1"}, "should be the name of an image"),
+        ({"provider": "aws", "image": "me/x:1", "venv": "~/v"}, "--venv has no effect: --image has lstm-ray in it"),
+        ({"provider": "aws", "dashboard_host": "banana"}, "does not appear to be an IPv4 or IPv6 address"),
+        ({"provider": "kuberay", "storage": "s3://b/x", "storage_claim": "c"}, "--storage-claim has no effect"),
+        ({"provider": "kuberay", "entrypoint": "lstm-ray score 'x"}, "No closing quotation"),
+        ({"provider": "onprem", "hosts": "localhost,b"}, "localhost is another machine to each of them"),
+        ({"provider": "onprem", "hosts": "10.0.0.300"}, "neither an IPv4 address nor a host name"),
+        ({"provider": "onprem", "hosts": "A,a"}, "names a machine twice"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings: dict[str, str], message: str) -> None:

@@ -1,4 +1,4 @@
-"""The token in a definition: found wherever it is written down, and nowhere else."""
+"""Secrets in a definition: found wherever they are written down, and nowhere else."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lstm_ray.cluster.document import path_of
-from lstm_ray.cluster.tokens import find_tokens
+from lstm_ray.cluster.leaks import find_leaks
 
 
 @pytest.mark.parametrize(
@@ -20,11 +20,12 @@ from lstm_ray.cluster.tokens import find_tokens
         ({"runtimeEnvYAML": '{"env_vars": {"RAY_AUTH_TOKEN": "5ecret"}}'}, "runtimeEnvYAML"),
         ({"runtimeEnvYAML": '{"env_vars":{"RAY_AUTH_TOKEN":"5ecret"}}'}, "runtimeEnvYAML"),
         ({"env_vars": {"RAY_AUTH_TOKEN": 12345}}, "env_vars.RAY_AUTH_TOKEN"),
+        ({"storage": ["cp s3://KEY:5ecret@bucket/x ."]}, "storage[0]"),
         ({"docker": {"run_options": ["--env RAY_AUTH_TOKEN=5ecret"]}}, "docker.run_options[0]"),
     ],
 )
-def test_a_token_is_found(content: Any, path: str) -> None:
-    (finding,) = find_tokens(content)
+def test_a_secret_is_found(content: Any, path: str) -> None:
+    (finding,) = find_leaks(content)
     assert path_of(finding.place) == path
     assert "5ecret" not in finding.message
 
@@ -39,8 +40,10 @@ def test_a_token_is_found(content: Any, path: str) -> None:
         {"setup_commands": ["export RAY_AUTH_TOKEN_PATH=/x/token"]},
         {"runtimeEnvYAML": "env_vars: {RAY_AUTH_TOKEN: ${TOKEN}}"},
         {"env_vars": {"RAY_AUTH_TOKEN": None}},
+        {"storage": "abfs://container@account.dfs.core.windows.net/x"},
+        {"storage": "http://user@host:80/x"},
         {"setup_commands": ["export RAY_AUTH_TOKEN=${RAY_AUTH_TOKEN:-$(cat token)}; : ${RAY_AUTH_TOKEN:?is not set}"]},
     ],
 )
-def test_where_it_comes_from_is_no_token(content: Any) -> None:
-    assert list(find_tokens(content)) == []
+def test_where_it_comes_from_is_no_secret(content: Any) -> None:
+    assert list(find_leaks(content)) == []
