@@ -326,7 +326,7 @@ def test_the_dockerfile_says_the_pinned_version() -> None:
         ({"provider": "aws", "image": "me/x:1", "venv": "~/v"}, "--venv has no effect: --image has lstm-ray in it"),
         ({"provider": "aws", "dashboard_host": "banana"}, "does not appear to be an IPv4 or IPv6 address"),
         ({"provider": "kuberay", "storage": "s3://b/x", "storage_claim": "c"}, "--storage-claim has no effect"),
-        ({"provider": "kuberay", "entrypoint": "lstm-ray score 'x"}, "No closing quotation"),
+        ({"provider": "kuberay", "entrypoint": "lstm-ray score 'x"}, "no closing quotation"),
         ({"provider": "onprem", "hosts": "localhost,b"}, "localhost is another machine to each of them"),
         ({"provider": "onprem", "hosts": "10.0.0.300"}, "neither an IPv4 address nor a host name"),
         ({"provider": "onprem", "hosts": "A,a"}, "names a machine twice"),
