@@ -27,7 +27,8 @@ def find_schema(kind: str, version: str, directory: str | None) -> dict[str, Any
     Args:
         kind: RayCluster or RayJob.
         version: Of the API, such as "v1".
-        directory: Where CRDs lie as YAML; else that of LSTM_RAY_CRDS; else kubectl is asked, if there is one.
+        directory: Where CRDs lie as YAML, or one of them; else that of LSTM_RAY_CRDS; else kubectl is asked, if there
+            is one.
 
     Raises:
         InputError: The directory cannot be read, or holds no CRD of this kind and version.
@@ -39,9 +40,10 @@ def find_schema(kind: str, version: str, directory: str | None) -> dict[str, Any
 
 
 def _from_directory(kind: str, version: str, directory: str) -> dict[str, Any]:
-    if not Path(directory).is_dir():
+    given = Path(directory)
+    if not given.exists():
         raise InputError(f"{directory}: no such directory with CRDs")
-    for path in sorted(Path(directory).glob("*.y*ml")):
+    for path in [given] if given.is_file() else sorted(given.glob("*.y*ml")):
         try:
             documents = list(yaml.load_all(path.read_text(encoding="utf-8"), _Loader))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -50,7 +52,7 @@ def _from_directory(kind: str, version: str, directory: str) -> dict[str, Any]:
             schema = _schema(document, kind, version)
             if schema is not None:
                 return schema
-    raise InputError(f"{directory}: no *.yaml in it is a CRD of {kind} {version}")
+    raise InputError(f"{directory}: {'is no' if given.is_file() else 'no *.yaml in it is a'} CRD of {kind} {version}")
 
 
 def _from_kubectl(kind: str, version: str) -> dict[str, Any] | None:

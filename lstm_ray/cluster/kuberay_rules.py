@@ -5,9 +5,8 @@ Source: KubeRay 1.7, ray-operator/controllers/ray/utils/validation.go; Ray's pag
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from lstm_ray.cluster import fields
@@ -15,12 +14,15 @@ from lstm_ray.cluster.document import Finding, Place, at
 from lstm_ray.cluster.kuberay_conflicts import check_conflicts
 from lstm_ray.cluster.kuberay_groups import environment, gpus, groups, scales
 from lstm_ray.cluster.kuberay_job_rules import check_job
+from lstm_ray.cluster.kuberay_pod_rules import check_pod
 from lstm_ray.cluster.quantity import quantity
-from lstm_ray.cluster.schema import AMOUNT, check_schema, unknown
+from lstm_ray.cluster.schema import check_schema, unknown
 from lstm_ray.cluster.settings import NAMESPACE
 from lstm_ray.cluster.versions import as_numbers, version_of_image
 
 _LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+_LABEL_VALUE = re.compile(r"[A-Za-z0-9]([-\w.]{0,61}[A-Za-z0-9])?", re.ASCII)
+_SERVICES = ("ClusterIP", "NodePort", "LoadBalancer")
 _MOST_CHARACTERS = {"RayCluster": 53, "RayJob": 47}
 _OPEN_SERVICES = ("LoadBalancer", "NodePort")
 _MANAGERS = ("ray.io/kuberay-operator", "kueue.x-k8s.io/multikueue")
@@ -52,7 +54,7 @@ def check_kuberay(content: dict[str, Any], ray_version: str) -> Iterator[Finding
 
 
 def _check_metadata(content: dict[str, Any], kind: str) -> Iterator[Finding]:
-    if content.get("apiVersion") != "ray.io/v1":
+    if content.get("apiVersion") not in (None, "ray.io/v1"):
         yield Finding(("apiVersion",), f"is {content.get('apiVersion')}; KubeRay 1.0 and later want ray.io/v1")
     name, most = at(content, ["metadata", "name"]), _MOST_CHARACTERS[kind]
     if name is None:
@@ -70,12 +72,16 @@ def _check_metadata(content: dict[str, Any], kind: str) -> Iterator[Finding]:
 def _check_fields(mapping: dict[str, Any], place: Place, known: dict[str, str | None]) -> Iterator[Finding]:
     for name, value in mapping.items():
         if name not in known:
-            message = unknown(str(name), known)
-            kind = "mistake" if "did you mean" in message else "note"  # a later KubeRay may have more
-            yield Finding((*place, str(name)), message, kind)  # type: ignore[arg-type]
+            yield _unknown((*place, name), known)
         elif (expected := known[name]) and value is not None:
             for finding in check_schema(value, {"type": expected}):
                 yield Finding((*place, name), finding.message)
+
+
+def _unknown(place: Place, known: Iterable[str]) -> Finding:
+    """Returns what to say of a name that there is not, unless in another version: a mistake if it is close to one."""
+    message = unknown(str(place[-1]), known)
+    return Finding(place, message, "mistake" if "did you mean" in message else "note")
 
 
 def _check_manager(spec: dict[str, Any], place: Place) -> Iterator[Finding]:
@@ -103,6 +109,8 @@ def _check_cluster(spec: dict[str, Any], place: Place, ray_version: str) -> Iter
         yield from _check_group(spec, group, inner)
         yield from _check_replicas(group, inner)
         name = group.get("groupName")
+        if isinstance(name, str) and name and not _LABEL_VALUE.fullmatch(name):
+            yield Finding((*inner, "groupName"), f"is {name!r}; it becomes a label: use letters, digits, -, _ and .")
         if not name:
             yield Finding((*inner, "groupName"), "is missing; the operator tells groups apart by it")
         elif name in names:
@@ -115,11 +123,15 @@ def _check_cluster(spec: dict[str, Any], place: Place, ray_version: str) -> Iter
 
 def _check_group(spec: dict[str, Any], group: dict[str, Any], place: Place) -> Iterator[Finding]:
     for name, value in (at(group, ["rayStartParams"], dict) or {}).items():
-        inner = (*place, "rayStartParams", str(name))
+        inner = (*place, "rayStartParams", name)
         if not isinstance(value, str):
             yield Finding(inner, f'is {value!r}; values here are texts: "{str(value).lower()}"')
-        if str(name).startswith("-"):
-            yield Finding(inner, f"begins with hyphens; write {str(name).lstrip('-')}")
+        elif name in ("num-cpus", "num-gpus") and quantity(value) is None:
+            yield Finding(inner, f"is {value!r}; write a number")
+        if name.startswith("-"):
+            yield Finding(inner, f"begins with hyphens; write {name.lstrip('-')}")
+        elif name not in fields.RAY_START:
+            yield _unknown(inner, fields.RAY_START)
     pod = (*place, "template", "spec")
     containers = at(group, ["template", "spec", "containers"], list)
     if not containers:
@@ -129,37 +141,13 @@ def _check_group(spec: dict[str, Any], group: dict[str, Any], place: Place) -> I
         policy = at(group, ["template", "spec", "restartPolicy"])
         if policy not in (None, "Never"):
             yield Finding((*pod, "restartPolicy"), f"is {policy}; the autoscaler v2 wants Never, or none")
-    volumes = [at(volume, ["name"]) for volume in at(group, ["template", "spec", "volumes"], list) or []]
-    for number, container in enumerate(containers):
-        inner = (*pod, "containers", number)
-        if not isinstance(container, dict):
-            yield Finding(inner, "is no mapping; a container has a name and an image")
-            continue
-        yield from _check_container(container, inner, is_ray=number == 0, autoscales=scales(spec))
-        for mount_number, mount in enumerate(at(container, ["volumeMounts"], list) or []):
-            if isinstance(mount, dict) and mount.get("name") not in volumes:
-                missing = f"there is no volume {mount.get('name')!r}; add it to {'.'.join(map(str, pod[-2:]))}.volumes"
-                yield Finding((*inner, "volumeMounts", mount_number, "name"), missing)
+    yield from check_pod(group["template"]["spec"], pod)
+    if isinstance(containers[0], dict):
+        yield from _check_limits(containers[0], (*pod, "containers", 0), autoscales=scales(spec))
     yield from _check_gpus(group, place)
 
 
-def _check_container(container: dict[str, Any], place: Place, *, is_ray: bool, autoscales: bool) -> Iterator[Finding]:
-    if not container.get("image"):
-        yield Finding((*place, "image"), "is missing; name the image to run")
-    found: dict[str, dict[str, float]] = {}
-    for level in ("requests", "limits"):
-        found[level] = {}
-        for name, value in (at(container, ["resources", level], dict) or {}).items():
-            number = quantity(value)
-            if number is None or number < 0:
-                yield Finding((*place, "resources", level, name), f"is {value!r}; {AMOUNT}")
-            else:
-                found[level][name] = number
-    for name, asked in found["requests"].items():
-        if asked > found["limits"].get(name, math.inf):
-            yield Finding((*place, "resources", "requests", name), "is above its limit; Kubernetes refuses the pod")
-    if not is_ray:
-        return
+def _check_limits(container: dict[str, Any], place: Place, *, autoscales: bool) -> Iterator[Finding]:
     for name in ("cpu", "memory"):
         if name not in (at(container, ["resources", "limits"], dict) or {}):
             asked_at_least = name in (at(container, ["resources", "requests"], dict) or {})
@@ -219,8 +207,8 @@ def _check_version(spec: dict[str, Any], place: Place, ray_version: str) -> Iter
 def _check_token(spec: dict[str, Any], place: Place) -> Iterator[Finding]:
     by_operator = at(spec, ["authOptions", "mode"]) == "token"
     for _, group in groups(spec):
-        by_hand = any((name, value) == ("RAY_AUTH_MODE", "token") for _, name, value in environment(group))
-        if not by_operator and not by_hand:
+        modes = [value for _, name, value in environment(group) if name == "RAY_AUTH_MODE"]
+        if modes[-1:] != ["token"] and (modes or not by_operator):
             message = "is off: whoever reaches a port of Ray can run anything there; set authOptions: {mode: token}"
             yield Finding((*place, "authOptions", "mode"), message)
             return
@@ -228,7 +216,10 @@ def _check_token(spec: dict[str, Any], place: Place) -> Iterator[Finding]:
 
 def _check_doors(head: dict[str, Any], place: Place) -> Iterator[Finding]:
     closed = "opens Ray's ports to the outside; use ClusterIP and `kubectl port-forward`"
-    if head.get("serviceType") in _OPEN_SERVICES:
+    if head.get("serviceType") not in (None, *_SERVICES):
+        message = f"is {head['serviceType']!r}; choose one of {', '.join(_SERVICES)}"
+        yield Finding((*place, "serviceType"), message)
+    elif head.get("serviceType") in _OPEN_SERVICES:
         yield Finding((*place, "serviceType"), f"is {head['serviceType']}: it {closed}")
     service = at(head, ["headService", "spec", "type"])
     if service in _OPEN_SERVICES:

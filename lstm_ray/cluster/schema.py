@@ -85,6 +85,16 @@ def _shown(value: Any) -> str:
     return "empty" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
 
 
+def without_nulls(content: Any) -> Any:
+    """Returns content without the fields that hold nothing, which Kubernetes takes not to be there.
+
+    Source: Kubernetes' structural schemas, "Defaulting and Nullable".
+    """
+    if isinstance(content, dict):
+        return {name: without_nulls(value) for name, value in content.items() if value is not None}
+    return [without_nulls(value) for value in content] if isinstance(content, list) else content
+
+
 def strict(schema: dict[str, Any]) -> dict[str, Any]:
     """Returns a CRD's schema as JSON Schema that refuses fields it does not name.
 

@@ -14,11 +14,13 @@ from lstm_ray.cluster.kuberay_rules import check_kuberay
 from lstm_ray.cluster.launcher_rules import check_launcher
 from lstm_ray.cluster.leaks import find_leaks
 from lstm_ray.cluster.placeholders import find_placeholders
-from lstm_ray.cluster.schema import check_schema, strict
+from lstm_ray.cluster.schema import check_schema, strict, unknown, without_nulls
 from lstm_ray.config import ScoreConfig, TrainConfig, TuneConfig, command_of
 from lstm_ray.errors import InputError
 
 _KINDS = ("RayCluster", "RayJob")
+_NAME: Place = ("metadata", "name")
+_TOP_LEVEL = ("apiVersion", "kind", "metadata", "spec", "status")
 _JOBS = [command_of(kind) for kind in (TrainConfig, TuneConfig, ScoreConfig)]
 
 FindSchema = Callable[[str, str], dict[str, Any] | None]
@@ -86,7 +88,13 @@ def check(documents: Sequence[Document], path: str, find: FindSchema = lambda ki
         raise InputError(f"{path}: is empty")
     is_kubernetes = any(isinstance(one.content, dict) and "apiVersion" in one.content for one in documents)
     remarks = []
+    seen: list[tuple[Any, ...]] = []
     for document in documents:
+        named = tuple(at(document.content, place) for place in (["kind"], ["metadata", "namespace"], _NAME))
+        if is_kubernetes and named[-1] is not None and named in seen:
+            finding = Finding(_NAME, f"is that of another {named[0]} in the file; give each its own")
+            remarks.append(Remark(document.line(_NAME), path_of(_NAME), finding))
+        seen.append(named)
         found = _kubernetes(document, find) if is_kubernetes else _launcher(document, path)
         for finding in [
             *_doubles(document),
@@ -98,7 +106,8 @@ def check(documents: Sequence[Document], path: str, find: FindSchema = lambda ki
     if not is_kubernetes and len(documents) > 1:
         remarks.append(Remark(1, path_of(()), Finding((), f"has {len(documents)} documents; `ray up` wants one")))
     if is_kubernetes and not any(at(one.content, ["kind"]) in _KINDS for one in documents):
-        raise InputError(f"{path}: no {' or '.join(_KINDS)} in it, which is all that is checked here")
+        kinds = ", ".join(str(at(one.content, ["kind"])) for one in documents)
+        raise InputError(f"{path}: no {' or '.join(_KINDS)} in it but {kinds}: nothing else is checked here")
     remarks.sort(key=lambda remark: remark.line)
 
     def of(kind: str) -> tuple[Remark, ...]:
@@ -158,18 +167,21 @@ def _kubernetes(document: Document, find: FindSchema) -> Iterator[Finding]:
         yield Finding((), "is no mapping; a Kubernetes object has apiVersion, kind, metadata")
         return
     for name in ("apiVersion", "kind"):
-        if not isinstance(content.get(name), str):
+        if content.get(name) is None:
             yield Finding((name,), "is missing; every Kubernetes object has one")
     kind = content.get("kind")
     if kind not in _KINDS:
-        if str(content.get("apiVersion", "")).startswith("ray.io/"):
-            yield Finding(("kind",), f"is {kind}, which is not checked here; {' and '.join(_KINDS)} are", "note")
+        message = f"is {kind}, which is not checked here; `kubectl apply --dry-run=server` does it"
+        yield Finding(("kind",), message, "note")
         return
+    for name in content:
+        if name not in _TOP_LEVEL:
+            yield Finding((name,), unknown(name, _TOP_LEVEL))
     group, _, api_version = str(content.get("apiVersion")).rpartition("/")
     crd = find(str(kind), api_version) if (group, api_version) == ("ray.io", "v1") else None
     by_schema: set[Place] = set()
     if crd is not None:
-        for finding in check_schema(content, strict(crd) | {"required": ["metadata", "spec"]}):
+        for finding in check_schema(without_nulls(content), strict(crd) | {"required": ["metadata", "spec"]}):
             if finding.place[:1] != ("metadata",) and finding.place[:1] != ("status",):
                 by_schema.add(finding.place)
                 yield finding

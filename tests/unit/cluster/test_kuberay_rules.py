@@ -12,6 +12,7 @@ pytestmark = pytest.mark.usefixtures("bare_machine")
 GROUP = "spec.workerGroupSpecs.0"
 PARAMS = f"{GROUP}.rayStartParams"
 POD = f"{GROUP}.template.spec"
+DISABLED = {"name": "RAY_AUTH_MODE", "value": "disabled"}
 
 BROKEN: list[Mutation] = [
     ("cluster", "apiVersion", "ray.io/v1alpha1", None, "want ray.io/v1"),
@@ -56,11 +57,17 @@ BROKEN: list[Mutation] = [
     ("cluster", f"{POD}.volumes.0", "x", f"{POD}.containers.0.volumeMounts.0.name", "there is no volume"),
     ("cluster", f"{GROUP}.groupName", ["a"], None, "it should be a text"),
     ("cluster", f"{POD}.containers.0.resources.limits.memory", "1e999", None, "write an amount"),
+    ("cluster", f"{PARAMS}.num-cpu", "0", None, "did you mean num-cpus?"),
+    ("cluster", f"{PARAMS}.num-cpus", "zero", None, "is 'zero'; write a number"),
+    ("cluster", f"{GROUP}.groupName", "My Workers", None, "it becomes a label"),
+    ("cluster", "spec.headGroupSpec.template.spec.containers.0.env", [DISABLED], "spec.authOptions.mode", "is off"),
+    ("cluster", "cluster_name", "x", None, "is no field; take it out"),
+    ("cluster", "apiVersion", GONE, None, "is missing; every Kubernetes object"),
     ("cluster", "spec.managedBy", "me", None, "choose one of ray.io/kuberay-operator"),
     ("cluster", "spec.enableInTreeAutoscaling", "yes", None, "is 'yes'; it should be true or false"),
     ("cluster", f"{GROUP}.replicas", "many", None, "is 'many'; it should be a whole number"),
     ("cluster", f"{GROUP}.template", [], None, "is a list; it should be a mapping"),
-    ("cluster", "spec.headGroupSpec.serviceType", 7, None, "it should be a text"),
+    ("cluster", "spec.headGroupSpec.serviceType", 7, None, "choose one of ClusterIP"),
 ]  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lstm_ray.cluster.document import path_of
-from lstm_ray.cluster.schema import check_schema, strict
+from lstm_ray.cluster.schema import check_schema, strict, without_nulls
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -38,6 +38,11 @@ SCHEMA: dict[str, Any] = {
     },
 }
 GOOD: dict[str, Any] = {"name": "abc", "list": [{"port": 1}]}
+
+
+def test_nothing_is_taken_not_to_be_there() -> None:
+    content = {"name": None, "list": [{"port": None}, None], "free": {"a": None, "b": []}}
+    assert without_nulls(content) == {"list": [{}, None], "free": {"b": []}}
 
 
 def found(content: Any) -> dict[str, str]:

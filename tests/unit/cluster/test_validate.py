@@ -151,7 +151,7 @@ def test_what_need_not_be_wrong_is_a_note(write: Write) -> None:
         ("just words", "neither for `ray up`"),
         ("- a\n- b", "neither for `ray up`"),
         ("provider: aws", "neither for `ray up`"),
-        ("apiVersion: v1\nkind: Pod", "no RayCluster or RayJob in it"),
+        ("apiVersion: v1\nkind: Pod", "no RayCluster or RayJob in it but Pod"),
         ("\x00", "not YAML"),
     ],
 )
