@@ -76,7 +76,8 @@ def import_module(name: str, directory: str | None = None) -> ModuleType:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise ConfigError(_failure(name, error, place)) from error  # one that it imports is missing
         raise ConfigError(
-            f"no module {error.name!r} in {place}, nor installed: run where it lies, or install it"
+            f"no module {error.name!r} in {place}, nor installed: run where it lies, or install it; "
+            "`lstm-ray submit` sends it with --working-dir"
         ) from error
     except (Exception, SystemExit) as error:
         raise ConfigError(_failure(name, error, place)) from error

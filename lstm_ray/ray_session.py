@@ -69,7 +69,8 @@ def connect(
                 ray.init(address=address, **quiet)
     except Exception as error:
         # A bare Exception is what Ray raises if the raylet that it has started does not come up.
-        if type(error) is not Exception and not isinstance(error, OSError | ValueError | RuntimeError):
+        expected = OSError | ValueError | RuntimeError | ray.exceptions.AuthenticationError
+        if type(error) is not Exception and not isinstance(error, expected):
             raise
         raise LstmRayError(_why_there_is_no_ray(address, error)) from error
     is_in_use = False

@@ -50,6 +50,8 @@ def render(
         return
     from lstm_ray import storage
 
+    if output.is_dir():
+        raise OutputError(f"{output}: is a directory: name a file")
     if output.exists() and not overwrite and output.read_bytes() not in (b"", text.encode()):
         raise OutputError(f"{output}: holds another definition, perhaps changed by hand: --overwrite replaces it")
     storage.write_bytes(str(output), text.encode())

@@ -133,7 +133,7 @@ def _follow(cluster: Jobs, job_id: str) -> None:
     from lstm_ray.cluster import jobs
 
     try:
-        job = cluster.follow(job_id, console.show_text)
+        job = cluster.follow(job_id, console.show_text, console.say)
     except KeyboardInterrupt:
         console.say(f"{job_id} goes on. To follow it again, or to stop it:")
         console.say(f"  lstm-ray jobs logs {job_id} --follow --address {cluster.address}")

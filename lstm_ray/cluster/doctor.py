@@ -116,7 +116,7 @@ def examine(address: str | None, place: str | None, model: str | None, job_file:
     probe = None if place is None else _Probe(place)
     try:
         if address is None:
-            findings = judge({"this machine": describe(place, None if probe is None else probe.path)}, {}, 0.0)
+            findings = judge({"this machine": describe(place, None if probe is None else probe.path)}, {}, 0.0, place)
         else:
             findings = _examine_cluster(address, place, probe)
     finally:
@@ -243,7 +243,7 @@ def _examine_cluster(address: str, place: str | None, probe: _Probe | None) -> l
             facts[node] = Facts(**{**vars(answer), "object_store_bytes": object_store, "clock": clock_ahead})
         else:
             failed[node] = reason(answer)
-    return judge(facts, failed, error_s)
+    return judge(facts, failed, error_s, place)
 
 
 def compare_clocks(ask: Callable[[Callable[[], float]], Mapping[str, Any]]) -> tuple[dict[str, float], float]:
@@ -274,13 +274,16 @@ def describe_with_ray(place: str | None, probe: str | None) -> Facts:
     return Facts(**{**vars(describe(place, probe)), "auth_mode": mode})
 
 
-def judge(nodes: Mapping[str, Facts], failed: Mapping[str, str], clock_error_s: float) -> list[Finding]:
+def judge(
+    nodes: Mapping[str, Facts], failed: Mapping[str, str], clock_error_s: float, place: str | None = None
+) -> list[Finding]:
     """Says what the facts mean.
 
     Args:
         nodes: Facts by node. `clock` is by how many seconds a node is ahead, if there are several or one far away.
         failed: Nodes that could not be asked, and why.
         clock_error_s: By how much the clocks' differences may be wrong.
+        place: Where nodes were to store, if anywhere.
     """
     findings = [_no_answer(node, why) for node, why in failed.items()]
     for package in ("python", "lstm-ray", *PACKAGES):
@@ -298,6 +301,8 @@ def judge(nodes: Mapping[str, Facts], failed: Mapping[str, str], clock_error_s: 
         if facts.storage is not None:
             remedy = "the place must be a shared filesystem or an object store, with permission from every node"
             findings.append(Finding(f"{node}: storage", facts.storage, "problem", remedy))
+        elif place is not None:
+            findings.append(Finding(f"{node}: storage", f"writes to {place} and reads it back"))
     return findings
 
 

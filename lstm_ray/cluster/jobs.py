@@ -218,6 +218,10 @@ def _not_shipped(code: str) -> Callable[[str, list[str]], set[str]]:
     return ignored
 
 
+class _CannotShowError(Exception):
+    """What was to be shown could not be."""
+
+
 class _Client(JobSubmissionClient):
     """Ray's client, which by itself would wait for an answer without end."""
 
@@ -293,20 +297,27 @@ class Jobs:
                 time.sleep(0.5)
         return job
 
-    def follow(self, name: str, show: Show) -> Job:
+    def follow(self, name: str, show: Show, notify: Show) -> Job:
         """Shows what a job writes, from its beginning to its end, and returns it.
 
         A connection that breaks is made again; what was shown is not repeated.
 
         Args:
             name: The job.
-            show: Is called with each new piece of the log.
+            show: Is called with each new piece of the log. What it raises is raised.
+            notify: Is told that the connection broke.
 
         Raises:
             LstmRayError: There is no such job, or the cluster could not be reached for two minutes.
         """
         self.job(name)  # if there is none, that is no broken connection
         shown = 0  # characters
+
+        def tell(piece: str) -> None:
+            try:
+                show(piece)
+            except OSError as error:  # ours, not the connection's: nobody reads on
+                raise _CannotShowError from error
 
         async def tail() -> None:
             nonlocal shown  # not returned: a connection that breaks ends in an exception
@@ -316,7 +327,7 @@ class Jobs:
                 new = piece[max(0, shown - position) :]
                 position += len(piece)
                 if new:
-                    show(new)
+                    tell(new)
                     shown = position
 
         failing_since: float | None = None
@@ -325,10 +336,14 @@ class Jobs:
                 asyncio.run(tail())
                 job = self.job(name)
                 if job.has_ended:
-                    show(self.log(name)[shown:])
+                    tell(self.log(name)[shown:])
                 failing_since = None
+            except _CannotShowError as error:
+                raise error.__cause__ or error from None
             except (LstmRayError, RuntimeError, OSError, aiohttp.ClientError) as error:
-                failing_since = failing_since or time.monotonic()
+                if failing_since is None:
+                    failing_since = time.monotonic()
+                    notify(f"no connection to {self.address}: trying again for {_RECONNECT_FOR_S:.0f} s")
                 if time.monotonic() - failing_since > _RECONNECT_FOR_S:
                     raise LstmRayError(
                         f"lost the cluster at {self.address}: {reason(error)}; the job may go on: "

@@ -29,7 +29,7 @@ def up(path: str, yes: bool) -> None:
         yes: True starts it unasked; else Ray asks on the terminal.
 
     Raises:
-        ConfigError: It is for Kubernetes, whose own tool applies it.
+        ConfigError: It is for Kubernetes, whose own tool applies it; or Ray cannot ask.
         InputError: It is not valid, or not ready to be used.
         LstmRayError: The cluster did not start.
     """
@@ -45,6 +45,8 @@ def up(path: str, yes: bool) -> None:
     if report.to_do:
         raise InputError(f"{path}: not ready yet:\n{_listed(report.to_do)}")
     _check_provider(path)
+    if not yes and not sys.stdin.isatty():
+        raise ConfigError("`ray up` asks before it starts anything, and there is no terminal to ask on: give --yes")
     _ray("up", path, yes)
 
 
@@ -76,8 +78,10 @@ def down(path: str, yes: bool, confirm: Callable[[str], object] = lambda questio
     stopped = _run_ray("exec", path, _stop_everywhere(content, workers)) == 0
     _ray("down", path, yes=True)
     if not stopped:
+        head = at(content, ["provider", "head_ip"])
         raise LstmRayError(
-            f"{path}: Ray may still run on {' '.join(workers)}: the head could not stop it there; `ray stop` does"
+            f"{path}: Ray may still run on {head} {' '.join(workers)}: it could not be stopped on all of them, or this "
+            "machine did not start the cluster; `ray stop` there does it"
         )
 
 

@@ -6,6 +6,7 @@ references of EC2 RunInstances, Compute Engine instances.insert and Azure virtua
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ from lstm_ray.cluster.versions import version_of_image, versions_in_command
 _DEFAULT_MAX_WORKERS = 2  # what Ray fills in
 _MACHINE = {"aws": ("InstanceType",), "gcp": ("machineType",), "azure": ("azure_arm_parameters", "vmSize")}
 _CLOUDS = tuple(_MACHINE)
+# Source: _NODE_PROVIDERS in ray/autoscaler/_private/providers.py.
+_PROVIDERS = (*_CLOUDS, "local", "vsphere", "aliyun", "spark", "kuberay", "fake_multinode", "readonly", "external")
 _COMMANDS = (
     "initialization_commands",
     "setup_commands",
@@ -46,7 +49,12 @@ def check_launcher(content: dict[str, Any], ray_version: str) -> Iterator[Findin
     elif provider == "local":
         yield from _check_local(content)
     elif provider is not None:
-        yield Finding(("provider", "type"), f"is {provider}, whose fields are not checked here", "note")
+        close = difflib.get_close_matches(provider, _PROVIDERS, n=1)
+        remedy = {"onprem": "local"}.get(provider, close[0] if close and provider not in _PROVIDERS else None)
+        if remedy:
+            yield Finding(("provider", "type"), f"is {provider}; did you mean {remedy}?")
+        else:
+            yield Finding(("provider", "type"), f"is {provider}, whose fields are not checked here", "note")
     yield from _check_start(content)
     yield from _check_token(content)
     yield from _check_versions(content, ray_version)

@@ -14,11 +14,12 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from typing import Any, TypeAlias, TypeVar
 
@@ -69,26 +70,74 @@ def score_on_ray(
     least, most = min(least, len(first)), min(most, len(first))
     # GPU actors get nothing to do unless a task has a core.
     asked = Asked(least, most, config.cpus_per_actor, config.gpus_per_actor, spare_cpus=int(has_gpus))
+    # Ray Data's poller for its usage statistics never ends, and would be waited for.
+    os.environ.setdefault("RAY_DATA_USAGE_DISABLED", "1")
+    run = _Run(
+        config.model_dump(mode="json"), bundle.hash, bundle.threshold, _encode_layout(plan.layout), bundle.sources()
+    )
+    drive = _drive_there if config.address.startswith("ray://") else _drive
     with connect(config.address, asked, notify), _others_ended():
         if config.address != "local":
             check_paths([config.model, *(file.path for file in plan.files)], config.output)
-        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what ends the run is raised
-        ray.data.DataContext.get_current().enable_progress_bars = False
         while first:
-            items = [{"task": json.dumps(asdict(task))} for task in first]
-            pool = {
-                "compute": ray.data.ActorPoolStrategy(min_size=least, max_size=most),
-                "num_cpus": config.cpus_per_actor,
-                "num_gpus": config.gpus_per_actor,
-            }
-            dataset = ray.data.from_items(items, override_num_blocks=len(items))
             try:
-                scored = (_on_gpus if has_gpus else _on_cpus)(dataset, config, bundle, plan.layout, pool)
-                for row in scored.iter_rows():
-                    yield from _parse_results(row["results"])
+                for text in drive(run, [json.dumps(asdict(task)) for task in first], (least, most)):
+                    yield from _parse_results(text)
             except ray.exceptions.RayError as error:
                 raise our_error(error, LstmRayError) from error
             first = list(itertools.islice(tasks, _TASKS_AT_ONCE))
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What the stages of a run are made from, wherever they are driven from.
+
+    Attributes:
+        settings: Of the run.
+        model_hash: Of the bundle it was planned with.
+        threshold: From which probability on a review is positive.
+        layout: See `_encode_layout`.
+        sources: The user's own modules that the model needs.
+    """
+
+    settings: dict[str, Any]
+    model_hash: str
+    threshold: float
+    layout: dict[str, Any]
+    sources: dict[str, bytes]
+
+
+def _drive(run: _Run, tasks: Sequence[str], actors: tuple[int, int]) -> Iterator[str]:
+    """Has Ray Data score tasks and yields their results as they come."""
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what ends the run is raised
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    config = ScoreConfig.model_validate(run.settings)
+    pool = {
+        "compute": ray.data.ActorPoolStrategy(min_size=actors[0], max_size=actors[1]),
+        "num_cpus": config.cpus_per_actor,
+        "num_gpus": config.gpus_per_actor,
+    }
+    dataset = ray.data.from_items([{"task": task} for task in tasks], override_num_blocks=len(tasks))
+    for row in (_on_gpus if config.gpus_per_actor else _on_cpus)(dataset, run, pool).iter_rows():
+        yield row["results"]
+
+
+def _drive_there(run: _Run, tasks: Sequence[str], actors: tuple[int, int]) -> Iterator[str]:
+    """Does the same in a process of the cluster's: Ray Data does not work from a Ray client."""
+    driver = ray.remote(num_cpus=0)(_Driver).remote(run, tasks, actors)
+    while (text := ray.get(driver.next.remote())) is not None:
+        yield text
+
+
+class _Driver:
+    """Drives Ray Data for a Ray client; runs on a Ray worker."""
+
+    def __init__(self, run: _Run, tasks: Sequence[str], actors: tuple[int, int]) -> None:
+        self._texts = _drive(run, tasks, actors)
+
+    def next(self) -> str | None:
+        """Returns the next result, or None when there is no more."""
+        return next(self._texts, None)
 
 
 @contextmanager
@@ -125,9 +174,9 @@ def _read_planned(model: str, model_hash: str) -> Bundle:
     return bundle
 
 
-def _on_cpus(dataset: Any, config: ScoreConfig, bundle: Bundle, layout: Layout, pool: dict[str, Any]) -> Any:
-    settings = (config.model_dump(mode="json"), bundle.hash, _encode_layout(layout), bundle.sources())
-    return dataset.map_batches(_ScoringActor, fn_constructor_args=settings, batch_size=1, **pool)
+def _on_cpus(dataset: Any, run: _Run, pool: dict[str, Any]) -> Any:
+    given = (run.settings, run.model_hash, run.layout, run.sources)
+    return dataset.map_batches(_ScoringActor, fn_constructor_args=given, batch_size=1, **pool)
 
 
 class _ScoringActor:
@@ -157,13 +206,12 @@ class _ScoringActor:
             return Scorer(_read_planned(self._config.model, self._model_hash), self._config.engine, self._threads)
 
 
-def _on_gpus(dataset: Any, config: ScoreConfig, bundle: Bundle, layout: Layout, pool: dict[str, Any]) -> Any:
-    model = {"settings": config.model_dump(mode="json"), "model_hash": bundle.hash}
-    look = _encode_layout(layout)
-    writing = {"layout": look, "output": config.output, "threshold": bundle.threshold}
+def _on_gpus(dataset: Any, run: _Run, pool: dict[str, Any]) -> Any:
+    model = {"settings": run.settings, "model_hash": run.model_hash}
+    writing = {"layout": run.layout, "output": run.settings["output"], "threshold": run.threshold}
     stage: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow"}
-    encoded = dataset.map_batches(_encode_stage, fn_kwargs={**model, "layout": look}, num_cpus=1, **stage)
-    given = {**model, "code": bundle.sources()}
+    encoded = dataset.map_batches(_encode_stage, fn_kwargs={**model, "layout": run.layout}, num_cpus=1, **stage)
+    given = {**model, "code": run.sources}
     scored = encoded.map_batches(_GpuActor, fn_constructor_kwargs=given, **stage, **pool)
     return scored.map_batches(_write_stage, fn_kwargs=writing, num_cpus=1, **stage)
 

@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from heads import PLANTED, ProcessList, Running, free_port, ray_head
 from pyarrow import fs
 
 from lstm_ray import storage
@@ -194,14 +195,6 @@ class RayNodes:
             node.wait()
 
 
-def free_port() -> int:
-    """Returns a port that nobody listens on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
-
-
 def processes_of(ray_directory: str, name: str = "") -> list[int]:
     """Lists the processes whose environment names this directory of Ray's and whose command contains `name`."""
     found = []
@@ -311,3 +304,71 @@ def read_parts(output: Path) -> dict[str, bytes]:
 def parts() -> Callable[[Path], dict[str, bytes]]:
     """Gives a function that returns the parts of an output by name."""
     return read_parts
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Gives the Ray."""
+    with ray_head(Path(tmp_path_factory.mktemp("r")), free_port(), "--num-cpus=3") as made:
+        yield made
+
+
+@pytest.fixture
+def no_secret(running: Running, tmp_path: Path) -> Iterator[None]:
+    """Finds secrets that a test leaves in command lines, in Ray's files, its logs among them, or in its own."""
+    watching = ProcessList()
+    try:
+        yield
+    finally:
+        seen = watching.end()
+    assert seen == set()
+    files = [path for place in (tmp_path, running.directory) for path in place.rglob("*") if path.is_file()]
+    assert any(path.name.startswith("worker-") for path in files), "Ray's logs are among them"
+    assert [path for path in files if PLANTED.encode() in path.read_bytes()] == []
+
+
+OWN = """
+import keras
+from keras import layers
+from near import Total
+
+small = {"units": 4, "embedding_size": 4, "vocabulary_size": 50, "max_tokens": 12, "epochs": 1, "clip_norm": 1.0}
+
+def build(text, model):
+    ids = keras.Input((text.max_tokens,), dtype="int32")
+    words = layers.Embedding(text.vocabulary_size, model.embedding_size)(ids)
+    return keras.Model(ids, layers.Dense(1, activation="sigmoid")(Total()(layers.GRU(4, return_sequences=True)(words))))
+"""
+NEAR = """
+import os
+from pathlib import Path
+
+import keras
+
+Path("PLACE", str(os.getpid())).write_text(__file__)
+
+@keras.saving.register_keras_serializable(package="mine")
+class Total(keras.layers.Layer):
+    def call(self, states):
+        return keras.ops.sum(states, axis=1)
+"""
+
+
+@pytest.fixture
+def code(tmp_path: Path) -> Path:
+    """Gives a directory with a preset, a function that builds a network, and a layer.
+
+    Every process that imports the layer's module notes in a file beside it where it found that. On one machine Ray lets
+    workers import from the directory of whoever started the run; on others there is nothing to import from there.
+    """
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "mine.py").write_text(OWN, encoding="utf-8")
+    (tmp_path / "code" / "near.py").write_text(NEAR.replace("PLACE", str(tmp_path / "seen")), encoding="utf-8")
+    (tmp_path / "seen").mkdir()
+    return tmp_path / "code"
+
+
+@pytest.fixture
+def model(make_bundle: Callable[..., Path]) -> Path:
+    """Gives a model."""
+    return make_bundle()

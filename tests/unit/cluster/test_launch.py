@@ -166,6 +166,6 @@ def test_a_worker_that_cannot_be_reached_is_told(tmp_path: Path, machines: Path)
     path = tmp_path / "onprem.yaml"
     config = ClusterConfig(provider="onprem", hosts="10.0.0.1,10.0.0.2,10.0.0.9", ssh_key="/no/key")
     path.write_text(render(config), encoding="utf-8")
-    with pytest.raises(LstmRayError, match=r"Ray may still run on 10\.0\.0\.2 10\.0\.0\.9"):
+    with pytest.raises(LstmRayError, match=r"Ray may still run on 10\.0\.0\.1 10\.0\.0\.2 10\.0\.0\.9"):
         down(str(path), yes=True)
     assert machines.read_text(encoding="utf-8").splitlines()[-1] == "ray down --yes"

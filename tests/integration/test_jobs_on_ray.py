@@ -1,0 +1,217 @@
+"""Jobs on a Ray that runs: what they bring along, and how they are followed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from heads import LIMIT_S, PLANTED, ProcessList, Running
+
+
+@pytest.mark.usefixtures("no_secret")
+def test_a_job_brings_its_preset_and_network(running: Running, reviews: Path, code: Path, tmp_path: Path) -> None:
+    job = {"command": "train", "preset": "mine:small", "network": "mine:build", "units": 3, "workers": 1}
+    job |= {"train": str(reviews), "output": str(tmp_path / "run")}
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job), encoding="utf-8")
+    done = running.lstm_ray(
+        "submit", tmp_path / "job.yaml", "--address", running.dashboard, "--working-dir", code, place=tmp_path
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    learned = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text(encoding="utf-8"))
+    assert (learned["preset"], learned["units"], learned["clip_norm"]) == ("mine:small", 3, 1.0)
+    description = json.loads((tmp_path / "run" / "model" / "bundle.json").read_text(encoding="utf-8"))
+    assert (description["format_version"], description["model"]["network"]) == (2, "mine:build")
+
+
+class Proxy:
+    """Passes TCP connections on, until it is cut, or silent: then it holds what comes.
+
+    Attributes:
+        address: HOST:PORT that it listens at.
+        passed: How many connections it has passed on.
+    """
+
+    def __init__(self, target: str) -> None:
+        """Begins to listen."""
+        self._target = target
+        self._port = 0
+        self._open: list[socket.socket] = []
+        self.passed = 0
+        self._passes = threading.Event()
+        self._passes.set()
+        self.mend()
+        self.address = f"127.0.0.1:{self._port}"
+
+    def mend(self) -> None:
+        """Listens, after a cut at the same address as before."""
+        self._listener = socket.create_server(("127.0.0.1", self._port))
+        self._port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def hush(self) -> None:
+        """Passes nothing on, and takes new connections all the same."""
+        self._passes.clear()
+
+    def speak(self) -> None:
+        """Passes on what it has held, and what comes."""
+        self._passes.set()
+
+    def cut(self) -> None:
+        """Breaks all connections and takes no more."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for one in self._open:
+            _shut(one)
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                near = listener.accept()[0]
+            except OSError:
+                return
+            host, port = self._target.split(":")
+            far = socket.create_connection((host, int(port)))
+            self._open += [near, far]
+            self.passed += 1
+            for source, sink in ((near, far), (far, near)):
+                threading.Thread(target=_pump, args=(source, sink, self._passes), daemon=True).start()
+
+
+def _pump(source: socket.socket, sink: socket.socket, passes: threading.Event) -> None:
+    with contextlib.suppress(OSError):  # cut
+        while content := source.recv(65536):
+            passes.wait()
+            sink.sendall(content)
+    _shut(source)
+    _shut(sink)
+
+
+def _shut(one: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it is shut
+        one.shutdown(socket.SHUT_RDWR)
+    one.close()
+
+
+@pytest.fixture
+def proxy(running: Running) -> Iterator[Proxy]:
+    """Gives a proxy in front of the dashboard."""
+    made = Proxy(running.dashboard)
+    yield made
+    made.cut()
+
+
+@pytest.fixture
+def job_file(reviews: Path, model: Path, tmp_path: Path) -> Path:
+    """Gives a job that scores 260 reviews and sets a file aside, with paths below the directory it is in."""
+    (tmp_path / "storage").mkdir()
+    (tmp_path / "storage" / "bad.parquet").write_bytes(b"PAR1 is all that is right about it")
+    job = {"command": "score", "inputs": [str(reviews), "bad.parquet"], "model": str(model), "output": "scored"}
+    path = tmp_path / "storage" / "job.yaml"
+    path.write_text(yaml.safe_dump({**job, "max_bad_files": 1, "actors": 1}), encoding="utf-8")
+    return path
+
+
+def test_a_job_is_followed_over_a_broken_connection_and_no_secret_is_left(
+    running: Running, proxy: Proxy, job_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "own.py").write_text("VALUE = 7", encoding="utf-8")
+    watching = ProcessList()
+    options = ("--storage", job_file.parent, "--working-dir", tmp_path / "code", "--address", proxy.address)
+    following = subprocess.Popen(
+        [sys.executable, "-m", "lstm_ray", "submit", job_file, *options],
+        env=running.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert following.stdout is not None
+        first = following.stdout.readline()
+        proxy.cut()
+        time.sleep(3)
+        before = proxy.passed
+        proxy.mend()
+        rest = following.stdout.read()  # not communicate, which would pass over what readline has read too much
+        _, err = following.communicate(timeout=LIMIT_S)
+    finally:
+        following.kill()
+        seen = watching.end()
+    assert following.returncode == 3, err
+    assert "failed, exit code 3" in err
+    assert proxy.passed > before, "it came back"
+    job_id = err.split("submitted ")[1].split()[0]
+    assert running.lstm_ray("jobs", "logs", job_id, "--address", running.dashboard).stdout == first + rest
+    assert "set aside: 1 input file" in rest
+    assert (job_file.parent / "scored" / "_SUCCESS").exists()
+
+    (sent,) = running.directory.glob("session_2*/runtime_resources/working_dir_files/*/own.py")
+    assert sorted(path.name for path in sent.parent.iterdir()) == ["lstm-ray-job.yaml", "lstm_ray", "own.py"]
+    assert seen == set()
+    files = [path for place in (tmp_path, running.directory) for path in place.rglob("*") if path.is_file()]
+    assert {"config.yaml", "plan.json", "_manifest.json", "lstm-ray-job.yaml"} <= {path.name for path in files}
+    assert any(path.name.startswith("job-driver-") for path in files), "Ray's logs are among them"
+    assert [path for path in files if PLANTED.encode() in path.read_bytes()] == []
+    assert PLANTED not in first + rest + err
+
+
+def test_a_job_is_followed_over_a_link_that_falls_silent(running: Running, proxy: Proxy, job_file: Path) -> None:
+    options = ("--storage", job_file.parent, "--address", proxy.address)
+    following = subprocess.Popen(
+        [sys.executable, "-m", "lstm_ray", "submit", job_file, *options],
+        env=running.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert following.stdout is not None
+        following.stdout.readline()
+        proxy.hush()  # nobody closes a connection: no end of it is told
+        time.sleep(35)
+        begun = time.monotonic()
+        proxy.cut()
+        proxy.speak()
+        proxy.mend()
+        _, err = following.communicate(timeout=LIMIT_S)
+    finally:
+        following.kill()
+    assert following.returncode == 3, err
+    assert f"no connection to http://{proxy.address}: trying again for 120 s" in err
+    assert time.monotonic() < begun + 60
+
+
+def test_who_reads_only_the_beginning_of_a_log_is_not_kept(running: Running, job_file: Path) -> None:
+    submitted = running.lstm_ray("submit", job_file, "--storage", job_file.parent, "--address", running.dashboard)
+    job_id = submitted.stderr.split("submitted ")[1].split()[0]
+    begun = time.monotonic()
+    with subprocess.Popen(
+        [sys.executable, "-m", "lstm_ray", "jobs", "logs", job_id, "--follow", "--address", running.dashboard],
+        env=running.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as following:
+        assert following.stdout is not None
+        assert following.stderr is not None
+        following.stdout.close()
+        err = following.stderr.read()
+    assert time.monotonic() < begun + 60
+    assert "lost the cluster" not in err
+
+
+def test_a_job_that_there_is_not_is_told_at_once(running: Running) -> None:
+    begun = time.monotonic()
+    done = running.lstm_ray("jobs", "logs", "nosuch", "--follow", "--address", running.dashboard)
+    assert done.returncode == 1
+    assert "no job 'nosuch' at" in done.stderr
+    assert time.monotonic() < begun + 60
