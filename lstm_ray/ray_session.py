@@ -110,7 +110,12 @@ def _why_there_is_no_ray(address: str, error: Exception) -> str:
         )
     said = " ".join(str(error).split()).rstrip(".")
     if address.startswith("ray://") and "timeout" in said:  # which is all that Ray says of a wrong token here
-        said += "; is RAY_AUTH_MODE=token set here, with the cluster's token in RAY_AUTH_TOKEN_PATH, if it has one?"
+        said += (
+            "; is that the port of Ray's client, 10001 if not set, and is RAY_AUTH_MODE=token set here, with the "
+            "cluster's token in RAY_AUTH_TOKEN_PATH, if it has one?"
+        )
+    elif address != "local" and not said.endswith("?") and "port is" not in said:
+        said += "; is that HOST:PORT of Ray itself, 6379 if not set, or ray://HOST:PORT of its client?"
     if address != "local":
         return f"no connection to Ray at {address}: {said}"
     remedy = "set RAY_TMPDIR to a directory for its files, with a short name, that can be written"

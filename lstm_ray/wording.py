@@ -11,7 +11,9 @@ _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 def reason(error: BaseException) -> str:
     """Returns an exception's message as one line, without Arrow's and Python's prefixes and Keras's colours."""
     if isinstance(error, OSError) and error.strerror:
-        message = os.strerror(error.errno) if error.errno else error.strerror  # Arrow's strerror repeats the path
+        message = error.strerror
+        if error.errno and error.errno > 0:  # below 0 it is of a name that is not known
+            message = os.strerror(error.errno)  # Arrow's own repeats the path
         return message[0].lower() + message[1:]
     return " ".join(_COLOURS.sub("", str(error)).split()) or type(error).__name__
 

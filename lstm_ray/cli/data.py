@@ -39,6 +39,8 @@ def imdb(
     """
     from lstm_ray.datasets.imdb import IMDB_URL, fetch_imdb
 
+    if archive is None:
+        console.say(f"downloading {url or IMDB_URL}")
     with console.bar("bytes", "the same command goes on with the download") as bar:
         files = fetch_imdb(
             output,

@@ -72,7 +72,7 @@ def list_jobs(address: Address = "auto") -> None:
     if not found:
         console.say("no jobs")
         return
-    console.show_table("Jobs", [(job.id, _summary(job)) for job in found])
+    console.show_table("Jobs", [(job.id, f"{_summary(job)}{job.output and f', {job.output}'}") for job in found])
 
 
 @app.command()
@@ -84,7 +84,8 @@ def status(job_id: JobId, address: Address = "auto") -> None:
     from lstm_ray.cluster import jobs
 
     job = jobs.Jobs(address).job(job_id)
-    rows = [("status", job.status), ("command", job.command), ("started", job.started or "not yet")]
+    rows = [("status", job.status), ("command", job.command), ("output", job.output or "unknown")]
+    rows.append(("started", job.started or "not yet"))
     rows.append(("took" if job.has_ended else "running for", f"{job.seconds:,.0f} s"))
     if job.exit_code is not None:
         rows.append(("exit code", str(job.exit_code)))
@@ -125,7 +126,7 @@ def stop(job_id: JobId, address: Address = "auto") -> None:
     job = jobs.Jobs(address).stop(job_id)
     if not job.has_ended:
         raise LstmRayError(f"{job_id} was told to stop, and is still {job.status.lower()}")
-    console.say(f"{job_id}: {job.status.lower()}")
+    console.say(f"{job_id}: {job.status.lower()}; the same job file goes on with what is there")
 
 
 def _follow(cluster: Jobs, job_id: str) -> None:

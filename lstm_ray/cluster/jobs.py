@@ -49,6 +49,7 @@ from lstm_ray.wording import reason
 _PATHS = ("train", "validation", "inputs", "model", "output", "vocabulary", "embeddings", "mlflow")
 _MLFLOW_PLACES = ("yes", "databricks", "databricks-uc")  # words, not directories
 _DASHBOARD = "http://127.0.0.1:8265"
+_OUTPUT = "output"  # of a job's metadata
 _JOB_FILE = "lstm-ray-job.yaml"
 _ENTRYPOINTS = {
     "train": f"python -m lstm_ray train --config {_JOB_FILE}",
@@ -78,6 +79,7 @@ class Job:
         id: Its name.
         status: PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED.
         command: What it runs.
+        output: The directory it writes to; "" if it was not sent by us.
         started: When, local time; "" if it has not begun.
         seconds: How long it ran, or has been running.
         message: What Ray says about it.
@@ -87,6 +89,7 @@ class Job:
     id: str
     status: str
     command: str
+    output: str
     started: str
     seconds: float
     message: str
@@ -268,6 +271,7 @@ class Jobs:
                 entrypoint=_ENTRYPOINTS[command],
                 submission_id=name,
                 runtime_env={"working_dir": str(place)},
+                metadata={_OUTPUT: getattr(config, "output", "")},
             )
         return name
 
@@ -426,6 +430,7 @@ def _job(details: Any) -> Job:
         id=details.submission_id,
         status=details.status.value,
         command=details.entrypoint,
+        output=(details.metadata or {}).get(_OUTPUT, ""),
         started=started,
         seconds=seconds,
         message=" ".join((details.message or "").split()),

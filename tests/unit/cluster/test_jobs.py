@@ -226,4 +226,4 @@ def test_where_the_dashboard_is(
     [("SUCCEEDED", 0, 0), ("FAILED", 3, 3), ("FAILED", -9, 137), ("FAILED", None, 1), ("STOPPED", None, 1)],
 )
 def test_the_exit_code_is_the_jobs(status: str, code: int | None, expected: int) -> None:
-    assert exit_code(Job("x", status, "", "", 0.0, "", code)) == expected
+    assert exit_code(Job("x", status, "", "", "", 0.0, "", code)) == expected
