@@ -45,7 +45,7 @@ def test_a_job_is_left_and_followed_again_to_its_exit_code(
     bare: Host, job_file: Path, wait_until: Callable[..., None]
 ) -> None:
     submitting = bare.start_lstm_ray("submit", job_file, "--storage", job_file.parent)
-    wait_until(lambda: bare.runs("lstm_ray score --config job.yaml") or submitting.poll() is not None)
+    wait_until(lambda: bare.runs("lstm_ray score --config lstm-ray-job.yaml") or submitting.poll() is not None)
     bare.interrupt(submitting)
     _, err = submitting.communicate(timeout=60)
     assert submitting.returncode == 130, err
@@ -68,11 +68,11 @@ def test_a_job_is_left_and_followed_again_to_its_exit_code(
 @pytest.mark.long
 def test_a_job_is_stopped(bare: Host, job_file: Path, wait_until: Callable[..., None]) -> None:
     job_id = bare.lstm_ray("submit", job_file, "--storage", job_file.parent, "--no-follow").stdout.strip()
-    wait_until(lambda: bare.runs("lstm_ray score --config job.yaml"))
+    wait_until(lambda: bare.runs("lstm_ray score --config lstm-ray-job.yaml"))
     stopped = bare.lstm_ray("jobs", "stop", job_id)
     assert stopped.returncode == 0, stopped.stderr
     assert "stopped" in stopped.stderr
-    assert not bare.runs("lstm_ray score --config job.yaml")
+    assert not bare.runs("lstm_ray score --config lstm-ray-job.yaml")
     assert bare.lstm_ray("jobs", "logs", job_id, "--follow").returncode == 1
 
 
