@@ -164,6 +164,7 @@ def test_a_job_is_followed_over_a_broken_connection_and_no_secret_is_left(
     assert PLANTED not in first + rest + err
 
 
+@pytest.mark.long
 def test_a_job_is_followed_over_a_link_that_falls_silent(running: Running, proxy: Proxy, job_file: Path) -> None:
     options = ("--storage", job_file.parent, "--address", proxy.address)
     following = subprocess.Popen(
