@@ -213,9 +213,9 @@ def test_mlflows_words_are_no_directories(tmp_path: Path, given: str, sent: str)
 def test_where_the_dashboard_is(
     address: str, variable: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
-    if variable is not None:
-        monkeypatch.setenv("RAY_API_SERVER_ADDRESS", variable)
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", variable or "")  # which is set, and so put back in the end
+    if variable is None:
+        monkeypatch.delenv("RAY_API_SERVER_ADDRESS")
     asked: list[str] = []
     monkeypatch.setattr(jobs, "_Client", asked.append)
     assert (jobs.Jobs(address).address, asked) == (expected, [expected])
