@@ -60,6 +60,7 @@ _ENTRYPOINTS = {
 _NOT_SHIPPED = shutil.ignore_patterns(
     ".*", "__pycache__", "node_modules", "*.pyc", "*.parquet", "*.keras", "*.npz", "*.onnx"
 )
+_ENVIRONMENT = ("pyvenv.cfg", "conda-meta")  # what marks the directory of a virtual one, of conda's
 _TALKATIVE = ("dashboard.modules.job.sdk", "dashboard.modules.dashboard_sdk", "_private.runtime_env.packaging")
 """Modules of Ray that log uploads and closed connections."""
 
@@ -214,15 +215,26 @@ def _not_shipped(code: str) -> Callable[[str, list[str]], set[str]]:
     def ignored(directory: str, names: list[str]) -> set[str]:
         leads_out = {name for name in names if not Path(directory, name).resolve().is_relative_to(root)}
         dangling = {name for name in names if not Path(directory, name).exists()}
-        marks = ("pyvenv.cfg", "conda-meta")
-        environments = {name for name in names if any(Path(directory, name, mark).exists() for mark in marks)}
+        environments = {name for name in names if any(Path(directory, name, mark).exists() for mark in _ENVIRONMENT)}
         return _NOT_SHIPPED(directory, names) | leads_out | dangling | environments
 
     return ignored
 
 
+class _FinalError(LstmRayError):
+    """What a connection that is made again would not change: no such job, a token that is refused."""
+
+
 class _CannotShowError(Exception):
-    """What was to be shown could not be."""
+    """What was to be shown could not be.
+
+    Attributes:
+        error: Why; it is ours, not the connection's.
+    """
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class _Client(JobSubmissionClient):
@@ -230,6 +242,10 @@ class _Client(JobSubmissionClient):
 
     def _do_request(self, *arguments: Any, **options: Any) -> Any:
         return super()._do_request(*arguments, **{"timeout": _ANSWER_LIMIT_S, **options})
+
+    def knock(self) -> None:
+        """Asks whether the cluster is there; raises what `requests` raises if it is not."""
+        self._do_request("GET", "/api/version", timeout=_SILENT_FOR_S)
 
 
 class Jobs:
@@ -314,14 +330,13 @@ class Jobs:
         Raises:
             LstmRayError: There is no such job, or the cluster could not be reached for two minutes.
         """
-        self.job(name)  # if there is none, that is no broken connection
         shown = 0  # characters
 
         def tell(piece: str) -> None:
             try:
                 show(piece)
-            except OSError as error:  # ours, not the connection's: nobody reads on
-                raise _CannotShowError from error
+            except OSError as error:  # nobody reads on
+                raise _CannotShowError(error) from error
 
         async def tail() -> None:
             nonlocal shown  # not returned: a connection that breaks ends in an exception
@@ -337,13 +352,16 @@ class Jobs:
         failing_since: float | None = None
         while True:
             try:
+                self.job(name)  # which tells a job that there is not from a broken connection
                 asyncio.run(tail())
                 job = self.job(name)
                 if job.has_ended:
                     tell(self.log(name)[shown:])
                 failing_since = None
-            except _CannotShowError as error:
-                raise error.__cause__ or error from None
+            except _FinalError:
+                raise
+            except _CannotShowError as unshown:
+                raise unshown.error from None
             except (LstmRayError, RuntimeError, OSError, aiohttp.ClientError) as error:
                 if failing_since is None:
                     failing_since = time.monotonic()
@@ -368,7 +386,8 @@ class Jobs:
         while True:
             done, _ = await asyncio.wait({waiting}, timeout=_SILENT_FOR_S)
             if not done:
-                await asyncio.to_thread(self._check_answers)
+                with self._errors_told():
+                    await asyncio.to_thread(self._client.knock)
                 continue
             piece = waiting.result()
             if piece is None:
@@ -376,17 +395,13 @@ class Jobs:
             yield piece
             waiting = asyncio.ensure_future(anext(pieces, None))
 
-    def _check_answers(self) -> None:
-        with self._errors_told():
-            requests.get(f"{self.address}/api/version", timeout=_SILENT_FOR_S)  # refused or not
-
     @contextmanager
     def _errors_told(self, name: str | None = None) -> Iterator[None]:
         """Turns the client's errors into ours."""
         try:
             yield
         except AuthenticationError as error:
-            raise LstmRayError(
+            raise _FinalError(
                 f"{self.address} refuses this machine's token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to a "
                 "file with the cluster's"
             ) from error
@@ -398,7 +413,7 @@ class Jobs:
         except RuntimeError as error:
             message = " ".join(str(error).split())
             if name is not None and ("status code 404" in message or "does not exist" in message):
-                raise LstmRayError(f"no job {name!r} at {self.address}: lstm-ray jobs list shows them") from error
+                raise _FinalError(f"no job {name!r} at {self.address}: lstm-ray jobs list shows them") from error
             raise LstmRayError(f"{self.address}: {message[-500:]}") from error
 
 

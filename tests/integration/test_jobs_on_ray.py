@@ -32,6 +32,17 @@ def test_a_job_brings_its_preset_and_network(running: Running, reviews: Path, co
     assert (description["format_version"], description["model"]["network"]) == (2, "mine:build")
 
 
+def begin(running: Running, *arguments: object) -> subprocess.Popen[str]:
+    """Begins `lstm-ray`, whose words can be read while it runs."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "lstm_ray", *map(str, arguments)],
+        env=running.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 class Proxy:
     """Passes TCP connections on, until it is cut, or silent: then it holds what comes.
 
@@ -127,13 +138,7 @@ def test_a_job_is_followed_over_a_broken_connection_and_no_secret_is_left(
     (tmp_path / "code" / "own.py").write_text("VALUE = 7", encoding="utf-8")
     watching = ProcessList()
     options = ("--storage", job_file.parent, "--working-dir", tmp_path / "code", "--address", proxy.address)
-    following = subprocess.Popen(
-        [sys.executable, "-m", "lstm_ray", "submit", job_file, *options],
-        env=running.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    following = begin(running, "submit", job_file, *options)
     try:
         assert following.stdout is not None
         first = following.stdout.readline()
@@ -167,13 +172,7 @@ def test_a_job_is_followed_over_a_broken_connection_and_no_secret_is_left(
 @pytest.mark.long
 def test_a_job_is_followed_over_a_link_that_falls_silent(running: Running, proxy: Proxy, job_file: Path) -> None:
     options = ("--storage", job_file.parent, "--address", proxy.address)
-    following = subprocess.Popen(
-        [sys.executable, "-m", "lstm_ray", "submit", job_file, *options],
-        env=running.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    following = begin(running, "submit", job_file, *options)
     try:
         assert following.stdout is not None
         following.stdout.readline()
@@ -195,13 +194,7 @@ def test_who_reads_only_the_beginning_of_a_log_is_not_kept(running: Running, job
     submitted = running.lstm_ray("submit", job_file, "--storage", job_file.parent, "--address", running.dashboard)
     job_id = submitted.stderr.split("submitted ")[1].split()[0]
     begun = time.monotonic()
-    with subprocess.Popen(
-        [sys.executable, "-m", "lstm_ray", "jobs", "logs", job_id, "--follow", "--address", running.dashboard],
-        env=running.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as following:
+    with begin(running, "jobs", "logs", job_id, "--follow", "--address", running.dashboard) as following:
         assert following.stdout is not None
         assert following.stderr is not None
         following.stdout.close()
