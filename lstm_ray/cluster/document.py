@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -130,6 +130,16 @@ def _locate(node: yaml.Node, place: Place, lines: dict[Place, int], doubles: lis
     elif isinstance(node, yaml.SequenceNode):
         for position, value in enumerate(node.value):
             _locate(value, (*place, position), lines, doubles)
+
+
+def leaves(content: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
+    """Yields each value that is neither mapping nor list, with its place."""
+    inner = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else None
+    if inner is None:
+        yield place, content
+        return
+    for part, value in inner:
+        yield from leaves(value, (*place, part))
 
 
 def at(content: Any, place: Sequence[str | int], expected: type | tuple[type, ...] = object) -> Any:

@@ -1,7 +1,7 @@
 """Jobs on a cluster, through the Ray Jobs API: packed, submitted, followed, stopped.
 
     job file ── load_job ──> settings with paths that all nodes understand
-             ── packed ────> a directory: lstm_ray/, lstm-ray-job.yaml, the user's own modules
+             ── packing.py > a directory: lstm_ray/, lstm-ray-job.yaml, the user's own modules
              ── submit ────> over HTTP to the cluster; there: python -m lstm_ray COMMAND --config lstm-ray-job.yaml
              <── follow ──── its log, its exit code
 
@@ -14,14 +14,11 @@ import asyncio
 import logging
 import os
 import re
-import shutil
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
@@ -30,8 +27,8 @@ import requests
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-import lstm_ray
 from lstm_ray import own_code, storage
+from lstm_ray.cluster.packing import JOB_FILE, packed
 from lstm_ray.config import (
     COMMANDS,
     ScoreConfig,
@@ -41,7 +38,6 @@ from lstm_ray.config import (
     command_of,
     load_job_file,
     resolve,
-    to_yaml,
 )
 from lstm_ray.errors import ConfigError, LstmRayError
 from lstm_ray.wording import reason
@@ -50,17 +46,11 @@ _PATHS = ("train", "validation", "inputs", "model", "output", "vocabulary", "emb
 _MLFLOW_PLACES = ("yes", "databricks", "databricks-uc")  # words, not directories
 _DASHBOARD = "http://127.0.0.1:8265"
 _OUTPUT = "output"  # of a job's metadata
-_JOB_FILE = "lstm-ray-job.yaml"
 _ENTRYPOINTS = {
-    "train": f"python -m lstm_ray train --config {_JOB_FILE}",
-    "tune": f"python -m lstm_ray tune {_JOB_FILE}",
-    "score": f"python -m lstm_ray score --config {_JOB_FILE}",
+    "train": f"python -m lstm_ray train --config {JOB_FILE}",
+    "tune": f"python -m lstm_ray tune {JOB_FILE}",
+    "score": f"python -m lstm_ray score --config {JOB_FILE}",
 }
-# Hidden files hold secrets and histories; of a .gitignore Ray would take its rules for our own files.
-_NOT_SHIPPED = shutil.ignore_patterns(
-    ".*", "__pycache__", "node_modules", "*.pyc", "*.parquet", "*.keras", "*.npz", "*.onnx"
-)
-_ENVIRONMENT = ("pyvenv.cfg", "conda-meta")  # what marks the directory of a virtual one, of conda's
 _TALKATIVE = ("dashboard.modules.job.sdk", "dashboard.modules.dashboard_sdk", "_private.runtime_env.packaging")
 """Modules of Ray that log uploads and closed connections."""
 
@@ -181,44 +171,6 @@ def _reachable(value: Any, name: str, job_file: str, shared: str | None) -> Any:
 
 def _is_absolute(path: str) -> bool:
     return "://" in path or path.startswith("/")
-
-
-@contextmanager
-def packed(config: Settings, code: str | None = None) -> Iterator[Path]:
-    """Gives a directory with all that a job needs, for the while: the package, the settings, and the user's own code.
-
-    Args:
-        config: What `load_job` returned.
-        code: Directory of the user's own modules, which the job imports.
-    """
-    with tempfile.TemporaryDirectory(prefix="lstm-ray-job-") as made:
-        place = Path(made)
-        if code is not None:
-            try:
-                shutil.copytree(code, place, ignore=_not_shipped(code), dirs_exist_ok=True)
-            except OSError as error:
-                raise ConfigError(f"--working-dir {code}: cannot be read: {reason(error)}") from error
-        taken = [name for name in ("lstm_ray", _JOB_FILE) if (place / name).exists()]
-        if taken:
-            raise ConfigError(
-                f"--working-dir {code}: holds {taken[0]}, which is the name of something that is sent along"
-            )
-        shutil.copytree(Path(lstm_ray.__file__).parent, place / "lstm_ray", ignore=_NOT_SHIPPED)
-        (place / _JOB_FILE).write_text(to_yaml(config), encoding="utf-8")
-        yield place
-
-
-def _not_shipped(code: str) -> Callable[[str, list[str]], set[str]]:
-    """Returns what says to `copytree` what of the user's stays here; environments and links that lead out do, too."""
-    root = Path(code).resolve()
-
-    def ignored(directory: str, names: list[str]) -> set[str]:
-        leads_out = {name for name in names if not Path(directory, name).resolve().is_relative_to(root)}
-        dangling = {name for name in names if not Path(directory, name).exists()}
-        environments = {name for name in names if any(Path(directory, name, mark).exists() for mark in _ENVIRONMENT)}
-        return _NOT_SHIPPED(directory, names) | leads_out | dangling | environments
-
-    return ignored
 
 
 class _FinalError(LstmRayError):

@@ -7,12 +7,12 @@ Source: KubeRay 1.7, ray-operator/controllers/ray/utils/validation.go and ray-op
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
 from lstm_ray.cluster.document import Finding, Place, at
 from lstm_ray.cluster.kuberay_groups import environment, groups, scales
+from lstm_ray.cluster.kubernetes_names import DNS_LABEL, DNS_NAME, LABEL
 from lstm_ray.cluster.versions import as_numbers
 
 _AUTOSCALER_V2 = "RAY_enable_autoscaler_v2"
@@ -29,9 +29,6 @@ _PARAMS_OF_RESOURCES = ("num-cpus", "num-gpus", "memory", "resources")
 _TLS_VARIABLES = ("RAY_USE_TLS", "RAY_TLS_SERVER_CERT", "RAY_TLS_SERVER_KEY", "RAY_TLS_CA_CERT")
 _TLS_MOUNTS = ("ray-tls", "/etc/ray/tls")
 _REDIS_FIELDS = ("redisAddress", "redisUsername", "redisPassword", "externalStorageNamespace")
-_LABEL_NAME = re.compile(r"[A-Za-z0-9]([-\w.]{0,61}[A-Za-z0-9])?", re.ASCII)
-_DNS_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 def check_conflicts(
@@ -67,9 +64,9 @@ def _check_group(group: dict[str, Any], place: Place) -> Iterator[Finding]:
         yield Finding((*place, "rayStartParams", "labels"), "is not supported; write it as the group's labels")
     for name, value in (at(group, ["labels"], dict) or {}).items():
         prefix, slash, rest = str(name).rpartition("/")
-        if not _LABEL_NAME.fullmatch(rest) or (slash and not _DNS_NAME.fullmatch(prefix)):
+        if not LABEL.fullmatch(rest) or (slash and not DNS_NAME.fullmatch(prefix)):
             yield Finding((*place, "labels", str(name)), "is no label; use up to 63 letters, digits, -, _ and .")
-        if isinstance(value, str) and value and not _LABEL_NAME.fullmatch(value):
+        if isinstance(value, str) and value and not LABEL.fullmatch(value):
             message = f"is {value!r}; use up to 63 letters, digits, -, _ and ."
             yield Finding((*place, "labels", str(name)), message)
 
@@ -186,7 +183,7 @@ def _check_network_policy(cluster: dict[str, Any], place: Place) -> Iterator[Fin
         if inner != ("headGroupSpec",):
             name = group.get("groupName")
             names.append(name)
-            if isinstance(name, str) and not _DNS_LABEL.fullmatch(name):
+            if isinstance(name, str) and not DNS_LABEL.fullmatch(name):
                 message = f"is {name!r}; with networkPolicy use lower-case letters, digits and hyphens"
                 yield Finding((*place, *inner, "groupName"), message)
     parts: list[tuple[Place, Any]] = [((name,), policy.get(name)) for name in ("head", "worker")]

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from lstm_ray.cluster.document import Finding, Place, at
+from lstm_ray.cluster.kubernetes_names import DNS_LABEL
 from lstm_ray.cluster.quantity import quantity
 from lstm_ray.cluster.schema import AMOUNT, unknown
 
 _PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 _RESOURCES = ("cpu", "memory", "ephemeral-storage")
 _GPUS = ("nvidia.com/gpu", "amd.com/gpu")
-_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _VARIABLE = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
 _LAST_PORT = 65535
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
@@ -51,7 +51,7 @@ def check_pod(pod: dict[str, Any], place: Place) -> Iterator[Finding]:
 
 def _check_container(container: dict[str, Any], place: Place) -> Iterator[Finding]:
     name, image, policy = (container.get(field) for field in ("name", "image", "imagePullPolicy"))
-    if not isinstance(name, str) or not _LABEL.fullmatch(name):
+    if not isinstance(name, str) or not DNS_LABEL.fullmatch(name):
         yield Finding((*place, "name"), f"is {name!r}; use lower-case letters, digits and hyphens")
     if not image:
         yield Finding((*place, "image"), "is missing; name the image to run")

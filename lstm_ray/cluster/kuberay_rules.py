@@ -15,13 +15,12 @@ from lstm_ray.cluster.kuberay_conflicts import check_conflicts
 from lstm_ray.cluster.kuberay_groups import environment, gpus, groups, scales
 from lstm_ray.cluster.kuberay_job_rules import check_job
 from lstm_ray.cluster.kuberay_pod_rules import check_pod
+from lstm_ray.cluster.kubernetes_names import DNS_LABEL, LABEL
 from lstm_ray.cluster.quantity import quantity
 from lstm_ray.cluster.schema import check_schema, unknown
-from lstm_ray.cluster.settings import NAMESPACE
 from lstm_ray.cluster.versions import as_numbers, version_of_image
 
-_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
-_LABEL_VALUE = re.compile(r"[A-Za-z0-9]([-\w.]{0,61}[A-Za-z0-9])?", re.ASCII)
+_NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _SERVICES = ("ClusterIP", "NodePort", "LoadBalancer")
 _MOST_CHARACTERS = {"RayCluster": 53, "RayJob": 47}
 _OPEN_SERVICES = ("LoadBalancer", "NodePort")
@@ -60,12 +59,12 @@ def _check_metadata(content: dict[str, Any], kind: str) -> Iterator[Finding]:
     if name is None:
         if not at(content, ["metadata", "generateName"], str):
             yield Finding(("metadata", "name"), "is missing; it has to be there")
-    elif not isinstance(name, str) or not _LABEL.fullmatch(name):
+    elif not isinstance(name, str) or not _NAME.fullmatch(name):
         yield Finding(("metadata", "name"), f"is {name!r}; use lower-case letters, digits and hyphens, a letter first")
     elif len(name) > most:
         yield Finding(("metadata", "name"), f"has {len(name)} characters; a {kind}'s may have {most}")
     namespace = at(content, ["metadata", "namespace"])
-    if namespace is not None and not (isinstance(namespace, str) and NAMESPACE.fullmatch(namespace)):
+    if namespace is not None and not (isinstance(namespace, str) and DNS_LABEL.fullmatch(namespace)):
         yield Finding(("metadata", "namespace"), f"is {namespace!r}; use lower-case letters, digits and hyphens")
 
 
@@ -109,7 +108,7 @@ def _check_cluster(spec: dict[str, Any], place: Place, ray_version: str) -> Iter
         yield from _check_group(spec, group, inner)
         yield from _check_replicas(group, inner)
         name = group.get("groupName")
-        if isinstance(name, str) and name and not _LABEL_VALUE.fullmatch(name):
+        if isinstance(name, str) and name and not LABEL.fullmatch(name):
             yield Finding((*inner, "groupName"), f"is {name!r}; it becomes a label: use letters, digits, -, _ and .")
         if not name:
             yield Finding((*inner, "groupName"), "is missing; the operator tells groups apart by it")

@@ -49,10 +49,9 @@ def check_launcher(content: dict[str, Any], ray_version: str) -> Iterator[Findin
     elif provider == "local":
         yield from _check_local(content)
     elif provider is not None:
-        close = difflib.get_close_matches(provider, _PROVIDERS, n=1)
-        remedy = {"onprem": "local"}.get(provider, close[0] if close and provider not in _PROVIDERS else None)
-        if remedy:
-            yield Finding(("provider", "type"), f"is {provider}; did you mean {remedy}?")
+        meant = ["local"] if provider == "onprem" else difflib.get_close_matches(provider, _PROVIDERS, n=1)
+        if meant and provider not in _PROVIDERS:
+            yield Finding(("provider", "type"), f"is {provider}; did you mean {meant[0]}?")
         else:
             yield Finding(("provider", "type"), f"is {provider}, whose fields are not checked here", "note")
     yield from _check_start(content)

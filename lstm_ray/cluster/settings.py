@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import field_validator, model_validator
 
+from lstm_ray.cluster.kubernetes_names import DNS_LABEL
 from lstm_ray.config import Settings, fields_in_order, option_name, setting
 from lstm_ray.wording import counted
 
@@ -45,8 +46,6 @@ _WORKERS = re.compile(r"(0|[1-9]\d*)(:(0|[1-9]\d*))?")
 _MOST_WORKERS = 100_000
 _IMAGE = re.compile(r"([\w.-]+(:\d+)?/)?[a-z0-9._/-]+(:\w[\w.-]{0,127})?(@sha256:[0-9a-f]{64})?")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
-NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-"""A DNS-1123 label, as Kubernetes wants a namespace to be."""
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -192,7 +191,7 @@ class ClusterConfig(Settings):
     @field_validator("namespace")
     @classmethod
     def _is_namespace(cls, value: str) -> str:
-        if not NAMESPACE.fullmatch(value):
+        if not DNS_LABEL.fullmatch(value):
             raise ValueError("should be lower-case letters, digits and hyphens, 63 at most")
         return value
 

@@ -88,16 +88,11 @@ def check(documents: Sequence[Document], path: str, find: FindSchema = lambda ki
         raise InputError(f"{path}: is empty")
     is_kubernetes = any(isinstance(one.content, dict) and "apiVersion" in one.content for one in documents)
     remarks = []
-    seen: list[tuple[Any, ...]] = []
-    for document in documents:
-        named = tuple(at(document.content, place) for place in (["kind"], ["metadata", "namespace"], _NAME))
-        if is_kubernetes and named[-1] is not None and named in seen:
-            finding = Finding(_NAME, f"is that of another {named[0]} in the file; give each its own")
-            remarks.append(Remark(document.line(_NAME), path_of(_NAME), finding))
-        seen.append(named)
+    for number, document in enumerate(documents):
         found = _kubernetes(document, find) if is_kubernetes else _launcher(document, path)
         for finding in [
             *_doubles(document),
+            *_namesakes(document, documents[:number]),
             *found,
             *find_placeholders(document.content),
             *find_leaks(document.content),
@@ -119,6 +114,17 @@ def check(documents: Sequence[Document], path: str, find: FindSchema = lambda ki
 def _doubles(document: Document) -> Iterator[Finding]:
     for place in document.doubles:
         yield Finding(place, "stands twice, and only the last counts; take one out")
+
+
+def _namesakes(document: Document, earlier: Sequence[Document]) -> Iterator[Finding]:
+    """Yields a mistake if an object of the same kind has the same name; what is for `ray up` has none."""
+
+    def named(one: Document) -> list[Any]:
+        return [at(one.content, place) for place in (["kind"], ["metadata", "namespace"], _NAME)]
+
+    kind, _, name = named(document)
+    if name is not None and named(document) in map(named, earlier):
+        yield Finding(_NAME, f"is that of another {kind} in the file; give each its own")
 
 
 def _launcher(document: Document, path: str) -> Iterator[Finding]:

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from lstm_ray.cluster import jobs
-from lstm_ray.cluster.jobs import Job, exit_code, load_job, packed
+from lstm_ray.cluster.jobs import Job, exit_code, load_job
+from lstm_ray.cluster.packing import packed
 from lstm_ray.config import ScoreConfig, TrainConfig, TuneConfig, resolve
 from lstm_ray.errors import ConfigError
 
