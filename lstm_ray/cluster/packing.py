@@ -49,13 +49,13 @@ def packed(config: Settings, code: str | None = None) -> Iterator[Path]:
 
 
 def _not_shipped(code: str) -> Callable[[str, list[str]], set[str]]:
-    """Returns what says to `copytree` what of the user's stays here; environments and links that lead out do, too."""
+    """Returns what says to `copytree` what of the user's stays here; environments, sockets and links that lead out do, too."""
     root = Path(code).resolve()
 
     def ignored(directory: str, names: list[str]) -> set[str]:
         leads_out = {name for name in names if not Path(directory, name).resolve().is_relative_to(root)}
-        dangling = {name for name in names if not Path(directory, name).exists()}
+        neither = {name for name in names if not (Path(directory, name).is_file() or Path(directory, name).is_dir())}
         environments = {name for name in names if any(Path(directory, name, mark).exists() for mark in _ENVIRONMENT)}
-        return _NOT_SHIPPED(directory, names) | leads_out | dangling | environments
+        return _NOT_SHIPPED(directory, names) | leads_out | neither | environments
 
     return ignored

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -120,6 +121,7 @@ def test_of_the_users_directory_no_hidden_file_is_sent_nor_what_a_link_leads_out
     for link, target in (("out", "../elsewhere"), ("out.txt", "../elsewhere/secret.txt"), (".#own.py", "nobody@1")):
         (code / link).symlink_to(target)
     (code / "gone.py").symlink_to("nothing")
+    os.mkfifo(code / "pipe")
     (code / "inner.py").symlink_to("own.py")
     with packed(load_job(write(tmp_path)), str(code)) as place:
         sent = sorted(str(path.relative_to(place)) for path in place.rglob("*") if path.is_file())
