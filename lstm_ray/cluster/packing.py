@@ -49,7 +49,7 @@ def packed(config: Settings, code: str | None = None) -> Iterator[Path]:
 
 
 def _not_shipped(code: str) -> Callable[[str, list[str]], set[str]]:
-    """Returns what says to `copytree` what of the user's stays here; environments, sockets and links that lead out do, too."""
+    """Returns what tells `copytree` what stays here: environments, sockets, links that lead out, besides patterns."""
     root = Path(code).resolve()
 
     def ignored(directory: str, names: list[str]) -> set[str]:
