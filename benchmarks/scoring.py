@@ -33,8 +33,8 @@ import numpy as np  # noqa: E402
 import pyarrow as pa  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 
-from lstm_ray.devices import available_cores  # noqa: E402
 from lstm_ray.model.bundle import read_bundle  # noqa: E402
+from lstm_ray.runtime.devices import available_cores  # noqa: E402
 from lstm_ray.score.scorer import Scorer  # noqa: E402
 
 

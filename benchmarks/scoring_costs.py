@@ -76,9 +76,9 @@ if actors == "0":
     step("import the compiler")
     results = run.score_here(config, bundle, plan, set())
 else:
-    from lstm_ray.score import pipeline
+    from lstm_ray.score import ray_data
     step("import Ray")
-    connect = pipeline.connect
+    connect = ray_data.connect
     import contextlib
     @contextlib.contextmanager
     def timed(*arguments, **options):
@@ -87,8 +87,8 @@ else:
             yield
             step("start actors, load the model, score, write")
         step("stop Ray")
-    pipeline.connect = timed
-    results = pipeline.score_on_ray(config, bundle, plan, set(), lambda note: None)
+    ray_data.connect = timed
+    results = ray_data.score_on_ray(config, bundle, plan, set(), lambda note: None)
 print(sum(part.rows for part in results), "rows", file=sys.stderr)
 step("compile, load the weights, score, write" if actors == "0" else "stop Ray")
 import json

@@ -24,8 +24,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lstm_ray.devices import available_cores
 from lstm_ray.model.weights import LstmWeights, NetworkWeights
+from lstm_ray.runtime.devices import available_cores
 
 BATCH_SIZES = (32, 128, 256, 512, 1024)
 CORES = available_cores()

@@ -31,11 +31,11 @@ sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(
 import numpy as np  # noqa: E402
 
 from lstm_ray.config import TrainConfig, resolve  # noqa: E402
-from lstm_ray.model.runtime import start_tensorflow  # noqa: E402
+from lstm_ray.runtime.tensorflow import start_tensorflow  # noqa: E402
 from lstm_ray.text.sequences import pad  # noqa: E402
 from lstm_ray.train import collective  # noqa: E402
-from lstm_ray.train.batches import epoch_order, worker_batches  # noqa: E402
-from lstm_ray.train.corpus import Corpus, assemble, encode_shard, find_all_shards  # noqa: E402
+from lstm_ray.train.data.batches import epoch_order, worker_batches  # noqa: E402
+from lstm_ray.train.data.corpus import Corpus, assemble, encode_shard, find_all_shards  # noqa: E402
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "lstm": {"preset": "lstm"},
@@ -84,14 +84,14 @@ def first_rows(corpus: Corpus, rows: int) -> Corpus:
 
 
 class Loop:
-    """Our loop over an epoch's rows, as `train/loop.py` runs it.
+    """Our loop over an epoch's rows, as `train/loop/epochs.py` runs it.
 
     Attributes:
         waited_s: Seconds of the last epoch spent on preparing batches.
     """
 
     def __init__(self, config: TrainConfig, corpus: Corpus, group: collective.Collective) -> None:
-        from lstm_ray.train.step import make_stepper
+        from lstm_ray.train.step.choice import make_stepper
 
         self.waited_s = 0.0
         self._config, self._corpus, self._group = config, corpus, group

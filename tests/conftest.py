@@ -13,9 +13,9 @@ import pyarrow as pa
 import pytest
 
 from lstm_ray.config import TrainConfig
+from lstm_ray.progress import Progress
 from lstm_ray.text.tokenize import tokenize
 from lstm_ray.text.vocabulary import Vocabulary, build_vocabulary, count_words
-from lstm_ray.train.progress import Progress
 
 TEXTS = ("a good film and a fine one", "a bad film, not a good one", "fine acting", "bad acting and a bad end")
 TINY = {"vocabulary_size": 16, "max_tokens": 6, "embedding_size": 3, "units": 4}
@@ -55,7 +55,7 @@ def tiny_bundle(make_bundle: MakeBundle) -> Path:
 
 
 def _write_untrained(path: Path, config: TrainConfig, vocabulary: Vocabulary) -> None:
-    from lstm_ray.model.runtime import start_tensorflow
+    from lstm_ray.runtime.tensorflow import start_tensorflow
 
     start_tensorflow()
     from lstm_ray.model.architectures import build_model, network_weights

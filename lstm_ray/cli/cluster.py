@@ -15,13 +15,13 @@ import typer
 from lstm_ray.cli import console
 from lstm_ray.cli.help import Commands
 from lstm_ray.cli.options import takes_settings
-from lstm_ray.cluster.settings import ClusterConfig
+from lstm_ray.cluster.definition.settings import ClusterConfig
 from lstm_ray.errors import ConfigError, InputError, OutputError
 from lstm_ray.wording import counted
 
 if TYPE_CHECKING:
+    from lstm_ray.cluster.check.validate import Report
     from lstm_ray.cluster.status import Status
-    from lstm_ray.cluster.validate import Report
 
 app = Commands(help="Define, start and look at a Ray cluster: where to run.")
 
@@ -42,7 +42,7 @@ def render(
 
     Example: lstm-ray cluster render --provider aws --workers 0:8 --spot --output aws.yaml
     """
-    from lstm_ray.cluster.render import render as definition
+    from lstm_ray.cluster.definition.render import render as definition
 
     text = definition(config)
     if output is None:
@@ -70,7 +70,7 @@ def validate(
 
     Example: lstm-ray cluster validate aws.yaml
     """
-    from lstm_ray.cluster import validate as checks
+    from lstm_ray.cluster.check import validate as checks
 
     report = checks.validate(str(file), None if crds is None else str(crds))
     _tell(report)

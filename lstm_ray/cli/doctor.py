@@ -10,7 +10,7 @@ import typer
 from lstm_ray.cli import console
 
 if TYPE_CHECKING:
-    from lstm_ray.cluster.doctor import Finding
+    from lstm_ray.doctor import Verdict
 
 
 def doctor(
@@ -35,7 +35,7 @@ def doctor(
 
     Example: lstm-ray doctor --address auto --storage s3://bucket/reviews
     """
-    from lstm_ray.cluster import doctor as ward
+    from lstm_ray import doctor as ward
 
     report = ward.examine(address, storage, model, config)
     room = console.width() - 2 - max(len(finding.subject) for finding in report.findings)
@@ -50,7 +50,7 @@ def doctor(
     console.say("nothing stands in the way of a run")
 
 
-def _lines(finding: Finding, room: int) -> list[str]:
+def _lines(finding: Verdict, room: int) -> list[str]:
     """Returns the verdict and the state, and the remedy below it, in lines that fit as far as their words do."""
     first, rest = f"{finding.verdict:8}", " " * 8
     layout: dict[str, Any] = {"width": max(room, 40), "break_long_words": False, "break_on_hyphens": False}

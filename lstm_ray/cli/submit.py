@@ -11,7 +11,7 @@ from lstm_ray.cli.help import Commands
 from lstm_ray.errors import LstmRayError
 
 if TYPE_CHECKING:
-    from lstm_ray.cluster.jobs import Job, Jobs
+    from lstm_ray.jobs.client import Job, Jobs
 
 app = Commands(help="The jobs of a cluster: list, status, logs, stop.")
 
@@ -48,10 +48,10 @@ def submit(
 
     Example: lstm-ray submit jobs/train_imdb_lstm.yaml --address HOST:8265 --storage s3://bucket/reviews
     """
-    from lstm_ray.cluster import jobs
+    from lstm_ray.jobs import client
 
-    config = jobs.load_job(job_file, storage, working_dir)
-    cluster = jobs.Jobs(address)
+    config = client.load_job(job_file, storage, working_dir)
+    cluster = client.Jobs(address)
     job_id = cluster.submit(config, working_dir)
     console.say(f"submitted {job_id} to {cluster.address}")
     if no_follow:
@@ -66,9 +66,9 @@ def list_jobs(address: Address = "auto") -> None:
 
     Example: lstm-ray jobs list --address HOST:8265
     """
-    from lstm_ray.cluster import jobs
+    from lstm_ray.jobs import client
 
-    found = jobs.Jobs(address).list()
+    found = client.Jobs(address).list()
     if not found:
         console.say("no jobs")
         return
@@ -81,9 +81,9 @@ def status(job_id: JobId, address: Address = "auto") -> None:
 
     Example: lstm-ray jobs status ID --address HOST:8265
     """
-    from lstm_ray.cluster import jobs
+    from lstm_ray.jobs import client
 
-    job = jobs.Jobs(address).job(job_id)
+    job = client.Jobs(address).job(job_id)
     rows = [("status", job.status), ("command", job.command), ("output", job.output or "unknown")]
     rows.append(("started", job.started or "not yet"))
     rows.append(("took" if job.has_ended else "running for", f"{job.seconds:,.0f} s"))
@@ -106,9 +106,9 @@ def logs(
 
     Example: lstm-ray jobs logs ID --follow --address HOST:8265
     """
-    from lstm_ray.cluster import jobs
+    from lstm_ray.jobs import client
 
-    cluster = jobs.Jobs(address)
+    cluster = client.Jobs(address)
     if follow:
         _follow(cluster, job_id)
     else:
@@ -121,9 +121,9 @@ def stop(job_id: JobId, address: Address = "auto") -> None:
 
     Example: lstm-ray jobs stop ID --address HOST:8265
     """
-    from lstm_ray.cluster import jobs
+    from lstm_ray.jobs import client
 
-    job = jobs.Jobs(address).stop(job_id)
+    job = client.Jobs(address).stop(job_id)
     if not job.has_ended:
         raise LstmRayError(f"{job_id} was told to stop, and is still {job.status.lower()}")
     console.say(f"{job_id}: {job.status.lower()}; the same job file goes on with what is there")
@@ -131,7 +131,7 @@ def stop(job_id: JobId, address: Address = "auto") -> None:
 
 def _follow(cluster: Jobs, job_id: str) -> None:
     """Shows a job's log to its end and exits with its code; on Ctrl-C leaves it alone."""
-    from lstm_ray.cluster import jobs
+    from lstm_ray.jobs import client
 
     try:
         job = cluster.follow(job_id, console.show_text, console.say)
@@ -141,7 +141,7 @@ def _follow(cluster: Jobs, job_id: str) -> None:
         console.say(f"  lstm-ray jobs stop {job_id} --address {cluster.address}")
         raise
     console.say(f"{job_id}: {_summary(job)}")
-    if code := jobs.exit_code(job):
+    if code := client.exit_code(job):
         if job.exit_code is None and job.message:
             console.fail(job.message)
         raise typer.Exit(code)

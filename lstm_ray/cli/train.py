@@ -12,7 +12,7 @@ from lstm_ray.config import ScoreConfig, TrainConfig, to_yaml
 from lstm_ray.errors import ConfigError
 
 if TYPE_CHECKING:
-    from lstm_ray.train.progress import Progress
+    from lstm_ray.progress import Progress
     from lstm_ray.train.run import Outcome
 
 
@@ -120,8 +120,8 @@ def _only_class(metrics: dict[str, Any]) -> str | None:
 
 def _show_dry_run(config: TrainConfig) -> None:
     from lstm_ray.model.architectures import build_model, summary_text
-    from lstm_ray.model.own_network import check_network
-    from lstm_ray.model.runtime import start_tensorflow
+    from lstm_ray.model.user_network import check_network
+    from lstm_ray.runtime.tensorflow import start_tensorflow
     from lstm_ray.train import run
 
     inputs = run.check_inputs(config)

@@ -10,7 +10,7 @@ from lstm_ray.config import TuneConfig
 from lstm_ray.errors import ConfigError
 
 if TYPE_CHECKING:
-    from lstm_ray.tune.run import Outcome
+    from lstm_ray.tune.run import SearchResult
 
 
 @takes_settings(TuneConfig, job_argument=True)
@@ -34,7 +34,7 @@ def tune(config: TuneConfig) -> None:
     show_search(config, outcome)
 
 
-def show_search(config: TuneConfig, outcome: Outcome) -> None:
+def show_search(config: TuneConfig, outcome: SearchResult) -> None:
     """Prints the trials, best first, on stderr, and the best one on stdout."""
     drawn = sorted(config.search)
     rows = [

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
-from lstm_ray.cluster.document import at, read_documents
-from lstm_ray.cluster.launcher import CLOUD_PACKAGES
-from lstm_ray.cluster.validate import Remark, validate
+from lstm_ray.cluster.check.document import at, read_documents
+from lstm_ray.cluster.check.validate import Remark, validate
+from lstm_ray.cluster.definition.launcher import CLOUD_PACKAGES
 from lstm_ray.errors import ConfigError, InputError, LstmRayError
 from lstm_ray.wording import counted
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lstm_ray.room import Nodes, room
+from lstm_ray.runtime.room import Nodes, room
 
 _GIB = 2**30
 _GIVEN_BACK = (1, 4)  # ended as it should, idle. Source: NodeDeathInfo.Reason in Ray's common.proto
@@ -83,7 +83,7 @@ def read_status(address: str) -> Status:
     """
     import ray
 
-    from lstm_ray.ray_session import connect
+    from lstm_ray.runtime.ray_session import connect
 
     def free_by_node() -> dict[str, dict[str, float]]:
         from ray._private.state import available_resources_per_node  # there is no public way to ask

@@ -2,7 +2,7 @@
 
 These models are the only place where a setting is declared. The command line builds its options from them
 (`lstm_ray.cli.options`), job files are read into them, and every result carries the resolved settings as `config.yaml`.
-Precedence: option > job file > preset > default. A preset is one of `PRESETS` or the user's own (`lstm_ray.own_code`).
+Precedence: option > job file > preset > default. A preset is one of `PRESETS` or the user's own (`lstm_ray.user_code`).
 
     Settings                  base.py
     ├── TextSettings          train.py      how a text becomes token ids     ┐

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lstm_ray import own_code
+from lstm_ray import user_code
 from lstm_ray.errors import ConfigError
 from lstm_ray.wording import reason
 
@@ -225,10 +225,10 @@ class _Origin:
         """
         if not isinstance(self.preset, str) or "preset" not in self.kind.model_fields:
             return {}
-        if not own_code.is_named(self.preset):
+        if not user_code.is_named(self.preset):
             return self.kind.presets.get(self.preset, {})  # a name that is none of them is refused with the rest
         try:
-            found = own_code.find(self.preset, lambda value: isinstance(value, Mapping), "mapping", code)
+            found = user_code.find(self.preset, lambda value: isinstance(value, Mapping), "mapping", code)
         except ConfigError as error:
             keys = self._keys_among({"preset"})
             where = f"{self.job_file}: " if keys else ""

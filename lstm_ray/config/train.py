@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import field_validator, model_validator
 
-from lstm_ray import own_code
+from lstm_ray import user_code
 from lstm_ray.config import labels
 from lstm_ray.config.base import COUNT, FILES, Settings, limits_of, setting
 from lstm_ray.config.labels import LabelList
@@ -80,7 +80,7 @@ class ModelSettings(Settings):
     @field_validator("network")
     @classmethod
     def _names_a_function(cls, given: str | None) -> str | None:
-        if given is not None and not own_code.is_named(given):
+        if given is not None and not user_code.is_named(given):
             raise ValueError("should be MODULE:FUNCTION, such as mine:build for the function build in mine.py")
         return given
 
@@ -299,10 +299,10 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings):
     @field_validator("preset")
     @classmethod
     def _is_a_preset(cls, given: str | None) -> str | None:
-        if given is not None and given not in PRESETS and not own_code.is_named(given):
+        if given is not None and given not in PRESETS and not user_code.is_named(given):
             close = difflib.get_close_matches(given, PRESETS, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"should be 'lstm' or 'bilstm', or {own_code.FORM} for one of your own{hint}")
+            raise ValueError(f"should be 'lstm' or 'bilstm', or {user_code.FORM} for one of your own{hint}")
         return given
 
     @field_validator("mlflow", mode="before")

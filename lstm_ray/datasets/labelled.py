@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from lstm_ray.datasets.labels import OTHER, ZERO_AND_ONE, LabelMapping, describe_labels, propose_mapping
 from lstm_ray.errors import InputError
-from lstm_ray.inputs import InputFile, find_inputs
+from lstm_ray.storage.inputs import InputFile, find_inputs
 from lstm_ray.text.tokenize import decode_texts, is_text_type
 from lstm_ray.wording import counted, not_parquet, reason
 

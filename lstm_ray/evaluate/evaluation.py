@@ -14,15 +14,13 @@ import numpy as np
 
 from lstm_ray import storage
 from lstm_ray.config import EvaluateConfig
-from lstm_ray.datasets.labelled import Shard, describe_left_out, find_shards, list_labels, read_shard, sample_rows
-from lstm_ray.datasets.labels import LabelMapping
+from lstm_ray.datasets.labelled import Shard, describe_left_out, find_shards, list_labels, sample_rows
 from lstm_ray.errors import InputError, OutputError
-from lstm_ray.evaluate.metrics import BinaryCounts
-from lstm_ray.evaluate.report import Example, evaluation_report
+from lstm_ray.evaluate.counts import BinaryCounts
+from lstm_ray.evaluate.shard import EXAMPLES, ShardScores, evaluate_shard, label_mapping
 from lstm_ray.model.bundle import Bundle, read_bundle
+from lstm_ray.report.pages import Example, evaluation_report
 from lstm_ray.score.scorer import Scorer
-
-_EXAMPLES = 12  # most confidently wrong reviews shown in the report
 
 
 @dataclass(frozen=True)
@@ -53,23 +51,6 @@ class Evaluation:
         }
 
 
-@dataclass(frozen=True)
-class ShardScores:
-    """How a model did on one shard.
-
-    Attributes:
-        counts: Of its scored rows.
-        rows_without_text: Rows left out because they have no words to score.
-        rows_with_other_label: Rows left out because the label mapping does not name their label.
-        wrong: The reviews it was most confidently wrong about: by how much, at which row, and the review.
-    """
-
-    counts: BinaryCounts
-    rows_without_text: int
-    rows_with_other_label: int
-    wrong: list[tuple[float, int, Example]]
-
-
 def evaluate(
     config: EvaluateConfig,
     progress: Callable[[int, int], None],
@@ -89,7 +70,7 @@ def evaluate(
     """
     if config.output is not None and storage.list_names(config.output):
         raise OutputError(f"{config.output}: not empty: choose another --output")
-    shards = find_shards(config.inputs, config.text_column, config.label_column, _mapping(config))
+    shards = find_shards(config.inputs, config.text_column, config.label_column, label_mapping(config))
     if config.max_rows is not None:
         shards = sample_rows(shards, config.max_rows, seed=0)
     total = sum(len(shard.rows) for shard in shards)
@@ -111,7 +92,7 @@ def evaluate(
         for shard, scores in zip(shards, results, strict=True):
             counts += scores.counts
             wrong += [(surprise, done + place, example) for surprise, place, example in scores.wrong]
-            wrong = sorted(wrong, key=lambda item: (-item[0], item[1]))[:_EXAMPLES]
+            wrong = sorted(wrong, key=lambda item: (-item[0], item[1]))[:EXAMPLES]
             done += len(shard.rows)
             without_text += scores.rows_without_text
             other_labels += scores.rows_with_other_label
@@ -133,39 +114,6 @@ def evaluate(
     return evaluation
 
 
-def evaluate_shard(shard: Shard, config: EvaluateConfig, scorer: Scorer) -> ShardScores:
-    """Scores the rows of one shard and compares.
-
-    Args:
-        shard: The rows.
-        config: With the threshold that counts.
-        scorer: Of the model.
-
-    Raises:
-        InputError: The shard cannot be read, or holds a label that is none.
-    """
-    assert config.threshold is not None
-    rows = read_shard(shard, config.text_column, config.label_column, _mapping(config))
-    scored = scorer.score(rows.texts).probability
-    has_score = scored.is_valid().to_numpy(zero_copy_only=False)
-    probabilities = scored.drop_null().to_numpy()
-    kept = rows.labels[has_score]
-    surprise = np.abs(kept - probabilities)
-    positions = np.flatnonzero(has_score)
-    wrong = []
-    for place in np.argsort(-surprise)[:_EXAMPLES]:
-        if (probabilities[place] > config.threshold) != (kept[place] == 1):
-            text = rows.texts[int(positions[place])].as_py()
-            example = Example(text, int(kept[place]), float(probabilities[place]))
-            wrong.append((float(surprise[place]), int(positions[place]), example))
-    return ShardScores(
-        BinaryCounts.from_scores(kept, probabilities, threshold=config.threshold),
-        rows.without_text + int((~has_score).sum()),
-        rows.with_other_label,
-        wrong,
-    )
-
-
 Results = Generator[ShardScores, None, None]
 
 
@@ -176,13 +124,9 @@ def _evaluate_all(
     if config.address is None:
         scorer = Scorer(bundle)
         return lambda shards: (evaluate_shard(shard, config, scorer) for shard in shards)
-    from lstm_ray.evaluate.pipeline import evaluate_on_ray
+    from lstm_ray.evaluate.ray_tasks import evaluate_on_ray
 
     return functools.partial(evaluate_on_ray, config, bundle, notify)
-
-
-def _mapping(config: EvaluateConfig) -> LabelMapping:
-    return LabelMapping(config.positive_labels, config.negative_labels)
 
 
 def _write(config: EvaluateConfig, evaluation: Evaluation) -> None:

@@ -23,8 +23,8 @@ from lstm_ray.config import TextSettings
 from lstm_ray.errors import ConfigError, OutputError
 from lstm_ray.model.architectures import INPUT_NAME, OUTPUT_NAME
 from lstm_ray.model.bundle import Bundle, read_bundle
+from lstm_ray.runtime.stderr import held_back
 from lstm_ray.score.scorer import Encoder, make_engine, pick_engine
-from lstm_ray.stderr import held_back
 from lstm_ray.text.sequences import PAD_ID, pad
 from lstm_ray.text.tokenize import FILTERED, LINE_BREAK
 from lstm_ray.text.vocabulary import FIRST_WORD_ID, OOV_ID, START_ID
@@ -92,7 +92,7 @@ def _export_onnx(bundle: Bundle) -> Mapping[str, bytes]:
 
 
 def _export_savedmodel(bundle: Bundle) -> Mapping[str, bytes]:
-    from lstm_ray.model.runtime import start_tensorflow
+    from lstm_ray.runtime.tensorflow import start_tensorflow
 
     start_tensorflow()
     model = bundle.keras_model()

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_ray.config import ModelSettings, TextSettings
-from lstm_ray.model.own_network import build_own
+from lstm_ray.model.user_network import build_own
 from lstm_ray.model.weights import LstmWeights, NetworkWeights
 
 if TYPE_CHECKING:

@@ -33,11 +33,11 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 import lstm_ray
-from lstm_ray import own_code, storage
+from lstm_ray import storage, user_code
 from lstm_ray.config import ModelSettings, TextSettings, TrainConfig
 from lstm_ray.errors import BundleError, ConfigError, InputError
-from lstm_ray.model.runtime import start_tensorflow
 from lstm_ray.model.weights import NetworkWeights
+from lstm_ray.runtime.tensorflow import start_tensorflow
 from lstm_ray.text.vocabulary import Vocabulary
 from lstm_ray.wording import reason
 
@@ -103,17 +103,17 @@ class Bundle:
             path = Path(directory) / "model.keras"
             path.write_bytes(self.files["model.keras"])
             try:
-                with own_code.importable_from():
+                with user_code.importable_from():
                     return keras.models.load_model(path, compile=False)
             except Exception as error:  # whatever a user's layer raises
                 if self.model.network is None:
                     raise
                 found = f" with {', '.join(modules)} as found here: has that changed since?" if modules else ":"
-                said = own_code.described(error)[:300]
+                said = user_code.described(error)[:300]
                 raise BundleError(f"{self.path}: its network does not open{found} {said}") from error
 
     def sources(self) -> dict[str, bytes]:
-        """Returns the user's modules that the Keras model needs, by path: what `own_code.unpacked` takes elsewhere.
+        """Returns the user's modules that the Keras model needs, by path: what `user_code.unpacked` takes elsewhere.
 
         Raises:
             BundleError: The model needs a module that is not there, or does not open with the one that is.
@@ -122,7 +122,7 @@ class Bundle:
         if self._own_modules:
             self.keras_model()  # some modules may be imported only now
         for module in self._own_modules:
-            files |= own_code.sources(module)
+            files |= user_code.sources(module)
         return files
 
     def note(self) -> str | None:
@@ -139,7 +139,7 @@ class Bundle:
         """Returns the sha256 of the modules the Keras model needs as they are here, None for one that is not."""
         if not self._own_modules:
             return {}
-        found = {path: own_code.source_of(path.removesuffix(".py").removesuffix("/__init__")) for path in self.code}
+        found = {path: user_code.source_of(path.removesuffix(".py").removesuffix("/__init__")) for path in self.code}
         return {path: None if content is None else _sha256(content) for path, content in sorted(found.items())}
 
     @cached_property
@@ -155,7 +155,7 @@ class Bundle:
             raise BundleError(f"{self.path}: model.keras is no model of Keras's: {reason(error)}") from error
         modules = sorted({builder if module in (None, "builtins") else str(module) for module in named})
         for module in modules:
-            if not own_code.is_named(f"{module}:layer"):
+            if not user_code.is_named(f"{module}:layer"):
                 raise BundleError(f"{self.path}: its network has layers of {module!r}, which is no module")
         return modules
 
@@ -169,11 +169,11 @@ class Bundle:
             start_tensorflow()  # which they import
         for module in modules:
             layers = f"{self.path}: its network has layers of the module {module!r}"
-            source = own_code.source_of(module)
+            source = user_code.source_of(module)
             if source is not None and _REGISTERS not in source:
                 raise BundleError(f"{layers}, which is not imported: it has no {_REGISTERS.decode()} in it")
             try:
-                own_code.import_module(module)
+                user_code.import_module(module)
             except ConfigError as error:
                 raise BundleError(f"{layers}: {error}") from error
         return modules
@@ -235,7 +235,7 @@ def write_bundle(
         "sha256": {name: _sha256(content) for name, content in files.items()},
     }
     if config.network is not None:
-        code = own_code.sources(config.network.partition(":")[0])
+        code = user_code.sources(config.network.partition(":")[0])
         description["code"] = {name: _sha256(content) for name, content in sorted(code.items())}
     files[_DESCRIPTION] = _seal(description)
     if storage.is_local(path):

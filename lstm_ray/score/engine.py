@@ -27,7 +27,7 @@ PROJECT_ROWS = 512  # words per call when the embedding is projected: they and t
 
 
 @dataclass(frozen=True)
-class Rows:
+class EngineRows:
     """Some rows in kernel order, longest first, their steps one after the other.
 
     Attributes:
@@ -92,7 +92,7 @@ class Direction:
             states.append(self._run(np.zeros(1, np.int32), zero, one, states[-1], None, None))
         self._after_padding = np.concatenate(states, axis=1)
 
-    def run(self, rows: Rows, inputs: Floats | None, sequence: Floats | None) -> Floats:
+    def run(self, rows: EngineRows, inputs: Floats | None, sequence: Floats | None) -> Floats:
         """Runs over all steps of the rows.
 
         Args:
@@ -243,7 +243,7 @@ class FastEngine:
             begin += tiles * self._tile_rows
         return blocks
 
-    def _arrange(self, token_ids: Ids, begins: Counts, lengths: Counts) -> Rows:
+    def _arrange(self, token_ids: Ids, begins: Counts, lengths: Counts) -> EngineRows:
         """Puts the tokens of the rows next to each other, with padding if the network reads it."""
         steps = lengths if self._weights.masked else np.full_like(lengths, self._weights.max_tokens)
         padding = steps - lengths
@@ -252,9 +252,9 @@ class FastEngine:
         places = np.zeros(steps.sum(), np.int32)
         target = base + padding if self._weights.padding == "pre" else base
         places[np.repeat(target, lengths) + within] = token_ids[np.repeat(begins, lengths) + within]
-        return Rows(places, base, steps, padding)
+        return EngineRows(places, base, steps, padding)
 
-    def _score(self, rows: Rows) -> Floats:
+    def _score(self, rows: EngineRows) -> Floats:
         """Runs the rows through all layers and the output."""
         inputs: Floats | None = None
         for layer in self._layers[:-1]:

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 import lstm_ray
 from lstm_ray.config import ScoreConfig
 from lstm_ray.errors import ConfigError, InputError
-from lstm_ray.inputs import InputFile, find_inputs
+from lstm_ray.storage.inputs import InputFile, find_inputs
 from lstm_ray.text.tokenize import is_text_type
 from lstm_ray.wording import counted, not_parquet, reason
 
@@ -71,7 +71,7 @@ class BadFile:
 
 
 @dataclass(frozen=True)
-class Layout:
+class PartLayout:
     """What every part of a run looks like.
 
     Attributes:
@@ -120,7 +120,7 @@ class Plan:
     rows_per_part: int
     rows: int
     parts: int
-    layout: Layout
+    layout: PartLayout
     bad_files: list[BadFile]
 
     def chunks(self) -> Iterator[Chunk]:
@@ -174,7 +174,7 @@ def make_plan(config: ScoreConfig, model_hash: str, progress: Progress = lambda 
     for chunk in _first_rows(_cut_all(group_rows, config.rows_per_part), config.max_rows):
         rows, parts = rows + chunk.rows, parts + 1
     fingerprint = _fingerprint(files, group_rows, bad, kept, config, model_hash)
-    layout = Layout(output_schema(schema, kept, new), config.text_column, fingerprint)
+    layout = PartLayout(output_schema(schema, kept, new), config.text_column, fingerprint)
     return Plan(files, group_rows, config.rows_per_part, rows, parts, layout, bad)
 
 

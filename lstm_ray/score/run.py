@@ -16,14 +16,14 @@ from dataclasses import asdict, dataclass, field
 
 from lstm_ray import storage
 from lstm_ray.config import ScoreConfig, to_yaml
-from lstm_ray.devices import has_gpu
 from lstm_ray.errors import ConfigError, InputError, LstmRayError, OutputError
-from lstm_ray.inputs import check_apart
 from lstm_ray.model.bundle import Bundle, read_bundle
-from lstm_ray.score import sink
+from lstm_ray.runtime.devices import has_gpu
+from lstm_ray.score import tasks
 from lstm_ray.score.plan import BadFile, Plan, Progress, Task, check_bad_files, make_plan
 from lstm_ray.score.scorer import Scorer, pick_engine
-from lstm_ray.score.sink import Part
+from lstm_ray.score.tasks import Part
+from lstm_ray.storage.inputs import check_apart
 from lstm_ray.wording import counted
 
 _LOCK = "_plan/lock"
@@ -129,7 +129,7 @@ def score(
         _clear_output(config, plan)
         _write_plan(config, plan)
         tally = Tally()
-        for part in sink.finished_parts(plan, config.output):
+        for part in tasks.finished_parts(plan, config.output):
             tally.add(part)
         kept_parts, kept_rows = len(tally.done), tally.rows
         if kept_parts:
@@ -235,15 +235,15 @@ def score_here(config: ScoreConfig, bundle: Bundle, plan: Plan, done: Collection
 
 def _score_task(task: Task, plan: Plan, scorer: Scorer, output: str) -> Iterator[Part | BadFile]:
     try:
-        yield from sink.score_task(task, plan.layout, scorer, output)
+        yield from tasks.score_task(task, plan.layout, scorer, output)
     except InputError as error:
-        yield sink.bad_file(task, error)
+        yield tasks.bad_file(task, error)
 
 
 def _score_all(config: ScoreConfig, notify: Notify) -> ScoreAll:
     if config.actors == "0":
         return score_here
-    from lstm_ray.score.pipeline import score_on_ray
+    from lstm_ray.score.ray_data import score_on_ray
 
     return functools.partial(score_on_ray, notify=notify)
 
@@ -306,7 +306,7 @@ def _finish(config: ScoreConfig, plan: Plan, tally: Tally, bad_files: list[BadFi
     """Takes away what does not belong to the result, and checks that all the rest is there."""
     bad_chunks = list(plan.chunks_of({file.path for file in bad_files}))
     for chunk in bad_chunks:  # some may have been written before the file turned out to be bad
-        part = sink.read_part(storage.join(config.output, chunk.part_name), plan.layout.fingerprint)
+        part = tasks.read_part(storage.join(config.output, chunk.part_name), plan.layout.fingerprint)
         if part is not None and part.name in tally.done:
             tally.remove(part)
     if missing := plan.parts - len(bad_chunks) - len(tally.done):
@@ -315,4 +315,4 @@ def _finish(config: ScoreConfig, plan: Plan, tally: Tally, bad_files: list[BadFi
         if name.startswith("part-") and name not in tally.done:
             storage.delete(storage.join(config.output, name))
     storage.delete_unfinished(config.output)  # of an actor that was killed and replaced
-    sink.write_bad_files(config.output, bad_files)
+    tasks.write_bad_files(config.output, bad_files)

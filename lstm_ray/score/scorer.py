@@ -19,11 +19,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lstm_ray import own_code
-from lstm_ray.devices import available_cores, has_gpu
+from lstm_ray import user_code
 from lstm_ray.errors import BundleError, ConfigError
 from lstm_ray.model.bundle import Bundle
 from lstm_ray.model.weights import NetworkWeights
+from lstm_ray.runtime.devices import available_cores, has_gpu
 from lstm_ray.text.sequences import Sequences, bucket_length, concatenate, pad, truncate
 from lstm_ray.text.tokenize import decode_texts, tokenize
 
@@ -139,7 +139,7 @@ class KerasEngine:
     """The Keras model, in batches of one size, rows of like length together."""
 
     def __init__(self, bundle: Bundle, threads: int) -> None:
-        from lstm_ray.model.runtime import start_tensorflow
+        from lstm_ray.runtime.tensorflow import start_tensorflow
 
         start_tensorflow(threads)
         import tensorflow as tf
@@ -174,7 +174,7 @@ class KerasEngine:
         except Exception as error:  # whatever a user's layer raises
             if self._network is None:
                 raise
-            raise BundleError(f"{self._path}: its network fails: {own_code.described(error)[:500]}") from error
+            raise BundleError(f"{self._path}: its network fails: {user_code.described(error)[:500]}") from error
 
 
 def make_engine(bundle: Bundle, name: Literal["cpu", "keras"], threads: int) -> Engine:

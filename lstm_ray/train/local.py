@@ -9,14 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+from lstm_ray.collective.tcp import Alone, Collective
 from lstm_ray.config import TrainConfig
 from lstm_ray.datasets.labelled import Shard
-from lstm_ray.devices import available_cores
-from lstm_ray.model.runtime import start_tensorflow
-from lstm_ray.train.checkpoints import State
-from lstm_ray.train.collective import Alone, Collective
-from lstm_ray.train.corpus import EncodedShard, Prepared, encode_shard
-from lstm_ray.train.progress import Progress, Watcher
+from lstm_ray.progress import Progress, Watcher
+from lstm_ray.runtime.devices import available_cores
+from lstm_ray.runtime.tensorflow import start_tensorflow
+from lstm_ray.train.data.corpus import EncodedShard, Prepared, encode_shard
+from lstm_ray.train.loop.state import State
 
 
 class LocalWorkers:
@@ -34,10 +34,10 @@ class LocalWorkers:
         """Trains to the end."""
         self._watcher.say("starting TensorFlow")
         start_tensorflow()
-        from lstm_ray.train import loop
+        from lstm_ray.train.loop import epochs
 
         with interrupts_counted() as interrupted:
-            return loop.run(config, prepared, LocalContext(self._watcher, interrupted))
+            return epochs.run(config, prepared, LocalContext(self._watcher, interrupted))
 
 
 class LocalContext:

@@ -19,19 +19,19 @@ import yaml
 from lstm_ray import storage
 from lstm_ray.config import TrainConfig, option_name, read_yaml, to_yaml
 from lstm_ray.datasets.labelled import Shard, find_shards
-from lstm_ray.devices import available_cores, has_gpu
 from lstm_ray.errors import ConfigError, OutputError
-from lstm_ray.inputs import check_apart
 from lstm_ray.model.architectures import cudnn_obstacle
-from lstm_ray.model.own_network import check_network
-from lstm_ray.model.runtime import start_tensorflow
+from lstm_ray.model.user_network import check_network
+from lstm_ray.progress import Watcher
+from lstm_ray.runtime.devices import available_cores, has_gpu
+from lstm_ray.runtime.tensorflow import start_tensorflow
+from lstm_ray.storage.inputs import check_apart
 from lstm_ray.text.word_vectors import read_vector_size, read_word_vectors
-from lstm_ray.train import checkpoints
-from lstm_ray.train.checkpoints import State
-from lstm_ray.train.corpus import EncodedShard, Prepared, assemble, find_all_shards, label_mapping
-from lstm_ray.train.mlflow_run import KEPT, MlflowRun
-from lstm_ray.train.progress import Watcher
-from lstm_ray.train.schedule import check_schedule
+from lstm_ray.train.data.corpus import EncodedShard, Prepared, assemble, find_all_shards, label_mapping
+from lstm_ray.train.loop import checkpoints
+from lstm_ray.train.loop.mlflow_run import KEPT, MlflowRun
+from lstm_ray.train.loop.state import State
+from lstm_ray.train.step.schedule import check_schedule
 from lstm_ray.wording import counted
 
 T = TypeVar("T", bound=TrainConfig)
@@ -221,7 +221,7 @@ def _workers(config: TrainConfig, watcher: Watcher) -> Iterator[Workers]:
 
         yield LocalWorkers(watcher)
     else:
-        from lstm_ray.train.trainer import RayWorkers, ray_session
+        from lstm_ray.train.ray.trainer import RayWorkers, ray_session
 
         with ray_session(config, watcher):
             yield RayWorkers(watcher)
@@ -293,7 +293,7 @@ def _is_finished(config: TrainConfig, state: State) -> bool:
 
 def write_results(config: TrainConfig, outcome: Outcome) -> None:
     """Writes history, metrics and report of a run whose model has been saved."""
-    from lstm_ray.evaluate.report import history_png, training_report
+    from lstm_ray.report.pages import history_png, training_report
 
     state = outcome.state
     history = pa.Table.from_pylist(

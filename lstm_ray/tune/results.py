@@ -12,8 +12,8 @@ import pyarrow as pa
 from lstm_ray import storage
 from lstm_ray.config import TrainConfig, TuneConfig
 from lstm_ray.errors import TrainingError
-from lstm_ray.train import checkpoints
-from lstm_ray.train.checkpoints import State
+from lstm_ray.train.loop import checkpoints
+from lstm_ray.train.loop.state import State
 
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
 _MARK = ".trial.json"

@@ -14,7 +14,7 @@ import yaml
 from lstm_ray import storage
 from lstm_ray.config import TuneConfig, option_name, read_yaml, to_yaml
 from lstm_ray.errors import ConfigError, OutputError
-from lstm_ray.train.corpus import find_all_shards
+from lstm_ray.train.data.corpus import find_all_shards
 from lstm_ray.train.run import with_absolute_paths
 from lstm_ray.tune.results import Trial, best_of, marked, read_trials, trial_table
 from lstm_ray.tune.search import trial_config
@@ -29,7 +29,7 @@ _MAY_CHANGE = {
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SearchResult:
     """What a search has found.
 
     Attributes:
@@ -43,7 +43,7 @@ class Outcome:
     best: Trial
 
 
-def tune(config: TuneConfig, say: Callable[[str], None]) -> Outcome:
+def tune(config: TuneConfig, say: Callable[[str], None]) -> SearchResult:
     """Runs the trials that are not done, and says which was best.
 
     Args:
@@ -67,13 +67,13 @@ def tune(config: TuneConfig, say: Callable[[str], None]) -> Outcome:
         left = {number: trial for number, trial in trials.items() if marked(trial.output) is None}
         say(f"{counted(len(trials), 'trial')}, {len(left)} to run")
         if left:
-            from lstm_ray.tune.trials import run_trials
+            from lstm_ray.tune.ray_trials import run_trials
 
             run_trials(config, left, say)
         found = read_trials(trials)
         best = best_of(found)
         _write(config, found, best)
-    return Outcome(config.output, found, best)
+    return SearchResult(config.output, found, best)
 
 
 def open_search(config: TuneConfig) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hosts import Host, Network
 
-from lstm_ray.train import checkpoints
+from lstm_ray.train.loop import checkpoints
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lstm_ray.train import checkpoints
-from lstm_ray.train.checkpoints import State
+from lstm_ray.train.loop import checkpoints
+from lstm_ray.train.loop.state import State
 
 EVERY_STEPS = 20
 BATCH = 2  # 231 rows to train on: 116 steps an epoch

@@ -18,7 +18,7 @@ from lstm_ray.config import TrainConfig
 from lstm_ray.errors import InputError
 from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.score.scorer import Scorer
-from lstm_ray.train import checkpoints
+from lstm_ray.train.loop import checkpoints
 from lstm_ray.train.run import Outcome, train
 
 TOLERANCE = 1e-5

@@ -14,7 +14,7 @@ import pytest
 from pyarrow import fs
 
 from lstm_ray.model.bundle import read_bundle
-from lstm_ray.train import checkpoints
+from lstm_ray.train.loop import checkpoints
 
 pytestmark = pytest.mark.usefixtures("aws_environment")
 

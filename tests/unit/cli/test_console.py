@@ -6,7 +6,7 @@ import pytest
 
 from lstm_ray.cli import console
 from lstm_ray.cli.train import BarWatcher
-from lstm_ray.train.progress import Progress
+from lstm_ray.progress import Progress
 
 
 class Clock:

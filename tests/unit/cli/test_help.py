@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lstm_ray.cli.app import app
-from lstm_ray.cluster.settings import ClusterConfig
+from lstm_ray.cluster.definition.settings import ClusterConfig
 from lstm_ray.config import EvaluateConfig, ScoreConfig, Settings, TrainConfig, TuneConfig, command_of, option_name
 
 HEAVY = ("ray", "tensorflow", "keras", "pyarrow", "numpy", "matplotlib", "llvmlite")

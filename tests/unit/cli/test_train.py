@@ -9,7 +9,7 @@ import pytest
 from lstm_ray.cli import console
 from lstm_ray.cli.train import show_outcome
 from lstm_ray.config import TrainConfig
-from lstm_ray.train.checkpoints import State
+from lstm_ray.train.loop.state import State
 from lstm_ray.train.run import Outcome
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from definitions import RAY
 
-from lstm_ray.cluster.crds import ENVIRONMENT
+from lstm_ray.cluster.check.crds import ENVIRONMENT
 
 
 @pytest.fixture
 def bare_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Hides the CRDs, the kubectl, the home and the version of Ray that this machine may have."""
-    monkeypatch.setattr("lstm_ray.cluster.validate.version", lambda _: RAY)
+    monkeypatch.setattr("lstm_ray.cluster.check.validate.version", lambda _: RAY)
     monkeypatch.delenv(ENVIRONMENT, raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))

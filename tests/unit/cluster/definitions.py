@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from lstm_ray.cluster.render import render
-from lstm_ray.cluster.settings import ClusterConfig
-from lstm_ray.cluster.validate import validate
+from lstm_ray.cluster.check.validate import validate
+from lstm_ray.cluster.definition.render import render
+from lstm_ray.cluster.definition.settings import ClusterConfig
 
 GONE = object()
 RAY = "2.60.0"

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from lstm_ray.cli.app import app
 from lstm_ray.cluster import launch
+from lstm_ray.cluster.definition.render import render
+from lstm_ray.cluster.definition.settings import ClusterConfig
 from lstm_ray.cluster.launch import down, up
-from lstm_ray.cluster.render import render
-from lstm_ray.cluster.settings import ClusterConfig
 from lstm_ray.errors import ConfigError, InputError, LstmRayError
 
 

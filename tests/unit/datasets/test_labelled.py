@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from lstm_ray.datasets.labelled import Shard, find_shards, read_shard, sample_rows
 from lstm_ray.datasets.labels import LabelMapping
 from lstm_ray.errors import InputError
-from lstm_ray.inputs import InputFile
+from lstm_ray.storage.inputs import InputFile
 
 
 def write(path: Path, texts: Any, labels: Any, rows_per_group: int = 1_000) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 from lstm_ray.config import ModelSettings, TextSettings, TrainConfig, resolve
 from lstm_ray.model.architectures import build_model, cudnn_obstacle, network_weights, summary_text
-from lstm_ray.model.runtime import start_tensorflow
+from lstm_ray.runtime.tensorflow import start_tensorflow
 
 pytestmark = pytest.mark.filterwarnings(
     # TensorFlow's tensors have the __array__ of NumPy 1; NumPy 2 works with it, but says so each time Keras asks.

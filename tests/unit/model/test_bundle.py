@@ -20,7 +20,7 @@ from lstm_ray.errors import BundleError, OutputError
 from lstm_ray.model import bundle as bundle_module
 from lstm_ray.model.architectures import build_model, network_weights
 from lstm_ray.model.bundle import Bundle, read_bundle, write_bundle
-from lstm_ray.model.runtime import start_tensorflow
+from lstm_ray.runtime.tensorflow import start_tensorflow
 from lstm_ray.text.vocabulary import Vocabulary
 
 pytestmark = pytest.mark.filterwarnings(

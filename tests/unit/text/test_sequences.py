@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstm_ray.model.runtime import start_tensorflow
+from lstm_ray.runtime.tensorflow import start_tensorflow
 from lstm_ray.text.sequences import PAD_ID, Sequences, bucket_length, concatenate, gather, pad, truncate
 
 Rows = list[list[int]]

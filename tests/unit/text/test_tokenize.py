@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstm_ray.model.runtime import start_tensorflow
+from lstm_ray.runtime.tensorflow import start_tensorflow
 from lstm_ray.text.tokenize import FILTERED, decode_texts, is_text_type, tokenize
 
 SPACES = [" ", "\t", "\n", "\r", "\r\n", "\v", "\f", "\x1c", "\x1f", "\x85", "\xa0", "\u2003", "\u2028", "\u3000"]

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from lstm_ray.collective.tcp import Alone
 from lstm_ray.config import TrainConfig
-from lstm_ray.model.runtime import start_tensorflow
+from lstm_ray.runtime.tensorflow import start_tensorflow
 from lstm_ray.text.sequences import Sequences
-from lstm_ray.train.batches import Batch, worker_batches
-from lstm_ray.train.collective import Alone
-from lstm_ray.train.corpus import Corpus
+from lstm_ray.train.data.batches import Batch, worker_batches
+from lstm_ray.train.data.corpus import Corpus
 
 VOCABULARY_SIZE = 30
 MAX_TOKENS = 10
@@ -70,7 +70,7 @@ def dense_adam() -> Any:
 def train(config: TrainConfig, corpus: Corpus) -> tuple[Any, list[np.ndarray]]:
     """Takes the steps of a run; returns what took them, and the sums of each step."""
     start_tensorflow()
-    from lstm_ray.train.step import make_stepper
+    from lstm_ray.train.step.choice import make_stepper
 
     stepper = make_stepper(config, Alone(), corpus.labels)
     return stepper, [np.asarray(stepper.train(batch)) for batch in batches(config, corpus)]

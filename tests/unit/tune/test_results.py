@@ -10,8 +10,9 @@ import pytest
 
 from lstm_ray.config import TuneConfig
 from lstm_ray.errors import TrainingError
-from lstm_ray.train import checkpoints
-from lstm_ray.train.checkpoints import Checkpoint, State
+from lstm_ray.train.loop import checkpoints
+from lstm_ray.train.loop.checkpoints import Checkpoint
+from lstm_ray.train.loop.state import State
 from lstm_ray.tune.results import FAILED, FINISHED, STOPPED, best_of, mark, marked, read_trials, trial_table
 from lstm_ray.tune.search import trial_config
 

@@ -1,0 +1,130 @@
+"""Holds a definition against a JSON schema, and says what differs in words of the definition."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from typing import Any
+
+from lstm_ray.cluster.check.document import Finding, Place
+
+AMOUNT = "write an amount such as 2, 500m or 16Gi"
+_INT_OR_STRING = ("integer", "string")  # not fractions: the API server takes 0.5 in quotes alone
+_NAMES = {
+    "object": "a mapping",
+    "array": "a list",
+    "string": "a text (in quotes if it looks like a number)",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "null": "nothing",
+}
+
+
+def check_schema(content: Any, schema: dict[str, Any]) -> Iterator[Finding]:
+    """Yields what is in `content` and must not be by `schema`, and what is missing.
+
+    Args:
+        content: A definition.
+        schema: JSON Schema of draft 7.
+    """
+    import jsonschema
+
+    said = set()  # two missing fields are two errors, each of which names both
+    for error in jsonschema.Draft7Validator(schema).iter_errors(content):
+        for finding in _explained(error):
+            if finding not in said:
+                said.add(finding)
+                yield finding
+
+
+def _explained(error: Any) -> Iterator[Finding]:
+    place: Place = tuple(error.absolute_path)
+    value, expected = error.instance, error.validator_value
+    if error.validator == "type":
+        wanted = expected if isinstance(expected, list) else [expected]
+        yield Finding(place, f"is {_shown(value)}; it should be {' or '.join(_NAMES[name] for name in wanted)}")
+    elif error.validator == "required":
+        yield from (Finding((*place, name), "is missing; it has to be there") for name in expected if name not in value)
+    elif error.validator == "additionalProperties":
+        known = error.schema.get("properties", {})
+        yield from (Finding((*place, name), unknown(name, known)) for name in value if name not in known)
+    elif error.validator == "enum":
+        choices = ", ".join(str(choice) for choice in expected if choice is not None)
+        yield Finding(place, f"is {_shown(value)}; choose one of {choices}")
+    elif error.validator in ("minimum", "maximum"):
+        edge = "least" if error.validator == "minimum" else "most"
+        yield Finding(place, f"is {_shown(value)}; it should be {expected} at {edge}")
+    elif error.validator in ("minItems", "maxItems", "minLength", "maxLength"):
+        edge = "least" if error.validator.startswith("min") else "most"
+        what = "entries" if error.validator.endswith("Items") else "characters"
+        yield Finding(place, f"has {len(value)} {what}; it should have {expected} at {edge}")
+    elif error.validator == "pattern":
+        is_amount = error.schema.get("type") == list(_INT_OR_STRING)  # of KubeRay's fields only amounts have both
+        remedy = AMOUNT if is_amount else f"it should look like {expected}"
+        yield Finding(place, f"is {_shown(value)}; {remedy}")
+    elif error.validator in ("anyOf", "oneOf", "allOf") and error.context:
+        yield from _explained(error.context[0])
+    else:
+        yield Finding(place, f"is {_shown(value)}; {error.message}")
+
+
+def unknown(name: str, known: Any) -> str:
+    """Returns what to say about a key that there is not."""
+    close = difflib.get_close_matches(str(name), [str(one) for one in known], n=1, cutoff=0.7)
+    if close:
+        return f"is no field; did you mean {close[0]}?"
+    return f"is no field; take it out, known are: {', '.join(sorted(map(str, known)))}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    return "empty" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def without_nulls(content: Any) -> Any:
+    """Returns content without the fields that hold nothing, which Kubernetes takes not to be there.
+
+    Source: Kubernetes' structural schemas, "Defaulting and Nullable".
+    """
+    if isinstance(content, dict):
+        return {name: without_nulls(value) for name, value in content.items() if value is not None}
+    return [without_nulls(value) for value in content] if isinstance(content, list) else content
+
+
+def strict(schema: dict[str, Any]) -> dict[str, Any]:
+    """Returns a CRD's schema as JSON Schema that refuses fields it does not name.
+
+    Kubernetes drops unknown fields without a word, so that a misspelt one has no effect; its schemas therefore do not
+    say that they are forbidden.
+
+    Source: Kubernetes' structural schemas, x-kubernetes-int-or-string and -preserve-unknown-fields.
+    """
+    result: dict[str, Any] = {}
+    if schema.get("x-kubernetes-int-or-string"):
+        result["type"] = list(_INT_OR_STRING)
+    elif "type" in schema:
+        result["type"] = [schema["type"], "null"] if schema.get("nullable") else schema["type"]
+    for word in ("enum", "minimum", "maximum", "minItems", "maxItems", "minLength", "maxLength"):
+        if word in schema:
+            result[word] = schema[word]
+    properties = schema.get("properties", {})
+    if "required" in schema:  # Kubernetes fills in defaults before it looks
+        result["required"] = [name for name in schema["required"] if "default" not in properties.get(name, {})]
+    if "pattern" in schema:
+        result["pattern"] = schema["pattern"]
+    if schema.get("format") == "int32":
+        result.setdefault("minimum", -(2**31))
+        result.setdefault("maximum", 2**31 - 1)
+    if "items" in schema:
+        result["items"] = strict(schema["items"])
+    if isinstance(schema.get("additionalProperties"), dict):
+        result["additionalProperties"] = strict(schema["additionalProperties"])
+    if properties:
+        result["properties"] = {name: strict(inner) for name, inner in properties.items()}
+        if not schema.get("x-kubernetes-preserve-unknown-fields"):
+            result.setdefault("additionalProperties", False)
+    return result

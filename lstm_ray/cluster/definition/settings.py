@@ -1,0 +1,307 @@
+"""The settings of `lstm-ray cluster render`: what a cluster is to look like, whoever provides its machines."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import shlex
+from typing import Any, Literal, get_args
+
+from pydantic import field_validator, model_validator
+
+from lstm_ray.cluster.check.kubernetes_names import DNS_LABEL
+from lstm_ray.config import Settings, fields_in_order, option_name, setting
+from lstm_ray.wording import counted
+
+Provider = Literal["aws", "gcp", "azure", "onprem", "kuberay"]
+_CLOUDS = ("aws", "gcp", "azure")
+
+# Settings that only some providers know. To give one to another would change nothing, so it is refused.
+_ONLY_FOR: dict[str, tuple[str, ...]] = {
+    "region": _CLOUDS,
+    "zone": ("aws", "gcp"),
+    "project": ("gcp",),
+    "resource_group": ("azure",),
+    "instance_profile": ("aws",),
+    "instance_type": (*_CLOUDS, "kuberay"),
+    "head_instance_type": (*_CLOUDS, "kuberay"),
+    "spot": (*_CLOUDS, "kuberay"),
+    "cpus_per_worker": ("gcp", "azure", "kuberay"),
+    "gpus_per_worker": (*_CLOUDS, "kuberay"),
+    "memory_per_worker": ("kuberay",),
+    "hosts": ("onprem",),
+    "ssh_user": (*_CLOUDS, "onprem"),
+    "ssh_key": (*_CLOUDS, "onprem"),
+    "install": (*_CLOUDS, "onprem"),
+    "venv": (*_CLOUDS, "onprem"),
+    "dashboard_host": (*_CLOUDS, "onprem"),
+    "namespace": ("kuberay",),
+    "storage_claim": ("kuberay",),
+    "entrypoint": ("kuberay",),
+}
+
+# A DNS-1035 label, as Kubernetes wants it; 47 characters are left once KubeRay has added what a job adds to it.
+_NAME = re.compile(r"[a-z]([a-z0-9-]{0,45}[a-z0-9])?")
+_WORKERS = re.compile(r"(0|[1-9]\d*)(:(0|[1-9]\d*))?")
+_MOST_WORKERS = 100_000
+_IMAGE = re.compile(r"([\w.-]+(:\d+)?/)?[a-z0-9._/-]+(:\w[\w.-]{0,127})?(@sha256:[0-9a-f]{64})?")
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+class ClusterConfig(Settings):
+    """Everything that decides a cluster definition."""
+
+    provider: Provider | None = setting(
+        None,
+        "Whose machines: aws, gcp or azure rents them, onprem are your own over SSH, kuberay is Kubernetes.",
+        panel="Cluster",
+    )
+    name: str = setting("lstm-ray", "Name of the cluster.", panel="Cluster", metavar="NAME")
+    workers: str | None = setting(
+        None,
+        "Worker nodes beside the head, at least and at most; 0:4 if not given, all hosts on premises.",
+        panel="Cluster",
+        metavar="MIN:MAX",
+        coerce_numbers_to_str=True,
+    )
+    region: str | None = setting(
+        None,
+        "Region to rent in; us-east-1, us-central1 or eastus if not given.",
+        panel="Cluster",
+        metavar="NAME",
+    )
+    zone: str | None = setting(
+        None, "Zone in the region (aws: several with commas); gcp takes -a if not given.", panel="Cluster"
+    )
+    project: str = setting("my-project", "Google Cloud project that pays.", panel="Cluster", metavar="ID")
+    resource_group: str = setting(
+        "lstm-ray", "Azure resource group; is made if missing.", panel="Cluster", metavar="NAME"
+    )
+    namespace: str = setting("default", "Kubernetes namespace.", panel="Cluster", metavar="NAME")
+    hosts: str | None = setting(
+        None,
+        "Your machines, separated by commas, as they know each other; the first is the head.",
+        panel="Cluster",
+        metavar="A,B,C",
+    )
+    entrypoint: str | None = setting(
+        None,
+        "Command to run: Kubernetes gets a RayJob that makes a cluster, runs this and takes the cluster down.",
+        panel="Cluster",
+        metavar="COMMAND",
+    )
+    instance_type: str | None = setting(
+        None, "Machine type of the workers; one that fits --gpus-per-worker if not given.", panel="Nodes"
+    )
+    head_instance_type: str | None = setting(
+        None, "Machine type of the head, which runs no work of its own.", panel="Nodes"
+    )
+    cpus_per_worker: int | None = setting(
+        None,
+        "CPU cores of a worker node; read from the machine type's name if not given, 4 on Kubernetes.",
+        panel="Nodes",
+        ge=1,
+    )
+    gpus_per_worker: int = setting(0, "GPUs of a worker node.", panel="Nodes", ge=0, le=16)
+    memory_per_worker: int = setting(16, "Memory of a worker pod, in GiB.", panel="Nodes", ge=1)
+    spot: bool = setting(
+        False, "Rent the workers on the spot market: cheaper, and may be taken away.", panel="Nodes", flag=True
+    )
+    image: str | None = setting(
+        None,
+        "Container image with lstm-ray in it, as cluster/Dockerfile builds; without one, nodes install it with pip.",
+        panel="Nodes",
+    )
+    install: bool = setting(True, "Install lstm-ray on the nodes with pip; no if they have it already.", panel="Nodes")
+    venv: str = setting(
+        "~/lstm-ray/.venv", "Virtual environment on the nodes that lstm-ray is or will be in.", panel="Nodes"
+    )
+    storage: str | None = setting(
+        None,
+        "Where inputs, models and results lie: s3:// gs:// abfs:// URI, or a directory that all nodes mount.",
+        panel="Nodes",
+        metavar="PATH",
+    )
+    storage_claim: str = setting(
+        "lstm-ray", "Persistent volume claim behind --storage, if that is a directory.", panel="Nodes", metavar="NAME"
+    )
+    ssh_user: str = setting("ubuntu", "User to log in as on the nodes.", panel="Access", metavar="NAME")
+    ssh_key: str | None = setting(
+        None,
+        "Private key to log in with; a cloud's is made by Ray if not given, ~/.ssh/id_ed25519 on premises.",
+        panel="Access",
+        metavar="FILE",
+    )
+    instance_profile: str = setting(
+        "lstm-ray",
+        "AWS instance profile of the workers, for S3; the head's has the same name with -head.",
+        panel="Access",
+        metavar="NAME",
+    )
+    dashboard_host: str = setting(
+        "127.0.0.1",
+        "Address the head's dashboard and job server listen on: loopback, reached through SSH.",
+        panel="Access",
+        metavar="IP",
+    )
+
+    @property
+    def worker_limits(self) -> tuple[int, int]:
+        """Returns the least and the most worker nodes."""
+        if self.workers is None:
+            return (len(self.host_list) - 1,) * 2 if self.provider == "onprem" else (0, 4)
+        least, _, most = self.workers.partition(":")
+        return int(least), int(most or least)
+
+    @property
+    def host_list(self) -> list[str]:
+        """Returns the hosts, the head first."""
+        return [host.strip() for host in (self.hosts or "").split(",") if host.strip()]
+
+    @property
+    def command(self) -> str:
+        """Returns the command line that renders this definition: the settings that differ from their defaults."""
+        words = ["lstm-ray", "cluster", "render"]
+        for name in fields_in_order(type(self)):
+            value, default = getattr(self, name), type(self).model_fields[name].default
+            if value == default:
+                continue
+            if value is False:
+                words.append(f"--no-{option_name(name)[2:]}")
+            else:
+                words += [option_name(name)] if value is True else [option_name(name), shlex.quote(str(value))]
+        return " ".join(words)
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _one_line(cls, value: Any) -> Any:
+        # The values end up in YAML, some in shell commands: a line break in one would start another.
+        if isinstance(value, str) and (not value.strip() or _UNPRINTABLE.search(value)):
+            raise ValueError("should be one line of printable characters, not empty")
+        return value
+
+    @field_validator("name")
+    @classmethod
+    def _is_label(cls, value: str) -> str:
+        if not _NAME.fullmatch(value):
+            raise ValueError("should be lower-case letters, digits and hyphens, beginning with a letter, 47 at most")
+        return value
+
+    @field_validator("namespace")
+    @classmethod
+    def _is_namespace(cls, value: str) -> str:
+        if not DNS_LABEL.fullmatch(value):
+            raise ValueError("should be lower-case letters, digits and hyphens, 63 at most")
+        return value
+
+    @field_validator("workers")
+    @classmethod
+    def _is_range(cls, value: str | None) -> str | None:
+        if value is not None:
+            if not _WORKERS.fullmatch(value):
+                raise ValueError("should be N or MIN:MAX, such as 4 or 0:8")
+            least, _, most = value.partition(":")
+            if int(least) > int(most or least):
+                raise ValueError("the first number is the least, the second the most")
+            if int(most or least) > _MOST_WORKERS:
+                raise ValueError(f"should be {_MOST_WORKERS:,} at most")
+        return value
+
+    @field_validator(
+        *("venv", "ssh_key", "storage", "storage_claim", "image", "ssh_user", "dashboard_host", "project"),
+        *("instance_type", "head_instance_type", "instance_profile", "region", "zone"),
+    )
+    @classmethod
+    def _is_safe_in_a_shell(cls, value: str | None) -> str | None:
+        if value is not None and re.search(r"[\s'\"`$\\;&|<>(){}*!#]", value):
+            raise ValueError("should hold no spaces, quotes or other characters that a shell reads")
+        return value
+
+    @field_validator("storage", "venv")
+    @classmethod
+    def _is_absolute(cls, value: str | None) -> str | None:
+        if value is not None and "://" not in value and not value.startswith(("/", "~/")):
+            raise ValueError("should be an absolute path, the same on all nodes")
+        return value
+
+    @field_validator("image")
+    @classmethod
+    def _is_image(cls, value: str | None) -> str | None:
+        if value is not None and not _IMAGE.fullmatch(value):
+            raise ValueError("should be the name of an image: REGISTRY/NAME:TAG, the name in lower case")
+        return value
+
+    @field_validator("dashboard_host")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        if value != "localhost":
+            ipaddress.ip_address(value)
+        return value
+
+    @field_validator("entrypoint")
+    @classmethod
+    def _is_closed(cls, value: str | None) -> str | None:
+        shlex.split(value or "")  # says that a quote is left open
+        return value
+
+    @model_validator(mode="after")
+    def _fits_the_provider(self) -> ClusterConfig:
+        if self.provider is None:
+            return self
+        for name, providers in _ONLY_FOR.items():
+            if getattr(self, name) != type(self).model_fields[name].default and self.provider not in providers:
+                known = " or ".join(filter(None, (", ".join(providers[:-1]), providers[-1])))
+                raise ValueError(f"{option_name(name)} is for provider {known}, not {self.provider}")
+        return self
+
+    @model_validator(mode="after")
+    def _has_an_effect(self) -> ClusterConfig:
+        defaults = type(self).model_fields
+        for name, other, why in (
+            ("venv", self.image, "--image has lstm-ray in it"),
+            ("install", self.image, "--image has lstm-ray in it"),
+            ("storage_claim", "://" in (self.storage or ""), "--storage is a URI"),
+        ):
+            if other and getattr(self, name) != defaults[name].default:
+                raise ValueError(f"{option_name(name)} has no effect: {why}: leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _knows_its_hosts(self) -> ClusterConfig:
+        if self.provider != "onprem":
+            return self
+        hosts = self.host_list
+        if not hosts:
+            raise ValueError("provider onprem needs --hosts: your machines, separated by commas, the head first")
+        for host in hosts:
+            if not _HOST.fullmatch(host) or (host.replace(".", "").isdigit() and not is_ip(host)):
+                raise ValueError(f"--hosts: {host!r} is neither an IPv4 address nor a host name")
+            if len(hosts) > 1 and is_loopback(host):
+                raise ValueError(f"--hosts: {host} is another machine to each of them: give the address they all know")
+        if len({host.lower() for host in hosts}) < len(hosts):
+            raise ValueError("--hosts names a machine twice")
+        if self.worker_limits[1] > len(hosts) - 1:
+            raise ValueError(f"--workers {self.workers}: there {_are(len(hosts) - 1)} beside the head")
+        return self
+
+
+def _are(hosts: int) -> str:
+    return f"{'is' if hosts == 1 else 'are'} {counted(hosts, 'host')}"
+
+
+def is_ip(host: str) -> bool:
+    """Says whether a host is given by its address."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def is_loopback(host: str) -> bool:
+    """Says whether a host's name or address means another machine on each."""
+    return host == "localhost" or (is_ip(host) and ipaddress.ip_address(host).is_loopback)
+
+
+PROVIDERS: tuple[str, ...] = get_args(Provider)

@@ -1,0 +1,79 @@
+"""Evaluation on Ray: a task for each shard, whose counts the driver adds up in the order of the shards.
+
+Where a shard is scored, and when, so changes nothing about the sums, to their last bit.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+import pyarrow as pa
+import ray
+
+from lstm_ray import user_code
+from lstm_ray.config import EvaluateConfig
+from lstm_ray.datasets.labelled import Shard
+from lstm_ray.errors import BundleError, LstmRayError
+from lstm_ray.evaluate.shard import ShardScores, evaluate_shard
+from lstm_ray.model.bundle import Bundle, read_bundle
+from lstm_ray.runtime.nodes import check_paths
+from lstm_ray.runtime.ray_session import connect, our_error
+from lstm_ray.runtime.room import Asked
+from lstm_ray.score.scorer import Scorer, pick_engine
+
+_Code: TypeAlias = "tuple[tuple[str, bytes], ...]"  # the user's modules, by path: hashable
+
+_TASKS_A_CORE = 2  # given to Ray at once; each comes back with a MiB of counts
+_LEAST_TASKS = 64  # so that an autoscaler sees that there is work for more nodes
+
+
+def evaluate_on_ray(
+    config: EvaluateConfig, bundle: Bundle, notify: Callable[[str], None], shards: Sequence[Shard]
+) -> Generator[ShardScores, None, None]:
+    """Evaluates shards in Ray tasks of one core each and yields what came of them, in their order.
+
+    Args:
+        config: With the absolute path of the model, and the threshold that counts.
+        bundle: What the driver has read there.
+        notify: Is told if the cluster has to grow first.
+        shards: What to evaluate.
+
+    Raises:
+        LstmRayError: What a task raised, or there is no Ray to run it.
+    """
+    assert config.address is not None
+    with connect(config.address, Asked(1, 1, cpus=1, gpus=0), notify):
+        if config.address != "local":
+            check_paths([config.model, *(shard.file.path for shard in shards)])
+        task = ray.remote(num_cpus=1)(_evaluate)
+        settings = ray.put(config)
+        code = tuple(bundle.sources().items())
+        at_once = max(_LEAST_TASKS, int(_TASKS_A_CORE * ray.cluster_resources().get("CPU", 0)))
+        running: deque[Any] = deque()
+        try:
+            for shard in shards:
+                running.append(task.remote(shard, settings, bundle.hash, code))
+                if len(running) == at_once:
+                    yield ray.get(running.popleft())
+            while running:
+                yield ray.get(running.popleft())
+        except ray.exceptions.RayError as error:
+            raise our_error(error, LstmRayError) from error
+
+
+def _evaluate(shard: Shard, config: EvaluateConfig, model_hash: str, code: _Code) -> ShardScores:
+    return evaluate_shard(shard, config, _scorer_of(config.model, model_hash, code))
+
+
+@lru_cache(maxsize=1)  # a worker process evaluates many shards of a run, and then perhaps those of another
+def _scorer_of(model: str, model_hash: str, code: _Code) -> Scorer:
+    bundle = read_bundle(model)
+    if bundle.hash != model_hash:
+        raise BundleError(f"{model}: has changed since the evaluation began: run it again")
+    pa.set_cpu_count(1)
+    engine = pick_engine("auto", False, bundle.model.network)  # Ray gives a task no GPU that it does not ask for
+    with user_code.unpacked(dict(code)):
+        return Scorer(bundle, engine, threads=1)

@@ -1,0 +1,19 @@
+"""Where data is: local paths and object stores, and which files an input stands for (`storage.inputs`)."""
+
+from lstm_ray.storage.files import check_writable as check_writable
+from lstm_ray.storage.files import delete as delete
+from lstm_ray.storage.files import delete_unfinished as delete_unfinished
+from lstm_ray.storage.files import exists as exists
+from lstm_ray.storage.files import list_names as list_names
+from lstm_ray.storage.files import locked as locked
+from lstm_ray.storage.files import read_bytes as read_bytes
+from lstm_ray.storage.files import write_bytes as write_bytes
+from lstm_ray.storage.files import write_file as write_file
+from lstm_ray.storage.locations import absolute as absolute
+from lstm_ray.storage.locations import extend as extend
+from lstm_ray.storage.locations import is_local as is_local
+from lstm_ray.storage.locations import join as join
+from lstm_ray.storage.locations import locate as locate
+from lstm_ray.storage.locations import path_of as path_of
+from lstm_ray.storage.locations import refuse_keys as refuse_keys
+from lstm_ray.storage.locations import with_options as with_options

@@ -1,0 +1,175 @@
+"""Reads, writes, lists, locks and deletes files, local or in an object store.
+
+A file is written under a temporary name and renamed, so that a reader never sees half of one. (On an object store a put
+is atomic already, and a rename would be a copy; there the file is put whole under its own name.)
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import fs
+
+from lstm_ray.errors import InputError, OutputError
+from lstm_ray.storage.locations import is_local, join, locate
+from lstm_ray.wording import reason
+
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
+
+
+def write_file(path: str, write: Callable[[Any], None]) -> None:
+    """Writes a file that is either whole or not there.
+
+    Args:
+        path: Local path or URI. The directory is made if it is missing.
+        write: Is called with the open binary stream.
+
+    Raises:
+        OutputError: The place cannot be written (no space, no permission, ...).
+    """
+    filesystem, target = locate(path)
+    try:
+        if isinstance(filesystem, fs.LocalFileSystem):
+            _write_and_rename(filesystem, target, write)
+        else:
+            content = pa.BufferOutputStream()
+            write(content)  # first: what is half written when an error comes up, the stream's end would make a file
+            with filesystem.open_output_stream(target) as stream:
+                stream.write(content.getvalue())
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {reason(error)}") from error
+
+
+def _write_and_rename(filesystem: fs.LocalFileSystem, target: str, write: Callable[[Any], None]) -> None:
+    # Not by process id: two machines that write the same file may have the same.
+    temporary = f"{os.path.dirname(target)}/.{os.path.basename(target)}.{secrets.token_hex(8)}.tmp"
+    filesystem.create_dir(os.path.dirname(target), recursive=True)
+    try:
+        with filesystem.open_output_stream(temporary) as stream:
+            write(stream)
+        os.replace(temporary, target)
+    except BaseException:  # Ctrl-C too: nothing half-written stays; raised again
+        if os.path.exists(temporary):
+            os.remove(temporary)
+        raise
+
+
+def delete_unfinished(directory: str) -> None:
+    """Deletes the temporary files that writers which were killed have left in a directory."""
+    if is_local(directory):
+        for name in list_names(directory):
+            if _TEMPORARY.fullmatch(name):
+                delete(join(directory, name))
+
+
+def write_bytes(path: str, content: bytes) -> None:
+    """Writes `content` as the whole of a file."""
+    write_file(path, lambda stream: stream.write(content))
+
+
+def read_bytes(path: str) -> bytes:
+    """Returns the whole of a file.
+
+    Raises:
+        InputError: It is missing or may not be read.
+    """
+    filesystem, target = locate(path)
+    try:
+        with filesystem.open_input_file(target) as stream:
+            return bytes(stream.read())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {reason(error)}") from error
+
+
+def exists(path: str) -> bool:
+    """Says whether a file or directory is there."""
+    filesystem, target = locate(path)
+    try:
+        return bool(filesystem.get_file_info(target).type != fs.FileType.NotFound)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be reached: {reason(error)}") from error
+
+
+def list_names(directory: str) -> list[str]:
+    """Returns the names of files and directories directly in `directory`, sorted; none if it does not exist."""
+    filesystem, target = locate(directory)
+    try:
+        if filesystem.get_file_info(target).type == fs.FileType.File:
+            raise OutputError(f"{directory}: is a file, not a directory")
+        return sorted(info.base_name for info in filesystem.get_file_info(fs.FileSelector(target)))
+    except FileNotFoundError:  # and no allow_not_found: with it Arrow fails if the directory is made meanwhile
+        return []
+    except OSError as error:
+        raise OutputError(f"{directory}: cannot be read: {reason(error)}") from error
+
+
+def check_writable(directory: str) -> None:
+    """Raises OutputError if a local directory could not be made or written to; changes nothing."""
+    filesystem, target = locate(directory)
+    if not isinstance(filesystem, fs.LocalFileSystem):
+        return
+    existing = target
+    while not os.path.exists(existing):
+        existing = os.path.dirname(existing)
+    if not os.path.isdir(existing):
+        raise OutputError(f"{directory}: cannot be written: {existing} is not a directory")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise OutputError(f"{directory}: cannot be written: no permission in {existing}")
+
+
+@contextmanager
+def locked(directory: str, name: str) -> Iterator[None]:
+    """Keeps other processes that ask for the same lock out of a local directory; the lock dies with the process.
+
+    An object store has no locks, so there it keeps nobody out.
+
+    Args:
+        directory: What is locked.
+        name: The lock's file in it.
+
+    Raises:
+        OutputError: Another process holds it, or the directory cannot be written.
+    """
+    filesystem, target = locate(directory)
+    if not isinstance(filesystem, fs.LocalFileSystem):
+        yield
+        return
+    import fcntl  # not on Windows, where Ray's clusters do not run either
+
+    try:
+        lock = os.path.join(target, name)
+        os.makedirs(os.path.dirname(lock), exist_ok=True)
+        descriptor = os.open(lock, os.O_CREAT | os.O_RDWR)
+    except OSError as error:
+        raise OutputError(f"{directory}: cannot be written: {reason(error)}") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OutputError(
+                f"{directory}: another run is writing here: wait for it, or choose another --output"
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def delete(path: str) -> None:
+    """Deletes a file, or a directory with all that is in it, if it is there."""
+    filesystem, target = locate(path)
+    try:
+        kind = filesystem.get_file_info(target).type
+        if kind == fs.FileType.Directory:
+            filesystem.delete_dir(target)
+        elif kind == fs.FileType.File:
+            filesystem.delete_file(target)
+    except FileNotFoundError:
+        return  # another process was faster
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be deleted: {reason(error)}") from error

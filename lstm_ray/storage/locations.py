@@ -1,0 +1,146 @@
+"""Local paths and s3:// gs:// abfs:// URIs, and the filesystem of each (pyarrow's)."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import urllib.parse
+from collections.abc import Callable, Mapping, Sequence
+
+import pyarrow as pa
+from pyarrow import fs
+
+from lstm_ray.errors import ConfigError, InputError
+from lstm_ray.wording import reason
+
+_OPTIONS = re.compile(r"\w+=[^&]*(&\w+=[^&]*)*")
+_KEYS = re.compile(r"[?&]\w*(key|secret|token|password|signature|sig)\w*=", re.IGNORECASE)
+_S3_OPTIONS = ("region", "scheme", "endpoint_override")
+_S3_ATTEMPTS = 8  # with 0.05 s, 0.1 s, 0.2 s, ... and chance between them: a busy store has some seconds to recover
+
+
+def locate(path: str) -> tuple[fs.FileSystem, str]:
+    """Returns the filesystem of a path or URI, and the path within it.
+
+    Raises:
+        ConfigError: There are keys in the URI.
+        InputError: The URI's scheme is unknown, or its store cannot be reached.
+    """
+    if "://" not in path:
+        return fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(path))
+    refuse_keys(path)
+    store, inner, options = _split_uri(path)
+    try:
+        filesystem, base = _connect(store, options)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InputError(f"{path}: {reason(error)}") from error
+    return filesystem, (base.rstrip("/") + inner) if base else inner
+
+
+def path_of(given: str) -> Callable[[str], str]:
+    """Returns what turns a path within the filesystem of `given` into one that `locate` understands."""
+    if "://" not in given:
+        return lambda inner: inner
+    store, _, options = _split_uri(given)
+    scheme = store[: store.index("://") + 3]
+    base = _connect(store, options)[1]
+    # A path within an object store begins with the bucket, which is the URI's authority.
+    return lambda inner: _uri(store if base else scheme, inner[len(base.rstrip("/")) :] if base else inner, options)
+
+
+def refuse_keys(path: str) -> None:
+    """Raises ConfigError, without repeating them, if a URI holds keys: s3://KEY:SECRET@bucket or ?secret_key=..."""
+    scheme, _, rest = path.partition("://")
+    authority = rest.partition("/")[0]
+    user, at, place = authority.rpartition("@")
+    # abfs://CONTAINER@ACCOUNT and gs://anonymous@BUCKET are places; with a colon in front of the @ there is a key.
+    if (at and (":" in user or scheme == "s3")) or _KEYS.search(rest):
+        raise ConfigError(
+            f"{scheme}://{place.partition('?')[0]}: this URI was given with keys in it, which would end up in files "
+            "and process lists: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what your store reads, instead"
+        )
+
+
+def is_local(path: str) -> bool:
+    """Says whether a path is on a filesystem that has renames."""
+    return isinstance(locate(path)[0], fs.LocalFileSystem)
+
+
+def join(base: str, name: str) -> str:
+    """Returns the path of `name` in the directory `base`; a URI keeps its options."""
+    return extend(base, "/" + name)
+
+
+def extend(path: str, ending: str) -> str:
+    """Returns the path with an ending behind its name; a URI keeps its options."""
+    store, inner, options = _split_uri(path) if "://" in path else (path.rstrip("/"), "", "")
+    return _uri(store, inner.rstrip("/") + ending, options)
+
+
+def absolute(path: str) -> str:
+    """Returns a path that means the same in every process of this machine; a URI does already."""
+    return path if "://" in path else os.path.abspath(os.path.expanduser(path))
+
+
+def with_options(path: str, options: Sequence[str]) -> str:
+    """Returns a URI with options (KEY=VALUE) beside its own, which win; a local path stays as it is.
+
+    Raises:
+        ConfigError: An option is not of the form KEY=VALUE.
+    """
+    if wrong := [option for option in options if not _OPTIONS.fullmatch(option)]:
+        raise ConfigError(f"--filesystem-option {wrong[0]!r} is not of the form KEY=VALUE")
+    if "://" not in path:
+        return path
+    store, inner, own = _split_uri(path)
+    return _uri(store, inner, "&".join([*options, own] if own else options))
+
+
+def _uri(store: str, inner: str, options: str) -> str:
+    return store + inner + ("?" + options if options else "")
+
+
+def _split_uri(uri: str) -> tuple[str, str, str]:
+    """Splits s3://bucket/a/b?region=x into s3://bucket, /a/b and region=x."""
+    scheme, _, rest = uri.partition("://")
+    inside, _, options = rest.rpartition("?")
+    if _OPTIONS.fullmatch(options) and inside:
+        rest = inside
+    else:
+        options = ""  # the question mark, if there is one, is a wildcard
+    authority, slash, inner = rest.partition("/")
+    return f"{scheme}://{authority}", slash + inner, options
+
+
+@functools.lru_cache(maxsize=64)  # connecting to a store takes a round trip or two
+def _connect(store: str, options: str) -> tuple[fs.FileSystem, str]:
+    """Returns the filesystem of a store and the path at its root."""
+    if store == "file://":
+        return fs.LocalFileSystem(), ""
+    if store.startswith("s3://"):
+        bucket = store.removeprefix("s3://")
+        return _connect_s3(bucket, dict(urllib.parse.parse_qsl(options))), bucket
+    filesystem, base = fs.FileSystem.from_uri(_uri(store, "/", options))
+    return filesystem, base
+
+
+def _connect_s3(bucket: str, options: Mapping[str, str]) -> fs.S3FileSystem:
+    """Connects to S3, patiently: Arrow would give up after three attempts.
+
+    An endpoint that is not Amazon's is taken from the options or from AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, as
+    other AWS tools do. Arrow itself looks at none of these before it has asked Amazon for the bucket's region.
+    """
+    if unknown := [name for name in options if name not in _S3_OPTIONS]:
+        raise pa.ArrowInvalid(f"unknown option {unknown[0]!r}; S3 has {', '.join(_S3_OPTIONS)}")
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    settings = {}
+    if endpoint or "endpoint_override" in options:
+        scheme, _, address = (endpoint or "https://").rstrip("/").partition("://")
+        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+        settings = {"scheme": scheme, "endpoint_override": address, "region": region}
+    elif "region" not in options:
+        settings = {"region": fs.resolve_s3_region(bucket)}
+    # allow_delayed_open: a file of a few MB is one put, not a multipart upload of three requests.
+    retry = fs.AwsStandardS3RetryStrategy(max_attempts=_S3_ATTEMPTS)
+    return fs.S3FileSystem(allow_delayed_open=True, retry_strategy=retry, **{**settings, **options})

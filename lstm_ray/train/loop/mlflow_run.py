@@ -1,0 +1,113 @@
+"""A training run as a run in MLflow: settings, a point an epoch, where the model is.
+
+MLflow is imported here alone, and only with `--mlflow`. The run's id is kept in OUTPUT/mlflow.json, so that a resumed
+run goes on in the same MLflow run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from lstm_ray import storage
+from lstm_ray.config import TrainConfig
+from lstm_ray.errors import ConfigError, OutputError
+from lstm_ray.progress import Progress, Watcher
+from lstm_ray.train.loop.state import State
+from lstm_ray.wording import reason
+
+EXPERIMENT = "lstm-ray"
+KEPT = "mlflow.json"
+
+
+class MlflowRun:
+    """Watches a run for MLflow, and passes on what it hears."""
+
+    def __init__(self, config: TrainConfig, watcher: Watcher) -> None:
+        """Finds MLflow.
+
+        Raises:
+            ConfigError: It is not installed, or there are keys in its URI.
+        """
+        storage.refuse_keys(config.mlflow or "")  # the settings go into files, and to MLflow
+        try:
+            import mlflow
+        except ImportError as error:
+            raise ConfigError("--mlflow needs MLflow: pip install 'lstm-ray[mlflow]'") from error
+        self._watcher = watcher
+        self._failure = mlflow.exceptions.MlflowException
+        self._config = config
+        self._connect = mlflow.MlflowClient
+        self._client: Any = None
+        self._id = ""
+        # By itself it would try for four minutes, each epoch again, while the workers wait.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+
+    def begin(self) -> None:
+        """Begins a run in MLflow, or goes on with the one that an earlier start of this run began.
+
+        Raises:
+            OutputError: Its server cannot be used.
+        """
+        uri = None if self._config.mlflow == "yes" else self._config.mlflow
+        try:
+            self._client = self._connect(tracking_uri=uri)
+            self._id = self._resume() or self._create()
+        except self._failure as error:
+            raise OutputError(f"--mlflow {self._config.mlflow}: {reason(error)}") from error
+
+    def say(self, message: str) -> None:
+        """Passes it on."""
+        self._watcher.say(message)
+
+    def progress(self, progress: Progress) -> None:
+        """Passes it on."""
+        self._watcher.progress(progress)
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """Logs the epoch; a server that is away for a while does not end the training."""
+        self._watcher.epoch(row)
+        try:
+            for name, value in row.items():
+                if isinstance(value, int | float) and name != "epoch":
+                    self._client.log_metric(self._id, name, value, step=row["epoch"])
+        except self._failure as error:
+            self._watcher.say(f"note: MLflow has not got epoch {row['epoch']}: {reason(error)}")
+
+    def finish(self, state: State) -> None:
+        """Logs the model's place and epoch, and ends the run in MLflow."""
+        try:
+            self._client.set_tag(self._id, "model", storage.join(self._config.output, "model"))
+            self._client.set_tag(self._id, "best_epoch", state.best_epoch)
+            self._client.set_terminated(self._id, "FINISHED")
+        except self._failure as error:
+            self._watcher.say(f"note: MLflow has not heard that the run is finished: {reason(error)}")
+
+    def fail(self, error: BaseException) -> None:
+        """Ends the run in MLflow as killed, if it was interrupted, or as failed; a resumed run goes on in it."""
+        if not self._id:
+            return  # it had not begun
+        try:
+            self._client.set_terminated(self._id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        except self._failure as away:
+            self._watcher.say(f"note: MLflow has not heard that the run has ended: {reason(away)}")
+
+    def _resume(self) -> str | None:
+        path = storage.join(self._config.output, KEPT)
+        if not storage.exists(path):
+            return None
+        run_id: str = json.loads(storage.read_bytes(path))["run_id"]
+        self._client.update_run(run_id, "RUNNING")
+        return run_id
+
+    def _create(self) -> str:
+        found = self._client.get_experiment_by_name(EXPERIMENT)
+        experiment = self._client.create_experiment(EXPERIMENT) if found is None else found.experiment_id
+        name = self._config.output.rstrip("/").rsplit("/", 1)[-1]
+        run_id: str = self._client.create_run(experiment, run_name=name).info.run_id
+        for setting, value in self._config.model_dump(mode="json").items():
+            self._client.log_param(run_id, setting, value)
+        content = json.dumps({"run_id": run_id}) + "\n"
+        storage.write_bytes(storage.join(self._config.output, KEPT), content.encode())
+        return run_id

@@ -1,0 +1,205 @@
+"""Reports are well-formed, self-contained and escaped, and can be written for any history and any counts."""
+
+import math
+import re
+import struct
+from html.parser import HTMLParser
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from lstm_ray.evaluate.counts import BinaryCounts
+from lstm_ray.report.pages import Example, evaluation_report, history_png, training_report
+
+VOID = {"meta", "br", "img", "hr", "input", "link"}
+HOSTILE = "</pre><script>alert('gotcha')</script> & \"quoted\""
+
+
+class Page(HTMLParser):
+    """Parses a page and fails on a tag that is closed out of turn; collects text, tags and attributes."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open_tags: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+        assert not self.open_tags, f"never closed: {self.open_tags}"
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in VOID:
+            self.open_tags.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag):
+        assert self.open_tags, f"</{tag}> closes nothing"
+        assert self.open_tags.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def history(epochs=5, *, validation=True, nan_from=None):
+    """A history of `epochs` epochs that overfits from epoch 4 on; NaN losses from epoch `nan_from`."""
+    count = np.arange(1, epochs + 1)
+    loss = 0.6 * np.exp(-count / 3)
+    validation_loss = 0.36 + 0.03 * (count - 3) ** 2
+    if nan_from is not None:
+        loss[nan_from - 1 :] = validation_loss[nan_from - 1 :] = math.nan
+    columns = {
+        "epoch": pa.array(count, pa.int32()),
+        "loss": loss,
+        "accuracy": 1 - loss / 2,
+        "validation_loss": validation_loss if validation else pa.nulls(epochs, pa.float64()),
+        "validation_accuracy": 1.0 - validation_loss / 3 if validation else pa.nulls(epochs, pa.float64()),
+        "validation_auc": 1.0 - validation_loss / 6 if validation else pa.nulls(epochs, pa.float64()),
+        "learning_rate": np.full(epochs, 0.001),
+        "seconds": np.full(epochs, 12.5),
+        "rows_per_s": np.full(epochs, 2000.0),
+        "best": count == min(3, epochs) if validation else np.zeros(epochs, bool),
+    }
+    return pa.table(columns)
+
+
+def counts(rows=400):
+    rng = np.random.default_rng(5)
+    labels = rng.integers(0, 2, rows)
+    return BinaryCounts.from_scores(labels, np.clip(labels * 0.4 + 0.6 * rng.random(rows), 0, 1).astype(np.float32))
+
+
+def training_page(table, **overrides):
+    arguments = {
+        "title": "A run",
+        "metrics": None,
+        "config": {"model": {"preset": "lstm", "masked": True}, "inputs": ["a", "b"]},
+        "summary": "Model: lstm",
+    }
+    return check_self_contained(training_report(history=table, **(arguments | overrides)))
+
+
+def evaluation_page(measured, examples=()):
+    return check_self_contained(
+        evaluation_report(title="An evaluation", counts=measured, config={"a": 1}, examples=examples)
+    )
+
+
+def check_self_contained(html):
+    page = Page(html)
+    assert "script" not in page.tags
+    assert not {"src", "href", "xlink:href"} & {name for name, _ in page.attributes}
+    assert not re.search(r"https?://|url\(|@import", html)
+    assert not re.search(r'="[^"]*(nan|inf)\b[^"]*"', html), "a coordinate is not a number"
+    return page
+
+
+def test_a_training_report_shows_figures_sentence_matrix_table_model_and_settings():
+    measured = counts()
+    page = training_page(history(), metrics=measured.metrics(), worked_examples=[Example("a fine film", 1, 0.9)])
+    for expected in (
+        "Best at epoch 3 of 5",
+        "from epoch 4 on it overfits: validation loss rises by 0.12",
+        f"{measured.metrics()['accuracy']:.1%}",
+        "2,000",
+        f"{measured.true_positives:,}",
+        "a fine film",
+        "positive, 90.0% sure",
+        "validation loss",
+        "Model: lstm",
+        "model.preset",
+        "a, b",
+    ):
+        assert expected in page.text
+    assert page.tags.count("svg") == 2
+    assert ("class", "overfit") in page.attributes
+    assert ("class", "best") in page.attributes
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        history(1),
+        history(1, validation=False),
+        history(6, validation=False),
+        history(120),
+        history(5, nan_from=3),
+        history(5, nan_from=1),
+        history(3).slice(0, 0),
+        history(4).select(["epoch", "loss", "accuracy"]),
+    ],
+    ids=["one", "one-blind", "blind", "many", "nan-later", "nan-at-once", "none", "few-columns"],
+)
+def test_any_history_gives_a_training_report_and_a_picture(table):
+    training_page(table)
+    picture = history_png(table)
+    assert picture.startswith(b"\x89PNG\r\n\x1a\n")
+    assert struct.unpack(">II", picture[16:24]) == (1800, 720)
+    assert picture.endswith(b"IEND\xaeB`\x82")
+
+
+def test_a_picture_of_the_same_history_is_the_same():
+    assert history_png(history()) == history_png(history())
+
+
+def test_without_validation_the_training_accuracy_is_the_headline_and_there_is_no_matrix():
+    page = training_page(history(2, validation=False))
+    assert "Training accuracy" in page.text
+    assert "Validation accuracy" not in page.text
+    assert "Confusion matrix" not in page.text
+    assert "validation loss" not in page.text
+
+
+def test_everything_that_comes_from_outside_is_escaped():
+    examples = [Example(HOSTILE, 0, 0.9)]
+    page = training_page(
+        history(),
+        title=HOSTILE,
+        summary=HOSTILE,
+        config={HOSTILE: {HOSTILE: HOSTILE}},
+        worked_examples=examples,
+    )
+    assert page.text.count(HOSTILE) == 7  # <title>, heading, summary, setting name (two levels) and value, example
+    evaluation = evaluation_report(title=HOSTILE, counts=counts(), config={HOSTILE: HOSTILE}, examples=examples)
+    assert check_self_contained(evaluation).text.count(HOSTILE) == 5
+
+
+def test_an_evaluation_report_shows_charts_metrics_and_the_most_confident_mistakes_first():
+    examples = [
+        Example("mildly wrong", 1, 0.4),
+        Example("right", 1, 0.99),
+        Example("badly wrong", 0, 0.97),
+        Example("long " * 500, 1, 0.2),
+    ]
+    page = evaluation_page(counts(), examples)
+    assert page.tags.count("svg") == 2
+    for expected in ("ROC curve", "Reliability", "calibration error", "share of the positive rows that are found"):
+        assert expected in page.text
+    assert page.text.index("badly wrong") < page.text.index("long long") < page.text.index("mildly wrong")
+    assert "truly positive" in page.text
+    assert not re.search(r"\bright\b(?! \()", page.text.split("Most confidently wrong")[1])
+    assert page.text.count("long") < 100
+    assert "…" in page.text
+
+
+@pytest.mark.parametrize("labels", [[], [1, 1], [0, 0, 0]], ids=["no-rows", "positives-only", "negatives-only"])
+def test_an_evaluation_report_can_be_written_when_some_metrics_do_not_exist(labels):
+    measured = BinaryCounts.from_scores(np.array(labels, np.int8), np.full(len(labels), 0.3, np.float32))
+    page = evaluation_page(measured)
+    assert "—" in page.text
+    assert "needs both labels" in page.text
+
+
+def test_an_evaluation_report_says_which_way_mistakes_lean():
+    labels = np.repeat([0, 1], 100)
+    always_positive = BinaryCounts.from_scores(labels, np.full(200, 0.9, np.float32))
+    page = evaluation_page(always_positive)
+    assert "100 of 200 rows are predicted right (50.0%)." in page.text
+    assert "Mistakes lean to positive: 100 false positives, 0 false negatives." in page.text
+    assert "off by 40.0 points on average, so they should not be taken at face value" in page.text

@@ -1,0 +1,43 @@
+"""Which cores and GPUs this process is found to have."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lstm_ray.runtime import devices
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Where a GPU's device files may be made; there are none elsewhere."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(devices, "_NVIDIA", str(tmp_path / "nvidia"))
+    monkeypatch.setattr(devices, "_OTHER_GPUS", (str(tmp_path / "windows"), str(tmp_path / "amd")))
+    return tmp_path
+
+
+@pytest.mark.parametrize(("name", "has", "may"), [("none", False, False), ("nvidia", True, True), ("amd", False, True)])
+def test_gpus_are_known_by_their_device_files(device: Path, name: str, has: bool, may: bool) -> None:
+    (device / name).touch()
+    assert (devices.has_gpu(), devices.may_have_gpu()) == (has, may)
+
+
+@pytest.mark.parametrize(("visible", "found"), [("", False), ("-1", False), ("0", True), ("1,2", True)])
+def test_hidden_gpus_are_not_there(monkeypatch: pytest.MonkeyPatch, device: Path, visible: str, found: bool) -> None:
+    (device / "nvidia").touch()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert (devices.has_gpu(), devices.may_have_gpu()) == (found, found)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes cannot be tied to cores here")
+def test_cores_are_those_that_the_process_may_use() -> None:
+    code = "import os; from lstm_ray.runtime.devices import available_cores; "
+    code += "os.sched_setaffinity(0, {CORE}); print(available_cores())"
+    code = code.replace("CORE", str(min(os.sched_getaffinity(0))))
+    assert subprocess.check_output([sys.executable, "-c", code], text=True, timeout=60).strip() == "1"
+    assert devices.available_cores() == len(os.sched_getaffinity(0))

@@ -1,0 +1,179 @@
+"""What is refused before Ray starts, what is said when it ends the process, which of several errors is told."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+
+from lstm_ray.errors import InputError, LstmRayError, TrainingError, WorkerLostError
+from lstm_ray.runtime import ray_session
+from lstm_ray.runtime.ray_session import connect, our_error
+from lstm_ray.runtime.room import Asked
+
+
+class GroupError(Exception):
+    """As Ray Train's TrainingFailedError: it holds each worker's error."""
+
+    def __init__(self, *errors: Exception) -> None:
+        super().__init__("Ray's own long message")
+        self.worker_failures = dict(enumerate(errors))
+
+
+LOST = WorkerLostError("worker 1 at 10.0.0.2:4000 is gone: it closed the connection")
+
+
+@pytest.mark.parametrize(
+    ("failures", "said"),
+    [
+        ([LOST, InputError("the column is missing")], "the column is missing"),
+        ([LOST, RuntimeError("out of\n  memory")], "a worker failed: out of memory"),
+        ([LOST], str(LOST)),
+        ([RuntimeError("first"), RuntimeError("second")], "a worker failed: first"),
+    ],
+    ids=["ours", "somebody else's", "lost", "several"],
+)
+def test_what_went_wrong_comes_before_who_is_missed(failures: list[Exception], said: str) -> None:
+    found = our_error(GroupError(*failures), TrainingError)
+    assert str(found) == said
+    assert isinstance(found, LstmRayError)
+
+
+def test_the_error_within_others_is_found() -> None:
+    outer = RuntimeError("a task failed")
+    outer.__cause__ = InputError("no such column")
+    assert str(our_error(outer, TrainingError)) == "no such column"
+
+
+def test_gpus_are_missed_before_ray_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(**_: object) -> None:
+        raise ValueError("started")
+
+    monkeypatch.setattr(ray_session.ray, "init", start)
+    monkeypatch.setattr(ray_session, "may_have_gpu", lambda: True)
+    with pytest.raises(LstmRayError, match="started"), connect("local", Asked(1, 1, cpus=1, gpus=1)):
+        pass
+    monkeypatch.setattr(ray_session, "may_have_gpu", lambda: False)
+    for least, gpus, said in ((2, 1, r"^2 GPUs are asked for, but this machine has none"), (1, 0.5, r"^0\.5 GPUs are")):
+        with (
+            pytest.raises(LstmRayError, match=said),
+            connect("local", Asked(least, least, cpus=1, gpus=gpus), pytest.fail),
+        ):
+            pass
+    notes: list[str] = []
+    with pytest.raises(LstmRayError, match="started"), connect("local", Asked(1, 1, cpus=1, gpus=0), notes.append):
+        pass
+    assert notes == ["starting Ray"]
+
+
+@pytest.mark.parametrize(
+    ("end", "is_said"),
+    [
+        ("os._exit(1)", True),  # as Ray's C++ does
+        ("os.kill(os.getpid(), 9)", True),
+        ("pass", False),
+        ("raise KeyboardInterrupt", False),
+        ("sys.exit(1)", False),
+    ],
+)
+def test_a_process_that_ends_without_python_has_last_words(end: str, is_said: bool) -> None:
+    code = f"import os, sys\nfrom lstm_ray.runtime.ray_session import last_words\nwith last_words():\n    {end}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert ("error: this process was ended from outside" in done.stderr) is is_said
+
+
+def test_a_ray_that_cannot_write_its_files_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "file"))
+    with pytest.raises(LstmRayError) as told, connect("local"):
+        pass
+    assert str(told.value).startswith("Ray did not start on this machine: ")
+    assert f"{tmp_path}/file" in str(told.value)
+    assert str(told.value).endswith(
+        ": set RAY_TMPDIR to a directory for its files, with a short name, that can be written"
+    )
+
+
+def test_only_what_ray_may_raise_is_taken_for_rays(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(**_: object) -> None:
+        raise TypeError("init() got an unexpected keyword argument")
+
+    monkeypatch.setattr(ray_session.ray, "init", start)
+    with pytest.raises(TypeError), connect("local"):
+        pass
+
+
+DIES = """
+import resource, sys
+from lstm_ray.errors import LstmRayError
+from lstm_ray.runtime.ray_session import connect
+resource.setrlimit(resource.RLIMIT_FSIZE, (2**26, 2**26))  # the object store is larger: the raylet is ended for it
+try:
+    with connect("local"):
+        print("it started")
+except LstmRayError as error:
+    print(error)
+"""
+
+
+@pytest.mark.long  # Ray waits 30 s for a raylet that is dead
+def test_a_raylet_that_dies_while_ray_starts_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory(prefix="ray") as place:  # names of sockets have to be short
+        monkeypatch.setenv("RAY_TMPDIR", place)
+        command = [sys.executable, "-c", DIES]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
+        (line,) = done.stdout.splitlines()
+        assert line.startswith("Ray did not start on this machine: The current node timed out during startup.")
+        logs = re.search(r"Ray's logs lie in (\S+/logs), and say more", line)
+        assert logs is not None
+        assert (Path(logs[1]) / "raylet.err").exists()
+        assert Path(logs[1]).is_relative_to(place)
+        assert done.stderr == ""
+        assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_refused"),
+    [
+        (b"\x00\x00\x18\x04\x00\x00\x00\x00\x00", False),
+        (None, False),
+        (b"HTTP/1.0 400 Bad Request\r\n", True),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", True),
+        (b"", True),
+    ],
+    ids=["http2", "silence", "http1", "ssh", "hangs up"],
+)
+def test_a_port_of_something_else_is_found_at_once(
+    monkeypatch: pytest.MonkeyPatch, answer: bytes | None, is_refused: bool
+) -> None:
+    monkeypatch.setattr(ray_session, "_CONNECT_TIMEOUT_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ended = threading.Event()
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                if answer is None:
+                    ended.wait(10)
+                elif answer:
+                    connection.recv(100)
+                    connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            address = f"127.0.0.1:{server.getsockname()[1]}"
+            if is_refused:
+                with pytest.raises(ConnectionError):
+                    ray_session._check_listening(address)
+            else:
+                ray_session._check_listening(address)
+        finally:
+            ended.set()
+            thread.join()

@@ -1,0 +1,37 @@
+"""What libraries write on stderr is held back, and shown only where it may explain a failure."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from lstm_ray.runtime.stderr import held_back
+
+
+@pytest.mark.parametrize(
+    ("error", "shown_on_failure", "shown"),
+    [
+        (None, True, ""),
+        (OSError, True, "noise"),
+        (OSError, False, ""),
+        (KeyboardInterrupt, True, ""),
+    ],
+)
+def test_noise_is_shown_where_it_may_explain_a_failure(
+    error: type[BaseException] | None, shown_on_failure: bool, shown: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def work() -> None:
+        with held_back(shown_on_failure):
+            os.write(2, b"noise")
+            if error is not None:
+                raise error
+
+    if error is None:
+        work()
+    else:
+        with pytest.raises(error):
+            work()
+    assert capfd.readouterr().err == shown
+    os.write(2, b"heard")
+    assert capfd.readouterr().err == "heard"

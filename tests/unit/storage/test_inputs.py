@@ -1,0 +1,204 @@
+"""Inputs: files are found in a known order, and an output among them is refused."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from lstm_ray.errors import ConfigError, InputError
+from lstm_ray.storage.inputs import check_apart, find_inputs, would_find
+
+TREE = [
+    "b.parquet",
+    "a.parquet",
+    "10.parquet",
+    "notes.txt",
+    "UPPER.PARQUET",
+    "_SUCCESS",
+    "_metadata.parquet",
+    ".a.parquet.crc",
+    ".hidden.parquet",
+    "year=2024/x.parquet",
+    "year=2025/month=1/y.parquet",
+    "_temporary/0/z.parquet",
+    ".staging/z.parquet",
+    "year=2025/_tmp/z.parquet",
+]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for name in TREE:
+        path = tmp_path / "tree" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+    return tmp_path / "tree"
+
+
+def names(base: Path, *inputs: str | Path) -> list[str]:
+    return [os.path.relpath(file.path, base) for file in find_inputs([str(given) for given in inputs])]
+
+
+# Finding
+
+
+def test_a_directory_stands_for_its_files_by_path_but_not_the_hidden_ones(tree: Path) -> None:
+    expected = ["10.parquet", "a.parquet", "b.parquet", "year=2024/x.parquet", "year=2025/month=1/y.parquet"]
+    assert names(tree, tree) == expected
+    assert names(tree, f"{tree}/") == expected
+
+
+def test_a_file_is_taken_whatever_its_name(tree: Path) -> None:
+    for name in ("notes.txt", ".hidden.parquet", "_temporary/0/z.parquet"):
+        assert names(tree, tree / name) == [name]
+
+
+def test_a_hidden_directory_that_is_named_is_searched(tree: Path) -> None:
+    assert names(tree, tree / "_temporary") == ["_temporary/0/z.parquet"]
+    assert names(tree, tree / ".staging/*.parquet") == [".staging/z.parquet"]
+
+
+def test_the_order_is_that_of_the_inputs(tree: Path) -> None:
+    assert names(tree, tree / "b.parquet", tree / "year=2025", tree / "a.parquet") == [
+        "b.parquet",
+        "year=2025/month=1/y.parquet",
+        "a.parquet",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("*.parquet", ["10.parquet", "a.parquet", "b.parquet"]),
+        ("?.parquet", ["a.parquet", "b.parquet"]),
+        ("[bc].parquet", ["b.parquet"]),
+        ("*", ["10.parquet", "UPPER.PARQUET", "a.parquet", "b.parquet", "notes.txt"]),
+        ("*/*.parquet", ["year=2024/x.parquet"]),
+        ("year=*/**/*.parquet", ["year=2024/x.parquet", "year=2025/month=1/y.parquet"]),
+        (
+            "**/*.parquet",
+            ["10.parquet", "a.parquet", "b.parquet", "year=2024/x.parquet", "year=2025/month=1/y.parquet"],
+        ),
+        ("**/y.parquet", ["year=2025/month=1/y.parquet"]),
+        ("year=2025/**", ["year=2025/month=1/y.parquet"]),
+        ("**/month=1/**/y.parquet", ["year=2025/month=1/y.parquet"]),
+    ],
+)
+def test_globs(tree: Path, pattern: str, expected: list[str]) -> None:
+    assert names(tree, tree / pattern) == expected
+
+
+def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path: Path) -> None:
+    for name in ("a[1].parquet", "a1.parquet", "what?.parquet"):
+        (tmp_path / name).write_bytes(b"")
+    assert names(tmp_path, tmp_path / "a[1].parquet") == ["a[1].parquet"]
+    assert names(tmp_path, tmp_path / "what?.parquet") == ["what?.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("missing.parquet", "no such file or directory"),
+        ("tree/missing/", "no such file or directory"),
+        ("tree/*.csv", "no file matches"),
+        ("tree/none/*", "no file matches"),
+        ("empty", r"the directory holds no \*\.parquet file"),
+    ],
+)
+def test_an_input_that_holds_nothing_is_named(tree: Path, given: str, message: str) -> None:
+    (tree.parent / "empty").mkdir()
+    (tree.parent / "empty" / "_only_hidden.parquet").write_bytes(b"")
+    with pytest.raises(InputError, match=message) as raised:
+        find_inputs([str(tree), f"{tree.parent}/{given}"])
+    assert str(raised.value).startswith(f"{tree.parent}/{given}: ")
+
+
+def test_an_empty_path_is_not_the_current_directory(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tree)
+    with pytest.raises(InputError):
+        find_inputs([""])
+
+
+def test_relative_paths_and_the_home_directory(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tree)
+    monkeypatch.setenv("HOME", str(tree))
+    assert names(tree, "a.parquet", "~/b.parquet", "year=2024/../10.parquet") == [
+        "a.parquet",
+        "b.parquet",
+        "10.parquet",
+    ]
+
+
+def test_what_is_told_of_a_file(tree: Path) -> None:
+    os.utime(tree / "a.parquet", (1_700_000_000, 1_700_000_000))
+    (found,) = find_inputs([str(tree / "a.parquet")])
+    assert found.size == len("a.parquet")
+    assert found.modified.startswith("2023-11-14T22:13:20")
+    with found.open() as file:
+        assert file.read() == b"a.parquet"
+
+
+def test_a_file_that_has_gone_is_named(tree: Path) -> None:
+    (found,) = find_inputs([str(tree / "a.parquet")])
+    (tree / "a.parquet").unlink()
+    with pytest.raises(InputError, match=r"a\.parquet: cannot be read: "):
+        found.open()
+
+
+# URIs
+
+
+def test_a_file_uri_finds_the_same_files(tree: Path) -> None:
+    for given in (tree, tree / "a.parquet", tree / "**/*.parquet"):
+        found = find_inputs([f"file://{given}"])
+        assert [file.path for file in found] == [f"file://{file.path}" for file in find_inputs([str(given)])]
+        for file in found:
+            with file.open() as opened:
+                assert opened.read().decode() == file.path.removeprefix(f"file://{tree}/")
+
+
+@pytest.mark.parametrize("name", ["two words.parquet", "100%41.parquet", "été.parquet", "a#b.parquet"])
+def test_a_uri_is_read_as_it_is_written(tmp_path: Path, name: str) -> None:
+    # As with `aws s3`: %41 is no A, and a blank needs no %20.
+    (tmp_path / name).write_bytes(b"content")
+    for given in (f"file://{tmp_path}", f"file://{tmp_path}/{name}", f"file://{tmp_path}/*{name[-9:]}"):
+        (found,) = find_inputs([given])
+        assert found.path == f"file://{tmp_path}/{name}"
+        with found.open() as file:
+            assert file.read() == b"content"
+
+
+def test_a_question_mark_in_a_uri_does_not_widen_what_it_stands_for(tree: Path) -> None:
+    # It may be a wildcard or begin options, but may not silently take in the directory's other files.
+    try:
+        found = [file.path for file in find_inputs([f"file://{tree}/?.parquet"])]
+    except InputError:
+        return
+    assert found == [f"file://{tree}/a.parquet", f"file://{tree}/b.parquet"]
+
+
+# An output among the inputs
+
+
+@pytest.mark.parametrize(
+    ("given", "file", "found"),
+    [
+        ("in", "in/out/part.parquet", True),
+        ("in", "in/_out/part.parquet", False),
+        ("in", "inside/part.parquet", False),
+        ("in/*.parquet", "in/part.parquet", True),
+        ("in/*.parquet", "in/out/part.parquet", False),
+        ("in/**/*.parquet", "in/out/part.parquet", True),
+        ("in/**/*.parquet", "in/.out/part.parquet", False),
+        ("in/a.parquet", "in/part.parquet", False),
+        ("file:///in", "/in/out/part.parquet", True),
+    ],
+)
+def test_what_would_be_found_once_it_is_there(given: str, file: str, found: bool) -> None:
+    assert would_find(given, file) is found
+
+
+def test_an_output_among_the_inputs_is_refused_with_the_harm() -> None:
+    check_apart(["in/*.parquet", "other"], "in/out", "part.parquet", "so")
+    with pytest.raises(ConfigError, match=r"^--output in/out lies in the input in, which nobody could read: choose "):
+        check_apart(["other", "in"], "in/out", "part.parquet", "which nobody could read")

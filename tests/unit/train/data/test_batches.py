@@ -1,0 +1,169 @@
+"""Batches: however many workers share a step, its rows, weights and order are the same."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lstm_ray.config import TrainConfig
+from lstm_ray.text.sequences import Sequences
+from lstm_ray.train.data.batches import Batch, epoch_order, validation_order, worker_batches
+from lstm_ray.train.data.corpus import Corpus
+
+MAX_TOKENS = 16
+
+
+def make_corpus(rows: int) -> Corpus:
+    """Returns rows of 1 to `MAX_TOKENS` tokens; the first token, 10 plus the row's number, names it."""
+    generator = np.random.default_rng(rows)
+    lengths = generator.integers(1, MAX_TOKENS + 1, rows)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    token_ids = np.ones(offsets[-1], np.int32)
+    token_ids[offsets[:-1]] = 10 + np.arange(rows)
+    return Corpus(Sequences(token_ids, offsets), (np.arange(rows) % 3 == 0).astype(np.int8))
+
+
+def config(**changes: Any) -> TrainConfig:
+    """Returns settings."""
+    return TrainConfig.model_validate({"max_tokens": MAX_TOKENS, "padding": "post", **changes})
+
+
+def batches(
+    corpus: Corpus, world_size: int, batch_size: int, order: Any = None, first_step: int = 0, **changes: Any
+) -> list[list[Batch]]:
+    """Returns each worker's batches."""
+    order = np.arange(len(corpus)) if order is None else order
+    shared = {"world_size": world_size, "batch_size": batch_size, "first_step": first_step}
+    return [list(worker_batches(corpus, order, config(**changes), rank=rank, **shared)) for rank in range(world_size)]
+
+
+def rows_of(batch: Batch) -> list[int]:
+    """Returns the numbers of the rows that count (with padding behind, a row's first token names it)."""
+    return [int(token_ids[0]) - 10 for token_ids in batch.token_ids[batch.weights > 0]]
+
+
+sizes = {"rows": st.integers(0, 70), "world_size": st.integers(1, 9), "batch_size": st.integers(1, 30)}
+
+
+@given(**sizes, mask=st.booleans(), seed=st.integers(0, 99))
+@settings(deadline=None)
+def test_workers_share_out_each_step_and_every_row_is_seen_once(
+    rows: int, world_size: int, batch_size: int, mask: bool, seed: int
+) -> None:
+    corpus = make_corpus(rows)
+    order = epoch_order(corpus.sequences.lengths, config(mask=mask, seed=seed, global_batch_size=batch_size), 1)
+    workers = batches(corpus, world_size, batch_size, order, mask=mask)
+    assert {len(worker) for worker in workers} == {-(-rows // batch_size)}
+    seen: list[int] = []
+    for step, shares in enumerate(zip(*workers, strict=True)):
+        expected = order[step * batch_size : (step + 1) * batch_size].tolist()
+        together = [row for share in shares for row in rows_of(share)]
+        assert sorted(together) == sorted(expected)
+        assert {share.global_rows for share in shares} == {len(expected)}
+        assert sum(float(share.weights.sum()) for share in shares) == len(expected)
+        assert len({share.token_ids.shape for share in shares}) == 1, "all workers run the same compiled step"
+        seen += together
+    assert sorted(seen) == list(range(rows))
+
+
+@given(**sizes, first_step=st.integers(0, 80))
+@settings(deadline=None)
+def test_an_epoch_may_be_begun_at_any_step(rows: int, world_size: int, batch_size: int, first_step: int) -> None:
+    corpus = make_corpus(rows)
+    whole = batches(corpus, world_size, batch_size)
+    rest = batches(corpus, world_size, batch_size, first_step=first_step)
+    for worker, expected in zip(rest, whole, strict=True):
+        assert [rows_of(batch) for batch in worker] == [rows_of(batch) for batch in expected[first_step:]]
+
+
+@given(**sizes)
+@settings(deadline=None)
+def test_labels_go_with_their_rows_and_fillers_weigh_nothing(rows: int, world_size: int, batch_size: int) -> None:
+    corpus = make_corpus(rows)
+    for worker in batches(corpus, world_size, batch_size):
+        for batch in worker:
+            assert batch.labels[batch.weights > 0].tolist() == [corpus.labels[row] for row in rows_of(batch)]
+            assert set(batch.weights.tolist()) <= {0.0, 1.0}
+            assert (batch.token_ids != 0).any(axis=1).all(), "a filler row has a token too: cuDNN refuses it otherwise"
+            assert (batch.token_ids.dtype, batch.labels.dtype, batch.weights.dtype) == (
+                np.int32,
+                np.float32,
+                np.float32,
+            )
+
+
+@given(rows=st.integers(1, 70), batch_size=st.integers(1, 30))
+@settings(deadline=None)
+def test_only_a_masked_batch_is_as_short_as_its_rows(rows: int, batch_size: int) -> None:
+    corpus = make_corpus(rows)
+    lengths = corpus.sequences.lengths
+    for mask in (False, True):
+        (worker,) = batches(corpus, 1, batch_size, mask=mask)
+        for batch in worker:
+            time = batch.token_ids.shape[1]
+            longest = int(lengths[rows_of(batch)].max())
+            assert longest <= time <= MAX_TOKENS
+            assert time % 2 == 0, "an eighth of max_tokens: 8 shapes at most"
+            assert time == MAX_TOKENS if not mask else time - longest < 2
+
+
+def test_the_length_of_a_step_is_that_of_all_its_rows() -> None:
+    """Else workers would disagree about the shape, and about how much padding an unmasked part sees."""
+    corpus = Corpus(Sequences(np.ones(13, np.int32), np.array([0, 2, 13])), np.zeros(2, np.int8))
+    short, long = (worker[0] for worker in batches(corpus, 2, 2, mask=True))
+    assert short.token_ids.shape == long.token_ids.shape == (1, 12)
+
+
+@pytest.mark.parametrize(("padding", "expected"), [("pre", [0, 0, 10, 1]), ("post", [10, 1, 0, 0])])
+def test_rows_are_padded_on_the_side_asked_for(padding: str, expected: list[int]) -> None:
+    corpus = Corpus(Sequences(np.array([10, 1], np.int32), np.array([0, 2])), np.ones(1, np.int8))
+    ((batch,),) = batches(corpus, 1, 1, padding=padding, max_tokens=4)
+    assert batch.token_ids.tolist() == [expected]
+
+
+@given(
+    rows=st.integers(0, 200),
+    seed=st.integers(0, 2**32 - 1),
+    epoch=st.integers(1, 50),
+    batch_size=st.integers(1, 30),
+    mask=st.booleans(),
+)
+@settings(deadline=None)
+def test_the_order_is_a_permutation_and_a_function_of_seed_and_epoch(
+    rows: int, seed: int, epoch: int, batch_size: int, mask: bool
+) -> None:
+    lengths = make_corpus(rows).sequences.lengths
+    chosen = config(seed=seed, global_batch_size=batch_size, mask=mask)
+    order = epoch_order(lengths, chosen, epoch)
+    assert sorted(order.tolist()) == list(range(rows))
+    assert np.array_equal(order, epoch_order(lengths, chosen.model_copy(update={"workers": 3}), epoch))
+
+
+@pytest.mark.parametrize("mask", [False, True])
+def test_another_seed_or_epoch_is_another_order(mask: bool) -> None:
+    lengths = make_corpus(50).sequences.lengths
+    chosen = [config(seed=seed, mask=mask, global_batch_size=8) for seed in range(4)]
+    assert len({tuple(epoch_order(lengths, one, epoch)) for one in chosen for epoch in range(4)}) == 16
+
+
+def test_a_masked_models_batches_hold_rows_of_like_lengths_in_shuffled_order() -> None:
+    """Every row of a pool of 32 batches: the batches' spans of lengths do not overlap, nor rise from step to step."""
+    batch_size = 10
+    lengths = np.random.default_rng(0).permutation(32 * batch_size + 7)  # all different; 7 rows are left over
+    order = epoch_order(lengths, config(mask=True, global_batch_size=batch_size), 1)
+    of_batches = lengths[order[: 32 * batch_size]].reshape(32, batch_size)
+    spans = sorted((int(batch.min()), int(batch.max())) for batch in of_batches)
+    assert all(end < start for (_, end), (start, _) in pairwise(spans))
+    assert (np.diff(of_batches[:, 0]) < 0).sum() > 5
+    unmasked = lengths[epoch_order(lengths, config(global_batch_size=batch_size), 1)]
+    assert np.array_equal(unmasked[-7:], lengths[order[-7:]]), "the short last batch is of any lengths"
+
+
+def test_validation_goes_by_length() -> None:
+    lengths = np.array([3, 1, 2, 1])
+    assert validation_order(lengths).tolist() == [1, 3, 2, 0]

@@ -1,0 +1,198 @@
+"""From labelled Parquet to token ids: the same, however the rows are cut into files and row groups."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lstm_ray.config import TrainConfig
+from lstm_ray.errors import InputError
+from lstm_ray.train.data.corpus import Corpus, Prepared, assemble, encode_shard, find_all_shards, held_out
+
+WORDS = ["good", "bad", "a", "film", "the", "Fine", "end!", "ÄPFEL", "of", "acting<br />"]
+
+
+def make_table(rows: int, seed: int = 0) -> pa.Table:
+    """Returns reviews of 0 to 11 words, some of them more than once, a few without text."""
+    generator = np.random.default_rng(seed)
+    chances = np.arange(len(WORDS), 0, -1) / np.arange(1, len(WORDS) + 1).sum()
+    texts = [" ".join(generator.choice(WORDS, number % 12, p=chances)) for number in range(rows)]
+    texts = [None if number % 41 == 7 else text for number, text in enumerate(texts)]
+    return pa.table({"text": texts, "label": generator.integers(0, 2, rows)})
+
+
+def config(*train: Path, **changes: Any) -> TrainConfig:
+    """Returns settings for files."""
+    paths = tuple(str(path) for path in train)
+    return TrainConfig.model_validate(
+        {"train": paths, "vocabulary_size": 10, "max_tokens": 6, "validation_fraction": 0.3, **changes}
+    )
+
+
+def prepared(settings: TrainConfig) -> Prepared:
+    """Returns what is learned from, encoded in this thread."""
+    return assemble([encode_shard(shard, settings) for shard in find_all_shards(settings)], settings)
+
+
+def write_cut(directory: Path, table: pa.Table, file_bounds: list[int], rows_per_group: int) -> list[Path]:
+    """Writes a table as files that end at the given rows."""
+    paths = []
+    bounds = sorted({0, *(bound for bound in file_bounds if bound < len(table)), len(table)})
+    for number, (start, stop) in enumerate(itertools.pairwise(bounds)):
+        paths.append(directory / f"{number:03d}.parquet")
+        pq.write_table(table.slice(start, stop - start), paths[-1], row_group_size=rows_per_group)
+    return paths
+
+
+def rows(corpus: Corpus) -> list[tuple[list[int], int]]:
+    """Returns the token ids and label of each row."""
+    ids = np.split(corpus.sequences.token_ids, corpus.sequences.offsets[1:-1]) if len(corpus) else []
+    return [(row.tolist(), int(label)) for row, label in zip(ids, corpus.labels, strict=True)]
+
+
+def assert_equal(left: Prepared, right: Prepared) -> None:
+    """Compares all that a run would learn from."""
+    assert left.vocabulary.words.equals(right.vocabulary.words)
+    assert left.vocabulary.counts.equals(right.vocabulary.counts)
+    for one, other in ((left.training, right.training), (left.validation, right.validation)):
+        np.testing.assert_array_equal(one.sequences.token_ids, other.sequences.token_ids)
+        np.testing.assert_array_equal(one.sequences.offsets, other.sequences.offsets)
+        np.testing.assert_array_equal(one.labels, other.labels)
+    assert left.rows_without_text == right.rows_without_text
+
+
+@given(bounds=st.lists(st.integers(1, 199), max_size=5), rows_per_group=st.integers(1, 200), seed=st.integers(0, 9))
+@settings(max_examples=25, deadline=None)
+def test_nothing_depends_on_how_rows_are_cut_into_files_and_row_groups(
+    tmp_path_factory: pytest.TempPathFactory, bounds: list[int], rows_per_group: int, seed: int
+) -> None:
+    table = make_table(200, seed)
+    whole = write_cut(tmp_path_factory.mktemp("whole"), table, [], 200)
+    parts = write_cut(tmp_path_factory.mktemp("parts"), table, bounds, rows_per_group)
+    assert_equal(prepared(config(*whole)), prepared(config(*parts)))
+
+
+@pytest.mark.parametrize("truncating", ["pre", "post"])
+def test_ids_are_those_of_a_plain_reading(tmp_path: Path, truncating: str) -> None:
+    table = make_table(150)
+    (path,) = write_cut(tmp_path, table, [], 40)
+    settings = config(path, truncating=truncating)
+    result = prepared(settings)
+
+    texts = [(text, label) for text, label in zip(*table.to_pydict().values(), strict=True) if text]
+    is_held_out = held_out(pa.array([text for text, _ in texts], pa.large_string()), 0.3, settings.seed)
+    split = [text.replace("<br />", " ").replace("!", " ").lower().split() for text, _ in texts]
+    counts = Counter(word for words, held in zip(split, is_held_out, strict=True) if not held for word in words)
+    known = sorted(counts, key=lambda word: (-counts[word], word))[: settings.vocabulary_size - 4]
+    assert result.vocabulary.words.to_pylist() == known
+    assert result.vocabulary.counts.to_pylist() == [counts[word] for word in known]
+    encoded = []
+    for words, (_, label) in zip(split, texts, strict=True):
+        ids = [1, *(4 + known.index(word) if word in known else 2 for word in words)]
+        encoded.append((ids[-6:] if truncating == "pre" else ids[:6], label))
+    assert rows(result.training) == [row for row, held in zip(encoded, is_held_out, strict=True) if not held]
+    assert rows(result.validation) == [row for row, held in zip(encoded, is_held_out, strict=True) if held]
+    assert result.rows_without_text == len(table) - len(texts)
+    assert any(text == "" for text in table["text"].to_pylist())
+
+
+@pytest.mark.parametrize("rows_per_group", [1, 2, 100])
+def test_rows_without_words_are_left_out_as_in_scoring(tmp_path: Path, rows_per_group: int) -> None:
+    texts = ["good film", "", " ?!", "bad", None, "<br />", "fine"]
+    train = write_cut(tmp_path, pa.table({"text": texts, "label": [1, 0, 1, 0, 1, 1, 1]}), [], rows_per_group)
+    result = prepared(config(*train, validation_fraction=0.0))
+    words = result.vocabulary.words.to_pylist()
+    assert [[words[token - 4] for token in ids[1:]] for ids, _ in rows(result.training)] == [
+        ["good", "film"],
+        ["bad"],
+        ["fine"],
+    ]
+    assert result.training.labels.tolist() == [1, 0, 1]
+    assert result.rows_without_text == 4
+
+
+def test_held_out_rows_do_not_count_towards_the_vocabulary(tmp_path: Path) -> None:
+    train = write_cut(tmp_path, pa.table({"text": ["good", "bad"], "label": [1, 0]}), [], 10)
+    pq.write_table(pa.table({"text": ["awful good"], "label": [0]}), tmp_path / "validation.parquet")
+    result = prepared(config(*train, validation=(str(tmp_path / "validation.parquet"),)))
+    assert result.vocabulary.words.to_pylist() == ["bad", "good"]
+    assert rows(result.validation) == [([1, 2, 5], 0)]
+    assert len(result.training) == 2
+
+
+@given(st.lists(st.text(max_size=4), max_size=60), st.floats(0.01, 0.99), st.integers(0, 2**32 - 1))
+@settings(deadline=None)
+def test_equal_texts_stay_on_one_side(texts: list[str], fraction: float, seed: int) -> None:
+    doubled = texts + texts[::-1]
+    side = held_out(pa.array(doubled, pa.large_string()), fraction, seed)
+    by_text: dict[str, set[bool]] = {}
+    for text, held in zip(doubled, side.tolist(), strict=True):
+        by_text.setdefault(text, set()).add(held)
+    assert all(len(sides) == 1 for sides in by_text.values())
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.05, 0.1, 0.5, 0.9])
+def test_the_share_held_out_is_the_one_asked_for(fraction: float) -> None:
+    texts = pa.array([f"review {number}" for number in range(20_000)], pa.large_string())
+    for seed in (0, 1):
+        share = held_out(texts, fraction, seed).mean()
+        assert abs(share - fraction) <= 4 * np.sqrt(fraction * (1 - fraction) / len(texts))
+    assert fraction == 0 or not np.array_equal(held_out(texts, fraction, 0), held_out(texts, fraction, 1))
+
+
+def test_max_rows_of_a_file_sorted_by_label_has_both(tmp_path: Path) -> None:
+    table = make_table(4_000).set_column(1, "label", pa.array([0] * 2_000 + [1] * 2_000))
+    (path,) = write_cut(tmp_path, table, [], 500)
+    result = prepared(config(path, max_rows=200, validation_fraction=0.0))
+    assert len(result.training) + result.rows_without_text == 200
+    assert 60 < int(result.training.labels.sum()) < 140
+    assert_equal(result, prepared(config(path, max_rows=200, validation_fraction=0.0)))
+    whole = prepared(config(path, max_rows=9_999, validation_fraction=0.0))
+    assert len(whole.training) + whole.rows_without_text == 4_000
+
+
+def test_max_rows_does_not_depend_on_how_rows_are_cut(tmp_path: Path) -> None:
+    table = make_table(300)
+    for name in ("whole", "parts"):
+        (tmp_path / name).mkdir()
+    whole = write_cut(tmp_path / "whole", table, [], 300)
+    parts = write_cut(tmp_path / "parts", table, [1, 7, 260], 13)
+    assert_equal(prepared(config(*whole, max_rows=90)), prepared(config(*parts, max_rows=90)))
+
+
+@pytest.mark.parametrize("unlisted", ["oov", "drop"])
+def test_a_given_vocabulary_is_used_as_it_is(tmp_path: Path, unlisted: str) -> None:
+    train = write_cut(tmp_path, pa.table({"text": ["the good film", "a bad end"], "label": [1, 0]}), [], 1)
+    index = tmp_path / "words.json"
+    index.write_text(json.dumps({"the": 1, "a": 2, "good": 3, "bad": 4}), encoding="utf-8")
+    changes = {"vocabulary": str(index), "unlisted_words": unlisted, "validation_fraction": 0.0}
+    result = prepared(config(*train, **changes))
+    assert rows(result.training) == (
+        [([1, 4, 6, 2], 1), ([1, 5, 7, 2], 0)] if unlisted == "oov" else [([1, 4, 6], 1), ([1, 5, 7], 0)]
+    )
+    assert rows(prepared(config(*train, **changes, vocabulary_size=7)).training)[1][0][2] == 2, "7 ids: 0 to 6"
+
+
+def test_what_cannot_be_learned_from_is_refused(tmp_path: Path) -> None:
+    nobody, one_class, few = tmp_path / "nobody.parquet", tmp_path / "one.parquet", tmp_path / "few.parquet"
+    pq.write_table(pa.table({"text": [None, None], "label": [0, 1]}, pa.schema({"text": "str", "label": "i8"})), nobody)
+    pq.write_table(pa.table({"text": ["good", "fine"], "label": [1, 1]}), one_class)
+    pq.write_table(pa.table({"text": ["good", "bad"], "label": [1, 0]}), few)
+    with pytest.raises(InputError, match=r"nobody\.parquet: no rows to train on; 2 rows without words left out$"):
+        prepared(config(nobody))
+    with pytest.raises(InputError, match="all 2 training rows have the label 1"):
+        prepared(config(one_class, validation_fraction=0.0))
+    with pytest.raises(InputError, match="2 rows none is held out"):
+        prepared(config(few, validation_fraction=1e-9))
+    with pytest.raises(InputError, match=r"nobody\.parquet: no rows to validate on"):
+        prepared(config(few, validation=(str(nobody),)))

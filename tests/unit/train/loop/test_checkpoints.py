@@ -1,0 +1,159 @@
+"""Checkpoints: what is saved is read back, and a damaged one is passed over for the one before it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lstm_ray.config import TrainConfig
+from lstm_ray.errors import OutputError
+from lstm_ray.train.loop import checkpoints
+from lstm_ray.train.loop.checkpoints import Checkpoint
+from lstm_ray.train.loop.state import State
+
+
+def save(output: Path, epoch: int, step: int = 0) -> Path:
+    """Saves a checkpoint and returns its file."""
+    checkpoints.save(str(output), make(epoch, step))
+    (path,) = (output / checkpoints.DIRECTORY).glob(f"epochs_{epoch:04d}_steps_{step:08d}.*")
+    return path
+
+
+def make(epoch: int, step: int = 0) -> Checkpoint:
+    """Returns a checkpoint whose arrays tell its place."""
+    variables = [np.full((2, 3), epoch, np.float32), np.array(step, np.int64)]
+    history = [{"epoch": number + 1, "loss": 0.5} for number in range(epoch)]
+    state = State(epoch, 1, history, {"auc": None}, "summary", step=step, loss_sum=0.1 * step)
+    return Checkpoint(state, variables, variables[:1])
+
+
+def files(output: Path) -> list[str]:
+    """Lists the checkpoints' names without their hashes."""
+    return sorted(path.name.partition(".")[0] for path in (output / checkpoints.DIRECTORY).iterdir())
+
+
+def test_a_checkpoint_is_read_as_it_was_saved(tmp_path: Path) -> None:
+    save(tmp_path, 3, 7)
+    found = checkpoints.latest(str(tmp_path))
+    assert found is not None
+    assert found.state == checkpoints.latest_state(str(tmp_path)) == make(3, 7).state
+    assert found.state.loss_sum == 0.1 * 7
+    assert found.state.history[-1] == {"epoch": 3, "loss": 0.5}
+    assert [array.dtype for array in found.variables] == [np.float32, np.int64]
+    assert [array.shape for array in found.variables] == [(2, 3), ()]
+    np.testing.assert_array_equal(found.variables[0], np.full((2, 3), 3))
+    np.testing.assert_array_equal(found.best[0], found.variables[0])
+
+
+def test_without_checkpoints_there_is_none(tmp_path: Path) -> None:
+    assert checkpoints.latest(str(tmp_path)) is None
+    assert checkpoints.latest_state(str(tmp_path)) is None
+    assert checkpoints.latest(str(tmp_path / "missing")) is None
+
+
+def test_the_latest_is_that_of_the_last_epoch_and_step_in_it(tmp_path: Path) -> None:
+    for place in ((10, 0), (9, 0), (9, 99_999_999), (2, 5)):
+        (tmp_path / str(place) / checkpoints.DIRECTORY).mkdir(parents=True)
+        path = save(tmp_path / str(place), *place)
+        (tmp_path / "all" / checkpoints.DIRECTORY).mkdir(parents=True, exist_ok=True)
+        path.rename(tmp_path / "all" / checkpoints.DIRECTORY / path.name)
+    for expected in ((10, 0), (9, 99_999_999), (9, 0), (2, 5)):
+        state = checkpoints.latest_state(str(tmp_path / "all"))
+        assert state is not None
+        assert (state.epoch, state.step) == expected
+        max((tmp_path / "all" / checkpoints.DIRECTORY).iterdir()).unlink()
+
+
+def test_where_a_run_stands_is_said_in_words() -> None:
+    assert State(epoch=2).place() == "the end of epoch 2"
+    assert State(epoch=1, step=340).place() == "epoch 2, step 340"
+
+
+def test_the_last_two_are_kept(tmp_path: Path) -> None:
+    for place in ((0, 5), (0, 10), (1, 0), (1, 5)):
+        save(tmp_path, *place)
+    assert files(tmp_path) == ["epochs_0001_steps_00000000", "epochs_0001_steps_00000005"]
+
+
+def test_the_arrays_of_many_variables_keep_their_order(tmp_path: Path) -> None:
+    variables = [np.array(number) for number in range(120)]
+    checkpoints.save(str(tmp_path), Checkpoint(State(epoch=1), variables, []))
+    found = checkpoints.latest(str(tmp_path))
+    assert found is not None
+    assert [int(array) for array in found.variables] == list(range(120))
+    assert found.best == []
+
+
+@pytest.mark.parametrize("damage", ["byte", "half", "empty"])
+def test_a_damaged_checkpoint_is_passed_over_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    whole = make(1, 4)
+    save(tmp_path, 1, 4)
+    path = save(tmp_path, 1, 8)
+    content = bytearray(path.read_bytes())
+    if damage == "byte":
+        content[len(content) // 2] ^= 1
+    path.write_bytes(content[: {"byte": len(content), "half": len(content) // 2, "empty": 0}[damage]])
+    found = checkpoints.latest(str(tmp_path))
+    assert found is not None
+    assert found.state == whole.state
+    assert f"{path} is damaged: going on from the one before it" in caplog.text
+
+
+def test_when_all_are_damaged_the_run_starts_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for epoch in (1, 2):
+        save(tmp_path, epoch).write_bytes(b"")
+    assert checkpoints.latest(str(tmp_path)) is None
+    assert caplog.text.count("is damaged") == 2
+
+
+@pytest.mark.parametrize(
+    ("epoch", "best", "patience", "ended", "early"),
+    [
+        (4, 4, 0, False, False),
+        (5, 1, 0, True, False),
+        (3, 2, 2, False, False),
+        (4, 2, 2, True, True),
+        (4, 2, 3, False, False),
+        (0, 0, 1, False, False),
+    ],
+)
+def test_a_run_ends_at_its_last_epoch_or_when_none_gets_better(
+    epoch: int, best: int, patience: int, ended: bool, early: bool
+) -> None:
+    config = TrainConfig(epochs=5, early_stopping=patience)
+    state = State(epoch=epoch, best_epoch=best)
+    assert (state.has_ended(config), state.stops_early(config)) == (ended, early)
+
+
+def test_damaged_ones_do_not_crowd_out_those_that_are_saved_after_them(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    for place in ((1, 5), (2, 0)):
+        checkpoints.save(str(tmp_path), make(*place))
+    for path in (tmp_path / checkpoints.DIRECTORY).iterdir():
+        path.write_bytes(b"damaged")
+    (tmp_path / checkpoints.DIRECTORY / f".epochs.npz.{'0' * 16}.tmp").write_bytes(b"unfinished")
+    checkpoints.discard_after(str(tmp_path), checkpoints.latest_state(str(tmp_path)))
+    assert files(tmp_path) == []
+    save(tmp_path, 0, 5)
+    save(tmp_path, 1)
+    checkpoints.discard_after(str(tmp_path), State(epoch=0, step=5))
+    assert files(tmp_path) == ["epochs_0000_steps_00000005"]
+
+
+def test_what_a_writer_has_been_given_is_there_when_it_is_left(tmp_path: Path) -> None:
+    with checkpoints.Writer(str(tmp_path)) as writer:
+        for step in range(1, 9):
+            writer.save(make(0, step))
+    assert files(tmp_path) == ["epochs_0000_steps_00000007", "epochs_0000_steps_00000008"]
+
+
+def test_a_writer_says_that_it_could_not_save(tmp_path: Path) -> None:
+    (tmp_path / checkpoints.DIRECTORY).write_bytes(b"in the way")
+    with checkpoints.Writer(str(tmp_path)) as writer:
+        writer.save(make(0, 1))
+        with pytest.raises(OutputError, match="cannot be written"):
+            writer.save(make(0, 2))

@@ -1,0 +1,456 @@
+"""The training loop in this process, with TensorFlow and without Ray."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from steps import dense_adam
+
+from lstm_ray.collective.tcp import Alone
+from lstm_ray.config import TrainConfig
+from lstm_ray.errors import TrainingError
+from lstm_ray.model.bundle import read_bundle
+from lstm_ray.runtime.tensorflow import start_tensorflow
+from lstm_ray.text.sequences import Sequences
+from lstm_ray.text.vocabulary import Vocabulary
+from lstm_ray.train.data.batches import Batch, worker_batches
+from lstm_ray.train.data.corpus import Corpus, Prepared
+from lstm_ray.train.local import LocalContext
+from lstm_ray.train.loop import checkpoints
+from lstm_ray.train.loop.state import State
+
+pytestmark = pytest.mark.filterwarnings(
+    # Keras turns its variables into arrays through an __array__ without `copy`, which NumPy 2 deprecates.
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+)
+
+VOCABULARY_SIZE = 30
+MAX_TOKENS = 10
+GOOD, BAD = 4, 5  # the two ids that decide a row's label
+
+
+def settings(output: Path | str = "", **changes: Any) -> TrainConfig:
+    """Returns settings of a network small enough to train within a second."""
+    return TrainConfig.model_validate(
+        {
+            "output": str(output),
+            "vocabulary_size": VOCABULARY_SIZE,
+            "max_tokens": MAX_TOKENS,
+            "embedding_size": 6,
+            "units": 5,
+            "dropout": 0.0,
+            "global_batch_size": 16,
+            "epochs": 3,
+            "learning_rate": 0.02,
+            **changes,
+        }
+    )
+
+
+def make_corpus(rows: int, seed: int = 0) -> Corpus:
+    """Returns rows of 2 to `MAX_TOKENS` ids; one of them is GOOD or BAD, which is the label."""
+    generator = np.random.default_rng(seed)
+    lengths = generator.integers(2, MAX_TOKENS + 1, rows)
+    labels = generator.integers(0, 2, rows).astype(np.int8)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    token_ids = generator.integers(BAD + 1, VOCABULARY_SIZE, offsets[-1]).astype(np.int32)
+    token_ids[offsets[:-1]] = 1
+    token_ids[offsets[:-1] + 1 + generator.integers(0, lengths - 1)] = np.where(labels == 1, GOOD, BAD)
+    return Corpus(Sequences(token_ids, offsets), labels)
+
+
+@pytest.fixture(scope="module")
+def prepared() -> Prepared:
+    """Gives 203 rows to train on, so that the last batch is short, and 61 to validate on."""
+    words = pa.array([f"word{number:02d}" for number in range(VOCABULARY_SIZE - 4)], pa.large_string())
+    vocabulary = Vocabulary(words, pa.array(np.ones(len(words), np.int64)), VOCABULARY_SIZE)
+    return Prepared(make_corpus(203), make_corpus(61, seed=1), vocabulary, 0)
+
+
+Train = Callable[[TrainConfig], State]
+
+
+@pytest.fixture
+def train(prepared: Prepared, watcher: Any) -> Train:
+    """Gives a function that trains as `lstm-ray train --workers 0` does, from prepared rows."""
+    start_tensorflow()
+    from lstm_ray.train.loop import epochs
+
+    return lambda config: epochs.run(config, prepared, LocalContext(watcher, threading.Event()))
+
+
+def final_variables(output: Path) -> list[np.ndarray]:
+    """Returns all state of model and optimizer after the last epoch."""
+    checkpoint = checkpoints.latest(str(output))
+    assert checkpoint is not None
+    return checkpoint.variables
+
+
+def without_times(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns a history without what the clock decides."""
+    return [{name: value for name, value in row.items() if name not in ("seconds", "rows_per_s")} for row in history]
+
+
+def assert_identical(left: list[np.ndarray], right: list[np.ndarray]) -> None:
+    """Compares arrays to the bit."""
+    for one, other in zip(left, right, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_separable_corpus_is_learned_and_the_best_epoch_saved(train: Train, watcher: Any, tmp_path: Path) -> None:
+    state = train(settings(tmp_path, epochs=6))
+    assert state.epoch == 6
+    assert [row["epoch"] for row in state.history] == [1, 2, 3, 4, 5, 6]
+    assert watcher.epochs == state.history
+    assert state.history[-1]["loss"] < 0.2 < state.history[0]["loss"]
+    assert state.metrics["accuracy"] > 0.95
+    accuracies = [row["validation_accuracy"] for row in state.history]
+    assert state.best_epoch == 1 + int(np.argmax(accuracies))
+    bundle = read_bundle(str(tmp_path / "model"))
+    assert bundle.metrics == state.metrics
+    best = checkpoints.latest(str(tmp_path)).best
+    np.testing.assert_array_equal(bundle.weights().embedding, best[0])
+    assert "lstm_1" in state.summary
+
+
+def test_two_checkpoints_are_kept(train: Train, tmp_path: Path) -> None:
+    train(settings(tmp_path, epochs=4))
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert [name.partition(".")[0] for name in names] == ["epochs_0003_steps_00000000", "epochs_0004_steps_00000000"]
+
+
+DROPOUT = {"dropout": 0.3, "embedding_dropout": 0.1}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {**DROPOUT, "schedule": "linear", "warmup_steps": 5, "precision": "bf16", "accumulate": 2},
+        {"mask": True, "bidirectional": True, "pooling": "max", "dropout": 0.3},
+    ],
+    ids=["lstm", "dropout-bf16", "masked-bilstm"],
+)
+def test_the_same_settings_give_the_same_weights_resumed_or_not(
+    train: Train, prepared: Prepared, watcher: Any, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    runs = {name: settings(tmp_path / name, **changes) for name in ("once", "again", "resumed")}
+    once, again = train(runs["once"]), train(runs["again"])
+    from lstm_ray.train.loop import epochs
+
+    with pytest.raises(KeyboardInterrupt):
+        epochs.run(runs["resumed"], prepared, InterruptingContext(watcher, 10))
+    resumed = train(runs["resumed"])
+    assert without_times(once.history) == without_times(again.history) == without_times(resumed.history)
+    expected = final_variables(tmp_path / "once")
+    assert_identical(expected, final_variables(tmp_path / "again"))
+    assert_identical(expected, final_variables(tmp_path / "resumed"))
+    hashes = {read_bundle(str(tmp_path / name / "model")).files["weights.npz"] for name in runs}
+    assert len(hashes) == 1
+
+
+def test_recurrent_dropout_is_compiled_by_xla_and_resumes_to_the_bit(train: Train, tmp_path: Path) -> None:
+    changes = {"recurrent_dropout": 0.2, "dropout": 0.2, "epochs": 2}
+    train(settings(tmp_path / "once", **changes))
+    train(settings(tmp_path / "resumed", **{**changes, "epochs": 1}))
+    train(settings(tmp_path / "resumed", **changes))
+    assert_identical(final_variables(tmp_path / "once"), final_variables(tmp_path / "resumed"))
+
+
+class InterruptingContext(LocalContext):
+    """Interrupts the run after some questions: one a step, and one a batch of validation."""
+
+    def __init__(self, watcher: Any, questions: int) -> None:
+        super().__init__(watcher, threading.Event())
+        self._questions = questions
+
+    def is_interrupted(self) -> bool:
+        """Counts."""
+        self._questions -= 1
+        return self._questions < 0
+
+
+NETWORKS: dict[str, dict[str, Any]] = {
+    "dropout": {**DROPOUT, "checkpoint_every": "5steps"},
+    "recurrent-dropout": {"dropout": 0.2, "recurrent_dropout": 0.2, "checkpoint_every": "4steps"},
+    "masked-bilstm": {"mask": True, "bidirectional": True, "pooling": "max", "dropout": 0.3, "checkpoint_every": "1s"},
+}
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_run_cut_in_mid_epoch_goes_on_to_the_same_bits(
+    train: Train, prepared: Prepared, watcher: Any, tmp_path: Path, network: str
+) -> None:
+    from lstm_ray.train.loop import epochs
+
+    changes = {**NETWORKS[network], "epochs": 2}
+    once = train(settings(tmp_path / "once", **changes))
+    expected = final_variables(tmp_path / "once")
+    cuts = {"dropout": (1, 7, 12, 13, 14, 20), "recurrent-dropout": (6,), "masked-bilstm": (3, 13)}[network]
+    for cut in cuts:
+        config = settings(tmp_path / str(cut), **changes)
+        with pytest.raises(KeyboardInterrupt, match=r"interrupted: saved at .*; the same command goes on there"):
+            epochs.run(config, prepared, InterruptingContext(watcher, cut))
+        between = checkpoints.latest_state(str(tmp_path / str(cut)))
+        assert between is not None
+        assert (between.epoch, between.step) != (0, 0)
+        resumed = train(config)
+        assert without_times(resumed.history) == without_times(once.history)
+        assert_identical(expected, final_variables(tmp_path / str(cut)))
+
+
+@pytest.mark.parametrize(
+    ("every", "kept"),
+    [
+        ("5steps", ["epochs_0000_steps_00000010", "epochs_0001_steps_00000000"]),
+        ("12steps", ["epochs_0000_steps_00000012", "epochs_0001_steps_00000000"]),
+        ("epoch", ["epochs_0001_steps_00000000"]),
+        ("1h", ["epochs_0001_steps_00000000"]),
+    ],
+)
+def test_a_run_is_saved_as_often_as_asked_for(train: Train, tmp_path: Path, every: str, kept: list[str]) -> None:
+    train(settings(tmp_path, checkpoint_every=every, epochs=1))
+    assert sorted(path.name.partition(".")[0] for path in (tmp_path / "checkpoints").iterdir()) == kept
+
+
+def test_a_run_is_saved_after_the_time_asked_for(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lstm_ray.train.loop import epochs
+
+    saved = []
+    monkeypatch.setattr(epochs.checkpoints, "save", lambda _, checkpoint: saved.append(checkpoint.state.step))
+    clock = iter(range(0, 10_000, 10))  # each look at it is 10 s after the one before
+    monkeypatch.setattr(epochs.time, "monotonic", lambda: next(clock))
+    train(settings(tmp_path, checkpoint_every="40s", epochs=1))
+    assert saved == [4, 8, 12, 0]
+
+
+@pytest.fixture
+def spoil(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[Any]]:
+    """Gives a function that makes the state no number after a certain step from now; it returns the steps' sums."""
+    from lstm_ray.train.native.stepper import NativeStepper
+
+    def spoil_after(step: int) -> list[Any]:
+        honest = NativeStepper.train
+        steps = []
+
+        def train(stepper: NativeStepper, batch: Batch) -> Any:
+            sums = honest(stepper, batch)
+            steps.append(sums)
+            if len(steps) == step:
+                stepper.restore([stepper.state()[0] * np.nan, *stepper.state()[1:]])
+            return sums
+
+        monkeypatch.setattr(NativeStepper, "train", train)
+        return steps
+
+    return spoil_after
+
+
+def test_a_state_that_is_no_number_is_never_saved(
+    train: Train, tmp_path: Path, spoil: Callable[[int], list[Any]]
+) -> None:
+    spoil(18)  # the 5th of the second epoch
+    with pytest.raises(TrainingError, match=r"in epoch 2, by step 6, at learning rate 0\.02"):
+        train(settings(tmp_path, checkpoint_every="3steps", dropout=0.0))
+    state = checkpoints.latest_state(str(tmp_path))
+    assert state is not None
+    assert (state.epoch, state.step) == (1, 3)
+    assert train(settings(tmp_path, checkpoint_every="3steps")).epoch == 3
+
+
+def test_a_loss_that_is_no_number_is_found_long_before_the_end_of_the_epoch(
+    train: Train, tmp_path: Path, spoil: Callable[[int], list[Any]]
+) -> None:
+    steps = spoil(203 + 60)
+    config = settings(tmp_path, global_batch_size=1, epochs=2, schedule="linear", warmup_steps=6)
+    # Of 406 steps, 6 to rise and 400 to fall: the 264th, which saw the loss, learns at 0.02 (1 - 257 / 400).
+    with pytest.raises(TrainingError, match=r"in epoch 2, by step 61, at learning rate 0\.00715: try"):
+        train(config)
+    assert len(steps) == 203 + 100
+
+
+def test_a_loss_that_is_large_is_a_number(train: Train, tmp_path: Path) -> None:
+    """Class weights make it so, and Adam does not mind. (Of 1e30 its moments are infinite: those runs are stopped.)"""
+    state = train(settings(tmp_path, epochs=2, class_weights=f"{10**15},{10**15}"))
+    assert 1e14 < state.history[-1]["loss"] < 1e16
+    assert state.history[-1]["accuracy"] > 0.4
+
+
+def test_ctrl_c_saves_and_a_second_one_ends_at_once(train: Train, watcher: Any, tmp_path: Path) -> None:
+    from lstm_ray.train.local import interrupts_counted
+
+    before = signal.getsignal(signal.SIGINT)
+    with interrupts_counted() as interrupted:
+        signal.raise_signal(signal.SIGINT)
+        assert interrupted.is_set()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_another_seed_gives_other_weights(train: Train, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        train(settings(tmp_path / str(seed), epochs=1, seed=seed))
+    left, right = final_variables(tmp_path / "0"), final_variables(tmp_path / "1")
+    assert not np.array_equal(left[0], right[0])
+
+
+def test_a_damaged_last_checkpoint_costs_one_epoch_only(
+    train: Train, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = settings(tmp_path / "run")
+    train(config)
+    expected = final_variables(tmp_path / "run")
+    (damaged,) = (tmp_path / "run/checkpoints").glob("epochs_0003*")
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    state = train(config)
+    assert f"{damaged} is damaged" in caplog.text
+    assert state.epoch == 3
+    assert_identical(expected, final_variables(tmp_path / "run"))
+
+
+def test_without_validation_the_last_epoch_is_saved(tmp_path: Path, prepared: Prepared, watcher: Any) -> None:
+    start_tensorflow()
+    from lstm_ray.train.loop import epochs
+
+    alone = Prepared(prepared.training, make_corpus(0), prepared.vocabulary, 0)
+    config = settings(tmp_path, epochs=2, validation_fraction=0.0)
+    state = epochs.run(config, alone, LocalContext(watcher, threading.Event()))
+    assert (state.best_epoch, state.metrics) == (2, {})
+    assert state.history[-1]["validation_loss"] is None
+
+
+def test_a_loss_that_is_no_number_stops_the_run(train: Train, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"in epoch 1, by step \d+, at learning rate 3e\+38") as caught:
+        train(settings(tmp_path, learning_rate=3e38))
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("validation_rows", [0, 61])
+def test_weights_spoilt_by_the_last_step_stop_the_run(
+    tmp_path: Path, prepared: Prepared, watcher: Any, validation_rows: int
+) -> None:
+    start_tensorflow()
+    from lstm_ray.train.loop import epochs
+
+    one_step = Prepared(make_corpus(16), make_corpus(validation_rows), prepared.vocabulary, 0)
+    config = settings(tmp_path, learning_rate=float("inf"))
+    with pytest.raises(TrainingError, match="in epoch 1, by step 1, at learning rate inf"):
+        epochs.run(config, one_step, LocalContext(watcher, threading.Event()))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("engine", ["native", "keras"])
+@pytest.mark.parametrize(
+    "changes", [{}, {"bidirectional": True, "pooling": "mean"}], ids=["lstm", "bilstm-mean-pooling"]
+)
+def test_50_steps_equal_keras_fit(changes: dict[str, Any], engine: str) -> None:
+    config = settings(global_batch_size=7, engine=engine, **changes)
+    corpus = make_corpus(347)  # the last batch has 4 rows
+    ours, theirs = fit_both_ways(config, corpus, densify=True)
+    assert_close(ours, theirs, 1e-5)
+
+
+def test_50_steps_equal_keras_fit_with_its_own_adam_where_no_word_repeats() -> None:
+    config = settings(global_batch_size=1)
+    corpus = make_corpus(50)
+    generator = np.random.default_rng(0)
+    rows = [generator.permutation(np.arange(1, VOCABULARY_SIZE, dtype=np.int32))[:MAX_TOKENS] for _ in range(50)]
+    distinct = Corpus(Sequences(np.concatenate(rows), np.arange(51) * MAX_TOKENS), corpus.labels)
+    ours, theirs = fit_both_ways(config, distinct, densify=False)
+    assert_close(ours, theirs, 1e-5)
+
+
+def fit_both_ways(config: TrainConfig, corpus: Corpus, densify: bool) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Returns the weights after one pass in file order of our steps, and of `keras.Model.fit`.
+
+    Args:
+        config: The network and the batch size.
+        corpus: The rows.
+        densify: Whether Keras's Adam is to add up a word's gradients as we do.
+    """
+    start_tensorflow()
+    import keras
+
+    from lstm_ray.model.architectures import build_model
+    from lstm_ray.train.step.choice import make_stepper
+
+    batches = list(in_file_order(corpus, config))
+    assert len(batches) == 50
+    stepper = make_stepper(config, Alone(), corpus.labels)
+    for batch in batches:
+        stepper.train(batch)
+    model = build_model(config, config, config.seed)
+    adam = dense_adam() if densify else keras.optimizers.Adam
+    model.compile(adam(config.learning_rate), "binary_crossentropy")
+    rows = np.concatenate([batch.token_ids[batch.weights > 0] for batch in batches])
+    labels = corpus.labels.astype(np.float32)
+    model.fit(rows, labels, batch_size=config.global_batch_size, shuffle=False, verbose=0)
+    return [array for array in stepper.weights() if array.dtype == np.float32], arrays(model)
+
+
+def arrays(model: Any) -> list[np.ndarray]:
+    """Returns the weights that training changes."""
+    return [variable.numpy() for variable in model.trainable_variables]
+
+
+def assert_close(left: list[np.ndarray], right: list[np.ndarray], tolerance: float) -> None:
+    """Compares arrays within an absolute tolerance."""
+    for one, other in zip(left, right, strict=True):
+        np.testing.assert_allclose(one, other, atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize(("mask", "most"), [(False, 1), (True, 8)])
+def test_a_step_is_traced_few_times(mask: bool, most: int) -> None:
+    start_tensorflow()
+    from lstm_ray.train.step.keras_engine import KerasStepper
+
+    config = settings(mask=mask, global_batch_size=1)  # a masked batch of one row is as long as the row
+    corpus = make_corpus(60)
+    stepper = KerasStepper(config, Alone(), corpus.labels)
+    lengths = set()
+    for batch in in_file_order(corpus, config):
+        stepper.train(batch)
+        stepper.predict(batch)
+        lengths.add(batch.token_ids.shape[1])
+    assert len(lengths) == (5 if mask else 1)
+    for function in (stepper._gradients, stepper._differentiate, stepper._apply, stepper._update, stepper._predict):
+        assert function.experimental_get_tracing_count() <= most
+
+
+@pytest.mark.parametrize("engine", ["native", "keras"])
+def test_a_row_of_weight_0_changes_nothing(engine: str) -> None:
+    start_tensorflow()
+    from lstm_ray.train.step.choice import make_stepper
+
+    config = settings(mask=True, pooling="max", engine=engine)
+    corpus = make_corpus(5)
+    (batch,) = in_file_order(corpus, config)
+    exact = Batch(batch.token_ids[:5], batch.labels[:5], batch.weights[:5], batch.global_rows)
+    assert len(batch.token_ids) == 16
+    results = []
+    for shape in (batch, exact):
+        stepper = make_stepper(config, Alone(), corpus.labels)
+        sums = np.asarray(stepper.train(shape))
+        results.append((sums, stepper.predict(shape), stepper.weights()))
+    (sums, probabilities, weights), (exact_sums, exact_probabilities, exact_weights) = results
+    np.testing.assert_allclose(sums, exact_sums, rtol=1e-6)
+    np.testing.assert_allclose(probabilities, exact_probabilities, atol=1e-6)
+    assert_close(weights, exact_weights, 1e-6)
+
+
+def in_file_order(corpus: Corpus, config: TrainConfig) -> Any:
+    """Yields the one worker's batches, rows in order."""
+    return worker_batches(
+        corpus, np.arange(len(corpus)), config, rank=0, world_size=1, batch_size=config.global_batch_size
+    )

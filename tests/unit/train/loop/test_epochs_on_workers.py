@@ -1,0 +1,317 @@
+"""Several workers learn what one learns: whole runs of the loop on threads of this process, over real sockets."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from lstm_ray.collective import tcp
+from lstm_ray.collective.tcp import TcpCollective
+from lstm_ray.config import TrainConfig, resolve
+from lstm_ray.errors import TrainingError, WorkerLostError
+from lstm_ray.progress import Progress
+from lstm_ray.runtime.tensorflow import start_tensorflow
+from lstm_ray.text.sequences import Sequences
+from lstm_ray.text.vocabulary import Vocabulary
+from lstm_ray.train.data.batches import Batch
+from lstm_ray.train.data.corpus import Corpus, Prepared
+from lstm_ray.train.loop import checkpoints
+from lstm_ray.train.loop.state import State
+
+pytestmark = pytest.mark.filterwarnings(
+    # Keras turns its variables into arrays through an __array__ without `copy`, which NumPy 2 deprecates.
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+)
+
+WriteModule = Callable[..., Path]
+
+VOCABULARY_SIZE = 40
+MAX_TOKENS = 16
+TOLERANCE = 1e-5
+TIMEOUT_S = 300.0
+
+# 5 rows a step: uneven shares for 2, 3 and 4 workers; 61 rows: the last batch has one row, fewer than the workers.
+SMALL = {
+    "vocabulary_size": VOCABULARY_SIZE,
+    "max_tokens": MAX_TOKENS,
+    "embedding_size": 6,
+    "units": 5,
+    "global_batch_size": 5,
+    "epochs": 2,
+    "learning_rate": 0.01,
+    "dropout": 0.0,
+    "recurrent_dropout": 0.0,
+}
+NETWORKS: dict[str, dict[str, Any]] = {
+    "lstm": {"preset": "lstm"},
+    "bilstm": {"preset": "bilstm"},
+    "masked": {"mask": True, "bidirectional": True, "pooling": "max"},
+    "keras": {"mask": True, "bidirectional": True, "pooling": "max", "engine": "keras"},
+    "masked-weighted": {
+        "mask": True,
+        "padding": "post",
+        "pooling": "mean",
+        "class_weights": "0.5,3",
+        "clip_norm": 0.05,
+    },
+}
+
+
+def make_corpus(rows: int, seed: int) -> Corpus:
+    """Returns rows of 1 to `MAX_TOKENS` ids."""
+    generator = np.random.default_rng(seed)
+    lengths = generator.integers(1, MAX_TOKENS + 1, rows)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    token_ids = generator.integers(4, VOCABULARY_SIZE, offsets[-1]).astype(np.int32)
+    return Corpus(Sequences(token_ids, offsets), generator.integers(0, 2, rows).astype(np.int8))
+
+
+@pytest.fixture(scope="module")
+def prepared() -> Prepared:
+    """Gives 61 rows to train on and 13 to validate on."""
+    words = pa.array([f"word{number:02d}" for number in range(VOCABULARY_SIZE - 4)], pa.large_string())
+    vocabulary = Vocabulary(words, pa.array(np.ones(len(words), np.int64)), VOCABULARY_SIZE)
+    return Prepared(make_corpus(61, 0), make_corpus(13, 1), vocabulary, 0)
+
+
+class Member:
+    """A worker on a thread, of whom nobody hears."""
+
+    def __init__(self, group: TcpCollective) -> None:
+        self.rank = group.rank
+        self.world_size = group.world_size
+        self.collective = group
+
+    def begin(self, state: State) -> None:
+        """Forgets it."""
+
+    def progress(self, progress: Progress) -> None:
+        """Forgets it."""
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """Forgets it."""
+
+    def is_interrupted(self) -> bool:
+        """Never is."""
+        return False
+
+
+@pytest.fixture
+def one_builds_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keeps threads from drawing initial weights from one another's global seed; processes need no such thing."""
+    start_tensorflow()
+    from lstm_ray.train.native import stepper
+    from lstm_ray.train.step import keras_engine
+
+    lock = threading.Lock()
+    build = stepper.build_model
+
+    def build_alone(*arguments: Any) -> Any:
+        with lock:
+            return build(*arguments)
+
+    for module in (stepper, keras_engine):
+        monkeypatch.setattr(module, "build_model", build_alone)
+
+
+def train(config: TrainConfig, prepared: Prepared, world_size: int) -> list[State]:
+    """Runs the loop on every worker."""
+    from lstm_ray.train.loop import epochs
+
+    listeners = [tcp.listen("127.0.0.1") for _ in range(world_size)]
+    addresses = [tcp.address_of(listener) for listener in listeners]
+
+    def work(rank: int) -> State:
+        group = tcp.join(listeners[rank], addresses, rank=rank, token="token", timeout_s=TIMEOUT_S)
+        with closing(group):
+            return epochs.run(config, prepared, Member(group))
+
+    with ThreadPoolExecutor(world_size) as pool:
+        return list(pool.map(work, range(world_size)))
+
+
+@pytest.mark.usefixtures("one_builds_at_a_time")
+@pytest.mark.parametrize("network", NETWORKS)
+def test_any_number_of_workers_learns_the_same(network: str, prepared: Prepared, tmp_path: Path) -> None:
+    runs = {}
+    sizes = (1, 3) if network == "keras" else (1, 2, 3, 4)
+    for world_size in sizes:
+        output = tmp_path / str(world_size)
+        config = resolve(TrainConfig, {**NETWORKS[network], **SMALL, "output": str(output)})
+        states = train(config, prepared, world_size)
+        checkpoint = checkpoints.latest(str(output))
+        assert checkpoint is not None
+        runs[world_size] = (checkpoint.variables, states[0])
+        for state in states[1:]:
+            for one, other in zip(states[0].history, state.history, strict=True):
+                clocks = {"seconds", "rows_per_s"}
+                assert {k: v for k, v in one.items() if k not in clocks} == {
+                    k: v for k, v in other.items() if k not in clocks
+                }
+    alone, state = runs[1]
+    for world_size in sizes[1:]:
+        variables, shared = runs[world_size]
+        for one, other in zip(alone, variables, strict=True):
+            np.testing.assert_allclose(other, one, atol=TOLERANCE, rtol=TOLERANCE)
+        assert shared.metrics["accuracy"] == state.metrics["accuracy"]
+
+
+OWN = """
+import keras
+from keras import layers, ops
+
+def build(text, model):
+    ids = keras.Input((text.max_tokens,), dtype="int32")
+    places = layers.Embedding(text.max_tokens, model.embedding_size)(ops.arange(text.max_tokens))
+    words = layers.Embedding(text.vocabulary_size, model.embedding_size, embeddings_regularizer="l2")(ids) + places
+    states = layers.LayerNormalization()(layers.GRU(model.units, return_sequences=True, kernel_regularizer="l2")(words))
+    state = layers.Dense(4)(layers.GlobalMaxPooling1D()(states))
+    return keras.Model(ids, layers.Dense(1, activation="sigmoid")(state))
+"""
+
+
+@pytest.mark.usefixtures("one_builds_at_a_time")
+def test_two_workers_learn_the_same_with_an_own_network(
+    write_module: WriteModule, prepared: Prepared, tmp_path: Path
+) -> None:
+    write_module("mine", OWN)
+    changes = {"accumulate": 2, "class_weights": "0.5,3", "clip_norm": 0.05}
+    runs = []
+    for world_size in (1, 2):
+        output = tmp_path / str(world_size)
+        settings = {**SMALL, **changes, "network": "mine:build", "output": str(output)}
+        train(TrainConfig.model_validate(settings), prepared, world_size)
+        checkpoint = checkpoints.latest(str(output))
+        assert checkpoint is not None
+        runs.append(checkpoint.variables)
+    for one, other in zip(*runs, strict=True):
+        np.testing.assert_allclose(other, one, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+@pytest.mark.usefixtures("one_builds_at_a_time")
+def test_a_network_that_begins_otherwise_on_each_worker_is_refused(
+    write_module: WriteModule, prepared: Prepared, tmp_path: Path
+) -> None:
+    counts = "import itertools\nnumber = itertools.count()\n"
+    varied = OWN.replace(
+        "layers.Dense(4)", "layers.Dense(4, bias_initializer=keras.initializers.Constant(next(number)))"
+    )
+    write_module("mine", counts + varied)
+    config = TrainConfig.model_validate({**SMALL, "network": "mine:build", "output": str(tmp_path / "run")})
+    with pytest.raises(TrainingError, match="network mine:build: its weights do not begin the same on every worker"):
+        train(config, prepared, 2)
+
+
+@pytest.mark.usefixtures("one_builds_at_a_time")
+def test_workers_end_with_equal_bits(prepared: Prepared, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With dropout, each worker drops something else; still all apply the same sum."""
+    from lstm_ray.train.loop import epochs
+
+    ends: list[list[np.ndarray]] = []
+    validate = epochs._validate
+
+    def remember(config: TrainConfig, corpus: Corpus, stepper: Any, *rest: Any) -> Any:
+        ends.append(stepper.weights())
+        return validate(config, corpus, stepper, *rest)
+
+    monkeypatch.setattr(epochs, "_validate", remember)
+    config = TrainConfig.model_validate({**SMALL, "dropout": 0.4, "epochs": 1, "output": str(tmp_path)})
+    train(config, prepared, 3)
+    assert len(ends) == 3
+    for other in ends[1:]:
+        assert [array.tobytes() for array in other] == [array.tobytes() for array in ends[0]]
+
+
+@pytest.mark.parametrize("engine", ["native", "keras"])
+def test_dropout_of_a_step_depends_on_seed_epoch_step_and_rank_alone(engine: str) -> None:
+    start_tensorflow()
+    from lstm_ray.train.step.choice import make_stepper
+
+    config = TrainConfig.model_validate({**SMALL, "dropout": 0.5, "recurrent_dropout": 0.3, "engine": engine})
+    stepper = make_stepper(config, tcp.Alone(), np.zeros(5, np.int8))
+    token_ids = np.random.default_rng(0).integers(4, VOCABULARY_SIZE, (5, MAX_TOKENS)).astype(np.int32)
+    batch = Batch(token_ids, np.zeros(5, np.float32), np.ones(5, np.float32), 5)
+    state = stepper.state()
+
+    def drawn(*place: int) -> bytes:
+        stepper.restore(state)
+        stepper.reseed(*place)
+        return np.asarray(stepper.train(batch)).tobytes()
+
+    first = drawn(0, 1, 2, 3)
+    others = {drawn(1, 1, 2, 3), drawn(0, 2, 2, 3), drawn(0, 1, 3, 3), drawn(0, 1, 2, 0)}
+    assert len(others | {first}) == 5
+    assert drawn(0, 1, 2, 3) == first
+
+
+@pytest.mark.usefixtures("one_builds_at_a_time")
+def test_a_worker_that_fails_ends_the_others_run(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from lstm_ray.train.loop import epochs
+
+    validate = epochs._validate
+
+    def fail_on_one(config: TrainConfig, corpus: Corpus, stepper: Any, context: Any, saver: Any) -> Any:
+        if context.rank == 1:
+            raise RuntimeError("this worker's memory is full")
+        return validate(config, corpus, stepper, context, saver)
+
+    monkeypatch.setattr(epochs, "_validate", fail_on_one)
+    config = TrainConfig.model_validate({**SMALL, "output": str(tmp_path)})
+    listeners = [tcp.listen("127.0.0.1") for _ in range(2)]
+    addresses = [tcp.address_of(listener) for listener in listeners]
+    errors: dict[int, BaseException] = {}
+
+    def work(rank: int) -> None:
+        group = tcp.join(listeners[rank], addresses, rank=rank, token="token", timeout_s=TIMEOUT_S)
+        with closing(group):
+            try:
+                epochs.run(config, prepared, Member(group))
+            except (RuntimeError, WorkerLostError) as error:
+                errors[rank] = error
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(work, range(2)))
+    assert str(errors[1]) == "this worker's memory is full"
+    assert str(errors[0]).startswith("worker 1 at 127.0.0.1:")
+
+
+def learnable(rows: int, seed: int) -> Corpus:
+    """Returns rows of which the positive ones hold more of the words 4 to 9 than of 10 to 15, and some noise."""
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, 2, rows).astype(np.int8)
+    lengths = np.full(rows, MAX_TOKENS)
+    base = np.where(labels == 1, 4, 10)[:, None]
+    words = base + generator.integers(0, 6, (rows, MAX_TOKENS))
+    noise = generator.random((rows, MAX_TOKENS)) < 0.7
+    words[noise] = generator.integers(4, VOCABULARY_SIZE, noise.sum())
+    return Corpus(Sequences(words.ravel().astype(np.int32), np.concatenate([[0], np.cumsum(lengths)])), labels)
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("one_builds_at_a_time")
+def test_with_dropout_any_number_of_workers_is_as_good_over_five_seeds(prepared: Prepared, tmp_path: Path) -> None:
+    """Workers drop other things than one would, so single runs differ; the means differ by no more than seeds do."""
+    rows = Prepared(learnable(600, 0), learnable(400, 1), prepared.vocabulary, 0)
+    accuracies: dict[int, list[float]] = {1: [], 3: []}
+    for seed in range(5):
+        for world_size, found in accuracies.items():
+            output = tmp_path / f"{seed}-{world_size}"
+            config = TrainConfig.model_validate(
+                {**SMALL, "dropout": 0.3, "recurrent_dropout": 0.2, "global_batch_size": 10, "seed": seed}
+                | {"output": str(output), "epochs": 3}
+            )
+            found.append(train(config, rows, world_size)[0].metrics["accuracy"])
+    alone, shared = (np.array(found) for found in accuracies.values())
+    assert min(alone.min(), shared.min()) > 0.7, "both have learned something"
+    noise = np.sqrt((alone.var(ddof=1) + shared.var(ddof=1)) / 5)
+    assert abs(alone.mean() - shared.mean()) < max(3 * noise, 0.01)

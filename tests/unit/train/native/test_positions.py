@@ -1,0 +1,45 @@
+"""Where the steps of rows stand."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lstm_ray.train.native.positions import RowPositions
+
+PADDED = np.array([[0, 0, 7], [5, 7, 5], [0, 9, 7]], np.int32)
+
+
+def test_masked_rows_take_their_own_time_longest_first() -> None:
+    rows = RowPositions.of(PADDED, masked=True)
+    assert rows.order.tolist() == [1, 2, 0]
+    assert rows.steps.tolist() == [3, 2, 1]
+    assert rows.base.tolist() == [0, 4, 7]
+    assert rows.empty.tolist() == [0, 4, 7, 9]
+    assert rows.words.tolist() == [5, 7, 9]
+    assert rows.words[rows.word_of][rows.is_step].tolist() == [5, 7, 5, 9, 7, 7]
+    assert rows.row_of.tolist() == [0, 0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert rows.all.tolist() == list(range(10))
+
+
+def test_unmasked_rows_read_their_padding() -> None:
+    rows = RowPositions.of(PADDED, masked=False)
+    assert rows.steps.tolist() == [3, 3, 3]
+    assert rows.words.tolist() == [0, 5, 7, 9]
+    assert rows.words[rows.word_of][rows.is_step].tolist() == PADDED.ravel().tolist()
+
+
+def test_the_place_before_a_first_step_is_empty_in_both_directions() -> None:
+    rows = RowPositions.of(PADDED, masked=True)
+    assert set((rows.first(backward=False) - 1).tolist()) <= set(rows.empty.tolist())
+    assert set((rows.first(backward=True) + 1).tolist()) <= set(rows.empty.tolist())
+    for steps, first, last in zip(rows.slices(), rows.first(False), rows.first(True), strict=True):
+        assert (steps.start, steps.stop - 1) == (first, last)
+
+
+def test_values_go_to_places_and_back() -> None:
+    rows = RowPositions.of(PADDED, masked=True)
+    values = np.repeat(PADDED[:, :, None], 2, axis=2).astype(np.float32)
+    placed = rows.by_place(values[rows.order], 4)
+    assert placed[:, 0].tolist() == [0, 5, 7, 5, 0, 9, 7, 0, 7, 0]
+    assert not placed[:, 2:].any()
+    np.testing.assert_array_equal(rows.as_given(rows.steps.astype(np.float32)), [1, 3, 2])

@@ -1,0 +1,134 @@
+"""What only Keras's engine does: mixed precision, and slices of a batch as TensorFlow computes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from steps import batches, make_corpus, settings, train
+
+from lstm_ray.collective.tcp import Alone
+from lstm_ray.errors import TrainingError
+from lstm_ray.runtime.tensorflow import start_tensorflow
+from lstm_ray.train.data.batches import Batch
+
+WriteModule = Callable[..., Path]
+OWN = """
+import keras
+from keras import layers
+
+class Idle(layers.Layer):
+    def build(self, shape):
+        self.idle = self.add_weight(shape=(2,), name="idle")
+
+    def call(self, words):
+        return words
+
+def build(text, model):
+    ids = keras.Input((text.max_tokens,), dtype="int32")
+    words = Idle()(layers.Embedding(text.vocabulary_size, model.embedding_size, embeddings_regularizer="l2")(ids))
+    state = layers.GRU(model.units, kernel_regularizer="l2")(words)
+    return keras.Model(ids, layers.Dense(1, activation="sigmoid", dtype="float32")(state))
+"""
+
+
+@pytest.mark.filterwarnings("ignore:Gradients do not exist for variables:UserWarning")  # Keras's own, of the idle one
+def test_an_own_network_learns_as_in_fit(write_module: WriteModule) -> None:
+    """Regularizers count, weights that nothing reads stay as they are."""
+    write_module("mine", OWN)
+    start_tensorflow()
+    import keras
+
+    from lstm_ray.model.architectures import build_model
+
+    config, corpus = settings(network="mine:build", epochs=1), make_corpus(70)
+    fitted = build_model(config, config, config.seed)
+    fitted.compile(keras.optimizers.Adam(config.learning_rate), "binary_crossentropy")
+    for batch in batches(config, corpus):
+        fitted.train_on_batch(batch.token_ids, batch.labels[:, None])
+    stepper, _ = train(config, corpus)
+    for ours, theirs in zip(stepper.model.variables, fitted.variables, strict=True):
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-5, err_msg=ours.path)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_an_own_network_learns_in_mixed_precision(write_module: WriteModule, precision: str) -> None:
+    write_module("mine", OWN)
+    corpus = make_corpus()
+    _, sums = train(settings(network="mine:build", precision=precision, epochs=8, learning_rate=0.05), corpus)
+    steps = -(-len(corpus) // 7)
+    losses = np.array(sums).reshape(8, steps, 2).sum(axis=1)[:, 0] / len(corpus)
+    assert losses[-1] < losses[0]
+
+
+def test_a_function_that_has_changed_does_not_go_on(write_module: WriteModule) -> None:
+    write_module("mine", OWN)
+    config, corpus = settings(network="mine:build", epochs=1, output="run"), make_corpus(20)
+    state = train(config, corpus)[0].state()
+    train(config, corpus)[0].restore(state)
+    write_module("mine", OWN.replace("GRU", "LSTM"))
+    changed, _ = train(config, corpus)
+    with pytest.raises(TrainingError, match="run: the network has other weights than when this run began: choose"):
+        changed.restore(state)
+
+
+def test_the_gradient_of_slices_is_that_of_the_whole() -> None:
+    start_tensorflow()
+    import tensorflow as tf
+
+    from lstm_ray.train.step.keras_engine import KerasStepper
+
+    config = settings(accumulate=3)
+    corpus = make_corpus()
+    batch = next(batches(config, corpus))
+    stepper = KerasStepper(config, Alone(), corpus.labels)
+    arguments = [tf.constant(array) for array in (batch.token_ids, batch.labels, batch.weights)]
+    whole, sums = stepper._differentiate(*arguments, tf.constant(7.0))
+    sliced, sliced_sums = tf.function(stepper._accumulate)(*arguments, tf.constant(7.0))
+    np.testing.assert_allclose(sliced_sums, sums, rtol=1e-6)
+    for one, other in zip(whole, sliced, strict=True):
+        np.testing.assert_allclose(tf.convert_to_tensor(other), tf.convert_to_tensor(one), atol=1e-7)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize(
+    "changes", [{}, {"mask": True, "pooling": "mean", "bidirectional": True}], ids=["lstm", "masked"]
+)
+def test_mixed_precision_learns_with_float32_weights(precision: str, changes: dict[str, Any]) -> None:
+    corpus = make_corpus()
+    stepper, sums = train(settings(precision=precision, epochs=8, **changes), corpus)
+    steps = -(-len(corpus) // 7)
+    losses = np.array(sums).reshape(8, steps, 2).sum(axis=1)[:, 0] / len(corpus)
+    assert losses[-1] < 0.25 < 0.5 < losses[0]
+    assert {variable.dtype for variable in stepper.model.trainable_variables} == {"float32"}
+    assert stepper.model.get_layer("embedding").compute_dtype == {"bf16": "bfloat16", "fp16": "float16"}[precision]
+    other, _ = train(settings(epochs=8, engine="keras", **changes), corpus)
+    assert other.model.get_layer("embedding").compute_dtype == "float32", "the policy is not left behind"
+
+
+def test_an_fp16_overflow_skips_the_step_and_halves_the_scale() -> None:
+    corpus = make_corpus()
+    stepper, _ = train(settings(precision="fp16", epochs=1), corpus)
+    batch = next(batches(settings(), corpus))
+    before = [variable.numpy() for variable in stepper.model.trainable_variables]
+    scale = float(stepper.optimizer.dynamic_scale)
+    overflowing = Batch(batch.token_ids, batch.labels, np.full_like(batch.weights, 1e38), batch.global_rows)
+    stepper.train(overflowing)
+    assert float(stepper.optimizer.dynamic_scale) == scale / 2
+    for variable, value in zip(stepper.model.trainable_variables, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value)
+
+
+def test_fp16_that_skips_every_step_is_told() -> None:
+    corpus = make_corpus()
+    stepper, _ = train(settings(precision="fp16", epochs=1), corpus)
+    batch = next(batches(settings(), corpus))
+    overflowing = Batch(batch.token_ids, batch.labels, np.full_like(batch.weights, 1e38), batch.global_rows)
+    stepper.optimizer.dynamic_scale.assign(2.0)
+    stepper.train(overflowing)
+    assert stepper.is_finite()
+    stepper.train(overflowing)
+    assert not stepper.is_finite()

@@ -1,0 +1,223 @@
+"""Steps of both engines, against Keras's own `fit` and against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from steps import MAX_TOKENS, batches, dense_adam, make_corpus, settings, train
+
+from lstm_ray.collective.tcp import Alone, SparseRows
+from lstm_ray.config import TrainConfig
+from lstm_ray.runtime.tensorflow import start_tensorflow
+from lstm_ray.text.word_vectors import WordVectors
+from lstm_ray.train.data.corpus import Corpus
+
+Arrays: TypeAlias = list[npt.NDArray[Any]]
+
+
+def fit_with_keras(config: TrainConfig, corpus: Corpus, rate: Any = None, **fit: Any) -> tuple[Arrays, list[float]]:
+    """Returns the variables after `keras.Model.fit` on the same batches, and the losses of the epochs."""
+    start_tensorflow()
+    from lstm_ray.model.architectures import build_model
+
+    model = build_model(config, config, config.seed)
+    model.compile(dense_adam()(rate or config.learning_rate, global_clipnorm=config.clip_norm), "binary_crossentropy")
+    rows, labels = corpus.sequences.token_ids.reshape(-1, MAX_TOKENS), corpus.labels.astype(np.float32)
+    past = model.fit(
+        rows, labels, batch_size=config.global_batch_size, epochs=config.epochs, shuffle=False, verbose=0, **fit
+    )
+    return [variable.numpy() for variable in model.variables], past.history["loss"]
+
+
+def assert_same_weights(one: Arrays, other: Arrays, tolerance: float = 1e-5) -> None:
+    """Compares two models' weights within an absolute tolerance."""
+    for left, right in zip(floats(one), floats(other), strict=True):
+        np.testing.assert_allclose(left, right, atol=tolerance, rtol=0)
+
+
+def differ(one: Arrays, other: Arrays) -> bool:
+    """Says whether a weight of two models differs by more than a hundredth."""
+    return any(np.abs(left - right).max() > 0.01 for left, right in zip(floats(one), floats(other), strict=True))
+
+
+def floats(variables: Arrays) -> Arrays:
+    """Leaves out the states of random generators."""
+    return [variable for variable in variables if variable.dtype == np.float32]
+
+
+@pytest.fixture(params=["native", "keras"])
+def engine(request: pytest.FixtureRequest) -> str:
+    """What computes the steps."""
+    return str(request.param)
+
+
+def test_clipping_is_that_of_keras_and_does_something(engine: str) -> None:
+    corpus = make_corpus()
+    config = settings(clip_norm=0.001, engine=engine)
+    ours, _ = train(config, corpus)
+    assert_same_weights(ours.weights(), fit_with_keras(config, corpus)[0])
+    assert differ(ours.weights(), train(settings(engine=engine), corpus)[0].weights())
+
+
+def test_clipping_holds_for_gradients_whose_squares_are_endless() -> None:
+    """In float32 the norm would be endless, and the step one that learns nothing."""
+    start_tensorflow()
+    from lstm_ray.train.native.stepper import NativeStepper
+
+    class Exploding(Alone):
+        def all_reduce(self, dense: Any, sparse: Sequence[SparseRows]) -> Any:
+            return np.where(dense == 0, dense, np.float32(1e25)), sparse
+
+    corpus = make_corpus()
+    config = settings(clip_norm=1.0, engine="native")
+    stepper = NativeStepper(config, Exploding(), corpus.labels)
+    before = floats(stepper.weights())
+    stepper.train(next(batches(config, corpus)))
+    assert stepper.is_finite()
+    assert differ(before, floats(stepper.weights()))
+
+
+@pytest.mark.parametrize("threads", [1, 3, 16])
+def test_any_number_of_threads_takes_the_same_steps(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    start_tensorflow()
+    from lstm_ray.train.native import stepper
+
+    monkeypatch.setattr(stepper, "threads_given", lambda: threads)
+    corpus = make_corpus()
+    config = settings(engine="native", accumulate=2)
+    assert_same_weights(train(config, corpus)[0].weights(), fit_with_keras(config, corpus)[0])
+
+
+def test_each_dropout_drops_its_share_and_enlarges_the_rest() -> None:
+    start_tensorflow()
+    from lstm_ray.train.native.stepper import NativeStepper
+
+    corpus = make_corpus(700)
+    rates = {"dropout": 0.2, "recurrent_dropout": 0.35, "embedding_dropout": 0.5}
+    config = settings(global_batch_size=700, units=32, engine="native", **rates)
+    stepper = NativeStepper(config, Alone(), corpus.labels)
+    dropout = stepper._draw(next(batches(config, corpus)).token_ids)
+    (inputs,), (recurrent,) = dropout.inputs.values(), dropout.recurrent.values()
+    for rate, factors in zip(rates.values(), (inputs, recurrent, dropout.embedding), strict=True):
+        assert factors is not None
+        np.testing.assert_array_equal(np.unique(factors), np.float32([0, 1 / (1 - rate)]))
+        assert np.mean(factors == 0) == pytest.approx(rate, abs=0.02)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_a_schedule_is_that_of_keras(schedule: str, engine: str) -> None:
+    start_tensorflow()
+    import keras
+
+    corpus = make_corpus()
+    config = settings(schedule=schedule, engine=engine)
+    steps = 2 * -(-len(corpus) // 7)
+    rate = (
+        keras.optimizers.schedules.CosineDecay(0.02, steps)
+        if schedule == "cosine"
+        else keras.optimizers.schedules.PolynomialDecay(0.02, steps, end_learning_rate=0.0)
+    )
+    ours, _ = train(config, corpus)
+    assert_same_weights(ours.weights(), fit_with_keras(config, corpus, rate)[0])
+    assert ours.learning_rate() == pytest.approx(float(rate(steps - 1)), rel=1e-4)
+    assert differ(ours.weights(), train(settings(engine=engine), corpus)[0].weights())
+
+
+@pytest.mark.parametrize(
+    ("given", "weights"), [("1,3", {0: 1.0, 1: 3.0}), ("0.5,0", {0: 0.5, 1: 0.0}), ("balanced", None)]
+)
+def test_class_weights_are_those_of_keras(given: str, weights: dict[int, float] | None, engine: str) -> None:
+    corpus = make_corpus(126)  # Keras's mean over the epoch counts every batch alike: none may be short
+    config = settings(class_weights=given, engine=engine)
+    if weights is None:
+        positives = int(corpus.labels.sum())
+        weights = {0: 126 / 2 / (126 - positives), 1: 126 / 2 / positives}
+        assert weights[1] > 1.2 > 0.9 > weights[0]
+    ours, sums = train(config, corpus)
+    theirs, losses = fit_with_keras(config, corpus, class_weight=weights)
+    assert_same_weights(ours.weights(), theirs, 2e-5)
+    by_epoch = np.array(sums).reshape(2, -1, 2).sum(axis=1)
+    np.testing.assert_allclose(by_epoch[:, 0] / len(corpus), losses, rtol=1e-4)
+    assert by_epoch[0, 1] == int(by_epoch[0, 1]), "right answers are counted, not weighed"
+
+
+@pytest.mark.parametrize("slices", [2, 3, 100])
+@pytest.mark.parametrize(
+    "changes", [{}, {"mask": True, "pooling": "max", "bidirectional": True}], ids=["lstm", "masked"]
+)
+def test_slices_of_a_batch_come_to_the_whole(slices: int, changes: dict[str, Any], engine: str) -> None:
+    corpus = make_corpus()  # the last batch has 3 rows of 7
+    whole, sums = train(settings(engine=engine, **changes), corpus)
+    sliced, sliced_sums = train(settings(accumulate=slices, clip_norm=10.0, engine=engine, **changes), corpus)
+    np.testing.assert_allclose(sliced_sums, sums, rtol=1e-4, atol=1e-5)
+    assert_same_weights(whole.weights(), sliced.weights(), 1e-5)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"bidirectional": True, "pooling": "mean", "epochs": 20},
+        {"mask": True, "pooling": "max", "bidirectional": True, "layers": 2, "units": 20},
+        {"mask": True, "pooling": "mean", "padding": "post", "units": 17, "embedding_size": 33, "clip_norm": 0.1},
+        {"embeddings": "not read here", "freeze_embeddings": True, "clip_norm": 0.02},
+        {"layers": 3, "schedule": "cosine", "warmup_steps": 3, "learning_rate": 0.005},
+    ],
+    ids=str,
+)
+def test_both_engines_learn_the_same_and_go_on_from_each_other(changes: dict[str, Any]) -> None:
+    corpus = make_corpus()
+    steppers = {}
+    for engine in ("native", "keras"):
+        steppers[engine], _ = train(settings(engine=engine, **changes), corpus)
+    native, theirs = steppers["native"], steppers["keras"]
+    for one, other in zip(native.state(), theirs.state(), strict=True):
+        assert (one.dtype, one.shape) == (other.dtype, other.shape)
+        np.testing.assert_allclose(one, other, atol=1e-4, rtol=0)
+    batch = next(batches(settings(**changes), corpus))
+    np.testing.assert_allclose(native.predict(batch), theirs.predict(batch), atol=1e-5)
+    assert native.learning_rate() == pytest.approx(theirs.learning_rate(), rel=1e-5)
+    native.restore(theirs.state())
+    theirs.restore(native.state())  # as it was, if nothing is lost on the way through the other's memory
+    assert [array.tobytes() for array in native.state()] == [array.tobytes() for array in theirs.state()]
+    np.testing.assert_allclose(native.train(batch), theirs.train(batch), rtol=1e-5)
+    assert_same_weights(native.weights(), theirs.weights(), 1e-6)
+
+
+def test_frozen_word_vectors_stay_in_both_engines(engine: str, tmp_path: Path) -> None:
+    vectors = tmp_path / "vectors.txt"
+    vectors.write_text("good 1 2 3 4 5 6\n")
+    corpus = make_corpus()
+    config = settings(engine=engine, embeddings=str(vectors), freeze_embeddings=True, clip_norm=0.1)
+    start_tensorflow()
+    from lstm_ray.train.step.choice import make_stepper
+
+    class Watched(Alone):
+        def all_reduce(self, dense: Any, sparse: Sequence[SparseRows]) -> Any:
+            assert not sparse, "what does not learn need not travel"
+            return super().all_reduce(dense, sparse)
+
+    stepper = make_stepper(config, Watched(), corpus.labels)
+    stepper.set_word_vectors(WordVectors(np.array([4], np.int32), np.array([[1, 2, 3, 4, 5, 6]], np.float32)))
+    before = floats(stepper.weights())
+    for batch in batches(config, corpus):
+        stepper.train(batch)
+    after = floats(stepper.weights())
+    np.testing.assert_array_equal(after[0], before[0])
+    np.testing.assert_array_equal(after[0][4], [1, 2, 3, 4, 5, 6])
+    assert all((one != other).any() for one, other in zip(before[1:], after[1:], strict=True))
+
+
+@pytest.mark.parametrize("place", range(2))
+def test_a_number_that_is_none_is_found(place: int, engine: str) -> None:
+    stepper, _ = train(settings(engine=engine, epochs=1), make_corpus())
+    assert stepper.is_finite()
+    state = stepper.state()
+    state[place].flat[7] = np.nan
+    stepper.restore(state)
+    assert not stepper.is_finite()
