@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -52,35 +52,61 @@ def limits_of(field: str, count: str) -> tuple[int, int]:
 
 def setting(
     default: Any,
-    help: str,
+    sentence: str,
     *,
     panel: str,
     argument: bool = False,
     flag: bool = False,
     option: bool = True,
     metavar: str | None = None,
+    path: Literal["input", "output"] | None = None,
+    not_paths: str | None = None,
+    may_change: Collection[str] | None = None,
+    searchable: bool | None = None,
+    fingerprint: Literal["value", "content", "nothing"] | None = None,
+    resource: Literal["processes", "cpus", "gpus"] | None = None,
+    only_for: Collection[str] | None = None,
     **limits: Any,
 ) -> Any:
-    """Declares a setting.
+    """Declares a setting, with everything that follows from it.
 
     Args:
-        default: Its value if nobody gives one.
-        help: Its sentence in `--help`.
-        panel: Which of `PANELS` it stands in.
-        argument: True if the command line takes it without an option's name.
+        default: Its value if none is given.
+        sentence: Its description in `--help`, with its unit.
+        panel: Which of `PANELS` shows it.
+        argument: True if it is an argument of the command line, not an option.
         flag: True for a boolean that is only ever turned on, so that it needs no --no-... option.
-        option: False for one that only a job file can hold.
-        metavar: What stands for its value in `--help`; by default its type.
+        option: False if only a job file can hold it.
+        metavar: Shown for its value in `--help`; by default its type.
+        path: "input" or "output" if its value is a path, or several; every path may be local or a URI.
+        not_paths: Values of a path setting that are no paths, as a regular expression.
+        may_change: Commands (train, tune) whose run is resumed although the setting has another value now.
+        searchable: True if `tune` may draw its value.
+        fingerprint: What of it decides the output of a scoring run: its "value", the "content" it names, or "nothing".
+        resource: What it asks of a cluster: a number of "processes", or "cpus" or "gpus" of each.
+        only_for: Providers that know it; all of them if not given.
         limits: ge=, le=, pattern=, ... as pydantic's `Field` takes them.
     """
-    shown: dict[str, Any] = {
-        "panel": panel,
-        "argument": argument,
-        "flag": flag,
-        "option": option,
-        "metavar": metavar,
+    meaning = {
+        "path": path,
+        "not_paths": not_paths,
+        "may_change": None if may_change is None else list(may_change),
+        "searchable": searchable,
+        "fingerprint": fingerprint,
+        "resource": resource,
+        "only_for": None if only_for is None else list(only_for),
     }
-    return Field(default, description=help, json_schema_extra=shown, **limits)
+    extra: dict[str, Any] = {"panel": panel, "argument": argument, "flag": flag, "option": option, "metavar": metavar}
+    extra |= {key: value for key, value in meaning.items() if value is not None}
+    return Field(default, description=sentence, json_schema_extra=extra, **limits)
+
+
+def meaning_of(kind: type[Settings], key: str) -> dict[str, Any]:
+    """Returns what the settings declare under a key of `setting`, by name; those that do not declare it are absent.
+
+    Example: meaning_of(ClusterConfig, "only_for") is {"region": ["aws", "gcp", "azure"], ...}.
+    """
+    return {name: shown_as(kind, name)[key] for name in kind.model_fields if key in shown_as(kind, name)}
 
 
 def resolve(

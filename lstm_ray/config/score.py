@@ -51,13 +51,14 @@ class ScoreConfig(Settings):
         "0",
         "0 scores in this process on all its cores; more on that many Ray actors, which pays on a cluster.",
         panel="Compute",
+        resource="processes",
         metavar="N|MIN:MAX",
         pattern=COUNT,
         examples=["4", "2:8"],
         coerce_numbers_to_str=True,
     )
-    cpus_per_actor: float = setting(1.0, "CPU cores of a Ray actor.", panel="Compute", gt=0)
-    gpus_per_actor: float = setting(0.0, "GPUs of a Ray actor.", panel="Compute", ge=0)
+    cpus_per_actor: float = setting(1.0, "CPU cores of a Ray actor.", panel="Compute", resource="cpus", gt=0)
+    gpus_per_actor: float = setting(0.0, "GPUs of a Ray actor.", panel="Compute", resource="gpus", ge=0)
     address: str = setting(
         "local", "Ray to run on: local starts one here; auto, HOST:PORT or ray://HOST:PORT joins one.", panel="Compute"
     )

@@ -92,13 +92,16 @@ class ComputeSettings(Settings):
         "0",
         "0 trains in this process; more on that many Ray workers, one device each, or on as many as there is room for.",
         panel="Compute",
+        resource="processes",
         metavar="N|MIN:MAX",
         pattern=COUNT,
         examples=["4", "1:4"],
         coerce_numbers_to_str=True,
     )
-    cpus_per_worker: float = setting(1.0, "CPU cores of a Ray worker.", panel="Compute", gt=0)
-    gpus_per_worker: int = setting(0, "GPUs of a Ray worker: one or none.", panel="Compute", ge=0, le=1)
+    cpus_per_worker: float = setting(1.0, "CPU cores of a Ray worker.", panel="Compute", resource="cpus", gt=0)
+    gpus_per_worker: int = setting(
+        0, "GPUs of a Ray worker: one or none.", panel="Compute", resource="gpus", ge=0, le=1
+    )
     address: str = setting(
         "local", "Ray to run on: local starts one here; auto, HOST:PORT or ray://HOST:PORT joins one.", panel="Compute"
     )
