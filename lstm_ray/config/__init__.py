@@ -22,19 +22,19 @@ from lstm_ray.config.base import (
     argument_name,
     command_of,
     fields_in_order,
-    load_job_file,
     meaning_of,
     option_name,
-    read_job_file,
-    read_yaml,
-    resolve,
+    paths_of,
     setting,
     shown_as,
-    to_yaml,
+    with_paths,
 )
 from lstm_ray.config.evaluate import EvaluateConfig
+from lstm_ray.config.job_file import changed_since, load_job_file, read_job_file, read_yaml, to_yaml
+from lstm_ray.config.presets import PRESETS
+from lstm_ray.config.resolve import resolve
 from lstm_ray.config.score import ScoreConfig
-from lstm_ray.config.train import PRESETS, ComputeSettings, ModelSettings, Side, TextSettings, TrainConfig
+from lstm_ray.config.train import ComputeSettings, ModelSettings, Side, TextSettings, TrainConfig
 from lstm_ray.config.tune import Range, TuneConfig
 
 COMMANDS: dict[str, type[Settings]] = {
@@ -58,15 +58,18 @@ __all__ = [
     "TrainConfig",
     "TuneConfig",
     "argument_name",
+    "changed_since",
     "command_of",
     "fields_in_order",
     "load_job_file",
     "meaning_of",
     "option_name",
+    "paths_of",
     "read_job_file",
     "read_yaml",
     "resolve",
     "setting",
     "shown_as",
     "to_yaml",
+    "with_paths",
 ]

@@ -1,15 +1,12 @@
-"""The two settings that say which labels mean what, for training and evaluation alike."""
+"""The settings that say which labels mean what, for training and evaluation alike."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, model_validator
 
-HELP_COLUMN = "Column of the labels: 1 positive, 0 negative, or what --positive-labels and --negative-labels say."
-HELP_POSITIVE = "Labels that mean positive, separated by commas, such as 4,5; rows with other labels are left out."
-HELP_NEGATIVE = "Labels that mean negative, such as 1,2."
-METAVAR = "LABEL,..."
+from lstm_ray.config.base import FILES, Settings, setting
 
 
 def split_labels(given: Any) -> Any:
@@ -24,16 +21,47 @@ def split_labels(given: Any) -> Any:
 LabelList = Annotated[tuple[str, ...], BeforeValidator(split_labels)]
 
 
-def check_labels(positive: tuple[str, ...], negative: tuple[str, ...]) -> None:
-    """Raises ValueError unless both lists are given or none, without a label in common."""
-    if bool(positive) != bool(negative):
-        there, lacking = ("positive", "negative") if positive else ("negative", "positive")
-        raise ValueError(f"`{there}_labels` needs `{lacking}_labels` too: rows with other labels are left out")
-    positives = {_canonical(label): label for label in positive}
-    for label in negative:
-        if (same := positives.get(_canonical(label))) is not None:
-            written = "" if same == label else f" (there as {same!r})"
-            raise ValueError(f"label {label!r} is in `positive_labels`{written} and in `negative_labels`")
+class LabelSettings(Settings):
+    """Where the labels of reviews are, and what they mean."""
+
+    label_column: str = setting(
+        "label",
+        "Column of the labels: 1 positive, 0 negative, or what --positive-labels and --negative-labels say.",
+        panel=FILES,
+        metavar="NAME",
+        may_change=(),
+        searchable=False,
+    )
+    positive_labels: LabelList = setting(
+        (),
+        "Labels that mean positive, separated by commas, such as 4,5; rows with other labels are left out.",
+        panel=FILES,
+        metavar="LABEL,...",
+        may_change=(),
+        searchable=False,
+    )
+    negative_labels: LabelList = setting(
+        (),
+        "Labels that mean negative, such as 1,2.",
+        panel=FILES,
+        metavar="LABEL,...",
+        may_change=(),
+        searchable=False,
+    )
+
+    @model_validator(mode="after")
+    def _are_disjoint(self) -> LabelSettings:
+        """Raises ValueError unless both lists are given or none, without a label in common."""
+        positive, negative = self.positive_labels, self.negative_labels
+        if bool(positive) != bool(negative):
+            given, missing = ("positive", "negative") if positive else ("negative", "positive")
+            raise ValueError(f"`{given}_labels` needs `{missing}_labels` too: rows with other labels are left out")
+        positives = {_canonical(label): label for label in positive}
+        for label in negative:
+            if (same := positives.get(_canonical(label))) is not None:
+                written = "" if same == label else f" (there as {same!r})"
+                raise ValueError(f"label {label!r} is in `positive_labels`{written} and in `negative_labels`")
+        return self
 
 
 def _as_text(label: str | float) -> str:

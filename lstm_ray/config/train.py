@@ -3,40 +3,49 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import math
 import re
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
 
 from lstm_ray import user_code
-from lstm_ray.config import labels
 from lstm_ray.config.base import COUNT, FILES, Settings, limits_of, setting
-from lstm_ray.config.labels import LabelList
+from lstm_ray.config.labels import LabelSettings
+from lstm_ray.config.presets import PRESETS, preset_settings
+from lstm_ray.config.shared import RaySettings, RowSettings
+from lstm_ray.errors import ConfigError
 
 Side = Literal["pre", "post"]
+
+
+_learned = functools.partial(setting, may_change=(), searchable=True)
+"""Declares a setting that decides what is learned: a run keeps its value, and `tune` may draw it."""
+
+_fixed = functools.partial(setting, may_change=(), searchable=False)
+"""Declares a setting that a run keeps, and all trials of a search share."""
 
 
 class TextSettings(Settings):
     """How a text becomes token ids. A bundle keeps these, so that scoring does what training did."""
 
-    strip_html: bool = setting(True, "Turn <br />, <br/> and <br> into a space before splitting words.", panel="Text")
-    lowercase: Literal["unicode", "ascii"] = setting(
+    strip_html: bool = _learned(True, "Turn <br />, <br/> and <br> into a space before splitting words.", panel="Text")
+    lowercase: Literal["unicode", "ascii"] = _learned(
         "unicode", "Lower-case all letters, or A-Z alone as the ids of keras.datasets.imdb were made.", panel="Text"
     )
-    split_on: Literal["space", "whitespace"] = setting(
+    split_on: Literal["space", "whitespace"] = _learned(
         "whitespace", "What separates words: any white space, or the space alone as Keras does.", panel="Text"
     )
-    unlisted_words: Literal["oov", "drop"] = setting(
+    unlisted_words: Literal["oov", "drop"] = _learned(
         "oov", "A word the vocabulary does not list: id 2, or left out as keras.datasets.imdb does.", panel="Text"
     )
-    vocabulary_size: int = setting(
+    vocabulary_size: int = _learned(
         20_000, "Number of ids, the 4 reserved ones included: the most frequent words keep one.", panel="Text", ge=5
     )
-    max_tokens: int = setting(80, "Tokens kept of a text, the start token counted.", panel="Text", ge=1, le=100_000)
-    padding: Side = setting("pre", "Where short texts are filled up.", panel="Text")
-    truncating: Side = setting(
+    max_tokens: int = _learned(80, "Tokens kept of a text, the start token counted.", panel="Text", ge=1, le=100_000)
+    padding: Side = _learned("pre", "Where short texts are filled up.", panel="Text")
+    truncating: Side = _learned(
         "pre", "Where long texts are cut: pre keeps their end, post their beginning.", panel="Text"
     )
 
@@ -44,32 +53,32 @@ class TextSettings(Settings):
 class ModelSettings(Settings):
     """The network: Embedding, LSTM layers, pooling over time, Dense(1, sigmoid)."""
 
-    embedding_size: int = setting(128, "Numbers in a word's vector.", panel="Model", ge=1)
-    layers: int = setting(1, "LSTM layers, one on top of the other.", panel="Model", ge=1, le=16)
-    units: int = setting(128, "Units of each LSTM layer (and direction).", panel="Model", ge=1)
-    bidirectional: bool = setting(False, "Read each text in both directions (doubles the LSTM's work).", panel="Model")
-    pooling: Literal["last", "max", "mean"] = setting(
+    embedding_size: int = _learned(128, "Numbers in a word's vector.", panel="Model", ge=1)
+    layers: int = _learned(1, "LSTM layers, one on top of the other.", panel="Model", ge=1, le=16)
+    units: int = _learned(128, "Units of each LSTM layer (and direction).", panel="Model", ge=1)
+    bidirectional: bool = _learned(False, "Read each text in both directions (doubles the LSTM's work).", panel="Model")
+    pooling: Literal["last", "max", "mean"] = _learned(
         "last",
         "What the classifier sees of the top layer: its last state, or its maximum or mean over time.",
         panel="Model",
     )
-    mask: bool = setting(
+    mask: bool = _learned(
         False,
         "Skip padding: the network does not see it, and batches need only be as long as their rows.",
         panel="Model",
     )
-    embedding_dropout: float = setting(
+    embedding_dropout: float = _learned(
         0.0, "Share of the word vectors' numbers dropped in training.", panel="Model", ge=0, lt=1
     )
-    dropout: float = setting(0.2, "Share of each LSTM's inputs dropped in training.", panel="Model", ge=0, lt=1)
-    recurrent_dropout: float = setting(
+    dropout: float = _learned(0.2, "Share of each LSTM's inputs dropped in training.", panel="Model", ge=0, lt=1)
+    recurrent_dropout: float = _learned(
         0.0,
         "Share of each LSTM's state dropped in training; above 0 it rules out cuDNN on GPUs.",
         panel="Model",
         ge=0,
         lt=1,
     )
-    network: str | None = setting(
+    network: str | None = _learned(
         None,
         "A function in a module of your own that builds the Keras model, with the settings here as it likes.",
         panel="Model",
@@ -85,36 +94,56 @@ class ModelSettings(Settings):
         return given
 
 
-class ComputeSettings(Settings):
+class ComputeSettings(RaySettings):
     """Where training runs."""
 
     workers: str = setting(
         "0",
         "0 trains in this process; more on that many Ray workers, one device each, or on as many as there is room for.",
         panel="Compute",
-        resource="processes",
         metavar="N|MIN:MAX",
         pattern=COUNT,
         examples=["4", "1:4"],
         coerce_numbers_to_str=True,
+        resource="processes",
+        may_change=("train",),
+        searchable=False,
     )
-    cpus_per_worker: float = setting(1.0, "CPU cores of a Ray worker.", panel="Compute", resource="cpus", gt=0)
+    cpus_per_worker: float = setting(
+        1.0,
+        "CPU cores of a Ray worker.",
+        panel="Compute",
+        gt=0,
+        resource="cpus",
+        may_change=("train", "tune"),
+        searchable=False,
+    )
     gpus_per_worker: int = setting(
-        0, "GPUs of a Ray worker: one or none.", panel="Compute", resource="gpus", ge=0, le=1
+        0,
+        "GPUs of a Ray worker: one or none.",
+        panel="Compute",
+        ge=0,
+        le=1,
+        resource="gpus",
+        may_change=("train", "tune"),
+        searchable=False,
     )
-    address: str = setting(
-        "local", "Ray to run on: local starts one here; auto, HOST:PORT or ray://HOST:PORT joins one.", panel="Compute"
-    )
-
     collective_timeout_s: float = setting(
         300.0,
         "Seconds after which a worker that does not answer the others counts as lost.",
         panel="Compute",
         gt=0,
         le=86_400,
+        may_change=("train",),
+        searchable=False,
     )
     max_failures: int = setting(
-        3, "How many times lost Ray workers may be replaced before the run fails.", panel="Compute", ge=0
+        3,
+        "How many times lost Ray workers may be replaced before the run fails.",
+        panel="Compute",
+        ge=0,
+        may_change=("train", "tune"),
+        searchable=False,
     )
 
     @property
@@ -133,109 +162,98 @@ class ComputeSettings(Settings):
         return self
 
 
-PRESETS: dict[str, dict[str, Any]] = {
-    # The textbook chapter's two models, on the last 80 words of a review, split exactly as Keras splits them: "<br />"
-    # leaves the word "br", as in keras.datasets.imdb.
-    "lstm": {
-        "strip_html": False,
-        "split_on": "space",
-        "vocabulary_size": 20_000,
-        "max_tokens": 80,
-        "padding": "pre",
-        "truncating": "pre",
-        "embedding_size": 128,
-        "units": 128,
-        "dropout": 0.2,
-        "recurrent_dropout": 0.2,
-        "global_batch_size": 32,
-        "epochs": 15,
-        "learning_rate": 0.001,
-    },
-    "bilstm": {
-        "strip_html": False,
-        "split_on": "space",
-        "vocabulary_size": 5_000,
-        "max_tokens": 80,
-        "padding": "pre",
-        "truncating": "pre",
-        "embedding_size": 32,
-        "units": 128,
-        "bidirectional": True,
-        "dropout": 0.0,
-        "recurrent_dropout": 0.0,
-        "global_batch_size": 32,
-        "epochs": 15,
-        "learning_rate": 0.001,
-    },
-}
+class RunSettings(Settings):
+    """What a run reads, and where it writes."""
 
-
-class TrainConfig(TextSettings, ModelSettings, ComputeSettings):
-    """Everything that decides a training run."""
-
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
-
-    preset: str | None = setting(
+    preset: str | None = _fixed(
         None,
         "Settings to start from: lstm or bilstm, the textbook's two models, or a mapping in a module of your own.",
         panel=FILES,
         metavar="lstm|bilstm|MODULE:NAME",
         examples=["lstm", "bilstm", "mine:small"],
     )
-    train: tuple[str, ...] = setting(
+    train: tuple[str, ...] = _fixed(
         (),
         "Parquet to learn from: files, directories, globs, s3:// gs:// abfs:// URIs.",
         panel=FILES,
         metavar="PATH",
+        path="input",
     )
-    validation: tuple[str, ...] = setting(
-        (), "Parquet to measure each epoch on, instead of a part of --train.", panel=FILES, metavar="PATH"
+    validation: tuple[str, ...] = _fixed(
+        (),
+        "Parquet to measure each epoch on, instead of a part of --train.",
+        panel=FILES,
+        metavar="PATH",
+        path="input",
     )
-    validation_fraction: float = setting(
+    validation_fraction: float = _fixed(
         0.1,
         "Share of --train held out when there is no --validation; equal texts stay on one side. 0 holds out none.",
         panel=FILES,
         ge=0,
         lt=1,
     )
-    output: str = setting("", "Directory of the run: model, checkpoints, history, report.", panel=FILES, metavar="DIR")
-    fresh: bool = setting(False, "Start over where --output holds an earlier run, deleting it.", panel=FILES, flag=True)
+    output: str = setting(
+        "",
+        "Directory of the run: model, checkpoints, history, report.",
+        panel=FILES,
+        metavar="DIR",
+        path="output",
+        may_change=("train", "tune"),
+        searchable=False,
+    )
+    fresh: bool = setting(
+        False,
+        "Start over where --output holds an earlier run, deleting it.",
+        panel=FILES,
+        flag=True,
+        may_change=("train", "tune"),
+        searchable=False,
+    )
     mlflow: str | None = setting(
         None,
         "Log to MLflow too: the URI of its tracking server or directory, or yes for MLFLOW_TRACKING_URI's.",
         panel=FILES,
         metavar="URI|yes",
+        path="output",
+        not_paths=r"yes|databricks(-uc)?|file:.*",
+        may_change=("train",),
+        searchable=False,
     )
-    text_column: str = setting("text", "Column of the reviews.", panel=FILES, metavar="NAME")
-    label_column: str = setting("label", labels.HELP_COLUMN, panel=FILES, metavar="NAME")
-    positive_labels: LabelList = setting((), labels.HELP_POSITIVE, panel=FILES, metavar=labels.METAVAR)
-    negative_labels: LabelList = setting((), labels.HELP_NEGATIVE, panel=FILES, metavar=labels.METAVAR)
-    max_rows: int | None = setting(
-        None,
-        "Use only this many rows, drawn evenly from all of --train: for a quick try.",
-        panel=FILES,
-        ge=1,
-    )
-    vocabulary: str | None = setting(
+
+
+class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, RowSettings, RunSettings):
+    """Everything that decides a training run."""
+
+    vocabulary: str | None = _learned(
         None,
         "Words and ids to use instead of counting them: a bundle's vocabulary.parquet, or a JSON object word: rank.",
         panel="Text",
         metavar="FILE",
+        path="input",
     )
-    embeddings: str | None = setting(
+    embeddings: str | None = _learned(
         None,
-        "Word vectors to begin with, in GloVe's or word2vec's text format; words without one begin by chance.",
+        "Word vectors to start from, in GloVe's or word2vec's text format; other words start with random vectors.",
         panel="Model",
         metavar="FILE",
+        path="input",
     )
-    freeze_embeddings: bool = setting(False, "Leave the word vectors as they begin.", panel="Model")
-    epochs: int = setting(5, "Times to go through the training rows.", panel="Training", ge=1)
-    global_batch_size: int = setting(64, "Rows of a step, shared out over the workers.", panel="Training", ge=1)
-    learning_rate: float = setting(0.001, "Adam's step size; with a schedule the highest.", panel="Training", gt=0)
-    schedule: Literal["constant", "cosine", "linear"] = setting(
+    freeze_embeddings: bool = _learned(False, "Leave the word vectors as they begin.", panel="Model")
+    epochs: int = setting(
+        5,
+        "Times to go through the training rows.",
+        panel="Training",
+        ge=1,
+        may_change=("train",),
+        searchable=True,
+    )
+    global_batch_size: int = _learned(64, "Rows of a step, shared out over the workers.", panel="Training", ge=1)
+    learning_rate: float = _learned(0.001, "Adam's step size; with a schedule the highest.", panel="Training", gt=0)
+    schedule: Literal["constant", "cosine", "linear"] = _learned(
         "constant", "How the learning rate falls, to 0 at the end of the last epoch.", panel="Training"
     )
-    warmup_steps: int = setting(
+    warmup_steps: int = _learned(
         0, "Steps in which the learning rate first rises, evenly, to its full height.", panel="Training", ge=0
     )
     early_stopping: int = setting(
@@ -243,8 +261,10 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings):
         "Stop after this many epochs without a better validation accuracy; 0 trains them all.",
         panel="Training",
         ge=0,
+        may_change=("train",),
+        searchable=True,
     )
-    clip_norm: float | None = setting(
+    clip_norm: float | None = _learned(
         None, "Norm of all gradients together to which a step's longer ones are cut.", panel="Training", gt=0
     )
     accumulate: int = setting(
@@ -252,20 +272,24 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings):
         "Slices in which a worker computes its rows of a step, one after the other, to save memory.",
         panel="Training",
         ge=1,
+        may_change=("train",),
+        searchable=True,
     )
-    class_weights: str = setting(
+    class_weights: str = _learned(
         "none",
         "What a row's loss counts: all the same, as much for one class as for the other, or NEGATIVE,POSITIVE.",
         panel="Training",
         metavar="none|balanced|X,X",
     )
-    precision: Literal["float32", "bf16", "fp16"] = setting(
+    precision: Literal["float32", "bf16", "fp16"] = _learned(
         "float32", "Numbers that training computes with; weights are kept as float32.", panel="Training"
     )
     engine: Literal["auto", "native", "keras"] = setting(
         "auto",
         "What computes the steps: Keras, or our own code for CPUs, 2 to 4 times as fast; auto takes that where it can.",
         panel="Training",
+        may_change=("train",),
+        searchable=True,
     )
     checkpoint_every: str = setting(
         "5min",
@@ -274,8 +298,11 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings):
         metavar="TIME|STEPS|epoch",
         pattern=r"^[1-9]\d*(s|min|h|steps)$|^epoch$",
         examples=["30s", "2min", "500steps", "epoch"],
+        may_change=("train",),
+        searchable=True,
     )
-    seed: int = setting(
+    # Not searched: it decides the held-out rows too, so that trials would be measured on different ones.
+    seed: int = _fixed(
         0,
         "Decides initial weights, row order, dropout and the held-out rows.",
         panel="Training",
@@ -298,6 +325,26 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings):
             return None
         negative, _, positive = ("1,1" if self.class_weights == "none" else self.class_weights).partition(",")
         return float(negative), float(positive)
+
+    def may_change(self) -> set[str]:
+        """Returns the settings that may have other values when a run of these settings is resumed.
+
+        They do not decide what is learned, or only how far. With dropout, the number of workers, `accumulate` and the
+        engine decide which of its draws a row meets, so that such a run ends in other weights; but in as good ones, and
+        a run that ran out of memory or lost its cluster can be resumed. With a schedule the learning rate falls towards
+        the end of the last epoch, so that `epochs` may not change.
+        """
+        return super().may_change() - ({"epochs"} if self.schedule != "constant" else set())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _start_from_the_preset(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        try:
+            return {**preset_settings(cls, given), **given}
+        except ConfigError as error:
+            raise ValueError(f"`preset` is {given['preset']!r}: {error}") from error
 
     @field_validator("preset")
     @classmethod
@@ -365,9 +412,4 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings):
             raise ValueError("`engine` native computes lstm-ray's own networks alone: `network` needs `engine` keras")
         if self.network is not None and self.embeddings is not None:
             raise ValueError("`embeddings` are for lstm-ray's own networks: with `network` the function loads them")
-        return self
-
-    @model_validator(mode="after")
-    def _labels_are_told_apart(self) -> TrainConfig:
-        labels.check_labels(self.positive_labels, self.negative_labels)
         return self

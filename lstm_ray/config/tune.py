@@ -7,15 +7,12 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from lstm_ray.config.base import FILES, Settings, setting, shown_as, unknown_key
+from lstm_ray.config.base import FILES, Settings, meaning_of, setting, unknown_key
 from lstm_ray.config.train import TrainConfig
-
-_PANELS = ("Text", "Model", "Training")
-_NOT_SEARCHED = {"seed"}  # it decides the held-out rows, too: trials would be measured on different ones
 
 
 class Range(Settings):
-    """What a setting is drawn from: one of these."""
+    """What `tune` draws a setting from: one of these."""
 
     choice: tuple[Any, ...] | None = Field(None, min_length=1, description="One of these values.")
     uniform: tuple[float, float] | None = Field(None, description="A number between two.")
@@ -34,7 +31,7 @@ class Range(Settings):
 
     @model_validator(mode="after")
     def _is_one(self) -> Range:
-        given = [name for name in self.model_fields_set if getattr(self, name) is not None]  # YAML's null gives none
+        given = [name for name in self.model_fields_set if getattr(self, name) is not None]  # null in YAML: not given
         if len(given) != 1:
             raise ValueError(f"needs one of {', '.join(type(self).model_fields)}, such as uniform: [0, 0.5]")
         for bounds in (self.uniform, self.log_uniform, self.integer):
@@ -46,23 +43,53 @@ class Range(Settings):
 
 
 class TuneConfig(TrainConfig):
-    """Everything that decides a search: a training run's settings, and which of them to try in its place."""
+    """Everything that decides a search: the settings of a training run, and which of them to draw."""
 
     output: str = setting(
-        "", "Directory of the search: trials, their table, the best one's job file.", panel=FILES, metavar="DIR"
+        "",
+        "Directory of the search: trials, their table, the best one's job file.",
+        panel=FILES,
+        metavar="DIR",
+        path="output",
+        may_change=("train", "tune"),
+        searchable=False,
     )
-    search: dict[str, Range] = setting({}, "What to draw each searched setting from.", panel="Search", option=False)
-    trials: int = setting(10, "Settings to try; more than before goes on with a finished search.", panel="Search", ge=1)
+    search: dict[str, Range] = setting(
+        {},
+        "What to draw each searched setting from.",
+        panel="Search",
+        option=False,
+        may_change=(),
+        searchable=False,
+    )
+    trials: int = setting(
+        10,
+        "Settings to try; more than before continues a finished search.",
+        panel="Search",
+        ge=1,
+        may_change=("tune",),
+        searchable=False,
+    )
     max_failures: int = setting(
-        3, "How many times each trial whose process or node is lost may go on in another.", panel="Compute", ge=0
+        3,
+        "How many times each trial whose process or node is lost may resume in another.",
+        panel="Compute",
+        ge=0,
+        may_change=("train", "tune"),
+        searchable=False,
     )
     concurrency: int = setting(
-        0, "Trials that run at once; 0: as many as have the cores of --cpus-per-worker.", panel="Search", ge=0
+        0,
+        "Trials that run at once; 0: as many as have the cores of --cpus-per-worker.",
+        panel="Search",
+        ge=0,
+        may_change=("tune",),
+        searchable=False,
     )
 
     @model_validator(mode="after")
     def _needs_workers(self) -> TuneConfig:
-        """Takes the place of the rule that an address needs workers: here Ray runs the trials."""
+        """Replaces the rule that an address needs workers: here Ray runs the trials."""
         if self.worker_limits != (0, 0):
             raise ValueError(
                 "`workers` must be 0: a trial trains in one process, and `concurrency` says how many at once"
@@ -75,11 +102,7 @@ class TuneConfig(TrainConfig):
 
     @model_validator(mode="after")
     def _can_be_searched(self) -> TuneConfig:
-        known = sorted(
-            name
-            for name in TrainConfig.model_fields
-            if shown_as(TrainConfig, name)["panel"] in _PANELS and name not in _NOT_SEARCHED
-        )
+        known = sorted(name for name, is_one in meaning_of(TrainConfig, "searchable").items() if is_one)
         for name in self.search:
             if name not in known:
                 close = difflib.get_close_matches(name, known, n=1)

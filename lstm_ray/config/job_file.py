@@ -1,0 +1,114 @@
+"""Settings as YAML: job files, and the config.yaml that every result carries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lstm_ray.config.base import Settings, change_paths, command_of, fields_in_order, unknown_key
+from lstm_ray.errors import ConfigError
+from lstm_ray.wording import reason
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads YAML 1.1 without its numbers to the base 60: to that, `actors: 2:8` would be 128."""
+
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> str:
+        tag = str(super().resolve(kind, value, implicit))  # type: ignore[no-untyped-call]
+        is_number = tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+        return "tag:yaml.org,2002:str" if is_number and ":" in value else tag
+
+
+def load_job_file(path: str | Path) -> dict[Any, Any]:
+    """Returns the unchecked content of a job file: settings, and perhaps the `command` that it is for.
+
+    Raises:
+        ConfigError: The file is missing or is not a YAML mapping.
+    """
+    try:
+        content = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot read the job file: {reason(error)}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {reason(error).replace('<unicode string>', 'the file')}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: a job file is a mapping of settings, such as `epochs: 3`")
+    return content
+
+
+def read_job_file(kind: type[Settings], path: str | Path) -> dict[str, Any]:
+    """Returns the settings in a job file, checked for unknown names.
+
+    Raises:
+        ConfigError: The file is missing, is not a YAML mapping, is for another command, or has an unknown key.
+    """
+    content = load_job_file(path)
+    command = content.pop("command", None)
+    expected = command_of(kind)
+    if command not in (None, expected):
+        raise ConfigError(f"{path}: is a job for `lstm-ray {command}`, not for `lstm-ray {expected}`")
+    try:
+        settings = known_settings(kind, content)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    if content.keys() >= kind.model_fields.keys():  # written by `to_yaml`: null is None here, and not left to a preset
+        settings |= {key: kind.model_fields[key].get_default() for key in content.keys() - settings.keys()}
+    return settings
+
+
+def known_settings(kind: type[Settings], content: Mapping[Any, Any]) -> dict[str, Any]:
+    """Returns the settings in a mapping that have a value; one path or label becomes a tuple of one.
+
+    Raises:
+        ConfigError: It has an unknown key.
+    """
+    for key in content:
+        if key not in kind.model_fields:
+            raise ConfigError(unknown_key(key, kind))
+    return {
+        key: (value,) if isinstance(value, str) and "tuple" in str(kind.model_fields[key].annotation) else value
+        for key, value in content.items()
+        if value is not None  # `output:` with nothing after it: not given
+    }
+
+
+def to_yaml(config: Settings) -> str:
+    """Returns the resolved settings as a job file that repeats the run."""
+    values = config.model_dump(mode="json")
+    ordered = {name: values[name] for name in fields_in_order(type(config))}
+    content = {"command": command_of(type(config)), **ordered}
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    # PyYAML leaves U+0085 unescaped, and reads it as a line break.
+    return text if "\x85" not in text else yaml.safe_dump(content, sort_keys=False)
+
+
+def read_yaml(kind: type[Settings], content: bytes) -> dict[str, Any] | None:
+    """Returns settings that `to_yaml` wrote, or None if `content` is something else.
+
+    A setting that the version which wrote them did not know has its default: a new setting's default has to mean what
+    older versions did.
+    """
+    try:
+        settings = yaml.safe_load(content)
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return None
+    if not isinstance(settings, dict) or settings.get("command") != command_of(kind):
+        return None
+    return {**yaml.safe_load(to_yaml(kind())), **settings}
+
+
+def changed_since(earlier: Mapping[str, Any], config: Settings, absolute: Callable[[str], str]) -> list[str]:
+    """Returns the settings whose values keep an earlier run from being resumed.
+
+    Args:
+        earlier: The settings of that run, as `read_yaml` returned them.
+        config: The settings now.
+        absolute: Makes a path absolute. Older versions wrote paths as they were given.
+    """
+    kind = type(config)
+    before = change_paths(kind, earlier, absolute)
+    now = change_paths(kind, yaml.safe_load(to_yaml(config)), absolute)
+    return [name for name in kind.model_fields if name not in config.may_change() and before[name] != now[name]]

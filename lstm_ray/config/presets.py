@@ -1,0 +1,72 @@
+"""Presets: settings of training to start from, ours and the user's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lstm_ray import user_code
+from lstm_ray.config.base import Settings
+from lstm_ray.config.job_file import known_settings
+from lstm_ray.errors import ConfigError
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # The textbook chapter's two models, on the last 80 words of a review, split exactly as Keras splits them: "<br />"
+    # leaves the word "br", as in keras.datasets.imdb.
+    "lstm": {
+        "strip_html": False,
+        "split_on": "space",
+        "vocabulary_size": 20_000,
+        "max_tokens": 80,
+        "padding": "pre",
+        "truncating": "pre",
+        "embedding_size": 128,
+        "units": 128,
+        "dropout": 0.2,
+        "recurrent_dropout": 0.2,
+        "global_batch_size": 32,
+        "epochs": 15,
+        "learning_rate": 0.001,
+    },
+    "bilstm": {
+        "strip_html": False,
+        "split_on": "space",
+        "vocabulary_size": 5_000,
+        "max_tokens": 80,
+        "padding": "pre",
+        "truncating": "pre",
+        "embedding_size": 32,
+        "units": 128,
+        "bidirectional": True,
+        "dropout": 0.0,
+        "recurrent_dropout": 0.0,
+        "global_batch_size": 32,
+        "epochs": 15,
+        "learning_rate": 0.001,
+    },
+}
+
+
+def preset_settings(kind: type[Settings], given: Mapping[str, Any], code: str | None = None) -> dict[str, Any]:
+    """Returns the settings of the preset that given settings name; none if they name none.
+
+    If every setting is given, as in the config.yaml of a run, the preset is not looked up: the run resumes without the
+    module that held it, and with the settings it began with.
+
+    Args:
+        kind: The configuration class.
+        given: Settings that were given.
+        code: Directory of the user's modules; None is the current directory.
+
+    Raises:
+        ConfigError: There is no such module or mapping, or it has an unknown setting.
+    """
+    preset = given.get("preset")
+    if not isinstance(preset, str) or "preset" not in kind.model_fields or given.keys() >= kind.model_fields.keys():
+        return {}
+    if not user_code.is_named(preset):
+        return PRESETS.get(preset, {})  # an unknown name is refused by the setting's own validator
+    found = user_code.find(preset, lambda value: isinstance(value, Mapping), "mapping", code)
+    if "preset" in found:
+        raise ConfigError("has the key 'preset': a preset cannot start from another")
+    return known_settings(kind, found)

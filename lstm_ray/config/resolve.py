@@ -1,0 +1,123 @@
+"""Options, a job file and a preset become a configuration."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from lstm_ray.config.base import Settings, argument_name, option_name, shown_as
+from lstm_ray.config.job_file import read_job_file
+from lstm_ray.config.presets import preset_settings
+from lstm_ray.errors import ConfigError
+
+C = TypeVar("C", bound=Settings)
+
+_NAMED = re.compile(r"`(\w+)`")
+
+
+def resolve(
+    kind: type[C], options: Mapping[str, Any], job_file: str | Path | None = None, code: str | None = None
+) -> C:
+    """Builds a configuration. An option wins over the job file, that over the preset, that over the default.
+
+    Args:
+        kind: The configuration class.
+        options: Settings given on the command line; those not given are absent.
+        job_file: YAML with settings by name; its `command` key, if any, names the command that it is for.
+        code: Directory of the user's modules, where a preset may be; None is the current directory.
+
+    Raises:
+        ConfigError: A setting is unknown, of the wrong type, out of its limits, or excluded by another; or there is no
+            such preset.
+    """
+    from_file = read_job_file(kind, job_file) if job_file else {}
+    given = {**from_file, **options}
+    origin = _Origin(kind, options.keys(), from_file.keys(), job_file, given.get("preset"))
+    try:
+        preset = preset_settings(kind, given, code)
+    except ConfigError as error:
+        raise ConfigError(f"{origin.of_preset()} is {given['preset']!r}: {error}") from error
+    defaults = {name: field.get_default() for name, field in kind.model_fields.items()}
+    try:
+        return kind.model_validate({**defaults, **preset, **given})
+    except ValidationError as error:
+        raise ConfigError(origin.explain(error, preset.keys() - given.keys())) from error
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """Where settings came from, and so what messages call them.
+
+    Attributes:
+        kind: The configuration class.
+        options: Settings given on the command line.
+        keys: Settings given in the job file.
+        job_file: That file.
+        preset: The preset's name, unchecked: anything that a job file can hold.
+    """
+
+    kind: type[Settings]
+    options: Collection[str]
+    keys: Collection[str]
+    job_file: str | Path | None
+    preset: Any
+
+    def of_preset(self) -> str:
+        """Returns what a message calls the setting `preset`, with the job file if it was given there."""
+        keys = self._keys_among({"preset"})
+        return (f"{self.job_file}: " if keys else "") + self._name("preset", keys)
+
+    def explain(self, error: ValidationError, from_preset: Collection[str]) -> str:
+        """Turns pydantic's findings into one line a person can act on.
+
+        Args:
+            error: The findings.
+            from_preset: Settings that only the preset gave.
+        """
+        findings = [self._explain(dict(problem), set(from_preset)) for problem in error.errors()]
+        names_keys = any(keys for _, keys in findings)
+        return (f"{self.job_file}: " if names_keys else "") + "; ".join(finding for finding, _ in findings)
+
+    def _explain(self, problem: dict[str, Any], from_preset: set[str]) -> tuple[str, set[str]]:
+        """Returns a finding, and the settings in it that are named as keys of the job file.
+
+        The messages of our validators have the names of settings in backquotes.
+        """
+        message = problem["msg"].removeprefix("Value error, ")
+        path = list(map(str, problem["loc"]))
+        fields = {*path[:1], *_NAMED.findall(message)} & set(self.kind.model_fields)
+        keys = self._keys_among(fields - from_preset)
+        names = {field: f"{field} (preset {self.preset})" for field in from_preset}
+        names |= {field: self._name(field, keys) for field in fields - from_preset}
+        for field in fields:
+            message = message.replace(f"`{field}`", names[field])
+        if not path:
+            return message, keys
+        message = message[0].lower() + message[1:]
+        field = path[0]
+        if problem["type"] == "string_pattern_mismatch":
+            forms, examples = shown_as(self.kind, field)["metavar"], self.kind.model_fields[field].examples or []
+            message = f"should be {forms.replace('|', ' or ')}, such as {' or '.join(map(str, examples))}"
+        is_option = field not in self.kind.model_fields or shown_as(self.kind, field)["option"]
+        name = names.get(field, self._name(field, keys)) if is_option else ".".join(path)
+        return f"{name} is {problem['input']!r}: {message.removeprefix('input ')}", keys
+
+    def _keys_among(self, fields: set[str]) -> set[str]:
+        """Returns which settings of a finding a message names as keys of the job file.
+
+        Without an option among them these are all, also one that was not given.
+        """
+        if fields & set(self.options):
+            return fields & set(self.keys) - set(self.options)
+        return fields if self.keys else set()
+
+    def _name(self, field: str, keys: set[str]) -> str:
+        if field in keys:
+            return field
+        is_argument = field in self.kind.model_fields and shown_as(self.kind, field)["argument"]
+        return argument_name(field) if is_argument else option_name(field)

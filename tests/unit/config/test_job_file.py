@@ -1,0 +1,211 @@
+"""Job files, and the YAML that a run leaves: it repeats the run."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from lstm_ray.config import (
+    EvaluateConfig,
+    ScoreConfig,
+    Settings,
+    TrainConfig,
+    TuneConfig,
+    changed_since,
+    command_of,
+    read_job_file,
+    read_yaml,
+    resolve,
+    to_yaml,
+)
+from lstm_ray.errors import ConfigError
+from lstm_ray.tune.search import trial_config
+
+Job = Callable[[str], Path]
+
+
+def test_a_job_file_may_give_one_path_or_many(job: Job) -> None:
+    assert resolve(TrainConfig, {}, job("train: a.parquet")).train == ("a.parquet",)
+    assert resolve(TrainConfig, {}, job("train: [a.parquet, b]")).train == ("a.parquet", "b")
+    assert resolve(ScoreConfig, {}, job("inputs: a.parquet")).inputs == ("a.parquet",)
+
+
+def test_a_job_file_may_write_numbers_as_yaml_1_1_does_not(job: Job) -> None:
+    # To YAML 1.1, and so to PyYAML, 1e-4 is a string: it has no dot.
+    assert resolve(TrainConfig, {}, job("learning_rate: 1e-4")).learning_rate == 1e-4
+
+
+def test_a_job_file_for_its_own_command_is_read(job: Job) -> None:
+    assert read_job_file(TrainConfig, job("command: train\nepochs: 3\n")) == {"epochs": 3}
+    assert read_job_file(TrainConfig, job("{}")) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epoch: 3", "unknown key 'epoch'; did you mean 'epochs'?"),
+        ("max-tokens: 3", "unknown key 'max-tokens'; did you mean 'max_tokens'?"),
+        ("qwxyz: 3", "unknown key 'qwxyz'; known are: accumulate, "),
+        ("3: 3", "unknown key '3'; known are: "),
+        ("null: 3", "unknown key 'None'; known are: "),
+        ("command: score", "is a job for `lstm-ray score`, not for `lstm-ray train`"),
+        ("command: [train]", "is a job for `lstm-ray ['train']`, not for `lstm-ray train`"),
+        ("", "a job file is a mapping of settings, such as `epochs: 3`"),
+        ("- epochs: 3", "a job file is a mapping of settings, such as `epochs: 3`"),
+        ("epochs", "a job file is a mapping of settings, such as `epochs: 3`"),
+        ("epochs: [3", "not YAML: "),
+        ("epochs: 3\n\tunits: 4", "not YAML: "),
+        ("? [epochs]\n: 3", "unknown key "),
+        ("!!python/object/apply:os.getcwd []", "not YAML: "),
+    ],
+)
+def test_a_job_file_that_cannot_be_is_refused_with_the_reason(job: Job, text: str, message: str) -> None:
+    path = job(text)
+    with pytest.raises(ConfigError) as raised:
+        resolve(TrainConfig, {}, path)
+    shown = str(raised.value)
+    # A list is no key in Python, which PyYAML finds before we do.
+    assert shown.startswith((f"{path}: {message}", f"{path}: not YAML: ") if "?" in text else f"{path}: {message}")
+    assert "\n" not in shown
+
+
+def test_a_job_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "latin.yaml").write_bytes(b"output: caf\xe9")
+    for path in (tmp_path / "missing.yaml", tmp_path, tmp_path / "latin.yaml"):
+        with pytest.raises(ConfigError) as raised:
+            resolve(TrainConfig, {}, path)
+        assert str(raised.value).startswith(f"{path}: cannot read the job file: ")
+
+
+awkward = st.text(max_size=12) | st.sampled_from(
+    ["yes", "null", "1e3", "~", "- a", "a: b", "#x", "'", "é😀", " \t", "\x85"]
+)
+
+
+train_options = st.fixed_dictionaries(
+    {},
+    optional={
+        "preset": st.sampled_from([None, "lstm", "bilstm"]),
+        "train": st.lists(awkward, max_size=3).map(tuple),
+        "output": awkward,
+        "text_column": awkward,
+        "vocabulary": st.none() | awkward,
+        "max_rows": st.none() | st.integers(1, 10**12),
+        "learning_rate": st.floats(min_value=0, exclude_min=True, allow_infinity=False),
+        "dropout": st.floats(0, 1, exclude_max=True),
+        "mask": st.booleans(),
+        "padding": st.sampled_from(["pre", "post"]),
+        "workers": st.integers(0, 32),
+        "seed": st.integers(0, 2**32 - 1),
+    },
+)
+
+
+@hypothesis_settings(deadline=None)
+@given(options=train_options)
+def test_the_yaml_of_a_run_repeats_it(tmp_path_factory: pytest.TempPathFactory, options: dict[str, Any]) -> None:
+    config = resolve(TrainConfig, options)
+    path = tmp_path_factory.getbasetemp() / "job.yaml"
+    path.write_text(to_yaml(config), encoding="utf-8")
+    assert resolve(TrainConfig, {}, path) == config
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        ScoreConfig(inputs=("a", "s3://b/*.parquet"), model="m", output="o", actors=2, gpus_per_actor=0.25),
+        EvaluateConfig(inputs=("a",), model="m", threshold=0.4),
+        EvaluateConfig(),
+    ],
+)
+def test_the_yaml_of_other_commands_repeats_them(job: Job, config: Settings) -> None:
+    text = to_yaml(config)
+    assert yaml.safe_load(text)["command"] == command_of(type(config))
+    assert resolve(type(config), {}, job(text)) == config
+
+
+def test_the_yaml_names_every_setting_for_people() -> None:
+    text = to_yaml(TrainConfig(output="été"))
+    assert text.startswith("command: train\n")
+    assert "output: été\n" in text
+    assert set(yaml.safe_load(text)) == {"command", *TrainConfig.model_fields}
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[3] / "jobs").glob("t*.yaml")), ids=lambda path: path.stem
+)
+def test_the_job_files_that_come_along_are_valid(path: Path) -> None:
+    command = yaml.safe_load(path.read_text(encoding="utf-8"))["command"]
+    config = resolve({"train": TrainConfig, "tune": TuneConfig}[command], {}, path)
+    assert config.train
+    assert config.output
+    if isinstance(config, TuneConfig):
+        assert config.search
+        for number in range(1, 100):
+            trial_config(config, number)
+
+
+@pytest.mark.parametrize("written", ["2:8", "'2:8'", '"2:8"'])
+def test_a_range_in_a_job_file_is_no_number_to_the_base_60(job: Job, written: str) -> None:
+    config = resolve(ScoreConfig, {}, job(f"command: score\nactors: {written}\nmax_rows: 17\n"))
+    assert (config.actors, config.max_rows) == ("2:8", 17)
+
+
+def test_a_key_without_a_value_is_not_given(job: Job) -> None:
+    path = job("output:\ntrain:\npreset: lstm\nepochs:\nmax_rows: null\n")
+    config = resolve(TrainConfig, {}, path)
+    assert (config.output, config.train, config.epochs, config.max_rows) == ("", (), 15, None)
+
+
+# Resuming
+
+
+def written(config: Settings) -> dict[str, Any]:
+    """Returns settings as a later run reads them from config.yaml."""
+    found = read_yaml(type(config), to_yaml(config).encode())
+    assert found is not None
+    return found
+
+
+MAY_CHANGE = {
+    "train": [
+        *("epochs", "early_stopping", "fresh", "output", "mlflow", "workers", "cpus_per_worker", "gpus_per_worker"),
+        *("address", "accumulate", "engine", "checkpoint_every", "collective_timeout_s", "max_failures"),
+    ],
+    "tune": [
+        *("trials", "concurrency", "fresh", "output", "address"),
+        *("cpus_per_worker", "gpus_per_worker", "max_failures"),
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", [TrainConfig, TuneConfig])
+def test_a_run_is_resumed_unless_a_setting_that_decides_it_has_changed(kind: type[Settings]) -> None:
+    config = kind()
+    earlier = written(config)
+    assert changed_since(earlier, config, str.upper) == []
+    for name in kind.model_fields:
+        changed = changed_since({**earlier, name: "something else"}, config, str.upper)
+        assert changed == ([] if name in MAY_CHANGE[command_of(kind)] else [name])
+
+
+def test_epochs_may_change_only_where_no_schedule_depends_on_them() -> None:
+    for schedule, changed in (("constant", []), ("cosine", ["epochs"]), ("linear", ["epochs"])):
+        config = resolve(TrainConfig, {"schedule": schedule})
+        assert changed_since({**written(config), "epochs": 99}, config, str) == changed
+
+
+def test_paths_are_compared_as_absolute_ones() -> None:
+    config = TrainConfig(train=("/here/a", "s3://b/c"), vocabulary="/here/words")
+    earlier = {**written(config), "train": ["a", "s3://b/c"], "vocabulary": "words"}
+
+    def absolute(path: str) -> str:
+        return path if "://" in path or path.startswith("/") else f"/here/{path}"
+
+    assert changed_since(earlier, config, absolute) == []
+    assert changed_since({**earlier, "vocabulary": None}, config, absolute) == ["vocabulary"]

@@ -1,0 +1,35 @@
+"""How labels are given."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lstm_ray.config import (
+    EvaluateConfig,
+    TrainConfig,
+    resolve,
+)
+
+Job = Callable[[str], Path]
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("4,5", ("4", "5")),
+        ("[4, 5]", ("4", "5")),
+        ("5", ("5",)),
+        ("[yes, 'a b']", ("true", "a b")),
+        ("4, ,5,", ("4", "5")),
+    ],
+)
+def test_labels_are_given_with_commas_or_as_a_list(job: Job, written: str, expected: tuple[str, ...]) -> None:
+    path = job(f"positive_labels: {written}\nnegative_labels: [0]\n")
+    for kind in (TrainConfig, EvaluateConfig):
+        assert resolve(kind, {}, path).positive_labels == expected
+    assert resolve(TrainConfig, {"positive_labels": ("4,5", "6"), "negative_labels": ("1",)}).positive_labels == (
+        "4",
+        "5",
+        "6",
+    )

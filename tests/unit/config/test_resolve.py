@@ -1,0 +1,160 @@
+"""Which source of a setting wins, and what the message about a wrong one says."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lstm_ray.config import (
+    EvaluateConfig,
+    ScoreConfig,
+    Settings,
+    TrainConfig,
+    resolve,
+)
+from lstm_ray.errors import ConfigError
+
+Job = Callable[[str], Path]
+
+
+def test_option_wins_over_job_file_over_preset_over_default(job: Job) -> None:
+    path = job("preset: bilstm\nepochs: 7\nunits: 16\n")
+    config = resolve(TrainConfig, {"units": 8}, path)
+    assert config.units == 8, "the option, not the job file's 16 or the preset's 128"
+    assert config.epochs == 7, "the job file, not the preset's 15"
+    assert config.vocabulary_size == 5_000, "the preset, not the default"
+    assert config.seed == 0, "the default"
+
+
+def test_an_option_may_choose_another_preset_than_the_job_file(job: Job) -> None:
+    path = job("preset: bilstm\nepochs: 7\n")
+    config = resolve(TrainConfig, {"preset": "lstm"}, path)
+    assert (config.preset, config.epochs, config.vocabulary_size) == ("lstm", 7, 20_000)
+
+
+def test_an_option_equal_to_the_default_still_wins(job: Job) -> None:
+    assert resolve(TrainConfig, {"bidirectional": False, "preset": "bilstm"}).bidirectional is False
+    assert resolve(TrainConfig, {"epochs": 5}, job("epochs: 7")).epochs == 5
+
+
+def test_without_a_preset_the_defaults_hold() -> None:
+    config = resolve(TrainConfig, {})
+    assert config == TrainConfig()
+    assert (config.strip_html, config.dropout, config.global_batch_size) == (True, 0.2, 64)
+
+
+KINDS = [TrainConfig, ScoreConfig, EvaluateConfig]
+
+
+WRONG_TRAIN = [
+    ({"epochs": 0}, "--epochs is 0: should be greater than or equal to 1"),
+    ({"epochs": "many"}, "--epochs is 'many': should be a valid integer"),
+    ({"epochs": 1.5}, "--epochs is 1.5: should be a valid integer"),
+    ({"vocabulary_size": 4}, "--vocabulary-size is 4: should be greater than or equal to 5"),
+    ({"max_tokens": 100_001}, "--max-tokens is 100001: should be less than or equal to 100000"),
+    ({"dropout": 1}, "--dropout is 1: should be less than 1"),
+    ({"recurrent_dropout": -0.1}, "--recurrent-dropout is -0.1: should be greater than or equal to 0"),
+    ({"embedding_dropout": 1.0}, "--embedding-dropout is 1.0: should be less than 1"),
+    ({"validation_fraction": 1.0}, "--validation-fraction is 1.0: should be less than 1"),
+    ({"learning_rate": 0}, "--learning-rate is 0: should be greater than 0"),
+    ({"learning_rate": float("nan")}, "--learning-rate is nan: should be greater than 0"),
+    ({"padding": "left"}, "--padding is 'left': should be 'pre' or 'post'"),
+    ({"pooling": "sum"}, "--pooling is 'sum': should be 'last', 'max' or 'mean'"),
+    ({"lowercase": True}, "--lowercase is True: should be 'unicode' or 'ascii'"),
+    ({"preset": "gru"}, "--preset is 'gru': should be 'lstm' or 'bilstm'"),
+    ({"mask": "perhaps"}, "--mask is 'perhaps': should be a valid boolean"),
+    ({"train": ("a", 3)}, "--train is 3: should be a valid string"),
+    ({"gpus_per_worker": 2, "workers": 1}, "--gpus-per-worker is 2: should be less than or equal to 1"),
+    ({"workers": 65}, "--global-batch-size 64 cannot be shared out over --workers 65"),
+    ({"workers": "2:65"}, "--global-batch-size 64 cannot be shared out over --workers 2:65"),
+    ({"workers": "3:2"}, "--workers '3:2': the first number is the least, the second the most"),
+    ({"workers": "0:2"}, "--workers is '0:2': should be N or MIN:MAX, such as 4 or 1:4"),
+    ({"checkpoint_every": "2 min"}, "--checkpoint-every is '2 min': should be TIME or STEPS or epoch, such as 30s or"),
+    ({"checkpoint_every": "0steps"}, "--checkpoint-every is '0steps': should be"),
+    ({"address": "auto"}, "--address 'auto' needs --workers of 1 or more; 0 trains in this process"),
+    ({"gpus_per_worker": 1}, "--gpus-per-worker needs --workers of 1 or more"),
+]
+
+
+WRONG_SCORE = [
+    ({"engine": "gpu"}, "--engine is 'gpu': should be 'auto', 'cpu' or 'keras'"),
+    ({"rows_per_part": 0}, "--rows-per-part is 0: should be greater than or equal to 1"),
+    ({"inputs": (1,)}, "INPUT is 1: should be a valid string"),
+    ({"actors": "3:2"}, "--actors '3:2': the first number is the least, the second the most"),
+    ({"address": "auto"}, "--address 'auto' needs --actors of 1 or more; 0 scores in this process"),
+    ({"gpus_per_actor": 0.5}, "--gpus-per-actor needs --actors of 1 or more"),
+    (
+        {"gpus_per_actor": 1, "actors": 1, "engine": "cpu"},
+        "--engine cpu does not use GPUs: leave --gpus-per-actor at 0",
+    ),
+]
+
+
+WRONG_EVALUATE = [
+    ({"threshold": 1}, "--threshold is 1: should be less than 1"),
+    ({"max_rows": 0}, "--max-rows is 0: should be greater than or equal to 1"),
+]
+
+
+WRONG = [
+    (kind, options, message)
+    for kind, cases in zip(KINDS, (WRONG_TRAIN, WRONG_SCORE, WRONG_EVALUATE), strict=True)
+    for options, message in cases
+]
+
+
+@pytest.mark.parametrize(("kind", "options", "message"), WRONG, ids=[str(options) for _, options, _ in WRONG])
+def test_a_wrong_setting_is_named_with_what_would_be_valid(
+    kind: type[Settings], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError) as raised:
+        resolve(kind, options)
+    assert str(raised.value).startswith(message)
+    assert "\n" not in str(raised.value)
+    assert "pydantic" not in str(raised.value)
+    assert raised.value.exit_code == 2
+
+
+def test_all_wrong_settings_are_told_at_once() -> None:
+    with pytest.raises(ConfigError) as raised:
+        resolve(TrainConfig, {"epochs": 0, "dropout": 2})
+    assert sorted(finding.split(":")[0] for finding in str(raised.value).split("; ")) == [
+        "--dropout is 2",
+        "--epochs is 0",
+    ]
+
+
+def test_a_wrong_setting_in_a_job_file_is_told_with_the_file(job: Job) -> None:
+    path = job("epochs: soon\n")
+    with pytest.raises(ConfigError) as raised:
+        resolve(TrainConfig, {}, path)
+    assert str(raised.value).startswith(f"{path}: epochs is 'soon': should be a valid integer")
+
+
+def test_a_wrong_option_is_not_blamed_on_the_job_file(job: Job) -> None:
+    path = job("units: 4\n")
+    with pytest.raises(ConfigError) as raised:
+        resolve(TrainConfig, {"epochs": 0}, path)
+    assert str(raised.value).startswith("--epochs is 0: ")
+
+
+@pytest.mark.parametrize(
+    ("options", "text", "message"),
+    [
+        ({}, "inputs: [3]", "{path}: inputs is 3: should be"),
+        ({}, "actors: 2:1", "{path}: actors '2:1': the first number"),
+        ({"actors": "2:1"}, "actors: 2", "--actors '2:1': the first number"),
+        ({}, "address: auto", "{path}: address 'auto' needs actors of 1 or more"),
+        ({"address": "auto"}, "prefix: a_", "--address 'auto' needs --actors of 1 or more"),
+        ({"address": "auto"}, "actors: 0", "{path}: --address 'auto' needs actors of 1 or more"),
+        ({"address": "auto"}, "{}", "--address 'auto' needs --actors of 1 or more"),
+        ({"max_rows": 0}, "rows_per_part: 0", "{path}: --max-rows is 0: should be"),
+    ],
+)
+def test_a_setting_is_named_as_it_was_given(job: Job, options: dict[str, Any], text: str, message: str) -> None:
+    path = job(text)
+    with pytest.raises(ConfigError) as raised:
+        resolve(ScoreConfig, options, path)
+    assert str(raised.value).startswith(message.replace("{path}", str(path)))
+    assert "`" not in str(raised.value)
