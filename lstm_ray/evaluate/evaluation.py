@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lstm_ray import storage
-from lstm_ray.config import EvaluateConfig
+from lstm_ray.config import EvaluateConfig, with_paths
 from lstm_ray.datasets.labelled import Shard, describe_left_out, find_shards, list_labels, sample_rows
 from lstm_ray.errors import InputError, OutputError
 from lstm_ray.evaluate.counts import BinaryCounts
@@ -81,7 +81,7 @@ def evaluate(
     if note := bundle.note():
         notify(note)
     threshold = bundle.threshold if config.threshold is None else config.threshold
-    decided = config.model_copy(update={"model": storage.absolute(config.model), "threshold": threshold})
+    decided = with_paths(config, storage.absolute).model_copy(update={"threshold": threshold})
     evaluate_all = _evaluate_all(decided, bundle, notify)
     started = time.perf_counter()
     empty = np.zeros(0, np.int8), np.zeros(0, np.float32)

@@ -343,7 +343,7 @@ def _fingerprint(
         "version": lstm_ray.__version__,
         "model": model_hash,
         "kept": list(kept),
-        **config.model_dump(mode="json", include={"text_column", "prefix", "max_rows", "rows_per_part", "engine"}),
+        **config.fingerprint_values(),
     }
     digest.update(json.dumps(settings, sort_keys=True).encode())
     for file, rows in zip(files, group_rows, strict=True):

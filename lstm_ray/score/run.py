@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 
 from lstm_ray import storage
-from lstm_ray.config import ScoreConfig, to_yaml
+from lstm_ray.config import ScoreConfig, paths_of, to_yaml, with_paths
 from lstm_ray.errors import ConfigError, InputError, LstmRayError, OutputError
 from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.runtime.devices import has_gpu
@@ -182,15 +182,10 @@ def _locked(output: str) -> Iterator[None]:
 def _with_places(config: ScoreConfig) -> ScoreConfig:
     """Returns the settings with paths that mean the same everywhere, URIs with the options of their stores."""
     options = config.filesystem_option
-    if options and not any("://" in path for path in (*config.inputs, config.model, config.output)):
+    if options and not any("://" in path for paths in paths_of(config).values() for path in paths):
         raise ConfigError("--filesystem-option is for URIs, and all paths here are local")
-    places = {
-        "inputs": tuple(storage.with_options(path, options) for path in config.inputs),
-        "model": storage.with_options(storage.absolute(config.model), options),
-        "output": storage.with_options(storage.absolute(config.output), options),
-        "filesystem_option": (),
-    }
-    return config.model_copy(update=places)
+    config = with_paths(config, lambda path: storage.with_options(storage.absolute(path), options))
+    return config.model_copy(update={"filesystem_option": ()})
 
 
 def score_here(config: ScoreConfig, bundle: Bundle, plan: Plan, done: Collection[str]) -> Results:

@@ -10,14 +10,14 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
 from lstm_ray import storage
-from lstm_ray.config import TrainConfig, option_name, read_yaml, to_yaml
+from lstm_ray.config import TrainConfig, changed_since, option_name, read_yaml, to_yaml, with_paths
 from lstm_ray.datasets.labelled import Shard, find_shards
 from lstm_ray.errors import ConfigError, OutputError
 from lstm_ray.model.architectures import cudnn_obstacle
@@ -34,8 +34,6 @@ from lstm_ray.train.loop.state import State
 from lstm_ray.train.step.schedule import check_schedule
 from lstm_ray.wording import counted
 
-T = TypeVar("T", bound=TrainConfig)
-
 _LOCK = ".lock"
 _RESULTS = (
     "metrics.json",
@@ -47,18 +45,6 @@ _RESULTS = (
     "report.html",
     KEPT,
 )
-
-_MAY_CHANGE = {
-    *("epochs", "early_stopping", "fresh", "output", "mlflow"),
-    *("workers", "cpus_per_worker", "gpus_per_worker", "address", "accumulate"),
-    *("engine", "checkpoint_every", "collective_timeout_s", "max_failures"),
-}
-"""Settings that do not decide what is learned, or only how far: a run may be resumed with other values of these.
-
-With dropout, the number of workers, of slices (`accumulate`) and the engine decide which of its draws a row meets, so
-that such a run does not end in the same weights; but in as good ones, and one that ran out of memory or lost its
-cluster goes on.
-"""
 
 HISTORY = pa.schema(
     [
@@ -117,7 +103,7 @@ def train(config: TrainConfig, watcher: Watcher) -> Outcome:
         OutputError: The output directory holds something else, or cannot be written.
         TrainingError: Training failed.
     """
-    config = with_absolute_paths(config)
+    config = with_paths(config, storage.absolute)
     _check_apart(config)
     open_run(config)
     _check_embeddings(config)
@@ -227,14 +213,6 @@ def _workers(config: TrainConfig, watcher: Watcher) -> Iterator[Workers]:
             yield RayWorkers(watcher)
 
 
-def with_absolute_paths(config: T) -> T:
-    """Returns the settings with paths that mean the same in every process."""
-    paths = config.model_dump(include={"output", "vocabulary", "embeddings"}, exclude_none=True)
-    if config.mlflow not in (None, "yes", "databricks") and ":" not in config.mlflow:
-        paths["mlflow"] = config.mlflow  # a directory; URIs such as sqlite:///runs.db have a colon
-    return config.model_copy(update={name: storage.absolute(path) for name, path in paths.items()})
-
-
 def open_run(config: TrainConfig) -> bool:
     """Says whether `config.output` holds a run of these settings to go on with.
 
@@ -252,8 +230,7 @@ def open_run(config: TrainConfig) -> bool:
     if config.fresh:
         return False
     wanted = yaml.safe_load(to_yaml(config))
-    may_change = _MAY_CHANGE if config.schedule == "constant" else _MAY_CHANGE - {"epochs"}
-    changed = [key for key in wanted if key not in may_change and earlier[key] != wanted[key]]
+    changed = changed_since(earlier, config, storage.absolute)
     if changed:
         differences = ", ".join(
             f"{option_name(key)} {_show(earlier[key])} there, {_show(wanted[key])} here" for key in changed
@@ -329,8 +306,8 @@ def check_inputs(config: TrainConfig) -> list[str]:
         InputError: A file is missing, is not Parquet, or lacks a column.
         OutputError: The output directory holds something else.
     """
-    _check_apart(with_absolute_paths(config))
-    open_run(with_absolute_paths(config))
+    _check_apart(with_paths(config, storage.absolute))
+    open_run(with_paths(config, storage.absolute))
     _check_embeddings(config)
     lines = []
     for side, inputs in (("training", config.train), ("validation", config.validation)):

@@ -9,23 +9,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pyarrow.parquet as pq
-import yaml
 
 from lstm_ray import storage
-from lstm_ray.config import TuneConfig, option_name, read_yaml, to_yaml
+from lstm_ray.config import TuneConfig, changed_since, option_name, read_yaml, to_yaml, with_paths
 from lstm_ray.errors import ConfigError, OutputError
 from lstm_ray.train.data.corpus import find_all_shards
-from lstm_ray.train.run import with_absolute_paths
 from lstm_ray.tune.results import Trial, best_of, marked, read_trials, trial_table
 from lstm_ray.tune.search import trial_config
 from lstm_ray.wording import counted
 
 _LOCK = ".lock"
 _RESULTS = ("best.yaml", "trials.parquet", "trials", "ray", "tune.yaml")
-_MAY_CHANGE = {
-    *("trials", "concurrency", "fresh", "output"),
-    *("address", "cpus_per_worker", "gpus_per_worker", "max_failures"),
-}
 
 
 @dataclass(frozen=True)
@@ -58,8 +52,7 @@ def tune(config: TuneConfig, say: Callable[[str], None]) -> SearchResult:
     """
     if not config.search:
         raise ConfigError("search is missing: give a job file with, say, search: {units: {choice: [64, 128]}}")
-    inputs = {name: tuple(map(storage.absolute, getattr(config, name))) for name in ("train", "validation")}
-    config = with_absolute_paths(config).model_copy(update=inputs)
+    config = with_paths(config, storage.absolute)
     trials = {number: trial_config(config, number) for number in range(1, config.trials + 1)}
     find_all_shards(config)  # what is wrong with the data is better said once, and now
     with storage.locked(config.output, _LOCK):
@@ -87,9 +80,8 @@ def open_search(config: TuneConfig) -> None:
     earlier = read_yaml(TuneConfig, storage.read_bytes(path)) if "tune.yaml" in names else None
     if names and earlier is None:
         raise OutputError(f"{config.output}: not empty, and not an earlier search: choose another --output")
-    wanted = yaml.safe_load(to_yaml(config))
     if earlier is not None and not config.fresh:
-        changed = [key for key in wanted if key not in _MAY_CHANGE and earlier[key] != wanted[key]]
+        changed = changed_since(earlier, config, storage.absolute)
         if changed:
             raise OutputError(
                 f"{config.output}: holds a search with other settings ({', '.join(map(option_name, changed))}): choose "

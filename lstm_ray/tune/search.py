@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lstm_ray import storage
-from lstm_ray.config import Range, TrainConfig, TuneConfig, resolve
+from lstm_ray.config import Range, TrainConfig, TuneConfig, resolve, with_paths
 from lstm_ray.errors import ConfigError
 
 _STREAM = 2  # keeps these draws apart from those that the seed makes elsewhere
@@ -32,9 +32,10 @@ def trial_config(config: TuneConfig, number: int) -> TrainConfig:
     if config.gpus_per_worker:
         own["gpus_per_worker"] = 0
     try:
-        return resolve(TrainConfig, {**fixed, **drawn, **own, "preset": None})
+        trial = resolve(TrainConfig, {**fixed, **drawn, **own, "preset": None})
     except ConfigError as error:
         raise ConfigError(f"search: trial {number}: {error}") from error
+    return with_paths(trial, storage.absolute)  # what was drawn may be a path, too
 
 
 def trial_directory(output: str, number: int) -> str:

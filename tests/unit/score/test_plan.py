@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from lstm_ray.config import ScoreConfig
 from lstm_ray.errors import ConfigError, InputError
 from lstm_ray.score.plan import NEW_COLUMNS, Chunk, Plan, cut, make_plan
+from lstm_ray.storage.inputs import InputFile
 
 
 def write(path: Path, columns: dict[str, Any], rows_per_group: int = 1_000_000) -> str:
@@ -156,6 +157,18 @@ def test_the_fingerprint_changes_with_what_decides_the_output_and_nothing_else(t
     write(tmp_path / "a.parquet", {"text": ["fine"] * 9, "id": range(9)})  # rewritten: another time of change
     others.append(plan(path))
     assert len(same | {other.layout.fingerprint for other in others}) == 1 + len(others)
+
+
+def test_the_fingerprint_is_that_of_the_versions_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a run that is half done would be refused. Recorded with version 0.1.0."""
+    monkeypatch.chdir(tmp_path)
+    write(Path("a.parquet"), {"body": ["a", "b", "c"], "id": [1, 2, 3]})
+    file = InputFile("a.parquet", 123, "2026-01-02T03:04:05", {"year": "2026"})
+    monkeypatch.setattr("lstm_ray.score.plan.find_inputs", lambda inputs: [file])
+    monkeypatch.setattr("lstm_ray.__version__", "0.1.0")
+    settings = {"text_column": "body", "keep_columns": "id", "prefix": "new_", "max_rows": 2, "rows_per_part": 1}
+    made = plan("in", engine="cpu", actors=3, output="out", **settings)
+    assert made.layout.fingerprint == "e0330c1e1564d79b1fe4c6e97972d03882c753cd6fa9218fd704cbae8af805b2"
 
 
 def test_a_column_that_is_a_dictionary_in_some_files_is_plain_in_the_parts(tmp_path: Path) -> None:

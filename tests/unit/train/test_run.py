@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from lstm_ray.config import TrainConfig
+from lstm_ray.config import TrainConfig, resolve
 from lstm_ray.errors import ConfigError, OutputError
 from lstm_ray.model.bundle import read_bundle
 from lstm_ray.train import run
@@ -266,29 +266,30 @@ def test_a_second_run_at_the_same_time_is_refused(settings: TrainConfig, watcher
     assert refused
 
 
-def test_relative_outputs_become_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert run.with_absolute_paths(TrainConfig(output="run")).output == str(tmp_path / "run")
-    assert run.with_absolute_paths(TrainConfig(output="s3://bucket/run")).output == "s3://bucket/run"
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        (None, None),
-        ("yes", "yes"),
-        ("databricks", "databricks"),
-        ("http://tracking:5000", "http://tracking:5000"),
-        ("sqlite:///runs.db", "sqlite:///runs.db"),
-        ("runs", "{}/runs"),
-    ],
-)
-def test_a_directory_of_mlflow_becomes_absolute(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str | None, expected: str | None
+def test_a_run_resumes_in_any_directory_by_its_config_yaml(
+    settings: TrainConfig, watcher: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    found = run.with_absolute_paths(TrainConfig(mlflow=given)).mlflow
-    assert found == (expected and expected.format(tmp_path))
+    first = run.train(changed(settings, train=("in*.parquet",), output="run", epochs=1), watcher)
+    assert first.output == str(tmp_path / "run")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    more = run.train(resolve(TrainConfig, {"epochs": 2}, f"{first.output}/config.yaml"), watcher)
+    assert (more.output, more.state.epoch, more.state.history[:1]) == (first.output, 2, first.state.history)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_run_with_relative_paths_of_an_older_version_resumes_where_it_began(
+    settings: TrainConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    relative = changed(settings, train=("in.parquet",), validation=("./in.parquet",), output="run")
+    run.begin_run(relative)
+    assert yaml.safe_load(Path("run/config.yaml").read_text(encoding="utf-8"))["train"] == ["in.parquet"]
+    assert run.open_run(relative)
+    assert run.open_run(changed(settings, train=(str(tmp_path / "in.parquet"),), validation=("in.parquet",)))
+    with pytest.raises(OutputError, match=r"--train in\.parquet there, other\.parquet here"):
+        run.open_run(changed(relative, train=("other.parquet",)))
 
 
 def test_what_each_worker_holds_adds_up(settings: TrainConfig) -> None:

@@ -40,3 +40,14 @@ def test_a_directory_of_somebody_else_is_refused(config: TuneConfig, content: st
     with pytest.raises(OutputError, match="not empty, and not an earlier search"):
         run.open_search(config.model_copy(update={"fresh": fresh}))
     assert trials.exists()
+
+
+def test_a_search_with_relative_paths_of_an_older_version_goes_on(
+    config: TuneConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run.open_search(config)
+    run.open_search(config.model_copy(update={"train": (str(tmp_path / "a"),)}))
+    assert str(tmp_path / "a") in (Path(config.output) / "tune.yaml").read_text(encoding="utf-8")
+    with pytest.raises(OutputError, match=r"holds a search with other settings \(--train\)"):
+        run.open_search(config.model_copy(update={"train": ("b",)}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,11 @@ def test_a_trial_is_a_training_run_below_the_search() -> None:
     assert trial.output == "/runs/search/trials/0012"
     assert (trial.units, trial.vocabulary_size, trial.bidirectional) == (7, 5_000, True)
     assert (trial.address, trial.fresh, trial.gpus_per_worker, trial.preset) == ("local", False, 0, None)
+
+
+def test_a_path_that_was_drawn_means_the_same_on_every_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert trial_config(search(search={"vocabulary": {"choice": ["words"]}}), 1).vocabulary == str(tmp_path / "words")
 
 
 @pytest.mark.parametrize(
