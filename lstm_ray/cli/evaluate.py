@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lstm_ray.cli import console
-from lstm_ray.cli.options import takes_settings
+from lstm_ray.cli.options import require, takes_settings
 from lstm_ray.config import EvaluateConfig
-from lstm_ray.errors import ConfigError
 
 if TYPE_CHECKING:
     from lstm_ray.evaluate.evaluation import Evaluation
@@ -27,9 +26,7 @@ def evaluate(
 
     Example: lstm-ray evaluate test.parquet --model runs/first/model --output evaluation
     """
-    for name, value in (("INPUT", config.inputs), ("--model", config.model)):
-        if not value:
-            raise ConfigError(f"{name} is missing")
+    require(config)
     from lstm_ray.evaluate import evaluation
 
     with console.bar("rows", "nothing is written") as bar:

@@ -14,7 +14,17 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
 
-from lstm_ray.config import Settings, argument_name, fields_in_order, option_name, resolve, shown_as
+from lstm_ray.config import (
+    Settings,
+    argument_name,
+    fields_in_order,
+    missing,
+    name_in_messages,
+    option_name,
+    resolve,
+    shown_as,
+)
+from lstm_ray.errors import ConfigError
 
 C = TypeVar("C", bound=Settings)
 
@@ -56,6 +66,12 @@ def takes_settings(kind: type[C], job_argument: bool = False) -> Callable[[Calla
         return run
 
     return decorate
+
+
+def require(config: Settings) -> None:
+    """Raises ConfigError if a required setting has no value."""
+    for name in missing(config):
+        raise ConfigError(f"{name_in_messages(type(config), name)} is missing")
 
 
 def _parameter(kind: type[Settings], name: str) -> inspect.Parameter:

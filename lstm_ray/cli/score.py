@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from lstm_ray.cli import console
-from lstm_ray.cli.options import takes_settings
+from lstm_ray.cli.options import require, takes_settings
 from lstm_ray.config import ScoreConfig
-from lstm_ray.errors import ConfigError
 from lstm_ray.wording import counted
 
 if TYPE_CHECKING:
@@ -27,9 +26,7 @@ def score(config: ScoreConfig) -> None:
 
     Example: lstm-ray score reviews/ --model runs/first/model --output scored
     """
-    for name, value in (("INPUT", config.inputs), ("--model", config.model), ("--output", config.output)):
-        if not value:
-            raise ConfigError(f"{name} is missing")
+    require(config)
     from lstm_ray.score import run
 
     with console.bar("files") as planning, console.bar("rows", "the same command scores what is missing") as bar:

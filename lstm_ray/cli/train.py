@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lstm_ray.cli import console
-from lstm_ray.cli.options import takes_settings
+from lstm_ray.cli.options import require, takes_settings
 from lstm_ray.config import ScoreConfig, TrainConfig, to_yaml
-from lstm_ray.errors import ConfigError
 
 if TYPE_CHECKING:
     from lstm_ray.progress import Progress
@@ -28,7 +27,7 @@ def train(
 
     Example: lstm-ray train --train reviews.parquet --output runs/first --preset lstm --epochs 3
     """
-    _require(config)
+    require(config)
     from lstm_ray.train import run
 
     if dry_run:
@@ -64,12 +63,6 @@ class BarWatcher:
         if row["validation_accuracy"] is not None:
             line += f", validation loss {row['validation_loss']:.4f}, accuracy {row['validation_accuracy']:.4f}"
         console.say(f"{line}  ({row['seconds']:.0f} s, {row['rows_per_s']:,.0f} rows/s)")
-
-
-def _require(config: TrainConfig) -> None:
-    for name, value in (("--train", config.train), ("--output", config.output)):
-        if not value:
-            raise ConfigError(f"{name} is missing")
 
 
 def show_outcome(outcome: Outcome, config: TrainConfig) -> None:

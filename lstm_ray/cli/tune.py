@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lstm_ray.cli import console
-from lstm_ray.cli.options import takes_settings
+from lstm_ray.cli.options import require, takes_settings
 from lstm_ray.config import TuneConfig
-from lstm_ray.errors import ConfigError
 
 if TYPE_CHECKING:
     from lstm_ray.tune.run import SearchResult
@@ -21,9 +20,7 @@ def tune(config: TuneConfig) -> None:
 
     Example: lstm-ray tune jobs/tune_imdb.yaml --trials 20 --output runs/search
     """
-    for name, value in (("--train", config.train), ("--output", config.output)):
-        if not value:
-            raise ConfigError(f"{name} is missing")
+    require(config)
     from lstm_ray.tune import run
 
     try:

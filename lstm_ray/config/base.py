@@ -44,6 +44,7 @@ def setting(
     flag: bool = False,
     option: bool = True,
     metavar: str | None = None,
+    required: bool | None = None,
     path: Literal["input", "output"] | None = None,
     not_paths: str | None = None,
     may_change: Collection[str] | None = None,
@@ -63,6 +64,7 @@ def setting(
         flag: True for a boolean that is only ever turned on, so that it needs no --no-... option.
         option: False if only a job file can hold it.
         metavar: Shown for its value in `--help`; by default its type.
+        required: True if a command does nothing without it; its default then is empty.
         path: "input" or "output" if its value is a path or several. A path is local or a URI.
         not_paths: Values of a path setting that are no paths, as a regular expression.
         may_change: Commands (train, tune) that resume a run in which the setting had another value.
@@ -73,6 +75,7 @@ def setting(
         limits: ge=, le=, pattern=, ... as pydantic's `Field` takes them.
     """
     meaning = {
+        "required": required,
         "path": path,
         "not_paths": not_paths,
         "may_change": None if may_change is None else list(may_change),
@@ -133,6 +136,11 @@ def change_paths(kind: type[Settings], values: Mapping[str, Any], change: Callab
     return {name: changed(name, value) if name in is_path else value for name, value in values.items()}
 
 
+def missing(config: Settings) -> list[str]:
+    """Returns the required settings that have no value."""
+    return [name for name in meaning_of(type(config), "required") if not getattr(config, name)]
+
+
 def command_of(kind: type[Settings]) -> str:
     """Returns the command that a configuration class belongs to: TrainConfig -> train."""
     return kind.__name__.removesuffix("Config").lower()
@@ -146,6 +154,11 @@ def option_name(field: str) -> str:
 def argument_name(field: str) -> str:
     """Returns what `--help` shows for a setting that is an argument: inputs -> INPUT."""
     return field.removesuffix("s").upper()
+
+
+def name_in_messages(kind: type[Settings], field: str) -> str:
+    """Returns what a message calls a setting: INPUT, --max-tokens."""
+    return argument_name(field) if shown_as(kind, field)["argument"] else option_name(field)
 
 
 def fields_in_order(kind: type[Settings]) -> list[str]:

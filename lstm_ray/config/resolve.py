@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from lstm_ray.config.base import Settings, argument_name, option_name, shown_as
+from lstm_ray.config.base import Settings, name_in_messages, option_name, shown_as
 from lstm_ray.config.job_file import read_job_file
 from lstm_ray.config.presets import preset_settings
 from lstm_ray.errors import ConfigError
@@ -119,5 +119,4 @@ class _Origin:
     def _name(self, field: str, keys: set[str]) -> str:
         if field in keys:
             return field
-        is_argument = field in self.kind.model_fields and shown_as(self.kind, field)["argument"]
-        return argument_name(field) if is_argument else option_name(field)
+        return name_in_messages(self.kind, field) if field in self.kind.model_fields else option_name(field)

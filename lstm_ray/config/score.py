@@ -14,7 +14,13 @@ class ScoreConfig(RaySettings, RowSettings, InputSettings):
     """Everything that decides a scoring run."""
 
     output: str = setting(
-        "", "Directory for the scored Parquet.", panel=FILES, metavar="DIR", path="output", fingerprint="nothing"
+        "",
+        "Directory for the scored Parquet.",
+        panel=FILES,
+        metavar="DIR",
+        required=True,
+        path="output",
+        fingerprint="nothing",
     )
     overwrite: bool = setting(
         False,

@@ -13,6 +13,7 @@ class InputSettings(Settings):
         "Reviews as Parquet: files, directories, globs, s3:// gs:// abfs:// URIs.",
         panel=FILES,
         argument=True,
+        required=True,
         path="input",
         fingerprint="content",
     )
@@ -21,6 +22,7 @@ class InputSettings(Settings):
         "Model bundle, as train writes to OUTPUT/model.",
         panel=FILES,
         metavar="DIR",
+        required=True,
         path="input",
         fingerprint="content",
     )

@@ -177,6 +177,7 @@ class RunSettings(Settings):
         "Parquet to learn from: files, directories, globs, s3:// gs:// abfs:// URIs.",
         panel=FILES,
         metavar="PATH",
+        required=True,
         path="input",
     )
     validation: tuple[str, ...] = _fixed(
@@ -198,6 +199,7 @@ class RunSettings(Settings):
         "Directory of the run: model, checkpoints, history, report.",
         panel=FILES,
         metavar="DIR",
+        required=True,
         path="output",
         may_change=("train", "tune"),
         searchable=False,

@@ -50,6 +50,7 @@ class TuneConfig(TrainConfig):
         "Directory of the search: trials, their table, the best one's job file.",
         panel=FILES,
         metavar="DIR",
+        required=True,
         path="output",
         may_change=("train", "tune"),
         searchable=False,
