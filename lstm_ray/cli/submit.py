@@ -38,19 +38,21 @@ def submit(
         ),
     ] = None,
     working_dir: Annotated[
-        str | None, typer.Option("--working-dir", metavar="DIR", help="Your own modules, sent along with the job.")
+        str | None, typer.Option("--working-dir", metavar="DIR", help="Your own modules, sent with the job.")
     ] = None,
-    no_follow: Annotated[bool, typer.Option("--no-follow", help="Submit and leave; do not wait.")] = False,
+    no_follow: Annotated[bool, typer.Option("--no-follow", help="Submit only; do not wait.")] = False,
 ) -> None:
     """Run a job file on a cluster, and follow its log; Ctrl-C leaves it running.
 
-    The package is sent along. The exit code is the job's.
+    The package is sent with it. The exit code is the job's.
 
     Example: lstm-ray submit jobs/train_imdb_lstm.yaml --address HOST:8265 --storage s3://bucket/reviews
     """
-    from lstm_ray.jobs import client
+    from lstm_ray.jobs import prepare
 
-    config = client.load_job(job_file, storage, working_dir)
+    config = prepare.load_job(job_file, storage, working_dir)
+    from lstm_ray.jobs import client  # imports Ray, which takes seconds: not for a job file with a mistake
+
     cluster = client.Jobs(address)
     job_id = cluster.submit(config, working_dir)
     console.say(f"submitted {job_id} to {cluster.address}")
@@ -77,7 +79,7 @@ def list_jobs(address: Address = "auto") -> None:
 
 @app.command()
 def status(job_id: JobId, address: Address = "auto") -> None:
-    """Show how a job is doing.
+    """Show the state of a job.
 
     Example: lstm-ray jobs status ID --address HOST:8265
     """
@@ -99,10 +101,10 @@ def logs(
     job_id: JobId,
     address: Address = "auto",
     follow: Annotated[
-        bool, typer.Option("--follow", help="Go on until the job ends; the exit code is the job's.")
+        bool, typer.Option("--follow", help="Follow it until the job ends; the exit code is the job's.")
     ] = False,
 ) -> None:
-    """Print what a job has written.
+    """Print the log of a job.
 
     Example: lstm-ray jobs logs ID --follow --address HOST:8265
     """
@@ -117,7 +119,7 @@ def logs(
 
 @app.command()
 def stop(job_id: JobId, address: Address = "auto") -> None:
-    """Stop a job. What it has finished is kept: the same job goes on there.
+    """Stop a job. What it has finished is kept: the same job resumes there.
 
     Example: lstm-ray jobs stop ID --address HOST:8265
     """
@@ -125,18 +127,18 @@ def stop(job_id: JobId, address: Address = "auto") -> None:
 
     job = client.Jobs(address).stop(job_id)
     if not job.has_ended:
-        raise LstmRayError(f"{job_id} was told to stop, and is still {job.status.lower()}")
-    console.say(f"{job_id}: {job.status.lower()}; the same job file goes on with what is there")
+        raise LstmRayError(f"{job_id} was asked to stop, and is still {job.status.lower()}")
+    console.say(f"{job_id}: {job.status.lower()}; submitting the same job file again resumes it")
 
 
 def _follow(cluster: Jobs, job_id: str) -> None:
-    """Shows a job's log to its end and exits with its code; on Ctrl-C leaves it alone."""
+    """Shows a job's log to its end and exits with the job's code; Ctrl-C leaves the job running."""
     from lstm_ray.jobs import client
 
     try:
         job = cluster.follow(job_id, console.show_text, console.say)
     except KeyboardInterrupt:
-        console.say(f"{job_id} goes on. To follow it again, or to stop it:")
+        console.say(f"{job_id} is still running. To follow it again, or to stop it:")
         console.say(f"  lstm-ray jobs logs {job_id} --follow --address {cluster.address}")
         console.say(f"  lstm-ray jobs stop {job_id} --address {cluster.address}")
         raise

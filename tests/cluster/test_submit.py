@@ -50,7 +50,7 @@ def test_a_job_is_left_and_followed_again_to_its_exit_code(
     _, err = submitting.communicate(timeout=60)
     assert submitting.returncode == 130, err
     job_id = err.split("submitted ")[1].split()[0]
-    assert f"{job_id} goes on" in err
+    assert f"{job_id} is still running" in err
     assert f"lstm-ray jobs logs {job_id} --follow --address http://127.0.0.1:8265" in err
 
     followed = bare.lstm_ray("jobs", "logs", job_id, "--follow")
