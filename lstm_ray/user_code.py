@@ -1,4 +1,4 @@
-"""The user's own code: what MODULE:NAME stands for, in a module that lies in a directory of theirs or is installed."""
+"""The user's code: objects named MODULE:NAME, in a module of the user's directory or an installed one."""
 
 from __future__ import annotations
 
@@ -23,125 +23,125 @@ from lstm_ray.runtime.tensorflow import choose_keras
 from lstm_ray.wording import reason
 
 FORM = "MODULE:NAME"
-_unpacked: str | None = None  # where the user's code lies in a process that was sent it
+_unpacked: str | None = None  # directory of the user's code in a process that received it from another
 _NAMED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
 def is_named(given: str) -> bool:
-    """Says whether a text has the form MODULE:NAME, such as mine:small or team.reviews:small."""
+    """Returns whether a text has the form MODULE:NAME, such as mine:small or team.reviews:small."""
     return _NAMED.fullmatch(given) is not None
 
 
 def find(named: str, is_wanted: Callable[[Any], bool], wanted: str, directory: str | None = None) -> Any:
-    """Imports a module of the user's and returns what has the given name in it.
+    """Imports a module of the user and returns the object of the given name.
 
     Args:
         named: MODULE:NAME.
-        is_wanted: Says whether something is of the wanted kind.
-        wanted: What that kind is called, such as "mapping".
-        directory: Where the module may lie; None is the current directory.
+        is_wanted: Returns whether an object is of the wanted kind.
+        wanted: Name of that kind for messages, such as "mapping".
+        directory: Directory of the user's modules; None is the current directory.
 
     Raises:
-        ConfigError: There is no such module, it fails to import, or it holds nothing of that kind by that name.
+        ConfigError: There is no such module, it fails to import, or it has no object of that kind and name.
     """
     module_name, _, name = named.partition(":")
     module = import_module(module_name, directory)
-    place = f"{module_name} ({module.__file__})" if getattr(module, "__file__", None) else module_name
-    there = {key: value for key, value in vars(module).items() if is_wanted(value) and not key.startswith("_")}
+    shown = f"{module_name} ({module.__file__})" if getattr(module, "__file__", None) else module_name
+    candidates = {key: value for key, value in vars(module).items() if is_wanted(value) and not key.startswith("_")}
     if name in vars(module) and is_wanted(vars(module)[name]):
         return vars(module)[name]
-    known = f"{wanted}s there: {', '.join(sorted(there))}" if there else f"there is no {wanted} in it"
+    known = f"its {wanted}s: {', '.join(sorted(candidates))}" if candidates else f"it has no {wanted}"
     if name in vars(module):
-        raise ConfigError(f"{name} in {place} is of type {type(vars(module)[name]).__name__}, not a {wanted}; {known}")
-    close = difflib.get_close_matches(name, there, n=1)
-    raise ConfigError(f"{place} has no {name!r}; {f'did you mean {close[0]!r}?' if close else known}")
+        raise ConfigError(f"{name} in {shown} is of type {type(vars(module)[name]).__name__}, not a {wanted}; {known}")
+    close = difflib.get_close_matches(name, candidates, n=1)
+    raise ConfigError(f"{shown} has no {name!r}; {f'did you mean {close[0]!r}?' if close else known}")
 
 
 def import_module(name: str, directory: str | None = None) -> ModuleType:
-    """Imports a module of the user's, which may lie in `directory` (None is the current one) or be installed.
+    """Imports a module of the user from `directory` (None is the current one), or an installed one.
 
-    What it prints goes to stderr: stdout is for results.
+    What the module prints goes to stderr: stdout is for results.
 
     Raises:
         ConfigError: There is no such module, or it fails to import.
     """
-    place = str(_place(directory))
+    searched = str(_code_directory(directory))
     if name.partition(".")[0] in sys.stdlib_module_names:
         raise ConfigError(f"module {name!r} is Python's own: rename yours")
     choose_keras()  # the module may import it
     try:
-        with importable_from(place), contextlib.redirect_stdout(sys.stderr):
+        with importable_from(searched), contextlib.redirect_stdout(sys.stderr):
             return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise ConfigError(_failure(name, error, place)) from error  # one that it imports is missing
+            raise ConfigError(_failure(name, error, searched)) from error  # one that it imports is missing
         raise ConfigError(
-            f"no module {error.name!r} in {place}, nor installed: run where it lies, or install it; "
+            f"no module {error.name!r} in {searched}, nor installed: run in its directory, or install it; "
             "`lstm-ray submit` sends it with --working-dir"
         ) from error
     except (Exception, SystemExit) as error:
-        raise ConfigError(_failure(name, error, place)) from error
+        raise ConfigError(_failure(name, error, searched)) from error
 
 
 @contextmanager
 def importable_from(directory: str | None = None) -> Iterator[None]:
-    """Lets modules of a directory, the user's if None, be imported for the while, before others of their names.
+    """Makes the modules of a directory (None: of the user's code) importable in the `with` block, before all others.
 
-    Only for the while: the console script `lstm-ray` does without the current directory on `sys.path`, so that a file
-    in it that is called like a module of Python's is not taken for that.
+    Not longer: the console script `lstm-ray` has no current directory on `sys.path`, so that a file there with the name
+    of a module of Python does not replace that module.
     """
-    directory = str(_place(directory))
+    directory = str(_code_directory(directory))
     sys.path.insert(0, directory)
-    importlib.invalidate_caches()  # the file may be newer than what Python knows of its directory
+    importlib.invalidate_caches()  # the file may be newer than Python's list of the directory
     try:
         yield
     finally:
-        with contextlib.suppress(ValueError):  # the module may have changed the path, too
+        with contextlib.suppress(ValueError):  # the module may have changed sys.path
             sys.path.remove(directory)
 
 
 def _failure(name: str, error: BaseException, directory: str) -> str:
-    """Says what kept a module from being imported, and the line of the user's that it came from."""
+    """Returns a message with the error of an import, and the line of the user's code that raised it."""
     return f"module {name!r} fails to import: {described(error, directory)}"
 
 
 def described(error: BaseException, directory: str | None = None) -> str:
-    """Returns an error of the user's code in one line: its type, its message, and the last of their lines it is from.
+    """Returns an error of the user's code in one line: type, message, and the innermost line of the user's code.
 
     Args:
         error: What was raised.
-        directory: Where their code lies; None is where `unpacked` has put it, or else the current directory.
+        directory: Directory of the user's code; None is the one that `unpacked` made, or else the current directory.
     """
-    place = _place(directory)
+    root = _code_directory(directory)
     message = f"{type(error).__name__}: {reason(error)}" if str(error) else type(error).__name__
     if isinstance(error, AttributeError) and (
         close := difflib.get_close_matches(error.name or "", dir(error.obj), n=1)
     ):
         message += f": did you mean {close[0]!r}?"
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_theirs(Path(frame.filename), place)]
-    return f"{message} ({os.path.relpath(frames[-1].filename, place)}, line {frames[-1].lineno})" if frames else message
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(Path(frame.filename), root)]
+    return f"{message} ({os.path.relpath(frames[-1].filename, root)}, line {frames[-1].lineno})" if frames else message
 
 
-def _place(directory: str | None = None) -> Path:
+def _code_directory(directory: str | None = None) -> Path:
     return Path(os.path.abspath(directory or _unpacked or os.curdir))
 
 
-def _is_theirs(path: Path, place: Path) -> bool:
-    """Says whether a file below a directory is the user's.
+def _is_users(path: Path, directory: Path) -> bool:
+    """Returns whether a file is in a directory of the user's code, and the user's.
 
-    The environment may lie in their directory too, and so may this package, where somebody develops it.
+    The virtual environment may be in that directory too, and so may this package while it is being developed.
     """
     elsewhere = (sys.prefix, sys.base_prefix, os.path.dirname(__file__))
     return (
-        path.is_relative_to(place)
+        path.is_relative_to(directory)
         and not {"site-packages", "dist-packages"}.intersection(path.parts)
         and not any(path.resolve().is_relative_to(Path(other).resolve()) for other in elsewhere)
     )
 
 
 def source_of(module: str) -> bytes | None:
-    """Returns the source of a module in the current directory; None if it is not there. Imports nothing."""
-    path = _place() / module.replace(".", "/")
+    """Returns the source of a module in the current directory, or None if it is not there; imports nothing."""
+    path = _code_directory() / module.replace(".", "/")
     for file in (path / "__init__.py", path.with_name(f"{path.name}.py")):
         if file.is_file():
             return file.read_bytes()
@@ -149,13 +149,13 @@ def source_of(module: str) -> bytes | None:
 
 
 def lies_in(module: str, directory: str) -> bool:
-    """Says whether a module, or the package it is in, lies in a directory; imports nothing."""
+    """Returns whether a module, or the package it is in, is in a directory; imports nothing."""
     importlib.invalidate_caches()
     return PathFinder.find_spec(module.partition(".")[0], [os.path.abspath(directory)]) is not None
 
 
 def is_installed(module: str) -> bool:
-    """Says whether a module, or the package it is in, is found without a directory of the user's; imports nothing."""
+    """Returns whether a module, or the package it is in, is installed; imports nothing."""
     try:
         return importlib.util.find_spec(module.partition(".")[0]) is not None
     except ValueError:  # __main__ has no spec
@@ -163,28 +163,28 @@ def is_installed(module: str) -> bool:
 
 
 def sources(module: str) -> dict[str, bytes]:
-    """Imports a module; returns its files and those it imports from its directory, for other processes and machines.
+    """Imports a module; returns its source files and those it imports from its directory, to send them elsewhere.
 
     A module that is only imported when a function runs is found once the function has run.
 
     Args:
-        module: A module. Of one that is installed nothing is returned: it is elsewhere, too.
+        module: Name of a module. For an installed one nothing is returned: other machines have it too.
 
     Returns:
-        Content by path, from where modules are imported.
+        Content by path, relative to the directory that modules are imported from.
 
     Raises:
         ConfigError: There is no such module, or it fails to import.
     """
-    place = _place()
-    own = _file_of(import_module(module, str(place)))
-    if own is None or not _is_theirs(own, place):
+    directory = _code_directory()
+    own = _file_of(import_module(module, str(directory)))
+    if own is None or not _is_users(own, directory):
         return {}
     found = {}
     for name, loaded in list(sys.modules.items()):
         path = _file_of(loaded)
-        if path is not None and name != "__main__" and _is_theirs(path, place) and path.is_file():
-            # By its name: that is what will be imported, wherever below the current directory it was found.
+        if path is not None and name != "__main__" and _is_users(path, directory) and path.is_file():
+            # By its name, under which it will be imported, wherever below the current directory it was found.
             end = "/__init__.py" if hasattr(loaded, "__path__") else ".py"
             found[name.replace(".", "/") + end] = path.read_bytes()
     return found
@@ -197,7 +197,7 @@ def _file_of(module: ModuleType) -> Path | None:
 
 @contextmanager
 def unpacked(files: Mapping[str, bytes]) -> Iterator[None]:
-    """Lets modules be imported, for the while, from what `sources` returned in another process."""
+    """Makes the modules that `sources` returned in another process importable inside the `with` block."""
     global _unpacked
     if not files:
         yield

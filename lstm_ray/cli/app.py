@@ -77,7 +77,7 @@ def main() -> None:
         if isinstance(error, ConfigError):
             console.say(f"see {' '.join(['lstm-ray', *_command(sys.argv[1:])])} --help")
         sys.exit(error.exit_code)
-    except Exception as error:  # noqa: BLE001  the last line of defence: a fault of ours, told without a traceback
+    except Exception as error:  # noqa: BLE001  a bug of ours; the user gets one line, and the traceback with --debug
         _show_traceback_if_wanted()
         message = " ".join(str(error).split())
         console.fail(f"unexpected {type(error).__name__}: {message}\nrun with `lstm-ray --debug` to see where")
@@ -85,7 +85,7 @@ def main() -> None:
 
 
 def _command(arguments: Sequence[str]) -> list[str]:
-    """Returns the names of the command, and of those it belongs to, that arguments begin with."""
+    """Returns the command that arguments begin with, as words: data imdb --output x -> data, imdb."""
     known, names = typer.main.get_command(app), []
     for word in arguments:
         if word.startswith("-"):

@@ -1,4 +1,4 @@
-"""Speaks to the person: results on stdout, everything else on stderr."""
+"""Output for people: results on stdout, everything else on stderr."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 _LINE_EVERY_S = 10.0
 
-_err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)  # mine:two is a name
+_err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)  # without emoji: mine:two: is a name
 _out = Console(highlight=False, soft_wrap=True, emoji=False)
 
 
 def say(message: str) -> None:
-    """Tells what happens, on stderr."""
+    """Prints a message on stderr."""
     _err.print(message, markup=False)
 
 
 def fail(message: str) -> None:
-    """Tells why it stopped, on stderr."""
+    """Prints an error on stderr."""
     _err.print("[bold red]error:[/] ", end="")
     _err.print(message, markup=False)
 
 
 def say_table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Prints a table with a line of names on top, on stderr."""
+    """Prints a table with a header line on stderr."""
     lines = [names, *rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
@@ -40,7 +40,7 @@ def say_table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def show_table(title: str, rows: Iterable[tuple[str, str]]) -> None:
-    """Prints two columns on stdout, name and value; a value is never wrapped, so that a command can be pasted."""
+    """Prints names and values in two columns on stdout; values are not wrapped, so that a command can be copied."""
     rows = list(rows)
     width = max(len(name) for name, _ in rows)
     _out.print(f"[bold]{title}[/]")
@@ -49,24 +49,24 @@ def show_table(title: str, rows: Iterable[tuple[str, str]]) -> None:
 
 
 def width() -> int:
-    """Returns how many characters a line on stdout has."""
+    """Returns the width of stdout in characters."""
     return _out.width
 
 
 def command_line(*words: str) -> str:
-    """Returns a command that can be pasted: lstm-ray and its words, quoted where a shell would split them."""
+    """Returns a command to copy: lstm-ray and its words, quoted where a shell would split them."""
     return shlex.join(("lstm-ray", *words))
 
 
 def python_line(code: str) -> str:
-    """Returns a command that can be pasted: the Python that runs us, by its whole name unless the shell finds it."""
+    """Returns a command to copy that runs Python code: with this Python, by its full path unless `python` finds it."""
     found = shutil.which("python")
     is_found = found is not None and os.path.dirname(found) == os.path.dirname(sys.executable)
     return shlex.join(("python" if is_found else sys.executable, "-c", code))
 
 
 def show_text(text: str) -> None:
-    """Prints a result on stdout as it is."""
+    """Prints a result on stdout without formatting."""
     sys.stdout.write(text)
     sys.stdout.flush()
 
@@ -74,7 +74,7 @@ def show_text(text: str) -> None:
 class Bar:
     """Progress of counted work: a bar on a terminal, a line every 10 s elsewhere.
 
-    The time left is by the clock since the first update, whatever the time went into: at the pace so far, all of it.
+    The time left is estimated from all the time since the first update, evaluation and checkpoints included.
     """
 
     def __init__(self, unit: str) -> None:
@@ -82,19 +82,19 @@ class Bar:
         self._shown = time.perf_counter()
         self._begun: tuple[float, int] | None = None
         self._bar: Progress | None = None
-        self._place = ""
+        self._position = ""
 
     def update(self, done: int, total: int, title: str = "", rate: float | None = None) -> None:
-        """Shows that `done` of `total` are done.
+        """Shows that `done` of `total` units are done.
 
         Args:
             done: Units done.
-            total: Units in all.
+            total: All units.
             title: What is being done.
-            rate: Units a second, if the caller knows better than the clock here.
+            rate: Units a second, if the caller measures it; else it is computed from the time between updates.
         """
         now = time.perf_counter()
-        self._place = f"{done:,} of {total:,} {self._unit}"
+        self._position = f"{done:,} of {total:,} {self._unit}"
         if self._begun is None:
             self._begun = now, done
         pace = (done - self._begun[1]) / max(now - self._begun[0], 1e-9)
@@ -107,7 +107,7 @@ class Bar:
                 self.close()
         elif now - self._shown >= _LINE_EVERY_S:
             self._shown = now
-            say((f"{title}: " if title else "") + ", ".join(filter(None, (self._place, speed, left))))
+            say((f"{title}: " if title else "") + ", ".join(filter(None, (self._position, speed, left))))
 
     def _draw(self, done: int, total: int, title: str, text: str) -> None:
         if self._bar is None:
@@ -122,19 +122,19 @@ class Bar:
             self._bar.start()
         self._bar.update(self._bar.task_ids[0], completed=done, total=total, description=title, speed=text)
 
-    def place(self) -> str:
-        """Returns how far the work has come, for the middle of a sentence; "" before the first update."""
-        return f" at {self._place}" if self._place else ""
+    def position(self) -> str:
+        """Returns how much is done as part of a sentence, such as " at 3 of 8 rows"; "" before the first update."""
+        return f" at {self._position}" if self._position else ""
 
     def close(self) -> None:
-        """Takes the bar away."""
+        """Removes the bar."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
 
 
 def _clock(seconds: float) -> str:
-    """Returns a time as people read it: 0:07, 12:34, 1:02:03."""
+    """Returns a duration as 0:07, 12:34 or 1:02:03."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
@@ -142,19 +142,20 @@ def _clock(seconds: float) -> str:
 
 @contextmanager
 def bar(unit: str, if_interrupted: str = "") -> Iterator[Bar]:
-    """Gives a progress bar for the while.
+    """Shows a progress bar inside the `with` block.
 
     Args:
         unit: What is counted.
-        if_interrupted: What comes of it and how to go on, told on Ctrl-C unless the interrupt itself says it.
+        if_interrupted: What happens to the work and how to resume it; printed on Ctrl-C unless the interrupt has a
+            message of its own.
     """
     shown = Bar(unit)
     try:
         yield shown
     except KeyboardInterrupt as interrupt:
         shown.close()
-        if told := str(interrupt) or (if_interrupted and f"interrupted{shown.place()}: {if_interrupted}"):
-            say(told)
+        if message := str(interrupt) or (if_interrupted and f"interrupted{shown.position()}: {if_interrupted}"):
+            say(message)
         raise
     finally:
         shown.close()

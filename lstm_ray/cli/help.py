@@ -1,6 +1,6 @@
-"""What `--help` shows: every option's name whole, its sentence beside or below it, also on a terminal of 80 columns.
+"""The layout of `--help`: whole option names, each with its sentence beside or below, in 80 columns too.
 
-Typer's own tables give each of five columns its share of the width, and cut off the names that are longer.
+Typer's own tables split the width into five columns, and cut off longer names.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _MOST_COLUMNS = 100  # longer lines are hard to read
 
 
 class Commands(typer.Typer):
-    """A group of commands with that help."""
+    """A group of commands with this help."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(
@@ -33,10 +33,10 @@ class Commands(typer.Typer):
 
 
 class _Command(TyperCommand):
-    """A command whose help is in sections, one for each panel of settings."""
+    """A command whose help has a section for each panel of settings."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Reads the command line; says of a path that stands alone which option takes it."""
+        """Parses the command line; for a path without an option, the error names the option that takes it."""
         ctx.allow_extra_args = True
         rest: list[str] = super().parse_args(ctx, args)
         if ctx.args and not ctx.resilient_parsing:
@@ -45,11 +45,11 @@ class _Command(TyperCommand):
         return rest
 
     def get_short_help_str(self, limit: int = 0) -> str:
-        """Returns its first sentence, whole: a list of commands has room below."""
+        """Returns the first paragraph, not shortened: lists of commands wrap it."""
         return (self.help or "").strip().split("\n\n")[0].replace("\n", " ")
 
     def format_help_text(self, ctx: Any, formatter: Any) -> None:
-        """Writes what it does, and the example on one line, so that it can be pasted."""
+        """Writes the description, and the example on one line, so that it can be copied."""
         for paragraph in (self.help or "").strip().split("\n\n"):
             is_example = paragraph.startswith("Example: ")
             formatter.write("\n" + (f"  {paragraph}" if is_example else _wrapped(paragraph, 2, formatter.width)) + "\n")
@@ -59,7 +59,7 @@ class _Command(TyperCommand):
         sections: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             if record := parameter.get_help_record(ctx):
-                names, sentence = record[0], record[1].replace("\\[", "[")  # some versions of Typer mark up for Rich
+                names, sentence = record[0], record[1].replace("\\[", "[")  # some versions of Typer escape it for Rich
                 panel = getattr(parameter, "rich_help_panel", None) or "Options"
                 if parameter.param_type_name == "argument":
                     panel, names = "Arguments", str(getattr(parameter, "metavar", None) or names)
@@ -71,7 +71,7 @@ class _Command(TyperCommand):
 
 
 def _entry(names: str, sentence: str, width: int) -> str:
-    """Returns an option with its sentence, which begins in the same line if there is room."""
+    """Returns an option with its sentence, which starts on the same line if there is room."""
     text = _wrapped(sentence, _SENTENCE_COLUMN, width)
     begin = f"  {names}"
     if len(begin) + 2 > _SENTENCE_COLUMN:
@@ -80,7 +80,7 @@ def _entry(names: str, sentence: str, width: int) -> str:
 
 
 def _wrapped(text: str, indent: int, width: int) -> str:
-    """Returns a text in lines, never broken within the name of an option or file."""
+    """Returns a text in lines; names of options and files are not broken."""
     space = " " * indent
     return textwrap.fill(
         " ".join(text.split()),

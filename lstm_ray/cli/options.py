@@ -1,8 +1,8 @@
-"""Builds a Typer command's options from the fields of a configuration class.
+"""Builds the options of a Typer command from the fields of a configuration class.
 
 A setting is declared once, in `lstm_ray.config`. Its option has the field's name in kebab-case, its type, its
-description, its default as text, and the panel it stands in. An option that was not given is absent, so that a job file
-or preset can speak.
+description with the default, and its panel. An option that was not given is absent from the result, so that the value
+of a job file or preset holds.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ JobArgument = Annotated[str | None, typer.Argument(metavar="JOB.yaml", help="YAM
 
 
 def takes_settings(kind: type[C], job_argument: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Makes a Typer command out of `command(config, **own)`.
+    """Makes a Typer command of `command(config, **own)`.
 
-    The command gets every field of `kind` as an option, `--config FILE`, and its own keyword options beside them.
+    The command line takes every field of `kind` as an option, `--config FILE`, and the command's own options.
 
     Args:
         kind: The configuration class.
-        job_argument: True if the job file is an argument and not `--config`.
+        job_argument: True if the job file is an argument instead of `--config`.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -78,7 +78,7 @@ def _parameter(kind: type[Settings], name: str) -> inspect.Parameter:
     field, shown = kind.model_fields[name], shown_as(kind, name)
     option_type = _option_type(field.annotation)
     description = field.description or ""
-    # "" and () say that the user must give a value, None that there is none; neither helps as a default.
+    # "", () and None mean that there is no value: nothing to show.
     if field.default not in ("", (), None) and not shown["flag"]:
         description += f" (default: {_show(field.default)})"
     if shown["argument"]:
@@ -93,7 +93,8 @@ def _parameter(kind: type[Settings], name: str) -> inspect.Parameter:
             rich_help_panel=shown["panel"],
             metavar=shown["metavar"] or _metavar(option_type),
         )
-    # Choices reach the configuration as strings: its message is one line, and Typer knows Literal only from 0.19 on.
+    # A choice is parsed as a string and checked by the configuration: its message is one line, and Typer knows Literal
+    # only since 0.19.
     parsed = str if get_origin(option_type) is Literal else option_type
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[parsed | None, declared]
@@ -101,7 +102,7 @@ def _parameter(kind: type[Settings], name: str) -> inspect.Parameter:
 
 
 def _option_type(annotation: Any) -> Any:
-    """Returns the Python type of an option: that of its field, tuples as lists."""
+    """Returns the type of an option: that of its field, without None, and a list for a tuple."""
     if get_origin(annotation) in (Union, types.UnionType):
         annotation = next(part for part in get_args(annotation) if part is not type(None))
     if get_origin(annotation) is tuple:

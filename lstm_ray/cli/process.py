@@ -1,4 +1,4 @@
-"""The process of the command line: what Ctrl-C does to it, and how it ends."""
+"""The process of the command line: Ctrl-C, and the exit."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ _INTERRUPTED = 130
 
 
 def main() -> None:
-    """Runs the command line as a process of its own.
+    """Runs the command line as a process.
 
-    The first Ctrl-C interrupts the command, which says how to go on; the next one ends the process at once. An
-    interrupted process does not take down Ray and TensorFlow: a thread that still waits for Ray would have Ray end the
-    process with an exit code of its own, or crash it. The Ray that it has started ends with it.
+    The first Ctrl-C interrupts the command, which prints how to resume; the next one ends the process at once. An
+    interrupted process does not shut down Ray and TensorFlow: while a thread waits for Ray, the shutdown would crash
+    the process, or end it with Ray's exit code. A Ray that this process started ends with it.
     """
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else whoever started us has it ignored
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not if our parent process ignores Ctrl-C
         signal.signal(signal.SIGINT, _interrupt)
     try:
         app.main()
     except SystemExit as ended:
         if ended.code == _INTERRUPTED:
             for stream in (sys.stdout, sys.stderr):
-                with contextlib.suppress(OSError):  # nobody reads it any more
+                with contextlib.suppress(OSError):  # closed by its reader
                     stream.flush()
             _end_at_once()
         raise
     finally:
-        # All is done, and there is nothing to interrupt in the seconds that TensorFlow takes to be taken down.
+        # All work is done: TensorFlow's shutdown, which takes seconds, is not to be interrupted.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

@@ -12,7 +12,7 @@ from lstm_ray.cli import console
 from lstm_ray.cli.help import Commands
 from lstm_ray.errors import ConfigError
 
-app = Commands(help="Show settings: what there is, and what a job file comes to.")
+app = Commands(help="Show settings: the schema of job files, and the values that a job file resolves to.")
 
 Command = Annotated[
     str, typer.Argument(metavar="train|score|evaluate|tune", help="The command whose settings to show.")
@@ -27,7 +27,7 @@ def _kind(command: str) -> type[settings.Settings]:
 
 @app.command()
 def schema(command: Command) -> None:
-    """Print the JSON Schema of a command's job files.
+    """Print the JSON Schema of a command's job files, with what follows from each setting: path, may_change, ...
 
     Example: lstm-ray config schema train
     """
@@ -43,7 +43,7 @@ def show(
         typer.Option("--preset", metavar="lstm|bilstm|MODULE:NAME", help="Preset to start from, such as mine:small."),
     ] = None,
 ) -> None:
-    """Print every setting with the value that a job file and a preset give it.
+    """Print every setting with its value under a job file and a preset.
 
     Example: lstm-ray config show train --preset bilstm
     """

@@ -133,7 +133,7 @@ def test_a_sound_network_passes(write_module: WriteModule, changes: dict[str, An
 
 
 WRONG: list[tuple[str, dict[str, Any], str]] = [
-    ("built = 3", {}, "mine (PLACE/mine.py) has no 'build'; there is no function in it"),
+    ("built = 3", {}, "mine (PLACE/mine.py) has no 'build'; it has no function"),
     ("def biuld(text, model): ...", {}, "mine (PLACE/mine.py) has no 'build'; did you mean 'biuld'?"),
     ("def build(text, model):\n    raise OSError('no licence')", {}, "fails: OSError: no licence (mine.py, line 2)"),
     ("def build(text): ...", {}, "fails: TypeError: build() takes 1 positional argument but 2 were given"),
