@@ -1,18 +1,23 @@
-"""Every setting of lstm-ray: its type, unit, default and one sentence.
+"""Every setting of lstm-ray, declared once with all that follows from it (`base.setting`).
 
 These models are the only place where a setting is declared. The command line builds its options from them
 (`lstm_ray.cli.options`), job files are read into them, and every result carries the resolved settings as `config.yaml`.
-Precedence: option > job file > preset > default. A preset is one of `PRESETS` or the user's own (`lstm_ray.user_code`).
+Precedence: option > job file > preset > default (resolve.py, job_file.py, presets.py).
 
-    Settings                  base.py
-    ├── TextSettings          train.py      how a text becomes token ids     ┐
-    ├── ModelSettings         train.py      the network                      ├── TrainConfig
-    ├── ComputeSettings       train.py      where it runs                    ┘
-    │                         tune.py       a search over these: TuneConfig, a TrainConfig
-    ├── ScoreConfig           score.py
-    └── EvaluateConfig        evaluate.py
-
-    labels.py                 which labels mean what: shared by TrainConfig and EvaluateConfig
+    Settings                base.py
+    ├── InputSettings       shared.py     inputs and model                   ScoreConfig, EvaluateConfig
+    ├── RowSettings         shared.py     which rows, which column of text   TrainConfig, ScoreConfig, EvaluateConfig
+    ├── LabelSettings       labels.py     which labels mean what             TrainConfig, EvaluateConfig
+    ├── RaySettings         shared.py     which Ray                          TrainConfig, ScoreConfig
+    ├── TextSettings        train.py      how a text becomes token ids       TrainConfig, bundles
+    ├── ModelSettings       train.py      the network                        TrainConfig, bundles
+    ├── ComputeSettings     train.py      where training runs                TrainConfig
+    ├── RunSettings         train.py      what a run reads and writes        TrainConfig
+    │
+    ├── TrainConfig         train.py
+    │   └── TuneConfig      tune.py       a search over these settings
+    ├── ScoreConfig         score.py
+    └── EvaluateConfig      evaluate.py
 """
 
 from lstm_ray.config.base import (

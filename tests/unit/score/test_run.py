@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lstm_ray.cli.app import main
-from lstm_ray.config import ScoreConfig
+from lstm_ray.config import ScoreConfig, resolve
 from lstm_ray.errors import ConfigError, InputError, LstmRayError, OutputError
 from lstm_ray.model.bundle import read_bundle
 from lstm_ray.score import run as run_module
@@ -348,3 +348,14 @@ def test_both_engines_score_alike(run: Run, place: Path) -> None:
     ours, keras = (read_parts(place / name)["sentiment_probability"].combine_chunks() for name in ("out", "keras"))
     assert ours.is_null().equals(keras.is_null())
     np.testing.assert_allclose(ours.drop_null().to_numpy(), keras.drop_null().to_numpy(), atol=1e-6)
+
+
+def test_a_run_is_repeated_in_any_directory_by_its_settings(
+    run: Run, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    first = run(inputs=("in/*.parquet",), output="out")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again = score(resolve(ScoreConfig, {}, place / "out/_plan/config.yaml"), nothing, nothing)
+    assert (again.output, again.fingerprint, again.parts_kept) == (str(place / "out"), first.fingerprint, first.parts)

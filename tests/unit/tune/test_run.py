@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from lstm_ray.config import TuneConfig
+from lstm_ray.config import TrainConfig, TuneConfig, resolve
 from lstm_ray.errors import OutputError
 from lstm_ray.tune import run
 
@@ -51,3 +53,23 @@ def test_a_search_with_relative_paths_of_an_older_version_goes_on(
     assert str(tmp_path / "a") in (Path(config.output) / "tune.yaml").read_text(encoding="utf-8")
     with pytest.raises(OutputError, match=r"holds a search with other settings \(--train\)"):
         run.open_search(config.model_copy(update={"train": ("b",)}))
+
+
+def test_the_settings_of_a_search_hold_in_any_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class NoRayHereError(Exception):
+        """Raised in place of running trials."""
+
+    def run_trials(config: TuneConfig, trials: dict[int, TrainConfig], say: object) -> None:
+        assert all(trial.train == config.train == (str(tmp_path / "in.parquet"),) for trial in trials.values())
+        raise NoRayHereError
+
+    monkeypatch.setattr("lstm_ray.tune.ray_trials.run_trials", run_trials)
+    monkeypatch.chdir(tmp_path)
+    pq.write_table(pa.table({"text": ["good", "bad"] * 9, "label": [1, 0] * 9}), "in.parquet")
+    search = {"units": {"choice": [3]}}
+    with pytest.raises(NoRayHereError):
+        run.tune(resolve(TuneConfig, {"train": ("in.parquet",), "output": "search", "search": search}), print)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(NoRayHereError):
+        run.tune(resolve(TuneConfig, {}, tmp_path / "search/tune.yaml"), print)
