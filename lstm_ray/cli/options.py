@@ -70,7 +70,7 @@ def takes_settings(kind: type[C], job_argument: bool = False) -> Callable[[Calla
 
 def require(config: Settings) -> None:
     """Raises ConfigError if a required setting has no value."""
-    for name in missing(config):
+    for name in missing(type(config), dict(config)):
         raise ConfigError(f"{name_in_messages(type(config), name)} is missing")
 
 

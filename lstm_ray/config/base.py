@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import functools
 import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, TypeVar
@@ -50,7 +49,6 @@ def setting(
     may_change: Collection[str] | None = None,
     searchable: bool | None = None,
     fingerprint: Literal["value", "content", "nothing"] | None = None,
-    resource: Literal["processes", "cpus", "gpus"] | None = None,
     only_for: Collection[str] | None = None,
     **limits: Any,
 ) -> Any:
@@ -70,7 +68,6 @@ def setting(
         may_change: Commands (train, tune) that resume a run in which the setting had another value.
         searchable: True if `tune` may draw its value.
         fingerprint: What of it decides the output of a scoring run: its "value", the "content" it names, or "nothing".
-        resource: What it asks of a cluster: a number of "processes", or the "cpus" or "gpus" of each.
         only_for: Providers of clusters that know it; all of them if not given.
         limits: ge=, le=, pattern=, ... as pydantic's `Field` takes them.
     """
@@ -81,7 +78,6 @@ def setting(
         "may_change": None if may_change is None else list(may_change),
         "searchable": searchable,
         "fingerprint": fingerprint,
-        "resource": resource,
         "only_for": None if only_for is None else list(only_for),
     }
     extra: dict[str, Any] = {"panel": panel, "argument": argument, "flag": flag, "option": option, "metavar": metavar}
@@ -99,22 +95,18 @@ def shown_as(kind: type[Settings], field: str) -> dict[str, Any]:
 def meaning_of(kind: type[Settings], key: str) -> dict[str, Any]:
     """Returns what settings declare for an argument of `setting`, by name; those that do not declare it are absent.
 
-    Example: meaning_of(ScoreConfig, "resource") is {"actors": "processes", "cpus_per_actor": "cpus", ...}.
+    Example: meaning_of(EvaluateConfig, "path") is {"inputs": "input", "model": "input", "output": "output"}.
     """
     return {name: shown_as(kind, name)[key] for name in kind.model_fields if key in shown_as(kind, name)}
 
 
 def paths_of(config: Settings) -> dict[str, list[str]]:
     """Returns the paths and URIs that settings hold, by name; a setting that holds none is absent."""
-    found: dict[str, list[str]] = {}
-
-    def note(name: str, path: str) -> str:
-        found.setdefault(name, []).append(path)
-        return path
-
-    for name in meaning_of(type(config), "path"):
-        change_paths(type(config), {name: getattr(config, name)}, functools.partial(note, name))
-    return found
+    kind = type(config)
+    values = {name: getattr(config, name) for name in meaning_of(kind, "path")}
+    listed = {name: value if isinstance(value, tuple) else (value,) for name, value in values.items()}
+    found = {name: [one for one in given if _is_path(kind, name, one)] for name, given in listed.items()}
+    return {name: paths for name, paths in found.items() if paths}
 
 
 def with_paths(config: C, change: Callable[[str], str]) -> C:
@@ -124,21 +116,24 @@ def with_paths(config: C, change: Callable[[str], str]) -> C:
 
 def change_paths(kind: type[Settings], values: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
     """Returns values of settings, by name, with every path and URI in them changed."""
-    is_path = meaning_of(kind, "path")
-    not_paths = meaning_of(kind, "not_paths")
 
     def changed(name: str, value: Any) -> Any:
         if isinstance(value, list | tuple):
             return type(value)(changed(name, one) for one in value)
-        is_one = isinstance(value, str) and not re.fullmatch(not_paths.get(name, ""), value)
-        return change(value) if is_one else value
+        return change(value) if _is_path(kind, name, value) else value
 
-    return {name: changed(name, value) if name in is_path else value for name, value in values.items()}
+    names = meaning_of(kind, "path")
+    return {name: changed(name, value) if name in names else value for name, value in values.items()}
 
 
-def missing(config: Settings) -> list[str]:
+def _is_path(kind: type[Settings], name: str, value: Any) -> bool:
+    """Returns whether a value of a path setting is a path, and not empty or a word."""
+    return isinstance(value, str) and not re.fullmatch(shown_as(kind, name).get("not_paths", ""), value)
+
+
+def missing(kind: type[Settings], values: Mapping[str, Any]) -> list[str]:
     """Returns the required settings that have no value."""
-    return [name for name in meaning_of(type(config), "required") if not getattr(config, name)]
+    return [name for name in meaning_of(kind, "required") if not values.get(name)]
 
 
 def command_of(kind: type[Settings]) -> str:

@@ -111,4 +111,5 @@ def changed_since(earlier: Mapping[str, Any], config: Settings, absolute: Callab
     kind = type(config)
     before = change_paths(kind, earlier, absolute)
     now = change_paths(kind, yaml.safe_load(to_yaml(config)), absolute)
-    return [name for name in kind.model_fields if name not in config.may_change() and before[name] != now[name]]
+    may_change = config.may_change()
+    return [name for name in kind.model_fields if name not in may_change and before[name] != now[name]]

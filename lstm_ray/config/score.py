@@ -35,10 +35,10 @@ class ScoreConfig(RaySettings, RowSettings, InputSettings):
         panel=FILES,
         fingerprint="content",
     )
-    prefix: str = setting("", "Put in front of the three new columns' names.", panel=FILES, fingerprint="value")
+    prefix: str = setting("", "Prefix of the names of the three new columns.", panel=FILES, fingerprint="value")
     rows_per_part: int = setting(
         50_000,
-        "Rows of an output file, about: what is lost and done again if a run dies.",
+        "About how many rows a part has; an interrupted part is scored again.",
         panel=FILES,
         ge=1,
         fingerprint="value",
@@ -52,7 +52,7 @@ class ScoreConfig(RaySettings, RowSettings, InputSettings):
     )
     filesystem_option: tuple[str, ...] = setting(
         (),
-        "Option of the stores of all URIs, such as endpoint_override=HOST:PORT; keys come from the environment.",
+        "Option for the filesystems of all URIs, such as endpoint_override=HOST:PORT; keys come from the environment.",
         panel=FILES,
         metavar="KEY=VALUE",
         fingerprint="nothing",
@@ -71,15 +71,10 @@ class ScoreConfig(RaySettings, RowSettings, InputSettings):
         pattern=COUNT,
         examples=["4", "2:8"],
         coerce_numbers_to_str=True,
-        resource="processes",
         fingerprint="nothing",
     )
-    cpus_per_actor: float = setting(
-        1.0, "CPU cores of a Ray actor.", panel="Compute", gt=0, resource="cpus", fingerprint="nothing"
-    )
-    gpus_per_actor: float = setting(
-        0.0, "GPUs of a Ray actor.", panel="Compute", ge=0, resource="gpus", fingerprint="nothing"
-    )
+    cpus_per_actor: float = setting(1.0, "CPU cores of a Ray actor.", panel="Compute", gt=0, fingerprint="nothing")
+    gpus_per_actor: float = setting(0.0, "GPUs of a Ray actor.", panel="Compute", ge=0, fingerprint="nothing")
 
     def fingerprint_values(self) -> dict[str, Any]:
         """Returns the settings whose values decide the output, as JSON has them."""

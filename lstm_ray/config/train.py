@@ -44,7 +44,7 @@ class TextSettings(Settings):
         20_000, "Number of ids, the 4 reserved ones included: the most frequent words keep one.", panel="Text", ge=5
     )
     max_tokens: int = _learned(80, "Tokens kept of a text, the start token counted.", panel="Text", ge=1, le=100_000)
-    padding: Side = _learned("pre", "Where short texts are filled up.", panel="Text")
+    padding: Side = _learned("pre", "Where short texts are padded.", panel="Text")
     truncating: Side = _learned(
         "pre", "Where long texts are cut: pre keeps their end, post their beginning.", panel="Text"
     )
@@ -59,7 +59,7 @@ class ModelSettings(Settings):
     bidirectional: bool = _learned(False, "Read each text in both directions (doubles the LSTM's work).", panel="Model")
     pooling: Literal["last", "max", "mean"] = _learned(
         "last",
-        "What the classifier sees of the top layer: its last state, or its maximum or mean over time.",
+        "What the classifier gets from the top layer: its last state, or its maximum or mean over time.",
         panel="Model",
     )
     mask: bool = _learned(
@@ -80,7 +80,7 @@ class ModelSettings(Settings):
     )
     network: str | None = _learned(
         None,
-        "A function in a module of your own that builds the Keras model, with the settings here as it likes.",
+        "A function in a module of your own that builds the Keras model; it may use the settings here.",
         panel="Model",
         metavar="MODULE:FUNCTION",
         examples=["mine:build"],
@@ -99,13 +99,12 @@ class ComputeSettings(RaySettings):
 
     workers: str = setting(
         "0",
-        "0 trains in this process; more on that many Ray workers, one device each, or on as many as there is room for.",
+        "0 trains in this process; more on that many Ray workers, one device each, or on as many as have room.",
         panel="Compute",
         metavar="N|MIN:MAX",
         pattern=COUNT,
         examples=["4", "1:4"],
         coerce_numbers_to_str=True,
-        resource="processes",
         may_change=("train",),
         searchable=False,
     )
@@ -114,7 +113,6 @@ class ComputeSettings(RaySettings):
         "CPU cores of a Ray worker.",
         panel="Compute",
         gt=0,
-        resource="cpus",
         may_change=("train", "tune"),
         searchable=False,
     )
@@ -124,7 +122,6 @@ class ComputeSettings(RaySettings):
         panel="Compute",
         ge=0,
         le=1,
-        resource="gpus",
         may_change=("train", "tune"),
         searchable=False,
     )
@@ -241,7 +238,7 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         metavar="FILE",
         path="input",
     )
-    freeze_embeddings: bool = _learned(False, "Leave the word vectors as they begin.", panel="Model")
+    freeze_embeddings: bool = _learned(False, "Do not train the word vectors.", panel="Model")
     epochs: int = setting(
         5,
         "Times to go through the training rows.",
@@ -250,13 +247,13 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         may_change=("train",),
         searchable=True,
     )
-    global_batch_size: int = _learned(64, "Rows of a step, shared out over the workers.", panel="Training", ge=1)
+    global_batch_size: int = _learned(64, "Rows of a step, divided among the workers.", panel="Training", ge=1)
     learning_rate: float = _learned(0.001, "Adam's step size; with a schedule the highest.", panel="Training", gt=0)
     schedule: Literal["constant", "cosine", "linear"] = _learned(
         "constant", "How the learning rate falls, to 0 at the end of the last epoch.", panel="Training"
     )
     warmup_steps: int = _learned(
-        0, "Steps in which the learning rate first rises, evenly, to its full height.", panel="Training", ge=0
+        0, "Steps in which the learning rate first rises linearly to its full value.", panel="Training", ge=0
     )
     early_stopping: int = setting(
         0,
@@ -267,7 +264,10 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         searchable=True,
     )
     clip_norm: float | None = _learned(
-        None, "Norm of all gradients together to which a step's longer ones are cut.", panel="Training", gt=0
+        None,
+        "Largest norm of all gradients of a step together; larger ones are scaled down to it.",
+        panel="Training",
+        gt=0,
     )
     accumulate: int = setting(
         1,
@@ -279,7 +279,7 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
     )
     class_weights: str = _learned(
         "none",
-        "What a row's loss counts: all the same, as much for one class as for the other, or NEGATIVE,POSITIVE.",
+        "Weight of a row's loss: 1, balanced so that both classes count the same, or NEGATIVE,POSITIVE.",
         panel="Training",
         metavar="none|balanced|X,X",
     )
@@ -295,7 +295,7 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
     )
     checkpoint_every: str = setting(
         "5min",
-        "When to save what is needed to go on, beside the end of each epoch: time or steps since it last was saved.",
+        "When to save a checkpoint, besides the end of each epoch: time or steps since the last one.",
         panel="Training",
         metavar="TIME|STEPS|epoch",
         pattern=r"^[1-9]\d*(s|min|h|steps)$|^epoch$",
@@ -374,7 +374,7 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
     @model_validator(mode="after")
     def _needs_embeddings(self) -> TrainConfig:
         if self.freeze_embeddings and self.embeddings is None:
-            raise ValueError("`freeze_embeddings` needs `embeddings`: word vectors by chance have to learn")
+            raise ValueError("`freeze_embeddings` needs `embeddings`: random word vectors have to be trained")
         return self
 
     @model_validator(mode="after")
@@ -390,7 +390,7 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         most = self.worker_limits[1]
         if most > self.global_batch_size:
             raise ValueError(
-                f"`global_batch_size` {self.global_batch_size} cannot be shared out over `workers` {self.workers}"
+                f"`global_batch_size` {self.global_batch_size} cannot be divided among `workers` {self.workers}"
             )
         return self
 
@@ -411,7 +411,7 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
     @model_validator(mode="after")
     def _fits_its_network(self) -> TrainConfig:
         if self.network is not None and self.engine == "native":
-            raise ValueError("`engine` native computes lstm-ray's own networks alone: `network` needs `engine` keras")
+            raise ValueError("`engine` native computes only lstm-ray's own networks: `network` needs `engine` keras")
         if self.network is not None and self.embeddings is not None:
             raise ValueError("`embeddings` are for lstm-ray's own networks: with `network` the function loads them")
         return self

@@ -7,11 +7,11 @@ import os
 from lstm_ray import storage, user_code
 from lstm_ray.config import (
     COMMANDS,
+    ScoreConfig,
     Settings,
     TrainConfig,
     TuneConfig,
     load_job_file,
-    meaning_of,
     missing,
     paths_of,
     resolve,
@@ -34,7 +34,7 @@ def load_job(path: str, shared: str | None = None, code: str | None = None) -> S
     """
     kind = _kind_of(path)
     config = resolve(kind, {}, path, code)
-    if names := missing(config):
+    if names := missing(kind, dict(config)):
         raise ConfigError(f"{path}: {names[0]} is missing")
     _check_paths(config, path, shared)
     _check_workers(config, path)
@@ -77,10 +77,10 @@ def _is_absolute(path: str) -> bool:
 
 
 def _check_workers(config: Settings, job_file: str) -> None:
-    """Raises ConfigError if the job would run in one process; a search has 0 workers, and runs its trials on Ray."""
-    for name, resource in meaning_of(type(config), "resource").items():
-        if resource == "processes" and not isinstance(config, TuneConfig) and getattr(config, name) == "0":
-            raise ConfigError(f"{job_file}: {name} is 0, which uses no cluster: set {name} to 1 or more")
+    """Raises ConfigError if the job would run in one process. A search has 0 workers, and runs its trials on Ray."""
+    name = {TrainConfig: "workers", ScoreConfig: "actors"}.get(type(config))
+    if name is not None and getattr(config, name) == "0":
+        raise ConfigError(f"{job_file}: {name} is 0, which uses no cluster: set {name} to 1 or more")
 
 
 def _networks(config: Settings) -> list[str]:

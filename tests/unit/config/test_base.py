@@ -16,6 +16,7 @@ from lstm_ray.config import (
     TuneConfig,
     command_of,
     meaning_of,
+    missing,
     option_name,
     paths_of,
     shown_as,
@@ -81,17 +82,15 @@ def test_the_settings_of_a_search() -> None:
     assert {"seed", "output", "train", "workers"}.isdisjoint(searchable), "seed decides the held-out rows, too"
 
 
-def test_resources() -> None:
-    assert meaning_of(TrainConfig, "resource") == {
-        "workers": "processes",
-        "cpus_per_worker": "cpus",
-        "gpus_per_worker": "gpus",
-    }
-    assert meaning_of(ScoreConfig, "resource") == {
-        "actors": "processes",
-        "cpus_per_actor": "cpus",
-        "gpus_per_actor": "gpus",
-    }
+def test_required_settings() -> None:
+    for kind, names in (
+        (TrainConfig, ["train", "output"]),
+        (TuneConfig, ["train", "output"]),
+        (ScoreConfig, ["inputs", "model", "output"]),
+        (EvaluateConfig, ["inputs", "model"]),
+    ):
+        assert missing(kind, {}) == missing(kind, dict(kind())) == names
+        assert missing(kind, dict.fromkeys(names[1:], "x")) == names[:1]
 
 
 def test_the_schema_shows_what_a_setting_means() -> None:

@@ -70,7 +70,7 @@ def test_a_run_goes_on_without_the_module_and_as_it_began(write_module: WriteMod
         ),
         (
             {"preset": "mine:few", "workers": 3},
-            "global_batch_size (preset mine:few) 2 cannot be shared out over --workers 3",
+            "global_batch_size (preset mine:few) 2 cannot be divided among --workers 3",
         ),
         ({"preset": "bilst"}, "--preset is 'bilst': should be 'lstm' or 'bilstm', or MODULE:NAME for one of your own"),
         ({"preset": "bilst"}, "did you mean 'bilstm'?"),
@@ -94,7 +94,7 @@ def test_a_wrong_own_preset_is_sought_in_the_job_file_that_names_it(write_module
         resolve(TrainConfig, {}, path)
     path = job("preset: mine:few\nworkers: 3\n")
     with pytest.raises(
-        ConfigError, match=rf"^{path}: global_batch_size \(preset mine:few\) 2 cannot .* over workers 3"
+        ConfigError, match=rf"^{path}: global_batch_size \(preset mine:few\) 2 cannot .* among workers 3"
     ):
         resolve(TrainConfig, {}, path)
 

@@ -89,7 +89,7 @@ def write_own(path: Path, vocabulary: Vocabulary, **changes: Any) -> Path:
         ({"network": "mine"}, "--network is 'mine': should be MODULE:FUNCTION, such as mine:build"),
         (
             {"engine": "native"},
-            "--engine native computes lstm-ray's own networks alone: --network needs --engine keras",
+            "--engine native computes only lstm-ray's own networks: --network needs --engine keras",
         ),
         ({"embeddings": "glove.txt"}, "--embeddings are for lstm-ray's own networks: with --network the function"),
     ],
