@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from lstm_ray.collective.tcp import Collective
+from lstm_ray.collective.protocol import Collective
 from lstm_ray.config import TrainConfig
 from lstm_ray.errors import TrainingError, WorkerLostError
 from lstm_ray.evaluate.counts import BinaryCounts
@@ -112,7 +112,7 @@ def run(config: TrainConfig, prepared: Prepared, context: Context) -> State:
         writer.wait()
     if context.rank == 0:
         _write_model(config, saver.best, prepared.vocabulary, state)
-    stepper.all_reduce(np.zeros(1))  # nobody leaves while another still needs the group
+    context.collective.all_gather([])  # nobody leaves while another still needs the group
     return state
 
 
@@ -175,10 +175,10 @@ def _agree(config: TrainConfig, stepper: Stepper, context: Context, checkpoint: 
 
     They might not: a worker may not see the directory, or have looked while another worker, long given up, wrote there.
     """
-    mine = np.zeros((context.world_size, 3))
+    mine = [0, 0, 0]
     if checkpoint is not None:
-        mine[context.rank] = checkpoint.state.epoch, checkpoint.state.step, _checksum(checkpoint.variables)
-    all_of_them = stepper.all_reduce(mine.ravel()).reshape(mine.shape)
+        mine = [checkpoint.state.epoch, checkpoint.state.step, _checksum(checkpoint.variables)]
+    all_of_them = context.collective.all_gather(mine)
     if (all_of_them != all_of_them[0]).any():
         raise WorkerLostError(f"{config.output}: not every worker sees the same checkpoints there; is it on all nodes?")
 
@@ -189,9 +189,7 @@ def _begin_alike(config: TrainConfig, stepper: Stepper, context: Context) -> Non
     Raises:
         TrainingError: It has not.
     """
-    mine = np.zeros(context.world_size)
-    mine[context.rank] = _checksum(stepper.weights())
-    all_of_them = stepper.all_reduce(mine)
+    all_of_them = context.collective.all_gather([_checksum(stepper.weights())])
     if (all_of_them != all_of_them[0]).any():
         raise TrainingError(
             f"network {config.network}: its weights do not begin the same on every worker: they may depend on the "
@@ -312,7 +310,7 @@ def _validate(
             saver.save()
             saver.stop_if_interrupted()
     local = BinaryCounts.from_scores(np.concatenate(labels), np.concatenate(probabilities), threshold=THRESHOLD)
-    return BinaryCounts.from_array(stepper.all_reduce(local.to_array()), threshold=THRESHOLD)
+    return BinaryCounts.from_array(context.collective.all_gather(local.to_array()).sum(axis=0), threshold=THRESHOLD)
 
 
 def _end_epoch(saver: _Saver, row: dict[str, Any], counts: BinaryCounts | None) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from lstm_ray.collective.tcp import Collective, SparseRows
+from lstm_ray.collective.protocol import Collective, SparseRows
 from lstm_ray.config import TrainConfig
 from lstm_ray.errors import TrainingError
 from lstm_ray.model.architectures import build_model, summary_text
@@ -169,10 +169,6 @@ class KerasStepper:
         """Returns the probabilities of this worker's rows that count, float32[rows]."""
         probabilities: npt.NDArray[np.float32] = self._predict(tf.constant(batch.token_ids)).numpy()
         return probabilities[batch.weights > 0]
-
-    def all_reduce(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Returns the sum of a vector over all workers; each must call it."""
-        return self._collective.sum(values)
 
     def _compute_gradients(
         self, token_ids: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, global_rows: tf.Tensor

@@ -61,6 +61,3 @@ class Stepper(Protocol):
 
     def predict(self, batch: Batch) -> npt.NDArray[np.float32]:
         """Returns the probabilities of this worker's rows that count, float32[rows]."""
-
-    def all_reduce(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Returns the sum of a vector over all workers; each must call it."""

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from steps import dense_adam
 
-from lstm_ray.collective.tcp import Alone
+from lstm_ray.collective.protocol import Alone
 from lstm_ray.config import TrainConfig
 from lstm_ray.errors import TrainingError
 from lstm_ray.model.bundle import read_bundle

@@ -14,6 +14,8 @@ import pyarrow as pa
 import pytest
 
 from lstm_ray.collective import tcp
+from lstm_ray.collective.protocol import Alone
+from lstm_ray.collective.rendezvous import address_of, listen
 from lstm_ray.collective.tcp import TcpCollective
 from lstm_ray.config import TrainConfig, resolve
 from lstm_ray.errors import TrainingError, WorkerLostError
@@ -126,8 +128,8 @@ def train(config: TrainConfig, prepared: Prepared, world_size: int) -> list[Stat
     """Runs the loop on every worker."""
     from lstm_ray.train.loop import epochs
 
-    listeners = [tcp.listen("127.0.0.1") for _ in range(world_size)]
-    addresses = [tcp.address_of(listener) for listener in listeners]
+    listeners = [listen("127.0.0.1") for _ in range(world_size)]
+    addresses = [address_of(listener) for listener in listeners]
 
     def work(rank: int) -> State:
         group = tcp.join(listeners[rank], addresses, rank=rank, token="token", timeout_s=TIMEOUT_S)
@@ -236,7 +238,7 @@ def test_dropout_of_a_step_depends_on_seed_epoch_step_and_rank_alone(engine: str
     from lstm_ray.train.step.choice import make_stepper
 
     config = TrainConfig.model_validate({**SMALL, "dropout": 0.5, "recurrent_dropout": 0.3, "engine": engine})
-    stepper = make_stepper(config, tcp.Alone(), np.zeros(5, np.int8))
+    stepper = make_stepper(config, Alone(), np.zeros(5, np.int8))
     token_ids = np.random.default_rng(0).integers(4, VOCABULARY_SIZE, (5, MAX_TOKENS)).astype(np.int32)
     batch = Batch(token_ids, np.zeros(5, np.float32), np.ones(5, np.float32), 5)
     state = stepper.state()
@@ -267,8 +269,8 @@ def test_a_worker_that_fails_ends_the_others_run(
 
     monkeypatch.setattr(epochs, "_validate", fail_on_one)
     config = TrainConfig.model_validate({**SMALL, "output": str(tmp_path)})
-    listeners = [tcp.listen("127.0.0.1") for _ in range(2)]
-    addresses = [tcp.address_of(listener) for listener in listeners]
+    listeners = [listen("127.0.0.1") for _ in range(2)]
+    addresses = [address_of(listener) for listener in listeners]
     errors: dict[int, BaseException] = {}
 
     def work(rank: int) -> None:

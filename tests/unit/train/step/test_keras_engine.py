@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from steps import batches, make_corpus, settings, train
 
-from lstm_ray.collective.tcp import Alone
+from lstm_ray.collective.protocol import Alone
 from lstm_ray.errors import TrainingError
 from lstm_ray.runtime.tensorflow import start_tensorflow
 from lstm_ray.train.data.batches import Batch

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 from steps import MAX_TOKENS, batches, dense_adam, make_corpus, settings, train
 
-from lstm_ray.collective.tcp import Alone, SparseRows
+from lstm_ray.collective.protocol import Alone, SparseRows
 from lstm_ray.config import TrainConfig
 from lstm_ray.runtime.tensorflow import start_tensorflow
 from lstm_ray.text.word_vectors import WordVectors
