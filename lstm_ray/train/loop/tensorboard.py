@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from lstm_ray import storage
 from lstm_ray.config import TrainConfig
-from lstm_ray.train.step.schedule import count_steps, learning_rate_at
+from lstm_ray.train.step.schedule import count_steps, learning_rate_at, steps_per_epoch
 
 DIRECTORY = "tensorboard"
 _POINTS_PER_EPOCH = 100
@@ -57,7 +57,7 @@ def _epoch_scalars(row: dict[str, Any], prefix: str) -> Iterator[_Scalar]:
 
 def _step_scalars(config: TrainConfig, epoch: int, sums: npt.NDArray[np.float64], rows: int) -> Iterator[_Scalar]:
     """Yields means over every few steps, some `_POINTS_PER_EPOCH` an epoch, each at its last step."""
-    steps = -(-rows // config.global_batch_size)
+    steps = steps_per_epoch(config, rows)
     first = steps - len(sums)
     starts = np.arange(first, steps, -(-steps // _POINTS_PER_EPOCH))
     if not len(starts):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lstm_ray.config import TrainConfig
-from lstm_ray.errors import OutputError
+from lstm_ray.errors import InputError, OutputError
 from lstm_ray.train.loop import checkpoints
 from lstm_ray.train.loop.checkpoints import Checkpoint
 from lstm_ray.train.loop.state import State
@@ -100,7 +102,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(
     found = checkpoints.latest(str(tmp_path))
     assert found is not None
     assert found.state == whole.state
-    assert f"{path} is damaged: going on from the one before it" in caplog.text
+    assert f"{path} is damaged: using the one before it" in caplog.text
 
 
 def test_when_all_are_damaged_the_run_starts_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -144,8 +146,51 @@ def test_damaged_ones_do_not_crowd_out_those_that_are_saved_after_them(tmp_path:
     assert files(tmp_path) == ["epochs_0000_steps_00000005"]
 
 
+def test_the_same_state_is_the_same_file(tmp_path: Path) -> None:
+    names = set()
+    for directory in ("first", "second"):
+        names.add(save(tmp_path / directory, 1).name)
+    assert len(names) == 1
+
+
+def test_saving_and_asking_for_the_state_copy_no_arrays(tmp_path: Path) -> None:
+    size = 64 << 20
+    variables = [np.zeros(size // 8)]
+    tracemalloc.start()
+    try:
+        checkpoints.save(str(tmp_path), Checkpoint(State(epoch=1), variables, []))
+        assert checkpoints.latest_state(str(tmp_path)) == State(epoch=1)
+        assert tracemalloc.get_traced_memory()[1] < size
+        checkpoints.latest(str(tmp_path))
+        assert size < tracemalloc.get_traced_memory()[1] < 1.9 * size, "the arrays themselves, once"
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_checkpoint_that_cannot_be_read_now_is_not_passed_over(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    path = save(tmp_path, 2)
+    path.unlink()
+    path.mkdir()  # root reads any file, whatever its permissions
+    with pytest.raises(InputError, match=r"epochs_0002_.*: cannot be read: .* is a directory"):
+        checkpoints.latest(str(tmp_path))
+
+
+def test_a_checkpoint_is_due_after_some_steps_or_some_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now)
+    with checkpoints.Writer(str(tmp_path), 30.0, 3) as writer:
+        assert [writer.count_step() for _ in range(3)] == [False, False, True]
+        writer.save(make(0, 3))
+        assert not writer.count_step()
+        now = 30.0
+        assert writer.count_step()
+        writer.save(make(0, 5))
+        assert not writer.count_step()
+
+
 def test_what_a_writer_has_been_given_is_there_when_it_is_left(tmp_path: Path) -> None:
-    with checkpoints.Writer(str(tmp_path)) as writer:
+    with checkpoints.Writer(str(tmp_path), math.inf, math.inf) as writer:
         for step in range(1, 9):
             writer.save(make(0, step))
     assert files(tmp_path) == ["epochs_0000_steps_00000007", "epochs_0000_steps_00000008"]
@@ -153,7 +198,7 @@ def test_what_a_writer_has_been_given_is_there_when_it_is_left(tmp_path: Path) -
 
 def test_a_writer_says_that_it_could_not_save(tmp_path: Path) -> None:
     (tmp_path / checkpoints.DIRECTORY).write_bytes(b"in the way")
-    with checkpoints.Writer(str(tmp_path)) as writer:
+    with checkpoints.Writer(str(tmp_path), math.inf, math.inf) as writer:
         writer.save(make(0, 1))
         with pytest.raises(OutputError, match="cannot be written"):
             writer.save(make(0, 2))

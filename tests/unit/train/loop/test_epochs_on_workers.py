@@ -85,24 +85,22 @@ def prepared() -> Prepared:
 
 
 class Member:
-    """A worker on a thread, of whom nobody hears."""
+    """A worker on a thread, whose reports are dropped."""
 
     def __init__(self, group: TcpCollective) -> None:
-        self.rank = group.rank
-        self.world_size = group.world_size
         self.collective = group
 
     def begin(self, state: State) -> None:
-        """Forgets it."""
+        """Drops it."""
 
     def progress(self, progress: Progress) -> None:
-        """Forgets it."""
+        """Drops it."""
 
     def epoch(self, row: dict[str, Any]) -> None:
-        """Forgets it."""
+        """Drops it."""
 
     def is_interrupted(self) -> bool:
-        """Never is."""
+        """Returns False."""
         return False
 
 
@@ -199,7 +197,7 @@ def test_two_workers_learn_the_same_with_an_own_network(
 
 
 @pytest.mark.usefixtures("one_builds_at_a_time")
-def test_a_network_that_begins_otherwise_on_each_worker_is_refused(
+def test_a_network_with_other_initial_weights_on_each_worker_is_refused(
     write_module: WriteModule, prepared: Prepared, tmp_path: Path
 ) -> None:
     counts = "import itertools\nnumber = itertools.count()\n"
@@ -208,7 +206,7 @@ def test_a_network_that_begins_otherwise_on_each_worker_is_refused(
     )
     write_module("mine", counts + varied)
     config = TrainConfig.model_validate({**SMALL, "network": "mine:build", "output": str(tmp_path / "run")})
-    with pytest.raises(TrainingError, match="network mine:build: its weights do not begin the same on every worker"):
+    with pytest.raises(TrainingError, match="network mine:build: its initial weights are not the same on every worker"):
         train(config, prepared, 2)
 
 
@@ -218,18 +216,44 @@ def test_workers_end_with_equal_bits(prepared: Prepared, monkeypatch: pytest.Mon
     from lstm_ray.train.loop import epochs
 
     ends: list[list[np.ndarray]] = []
-    validate = epochs._validate
+    validate = epochs._Worker.validate
 
-    def remember(config: TrainConfig, corpus: Corpus, stepper: Any, *rest: Any) -> Any:
-        ends.append(stepper.weights())
-        return validate(config, corpus, stepper, *rest)
+    def remember(worker: Any) -> Any:
+        ends.append(worker._stepper.weights())
+        return validate(worker)
 
-    monkeypatch.setattr(epochs, "_validate", remember)
+    monkeypatch.setattr(epochs._Worker, "validate", remember)
     config = TrainConfig.model_validate({**SMALL, "dropout": 0.4, "epochs": 1, "output": str(tmp_path)})
     train(config, prepared, 3)
     assert len(ends) == 3
     for other in ends[1:]:
         assert [array.tobytes() for array in other] == [array.tobytes() for array in ends[0]]
+
+
+@pytest.mark.usefixtures("one_builds_at_a_time")
+@pytest.mark.parametrize("engine", ["native", "keras"])
+def test_weights_that_differ_after_an_epoch_end_the_run_and_are_not_saved(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, engine: str
+) -> None:
+    from lstm_ray.train.loop import epochs
+
+    honest = epochs._Worker.train
+
+    def flip_a_bit(worker: Any) -> Any:
+        step_sums = honest(worker)
+        if worker._rank == 2 and worker.state.epoch == 1:
+            state = worker._stepper.state()
+            state[0].view(np.uint32)[7, 3] ^= 1
+            worker._stepper.restore(state)
+        return step_sums
+
+    monkeypatch.setattr(epochs._Worker, "train", flip_a_bit)
+    config = TrainConfig.model_validate({**SMALL, "dropout": 0.4, "engine": engine, "output": str(tmp_path)})
+    with pytest.raises(TrainingError, match=r"^after epoch 2 worker 2 has other weights than worker 0, although"):
+        train(config, prepared, 3)
+    state = checkpoints.latest_state(str(tmp_path))
+    assert state is not None
+    assert state.epoch == 1
 
 
 @pytest.mark.parametrize("engine", ["native", "keras"])
@@ -260,14 +284,14 @@ def test_a_worker_that_fails_ends_the_others_run(
 ) -> None:
     from lstm_ray.train.loop import epochs
 
-    validate = epochs._validate
+    validate = epochs._Worker.validate
 
-    def fail_on_one(config: TrainConfig, corpus: Corpus, stepper: Any, context: Any, saver: Any) -> Any:
-        if context.rank == 1:
+    def fail_on_one(worker: Any) -> Any:
+        if worker._rank == 1:
             raise RuntimeError("this worker's memory is full")
-        return validate(config, corpus, stepper, context, saver)
+        return validate(worker)
 
-    monkeypatch.setattr(epochs, "_validate", fail_on_one)
+    monkeypatch.setattr(epochs._Worker, "validate", fail_on_one)
     config = TrainConfig.model_validate({**SMALL, "output": str(tmp_path)})
     listeners = [listen("127.0.0.1") for _ in range(2)]
     addresses = [address_of(listener) for listener in listeners]
