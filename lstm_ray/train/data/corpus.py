@@ -183,7 +183,8 @@ def assemble(shards: Iterable[EncodedShard], config: TrainConfig) -> Prepared:
     """
     training, validation = _Rows(), _Rows()
     counts = merge_counts([])
-    words, uncounted = [], []
+    words: list[pa.LargeStringArray] = []
+    uncounted: list[pa.Table] = []
     without_text = with_other_label = 0
     for shard in shards:
         training.add(shard.training)

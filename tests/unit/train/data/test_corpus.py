@@ -196,7 +196,7 @@ def test_a_given_vocabulary_is_used_as_it_is(tmp_path: Path, unlisted: str) -> N
 
 def test_shards_are_held_once() -> None:
     """A generator yields them one by one: a list of all, joined and split, would take several times the memory."""
-    shard_rows, shards = 5_000, 20
+    shard_rows, shards = 2_000, 50
 
     def encoded() -> Iterator[EncodedShard]:
         for number in range(shards):
@@ -220,7 +220,8 @@ def test_shards_are_held_once() -> None:
         tracemalloc.stop()
     assert len(result.training) == shard_rows * shards
     assert (result.rows_without_text, result.rows_with_other_label) == (shards, 2 * shards)
-    assert peak < 1.5 * result.training.sequences.token_ids.nbytes
+    size = result.training.sequences.token_ids.nbytes
+    assert peak < 1.5 * size
     known = {word: 4 + number for number, word in enumerate(result.vocabulary.words.to_pylist())}
     for number, shard in enumerate(encoded()):
         assert shard.words is not None
