@@ -277,7 +277,7 @@ class _Worker:
         """Raises KeyboardInterrupt if the run, which is saved, is to stop; on rank 0."""
         if self._context.is_interrupted():
             self._writer.wait()
-            raise KeyboardInterrupt(f"interrupted: saved at {self.state.place()}; run the same command to resume")
+            raise KeyboardInterrupt(f"interrupted: saved at {self.state.place()}; the same command resumes there")
 
 
 class _Meter:

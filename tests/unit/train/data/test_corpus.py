@@ -212,6 +212,7 @@ def test_shards_are_held_once() -> None:
             yield EncodedShard(*sides, words, pa.table({"word": words, "count": np.arange(100)}), 1, 2)
 
     settings = config(vocabulary_size=200, max_tokens=80)
+    assemble(itertools.islice(encoded(), 1), settings)  # imports what is imported late
     tracemalloc.start()
     try:
         result = assemble(encoded(), settings)

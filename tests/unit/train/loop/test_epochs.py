@@ -196,7 +196,7 @@ def test_a_run_cut_in_mid_epoch_goes_on_to_the_same_bits(
     cuts = {"dropout": (1, 7, 12, 13, 14, 20), "recurrent-dropout": (6,), "masked-bilstm": (3, 13)}[network]
     for cut in cuts:
         config = settings(tmp_path / str(cut), **changes)
-        with pytest.raises(KeyboardInterrupt, match=r"interrupted: saved at .*; run the same command to resume"):
+        with pytest.raises(KeyboardInterrupt, match=r"interrupted: saved at .*; the same command resumes there"):
             epochs.run(config, prepared, InterruptingContext(watcher, cut))
         between = checkpoints.latest_state(str(tmp_path / str(cut)))
         assert between is not None
