@@ -100,8 +100,8 @@ def test_a_server_that_is_away_stops_a_run_from_beginning_but_not_from_going_on(
     client.is_away = True
     tracked.epoch(ROW)
     tracked.finish(State())
-    assert watcher.said[0] == "note: MLflow has not got epoch 2: the server is away"
-    assert watcher.said[1].startswith("note: MLflow has not heard that the run is finished")
+    assert watcher.said[0] == "note: MLflow did not receive epoch 2: the server is away"
+    assert watcher.said[1].startswith("note: MLflow was not notified that the run is finished")
     with pytest.raises(OutputError, match="--mlflow yes: the server is away"):
         MlflowRun(config, watcher).begin()
 
