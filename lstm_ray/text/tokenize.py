@@ -22,8 +22,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lstm_ray.text.sequences import Side
+
 Lowercase = Literal["unicode", "ascii"]
-Side = Literal["pre", "post"]
 SplitOn = Literal["space", "whitespace"]
 
 FILTERED = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
