@@ -4,8 +4,8 @@
     good 0.1 -0.25
     . . . 0.3 0.5       GloVe's largest file has words with spaces, which never occur in a vocabulary
 
-The file is streamed, because it may have gigabytes; only the vectors of a vocabulary's words are kept. A file with a name
-in .gz is unpacked while it is read.
+A file is streamed, because it may have gigabytes; only the vectors of a vocabulary's words are kept. A file whose name
+ends in .gz is unpacked while it is read.
 
 Source: https://nlp.stanford.edu/projects/glove/ and word2vec.c, `-binary 0`.
 """

@@ -103,7 +103,8 @@ class _Worker:
         """
         self._config, self._prepared, self._context, self._writer = config, prepared, context, writer
         self._collective = context.collective
-        self._rank, self._is_first = context.collective.rank, context.collective.rank == 0
+        self._rank = self._collective.rank
+        self._is_first = self._rank == 0
         self._stepper = make_stepper(config, self._collective, prepared.training.labels)
         if prepared.word_vectors is not None:
             self._stepper.set_word_vectors(prepared.word_vectors)
