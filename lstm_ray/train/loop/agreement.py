@@ -63,7 +63,7 @@ def check_epoch(collective: Collective, epoch: int, weights: list[npt.NDArray[An
     odd = _unlike_the_first(collective.all_gather([_checksum(weights)]))
     if odd:
         raise TrainingError(
-            f"after epoch {epoch} worker {odd} has other weights than worker 0, although they must be equal to the "
+            f"after epoch {epoch} worker {odd} has other weights than worker 0, although all must be equal to the "
             "bit: all must run the same versions of lstm-ray and its libraries, and a node's memory may be faulty; "
             "the same command resumes from the last checkpoint"
         )

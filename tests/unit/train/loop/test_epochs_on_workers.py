@@ -78,7 +78,7 @@ def make_corpus(rows: int, seed: int) -> Corpus:
 
 @pytest.fixture(scope="module")
 def prepared() -> Prepared:
-    """Gives 61 rows to train on and 13 to validate on."""
+    """Returns 61 rows to train on and 13 to validate on."""
     words = pa.array([f"word{number:02d}" for number in range(VOCABULARY_SIZE - 4)], pa.large_string())
     vocabulary = Vocabulary(words, pa.array(np.ones(len(words), np.int64)), VOCABULARY_SIZE)
     return Prepared(make_corpus(61, 0), make_corpus(13, 1), vocabulary, 0)
@@ -106,7 +106,7 @@ class Member:
 
 @pytest.fixture
 def one_builds_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keeps threads from drawing initial weights from one another's global seed; processes need no such thing."""
+    """Lets only one thread at a time build a model: Keras's seed is global to the process."""
     start_tensorflow()
     from lstm_ray.train.native import stepper
     from lstm_ray.train.step import keras_engine
@@ -179,7 +179,7 @@ def build(text, model):
 
 
 @pytest.mark.usefixtures("one_builds_at_a_time")
-def test_two_workers_learn_the_same_with_an_own_network(
+def test_two_workers_learn_the_same_with_a_users_network(
     write_module: WriteModule, prepared: Prepared, tmp_path: Path
 ) -> None:
     write_module("mine", OWN)
@@ -212,7 +212,7 @@ def test_a_network_with_other_initial_weights_on_each_worker_is_refused(
 
 @pytest.mark.usefixtures("one_builds_at_a_time")
 def test_workers_end_with_equal_bits(prepared: Prepared, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """With dropout, each worker drops something else; still all apply the same sum."""
+    """Dropout differs between the workers, but all apply the same sums of gradients."""
     from lstm_ray.train.loop import epochs
 
     ends: list[list[np.ndarray]] = []
@@ -257,7 +257,7 @@ def test_weights_that_differ_after_an_epoch_end_the_run_and_are_not_saved(
 
 
 @pytest.mark.parametrize("engine", ["native", "keras"])
-def test_dropout_of_a_step_depends_on_seed_epoch_step_and_rank_alone(engine: str) -> None:
+def test_dropout_of_a_step_depends_only_on_seed_epoch_step_and_rank(engine: str) -> None:
     start_tensorflow()
     from lstm_ray.train.step.choice import make_stepper
 
@@ -267,9 +267,9 @@ def test_dropout_of_a_step_depends_on_seed_epoch_step_and_rank_alone(engine: str
     batch = Batch(token_ids, np.zeros(5, np.float32), np.ones(5, np.float32), 5)
     state = stepper.state()
 
-    def drawn(*place: int) -> bytes:
+    def drawn(*position: int) -> bytes:
         stepper.restore(state)
-        stepper.reseed(*place)
+        stepper.reseed(*position)
         return np.asarray(stepper.train(batch)).tobytes()
 
     first = drawn(0, 1, 2, 3)
@@ -279,7 +279,7 @@ def test_dropout_of_a_step_depends_on_seed_epoch_step_and_rank_alone(engine: str
 
 
 @pytest.mark.usefixtures("one_builds_at_a_time")
-def test_a_worker_that_fails_ends_the_others_run(
+def test_when_a_worker_fails_its_peers_stop(
     prepared: Prepared, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from lstm_ray.train.loop import epochs
@@ -312,7 +312,7 @@ def test_a_worker_that_fails_ends_the_others_run(
 
 
 def learnable(rows: int, seed: int) -> Corpus:
-    """Returns rows of which the positive ones hold more of the words 4 to 9 than of 10 to 15, and some noise."""
+    """Returns noisy rows; the positive ones have more of the words 4 to 9 than of 10 to 15."""
     generator = np.random.default_rng(seed)
     labels = generator.integers(0, 2, rows).astype(np.int8)
     lengths = np.full(rows, MAX_TOKENS)
@@ -326,7 +326,7 @@ def learnable(rows: int, seed: int) -> Corpus:
 @pytest.mark.long
 @pytest.mark.usefixtures("one_builds_at_a_time")
 def test_with_dropout_any_number_of_workers_is_as_good_over_five_seeds(prepared: Prepared, tmp_path: Path) -> None:
-    """Workers drop other things than one would, so single runs differ; the means differ by no more than seeds do."""
+    """Dropout depends on the number of workers, so single runs differ; the means differ no more than seeds do."""
     rows = Prepared(learnable(600, 0), learnable(400, 1), prepared.vocabulary, 0)
     accuracies: dict[int, list[float]] = {1: [], 3: []}
     for seed in range(5):
