@@ -30,10 +30,11 @@ sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(
 
 import numpy as np  # noqa: E402
 
+from lstm_ray.collective import rendezvous, tcp  # noqa: E402
+from lstm_ray.collective.protocol import Alone, Collective  # noqa: E402
 from lstm_ray.config import TrainConfig, resolve  # noqa: E402
 from lstm_ray.runtime.tensorflow import start_tensorflow  # noqa: E402
 from lstm_ray.text.sequences import pad  # noqa: E402
-from lstm_ray.train import collective  # noqa: E402
 from lstm_ray.train.data.batches import epoch_order, worker_batches  # noqa: E402
 from lstm_ray.train.data.corpus import Corpus, assemble, encode_shard, find_all_shards  # noqa: E402
 
@@ -90,7 +91,7 @@ class Loop:
         waited_s: Seconds of the last epoch spent on preparing batches.
     """
 
-    def __init__(self, config: TrainConfig, corpus: Corpus, group: collective.Collective) -> None:
+    def __init__(self, config: TrainConfig, corpus: Corpus, group: Collective) -> None:
         from lstm_ray.train.step.choice import make_stepper
 
         self.waited_s = 0.0
@@ -123,7 +124,7 @@ def compare_with_fit(config: TrainConfig, corpus: Corpus, rounds: int) -> dict[s
 
     from lstm_ray.model.architectures import build_model
 
-    ours = Loop(config, corpus, collective.Alone())
+    ours = Loop(config, corpus, Alone())
     model = build_model(config, config, config.seed)
     model.compile(keras.optimizers.Adam(config.learning_rate), "binary_crossentropy", metrics=["accuracy"])
     rows = pad(corpus.sequences, config.max_tokens, config.padding)
@@ -170,10 +171,10 @@ def work(pipe: Connection, config: TrainConfig, corpus: Corpus, cores: list[int]
     """Runs epochs on some cores for as long as the other end of the pipe wants one more; a process of its own."""
     os.sched_setaffinity(0, cores)
     start_tensorflow(threads=len(cores))
-    listener = collective.listen("127.0.0.1")
-    pipe.send(collective.address_of(listener))
+    listener = rendezvous.listen("127.0.0.1")
+    pipe.send(rendezvous.address_of(listener))
     addresses, rank = pipe.recv()
-    with closing(collective.join(listener, addresses, rank=rank, token="benchmark", timeout_s=300)) as group:
+    with closing(tcp.join(listener, addresses, rank=rank, token="benchmark", timeout_s=300)) as group:
         ours = Loop(config, corpus, group)
         while pipe.recv():
             pipe.send(ours.run())

@@ -1,9 +1,9 @@
-"""How the workers of a group find each other: each calls those before it, and all make sure that they are of one group.
+"""How the workers of a group connect: each calls those of lower rank, and both sides check that they are of one group.
 
-    caller -> hello: protocol, token, rank, world size -> who listens
-    caller <- the same of the one who listens           <-
+    caller -> hello: protocol, token, rank, world size -> listener
+    caller <-            the listener's hello          <-
 
-The token keeps strangers, other runs and earlier groups of this run out by mistake; it does not encrypt.
+The token keeps out strangers, other runs and earlier groups of this run that connect by mistake; it does not encrypt.
 """
 
 from __future__ import annotations
@@ -22,19 +22,24 @@ Address: TypeAlias = tuple[str, int]
 
 _HELLO = struct.Struct("!8s64sII")  # name of the protocol, token, rank, world size
 _PROTOCOL = b"lstmray1"
-_HELLO_TIMEOUT_S = 10.0  # for a stranger who connects and says nothing, while others wait
+_HELLO_TIMEOUT_S = 10.0  # a stranger may connect and send nothing, while other workers wait
 
 
 def listen(host: str) -> socket.socket:
-    """Returns a socket that listens at a free port of `host`, a name or address of this machine."""
+    """Returns a socket that listens on a free port of `host`, a name or address of this machine."""
     family = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][0]
     return socket.create_server((host, 0), family=family, backlog=128)
 
 
 def address_of(listener: socket.socket) -> Address:
-    """Returns where a socket from `listen` can be reached."""
+    """Returns the address of a socket from `listen`."""
     host, port = listener.getsockname()[:2]
     return host, port
+
+
+def as_text(address: Address) -> str:
+    """Returns an address as people write it."""
+    return f"{address[0]}:{address[1]}"
 
 
 def meet(
@@ -50,7 +55,7 @@ def meet(
         timeout_s: Most seconds to wait for the others.
 
     Raises:
-        WorkerLostError: A worker cannot be reached, is of another group, or has not called in time.
+        WorkerLostError: A worker cannot be reached, is of another group, or did not connect in time.
     """
     deadline = time.monotonic() + timeout_s
     hello = _HELLO.pack(_PROTOCOL, token.encode("ascii"), rank, len(addresses))
@@ -58,7 +63,7 @@ def meet(
     refused = ""
     try:
         with listener:
-            for other in range(rank):  # each calls those before it, which listen already
+            for other in range(rank):  # these listen already, because all addresses are known
                 peers[other] = _call(other, addresses[other], hello, deadline)
             while len(peers) < len(addresses) - 1:
                 listener.settimeout(_time_left(deadline))
@@ -67,15 +72,15 @@ def meet(
                 except TimeoutError:
                     missing = ", ".join(str(r) for r in range(rank + 1, len(addresses)) if r not in peers)
                     raise WorkerLostError(
-                        f"worker {rank}: no word from worker {missing} in {timeout_s:g} s{refused}"
+                        f"worker {rank}: worker {missing} did not connect within {timeout_s:g} s{refused}"
                     ) from None
                 try:
                     caller = _admit(visitor, hello, deadline)
                     if caller <= rank or caller in peers:
-                        raise ConnectionError(f"there is no place for a worker {caller}")
+                        raise ConnectionError(f"no worker {caller} is expected")
                 except OSError as error:
                     visitor.close()
-                    refused = f"; one who called was refused: {reason(error)}"
+                    refused = f"; a connection was refused: {reason(error)}"
                 else:
                     peers[caller] = visitor
     except BaseException:
@@ -86,34 +91,39 @@ def meet(
 
 
 def _call(other: int, address: Address, hello: bytes, deadline: float) -> socket.socket:
+    """Connects to a worker.
+
+    Raises:
+        WorkerLostError: It cannot be reached, or another process listens there.
+    """
     try:
         peer = socket.create_connection(address, timeout=_time_left(deadline))
         try:
             peer.sendall(hello)
             answer = _receive(peer, _HELLO.size, deadline)
             _check_hello(answer, hello)
-            if (there := _HELLO.unpack(answer)[2]) != other:
-                raise ConnectionError(f"worker {there} answers there")
+            if (found := _HELLO.unpack(answer)[2]) != other:
+                raise ConnectionError(f"worker {found} answered")
         except BaseException:
             peer.close()
             raise
     except OSError as error:
-        raise WorkerLostError(f"worker {other} at {shown(address)} cannot be reached: {reason(error)}") from error
+        raise WorkerLostError(f"worker {other} at {as_text(address)} cannot be reached: {reason(error)}") from error
     return peer
 
 
 def _admit(visitor: socket.socket, hello: bytes, deadline: float) -> int:
-    """Returns the rank of one who calls.
+    """Returns the rank of a caller.
 
     Raises:
-        OSError: It is not of this group, or says nothing.
+        OSError: It is not of this group, or sends nothing.
     """
     theirs = _receive(visitor, _HELLO.size, min(deadline, time.monotonic() + _HELLO_TIMEOUT_S))
     name, _, rank, world_size = _HELLO.unpack(hello)
     try:
         _check_hello(theirs, hello)
     except ConnectionError:
-        if theirs.startswith(_PROTOCOL):  # so that it hears why; the token is for those alone who have it
+        if theirs.startswith(_PROTOCOL):  # so that it can report why; without our token, which it does not have
             visitor.sendall(_HELLO.pack(name, b"", rank, world_size))
         raise
     visitor.sendall(hello)
@@ -121,18 +131,23 @@ def _admit(visitor: socket.socket, hello: bytes, deadline: float) -> int:
 
 
 def _check_hello(theirs: bytes, ours: bytes) -> None:
-    """Raises ConnectionError if a hello is not one of our group."""
+    """Raises ConnectionError if a hello is not from a worker of our group."""
     name, token, _, world_size = _HELLO.unpack(ours)
     their_name, their_token, _, their_size = _HELLO.unpack(theirs)
     if their_name != name:
-        raise ConnectionError("somebody else is there, or another version of lstm-ray")
+        raise ConnectionError("not a worker, or one of another version of lstm-ray")
     if their_size != world_size:
-        raise ConnectionError(f"a worker of a group of {their_size} is there, not of {world_size}")
+        raise ConnectionError(f"a worker of a group of {their_size}, not of {world_size}")
     if not hmac.compare_digest(their_token, token):
-        raise ConnectionError("a worker of another run, or of an earlier group of this one, is there")
+        raise ConnectionError("a worker of another run, or of an earlier group of this one")
 
 
 def _receive(peer: socket.socket, size: int, deadline: float) -> bytes:
+    """Returns the next `size` bytes.
+
+    Raises:
+        OSError: The connection is closed or broken, or the bytes do not come in time.
+    """
     content = bytearray()
     while len(content) < size:
         peer.settimeout(_time_left(deadline))
@@ -145,8 +160,3 @@ def _receive(peer: socket.socket, size: int, deadline: float) -> bytes:
 
 def _time_left(deadline: float) -> float:
     return max(deadline - time.monotonic(), 1e-3)
-
-
-def shown(address: Address) -> str:
-    """Returns an address as people write it."""
-    return f"{address[0]}:{address[1]}"

@@ -1,16 +1,16 @@
-"""Adds up numbers over the workers of a run: TCP between every two of them, numpy buffers on it.
+"""Sums and vectors over the workers of a run, through TCP connections between every two of them.
 
-    listen() on every worker -> addresses, passed round by the caller -> join() on every worker -> all_reduce(), sum()
+    listen() on every worker -> addresses, collected by the caller -> join() on every worker -> TcpCollective
 
-A sum takes two rounds. First every worker sends each other one the share that the other owns (an N-th of the dense
-numbers, and the rows whose id leaves the owner's rank when divided by N), and adds up the N parts of its own share, in
-the order of ranks. Then every owner sends its sums to all. So each number is added up in one place, in one order, and
-all workers hold the same bits. A worker sends and receives 2 (N - 1) / N of the gradients, as in a ring, but waits for
-2 messages rather than 2 (N - 1): at the sizes here (1 MB, 2 to 8 workers) the waiting is what counts.
+`all_reduce` takes two rounds. Each worker owns a share: an N-th of the dense numbers, and the rows whose id modulo N
+is its rank. First every worker sends each owner its numbers for that share, and the owner adds up the N parts, in the
+order of ranks. Then every owner sends its sums to all peers. So each number is added up once, in one order, and all
+workers receive the same bits. A worker sends and receives 2 (N - 1) / N of the gradients, as in a ring, but waits for
+2 messages instead of 2 (N - 1): at the sizes here (1 MB, 2 to 8 workers) latency decides.
 
-Nothing is awaited for longer than `timeout_s`. A peer that died is noticed at once, one that hangs or is cut off after
-that time; either raises WorkerLostError. Only counts and numbers cross the wire, no pickle. How the workers find each
-other is in rendezvous.py.
+No call waits longer than `timeout_s`. A peer that died is noticed at once, one that hangs or is cut off after that
+time; both raise WorkerLostError. Messages hold only counts and numbers, no pickles. How the workers connect is in
+rendezvous.py.
 
 Source: reduce-scatter and all-gather, R. Thakur, R. Rabenseifner, W. Gropp, "Optimization of Collective Communication
 Operations in MPICH", 2005.
@@ -25,76 +25,21 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import reduce
 from itertools import pairwise
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from lstm_ray.collective.rendezvous import Address, meet, shown
-from lstm_ray.collective.rendezvous import address_of as address_of
-from lstm_ray.collective.rendezvous import listen as listen
+from lstm_ray.collective.protocol import Floats, SparseRows
+from lstm_ray.collective.rendezvous import Address, as_text, meet
 from lstm_ray.errors import TrainingError, WorkerLostError
 from lstm_ray.wording import reason
 
-Floats: TypeAlias = npt.NDArray[np.float32]
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 
-F = TypeVar("F", bound=np.floating[Any])
-
 _HEADER = struct.Struct("!QQ")  # number of the exchange, bytes that follow
-
-
-@dataclass(frozen=True)
-class SparseRows:
-    """Some rows of a matrix, the others being zero.
-
-    Attributes:
-        ids: int64[n], which rows; each stands once.
-        values: float32[n, width].
-    """
-
-    ids: npt.NDArray[np.int64]
-    values: Floats
-
-
-class Collective(Protocol):
-    """How a worker's numbers meet those of the others. All workers make the same calls in the same order."""
-
-    rank: int
-    world_size: int
-
-    def all_reduce(self, dense: Floats, sparse: Sequence[SparseRows]) -> tuple[Floats, list[SparseRows]]:
-        """Returns the sums over all workers, equal to the bit on each; NaN and infinity pass through.
-
-        Args:
-            dense: float32[n], as long on every worker.
-            sparse: Matrices of which a worker may have other rows than the next; as many on every worker.
-        """
-
-    def sum(self, vector: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Returns the sum of a vector, float64[n], over all workers, equal to the bit on each."""
-
-    def close(self) -> None:
-        """Leaves the group; others who still wait for this worker are told at once."""
-
-
-class Alone:
-    """A world of one worker."""
-
-    rank = 0
-    world_size = 1
-
-    def all_reduce(self, dense: Floats, sparse: Sequence[SparseRows]) -> tuple[Floats, list[SparseRows]]:
-        """Returns what it is given."""
-        return dense, list(sparse)
-
-    def sum(self, vector: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Returns what it is given."""
-        return vector
-
-    def close(self) -> None:
-        """Does nothing: there is nobody to leave."""
 
 
 def join(
@@ -102,7 +47,7 @@ def join(
 ) -> TcpCollective:
     """Connects this worker to all others and closes `listener`; arguments and errors are those of `meet`.
 
-    Each sum, too, is waited for no longer than `timeout_s`.
+    Every later call, too, waits at most `timeout_s`.
     """
     peers = meet(listener, addresses, rank=rank, token=token, timeout_s=timeout_s)
     return TcpCollective(rank, addresses, peers, timeout_s)
@@ -113,7 +58,7 @@ class TcpCollective:
 
     Attributes:
         rank: This worker's number.
-        world_size: Workers in all.
+        world_size: Number of workers.
     """
 
     def __init__(
@@ -127,30 +72,31 @@ class TcpCollective:
         self._exchanges = 0
         for peer in peers.values():
             peer.setblocking(False)
-            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # do not hold a message back to fill a packet
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # do not delay a message to fill a packet
 
     def close(self) -> None:
-        """Leaves the group; others who still wait for this worker are told at once."""
+        """Leaves the group; a peer that still waits for this worker fails at once."""
         for peer in self._peers.values():
             peer.close()
 
-    def sum(self, vector: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Returns the sum of a vector over all workers; see `Collective`."""
-        mine = np.ascontiguousarray(vector, np.float64)
-        parts = {self.rank: mine}
+    def all_gather(self, vector: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Returns the vectors of all workers; see `Collective`."""
+        mine = np.array(vector, np.float64)
+        gathered = np.empty((self.world_size, len(mine)))
+        gathered[self.rank] = mine
         for other, message in self._exchange({other: [mine] for other in self._peers}).items():
             if len(message) != mine.nbytes:
                 raise self._out_of_step(other, f"sent {len(message)} bytes, not {mine.nbytes}")
-            parts[other] = message.view(np.float64)
-        return _add_up([parts[rank] for rank in range(self.world_size)])
+            gathered[other] = message.view(np.float64)
+        return gathered
 
     def all_reduce(self, dense: Floats, sparse: Sequence[SparseRows]) -> tuple[Floats, list[SparseRows]]:
         """Returns the sums over all workers; see `Collective`."""
         bounds = [len(dense) * owner // self.world_size for owner in range(self.world_size + 1)]
         slices = [dense[start:end] for start, end in pairwise(bounds)]
-        # By remainder: by ranges of ids, all frequent words, which have the low ones, would be the first owner's.
+        # By remainder: by ranges of ids, the first owner would get all frequent words, which have the low ids.
         shares = {
-            owner: _Share(slices[owner], [_take(rows, rows.ids % self.world_size == owner) for rows in sparse])
+            owner: _Share(slices[owner], [_select(rows, rows.ids % self.world_size == owner) for rows in sparse])
             for owner in range(self.world_size)
         }
         mine = shares[self.rank]
@@ -170,11 +116,11 @@ class TcpCollective:
             raise self._out_of_step(sender, str(error)) from error
 
     def _exchange(self, outgoing: Mapping[int, Sequence[npt.NDArray[Any]]]) -> dict[int, Bytes]:
-        """Sends each peer its message and returns theirs; sends and receives at once, so that no two wait forever.
+        """Sends each peer its message and returns theirs; sends and receives at once, so that no two block each other.
 
         Raises:
-            WorkerLostError: A peer closed its connection, or `timeout_s` are over.
-            TrainingError: A peer's message belongs to another exchange.
+            WorkerLostError: A peer closed its connection, or did not answer within `timeout_s`.
+            TrainingError: A peer's message is of another exchange.
         """
         deadline = time.monotonic() + self._timeout_s
         self._exchanges += 1
@@ -197,7 +143,7 @@ class TcpCollective:
             for descriptor, _ in ready:
                 transfer = waiting[descriptor]
                 try:
-                    transfer.go_on()
+                    transfer.advance()
                 except OSError as error:
                     raise WorkerLostError(f"{self._name(transfer.other)} is gone: {reason(error)}") from error
                 except ValueError as error:
@@ -210,7 +156,7 @@ class TcpCollective:
         return {transfer.other: transfer.message for transfer in transfers.values()}
 
     def _name(self, other: int) -> str:
-        return f"worker {other} at {shown(self._addresses[other])}"
+        return f"worker {other} at {as_text(self._addresses[other])}"
 
     def _out_of_step(self, other: int, problem: str) -> TrainingError:
         return TrainingError(
@@ -220,9 +166,9 @@ class TcpCollective:
 
 @dataclass(frozen=True)
 class _Share:
-    """What one owner adds up.
+    """The numbers that one owner adds up.
 
-    As a message: int64[matrices] rows of each, int64 ids of all, float32 dense numbers, float32 values of all.
+    As a message: int64[matrices], rows of each; int64, ids of all; float32, dense numbers; float32, values of all.
     """
 
     dense: Floats
@@ -234,10 +180,10 @@ class _Share:
 
     @staticmethod
     def decode(message: Bytes, like: _Share) -> _Share:
-        """Reads a message with as many dense numbers as `like`, and matrices as wide as its.
+        """Reads a message with as many dense numbers as `like` has, and matrices of the same widths.
 
         Raises:
-            ValueError: Its length is another.
+            ValueError: The message has another length.
         """
         widths = [rows.values.shape[1] for rows in like.sparse]
         counts = message[: 8 * len(widths)].view(np.int64).tolist()
@@ -259,8 +205,9 @@ class _Share:
     @staticmethod
     def total(parts: Sequence[_Share]) -> _Share:
         matrices = zip(*(part.sparse for part in parts), strict=True)
-        with np.errstate(over="ignore", invalid="ignore"):  # a loss that is no number is the loop's to notice
-            return _Share(_add_up([part.dense for part in parts]), [_add_up_rows(matrix) for matrix in matrices])
+        with np.errstate(over="ignore", invalid="ignore"):  # the loop notices a loss that is not finite
+            dense = reduce(np.add, [part.dense for part in parts])
+            return _Share(dense, [_sum_rows(matrix) for matrix in matrices])
 
     @staticmethod
     def joined(shares: Sequence[_Share]) -> tuple[Floats, list[SparseRows]]:
@@ -272,12 +219,12 @@ class _Share:
 
 
 class _Transfer:
-    """A message to a peer and one from it, under way.
+    """A message to a peer and one from it, in transit.
 
     Attributes:
         other: The peer's rank.
-        message: What has come from it; whole when `events` is 0.
-        events: What to poll for: POLLOUT while there is something to send, POLLIN while there is to receive.
+        message: The bytes received; complete when `events` is 0.
+        events: What to poll for: POLLOUT while something is left to send, POLLIN while something is left to receive.
     """
 
     def __init__(self, other: int, peer: socket.socket, number: int, content: Sequence[npt.NDArray[Any]]) -> None:
@@ -293,12 +240,12 @@ class _Transfer:
         self._unfilled = memoryview(self._header)
         self._is_header = True
 
-    def go_on(self) -> None:
-        """Sends and receives what can be without waiting.
+    def advance(self) -> None:
+        """Sends and receives as much as possible without waiting.
 
         Raises:
             OSError: The connection is closed or broken.
-            ValueError: The message is not of this exchange.
+            ValueError: The message is of another exchange.
         """
         with suppress(BlockingIOError):
             while self._unsent:
@@ -333,23 +280,17 @@ class _Transfer:
             self.events &= ~select.POLLIN
 
 
-def _take(rows: SparseRows, chosen: npt.NDArray[np.bool_]) -> SparseRows:
+def _select(rows: SparseRows, chosen: npt.NDArray[np.bool_]) -> SparseRows:
     return SparseRows(rows.ids[chosen], rows.values[chosen])
 
 
-def _add_up(parts: Sequence[npt.NDArray[F]]) -> npt.NDArray[F]:
-    total = parts[0].copy()
-    for part in parts[1:]:
-        total += part
-    return total
-
-
-def _add_up_rows(parts: Sequence[SparseRows]) -> SparseRows:
-    ids, places = np.unique(np.concatenate([part.ids for part in parts]), return_inverse=True)
+def _sum_rows(parts: Sequence[SparseRows]) -> SparseRows:
+    """Returns the sum of matrices, their rows by rising id."""
+    ids, positions = np.unique(np.concatenate([part.ids for part in parts]), return_inverse=True)
     values = np.zeros((len(ids), parts[0].values.shape[1]), np.float32)
     start = 0
     for part in parts:
         end = start + len(part.ids)
-        values[places[start:end]] += part.values  # += adds once for each place: right, because an id stands once
+        values[positions[start:end]] += part.values  # += adds once per position: right, because a part has an id once
         start = end
     return SparseRows(ids, values)

@@ -24,7 +24,7 @@ from lstm_ray.errors import BundleError, ConfigError
 from lstm_ray.model.bundle import Bundle
 from lstm_ray.model.weights import NetworkWeights
 from lstm_ray.runtime.devices import available_cores, has_gpu
-from lstm_ray.text.sequences import Sequences, bucket_length, concatenate, pad, truncate
+from lstm_ray.text.sequences import Sequences, bucket_length, concatenate, pad_batch, truncate
 from lstm_ray.text.tokenize import decode_texts, tokenize
 
 EngineName = Literal["auto", "cpu", "keras"]
@@ -160,9 +160,7 @@ class KerasEngine:
             batch = sequences.take(rows)
             longest = int(batch.lengths.max())
             time = bucket_length(longest, self._text.max_tokens) if self._masked else self._text.max_tokens
-            padded = np.zeros((_KERAS_BATCH_ROWS, time), np.int32)
-            padded[:, 0 if self._text.padding == "post" else -1] = 1  # no row without a token: cuDNN refuses it
-            padded[: len(rows)] = pad(batch, time, self._text.padding)
+            padded = pad_batch(batch, _KERAS_BATCH_ROWS, time, self._text.padding)
             with self._lock:
                 result[rows] = self._call(padded)[: len(rows)]
         return result

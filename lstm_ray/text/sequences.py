@@ -1,7 +1,7 @@
-"""Ragged token ids: truncated, padded, cut into buckets of length.
+"""Ragged token ids, and how they are truncated and padded.
 
-A column of rows is held as two arrays: `token_ids`, int32[total], all rows one after the other, and `offsets`,
-int64[rows + 1]; row r is `token_ids[offsets[r]:offsets[r + 1]]`. No row costs a Python object.
+Many rows are two arrays: `token_ids`, int32[total], all rows one after the other, and `offsets`, int64[rows + 1]; row r
+is `token_ids[offsets[r]:offsets[r + 1]]`. No row is a Python object.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ import numpy.typing as npt
 Side = Literal["pre", "post"]
 
 PAD_ID = 0
+_FILLER_ID = 1  # any id but padding: the result of a filler row is not used
 
 
 @dataclass(frozen=True)
 class Sequences:
-    """Token ids of many rows, of any lengths.
+    """Token ids of many rows of any lengths.
 
     Attributes:
         token_ids: int32[total].
-        offsets: int64[rows + 1], rising, from 0 to total.
+        offsets: int64[rows + 1], from 0 to total, never falling.
     """
 
     token_ids: npt.NDArray[np.int32]
@@ -38,7 +39,7 @@ class Sequences:
         return np.diff(self.offsets)
 
     def take(self, rows: npt.NDArray[np.int64]) -> Sequences:
-        """Returns the given rows (int64[n], in that order, repeats allowed)."""
+        """Returns the rows with these numbers (int64[n], in that order, repeats allowed)."""
         starts = self.offsets[rows]
         return gather(self.token_ids, starts, self.offsets[rows + 1] - starts)
 
@@ -46,7 +47,7 @@ class Sequences:
 def gather(
     token_ids: npt.NDArray[np.int32], starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]
 ) -> Sequences:
-    """Returns the rows that begin at `starts` (int64[rows]) and have `lengths` (int64[rows]) tokens."""
+    """Returns the rows that start at `starts` (int64[rows]) and have `lengths` (int64[rows]) tokens."""
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     positions = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
     return Sequences(token_ids[positions], offsets)
@@ -70,12 +71,12 @@ def truncate(sequences: Sequences, max_tokens: int, truncating: Side) -> Sequenc
 
 
 def pad(sequences: Sequences, length: int, padding: Side) -> npt.NDArray[np.int32]:
-    """Fills rows up to `length` with `PAD_ID`, as `keras.utils.pad_sequences` does.
+    """Returns rows padded to `length` with `PAD_ID`, as `keras.utils.pad_sequences` does.
 
     Args:
         sequences: Rows of at most `length` tokens.
-        length: Tokens a row of the result, the padding counted.
-        padding: "pre" fills before the tokens, "post" after them.
+        length: Tokens of each row of the result, padding included.
+        padding: "pre" pads before the tokens, "post" after them.
 
     Returns:
         int32[rows, length].
@@ -98,11 +99,28 @@ def pad(sequences: Sequences, length: int, padding: Side) -> npt.NDArray[np.int3
     return padded
 
 
+def pad_batch(sequences: Sequences, rows: int, length: int, padding: Side) -> npt.NDArray[np.int32]:
+    """Returns at most `rows` rows padded as by `pad`, and as many filler rows as are missing: int32[rows, length].
+
+    So that compiled code sees one shape, a short batch is filled up with rows whose results are not used. A filler row
+    has one token, because cuDNN refuses a masked row without any.
+
+    Example:
+        The row [1, 6, 7], 2 rows, length 4:
+            pre   [[0, 1, 6, 7], [0, 0, 0, 1]]
+            post  [[1, 6, 7, 0], [1, 0, 0, 0]]
+    """
+    padded = np.full((rows, length), PAD_ID, np.int32)
+    padded[:, 0 if padding == "post" else -1] = _FILLER_ID
+    padded[: len(sequences)] = pad(sequences, length, padding)
+    return padded
+
+
 def bucket_length(longest: int, max_tokens: int) -> int:
     """Returns the padded length for a batch whose longest row has `longest` tokens.
 
-    Lengths are rounded up to an eighth of `max_tokens`: a compiled step then meets at most 8 shapes, and pads at most
-    that eighth in vain. Only a masked model may be padded so; to others the padding is input.
+    Lengths are rounded up to an eighth of `max_tokens`: compiled code then sees at most 8 shapes, and pads at most an
+    eighth too much. Only for masked models: for others padding is part of the input.
     """
     step = -(-max_tokens // 8)
     return min(max_tokens, -(-max(longest, 1) // step) * step)

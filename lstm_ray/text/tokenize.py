@@ -1,9 +1,9 @@
 """Turns texts into words, a column at a time.
 
 The rule is Keras's `text_to_word_sequence`: lower-case, turn !"#$%&()*+,-./:;<=>?@[\\]^_`{|}~ tab and newline into
-spaces, split. Keras splits on the space alone, so that a carriage return, a no-break space or U+0085 stays part of a
-word; `split_on="space"` does the same, and 348 of the 25,000 IMDb training reviews need it to get the ids of
-keras.datasets.imdb. `split_on="whitespace"` takes all white space for what it is.
+spaces, split. Keras splits only on the space: a carriage return, a no-break space or U+0085 stays part of a word.
+`split_on="space"` does the same, and 348 of the 25,000 IMDb training reviews need it to get the ids of
+keras.datasets.imdb. `split_on="whitespace"` splits on all white space.
 
 Everything in the rule except lower-casing and white space beyond ASCII concerns single bytes, and no byte of a
 multi-byte UTF-8 character is ASCII. So a column of ASCII texts is lower-cased and filtered by one `bytes.translate`
@@ -22,32 +22,33 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lstm_ray.text.sequences import Side
+
 Lowercase = Literal["unicode", "ascii"]
-Side = Literal["pre", "post"]
 SplitOn = Literal["space", "whitespace"]
 
 FILTERED = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
-"""The characters that separate words although they are not white space (tab and newline are both)."""
+"""The characters that become spaces."""
 
 LINE_BREAK = r"(?i)<br\s*/?>"
-_ASCII_SPACES = "\t\n\v\f\r\x1c\x1d\x1e\x1f"  # what str.split() takes for white space below 0x80, space aside
+_ASCII_SPACES = "\t\n\v\f\r\x1c\x1d\x1e\x1f"  # white space below 0x80 for str.split(), without the space
 _HIDDEN = bytes.maketrans(b"\v\f\r", b"\xfb\xfc\xfd")  # bytes that UTF-8 never uses
 _SHOWN = bytes.maketrans(b"\xfb\xfc\xfd", b"\v\f\r")
 
 
 def _byte_table(spaces: str) -> bytes:
-    """Returns the table for `bytes.translate` that lower-cases and makes spaces of the given characters."""
+    """Returns the table for `bytes.translate` that lower-cases A-Z and turns the given characters into spaces."""
     return bytes(
         ord(" ") if chr(byte) in spaces else byte + 32 if ord("A") <= byte <= ord("Z") else byte for byte in range(256)
     )
 
 
-# Arrow's kernel splits on \v, \f and \r too; where they do not separate words they are hidden from it.
+# Arrow's kernel splits on \v, \f and \r too; with "space" they are parts of words, and hidden from it.
 _TABLES: dict[SplitOn, bytes] = {
     "whitespace": _byte_table(FILTERED + _ASCII_SPACES),
     "space": _byte_table(FILTERED).translate(_HIDDEN),
 }
-_BYTES_PER_TOKEN = 8  # IMDb averages 5.6; a row that has longer words is tokenized whole, so this only costs time
+_BYTES_PER_TOKEN = 8  # IMDb averages 5.6; a row with longer words is tokenized whole, which only costs time
 
 
 def decode_texts(column: pa.Array) -> pa.LargeStringArray:
@@ -60,7 +61,7 @@ def decode_texts(column: pa.Array) -> pa.LargeStringArray:
         TypeError: The column holds something else.
     """
     if isinstance(column, pa.ChunkedArray):
-        # One by one: joined first, chunks of strings with 32-bit offsets may not be longer than 2 GiB together.
+        # One by one: joined first, chunks of strings with 32-bit offsets could not exceed 2 GiB together.
         chunks = [decode_texts(chunk) for chunk in column.chunks]
         return pa.concat_arrays(chunks) if chunks else pa.array([], pa.large_string())
     if pa.types.is_dictionary(column.type):
@@ -70,8 +71,8 @@ def decode_texts(column: pa.Array) -> pa.LargeStringArray:
         return column.cast(pa.large_string())
     if not is_text_type(kind):
         raise TypeError(f"expected a column of text, found {kind}")
-    # By way of bytes, because strings need not be UTF-8 either: Parquet readers do not check what writers declare. The
-    # check takes 3 ms for 33 MB.
+    # Strings become bytes first, because they may not be UTF-8 either: Parquet readers do not check it. The check takes
+    # 3 ms for 33 MB.
     column = column.cast(pa.large_binary())
     try:
         return column.cast(pa.large_string())
@@ -80,7 +81,7 @@ def decode_texts(column: pa.Array) -> pa.LargeStringArray:
 
 
 def is_text_type(kind: pa.DataType) -> bool:
-    """Says whether `decode_texts` takes a column of this type."""
+    """Returns whether `decode_texts` accepts a column of this type."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     return bool(
@@ -108,10 +109,10 @@ def tokenize(
     Args:
         texts: One text a row; a null gives an empty list.
         strip_html: Turn `<br>`, `<br/>` and `<br />` into a space first (otherwise they become the word "br").
-        lowercase: "unicode" as Python's `str.lower`; "ascii" leaves letters beyond A-Z alone, as the ids of
+        lowercase: "unicode" as Python's `str.lower`; "ascii" changes only the letters A-Z, as for the ids of
             keras.datasets.imdb were made.
-        split_on: What separates words, once the filtered characters are spaces: the space alone, as in Keras, or any
-            white space.
+        split_on: What separates words, after the filtered characters became spaces: only the space, as in Keras, or
+            any white space.
         keep: How many words the caller needs. A row may then hold fewer than all of its words, but always its last
             `keep` (`truncating="pre"`) or first `keep` ("post"), and more than `keep` if the text has more.
         truncating: Which end of a long text the caller will drop.
@@ -125,8 +126,8 @@ def tokenize(
     """
     if keep is None:
         return _split(texts, strip_html, lowercase, split_on)
-    # Most of a long review is cut away again: split only its end. The cut may fall inside a word or a "<br />" and
-    # leave one wrong word at that edge, so the end is enough once it has more than `keep` words.
+    # Most words of a long review are dropped, so only its end is split. The cut may fall inside a word or a "<br />"
+    # and leave one wrong word at that edge, so the end suffices if it has more than `keep` words.
     window = (keep + 1) * _BYTES_PER_TOKEN
     is_short = pc.fill_null(pc.less_equal(pc.binary_length(texts), window), True)
     start, stop = (-window, None) if truncating == "pre" else (0, window)
@@ -140,10 +141,9 @@ def tokenize(
         return words
     missing = pc.indices_nonzero(pc.invert(is_enough))
     whole = _split(texts.take(missing), strip_html, lowercase, split_on)
-    # One `take` puts the rows tokenized whole in the place of their ends.
-    place = np.arange(len(texts))
-    place[missing.to_numpy()] = len(texts) + np.arange(len(missing))
-    return pa.concat_arrays([words, whole]).take(pa.array(place))
+    source = np.arange(len(texts))
+    source[missing.to_numpy()] = len(texts) + np.arange(len(missing))
+    return pa.concat_arrays([words, whole]).take(pa.array(source))
 
 
 def _split(texts: pa.LargeStringArray, strip_html: bool, lowercase: Lowercase, split_on: SplitOn) -> pa.LargeListArray:
@@ -168,7 +168,7 @@ def _split(texts: pa.LargeStringArray, strip_html: bool, lowercase: Lowercase, s
 
 
 def _strip_line_breaks(texts: pa.LargeStringArray) -> pa.LargeStringArray:
-    """Replaces HTML line breaks by a space, looking only at texts that have a "<b" at all."""
+    """Replaces HTML line breaks by a space, looking only at texts that contain "<br"."""
     has_tag = pc.match_substring(texts, "<br", ignore_case=True)
     if not pc.any(has_tag, min_count=0).as_py():
         return texts
@@ -181,14 +181,14 @@ def _translate(texts: pa.LargeStringArray, table: bytes) -> pa.LargeStringArray:
     _, offsets, characters = texts.buffers()
     if characters is None:
         return texts
-    begins = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
-    first = begins[0]  # a slice has its parent's buffer: only its own part of it is translated
-    translated = bytes(memoryview(characters)[first : begins[-1]]).translate(table)
-    return pa.LargeStringArray.from_buffers(len(texts), pa.py_buffer(begins - first), pa.py_buffer(translated))
+    bounds = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    first = bounds[0]  # a slice shares its parent's buffer: only its own part is translated
+    translated = bytes(memoryview(characters)[first : bounds[-1]]).translate(table)
+    return pa.LargeStringArray.from_buffers(len(texts), pa.py_buffer(bounds - first), pa.py_buffer(translated))
 
 
 def _show_hidden(words: pa.LargeStringArray) -> pa.LargeStringArray:
-    """Puts back the characters that were hidden from Arrow's kernel, if there are any."""
+    """Restores the characters that were hidden from Arrow's kernel, if there are any."""
     characters = words.buffers()[2]
     if characters is None:
         return words
@@ -199,7 +199,7 @@ def _show_hidden(words: pa.LargeStringArray) -> pa.LargeStringArray:
 
 
 def _fold_unicode(text: str, lowercase: Lowercase, split_on: SplitOn) -> str:
-    """Does what the bytes cannot: lower-cases letters and replaces white space beyond ASCII."""
+    """Lower-cases letters and replaces white space beyond ASCII, which `_translate` cannot do."""
     if lowercase == "unicode":
         text = text.lower()
     return " ".join(text.split()) if split_on == "whitespace" else text

@@ -1,8 +1,8 @@
-"""Which word has which id.
+"""The words that a model knows, and their ids.
 
 Ids are those of keras.datasets.imdb: 0 padding, 1 start of text, 2 out of vocabulary, 3 unused, words from 4 by falling
-frequency. Words equally frequent stand by code point, so that the vocabulary depends on the corpus alone, not on how
-many files or workers counted it.
+frequency. Equally frequent words are ordered by code point, so that the vocabulary depends only on the corpus, not on
+the number of files or workers that counted it.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Vocabulary:
 
     Attributes:
         words: large_string[n], the word of id `FIRST_WORD_ID + position`.
-        counts: int64[n], how often each stood in the corpus it was counted on; 0 if unknown.
-        size: The number of ids a model sees. A word whose id is not below it is out of vocabulary.
+        counts: int64[n], occurrences in the corpus where the words were counted; 0 if unknown.
+        size: The number of ids that a model sees. A word whose id is not below it is out of vocabulary.
     """
 
     def __init__(self, words: pa.LargeStringArray, counts: pa.Int64Array, size: int) -> None:
@@ -49,8 +49,8 @@ class Vocabulary:
 
         Args:
             tokens: large_list<large_string>[rows], no nulls.
-            unlisted: What becomes of a word that the vocabulary does not list at all: "oov" gives it `OOV_ID`, "drop"
-                leaves it out, as keras.datasets.imdb does.
+            unlisted: What a word that the vocabulary does not list becomes: "oov" gives it `OOV_ID`, "drop" leaves it
+                out, as keras.datasets.imdb does.
         """
         offsets = tokens.offsets.to_numpy()
         flat = tokens.values.slice(offsets[0], offsets[-1] - offsets[0])
@@ -107,13 +107,13 @@ class Vocabulary:
 
 
 def prepend_start(ids: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64]) -> Sequences:
-    """Puts `START_ID` in front of each row of ragged ids (int32[total], int64[rows + 1])."""
+    """Returns ragged ids (int32[total], int64[rows + 1]) with `START_ID` in front of each row."""
     with_start = np.insert(ids.astype(np.int32, copy=False), offsets[:-1], START_ID)
     return Sequences(with_start, offsets + np.arange(len(offsets)))
 
 
 def count_words(tokens: pa.LargeListArray) -> pa.Table:
-    """Returns how often each word stands in `tokens`: word, count; in no particular order."""
+    """Returns the occurrences of each word in `tokens`: word, count; in no particular order."""
     counted = pc.value_counts(tokens.flatten())
     return pa.table([counted.field("values"), counted.field("counts")], schema=_COUNTS)
 
@@ -125,6 +125,6 @@ def merge_counts(tables: Sequence[pa.Table]) -> pa.Table:
 
 
 def build_vocabulary(counts: pa.Table, size: int) -> Vocabulary:
-    """Keeps the most frequent words of `counts` so that there are at most `size` ids, the reserved ones included."""
+    """Returns the most frequent words of `counts`, with at most `size` ids, the reserved ones included."""
     ranked = counts.sort_by([("count", "descending"), ("word", "ascending")]).slice(0, max(0, size - FIRST_WORD_ID))
     return Vocabulary(ranked["word"].combine_chunks(), ranked["count"].combine_chunks(), size)

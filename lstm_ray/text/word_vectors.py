@@ -1,11 +1,11 @@
-"""Word vectors that somebody has learned already, from GloVe's and word2vec's text format.
+"""Reads pretrained word vectors in the text format of GloVe and word2vec.
 
-    400000 2            the header: words and numbers in a vector; word2vec writes it, GloVe does not
+    400000 2            header: number of words, numbers in a vector; word2vec writes it, GloVe does not
     good 0.1 -0.25
-    . . . 0.3 0.5       GloVe's largest file has words with spaces in them; none of these is a word of ours
+    . . . 0.3 0.5       GloVe's largest file has words with spaces, which never occur in a vocabulary
 
-A file of a gigabyte is streamed: what stays is the vectors of the words that a vocabulary lists. Names that end in .gz
-are unpacked on the way.
+A file is streamed, because it may have gigabytes; only the vectors of a vocabulary's words are kept. A file whose name
+ends in .gz is unpacked while it is read.
 
 Source: https://nlp.stanford.edu/projects/glove/ and word2vec.c, `-binary 0`.
 """
@@ -30,10 +30,10 @@ _BUFFER_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class WordVectors:
-    """The vectors of the words that were found.
+    """The vectors of the vocabulary's words that a file has.
 
     Attributes:
-        ids: int32[words], each once, rising.
+        ids: int32[words], ascending, without repeats.
         vectors: float32[words, size].
     """
 
@@ -42,26 +42,26 @@ class WordVectors:
 
 
 def read_vector_size(path: str) -> int:
-    """Returns how many numbers the vectors of a file have.
+    """Returns the number of numbers in each vector of a file.
 
     Raises:
-        InputError: The file cannot be read, or is no such file.
+        InputError: The file cannot be read, or holds no word vectors.
     """
     with _lines(path) as lines:
         first = next(lines, b"")
         if _is_header(first):
             first = next(lines, b"")
     numbers = first.split()[1:]
-    if not numbers or _parse(numbers[-1:]) is None:  # only the last: a word may have spaces in it
+    if not numbers or _parse(numbers[-1:]) is None:  # only the last: a word may contain spaces
         raise InputError(f"{path}: no word vectors: expected lines of a word and its numbers, as GloVe writes them")
     return len(numbers)
 
 
 def read_word_vectors(path: str, vocabulary: Vocabulary) -> WordVectors:
-    """Returns the vectors of the words that a vocabulary lists; of a word that stands there twice, the first.
+    """Returns the vectors of a vocabulary's words; if the file has a word twice, the first vector.
 
     Raises:
-        InputError: The file cannot be read, a vector is damaged, or no word is listed.
+        InputError: The file cannot be read, a vector is damaged, or no word of the vocabulary has one.
     """
     size = read_vector_size(path)
     listed = vocabulary.words.slice(0, max(vocabulary.size - FIRST_WORD_ID, 0))
@@ -74,7 +74,7 @@ def read_word_vectors(path: str, vocabulary: Vocabulary) -> WordVectors:
                 continue
             numbers = line.split()[1:]
             if len(numbers) > size:
-                continue  # a word with spaces that begins like one of ours
+                continue  # a word with spaces, whose first part is in the vocabulary
             vector = _parse(numbers)
             if vector is None or len(vector) < size:
                 raise InputError(f"{path}: line {number}: expected a word and {size} numbers; is the file whole?")
@@ -101,7 +101,7 @@ def _is_header(line: bytes) -> bool:
 
 
 def _parse(numbers: list[bytes]) -> npt.NDArray[np.float32] | None:
-    """Returns numbers as float32[n], or None if one of them is none."""
+    """Returns numbers as float32[n], or None if one of them is not a finite number."""
     try:
         vector = np.array([float(number) for number in numbers], np.float32)
     except ValueError:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-from lstm_ray.collective.tcp import Alone, Collective
+from lstm_ray.collective.protocol import Alone, Collective
 from lstm_ray.config import TrainConfig
 from lstm_ray.datasets.labelled import Shard
 from lstm_ray.progress import Progress, Watcher

@@ -89,7 +89,7 @@ def reached(output: Path, *place: int) -> Callable[[], bool]:
 
 def told_place(error: str) -> str:
     """Returns the place in the message about an interrupt."""
-    found = re.search(r"^interrupted: saved at (.*); the same command goes on there$", error, re.MULTILINE)
+    found = re.search(r"^interrupted: saved at (.*); the same command resumes there$", error, re.MULTILINE)
     assert found, error
     return found[1]
 

@@ -1,29 +1,29 @@
-"""Which rows a worker sees in which step, padded.
+"""The padded batches of each worker and step.
 
-The order of an epoch is a function of (seed, epoch), the batch size and the rows alone. A step takes the next
-`global_batch_size` rows of it; worker r of N gets every N-th of these, beginning with the r-th. So the rows of a step
-are the same for any number of workers. All workers take the same number of steps with arrays of the same shape: where
-a worker has a row less than the others, or the last batch is short, rows of weight 0 fill it up.
+The order of an epoch is a function of (seed, epoch), the batch size and the rows' lengths. A step takes the next
+`global_batch_size` rows of it; worker r of N gets every N-th of these, starting with the r-th. So the rows of a step
+are the same for any number of workers. All workers take the same number of steps with arrays of the same shape: where a
+worker has a row less than its peers, or the last batch is short, filler rows of weight 0 are added.
 
-A masked model's batch need be no longer than its longest row, and among 64 reviews one is always long. So its rows are
+A masked model's batch can be as short as its longest row, but among 64 reviews one is always long. So its rows are
 shuffled, cut into pools, sorted by length within a pool and cut into batches, which are shuffled again: IMDb's batches
-at 400 tokens are 237 tokens long rather than 400 (its reviews: 209).
+at 400 tokens are 237 tokens long instead of 400 (its reviews: 209).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lstm_ray.config import TrainConfig
-from lstm_ray.text.sequences import Sequences, bucket_length, pad
-from lstm_ray.text.vocabulary import START_ID
+from lstm_ray.text.sequences import bucket_length, pad_batch
 from lstm_ray.train.data.corpus import Corpus
 
-_POOL = 32  # batches; IMDb's are then 2 % longer than if all its rows were one pool
+_POOL = 32  # batches; IMDb's are then 2 % longer than with all rows in one pool
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Batch:
     Attributes:
         token_ids: int32[rows, time].
         labels: float32[rows].
-        weights: float32[rows], 1 for a row that counts, 0 for one that fills up.
-        global_rows: Rows that count, over all workers.
+        weights: float32[rows], 1 for a row that counts, 0 for a filler row.
+        global_rows: Rows of the step that count, over all workers.
     """
 
     token_ids: npt.NDArray[np.int32]
@@ -44,11 +44,11 @@ class Batch:
 
 
 def epoch_order(lengths: npt.NDArray[np.int64], config: TrainConfig, epoch: int) -> npt.NDArray[np.int64]:
-    """Returns the order in which an epoch visits the rows, int64[rows].
+    """Returns the row numbers in the order in which an epoch visits them, int64[rows].
 
     Args:
         lengths: Tokens of each row, int64[rows].
-        config: Seed, batch size, and whether the model is masked: only then do lengths matter.
+        config: Seed, batch size, and whether the model is masked: only then lengths matter.
         epoch: From 1.
     """
     generator = np.random.default_rng([config.seed, epoch])
@@ -56,7 +56,7 @@ def epoch_order(lengths: npt.NDArray[np.int64], config: TrainConfig, epoch: int)
     if not config.mask:
         return order
     size = config.global_batch_size
-    whole, rest = np.split(order, [len(order) // size * size])  # the short batch stays last, and is of any lengths
+    whole, rest = np.split(order, [len(order) // size * size])  # the short batch stays last, with rows of any length
     pools = np.split(whole, range(_POOL * size, len(whole), _POOL * size))
     by_length = np.concatenate([pool[np.argsort(lengths[pool], kind="stable")] for pool in pools])
     batches = by_length.reshape(-1, size)
@@ -64,7 +64,7 @@ def epoch_order(lengths: npt.NDArray[np.int64], config: TrainConfig, epoch: int)
 
 
 def validation_order(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Returns the rows by length, int64[rows]: what is only counted may come in any order."""
+    """Returns the row numbers by length, int64[rows]: the order does not change the metrics, and pads least."""
     return np.argsort(lengths, kind="stable")
 
 
@@ -85,9 +85,9 @@ def worker_batches(
         order: int64[n], the rows to visit.
         config: Padding, and whether the model is masked: only then may a batch be shorter than max_tokens.
         rank: This worker's number, from 0.
-        world_size: Workers in all.
+        world_size: Number of workers.
         batch_size: Rows of a step, over all workers.
-        first_step: Steps, counted from 0, before this one are left out: they were done before.
+        first_step: The first step to yield, from 0; a resumed epoch has done those before it.
     """
     worker_rows = -(-batch_size // world_size)
     lengths = corpus.sequences.lengths
@@ -96,19 +96,16 @@ def worker_batches(
         rows = step_rows[rank::world_size]
         longest = int(lengths[step_rows].max())
         time = bucket_length(longest, config.max_tokens) if config.mask else config.max_tokens
-        yield _fill_up(corpus, rows, worker_rows, len(step_rows), time, config)
+        yield Batch(
+            pad_batch(corpus.sequences.take(rows), worker_rows, time, config.padding),
+            _filled(corpus.labels[rows], worker_rows),
+            _filled(np.ones(len(rows)), worker_rows),
+            len(step_rows),
+        )
 
 
-def _fill_up(
-    corpus: Corpus, rows: npt.NDArray[np.int64], worker_rows: int, global_rows: int, time: int, config: TrainConfig
-) -> Batch:
-    # A filler row holds a start token, because cuDNN wants at least one token in a masked row.
-    token_ids = np.repeat(
-        pad(Sequences(np.array([START_ID], np.int32), np.array([0, 1])), time, config.padding), worker_rows, axis=0
-    )
-    labels = np.zeros(worker_rows, np.float32)
-    weights = np.zeros(worker_rows, np.float32)
-    token_ids[: len(rows)] = pad(corpus.sequences.take(rows), time, config.padding)
-    labels[: len(rows)] = corpus.labels[rows]
-    weights[: len(rows)] = 1.0
-    return Batch(token_ids, labels, weights, global_rows)
+def _filled(values: npt.NDArray[Any], rows: int) -> npt.NDArray[np.float32]:
+    """Returns float32[rows], with zeros for filler rows."""
+    filled = np.zeros(rows, np.float32)
+    filled[: len(values)] = values
+    return filled

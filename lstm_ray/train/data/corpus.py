@@ -1,17 +1,17 @@
 """Turns labelled Parquet into token ids, once per run.
 
-    files -> shards (one row group each) -> encode_shard, anywhere, in any order -> assemble -> Corpus, Vocabulary
+    files -> shards (one row group each) -> encode_shard, on any worker, in any order -> assemble -> Prepared
 
-The vocabulary is known only when every shard has been counted, but no text should be tokenized twice. So a shard comes
-back as codes into its own list of words, with that list and its counts; `assemble` merges the counts, builds the
-vocabulary and translates each shard's codes with one look-up of its word list.
+The vocabulary is known only when every shard has been counted, but no text should be tokenized twice. So a shard is
+encoded as codes, which are positions in its own list of words, and comes with that list and its counts. `assemble` adds
+up the counts, builds the vocabulary, and translates each shard's codes with one look-up of its word list.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +23,7 @@ from lstm_ray.config import TrainConfig
 from lstm_ray.datasets.labelled import Shard, describe_left_out, find_shards, read_shard, sample_rows
 from lstm_ray.datasets.labels import LabelMapping
 from lstm_ray.errors import InputError
-from lstm_ray.text.sequences import Sequences, concatenate, truncate
+from lstm_ray.text.sequences import Sequences, truncate
 from lstm_ray.text.tokenize import tokenize
 from lstm_ray.text.vocabulary import (
     FIRST_WORD_ID,
@@ -58,15 +58,15 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a training run learns from.
+    """The data of a training run.
 
     Attributes:
         training: Rows to learn from.
         validation: Rows to measure on; none if nothing was held out.
-        vocabulary: Counted on the training rows alone, or the one that was given.
-        rows_without_text: Rows left out because they have no words: no text, or none in it.
+        vocabulary: Counted on the training rows only, or the one that was given.
+        rows_without_text: Rows left out because they have no words: no text, or an empty one.
         rows_with_other_label: Rows left out because the label mapping does not name their label.
-        word_vectors: What words begin with, if `--embeddings` was given.
+        word_vectors: Initial vectors of the words, if `--embeddings` was given.
     """
 
     training: Corpus
@@ -77,7 +77,7 @@ class Prepared:
     word_vectors: WordVectors | None = None
 
     def fingerprint(self) -> str:
-        """Returns a hash of every token, label, word and vector: what a model learned from these depends on."""
+        """Returns a hash of every token, label, word and vector, which together decide what a model learns."""
         digest = hashlib.sha256()
         for corpus in (self.training, self.validation):
             for array in (corpus.sequences.token_ids, corpus.sequences.offsets, corpus.labels):
@@ -91,29 +91,28 @@ class Prepared:
 
 @dataclass(frozen=True)
 class EncodedShard:
-    """A shard as codes into its own words.
+    """A shard as codes.
 
     Attributes:
-        codes: 0 for the start of a text, then the position in `words` plus 1; or, where a vocabulary was given, ids.
-        words: large_string[n], the shard's distinct words; None where a vocabulary was given.
-        counts: How often each word stands in the shard's training rows.
-        labels: int8[rows].
-        is_validation: bool[rows].
-        rows_without_text: Rows left out.
-        rows_with_other_label: Rows left out too.
+        training: Rows to learn from. A code is 0 for the start of a text, or a position in `words` plus 1. With a given
+            vocabulary it is a token id.
+        validation: Rows held out, encoded in the same way.
+        words: large_string[n], the shard's distinct words; None with a given vocabulary.
+        counts: Word and count in the shard's training rows; None with a given vocabulary.
+        rows_without_text: Rows left out because they have no words.
+        rows_with_other_label: Rows left out because the label mapping does not name their label.
     """
 
-    codes: Sequences
+    training: Corpus
+    validation: Corpus
     words: pa.LargeStringArray | None
-    counts: pa.Table
-    labels: npt.NDArray[np.int8]
-    is_validation: npt.NDArray[np.bool_]
+    counts: pa.Table | None
     rows_without_text: int
     rows_with_other_label: int
 
 
 def find_all_shards(config: TrainConfig) -> list[Shard]:
-    """Lists the row groups of a run, training ones first.
+    """Lists the row groups of a run, those for training first.
 
     Raises:
         InputError: A file is missing or not Parquet, or lacks a column, or a column has the wrong type.
@@ -126,7 +125,7 @@ def find_all_shards(config: TrainConfig) -> list[Shard]:
 
 
 def label_mapping(config: TrainConfig) -> LabelMapping:
-    """Returns which labels mean what."""
+    """Returns which labels are positive and which negative."""
     return LabelMapping(config.positive_labels, config.negative_labels)
 
 
@@ -138,7 +137,7 @@ def encode_shard(shard: Shard, config: TrainConfig) -> EncodedShard:
     """
     rows = read_shard(shard, config.text_column, config.label_column, label_mapping(config))
     tokens = tokenize(rows.texts, strip_html=config.strip_html, lowercase=config.lowercase, split_on=config.split_on)
-    # A row without words has nothing to learn from, and no score either.
+    # A row without words has nothing to learn from; scoring gives it no score either.
     has_words = np.diff(tokens.offsets.to_numpy()) > 0
     texts, labels = rows.texts, rows.labels
     if not has_words.all():
@@ -148,55 +147,102 @@ def encode_shard(shard: Shard, config: TrainConfig) -> EncodedShard:
         is_validation = held_out(texts, config.validation_fraction, config.seed)
     else:
         is_validation = np.full(len(texts), shard.is_validation)
-    counts = count_words(tokens.filter(pa.array(~is_validation)))
     if config.vocabulary is not None:
-        ids = read_given_vocabulary(config.vocabulary, config.vocabulary_size).look_up(tokens, config.unlisted_words)
-        codes, words = truncate(ids, config.max_tokens, config.truncating), None
+        vocabulary = read_given_vocabulary(config.vocabulary, config.vocabulary_size)
+        codes, words, counts = vocabulary.look_up(tokens, config.unlisted_words), None, None
     else:
-        encoded = tokens.values.dictionary_encode()
-        words = encoded.dictionary
-        offsets = tokens.offsets.to_numpy()
-        flat = encoded.indices.to_numpy()[offsets[0] : offsets[-1]] + 1
-        offsets = offsets - offsets[0]
-        with_start = np.insert(flat, offsets[:-1], _START_CODE).astype(np.int32, copy=False)
-        codes = truncate(Sequences(with_start, offsets + np.arange(len(offsets))), config.max_tokens, config.truncating)
+        codes, words = _encode(tokens)
+        counts = count_words(tokens.filter(pa.array(~is_validation)))
+    codes = truncate(codes, config.max_tokens, config.truncating)
+    training, validation = (
+        Corpus(codes.take(np.flatnonzero(side)), labels[side]) for side in (~is_validation, is_validation)
+    )
     without_words = rows.without_text + int((~has_words).sum())
-    return EncodedShard(codes, words, counts, labels, is_validation, without_words, rows.with_other_label)
+    return EncodedShard(training, validation, words, counts, without_words, rows.with_other_label)
 
 
-def assemble(shards: Sequence[EncodedShard], config: TrainConfig) -> Prepared:
-    """Builds the vocabulary from all shards' counts and translates their codes into ids.
+def _encode(tokens: pa.LargeListArray) -> tuple[Sequences, pa.LargeStringArray]:
+    """Returns rows of words as codes, each row with the start code in front, and the distinct words."""
+    encoded = tokens.values.dictionary_encode()
+    offsets = tokens.offsets.to_numpy()
+    flat = encoded.indices.to_numpy()[offsets[0] : offsets[-1]] + 1
+    offsets = offsets - offsets[0]
+    with_start = np.insert(flat, offsets[:-1], _START_CODE).astype(np.int32, copy=False)
+    return Sequences(with_start, offsets + np.arange(len(offsets))), encoded.dictionary
+
+
+def assemble(shards: Iterable[EncodedShard], config: TrainConfig) -> Prepared:
+    """Builds the vocabulary from all shards' counts and translates their codes into token ids.
+
+    Args:
+        shards: In order; each may be freed when the next one is asked for: of its arrays one copy is kept.
+        config: The run's settings.
 
     Raises:
         InputError: There are no rows, only one class, or nothing was held out although a part should have been.
     """
+    training, validation = _Rows(), _Rows()
+    counts = merge_counts([])
+    words: list[pa.LargeStringArray] = []
+    uncounted: list[pa.Table] = []
+    without_text = with_other_label = 0
+    for shard in shards:
+        training.add(shard.training)
+        validation.add(shard.validation)
+        without_text += shard.rows_without_text
+        with_other_label += shard.rows_with_other_label
+        if shard.words is not None:
+            words.append(shard.words)
+            uncounted.append(shard.counts)
+            if sum(map(len, uncounted)) > len(
+                counts
+            ):  # not with every shard: each word would be merged again each time
+                counts, uncounted = merge_counts([counts, *uncounted]), []
     if config.vocabulary is not None:
         vocabulary = read_given_vocabulary(config.vocabulary, config.vocabulary_size)
     else:
-        vocabulary = build_vocabulary(merge_counts([shard.counts for shard in shards]), config.vocabulary_size)
-    sequences = concatenate([_translate(shard, vocabulary) for shard in shards])
-    labels = np.concatenate([np.zeros(0, np.int8), *(shard.labels for shard in shards)])
-    is_validation = np.concatenate([np.zeros(0, np.bool_), *(shard.is_validation for shard in shards)])
-
-    def part(rows: npt.NDArray[np.int64]) -> Corpus:
-        return Corpus(sequences.take(rows), labels[rows])
-
-    prepared = Prepared(
-        part(np.flatnonzero(~is_validation)),
-        part(np.flatnonzero(is_validation)),
-        vocabulary,
-        sum(shard.rows_without_text for shard in shards),
-        sum(shard.rows_with_other_label for shard in shards),
-    )
+        vocabulary = build_vocabulary(merge_counts([counts, *uncounted]), config.vocabulary_size)
+        for number, shard_words in enumerate(words):
+            ids = _ids_of_codes(shard_words, vocabulary)
+            for rows in (training, validation):
+                codes = rows.codes_of(number)
+                codes[:] = ids[codes]
+    prepared = Prepared(training.corpus(), validation.corpus(), vocabulary, without_text, with_other_label)
     _check_classes(prepared, config)
     return prepared
 
 
-def held_out(texts: pa.LargeStringArray, fraction: float, seed: int) -> npt.NDArray[np.bool_]:
-    """Says which rows are for validation, bool[rows].
+class _Rows:
+    """Rows of many shards, in memory once: the token ids grow in place, because to join arrays would copy them all."""
 
-    The text alone decides (its keyed hash, as a share of all hashes), so that a review that stands in the data twice
-    never is on both sides, and a row's side depends on no other row.
+    def __init__(self) -> None:
+        self._token_ids = bytearray()
+        self._ends = [0]  # of the shards, in tokens
+        self._lengths = [np.zeros(0, np.int32)]
+        self._labels = [np.zeros(0, np.int8)]
+
+    def add(self, rows: Corpus) -> None:
+        """Appends a shard's rows."""
+        self._token_ids += np.ascontiguousarray(rows.sequences.token_ids, np.int32).data
+        self._ends.append(self._ends[-1] + len(rows.sequences.token_ids))
+        self._lengths.append(rows.sequences.lengths.astype(np.int32))
+        self._labels.append(rows.labels)
+
+    def codes_of(self, shard: int) -> npt.NDArray[np.int32]:
+        """Returns the codes of the shard that was added as number `shard`, from 0: a view."""
+        return np.frombuffer(self._token_ids, np.int32)[self._ends[shard] : self._ends[shard + 1]]
+
+    def corpus(self) -> Corpus:
+        """Returns all rows; none can be added any more."""
+        offsets = np.concatenate([[0], np.cumsum(np.concatenate(self._lengths), dtype=np.int64)])
+        return Corpus(Sequences(np.frombuffer(self._token_ids, np.int32), offsets), np.concatenate(self._labels))
+
+
+def held_out(texts: pa.LargeStringArray, fraction: float, seed: int) -> npt.NDArray[np.bool_]:
+    """Returns which rows are for validation, bool[rows].
+
+    A row's text alone decides (its keyed hash, as a share of all hashes): no text is on both sides, even where several
+    rows have it, and a row's side depends on no other row.
     """
     if fraction == 0:
         return np.zeros(len(texts), np.bool_)
@@ -211,19 +257,17 @@ def held_out(texts: pa.LargeStringArray, fraction: float, seed: int) -> npt.NDAr
     )
 
 
-@functools.lru_cache(maxsize=1)  # each shard asks for it
+@functools.lru_cache(maxsize=1)  # every shard needs it
 def read_given_vocabulary(path: str, size: int) -> Vocabulary:
     """Reads the file that `--vocabulary` names: our Parquet, or JSON of word to rank."""
     return Vocabulary.read_word_index(path, size) if path.endswith(".json") else Vocabulary.read(path).resized(size)
 
 
-def _translate(shard: EncodedShard, vocabulary: Vocabulary) -> Sequences:
-    if shard.words is None:
-        return shard.codes
-    positions = pc.fill_null(pc.index_in(shard.words, value_set=vocabulary.words), -1).to_numpy(zero_copy_only=False)
+def _ids_of_codes(words: pa.LargeStringArray, vocabulary: Vocabulary) -> npt.NDArray[np.int32]:
+    """Returns the token id of each of a shard's codes."""
+    positions = pc.fill_null(pc.index_in(words, value_set=vocabulary.words), -1).to_numpy(zero_copy_only=False)
     ids = np.where(positions < 0, OOV_ID, positions + FIRST_WORD_ID)
-    id_of_code = np.concatenate([[START_ID], ids]).astype(np.int32)
-    return Sequences(id_of_code[shard.codes.token_ids], shard.codes.offsets)
+    return np.concatenate([[START_ID], ids]).astype(np.int32)
 
 
 def _check_classes(prepared: Prepared, config: TrainConfig) -> None:

@@ -1,11 +1,11 @@
-"""What a run needs to go on where it stopped, in the middle of an epoch too.
+"""Checkpoints of a run, in its directory:
 
     OUTPUT/checkpoints/epochs_0001_steps_00000340.5f0c9ae1b2d34c77.npz
 
-One file a checkpoint: every variable of model and optimizer, the model's variables after the best epoch, and the state
-as JSON. Its name says how many epochs and steps of the next one are done, and ends with the beginning of the content's
-sha256. So a file is whole or it is passed over for the one before it, whatever died while it was written; and two
-writers (a worker that was given up and wakes again, beside the one that took its place) cannot spoil each other's.
+A checkpoint is one file: all variables of model and optimizer, the model's variables after the best epoch, and the
+state as JSON. The name holds the epochs done, the steps done of the next epoch, and the beginning of the content's
+sha256. A file whose content has another hash is damaged, and the one before it is used, whatever interrupted the
+writer. Two writers (a worker that was given up but still runs, and its replacement) cannot damage each other's files.
 """
 
 from __future__ import annotations
@@ -15,10 +15,13 @@ import io
 import json
 import logging
 import re
+import time
+import zipfile
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,21 +29,26 @@ import numpy.typing as npt
 from lstm_ray import storage
 from lstm_ray.errors import InputError
 from lstm_ray.train.loop.state import State
+from lstm_ray.wording import reason
 
 DIRECTORY = "checkpoints"
-KEPT = 2  # one to go on from, and the one before it in case that one is damaged
+KEPT = 2  # the last one, and the one before it in case the last is damaged
 
-_NAME = re.compile(r"epochs_(\d+)_steps_(\d+)\.([0-9a-f]{16})\.npz")
+_DIGITS = 16  # of the hash in a name
+_NAME = re.compile(rf"epochs_(\d+)_steps_(\d+)\.([0-9a-f]{{{_DIGITS}}})\.npz")
+_BUFFER_BYTES = 8 << 20  # a request each on an object store
 
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A run's state and arrays.
+    """The state and arrays of a run.
 
     Attributes:
-        state: Where the run stands.
+        state: Its position and history.
         variables: Of model and optimizer, in the order of `Stepper.state`.
         best: The model's variables after the best epoch.
     """
@@ -56,44 +64,40 @@ def save(output: str, checkpoint: Checkpoint) -> None:
     Raises:
         OutputError: The directory cannot be written.
     """
-    content = _dump(checkpoint)
+    # The content is produced twice, for the name and for the file: 0.3 s more for 200 MB, where a copy in memory would
+    # double what the checkpoint takes.
+    sha256 = hashlib.sha256()
+    _dump(checkpoint, sha256.update)
     state = checkpoint.state
-    name = f"epochs_{state.epoch:04d}_steps_{state.step:08d}.{_digest(content)}.npz"
-    storage.write_bytes(_path(output, name), content)
+    name = f"epochs_{state.epoch:04d}_steps_{state.step:08d}.{sha256.hexdigest()[:_DIGITS]}.npz"
+    storage.write_file(_path(output, name), lambda stream: _dump(checkpoint, stream.write))
     for old in _newest_first(output)[KEPT:]:
         storage.delete(_path(output, old))
 
 
 def latest(output: str) -> Checkpoint | None:
-    """Returns the run's last whole checkpoint, or None if it has none.
+    """Returns the run's last undamaged checkpoint, or None if it has none.
 
     Raises:
-        InputError: A checkpoint is there but cannot be read, now. To pass it over would be to delete it, see
+        InputError: A checkpoint exists but cannot be read now. To pass it over would be to delete it, see
             `discard_after`.
     """
-    for name in _newest_first(output):
-        try:
-            content = storage.read_bytes(_path(output, name))
-        except InputError:
-            if storage.exists(_path(output, name)):
-                raise
-            continue  # it was deleted since the directory was listed
-        if _digest(content) == _parts(name)[2]:
-            return _load(content)
-        _log.warning("checkpoint %s is damaged: going on from the one before it", _path(output, name))
-    return None
+    return _load_latest(output, _load)
 
 
 def latest_state(output: str) -> State | None:
-    """Returns where the run's last whole checkpoint stands."""
-    checkpoint = latest(output)
-    return None if checkpoint is None else checkpoint.state
+    """Returns the state of the run's last undamaged checkpoint without reading its arrays into memory.
+
+    Raises:
+        InputError: A checkpoint exists but cannot be read now.
+    """
+    return _load_latest(output, _load_state)
 
 
 def discard_after(output: str, state: State | None) -> None:
-    """Deletes what lies after the checkpoint that a run goes on from, and files that nobody finished.
+    """Deletes the checkpoints after the one that a run resumes from, and unfinished files.
 
-    These are the damaged ones. Left there, they would count among those kept, and whole ones be deleted in their place.
+    These checkpoints are the damaged ones. They would count among those kept, and undamaged ones be deleted instead.
     """
     reached = (-1, 0) if state is None else (state.epoch, state.step)
     for name in _newest_first(output):
@@ -103,21 +107,36 @@ def discard_after(output: str, state: State | None) -> None:
 
 
 class Writer:
-    """Saves checkpoints in a thread of its own, one after the other, while training goes on."""
+    """Saves the checkpoints of a run in a thread of its own, one after the other, and decides when the next is due."""
 
-    def __init__(self, output: str) -> None:
+    def __init__(self, output: str, interval_s: float, interval_steps: float) -> None:
+        """Starts counting.
+
+        Args:
+            output: The run's directory.
+            interval_s: Most seconds between two checkpoints.
+            interval_steps: Most steps between two checkpoints.
+        """
         self._output = output
+        self._interval_s, self._interval_steps = interval_s, interval_steps
+        self._saved_at, self._steps = time.monotonic(), 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
         self._saving: Future[None] | None = None
 
+    def count_step(self) -> bool:
+        """Counts a step and returns whether a checkpoint is due."""
+        self._steps += 1
+        return self._steps >= self._interval_steps or time.monotonic() - self._saved_at >= self._interval_s
+
     def save(self, checkpoint: Checkpoint) -> None:
-        """Begins to save a checkpoint, whose arrays nobody may change; waits for the one before it.
+        """Starts to save a checkpoint, whose arrays must not change any more; waits for the one before it.
 
         Raises:
             OutputError: The one before it could not be written.
         """
         self.wait()
         self._saving = self._thread.submit(save, self._output, checkpoint)
+        self._saved_at, self._steps = time.monotonic(), 0
 
     def wait(self) -> None:
         """Waits until all is saved.
@@ -143,7 +162,7 @@ def _newest_first(output: str) -> list[str]:
 
 
 def _parts(name: str) -> tuple[int, int, str]:
-    """Returns what a checkpoint's name says: epochs and steps done, and the beginning of the hash."""
+    """Returns what is in a checkpoint's name: epochs and steps done, and the beginning of the hash."""
     match = _NAME.fullmatch(name)
     assert match is not None
     return int(match[1]), int(match[2]), match[3]
@@ -153,24 +172,75 @@ def _path(output: str, name: str) -> str:
     return storage.join(storage.join(output, DIRECTORY), name)
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
+def _dump(checkpoint: Checkpoint, write: Callable[[bytes], Any]) -> None:
+    """Produces a checkpoint's content as `numpy.savez` does, but without the time: the same state gives the same bytes.
 
-
-def _dump(checkpoint: Checkpoint) -> bytes:
-    arrays = {f"variable_{number}": array for number, array in enumerate(checkpoint.variables)}
+    Args:
+        checkpoint: Its arrays are not copied as a whole.
+        write: Is called with the content, piece by piece.
+    """
+    arrays = {"state": np.frombuffer(json.dumps(asdict(checkpoint.state)).encode(), np.uint8)}
+    arrays |= {f"variable_{number}": array for number, array in enumerate(checkpoint.variables)}
     arrays |= {f"best_{number}": array for number, array in enumerate(checkpoint.best)}
-    arrays["state"] = np.frombuffer(json.dumps(asdict(checkpoint.state)).encode(), np.uint8)
-    content = io.BytesIO()
-    np.savez(content, **arrays)  # type: ignore[arg-type]  # mypy takes the names for those of savez's own arguments
-    return content.getvalue()
+    with zipfile.ZipFile(_Sequential(write), "w") as archive:  # type: ignore[call-overload]  # it only writes to it
+        for name, array in arrays.items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
 
 
-def _load(content: bytes) -> Checkpoint:
-    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
-        state = State(**json.loads(stored["state"].tobytes()))
+class _Sequential:
+    """A stream without `seek`: zipfile does not go back in it to complete a header."""
+
+    def __init__(self, write: Callable[[bytes], Any]) -> None:
+        self._write = write
+
+    def write(self, content: bytes) -> int:
+        """Passes the bytes on and returns their number."""
+        self._write(content)
+        return len(content)
+
+    def flush(self) -> None:
+        """Does nothing: nothing is buffered here."""
+
+
+def _load_latest(output: str, load: Callable[[BinaryIO], T]) -> T | None:
+    """Applies a function to the run's last undamaged checkpoint."""
+    for name in _newest_first(output):
+        path = _path(output, name)
+        filesystem, target = storage.locate(path)
+        try:
+            with filesystem.open_input_file(target) as file, io.BufferedReader(file, _BUFFER_BYTES) as stream:
+                if _digest(stream) == _parts(name)[2]:
+                    stream.seek(0)
+                    return load(stream)
+        except OSError as error:
+            if storage.exists(path):
+                raise InputError(f"{path}: cannot be read: {reason(error)}") from error
+            continue  # deleted since the directory was listed
+        _log.warning("checkpoint %s is damaged: using the one before it", path)
+    return None
+
+
+def _digest(stream: BinaryIO) -> str:
+    sha256 = hashlib.sha256()
+    while content := stream.read(_BUFFER_BYTES):
+        sha256.update(content)
+    return sha256.hexdigest()[:_DIGITS]
+
+
+def _load(stream: BinaryIO) -> Checkpoint:
+    with np.load(stream, allow_pickle=False) as stored:
 
         def numbered(kind: str) -> list[npt.NDArray[Any]]:
             return [stored[f"{kind}_{number}"] for number in range(sum(n.startswith(kind) for n in stored.files))]
 
-        return Checkpoint(state, numbered("variable"), numbered("best"))
+        return Checkpoint(_state_in(stored), numbered("variable"), numbered("best"))
+
+
+def _load_state(stream: BinaryIO) -> State:
+    with np.load(stream, allow_pickle=False) as stored:
+        return _state_in(stored)
+
+
+def _state_in(stored: Any) -> State:
+    return State(**json.loads(stored["state"].tobytes()))

@@ -1,14 +1,14 @@
-"""The epochs of a run, on one worker; no Ray.
+"""The epochs of a run on one worker, without Ray.
 
-    for each epoch: step through worker_batches -> validate -> save
-    between two steps, now and then: save
+    for each epoch: train -> validate -> end the epoch -> save -> report
+    between two steps, when it is due: save
 
-The same function runs in this process and on every Ray worker. What differs (who the others are, who hears of progress)
-comes in as a `Context`.
+`run` is the same in this process and on every Ray worker. What differs (the peers, and who receives reports) comes in
+as a `Context`.
 
-Rank 0 saves, when it finds that it is time to, and asks nobody: variables are equal on all workers, a step's loss comes
-back summed over them, and batches and dropout are functions of (seed, epoch, step, rank). So what goes on from a
-checkpoint equals what was never interrupted.
+Rank 0 saves when it finds that a checkpoint is due, and asks no peer: the weights are equal on all workers, a step's
+loss is already summed over them, and batches and dropout are functions of (seed, epoch, step, rank). So a resumed run
+ends in the same bits as one that was never interrupted.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ from __future__ import annotations
 import copy
 import math
 import time
-import zlib
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from lstm_ray.collective.tcp import Collective
+from lstm_ray.collective.protocol import Collective
 from lstm_ray.config import TrainConfig
-from lstm_ray.errors import TrainingError, WorkerLostError
+from lstm_ray.errors import TrainingError
 from lstm_ray.evaluate.counts import BinaryCounts
 from lstm_ray.model.architectures import build_model, network_weights
 from lstm_ray.model.bundle import write_bundle
@@ -32,313 +31,290 @@ from lstm_ray.progress import Progress
 from lstm_ray.storage import join
 from lstm_ray.text.vocabulary import Vocabulary
 from lstm_ray.train.data.batches import epoch_order, validation_order, worker_batches
-from lstm_ray.train.data.corpus import Corpus, Prepared
+from lstm_ray.train.data.corpus import Prepared
 from lstm_ray.train.loop import checkpoints, tensorboard
+from lstm_ray.train.loop.agreement import check_epoch, check_start
 from lstm_ray.train.loop.checkpoints import Checkpoint
 from lstm_ray.train.loop.state import State
 from lstm_ray.train.step.choice import make_stepper
-from lstm_ray.train.step.protocol import Stepper
-from lstm_ray.train.step.schedule import count_steps, learning_rate_at
+from lstm_ray.train.step.schedule import count_steps, learning_rate_at, steps_per_epoch
 
 THRESHOLD = 0.5
-_VALIDATION_BATCH = 512  # rows of a step over all workers: forward only, so memory allows more than in training
+_VALIDATION_BATCH = 512  # rows of a step over all workers: no gradients, so more fit in memory than in training
 _PROGRESS_EVERY_S = 0.5
-_LOOK_EVERY_STEPS = 50  # at the loss: by steps, not by the clock, so that all workers find the same at the same step
+_LOOK_EVERY_STEPS = 50  # at the loss: by steps, not by the clock, so that all workers look after the same step
 
 
 class Context(Protocol):
-    """What surrounds a worker. Only rank 0 calls its functions.
+    """What surrounds a worker. Only rank 0 calls its methods.
 
     Attributes:
-        rank: Its number, from 0.
-        world_size: Workers in all.
-        collective: How it adds up numbers with the others.
+        collective: The workers of the run.
     """
 
-    rank: int
-    world_size: int
     collective: Collective
 
     def begin(self, state: State) -> None:
-        """Hears where the run begins or goes on."""
+        """Receives the state that the run starts or resumes from."""
 
     def progress(self, progress: Progress) -> None:
-        """Hears how far the epoch has come."""
+        """Receives the progress within an epoch, about twice a second."""
 
     def epoch(self, row: dict[str, Any]) -> None:
-        """Hears an epoch's row of history."""
+        """Receives an epoch's row of the history, once the epoch is saved."""
 
     def is_interrupted(self) -> bool:
-        """Says whether the run is to be saved and to stop; asked between two steps."""
+        """Returns whether to save the run and stop; called between two steps."""
 
 
 def run(config: TrainConfig, prepared: Prepared, context: Context) -> State:
-    """Trains, or goes on from the last checkpoint, and saves the best epoch's model on rank 0.
+    """Trains from the start or the last checkpoint to the end; rank 0 saves the best epoch's model.
 
     Raises:
-        TrainingError: The loss is no longer a number.
-        WorkerLostError: Another worker does not answer.
-        KeyboardInterrupt: The run was to stop, and has been saved; rank 0 only. Its message says where.
+        TrainingError: The loss is not finite, or the workers' weights differ.
+        WorkerLostError: A peer died or does not answer.
+        KeyboardInterrupt: The run was interrupted and has been saved; rank 0 only. The message says at which position.
     """
-    stepper = make_stepper(config, context.collective, prepared.training.labels)
-    if prepared.word_vectors is not None:
-        stepper.set_word_vectors(prepared.word_vectors)
-    state = State(summary=stepper.summary(), data=prepared.fingerprint())
-    best: list[npt.NDArray[Any]] = []
-    checkpoint = checkpoints.latest(config.output)
-    if checkpoint is not None:
-        stepper.restore(checkpoint.variables)
-        state = checkpoint.state
-        best = checkpoint.best if context.rank == 0 else []
-    elif config.network is not None:
-        _begin_alike(config, stepper, context)
-    _agree(config, stepper, context, checkpoint)
-    if context.rank == 0:
-        checkpoints.discard_after(config.output, None if checkpoint is None else state)
-        context.begin(state)
-    del checkpoint  # its arrays are as large as the model and the optimizer
-    with checkpoints.Writer(config.output) as writer:
-        saver = _Saver(config, stepper, context, writer, state, best)
-        del best
-        while not state.has_ended(config):
-            row, sums = _train_epoch(config, prepared.training, stepper, context, saver)
-            counts = _validate(config, prepared.validation, stepper, context, saver)
-            _end_epoch(saver, row, counts)
-            if context.rank == 0:
-                tensorboard.write_epoch(config, state.history[-1], sums, len(prepared.training))
-                writer.wait()  # whoever hears of the epoch may end this process
-                context.epoch(state.history[-1])
-            saver.stop_if_interrupted()  # not before the epoch has been told: the next start does not tell it again
-        writer.wait()
-    if context.rank == 0:
-        _write_model(config, saver.best, prepared.vocabulary, state)
-    stepper.all_reduce(np.zeros(1))  # nobody leaves while another still needs the group
-    return state
+    with checkpoints.Writer(config.output, *config.checkpoint_interval) as writer:
+        worker = _Worker(config, prepared, context, writer)
+        while not worker.state.has_ended(config):
+            step_sums = worker.train()
+            counts = worker.validate()
+            worker.end_epoch(counts)
+            worker.save()
+            worker.report_epoch(step_sums)
+        worker.finish()
+    return worker.state
 
 
-class _Saver:
-    """Holds what a checkpoint holds beside the variables, and on rank 0 saves it when it is time.
+class _Worker:
+    """One worker of a run: the model it trains, the position of the run, and on rank 0 what is saved of it.
 
     Attributes:
-        state: Where the run stands.
-        best: The model's variables after the best epoch; on rank 0 alone, and none before the first epoch's end.
+        state: Position and history of the run.
     """
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        stepper: Stepper,
-        context: Context,
-        writer: checkpoints.Writer,
-        state: State,
-        best: list[npt.NDArray[Any]],
-    ) -> None:
-        self.state = state
-        self.best = best
-        self._seconds, self._steps = config.checkpoint_interval
-        self._stepper, self._context, self._writer = stepper, context, writer
-        self._saved_at, self._steps_since = time.monotonic(), 0
-
-    def keep_best(self) -> None:
-        """Takes the variables as they are for those of the best epoch."""
-        if self._context.rank == 0:
-            self.best = self._stepper.weights()
-
-    def is_due(self) -> bool:
-        """Counts a step, and says whether the run is to be saved after it."""
-        if self._context.rank > 0:
-            return False
-        self._steps_since += 1
-        waited = time.monotonic() - self._saved_at
-        return waited >= self._seconds or self._steps_since >= self._steps or self._context.is_interrupted()
-
-    def save(self) -> None:
-        """Saves the run, whose state must be complete and finite."""
-        if self._context.rank > 0:
-            return
-        self._writer.save(Checkpoint(copy.deepcopy(self.state), self._stepper.state(), list(self.best)))
-        self._saved_at, self._steps_since = time.monotonic(), 0
-
-    def stop_if_interrupted(self) -> None:
-        """Ends the run, which has just been saved.
+    def __init__(self, config: TrainConfig, prepared: Prepared, context: Context, writer: checkpoints.Writer) -> None:
+        """Builds the model, and restores the last checkpoint if there is one.
 
         Raises:
-            KeyboardInterrupt: It was to stop.
+            TrainingError: The workers built different models.
+            WorkerLostError: The workers found different checkpoints.
         """
-        if self._context.rank == 0 and self._context.is_interrupted():
+        self._config, self._prepared, self._context, self._writer = config, prepared, context, writer
+        self._collective = context.collective
+        self._rank = self._collective.rank
+        self._is_first = self._rank == 0
+        self._stepper = make_stepper(config, self._collective, prepared.training.labels)
+        if prepared.word_vectors is not None:
+            self._stepper.set_word_vectors(prepared.word_vectors)
+        self.state = State(summary=self._stepper.summary(), data=prepared.fingerprint())
+        self._best: list[npt.NDArray[Any]] = []  # the model's variables after the best epoch; on rank 0 only
+        checkpoint = checkpoints.latest(config.output)
+        if checkpoint is not None:
+            self._stepper.restore(checkpoint.variables)
+            self.state = checkpoint.state
+        check_start(config, self._collective, self._stepper, checkpoint)
+        if self._is_first:
+            self._best = [] if checkpoint is None else checkpoint.best
+            checkpoints.discard_after(config.output, None if checkpoint is None else self.state)
+            context.begin(self.state)
+
+    def train(self) -> npt.NDArray[np.float64]:
+        """Trains on the rows that are left of the epoch.
+
+        Returns:
+            float64[steps, 2], loss and number of right answers of the steps taken, each summed over the step's rows. Of
+            a resumed epoch, the steps before are missing.
+
+        Raises:
+            TrainingError: The loss is not finite.
+            KeyboardInterrupt: The run was interrupted and has been saved.
+        """
+        config, state, corpus = self._config, self.state, self._prepared.training
+        epoch = state.epoch + 1
+        batches = worker_batches(
+            corpus,
+            epoch_order(corpus.sequences.lengths, config, epoch),
+            config,
+            rank=self._rank,
+            world_size=self._collective.world_size,
+            batch_size=config.global_batch_size,
+            first_step=state.step,
+        )
+        meter = _Meter(state)
+        recent: list[Any] = []
+        step_sums: list[npt.NDArray[np.float32]] = []
+        for batch in batches:
+            self._stepper.reseed(config.seed, epoch, state.step, self._rank)
+            recent.append(self._stepper.train(batch))  # on a GPU a tensor: to read it now would wait for the GPU
+            state.step += 1
+            meter.count(batch.global_rows)
+            if self._is_first and meter.is_report_due():
+                done = min(state.step * config.global_batch_size, len(corpus))
+                self._context.progress(Progress(epoch, config.epochs, done, len(corpus), meter.rows_per_s()))
+            is_due = self._is_save_due()
+            if is_due or state.step % _LOOK_EVERY_STEPS == 0:
+                step_sums += self._add_to_state(recent)
+            if is_due:
+                state.seconds = meter.seconds()
+                self.save()
+                self._stop_if_interrupted()
+        step_sums += self._add_to_state(recent)
+        state.seconds = meter.seconds()
+        return np.array(step_sums, np.float64).reshape(-1, 2)
+
+    def _add_to_state(self, recent: list[Any]) -> list[npt.NDArray[np.float32]]:
+        """Adds the sums of the last steps to the state, empties the list and returns the sums as arrays.
+
+        Raises:
+            TrainingError: The loss or a weight is not finite.
+        """
+        config, state, rows = self._config, self.state, len(self._prepared.training)
+        steps = [np.asarray(step_sums) for step_sums in recent]
+        recent.clear()
+        for loss, right in steps:  # one by one: the same roundings, wherever the run is interrupted
+            state.loss_sum += float(loss)
+            state.right += float(right)
+        # A step's loss is of the weights before it: after the last step only the weights show that it diverged.
+        if not (math.isfinite(state.loss_sum) and self._stepper.is_finite()):
+            first = next((number for number, s in enumerate(steps, 1) if not np.isfinite(s).all()), len(steps))
+            step = state.step - len(steps) + first
+            before = state.epoch * steps_per_epoch(config, rows)
+            rate = float(learning_rate_at(config, count_steps(config, rows), before + step - 1))
+            raise TrainingError(
+                f"the loss is no longer a number in epoch {state.epoch + 1}, by step {step}, at learning rate "
+                f"{rate:.3g}: try a lower --learning-rate, or --clip-norm 1"
+                + (", or --precision bf16" if config.precision == "fp16" else "")
+            )
+        return steps
+
+    def validate(self) -> BinaryCounts | None:
+        """Returns the counts over all validation rows, which the workers share; None if there are no such rows.
+
+        Raises:
+            KeyboardInterrupt: The run was interrupted and has been saved.
+        """
+        corpus = self._prepared.validation
+        if len(corpus) == 0:
+            return None
+        batches = worker_batches(
+            corpus,
+            validation_order(corpus.sequences.lengths),
+            self._config,
+            rank=self._rank,
+            world_size=self._collective.world_size,
+            batch_size=_VALIDATION_BATCH,
+        )
+        labels = [corpus.labels[:0]]
+        probabilities = [np.zeros(0, np.float32)]
+        for batch in batches:
+            labels.append(batch.labels[batch.weights > 0].astype(np.int8))
+            probabilities.append(self._stepper.predict(batch))
+            if self._is_first and self._context.is_interrupted():
+                self.save()
+                self._stop_if_interrupted()
+        mine = BinaryCounts.from_scores(np.concatenate(labels), np.concatenate(probabilities), threshold=THRESHOLD)
+        total = self._collective.all_gather(mine.to_array()).sum(axis=0)
+        return BinaryCounts.from_array(total, threshold=THRESHOLD)
+
+    def end_epoch(self, counts: BinaryCounts | None) -> None:
+        """Adds the epoch to the state, and keeps its weights if it is the best so far.
+
+        Raises:
+            TrainingError: The workers' weights differ.
+        """
+        state, rows = self.state, len(self._prepared.training)
+        weights = self._stepper.weights()
+        check_epoch(self._collective, state.epoch + 1, weights)
+        metrics = {} if counts is None else counts.metrics()
+        state.end_epoch(
+            {
+                "epoch": state.epoch + 1,
+                "loss": state.loss_sum / rows,
+                "accuracy": state.right / rows,
+                "learning_rate": self._stepper.learning_rate(),
+                "seconds": state.seconds,
+                "rows_per_s": rows / max(state.seconds, 1e-9),
+                "validation_loss": metrics.get("log_loss"),
+                "validation_accuracy": metrics.get("accuracy"),
+                "validation_auc": metrics.get("auc"),
+            }
+        )
+        if not metrics or not state.metrics or metrics["accuracy"] > state.metrics["accuracy"]:
+            state.best_epoch, state.metrics = state.epoch, metrics
+            self._best = weights if self._is_first else []
+
+    def save(self) -> None:
+        """Starts to save the run on rank 0; its state must be complete and finite."""
+        if self._is_first:
+            self._writer.save(Checkpoint(copy.deepcopy(self.state), self._stepper.state(), list(self._best)))
+
+    def report_epoch(self, step_sums: npt.NDArray[np.float64]) -> None:
+        """Reports the epoch that has ended, on rank 0, once it is saved.
+
+        Raises:
+            KeyboardInterrupt: The run was interrupted. The epoch is reported first: a resumed run does not report it.
+        """
+        if self._is_first:
+            row = self.state.history[-1]
+            tensorboard.write_epoch(self._config, row, step_sums, len(self._prepared.training))
+            self._writer.wait()  # the receiver may end this process
+            self._context.epoch(row)
+            self._stop_if_interrupted()
+
+    def finish(self) -> None:
+        """Writes the best epoch's model on rank 0, and leaves no peer waiting."""
+        if self._is_first:
             self._writer.wait()
-            raise KeyboardInterrupt(f"interrupted: saved at {self.state.place()}; the same command goes on there")
+            _write_model(self._config, self._best, self._prepared.vocabulary, self.state)
+        self._collective.all_gather([])  # no worker leaves while another still needs it
+
+    def _is_save_due(self) -> bool:
+        """Counts a step, and returns whether to save the run after it."""
+        return self._is_first and (self._writer.count_step() or self._context.is_interrupted())
+
+    def _stop_if_interrupted(self) -> None:
+        """Raises KeyboardInterrupt if the run, which is saved, is to stop; on rank 0."""
+        if self._context.is_interrupted():
+            self._writer.wait()
+            raise KeyboardInterrupt(f"interrupted: saved at {self.state.place()}; the same command resumes there")
 
 
-def _agree(config: TrainConfig, stepper: Stepper, context: Context, checkpoint: Checkpoint | None) -> None:
-    """Makes sure that all workers go on from the same checkpoint.
+class _Meter:
+    """Measures the time of an epoch's steps. The first step in a process compiles for seconds, and is not measured."""
 
-    They might not: a worker may not see the directory, or have looked while another worker, long given up, wrote there.
-    """
-    mine = np.zeros((context.world_size, 3))
-    if checkpoint is not None:
-        mine[context.rank] = checkpoint.state.epoch, checkpoint.state.step, _checksum(checkpoint.variables)
-    all_of_them = stepper.all_reduce(mine.ravel()).reshape(mine.shape)
-    if (all_of_them != all_of_them[0]).any():
-        raise WorkerLostError(f"{config.output}: not every worker sees the same checkpoints there; is it on all nodes?")
+    def __init__(self, state: State) -> None:
+        self._seconds_before = state.seconds
+        self._started = self._reported = time.perf_counter()
+        self._steps = self._rows = 0
 
+    def count(self, rows: int) -> None:
+        """Counts a step."""
+        if self._steps == 0:
+            self._started = time.perf_counter()
+        self._steps += 1
+        self._rows += rows
 
-def _begin_alike(config: TrainConfig, stepper: Stepper, context: Context) -> None:
-    """Makes sure that the user's function has built the same model on every worker.
+    def seconds(self) -> float:
+        """Returns the seconds of the epoch's steps, those before a resumption included."""
+        return self._seconds_before + time.perf_counter() - self._started
 
-    Raises:
-        TrainingError: It has not.
-    """
-    mine = np.zeros(context.world_size)
-    mine[context.rank] = _checksum(stepper.weights())
-    all_of_them = stepper.all_reduce(mine)
-    if (all_of_them != all_of_them[0]).any():
-        raise TrainingError(
-            f"network {config.network}: its weights do not begin the same on every worker: they may depend on the "
-            "function's two arguments and Keras's random numbers alone, which have the same seed everywhere"
-        )
+    def rows_per_s(self) -> float:
+        """Returns the mean speed since the first step."""
+        return self._rows / (time.perf_counter() - self._started)
 
-
-def _checksum(variables: list[npt.NDArray[Any]]) -> int:
-    checksum = 0
-    for variable in variables:
-        checksum = zlib.crc32(np.ascontiguousarray(variable).data, checksum)
-    return checksum
-
-
-def _train_epoch(
-    config: TrainConfig, corpus: Corpus, stepper: Stepper, context: Context, saver: _Saver
-) -> tuple[dict[str, Any], npt.NDArray[np.float64]]:
-    """Goes through the training rows that are left of an epoch.
-
-    Returns:
-        The epoch's row of history, without validation; and float64[steps, 2], loss and right answers of the steps taken
-        here, summed over their rows: after a resumption in mid-epoch those that were left.
-    """
-    state = saver.state
-    epoch, seconds_before, first_step = state.epoch + 1, state.seconds, state.step
-    started = last_shown = time.perf_counter()
-    batches = worker_batches(
-        corpus,
-        epoch_order(corpus.sequences.lengths, config, epoch),
-        config,
-        rank=context.rank,
-        world_size=context.world_size,
-        batch_size=config.global_batch_size,
-        first_step=first_step,
-    )
-    sums: list[Any] = []
-    by_step: list[npt.NDArray[np.float32]] = []
-    rows = 0
-    for batch in batches:
-        stepper.reseed(config.seed, epoch, state.step, context.rank)
-        sums.append(stepper.train(batch))  # on a GPU a tensor: reading its value here would make it wait for Python
-        state.step += 1
-        if not rows:
-            started = time.perf_counter()  # the first step compiles: seconds, and no measure of speed
-        rows += batch.global_rows
+    def is_report_due(self) -> bool:
+        """Returns whether the last report is a while ago, and starts to wait for the next one if so."""
         now = time.perf_counter()
-        if context.rank == 0 and state.step - first_step > 1 and now - last_shown > _PROGRESS_EVERY_S:
-            last_shown = now
-            done = first_step * config.global_batch_size + rows
-            context.progress(Progress(epoch, config.epochs, done, len(corpus), rows / (now - started)))
-        if len(sums) == _LOOK_EVERY_STEPS:
-            by_step += _add_up(config, len(corpus), stepper, state, sums)
-        if saver.is_due():
-            state.seconds = seconds_before + now - started
-            by_step += _add_up(config, len(corpus), stepper, state, sums)
-            saver.save()
-            saver.stop_if_interrupted()
-    state.seconds = seconds_before + time.perf_counter() - started
-    by_step += _add_up(config, len(corpus), stepper, state, sums)
-    row = {
-        "epoch": epoch,
-        "loss": state.loss_sum / len(corpus),
-        "accuracy": state.right / len(corpus),
-        "learning_rate": stepper.learning_rate(),
-        "seconds": state.seconds,
-        "rows_per_s": len(corpus) / max(state.seconds, 1e-9),
-    }
-    return row, np.array(by_step, np.float64).reshape(-1, 2)
-
-
-def _add_up(
-    config: TrainConfig, rows: int, stepper: Stepper, state: State, sums: list[Any]
-) -> list[npt.NDArray[np.float32]]:
-    """Adds the sums of the last steps to the state, one by one as ever, forgets the tensors and returns their values.
-
-    Raises:
-        TrainingError: The loss or a weight is no longer a number.
-    """
-    steps = [np.asarray(step_sums) for step_sums in sums]
-    sums.clear()
-    for loss, right in steps:
-        state.loss_sum += float(loss)
-        state.right += float(right)
-    # A step's loss is of the weights before it: the last step may have spoilt them with no loss to show it.
-    if not (math.isfinite(state.loss_sum) and stepper.is_finite()):
-        first = next((number for number, s in enumerate(steps, 1) if not np.isfinite(s).all()), len(steps))
-        step = state.step - len(steps) + first
-        before = state.epoch * -(-rows // config.global_batch_size)
-        rate = float(learning_rate_at(config, count_steps(config, rows), before + step - 1))
-        raise TrainingError(
-            f"the loss is no longer a number in epoch {state.epoch + 1}, by step {step}, at learning rate {rate:.3g}: "
-            "try a lower --learning-rate, or --clip-norm 1"
-            + (", or --precision bf16" if config.precision == "fp16" else "")
-        )
-    return steps
-
-
-def _validate(
-    config: TrainConfig, corpus: Corpus, stepper: Stepper, context: Context, saver: _Saver
-) -> BinaryCounts | None:
-    """Applies the model to the validation rows, shared out over the workers; the counts of all of them."""
-    if len(corpus) == 0:
-        return None
-    batches = worker_batches(
-        corpus,
-        validation_order(corpus.sequences.lengths),
-        config,
-        rank=context.rank,
-        world_size=context.world_size,
-        batch_size=_VALIDATION_BATCH,
-    )
-    labels = [corpus.labels[:0]]
-    probabilities = [np.zeros(0, np.float32)]
-    for batch in batches:
-        labels.append(batch.labels[batch.weights > 0].astype(np.int8))
-        probabilities.append(stepper.predict(batch))
-        if context.rank == 0 and context.is_interrupted():
-            saver.save()
-            saver.stop_if_interrupted()
-    local = BinaryCounts.from_scores(np.concatenate(labels), np.concatenate(probabilities), threshold=THRESHOLD)
-    return BinaryCounts.from_array(stepper.all_reduce(local.to_array()), threshold=THRESHOLD)
-
-
-def _end_epoch(saver: _Saver, row: dict[str, Any], counts: BinaryCounts | None) -> None:
-    """Adds an epoch to the state, keeps its variables if it is the best so far, and saves the run."""
-    state = saver.state
-    metrics = counts.metrics() if counts is not None else {}
-    before = state.metrics.get("accuracy")
-    is_best = counts is None or before is None or metrics["accuracy"] > before
-    state.history.append(
-        {
-            **row,
-            "validation_loss": metrics.get("log_loss"),
-            "validation_accuracy": metrics.get("accuracy"),
-            "validation_auc": metrics.get("auc"),
-        }
-    )
-    state.epoch, state.step = row["epoch"], 0
-    state.loss_sum = state.right = state.seconds = 0.0
-    if is_best:
-        state.best_epoch, state.metrics = row["epoch"], metrics
-        saver.keep_best()
-    saver.save()
+        if self._steps < 2 or now - self._reported <= _PROGRESS_EVERY_S:
+            return False
+        self._reported = now
+        return True
 
 
 def _write_model(config: TrainConfig, best: list[npt.NDArray[Any]], vocabulary: Vocabulary, state: State) -> None:
-    model = build_model(config, config, config.seed)  # in float32, whatever the training's precision
+    model = build_model(config, config, config.seed)  # in float32, whatever the precision of the steps
     for variable, value in zip(model.variables, best, strict=True):
         variable.assign(value)
     write_bundle(

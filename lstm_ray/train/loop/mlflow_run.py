@@ -1,7 +1,7 @@
-"""A training run as a run in MLflow: settings, a point an epoch, where the model is.
+"""Logs a training run to MLflow: settings, metrics of each epoch, path of the model.
 
-MLflow is imported here alone, and only with `--mlflow`. The run's id is kept in OUTPUT/mlflow.json, so that a resumed
-run goes on in the same MLflow run.
+Only this module imports MLflow, and only with `--mlflow`. The MLflow run's id is kept in OUTPUT/mlflow.json, so that a
+resumed run continues the same MLflow run.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ KEPT = "mlflow.json"
 
 
 class MlflowRun:
-    """Watches a run for MLflow, and passes on what it hears."""
+    """A watcher that logs to MLflow and passes everything on to another watcher."""
 
     def __init__(self, config: TrainConfig, watcher: Watcher) -> None:
-        """Finds MLflow.
+        """Imports MLflow.
 
         Raises:
-            ConfigError: It is not installed, or there are keys in its URI.
+            ConfigError: It is not installed, or its URI contains keys.
         """
         storage.refuse_keys(config.mlflow or "")  # the settings go into files, and to MLflow
         try:
@@ -41,14 +41,14 @@ class MlflowRun:
         self._connect = mlflow.MlflowClient
         self._client: Any = None
         self._id = ""
-        # By itself it would try for four minutes, each epoch again, while the workers wait.
+        # By default MLflow would retry for four minutes in each epoch, while the workers wait.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 
     def begin(self) -> None:
-        """Begins a run in MLflow, or goes on with the one that an earlier start of this run began.
+        """Starts a run in MLflow, or continues that of the run that is resumed.
 
         Raises:
-            OutputError: Its server cannot be used.
+            OutputError: The server cannot be used.
         """
         uri = None if self._config.mlflow == "yes" else self._config.mlflow
         try:
@@ -66,32 +66,32 @@ class MlflowRun:
         self._watcher.progress(progress)
 
     def epoch(self, row: dict[str, Any]) -> None:
-        """Logs the epoch; a server that is away for a while does not end the training."""
+        """Logs the epoch's metrics; a server that does not answer does not end the training."""
         self._watcher.epoch(row)
         try:
             for name, value in row.items():
                 if isinstance(value, int | float) and name != "epoch":
                     self._client.log_metric(self._id, name, value, step=row["epoch"])
         except self._failure as error:
-            self._watcher.say(f"note: MLflow has not got epoch {row['epoch']}: {reason(error)}")
+            self._watcher.say(f"note: MLflow did not receive epoch {row['epoch']}: {reason(error)}")
 
     def finish(self, state: State) -> None:
-        """Logs the model's place and epoch, and ends the run in MLflow."""
+        """Logs the model's path and its epoch, and ends the run in MLflow."""
         try:
             self._client.set_tag(self._id, "model", storage.join(self._config.output, "model"))
             self._client.set_tag(self._id, "best_epoch", state.best_epoch)
             self._client.set_terminated(self._id, "FINISHED")
         except self._failure as error:
-            self._watcher.say(f"note: MLflow has not heard that the run is finished: {reason(error)}")
+            self._watcher.say(f"note: MLflow was not notified that the run is finished: {reason(error)}")
 
     def fail(self, error: BaseException) -> None:
-        """Ends the run in MLflow as killed, if it was interrupted, or as failed; a resumed run goes on in it."""
+        """Ends the run in MLflow, as killed if it was interrupted, else as failed; a resumed run continues it."""
         if not self._id:
-            return  # it had not begun
+            return  # not started yet
         try:
             self._client.set_terminated(self._id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         except self._failure as away:
-            self._watcher.say(f"note: MLflow has not heard that the run has ended: {reason(away)}")
+            self._watcher.say(f"note: MLflow was not notified that the run has ended: {reason(away)}")
 
     def _resume(self) -> str | None:
         path = storage.join(self._config.output, KEPT)

@@ -1,4 +1,4 @@
-"""The position of a training run: epochs and steps done, history, best epoch."""
+"""The state of a training run: position, history, best epoch."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from lstm_ray.config import TrainConfig
 
 @dataclass
 class State:
-    """Where a run stands.
+    """Position and history of a run.
 
     Attributes:
         epoch: Epochs done.
-        best_epoch: The one with the highest validation accuracy (without validation: the last).
-        history: A row an epoch, as `history.parquet` holds them.
+        best_epoch: The one with the highest validation accuracy; without validation the last.
+        history: A row for each epoch, as in `history.parquet`.
         metrics: Validation metrics of the best epoch.
-        summary: What Keras prints of the model.
-        data: `Prepared.fingerprint` of the rows it learned from.
-        step: Steps done of the epoch after those.
+        summary: Keras's summary of the model.
+        data: `Prepared.fingerprint` of the data.
+        step: Steps done of the next epoch.
         loss_sum: Over the rows of these steps, on all workers.
-        right: Rows of these steps that the model had right.
-        seconds: That these steps took, the first of each process not counted.
+        right: Rows of these steps that the model classified correctly.
+        seconds: Time of these steps, without the first one of each process.
     """
 
     epoch: int = 0
@@ -36,16 +36,22 @@ class State:
     right: float = 0.0
     seconds: float = 0.0
 
+    def end_epoch(self, row: dict[str, Any]) -> None:
+        """Adds the epoch's row to the history; the next epoch starts at step 0."""
+        self.history.append(row)
+        self.epoch, self.step = self.epoch + 1, 0
+        self.loss_sum = self.right = self.seconds = 0.0
+
     def place(self) -> str:
-        """Says to a person where the run stands."""
+        """Returns the position in words."""
         if self.step:
             return f"epoch {self.epoch + 1}, step {self.step}"
         return f"the end of epoch {self.epoch}" if self.epoch else "the beginning"
 
     def has_ended(self, config: TrainConfig) -> bool:
-        """Says whether the run is at its last epoch, or stops early: too many without a better one."""
+        """Returns whether the last epoch is done, or the run stops early."""
         return self.epoch >= config.epochs or self.stops_early(config)
 
     def stops_early(self, config: TrainConfig) -> bool:
-        """Says whether the last `early_stopping` epochs were none better than the best."""
+        """Returns whether none of the last `early_stopping` epochs was better than the best one."""
         return 0 < config.early_stopping <= self.epoch - self.best_epoch

@@ -1,7 +1,7 @@
-"""Curves for TensorBoard: OUTPUT/tensorboard/train and .../validation, which it draws over each other.
+"""Curves for TensorBoard: OUTPUT/tensorboard/train and .../validation, which it draws in the same charts.
 
-Each epoch is a file of its own, named by its number: a resumed run writes the same file again, none twice, and an
-object store gets one small object an epoch. TensorBoard reads them in the order of their names.
+Each epoch has its own file, named by its number: a resumed run replaces it, and no point is written twice. An object
+store gets one small object an epoch. TensorBoard reads the files in the order of their names.
 
 Source of the format: tensorflow/core/util/event.proto; an event file is a TFRecord file of `Event` messages.
 """
@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from lstm_ray import storage
 from lstm_ray.config import TrainConfig
-from lstm_ray.train.step.schedule import count_steps, learning_rate_at
+from lstm_ray.train.step.schedule import count_steps, learning_rate_at, steps_per_epoch
 
 DIRECTORY = "tensorboard"
 _POINTS_PER_EPOCH = 100
@@ -33,8 +33,8 @@ def write_epoch(config: TrainConfig, row: dict[str, Any], sums: npt.NDArray[np.f
     Args:
         config: The run's settings; `output` is its directory.
         row: The epoch's row of history.
-        sums: float64[steps, 2], loss and right answers of the epoch's last steps (of all but after a resumption),
-            summed over their rows.
+        sums: float64[steps, 2], loss and number of right answers of each step, summed over the step's rows. Of a
+            resumed epoch, its last steps.
         rows: Rows of the epoch.
     """
     sides = {"train": [*_step_scalars(config, row["epoch"], sums, rows), *_epoch_scalars(row, "")]}
@@ -48,7 +48,7 @@ def write_epoch(config: TrainConfig, row: dict[str, Any], sums: npt.NDArray[np.f
 
 
 def _epoch_scalars(row: dict[str, Any], prefix: str) -> Iterator[_Scalar]:
-    """Yields an epoch's figures under the names that Keras's callback uses."""
+    """Yields an epoch's metrics under the names of Keras's callback."""
     for name in ("loss", "accuracy", "auc", "learning_rate"):
         value = row.get(prefix + name)
         if value is not None:
@@ -56,8 +56,8 @@ def _epoch_scalars(row: dict[str, Any], prefix: str) -> Iterator[_Scalar]:
 
 
 def _step_scalars(config: TrainConfig, epoch: int, sums: npt.NDArray[np.float64], rows: int) -> Iterator[_Scalar]:
-    """Yields means over every few steps, some `_POINTS_PER_EPOCH` an epoch, each at its last step."""
-    steps = -(-rows // config.global_batch_size)
+    """Yields means over groups of steps, about `_POINTS_PER_EPOCH` an epoch, each at its last step."""
+    steps = steps_per_epoch(config, rows)
     first = steps - len(sums)
     starts = np.arange(first, steps, -(-steps // _POINTS_PER_EPOCH))
     if not len(starts):

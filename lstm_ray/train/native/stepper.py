@@ -18,7 +18,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from lstm_ray.collective.tcp import Collective, SparseRows
+from lstm_ray.collective.protocol import Collective, SparseRows
 from lstm_ray.config import TrainConfig
 from lstm_ray.kernels.emitter import Target
 from lstm_ray.kernels.function import Floats
@@ -208,10 +208,6 @@ class NativeStepper:
         self._threads.run(predict, range(0, len(logits), _PREDICTED_TOGETHER))
         return sigmoid(logits)[batch.weights > 0]
 
-    def all_reduce(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Returns the sum of a vector over all workers; each must call it."""
-        return self._collective.sum(values)
-
     def _learn(self, dense: Floats, sparse: Sequence[SparseRows]) -> None:
         """Takes Adam's step with the sums over all workers; `sparse` is the embedding's, or nothing."""
         rates = self._rates_until(self._steps + 1)
@@ -282,9 +278,7 @@ class NativeStepper:
 def _common_target(collective: Collective) -> Target:
     """Returns this processor with no more than every worker's has: gradients lie alike, Adam rounds alike."""
     target = Target.host()
-    mine = np.zeros((collective.world_size, 2))
-    mine[collective.rank] = target.lanes, target.fused
-    lanes, fused = collective.sum(mine.ravel()).reshape(mine.shape).min(axis=0)
+    lanes, fused = collective.all_gather([target.lanes, target.fused]).min(axis=0)
     return replace(target, lanes=int(lanes), fused=bool(fused))
 
 

@@ -39,6 +39,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lstm_ray import storage, user_code
 from lstm_ray.collective import rendezvous, tcp
+from lstm_ray.collective.protocol import Collective
 from lstm_ray.config import TrainConfig
 from lstm_ray.datasets.labelled import Shard
 from lstm_ray.errors import LstmRayError, TrainingError, WorkerLostError
@@ -253,7 +254,7 @@ def _worker_loop(arguments: dict[str, Any]) -> None:
 class _RayContext:
     """A worker's place in its group."""
 
-    def __init__(self, board: Any, number: int, group: tcp.Collective) -> None:
+    def __init__(self, board: Any, number: int, group: Collective) -> None:
         self.rank = group.rank
         self.world_size = group.world_size
         self.collective = group

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lstm_ray.collective.tcp import Collective
+from lstm_ray.collective.protocol import Collective
 from lstm_ray.config import TrainConfig
 from lstm_ray.train.step.loss import Labels
 from lstm_ray.train.step.protocol import Stepper

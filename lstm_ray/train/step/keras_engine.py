@@ -1,10 +1,10 @@
-"""A training step by Keras and TensorFlow, on GPUs and CPUs.
+"""The Keras engine: training steps by Keras and TensorFlow, on GPUs and CPUs.
 
-    gradients, compiled  ->  summed over the workers (collective/tcp.py)  ->  Adam, compiled
+    gradients, compiled  ->  summed over the workers (collective/protocol.py)  ->  Adam, compiled
 
-Every worker holds the whole model in plain variables. `tf.distribute` is not used: `keras.Model.fit` fails under its
-MultiWorkerMirroredStrategy in Keras 3, and its collectives on CPUs cost more than a step. Everything here is public
-Keras and TensorFlow API.
+Every worker holds the whole model in plain variables. `tf.distribute` is not used: in Keras 3 `keras.Model.fit` fails
+under its MultiWorkerMirroredStrategy, and its collectives on CPUs take longer than a step. Only public Keras and
+TensorFlow API is used.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from lstm_ray.collective.tcp import Collective, SparseRows
+from lstm_ray.collective.protocol import Collective, SparseRows
 from lstm_ray.config import TrainConfig
 from lstm_ray.errors import TrainingError
 from lstm_ray.model.architectures import build_model, summary_text
@@ -28,23 +28,23 @@ from lstm_ray.train.step.schedule import count_steps, is_scheduled, learning_rat
 
 Gradient: TypeAlias = "tf.Tensor | tf.IndexedSlices"
 
-_SUMS = 2  # loss and right answers, which travel with the gradients
+_SUMS = 2  # loss and number of right answers, which are summed together with the gradients
 
 
 class KerasStepper:
-    """A model, its optimizer, and the compiled functions that train and apply it.
+    """A Keras model, its optimizer, and the compiled functions that train and apply it.
 
     Attributes:
         model: The Keras model.
-        optimizer: Adam; with fp16 inside Keras's loss scaling.
+        optimizer: Adam; with fp16 wrapped in Keras's loss scaling.
     """
 
     def __init__(self, config: TrainConfig, collective: Collective, labels: Labels) -> None:
-        """Builds them.
+        """Builds the model and the optimizer.
 
         Args:
             config: The run's settings.
-            collective: How gradients meet those of the other workers.
+            collective: Sums the gradients over the workers.
             labels: Of all training rows: a schedule's length and balanced class weights depend on them.
         """
         self._collective = collective
@@ -58,8 +58,9 @@ class KerasStepper:
         self.optimizer = self._make_optimizer()
         variables = self.model.trainable_variables
         self.optimizer.build(variables)
-        # Recurrent dropout keeps Keras off its fused LSTM; XLA then halves the step (70 -> 30 ms, lstm preset, 2 CPU
-        # cores). Without it XLA loses: cuDNN on a GPU, both directions at once on a CPU (30 -> 36 ms, bilstm preset).
+        # With recurrent dropout Keras cannot use its fused LSTM; XLA then halves the step (70 -> 30 ms, lstm preset, 2
+        # CPU cores). Without it XLA is slower: no cuDNN on a GPU, and on a CPU the two directions run one after the
+        # other (30 -> 36 ms, bilstm preset).
         self._differentiate = tf.function(
             self._compute_gradients,
             jit_compile=config.recurrent_dropout > 0 and config.network is None,
@@ -69,7 +70,7 @@ class KerasStepper:
         # XLA turns Adam's 15 passes over the embedding and its moments into one (7.5 -> 3.2 ms, lstm preset, 1 core).
         self._update = tf.function(self._apply_gradients, jit_compile=True)
         self._tables = [p for p, v in enumerate(variables) if v.path.endswith("embeddings") and len(v.shape) == 2]
-        self._sizes = [0 if place in self._tables else int(np.prod(v.shape)) for place, v in enumerate(variables)]
+        self._sizes = [0 if p in self._tables else int(np.prod(v.shape)) for p, v in enumerate(variables)]
         rows = [(tf.TensorSpec([None], tf.int64), tf.TensorSpec([None, variables[p].shape[1]])) for p in self._tables]
         dense = tf.TensorSpec([sum(self._sizes) + _SUMS])
         self._apply = tf.function(self._apply_sums, input_signature=[dense, rows])
@@ -77,11 +78,11 @@ class KerasStepper:
         self._seeds = [v for v in self.model.variables if v.path.endswith("seed_generator_state")]
 
     def _make_optimizer(self) -> keras.optimizers.Optimizer:
-        # Clipping is Adam's: it gets the sum over the workers, so that the norm is that of the whole step.
+        # Adam clips: it receives the sums over the workers, so the norm is that of the whole step.
         rate = self._scheduled_rate if is_scheduled(self._config) else self._config.learning_rate
         self._adam = keras.optimizers.Adam(rate, global_clipnorm=self._config.clip_norm)
-        # fp16 has no numbers below 6e-8, so gradients are computed of a loss some 2^15 times as large. All workers see
-        # the same sums, so that all find them finite, or all skip the step and halve the scale.
+        # fp16 has no numbers below 6e-8, so the loss is multiplied by some 2^15 before its gradients are computed. All
+        # workers receive the same sums, so all find them finite, or all skip the step and halve the scale.
         return keras.optimizers.LossScaleOptimizer(self._adam) if self._config.precision == "fp16" else self._adam
 
     def _scheduled_rate(self) -> tf.Tensor:
@@ -95,14 +96,14 @@ class KerasStepper:
         return float(learning_rate_at(self._config, self._steps, int(self._adam.iterations) - 1))
 
     def set_word_vectors(self, words: WordVectors) -> None:
-        """Gives the words that have a vector theirs."""
+        """Sets the embeddings of the words that have a vector."""
         table = self.model.get_layer("embedding").embeddings
         values = table.numpy()
         values[words.ids] = words.vectors
         table.assign(values)
 
     def summary(self) -> str:
-        """Returns what Keras prints of the model."""
+        """Returns Keras's summary of the model."""
         return summary_text(self.model)
 
     def weights(self) -> list[npt.NDArray[Any]]:
@@ -110,23 +111,24 @@ class KerasStepper:
         return [variable.numpy() for variable in self.model.variables]
 
     def is_finite(self) -> bool:
-        """Says whether every trainable number is one, and with fp16 whether steps are still taken.
+        """Returns whether all weights are finite, and with fp16 whether steps are still taken.
 
-        A gradient that is not finite has fp16 skip the step and halve the scale: below 1, the scale was not at fault.
+        With fp16 a gradient that is not finite skips the step and halves the scale; at a scale below 1, the scale is
+        not the cause.
         """
         if self.optimizer is not self._adam and float(self.optimizer.dynamic_scale) < 1:
             return False
         return all(np.isfinite(variable.numpy()).all() for variable in self.model.trainable_variables)
 
     def state(self) -> list[npt.NDArray[Any]]:
-        """Returns copies of all variables of model and optimizer, in an order that the configuration decides."""
+        """Returns copies of all variables of model and optimizer, in an order that depends only on the settings."""
         return [variable.numpy() for variable in self._variables()]
 
     def restore(self, state: list[npt.NDArray[Any]]) -> None:
-        """Goes on from what `state` returned.
+        """Sets all variables to what `state` returned.
 
         Raises:
-            TrainingError: The network is another one: a user's function may have changed since.
+            TrainingError: The network has other variables: the user's function may have changed.
         """
         if [tuple(v.shape) for v in self._variables()] != [value.shape for value in state]:
             raise TrainingError(
@@ -140,9 +142,9 @@ class KerasStepper:
         return [*self.model.variables, *self.optimizer.variables]
 
     def reseed(self, seed: int, epoch: int, step: int, rank: int) -> None:
-        """Makes the next step's dropout a function of these four alone, so that a run can go on at any step.
+        """Makes the next step's dropout a function of these four, so that a run can be resumed at any step.
 
-        It takes 0.08 ms for the lstm preset, whose step takes 30 ms.
+        This takes 0.08 ms with the lstm preset, whose step takes 30 ms.
         """
         if self._seeds:
             states = np.random.SeedSequence([seed, epoch, step, rank]).generate_state(2 * len(self._seeds))
@@ -157,7 +159,7 @@ class KerasStepper:
         """
         arguments = (tf.constant(batch.token_ids), tf.constant(batch.labels), tf.constant(batch.weights))
         dense, rows = self._gradients(*arguments, tf.constant(batch.global_rows, tf.float32))
-        if self._collective.world_size > 1:  # alone, nothing leaves the device
+        if self._collective.world_size > 1:  # a single worker copies nothing from the device
             total, totals = self._collective.all_reduce(
                 dense.numpy(), [SparseRows(ids.numpy(), values.numpy()) for ids, values in rows]
             )
@@ -170,10 +172,6 @@ class KerasStepper:
         probabilities: npt.NDArray[np.float32] = self._predict(tf.constant(batch.token_ids)).numpy()
         return probabilities[batch.weights > 0]
 
-    def all_reduce(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Returns the sum of a vector over all workers; each must call it."""
-        return self._collective.sum(values)
-
     def _compute_gradients(
         self, token_ids: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, global_rows: tf.Tensor
     ) -> tuple[list[Gradient], tf.Tensor]:
@@ -182,7 +180,7 @@ class KerasStepper:
             losses = keras.losses.binary_crossentropy(labels[:, None], probabilities) * weights
             losses *= tf.where(labels > 0.5, self._class_weights[1], self._class_weights[0])
             total = tf.reduce_sum(losses)
-            if self.model.losses:  # regularizers of a user's network: each row brings its share, on whatever worker
+            if self.model.losses:  # regularizers of a user's network: each row adds its share, on any worker
                 total += tf.add_n(self.model.losses) * tf.reduce_sum(weights)
             loss = self.optimizer.scale_loss(total / global_rows)
         variables = self.model.trainable_variables
@@ -194,20 +192,20 @@ class KerasStepper:
         return gradients, tf.stack([tf.reduce_sum(losses), tf.reduce_sum(is_right)])
 
     def _gather_gradients(self, *arguments: tf.Tensor) -> tuple[tf.Tensor, list[tuple[tf.Tensor, tf.Tensor]]]:
-        """Returns the gradients as they travel.
+        """Returns the gradients in the form in which they are summed over the workers.
 
         An embedding's gradient has a row for each token of the batch and none for other words. Rows of the same word
-        are added up: 0.3 MB travel rather than 0.7 MB, or 10 MB with all words (lstm preset, 16 rows a worker).
+        are added up: 0.3 MB are sent instead of 0.7 MB, or 10 MB for all words (lstm preset, 16 rows a worker).
 
         Returns:
-            float32[n + 2], all other gradients one after the other, and the sums of `train`; ids int64[words] and rows
-            float32[words, width] of each embedding.
+            float32[n + 2], all other gradients one after the other, then the sums of `train`; and of each embedding the
+            ids, int64[words], and rows, float32[words, width].
         """
         compute = self._accumulate if self._config.accumulate > 1 else self._differentiate
         gradients, sums = compute(*arguments)
         dense, rows = [], []
-        for place, gradient in enumerate(gradients):
-            if place in self._tables:
+        for position, gradient in enumerate(gradients):
+            if position in self._tables:
                 rows.append(_rows_of(gradient))
             else:
                 dense.append(tf.reshape(gradient, [-1]))
@@ -216,14 +214,14 @@ class KerasStepper:
     def _accumulate(
         self, token_ids: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, global_rows: tf.Tensor
     ) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """Adds up the gradients of slices of the rows, each computed when the one before it is done.
+        """Adds up the gradients of slices of the rows, computed one after the other.
 
-        The embedding's is added up in full: row by row, those of all slices would be most of the memory.
+        The embedding's gradient is added up as a full matrix: the sparse rows of all slices would take more memory.
         """
         rows = -(-token_ids.shape[0] // self._config.accumulate)
         gradients, sums = self._dense_gradients(token_ids[:rows], labels[:rows], weights[:rows], global_rows)
         for start in range(rows, token_ids.shape[0], rows):
-            # Without this TensorFlow would run the slices side by side, and hold all their activations at once.
+            # Without this TensorFlow computes the slices in parallel, and holds all their activations at once.
             with tf.control_dependencies([sums, *gradients]):
                 part = [tf.identity(array[start : start + rows]) for array in (token_ids, labels, weights)]
             more, more_sums = self._dense_gradients(*part, global_rows)
@@ -236,17 +234,17 @@ class KerasStepper:
         return [tf.convert_to_tensor(gradient) for gradient in gradients], sums
 
     def _apply_sums(self, dense: tf.Tensor, rows: list[tuple[tf.Tensor, tf.Tensor]]) -> tf.Tensor:
-        """Takes Adam's step with what `_gather_gradients` returned, summed over the workers; returns the two sums."""
+        """Applies the result of `_gather_gradients`, summed over the workers; returns the two sums of `train`."""
         variables = self.model.trainable_variables
         *parts, sums = tf.split(dense, [*self._sizes, _SUMS])
         gradients = [
             tf.reshape(part, v.shape) if size else part
             for part, v, size in zip(parts, variables, self._sizes, strict=True)
         ]
-        for place, (ids, values) in zip(self._tables, rows, strict=True):
-            # Adam moves every word in every step, by the moments of earlier ones: it wants the zeros too.
-            shape = tf.constant(list(variables[place].shape), tf.int64)
-            gradients[place] = tf.scatter_nd(ids[:, None], values, shape)
+        for position, (ids, values) in zip(self._tables, rows, strict=True):
+            # Adam updates every word in every step, by the moments of earlier steps: it needs the zeros too.
+            shape = tf.constant(list(variables[position].shape), tf.int64)
+            gradients[position] = tf.scatter_nd(ids[:, None], values, shape)
         self._update(gradients)
         return sums
 
@@ -260,7 +258,7 @@ class KerasStepper:
 def _rows_of(gradient: Gradient) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the rows of an embedding's gradient that are not zero, each once: int64[words], float32[words, width]."""
     if isinstance(gradient, tf.IndexedSlices):
-        ids, places = tf.unique(tf.cast(gradient.indices, tf.int64))
-        return ids, tf.math.unsorted_segment_sum(gradient.values, places, tf.size(ids))
+        ids, positions = tf.unique(tf.cast(gradient.indices, tf.int64))
+        return ids, tf.math.unsorted_segment_sum(gradient.values, positions, tf.size(ids))
     ids = tf.where(tf.reduce_any(gradient != 0, axis=1))[:, 0]
     return ids, tf.gather(gradient, ids)

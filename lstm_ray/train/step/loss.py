@@ -1,4 +1,4 @@
-"""Class weights of the loss."""
+"""The weight of each class in the loss, which is binary cross-entropy."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ Labels = npt.NDArray[np.int8]
 
 
 def class_weights(config: TrainConfig, labels: Labels) -> tuple[float, float]:
-    """Returns what the loss of a negative and of a positive row counts, as `class_weight` in Keras's `fit`.
+    """Returns the weights of negative and positive rows, as `class_weight` in Keras's `fit`.
 
-    Balanced, a class of n of all rows counts rows / (2 n), so that both together count what they did.
+    "balanced" gives a class of n rows the weight rows / (2 n): both classes count the same in total.
     """
     fixed = config.fixed_class_weights
     if fixed is not None:

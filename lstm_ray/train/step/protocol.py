@@ -1,16 +1,19 @@
-"""What takes a training step: the same for one worker and for many.
+"""A training step: the same for one worker and for many.
 
-    gradients  ->  summed over the workers (collective/tcp.py)  ->  Adam
+    gradients  ->  summed over the workers (collective/protocol.py)  ->  Adam
 
-The loss of a step is the sum over its rows, on all workers, divided by their number. So each worker divides its own
-sum by the global number of rows, and the gradients are added up over the workers. Every worker holds the whole model.
-They begin equal (the seed decides) and stay equal, because each applies the same sum of gradients, equal to the bit.
+The loss of a step is the sum over its rows, on all workers, divided by their number (loss.py). So each worker divides
+its own sum by the global number of rows, and the gradients are added up over the workers. Every worker holds the whole
+model. The seed gives all workers the same initial weights, and each applies the same sums of gradients, so the weights
+stay equal to the bit. Adam's learning rate is a function of the step's number (schedule.py).
 
+Two engines implement `Stepper`, and choice.py chooses between them:
+
+    native   machine code compiled for the CPU at start     train/native/stepper.py
     keras    Keras and TensorFlow, on GPUs and CPUs         train/step/keras_engine.py
-    native   machine code made for the CPU it runs on       train/native/stepper.py
 
-Both begin with the same weights, compute the same gradients to rounding, and go on from each other's checkpoints. They
-draw other random numbers for dropout.
+Both start with the same weights, compute the same gradients to rounding, and resume from each other's checkpoints.
+Only their random numbers for dropout differ.
 """
 
 from __future__ import annotations
@@ -25,31 +28,31 @@ from lstm_ray.train.data.batches import Batch
 
 
 class Stepper(Protocol):
-    """A model, its optimizer, and what trains and applies it."""
+    """A model and its optimizer."""
 
     def summary(self) -> str:
-        """Returns what Keras prints of the model."""
+        """Returns Keras's summary of the model."""
 
     def set_word_vectors(self, words: WordVectors) -> None:
-        """Gives the words that have a vector theirs."""
+        """Sets the embeddings of the words that have a vector."""
 
     def weights(self) -> list[npt.NDArray[Any]]:
         """Returns copies of the model's variables, in the order of Keras's `model.variables`."""
 
     def is_finite(self) -> bool:
-        """Says whether every trainable number is one."""
+        """Returns whether all weights are finite."""
 
     def state(self) -> list[npt.NDArray[Any]]:
-        """Returns copies of all variables of model and optimizer, in an order that the configuration decides."""
+        """Returns copies of all variables of model and optimizer, in an order that depends only on the settings."""
 
     def restore(self, state: list[npt.NDArray[Any]]) -> None:
-        """Goes on from what `state` returned."""
+        """Sets all variables to what `state` returned."""
 
     def learning_rate(self) -> float:
         """Returns the learning rate of the last step."""
 
     def reseed(self, seed: int, epoch: int, step: int, rank: int) -> None:
-        """Makes the next step's dropout a function of these four alone, so that a run can go on at any step."""
+        """Makes the next step's dropout a function of these four, so that a run can be resumed at any step."""
 
     def train(self, batch: Batch) -> Any:
         """Takes one step.
@@ -61,6 +64,3 @@ class Stepper(Protocol):
 
     def predict(self, batch: Batch) -> npt.NDArray[np.float32]:
         """Returns the probabilities of this worker's rows that count, float32[rows]."""
-
-    def all_reduce(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Returns the sum of a vector over all workers; each must call it."""

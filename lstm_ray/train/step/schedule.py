@@ -1,11 +1,11 @@
-"""How fast to learn in which step.
+"""The learning rate of each step, and how many steps there are.
 
-    warmup_steps   the rate rises evenly from learning_rate / warmup_steps to learning_rate, then
-    constant       it stays
-    linear         it falls evenly       } to 0 after the last step of the last epoch
-    cosine         it falls as a cosine  }
+    warmup_steps   rises evenly from learning_rate / warmup_steps to learning_rate, then
+    constant       stays
+    linear         falls evenly       } to 0 after the last step of the last epoch
+    cosine         falls as a cosine  }
 
-A step's rate is a function of its number alone, and that is the optimizer's `iterations`, which a checkpoint holds.
+The rate is a function of the step's number, which is the optimizer's `iterations` and part of a checkpoint.
 """
 
 from __future__ import annotations
@@ -19,18 +19,23 @@ from lstm_ray.config import TrainConfig
 from lstm_ray.errors import ConfigError
 
 
+def steps_per_epoch(config: TrainConfig, rows: int) -> int:
+    """Returns the number of steps in which an epoch visits `rows` training rows; the last may have fewer rows."""
+    return -(-rows // config.global_batch_size)
+
+
 def count_steps(config: TrainConfig, rows: int) -> int:
-    """Returns the steps of a run over `rows` training rows."""
-    return config.epochs * -(-rows // config.global_batch_size)
+    """Returns the number of steps of a run over `rows` training rows."""
+    return config.epochs * steps_per_epoch(config, rows)
 
 
 def is_scheduled(config: TrainConfig) -> bool:
-    """Says whether the learning rate ever changes."""
+    """Returns whether the learning rate changes during a run."""
     return config.schedule != "constant" or config.warmup_steps > 0
 
 
 def check_schedule(config: TrainConfig, rows: int) -> None:
-    """Raises ConfigError if the warm-up is longer than the run."""
+    """Raises ConfigError if the warm-up is not shorter than the run."""
     steps = count_steps(config, rows)
     if config.warmup_steps >= steps:
         raise ConfigError(f"--warmup-steps is {config.warmup_steps}, but the whole run has {steps:,} steps")
@@ -42,11 +47,11 @@ def learning_rate_at(config: TrainConfig, steps: int, number: Any, operations: A
     Args:
         config: learning_rate, schedule and warmup_steps are used.
         steps: Steps of the run, see `count_steps`.
-        number: Their numbers, from 0, as floats: a NumPy array or scalar, or a tensor.
-        operations: What computes with it: numpy, or `keras.ops` for a tensor.
+        number: The steps' numbers, from 0, as floats: a NumPy array or scalar, or a tensor.
+        operations: The module to compute with: numpy, or `keras.ops` for a tensor.
 
-    After the warm-up it is what `keras.optimizers.schedules.CosineDecay` and `PolynomialDecay` give; in the warm-up
-    ours is a step ahead, because a first step at rate 0 learns nothing.
+    After the warm-up the rates are those of `keras.optimizers.schedules.CosineDecay` and `PolynomialDecay`. In the
+    warm-up they are a step ahead of Keras, because a first step at rate 0 learns nothing.
     """
     falling_steps = max(steps - config.warmup_steps, 1)
     done = operations.clip((number - config.warmup_steps) / falling_steps, 0.0, 1.0)

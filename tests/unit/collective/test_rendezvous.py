@@ -1,4 +1,4 @@
-"""Who is let into a group, and what those hear who are not."""
+"""Which connections a group accepts, and what both sides report of the others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HOST = "127.0.0.1"
 
 
 def errors_of(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
-    """Returns what workers 0 and 1 raise who differ in what they know of their group."""
+    """Returns the errors of workers 0 and 1 when their arguments of `meet` differ."""
     listeners = [listen(HOST) for _ in range(2)]
     addresses = [address_of(listener) for listener in listeners]
 
@@ -30,39 +30,39 @@ def errors_of(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
         return [end.result() for end in ends]
 
 
-def test_both_ends_hear_that_the_token_is_another_groups() -> None:
-    why = "a worker of another run, or of an earlier group of this one, is there"
+def test_both_sides_report_a_token_of_another_group() -> None:
+    why = "a worker of another run, or of an earlier group of this one"
     assert errors_of({}, {"token": "older"}) == [
-        f"worker 0: no word from worker 1 in 1 s; one who called was refused: {why}",
+        f"worker 0: worker 1 did not connect within 1 s; a connection was refused: {why}",
         f"worker 0 at ADDRESS cannot be reached: {why}",
     ]
 
 
-def test_both_ends_hear_that_their_groups_are_not_as_large() -> None:
+def test_both_sides_report_groups_of_other_sizes() -> None:
     listener = listen(HOST)
     three = [address_of(listener)] * 3
     with listener:
         first, second = errors_of({"addresses": three}, {})
     assert first.endswith(
-        "no word from worker 1, 2 in 1 s; one who called was refused: a worker of a group of 2 is there, not of 3"
+        "worker 1, 2 did not connect within 1 s; a connection was refused: a worker of a group of 2, not of 3"
     )
-    assert second == "worker 0 at ADDRESS cannot be reached: a worker of a group of 3 is there, not of 2"
+    assert second == "worker 0 at ADDRESS cannot be reached: a worker of a group of 3, not of 2"
 
 
 @pytest.mark.parametrize(
     ("answer", "why"),
     [
-        ((b"lstmray1", b"another", 0, 2), "a worker of another run, or of an earlier group of this one, is there"),
-        ((b"lstmray1", b"token", 0, 5), "a worker of a group of 5 is there, not of 2"),
-        ((b"lstmray1", b"token", 7, 2), "worker 7 answers there"),
-        ((b"HTTP/1.1", b" 400 Bad Request", 0, 2), "somebody else is there, or another version of lstm-ray"),
+        ((b"lstmray1", b"another", 0, 2), "a worker of another run, or of an earlier group of this one"),
+        ((b"lstmray1", b"token", 0, 5), "a worker of a group of 5, not of 2"),
+        ((b"lstmray1", b"token", 7, 2), "worker 7 answered"),
+        ((b"HTTP/1.1", b" 400 Bad Request", 0, 2), "not a worker, or one of another version of lstm-ray"),
     ],
 )
-def test_who_answers_must_be_of_the_group_too(answer: tuple[bytes, bytes, int, int], why: str) -> None:
-    """Somebody listens where a worker of an earlier group did, and says yes to all."""
+def test_a_listener_of_another_group_is_refused(answer: tuple[bytes, bytes, int, int], why: str) -> None:
+    """Another process listens on the port of an earlier worker, and accepts every hello."""
     stranger, own = listen(HOST), listen(HOST)
 
-    def say_yes() -> None:
+    def accept() -> None:
         visitor, _ = stranger.accept()
         with visitor:
             visitor.recv(100)
@@ -70,7 +70,7 @@ def test_who_answers_must_be_of_the_group_too(answer: tuple[bytes, bytes, int, i
             visitor.recv(100)
 
     with stranger, ThreadPoolExecutor(1) as pool:
-        answering = pool.submit(say_yes)
+        answering = pool.submit(accept)
         with pytest.raises(WorkerLostError, match=f"^worker 0 at {HOST}:.* cannot be reached: {why}$"):
             meet(own, [address_of(stranger), address_of(own)], rank=1, token="token", timeout_s=20.0)
         answering.result()

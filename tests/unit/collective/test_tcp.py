@@ -1,4 +1,4 @@
-"""Sums over workers: exact, equal to the bit on all, and never waiting for ever."""
+"""Sums and vectors over TCP: exact, equal to the bit on all workers, and never without a timeout."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstm_ray.collective import rendezvous, tcp
-from lstm_ray.collective.tcp import Alone, SparseRows, TcpCollective, join, listen
+from lstm_ray.collective import rendezvous
+from lstm_ray.collective.protocol import SparseRows
+from lstm_ray.collective.rendezvous import address_of, listen
+from lstm_ray.collective.tcp import TcpCollective, join
 from lstm_ray.errors import TrainingError, WorkerLostError
 
 HOST = "127.0.0.1"
@@ -31,9 +33,9 @@ TIMEOUT_S = 60.0
 
 @contextmanager
 def group(world_size: int, timeout_s: float = TIMEOUT_S) -> Iterator[list[TcpCollective]]:
-    """Gives the members of a group, all in this process."""
+    """Yields the members of a group, all in this process."""
     listeners = [listen(HOST) for _ in range(world_size)]
-    addresses = [tcp.address_of(listener) for listener in listeners]
+    addresses = [address_of(listener) for listener in listeners]
 
     def member(rank: int) -> TcpCollective:
         return join(listeners[rank], addresses, rank=rank, token="token", timeout_s=timeout_s)
@@ -48,13 +50,13 @@ def group(world_size: int, timeout_s: float = TIMEOUT_S) -> Iterator[list[TcpCol
 
 
 def on_all(members: list[TcpCollective], call: Callable[[TcpCollective], Any]) -> list[Any]:
-    """Returns what a call gives on every member, all at once."""
+    """Returns the results of a call on every member, made at the same time."""
     with ThreadPoolExecutor(len(members)) as pool:
         return list(pool.map(call, members))
 
 
 def gradients(rank: int, size: int, rows: int, width: int) -> tuple[np.ndarray, SparseRows]:
-    """Returns dense numbers and rows with distinct ids, other ones on every rank."""
+    """Returns dense numbers and rows with distinct ids, different on every rank."""
     generator = np.random.default_rng([rank, size, rows])
     ids = generator.permutation(2 * rows + 1)[:rows].astype(np.int64)
     # Of very different sizes, so that another order of adding up gives other bits.
@@ -94,13 +96,13 @@ def test_several_matrices_of_other_widths_travel_together() -> None:
     given = [[gradients(rank, 3, 5 + rank, width)[1] for width in (2, 7)] for rank in range(3)]
     with group(3) as members:
         sums = on_all(members, lambda one: one.all_reduce(np.zeros(3, np.float32), given[one.rank]))
-    for place, width in enumerate((2, 7)):
+    for position, width in enumerate((2, 7)):
         expected = np.zeros((20, width), np.float32)
         for matrices in given:
-            expected[matrices[place].ids] += matrices[place].values
+            expected[matrices[position].ids] += matrices[position].values
         for _, matrices in sums:
             found = np.zeros_like(expected)
-            found[matrices[place].ids] = matrices[place].values
+            found[matrices[position].ids] = matrices[position].values
             np.testing.assert_array_equal(found, expected)
 
 
@@ -113,7 +115,7 @@ def test_messages_larger_than_any_buffer_do_not_block_each_other() -> None:
         assert (numbers == 6).all()
 
 
-def test_what_is_no_number_passes_through() -> None:
+def test_nan_and_infinity_pass_through() -> None:
     given = [np.array(values, np.float32) for values in ([np.nan, np.inf, np.inf, -0.0], [1, 1, -np.inf, -0.0])]
     rows = SparseRows(np.array([3]), np.array([[np.nan]], np.float32))
     with group(2) as members:
@@ -124,32 +126,37 @@ def test_what_is_no_number_passes_through() -> None:
         assert np.isnan(some.values).all()
 
 
-def test_vectors_are_summed_in_float64() -> None:
+def test_every_worker_receives_the_vectors_of_all_in_float64() -> None:
     with group(3) as members:
-        sums = on_all(members, lambda one: one.sum(np.array([0.1, 1e15, one.rank])))
-    for vector in sums:
-        assert vector.tolist() == [0.1 + 0.1 + 0.1, 3e15, 3.0]
+        gathered = on_all(members, lambda one: one.all_gather([1 + 2.0**-50, np.nan if one.rank == 1 else one.rank]))
+    for vectors in gathered:
+        assert vectors.dtype == np.float64
+        np.testing.assert_array_equal(vectors, [[1 + 2.0**-50, rank] for rank in (0, np.nan, 2)])
 
 
-def test_alone_everything_stays_as_it_is() -> None:
-    dense, rows = gradients(0, 4, 3, 2)
-    assert Alone().all_reduce(dense, [rows]) == (dense, [rows])
-    assert Alone().sum(dense) is dense
+def test_vectors_of_other_lengths_are_reported() -> None:
+    with group(2) as members:
+
+        def gather(one: TcpCollective) -> None:
+            with pytest.raises(TrainingError, match=r"is out of step with worker \d: sent \d+ bytes, not \d+"):
+                one.all_gather(np.ones(1 + one.rank))
+
+        on_all(members, gather)
 
 
 @pytest.mark.parametrize("leaver", [0, 1])
-def test_who_leaves_is_named_at_once(leaver: int) -> None:
+def test_a_peer_that_leaves_is_named_at_once(leaver: int) -> None:
     with group(2) as members:
         members[leaver].close()
         started = time.monotonic()
-        address = rendezvous.shown(members[0]._addresses[leaver])
+        address = rendezvous.as_text(members[0]._addresses[leaver])
         with pytest.raises(WorkerLostError, match=f"^worker {leaver} at {address} is gone: ") as caught:
             members[1 - leaver].all_reduce(np.ones(3, np.float32), [])
     assert time.monotonic() - started < TIMEOUT_S / 2
     assert "\n" not in str(caught.value)
 
 
-def test_who_is_silent_is_given_up_after_the_timeout() -> None:
+def test_a_silent_peer_is_given_up_after_the_timeout() -> None:
     with group(3, timeout_s=0.5) as members:
         started = time.monotonic()
 
@@ -157,7 +164,7 @@ def test_who_is_silent_is_given_up_after_the_timeout() -> None:
             if one.rank == 1:
                 return ""
             with pytest.raises(WorkerLostError) as caught:
-                one.sum(np.ones(1))
+                one.all_gather([1.0])
             return str(caught.value)
 
         errors = on_all(members, add)
@@ -171,7 +178,7 @@ def test_who_is_silent_is_given_up_after_the_timeout() -> None:
 def add_for_ever(rank: int, pipe: Connection) -> None:
     """Joins a group of 2 and adds up until that fails; a process of its own."""
     listener = listen(HOST)
-    pipe.send(tcp.address_of(listener))
+    pipe.send(address_of(listener))
     with closing(join(listener, pipe.recv(), rank=rank, token="token", timeout_s=2.0)) as member:
         pipe.send("joined")
         try:
@@ -186,7 +193,7 @@ def add_for_ever(rank: int, pipe: Connection) -> None:
     [(signal.SIGKILL, "worker 1 at .* is gone: "), (signal.SIGSTOP, "worker 1 at .* has not answered for 2 s")],
     ids=["killed", "stopped"],
 )
-def test_a_killed_or_stopped_process_ends_the_others(fault: signal.Signals, said: str) -> None:
+def test_a_killed_or_stopped_process_is_noticed(fault: signal.Signals, said: str) -> None:
     spawn = multiprocessing.get_context("spawn")
     pipes = [spawn.Pipe() for _ in range(2)]
     workers = [spawn.Process(target=add_for_ever, args=(rank, pipes[rank][1])) for rank in range(2)]
@@ -211,18 +218,18 @@ def test_a_killed_or_stopped_process_ends_the_others(fault: signal.Signals, said
     assert re.match(said, error)
 
 
-def test_members_at_different_calls_are_told_apart() -> None:
+def test_members_at_different_calls_are_reported() -> None:
     with group(2) as members:
         members[1]._exchanges += 1
 
         def add(one: TcpCollective) -> None:
             with pytest.raises(TrainingError, match=f"worker {1 - one.rank} at .* is out of step .* at exchange"):
-                one.sum(np.ones(1))
+                one.all_gather([1.0])
 
         on_all(members, add)
 
 
-def test_members_with_other_networks_are_told_apart() -> None:
+def test_members_with_other_networks_are_reported() -> None:
     with group(2) as members:
 
         def add(one: TcpCollective) -> None:
@@ -233,9 +240,9 @@ def test_members_with_other_networks_are_told_apart() -> None:
 
 
 def test_strangers_do_not_join() -> None:
-    """One says nothing and hangs up, one speaks HTTP, one has another run's token, one a rank that is not there."""
+    """One hangs up at once, one speaks HTTP, one has another run's token, two have a wrong rank or world size."""
     listeners = [listen(HOST) for _ in range(2)]
-    addresses = [tcp.address_of(listener) for listener in listeners]
+    addresses = [address_of(listener) for listener in listeners]
     hello = struct.Struct("!8s64sII")
     greetings = [
         b"",
@@ -251,16 +258,16 @@ def test_strangers_do_not_join() -> None:
         members = list(
             pool.map(lambda r: join(listeners[r], addresses, rank=r, token="token", timeout_s=TIMEOUT_S), range(2))
         )
-    assert [vector.tolist() for vector in on_all(members, lambda one: one.sum(np.ones(1)))] == [[2.0], [2.0]]
+    assert [numbers.tolist() for numbers in on_all(members, lambda one: one.all_gather([one.rank]))] == 2 * [[[0], [1]]]
     for member in members:
         member.close()
 
 
 def test_a_worker_that_never_joins_is_named() -> None:
     listeners = [listen(HOST) for _ in range(3)]
-    addresses = [tcp.address_of(listener) for listener in listeners]
+    addresses = [address_of(listener) for listener in listeners]
     with closing(listeners[1]), closing(listeners[2]):
-        with pytest.raises(WorkerLostError, match=r"^worker 0: no word from worker 1, 2 in 0\.3 s$"):
+        with pytest.raises(WorkerLostError, match=r"^worker 0: worker 1, 2 did not connect within 0\.3 s$"):
             join(listeners[0], addresses, rank=0, token="token", timeout_s=0.3)
         with pytest.raises(WorkerLostError, match=r"^worker 0 at 127\.0\.0\.1:\d+ cannot be reached: "):
             join(listeners[1], addresses, rank=1, token="token", timeout_s=5)
@@ -268,10 +275,10 @@ def test_a_worker_that_never_joins_is_named() -> None:
 
 def test_another_runs_worker_is_refused() -> None:
     listeners = [listen(HOST) for _ in range(2)]
-    addresses = [tcp.address_of(listener) for listener in listeners]
+    addresses = [address_of(listener) for listener in listeners]
 
     def admit() -> None:
-        with pytest.raises(WorkerLostError, match="no word from worker 1"):
+        with pytest.raises(WorkerLostError, match="worker 1 did not connect"):
             join(listeners[0], addresses, rank=0, token="ours", timeout_s=2)
 
     thread = threading.Thread(target=admit)

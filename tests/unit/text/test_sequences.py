@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstm_ray.runtime.tensorflow import start_tensorflow
-from lstm_ray.text.sequences import PAD_ID, Sequences, bucket_length, concatenate, gather, pad, truncate
+from lstm_ray.text.sequences import PAD_ID, Sequences, bucket_length, concatenate, gather, pad, pad_batch, truncate
 
 Rows = list[list[int]]
 
@@ -48,6 +48,15 @@ def test_padding_and_truncation_are_keras_s(
     expected = pad_sequences(rows, maxlen=length, dtype="int32", padding=padding, truncating=truncating, value=PAD_ID)
     assert padded.dtype == np.int32
     np.testing.assert_array_equal(padded, expected.reshape(len(rows), length))
+
+
+@pytest.mark.parametrize(
+    ("padding", "expected"), [("pre", [[0, 1, 6, 7], [0, 0, 0, 1]]), ("post", [[1, 6, 7, 0], [1, 0, 0, 0]])]
+)
+def test_a_short_batch_is_filled_up_with_rows_of_one_token(padding: Any, expected: Rows) -> None:
+    batch = pad_batch(sequences_of([[1, 6, 7]]), 2, 4, padding)
+    assert batch.tolist() == expected
+    assert batch.dtype == np.int32
 
 
 @pytest.mark.parametrize(

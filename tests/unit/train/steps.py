@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lstm_ray.collective.tcp import Alone
+from lstm_ray.collective.protocol import Alone
 from lstm_ray.config import TrainConfig
 from lstm_ray.runtime.tensorflow import start_tensorflow
 from lstm_ray.text.sequences import Sequences

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import tracemalloc
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,16 @@ from hypothesis import strategies as st
 
 from lstm_ray.config import TrainConfig
 from lstm_ray.errors import InputError
-from lstm_ray.train.data.corpus import Corpus, Prepared, assemble, encode_shard, find_all_shards, held_out
+from lstm_ray.text.sequences import Sequences
+from lstm_ray.train.data.corpus import (
+    Corpus,
+    EncodedShard,
+    Prepared,
+    assemble,
+    encode_shard,
+    find_all_shards,
+    held_out,
+)
 
 WORDS = ["good", "bad", "a", "film", "the", "Fine", "end!", "ÄPFEL", "of", "acting<br />"]
 
@@ -181,6 +192,47 @@ def test_a_given_vocabulary_is_used_as_it_is(tmp_path: Path, unlisted: str) -> N
         [([1, 4, 6, 2], 1), ([1, 5, 7, 2], 0)] if unlisted == "oov" else [([1, 4, 6], 1), ([1, 5, 7], 0)]
     )
     assert rows(prepared(config(*train, **changes, vocabulary_size=7)).training)[1][0][2] == 2, "7 ids: 0 to 6"
+
+
+def test_shards_are_held_once() -> None:
+    """A generator yields them one by one: a list of all, joined and split, would take several times the memory."""
+    shard_rows, shards = 2_000, 50
+
+    def encoded() -> Iterator[EncodedShard]:
+        for number in range(shards):
+            generator = np.random.default_rng(number)
+            words = pa.array([f"word{word + 10 * number}" for word in range(100)], pa.large_string())
+            codes = generator.integers(0, 101, (shard_rows, 80), np.int32)
+            offsets = np.arange(shard_rows + 1) * 80
+            labels = generator.integers(0, 2, shard_rows).astype(np.int8)
+            sides = [
+                Corpus(Sequences(codes.reshape(-1), offsets), labels),
+                Corpus(Sequences(codes[0], offsets[:2]), labels[:1]),
+            ]
+            yield EncodedShard(*sides, words, pa.table({"word": words, "count": np.arange(100)}), 1, 2)
+
+    settings = config(vocabulary_size=200, max_tokens=80)
+    assemble(itertools.islice(encoded(), 1), settings)  # imports what is imported late
+    tracemalloc.start()
+    try:
+        result = assemble(encoded(), settings)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(result.training) == shard_rows * shards
+    assert (result.rows_without_text, result.rows_with_other_label) == (shards, 2 * shards)
+    size = result.training.sequences.token_ids.nbytes
+    assert peak < 1.5 * size
+    known = {word: 4 + number for number, word in enumerate(result.vocabulary.words.to_pylist())}
+    for number, shard in enumerate(encoded()):
+        assert shard.words is not None
+        ids = np.array([1, *(known.get(word, 2) for word in shard.words.to_pylist())])
+        rows_of_shard = slice(number * shard_rows * 80, (number + 1) * shard_rows * 80)
+        np.testing.assert_array_equal(
+            result.training.sequences.token_ids[rows_of_shard], ids[shard.training.sequences.token_ids]
+        )
+        ours = result.validation.sequences.token_ids[number * 80 : (number + 1) * 80]
+        np.testing.assert_array_equal(ours, ids[shard.validation.sequences.token_ids])
 
 
 def test_what_cannot_be_learned_from_is_refused(tmp_path: Path) -> None:

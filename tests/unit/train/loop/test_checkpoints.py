@@ -1,14 +1,16 @@
-"""Checkpoints: what is saved is read back, and a damaged one is passed over for the one before it."""
+"""Checkpoints are read as they were saved; if one is damaged, the one before it is used."""
 
 from __future__ import annotations
 
+import math
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lstm_ray.config import TrainConfig
-from lstm_ray.errors import OutputError
+from lstm_ray.errors import InputError, OutputError
 from lstm_ray.train.loop import checkpoints
 from lstm_ray.train.loop.checkpoints import Checkpoint
 from lstm_ray.train.loop.state import State
@@ -22,7 +24,7 @@ def save(output: Path, epoch: int, step: int = 0) -> Path:
 
 
 def make(epoch: int, step: int = 0) -> Checkpoint:
-    """Returns a checkpoint whose arrays tell its place."""
+    """Returns a checkpoint whose arrays hold its position."""
     variables = [np.full((2, 3), epoch, np.float32), np.array(step, np.int64)]
     history = [{"epoch": number + 1, "loss": 0.5} for number in range(epoch)]
     state = State(epoch, 1, history, {"auc": None}, "summary", step=step, loss_sum=0.1 * step)
@@ -54,9 +56,9 @@ def test_without_checkpoints_there_is_none(tmp_path: Path) -> None:
 
 
 def test_the_latest_is_that_of_the_last_epoch_and_step_in_it(tmp_path: Path) -> None:
-    for place in ((10, 0), (9, 0), (9, 99_999_999), (2, 5)):
-        (tmp_path / str(place) / checkpoints.DIRECTORY).mkdir(parents=True)
-        path = save(tmp_path / str(place), *place)
+    for position in ((10, 0), (9, 0), (9, 99_999_999), (2, 5)):
+        (tmp_path / str(position) / checkpoints.DIRECTORY).mkdir(parents=True)
+        path = save(tmp_path / str(position), *position)
         (tmp_path / "all" / checkpoints.DIRECTORY).mkdir(parents=True, exist_ok=True)
         path.rename(tmp_path / "all" / checkpoints.DIRECTORY / path.name)
     for expected in ((10, 0), (9, 99_999_999), (9, 0), (2, 5)):
@@ -66,14 +68,14 @@ def test_the_latest_is_that_of_the_last_epoch_and_step_in_it(tmp_path: Path) -> 
         max((tmp_path / "all" / checkpoints.DIRECTORY).iterdir()).unlink()
 
 
-def test_where_a_run_stands_is_said_in_words() -> None:
+def test_a_position_in_words() -> None:
     assert State(epoch=2).place() == "the end of epoch 2"
     assert State(epoch=1, step=340).place() == "epoch 2, step 340"
 
 
 def test_the_last_two_are_kept(tmp_path: Path) -> None:
-    for place in ((0, 5), (0, 10), (1, 0), (1, 5)):
-        save(tmp_path, *place)
+    for position in ((0, 5), (0, 10), (1, 0), (1, 5)):
+        save(tmp_path, *position)
     assert files(tmp_path) == ["epochs_0001_steps_00000000", "epochs_0001_steps_00000005"]
 
 
@@ -87,7 +89,7 @@ def test_the_arrays_of_many_variables_keep_their_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["byte", "half", "empty"])
-def test_a_damaged_checkpoint_is_passed_over_with_a_warning(
+def test_instead_of_a_damaged_checkpoint_the_one_before_it_is_used_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
 ) -> None:
     whole = make(1, 4)
@@ -100,7 +102,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(
     found = checkpoints.latest(str(tmp_path))
     assert found is not None
     assert found.state == whole.state
-    assert f"{path} is damaged: going on from the one before it" in caplog.text
+    assert f"{path} is damaged: using the one before it" in caplog.text
 
 
 def test_when_all_are_damaged_the_run_starts_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -121,7 +123,7 @@ def test_when_all_are_damaged_the_run_starts_over(tmp_path: Path, caplog: pytest
         (0, 0, 1, False, False),
     ],
 )
-def test_a_run_ends_at_its_last_epoch_or_when_none_gets_better(
+def test_a_run_ends_after_its_last_epoch_or_when_no_epoch_is_better(
     epoch: int, best: int, patience: int, ended: bool, early: bool
 ) -> None:
     config = TrainConfig(epochs=5, early_stopping=patience)
@@ -129,10 +131,10 @@ def test_a_run_ends_at_its_last_epoch_or_when_none_gets_better(
     assert (state.has_ended(config), state.stops_early(config)) == (ended, early)
 
 
-def test_damaged_ones_do_not_crowd_out_those_that_are_saved_after_them(tmp_path: Path) -> None:
+def test_damaged_checkpoints_do_not_replace_later_ones(tmp_path: Path) -> None:
     save(tmp_path, 1)
-    for place in ((1, 5), (2, 0)):
-        checkpoints.save(str(tmp_path), make(*place))
+    for position in ((1, 5), (2, 0)):
+        checkpoints.save(str(tmp_path), make(*position))
     for path in (tmp_path / checkpoints.DIRECTORY).iterdir():
         path.write_bytes(b"damaged")
     (tmp_path / checkpoints.DIRECTORY / f".epochs.npz.{'0' * 16}.tmp").write_bytes(b"unfinished")
@@ -144,16 +146,59 @@ def test_damaged_ones_do_not_crowd_out_those_that_are_saved_after_them(tmp_path:
     assert files(tmp_path) == ["epochs_0000_steps_00000005"]
 
 
-def test_what_a_writer_has_been_given_is_there_when_it_is_left(tmp_path: Path) -> None:
-    with checkpoints.Writer(str(tmp_path)) as writer:
+def test_the_same_state_is_the_same_file(tmp_path: Path) -> None:
+    names = set()
+    for directory in ("first", "second"):
+        names.add(save(tmp_path / directory, 1).name)
+    assert len(names) == 1
+
+
+def test_saving_and_asking_for_the_state_copy_no_arrays(tmp_path: Path) -> None:
+    size = 64 << 20
+    variables = [np.zeros(size // 8)]
+    tracemalloc.start()
+    try:
+        checkpoints.save(str(tmp_path), Checkpoint(State(epoch=1), variables, []))
+        assert checkpoints.latest_state(str(tmp_path)) == State(epoch=1)
+        assert tracemalloc.get_traced_memory()[1] < size
+        checkpoints.latest(str(tmp_path))
+        assert size < tracemalloc.get_traced_memory()[1] < 1.9 * size, "the arrays themselves, once"
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_checkpoint_that_cannot_be_read_now_is_not_passed_over(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    path = save(tmp_path, 2)
+    path.unlink()
+    path.mkdir()  # root reads any file, whatever its permissions
+    with pytest.raises(InputError, match=r"epochs_0002_.*: cannot be read: .* is a directory"):
+        checkpoints.latest(str(tmp_path))
+
+
+def test_a_checkpoint_is_due_after_some_steps_or_some_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now)
+    with checkpoints.Writer(str(tmp_path), 30.0, 3) as writer:
+        assert [writer.count_step() for _ in range(3)] == [False, False, True]
+        writer.save(make(0, 3))
+        assert not writer.count_step()
+        now = 30.0
+        assert writer.count_step()
+        writer.save(make(0, 5))
+        assert not writer.count_step()
+
+
+def test_a_writer_has_saved_everything_when_it_exits(tmp_path: Path) -> None:
+    with checkpoints.Writer(str(tmp_path), math.inf, math.inf) as writer:
         for step in range(1, 9):
             writer.save(make(0, step))
     assert files(tmp_path) == ["epochs_0000_steps_00000007", "epochs_0000_steps_00000008"]
 
 
-def test_a_writer_says_that_it_could_not_save(tmp_path: Path) -> None:
+def test_a_writer_reports_that_it_could_not_save(tmp_path: Path) -> None:
     (tmp_path / checkpoints.DIRECTORY).write_bytes(b"in the way")
-    with checkpoints.Writer(str(tmp_path)) as writer:
+    with checkpoints.Writer(str(tmp_path), math.inf, math.inf) as writer:
         writer.save(make(0, 1))
         with pytest.raises(OutputError, match="cannot be written"):
             writer.save(make(0, 2))

@@ -14,6 +14,8 @@ import pyarrow as pa
 import pytest
 
 from lstm_ray.collective import tcp
+from lstm_ray.collective.protocol import Alone
+from lstm_ray.collective.rendezvous import address_of, listen
 from lstm_ray.collective.tcp import TcpCollective
 from lstm_ray.config import TrainConfig, resolve
 from lstm_ray.errors import TrainingError, WorkerLostError
@@ -76,37 +78,35 @@ def make_corpus(rows: int, seed: int) -> Corpus:
 
 @pytest.fixture(scope="module")
 def prepared() -> Prepared:
-    """Gives 61 rows to train on and 13 to validate on."""
+    """Returns 61 rows to train on and 13 to validate on."""
     words = pa.array([f"word{number:02d}" for number in range(VOCABULARY_SIZE - 4)], pa.large_string())
     vocabulary = Vocabulary(words, pa.array(np.ones(len(words), np.int64)), VOCABULARY_SIZE)
     return Prepared(make_corpus(61, 0), make_corpus(13, 1), vocabulary, 0)
 
 
 class Member:
-    """A worker on a thread, of whom nobody hears."""
+    """A worker on a thread, whose reports are dropped."""
 
     def __init__(self, group: TcpCollective) -> None:
-        self.rank = group.rank
-        self.world_size = group.world_size
         self.collective = group
 
     def begin(self, state: State) -> None:
-        """Forgets it."""
+        """Drops it."""
 
     def progress(self, progress: Progress) -> None:
-        """Forgets it."""
+        """Drops it."""
 
     def epoch(self, row: dict[str, Any]) -> None:
-        """Forgets it."""
+        """Drops it."""
 
     def is_interrupted(self) -> bool:
-        """Never is."""
+        """Returns False."""
         return False
 
 
 @pytest.fixture
 def one_builds_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keeps threads from drawing initial weights from one another's global seed; processes need no such thing."""
+    """Lets only one thread at a time build a model: Keras's seed is global to the process."""
     start_tensorflow()
     from lstm_ray.train.native import stepper
     from lstm_ray.train.step import keras_engine
@@ -126,8 +126,8 @@ def train(config: TrainConfig, prepared: Prepared, world_size: int) -> list[Stat
     """Runs the loop on every worker."""
     from lstm_ray.train.loop import epochs
 
-    listeners = [tcp.listen("127.0.0.1") for _ in range(world_size)]
-    addresses = [tcp.address_of(listener) for listener in listeners]
+    listeners = [listen("127.0.0.1") for _ in range(world_size)]
+    addresses = [address_of(listener) for listener in listeners]
 
     def work(rank: int) -> State:
         group = tcp.join(listeners[rank], addresses, rank=rank, token="token", timeout_s=TIMEOUT_S)
@@ -179,7 +179,7 @@ def build(text, model):
 
 
 @pytest.mark.usefixtures("one_builds_at_a_time")
-def test_two_workers_learn_the_same_with_an_own_network(
+def test_two_workers_learn_the_same_with_a_users_network(
     write_module: WriteModule, prepared: Prepared, tmp_path: Path
 ) -> None:
     write_module("mine", OWN)
@@ -197,7 +197,7 @@ def test_two_workers_learn_the_same_with_an_own_network(
 
 
 @pytest.mark.usefixtures("one_builds_at_a_time")
-def test_a_network_that_begins_otherwise_on_each_worker_is_refused(
+def test_a_network_with_other_initial_weights_on_each_worker_is_refused(
     write_module: WriteModule, prepared: Prepared, tmp_path: Path
 ) -> None:
     counts = "import itertools\nnumber = itertools.count()\n"
@@ -206,23 +206,23 @@ def test_a_network_that_begins_otherwise_on_each_worker_is_refused(
     )
     write_module("mine", counts + varied)
     config = TrainConfig.model_validate({**SMALL, "network": "mine:build", "output": str(tmp_path / "run")})
-    with pytest.raises(TrainingError, match="network mine:build: its weights do not begin the same on every worker"):
+    with pytest.raises(TrainingError, match="network mine:build: its initial weights are not the same on every worker"):
         train(config, prepared, 2)
 
 
 @pytest.mark.usefixtures("one_builds_at_a_time")
 def test_workers_end_with_equal_bits(prepared: Prepared, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """With dropout, each worker drops something else; still all apply the same sum."""
+    """Dropout differs between the workers, but all apply the same sums of gradients."""
     from lstm_ray.train.loop import epochs
 
     ends: list[list[np.ndarray]] = []
-    validate = epochs._validate
+    validate = epochs._Worker.validate
 
-    def remember(config: TrainConfig, corpus: Corpus, stepper: Any, *rest: Any) -> Any:
-        ends.append(stepper.weights())
-        return validate(config, corpus, stepper, *rest)
+    def remember(worker: Any) -> Any:
+        ends.append(worker._stepper.weights())
+        return validate(worker)
 
-    monkeypatch.setattr(epochs, "_validate", remember)
+    monkeypatch.setattr(epochs._Worker, "validate", remember)
     config = TrainConfig.model_validate({**SMALL, "dropout": 0.4, "epochs": 1, "output": str(tmp_path)})
     train(config, prepared, 3)
     assert len(ends) == 3
@@ -230,20 +230,46 @@ def test_workers_end_with_equal_bits(prepared: Prepared, monkeypatch: pytest.Mon
         assert [array.tobytes() for array in other] == [array.tobytes() for array in ends[0]]
 
 
+@pytest.mark.usefixtures("one_builds_at_a_time")
 @pytest.mark.parametrize("engine", ["native", "keras"])
-def test_dropout_of_a_step_depends_on_seed_epoch_step_and_rank_alone(engine: str) -> None:
+def test_weights_that_differ_after_an_epoch_end_the_run_and_are_not_saved(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, engine: str
+) -> None:
+    from lstm_ray.train.loop import epochs
+
+    honest = epochs._Worker.train
+
+    def flip_a_bit(worker: Any) -> Any:
+        step_sums = honest(worker)
+        if worker._rank == 2 and worker.state.epoch == 1:
+            state = worker._stepper.state()
+            state[0].view(np.uint32)[7, 3] ^= 1
+            worker._stepper.restore(state)
+        return step_sums
+
+    monkeypatch.setattr(epochs._Worker, "train", flip_a_bit)
+    config = TrainConfig.model_validate({**SMALL, "dropout": 0.4, "engine": engine, "output": str(tmp_path)})
+    with pytest.raises(TrainingError, match=r"^after epoch 2 worker 2 has other weights than worker 0, although"):
+        train(config, prepared, 3)
+    state = checkpoints.latest_state(str(tmp_path))
+    assert state is not None
+    assert state.epoch == 1
+
+
+@pytest.mark.parametrize("engine", ["native", "keras"])
+def test_dropout_of_a_step_depends_only_on_seed_epoch_step_and_rank(engine: str) -> None:
     start_tensorflow()
     from lstm_ray.train.step.choice import make_stepper
 
     config = TrainConfig.model_validate({**SMALL, "dropout": 0.5, "recurrent_dropout": 0.3, "engine": engine})
-    stepper = make_stepper(config, tcp.Alone(), np.zeros(5, np.int8))
+    stepper = make_stepper(config, Alone(), np.zeros(5, np.int8))
     token_ids = np.random.default_rng(0).integers(4, VOCABULARY_SIZE, (5, MAX_TOKENS)).astype(np.int32)
     batch = Batch(token_ids, np.zeros(5, np.float32), np.ones(5, np.float32), 5)
     state = stepper.state()
 
-    def drawn(*place: int) -> bytes:
+    def drawn(*position: int) -> bytes:
         stepper.restore(state)
-        stepper.reseed(*place)
+        stepper.reseed(*position)
         return np.asarray(stepper.train(batch)).tobytes()
 
     first = drawn(0, 1, 2, 3)
@@ -253,22 +279,22 @@ def test_dropout_of_a_step_depends_on_seed_epoch_step_and_rank_alone(engine: str
 
 
 @pytest.mark.usefixtures("one_builds_at_a_time")
-def test_a_worker_that_fails_ends_the_others_run(
+def test_when_a_worker_fails_its_peers_stop(
     prepared: Prepared, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from lstm_ray.train.loop import epochs
 
-    validate = epochs._validate
+    validate = epochs._Worker.validate
 
-    def fail_on_one(config: TrainConfig, corpus: Corpus, stepper: Any, context: Any, saver: Any) -> Any:
-        if context.rank == 1:
+    def fail_on_one(worker: Any) -> Any:
+        if worker._rank == 1:
             raise RuntimeError("this worker's memory is full")
-        return validate(config, corpus, stepper, context, saver)
+        return validate(worker)
 
-    monkeypatch.setattr(epochs, "_validate", fail_on_one)
+    monkeypatch.setattr(epochs._Worker, "validate", fail_on_one)
     config = TrainConfig.model_validate({**SMALL, "output": str(tmp_path)})
-    listeners = [tcp.listen("127.0.0.1") for _ in range(2)]
-    addresses = [tcp.address_of(listener) for listener in listeners]
+    listeners = [listen("127.0.0.1") for _ in range(2)]
+    addresses = [address_of(listener) for listener in listeners]
     errors: dict[int, BaseException] = {}
 
     def work(rank: int) -> None:
@@ -286,7 +312,7 @@ def test_a_worker_that_fails_ends_the_others_run(
 
 
 def learnable(rows: int, seed: int) -> Corpus:
-    """Returns rows of which the positive ones hold more of the words 4 to 9 than of 10 to 15, and some noise."""
+    """Returns noisy rows; the positive ones have more of the words 4 to 9 than of 10 to 15."""
     generator = np.random.default_rng(seed)
     labels = generator.integers(0, 2, rows).astype(np.int8)
     lengths = np.full(rows, MAX_TOKENS)
@@ -300,7 +326,7 @@ def learnable(rows: int, seed: int) -> Corpus:
 @pytest.mark.long
 @pytest.mark.usefixtures("one_builds_at_a_time")
 def test_with_dropout_any_number_of_workers_is_as_good_over_five_seeds(prepared: Prepared, tmp_path: Path) -> None:
-    """Workers drop other things than one would, so single runs differ; the means differ by no more than seeds do."""
+    """Dropout depends on the number of workers, so single runs differ; the means differ no more than seeds do."""
     rows = Prepared(learnable(600, 0), learnable(400, 1), prepared.vocabulary, 0)
     accuracies: dict[int, list[float]] = {1: [], 3: []}
     for seed in range(5):

@@ -22,20 +22,20 @@ ROW = {"epoch": 2, "loss": 0.5, "accuracy": 0.75, "validation_loss": None}
 
 
 class MlflowError(Exception):
-    """What the stand-in raises when its server is away."""
+    """The error of the stand-in when its server does not answer."""
 
 
 class Client:
-    """Remembers what `mlflow.MlflowClient` is told, by the name of the method."""
+    """Records the calls of `mlflow.MlflowClient`, by the name of the method."""
 
     calls: list[tuple[Any, ...]]
     is_away: bool
 
     def __init__(self, tracking_uri: str | None) -> None:
-        self.tell("connect", tracking_uri)
+        self.record("connect", tracking_uri)
 
-    def tell(self, *call: Any) -> None:
-        """Remembers a call."""
+    def record(self, *call: Any) -> None:
+        """Records a call."""
         if type(self).is_away:
             raise MlflowError("the server\nis away")
         type(self).calls.append(call)
@@ -45,21 +45,21 @@ class Client:
 
     def create_experiment(self, name: str) -> str:
         """Makes one."""
-        self.tell("create_experiment", name)
+        self.record("create_experiment", name)
         return "7"
 
     def create_run(self, experiment: str, run_name: str) -> Any:
         """Makes one."""
-        self.tell("create_run", experiment, run_name)
+        self.record("create_run", experiment, run_name)
         return SimpleNamespace(info=SimpleNamespace(run_id="abc"))
 
     def __getattr__(self, name: str) -> Any:
-        return lambda *arguments, **named: self.tell(name, *arguments, *named.values())
+        return lambda *arguments, **named: self.record(name, *arguments, *named.values())
 
 
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> type[Client]:
-    """Gives the class that stands in for MLflow's client."""
+    """Returns the class that stands in for MLflow's client."""
     Client.calls, Client.is_away = [], False
     module = ModuleType("mlflow")
     module.MlflowClient = Client  # type: ignore[attr-defined]
@@ -68,7 +68,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> type[Client]:
     return Client
 
 
-def test_a_run_is_logged_and_a_resumed_one_goes_on_in_it(client: type[Client], tmp_path: Path, watcher: Any) -> None:
+def test_a_run_is_logged_and_continued_when_it_is_resumed(client: type[Client], tmp_path: Path, watcher: Any) -> None:
     config = TrainConfig(output=str(tmp_path / "run"), mlflow="http://tracking:5000", units=7)
     tracked = MlflowRun(config, watcher)
     tracked.begin()
@@ -90,7 +90,7 @@ def test_a_run_is_logged_and_a_resumed_one_goes_on_in_it(client: type[Client], t
     assert client.calls == [("connect", "http://tracking:5000"), ("update_run", "abc", "RUNNING")]
 
 
-def test_a_server_that_is_away_stops_a_run_from_beginning_but_not_from_going_on(
+def test_a_server_that_does_not_answer_prevents_the_start_of_a_run_but_does_not_end_it(
     client: type[Client], tmp_path: Path, watcher: Any
 ) -> None:
     config = TrainConfig(output=str(tmp_path / "run"), mlflow="yes")
@@ -100,14 +100,14 @@ def test_a_server_that_is_away_stops_a_run_from_beginning_but_not_from_going_on(
     client.is_away = True
     tracked.epoch(ROW)
     tracked.finish(State())
-    assert watcher.said[0] == "note: MLflow has not got epoch 2: the server is away"
-    assert watcher.said[1].startswith("note: MLflow has not heard that the run is finished")
+    assert watcher.said[0] == "note: MLflow did not receive epoch 2: the server is away"
+    assert watcher.said[1].startswith("note: MLflow was not notified that the run is finished")
     with pytest.raises(OutputError, match="--mlflow yes: the server is away"):
         MlflowRun(config, watcher).begin()
 
 
 @pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), "KILLED"), (TrainingError("no"), "FAILED")])
-def test_a_run_that_does_not_come_to_its_end_does_not_go_on_in_mlflow(
+def test_a_run_that_fails_or_is_interrupted_is_ended_in_mlflow(
     client: type[Client],
     tmp_path: Path,
     watcher: Any,
@@ -129,9 +129,7 @@ def test_a_run_that_does_not_come_to_its_end_does_not_go_on_in_mlflow(
     assert client.calls[-1] == ("set_terminated", "abc", status)
 
 
-def test_what_fails_before_a_run_begins_is_not_mlflows_business(
-    client: type[Client], tmp_path: Path, watcher: Any
-) -> None:
+def test_what_fails_before_a_run_starts_is_not_logged(client: type[Client], tmp_path: Path, watcher: Any) -> None:
     pq.write_table(pa.table({"text": ["a"], "label": [7]}), tmp_path / "in.parquet")
     config = TrainConfig(train=(str(tmp_path / "in.parquet"),), output=str(tmp_path / "run"), mlflow="http://tracking")
     with pytest.raises(InputError):

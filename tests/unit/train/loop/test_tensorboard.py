@@ -1,4 +1,4 @@
-"""TensorBoard's curves: what is written is what an epoch came to, once."""
+"""TensorBoard's curves hold the metrics of each epoch, once."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def read(directory: Path) -> dict[str, dict[int, float]]:
 
 @pytest.fixture
 def sums() -> np.ndarray:
-    """Gives the sums of 241 steps."""
+    """Returns the sums of 241 steps."""
     return np.random.default_rng(0).random((241, 2)) * 5
 
 

@@ -1,4 +1,4 @@
-"""What only Keras's engine does: mixed precision, and slices of a batch as TensorFlow computes them."""
+"""What only the Keras engine does: users' networks, mixed precision, and slices of a batch in TensorFlow."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from steps import batches, make_corpus, settings, train
 
-from lstm_ray.collective.tcp import Alone
+from lstm_ray.collective.protocol import Alone
 from lstm_ray.errors import TrainingError
 from lstm_ray.runtime.tensorflow import start_tensorflow
 from lstm_ray.train.data.batches import Batch
@@ -36,8 +36,8 @@ def build(text, model):
 
 
 @pytest.mark.filterwarnings("ignore:Gradients do not exist for variables:UserWarning")  # Keras's own, of the idle one
-def test_an_own_network_learns_as_in_fit(write_module: WriteModule) -> None:
-    """Regularizers count, weights that nothing reads stay as they are."""
+def test_a_users_network_learns_as_in_fit(write_module: WriteModule) -> None:
+    """Regularizers count; unused weights keep their values."""
     write_module("mine", OWN)
     start_tensorflow()
     import keras
@@ -55,7 +55,7 @@ def test_an_own_network_learns_as_in_fit(write_module: WriteModule) -> None:
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_an_own_network_learns_in_mixed_precision(write_module: WriteModule, precision: str) -> None:
+def test_a_users_network_learns_in_mixed_precision(write_module: WriteModule, precision: str) -> None:
     write_module("mine", OWN)
     corpus = make_corpus()
     _, sums = train(settings(network="mine:build", precision=precision, epochs=8, learning_rate=0.05), corpus)
@@ -64,7 +64,7 @@ def test_an_own_network_learns_in_mixed_precision(write_module: WriteModule, pre
     assert losses[-1] < losses[0]
 
 
-def test_a_function_that_has_changed_does_not_go_on(write_module: WriteModule) -> None:
+def test_a_function_that_has_changed_cannot_resume(write_module: WriteModule) -> None:
     write_module("mine", OWN)
     config, corpus = settings(network="mine:build", epochs=1, output="run"), make_corpus(20)
     state = train(config, corpus)[0].state()
@@ -122,7 +122,7 @@ def test_an_fp16_overflow_skips_the_step_and_halves_the_scale() -> None:
         np.testing.assert_array_equal(variable.numpy(), value)
 
 
-def test_fp16_that_skips_every_step_is_told() -> None:
+def test_fp16_that_skips_every_step_is_noticed() -> None:
     corpus = make_corpus()
     stepper, _ = train(settings(precision="fp16", epochs=1), corpus)
     batch = next(batches(settings(), corpus))

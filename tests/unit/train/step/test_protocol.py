@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 from steps import MAX_TOKENS, batches, dense_adam, make_corpus, settings, train
 
-from lstm_ray.collective.tcp import Alone, SparseRows
+from lstm_ray.collective.protocol import Alone, SparseRows
 from lstm_ray.config import TrainConfig
 from lstm_ray.runtime.tensorflow import start_tensorflow
 from lstm_ray.text.word_vectors import WordVectors
@@ -41,18 +41,18 @@ def assert_same_weights(one: Arrays, other: Arrays, tolerance: float = 1e-5) -> 
 
 
 def differ(one: Arrays, other: Arrays) -> bool:
-    """Says whether a weight of two models differs by more than a hundredth."""
+    """Returns whether a weight of two models differs by more than 0.01."""
     return any(np.abs(left - right).max() > 0.01 for left, right in zip(floats(one), floats(other), strict=True))
 
 
 def floats(variables: Arrays) -> Arrays:
-    """Leaves out the states of random generators."""
+    """Returns the variables that are not states of random generators."""
     return [variable for variable in variables if variable.dtype == np.float32]
 
 
 @pytest.fixture(params=["native", "keras"])
 def engine(request: pytest.FixtureRequest) -> str:
-    """What computes the steps."""
+    """Returns the engine's name."""
     return str(request.param)
 
 
@@ -64,8 +64,8 @@ def test_clipping_is_that_of_keras_and_does_something(engine: str) -> None:
     assert differ(ours.weights(), train(settings(engine=engine), corpus)[0].weights())
 
 
-def test_clipping_holds_for_gradients_whose_squares_are_endless() -> None:
-    """In float32 the norm would be endless, and the step one that learns nothing."""
+def test_clipping_holds_for_gradients_whose_squares_overflow() -> None:
+    """In float32 the norm would be infinite, and the step would change nothing."""
     start_tensorflow()
     from lstm_ray.train.native.stepper import NativeStepper
 
@@ -150,7 +150,7 @@ def test_class_weights_are_those_of_keras(given: str, weights: dict[int, float] 
 @pytest.mark.parametrize(
     "changes", [{}, {"mask": True, "pooling": "max", "bidirectional": True}], ids=["lstm", "masked"]
 )
-def test_slices_of_a_batch_come_to_the_whole(slices: int, changes: dict[str, Any], engine: str) -> None:
+def test_slices_of_a_batch_add_up_to_the_whole(slices: int, changes: dict[str, Any], engine: str) -> None:
     corpus = make_corpus()  # the last batch has 3 rows of 7
     whole, sums = train(settings(engine=engine, **changes), corpus)
     sliced, sliced_sums = train(settings(accumulate=slices, clip_norm=10.0, engine=engine, **changes), corpus)
@@ -170,7 +170,7 @@ def test_slices_of_a_batch_come_to_the_whole(slices: int, changes: dict[str, Any
     ],
     ids=str,
 )
-def test_both_engines_learn_the_same_and_go_on_from_each_other(changes: dict[str, Any]) -> None:
+def test_both_engines_learn_the_same_and_resume_from_each_other(changes: dict[str, Any]) -> None:
     corpus = make_corpus()
     steppers = {}
     for engine in ("native", "keras"):
@@ -213,11 +213,11 @@ def test_frozen_word_vectors_stay_in_both_engines(engine: str, tmp_path: Path) -
     assert all((one != other).any() for one, other in zip(before[1:], after[1:], strict=True))
 
 
-@pytest.mark.parametrize("place", range(2))
-def test_a_number_that_is_none_is_found(place: int, engine: str) -> None:
+@pytest.mark.parametrize("position", range(2))
+def test_a_weight_that_is_not_finite_is_found(position: int, engine: str) -> None:
     stepper, _ = train(settings(engine=engine, epochs=1), make_corpus())
     assert stepper.is_finite()
     state = stepper.state()
-    state[place].flat[7] = np.nan
+    state[position].flat[7] = np.nan
     stepper.restore(state)
     assert not stepper.is_finite()

@@ -10,7 +10,7 @@ import pytest
 from lstm_ray.config import TrainConfig
 from lstm_ray.errors import ConfigError
 from lstm_ray.runtime.tensorflow import start_tensorflow
-from lstm_ray.train.step.schedule import check_schedule, count_steps, learning_rate_at
+from lstm_ray.train.step.schedule import check_schedule, count_steps, learning_rate_at, steps_per_epoch
 
 STEPS = 40
 
@@ -56,8 +56,10 @@ def test_every_step_learns_and_none_faster_than_asked(schedule: str, warmup: int
     assert ours.max() == pytest.approx(0.02)
 
 
-def test_a_run_has_a_step_for_every_batch_the_last_short_one_too() -> None:
-    assert count_steps(TrainConfig(epochs=3, global_batch_size=10), 41) == 15
+def test_the_last_short_batch_of_an_epoch_is_a_step() -> None:
+    config = TrainConfig(epochs=3, global_batch_size=10)
+    assert [steps_per_epoch(config, rows) for rows in (40, 41)] == [4, 5]
+    assert count_steps(config, 41) == 15
 
 
 def test_a_warm_up_longer_than_the_run_is_refused() -> None:
