@@ -1,4 +1,4 @@
-"""Measures a model on labelled reviews."""
+"""Evaluates a model on labelled reviews."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from lstm_ray.config import EvaluateConfig
 from lstm_ray.datasets.labelled import Shard, describe_left_out, find_shards, list_labels, sample_rows
 from lstm_ray.errors import InputError, OutputError
 from lstm_ray.evaluate.counts import BinaryCounts
-from lstm_ray.evaluate.shard import EXAMPLES, ShardScores, evaluate_shard, label_mapping
+from lstm_ray.evaluate.shard import MAX_MISTAKES, Mistake, ShardScores, evaluate_shard, label_mapping
 from lstm_ray.model.bundle import Bundle, read_bundle
-from lstm_ray.report.pages import Example, evaluation_report
+from lstm_ray.report.pages import evaluation_report
 from lstm_ray.score.scorer import Scorer
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a model did.
+    """What a model got right and wrong.
 
     Attributes:
         counts: Of all scored rows.
         rows_without_text: Rows left out because they have no words to score.
         rows_with_other_label: Rows left out because the label mapping does not name their label.
-        examples: The reviews it was most confidently wrong about.
-        seconds: Reading and scoring, without loading the model.
+        mistakes: The largest ones, largest first.
+        seconds: Time of reading and scoring, without loading the model.
     """
 
     counts: BinaryCounts
     rows_without_text: int
     rows_with_other_label: int
-    examples: list[Example]
+    mistakes: list[Mistake]
     seconds: float
 
     def metrics(self) -> dict[str, Any]:
@@ -59,9 +59,9 @@ def evaluate(
     """Scores labelled rows and compares; writes metrics.json and report.html if there is an output directory.
 
     Args:
-        config: What to measure on what.
-        progress: Hears how many of the rows are done.
-        notify: Hears what is being done.
+        config: The settings.
+        progress: Called with the number of rows done and the number of all rows.
+        notify: Called with messages for the user.
 
     Raises:
         BundleError: The model cannot be used.
@@ -86,13 +86,12 @@ def evaluate(
     started = time.perf_counter()
     empty = np.zeros(0, np.int8), np.zeros(0, np.float32)
     counts = BinaryCounts.from_scores(*empty, threshold=threshold)
-    wrong: list[tuple[float, int, Example]] = []
+    mistakes: list[Mistake] = []
     done = without_text = other_labels = 0
     with contextlib.closing(evaluate_all(shards)) as results:
         for shard, scores in zip(shards, results, strict=True):
             counts += scores.counts
-            wrong += [(surprise, done + place, example) for surprise, place, example in scores.wrong]
-            wrong = sorted(wrong, key=lambda item: (-item[0], item[1]))[:EXAMPLES]
+            mistakes = sorted([*mistakes, *scores.mistakes], key=lambda mistake: -mistake.error)[:MAX_MISTAKES]
             done += len(shard.rows)
             without_text += scores.rows_without_text
             other_labels += scores.rows_with_other_label
@@ -107,8 +106,7 @@ def evaluate(
         if rows == 0:
             there = f" (none is {', '.join(labels)}; there are {list_labels(shards, config.label_column)})"
             notify(f"warning: {where}: no row is {side}{there if labels else ''}: auc needs both")
-    examples = [example for _, _, example in wrong]
-    evaluation = Evaluation(counts, without_text, other_labels, examples, time.perf_counter() - started)
+    evaluation = Evaluation(counts, without_text, other_labels, mistakes, time.perf_counter() - started)
     if config.output is not None:
         _write(config, evaluation)
     return evaluation
@@ -135,7 +133,7 @@ def _write(config: EvaluateConfig, evaluation: Evaluation) -> None:
         title=f"Evaluation of {config.model}",
         counts=evaluation.counts,
         config=config.model_dump(mode="json"),
-        examples=evaluation.examples,
+        mistakes=evaluation.mistakes,
     )
     metrics = json.dumps(evaluation.metrics(), indent=2) + "\n"
     storage.write_bytes(storage.join(config.output, "report.html"), report.encode())

@@ -1,4 +1,4 @@
-"""A model is measured on what has words and a label that counts; what is odd about the rows is told."""
+"""A model is measured on rows that have words and a known label; unusual rows cause a warning."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 from lstm_ray.config import EvaluateConfig
 from lstm_ray.evaluate.evaluation import Evaluation, evaluate
+from lstm_ray.evaluate.shard import MAX_MISTAKES
 
 
 def measured(directory: Path, bundle: Path, labels: list[Any], **changes: Any) -> tuple[Evaluation, list[str]]:
@@ -20,6 +21,19 @@ def measured(directory: Path, bundle: Path, labels: list[Any], **changes: Any) -
     config = EvaluateConfig.model_validate({"inputs": (str(path),), "model": str(bundle), **changes})
     told: list[str] = []
     return evaluate(config, lambda done, total: None, told.append), told
+
+
+def test_mistakes_of_all_shards_are_the_largest_first(tmp_path: Path, tiny_bundle: Path) -> None:
+    path = tmp_path / "reviews.parquet"
+    texts = ["a good film", "not a bad film", "a fine one", "bad acting", "bad end", "good end"] * 4
+    pq.write_table(pa.table({"text": texts, "label": [0, 1] * 12}), path, row_group_size=8)
+    config = EvaluateConfig.model_validate({"inputs": (str(path),), "model": str(tiny_bundle)})
+    result = evaluate(config, lambda done, total: None)
+    errors = [mistake.error for mistake in result.mistakes]
+    wrong = result.counts.false_positives + result.counts.false_negatives
+    assert len(errors) == min(wrong, MAX_MISTAKES) > 1
+    assert errors == sorted(errors, reverse=True)
+    assert all((mistake.probability > 0.5) != (mistake.label == 1) for mistake in result.mistakes)
 
 
 def test_nothing_is_told_of_rows_of_both_labels(tmp_path: Path, tiny_bundle: Path) -> None:
