@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -42,7 +41,7 @@ class Evaluation:
     seconds: float
 
     def metrics(self) -> dict[str, Any]:
-        """Returns every figure by name."""
+        """Returns all metrics by name."""
         return {
             **self.counts.metrics(),
             "rows_without_text": self.rows_without_text,
@@ -82,13 +81,12 @@ def evaluate(
         notify(note)
     threshold = bundle.threshold if config.threshold is None else config.threshold
     decided = config.model_copy(update={"model": storage.absolute(config.model), "threshold": threshold})
-    evaluate_all = _evaluate_all(decided, bundle, notify)
+    results = _evaluate_all(shards, decided, bundle, notify)
     started = time.perf_counter()
-    empty = np.zeros(0, np.int8), np.zeros(0, np.float32)
-    counts = BinaryCounts.from_scores(*empty, threshold=threshold)
+    counts = BinaryCounts.from_scores(np.zeros(0, np.int8), np.zeros(0, np.float32), threshold)
     mistakes: list[Mistake] = []
     done = without_text = other_labels = 0
-    with contextlib.closing(evaluate_all(shards)) as results:
+    with contextlib.closing(results):
         for shard, scores in zip(shards, results, strict=True):
             counts += scores.counts
             mistakes = sorted([*mistakes, *scores.mistakes], key=lambda mistake: -mistake.error)[:MAX_MISTAKES]
@@ -99,36 +97,33 @@ def evaluate(
     if counts.rows == 0:
         left_out = describe_left_out(without_text, other_labels, shards, config.label_column)
         raise InputError(f"{where}: no rows to evaluate{left_out}")
+    seconds = time.perf_counter() - started
     for side, rows, labels in (
         ("positive", counts.positives, config.positive_labels),
         ("negative", counts.negatives, config.negative_labels),
     ):
         if rows == 0:
-            there = f" (none is {', '.join(labels)}; there are {list_labels(shards, config.label_column)})"
-            notify(f"warning: {where}: no row is {side}{there if labels else ''}: auc needs both")
-    evaluation = Evaluation(counts, without_text, other_labels, mistakes, time.perf_counter() - started)
+            found = f" (none is {', '.join(labels)}; there are {list_labels(shards, config.label_column)})"
+            notify(f"warning: {where}: no row is {side}{found if labels else ''}: auc needs both")
+    evaluation = Evaluation(counts, without_text, other_labels, mistakes, seconds)
     if config.output is not None:
-        _write(config, evaluation)
+        _write(config, config.output, evaluation)
     return evaluation
 
 
-Results = Generator[ShardScores, None, None]
-
-
 def _evaluate_all(
-    config: EvaluateConfig, bundle: Bundle, notify: Callable[[str], None]
-) -> Callable[[Sequence[Shard]], Results]:
-    """Returns what evaluates shards, in their order: in this process, or on Ray."""
+    shards: Sequence[Shard], config: EvaluateConfig, bundle: Bundle, notify: Callable[[str], None]
+) -> Generator[ShardScores, None, None]:
+    """Loads the model and returns a generator that evaluates shards, in their order: in this process, or on Ray."""
     if config.address is None:
         scorer = Scorer(bundle)
-        return lambda shards: (evaluate_shard(shard, config, scorer) for shard in shards)
+        return (evaluate_shard(shard, config, scorer) for shard in shards)
     from lstm_ray.evaluate.ray_tasks import evaluate_on_ray
 
-    return functools.partial(evaluate_on_ray, config, bundle, notify)
+    return evaluate_on_ray(shards, config, bundle, notify)
 
 
-def _write(config: EvaluateConfig, evaluation: Evaluation) -> None:
-    assert config.output is not None
+def _write(config: EvaluateConfig, output: str, evaluation: Evaluation) -> None:
     report = evaluation_report(
         title=f"Evaluation of {config.model}",
         counts=evaluation.counts,
@@ -136,5 +131,5 @@ def _write(config: EvaluateConfig, evaluation: Evaluation) -> None:
         mistakes=evaluation.mistakes,
     )
     metrics = json.dumps(evaluation.metrics(), indent=2) + "\n"
-    storage.write_bytes(storage.join(config.output, "report.html"), report.encode())
-    storage.write_bytes(storage.join(config.output, "metrics.json"), metrics.encode())
+    storage.write_bytes(storage.join(output, "report.html"), report.encode())
+    storage.write_bytes(storage.join(output, "metrics.json"), metrics.encode())
