@@ -85,8 +85,9 @@ def value_ticks(low: float, high: float, most: int = 6) -> list[float]:
     return [round(count * step, 12) for count in range(first, max(last, first + 1) + 1)]
 
 
-def epoch_ticks(epochs: Sequence[int], most: int = 10) -> list[int]:
+def epoch_ticks(epochs: Sequence[int]) -> list[int]:
     """Returns the epochs to number on the axis: all if they are few, else every 2nd, 5th, 10th ... counted from 0."""
+    most = 30 // len(str(epochs[-1]))  # 15 numbers of two digits fit on the axis
     span = epochs[-1] - epochs[0] + 1
     if span <= most:
         return list(range(epochs[0], epochs[-1] + 1))

@@ -52,9 +52,9 @@ def test_value_ticks_cover_the_values_and_are_few(low, span):
     [
         ([1], [1]),
         ([1, 2, 3], [1, 2, 3]),
-        (range(1, 13), [2, 4, 6, 8, 10, 12]),
-        (range(1, 31), [5, 10, 15, 20, 25, 30]),
+        (range(1, 31), list(range(2, 31, 2))),
         (range(1, 101), list(range(10, 101, 10))),
+        (range(1, 121), [20, 40, 60, 80, 100, 120]),
     ],
 )
 def test_epoch_ticks_are_whole_epochs_and_not_too_many(epochs, expected):
