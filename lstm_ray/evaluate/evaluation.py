@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,8 +80,8 @@ def evaluate(
     if note := bundle.note():
         notify(note)
     threshold = bundle.threshold if config.threshold is None else config.threshold
-    decided = config.model_copy(update={"model": storage.absolute(config.model), "threshold": threshold})
-    results = _evaluate_all(shards, decided, bundle, notify)
+    resolved = config.model_copy(update={"model": storage.absolute(config.model), "threshold": threshold})
+    results = _evaluate_all(shards, resolved, bundle, notify)
     started = time.perf_counter()
     counts = BinaryCounts.from_scores(np.zeros(0, np.int8), np.zeros(0, np.float32), threshold)
     mistakes: list[Mistake] = []
@@ -97,15 +97,9 @@ def evaluate(
     if counts.rows == 0:
         left_out = describe_left_out(without_text, other_labels, shards, config.label_column)
         raise InputError(f"{where}: no rows to evaluate{left_out}")
-    seconds = time.perf_counter() - started
-    for side, rows, labels in (
-        ("positive", counts.positives, config.positive_labels),
-        ("negative", counts.negatives, config.negative_labels),
-    ):
-        if rows == 0:
-            found = f" (none is {', '.join(labels)}; there are {list_labels(shards, config.label_column)})"
-            notify(f"warning: {where}: no row is {side}{found if labels else ''}: auc needs both")
-    evaluation = Evaluation(counts, without_text, other_labels, mistakes, seconds)
+    evaluation = Evaluation(counts, without_text, other_labels, mistakes, time.perf_counter() - started)
+    for warning in _missing_labels(config, shards, counts):
+        notify(f"warning: {where}: {warning}")
     if config.output is not None:
         _write(config, config.output, evaluation)
     return evaluation
@@ -121,6 +115,17 @@ def _evaluate_all(
     from lstm_ray.evaluate.ray_tasks import evaluate_on_ray
 
     return evaluate_on_ray(shards, config, bundle, notify)
+
+
+def _missing_labels(config: EvaluateConfig, shards: Sequence[Shard], counts: BinaryCounts) -> Iterator[str]:
+    """Yields a sentence if no row is positive, or none negative, with the labels that occur instead."""
+    for side, rows, labels in (
+        ("positive", counts.positives, config.positive_labels),
+        ("negative", counts.negatives, config.negative_labels),
+    ):
+        if rows == 0:
+            found = f" (none is {', '.join(labels)}; there are {list_labels(shards, config.label_column)})"
+            yield f"no row is {side}{found if labels else ''}: auc needs both"
 
 
 def _write(config: EvaluateConfig, output: str, evaluation: Evaluation) -> None:
