@@ -1,7 +1,8 @@
-"""What a chart consists of: lines, areas, dots and labels, each at its position in the chart.
+"""What a chart consists of: lines, areas, dots and labels.
 
-The pages draw a chart as SVG (`templates/chart.svg`), `picture.py` draws it as PNG. Colours are the names in
-`templates/style.css`, so that the SVG follows the reader's light or dark theme.
+A template renders a chart as SVG (`templates/chart.svg`), `picture.py` as PNG. Positions and sizes are pixels from the
+chart's upper left corner, y downwards. Colours are names in `templates/style.css`, so that the SVG follows the reader's
+light or dark theme.
 """
 
 from __future__ import annotations
@@ -11,19 +12,11 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias
 
 Point: TypeAlias = tuple[float, float]
-"""(x, y) in pixels from the chart's upper left corner, y downwards."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """Straight lines from point to point.
-
-    Attributes:
-        points: Its points, in order.
-        colour: Of the line.
-        width: In pixels.
-        dash: Pixels drawn and pixels left out, in turns; empty for a solid line.
-    """
+    """Straight lines from point to point; `dash` holds the lengths drawn and left out, in turns."""
 
     kind: ClassVar[str] = "line"
     points: Sequence[Point]
@@ -34,13 +27,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Area:
-    """A filled polygon.
-
-    Attributes:
-        points: Its corners, in order.
-        colour: Of the area.
-        opacity: From 0 (invisible) to 1.
-    """
+    """A filled polygon; an opacity of 0 is invisible."""
 
     kind: ClassVar[str] = "area"
     points: Sequence[Point]
@@ -50,15 +37,7 @@ class Area:
 
 @dataclass(frozen=True)
 class Dot:
-    """A circle, filled or drawn as a ring.
-
-    Attributes:
-        x, y: Its centre.
-        radius: In pixels.
-        colour: Of the circle.
-        hover: What a browser shows when the pointer is on it.
-        ring: True for an empty circle.
-    """
+    """A circle, filled or a ring; browsers show `hover` while the pointer is on it."""
 
     kind: ClassVar[str] = "dot"
     x: float
@@ -71,16 +50,9 @@ class Dot:
 
 @dataclass(frozen=True)
 class Label:
-    """A line of text.
+    """A line of text, whose baseline has its start, middle or end (`anchor`) at (x, y).
 
-    Attributes:
-        x, y: Where its baseline starts, has its middle or ends, depending on `anchor`.
-        text: The text.
-        colour: Of the text.
-        anchor: Which part of the text is at x.
-        size: Of the font, in pixels.
-        bold: True for a heavier font.
-        upwards: True for text that reads from bottom to top.
+    `upwards` text reads from bottom to top.
     """
 
     kind: ClassVar[str] = "label"
@@ -94,18 +66,12 @@ class Label:
     upwards: bool = False
 
 
-Mark: TypeAlias = "Line | Area | Dot | Label"
+Mark: TypeAlias = Line | Area | Dot | Label
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart, without its heading.
-
-    Attributes:
-        title: What the chart shows.
-        width, height: In pixels, at the size it was designed for.
-        marks: What it consists of; later ones cover earlier ones.
-    """
+    """Marks, of which later ones cover earlier ones; the title is not among them."""
 
     title: str
     width: int
@@ -118,7 +84,7 @@ class Frame:
     """Maps values to positions in a chart's plot area.
 
     Attributes:
-        left, top, right, bottom: Edges of the plot area, in pixels.
+        left, top, right, bottom: Edges of the plot area.
         x_range, y_range: The values at the edges, lower and upper.
     """
 
