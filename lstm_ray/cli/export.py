@@ -23,9 +23,9 @@ def export(
     Example: lstm-ray export --model runs/first/model --format onnx --output exported
     """
     from lstm_ray import storage
-    from lstm_ray.export import export as exporting
+    from lstm_ray.export.export import export as write_export
 
-    made = exporting.export(model, kind, output)
+    made = write_export(model, kind, output)
     rows = [("model", storage.join(made.output, made.model))]
     for name in ("input", "output"):
         tensor = made.description[name]

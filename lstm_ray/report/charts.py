@@ -17,19 +17,18 @@ if TYPE_CHECKING:
 
 _LABEL_GAP = 15.0  # pixels between the baselines of two labels, so that they never overlap
 _MAX_DOTS = 40  # epochs; with more of them, dots would merge into a thick line
-_ROC_POINTS = 300  # more cannot be told apart at this size
+_ROC_POINTS = 300  # more would not be visible
 _CURVE_WIDTH = 2.25  # pixels
 
 
 def loss_chart(curves: Curves) -> Chart:
     """Returns training and validation loss by epoch."""
-    return _epoch_chart("Loss by epoch", curves, curves.training_loss, curves.validation_loss, percent=False)
+    return _epoch_chart("Loss by epoch", curves, curves.training_loss, curves.validation_loss, ".3f")
 
 
 def accuracy_chart(curves: Curves) -> Chart:
     """Returns training and validation accuracy by epoch."""
-    accuracies = curves.training_accuracy, curves.validation_accuracy
-    return _epoch_chart("Accuracy by epoch", curves, *accuracies, percent=True)
+    return _epoch_chart("Accuracy by epoch", curves, curves.training_accuracy, curves.validation_accuracy, ".1%")
 
 
 def roc_chart(counts: BinaryCounts) -> Chart:
@@ -108,8 +107,15 @@ def keep_apart(positions: Sequence[float], gap: float, low: float, high: float) 
     return [middle - gap / 2, middle + gap / 2]
 
 
-def _epoch_chart(title: str, curves: Curves, training: Values, validation: Values, *, percent: bool) -> Chart:
-    """Both curves with their last values, the best epoch marked, the epochs that overfit shaded."""
+def _epoch_chart(title: str, curves: Curves, training: Values, validation: Values, form: str) -> Chart:
+    """Returns both curves with their last values, the best epoch marked and the epochs that overfit shaded.
+
+    Args:
+        title: What the curves are.
+        curves: For the epochs.
+        training, validation: The values of the curves.
+        form: Their format, ".3f" or ".1%".
+    """
     width, height = 448, 290
     finite = [value for value in (*training, *validation) if is_number(value)]
     if not finite:
@@ -119,14 +125,14 @@ def _epoch_chart(title: str, curves: Curves, training: Values, validation: Value
     x_range = (curves.epochs[0] - edge, curves.epochs[-1] + edge)
     frame = Frame(44, 26, 320, 246, x_range, (ticks[0], ticks[-1]))
     named = {"training": training, "validation": validation}
-    marks = [*_overfit_band(frame, curves), *_epoch_axes(frame, curves, ticks, percent=percent)]
+    marks = [*_overfit_band(frame, curves), *_epoch_axes(frame, curves, ticks, form)]
     for name, values in named.items():
-        marks += _curve(frame, name, curves.epochs, values, percent=percent)
+        marks += _curve(frame, name, curves.epochs, values, form)
     best, value = curves.best_epoch, curves.at_best(validation)
     if best is not None and is_number(value):
-        hover = f"best: epoch {best}, {_figure(value, percent=percent)}"
+        hover = f"best: epoch {best}, {value:{form}}"
         marks.append(Dot(frame.x(best), frame.y(value), 6, "best", hover, ring=True))
-    marks += _last_values(frame, named, percent=percent)
+    marks += _last_values(frame, named, form)
     return Chart(title, width, height, marks)
 
 
@@ -144,11 +150,11 @@ def _overfit_band(frame: Frame, curves: Curves) -> Iterator[Mark]:
         yield Label(frame.right, frame.top - 9, text, "warn", "end", bold=True)
 
 
-def _epoch_axes(frame: Frame, curves: Curves, ticks: Sequence[float], *, percent: bool) -> Iterator[Mark]:
+def _epoch_axes(frame: Frame, curves: Curves, ticks: Sequence[float], form: str) -> Iterator[Mark]:
     for tick in ticks:
         y = frame.y(tick)
         yield frame.horizontal(y, "rule")
-        yield Label(frame.left - 8, y + 4, f"{100 * tick:.6g}%" if percent else f"{tick:.6g}", "soft", "end")
+        yield Label(frame.left - 8, y + 4, f"{100 * tick:.6g}%" if form.endswith("%") else f"{tick:.6g}", "soft", "end")
     for epoch in epoch_ticks(curves.epochs):
         yield Label(frame.x(epoch), frame.bottom + 18, str(epoch), "soft", "middle")
     if curves.best_epoch is not None:
@@ -157,7 +163,7 @@ def _epoch_axes(frame: Frame, curves: Curves, ticks: Sequence[float], *, percent
         yield Label(x, frame.bottom + 35, "▲ best", "best", "middle", bold=True)
 
 
-def _curve(frame: Frame, name: str, epochs: Sequence[int], values: Values, *, percent: bool) -> Iterator[Mark]:
+def _curve(frame: Frame, name: str, epochs: Sequence[int], values: Values, form: str) -> Iterator[Mark]:
     """Yields the line, interrupted where a value is missing, and a dot for each epoch if there are few."""
     for _, stretch in groupby(zip(epochs, values, strict=True), key=lambda point: is_number(point[1])):
         points = [(frame.x(epoch), frame.y(value)) for epoch, value in stretch if is_number(value)]
@@ -166,18 +172,18 @@ def _curve(frame: Frame, name: str, epochs: Sequence[int], values: Values, *, pe
     if len(epochs) <= _MAX_DOTS:
         for epoch, value in zip(epochs, values, strict=True):
             if is_number(value):
-                hover = f"epoch {epoch}, {name} {_figure(value, percent=percent)}"
+                hover = f"epoch {epoch}, {name} {value:{form}}"
                 yield Dot(frame.x(epoch), frame.y(value), 3, name, hover)
 
 
-def _last_values(frame: Frame, named: dict[str, Values], *, percent: bool) -> Iterator[Mark]:
+def _last_values(frame: Frame, named: dict[str, Values], form: str) -> Iterator[Mark]:
     """Yields each curve's name and last value, to the right of its end."""
     measured = {name: [value for value in values if is_number(value)] for name, values in named.items()}
     ends = sorted((frame.y(values[-1]), name, values[-1]) for name, values in measured.items() if values)
     positions = keep_apart([y for y, _, _ in ends], _LABEL_GAP, frame.top, frame.bottom)
     for y, (_, name, value) in zip(positions, ends, strict=True):
         colour = "soft" if name == "training" else name  # the line's grey is too pale for letters
-        yield Label(frame.right + 10, y + 4, f"{name} {_figure(value, percent=percent)}", colour, bold=True)
+        yield Label(frame.right + 10, y + 4, f"{name} {value:{form}}", colour, bold=True)
 
 
 def _square_frame() -> Frame:
@@ -197,13 +203,9 @@ def _square_axes(frame: Frame, x_title: str, y_title: str) -> Iterator[Mark]:
 
 
 def _thin(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Keeps the points that can be told apart: the first in each step along the curve, and the last of all."""
+    """Keeps as many points as are visible: the first in each step along the curve, and the last of all."""
     if x.size <= _ROC_POINTS:
         return x, y
     steps = ((x + y) / 2 * _ROC_POINTS).astype(np.int64)
     kept = np.union1d(np.unique(steps, return_index=True)[1], [x.size - 1])
     return x[kept], y[kept]
-
-
-def _figure(value: float, *, percent: bool) -> str:
-    return f"{value:.1%}" if percent else f"{value:.3f}"
