@@ -101,7 +101,7 @@ class BinaryCounts:
             threshold: Probability above which a row is predicted positive.
 
         Raises:
-            ValueError: shapes that differ, a label other than 0 and 1, or a probability that is NaN or outside [0, 1].
+            ValueError: Shapes that differ, a label other than 0 and 1, or a probability that is NaN or outside [0, 1].
         """
         labels, scores = np.asarray(labels), np.asarray(probabilities, dtype=np.float32)
         _check_scores(labels, scores)
@@ -133,10 +133,10 @@ class BinaryCounts:
 
         Args:
             values: float64[6 + 3 * CALIBRATION_BINS + 2 * SCORE_BINS].
-            threshold: the one that the rows were counted with; as a setting, not a sum, it is not in the vector.
+            threshold: The one that the rows were counted with; as a setting, not a sum, it is not in the vector.
 
         Raises:
-            ValueError: a vector of another length.
+            ValueError: A vector of another length.
         """
         sizes = [1] * 6 + [CALIBRATION_BINS] * 3 + [SCORE_BINS] * 2
         if values.shape != (sum(sizes),):

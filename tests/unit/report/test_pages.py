@@ -22,6 +22,7 @@ class Page(HTMLParser):
 
     def __init__(self, html: str) -> None:
         super().__init__()
+        self.html = html
         self.open_tags: list[str] = []
         self.tags: list[str] = []
         self.attributes: list[tuple[str, str | None]] = []
@@ -122,7 +123,7 @@ def test_a_training_report_shows_figures_sentence_matrix_table_model_and_setting
         assert expected in page.text
     assert page.tags.count("svg") == 2
     assert page.text.count("▲ best") == 2
-    assert ("class", "best") in page.attributes
+    assert '<tr class="best"><td>3</td>' in page.html
 
 
 @pytest.mark.parametrize(
@@ -194,3 +195,12 @@ def test_an_evaluation_report_says_which_way_mistakes_lean():
     assert "100 of 200 rows are predicted correctly (50.0%)." in page.text
     assert "Mistakes lean to positive: 100 false positives, 0 false negatives." in page.text
     assert "off by 40.0 points on average, so they should not be taken at face value" in page.text
+
+
+def test_the_style_sheet_has_every_colour_of_the_charts():
+    html = training_page(history()).html + evaluation_page(counts()).html
+    colours = set(re.findall(r'<(?:polyline|polygon|circle|text) class="(\w+)', html))
+    assert {"rule", "training", "validation", "best", "warm"} <= colours
+    for colour in colours:
+        assert f"svg .{colour} {{ color: var(--{colour}); }}" in html
+        assert html.count(f"--{colour}: #") == 4, "light and dark, in both pages"
