@@ -34,11 +34,11 @@ def evaluate(
     if as_json:
         console.show_text(json.dumps(result.metrics()) + "\n")
     else:
-        show_evaluation(result, config.output)
+        _show_evaluation(result, config.output)
 
 
-def show_evaluation(result: Evaluation, output: str | None) -> None:
-    """Prints how a model did."""
+def _show_evaluation(result: Evaluation, output: str | None) -> None:
+    """Prints the metrics of an evaluation."""
     metrics = result.metrics()
     names = ("accuracy", "auc", "precision", "recall", "f1", "log_loss")
     rows = [("rows", f"{metrics['rows']:,}")]

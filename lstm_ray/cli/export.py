@@ -14,18 +14,18 @@ def export(
         str, typer.Option("--model", metavar="DIR", help="Model bundle, as train writes to OUTPUT/model.")
     ],
     kind: Annotated[
-        str, typer.Option("--format", metavar="onnx|savedmodel", help="ONNX, or what TensorFlow Serving loads.")
+        str, typer.Option("--format", metavar="onnx|savedmodel", help="ONNX, or the format of TensorFlow Serving.")
     ],
-    output: Annotated[str, typer.Option("--output", metavar="DIR", help="New directory for it.")],
+    output: Annotated[str, typer.Option("--output", metavar="DIR", help="New or empty directory for the files.")],
 ) -> None:
-    """Write a model for other runtimes, from token ids to probabilities; export.json there says how to make the ids.
+    """Write a model for other runtimes, from token ids to probabilities; export.json explains how to make the ids.
 
     Example: lstm-ray export --model runs/first/model --format onnx --output exported
     """
     from lstm_ray import storage
-    from lstm_ray.export import export as exporting
+    from lstm_ray.export.export import export as write_export
 
-    made = exporting.export(model, kind, output)
+    made = write_export(model, kind, output)
     rows = [("model", storage.join(made.output, made.model))]
     for name in ("input", "output"):
         tensor = made.description[name]

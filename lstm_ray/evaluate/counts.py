@@ -1,8 +1,8 @@
 """Binary-classification metrics as sums and counts, so that parts merge by addition.
 
-A worker counts its own rows, the vectors of all workers are added, and the metrics are divided out once at the end:
-the result is the same however the rows were shared out. (An average of per-batch averages is not: the last, shorter
-batch would weigh too much, and no average of AUCs is an AUC.)
+Each worker counts its own rows, the vectors of all workers are added, and the divisions come once, at the end: the
+result does not depend on how the rows were distributed. (Averages of batch averages do depend on it: the last, shorter
+batch would weigh too much, and an average of AUCs is not an AUC.)
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ IntArray = npt.NDArray[np.int64]
 CALIBRATION_BINS = 10
 LOG_LOSS_EPSILON = float(np.finfo(np.float32).eps)  # 1.19e-7; Keras clips at 1e-7, which float32 rounds to this near 1
 
-# The score histogram behind AUC and the ROC curve. An untrained model packs its probabilities around 0.5, a trained
-# one around 0 and 1, and evenly spaced bins (in probability or in logit) would put such a pack into a handful of them.
-# So a bin's width is a fixed share, 1/512 at most, of the distance to the nearest of 0, 0.5 and 1: that distance's
-# float32 bits, cut after 9 bits of mantissa. Subtraction is exact there (Sterbenz), so no bin depends on how some
-# machine rounds a logarithm; and within 1.5e-5 of 0.5 or of 1 every float32 has a bin of its own.
+# The histogram of probabilities for AUC and the ROC curve. The probabilities of an untrained model are close to 0.5,
+# those of a trained one close to 0 and 1: evenly spaced bins (in probability or in logit) would put most of them into a
+# handful of bins. So a bin's width is a fixed share, 1/512 at most, of the distance to the nearest of 0, 0.5 and 1: the
+# float32 bits of that distance, cut after 9 bits of mantissa. The subtraction is exact there (Sterbenz), so that bins
+# do not depend on how a machine rounds logarithms; and within 1.5e-5 of 0.5 or of 1 every float32 has its own bin.
 # Cost: 2 x 65,536 counts, 1 MiB to add up per evaluation, whatever the number of rows.
 _MANTISSA_BITS = 9
 # Octaves of distance below 2**-2 in each quarter of [0, 1]. 23 reach float32's spacing at 0.5 and at 1; towards 0
-# float32 goes on to 2**-149, but the 59 that fill up 2**16 bins end at 2**-61, a logit of -42.
+# float32 continues to 2**-149, but the 59 that complete 2**16 bins end at 2**-61, a logit of -42.
 _OCTAVES = np.array([59, 23, 23, 23])
 _LEVELS = _OCTAVES << _MANTISSA_BITS
 SCORE_BINS = int(_LEVELS.sum())
 
 
 class RocCurve(NamedTuple):
-    """Points of the ROC curve from (0, 0) to (1, 1), both coordinates float64[points] and never falling."""
+    """Points of the ROC curve from (0, 0) to (1, 1), both coordinates float64[points], never falling."""
 
     false_positive_rate: FloatArray
     true_positive_rate: FloatArray
@@ -45,8 +45,8 @@ class Reliability(NamedTuple):
 
     Attributes:
         rows: int64[bins], rows in the bin.
-        mean_probability: float64[bins], what the model said.
-        positive_share: float64[bins], what was true.
+        mean_probability: float64[bins], mean predicted probability of label 1.
+        positive_share: float64[bins], share of the rows that have label 1.
     """
 
     rows: IntArray
@@ -56,7 +56,7 @@ class Reliability(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class BinaryCounts:
-    """What must be counted to know how well probabilities predict labels; `a + b` counts the rows of both.
+    """Counts from which all metrics are computed; `a + b` counts the rows of both.
 
     Attributes:
         threshold: a row is predicted positive when its probability is greater (as in `keras.metrics.BinaryAccuracy`).
@@ -64,7 +64,7 @@ class BinaryCounts:
         false_positives: rows of label 0, predicted 1.
         true_negatives: rows of label 0, predicted 0.
         false_negatives: rows of label 1, predicted 0.
-        log_loss_sum: sum of -ln(probability given to the true label), in nats.
+        log_loss_sum: sum of -ln(probability of the true label), in nats.
         brier_sum: sum of (probability - label)**2.
         calibration_rows: int64[10], rows by probability, in tenths.
         calibration_positives: int64[10], those of label 1.
@@ -93,15 +93,15 @@ class BinaryCounts:
         probabilities: npt.NDArray[np.floating],
         threshold: float = 0.5,
     ) -> BinaryCounts:
-        """Counts the rows of one part; no rows at all is a valid part.
+        """Counts the rows of one part, which may have no rows.
 
         Args:
             labels: int8[rows], 0 or 1.
             probabilities: float32[rows] of label 1, from 0 to 1.
-            threshold: probability above which a row is predicted positive.
+            threshold: Probability above which a row is predicted positive.
 
         Raises:
-            ValueError: shapes that differ, a label other than 0 and 1, or a probability that is NaN or outside [0, 1].
+            ValueError: Shapes that differ, a label other than 0 and 1, or a probability that is NaN or outside [0, 1].
         """
         labels, scores = np.asarray(labels), np.asarray(probabilities, dtype=np.float32)
         _check_scores(labels, scores)
@@ -133,10 +133,10 @@ class BinaryCounts:
 
         Args:
             values: float64[6 + 3 * CALIBRATION_BINS + 2 * SCORE_BINS].
-            threshold: the one that the rows were counted with; it is a setting, not a sum, so the vector lacks it.
+            threshold: The one that the rows were counted with; as a setting, not a sum, it is not in the vector.
 
         Raises:
-            ValueError: a vector of another length.
+            ValueError: A vector of another length.
         """
         sizes = [1] * 6 + [CALIBRATION_BINS] * 3 + [SCORE_BINS] * 2
         if values.shape != (sum(sizes),):
@@ -160,7 +160,7 @@ class BinaryCounts:
         )
 
     def to_array(self) -> FloatArray:
-        """All counts as one float64 vector, to be summed across workers (float64 counts exactly up to 2**53 rows)."""
+        """Returns all counts as one float64 vector, to sum over workers (float64 counts exactly up to 2**53 rows)."""
         scalars = [
             self.true_positives,
             self.false_positives,
@@ -241,19 +241,8 @@ class BinaryCounts:
             "false_negatives": fn,
         }
 
-    def auc_error_bound(self) -> float | None:
-        """How far `auc` can be at most from the AUC of the unbinned probabilities; None where `auc` is.
-
-        Two rows in one bin count as a tie, half right. So each pair of a positive and a negative row that share a bin
-        can be wrong by a half. In practice such errors cancel, and the real error is far smaller.
-        """
-        if self.positives == 0 or self.negatives == 0:
-            return None
-        pairs = self.positive_histogram.astype(np.float64) @ self.negative_histogram.astype(np.float64)
-        return float(0.5 * pairs / self.positives / self.negatives)
-
     def roc_curve(self) -> RocCurve:
-        """The ROC curve, one point for each occupied score bin; empty arrays when only one label occurs."""
+        """Returns the ROC curve, one point for each score bin with rows; empty arrays when only one label occurs."""
         if self.positives == 0 or self.negatives == 0:
             return RocCurve(np.zeros(0), np.zeros(0))
         occupied = np.flatnonzero(self.positive_histogram + self.negative_histogram)[::-1]
@@ -262,7 +251,7 @@ class BinaryCounts:
         return RocCurve(np.concatenate([[0.0], alarms]), np.concatenate([[0.0], found]))
 
     def reliability(self) -> Reliability:
-        """What the model said against what was true, for each tenth of probability that has rows."""
+        """Returns predicted probability and share of positives for each tenth of probability that has rows."""
         occupied = self.calibration_rows > 0
         rows = self.calibration_rows[occupied]
         return Reliability(
@@ -270,7 +259,7 @@ class BinaryCounts:
         )
 
     def _auc(self) -> float | None:
-        """Area under the ROC curve: the share of (positive, negative) pairs in the right order, ties being half."""
+        """Returns the area under the ROC curve: the share of (positive, negative) pairs in order; a tie counts half."""
         if self.positives == 0 or self.negatives == 0:
             return None
         curve = self.roc_curve()
@@ -283,7 +272,7 @@ class BinaryCounts:
 
 
 def _check_scores(labels: npt.NDArray[np.integer], scores: npt.NDArray[np.float32]) -> None:
-    """Raises ValueError, saying which row, unless labels are 0 or 1 and scores are probabilities, one of each a row."""
+    """Raises ValueError with the row unless labels are 0 or 1 and scores are probabilities, one of each a row."""
     if labels.ndim != 1 or labels.shape != scores.shape:
         raise ValueError(f"labels {labels.shape} and probabilities {scores.shape} must be two vectors of one length")
     bad_labels = np.flatnonzero((labels != 0) & (labels != 1))
@@ -295,10 +284,10 @@ def _check_scores(labels: npt.NDArray[np.integer], scores: npt.NDArray[np.float3
 
 
 def _score_bins(scores: npt.NDArray[np.float32]) -> IntArray:
-    """The histogram bin of each probability, float32[rows] -> int64[rows]; never falls as the probability rises.
+    """Returns the histogram bin of each probability, float32[rows] -> int64[rows]; a higher one has no lower bin.
 
-    The unit interval is four quarters. In each, the level (0 nearest) says how far the probability is from the anchor
-    that the quarter touches: 0, 0.5, 0.5 and 1. Levels count upwards where the anchor is the quarter's lower end:
+    The unit interval has four quarters. In each, the level (0 is nearest) is the distance of the probability from the
+    quarter's anchor: 0, 0.5, 0.5 and 1. Levels count upwards where the anchor is the quarter's lower end:
 
         0 ---levels--> 0.25 <--levels--- 0.5 ---levels--> 0.75 <--levels--- 1
     """

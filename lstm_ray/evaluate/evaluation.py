@@ -1,12 +1,11 @@
-"""Measures a model on labelled reviews."""
+"""Evaluates a model on labelled reviews."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,32 +16,32 @@ from lstm_ray.config import EvaluateConfig, with_paths
 from lstm_ray.datasets.labelled import Shard, describe_left_out, find_shards, list_labels, sample_rows
 from lstm_ray.errors import InputError, OutputError
 from lstm_ray.evaluate.counts import BinaryCounts
-from lstm_ray.evaluate.shard import EXAMPLES, ShardScores, evaluate_shard, label_mapping
+from lstm_ray.evaluate.shard import MAX_MISTAKES, Mistake, ShardScores, evaluate_shard, label_mapping
 from lstm_ray.model.bundle import Bundle, read_bundle
-from lstm_ray.report.pages import Example, evaluation_report
+from lstm_ray.report.pages import evaluation_report
 from lstm_ray.score.scorer import Scorer
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a model did.
+    """What a model got right and wrong.
 
     Attributes:
         counts: Of all scored rows.
         rows_without_text: Rows left out because they have no words to score.
         rows_with_other_label: Rows left out because the label mapping does not name their label.
-        examples: The reviews it was most confidently wrong about.
-        seconds: Reading and scoring, without loading the model.
+        mistakes: The largest ones, largest first.
+        seconds: Time of reading and scoring, without loading the model.
     """
 
     counts: BinaryCounts
     rows_without_text: int
     rows_with_other_label: int
-    examples: list[Example]
+    mistakes: list[Mistake]
     seconds: float
 
     def metrics(self) -> dict[str, Any]:
-        """Returns every figure by name."""
+        """Returns all metrics by name."""
         return {
             **self.counts.metrics(),
             "rows_without_text": self.rows_without_text,
@@ -59,9 +58,9 @@ def evaluate(
     """Scores labelled rows and compares; writes metrics.json and report.html if there is an output directory.
 
     Args:
-        config: What to measure on what.
-        progress: Hears how many of the rows are done.
-        notify: Hears what is being done.
+        config: The settings.
+        progress: Called with the number of rows done and the number of all rows.
+        notify: Called with messages for the user.
 
     Raises:
         BundleError: The model cannot be used.
@@ -81,18 +80,16 @@ def evaluate(
     if note := bundle.note():
         notify(note)
     threshold = bundle.threshold if config.threshold is None else config.threshold
-    decided = with_paths(config, storage.absolute).model_copy(update={"threshold": threshold})
-    evaluate_all = _evaluate_all(decided, bundle, notify)
+    resolved = with_paths(config, storage.absolute).model_copy(update={"threshold": threshold})
+    results = _evaluate_all(shards, resolved, bundle, notify)
     started = time.perf_counter()
-    empty = np.zeros(0, np.int8), np.zeros(0, np.float32)
-    counts = BinaryCounts.from_scores(*empty, threshold=threshold)
-    wrong: list[tuple[float, int, Example]] = []
+    counts = BinaryCounts.from_scores(np.zeros(0, np.int8), np.zeros(0, np.float32), threshold)
+    mistakes: list[Mistake] = []
     done = without_text = other_labels = 0
-    with contextlib.closing(evaluate_all(shards)) as results:
+    with contextlib.closing(results):
         for shard, scores in zip(shards, results, strict=True):
             counts += scores.counts
-            wrong += [(surprise, done + place, example) for surprise, place, example in scores.wrong]
-            wrong = sorted(wrong, key=lambda item: (-item[0], item[1]))[:EXAMPLES]
+            mistakes = sorted([*mistakes, *scores.mistakes], key=lambda mistake: -mistake.error)[:MAX_MISTAKES]
             done += len(shard.rows)
             without_text += scores.rows_without_text
             other_labels += scores.rows_with_other_label
@@ -100,43 +97,44 @@ def evaluate(
     if counts.rows == 0:
         left_out = describe_left_out(without_text, other_labels, shards, config.label_column)
         raise InputError(f"{where}: no rows to evaluate{left_out}")
+    evaluation = Evaluation(counts, without_text, other_labels, mistakes, time.perf_counter() - started)
+    for warning in _missing_labels(config, shards, counts):
+        notify(f"warning: {where}: {warning}")
+    if config.output is not None:
+        _write(config, config.output, evaluation)
+    return evaluation
+
+
+def _evaluate_all(
+    shards: Sequence[Shard], config: EvaluateConfig, bundle: Bundle, notify: Callable[[str], None]
+) -> Generator[ShardScores, None, None]:
+    """Loads the model and returns a generator that evaluates shards, in their order: in this process, or on Ray."""
+    if config.address is None:
+        scorer = Scorer(bundle)
+        return (evaluate_shard(shard, config, scorer) for shard in shards)
+    from lstm_ray.evaluate.ray_tasks import evaluate_on_ray
+
+    return evaluate_on_ray(shards, config, bundle, notify)
+
+
+def _missing_labels(config: EvaluateConfig, shards: Sequence[Shard], counts: BinaryCounts) -> Iterator[str]:
+    """Yields a sentence if no row is positive, or none negative, with the labels that occur instead."""
     for side, rows, labels in (
         ("positive", counts.positives, config.positive_labels),
         ("negative", counts.negatives, config.negative_labels),
     ):
         if rows == 0:
-            there = f" (none is {', '.join(labels)}; there are {list_labels(shards, config.label_column)})"
-            notify(f"warning: {where}: no row is {side}{there if labels else ''}: auc needs both")
-    examples = [example for _, _, example in wrong]
-    evaluation = Evaluation(counts, without_text, other_labels, examples, time.perf_counter() - started)
-    if config.output is not None:
-        _write(config, evaluation)
-    return evaluation
+            found = f" (none is {', '.join(labels)}; there are {list_labels(shards, config.label_column)})"
+            yield f"no row is {side}{found if labels else ''}: auc needs both"
 
 
-Results = Generator[ShardScores, None, None]
-
-
-def _evaluate_all(
-    config: EvaluateConfig, bundle: Bundle, notify: Callable[[str], None]
-) -> Callable[[Sequence[Shard]], Results]:
-    """Returns what evaluates shards, in their order: in this process, or on Ray."""
-    if config.address is None:
-        scorer = Scorer(bundle)
-        return lambda shards: (evaluate_shard(shard, config, scorer) for shard in shards)
-    from lstm_ray.evaluate.ray_tasks import evaluate_on_ray
-
-    return functools.partial(evaluate_on_ray, config, bundle, notify)
-
-
-def _write(config: EvaluateConfig, evaluation: Evaluation) -> None:
-    assert config.output is not None
+def _write(config: EvaluateConfig, output: str, evaluation: Evaluation) -> None:
     report = evaluation_report(
         title=f"Evaluation of {config.model}",
         counts=evaluation.counts,
         config=config.model_dump(mode="json"),
-        examples=evaluation.examples,
+        mistakes=evaluation.mistakes,
     )
     metrics = json.dumps(evaluation.metrics(), indent=2) + "\n"
-    storage.write_bytes(storage.join(config.output, "report.html"), report.encode())
-    storage.write_bytes(storage.join(config.output, "metrics.json"), metrics.encode())
+    storage.write_bytes(storage.join(output, "report.html"), report.encode())
+    storage.write_bytes(storage.join(output, "metrics.json"), metrics.encode())

@@ -1,6 +1,6 @@
-"""Evaluation on Ray: a task for each shard, whose counts the driver adds up in the order of the shards.
+"""Evaluation on Ray: one task for each shard; the driver adds up their counts in the order of the shards.
 
-Where a shard is scored, and when, so changes nothing about the sums, to their last bit.
+So the sums are the same to the last bit, whichever node evaluates a shard, and when.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from lstm_ray.runtime.ray_session import connect, our_error
 from lstm_ray.runtime.room import Asked
 from lstm_ray.score.scorer import Scorer, pick_engine
 
-_Code: TypeAlias = "tuple[tuple[str, bytes], ...]"  # the user's modules, by path: hashable
+_Code: TypeAlias = "tuple[tuple[str, bytes], ...]"  # the user's modules by path; hashable
 
-_TASKS_A_CORE = 2  # given to Ray at once; each comes back with a MiB of counts
-_LEAST_TASKS = 64  # so that an autoscaler sees that there is work for more nodes
+_TASKS_PER_CORE = 2  # submitted at once; each returns a MiB of counts
+_MIN_TASKS = 64  # submitted at once, so that an autoscaler sees work for more nodes
 
 
 def evaluate_on_ray(
-    config: EvaluateConfig, bundle: Bundle, notify: Callable[[str], None], shards: Sequence[Shard]
+    shards: Sequence[Shard], config: EvaluateConfig, bundle: Bundle, notify: Callable[[str], None]
 ) -> Generator[ShardScores, None, None]:
-    """Evaluates shards in Ray tasks of one core each and yields what came of them, in their order.
+    """Evaluates shards in Ray tasks of one core each and yields the results, in the order of the shards.
 
     Args:
-        config: With the absolute path of the model, and the threshold that counts.
-        bundle: What the driver has read there.
-        notify: Is told if the cluster has to grow first.
         shards: What to evaluate.
+        config: The settings; the path of the model is absolute, `threshold` is set.
+        bundle: The model, as the driver has read it.
+        notify: Called with messages for the user: that Ray starts, that the cluster has to grow.
 
     Raises:
-        LstmRayError: What a task raised, or there is no Ray to run it.
+        LstmRayError: A task raised it, or no Ray can run the tasks.
     """
     assert config.address is not None
     with connect(config.address, Asked(1, 1, cpus=1, gpus=0), notify):
@@ -51,7 +51,7 @@ def evaluate_on_ray(
         task = ray.remote(num_cpus=1)(_evaluate)
         settings = ray.put(config)
         code = tuple(bundle.sources().items())
-        at_once = max(_LEAST_TASKS, int(_TASKS_A_CORE * ray.cluster_resources().get("CPU", 0)))
+        at_once = max(_MIN_TASKS, int(_TASKS_PER_CORE * ray.cluster_resources().get("CPU", 0)))
         running: deque[Any] = deque()
         try:
             for shard in shards:
@@ -68,12 +68,12 @@ def _evaluate(shard: Shard, config: EvaluateConfig, model_hash: str, code: _Code
     return evaluate_shard(shard, config, _scorer_of(config.model, model_hash, code))
 
 
-@lru_cache(maxsize=1)  # a worker process evaluates many shards of a run, and then perhaps those of another
+@lru_cache(maxsize=1)  # a worker process evaluates many shards of a run, perhaps of several runs in turn
 def _scorer_of(model: str, model_hash: str, code: _Code) -> Scorer:
     bundle = read_bundle(model)
     if bundle.hash != model_hash:
-        raise BundleError(f"{model}: has changed since the evaluation began: run it again")
+        raise BundleError(f"{model}: changed since the evaluation began: run it again")
     pa.set_cpu_count(1)
-    engine = pick_engine("auto", False, bundle.model.network)  # Ray gives a task no GPU that it does not ask for
+    engine = pick_engine("auto", False, bundle.model.network)  # the tasks ask Ray for no GPU
     with user_code.unpacked(dict(code)):
         return Scorer(bundle, engine, threads=1)

@@ -1,4 +1,4 @@
-"""Evaluates one shard; runs in this process and in Ray tasks."""
+"""Evaluates one shard, in this process or in a Ray task."""
 
 from __future__ import annotations
 
@@ -10,62 +10,79 @@ from lstm_ray.config import EvaluateConfig
 from lstm_ray.datasets.labelled import Shard, read_shard
 from lstm_ray.datasets.labels import LabelMapping
 from lstm_ray.evaluate.counts import BinaryCounts
-from lstm_ray.report.pages import Example
 from lstm_ray.score.scorer import Scorer
 
-EXAMPLES = 12  # most confidently wrong reviews shown in the report
+MAX_MISTAKES = 12  # as many as a person reads
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A review that the model predicted wrong.
+
+    Attributes:
+        text: The review.
+        label: Its label, 0 or 1.
+        probability: The predicted probability of label 1.
+    """
+
+    text: str
+    label: int
+    probability: float
+
+    @property
+    def error(self) -> float:
+        """Difference of probability and label."""
+        return abs(self.probability - self.label)
 
 
 @dataclass(frozen=True)
 class ShardScores:
-    """How a model did on one shard.
+    """What a model got right and wrong in one shard.
 
     Attributes:
-        counts: Of its scored rows.
+        counts: Of the scored rows.
         rows_without_text: Rows left out because they have no words to score.
         rows_with_other_label: Rows left out because the label mapping does not name their label.
-        wrong: The reviews it was most confidently wrong about: by how much, at which row, and the review.
+        mistakes: The largest ones, largest first.
     """
 
     counts: BinaryCounts
     rows_without_text: int
     rows_with_other_label: int
-    wrong: list[tuple[float, int, Example]]
+    mistakes: list[Mistake]
 
 
 def evaluate_shard(shard: Shard, config: EvaluateConfig, scorer: Scorer) -> ShardScores:
-    """Scores the rows of one shard and compares.
+    """Scores the rows of one shard and compares with their labels.
 
     Args:
         shard: The rows.
-        config: With the threshold that counts.
-        scorer: Of the model.
+        config: The settings; `threshold` is set.
+        scorer: The model.
 
     Raises:
-        InputError: The shard cannot be read, or holds a label that is none.
+        InputError: The shard cannot be read, or holds an unusable label.
     """
     assert config.threshold is not None
     rows = read_shard(shard, config.text_column, config.label_column, label_mapping(config))
     scored = scorer.score(rows.texts).probability
     has_score = scored.is_valid().to_numpy(zero_copy_only=False)
     probabilities = scored.drop_null().to_numpy()
-    kept = rows.labels[has_score]
-    surprise = np.abs(kept - probabilities)
+    labels = rows.labels[has_score]
     positions = np.flatnonzero(has_score)
-    wrong = []
-    for place in np.argsort(-surprise)[:EXAMPLES]:
-        if (probabilities[place] > config.threshold) != (kept[place] == 1):
-            text = rows.texts[int(positions[place])].as_py()
-            example = Example(text, int(kept[place]), float(probabilities[place]))
-            wrong.append((float(surprise[place]), int(positions[place]), example))
+    wrong = np.flatnonzero((probabilities > np.float32(config.threshold)) != (labels == 1))
+    largest = wrong[np.argsort(-np.abs(probabilities[wrong] - labels[wrong]), kind="stable")][:MAX_MISTAKES]
     return ShardScores(
-        BinaryCounts.from_scores(kept, probabilities, threshold=config.threshold),
+        BinaryCounts.from_scores(labels, probabilities, threshold=config.threshold),
         rows.without_text + int((~has_score).sum()),
         rows.with_other_label,
-        wrong,
+        [
+            Mistake(rows.texts[int(positions[row])].as_py(), int(labels[row]), float(probabilities[row]))
+            for row in largest
+        ],
     )
 
 
 def label_mapping(config: EvaluateConfig) -> LabelMapping:
-    """Returns which labels mean what."""
+    """Returns which labels count as positive and negative."""
     return LabelMapping(config.positive_labels, config.negative_labels)

@@ -1,10 +1,10 @@
-"""A bundle's network for other runtimes: ONNX or TensorFlow's SavedModel, from token ids to probabilities.
+"""Exports a bundle's network for other runtimes: ONNX or TensorFlow's SavedModel, from token ids to probabilities.
 
     OUTPUT/model.onnx | saved_model/    the network
     OUTPUT/vocabulary.parquet           word, id, count
-    OUTPUT/export.json                  input and output, how a text becomes token ids, an example to check that by
+    OUTPUT/export.json                  input and output, the steps from a text to token ids, an example to check them
 
-The network takes token ids, because no runtime splits words as we do: whoever serves it does what export.json says.
+The network takes token ids, because no runtime splits words like lstm-ray: the caller follows the steps in export.json.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _EXAMPLE = "Not bad<br />at all: it's GOOD!"
 
 @dataclass(frozen=True)
 class Exported:
-    """What has been written.
+    """The result of an export.
 
     Attributes:
-        output: The directory.
+        output: The directory that was written.
         model: Name of the network's file or directory in it.
-        description: What export.json says.
-        note: What to tell people about the bundle, if anything.
+        description: Content of export.json.
+        note: A message for the user about the bundle, if there is one.
     """
 
     output: str
@@ -50,17 +50,17 @@ class Exported:
 
 
 def export(model: str, kind: str, output: str) -> Exported:
-    """Writes a bundle's network in another format, beside its vocabulary and what else is needed to use it.
+    """Writes a bundle's network in another format, with its vocabulary and export.json.
 
     Args:
-        model: The bundle.
+        model: Directory of the bundle.
         kind: "onnx" or "savedmodel".
-        output: A directory that is empty, or not there yet.
+        output: A new or empty directory.
 
     Raises:
-        ConfigError: There is no such format, or the package that writes it is not installed.
+        ConfigError: The format is unknown, or the package that writes it is not installed.
         BundleError: The model cannot be used.
-        OutputError: The directory holds something, or cannot be written.
+        OutputError: The directory is not empty, or cannot be written.
     """
     if kind not in _FORMATS:
         raise ConfigError(f"--format is {kind!r}: should be {' or '.join(_FORMATS)}")
@@ -81,8 +81,8 @@ def export(model: str, kind: str, output: str) -> Exported:
 def _export_onnx(bundle: Bundle) -> Mapping[str, bytes]:
     if bundle.model.network is not None:
         raise ConfigError(
-            f"--format onnx writes lstm-ray's own networks alone, and {bundle.model.network} built this one: "
-            "--format savedmodel takes any"
+            f"--format onnx exports only lstm-ray's own networks, and {bundle.model.network} built this one: "
+            "use --format savedmodel"
         )
     try:
         from lstm_ray.export.onnx_graph import onnx_model
@@ -96,22 +96,22 @@ def _export_savedmodel(bundle: Bundle) -> Mapping[str, bytes]:
 
     start_tensorflow()
     model = bundle.keras_model()
-    with tempfile.TemporaryDirectory() as directory, held_back():
-        place = Path(directory)
-        model.export(place / "saved_model", format="tf_saved_model", verbose=False)
-        files = sorted(path for path in place.rglob("*") if path.is_file())
-        return {str(path.relative_to(place)): path.read_bytes() for path in files}
+    with tempfile.TemporaryDirectory() as temporary, held_back():
+        directory = Path(temporary)
+        model.export(directory / "saved_model", format="tf_saved_model", verbose=False)
+        files = sorted(path for path in directory.rglob("*") if path.is_file())
+        return {str(path.relative_to(directory)): path.read_bytes() for path in files}
 
 
 _Export = Callable[[Bundle], Mapping[str, bytes]]
 _FORMATS: dict[str, tuple[str, _Export, str]] = {
     "onnx": ("model.onnx", _export_onnx, OUTPUT_NAME),
-    "savedmodel": ("saved_model", _export_savedmodel, "output_0"),  # Keras names a model's only output so
+    "savedmodel": ("saved_model", _export_savedmodel, "output_0"),  # Keras's name for a single output
 }
 
 
 def _describe(bundle: Bundle, output_name: str) -> dict[str, Any]:
-    """Returns what whoever serves the network has to know."""
+    """Returns the content of export.json, except for the format and the name of the network's file."""
     text = bundle.text
     time: int | str = "time" if bundle.model.mask else text.max_tokens
     return {
@@ -131,27 +131,27 @@ def _input_name(bundle: Bundle) -> str:
 
 
 def _steps(text: TextSettings, masked: bool) -> list[str]:
-    """Returns what turns a text into a row of the input, in order."""
+    """Returns the steps that turn a text into a row of the input, in order."""
     spaces = "white space" if text.split_on == "whitespace" else "spaces (U+0020) alone"
     unlisted = "left out" if text.unlisted_words == "drop" else f"id {OOV_ID}"
     kept = "last" if text.truncating == "pre" else "first"
     side = "in front" if text.padding == "pre" else "at the end"
     length = "as long as the batch's longest" if masked else f"{text.max_tokens} ids long"
     return [
-        *([f"replace what matches {LINE_BREAK} by a space"] if text.strip_html else []),
+        *([f"replace matches of the regular expression {LINE_BREAK} by a space"] if text.strip_html else []),
         f"lower-case {'A to Z' if text.lowercase == 'ascii' else 'all letters, as Unicode does'}",
         f"replace each of these characters by a space: {FILTERED}",
         f"split into words at {spaces}; a text without words has no score",
-        f"look up each word's id in vocabulary.parquet; a word that is not listed there is {unlisted}",
+        f"look up each word's id in vocabulary.parquet; a word that is not in it is {unlisted}",
         f"an id of {text.vocabulary_size} or more becomes {OOV_ID}",
         f"put {START_ID} in front",
         f"keep the {kept} {text.max_tokens} ids",
-        f"fill up with {PAD_ID} {side} until the row is {length}",
+        f"pad with {PAD_ID} {side} until the row is {length}",
     ]
 
 
 def _example(bundle: Bundle) -> dict[str, Any]:
-    """Returns a text, the row of the input that the steps make of it, and its probability."""
+    """Returns a text, its row of the input, and its probability."""
     sequences = Encoder(bundle).encode(pa.array([_EXAMPLE], pa.large_string())).sequences
     length = int(sequences.lengths[0]) if bundle.model.mask else bundle.text.max_tokens
     row = pad(sequences, length, bundle.text.padding)[0]

@@ -1,4 +1,4 @@
-"""A trained network as an ONNX graph, for runtimes that know neither Keras nor lstm-ray.
+"""Builds a trained network as an ONNX graph, for runtimes without Keras and lstm-ray.
 
     token_ids int32[batch, time]
       -> Gather                  float32[time, batch, embedding_size]
@@ -6,8 +6,8 @@
       -> last state | max | mean over time
       -> MatMul, Sigmoid         probability float32[batch, 1]
 
-ONNX's LSTM skips padding at the end of a row only, by `sequence_lens`. So a masked network's rows are first turned
-round until their tokens come first, which gives the same whichever side the padding was on.
+ONNX's LSTM skips padding only at the end of a row, by `sequence_lens`. So the rows of a masked network are first
+rotated until their tokens come first; the result is the same for padding on either side.
 
 Source: ONNX operators, LSTM (gates in the order input, output, forget, candidate; bias of W, then of R).
 """
@@ -25,12 +25,12 @@ from lstm_ray.model.architectures import INPUT_NAME, OUTPUT_NAME
 from lstm_ray.model.weights import LstmWeights, NetworkWeights
 
 OPSET = 17
-_IR_VERSION = 8  # what runtimes that know the opset read, whatever the version of the onnx package here
-_LOWEST = -1e9  # stands in for minus infinity in a maximum over time, as in Keras's model
+_IR_VERSION = 8  # runtimes with this opset read it; by default, the installed onnx package would decide
+_LOWEST = -1e9  # instead of minus infinity in a maximum over time, as in the Keras model
 
 
 def onnx_model(network: NetworkWeights) -> ModelProto:
-    """Returns the graph, with its weights, from `token_ids` to `probability`."""
+    """Returns the graph from `token_ids` to `probability`, with its weights."""
     graph = _Graph()
     is_token = None
     token_ids, lengths = INPUT_NAME, ""
@@ -63,7 +63,7 @@ def onnx_model(network: NetworkWeights) -> ModelProto:
 
 
 class _Graph:
-    """Nodes and constants so far; each node has one output, unless it says otherwise."""
+    """Collects the nodes and constants of a graph."""
 
     def __init__(self) -> None:
         self.nodes: list[Any] = []
@@ -90,10 +90,10 @@ class _Graph:
 
 
 def _tokens_first(graph: _Graph) -> tuple[str, str, str]:
-    """Turns rows round until their tokens come first.
+    """Rotates rows until their tokens come first.
 
     Returns:
-        The ids, int32[batch, time]; which are tokens, bool[batch, time]; how many, int32[batch].
+        Names of: the ids, int32[batch, time]; which are tokens, bool[batch, time]; how many, int32[batch].
     """
     zero = graph.constant("padding_id", np.array(0, np.int32))
     counts = graph.add("Cast", graph.add("Not", graph.add("Equal", INPUT_NAME, zero)), to=TensorProto.INT32)
@@ -101,8 +101,8 @@ def _tokens_first(graph: _Graph) -> tuple[str, str, str]:
     start = graph.add("ArgMax", counts, axis=1, keepdims=1)
     time = graph.add("Gather", graph.add("Shape", INPUT_NAME), graph.constant("time_axis", np.array(1, np.int64)))
     first, step = (graph.constant(name, np.array(value, np.int64)) for name, value in (("first", 0), ("step", 1)))
-    places = graph.add("Mod", graph.add("Add", graph.add("Range", first, time, step), start), time)
-    token_ids = graph.add("GatherElements", INPUT_NAME, places, axis=1)
+    positions = graph.add("Mod", graph.add("Add", graph.add("Range", first, time, step), start), time)
+    token_ids = graph.add("GatherElements", INPUT_NAME, positions, axis=1)
     return token_ids, graph.add("Not", graph.add("Equal", token_ids, zero)), lengths
 
 
@@ -110,14 +110,14 @@ def _lstm(graph: _Graph, name: str, layer: tuple[LstmWeights, ...], inputs: str,
     """Adds a layer.
 
     Args:
-        graph: Where to.
+        graph: Receives the nodes.
         name: Of the layer.
-        layer: Its directions.
-        inputs: float32[time, batch, inputs].
-        lengths: int32[batch], or "" without a mask.
+        layer: Weights of its directions.
+        inputs: Name of float32[time, batch, inputs].
+        lengths: Name of int32[batch], or "" without a mask.
 
     Returns:
-        All states, float32[time, batch, features], and the last ones, float32[batch, features].
+        Names of all states, float32[time, batch, features], and of the last ones, float32[batch, features].
     """
     states, last = graph.add_all(
         "LSTM",
@@ -140,7 +140,7 @@ def _lstm(graph: _Graph, name: str, layer: tuple[LstmWeights, ...], inputs: str,
 
 
 def _reordered(matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Returns [..., 4 * units] of Keras's gates as ONNX's [4 * units, ...]."""
+    """Returns Keras's gates, [..., 4 * units], in the order and layout of ONNX, [4 * units, ...]."""
     input_gate, forget, candidate, output = np.split(matrix, 4, axis=-1)
     return np.concatenate([input_gate, output, forget, candidate], axis=-1).T
 
@@ -154,11 +154,11 @@ def _pool(graph: _Graph, pooling: str, states: str, is_token: str | None, length
     if is_token is None:
         return graph.add("ReduceMax" if pooling == "max" else "ReduceMean", states, axes=[0], keepdims=0)
     counts = graph.add("Unsqueeze", graph.add("Transpose", is_token, perm=[1, 0]), graph.integers(2))
-    instead = graph.constant("of_padding", np.array(_LOWEST if pooling == "max" else 0, np.float32))
-    states = graph.add("Where", counts, states, instead)
+    neutral = graph.constant("padding_state", np.array(_LOWEST if pooling == "max" else 0, np.float32))
+    states = graph.add("Where", counts, states, neutral)
     if pooling == "max":
         return graph.add("ReduceMax", states, axes=[0], keepdims=0)
     total = graph.add("ReduceSum", states, graph.integers(0), keepdims=0)
-    numbers = graph.add("Cast", graph.add("Unsqueeze", lengths, graph.integers(1)), to=TensorProto.FLOAT)
+    divisors = graph.add("Cast", graph.add("Unsqueeze", lengths, graph.integers(1)), to=TensorProto.FLOAT)
     one = graph.constant("one", np.array(1, np.float32))
-    return graph.add("Div", total, graph.add("Max", numbers, one))
+    return graph.add("Div", total, graph.add("Max", divisors, one))

@@ -1,104 +1,79 @@
-"""Charts as inline SVG: text in, text out, no library.
-
-Colours are CSS classes (`page.py` defines them, for light and for dark), so a chart follows the reader's theme. Every
-point carries a `<title>`, which browsers show on hover without any script.
-"""
+"""The charts of the reports: loss and accuracy by epoch, ROC curve, reliability diagram."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from html import escape
+from itertools import groupby
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lstm_ray.evaluate.counts import BinaryCounts, FloatArray
 from lstm_ray.report.curves import Curves, Values, is_number
+from lstm_ray.report.marks import Area, Chart, Dot, Frame, Label, Line, Mark
 
-_LABEL_GAP = 15.0  # between the baselines of two labels, so that they never touch
-_MOST_DOTS = 40  # epochs; beyond, dots would merge into a thick line
-_ROC_POINTS = 300  # more cannot be told apart at this size
+if TYPE_CHECKING:
+    from lstm_ray.evaluate.counts import BinaryCounts, FloatArray
 
-
-@dataclass(frozen=True)
-class Frame:
-    """Maps values to places in a plot area, all in SVG units (pixels at the drawn size).
-
-    Attributes:
-        left, top, right, bottom: edges of the plot area.
-        x_range, y_range: the values at the edges, lower and upper.
-    """
-
-    left: float
-    top: float
-    right: float
-    bottom: float
-    x_range: tuple[float, float]
-    y_range: tuple[float, float]
-
-    def x(self, value: float) -> float:
-        """The horizontal place of a value."""
-        low, high = self.x_range
-        return self.left + (value - low) / (high - low) * (self.right - self.left)
-
-    def y(self, value: float) -> float:
-        """The vertical place of a value; larger values are higher up."""
-        low, high = self.y_range
-        return self.bottom - (value - low) / (high - low) * (self.bottom - self.top)
+_LABEL_GAP = 15.0  # pixels between the baselines of two labels, so that they never overlap
+_MAX_DOTS = 40  # epochs; with more of them, dots would merge into a thick line
+_ROC_POINTS = 300  # more would not be visible
+_CURVE_WIDTH = 2.25  # pixels
 
 
-def loss_chart(curves: Curves) -> str:
-    """Training and validation loss by epoch."""
-    return _epoch_chart("Loss", curves, curves.training_loss, curves.validation_loss, percent=False)
+def loss_chart(curves: Curves) -> Chart:
+    """Returns training and validation loss by epoch."""
+    return _epoch_chart("Loss by epoch", curves, curves.training_loss, curves.validation_loss, ".3f")
 
 
-def accuracy_chart(curves: Curves) -> str:
-    """Training and validation accuracy by epoch."""
-    return _epoch_chart("Accuracy", curves, curves.training_accuracy, curves.validation_accuracy, percent=True)
+def accuracy_chart(curves: Curves) -> Chart:
+    """Returns training and validation accuracy by epoch."""
+    return _epoch_chart("Accuracy by epoch", curves, curves.training_accuracy, curves.validation_accuracy, ".1%")
 
 
-def roc_chart(counts: BinaryCounts) -> str:
-    """The ROC curve, its area, and the point on it where the threshold puts the model."""
+def roc_chart(counts: BinaryCounts) -> Chart:
+    """Returns the ROC curve, its area, and the point on it that the threshold selects."""
     frame = _square_frame()
-    parts = [*_square_axes(frame, "negatives called positive", "positives found")]
+    marks = list(_square_axes(frame, "false positive rate", "true positive rate"))
     false_rate, true_rate = _thin(*counts.roc_curve())
     if false_rate.size:
-        line = _path(frame, false_rate.tolist(), true_rate.tolist())
-        parts.append(f'<path class="area" d="{line} L{frame.right:.1f} {frame.bottom:.1f} Z"/>')
-        parts.append(f'<path class="line validation" d="{line}"/>')
-        at_x, at_y = counts.false_positives / counts.negatives, counts.true_positives / counts.positives
-        place = (
-            f"threshold {counts.threshold:g}: {at_y:.1%} of positives found, {at_x:.1%} of negatives called positive"
-        )
-        parts.append(_ring(frame.x(at_x), frame.y(at_y), place))
-        parts.append(_text(frame.x(at_x) + 12, frame.y(at_y) + 17, f"threshold {counts.threshold:g}", "best-text"))
+        curve = frame.points(false_rate.tolist(), true_rate.tolist())
+        at_false, at_true = counts.false_positives / counts.negatives, counts.true_positives / counts.positives
+        x, y = frame.x(at_false), frame.y(at_true)
+        threshold = f"threshold {counts.threshold:g}"
+        hover = f"{threshold}: true positive rate {at_true:.1%}, false positive rate {at_false:.1%}"
         auc = counts.metrics()["auc"]
-        parts.append(_text(frame.x(0.95), frame.y(0.1), f"AUC {auc:.3f}", "figure", "end"))
+        marks += [
+            Area([*curve, (frame.right, frame.bottom)], "validation", 0.09),
+            Line(curve, "validation", _CURVE_WIDTH),
+            Dot(x, y, 6, "best", hover, ring=True),
+            Label(x + 12, y + 17, threshold, "best", bold=True),
+            Label(frame.x(0.95), frame.y(0.1), f"AUC {auc:.3f}", "ink", "end", size=20, bold=True),
+        ]
     else:
-        parts.append(_text(frame.x(0.5), frame.y(0.5), "needs both labels", "tick", "middle"))
-    return _svg("ROC curve", 340, 330, parts)
+        marks.append(Label(frame.x(0.5), frame.y(0.5), "needs both labels", "soft", "middle"))
+    return Chart("ROC curve", 340, 330, marks)
 
 
-def reliability_chart(counts: BinaryCounts) -> str:
-    """Predicted probability against the share that is positive; a dot's area is its bin's share of the rows."""
+def reliability_chart(counts: BinaryCounts) -> Chart:
+    """Returns the share of positives by predicted probability; a dot's area is its bin's share of the rows."""
     frame = _square_frame()
-    parts = [*_square_axes(frame, "predicted probability", "share that is positive")]
+    marks = list(_square_axes(frame, "mean predicted probability", "share of positives"))
     bins = counts.reliability()
     if bins.rows.size:
-        line = _path(frame, bins.mean_probability.tolist(), bins.positive_share.tolist())
-        parts.append(f'<path class="line validation" d="{line}"/>')
+        positions = frame.points(bins.mean_probability.tolist(), bins.positive_share.tolist())
+        marks.append(Line(positions, "validation", _CURVE_WIDTH))
         most = int(bins.rows.max())
-        for rows, said, true in zip(*(column.tolist() for column in bins), strict=True):
-            hover = f"{rows:,} rows: predicted {said:.1%}, positive {true:.1%}"
-            parts.append(_dot(frame.x(said), frame.y(true), 2.5 + 7.5 * math.sqrt(rows / most), "bubble", hover))
+        for (x, y), rows, mean, share in zip(positions, *(column.tolist() for column in bins), strict=True):
+            hover = f"{rows:,} rows: predicted {mean:.1%}, positive {share:.1%}"
+            marks.append(Dot(x, y, 2.5 + 7.5 * math.sqrt(rows / most), "validation", hover))
     else:
-        parts.append(_text(frame.x(0.5), frame.y(0.5), "no rows", "tick", "middle"))
-    return _svg("Reliability diagram", 340, 330, parts)
+        marks.append(Label(frame.x(0.5), frame.y(0.5), "no rows", "soft", "middle"))
+    return Chart("Reliability", 340, 330, marks)
 
 
 def value_ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Round numbers that cover [low, high]: at most about `most`, the first <= low, the last >= high."""
+    """Returns round numbers that cover [low, high]: at most about `most`, the first <= low, the last >= high."""
     if low == high:
         margin = 0.1 * abs(low) or 1.0
         low, high = low - margin, high + margin
@@ -109,8 +84,9 @@ def value_ticks(low: float, high: float, most: int = 6) -> list[float]:
     return [round(count * step, 12) for count in range(first, max(last, first + 1) + 1)]
 
 
-def epoch_ticks(epochs: Sequence[int], most: int = 16) -> list[int]:
-    """Epochs to number on the axis: all of them if few, else every 2nd, 5th, 10th ... counted from 0."""
+def epoch_ticks(epochs: Sequence[int]) -> list[int]:
+    """Returns the epochs to number on the axis: all if they are few, else every 2nd, 5th, 10th ... counted from 0."""
+    most = 30 // len(str(epochs[-1]))  # 15 numbers of two digits fit on the axis
     span = epochs[-1] - epochs[0] + 1
     if span <= most:
         return list(range(epochs[0], epochs[-1] + 1))
@@ -120,145 +96,116 @@ def epoch_ticks(epochs: Sequence[int], most: int = 16) -> list[int]:
     return [epoch for epoch in range(epochs[0], epochs[-1] + 1) if epoch % step == 0]
 
 
-def keep_apart(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Moves two labels, in rising order, evenly apart until `gap` is between them, both within [low, high].
+def keep_apart(positions: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Moves two labels, given in rising order, evenly apart until they are `gap` apart, both within [low, high].
 
-    One label, or none, stays where it is.
+    A single label stays where it is.
     """
-    if len(places) < 2 or places[1] - places[0] >= gap:
-        return list(places)
-    middle = min(max((places[0] + places[1]) / 2, low + gap / 2), high - gap / 2)
+    if len(positions) < 2 or positions[1] - positions[0] >= gap:
+        return list(positions)
+    middle = min(max((positions[0] + positions[1]) / 2, low + gap / 2), high - gap / 2)
     return [middle - gap / 2, middle + gap / 2]
 
 
-def _epoch_chart(title: str, curves: Curves, training: Values, validation: Values, *, percent: bool) -> str:
-    """One panel: both curves labelled at their ends, the best epoch ringed, the overfit epochs shaded."""
-    finite = [value for value in (*training, *validation) if value is not None and math.isfinite(value)]
+def _epoch_chart(title: str, curves: Curves, training: Values, validation: Values, form: str) -> Chart:
+    """Returns both curves with their last values, the best epoch marked and the epochs that overfit shaded.
+
+    Args:
+        title: What the curves are.
+        curves: For the epochs.
+        training, validation: The values of the curves.
+        form: Their format, ".3f" or ".1%".
+    """
+    width, height = 448, 290
+    finite = [value for value in (*training, *validation) if is_number(value)]
     if not finite:
-        return _svg(title, 500, 300, [_text(250, 150, "no finite values", "tick", "middle")])
+        return Chart(title, width, height, [Label(width / 2, height / 2, "no finite values", "soft", "middle")])
     ticks = value_ticks(min(finite), max(finite))
     edge = 0.5 if len(curves.epochs) == 1 else 0.0
     x_range = (curves.epochs[0] - edge, curves.epochs[-1] + edge)
-    frame = Frame(44, 26, 376, 246, x_range, (ticks[0], ticks[-1]))
-    parts = [*_overfit_band(frame, curves), *_epoch_axes(frame, curves, ticks, percent=percent)]
-    ends: list[tuple[float, str, str]] = []
-    for name, values in (("training", training), ("validation", validation)):
-        parts += _curve(frame, name, curves.epochs, values, percent=percent)
-        measured = [value for value in values if value is not None and math.isfinite(value)]
-        if measured:
-            ends.append((frame.y(measured[-1]), name, _value(measured[-1], percent=percent)))
-    parts += _best_marker(frame, curves, curves.at_best(validation), percent=percent)
-    ends.sort()
-    places = keep_apart([y for y, _, _ in ends], _LABEL_GAP, frame.top, frame.bottom)
-    for y, (_, name, value) in zip(places, ends, strict=True):
-        parts.append(_text(frame.right + 10, y + 4, f"{name} {value}", f"end {name}-text"))
-    return _svg(f"{title} by epoch", 500, 290, parts)
+    frame = Frame(44, 26, 320, 246, x_range, (ticks[0], ticks[-1]))
+    named = {"training": training, "validation": validation}
+    marks = [*_overfit_band(frame, curves), *_epoch_axes(frame, curves, ticks, form)]
+    for name, values in named.items():
+        marks += _curve(frame, name, curves.epochs, values, form)
+    best, value = curves.best_epoch, curves.at_best(validation)
+    if best is not None and is_number(value):
+        hover = f"best: epoch {best}, {value:{form}}"
+        marks.append(Dot(frame.x(best), frame.y(value), 6, "best", hover, ring=True))
+    marks += _last_values(frame, named, form)
+    return Chart(title, width, height, marks)
 
 
-def _overfit_band(frame: Frame, curves: Curves) -> Iterator[str]:
+def _overfit_band(frame: Frame, curves: Curves) -> Iterator[Mark]:
     if curves.overfit_from is None:
         return
-    # Halfway back to the epoch before, so that the band begins where the curve turns, and shows for one epoch too.
+    # From halfway to the epoch before, so that the band begins where the curve turns, and one epoch has a band too.
     start = frame.x(curves.overfit_from - 0.5)
-    width = frame.right - start
-    place = f'x="{start:.1f}" y="{frame.top}" width="{width:.1f}" height="{frame.bottom - frame.top}"'
-    yield f'<rect class="overfit" {place}/>'
-    label = f"overfits from epoch {curves.overfit_from}"
-    if width > 130:
-        yield _text(start, frame.top - 9, label, "overfit-text")
+    corners = [(start, frame.top), (frame.right, frame.top), (frame.right, frame.bottom), (start, frame.bottom)]
+    yield Area(corners, "warm", 0.12)
+    text = f"overfits from epoch {curves.overfit_from}"
+    if frame.right - start > 120:
+        yield Label(start, frame.top - 9, text, "warn", bold=True)
     else:
-        yield _text(frame.right, frame.top - 9, label, "overfit-text", "end")
+        yield Label(frame.right, frame.top - 9, text, "warn", "end", bold=True)
 
 
-def _best_marker(frame: Frame, curves: Curves, value: float | None, *, percent: bool) -> Iterator[str]:
-    if curves.best_epoch is None:
-        return
-    x = frame.x(curves.best_epoch)
-    yield f'<line class="best-line" x1="{x:.1f}" x2="{x:.1f}" y1="{frame.top}" y2="{frame.bottom}"/>'
-    yield _text(x, frame.bottom + 35, "▲ best", "best-text", "middle")
-    if value is not None and math.isfinite(value):
-        yield _ring(x, frame.y(value), f"best: epoch {curves.best_epoch}, {_value(value, percent=percent)}")
-
-
-def _epoch_axes(frame: Frame, curves: Curves, ticks: Sequence[float], *, percent: bool) -> Iterator[str]:
+def _epoch_axes(frame: Frame, curves: Curves, ticks: Sequence[float], form: str) -> Iterator[Mark]:
     for tick in ticks:
         y = frame.y(tick)
-        yield f'<line class="grid" x1="{frame.left}" x2="{frame.right}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        yield _text(frame.left - 8, y + 4, f"{tick:.6g}" if not percent else f"{100 * tick:.6g}%", "tick", "end")
+        yield frame.horizontal(y, "rule")
+        yield Label(frame.left - 8, y + 4, f"{100 * tick:.6g}%" if form.endswith("%") else f"{tick:.6g}", "soft", "end")
     for epoch in epoch_ticks(curves.epochs):
-        yield _text(frame.x(epoch), frame.bottom + 18, str(epoch), "tick", "middle")
+        yield Label(frame.x(epoch), frame.bottom + 18, str(epoch), "soft", "middle")
+    if curves.best_epoch is not None:
+        x = frame.x(curves.best_epoch)
+        yield frame.vertical(x, "best", dash=(2, 3))
+        yield Label(x, frame.bottom + 35, "▲ best", "best", "middle", bold=True)
 
 
-def _curve(frame: Frame, name: str, epochs: Sequence[int], values: Values, *, percent: bool) -> Iterator[str]:
-    """The line, broken where a value is missing, and a dot for each epoch while there are few."""
-    xs: list[float] = []
-    ys: list[float] = []
-    for epoch, value in [*zip(epochs, values, strict=True), (0, None)]:
-        if value is not None and math.isfinite(value):
-            xs.append(epoch)
-            ys.append(value)
-        elif xs:
-            yield f'<path class="line {name}" d="{_path(frame, xs, ys)}"/>'
-            xs, ys = [], []
-    if len(epochs) > _MOST_DOTS:
-        return
-    for epoch, value in zip(epochs, values, strict=True):
-        if value is not None and is_number(value):
-            hover = f"epoch {epoch}, {name} {_value(value, percent=percent)}"
-            yield _dot(frame.x(epoch), frame.y(value), 3, name, hover)
+def _curve(frame: Frame, name: str, epochs: Sequence[int], values: Values, form: str) -> Iterator[Mark]:
+    """Yields the line, interrupted where a value is missing, and a dot for each epoch if there are few."""
+    for _, stretch in groupby(zip(epochs, values, strict=True), key=lambda point: is_number(point[1])):
+        points = [(frame.x(epoch), frame.y(value)) for epoch, value in stretch if is_number(value)]
+        if points:
+            yield Line(points, name, _CURVE_WIDTH)
+    if len(epochs) <= _MAX_DOTS:
+        for epoch, value in zip(epochs, values, strict=True):
+            if is_number(value):
+                hover = f"epoch {epoch}, {name} {value:{form}}"
+                yield Dot(frame.x(epoch), frame.y(value), 3, name, hover)
+
+
+def _last_values(frame: Frame, named: dict[str, Values], form: str) -> Iterator[Mark]:
+    """Yields each curve's name and last value, to the right of its end."""
+    measured = {name: [value for value in values if is_number(value)] for name, values in named.items()}
+    ends = sorted((frame.y(values[-1]), name, values[-1]) for name, values in measured.items() if values)
+    positions = keep_apart([y for y, _, _ in ends], _LABEL_GAP, frame.top, frame.bottom)
+    for y, (_, name, value) in zip(positions, ends, strict=True):
+        colour = "soft" if name == "training" else name  # the line's grey is too pale for letters
+        yield Label(frame.right + 10, y + 4, f"{name} {value:{form}}", colour, bold=True)
 
 
 def _square_frame() -> Frame:
     return Frame(50, 12, 330, 284, (0.0, 1.0), (0.0, 1.0))
 
 
-def _square_axes(frame: Frame, x_title: str, y_title: str) -> Iterator[str]:
+def _square_axes(frame: Frame, x_title: str, y_title: str) -> Iterator[Mark]:
     for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
         x, y = frame.x(tick), frame.y(tick)
-        yield f'<line class="grid" x1="{frame.left}" x2="{frame.right}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        yield f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{frame.top}" y2="{frame.bottom}"/>'
-        yield _text(x, frame.bottom + 16, f"{tick:.0%}", "tick", "middle")
-        yield _text(frame.left - 6, y + 4, f"{tick:.0%}", "tick", "end")
-    yield f'<line class="chance" x1="{frame.left}" y1="{frame.bottom}" x2="{frame.right}" y2="{frame.top}"/>'
-    yield _text((frame.left + frame.right) / 2, frame.bottom + 36, x_title, "axis", "middle")
-    middle = (frame.top + frame.bottom) / 2
-    yield f'<g transform="translate(10 {middle:.1f}) rotate(-90)">{_text(0, 0, y_title, "axis", "middle")}</g>'
+        yield frame.horizontal(y, "rule")
+        yield frame.vertical(x, "rule")
+        yield Label(x, frame.bottom + 16, f"{tick:.0%}", "soft", "middle")
+        yield Label(frame.left - 6, y + 4, f"{tick:.0%}", "soft", "end")
+    yield Line([(frame.left, frame.bottom), (frame.right, frame.top)], "soft", dash=(3, 4))
+    yield Label((frame.left + frame.right) / 2, frame.bottom + 36, x_title, "soft", "middle")
+    yield Label(10, (frame.top + frame.bottom) / 2, y_title, "soft", "middle", upwards=True)
 
 
 def _thin(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Keeps the points that can be told apart: the first in each step along the curve, and the last of all."""
+    """Keeps as many points as are visible: the first in each step along the curve, and the last of all."""
     if x.size <= _ROC_POINTS:
         return x, y
     steps = ((x + y) / 2 * _ROC_POINTS).astype(np.int64)
     kept = np.union1d(np.unique(steps, return_index=True)[1], [x.size - 1])
     return x[kept], y[kept]
-
-
-def _path(frame: Frame, xs: Sequence[float], ys: Sequence[float]) -> str:
-    return "M" + " L".join(f"{frame.x(x):.1f} {frame.y(y):.1f}" for x, y in zip(xs, ys, strict=True))
-
-
-def _value(value: float, *, percent: bool) -> str:
-    return f"{value:.1%}" if percent else f"{value:.3f}"
-
-
-def _text(x: float, y: float, text: str, css: str, anchor: str = "start") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" class="{css}" text-anchor="{anchor}">{escape(text)}</text>'
-
-
-def _dot(x: float, y: float, radius: float, css: str, hover: str) -> str:
-    return (
-        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" class="dot {css}"><title>{escape(hover)}</title></circle>'
-    )
-
-
-def _ring(x: float, y: float, hover: str) -> str:
-    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="6" class="ring"><title>{escape(hover)}</title></circle>'
-
-
-def _svg(label: str, width: int, height: int, parts: Sequence[str]) -> str:
-    return (
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}">\n'
-        + "\n".join(parts)
-        + "\n</svg>"
-    )

@@ -1,35 +1,35 @@
-"""What a training history says: which epoch is best, where overfitting begins, and that in one sentence."""
+"""What a training history shows: the best epoch, where overfitting begins, and both in a sentence."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# A validation loss this little above its lowest is flat: epochs differ by as much through shuffling alone.
+# A validation loss counts as flat up to this share above its lowest: shuffling alone changes it by as much.
 FLAT_SHARE = 0.02
 
 Values = Sequence[float | None]
-"""One value an epoch; None where there was nothing to measure, NaN where training had diverged."""
+"""One value an epoch; None where nothing was measured, NaN after training diverged."""
 
 
 @dataclass(frozen=True)
 class Curves:
-    """Losses and accuracies by epoch, and the two epochs that matter in them.
+    """Losses and accuracies by epoch, and the two epochs that matter.
 
     Attributes:
-        epochs: the epochs' numbers, from 1.
-        training_loss: mean loss over the training rows.
-        training_accuracy: share of training rows predicted right.
-        validation_loss: the same over the validation rows, all None without validation.
-        validation_accuracy: likewise.
-        best_epoch: the epoch that is marked best, else the one of highest validation accuracy.
-        overfit_from: the epoch after the lowest validation loss, if that loss ends higher while training loss ends
-            lower than it was there; None if not.
+        epochs: Numbers of the epochs, from 1.
+        training_loss: Mean loss over the training rows.
+        training_accuracy: Share of the training rows that were predicted correctly.
+        validation_loss: The same over the validation rows; all None without validation.
+        validation_accuracy: Likewise.
+        best_epoch: The epoch marked best, else the one of highest validation accuracy.
+        overfit_from: The epoch after the lowest validation loss, if validation loss ends higher than that while
+            training loss ends lower than in that epoch; else None.
     """
 
     epochs: Sequence[int]
@@ -46,17 +46,17 @@ class Curves:
         return any(value is not None for value in (*self.validation_loss, *self.validation_accuracy))
 
     def at_best(self, values: Values) -> float | None:
-        """The value of the best epoch; None without one."""
+        """Returns the value of the best epoch; None without a best epoch."""
         return None if self.best_epoch is None else values[list(self.epochs).index(self.best_epoch)]
 
 
-def is_number(value: float | None) -> bool:
-    """Whether there is a value and it is finite."""
+def is_number(value: float | None) -> TypeGuard[float]:
+    """Returns whether a value was measured and is finite."""
     return value is not None and math.isfinite(value)
 
 
 def read_curves(history: pa.Table) -> Curves:
-    """Reads the curves from a history table; columns that it lacks count as null."""
+    """Reads the curves from a history table; missing columns count as null."""
 
     def column(name: str) -> list[float | None]:
         return history[name].to_pylist() if name in history.column_names else [None] * history.num_rows
@@ -76,7 +76,7 @@ def read_curves(history: pa.Table) -> Curves:
 
 
 def describe(curves: Curves) -> str:
-    """Says in one English sentence, or two, what the curves mean for whoever trained the model."""
+    """Returns in a sentence or two what the curves mean for the person who trained the model."""
     if not curves.epochs:
         return "No epoch was completed."
     diverged = _first_not_a_number(curves)
@@ -90,13 +90,13 @@ def describe(curves: Curves) -> str:
     accuracy = curves.at_best(curves.validation_accuracy)
     reached = "" if accuracy is None else f"validation accuracy {accuracy:.1%}"
     if len(curves.epochs) == 1:
-        return f"One epoch{reached and ': ' + reached}; whether more would help, a single point does not say."
+        return f"One epoch{reached and ': ' + reached}. A single epoch does not show whether more would help."
     head = f"Best at epoch {curves.best_epoch} of {curves.epochs[-1]}{reached and f' ({reached})'}"
     return f"{head}{_describe_validation_loss(curves)}."
 
 
 def _best_epoch(epochs: Sequence[int], marks: Values, validation_accuracy: Values) -> int | None:
-    """The last epoch marked best (a mark may also mean "the best so far"), else the first of highest accuracy."""
+    """Returns the last epoch marked best (earlier ones were best so far), else the first of highest accuracy."""
     marked = [epoch for epoch, mark in zip(epochs, marks, strict=True) if mark]
     if marked:
         return marked[-1]
@@ -107,20 +107,20 @@ def _best_epoch(epochs: Sequence[int], marks: Values, validation_accuracy: Value
 def _measured_losses(
     epochs: Sequence[int], training_loss: Values, validation_loss: Values
 ) -> list[tuple[int, float, float]]:
-    """(epoch, training loss, validation loss) of each epoch where both are finite."""
+    """Returns (epoch, training loss, validation loss) of each epoch in which both are finite."""
     return [
         (epoch, training, validation)
         for epoch, training, validation in zip(epochs, training_loss, validation_loss, strict=True)
-        if training is not None and validation is not None and math.isfinite(training) and math.isfinite(validation)
+        if is_number(training) and is_number(validation)
     ]
 
 
 def _overfit_from(epochs: Sequence[int], training_loss: Values, validation_loss: Values) -> int | None:
-    """The epoch after the lowest validation loss, if that loss then rises while training loss falls."""
+    """Returns the epoch after the lowest validation loss, if that loss then rises while training loss falls."""
     losses = _measured_losses(epochs, training_loss, validation_loss)
     if not losses:
         return None
-    lowest = min(range(len(losses)), key=lambda at: losses[at][2])
+    lowest = min(range(len(losses)), key=lambda row: losses[row][2])
     _, training_then, validation_then = losses[lowest]
     _, training_last, validation_last = losses[-1]
     if validation_last > validation_then * (1 + FLAT_SHARE) and training_last < training_then:
@@ -129,7 +129,7 @@ def _overfit_from(epochs: Sequence[int], training_loss: Values, validation_loss:
 
 
 def _first_not_a_number(curves: Curves) -> int | None:
-    """The first epoch that has a loss which is NaN or infinite."""
+    """Returns the first epoch with a loss that is NaN or infinite."""
     for epoch, *losses in zip(curves.epochs, curves.training_loss, curves.validation_loss, strict=True):
         if any(loss is not None and not math.isfinite(loss) for loss in losses):
             return epoch
@@ -137,7 +137,7 @@ def _first_not_a_number(curves: Curves) -> int | None:
 
 
 def _describe_training_only(curves: Curves) -> str:
-    unknown = "without validation data, nothing says how well the model does on new text"
+    unknown = "without validation data, it is not known how well the model does on new text"
     losses = [loss for loss in curves.training_loss if loss is not None]
     if not losses:
         return f"{unknown.capitalize()}."
@@ -148,7 +148,7 @@ def _describe_training_only(curves: Curves) -> str:
 
 
 def _describe_validation_loss(curves: Curves) -> str:
-    """How validation loss ended, as the second half of a sentence; empty when it was not measured."""
+    """Returns how validation loss ended, as the second half of a sentence; empty if it was not measured."""
     losses = _measured_losses(curves.epochs, curves.training_loss, curves.validation_loss)
     if not losses:
         return ""

@@ -1,122 +1,78 @@
-"""The training curves as a PNG, for where HTML cannot go: a README, a chat, a slide."""
+"""Charts as a PNG, for places that show no HTML: a README, a chat, a slide."""
 
 from __future__ import annotations
 
 import io
-import math
-from typing import TYPE_CHECKING, Any
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
 
-from lstm_ray.report.charts import epoch_ticks, keep_apart, value_ticks
-from lstm_ray.report.curves import Curves, Values, read_curves
+from lstm_ray.report.marks import Area, Chart, Dot, Label, Line, Mark
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-_INK, _SOFT, _RULE = "#1b1e24", "#5d6573", "#e3e5e9"
-_TRAINING, _VALIDATION, _BEST, _OVERFIT, _OVERFIT_TEXT = "#8b93a3", "#2563d9", "#0d8a5f", "#d9822b", "#b45309"
-_MOST_DOTS = 40  # epochs
+_STYLE = Path(__file__).with_name("templates") / "style.css"
+_WIDTH, _HEIGHT = 900, 360  # in pixels of the charts
+_ZOOM = 2  # pixels of the picture for one of the charts
+_TOP = 58  # above the charts, for their titles
+_ALIGNMENT: dict[str, Literal["left", "center", "right"]] = {"start": "left", "middle": "center", "end": "right"}
 
 
-def history_png(history: pa.Table) -> bytes:
-    """Returns loss and accuracy by epoch, side by side, as a PNG of 1800 x 720 pixels.
-
-    Args:
-        history: one row an epoch; columns epoch, loss, accuracy, and where they are known validation_loss,
-            validation_accuracy (float64) and best (bool).
-    """
-    # Half a second to import, and of no use to whoever only scores. The object interface, because pyplot keeps every
-    # figure in a global list and looks for a display.
+def charts_png(charts: Sequence[Chart]) -> bytes:
+    """Returns charts side by side on white, each below its title, as a PNG of 1800 x 720 pixels."""
+    # Half a second to import, which only training needs. The object interface, because pyplot keeps every figure in a
+    # global list and looks for a display.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Affine2D
 
-    curves = read_curves(history)
-    figure = Figure(figsize=(10, 4), dpi=180, facecolor="white")
+    colours = _light_colours()
+    # matplotlib measures lines and fonts in points, 72 to the inch: here, one is a pixel of the charts.
+    figure = Figure(figsize=(_WIDTH / 72, _HEIGHT / 72), dpi=72 * _ZOOM, facecolor=colours["paper"])
     FigureCanvasAgg(figure)
-    loss, accuracy = figure.subplots(1, 2)
-    figure.subplots_adjust(left=0.05, right=0.865, top=0.81, bottom=0.15, wspace=0.56)
-    _draw_panel(loss, "Loss by epoch", curves, curves.training_loss, curves.validation_loss, percent=False)
-    _draw_panel(
-        accuracy, "Accuracy by epoch", curves, curves.training_accuracy, curves.validation_accuracy, percent=True
-    )
+    column = _WIDTH / len(charts)
+    for number, chart in enumerate(charts):
+        left = column * number + (column - chart.width) / 2
+        to_picture = Affine2D().translate(left, _TOP - _HEIGHT).scale(_ZOOM, -_ZOOM)
+        title = Label(44, -8, chart.title, "ink", size=15, bold=True)
+        for order, mark in enumerate((*chart.marks, title)):
+            artist = _artist(mark, colours)
+            artist.set(transform=to_picture, zorder=order)
+            figure.add_artist(artist)
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png")
     return drawn.getvalue()
 
 
-def _draw_panel(axes: Any, title: str, curves: Curves, training: Values, validation: Values, *, percent: bool) -> None:
-    """One panel: both curves named at their ends, the best epoch ringed, the overfit epochs shaded."""
-    axes.set_title(title, loc="left", fontsize=12.5, fontweight="bold", color=_INK, pad=24)
-    axes.spines[["top", "right", "left", "bottom"]].set_visible(False)
-    axes.grid(axis="y", color=_RULE, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, pad=6, labelsize=8.5, labelcolor=_SOFT)
-    finite = [value for value in (*training, *validation) if value is not None and math.isfinite(value)]
-    if not finite:
-        axes.set(xticks=[], yticks=[])
-        axes.text(0.5, 0.5, "no finite values", transform=axes.transAxes, ha="center", color=_SOFT, fontsize=9)
-        return
-    ticks = value_ticks(min(finite), max(finite))
-    edge = 0.5 if len(curves.epochs) == 1 else 0.0
-    axes.set_xlim(curves.epochs[0] - edge, curves.epochs[-1] + edge)
-    axes.set_ylim(ticks[0], ticks[-1])
-    axes.set_yticks(ticks, [f"{100 * tick:.6g}%" if percent else f"{tick:.6g}" for tick in ticks])
-    axes.set_xticks(epoch_ticks(curves.epochs))
-    _mark_overfitting(axes, curves)
-    _draw_curves(axes, curves, training, validation, percent=percent)
-    _mark_best(axes, curves, curves.at_best(validation))
+def _light_colours() -> dict[str, str]:
+    """Reads the light theme's colours, "#rrggbb" by name, from the style sheet of the pages."""
+    light = _STYLE.read_text(encoding="utf-8").partition("@media")[0]
+    return {**dict(re.findall(r"--(\w+): (#\w{6});", light)), "paper": "#ffffff"}
 
 
-def _draw_curves(axes: Any, curves: Curves, training: Values, validation: Values, *, percent: bool) -> None:
-    ends = []
-    for name, values, colour in (("training", training, _TRAINING), ("validation", validation, _VALIDATION)):
-        heights = [math.nan if value is None or not math.isfinite(value) else value for value in values]
-        marker = "o" if len(heights) <= _MOST_DOTS else None
-        axes.plot(
-            curves.epochs, heights, color=colour, linewidth=2, marker=marker, markersize=4, clip_on=False, zorder=3
-        )
-        measured = [height for height in heights if not math.isnan(height)]
-        if measured:
-            last = f"{measured[-1]:.1%}" if percent else f"{measured[-1]:.3f}"
-            ends.append((measured[-1], f"{name} {last}", _SOFT if name == "training" else colour))
-    ends.sort()
-    low, high = axes.get_ylim()
-    places = keep_apart([end[0] for end in ends], 0.07 * (high - low), low, high)
-    for place, (_, text, colour) in zip(places, ends, strict=True):
-        axes.text(
-            1.03,
-            place,
-            text,
-            transform=axes.get_yaxis_transform(),
-            va="center",
-            fontsize=8.5,
-            weight="bold",
-            color=colour,
-        )
+def _artist(mark: Mark, colours: Mapping[str, str]) -> Any:
+    """Returns a mark as matplotlib draws it."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Circle, Polygon
+    from matplotlib.text import Text
 
-
-def _mark_overfitting(axes: Any, curves: Curves) -> None:
-    if curves.overfit_from is None:
-        return
-    start, end = curves.overfit_from - 0.5, curves.epochs[-1]
-    axes.axvspan(start, end, color=_OVERFIT, alpha=0.12, linewidth=0)
-    wide = end - start > 0.45 * (end - curves.epochs[0])
-    axes.annotate(
-        f"overfits from epoch {curves.overfit_from}", (start if wide else end, 1), (0, 5),
-        xycoords=axes.get_xaxis_transform(), textcoords="offset points", ha="left" if wide else "right",
-        fontsize=8.5, weight="bold", color=_OVERFIT_TEXT,
-    )  # fmt: skip
-
-
-def _mark_best(axes: Any, curves: Curves, value: float | None) -> None:
-    if curves.best_epoch is None:
-        return
-    axes.axvline(curves.best_epoch, color=_BEST, linewidth=1, linestyle=(0, (2, 3)), zorder=2)
-    axes.annotate(
-        "▲ best", (curves.best_epoch, 0), (0, -26), xycoords=axes.get_xaxis_transform(), textcoords="offset points",
-        ha="center", va="center", fontsize=8.5, weight="bold", color=_BEST,
-    )  # fmt: skip
-    if value is not None and math.isfinite(value):
-        axes.plot(
-            [curves.best_epoch], [value], marker="o", markersize=9, markerfacecolor="none", markeredgecolor=_BEST,
-            markeredgewidth=2, clip_on=False, zorder=4,
-        )  # fmt: skip
+    colour = colours[mark.colour]
+    if isinstance(mark, Line):
+        xs, ys = zip(*mark.points, strict=True)
+        style = (0, mark.dash) if mark.dash else "-"
+        return Line2D(xs, ys, color=colour, linewidth=mark.width, linestyle=style, solid_capstyle="round")
+    if isinstance(mark, Area):
+        return Polygon(mark.points, facecolor=colour, alpha=mark.opacity, linewidth=0)
+    if isinstance(mark, Dot):
+        edge = {"fill": False, "edgecolor": colour, "linewidth": 2.25} if mark.ring else {"edgecolor": colours["paper"]}
+        return Circle((mark.x, mark.y), mark.radius, **({"facecolor": colour, "linewidth": 1} | edge))
+    return Text(
+        mark.x,
+        mark.y,
+        mark.text,
+        color=colour,
+        fontsize=mark.size,
+        fontweight="bold" if mark.bold else "normal",
+        horizontalalignment=_ALIGNMENT[mark.anchor],
+        verticalalignment="baseline",
+        rotation=90 if mark.upwards else 0,
+    )

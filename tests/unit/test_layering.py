@@ -52,7 +52,8 @@ HOMES = {
     "typer": ("cli",),
     "rich": ("cli",),
     "llvmlite": ("kernels",),
-    "matplotlib": ("report",),
+    "matplotlib": ("report.picture",),
+    "jinja2": ("report.pages",),
     "mlflow": ("train.loop.mlflow_run",),
     "onnx": ("export.onnx_graph",),
 }

@@ -16,7 +16,7 @@ from lstm_ray.cli.app import app
 from lstm_ray.cluster.definition.settings import ClusterConfig
 from lstm_ray.config import EvaluateConfig, ScoreConfig, Settings, TrainConfig, TuneConfig, command_of, option_name
 
-HEAVY = ("ray", "tensorflow", "keras", "pyarrow", "numpy", "matplotlib", "llvmlite")
+HEAVY = ("ray", "tensorflow", "keras", "pyarrow", "numpy", "matplotlib", "jinja2", "llvmlite")
 
 # Asks for the help of every command in one process, and tells what that has imported.
 _ASK_FOR_ALL_HELP = f"""

@@ -1,4 +1,4 @@
-"""A model is measured on what has words and a label that counts; what is odd about the rows is told."""
+"""A model is measured on rows that have words and a known label; unusual rows cause a warning."""
 
 from __future__ import annotations
 
@@ -11,20 +11,34 @@ import pytest
 
 from lstm_ray.config import EvaluateConfig
 from lstm_ray.evaluate.evaluation import Evaluation, evaluate
+from lstm_ray.evaluate.shard import MAX_MISTAKES
 
 
 def measured(directory: Path, bundle: Path, labels: list[Any], **changes: Any) -> tuple[Evaluation, list[str]]:
-    """Evaluates as many short reviews as there are labels; returns what came of it, and what was told."""
+    """Evaluates as many short reviews as there are labels; returns the result and the messages."""
     path = directory / "reviews.parquet"
     pq.write_table(pa.table({"text": ["a good film"] * len(labels), "label": labels}), path)
     config = EvaluateConfig.model_validate({"inputs": (str(path),), "model": str(bundle), **changes})
-    told: list[str] = []
-    return evaluate(config, lambda done, total: None, told.append), told
+    notes: list[str] = []
+    return evaluate(config, lambda done, total: None, notes.append), notes
 
 
-def test_nothing_is_told_of_rows_of_both_labels(tmp_path: Path, tiny_bundle: Path) -> None:
-    result, told = measured(tmp_path, tiny_bundle, [0, 1, 1])
-    assert (result.counts.rows, told) == (3, [])
+def test_mistakes_of_all_shards_are_the_largest_first(tmp_path: Path, tiny_bundle: Path) -> None:
+    path = tmp_path / "reviews.parquet"
+    texts = ["a good film", "not a bad film", "a fine one", "bad acting", "bad end", "good end"] * 4
+    pq.write_table(pa.table({"text": texts, "label": [0, 1] * 12}), path, row_group_size=8)
+    config = EvaluateConfig.model_validate({"inputs": (str(path),), "model": str(tiny_bundle)})
+    result = evaluate(config, lambda done, total: None)
+    errors = [mistake.error for mistake in result.mistakes]
+    wrong = result.counts.false_positives + result.counts.false_negatives
+    assert len(errors) == min(wrong, MAX_MISTAKES) > 1
+    assert errors == sorted(errors, reverse=True)
+    assert all((mistake.probability > 0.5) != (mistake.label == 1) for mistake in result.mistakes)
+
+
+def test_rows_of_both_labels_cause_no_warning(tmp_path: Path, tiny_bundle: Path) -> None:
+    result, notes = measured(tmp_path, tiny_bundle, [0, 1, 1])
+    assert (result.counts.rows, notes) == (3, [])
 
 
 @pytest.mark.parametrize(
@@ -47,6 +61,6 @@ def test_nothing_is_told_of_rows_of_both_labels(tmp_path: Path, tiny_bundle: Pat
 def test_rows_of_one_label_are_measured_with_a_warning(
     tmp_path: Path, tiny_bundle: Path, labels: list[Any], changes: dict[str, str], says: str
 ) -> None:
-    result, told = measured(tmp_path, tiny_bundle, labels, **changes)
-    assert told == [f"warning: {tmp_path}/reviews.parquet: {says}"]
+    result, notes = measured(tmp_path, tiny_bundle, labels, **changes)
+    assert notes == [f"warning: {tmp_path}/reviews.parquet: {says}"]
     assert result.metrics()["auc"] is None

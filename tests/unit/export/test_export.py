@@ -1,4 +1,4 @@
-"""Exports: the network gives the bundle's probabilities elsewhere, and export.json says how to make its ids."""
+"""An exported network gives the bundle's probabilities, and export.json explains how to make its token ids."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ TEXTS = ["a good film", "not a bad<br>film and a fine one", "Fine?!", "bad actin
 
 @pytest.fixture(params=SETTINGS, ids=["unmasked", "masked"])
 def bundle(request: pytest.FixtureRequest, make_bundle: Callable[..., Path]) -> Path:
-    """Gives a bundle."""
+    """Returns a bundle."""
     return make_bundle(**request.param)
 
 
 def token_ids(output: Path, texts: list[str]) -> np.ndarray:
-    """Does what the steps in export.json say, with nothing of lstm-ray."""
+    """Makes token ids as export.json describes, without lstm-ray."""
     description = json.loads((output / "export.json").read_text(encoding="utf-8"))
     ids, text = description["ids"], description["text"]
     listed = pq.read_table(output / "vocabulary.parquet").to_pydict()

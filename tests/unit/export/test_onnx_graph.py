@@ -1,4 +1,4 @@
-"""The ONNX graph in ONNX Runtime: the probabilities of our engine, for every kind of network."""
+"""ONNX Runtime computes the probabilities of the native engine, for every kind of network."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def make_network(layers: int, directions: int, pooling: Pooling, masked: bool, p
 
 def padded(rows: list[NDArray[np.int32]], padding: Padding, time: int) -> NDArray[np.int32]:
     batch = np.zeros((len(rows), time), np.int32)
-    for place, row in enumerate(rows):
-        batch[place, time - len(row) if padding == "pre" else 0 :][: len(row)] = row
+    for index, row in enumerate(rows):
+        batch[index, time - len(row) if padding == "pre" else 0 :][: len(row)] = row
     return batch
 
 
@@ -65,6 +65,6 @@ def test_every_kind_of_network(layers: int, directions: int, pooling: Pooling, m
     model = onnx_model(network)
     onnx.checker.check_model(model, full_check=True)
     np.testing.assert_allclose(run(model, padded(rows, padding, MAX_TOKENS)), expected, rtol=0, atol=1e-6)
-    if masked:  # padding does not count, on whichever side and however much there is of it
+    if masked:  # padding changes nothing, on either side and in any amount
         other: Padding = "post" if padding == "pre" else "pre"
         np.testing.assert_allclose(run(model, padded(rows, other, MAX_TOKENS + 4)), expected, rtol=0, atol=1e-6)

@@ -1,4 +1,4 @@
-"""The sentence under a report's heading says what the curves show, and nothing that they do not."""
+"""The sentence below a report's heading says what the curves show, and nothing that they do not."""
 
 import math
 
@@ -49,17 +49,17 @@ PEAKED = [0.80, 0.83, 0.86, 0.85, 0.84]
         (history(FALLING, None, PEAKED), "Best at epoch 3 of 5 (validation accuracy 86.0%)."),
         (
             history([0.5], [0.4], [0.83]),
-            "One epoch: validation accuracy 83.0%; whether more would help, a single point does not say.",
+            "One epoch: validation accuracy 83.0%. A single epoch does not show whether more would help.",
         ),
         (
             history(FALLING),
             "Training loss fell from 0.600 to 0.100 in 5 epochs; "
-            "without validation data, nothing says how well the model does on new text.",
+            "without validation data, it is not known how well the model does on new text.",
         ),
         (
             history(FALLING[:1], [None], [None]),
             "One epoch: training loss 0.600; "
-            "without validation data, nothing says how well the model does on new text.",
+            "without validation data, it is not known how well the model does on new text.",
         ),
         (
             history([0.5, 0.4, math.nan], [0.5, 0.45, math.nan], [0.8, 0.82, 0.5]),

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 
 from lstm_ray.evaluate.counts import BinaryCounts
-from lstm_ray.report.pages import Example, evaluation_report, history_png, training_report
+from lstm_ray.evaluate.shard import Mistake
+from lstm_ray.report.pages import evaluation_report, history_png, training_report
 
 VOID = {"meta", "br", "img", "hr", "input", "link"}
 HOSTILE = "</pre><script>alert('gotcha')</script> & \"quoted\""
@@ -21,6 +22,7 @@ class Page(HTMLParser):
 
     def __init__(self, html: str) -> None:
         super().__init__()
+        self.html = html
         self.open_tags: list[str] = []
         self.tags: list[str] = []
         self.attributes: list[tuple[str, str | None]] = []
@@ -85,15 +87,16 @@ def training_page(table, **overrides):
     return check_self_contained(training_report(history=table, **(arguments | overrides)))
 
 
-def evaluation_page(measured, examples=()):
+def evaluation_page(measured, mistakes=()):
     return check_self_contained(
-        evaluation_report(title="An evaluation", counts=measured, config={"a": 1}, examples=examples)
+        evaluation_report(title="An evaluation", counts=measured, config={"a": 1}, mistakes=mistakes)
     )
 
 
 def check_self_contained(html):
     page = Page(html)
     assert "script" not in page.tags
+    assert ("content", "default-src 'none'; style-src 'unsafe-inline'") in page.attributes
     assert not {"src", "href", "xlink:href"} & {name for name, _ in page.attributes}
     assert not re.search(r"https?://|url\(|@import", html)
     assert not re.search(r'="[^"]*(nan|inf)\b[^"]*"', html), "a coordinate is not a number"
@@ -102,15 +105,16 @@ def check_self_contained(html):
 
 def test_a_training_report_shows_figures_sentence_matrix_table_model_and_settings():
     measured = counts()
-    page = training_page(history(), metrics=measured.metrics(), worked_examples=[Example("a fine film", 1, 0.9)])
+    page = training_page(history(), metrics=measured.metrics())
     for expected in (
         "Best at epoch 3 of 5",
         "from epoch 4 on it overfits: validation loss rises by 0.12",
         f"{measured.metrics()['accuracy']:.1%}",
         "2,000",
         f"{measured.true_positives:,}",
-        "a fine film",
-        "positive, 90.0% sure",
+        "share of predicted positives that are positive",
+        "overfits from epoch 4",
+        "epoch 5, validation 0.480",
         "validation loss",
         "Model: lstm",
         "model.preset",
@@ -118,8 +122,8 @@ def test_a_training_report_shows_figures_sentence_matrix_table_model_and_setting
     ):
         assert expected in page.text
     assert page.tags.count("svg") == 2
-    assert ("class", "overfit") in page.attributes
-    assert ("class", "best") in page.attributes
+    assert page.text.count("▲ best") == 2
+    assert '<tr class="best"><td>3</td>' in page.html
 
 
 @pytest.mark.parametrize(
@@ -157,33 +161,21 @@ def test_without_validation_the_training_accuracy_is_the_headline_and_there_is_n
 
 
 def test_everything_that_comes_from_outside_is_escaped():
-    examples = [Example(HOSTILE, 0, 0.9)]
-    page = training_page(
-        history(),
-        title=HOSTILE,
-        summary=HOSTILE,
-        config={HOSTILE: {HOSTILE: HOSTILE}},
-        worked_examples=examples,
-    )
-    assert page.text.count(HOSTILE) == 7  # <title>, heading, summary, setting name (two levels) and value, example
-    evaluation = evaluation_report(title=HOSTILE, counts=counts(), config={HOSTILE: HOSTILE}, examples=examples)
+    page = training_page(history(), title=HOSTILE, summary=HOSTILE, config={HOSTILE: {HOSTILE: HOSTILE}})
+    assert page.text.count(HOSTILE) == 6  # <title>, heading, summary, setting name (two levels) and value
+    mistakes = [Mistake(HOSTILE, 0, 0.9)]
+    evaluation = evaluation_report(title=HOSTILE, counts=counts(), config={HOSTILE: HOSTILE}, mistakes=mistakes)
     assert check_self_contained(evaluation).text.count(HOSTILE) == 5
 
 
-def test_an_evaluation_report_shows_charts_metrics_and_the_most_confident_mistakes_first():
-    examples = [
-        Example("mildly wrong", 1, 0.4),
-        Example("right", 1, 0.99),
-        Example("badly wrong", 0, 0.97),
-        Example("long " * 500, 1, 0.2),
-    ]
-    page = evaluation_page(counts(), examples)
+def test_an_evaluation_report_shows_charts_metrics_and_mistakes():
+    mistakes = [Mistake("badly wrong", 0, 0.97), Mistake("long " * 500, 1, 0.2), Mistake("mildly wrong", 1, 0.4)]
+    page = evaluation_page(counts(), mistakes)
     assert page.tags.count("svg") == 2
-    for expected in ("ROC curve", "Reliability", "calibration error", "share of the positive rows that are found"):
+    for expected in ("ROC curve", "Reliability", "calibration error", "positive, 97.0% sure", "negative, 80.0% sure"):
         assert expected in page.text
     assert page.text.index("badly wrong") < page.text.index("long long") < page.text.index("mildly wrong")
-    assert "truly positive" in page.text
-    assert not re.search(r"\bright\b(?! \()", page.text.split("Most confidently wrong")[1])
+    assert "labelled positive" in page.text
     assert page.text.count("long") < 100
     assert "…" in page.text
 
@@ -200,6 +192,15 @@ def test_an_evaluation_report_says_which_way_mistakes_lean():
     labels = np.repeat([0, 1], 100)
     always_positive = BinaryCounts.from_scores(labels, np.full(200, 0.9, np.float32))
     page = evaluation_page(always_positive)
-    assert "100 of 200 rows are predicted right (50.0%)." in page.text
+    assert "100 of 200 rows are predicted correctly (50.0%)." in page.text
     assert "Mistakes lean to positive: 100 false positives, 0 false negatives." in page.text
     assert "off by 40.0 points on average, so they should not be taken at face value" in page.text
+
+
+def test_the_style_sheet_has_every_colour_of_the_charts():
+    html = training_page(history()).html + evaluation_page(counts()).html
+    colours = set(re.findall(r'<(?:polyline|polygon|circle|text) class="(\w+)', html))
+    assert {"rule", "training", "validation", "best", "warm"} <= colours
+    for colour in colours:
+        assert f"svg .{colour} {{ color: var(--{colour}); }}" in html
+        assert html.count(f"--{colour}: #") == 4, "light and dark, in both pages"
