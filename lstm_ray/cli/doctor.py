@@ -10,7 +10,7 @@ import typer
 from lstm_ray.cli import console
 
 if TYPE_CHECKING:
-    from lstm_ray.doctor import Verdict
+    from lstm_ray.doctor.verdicts import Verdict
 
 
 def doctor(
@@ -23,36 +23,36 @@ def doctor(
         typer.Option("--storage", metavar="PATH", help="Write to this directory or URI and read back, on every node."),
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", metavar="DIR", help="Say whether cuDNN can run this bundle on a GPU.")
+        str | None, typer.Option("--model", metavar="DIR", help="Check whether cuDNN can run this bundle on a GPU.")
     ] = None,
     config: Annotated[
-        str | None, typer.Option("--config", metavar="FILE", help="Say the same of a job file's network or bundle.")
+        str | None, typer.Option("--config", metavar="FILE", help="Check the same of a job file's network or bundle.")
     ] = None,
 ) -> None:
-    """Examine this machine or a cluster, and say what would stand in a run's way.
+    """Examine this machine or a cluster, and report what would make a run fail.
 
     Exit code 1 if something would.
 
     Example: lstm-ray doctor --address auto --storage s3://bucket/reviews
     """
-    from lstm_ray import doctor as ward
+    from lstm_ray.doctor import examine
 
-    report = ward.examine(address, storage, model, config)
-    room = console.width() - 2 - max(len(finding.subject) for finding in report.findings)
+    report = examine.examine(address, storage, model, config)
+    width = console.width() - 2 - max(len(verdict.subject) for verdict in report.verdicts)
     rows = []
-    for finding in report.findings:
-        first, *more = _lines(finding, room)
-        rows += [(finding.subject, first), *(("", line) for line in more)]
+    for verdict in report.verdicts:
+        first, *more = _lines(verdict, width)
+        rows += [(verdict.subject, first), *(("", line) for line in more)]
     console.show_table("Examined", rows)
     if report.has_problem:
-        console.fail("a run would fail here: see the lines that say problem")
+        console.fail("not ready: fix the lines marked 'problem'")
         raise typer.Exit(1)
-    console.say("nothing stands in the way of a run")
+    console.say("ready: no problems found")
 
 
-def _lines(finding: Verdict, room: int) -> list[str]:
-    """Returns the verdict and the state, and the remedy below it, in lines that fit as far as their words do."""
-    first, rest = f"{finding.verdict:8}", " " * 8
-    layout: dict[str, Any] = {"width": max(room, 40), "break_long_words": False, "break_on_hyphens": False}
-    lines = textwrap.wrap(finding.state, initial_indent=first, subsequent_indent=rest, **layout)
-    return lines + textwrap.wrap(finding.remedy, initial_indent=f"{rest}-> ", subsequent_indent=f"{rest}   ", **layout)
+def _lines(verdict: Verdict, width: int) -> list[str]:
+    """Returns level and state, and the remedy below them, in lines that fit unless a word is longer."""
+    first, rest = f"{verdict.level:8}", " " * 8
+    layout: dict[str, Any] = {"width": max(width, 40), "break_long_words": False, "break_on_hyphens": False}
+    lines = textwrap.wrap(verdict.state, initial_indent=first, subsequent_indent=rest, **layout)
+    return lines + textwrap.wrap(verdict.remedy, initial_indent=f"{rest}-> ", subsequent_indent=f"{rest}   ", **layout)

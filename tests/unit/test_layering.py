@@ -45,7 +45,7 @@ HOMES = {
         "tune.ray_trials",
         "cluster.status",
         "jobs.client",
-        "doctor",
+        "doctor.ray_nodes",
     ),
     "tensorflow": ("runtime.tensorflow", "model", "train", "score"),
     "keras": ("runtime.tensorflow", "model", "train", "score"),

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from lstm_ray import user_code
 from lstm_ray.cli.app import app as program
 from lstm_ray.config import ModelSettings, TextSettings, TrainConfig, resolve
-from lstm_ray.doctor import examine
+from lstm_ray.doctor.examine import examine
 from lstm_ray.errors import BundleError, ConfigError
 from lstm_ray.export.export import export
 from lstm_ray.model.architectures import build_model
@@ -420,9 +420,9 @@ def test_predict_and_doctor_know_such_a_bundle(
     assert done.exit_code == 0, done.output
     assert re.match(r"[01]\.\d{4}  (posi|nega)tive  a good film\n", done.stdout)
     (tmp_path / "job.yaml").write_text("network: mine:build\nrecurrent_dropout: 0.2\n", encoding="utf-8")
-    for finding in examine(None, None, str(path), str(tmp_path / "job.yaml")).findings[-2:]:
-        assert finding.state == "cannot be judged here: mine:build builds the network, and Keras decides"
-        assert finding.verdict == "OK"
+    for finding in examine(None, None, str(path), str(tmp_path / "job.yaml")).verdicts[-2:]:
+        assert finding.state == "unknown: mine:build builds the network, and Keras decides"
+        assert finding.level == "OK"
 
 
 def test_what_can_be_exported_is(write_module: WriteModule, tmp_path: Path, vocabulary: Vocabulary) -> None:

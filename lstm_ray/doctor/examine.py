@@ -1,0 +1,98 @@
+"""Examines this machine or the nodes of a cluster: `lstm-ray doctor`.
+
+facts.py  what there is on a machine ──┐
+ray_nodes.py  the same, of all nodes ──┴── verdicts.py  what that means for a run
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from lstm_ray import storage
+from lstm_ray.config import COMMANDS, EvaluateConfig, ScoreConfig, TrainConfig, load_job_file, resolve
+from lstm_ray.doctor.facts import Probe, describe
+from lstm_ray.doctor.verdicts import Verdict, judge
+from lstm_ray.errors import ConfigError
+
+
+@dataclass
+class Diagnosis:
+    """The result of an examination.
+
+    Attributes:
+        verdicts: In the order of the report.
+    """
+
+    verdicts: list[Verdict] = field(default_factory=list)
+
+    @property
+    def has_problem(self) -> bool:
+        """Returns whether a run would fail."""
+        return any(verdict.level == "problem" for verdict in self.verdicts)
+
+
+def examine(address: str | None, directory: str | None, model: str | None, job_file: str | None) -> Diagnosis:
+    """Examines a cluster, or this machine without starting Ray.
+
+    Args:
+        address: Of the cluster; None for this machine alone.
+        directory: Directory or URI that every node is to write to and read from.
+        model: A bundle, to find out whether cuDNN can run it.
+        job_file: A job, to find out the same of the network that it trains, or of the bundle that it scores with.
+
+    Raises:
+        ConfigError: There are keys in the URI.
+        LstmRayError: There is no cluster at that address.
+    """
+    if directory is not None:
+        storage.refuse_keys(directory)
+        directory = storage.absolute(directory)  # nodes have other current directories
+    probe = None if directory is None else Probe(directory)
+    probe_path = None if probe is None else probe.path
+    try:
+        if address is None:
+            verdicts = judge({"this machine": describe(directory, probe_path)}, {}, 0.0, directory)
+        else:
+            from lstm_ray.doctor.ray_nodes import describe_nodes
+
+            verdicts = judge(*describe_nodes(address, directory, probe_path), directory)
+    finally:
+        if probe is not None:
+            probe.remove()
+    for settings in (None if model is None else _bundle_settings(model), _job_settings(job_file)):
+        if settings is not None:
+            verdicts.append(_cudnn(*settings))
+    return Diagnosis(verdicts)
+
+
+def _bundle_settings(path: str) -> tuple[str, Any, Any]:
+    from lstm_ray.model.bundle import read_bundle
+
+    bundle = read_bundle(path)
+    return path, bundle.model, bundle.text
+
+
+def _job_settings(job_file: str | None) -> tuple[str, Any, Any] | None:
+    if job_file is None:
+        return None
+    kind = COMMANDS.get(str(load_job_file(job_file).get("command")), TrainConfig)
+    config = resolve(kind, {}, job_file)
+    if isinstance(config, TrainConfig):  # of train, or of tune
+        return job_file, config, config
+    assert isinstance(config, ScoreConfig | EvaluateConfig)
+    if not config.model:
+        raise ConfigError(f"{job_file}: model is missing")
+    return _bundle_settings(config.model)
+
+
+def _cudnn(name: str, model: Any, text: Any) -> Verdict:
+    from lstm_ray.model.architectures import cudnn_obstacle
+
+    if model.network is not None:
+        return Verdict(f"{name}: cuDNN", f"unknown: {model.network} builds the network, and Keras decides")
+    obstacle = cudnn_obstacle(model, text)
+    if obstacle is None:
+        return Verdict(f"{name}: cuDNN", "can run it")
+    state, _, remedy = obstacle.partition(": ")
+    return Verdict(f"{name}: cuDNN", f"cannot run it: {state}", "warning", f"{remedy}; CPUs do not need it")

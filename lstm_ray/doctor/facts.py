@@ -1,0 +1,169 @@
+"""What there is on a machine: packages, cores, GPUs, memory for Ray's object store, access to storage."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+import os
+import platform
+import secrets
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lstm_ray
+from lstm_ray import storage
+from lstm_ray.errors import LstmRayError
+from lstm_ray.runtime.devices import available_cores
+from lstm_ray.wording import reason
+
+PACKAGES = ("ray", "tensorflow", "keras", "pyarrow")
+_DRIVER_LIMIT_S = 30
+_CUDNN = "libcudnn.so.9"
+_CONTENT = b"lstm-ray doctor"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What there is on a node.
+
+    Attributes:
+        versions: Of Python, lstm-ray and `PACKAGES`; None for a missing package.
+        cpus: Cores.
+        gpus: Names of the GPUs.
+        driver_failure: The error of NVIDIA's driver; None if it works or is not installed.
+        cudnn: True if cuDNN can be loaded.
+        shm_bytes: Size of /dev/shm; None where there is none.
+        object_store_bytes: Size of Ray's object store; None without Ray.
+        auth_mode: Ray's authentication mode: "token", "disabled"; None without Ray.
+        clock: Seconds since 1970; of a cluster's node, by how many seconds it is ahead of this machine.
+        storage_failure: Why the storage cannot be used from here; None if it can, or was not asked for.
+    """
+
+    versions: Mapping[str, str | None]
+    cpus: int
+    gpus: Sequence[str]
+    driver_failure: str | None
+    cudnn: bool
+    shm_bytes: int | None
+    object_store_bytes: int | None
+    auth_mode: str | None
+    clock: float
+    storage_failure: str | None
+
+
+class Probe:
+    """A file in the storage that all nodes should see.
+
+    Attributes:
+        path: Its path; None if it could not be written from here, which `describe` finds too.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self.path: str | None = _new_file(directory)
+        try:
+            storage.write_bytes(self.path, _CONTENT)
+        except LstmRayError:
+            self.path = None
+
+    def remove(self) -> None:
+        """Deletes it."""
+        if self.path is not None:
+            storage.delete(self.path)
+
+
+def describe(directory: str | None, probe: str | None) -> Facts:
+    """Returns the facts of the machine that this runs on.
+
+    Args:
+        directory: Directory or URI to write to and read back from; None skips that.
+        probe: A file there that another machine has written.
+    """
+    versions: dict[str, str | None] = {"python": platform.python_version(), "lstm-ray": lstm_ray.__version__}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = None
+    gpus, driver_failure = _gpus()
+    return Facts(
+        versions=versions,
+        cpus=available_cores(),
+        gpus=gpus,
+        driver_failure=driver_failure,
+        cudnn=_has_cudnn(),
+        shm_bytes=shutil.disk_usage("/dev/shm").total if os.path.isdir("/dev/shm") else None,
+        object_store_bytes=None,
+        auth_mode=None,
+        clock=clock(),
+        storage_failure=None if directory is None else _storage_failure(directory, probe),
+    )
+
+
+def clock() -> float:
+    """Returns this machine's time in seconds since 1970. (Ray runs no function that is written in C.)"""
+    return time.time()
+
+
+def compare_clocks(ask: Callable[[Callable[[], float]], Mapping[str, Any]]) -> tuple[dict[str, float], float]:
+    """Compares the nodes' clocks with this machine's.
+
+    Args:
+        ask: Runs a function on every node and returns the results by node.
+
+    Returns:
+        By how many seconds each node that answers is ahead, and the error of these: a node read its clock at some
+        moment between question and answer, taken to be the middle.
+    """
+    asked = time.time()
+    answers = ask(clock)
+    took = time.time() - asked
+    return {node: at - (asked + took / 2) for node, at in answers.items() if isinstance(at, float)}, took / 2
+
+
+def _gpus() -> tuple[list[str], str | None]:
+    """Returns the names of the GPUs that the driver knows, and the driver's error if it does not work."""
+    if shutil.which("nvidia-smi") is None:
+        return [], None
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_DRIVER_LIMIT_S)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return [], reason(error)
+    if done.returncode:
+        return [], " ".join((done.stdout + done.stderr).split()) or f"nvidia-smi ends with {done.returncode}"
+    return done.stdout.splitlines(), None
+
+
+def _has_cudnn() -> bool:
+    """Returns whether TensorFlow would find cuDNN: on the system, or as the package of tensorflow[and-cuda]."""
+    try:
+        importlib.metadata.version("nvidia-cudnn-cu12")
+    except importlib.metadata.PackageNotFoundError:
+        try:
+            ctypes.CDLL(_CUDNN)
+        except OSError:
+            return False
+    return True
+
+
+def _storage_failure(directory: str, probe: str | None) -> str | None:
+    own = _new_file(directory)
+    try:
+        storage.write_bytes(own, _CONTENT)
+        back = storage.read_bytes(own)
+        storage.delete(own)
+    except (LstmRayError, OSError) as error:
+        return reason(error)
+    if back != _CONTENT:
+        return f"{directory}: what was written there reads back differently"
+    if probe is not None and not storage.exists(probe):
+        return f"{directory}: is another directory than on the machine that runs doctor"
+    return None
+
+
+def _new_file(directory: str) -> str:
+    return storage.join(directory, f".lstm-ray-doctor-{secrets.token_hex(8)}")

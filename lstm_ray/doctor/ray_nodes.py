@@ -1,0 +1,54 @@
+"""The facts of the nodes of a cluster, asked through Ray."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import replace
+from typing import Any
+
+import ray
+
+from lstm_ray.doctor.facts import Facts, compare_clocks, describe
+from lstm_ray.runtime.nodes import names_of, on_every_node
+from lstm_ray.runtime.ray_session import connect
+from lstm_ray.wording import reason
+
+
+def describe_nodes(
+    address: str, directory: str | None, probe: str | None
+) -> tuple[dict[str, Facts], dict[str, str], float]:
+    """Returns the facts of each node, why others could not be asked, and the error of the clocks in seconds.
+
+    Args:
+        address: Of the cluster.
+        directory: Directory or URI that every node is to write to and read from.
+        probe: A file there that this machine has written.
+
+    Raises:
+        LstmRayError: There is no cluster at that address.
+    """
+    with connect(address):
+        nodes = ray.nodes()
+        names = names_of(nodes)
+        stores = {
+            names[node["NodeID"]]: int(node["Resources"].get("object_store_memory", 0))
+            for node in nodes
+            if node["NodeID"] in names
+        }
+        # The first question starts a worker on each node, so that the second, about clocks, is answered at once.
+        answers = on_every_node(_describe_node, directory, probe)
+        ahead, error_s = compare_clocks(on_every_node)
+    facts: dict[str, Facts] = {}
+    failed: dict[str, str] = {}
+    for node, answer in answers.items():
+        if isinstance(answer, Facts):
+            facts[node] = replace(answer, object_store_bytes=stores.get(node), clock=ahead.get(node, 0.0))
+        else:
+            failed[node] = reason(answer)
+    return facts, failed, error_s
+
+
+def _describe_node(directory: str | None, probe: str | None) -> Facts:
+    raylet: Any = importlib.import_module("ray._raylet")  # Ray has no public function for this
+    mode = "token" if raylet.get_authentication_mode() == raylet.AuthenticationMode.TOKEN else "disabled"
+    return replace(describe(directory, probe), auth_mode=mode)
