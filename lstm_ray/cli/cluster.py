@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shlex
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lstm_ray.cli import console
+from lstm_ray.cli.command_line import parse_command_line
 from lstm_ray.cli.help import Commands
 from lstm_ray.cli.options import takes_settings
 from lstm_ray.cluster.definition.settings import ClusterConfig
@@ -23,28 +25,29 @@ if TYPE_CHECKING:
     from lstm_ray.cluster.check.validate import Report
     from lstm_ray.cluster.status import Status
 
-app = Commands(help="Define, start and look at a Ray cluster: where to run.")
+app = Commands(help="Define, start and inspect a Ray cluster.")
 
 
 @app.command()
 @takes_settings(ClusterConfig)
 def render(
     config: ClusterConfig,
+    context: typer.Context,
     output: Annotated[
         Path | None,
-        typer.Option("--output", metavar="FILE", help="Write it here.", rich_help_panel="Input and output"),
+        typer.Option("--output", metavar="FILE", help="Write it to this file.", rich_help_panel="Input and output"),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace what is there.", rich_help_panel="Input and output")
+        bool, typer.Option("--overwrite", help="Replace the file.", rich_help_panel="Input and output")
     ] = False,
 ) -> None:
-    """Print a complete cluster definition, each line that you may want to change with a comment.
+    """Print a complete cluster definition, with a comment on each line that you may want to change.
 
     Example: lstm-ray cluster render --provider aws --workers 0:8 --spot --output aws.yaml
     """
     from lstm_ray.cluster.definition.render import render as definition
 
-    text = definition(config)
+    text = definition(config, parse=functools.partial(parse_command_line, context.find_root().command))
     if output is None:
         console.show_text(text)
         return
@@ -60,31 +63,42 @@ def render(
 
 @app.command()
 def validate(
+    context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML for Ray's launcher or for KubeRay.")],
     crds: Annotated[
         Path | None,
         typer.Option("--crds", metavar="DIR", help="KubeRay's CRDs; else LSTM_RAY_CRDS, else kubectl is asked."),
     ] = None,
+    server: Annotated[
+        bool, typer.Option("--server", help="Also ask the Kubernetes cluster of kubectl; nothing is created.")
+    ] = False,
 ) -> None:
-    """Check a cluster definition; tells all mistakes, each with its line and a remedy.
+    """Check a cluster definition; reports all mistakes, each with its line and a remedy.
+
+    Exit code 0 if no mistake was found, 1 otherwise.
 
     Example: lstm-ray cluster validate aws.yaml
     """
     from lstm_ray.cluster.check import validate as checks
 
-    report = checks.validate(str(file), None if crds is None else str(crds))
-    _tell(report)
+    parse = functools.partial(parse_command_line, context.find_root().command)
+    report = checks.validate(str(file), None if crds is None else str(crds), parse, on_server=server)
+    _show_remarks(report)
     if report.mistakes:
         raise InputError(f"{file}: {counted(len(report.mistakes), 'mistake')}")
+    verdict = "no mistakes" if report.is_complete else "not fully checked, no mistakes found"
     if report.to_do:
-        console.show_text(
-            f"{file}: no mistakes, but {counted(len(report.to_do), 'thing')} to do before it can be used\n"
+        verdict += f", but {counted(len(report.to_do), 'thing')} to do before it can be used"
+    elif report.is_complete:
+        verdict = "valid"
+    console.show_text(f"{file}: {verdict}\n")
+    if not report.is_complete:
+        console.say(
+            "for a full check give KubeRay's CRDs with --crds DIR, or ask your Kubernetes cluster with --server"
         )
-    else:
-        console.show_text(f"{file}: valid\n")
 
 
-def _tell(report: Report) -> None:
+def _show_remarks(report: Report) -> None:
     """Prints mistakes on stdout, for they are the result, and the rest on stderr."""
     for remark in report.mistakes:
         console.show_text(f"{report.path}:{remark.line}: {remark.path}: {remark.finding.message}\n")
@@ -94,35 +108,35 @@ def _tell(report: Report) -> None:
 
 
 @contextmanager
-def _if_interrupted(told: str) -> Iterator[None]:
-    """Tells on Ctrl-C what comes of it."""
+def _on_interrupt(consequence: str) -> Iterator[None]:
+    """Reports the consequence of Ctrl-C."""
     try:
         yield
     except KeyboardInterrupt:
-        console.say(f"interrupted: {told}")
+        console.say(f"interrupted: {consequence}")
         raise
 
 
 DefinitionFile = Annotated[Path, typer.Argument(metavar="FILE", help="YAML for Ray's launcher.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
 
 @app.command()
 def up(file: DefinitionFile, yes: Yes = False) -> None:
-    """Start the cluster of a definition, or bring a running one in line with it.
+    """Start the cluster of a definition, or update a running one to it.
 
     Example: lstm-ray cluster up aws.yaml
     """
     from lstm_ray.cluster import launch
 
     path = shlex.quote(str(file))
-    with _if_interrupted(f"what it has started so far goes on: lstm-ray cluster down {path} ends it"):
+    with _on_interrupt(f"what was started keeps running: lstm-ray cluster down {path} ends it"):
         launch.up(str(file), yes)
     console.show_table(
         "Cluster is up",
         [
-            ("dashboard and jobs", f"ray dashboard {path}    # leads http://127.0.0.1:8265 there, through SSH"),
-            ("what it has", f"ray exec {path} 'lstm-ray cluster status'"),
+            ("dashboard and jobs", f"ray dashboard {path}    # forwards http://127.0.0.1:8265 to it, through SSH"),
+            ("nodes", f"ray exec {path} 'lstm-ray cluster status'"),
             ("end it", f"lstm-ray cluster down {path}"),
         ],
     )
@@ -130,13 +144,13 @@ def up(file: DefinitionFile, yes: Yes = False) -> None:
 
 @app.command()
 def down(file: DefinitionFile, yes: Yes = False) -> None:
-    """End the cluster of a definition. What lies in its storage stays.
+    """End the cluster of a definition. Its storage is kept.
 
     Example: lstm-ray cluster down aws.yaml
     """
     from lstm_ray.cluster import launch
 
-    with _if_interrupted("what it has not ended yet goes on: the same command ends the rest"):
+    with _on_interrupt("some of it may still run: the same command ends the rest"):
         launch.down(str(file), yes, lambda question: typer.confirm(question, abort=True, err=True))
     console.show_text(f"{file}: the cluster is down\n")
 
@@ -144,16 +158,19 @@ def down(file: DefinitionFile, yes: Yes = False) -> None:
 @app.command()
 def status(
     address: Annotated[
-        str, typer.Option("--address", help="Ray to ask: auto for the one of this machine, HOST:PORT, ray://HOST:PORT.")
+        str,
+        typer.Option(
+            "--address", help="Address of the Ray to show: auto for this machine's, HOST:PORT, or ray://HOST:PORT."
+        ),
     ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Show a running cluster's nodes, what is free, and what a run would get.
+    """Show a running cluster's nodes, its free resources, and the workers that a run would get.
 
     Example: lstm-ray cluster status --address auto
     """
     if address == "local":
-        raise ConfigError("--address local would start a new Ray: give that of one that runs, or auto")
+        raise ConfigError("--address local would start a new Ray: give the address of a running one, or auto")
     from lstm_ray.cluster.status import read_status
 
     found = read_status(address)
@@ -182,5 +199,5 @@ def _show_status(found: Status) -> None:
         ("train", "--workers", found.train_workers),
         ("score", "--actors", found.score_actors),
     ):
-        rows.append((command, f"up to {option} {number}{gpu.get(command, '')}" if number else "nothing is free now"))
+        rows.append((command, f"up to {option} {number}{gpu.get(command, '')}" if number else "no free resources"))
     console.show_table("Cluster", rows)

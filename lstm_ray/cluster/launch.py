@@ -11,13 +11,14 @@ from contextlib import suppress
 
 from lstm_ray.cluster.check.document import at, read_documents
 from lstm_ray.cluster.check.validate import Remark, validate
-from lstm_ray.cluster.definition.launcher import CLOUD_PACKAGES
+from lstm_ray.cluster.definition.cloud_packages import CLOUD_PACKAGES
 from lstm_ray.errors import ConfigError, InputError, LstmRayError
 from lstm_ray.wording import counted
 
 _ENDS_WITHIN_S = 10
-_KEY_ON_HEAD = "~/ray_bootstrap_key.pem"  # where `ray up` puts the key that opens the workers
-# What tells that CLOUD_PACKAGES are installed. Source: imports in ray/autoscaler/_private.
+_KEY_ON_HEAD = "~/ray_bootstrap_key.pem"  # where `ray up` puts the workers' key
+# A module of each cloud's CLOUD_PACKAGES, to find out whether they are installed.
+# Source: imports in ray/autoscaler/_private.
 _MODULES = {"aws": "boto3", "gcp": "googleapiclient", "azure": "azure.identity"}
 
 
@@ -26,11 +27,11 @@ def up(path: str, yes: bool) -> None:
 
     Args:
         path: Launcher YAML.
-        yes: True starts it unasked; else Ray asks on the terminal.
+        yes: True starts it without asking; else Ray asks on the terminal.
 
     Raises:
-        ConfigError: It is for Kubernetes, whose own tool applies it; or Ray cannot ask.
-        InputError: It is not valid, or not ready to be used.
+        ConfigError: It is for Kubernetes, whose kubectl applies it; or there is no terminal to ask on.
+        InputError: It is not valid, or has something left to do.
         LstmRayError: The cluster did not start.
     """
     report = validate(path)
@@ -43,7 +44,7 @@ def up(path: str, yes: bool) -> None:
             "  kubectl get rayclusters,rayjobs,pods --watch"
         )
     if report.to_do:
-        raise InputError(f"{path}: not ready yet:\n{_listed(report.to_do)}")
+        raise InputError(f"{path}: not ready:\n{_listed(report.to_do)}")
     _check_provider(path)
     if not yes and not sys.stdin.isatty():
         raise ConfigError("`ray up` asks before it starts anything, and there is no terminal to ask on: give --yes")
@@ -55,12 +56,12 @@ def down(path: str, yes: bool, confirm: Callable[[str], object] = lambda questio
 
     Args:
         path: Launcher YAML.
-        yes: True ends it unasked; else Ray asks on the terminal.
-        confirm: Asks in Ray's place where something is ended before Ray would ask; does not return if the answer is no.
+        yes: True ends it without asking; else Ray asks on the terminal.
+        confirm: Asks before `ray stop` on the user's machines, which comes before Ray's question; raises if refused.
 
     Raises:
         ConfigError: It is for Kubernetes.
-        InputError: It is no definition.
+        InputError: It is not a definition.
         LstmRayError: The cluster did not end.
     """
     content = _content(path)
@@ -69,7 +70,7 @@ def down(path: str, yes: bool, confirm: Callable[[str], object] = lambda questio
     if not at(content, ["provider", "type"], str):
         raise InputError(f"{path}: provider.type: is missing; is it a definition for `ray up`?")
     _check_provider(path)
-    workers = _workers_of_ones_own(content)
+    workers = _workers_left_running(content)
     if not workers:
         _ray("down", path, yes)
         return
@@ -81,12 +82,12 @@ def down(path: str, yes: bool, confirm: Callable[[str], object] = lambda questio
         head = at(content, ["provider", "head_ip"])
         raise LstmRayError(
             f"{path}: Ray may still run on {head} {' '.join(workers)}: it could not be stopped on all of them, or this "
-            "machine did not start the cluster; `ray stop` there does it"
+            "machine did not start the cluster; run `ray stop` there"
         )
 
 
-def _workers_of_ones_own(content: dict[str, object]) -> list[str]:
-    """Lists the workers that `ray down` would leave alone: machines that nobody takes away, without containers."""
+def _workers_left_running(content: dict[str, object]) -> list[str]:
+    """Returns the workers whose Ray would survive `ray down`: the user's own machines, without containers."""
     if at(content, ["provider", "type"]) != "local" or at(content, ["docker"], dict):
         return []
     return [str(worker) for worker in at(content, ["provider", "worker_ips"], list) or []]
@@ -95,8 +96,8 @@ def _workers_of_ones_own(content: dict[str, object]) -> list[str]:
 def _stop_everywhere(content: dict[str, object], workers: list[str]) -> str:
     """Returns a command for the head that stops Ray on it and on the workers.
 
-    A worker's Ray ends by itself when the head is gone, but not all of it: its log monitor stays for ever. The head
-    goes first, or its autoscaler would start the workers again.
+    A worker's Ray ends by itself when the head is gone, except for its log monitor. The head is stopped first, or its
+    autoscaler would start the workers again.
     """
     user, key = at(content, ["auth", "ssh_user"], str), at(content, ["auth", "ssh_private_key"], str)
     words = ["ssh", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes"]
@@ -109,7 +110,7 @@ def _stop_everywhere(content: dict[str, object], workers: list[str]) -> str:
 
 
 def _stop_command(content: dict[str, object], name: str) -> str:
-    """Returns the command by which a definition stops Ray before it starts it: it knows where Ray is."""
+    """Returns the command with which a definition stops Ray before it starts it: it has the path of Ray."""
     lines = [line for line in at(content, [name], list) or [] if isinstance(line, str)]
     return next((line for line in lines if "ray stop" in line and "ray start" not in line), "ray stop")
 
@@ -122,41 +123,41 @@ def _content(path: str) -> dict[str, object]:
     documents = read_documents(path)
     content = documents[0].content if documents else None
     if not isinstance(content, dict):
-        raise InputError(f"{path}: no cluster definition")
+        raise InputError(f"{path}: not a cluster definition")
     return content
 
 
 def _check_provider(path: str) -> None:
-    """Raises LstmRayError if what Ray needs to speak to the cloud is not installed."""
+    """Raises LstmRayError if the packages that Ray needs for the cloud are not installed."""
     provider = at(_content(path), ["provider", "type"], str)
     module = _MODULES.get(str(provider))
     if module is None:
         return
     try:
-        is_there = importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # its parent package is not there
-        is_there = False
-    if not is_there:
-        raise LstmRayError(f"Ray cannot speak to {provider}: pip install {CLOUD_PACKAGES[str(provider)]}")
+        is_installed = importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # its parent package is missing
+        is_installed = False
+    if not is_installed:
+        raise LstmRayError(f"Ray needs packages for {provider}: pip install {CLOUD_PACKAGES[str(provider)]}")
 
 
 def _ray(command: str, path: str, yes: bool) -> None:
-    """Runs a command of Ray's own command line.
+    """Runs a command of Ray's command line.
 
     Raises:
         LstmRayError: It failed.
     """
     code = _run_ray(command, path, *(["--yes"] if yes else []))
     if code:
-        raise LstmRayError(f"{path}: `ray {command}` failed with exit code {code}; its last lines say why")
+        raise LstmRayError(f"{path}: `ray {command}` failed with exit code {code}; see its last lines")
 
 
 def _run_ray(*arguments: str) -> int:
-    """Runs Ray's own command line, whose words go to stderr, and returns its exit code."""
+    """Runs Ray's command line with its output on stderr, and returns its exit code."""
     with subprocess.Popen([sys.executable, "-m", "ray.scripts.scripts", *arguments], stdout=sys.stderr.fileno()) as ray:
         try:
             return ray.wait()
-        except KeyboardInterrupt:  # of the terminal, which interrupts Ray too
+        except KeyboardInterrupt:  # from the terminal, which interrupts Ray too
             with suppress(subprocess.TimeoutExpired):
                 ray.wait(_ENDS_WITHIN_S)
             ray.kill()

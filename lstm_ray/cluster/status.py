@@ -1,4 +1,4 @@
-"""Says what a running cluster has, and what a run would get of it: `lstm-ray cluster status`."""
+"""The nodes of a running cluster, and the workers that a run would get: `lstm-ray cluster status`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from lstm_ray.runtime.room import Nodes, room
 
 _GIB = 2**30
-_GIVEN_BACK = (1, 4)  # ended as it should, idle. Source: NodeDeathInfo.Reason in Ray's common.proto
+_GIVEN_BACK = (1, 4)  # expected termination, idle. Source: NodeDeathInfo.Reason in Ray's common.proto
 
 
 @dataclass(frozen=True)
@@ -19,12 +19,12 @@ class Node:
     Attributes:
         address: Its IP address.
         is_head: True for the head.
-        cpus: Cores that Ray gives out on it.
+        cpus: Cores that Ray offers on it.
         gpus: GPUs.
-        memory_gib: Memory that Ray gives out on it, in GiB.
-        free_cpus: Cores nobody uses.
-        free_gpus: GPUs nobody uses.
-        free_memory_gib: Memory nobody uses, in GiB.
+        memory_gib: Memory that Ray offers on it, in GiB.
+        free_cpus: Unused cores.
+        free_gpus: Unused GPUs.
+        free_memory_gib: Unused memory, in GiB.
     """
 
     address: str
@@ -42,11 +42,11 @@ class Status:
     """A running cluster.
 
     Attributes:
-        nodes: Those alive, the head first.
-        lost: How many nodes have been lost since it started; those that its autoscaler gave back are not.
-        free_cpus: Cores nobody uses, on all nodes.
-        free_gpus: GPUs nobody uses.
-        free_memory_gib: Memory nobody uses, in GiB.
+        nodes: Nodes that are alive, the head first.
+        lost: Number of nodes lost since it started, without those that its autoscaler gave back.
+        free_cpus: Unused cores of all nodes.
+        free_gpus: Unused GPUs.
+        free_memory_gib: Unused memory, in GiB.
     """
 
     nodes: tuple[Node, ...]
@@ -57,23 +57,23 @@ class Status:
 
     @property
     def gpus_each(self) -> int:
-        """Returns how many GPUs a worker or actor can have now: one if any node has one to spare, and a core."""
+        """Returns the GPUs of each worker or actor of a run: one if any node has a free one, and a free core."""
         return int(any(node.free_gpus >= 1 and node.free_cpus >= 1 for node in self.nodes))
 
     @property
     def train_workers(self) -> int:
-        """Returns how many workers a training run could have now: one GPU each if there are any, and one core."""
+        """Returns how many workers a training run could have now: one core each, and one GPU if there are any."""
         return int(room([Nodes(1, node.free_cpus, node.free_gpus) for node in self.nodes], 1, self.gpus_each))
 
     @property
     def score_actors(self) -> int:
-        """Returns how many actors a scoring run could have now; one core is left to Ray Data's other tasks."""
+        """Returns how many actors a scoring run could have now; one core is left for Ray Data's other tasks."""
         most = self.train_workers
         return most if most <= 1 or self.free_cpus >= most + 1 else most - 1
 
 
 def read_status(address: str) -> Status:
-    """Asks a running cluster.
+    """Returns the status of a running cluster.
 
     Args:
         address: "auto", HOST:PORT or ray://HOST:PORT.
@@ -86,23 +86,25 @@ def read_status(address: str) -> Status:
     from lstm_ray.runtime.ray_session import connect
 
     def free_by_node() -> dict[str, dict[str, float]]:
-        from ray._private.state import available_resources_per_node  # there is no public way to ask
+        from ray._private.state import available_resources_per_node  # Ray has no public function for this
 
         found: dict[str, dict[str, float]] = available_resources_per_node()
         return found
 
     with connect(address):
-        if address.startswith("ray://"):  # only the cluster's own processes can ask; sent by value: it need not know us
+        if address.startswith(
+            "ray://"
+        ):  # only the cluster's processes can ask; sent by value: lstm-ray may be missing there
             return summarise(ray.nodes(), ray.get(ray.remote(num_cpus=0)(free_by_node).remote()))
         return summarise(ray.nodes(), free_by_node())
 
 
 def summarise(nodes: Sequence[Mapping[str, Any]], free: Mapping[str, Mapping[str, float]]) -> Status:
-    """Returns the status of a cluster from what Ray tells.
+    """Returns the status of a cluster from Ray's answers.
 
     Args:
-        nodes: As `ray.nodes()` gives them.
-        free: What is free by node's id, named as in `ray.nodes()`; memory in bytes.
+        nodes: The result of `ray.nodes()`.
+        free: Free resources by node id, named as in `ray.nodes()`; memory in bytes.
     """
     alive = []
     for node in nodes:

@@ -53,12 +53,12 @@ HOMES = {
     "rich": ("cli",),
     "llvmlite": ("kernels",),
     "matplotlib": ("report.picture",),
-    "jinja2": ("report.pages",),
+    "jinja2": ("report.pages", "cluster.definition.render"),
     "mlflow": ("train.loop.mlflow_run",),
     "onnx": ("export.onnx_graph",),
 }
 # Packages with more files than MOST_FILES, and why.
-LARGE = {"lstm_ray.cli": "one file a command", "lstm_ray.cluster.check": "being cut"}
+LARGE = {"lstm_ray.cli": "one file a command"}
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "managers"}
 
 

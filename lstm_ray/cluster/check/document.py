@@ -1,4 +1,4 @@
-"""A YAML file with the place of everything in it, and what was found wrong there."""
+"""A YAML file with the line of every value, and findings about it."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from lstm_ray.wording import reason
 
 _TEXT, _MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
 
-Place = tuple[str | int, ...]
-"""Keys and positions that lead to a value: ("spec", "workerGroupSpecs", 0, "maxReplicas")."""
+FieldPath = tuple[str | int, ...]
+"""Keys and indices that lead to a value: ("spec", "workerGroupSpecs", 0, "maxReplicas")."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something to say about a definition.
+    """A remark about a definition.
 
     Attributes:
-        place: What it is about.
+        field: The field it is about.
         message: What is wrong, and after a semicolon what to do.
         kind: A mistake makes the file invalid, a to-do only has to be done before `up`, a note is for information.
     """
 
-    place: Place
+    field: FieldPath
     message: str
     kind: Literal["mistake", "to do", "note"] = "mistake"
 
@@ -39,25 +39,25 @@ class Document:
 
     Attributes:
         content: Its mappings, lists and scalars.
-        lines: The line that each place begins on, from 1.
-        doubles: Places of keys that stand twice in their mapping.
+        lines: The line that each field begins on, from 1.
+        duplicates: Keys that occur twice in their mapping.
     """
 
     content: Any
-    lines: dict[Place, int]
-    doubles: tuple[Place, ...]
+    lines: dict[FieldPath, int]
+    duplicates: tuple[FieldPath, ...]
 
-    def line(self, place: Place) -> int:
-        """Returns the line of a place, or of what it would stand in if it is not there."""
-        while place and place not in self.lines:
-            place = place[:-1]
-        return self.lines.get(place, 1)
+    def line(self, field: FieldPath) -> int:
+        """Returns the line of a field, or of its nearest parent in the file if it is missing."""
+        while field and field not in self.lines:
+            field = field[:-1]
+        return self.lines.get(field, 1)
 
 
-def path_of(place: Place) -> str:
-    """Returns a place as people write it: spec.workerGroupSpecs[0].maxReplicas."""
+def path_of(field: FieldPath) -> str:
+    """Returns a field's path as people write it: spec.workerGroupSpecs[0].maxReplicas."""
     path = ""
-    for part in place:
+    for part in field:
         if isinstance(part, int):
             path += f"[{part}]"
         elif part and part.replace("_", "a").replace("-", "a").isalnum():
@@ -81,7 +81,7 @@ def read_documents(path: str) -> list[Document]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads all keys as the texts that stand there, as JSON does and so Kubernetes; 5 and on are others to YAML."""
+    """Reads every key as a string, as JSON and so Kubernetes does; YAML would read the keys 5 and on as other types."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         for key, _ in node.value:
@@ -103,48 +103,48 @@ def parse(text: str, path: str) -> list[Document]:
             while loader.check_node():
                 node = loader.get_node()
                 assert node is not None  # check_node said so
-                lines: dict[Place, int] = {}
-                doubles: list[Place] = []
-                _locate(node, (), lines, doubles)
+                lines: dict[FieldPath, int] = {}
+                duplicates: list[FieldPath] = []
+                _locate(node, (), lines, duplicates)
                 content = loader.construct_document(node)
                 if content is not None:
-                    documents.append(Document(content, lines, tuple(doubles)))
+                    documents.append(Document(content, lines, tuple(duplicates)))
             return documents
         finally:
             loader.dispose()
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that is none, such as 2026-02-31
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an impossible date, such as 2026-02-31
         raise InputError(f"{path}: not YAML: {reason(error).replace('<unicode string>', 'the file')}") from error
 
 
-def _locate(node: yaml.Node, place: Place, lines: dict[Place, int], doubles: list[Place]) -> None:
-    lines.setdefault(place, node.start_mark.line + 1)
+def _locate(node: yaml.Node, field: FieldPath, lines: dict[FieldPath, int], duplicates: list[FieldPath]) -> None:
+    lines.setdefault(field, node.start_mark.line + 1)
     if isinstance(node, yaml.MappingNode):
         seen = set()
         for key, value in node.value:
-            inner = (*place, str(key.value))
+            inner = (*field, str(key.value))
             if inner in seen:
-                doubles.append(inner)
+                duplicates.append(inner)
             seen.add(inner)
             lines[inner] = key.start_mark.line + 1
-            _locate(value, inner, lines, doubles)
+            _locate(value, inner, lines, duplicates)
     elif isinstance(node, yaml.SequenceNode):
-        for position, value in enumerate(node.value):
-            _locate(value, (*place, position), lines, doubles)
+        for index, value in enumerate(node.value):
+            _locate(value, (*field, index), lines, duplicates)
 
 
-def leaves(content: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
-    """Yields each value that is neither mapping nor list, with its place."""
+def leaves(content: Any, field: FieldPath = ()) -> Iterator[tuple[FieldPath, Any]]:
+    """Yields each value that is neither mapping nor list, with its field."""
     inner = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else None
     if inner is None:
-        yield place, content
+        yield field, content
         return
     for part, value in inner:
-        yield from leaves(value, (*place, part))
+        yield from leaves(value, (*field, part))
 
 
-def at(content: Any, place: Sequence[str | int], expected: type | tuple[type, ...] = object) -> Any:
-    """Returns the value at a place, or None if there is none, or one of another type."""
-    for part in place:
+def at(content: Any, field: Sequence[str | int], expected: type | tuple[type, ...] = object) -> Any:
+    """Returns the value of a field, or None if it is missing or has another type."""
+    for part in field:
         if isinstance(part, int):
             if not isinstance(content, list) or part >= len(content):
                 return None
@@ -153,3 +153,8 @@ def at(content: Any, place: Sequence[str | int], expected: type | tuple[type, ..
             content = content.get(part) if isinstance(content, dict) else None
     is_number = isinstance(content, bool) and expected in (int, float, (int, float))
     return content if isinstance(content, expected) and not is_number else None
+
+
+def strings(content: Any, field: Sequence[str | int]) -> list[tuple[int, str]]:
+    """Returns the strings in the list of a field, each with its index."""
+    return [(index, value) for index, value in enumerate(at(content, field, list) or []) if isinstance(value, str)]

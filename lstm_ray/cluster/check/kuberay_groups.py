@@ -1,4 +1,4 @@
-"""The groups of a RayCluster's pods, and what they offer to Ray."""
+"""The groups of a RayCluster's pods, and the resources that they offer to Ray."""
 
 from __future__ import annotations
 
@@ -7,76 +7,88 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from lstm_ray.cluster.check.document import Place, at
-from lstm_ray.cluster.check.quantity import quantity
+from lstm_ray.cluster.check.document import FieldPath, at
 from lstm_ray.runtime.room import Nodes
 
-_RAY_CONTAINER: Place = ("template", "spec", "containers", 0)
+HEAD: FieldPath = ("headGroupSpec",)
+RAY_CONTAINER: FieldPath = ("template", "spec", "containers", 0)
 _NO_REPLICAS_LIMIT = 2**31 - 1  # the CRD's default
 
+_UNITS = {
+    "": 1.0,
+    "n": 1e-9,
+    "u": 1e-6,
+    "m": 1e-3,
+    **{unit: 1000.0 ** (power + 1) for power, unit in enumerate("kMGTPE")},
+    **{f"{unit}i": 1024.0 ** (power + 1) for power, unit in enumerate("KMGTPE")},
+}
+_QUANTITY = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:[eE]([+-]?\d+)|([numkMGTPE]|[KMGTPE]i)?)")
 
-def groups(cluster: dict[str, Any]) -> Iterator[tuple[Place, dict[str, Any]]]:
-    """Yields the head's group and the workers', each with its place in the cluster's spec."""
-    head = at(cluster, ["headGroupSpec"], dict)
+
+def groups(cluster: dict[str, Any]) -> Iterator[tuple[FieldPath, dict[str, Any]]]:
+    """Yields the head's group and the workers', each with its field in the cluster's spec."""
+    head = at(cluster, HEAD, dict)
     if head is not None:
-        yield ("headGroupSpec",), head
-    for position, group in enumerate(at(cluster, ["workerGroupSpecs"], list) or []):
+        yield HEAD, head
+    for index, group in enumerate(at(cluster, ["workerGroupSpecs"], list) or []):
         if isinstance(group, dict):
-            yield ("workerGroupSpecs", position), group
-
-
-def scales(cluster: dict[str, Any]) -> bool:
-    """Returns whether Ray's autoscaler runs."""
-    return cluster.get("enableInTreeAutoscaling") is True
-
-
-def environment(group: dict[str, Any]) -> Iterator[tuple[Place, str, Any]]:
-    """Yields the variables of a group's Ray container: place in the group, name, value or None if it is looked up."""
-    place = (*_RAY_CONTAINER, "env")
-    for number, variable in enumerate(at(group, place, list) or []):
-        name = at(variable, ["name"], str)
-        if name is not None:
-            yield (*place, number), name, at(variable, ["value"])
-
-
-def cpus(group: dict[str, Any]) -> float:
-    """Returns the cores of a group's Ray container: its limit, else its request."""
-    for level in ("limits", "requests"):
-        found = quantity(at(group, [*_RAY_CONTAINER, "resources", level, "cpu"]))
-        if found is not None:
-            return found
-    return 0.0
-
-
-def gpus(group: dict[str, Any]) -> float:
-    """Returns the GPUs of a group's Ray container, whoever makes them: those of the first limit that names some."""
-    limits = at(group, [*_RAY_CONTAINER, "resources", "limits"], dict) or {}
-    amounts = (quantity(limits[name]) for name in sorted(limits, key=str) if _is_gpu(name))
-    return next((amount for amount in amounts if amount), 0.0)
+            yield ("workerGroupSpecs", index), group
 
 
 def nodes(cluster: dict[str, Any]) -> list[Nodes]:
-    """Returns the nodes that a cluster may come to have."""
+    """Returns the nodes that a cluster may have at most."""
+    scales = cluster.get("enableInTreeAutoscaling") is True
     found = []
-    for place, group in groups(cluster):
+    for field, group in groups(cluster):
         count: float = 1
-        if place != ("headGroupSpec",):
-            most = at(group, ["maxReplicas" if scales(cluster) else "replicas"], int)
-            most = most if most is not None else _NO_REPLICAS_LIMIT if scales(cluster) else 0
+        if field != HEAD:
+            most = at(group, ["maxReplicas" if scales else "replicas"], int)
+            most = most if most is not None else _NO_REPLICAS_LIMIT if scales else 0
             count = math.inf if most >= _NO_REPLICAS_LIMIT else most * (at(group, ["numOfHosts"], int) or 1)
-        cores, accelerators = _told(group, "cpu", "num-cpus"), _told(group, "gpu", "num-gpus")
+        cpus, gpus = _declared(group, "cpu", "num-cpus"), _declared(group, "gpu", "num-gpus")
         found.append(
             Nodes(
                 count,
-                math.ceil(cpus(group)) if cores is None else cores,  # KubeRay rounds a share of a core up
-                gpus(group) if accelerators is None else accelerators,
+                math.ceil(_container_cpus(group)) if cpus is None else cpus,  # KubeRay rounds up to whole cores
+                _container_gpus(group) if gpus is None else gpus,
             )
         )
     return found
 
 
-def _told(group: dict[str, Any], resource: str, param: str) -> float | None:
-    """Returns what a group says that Ray is to take its pods to have; `resources` comes before `rayStartParams`."""
+def quantity(value: object) -> float | None:
+    """Returns one of Kubernetes' quantities as a number, or None if it is none: 500m -> 0.5, 2Ki -> 2048.
+
+    Source: Kubernetes' resource.Quantity.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    found = _QUANTITY.fullmatch(str(value))
+    if not found:
+        return None
+    number, exponent, unit = found.groups()
+    amount = float(f"{number}e{exponent or 0}") * _UNITS[unit or ""]
+    return amount if math.isfinite(amount) else None
+
+
+def _container_cpus(group: dict[str, Any]) -> float:
+    """Returns the cores of a group's Ray container: its limit, else its request."""
+    for level in ("limits", "requests"):
+        found = quantity(at(group, [*RAY_CONTAINER, "resources", level, "cpu"]))
+        if found is not None:
+            return found
+    return 0.0
+
+
+def _container_gpus(group: dict[str, Any]) -> float:
+    """Returns the GPUs of a group's Ray container, of any vendor: those of the first limit that names some."""
+    limits = at(group, [*RAY_CONTAINER, "resources", "limits"], dict) or {}
+    amounts = (quantity(limits[name]) for name in sorted(limits, key=str) if _is_gpu(name))
+    return next((amount for amount in amounts if amount), 0.0)
+
+
+def _declared(group: dict[str, Any], resource: str, param: str) -> float | None:
+    """Returns what a group declares to Ray about its pods; `resources` comes before `rayStartParams`."""
     for name, value in (at(group, ["resources"], dict) or {}).items():
         if str(name).lower() == resource or (resource == "gpu" and _is_gpu(name)):
             return quantity(value)

@@ -1,20 +1,19 @@
-"""Holds a definition against a JSON schema, and says what differs in words of the definition."""
+"""Compares a definition with a JSON schema, and explains the differences in terms of the definition."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from lstm_ray.cluster.check.document import Finding, Place
+from lstm_ray.cluster.check.document import FieldPath, Finding
 
-AMOUNT = "write an amount such as 2, 500m or 16Gi"
-_INT_OR_STRING = ("integer", "string")  # not fractions: the API server takes 0.5 in quotes alone
+_INT_OR_STRING = ("integer", "string")  # no fractions: the API server takes 0.5 only in quotes
 _NAMES = {
     "object": "a mapping",
     "array": "a list",
-    "string": "a text (in quotes if it looks like a number)",
-    "integer": "a whole number",
+    "string": "a string (in quotes if it looks like a number)",
+    "integer": "an integer",
     "number": "a number",
     "boolean": "true or false",
     "null": "nothing",
@@ -22,59 +21,58 @@ _NAMES = {
 
 
 def check_schema(content: Any, schema: dict[str, Any]) -> Iterator[Finding]:
-    """Yields what is in `content` and must not be by `schema`, and what is missing.
+    """Yields what `schema` does not allow in `content`, and what is missing.
 
     Args:
         content: A definition.
-        schema: JSON Schema of draft 7.
+        schema: JSON Schema, draft 7.
     """
     import jsonschema
 
-    said = set()  # two missing fields are two errors, each of which names both
+    seen = set()  # two missing fields are two errors, each of which names both
     for error in jsonschema.Draft7Validator(schema).iter_errors(content):
         for finding in _explained(error):
-            if finding not in said:
-                said.add(finding)
+            if finding not in seen:
+                seen.add(finding)
                 yield finding
 
 
 def _explained(error: Any) -> Iterator[Finding]:
-    place: Place = tuple(error.absolute_path)
+    field: FieldPath = tuple(error.absolute_path)
     value, expected = error.instance, error.validator_value
     if error.validator == "type":
         wanted = expected if isinstance(expected, list) else [expected]
-        yield Finding(place, f"is {_shown(value)}; it should be {' or '.join(_NAMES[name] for name in wanted)}")
+        yield Finding(field, f"is {_shown(value)}; it should be {' or '.join(_NAMES[name] for name in wanted)}")
     elif error.validator == "required":
-        yield from (Finding((*place, name), "is missing; it has to be there") for name in expected if name not in value)
+        yield from (Finding((*field, name), "is missing; add it") for name in expected if name not in value)
     elif error.validator == "additionalProperties":
         known = error.schema.get("properties", {})
-        yield from (Finding((*place, name), unknown(name, known)) for name in value if name not in known)
+        yield from (Finding((*field, name), _unknown(name, known)) for name in value if name not in known)
     elif error.validator == "enum":
         choices = ", ".join(str(choice) for choice in expected if choice is not None)
-        yield Finding(place, f"is {_shown(value)}; choose one of {choices}")
+        yield Finding(field, f"is {_shown(value)}; choose one of {choices}")
     elif error.validator in ("minimum", "maximum"):
         edge = "least" if error.validator == "minimum" else "most"
-        yield Finding(place, f"is {_shown(value)}; it should be {expected} at {edge}")
+        yield Finding(field, f"is {_shown(value)}; it should be at {edge} {expected}")
     elif error.validator in ("minItems", "maxItems", "minLength", "maxLength"):
         edge = "least" if error.validator.startswith("min") else "most"
         what = "entries" if error.validator.endswith("Items") else "characters"
-        yield Finding(place, f"has {len(value)} {what}; it should have {expected} at {edge}")
+        yield Finding(field, f"has {len(value)} {what}; it should have at {edge} {expected}")
     elif error.validator == "pattern":
         is_amount = error.schema.get("type") == list(_INT_OR_STRING)  # of KubeRay's fields only amounts have both
-        remedy = AMOUNT if is_amount else f"it should look like {expected}"
-        yield Finding(place, f"is {_shown(value)}; {remedy}")
+        remedy = "write an amount such as 2, 500m or 16Gi" if is_amount else f"it should match {expected}"
+        yield Finding(field, f"is {_shown(value)}; {remedy}")
     elif error.validator in ("anyOf", "oneOf", "allOf") and error.context:
         yield from _explained(error.context[0])
     else:
-        yield Finding(place, f"is {_shown(value)}; {error.message}")
+        yield Finding(field, f"is {_shown(value)}; {error.message}")
 
 
-def unknown(name: str, known: Any) -> str:
-    """Returns what to say about a key that there is not."""
-    close = difflib.get_close_matches(str(name), [str(one) for one in known], n=1, cutoff=0.7)
-    if close:
-        return f"is no field; did you mean {close[0]}?"
-    return f"is no field; take it out, known are: {', '.join(sorted(map(str, known)))}"
+def _unknown(name: str, known: Iterable[str]) -> str:
+    """Returns the message about a field that is not among the known ones."""
+    if close := difflib.get_close_matches(name, known, n=1, cutoff=0.7):
+        return f"unknown field; did you mean {close[0]}?"
+    return f"unknown field; remove it, or use one of {', '.join(sorted(known))}"
 
 
 def _shown(value: Any) -> str:
@@ -86,7 +84,7 @@ def _shown(value: Any) -> str:
 
 
 def without_nulls(content: Any) -> Any:
-    """Returns content without the fields that hold nothing, which Kubernetes takes not to be there.
+    """Returns content without the fields that are null, which Kubernetes treats as missing.
 
     Source: Kubernetes' structural schemas, "Defaulting and Nullable".
     """
@@ -96,10 +94,9 @@ def without_nulls(content: Any) -> Any:
 
 
 def strict(schema: dict[str, Any]) -> dict[str, Any]:
-    """Returns a CRD's schema as JSON Schema that refuses fields it does not name.
+    """Returns a CRD's schema as JSON Schema that refuses unknown fields.
 
-    Kubernetes drops unknown fields without a word, so that a misspelt one has no effect; its schemas therefore do not
-    say that they are forbidden.
+    A CRD does not say that unknown fields are forbidden: the API server drops them, or refuses them if asked to.
 
     Source: Kubernetes' structural schemas, x-kubernetes-int-or-string and -preserve-unknown-fields.
     """
@@ -112,7 +109,7 @@ def strict(schema: dict[str, Any]) -> dict[str, Any]:
         if word in schema:
             result[word] = schema[word]
     properties = schema.get("properties", {})
-    if "required" in schema:  # Kubernetes fills in defaults before it looks
+    if "required" in schema:  # Kubernetes fills in defaults before it checks
         result["required"] = [name for name in schema["required"] if "default" not in properties.get(name, {})]
     if "pattern" in schema:
         result["pattern"] = schema["pattern"]

@@ -1,26 +1,26 @@
-"""Checks a cluster definition, all of it at once: `lstm-ray cluster validate`."""
+"""Checks a cluster definition and reports all mistakes at once: `lstm-ray cluster validate`."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import distribution, version
+from importlib.metadata import version
 from typing import Any
 
-from lstm_ray.cluster.check.crds import ENVIRONMENT, find_schema
-from lstm_ray.cluster.check.document import Document, Finding, Place, at, path_of, read_documents
+from lstm_ray.cluster.check.document import Document, Finding, at, path_of, read_documents
+from lstm_ray.cluster.check.entrypoint import ParseCommand
 from lstm_ray.cluster.check.kuberay_rules import check_kuberay
+from lstm_ray.cluster.check.kubernetes import check_on_server, find_schema
 from lstm_ray.cluster.check.launcher_rules import check_launcher
-from lstm_ray.cluster.check.leaks import find_leaks
 from lstm_ray.cluster.check.placeholders import find_placeholders
-from lstm_ray.cluster.check.schema import check_schema, strict, unknown, without_nulls
+from lstm_ray.cluster.check.ray_files import launcher_schema
+from lstm_ray.cluster.check.schema import check_schema, strict, without_nulls
+from lstm_ray.cluster.check.secrets import find_secrets
 from lstm_ray.config import ScoreConfig, TrainConfig, TuneConfig, command_of
-from lstm_ray.errors import InputError
+from lstm_ray.errors import ConfigError, InputError
 
 _KINDS = ("RayCluster", "RayJob")
-_NAME: Place = ("metadata", "name")
-_TOP_LEVEL = ("apiVersion", "kind", "metadata", "spec", "status")
+_API = "ray.io/v1"  # of KubeRay 1.0 and later
 _JOBS = [command_of(kind) for kind in (TrainConfig, TuneConfig, ScoreConfig)]
 
 FindSchema = Callable[[str, str], dict[str, Any] | None]
@@ -28,12 +28,12 @@ FindSchema = Callable[[str, str], dict[str, Any] | None]
 
 @dataclass(frozen=True)
 class Remark:
-    """A finding, with where it stands.
+    """A finding with its line.
 
     Attributes:
         line: In the file, from 1.
         path: Of the field: spec.workerGroupSpecs[0].maxReplicas.
-        finding: What there is to say.
+        finding: What was found.
     """
 
     line: int
@@ -48,155 +48,180 @@ class Report:
     Attributes:
         path: The file.
         is_kubernetes: True if it is for kubectl, False if for `ray up`.
+        is_complete: False if fields of a RayCluster or RayJob were compared with no schema.
         mistakes: What makes it invalid.
-        to_do: What has to be done before it can be used: files that are not there, names to be put in.
+        to_do: What has to be done before it can be used: missing files, placeholders.
         notes: For information.
     """
 
     path: str
     is_kubernetes: bool
+    is_complete: bool
     mistakes: tuple[Remark, ...]
     to_do: tuple[Remark, ...]
     notes: tuple[Remark, ...]
 
 
-def validate(path: str, crds: str | None = None) -> Report:
+def validate(
+    path: str, crds: str | None = None, parse: ParseCommand | None = None, *, on_server: bool = False
+) -> Report:
     """Returns what is wrong with a definition for Ray's launcher or for KubeRay.
 
     Args:
         path: A YAML file.
         crds: Directory with KubeRay's CRDs.
+        parse: Parses a command line of lstm-ray; None leaves a job's entrypoint unchecked.
+        on_server: True also asks the Kubernetes cluster that kubectl is configured for.
 
     Raises:
         InputError: It cannot be read, is not YAML, or neither kind of definition.
+        ConfigError: A server was to be asked about a definition for Ray's launcher.
+        LstmRayError: There is no Kubernetes cluster to ask.
     """
-    return check(read_documents(path), path, lambda kind, api_version: find_schema(kind, api_version, crds))
+    documents = read_documents(path)
+    if on_server and not _is_kubernetes(documents):
+        raise ConfigError(f"{path}: is for Ray's launcher, which has no server to ask: leave out --server")
+    by_server = list(check_on_server(path)) if on_server else None
+    return check(documents, path, lambda kind, api_version: find_schema(kind, api_version, crds), parse, by_server)
 
 
-def check(documents: Sequence[Document], path: str, find: FindSchema = lambda kind, api_version: None) -> Report:
+def check(
+    documents: Sequence[Document],
+    path: str,
+    find: FindSchema = lambda kind, api_version: None,
+    parse: ParseCommand | None = None,
+    by_server: Sequence[Finding] | None = None,
+) -> Report:
     """Returns what is wrong with the documents of a definition; `path` is for messages.
 
     Args:
-        documents: What is in the file.
+        documents: The documents of the file.
         path: The file.
-        find: Gives the CRD's schema of a kind and version of KubeRay's; None leaves it at the basic checks.
+        find: Returns the schema of a kind and API version of KubeRay's, or None.
+        parse: Parses a command line of lstm-ray; None leaves a job's entrypoint unchecked.
+        by_server: What a Kubernetes API server found; None if none was asked.
 
     Raises:
         InputError: They are neither kind of definition.
     """
     if not documents:
         raise InputError(f"{path}: is empty")
-    is_kubernetes = any(isinstance(one.content, dict) and "apiVersion" in one.content for one in documents)
-    remarks = []
-    for number, document in enumerate(documents):
-        found = _kubernetes(document, find) if is_kubernetes else _launcher(document, path)
+    is_kubernetes = _is_kubernetes(documents)
+    if is_kubernetes and not any(map(_is_kuberay, documents)):
+        kinds = ", ".join(str(at(one.content, ["kind"])) for one in documents)
+        raise InputError(f"{path}: contains no {' or '.join(_KINDS)} but {kinds}, which is not checked here")
+    schemas = [_schema(one, is_kubernetes, find) for one in documents]
+    remarks = [Remark(1, path_of(()), finding) for finding in by_server or ()]
+    for number, (document, schema) in enumerate(zip(documents, schemas, strict=True)):
+        if not is_kubernetes:
+            found = _check_launcher(document.content, path, schema or {})
+        elif _is_kuberay(document):
+            found = _check_kuberay(document.content, schema, parse)
+        else:
+            found = _check_other(document.content, by_server is not None)
         for finding in [
-            *_doubles(document),
-            *_namesakes(document, documents[:number]),
+            *_duplicate_keys(document),
+            *_same_names(document, documents[:number]),
             *found,
             *find_placeholders(document.content),
-            *find_leaks(document.content),
+            *find_secrets(document.content),
         ]:
-            remarks.append(Remark(document.line(finding.place), path_of(finding.place), finding))
+            remarks.append(Remark(document.line(finding.field), path_of(finding.field), finding))
     if not is_kubernetes and len(documents) > 1:
-        remarks.append(Remark(1, path_of(()), Finding((), f"has {len(documents)} documents; `ray up` wants one")))
-    if is_kubernetes and not any(at(one.content, ["kind"]) in _KINDS for one in documents):
-        kinds = ", ".join(str(at(one.content, ["kind"])) for one in documents)
-        raise InputError(f"{path}: no {' or '.join(_KINDS)} in it but {kinds}: nothing else is checked here")
+        remarks.append(Remark(1, path_of(()), Finding((), f"has {len(documents)} documents; `ray up` takes one")))
     remarks.sort(key=lambda remark: remark.line)
 
     def of(kind: str) -> tuple[Remark, ...]:
         return tuple(remark for remark in remarks if remark.finding.kind == kind)
 
-    return Report(path, is_kubernetes, of("mistake"), of("to do"), of("note"))
+    with_schema = all(schema is not None for one, schema in zip(documents, schemas, strict=True) if _is_kuberay(one))
+    return Report(path, is_kubernetes, with_schema or by_server is not None, of("mistake"), of("to do"), of("note"))
 
 
-def _doubles(document: Document) -> Iterator[Finding]:
-    for place in document.doubles:
-        yield Finding(place, "stands twice, and only the last counts; take one out")
+def _is_kubernetes(documents: Sequence[Document]) -> bool:
+    return any(isinstance(one.content, dict) and "apiVersion" in one.content for one in documents)
 
 
-def _namesakes(document: Document, earlier: Sequence[Document]) -> Iterator[Finding]:
-    """Yields a mistake if an object of the same kind has the same name; what is for `ray up` has none."""
-
-    def named(one: Document) -> list[Any]:
-        return [at(one.content, place) for place in (["kind"], ["metadata", "namespace"], _NAME)]
-
-    kind, _, name = named(document)
-    if name is not None and named(document) in map(named, earlier):
-        yield Finding(_NAME, f"is that of another {kind} in the file; give each its own")
+def _is_kuberay(document: Document) -> bool:
+    return at(document.content, ["kind"]) in _KINDS
 
 
-def _launcher(document: Document, path: str) -> Iterator[Finding]:
-    content = document.content
+def _schema(document: Document, is_kubernetes: bool, find: FindSchema) -> dict[str, Any] | None:
+    """Returns the schema of a document, or None if there is none to be found."""
+    if not is_kubernetes:
+        return launcher_schema()
+    if not _is_kuberay(document):
+        return None
+    if document.content.get("apiVersion") != _API:
+        return {"properties": {"apiVersion": {"enum": [_API]}}, "required": ["apiVersion"]}
+    crd = find(document.content["kind"], _API.rpartition("/")[2])
+    return None if crd is None else strict(crd) | {"required": ["metadata", "spec"]}
+
+
+def _duplicate_keys(document: Document) -> Iterator[Finding]:
+    for field in document.duplicates:
+        yield Finding(field, "duplicate key, of which only the last counts; remove one")
+
+
+def _same_names(document: Document, earlier: Sequence[Document]) -> Iterator[Finding]:
+    """Yields a mistake if an earlier object of the same kind has the same name."""
+
+    def identity(one: Document) -> list[Any]:
+        return [at(one.content, field) for field in (["kind"], ["metadata", "namespace"], ["metadata", "name"])]
+
+    kind, _, name = identity(document)
+    if name is not None and identity(document) in map(identity, earlier):
+        yield Finding(("metadata", "name"), f"is the name of another {kind} in the file; rename one")
+
+
+def _check_launcher(content: Any, path: str, schema: dict[str, Any]) -> Iterator[Finding]:
     if (command := at(content, ["command"], str)) in _JOBS:
         raise InputError(
             f"{path}: is a job file for `lstm-ray {command}`, not a cluster definition: check it with `lstm-ray config "
             f"show {command} --config {path}`, run it with `lstm-ray submit {path}`"
         )
-    is_rays = isinstance(content, dict) and any(name in content for name in ray_schema()["properties"])
+    is_rays = isinstance(content, dict) and any(name in content for name in schema["properties"])
     if not is_rays or not isinstance(content.get("provider"), dict | None):
         raise InputError(f"{path}: neither for `ray up`, which has a provider, nor for Kubernetes, which has a kind")
-    by_schema = set()
-    for finding in check_schema(_as_ray_sees_it(content), ray_schema()):
-        by_schema.add(finding.place)
-        yield finding
-    if isinstance(content.get("provider"), dict):
-        yield from _once(check_launcher(content, version("ray")), by_schema)
+    by_schema = list(check_schema(_as_ray_sees_it(content), schema))
+    yield from by_schema
+    yield from _about_others(check_launcher(content, version("ray")), by_schema)
 
 
 def _as_ray_sees_it(content: dict[str, Any]) -> dict[str, Any]:
-    """Returns a definition as Ray's own check gets it: Ray first moves and fills in what its schema does not know."""
+    """Returns a definition as Ray validates it: after it has moved and filled in what its schema does not know."""
     seen = dict(content)
     provider = at(content, ["provider", "type"])
     if provider == "local":
-        seen.pop("min_workers", None)  # becomes the node type's
+        seen.pop("min_workers", None)  # moves to the node type
     if provider == "aws" and isinstance(content.get("available_node_types"), dict):
-        seen["available_node_types"] = {  # EC2 is asked for them
+        seen["available_node_types"] = {  # Ray asks EC2 for the resources
             name: {"resources": {}, **node} if isinstance(node, dict) else node
             for name, node in content["available_node_types"].items()
         }
     return seen
 
 
-def ray_schema() -> dict[str, Any]:
-    """Returns Ray's schema of launcher YAML, from its installation; importing Ray would take seconds."""
-    file = distribution("ray").locate_file("ray/autoscaler/ray-schema.json")
-    with open(str(file), encoding="utf-8") as opened:
-        schema: dict[str, Any] = json.load(opened)
-    return schema
+def _check_kuberay(
+    content: dict[str, Any], schema: dict[str, Any] | None, parse: ParseCommand | None
+) -> Iterator[Finding]:
+    by_schema: list[Finding] = []
+    if schema is not None:
+        # The server fills in the status; a copy of a running object has one.
+        given = {name: value for name, value in content.items() if name != "status"}
+        by_schema = list(check_schema(without_nulls(given), schema))
+    yield from by_schema
+    yield from _about_others(check_kuberay(content, version("ray"), parse), by_schema)
 
 
-def _kubernetes(document: Document, find: FindSchema) -> Iterator[Finding]:
-    content = document.content
+def _check_other(content: Any, asked_server: bool) -> Iterator[Finding]:
     if not isinstance(content, dict):
-        yield Finding((), "is no mapping; a Kubernetes object has apiVersion, kind, metadata")
-        return
-    for name in ("apiVersion", "kind"):
-        if content.get(name) is None:
-            yield Finding((name,), "is missing; every Kubernetes object has one")
-    kind = content.get("kind")
-    if kind not in _KINDS:
-        message = f"is {kind}, which is not checked here; `kubectl apply --dry-run=server` does it"
-        yield Finding(("kind",), message, "note")
-        return
-    for name in content:
-        if name not in _TOP_LEVEL:
-            yield Finding((name,), unknown(name, _TOP_LEVEL))
-    group, _, api_version = str(content.get("apiVersion")).rpartition("/")
-    crd = find(str(kind), api_version) if (group, api_version) == ("ray.io", "v1") else None
-    by_schema: set[Place] = set()
-    if crd is not None:
-        for finding in check_schema(without_nulls(content), strict(crd) | {"required": ["metadata", "spec"]}):
-            if finding.place[:1] != ("metadata",) and finding.place[:1] != ("status",):
-                by_schema.add(finding.place)
-                yield finding
-    elif api_version == "v1":
-        message = f"fields were not held against KubeRay's CRD: give --crds DIR or {ENVIRONMENT}; the basic checks ran"
-        yield Finding((), message, "note")
-    yield from _once(check_kuberay(content, version("ray")), by_schema)
+        yield Finding((), "is not a Kubernetes object; it should be a mapping with apiVersion, kind and metadata")
+    elif not asked_server:
+        yield Finding(("kind",), f"is {content.get('kind')}, which only --server checks", "note")
 
 
-def _once(findings: Iterator[Finding], said: set[Place]) -> Iterator[Finding]:
-    """Yields the findings about places of which nothing was said."""
-    return (finding for finding in findings if finding.place not in said)
+def _about_others(findings: Iterator[Finding], reported: Sequence[Finding]) -> Iterator[Finding]:
+    """Yields the findings about fields that have none yet."""
+    fields = {finding.field for finding in reported}
+    return (finding for finding in findings if finding.field not in fields)

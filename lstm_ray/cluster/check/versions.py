@@ -1,15 +1,34 @@
-"""Versions of Ray as they stand in definitions: in an image's tag, in a pip command."""
+"""Versions of Ray and Python in definitions: in images' tags, in pip commands. All nodes of a cluster need the same."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
+
+from lstm_ray.cluster.check.document import FieldPath, Finding
 
 
-def version_of_image(image: str) -> str | None:
+def check_agreement(mentions: Sequence[tuple[FieldPath, str, str | None]]) -> Iterator[Finding]:
+    """Yields a mistake for each version that differs from the first one of the same program.
+
+    Args:
+        mentions: Fields, each with a program such as Ray and its version there; None if that is unknown.
+    """
+    first: dict[str, str] = {}
+    for field, program, version in mentions:
+        if version is not None and as_numbers(version) != as_numbers(first.setdefault(program, version)):
+            yield Finding(
+                field,
+                f"has {program} {version}, but {program} {first[program]} is named before; "
+                "all nodes need the same version",
+            )
+
+
+def ray_of_image(image: str) -> str | None:
     """Returns the version of Ray in an image's tag, or None.
 
     rayproject/ray:2.60.0-py311 has 2.60.0, as has me/lstm-ray:1.0-ray2.60.0.
-    A tag that begins with a version counts only for images named ray or ray-ml: elsewhere it is that of something else.
+    A version at the start of a tag counts only for images named ray or ray-ml: elsewhere it is that of something else.
     """
     repository, _, tag = image.partition("@")[0].rpartition(":")
     if not repository or "/" in tag:
@@ -22,7 +41,13 @@ def version_of_image(image: str) -> str | None:
     return found[1] if found else None
 
 
-def versions_in_command(command: str) -> list[str]:
+def python_of_image(image: str) -> str | None:
+    """Returns the version of Python in an image's tag, or None: rayproject/ray:2.60.0-py311 -> 3.11."""
+    found = re.search(r":[^/@]*-py(3)(\d+)(?!\d)", image)
+    return f"{found[1]}.{found[2]}" if found else None
+
+
+def rays_in_command(command: str) -> list[str]:
     """Returns the versions of Ray that a pip command asks for: pip install "ray[default]==2.60.0" -> ["2.60.0"]."""
     return re.findall(r"(?<![\w-])ray(?:\[[^\]]*\])?==(\d+\.\d+\.\d+)", command)
 

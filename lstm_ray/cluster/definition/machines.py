@@ -1,4 +1,4 @@
-"""What clouds call their machines: the ones taken if nobody names another, and the cores that a name tells."""
+"""Machine types of the clouds: the defaults, and the cores and GPUs that their names tell."""
 
 from __future__ import annotations
 
@@ -23,15 +23,13 @@ WORKERS: dict[str, dict[int, str]] = {
 
 
 def worker_machine(provider: str, gpus: int, named: str | None = None) -> str:
-    """Returns the machine type for a worker with so many GPUs: the one that is named, or one that we know.
+    """Returns the machine type of a worker with so many GPUs: the named one, else a default.
 
     Raises:
-        ConfigError: The one that is named has no GPUs, or has some that were not asked for; or we know none.
+        ConfigError: The named one has another number of GPUs, or there is no default.
     """
     machines = WORKERS[provider]
     if named is not None:
-        if cloud := other_cloud(named, provider):
-            raise ConfigError(f"--instance-type {named} is a machine of {cloud}, not of {provider}")
         if gpus and named.startswith("n1-"):
             raise ConfigError(f"--instance-type {named}: GPUs have to be attached to it by hand; {machines[1]} has one")
         has = has_gpus(named)
@@ -40,7 +38,7 @@ def worker_machine(provider: str, gpus: int, named: str | None = None) -> str:
         if gpus and (there := gpus_of(named)) not in (None, gpus):
             raise ConfigError(f"--gpus-per-worker {gpus}: {named} has {there}")
         if has and not gpus:
-            raise ConfigError(f"--instance-type {named} has GPUs: say how many with --gpus-per-worker")
+            raise ConfigError(f"--instance-type {named} has GPUs: give their number with --gpus-per-worker")
         return named
     if gpus not in machines:
         known = ", ".join(str(number) for number in machines)
@@ -51,22 +49,15 @@ def worker_machine(provider: str, gpus: int, named: str | None = None) -> str:
 
 
 def cores(machine: str) -> int | None:
-    """Returns the cores that a machine type's name tells, or None: n2-standard-8 -> 8, Standard_NC16as_T4_v3 -> 16."""
+    """Returns the cores of a machine type by its name, or None: n2-standard-8 -> 8, Standard_NC16as_T4_v3 -> 16."""
     google = re.fullmatch(r"[a-z]\w*-(?:standard|highmem|highcpu|custom)-(\d+)(?:-.*)?", machine)
     azure = re.fullmatch(r"Standard_[A-Z]+(\d+)[a-z]*(?:_.*)?", machine)
     found = google or azure
     return int(found[1]) if found else None
 
 
-def other_cloud(machine: str, provider: str) -> str | None:
-    """Returns the cloud that a machine type's name belongs to if it is another one than `provider`."""
-    forms = {"azure": r"(Standard|Basic)_\w+", "aws": r"[a-z][a-z0-9-]*\.[a-z0-9-]+", "gcp": r"[a-z]\w*-[a-z]+(-.*)?"}
-    fits = [cloud for cloud, form in forms.items() if re.fullmatch(form, machine)]
-    return fits[0] if fits and provider not in fits else None
-
-
 def gpus_of(machine: str) -> int | None:
-    """Returns the GPUs of a machine type, or None if its name does not tell: a2-highgpu-4g -> 4, g2-standard-8 -> 1."""
+    """Returns the GPUs of a machine type by its name, or None if that does not tell: a2-highgpu-4g -> 4."""
     if google := re.fullmatch(r"a[2-9]-\w+-(\d+)g(?:-.*)?", machine):
         return int(google[1])
     known = {name: number for machines in WORKERS.values() for number, name in machines.items()}
@@ -74,7 +65,7 @@ def gpus_of(machine: str) -> int | None:
 
 
 def has_gpus(machine: str) -> bool | None:
-    """Says whether machines of a type have NVIDIA GPUs, by its name; None where the name does not tell.
+    """Returns whether machines of a type have NVIDIA GPUs, by its name; None if that does not tell.
 
     Source: the clouds' lists. AWS has them in the families g, gr and p; Google in a2 and later of a, g2 and g4, and
     attaches them to n1; Azure in NC, ND and NV.

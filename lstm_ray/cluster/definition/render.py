@@ -1,43 +1,156 @@
-"""Writes a cluster definition: `lstm-ray cluster render`."""
+"""Writes a cluster definition from the templates: `lstm-ray cluster render`."""
 
 from __future__ import annotations
 
+import functools
+import json
+import re
 from importlib.metadata import version
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
 
-from lstm_ray.cluster.check.document import parse
+from lstm_ray.cluster.check.document import parse as parse_yaml
+from lstm_ray.cluster.check.entrypoint import ParseCommand
 from lstm_ray.cluster.check.validate import check
-from lstm_ray.cluster.definition.kuberay import render_kuberay
-from lstm_ray.cluster.definition.launcher import render_launcher
+from lstm_ray.cluster.definition import machines
+from lstm_ray.cluster.definition.addresses import is_ip
+from lstm_ray.cluster.definition.cloud_packages import CLOUD_PACKAGES
 from lstm_ray.cluster.definition.settings import PROVIDERS, ClusterConfig
-from lstm_ray.cluster.definition.text import laid_out
 from lstm_ray.errors import ConfigError
 from lstm_ray.wording import counted
 
+if TYPE_CHECKING:
+    import jinja2
 
-def render(config: ClusterConfig, ray_version: str | None = None) -> str:
+_COMMENT_COLUMN = 52
+# What may stand without quotes: begins like a word or path, and holds nothing that YAML reads as something else.
+_PLAIN = re.compile(r"[A-Za-z~./][\w./@+=~-]*((://?|:)[\w./@+=~-]+)?")
+_NOT_STRINGS = {"true", "false", "yes", "no", "on", "off", "null", "~", "y", "n"}
+_COMMENT = re.compile(r"^(.*?\S)  +# ", re.MULTILINE)
+
+_REGIONS = {"aws": "us-east-1", "gcp": "us-central1", "azure": "eastus"}
+_STORAGE = {
+    "aws": "s3://my-bucket/lstm-ray",
+    "gcp": "gs://my-bucket/lstm-ray",
+    "azure": "abfs://my-container@my-account.dfs.core.windows.net/lstm-ray",
+}
+_SHARED_DIRECTORY = "/mnt/lstm-ray"
+_POD_CPUS = 4
+_HEAD_POD = {"cpus": 2, "memory": 8, "gpus": 0}
+
+
+def render(config: ClusterConfig, ray_version: str | None = None, parse: ParseCommand | None = None) -> str:
     """Returns a complete definition: YAML for Ray's launcher or for KubeRay, with comments.
 
     Args:
-        config: What it is to look like.
+        config: The settings of the cluster.
         ray_version: The version of Ray in it; that of this installation if not given.
+        parse: Parses a command line of lstm-ray; None leaves the entrypoint unchecked.
 
     Raises:
-        ConfigError: There is no provider, a machine type is not known well enough, or the definition would have a
+        ConfigError: There is no provider, cores or GPUs of a machine type are unknown, or the definition would have a
             mistake.
     """
     if config.provider is None:
         raise ConfigError(f"--provider is missing: one of {', '.join(PROVIDERS)}")
     ray_version = ray_version or version("ray")
+    storage = config.storage or _STORAGE.get(config.provider, _SHARED_DIRECTORY)
+    least, most = config.worker_limits
+    values = {
+        **config.model_dump(),
+        "command": config.command,
+        "ray_version": ray_version,
+        "least": least,
+        "most": most,
+        "storage": storage,
+        "storage_is_mounted": "://" not in storage,
+    }
     if config.provider == "kuberay":
-        body, how = render_kuberay(config, ray_version), "kubectl apply --filename FILE"
+        template, more = "kuberay.yaml.j2", _kuberay_values(config, ray_version)
     else:
-        body, how = render_launcher(config, ray_version), "lstm-ray cluster up FILE"
-    header = [
-        f"# {config.command}",
-        f"# Ray {ray_version}. Check changes with `lstm-ray cluster validate FILE`, then: {how}",
-    ]
-    text = "\n".join(header) + "\n\n" + laid_out(body)
-    if mistakes := check(parse(text, "the definition"), "the definition").mistakes:
-        told = "\n".join(f"  {remark.path}: {remark.finding.message}" for remark in mistakes)
-        raise ConfigError(f"these settings make a definition with {counted(len(mistakes), 'mistake')}:\n{told}")
+        template, more = "launcher.yaml.j2", _launcher_values(config)
+    text = _aligned(_templates().get_template(template).render(values | more))
+    if mistakes := check(parse_yaml(text, "the definition"), "the definition", parse=parse).mistakes:
+        lines = "\n".join(f"  {remark.path}: {remark.finding.message}" for remark in mistakes)
+        raise ConfigError(f"these settings make a definition with {counted(len(mistakes), 'mistake')}:\n{lines}")
     return text
+
+
+def _launcher_values(config: ClusterConfig) -> dict[str, Any]:
+    provider = str(config.provider)
+    exports = "RAY_AUTH_MODE=token"
+    if not config.image:
+        exports = f"PATH={config.venv.replace('~', '$HOME', 1)}/bin:$PATH {exports}"
+    values = {"environment": f"export {exports}", "installs": config.install and not config.image}
+    if provider == "onprem":
+        head, *workers = config.host_list
+        return values | {"head_host": head, "worker_hosts": workers}
+    worker = machines.worker_machine(provider, config.gpus_per_worker, config.instance_type)
+    cores = config.cpus_per_worker or machines.cores(worker)
+    if cores is None and provider != "aws":  # Ray asks only Amazon's cloud
+        raise ConfigError(f"--instance-type {worker}: the cores are not part of its name: add --cpus-per-worker")
+    return values | {
+        "region": config.region or _REGIONS[provider],
+        "cloud_packages": CLOUD_PACKAGES[provider],
+        "cpus_per_worker": cores,
+        "head": {
+            "is_head": True,
+            "machine": config.head_instance_type or machines.HEADS[provider],
+            "gpus": 0,
+            "remark": "small: it runs no work",
+        },
+        "worker": {
+            "is_head": False,
+            "machine": worker,
+            "gpus": config.gpus_per_worker,
+            "remark": "must be offered in the region, and within your quota",
+        },
+    }
+
+
+def _kuberay_values(config: ClusterConfig, ray_version: str) -> dict[str, Any]:
+    worker = {
+        "cpus": config.cpus_per_worker or _POD_CPUS,
+        "memory": config.memory_per_worker,
+        "gpus": config.gpus_per_worker,
+    }
+    return {
+        "image": config.image or f"lstm-ray:ray-{ray_version}",
+        "head": {**_HEAD_POD, "is_head": True, "machine": config.head_instance_type, "spot": False},
+        "worker": {**worker, "is_head": False, "machine": config.instance_type, "spot": config.spot},
+    }
+
+
+def yaml_scalar(value: str | int | float | bool) -> str:
+    """Returns a value as YAML, quoted where that is needed: `a-word`, `"1"`, `1`, `true`."""
+    if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _NOT_STRINGS:
+        return value
+    return json.dumps(value)  # YAML reads all of JSON
+
+
+@functools.cache
+def _templates() -> jinja2.Environment:
+    import jinja2
+
+    directory = files(__package__) / "templates"
+    environment = jinja2.Environment(
+        # A tab marks the comments of a template, because a value may contain what looks like one, but no tab.
+        loader=jinja2.FunctionLoader(lambda name: _COMMENT.sub("\\1\t# ", (directory / name).read_text("utf-8"))),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,  # YAML, not HTML: the filter `yaml` quotes
+    )
+    environment.filters["yaml"] = yaml_scalar
+    environment.tests["ip"] = is_ip
+    return environment
+
+
+def _aligned(text: str) -> str:
+    """Returns the text with its comments in one column, except after longer lines."""
+    lines = []
+    for line in text.split("\n"):
+        code, tab, comment = line.partition("\t")
+        lines.append(f"{code.ljust(_COMMENT_COLUMN)}  {comment}" if tab else code)
+    return "\n".join(lines)

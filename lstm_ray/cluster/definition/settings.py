@@ -1,4 +1,4 @@
-"""The settings of `lstm-ray cluster render`: what a cluster is to look like, whoever provides its machines."""
+"""The settings of `lstm-ray cluster render`, for all providers of machines."""
 
 from __future__ import annotations
 
@@ -9,58 +9,34 @@ from typing import Any, Literal, get_args
 
 from pydantic import field_validator, model_validator
 
-from lstm_ray.cluster.check.kubernetes_names import DNS_LABEL
-from lstm_ray.config import Settings, fields_in_order, option_name, setting
+from lstm_ray.cluster.definition.addresses import is_host, is_loopback
+from lstm_ray.config import Settings, fields_in_order, meaning_of, option_name, setting
 from lstm_ray.wording import counted
 
 Provider = Literal["aws", "gcp", "azure", "onprem", "kuberay"]
 _CLOUDS = ("aws", "gcp", "azure")
 
-# Settings that only some providers know. To give one to another would change nothing, so it is refused.
-_ONLY_FOR: dict[str, tuple[str, ...]] = {
-    "region": _CLOUDS,
-    "zone": ("aws", "gcp"),
-    "project": ("gcp",),
-    "resource_group": ("azure",),
-    "instance_profile": ("aws",),
-    "instance_type": (*_CLOUDS, "kuberay"),
-    "head_instance_type": (*_CLOUDS, "kuberay"),
-    "spot": (*_CLOUDS, "kuberay"),
-    "cpus_per_worker": ("gcp", "azure", "kuberay"),
-    "gpus_per_worker": (*_CLOUDS, "kuberay"),
-    "memory_per_worker": ("kuberay",),
-    "hosts": ("onprem",),
-    "ssh_user": (*_CLOUDS, "onprem"),
-    "ssh_key": (*_CLOUDS, "onprem"),
-    "install": (*_CLOUDS, "onprem"),
-    "venv": (*_CLOUDS, "onprem"),
-    "dashboard_host": (*_CLOUDS, "onprem"),
-    "namespace": ("kuberay",),
-    "storage_claim": ("kuberay",),
-    "entrypoint": ("kuberay",),
-}
-
-# A DNS-1035 label, as Kubernetes wants it; 47 characters are left once KubeRay has added what a job adds to it.
+# A DNS-1035 label, as Kubernetes requires; KubeRay adds to a job's name and leaves 47 characters for it.
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,45}[a-z0-9])?")
 _WORKERS = re.compile(r"(0|[1-9]\d*)(:(0|[1-9]\d*))?")
 _MOST_WORKERS = 100_000
 _IMAGE = re.compile(r"([\w.-]+(:\d+)?/)?[a-z0-9._/-]+(:\w[\w.-]{0,127})?(@sha256:[0-9a-f]{64})?")
-_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # RFC 1123
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class ClusterConfig(Settings):
-    """Everything that decides a cluster definition."""
+    """The settings of a cluster definition."""
 
     provider: Provider | None = setting(
         None,
-        "Whose machines: aws, gcp or azure rents them, onprem are your own over SSH, kuberay is Kubernetes.",
+        "Where the machines come from: aws, gcp or azure, your own over SSH (onprem), or Kubernetes (kuberay).",
         panel="Cluster",
     )
     name: str = setting("lstm-ray", "Name of the cluster.", panel="Cluster", metavar="NAME")
     workers: str | None = setting(
         None,
-        "Worker nodes beside the head, at least and at most; 0:4 if not given, all hosts on premises.",
+        "Smallest and largest number of worker nodes; 0:4 if not given, all hosts on premises.",
         panel="Cluster",
         metavar="MIN:MAX",
         coerce_numbers_to_str=True,
@@ -70,85 +46,117 @@ class ClusterConfig(Settings):
         "Region to rent in; us-east-1, us-central1 or eastus if not given.",
         panel="Cluster",
         metavar="NAME",
+        only_for=_CLOUDS,
     )
     zone: str | None = setting(
-        None, "Zone in the region (aws: several with commas); gcp takes -a if not given.", panel="Cluster"
+        None,
+        "Zone in the region (aws: several with commas); gcp takes -a if not given.",
+        panel="Cluster",
+        only_for=("aws", "gcp"),
     )
-    project: str = setting("my-project", "Google Cloud project that pays.", panel="Cluster", metavar="ID")
+    project: str = setting(
+        "my-project", "Google Cloud project that pays.", panel="Cluster", metavar="ID", only_for=("gcp",)
+    )
     resource_group: str = setting(
-        "lstm-ray", "Azure resource group; is made if missing.", panel="Cluster", metavar="NAME"
+        "lstm-ray", "Azure resource group; created if missing.", panel="Cluster", metavar="NAME", only_for=("azure",)
     )
-    namespace: str = setting("default", "Kubernetes namespace.", panel="Cluster", metavar="NAME")
+    namespace: str = setting("default", "Kubernetes namespace.", panel="Cluster", metavar="NAME", only_for=("kuberay",))
     hosts: str | None = setting(
         None,
-        "Your machines, separated by commas, as they know each other; the first is the head.",
+        "Your machines, separated by commas, with the addresses that they all know; the first is the head.",
         panel="Cluster",
         metavar="A,B,C",
+        only_for=("onprem",),
     )
     entrypoint: str | None = setting(
         None,
-        "Command to run: Kubernetes gets a RayJob that makes a cluster, runs this and takes the cluster down.",
+        "Command to run: makes a RayJob, which starts a cluster, runs the command and ends the cluster.",
         panel="Cluster",
         metavar="COMMAND",
+        only_for=("kuberay",),
     )
     instance_type: str | None = setting(
-        None, "Machine type of the workers; one that fits --gpus-per-worker if not given.", panel="Nodes"
+        None,
+        "Machine type of the workers; one that fits --gpus-per-worker if not given.",
+        panel="Nodes",
+        only_for=(*_CLOUDS, "kuberay"),
     )
     head_instance_type: str | None = setting(
-        None, "Machine type of the head, which runs no work of its own.", panel="Nodes"
+        None, "Machine type of the head, which runs no workers.", panel="Nodes", only_for=(*_CLOUDS, "kuberay")
     )
     cpus_per_worker: int | None = setting(
         None,
         "CPU cores of a worker node; read from the machine type's name if not given, 4 on Kubernetes.",
         panel="Nodes",
         ge=1,
+        only_for=("gcp", "azure", "kuberay"),
     )
-    gpus_per_worker: int = setting(0, "GPUs of a worker node.", panel="Nodes", ge=0, le=16)
-    memory_per_worker: int = setting(16, "Memory of a worker pod, in GiB.", panel="Nodes", ge=1)
+    gpus_per_worker: int = setting(
+        0, "GPUs of a worker node.", panel="Nodes", ge=0, le=16, only_for=(*_CLOUDS, "kuberay")
+    )
+    memory_per_worker: int = setting(16, "Memory of a worker pod, in GiB.", panel="Nodes", ge=1, only_for=("kuberay",))
     spot: bool = setting(
-        False, "Rent the workers on the spot market: cheaper, and may be taken away.", panel="Nodes", flag=True
+        False,
+        "Rent the workers on the spot market: cheaper, but the cloud may take them away.",
+        panel="Nodes",
+        flag=True,
+        only_for=(*_CLOUDS, "kuberay"),
     )
     image: str | None = setting(
         None,
-        "Container image with lstm-ray in it, as cluster/Dockerfile builds; without one, nodes install it with pip.",
+        "Container image with lstm-ray, such as cluster/Dockerfile builds; without one, nodes install it with pip.",
         panel="Nodes",
     )
-    install: bool = setting(True, "Install lstm-ray on the nodes with pip; no if they have it already.", panel="Nodes")
+    install: bool = setting(
+        True, "Install lstm-ray on the nodes with pip.", panel="Nodes", only_for=(*_CLOUDS, "onprem")
+    )
     venv: str = setting(
-        "~/lstm-ray/.venv", "Virtual environment on the nodes that lstm-ray is or will be in.", panel="Nodes"
+        "~/lstm-ray/.venv",
+        "Virtual environment of lstm-ray on the nodes.",
+        panel="Nodes",
+        only_for=(*_CLOUDS, "onprem"),
     )
     storage: str | None = setting(
         None,
-        "Where inputs, models and results lie: s3:// gs:// abfs:// URI, or a directory that all nodes mount.",
+        "Where inputs, models and results are: s3:// gs:// abfs:// URI, or a directory that all nodes mount.",
         panel="Nodes",
         metavar="PATH",
     )
     storage_claim: str = setting(
-        "lstm-ray", "Persistent volume claim behind --storage, if that is a directory.", panel="Nodes", metavar="NAME"
+        "lstm-ray",
+        "Persistent volume claim behind --storage, if that is a directory.",
+        panel="Nodes",
+        metavar="NAME",
+        only_for=("kuberay",),
     )
-    ssh_user: str = setting("ubuntu", "User to log in as on the nodes.", panel="Access", metavar="NAME")
+    ssh_user: str = setting(
+        "ubuntu", "User to log in as on the nodes.", panel="Access", metavar="NAME", only_for=(*_CLOUDS, "onprem")
+    )
     ssh_key: str | None = setting(
         None,
-        "Private key to log in with; a cloud's is made by Ray if not given, ~/.ssh/id_ed25519 on premises.",
+        "Private key to log in with; made by Ray on clouds if not given, ~/.ssh/id_ed25519 on premises.",
         panel="Access",
         metavar="FILE",
+        only_for=(*_CLOUDS, "onprem"),
     )
     instance_profile: str = setting(
         "lstm-ray",
         "AWS instance profile of the workers, for S3; the head's has the same name with -head.",
         panel="Access",
         metavar="NAME",
+        only_for=("aws",),
     )
     dashboard_host: str = setting(
         "127.0.0.1",
-        "Address the head's dashboard and job server listen on: loopback, reached through SSH.",
+        "Address that the head's dashboard and job server listen on; loopback is reached through SSH.",
         panel="Access",
         metavar="IP",
+        only_for=(*_CLOUDS, "onprem"),
     )
 
     @property
     def worker_limits(self) -> tuple[int, int]:
-        """Returns the least and the most worker nodes."""
+        """Returns the smallest and the largest number of worker nodes."""
         if self.workers is None:
             return (len(self.host_list) - 1,) * 2 if self.provider == "onprem" else (0, 4)
         least, _, most = self.workers.partition(":")
@@ -191,7 +199,7 @@ class ClusterConfig(Settings):
     @field_validator("namespace")
     @classmethod
     def _is_namespace(cls, value: str) -> str:
-        if not DNS_LABEL.fullmatch(value):
+        if not _NAMESPACE.fullmatch(value):
             raise ValueError("should be lower-case letters, digits and hyphens, 63 at most")
         return value
 
@@ -215,7 +223,7 @@ class ClusterConfig(Settings):
     @classmethod
     def _is_safe_in_a_shell(cls, value: str | None) -> str | None:
         if value is not None and re.search(r"[\s'\"`$\\;&|<>(){}*!#]", value):
-            raise ValueError("should hold no spaces, quotes or other characters that a shell reads")
+            raise ValueError("should have no spaces, quotes or other special characters of a shell")
         return value
 
     @field_validator("storage", "venv")
@@ -242,16 +250,17 @@ class ClusterConfig(Settings):
     @field_validator("entrypoint")
     @classmethod
     def _is_closed(cls, value: str | None) -> str | None:
-        shlex.split(value or "")  # says that a quote is left open
+        shlex.split(value or "")  # raises ValueError if a quotation is not closed
         return value
 
     @model_validator(mode="after")
     def _fits_the_provider(self) -> ClusterConfig:
         if self.provider is None:
             return self
-        for name, providers in _ONLY_FOR.items():
+        for name, providers in meaning_of(type(self), "only_for").items():
             if getattr(self, name) != type(self).model_fields[name].default and self.provider not in providers:
-                known = " or ".join(filter(None, (", ".join(providers[:-1]), providers[-1])))
+                *others, last = providers
+                known = f"{', '.join(others)} or {last}" if others else last
                 raise ValueError(f"{option_name(name)} is for provider {known}, not {self.provider}")
         return self
 
@@ -259,8 +268,8 @@ class ClusterConfig(Settings):
     def _has_an_effect(self) -> ClusterConfig:
         defaults = type(self).model_fields
         for name, other, why in (
-            ("venv", self.image, "--image has lstm-ray in it"),
-            ("install", self.image, "--image has lstm-ray in it"),
+            ("venv", self.image, "--image contains lstm-ray"),
+            ("install", self.image, "--image contains lstm-ray"),
             ("storage_claim", "://" in (self.storage or ""), "--storage is a URI"),
         ):
             if other and getattr(self, name) != defaults[name].default:
@@ -275,10 +284,12 @@ class ClusterConfig(Settings):
         if not hosts:
             raise ValueError("provider onprem needs --hosts: your machines, separated by commas, the head first")
         for host in hosts:
-            if not _HOST.fullmatch(host) or (host.replace(".", "").isdigit() and not is_ip(host)):
+            if not is_host(host):
                 raise ValueError(f"--hosts: {host!r} is neither an IPv4 address nor a host name")
             if len(hosts) > 1 and is_loopback(host):
-                raise ValueError(f"--hosts: {host} is another machine to each of them: give the address they all know")
+                raise ValueError(
+                    f"--hosts: {host} is a different machine on each of them: give the address that all know"
+                )
         if len({host.lower() for host in hosts}) < len(hosts):
             raise ValueError("--hosts names a machine twice")
         if self.worker_limits[1] > len(hosts) - 1:
@@ -288,20 +299,6 @@ class ClusterConfig(Settings):
 
 def _are(hosts: int) -> str:
     return f"{'is' if hosts == 1 else 'are'} {counted(hosts, 'host')}"
-
-
-def is_ip(host: str) -> bool:
-    """Says whether a host is given by its address."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def is_loopback(host: str) -> bool:
-    """Says whether a host's name or address means another machine on each."""
-    return host == "localhost" or (is_ip(host) and ipaddress.ip_address(host).is_loopback)
 
 
 PROVIDERS: tuple[str, ...] = get_args(Provider)

@@ -1,4 +1,4 @@
-"""What the tests of definitions share: a machine without Kubernetes, with the definitions' Ray and a token."""
+"""Shared by the tests of definitions: a machine without Kubernetes, with the definitions' Ray and a token."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from definitions import RAY
 
-from lstm_ray.cluster.check.crds import ENVIRONMENT
+from lstm_ray.cluster.check.kubernetes import ENVIRONMENT
 
 
 @pytest.fixture

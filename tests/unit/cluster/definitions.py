@@ -1,17 +1,22 @@
-"""Good definitions, and what is said of them after one mutation."""
+"""Good definitions, and the mistakes in them after one mutation."""
 
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import typer
 import yaml
 
+from lstm_ray.cli.app import app
+from lstm_ray.cli.command_line import parse_command_line
 from lstm_ray.cluster.check.validate import validate
 from lstm_ray.cluster.definition.render import render
 from lstm_ray.cluster.definition.settings import ClusterConfig
+from lstm_ray.config import Settings
 
 GONE = object()
 RAY = "2.60.0"
@@ -26,15 +31,23 @@ GOOD: dict[str, dict[str, Any]] = {
 }
 
 Mutation = tuple[str, str, Any, str | None, str]
-"""A definition, the field that is changed, its new value; the path that is told (the field's if None), what is said."""
+"""A definition, the field that is changed, its new value; the reported path (None: that field), the message."""
 
-Mutations = tuple[str, dict[str, Any], str, str]
-"""A definition, fields with their new values; the path that is told, also as messages write it, what is said."""
+
+def parse(words: Sequence[str]) -> Settings | None:
+    """Parses a command line of lstm-ray."""
+    return parse_command_line(typer.main.get_command(app), words)
 
 
 def documents(name: str) -> list[Any]:
     """Returns a good definition."""
-    return list(yaml.safe_load_all(render(ClusterConfig(**GOOD[name]), RAY)))
+    return list(yaml.safe_load_all(rendered(name)))
+
+
+@functools.cache
+def rendered(name: str) -> str:
+    """Returns the text of a good definition."""
+    return render(ClusterConfig(**GOOD[name]), RAY)
 
 
 def write(content: list[Any], directory: Path) -> str:
@@ -45,7 +58,7 @@ def write(content: list[Any], directory: Path) -> str:
 
 
 def change(content: Any, field: str, value: Any) -> None:
-    """Sets a field, or takes it out; what it stands in is made if it is missing."""
+    """Sets a field, or removes it; its parents are made if they are missing."""
     parts: list[str | int] = [int(part) if part.isdigit() else part for part in field.split(".")]
     for part in parts[:-1]:
         content = content.setdefault(part, {}) if isinstance(content, dict) else content[part]
@@ -56,23 +69,18 @@ def change(content: Any, field: str, value: Any) -> None:
 
 
 def names_of(mutations: Sequence[Mutation]) -> list[str]:
-    """Returns what to call the tests of mutations."""
+    """Returns the names of the tests of mutations."""
     return [f"{name}-{field}-{message[:12]}" for name, field, _, _, message in mutations]
 
 
 def check_mutation(mutation: Mutation, directory: Path) -> None:
-    """Asserts that a mutation is told where it is and once, and everything that is told with a remedy."""
+    """Asserts that a mutation is reported once, with its path, and every mistake with a remedy."""
     name, field, value, path, message = mutation
-    check_mutations((name, {field: value}, path or field, message), directory)
-
-
-def check_mutations(mutations: Mutations, directory: Path) -> None:
-    """Asserts the same of several fields that are changed together."""
-    name, changes, path, message = mutations
-    found = mistakes(name, changes, directory)
+    found = mistakes(name, {field: value}, directory)
+    path = path or field
     where = "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in path.split("."))[1:]
     assert any(at in (path, where) and message in said for at, said in found), found
-    assert len(found) == len(set(found)), "said once"
+    assert len(found) == len(set(found)), "reported once"
     assert all(";" in said or ":" in said or "?" in said for _, said in found), "each with a remedy"
 
 
@@ -81,4 +89,5 @@ def mistakes(name: str, changes: dict[str, Any], directory: Path) -> list[tuple[
     content = documents(name)
     for field, value in changes.items():
         change(content[0], field, value)
-    return [(remark.path, remark.finding.message) for remark in validate(write(content, directory)).mistakes]
+    report = validate(write(content, directory), parse=parse)
+    return [(remark.path, remark.finding.message) for remark in report.mistakes]

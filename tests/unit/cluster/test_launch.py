@@ -22,7 +22,7 @@ from lstm_ray.errors import ConfigError, InputError, LstmRayError
 
 @pytest.fixture
 def definition(tmp_path: Path) -> Path:
-    """Gives a definition of a cluster of machines that are not there."""
+    """Gives a definition of a cluster of machines that do not exist."""
     path = tmp_path / "onprem.yaml"
     path.write_text(
         render(ClusterConfig(provider="onprem", hosts="10.0.0.1,10.0.0.2", ssh_key="/no/key")), encoding="utf-8"
@@ -32,19 +32,19 @@ def definition(tmp_path: Path) -> Path:
 
 def test_up_refuses_what_is_not_valid(definition: Path) -> None:
     text = (
-        definition.read_text(encoding="utf-8").replace("head_ip", "head_op").replace("max_workers: 1", "max_workers: 7")
+        definition.read_text(encoding="utf-8").replace("head_ip", "head_op").replace("min_workers: 1", "min_workers: 7")
     )
     definition.write_text(text, encoding="utf-8")
     with pytest.raises(InputError) as raised:
         up(str(definition), yes=True)
     first, *rest = str(raised.value).splitlines()
     assert first == f"{definition}: 2 mistakes:"
-    assert rest[0].startswith("  line 5: max_workers: is 7")
+    assert rest[0].startswith("  line 5: max_workers: is 1, below min_workers 7")
     assert "provider.head_ip: is missing" in rest[1]
 
 
 def test_up_refuses_what_is_not_ready(definition: Path) -> None:
-    with pytest.raises(InputError, match=r"not ready yet:\n(.|\n)*auth.ssh_private_key: /no/key is not there"):
+    with pytest.raises(InputError, match=r"not ready:\n(.|\n)*auth.ssh_private_key: /no/key does not exist"):
         up(str(definition), yes=True)
 
 
@@ -63,7 +63,7 @@ def test_down_refuses_what_is_no_definition(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"provider\.type: is missing"):
         down(str(path), yes=True)
     path.write_text("- epochs\n", encoding="utf-8")
-    with pytest.raises(InputError, match="no cluster definition"):
+    with pytest.raises(InputError, match="not a cluster definition"):
         down(str(path), yes=True)
 
 
@@ -76,24 +76,24 @@ def test_a_cloud_needs_its_packages(provider: str, module: str, tmp_path: Path) 
     try:
         __import__(name)
     except ImportError:
-        with pytest.raises(LstmRayError, match=rf"Ray cannot speak to {provider}: pip install .*{module}"):
+        with pytest.raises(LstmRayError, match=rf"Ray needs packages for {provider}: pip install .*{module}"):
             down(str(path), yes=True)
     else:
         pytest.skip(f"{name} is installed")
 
 
-def test_a_failure_of_ray_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_failure_of_ray_is_reported(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "odd.yaml"
     path.write_text("cluster_name: odd\nprovider: {type: no_such_provider}\n", encoding="utf-8")
     with pytest.raises(LstmRayError, match="`ray down` failed with exit code 1"):
         down(str(path), yes=True)
     captured = capfd.readouterr()
-    assert captured.out == "", "what Ray says goes to stderr"
+    assert captured.out == "", "the output of Ray is on stderr"
     assert "no_such_provider" in captured.err
 
 
 def test_ctrl_c_waits_for_ray_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    script = tmp_path / "ray"  # in place of Python: says that it was interrupted, and takes its time
+    script = tmp_path / "ray"  # instead of Python: notes that it was interrupted, and takes a second to end
     script.write_text(
         f"#!/bin/sh\ntrap 'sleep 1; echo ended > {tmp_path}/told; exit 1' INT\ntouch {tmp_path}/begun\n"
         "while :; do sleep 0.1; done\n",
@@ -114,11 +114,13 @@ def test_ctrl_c_waits_for_ray_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("command", "told"),
     [
-        ("up", "what it has started so far goes on: lstm-ray cluster down PATH ends it"),
-        ("down", "what it has not ended yet goes on: the same command ends the rest"),
+        ("up", "what was started keeps running: lstm-ray cluster down PATH ends it"),
+        ("down", "some of it may still run: the same command ends the rest"),
     ],
 )
-def test_ctrl_c_says_what_goes_on(command: str, told: str, definition: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_reports_what_still_runs(
+    command: str, told: str, definition: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -130,7 +132,7 @@ def test_ctrl_c_says_what_goes_on(command: str, told: str, definition: Path, mon
 
 @pytest.fixture
 def machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Gives a file in which `ray` and `ssh` write what they are told; ssh reaches 10.0.0.2 and no other."""
+    """Gives the log of fake `ray` and `ssh` commands; ssh reaches only 10.0.0.2."""
     told = tmp_path / "told"
     (tmp_path / "bin").mkdir()
     for name, end in (("ray", "true"), ("ssh", "case $* in *10.0.0.2*) true;; *) false;; esac")):
@@ -162,7 +164,7 @@ def test_down_stops_ray_on_the_workers_too(definition: Path, machines: Path) -> 
     assert second.endswith("RAY_AUTH_MODE=token; ray stop'")
 
 
-def test_a_worker_that_cannot_be_reached_is_told(tmp_path: Path, machines: Path) -> None:
+def test_a_worker_that_cannot_be_reached_is_reported(tmp_path: Path, machines: Path) -> None:
     path = tmp_path / "onprem.yaml"
     config = ClusterConfig(provider="onprem", hosts="10.0.0.1,10.0.0.2,10.0.0.9", ssh_key="/no/key")
     path.write_text(render(config), encoding="utf-8")

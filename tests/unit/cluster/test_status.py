@@ -17,7 +17,7 @@ def node(address: str, cpus: float, gpus: float = 0, head: bool = False, **more:
     return {"NodeID": address, "NodeManagerAddress": address, "Alive": True, "Resources": resources, **more}
 
 
-def test_nodes_are_told_with_the_head_first() -> None:
+def test_the_head_is_the_first_node() -> None:
     nodes = [node("10.0.0.2", 4), node("10.0.0.9", 2, head=True), node("10.0.0.1", 4, Alive=False)]
     nodes += [node("10.0.0.3", 4, Alive=False, DeathReason=reason) for reason in (IDLE, PREEMPTED)]
     status = summarise(nodes, {"10.0.0.2": {"CPU": 3, "memory": 2.0**30}, "10.0.0.9": {"CPU": 2, "GPU": 0}})

@@ -1,4 +1,4 @@
-"""YAML with places."""
+"""YAML with the line of every value."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ e: 4
 """
 
 
-def test_lines_and_doubles() -> None:
+def test_lines_and_duplicates() -> None:
     first, second = parse(TEXT, "file")
     assert first.content == {"a": [{"b": 1, "c": {"d": 2}}, 3]}
-    assert [first.line(place) for place in ((), ("a",), ("a", 0, "c", "d"), ("a", 1))] == [1, 1, 3, 4]
-    assert first.line(("a", 0, "none", "deeper")) == 2, "what is missing stands where it should"
+    assert [first.line(field) for field in ((), ("a",), ("a", 0, "c", "d"), ("a", 1))] == [1, 1, 3, 4]
+    assert first.line(("a", 0, "none", "deeper")) == 2, "the line of the nearest parent"
     assert second.content == {"e": 4, "g": ["f"]}
-    assert second.doubles == (("e",),)
+    assert second.duplicates == (("e",),)
     assert second.line(("e",)) == 10
 
 
 @pytest.mark.parametrize(
-    ("place", "path"),
+    ("field", "path"),
     [
         (("spec", "groups", 0, "max-workers"), "spec.groups[0].max-workers"),
         (("file_mounts", "~/.ray/auth_token"), 'file_mounts["~/.ray/auth_token"]'),
         ((), "the whole file"),
     ],
 )
-def test_paths(place: tuple[str | int, ...], path: str) -> None:
-    assert path_of(place) == path
+def test_paths(field: tuple[str | int, ...], path: str) -> None:
+    assert path_of(field) == path
 
 
 def test_at() -> None:

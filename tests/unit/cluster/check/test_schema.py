@@ -48,7 +48,7 @@ def test_nothing_is_taken_not_to_be_there() -> None:
 def found(content: Any) -> dict[str, str]:
     """Returns what is said about each path."""
     findings = list(check_schema(content, strict(SCHEMA)))
-    said = {path_of(finding.place): finding.message for finding in findings}
+    said = {path_of(finding.field): finding.message for finding in findings}
     assert len(said) == len(findings)
     return said
 
@@ -73,29 +73,29 @@ def test_what_kubernetes_takes_is_taken(more: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("more", "path", "message"),
     [
-        ({"name": 5}, "name", "is 5; it should be a text"),
-        ({"name": "ABC"}, "name", "is 'ABC'; it should look like ^[a-z]+$"),
-        ({"name": "abcdef"}, "name", "has 6 characters; it should have 5 at most"),
-        ({"size": [1]}, "size", "is a list; it should be a whole number or a text"),
-        ({"number": 2**31}, "number", "it should be 2147483647 at most"),
-        ({"number": True}, "number", "is true; it should be a whole number"),
+        ({"name": 5}, "name", "is 5; it should be a string"),
+        ({"name": "ABC"}, "name", "is 'ABC'; it should match ^[a-z]+$"),
+        ({"name": "abcdef"}, "name", "has 6 characters; it should have at most 5"),
+        ({"size": [1]}, "size", "is a list; it should be an integer or a string"),
+        ({"number": 2**31}, "number", "it should be at most 2147483647"),
+        ({"number": True}, "number", "is true; it should be an integer"),
         ({"mode": "up"}, "mode", "is 'up'; choose one of on, off"),
-        ({"maybe": 1}, "maybe", "it should be a text"),
-        ({"free": {"a": 1}}, "free.a", "it should be a text"),
-        ({"labels": {"x": 1}}, "labels.x", "it should be a text"),
-        ({"list": []}, "list", "has 0 entries; it should have 1 at least"),
+        ({"maybe": 1}, "maybe", "it should be a string"),
+        ({"free": {"a": 1}}, "free.a", "it should be a string"),
+        ({"labels": {"x": 1}}, "labels.x", "it should be a string"),
+        ({"list": []}, "list", "has 0 entries; it should have at least 1"),
         ({"list": [{"port": 1}, {"prt": 1}]}, "list[1].prt", "did you mean port?"),
         ({"list": "x"}, "list", "is 'x'; it should be a list"),
         ({"labls": {}}, "labls", "did you mean labels?"),
-        ({"xyz": 1}, "xyz", "is no field; take it out, known are: any, filled, free"),
-        ({"name": None}, "name", "is empty; it should be a text"),
+        ({"xyz": 1}, "xyz", "unknown field; remove it, or use one of any, filled, free"),
+        ({"name": None}, "name", "is empty; it should be a string"),
     ],
 )
-def test_what_it_refuses_or_drops_is_told(more: dict[str, Any], path: str, message: str) -> None:
+def test_what_it_refuses_or_drops_is_a_mistake(more: dict[str, Any], path: str, message: str) -> None:
     said = found({**GOOD, **more})
     assert list(said) == [path]
     assert message in said[path]
 
 
-def test_missing_fields_are_told_each_by_itself_unless_they_have_a_default() -> None:
+def test_missing_fields_are_reported_one_by_one_unless_they_have_a_default() -> None:
     assert set(found({})) == {"name", "list"}

@@ -1,10 +1,10 @@
-"""Versions of Ray in images and commands."""
+"""Versions of Ray and Python in images and commands."""
 
 from __future__ import annotations
 
 import pytest
 
-from lstm_ray.cluster.check.versions import as_numbers, version_of_image, versions_in_command
+from lstm_ray.cluster.check.versions import as_numbers, check_agreement, python_of_image, ray_of_image, rays_in_command
 
 
 @pytest.mark.parametrize(
@@ -24,16 +24,37 @@ from lstm_ray.cluster.check.versions import as_numbers, version_of_image, versio
     ],
 )
 def test_the_version_in_an_image(image: str, version: str | None) -> None:
-    assert version_of_image(image) == version
+    assert ray_of_image(image) == version
 
 
 def test_the_versions_in_a_command() -> None:
-    assert versions_in_command('pip install "ray[default,data]==2.60.0" x-ray==1.2.3') == ["2.60.0"]
-    assert versions_in_command("pip install ray==2.60.0 && pip install ray==2.61.0") == ["2.60.0", "2.61.0"]
-    assert versions_in_command("pip install ray") == []
+    assert rays_in_command('pip install "ray[default,data]==2.60.0" x-ray==1.2.3') == ["2.60.0"]
+    assert rays_in_command("pip install ray==2.60.0 && pip install ray==2.61.0") == ["2.60.0", "2.61.0"]
+    assert rays_in_command("pip install ray") == []
 
 
 def test_versions_compare_as_numbers() -> None:
     assert as_numbers("2.9.0") < as_numbers("2.52.0") < as_numbers("2.60.0")  # type: ignore[operator]
     assert as_numbers("2.61.0.dev1") == (2, 61, 0)
     assert as_numbers("nightly") is None
+
+
+@pytest.mark.parametrize(
+    ("image", "version"),
+    [
+        ("rayproject/ray:2.60.0-py311-gpu", "3.11"),
+        ("me/lstm-ray:ray-2.60.0-py310", "3.10"),
+        ("rayproject/ray:2.60.0", None),
+        ("me/happy3:1", None),
+    ],
+)
+def test_the_python_of_an_image(image: str, version: str | None) -> None:
+    assert python_of_image(image) == version
+
+
+def test_a_version_that_differs_is_found_once_for_each_field() -> None:
+    mentions = [(("a",), "Ray", "2.60"), (("b",), "Python", "3.11"), (("c",), "Ray", "2.60.0"), (("d",), "Ray", None)]
+    assert list(check_agreement(mentions)) == []
+    (finding,) = check_agreement([*mentions, (("e",), "Python", "3.10")])
+    assert finding.field == ("e",)
+    assert finding.message.startswith("has Python 3.10, but Python 3.11 is named before")

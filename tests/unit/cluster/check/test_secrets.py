@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lstm_ray.cluster.check.document import path_of
-from lstm_ray.cluster.check.leaks import find_leaks
+from lstm_ray.cluster.check.secrets import find_secrets
 
 
 @pytest.mark.parametrize(
@@ -25,8 +25,8 @@ from lstm_ray.cluster.check.leaks import find_leaks
     ],
 )
 def test_a_secret_is_found(content: Any, path: str) -> None:
-    (finding,) = find_leaks(content)
-    assert path_of(finding.place) == path
+    (finding,) = find_secrets(content)
+    assert path_of(finding.field) == path
     assert "5ecret" not in finding.message
 
 
@@ -46,4 +46,4 @@ def test_a_secret_is_found(content: Any, path: str) -> None:
     ],
 )
 def test_where_it_comes_from_is_no_secret(content: Any) -> None:
-    assert list(find_leaks(content)) == []
+    assert list(find_secrets(content)) == []

@@ -1,0 +1,83 @@
+"""Reads a command line of lstm-ray as the program does, and runs nothing."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import typer
+
+from lstm_ray.config import COMMANDS, Settings, missing, name_in_messages, resolve
+from lstm_ray.errors import ConfigError
+
+_UsageError: Any = typer.BadParameter.__base__  # click's, which newer versions of Typer contain
+
+
+def parse_command_line(program: Any, words: Sequence[str]) -> Settings | None:
+    """Returns the settings that a command line gives.
+
+    Args:
+        program: The command of the whole program.
+        words: What follows the program's name, as in a job's definition: they are run elsewhere, by a shell.
+
+    Returns:
+        None for commands without settings, and where settings depend on a job file, a shell variable or the user's
+        code: all three are only known where the command runs. Where other options suffice, an address that a job file
+        may give is taken to be "auto".
+
+    Raises:
+        ConfigError: There is no such command or option, or a setting is missing or wrong.
+    """
+    command, context, name = program, typer.Context(program), ""
+    try:
+        given, words, _ = command.make_parser(context).parse_args(list(words))
+        while words and hasattr(command, "commands"):
+            name = f"{name} {words[0]}".strip()
+            if words[0] not in command.commands:
+                raise ConfigError(_unknown_command(words[0], command.commands))
+            command = command.commands[words[0]]
+            context = typer.Context(command, parent=context)
+            given, words, _ = command.make_parser(context).parse_args(words[1:])
+    except _UsageError as error:
+        raise ConfigError(error.format_message().rstrip(".")) from error
+    if words:
+        raise ConfigError(f"unexpected {' '.join(words)}")
+    return _settings(COMMANDS[name], given) if name in COMMANDS and not given.get("help") else None
+
+
+def _settings(kind: type[Settings], given: Mapping[str, Any]) -> Settings | None:
+    options = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in given.items()
+        if name in kind.model_fields and isinstance(value, str | bool | list | tuple) and value != ()
+    }
+    job_file = given.get("config")
+    if not job_file and (absent := missing(kind, options)):
+        raise ConfigError(f"{name_in_messages(kind, absent[0])} is missing")
+    known = {name: value for name, value in options.items() if not _is_open(kind, name, value)}
+    if not job_file and known == options:
+        return resolve(kind, options)
+    try:
+        return resolve(kind, {"address": "auto", **known})
+    except ConfigError:
+        return None  # not an error: it may be what is not known here that makes it right
+
+
+def _is_open(kind: type[Settings], name: str, value: Any) -> bool:
+    """Returns whether a value is only known where the command runs, and decides whether the settings are right.
+
+    A shell variable in a path is a path.
+    """
+    if name == "preset":
+        from lstm_ray import user_code
+
+        return user_code.is_named(value)
+    field = kind.model_fields[name]
+    is_free = field.annotation in (str, str | None, tuple[str, ...]) and not field.metadata
+    return not is_free and "$" in str(value)
+
+
+def _unknown_command(name: str, known: Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"no command {name!r}; " + (f"did you mean {close[0]}?" if close else f"choose one of {', '.join(known)}")

@@ -1,0 +1,122 @@
+"""What Kubernetes knows of a definition: KubeRay's schemas, and what an API server says to it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lstm_ray.cluster.check.document import Finding
+from lstm_ray.errors import InputError, LstmRayError
+from lstm_ray.wording import reason
+
+ENVIRONMENT = "LSTM_RAY_CRDS"
+_REQUEST_LIMIT_S = 10
+_LIMIT_S = 60
+_PLURALS = {"RayCluster": "rayclusters", "RayJob": "rayjobs"}
+
+# libyaml reads a CRD of 1.4 MB in half a second, PyYAML's own parser in ten.
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def find_schema(kind: str, version: str, directory: str | None) -> dict[str, Any] | None:
+    """Returns the OpenAPI schema of a kind from its CRD, or None if there is no CRD to be found.
+
+    Args:
+        kind: RayCluster or RayJob.
+        version: Of the API, such as "v1".
+        directory: Directory with CRDs as YAML, or one such file; else that of LSTM_RAY_CRDS; else kubectl is asked.
+
+    Raises:
+        InputError: The directory cannot be read, or holds no CRD of this kind and version.
+    """
+    directory = directory or os.environ.get(ENVIRONMENT) or None
+    if directory:
+        return _from_directory(kind, version, directory)
+    try:
+        found = _kubectl("get", "customresourcedefinition", f"{_PLURALS[kind]}.ray.io", "--output=yaml")
+        return _schema(yaml.load(found.stdout, _Loader), kind, version) if found.returncode == 0 else None
+    except (LstmRayError, yaml.YAMLError):
+        return None  # no kubectl, or no cluster: the report says that the schema was not checked
+
+
+def _from_directory(kind: str, version: str, directory: str) -> dict[str, Any]:
+    given = Path(directory)
+    if not given.exists():
+        raise InputError(f"{directory}: no such directory with CRDs")
+    for path in [given] if given.is_file() else sorted(given.glob("*.y*ml")):
+        try:
+            documents = list(yaml.load_all(path.read_text(encoding="utf-8"), _Loader))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise InputError(f"{path}: cannot be read as a CRD: {reason(error)}") from error
+        for document in documents:
+            schema = _schema(document, kind, version)
+            if schema is not None:
+                return schema
+    raise InputError(
+        f"{directory}: {'is not a' if given.is_file() else 'no *.yaml in it is a'} CRD of {kind} {version}"
+    )
+
+
+def _schema(document: Any, kind: str, version: str) -> dict[str, Any] | None:
+    if not isinstance(document, dict) or document.get("kind") != "CustomResourceDefinition":
+        return None
+    spec = document["spec"]
+    if spec["names"]["kind"] != kind:
+        return None
+    for served in spec["versions"]:
+        if served["name"] == version:
+            schema: dict[str, Any] = served["schema"]["openAPIV3Schema"]
+            return schema
+    return None
+
+
+def check_on_server(path: str) -> Iterator[Finding]:
+    """Yields what the API server, and the operators' webhooks in it, refuse of a file; nothing is created.
+
+    Raises:
+        LstmRayError: There is no kubectl, or no cluster that it can ask.
+    """
+    asked = _kubectl("get", "--raw", "/api")
+    if asked.returncode:
+        raise LstmRayError(f"no Kubernetes cluster to ask: kubectl says: {' '.join(asked.stderr.split())}")
+    applied = _kubectl("apply", "--dry-run=server", "--validate=strict", f"--filename={path}")
+    for message in _messages(applied.stderr):
+        if message.startswith("Warning: "):
+            yield Finding((), f"the server warns; {message.removeprefix('Warning: ')}", "note")
+        elif applied.returncode:
+            yield Finding((), f"the server refuses it; {message}")
+    if applied.returncode and not applied.stderr.strip():
+        yield Finding((), f"the server refuses it; kubectl ended with exit code {applied.returncode}")
+
+
+def _kubectl(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs kubectl and returns its output, whatever its exit code.
+
+    Raises:
+        LstmRayError: It is not installed, or does not end.
+    """
+    program = shutil.which("kubectl")
+    if program is None:
+        raise LstmRayError("kubectl is not installed, or not on the PATH: install it to ask a Kubernetes cluster")
+    command = [program, *arguments, f"--request-timeout={_REQUEST_LIMIT_S}s"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise LstmRayError(f"kubectl cannot be run: {reason(error)}") from error
+
+
+def _messages(output: str) -> list[str]:
+    """Returns kubectl's messages, each on one line; a list of causes below a message belongs to it."""
+    messages: list[str] = []
+    for line in output.splitlines():
+        if messages and line.startswith(("*", " ", "\t")):
+            messages[-1] += f" {line.strip()}"
+        elif line.strip():
+            messages.append(line.strip())
+    return messages
