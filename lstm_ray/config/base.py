@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, TypeVar
@@ -83,6 +84,16 @@ def setting(
     extra: dict[str, Any] = {"panel": panel, "argument": argument, "flag": flag, "option": option, "metavar": metavar}
     extra |= {key: value for key, value in meaning.items() if value is not None}
     return Field(default, description=sentence, json_schema_extra=extra, **limits)
+
+
+learned = functools.partial(setting, may_change=(), searchable=True)
+"""Declares a setting that decides what is learned: a run keeps its value, and `tune` may draw it."""
+
+fixed = functools.partial(setting, may_change=(), searchable=False)
+"""Declares a setting that a run keeps, and that all trials of a search share."""
+
+free = functools.partial(setting, may_change=("train", "tune"), searchable=False)
+"""Declares a setting that decides nothing but how a run is executed: a resumed run may have another value."""
 
 
 def shown_as(kind: type[Settings], field: str) -> dict[str, Any]:

@@ -14,11 +14,7 @@ class EvaluateConfig(LabelSettings, RowSettings, InputSettings):
         None, "Directory for metrics.json and report.html.", panel=FILES, metavar="DIR", path="output"
     )
     threshold: float | None = setting(
-        None,
-        "Probability above which a review counts as positive; the bundle's if not given.",
-        panel=FILES,
-        gt=0,
-        lt=1,
+        None, "Probability above which a review counts as positive; the bundle's if not given.", panel=FILES, gt=0, lt=1
     )
     # Unlike other commands', it may be None: no count of workers says that Ray is not wanted.
     address: str | None = setting(

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, model_validator
 
-from lstm_ray.config.base import FILES, Settings, setting
+from lstm_ray.config.base import FILES, Settings, fixed
 
 
 def split_labels(given: Any) -> Any:
@@ -24,30 +24,19 @@ LabelList = Annotated[tuple[str, ...], BeforeValidator(split_labels)]
 class LabelSettings(Settings):
     """Where the labels of reviews are, and what they mean."""
 
-    label_column: str = setting(
+    label_column: str = fixed(
         "label",
         "Column of the labels: 1 positive, 0 negative, or what --positive-labels and --negative-labels say.",
         panel=FILES,
         metavar="NAME",
-        may_change=(),
-        searchable=False,
     )
-    positive_labels: LabelList = setting(
+    positive_labels: LabelList = fixed(
         (),
         "Labels that mean positive, separated by commas, such as 4,5; rows with other labels are left out.",
         panel=FILES,
         metavar="LABEL,...",
-        may_change=(),
-        searchable=False,
     )
-    negative_labels: LabelList = setting(
-        (),
-        "Labels that mean negative, such as 1,2.",
-        panel=FILES,
-        metavar="LABEL,...",
-        may_change=(),
-        searchable=False,
-    )
+    negative_labels: LabelList = fixed((), "Labels that mean negative, such as 1,2.", panel=FILES, metavar="LABEL,...")
 
     @model_validator(mode="after")
     def _are_disjoint(self) -> LabelSettings:

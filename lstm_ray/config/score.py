@@ -30,10 +30,7 @@ class ScoreConfig(RaySettings, RowSettings, InputSettings):
         fingerprint="nothing",
     )
     keep_columns: str = setting(
-        "all",
-        "Input columns to keep: all, or names separated by commas.",
-        panel=FILES,
-        fingerprint="content",
+        "all", "Input columns to keep: all, or names separated by commas.", panel=FILES, fingerprint="content"
     )
     prefix: str = setting("", "Prefix of the names of the three new columns.", panel=FILES, fingerprint="value")
     rows_per_part: int = setting(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lstm_ray.config.base import FILES, Settings, setting
+from lstm_ray.config.base import FILES, Settings, fixed, free, setting
 
 
 class InputSettings(Settings):
@@ -31,22 +31,12 @@ class InputSettings(Settings):
 class RowSettings(Settings):
     """Which rows and which column of the input are read: `train`, `score` and `evaluate`."""
 
-    text_column: str = setting(
-        "text",
-        "Column of the reviews.",
-        panel=FILES,
-        metavar="NAME",
-        may_change=(),
-        searchable=False,
-        fingerprint="value",
-    )
-    max_rows: int | None = setting(
+    text_column: str = fixed("text", "Column of the reviews.", panel=FILES, metavar="NAME", fingerprint="value")
+    max_rows: int | None = fixed(
         None,
         "Use only this many rows, for a quick try: score takes the first, other commands draw from the whole input.",
         panel=FILES,
         ge=1,
-        may_change=(),
-        searchable=False,
         fingerprint="value",
     )
 
@@ -54,11 +44,9 @@ class RowSettings(Settings):
 class RaySettings(Settings):
     """The Ray that runs the workers of `train` and the actors of `score`."""
 
-    address: str = setting(
+    address: str = free(
         "local",
         "Ray to run on: local starts one here; auto, HOST:PORT or ray://HOST:PORT joins one.",
         panel="Compute",
-        may_change=("train", "tune"),
-        searchable=False,
         fingerprint="nothing",
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import functools
 import math
 import re
 from typing import Any, Literal
@@ -11,7 +10,7 @@ from typing import Any, Literal
 from pydantic import field_validator, model_validator
 
 from lstm_ray import user_code
-from lstm_ray.config.base import COUNT, FILES, Settings, limits_of, setting
+from lstm_ray.config.base import COUNT, FILES, Settings, fixed, free, learned, limits_of, setting
 from lstm_ray.config.labels import LabelSettings
 from lstm_ray.config.presets import PRESETS, preset_settings
 from lstm_ray.config.shared import RaySettings, RowSettings
@@ -20,32 +19,25 @@ from lstm_ray.errors import ConfigError
 Side = Literal["pre", "post"]
 
 
-_learned = functools.partial(setting, may_change=(), searchable=True)
-"""Declares a setting that decides what is learned: a run keeps its value, and `tune` may draw it."""
-
-_fixed = functools.partial(setting, may_change=(), searchable=False)
-"""Declares a setting that a run keeps, and all trials of a search share."""
-
-
 class TextSettings(Settings):
     """How a text becomes token ids. A bundle keeps these, so that scoring does what training did."""
 
-    strip_html: bool = _learned(True, "Turn <br />, <br/> and <br> into a space before splitting words.", panel="Text")
-    lowercase: Literal["unicode", "ascii"] = _learned(
+    strip_html: bool = learned(True, "Turn <br />, <br/> and <br> into a space before splitting words.", panel="Text")
+    lowercase: Literal["unicode", "ascii"] = learned(
         "unicode", "Lower-case all letters, or A-Z alone as the ids of keras.datasets.imdb were made.", panel="Text"
     )
-    split_on: Literal["space", "whitespace"] = _learned(
+    split_on: Literal["space", "whitespace"] = learned(
         "whitespace", "What separates words: any white space, or the space alone as Keras does.", panel="Text"
     )
-    unlisted_words: Literal["oov", "drop"] = _learned(
+    unlisted_words: Literal["oov", "drop"] = learned(
         "oov", "A word the vocabulary does not list: id 2, or left out as keras.datasets.imdb does.", panel="Text"
     )
-    vocabulary_size: int = _learned(
+    vocabulary_size: int = learned(
         20_000, "Number of ids, the 4 reserved ones included: the most frequent words keep one.", panel="Text", ge=5
     )
-    max_tokens: int = _learned(80, "Tokens kept of a text, the start token counted.", panel="Text", ge=1, le=100_000)
-    padding: Side = _learned("pre", "Where short texts are padded.", panel="Text")
-    truncating: Side = _learned(
+    max_tokens: int = learned(80, "Tokens kept of a text, the start token counted.", panel="Text", ge=1, le=100_000)
+    padding: Side = learned("pre", "Where short texts are padded.", panel="Text")
+    truncating: Side = learned(
         "pre", "Where long texts are cut: pre keeps their end, post their beginning.", panel="Text"
     )
 
@@ -53,32 +45,32 @@ class TextSettings(Settings):
 class ModelSettings(Settings):
     """The network: Embedding, LSTM layers, pooling over time, Dense(1, sigmoid)."""
 
-    embedding_size: int = _learned(128, "Numbers in a word's vector.", panel="Model", ge=1)
-    layers: int = _learned(1, "LSTM layers, one on top of the other.", panel="Model", ge=1, le=16)
-    units: int = _learned(128, "Units of each LSTM layer (and direction).", panel="Model", ge=1)
-    bidirectional: bool = _learned(False, "Read each text in both directions (doubles the LSTM's work).", panel="Model")
-    pooling: Literal["last", "max", "mean"] = _learned(
+    embedding_size: int = learned(128, "Numbers in a word's vector.", panel="Model", ge=1)
+    layers: int = learned(1, "LSTM layers, one on top of the other.", panel="Model", ge=1, le=16)
+    units: int = learned(128, "Units of each LSTM layer (and direction).", panel="Model", ge=1)
+    bidirectional: bool = learned(False, "Read each text in both directions (doubles the LSTM's work).", panel="Model")
+    pooling: Literal["last", "max", "mean"] = learned(
         "last",
         "What the classifier gets from the top layer: its last state, or its maximum or mean over time.",
         panel="Model",
     )
-    mask: bool = _learned(
+    mask: bool = learned(
         False,
         "Skip padding: the network does not see it, and batches need only be as long as their rows.",
         panel="Model",
     )
-    embedding_dropout: float = _learned(
+    embedding_dropout: float = learned(
         0.0, "Share of the word vectors' numbers dropped in training.", panel="Model", ge=0, lt=1
     )
-    dropout: float = _learned(0.2, "Share of each LSTM's inputs dropped in training.", panel="Model", ge=0, lt=1)
-    recurrent_dropout: float = _learned(
+    dropout: float = learned(0.2, "Share of each LSTM's inputs dropped in training.", panel="Model", ge=0, lt=1)
+    recurrent_dropout: float = learned(
         0.0,
         "Share of each LSTM's state dropped in training; above 0 it rules out cuDNN on GPUs.",
         panel="Model",
         ge=0,
         lt=1,
     )
-    network: str | None = _learned(
+    network: str | None = learned(
         None,
         "A function in a module of your own that builds the Keras model; it may use the settings here.",
         panel="Model",
@@ -108,23 +100,8 @@ class ComputeSettings(RaySettings):
         may_change=("train",),
         searchable=False,
     )
-    cpus_per_worker: float = setting(
-        1.0,
-        "CPU cores of a Ray worker.",
-        panel="Compute",
-        gt=0,
-        may_change=("train", "tune"),
-        searchable=False,
-    )
-    gpus_per_worker: int = setting(
-        0,
-        "GPUs of a Ray worker: one or none.",
-        panel="Compute",
-        ge=0,
-        le=1,
-        may_change=("train", "tune"),
-        searchable=False,
-    )
+    cpus_per_worker: float = free(1.0, "CPU cores of a Ray worker.", panel="Compute", gt=0)
+    gpus_per_worker: int = free(0, "GPUs of a Ray worker: one or none.", panel="Compute", ge=0, le=1)
     collective_timeout_s: float = setting(
         300.0,
         "Seconds after which a worker that does not answer the others counts as lost.",
@@ -134,13 +111,8 @@ class ComputeSettings(RaySettings):
         may_change=("train",),
         searchable=False,
     )
-    max_failures: int = setting(
-        3,
-        "How many times lost Ray workers may be replaced before the run fails.",
-        panel="Compute",
-        ge=0,
-        may_change=("train", "tune"),
-        searchable=False,
+    max_failures: int = free(
+        3, "How many times lost Ray workers may be replaced before the run fails.", panel="Compute", ge=0
     )
 
     @property
@@ -162,14 +134,14 @@ class ComputeSettings(RaySettings):
 class RunSettings(Settings):
     """What a run reads, and where it writes."""
 
-    preset: str | None = _fixed(
+    preset: str | None = fixed(
         None,
         "Settings to start from: lstm or bilstm, the textbook's two models, or a mapping in a module of your own.",
         panel=FILES,
         metavar="lstm|bilstm|MODULE:NAME",
         examples=["lstm", "bilstm", "mine:small"],
     )
-    train: tuple[str, ...] = _fixed(
+    train: tuple[str, ...] = fixed(
         (),
         "Parquet to learn from: files, directories, globs, s3:// gs:// abfs:// URIs.",
         panel=FILES,
@@ -177,38 +149,25 @@ class RunSettings(Settings):
         required=True,
         path="input",
     )
-    validation: tuple[str, ...] = _fixed(
-        (),
-        "Parquet to measure each epoch on, instead of a part of --train.",
-        panel=FILES,
-        metavar="PATH",
-        path="input",
+    validation: tuple[str, ...] = fixed(
+        (), "Parquet to measure each epoch on, instead of a part of --train.", panel=FILES, metavar="PATH", path="input"
     )
-    validation_fraction: float = _fixed(
+    validation_fraction: float = fixed(
         0.1,
         "Share of --train held out when there is no --validation; equal texts stay on one side. 0 holds out none.",
         panel=FILES,
         ge=0,
         lt=1,
     )
-    output: str = setting(
+    output: str = free(
         "",
         "Directory of the run: model, checkpoints, history, report.",
         panel=FILES,
         metavar="DIR",
         required=True,
         path="output",
-        may_change=("train", "tune"),
-        searchable=False,
     )
-    fresh: bool = setting(
-        False,
-        "Start over where --output holds an earlier run, deleting it.",
-        panel=FILES,
-        flag=True,
-        may_change=("train", "tune"),
-        searchable=False,
-    )
+    fresh: bool = free(False, "Start over where --output holds an earlier run, deleting it.", panel=FILES, flag=True)
     mlflow: str | None = setting(
         None,
         "Log to MLflow too: the URI of its tracking server or directory, or yes for MLFLOW_TRACKING_URI's.",
@@ -224,35 +183,30 @@ class RunSettings(Settings):
 class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, RowSettings, RunSettings):
     """Everything that decides a training run."""
 
-    vocabulary: str | None = _learned(
+    vocabulary: str | None = learned(
         None,
         "Words and ids to use instead of counting them: a bundle's vocabulary.parquet, or a JSON object word: rank.",
         panel="Text",
         metavar="FILE",
         path="input",
     )
-    embeddings: str | None = _learned(
+    embeddings: str | None = learned(
         None,
         "Word vectors to start from, in GloVe's or word2vec's text format; other words start with random vectors.",
         panel="Model",
         metavar="FILE",
         path="input",
     )
-    freeze_embeddings: bool = _learned(False, "Do not train the word vectors.", panel="Model")
+    freeze_embeddings: bool = learned(False, "Do not train the word vectors.", panel="Model")
     epochs: int = setting(
-        5,
-        "Times to go through the training rows.",
-        panel="Training",
-        ge=1,
-        may_change=("train",),
-        searchable=True,
+        5, "Times to go through the training rows.", panel="Training", ge=1, may_change=("train",), searchable=True
     )
-    global_batch_size: int = _learned(64, "Rows of a step, divided among the workers.", panel="Training", ge=1)
-    learning_rate: float = _learned(0.001, "Adam's step size; with a schedule the highest.", panel="Training", gt=0)
-    schedule: Literal["constant", "cosine", "linear"] = _learned(
+    global_batch_size: int = learned(64, "Rows of a step, divided among the workers.", panel="Training", ge=1)
+    learning_rate: float = learned(0.001, "Adam's step size; with a schedule the highest.", panel="Training", gt=0)
+    schedule: Literal["constant", "cosine", "linear"] = learned(
         "constant", "How the learning rate falls, to 0 at the end of the last epoch.", panel="Training"
     )
-    warmup_steps: int = _learned(
+    warmup_steps: int = learned(
         0, "Steps in which the learning rate first rises linearly to its full value.", panel="Training", ge=0
     )
     early_stopping: int = setting(
@@ -263,7 +217,7 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         may_change=("train",),
         searchable=True,
     )
-    clip_norm: float | None = _learned(
+    clip_norm: float | None = learned(
         None,
         "Largest norm of all gradients of a step together; larger ones are scaled down to it.",
         panel="Training",
@@ -277,13 +231,13 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         may_change=("train",),
         searchable=True,
     )
-    class_weights: str = _learned(
+    class_weights: str = learned(
         "none",
         "Weight of a row's loss: 1, balanced so that both classes count the same, or NEGATIVE,POSITIVE.",
         panel="Training",
         metavar="none|balanced|X,X",
     )
-    precision: Literal["float32", "bf16", "fp16"] = _learned(
+    precision: Literal["float32", "bf16", "fp16"] = learned(
         "float32", "Numbers that training computes with; weights are kept as float32.", panel="Training"
     )
     engine: Literal["auto", "native", "keras"] = setting(
@@ -304,7 +258,7 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         searchable=True,
     )
     # Not searched: it decides the held-out rows too, so that trials would be measured on different ones.
-    seed: int = _fixed(
+    seed: int = fixed(
         0,
         "Decides initial weights, row order, dropout and the held-out rows.",
         panel="Training",

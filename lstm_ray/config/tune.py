@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from lstm_ray.config.base import FILES, Settings, meaning_of, setting, unknown_key
+from lstm_ray.config.base import FILES, Settings, fixed, free, meaning_of, setting, unknown_key
 from lstm_ray.config.train import TrainConfig
 
 
@@ -45,24 +45,15 @@ class Range(Settings):
 class TuneConfig(TrainConfig):
     """Everything that decides a search: the settings of a training run, and which of them to draw."""
 
-    output: str = setting(
+    output: str = free(
         "",
         "Directory of the search: trials, their table, the best one's job file.",
         panel=FILES,
         metavar="DIR",
         required=True,
         path="output",
-        may_change=("train", "tune"),
-        searchable=False,
     )
-    search: dict[str, Range] = setting(
-        {},
-        "What to draw each searched setting from.",
-        panel="Search",
-        option=False,
-        may_change=(),
-        searchable=False,
-    )
+    search: dict[str, Range] = fixed({}, "What to draw each searched setting from.", panel="Search", option=False)
     trials: int = setting(
         10,
         "Settings to try; more than before continues a finished search.",
@@ -71,13 +62,8 @@ class TuneConfig(TrainConfig):
         may_change=("tune",),
         searchable=False,
     )
-    max_failures: int = setting(
-        3,
-        "How many times each trial whose process or node is lost may resume in another.",
-        panel="Compute",
-        ge=0,
-        may_change=("train", "tune"),
-        searchable=False,
+    max_failures: int = free(
+        3, "How many times each trial whose process or node is lost may resume in another.", panel="Compute", ge=0
     )
     concurrency: int = setting(
         0,
