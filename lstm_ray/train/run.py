@@ -135,7 +135,7 @@ def _train(config: TrainConfig, shards: Sequence[Shard], watcher: Watcher, resum
     tracker = MlflowRun(config, watcher) if config.mlflow else None
     with _ended_in(tracker), _workers(config, tracker or watcher) as workers:
         watcher.say("reading and tokenizing")
-        prepared = assemble(list(workers.encode_all(shards, config)), config)
+        prepared = assemble(workers.encode_all(shards, config), config)
         watcher.say(
             f"{counted(len(prepared.training), 'row')} to train on, {len(prepared.validation):,} to validate on, "
             f"{counted(len(prepared.vocabulary.words), 'word')} known"
