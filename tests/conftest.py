@@ -137,3 +137,27 @@ class RecordingWatcher:
 def watcher() -> RecordingWatcher:
     """Gives somebody who watches a training run."""
     return RecordingWatcher()
+
+
+@pytest.fixture
+def claim_rows() -> Callable[[Path, int, int], None]:
+    """Gives a function that makes the footer of a Parquet file promise other rows than its row group holds."""
+
+    def claim(path: Path, rows: int, claimed: int) -> None:
+        content = path.read_bytes()
+        start = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+        footer = content[start:-8]
+        assert _varint(rows) in footer
+        assert len(_varint(rows)) == len(_varint(claimed)) > 1, "a byte too many or one that means something else"
+        path.write_bytes(content[:start] + footer.replace(_varint(rows), _varint(claimed)) + content[-8:])
+
+    return claim
+
+
+def _varint(number: int) -> bytes:
+    """Returns a positive integer as Thrift's compact protocol writes it: zigzag, seven bits a byte, lowest first."""
+    zigzag, encoded = 2 * number, bytearray()
+    while zigzag > 127:
+        encoded.append(zigzag & 127 | 128)
+        zigzag >>= 7
+    return bytes([*encoded, zigzag])

@@ -13,7 +13,7 @@ from lstm_ray.config import ScoreConfig
 from lstm_ray.wording import counted
 
 if TYPE_CHECKING:
-    from lstm_ray.score.run import Manifest
+    from lstm_ray.score.output import Manifest
 
 EXIT_BAD_FILES = 3
 
@@ -49,7 +49,7 @@ def show_manifest(manifest: Manifest) -> None:
     if manifest.parts_kept < manifest.parts:
         rows.append(("speed", f"{manifest.rows_per_s:,.0f} rows/s over {manifest.seconds:.1f} s"))
     else:
-        rows.append(("nothing to do", "all parts were there already"))
+        rows.append(("nothing to do", "all parts were already done"))
     rows.append(("output", f"{manifest.output}: {counted(manifest.parts, 'part')}{kept}"))
     if "://" not in manifest.output and scored:
         place = json.dumps(manifest.output, ensure_ascii=False)

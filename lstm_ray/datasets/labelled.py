@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,8 +13,9 @@ import pyarrow.parquet as pq
 from lstm_ray.datasets.labels import OTHER, ZERO_AND_ONE, LabelMapping, describe_labels, propose_mapping
 from lstm_ray.errors import InputError
 from lstm_ray.storage.inputs import InputFile, find_inputs
+from lstm_ray.storage.parquet import missing_rows, open_parquet, reading
 from lstm_ray.text.tokenize import decode_texts, is_text_type
-from lstm_ray.wording import counted, not_parquet, reason
+from lstm_ray.wording import counted
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class Shard:
     """One row group to read.
 
     Attributes:
-        file: Where it lies.
+        file: The file that holds it.
         row_group: Its number in the file.
         first_row: Number of its first row in the file, for messages.
-        rows: int64[n], which of its rows to use, rising.
+        rows: int64[n], which of its rows to use, in rising order.
         is_validation: True if all its rows are for validation, None if each row's text decides.
     """
 
@@ -39,10 +39,10 @@ class Shard:
 
 @dataclass(frozen=True)
 class LabelledRows:
-    """What a shard holds.
+    """The rows of a shard that can be used.
 
     Attributes:
-        texts: No null among them.
+        texts: Without nulls.
         labels: int8[rows], 1 positive, 0 negative.
         without_text: Rows left out because their text was null or not UTF-8.
         with_other_label: Rows left out because a mapping names their label on neither side.
@@ -68,7 +68,7 @@ def find_shards(
     """
     shards = []
     for file in find_inputs(inputs):
-        with _open_parquet(file) as parquet:
+        with open_parquet(file) as parquet:
             text_type = _type_of(file, parquet, text_column, "--text-column")
             if not is_text_type(text_type):
                 raise InputError(
@@ -84,7 +84,7 @@ def find_shards(
 
 
 def sample_rows(shards: Sequence[Shard], max_rows: int, seed: int) -> list[Shard]:
-    """Keeps `max_rows` rows drawn from all shards alike: the first rows of a file are often all of one class."""
+    """Keeps `max_rows` rows drawn at random from all shards: the first rows of a file are often all of one class."""
     bounds = np.concatenate([[0], np.cumsum([len(shard.rows) for shard in shards], dtype=np.int64)])
     if max_rows >= bounds[-1]:
         return list(shards)
@@ -98,16 +98,18 @@ def sample_rows(shards: Sequence[Shard], max_rows: int, seed: int) -> list[Shard
 
 
 def read_shard(shard: Shard, text_column: str, label_column: str, mapping: LabelMapping = ZERO_AND_ONE) -> LabelledRows:
-    """Reads a shard; rows without a text are left out, and with a mapping those with a label that it does not name.
+    """Reads a shard; leaves out rows without a text and, with a mapping, rows whose label it does not name.
 
     Raises:
-        InputError: The row group cannot be read, or without a mapping a label is not 0 or 1.
+        InputError: The row group cannot be read or holds fewer rows than the file's footer says, or without a mapping a
+            label is not 0 or 1.
     """
-    try:
-        with _open_parquet(shard.file) as parquet:
-            table = parquet.read_row_group(shard.row_group, columns=[text_column, label_column])
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{shard.file.path}: row group {shard.row_group} cannot be read: {reason(error)}") from error
+    row_groups = range(shard.row_group, shard.row_group + 1)
+    with open_parquet(shard.file) as parquet, reading(shard.file.path, row_groups):
+        table = parquet.read_row_group(shard.row_group, columns=[text_column, label_column])
+        promised = parquet.metadata.row_group(shard.row_group).num_rows
+    if table.num_rows < promised:
+        raise missing_rows(shard.file.path, row_groups, table.num_rows, promised)
     texts, label_values = decode_texts(table[text_column]), table[label_column]
     if len(shard.rows) < table.num_rows:
         chosen = pa.array(shard.rows)
@@ -124,31 +126,26 @@ def read_shard(shard: Shard, text_column: str, label_column: str, mapping: Label
 
 
 def list_labels(shards: Sequence[Shard], label_column: str) -> str:
-    """Reads the labels of the shards' files and lists those that occur, for a message."""
+    """Returns the labels that occur in the shards' files, for a message."""
     columns = []
     for file in {shard.file.path: shard.file for shard in shards}.values():
-        with _open_parquet(file) as parquet:
-            columns.append(parquet.read([label_column])[label_column])
+        with open_parquet(file) as parquet:
+            columns.append(_read_column(file, parquet, label_column))
     return describe_labels(*columns)
 
 
 def describe_left_out(without_text: int, with_other_label: int, shards: Sequence[Shard], label_column: str) -> str:
-    """Says, to end a sentence, how many rows were left out and why; if for their label, also which labels occur."""
+    """Returns the end of a sentence: how many rows were left out and why; for other labels also which labels occur."""
     left_out = f"; {counted(without_text, 'row')} without words left out" if without_text else ""
     if with_other_label:
-        there = list_labels(shards, label_column)
-        left_out += f"; {counted(with_other_label, 'row')} with other labels left out (there are {there})"
+        labels = list_labels(shards, label_column)
+        left_out += f"; {counted(with_other_label, 'row')} with other labels left out (there are {labels})"
     return left_out
 
 
-@contextmanager
-def _open_parquet(file: InputFile) -> Iterator[pq.ParquetFile]:
-    with file.open() as stream:  # a ParquetFile does not close what it was given
-        try:
-            parquet = pq.ParquetFile(stream)
-        except (OSError, pa.ArrowException) as error:
-            raise InputError(f"{file.path}: {not_parquet(file.path, error)}") from error
-        yield parquet
+def _read_column(file: InputFile, parquet: pq.ParquetFile, column: str) -> pa.ChunkedArray:
+    with reading(file.path, range(parquet.num_row_groups)):
+        return parquet.read([column])[column]
 
 
 def _type_of(file: InputFile, parquet: pq.ParquetFile, column: str, option: str) -> pa.DataType:
@@ -167,7 +164,7 @@ def _check_labels(file: InputFile, parquet: pq.ParquetFile, column: str, mapping
     if problem is None:
         return
     if is_text_type(kind):
-        labels = parquet.read([column])[column]
+        labels = _read_column(file, parquet, column)
         if options := propose_mapping(labels):
             problem = f"holds the texts {describe_labels(labels)}: say which is which: {options}"
     raise InputError(f"{file.path}: column {column!r} {problem}")

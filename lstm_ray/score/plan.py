@@ -1,9 +1,9 @@
 """The plan of a scoring run: which rows become which output part.
 
 Each file's row groups are cut into chunks of about `rows_per_part` rows; a chunk becomes one part. The part's name is a
-function of the file's position among the inputs and the chunk's first row in the file, so that writing a part twice is
-harmless, names sort in input order, and a rerun knows what is missing from the names alone: no ids, and nothing in
-memory that grows with the rows.
+function of the file's position among the inputs and the chunk's first row in the file. So writing a part twice is
+harmless, names sort in input order, and a rerun knows from the names what is missing, without ids and without memory
+that grows with the rows.
 
     file 0: row groups of 40k, 40k, 40k rows, rows_per_part 50k   part-000000-000000000000   80k rows, row groups 0-1
                                                                   part-000000-000000080000   40k rows, row group 2
@@ -16,25 +16,24 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, replace
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 import lstm_ray
 from lstm_ray.config import ScoreConfig
-from lstm_ray.errors import ConfigError, InputError
+from lstm_ray.errors import InputError
+from lstm_ray.score.columns import NEW_COLUMNS, PARTITION_TYPE, PartLayout, mixed_types, part_schema
 from lstm_ray.storage.inputs import InputFile, find_inputs
+from lstm_ray.storage.parquet import open_parquet
 from lstm_ray.text.tokenize import is_text_type
-from lstm_ray.wording import counted, not_parquet, reason
+from lstm_ray.wording import counted
 
-NEW_COLUMNS = ("sentiment_probability", "sentiment", "sentiment_error")
 Progress = Callable[[int, int], None]
-"""Hears (done, in all): input files whose footer has been read, or rows that have been scored."""
+"""Called with (done, total): input files whose footer has been read, or rows that have been scored."""
 
-PARTITION_TYPE = pa.string()  # of a column that directories named key=value make: they do not say what they mean
 _FOOTER_READERS = 16  # threads; reading a footer is waiting, above all on an object store
 
 
@@ -45,9 +44,9 @@ class Chunk:
     Attributes:
         file: Position of the file in the plan.
         row_offset: Number of the first row in its file.
-        rows: How many.
-        row_groups: The row groups they lie in, from and up to (exclusive).
-        skip: Rows of these row groups that come before them.
+        rows: Number of rows.
+        row_groups: The row groups that hold them: the first, and the one after the last.
+        skip: Rows of these row groups that come before the first row.
     """
 
     file: int
@@ -58,41 +57,21 @@ class Chunk:
 
     @property
     def part_name(self) -> str:
-        """Returns the name of the output file."""
+        """Returns the name of the part."""
         return f"part-{self.file:06d}-{self.row_offset:012d}.parquet"
 
 
 @dataclass(frozen=True)
 class BadFile:
-    """An input file that cannot be scored, and why."""
+    """An input file that is set aside because it cannot be scored, and why."""
 
     path: str
     error: str
 
 
 @dataclass(frozen=True)
-class PartLayout:
-    """What every part of a run looks like.
-
-    Attributes:
-        schema: Columns of a part, the three new ones last.
-        text_column: The input column to score.
-        fingerprint: Of the plan: changes if and only if the output could.
-    """
-
-    schema: pa.Schema
-    text_column: str
-    fingerprint: str
-
-    @property
-    def kept(self) -> list[str]:
-        """Returns the names of the input columns among a part's."""
-        return list(self.schema.names[: -len(NEW_COLUMNS)])
-
-
-@dataclass(frozen=True)
 class Task:
-    """Chunks that lie in the same row groups of a file, so that these are read once."""
+    """Chunks from the same row groups of a file, which are then read once."""
 
     file: InputFile
     chunks: list[Chunk]
@@ -102,16 +81,16 @@ class Task:
 class Plan:
     """What a scoring run does.
 
-    It holds numbers of files and row groups; chunks are made of them as they are asked for. A plan of 100,000 files
-    that become 1,000,000 parts takes 0.2 GB.
+    It holds the files and the sizes of their row groups; chunks are made from these when asked for. A plan of 100,000
+    files that become 1,000,000 parts takes 0.2 GB.
 
     Attributes:
         files: Input files that can be read.
         group_rows: Rows of each file's row groups.
-        rows_per_part: How many rows a part should have.
+        rows_per_part: Rows that a part should have.
         rows: Rows to score.
-        parts: Chunks, each of which becomes a part.
-        layout: What the parts look like.
+        parts: Number of chunks, each of which becomes a part.
+        layout: What all parts have in common.
         bad_files: Input files set aside.
     """
 
@@ -132,12 +111,12 @@ class Plan:
         return (chunk for chunk in self.chunks() if self.files[chunk.file].path in paths)
 
     def tasks(self, done: Collection[str], shares: int = 1) -> Iterator[Task]:
-        """Yields what is to do, in input order.
+        """Yields the work that is left, in input order.
 
         Args:
-            done: Names of the parts that are there already.
-            shares: Into how many tasks the chunks of one row group may be cut. All but the first read over the rows
-                of those before them, which takes a hundredth of scoring them.
+            done: Names of the parts that are already written.
+            shares: Tasks that the chunks of one row group may be split into. All but the first skip the rows of the
+                tasks before them, which takes a hundredth of scoring them.
         """
         missing = (chunk for chunk in self.chunks() if chunk.part_name not in done)
         for (file, _), group in itertools.groupby(missing, lambda chunk: (chunk.file, chunk.row_groups)):
@@ -152,8 +131,8 @@ def make_plan(config: ScoreConfig, model_hash: str, progress: Progress = lambda 
 
     Args:
         config: Inputs and how to cut them.
-        model_hash: Of the bundle and the code it needs; part of the fingerprint.
-        progress: Hears how many footers have been read.
+        model_hash: Of the bundle and the user code it needs; part of the fingerprint.
+        progress: Called after each footer.
 
     Raises:
         InputError: A path does not exist, or more files are bad than `max_bad_files` allows, or columns clash.
@@ -164,22 +143,19 @@ def make_plan(config: ScoreConfig, model_hash: str, progress: Progress = lambda 
     schemas: dict[pa.Schema, InputFile] = {}
     for file, footer in zip(files, footers, strict=True):
         schemas.setdefault(footer.schema, file)
-    kept = _kept_columns(schemas, config)
-    schema = _unify(schemas, kept)
-    new = [config.prefix + name for name in NEW_COLUMNS]
-    if taken := [name for name in new if name in kept]:
-        raise ConfigError(f"the input has a column {taken[0]!r} already: give the new columns a --prefix, e.g. new_")
+    schema = part_schema(schemas, config)
+    kept = schema.names[: -len(NEW_COLUMNS)]
     group_rows = [footer.group_rows for footer in footers]
     rows = parts = 0
     for chunk in _first_rows(_cut_all(group_rows, config.rows_per_part), config.max_rows):
         rows, parts = rows + chunk.rows, parts + 1
     fingerprint = _fingerprint(files, group_rows, bad, kept, config, model_hash)
-    layout = PartLayout(output_schema(schema, kept, new), config.text_column, fingerprint)
+    layout = PartLayout(schema, config.text_column, fingerprint, mixed_types(schemas, kept))
     return Plan(files, group_rows, config.rows_per_part, rows, parts, layout, bad)
 
 
 def check_bad_files(bad: Sequence[BadFile], allowed: int, are_all: bool = False) -> None:
-    """Raises InputError if more files are bad than may be, or all (`are_all`)."""
+    """Raises InputError if more files are bad than allowed, or all of them are (`are_all`)."""
     if not bad or (len(bad) <= allowed and not are_all):
         return
     more = f" (and {counted(len(bad) - 1, 'more bad file')})" if len(bad) > 1 else ""
@@ -190,7 +166,7 @@ def check_bad_files(bad: Sequence[BadFile], allowed: int, are_all: bool = False)
 def cut(group_rows: Sequence[int], rows_per_part: int, file: int) -> Iterator[Chunk]:
     """Cuts one file's row groups into chunks.
 
-    Row groups are joined until they have `rows_per_part` rows; what is twice as large or more is cut into equal parts.
+    Row groups are joined until they have `rows_per_part` rows; twice as many or more are cut into equal chunks.
     """
     offset = first = joined = 0
     for group, rows in enumerate(group_rows):
@@ -205,19 +181,6 @@ def cut(group_rows: Sequence[int], rows_per_part: int, file: int) -> Iterator[Ch
                 yield Chunk(file, offset + start, stop - start, (first, group + 1), start)
             start = stop
         offset, first, joined = offset + joined, group + 1, 0
-
-
-def output_schema(schema: pa.Schema, kept: Sequence[str], new: Sequence[str]) -> pa.Schema:
-    """Returns the columns of a part."""
-    probability, sentiment, error = new
-    return pa.schema(
-        [
-            *(schema.field(name) for name in kept),
-            pa.field(probability, pa.float32()),
-            pa.field(sentiment, pa.dictionary(pa.int8(), pa.string())),
-            pa.field(error, pa.dictionary(pa.int8(), pa.string())),
-        ]
-    )
 
 
 @dataclass(frozen=True)
@@ -247,13 +210,10 @@ def _read_footers(
 def _read_footer(file: InputFile, text_column: str) -> _Footer | str:
     """Returns a file's schema and row groups, or why it cannot be scored."""
     try:
-        with file.open() as source:
-            parquet = pq.ParquetFile(source)
+        with open_parquet(file) as parquet:
             schema, metadata = parquet.schema_arrow, parquet.metadata
     except InputError as error:
         return str(error).removeprefix(f"{file.path}: ")
-    except (OSError, pa.ArrowException) as error:
-        return not_parquet(file.path, error)
     if repeated := [name for name in schema.names if schema.names.count(name) > 1]:
         return f"has two columns named {repeated[0]!r}"
     if text_column not in schema.names:
@@ -267,49 +227,9 @@ def _read_footer(file: InputFile, text_column: str) -> _Footer | str:
 
 
 def _with_partitions(schema: pa.Schema, file: InputFile) -> pa.Schema:
-    """Returns the columns of a file and those that its directories add; these win over the file's, as in pyarrow."""
+    """Returns the columns of a file and of its directories; a name in both is the directory's, as in pyarrow."""
     inside = [field for field in schema if field.name not in file.partitions]
     return pa.schema([*inside, *(pa.field(name, PARTITION_TYPE) for name in file.partitions)])
-
-
-def _kept_columns(schemas: Collection[pa.Schema], config: ScoreConfig) -> list[str]:
-    names = list(dict.fromkeys(name for schema in schemas for name in schema.names))
-    if config.keep_columns == "all":
-        return names
-    kept = list(dict.fromkeys(name.strip() for name in config.keep_columns.split(",") if name.strip()))
-    if unknown := [name for name in kept if name not in names]:
-        raise ConfigError(
-            f"--keep-columns: no column {unknown[0]!r} in the input; it has {', '.join(map(repr, names))}"
-        )
-    return kept
-
-
-def _unify(schemas: Mapping[pa.Schema, InputFile], kept: Sequence[str]) -> pa.Schema:
-    """Returns the kept columns of all files, wide enough for each; one that a file lacks is null there.
-
-    Args:
-        schemas: Each with the first file that has it, for messages.
-        kept: Names of columns.
-    """
-    unified = pa.schema([])
-    for schema, file in schemas.items():
-        fields = [_plain(schema.field(name), schemas) for name in kept if name in schema.names]
-        try:
-            unified = pa.unify_schemas([unified, pa.schema(fields)], promote_options="permissive")
-        except pa.ArrowException as error:
-            raise InputError(
-                f"{file.path}: its columns do not fit those of the files before it: {reason(error)}; "
-                "--keep-columns can leave such a column out"
-            ) from error
-    return unified
-
-
-def _plain(field: pa.Field, schemas: Collection[pa.Schema]) -> pa.Field:
-    """Returns a dictionary-encoded column as its values if it is not so, or not alike, in every file."""
-    if not pa.types.is_dictionary(field.type):
-        return field
-    is_alike = all(schema.field(field.name).type == field.type for schema in schemas if field.name in schema.names)
-    return field if is_alike else field.with_type(field.type.value_type)
 
 
 def _cut_all(group_rows: Sequence[Sequence[int]], rows_per_part: int) -> Iterator[Chunk]:

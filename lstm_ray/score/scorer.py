@@ -1,9 +1,9 @@
-"""Texts in, probabilities out, without Ray: the one way in which lstm-ray scores.
+"""Scores texts with a bundle's model, without Ray: every command that scores does it here.
 
-    Arrow texts -> Encoder -> token ids, and why a row has none -> engine -> probabilities -> Scored
+    Arrow texts -> Encoder -> token ids, or the reason why a row has none -> engine -> probabilities -> Scored
 
-Two engines: `CpuEngine` runs our compiled kernel and never imports TensorFlow; `KerasEngine` runs the Keras model, on a
-GPU where there is one.
+Two engines: `CpuEngine`, the native engine, never imports TensorFlow; `KerasEngine` runs the Keras model, on a GPU if
+there is one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SENTIMENTS = ("negative", "positive")
 ERRORS = ("null_text", "invalid_utf8", "empty_text", "no_words")
 """Why a row has no score: no text; bytes that are not UTF-8; nothing but white space; nothing but punctuation."""
 HAS_WORDS = -1
-"""In the place of a reason."""
+"""Stands for "no reason": the row has words."""
 
 _BATCH_ROWS = 2048  # rows tokenized at a time by one thread: enough batches for all cores in a small part
 _KERAS_BATCH_ROWS = 512
@@ -62,7 +62,7 @@ class Scored:
 
         Args:
             probability: float32[rows with words].
-            reasons: int8[rows], `HAS_WORDS`, or the place in `ERRORS` of why there is no score.
+            reasons: int8[rows], `HAS_WORDS`, or the index in `ERRORS` of why there is no score.
             threshold: Probability above which a text counts as positive.
         """
         without = reasons != HAS_WORDS
@@ -78,11 +78,11 @@ class Scored:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Texts as an engine takes them.
+    """Texts as token ids: the input of an engine.
 
     Attributes:
         sequences: The token ids of the rows that have words.
-        reasons: int8[rows], `HAS_WORDS`, or the place in `ERRORS` of why there is no score.
+        reasons: int8[rows], `HAS_WORDS`, or the index in `ERRORS` of why there is no score.
     """
 
     sequences: Sequences
@@ -97,14 +97,14 @@ class Engine(Protocol):
 
 
 class Encoder:
-    """Turns texts into token ids as the bundle's training did. May be used from several threads."""
+    """Turns texts into token ids as training did. May be used from several threads."""
 
     def __init__(self, bundle: Bundle) -> None:
         self._settings = bundle.text
         self._vocabulary = bundle.vocabulary()
 
     def encode(self, texts: pa.Array | pa.ChunkedArray) -> Encoded:
-        """Encodes texts of any Arrow text type, rows in order; for some thousand rows at a time."""
+        """Encodes some thousand texts of any Arrow text type, rows in order."""
         settings = self._settings
         decoded = decode_texts(texts)
         words = tokenize(
@@ -112,7 +112,7 @@ class Encoder:
             strip_html=settings.strip_html,
             lowercase=settings.lowercase,
             split_on=settings.split_on,
-            # Words that are dropped leave room for others further away from the end that is kept.
+            # Unlisted words that are dropped make room for words further from the end that is kept.
             keep=None if settings.unlisted_words == "drop" else settings.max_tokens,
             truncating=settings.truncating,
         )
@@ -123,7 +123,7 @@ class Encoder:
 
 
 class CpuEngine:
-    """Our compiled LSTM kernel."""
+    """The native engine: a compiled LSTM kernel (`score/engine.py`)."""
 
     def __init__(self, weights: NetworkWeights, threads: int) -> None:
         from lstm_ray.score.engine import FastEngine
@@ -136,7 +136,7 @@ class CpuEngine:
 
 
 class KerasEngine:
-    """The Keras model, in batches of one size, rows of like length together."""
+    """The Keras model, in batches of one size; rows of similar length share a batch."""
 
     def __init__(self, bundle: Bundle, threads: int) -> None:
         from lstm_ray.runtime.tensorflow import start_tensorflow
@@ -169,19 +169,19 @@ class KerasEngine:
         try:
             probabilities: npt.NDArray[np.float32] = self._apply(token_ids).numpy()
             return probabilities
-        except Exception as error:  # whatever a user's layer raises
+        except Exception as error:  # a user's layer may raise anything
             if self._network is None:
                 raise
-            raise BundleError(f"{self._path}: its network fails: {user_code.described(error)[:500]}") from error
+            raise BundleError(f"{self._path}: the network fails: {user_code.described(error)[:500]}") from error
 
 
 def make_engine(bundle: Bundle, name: Literal["cpu", "keras"], threads: int) -> Engine:
-    """Returns an engine that computes on so many threads."""
+    """Returns an engine that computes on `threads` threads."""
     return KerasEngine(bundle, threads) if name == "keras" else CpuEngine(bundle.weights(), threads)
 
 
 def encode_column(encoder: Encoder, texts: pa.Array | pa.ChunkedArray, run_all: RunAll = map) -> Encoded:
-    """Encodes a column of any length, in batches; `run_all` may be the `map` of a thread pool."""
+    """Encodes a column of any length in batches; `run_all` may be the `map` of a thread pool."""
     batches = [texts.slice(start, _BATCH_ROWS) for start in range(0, len(texts), _BATCH_ROWS)]
     parts = list(run_all(encoder.encode, batches))
     reasons = np.concatenate([np.zeros(0, np.int8), *(part.reasons for part in parts)])
@@ -189,21 +189,29 @@ def encode_column(encoder: Encoder, texts: pa.Array | pa.ChunkedArray, run_all: 
 
 
 class Scorer:
-    """Scores texts with a bundle's model."""
+    """Scores texts with a bundle's model; as a context manager, it ends its threads."""
 
     def __init__(self, bundle: Bundle, engine: EngineName = "auto", threads: int | None = None) -> None:
         """Prepares the engine.
 
         Args:
             bundle: The model.
-            engine: "auto" takes Keras where there is a GPU, or a network of the user's own; else our kernel.
-            threads: Threads to tokenize and score on; None takes one for each core this process may use.
+            engine: "auto" is Keras if there is a GPU or user code built the network, else the native engine.
+            threads: Threads to tokenize and score on; None is one for each core that this process may use.
         """
         self._threshold = bundle.threshold
         self._encoder = Encoder(bundle)
         threads = threads or available_cores()
         self._engine = make_engine(bundle, pick_engine(engine, has_gpu(), bundle.model.network), threads)
         self._pool = ThreadPoolExecutor(threads, "encode")
+
+    def __enter__(self) -> Scorer:
+        """Returns the scorer itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends the threads."""
+        self._pool.shutdown()
 
     def score(self, texts: pa.Array | pa.ChunkedArray) -> Scored:
         """Scores a column of texts of any Arrow text type, rows in order."""
@@ -215,7 +223,7 @@ class Scorer:
 def _explain(
     texts: pa.Array | pa.ChunkedArray, decoded: pa.LargeStringArray, has_words: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.int8]:
-    """Returns the reason for each row without words, and `HAS_WORDS` for the others."""
+    """Returns, for each row without words, the reason, and for the others `HAS_WORDS`."""
     reasons = np.full(len(has_words), HAS_WORDS, np.int8)
     without = np.flatnonzero(~has_words)
     if len(without):
@@ -229,7 +237,7 @@ def _explain(
 
 
 def pick_engine(wanted: EngineName, is_on_gpu: bool, network: str | None) -> Literal["cpu", "keras"]:
-    """Returns the engine that "auto" stands for, or the one that is wanted.
+    """Returns the engine to score with: the one asked for, or the one that "auto" stands for.
 
     Args:
         wanted: What the user asks for.
@@ -237,11 +245,11 @@ def pick_engine(wanted: EngineName, is_on_gpu: bool, network: str | None) -> Lit
         network: The user's function that built the network, if one did.
 
     Raises:
-        ConfigError: It cannot compute that network.
+        ConfigError: The engine asked for cannot compute that network.
     """
     if network is not None:
         if wanted == "cpu":
-            raise ConfigError(f"--engine cpu computes lstm-ray's own networks alone: that of {network} needs keras")
+            raise ConfigError(f"--engine cpu computes only lstm-ray's own networks: {network} needs keras")
         return "keras"
     if wanted == "auto":
         return "keras" if is_on_gpu else "cpu"
@@ -249,7 +257,7 @@ def pick_engine(wanted: EngineName, is_on_gpu: bool, network: str | None) -> Lit
 
 
 def score_texts(scorer: Scorer, texts: Sequence[bytes]) -> list[dict[str, object]]:
-    """Scores a few texts in UTF-8: text, sentiment, probability and error of each."""
+    """Scores a few UTF-8 texts; returns text, sentiment, probability and error of each."""
     scored = scorer.score(pa.array(texts, pa.large_binary()))
     return [
         {"text": text.decode(errors="replace"), "sentiment": sentiment, "probability": probability, "error": error}

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from lstm_ray.config import ScoreConfig
-from lstm_ray.score.run import Manifest, score
+from lstm_ray.score.output import Manifest
+from lstm_ray.score.run import score
 
 
 def nothing(*_: Any) -> None:
@@ -143,5 +144,5 @@ def test_a_rerun_of_a_finished_run_starts_no_ray(scored: tuple[Path, Manifest], 
     before = {path.name: path.stat().st_mtime_ns for path in output.glob("part-*")}
     command = ("score", "--config", output / "_plan" / "config.yaml", "--actors", 2)
     said = lstm_ray(*command, RAY_TMPDIR="/dev/null/nowhere")  # where no Ray can start
-    assert f"{manifest.parts} parts there already" in said
+    assert f"{manifest.parts} parts already done" in said
     assert {path.name: path.stat().st_mtime_ns for path in output.glob("part-*")} == before

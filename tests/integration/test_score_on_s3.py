@@ -20,7 +20,8 @@ from pyarrow import fs
 from lstm_ray import storage
 from lstm_ray.config import ScoreConfig
 from lstm_ray.errors import ConfigError, InputError, OutputError
-from lstm_ray.score.run import Manifest, score
+from lstm_ray.score.output import Manifest
+from lstm_ray.score.run import score
 
 BUCKET = "bucket"
 FAULT_RATE = 0.2
@@ -183,7 +184,7 @@ def test_an_object_that_is_replaced_between_plan_and_read_is_not_scored(
         )
 
     def replace(message: str) -> None:
-        if "to be 2 parts" in message:
+        if "2 parts to write" in message:
             s3[1].copy_file(f"{BUCKET}/replaced/4.parquet", f"{BUCKET}/replaced/3.parquet")
 
     with pytest.raises(InputError, match=r"3\.parquet: has changed since the run was planned"):

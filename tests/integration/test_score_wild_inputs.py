@@ -15,7 +15,8 @@ import pytest
 
 from lstm_ray.config import ScoreConfig
 from lstm_ray.errors import ConfigError, InputError
-from lstm_ray.score.run import Manifest, score
+from lstm_ray.score.output import Manifest
+from lstm_ray.score.run import score
 from lstm_ray.storage.inputs import InputFile
 
 MIB = 2**20

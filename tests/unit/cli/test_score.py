@@ -13,7 +13,8 @@ import pytest
 from lstm_ray.cli import console
 from lstm_ray.cli.score import show_manifest
 from lstm_ray.config import ScoreConfig
-from lstm_ray.score.run import Manifest, score
+from lstm_ray.score.output import Manifest
+from lstm_ray.score.run import score
 
 
 def shown_at_the_end(monkeypatch: pytest.MonkeyPatch, manifest: Manifest) -> dict[str, str]:

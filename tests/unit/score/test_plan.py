@@ -1,4 +1,4 @@
-"""The plan of a scoring run: every row in one part, parts in input order, bad files and columns found beforehand."""
+"""The plan of a scoring run: every row in one part, parts in input order, bad files found beforehand."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lstm_ray.config import ScoreConfig
-from lstm_ray.errors import ConfigError, InputError
-from lstm_ray.score.plan import NEW_COLUMNS, Chunk, Plan, cut, make_plan
+from lstm_ray.errors import InputError
+from lstm_ray.score.plan import Chunk, Plan, cut, make_plan
 from lstm_ray.storage.inputs import InputFile
 
 
@@ -95,36 +95,6 @@ def test_max_rows_takes_the_first(tmp_path: Path, max_rows: int) -> None:
     assert sum(chunk.rows for chunk in chunks) == made.rows
 
 
-def test_a_column_that_a_file_lacks_is_planned_for_all(tmp_path: Path) -> None:
-    one = write(tmp_path / "a.parquet", {"text": ["good"], "id": [1]})
-    other = write(tmp_path / "b.parquet", {"stars": [5], "text": ["bad"]})
-    layout = plan(one, other).layout
-    assert layout.kept == ["text", "id", "stars"]
-    assert layout.schema.names == ["text", "id", "stars", *NEW_COLUMNS]
-
-
-def test_columns_of_two_types_are_refused(tmp_path: Path) -> None:
-    one = write(tmp_path / "a.parquet", {"text": ["good"], "id": [1]})
-    other = write(tmp_path / "b.parquet", {"text": ["bad"], "id": ["x"]})
-    with pytest.raises(InputError, match=r"b\.parquet: its columns do not fit .*id"):
-        plan(one, other)
-
-
-def test_kept_columns_are_chosen_and_ordered(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.parquet", {"text": ["good"], "id": [1], "stars": [5]})
-    assert plan(path, keep_columns="stars, id").layout.kept == ["stars", "id"]
-    with pytest.raises(ConfigError, match=r"no column 'star' .*'stars'"):
-        plan(path, keep_columns="star")
-
-
-def test_a_taken_name_proposes_a_prefix(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.parquet", {"text": ["good"], "sentiment": ["?"]})
-    with pytest.raises(ConfigError, match=r"'sentiment' already: .*--prefix"):
-        plan(path)
-    assert plan(path, prefix="new_").layout.schema.names[2:] == ["new_" + name for name in NEW_COLUMNS]
-    assert plan(path, keep_columns="text").layout.schema.names[1:] == list(NEW_COLUMNS)
-
-
 def test_bad_files_are_set_aside_up_to_the_number_allowed(tmp_path: Path) -> None:
     good = write(tmp_path / "good.parquet", {"text": ["good"]})
     columns = write(tmp_path / "columns.parquet", {"review": ["good"]})
@@ -169,11 +139,3 @@ def test_the_fingerprint_is_that_of_the_versions_before(tmp_path: Path, monkeypa
     settings = {"text_column": "body", "keep_columns": "id", "prefix": "new_", "max_rows": 2, "rows_per_part": 1}
     made = plan("in", engine="cpu", actors=3, output="out", **settings)
     assert made.layout.fingerprint == "e0330c1e1564d79b1fe4c6e97972d03882c753cd6fa9218fd704cbae8af805b2"
-
-
-def test_a_column_that_is_a_dictionary_in_some_files_is_plain_in_the_parts(tmp_path: Path) -> None:
-    texts = pa.array(["good", "bad"])
-    for name, column in {"a": texts, "b": texts.dictionary_encode()}.items():
-        pq.write_table(pa.table({"text": column}), tmp_path / f"{name}.parquet")
-    plan = make_plan(ScoreConfig(inputs=(str(tmp_path),), model="m", output="o"), "hash")
-    assert plan.layout.schema.field("text").type == pa.string()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from lstm_ray.score.ray_data import _PARKED, _others_ended
+from lstm_ray.score.ray_data import _PARKED, _new_threads_ended
 
 
 def test_threads_begun_meanwhile_end_before_ray_does() -> None:
@@ -13,7 +13,7 @@ def test_threads_begun_meanwhile_end_before_ray_does() -> None:
     threading.Thread(target=for_ever.wait, name="known before", daemon=True).start()
     slow = threading.Thread(target=time.sleep, args=(0.5,))
     begun = time.monotonic()
-    with _others_ended():
+    with _new_threads_ended():
         threading.Thread(target=for_ever.wait, name=_PARKED, daemon=True).start()
         slow.start()
     assert not slow.is_alive()

@@ -18,7 +18,8 @@ from lstm_ray.config import ScoreConfig, resolve
 from lstm_ray.errors import ConfigError, InputError, LstmRayError, OutputError
 from lstm_ray.model.bundle import read_bundle
 from lstm_ray.score import run as run_module
-from lstm_ray.score.run import Manifest, score
+from lstm_ray.score.output import Manifest
+from lstm_ray.score.run import score
 from lstm_ray.score.scorer import Scorer
 
 ROWS = 1_000

@@ -1,0 +1,143 @@
+"""The columns of a part: those kept of the input, of one type in all files, and the three new ones."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from lstm_ray.config import ScoreConfig
+from lstm_ray.errors import ConfigError, InputError
+from lstm_ray.storage.inputs import InputFile
+from lstm_ray.wording import reason
+
+NEW_COLUMNS = ("sentiment_probability", "sentiment", "sentiment_error")
+PARTITION_TYPE = pa.string()  # of a column that directories named key=value add: they have no type of their own
+
+
+@dataclass(frozen=True)
+class PartLayout:
+    """What all parts of a run have in common.
+
+    Attributes:
+        schema: Columns of a part, the three new ones last.
+        text_column: The input column to score.
+        fingerprint: Of the plan: changes if and only if the output could.
+        mixed_types: Of each kept column whose type differs between files, its types and a file with each, for messages.
+    """
+
+    schema: pa.Schema
+    text_column: str
+    fingerprint: str
+    mixed_types: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def kept(self) -> list[str]:
+        """Returns the names of the input columns in a part."""
+        return list(self.schema.names[: -len(NEW_COLUMNS)])
+
+
+def part_schema(schemas: Mapping[pa.Schema, InputFile], config: ScoreConfig) -> pa.Schema:
+    """Returns the columns of a part.
+
+    Args:
+        schemas: Of the input files, each with the first file that has it.
+        config: Which columns to keep, and the prefix of the new ones.
+
+    Raises:
+        InputError: A column's types in several files have no type in common.
+        ConfigError: A column to keep is in no file, or a new column's name is taken.
+    """
+    kept = _kept_names(schemas, config)
+    unified = _unify(schemas, kept)
+    probability, sentiment, error = new = [config.prefix + name for name in NEW_COLUMNS]
+    if taken := [name for name in new if name in kept]:
+        raise ConfigError(f"the input already has a column {taken[0]!r}: give the new columns a --prefix, e.g. new_")
+    return pa.schema(
+        [
+            *(unified.field(name) for name in kept),
+            pa.field(probability, pa.float32()),
+            pa.field(sentiment, pa.dictionary(pa.int8(), pa.string())),
+            pa.field(error, pa.dictionary(pa.int8(), pa.string())),
+        ]
+    )
+
+
+def _kept_names(schemas: Collection[pa.Schema], config: ScoreConfig) -> list[str]:
+    names = list(dict.fromkeys(name for schema in schemas for name in schema.names))
+    if config.keep_columns == "all":
+        return names
+    kept = list(dict.fromkeys(name.strip() for name in config.keep_columns.split(",") if name.strip()))
+    if unknown := [name for name in kept if name not in names]:
+        raise ConfigError(
+            f"--keep-columns: no column {unknown[0]!r} in the input; it has {', '.join(map(repr, names))}"
+        )
+    return kept
+
+
+def _unify(schemas: Mapping[pa.Schema, InputFile], kept: Sequence[str]) -> pa.Schema:
+    """Returns the kept columns of all files, each of a type wide enough for all of them."""
+    unified = pa.schema([])
+    for schema, file in schemas.items():
+        fields = [_without_dictionary(schema.field(name), schemas) for name in kept if name in schema.names]
+        try:
+            unified = pa.unify_schemas([unified, pa.schema(fields)], promote_options="permissive")
+        except pa.ArrowException as error:
+            raise InputError(
+                f"{file.path}: its columns do not fit those of the files before it: {reason(error)}; "
+                "--keep-columns can leave such a column out"
+            ) from error
+    return unified
+
+
+def _without_dictionary(column: pa.Field, schemas: Collection[pa.Schema]) -> pa.Field:
+    """Returns a dictionary-encoded column as its values, unless it has the same type in every file."""
+    if not pa.types.is_dictionary(column.type):
+        return column
+    is_alike = all(schema.field(column.name).type == column.type for schema in schemas if column.name in schema.names)
+    return column if is_alike else column.with_type(column.type.value_type)
+
+
+def mixed_types(schemas: Mapping[pa.Schema, InputFile], kept: Sequence[str]) -> dict[str, str]:
+    """Returns, for each column with several types, all of them: {"id": "int64 in a.parquet, double in b.parquet"}."""
+    found: dict[str, dict[pa.DataType, str]] = {}
+    for schema, file in schemas.items():
+        for name in set(kept).intersection(schema.names):
+            found.setdefault(name, {}).setdefault(schema.field(name).type, file.path)
+    return {
+        name: ", ".join(f"{kind} in {path}" for kind, path in types.items())
+        for name, types in found.items()
+        if len(types) > 1
+    }
+
+
+def kept_columns(table: pa.Table, layout: PartLayout, path: str) -> list[Any]:
+    """Returns the kept columns of some rows in the parts' types; nulls for those that their file lacks.
+
+    Args:
+        table: Rows of an input file.
+        layout: Names and types of the kept columns.
+        path: The file, for messages.
+
+    Raises:
+        InputError: A value does not fit the type that the column has in the parts: 2**53 + 1, an id, in a column that
+            is int64 in this file and double in another.
+    """
+    columns = []
+    for name in layout.kept:
+        kind = layout.schema.field(name).type
+        if name not in table.column_names:
+            columns.append(pa.nulls(table.num_rows, kind))
+            continue
+        column = table[name]
+        try:
+            columns.append(column if column.type == kind else column.cast(kind))
+        except pa.ArrowException as error:
+            raise InputError(
+                f"{path}: column {name!r} is {column.type} here and {kind} in the parts, which must hold all files "
+                f"({layout.mixed_types[name]}), and a value does not fit: {reason(error)}; write the files with one "
+                "type, or leave the column out with --keep-columns"
+            ) from error
+    return columns

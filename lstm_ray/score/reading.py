@@ -1,0 +1,82 @@
+"""Reads the rows of a task: those of its chunks, from the row groups that hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from lstm_ray.errors import InputError
+from lstm_ray.score.columns import PARTITION_TYPE
+from lstm_ray.score.plan import Chunk, Task
+from lstm_ray.storage.inputs import InputFile, find_inputs
+from lstm_ray.storage.parquet import missing_rows, open_parquet, reading
+
+_READ_ROWS = 16_384  # rows decoded at a time when a chunk begins inside a row group
+
+
+def read_task(task: Task, columns: Sequence[str]) -> Iterator[tuple[Chunk, pa.Table]]:
+    """Yields the rows of each chunk, all of them.
+
+    Args:
+        task: The chunks of a file.
+        columns: Columns to read; those that the file lacks are left out.
+
+    Raises:
+        InputError: The file cannot be read, is no longer the one that was planned, or holds fewer rows than its footer
+            says.
+    """
+    file = task.file
+    first, stop = task.chunks[0].row_groups
+    row_groups = range(first, stop)
+    check_unchanged(file)
+    with open_parquet(file) as parquet, reading(file.path, row_groups):
+        for chunk, table in _read_chunks(file.path, parquet, row_groups, task.chunks, columns):
+            check_unchanged(file)  # again: it may be overwritten in place while it is read
+            yield chunk, _with_partitions(table, file.partitions)
+
+
+def check_unchanged(file: InputFile) -> None:
+    """Raises InputError if a file is no longer the one that was planned."""
+    now = find_inputs([file.path])[0]
+    if (now.size, now.modified) != (file.size, file.modified):
+        raise InputError(
+            f"{file.path}: has changed since the run was planned ({file.size} bytes of {file.modified}, now {now.size} "
+            f"of {now.modified})"
+        )
+
+
+def _read_chunks(
+    path: str, parquet: Any, row_groups: range, chunks: Sequence[Chunk], columns: Sequence[str]
+) -> Iterator[tuple[Chunk, pa.Table]]:
+    """Yields the rows of chunks from the same row groups, each of which is read once."""
+    schema = parquet.schema_arrow
+    names = [name for name in columns if name in schema.names] or schema.names[:1]  # without a column there is no row
+    rows = sum(parquet.metadata.row_group(group).num_rows for group in row_groups)
+    if len(chunks) == 1 and chunks[0].rows == rows:
+        table = parquet.read_row_groups(list(row_groups), columns=names)
+        if table.num_rows < rows:
+            raise missing_rows(path, row_groups, table.num_rows, rows)
+        yield chunks[0], table
+        return
+    batches = parquet.iter_batches(_READ_ROWS, row_groups=list(row_groups), columns=names)
+    position = 0  # of the first pending row among the rows of the row groups
+    pending = pa.schema([schema.field(name) for name in names]).empty_table()
+    for chunk in chunks:
+        while position + pending.num_rows < chunk.skip + chunk.rows:
+            drop = min(max(0, chunk.skip - position), pending.num_rows)
+            position, pending = position + drop, pending.slice(drop)
+            batch = next(batches, None)
+            if batch is None:
+                raise missing_rows(path, row_groups, position + pending.num_rows, rows)
+            pending = pa.concat_tables([pending, pa.Table.from_batches([batch])])
+        yield chunk, pending.slice(chunk.skip - position, chunk.rows)
+
+
+def _with_partitions(table: pa.Table, partitions: Mapping[str, str | None]) -> pa.Table:
+    """Returns the table with the columns that the file's directories add, in place of any of these names."""
+    table = table.drop_columns([name for name in partitions if name in table.column_names])
+    for name, value in partitions.items():
+        table = table.append_column(name, pa.repeat(pa.scalar(value, PARTITION_TYPE), table.num_rows))
+    return table
