@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,30 @@ def test_rows_without_text_are_left_out_and_counted(tmp_path: Path) -> None:
     texts = pa.array([b"good", None, b"\xff", b""], pa.binary())
     (shard,) = shards_of(write(tmp_path / "a.parquet", texts, [1, 0, 1, 0]))
     assert read(shard) == (["good", ""], [1, 0], 2)
+
+
+@pytest.mark.parametrize("rows", [np.arange(1_005), np.array([3, 1_002])], ids=["all rows", "some rows"])
+def test_a_row_group_of_fewer_rows_than_the_footer_says_is_named(
+    tmp_path: Path, claim_rows: Callable[[Path, int, int], None], rows: Any
+) -> None:
+    path = tmp_path / "a.parquet"
+    columns = {"text": ["good"] * 1_000, "label": pa.array([1] * 1_000, pa.int8())}
+    pq.write_table(pa.table(columns), path, write_statistics=False)
+    claim_rows(path, 1_000, 1_005)
+    (shard,) = shards_of(str(path))
+    message = r"a\.parquet: row group 0 cannot be read: 1,000 rows found, but the footer says 1,005$"
+    with pytest.raises(InputError, match=message):
+        read(replace(shard, rows=rows))
+
+
+def test_labels_of_a_damaged_file_are_an_input_error(tmp_path: Path) -> None:
+    path = Path(write(tmp_path / "a.parquet", ["good"] * 9, ["neg", "pos", "pos"] * 3))
+    content = bytearray(path.read_bytes())
+    start = content.index(b"neg") - 12
+    content[start : start + 40] = b"\xff" * 40
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.parquet: row group 0 cannot be read: "):
+        shards_of(str(path))
 
 
 @pytest.mark.parametrize("kind", [pa.int8(), pa.uint64(), pa.float32(), pa.float64(), pa.bool_()], ids=str)

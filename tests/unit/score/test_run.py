@@ -27,7 +27,7 @@ GROUP = 100
 
 
 def nothing(*_: Any) -> None:
-    """Hears and forgets."""
+    """Ignores what it is called with."""
 
 
 @pytest.fixture
@@ -88,8 +88,8 @@ def without_times(manifest: Manifest) -> Manifest:
 
 
 def test_every_row_is_there_in_order_with_its_score(run: Run, place: Path, tiny_bundle: Path) -> None:
-    heard: list[tuple[int, int]] = []
-    manifest = run(progress=lambda done, total: heard.append((done, total)))
+    reported: list[tuple[int, int]] = []
+    manifest = run(progress=lambda done, total: reported.append((done, total)))
     output = place / "out"
     given = pa.concat_tables([pq.read_table(place / "in/a.parquet"), pq.read_table(place / "in/b.parquet")])
     written = read_parts(output)
@@ -98,8 +98,8 @@ def test_every_row_is_there_in_order_with_its_score(run: Run, place: Path, tiny_
     assert written["sentiment_probability"].combine_chunks().equals(expected.probability)
     errors = written["sentiment_error"].to_pylist()
     assert [error is None for error in errors] == expected.probability.is_valid().to_pylist()
-    assert heard[0] == (0, len(given))
-    assert heard[-1] == (len(given), len(given))
+    assert reported[0] == (0, len(given))
+    assert reported[-1] == (len(given), len(given))
     assert manifest.rows == len(given)
     assert manifest.parts == len(parts(output)) == 8
     assert manifest.errors["null_text"] == errors.count("null_text") == 30
@@ -252,6 +252,33 @@ def test_a_row_group_of_garbage_sets_its_file_aside(
     with pytest.raises(SystemExit) as exit:
         main()
     assert exit.value.code == 3
+
+
+@pytest.mark.parametrize("rows_per_part", [50_000, 300], ids=["one chunk", "several chunks"])
+def test_a_file_of_fewer_rows_than_its_footer_says_is_set_aside(
+    run: Run, place: Path, claim_rows: Callable[[Path, int, int], None], rows_per_part: int
+) -> None:
+    short = place / "in" / "a.parquet"
+    pq.write_table(pq.read_table(short), short, write_statistics=False)
+    claim_rows(short, ROWS, ROWS + 5)
+    reason = "row group 0 cannot be read: 1,000 rows found, but the footer says 1,005"
+    with pytest.raises(InputError, match=rf"a\.parquet: {reason}; --max-bad-files 1 would"):
+        run(rows_per_part=rows_per_part)
+    manifest = run(rows_per_part=rows_per_part, max_bad_files=1)
+    assert (manifest.bad_files, manifest.rows) == (1, ROWS // 2)
+    assert pq.read_table(place / "out" / "_bad_files.parquet")["error"].to_pylist() == [reason]
+
+
+def test_an_integer_that_a_wider_column_cannot_hold_sets_its_file_aside(run: Run, place: Path) -> None:
+    (place / "mixed").mkdir()
+    for name, ids in (("a", [1, 2]), ("b", [2**53 + 1]), ("c", [0.5])):
+        pq.write_table(pa.table({"id": ids, "text": ["good"] * len(ids)}), place / "mixed" / f"{name}.parquet")
+    inputs = (str(place / "mixed"),)
+    with pytest.raises(InputError, match=r"b\.parquet: column 'id' is int64 here and double .* 9007199254740993"):
+        run(inputs=inputs)
+    assert run(inputs=inputs, max_bad_files=1).rows == 3
+    assert read_parts(place / "out")["id"].to_pylist() == [1, 2, 0.5]
+    assert run(inputs=inputs, keep_columns="text", output=str(place / "texts")).rows == 4
 
 
 def test_files_that_are_bad_from_the_start_are_set_aside(run: Run, place: Path) -> None:

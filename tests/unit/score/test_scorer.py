@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,14 @@ def test_a_row_scores_alike_in_any_company(scorer: Scorer) -> None:
     assert shuffled.probability.equals(whole.probability.take(pa.array(order)))
     part = scorer.score(texts.slice(8_000, 500))
     assert part.probability.equals(whole.probability.slice(8_000, 500))
+
+
+def test_a_scorers_threads_end_with_it(tiny_bundle: Path) -> None:
+    before = set(threading.enumerate())
+    with Scorer(read_bundle(str(tiny_bundle)), "cpu", threads=2) as scorer:
+        scorer.score(pa.array(["good"] * 5_000))
+        assert any(thread.name.startswith("encode") for thread in set(threading.enumerate()) - before)
+    assert not any(thread.name.startswith("encode") for thread in set(threading.enumerate()) - before)
 
 
 def test_score_texts_tells_all_of_each(scorer: Scorer) -> None:
