@@ -1,15 +1,15 @@
-"""The model bundle: everything that scoring a text needs, in one directory.
+"""The model bundle: a directory with everything that scoring a text needs.
 
     bundle.json          format version, library versions, settings, metrics, sha256 of every file
     vocabulary.parquet   word, id, count
     model.keras          the model, for Keras
-    weights.npz          the same weights as plain arrays, for the CPU scorer, which starts without TensorFlow; not of
-                         a network that a user's function has built: only Keras can apply that
+    weights.npz          the same weights as plain arrays, for the native engine, which starts without TensorFlow; not
+                         of a network that a user's function built: only Keras can compute that
 
 A bundle with weights.npz has format 1, one without it format 2, which older versions of lstm-ray refuse.
 
-Nothing in it is a pickle. `bundle.json` is written last: a directory without it is no bundle. Locally the whole
-directory is made under a temporary name and renamed.
+Nothing in it is a pickle. A directory without `bundle.json` is not a bundle: on an object store it is written last. On
+a local disk a bundle is written beside the old one and replaces it in one step (storage/directories.py).
 """
 
 from __future__ import annotations
@@ -17,12 +17,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import platform
 import shlex
-import shutil
 import tempfile
-import zipfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,39 +32,37 @@ from pydantic import ValidationError
 import lstm_ray
 from lstm_ray import storage, user_code
 from lstm_ray.config import ModelSettings, TextSettings, TrainConfig
-from lstm_ray.errors import BundleError, ConfigError, InputError
+from lstm_ray.errors import BundleError, InputError
+from lstm_ray.model.keras_file import import_modules, modules_needed, open_keras_file
 from lstm_ray.model.weights import NetworkWeights
-from lstm_ray.runtime.tensorflow import start_tensorflow
 from lstm_ray.text.vocabulary import Vocabulary
-from lstm_ray.wording import reason
 
 if TYPE_CHECKING:
     import keras
 
 FORMAT_VERSION = 1
-OWN_NETWORK_VERSION = 2
+USER_NETWORK_VERSION = 2
 _DESCRIPTION = "bundle.json"
 _BLANK_HASH = "0" * 64
-_REGISTERS = b"register_keras_serializable"
 _FILES = {
     FORMAT_VERSION: ("vocabulary.parquet", "model.keras", "weights.npz"),
-    OWN_NETWORK_VERSION: ("vocabulary.parquet", "model.keras"),
+    USER_NETWORK_VERSION: ("vocabulary.parquet", "model.keras"),
 }
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle that has been read and found whole.
+    """A bundle that has been read, and whose files have the right hashes.
 
     Attributes:
-        path: Where it was read from.
+        path: Directory it was read from.
         text: How texts become token ids.
         model: The network's settings.
         threshold: Probability above which a review counts as positive.
         metrics: Validation metrics of the saved epoch; empty if there was no validation.
         training: The training run's settings.
         hash: sha256 over the hashes of its files.
-        code: sha256 of the user's modules that it was trained with, by path; none if the network is ours.
+        code: sha256 of the user's modules that it was trained with, by path; empty without a user network.
         files: Content of each file.
     """
 
@@ -86,97 +81,63 @@ class Bundle:
         return Vocabulary.read(pa.BufferReader(self.files["vocabulary.parquet"]))
 
     def weights(self) -> NetworkWeights:
-        """Returns the weights as plain arrays; not of a network that a user's function has built."""
+        """Returns the weights as plain arrays; not for a network that a user's function built."""
         assert self.model.network is None
         return NetworkWeights.load(io.BytesIO(self.files["weights.npz"]))
 
     def keras_model(self) -> keras.Model:
-        """Returns the Keras model, uncompiled. Imports TensorFlow, and the user's module if the model needs it.
+        """Returns the Keras model, uncompiled. Imports TensorFlow, and the user's modules if the model needs them.
 
         Raises:
-            BundleError: The model needs a module that is not there, or does not open with the one that is.
+            BundleError: The model needs a module that is missing, or does not open with the one that is found.
         """
-        import keras
-
-        modules = self._import_own()
-        with tempfile.TemporaryDirectory() as directory:  # Keras reads .keras files by name only
-            path = Path(directory) / "model.keras"
-            path.write_bytes(self.files["model.keras"])
-            try:
-                with user_code.importable_from():
-                    return keras.models.load_model(path, compile=False)
-            except Exception as error:  # whatever a user's layer raises
-                if self.model.network is None:
-                    raise
-                found = f" with {', '.join(modules)} as found here: has that changed since?" if modules else ":"
-                said = user_code.described(error)[:300]
-                raise BundleError(f"{self.path}: its network does not open{found} {said}") from error
+        modules = self._user_modules
+        import_modules(self.path, modules)
+        try:
+            return open_keras_file(self.files["model.keras"], modules)
+        except Exception as error:  # a user's layer may raise anything
+            if self.model.network is None:
+                raise
+            found = f" with {', '.join(modules)} as found here: has that changed since?" if modules else ":"
+            said = user_code.described(error)[:300]
+            raise BundleError(f"{self.path}: its network does not open{found} {said}") from error
 
     def sources(self) -> dict[str, bytes]:
-        """Returns the user's modules that the Keras model needs, by path: what `user_code.unpacked` takes elsewhere.
+        """Returns the user's modules that the Keras model needs, by path, for `user_code.unpacked` elsewhere.
 
         Raises:
-            BundleError: The model needs a module that is not there, or does not open with the one that is.
+            BundleError: The model needs a module that is missing, or does not open with the one that is found.
         """
         files: dict[str, bytes] = {}
-        if self._own_modules:
+        if self._user_modules:
             self.keras_model()  # some modules may be imported only now
-        for module in self._own_modules:
+        for module in self._user_modules:
             files |= user_code.sources(module)
         return files
 
     def note(self) -> str | None:
-        """Says which modules of those that the Keras model needs are not as they were when it was trained, if any."""
+        """Returns a note on modules that the Keras model needs and that have changed since its training, if any."""
         changed = [path for path, now in self._code_here().items() if now not in (None, self.code[path])]
         return f"note: {', '.join(changed)}: not as when {self.path} was trained" if changed else None
 
     def identity(self) -> str:
-        """Returns a hash that changes if a score could: of the files, and of the user's modules as they are here."""
+        """Returns a hash that changes if a score could: of the files, and of the user's modules found here."""
         here = self._code_here()
         return self.hash if not here else hashlib.sha256(json.dumps([self.hash, here]).encode()).hexdigest()
 
     def _code_here(self) -> dict[str, str | None]:
-        """Returns the sha256 of the modules the Keras model needs as they are here, None for one that is not."""
-        if not self._own_modules:
+        """Returns the sha256 of the modules found here, None for a missing one; empty if the model needs none."""
+        if not self._user_modules:
             return {}
         found = {path: user_code.source_of(path.removesuffix(".py").removesuffix("/__init__")) for path in self.code}
         return {path: None if content is None else _sha256(content) for path, content in sorted(found.items())}
 
     @cached_property
-    def _own_modules(self) -> list[str]:
-        """Lists the user's modules that the Keras model needs, because they register layers; imports nothing."""
+    def _user_modules(self) -> list[str]:
+        """Returns the user's modules that register layers of the Keras model; imports nothing."""
         if self.model.network is None:
             return []
-        builder = self.model.network.partition(":")[0]
-        try:
-            with zipfile.ZipFile(io.BytesIO(self.files["model.keras"])) as archive:
-                named = _registering(json.loads(archive.read("config.json")))
-        except (zipfile.BadZipFile, KeyError, ValueError, RecursionError) as error:
-            raise BundleError(f"{self.path}: model.keras is no model of Keras's: {reason(error)}") from error
-        modules = sorted({builder if module in (None, "builtins") else str(module) for module in named})
-        for module in modules:
-            if not user_code.is_named(f"{module}:layer"):
-                raise BundleError(f"{self.path}: its network has layers of {module!r}, which is no module")
-        return modules
-
-    def _import_own(self) -> list[str]:
-        """Imports the user's modules that the Keras model needs; returns their names.
-
-        A bundle may come from anybody: of the modules that lie here it imports only those that are made for it.
-        """
-        modules = self._own_modules
-        if modules:
-            start_tensorflow()  # which they import
-        for module in modules:
-            layers = f"{self.path}: its network has layers of the module {module!r}"
-            source = user_code.source_of(module)
-            if source is not None and _REGISTERS not in source:
-                raise BundleError(f"{layers}, which is not imported: it has no {_REGISTERS.decode()} in it")
-            try:
-                user_code.import_module(module)
-            except ConfigError as error:
-                raise BundleError(f"{layers}: {error}") from error
-        return modules
+        return modules_needed(self.path, self.files["model.keras"], self.model.network.partition(":")[0])
 
 
 def write_bundle(
@@ -189,32 +150,32 @@ def write_bundle(
     metrics: dict[str, Any],
     threshold: float = 0.5,
 ) -> None:
-    """Writes a bundle, in place of one that may be there.
+    """Writes a bundle; replaces an old one.
 
     Args:
-        path: Where to.
+        path: Directory to write.
         model: The Keras model.
         weights: The same weights as plain arrays; None if a user's function built the model.
         vocabulary: The words and their ids.
-        config: The settings of the run that trained it.
+        config: Settings of the training run.
         metrics: Of the validation rows.
         threshold: Probability above which a review counts as positive.
 
     Raises:
-        OutputError: The place cannot be written.
+        OutputError: It cannot be written.
     """
     import keras
     import tensorflow as tf
 
     with tempfile.TemporaryDirectory() as directory:
-        made = Path(directory)
-        model.save(made / "model.keras")
+        temporary = Path(directory)
+        model.save(temporary / "model.keras")
         if weights is not None:
-            weights.save(made / "weights.npz")
-        vocabulary.write(made / "vocabulary.parquet")
-        version = FORMAT_VERSION if weights is not None else OWN_NETWORK_VERSION
-        files = {name: (made / name).read_bytes() for name in _FILES[version]}
-    # Older versions know no `network`, and format 1 is theirs: there it is left out.
+            weights.save(temporary / "weights.npz")
+        vocabulary.write(temporary / "vocabulary.parquet")
+        version = FORMAT_VERSION if weights is not None else USER_NETWORK_VERSION
+        files = {name: (temporary / name).read_bytes() for name in _FILES[version]}
+    # Older versions, which read format 1, do not know `network`: there it is left out.
     left_out = {"network"} if config.network is None else set()
     description = {
         "format_version": version,
@@ -239,22 +200,40 @@ def write_bundle(
         description["code"] = {name: _sha256(content) for name, content in sorted(code.items())}
     files[_DESCRIPTION] = _seal(description)
     if storage.is_local(path):
-        _replace_directory(Path(storage.locate(path)[1]), files)
+        storage.replace_directory(path, files)
     else:
         storage.delete(storage.join(path, _DESCRIPTION))
-        for name, content in files.items():  # bundle.json is the last of them
+        for name, content in files.items():  # bundle.json comes last
             storage.write_bytes(storage.join(path, name), content)
 
 
 def read_bundle(path: str) -> Bundle:
-    """Reads a bundle and checks every file in it against its hash.
+    """Reads a bundle and checks every file against its hash; starts over if another one replaces it meanwhile.
 
     Raises:
-        BundleError: The directory is missing or no bundle, a file is missing or damaged, the format is unknown.
+        BundleError: The directory is missing or is not a bundle, a file is missing or damaged, the format is unknown.
     """
-    if not storage.exists(path):
-        raise BundleError(f"{path}: no such model bundle{_hint(path)}")
-    description = _read_description(path)
+    while True:
+        if not storage.exists(path):
+            raise BundleError(f"{path}: no such model bundle{_hint(path)}")
+        described = _read_description(path)
+        try:
+            return _read_files(path, described)
+        except BundleError:
+            if _read_description(path) == described:
+                raise
+
+
+def _read_description(path: str) -> bytes:
+    try:
+        return storage.read_bytes(storage.join(path, _DESCRIPTION))
+    except InputError as error:
+        raise BundleError(f"{path}: not a model bundle: it has no {_DESCRIPTION}{_hint(path)}") from error
+
+
+def _read_files(path: str, described: bytes) -> Bundle:
+    """Reads the bundle that a bundle.json describes."""
+    description = _parse_description(path, described)
     files = {}
     for name in _FILES[description["format_version"]]:
         expected = description["sha256"][name]
@@ -271,7 +250,7 @@ def read_bundle(path: str) -> Bundle:
         text = TextSettings.model_validate(description["text"])
         model = ModelSettings.model_validate(description["model"])
     except ValidationError as error:
-        raise BundleError(f"{path}: {_DESCRIPTION} holds settings this version does not know: {error}") from error
+        raise BundleError(f"{path}: {_DESCRIPTION} has settings this version does not know: {error}") from error
     return Bundle(
         path=path,
         text=text,
@@ -290,7 +269,7 @@ def _sha256(content: bytes) -> str:
 
 
 def _seal(description: dict[str, Any]) -> bytes:
-    """Returns the text of bundle.json; its `self_sha256` is the hash of that text with zeros in the hash's place."""
+    """Returns the text of bundle.json; its `self_sha256` is the hash of this text with zeros instead of the hash."""
     blank = json.dumps({**description, "self_sha256": _BLANK_HASH}, indent=2) + "\n"
     return blank.replace(_BLANK_HASH, hashlib.sha256(blank.encode()).hexdigest()).encode()
 
@@ -300,15 +279,12 @@ def _is_sealed(content: bytes, claimed: str) -> bool:
     return hashlib.sha256(blank).hexdigest() == claimed
 
 
-def _read_description(path: str) -> dict[str, Any]:
+def _parse_description(path: str, content: bytes) -> dict[str, Any]:
     try:
-        content = storage.read_bytes(storage.join(path, _DESCRIPTION))
         description = json.loads(content)
         version = description["format_version"]
         missing = {"text", "model", "threshold", "metrics", "training", "sha256"} - set(description)
         absent = set(_FILES.get(version, ())) - set(description.get("sha256", {}))
-    except InputError as error:
-        raise BundleError(f"{path}: not a model bundle: it has no {_DESCRIPTION}{_hint(path)}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"{path}: {_DESCRIPTION} is damaged: {error}") from error
     if version not in _FILES:
@@ -317,48 +293,21 @@ def _read_description(path: str) -> dict[str, Any]:
             f"reads formats {' and '.join(map(str, _FILES))}: install a newer lstm-ray"
         )
     if not _is_sealed(content, str(description.get("self_sha256"))):
-        raise BundleError(f"{path}: {_DESCRIPTION} is damaged: its sha256 is not the one it names")
+        raise BundleError(f"{path}: {_DESCRIPTION} is damaged: its sha256 is not the one in it")
     if missing or absent:
         raise BundleError(f"{path}: {_DESCRIPTION} is damaged: it lacks {', '.join(sorted(missing | absent))}")
     return dict(description)
 
 
 def _hint(path: str) -> str:
-    """Returns what to do where there is no bundle, if it is the directory of a training run, or `model` in one."""
+    """Returns what to do about a missing bundle, if the path is a training run's directory or `model` in one."""
     inside = storage.join(path, "model")
     if storage.exists(storage.join(inside, _DESCRIPTION)):
         return f"; did you mean {inside}?"
-    place = storage.absolute(path).rstrip("/")
-    for run in (place, place.removesuffix("/model")):
+    directory = storage.absolute(path).rstrip("/")
+    for run in (directory, directory.removesuffix("/model")):
         settings = storage.join(run, "config.yaml")
         if storage.exists(settings) and storage.read_bytes(settings).startswith(b"command: train\n"):
             again = f"lstm-ray train --config {shlex.quote(settings)}" if storage.is_local(run) else "the same command"
-            return f"; the training run in {run} has not finished, and writes it at its end: {again} goes on with it"
+            return f"; the training run in {run} has not finished, and writes it at its end: {again} resumes it"
     return ""
-
-
-def _registering(described: Any) -> list[Any]:
-    """Lists the modules that register what a model's description by Keras needs, such as mine>Attention."""
-    if isinstance(described, list):
-        return [module for part in described for module in _registering(part)]
-    if not isinstance(described, dict):
-        return []
-    here = [described.get("module")] if ">" in str(described.get("registered_name")) else []
-    return [*here, *_registering(list(described.values()))]
-
-
-def _replace_directory(path: Path, files: dict[str, bytes]) -> None:
-    """Makes a directory of `files` under a temporary name and puts it in the place of `path`."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        for name, content in files.items():
-            storage.write_bytes(str(temporary / name), content)
-    except BaseException:  # Ctrl-C too: nothing half-written stays; raised again
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    previous = path.with_name(f".{path.name}.{os.getpid()}.old")
-    if path.exists():
-        path.rename(previous)
-    temporary.rename(path)
-    shutil.rmtree(previous, ignore_errors=True)

@@ -172,7 +172,7 @@ class KerasEngine:
         except Exception as error:  # a user's layer may raise anything
             if self._network is None:
                 raise
-            raise BundleError(f"{self._path}: the network fails: {user_code.described(error)[:500]}") from error
+            raise BundleError(f"{self._path}: its network fails: {user_code.described(error)[:500]}") from error
 
 
 def make_engine(bundle: Bundle, name: Literal["cpu", "keras"], threads: int) -> Engine:

@@ -1,5 +1,13 @@
-"""Where data is: local paths and object stores, and which files an input stands for (`storage.inputs`)."""
+"""Files on local disks and in object stores.
 
+locations.py      paths and URIs, and the filesystem of each
+files.py          reads, writes, lists, locks and deletes files
+directories.py    replaces a local directory as a whole
+inputs.py         the files of an input: path, directory or glob
+parquet.py        opens Parquet input files
+"""
+
+from lstm_ray.storage.directories import replace_directory as replace_directory
 from lstm_ray.storage.files import check_writable as check_writable
 from lstm_ray.storage.files import delete as delete
 from lstm_ray.storage.files import delete_unfinished as delete_unfinished
@@ -7,6 +15,7 @@ from lstm_ray.storage.files import exists as exists
 from lstm_ray.storage.files import list_names as list_names
 from lstm_ray.storage.files import locked as locked
 from lstm_ray.storage.files import read_bytes as read_bytes
+from lstm_ray.storage.files import sync as sync
 from lstm_ray.storage.files import write_bytes as write_bytes
 from lstm_ray.storage.files import write_file as write_file
 from lstm_ray.storage.locations import absolute as absolute

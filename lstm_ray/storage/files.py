@@ -1,7 +1,7 @@
 """Reads, writes, lists, locks and deletes files, local or in an object store.
 
 A file is written under a temporary name and renamed, so that a reader never sees half of one. (On an object store a put
-is atomic already, and a rename would be a copy; there the file is put whole under its own name.)
+is atomic, and a rename would be a copy; there the file is put whole under its own name.)
 """
 
 from __future__ import annotations
@@ -23,45 +23,67 @@ from lstm_ray.wording import reason
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 
 
-def write_file(path: str, write: Callable[[Any], None]) -> None:
-    """Writes a file that is either whole or not there.
+def write_file(path: str, write: Callable[[Any], None], durable: bool = True) -> None:
+    """Writes a file as a whole: if this fails, the old one is still there, or none.
 
     Args:
         path: Local path or URI. The directory is made if it is missing.
-        write: Is called with the open binary stream.
+        write: Called with the open binary stream.
+        durable: Waits until a local disk has stored the file, so that a power failure cannot leave an empty one under
+            this name. Takes 7 ms for a small file on a cloud machine's disk; see `sync`.
 
     Raises:
-        OutputError: The place cannot be written (no space, no permission, ...).
+        OutputError: The file cannot be written (no space, no permission, ...).
     """
     filesystem, target = locate(path)
     try:
         if isinstance(filesystem, fs.LocalFileSystem):
-            _write_and_rename(filesystem, target, write)
+            _write_and_rename(filesystem, target, write, durable)
         else:
             content = pa.BufferOutputStream()
-            write(content)  # first: what is half written when an error comes up, the stream's end would make a file
+            write(content)  # first: closed by an exception, the stream would store the half that it has
             with filesystem.open_output_stream(target) as stream:
                 stream.write(content.getvalue())
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {reason(error)}") from error
 
 
-def _write_and_rename(filesystem: fs.LocalFileSystem, target: str, write: Callable[[Any], None]) -> None:
+def _write_and_rename(filesystem: fs.LocalFileSystem, target: str, write: Callable[[Any], None], durable: bool) -> None:
+    directory, name = os.path.split(target)
     # Not by process id: two machines that write the same file may have the same.
-    temporary = f"{os.path.dirname(target)}/.{os.path.basename(target)}.{secrets.token_hex(8)}.tmp"
-    filesystem.create_dir(os.path.dirname(target), recursive=True)
+    temporary = f"{directory}/.{name}.{secrets.token_hex(8)}.tmp"
+    filesystem.create_dir(directory, recursive=True)
     try:
         with filesystem.open_output_stream(temporary) as stream:
             write(stream)
+        if durable:
+            sync(temporary)
         os.replace(temporary, target)
-    except BaseException:  # Ctrl-C too: nothing half-written stays; raised again
+        if durable:
+            sync(directory)
+    except BaseException:  # also on Ctrl-C: no half-written file stays; raised again
         if os.path.exists(temporary):
             os.remove(temporary)
         raise
 
 
+def sync(path: str) -> None:
+    """Waits until a local disk has stored a file's content, or a directory's names; elsewhere does nothing.
+
+    Raises:
+        OSError: The disk failed, or has no room.
+    """
+    filesystem, target = locate(path)
+    if isinstance(filesystem, fs.LocalFileSystem):
+        descriptor = os.open(target, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def delete_unfinished(directory: str) -> None:
-    """Deletes the temporary files that writers which were killed have left in a directory."""
+    """Deletes the temporary files that killed writers have left in a directory."""
     if is_local(directory):
         for name in list_names(directory):
             if _TEMPORARY.fullmatch(name):
@@ -69,15 +91,15 @@ def delete_unfinished(directory: str) -> None:
 
 
 def write_bytes(path: str, content: bytes) -> None:
-    """Writes `content` as the whole of a file."""
+    """Writes a file with this content; see `write_file`."""
     write_file(path, lambda stream: stream.write(content))
 
 
 def read_bytes(path: str) -> bytes:
-    """Returns the whole of a file.
+    """Returns the content of a file.
 
     Raises:
-        InputError: It is missing or may not be read.
+        InputError: The file is missing or may not be read.
     """
     filesystem, target = locate(path)
     try:
@@ -88,7 +110,7 @@ def read_bytes(path: str) -> bytes:
 
 
 def exists(path: str) -> bool:
-    """Says whether a file or directory is there."""
+    """Returns whether a file or directory exists."""
     filesystem, target = locate(path)
     try:
         return bool(filesystem.get_file_info(target).type != fs.FileType.NotFound)
@@ -110,7 +132,7 @@ def list_names(directory: str) -> list[str]:
 
 
 def check_writable(directory: str) -> None:
-    """Raises OutputError if a local directory could not be made or written to; changes nothing."""
+    """Raises OutputError if a local directory cannot be made or written to; changes nothing."""
     filesystem, target = locate(directory)
     if not isinstance(filesystem, fs.LocalFileSystem):
         return
@@ -125,16 +147,16 @@ def check_writable(directory: str) -> None:
 
 @contextmanager
 def locked(directory: str, name: str) -> Iterator[None]:
-    """Keeps other processes that ask for the same lock out of a local directory; the lock dies with the process.
+    """Locks a local directory against other processes that ask for the same lock; it ends with the process.
 
-    An object store has no locks, so there it keeps nobody out.
+    An object store has no locks: there nothing is locked.
 
     Args:
-        directory: What is locked.
+        directory: The directory to lock.
         name: The lock's file in it.
 
     Raises:
-        OutputError: Another process holds it, or the directory cannot be written.
+        OutputError: Another process holds the lock, or the directory cannot be written.
     """
     filesystem, target = locate(directory)
     if not isinstance(filesystem, fs.LocalFileSystem):
@@ -161,7 +183,7 @@ def locked(directory: str, name: str) -> Iterator[None]:
 
 
 def delete(path: str) -> None:
-    """Deletes a file, or a directory with all that is in it, if it is there."""
+    """Deletes a file, or a directory with everything in it; does nothing if there is none."""
     filesystem, target = locate(path)
     try:
         kind = filesystem.get_file_info(target).type

@@ -1,4 +1,4 @@
-"""The files that inputs stand for: paths, directories and globs, local or in an object store."""
+"""Finds the files of an input: a path, directory or glob, local or in an object store."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class InputFile:
     """A file to read.
 
     Attributes:
-        path: What `storage.locate` understands, and what messages show.
+        path: For `storage.locate` and for messages.
         size: Bytes.
-        modified: Time of the last change, ISO 8601, or "" where the store does not tell.
-        partitions: What its directories say of its rows: year=2024/lang=en/a.parquet is {"year": "2024", "lang": "en"}.
+        modified: Time of the last change, ISO 8601, or "" if the store does not report it.
+        partitions: Values from its directories' names: {"year": "2024", "lang": "en"} of year=2024/lang=en/a.parquet.
     """
 
     path: str
@@ -41,7 +41,7 @@ class InputFile:
         """Opens the file for random reads.
 
         Raises:
-            InputError: It has gone, or may not be read.
+            InputError: The file is missing, or may not be read.
         """
         filesystem, path = locate(self.path)
         try:
@@ -51,14 +51,14 @@ class InputFile:
 
 
 def find_inputs(inputs: Sequence[str]) -> list[InputFile]:
-    """Lists the files that paths, directories and globs stand for.
+    """Lists the files of paths, directories and globs.
 
-    A directory stands for all files below it whose name ends with ".parquet"; names that begin with "_" or "." are left
-    out, as Spark and Hive do. The order is that of `inputs`, and by path within each. Directories named key=value below
-    the one given, or from a glob's first wildcard on, become the files' `partitions`.
+    A directory means all files below it whose name ends with ".parquet"; names that begin with "_" or "." are left out,
+    as in Spark and Hive. The order is that of `inputs`, and by path within each. Directories named key=value below the
+    one given, or from a glob's first wildcard on, become the files' `partitions`.
 
     Raises:
-        InputError: A path does not exist, a directory or glob holds no file, a place cannot be read.
+        InputError: A path does not exist or cannot be read, or a directory or glob has no files.
     """
     return [file for given in inputs for file in _find(given)]
 
@@ -87,30 +87,30 @@ def _find(given: str) -> list[InputFile]:
         raise InputError(f"{given}: cannot be read: {reason(error)}") from error
     files = [info for info in found if info.path.endswith(_SUFFIX) and not _is_hidden(info.path[len(path) :])]
     if not files:
-        raise InputError(f"{given}: the directory holds no *{_SUFFIX} file")
+        raise InputError(f"{given}: no *{_SUFFIX} file in this directory")
     return [_input_file(to_path, info, path) for info in files]
 
 
 def would_find(given: str, file: str) -> bool:
-    """Says whether `find_inputs` would find a file in a directory or through a glob, once it is there."""
-    (there, path), (where, target) = locate(given), locate(file)
-    if type(there) is not type(where):
+    """Returns whether `find_inputs` would find a file in a directory or through a glob, once the file exists."""
+    (filesystem, path), (file_filesystem, target) = locate(given), locate(file)
+    if type(filesystem) is not type(file_filesystem):
         return False
     if any(character in path for character in "*?["):
-        directory, is_meant = _fixed_part(path), _matches(target.split("/"), path.split("/"))
+        directory, matches = _fixed_part(path), _matches(target.split("/"), path.split("/"))
     else:
-        directory, is_meant = path.rstrip("/"), target.startswith(path.rstrip("/") + "/")
-    return is_meant and not _is_hidden(target[len(directory) :])
+        directory, matches = path.rstrip("/"), target.startswith(path.rstrip("/") + "/")
+    return matches and not _is_hidden(target[len(directory) :])
 
 
 def check_apart(inputs: Iterable[str], output: str, name: str, harm: str) -> None:
-    """Checks that what a run is going to write will not be found among its inputs.
+    """Checks that a run's output is not among its inputs.
 
     Args:
         inputs: As for `find_inputs`.
-        output: Directory the run writes to.
-        name: A file it will write there.
-        harm: What would come of it, for the message.
+        output: Directory that the run writes to.
+        name: A file that it will write there.
+        harm: What would follow, for the message.
 
     Raises:
         ConfigError: The file would be found.
@@ -118,8 +118,8 @@ def check_apart(inputs: Iterable[str], output: str, name: str, harm: str) -> Non
     for given in inputs:
         if would_find(given, join(output, name)):
             raise ConfigError(
-                f"--output {output} lies in the input {given}, {harm}: choose another place, or a name that begins "
-                "with _"
+                f"--output {output} is inside the input {given}, {harm}: choose another directory, or a name that "
+                "begins with _"
             )
 
 
@@ -161,14 +161,14 @@ def _is_hidden(path: str) -> bool:
 def _input_file(to_path: Callable[[str], str], info: fs.FileInfo, base: str) -> InputFile:
     path, modified = to_path(info.path), info.mtime
     if modified is not None and not is_local(path):
-        # A store tells fractions of a second in a listing, and leaves them out when asked for the one file.
+        # A store reports fractions of a second in a listing, but not when asked for a single file.
         modified = modified.replace(microsecond=0)
-    told = modified.isoformat() if isinstance(modified, datetime) else ""
-    return InputFile(path, info.size, told, _partitions(os.path.dirname(info.path[len(base) :])))
+    time = modified.isoformat() if isinstance(modified, datetime) else ""
+    return InputFile(path, info.size, time, _partitions(os.path.dirname(info.path[len(base) :])))
 
 
 def _partitions(directory: str) -> dict[str, str | None]:
-    """Returns what a path's segments of the form key=value say; characters after a percent sign are decoded.
+    """Returns the keys and values of a path's segments of the form key=value; percent signs are decoded.
 
     Source: Hive's layout, as Spark writes it and pyarrow.dataset reads it.
     """

@@ -17,14 +17,14 @@ from lstm_ray.wording import reason
 _OPTIONS = re.compile(r"\w+=[^&]*(&\w+=[^&]*)*")
 _KEYS = re.compile(r"[?&]\w*(key|secret|token|password|signature|sig)\w*=", re.IGNORECASE)
 _S3_OPTIONS = ("region", "scheme", "endpoint_override")
-_S3_ATTEMPTS = 8  # with 0.05 s, 0.1 s, 0.2 s, ... and chance between them: a busy store has some seconds to recover
+_S3_ATTEMPTS = 8  # after 0.05 s, 0.1 s, 0.2 s, ..., randomly varied: a busy store has some seconds to recover
 
 
 def locate(path: str) -> tuple[fs.FileSystem, str]:
     """Returns the filesystem of a path or URI, and the path within it.
 
     Raises:
-        ConfigError: There are keys in the URI.
+        ConfigError: The URI contains keys.
         InputError: The URI's scheme is unknown, or its store cannot be reached.
     """
     if "://" not in path:
@@ -39,7 +39,7 @@ def locate(path: str) -> tuple[fs.FileSystem, str]:
 
 
 def path_of(given: str) -> Callable[[str], str]:
-    """Returns what turns a path within the filesystem of `given` into one that `locate` understands."""
+    """Returns a function from a path within the filesystem of `given` to one that `locate` understands."""
     if "://" not in given:
         return lambda inner: inner
     store, _, options = _split_uri(given)
@@ -50,20 +50,20 @@ def path_of(given: str) -> Callable[[str], str]:
 
 
 def refuse_keys(path: str) -> None:
-    """Raises ConfigError, without repeating them, if a URI holds keys: s3://KEY:SECRET@bucket or ?secret_key=..."""
+    """Raises ConfigError, without repeating the keys, if a URI has any: s3://KEY:SECRET@bucket or ?secret_key=..."""
     scheme, _, rest = path.partition("://")
     authority = rest.partition("/")[0]
-    user, at, place = authority.rpartition("@")
-    # abfs://CONTAINER@ACCOUNT and gs://anonymous@BUCKET are places; with a colon in front of the @ there is a key.
+    user, at, store = authority.rpartition("@")
+    # abfs://CONTAINER@ACCOUNT and gs://anonymous@BUCKET have no key; with a colon before the @ there is one.
     if (at and (":" in user or scheme == "s3")) or _KEYS.search(rest):
         raise ConfigError(
-            f"{scheme}://{place.partition('?')[0]}: this URI was given with keys in it, which would end up in files "
+            f"{scheme}://{store.partition('?')[0]}: this URI was given with keys in it, which would end up in files "
             "and process lists: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what your store reads, instead"
         )
 
 
 def is_local(path: str) -> bool:
-    """Says whether a path is on a filesystem that has renames."""
+    """Returns whether a path is on a local filesystem, which has renames and locks."""
     return isinstance(locate(path)[0], fs.LocalFileSystem)
 
 
@@ -73,18 +73,18 @@ def join(base: str, name: str) -> str:
 
 
 def extend(path: str, ending: str) -> str:
-    """Returns the path with an ending behind its name; a URI keeps its options."""
+    """Returns the path with an ending added to its name; a URI keeps its options."""
     store, inner, options = _split_uri(path) if "://" in path else (path.rstrip("/"), "", "")
     return _uri(store, inner.rstrip("/") + ending, options)
 
 
 def absolute(path: str) -> str:
-    """Returns a path that means the same in every process of this machine; a URI does already."""
+    """Returns the absolute form of a local path, which means the same in every process of this machine."""
     return path if "://" in path else os.path.abspath(os.path.expanduser(path))
 
 
 def with_options(path: str, options: Sequence[str]) -> str:
-    """Returns a URI with options (KEY=VALUE) beside its own, which win; a local path stays as it is.
+    """Returns a URI with more options (KEY=VALUE); those it has already win. A local path is returned as it is.
 
     Raises:
         ConfigError: An option is not of the form KEY=VALUE.
@@ -126,10 +126,10 @@ def _connect(store: str, options: str) -> tuple[fs.FileSystem, str]:
 
 
 def _connect_s3(bucket: str, options: Mapping[str, str]) -> fs.S3FileSystem:
-    """Connects to S3, patiently: Arrow would give up after three attempts.
+    """Connects to S3, with more attempts than Arrow's three.
 
     An endpoint that is not Amazon's is taken from the options or from AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, as
-    other AWS tools do. Arrow itself looks at none of these before it has asked Amazon for the bucket's region.
+    other AWS tools do. Arrow itself reads these only after it has asked Amazon for the bucket's region.
     """
     if unknown := [name for name in options if name not in _S3_OPTIONS]:
         raise pa.ArrowInvalid(f"unknown option {unknown[0]!r}; S3 has {', '.join(_S3_OPTIONS)}")

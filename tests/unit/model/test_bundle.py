@@ -4,6 +4,8 @@ import io
 import json
 import re
 import shutil
+import sys
+import threading
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from lstm_ray.model import bundle as bundle_module
 from lstm_ray.model.architectures import build_model, network_weights
 from lstm_ray.model.bundle import Bundle, read_bundle, write_bundle
 from lstm_ray.runtime.tensorflow import start_tensorflow
+from lstm_ray.storage import directories
 from lstm_ray.text.vocabulary import Vocabulary
 
 pytestmark = pytest.mark.filterwarnings(
@@ -199,7 +202,9 @@ def test_a_run_that_has_not_finished_is_told_from_a_wrong_path(tmp_path: Path, i
     run = tmp_path / "a run"
     run.mkdir()
     (run / "config.yaml").write_text(to_yaml(CONFIG), encoding="utf-8")
-    going_on = re.escape(f"not finished, and writes it at its end: lstm-ray train --config '{run}/config.yaml' goes on")
+    going_on = re.escape(
+        f"not finished, and writes it at its end: lstm-ray train --config '{run}/config.yaml' resumes it"
+    )
     with pytest.raises(BundleError, match=rf"{inside}: (no such model bundle|not a model bundle: .*); .*{going_on}"):
         read_bundle(f"{run}{inside}")
     (run / "config.yaml").write_text("command: score\n", encoding="utf-8")
@@ -241,7 +246,7 @@ def test_unknown_settings_are_refused(copy: Path) -> None:
     description = json.loads((copy / "bundle.json").read_text(encoding="utf-8"))
     description["text"]["stemming"] = True
     reseal(copy, description)
-    with pytest.raises(BundleError, match=r"bundle\.json holds settings this version does not know"):
+    with pytest.raises(BundleError, match=r"bundle\.json has settings this version does not know"):
         read_bundle(str(copy))
 
 
@@ -262,6 +267,22 @@ def test_there_is_no_pickle_in_it(written: Path) -> None:
     assert files["vocabulary.parquet"].startswith(b"PAR1")
 
 
+def test_a_model_is_opened_in_safe_mode_and_without_the_current_directory(
+    written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import keras
+
+    opened = []
+
+    def load_model(path: Path, **settings: Any) -> None:
+        opened.append((settings, str(tmp_path) in sys.path))
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(keras.models, "load_model", load_model)
+    read_bundle(str(written)).keras_model()
+    assert opened == [({"compile": False, "safe_mode": True}, False)]
+
+
 # Replacing
 
 
@@ -273,6 +294,26 @@ def test_a_bundle_takes_an_old_one_s_place(copy: Path) -> None:
     assert [path.name for path in copy.parent.iterdir()] == ["model"], "nothing else is left behind"
 
 
+def test_a_reader_finds_a_whole_bundle_while_it_is_replaced(copy: Path, tmp_path: Path) -> None:
+    write_bundle(str(tmp_path / "other"), **parts(seed=1))
+    both = [content(copy), content(tmp_path / "other")]
+    hashes = {read_bundle(str(path)).hash for path in (copy, tmp_path / "other")}
+    ended = threading.Event()
+
+    def replace() -> None:
+        for number in range(60):
+            storage.replace_directory(str(copy), both[number % 2])
+        ended.set()
+
+    writer = threading.Thread(target=replace)
+    writer.start()
+    found = []
+    while not ended.is_set():
+        found.append(read_bundle(str(copy)).hash)
+    writer.join()
+    assert set(found) == hashes
+
+
 def test_a_write_that_fails_leaves_the_old_bundle(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = content(copy)
     write_bytes = storage.write_bytes
@@ -282,7 +323,7 @@ def test_a_write_that_fails_leaves_the_old_bundle(copy: Path, monkeypatch: pytes
             raise OutputError(f"{path}: cannot be written: no space left on device")
         write_bytes(path, content)
 
-    monkeypatch.setattr(storage, "write_bytes", fail_at_the_last)
+    monkeypatch.setattr(directories, "write_bytes", fail_at_the_last)
     with pytest.raises(OutputError, match="no space left"):
         write_bundle(str(copy), **parts(seed=1))
     assert content(copy) == before
@@ -294,7 +335,7 @@ def test_a_write_that_fails_leaves_no_temporary_directory(copy: Path, monkeypatc
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         raise OutputError(f"{path}: cannot be written: no space left on device")
 
-    monkeypatch.setattr(storage, "write_bytes", fail)
+    monkeypatch.setattr(directories, "write_bytes", fail)
     with pytest.raises(OutputError, match="no space left"):
         write_bundle(str(copy), **parts(seed=1))
     assert [path.name for path in copy.parent.iterdir()] == ["model"]

@@ -123,7 +123,9 @@ def test_a_second_run_does_nothing(run: Run, place: Path) -> None:
 
 
 def test_an_output_among_the_inputs_is_refused(run: Run, place: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--output .*/in/out lies in the input .*/in, so a rerun would read its own"):
+    with pytest.raises(
+        ConfigError, match=r"--output .*/in/out is inside the input .*/in, so a rerun would read its own"
+    ):
         run(output=str(place / "in" / "out"))
     assert not (place / "in" / "out").exists()
     first = run(output=str(place / "in" / "_out"))

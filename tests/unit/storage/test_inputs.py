@@ -102,7 +102,7 @@ def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path: Path) -> Non
         ("tree/missing/", "no such file or directory"),
         ("tree/*.csv", "no file matches"),
         ("tree/none/*", "no file matches"),
-        ("empty", r"the directory holds no \*\.parquet file"),
+        ("empty", r"no \*\.parquet file in this directory"),
     ],
 )
 def test_an_input_that_holds_nothing_is_named(tree: Path, given: str, message: str) -> None:
@@ -200,5 +200,5 @@ def test_what_would_be_found_once_it_is_there(given: str, file: str, found: bool
 
 def test_an_output_among_the_inputs_is_refused_with_the_harm() -> None:
     check_apart(["in/*.parquet", "other"], "in/out", "part.parquet", "so")
-    with pytest.raises(ConfigError, match=r"^--output in/out lies in the input in, which nobody could read: choose "):
+    with pytest.raises(ConfigError, match=r"^--output in/out is inside the input in, which nobody could read: choose "):
         check_apart(["other", "in"], "in/out", "part.parquet", "which nobody could read")

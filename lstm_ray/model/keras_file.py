@@ -1,0 +1,90 @@
+"""Opens a bundle's `model.keras`, without running code that the file brings.
+
+A bundle may come from anybody. Keras's `safe_mode` refuses functions stored in the file; pyproject.toml requires a
+version of Keras without known ways around it. Modules of the current directory are imported only if the model has
+layers of the user's, and then only those that register them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lstm_ray import user_code
+from lstm_ray.errors import BundleError, ConfigError
+from lstm_ray.runtime.tensorflow import start_tensorflow
+from lstm_ray.wording import reason
+
+if TYPE_CHECKING:
+    import keras
+
+_REGISTERS = b"register_keras_serializable"
+
+
+def modules_needed(path: str, content: bytes, builder: str) -> list[str]:
+    """Returns the user's modules that register layers of a model; imports nothing.
+
+    Args:
+        path: The bundle, for messages.
+        content: Its .keras file.
+        builder: The module whose function built the model: it registers those layers that name no module.
+
+    Raises:
+        BundleError: The file is not a Keras model, or a layer's module has no valid name.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            named = _registering(json.loads(archive.read("config.json")))
+    except (zipfile.BadZipFile, KeyError, ValueError, RecursionError) as error:
+        raise BundleError(f"{path}: model.keras is not a Keras model: {reason(error)}") from error
+    modules = sorted({builder if module in (None, "builtins") else str(module) for module in named})
+    for module in modules:
+        if not user_code.is_named(f"{module}:layer"):
+            raise BundleError(f"{path}: its network has layers of {module!r}, which is not a module's name")
+    return modules
+
+
+def _registering(described: Any) -> list[Any]:
+    """Returns the modules of the registered classes in a model's description by Keras, such as mine>Attention."""
+    if isinstance(described, list):
+        return [module for part in described for module in _registering(part)]
+    if not isinstance(described, dict):
+        return []
+    here = [described.get("module")] if ">" in str(described.get("registered_name")) else []
+    return [*here, *_registering(list(described.values()))]
+
+
+def import_modules(path: str, modules: Sequence[str]) -> None:
+    """Imports the modules that a bundle's model needs; of those in the current directory only ones that register.
+
+    Raises:
+        BundleError: A module is missing, fails to import, or registers nothing.
+    """
+    if modules:
+        start_tensorflow()  # which they import
+    for module in modules:
+        layers = f"{path}: its network has layers of the module {module!r}"
+        source = user_code.source_of(module)
+        if source is not None and _REGISTERS not in source:
+            raise BundleError(f"{layers}, which is not imported: it does not use {_REGISTERS.decode()}()")
+        try:
+            user_code.import_module(module)
+        except ConfigError as error:
+            raise BundleError(f"{layers}: {error}") from error
+
+
+def open_keras_file(content: bytes, modules: Sequence[str]) -> keras.Model:
+    """Returns the model of a .keras file, uncompiled; its modules have been imported."""
+    import keras
+
+    importable = user_code.importable_from() if modules else contextlib.nullcontext()
+    with tempfile.TemporaryDirectory() as directory, importable:  # Keras reads .keras files by name only
+        path = Path(directory) / "model.keras"
+        path.write_bytes(content)
+        return keras.models.load_model(path, compile=False, safe_mode=True)
