@@ -1,4 +1,4 @@
-"""Builds the Keras 3 models of ours, and reads a trained one's weights as plain arrays.
+"""Builds lstm-ray's Keras 3 models, and reads a trained one's weights as plain arrays.
 
 Only layers and operations that Keras ships are used, so plain `keras.models.load_model` opens what we save, without
 lstm-ray installed.
@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_ray.config import ModelSettings, TextSettings
-from lstm_ray.model.user_network import build_own
+from lstm_ray.model.user_network import build_user_network
 from lstm_ray.model.weights import LstmWeights, NetworkWeights
 
 if TYPE_CHECKING:
@@ -32,16 +32,16 @@ _LOWEST = -1e9  # stands in for minus infinity in a float32 maximum over time
 
 
 def build_model(text: TextSettings, model: ModelSettings, seed: int) -> keras.Model:
-    """Builds the network with initial weights that are a function of `seed`; the user's own, if `network` names one.
+    """Builds the network, or has the user's function build it if `network` names one; `seed` determines the weights.
 
     Args:
-        text: vocabulary_size and max_tokens are used. A masked model accepts any length of time, an unmasked one
-            exactly max_tokens, because to it the padding is input.
+        text: vocabulary_size and max_tokens are used. A masked model accepts rows of any length, an unmasked one of
+            exactly max_tokens, because padding is input to it.
         model: The network's settings.
         seed: Seeds every initializer and dropout.
     """
     if model.network is not None:
-        return build_own(text, model, seed)
+        return build_user_network(text, model, seed)
     import keras
 
     keras.utils.set_random_seed(seed)
@@ -51,7 +51,7 @@ def build_model(text: TextSettings, model: ModelSettings, seed: int) -> keras.Mo
     )
     if model.embedding_dropout:
         hidden = keras.layers.Dropout(model.embedding_dropout, name="embedding_dropout")(hidden)
-    # With "auto" and such a mask Keras would raise rather than fall back.
+    # With "auto" and such a mask Keras would raise instead of falling back.
     use_cudnn = False if cudnn_obstacle(model, text) else "auto"
     for depth in range(1, model.layers + 1):
         is_top = depth == model.layers
@@ -73,10 +73,10 @@ def build_model(text: TextSettings, model: ModelSettings, seed: int) -> keras.Mo
 
 
 def cudnn_obstacle(model: ModelSettings, text: TextSettings) -> str | None:
-    """Says which setting keeps a GPU from running the LSTM in cuDNN, and what would not; None if nothing does.
+    """Returns which setting keeps a GPU from running the LSTM in cuDNN, and what to set instead; None if none does.
 
-    cuDNN wants tanh and sigmoid, a bias, no unrolling, which all our models have; no recurrent dropout; and a mask only
-    if the padding comes last and each row has a token, which it has.
+    cuDNN needs tanh and sigmoid, a bias, no unrolling, which all our models have; no recurrent dropout; and a mask only
+    with the padding last and a token in each row, which each row has.
 
     Source: Keras, `keras.layers.LSTM`, "Requirements to use the cuDNN implementation".
     """
@@ -90,7 +90,7 @@ def cudnn_obstacle(model: ModelSettings, text: TextSettings) -> str | None:
 def _pool(states: Any, token_ids: Any, model: ModelSettings) -> Any:
     """Returns the maximum or mean over time, float32[batch, features], of states float32[batch, time, features].
 
-    Written with `keras.ops`: GlobalMaxPooling1D ignores a mask, so padding would take part in the maximum.
+    Written with `keras.ops`: GlobalMaxPooling1D ignores a mask, so the maximum would include padding.
     """
     from keras import ops
 

@@ -1,9 +1,9 @@
-"""Networks of the user's own: a function of theirs builds the Keras model, and here it is found out whether it will do.
+"""User networks: Keras models that a function of the user's builds, and the checks of these before a run.
 
     def build(text: TextSettings, model: ModelSettings) -> keras.Model
 
-takes token ids, int32[batch, time], and gives probabilities of the positive class, float32[batch, 1]. Everything around
-the network stays: words and ids, batches, workers, checkpoints, bundles.
+The model turns token ids, int32[batch, time], into probabilities of the positive class, float32[batch, 1]. Everything
+around it is as for other networks: words and ids, batches, workers, checkpoints, bundles.
 
 `keras` is imported inside the functions: the command line must not pay for it.
 """
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
     import keras
 
 _PROBED_ROWS = 32
-_PROBED_TOKENS = 3  # of rows that are padded and not, to see whether padding is seen
-_SAME = 1e-4  # to which two probabilities of the same row may differ
+_PROBED_TOKENS = 3  # tokens of the rows that are compared with and without padding
+_SAME = 1e-4  # difference that two probabilities of the same row may have
 
 
-def build_own(text: TextSettings, model: ModelSettings, seed: int) -> keras.Model:
-    """Calls the user's function, with Keras's seed set, and checks what a look at the model shows.
+def build_user_network(text: TextSettings, model: ModelSettings, seed: int) -> keras.Model:
+    """Calls the user's function, with Keras's seed set, and checks inputs and outputs of the model it returns.
 
     Args:
-        text: Handed on as they are, and no other settings with them.
-        model: The same. `network` names the function.
+        text: Passed to the function, without the other settings of a subclass.
+        model: The same; `network` names the function.
         seed: Seeds every initializer and dropout.
 
     Raises:
-        ConfigError: There is no such function, it fails, or returns something else than such a model.
+        ConfigError: There is no such function, it fails, or it returns anything but such a model.
     """
     import keras
 
@@ -56,26 +56,26 @@ def build_own(text: TextSettings, model: ModelSettings, seed: int) -> keras.Mode
     try:
         with user_code.importable_from():  # the function may import
             network = function(_only(text, TextSettings), _only(model, ModelSettings))
-    except (Exception, SystemExit) as error:  # whatever the user's code raises
+    except (Exception, SystemExit) as error:  # user code may raise anything
         raise _wrong(model, f"fails: {user_code.described(error)}") from error
     _check_kind(network, text, model)
     return network
 
 
 def check_network(config: TrainConfig) -> None:
-    """Builds the network and tries what a run will do with it, before there is anything to lose.
+    """Builds the network and does with it once what the run will do, before any data is read.
 
     Raises:
-        ConfigError: It cannot be built, does not give probabilities, sees padding that it is to skip, cannot be saved
-            and read back, cannot learn, or keeps more than weights where several workers train, or parts of a batch.
+        ConfigError: It cannot be built, does not return probabilities, depends on padding that it must skip, cannot be
+            saved and read back, cannot learn, or changes more than weights in training where batches are divided.
     """
-    network = build_own(config, config, config.seed)
+    network = build_user_network(config, config, config.seed)
     token_ids = pad(_random_rows(config), config.max_tokens, config.padding)
     probabilities = _apply(network, token_ids, config)
     if not (np.isfinite(probabilities).all() and (probabilities >= 0).all() and (probabilities <= 1).all()):
         raise _wrong(
             config,
-            f"gives numbers from {probabilities.min():.3g} to {probabilities.max():.3g}, not probabilities: end with "
+            f"returns numbers from {probabilities.min():.3g} to {probabilities.max():.3g}, not probabilities: end with "
             "keras.layers.Dense(1, activation='sigmoid')",
         )
     if config.mask:
@@ -87,16 +87,16 @@ def check_network(config: TrainConfig) -> None:
 
 
 def sources_of(*configs: TrainConfig) -> dict[str, bytes]:
-    """Returns the files that workers elsewhere need to build the networks; none for ours.
+    """Returns the files that workers elsewhere need to build the networks; empty without user networks.
 
     Raises:
-        ConfigError: A module is not there, or fails to import.
+        ConfigError: A module is missing, or fails to import.
     """
     files: dict[str, bytes] = {}
     for network, config in {config.network: config for config in configs if config.network is not None}.items():
         start_tensorflow()  # which the module imports
-        with contextlib.suppress(ConfigError):  # who trains it says why it cannot be built
-            build_own(config, config, config.seed)
+        with contextlib.suppress(ConfigError):  # reported when it is trained
+            build_user_network(config, config, config.seed)
         try:
             files |= user_code.sources(network.partition(":")[0])
         except ConfigError as error:
@@ -115,7 +115,7 @@ def _check_kind(network: Any, text: TextSettings, model: ModelSettings) -> None:
     if not inputs or not outputs:
         raise _wrong(model, f"returns a model without an input: {wanted}")
     if len(inputs) != 1 or len(outputs) != 1:
-        raise _wrong(model, f"has {len(inputs)} inputs and {len(outputs)} outputs, and there is to be one of each")
+        raise _wrong(model, f"has {len(inputs)} inputs and {len(outputs)} outputs: it must have one of each")
     times = (None,) if model.mask else (None, text.max_tokens)
     shape = tuple(inputs[0].shape)
     if len(shape) != 2 or shape[0] is not None or shape[1] not in times or inputs[0].dtype != "int32":
@@ -124,7 +124,7 @@ def _check_kind(network: Any, text: TextSettings, model: ModelSettings) -> None:
     if shape != (None, 1) or outputs[0].dtype != "float32":
         raise _wrong(
             model,
-            f"gives {outputs[0].dtype}{_shown(shape)}, not float32[batch, 1]: end with keras.layers.Dense(1, "
+            f"returns {outputs[0].dtype}{_shown(shape)}, not float32[batch, 1]: end with keras.layers.Dense(1, "
             "activation='sigmoid', dtype='float32')",
         )
     last = network.layers[-1]
@@ -133,15 +133,15 @@ def _check_kind(network: Any, text: TextSettings, model: ModelSettings) -> None:
 
 
 def _check_mask(network: keras.Model, config: TrainConfig) -> None:
-    """Compares a row's probability without padding and with much of it."""
+    """Compares probabilities of rows without padding and with much of it."""
     rows = _random_rows(config, _PROBED_TOKENS)
     times = int(rows.lengths.max()), config.max_tokens
     without, much = (_apply(network, pad(rows, time, config.padding), config) for time in times)
     if np.abs(without - much).max() > _SAME:
         raise _wrong(
             config,
-            "sees the padding (id 0), though mask says that it does not: use keras.layers.Embedding(..., "
-            "mask_zero=True) and layers that heed its mask, or leave mask out",
+            "depends on the padding (id 0), which --mask excludes: use keras.layers.Embedding(..., mask_zero=True) and "
+            "layers that obey its mask, or leave --mask out",
         )
 
 
@@ -155,63 +155,63 @@ def _check_saving(
         path = Path(directory) / "model.keras"
         try:
             network.save(path)
-            again = keras.models.load_model(path, compile=False)
+            again = keras.models.load_model(path, compile=False, safe_mode=True)
         except Exception as error:
             raise _wrong(
                 config,
-                f"cannot be saved and read back: {user_code.described(error)[:300]}: give layers of your "
-                "own a get_config and @keras.saving.register_keras_serializable(), and take keras.ops for a Lambda",
+                f"cannot be saved and read back: {user_code.described(error)[:300]}: give your layers a get_config "
+                "and @keras.saving.register_keras_serializable(), and use keras.ops instead of a Lambda",
             ) from error
     if np.abs(_apply(again, token_ids, config) - expected).max() > _SAME:
-        raise _wrong(config, "gives other probabilities once it is saved and read back: does each layer save its all?")
+        raise _wrong(config, "returns other probabilities once saved and read back: does each layer save everything?")
 
 
 def _check_training(token_ids: npt.NDArray[np.int32], config: TrainConfig) -> None:
-    """Takes the gradient of a step, in the precision that will train."""
+    """Computes the gradient of one step, in the precision of the run."""
     import keras
     import tensorflow as tf
 
     with computing_in(config.precision):
-        network = build_own(config, config, config.seed)
+        network = build_user_network(config, config, config.seed)
     variables = network.trainable_variables
     if not variables:
         raise _wrong(config, "has no weights to train")
     if odd := next((v for v in variables if v.dtype != "float32"), None):
-        raise _wrong(config, f"keeps {odd.path} in {odd.dtype}: leave dtype to lstm-ray, weights are float32")
+        raise _wrong(config, f"has {odd.path} in {odd.dtype}: leave dtype to lstm-ray, weights are float32")
     labels = (np.arange(len(token_ids)) % 2).astype(np.float32)[:, None]
     try:
         with tf.GradientTape() as tape:
             loss = keras.losses.binary_crossentropy(labels, network(token_ids, training=True))
         gradients = tape.gradient(loss, variables)
-    except (Exception, SystemExit) as error:  # whatever the user's code raises
+    except (Exception, SystemExit) as error:  # user code may raise anything
         raise _wrong(config, f"fails in training: {user_code.described(error)[:500]}") from error
     if all(gradient is None for gradient in gradients):
         raise _wrong(config, "cannot learn: no weight has a gradient; is there something like keras.ops.round in it?")
 
 
 def _check_state(network: keras.Model, token_ids: npt.NDArray[np.int32], config: TrainConfig) -> None:
-    """Finds what a step in training changes beside weights: it would go its own way on every worker."""
-    kept = [v for v in network.non_trainable_variables if not v.path.endswith("seed_generator_state")]
-    before = [v.numpy() for v in kept]
+    """Finds what a training step changes besides weights: it would become different on every worker."""
+    state = [v for v in network.non_trainable_variables if not v.path.endswith("seed_generator_state")]
+    before = [v.numpy() for v in state]
     network(token_ids, training=True)
-    changed = [v.path for v, value in zip(kept, before, strict=True) if not np.array_equal(v.numpy(), value)]
+    changed = [v.path for v, value in zip(state, before, strict=True) if not np.array_equal(v.numpy(), value)]
     if changed:
         raise _wrong(
             config,
-            f"keeps {changed[0]}, which every worker and every part of a batch would learn for itself: train with "
-            "--workers 0 or 1 and --accumulate 1, or take keras.layers.LayerNormalization for BatchNormalization",
+            f"has {changed[0]}, which every worker and every part of a batch would update separately: train with "
+            "--workers 0 or 1 and --accumulate 1, or use keras.layers.LayerNormalization, not BatchNormalization",
         )
 
 
 def _apply(network: keras.Model, token_ids: npt.NDArray[np.int32], config: TrainConfig) -> npt.NDArray[np.float32]:
     try:
         return np.asarray(network(token_ids, training=False).numpy(), np.float32)[:, 0]
-    except (Exception, SystemExit) as error:  # whatever the user's code raises
+    except (Exception, SystemExit) as error:  # user code may raise anything
         raise _wrong(config, f"fails on token ids: {user_code.described(error)[:500]}") from error
 
 
 def _random_rows(config: TrainConfig, tokens: int | None = None) -> Sequences:
-    """Returns rows of random words, of lengths up to max_tokens or of the one that is given."""
+    """Returns rows of random words, of `tokens` tokens each, or of random lengths up to max_tokens."""
     generator = np.random.default_rng(0)
     most = min(tokens or config.max_tokens, config.max_tokens)
     lengths = np.full(_PROBED_ROWS, most) if tokens else generator.integers(1, most + 1, _PROBED_ROWS)
@@ -230,7 +230,7 @@ def _wrong(model: ModelSettings, message: str) -> ConfigError:
 
 
 def _shown(shape: tuple[int | None, ...]) -> str:
-    sizes = ["batch" if not place else "time" for place in range(len(shape))]
+    sizes = ["batch" if axis == 0 else "time" for axis in range(len(shape))]
     return f"[{', '.join(name if size is None else str(size) for name, size in zip(sizes, shape, strict=True))}]"
 
 

@@ -1,7 +1,7 @@
-"""A trained network as plain arrays: what a scorer without Keras needs to know, and nothing else.
+"""A trained network as plain arrays, for the native engine.
 
-Only numpy is imported here, so a process that scores texts never pays for TensorFlow. The file format is an
-uncompressed .npz without pickle: one array per weight, and the four settings as small arrays.
+Only numpy is imported here: a process that scores texts does not pay for TensorFlow. The file format is an uncompressed
+.npz without pickle: one array per weight, and the four settings as small arrays.
 """
 
 import zipfile
@@ -40,7 +40,7 @@ class LstmWeights:
 
     @property
     def units(self) -> int:
-        """Values that a step puts out."""
+        """Values that a step returns."""
         return int(self.recurrent.shape[0])
 
 
@@ -50,13 +50,13 @@ class NetworkWeights:
 
     Attributes:
         embedding: float32[vocabulary_size, embedding_size].
-        layers: each layer is (forward,) or (forward, backward); the outputs of two directions are concatenated.
-        output_kernel: float32[features], features = the units of the last layer's directions together.
-        output_bias: added to the logit.
-        pooling: what the output reads: the final state of each direction, or the maximum or mean over time.
+        layers: Each is (forward,) or (forward, backward); the outputs of two directions are concatenated.
+        output_kernel: float32[features]; features is the sum of the units of the last layer's directions.
+        output_bias: Added to the logit.
+        pooling: What the output reads: the final state of each direction, or the maximum or mean over time.
         masked: True if padding (id 0) is skipped, as with `Embedding(mask_zero=True)`.
-        padding: the side on which a short row is filled up with id 0.
-        max_tokens: length of a padded row, in tokens.
+        padding: Side on which a short row is padded with id 0.
+        max_tokens: Length of a padded row, in tokens.
     """
 
     embedding: NDArray[np.float32]
@@ -69,7 +69,7 @@ class NetworkWeights:
     max_tokens: int
 
     def save(self, path_or_file: PathOrFile) -> None:
-        """Writes the network as .npz; a path is written to as it is, without a suffix added."""
+        """Writes the network as .npz; no suffix is added to a path."""
         arrays: dict[str, Any] = {
             "embedding": self.embedding,
             "directions": np.array([len(layer) for layer in self.layers], np.int64),
@@ -97,8 +97,8 @@ class NetworkWeights:
         """Reads what `save` wrote.
 
         Raises:
-            BundleError: the file isn't such an .npz, an array is missing, or shapes or settings don't fit together.
-            OSError: the file cannot be opened.
+            BundleError: The file is not such an .npz, an array is missing, or shapes or settings do not fit together.
+            OSError: The file cannot be opened.
         """
         try:
             stored = np.load(path_or_file, allow_pickle=False)
@@ -125,15 +125,15 @@ class NetworkWeights:
         except KeyError as error:
             raise BundleError(f"the network weights lack an array: {error.args[0]}") from error
         except (TypeError, ValueError) as error:
-            raise BundleError(f"the network weights hold a setting of the wrong shape or type: {error}") from error
+            raise BundleError(f"the network weights have a setting of the wrong shape or type: {error}") from error
         network.check()
         return network
 
     def check(self) -> None:
-        """Compares every shape, type and setting with what the others require.
+        """Checks that all shapes, types and settings fit together.
 
         Raises:
-            BundleError: the first one that doesn't fit, with both shapes.
+            BundleError: One does not; the message has the shape found and the shape needed.
         """
         if self.pooling not in get_args(Pooling):
             raise BundleError(f"pooling of the network weights is {self.pooling!r}, not one of {get_args(Pooling)}")
@@ -142,7 +142,7 @@ class NetworkWeights:
         if self.max_tokens < 1:
             raise BundleError(f"max_tokens of the network weights is {self.max_tokens}, but must be at least 1")
         if not self.layers:
-            raise BundleError("the network weights hold no LSTM layer")
+            raise BundleError("the network weights have no LSTM layer")
         _check_array("embedding", self.embedding, (None, None))
         features = self.embedding.shape[1]
         for depth, layer in enumerate(self.layers):
@@ -162,12 +162,12 @@ class NetworkWeights:
 
 
 def _lstm(arrays: dict[str, NDArray[Any]], prefix: str) -> LstmWeights:
-    """Picks one direction's three arrays."""
+    """Returns one direction's three arrays."""
     return LstmWeights(arrays[prefix + "kernel"], arrays[prefix + "recurrent"], arrays[prefix + "bias"])
 
 
 def _check_array(name: str, array: NDArray[Any], shape: tuple[int | None, ...]) -> None:
-    """Raises BundleError unless `array` is float32 of `shape`, where None stands for any size from 1."""
+    """Raises BundleError unless `array` is float32 of `shape`, where None is any size of at least 1."""
     fits = len(array.shape) == len(shape) and all(
         size == wanted if wanted is not None else size >= 1 for size, wanted in zip(array.shape, shape, strict=True)
     )
@@ -176,4 +176,4 @@ def _check_array(name: str, array: NDArray[Any], shape: tuple[int | None, ...]) 
     if array.dtype != np.float32:
         raise BundleError(f"{name} of the network weights is {array.dtype}, but float32 is needed")
     if not np.isfinite(array).all():
-        raise BundleError(f"{name} of the network weights holds values that are not finite: its training diverged")
+        raise BundleError(f"{name} of the network weights has values that are not finite: its training diverged")

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from lstm_ray import storage
 from lstm_ray.config import ScoreConfig, to_yaml
 from lstm_ray.errors import LstmRayError, OutputError
-from lstm_ray.score.parts import Tally, read_part
+from lstm_ray.score.parts import Tally, read_part, sync_parts
 from lstm_ray.score.plan import BadFile, Plan
 from lstm_ray.wording import counted
 
@@ -139,6 +139,8 @@ def finish_output(output: str, plan: Plan, tally: Tally, bad_files: Sequence[Bad
         if name.startswith("part-") and name not in tally.done:
             storage.delete(storage.join(output, name))
     storage.delete_unfinished(output)  # left by an actor that was killed and replaced
+    if storage.is_local(output):
+        sync_parts(tally.done, output)
     _write_bad_files(output, bad_files)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -14,13 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lstm_ray import storage
-from lstm_ray.errors import LstmRayError
+from lstm_ray.errors import LstmRayError, OutputError
 from lstm_ray.score.columns import PartLayout
 from lstm_ray.score.plan import Chunk, Plan
 from lstm_ray.score.scorer import SENTIMENTS, Scored
+from lstm_ray.wording import reason
 
 _FOOTER_KEY = b"lstm_ray"
-_FOOTER_READERS = 16  # threads; reading a footer is waiting, above all on an object store
+_THREADS = 16  # reading a footer and syncing a file is waiting
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,9 @@ class Tally:
 def write_part(chunk: Chunk, kept: Sequence[Any], scored: Scored, layout: PartLayout, output: str) -> Part:
     """Writes a chunk's part: under a temporary name, which is then renamed (`storage.write_file`).
 
+    It need not be on the disk yet: after a power failure a part that was cut short is recognised and written again,
+    and `sync_parts` comes before `_SUCCESS`. Waiting for each would take 7 ms, as long as scoring 100 rows.
+
     Args:
         chunk: The rows.
         kept: Their kept columns, in the types of the layout.
@@ -85,6 +89,7 @@ def write_part(chunk: Chunk, kept: Sequence[Any], scored: Scored, layout: PartLa
     storage.write_file(
         storage.join(output, part.name),
         lambda stream: pq.write_table(table, stream, compression="zstd", write_page_checksum=True),
+        durable=False,
     )
     return part
 
@@ -119,7 +124,21 @@ def finished_parts(plan: Plan, output: str) -> Iterator[Part]:
         return part if part is not None and part.rows == chunk.rows else None
 
     present = (chunk for chunk in plan.chunks() if chunk.part_name in names)
-    with ThreadPoolExecutor(_FOOTER_READERS) as pool:
+    with ThreadPoolExecutor(_THREADS) as pool:
         # In batches: `map` would take all chunks at once.
-        while some := list(itertools.islice(present, 100 * _FOOTER_READERS)):
+        while some := list(itertools.islice(present, 100 * _THREADS)):
             yield from (part for part in pool.map(read, some) if part is not None)
+
+
+def sync_parts(names: Iterable[str], output: str) -> None:
+    """Waits until a local disk has stored the parts.
+
+    Raises:
+        OutputError: The disk failed, or has no room.
+    """
+    try:
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for _ in pool.map(storage.sync, [*(storage.join(output, name) for name in names), output]):
+                pass
+    except OSError as error:
+        raise OutputError(f"{output}: cannot be written: {reason(error)}") from error

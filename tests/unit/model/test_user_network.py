@@ -1,4 +1,4 @@
-"""Networks of the user's own: what is built, what is refused before training, and bundles that hold one."""
+"""User networks: what is built, what is refused before training, and their bundles."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import re
 import sys
 import zipfile
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +71,7 @@ def settings(**changes: Any) -> TrainConfig:
     return TrainConfig.model_validate({**TINY, "network": "mine:build", **changes})
 
 
-def write_own(path: Path, vocabulary: Vocabulary, **changes: Any) -> Path:
+def write_user_bundle(path: Path, vocabulary: Vocabulary, **changes: Any) -> Path:
     """Writes the bundle of an untrained network."""
     start_tensorflow()
     config = settings(**changes)
@@ -153,7 +152,11 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
         {"mask": True},
         "takes int32[batch, 6], not int32[batch, time]: begin with keras.Input((None,), dtype='int32')",
     ),
-    (source(f"{SIGMOID}(words)"), {}, "gives float32[batch, 6, 1], not float32[batch, 1]: end with keras.layers.Dense"),
+    (
+        source(f"{SIGMOID}(words)"),
+        {},
+        "returns float32[batch, 6, 1], not float32[batch, 1]: end with keras.layers.Dense",
+    ),
     (source("layers.Dense(1)(layers.GRU(4)(words))"), {}, "ends without an activation: end with keras.layers.Dense(1"),
     (
         source("layers.Dense(1, activation='tanh')(layers.GRU(4)(words))"),
@@ -164,7 +167,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     (
         source(f"{SIGMOID}(keras.ops.mean(layers.LSTM(4, return_sequences=True)(words), axis=1))"),
         {"mask": True, "padding": "post"},
-        "sees the padding (id 0), though mask says that it does not",
+        "depends on the padding (id 0), which --mask excludes",
     ),
     (
         source(f"{SIGMOID}(layers.Lambda(lambda x: x[:, 0], output_shape=(3,))(words))"),
@@ -174,18 +177,18 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     (
         source(f"{SIGMOID}(layers.BatchNormalization()(layers.GRU(4)(words)))"),
         {"workers": 2},
-        "which every worker and every part of a batch would learn for itself: train with --workers 0 or 1",
+        "which every worker and every part of a batch would update separately: train with --workers 0 or 1",
     ),
     (
         source(f"{SIGMOID}(layers.BatchNormalization()(layers.GRU(4)(words)))"),
         {"accumulate": 2},
-        "which every worker and every part of a batch would learn for itself",
+        "which every worker and every part of a batch would update separately",
     ),
     ("import sys\ndef build(text, model):\n    sys.exit(0)", {}, "fails: SystemExit: 0 (mine.py, line 3)"),
     (
         source(DEFAULT.replace(', dtype="float32"', "")),
         {"precision": "bf16"},
-        "gives bfloat16[batch, 1], not float32[batch, 1]: end with keras.layers.Dense(1, activation='sigmoid', dtype",
+        "returns bfloat16[batch, 1], not float32[batch, 1]: end with keras.layers.Dense(1, activation='sigmoid', dtype",
     ),
     (source(f"keras.ops.round({SIGMOID}(layers.GRU(4)(words)))"), {}, "cannot learn: no weight has a gradient"),
     (
@@ -214,9 +217,6 @@ def test_a_network_that_will_not_do_is_refused_in_one_line(
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.skipif(
-    tuple(map(int, version("keras").split(".")[:2])) < (3, 11), reason="Keras 3.10 finds such a layer by its module"
-)
 def test_a_layer_that_keras_will_not_find_again_is_refused(write_module: WriteModule) -> None:
     write_module("mine", LAYER.replace("@keras", "# @keras") + source(f"{SIGMOID}(Total()(words))"))
     start_tensorflow()
@@ -276,7 +276,7 @@ def test_a_model_of_keras_s_layers_needs_no_module(
     write_module: WriteModule, tmp_path: Path, vocabulary: Vocabulary
 ) -> None:
     module = write_module("mine", source())
-    path = write_own(tmp_path / "model", vocabulary)
+    path = write_user_bundle(tmp_path / "model", vocabulary)
     write_module("other", "")
     module.unlink()
     assert sorted(file.name for file in path.iterdir()) == ["bundle.json", "model.keras", "vocabulary.parquet"]
@@ -296,7 +296,7 @@ def test_a_masked_model_scores_a_row_alike_in_any_company(
     write_module: WriteModule, tmp_path: Path, vocabulary: Vocabulary, padding: str
 ) -> None:
     write_module("mine", source())
-    path = write_own(tmp_path / "model", vocabulary, mask=True, padding=padding, max_tokens=40)
+    path = write_user_bundle(tmp_path / "model", vocabulary, mask=True, padding=padding, max_tokens=40)
     scorer = Scorer(read_bundle(str(path)))
     together = scorer.score(TEXTS).probability.to_numpy()
     alone = [scorer.score(TEXTS[row : row + 1]).probability[0].as_py() for row in range(len(TEXTS))]
@@ -304,7 +304,7 @@ def test_a_masked_model_scores_a_row_alike_in_any_company(
 
 
 @pytest.mark.parametrize("home", ["mine", "layers_of_mine"])
-def test_layers_of_one_s_own_need_their_module(
+def test_user_layers_need_their_module(
     write_module: WriteModule, tmp_path: Path, vocabulary: Vocabulary, home: str
 ) -> None:
     write_module("layers_of_mine", LAYER)
@@ -313,7 +313,7 @@ def test_layers_of_one_s_own_need_their_module(
         write_module("mine", LAYER + source(total))
     else:
         write_module("mine", source(total).replace("    ids", "    from layers_of_mine import Total\n    ids", 1))
-    path = write_own(tmp_path / "model", vocabulary)
+    path = write_user_bundle(tmp_path / "model", vocabulary)
     expected = Scorer(read_bundle(str(path))).score(TEXTS).probability
     (tmp_path / f"{home}.py").rename(tmp_path / "away.py")
     write_module("other", "")  # Python forgets the modules
@@ -333,7 +333,7 @@ def test_a_bundle_imports_no_module_that_is_not_made_for_it(
 ) -> None:
     write_module("layers_of_mine", LAYER)
     write_module("mine", TOTAL.replace("    ids", "    from layers_of_mine import Total\n    ids", 1))
-    path = write_own(tmp_path / "model", vocabulary)
+    path = write_user_bundle(tmp_path / "model", vocabulary)
     write_module("layers_of_mine", "open('it-ran', 'w')")
     with pytest.raises(BundleError, match=r"which is not imported: it does not use register_keras_serializable\(\)"):
         Scorer(read_bundle(str(path)))
@@ -353,7 +353,7 @@ def test_a_forged_bundle_imports_nothing(
     write_module: WriteModule, tmp_path: Path, vocabulary: Vocabulary, module: Any, says: str
 ) -> None:
     write_module("mine", LAYER + TOTAL)
-    bundle = read_bundle(str(write_own(tmp_path / "model", vocabulary)))
+    bundle = read_bundle(str(write_user_bundle(tmp_path / "model", vocabulary)))
     forged = io.BytesIO()
     with (
         zipfile.ZipFile(io.BytesIO(bundle.files["model.keras"])) as honest,
@@ -371,7 +371,7 @@ def test_code_that_has_changed_since_training_is_told_and_makes_other_scores(
     write_module: WriteModule, tmp_path: Path, vocabulary: Vocabulary
 ) -> None:
     write_module("mine", LAYER + TOTAL)
-    path = write_own(tmp_path / "model", vocabulary)
+    path = write_user_bundle(tmp_path / "model", vocabulary)
     trained = read_bundle(str(path))
     assert trained.note() is None
     before = trained.identity()
@@ -386,7 +386,7 @@ def test_code_that_a_model_does_not_need_may_change(
     write_module: WriteModule, tmp_path: Path, vocabulary: Vocabulary
 ) -> None:
     write_module("mine", source())
-    bundle = read_bundle(str(write_own(tmp_path / "model", vocabulary)))
+    bundle = read_bundle(str(write_user_bundle(tmp_path / "model", vocabulary)))
     write_module("mine", "# of Keras's layers alone\n" + source())
     assert (bundle.note(), bundle.identity()) == (None, bundle.hash)
 
@@ -395,7 +395,7 @@ def test_a_network_that_fails_when_it_scores_is_told(
     write_module: WriteModule, tmp_path: Path, vocabulary: Vocabulary
 ) -> None:
     write_module("mine", LAYER + TOTAL)
-    path = write_own(tmp_path / "model", vocabulary)
+    path = write_user_bundle(tmp_path / "model", vocabulary)
     write_module(
         "mine", LAYER.replace("        return", "        assert words.shape[0] is None\n        return") + TOTAL
     )
@@ -408,7 +408,7 @@ def test_an_older_version_refuses_such_a_bundle(
     write_module: WriteModule, tmp_path: Path, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_module("mine", source())
-    path = write_own(tmp_path / "model", vocabulary)
+    path = write_user_bundle(tmp_path / "model", vocabulary)
     monkeypatch.setattr("lstm_ray.model.bundle._FILES", {1: ("vocabulary.parquet", "model.keras", "weights.npz")})
     with pytest.raises(
         BundleError, match=r"says bundle format 2, but this is .* which reads formats 1: install a newer"
@@ -420,7 +420,7 @@ def test_predict_and_doctor_know_such_a_bundle(
     write_module: WriteModule, tmp_path: Path, vocabulary: Vocabulary
 ) -> None:
     write_module("mine", source())
-    path = write_own(tmp_path / "model", vocabulary)
+    path = write_user_bundle(tmp_path / "model", vocabulary)
     done = CliRunner().invoke(program, ["predict", "--model", str(path), "a good film"])
     assert done.exit_code == 0, done.output
     assert re.match(r"[01]\.\d{4}  (posi|nega)tive  a good film\n", done.stdout)
@@ -432,7 +432,7 @@ def test_predict_and_doctor_know_such_a_bundle(
 
 def test_what_can_be_exported_is(write_module: WriteModule, tmp_path: Path, vocabulary: Vocabulary) -> None:
     write_module("mine", source())
-    path = write_own(tmp_path / "model", vocabulary)
+    path = write_user_bundle(tmp_path / "model", vocabulary)
     with pytest.raises(ConfigError, match="--format onnx exports only lstm-ray's own networks, and mine:build built"):
         export(str(path), "onnx", str(tmp_path / "onnx"))
     made = export(str(path), "savedmodel", str(tmp_path / "out"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -110,6 +111,20 @@ def test_every_row_is_there_in_order_with_its_score(run: Run, place: Path, tiny_
     assert (output / "_plan" / "plan.json").exists()
     assert not (output / "_bad_files.parquet").exists()
     assert list(output.glob(".*")) == []
+
+
+def test_all_parts_are_on_the_disk_before_the_run_is_complete(
+    run: Run, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+
+    def fsync(descriptor: int) -> None:
+        synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    run()
+    (success,) = (number for number, name in enumerate(synced) if name.startswith("._SUCCESS."))
+    assert set(parts(place / "out")) < set(synced[:success])
 
 
 def test_a_second_run_does_nothing(run: Run, place: Path) -> None:

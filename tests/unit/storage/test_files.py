@@ -98,6 +98,23 @@ def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path: Path) -
     assert path.read_bytes() == b"new"
 
 
+def test_a_durable_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[tuple[str, bool]] = []
+    path = tmp_path / "file"
+
+    def fsync(descriptor: int) -> None:
+        synced.append((os.readlink(f"/proc/self/fd/{descriptor}"), path.exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_bytes(str(path), b"content")
+    (temporary, named_then), directory = synced
+    assert temporary.endswith(".tmp")
+    assert not named_then
+    assert directory == (str(tmp_path), True)
+    write_file(str(path), lambda stream: stream.write(b"other"), durable=False)
+    assert len(synced) == 2
+
+
 def test_a_full_disk_is_an_output_error_with_the_place(tmp_path: Path) -> None:
     def write(stream: Any) -> None:
         stream.write(b"half")
