@@ -13,7 +13,7 @@ from lstm_ray.cli.help import Commands
 app = Commands(help="Fetch, make or convert a corpus of reviews.")
 
 Output = Annotated[Path, typer.Option("--output", metavar="DIR", help="Directory for the Parquet files.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 
 
 @app.command()
@@ -41,7 +41,7 @@ def imdb(
 
     if archive is None:
         console.say(f"downloading {url or IMDB_URL}")
-    with console.bar("bytes", "the same command goes on with the download") as bar:
+    with console.bar("bytes", "the same command resumes the download") as bar:
         files = fetch_imdb(
             output,
             archive=archive,
@@ -92,9 +92,7 @@ def convert(
     output: Annotated[Path, typer.Option("--output", metavar="FILE", help="Parquet file to write.")],
     delimiter: Annotated[
         str | None,
-        typer.Option(
-            "--delimiter", metavar="CHARACTER", help="Between values; a comma, or in .tsv a tab, if not given."
-        ),
+        typer.Option("--delimiter", metavar="CHARACTER", help="Between values; by default a comma, in .tsv a tab."),
     ] = None,
     encoding: Annotated[str, typer.Option("--encoding", metavar="NAME", help="Of CSV, such as latin-1.")] = "utf8",
     as_text: Annotated[

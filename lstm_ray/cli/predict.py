@@ -20,7 +20,7 @@ def predict(
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a text.")] = False,
 ) -> None:
-    """Score a few texts at once, without Ray or TensorFlow (but with it where the network is your own).
+    """Score a few texts without Ray, and without TensorFlow (unless the network is your own).
 
     Example: lstm-ray predict --model runs/first/model "Not bad at all" "I want my money back"
     """
@@ -30,12 +30,14 @@ def predict(
     if texts == ["-"]:
         given = sys.stdin.buffer.read().removesuffix(b"\n").split(b"\n")
     else:
-        given = [text.encode(errors="surrogateescape") for text in texts]  # the bytes that the shell has passed
+        given = [text.encode(errors="surrogateescape") for text in texts]  # the bytes that the shell passed
     bundle = read_bundle(model)
     if note := bundle.note():
         console.say(note)
     engine = pick_engine("auto", False, bundle.model.network)  # a GPU takes longer to start than a few texts to score
-    for scored in score_texts(Scorer(bundle, engine), given):
+    with Scorer(bundle, engine) as scorer:
+        rows = score_texts(scorer, given)
+    for scored in rows:
         if as_json:
             console.show_text(json.dumps(scored, ensure_ascii=False) + "\n")
         elif scored["error"] is not None:

@@ -52,7 +52,7 @@ def show_manifest(manifest: Manifest) -> None:
         rows.append(("nothing to do", "all parts were already done"))
     rows.append(("output", f"{manifest.output}: {counted(manifest.parts, 'part')}{kept}"))
     if "://" not in manifest.output and scored:
-        place = json.dumps(manifest.output, ensure_ascii=False)
-        code = f"import pyarrow.dataset as ds; print(ds.dataset({place}).head(5).to_pandas())"
+        output = json.dumps(manifest.output, ensure_ascii=False)
+        code = f"import pyarrow.dataset as ds; print(ds.dataset({output}).head(5).to_pandas())"
         rows.append(("next", console.python_line(code)))
     console.show_table("Scored", rows)

@@ -1,4 +1,4 @@
-"""Turns CSV into Parquet a block at a time, and JSON lines at once."""
+"""Turns CSV into Parquet a block at a time, and JSON lines all at once."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Converted:
     """A file that has been written.
 
     Attributes:
-        output: Where.
+        output: Its path.
         rows: Rows in it.
-        columns: Names and types.
+        columns: Types by name.
     """
 
     output: Path
@@ -41,7 +41,7 @@ class Converted:
     columns: dict[str, str]
 
     def column_options(self) -> list[str]:
-        """Returns the options that `lstm-ray train` needs to find text and label; NAME where only people know."""
+        """Returns the options that tell `lstm-ray train` the columns of text and label; NAME where it is unclear."""
         texts = [name for name, kind in self.columns.items() if kind == "string"]
         text = _pick("text", texts)
         label = _pick("label", [name for name in self.columns if name != text])
@@ -50,7 +50,7 @@ class Converted:
 
 
 def _pick(usual: str, names: Sequence[str]) -> str:
-    """Returns the usual name if it is there, the only one, or a placeholder."""
+    """Returns the usual name if it is among the names, else the only one, else a placeholder."""
     if usual in names:
         return usual
     return names[0] if len(names) == 1 else "NAME"
@@ -73,14 +73,14 @@ def convert(
         output: The Parquet file.
         delimiter: Between the values of CSV; by default a comma, in a .tsv file a tab.
         encoding: Of CSV.
-        as_text: Columns to take as text whatever they look like, such as ids with leading zeros.
-        overwrite: Whether a file that is there may be replaced.
-        progress: Hears how many bytes of the file have been converted, of how many; JSON lines are read at once.
+        as_text: Columns to read as text whatever they contain, such as ids with leading zeros.
+        overwrite: Whether an existing file may be replaced.
+        progress: Called with the bytes of the file converted and its size; for JSON lines only at the end.
 
     Raises:
-        InputError: The file is missing, or cannot be read as what it says it is.
+        InputError: The file is missing, or cannot be read as the format its name says.
         OutputError: The output exists, is the source itself, or cannot be written.
-        ConfigError: The delimiter is not one character, or not known from the file's name.
+        ConfigError: The delimiter is not one character, or the file's name does not tell the format.
     """
     if not source.is_file():
         raise InputError(f"{source}: no such file")
@@ -102,7 +102,7 @@ def convert(
                 raise InputError(f"{source}: has one column, {schema.names[0]!r}: try --delimiter {other[0]!r}")
         else:
             raise ConfigError(
-                f"{source}: neither .csv, .tsv nor .jsonl: if it is delimited text, say how: --delimiter ';'"
+                f"{source}: neither .csv, .tsv nor .jsonl: if it is delimited text, say by what: --delimiter ';'"
             )
         _check_names(source, schema.names, as_text)
 
@@ -127,9 +127,9 @@ def _check_names(source: Path, names: Sequence[str], as_text: Sequence[str]) -> 
 
 
 class _MeteredFile:
-    """A file's content, decompressed, that remembers how far into the file each block of it went.
+    """A file, decompressed, that records its position after each block that is read.
 
-    Arrow reads in a thread of its own, and up to 32 blocks ahead of what it has parsed.
+    Arrow reads in a separate thread, up to 32 blocks ahead of what it has parsed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -139,7 +139,7 @@ class _MeteredFile:
 
     @property
     def closed(self) -> bool:
-        """Says whether it has been closed."""
+        """Returns whether it has been closed."""
         return self._file.closed
 
     def read(self, size: int = -1) -> bytes:
@@ -154,7 +154,7 @@ class _MeteredFile:
         self._content.close()
 
     def bytes_of(self, blocks: int) -> int:
-        """Returns how many bytes of the file the first blocks of its content took."""
+        """Returns the bytes of the file that its first `blocks` blocks take."""
         return self._ends[min(blocks, len(self._ends)) - 1]
 
 
@@ -181,13 +181,13 @@ def _open_csv(source: Path, file: _MeteredFile, delimiter: str, encoding: str, a
 
 
 def _open_json(source: Path, file: _MeteredFile, as_text: Sequence[str]) -> Batches:
-    """Reads the file at once; a number that is to be text becomes its digits."""
+    """Reads the whole file; a number in a column of `as_text` becomes its digits."""
     try:
         with pa.PythonFile(file, mode="r") as stream:
             table = jsonlines.read_json(stream, jsonlines.ReadOptions(block_size=_BLOCK_BYTES))
         for name in set(as_text) & set(table.column_names):
-            place = table.column_names.index(name)
-            table = table.set_column(place, name, table[name].cast(pa.string()))
+            index = table.column_names.index(name)
+            table = table.set_column(index, name, table[name].cast(pa.string()))
     except (OSError, pa.ArrowException) as error:
         raise _unreadable(source, error) from error
     return iter(table.to_batches(max_chunksize=50_000)), table.schema
@@ -201,12 +201,12 @@ def _read(source: Path, reader: Any) -> Iterator[pa.RecordBatch]:
 
 
 def _unreadable(source: Path, error: Exception) -> InputError:
-    """Returns the error for a person; Arrow names the column by its number, and the value."""
+    """Returns an error with a remedy; Arrow's message has the column's number and the value."""
     remedy = ""
     if "UTF8" in str(error) or isinstance(error, UnicodeDecodeError):
         remedy = ": name its --encoding, often latin-1 or cp1252"
     elif "conversion error" in str(error):
-        remedy = ": take such columns --as-text"
+        remedy = ": read such columns with --as-text"
     elif "Expected" in str(error) and "columns" in str(error):
-        remedy = ": is its --delimiter another one?"
+        remedy = ": does it have another --delimiter?"
     return InputError(f"{source}: cannot be read: {reason(error)}{remedy}")

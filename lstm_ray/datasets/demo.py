@@ -1,10 +1,10 @@
-"""A synthetic corpus of short reviews, for trying things out without a download.
+"""A synthetic corpus of short reviews, to try things without a download.
 
 THE REVIEWS ARE SYNTHETIC: sentences of a small grammar about products that do not exist. Say so wherever a figure
 measured on them is shown; the schema metadata of every table and file says it too.
 
-What they are good for: word ORDER carries the sentiment. The same words are about as frequent in positive reviews as in
-negative ones, so a model that counts words does poorly, while one that reads them in order can be right on every row:
+Their use: word ORDER carries the sentiment. The same words are about as frequent in positive reviews as in negative
+ones, so a model that counts words does poorly, while one that reads them in order can be right on every row:
 
     "The plot was superb, but in the end the acting was awful."     negative: the later clause decides
     "The plot was superb, even though the acting was awful."        positive: the first one does
@@ -12,11 +12,10 @@ negative ones, so a model that counts words does poorly, while one that reads th
     "It is no better than the dreadful one before it."              negative: comparison
     "My brother calls it dull. I could not disagree more."          positive: an opinion contradicted
 
-How a label comes about: a template holds words of one polarity (`{A}`) or of the other (`{B}`) and says whether it
-makes the review one of the first polarity (`+`) or of the second (`-`). So every template speaks for both classes, and
-its fixed words are balanced by construction; the words of a polarity nearly balance, because negation and contrast use
-them against themselves. A review is one or two such verdicts, neutral filler, and perhaps a remark about some OTHER
-thing, of random polarity, which a reader has to pass over.
+A template has words of one polarity (`{A}`) or of the other (`{B}`), and a sign: the review gets the first polarity
+(`+`) or the second (`-`). So every template is used in both classes, which balances its fixed words by construction;
+the words of a polarity nearly balance, because negation and contrast reverse them. A review is one or two such
+verdicts, neutral filler, and perhaps a remark about some OTHER thing, of random polarity, which a reader must ignore.
 """
 
 from __future__ import annotations
@@ -49,28 +48,28 @@ from lstm_ray.datasets.files import refuse_existing, write_tables
 from lstm_ray.errors import ConfigError
 
 _T = TypeVar("_T")
-_Slots = dict[str, tuple[str, ...]]  # slot name -> the words or phrases that may stand there
+_Slots = dict[str, tuple[str, ...]]  # slot name -> the words or phrases that may fill it
 
 _SCHEMA = pa.schema(
     {"id": pa.string(), "text": pa.string(), "label": pa.int8(), "topic": pa.string(), "product": pa.string()},
     metadata={"synthetic": "true", "description": "Synthetic reviews made by a seeded grammar, not by people."},
 )
-_PRODUCT = "@"  # stands for the product's name until the review is whole, so that all its sentences name the same one
-_TOPICAL_FILLER = 3  # how many times likelier a topic's own filler sentence is than a general one
-_GAP_EVERY = 400  # rows of reviews.parquet, of which the ones at these places have no text
+_PRODUCT = "@"  # replaced by the product's name in the whole review, so that all its sentences have the same one
+_TOPICAL_FILLER = 3  # weight of a topic's filler sentence against a general one
+_GAP_EVERY = 400  # rows of reviews.parquet; in each such run the rows of _GAPS have no text
 _GAPS = {7: None, 11: ""}
 _TOPIC_NAMES = tuple(TOPICS)
 
 
 class _Template(NamedTuple):
-    """A sentence to be filled in: one `%s` for each slot, and the words each slot may take."""
+    """A sentence to fill in: one `%s` for each slot, and the words for each slot."""
 
     text: str
     slots: tuple[tuple[str, ...], ...]
 
 
 class _Grammar(NamedTuple):
-    """The templates of one topic. `verdicts[label]` has a construct as often as its weight says, `neutral` o and f."""
+    """The templates of one topic: in `verdicts[label]` each construct as often as its weight, in `neutral` o and f."""
 
     products: list[_Template]
     verdicts: tuple[list[list[_Template]], list[list[_Template]]]
@@ -149,8 +148,8 @@ class _Review(NamedTuple):
 
 
 def _reviews(seed: int, taken: set[str]) -> Iterator[_Review]:
-    """Yields reviews without end, of either class in every pair of rows; none has a text in `taken`, which grows."""
-    random = Random(seed).random  # the method whose sequence Python promises never to change
+    """Yields reviews without end, one of each class in every pair of rows; their texts are new to `taken` and added."""
+    random = Random(seed).random  # the method whose sequence Python promises not to change
 
     def draw(choices: Sequence[_T]) -> _T:
         return choices[int(random() * len(choices))]
@@ -163,7 +162,7 @@ def _reviews(seed: int, taken: set[str]) -> Iterator[_Review]:
         grammar = _grammar(topic)
         product = fill(draw(grammar.products))
         separator = "<br /><br />" if random() < 0.08 else " "
-        sentences: dict[str, str] = {}  # by template, as none should come twice
+        sentences: dict[str, str] = {}  # by template, so that none is used twice
         for part in draw(PLANS):
             template = None
             while template is None or template.text in sentences:
@@ -202,9 +201,9 @@ def _check(rows: int, seed: int) -> None:
 
 
 def generate_reviews(rows: int, seed: int) -> pa.Table:
-    """Returns synthetic reviews: id, text (no two alike), label (1 = positive, half of the rows), topic, product.
+    """Returns synthetic reviews: id, text (no two equal), label (1 = positive, half of the rows), topic, product.
 
-    The same seed gives the same rows on any machine and Python, and more rows only append to fewer.
+    The same seed gives the same rows on any machine and Python; more rows begin with the same ones.
 
     Raises:
         ConfigError: `rows` is less than 1, or `seed` negative.
@@ -215,7 +214,7 @@ def generate_reviews(rows: int, seed: int) -> pa.Table:
 
 @dataclass(frozen=True)
 class DemoFiles:
-    """Where the demo corpus lies, and how many rows each file has."""
+    """Paths of the demo corpus's files, and their numbers of rows."""
 
     train: Path
     test: Path
@@ -226,11 +225,11 @@ class DemoFiles:
 
 
 def write_demo(output: Path, *, rows: int = 20_000, seed: int = 0, overwrite: bool = False) -> DemoFiles:
-    """Writes the demo corpus into the directory `output` and returns what is there.
+    """Writes the demo corpus into the directory `output`; returns its files' paths and rows.
 
     train.parquet (`rows` rows) and test.parquet (a quarter of that): id, text, label, topic, product. reviews.parquet
-    (`rows` rows) is a corpus to score: id, text, product, and as in real ones some texts are null or empty. No text
-    stands in two of the files.
+    (`rows` rows) is a corpus to score: id, text, product, and as in real ones some texts are null or empty. No text is
+    in two of the files.
 
     Raises:
         ConfigError: `rows` is less than 1, or `seed` negative.

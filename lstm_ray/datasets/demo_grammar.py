@@ -1,7 +1,7 @@
-"""The sentences and words of the demo corpus (see `demo`, which makes reviews of them): data, and how to read it.
+"""The sentences and words of the demo corpus, from which `demo` makes reviews.
 
-A template is a sentence without its capital and full stop; `{slot}` stands for one of the words of that slot. `{x2}`
-beside `{x}` is another word of slot x, never the same one.
+A template is a sentence without its capital letter and full stop; `{slot}` is replaced by one of the words of that
+slot. `{x2}` beside `{x}` is another word of slot x, never the same one.
 """
 
 from __future__ import annotations

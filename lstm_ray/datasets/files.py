@@ -1,8 +1,8 @@
-"""Writes the files of a dataset: all of them or none, and none in the place of another by accident."""
+"""Writes the files of a dataset: all of them or none, and over existing files only on request."""
 
 from __future__ import annotations
 
-import os
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,20 +13,21 @@ from lstm_ray.errors import OutputError
 
 
 def refuse_existing(*paths: Path, overwrite: bool) -> None:
-    """Raises OutputError when one of the files is already there and must not be overwritten."""
-    there = [path for path in paths if path.exists()]
-    if there and not overwrite:
-        names = f"{', '.join(map(str, there))}: {'is' if len(there) == 1 else 'are'}"
-        raise OutputError(f"{names} already there: choose another --output, or pass --overwrite")
+    """Raises OutputError if one of the files exists and must not be overwritten."""
+    existing = [path for path in paths if path.exists()]
+    if existing and not overwrite:
+        verb = "exists" if len(existing) == 1 else "exist"
+        names = ", ".join(map(str, existing))
+        raise OutputError(f"{names}: {verb} already: choose another --output, or pass --overwrite")
 
 
 def write_tables(tables: Mapping[Path, pa.Table]) -> None:
-    """Writes each table as Parquet under its path; every name appears only after all of the tables are whole on disk.
+    """Writes each table as Parquet; no file appears under its name before all tables are written.
 
     Raises:
         OutputError: A file cannot be written.
     """
-    temporary = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in tables}
+    temporary = {path: path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp") for path in tables}
     try:
         for path, table in tables.items():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,6 +40,3 @@ def write_tables(tables: Mapping[Path, pa.Table]) -> None:
         for path in temporary.values():
             if path.parent.is_dir():
                 path.unlink(missing_ok=True)
-
-
-# Reading the archive

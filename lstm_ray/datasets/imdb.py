@@ -1,10 +1,10 @@
-"""The Stanford Large Movie Review Dataset as Parquet: downloaded, or read from an archive that is already here.
+"""The Stanford Large Movie Review Dataset as Parquet: downloaded, or read from an archive that the user has.
 
 Source: Maas, Daly, Pham, Huang, Ng and Potts, "Learning Word Vectors for Sentiment Analysis", ACL 2011;
 https://ai.stanford.edu/~amaas/data/sentiment/. 50,000 labelled reviews (half train, half test; 1-4 stars of 10 are
 negative, 7-10 positive) and 50,000 unlabelled ones, each a text file named `<number>_<stars>.txt`.
 
-The archive is read as a stream and nothing of it is unpacked to disk; members that are not reviews are passed over.
+The archive is read as a stream, without unpacking it to disk; members that are not reviews are skipped.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from lstm_ray.datasets.files import refuse_existing, write_tables
 from lstm_ray.errors import ConfigError, InputError, OutputError
 
 Progress: TypeAlias = Callable[[int, int | None], None]
-"""Called with (bytes done, bytes in all or None where that is unknown)."""
+"""Called with (bytes done, total bytes or None if unknown)."""
 
 IMDB_URL = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
-# Source: the checksums that TensorFlow Datasets holds downloads of this file (84,125,825 bytes) to.
+# Source: the checksum in TensorFlow Datasets for this file (84,125,825 bytes).
 IMDB_SHA256 = "c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe"
 IMDB_FOLDERS: Mapping[str, int] = MappingProxyType(
     {"train/neg": 12_500, "train/pos": 12_500, "test/neg": 12_500, "test/pos": 12_500, "train/unsup": 50_000}
@@ -45,12 +45,12 @@ IMDB_FOLDERS: Mapping[str, int] = MappingProxyType(
 _MEMBER = re.compile(r"(?:\./)?aclImdb/(?P<folder>\w+/\w+)/(?P<number>\d{1,9})_(?P<rating>\d{1,2})\.txt")
 _LABELS = {"neg": 0, "pos": 1}
 _BLOCK = 1 << 18  # bytes
-_MAX_REVIEW = 1 << 20  # bytes; the longest review has 14 kB, so a larger member is not one
+_MAX_REVIEW = 1 << 20  # bytes; the longest review has 14 kB, so a larger member is not a review
 
 
 @dataclass(frozen=True)
 class ImdbFiles:
-    """Where the dataset lies, and how many rows each file has."""
+    """Paths of the dataset's files, and their numbers of rows."""
 
     train: Path
     test: Path
@@ -73,29 +73,29 @@ def fetch_imdb(
     timeout_s: float = 60.0,
     folders: Mapping[str, int] = IMDB_FOLDERS,
 ) -> ImdbFiles:
-    """Writes train.parquet, test.parquet and unlabelled.parquet into `output` and returns what is there.
+    """Writes train.parquet, test.parquet and unlabelled.parquet into `output`; returns their paths and rows.
 
     train and test: text (string), label (int8, 1 = positive), rating (int8, stars), id ("train/pos/123"), sorted by
     label and number. unlabelled: id, text, sorted by number.
 
     A download that breaks off is resumed where it stopped, in this call and by the next one; until the files are
-    written it lies in `output` as aclImdb_v1.tar.gz.partial.
+    written it is kept in `output` as aclImdb_v1.tar.gz.partial.
 
     Args:
-        output: The directory to write to; made if it is not there.
-        archive: Read this aclImdb_v1.tar.gz; nothing is downloaded then.
-        url: Where to download from.
-        sha256: What the archive must hash to. By default the published checksum for a download from `IMDB_URL`, and
-            no check of an archive from elsewhere.
-        overwrite: Replace files that are there.
-        progress: Told the bytes downloaded, and after that, from 0 again, the bytes of the archive read.
+        output: The directory to write to; made if it is missing.
+        archive: Read this aclImdb_v1.tar.gz instead of downloading it.
+        url: Address to download from.
+        sha256: Expected hash of the archive. By default the published one for a download from `IMDB_URL`, and no check
+            of an archive from elsewhere.
+        overwrite: Replace existing files.
+        progress: Called with the bytes downloaded, then, from 0 again, with the bytes of the archive read.
         retries: Further attempts after a cut connection or a server error.
         retry_wait_s: Seconds before the first retry; doubled before each next one.
         timeout_s: Seconds without any bytes after which a connection counts as cut.
         folders: The folders that the archive must have, with the number of reviews in each.
 
     Raises:
-        InputError: The archive cannot be had or read, or is not this dataset.
+        InputError: The archive cannot be downloaded or read, or is not this dataset.
         OutputError: `output` already holds one of the files (and not `overwrite`), or cannot be written.
         ConfigError: `url` is not an http(s) address.
     """
@@ -112,8 +112,8 @@ def fetch_imdb(
         try:
             tables = _read_archive(partial.path, sha256, folders, progress)
         except InputError as error:
-            partial.remove()  # it is complete and wrong: resuming it would never help
-            raise InputError(f"{error} It was downloaded from {url} and has been removed again.") from error
+            partial.remove()  # it is complete and wrong: resuming would not help
+            raise InputError(f"{error} It was downloaded from {url} and has been deleted.") from error
         write_tables(dict(zip((train, test, unlabelled), tables, strict=True)))
         partial.remove()
     return ImdbFiles(train, test, unlabelled, *(table.num_rows for table in tables))
@@ -130,7 +130,7 @@ _Reviews: TypeAlias = dict[str, dict[int, _Review]]  # folder -> number -> revie
 def _read_archive(
     archive: Path, sha256: str | None, folders: Mapping[str, int], progress: Progress | None
 ) -> tuple[pa.Table, pa.Table, pa.Table]:
-    """Returns the tables train, test and unlabelled, after the archive was checked to be whole and this dataset."""
+    """Returns the tables train, test and unlabelled of an archive that is complete and this dataset."""
     if not archive.is_file():
         raise InputError(f"There is no archive {archive}.")
     if sha256 is not None:
@@ -144,8 +144,8 @@ def _read_archive(
     for folder, expected in folders.items():
         if len(reviews[folder]) != expected:
             raise InputError(
-                f"{archive} is not the whole dataset: aclImdb/{folder}/ should hold {expected:,} reviews "
-                f"and holds {len(reviews[folder]):,}."
+                f"{archive} is not the complete dataset: aclImdb/{folder}/ should have {expected:,} reviews "
+                f"and has {len(reviews[folder]):,}."
             )
     return _labelled_table(reviews, "train"), _labelled_table(reviews, "test"), _unlabelled_table(reviews)
 
@@ -157,7 +157,7 @@ def _check_sha256(archive: Path, expected: str) -> None:
             digest.update(block)
     if digest.hexdigest() != expected.lower():
         raise InputError(
-            f"{archive} is damaged or another file: its sha256 is {digest.hexdigest()} where {expected} is expected."
+            f"{archive} is damaged or another file: its sha256 is {digest.hexdigest()}, expected {expected}."
         )
 
 
@@ -175,7 +175,7 @@ def _read_reviews(archive: Path, folders: Mapping[str, int], progress: Progress 
                 of_folder = reviews[name["folder"]]
                 number = int(name["number"])
                 if number in of_folder:
-                    raise InputError(f"{archive} holds review {number} of {name['folder']} twice: {member.name}.")
+                    raise InputError(f"{archive} has review {number} of {name['folder']} twice: {member.name}.")
                 of_folder[number] = _Review(int(name["rating"]), _read_text(archive, tar, member))
         while unzipped.read(_BLOCK):  # gzip checks length and CRC only at its end
             pass
@@ -212,15 +212,15 @@ def _unlabelled_table(reviews: _Reviews) -> pa.Table:
     return pa.table([ids, pa.array([review.text for _, review in by_number], pa.string())], names=["id", "text"])
 
 
-# Downloading it
+# Downloading
 
 
 class _TransferError(Exception):
-    """The transfer broke off for a reason that may pass; the message says which."""
+    """The transfer broke off for a reason that may pass."""
 
 
 class _Partial:
-    """What has arrived of a file, and beside it a note of which version of which address it is a part of."""
+    """The part of a file that has arrived, and beside it a note of the address and version it is from."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -231,7 +231,7 @@ class _Partial:
         return self.path.stat().st_size if self.path.exists() else 0
 
     def validator(self, url: str) -> str | None:
-        """Returns what If-Range needs to go on with this file, or None when it must be fetched from its start."""
+        """Returns the If-Range value to resume this file, or None if it must be fetched from its start."""
         try:
             note = json.loads(self._note.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -251,7 +251,7 @@ class _Partial:
 def _download(
     url: str, partial: _Partial, progress: Progress | None, retries: int, retry_wait_s: float, timeout_s: float
 ) -> None:
-    """Fetches `url` into `partial`, going on from what is there; returns when all of it is."""
+    """Fetches `url` into `partial`, resuming after what has arrived; returns when it is complete."""
     if not url.startswith(("http://", "https://")):
         raise ConfigError(f"url must begin with http:// or https://, and is {url!r}.")
     for attempt in range(retries + 1):
@@ -260,20 +260,20 @@ def _download(
         try:
             _transfer(url, partial, progress, timeout_s)
         except _TransferError as error:
-            reason = str(error)
+            problem = str(error)
         except OSError as error:
             raise OutputError(f"{partial.path} cannot be written: {error}") from error
         else:
             return
     arrived = f"{partial.size:,} bytes are kept in {partial.path}" if partial.size else "Nothing has arrived"
     raise InputError(
-        f"{url} could not be fetched (attempts: {retries + 1}): {reason}. {arrived}. Run the same command "
-        f"again to go on from there, or fetch the file in another way and pass it with --archive FILE."
+        f"{url} could not be fetched (attempts: {retries + 1}): {problem}. {arrived}. Run the same command "
+        f"again to resume, or fetch the file in another way and pass it with --archive FILE."
     )
 
 
 def _transfer(url: str, partial: _Partial, progress: Progress | None, timeout_s: float) -> None:
-    """Makes one request for what is missing, and appends what comes; raises _TransferError when that is not all."""
+    """Makes one request for what is missing, and appends it; raises _TransferError if that is not everything."""
     validator = partial.validator(url)
     headers = {"Range": f"bytes={partial.size}-", "If-Range": validator} if validator else {}
     try:
@@ -285,8 +285,8 @@ def _transfer(url: str, partial: _Partial, progress: Progress | None, timeout_s:
     except (OSError, http.client.HTTPException) as error:
         raise _TransferError(f"no connection ({getattr(error, 'reason', None) or error})") from error
     with response:
-        done, total = _place(response, partial, resuming=validator is not None)
-        if done == 0:  # a server that knows no ranges or whose file has changed answers a Range with all of the file
+        done, total = _range_of(response, partial, resuming=validator is not None)
+        if done == 0:  # a server without ranges, or whose file has changed, sends the whole file
             partial.restart(url, _strong_validator(response.headers))
         with partial.path.open("ab") as file:
             while block := _read_block(response):
@@ -298,25 +298,25 @@ def _transfer(url: str, partial: _Partial, progress: Progress | None, timeout_s:
         raise _TransferError(f"the connection was cut after {done:,} of {total:,} bytes")
 
 
-def _place(response: http.client.HTTPResponse, partial: _Partial, *, resuming: bool) -> tuple[int, int | None]:
-    """Returns at which byte of the file the body begins, and the bytes of the whole file."""
+def _range_of(response: http.client.HTTPResponse, partial: _Partial, *, resuming: bool) -> tuple[int, int | None]:
+    """Returns the byte of the file at which the response begins, and the bytes of the whole file."""
     if response.status != HTTPStatus.PARTIAL_CONTENT:
         length = response.headers.get("Content-Length")
         return 0, int(length) if length is not None else None
     content_range = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
     if not resuming or content_range is None or int(content_range[1]) != partial.size:
         partial.remove()
-        raise _TransferError("the server sent another range than the one asked for")
+        raise _TransferError("the server sent another range than the requested one")
     return partial.size, int(content_range[2])
 
 
 def _refused(url: str, error: urllib.error.HTTPError, partial: _Partial, *, resuming: bool) -> None:
-    """Returns when the answer means that the whole file is here already; otherwise says what it does mean."""
+    """Raises the error of a refused request; returns if it means that the whole file has arrived already."""
     if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and resuming:
         if error.headers.get("Content-Range") == f"bytes */{partial.size}":
             return
         partial.remove()
-        raise _TransferError("the part that had arrived does not fit the file at the server")
+        raise _TransferError("the part that had arrived does not fit the file on the server")
     if error.code >= 500 or error.code in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS):
         raise _TransferError(f"the server answered {error.code} {error.reason}")
     raise InputError(

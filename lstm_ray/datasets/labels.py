@@ -1,4 +1,4 @@
-"""Turns a column of labels into 1 and 0: numbers that are that already, star ratings, or texts."""
+"""Turns a column of labels into 1 and 0: 1 and 0 themselves, star ratings, or texts."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ import pyarrow.compute as pc
 from lstm_ray.text.tokenize import decode_texts, is_text_type
 
 OTHER = -1
-"""Stands for a label that means neither positive nor negative."""
+"""A label that is neither positive nor negative."""
 
-_MOST_SHOWN = 8
-_MOST_CLASSES = 20  # a column with more values than that holds no labels
+_MOST_SHOWN = 8  # labels in a message
+_MOST_CLASSES = 20  # a column with more distinct values does not have labels
 _CHOOSE = "choose with --label-column"
 
 
 @dataclass(frozen=True)
 class LabelMapping:
-    """Which labels mean what.
+    """Which labels are positive and which negative.
 
     Attributes:
-        positive: Labels that mean positive; empty without a mapping: then 1 does, and 0 means negative.
-        negative: Labels that mean negative.
+        positive: Positive labels; empty without a mapping: then 1 is positive and 0 negative.
+        negative: Negative labels.
     """
 
     positive: tuple[str, ...] = ()
@@ -34,11 +34,11 @@ class LabelMapping:
 
     @property
     def is_given(self) -> bool:
-        """Says whether there is a mapping; without one no other labels are allowed."""
+        """Returns whether there is a mapping; without one only 1 and 0 are allowed."""
         return bool(self.positive)
 
     def problem(self, kind: pa.DataType) -> str | None:
-        """Says why a column of this type cannot be read, as the end of a sentence about it; None if it can be."""
+        """Returns why a column of this type cannot be read, as the end of a sentence; None if it can be."""
         if is_text_type(kind):
             return None if self.is_given else f"is {kind}, expected 0 and 1: {_CHOOSE}"
         if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
@@ -46,7 +46,7 @@ class LabelMapping:
         for option, labels in (("--positive-labels", self.positive), ("--negative-labels", self.negative)):
             for label in labels:
                 if _number(label) is None:
-                    return f"is {kind}, but {label!r} of {option} is no number; several are written 4,5"
+                    return f"is {kind}, but {label!r} of {option} is not a number; several are written 4,5"
         return None
 
     def decode(self, column: pa.ChunkedArray) -> npt.NDArray[np.int8]:
@@ -55,7 +55,7 @@ class LabelMapping:
             values: pa.Array = decode_texts(column)
             positive, negative = (pa.array(labels, pa.large_string()) for labels in (self.positive, self.negative))
         else:
-            values = column.combine_chunks().cast(pa.float64(), safe=False)  # past 2^53 nothing is a label anyway
+            values = column.combine_chunks().cast(pa.float64(), safe=False)  # a number beyond 2^53 is not a label
             both = (self.positive, self.negative) if self.is_given else (("1",), ("0",))
             positive, negative = (pa.array([_number(label) for label in labels], pa.float64()) for labels in both)
         decoded = np.full(len(values), OTHER, np.int8)
@@ -69,13 +69,14 @@ ZERO_AND_ONE = LabelMapping()
 
 
 def propose_mapping(column: pa.ChunkedArray) -> str | None:
-    """Says how to tell the labels of a column apart, as the options to give; None if it holds no labels."""
+    """Returns the options that would tell the labels of a column apart; None if it does not have labels."""
     labels = _distinct(column)
     if labels and set(labels) <= {"0", "1"}:
         labels = ["0", "1"]
     if not 2 <= len(labels) <= _MOST_CLASSES:
         return None
-    # By the alphabet, positive follows negative, good bad, yes no, true false, and by number five stars one.
+    # In alphabetical order positive comes after negative, good after bad, yes after no, true after false; five stars
+    # come after one.
     positive, negative = labels[-1:], labels[:1]
     if len(labels) > 2 and set(labels) <= set("12345"):
         positive = [label for label in labels if label > "3"] or positive
@@ -84,14 +85,14 @@ def propose_mapping(column: pa.ChunkedArray) -> str | None:
 
 
 def describe_labels(*columns: pa.ChunkedArray) -> str:
-    """Lists the labels in columns for a message, null not among them: 'neg', 'pos'; or 1, 2, 3, 4, 5; or none."""
+    """Lists the labels in columns for a message, without null: 'neg', 'pos'; or 1, 2, 3, 4, 5; or none."""
     labels = (repr(label) if is_text_type(column.type) else label for column in columns for label in _distinct(column))
     shown = list(dict.fromkeys(labels))
     return (", ".join(shown[:_MOST_SHOWN]) + (", ..." if len(shown) > _MOST_SHOWN else "")) or "none"
 
 
 def _distinct(column: pa.ChunkedArray) -> list[str]:
-    """Returns the labels of a column as the options take them, in rising order."""
+    """Returns the distinct labels of a column as they are written in options, in rising order."""
     if is_text_type(column.type):
         labels = pc.unique(decode_texts(column).drop_null()).to_pylist()
     else:
@@ -101,7 +102,7 @@ def _distinct(column: pa.ChunkedArray) -> list[str]:
 
 
 def _written(value: float) -> str:
-    """Returns a number as one writes it: 4 and -1, also where the column has them as floats."""
+    """Returns a number as a person writes it: 4 and -1, also for 4.0 and -1.0."""
     return f"{int(value)}" if float(value).is_integer() and not isinstance(value, bool) else str(value).lower()
 
 

@@ -89,7 +89,7 @@ def test_what_would_go_wrong_unnoticed_is_refused(tmp_path: Path) -> None:
     source = tmp_path / "in.csv"
     for content, message in (
         (b"text;label\ngood;1\n", r"has one column, 'text;label': try --delimiter ';'"),
-        (b"text;label\ngood, bad;1\n", r"cannot be read: .*is its --delimiter another one"),
+        (b"text;label\ngood, bad;1\n", r"cannot be read: .*does it have another --delimiter"),
         (b"text,text\ngood,bad\n", "has two columns named 'text'"),
         ("Körper\ngood\n".encode("latin-1"), "--encoding, often latin-1"),
     ):

@@ -208,7 +208,7 @@ def test_a_flipped_byte_at_the_end_is_found(tmp_path: Path, content: bytes) -> N
         ({"aclImdb/train/pos/1_9.txt": b"caf\xe9"}, r"archive\.tar\.gz: aclImdb/train/pos/1_9\.txt is not UTF-8"),
         ({"aclImdb/train/pos/1_9.txt": bytes(2_000_000)}, r"aclImdb/train/pos/1_9\.txt has 2,000,000 bytes"),
         ({"aclImdb/train/pos/1_8.txt": b"again"}, r"review 1 of train/pos twice: aclImdb/train/pos/1_8\.txt"),
-        ({"aclImdb/test/pos/2_9.txt": b"more"}, r"aclImdb/test/pos/ should hold 2 reviews and holds 3"),
+        ({"aclImdb/test/pos/2_9.txt": b"more"}, r"aclImdb/test/pos/ should have 2 reviews and has 3"),
     ],
 )
 def test_a_review_that_cannot_be_is_named(tmp_path: Path, extra: dict[str, bytes], message: str) -> None:
@@ -217,7 +217,7 @@ def test_a_review_that_cannot_be_is_named(tmp_path: Path, extra: dict[str, bytes
 
 
 def test_an_archive_without_the_folders(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"aclImdb/train/neg/ should hold 3 reviews and holds 0"):
+    with pytest.raises(InputError, match=r"aclImdb/train/neg/ should have 3 reviews and has 0"):
         read_archive(tmp_path / "out", {"README": b"hello"})
 
 
@@ -234,7 +234,7 @@ def test_a_local_archive_is_held_to_a_given_sha256(tmp_path: Path, content: byte
 def test_files_that_are_there_are_kept_unless_overwrite(tmp_path: Path) -> None:
     first = read_archive(tmp_path / "out", review_members())
     before = first.train.read_bytes()
-    with pytest.raises(OutputError, match=r"train\.parquet.* already there: .*--overwrite"):
+    with pytest.raises(OutputError, match=r"train\.parquet.*: exists? already: .*--overwrite"):
         read_archive(tmp_path / "out", review_members("other"))
     assert first.train.read_bytes() == before
     read_archive(tmp_path / "out", review_members("other"), overwrite=True)
@@ -268,7 +268,7 @@ def test_a_download_leaves_only_the_tables(tmp_path: Path, server: Server) -> No
     total = len(server.content)
     assert files.train_rows == 6
     assert names_in(tmp_path / "out") == THREE_FILES
-    with pytest.raises(OutputError, match="already there"):
+    with pytest.raises(OutputError, match="exist already"):
         fetch(tmp_path / "out", server.url)
     assert len(server.requests) == 1  # a refusal costs no download
     assert (total, total) in calls
@@ -382,7 +382,7 @@ def test_a_part_that_is_longer_than_the_file_is_fetched_anew(tmp_path: Path, ser
 
 
 def test_a_wrong_checksum_leaves_nothing(tmp_path: Path, server: Server) -> None:
-    with pytest.raises(InputError, match=r"its sha256 is .* downloaded from http://127.* has been removed"):
+    with pytest.raises(InputError, match=r"its sha256 is .* downloaded from http://127.* has been deleted"):
         fetch(tmp_path / "out", server.url, sha256="0" * 64)
     assert names_in(tmp_path / "out") == set()
 

@@ -175,7 +175,7 @@ def test_labels_that_are_texts_are_listed_with_the_options_that_tell_them_apart(
 
 def test_a_mapping_of_texts_onto_a_column_of_numbers_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", ["a"], [5])
-    says = r"a\.parquet: column 'label' is int64, but 'good' of --positive-labels is no number"
+    says = r"a\.parquet: column 'label' is int64, but 'good' of --positive-labels is not a number"
     with pytest.raises(InputError, match=says):
         find_shards([path], "text", "label", LabelMapping(("5", "good"), ("1",)))
 
