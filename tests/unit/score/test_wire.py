@@ -1,0 +1,43 @@
+"""What passes through Ray comes out as it went in, and errors keep their type."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from lstm_ray.errors import BundleError, InputError
+from lstm_ray.score import wire
+from lstm_ray.score.columns import PartLayout
+from lstm_ray.score.parts import Part
+from lstm_ray.score.plan import BadFile, Chunk, Task
+from lstm_ray.storage.inputs import InputFile
+
+TASK = Task(InputFile("s3://b/é.parquet", 7, "2024-01-01", {"year": None}), [Chunk(3, 0, 80, (0, 2), 0)])
+LAYOUT = PartLayout(
+    pa.schema({"id": pa.int64(), "p": pa.float32(), "s": pa.string(), "e": pa.string()}), "text", "f00", {"id": "both"}
+)
+
+
+def test_a_task_and_a_layout_come_out_as_they_went_in() -> None:
+    assert wire.task_from_text(wire.task_to_text(TASK)) == TASK
+    assert wire.layout_from_dict(wire.layout_to_dict(LAYOUT)) == LAYOUT
+
+
+def test_results_are_parts_or_a_bad_file_or_an_error_of_the_same_type() -> None:
+    parts = [Part("part-0", 5, 2, {"no_words": 1}), Part("part-1", 3, 0, {})]
+    assert list(wire.results_from_text(wire.parts_to_text(parts))) == parts
+    bad = wire.failure_to_text(TASK, InputError("s3://b/é.parquet: row group 0 cannot be read"))
+    assert list(wire.results_from_text(bad)) == [BadFile("s3://b/é.parquet", "row group 0 cannot be read")]
+    with pytest.raises(BundleError, match=r"^damaged$"):
+        list(wire.results_from_text(wire.failure_to_text(TASK, BundleError("damaged"))))
+
+
+def test_a_row_has_arrays_or_a_failure() -> None:
+    chunks = [np.array([1, 2, 3], np.int32), np.array([], np.int32)]
+    row = wire.row_of_arrays(wire.task_to_text(TASK), {"token_ids": chunks})
+    assert not wire.has_failed(row)
+    for found, chunk in zip(wire.arrays_of(row, "token_ids", np.int32), chunks, strict=True):
+        np.testing.assert_array_equal(found, chunk)
+    assert wire.has_failed(wire.row_of_failure("task", "what was wrong"))
+    assert not wire.has_failed(pa.table({"task": ["task"]}))
