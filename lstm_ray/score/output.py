@@ -139,8 +139,7 @@ def finish_output(output: str, plan: Plan, tally: Tally, bad_files: Sequence[Bad
         if name.startswith("part-") and name not in tally.done:
             storage.delete(storage.join(output, name))
     storage.delete_unfinished(output)  # left by an actor that was killed and replaced
-    if storage.is_local(output):
-        sync_parts(tally.done, output)
+    sync_parts(tally.done, output)
     _write_bad_files(output, bad_files)
 
 

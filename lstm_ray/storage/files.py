@@ -6,6 +6,7 @@ is atomic, and a rename would be a copy; there the file is put whole under its o
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -78,6 +79,9 @@ def sync(path: str) -> None:
         descriptor = os.open(target, os.O_RDONLY)
         try:
             os.fsync(descriptor)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # a network filesystem may not sync directories
+                raise
         finally:
             os.close(descriptor)
 

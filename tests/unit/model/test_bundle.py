@@ -295,13 +295,14 @@ def test_a_bundle_takes_an_old_one_s_place(copy: Path) -> None:
 
 
 def test_a_reader_finds_a_whole_bundle_while_it_is_replaced(copy: Path, tmp_path: Path) -> None:
+    """A reader that takes files of both bundles reads again."""
     write_bundle(str(tmp_path / "other"), **parts(seed=1))
     both = [content(copy), content(tmp_path / "other")]
     hashes = {read_bundle(str(path)).hash for path in (copy, tmp_path / "other")}
     ended = threading.Event()
 
     def replace() -> None:
-        for number in range(60):
+        for number in range(20):
             storage.replace_directory(str(copy), both[number % 2])
         ended.set()
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -52,13 +53,20 @@ def test_a_file_is_not_replaced(tmp_path: Path) -> None:
     assert content(tmp_path) == {"model": b"mine"}
 
 
-def test_there_is_a_directory_at_every_moment(tmp_path: Path) -> None:
+def test_there_is_a_directory_at_every_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "model"
     replace_directory(str(path), {"a": b"0"})
-    ended = threading.Event()
+    rename, ended = Path.rename, threading.Event()
+
+    def rename_slowly(old: Path, new: Path) -> Path:  # a gap between two renames would be seen
+        renamed = rename(old, new)
+        time.sleep(0.05)
+        return renamed
+
+    monkeypatch.setattr(Path, "rename", rename_slowly)
 
     def replace() -> None:
-        for number in range(100):
+        for number in range(20):
             replace_directory(str(path), {"a": str(number).encode()})
         ended.set()
 
@@ -69,7 +77,7 @@ def test_there_is_a_directory_at_every_moment(tmp_path: Path) -> None:
         assert path.is_dir()
         looks += 1
     writer.join()
-    assert looks > 100
+    assert looks > 20
 
 
 WRITE_AND_WAIT = """
