@@ -60,7 +60,7 @@ def score(
         OutputError: The output holds something else, is being written by another run, or cannot be written.
     """
     started = time.perf_counter()
-    config = _with_places(config)
+    config = _with_absolute_paths(config)
     check_apart(config.inputs, config.output, "part-0.parquet", "so a rerun would read its own scores")
     storage.check_writable(config.output)
     bundle = read_bundle(config.model)
@@ -115,7 +115,7 @@ def score(
         return manifest
 
 
-def _with_places(config: ScoreConfig) -> ScoreConfig:
+def _with_absolute_paths(config: ScoreConfig) -> ScoreConfig:
     """Returns the settings with paths that mean the same everywhere, URIs with the options of their stores."""
     options = config.filesystem_option
     if options and not any("://" in path for paths in paths_of(config).values() for path in paths):
