@@ -14,7 +14,6 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
@@ -34,6 +33,7 @@ from lstm_ray.config import ScoreConfig
 from lstm_ray.errors import BundleError, LstmRayError
 from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.runtime.nodes import check_paths
+from lstm_ray.runtime.ray_internals import IDLE_DATA_THREAD, stop_data_usage_poller
 from lstm_ray.runtime.ray_session import connect, our_error
 from lstm_ray.runtime.room import Asked
 from lstm_ray.score import tasks
@@ -47,7 +47,6 @@ _TASKS_AT_ONCE = 10_000  # given to Ray Data, whose driver keeps some KiB of eac
 _GPU_TASK_CHUNKS = 4  # whose token ids travel together: 64 MB at 80 tokens and the default --rows-per-part
 
 _THREADS_END_WITHIN_S = 30.0
-_PARKED = "Prefetcher"  # a thread of Ray Data's that sleeps for ever once nobody gives it work
 
 T = TypeVar("T")
 Columns: TypeAlias = dict[str, list[npt.NDArray[Any]]]
@@ -70,8 +69,7 @@ def score_on_ray(
     least, most = min(least, len(first)), min(most, len(first))
     # GPU actors get nothing to do unless a task has a core.
     asked = Asked(least, most, config.cpus_per_actor, config.gpus_per_actor, spare_cpus=int(has_gpus))
-    # Ray Data's poller for its usage statistics never ends, and would be waited for.
-    os.environ.setdefault("RAY_DATA_USAGE_DISABLED", "1")
+    stop_data_usage_poller()
     run = _Run(
         config.model_dump(mode="json"), bundle.hash, bundle.threshold, _encode_layout(plan.layout), bundle.sources()
     )
@@ -153,7 +151,7 @@ def _others_ended() -> Iterator[None]:
     finally:
         deadline = time.monotonic() + _THREADS_END_WITHIN_S
         for thread in set(threading.enumerate()) - known:
-            if thread.name != _PARKED:
+            if thread.name != IDLE_DATA_THREAD:
                 thread.join(max(0.0, deadline - time.monotonic()))
 
 

@@ -203,7 +203,9 @@ class Scorer:
         self._threshold = bundle.threshold
         self._encoder = Encoder(bundle)
         threads = threads or available_cores()
-        self._engine = make_engine(bundle, pick_engine(engine, engine == "auto" and has_gpu(), bundle.model.network), threads)
+        self._engine = make_engine(
+            bundle, pick_engine(engine, engine == "auto" and has_gpu(), bundle.model.network), threads
+        )
         self._pool = ThreadPoolExecutor(threads, "encode")
 
     def score(self, texts: pa.Array | pa.ChunkedArray) -> Scored:
