@@ -149,6 +149,7 @@ def work(arguments: dict[str, Any]) -> None:
     assert _membership is not None
     number = _membership.number
     with ExitStack() as stack:  # leave the group only after the error is reported: its peers then report nothing else
+        stack.enter_context(_membership.listener)
         try:
             config = TrainConfig.model_validate(arguments["config"])
             stack.enter_context(user_code.unpacked(arguments["code"]))

@@ -1,4 +1,4 @@
-"""What is refused before Ray starts, what is said when it ends the process, which of several errors is told."""
+"""What is refused before Ray starts, the message when it ends the process, which of several errors is reported."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_ray_that_cannot_write_its_files_is_told_in_one_line(monkeypatch: pyte
     assert str(told.value).startswith("Ray did not start on this machine: ")
     assert f"{tmp_path}/file" in str(told.value)
     assert str(told.value).endswith(
-        ": set RAY_TMPDIR to a directory for its files, with a short name, that can be written"
+        ": set RAY_TMPDIR to a directory for its files, with a short name, that can be written to"
     )
 
 
@@ -130,7 +130,7 @@ def test_a_raylet_that_dies_while_ray_starts_is_told_in_one_line(monkeypatch: py
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
         (line,) = done.stdout.splitlines()
         assert line.startswith("Ray did not start on this machine: The current node timed out during startup.")
-        logs = re.search(r"Ray's logs lie in (\S+/logs), and say more", line)
+        logs = re.search(r"Ray's logs are in (\S+/logs), and say more", line)
         assert logs is not None
         assert (Path(logs[1]) / "raylet.err").exists()
         assert Path(logs[1]).is_relative_to(place)
