@@ -40,7 +40,7 @@ Make = Callable[..., None]
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Make:
-    """Gives a function that stands in for a cluster: cores of each node, and what its head says of an autoscaler."""
+    """Gives a function that fakes a cluster: cores of each node, and the head's answer about an autoscaler."""
 
     def make(*cores: float, head: tuple[bool, dict[str, Any] | None] = (False, None)) -> None:
         nodes = [{"Alive": True, "Resources": {"CPU": number}} for number in cores]

@@ -39,7 +39,7 @@ LOST = WorkerLostError("worker 1 at 10.0.0.2:4000 is gone: it closed the connect
     ],
     ids=["ours", "somebody else's", "lost", "several"],
 )
-def test_what_went_wrong_comes_before_who_is_missed(failures: list[Exception], said: str) -> None:
+def test_a_cause_comes_before_the_loss_of_a_peer(failures: list[Exception], said: str) -> None:
     found = our_error(GroupError(*failures), TrainingError)
     assert str(found) == said
     assert isinstance(found, LstmRayError)
@@ -88,14 +88,16 @@ def test_a_process_that_ends_without_python_has_last_words(end: str, is_said: bo
     assert ("error: this process was ended from outside" in done.stderr) is is_said
 
 
-def test_a_ray_that_cannot_write_its_files_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_ray_that_cannot_write_its_files_is_reported_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "file"))
-    with pytest.raises(LstmRayError) as told, connect("local"):
+    with pytest.raises(LstmRayError) as raised, connect("local"):
         pass
-    assert str(told.value).startswith("Ray did not start on this machine: ")
-    assert f"{tmp_path}/file" in str(told.value)
-    assert str(told.value).endswith(
+    assert str(raised.value).startswith("Ray did not start on this machine: ")
+    assert f"{tmp_path}/file" in str(raised.value)
+    assert str(raised.value).endswith(
         ": set RAY_TMPDIR to a directory for its files, with a short name, that can be written to"
     )
 
@@ -123,7 +125,7 @@ except LstmRayError as error:
 
 
 @pytest.mark.long  # Ray waits 30 s for a raylet that is dead
-def test_a_raylet_that_dies_while_ray_starts_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_raylet_that_dies_while_ray_starts_is_reported_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with tempfile.TemporaryDirectory(prefix="ray") as place:  # names of sockets have to be short
         monkeypatch.setenv("RAY_TMPDIR", place)
         command = [sys.executable, "-c", DIES]
