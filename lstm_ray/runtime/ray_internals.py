@@ -1,6 +1,7 @@
 """Everything that relies on private parts of Ray, or on the words of its messages.
 
-Read in Ray 2.60. tests/unit/runtime/test_ray_internals.py fails where another version lacks what is used here.
+Read in Ray 2.60; holds for 2.55, the oldest supported. If another version changes it,
+tests/unit/runtime/test_ray_internals.py fails.
 """
 
 from __future__ import annotations

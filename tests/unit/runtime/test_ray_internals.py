@@ -17,7 +17,6 @@ from ray._common.constants import HEAD_NODE_RESOURCE_NAME
 from ray._private import services
 from ray.air import constants as air_constants
 from ray.data._internal.block_batching import util as block_batching
-from ray.data._internal.usage import collector
 from ray.train.v2._internal import constants as train_constants
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError
 from ray.train.v2._internal.execution.worker_group import worker_group
@@ -35,17 +34,26 @@ def test_the_environment_variables_are_still_read(monkeypatch: pytest.MonkeyPatc
         train_constants.WORKER_GROUP_START_TIMEOUT_S_ENV_VAR,
         "TUNE_DISABLE_SIGINT_HANDLER",
         "RAY_AIR_NEW_OUTPUT",
-        "RAY_DATA_USAGE_DISABLED",
     }
     assert "TUNE_DISABLE_SIGINT_HANDLER" in tune_constants.TUNE_ENV_VARS
     assert "RAY_AIR_NEW_OUTPUT" in air_constants.AIR_ENV_VARS
-    assert "RAY_DATA_USAGE_DISABLED" in inspect.getsource(collector)
     environment: dict[str, str] = {}
     monkeypatch.setattr(ray_internals, "os", SimpleNamespace(environ=environment))
     ray_internals.set_train_timeouts(7.0, 15.0)
     ray_internals.quiet_tune()
-    ray_internals.stop_data_usage_poller()
     assert set(environment) == names
+
+
+@pytest.mark.skipif(tuple(map(int, ray.__version__.split(".")[:2])) < (2, 60), reason="this Ray has no such poller")
+def test_the_usage_poller_of_ray_data_is_still_stopped_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray.data._internal.usage import collector
+
+    monkeypatch.setattr(collector, "usage_stats_enabled", lambda: True)
+    monkeypatch.setenv("RAY_DATA_USAGE_DISABLED", "")  # put back at the end
+    monkeypatch.delenv("RAY_DATA_USAGE_DISABLED")
+    assert not collector.usage_collection_disabled()
+    ray_internals.stop_data_usage_poller()
+    assert collector.usage_collection_disabled()
 
 
 def test_a_start_timeout_that_the_user_has_set_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
