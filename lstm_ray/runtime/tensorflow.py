@@ -48,12 +48,7 @@ def has_gpu() -> bool:
 
     TensorFlow is loaded only where there is a GPU's device file: scoring on CPUs does without it.
     """
-    if not may_have_gpu():
-        return False
-    start_tensorflow()
-    import tensorflow as tf
-
-    return bool(tf.config.list_physical_devices("GPU"))
+    return may_have_gpu() and _sees_gpu()
 
 
 def require_gpu() -> None:
@@ -62,13 +57,20 @@ def require_gpu() -> None:
     Raises:
         LstmRayError: It sees none. It would compute on the CPU, without a word.
     """
-    if not has_gpu():
+    if not _sees_gpu():
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
         raise LstmRayError(
             f"{socket.gethostname()}: Ray assigned a GPU to this worker (CUDA_VISIBLE_DEVICES: {visible}), but "
             "TensorFlow sees none: install CUDA's libraries there (pip install 'lstm-ray[gpu]'), check the driver with "
             "nvidia-smi, or set --gpus-per-worker 0 to train on CPUs"
         )
+
+
+def _sees_gpu() -> bool:
+    start_tensorflow()
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
 
 
 def threads_given() -> int:

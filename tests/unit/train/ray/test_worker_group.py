@@ -13,7 +13,6 @@ from actors import Remote
 
 from lstm_ray.config import TrainConfig
 from lstm_ray.errors import InputError, LstmRayError, TrainingError, WorkerLostError
-from lstm_ray.runtime import tensorflow
 from lstm_ray.train.loop import epochs
 from lstm_ray.train.loop.state import State
 from lstm_ray.train.ray import worker_group
@@ -116,14 +115,10 @@ def test_a_lost_peer_is_replaced_unless_the_run_is_over(log: EventLog, monkeypat
     assert len(work(log)) == 1
 
 
-@pytest.mark.parametrize("may_have", [False, True])
-def test_a_worker_whose_gpu_tensorflow_does_not_see_fails(
-    log: EventLog, monkeypatch: pytest.MonkeyPatch, may_have: bool
-) -> None:
+def test_a_worker_whose_gpu_tensorflow_does_not_see_fails(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would train on a core of its CPU, while its peers use their GPUs."""
     import tensorflow as tf
 
-    monkeypatch.setattr(tensorflow, "may_have_gpu", lambda: may_have)
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
     monkeypatch.setattr(epochs, "run", lambda *_: pytest.fail("it trains"))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
@@ -137,7 +132,6 @@ def test_a_worker_whose_gpu_tensorflow_does_not_see_fails(
 def test_a_worker_whose_gpu_tensorflow_sees_trains(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
     import tensorflow as tf
 
-    monkeypatch.setattr(tensorflow, "may_have_gpu", lambda: True)
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["GPU:0"])
     monkeypatch.setattr(tf.config.experimental, "set_memory_growth", lambda device, grow: None)
     monkeypatch.setattr(epochs, "run", lambda config, prepared, context: State(epoch=1))
