@@ -92,9 +92,11 @@ class Loop:
     """
 
     def __init__(self, config: TrainConfig, corpus: Corpus, group: Collective) -> None:
-        from lstm_ray.train.step.choice import make_stepper
+        from lstm_ray.runtime.tensorflow import has_gpu
+        from lstm_ray.train.step.choice import choose_engine, make_stepper
 
         self.waited_s = 0.0
+        config = config.model_copy(update={"engine": choose_engine(config, on_gpu=has_gpu())})
         self._config, self._corpus, self._group = config, corpus, group
         self._stepper = make_stepper(config, group, corpus.labels)
         self._epoch = 0

@@ -1,4 +1,4 @@
-"""What those who watch a training run hear of it."""
+"""Progress events of a training run."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class Progress:
-    """How far an epoch has come.
+    """The position within an epoch.
 
     Attributes:
-        epoch: From 1.
-        epochs: In all.
-        rows: Done in this epoch, over all workers.
-        total_rows: Of the epoch.
+        epoch: The current one, from 1.
+        epochs: Their number.
+        rows: Rows of this epoch trained on so far, over all workers.
+        total_rows: Rows of an epoch.
         rows_per_s: Mean over the epoch so far.
     """
 
@@ -26,13 +26,13 @@ class Progress:
 
 
 class Watcher(Protocol):
-    """Somebody who watches a run."""
+    """Receives the progress of a training run."""
 
     def say(self, message: str) -> None:
-        """Hears in a sentence what the run does next."""
+        """Receives a message for people about what the run does next."""
 
     def progress(self, progress: Progress) -> None:
-        """Hears how far the epoch has come, about twice a second."""
+        """Receives the position within an epoch, about twice a second."""
 
     def epoch(self, row: dict[str, Any]) -> None:
-        """Hears what an epoch came to: its row of the history."""
+        """Receives the history row of an epoch that has ended."""

@@ -23,9 +23,9 @@ SETTINGS = {
 """A small model that learns the demo corpus within a minute on two cores."""
 
 _BAG_OF_WORDS = 0.63
-"""What counting words gets right of the test reviews, whatever the number of rows (`datasets/demo.py`)."""
+"""Share of the test reviews that a model of word counts gets right, for any number of rows (`datasets/demo.py`)."""
 
-_IF_INTERRUPTED = "the same command begins again"
+_IF_INTERRUPTED = "the same command starts over"
 
 
 def demo(
@@ -51,7 +51,7 @@ def demo(
     from lstm_ray.score.run import score
     from lstm_ray.train.run import train
 
-    storage.write_bytes(str(marker), b"")  # what an earlier demo left here may be deleted
+    storage.write_bytes(str(marker), b"")  # allows the next demo to delete these directories
     for earlier in (corpus, training, evaluation, scored):
         storage.delete(earlier)
     console.say(f"making {rows:,} synthetic reviews")

@@ -8,11 +8,11 @@ import typer
 
 from lstm_ray.cli import console
 from lstm_ray.cli.options import require, takes_settings
-from lstm_ray.config import ScoreConfig, TrainConfig, to_yaml
+from lstm_ray.config import ScoreConfig, TrainConfig
 
 if TYPE_CHECKING:
     from lstm_ray.progress import Progress
-    from lstm_ray.train.run import Outcome
+    from lstm_ray.train.results import Outcome
 
 
 @takes_settings(TrainConfig)
@@ -28,21 +28,23 @@ def train(
     Example: lstm-ray train --train reviews.parquet --output runs/first --preset lstm --epochs 3
     """
     require(config)
+    if dry_run:
+        from lstm_ray.train.dry_run import describe
+
+        console.show_text(describe(config))
+        return
     from lstm_ray.train import run
 
-    if dry_run:
-        _show_dry_run(config)
-        return
-    with console.bar("rows", "the same command goes on from the last checkpoint, if there is one yet") as bar:
+    with console.bar("rows", "the same command resumes from the last checkpoint, if there is one yet") as bar:
         outcome = run.train(config, BarWatcher(bar))
-    if outcome.was_finished:
-        more = "a higher --early-stopping goes on, " if outcome.state.stops_early(config) else ""
-        console.say(f"{outcome.output} holds this run already, finished; {more}--fresh would start it over")
+    if outcome.was_complete:
+        more = "raise --early-stopping to continue, or " if outcome.state.stops_early(config) else ""
+        console.say(f"{outcome.output}: already complete; {more}use --fresh to start over")
     show_outcome(outcome, config)
 
 
 class BarWatcher:
-    """Shows a training run as a bar and a line an epoch."""
+    """Shows a training run as a bar, and a line for each epoch."""
 
     def __init__(self, bar: console.Bar) -> None:
         self._bar = bar
@@ -52,13 +54,13 @@ class BarWatcher:
         console.say(message)
 
     def progress(self, progress: Progress) -> None:
-        """Moves the bar, which is that of the whole run; the speed is that of the epoch's training, as in its line."""
+        """Moves the bar. It covers the whole run; its speed is that of the epoch, as in the epoch's line."""
         before = (progress.epoch - 1) * progress.total_rows
         title = f"epoch {progress.epoch}/{progress.epochs}"
         self._bar.update(before + progress.rows, progress.epochs * progress.total_rows, title, progress.rows_per_s)
 
     def epoch(self, row: dict[str, Any]) -> None:
-        """Prints what the epoch came to."""
+        """Prints the epoch's figures."""
         line = f"epoch {row['epoch']}: loss {row['loss']:.4f}, accuracy {row['accuracy']:.4f}"
         if row["validation_accuracy"] is not None:
             line += f", validation loss {row['validation_loss']:.4f}, accuracy {row['validation_accuracy']:.4f}"
@@ -66,7 +68,7 @@ class BarWatcher:
 
 
 def show_outcome(outcome: Outcome, config: TrainConfig) -> None:
-    """Prints what came of a run, and what to do next."""
+    """Prints the results of a run, and commands to use them."""
     from lstm_ray import storage
 
     state = outcome.state
@@ -93,7 +95,7 @@ def show_outcome(outcome: Outcome, config: TrainConfig) -> None:
 
 
 def _next_commands(model: str, config: TrainConfig) -> list[tuple[str, str]]:
-    """Returns commands that use the model, the reviews' column named where it has not the usual name."""
+    """Returns commands that use the model; they name the text column if it is not the default."""
     usual = ScoreConfig.model_fields["text_column"].default
     columns = () if config.text_column == usual else ("--text-column", config.text_column)
     score = ("score", "REVIEWS.parquet", "--model", model, "--output", "SCORED", *columns)
@@ -104,23 +106,8 @@ def _next_commands(model: str, config: TrainConfig) -> list[tuple[str, str]]:
 
 
 def _only_class(metrics: dict[str, Any]) -> str | None:
-    """Returns the class that a model predicts for all rows, if there is one."""
+    """Returns the class that a model predicts for all validation rows, or None if it predicts both."""
     if not metrics:
         return None
     positives = metrics["true_positives"] + metrics["false_positives"]
     return {0: "negative", metrics["rows"]: "positive"}.get(positives)
-
-
-def _show_dry_run(config: TrainConfig) -> None:
-    from lstm_ray.model.architectures import build_model, summary_text
-    from lstm_ray.model.user_network import check_network
-    from lstm_ray.runtime.tensorflow import start_tensorflow
-    from lstm_ray.train import run
-
-    inputs = run.check_inputs(config)
-    start_tensorflow()
-    if config.network is not None:
-        check_network(config)
-    console.show_text(to_yaml(config) + "\n")
-    console.show_text(summary_text(build_model(config, config, config.seed)) + "\n\n")
-    console.show_text("".join(f"{line}\n" for line in [*inputs, *run.describe_workers(config)]))

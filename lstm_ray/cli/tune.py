@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def tune(config: TuneConfig) -> None:
     """Search for better settings: train with many on Ray, and stop early those that fall behind.
 
-    The job file holds the settings of a training run, and under `search` what to draw others from.
+    The job file contains the settings of a training run, and under `search` those to vary, with their ranges.
 
     Example: lstm-ray tune jobs/tune_imdb.yaml --trials 20 --output runs/search
     """
@@ -24,14 +24,14 @@ def tune(config: TuneConfig) -> None:
     from lstm_ray.tune import run
 
     try:
-        outcome = run.tune(config, console.say)
+        result = run.tune(config, console.say)
     except KeyboardInterrupt:
-        console.say("interrupted: the same command goes on with the trials that are left")
+        console.say("interrupted: the same command resumes with the remaining trials")
         raise
-    show_search(config, outcome)
+    show_search(config, result)
 
 
-def show_search(config: TuneConfig, outcome: SearchResult) -> None:
+def show_search(config: TuneConfig, result: SearchResult) -> None:
     """Prints the trials, best first, on stderr, and the best one on stdout."""
     drawn = sorted(config.search)
     rows = [
@@ -42,17 +42,17 @@ def show_search(config: TuneConfig, outcome: SearchResult) -> None:
             trial.state,
             *(str(getattr(trial.config, name)) for name in drawn),
         )
-        for trial in outcome.trials
+        for trial in result.trials
     ]
     console.say_table(("trial", "accuracy", "best epoch", "state", *drawn), rows)
-    best = outcome.best
+    best = result.best
     console.show_table(
         "Tuned",
         [
-            ("best trial", f"{best.number} of {len(outcome.trials)}"),
+            ("best trial", f"{best.number} of {len(result.trials)}"),
             ("validation accuracy", f"{best.accuracy:.4f}"),
             *((name, str(getattr(best.config, name))) for name in drawn),
-            ("trials", f"{outcome.output}/trials.parquet"),
-            ("next", console.command_line("train", "--config", f"{outcome.output}/best.yaml")),
+            ("trials", f"{result.output}/trials.parquet"),
+            ("next", console.command_line("train", "--config", f"{result.output}/best.yaml")),
         ],
     )

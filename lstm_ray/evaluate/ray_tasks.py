@@ -5,10 +5,9 @@ So the sums are the same to the last bit, whichever node evaluates a shard, and 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import pyarrow as pa
 import ray
@@ -19,6 +18,7 @@ from lstm_ray.datasets.labelled import Shard
 from lstm_ray.errors import BundleError, LstmRayError
 from lstm_ray.evaluate.shard import ShardScores, evaluate_shard
 from lstm_ray.model.bundle import Bundle, read_bundle
+from lstm_ray.runtime.in_flight import in_order
 from lstm_ray.runtime.nodes import check_paths
 from lstm_ray.runtime.ray_session import connect, our_error
 from lstm_ray.runtime.room import Asked
@@ -52,14 +52,10 @@ def evaluate_on_ray(
         settings = ray.put(config)
         code = tuple(bundle.sources().items())
         at_once = max(_MIN_TASKS, int(_TASKS_PER_CORE * ray.cluster_resources().get("CPU", 0)))
-        running: deque[Any] = deque()
         try:
-            for shard in shards:
-                running.append(task.remote(shard, settings, bundle.hash, code))
-                if len(running) == at_once:
-                    yield ray.get(running.popleft())
-            while running:
-                yield ray.get(running.popleft())
+            yield from in_order(
+                shards, lambda shard: task.remote(shard, settings, bundle.hash, code), ray.get, most=at_once
+            )
         except ray.exceptions.RayError as error:
             raise our_error(error, LstmRayError) from error
 

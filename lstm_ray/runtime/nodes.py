@@ -1,6 +1,6 @@
-"""The nodes of the Ray cluster we are connected to: asked by running something there, and whether they see our files.
+"""Runs functions on the nodes of the connected Ray cluster, and checks that all nodes see the run's files.
 
-That is found out before any work begins: a worker that cannot open a file would say so late.
+The files are checked before any work begins: a worker that cannot open one would fail late.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lstm_ray import storage
 from lstm_ray.errors import InputError, LstmRayError, OutputError
+from lstm_ray.runtime.ray_internals import HEAD_RESOURCE
 from lstm_ray.wording import reason
 
 _ANSWER_WITHIN_S = 120.0
-_SEEN_WITHIN_S = 5.0  # network filesystems may hold back news of a file for some seconds
+_SEEN_WITHIN_S = 5.0  # a new file may take some seconds to show on a network filesystem
 _MOST_PATHS = 1_000
-_HEAD = "node:__internal_head__"
 
 Answer = Any | BaseException
 
 
 def on_every_node(function: Callable[..., Any], *arguments: Any) -> dict[str, Answer]:
-    """Runs a function on every node and returns what came of it, by the nodes' names, see `names_of`.
+    """Runs a function on every node and returns the results by the nodes' names, see `names_of`.
 
-    It asks for no CPU, so that it runs on busy nodes too. An exception is returned as one.
+    It needs no CPU, so that it runs on busy nodes too. An exception is returned, not raised.
     """
     alive = {node["NodeID"]: node for node in ray.nodes()}
     refs = {name: _start(alive[node_id], function, *arguments) for node_id, name in names_of(alive.values()).items()}
@@ -39,14 +39,18 @@ def on_every_node(function: Callable[..., Any], *arguments: Any) -> dict[str, An
 
 
 def names_of(nodes: Iterable[dict[str, Any]]) -> dict[str, str]:
-    """Returns the names of those of `ray.nodes()` that are alive, by id.
+    """Returns the names of the nodes that are alive, by id.
 
-    A name is the node's address, and where several have the same, as on one machine they may, the beginning of its id.
+    A name is the node's address; where several nodes share one (on one machine they may), the first 8 characters of
+    the id are added.
+
+    Args:
+        nodes: As `ray.nodes()` returns them.
     """
     addresses = {node["NodeID"]: node["NodeManagerAddress"] for node in nodes if node["Alive"]}
-    many = Counter(addresses.values())
+    counts = Counter(addresses.values())
     return {
-        node_id: f"{address} ({node_id[:8]})" if many[address] > 1 else address
+        node_id: f"{address} ({node_id[:8]})" if counts[address] > 1 else address
         for node_id, address in addresses.items()
     }
 
@@ -57,7 +61,7 @@ def on_the_head(function: Callable[..., Any], *arguments: Any) -> Any:
     Raises:
         LstmRayError: The head does not answer, or lacks lstm-ray.
     """
-    head = next(node for node in ray.nodes() if node["Alive"] and _HEAD in node["Resources"])
+    head = next(node for node in ray.nodes() if node["Alive"] and HEAD_RESOURCE in node["Resources"])
     ref = _start(head, function, *arguments)
     ray.wait([ref], timeout=_ANSWER_WITHIN_S)
     return _answered(head["NodeManagerAddress"], _answer(ref))
@@ -76,15 +80,15 @@ def _answer(ref: Any) -> Answer:
 
 
 def check_paths(reads: Iterable[str], output: str | None = None) -> None:
-    """Checks that every node sees the local paths among these as this machine does. URIs are left alone.
+    """Checks that every node sees local paths as this machine does. URIs are not checked.
 
     Args:
-        reads: What workers will read.
-        output: The directory they will write to, which exists; None if they write nothing.
+        reads: Paths that workers will read.
+        output: The directory that they will write to, which exists; None if they write nothing.
 
     Raises:
         InputError: A node does not see a path.
-        OutputError: A node's output directory is another one, or may not be written to.
+        OutputError: A node has another directory there, or may not write to it.
         LstmRayError: A node does not answer, or lacks lstm-ray.
     """
     local = sorted({path for path in reads if storage.is_local(path)})[:_MOST_PATHS]
@@ -95,30 +99,30 @@ def check_paths(reads: Iterable[str], output: str | None = None) -> None:
     try:
         if local or probe:
             for address, answer in on_every_node(unseen, local, probe).items():
-                _judge(address, answer, output)
+                _check_seen(address, answer, output)
     finally:
         if probe:
             storage.delete(probe)
 
 
 def unseen(reads: list[str], probe: str | None) -> dict[str, str | bool | None]:
-    """Says what a node does not see; runs there.
+    """Returns what a node does not see; runs there.
 
     Returns:
-        "read": the first of `reads` that is not there, or None. "probe": True if the probe is there.
-        "writable": True if the probe's directory is.
+        "read": the first of `reads` that does not exist, or None. "probe": True if the probe exists.
+        "writable": True if the probe's directory is writable.
     """
     missing = next((path for path in reads if not os.path.exists(storage.locate(path)[1])), None)
     if probe is None:
         return {"read": missing, "probe": True, "writable": True}
-    place = storage.locate(probe)[1]
+    path = storage.locate(probe)[1]
     deadline = time.monotonic() + _SEEN_WITHIN_S
-    while not (seen := os.path.exists(place)) and time.monotonic() < deadline:
+    while not (seen := os.path.exists(path)) and time.monotonic() < deadline:
         time.sleep(0.2)
-    return {"read": missing, "probe": seen, "writable": os.access(os.path.dirname(place), os.W_OK | os.X_OK)}
+    return {"read": missing, "probe": seen, "writable": os.access(os.path.dirname(path), os.W_OK | os.X_OK)}
 
 
-def _judge(address: str, answer: Answer, output: str | None) -> None:
+def _check_seen(address: str, answer: Answer, output: str | None) -> None:
     seen = _answered(address, answer)
     remedy = "put it on a filesystem that all nodes share, or use s3://BUCKET/..."
     if seen["read"]:

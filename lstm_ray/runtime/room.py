@@ -1,4 +1,4 @@
-"""What a run asks of a cluster, and how much of it nodes hold: arithmetic, without Ray."""
+"""The resources that a run needs, and how many of its workers fit on given nodes: arithmetic, without Ray."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Nodes:
-    """Nodes of a kind.
+    """Nodes of one size.
 
     Attributes:
-        count: How many there may be; math.inf if there is no limit.
+        count: How many; math.inf if there is no limit.
         cpus: Cores of each.
         gpus: GPUs of each.
     """
@@ -22,23 +22,23 @@ class Nodes:
     gpus: float
 
     def holds(self, cpus: float, gpus: float) -> float:
-        """Returns how many workers of so many cores and GPUs the nodes hold."""
+        """Returns how many workers of `cpus` cores and `gpus` GPUs fit on the nodes."""
         sizes = [(self.cpus, cpus), (self.gpus, gpus)]
-        each = min((there / asked + 1e-9 for there, asked in sizes if asked), default=0.0)
+        each = min((has / needed + 1e-9 for has, needed in sizes if needed), default=0.0)
         each = each if math.isinf(each) else math.floor(each)
         return self.count * each if each else 0
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a run asks for: workers, actors or tasks, all alike, each of which has to fit on one node.
+    """What a run asks for: workers, actors or tasks of one size, each of which has to fit on one node.
 
     Attributes:
-        least: How many it needs to begin.
+        least: How many the run needs to begin.
         most: How many it can use.
         cpus: Cores of each.
         gpus: GPUs of each.
-        spare_cpus: Cores that it needs beside them, anywhere.
+        spare_cpus: Cores that the run needs besides, on any node.
     """
 
     least: int
@@ -48,7 +48,7 @@ class Asked:
     spare_cpus: float = 0
 
     def lack(self, nodes: Sequence[Nodes]) -> tuple[str, str] | None:
-        """Says what is asked for and what there is instead, if these are all nodes; None if that is enough to begin."""
+        """Returns what is asked for and what the nodes have instead; None if they have enough to begin."""
         cpus, gpus = self.least * self.cpus + self.spare_cpus, self.least * self.gpus
         has_cpus = sum(kind.count * kind.cpus for kind in nodes if kind.count)
         has_gpus = sum(kind.count * kind.gpus for kind in nodes if kind.count)
@@ -57,14 +57,14 @@ class Asked:
         held = room(nodes, self.cpus, self.gpus)
         if held < self.least:
             each = _amount(self.cpus, self.gpus or None)
-            there = ", ".join(f"{kind.count:g} x {_amount(kind.cpus, kind.gpus)}" for kind in nodes)
+            sizes = ", ".join(f"{kind.count:g} x {_amount(kind.cpus, kind.gpus)}" for kind in nodes)
             times = f"{self.least} x {each}, each on one node," if self.least > 1 else f"{each} on one node"
-            return f"{times} are asked for", f"room for {held:g} of these ({there})"
+            return f"{times} are asked for", f"room for {held:g} of these ({sizes})"
         return None
 
 
 def room(nodes: Iterable[Nodes], cpus: float, gpus: float) -> float:
-    """Returns how many workers of so many cores and GPUs all the nodes hold."""
+    """Returns how many workers of `cpus` cores and `gpus` GPUs fit on all the nodes."""
     return sum(kind.holds(cpus, gpus) for kind in nodes)
 
 

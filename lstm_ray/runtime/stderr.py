@@ -1,4 +1,4 @@
-"""Keeps what libraries written in C++ say on stderr from people who did not ask."""
+"""Hides what libraries written in C++ print on stderr."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from contextlib import contextmanager
 
 @contextmanager
 def held_back(shown_on_failure: bool = True) -> Iterator[None]:
-    """Holds back what the process writes to stderr meanwhile, and shows it if the block fails, unless told not to."""
+    """Holds back what the process writes to stderr inside the block, and by default shows it if the block fails."""
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except Exception:  # whatever it was, it goes on upwards; on Ctrl-C nobody wants to read this
+        except Exception:  # raised again below; not on Ctrl-C, where the output explains nothing
             if shown_on_failure:
                 held.seek(0)
                 os.write(stderr, held.read())

@@ -1,21 +1,23 @@
-"""Brings up TensorFlow the way lstm-ray wants it: quiet, Keras 3, and no more threads than it was given."""
+"""Starts TensorFlow for lstm-ray (quiet, Keras 3, no more threads than given) and asks it for GPUs."""
 
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lstm_ray.runtime.devices import available_cores
+from lstm_ray.errors import LstmRayError
+from lstm_ray.runtime.devices import available_cores, may_have_gpu
 from lstm_ray.runtime.stderr import held_back
 
 _POLICIES = {"float32": "float32", "bf16": "mixed_bfloat16", "fp16": "mixed_float16"}
 
 
 def choose_keras() -> None:
-    """Has Keras 3 run on TensorFlow, quietly, whatever the user's environment says."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # notices of CPU features and of GPUs that are not there
+    """Makes Keras 3 run on TensorFlow, quietly, whatever the user's environment says."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # hides notices of CPU features and missing GPUs
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     os.environ["KERAS_BACKEND"] = "tensorflow"
     # Ray Train's TensorFlow integration sets this for Keras 2. We do not use it, but a user's environment might.
@@ -23,14 +25,14 @@ def choose_keras() -> None:
 
 
 def start_tensorflow(threads: int | None = None) -> None:
-    """Imports TensorFlow; to be called before anything else in the process imports it.
+    """Imports TensorFlow; must run before anything else in the process imports it.
 
     Args:
-        threads: Threads an operation may use; None leaves all cores to it.
+        threads: Threads an operation may use; None: all cores.
     """
     choose_keras()
-    is_running = "tensorflow" in sys.modules  # then its threads are counted already
-    with held_back():  # while it loads, TensorFlow logs before any log level of its own takes effect
+    is_running = "tensorflow" in sys.modules  # then its number of threads is fixed
+    with held_back():  # TensorFlow logs while it loads, before its own log level takes effect
         import tensorflow as tf
 
         gpus = tf.config.list_physical_devices("GPU")
@@ -41,8 +43,38 @@ def start_tensorflow(threads: int | None = None) -> None:
         tf.config.experimental.set_memory_growth(gpu, True)  # otherwise the first process takes all of a GPU's memory
 
 
+def has_gpu() -> bool:
+    """Returns whether TensorFlow can use a GPU in this process.
+
+    TensorFlow is loaded only where there is a GPU's device file: scoring on CPUs does without it.
+    """
+    return may_have_gpu() and _sees_gpu()
+
+
+def require_gpu() -> None:
+    """Checks that TensorFlow sees the GPU that Ray assigned to this worker.
+
+    Raises:
+        LstmRayError: It sees none. It would compute on the CPU, without a word.
+    """
+    if not _sees_gpu():
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
+        raise LstmRayError(
+            f"{socket.gethostname()}: Ray assigned a GPU to this worker (CUDA_VISIBLE_DEVICES: {visible}), but "
+            "TensorFlow sees none: install CUDA's libraries there (pip install 'lstm-ray[gpu]'), check the driver with "
+            "nvidia-smi, or set --gpus-per-worker 0 to train on CPUs"
+        )
+
+
+def _sees_gpu() -> bool:
+    start_tensorflow()
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
 def threads_given() -> int:
-    """Returns how many threads this process was given by `start_tensorflow`."""
+    """Returns how many threads an operation may use in this process."""
     import tensorflow as tf
 
     given: int = tf.config.threading.get_intra_op_parallelism_threads()
@@ -51,7 +83,7 @@ def threads_given() -> int:
 
 @contextmanager
 def computing_in(precision: str) -> Iterator[None]:
-    """Has the layers that are built meanwhile compute in a precision: float32, bf16 or fp16."""
+    """Sets the precision in which layers built inside the block compute: float32, bf16 or fp16."""
     import keras
 
     before = keras.config.dtype_policy()

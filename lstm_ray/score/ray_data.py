@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
@@ -32,6 +31,7 @@ from lstm_ray.config import ScoreConfig
 from lstm_ray.errors import BundleError, LstmRayError
 from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.runtime.nodes import check_paths
+from lstm_ray.runtime.ray_internals import IDLE_DATA_THREAD, stop_data_usage_poller
 from lstm_ray.runtime.ray_session import connect, our_error
 from lstm_ray.runtime.room import Asked
 from lstm_ray.score import wire
@@ -45,7 +45,6 @@ _TASKS_AT_ONCE = 10_000  # given to Ray Data at once; its driver keeps some KiB 
 _GPU_TASK_CHUNKS = 4  # chunks of a task on GPUs: 64 MB of token ids at 80 tokens and the default --rows-per-part
 
 _THREADS_END_WITHIN_S = 30.0
-_PARKED = "Prefetcher"  # a thread of Ray Data that sleeps for ever once it has no work
 
 T = TypeVar("T")
 
@@ -65,8 +64,7 @@ def score_on_ray(
     least, most = min(least, len(first)), min(most, len(first))
     # GPU actors get nothing to do unless a task has a core.
     asked = Asked(least, most, config.cpus_per_actor, config.gpus_per_actor, spare_cpus=int(has_gpus))
-    # Ray Data's poller for its usage statistics never ends, and would be waited for.
-    os.environ.setdefault("RAY_DATA_USAGE_DISABLED", "1")
+    stop_data_usage_poller()
     run = _Run(
         config.model_dump(mode="json"),
         bundle.hash,
@@ -152,7 +150,7 @@ def _new_threads_ended() -> Iterator[None]:
     finally:
         deadline = time.monotonic() + _THREADS_END_WITHIN_S
         for thread in set(threading.enumerate()) - known:
-            if thread.name != _PARKED:
+            if thread.name != IDLE_DATA_THREAD:
                 thread.join(max(0.0, deadline - time.monotonic()))
 
 

@@ -22,7 +22,7 @@ from lstm_ray import storage
 from lstm_ray.config import ScoreConfig, paths_of, with_paths
 from lstm_ray.errors import ConfigError, InputError
 from lstm_ray.model.bundle import Bundle, read_bundle
-from lstm_ray.runtime.devices import has_gpu
+from lstm_ray.runtime.tensorflow import has_gpu
 from lstm_ray.score.local import score_here
 from lstm_ray.score.output import (
     Manifest,
@@ -67,7 +67,7 @@ def score(
     if note := bundle.note():
         notify(note)
     # Decided once, here: a run that is resumed elsewhere must not mix the last bits of two engines.
-    is_on_gpu = has_gpu() if config.actors == "0" else config.gpus_per_actor > 0
+    is_on_gpu = config.engine == "auto" and has_gpu() if config.actors == "0" else config.gpus_per_actor > 0
     config = config.model_copy(update={"engine": pick_engine(config.engine, is_on_gpu, bundle.model.network)})
     notify("planning: reading the input's footers")
     plan = make_plan(config, bundle.identity(), planning)

@@ -23,7 +23,8 @@ from lstm_ray import user_code
 from lstm_ray.errors import BundleError, ConfigError
 from lstm_ray.model.bundle import Bundle
 from lstm_ray.model.weights import NetworkWeights
-from lstm_ray.runtime.devices import available_cores, has_gpu
+from lstm_ray.runtime.devices import available_cores
+from lstm_ray.runtime.tensorflow import has_gpu
 from lstm_ray.text.sequences import Sequences, bucket_length, concatenate, pad_batch, truncate
 from lstm_ray.text.tokenize import decode_texts, tokenize
 
@@ -202,7 +203,9 @@ class Scorer:
         self._threshold = bundle.threshold
         self._encoder = Encoder(bundle)
         threads = threads or available_cores()
-        self._engine = make_engine(bundle, pick_engine(engine, has_gpu(), bundle.model.network), threads)
+        self._engine = make_engine(
+            bundle, pick_engine(engine, engine == "auto" and has_gpu(), bundle.model.network), threads
+        )
         self._pool = ThreadPoolExecutor(threads, "encode")
 
     def __enter__(self) -> Scorer:

@@ -1,11 +1,11 @@
-"""Training in this process: no Ray, nothing to start, nothing to wait for."""
+"""Training in this process, without Ray."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,9 +14,12 @@ from lstm_ray.config import TrainConfig
 from lstm_ray.datasets.labelled import Shard
 from lstm_ray.progress import Progress, Watcher
 from lstm_ray.runtime.devices import available_cores
+from lstm_ray.runtime.in_flight import in_order
 from lstm_ray.runtime.tensorflow import start_tensorflow
 from lstm_ray.train.data.corpus import EncodedShard, Prepared, encode_shard
 from lstm_ray.train.loop.state import State
+
+_SHARDS_PER_CORE = 2  # in work or waiting: enough to keep the cores busy, few enough for memory
 
 
 class LocalWorkers:
@@ -25,10 +28,19 @@ class LocalWorkers:
     def __init__(self, watcher: Watcher) -> None:
         self._watcher = watcher
 
-    def encode_all(self, shards: Sequence[Shard], config: TrainConfig) -> Iterable[EncodedShard]:
-        """Encodes shards on all cores: Arrow and numpy let go of Python's lock."""
-        with ThreadPoolExecutor(available_cores()) as pool:
-            return list(pool.map(encode_shard, shards, [config] * len(shards)))
+    def encode_all(self, shards: Sequence[Shard], config: TrainConfig) -> Iterator[EncodedShard]:
+        """Encodes shards on all cores and yields them in order: Arrow and numpy release Python's lock."""
+        cores = available_cores()
+        pool = ThreadPoolExecutor(cores, "encode")
+        try:
+            yield from in_order(
+                shards,
+                lambda shard: pool.submit(encode_shard, shard, config),
+                Future.result,
+                most=_SHARDS_PER_CORE * cores,
+            )
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def run(self, config: TrainConfig, prepared: Prepared) -> State:
         """Trains to the end."""
@@ -36,12 +48,12 @@ class LocalWorkers:
         start_tensorflow()
         from lstm_ray.train.loop import epochs
 
-        with interrupts_counted() as interrupted:
+        with interrupts_noted() as interrupted:
             return epochs.run(config, prepared, LocalContext(self._watcher, interrupted))
 
 
 class LocalContext:
-    """A world of one worker."""
+    """What surrounds the only worker, see `epochs.Context`."""
 
     rank = 0
     world_size = 1
@@ -52,7 +64,7 @@ class LocalContext:
         self._interrupted = interrupted
 
     def begin(self, state: State) -> None:
-        """Says nothing: who began the run in this process knows."""
+        """Does nothing: `run.train` has reported the position already."""
 
     def progress(self, progress: Progress) -> None:
         """Passes it on."""
@@ -63,24 +75,24 @@ class LocalContext:
         self._watcher.epoch(row)
 
     def is_interrupted(self) -> bool:
-        """Says whether Ctrl-C was pressed."""
+        """Returns whether Ctrl-C was pressed."""
         return self._interrupted.is_set()
 
 
 @contextmanager
-def interrupts_counted() -> Iterator[threading.Event]:
-    """Gives an event that the first Ctrl-C sets; the second one interrupts as ever."""
+def interrupts_noted() -> Iterator[threading.Event]:
+    """Yields an event that the first Ctrl-C sets; the second one interrupts as usual."""
     interrupted = threading.Event()
-    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
         yield interrupted
         return
     before = signal.getsignal(signal.SIGINT)
 
-    def take(*_: object) -> None:
+    def note(*_: object) -> None:
         interrupted.set()
         signal.signal(signal.SIGINT, before)
 
-    signal.signal(signal.SIGINT, take)
+    signal.signal(signal.SIGINT, note)
     try:
         yield interrupted
     finally:

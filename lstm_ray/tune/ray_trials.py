@@ -1,17 +1,15 @@
-"""Runs trials with Ray Tune: each is `lstm-ray train` in one process, and ASHA stops those that fall behind.
+"""Runs trials with Ray Tune: each trains in one process, and ASHA stops those that fall behind.
 
     driver                                              a Ray worker for each trial
-      ray_session                                         run.train, as without Ray
-      Tuner.fit, ASHA  <- epoch, validation accuracy --   tune.report after every epoch
-      _Marker: a stopped trial is marked as such          the trial's run directory: checkpoints, history, model
+      Tuner.fit, ASHA  <- epoch, validation accuracy --   run.train, tune.report after every epoch
+      _Marker: marks the trials that ASHA stops           the trial's run directory: checkpoints, history, model
 
-Tune's own state is not needed to go on: a trial's directory resumes by itself, and first reports the epochs that it has
-to the new ASHA.
+Tune's own state is not needed to resume: a trial's run is resumed from its directory, and first reports the epochs that
+it has to the new ASHA.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,23 +23,25 @@ from lstm_ray.config import TrainConfig, TuneConfig
 from lstm_ray.errors import ConfigError, LstmRayError, TrainingError
 from lstm_ray.model.user_network import sources_of
 from lstm_ray.runtime.nodes import check_paths
+from lstm_ray.runtime.ray_internals import quiet_tune
 from lstm_ray.runtime.ray_session import connect, our_error
 from lstm_ray.runtime.room import Asked
-from lstm_ray.runtime.tensorflow import start_tensorflow
+from lstm_ray.runtime.tensorflow import require_gpu, start_tensorflow
 from lstm_ray.storage.inputs import find_inputs
+from lstm_ray.train.step.choice import choose_engine
 from lstm_ray.tune.results import FAILED, FINISHED, STOPPED, mark, marked
 
-_WORK = "ray"  # where Tune keeps its state meanwhile
-_KEPT_SHARE = 3  # ASHA goes on with the best third after 1, 3, 9, ... epochs
+_WORK = "ray"  # directory of Tune's state; deleted at the end
+_REDUCTION = 3  # ASHA keeps the best third after 1, 3, 9, ... epochs
 
 
 def run_trials(config: TuneConfig, trials: Mapping[int, TrainConfig], say: Callable[[str], None]) -> None:
-    """Runs trials to their end, each marked with how it ended.
+    """Runs trials to their end and marks each with how it ended.
 
     Args:
         config: The search's settings.
         trials: Settings by trial number.
-        say: Hears of every epoch.
+        say: Receives a message about every epoch.
 
     Raises:
         InputError: A node does not see a file.
@@ -49,25 +49,26 @@ def run_trials(config: TuneConfig, trials: Mapping[int, TrainConfig], say: Calla
         TrainingError: A trial failed for another reason than its settings.
     """
     code = sources_of(*trials.values())
-    # Ctrl-C ends the search: by itself Tune would take it for an ordinary end.
-    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    with connect(
-        config.address, Asked(1, config.concurrency or 1, config.cpus_per_worker, config.gpus_per_worker), say
-    ):
+    quiet_tune()
+    asked = Asked(1, config.concurrency or 1, config.cpus_per_worker, config.gpus_per_worker)
+    with connect(config.address, asked, say):
         if config.address != "local":
             needed = [path for path in (config.vocabulary, config.embeddings) if path is not None]
             files = find_inputs([*config.train, *config.validation])
             check_paths([*needed, *(file.path for file in files)], config.output)
-        settings = {number: trial.model_dump(mode="json") for number, trial in trials.items()}
-        given = {"settings": settings, "threads": max(1, int(config.cpus_per_worker)), "code": code}
+        on_gpu = config.gpus_per_worker > 0
+        settings = {
+            number: {**trial.model_dump(mode="json"), "engine": choose_engine(trial, on_gpu=on_gpu)}
+            for number, trial in trials.items()
+        }
+        given = {"settings": settings, "threads": max(1, int(config.cpus_per_worker)), "on_gpu": on_gpu, "code": code}
         trainable = ray.tune.with_resources(
             ray.tune.with_parameters(_run_trial, **given),
             {"CPU": config.cpus_per_worker, "GPU": config.gpus_per_worker},
         )
-        place = storage.join(config.output, _WORK)
-        storage.delete(place)
-        filesystem, path = storage.locate(place)
+        work = storage.join(config.output, _WORK)
+        storage.delete(work)
+        filesystem, path = storage.locate(work)
         tuner = ray.tune.Tuner(
             trainable,
             param_space={"trial": ray.tune.grid_search(list(trials))},
@@ -76,10 +77,10 @@ def run_trials(config: TuneConfig, trials: Mapping[int, TrainConfig], say: Calla
                     time_attr="epoch",
                     metric="validation_accuracy",
                     mode="max",
-                    # One more than there are: at the last ASHA would end a trial before it has saved its model.
+                    # One more than a trial has: at max_t ASHA ends a trial, which would not have saved its model.
                     max_t=max(trial.epochs for trial in trials.values()) + 1,
                     grace_period=1,
-                    reduction_factor=_KEPT_SHARE,
+                    reduction_factor=_REDUCTION,
                 ),
                 max_concurrent_trials=config.concurrency or None,
             ),
@@ -93,15 +94,15 @@ def run_trials(config: TuneConfig, trials: Mapping[int, TrainConfig], say: Calla
             ),
         )
         errors = tuner.fit().errors
-    storage.delete(place)
+    storage.delete(work)
     if errors:
         raise our_error(errors[0], TrainingError) from errors[0]
 
 
 def _run_trial(
-    arguments: dict[str, Any], settings: dict[int, dict[str, Any]], threads: int, code: dict[str, bytes]
+    arguments: dict[str, Any], settings: dict[int, dict[str, Any]], threads: int, on_gpu: bool, code: dict[str, bytes]
 ) -> None:
-    """Runs on a Ray worker: a training run that reports its epochs."""
+    """Runs a trial on a Ray worker: a training run that reports its epochs."""
     from lstm_ray.train import run
     from lstm_ray.train.loop import checkpoints
 
@@ -111,36 +112,38 @@ def _run_trial(
     for row in earlier.history if earlier is not None else []:
         watcher.epoch(row)
     start_tensorflow(threads)
+    if on_gpu:
+        require_gpu()
     try:
         with user_code.unpacked(code):
             run.train(config, watcher)
     except (TrainingError, ConfigError) as error:
-        # Such as a learning rate at which it diverges, or more warm-up than steps: a result of the search too.
+        # A learning rate at which training diverges, or more warm-up than steps: a result of the search too.
         mark(config.output, FAILED, str(error))
     except (LstmRayError, OSError):
-        raise  # of the place, not of the settings: another try may do
-    except Exception as error:  # noqa: BLE001  of the user's code, and would come again
+        raise  # caused by the node, not by the settings: the trial may succeed elsewhere
+    except Exception as error:  # noqa: BLE001  raised by the user's code: it would come again
         mark(config.output, FAILED, user_code.described(error))
     else:
         mark(config.output, FINISHED)
 
 
 class _Reporter:
-    """Watches a trial's run and tells Tune."""
+    """Reports the epochs of a trial's run to Tune."""
 
     def say(self, message: str) -> None:
-        """Nobody hears it."""
+        """Ignores it."""
 
     def progress(self, progress: Any) -> None:
-        """Nobody waits for it."""
+        """Ignores it."""
 
     def epoch(self, row: dict[str, Any]) -> None:
-        """Reports it; Tune may end the process here."""
+        """Reports the epoch; Tune may end the process here."""
         ray.tune.report({name: row[name] for name in ("epoch", "validation_accuracy", "validation_loss")})
 
 
 class _Marker(TrialProgressCallback):
-    """Passes on what trials report, and marks those that ASHA ends; in the place of Ray's own, which would print it."""
+    """Shows what trials report, and marks those that ASHA ends. It replaces Tune's callback, which prints tables."""
 
     def __init__(self, trials: Mapping[int, TrainConfig], say: Callable[[str], None]) -> None:
         super().__init__()
@@ -155,7 +158,7 @@ class _Marker(TrialProgressCallback):
             )
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        """Says nothing: the search ends with the error."""
+        """Shows nothing: the search ends with the error."""
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         number = trial.config["trial"]

@@ -1,4 +1,4 @@
-"""What came of trials: how each ended, their table, the best one's job file."""
+"""The results of trials: how each ended, the best one, their table."""
 
 from __future__ import annotations
 
@@ -20,9 +20,12 @@ _MARK = ".trial.json"
 
 
 def mark(directory: str, state: str, error: str = "") -> None:
-    """Writes down how a trial ended: it is not run again."""
+    """Records how a trial ended, so that it is not run again.
+
+    The file is written beside the run's directory: a run refuses to start in one that contains other files.
+    """
     content = json.dumps({"state": state, "error": error}) + "\n"
-    storage.write_bytes(storage.extend(directory, _MARK), content.encode())  # in the run it would be a stranger's
+    storage.write_bytes(storage.extend(directory, _MARK), content.encode())
 
 
 def marked(directory: str) -> tuple[str, str] | None:
@@ -43,7 +46,7 @@ class Trial:
         config: Its settings.
         state: finished, stopped (by ASHA, or early) or failed.
         error: Why it failed.
-        run: Its history and the metrics of its best epoch; none if it failed in the first.
+        run: Its history and the metrics of its best epoch; empty if it failed in the first.
     """
 
     number: int
@@ -60,18 +63,18 @@ class Trial:
 
 def read_trials(trials: Mapping[int, TrainConfig]) -> list[Trial]:
     """Returns trials that have ended, the best first."""
-    found = []
+    ended = []
     for number, config in trials.items():
         state, error = marked(config.output) or (STOPPED, "")
-        found.append(Trial(number, config, state, error, checkpoints.latest_state(config.output) or State()))
-    return sorted(found, key=lambda trial: (-trial.accuracy, trial.number))
+        ended.append(Trial(number, config, state, error, checkpoints.latest_state(config.output) or State()))
+    return sorted(ended, key=lambda trial: (-trial.accuracy, trial.number))
 
 
 def best_of(trials: list[Trial]) -> Trial:
-    """Returns the first.
+    """Returns the first of sorted trials.
 
     Raises:
-        TrainingError: Not even that one has finished an epoch.
+        TrainingError: No trial has finished an epoch.
     """
     if trials[0].accuracy < 0:
         raise TrainingError(f"no trial finished an epoch; the first: {trials[0].error}")
@@ -79,7 +82,7 @@ def best_of(trials: list[Trial]) -> Trial:
 
 
 def trial_table(config: TuneConfig, trials: list[Trial]) -> pa.Table:
-    """Returns a row a trial: how it ended, its best epoch's figures, and what was drawn for it."""
+    """Returns a row for each trial: how it ended, the figures of its best epoch, and its drawn settings."""
     drawn = sorted(config.search)
     rows: list[dict[str, Any]] = [
         {

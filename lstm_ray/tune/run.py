@@ -1,4 +1,4 @@
-"""A search as a directory: begun, gone on with, finished.
+"""A search as a directory: begun or resumed, finished.
 
 OUTPUT/tune.yaml  trials/NNNN/ (a training run each)  trials.parquet  best.yaml
 """
@@ -24,12 +24,12 @@ _RESULTS = ("best.yaml", "trials.parquet", "trials", "ray", "tune.yaml")
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search has found.
+    """The result of a search.
 
     Attributes:
-        output: Its directory.
-        trials: The best first.
-        best: The best of them.
+        output: The search's directory.
+        trials: All trials, the best first.
+        best: The best trial.
     """
 
     output: str
@@ -38,42 +38,42 @@ class SearchResult:
 
 
 def tune(config: TuneConfig, say: Callable[[str], None]) -> SearchResult:
-    """Runs the trials that are not done, and says which was best.
+    """Runs the trials that have not ended yet, and returns the results of all.
 
     Args:
         config: The search's settings.
-        say: Hears what it does.
+        say: Receives messages about the progress.
 
     Raises:
-        ConfigError: There is nothing to search, or what was drawn cannot be.
+        ConfigError: There is nothing to search, or a trial's settings are not valid.
         InputError: The data cannot be used.
-        OutputError: The output directory holds something else.
+        OutputError: The output directory contains something else.
         TrainingError: A trial failed for another reason than its settings, or all failed.
     """
     if not config.search:
         raise ConfigError("search is missing: give a job file with, say, search: {units: {choice: [64, 128]}}")
     config = with_paths(config, storage.absolute)
     trials = {number: trial_config(config, number) for number in range(1, config.trials + 1)}
-    find_all_shards(config)  # what is wrong with the data is better said once, and now
+    find_all_shards(config)  # an error in the data is reported once, before any trial
     with storage.locked(config.output, _LOCK):
         open_search(config)
-        left = {number: trial for number, trial in trials.items() if marked(trial.output) is None}
-        say(f"{counted(len(trials), 'trial')}, {len(left)} to run")
-        if left:
+        remaining = {number: trial for number, trial in trials.items() if marked(trial.output) is None}
+        say(f"{counted(len(trials), 'trial')}, {len(remaining)} to run")
+        if remaining:
             from lstm_ray.tune.ray_trials import run_trials
 
-            run_trials(config, left, say)
-        found = read_trials(trials)
-        best = best_of(found)
-        _write(config, found, best)
-    return SearchResult(config.output, found, best)
+            run_trials(config, remaining, say)
+        ended = read_trials(trials)
+        best = best_of(ended)
+        _write(config, ended, best)
+    return SearchResult(config.output, ended, best)
 
 
 def open_search(config: TuneConfig) -> None:
-    """Begins a search, or finds that it can go on with the one that is there.
+    """Begins a search, or checks that the one in the directory can be resumed.
 
     Raises:
-        OutputError: The directory holds something else.
+        OutputError: The directory contains something else.
     """
     path = storage.join(config.output, "tune.yaml")
     names = set(storage.list_names(config.output)) - {_LOCK}

@@ -1,7 +1,7 @@
 """Draws the settings of trials.
 
-A trial's settings are a function of the seed and its number: a search that is interrupted, or asked for more trials,
-draws the same ones again for those it has.
+A trial's settings are a function of the seed and its number: a search that is resumed, or extended, draws the same
+settings again for the trials it has.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from lstm_ray import storage
 from lstm_ray.config import Range, TrainConfig, TuneConfig, resolve, with_paths
 from lstm_ray.errors import ConfigError
 
-_STREAM = 2  # keeps these draws apart from those that the seed makes elsewhere
-_DIGITS = 4  # of a drawn number: enough to tell them apart, few enough to read
+_STREAM = 2  # makes these draws independent of others from the same seed
+_DIGITS = 4  # of a drawn number: enough to distinguish them, few enough to read
 
 
 def trial_config(config: TuneConfig, number: int) -> TrainConfig:
-    """Returns the settings of a trial, which is a training run of its own below the search's output.
+    """Returns the settings of a trial: a training run in a directory below the search's output.
 
     Raises:
-        ConfigError: What was drawn cannot be.
+        ConfigError: The drawn settings are not valid.
     """
     drawn = draw(config, number)
     fixed = {name: getattr(config, name) for name in TrainConfig.model_fields}
-    # Ray runs the trials, but within one there are no workers for an address to be needed.
+    # A trial trains in the process of one Ray worker: it needs no Ray itself.
     own = {"output": trial_directory(config.output, number), "fresh": False, "address": "local"}
     if config.gpus_per_worker:
         own["gpus_per_worker"] = 0
@@ -39,12 +39,12 @@ def trial_config(config: TuneConfig, number: int) -> TrainConfig:
 
 
 def trial_directory(output: str, number: int) -> str:
-    """Returns where a trial's run lies."""
+    """Returns the directory of a trial's run."""
     return storage.join(output, f"trials/{number:04d}")
 
 
 def draw(config: TuneConfig, number: int) -> dict[str, Any]:
-    """Returns what a trial has in place of the fixed settings."""
+    """Returns the settings in which a trial differs from the fixed ones."""
     generator = np.random.default_rng([config.seed, _STREAM, number])
     return {name: _draw_one(config.search[name], generator) for name in sorted(config.search)}
 

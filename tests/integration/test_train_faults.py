@@ -111,7 +111,7 @@ def test_one_process_killed_again_and_again_ends_with_the_same_bits(
     command = run(output)
     code, error = command.end()
     assert code == 0, error
-    assert f"going on from {state.place()}" in error
+    assert f"resuming from {state.place()}" in error
     assert_equal(output)
 
 
@@ -128,7 +128,7 @@ def test_ctrl_c_saves_where_it_is_and_says_so(run: Run, assert_equal: Any, tmp_p
     command = run(output)
     code, error = command.end()
     assert code == 0, error
-    assert f"going on from {state.place()}" in error
+    assert f"resuming from {state.place()}" in error
     assert_equal(output)
 
 
@@ -154,7 +154,7 @@ def test_a_worker_that_is_killed_is_replaced(
     code, error = command.end()
     assert code == 0, error
     assert error.count("worker lost (") == 2
-    assert len(re.findall("^going on from epoch .* with 2 workers", error, re.MULTILINE)) == 2
+    assert len(re.findall("^resuming from epoch .* with 2 workers", error, re.MULTILINE)) == 2
     # What is saved while the worker is killed may be lost too.
     assert rows_done_again(error) <= 2 * 2 * EVERY_STEPS * BATCH
     assert_equal(output, "--workers", 2)
@@ -177,7 +177,7 @@ def test_the_same_command_goes_on_when_the_driver_was_stopped(
         assert told_place(error) == state.place()
     code, error = run(output, "--workers", 2).end()
     assert code == 0, error
-    assert f"going on from {state.place()}" in error
+    assert f"resuming from {state.place()}" in error
     assert_equal(output, "--workers", 2)
 
 
@@ -234,10 +234,10 @@ def test_workers_that_are_lost_too_often_end_the_run(run: Run, tmp_path: Path, r
     assert code == 1
     last = error.splitlines()[-1]
     assert last.startswith("error: worker lost (")
-    assert "after 0 replacements (--max-failures): the same command goes on from the last checkpoint" in last
+    assert "after 0 replacements (--max-failures): the same command resumes from the last checkpoint" in last
     code, error = run(output, "--workers", 0).end()
     assert code == 0
-    assert f"going on from {State(epoch=0, step=EVERY_STEPS).place().split(',')[0]}" in error
+    assert f"resuming from {State(epoch=0, step=EVERY_STEPS).place().split(',')[0]}" in error
 
 
 @pytest.mark.long

@@ -19,7 +19,8 @@ from lstm_ray.errors import InputError
 from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.score.scorer import Scorer
 from lstm_ray.train.loop import checkpoints
-from lstm_ray.train.run import Outcome, train
+from lstm_ray.train.results import Outcome
+from lstm_ray.train.run import train
 
 TOLERANCE = 1e-5
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -84,8 +85,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, reviews: Path, lstm_ray: C
             config = settings(reviews, output, workers=workers, **NETWORKS[network])
             if workers:
                 lstm_ray("train", "--config", job_file(config, output.with_suffix(".yaml")))
-            outcome = train(config, SilentWatcher())  # with workers it is finished already, and only read
-            assert outcome.was_finished == bool(workers)
+            outcome = train(config, SilentWatcher())  # with workers it is complete already, and only read
+            assert outcome.was_complete == bool(workers)
             checkpoint = checkpoints.latest(str(output))
             assert checkpoint is not None
             runs[network, workers] = Run(config, outcome, read_bundle(str(output / "model")), checkpoint.variables)
@@ -155,10 +156,10 @@ def test_a_run_leaves_everything_that_is_promised(trained: Trained) -> None:
     assert len(list((output / "checkpoints").glob("epochs_*.npz"))) == checkpoints.KEPT
 
 
-def test_the_same_command_again_says_that_the_run_is_finished(trained: Trained, lstm_ray: Callable[..., str]) -> None:
+def test_the_same_command_again_says_that_the_run_is_complete(trained: Trained, lstm_ray: Callable[..., str]) -> None:
     output = Path(trained("lstm", 2).config.output)
     before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
-    assert "finished" in lstm_ray("train", "--config", output / "config.yaml")
+    assert "already complete" in lstm_ray("train", "--config", output / "config.yaml")
     assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
 
 

@@ -63,7 +63,7 @@ def test_an_interrupted_search_goes_on_and_its_best_settings_train(
     command.wait_until(lambda: any(search.glob("trials/*/checkpoints/*.npz")), limit_s=300)
     code, stderr = command.kill(signal.SIGINT)
     assert code == 130
-    assert "interrupted: the same command goes on with the trials that are left" in stderr
+    assert "interrupted: the same command resumes with the remaining trials" in stderr
     assert not (search / "best.yaml").exists()
 
     stdout, stderr = run("tune", job)

@@ -165,6 +165,19 @@ def test_a_package_is_imported_only_at_home(package: str) -> None:
                 assert at_home, f"{module}, line {one.line}: imports {package}"
 
 
+# Modules besides runtime/ray_internals.py that import private parts of Ray, and why.
+PRIVATE_RAY = {"lstm_ray.cluster.status": "a function sent by value to clusters that may lack lstm-ray"}
+
+
+def test_private_parts_of_ray_are_imported_in_one_file() -> None:
+    for module, found in IMPORTS.items():
+        for one in found:
+            first, *parts = one.module.split(".")
+            if first == "ray" and any(part.startswith("_") or part == "v2" for part in parts):
+                allowed = module == "lstm_ray.runtime.ray_internals" or module in PRIVATE_RAY
+                assert allowed, f"{module}, line {one.line}: imports {one.module}"
+
+
 def test_the_command_line_imports_only_settings_when_it_starts() -> None:
     allowed = (
         "lstm_ray.cli",

@@ -1,39 +1,45 @@
-"""Chooses the engine that takes a run's steps."""
+"""Chooses the engine that computes a run's training steps: once, on the driver, for all workers."""
 
 from __future__ import annotations
 
+from typing import Literal
+
 from lstm_ray.collective.protocol import Collective
 from lstm_ray.config import TrainConfig
+from lstm_ray.runtime.tensorflow import has_gpu
 from lstm_ray.train.step.loss import Labels
 from lstm_ray.train.step.protocol import Stepper
 
 
+def runs_on_gpu(config: TrainConfig) -> bool:
+    """Returns whether a run's steps are computed on GPUs; the driver asks, about this process or its Ray workers."""
+    return has_gpu() if config.worker_limits == (0, 0) else config.gpus_per_worker > 0
+
+
+def choose_engine(config: TrainConfig, *, on_gpu: bool) -> Literal["native", "keras"]:
+    """Returns the engine that `config.engine` stands for.
+
+    "auto" is the native engine for float32 on CPUs, else Keras. A user's network always needs Keras.
+    """
+    if config.network is not None:
+        return "keras"
+    if config.engine != "auto":
+        return config.engine
+    return "native" if config.precision == "float32" and not on_gpu else "keras"
+
+
 def make_stepper(config: TrainConfig, collective: Collective, labels: Labels) -> Stepper:
-    """Builds what takes a run's steps.
+    """Builds the engine.
 
     Args:
-        config: The run's settings.
-        collective: How gradients meet those of the other workers.
-        labels: Of all training rows: a schedule's length and balanced class weights depend on them.
+        config: The run's settings, `engine` as the driver chose it; "auto" is that of a CPU.
+        collective: Adds up gradients over the workers.
+        labels: Of all training rows: the schedule's length and balanced class weights depend on them.
     """
-    if is_native(config):
+    if choose_engine(config, on_gpu=False) == "native":
         from lstm_ray.train.native.stepper import NativeStepper
 
         return NativeStepper(config, collective, labels)
     from lstm_ray.train.step.keras_engine import KerasStepper
 
     return KerasStepper(config, collective, labels)
-
-
-def is_native(config: TrainConfig) -> bool:
-    """Says whether a run's steps are taken by our own code: in float32 on a CPU, unless `engine` says otherwise.
-
-    A network of the user's own is Keras's in any case.
-    """
-    if config.network is not None:
-        return False
-    if config.engine != "auto":
-        return config.engine == "native"
-    import tensorflow as tf
-
-    return config.precision == "float32" and not tf.config.list_physical_devices("GPU")

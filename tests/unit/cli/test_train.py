@@ -10,7 +10,7 @@ from lstm_ray.cli import console
 from lstm_ray.cli.train import show_outcome
 from lstm_ray.config import TrainConfig
 from lstm_ray.train.loop.state import State
-from lstm_ray.train.run import Outcome
+from lstm_ray.train.results import Outcome
 
 
 @pytest.mark.parametrize("column", ["text", "the review"])

@@ -8,11 +8,11 @@ from lstm_ray.runtime.nodes import names_of
 
 
 def node(node_id: str, address: str, alive: bool = True) -> dict[str, Any]:
-    """Returns what `ray.nodes()` says of a node."""
+    """Returns a node as `ray.nodes()` describes it."""
     return {"NodeID": node_id, "NodeManagerAddress": address, "Alive": alive}
 
 
-def test_nodes_with_one_address_are_told_apart() -> None:
+def test_nodes_with_the_same_address_have_different_names() -> None:
     nodes = [
         node("a" * 56, "10.0.0.1"),
         node("b" * 56, "127.0.0.1"),

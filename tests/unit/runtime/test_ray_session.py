@@ -1,4 +1,4 @@
-"""What is refused before Ray starts, what is said when it ends the process, which of several errors is told."""
+"""What is refused before Ray starts, the message when it ends the process, which of several errors is reported."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ LOST = WorkerLostError("worker 1 at 10.0.0.2:4000 is gone: it closed the connect
     ],
     ids=["ours", "somebody else's", "lost", "several"],
 )
-def test_what_went_wrong_comes_before_who_is_missed(failures: list[Exception], said: str) -> None:
+def test_a_cause_comes_before_the_loss_of_a_peer(failures: list[Exception], said: str) -> None:
     found = our_error(GroupError(*failures), TrainingError)
     assert str(found) == said
     assert isinstance(found, LstmRayError)
@@ -88,15 +88,17 @@ def test_a_process_that_ends_without_python_has_last_words(end: str, is_said: bo
     assert ("error: this process was ended from outside" in done.stderr) is is_said
 
 
-def test_a_ray_that_cannot_write_its_files_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_ray_that_cannot_write_its_files_is_reported_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "file"))
-    with pytest.raises(LstmRayError) as told, connect("local"):
+    with pytest.raises(LstmRayError) as raised, connect("local"):
         pass
-    assert str(told.value).startswith("Ray did not start on this machine: ")
-    assert f"{tmp_path}/file" in str(told.value)
-    assert str(told.value).endswith(
-        ": set RAY_TMPDIR to a directory for its files, with a short name, that can be written"
+    assert str(raised.value).startswith("Ray did not start on this machine: ")
+    assert f"{tmp_path}/file" in str(raised.value)
+    assert str(raised.value).endswith(
+        ": set RAY_TMPDIR to a directory for its files, with a short name, that can be written to"
     )
 
 
@@ -123,14 +125,14 @@ except LstmRayError as error:
 
 
 @pytest.mark.long  # Ray waits 30 s for a raylet that is dead
-def test_a_raylet_that_dies_while_ray_starts_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_raylet_that_dies_while_ray_starts_is_reported_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with tempfile.TemporaryDirectory(prefix="ray") as place:  # names of sockets have to be short
         monkeypatch.setenv("RAY_TMPDIR", place)
         command = [sys.executable, "-c", DIES]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
         (line,) = done.stdout.splitlines()
         assert line.startswith("Ray did not start on this machine: The current node timed out during startup.")
-        logs = re.search(r"Ray's logs lie in (\S+/logs), and say more", line)
+        logs = re.search(r"Ray's logs are in (\S+/logs), and say more", line)
         assert logs is not None
         assert (Path(logs[1]) / "raylet.err").exists()
         assert Path(logs[1]).is_relative_to(place)

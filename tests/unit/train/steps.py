@@ -1,4 +1,4 @@
-"""A small network, rows for it, and its steps: what the tests of both engines share."""
+"""A small network, rows for it, and its training steps, for the tests of both engines."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def batches(config: TrainConfig, corpus: Corpus) -> Iterator[Batch]:
 
 
 def dense_adam() -> Any:
-    """Returns Keras's Adam class, with the gradients of a word that stands in a batch several times added up, as ours.
+    """Returns Keras's Adam class, except that the gradients of a word repeated in a batch are added up first, as here.
 
-    Keras 3 (to 3.15 at least) hands Adam one slice for each time, which squares them one by one.
+    Keras 3 (to 3.15 at least) gives Adam one slice for each occurrence, which squares them one by one.
     """
     start_tensorflow()
     import keras
@@ -68,7 +68,7 @@ def dense_adam() -> Any:
 
 
 def train(config: TrainConfig, corpus: Corpus) -> tuple[Any, list[np.ndarray]]:
-    """Takes the steps of a run; returns what took them, and the sums of each step."""
+    """Trains a run's steps; returns the engine, and the sums of each step."""
     start_tensorflow()
     from lstm_ray.train.step.choice import make_stepper
 

@@ -59,7 +59,7 @@ def test_trials_are_read_and_tabled_best_first(config: TuneConfig) -> None:
     assert table[2]["validation_accuracy"] is None
 
 
-def test_a_mark_lies_beside_the_run_whatever_the_uri_says(config: TuneConfig, tmp_path: Path) -> None:
+def test_a_mark_is_written_beside_the_run_also_for_a_uri_with_options(config: TuneConfig, tmp_path: Path) -> None:
     output = f"file://{tmp_path}/trials/0001?region=here"
     mark(output, STOPPED)
     assert [path.name for path in (tmp_path / "trials").iterdir()] == ["0001.trial.json"]

@@ -1,4 +1,4 @@
-"""The directory of a search: begun, gone on with, refused."""
+"""The directory of a search: begun, resumed, refused."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from lstm_ray.tune import run
 
 @pytest.fixture
 def config(tmp_path: Path) -> TuneConfig:
-    """Gives a search in a directory that is not there yet."""
+    """Gives a search in a directory that does not exist yet."""
     search = {"units": {"choice": [3, 4]}}
     return TuneConfig.model_validate({"train": ("a",), "output": str(tmp_path / "search"), "search": search})
 
 
-def test_a_search_of_an_older_version_goes_on(config: TuneConfig) -> None:
+def test_a_search_of_an_older_version_resumes(config: TuneConfig) -> None:
     run.open_search(config)
     path = Path(config.output) / "tune.yaml"
     older = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -34,7 +34,7 @@ def test_a_search_of_an_older_version_goes_on(config: TuneConfig) -> None:
 
 @pytest.mark.parametrize("fresh", [True, False])
 @pytest.mark.parametrize("content", ["reeds: [5, 6]\n", "a: [", "\x00", None], ids=["music", "broken", "bytes", "none"])
-def test_a_directory_of_somebody_else_is_refused(config: TuneConfig, content: str | None, fresh: bool) -> None:
+def test_another_directory_is_refused(config: TuneConfig, content: str | None, fresh: bool) -> None:
     trials = Path(config.output) / "trials"
     trials.mkdir(parents=True)
     if content is not None:

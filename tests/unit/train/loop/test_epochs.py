@@ -278,10 +278,10 @@ def test_a_large_loss_is_no_error(train: Train, tmp_path: Path) -> None:
 
 
 def test_ctrl_c_saves_and_a_second_one_ends_at_once(train: Train, watcher: Any, tmp_path: Path) -> None:
-    from lstm_ray.train.local import interrupts_counted
+    from lstm_ray.train.local import interrupts_noted
 
     before = signal.getsignal(signal.SIGINT)
-    with interrupts_counted() as interrupted:
+    with interrupts_noted() as interrupted:
         signal.raise_signal(signal.SIGINT)
         assert interrupted.is_set()
         with pytest.raises(KeyboardInterrupt):

@@ -1,0 +1,31 @@
+"""Runs work in parallel with a bounded number of results in memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Future = TypeVar("Future")
+Result = TypeVar("Result")
+
+
+def in_order(
+    items: Iterable[Item], start: Callable[[Item], Future], wait: Callable[[Future], Result], *, most: int
+) -> Iterator[Result]:
+    """Yields the result of each item, in the order of the items.
+
+    Args:
+        items: What to work on; taken as results are used.
+        start: Starts the work on an item, such as a thread pool's `submit`.
+        wait: Returns the result of what was started.
+        most: How many items are in work, or done and not yet used, at a time.
+    """
+    started: deque[Future] = deque()
+    for item in items:
+        if len(started) == most:
+            yield wait(started.popleft())
+        started.append(start(item))
+    while started:
+        yield wait(started.popleft())

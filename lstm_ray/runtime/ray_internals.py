@@ -1,0 +1,124 @@
+"""Everything that relies on private parts of Ray, or on the words of its messages.
+
+Read in Ray 2.60; holds for 2.55, the oldest supported. If another version changes it,
+tests/unit/runtime/test_ray_internals.py fails.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import ray
+import yaml
+
+HEAD_RESOURCE = "node:__internal_head__"
+"""A resource that only the head has."""
+IDLE_DATA_THREAD = "Prefetcher"
+"""Name of a thread of Ray Data that sleeps for ever once it has no more work."""
+
+_MONITOR, _AUTOSCALING_CONFIG = "/monitor.py", "--autoscaling-config="  # in ray/_private/services.py
+_NODE_DIED = "its node has died"  # in the C++ of the GCS
+_HANGING = re.compile(r"A worker health check has been hanging for (\d+)")  # in ray.train's worker_group.py
+
+
+def data_parallel_trainer() -> Any:
+    """Returns Ray Train's trainer for any framework, of its second version.
+
+    `ray.train.data_parallel_trainer`, the public module, still holds the first version's.
+    """
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+    return DataParallelTrainer
+
+
+def set_train_timeouts(health_check_s: float, group_start_s: float | None) -> None:
+    """Sets how long Ray Train waits for a silent worker, and for workers to start; before the trainer is made.
+
+    Args:
+        health_check_s: After this a worker that does not answer is replaced.
+        group_start_s: After this a group that could not be placed is tried in another size; None: Ray's default, and
+            always what the user's environment says.
+    """
+    os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(health_check_s)
+    if group_start_s is not None:
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(group_start_s))
+
+
+def stop_data_usage_poller() -> None:
+    """Prevents Ray Data's thread for usage statistics: it never ends, so that the end of a run would wait for it."""
+    os.environ.setdefault("RAY_DATA_USAGE_DISABLED", "1")
+
+
+def quiet_tune() -> None:
+    """Makes Ray Tune leave Ctrl-C alone, which it would take for an ordinary end, and print no tables."""
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+
+
+def node_died(error: BaseException) -> bool:
+    """Returns whether an actor died with its node, not alone."""
+    return isinstance(error, ray.exceptions.RayActorError) and _NODE_DIED in str(error)
+
+
+def seconds_hanging(error: BaseException) -> int | None:
+    """Returns how long a worker has not answered Ray Train's health check, if that is what an error reports."""
+    found = _HANGING.match(str(error))
+    return int(found[1]) if found else None
+
+
+def worker_failures(error: BaseException) -> dict[int, BaseException]:
+    """Returns the errors by rank inside an error that ended Ray Train; none if the workers were not its cause."""
+    return dict(getattr(error, "worker_failures", {}))
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """Returns the error inside Ray Train's wrappers: of its controller, or of an actor that no longer answers."""
+    for name in ("controller_failure", "health_check_failure"):
+        inner = getattr(error, name, None)
+        if isinstance(inner, BaseException):
+            return inner
+    return error
+
+
+def is_refused_token(error: BaseException | None) -> bool:
+    """Returns whether Ray refused the token; it wraps that up, sometimes as text only."""
+    while error is not None:
+        if isinstance(error, ray.exceptions.AuthenticationError) or "InvalidAuthToken" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def is_client_timeout(error: BaseException) -> bool:
+    """Returns whether a Ray client (ray://) waited in vain, which is also all that Ray says of a wrong token there."""
+    return "timeout" in str(error)
+
+
+def autoscaler_of_head() -> tuple[bool, dict[str, Any] | None]:
+    """Returns whether an autoscaler adds nodes, and its definition, if that is known; runs on the head.
+
+    Ray cannot be asked: its own autoscaler does not report what `get_max_resources_from_cluster_config` would read.
+    But it is a process of the head, `monitor.py`, even where it does nothing for want of a definition. KubeRay runs it
+    in a container of its own, whose processes and files nobody else sees.
+    """
+    cluster = f"--gcs-address={ray.get_runtime_context().gcs_address}"
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_text(errors="replace").split("\0")
+        except OSError:
+            continue  # it has ended
+        if cluster in words and any(word.endswith(_MONITOR) for word in words):
+            paths = [word.removeprefix(_AUTOSCALING_CONFIG) for word in words if word.startswith(_AUTOSCALING_CONFIG)]
+            return bool(paths), _read_definition(paths[0]) if paths else None
+    return True, None
+
+
+def _read_definition(path: str) -> dict[str, Any] | None:
+    try:
+        content = yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError):
+        return None
+    return content if isinstance(content, dict) else None

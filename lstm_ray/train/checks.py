@@ -1,0 +1,45 @@
+"""Checks of a run's settings against its files, and notes on its speed, before anything is started."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lstm_ray.config import TrainConfig
+from lstm_ray.errors import ConfigError
+from lstm_ray.model.architectures import cudnn_obstacle
+from lstm_ray.runtime.devices import may_have_gpu
+from lstm_ray.storage.inputs import check_apart
+from lstm_ray.text.word_vectors import read_vector_size
+
+
+def check_inputs(config: TrainConfig) -> None:
+    """Checks that the run would not write among its inputs, and that the word vectors have the model's size.
+
+    Raises:
+        ConfigError: It would, or they have not.
+        InputError: The word vectors cannot be read.
+    """
+    inputs = (*config.train, *config.validation)
+    check_apart(inputs, config.output, "history.parquet", "which the next run could not read")
+    if config.embeddings is not None:
+        size = read_vector_size(config.embeddings)
+        if size != config.embedding_size:
+            raise ConfigError(
+                f"{config.embeddings}: its vectors have {size} numbers, but --embedding-size is "
+                f"{config.embedding_size}: give --embedding-size {size}"
+            )
+
+
+def performance_notes(config: TrainConfig, on_gpu: bool) -> Iterator[str]:
+    """Yields what makes a run slower, or its model worse, than it could be."""
+    if config.network is None and not config.mask and config.padding == "post" and config.pooling == "last":
+        yield "with --padding post and no --mask the last state is computed from padding; --mask helps"
+    if config.worker_limits == (0, 0) and not on_gpu and may_have_gpu():
+        yield (
+            "this machine may have a GPU, but TensorFlow sees none: training on the CPU; for NVIDIA's, "
+            "pip install 'lstm-ray[gpu]'"
+        )
+    if on_gpu and config.network is not None:
+        yield f"whether cuDNN can run the network of {config.network} is not known here: Keras decides"
+    elif on_gpu and (obstacle := cudnn_obstacle(config, config)):
+        yield f"on a GPU this trains several times slower than it could: {obstacle}"

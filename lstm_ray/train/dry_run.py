@@ -1,0 +1,67 @@
+"""What a run would do, without starting it."""
+
+from __future__ import annotations
+
+from lstm_ray import storage
+from lstm_ray.config import TrainConfig, to_yaml, with_paths
+from lstm_ray.datasets.labelled import find_shards
+from lstm_ray.model.architectures import build_model, summary_text
+from lstm_ray.model.user_network import check_network
+from lstm_ray.runtime.devices import available_cores
+from lstm_ray.runtime.tensorflow import start_tensorflow
+from lstm_ray.train.checks import check_inputs
+from lstm_ray.train.data.corpus import label_mapping
+from lstm_ray.train.resume import open_run
+from lstm_ray.wording import counted
+
+
+def describe(config: TrainConfig) -> str:
+    """Returns a run's settings, model, inputs and workers, after the checks that a run would make first.
+
+    Raises:
+        InputError: A file is missing, is not Parquet, or lacks a column.
+        OutputError: The output directory contains something else.
+    """
+    inputs = describe_inputs(config)
+    start_tensorflow()
+    if config.network is not None:
+        check_network(config)
+    model = summary_text(build_model(config, config, config.seed))
+    return "\n".join([to_yaml(config), model, "", *inputs, *describe_workers(config), ""])
+
+
+def describe_inputs(config: TrainConfig) -> list[str]:
+    """Returns a line on the training data and one on the validation data; reads only the footers of the files.
+
+    Raises:
+        InputError: A file is missing, is not Parquet, or lacks a column.
+        OutputError: The output directory contains something else.
+    """
+    run = with_paths(config, storage.absolute)
+    check_inputs(run)
+    open_run(run)
+    lines = []
+    for side, inputs in (("training", config.train), ("validation", config.validation)):
+        shards = find_shards(inputs, config.text_column, config.label_column, label_mapping(config))
+        if inputs:
+            files = len({shard.file.path for shard in shards})
+            rows = sum(len(shard.rows) for shard in shards)
+            lines.append(f"{side}: {counted(rows, 'row')} in {counted(files, 'file')}")
+    return lines
+
+
+def describe_workers(config: TrainConfig) -> list[str]:
+    """Returns a line on each worker: where it would run, its resources, its rows of a step."""
+    least, most = config.worker_limits
+    if most == 0:
+        return [f"worker 0: this process, {available_cores()} cores, {config.global_batch_size} rows a step"]
+    where = "a Ray started on this machine" if config.address == "local" else f"the Ray at {config.address}"
+    resources = f"{config.cpus_per_worker:g} CPU" + (
+        f", {config.gpus_per_worker} GPU" if config.gpus_per_worker else ""
+    )
+    lines = []
+    for rank in range(most):
+        rows = len(range(rank, config.global_batch_size, most))
+        condition = ", if there is room" if rank >= least else ""
+        lines.append(f"worker {rank}: {where}, {resources}, {rows} rows a step{condition}")
+    return lines

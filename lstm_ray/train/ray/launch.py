@@ -1,0 +1,203 @@
+"""Training on Ray: shards are encoded by tasks, epochs run on a Ray Train worker group.
+
+    driver                                     each worker
+      ray_session
+      encode_all -> tasks run encode_shard
+      run -> DataParallelTrainer.fit             work: epochs.run, a TcpCollective between the workers
+      EventReporter <- EventLog <-               progress, epochs, errors, the end
+                       EventLog ->               "stop", asked for twice a second
+
+Rank 0 saves checkpoints into the run's directory itself; `ray.train.report` is not used.
+
+Ray's own TensorflowTrainer is not used: it switches workers to Keras 2 (TF_USE_LEGACY_KERAS) and imports TensorFlow in
+the driver too. A generic DataParallelTrainer with the small backend of `worker_group.py` needs neither.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+import ray.train
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from lstm_ray import storage
+from lstm_ray.config import TrainConfig
+from lstm_ray.datasets.labelled import Shard
+from lstm_ray.errors import LstmRayError, TrainingError
+from lstm_ray.model.user_network import sources_of
+from lstm_ray.progress import Watcher
+from lstm_ray.runtime import ray_internals
+from lstm_ray.runtime.in_flight import in_order
+from lstm_ray.runtime.nodes import check_paths
+from lstm_ray.runtime.ray_session import StillAtWorkError, connect, our_error
+from lstm_ray.runtime.room import Asked
+from lstm_ray.train.data.corpus import EncodedShard, Prepared, encode_shard
+from lstm_ray.train.loop import checkpoints
+from lstm_ray.train.loop.state import State
+from lstm_ray.train.ray.events import EventLog, EventReporter
+from lstm_ray.train.ray.failures import RESUMES, LossReporter, describe_end
+from lstm_ray.train.ray.worker_group import GroupConfig, work
+from lstm_ray.wording import counted
+
+_READ_EVERY_S = 0.5
+_SAVE_WITHIN_S = 60.0
+_ENDS_WITHIN_S = 10.0
+_LOOK_FOR_ROOM_EVERY_S = 30.0
+_START_WITHIN_S = 15.0
+_TASKS_PER_CORE = 2  # in flight: each returns the token ids of a row group, up to hundreds of MB
+_MIN_TASKS = 64  # in flight on a cluster, so that its autoscaler sees that there is work for more nodes
+
+
+@contextmanager
+def ray_session(config: TrainConfig, watcher: Watcher) -> Iterator[None]:
+    """Connects to a Ray that has room for the run's workers."""
+    least, most = config.worker_limits
+    with connect(config.address, Asked(least, most, config.cpus_per_worker, config.gpus_per_worker), watcher.say):
+        yield
+
+
+class RayWorkers:
+    """The Ray workers of a run."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
+
+    def encode_all(self, shards: Sequence[Shard], config: TrainConfig) -> Iterator[EncodedShard]:
+        """Encodes shards on the cluster's cores and yields them in order, with few of them in flight."""
+        if config.address != "local":
+            vocabulary = [] if config.vocabulary is None else [config.vocabulary]  # read by every task
+            check_paths([*vocabulary, *(shard.file.path for shard in shards)], config.output)
+        encode = ray.remote(encode_shard)
+        settings = ray.put(config)
+        cores = int(ray.cluster_resources().get("CPU", 0))
+        most = max(_TASKS_PER_CORE * cores, 1 if config.address == "local" else _MIN_TASKS)
+        try:
+            yield from in_order(shards, lambda shard: encode.remote(shard, settings), ray.get, most=most)
+        except ray.exceptions.RayError as error:  # a task's error, or a worker process that died again and again
+            raise our_error(error, TrainingError) from error
+
+    def run(self, config: TrainConfig, prepared: Prepared) -> State:
+        """Trains to the end on `config.workers` workers, replacing those that are lost.
+
+        Raises:
+            TrainingError: Too many workers were lost, or training ended early for an unknown reason.
+            LstmRayError: A worker raised it.
+            KeyboardInterrupt: Ctrl-C was pressed; the message says what was saved.
+        """
+        least, most = config.worker_limits
+        self._watcher.say(f"starting {'' if least == most else f'{least} to '}{counted(most, 'Ray worker')}")
+        # The health check finds a worker that hangs where no peer waits for it. A group of variable size that does not
+        # start in time is tried in another: Ray Train counts on a lost node for a while, by default for a minute.
+        ray_internals.set_train_timeouts(config.collective_timeout_s, _START_WITHIN_S if least < most else None)
+        log = _start_log()
+        filesystem, path = storage.locate(config.output)
+        trainer = ray_internals.data_parallel_trainer()(
+            work,
+            train_loop_config={
+                "config": config.model_dump(mode="json"),
+                "prepared": ray.put(prepared),
+                "log": log,
+                "code": sources_of(config),
+            },
+            backend_config=GroupConfig(log, config.collective_timeout_s, config.max_failures),
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=most if least == most else (least, most),
+                elastic_resize_monitor_interval_s=_LOOK_FOR_ROOM_EVERY_S,
+                use_gpu=config.gpus_per_worker > 0,
+                resources_per_worker={"CPU": config.cpus_per_worker, "GPU": config.gpus_per_worker},
+            ),
+            run_config=ray.train.RunConfig(
+                name=checkpoints.DIRECTORY,
+                storage_path=path,
+                storage_filesystem=filesystem,
+                failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
+                callbacks=[LossReporter(log)],
+            ),
+        )
+        reporter = EventReporter(config, self._watcher)
+        try:
+            _fit(trainer, log, reporter)
+        except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
+            raise TrainingError(describe_end(error, config)) from error
+        if reporter.final is None:
+            raise TrainingError(f"Ray Train ended before the training did, and gave no reason: {RESUMES}")
+        return reporter.final
+
+
+def _start_log() -> Any:
+    """Starts the event log on this node: it must not be lost with another."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(num_cpus=0, scheduling_strategy=here)(EventLog).remote()
+
+
+def _fit(trainer: Any, log: Any, reporter: EventReporter) -> None:
+    """Runs the trainer to its end and reports the events of the run.
+
+    The trainer runs in a thread: in the main thread it would handle Ctrl-C itself, and exit without a message.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed; the message says what was saved.
+    """
+    failures: list[BaseException] = []
+    # Not Thread.join: interrupted while it waits, it takes the thread for ended (Python 3.11, bpo-45274).
+    ended = threading.Event()
+
+    def fit() -> None:
+        try:
+            trainer.fit()
+        except BaseException as error:  # noqa: BLE001  raised again below, in the main thread
+            failures.append(error)
+        finally:
+            ended.set()
+
+    threading.Thread(target=fit, name="ray-train", daemon=True).start()
+    try:
+        _report_until_saved(ended, log, reporter)
+    except (KeyboardInterrupt, LstmRayError) as error:
+        is_from_worker = not isinstance(error, KeyboardInterrupt) or str(error)  # then all workers end by themselves
+        if not ended.wait(_ENDS_WITHIN_S if is_from_worker else 0):
+            _kill_controller(log)
+            if not ended.wait(_ENDS_WITHIN_S if is_from_worker else 1) and isinstance(error, KeyboardInterrupt):
+                raise StillAtWorkError(str(error)) from error
+        raise
+    if failures:
+        raise failures[0]
+
+
+def _kill_controller(log: Any) -> None:
+    """Ends Ray Train, if it has begun a worker group, so that the thread that waits for it ends too."""
+    controller = ray.get(log.controller.remote())
+    if controller is not None:
+        ray.kill(controller)
+
+
+def _report_until_saved(ended: threading.Event, log: Any, reporter: EventReporter) -> None:
+    """Reports events until training has ended; on Ctrl-C has the run saved first."""
+    try:
+        _report(ended, log, reporter, math.inf)
+    except KeyboardInterrupt as interrupt:
+        if str(interrupt) or not reporter.is_training():
+            raise
+        ray.get(log.interrupt.remote())
+        reporter.watcher.say("interrupted: saving; Ctrl-C again ends at once")
+        if not _report(ended, log, reporter, _SAVE_WITHIN_S):  # else it ended, or failed, before it was interrupted
+            message = f"interrupted: no worker saved within {_SAVE_WITHIN_S:.0f} s; {RESUMES}"
+            raise KeyboardInterrupt(message) from None
+
+
+def _report(ended: threading.Event, log: Any, reporter: EventReporter, limit_s: float) -> bool:
+    """Reports events until training has ended, or for `limit_s`; returns whether it has ended."""
+    end = time.monotonic() + limit_s
+    is_last = False
+    while not is_last and time.monotonic() < end:
+        is_last = ended.wait(_READ_EVERY_S)  # then read once more: all events were logged before the end
+        for event in ray.get(log.since.remote(reporter.position)):
+            reporter.report(event)
+        reporter.report_waiting()
+    return is_last

@@ -1,0 +1,220 @@
+"""The worker group of a run on Ray: how its workers meet, and what each of them runs.
+
+    Ray Train's controller                        each worker
+      GroupBackend.on_start, for every new group    _open_listener -> its address
+        addresses of all, a token, a number      ->   _set_membership
+      the training function                      ->   work: TensorFlow, TcpCollective, epochs.run
+
+A worker that dies, or whose peers wait for it in vain (WorkerLostError), makes Ray Train start a new group, as large as
+there is room for; epochs.run then resumes from the last checkpoint. Any other error would only come again. So it does
+not reach Ray Train: the worker appends it to the event log, and the driver raises it.
+"""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import time
+import traceback
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import ray.train
+from ray.train.backend import Backend, BackendConfig
+
+from lstm_ray import user_code
+from lstm_ray.collective import rendezvous, tcp
+from lstm_ray.collective.protocol import Collective
+from lstm_ray.config import TrainConfig
+from lstm_ray.errors import LstmRayError, TrainingError, WorkerLostError
+from lstm_ray.progress import Progress
+from lstm_ray.runtime.tensorflow import require_gpu, start_tensorflow
+from lstm_ray.train.loop.state import State
+from lstm_ray.train.ray.events import Begun, Event, Finished, Interrupted
+from lstm_ray.train.ray.failures import RESUMES, in_short
+from lstm_ray.wording import counted
+
+_ASK_EVERY_S = 0.5
+
+
+@dataclass
+class GroupConfig(BackendConfig):
+    """Tells each worker where its peers are.
+
+    Attributes:
+        log: The event log; it numbers the groups.
+        timeout_s: Most seconds to wait for a worker.
+        max_failures: How many groups in a row may be lost before they begin to train.
+    """
+
+    log: Any
+    timeout_s: float
+    max_failures: int
+
+    @property
+    def backend_cls(self) -> type[Backend]:
+        """Returns the class that sets the workers up."""
+        return GroupBackend
+
+
+class GroupBackend(Backend):
+    """Introduces the workers of a new group to each other; runs in Ray Train's controller."""
+
+    def on_start(self, worker_group: Any, backend_config: GroupConfig) -> None:
+        """Gives every worker its membership.
+
+        Raises:
+            RayActorError: A worker died or is silent; Ray Train starts another group.
+            TrainingError: That happened too often.
+        """
+        log, timeout_s = backend_config.log, backend_config.timeout_s
+        number = ray.get(log.begin_group.remote(ray.get_runtime_context().current_actor))
+        token = secrets.token_hex(16)
+        try:
+            addresses = _get_all(worker_group.execute_async(_open_listener), timeout_s)
+            _get_all(worker_group.execute_async(_set_membership, addresses, token, number), timeout_s)
+        except ray.exceptions.RayActorError as error:
+            worker_group.shutdown()  # Ray 2.60 would leave its CPUs taken, and wait for ever for others
+            why = f"worker lost while it was set up ({in_short(error)})"
+            if ray.get(log.lose_start.remote(why)) <= backend_config.max_failures:
+                raise
+            # Ray Train itself would never give up; an error of another type ends it.
+            after = counted(backend_config.max_failures, "replacement")
+            final = TrainingError(f"{why}, after {after} (--max-failures): {RESUMES}")
+            ray.get(log.give_up.remote(final))
+            raise final from error
+
+
+def _get_all(answers: list[Any], timeout_s: float) -> list[Any]:
+    """Waits for the answers of all workers.
+
+    Raises:
+        RayActorError: A worker died or is silent.
+    """
+    try:
+        return list(ray.get(answers, timeout=timeout_s))
+    except ray.exceptions.GetTimeoutError as error:
+        raise ray.exceptions.ActorUnavailableError(f"a worker was silent for {timeout_s:g} s", None) from error
+
+
+@dataclass
+class _Membership:
+    """What a worker knows about its group before it trains.
+
+    Attributes:
+        listener: Accepts the calls of its peers.
+        addresses: Of all workers, by rank.
+        token: Of this group.
+        number: Of this group, among those of the run.
+    """
+
+    listener: socket.socket
+    addresses: Sequence[rendezvous.Address] = ()
+    token: str = ""
+    number: int = 0
+
+
+_membership: _Membership | None = None
+"""This worker's, set by `GroupBackend` and read by `work`. They share nothing but the process: Ray Train passes no
+value from a backend to the training function (its own backends keep the group in a global of torch.distributed)."""
+
+
+def _open_listener() -> rendezvous.Address:
+    """Returns where the peers of this worker can call it; runs on the worker."""
+    global _membership
+    _membership = _Membership(rendezvous.listen(ray.util.get_node_ip_address()))
+    return rendezvous.address_of(_membership.listener)
+
+
+def _set_membership(addresses: list[rendezvous.Address], token: str, number: int) -> None:
+    """Completes this worker's membership; runs on the worker."""
+    assert _membership is not None
+    _membership.addresses, _membership.token, _membership.number = addresses, token, number
+
+
+def work(arguments: dict[str, Any]) -> None:
+    """Trains on one worker, as `LocalWorkers` does in one process; Ray Train's training function.
+
+    Args:
+        arguments: `config` as a dict, with the engine that the driver chose; `prepared`, a reference to the corpus;
+            `log`, the event log; `code`, the user's modules.
+
+    Raises:
+        WorkerLostError: A peer was lost, and should be replaced.
+    """
+    log = arguments["log"]
+    assert _membership is not None
+    number = _membership.number
+    with ExitStack() as stack:  # leave the group only after the error is reported: its peers then report nothing else
+        stack.enter_context(_membership.listener)
+        try:
+            config = TrainConfig.model_validate(arguments["config"])
+            stack.enter_context(user_code.unpacked(arguments["code"]))
+            start_tensorflow(threads=max(1, int(config.cpus_per_worker)))
+            if config.gpus_per_worker:
+                require_gpu()
+            from lstm_ray.train.loop import epochs
+
+            group = tcp.join(
+                _membership.listener,
+                _membership.addresses,
+                rank=ray.train.get_context().get_world_rank(),
+                token=_membership.token,
+                timeout_s=config.collective_timeout_s,
+            )
+            stack.enter_context(closing(group))
+            state = epochs.run(config, ray.get(arguments["prepared"]), _RayContext(log, number, group))
+            if group.rank == 0:
+                ray.get(log.append.remote(Finished(state), number))
+        except WorkerLostError:
+            if not ray.get(log.is_over.remote()):
+                raise  # Ray Train starts a new group
+        except KeyboardInterrupt as interrupt:
+            ray.get(log.append.remote(Interrupted(str(interrupt)), number))
+        except LstmRayError as error:
+            ray.get(log.append.remote(error, number))
+        except Exception as error:  # noqa: BLE001  would come again: the driver raises it, its traceback is in the log
+            traceback.print_exc()
+            failed = TrainingError(f"a worker failed with {user_code.described(error)[-500:]}")
+            ray.get(log.append.remote(failed, number))
+
+
+class _RayContext:
+    """What surrounds a worker in its group, see `epochs.Context`."""
+
+    def __init__(self, log: Any, number: int, group: Collective) -> None:
+        self.rank = group.rank
+        self.world_size = group.world_size
+        self.collective = group
+        self._log, self._number = log, number
+        self._is_interrupted = False
+        self._answer: Any = None
+        self._asked_at = 0.0
+
+    def begin(self, state: State) -> None:
+        """Logs that the group begins to train."""
+        self._append(Begun(State(epoch=state.epoch, step=state.step), self.world_size))
+
+    def progress(self, progress: Progress) -> None:
+        """Logs the epoch's progress."""
+        self._append(progress)
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """Logs the epoch's history row."""
+        self._append(row)
+
+    def _append(self, event: Event) -> None:
+        self._log.append.remote(event, self._number)
+
+    def is_interrupted(self) -> bool:
+        """Returns the log's last answer; does not wait for a new one."""
+        if self._answer is not None and ray.wait([self._answer], timeout=0)[0]:
+            self._is_interrupted = ray.get(self._answer)
+            self._answer = None
+        if self._answer is None and time.monotonic() - self._asked_at > _ASK_EVERY_S:
+            self._asked_at = time.monotonic()
+            self._answer = self._log.is_interrupted.remote()
+        return self._is_interrupted

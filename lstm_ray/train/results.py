@@ -1,0 +1,98 @@
+"""The results of a run: history, metrics and report, as files and as an `Outcome`."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lstm_ray import storage
+from lstm_ray.config import TrainConfig
+from lstm_ray.train.loop.state import State
+
+HISTORY = pa.schema(
+    [
+        ("epoch", pa.int32()),
+        ("loss", pa.float64()),
+        ("accuracy", pa.float64()),
+        ("validation_loss", pa.float64()),
+        ("validation_accuracy", pa.float64()),
+        ("validation_auc", pa.float64()),
+        ("learning_rate", pa.float64()),
+        ("seconds", pa.float64()),
+        ("rows_per_s", pa.float64()),
+        ("best", pa.bool_()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The result of a finished run.
+
+    Attributes:
+        state: History, best epoch and its metrics.
+        output: The run's directory.
+        training_rows: Rows learned from.
+        validation_rows: Rows measured on.
+        rows_without_text: Rows left out because they have no words.
+        rows_with_other_label: Rows left out because the label mapping does not name their label.
+        was_complete: True if nothing was left to do.
+    """
+
+    state: State
+    output: str
+    training_rows: int
+    validation_rows: int
+    rows_without_text: int
+    rows_with_other_label: int
+    was_complete: bool = False
+
+
+def is_complete(config: TrainConfig, state: State) -> bool:
+    """Returns whether a run has ended and its model and metrics are written."""
+    written = [storage.exists(storage.join(config.output, name)) for name in ("metrics.json", "model/bundle.json")]
+    return state.has_ended(config) and all(written)
+
+
+def read_outcome(config: TrainConfig, state: State) -> Outcome:
+    """Returns the result of a run that was complete before."""
+    metrics = json.loads(storage.read_bytes(storage.join(config.output, "metrics.json")))
+    names = ("training_rows", "validation_rows", "rows_without_text", "rows_with_other_label")
+    counts: dict[str, Any] = {name: metrics.get(name, 0) for name in names}  # older versions did not write the last
+    return Outcome(state, config.output, **counts, was_complete=True)
+
+
+def write_results(config: TrainConfig, outcome: Outcome) -> None:
+    """Writes history, metrics and report of a run whose model has been saved."""
+    from lstm_ray.report.pages import history_png, training_report
+
+    state = outcome.state
+    history = pa.Table.from_pylist(
+        [{**row, "best": row["epoch"] == state.best_epoch} for row in state.history], schema=HISTORY
+    )
+    metrics = {
+        "best_epoch": state.best_epoch,
+        "epochs": state.epoch,
+        "training_rows": outcome.training_rows,
+        "validation_rows": outcome.validation_rows,
+        "rows_without_text": outcome.rows_without_text,
+        "rows_with_other_label": outcome.rows_with_other_label,
+        "validation": state.metrics,
+    }
+    report = training_report(
+        title=f"Training run {os.path.basename(config.output.rstrip('/'))}",
+        history=history,
+        metrics=state.metrics or None,
+        config=config.model_dump(mode="json"),
+        summary=state.summary,
+    )
+    output = config.output
+    storage.write_file(storage.join(output, "history.parquet"), lambda stream: pq.write_table(history, stream))
+    storage.write_bytes(storage.join(output, "history.png"), history_png(history))
+    storage.write_bytes(storage.join(output, "report.html"), report.encode())
+    storage.write_bytes(storage.join(output, "metrics.json"), (json.dumps(metrics, indent=2) + "\n").encode())

@@ -1,0 +1,147 @@
+"""What `ray_internals` relies on exists in the Ray that is installed, and is read as it should be."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import ray
+import ray.train
+import yaml
+from ray._common.constants import HEAD_NODE_RESOURCE_NAME
+from ray._private import services
+from ray.air import constants as air_constants
+from ray.data._internal.block_batching import util as block_batching
+from ray.train.v2._internal import constants as train_constants
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError
+from ray.train.v2._internal.execution.worker_group import worker_group
+from ray.tune import constants as tune_constants
+
+from lstm_ray.runtime import ray_internals
+
+RAY = Path(ray.__file__).parent
+DEFINITION = {"max_workers": 3, "available_node_types": {"cpu": {"resources": {"CPU": 8}}}}
+
+
+def test_the_environment_variables_are_still_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {
+        train_constants.WORKER_HEALTH_CHECK_TIMEOUT_S_ENV_VAR,
+        train_constants.WORKER_GROUP_START_TIMEOUT_S_ENV_VAR,
+        "TUNE_DISABLE_SIGINT_HANDLER",
+        "RAY_AIR_NEW_OUTPUT",
+    }
+    assert "TUNE_DISABLE_SIGINT_HANDLER" in tune_constants.TUNE_ENV_VARS
+    assert "RAY_AIR_NEW_OUTPUT" in air_constants.AIR_ENV_VARS
+    environment: dict[str, str] = {}
+    monkeypatch.setattr(ray_internals, "os", SimpleNamespace(environ=environment))
+    ray_internals.set_train_timeouts(7.0, 15.0)
+    ray_internals.quiet_tune()
+    assert set(environment) == names
+
+
+@pytest.mark.skipif(tuple(map(int, ray.__version__.split(".")[:2])) < (2, 60), reason="this Ray has no such poller")
+def test_the_usage_poller_of_ray_data_is_still_stopped_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray.data._internal.usage import collector
+
+    monkeypatch.setattr(collector, "usage_stats_enabled", lambda: True)
+    monkeypatch.setenv("RAY_DATA_USAGE_DISABLED", "")  # put back at the end
+    monkeypatch.delenv("RAY_DATA_USAGE_DISABLED")
+    assert not collector.usage_collection_disabled()
+    ray_internals.stop_data_usage_poller()
+    assert collector.usage_collection_disabled()
+
+
+def test_a_start_timeout_that_the_user_has_set_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "99"}
+    monkeypatch.setattr(ray_internals, "os", SimpleNamespace(environ=environment))
+    ray_internals.set_train_timeouts(7.0, 15.0)
+    assert environment["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] == "99"
+
+
+def test_the_trainer_is_that_of_ray_trains_own_frameworks() -> None:
+    from ray.train.v2.tensorflow.tensorflow_trainer import TensorflowTrainer
+
+    assert issubclass(TensorflowTrainer, ray_internals.data_parallel_trainer())
+
+
+def test_a_node_that_died_is_still_reported_in_these_words() -> None:
+    assert ray_internals._NODE_DIED.encode() in (RAY / "core/src/ray/gcs/gcs_server").read_bytes()
+    assert ray_internals.node_died(ray.exceptions.RayActorError(error_msg="It died because its node has died. Node Id"))
+    assert not ray_internals.node_died(ray.exceptions.RayActorError(error_msg="its worker process has died"))
+    assert not ray_internals.node_died(ValueError("its node has died"))
+
+
+def test_a_hanging_worker_is_still_reported_in_these_words() -> None:
+    words = ray_internals._HANGING.pattern.removesuffix(r"(\d+)")
+    assert f'f"{words}{{elapsed_time_s' in inspect.getsource(worker_group)
+    assert ray_internals.seconds_hanging(WorkerHealthCheckTimeoutError(f"{words}22.06 seconds. ...")) == 22
+    assert ray_internals.seconds_hanging(ValueError("other")) is None
+
+
+def test_errors_are_found_in_ray_trains_wrappers() -> None:
+    inner = ray.exceptions.RayActorError()
+    assert ray_internals.cause_of(WorkerHealthCheckFailedError("long", inner)) is inner
+    assert ray_internals.cause_of(ray.train.ControllerError(inner)) is inner
+    assert ray_internals.cause_of(inner) is inner
+    assert ray_internals.worker_failures(ray.train.WorkerGroupError("long", {1: inner})) == {1: inner}
+    assert ray_internals.worker_failures(inner) == {}
+
+
+def test_a_refused_token_is_known_by_type_or_text() -> None:
+    assert b"InvalidAuthToken" in (RAY / "_raylet.so").read_bytes()
+    error = RuntimeError("no connection")
+    assert not ray_internals.is_refused_token(error)
+    error.__cause__ = ConnectionError("Unauthenticated: InvalidAuthToken")
+    assert ray_internals.is_refused_token(error)
+    assert ray_internals.is_refused_token(ray.exceptions.AuthenticationError("refused"))
+
+
+def test_names_are_those_of_ray() -> None:
+    assert ray_internals.HEAD_RESOURCE == HEAD_NODE_RESOURCE_NAME
+    assert f'name="{ray_internals.IDLE_DATA_THREAD}"' in inspect.getsource(block_batching)
+
+
+def test_the_autoscaler_is_still_a_process_of_this_name_and_options() -> None:
+    source = inspect.getsource(services.start_monitor)
+    for part in (ray_internals._MONITOR.removeprefix("/"), ray_internals._AUTOSCALING_CONFIG, "--gcs-address="):
+        assert part in source, part
+
+
+@pytest.fixture
+def monitor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Gives a function that starts what looks like a cluster's autoscaler, which is that of 10.0.0.1:6379."""
+    monkeypatch.setattr("ray.get_runtime_context", lambda: SimpleNamespace(gcs_address="10.0.0.1:6379"))
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*options: str) -> None:
+        code = "import time; print(flush=True); time.sleep(60)"
+        command = [sys.executable, "-c", code, "/ray/autoscaler/monitor.py", *options]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE))
+        assert started[-1].stdout is not None
+        started[-1].stdout.readline()
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_the_autoscaler_is_found_on_the_head(monitor: Callable[..., None], tmp_path: Path) -> None:
+    path = tmp_path / "ray_bootstrap_config.yaml"
+    path.write_text(yaml.safe_dump(DEFINITION), encoding="utf-8")
+    monitor("--gcs-address=10.0.0.1:63790", f"--autoscaling-config={path}")
+    assert ray_internals.autoscaler_of_head() == (True, None), "another cluster's is not ours: KubeRay's lies elsewhere"
+    monitor("--gcs-address=10.0.0.1:6379", f"--autoscaling-config={path}")
+    assert ray_internals.autoscaler_of_head() == (True, DEFINITION)
+    path.unlink()
+    assert ray_internals.autoscaler_of_head() == (True, None)
+
+
+def test_an_autoscaler_without_a_definition_adds_nothing(monitor: Callable[..., None]) -> None:
+    monitor("--gcs-address=10.0.0.1:6379")
+    assert ray_internals.autoscaler_of_head() == (False, None)

@@ -1,0 +1,43 @@
+"""Which engine computes a run's steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lstm_ray.config import TrainConfig
+from lstm_ray.train.step import choice
+
+
+@pytest.mark.parametrize(
+    ("settings", "on_gpu", "engine"),
+    [
+        ({}, False, "native"),
+        ({}, True, "keras"),
+        ({"precision": "bf16"}, False, "keras"),
+        ({"engine": "native"}, True, "native"),
+        ({"engine": "keras"}, False, "keras"),
+        ({"network": "mine:build"}, False, "keras"),
+    ],
+    ids=str,
+)
+def test_the_engine(settings: dict[str, Any], on_gpu: bool, engine: str) -> None:
+    assert choice.choose_engine(TrainConfig(**settings), on_gpu=on_gpu) == engine
+
+
+@pytest.mark.parametrize(
+    ("settings", "here", "on_gpu"),
+    [
+        ({}, False, False),
+        ({}, True, True),
+        ({"workers": "2"}, True, False),
+        ({"workers": "2", "gpus_per_worker": 1}, False, True),
+    ],
+    ids=str,
+)
+def test_this_machines_gpu_counts_only_without_ray_workers(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], here: bool, on_gpu: bool
+) -> None:
+    monkeypatch.setattr(choice, "has_gpu", lambda: here)
+    assert choice.runs_on_gpu(TrainConfig(**settings)) == on_gpu

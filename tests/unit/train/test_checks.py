@@ -1,0 +1,46 @@
+"""Checks of a run's settings against its files, and notes on its speed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from runs import changed
+
+from lstm_ray.config import TrainConfig
+from lstm_ray.errors import ConfigError
+from lstm_ray.train import checks
+
+
+def test_a_run_among_its_own_inputs_is_refused(tmp_path: Path) -> None:
+    """Its history.parquet would be read as reviews next time."""
+    for side in ("train", "validation"):
+        config = TrainConfig.model_validate({"train": ("x",), side: (str(tmp_path),), "output": str(tmp_path / "run")})
+        with pytest.raises(ConfigError, match=r"--output .*/run is inside the input "):
+            checks.check_inputs(config)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_word_vectors_of_another_size_are_refused(settings: TrainConfig, tmp_path: Path) -> None:
+    path = tmp_path / "vectors.txt"
+    path.write_text("good 1 2 3\nbad 4 5 6\n", encoding="utf-8")
+    checks.check_inputs(changed(settings, embeddings=str(path)))
+    said = r"its vectors have 3 numbers, but --embedding-size is 8: give --embedding-size 3"
+    with pytest.raises(ConfigError, match=said):
+        checks.check_inputs(changed(settings, embeddings=str(path), embedding_size=8))
+
+
+def test_what_makes_a_run_slower_or_worse_is_noted(settings: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def notes(config: TrainConfig, on_gpu: bool = False, may_have_gpu: bool = False) -> str:
+        monkeypatch.setattr(checks, "may_have_gpu", lambda: may_have_gpu)
+        return "\n".join(checks.performance_notes(config, on_gpu))
+
+    assert notes(settings) == ""
+    assert "--mask helps" in notes(changed(settings, padding="post"))
+    assert "TensorFlow sees none: training on the CPU" in notes(settings, may_have_gpu=True)
+    assert notes(changed(settings, workers=1), may_have_gpu=True) == "", "of this machine, not of Ray's workers"
+    assert notes(settings, on_gpu=True, may_have_gpu=True) == ""
+    slow = changed(settings, recurrent_dropout=0.1)
+    assert notes(slow) == ""
+    assert "on a GPU this trains several times slower" in notes(slow, on_gpu=True, may_have_gpu=True)
+    assert "Keras decides" in notes(changed(settings, network="mine:build"), on_gpu=True)

@@ -1,0 +1,31 @@
+"""What a dry run shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+from runs import changed
+
+from lstm_ray.config import TrainConfig
+from lstm_ray.train.dry_run import describe, describe_inputs, describe_workers
+
+
+def test_what_each_worker_holds_adds_up(settings: TrainConfig) -> None:
+    lines = describe_workers(changed(settings, workers=3, global_batch_size=8))
+    assert [line.rsplit(", ", 1)[1] for line in lines] == ["3 rows a step", "3 rows a step", "2 rows a step"]
+    (line,) = describe_workers(settings)
+    assert "this process" in line
+
+
+def test_a_dry_run_reads_footers_only(settings: TrainConfig) -> None:
+    assert describe_inputs(settings) == ["training: 60 rows in 1 file"]
+    assert not Path(settings.output).exists()
+
+
+def test_settings_model_inputs_and_workers_are_shown_and_nothing_is_written(settings: TrainConfig) -> None:
+    text = describe(settings)
+    shown = yaml.safe_load(text[: text.index("Model: ")])
+    assert shown["units"] == settings.units
+    assert text.endswith("training: 60 rows in 1 file\n" + "\n".join(describe_workers(settings)) + "\n")
+    assert not Path(settings.output).exists()

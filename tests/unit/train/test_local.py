@@ -1,0 +1,41 @@
+"""Shards encoded in this process: all of them, in order, few in memory."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from lstm_ray.config import TrainConfig
+from lstm_ray.errors import InputError
+from lstm_ray.train import local
+
+
+def test_shards_come_in_order_and_few_are_in_memory(monkeypatch: pytest.MonkeyPatch, watcher: Any) -> None:
+    begun: list[int] = []
+
+    def encode(shard: int, config: TrainConfig) -> int:
+        begun.append(shard)
+        time.sleep(0.01 * (shard % 3))
+        return -shard
+
+    monkeypatch.setattr(local, "encode_shard", encode)
+    monkeypatch.setattr(local, "available_cores", lambda: 2)
+    encoded = local.LocalWorkers(watcher).encode_all(range(20), TrainConfig())  # type: ignore[arg-type]
+    assert next(encoded) == 0
+    time.sleep(0.2)
+    assert len(begun) <= 5
+    assert list(encoded) == [-shard for shard in range(1, 20)]
+
+
+def test_an_error_ends_the_work_on_other_shards(monkeypatch: pytest.MonkeyPatch, watcher: Any) -> None:
+    def encode(shard: int, config: TrainConfig) -> int:
+        raise InputError(f"shard {shard} cannot be read")
+
+    monkeypatch.setattr(local, "encode_shard", encode)
+    before = set(threading.enumerate())
+    with pytest.raises(InputError, match="shard 0 cannot be read"):
+        list(local.LocalWorkers(watcher).encode_all(range(20), TrainConfig()))  # type: ignore[arg-type]
+    assert set(threading.enumerate()) <= before, "no thread is left"

@@ -1,0 +1,119 @@
+"""The rules by which a run's directory is begun, resumed or refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from runs import changed
+
+from lstm_ray.config import TrainConfig
+from lstm_ray.errors import OutputError
+from lstm_ray.train.resume import begin_run, open_run
+
+
+def test_an_empty_or_missing_directory_begins_a_run(settings: TrainConfig) -> None:
+    assert not open_run(settings)
+    Path(settings.output).mkdir()
+    assert not open_run(settings)
+    begin_run(settings)
+    assert open_run(settings)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epochs": 9},
+        {"engine": "keras"},
+        {"workers": 2},
+        {"workers": 1, "cpus_per_worker": 3},
+        {"workers": 1, "address": "auto"},
+    ],
+    ids=str,
+)
+def test_a_run_resumes_with_more_epochs_or_elsewhere(settings: TrainConfig, change: dict[str, Any]) -> None:
+    begin_run(settings)
+    assert open_run(changed(settings, **change))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"seed": 5}, ["--seed 0 there, 5 here"]),
+        ({"units": 7, "padding": "post"}, ["--units 2 there, 7 here", "--padding pre there, post here"]),
+        ({"train": ("other.parquet", "more.parquet")}, ["in.parquet there, other.parquet more.parquet here"]),
+        ({"max_rows": 40}, ["--max-rows none there, 40 here"]),
+        ({"mask": True, "validation": ("in.parquet",)}, ["--mask no there, yes here", "--validation none there, "]),
+        ({"global_batch_size": 8, "epochs": 7}, ["--global-batch-size 64 there, 8 here"]),
+    ],
+    ids=str,
+)
+def test_other_settings_are_refused_and_named(settings: TrainConfig, change: dict[str, Any], named: list[str]) -> None:
+    begin_run(settings)
+    before = (Path(settings.output) / "config.yaml").read_bytes()
+    with pytest.raises(OutputError, match="holds a run with other settings") as error:
+        open_run(changed(settings, **change))
+    for part in named:
+        assert part in str(error.value)
+    assert "epochs" not in str(error.value)
+    assert "--fresh" in str(error.value)
+    assert (Path(settings.output) / "config.yaml").read_bytes() == before
+
+
+def test_a_setting_unknown_to_an_older_version_has_its_default(settings: TrainConfig) -> None:
+    begin_run(settings)
+    path = Path(settings.output) / "config.yaml"
+    older = yaml.safe_load(path.read_text(encoding="utf-8"))
+    del older["split_on"]
+    path.write_text(yaml.safe_dump(older), encoding="utf-8")
+    assert open_run(settings)
+    with pytest.raises(OutputError, match="--split-on whitespace there, space here"):
+        open_run(changed(settings, split_on="space"))
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_another_directory_is_refused(settings: TrainConfig, fresh: bool) -> None:
+    Path(settings.output).mkdir()
+    (Path(settings.output) / "thesis.txt").write_text("years of work", encoding="utf-8")
+    with pytest.raises(OutputError, match="not empty, and not an earlier run"):
+        open_run(changed(settings, fresh=fresh))
+    assert (Path(settings.output) / "thesis.txt").exists()
+
+
+def test_fresh_deletes_an_earlier_run(settings: TrainConfig) -> None:
+    begin_run(settings)
+    (Path(settings.output) / "history.parquet").write_bytes(b"old")
+    fresh = changed(settings, fresh=True, seed=3)
+    assert not open_run(fresh)
+    assert (Path(settings.output) / "history.parquet").exists(), "looking changes nothing"
+    begin_run(fresh)
+    assert [path.name for path in Path(settings.output).iterdir()] == ["config.yaml"]
+
+
+def test_the_settings_of_a_run_repeat_it(settings: TrainConfig) -> None:
+    begin_run(settings)
+    written = yaml.safe_load((Path(settings.output) / "config.yaml").read_text(encoding="utf-8"))
+    assert written.pop("command") == "train"
+    assert TrainConfig.model_validate(written) == settings
+
+
+def test_the_settings_of_a_fresh_run_do_not_delete_it(settings: TrainConfig) -> None:
+    begin_run(changed(settings, fresh=True))
+    written = yaml.safe_load((Path(settings.output) / "config.yaml").read_text(encoding="utf-8"))
+    assert written["fresh"] is False
+    assert open_run(settings)
+
+
+def test_a_run_with_relative_paths_of_an_older_version_resumes_where_it_began(
+    settings: TrainConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    relative = changed(settings, train=("in.parquet",), validation=("./in.parquet",), output="run")
+    begin_run(relative)
+    assert yaml.safe_load(Path("run/config.yaml").read_text(encoding="utf-8"))["train"] == ["in.parquet"]
+    assert open_run(relative)
+    assert open_run(changed(settings, train=(str(tmp_path / "in.parquet"),), validation=("in.parquet",)))
+    with pytest.raises(OutputError, match=r"--train in\.parquet there, other\.parquet here"):
+        open_run(changed(relative, train=("other.parquet",)))
