@@ -126,7 +126,8 @@ class Arguments:
             ValueError: An array has the wrong shape or layout.
         """
         if given.keys() != {*self._arrays, *self._integers}:
-            raise TypeError(f"{self._kernel} takes {', '.join(self._arrays)}, not {', '.join(given)}")
+            expected = ", ".join((*self._arrays, *self._integers))
+            raise TypeError(f"{self._kernel} takes {expected}, not {', '.join(given)}")
         lengths: dict[str, int] = {}
         addresses = []
         for name, declared in self._arrays.items():

@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import llvmlite.binding as llvm
@@ -15,6 +15,8 @@ Value: TypeAlias = Any  # an ir.Value; llvmlite has no types
 
 I32, I64, F32, POINTER = ir.IntType(32), ir.IntType(64), ir.FloatType(), ir.PointerType()
 
+_SLOW = "no AVX2, NEON or fused multiply-add: slow, and last bits differ from other processors"
+
 
 @dataclass(frozen=True)
 class Target:
@@ -26,7 +28,7 @@ class Target:
         lanes: float32 values in a vector.
         tile_rows: Rows whose accumulators are held in registers.
         fused: True if the processor multiplies and adds in one instruction, which rounds once.
-        instructions: The vector instructions that are used, for people.
+        instructions: Those that it is used with, for people.
     """
 
     cpu: str
@@ -34,7 +36,7 @@ class Target:
     lanes: int
     tile_rows: int
     fused: bool
-    instructions: str = "other"
+    instructions: str = ""
 
     @classmethod
     def of(cls, cpu: str, features: dict[str, bool]) -> "Target":
@@ -46,7 +48,7 @@ class Target:
             return cls(cpu, listed, lanes=8, tile_rows=3, fused=True, instructions="AVX2")
         if features.get("neon"):
             return cls(cpu, listed, lanes=4, tile_rows=6, fused=True, instructions="NEON")
-        return cls(cpu, listed, lanes=4, tile_rows=3, fused=False, instructions="neither AVX2 nor NEON")
+        return cls(cpu, listed, lanes=4, tile_rows=3, fused=False, instructions=_SLOW)
 
     @classmethod
     def host(cls) -> "Target":
@@ -61,19 +63,27 @@ class Target:
             features = {}
         if any(features.values()):
             return cls.of(llvm.get_host_cpu_name(), features)
-        if platform.machine() in ("aarch64", "arm64"):
-            return cls.of("generic", {"neon": True})
-        return cls.of("x86-64" if platform.machine() in ("x86_64", "AMD64") else "generic", {})
+        machine = platform.machine()
+        if machine in ("aarch64", "arm64"):
+            target = cls.of("generic", {"neon": True})
+        else:
+            target = cls.of("x86-64" if machine in ("x86_64", "AMD64") else "generic", {})
+        return replace(target, instructions=f"processor features unknown: {target.instructions}")
 
     @property
     def is_slow(self) -> bool:
-        """True without fused multiply-add: several times slower, and scores differ in the last bits from others'."""
+        """True if the processor cannot round multiply-adds once; see `describe`."""
         return not self.fused
 
     def describe(self) -> str:
         """Returns what the native engine runs on, for people: "AVX-512, 16 lanes"."""
-        slow = ": slow path, and scores differ in the last bits from other processors'" if self.is_slow else ""
-        return f"{self.instructions}, {self.lanes} lanes{slow}"
+        return self.instructions if self.is_slow else f"{self.instructions}, {self.lanes} lanes"
+
+
+def slow_note() -> str | None:
+    """Returns what people should know if the native engine is slow on this machine; None if it is not."""
+    target = Target.host()
+    return f"note: native engine: {target.describe()}" if target.is_slow else None
 
 
 class Emitter(ir.IRBuilder):

@@ -34,7 +34,7 @@ from lstm_ray.kernels.products import Masks
 from lstm_ray.kernels.tiles import Walk, emit_product, emit_tiles, load_rows, side_by_side
 
 Output = Literal["last", "max", "mean", "sequence", "steps"]
-"""What is kept: the last state; with it the maximum, sum or sequence of the hidden states; or everything of each step."""
+"""What is kept: the last state; with it the maximum, sum or sequence of hidden states; or everything of each step."""
 
 PLANES: dict[Output, int] = {"last": 2, "max": 3, "mean": 3, "sequence": 2}
 """Arrays in a row's state: hidden, cell, and perhaps the maximum or sum."""

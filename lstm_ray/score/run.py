@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from lstm_ray import storage
 from lstm_ray.config import ScoreConfig, paths_of, to_yaml, with_paths
 from lstm_ray.errors import ConfigError, InputError, LstmRayError, OutputError
+from lstm_ray.kernels.emitter import slow_note
 from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.runtime.devices import has_gpu
 from lstm_ray.score import tasks
@@ -118,6 +119,8 @@ def score(
     # Decided here, once: a run that goes on elsewhere must not mix the last bits of two engines.
     is_on_gpu = has_gpu() if config.actors == "0" else config.gpus_per_actor > 0
     config = config.model_copy(update={"engine": pick_engine(config.engine, is_on_gpu, bundle.model.network)})
+    if config.engine == "cpu" and (note := slow_note()):
+        notify(note)
     notify("planning: reading the input's footers")
     plan = make_plan(config, bundle.identity(), planning)
     if not plan.rows:

@@ -20,6 +20,7 @@ from lstm_ray import storage
 from lstm_ray.config import TrainConfig, changed_since, option_name, read_yaml, to_yaml, with_paths
 from lstm_ray.datasets.labelled import Shard, find_shards
 from lstm_ray.errors import ConfigError, OutputError
+from lstm_ray.kernels.emitter import slow_note
 from lstm_ray.model.architectures import cudnn_obstacle
 from lstm_ray.model.user_network import check_network
 from lstm_ray.progress import Watcher
@@ -132,6 +133,8 @@ def _train(config: TrainConfig, shards: Sequence[Shard], watcher: Watcher, resum
         watcher.say(f"note: whether cuDNN can run the network of {config.network} is not known here: Keras decides")
     elif on_gpu and (obstacle := cudnn_obstacle(config, config)):
         watcher.say(f"note: on a GPU this trains several times slower than it could: {obstacle}")
+    if not on_gpu and config.network is None and config.engine != "keras" and (note := slow_note()):
+        watcher.say(note)
     tracker = MlflowRun(config, watcher) if config.mlflow else None
     with _ended_in(tracker), _workers(config, tracker or watcher) as workers:
         watcher.say("reading and tokenizing")

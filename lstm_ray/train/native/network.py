@@ -323,7 +323,7 @@ class Network:
         return last
 
     def _unpool(self, rows: BatchRows, hidden: Floats, by_features: Floats) -> Floats | None:
-        """Returns the gradients by the hidden states, float32[offsets, features]; None if only a row's last one counts."""
+        """Returns the gradients by the hidden states, float32[offsets, features]; None if only the last ones count."""
         if self._config.pooling == "last":
             return None
         upstream = self._buffer("upstream", *hidden.shape)
