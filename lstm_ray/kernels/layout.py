@@ -106,4 +106,7 @@ def transpose(packed: Floats, inner: int, lanes: int) -> Floats:
     matrix = packed.reshape(-1, inner, GATES * lanes).transpose(0, 2, 1).reshape(-1, inner)
     if wide(inner, lanes) > inner:
         matrix = np.pad(matrix, ((0, 0), (0, wide(inner, lanes) - inner)))
-    return np.ascontiguousarray(matrix.reshape(len(matrix), -1, GATES * lanes).transpose(1, 0, 2)).ravel()
+    columns = matrix.reshape(len(matrix), -1, GATES * lanes).transpose(1, 0, 2)
+    transposed = aligned_empty(*columns.shape)
+    transposed[:] = columns
+    return transposed.ravel()

@@ -81,7 +81,9 @@ class AdamMatrix:
     def rows(self, ids: Ids) -> Floats:
         """Returns a copy of the values of some rows, float32[n, width]."""
         self._catch_up(ids)
-        return self._arrays[VALUES][ids]
+        values = self._arrays[VALUES]
+        rows = aligned_empty(len(ids), values.shape[1])
+        return np.take(values, ids, axis=0, out=rows, mode="clip")  # "raise" would copy twice; `_catch_up` has checked
 
     def read(self, array: int, where: Any) -> Floats:
         """Returns a copy of a part of an array: `VALUES`, `FIRST` or `SECOND`, at any index that NumPy takes."""
