@@ -110,6 +110,7 @@ class Arguments:
         named = [length for array in self._arrays.values() for length in array.shape if isinstance(length, str)]
         self._lengths = list(dict.fromkeys(named))
         self._strided = [name for name, array in self._arrays.items() if array.is_strided]
+        self._expected = frozenset(declarations)
         self.arrays = list(self._arrays)
         strides = [f"{name}_stride" for name in self._strided]
         self.names = [*self.arrays, *self._integers, *self._lengths, *strides]
@@ -125,7 +126,7 @@ class Arguments:
             TypeError: An argument is missing, unknown or of the wrong type.
             ValueError: An array has the wrong shape or layout.
         """
-        if given.keys() != {*self._arrays, *self._integers}:
+        if given.keys() != self._expected:
             expected = ", ".join((*self._arrays, *self._integers))
             raise TypeError(f"{self._kernel} takes {expected}, not {', '.join(given)}")
         lengths: dict[str, int] = {}
