@@ -56,17 +56,13 @@ def emit_cell(b: Emitter, sums: Sequence[Value], cell: Value) -> Cell:
     of_ig = b.fmul(of_i, of_g)
     inverse = b.fdiv(one, b.fmul(of_ig, of_f))
     next_cell = b.fmul(inverse, b.multiply_add(cell, of_ig, b.fmul(n, of_f)))
+    i, f = b.fmul(inverse, b.fmul(of_f, of_g)), b.fmul(inverse, of_ig)
+    g = b.fmul(n, b.fmul(inverse, b.fmul(of_i, of_f)))
     m = _one_less_exp2(b, next_cell, -2 * _LOG2_E)
     of_m = b.fsub(two, m)
     inverse_out = b.fdiv(one, b.fmul(of_o, of_m))
-    gates = (
-        b.fmul(inverse, b.fmul(of_f, of_g)),
-        b.fmul(inverse, of_ig),
-        b.fmul(n, b.fmul(inverse, b.fmul(of_i, of_f))),
-        b.fmul(inverse_out, of_m),
-    )
     tanh = b.fmul(m, b.fmul(inverse_out, of_o))
-    return Cell(gates, next_cell, tanh, b.fmul(m, inverse_out))
+    return Cell((i, f, g, b.fmul(inverse_out, of_m)), next_cell, tanh, b.fmul(m, inverse_out))
 
 
 def _exp2(b: Emitter, z: Value, scale: float) -> Value:

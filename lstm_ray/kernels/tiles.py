@@ -18,7 +18,7 @@ def emit_product(
     rows: Sequence[Value],
     size: Value,
     weights: Value,
-    meanwhile: Callable[[Value], None] = lambda k: None,
+    meanwhile: Callable[[Value], None] | None = None,
     gate_size: int | None = None,
 ) -> list[Value]:
     """Adds rows @ weights to a tile of sums: the loop where nearly all the time goes.
@@ -34,7 +34,8 @@ def emit_product(
     """
 
     def multiply_one(k: Value, sums: list[Value]) -> list[Value]:
-        meanwhile(k)
+        if meanwhile is not None:
+            meanwhile(k)
         column = b.at(weights, b.mul(k, I64(GATES * b.target.lanes)))
         gates = [b.load_vector(b.at(column, gate * b.target.lanes)) for gate in range(GATES)]
         values = [value for row in rows for value in emit_values(b, b.at(row, k), gate_size)]
