@@ -94,9 +94,9 @@ def forward(target: Target, units: int, inputs: int, output: Output, masks: Mask
     width = padded(units, lanes)
     block_size = GATES * lanes
 
-    # Scoring's table of starts is far larger than the caches, so its lines are prefetched a step ahead: 20 % faster. One
-    # line in each iteration of the product, because 24 requests in a burst held up the loads of the weights: 4 % slower.
-    # That of a training step has only the words of the batch.
+    # Scoring's table of starts is far larger than the caches, so its lines are prefetched a step ahead: 20 % faster.
+    # One line in each iteration of the product, because 24 requests in a burst held up the loads of the weights: 4 %
+    # slower. The table of a training step has only the words of the batch.
     prefetches = output != "steps"
     lines_per_row = block_size // _CACHE_LINE_FLOATS
     lines = target.tile_rows * lines_per_row
