@@ -17,6 +17,7 @@ from typing import Any
 import lstm_ray
 from lstm_ray import storage
 from lstm_ray.errors import LstmRayError
+from lstm_ray.kernels.emitter import Target
 from lstm_ray.runtime.devices import available_cores
 from lstm_ray.wording import reason
 
@@ -33,6 +34,8 @@ class Facts:
     Attributes:
         versions: Of Python, lstm-ray and `PACKAGES`; None for a missing package.
         cpus: Cores.
+        native_engine: What the native engine runs on, such as "AVX-512, 16 lanes".
+        native_engine_is_slow: True if the processor lacks what makes it fast.
         gpus: Names of the GPUs.
         driver_failure: The error of NVIDIA's driver; None if it works or is not installed.
         cudnn: True if cuDNN can be loaded.
@@ -45,6 +48,8 @@ class Facts:
 
     versions: Mapping[str, str | None]
     cpus: int
+    native_engine: str
+    native_engine_is_slow: bool
     gpus: Sequence[str]
     driver_failure: str | None
     cudnn: bool
@@ -89,9 +94,12 @@ def describe(directory: str | None, probe: str | None) -> Facts:
         except importlib.metadata.PackageNotFoundError:
             versions[package] = None
     gpus, driver_failure = _gpus()
+    target = Target.host()
     return Facts(
         versions=versions,
         cpus=available_cores(),
+        native_engine=target.describe(),
+        native_engine_is_slow=target.is_slow,
         gpus=gpus,
         driver_failure=driver_failure,
         cudnn=_has_cudnn(),

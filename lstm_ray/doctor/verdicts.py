@@ -48,6 +48,7 @@ def judge(
         verdicts.append(_versions(package, {node: facts.versions[package] for node, facts in nodes.items()}))
     for node, facts in nodes.items():
         verdicts.append(Verdict(f"{node}: cores", str(facts.cpus)))
+        verdicts.append(_native_engine(node, facts))
         verdicts.append(_gpus(node, facts))
         if facts.object_store_bytes is not None:
             verdicts.append(_object_store(node, facts.object_store_bytes, facts.shm_bytes))
@@ -83,6 +84,13 @@ def _versions(package: str, versions: Mapping[str, str | None]) -> Verdict:
     if len(counts) > 1:
         return Verdict(package, state, "problem", "install the same version on all nodes")
     return Verdict(package, state or "no node answered")
+
+
+def _native_engine(node: str, facts: Facts) -> Verdict:
+    if facts.native_engine_is_slow:
+        remedy = "use a processor with AVX2 (x86 from 2013 on) or NEON (64-bit ARM)"
+        return Verdict(f"{node}: native engine", facts.native_engine, "warning", remedy)
+    return Verdict(f"{node}: native engine", facts.native_engine)
 
 
 def _gpus(node: str, facts: Facts) -> Verdict:

@@ -1,24 +1,44 @@
-"""Machine code for Adam.
+"""Adam, as machine code.
 
-Adam moves every row of a matrix in every step. A row that nobody reads is left where it is, and takes the steps that it
-missed when it next is read, all in registers: the same operations in the same order.
+Adam moves every row of a matrix in every step. A row that nobody reads is left as it is, and takes the steps that it
+missed when it is next read, all in registers: the same operations in the same order.
 
 Source: D. Kingma, J. Ba, "Adam: A Method for Stochastic Optimization", 2015, in the form of `keras.optimizers.Adam`.
 """
 
 from collections.abc import Sequence
 
-from lstm_ray.kernels.emitter import F32, I32, I64, POINTER, Emitter, Target, Value
+from lstm_ray.kernels.emitter import F32, I32, I64, Emitter, Target, Value
 from lstm_ray.kernels.function import compiled
 
 
 @compiled
-def adam(target: Target) -> Emitter:
-    """Takes Adam's steps over rows of a matrix, those that a row missed included; see `_ADAM`."""
-    b = Emitter(target, "adam", _ADAM)
+def adam(target: Target, width: int, has_gradients: bool) -> Emitter:
+    """Takes the steps done[id] .. step - 1 over rows of a matrix with a gradient of 0, and if given the next with one.
+
+    Args:
+        target: The processor.
+        width: Of a row, in whole vectors.
+        has_gradients: Whether step `step` is taken too.
+    """
+    arguments = {
+        "ids": "int32[rows]",  # which rows of the matrix; each once
+        "values": f"float32[matrix, {width}] out",  # the matrix, and the moments of its gradients:
+        "first": f"float32[matrix, {width}] out",
+        "second": f"float32[matrix, {width}] out",
+        "done": "int32[matrix]",  # steps that a row has taken
+        "step": "int64",
+        "rates": "float32[steps]",  # the learning rate of each step, with Adam's correction of the first ones
+        "constants": "float32[3]",  # 1 - beta_1, 1 - beta_2, epsilon
+    }
+    if has_gradients:
+        arguments["gradients"] = f"float32[rows, {width}]"
+    b = Emitter(target, "adam", arguments)
     a = b.arguments
     lanes = target.lanes
-    take_first, take_second, epsilon = (b.broadcast(b.load(b.at(a["constants"], place), typ=F32)) for place in range(3))
+    take_first, take_second, epsilon = (
+        b.broadcast(b.load(b.at(a["constants"], number), typ=F32)) for number in range(3)
+    )
     zero = b.like(take_first, 0)
 
     def take_step(gradient: Value, number: Value, carried: Sequence[Value]) -> list[Value]:
@@ -31,43 +51,24 @@ def adam(target: Target) -> Emitter:
 
     def row(number: Value, _: list[Value]) -> list[Value]:
         identity = b.load_integer(a["ids"], number, I32)
-        offset = b.mul(identity, a["width"])
+        offset = b.mul(identity, I64(width))
         done = b.load_integer(a["done"], identity, I32)
-        gradients = b.at(a["gradients"], b.mul(number, a["width"]))
 
         def vector(index: Value, _: list[Value]) -> list[Value]:
             unit = b.mul(index, I64(lanes))
-            arrays = [b.at(b.at(a[name], offset), unit) for name in ("weights", "first", "second")]
+            arrays = [b.at(b.at(a[name], offset), unit) for name in ("values", "first", "second")]
             values = [b.load_vector(array) for array in arrays]
-            missed = b.sub(a["missed_until"], done)
+            missed = b.sub(a["step"], done)
             values = b.loop(missed, values, lambda k, carried: take_step(zero, b.add(done, k), carried))
-
-            def learn(_: Value, carried: list[Value]) -> list[Value]:
-                return take_step(b.load_vector(b.at(gradients, unit)), a["missed_until"], carried)
-
-            values = b.loop(a["has_gradients"], values, learn)
+            if has_gradients:
+                gradient = b.load_vector(b.at(b.at(a["gradients"], b.mul(number, I64(width))), unit))
+                values = take_step(gradient, a["step"], values)
             for value, array in zip(values, arrays, strict=True):
                 b.store_vector(value, array)
             return []
 
-        return b.loop(b.sdiv(a["width"], I64(lanes)), [], vector)
+        return b.loop(I64(width // lanes), [], vector)
 
     b.loop(a["rows"], [], row)
     b.ret_void()
     return b
-
-
-_ADAM = {
-    "rows": I64,
-    "ids": POINTER,  # int32[rows], which rows of the matrix; each once
-    "width": I64,  # of a row, in whole vectors
-    "weights": POINTER,  # float32[ids, width], changed, and the moments of their gradients:
-    "first": POINTER,
-    "second": POINTER,
-    "done": POINTER,  # int32[ids], the number of the step that a row has next to take; left as it is
-    "missed_until": I64,  # steps done[id] .. missed_until - 1 are taken with a gradient of 0
-    "has_gradients": I64,  # 1: then step missed_until is taken with
-    "gradients": POINTER,  # float32[rows, width]
-    "rates": POINTER,  # float32[steps], the learning rate of each, with Adam's correction of its first steps
-    "constants": POINTER,  # float32[3]: 1 - beta_1, 1 - beta_2, epsilon
-}

@@ -1,16 +1,21 @@
-"""A processor's vector registers, and a writer of LLVM code with the few idioms that the kernels are made of."""
+"""The processor that kernels are compiled for, and a writer of LLVM code with the few idioms that they are made of."""
 
+import platform
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 
+from lstm_ray.kernels.arguments import Arguments
+
 Value: TypeAlias = Any  # an ir.Value; llvmlite has no types
 
 I32, I64, F32, POINTER = ir.IntType(32), ir.IntType(64), ir.FloatType(), ir.PointerType()
+
+_SLOW = "no AVX2, NEON or fused multiply-add: slow, and last bits differ from other processors"
 
 
 @dataclass(frozen=True)
@@ -21,8 +26,9 @@ class Target:
         cpu: LLVM's name of the processor.
         features: LLVM's feature list, such as "+avx2,+fma,-avx512f".
         lanes: float32 values in a vector.
-        tile_rows: rows whose accumulators are held in registers.
-        fused: True if the processor multiplies and adds in one instruction.
+        tile_rows: Rows whose accumulators are held in registers.
+        fused: True if the processor multiplies and adds in one instruction, which rounds once.
+        instructions: Those that it is used with, for people.
     """
 
     cpu: str
@@ -30,39 +36,86 @@ class Target:
     lanes: int
     tile_rows: int
     fused: bool
+    instructions: str = ""
 
     @classmethod
     def of(cls, cpu: str, features: dict[str, bool]) -> "Target":
         """Returns the tile for a processor: 32 vector registers hold 6 rows, 16 registers hold 3."""
         listed = ",".join(("+" if present else "-") + name for name, present in sorted(features.items()))
         if features.get("avx512f"):
-            return cls(cpu, listed, lanes=16, tile_rows=6, fused=True)
+            return cls(cpu, listed, lanes=16, tile_rows=6, fused=True, instructions="AVX-512")
         if features.get("avx2") and features.get("fma"):
-            return cls(cpu, listed, lanes=8, tile_rows=3, fused=True)
+            return cls(cpu, listed, lanes=8, tile_rows=3, fused=True, instructions="AVX2")
         if features.get("neon"):
-            return cls(cpu, listed, lanes=4, tile_rows=6, fused=True)
-        return cls(cpu, listed, lanes=4, tile_rows=3, fused=False)
+            return cls(cpu, listed, lanes=4, tile_rows=6, fused=True, instructions="NEON")
+        return cls(cpu, listed, lanes=4, tile_rows=3, fused=False, instructions=_SLOW)
 
     @classmethod
     def host(cls) -> "Target":
-        """Returns the tile for the processor of this machine."""
-        return cls.of(llvm.get_host_cpu_name(), dict(llvm.get_host_cpu_features()))
+        """Returns the tile for the processor of this machine.
+
+        Where LLVM cannot tell its features, only those are used that every processor of its architecture has. On ARM
+        that costs nothing, and scores have the same bits as elsewhere.
+        """
+        try:
+            features = dict(llvm.get_host_cpu_features())
+        except RuntimeError:  # an operating system that LLVM cannot ask
+            features = {}
+        if any(features.values()):
+            return cls.of(llvm.get_host_cpu_name(), features)
+        machine = platform.machine()
+        if machine in ("aarch64", "arm64"):
+            target = cls.of("generic", {"neon": True})
+        else:
+            target = cls.of("x86-64" if machine in ("x86_64", "AMD64") else "generic", {})
+        return replace(target, instructions=f"processor features unknown: {target.instructions}")
+
+    @property
+    def is_slow(self) -> bool:
+        """True if the processor cannot round multiply-adds once; see `describe`."""
+        return not self.fused
+
+    def describe(self) -> str:
+        """Returns what the native engine runs on, for people: "AVX-512, 16 lanes"."""
+        return self.instructions if self.is_slow else f"{self.instructions}, {self.lanes} lanes"
+
+
+def slow_note() -> str | None:
+    """Returns what people should know if the native engine is slow on this machine; None if it is not."""
+    target = Target.host()
+    return f"native engine: {target.describe()}" if target.is_slow else None
 
 
 class Emitter(ir.IRBuilder):
-    """Writes the body of a function: llvmlite's builder with the few idioms that the recipe is made of."""
+    """Writes a kernel: llvmlite's builder with the few idioms that the recipes are made of.
 
-    def __init__(self, target: Target, name: str, arguments: dict[str, Value]) -> None:
-        """Starts `void name(arguments)` in a module of its own."""
-        self.module_ = ir.Module()
-        function = ir.Function(self.module_, ir.FunctionType(ir.VoidType(), list(arguments.values())), name)
-        super().__init__(function.append_basic_block())
-        self.arguments: dict[str, Value] = dict(zip(arguments, function.args, strict=True))
+    Attributes:
+        target: The processor.
+        declared: The kernel's arguments.
+        arguments: Their values, arrays as addresses; with the named lengths of arrays, and `<name>_stride` of those
+            whose rows may be any distance apart.
+        vector: The type of a vector register.
+    """
+
+    def __init__(self, target: Target, name: str, declarations: dict[str, str]) -> None:
+        """Starts a kernel in a module of its own.
+
+        Args:
+            target: The processor.
+            name: Of the kernel, for messages.
+            declarations: Its arguments, see `kernels/arguments.py`.
+        """
         self.target = target
+        self.declared = Arguments(name, declarations)
         self.vector = ir.VectorType(F32, target.lanes)
+        self.module_ = ir.Module()
+        types = [POINTER if argument in self.declared.arrays else I64 for argument in self.declared.names]
+        function = ir.Function(self.module_, ir.FunctionType(ir.VoidType(), types), "kernel")
+        super().__init__(function.append_basic_block())
+        self.arguments: dict[str, Value] = dict(zip(self.declared.names, function.args, strict=True))
 
     def intrinsic(self, name: str, result: Value, arguments: Sequence[Value]) -> Value:
-        """Calls the LLVM intrinsic `name`, declared at its first use."""
+        """Calls an LLVM intrinsic; declares it at its first use."""
         function = self.module_.globals.get(name)
         if function is None:
             signature = ir.FunctionType(result, [argument.type for argument in arguments])
@@ -80,7 +133,7 @@ class Emitter(ir.IRBuilder):
         return self.sext(self.load(self.at(pointer, index, kind), typ=kind), I64)
 
     def load_vector(self, pointer: Value) -> Value:
-        """Returns the vector at an address; a cache line's start is faster, but anything works."""
+        """Returns the vector at an address; fastest at the start of a cache line, but any address works."""
         return self.load(pointer, typ=self.vector, align=4)
 
     def store_vector(self, value: Value, pointer: Value) -> None:
@@ -88,12 +141,12 @@ class Emitter(ir.IRBuilder):
         self.store(value, pointer, align=4)
 
     def on_stack(self, count: int, kind: Value) -> Value:
-        """Returns the address of room for `count` values; to be called before any loop."""
-        room = self.alloca(ir.ArrayType(kind, count))
-        return self.inttoptr(self.ptrtoint(room, I64), POINTER)  # llvmlite's alloca alone has no plain pointer type
+        """Returns the address of memory for `count` values; to be called before any loop."""
+        memory = self.alloca(ir.ArrayType(kind, count))
+        return self.inttoptr(self.ptrtoint(memory, I64), POINTER)  # llvmlite's alloca alone has no plain pointer type
 
     def prefetch(self, pointer: Value) -> None:
-        """Asks for the cache line at `pointer`, for reading soon."""
+        """Prefetches the cache line at `pointer` for reading."""
         self.intrinsic("llvm.prefetch.p0", ir.VoidType(), [pointer, I32(0), I32(3), I32(1)])
 
     # Vectors of any length
@@ -119,7 +172,7 @@ class Emitter(ir.IRBuilder):
         return joined
 
     def part(self, joined: Value, index: int) -> Value:
-        """Returns one of the vectors that `join` put together."""
+        """Returns one of the vectors that `join` joined."""
         lanes = self.target.lanes
         name = f"llvm.vector.extract.v{lanes}f32.v{joined.type.count}f32"
         return self.intrinsic(name, self.vector, [joined, I64(index * lanes)])
@@ -131,7 +184,7 @@ class Emitter(ir.IRBuilder):
         return self.fadd(self.fmul(a, b), c)
 
     def clamp(self, value: Value, limit: float) -> Value:
-        """Returns `value` held between -limit and limit; the operands stand so that each side is one instruction."""
+        """Returns `value` held between -limit and limit, with operands in the order that makes each one instruction."""
         high, low = self.like(value, limit), self.like(value, -limit)
         value = self.select(self.fcmp_ordered("<", high, value), high, value)
         return self.select(self.fcmp_ordered(">", low, value), low, value)
@@ -152,12 +205,12 @@ class Emitter(ir.IRBuilder):
         carried: Sequence[Value],
         body: Callable[[Value, list[Value]], Sequence[Value]],
     ) -> list[Value]:
-        """Runs `body` for 0 .. stop - 1 and returns what it carried from turn to turn.
+        """Runs `body` for 0 .. stop - 1 and returns the carried values after the last iteration.
 
         Args:
             stop: int64; nothing runs if it isn't positive.
-            carried: the values before the first turn.
-            body: takes the index and the carried values, returns their successors.
+            carried: The values before the first iteration.
+            body: Takes the index and the carried values, returns those of the next iteration.
         """
         before = self.block
         inside, after = self.append_basic_block(), self.append_basic_block()

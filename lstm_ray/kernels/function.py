@@ -1,4 +1,4 @@
-"""Machine code as Python functions, and arrays for it."""
+"""Kernels as Python functions, and arrays for them."""
 
 import ctypes
 from collections.abc import Callable
@@ -20,10 +20,9 @@ llvm.initialize_native_asmprinter()
 
 
 def compiled(write: Callable[P, Emitter]) -> "Callable[P, CompiledFunction]":
-    """Makes a function that writes code return it as machine code, made once per process for the same arguments."""
-
+    """Makes a function that writes a kernel return it compiled; once per process for the same arguments."""
     made = cast(Any, cache(lambda *args, **kwargs: CompiledFunction(write(*args, **kwargs))))
-    lock = Lock()  # a cache lets all threads that miss at once compile, one after the other
+    lock = Lock()  # without it, several threads that ask at once would each compile
 
     @wraps(write)
     def make(*args: P.args, **kwargs: P.kwargs) -> CompiledFunction:
@@ -35,7 +34,7 @@ def compiled(write: Callable[P, Emitter]) -> "Callable[P, CompiledFunction]":
 
 
 class CompiledFunction:
-    """A function of machine code that takes its arguments by name: integers, and arrays for their addresses."""
+    """A kernel as machine code; takes its arguments by name, see `kernels/arguments.py`."""
 
     def __init__(self, emitter: Emitter) -> None:
         """Compiles what the emitter wrote."""
@@ -46,18 +45,22 @@ class CompiledFunction:
         )
         self._engine = llvm.create_mcjit_compiler(module, machine)  # owns the machine code
         self._engine.finalize_object()
-        self._names = tuple(emitter.arguments)
+        self._declared = emitter.declared
         address = self._engine.get_function_address(emitter.function.name)
-        self._call = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * len(self._names))(address)
+        self._call = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * len(self._declared.names))(address)
 
-    def __call__(self, **arguments: int | NDArray[Any] | None) -> None:
-        """Runs the function without holding Python's lock; None passes a null address."""
-        values = (arguments[name] for name in self._names)
-        self._call(*[value.ctypes.data if isinstance(value, np.ndarray) else value or 0 for value in values])
+    def __call__(self, **arguments: int | NDArray[Any]) -> None:
+        """Checks the arguments and runs the kernel without holding Python's lock.
+
+        Raises:
+            TypeError: An argument is missing, unknown or of the wrong type.
+            ValueError: An array has the wrong shape or layout.
+        """
+        self._call(*self._declared.values(arguments))
 
 
 def aligned_empty(*shape: int) -> Floats:
-    """Returns float32[shape] that starts at a cache line, where vectors load fastest."""
+    """Returns an uninitialised float32[shape] that starts at a cache line, where vectors load fastest."""
     size = 4 * int(np.prod(shape))
     raw = np.empty(size + 64, np.uint8)
     offset = -raw.ctypes.data % 64

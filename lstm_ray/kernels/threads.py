@@ -9,14 +9,16 @@ R = TypeVar("R")
 
 
 class Threads:
-    """Some threads; a single one is the caller's own, so that callers do not queue up.
+    """A pool of threads; a single one is the caller's own, so that several callers work side by side.
+
+    The threads end with `close`, or when nothing refers to the pool any more.
 
     Attributes:
-        count: How many.
+        count: Number of threads.
     """
 
     def __init__(self, count: int, name: str) -> None:
-        """Makes them; `name` begins theirs."""
+        """Makes a pool; `name` begins the names of its threads."""
         self.count = count
         self._pool = ThreadPoolExecutor(count, name) if count > 1 else None
 
@@ -25,6 +27,11 @@ class Threads:
         return (map if self._pool is None else self._pool.map)(work, items)
 
     def run(self, work: Callable[[T], None], items: Iterable[T]) -> None:
-        """Returns when all is done."""
+        """Returns when all items are done."""
         for _ in self.map(work, items):
             pass
+
+    def close(self) -> None:
+        """Ends the threads when their work is done; the pool takes no more."""
+        if self._pool is not None:
+            self._pool.shutdown()

@@ -1,18 +1,20 @@
-"""The fast CPU scorer: a network's probabilities from token ids, through the compiled LSTM kernel.
+"""The native engine of scoring: a network's probabilities from token ids, by the compiled LSTM kernel.
 
-Rows are sorted by length and cut into blocks; a block goes through all layers in one thread. The probability of a row
+Rows are sorted by length and shared out; a share goes through all layers in one thread. The probability of a row
 depends on nothing but its token ids and the weights, to the last bit.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lstm_ray.kernels.emitter import Target
+from lstm_ray.kernels.forward import PLANES, Output, forward
 from lstm_ray.kernels.function import Floats, aligned_empty
-from lstm_ray.kernels.lstm import PLANES, Output, lstm_layer, pack
+from lstm_ray.kernels.layout import RowOffsets, pack, padded
 from lstm_ray.kernels.products import product
 from lstm_ray.kernels.threads import Threads
 from lstm_ray.model.weights import LstmWeights, NetworkWeights
@@ -20,26 +22,23 @@ from lstm_ray.model.weights import LstmWeights, NetworkWeights
 Ids = NDArray[np.int32]
 Counts = NDArray[np.int64]
 
-BLOCK_TILES = (
-    16  # most tiles in a call: 96 rows on AVX-512, 5 ms of work at 80 tokens, against 0.1 ms of Python around it
-)
-PROJECT_ROWS = 512  # words per call when the embedding is projected: they and their weights stay in the second cache
+# Most tiles in a share: 96 rows on AVX-512, 5 ms of work at 80 tokens, against 0.1 ms of Python around it.
+_SHARE_TILES = 16
+_PROJECTED_WORDS = 512  # in a call: they and their weights stay in the second cache
 
 
 @dataclass(frozen=True)
-class EngineRows:
-    """Some rows in kernel order, longest first, their steps one after the other.
+class _Share:
+    """Rows that one thread scores in one call.
 
     Attributes:
-        token_ids: int32[places]; row r owns the places base[r] .. base[r] + steps[r] - 1.
-        base: int64[rows].
-        steps: int64[rows], a masked network's tokens, or the max_tokens of an unmasked one.
+        token_ids: int32[offsets].
+        rows: Their offsets; a masked network has a step for each token, an unmasked one `max_tokens` steps.
         padding: int64[rows], how many of the steps are padding.
     """
 
     token_ids: Ids
-    base: Counts
-    steps: Counts
+    rows: RowOffsets
     padding: Counts
 
 
@@ -47,81 +46,91 @@ class Direction:
     """One direction of one LSTM layer, its weights packed for the kernel.
 
     Attributes:
-        units: values that a step puts out.
-        padded_units: the same, padded to whole vectors; a sequence has a column for each.
+        units: Values that a step puts out.
+        width: The same, padded to whole vectors; a sequence has a column for each.
     """
 
-    def __init__(self, weights: LstmWeights, backward: bool, output: Output, target: Target) -> None:
-        """Packs the weights; `backward` reads the last step first."""
-        self._output = output
-        self._backward = backward
-        self._target = target
-        self._layer = lstm_layer(target, output)
-        self._kernel = pack(weights.kernel, target.lanes)
-        self._recurrent = pack(weights.recurrent, target.lanes)
-        self._starts = pack(weights.bias[None], target.lanes).reshape(1, -1)
-        self._reads_tokens = False
-        self._after_padding: Floats | None = None
-        self.units = weights.units
-        self.padded_units = len(self._recurrent) * target.lanes
+    def __init__(
+        self, weights: LstmWeights, is_backward: bool, output: Output, target: Target, below: "Sequence[Direction]"
+    ) -> None:
+        """Packs the weights.
 
-    def read_tokens(self, embedding: Floats, threads: Threads) -> None:
-        """Makes this a first layer: projects the embedding, so that a step starts from a word's table row.
-
-        The table is float32[vocabulary_size, 4 * padded_units]: 40 MB for 20,000 words and 128 units.
+        Args:
+            weights: Of the direction.
+            is_backward: True if it reads the last step first.
+            output: What is kept of its steps.
+            target: The processor.
+            below: The directions whose sequence it reads; none for a first layer.
         """
-        project = product(self._target, embedding.shape[1], self.padded_units, False)
-        table = aligned_empty(len(embedding), self._starts.shape[1])
+        self.units, self.width = weights.units, padded(weights.units, target.lanes)
+        self._output, self._is_backward, self._target = output, is_backward, target
+        self._recurrent = pack(weights.recurrent, target.lanes)
+        self._starts = pack(weights.bias[None], target.lanes)[None]
+        self._reads_tokens = not below
+        self._after_padding: Floats | None = None
+        widths = np.cumsum([0, *(one.width for one in below)])
+        columns = [begin + np.arange(one.units) for begin, one in zip(widths, below, strict=False)]
+        inputs = int(widths[-1])
+        self._kernel = pack(weights.kernel, target.lanes, np.concatenate(columns), inputs) if below else None
+        self._forward = forward(target, self.units, inputs, output)
+
+    def project(self, kernel: Floats, embedding: Floats, threads: Threads) -> None:
+        """Projects the embedding for a first layer, so that a step starts from its word's row of the table.
+
+        The table is float32[vocabulary_size, 4 * width]: 40 MB for 20,000 words and 128 units.
+        """
+        product_of = product(self._target, embedding.shape[1], self.width, False)
+        weights, bias = pack(kernel, self._target.lanes), self._starts[0]
+        table = aligned_empty(len(embedding), len(bias))
 
         def project_words(begin: int) -> None:
-            words = np.ascontiguousarray(embedding[begin : begin + PROJECT_ROWS])
-            project(rows=len(words), values=words, weights=self._kernel, bias=self._starts, out=table[begin:])
+            words = slice(begin, begin + _PROJECTED_WORDS)
+            product_of(values=np.ascontiguousarray(embedding[words]), weights=weights, bias=bias, out=table[words])
 
-        threads.run(project_words, range(0, len(embedding), PROJECT_ROWS))
+        threads.run(project_words, range(0, len(embedding), _PROJECTED_WORDS))
         self._starts = table
-        self._reads_tokens = True
 
     def read_padding_ahead(self, steps: int) -> None:
         """Computes the states after 0 .. steps steps of padding: they are the same for every row, so rows start there.
 
         Only for a direction that reads its padding before its tokens.
         """
-        one, zero = np.ones(1, np.int64), np.zeros(1, np.int64)
-        states = [self._cold_state(1)]
+        step, states = RowOffsets.of(np.ones(1, np.int64)).walk(self._is_backward), [self._cold_state(1)]
         for _ in range(steps):
-            states.append(self._run(np.zeros(1, np.int32), zero, one, states[-1], None, None))
+            states.append(self._run(np.zeros(1, np.int32), step, states[-1], None, None))
         self._after_padding = np.concatenate(states, axis=1)
 
-    def run(self, rows: EngineRows, inputs: Floats | None, sequence: Floats | None) -> Floats:
+    def run(self, share: _Share, inputs: Floats | None, sequence: Floats | None) -> Floats:
         """Runs over all steps of the rows.
 
         Args:
-            rows: in kernel order.
-            inputs: float32[places, features] that the layer below put out; None for a first layer.
-            sequence: float32[places, features] whose first padded_units columns are filled; None unless the output is
-                "sequence". Rows may lie further apart than that.
+            share: The rows.
+            inputs: float32[offsets, features] that the layer below put out; None for a first layer.
+            sequence: float32[offsets, at least width], whose first columns are filled; None unless the output is
+                "sequence". Its rows may be any distance apart.
 
         Returns:
             The final hidden state, or the maximum or sum over the steps: float32[rows, units].
         """
-        skipped = np.zeros_like(rows.padding) if self._after_padding is None else rows.padding
-        first = rows.base + (rows.steps - 1 - skipped if self._backward else skipped)
-        state = self._cold_state(len(first)) if self._after_padding is None else self._after_padding[:, skipped]
-        final = self._run(rows.token_ids, first, rows.steps - skipped, state, inputs, sequence)
+        if self._after_padding is None:
+            walk, state = share.rows.walk(self._is_backward), self._cold_state(len(share.padding))
+        else:
+            walk, state = share.rows.walk(self._is_backward, share.padding), self._after_padding[:, share.padding]
+        start_ids = share.token_ids if self._reads_tokens else np.zeros_like(share.token_ids)
+        final = self._run(start_ids, walk, state, inputs, sequence)
         return final[0 if self._output in ("last", "sequence") else 2, :, : self.units]
 
     def _cold_state(self, rows: int) -> Floats:
-        """Returns the state before the first step, float32[planes, rows, padded_units]."""
-        state = np.zeros((PLANES[self._output], rows, self.padded_units), np.float32)
+        """Returns the state before the first step, float32[planes, rows, width]."""
+        state = np.zeros((PLANES[self._output], rows, self.width), np.float32)
         if self._output == "max":
             state[2] = -np.inf
         return state
 
     def _run(
         self,
-        token_ids: Ids,
-        first: Counts,
-        lengths: Counts,
+        start_ids: Ids,
+        walk: dict[str, Any],
         state: Floats,
         inputs: Floats | None,
         sequence: Floats | None,
@@ -129,26 +138,17 @@ class Direction:
         """Calls the kernel; returns the state after each row's last step, shaped as `state` before its first."""
         both = aligned_empty(2, *state.shape)
         both[0] = state
-        self._layer(
-            rows=len(first),
-            first=first,
-            lengths=lengths,
-            direction=-1 if self._backward else 1,
-            token_ids=token_ids,
+        optional = {"inputs": inputs, "input_weights": self._kernel, "sequence": sequence}
+        self._forward(
+            **walk,
             starts=self._starts,
-            start_size=self._starts.shape[1] if self._reads_tokens else 0,
-            inputs=inputs,
-            input_size=0 if inputs is None else inputs.shape[1],
-            input_weights=self._kernel,
+            start_ids=start_ids,
             recurrent_weights=self._recurrent,
-            units=self.units,
-            blocks=len(self._recurrent),
             state=both,
             is_cold=not state[0].any(),
-            sequence=sequence,
-            sequence_size=0 if sequence is None else sequence.strides[0] // sequence.itemsize,
+            **{name: array for name, array in optional.items() if array is not None},
         )
-        final: Floats = np.where((lengths & 1)[:, None] == 0, both[0], both[1])
+        final: Floats = np.where((walk["lengths"] & 1)[:, None] == 0, both[0], both[1])
         return final
 
 
@@ -165,11 +165,11 @@ class FastEngine:
         """Compiles, packs and projects: some 0.2 s for 20,000 words and 128 units.
 
         Args:
-            weights: the network.
-            threads: how many cores a call uses; with 1, calls from several threads run side by side.
+            weights: The network.
+            threads: Cores that a call uses; with 1, calls from several threads run side by side.
 
         Raises:
-            BundleError: the weights don't fit together; machine code must not find out.
+            BundleError: The shapes of the weights don't fit together.
         """
         weights.check()
         target = Target.host()
@@ -183,9 +183,9 @@ class FastEngine:
             below = self._layers[-1] if self._layers else []
             directions = []
             for lstm, backward in zip(layer, (False, True), strict=False):
-                direction = Direction(_spread(lstm, below), backward, output, target)
+                direction = Direction(lstm, backward, output, target, below)
                 if not below:
-                    direction.read_tokens(weights.embedding, self._threads)
+                    direction.project(lstm.kernel, weights.embedding, self._threads)
                 directions.append(direction)
                 reads_padding_first = backward == (weights.padding == "post")
                 if len(weights.layers) == 1 and reads_padding_first and not weights.masked:
@@ -200,12 +200,12 @@ class FastEngine:
             offsets: int64[rows + 1]; row r is token_ids[offsets[r]:offsets[r + 1]].
 
         Raises:
-            ValueError: an id outside the vocabulary, offsets that don't cut token_ids into rows, or a row longer than
+            ValueError: An id outside the vocabulary, offsets that don't cut token_ids into rows, or a row longer than
                 max_tokens.
         """
         token_ids, offsets = np.asarray(token_ids, np.int32), np.asarray(offsets, np.int64)
         self._check(token_ids, offsets)
-        if self._weights.masked and not token_ids.all():  # to a masked network, id 0 is padding wherever it stands
+        if self._weights.masked and not token_ids.all():  # to a masked network, id 0 is padding at any position
             offsets = np.concatenate([[0], np.cumsum(token_ids != 0)])[offsets]
             token_ids = token_ids[token_ids != 0]
         lengths = np.diff(offsets)
@@ -217,6 +217,10 @@ class FastEngine:
 
         self._threads.run(score, self._cut(order))
         return result
+
+    def close(self) -> None:
+        """Ends the engine's threads."""
+        self._threads.close()
 
     def _check(self, token_ids: Ids, offsets: Counts) -> None:
         """Raises ValueError for ids or offsets that would read outside the arrays."""
@@ -233,56 +237,42 @@ class FastEngine:
             )
 
     def _cut(self, order: NDArray[np.intp]) -> list[NDArray[np.intp]]:
-        """Cuts the rows into blocks of whole tiles: smaller ones to the end, so that all threads finish together."""
-        blocks = []
+        """Cuts the rows into shares of whole tiles; the last ones are smaller, so that all threads finish together."""
+        shares = []
         begin = 0
         while begin < len(order):
             tiles_left = (len(order) - begin) // self._tile_rows
-            tiles = min(BLOCK_TILES, max(1, tiles_left // (2 * self._threads.count)))
-            blocks.append(order[begin : begin + tiles * self._tile_rows])
+            tiles = min(_SHARE_TILES, max(1, tiles_left // (2 * self._threads.count)))
+            shares.append(order[begin : begin + tiles * self._tile_rows])
             begin += tiles * self._tile_rows
-        return blocks
+        return shares
 
-    def _arrange(self, token_ids: Ids, begins: Counts, lengths: Counts) -> EngineRows:
+    def _arrange(self, token_ids: Ids, begins: Counts, lengths: Counts) -> _Share:
         """Puts the tokens of the rows next to each other, with padding if the network reads it."""
         steps = lengths if self._weights.masked else np.full_like(lengths, self._weights.max_tokens)
-        padding = steps - lengths
-        base = np.cumsum(steps) - steps
+        rows, padding = RowOffsets.of(steps), steps - lengths
         within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        places = np.zeros(steps.sum(), np.int32)
-        target = base + padding if self._weights.padding == "pre" else base
-        places[np.repeat(target, lengths) + within] = token_ids[np.repeat(begins, lengths) + within]
-        return EngineRows(places, base, steps, padding)
+        arranged = np.zeros(rows.size, np.int32)
+        target = rows.begin + padding if self._weights.padding == "pre" else rows.begin
+        arranged[np.repeat(target, lengths) + within] = token_ids[np.repeat(begins, lengths) + within]
+        return _Share(arranged, rows, padding)
 
-    def _score(self, rows: EngineRows) -> Floats:
+    def _score(self, share: _Share) -> Floats:
         """Runs the rows through all layers and the output."""
+        steps = share.rows.steps
         inputs: Floats | None = None
         for layer in self._layers[:-1]:
-            sequence = aligned_empty(len(rows.token_ids), sum(direction.padded_units for direction in layer))
+            sequence = aligned_empty(share.rows.size, sum(direction.width for direction in layer))
             column = 0
             for direction in layer:
-                direction.run(rows, inputs, sequence[:, column:])
-                column += direction.padded_units
+                direction.run(share, inputs, sequence[:, column:])
+                column += direction.width
             inputs = sequence
-        features = np.concatenate([direction.run(rows, inputs, None) for direction in self._layers[-1]], axis=1)
+        features = np.concatenate([direction.run(share, inputs, None) for direction in self._layers[-1]], axis=1)
         if self._weights.pooling == "mean":
-            features /= np.maximum(rows.steps, 1)[:, None].astype(np.float32)
-        features[rows.steps == 0] = 0
+            features /= np.maximum(steps, 1)[:, None].astype(np.float32)
+        features[steps == 0] = 0
         # Not a matrix product: the order of its additions would depend on how many rows there are.
         logits = (features * self._output_kernel).sum(axis=1) + self._weights.output_bias
         probabilities: Floats = (0.5 + 0.5 * np.tanh(0.5 * logits)).astype(np.float32)
         return probabilities
-
-
-def _spread(lstm: LstmWeights, below: Sequence[Direction]) -> LstmWeights:
-    """Returns the weights with a kernel row of zeros for every padding column of the sequence that they read."""
-    if not below:
-        return lstm
-    parts = []
-    begin = 0
-    for direction in below:
-        part = np.zeros((direction.padded_units, lstm.kernel.shape[1]), np.float32)
-        part[: direction.units] = lstm.kernel[begin : begin + direction.units]
-        parts.append(part)
-        begin += direction.units
-    return LstmWeights(np.concatenate(parts), lstm.recurrent, lstm.bias)

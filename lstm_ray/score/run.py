@@ -21,6 +21,7 @@ from collections.abc import Callable, Collection, Generator
 from lstm_ray import storage
 from lstm_ray.config import ScoreConfig, paths_of, with_paths
 from lstm_ray.errors import ConfigError, InputError
+from lstm_ray.kernels.emitter import slow_note
 from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.runtime.tensorflow import has_gpu
 from lstm_ray.score.local import score_here
@@ -69,6 +70,8 @@ def score(
     # Decided once, here: a run that is resumed elsewhere must not mix the last bits of two engines.
     is_on_gpu = config.engine == "auto" and has_gpu() if config.actors == "0" else config.gpus_per_actor > 0
     config = config.model_copy(update={"engine": pick_engine(config.engine, is_on_gpu, bundle.model.network)})
+    if config.engine == "cpu" and (note := slow_note()):
+        notify(f"note: {note}")
     notify("planning: reading the input's footers")
     plan = make_plan(config, bundle.identity(), planning)
     if not plan.rows:

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 
 from lstm_ray.config import TrainConfig
 from lstm_ray.errors import ConfigError
+from lstm_ray.kernels.emitter import slow_note
 from lstm_ray.model.architectures import cudnn_obstacle
 from lstm_ray.runtime.devices import may_have_gpu
 from lstm_ray.storage.inputs import check_apart
 from lstm_ray.text.word_vectors import read_vector_size
+from lstm_ray.train.step.choice import choose_engine
 
 
 def check_inputs(config: TrainConfig) -> None:
@@ -43,3 +45,5 @@ def performance_notes(config: TrainConfig, on_gpu: bool) -> Iterator[str]:
         yield f"whether cuDNN can run the network of {config.network} is not known here: Keras decides"
     elif on_gpu and (obstacle := cudnn_obstacle(config, config)):
         yield f"on a GPU this trains several times slower than it could: {obstacle}"
+    if choose_engine(config, on_gpu=on_gpu) == "native" and (note := slow_note()):
+        yield note

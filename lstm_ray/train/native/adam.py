@@ -1,13 +1,14 @@
 """Adam over the rows of a matrix, on CPUs.
 
 Adam moves every number in every step, by the moments of earlier gradients, even where this step's gradient is zero: in
-an embedding nearly everywhere. Here a row without a gradient stays where it is until somebody reads it, and then takes
-the steps that it missed, one after the other and all in registers. It ends with the same bits as if it had taken them
-in their turn, and a step no longer reads and writes the whole matrix and its moments (60 MB for 20,000 words of 128).
+an embedding nearly everywhere. Here a row without a gradient stays as it is until it is read, and then takes the steps
+that it missed, one after the other and all in registers. It ends with the same bits as if it had taken them in their
+turn, and a step no longer reads and writes the whole matrix and its moments (60 MB for 20,000 words of 128).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,89 +20,131 @@ from lstm_ray.kernels.function import Floats, aligned_empty
 from lstm_ray.kernels.threads import Threads
 
 Ids: TypeAlias = npt.NDArray[np.integer[Any]]
+Rates: TypeAlias = Callable[[npt.NDArray[np.float64]], Any]
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-7  # Keras's defaults
-_ROWS_TOGETHER = 64  # of a matrix in one call: some 20 microseconds of work
+_CONSTANTS = np.array([1 - BETA_1, 1 - BETA_2, EPSILON], np.float32)
+_PARTS_PER_THREAD = 4  # calls of each thread: rows have missed different numbers of steps, so parts take unequal time
+
+
+class Clock:
+    """Steps done, and the learning rate of each: what all matrices of an optimizer share.
+
+    Attributes:
+        steps: Steps done.
+    """
+
+    def __init__(self, rates: Rates, expected_steps: int) -> None:
+        """Starts before the first step.
+
+        Args:
+            rates: Returns the learning rates of steps, given their numbers from 0.
+            expected_steps: Steps whose rates are computed at once.
+        """
+        self.steps = 0
+        self._rates, self._expected = rates, expected_steps
+        self._corrected = np.zeros(0, np.float32)
+
+    def corrected(self) -> Floats:
+        """Returns the corrected learning rates of the steps done, and of the next one at least."""
+        if len(self._corrected) <= self.steps:
+            numbers = np.arange(max(2 * (self.steps + 1), self._expected), dtype=np.float64)
+            self._corrected = corrected(self._rates(numbers))
+        return self._corrected
+
+
+VALUES, FIRST, SECOND = range(3)
+"""Arrays of a matrix: its values, and the first and second moments of their gradients."""
 
 
 class AdamMatrix:
-    """A matrix and its moments.
+    """A matrix that learns, float32[rows, width]. What it returns is never behind the clock."""
 
-    Attributes:
-        values: float32[rows, width], of which a row is up to date only after `catch_up`.
-        first, second: The moments, likewise.
-    """
-
-    def __init__(self, rows: int, width: int, target: Target, threads: Threads) -> None:
+    def __init__(self, rows: int, width: int, clock: Clock, target: Target, threads: Threads) -> None:
         """Makes a matrix of zeros.
 
         Args:
             rows: Of the matrix.
             width: Of a row, in whole vectors.
+            clock: Steps done, and their learning rates.
             target: The processor.
             threads: What computes its steps.
         """
-        self.values, self.first, self.second = (aligned_empty(rows, width) for _ in range(3))
-        for matrix in (self.values, self.first, self.second):
-            matrix[:] = 0
+        self._clock, self._threads = clock, threads
+        self._arrays = [aligned_empty(rows, width) for _ in (VALUES, FIRST, SECOND)]
+        for array in self._arrays:
+            array[:] = 0
         self._done = np.zeros(rows, np.int32)
-        self._has_moments = np.zeros(rows, np.bool_)  # without, a step changes nothing
-        self._adam = adam(target)
-        self._threads = threads
+        self._has_moments = np.zeros(rows, np.bool_)  # without them, a step changes nothing
+        self._miss, self._step = (adam(target, width, has_gradients) for has_gradients in (False, True))
+
+    def rows(self, ids: Ids) -> Floats:
+        """Returns a copy of the values of some rows, float32[n, width]."""
+        self._catch_up(ids)
+        values = self._arrays[VALUES]
+        rows = aligned_empty(len(ids), values.shape[1])
+        return np.take(values, ids, axis=0, out=rows, mode="clip")  # "raise" would copy twice; `_catch_up` has checked
+
+    def read(self, array: int, where: Any) -> Floats:
+        """Returns a copy of a part of an array: `VALUES`, `FIRST` or `SECOND`, at any index that NumPy takes."""
+        self._catch_up(np.arange(len(self._done)))
+        part: Floats = self._arrays[array][where]
+        return part.copy()
+
+    def write(self, array: int, where: Any, part: npt.NDArray[Any]) -> None:
+        """Sets a part of an array; moments must be followed by `restart`."""
+        self._catch_up(np.arange(len(self._done)))
+        self._arrays[array][where] = part
+
+    def restart(self) -> None:
+        """Takes all arrays, which have been written, as those after the steps that the clock has done."""
+        self._done[:] = self._clock.steps
+        # Both moments, because the square of a small gradient may be 0.
+        self._has_moments[:] = self._arrays[FIRST].any(axis=1) | self._arrays[SECOND].any(axis=1)
 
     def is_finite(self) -> bool:
-        """Says whether every value is a number, and will be once its row has caught up: an endless moment spoils it."""
-        return bool(np.isfinite(self.values).all() and np.isfinite(self.second).all())
+        """Returns whether all values are finite, and will be when their rows have caught up with the moments."""
+        return all(bool(np.isfinite(self._arrays[array]).all()) for array in (VALUES, SECOND))
 
-    def restart(self, steps: int) -> None:
-        """Takes values and moments, which have been set, for those after so many steps."""
-        self._done[:] = steps
-        self._has_moments[:] = self.first.any(axis=1) | self.second.any(axis=1)  # a small gradient's square may be 0
-
-    def catch_up(self, ids: Ids | None, steps: int, rates: Floats) -> None:
-        """Brings rows to where they are after so many steps.
+    def learn(self, ids: Ids, gradients: Floats) -> None:
+        """Takes the clock's next step, which the caller then counts.
 
         Args:
-            ids: Which, each once; None for all.
-            steps: Steps done so far.
-            rates: float32[at least steps], see `corrected`.
-        """
-        behind = np.arange(len(self._done)) if ids is None else ids
-        behind = behind[self._has_moments[behind] & (self._done[behind] < steps)]
-        self._threads.run(lambda part: self._call(part, None, steps, rates), _parts(behind))
-        self._done[behind] = steps
-
-    def learn(self, ids: Ids, gradients: Floats, steps: int, rates: Floats) -> None:
-        """Takes a step with a gradient.
-
-        Args:
-            ids: int[n], the rows that have one, each once.
+            ids: int[n], the rows that have a gradient, each once.
             gradients: float32[n, width].
-            steps: Steps done before it.
-            rates: float32[more than steps].
         """
-        self.catch_up(ids, steps, rates)
-        self._done[ids] = steps  # those without moments too: nothing changed in the steps that they missed
-        parts = zip(_parts(ids), _parts(gradients), strict=True)
-        self._threads.run(lambda part: self._call(part[0], part[1], steps, rates), parts)
-        self._done[ids] = steps + 1
+        self._catch_up(ids)
+        self._done[ids] = self._clock.steps  # those without moments too: nothing changed in the steps that they missed
+        self._run(self._step, ids, gradients=gradients)
+        self._done[ids] = self._clock.steps + 1
         self._has_moments[ids] = True
 
-    def _call(self, ids: Ids, gradients: Floats | None, steps: int, rates: Floats) -> None:
-        self._adam(
-            rows=len(ids),
-            ids=ids.astype(np.int32),
-            width=self.values.shape[1],
-            weights=self.values,
-            first=self.first,
-            second=self.second,
-            done=self._done,
-            missed_until=steps,
-            has_gradients=gradients is not None,
-            gradients=gradients,
-            rates=rates,
-            constants=np.array([1 - BETA_1, 1 - BETA_2, EPSILON], np.float32),
-        )
+    def _catch_up(self, ids: Ids) -> None:
+        behind = ids[self._has_moments[ids] & (self._done[ids] < self._clock.steps)]
+        self._run(self._miss, behind)
+        self._done[behind] = self._clock.steps
+
+    def _run(self, kernel: Callable[..., None], ids: Ids, **by_row: Floats) -> None:
+        """Runs a kernel over some rows, shared out over the threads."""
+        values, first, second = self._arrays
+        ids, rates = ids.astype(np.int32), self._clock.corrected()
+        size = max(1, -(-len(ids) // (_PARTS_PER_THREAD * self._threads.count)))
+
+        def run(begin: int) -> None:
+            part = slice(begin, begin + size)
+            kernel(
+                ids=ids[part],
+                values=values,
+                first=first,
+                second=second,
+                done=self._done,
+                step=self._clock.steps,
+                rates=rates,
+                constants=_CONSTANTS,
+                **{name: array[part] for name, array in by_row.items()},
+            )
+
+        self._threads.run(run, range(0, len(ids), size))
 
 
 def corrected(rates: npt.NDArray[np.float64]) -> Floats:
@@ -114,10 +157,6 @@ def corrected(rates: npt.NDArray[np.float64]) -> Floats:
         np.multiply.accumulate(np.full(len(rates), np.float32(beta), np.float64)).astype(np.float32)
         for beta in (BETA_1, BETA_2)
     )
-    with np.errstate(over="ignore"):  # a rate beyond float32 spoils the weights, which is found and told
+    with np.errstate(over="ignore"):  # a rate beyond float32 makes weights that are not finite, which is reported
         result: Floats = rates.astype(np.float32) * np.sqrt(1 - second) / (1 - first)
     return result
-
-
-def _parts(rows: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
-    return [rows[start : start + _ROWS_TOGETHER] for start in range(0, len(rows), _ROWS_TOGETHER)]

@@ -1,8 +1,9 @@
-"""A training step on CPUs by our own machine code; see `train/native/network.py` for what is computed and how.
+"""A training step on CPUs by compiled kernels.
 
-    words of the batch  ->  Adam's steps that they missed       train/native/adam.py
-    rows, shared out over the threads  ->  gradients            train/native/network.py
-    added up over threads, then workers  ->  Adam
+    words of the batch  ->  take the steps of Adam that they missed    adam.py
+    rows, shared out over the threads  ->  gradients                   network.py, rows.py, layout.py, lstm_ray/kernels/
+    sums over threads, then over workers                               lstm_ray/collective/tcp.py
+    sums  ->  Adam                                                     adam.py
 
 Keras builds the model, so that a seed gives the same weights whatever computes the steps, and names its variables, so
 that checkpoints are the same too.
@@ -10,9 +11,9 @@ that checkpoints are the same too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
@@ -22,45 +23,50 @@ from lstm_ray.collective.protocol import Collective, SparseRows
 from lstm_ray.config import TrainConfig
 from lstm_ray.kernels.emitter import Target
 from lstm_ray.kernels.function import Floats
-from lstm_ray.kernels.products import wide
+from lstm_ray.kernels.layout import GATES, transpose, wide
 from lstm_ray.kernels.threads import Threads
-from lstm_ray.kernels.tiles import GATES
 from lstm_ray.model.architectures import build_model, summary_text
 from lstm_ray.runtime.tensorflow import threads_given
 from lstm_ray.text.word_vectors import WordVectors
 from lstm_ray.train.data.batches import Batch
-from lstm_ray.train.native.adam import AdamMatrix, corrected
-from lstm_ray.train.native.layout import directions, lay_out, transposed
+from lstm_ray.train.native.adam import FIRST, SECOND, VALUES, AdamMatrix, Clock
+from lstm_ray.train.native.layout import directions, lay_out
 from lstm_ray.train.native.network import Dropout, Gradients, Network, Weights, sigmoid
 from lstm_ray.train.step.loss import Labels, class_weights
 from lstm_ray.train.step.schedule import count_steps, is_scheduled, learning_rate_at
 
-_ALL_DENSE = np.zeros(1, np.int32)  # the vector of all weights but the embedding, as a matrix of one row
-_PREDICTED_TOGETHER = 48  # rows of a thread: more would leave the caches
+_DENSE = np.zeros(1, np.int32)  # all weights but the embedding are one vector: a matrix whose only row is 0
+_PREDICTED_ROWS = 48  # rows that a thread predicts in one call: the states of more would not fit in its caches
 
 
 @dataclass(frozen=True)
-class _Slot:
-    """One variable as Keras knows it, and where its numbers are.
+class _Part:
+    """The part of a matrix that holds one of Keras's variables.
 
     Attributes:
-        read: Returns a copy.
-        write: Sets it.
+        matrix: The matrix.
+        array: Which of its arrays.
+        where: The index.
     """
 
-    read: Callable[[], npt.NDArray[Any]]
-    write: Callable[[npt.NDArray[Any]], None]
+    matrix: AdamMatrix
+    array: int
+    where: Any
+
+
+_Variable: TypeAlias = _Part | Clock | npt.NDArray[Any]
+"""One of Keras's variables: weights or moments, the number of steps, or a constant that we do not use."""
 
 
 class NativeStepper:
-    """A model's numbers, Adam's, and the threads that change them."""
+    """The weights of a model, their Adam, and the threads that compute steps."""
 
     def __init__(self, config: TrainConfig, collective: Collective, labels: Labels) -> None:
-        """Builds them.
+        """Builds the model.
 
         Args:
             config: The run's settings.
-            collective: How gradients meet those of the other workers.
+            collective: Sums gradients over the workers.
             labels: Of all training rows: a schedule's length and balanced class weights depend on them.
         """
         self._config, self._collective = config, collective
@@ -69,108 +75,68 @@ class NativeStepper:
         target = _common_target(collective)
         self._layout = lay_out(config, target.lanes)
         self._threads = Threads(threads_given(), "lstm-step")
-        self._embedding = AdamMatrix(config.vocabulary_size, self._layout.embedding_width, target, self._threads)
-        self._dense = AdamMatrix(1, self._layout.size, target, self._threads)
-        self._steps = 0
-        self._rates = np.zeros(0, np.float32)
+        self._clock = Clock(lambda numbers: learning_rate_at(config, self._run_steps, numbers), self._run_steps)
+        self._embedding, self._dense = (
+            AdamMatrix(rows, width, self._clock, target, self._threads)
+            for rows, width in ((config.vocabulary_size, self._layout.embedding_width), (1, self._layout.size))
+        )
         self._networks = [Network(config, self._layout, target) for _ in range(self._threads.count)]
         self._random = np.random.default_rng(config.seed)
         model = build_model(config, config, config.seed)
         model.get_layer("embedding").trainable = not config.freeze_embeddings
         self._summary = summary_text(model)
-        self._model_slots, self._optimizer_slots = self._slots(model)
+        self._model_variables, self._optimizer_variables = self._variables(model)
+        for part, variable in zip(self._model_variables, model.variables, strict=True):
+            if isinstance(part, _Part):
+                part.matrix.write(part.array, part.where, variable.numpy())
 
-    def _slots(self, model: keras.Model) -> tuple[list[_Slot], list[_Slot]]:
-        """Takes over a model's numbers; returns its variables and those that Keras's Adam would have."""
-        own: dict[str, _Slot] = {}
-
-        def add(name: str, matrix: AdamMatrix, places: Any) -> None:
-            for suffix, array in (("", matrix.values), ("_momentum", matrix.first), ("_velocity", matrix.second)):
-
-                def read(array: Floats = array) -> npt.NDArray[Any]:
-                    value: npt.NDArray[Any] = array[places]
-                    return value.copy()
-
-                def write(value: npt.NDArray[Any], array: Floats = array) -> None:
-                    array[places] = value
-
-                own[name + suffix] = _Slot(read, write)
-
-        def as_adam_calls(variable: Any) -> str:
-            return str(variable.path).replace("/", "_")
-
-        table, *others = [variable for variable in model.variables if variable.dtype == "float32"]
-        add(as_adam_calls(table), self._embedding, (slice(None), slice(self._config.embedding_size)))
-        for variable, places in zip(others, self._layout.places, strict=True):
-            add(as_adam_calls(variable), self._dense, (0, places))
-        optimizer = keras.optimizers.Adam((lambda: 0.0) if is_scheduled(self._config) else self._config.learning_rate)
-        optimizer.build(model.trainable_variables)
-
-        def set_steps(value: npt.NDArray[Any]) -> None:
-            self._steps = int(value)
-
-        model_slots = [
-            own[as_adam_calls(variable)] if variable.dtype == "float32" else _constant(variable.numpy())
-            for variable in model.variables
-        ]
-        for slot, variable in zip(model_slots, model.variables, strict=True):
-            slot.write(variable.numpy())
-        optimizer_slots = []
-        for variable in optimizer.variables:
-            if variable.name == "iteration":
-                optimizer_slots.append(_Slot(lambda: np.array(self._steps, np.int64), set_steps))
-            elif variable.name == "learning_rate":
-                optimizer_slots.append(_constant(variable.numpy()))
-            else:
-                optimizer_slots.append(own[variable.name])
-        return model_slots, optimizer_slots
+    def close(self) -> None:
+        """Ends the threads."""
+        self._threads.close()
 
     def summary(self) -> str:
         """Returns what Keras prints of the model."""
         return self._summary
 
-    def set_word_vectors(self, words: WordVectors) -> None:
-        """Gives the words that have a vector theirs."""
-        self._embedding.values[words.ids, : self._config.embedding_size] = words.vectors
-
-    def weights(self) -> list[npt.NDArray[Any]]:
-        """Returns copies of the model's variables, in the order of Keras's `model.variables`."""
-        self._catch_up(None)
-        return [slot.read() for slot in self._model_slots]
-
-    def is_finite(self) -> bool:
-        """Says whether every trainable number is one."""
-        return self._embedding.is_finite() and self._dense.is_finite()
-
-    def state(self) -> list[npt.NDArray[Any]]:
-        """Returns copies of all variables of model and optimizer, as Keras would order them."""
-        return [*self.weights(), *(slot.read() for slot in self._optimizer_slots)]
-
-    def restore(self, state: list[npt.NDArray[Any]]) -> None:
-        """Goes on from what `state` returned, here or from Keras."""
-        for slot, value in zip([*self._model_slots, *self._optimizer_slots], state, strict=True):
-            slot.write(value)
-        self._embedding.restart(self._steps)
-        self._dense.restart(self._steps)
-
-    def learning_rate(self) -> float:
-        """Returns the learning rate of the last step."""
-        return float(learning_rate_at(self._config, self._run_steps, np.float64(self._steps - 1)))
-
     def reseed(self, seed: int, epoch: int, step: int, rank: int) -> None:
-        """Makes the next step's dropout a function of these four alone, so that a run can go on at any step."""
+        """Makes the next step's dropout a function of these four alone, so that a run can resume at any step."""
         self._random = np.random.default_rng([seed, epoch, step, rank])
 
-    @np.errstate(all="ignore")  # weights that are no longer numbers are found by `is_finite`
+    @np.errstate(all="ignore")  # `is_finite` finds what overflows
     def train(self, batch: Batch) -> npt.NDArray[np.float32]:
         """Takes one step; see `Stepper.train`."""
         words = np.unique(batch.token_ids)
-        self._catch_up(words)
-        weights = self._weights_both_ways()
+        dense, by_word = self._gradients(batch, self._weights(words, with_transposed=True))
+        sparse = [] if self._config.freeze_embeddings else [SparseRows(words.astype(np.int64), by_word)]
+        total, sparse_total = self._collective.all_reduce(dense, sparse)
+        self._learn(total[:-2], sparse_total)
+        return total[-2:].copy()
+
+    def _weights(self, words: npt.NDArray[Any], with_transposed: bool) -> Weights:
+        """Returns the weights that a batch of these words reads; transposed ones for the way back."""
+        vectors, dense, lanes = self._embedding.rows(words), self._dense.rows(_DENSE)[0], self._layout.lanes
+        if not with_transposed:
+            return Weights(words, vectors, dense, {})
+        matrices = [
+            part
+            for direction in directions(self._layout)
+            for part in ((direction.kernel, direction.inputs), (direction.recurrent, direction.width))
+        ]
+        turned = list(self._threads.map(lambda part: transpose(dense[part[0]], part[1], lanes), matrices))
+        pairs = zip(turned[::2], turned[1::2], strict=True)
+        return Weights(words, vectors, dense, dict(zip(directions(self._layout), pairs, strict=True)))
+
+    def _gradients(self, batch: Batch, weights: Weights) -> tuple[Floats, Floats]:
+        """Returns the gradients of this worker's rows, summed over the threads.
+
+        Returns:
+            float32[size + 2], by the dense weights; then the sum of the losses and the number of right answers.
+            float32[words, embedding_width], by the words' vectors.
+        """
         counts = batch.weights * np.where(batch.labels > 0.5, self._class_weights[1], self._class_weights[0])
         dropout = self._draw(batch.token_ids)
         dense = np.zeros(self._layout.size + 2, np.float32)
-        embedding = np.zeros((len(words), self._layout.embedding_width), np.float32)
+        by_word = np.zeros_like(weights.vectors)
         for rows in self._shares(batch):
 
             def gradients(task: tuple[Network, npt.NDArray[np.intp]]) -> tuple[npt.NDArray[np.intp], Gradients]:
@@ -181,71 +147,15 @@ class NativeStepper:
             for share, found in self._threads.map(gradients, zip(self._networks, rows, strict=False)):
                 dense[:-2] += found.dense
                 if found.embedding is not None:
-                    embedding[np.searchsorted(words, found.words)] += found.embedding
+                    by_word[np.searchsorted(weights.words, found.words)] += found.embedding
                 labels, logits = batch.labels[share], found.logits
                 losses = np.maximum(logits, 0) - logits * labels + np.log1p(np.exp(-np.abs(logits)))
                 dense[-2] += (losses * counts[share]).sum()
                 dense[-1] += (((logits > 0) == (labels > 0.5)) * batch.weights[share]).sum()
-        sparse = [] if self._config.freeze_embeddings else [SparseRows(words.astype(np.int64), embedding)]
-        total, by_word = self._collective.all_reduce(dense, sparse)
-        self._learn(total[:-2], by_word)
-        return total[-2:].copy()
-
-    @np.errstate(all="ignore")
-    def predict(self, batch: Batch) -> npt.NDArray[np.float32]:
-        """Returns the probabilities of this worker's rows that count, float32[rows]."""
-        self._catch_up(np.unique(batch.token_ids))
-        weights = Weights(self._embedding.values, self._dense.values[0], {})
-        logits = np.empty(len(batch.token_ids), np.float32)
-        free = list(self._networks)  # a task takes one and puts it back
-
-        def predict(start: int) -> None:
-            network = free.pop()
-            rows = slice(start, start + _PREDICTED_TOGETHER)
-            logits[rows] = network.logits(batch.token_ids[rows], weights)
-            free.append(network)
-
-        self._threads.run(predict, range(0, len(logits), _PREDICTED_TOGETHER))
-        return sigmoid(logits)[batch.weights > 0]
-
-    def _learn(self, dense: Floats, sparse: Sequence[SparseRows]) -> None:
-        """Takes Adam's step with the sums over all workers; `sparse` is the embedding's, or nothing."""
-        rates = self._rates_until(self._steps + 1)
-        clip = self._config.clip_norm
-        factor = np.float32(1)
-        if clip is not None:  # of the sum over the workers, so that the norm is that of the whole step
-            # In float64, where no float32's square is endless: a factor of 0 would be a step that learns nothing.
-            parts = [dense, *(rows.values for rows in sparse)]
-            squares = sum(np.square(part, dtype=np.float64).sum() for part in parts)
-            factor = np.float32(min(1.0, clip / np.sqrt(squares)))
-        for rows in sparse:
-            self._embedding.learn(rows.ids, rows.values * factor, self._steps, rates)
-        self._dense.learn(_ALL_DENSE, dense[None] * factor, self._steps, rates)
-        self._steps += 1
-
-    def _catch_up(self, words: npt.NDArray[Any] | None) -> None:
-        self._embedding.catch_up(words, self._steps, self._rates_until(self._steps))
-
-    def _rates_until(self, steps: int) -> Floats:
-        """Returns the corrected learning rates of at least so many steps."""
-        if len(self._rates) < steps:
-            numbers = np.arange(max(2 * steps, self._run_steps), dtype=np.float64)
-            self._rates = corrected(learning_rate_at(self._config, self._run_steps, numbers))
-        return self._rates
-
-    def _weights_both_ways(self) -> Weights:
-        dense, lanes = self._dense.values[0], self._layout.lanes
-        matrices = [
-            part
-            for direction in directions(self._layout)
-            for part in ((direction.kernel, direction.inputs), (direction.recurrent, direction.width))
-        ]
-        turned = list(self._threads.map(lambda part: transposed(dense[part[0]], part[1], lanes), matrices))
-        pairs = zip(turned[::2], turned[1::2], strict=True)
-        return Weights(self._embedding.values, dense, dict(zip(directions(self._layout), pairs, strict=True)))
+        return dense, by_word
 
     def _shares(self, batch: Batch) -> Iterable[Sequence[npt.NDArray[np.intp]]]:
-        """Yields, for each slice of the rows, which of them each thread computes: about as many steps each."""
+        """Yields, for each slice of the batch, the rows that each thread computes: about as many steps each."""
         steps = (batch.token_ids != 0).sum(axis=1) if self._config.mask else np.ones(len(batch.token_ids), np.int64)
         slices = np.array_split(np.arange(len(steps)), min(self._config.accumulate, len(steps)))
         for rows in slices:
@@ -255,7 +165,7 @@ class NativeStepper:
             yield [share for share in np.split(by_length, cuts) if len(share)]
 
     def _draw(self, token_ids: npt.NDArray[np.int32]) -> Dropout:
-        """Draws what a step drops, as Keras's layers do."""
+        """Draws a step's dropout, as Keras's layers do."""
         config, lanes, rows = self._config, self._layout.lanes, len(token_ids)
 
         def factors(rate: float, *shape: int) -> Floats:
@@ -265,7 +175,7 @@ class NativeStepper:
         if config.embedding_dropout:
             shape = (token_ids.shape[1], config.embedding_size)
             dropout = replace(dropout, embedding=factors(config.embedding_dropout, *shape))
-        # Recurrent dropout makes Keras compute the gates one by one, and then the inputs' masks are each gate's too.
+        # With recurrent dropout Keras computes the gates one by one, and then each has its own mask for the inputs too.
         masks = GATES if config.recurrent_dropout else 1
         for direction in directions(self._layout):
             if config.dropout:
@@ -274,14 +184,102 @@ class NativeStepper:
                 dropout.recurrent[direction] = factors(config.recurrent_dropout, GATES, wide(direction.width, lanes))
         return dropout
 
+    def _learn(self, dense: Floats, sparse: Sequence[SparseRows]) -> None:
+        """Takes Adam's step with the gradients summed over all workers; `sparse` is the embedding's, or nothing."""
+        clip = self._config.clip_norm
+        factor = np.float32(1)
+        if clip is not None:  # of the sum over the workers, so that the norm is that of the whole step
+            # In float64, where the square of a float32 is finite: a factor of 0 would be a step that learns nothing.
+            parts = [dense, *(rows.values for rows in sparse)]
+            squares = sum(np.square(part, dtype=np.float64).sum() for part in parts)
+            factor = np.float32(min(1.0, clip / np.sqrt(squares)))
+        for rows in sparse:
+            self._embedding.learn(rows.ids, rows.values * factor)
+        self._dense.learn(_DENSE, dense[None] * factor)
+        self._clock.steps += 1
+
+    @np.errstate(all="ignore")
+    def predict(self, batch: Batch) -> npt.NDArray[np.float32]:
+        """Returns the probabilities of this worker's rows that count, float32[rows]."""
+        weights = self._weights(np.unique(batch.token_ids), with_transposed=False)
+        logits = np.empty(len(batch.token_ids), np.float32)
+        free = list(self._networks)  # a task takes one and puts it back
+
+        def predict(start: int) -> None:
+            network = free.pop()
+            rows = slice(start, start + _PREDICTED_ROWS)
+            logits[rows] = network.logits(batch.token_ids[rows], weights)
+            free.append(network)
+
+        self._threads.run(predict, range(0, len(logits), _PREDICTED_ROWS))
+        return sigmoid(logits)[batch.weights > 0]
+
+    def learning_rate(self) -> float:
+        """Returns the learning rate of the last step."""
+        return float(learning_rate_at(self._config, self._run_steps, np.float64(self._clock.steps - 1)))
+
+    def is_finite(self) -> bool:
+        """Returns whether all weights are finite."""
+        return self._embedding.is_finite() and self._dense.is_finite()
+
+    def set_word_vectors(self, words: WordVectors) -> None:
+        """Sets the vectors of the words that have one."""
+        self._embedding.write(VALUES, (words.ids, slice(self._config.embedding_size)), words.vectors)
+
+    def weights(self) -> list[npt.NDArray[Any]]:
+        """Returns copies of the model's variables, in the order of Keras's `model.variables`."""
+        return [self._read(variable) for variable in self._model_variables]
+
+    def state(self) -> list[npt.NDArray[Any]]:
+        """Returns copies of all variables of model and optimizer, in the order of Keras."""
+        return [self._read(variable) for variable in (*self._model_variables, *self._optimizer_variables)]
+
+    def restore(self, state: list[npt.NDArray[Any]]) -> None:
+        """Resumes from what `state` returned, here or in the Keras engine."""
+        steps = 0
+        for variable, value in zip((*self._model_variables, *self._optimizer_variables), state, strict=True):
+            if isinstance(variable, _Part):
+                variable.matrix.write(variable.array, variable.where, value)
+            elif isinstance(variable, Clock):
+                steps = int(value)
+        self._clock.steps = steps
+        self._embedding.restart()
+        self._dense.restart()
+
+    def _variables(self, model: keras.Model) -> tuple[list[_Variable], list[_Variable]]:
+        """Returns the variables of a model, and those that Keras's Adam has for it, in the order of Keras."""
+
+        def name_of(variable: Any) -> str:  # as Keras's Adam has it
+            return str(variable.path).replace("/", "_")
+
+        floats = [variable for variable in model.variables if variable.dtype == "float32"]
+        locations = [
+            (self._embedding, (slice(None), slice(self._config.embedding_size))),
+            *((self._dense, (0, offsets)) for offsets in self._layout.offsets),
+        ]
+        parts = {
+            name_of(variable) + suffix: _Part(matrix, array, where)
+            for variable, (matrix, where) in zip(floats, locations, strict=True)
+            for suffix, array in (("", VALUES), ("_momentum", FIRST), ("_velocity", SECOND))
+        }
+        optimizer = keras.optimizers.Adam((lambda: 0.0) if is_scheduled(self._config) else self._config.learning_rate)
+        optimizer.build(model.trainable_variables)
+        return (
+            [parts.get(name_of(variable), variable.numpy()) for variable in model.variables],
+            [
+                self._clock if variable.name == "iteration" else parts.get(variable.name, variable.numpy())
+                for variable in optimizer.variables
+            ],
+        )
+
+    def _read(self, variable: _Variable) -> npt.NDArray[Any]:
+        if isinstance(variable, _Part):
+            return variable.matrix.read(variable.array, variable.where)
+        return np.array(variable.steps, np.int64) if isinstance(variable, Clock) else variable.copy()
+
 
 def _common_target(collective: Collective) -> Target:
-    """Returns this processor with no more than every worker's has: gradients lie alike, Adam rounds alike."""
+    """Returns this processor, with vectors that every worker has: layouts must agree, and Adam's rounding too."""
     target = Target.host()
     lanes, fused = collective.all_gather([target.lanes, target.fused]).min(axis=0)
     return replace(target, lanes=int(lanes), fused=bool(fused))
-
-
-def _constant(value: npt.NDArray[Any]) -> _Slot:
-    """Returns a variable that Keras keeps and we have no use for, such as the state of a random generator."""
-    return _Slot(value.copy, lambda _: None)

@@ -15,6 +15,8 @@ from lstm_ray.doctor.verdicts import judge
 HEALTHY = Facts(
     versions=dict.fromkeys(("python", "lstm-ray", "ray", "tensorflow", "keras", "pyarrow"), "1.0"),
     cpus=4,
+    native_engine="AVX-512, 16 lanes",
+    native_engine_is_slow=False,
     gpus=("H100", "H100"),
     driver_failure=None,
     cudnn=True,
@@ -37,6 +39,7 @@ def test_nothing_is_wrong_with_healthy_nodes() -> None:
     assert verdicts(HEALTHY) == {}
     states = {finding.subject: finding.state for finding in judge({"a": HEALTHY}, {}, 0.5)}
     assert states["a: GPUs"] == "2 x H100, with cuDNN"
+    assert states["a: native engine"] == "AVX-512, 16 lanes"
     assert states["keras"] == "1.0"
 
 
@@ -45,6 +48,7 @@ def test_nothing_is_wrong_with_healthy_nodes() -> None:
     [
         ({"versions": {**HEALTHY.versions, "ray": "2.0"}}, "ray", "1.0 on a, 2.0 on b", "problem"),
         ({"versions": {**HEALTHY.versions, "keras": None}}, "keras", "1.0 on a, not installed on b", "problem"),
+        ({"native_engine": "no AVX2", "native_engine_is_slow": True}, "b: native engine", "no AVX2", "warning"),
         ({"cudnn": False}, "b: GPUs", "2 x H100, without cuDNN", "problem"),
         ({"gpus": (), "driver_failure": "no driver"}, "b: GPUs", "the driver fails: no driver", "problem"),
         ({"shm_bytes": 2**26}, "b: object store", "4.0 GiB, /dev/shm has 0.1 GiB", "warning"),

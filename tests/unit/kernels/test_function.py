@@ -1,4 +1,4 @@
-"""Machine code as functions: made once, on arrays that start at a cache line, and good for other processors too."""
+"""Kernels as functions: compiled once, on arrays that start at a cache line, and for other processors too."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from inspect import unwrap
 import llvmlite.binding as llvm
 import pytest
 
-from lstm_ray.kernels import adam, lstm, products, recurrence
+from lstm_ray.kernels import adam, backward, forward, products
 from lstm_ray.kernels.emitter import Emitter, Target
 from lstm_ray.kernels.function import aligned_empty
 from lstm_ray.kernels.threads import Threads
@@ -21,8 +21,8 @@ NEON = Target.of("neoverse-n1", {"neon": True})
 
 
 def test_code_is_made_once() -> None:
-    assert lstm.lstm_layer(Target.host(), "last") is lstm.lstm_layer(Target.host(), "last")
-    assert lstm.lstm_layer(Target.host(), "last") is not lstm.lstm_layer(Target.host(), "max")
+    assert products.add_rows(Target.host(), 32) is products.add_rows(Target.host(), 32)
+    assert products.add_rows(Target.host(), 32) is not products.add_rows(Target.host(), 64)
 
 
 def test_threads_that_want_the_same_code_at_once_get_the_same() -> None:
@@ -31,7 +31,7 @@ def test_threads_that_want_the_same_code_at_once_get_the_same() -> None:
 
     def want(_: int) -> object:
         everybody.wait()
-        return recurrence.forward(Target.host(), units, 0)
+        return backward.backward(Target.host(), units, 0)
 
     assert len(set(Threads(8, "test").map(want, range(8)))) == 1
 
@@ -46,14 +46,16 @@ def all_code(target: Target) -> Iterator[Emitter]:
     def write(kernel: Callable[..., object], *arguments: object) -> Emitter:
         return unwrap(kernel)(target, *arguments)  # type: ignore[no-any-return]
 
-    yield from (write(lstm.lstm_layer, output) for output in ("last", "max", "mean", "sequence"))
-    for kernel in (recurrence.forward, recurrence.backward):
-        yield from (write(kernel, 32, masks) for masks in (0, 4))
+    yield from (write(forward.forward, 21, 0, output) for output in ("last", "max", "mean", "sequence"))
+    yield write(forward.forward, 32, 16, "last")
+    yield from (write(forward.forward, 32, 0, "steps", masks) for masks in (0, 4))
+    yield from (write(backward.backward, 32, masks) for masks in (0, 4))
     for kernel in (products.product, products.outer):
         yield from (write(kernel, 16, 32, gated) for gated in (False, True))
     yield from (write(products.spread, 16, 32, masks) for masks in (0, 1, 4))
     yield from (write(products.feed, 16, masks) for masks in (1, 4))
-    yield from (write(kernel) for kernel in (products.add_rows, adam.adam))
+    yield write(products.add_rows, 32)
+    yield from (write(adam.adam, 32, has_gradients) for has_gradients in (False, True))
 
 
 def instructions(triple: str, target: Target) -> list[set[str]]:

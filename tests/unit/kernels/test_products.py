@@ -23,7 +23,7 @@ def normal(*shape: int) -> NDArray[np.float32]:
 
 
 def as_matrix(packed: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Returns packed weights float32[blocks, k, 4, lanes] as float64[k, blocks * 4 * lanes], as gradients lie."""
+    """Returns packed weights float32[blocks, k, 4, lanes] as float64[k, blocks * 4 * lanes]."""
     return packed.astype(np.float64).transpose(1, 0, 2, 3).reshape(packed.shape[1], -1)
 
 
@@ -31,34 +31,32 @@ def as_matrix(packed: NDArray[np.float32]) -> NDArray[np.float64]:
 def test_product_adds_a_bias(rows: int) -> None:
     values, weights, bias = normal(rows, INPUTS), normal(2, INPUTS, 4, LANES), normal(2, 4, LANES)
     out = aligned_empty(rows, 4 * WIDTH)
-    products.product(TARGET, INPUTS, WIDTH, False)(rows=rows, values=values, weights=weights, bias=bias, out=out)
+    products.product(TARGET, INPUTS, WIDTH, False)(values=values, weights=weights.ravel(), bias=bias.ravel(), out=out)
     np.testing.assert_allclose(out, values @ as_matrix(weights) + bias.ravel(), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("gated", [False, True])
 @pytest.mark.parametrize("blocks", [1, 2, 5, 8])
-@pytest.mark.parametrize("places", [1, 63, 200])
-def test_outer_adds_to_what_is_there(places: int, blocks: int, gated: bool) -> None:
+@pytest.mark.parametrize("offsets", [1, 63, 200])
+def test_outer_adds_to_what_is_there(offsets: int, blocks: int, gated: bool) -> None:
     gates = 4 if gated else 1
-    values, deltas = normal(places, gates, INPUTS), normal(places, blocks, 4, LANES)
+    values, deltas = normal(offsets, gates, INPUTS), normal(offsets, blocks, 4, LANES)
     out = normal(blocks, INPUTS, 4, LANES)
-    of_gates = np.broadcast_to(values, (places, 4, INPUTS)).astype(np.float64)
+    of_gates = np.broadcast_to(values, (offsets, 4, INPUTS)).astype(np.float64)
     expected = out + np.einsum("pgi,pbgl->bigl", of_gates, deltas)
     outer = products.outer(TARGET, INPUTS, blocks * LANES, gated)
-    outer(places=places, values=values, values_size=gates * INPUTS, deltas=deltas, out=out)
+    outer(values=values.reshape(offsets, -1), deltas=deltas.reshape(offsets, -1), out=out.ravel())
     np.testing.assert_allclose(out, expected, rtol=1e-5, atol=2e-5)
 
 
-def test_outer_rounds_little_over_many_places() -> None:
+def test_outer_rounds_little_over_many_offsets() -> None:
     """One long sum of float32 would be off by 3 parts in 10,000 here."""
-    places = 40_000
-    values, deltas = np.full((places, INPUTS), 1 / 3, np.float32), np.ones((places, 4 * WIDTH), np.float32)
+    offsets = 40_000
+    values, deltas = np.full((offsets, INPUTS), 1 / 3, np.float32), np.ones((offsets, 4 * WIDTH), np.float32)
     out = aligned_empty(2, INPUTS, 4, LANES)
     out[:] = 0
-    products.outer(TARGET, INPUTS, WIDTH, False)(
-        places=places, values=values, values_size=INPUTS, deltas=deltas, out=out
-    )
-    np.testing.assert_allclose(out, float(values[0, 0]) * places, rtol=1e-5)
+    products.outer(TARGET, INPUTS, WIDTH, False)(values=values, deltas=deltas, out=out.ravel())
+    np.testing.assert_allclose(out, float(values[0, 0]) * offsets, rtol=1e-5)
 
 
 def test_rows_that_repeat_are_added_up() -> None:
@@ -66,5 +64,5 @@ def test_rows_that_repeat_are_added_up() -> None:
     values, out = normal(6, WIDTH + LANES), normal(3, WIDTH)
     expected = out.astype(np.float64)
     np.add.at(expected, ids, values[:, :WIDTH])
-    products.add_rows(TARGET)(rows=6, ids=ids, values=values, values_size=WIDTH + LANES, width=WIDTH, out=out)
+    products.add_rows(TARGET, WIDTH)(ids=ids, values=values, out=out)
     np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-6)

@@ -1,5 +1,6 @@
 """Threads for machine code: in order, side by side, or the caller's own."""
 
+import gc
 import threading
 
 import pytest
@@ -28,3 +29,31 @@ def test_an_error_reaches_the_caller(count: int) -> None:
 
     with pytest.raises(ValueError, match="item 7"):
         Threads(count, "some").run(fail, [7])
+
+
+def names() -> list[str]:
+    """Returns the names of all threads of this process."""
+    return [thread.name for thread in threading.enumerate()]
+
+
+def test_threads_end_when_closed() -> None:
+    threads = Threads(2, "to-close")
+    threads.run(lambda _: None, range(8))
+    assert any(name.startswith("to-close") for name in names())
+    threads.close()
+    assert not any(name.startswith("to-close") for name in names())
+    with pytest.raises(RuntimeError):
+        threads.run(lambda _: None, range(8))
+    Threads(1, "the caller's own").close()
+
+
+def test_threads_end_when_nothing_refers_to_them() -> None:
+    threads = Threads(2, "to-forget")
+    threads.run(lambda _: None, range(8))
+    running = [thread for thread in threading.enumerate() if thread.name.startswith("to-forget")]
+    del threads
+    gc.collect()
+    for thread in running:
+        thread.join(timeout=60)
+    assert running
+    assert not any(thread.is_alive() for thread in running)

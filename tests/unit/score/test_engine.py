@@ -1,5 +1,6 @@
 """FastEngine against a plain float64 LSTM and against Keras, and the independence of a row from its company."""
 
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
@@ -201,6 +202,17 @@ def test_padding_read_ahead_gives_the_bits_of_padding_read_as_tokens() -> None:
         pairs = [(blank, row) if padding == "pre" else (row, blank) for blank, row in zip(blanks, rows, strict=True)]
         padded = [np.concatenate(pair) for pair in pairs]
         np.testing.assert_array_equal(score(network, rows), score(network, padded))
+
+
+def test_an_engine_ends_its_threads() -> None:
+    network = make_network()
+    engine = FastEngine(network, threads=2)
+    before = {thread.ident for thread in threading.enumerate()}
+    engine.probabilities(*ragged(make_rows(network, [3] * 200)))
+    engine.close()
+    assert {thread.ident for thread in threading.enumerate() if thread.name.startswith("lstm-engine")} <= before
+    with pytest.raises(RuntimeError):
+        engine.probabilities(*ragged(make_rows(network, [3])))
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from lstm_ray.kernels.emitter import Target
 from lstm_ray.kernels.threads import Threads
 from lstm_ray.runtime.tensorflow import start_tensorflow
-from lstm_ray.train.native.adam import AdamMatrix, corrected
+from lstm_ray.train.native.adam import FIRST, SECOND, VALUES, AdamMatrix, Clock
 
 ROWS, WIDTH, STEPS = 200, 32, 30
 
@@ -32,63 +32,91 @@ def initial() -> np.ndarray:
     return np.random.default_rng(9).normal(0, 0.1, (ROWS, WIDTH)).astype(np.float32)
 
 
-def matrix(threads: int = 1) -> AdamMatrix:
-    """Returns the matrix that the tests change."""
-    made = AdamMatrix(ROWS, WIDTH, Target.host(), Threads(threads, "test"))
-    made.values[:] = initial()
-    return made
+class Run:
+    """A matrix that learns.
+
+    Attributes:
+        matrix: The matrix.
+        clock: The steps it has done.
+    """
+
+    def __init__(self, first_rate: float = 0.01, last_rate: float = 0.01, threads: int = 1) -> None:
+        self.clock = Clock(lambda numbers: np.linspace(first_rate, last_rate, STEPS)[: len(numbers)], STEPS)
+        self.matrix = AdamMatrix(ROWS, WIDTH, self.clock, Target.host(), Threads(threads, "test"))
+        self.matrix.write(VALUES, slice(None), initial())
+
+    def learn(self, gradient: np.ndarray, rows: np.ndarray | None = None) -> None:
+        """Takes a step with a gradient, float32[rows, width]; without `rows`, where there is one."""
+        rows = np.flatnonzero(gradient.any(axis=1)) if rows is None else rows
+        self.matrix.learn(rows, gradient[rows])
+        self.clock.steps += 1
+
+    def arrays(self) -> list[np.ndarray]:
+        """Returns values and moments."""
+        return [self.matrix.read(array, slice(None)) for array in (VALUES, FIRST, SECOND)]
+
+
+def assert_same_bits(one: Run, other: Run) -> None:
+    """Compares values and moments."""
+    assert [array.tobytes() for array in one.arrays()] == [array.tobytes() for array in other.arrays()]
 
 
 @given(seed=st.integers(0, 2**32 - 1), share=st.sampled_from([0.01, 0.2, 1.0]))
 @example_settings(max_examples=10, deadline=None)
 def test_rows_that_catch_up_have_the_bits_of_rows_that_never_waited(seed: int, share: float) -> None:
-    rates = corrected(np.linspace(0.02, 0.001, STEPS))
-    lazy, eager = matrix(), matrix()
-    everything = np.arange(ROWS)
-    for step, gradient in enumerate(gradients(seed, share)):
-        rows = np.flatnonzero(gradient.any(axis=1))
-        lazy.learn(rows, gradient[rows], step, rates)
-        eager.learn(everything, gradient, step, rates)
-    lazy.catch_up(None, STEPS, rates)
-    for one, other in ((lazy.values, eager.values), (lazy.first, eager.first), (lazy.second, eager.second)):
-        assert one.tobytes() == other.tobytes()
+    lazy, eager = Run(0.02, 0.001), Run(0.02, 0.001)
+    for gradient in gradients(seed, share):
+        lazy.learn(gradient)
+        eager.learn(gradient, np.arange(ROWS))
+    assert_same_bits(lazy, eager)
+
+
+def test_what_is_read_has_caught_up() -> None:
+    lazy, eager = Run(), Run()
+    first, *others = gradients(0, 0.5)
+    for run in (lazy, eager):
+        run.learn(first, np.arange(ROWS))
+    for gradient in others[:5]:
+        gradient[:100] = 0
+        lazy.learn(gradient)
+        eager.learn(gradient, np.arange(ROWS))
+    ids = np.array([7, 3, 150])
+    assert lazy.matrix.rows(ids).tobytes() == eager.matrix.rows(ids).tobytes()
+    lazy.matrix.rows(ids)[:] = 0  # a copy
+    for run in (lazy, eager):  # what is written to a row is not changed by steps that it missed before
+        run.matrix.write(VALUES, (np.array([9, 12]), slice(4)), np.full((2, 4), 0.5, np.float32))
+    assert (lazy.matrix.rows(np.array([9]))[:, :4] == 0.5).all()
+    assert_same_bits(lazy, eager)
 
 
 @pytest.mark.parametrize("size", [1, 1e-22], ids=["usual", "squares are 0"])
-def test_a_run_that_goes_on_has_the_bits_of_one_that_never_stopped(size: float) -> None:
-    rates = corrected(np.full(STEPS, 0.01))
-    whole, first = matrix(), matrix()
-    steps = list(enumerate(gradients(1, 0.1) * np.float32(size)))
-
-    def learn(where: AdamMatrix, some: list[tuple[int, np.ndarray]]) -> None:
-        for step, gradient in some:
-            rows = np.flatnonzero(gradient.any(axis=1))
-            where.learn(rows, gradient[rows], step, rates)
-
-    learn(whole, steps)
-    learn(first, steps[:11])
-    first.catch_up(None, 11, rates)
-    second = matrix()
-    for one, other in ((second.values, first.values), (second.first, first.first), (second.second, first.second)):
-        one[:] = other
-    second.restart(11)
-    learn(second, steps[11:])
-    for run in (whole, second):
-        run.catch_up(None, STEPS, rates)
-    for one, other in ((second.values, whole.values), (second.first, whole.first), (second.second, whole.second)):
-        assert one.tobytes() == other.tobytes()
+def test_a_run_that_resumes_has_the_bits_of_one_that_never_stopped(size: float) -> None:
+    whole, first, second = Run(), Run(), Run()
+    steps = gradients(1, 0.1) * np.float32(size)
+    for gradient in steps:
+        whole.learn(gradient)
+    for gradient in steps[:11]:
+        first.learn(gradient)
+    for array, values in enumerate(first.arrays()):
+        second.matrix.write(array, slice(None), values)
+    second.clock.steps = 11
+    second.matrix.restart()
+    for gradient in steps[11:]:
+        second.learn(gradient)
+    assert_same_bits(second, whole)
 
 
-def test_a_gradient_whose_square_is_endless_is_found_before_its_row_catches_up() -> None:
-    run = matrix()
-    rates = corrected(np.full(STEPS, 0.01))
-    assert run.is_finite()
+def test_a_gradient_whose_square_is_infinite_is_found_before_its_row_catches_up() -> None:
+    run = Run()
+    assert run.matrix.is_finite()
+    gradient = np.zeros((ROWS, WIDTH), np.float32)
+    gradient[3] = 1e20
     with np.errstate(all="ignore"):
-        run.learn(np.array([3]), np.full((1, WIDTH), 1e20, np.float32), 0, rates)
-    assert np.isfinite(run.values).all()
-    assert not run.is_finite()
-    run.catch_up(None, 3, rates)
-    assert np.isnan(run.values[3]).all()
+        run.learn(gradient)
+    assert np.isfinite(run.matrix.rows(np.arange(ROWS))).all()
+    assert not run.matrix.is_finite()
+    run.clock.steps = 3
+    assert np.isnan(run.matrix.rows(np.array([3]))).all()
 
 
 def test_every_processor_has_the_same_rates() -> None:
@@ -105,13 +133,11 @@ def test_every_processor_has_the_same_rates() -> None:
 
 
 def test_threads_change_nothing() -> None:
-    rates = corrected(np.full(STEPS, 0.01))
-    alone, shared = matrix(), matrix(threads=3)
-    for step, gradient in enumerate(gradients(2, 0.9)):
-        rows = np.flatnonzero(gradient.any(axis=1))
-        for run in (alone, shared):
-            run.learn(rows, gradient[rows], step, rates)
-    assert alone.values.tobytes() == shared.values.tobytes()
+    alone, shared = Run(), Run(threads=3)
+    for gradient in gradients(2, 0.9):
+        alone.learn(gradient)
+        shared.learn(gradient)
+    assert_same_bits(alone, shared)
 
 
 @pytest.mark.parametrize("share", [0.05, 1.0])
@@ -122,20 +148,29 @@ def test_steps_are_those_of_keras(share: float) -> None:
     variable = keras.Variable(initial())
     theirs = keras.optimizers.Adam(0.01)
     theirs.build([variable])
-    ours, rates = matrix(), corrected(np.full(STEPS, 0.01))
-    for step, gradient in enumerate(gradients(3, share)):
+    ours = Run()
+    for gradient in gradients(3, share):
         theirs.apply([keras.ops.convert_to_tensor(gradient)])
-        rows = np.flatnonzero(gradient.any(axis=1))
-        ours.learn(rows, gradient[rows], step, rates)
-    ours.catch_up(None, STEPS, rates)
-    np.testing.assert_allclose(ours.values, variable.numpy(), atol=3e-7)
+        ours.learn(gradient)
+    np.testing.assert_allclose(ours.arrays()[VALUES], variable.numpy(), atol=3e-7)
 
 
-def test_rows_nobody_taught_stay_as_they_are() -> None:
-    ours, rates = matrix(), corrected(np.full(STEPS, 0.01))
-    for step in range(STEPS):
-        ours.learn(np.array([3]), np.ones((1, WIDTH), np.float32), step, rates)
-    ours.catch_up(None, STEPS, rates)
-    others = np.delete(np.arange(ROWS), 3)
-    np.testing.assert_array_equal(ours.values[others], initial()[others])
-    assert (ours.values[3] < initial()[3] - 0.1).all()
+def test_rows_without_a_gradient_stay_as_they_are() -> None:
+    ours = Run()
+    gradient = np.zeros((ROWS, WIDTH), np.float32)
+    gradient[3] = 1
+    for _ in range(STEPS):
+        ours.learn(gradient)
+    values = ours.arrays()[VALUES]
+    np.testing.assert_array_equal(np.delete(values, 3, axis=0), np.delete(initial(), 3, axis=0))
+    assert (values[3] < initial()[3] - 0.1).all()
+
+
+def test_rates_go_on_beyond_the_expected_steps() -> None:
+    clock = Clock(lambda numbers: 1 / (1 + numbers), expected_steps=4)
+    before = clock.corrected()
+    clock.steps = 9
+    after = clock.corrected()
+    assert len(before) == 4
+    assert len(after) > 9
+    np.testing.assert_array_equal(after[:4], before)

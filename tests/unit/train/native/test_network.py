@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from lstm_ray.config import TrainConfig
 from lstm_ray.kernels.emitter import Target
 from lstm_ray.kernels.function import aligned_empty
-from lstm_ray.kernels.products import wide
-from lstm_ray.kernels.tiles import GATES
+from lstm_ray.kernels.layout import GATES, transpose, wide
 from lstm_ray.runtime.tensorflow import start_tensorflow
-from lstm_ray.train.native.layout import WeightLayout, directions, lay_out, transposed
+from lstm_ray.train.native.layout import WeightLayout, directions, lay_out
 from lstm_ray.train.native.network import NO_DROPOUT, Dropout, Network, Weights, sigmoid
 
 VOCABULARY_SIZE = 40
@@ -52,15 +51,16 @@ class Both:
         embedding[:, : config.embedding_size] = table
         dense = aligned_empty(self.layout.size)
         dense[:] = 0
-        for places, values in zip(self.layout.places, others, strict=True):
-            dense[places] = values
+        for offsets, values in zip(self.layout.offsets, others, strict=True):
+            dense[offsets] = values
         self.weights = Weights(
+            np.arange(VOCABULARY_SIZE),
             embedding,
             dense,
             {
                 direction: (
-                    transposed(dense[direction.kernel], direction.inputs, target.lanes),
-                    transposed(dense[direction.recurrent], direction.width, target.lanes),
+                    transpose(dense[direction.kernel], direction.inputs, target.lanes),
+                    transpose(dense[direction.recurrent], direction.width, target.lanes),
                 )
                 for direction in directions(self.layout)
             },
@@ -91,15 +91,15 @@ class Both:
     def ours(self, token_ids: Any, labels: Any, counts: Any, drop: Dropout = NO_DROPOUT) -> tuple[Any, Arrays]:
         """Returns the same, by the compiled code."""
         found = self.network.gradients(token_ids, labels, counts, self.weights, drop)
-        table = np.zeros_like(self.weights.embedding)
+        table = np.zeros_like(self.weights.vectors)
         table[found.words] = found.embedding
         columns = self.config.embedding_size
         assert not table[:, columns:].any(), "padding learns nothing"
         is_used = np.zeros(self.layout.size, np.bool_)
-        for places in self.layout.places:
-            is_used[places] = True
+        for offsets in self.layout.offsets:
+            is_used[offsets] = True
         assert not found.dense[~is_used].any(), "padding learns nothing"
-        dense = [found.dense[places].copy() for places in self.layout.places]
+        dense = [found.dense[offsets].copy() for offsets in self.layout.offsets]
         return sigmoid(found.logits), [table[:, :columns], *dense]
 
 

@@ -1,4 +1,4 @@
-"""The scoring kernel itself: its layout, its accuracy, and that other vector widths give the same bits."""
+"""The way forward itself: its accuracy, and that other vector widths give the same bits."""
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -6,8 +6,9 @@ import pytest
 from numpy.typing import NDArray
 
 from lstm_ray.kernels.emitter import Target
+from lstm_ray.kernels.forward import forward
 from lstm_ray.kernels.function import aligned_empty
-from lstm_ray.kernels.lstm import GATE_SCALE, lstm_layer, pack
+from lstm_ray.kernels.layout import RowOffsets, pack
 from lstm_ray.model.weights import LstmWeights, NetworkWeights
 from lstm_ray.score.engine import FastEngine
 
@@ -21,44 +22,18 @@ def host_has(*features: str) -> bool:
     return all(present.get(feature) for feature in features)
 
 
-def test_pack_groups_units_in_vectors() -> None:
-    units, lanes = 5, 4
-    matrix = np.arange(3 * 4 * units, dtype=np.float32).reshape(3, 4 * units)
-    packed = pack(matrix, lanes)
-    assert packed.shape == (2, 3, 4, lanes)
-    for unit in range(units):
-        block, lane = divmod(unit, lanes)
-        for gate in range(4):
-            column = (matrix[:, gate * units + unit].astype(np.float64) * GATE_SCALE[gate]).astype(np.float32)
-            np.testing.assert_array_equal(packed[block, :, gate, lane], column)
-    assert not packed[1, :, :, 1:].any(), "units beyond the last are zero"
-
-
 def one_unit_outputs(gates: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Runs one unit for a step or two; every row has a word of its own, whose embedding is its four pre-activations."""
+    """Runs one unit for a step; every row has a word of its own, whose embedding is its four pre-activations."""
     target, count = Target.host(), len(gates)
-    starts = np.concatenate([pack(row[None], target.lanes) for row in gates])
     state = aligned_empty(2, 2, count, target.lanes)
     state[:] = 0
-    weights = pack(np.zeros((1, 4), np.float32), target.lanes)
-    lstm_layer(target, "last")(
-        rows=count,
-        first=np.arange(count),
-        lengths=np.ones(count, np.int64),
-        direction=1,
-        token_ids=np.arange(count, dtype=np.int32),
-        starts=starts,
-        start_size=4 * target.lanes,
-        inputs=None,
-        input_size=0,
-        input_weights=weights,
-        recurrent_weights=weights,
-        units=1,
-        blocks=1,
+    forward(target, 1, 0, "last")(
+        **RowOffsets.of(np.ones(count, np.int64)).walk(is_backward=False),
+        starts=np.stack([pack(row[None], target.lanes) for row in gates]),
+        start_ids=np.arange(count, dtype=np.int32),
+        recurrent_weights=pack(np.zeros((1, 4), np.float32), target.lanes),
         state=state,
         is_cold=1,
-        sequence=None,
-        sequence_size=0,
     )
     return state[1, 0, :, 0].copy()
 
@@ -77,7 +52,7 @@ def test_activations_are_accurate_everywhere() -> None:
 
 
 def test_zero_gives_zero_exactly() -> None:
-    """Padding units rest on it: they must add nothing to a deeper layer."""
+    """Padding units depend on it: they must add nothing to a deeper layer."""
     assert one_unit_outputs(np.zeros((1, 4), np.float32))[0] == 0
 
 

@@ -1,0 +1,99 @@
+"""Rows of a batch as the compiled kernels read them: longest first, the steps of one after those of the other.
+
+Before a row's steps, and after the last row, there is an unused offset whose state is zero. So the state before a row's
+first step is that of a neighbouring offset, in both directions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from lstm_ray.kernels.function import Floats
+from lstm_ray.kernels.layout import RowOffsets
+
+Ids = npt.NDArray[np.int32]
+Counts = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class BatchRows:
+    """The rows of a call.
+
+    Attributes:
+        order: int64[rows], the positions at which the rows were given.
+        offsets: Of the rows.
+        unused: int64[rows + 1], the offsets without a step.
+        all: int32[offsets], 0, 1, 2 and so on.
+        row_of: int32[offsets].
+        words: int64[n], the different ids that the steps read, rising.
+        word_of: int32[offsets], which of these words; 0 where there is no step.
+        is_step: bool[offsets], True where there is a step.
+        is_read: bool[rows, time], True for the ids that have a step.
+    """
+
+    order: npt.NDArray[np.intp]
+    offsets: RowOffsets
+    unused: Counts
+    all: Ids
+    row_of: Ids
+    words: Counts
+    word_of: Ids
+    is_step: npt.NDArray[np.bool_]
+    is_read: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, token_ids: Ids, masked: bool) -> BatchRows:
+        """Arranges int32[rows, time]; a masked network has no steps where the id is 0.
+
+        Raises:
+            ValueError: A row has no step, which the kernels cannot compute.
+        """
+        is_read = token_ids != 0 if masked else np.ones_like(token_ids, np.bool_)
+        steps = is_read.sum(axis=1)
+        if not steps.all():
+            raise ValueError(f"row {int(steps.argmin())} has no token")
+        order = np.argsort(-steps, kind="stable")
+        offsets = RowOffsets.of(steps[order], gap=1)
+        unused = np.append(offsets.begin - 1, offsets.size - 1)
+        is_step = np.ones(offsets.size, np.bool_)
+        is_step[unused] = False
+        words, word_of_step = np.unique(token_ids[order][is_read[order]], return_inverse=True)
+        word_of = np.zeros(offsets.size, np.int32)
+        word_of[is_step] = word_of_step
+        row_of = np.repeat(np.arange(len(steps), dtype=np.int32), offsets.steps + 1)
+        return cls(
+            order=order,
+            offsets=offsets,
+            unused=unused,
+            all=np.arange(offsets.size, dtype=np.int32),
+            row_of=np.append(row_of, row_of[-1:]),
+            words=words.astype(np.int64),
+            word_of=word_of,
+            is_step=is_step,
+            is_read=is_read[order],
+        )
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.order)
+
+    def slices(self) -> list[slice]:
+        """Lists the offsets of each row's steps."""
+        return [
+            slice(begin, begin + steps) for begin, steps in zip(self.offsets.begin, self.offsets.steps, strict=True)
+        ]
+
+    def by_offset(self, values: Floats, width: int) -> Floats:
+        """Returns float32[rows, time, columns], rows in this order, as float32[offsets, width], zeros elsewhere."""
+        arranged = np.zeros((self.offsets.size, width), np.float32)
+        arranged[self.is_step, : values.shape[2]] = values[self.is_read]
+        return arranged
+
+    def as_given(self, values: Floats) -> Floats:
+        """Returns float32[rows] in the order in which the rows were given."""
+        given = np.empty_like(values)
+        given[self.order] = values
+        return given
