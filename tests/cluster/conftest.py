@@ -15,6 +15,14 @@ from hosts import Host, Network, obstacle, start_cluster
 from lstm_ray.datasets.demo import generate_reviews
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by markers
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts all tests here into the second tier."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.second_tier)
+
+
 @dataclass(frozen=True)
 class Cluster:
     """Ray on three hosts, one core each, with a token.

@@ -1,18 +1,14 @@
-"""Corpora for the runs, and the real command in a process of its own."""
+"""Corpora for the runs, the real command as a process, one Ray for the whole session, and a stand-in for S3."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from heads import PLANTED, ProcessList, Running, free_port, ray_head
+from heads import LIMIT_S, PLANTED, ProcessList, RayCluster, kill, processes_of
 from pyarrow import fs
 
 from lstm_ray import storage
@@ -92,7 +88,7 @@ class Command:
             start_new_session=True,
         )
 
-    def wait_until(self, condition: Callable[[], bool], limit_s: float = 60) -> None:
+    def wait_until(self, condition: Callable[[], bool], limit_s: float = LIMIT_S) -> None:
         """Waits until something is so; the command has to run on meanwhile."""
         begun = time.monotonic()
         while not condition():
@@ -107,7 +103,7 @@ class Command:
 
     def end(self) -> tuple[int, str]:
         """Waits for its end; returns its exit code and what it wrote to stderr."""
-        stderr = self.process.communicate(timeout=300)[1]
+        stderr = self.process.communicate(timeout=LIMIT_S)[1]
         return self.process.returncode, stderr
 
 
@@ -127,110 +123,32 @@ def start() -> Iterator[Callable[..., Command]]:
 
 
 @pytest.fixture(scope="session")
-def lstm_ray() -> Callable[..., str]:
-    """Gives a function that runs `lstm-ray`, whose exit code must be `code`, and returns what it wrote to stderr.
+def running() -> Iterator[RayCluster]:
+    """Gives the Ray that all tests share which need not break one: a node of 3 CPUs, on which commands run.
 
-    No test runs Ray in pytest's own process, which Ray would end, without a word, if a thread called it after its end.
+    No test runs Ray in pytest's own process, which Ray would end, without a message, if a thread called it after its
+    end. So a command that ends gives back all that it took.
     """
-
-    def run(*arguments: object, code: int = 0, **settings: str) -> str:
-        command = Command(tuple(map(str, arguments)), settings)
-        try:
-            returned, error = command.end()
-        finally:
-            if command.process.poll() is None:
-                command.kill()
-        assert returned == code, error
-        return error
-
-    return run
+    with RayCluster() as made:
+        made.start_node(cpus=3, dashboard=True)
+        yield made
 
 
-class RayNodes:
-    """Ray nodes of their own on this machine: a head, and workers that join it.
-
-    Attributes:
-        address: HOST:PORT of the head.
-        environment: What a process needs that is to connect.
-    """
-
-    def __init__(self, directory: str) -> None:
-        """Remembers where the nodes' files go; short, as Ray's sockets want it."""
-        self._directory = directory
-        self._nodes: list[subprocess.Popen[bytes]] = []
-        self.address = f"127.0.0.1:{free_port()}"
-        self.environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
-
-    def start(self, cpus: int, gpus: int = 0) -> int:
-        """Starts the head, or a worker once there is one; returns the process id of its raylet."""
-        number = len(self._nodes)
-        address = ["--address", self.address] if number else ["--head", "--port", self.address.partition(":")[2]]
-        ports = [f"--ray-client-server-port={free_port()}", "--include-dashboard=false"] if not number else []
-        mark = f"{self._directory}/{number}"
-        arguments = ["--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1", f"--temp-dir={mark}"]
-        size = [f"--num-cpus={cpus}", f"--num-gpus={gpus}", "--object-store-memory=200000000"]
-        ray = str(Path(sys.executable).with_name("ray"))
-        with open(f"{mark}.log", "wb") as log:
-            node = subprocess.Popen(
-                [ray, "start", *address, *ports, *arguments, *size, f"--dashboard-agent-listen-port={free_port()}"],
-                env={**os.environ, **self.environment, "RAY_TMPDIR": mark, "RAY_BACKEND_LOG_LEVEL": "fatal"},
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        self._nodes.append(node)
-        deadline = time.monotonic() + 120
-        while b"Ray runtime started" not in Path(f"{mark}.log").read_bytes():
-            is_starting = node.poll() is None and time.monotonic() < deadline
-            assert is_starting, Path(f"{mark}.log").read_text(encoding="utf-8")
-            time.sleep(0.1)
-        (raylet,) = processes_of(mark, "/raylet/raylet ")
-        return raylet
-
-    def stop(self) -> None:
-        """Kills all that runs of the nodes."""
-        for number, node in enumerate(self._nodes):
-            for process_id in [node.pid, *processes_of(f"{self._directory}/{number}")]:
-                kill(process_id)
-            node.wait()
-
-
-def processes_of(ray_directory: str, name: str = "") -> list[int]:
-    """Lists the processes whose environment names this directory of Ray's and whose command contains `name`."""
-    found = []
-    for place in Path("/proc").iterdir():
-        try:
-            if place.name.isdigit() and f"RAY_TMPDIR={ray_directory}\0".encode() in (place / "environ").read_bytes():
-                command = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                if name in command:
-                    found.append(int(place.name))
-        except OSError:
-            continue  # it has gone, or is another's
-    return found
-
-
-def kill(process_id: int) -> None:
-    """Kills a process if it is still there."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(process_id, signal.SIGKILL)
+@pytest.fixture
+def ray_nodes() -> Iterator[RayCluster]:
+    """Gives a cluster without nodes, for a test that breaks it or needs another size; costs 10 s a node."""
+    with RayCluster() as made:
+        yield made
 
 
 @pytest.fixture
 def ray_directory() -> Iterator[str]:
-    """Gives a directory for Ray's files, short as its sockets want it; kills what of Ray runs there at the end."""
-    directory = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
+    """Gives a directory for the files of a Ray that a command starts; kills Ray's processes there at the end."""
+    directory = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # Ray's socket paths have to be short
     yield directory
     for process_id in processes_of(directory):
         kill(process_id)
     shutil.rmtree(directory, ignore_errors=True)
-
-
-@pytest.fixture
-def ray_nodes(ray_directory: str) -> Iterator[RayNodes]:
-    """Gives a cluster without nodes; those that the test starts are killed at its end."""
-    nodes = RayNodes(ray_directory)
-    yield nodes
-    nodes.stop()
 
 
 @pytest.fixture
@@ -241,46 +159,35 @@ def ray_processes(ray_directory: str) -> Callable[..., list[int]]:
 
 S3 = tuple[str, fs.S3FileSystem]  # host:port and a connection of the test's own
 BUCKET = "bucket"
+_MOTO = """
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer("127.0.0.1", 0)
+server.start()
+print("%s:%d" % server.get_host_and_port(), flush=True)
+input()
+"""
 
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[S3]:
     """Starts moto's server in a process of its own, with one empty bucket."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", address.rpartition(":")[2]],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        _wait_for(f"http://{address}/moto-api/", server)
-        direct = fs.S3FileSystem(
-            access_key="key",
-            secret_key="secret",
-            region="us-east-1",
-            scheme="http",
-            endpoint_override=address,
-            allow_bucket_creation=True,
-        )
-        direct.create_dir(BUCKET)
-        yield address, direct
-    finally:
-        server.kill()
-        server.wait()
-
-
-def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
-    for _ in range(300):
-        assert server.poll() is None
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([sys.executable, "-c", _MOTO], text=True, **pipes) as server:
         try:
-            urllib.request.urlopen(url, timeout=5).close()
-        except OSError:
-            time.sleep(0.1)
-        else:
-            return
-    raise AssertionError(f"nobody answers at {url}")
+            assert server.stdout is not None
+            address = server.stdout.readline().strip()
+            direct = fs.S3FileSystem(
+                access_key="key",
+                secret_key="secret",
+                region="us-east-1",
+                scheme="http",
+                endpoint_override=address,
+                allow_bucket_creation=True,
+            )
+            direct.create_dir(BUCKET)
+            yield address, direct
+        finally:
+            server.kill()
 
 
 @pytest.fixture
@@ -306,15 +213,8 @@ def parts() -> Callable[[Path], dict[str, bytes]]:
     return read_parts
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """Gives the Ray."""
-    with ray_head(Path(tmp_path_factory.mktemp("r")), free_port(), "--num-cpus=3") as made:
-        yield made
-
-
 @pytest.fixture
-def no_secret(running: Running, tmp_path: Path) -> Iterator[None]:
+def no_secret(running: RayCluster, tmp_path: Path) -> Iterator[None]:
     """Finds secrets that a test leaves in command lines, in Ray's files, its logs among them, or in its own."""
     watching = ProcessList()
     try:

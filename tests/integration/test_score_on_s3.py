@@ -28,7 +28,7 @@ FAULT_RATE = 0.2
 S3 = tuple[str, fs.S3FileSystem]  # host:port and a connection of the test's own
 
 
-pytestmark = pytest.mark.usefixtures("aws_environment")
+pytestmark = [pytest.mark.second_tier, pytest.mark.usefixtures("aws_environment")]
 
 
 @pytest.fixture(scope="module")
