@@ -24,7 +24,7 @@ from lstm_ray.datasets.demo import generate_reviews
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Exempts from "warnings are errors" what Ray and Keras cause and nobody here can change."""
+    """Exempts warnings that Ray and Keras cause from "warnings are errors"."""
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents:
@@ -49,8 +49,8 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
     texts, labels = [], generator.integers(0, 2, 260)
     for label in labels:
         chosen = generator.choice(words, generator.integers(2, 40), p=chances / chances.sum())
-        place = generator.integers(0, len(chosen))
-        texts.append(" ".join(np.insert(chosen, place, "splendid" if label else "dreadful")))
+        position = generator.integers(0, len(chosen))
+        texts.append(" ".join(np.insert(chosen, position, "splendid" if label else "dreadful")))
     table = pa.table({"text": texts, "label": labels})
     directory = tmp_path_factory.mktemp("reviews")
     pq.write_table(table.slice(0, 150), directory / "a.parquet", row_group_size=64)
@@ -71,7 +71,7 @@ def numbered(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Command:
-    """An `lstm-ray` that runs.
+    """A running `lstm-ray`.
 
     Attributes:
         process: The process.
@@ -89,15 +89,15 @@ class Command:
         )
 
     def wait_until(self, condition: Callable[[], bool], limit_s: float = LIMIT_S) -> None:
-        """Waits until something is so; the command has to run on meanwhile."""
+        """Waits until a condition holds; fails if the command ends first."""
         begun = time.monotonic()
         while not condition():
-            assert self.process.poll() is None, f"it ended too early: {self.end()}"
+            assert self.process.poll() is None, f"the command ended first: {self.end()}"
             assert time.monotonic() < begun + limit_s
             time.sleep(0.002)
 
     def kill(self, sign: int = signal.SIGKILL) -> tuple[int, str]:
-        """Sends a signal to this process alone and waits for its end."""
+        """Sends a signal to the process and waits for its end; returns what `end` returns."""
         self.process.send_signal(sign)
         return self.end()
 
@@ -109,7 +109,7 @@ class Command:
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., Command]]:
-    """Gives a function that starts `lstm-ray`. What runs still at the end of the test is killed."""
+    """Gives a function that starts `lstm-ray`. Commands still running when the test ends are killed."""
     started: list[Command] = []
 
     def start_it(*arguments: object, **settings: str) -> Command:
@@ -124,10 +124,10 @@ def start() -> Iterator[Callable[..., Command]]:
 
 @pytest.fixture(scope="session")
 def running() -> Iterator[RayCluster]:
-    """Gives the Ray that all tests share which need not break one: a node of 3 CPUs, on which commands run.
+    """Gives the Ray that all tests share but those that break one: a node of 3 CPUs.
 
-    No test runs Ray in pytest's own process, which Ray would end, without a message, if a thread called it after its
-    end. So a command that ends gives back all that it took.
+    Only commands use it, never pytest's own process: Ray ends a process, without a message, in which a thread calls
+    Ray after its end. A command that ends gives back what it took, but for three actors of Ray Data without CPUs.
     """
     with RayCluster() as made:
         made.start_node(cpus=3, dashboard=True)
@@ -136,7 +136,7 @@ def running() -> Iterator[RayCluster]:
 
 @pytest.fixture
 def ray_nodes() -> Iterator[RayCluster]:
-    """Gives a cluster without nodes, for a test that breaks it or needs another size; costs 10 s a node."""
+    """Gives a cluster without nodes, for a test that breaks it or needs another size. A node costs 10 s."""
     with RayCluster() as made:
         yield made
 
@@ -153,7 +153,7 @@ def ray_directory() -> Iterator[str]:
 
 @pytest.fixture
 def ray_processes(ray_directory: str) -> Callable[..., list[int]]:
-    """Gives a function that lists Ray's processes there, or those whose command contains a name."""
+    """Gives a function that lists the processes of `ray_directory`, or those whose command contains a name."""
     return lambda name="": processes_of(ray_directory, name)
 
 
@@ -192,7 +192,7 @@ def s3() -> Iterator[S3]:
 
 @pytest.fixture
 def aws_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Sets what AWS tools look for, and forgets connections made with anything else."""
+    """Sets the variables that AWS clients read, and drops connections made with others."""
     for name, value in (("ACCESS_KEY_ID", "key"), ("SECRET_ACCESS_KEY", "secret"), ("EC2_METADATA_DISABLED", "true")):
         monkeypatch.setenv(f"AWS_{name}", value)
     for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
@@ -215,14 +215,14 @@ def parts() -> Callable[[Path], dict[str, bytes]]:
 
 @pytest.fixture
 def no_secret(running: RayCluster, tmp_path: Path) -> Iterator[None]:
-    """Finds secrets that a test leaves in command lines, in Ray's files, its logs among them, or in its own."""
+    """Fails if a test leaves a secret in a command line, in Ray's files and logs, or in its own files."""
     watching = ProcessList()
     try:
         yield
     finally:
         seen = watching.end()
     assert seen == set()
-    files = [path for place in (tmp_path, running.directory) for path in place.rglob("*") if path.is_file()]
+    files = [path for top in (tmp_path, running.directory) for path in top.rglob("*") if path.is_file()]
     assert any(path.name.startswith("worker-") for path in files), "Ray's logs are among them"
     assert [path for path in files if PLANTED.encode() in path.read_bytes()] == []
 
@@ -258,8 +258,8 @@ class Total(keras.layers.Layer):
 def code(tmp_path: Path) -> Path:
     """Gives a directory with a preset, a function that builds a network, and a layer.
 
-    Every process that imports the layer's module notes in a file beside it where it found that. On one machine Ray lets
-    workers import from the directory of whoever started the run; on others there is nothing to import from there.
+    Every process that imports the layer's module writes to a file where it found the module: on one machine Ray's
+    workers could import it from the directory of the command, on several machines they could not.
     """
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "mine.py").write_text(OWN, encoding="utf-8")
@@ -270,5 +270,5 @@ def code(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def model(make_bundle: Callable[..., Path]) -> Path:
-    """Gives a model."""
+    """Gives the bundle of a small model."""
     return make_bundle()

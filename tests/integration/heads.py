@@ -76,18 +76,18 @@ class RayCluster:
     def start_node(self, *options: str, cpus: int, gpus: int = 0, dashboard: bool = False, **environment: str) -> int:
         """Starts the head, or a worker if there is a head; returns the process id of its raylet.
 
-        A second attempt is made if the node was not up within the 30 s that Ray waits on a busy machine.
+        More attempts are made if the node was not up within the 30 s that Ray waits, as on a busy machine.
         """
         node = self._root / str(self._nodes)
-        place = (f"--address={self.address}",) if self._nodes else self._head(dashboard)
-        for _ in range(2):
+        role = (f"--address={self.address}",) if self._nodes else self._head(dashboard)
+        for _ in range(4):
             command = (
-                *(sys.executable, "-m", "ray.scripts.scripts", "start", *place, "--node-ip-address=127.0.0.1"),
+                *(sys.executable, "-m", "ray.scripts.scripts", "start", *role, "--node-ip-address=127.0.0.1"),
                 *(f"--num-cpus={cpus}", f"--num-gpus={gpus}", "--object-store-memory=200000000"),
                 *("--disable-usage-stats", f"--temp-dir={node}", f"--dashboard-agent-listen-port={free_port()}"),
                 *options,
             )
-            # gRPC's fork handlers crash a third of the processes that Ray's client server forks, before their exec:
+            # gRPC's fork handlers crash many of the processes that Ray's client server forks, between fork and exec:
             # "Starting Ray client server failed". Source: https://github.com/ray-project/ray/issues/63202
             settings = {"GRPC_ENABLE_FORK_SUPPORT": "0", "RAY_TMPDIR": str(node), **environment}
             started = subprocess.run(
@@ -113,13 +113,13 @@ class RayCluster:
         return "--head", f"--include-dashboard={str(dashboard).lower()}", *given
 
     def lstm_ray(
-        self, *arguments: object, place: Path | None = None, **settings: str
+        self, *arguments: object, cwd: Path | None = None, **settings: str
     ) -> subprocess.CompletedProcess[str]:
-        """Runs `lstm-ray` to its end, in a directory that may be another than this one."""
+        """Runs `lstm-ray` to its end."""
         command = [sys.executable, "-m", "lstm_ray", *map(str, arguments)]
         environment = {**self.environment, **settings}
         return subprocess.run(
-            command, cwd=place, env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=False
+            command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=False
         )
 
 

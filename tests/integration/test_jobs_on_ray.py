@@ -25,7 +25,7 @@ def test_a_job_brings_its_preset_and_network(running: RayCluster, reviews: Path,
     job |= {"train": str(reviews), "output": str(tmp_path / "run")}
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(job), encoding="utf-8")
     done = running.lstm_ray(
-        "submit", tmp_path / "job.yaml", "--address", running.dashboard, "--working-dir", code, place=tmp_path
+        "submit", tmp_path / "job.yaml", "--address", running.dashboard, "--working-dir", code, cwd=tmp_path
     )
     assert done.returncode == 0, done.stdout + done.stderr
     learned = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text(encoding="utf-8"))

@@ -95,7 +95,7 @@ def test_training_an_own_network_on_a_ray_that_runs_leaves_no_secret(
 ) -> None:
     """Workers get the user's modules, and do not look for them where the command runs."""
     command = ("train", "--train", reviews, "--output", tmp_path / "run", "--workers", 2, "--address", running.address)
-    done = running.lstm_ray(*command, "--preset", "mine:small", "--network", "mine:build", place=code)
+    done = running.lstm_ray(*command, "--preset", "mine:small", "--network", "mine:build", cwd=code)
     assert done.returncode == 0, done.stderr
     assert PLANTED not in done.stdout + done.stderr
     assert (tmp_path / "run" / "report.html").exists()
@@ -104,7 +104,7 @@ def test_training_an_own_network_on_a_ray_that_runs_leaves_no_secret(
     elsewhere = running.lstm_ray(*score)
     assert elsewhere.returncode == 1
     assert "its network has layers of the module 'near': no module 'near' in" in elsewhere.stderr
-    assert running.lstm_ray(*score, place=code).returncode == 0
+    assert running.lstm_ray(*score, cwd=code).returncode == 0
     assert (tmp_path / "scored" / "_SUCCESS").exists()
 
 
@@ -113,11 +113,11 @@ def test_an_own_network_scores_on_ray_as_in_one_process(
     running: RayCluster, reviews: Path, code: Path, tmp_path: Path
 ) -> None:
     command = ("train", "--train", reviews, "--output", tmp_path / "run", "--network", "mine:build")
-    assert running.lstm_ray(*command, "--preset", "mine:small", place=code).returncode == 0
+    assert running.lstm_ray(*command, "--preset", "mine:small", cwd=code).returncode == 0
     model = ("--model", tmp_path / "run" / "model")
     outputs = {"here": (), "there": ("--actors", 1, "--address", running.address)}
     for name, options in outputs.items():
-        done = running.lstm_ray("score", reviews, *model, "--output", tmp_path / name, *options, place=code)
+        done = running.lstm_ray("score", reviews, *model, "--output", tmp_path / name, *options, cwd=code)
         assert done.returncode == 0, done.stderr
     here, there = (
         pa.concat_tables([pq.read_table(path) for path in sorted((tmp_path / name).glob("part-*"))]) for name in outputs
@@ -126,7 +126,7 @@ def test_an_own_network_scores_on_ray_as_in_one_process(
     assert here.equals(there)
     assert found_at(code) == ["code"] * 3 + ["lstm-ray-code"]
     told = [
-        json.loads(running.lstm_ray("evaluate", reviews, *model, "--json", *options, place=code).stdout)
+        json.loads(running.lstm_ray("evaluate", reviews, *model, "--json", *options, cwd=code).stdout)
         for options in ((), ("--address", running.address))
     ]
     assert told[0].pop("rows_per_s") > 0
