@@ -19,8 +19,8 @@ import pytest
 from heads import LIMIT_S, PLANTED, ProcessList, RayCluster, kill, processes_of
 from pyarrow import fs
 
-from lstm_ray import storage
 from lstm_ray.datasets.demo import generate_reviews
+from lstm_ray.storage import locations
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -161,7 +161,7 @@ S3 = tuple[str, fs.S3FileSystem]  # host:port and a connection of the test's own
 BUCKET = "bucket"
 _MOTO = """
 from moto.server import ThreadedMotoServer
-server = ThreadedMotoServer("127.0.0.1", 0)
+server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
 server.start()
 print("%s:%d" % server.get_host_and_port(), flush=True)
 input()
@@ -197,9 +197,9 @@ def aws_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setenv(f"AWS_{name}", value)
     for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
-    storage._connect.cache_clear()
+    locations._connect.cache_clear()
     yield
-    storage._connect.cache_clear()
+    locations._connect.cache_clear()
 
 
 def read_parts(output: Path) -> dict[str, bytes]:

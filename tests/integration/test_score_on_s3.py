@@ -21,6 +21,7 @@ from lstm_ray import storage
 from lstm_ray.config import ScoreConfig
 from lstm_ray.errors import ConfigError, InputError, OutputError
 from lstm_ray.score.run import Manifest, score
+from lstm_ray.storage import locations
 
 BUCKET = "bucket"
 FAULT_RATE = 0.2
@@ -286,7 +287,7 @@ def test_a_network_that_fails_one_request_in_five(s3: S3, proxy: FaultyProxy, mo
 
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{s3[0]}")
     score_it(*places("smooth"))
-    storage._connect.cache_clear()
+    locations._connect.cache_clear()
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{proxy.server_port}")
     manifest = score_it(*places("rough"))
     assert all(proxy.faults.values()), proxy.faults
