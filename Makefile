@@ -6,28 +6,33 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --co
 
 OLDEST ?= .venv-oldest
 
-.PHONY: demo test test-all test-oldest check install clean
+# Unit tests run in several processes, each with a TensorFlow of its own, which takes 1.5 GB.
+UNIT := -n auto --maxprocesses 4 --dist worksteal tests/unit
+
+.PHONY: demo test test-second-tier test-all test-oldest check install clean
 
 demo: install  ## train, evaluate and score on synthetic reviews; minutes
 	$(BIN)/lstm-ray demo --output demo
 
-test: $(VENV)/.test  ## format, lint, types and all tests but the long ones; under 20 minutes on two cores
-	BIN=$(BIN) scripts/check
-	$(BIN)/python -m pytest -m "not long"
+test: check  ## format, lint, types, unit tests, one pass of each river on Ray; 8 minutes on two cores
+	$(BIN)/python -m pytest -m "not second_tier" $(UNIT)
+	$(BIN)/python -m pytest -m "not second_tier" tests/integration
 
-test-all: $(VENV)/.test  ## the long tests too
-	BIN=$(BIN) scripts/check
-	$(BIN)/python -m pytest
+test-second-tier: $(VENV)/.test  ## faults, long runs, S3, jobs, several hosts
+	$(BIN)/python -m pytest -m second_tier
+
+test-all: test test-second-tier test-oldest  ## everything
 
 # With warnings shown but no errors: old packages warn of what newer ones beside them deprecate.
 test-oldest: $(OLDEST)/.test  ## unit tests and a training on Ray with the oldest versions that pyproject.toml allows
-	$(OLDEST)/bin/python -m pytest -m "not long" -o filterwarnings=default --disable-warnings tests/unit \
-		"tests/integration/test_train_on_ray.py::test_ray_workers_learn_what_one_process_learns[lstm-1]"
+	$(OLDEST)/bin/python -m pytest -m "not second_tier" -o filterwarnings=default --disable-warnings $(UNIT)
+	$(OLDEST)/bin/python -m pytest -o filterwarnings=default --disable-warnings \
+		"tests/integration/test_train_on_ray.py::test_ray_workers_learn_what_one_process_learns[lstm-2]"
 
 $(OLDEST)/.test: pyproject.toml constraints-oldest.txt
 	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
 	$(OLDEST)/bin/python -m pip install --disable-pip-version-check --quiet --constraint constraints-oldest.txt \
-		--editable . pytest pytest-timeout hypothesis scikit-learn
+		--editable . pytest pytest-timeout pytest-xdist hypothesis scikit-learn
 	touch $@
 
 check: $(VENV)/.test  ## format, lint, types

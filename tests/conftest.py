@@ -1,4 +1,4 @@
-"""What several test modules share: bundles built without training, and a watcher that remembers."""
+"""Fixtures that several areas use: bundles of untrained networks, user modules, and a watcher that records."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ TINY = {"vocabulary_size": 16, "max_tokens": 6, "embedding_size": 3, "units": 4}
 
 MakeBundle = Callable[..., Path]
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so a shell starts what runs in the background
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts background processes so
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
 def vocabulary() -> Vocabulary:
-    """Gives 12 words, ids 4 to 15: "a", "good", "bad", "film", ..."""
+    """Gives a vocabulary of 12 words, ids 4 to 15: "a", "good", "bad", "film", ..."""
     return build_vocabulary(count_words(tokenize(pa.array(TEXTS, pa.large_string()))), TINY["vocabulary_size"])
 
 
@@ -50,7 +50,7 @@ def make_bundle(tmp_path_factory: pytest.TempPathFactory, vocabulary: Vocabulary
 
 @pytest.fixture(scope="session")
 def tiny_bundle(make_bundle: MakeBundle) -> Path:
-    """Gives the bundle of an unmasked LSTM of 4 units. Not to be changed: copy it first."""
+    """Gives the bundle of an unmasked LSTM of 4 units. Tests that change it copy it first."""
     return make_bundle()
 
 
@@ -84,17 +84,17 @@ WriteModule = Callable[..., Path]
 def write_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WriteModule]:
     """Gives a function that writes a module into a directory, by default the current one, and returns its path.
 
-    When the test is over, or the same module is written again, Python has forgotten the module.
+    The module is removed from `sys.modules` when it is written again, and when the test ends.
     """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # a source written twice in a second looks the same
-    monkeypatch.setattr(sys, "path", [place for place in sys.path if place not in ("", str(tmp_path))])
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", str(tmp_path))])
     known = set(sys.modules)
 
     def forget() -> None:
         for name in set(sys.modules) - known:
             file = getattr(sys.modules[name], "__file__", None)
-            # What was unpacked for a while has no file any more.
+            # Modules that were unpacked into a temporary directory have no file any more.
             if file is not None and (Path(file).is_relative_to(tmp_path) or not Path(file).exists()):
                 del sys.modules[name]
 
@@ -110,11 +110,11 @@ def write_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wr
 
 
 class RecordingWatcher:
-    """Remembers what it is told.
+    """Records the events of a training run.
 
     Attributes:
-        said: The messages.
-        epochs: The epochs' rows of history.
+        said: Messages.
+        epochs: Rows of the history, one per epoch.
     """
 
     def __init__(self) -> None:
@@ -122,20 +122,20 @@ class RecordingWatcher:
         self.epochs: list[dict[str, Any]] = []
 
     def say(self, message: str) -> None:
-        """Remembers it."""
+        """Records a message."""
         self.said.append(message)
 
     def progress(self, progress: Progress) -> None:
-        """Forgets it."""
+        """Does nothing."""
 
     def epoch(self, row: dict[str, Any]) -> None:
-        """Remembers it."""
+        """Records a row of the history."""
         self.epochs.append(row)
 
 
 @pytest.fixture
 def watcher() -> RecordingWatcher:
-    """Gives somebody who watches a training run."""
+    """Gives a watcher of a training run that records its events."""
     return RecordingWatcher()
 
 

@@ -15,12 +15,20 @@ from hosts import Host, Network, obstacle, start_cluster
 from lstm_ray.datasets.demo import generate_reviews
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by markers
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts all tests here into the second tier."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.second_tier)
+
+
 @dataclass(frozen=True)
 class Cluster:
     """Ray on three hosts, one core each, with a token.
 
     Attributes:
-        network: What the hosts are plugged into.
+        network: The network of the hosts.
         head: Takes jobs at 127.0.0.1:8265 of its own.
         workers: The two others.
     """
@@ -37,7 +45,7 @@ class Cluster:
 
 @pytest.fixture(scope="session")
 def network() -> Iterator[Network]:
-    """Gives a bridge to plug hosts into."""
+    """Gives a network to add hosts to."""
     if reason := obstacle():
         pytest.skip(reason)
     with Network() as made:
@@ -46,7 +54,7 @@ def network() -> Iterator[Network]:
 
 @pytest.fixture(scope="session")
 def cluster(network: Network) -> Cluster:
-    """Gives the cluster. What a test does to it must be undone at its end: use `add_host` for a host to break."""
+    """Gives the cluster. Tests leave it as it was; they use `add_host` for a host to break."""
     head, first, second = (network.add_host(name) for name in ("head", "first", "second"))
     start_cluster(head, first, second)
     return Cluster(network, head, (first, second))
@@ -54,7 +62,7 @@ def cluster(network: Network) -> Cluster:
 
 @pytest.fixture
 def add_host(network: Network) -> Iterator[Callable[[], Host]]:
-    """Gives a function that adds a host without Ray. What runs there at the end of the test is killed."""
+    """Gives a function that adds a host without Ray. All its processes are killed when the test ends."""
     added: list[Host] = []
 
     def add() -> Host:
@@ -82,7 +90,7 @@ WaitUntil = Callable[..., None]
 
 @pytest.fixture
 def wait_until() -> WaitUntil:
-    """Gives a function that waits until something is so, by default for two minutes at most."""
+    """Gives a function that waits until a condition holds, by default for two minutes at most."""
 
     def wait(condition: Callable[[], bool], limit_s: float = 120) -> None:
         deadline = time.monotonic() + limit_s

@@ -5,15 +5,15 @@
                          ── port b ─────────────────────────────┘                    │
                          ── port c ──────────────────────────────────────────────────┘
 
-The bridge has a namespace of its own too, so nothing changes in the machine's own network, and many of these can stand
-side by side. What is outside of the bridge is unreachable, at once rather than after a timeout.
+The bridge has its own namespace too, so the machine's network does not change, and several networks can exist at once.
+An address outside the bridge is unreachable immediately, not after a timeout.
 
-All hosts share the machine's filesystem, but each sees its own directory at the place where Ray keeps its files, and in
-/proc its own processes alone: a Ray driver looks there for the node it is on. Process 1 of a host is a shell that holds
-these namespaces; the host is off when it is dead.
+All hosts share the machine's filesystem, but each sees its own directory where Ray keeps its files, and only its own
+processes in /proc: a Ray driver looks there for the node it is on. Process 1 of a host is a shell that holds these
+namespaces; when it is dead, the host is off.
 
-A guard, a small process of its own, kills what runs on the hosts and takes them away, when `Network.close` is called or
-when this process ends in whatever way.
+A guard, a separate process, kills what runs on the hosts and removes them when `Network.close` is called or when this
+process ends, however it ends.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ rm -rf "$2"
 
 
 def obstacle() -> str | None:
-    """Says why there can be no hosts on this machine; None if there can be."""
+    """Returns why hosts cannot be made on this machine; None if they can."""
     if os.geteuid() != 0:
         return "only root may make network namespaces"
     if shutil.which("ip") is None or shutil.which("nsenter") is None:
@@ -70,9 +70,9 @@ class Network:
 
     Attributes:
         directory: A short path; holds the hosts' directories.
-        hosts: Those that were added, by name.
-        token: Of the Ray cluster.
-        started: What was started on the hosts.
+        hosts: The hosts, by name.
+        token: The Ray cluster's token.
+        started: Processes started on the hosts.
     """
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ class Network:
             ["sh", "-c", _GUARD, "guard", self.prefix, str(self.directory)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            start_new_session=True,  # a Ctrl-C is not for the guard
+            start_new_session=True,  # Ctrl-C must not end the guard
         )
         self.switch = f"{self.prefix}-switch"
         try:
@@ -109,14 +109,14 @@ class Network:
         self.close()
 
     def add_host(self, name: str) -> Host:
-        """Adds a host of that name, at most 9 characters, which no other has had."""
+        """Adds a host; its name has at most 9 characters and must be new."""
         assert name not in self.hosts
         assert len(name) <= 9
         self.hosts[name] = Host(self, name, f"10.77.0.{len(self.hosts) + 1}")
         return self.hosts[name]
 
     def close(self) -> None:
-        """Kills what runs on the hosts, takes them and the bridge away, and deletes the directory."""
+        """Kills what runs on the hosts, removes hosts and bridge, and deletes the directory."""
         assert self._guard.stdin is not None
         self._guard.stdin.close()
         self._guard.wait(60)
@@ -130,12 +130,12 @@ class Host:
     Attributes:
         name: Its name.
         address: Its IPv4 address.
-        directory: Where Ray's files of this host lie; the host's commands see it as `$RAY_TMPDIR`.
-        environment: What is set for each command on the host, beside what this process has.
+        directory: Ray's files on this host; the host's commands see it as `$RAY_TMPDIR`.
+        environment: Variables of each command on the host, in addition to those of this process.
     """
 
     def __init__(self, network: Network, name: str, address: str) -> None:
-        """Makes the host and plugs it in."""
+        """Makes the host and connects it to the bridge."""
         self.name, self.address = name, address
         self.directory = network.directory / name
         self.directory.mkdir()
@@ -161,7 +161,7 @@ class Host:
         _ip("-n", self.namespace, "route", "add", "default", "via", "10.77.0.254")
 
     def _boot(self) -> int:
-        """Returns the id of the host's process 1; starts it if it is not there."""
+        """Returns the id of the host's process 1; starts it if it does not run."""
         if self._machine is None or self._machine.poll() is not None:
             unshare = ("unshare", "--pid", "--mount-proc", "--fork", "--kill-child")
             init = ("sh", "-c", _INIT, str(self.directory), self.environment["RAY_TMPDIR"])
@@ -181,7 +181,7 @@ class Host:
         """Starts a command on the host; its standard output and error are pipes."""
         enter = ("nsenter", "--target", str(self._boot()), "--net", "--mount", "--pid", "--")
         process = subprocess.Popen(
-            # nsenter leaves it in /. Where a shell without job control runs the tests, Ctrl-C would be ignored.
+            # nsenter starts it in /. Under a shell without job control, Ctrl-C would be ignored.
             [*enter, "env", "--default-signal=INT", "--chdir", cwd or Path.cwd(), *map(str, command)],
             env={**os.environ, **self.environment, **environment},
             stdin=subprocess.DEVNULL,
@@ -194,7 +194,7 @@ class Host:
         return process
 
     def interrupt(self, process: subprocess.Popen[str]) -> None:
-        """Presses Ctrl-C for what `start` returned."""
+        """Sends Ctrl-C to a process that `start` returned."""
         os.kill(child_of(process), signal.SIGINT)
 
     def run(
@@ -227,18 +227,18 @@ class Host:
 
         Args:
             head: The cluster's head that it joins; None if it is the head itself.
-            cpus: What it says it has.
-            dashboard: True on a head that is to take jobs; at 127.0.0.1:8265 of this host.
-            environment: More variables of the node, and so of all that runs on it.
+            cpus: CPUs that the node reports.
+            dashboard: Whether the head takes jobs, at 127.0.0.1:8265 of this host.
+            environment: More variables of the node, and of all that runs on it.
 
         Returns:
             `ray start`, which ends when the node is up.
         """
-        place = ("--head", "--port", RAY_PORT) if head is None else ("--address", f"{head.address}:{RAY_PORT}")
+        role = ("--head", "--port", RAY_PORT) if head is None else ("--address", f"{head.address}:{RAY_PORT}")
         if head is None:
-            place += ("--include-dashboard", str(dashboard).lower())
+            role += ("--include-dashboard", str(dashboard).lower())
         return self.start(
-            *(sys.executable, "-m", "ray.scripts.scripts", "start", *place),
+            *(sys.executable, "-m", "ray.scripts.scripts", "start", *role),
             *(
                 "--node-ip-address",
                 self.address,
@@ -264,7 +264,7 @@ class Host:
         dashboard: bool = False,
         **environment: str,
     ) -> None:
-        """Waits until the node of `begin_ray` is up; once more if Ray gave up after its 30 s, on a busy machine."""
+        """Waits until the node of `begin_ray` is up; starts it again if Ray gave up after its 30 s (busy machine)."""
         out, err = starting.communicate(timeout=_START_LIMIT_S)
         if starting.returncode and "timed out during startup" in err:
             self.kill_ray()
@@ -278,7 +278,7 @@ class Host:
         return [int(line) for line in done.stdout.split()]
 
     def runs(self, name: str) -> bool:
-        """Says whether a process whose command contains `name` runs on the host; Ray names its workers there."""
+        """Returns whether a process whose command contains `name` runs on the host. Ray renames its workers."""
         for process_id in self.process_ids():
             try:
                 if name.encode() in Path(f"/proc/{process_id}/cmdline").read_bytes().replace(b"\0", b" "):
@@ -300,11 +300,11 @@ class Host:
             time.sleep(0.05)
 
     def link_down(self) -> None:
-        """Pulls the cable."""
+        """Cuts the host's connection."""
         _ip("-n", self._switch, "link", "set", "dev", self.name, "down")
 
     def link_up(self) -> None:
-        """Puts it back in."""
+        """Restores the host's connection."""
         _ip("-n", self._switch, "link", "set", "dev", self.name, "up")
 
 
@@ -315,7 +315,7 @@ def child_of(process: subprocess.Popen[str]) -> int:
 
 
 def start_cluster(head: Host, *workers: Host, **settings: str) -> None:
-    """Starts Ray on all of these at once, as far as it goes; the head takes jobs."""
+    """Starts Ray on the head, which takes jobs, then on all workers at once."""
     head.start_ray(dashboard=True, **settings)
     begun = [(worker, worker.begin_ray(head, **settings)) for worker in workers]
     for worker, starting in begun:

@@ -11,8 +11,6 @@ import pytest
 from conftest import Cluster
 from hosts import Host
 
-pytestmark = pytest.mark.long
-
 MakeBundle = Callable[..., Path]
 WaitUntil = Callable[..., None]
 TIMES = 20  # 80,000 rows, 800 parts

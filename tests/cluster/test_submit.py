@@ -65,7 +65,6 @@ def test_a_job_is_left_and_followed_again_to_its_exit_code(
     assert bare.lstm_ray("jobs", "logs", job_id).stdout == followed.stdout
 
 
-@pytest.mark.long
 def test_a_job_is_stopped(bare: Host, job_file: Path, wait_until: Callable[..., None]) -> None:
     job_id = bare.lstm_ray("submit", job_file, "--storage", job_file.parent, "--no-follow").stdout.strip()
     wait_until(lambda: bare.runs("lstm_ray score --config lstm-ray-job.yaml"))

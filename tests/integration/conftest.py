@@ -1,18 +1,14 @@
-"""Corpora for the runs, and the real command in a process of its own."""
+"""Corpora for the runs, the real command as a process, one Ray for the whole session, and a stand-in for S3."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,15 +16,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from heads import PLANTED, ProcessList, Running, free_port, ray_head
+from heads import LIMIT_S, PLANTED, ProcessList, RayCluster, kill, processes_of
 from pyarrow import fs
 
-from lstm_ray import storage
 from lstm_ray.datasets.demo import generate_reviews
+from lstm_ray.storage import locations
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Exempts from "warnings are errors" what Ray and Keras cause and nobody here can change."""
+    """Exempts warnings that Ray and Keras cause from "warnings are errors"."""
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents:
@@ -53,8 +49,8 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
     texts, labels = [], generator.integers(0, 2, 260)
     for label in labels:
         chosen = generator.choice(words, generator.integers(2, 40), p=chances / chances.sum())
-        place = generator.integers(0, len(chosen))
-        texts.append(" ".join(np.insert(chosen, place, "splendid" if label else "dreadful")))
+        position = generator.integers(0, len(chosen))
+        texts.append(" ".join(np.insert(chosen, position, "splendid" if label else "dreadful")))
     table = pa.table({"text": texts, "label": labels})
     directory = tmp_path_factory.mktemp("reviews")
     pq.write_table(table.slice(0, 150), directory / "a.parquet", row_group_size=64)
@@ -75,7 +71,7 @@ def numbered(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Command:
-    """An `lstm-ray` that runs.
+    """A running `lstm-ray`.
 
     Attributes:
         process: The process.
@@ -92,28 +88,28 @@ class Command:
             start_new_session=True,
         )
 
-    def wait_until(self, condition: Callable[[], bool], limit_s: float = 60) -> None:
-        """Waits until something is so; the command has to run on meanwhile."""
+    def wait_until(self, condition: Callable[[], bool], limit_s: float = LIMIT_S) -> None:
+        """Waits until a condition holds; fails if the command ends first."""
         begun = time.monotonic()
         while not condition():
-            assert self.process.poll() is None, f"it ended too early: {self.end()}"
+            assert self.process.poll() is None, f"the command ended first: {self.end()}"
             assert time.monotonic() < begun + limit_s
             time.sleep(0.002)
 
     def kill(self, sign: int = signal.SIGKILL) -> tuple[int, str]:
-        """Sends a signal to this process alone and waits for its end."""
+        """Sends a signal to the process and waits for its end; returns what `end` returns."""
         self.process.send_signal(sign)
         return self.end()
 
     def end(self) -> tuple[int, str]:
         """Waits for its end; returns its exit code and what it wrote to stderr."""
-        stderr = self.process.communicate(timeout=300)[1]
+        stderr = self.process.communicate(timeout=LIMIT_S)[1]
         return self.process.returncode, stderr
 
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., Command]]:
-    """Gives a function that starts `lstm-ray`. What runs still at the end of the test is killed."""
+    """Gives a function that starts `lstm-ray`. Commands still running when the test ends are killed."""
     started: list[Command] = []
 
     def start_it(*arguments: object, **settings: str) -> Command:
@@ -127,98 +123,28 @@ def start() -> Iterator[Callable[..., Command]]:
 
 
 @pytest.fixture(scope="session")
-def lstm_ray() -> Callable[..., str]:
-    """Gives a function that runs `lstm-ray`, whose exit code must be `code`, and returns what it wrote to stderr.
+def running() -> Iterator[RayCluster]:
+    """Gives the Ray that all tests share but those that break one: a node of 3 CPUs.
 
-    No test runs Ray in pytest's own process, which Ray would end, without a word, if a thread called it after its end.
+    Only commands use it, never pytest's own process: Ray ends a process, without a message, in which a thread calls
+    Ray after its end. A command that ends gives back what it took, but for three actors of Ray Data without CPUs.
     """
-
-    def run(*arguments: object, code: int = 0, **settings: str) -> str:
-        command = Command(tuple(map(str, arguments)), settings)
-        try:
-            returned, error = command.end()
-        finally:
-            if command.process.poll() is None:
-                command.kill()
-        assert returned == code, error
-        return error
-
-    return run
+    with RayCluster() as made:
+        made.start_node(cpus=3, dashboard=True)
+        yield made
 
 
-class RayNodes:
-    """Ray nodes of their own on this machine: a head, and workers that join it.
-
-    Attributes:
-        address: HOST:PORT of the head.
-        environment: What a process needs that is to connect.
-    """
-
-    def __init__(self, directory: str) -> None:
-        """Remembers where the nodes' files go; short, as Ray's sockets want it."""
-        self._directory = directory
-        self._nodes: list[subprocess.Popen[bytes]] = []
-        self.address = f"127.0.0.1:{free_port()}"
-        self.environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
-
-    def start(self, cpus: int, gpus: int = 0) -> int:
-        """Starts the head, or a worker once there is one; returns the process id of its raylet."""
-        number = len(self._nodes)
-        address = ["--address", self.address] if number else ["--head", "--port", self.address.partition(":")[2]]
-        ports = [f"--ray-client-server-port={free_port()}", "--include-dashboard=false"] if not number else []
-        mark = f"{self._directory}/{number}"
-        arguments = ["--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1", f"--temp-dir={mark}"]
-        size = [f"--num-cpus={cpus}", f"--num-gpus={gpus}", "--object-store-memory=200000000"]
-        ray = str(Path(sys.executable).with_name("ray"))
-        with open(f"{mark}.log", "wb") as log:
-            node = subprocess.Popen(
-                [ray, "start", *address, *ports, *arguments, *size, f"--dashboard-agent-listen-port={free_port()}"],
-                env={**os.environ, **self.environment, "RAY_TMPDIR": mark, "RAY_BACKEND_LOG_LEVEL": "fatal"},
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        self._nodes.append(node)
-        deadline = time.monotonic() + 120
-        while b"Ray runtime started" not in Path(f"{mark}.log").read_bytes():
-            is_starting = node.poll() is None and time.monotonic() < deadline
-            assert is_starting, Path(f"{mark}.log").read_text(encoding="utf-8")
-            time.sleep(0.1)
-        (raylet,) = processes_of(mark, "/raylet/raylet ")
-        return raylet
-
-    def stop(self) -> None:
-        """Kills all that runs of the nodes."""
-        for number, node in enumerate(self._nodes):
-            for process_id in [node.pid, *processes_of(f"{self._directory}/{number}")]:
-                kill(process_id)
-            node.wait()
-
-
-def processes_of(ray_directory: str, name: str = "") -> list[int]:
-    """Lists the processes whose environment names this directory of Ray's and whose command contains `name`."""
-    found = []
-    for place in Path("/proc").iterdir():
-        try:
-            if place.name.isdigit() and f"RAY_TMPDIR={ray_directory}\0".encode() in (place / "environ").read_bytes():
-                command = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                if name in command:
-                    found.append(int(place.name))
-        except OSError:
-            continue  # it has gone, or is another's
-    return found
-
-
-def kill(process_id: int) -> None:
-    """Kills a process if it is still there."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(process_id, signal.SIGKILL)
+@pytest.fixture
+def ray_nodes() -> Iterator[RayCluster]:
+    """Gives a cluster without nodes, for a test that breaks it or needs another size. A node costs 10 s."""
+    with RayCluster() as made:
+        yield made
 
 
 @pytest.fixture
 def ray_directory() -> Iterator[str]:
-    """Gives a directory for Ray's files, short as its sockets want it; kills what of Ray runs there at the end."""
-    directory = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
+    """Gives a directory for the files of a Ray that a command starts; kills Ray's processes there at the end."""
+    directory = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # Ray's socket paths have to be short
     yield directory
     for process_id in processes_of(directory):
         kill(process_id)
@@ -226,73 +152,54 @@ def ray_directory() -> Iterator[str]:
 
 
 @pytest.fixture
-def ray_nodes(ray_directory: str) -> Iterator[RayNodes]:
-    """Gives a cluster without nodes; those that the test starts are killed at its end."""
-    nodes = RayNodes(ray_directory)
-    yield nodes
-    nodes.stop()
-
-
-@pytest.fixture
 def ray_processes(ray_directory: str) -> Callable[..., list[int]]:
-    """Gives a function that lists Ray's processes there, or those whose command contains a name."""
+    """Gives a function that lists the processes of `ray_directory`, or those whose command contains a name."""
     return lambda name="": processes_of(ray_directory, name)
 
 
 S3 = tuple[str, fs.S3FileSystem]  # host:port and a connection of the test's own
 BUCKET = "bucket"
+_MOTO = """
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+server.start()
+print("%s:%d" % server.get_host_and_port(), flush=True)
+input()
+"""
 
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[S3]:
     """Starts moto's server in a process of its own, with one empty bucket."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", address.rpartition(":")[2]],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        _wait_for(f"http://{address}/moto-api/", server)
-        direct = fs.S3FileSystem(
-            access_key="key",
-            secret_key="secret",
-            region="us-east-1",
-            scheme="http",
-            endpoint_override=address,
-            allow_bucket_creation=True,
-        )
-        direct.create_dir(BUCKET)
-        yield address, direct
-    finally:
-        server.kill()
-        server.wait()
-
-
-def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
-    for _ in range(300):
-        assert server.poll() is None
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([sys.executable, "-c", _MOTO], text=True, **pipes) as server:
         try:
-            urllib.request.urlopen(url, timeout=5).close()
-        except OSError:
-            time.sleep(0.1)
-        else:
-            return
-    raise AssertionError(f"nobody answers at {url}")
+            assert server.stdout is not None
+            address = server.stdout.readline().strip()
+            direct = fs.S3FileSystem(
+                access_key="key",
+                secret_key="secret",
+                region="us-east-1",
+                scheme="http",
+                endpoint_override=address,
+                allow_bucket_creation=True,
+            )
+            direct.create_dir(BUCKET)
+            yield address, direct
+        finally:
+            server.kill()
 
 
 @pytest.fixture
 def aws_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Sets what AWS tools look for, and forgets connections made with anything else."""
+    """Sets the variables that AWS clients read, and drops connections made with others."""
     for name, value in (("ACCESS_KEY_ID", "key"), ("SECRET_ACCESS_KEY", "secret"), ("EC2_METADATA_DISABLED", "true")):
         monkeypatch.setenv(f"AWS_{name}", value)
     for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
-    storage._connect.cache_clear()
+    locations._connect.cache_clear()
     yield
-    storage._connect.cache_clear()
+    locations._connect.cache_clear()
 
 
 def read_parts(output: Path) -> dict[str, bytes]:
@@ -306,23 +213,16 @@ def parts() -> Callable[[Path], dict[str, bytes]]:
     return read_parts
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """Gives the Ray."""
-    with ray_head(Path(tmp_path_factory.mktemp("r")), free_port(), "--num-cpus=3") as made:
-        yield made
-
-
 @pytest.fixture
-def no_secret(running: Running, tmp_path: Path) -> Iterator[None]:
-    """Finds secrets that a test leaves in command lines, in Ray's files, its logs among them, or in its own."""
+def no_secret(running: RayCluster, tmp_path: Path) -> Iterator[None]:
+    """Fails if a test leaves a secret in a command line, in Ray's files and logs, or in its own files."""
     watching = ProcessList()
     try:
         yield
     finally:
         seen = watching.end()
     assert seen == set()
-    files = [path for place in (tmp_path, running.directory) for path in place.rglob("*") if path.is_file()]
+    files = [path for top in (tmp_path, running.directory) for path in top.rglob("*") if path.is_file()]
     assert any(path.name.startswith("worker-") for path in files), "Ray's logs are among them"
     assert [path for path in files if PLANTED.encode() in path.read_bytes()] == []
 
@@ -358,8 +258,8 @@ class Total(keras.layers.Layer):
 def code(tmp_path: Path) -> Path:
     """Gives a directory with a preset, a function that builds a network, and a layer.
 
-    Every process that imports the layer's module notes in a file beside it where it found that. On one machine Ray lets
-    workers import from the directory of whoever started the run; on others there is nothing to import from there.
+    Every process that imports the layer's module writes to a file where it found the module: on one machine Ray's
+    workers could import it from the directory of the command, on several machines they could not.
     """
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "mine.py").write_text(OWN, encoding="utf-8")
@@ -370,5 +270,5 @@ def code(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def model(make_bundle: Callable[..., Path]) -> Path:
-    """Gives a model."""
+    """Gives the bundle of a small model."""
     return make_bundle()

@@ -14,16 +14,18 @@ from pathlib import Path
 
 import pytest
 import yaml
-from heads import LIMIT_S, PLANTED, ProcessList, Running
+from heads import LIMIT_S, PLANTED, ProcessList, RayCluster
+
+pytestmark = pytest.mark.second_tier
 
 
 @pytest.mark.usefixtures("no_secret")
-def test_a_job_brings_its_preset_and_network(running: Running, reviews: Path, code: Path, tmp_path: Path) -> None:
+def test_a_job_brings_its_preset_and_network(running: RayCluster, reviews: Path, code: Path, tmp_path: Path) -> None:
     job = {"command": "train", "preset": "mine:small", "network": "mine:build", "units": 3, "workers": 1}
     job |= {"train": str(reviews), "output": str(tmp_path / "run")}
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(job), encoding="utf-8")
     done = running.lstm_ray(
-        "submit", tmp_path / "job.yaml", "--address", running.dashboard, "--working-dir", code, place=tmp_path
+        "submit", tmp_path / "job.yaml", "--address", running.dashboard, "--working-dir", code, cwd=tmp_path
     )
     assert done.returncode == 0, done.stdout + done.stderr
     learned = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text(encoding="utf-8"))
@@ -32,7 +34,7 @@ def test_a_job_brings_its_preset_and_network(running: Running, reviews: Path, co
     assert (description["format_version"], description["model"]["network"]) == (2, "mine:build")
 
 
-def begin(running: Running, *arguments: object) -> subprocess.Popen[str]:
+def begin(running: RayCluster, *arguments: object) -> subprocess.Popen[str]:
     """Begins `lstm-ray`, whose words can be read while it runs."""
     return subprocess.Popen(
         [sys.executable, "-m", "lstm_ray", *map(str, arguments)],
@@ -113,7 +115,7 @@ def _shut(one: socket.socket) -> None:
 
 
 @pytest.fixture
-def proxy(running: Running) -> Iterator[Proxy]:
+def proxy(running: RayCluster) -> Iterator[Proxy]:
     """Gives a proxy in front of the dashboard."""
     made = Proxy(running.dashboard)
     yield made
@@ -132,7 +134,7 @@ def job_file(reviews: Path, model: Path, tmp_path: Path) -> Path:
 
 
 def test_a_job_is_followed_over_a_broken_connection_and_no_secret_is_left(
-    running: Running, proxy: Proxy, job_file: Path, tmp_path: Path
+    running: RayCluster, proxy: Proxy, job_file: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "own.py").write_text("VALUE = 7", encoding="utf-8")
@@ -169,8 +171,7 @@ def test_a_job_is_followed_over_a_broken_connection_and_no_secret_is_left(
     assert PLANTED not in first + rest + err
 
 
-@pytest.mark.long
-def test_a_job_is_followed_over_a_link_that_falls_silent(running: Running, proxy: Proxy, job_file: Path) -> None:
+def test_a_job_is_followed_over_a_link_that_falls_silent(running: RayCluster, proxy: Proxy, job_file: Path) -> None:
     options = ("--storage", job_file.parent, "--address", proxy.address)
     following = begin(running, "submit", job_file, *options)
     try:
@@ -190,7 +191,7 @@ def test_a_job_is_followed_over_a_link_that_falls_silent(running: Running, proxy
     assert time.monotonic() < begun + 60
 
 
-def test_who_reads_only_the_beginning_of_a_log_is_not_kept(running: Running, job_file: Path) -> None:
+def test_who_reads_only_the_beginning_of_a_log_is_not_kept(running: RayCluster, job_file: Path) -> None:
     submitted = running.lstm_ray("submit", job_file, "--storage", job_file.parent, "--address", running.dashboard)
     job_id = submitted.stderr.split("submitted ")[1].split()[0]
     begun = time.monotonic()
@@ -203,7 +204,7 @@ def test_who_reads_only_the_beginning_of_a_log_is_not_kept(running: Running, job
     assert "lost the cluster" not in err
 
 
-def test_a_job_that_there_is_not_is_told_at_once(running: Running) -> None:
+def test_a_job_that_there_is_not_is_told_at_once(running: RayCluster) -> None:
     begun = time.monotonic()
     done = running.lstm_ray("jobs", "logs", "nosuch", "--follow", "--address", running.dashboard)
     assert done.returncode == 1

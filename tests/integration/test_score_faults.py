@@ -86,6 +86,7 @@ def hidden(output: Path) -> list[str]:
     return sorted(path.name for path in output.rglob(".*"))
 
 
+@pytest.mark.second_tier
 def test_killed_at_ten_moments_and_run_again(
     start: Start, arguments: tuple[object, ...], undisturbed: dict[str, bytes], parts: Parts, tmp_path: Path
 ) -> None:
@@ -116,6 +117,7 @@ def test_killed_at_ten_moments_and_run_again(
     assert hidden(output) == []
 
 
+@pytest.mark.second_tier
 def test_interrupted_and_run_again(
     start: Start, arguments: tuple[object, ...], undisturbed: dict[str, bytes], parts: Parts, tmp_path: Path
 ) -> None:
@@ -144,6 +146,7 @@ def mounted(place: Path, options: str) -> Iterator[Path]:
         subprocess.run(["umount", "-l", place], check=True)
 
 
+@pytest.mark.second_tier
 @needs_root
 def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(
     start: Start, arguments: tuple[object, ...], undisturbed: dict[str, bytes], parts: Parts, tmp_path: Path
@@ -166,6 +169,7 @@ def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(
         assert_rows_are_there_once(output)
 
 
+@pytest.mark.second_tier
 @needs_root
 def test_an_output_on_a_read_only_disk_is_named(start: Start, arguments: tuple[object, ...], tmp_path: Path) -> None:
     with mounted(tmp_path / "disk", "ro") as disk:
@@ -174,6 +178,7 @@ def test_an_output_on_a_read_only_disk_is_named(start: Start, arguments: tuple[o
     assert error.startswith(f"error: {disk}/out: cannot be written: "), "before anything is read"
 
 
+@pytest.mark.second_tier
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_an_output_without_permission_is_named(start: Start, arguments: tuple[object, ...], tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir(mode=0o500)
@@ -188,6 +193,7 @@ def copied(numbered: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(numbered, tmp_path / "in"))
 
 
+@pytest.mark.second_tier
 def test_a_truncated_file_fails_the_run_or_is_set_aside(
     start: Start, copied: Path, tiny_bundle: Path, tmp_path: Path
 ) -> None:
@@ -211,6 +217,7 @@ def damage(path: Path, row_group: int) -> None:
         file.write(b"\xff" * (column.total_compressed_size - 30))
 
 
+@pytest.mark.second_tier
 def test_garbage_in_the_third_row_group(
     start: Start, copied: Path, tiny_bundle: Path, undisturbed: dict[str, bytes], parts: Parts, tmp_path: Path
 ) -> None:
@@ -229,6 +236,7 @@ def test_garbage_in_the_third_row_group(
     assert bad["error"].startswith("row group 2 cannot be read: ")
 
 
+@pytest.mark.second_tier
 def test_two_runs_to_one_output(
     start: Start, arguments: tuple[object, ...], undisturbed: dict[str, bytes], parts: Parts, tmp_path: Path
 ) -> None:

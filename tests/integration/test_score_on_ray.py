@@ -1,4 +1,4 @@
-"""Scoring on a local Ray: any number of actors writes the same bytes as one process."""
+"""Scoring on Ray: any number of actors writes the same bytes as one process."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from heads import RayCluster
 
 from lstm_ray.config import ScoreConfig
 from lstm_ray.score.output import Manifest
@@ -46,13 +47,23 @@ def model(make_bundle: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(lstm_ray: Callable[..., str], corpus: Path, model: Path) -> Run:
-    """Gives a function that scores the corpus with the model, in this process or by the command."""
+def run(running: RayCluster, corpus: Path, model: Path) -> Run:
+    """Gives a function that scores the corpus with the model, in this process or by the command on Ray."""
 
     def score_it(output: Path, actors: int = 0, **changes: Any) -> Manifest:
         if actors:
-            options = ("--rows-per-part", 200, "--cpus-per-actor", 0.5, "--actors", actors)
-            lstm_ray("score", corpus, "--model", model, "--output", output, *options)
+            options = (
+                "--rows-per-part",
+                200,
+                "--cpus-per-actor",
+                0.5,
+                "--actors",
+                actors,
+                "--address",
+                running.address,
+            )
+            done = running.lstm_ray("score", corpus, "--model", model, "--output", output, *options)
+            assert done.returncode == 0, done.stderr
             return Manifest(**json.loads((output / "_manifest.json").read_bytes()))
         settings = {"inputs": (str(corpus),), "model": str(model), "output": str(output), "rows_per_part": 200}
         return score(ScoreConfig.model_validate({**settings, **changes}), nothing, nothing)
@@ -114,16 +125,17 @@ def test_a_rerun_restores_just_the_part_that_is_gone(scored: tuple[Path, Manifes
     assert {path.name: path.stat().st_mtime_ns for path in copy.glob("part-*") if path != gone} == before
 
 
+@pytest.mark.second_tier
 def test_tasks_feed_an_actor_that_has_a_gpu(
-    run: Run, start: Callable[..., Any], corpus: Path, model: Path, ray_nodes: Any, tmp_path: Path
+    run: Run, corpus: Path, model: Path, ray_nodes: RayCluster, tmp_path: Path
 ) -> None:
     """Ray believes in a GPU that is not there: Keras computes on the CPU, but all goes the way it goes with one."""
     alone = run(tmp_path / "alone", engine="keras")
-    ray_nodes.start(cpus=3, gpus=1)
+    ray_nodes.start_node(cpus=3, gpus=1)
     arguments = ("score", corpus, "--model", model, "--rows-per-part", 200, "--address", ray_nodes.address)
     on_gpu = (*arguments, "--actors", 1, "--gpus-per-actor", 1, "--output")
-    code, error = start(*on_gpu, tmp_path / "out", **ray_nodes.environment).end()
-    assert code == 0, error
+    done = ray_nodes.lstm_ray(*on_gpu, tmp_path / "out")
+    assert done.returncode == 0, done.stderr
     assert parts(tmp_path / "out") == parts(tmp_path / "alone")
     assert len(parts(tmp_path / "out")) == alone.parts
 
@@ -132,17 +144,18 @@ def test_tasks_feed_an_actor_that_has_a_gpu(
     content[100:2000] = b"\xff" * 1900
     damaged.write_bytes(content)
     arguments = ("score", damaged.parent, *on_gpu[2:], tmp_path / "rest", "--max-bad-files", 1, "--keep-columns", "id")
-    code, error = start(*arguments, **ray_nodes.environment).end()
-    assert code == 3, error
+    done = ray_nodes.lstm_ray(*arguments)
+    assert done.returncode == 3, done.stderr
     left = pa.concat_tables([pq.read_table(path) for path in sorted((tmp_path / "rest").glob("part-*"))])
     assert left.column_names[0] == "id"
     assert left["id"].to_pylist() == [*range(700), *range(1400, 2100)]
 
 
-def test_a_rerun_of_a_finished_run_starts_no_ray(scored: tuple[Path, Manifest], lstm_ray: Callable[..., str]) -> None:
+def test_a_rerun_of_a_finished_run_starts_no_ray(scored: tuple[Path, Manifest], running: RayCluster) -> None:
     output, manifest = scored
     before = {path.name: path.stat().st_mtime_ns for path in output.glob("part-*")}
-    command = ("score", "--config", output / "_plan" / "config.yaml", "--actors", 2)
-    said = lstm_ray(*command, RAY_TMPDIR="/dev/null/nowhere")  # where no Ray can start
-    assert f"{manifest.parts} parts already done" in said
+    command = ("score", "--config", output / "_plan" / "config.yaml", "--actors", 2, "--address", "127.0.0.1:1")
+    done = running.lstm_ray(*command)  # no Ray answers at that address
+    assert done.returncode == 0, done.stderr
+    assert f"{manifest.parts} parts already done" in done.stderr
     assert {path.name: path.stat().st_mtime_ns for path in output.glob("part-*")} == before

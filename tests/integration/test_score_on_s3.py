@@ -22,6 +22,7 @@ from lstm_ray.config import ScoreConfig
 from lstm_ray.errors import ConfigError, InputError, OutputError
 from lstm_ray.score.output import Manifest
 from lstm_ray.score.run import score
+from lstm_ray.storage import locations
 
 BUCKET = "bucket"
 FAULT_RATE = 0.2
@@ -29,7 +30,7 @@ FAULT_RATE = 0.2
 S3 = tuple[str, fs.S3FileSystem]  # host:port and a connection of the test's own
 
 
-pytestmark = pytest.mark.usefixtures("aws_environment")
+pytestmark = [pytest.mark.second_tier, pytest.mark.usefixtures("aws_environment")]
 
 
 @pytest.fixture(scope="module")
@@ -287,7 +288,7 @@ def test_a_network_that_fails_one_request_in_five(s3: S3, proxy: FaultyProxy, mo
 
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{s3[0]}")
     score_it(*places("smooth"))
-    storage._connect.cache_clear()
+    locations._connect.cache_clear()
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{proxy.server_port}")
     manifest = score_it(*places("rough"))
     assert all(proxy.faults.values()), proxy.faults

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import shutil
@@ -15,9 +14,12 @@ from typing import Any
 
 import pyarrow.dataset as ds
 import pytest
+from heads import RayCluster, kill
 
 from lstm_ray.config import ScoreConfig
 from lstm_ray.score.run import score
+
+pytestmark = pytest.mark.second_tier
 
 ROWS = 40_000
 KILLS = 10
@@ -51,12 +53,6 @@ def run(start: Callable[..., Any], numbered: Path, tiny_bundle: Path, ray_direct
     return start_it
 
 
-def kill(process_id: int) -> None:
-    """Kills a process if it is still there."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(process_id, signal.SIGKILL)
-
-
 def assert_finished(output: Path, undisturbed: dict[str, bytes], parts: Parts) -> None:
     """Checks that every row is there once, in the bytes of the undisturbed run."""
     assert parts(output) == undisturbed
@@ -78,7 +74,6 @@ def test_an_actor_that_is_killed_is_replaced(
     assert_finished(tmp_path / "out", undisturbed, parts)
 
 
-@pytest.mark.long
 def test_actors_are_killed_at_ten_moments(
     run: Run, undisturbed: dict[str, bytes], parts: Parts, tmp_path: Path, ray_processes: Processes
 ) -> None:
@@ -94,7 +89,6 @@ def test_actors_are_killed_at_ten_moments(
     assert_finished(tmp_path / "out", undisturbed, parts)
 
 
-@pytest.mark.long
 def test_the_driver_is_killed_at_ten_moments(
     run: Run, undisturbed: dict[str, bytes], parts: Parts, tmp_path: Path, ray_directory: str
 ) -> None:
@@ -112,7 +106,6 @@ def test_the_driver_is_killed_at_ten_moments(
     assert_finished(output, undisturbed, parts)
 
 
-@pytest.mark.long
 def test_the_raylet_of_a_worker_node_is_killed_at_ten_moments(
     start: Callable[..., Any],
     numbered: Path,
@@ -120,14 +113,14 @@ def test_the_raylet_of_a_worker_node_is_killed_at_ten_moments(
     undisturbed: dict[str, bytes],
     parts: Parts,
     tmp_path: Path,
-    ray_nodes: Any,
+    ray_nodes: RayCluster,
 ) -> None:
     """Of two nodes one dies; the run goes on with the other as if nothing had happened."""
     chance = random.Random(2)
-    ray_nodes.start(cpus=1)
+    ray_nodes.start_node(cpus=1)
     for number in range(KILLS):
         output = tmp_path / str(number)
-        raylet = ray_nodes.start(cpus=1)
+        raylet = ray_nodes.start_node(cpus=1)
         arguments = ("score", numbered, "--model", tiny_bundle, "--output", output, "--rows-per-part", 500)
         command = start(*arguments, "--actors", 2, "--address", ray_nodes.address, **ray_nodes.environment)
         wanted = chance.randint(1, 50)
@@ -138,7 +131,6 @@ def test_the_raylet_of_a_worker_node_is_killed_at_ten_moments(
         assert_finished(output, undisturbed, parts)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_driver_and_run_again(
     run: Run,
@@ -164,7 +156,6 @@ def test_a_killed_driver_and_run_again(
         time.sleep(0.2)
 
 
-@pytest.mark.long
 def test_a_killed_raylet(
     run: Run, undisturbed: dict[str, bytes], parts: Parts, tmp_path: Path, ray_processes: Processes
 ) -> None:

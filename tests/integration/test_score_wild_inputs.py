@@ -62,6 +62,7 @@ def test_many_small_files(run: Run, tmp_path: Path) -> None:
     assert manifest.errors == {"empty_text": 300, "null_text": 300}
 
 
+@pytest.mark.second_tier
 def test_a_huge_row_group_is_read_once_and_in_linear_time(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,6 +114,7 @@ def test_files_without_rows_among_others(run: Run, tmp_path: Path, row_groups: i
     assert read(tmp_path / "out")["row"].to_pylist() == list(range(10))
 
 
+@pytest.mark.second_tier
 def test_a_review_of_200_mib_among_short_ones(start: Callable[..., Any], tiny_bundle: Path, tmp_path: Path) -> None:
     texts = ["a good film"] * 2_000
     texts[777] = "good bad " * (200 * MIB // 9)

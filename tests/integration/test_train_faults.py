@@ -94,7 +94,7 @@ def told_place(error: str) -> str:
     return found[1]
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.second_tier)])
 def test_one_process_killed_again_and_again_ends_with_the_same_bits(
     run: Run, assert_equal: Any, tmp_path: Path, seed: int
 ) -> None:
@@ -115,6 +115,7 @@ def test_one_process_killed_again_and_again_ends_with_the_same_bits(
     assert_equal(output)
 
 
+@pytest.mark.second_tier
 def test_ctrl_c_saves_where_it_is_and_says_so(run: Run, assert_equal: Any, tmp_path: Path) -> None:
     output = tmp_path / "run"
     command = run(output)
@@ -142,7 +143,7 @@ def rows_done_again(error: str) -> int:
     return sum(int(rows.replace(",", "")) for rows in re.findall(r"; ([\d,]+) rows are done again", error))
 
 
-@pytest.mark.long
+@pytest.mark.second_tier
 def test_a_worker_that_is_killed_is_replaced(
     run: Run, assert_equal: Any, tmp_path: Path, ray_processes: Processes
 ) -> None:
@@ -160,7 +161,7 @@ def test_a_worker_that_is_killed_is_replaced(
     assert_equal(output, "--workers", 2)
 
 
-@pytest.mark.long
+@pytest.mark.second_tier
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
 def test_the_same_command_goes_on_when_the_driver_was_stopped(
     run: Run, assert_equal: Any, tmp_path: Path, ray_processes: Processes, sign: signal.Signals
@@ -181,6 +182,7 @@ def test_the_same_command_goes_on_when_the_driver_was_stopped(
     assert_equal(output, "--workers", 2)
 
 
+@pytest.mark.second_tier
 @pytest.mark.parametrize("line", ["starting Ray", "starting 2 Ray workers"])
 def test_ctrl_c_twice_before_training_ends_it_at_once(
     run: Run, tmp_path: Path, ray_processes: Processes, line: str
@@ -205,7 +207,7 @@ def wait_for_no(ray_processes: Processes) -> None:
         time.sleep(0.2)
 
 
-@pytest.mark.long
+@pytest.mark.second_tier
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_worker_that_stands_still_is_replaced_within_the_timeout(
     run: Run, assert_equal: Any, tmp_path: Path, ray_processes: Processes, workers: int
@@ -224,7 +226,7 @@ def test_a_worker_that_stands_still_is_replaced_within_the_timeout(
     assert_equal(output, "--workers", workers)
 
 
-@pytest.mark.long
+@pytest.mark.second_tier
 def test_workers_that_are_lost_too_often_end_the_run(run: Run, tmp_path: Path, ray_processes: Processes) -> None:
     output = tmp_path / "run"
     command = run(output, "--workers", "1:2", "--max-failures", 0)
@@ -240,7 +242,7 @@ def test_workers_that_are_lost_too_often_end_the_run(run: Run, tmp_path: Path, r
     assert f"resuming from {State(epoch=0, step=EVERY_STEPS).place().split(',')[0]}" in error
 
 
-@pytest.mark.long
+@pytest.mark.second_tier
 def test_a_diverged_run_is_not_tried_again(run: Run, tmp_path: Path) -> None:
     code, error = run(tmp_path / "run", "--workers", 2, "--learning-rate", "1e38").end()
     assert code == 1

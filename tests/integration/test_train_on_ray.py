@@ -1,4 +1,4 @@
-"""Training on a local Ray: any number of workers learns what one process learns."""
+"""Training on Ray: any number of workers learns what one process learns."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from heads import RayCluster
 
 from lstm_ray.config import TrainConfig
 from lstm_ray.errors import InputError
@@ -45,7 +46,8 @@ NETWORKS: dict[str, dict[str, Any]] = {
     },
 }
 
-CASES = [("lstm", 1), ("lstm", 2), ("masked-bilstm", 2), ("clipped", 2), ("masked-weighted", 3)]
+_MORE = [("lstm", 1), ("masked-bilstm", 2), ("clipped", 2), ("masked-weighted", 3)]
+CASES = [("lstm", 2), *(pytest.param(*case, marks=pytest.mark.second_tier) for case in _MORE)]
 
 
 class SilentWatcher:
@@ -75,7 +77,7 @@ Trained = Callable[[str, int], Run]
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory, reviews: Path, lstm_ray: Callable[..., str]) -> Trained:
+def trained(tmp_path_factory: pytest.TempPathFactory, reviews: Path, running: RayCluster) -> Trained:
     """Gives a function that trains a network with a number of workers, once a session."""
     runs: dict[tuple[str, int], Run] = {}
 
@@ -84,7 +86,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory, reviews: Path, lstm_ray: C
             output = tmp_path_factory.mktemp(f"{network}-{workers}")
             config = settings(reviews, output, workers=workers, **NETWORKS[network])
             if workers:
-                lstm_ray("train", "--config", job_file(config, output.with_suffix(".yaml")))
+                command = ("train", "--config", job_file(config, output.with_suffix(".yaml")))
+                done = running.lstm_ray(*command, "--address", running.address)
+                assert done.returncode == 0, done.stderr
             outcome = train(config, SilentWatcher())  # with workers it is complete already, and only read
             assert outcome.was_complete == bool(workers)
             checkpoint = checkpoints.latest(str(output))
@@ -156,10 +160,12 @@ def test_a_run_leaves_everything_that_is_promised(trained: Trained) -> None:
     assert len(list((output / "checkpoints").glob("epochs_*.npz"))) == checkpoints.KEPT
 
 
-def test_the_same_command_again_says_that_the_run_is_complete(trained: Trained, lstm_ray: Callable[..., str]) -> None:
+def test_the_same_command_again_says_that_the_run_is_complete(trained: Trained, running: RayCluster) -> None:
     output = Path(trained("lstm", 2).config.output)
     before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
-    assert "already complete" in lstm_ray("train", "--config", output / "config.yaml")
+    done = running.lstm_ray("train", "--config", output / "config.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "already complete" in done.stderr
     assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
 
 
@@ -179,15 +185,17 @@ def test_a_run_goes_on_with_another_number_of_workers(trained: Trained, reviews:
 
 
 def test_an_error_on_ray_is_the_one_line_it_would_be_without(
-    reviews: Path, tmp_path: Path, lstm_ray: Callable[..., str]
+    reviews: Path, tmp_path: Path, running: RayCluster
 ) -> None:
     bad = tmp_path / "bad.parquet"
     pq.write_table(pa.table({"text": ["good", "bad", "ugly"], "label": [0, 1, 7]}), bad)
     config = settings(reviews, tmp_path / "run", train=(str(bad),))
     with pytest.raises(InputError) as alone:
         train(config, SilentWatcher())
-    said = lstm_ray("train", "--config", job_file(config, tmp_path / "job.yaml"), "--workers", 2, code=1)
-    errors = [line for line in said.splitlines() if "error" in line.lower()]
+    command = ("train", "--config", job_file(config, tmp_path / "job.yaml"), "--workers", 2)
+    done = running.lstm_ray(*command, "--address", running.address)
+    assert done.returncode == 1, done.stderr
+    errors = [line for line in done.stderr.splitlines() if "error" in line.lower()]
     assert errors == [f"error: {alone.value}"]
     assert f"{bad}: column 'label', row 2: label 7 is neither 0 nor 1" in errors[0]
     assert not (tmp_path / "run").exists()

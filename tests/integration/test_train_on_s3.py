@@ -16,7 +16,7 @@ from pyarrow import fs
 from lstm_ray.model.bundle import read_bundle
 from lstm_ray.train.loop import checkpoints
 
-pytestmark = pytest.mark.usefixtures("aws_environment")
+pytestmark = [pytest.mark.second_tier, pytest.mark.usefixtures("aws_environment")]
 
 BUCKET = "bucket"
 EPOCHS = 3
@@ -89,7 +89,6 @@ def test_a_run_on_s3_is_killed_and_goes_on(run: Any, s3: S3, tmp_path: Path) -> 
     assert read_bundle(f"{output}/model").metrics
 
 
-@pytest.mark.long
 def test_ray_workers_on_s3_lose_one_of_them(
     run: Any, s3: S3, tmp_path: Path, ray_processes: Callable[..., list[int]]
 ) -> None:

@@ -15,7 +15,7 @@ from pyarrow import fs
 
 from lstm_ray.config import TrainConfig, resolve
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.second_tier
 
 TRIAL = "ImplicitFunc"  # what Ray Tune calls the process of a trial
 SETTINGS = {

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,14 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 TEXT = TextSettings(vocabulary_size=50, max_tokens=7)
-COMBINATIONS = [
-    {"mask": mask, "pooling": pooling, "layers": layers, "bidirectional": bidirectional}
-    for mask, pooling, (layers, bidirectional) in product(
-        (False, True), ("last", "max", "mean"), ((1, False), (1, True), (2, True))
-    )
+COMBINATIONS = [  # every pair of values of two settings
+    {"mask": False, "pooling": "last", "layers": 2, "bidirectional": True},
+    {"mask": False, "pooling": "max", "layers": 1, "bidirectional": False},
+    {"mask": False, "pooling": "mean", "layers": 1, "bidirectional": False},
+    {"mask": True, "pooling": "last", "layers": 1, "bidirectional": False},
+    {"mask": True, "pooling": "max", "layers": 2, "bidirectional": True},
+    {"mask": True, "pooling": "mean", "layers": 2, "bidirectional": False},
+    {"mask": True, "pooling": "mean", "layers": 1, "bidirectional": True},
 ]
 
 
@@ -108,13 +110,6 @@ def test_dropout_of_word_vectors_is_a_layer_of_its_own() -> None:
     assert "embedding_dropout" not in [layer.name for layer in build_model(TEXT, tiny(), seed=0).layers]
 
 
-@pytest.mark.parametrize("combination", COMBINATIONS, ids=name_of)
-def test_a_masked_model_takes_any_length_an_unmasked_one_its_own(combination: dict[str, Any]) -> None:
-    model = build_model(TEXT, tiny(**combination), seed=0)
-    assert model.input_shape == (None, None if combination["mask"] else TEXT.max_tokens)
-    assert model.output_shape == (None, 1)
-
-
 # Seeds
 
 
@@ -184,10 +179,12 @@ def test_pooling_is_what_its_name_says(mask: bool) -> None:
 
 
 @pytest.mark.parametrize("combination", COMBINATIONS, ids=name_of)
-def test_network_weights_are_the_model_s(combination: dict[str, Any]) -> None:
+def test_shapes_and_network_weights_are_the_model_s(combination: dict[str, Any]) -> None:
     settings = tiny(**combination)
     text = TextSettings(vocabulary_size=50, max_tokens=7, padding="post")
     model = build_model(text, settings, seed=2)
+    assert model.input_shape == (None, None if settings.mask else text.max_tokens)
+    assert model.output_shape == (None, 1)
     network = network_weights(model, text, settings)
     network.check()
     directions = 2 if settings.bidirectional else 1
@@ -210,14 +207,6 @@ def test_network_weights_are_the_model_s(combination: dict[str, Any]) -> None:
 # Files
 
 
-REPRESENTATIVE = [  # every value of every setting, and both ways of pooling with and without a mask
-    {"mask": False, "pooling": "last", "layers": 2, "bidirectional": True},
-    {"mask": False, "pooling": "max", "layers": 1, "bidirectional": False},
-    {"mask": True, "pooling": "last", "layers": 1, "bidirectional": True},
-    {"mask": True, "pooling": "max", "layers": 1, "bidirectional": True},
-    {"mask": True, "pooling": "mean", "layers": 2, "bidirectional": False},
-    {"mask": False, "pooling": "mean", "layers": 1, "bidirectional": False},
-]
 LOAD_WITHOUT_US = """
 import json, os, sys
 os.environ.update(TF_CPP_MIN_LOG_LEVEL="3", KERAS_BACKEND="tensorflow")
@@ -237,7 +226,7 @@ def test_keras_alone_loads_what_was_saved_and_predicts_the_same(tmp_path: Path, 
     token_ids = padded(rows, 7, "pre")
     np.save(tmp_path / "token_ids.npy", token_ids)
     expected = {}
-    for place, combination in enumerate(REPRESENTATIVE):
+    for place, combination in enumerate(COMBINATIONS):
         model = build_model(TEXT, tiny(embedding_dropout=0.1, recurrent_dropout=0.1, **combination), seed=place)
         model.save(tmp_path / f"{place}.keras")
         expected[f"{place}.keras"] = probabilities(model, token_ids)

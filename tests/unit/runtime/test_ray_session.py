@@ -124,7 +124,7 @@ except LstmRayError as error:
 """
 
 
-@pytest.mark.long  # Ray waits 30 s for a raylet that is dead
+@pytest.mark.second_tier  # Ray waits 30 s for a raylet that is dead
 def test_a_raylet_that_dies_while_ray_starts_is_reported_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with tempfile.TemporaryDirectory(prefix="ray") as place:  # names of sockets have to be short
         monkeypatch.setenv("RAY_TMPDIR", place)

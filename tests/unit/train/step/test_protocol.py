@@ -82,15 +82,16 @@ def test_clipping_holds_for_gradients_whose_squares_overflow() -> None:
     assert differ(before, floats(stepper.weights()))
 
 
-@pytest.mark.parametrize("threads", [1, 3, 16])
-def test_any_number_of_threads_takes_the_same_steps(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_number_of_threads_takes_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     start_tensorflow()
     from lstm_ray.train.native import stepper
 
-    monkeypatch.setattr(stepper, "threads_given", lambda: threads)
     corpus = make_corpus()
     config = settings(engine="native", accumulate=2)
-    assert_same_weights(train(config, corpus)[0].weights(), fit_with_keras(config, corpus)[0])
+    expected = fit_with_keras(config, corpus)[0]
+    for threads in (1, 3, 16):
+        monkeypatch.setattr(stepper, "threads_given", lambda threads=threads: threads)
+        assert_same_weights(train(config, corpus)[0].weights(), expected)
 
 
 def test_each_dropout_drops_its_share_and_enlarges_the_rest() -> None:
@@ -109,7 +110,7 @@ def test_each_dropout_drops_its_share_and_enlarges_the_rest() -> None:
         assert np.mean(factors == 0) == pytest.approx(rate, abs=0.02)
 
 
-@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+@pytest.mark.parametrize(("schedule", "engine"), [("linear", "keras"), ("cosine", "native")])
 def test_a_schedule_is_that_of_keras(schedule: str, engine: str) -> None:
     start_tensorflow()
     import keras
@@ -129,7 +130,13 @@ def test_a_schedule_is_that_of_keras(schedule: str, engine: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "weights"), [("1,3", {0: 1.0, 1: 3.0}), ("0.5,0", {0: 0.5, 1: 0.0}), ("balanced", None)]
+    ("given", "weights", "engine"),
+    [
+        ("1,3", {0: 1.0, 1: 3.0}, "native"),
+        ("0.5,0", {0: 0.5, 1: 0.0}, "keras"),
+        ("0.5,0", {0: 0.5, 1: 0.0}, "native"),
+        ("balanced", None, "keras"),
+    ],
 )
 def test_class_weights_are_those_of_keras(given: str, weights: dict[int, float] | None, engine: str) -> None:
     corpus = make_corpus(126)  # Keras's mean over the epoch counts every batch alike: none may be short
@@ -146,9 +153,10 @@ def test_class_weights_are_those_of_keras(given: str, weights: dict[int, float] 
     assert by_epoch[0, 1] == int(by_epoch[0, 1]), "right answers are counted, not weighed"
 
 
-@pytest.mark.parametrize("slices", [2, 3, 100])
 @pytest.mark.parametrize(
-    "changes", [{}, {"mask": True, "pooling": "max", "bidirectional": True}], ids=["lstm", "masked"]
+    ("slices", "changes"),
+    [(2, {}), (3, {"mask": True, "pooling": "max", "bidirectional": True}), (100, {})],
+    ids=["2", "3-masked", "100"],
 )
 def test_slices_of_a_batch_add_up_to_the_whole(slices: int, changes: dict[str, Any], engine: str) -> None:
     corpus = make_corpus()  # the last batch has 3 rows of 7
