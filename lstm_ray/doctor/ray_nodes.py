@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import replace
-from typing import Any
 
 import ray
 
 from lstm_ray.doctor.facts import Facts, compare_clocks, describe
 from lstm_ray.runtime.nodes import names_of, on_every_node
+from lstm_ray.runtime.ray_internals import authentication_mode
 from lstm_ray.runtime.ray_session import connect
 from lstm_ray.wording import reason
 
@@ -49,6 +48,4 @@ def describe_nodes(
 
 
 def _describe_node(directory: str | None, probe: str | None) -> Facts:
-    raylet: Any = importlib.import_module("ray._raylet")  # Ray has no public function for this
-    mode = "token" if raylet.get_authentication_mode() == raylet.AuthenticationMode.TOKEN else "disabled"
-    return replace(describe(directory, probe), auth_mode=mode)
+    return replace(describe(directory, probe), auth_mode=authentication_mode())

@@ -52,6 +52,14 @@ def stop_data_usage_poller() -> None:
     os.environ.setdefault("RAY_DATA_USAGE_DISABLED", "1")
 
 
+def authentication_mode() -> str:
+    """Returns "token" if this process's Ray asks for a token, else "disabled"."""
+    import ray._raylet
+
+    raylet: Any = ray._raylet
+    return "token" if raylet.get_authentication_mode() == raylet.AuthenticationMode.TOKEN else "disabled"
+
+
 def quiet_tune() -> None:
     """Makes Ray Tune leave Ctrl-C alone, which it would take for an ordinary end, and print no tables."""
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")

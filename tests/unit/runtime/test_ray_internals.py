@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -145,3 +146,11 @@ def test_the_autoscaler_is_found_on_the_head(monitor: Callable[..., None], tmp_p
 def test_an_autoscaler_without_a_definition_adds_nothing(monitor: Callable[..., None]) -> None:
     monitor("--gcs-address=10.0.0.1:6379")
     assert ray_internals.autoscaler_of_head() == (False, None)
+
+
+@pytest.mark.parametrize("mode", ["token", "disabled"])
+def test_the_authentication_mode_is_that_of_the_environment(mode: str) -> None:
+    code = "from lstm_ray.runtime.ray_internals import authentication_mode; print(authentication_mode())"
+    environment = {**os.environ, "RAY_AUTH_MODE": mode, "RAY_AUTH_TOKEN": "0" * 32}
+    said = subprocess.check_output([sys.executable, "-c", code], text=True, timeout=120, env=environment)
+    assert said.strip() == mode
