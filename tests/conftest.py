@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pyarrow as pa
 import pytest
 
@@ -21,6 +22,10 @@ TEXTS = ("a good film and a fine one", "a bad film, not a good one", "fine actin
 TINY = {"vocabulary_size": 16, "max_tokens": 6, "embedding_size": 3, "units": 4}
 
 MakeBundle = Callable[..., Path]
+
+# The same examples in every run, so that no test fails by chance; `pytest --hypothesis-profile default` draws others.
+hypothesis.settings.register_profile("repeatable", derandomize=True)
+hypothesis.settings.load_profile("repeatable")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts background processes so
     signal.signal(signal.SIGINT, signal.default_int_handler)
