@@ -59,7 +59,7 @@ _Variable: TypeAlias = _Part | Clock | npt.NDArray[Any]
 
 
 class NativeStepper:
-    """The weights of a model, their Adam, and the threads that compute steps."""
+    """The weights of a model, their Adam, and the threads that compute steps, which end with it."""
 
     def __init__(self, config: TrainConfig, collective: Collective, labels: Labels) -> None:
         """Builds the model.
@@ -70,12 +70,12 @@ class NativeStepper:
             labels: Of all training rows: a schedule's length and balanced class weights depend on them.
         """
         self._config, self._collective = config, collective
-        self._run_steps = count_steps(config, len(labels))
+        self._run_steps = run_steps = count_steps(config, len(labels))
         self._class_weights = np.array(class_weights(config, labels), np.float32)
         target = _common_target(collective)
         self._layout = lay_out(config, target.lanes)
         self._threads = Threads(threads_given(), "lstm-step")
-        self._clock = Clock(lambda numbers: learning_rate_at(config, self._run_steps, numbers), self._run_steps)
+        self._clock = Clock(lambda numbers: learning_rate_at(config, run_steps, numbers), run_steps)
         self._embedding, self._dense = (
             AdamMatrix(rows, width, self._clock, target, self._threads)
             for rows, width in ((config.vocabulary_size, self._layout.embedding_width), (1, self._layout.size))
@@ -89,10 +89,6 @@ class NativeStepper:
         for part, variable in zip(self._model_variables, model.variables, strict=True):
             if isinstance(part, _Part):
                 part.matrix.write(part.array, part.where, variable.numpy())
-
-    def close(self) -> None:
-        """Ends the threads."""
-        self._threads.close()
 
     def summary(self) -> str:
         """Returns what Keras prints of the model."""
