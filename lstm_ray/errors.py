@@ -2,14 +2,15 @@
 
     LstmRayError                 exit code 1: the work failed, and here is why
     ├── InputError               a file, column or row that cannot be used
-    ├── OutputError              a place that cannot be written, or holds something else
+    ├── OutputError              a directory or file that cannot be written, or holds something else
     ├── BundleError              a model bundle that is damaged, incomplete or of an unknown format
     ├── TrainingError            training stopped: diverged, out of room
-    │   └── WorkerLostError      a worker died or does not answer; raised by the others, so that it is replaced
+    │   └── WorkerLostError      a worker died or does not answer; raised by its peers, so that it is replaced
     └── ConfigError              exit code 2: a setting or combination of settings that cannot be
 
 The message is for a person: what was wrong, where (file, column, row), what to do about it. The command line prints it
-alone, without a traceback; `--debug` shows where it came from.
+alone, without a traceback; `--debug` shows where it came from. Exit code 3, done but input files were set aside, is no
+error: cli/score.py returns it.
 """
 
 
@@ -24,7 +25,7 @@ class InputError(LstmRayError):
 
 
 class OutputError(LstmRayError):
-    """An output place cannot be written, or holds something that must not be overwritten."""
+    """An output cannot be written, or holds something that must not be overwritten."""
 
 
 class BundleError(LstmRayError):
@@ -36,7 +37,7 @@ class TrainingError(LstmRayError):
 
 
 class WorkerLostError(TrainingError):
-    """A worker died or does not answer: training can go on from the last checkpoint with another in its place."""
+    """A worker died or does not answer: another can replace it, and training resume from the last checkpoint."""
 
 
 class ConfigError(LstmRayError):

@@ -1,4 +1,12 @@
-"""The `lstm-ray` command and its exit codes: 0 done, 1 failed, 2 wrong usage, 3 done but inputs were set aside."""
+"""The `lstm-ray` command and its exit codes.
+
+    0     done
+    1, 2  failed; wrong usage or settings         `exit_code` of the errors in errors.py; Typer's 2
+    3     done, but input files were set aside    cli/score.py
+    130   interrupted                             Typer's; see cli/process.py
+
+An expected error becomes one line on stderr; only `--debug` shows a traceback.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,9 @@
 
 Many rows are two arrays: `token_ids`, int32[total], all rows one after the other, and `offsets`, int64[rows + 1]; row r
 is `token_ids[offsets[r]:offsets[r + 1]]`. No row is a Python object.
+
+Rows are truncated early and padded late: `pad_batch` is called for each batch of training (train/data/batches.py) and
+of Keras's scoring (score/scorer.py). The native engine of scoring arranges its rows itself (score/engine.py).
 """
 
 from __future__ import annotations

@@ -140,7 +140,7 @@ class Network:
             total: Floats | None = None
             for done in layer.passes:
                 deltas = self._walk_back(rows, done, by_state, upstream, weights)
-                deltas = self._learn(rows, layer, done, deltas, dense)
+                deltas = self._add_gradients(rows, layer, done, deltas, dense)
                 if layer is layers[0] and self._config.freeze_embeddings:
                     continue
                 by_source = self._by_source(rows, layer, done, deltas, weights)
@@ -254,7 +254,7 @@ class Network:
         )
         return deltas
 
-    def _learn(self, rows: BatchRows, layer: _Layer, done: _Pass, deltas: Floats, dense: Floats) -> Floats:
+    def _add_gradients(self, rows: BatchRows, layer: _Layer, done: _Pass, deltas: Floats, dense: Floats) -> Floats:
         """Adds a direction's gradients to `dense`.
 
         Returns:
@@ -280,7 +280,7 @@ class Network:
         return deltas
 
     def _by_source(self, rows: BatchRows, layer: _Layer, done: _Pass, deltas: Floats, weights: Weights) -> Floats:
-        """Returns the gradients by the rows of a layer's source, float32[n, wide], from what `_learn` returned."""
+        """Returns the gradients by the rows of a layer's source, float32[n, wide]; `deltas` is from `_add_gradients`."""
         direction, lanes = done.direction, self._layout.lanes
         by_inputs = self._buffer(("by inputs", direction), len(deltas), wide(direction.inputs, lanes))
         products.spread(self._target, direction.inputs, direction.width, _masks(done.masks))(
