@@ -280,7 +280,7 @@ class Network:
         return deltas
 
     def _by_source(self, rows: BatchRows, layer: _Layer, done: _Pass, deltas: Floats, weights: Weights) -> Floats:
-        """Returns the gradients by the rows of a layer's source, float32[n, wide]; `deltas` is from `_add_gradients`."""
+        """Returns the gradients by the rows of a layer's source, float32[n, wide], from those of `_add_gradients`."""
         direction, lanes = done.direction, self._layout.lanes
         by_inputs = self._buffer(("by inputs", direction), len(deltas), wide(direction.inputs, lanes))
         products.spread(self._target, direction.inputs, direction.width, _masks(done.masks))(
