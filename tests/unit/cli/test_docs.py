@@ -1,4 +1,4 @@
-"""The commands in the pages about clusters and jobs are such as the program takes."""
+"""The program accepts the commands in README and the docs."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import typer
 from lstm_ray.cli.app import app
 
 ROOT = Path(__file__).parents[3]
-PAGES = ("clusters.md", "jobs.md")
-# At the beginning of a line, of code within one, or of a quoted command that another runs.
-_COMMAND = re.compile(r"(?:^ *(?:\$ )?|[`'])lstm-ray +([^`'\n]+)", re.MULTILINE)
+PAGES = ("README.md", "docs/training.md", "docs/scoring.md", "docs/lstm.md", "docs/jobs.md", "docs/clusters.md")
+# At the beginning of a line, of code within one, or of a quoted command that another runs; not `lstm-ray COMMAND`.
+_COMMAND = re.compile(r"(?:^ *(?:\$ )?|[`'])lstm-ray +([a-z][^`'\n]+)", re.MULTILINE)
 
 
 def commands(page: str) -> list[str]:
-    """Lists what follows `lstm-ray` in a page; a backslash at the end of a line goes on, wide space ends."""
-    text = re.sub(r" *\\\n +", " ", (ROOT / "docs" / page).read_text(encoding="utf-8"))
-    return [re.split(r" {3,}", found)[0] for found in _COMMAND.findall(text)]
+    """Lists what follows `lstm-ray` in a page: across a backslash at the end of a line, up to wide space or a pipe."""
+    text = re.sub(r" *\\\n +", " ", (ROOT / page).read_text(encoding="utf-8"))
+    return [re.split(r" {3,}| \| python", found)[0] for found in _COMMAND.findall(text)]
 
 
 CASES = [(page, command) for page in PAGES for command in commands(page)]
