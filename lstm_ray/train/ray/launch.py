@@ -159,11 +159,12 @@ def _fit(trainer: Any, log: Any, reporter: EventReporter) -> None:
     threading.Thread(target=fit, name="ray-train", daemon=True).start()
     try:
         _report_until_saved(ended, log, reporter)
-    except (KeyboardInterrupt, LstmRayError) as error:
-        is_from_worker = not isinstance(error, KeyboardInterrupt) or str(error)  # then all workers end by themselves
+    except BaseException as error:  # the watcher's errors too: the thread must not call Ray after its shutdown
+        is_interrupt = isinstance(error, KeyboardInterrupt)
+        is_from_worker = bool(str(error)) if is_interrupt else isinstance(error, LstmRayError)  # then all workers end
         if not ended.wait(_ENDS_WITHIN_S if is_from_worker else 0):
             _kill_controller(log)
-            if not ended.wait(_ENDS_WITHIN_S if is_from_worker else 1) and isinstance(error, KeyboardInterrupt):
+            if not ended.wait(1 if is_interrupt and not is_from_worker else _ENDS_WITHIN_S) and is_interrupt:
                 raise StillAtWorkError(str(error)) from error
         raise
     if failures:
