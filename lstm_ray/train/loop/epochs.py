@@ -108,15 +108,16 @@ class _Worker:
         self._stepper = make_stepper(config, self._collective, prepared.training.labels)
         if prepared.word_vectors is not None:
             self._stepper.set_word_vectors(prepared.word_vectors)
-        self.state = State(summary=self._stepper.summary(), data=prepared.fingerprint())
         self._best: list[npt.NDArray[Any]] = []  # the model's variables after the best epoch; on rank 0 only
         checkpoint = checkpoints.latest(config.output)
-        if checkpoint is not None:
+        if checkpoint is None:
+            self.state = State(summary=self._stepper.summary(), data=prepared.fingerprint())
+        else:
             self._stepper.restore(checkpoint.variables)
             self.state = checkpoint.state
+            self._best = checkpoint.best if self._is_first else []
         check_start(config, self._collective, self._stepper, checkpoint)
         if self._is_first:
-            self._best = [] if checkpoint is None else checkpoint.best
             checkpoints.discard_after(config.output, None if checkpoint is None else self.state)
             context.begin(self.state)
 
