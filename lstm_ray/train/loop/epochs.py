@@ -279,7 +279,7 @@ class _Worker:
         """Raises KeyboardInterrupt if the run, which is saved, is to stop; on rank 0."""
         if self._context.is_interrupted():
             self._writer.wait()
-            raise KeyboardInterrupt(f"interrupted: saved at {self.state.place()}; the same command resumes there")
+            raise KeyboardInterrupt(f"interrupted: saved at {self.state.position()}; the same command resumes there")
 
 
 class _Meter:

@@ -210,7 +210,7 @@ class EventReporter:
         if self._has_begun or self._config.worker_limits[0] < self._config.worker_limits[1]:
             verb = "resuming" if event.state.epoch or event.state.step else "starting"
             workers = counted(event.workers, "worker")
-            self.watcher.say(f"{verb} from {event.state.place()} with {workers}{after}{again}")
+            self.watcher.say(f"{verb} from {event.state.position()} with {workers}{after}{again}")
         self._has_begun, self._waiting_since = True, None
 
     def report_waiting(self) -> None:

@@ -69,8 +69,8 @@ def test_the_latest_is_that_of_the_last_epoch_and_step_in_it(tmp_path: Path) -> 
 
 
 def test_a_position_in_words() -> None:
-    assert State(epoch=2).place() == "the end of epoch 2"
-    assert State(epoch=1, step=340).place() == "epoch 2, step 340"
+    assert State(epoch=2).position() == "the end of epoch 2"
+    assert State(epoch=1, step=340).position() == "epoch 2, step 340"
 
 
 def test_the_last_two_are_kept(tmp_path: Path) -> None:
