@@ -194,9 +194,8 @@ def assemble(shards: Iterable[EncodedShard], config: TrainConfig) -> Prepared:
         if shard.words is not None:
             words.append(shard.words)
             uncounted.append(shard.counts)
-            if sum(map(len, uncounted)) > len(
-                counts
-            ):  # not with every shard: each word would be merged again each time
+            # Not with every shard: each word would be merged again each time.
+            if sum(map(len, uncounted)) > len(counts):
                 counts, uncounted = merge_counts([counts, *uncounted]), []
     if config.vocabulary is not None:
         vocabulary = read_given_vocabulary(config.vocabulary, config.vocabulary_size)
