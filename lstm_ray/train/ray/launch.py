@@ -7,8 +7,6 @@
       EventReporter <- EventLog <-               progress, epochs, errors, the end
                        EventLog ->               "stop", asked for twice a second
 
-Rank 0 saves checkpoints into the run's directory itself; `ray.train.report` is not used.
-
 Ray's own TensorflowTrainer is not used: it switches workers to Keras 2 (TF_USE_LEGACY_KERAS) and imports TensorFlow in
 the driver too. A generic DataParallelTrainer with the small backend of `worker_group.py` needs neither.
 """
@@ -156,8 +154,8 @@ def _fit(trainer: Any, log: Any, reporter: EventReporter) -> None:
         finally:
             ended.set()
 
-    threading.Thread(target=fit, name="ray-train", daemon=True).start()
     try:
+        threading.Thread(target=fit, name="ray-train", daemon=True).start()
         _report_until_saved(ended, log, reporter)
     except BaseException as error:  # the watcher's errors too: the thread must not call Ray after its shutdown
         is_interrupt = isinstance(error, KeyboardInterrupt)
