@@ -154,7 +154,7 @@ class _Worker:
             if self._is_first and meter.is_report_due():
                 done = min(state.step * config.global_batch_size, len(corpus))
                 self._context.progress(Progress(epoch, config.epochs, done, len(corpus), meter.rows_per_s()))
-            is_due = self._is_save_due()
+            is_due = self._is_first and (self._writer.count_step() or self._context.is_interrupted())
             if is_due or state.step % _LOOK_EVERY_STEPS == 0:
                 step_sums += self._add_to_state(recent)
             if is_due:
@@ -270,10 +270,6 @@ class _Worker:
             self._writer.wait()
             _write_model(self._config, self._best, self._prepared.vocabulary, self.state)
         self._collective.all_gather([])  # no worker leaves while another still needs it
-
-    def _is_save_due(self) -> bool:
-        """Counts a step, and returns whether to save the run after it."""
-        return self._is_first and (self._writer.count_step() or self._context.is_interrupted())
 
     def _stop_if_interrupted(self) -> None:
         """Raises KeyboardInterrupt if the run, which is saved, is to stop; on rank 0."""
