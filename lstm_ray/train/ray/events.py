@@ -37,33 +37,21 @@ class Begun:
 
 @dataclass(frozen=True)
 class Lost:
-    """A worker group has failed.
-
-    Attributes:
-        why: For people.
-    """
+    """A worker group has failed: why, for people."""
 
     why: str
 
 
 @dataclass(frozen=True)
 class Interrupted:
-    """The run was saved and stops.
-
-    Attributes:
-        message: Says where, for people.
-    """
+    """The run was saved and stops: at which position, for people."""
 
     message: str
 
 
 @dataclass(frozen=True)
 class Finished:
-    """The run has ended and its model is written.
-
-    Attributes:
-        state: The final one.
-    """
+    """The run has ended in this state, and its model is written."""
 
     state: State
 

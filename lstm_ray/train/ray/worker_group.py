@@ -5,9 +5,9 @@
         addresses of all, a token, a number      ->   _set_membership
       the training function                      ->   work: TensorFlow, TcpCollective, epochs.run
 
-A worker that dies, or whose peers wait for it in vain (WorkerLostError), makes Ray Train start a new group, as large as
-there is room for; epochs.run then resumes from the last checkpoint. Any other error would only come again. So it does
-not reach Ray Train: the worker appends it to the event log, and the driver raises it.
+A worker that dies, or no longer answers its peers (their WorkerLostError), makes Ray Train start a new group, as large
+as there is room for; epochs.run then resumes from the last checkpoint. Any other error would only come again. So it
+does not reach Ray Train: the worker appends it to the event log, and the driver raises it.
 """
 
 from __future__ import annotations
