@@ -83,6 +83,30 @@ def test_ray_train_ends_when_the_watcher_fails(monkeypatch: pytest.MonkeyPatch, 
     assert killed.is_set()
 
 
+def test_ray_train_ends_when_ctrl_c_comes_while_its_thread_starts(
+    monkeypatch: pytest.MonkeyPatch, watcher: Any
+) -> None:
+    log = EventLog()
+    begun, killed = threading.Event(), threading.Event()
+
+    def fit() -> None:
+        log.begin_group("controller")
+        begun.set()
+        killed.wait(60)
+
+    class Interrupted(threading.Thread):
+        def start(self) -> None:
+            super().start()
+            begun.wait(60)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading, "Thread", Interrupted)
+    monkeypatch.setattr(ray, "kill", lambda actor: killed.set())
+    with pytest.raises(KeyboardInterrupt):
+        run(monkeypatch, watcher, log, fit)
+    assert killed.is_set()
+
+
 def test_ctrl_c_while_an_error_is_read_does_not_lose_it(monkeypatch: pytest.MonkeyPatch, watcher: Any) -> None:
     """Ctrl-C comes when the log has answered and before `ray.get` returns."""
     log = EventLog()
