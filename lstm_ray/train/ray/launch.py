@@ -122,7 +122,8 @@ class RayWorkers:
         try:
             _fit(trainer, log, reporter)
         except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
-            raise TrainingError(describe_end(error, config)) from error
+            if reporter.final is None:  # else the model is written: a worker that died while it left changes nothing
+                raise TrainingError(describe_end(error, config)) from error
         if reporter.final is None:
             raise TrainingError(f"Ray Train ended before the training did, and gave no reason: {RESUMES}")
         return reporter.final

@@ -62,6 +62,16 @@ def test_ray_trains_error_is_explained(monkeypatch: pytest.MonkeyPatch, watcher:
         run(monkeypatch, watcher, EventLog(), fit)
 
 
+def test_a_worker_that_dies_after_the_end_changes_nothing(monkeypatch: pytest.MonkeyPatch, watcher: Any) -> None:
+    log = EventLog()
+
+    def fit() -> None:
+        log.append(Finished(State(epoch=1)), log.begin_group())
+        raise ray.train.WorkerGroupError("long", {1: RuntimeError("it died")})
+
+    assert run(monkeypatch, watcher, log, fit) == State(epoch=1)
+
+
 def test_ray_train_ends_when_the_watcher_fails(monkeypatch: pytest.MonkeyPatch, watcher: Any) -> None:
     """Its thread would call Ray after the shutdown, and Ray would end this process."""
     log = EventLog()
