@@ -77,18 +77,18 @@ def final_variables(output: Path | str) -> list[np.ndarray]:
     return checkpoint.variables
 
 
-def reached(output: Path, *place: int) -> Callable[[], bool]:
+def reached(output: Path, *position: int) -> Callable[[], bool]:
     """Returns what says whether there is a checkpoint of an epoch and step, or a later one."""
 
     def is_there() -> bool:
         names = checkpoints._newest_first(str(output))
-        return bool(names) and checkpoints._parts(names[0])[:2] >= place
+        return bool(names) and checkpoints._parts(names[0])[:2] >= position
 
     return is_there
 
 
 def reported_position(error: str) -> str:
-    """Returns the place in the message about an interrupt."""
+    """Returns the position in the message about an interrupt."""
     found = re.search(r"^interrupted: saved at (.*); the same command resumes there$", error, re.MULTILINE)
     assert found, error
     return found[1]
