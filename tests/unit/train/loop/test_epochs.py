@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from steps import MAX_TOKENS, VOCABULARY_SIZE
+from steps import settings as step_settings
 
 from lstm_ray.config import TrainConfig
 from lstm_ray.errors import TrainingError
@@ -28,27 +30,12 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
 )
 
-VOCABULARY_SIZE = 30
-MAX_TOKENS = 10
 GOOD, BAD = 4, 5  # the two ids that decide a row's label
 
 
 def settings(output: Path | str = "", **changes: Any) -> TrainConfig:
     """Returns settings of a network small enough to train within a second."""
-    return TrainConfig.model_validate(
-        {
-            "output": str(output),
-            "vocabulary_size": VOCABULARY_SIZE,
-            "max_tokens": MAX_TOKENS,
-            "embedding_size": 6,
-            "units": 5,
-            "dropout": 0.0,
-            "global_batch_size": 16,
-            "epochs": 3,
-            "learning_rate": 0.02,
-            **changes,
-        }
-    )
+    return step_settings(**{"output": str(output), "global_batch_size": 16, "epochs": 3, **changes})
 
 
 def make_corpus(rows: int, seed: int = 0) -> Corpus:
