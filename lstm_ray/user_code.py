@@ -148,7 +148,7 @@ def source_of(module: str) -> bytes | None:
     return None
 
 
-def lies_in(module: str, directory: str) -> bool:
+def is_in(module: str, directory: str) -> bool:
     """Returns whether a module, or the package it is in, is in a directory; imports nothing."""
     importlib.invalidate_caches()
     return PathFinder.find_spec(module.partition(".")[0], [os.path.abspath(directory)]) is not None

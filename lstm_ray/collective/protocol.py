@@ -65,9 +65,6 @@ class Collective(Protocol):
             TrainingError: A peer made another call.
         """
 
-    def close(self) -> None:
-        """Leaves the group; a peer that still waits for this worker fails at once."""
-
 
 class Alone:
     """A group of one worker."""
@@ -82,6 +79,3 @@ class Alone:
     def all_gather(self, vector: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Returns the vector as float64[1, n]."""
         return np.array(vector, np.float64)[None]
-
-    def close(self) -> None:
-        """Does nothing: there are no peers."""

@@ -94,8 +94,8 @@ def _networks(config: Settings) -> list[str]:
 def _check_network_is_sent(network: str, job_file: str, code: str | None) -> None:
     """Raises ConfigError if the module of a network is neither sent nor installed: the cluster would not find it."""
     module = network.partition(":")[0]
-    is_sent = code is not None and user_code.lies_in(module, code)
-    if not is_sent and user_code.lies_in(module, os.curdir):
+    is_sent = code is not None and user_code.is_in(module, code)
+    if not is_sent and user_code.is_in(module, os.curdir):
         remedy = "--working-dir . sends it" if code is None else f"it is not in {code}, which --working-dir sends"
         raise ConfigError(f"{job_file}: network is {network!r}: the module is in this directory: {remedy}")
     if not is_sent and not user_code.is_installed(module):

@@ -1,7 +1,6 @@
 """Adam, as machine code.
 
-Adam moves every row of a matrix in every step. A row that nobody reads is left as it is, and takes the steps that it
-missed when it is next read, all in registers: the same operations in the same order.
+A row takes the steps that it missed one after the other, all in registers (why it missed some: train/native/adam.py).
 
 Source: D. Kingma, J. Ba, "Adam: A Method for Stochastic Optimization", 2015, in the form of `keras.optimizers.Adam`.
 """

@@ -1,4 +1,4 @@
-"""The LSTM's way back, as machine code.
+"""The LSTM's backward pass, as machine code.
 
 It walks from a row's last step to its first: the gates' gradients of a step (elementwise), then the state's (a product
 with the transposed weights). Those of the weights and inputs are products over all steps, made afterwards

@@ -1,4 +1,4 @@
-"""The LSTM's way forward, in scoring and in learning alike, as machine code for the processor that it runs on.
+"""The LSTM's forward pass, for scoring and training alike, as machine code for the processor that it runs on.
 
 A step of an LSTM with n units is a matrix product [inputs + n] x [4 n] per row, and then about 80 cheap operations per
 unit. The recipe:
@@ -18,8 +18,8 @@ multiply-adds round once everywhere, so a row's bits depend on nothing but the r
 from before 2013 rounds multiply-adds twice, and differs in the last bits.)
 
 What is kept is up to the caller. Scoring keeps a state for each row, which is overwritten in each step and never leaves
-the first cache. Learning keeps what the way back reads of every step, and finds the state before a step at the offset
-before it: before the first one there is an offset of zeros. So in either direction no step is special.
+the first cache. Training keeps what the backward pass reads of every step, and finds the state before a step at the
+offset before it: before the first one there is an offset of zeros. So in either direction no step is special.
 """
 
 from collections.abc import Sequence

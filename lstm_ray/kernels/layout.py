@@ -42,12 +42,12 @@ class RowOffsets:
 
     @classmethod
     def of(cls, steps: Offsets, gap: int = 0) -> RowOffsets:
-        """Returns the offsets of rows of so many steps, with unused ones before each row and after the last."""
+        """Returns the offsets of rows, given their steps, with `gap` unused ones before each row and after the last."""
         ends = np.cumsum(steps + gap)
         return cls(ends - steps, steps, int(ends[-1]) + gap)
 
     def walk(self, is_backward: bool, skipped: int | Offsets = 0) -> dict[str, Any]:
-        """Returns the arguments of a kernel's walk through time (`tiles.Walk`), without the first steps on its way."""
+        """Returns the arguments of a kernel's walk through time (`tiles.Walk`), without its first `skipped` steps."""
         first = self.begin + (self.steps - 1 - skipped if is_backward else skipped)
         return {"first": first, "lengths": self.steps - skipped, "direction": -1 if is_backward else 1}
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 
-_NVIDIA = "/dev/nvidiactl"
-_OTHER_GPUS = ("/dev/dxg", "/dev/kfd")  # Windows' Linux (any maker), AMD
+_GPU_FILES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA, Windows' Linux (any maker), AMD
 
 
 def available_cores() -> int:
@@ -19,4 +18,4 @@ def may_have_gpu() -> bool:
     False is certain. Whether TensorFlow can use the GPU is what `runtime.tensorflow.has_gpu` finds out, in seconds.
     """
     is_hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1")
-    return not is_hidden and any(map(os.path.exists, (_NVIDIA, *_OTHER_GPUS)))
+    return not is_hidden and any(map(os.path.exists, _GPU_FILES))

@@ -101,7 +101,7 @@ def is_refused_token(error: BaseException | None) -> bool:
 
 
 def is_client_timeout(error: BaseException) -> bool:
-    """Returns whether a Ray client (ray://) waited in vain, which is also all that Ray says of a wrong token there."""
+    """Returns whether a Ray client (ray://) got no answer in time; after a wrong token Ray reports nothing else."""
     return "timeout" in str(error)
 
 

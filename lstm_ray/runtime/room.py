@@ -68,5 +68,5 @@ def room(nodes: Iterable[Nodes], cpus: float, gpus: float) -> float:
     return sum(kind.holds(cpus, gpus) for kind in nodes)
 
 
-def _amount(cpus: float, gpus: float | None = None) -> str:
+def _amount(cpus: float, gpus: float | None) -> str:
     return f"{cpus:g} CPUs" + ("" if gpus is None else f" and {gpus:g} GPUs")

@@ -15,8 +15,8 @@ def held_back(shown_on_failure: bool = True) -> Iterator[None]:
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
+        try:  # before stderr is replaced: Ctrl-C must not leave it so
+            os.dup2(held.fileno(), 2)
             yield
         except Exception:  # raised again below; not on Ctrl-C, where the output explains nothing
             if shown_on_failure:

@@ -55,9 +55,6 @@ class LocalWorkers:
 class LocalContext:
     """What surrounds the only worker, see `epochs.Context`."""
 
-    rank = 0
-    world_size = 1
-
     def __init__(self, watcher: Watcher, interrupted: threading.Event) -> None:
         self.collective: Collective = Alone()
         self._watcher = watcher

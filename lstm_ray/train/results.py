@@ -28,6 +28,7 @@ HISTORY = pa.schema(
         ("best", pa.bool_()),
     ]
 )
+_COUNTS = ("training_rows", "validation_rows", "rows_without_text", "rows_with_other_label")  # of `Outcome`
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,7 @@ def is_complete(config: TrainConfig, state: State) -> bool:
 def read_outcome(config: TrainConfig, state: State) -> Outcome:
     """Returns the result of a run that was complete before."""
     metrics = json.loads(storage.read_bytes(storage.join(config.output, "metrics.json")))
-    names = ("training_rows", "validation_rows", "rows_without_text", "rows_with_other_label")
-    counts: dict[str, Any] = {name: metrics.get(name, 0) for name in names}  # older versions did not write the last
+    counts: dict[str, Any] = {name: metrics.get(name, 0) for name in _COUNTS}  # older versions did not write the last
     return Outcome(state, config.output, **counts, was_complete=True)
 
 
@@ -78,10 +78,7 @@ def write_results(config: TrainConfig, outcome: Outcome) -> None:
     metrics = {
         "best_epoch": state.best_epoch,
         "epochs": state.epoch,
-        "training_rows": outcome.training_rows,
-        "validation_rows": outcome.validation_rows,
-        "rows_without_text": outcome.rows_without_text,
-        "rows_with_other_label": outcome.rows_with_other_label,
+        **{name: getattr(outcome, name) for name in _COUNTS},
         "validation": state.metrics,
     }
     report = training_report(

@@ -10,7 +10,7 @@ from lstm_ray import storage
 from lstm_ray.config import TrainConfig, changed_since, option_name, read_yaml, to_yaml
 from lstm_ray.errors import OutputError
 from lstm_ray.train.data.corpus import Prepared
-from lstm_ray.train.loop.mlflow_run import KEPT
+from lstm_ray.train.loop.mlflow_run import ID_FILE
 from lstm_ray.train.loop.state import State
 
 LOCK = ".lock"
@@ -22,7 +22,7 @@ _RESULTS = (
     "history.parquet",
     "history.png",
     "report.html",
-    KEPT,
+    ID_FILE,
 )
 
 

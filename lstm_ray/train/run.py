@@ -74,7 +74,7 @@ def _train(config: TrainConfig, shards: Sequence[Shard], watcher: Watcher, resum
     if state is not None and is_complete(config, state):
         return read_outcome(config, state)
     if state is not None:
-        watcher.say(f"resuming from {state.place()}")
+        watcher.say(f"resuming from {state.position()}")
     if config.network is not None:
         start_tensorflow()
         check_network(config)

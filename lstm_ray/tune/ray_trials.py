@@ -163,7 +163,8 @@ class _Marker(TrialProgressCallback):
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         number = trial.config["trial"]
         output = self._trials[number].output
-        if marked(output) is None:
-            mark(output, STOPPED)
-        state, error = marked(output) or (STOPPED, "")
+        if (ended := marked(output)) is None:
+            ended = STOPPED, ""
+            mark(output, *ended)
+        state, error = ended
         self._say(f"trial {number}: {state}" + (f": {error}" if error else ""))

@@ -28,7 +28,7 @@ def trial_config(config: TuneConfig, number: int) -> TrainConfig:
     drawn = draw(config, number)
     fixed = {name: getattr(config, name) for name in TrainConfig.model_fields}
     # A trial trains in the process of one Ray worker: it needs no Ray itself.
-    own = {"output": trial_directory(config.output, number), "fresh": False, "address": "local"}
+    own = {"output": storage.join(config.output, f"trials/{number:04d}"), "fresh": False, "address": "local"}
     if config.gpus_per_worker:
         own["gpus_per_worker"] = 0
     try:
@@ -36,11 +36,6 @@ def trial_config(config: TuneConfig, number: int) -> TrainConfig:
     except ConfigError as error:
         raise ConfigError(f"search: trial {number}: {error}") from error
     return with_paths(trial, storage.absolute)  # what was drawn may be a path, too
-
-
-def trial_directory(output: str, number: int) -> str:
-    """Returns the directory of a trial's run."""
-    return storage.join(output, f"trials/{number:04d}")
 
 
 def draw(config: TuneConfig, number: int) -> dict[str, Any]:

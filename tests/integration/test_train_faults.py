@@ -77,18 +77,18 @@ def final_variables(output: Path | str) -> list[np.ndarray]:
     return checkpoint.variables
 
 
-def reached(output: Path, *place: int) -> Callable[[], bool]:
+def reached(output: Path, *position: int) -> Callable[[], bool]:
     """Returns what says whether there is a checkpoint of an epoch and step, or a later one."""
 
     def is_there() -> bool:
         names = checkpoints._newest_first(str(output))
-        return bool(names) and checkpoints._parts(names[0])[:2] >= place
+        return bool(names) and checkpoints._parts(names[0])[:2] >= position
 
     return is_there
 
 
-def told_place(error: str) -> str:
-    """Returns the place in the message about an interrupt."""
+def reported_position(error: str) -> str:
+    """Returns the position in the message about an interrupt."""
     found = re.search(r"^interrupted: saved at (.*); the same command resumes there$", error, re.MULTILINE)
     assert found, error
     return found[1]
@@ -111,7 +111,7 @@ def test_one_process_killed_again_and_again_ends_with_the_same_bits(
     command = run(output)
     code, error = command.end()
     assert code == 0, error
-    assert f"resuming from {state.place()}" in error
+    assert f"resuming from {state.position()}" in error
     assert_equal(output)
 
 
@@ -124,12 +124,12 @@ def test_ctrl_c_saves_where_it_is_and_says_so(run: Run, assert_equal: Any, tmp_p
     assert code == 130, error
     state = checkpoints.latest_state(str(output))
     assert state is not None
-    assert told_place(error) == state.place()
+    assert reported_position(error) == state.position()
     assert "Traceback" not in error
     command = run(output)
     code, error = command.end()
     assert code == 0, error
-    assert f"resuming from {state.place()}" in error
+    assert f"resuming from {state.position()}" in error
     assert_equal(output)
 
 
@@ -175,10 +175,10 @@ def test_the_same_command_goes_on_when_the_driver_was_stopped(
     state = checkpoints.latest_state(str(output))
     assert state is not None
     if sign == signal.SIGINT:
-        assert told_place(error) == state.place()
+        assert reported_position(error) == state.position()
     code, error = run(output, "--workers", 2).end()
     assert code == 0, error
-    assert f"resuming from {state.place()}" in error
+    assert f"resuming from {state.position()}" in error
     assert_equal(output, "--workers", 2)
 
 
@@ -239,7 +239,7 @@ def test_workers_that_are_lost_too_often_end_the_run(run: Run, tmp_path: Path, r
     assert "after 0 replacements (--max-failures): the same command resumes from the last checkpoint" in last
     code, error = run(output, "--workers", 0).end()
     assert code == 0
-    assert f"resuming from {State(epoch=0, step=EVERY_STEPS).place().split(',')[0]}" in error
+    assert f"resuming from {State(epoch=0, step=EVERY_STEPS).position().split(',')[0]}" in error
 
 
 @pytest.mark.second_tier

@@ -80,7 +80,7 @@ def test_a_run_on_s3_is_killed_and_goes_on(run: Any, s3: S3, tmp_path: Path) -> 
     assert state is not None
     code, error = run(output).end()
     assert code == 0, error
-    assert f"resuming from {state.place()}" in error
+    assert f"resuming from {state.position()}" in error
     assert run(str(tmp_path / "undisturbed")).end()[0] == 0
     for one, other in zip(final_variables(str(tmp_path / "undisturbed")), final_variables(output), strict=True):
         np.testing.assert_array_equal(other, one)

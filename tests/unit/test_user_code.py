@@ -82,7 +82,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("named", "source", "message"), WRONG)
-def test_what_is_not_there_is_told(
+def test_what_is_missing_is_reported(
     write_module: WriteModule, tmp_path: Path, named: str, source: str, message: str
 ) -> None:
     write_module("mine", source)
@@ -92,7 +92,7 @@ def test_what_is_not_there_is_told(
     assert "\n" not in str(raised.value)
 
 
-def test_the_line_told_is_the_users_where_the_environment_lies_in_their_directory(
+def test_the_reported_line_is_the_users_also_if_their_directory_holds_the_environment(
     write_module: WriteModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_module("lib.installed", "def fail():\n    1 / 0", tmp_path / "venv")

@@ -9,6 +9,7 @@ up the counts, builds the vocabulary, and translates each shard's codes with one
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 from collections.abc import Iterable
@@ -175,7 +176,8 @@ def assemble(shards: Iterable[EncodedShard], config: TrainConfig) -> Prepared:
     """Builds the vocabulary from all shards' counts and translates their codes into token ids.
 
     Args:
-        shards: In order; each may be freed when the next one is asked for: of its arrays one copy is kept.
+        shards: In order; only copies of a shard's arrays are kept. Those that Ray hands out are views, and any of them
+            would hold the whole shard in the object store.
         config: The run's settings.
 
     Raises:
@@ -192,11 +194,10 @@ def assemble(shards: Iterable[EncodedShard], config: TrainConfig) -> Prepared:
         without_text += shard.rows_without_text
         with_other_label += shard.rows_with_other_label
         if shard.words is not None:
-            words.append(shard.words)
-            uncounted.append(shard.counts)
-            if sum(map(len, uncounted)) > len(
-                counts
-            ):  # not with every shard: each word would be merged again each time
+            words.append(copy.deepcopy(shard.words))
+            uncounted.append(copy.deepcopy(shard.counts))
+            # Not with every shard: each word would be merged again each time.
+            if sum(map(len, uncounted)) > len(counts):
                 counts, uncounted = merge_counts([counts, *uncounted]), []
     if config.vocabulary is not None:
         vocabulary = read_given_vocabulary(config.vocabulary, config.vocabulary_size)
@@ -226,7 +227,7 @@ class _Rows:
         self._token_ids += np.ascontiguousarray(rows.sequences.token_ids, np.int32).data
         self._ends.append(self._ends[-1] + len(rows.sequences.token_ids))
         self._lengths.append(rows.sequences.lengths.astype(np.int32))
-        self._labels.append(rows.labels)
+        self._labels.append(rows.labels.copy())
 
     def codes_of(self, shard: int) -> npt.NDArray[np.int32]:
         """Returns the codes of the shard that was added as number `shard`, from 0: a view."""

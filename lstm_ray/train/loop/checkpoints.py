@@ -82,7 +82,7 @@ def latest(output: str) -> Checkpoint | None:
         InputError: A checkpoint exists but cannot be read now. To pass it over would be to delete it, see
             `discard_after`.
     """
-    return _load_latest(output, _load)
+    return _load_latest(output, _checkpoint)
 
 
 def latest_state(output: str) -> State | None:
@@ -91,7 +91,7 @@ def latest_state(output: str) -> State | None:
     Raises:
         InputError: A checkpoint exists but cannot be read now.
     """
-    return _load_latest(output, _load_state)
+    return _load_latest(output, _state)
 
 
 def discard_after(output: str, state: State | None) -> None:
@@ -203,8 +203,8 @@ class _Sequential:
         """Does nothing: nothing is buffered here."""
 
 
-def _load_latest(output: str, load: Callable[[BinaryIO], T]) -> T | None:
-    """Applies a function to the run's last undamaged checkpoint."""
+def _load_latest(output: str, load: Callable[[Any], T]) -> T | None:
+    """Applies a function to the arrays of the run's last undamaged checkpoint, by name."""
     for name in _newest_first(output):
         path = _path(output, name)
         filesystem, target = storage.locate(path)
@@ -212,7 +212,8 @@ def _load_latest(output: str, load: Callable[[BinaryIO], T]) -> T | None:
             with filesystem.open_input_file(target) as file, io.BufferedReader(file, _BUFFER_BYTES) as stream:
                 if _digest(stream) == _parts(name)[2]:
                     stream.seek(0)
-                    return load(stream)
+                    with np.load(stream, allow_pickle=False) as stored:
+                        return load(stored)
         except OSError as error:
             if storage.exists(path):
                 raise InputError(f"{path}: cannot be read: {reason(error)}") from error
@@ -228,19 +229,12 @@ def _digest(stream: BinaryIO) -> str:
     return sha256.hexdigest()[:_DIGITS]
 
 
-def _load(stream: BinaryIO) -> Checkpoint:
-    with np.load(stream, allow_pickle=False) as stored:
+def _checkpoint(stored: Any) -> Checkpoint:
+    def numbered(kind: str) -> list[npt.NDArray[Any]]:
+        return [stored[f"{kind}_{number}"] for number in range(sum(n.startswith(kind) for n in stored.files))]
 
-        def numbered(kind: str) -> list[npt.NDArray[Any]]:
-            return [stored[f"{kind}_{number}"] for number in range(sum(n.startswith(kind) for n in stored.files))]
-
-        return Checkpoint(_state_in(stored), numbered("variable"), numbered("best"))
+    return Checkpoint(_state(stored), numbered("variable"), numbered("best"))
 
 
-def _load_state(stream: BinaryIO) -> State:
-    with np.load(stream, allow_pickle=False) as stored:
-        return _state_in(stored)
-
-
-def _state_in(stored: Any) -> State:
+def _state(stored: Any) -> State:
     return State(**json.loads(stored["state"].tobytes()))

@@ -108,15 +108,16 @@ class _Worker:
         self._stepper = make_stepper(config, self._collective, prepared.training.labels)
         if prepared.word_vectors is not None:
             self._stepper.set_word_vectors(prepared.word_vectors)
-        self.state = State(summary=self._stepper.summary(), data=prepared.fingerprint())
         self._best: list[npt.NDArray[Any]] = []  # the model's variables after the best epoch; on rank 0 only
         checkpoint = checkpoints.latest(config.output)
-        if checkpoint is not None:
+        if checkpoint is None:
+            self.state = State(summary=self._stepper.summary(), data=prepared.fingerprint())
+        else:
             self._stepper.restore(checkpoint.variables)
             self.state = checkpoint.state
+            self._best = checkpoint.best if self._is_first else []
         check_start(config, self._collective, self._stepper, checkpoint)
         if self._is_first:
-            self._best = [] if checkpoint is None else checkpoint.best
             checkpoints.discard_after(config.output, None if checkpoint is None else self.state)
             context.begin(self.state)
 
@@ -153,7 +154,7 @@ class _Worker:
             if self._is_first and meter.is_report_due():
                 done = min(state.step * config.global_batch_size, len(corpus))
                 self._context.progress(Progress(epoch, config.epochs, done, len(corpus), meter.rows_per_s()))
-            is_due = self._is_save_due()
+            is_due = self._is_first and (self._writer.count_step() or self._context.is_interrupted())
             if is_due or state.step % _LOOK_EVERY_STEPS == 0:
                 step_sums += self._add_to_state(recent)
             if is_due:
@@ -270,15 +271,11 @@ class _Worker:
             _write_model(self._config, self._best, self._prepared.vocabulary, self.state)
         self._collective.all_gather([])  # no worker leaves while another still needs it
 
-    def _is_save_due(self) -> bool:
-        """Counts a step, and returns whether to save the run after it."""
-        return self._is_first and (self._writer.count_step() or self._context.is_interrupted())
-
     def _stop_if_interrupted(self) -> None:
         """Raises KeyboardInterrupt if the run, which is saved, is to stop; on rank 0."""
         if self._context.is_interrupted():
             self._writer.wait()
-            raise KeyboardInterrupt(f"interrupted: saved at {self.state.place()}; the same command resumes there")
+            raise KeyboardInterrupt(f"interrupted: saved at {self.state.position()}; the same command resumes there")
 
 
 class _Meter:

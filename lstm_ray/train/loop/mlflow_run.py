@@ -18,7 +18,7 @@ from lstm_ray.train.loop.state import State
 from lstm_ray.wording import reason
 
 EXPERIMENT = "lstm-ray"
-KEPT = "mlflow.json"
+ID_FILE = "mlflow.json"
 
 
 class MlflowRun:
@@ -94,7 +94,7 @@ class MlflowRun:
             self._watcher.say(f"note: MLflow was not notified that the run has ended: {reason(away)}")
 
     def _resume(self) -> str | None:
-        path = storage.join(self._config.output, KEPT)
+        path = storage.join(self._config.output, ID_FILE)
         if not storage.exists(path):
             return None
         run_id: str = json.loads(storage.read_bytes(path))["run_id"]
@@ -109,5 +109,5 @@ class MlflowRun:
         for setting, value in self._config.model_dump(mode="json").items():
             self._client.log_param(run_id, setting, value)
         content = json.dumps({"run_id": run_id}) + "\n"
-        storage.write_bytes(storage.join(self._config.output, KEPT), content.encode())
+        storage.write_bytes(storage.join(self._config.output, ID_FILE), content.encode())
         return run_id

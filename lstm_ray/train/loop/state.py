@@ -42,7 +42,7 @@ class State:
         self.epoch, self.step = self.epoch + 1, 0
         self.loss_sum = self.right = self.seconds = 0.0
 
-    def place(self) -> str:
+    def position(self) -> str:
         """Returns the position in words."""
         if self.step:
             return f"epoch {self.epoch + 1}, step {self.step}"

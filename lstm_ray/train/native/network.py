@@ -1,11 +1,11 @@
-"""A network's way forward and back on CPUs, in the compiled code of `lstm_ray/kernels`; no TensorFlow.
+"""A network's forward and backward pass on CPUs, in the compiled code of `lstm_ray/kernels`; no TensorFlow.
 
 It computes what Keras computes for the model that `model/architectures.py` builds, dropout included. Two things are
 left out because they change nothing:
 
     padding of a masked network    is not computed: a row has as many steps as tokens, whatever its batch is padded to
     inputs of the first layer      are multiplied by its kernel once a word rather than once a step, unless dropout
-                                   makes the steps of a word differ; and so on the way back
+                                   makes the steps of a word differ; likewise in the backward pass
 """
 
 from __future__ import annotations
@@ -24,9 +24,7 @@ from lstm_ray.kernels.forward import forward
 from lstm_ray.kernels.function import Floats, aligned_empty
 from lstm_ray.kernels.layout import GATES, wide
 from lstm_ray.train.native.layout import DirectionLayout, WeightLayout
-from lstm_ray.train.native.rows import BatchRows
-
-Ids = npt.NDArray[np.int32]
+from lstm_ray.train.native.rows import BatchRows, Ids
 
 _SUMMED_TOGETHER = 64  # rows: sums of sums round less than one long sum
 
@@ -39,7 +37,7 @@ class Weights:
         words: int64[n], the words of the batch, rising.
         vectors: float32[n, embedding_width], theirs.
         dense: float32[size], all other weights, as `WeightLayout` says.
-        transposed: Kernel and recurrent weights of each direction for the way back; empty if there is none.
+        transposed: Kernel and recurrent weights of each direction for the backward pass; empty without one.
     """
 
     words: npt.NDArray[np.int64]
@@ -269,10 +267,7 @@ class Network:
             values=state[read], deltas=deltas[written], out=dense[direction.recurrent]
         )
         if done.source.ids is not rows.all:
-            by_row = self._buffer("by row", len(values), GATES * width)
-            by_row[:] = 0
-            self._add_rows(done.source.ids, deltas, by_row)
-            deltas = by_row
+            deltas = self._sum_by(done.source.ids, deltas, self._buffer("by row", len(values), GATES * width))
         dense[direction.bias] = _sum_of_rows(deltas)
         products.outer(self._target, direction.inputs, width, _masks(done.masks) == GATES)(
             values=values, deltas=deltas, out=dense[direction.kernel]
@@ -292,21 +287,21 @@ class Network:
         if done.source.ids is layer.source.ids:
             return by_inputs
         by_source = self._buffer(("by source", direction), len(layer.source.values), by_inputs.shape[1])
-        by_source[:] = 0
-        self._add_rows(layer.source.ids, by_inputs, by_source)
-        return by_source
+        return self._sum_by(layer.source.ids, by_inputs, by_source)
 
     def _by_word(self, rows: BatchRows, by_source: Floats, dropped: Floats | None) -> Floats:
         """Returns the gradients by the vectors of `rows.words`, float32[words, embedding_width]."""
         width = self._layout.embedding_width
         if dropped is None:
             return np.ascontiguousarray(by_source[:, :width])
-        by_word = np.zeros((len(rows.words), width), np.float32)
-        self._add_rows(rows.word_of, by_source[:, :width] * rows.by_offset(dropped, width), by_word)
-        return by_word
+        by_word = np.empty((len(rows.words), width), np.float32)
+        return self._sum_by(rows.word_of, by_source[:, :width] * rows.by_offset(dropped, width), by_word)
 
-    def _add_rows(self, ids: Ids, values: Floats, out: Floats) -> None:
+    def _sum_by(self, ids: Ids, values: Floats, out: Floats) -> Floats:
+        """Fills `out` with the sums of the rows of `values` that have the same id, and returns it."""
+        out[:] = 0
         products.add_rows(self._target, out.shape[1])(ids=ids, values=values, out=out)
+        return out
 
     def _pool(self, rows: BatchRows, hidden: Floats) -> Floats:
         """Returns what the output reads, float32[rows, features]."""
@@ -370,7 +365,7 @@ class _Source:
 
 @dataclass(frozen=True)
 class _Pass:
-    """What a direction computed on its way forward, for its way back; see `kernels/forward.py`.
+    """What a direction computed in its forward pass, for its backward pass; see `kernels/forward.py`.
 
     Attributes:
         direction: Which one.

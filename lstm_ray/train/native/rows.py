@@ -12,10 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_ray.kernels.function import Floats
-from lstm_ray.kernels.layout import RowOffsets
+from lstm_ray.kernels.layout import Offsets, RowOffsets
 
 Ids = npt.NDArray[np.int32]
-Counts = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -36,10 +35,10 @@ class BatchRows:
 
     order: npt.NDArray[np.intp]
     offsets: RowOffsets
-    unused: Counts
+    unused: Offsets
     all: Ids
     row_of: Ids
-    words: Counts
+    words: npt.NDArray[np.int64]
     word_of: Ids
     is_step: npt.NDArray[np.bool_]
     is_read: npt.NDArray[np.bool_]

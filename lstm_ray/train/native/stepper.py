@@ -70,12 +70,12 @@ class NativeStepper:
             labels: Of all training rows: a schedule's length and balanced class weights depend on them.
         """
         self._config, self._collective = config, collective
-        self._run_steps = run_steps = count_steps(config, len(labels))
+        self._steps = steps = count_steps(config, len(labels))
         self._class_weights = np.array(class_weights(config, labels), np.float32)
         target = _common_target(collective)
         self._layout = lay_out(config, target.lanes)
         self._threads = Threads(threads_given(), "lstm-step")
-        self._clock = Clock(lambda numbers: learning_rate_at(config, run_steps, numbers), run_steps)
+        self._clock = Clock(lambda numbers: learning_rate_at(config, steps, numbers), steps)
         self._embedding, self._dense = (
             AdamMatrix(rows, width, self._clock, target, self._threads)
             for rows, width in ((config.vocabulary_size, self._layout.embedding_width), (1, self._layout.size))
@@ -109,7 +109,7 @@ class NativeStepper:
         return total[-2:].copy()
 
     def _weights(self, words: npt.NDArray[Any], with_transposed: bool) -> Weights:
-        """Returns the weights that a batch of these words reads; transposed ones for the way back."""
+        """Returns the weights that a batch of these words reads; transposed ones for the backward pass."""
         vectors, dense, lanes = self._embedding.rows(words), self._dense.rows(_DENSE)[0], self._layout.lanes
         if not with_transposed:
             return Weights(words, vectors, dense, {})
@@ -167,10 +167,8 @@ class NativeStepper:
         def factors(rate: float, *shape: int) -> Floats:
             return (self._random.random((rows, *shape), np.float32) >= rate) * np.float32(1 / (1 - rate))
 
-        dropout = Dropout(None, {}, {})
-        if config.embedding_dropout:
-            shape = (token_ids.shape[1], config.embedding_size)
-            dropout = replace(dropout, embedding=factors(config.embedding_dropout, *shape))
+        shape = (token_ids.shape[1], config.embedding_size)
+        dropout = Dropout(factors(config.embedding_dropout, *shape) if config.embedding_dropout else None, {}, {})
         # With recurrent dropout Keras computes the gates one by one, and then each has its own mask for the inputs too.
         masks = GATES if config.recurrent_dropout else 1
         for direction in directions(self._layout):
@@ -212,7 +210,7 @@ class NativeStepper:
 
     def learning_rate(self) -> float:
         """Returns the learning rate of the last step."""
-        return float(learning_rate_at(self._config, self._run_steps, np.float64(self._clock.steps - 1)))
+        return float(learning_rate_at(self._config, self._steps, np.float64(self._clock.steps - 1)))
 
     def is_finite(self) -> bool:
         """Returns whether all weights are finite."""

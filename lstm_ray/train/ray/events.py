@@ -37,33 +37,21 @@ class Begun:
 
 @dataclass(frozen=True)
 class Lost:
-    """A worker group has failed.
-
-    Attributes:
-        why: For people.
-    """
+    """A worker group has failed: why, for people."""
 
     why: str
 
 
 @dataclass(frozen=True)
 class Interrupted:
-    """The run was saved and stops.
-
-    Attributes:
-        message: Says where, for people.
-    """
+    """The run was saved and stops: at which position, for people."""
 
     message: str
 
 
 @dataclass(frozen=True)
 class Finished:
-    """The run has ended and its model is written.
-
-    Attributes:
-        state: The final one.
-    """
+    """The run has ended in this state, and its model is written."""
 
     state: State
 
@@ -210,7 +198,7 @@ class EventReporter:
         if self._has_begun or self._config.worker_limits[0] < self._config.worker_limits[1]:
             verb = "resuming" if event.state.epoch or event.state.step else "starting"
             workers = counted(event.workers, "worker")
-            self.watcher.say(f"{verb} from {event.state.place()} with {workers}{after}{again}")
+            self.watcher.say(f"{verb} from {event.state.position()} with {workers}{after}{again}")
         self._has_begun, self._waiting_since = True, None
 
     def report_waiting(self) -> None:

@@ -7,8 +7,6 @@
       EventReporter <- EventLog <-               progress, epochs, errors, the end
                        EventLog ->               "stop", asked for twice a second
 
-Rank 0 saves checkpoints into the run's directory itself; `ray.train.report` is not used.
-
 Ray's own TensorflowTrainer is not used: it switches workers to Keras 2 (TF_USE_LEGACY_KERAS) and imports TensorFlow in
 the driver too. A generic DataParallelTrainer with the small backend of `worker_group.py` needs neither.
 """
@@ -124,7 +122,8 @@ class RayWorkers:
         try:
             _fit(trainer, log, reporter)
         except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
-            raise TrainingError(describe_end(error, config)) from error
+            if reporter.final is None:  # else the model is written: a worker that died while it left changes nothing
+                raise TrainingError(describe_end(error, config)) from error
         if reporter.final is None:
             raise TrainingError(f"Ray Train ended before the training did, and gave no reason: {RESUMES}")
         return reporter.final
@@ -156,14 +155,15 @@ def _fit(trainer: Any, log: Any, reporter: EventReporter) -> None:
         finally:
             ended.set()
 
-    threading.Thread(target=fit, name="ray-train", daemon=True).start()
     try:
+        threading.Thread(target=fit, name="ray-train", daemon=True).start()
         _report_until_saved(ended, log, reporter)
-    except (KeyboardInterrupt, LstmRayError) as error:
-        is_from_worker = not isinstance(error, KeyboardInterrupt) or str(error)  # then all workers end by themselves
+    except BaseException as error:  # the watcher's errors too: the thread must not call Ray after its shutdown
+        is_interrupt = isinstance(error, KeyboardInterrupt)
+        is_from_worker = bool(str(error)) if is_interrupt else isinstance(error, LstmRayError)  # then all workers end
         if not ended.wait(_ENDS_WITHIN_S if is_from_worker else 0):
             _kill_controller(log)
-            if not ended.wait(_ENDS_WITHIN_S if is_from_worker else 1) and isinstance(error, KeyboardInterrupt):
+            if not ended.wait(1 if is_interrupt and not is_from_worker else _ENDS_WITHIN_S) and is_interrupt:
                 raise StillAtWorkError(str(error)) from error
         raise
     if failures:

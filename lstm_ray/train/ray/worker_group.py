@@ -5,9 +5,9 @@
         addresses of all, a token, a number      ->   _set_membership
       the training function                      ->   work: TensorFlow, TcpCollective, epochs.run
 
-A worker that dies, or whose peers wait for it in vain (WorkerLostError), makes Ray Train start a new group, as large as
-there is room for; epochs.run then resumes from the last checkpoint. Any other error would only come again. So it does
-not reach Ray Train: the worker appends it to the event log, and the driver raises it.
+A worker that dies, or no longer answers its peers (their WorkerLostError), makes Ray Train start a new group, as large
+as there is room for; epochs.run then resumes from the last checkpoint. Any other error would only come again. So it
+does not reach Ray Train: the worker appends it to the event log, and the driver raises it.
 """
 
 from __future__ import annotations
@@ -186,8 +186,6 @@ class _RayContext:
     """What surrounds a worker in its group, see `epochs.Context`."""
 
     def __init__(self, log: Any, number: int, group: Collective) -> None:
-        self.rank = group.rank
-        self.world_size = group.world_size
         self.collective = group
         self._log, self._number = log, number
         self._is_interrupted = False
@@ -196,7 +194,7 @@ class _RayContext:
 
     def begin(self, state: State) -> None:
         """Logs that the group begins to train."""
-        self._append(Begun(State(epoch=state.epoch, step=state.step), self.world_size))
+        self._append(Begun(State(epoch=state.epoch, step=state.step), self.collective.world_size))
 
     def progress(self, progress: Progress) -> None:
         """Logs the epoch's progress."""

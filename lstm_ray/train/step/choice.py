@@ -32,7 +32,7 @@ def make_stepper(config: TrainConfig, collective: Collective, labels: Labels) ->
     """Builds the engine.
 
     Args:
-        config: The run's settings, `engine` as the driver chose it; "auto" is that of a CPU.
+        config: The run's settings, `engine` as the driver chose it; "auto" means a CPU.
         collective: Adds up gradients over the workers.
         labels: Of all training rows: the schedule's length and balanced class weights depend on them.
     """

@@ -2,9 +2,8 @@
 
     gradients, compiled  ->  summed over the workers (collective/protocol.py)  ->  Adam, compiled
 
-Every worker holds the whole model in plain variables. `tf.distribute` is not used: in Keras 3 `keras.Model.fit` fails
-under its MultiWorkerMirroredStrategy, and its collectives on CPUs take longer than a step. Only public Keras and
-TensorFlow API is used.
+`tf.distribute` is not used: in Keras 3 `keras.Model.fit` fails under its MultiWorkerMirroredStrategy, and its
+collectives on CPUs take longer than a step. Only public Keras and TensorFlow API is used.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ import re
 import signal
 import socket
 import struct
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -271,19 +270,3 @@ def test_a_worker_that_never_joins_is_named() -> None:
             join(listeners[0], addresses, rank=0, token="token", timeout_s=0.3)
         with pytest.raises(WorkerLostError, match=r"^worker 0 at 127\.0\.0\.1:\d+ cannot be reached: "):
             join(listeners[1], addresses, rank=1, token="token", timeout_s=5)
-
-
-def test_another_runs_worker_is_refused() -> None:
-    listeners = [listen(HOST) for _ in range(2)]
-    addresses = [address_of(listener) for listener in listeners]
-
-    def admit() -> None:
-        with pytest.raises(WorkerLostError, match="worker 1 did not connect"):
-            join(listeners[0], addresses, rank=0, token="ours", timeout_s=2)
-
-    thread = threading.Thread(target=admit)
-    thread.start()
-    with pytest.raises(WorkerLostError, match=r"worker 0 at .* cannot be reached: a worker of another run"):
-        join(listeners[1], addresses, rank=1, token="theirs", timeout_s=TIMEOUT_S)
-    thread.join(TIMEOUT_S)
-    assert not thread.is_alive()

@@ -1,4 +1,4 @@
-"""The processor that kernels are compiled for: its tile, and what people are told about it."""
+"""The processor that kernels are compiled for: its tile, and how it is described to people."""
 
 from __future__ import annotations
 

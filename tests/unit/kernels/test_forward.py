@@ -1,4 +1,4 @@
-"""The way forward itself: its accuracy, and that other vector widths give the same bits."""
+"""The forward pass itself: its accuracy, and that other vector widths give the same bits."""
 
 import llvmlite.binding as llvm
 import numpy as np

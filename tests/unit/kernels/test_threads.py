@@ -19,7 +19,9 @@ def test_a_single_thread_is_the_callers_own() -> None:
 
 def test_several_threads_work_at_once() -> None:
     everybody = threading.Barrier(2, timeout=60)
-    Threads(2, "some").run(lambda _: everybody.wait() and None, range(2))  # alone, the first would wait in vain
+    Threads(2, "some").run(
+        lambda _: everybody.wait() and None, range(2)
+    )  # alone, the first would wait until the barrier breaks
 
 
 @pytest.mark.parametrize("count", [1, 2])

@@ -16,8 +16,8 @@ from lstm_ray.runtime import devices
 def device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Where a GPU's device files may be made; there are none elsewhere."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(devices, "_NVIDIA", str(tmp_path / "nvidia"))
-    monkeypatch.setattr(devices, "_OTHER_GPUS", (str(tmp_path / "windows"), str(tmp_path / "amd")))
+    files = tuple(str(tmp_path / maker) for maker in ("nvidia", "windows", "amd"))
+    monkeypatch.setattr(devices, "_GPU_FILES", files)
     return tmp_path
 
 

@@ -136,7 +136,9 @@ def test_the_autoscaler_is_found_on_the_head(monitor: Callable[..., None], tmp_p
     path = tmp_path / "ray_bootstrap_config.yaml"
     path.write_text(yaml.safe_dump(DEFINITION), encoding="utf-8")
     monitor("--gcs-address=10.0.0.1:63790", f"--autoscaling-config={path}")
-    assert ray_internals.autoscaler_of_head() == (True, None), "another cluster's is not ours: KubeRay's lies elsewhere"
+    assert ray_internals.autoscaler_of_head() == (True, None), (
+        "another cluster's is not ours: KubeRay runs it in another container"
+    )
     monitor("--gcs-address=10.0.0.1:6379", f"--autoscaling-config={path}")
     assert ray_internals.autoscaler_of_head() == (True, DEFINITION)
     path.unlink()

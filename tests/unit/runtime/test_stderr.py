@@ -35,3 +35,18 @@ def test_noise_is_shown_where_it_may_explain_a_failure(
     assert capfd.readouterr().err == shown
     os.write(2, b"heard")
     assert capfd.readouterr().err == "heard"
+
+
+def test_ctrl_c_at_once_puts_stderr_back(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    replace = os.dup2
+
+    def replace_and_interrupt(*descriptors: int) -> None:
+        monkeypatch.setattr(os, "dup2", replace)
+        replace(*descriptors)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "dup2", replace_and_interrupt)
+    with pytest.raises(KeyboardInterrupt), held_back():
+        pass
+    os.write(2, b"shown")
+    assert capfd.readouterr().err == "shown"

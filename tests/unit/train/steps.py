@@ -35,13 +35,15 @@ def settings(**changes: Any) -> TrainConfig:
     )
 
 
-def make_corpus(rows: int = 129) -> Corpus:
-    """Returns rows of `MAX_TOKENS` ids; one in three is positive, and then begins with id 4."""
+def make_corpus(rows: int = 129, shortest: int = MAX_TOKENS) -> Corpus:
+    """Returns rows of `shortest` to `MAX_TOKENS` ids; one in three is positive, and then begins with id 4."""
     generator = np.random.default_rng(0)
     labels = (generator.random(rows) < 1 / 3).astype(np.int8)
     token_ids = generator.integers(5, VOCABULARY_SIZE, (rows, MAX_TOKENS)).astype(np.int32)
     token_ids[:, 0] = np.where(labels == 1, 4, 5)
-    return Corpus(Sequences(token_ids.reshape(-1), np.arange(rows + 1) * MAX_TOKENS), labels)
+    lengths = generator.integers(shortest, MAX_TOKENS + 1, rows)
+    is_token = np.arange(MAX_TOKENS) < lengths[:, None]
+    return Corpus(Sequences(token_ids[is_token], np.concatenate([[0], np.cumsum(lengths)])), labels)
 
 
 def batches(config: TrainConfig, corpus: Corpus) -> Iterator[Batch]:

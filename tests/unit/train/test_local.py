@@ -1,7 +1,8 @@
-"""Shards encoded in this process: all of them, in order, few in memory."""
+"""Training in this process: shards come in order, few of them in memory; Ctrl-C is noted."""
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from typing import Any
@@ -39,3 +40,13 @@ def test_an_error_ends_the_work_on_other_shards(monkeypatch: pytest.MonkeyPatch,
     with pytest.raises(InputError, match="shard 0 cannot be read"):
         list(local.LocalWorkers(watcher).encode_all(range(20), TrainConfig()))  # type: ignore[arg-type]
     assert set(threading.enumerate()) <= before, "no thread is left"
+
+
+def test_the_first_ctrl_c_is_noted_and_the_second_interrupts() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with local.interrupts_noted() as interrupted:
+        signal.raise_signal(signal.SIGINT)
+        assert interrupted.is_set()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before

@@ -44,7 +44,7 @@ def test_another_directory_is_refused(config: TuneConfig, content: str | None, f
     assert trials.exists()
 
 
-def test_a_search_with_relative_paths_of_an_older_version_goes_on(
+def test_a_search_with_relative_paths_of_an_older_version_resumes(
     config: TuneConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import pickle
 import tracemalloc
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -233,6 +235,29 @@ def test_shards_are_held_once() -> None:
         )
         ours = result.validation.sequences.token_ids[number * 80 : (number + 1) * 80]
         np.testing.assert_array_equal(ours, ids[shard.validation.sequences.token_ids])
+
+
+class Memory(bytearray):
+    """Memory of a shard that was received; a bytearray itself takes no weak references."""
+
+
+def test_only_copies_of_a_shards_arrays_are_kept(tmp_path: Path) -> None:
+    """Ray hands out views of its object store, and any of them would hold the whole shard there."""
+    settings = config(*write_cut(tmp_path, make_table(200), [], 50))
+    shards = [encode_shard(shard, settings) for shard in find_all_shards(settings)]
+    received: list[list[weakref.ref[Memory]]] = []
+
+    def views() -> Iterator[EncodedShard]:
+        for shard in shards:
+            buffers: list[pickle.PickleBuffer] = []
+            content = pickle.dumps(shard, protocol=5, buffer_callback=buffers.append)
+            memory = [Memory(buffer.raw()) for buffer in buffers]
+            received.append([weakref.ref(one) for one in memory])
+            yield pickle.loads(content, buffers=memory)
+            assert not any(one() for earlier in received[:-1] for one in earlier), "only the last shard is held"
+
+    assert_equal(assemble(views(), settings), assemble(shards, settings))
+    assert len(received) == 4
 
 
 def test_what_cannot_be_learned_from_is_refused(tmp_path: Path) -> None:

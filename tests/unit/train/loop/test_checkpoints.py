@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lstm_ray.config import TrainConfig
 from lstm_ray.errors import InputError, OutputError
 from lstm_ray.train.loop import checkpoints
 from lstm_ray.train.loop.checkpoints import Checkpoint
@@ -68,11 +67,6 @@ def test_the_latest_is_that_of_the_last_epoch_and_step_in_it(tmp_path: Path) -> 
         max((tmp_path / "all" / checkpoints.DIRECTORY).iterdir()).unlink()
 
 
-def test_a_position_in_words() -> None:
-    assert State(epoch=2).place() == "the end of epoch 2"
-    assert State(epoch=1, step=340).place() == "epoch 2, step 340"
-
-
 def test_the_last_two_are_kept(tmp_path: Path) -> None:
     for position in ((0, 5), (0, 10), (1, 0), (1, 5)):
         save(tmp_path, *position)
@@ -110,25 +104,6 @@ def test_when_all_are_damaged_the_run_starts_over(tmp_path: Path, caplog: pytest
         save(tmp_path, epoch).write_bytes(b"")
     assert checkpoints.latest(str(tmp_path)) is None
     assert caplog.text.count("is damaged") == 2
-
-
-@pytest.mark.parametrize(
-    ("epoch", "best", "patience", "ended", "early"),
-    [
-        (4, 4, 0, False, False),
-        (5, 1, 0, True, False),
-        (3, 2, 2, False, False),
-        (4, 2, 2, True, True),
-        (4, 2, 3, False, False),
-        (0, 0, 1, False, False),
-    ],
-)
-def test_a_run_ends_after_its_last_epoch_or_when_no_epoch_is_better(
-    epoch: int, best: int, patience: int, ended: bool, early: bool
-) -> None:
-    config = TrainConfig(epochs=5, early_stopping=patience)
-    state = State(epoch=epoch, best_epoch=best)
-    assert (state.has_ended(config), state.stops_early(config)) == (ended, early)
 
 
 def test_damaged_checkpoints_do_not_replace_later_ones(tmp_path: Path) -> None:

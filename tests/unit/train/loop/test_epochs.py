@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,16 +10,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from steps import dense_adam
+from steps import MAX_TOKENS, VOCABULARY_SIZE
+from steps import settings as step_settings
 
-from lstm_ray.collective.protocol import Alone
 from lstm_ray.config import TrainConfig
 from lstm_ray.errors import TrainingError
 from lstm_ray.model.bundle import read_bundle
 from lstm_ray.runtime.tensorflow import start_tensorflow
 from lstm_ray.text.sequences import Sequences
 from lstm_ray.text.vocabulary import Vocabulary
-from lstm_ray.train.data.batches import Batch, worker_batches
+from lstm_ray.train.data.batches import Batch
 from lstm_ray.train.data.corpus import Corpus, Prepared
 from lstm_ray.train.local import LocalContext
 from lstm_ray.train.loop import checkpoints
@@ -31,27 +30,12 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
 )
 
-VOCABULARY_SIZE = 30
-MAX_TOKENS = 10
 GOOD, BAD = 4, 5  # the two ids that decide a row's label
 
 
 def settings(output: Path | str = "", **changes: Any) -> TrainConfig:
     """Returns settings of a network small enough to train within a second."""
-    return TrainConfig.model_validate(
-        {
-            "output": str(output),
-            "vocabulary_size": VOCABULARY_SIZE,
-            "max_tokens": MAX_TOKENS,
-            "embedding_size": 6,
-            "units": 5,
-            "dropout": 0.0,
-            "global_batch_size": 16,
-            "epochs": 3,
-            "learning_rate": 0.02,
-            **changes,
-        }
-    )
+    return step_settings(**{"output": str(output), "global_batch_size": 16, "epochs": 3, **changes})
 
 
 def make_corpus(rows: int, seed: int = 0) -> Corpus:
@@ -120,36 +104,6 @@ def test_a_separable_corpus_is_learned_and_the_best_epoch_saved(train: Train, wa
     assert "lstm_1" in state.summary
 
 
-DROPOUT = {"dropout": 0.3, "embedding_dropout": 0.1}
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {**DROPOUT, "schedule": "linear", "warmup_steps": 5, "precision": "bf16", "accumulate": 2},
-        {"mask": True, "bidirectional": True, "pooling": "max", "dropout": 0.3},
-    ],
-    ids=["lstm", "dropout-bf16", "masked-bilstm"],
-)
-def test_the_same_settings_give_the_same_weights_resumed_or_not(
-    train: Train, prepared: Prepared, watcher: Any, tmp_path: Path, changes: dict[str, Any]
-) -> None:
-    runs = {name: settings(tmp_path / name, **changes) for name in ("once", "again", "resumed")}
-    once, again = train(runs["once"]), train(runs["again"])
-    from lstm_ray.train.loop import epochs
-
-    with pytest.raises(KeyboardInterrupt):
-        epochs.run(runs["resumed"], prepared, InterruptingContext(watcher, 10))
-    resumed = train(runs["resumed"])
-    assert without_times(once.history) == without_times(again.history) == without_times(resumed.history)
-    expected = final_variables(tmp_path / "once")
-    assert_identical(expected, final_variables(tmp_path / "again"))
-    assert_identical(expected, final_variables(tmp_path / "resumed"))
-    hashes = {read_bundle(str(tmp_path / name / "model")).files["weights.npz"] for name in runs}
-    assert len(hashes) == 1
-
-
 def test_recurrent_dropout_is_compiled_by_xla_and_resumes_to_the_bit(train: Train, tmp_path: Path) -> None:
     changes = {"recurrent_dropout": 0.2, "dropout": 0.2, "epochs": 2, "engine": "keras"}
     train(settings(tmp_path / "once", **changes))
@@ -171,15 +125,17 @@ class InterruptingContext(LocalContext):
         return self._questions < 0
 
 
+DROPOUT = {"dropout": 0.3, "embedding_dropout": 0.1}
 NETWORKS: dict[str, dict[str, Any]] = {
     "dropout": {**DROPOUT, "checkpoint_every": "5steps"},
     "recurrent-dropout": {"dropout": 0.2, "recurrent_dropout": 0.2, "checkpoint_every": "4steps"},
     "masked-bilstm": {"mask": True, "bidirectional": True, "pooling": "max", "dropout": 0.3, "checkpoint_every": "1s"},
+    "bf16": {**DROPOUT, "schedule": "linear", "warmup_steps": 5, "precision": "bf16", "accumulate": 2},
 }
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_a_run_interrupted_in_mid_epoch_resumes_to_the_same_bits(
+def test_a_run_ends_in_the_same_bits_again_and_where_it_was_interrupted(
     train: Train, prepared: Prepared, watcher: Any, tmp_path: Path, network: str
 ) -> None:
     from lstm_ray.train.loop import epochs
@@ -187,17 +143,20 @@ def test_a_run_interrupted_in_mid_epoch_resumes_to_the_same_bits(
     changes = {**NETWORKS[network], "epochs": 2}
     once = train(settings(tmp_path / "once", **changes))
     expected = final_variables(tmp_path / "once")
-    cuts = {"dropout": (1, 7, 12, 13, 14, 20), "recurrent-dropout": (6,), "masked-bilstm": (3, 13)}[network]
-    for cut in cuts:
-        config = settings(tmp_path / str(cut), **changes)
-        with pytest.raises(KeyboardInterrupt, match=r"interrupted: saved at .*; the same command resumes there"):
-            epochs.run(config, prepared, InterruptingContext(watcher, cut))
-        between = checkpoints.latest_state(str(tmp_path / str(cut)))
-        assert between is not None
-        assert (between.epoch, between.step) != (0, 0)
-        resumed = train(config)
-        assert without_times(resumed.history) == without_times(once.history)
-        assert_identical(expected, final_variables(tmp_path / str(cut)))
+    model = read_bundle(str(tmp_path / "once/model")).files["weights.npz"]
+    cuts = {"dropout": (1, 7, 12, 13, 14, 20), "recurrent-dropout": (6,), "masked-bilstm": (3, 13), "bf16": (10,)}
+    for cut in ("again", *cuts[network]):
+        output = tmp_path / str(cut)
+        config = settings(output, **changes)
+        if isinstance(cut, int):
+            with pytest.raises(KeyboardInterrupt, match=r"interrupted: saved at .*; the same command resumes there"):
+                epochs.run(config, prepared, InterruptingContext(watcher, cut))
+            between = checkpoints.latest_state(str(output))
+            assert between is not None
+            assert (between.epoch, between.step) != (0, 0)
+        assert without_times(train(config).history) == without_times(once.history)
+        assert_identical(expected, final_variables(output))
+        assert read_bundle(str(output / "model")).files["weights.npz"] == model
 
 
 @pytest.mark.parametrize(
@@ -277,18 +236,6 @@ def test_a_large_loss_is_no_error(train: Train, tmp_path: Path) -> None:
     assert state.history[-1]["accuracy"] > 0.4
 
 
-def test_ctrl_c_saves_and_a_second_one_ends_at_once(train: Train, watcher: Any, tmp_path: Path) -> None:
-    from lstm_ray.train.local import interrupts_noted
-
-    before = signal.getsignal(signal.SIGINT)
-    with interrupts_noted() as interrupted:
-        signal.raise_signal(signal.SIGINT)
-        assert interrupted.is_set()
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is before
-
-
 def test_another_seed_gives_other_weights(train: Train, tmp_path: Path) -> None:
     for seed in (0, 1):
         train(settings(tmp_path / str(seed), epochs=1, seed=seed))
@@ -342,109 +289,3 @@ def test_weights_that_are_not_finite_after_the_last_step_stop_the_run(
     with pytest.raises(TrainingError, match="in epoch 1, by step 1, at learning rate inf"):
         epochs.run(config, one_step, LocalContext(watcher, threading.Event()))
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("engine", ["native", "keras"])
-@pytest.mark.parametrize(
-    "changes", [{}, {"bidirectional": True, "pooling": "mean"}], ids=["lstm", "bilstm-mean-pooling"]
-)
-def test_50_steps_equal_keras_fit(changes: dict[str, Any], engine: str) -> None:
-    config = settings(global_batch_size=7, engine=engine, **changes)
-    corpus = make_corpus(347)  # the last batch has 4 rows
-    ours, theirs = fit_both_ways(config, corpus, densify=True)
-    assert_close(ours, theirs, 1e-5)
-
-
-def test_50_steps_equal_keras_fit_with_its_own_adam_where_no_word_repeats() -> None:
-    config = settings(global_batch_size=1)
-    corpus = make_corpus(50)
-    generator = np.random.default_rng(0)
-    rows = [generator.permutation(np.arange(1, VOCABULARY_SIZE, dtype=np.int32))[:MAX_TOKENS] for _ in range(50)]
-    distinct = Corpus(Sequences(np.concatenate(rows), np.arange(51) * MAX_TOKENS), corpus.labels)
-    ours, theirs = fit_both_ways(config, distinct, densify=False)
-    assert_close(ours, theirs, 1e-5)
-
-
-def fit_both_ways(config: TrainConfig, corpus: Corpus, densify: bool) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Returns the weights after one pass in file order of our steps, and of `keras.Model.fit`.
-
-    Args:
-        config: The network and the batch size.
-        corpus: The rows.
-        densify: Whether Keras's Adam adds up a word's gradients first, as both engines do.
-    """
-    start_tensorflow()
-    import keras
-
-    from lstm_ray.model.architectures import build_model
-    from lstm_ray.train.step.choice import make_stepper
-
-    batches = list(in_file_order(corpus, config))
-    assert len(batches) == 50
-    stepper = make_stepper(config, Alone(), corpus.labels)
-    for batch in batches:
-        stepper.train(batch)
-    model = build_model(config, config, config.seed)
-    adam = dense_adam() if densify else keras.optimizers.Adam
-    model.compile(adam(config.learning_rate), "binary_crossentropy")
-    rows = np.concatenate([batch.token_ids[batch.weights > 0] for batch in batches])
-    labels = corpus.labels.astype(np.float32)
-    model.fit(rows, labels, batch_size=config.global_batch_size, shuffle=False, verbose=0)
-    return [array for array in stepper.weights() if array.dtype == np.float32], arrays(model)
-
-
-def arrays(model: Any) -> list[np.ndarray]:
-    """Returns the trainable weights."""
-    return [variable.numpy() for variable in model.trainable_variables]
-
-
-def assert_close(left: list[np.ndarray], right: list[np.ndarray], tolerance: float) -> None:
-    """Compares arrays within an absolute tolerance."""
-    for one, other in zip(left, right, strict=True):
-        np.testing.assert_allclose(one, other, atol=tolerance, rtol=0)
-
-
-@pytest.mark.parametrize(("mask", "most"), [(False, 1), (True, 8)])
-def test_a_step_is_traced_few_times(mask: bool, most: int) -> None:
-    start_tensorflow()
-    from lstm_ray.train.step.keras_engine import KerasStepper
-
-    config = settings(mask=mask, global_batch_size=1)  # a masked batch of one row is as long as the row
-    corpus = make_corpus(60)
-    stepper = KerasStepper(config, Alone(), corpus.labels)
-    lengths = set()
-    for batch in in_file_order(corpus, config):
-        stepper.train(batch)
-        stepper.predict(batch)
-        lengths.add(batch.token_ids.shape[1])
-    assert len(lengths) == (5 if mask else 1)
-    for function in (stepper._gradients, stepper._differentiate, stepper._apply, stepper._update, stepper._predict):
-        assert function.experimental_get_tracing_count() <= most
-
-
-@pytest.mark.parametrize("engine", ["native", "keras"])
-def test_a_row_of_weight_0_changes_nothing(engine: str) -> None:
-    start_tensorflow()
-    from lstm_ray.train.step.choice import make_stepper
-
-    config = settings(mask=True, pooling="max", engine=engine)
-    corpus = make_corpus(5)
-    (batch,) = in_file_order(corpus, config)
-    exact = Batch(batch.token_ids[:5], batch.labels[:5], batch.weights[:5], batch.global_rows)
-    assert len(batch.token_ids) == 16
-    results = []
-    for shape in (batch, exact):
-        stepper = make_stepper(config, Alone(), corpus.labels)
-        sums = np.asarray(stepper.train(shape))
-        results.append((sums, stepper.predict(shape), stepper.weights()))
-    (sums, probabilities, weights), (exact_sums, exact_probabilities, exact_weights) = results
-    np.testing.assert_allclose(sums, exact_sums, rtol=1e-6)
-    np.testing.assert_allclose(probabilities, exact_probabilities, atol=1e-6)
-    assert_close(weights, exact_weights, 1e-6)
-
-
-def in_file_order(corpus: Corpus, config: TrainConfig) -> Any:
-    """Yields the one worker's batches, rows in order."""
-    return worker_batches(
-        corpus, np.arange(len(corpus)), config, rank=0, world_size=1, batch_size=config.global_batch_size
-    )

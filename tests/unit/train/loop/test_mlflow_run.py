@@ -84,7 +84,7 @@ def test_a_run_is_logged_and_continued_when_it_is_resumed(client: type[Client], 
         ("set_tag", "abc", "best_epoch", 2),
         ("set_terminated", "abc", "FINISHED"),
     ]
-    assert watcher.epochs == [ROW], "whoever watched before still hears"
+    assert watcher.epochs == [ROW], "the other watcher still receives them"
     client.calls.clear()
     MlflowRun(config, watcher).begin()
     assert client.calls == [("connect", "http://tracking:5000"), ("update_run", "abc", "RUNNING")]

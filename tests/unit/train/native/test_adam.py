@@ -166,7 +166,7 @@ def test_rows_without_a_gradient_stay_as_they_are() -> None:
     assert (values[3] < initial()[3] - 0.1).all()
 
 
-def test_rates_go_on_beyond_the_expected_steps() -> None:
+def test_rates_continue_beyond_the_expected_steps() -> None:
     clock = Clock(lambda numbers: 1 / (1 + numbers), expected_steps=4)
     before = clock.corrected()
     clock.steps = 9

@@ -1,4 +1,4 @@
-"""The compiled way forward and back against Keras and TensorFlow's gradients, dropout included."""
+"""The compiled forward and backward pass against Keras and TensorFlow's gradients, dropout included."""
 
 from __future__ import annotations
 

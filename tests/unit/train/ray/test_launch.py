@@ -62,6 +62,61 @@ def test_ray_trains_error_is_explained(monkeypatch: pytest.MonkeyPatch, watcher:
         run(monkeypatch, watcher, EventLog(), fit)
 
 
+def test_a_worker_that_dies_after_the_end_changes_nothing(monkeypatch: pytest.MonkeyPatch, watcher: Any) -> None:
+    log = EventLog()
+
+    def fit() -> None:
+        log.append(Finished(State(epoch=1)), log.begin_group())
+        raise ray.train.WorkerGroupError("long", {1: RuntimeError("it died")})
+
+    assert run(monkeypatch, watcher, log, fit) == State(epoch=1)
+
+
+def test_ray_train_ends_when_the_watcher_fails(monkeypatch: pytest.MonkeyPatch, watcher: Any) -> None:
+    """Its thread would call Ray after the shutdown, and Ray would end this process."""
+    log = EventLog()
+    killed = threading.Event()
+
+    def fit() -> None:
+        group = log.begin_group("controller")
+        log.append(Begun(State(), 2), group)
+        log.append({"epoch": 1}, group)
+        killed.wait(60)
+
+    def fail(row: dict[str, Any]) -> None:
+        raise BrokenPipeError("stderr is closed")
+
+    monkeypatch.setattr(watcher, "epoch", fail)
+    monkeypatch.setattr(ray, "kill", lambda actor: killed.set())
+    with pytest.raises(BrokenPipeError):
+        run(monkeypatch, watcher, log, fit)
+    assert killed.is_set()
+
+
+def test_ray_train_ends_when_ctrl_c_comes_while_its_thread_starts(
+    monkeypatch: pytest.MonkeyPatch, watcher: Any
+) -> None:
+    log = EventLog()
+    begun, killed = threading.Event(), threading.Event()
+
+    def fit() -> None:
+        log.begin_group("controller")
+        begun.set()
+        killed.wait(60)
+
+    class Interrupted(threading.Thread):
+        def start(self) -> None:
+            super().start()
+            begun.wait(60)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading, "Thread", Interrupted)
+    monkeypatch.setattr(ray, "kill", lambda actor: killed.set())
+    with pytest.raises(KeyboardInterrupt):
+        run(monkeypatch, watcher, log, fit)
+    assert killed.is_set()
+
+
 def test_ctrl_c_while_an_error_is_read_does_not_lose_it(monkeypatch: pytest.MonkeyPatch, watcher: Any) -> None:
     """Ctrl-C comes when the log has answered and before `ray.get` returns."""
     log = EventLog()

@@ -131,3 +131,17 @@ def test_fp16_that_skips_every_step_is_noticed() -> None:
     assert stepper.is_finite()
     stepper.train(overflowing)
     assert not stepper.is_finite()
+
+
+@pytest.mark.parametrize(("mask", "most"), [(False, 1), (True, 8)])
+def test_a_step_is_traced_few_times(mask: bool, most: int) -> None:
+    config = settings(mask=mask, global_batch_size=1, epochs=1, engine="keras")
+    corpus = make_corpus(60, shortest=2)  # a masked batch of one row is as long as the row
+    stepper, _ = train(config, corpus)
+    lengths = set()
+    for batch in batches(config, corpus):
+        stepper.predict(batch)
+        lengths.add(batch.token_ids.shape[1])
+    assert len(lengths) == (5 if mask else 1)
+    for function in (stepper._gradients, stepper._differentiate, stepper._apply, stepper._update, stepper._predict):
+        assert function.experimental_get_tracing_count() <= most

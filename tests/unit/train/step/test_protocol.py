@@ -9,25 +9,31 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pytest
-from steps import MAX_TOKENS, batches, dense_adam, make_corpus, settings, train
+from steps import MAX_TOKENS, VOCABULARY_SIZE, batches, dense_adam, make_corpus, settings, train
 
 from lstm_ray.collective.protocol import Alone, SparseRows
 from lstm_ray.config import TrainConfig
 from lstm_ray.runtime.tensorflow import start_tensorflow
+from lstm_ray.text.sequences import Sequences
 from lstm_ray.text.word_vectors import WordVectors
+from lstm_ray.train.data.batches import Batch
 from lstm_ray.train.data.corpus import Corpus
 
 Arrays: TypeAlias = list[npt.NDArray[Any]]
 
 
-def fit_with_keras(config: TrainConfig, corpus: Corpus, rate: Any = None, **fit: Any) -> tuple[Arrays, list[float]]:
+def fit_with_keras(
+    config: TrainConfig, corpus: Corpus, rate: Any = None, adam: Any = None, **fit: Any
+) -> tuple[Arrays, list[float]]:
     """Returns the variables after `keras.Model.fit` on the same batches, and the losses of the epochs."""
     start_tensorflow()
     from lstm_ray.model.architectures import build_model
 
     model = build_model(config, config, config.seed)
-    model.compile(dense_adam()(rate or config.learning_rate, global_clipnorm=config.clip_norm), "binary_crossentropy")
-    rows, labels = corpus.sequences.token_ids.reshape(-1, MAX_TOKENS), corpus.labels.astype(np.float32)
+    adam = (adam or dense_adam())(rate or config.learning_rate, global_clipnorm=config.clip_norm)
+    model.compile(adam, "binary_crossentropy")
+    epoch = batches(config.model_copy(update={"epochs": 1}), corpus)
+    rows, labels = np.concatenate([one.token_ids[one.weights > 0] for one in epoch]), corpus.labels.astype(np.float32)
     past = model.fit(
         rows, labels, batch_size=config.global_batch_size, epochs=config.epochs, shuffle=False, verbose=0, **fit
     )
@@ -54,6 +60,49 @@ def floats(variables: Arrays) -> Arrays:
 def engine(request: pytest.FixtureRequest) -> str:
     """Returns the engine's name."""
     return str(request.param)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"bidirectional": True, "pooling": "mean"}], ids=["lstm", "bilstm-mean-pooling"]
+)
+def test_50_steps_equal_keras_fit(changes: dict[str, Any], engine: str) -> None:
+    config = settings(epochs=1, engine=engine, **changes)
+    corpus = make_corpus(347, shortest=2)  # the last batch has 4 rows
+    ours, sums = train(config, corpus)
+    assert len(sums) == 50
+    assert_same_weights(ours.weights(), fit_with_keras(config, corpus)[0])
+
+
+def test_50_steps_equal_keras_fit_with_its_own_adam_where_no_word_repeats() -> None:
+    start_tensorflow()
+    import keras
+
+    config = settings(epochs=1, global_batch_size=1)
+    generator = np.random.default_rng(0)
+    rows = [generator.permutation(np.arange(1, VOCABULARY_SIZE, dtype=np.int32))[:MAX_TOKENS] for _ in range(50)]
+    corpus = Corpus(Sequences(np.concatenate(rows), np.arange(51) * MAX_TOKENS), make_corpus(50).labels)
+    ours, _ = train(config, corpus)
+    assert_same_weights(ours.weights(), fit_with_keras(config, corpus, adam=keras.optimizers.Adam)[0])
+
+
+def test_a_row_of_weight_0_changes_nothing(engine: str) -> None:
+    start_tensorflow()
+    from lstm_ray.train.step.choice import make_stepper
+
+    config = settings(mask=True, pooling="max", engine=engine, global_batch_size=16, epochs=1)
+    corpus = make_corpus(5, shortest=2)
+    (batch,) = batches(config, corpus)
+    exact = Batch(batch.token_ids[:5], batch.labels[:5], batch.weights[:5], batch.global_rows)
+    assert len(batch.token_ids) == 16
+    results = []
+    for shape in (batch, exact):
+        stepper = make_stepper(config, Alone(), corpus.labels)
+        sums = np.asarray(stepper.train(shape))
+        results.append((sums, stepper.predict(shape), stepper.weights()))
+    (sums, probabilities, weights), (exact_sums, exact_probabilities, exact_weights) = results
+    np.testing.assert_allclose(sums, exact_sums, rtol=1e-6)
+    np.testing.assert_allclose(probabilities, exact_probabilities, atol=1e-6)
+    assert_same_weights(weights, exact_weights, 1e-6)
 
 
 def test_clipping_is_that_of_keras_and_does_something(engine: str) -> None:
