@@ -130,7 +130,7 @@ def test_the_fingerprint_changes_with_what_decides_the_output_and_nothing_else(t
 
 
 def test_the_fingerprint_is_that_of_the_versions_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A change of settings' names or order must not change it; a change of scores is a change of version. Recorded with 0.1.0."""
+    """Names and order of settings must not change it; other scores change the version. Recorded with 0.1.0."""
     monkeypatch.chdir(tmp_path)
     write(Path("a.parquet"), {"body": ["a", "b", "c"], "id": [1, 2, 3]})
     file = InputFile("a.parquet", 123, "2026-01-02T03:04:05", {"year": "2026"})
