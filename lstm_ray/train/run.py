@@ -23,7 +23,7 @@ from lstm_ray.progress import Watcher
 from lstm_ray.runtime.tensorflow import start_tensorflow
 from lstm_ray.text.word_vectors import read_word_vectors
 from lstm_ray.train.checks import check_inputs, performance_notes
-from lstm_ray.train.data.corpus import EncodedShard, Prepared, assemble, find_all_shards
+from lstm_ray.train.data.corpus import EncodedShard, Prepared, assemble, find_all_shards, read_given_vocabulary
 from lstm_ray.train.loop import checkpoints
 from lstm_ray.train.loop.mlflow_run import MlflowRun
 from lstm_ray.train.loop.state import State
@@ -84,6 +84,7 @@ def _train(config: TrainConfig, shards: Sequence[Shard], watcher: Watcher, resum
     tracker = MlflowRun(config, watcher) if config.mlflow else None
     with _failure_logged(tracker), _workers(config, tracker or watcher) as workers:
         watcher.say("reading and tokenizing")
+        read_given_vocabulary.cache_clear()  # the file may have changed since an earlier run of this process
         prepared = assemble(workers.encode_all(shards, config), config)
         watcher.say(
             f"{counted(len(prepared.training), 'row')} to train on, {len(prepared.validation):,} to validate on, "

@@ -129,6 +129,18 @@ def test_a_run_whose_data_has_changed_is_not_mixed_with_it(settings: TrainConfig
     assert run.train(settings, watcher).state.epoch == 2
 
 
+def test_a_vocabulary_that_has_changed_between_two_runs_of_a_process_is_read_again(
+    settings: TrainConfig, watcher: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "words.json"
+    path.write_text('{"good": 1, "bad": 2}', encoding="utf-8")
+    given = changed(settings, vocabulary=str(path), epochs=1)
+    run.train(given, watcher)
+    path.write_text('{"film": 1, "bad": 2}', encoding="utf-8")
+    with pytest.raises(OutputError, match="the training data has changed since this run began"):
+        run.train(changed(given, epochs=2), watcher)
+
+
 def test_a_second_run_at_the_same_time_is_refused(settings: TrainConfig, watcher: Any) -> None:
     refused = []
 
