@@ -104,14 +104,6 @@ def test_a_separable_corpus_is_learned_and_the_best_epoch_saved(train: Train, wa
     assert "lstm_1" in state.summary
 
 
-def test_recurrent_dropout_is_compiled_by_xla_and_resumes_to_the_bit(train: Train, tmp_path: Path) -> None:
-    changes = {"recurrent_dropout": 0.2, "dropout": 0.2, "epochs": 2, "engine": "keras"}
-    train(settings(tmp_path / "once", **changes))
-    train(settings(tmp_path / "resumed", **{**changes, "epochs": 1}))
-    train(settings(tmp_path / "resumed", **changes))
-    assert_identical(final_variables(tmp_path / "once"), final_variables(tmp_path / "resumed"))
-
-
 class InterruptingContext(LocalContext):
     """Interrupts the run after some calls of `is_interrupted`: one a step, and one a batch of validation."""
 
@@ -129,6 +121,7 @@ DROPOUT = {"dropout": 0.3, "embedding_dropout": 0.1}
 NETWORKS: dict[str, dict[str, Any]] = {
     "dropout": {**DROPOUT, "checkpoint_every": "5steps"},
     "recurrent-dropout": {"dropout": 0.2, "recurrent_dropout": 0.2, "checkpoint_every": "4steps"},
+    "xla": {"dropout": 0.2, "recurrent_dropout": 0.2, "engine": "keras"},
     "masked-bilstm": {"mask": True, "bidirectional": True, "pooling": "max", "dropout": 0.3, "checkpoint_every": "1s"},
     "bf16": {**DROPOUT, "schedule": "linear", "warmup_steps": 5, "precision": "bf16", "accumulate": 2},
 }
@@ -144,8 +137,8 @@ def test_a_run_ends_in_the_same_bits_again_and_where_it_was_interrupted(
     once = train(settings(tmp_path / "once", **changes))
     expected = final_variables(tmp_path / "once")
     model = read_bundle(str(tmp_path / "once/model")).files["weights.npz"]
-    cuts = {"dropout": (1, 7, 12, 13, 14, 20), "recurrent-dropout": (6,), "masked-bilstm": (3, 13), "bf16": (10,)}
-    for cut in ("again", *cuts[network]):
+    cuts = {"dropout": (1, 7, 12, 13, 14, 20), "masked-bilstm": (3, 13)}.get(network, (6,))
+    for cut in ("again", *cuts):
         output = tmp_path / str(cut)
         config = settings(output, **changes)
         if isinstance(cut, int):
