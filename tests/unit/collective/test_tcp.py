@@ -133,14 +133,21 @@ def test_every_worker_receives_the_vectors_of_all_in_float64() -> None:
         np.testing.assert_array_equal(vectors, [[1 + 2.0**-50, rank] for rank in (0, np.nan, 2)])
 
 
-def test_vectors_of_other_lengths_are_reported() -> None:
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda one: one.all_gather(np.ones(1 + one.rank)),
+        lambda one: one.all_reduce(np.ones(10 + 10 * one.rank, np.float32), []),
+    ],
+    ids=["vectors of other lengths", "gradients of other networks"],
+)
+def test_messages_of_other_sizes_are_reported(call: Callable[[TcpCollective], Any]) -> None:
+    def fail(one: TcpCollective) -> None:
+        with pytest.raises(TrainingError, match=r"is out of step with worker \d: sent \d+ bytes, not \d+"):
+            call(one)
+
     with group(2) as members:
-
-        def gather(one: TcpCollective) -> None:
-            with pytest.raises(TrainingError, match=r"is out of step with worker \d: sent \d+ bytes, not \d+"):
-                one.all_gather(np.ones(1 + one.rank))
-
-        on_all(members, gather)
+        on_all(members, fail)
 
 
 @pytest.mark.parametrize("leaver", [0, 1])
@@ -224,16 +231,6 @@ def test_members_at_different_calls_are_reported() -> None:
         def add(one: TcpCollective) -> None:
             with pytest.raises(TrainingError, match=f"worker {1 - one.rank} at .* is out of step .* at exchange"):
                 one.all_gather([1.0])
-
-        on_all(members, add)
-
-
-def test_members_with_other_networks_are_reported() -> None:
-    with group(2) as members:
-
-        def add(one: TcpCollective) -> None:
-            with pytest.raises(TrainingError, match=r"is out of step with worker \d: sent \d+ bytes, not \d+"):
-                one.all_reduce(np.ones(10 + 10 * one.rank, np.float32), [])
 
         on_all(members, add)
 

@@ -53,16 +53,21 @@ def test_groups_that_are_lost_before_they_begin_are_shut_down_and_replaced_as_of
     assert isinstance(error, TrainingError)
 
 
+def join(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Makes this process the only worker of a group."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    membership = worker_group._Membership(listener, [listener.getsockname()[:2]], "token", number)
+    monkeypatch.setattr(worker_group, "_membership", membership)
+
+
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch) -> EventLog:
     """Gives the event log of a run whose only worker is this process."""
     monkeypatch.setattr(ray, "get", lambda answer: answer)
     monkeypatch.setattr(worker_group.ray.train, "get_context", lambda: SimpleNamespace(get_world_rank=lambda: 0))
     monkeypatch.setattr(worker_group.user_code, "unpacked", lambda code: nullcontext())
-    listener = socket.create_server(("127.0.0.1", 0))
     log = EventLog()
-    membership = worker_group._Membership(listener, [listener.getsockname()[:2]], "token", log.begin_group())
-    monkeypatch.setattr(worker_group, "_membership", membership)
+    join(monkeypatch, log.begin_group())
     return log
 
 
@@ -109,9 +114,7 @@ def test_a_lost_peer_is_replaced_unless_the_run_is_over(log: EventLog, monkeypat
     with pytest.raises(WorkerLostError):
         work(log)
     log.give_up(TrainingError("enough"))
-    listener = socket.create_server(("127.0.0.1", 0))
-    membership = worker_group._Membership(listener, [listener.getsockname()[:2]], "token", 1)
-    monkeypatch.setattr(worker_group, "_membership", membership)
+    join(monkeypatch, 1)
     assert len(work(log)) == 1
 
 
