@@ -39,6 +39,7 @@ from lstm_ray.config.job_file import load_job_file as load_job_file
 from lstm_ray.config.job_file import read_job_file as read_job_file
 from lstm_ray.config.job_file import read_yaml as read_yaml
 from lstm_ray.config.job_file import to_yaml as to_yaml
+from lstm_ray.config.labels import LabelSettings as LabelSettings
 from lstm_ray.config.presets import PRESETS as PRESETS
 from lstm_ray.config.resolve import resolve as resolve
 from lstm_ray.config.score import ScoreConfig as ScoreConfig

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lstm_ray.config import LabelSettings
 from lstm_ray.text.tokenize import decode_texts, is_text_type
 
 OTHER = -1
@@ -66,6 +67,11 @@ class LabelMapping:
 
 ZERO_AND_ONE = LabelMapping()
 """No mapping: a label is 1 or 0."""
+
+
+def label_mapping(settings: LabelSettings) -> LabelMapping:
+    """Returns which labels are positive and which negative, as the settings say."""
+    return LabelMapping(settings.positive_labels, settings.negative_labels)
 
 
 def propose_mapping(column: pa.ChunkedArray) -> str | None:

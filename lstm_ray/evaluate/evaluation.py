@@ -14,9 +14,10 @@ import numpy as np
 from lstm_ray import storage
 from lstm_ray.config import EvaluateConfig, with_paths
 from lstm_ray.datasets.labelled import Shard, describe_left_out, find_shards, list_labels, sample_rows
+from lstm_ray.datasets.labels import label_mapping
 from lstm_ray.errors import InputError, OutputError
 from lstm_ray.evaluate.counts import BinaryCounts
-from lstm_ray.evaluate.shard import MAX_MISTAKES, Mistake, ShardScores, evaluate_shard, label_mapping
+from lstm_ray.evaluate.shard import MAX_MISTAKES, Mistake, ShardScores, evaluate_shard
 from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.report.pages import evaluation_report
 from lstm_ray.score.scorer import Scorer
