@@ -2,7 +2,7 @@
 
     LstmRayError                 exit code 1: the work failed, and here is why
     ├── InputError               a file, column or row that cannot be used
-    ├── OutputError              a place that cannot be written, or holds something else
+    ├── OutputError              an output that cannot be written, or holds something else
     ├── BundleError              a model bundle that is damaged, incomplete or of an unknown format
     ├── TrainingError            training stopped: diverged, out of room
     │   └── WorkerLostError      a worker died or does not answer; raised by the others, so that it is replaced
@@ -24,7 +24,7 @@ class InputError(LstmRayError):
 
 
 class OutputError(LstmRayError):
-    """An output place cannot be written, or holds something that must not be overwritten."""
+    """An output cannot be written, or holds something that must not be overwritten."""
 
 
 class BundleError(LstmRayError):
@@ -36,7 +36,7 @@ class TrainingError(LstmRayError):
 
 
 class WorkerLostError(TrainingError):
-    """A worker died or does not answer: training can go on from the last checkpoint with another in its place."""
+    """A worker died or does not answer: another can resume training from the last checkpoint."""
 
 
 class ConfigError(LstmRayError):

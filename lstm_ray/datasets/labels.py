@@ -75,7 +75,7 @@ def label_mapping(settings: LabelSettings) -> LabelMapping:
 
 
 def propose_mapping(column: pa.ChunkedArray) -> str | None:
-    """Returns the options that would tell the labels of a column apart; None if it does not have labels."""
+    """Returns options that would map the labels of a column; None if it does not have labels."""
     labels = _distinct(column)
     if labels and set(labels) <= {"0", "1"}:
         labels = ["0", "1"]

@@ -28,7 +28,7 @@ def test_threads_begun_meanwhile_end_before_ray_does() -> None:
         threading.Thread(target=for_ever.wait, name=IDLE_DATA_THREAD, daemon=True).start()
         slow.start()
     assert not slow.is_alive()
-    assert time.monotonic() < begun + 10, "who was known before, or is parked, is not waited for"
+    assert time.monotonic() < begun + 10, "threads from before, and Ray Data's idle one, are not waited for"
     for_ever.set()
 
 
