@@ -33,7 +33,7 @@ from lstm_ray.score.output import (
     write_manifest,
 )
 from lstm_ray.score.parts import Part, Tally, finished_parts
-from lstm_ray.score.plan import BadFile, Plan, Progress, check_bad_files, make_plan
+from lstm_ray.score.plan import BadFile, Plan, ReportCount, check_bad_files, make_plan
 from lstm_ray.score.scorer import pick_engine
 from lstm_ray.storage.inputs import check_apart
 from lstm_ray.wording import counted
@@ -42,7 +42,7 @@ Notify = Callable[[str], None]
 
 
 def score(
-    config: ScoreConfig, notify: Notify, progress: Progress, planning: Progress = lambda done, total: None
+    config: ScoreConfig, notify: Notify, progress: ReportCount, planning: ReportCount = lambda done, total: None
 ) -> Manifest:
     """Scores the input, or what is missing of it.
 
