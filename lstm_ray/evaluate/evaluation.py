@@ -111,11 +111,18 @@ def _evaluate_all(
 ) -> Generator[ShardScores, None, None]:
     """Loads the model and returns a generator that evaluates shards, in their order: in this process, or on Ray."""
     if config.address is None:
-        scorer = Scorer(bundle)
-        return (evaluate_shard(shard, config, scorer) for shard in shards)
+        return _evaluate_here(shards, config, Scorer(bundle))
     from lstm_ray.evaluate.ray_tasks import evaluate_on_ray
 
     return evaluate_on_ray(shards, config, bundle, notify)
+
+
+def _evaluate_here(
+    shards: Sequence[Shard], config: EvaluateConfig, scorer: Scorer
+) -> Generator[ShardScores, None, None]:
+    with scorer:
+        for shard in shards:
+            yield evaluate_shard(shard, config, scorer)
 
 
 def _missing_labels(config: EvaluateConfig, shards: Sequence[Shard], counts: BinaryCounts) -> Iterator[str]:

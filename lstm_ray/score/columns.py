@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -31,7 +31,7 @@ class PartLayout:
     schema: pa.Schema
     text_column: str
     fingerprint: str
-    mixed_types: dict[str, str] = field(default_factory=dict)
+    mixed_types: dict[str, str]
 
     @property
     def kept(self) -> list[str]:
