@@ -116,7 +116,11 @@ def _drive(run: _Run, tasks: Sequence[str], actors: tuple[int, int]) -> Iterator
         "fn_constructor_args": (run,),
     }
     dataset = ray.data.from_items([{"task": task} for task in tasks], override_num_blocks=len(tasks))
-    for row in (_on_gpus if run.config.gpus_per_actor else _on_cpus)(dataset, run, pool).iter_rows():
+    if run.config.gpus_per_actor:
+        scored = _on_gpus(dataset, run, pool)
+    else:
+        scored = dataset.map_batches(_ScoringActor, batch_size=1, **pool)
+    for row in scored.iter_rows():
         yield row["results"]
 
 
@@ -170,10 +174,6 @@ def _read_planned(model: str, model_hash: str) -> Bundle:
     if bundle.hash != model_hash:
         raise BundleError(f"{model}: has changed since the run was planned: score with it into another --output")
     return bundle
-
-
-def _on_cpus(dataset: Any, run: _Run, pool: dict[str, Any]) -> Any:
-    return dataset.map_batches(_ScoringActor, batch_size=1, **pool)
 
 
 class _ScoringActor:
