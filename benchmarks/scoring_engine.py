@@ -114,11 +114,12 @@ def make_network(case: Case, generator: np.random.Generator) -> NetworkWeights:
 
 def engine(network: NetworkWeights, texts: Texts, _: int) -> Score:
     """This package's engine."""
-    from lstm_ray.score.engine import FastEngine
+    from lstm_ray.score.engine import NativeEngine
+    from lstm_ray.text.sequences import Sequences
 
-    scorer = FastEngine(network, CORES)
-    offsets = np.concatenate([[0], np.cumsum(texts.lengths)])
-    return lambda: scorer.probabilities(texts.ragged, offsets)
+    scorer = NativeEngine(network, CORES)
+    sequences = Sequences(texts.ragged, np.concatenate([[0], np.cumsum(texts.lengths)]))
+    return lambda: scorer.probabilities(sequences)
 
 
 def keras_predict(network: NetworkWeights, texts: Texts, batch_size: int) -> Score:

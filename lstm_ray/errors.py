@@ -37,7 +37,7 @@ class TrainingError(LstmRayError):
 
 
 class WorkerLostError(TrainingError):
-    """A worker died or does not answer: another can replace it, and training resume from the last checkpoint."""
+    """A worker died or does not answer: another can resume training from the last checkpoint."""
 
 
 class ConfigError(LstmRayError):

@@ -24,7 +24,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def not_parquet(path: str, error: BaseException) -> str:
-    """Says that a file cannot be read as Parquet, and of one that does not claim to be any how it becomes one."""
+    """Returns why a file is not Parquet; for one with another suffix, what makes Parquet of it."""
     if path.endswith(".parquet"):
         return f"not a Parquet file: {reason(error)}"
     return "not a Parquet file: CSV and JSON lines become one by lstm-ray data convert"

@@ -5,8 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -107,16 +105,6 @@ def _show_remarks(report: Report) -> None:
             console.say(f"{kind}: {report.path}:{remark.line}: {remark.path}: {remark.finding.message}")
 
 
-@contextmanager
-def _on_interrupt(consequence: str) -> Iterator[None]:
-    """Reports the consequence of Ctrl-C."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        console.say(f"interrupted: {consequence}")
-        raise
-
-
 DefinitionFile = Annotated[Path, typer.Argument(metavar="FILE", help="YAML for Ray's launcher.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
@@ -130,7 +118,7 @@ def up(file: DefinitionFile, yes: Yes = False) -> None:
     from lstm_ray.cluster import launch
 
     path = shlex.quote(str(file))
-    with _on_interrupt(f"what was started keeps running: lstm-ray cluster down {path} ends it"):
+    with console.on_interrupt(f"what was started keeps running: lstm-ray cluster down {path} ends it"):
         launch.up(str(file), yes)
     console.show_table(
         "Cluster is up",
@@ -150,7 +138,7 @@ def down(file: DefinitionFile, yes: Yes = False) -> None:
     """
     from lstm_ray.cluster import launch
 
-    with _on_interrupt("some of it may still run: the same command ends the rest"):
+    with console.on_interrupt("some of it may still run: the same command ends the rest"):
         launch.down(str(file), yes, lambda question: typer.confirm(question, abort=True, err=True))
     console.show_text(f"{file}: the cluster is down\n")
 

@@ -141,6 +141,16 @@ def _clock(seconds: float) -> str:
 
 
 @contextmanager
+def on_interrupt(consequence: str) -> Iterator[None]:
+    """Prints what Ctrl-C inside the `with` block means for the work."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"interrupted: {consequence}")
+        raise
+
+
+@contextmanager
 def bar(unit: str, if_interrupted: str = "") -> Iterator[Bar]:
     """Shows a progress bar inside the `with` block.
 

@@ -37,14 +37,14 @@ def doctor(
     """
     from lstm_ray.doctor import examine
 
-    report = examine.examine(address, storage, model, config)
-    width = console.width() - 2 - max(len(verdict.subject) for verdict in report.verdicts)
+    verdicts = examine.examine(address, storage, model, config)
+    width = console.width() - 2 - max(len(verdict.subject) for verdict in verdicts)
     rows = []
-    for verdict in report.verdicts:
+    for verdict in verdicts:
         first, *more = _lines(verdict, width)
         rows += [(verdict.subject, first), *(("", line) for line in more)]
     console.show_table("Examined", rows)
-    if report.has_problem:
+    if any(verdict.level == "problem" for verdict in verdicts):
         console.fail("not ready: fix the lines marked 'problem'")
         raise typer.Exit(1)
     console.say("ready: no problems found")

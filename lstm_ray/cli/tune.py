@@ -23,11 +23,8 @@ def tune(config: TuneConfig) -> None:
     require(config)
     from lstm_ray.tune import run
 
-    try:
+    with console.on_interrupt("the same command resumes with the remaining trials"):
         result = run.tune(config, console.say)
-    except KeyboardInterrupt:
-        console.say("interrupted: the same command resumes with the remaining trials")
-        raise
     show_search(config, result)
 
 

@@ -45,7 +45,7 @@ def up(path: str, yes: bool) -> None:
         )
     if report.to_do:
         raise InputError(f"{path}: not ready:\n{_listed(report.to_do)}")
-    _check_provider(path)
+    _check_provider(_content(path))
     if not yes and not sys.stdin.isatty():
         raise ConfigError("`ray up` asks before it starts anything, and there is no terminal to ask on: give --yes")
     _ray("up", path, yes)
@@ -69,7 +69,7 @@ def down(path: str, yes: bool, confirm: Callable[[str], object] = lambda questio
         raise ConfigError(f"{path}: is for Kubernetes, which ends it itself:\n  kubectl delete --filename {path}")
     if not at(content, ["provider", "type"], str):
         raise InputError(f"{path}: provider.type: is missing; is it a definition for `ray up`?")
-    _check_provider(path)
+    _check_provider(content)
     workers = _workers_left_running(content)
     if not workers:
         _ray("down", path, yes)
@@ -127,9 +127,9 @@ def _content(path: str) -> dict[str, object]:
     return content
 
 
-def _check_provider(path: str) -> None:
+def _check_provider(content: dict[str, object]) -> None:
     """Raises LstmRayError if the packages that Ray needs for the cloud are not installed."""
-    provider = at(_content(path), ["provider", "type"], str)
+    provider = at(content, ["provider", "type"], str)
     module = _MODULES.get(str(provider))
     if module is None:
         return

@@ -92,9 +92,8 @@ def read_status(address: str) -> Status:
         return found
 
     with connect(address):
-        if address.startswith(
-            "ray://"
-        ):  # only the cluster's processes can ask; sent by value: lstm-ray may be missing there
+        # Only the cluster's processes can ask. The function is sent by value: lstm-ray may be missing there.
+        if address.startswith("ray://"):
             return summarise(ray.nodes(), ray.get(ray.remote(num_cpus=0)(free_by_node).remote()))
         return summarise(ray.nodes(), free_by_node())
 

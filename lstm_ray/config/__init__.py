@@ -20,65 +20,37 @@ Precedence: option > job file > preset > default (resolve.py, job_file.py, prese
     └── EvaluateConfig      evaluate.py
 """
 
-from lstm_ray.config.base import (
-    FILES,
-    PANELS,
-    Settings,
-    argument_name,
-    command_of,
-    fields_in_order,
-    meaning_of,
-    missing,
-    name_in_messages,
-    option_name,
-    paths_of,
-    setting,
-    shown_as,
-    with_paths,
-)
-from lstm_ray.config.evaluate import EvaluateConfig
-from lstm_ray.config.job_file import changed_since, load_job_file, read_job_file, read_yaml, to_yaml
-from lstm_ray.config.presets import PRESETS
-from lstm_ray.config.resolve import resolve
-from lstm_ray.config.score import ScoreConfig
-from lstm_ray.config.train import ComputeSettings, ModelSettings, Side, TextSettings, TrainConfig
-from lstm_ray.config.tune import Range, TuneConfig
+from lstm_ray.config.base import FILES as FILES
+from lstm_ray.config.base import Settings as Settings
+from lstm_ray.config.base import argument_name as argument_name
+from lstm_ray.config.base import command_of as command_of
+from lstm_ray.config.base import fields_in_order as fields_in_order
+from lstm_ray.config.base import meaning_of as meaning_of
+from lstm_ray.config.base import missing as missing
+from lstm_ray.config.base import name_in_messages as name_in_messages
+from lstm_ray.config.base import option_name as option_name
+from lstm_ray.config.base import paths_of as paths_of
+from lstm_ray.config.base import setting as setting
+from lstm_ray.config.base import shown_as as shown_as
+from lstm_ray.config.base import with_paths as with_paths
+from lstm_ray.config.evaluate import EvaluateConfig as EvaluateConfig
+from lstm_ray.config.job_file import changed_since as changed_since
+from lstm_ray.config.job_file import load_job_file as load_job_file
+from lstm_ray.config.job_file import read_job_file as read_job_file
+from lstm_ray.config.job_file import read_yaml as read_yaml
+from lstm_ray.config.job_file import to_yaml as to_yaml
+from lstm_ray.config.labels import LabelSettings as LabelSettings
+from lstm_ray.config.presets import PRESETS as PRESETS
+from lstm_ray.config.resolve import resolve as resolve
+from lstm_ray.config.score import ScoreConfig as ScoreConfig
+from lstm_ray.config.train import ModelSettings as ModelSettings
+from lstm_ray.config.train import Side as Side
+from lstm_ray.config.train import TextSettings as TextSettings
+from lstm_ray.config.train import TrainConfig as TrainConfig
+from lstm_ray.config.tune import Range as Range
+from lstm_ray.config.tune import TuneConfig as TuneConfig
 
 COMMANDS: dict[str, type[Settings]] = {
     command_of(kind): kind for kind in (TrainConfig, ScoreConfig, EvaluateConfig, TuneConfig)
 }
 """The commands that job files are for, and their settings."""
-
-__all__ = [
-    "COMMANDS",
-    "FILES",
-    "PANELS",
-    "PRESETS",
-    "ComputeSettings",
-    "EvaluateConfig",
-    "ModelSettings",
-    "Range",
-    "ScoreConfig",
-    "Settings",
-    "Side",
-    "TextSettings",
-    "TrainConfig",
-    "TuneConfig",
-    "argument_name",
-    "changed_since",
-    "command_of",
-    "fields_in_order",
-    "load_job_file",
-    "meaning_of",
-    "missing",
-    "name_in_messages",
-    "option_name",
-    "paths_of",
-    "read_job_file",
-    "read_yaml",
-    "resolve",
-    "setting",
-    "shown_as",
-    "to_yaml",
-    "with_paths",
-]

@@ -41,7 +41,7 @@ class Converted:
     columns: dict[str, str]
 
     def column_options(self) -> list[str]:
-        """Returns the options that tell `lstm-ray train` the columns of text and label; NAME where it is unclear."""
+        """Returns the options of `lstm-ray train` for the columns of text and label; NAME where it is unclear which."""
         texts = [name for name, kind in self.columns.items() if kind == "string"]
         text = _pick("text", texts)
         label = _pick("label", [name for name in self.columns if name != text])

@@ -31,7 +31,7 @@ import pyarrow as pa
 from lstm_ray.datasets.files import refuse_existing, write_tables
 from lstm_ray.errors import ConfigError, InputError, OutputError
 
-Progress: TypeAlias = Callable[[int, int | None], None]
+ReportBytes: TypeAlias = Callable[[int, int | None], None]
 """Called with (bytes done, total bytes or None if unknown)."""
 
 IMDB_URL = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
@@ -67,7 +67,7 @@ def fetch_imdb(
     url: str = IMDB_URL,
     sha256: str | None = None,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: ReportBytes | None = None,
     retries: int = 5,
     retry_wait_s: float = 1.0,
     timeout_s: float = 60.0,
@@ -128,7 +128,7 @@ _Reviews: TypeAlias = dict[str, dict[int, _Review]]  # folder -> number -> revie
 
 
 def _read_archive(
-    archive: Path, sha256: str | None, folders: Mapping[str, int], progress: Progress | None
+    archive: Path, sha256: str | None, folders: Mapping[str, int], progress: ReportBytes | None
 ) -> tuple[pa.Table, pa.Table, pa.Table]:
     """Returns the tables train, test and unlabelled of an archive that is complete and this dataset."""
     if not archive.is_file():
@@ -161,7 +161,7 @@ def _check_sha256(archive: Path, expected: str) -> None:
         )
 
 
-def _read_reviews(archive: Path, folders: Mapping[str, int], progress: Progress | None) -> _Reviews:
+def _read_reviews(archive: Path, folders: Mapping[str, int], progress: ReportBytes | None) -> _Reviews:
     reviews: _Reviews = {folder: {} for folder in folders}
     size = archive.stat().st_size
     with archive.open("rb") as file, gzip.GzipFile(fileobj=file) as unzipped:
@@ -249,7 +249,7 @@ class _Partial:
 
 
 def _download(
-    url: str, partial: _Partial, progress: Progress | None, retries: int, retry_wait_s: float, timeout_s: float
+    url: str, partial: _Partial, progress: ReportBytes | None, retries: int, retry_wait_s: float, timeout_s: float
 ) -> None:
     """Fetches `url` into `partial`, resuming after what has arrived; returns when it is complete."""
     if not url.startswith(("http://", "https://")):
@@ -272,7 +272,7 @@ def _download(
     )
 
 
-def _transfer(url: str, partial: _Partial, progress: Progress | None, timeout_s: float) -> None:
+def _transfer(url: str, partial: _Partial, progress: ReportBytes | None, timeout_s: float) -> None:
     """Makes one request for what is missing, and appends it; raises _TransferError if that is not everything."""
     validator = partial.validator(url)
     headers = {"Range": f"bytes={partial.size}-", "If-Range": validator} if validator else {}

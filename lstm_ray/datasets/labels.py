@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lstm_ray.config import LabelSettings
 from lstm_ray.text.tokenize import decode_texts, is_text_type
 
 OTHER = -1
@@ -68,8 +69,13 @@ ZERO_AND_ONE = LabelMapping()
 """No mapping: a label is 1 or 0."""
 
 
+def label_mapping(settings: LabelSettings) -> LabelMapping:
+    """Returns which labels are positive and which negative, as the settings say."""
+    return LabelMapping(settings.positive_labels, settings.negative_labels)
+
+
 def propose_mapping(column: pa.ChunkedArray) -> str | None:
-    """Returns the options that would tell the labels of a column apart; None if it does not have labels."""
+    """Returns options that would map the labels of a column; None if it does not have labels."""
     labels = _distinct(column)
     if labels and set(labels) <= {"0", "1"}:
         labels = ["0", "1"]

@@ -6,34 +6,17 @@ ray_nodes.py  the same, of all nodes ──┴── verdicts.py  what that mean
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 from lstm_ray import storage
 from lstm_ray.config import COMMANDS, EvaluateConfig, ScoreConfig, TrainConfig, load_job_file, resolve
-from lstm_ray.doctor.facts import Probe, describe
+from lstm_ray.doctor.facts import describe, probe_in
 from lstm_ray.doctor.verdicts import Verdict, judge
 from lstm_ray.errors import ConfigError
 
 
-@dataclass
-class Diagnosis:
-    """The result of an examination.
-
-    Attributes:
-        verdicts: In the order of the report.
-    """
-
-    verdicts: list[Verdict] = field(default_factory=list)
-
-    @property
-    def has_problem(self) -> bool:
-        """Returns whether a run would fail."""
-        return any(verdict.level == "problem" for verdict in self.verdicts)
-
-
-def examine(address: str | None, directory: str | None, model: str | None, job_file: str | None) -> Diagnosis:
-    """Examines a cluster, or this machine without starting Ray.
+def examine(address: str | None, directory: str | None, model: str | None, job_file: str | None) -> list[Verdict]:
+    """Examines a cluster, or this machine without starting Ray; returns the lines of the report.
 
     Args:
         address: Of the cluster; None for this machine alone.
@@ -48,22 +31,17 @@ def examine(address: str | None, directory: str | None, model: str | None, job_f
     if directory is not None:
         storage.refuse_keys(directory)
         directory = storage.absolute(directory)  # nodes have other current directories
-    probe = None if directory is None else Probe(directory)
-    probe_path = None if probe is None else probe.path
-    try:
+    with probe_in(directory) as probe:
         if address is None:
-            verdicts = judge({"this machine": describe(directory, probe_path)}, {}, 0.0, directory)
+            verdicts = judge({"this machine": describe(directory, probe)}, {}, 0.0, directory)
         else:
             from lstm_ray.doctor.ray_nodes import describe_nodes
 
-            verdicts = judge(*describe_nodes(address, directory, probe_path), directory)
-    finally:
-        if probe is not None:
-            probe.remove()
+            verdicts = judge(*describe_nodes(address, directory, probe), directory)
     for settings in (None if model is None else _bundle_settings(model), _job_settings(job_file)):
         if settings is not None:
             verdicts.append(_cudnn(*settings))
-    return Diagnosis(verdicts)
+    return verdicts
 
 
 def _bundle_settings(path: str) -> tuple[str, Any, Any]:

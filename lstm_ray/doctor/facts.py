@@ -10,7 +10,8 @@ import secrets
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,24 +61,25 @@ class Facts:
     storage_failure: str | None
 
 
-class Probe:
-    """A file in the storage that all nodes should see.
+@contextmanager
+def probe_in(directory: str | None) -> Iterator[str | None]:
+    """Provides a new file in the storage that all nodes should see, and deletes it at the end.
 
-    Attributes:
-        path: Its path; None if it could not be written from here, which `describe` finds too.
+    None without a directory, and if the file cannot be written from here, which `describe` finds too.
     """
-
-    def __init__(self, directory: str) -> None:
-        self.path: str | None = _new_file(directory)
-        try:
-            storage.write_bytes(self.path, _CONTENT)
-        except LstmRayError:
-            self.path = None
-
-    def remove(self) -> None:
-        """Deletes it."""
-        if self.path is not None:
-            storage.delete(self.path)
+    if directory is None:
+        yield None
+        return
+    path = _new_file(directory)
+    try:
+        storage.write_bytes(path, _CONTENT)
+    except LstmRayError:
+        yield None
+        return
+    try:
+        yield path
+    finally:
+        storage.delete(path)
 
 
 def describe(directory: str | None, probe: str | None) -> Facts:

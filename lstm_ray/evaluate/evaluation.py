@@ -14,9 +14,10 @@ import numpy as np
 from lstm_ray import storage
 from lstm_ray.config import EvaluateConfig, with_paths
 from lstm_ray.datasets.labelled import Shard, describe_left_out, find_shards, list_labels, sample_rows
+from lstm_ray.datasets.labels import label_mapping
 from lstm_ray.errors import InputError, OutputError
 from lstm_ray.evaluate.counts import BinaryCounts
-from lstm_ray.evaluate.shard import MAX_MISTAKES, Mistake, ShardScores, evaluate_shard, label_mapping
+from lstm_ray.evaluate.shard import MAX_MISTAKES, Mistake, ShardScores, evaluate_shard
 from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.report.pages import evaluation_report
 from lstm_ray.score.scorer import Scorer
@@ -110,11 +111,18 @@ def _evaluate_all(
 ) -> Generator[ShardScores, None, None]:
     """Loads the model and returns a generator that evaluates shards, in their order: in this process, or on Ray."""
     if config.address is None:
-        scorer = Scorer(bundle)
-        return (evaluate_shard(shard, config, scorer) for shard in shards)
+        return _evaluate_here(shards, config, Scorer(bundle))
     from lstm_ray.evaluate.ray_tasks import evaluate_on_ray
 
     return evaluate_on_ray(shards, config, bundle, notify)
+
+
+def _evaluate_here(
+    shards: Sequence[Shard], config: EvaluateConfig, scorer: Scorer
+) -> Generator[ShardScores, None, None]:
+    with scorer:
+        for shard in shards:
+            yield evaluate_shard(shard, config, scorer)
 
 
 def _missing_labels(config: EvaluateConfig, shards: Sequence[Shard], counts: BinaryCounts) -> Iterator[str]:

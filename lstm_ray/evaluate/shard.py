@@ -8,7 +8,7 @@ import numpy as np
 
 from lstm_ray.config import EvaluateConfig
 from lstm_ray.datasets.labelled import Shard, read_shard
-from lstm_ray.datasets.labels import LabelMapping
+from lstm_ray.datasets.labels import label_mapping
 from lstm_ray.evaluate.counts import BinaryCounts
 from lstm_ray.score.scorer import Scorer
 
@@ -81,8 +81,3 @@ def evaluate_shard(shard: Shard, config: EvaluateConfig, scorer: Scorer) -> Shar
             for row in largest
         ],
     )
-
-
-def label_mapping(config: EvaluateConfig) -> LabelMapping:
-    """Returns which labels count as positive and negative."""
-    return LabelMapping(config.positive_labels, config.negative_labels)

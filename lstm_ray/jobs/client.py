@@ -92,7 +92,7 @@ class _CannotShowError(Exception):
 
 
 class _Client(JobSubmissionClient):
-    """Ray's client with a limit on how long it waits for an answer: it has none."""
+    """Ray's client, which would wait for an answer for ever, with a limit."""
 
     def _do_request(self, *arguments: Any, **options: Any) -> Any:
         return super()._do_request(*arguments, **{"timeout": _ANSWER_LIMIT_S, **options})
@@ -206,7 +206,7 @@ class Jobs:
         failing_since: float | None = None
         while True:
             try:
-                self.job(name)  # unlike tail_job_logs, it tells an unknown job from a broken connection
+                self.job(name)  # unlike tail_job_logs, it can tell an unknown job from a broken connection
                 asyncio.run(tail())
                 job = self.job(name)
                 if job.has_ended:

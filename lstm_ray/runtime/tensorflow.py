@@ -51,8 +51,11 @@ def has_gpu() -> bool:
     return may_have_gpu() and _sees_gpu()
 
 
-def require_gpu() -> None:
+def require_gpu(otherwise: str = "set --gpus-per-worker 0 to train on CPUs") -> None:
     """Checks that TensorFlow sees the GPU that Ray assigned to this worker.
+
+    Args:
+        otherwise: What the user can do instead of repairing the node.
 
     Raises:
         LstmRayError: It sees none. It would compute on the CPU, without a word.
@@ -62,7 +65,7 @@ def require_gpu() -> None:
         raise LstmRayError(
             f"{socket.gethostname()}: Ray assigned a GPU to this worker (CUDA_VISIBLE_DEVICES: {visible}), but "
             "TensorFlow sees none: install CUDA's libraries there (pip install 'lstm-ray[gpu]'), check the driver with "
-            "nvidia-smi, or set --gpus-per-worker 0 to train on CPUs"
+            f"nvidia-smi, or {otherwise}"
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -31,7 +31,7 @@ class PartLayout:
     schema: pa.Schema
     text_column: str
     fingerprint: str
-    mixed_types: dict[str, str] = field(default_factory=dict)
+    mixed_types: dict[str, str]
 
     @property
     def kept(self) -> list[str]:
@@ -122,8 +122,8 @@ def kept_columns(table: pa.Table, layout: PartLayout, path: str) -> list[Any]:
         path: The file, for messages.
 
     Raises:
-        InputError: A value does not fit the type that the column has in the parts: 2**53 + 1, an id, in a column that
-            is int64 in this file and double in another.
+        InputError: A value does not fit the type that the column has in the parts: the integer 2**53 + 1, or a decimal
+            of 20 digits, where the column is double in another file.
     """
     columns = []
     for name in layout.kept:
@@ -133,7 +133,7 @@ def kept_columns(table: pa.Table, layout: PartLayout, path: str) -> list[Any]:
             continue
         column = table[name]
         try:
-            columns.append(column if column.type == kind else column.cast(kind))
+            columns.append(column if column.type == kind else _widened(column, kind))
         except pa.ArrowException as error:
             raise InputError(
                 f"{path}: column {name!r} is {column.type} here and {kind} in the parts, which must hold all files "
@@ -141,3 +141,15 @@ def kept_columns(table: pa.Table, layout: PartLayout, path: str) -> list[Any]:
                 "type, or leave the column out with --keep-columns"
             ) from error
     return columns
+
+
+def _widened(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """Returns a column in a wider type.
+
+    Raises:
+        pa.ArrowException: A value would change. Arrow itself rounds a decimal to a double without a word.
+    """
+    widened = column.cast(kind)
+    if pa.types.is_decimal(column.type) and pa.types.is_floating(kind) and widened.cast(column.type) != column:
+        raise pa.ArrowInvalid(f"a {column.type} has more digits than a {kind}")
+    return widened

@@ -18,6 +18,7 @@ from lstm_ray.kernels.layout import RowOffsets, pack, padded
 from lstm_ray.kernels.products import product
 from lstm_ray.kernels.threads import Threads
 from lstm_ray.model.weights import LstmWeights, NetworkWeights
+from lstm_ray.text.sequences import Sequences
 
 Ids = NDArray[np.int32]
 Counts = NDArray[np.int64]
@@ -152,7 +153,7 @@ class Direction:
         return final
 
 
-class FastEngine:
+class NativeEngine:
     """Scores rows of token ids as Keras would score them padded.
 
     Example: with padding "pre" and max_tokens 4, the row [7, 9] means [0, 0, 7, 9]. An unmasked network reads all four
@@ -192,18 +193,17 @@ class FastEngine:
                     direction.read_padding_ahead(weights.max_tokens)
             self._layers.append(directions)
 
-    def probabilities(self, token_ids: Ids, offsets: Counts) -> Floats:
+    def probabilities(self, sequences: Sequences) -> Floats:
         """Returns the probability of the positive class, float32[rows].
 
         Args:
-            token_ids: int32[total], the ids of all rows, truncated and not padded.
-            offsets: int64[rows + 1]; row r is token_ids[offsets[r]:offsets[r + 1]].
+            sequences: The rows, truncated and not padded.
 
         Raises:
             ValueError: An id outside the vocabulary, offsets that don't cut token_ids into rows, or a row longer than
                 max_tokens.
         """
-        token_ids, offsets = np.asarray(token_ids, np.int32), np.asarray(offsets, np.int64)
+        token_ids, offsets = sequences.token_ids, sequences.offsets
         self._check(token_ids, offsets)
         if self._weights.masked and not token_ids.all():  # to a masked network, id 0 is padding at any position
             offsets = np.concatenate([[0], np.cumsum(token_ids != 0)])[offsets]

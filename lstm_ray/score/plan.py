@@ -31,7 +31,7 @@ from lstm_ray.storage.parquet import open_parquet
 from lstm_ray.text.tokenize import is_text_type
 from lstm_ray.wording import counted
 
-Progress = Callable[[int, int], None]
+ReportCount = Callable[[int, int], None]
 """Called with (done, total): input files whose footer has been read, or rows that have been scored."""
 
 _FOOTER_READERS = 16  # threads; reading a footer is waiting, above all on an object store
@@ -126,7 +126,7 @@ class Plan:
                 yield Task(self.files[file], chunks[start : start + size])
 
 
-def make_plan(config: ScoreConfig, model_hash: str, progress: Progress = lambda done, total: None) -> Plan:
+def make_plan(config: ScoreConfig, model_hash: str, progress: ReportCount = lambda done, total: None) -> Plan:
     """Reads all footers and cuts the input into chunks.
 
     Args:
@@ -190,7 +190,7 @@ class _Footer:
 
 
 def _read_footers(
-    found: Sequence[InputFile], text_column: str, progress: Progress
+    found: Sequence[InputFile], text_column: str, progress: ReportCount
 ) -> tuple[list[InputFile], list[_Footer], list[BadFile]]:
     """Returns the files that can be scored, their footers, and the files that cannot."""
     files, footers, bad = [], [], []

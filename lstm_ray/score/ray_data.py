@@ -34,7 +34,9 @@ from lstm_ray.runtime.nodes import check_paths
 from lstm_ray.runtime.ray_internals import IDLE_DATA_THREAD, stop_data_usage_poller
 from lstm_ray.runtime.ray_session import connect, our_error
 from lstm_ray.runtime.room import Asked
+from lstm_ray.runtime.tensorflow import require_gpu, start_tensorflow
 from lstm_ray.score import wire
+from lstm_ray.score.columns import PartLayout
 from lstm_ray.score.parts import Part
 from lstm_ray.score.plan import BadFile, Plan, Task
 from lstm_ray.score.scorer import Encoder, Engine, Scored, Scorer, make_engine
@@ -65,13 +67,7 @@ def score_on_ray(
     # GPU actors get nothing to do unless a task has a core.
     asked = Asked(least, most, config.cpus_per_actor, config.gpus_per_actor, spare_cpus=int(has_gpus))
     stop_data_usage_poller()
-    run = _Run(
-        config.model_dump(mode="json"),
-        bundle.hash,
-        bundle.threshold,
-        wire.layout_to_dict(plan.layout),
-        bundle.sources(),
-    )
+    run = _Run(config, plan.layout, bundle.hash, bundle.threshold, bundle.sources())
     drive = _drive_there if config.address.startswith("ray://") else _drive
     with connect(config.address, asked, notify), _new_threads_ended():
         if config.address != "local":
@@ -87,35 +83,44 @@ def score_on_ray(
 
 @dataclass(frozen=True)
 class _Run:
-    """What the stages of a run need to know, as plain data.
+    """What the stages of a run need to know.
 
     Attributes:
-        settings: Of the run.
-        model_hash: Of the bundle it was planned with.
+        config: The settings.
+        layout: What all parts have in common.
+        model_hash: Of the bundle that the run was planned with.
         threshold: Probability above which a review is positive.
-        layout: See `wire.layout_to_dict`.
         sources: The user's modules that the model needs, by path.
     """
 
-    settings: dict[str, Any]
+    config: ScoreConfig
+    layout: PartLayout
     model_hash: str
     threshold: float
-    layout: dict[str, Any]
     sources: dict[str, bytes]
+
+    @property
+    def threads(self) -> int:
+        """Returns the threads of an actor."""
+        return max(1, int(self.config.cpus_per_actor))
 
 
 def _drive(run: _Run, tasks: Sequence[str], actors: tuple[int, int]) -> Iterator[str]:
     """Has Ray Data score tasks and yields their results as they come."""
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # an error that ends the run is raised
     ray.data.DataContext.get_current().enable_progress_bars = False
-    config = ScoreConfig.model_validate(run.settings)
     pool = {
         "compute": ray.data.ActorPoolStrategy(min_size=actors[0], max_size=actors[1]),
-        "num_cpus": config.cpus_per_actor,
-        "num_gpus": config.gpus_per_actor,
+        "num_cpus": run.config.cpus_per_actor,
+        "num_gpus": run.config.gpus_per_actor,
+        "fn_constructor_args": (run,),
     }
     dataset = ray.data.from_items([{"task": task} for task in tasks], override_num_blocks=len(tasks))
-    for row in (_on_gpus if config.gpus_per_actor else _on_cpus)(dataset, run, pool).iter_rows():
+    if run.config.gpus_per_actor:
+        scored = _on_gpus(dataset, run, pool)
+    else:
+        scored = dataset.map_batches(_ScoringActor, batch_size=1, **pool)
+    for row in scored.iter_rows():
         yield row["results"]
 
 
@@ -171,54 +176,41 @@ def _read_planned(model: str, model_hash: str) -> Bundle:
     return bundle
 
 
-def _on_cpus(dataset: Any, run: _Run, pool: dict[str, Any]) -> Any:
-    given = (run.settings, run.model_hash, run.layout, run.sources)
-    return dataset.map_batches(_ScoringActor, fn_constructor_args=given, batch_size=1, **pool)
-
-
 class _ScoringActor:
     """Reads, tokenizes, scores and writes; runs on a Ray worker."""
 
-    def __init__(
-        self, settings: dict[str, Any], model_hash: str, layout: dict[str, Any], code: dict[str, bytes]
-    ) -> None:
-        self._config = ScoreConfig.model_validate(settings)
-        self._model_hash = model_hash
-        self._threads = max(1, int(self._config.cpus_per_actor))
-        pa.set_cpu_count(self._threads)
-        self._layout = wire.layout_from_dict(layout)
-        self._code = code
+    def __init__(self, run: _Run) -> None:
+        pa.set_cpu_count(run.threads)
+        self._run = run
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         task = wire.task_from_text(batch["task"][0])
         try:
-            parts = list(score_task(task, self._layout, self._scorer, self._config.output))
+            parts = list(score_task(task, self._run.layout, self._scorer, self._run.config.output))
         except LstmRayError as error:
             return {"results": [wire.failure_to_text(task, error)]}
         return {"results": [wire.parts_to_text(parts)]}
 
     @cached_property  # made for the first task, so that an error in it is a result too
     def _scorer(self) -> Scorer:
-        with user_code.unpacked(self._code):
-            return Scorer(_read_planned(self._config.model, self._model_hash), self._config.engine, self._threads)
+        run = self._run
+        with user_code.unpacked(run.sources):
+            return Scorer(_read_planned(run.config.model, run.model_hash), run.config.engine, run.threads)
 
 
 def _on_gpus(dataset: Any, run: _Run, pool: dict[str, Any]) -> Any:
-    model = {"settings": run.settings, "model_hash": run.model_hash}
-    writing = {"layout": run.layout, "output": run.settings["output"], "threshold": run.threshold}
     stage: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow"}
-    encoded = dataset.map_batches(_encode_stage, fn_kwargs=model, num_cpus=1, **stage)
-    given = {**model, "code": run.sources}
-    scored = encoded.map_batches(_GpuActor, fn_constructor_kwargs=given, **stage, **pool)
-    return scored.map_batches(_write_stage, fn_kwargs=writing, num_cpus=1, **stage)
+    task: dict[str, Any] = {"fn_args": (run,), "num_cpus": 1, **stage}
+    encoded = dataset.map_batches(_encode_stage, **task)
+    return encoded.map_batches(_GpuActor, **stage, **pool).map_batches(_write_stage, **task)
 
 
-def _encode_stage(row: pa.Table, settings: dict[str, Any], model_hash: str) -> pa.Table:
+def _encode_stage(row: pa.Table, run: _Run) -> pa.Table:
     """Reads and tokenizes the chunks of a task."""
     pa.set_cpu_count(1)
 
     def encode(task: Task) -> wire.Arrays:
-        chunks = encode_task(task, settings["text_column"], _encoder_of(settings["model"], model_hash))
+        chunks = encode_task(task, run.config.text_column, _encoder_of(run.config.model, run.model_hash))
         return {
             "token_ids": [chunk.sequences.token_ids for chunk in chunks],
             "offsets": [chunk.sequences.offsets for chunk in chunks],
@@ -236,10 +228,8 @@ def _encoder_of(model: str, model_hash: str) -> Encoder:
 class _GpuActor:
     """Turns token ids into probabilities, a chunk at a time, so that no batch depends on how chunks became tasks."""
 
-    def __init__(self, settings: dict[str, Any], model_hash: str, code: dict[str, bytes]) -> None:
-        self._config = ScoreConfig.model_validate(settings)
-        self._model_hash = model_hash
-        self._code = code
+    def __init__(self, run: _Run) -> None:
+        self._run = run
 
     def __call__(self, row: pa.Table) -> pa.Table:
         return _next_row(row, lambda _: self._score(row))
@@ -251,10 +241,12 @@ class _GpuActor:
 
     @cached_property
     def _engine(self) -> Engine:
-        assert self._config.engine != "auto"  # `run.score` has decided
-        threads = max(1, int(self._config.cpus_per_actor))
-        with user_code.unpacked(self._code):
-            return make_engine(_read_planned(self._config.model, self._model_hash), self._config.engine, threads)
+        run = self._run
+        start_tensorflow(run.threads)
+        require_gpu("leave out --gpus-per-actor to score on CPUs")
+        assert run.config.engine != "auto"  # `run.score` has decided
+        with user_code.unpacked(run.sources):
+            return make_engine(_read_planned(run.config.model, run.model_hash), run.config.engine, run.threads)
 
 
 def _next_row(row: pa.Table, work: Callable[[Task], wire.Arrays]) -> pa.Table:
@@ -269,16 +261,16 @@ def _next_row(row: pa.Table, work: Callable[[Task], wire.Arrays]) -> pa.Table:
         return wire.row_of_failure(text, wire.failure_to_text(task, error))
 
 
-def _write_stage(row: pa.Table, layout: dict[str, Any], output: str, threshold: float) -> pa.Table:
+def _write_stage(row: pa.Table, run: _Run) -> pa.Table:
     """Writes the parts of a task."""
     pa.set_cpu_count(1)
     if wire.has_failed(row):
         return row.select(["results"])
     task = wire.task_from_text(row["task"][0].as_py())
     arrays = zip(wire.arrays_of(row, "probability", np.float32), wire.arrays_of(row, "reasons", np.int8), strict=True)
-    scores = (Scored.from_probabilities(*chunk, threshold) for chunk in arrays)
+    scores = (Scored.from_probabilities(*chunk, run.threshold) for chunk in arrays)
     try:
-        result = wire.parts_to_text(write_task(task, wire.layout_from_dict(layout), scores, output))
+        result = wire.parts_to_text(write_task(task, run.layout, scores, run.config.output))
     except LstmRayError as error:
         result = wire.failure_to_text(task, error)
     return pa.table({"results": [result]})

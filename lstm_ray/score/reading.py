@@ -30,14 +30,14 @@ def read_task(task: Task, columns: Sequence[str]) -> Iterator[tuple[Chunk, pa.Ta
     file = task.file
     first, stop = task.chunks[0].row_groups
     row_groups = range(first, stop)
-    check_unchanged(file)
+    _check_unchanged(file)
     with open_parquet(file) as parquet, reading(file.path, row_groups):
         for chunk, table in _read_chunks(file.path, parquet, row_groups, task.chunks, columns):
-            check_unchanged(file)  # again: it may be overwritten in place while it is read
+            _check_unchanged(file)  # again: it may be overwritten in place while it is read
             yield chunk, _with_partitions(table, file.partitions)
 
 
-def check_unchanged(file: InputFile) -> None:
+def _check_unchanged(file: InputFile) -> None:
     """Raises InputError if a file is no longer the one that was planned."""
     now = find_inputs([file.path])[0]
     if (now.size, now.modified) != (file.size, file.modified):

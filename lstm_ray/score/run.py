@@ -14,7 +14,6 @@ The way of a review from Parquet to its score:
 from __future__ import annotations
 
 import contextlib
-import functools
 import time
 from collections.abc import Callable, Collection, Generator
 
@@ -34,18 +33,16 @@ from lstm_ray.score.output import (
     write_manifest,
 )
 from lstm_ray.score.parts import Part, Tally, finished_parts
-from lstm_ray.score.plan import BadFile, Plan, Progress, check_bad_files, make_plan
+from lstm_ray.score.plan import BadFile, Plan, ReportCount, check_bad_files, make_plan
 from lstm_ray.score.scorer import pick_engine
 from lstm_ray.storage.inputs import check_apart
 from lstm_ray.wording import counted
 
 Notify = Callable[[str], None]
-ScoreAll = Callable[[ScoreConfig, Bundle, Plan, Collection[str]], Generator[Part | BadFile, None, None]]
-"""Scores what is not among the parts done, and yields results as they come."""
 
 
 def score(
-    config: ScoreConfig, notify: Notify, progress: Progress, planning: Progress = lambda done, total: None
+    config: ScoreConfig, notify: Notify, progress: ReportCount, planning: ReportCount = lambda done, total: None
 ) -> Manifest:
     """Scores the input, or what is missing of it.
 
@@ -91,7 +88,7 @@ def score(
         progress(kept_rows, plan.rows)
         bad = {file.path: file for file in plan.bad_files}
         # Closed on a failure too: the work in progress ends before the lock is released.
-        with contextlib.closing(_score_all(config, notify)(config, bundle, plan, tally.done)) as results:
+        with contextlib.closing(_score_all(config, bundle, plan, tally.done, notify)) as results:
             for result in results:
                 if isinstance(result, BadFile):
                     bad[result.path] = result
@@ -127,9 +124,12 @@ def _with_absolute_paths(config: ScoreConfig) -> ScoreConfig:
     return config.model_copy(update={"filesystem_option": ()})
 
 
-def _score_all(config: ScoreConfig, notify: Notify) -> ScoreAll:
+def _score_all(
+    config: ScoreConfig, bundle: Bundle, plan: Plan, done: Collection[str], notify: Notify
+) -> Generator[Part | BadFile, None, None]:
+    """Scores what is not among the parts done; yields parts and bad files as they come."""
     if config.actors == "0":
-        return score_here
+        return score_here(config, bundle, plan, done)
     from lstm_ray.score.ray_data import score_on_ray
 
-    return functools.partial(score_on_ray, notify=notify)
+    return score_on_ray(config, bundle, plan, done, notify)

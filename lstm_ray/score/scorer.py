@@ -2,8 +2,8 @@
 
     Arrow texts -> Encoder -> token ids, or the reason why a row has none -> engine -> probabilities -> Scored
 
-Two engines: `CpuEngine`, the native engine, never imports TensorFlow; `KerasEngine` runs the Keras model, on a GPU if
-there is one.
+Two engines: `NativeEngine` (engine.py) never imports TensorFlow; `KerasEngine` runs the Keras model, on a GPU if there
+is one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ import pyarrow.compute as pc
 from lstm_ray import user_code
 from lstm_ray.errors import BundleError, ConfigError
 from lstm_ray.model.bundle import Bundle
-from lstm_ray.model.weights import NetworkWeights
 from lstm_ray.runtime.devices import available_cores
 from lstm_ray.runtime.tensorflow import has_gpu
 from lstm_ray.text.sequences import Sequences, bucket_length, concatenate, pad_batch, truncate
@@ -96,6 +95,9 @@ class Engine(Protocol):
     def probabilities(self, sequences: Sequences) -> npt.NDArray[np.float32]:
         """Returns float32[rows]. May be called from several threads."""
 
+    def close(self) -> None:
+        """Ends the engine's threads."""
+
 
 class Encoder:
     """Turns texts into token ids as training did. May be used from several threads."""
@@ -121,19 +123,6 @@ class Encoder:
         ids = self._vocabulary.look_up(words, settings.unlisted_words)
         sequences = truncate(ids, settings.max_tokens, settings.truncating).take(np.flatnonzero(has_words))
         return Encoded(sequences, _explain(texts, decoded, has_words))
-
-
-class CpuEngine:
-    """The native engine: a compiled LSTM kernel (`score/engine.py`)."""
-
-    def __init__(self, weights: NetworkWeights, threads: int) -> None:
-        from lstm_ray.score.engine import FastEngine
-
-        self._engine = FastEngine(weights, threads)
-
-    def probabilities(self, sequences: Sequences) -> npt.NDArray[np.float32]:
-        """Returns float32[rows]."""
-        return self._engine.probabilities(sequences.token_ids, sequences.offsets)
 
 
 class KerasEngine:
@@ -166,6 +155,9 @@ class KerasEngine:
                 result[rows] = self._call(padded)[: len(rows)]
         return result
 
+    def close(self) -> None:
+        """Does nothing: the threads are TensorFlow's, which keeps them."""
+
     def _call(self, token_ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         try:
             probabilities: npt.NDArray[np.float32] = self._apply(token_ids).numpy()
@@ -178,7 +170,11 @@ class KerasEngine:
 
 def make_engine(bundle: Bundle, name: Literal["cpu", "keras"], threads: int) -> Engine:
     """Returns an engine that computes on `threads` threads."""
-    return KerasEngine(bundle, threads) if name == "keras" else CpuEngine(bundle.weights(), threads)
+    if name == "keras":
+        return KerasEngine(bundle, threads)
+    from lstm_ray.score.engine import NativeEngine
+
+    return NativeEngine(bundle.weights(), threads)
 
 
 def encode_column(encoder: Encoder, texts: pa.Array | pa.ChunkedArray, run_all: RunAll = map) -> Encoded:
@@ -215,6 +211,7 @@ class Scorer:
     def __exit__(self, *_: object) -> None:
         """Ends the threads."""
         self._pool.shutdown()
+        self._engine.close()
 
     def score(self, texts: pa.Array | pa.ChunkedArray) -> Scored:
         """Scores a column of texts of any Arrow text type, rows in order."""

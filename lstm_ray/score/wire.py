@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, TypeAlias
 
@@ -13,7 +13,6 @@ import pyarrow as pa
 
 from lstm_ray import errors
 from lstm_ray.errors import InputError, LstmRayError
-from lstm_ray.score.columns import PartLayout
 from lstm_ray.score.parts import Part
 from lstm_ray.score.plan import BadFile, Chunk, Task
 from lstm_ray.score.tasks import bad_file
@@ -34,16 +33,6 @@ def task_from_text(text: str) -> Task:
     fields = json.loads(text)
     chunks = [Chunk(**{**chunk, "row_groups": tuple(chunk["row_groups"])}) for chunk in fields["chunks"]]
     return Task(InputFile(**fields["file"]), chunks)
-
-
-def layout_to_dict(layout: PartLayout) -> dict[str, Any]:
-    """Returns a layout as plain data."""
-    return {**vars(layout), "schema": layout.schema.serialize().to_pybytes()}
-
-
-def layout_from_dict(fields: Mapping[str, Any]) -> PartLayout:
-    """Returns the layout that `layout_to_dict` turned into plain data."""
-    return PartLayout(**{**fields, "schema": pa.ipc.read_schema(pa.py_buffer(fields["schema"]))})
 
 
 def parts_to_text(parts: Sequence[Part]) -> str:

@@ -177,10 +177,12 @@ def locked(directory: str, name: str) -> Iterator[None]:
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise OutputError(
-                f"{directory}: another run is writing here: wait for it, or choose another --output"
-            ) from error
+            # Not if a run that failed has deleted it since it was opened: such a lock would keep nobody out.
+            is_ours = os.path.samestat(os.stat(lock), os.fstat(descriptor))
+        except (BlockingIOError, FileNotFoundError):
+            is_ours = False
+        if not is_ours:
+            raise OutputError(f"{directory}: another run is writing here: wait for it, or choose another --output")
         yield
     finally:
         os.close(descriptor)

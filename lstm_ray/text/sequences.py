@@ -10,12 +10,11 @@ of Keras's scoring (score/scorer.py). The native engine of scoring arranges its 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-Side = Literal["pre", "post"]
+from lstm_ray.config import Side
 
 PAD_ID = 0
 _FILLER_ID = 1  # any id but padding: the result of a filler row is not used

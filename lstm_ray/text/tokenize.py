@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lstm_ray.text.sequences import Side
+from lstm_ray.config import Side
 
 Lowercase = Literal["unicode", "ascii"]
 SplitOn = Literal["space", "whitespace"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from lstm_ray import storage
 from lstm_ray.config import TrainConfig, to_yaml, with_paths
 from lstm_ray.datasets.labelled import find_shards
+from lstm_ray.datasets.labels import label_mapping
 from lstm_ray.model.architectures import build_model, summary_text
 from lstm_ray.model.user_network import check_network
 from lstm_ray.runtime.devices import available_cores
 from lstm_ray.runtime.tensorflow import start_tensorflow
 from lstm_ray.train.checks import check_inputs
-from lstm_ray.train.data.corpus import label_mapping
 from lstm_ray.train.resume import open_run
 from lstm_ray.wording import counted
 

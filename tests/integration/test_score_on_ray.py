@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -129,9 +130,12 @@ def test_a_rerun_restores_just_the_part_that_is_gone(scored: tuple[Path, Manifes
 def test_tasks_feed_an_actor_that_has_a_gpu(
     run: Run, corpus: Path, model: Path, ray_nodes: RayCluster, tmp_path: Path
 ) -> None:
-    """Ray believes in a GPU that is not there: Keras computes on the CPU, but all goes the way it goes with one."""
+    """The node pretends to have a GPU: Keras computes on the CPU, but all goes the way it goes with one."""
     alone = run(tmp_path / "alone", engine="keras")
-    ray_nodes.start_node(cpus=3, gpus=1)
+    pretend = "from lstm_ray.runtime import tensorflow\ntensorflow._sees_gpu = lambda: True\n"
+    (tmp_path / "sitecustomize.py").write_text(pretend, encoding="utf-8")  # Python imports it when it starts
+    python_path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    ray_nodes.start_node(cpus=3, gpus=1, PYTHONPATH=python_path)
     arguments = ("score", corpus, "--model", model, "--rows-per-part", 200, "--address", ray_nodes.address)
     on_gpu = (*arguments, "--actors", 1, "--gpus-per-actor", 1, "--output")
     done = ray_nodes.lstm_ray(*on_gpu, tmp_path / "out")

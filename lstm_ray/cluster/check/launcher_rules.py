@@ -62,16 +62,9 @@ def _check_counts(content: dict[str, Any]) -> Iterator[Finding]:
 def _check_machines(content: dict[str, Any]) -> Iterator[Finding]:
     """Checks the addresses of the user's own machines."""
     provider = content["provider"]
-    if provider.get("coordinator_address"):
-        return  # which hands out the machines
-    for name in ("head_ip", "worker_ips"):
-        if provider.get(name) is None:
-            yield Finding(("provider", name), "is missing; give addresses, [] for no workers")
     workers = at(provider, ["worker_ips"], list) or []
-    hosts: list[tuple[FieldPath, Any]] = [
-        (("provider", "worker_ips", index), host) for index, host in enumerate(workers)
-    ]
-    hosts.insert(0, (("provider", "head_ip"), provider.get("head_ip")))
+    hosts: list[tuple[FieldPath, Any]] = [(("provider", "head_ip"), provider.get("head_ip"))]
+    hosts += [(("provider", "worker_ips", index), host) for index, host in enumerate(workers)]
     known: list[str] = []
     for field, host in hosts:
         if host is None:

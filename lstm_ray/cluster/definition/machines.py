@@ -1,4 +1,4 @@
-"""Machine types of the clouds: the defaults, and the cores and GPUs that their names tell."""
+"""Machine types of the clouds: the defaults, and the cores and GPUs, as far as their names say."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def cores(machine: str) -> int | None:
 
 
 def gpus_of(machine: str) -> int | None:
-    """Returns the GPUs of a machine type by its name, or None if that does not tell: a2-highgpu-4g -> 4."""
+    """Returns the GPUs of a machine type by its name, or None if that does not say: a2-highgpu-4g -> 4."""
     if google := re.fullmatch(r"a[2-9]-\w+-(\d+)g(?:-.*)?", machine):
         return int(google[1])
     known = {name: number for machines in WORKERS.values() for number, name in machines.items()}
@@ -65,7 +65,7 @@ def gpus_of(machine: str) -> int | None:
 
 
 def has_gpus(machine: str) -> bool | None:
-    """Returns whether machines of a type have NVIDIA GPUs, by its name; None if that does not tell.
+    """Returns whether machines of a type have NVIDIA GPUs, by its name; None if that does not say.
 
     Source: the clouds' lists. AWS has them in the families g, gr and p; Google in a2 and later of a, g2 and g4, and
     attaches them to n1; Azure in NC, ND and NV.

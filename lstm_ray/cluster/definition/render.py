@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import jinja2
 
 _COMMENT_COLUMN = 52
-# What may stand without quotes: begins like a word or path, and holds nothing that YAML reads as something else.
+# Values that need no quotes: they begin like a word or path, and hold nothing that YAML reads as something else.
 _PLAIN = re.compile(r"[A-Za-z~./][\w./@+=~-]*((://?|:)[\w./@+=~-]+)?")
 _NOT_STRINGS = {"true", "false", "yes", "no", "on", "off", "null", "~", "y", "n"}
 _COMMENT = re.compile(r"^(.*?\S)  +# ", re.MULTILINE)

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 
 from lstm_ray.config import TrainConfig
 from lstm_ray.datasets.labelled import Shard, describe_left_out, find_shards, read_shard, sample_rows
-from lstm_ray.datasets.labels import LabelMapping
+from lstm_ray.datasets.labels import label_mapping
 from lstm_ray.errors import InputError
 from lstm_ray.text.sequences import Sequences, truncate
 from lstm_ray.text.tokenize import tokenize
@@ -123,11 +123,6 @@ def find_all_shards(config: TrainConfig) -> list[Shard]:
     if config.max_rows is not None:
         shards = sample_rows(shards, config.max_rows, config.seed)
     return shards + find_shards(config.validation, *columns, is_validation=True)
-
-
-def label_mapping(config: TrainConfig) -> LabelMapping:
-    """Returns which labels are positive and which negative."""
-    return LabelMapping(config.positive_labels, config.negative_labels)
 
 
 def encode_shard(shard: Shard, config: TrainConfig) -> EncodedShard:

@@ -18,7 +18,7 @@ from lstm_ray.config import EvaluateConfig, ScoreConfig, Settings, TrainConfig, 
 
 HEAVY = ("ray", "tensorflow", "keras", "pyarrow", "numpy", "matplotlib", "jinja2", "llvmlite")
 
-# Asks for the help of every command in one process, and tells what that has imported.
+# Asks for the help of every command in one process, and prints what that has imported.
 _ASK_FOR_ALL_HELP = f"""
 import contextlib, io, json, sys
 import typer
@@ -122,14 +122,14 @@ def test_the_command_line_is_imported_in_a_moment() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("train", "a.parquet", "--output", "x"), "Error: unexpected a.parquet: --train a.parquet?"),
         (("doctor", "a", "b"), "Error: unexpected a b"),
         (("train", "--nosuch"), "No such option: --nosuch"),
     ],
 )
-def test_what_a_command_does_not_take_is_told(arguments: tuple[str, ...], told: str) -> None:
+def test_what_a_command_does_not_take_is_reported(arguments: tuple[str, ...], message: str) -> None:
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 2
-    assert told in result.output
+    assert message in result.output

@@ -60,25 +60,6 @@ def test_without_options_everything_is_the_default(parse: Parse, kind: type[Sett
     assert parse(kind) == kind()
 
 
-def test_option_goes_before_job_file_before_preset_before_default(parse: Parse, job: Callable[..., str]) -> None:
-    path = job(command="train", preset="bilstm", units=7, epochs=9, seed=3)
-    config = parse(TrainConfig, "--config", path, "--units", "5", "--dropout", "0.4")
-    preset = PRESETS["bilstm"]
-    assert config.units == 5, "option > job file"
-    assert config.dropout == 0.4 != preset["dropout"], "option > preset"
-    assert config.epochs == 9 != preset["epochs"], "job file > preset"
-    assert config.vocabulary_size == preset["vocabulary_size"] != TrainConfig().vocabulary_size, "preset > default"
-    assert config.seed == 3, "job file > default"
-    assert config.label_column == "label", "the default"
-
-
-def test_a_preset_option_replaces_that_of_the_job_file(parse: Parse, job: Callable[..., str]) -> None:
-    config = parse(TrainConfig, "--config", job(preset="bilstm", max_tokens=11), "--preset", "lstm")
-    assert not config.bidirectional
-    assert config.max_tokens == 11
-    assert config.recurrent_dropout == PRESETS["lstm"]["recurrent_dropout"]
-
-
 def test_falsy_options_are_given_too(parse: Parse, job: Callable[..., str]) -> None:
     path = job(seed=3, dropout=0.5, strip_html=True, workers=2, mask=True)
     config = parse(
@@ -152,11 +133,6 @@ def test_every_setting_can_be_given(parse: Parse, kind: type[Settings], name: st
     got = getattr(parse(kind, *arguments, *needed), name)
     expected = (value,) if isinstance(got, tuple) else value
     assert str(got) == str(expected) or float(got) == float(value)
-
-
-def test_a_job_file_for_another_command_is_refused(parse: Parse, job: Callable[..., str]) -> None:
-    with pytest.raises(ConfigError, match=r"job\.yaml: is a job for `lstm-ray score`"):
-        parse(TrainConfig, "--config", job(command="score"))
 
 
 def invoke(*arguments: str) -> str:

@@ -32,7 +32,9 @@ def definition(tmp_path: Path) -> Path:
 
 def test_up_refuses_what_is_not_valid(definition: Path) -> None:
     text = (
-        definition.read_text(encoding="utf-8").replace("head_ip", "head_op").replace("min_workers: 1", "min_workers: 7")
+        definition.read_text(encoding="utf-8")
+        .replace("10.0.0.2", "10.0.0.333")
+        .replace("min_workers: 1", "min_workers: 7")
     )
     definition.write_text(text, encoding="utf-8")
     with pytest.raises(InputError) as raised:
@@ -40,7 +42,7 @@ def test_up_refuses_what_is_not_valid(definition: Path) -> None:
     first, *rest = str(raised.value).splitlines()
     assert first == f"{definition}: 2 mistakes:"
     assert rest[0].startswith("  line 5: max_workers: is 1, below min_workers 7")
-    assert "provider.head_ip: is missing" in rest[1]
+    assert "provider.worker_ips[0]: '10.0.0.333' is neither an IPv4 address" in rest[1]
 
 
 def test_up_refuses_what_is_not_ready(definition: Path) -> None:

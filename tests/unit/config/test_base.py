@@ -1,8 +1,5 @@
 """Declarations: what every setting says, and what follows from it."""
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 
 from lstm_ray.config import (
@@ -22,9 +19,6 @@ from lstm_ray.config import (
     shown_as,
     with_paths,
 )
-
-Job = Callable[[str], Path]
-
 
 KINDS = [TrainConfig, ScoreConfig, EvaluateConfig]
 

@@ -5,11 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lstm_ray.config import (
-    EvaluateConfig,
-    TrainConfig,
-    resolve,
-)
+from lstm_ray.config import EvaluateConfig, TrainConfig, resolve
 
 Job = Callable[[str], Path]
 

@@ -6,13 +6,7 @@ from typing import Any
 
 import pytest
 
-from lstm_ray.config import (
-    EvaluateConfig,
-    ScoreConfig,
-    Settings,
-    TrainConfig,
-    resolve,
-)
+from lstm_ray.config import EvaluateConfig, ScoreConfig, Settings, TrainConfig, resolve
 from lstm_ray.errors import ConfigError
 
 Job = Callable[[str], Path]

@@ -1,18 +1,11 @@
 """Settings of training."""
 
 import math
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from lstm_ray.config import (
-    TrainConfig,
-    resolve,
-)
+from lstm_ray.config import TrainConfig, resolve
 from lstm_ray.errors import ConfigError
-
-Job = Callable[[str], Path]
 
 
 @pytest.mark.parametrize(

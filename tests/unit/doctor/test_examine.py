@@ -16,16 +16,15 @@ def test_this_machine(tmp_path: Path) -> None:
     facts = describe(str(tmp_path), None)
     assert None not in facts.versions.values()
     assert facts.storage_failure is None
-    report = examine(None, str(tmp_path), None, None)
-    assert "this machine: cores" in [finding.subject for finding in report.verdicts]
+    verdicts = examine(None, str(tmp_path), None, None)
+    assert "this machine: cores" in [verdict.subject for verdict in verdicts]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_storage_that_cannot_be_written_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    report = examine(None, str(tmp_path / "file"), None, None)
-    assert report.has_problem
-    assert "this machine: storage" in [finding.subject for finding in report.verdicts if finding.level == "problem"]
+    verdicts = examine(None, str(tmp_path / "file"), None, None)
+    assert "this machine: storage" in [verdict.subject for verdict in verdicts if verdict.level == "problem"]
 
 
 def test_a_relative_directory_is_the_same_on_all_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,8 +42,7 @@ def test_a_relative_directory_is_the_same_on_all_nodes(tmp_path: Path, monkeypat
 
 def test_whether_cudnn_can_run_a_model(tmp_path: Path, tiny_bundle: Path) -> None:
     (tmp_path / "job.yaml").write_text("command: train\npreset: lstm\n")
-    report = examine(None, None, str(tiny_bundle), str(tmp_path / "job.yaml"))
-    of_bundle, of_job = report.verdicts[-2:]
+    *_, of_bundle, of_job = examine(None, None, str(tiny_bundle), str(tmp_path / "job.yaml"))
     assert (of_bundle.state, of_bundle.level) == ("can run it", "OK")
     assert (of_job.state, of_job.level) == ("cannot run it: recurrent_dropout is 0.2", "warning")
     assert of_job.remedy.startswith("--recurrent-dropout 0 would let cuDNN run it")
@@ -61,8 +59,8 @@ def test_whether_cudnn_can_run_a_model(tmp_path: Path, tiny_bundle: Path) -> Non
 )
 def test_the_job_may_be_any(tmp_path: Path, tiny_bundle: Path, job: str, subject: str) -> None:
     (tmp_path / "job.yaml").write_text(job.replace("MODEL", str(tiny_bundle)))
-    finding = examine(None, None, None, str(tmp_path / "job.yaml")).verdicts[-1]
-    assert finding.subject.endswith(f"{subject.replace('MODEL', str(tiny_bundle))}: cuDNN")
+    *_, verdict = examine(None, None, None, str(tmp_path / "job.yaml"))
+    assert verdict.subject.endswith(f"{subject.replace('MODEL', str(tiny_bundle))}: cuDNN")
 
 
 def test_a_job_without_a_model_cannot_be_judged(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from lstm_ray.config import EvaluateConfig
 from lstm_ray.datasets.labelled import find_shards
-from lstm_ray.evaluate.shard import MAX_MISTAKES, Mistake, ShardScores, evaluate_shard, label_mapping
+from lstm_ray.datasets.labels import label_mapping
+from lstm_ray.evaluate.shard import MAX_MISTAKES, Mistake, ShardScores, evaluate_shard
 from lstm_ray.score.scorer import Scorer
 
 

@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from lstm_ray.model.weights import LstmWeights, NetworkWeights, Padding, Pooling
-from lstm_ray.score.engine import FastEngine
+from lstm_ray.score.engine import NativeEngine
+from lstm_ray.text.sequences import Sequences
 
 onnx = pytest.importorskip("onnx", reason="needs lstm-ray[test]")
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs lstm-ray[test]")
@@ -61,7 +62,7 @@ def test_every_kind_of_network(layers: int, directions: int, pooling: Pooling, m
     network = make_network(layers, directions, pooling, masked, padding)
     generator = np.random.default_rng(1)
     rows = [generator.integers(1, 40, length).astype(np.int32) for length in LENGTHS]
-    expected = FastEngine(network, 1).probabilities(np.concatenate(rows), np.cumsum([0, *LENGTHS]))
+    expected = NativeEngine(network, 1).probabilities(Sequences(np.concatenate(rows), np.cumsum([0, *LENGTHS])))
     model = onnx_model(network)
     onnx.checker.check_model(model, full_check=True)
     np.testing.assert_allclose(run(model, padded(rows, padding, MAX_TOKENS)), expected, rtol=0, atol=1e-6)

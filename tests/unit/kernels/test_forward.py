@@ -10,7 +10,8 @@ from lstm_ray.kernels.forward import forward
 from lstm_ray.kernels.function import aligned_empty
 from lstm_ray.kernels.layout import RowOffsets, pack
 from lstm_ray.model.weights import LstmWeights, NetworkWeights
-from lstm_ray.score.engine import FastEngine
+from lstm_ray.score.engine import NativeEngine
+from lstm_ray.text.sequences import Sequences
 
 AVX512 = Target.of("skylake-avx512", {"avx512f": True, "avx2": True, "fma": True})
 AVX2 = Target.of("haswell", {"avx2": True, "fma": True})
@@ -74,7 +75,7 @@ def scores_on(target: Target, monkeypatch: pytest.MonkeyPatch) -> NDArray[np.flo
     monkeypatch.setattr(Target, "host", classmethod(lambda cls: target))
     lengths = np.arange(23) % 16
     token_ids = np.random.default_rng(1).integers(0, 30, lengths.sum()).astype(np.int32)
-    return FastEngine(network((21, 5))).probabilities(token_ids, np.concatenate([[0], np.cumsum(lengths)]))
+    return NativeEngine(network((21, 5))).probabilities(Sequences(token_ids, np.concatenate([[0], np.cumsum(lengths)])))
 
 
 @pytest.mark.skipif(not host_has("avx512f", "avx2", "fma"), reason="needs a processor with both vector widths")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -79,3 +80,13 @@ def test_a_value_that_does_not_fit_the_common_type_is_named_with_its_column_and_
     assert f"(int64 in {whole}, double in {decimal})" in message
     assert str(2**53 + 1) in message
     assert message.endswith("leave the column out with --keep-columns")
+
+
+def test_a_decimal_is_not_rounded_to_a_double(tmp_path: Path) -> None:
+    short = write(tmp_path / "a.parquet", {"text": ["good", "bad"], "price": [Decimal("19.75"), None]})
+    long = write(tmp_path / "b.parquet", {"text": ["good"], "price": [Decimal("12345678901234567890.12")]})
+    double = write(tmp_path / "c.parquet", {"text": ["good"], "price": [0.5]})
+    layout = layout_of(short, long, double)
+    assert kept_columns(pq.read_table(short), layout, short)[1].to_pylist() == [19.75, None]
+    with pytest.raises(InputError, match=r"b\.parquet: column 'price' is decimal.* more digits than a double"):
+        kept_columns(pq.read_table(long), layout, long)

@@ -1,6 +1,5 @@
-"""FastEngine against a plain float64 LSTM and against Keras, and the independence of a row from its company."""
+"""NativeEngine against a plain float64 LSTM and against Keras, and the independence of a row from its company."""
 
-import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
@@ -13,7 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lstm_ray.model.weights import LstmWeights, NetworkWeights, Padding, Pooling
-from lstm_ray.score.engine import FastEngine
+from lstm_ray.score.engine import NativeEngine
+from lstm_ray.text.sequences import Sequences
 
 Row = NDArray[np.int32]
 COMBINATIONS = list(product((1, 2), (1, 2), ("last", "max", "mean"), (False, True), ("pre", "post")))
@@ -56,12 +56,12 @@ def make_rows(network: NetworkWeights, lengths: Sequence[int], seed: int = 1) ->
     return [generator.integers(1, len(network.embedding), length).astype(np.int32) for length in lengths]
 
 
-def ragged(rows: Sequence[Row]) -> tuple[Row, NDArray[np.int64]]:
-    return np.concatenate([*rows, np.zeros(0, np.int32)]), np.cumsum([0, *map(len, rows)])
+def ragged(rows: Sequence[Row]) -> Sequences:
+    return Sequences(np.concatenate([*rows, np.zeros(0, np.int32)]), np.cumsum([0, *map(len, rows)]))
 
 
 def score(network: NetworkWeights, rows: Sequence[Row], threads: int = 1) -> NDArray[np.float32]:
-    return FastEngine(network, threads).probabilities(*ragged(rows))
+    return NativeEngine(network, threads).probabilities(ragged(rows))
 
 
 def sigmoid(value: Any) -> Any:
@@ -184,12 +184,12 @@ def test_a_row_does_not_depend_on_its_company(
 ) -> None:
     network = make_network((17, 5)[:layers], directions, pooling, masked, padding)
     rows = make_rows(network, np.random.default_rng(3).integers(0, 10, 230).tolist())
-    engine = FastEngine(network)
-    together = engine.probabilities(*ragged(rows))
+    engine = NativeEngine(network)
+    together = engine.probabilities(ragged(rows))
     np.testing.assert_array_equal(score(network, rows, threads=2), together)
-    np.testing.assert_array_equal(engine.probabilities(*ragged(rows[::-1]))[::-1], together)
-    np.testing.assert_array_equal(engine.probabilities(*ragged(rows[100:109])), together[100:109])
-    alone = [engine.probabilities(*ragged([row]))[0] for row in rows[:40]]
+    np.testing.assert_array_equal(engine.probabilities(ragged(rows[::-1]))[::-1], together)
+    np.testing.assert_array_equal(engine.probabilities(ragged(rows[100:109])), together[100:109])
+    alone = [engine.probabilities(ragged([row]))[0] for row in rows[:40]]
     np.testing.assert_array_equal(alone, together[:40])
 
 
@@ -202,17 +202,6 @@ def test_padding_read_ahead_gives_the_bits_of_padding_read_as_tokens() -> None:
         pairs = [(blank, row) if padding == "pre" else (row, blank) for blank, row in zip(blanks, rows, strict=True)]
         padded = [np.concatenate(pair) for pair in pairs]
         np.testing.assert_array_equal(score(network, rows), score(network, padded))
-
-
-def test_an_engine_ends_its_threads() -> None:
-    network = make_network()
-    engine = FastEngine(network, threads=2)
-    before = {thread.ident for thread in threading.enumerate()}
-    engine.probabilities(*ragged(make_rows(network, [3] * 200)))
-    engine.close()
-    assert {thread.ident for thread in threading.enumerate() if thread.name.startswith("lstm-engine")} <= before
-    with pytest.raises(RuntimeError):
-        engine.probabilities(*ragged(make_rows(network, [3])))
 
 
 @pytest.mark.parametrize(
@@ -229,7 +218,9 @@ def test_an_engine_ends_its_threads() -> None:
 )
 def test_wrong_input_is_refused(token_ids: list[int], offsets: list[int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        FastEngine(make_network()).probabilities(np.array(token_ids, np.int32), np.array(offsets, np.int64))
+        NativeEngine(make_network()).probabilities(
+            Sequences(np.array(token_ids, np.int32), np.array(offsets, np.int64))
+        )
 
 
 def test_weights_may_be_laid_out_in_any_order() -> None:

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lstm_ray.config import ScoreConfig
+from lstm_ray.errors import LstmRayError
+from lstm_ray.model.bundle import read_bundle
 from lstm_ray.runtime.ray_internals import IDLE_DATA_THREAD
-from lstm_ray.score.ray_data import _new_threads_ended
+from lstm_ray.score import wire
+from lstm_ray.score.plan import make_plan
+from lstm_ray.score.ray_data import _encode_stage, _GpuActor, _new_threads_ended, _Run, _write_stage
 
 
 def test_threads_begun_meanwhile_end_before_ray_does() -> None:
@@ -18,5 +28,24 @@ def test_threads_begun_meanwhile_end_before_ray_does() -> None:
         threading.Thread(target=for_ever.wait, name=IDLE_DATA_THREAD, daemon=True).start()
         slow.start()
     assert not slow.is_alive()
-    assert time.monotonic() < begun + 10, "who was known before, or is parked, is not waited for"
+    assert time.monotonic() < begun + 10, "threads from before, and Ray Data's idle one, are not waited for"
     for_ever.set()
+
+
+def test_an_actor_whose_gpu_tensorflow_does_not_see_fails(
+    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would score on a core of its CPU."""
+    import tensorflow as tf
+
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    pq.write_table(pa.table({"text": ["good"]}), tmp_path / "in.parquet")
+    config = ScoreConfig(inputs=(str(tmp_path / "in.parquet"),), model=str(tiny_bundle), engine="keras")
+    bundle = read_bundle(config.model)
+    plan = make_plan(config, bundle.identity())
+    (task,) = plan.tasks(set())
+    run = _Run(config, plan.layout, bundle.hash, bundle.threshold, {})
+    encoded = _encode_stage(pa.table({"task": [wire.task_to_text(task)]}), run)
+    failed = _write_stage(_GpuActor(run)(encoded), run)
+    with pytest.raises(LstmRayError, match=r"TensorFlow sees none: .* or leave out --gpus-per-actor to score on CPUs"):
+        list(wire.results_from_text(failed["results"][0].as_py()))

@@ -271,33 +271,6 @@ def test_a_row_group_of_garbage_sets_its_file_aside(
     assert exit.value.code == 3
 
 
-@pytest.mark.parametrize("rows_per_part", [50_000, 300], ids=["one chunk", "several chunks"])
-def test_a_file_of_fewer_rows_than_its_footer_says_is_set_aside(
-    run: Run, place: Path, claim_rows: Callable[[Path, int, int], None], rows_per_part: int
-) -> None:
-    short = place / "in" / "a.parquet"
-    pq.write_table(pq.read_table(short), short, write_statistics=False)
-    claim_rows(short, ROWS, ROWS + 5)
-    reason = "row group 0 cannot be read: 1,000 rows found, but the footer says 1,005"
-    with pytest.raises(InputError, match=rf"a\.parquet: {reason}; --max-bad-files 1 would"):
-        run(rows_per_part=rows_per_part)
-    manifest = run(rows_per_part=rows_per_part, max_bad_files=1)
-    assert (manifest.bad_files, manifest.rows) == (1, ROWS // 2)
-    assert pq.read_table(place / "out" / "_bad_files.parquet")["error"].to_pylist() == [reason]
-
-
-def test_an_integer_that_a_wider_column_cannot_hold_sets_its_file_aside(run: Run, place: Path) -> None:
-    (place / "mixed").mkdir()
-    for name, ids in (("a", [1, 2]), ("b", [2**53 + 1]), ("c", [0.5])):
-        pq.write_table(pa.table({"id": ids, "text": ["good"] * len(ids)}), place / "mixed" / f"{name}.parquet")
-    inputs = (str(place / "mixed"),)
-    with pytest.raises(InputError, match=r"b\.parquet: column 'id' is int64 here and double .* 9007199254740993"):
-        run(inputs=inputs)
-    assert run(inputs=inputs, max_bad_files=1).rows == 3
-    assert read_parts(place / "out")["id"].to_pylist() == [1, 2, 0.5]
-    assert run(inputs=inputs, keep_columns="text", output=str(place / "texts")).rows == 4
-
-
 def test_files_that_are_bad_from_the_start_are_set_aside(run: Run, place: Path) -> None:
     (place / "in" / "aa.parquet").write_text("no Parquet", encoding="utf-8")
     manifest = run(max_bad_files=1)

@@ -54,19 +54,6 @@ def score_all(plan: Plan, scorer: Scorer, output: Path, done: set[str] | None = 
     return parts
 
 
-def test_every_row_is_scored_in_order(scorer: Scorer, table: pa.Table, tmp_path: Path) -> None:
-    pq.write_table(table, tmp_path / "in.parquet", row_group_size=30_000)
-    plan = plan_of(tmp_path / "in.parquet", rows_per_part=4_000)
-    parts = score_all(plan, scorer, tmp_path / "out")
-    assert [part.name for part in parts] == [chunk.part_name for chunk in plan.chunks()]
-    written = pa.concat_tables([pq.read_table(path) for path in sorted((tmp_path / "out").iterdir())])
-    assert written.select(["id", "text"]).equals(table)
-    expected = scorer.score(table["text"])
-    assert written["sentiment_probability"].combine_chunks().equals(expected.probability)
-    assert sum(part.positives for part in parts) == expected.sentiment.to_pylist().count("positive")
-    assert sum(part.errors["empty_text"] for part in parts) == ROWS // 4
-
-
 def test_a_part_in_the_middle_of_a_row_group_is_made_alone(scorer: Scorer, table: pa.Table, tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "in.parquet", row_group_size=ROWS)
     plan = plan_of(tmp_path / "in.parquet", rows_per_part=7_000)

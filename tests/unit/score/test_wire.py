@@ -8,20 +8,15 @@ import pytest
 
 from lstm_ray.errors import BundleError, InputError
 from lstm_ray.score import wire
-from lstm_ray.score.columns import PartLayout
 from lstm_ray.score.parts import Part
 from lstm_ray.score.plan import BadFile, Chunk, Task
 from lstm_ray.storage.inputs import InputFile
 
 TASK = Task(InputFile("s3://b/é.parquet", 7, "2024-01-01", {"year": None}), [Chunk(3, 0, 80, (0, 2), 0)])
-LAYOUT = PartLayout(
-    pa.schema({"id": pa.int64(), "p": pa.float32(), "s": pa.string(), "e": pa.string()}), "text", "f00", {"id": "both"}
-)
 
 
-def test_a_task_and_a_layout_come_out_as_they_went_in() -> None:
+def test_a_task_comes_out_as_it_went_in() -> None:
     assert wire.task_from_text(wire.task_to_text(TASK)) == TASK
-    assert wire.layout_from_dict(wire.layout_to_dict(LAYOUT)) == LAYOUT
 
 
 def test_results_are_parts_or_a_bad_file_or_an_error_of_the_same_type() -> None:

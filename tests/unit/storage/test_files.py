@@ -1,5 +1,6 @@
 """Storage: paths and URIs are told apart, and a file that is written is whole or not there."""
 
+import fcntl
 import os
 import threading
 from collections.abc import Callable
@@ -198,6 +199,26 @@ def test_delete_does_not_follow_a_link(tree: Path) -> None:
     storage.delete(str(tree / "link"))
     assert not (tree / "link").is_symlink()
     assert (tree / "year=2024/x.parquet").exists()
+
+
+def test_a_lock_has_one_holder_even_if_its_file_is_deleted_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(descriptor: int, operation: int) -> None:  # after another process has deleted the file
+        (tmp_path / "lock").unlink()
+        lock(descriptor, operation)
+
+    lock = fcntl.flock
+    with storage.locked(str(tmp_path), "lock"):
+        for _ in range(2):
+            with pytest.raises(OutputError, match="another run is writing here"), storage.locked(str(tmp_path), "lock"):
+                pass
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(OutputError, match="another run is writing here"), storage.locked(str(tmp_path), "lock"):
+        pass
+    monkeypatch.undo()
+    with storage.locked(str(tmp_path), "lock"):
+        pass
 
 
 def test_only_local_places_have_renames(tmp_path: Path) -> None:
