@@ -64,8 +64,8 @@ def check_epoch(collective: Collective, epoch: int, weights: list[npt.NDArray[An
     if odd:
         raise TrainingError(
             f"after epoch {epoch} worker {odd} has other weights than worker 0, although all must be equal to the "
-            "bit: all must run the same versions of lstm-ray and its libraries, and a node's memory may be faulty; "
-            "the same command resumes from the last checkpoint"
+            "bit: all must run the same versions of lstm-ray and its libraries, and the Keras engine needs machines of "
+            "one kind; else a node's memory may be faulty. The same command resumes from the last checkpoint"
         )
 
 
