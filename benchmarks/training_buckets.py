@@ -19,7 +19,7 @@ from typing import Any
 sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
 
 from lstm_ray.config import TrainConfig  # noqa: E402
-from lstm_ray.train import batches  # noqa: E402
+from lstm_ray.train.data import batches  # noqa: E402
 from lstm_ray.train.run import train  # noqa: E402
 
 NETWORK = {"mask": True, "bidirectional": True, "pooling": "max", "max_tokens": 400, "units": 64}
