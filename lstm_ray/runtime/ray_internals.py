@@ -105,6 +105,14 @@ def is_client_timeout(error: BaseException) -> bool:
     return "timeout" in str(error)
 
 
+def is_client_server_crash(error: BaseException) -> bool:
+    """Returns whether the server that Ray starts for a Ray client (ray://) crashed at once.
+
+    gRPC's fork handlers crash some of the processes that Ray's proxy forks (ray-project/ray#63202).
+    """
+    return "Starting Ray client server failed" in str(error)
+
+
 def autoscaler_of_head() -> tuple[bool, dict[str, Any] | None]:
     """Returns whether an autoscaler adds nodes, and its definition, if that is known; runs on the head.
 

@@ -10,18 +10,25 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import ray
 
 from lstm_ray.errors import LstmRayError, WorkerLostError
 from lstm_ray.runtime.capacity import check_room
 from lstm_ray.runtime.devices import available_cores, may_have_gpu
-from lstm_ray.runtime.ray_internals import is_client_timeout, is_refused_token, worker_failures
+from lstm_ray.runtime.ray_internals import (
+    is_client_server_crash,
+    is_client_timeout,
+    is_refused_token,
+    worker_failures,
+)
 from lstm_ray.runtime.room import Asked
 from lstm_ray.runtime.stderr import held_back
 from lstm_ray.wording import reason
 
 _CONNECT_TIMEOUT_S = 5.0
+_CLIENT_ATTEMPTS = 3
 
 _LAST_WORDS = (
     "error: this process was ended from outside: by Ray, if its raylet on this machine has died, or by the system, "
@@ -67,7 +74,7 @@ def connect(
         else:
             _check_listening(address)
             with held_back(shown_on_failure=False):  # the exception has the same message
-                ray.init(address=address, **quiet)
+                _join(address, **quiet)
     except Exception as error:
         # A bare Exception is what Ray raises if the raylet that it has started does not come up.
         expected = OSError | ValueError | RuntimeError | ray.exceptions.AuthenticationError
@@ -90,6 +97,19 @@ def connect(
         finally:
             if not is_in_use:
                 ray.shutdown()  # if its raylet has died, Ray ends the process here
+
+
+def _join(address: str, **options: Any) -> None:
+    """Connects to a running Ray; once more each time its server for this client crashed before it began."""
+    for _ in range(_CLIENT_ATTEMPTS - 1):
+        try:
+            ray.init(address=address, **options)
+        except ConnectionError as error:
+            if not is_client_server_crash(error):
+                raise
+        else:
+            return
+    ray.init(address=address, **options)
 
 
 @contextmanager

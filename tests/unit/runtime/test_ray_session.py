@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 import subprocess
@@ -27,6 +28,23 @@ class GroupError(Exception):
 
 
 LOST = WorkerLostError("worker 1 at 10.0.0.2:4000 is gone: it closed the connection")
+
+
+@pytest.mark.parametrize(("crashes", "said"), [(0, ""), (2, ""), (3, "Starting Ray client server failed")])
+def test_a_client_whose_server_crashed_connects_again(monkeypatch: pytest.MonkeyPatch, crashes: int, said: str) -> None:
+    calls = []
+
+    def start(address: str, **_: object) -> None:
+        calls.append(address)
+        if len(calls) <= crashes:
+            raise ConnectionAbortedError("Initialization failure from server: Starting Ray client server failed. See")
+
+    monkeypatch.setattr(ray_session, "_check_listening", lambda address: None)
+    monkeypatch.setattr(ray_session.ray, "init", start)
+    monkeypatch.setattr(ray_session.ray, "shutdown", lambda: None)
+    with pytest.raises(LstmRayError, match=said) if said else contextlib.nullcontext(), connect("ray://head:10001"):
+        pass
+    assert calls == ["ray://head:10001"] * min(crashes + 1, 3)
 
 
 @pytest.mark.parametrize(
