@@ -425,7 +425,7 @@ def test_predict_and_doctor_know_such_a_bundle(
     assert done.exit_code == 0, done.output
     assert re.match(r"[01]\.\d{4}  (posi|nega)tive  a good film\n", done.stdout)
     (tmp_path / "job.yaml").write_text("network: mine:build\nrecurrent_dropout: 0.2\n", encoding="utf-8")
-    for finding in examine(None, None, str(path), str(tmp_path / "job.yaml")).verdicts[-2:]:
+    for finding in examine(None, None, str(path), str(tmp_path / "job.yaml"))[-2:]:
         assert finding.state == "unknown: mine:build builds the network, and Keras decides"
         assert finding.level == "OK"
 
