@@ -27,4 +27,4 @@ def not_parquet(path: str, error: BaseException) -> str:
     """Returns why a file is not Parquet; for one with another suffix, what makes Parquet of it."""
     if path.endswith(".parquet"):
         return f"not a Parquet file: {reason(error)}"
-    return "not a Parquet file: CSV and JSON lines become one by lstm-ray data convert"
+    return "not a Parquet file: convert CSV and JSON lines with lstm-ray data convert"

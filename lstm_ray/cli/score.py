@@ -53,6 +53,8 @@ def show_manifest(manifest: Manifest) -> None:
     rows.append(("output", f"{manifest.output}: {counted(manifest.parts, 'part')}{kept}"))
     if "://" not in manifest.output and scored:
         output = json.dumps(manifest.output, ensure_ascii=False)
-        code = f"import pyarrow.dataset as ds; print(ds.dataset({output}).head(5).to_pandas())"
+        code = (
+            f"import pyarrow.dataset as ds; print(ds.dataset({output}).head(5).to_pandas().to_string(max_colwidth=40))"
+        )
         rows.append(("next", console.python_line(code)))
     console.show_table("Scored", rows)

@@ -8,7 +8,7 @@ import typer
 
 from lstm_ray.cli import console
 from lstm_ray.cli.options import require, takes_settings
-from lstm_ray.config import ScoreConfig, TrainConfig
+from lstm_ray.config import ScoreConfig, TrainConfig, option_name
 
 if TYPE_CHECKING:
     from lstm_ray.progress import Progress
@@ -38,7 +38,8 @@ def train(
     with console.bar("rows", "the same command resumes from the last checkpoint, if there is one yet") as bar:
         outcome = run.train(config, BarWatcher(bar))
     if outcome.was_complete:
-        more = "raise --early-stopping to continue, or " if outcome.state.stops_early(config) else ""
+        name = "early_stopping" if outcome.state.stops_early(config) else "epochs"
+        more = f"raise {option_name(name)} to continue, or " if name in config.may_change() else ""
         console.say(f"{outcome.output}: already complete; {more}use --fresh to start over")
     show_outcome(outcome, config)
 

@@ -174,6 +174,10 @@ def _wrong_label(shard: Shard, column: str, values: pa.ChunkedArray, position: i
     value = values[position].as_py()
     problem = "is null" if value is None else f"{value:g} is neither 0 nor 1"
     options = propose_mapping(values)
-    hint = f"say which mean what, rows of others are left out: {options}" if options else "choose with --label-column"
+    hint = (
+        f"name the labels of each class (rows with others are left out): {options}"
+        if options
+        else "choose with --label-column"
+    )
     row = shard.first_row + int(shard.rows[position])
     return f"{shard.file.path}: column {column!r}, row {row}: label {problem}: {hint}"

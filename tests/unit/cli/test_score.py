@@ -30,7 +30,12 @@ def test_the_next_command_shows_the_first_scored_rows(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_bundle: Path, has_python: bool
 ) -> None:
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent if has_python else tmp_path))
-    pq.write_table(pa.table({"text": ["a good film", None, "bad"]}), tmp_path / "in.parquet")
+    columns = {
+        "text": ["a good film", None, "long " * 50],
+        "product": ["a red chair with arms"] * 3,
+        "shop": ["north"] * 3,
+    }
+    pq.write_table(pa.table(columns), tmp_path / "in.parquet")
     output = tmp_path / 'to "be" scored, it\'s ü'
     config = ScoreConfig(inputs=(str(tmp_path / "in.parquet"),), model=str(tiny_bundle), output=str(output))
     command = shown_at_the_end(monkeypatch, score(config, lambda _: None, lambda *_: None))["next"]

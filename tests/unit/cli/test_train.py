@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from lstm_ray.cli import console
+from lstm_ray.cli.app import app
 from lstm_ray.cli.train import show_outcome
 from lstm_ray.config import TrainConfig
+from lstm_ray.train import run
 from lstm_ray.train.loop.state import State
 from lstm_ray.train.results import Outcome
 
@@ -22,6 +25,22 @@ def test_the_next_commands_can_be_pasted(monkeypatch: pytest.MonkeyPatch, column
     assert shown["try it"] == "lstm-ray predict --model '/a run/model' 'Not bad at all'"
     score = "lstm-ray score REVIEWS.parquet --model '/a run/model' --output SCORED"
     assert shown["next"] == (score if column == "text" else f"{score} --text-column 'the review'")
+
+
+@pytest.mark.parametrize(
+    ("options", "hint"),
+    [
+        ([], "complete; raise --epochs to continue, or use --fresh"),
+        (["--early-stopping", "3"], "complete; raise --early-stopping to continue, or use --fresh"),
+        (["--schedule", "cosine"], "complete; use --fresh"),
+    ],
+    ids=str,
+)
+def test_a_complete_run_names_what_continues_it(monkeypatch: pytest.MonkeyPatch, options: list[str], hint: str) -> None:
+    complete = Outcome(State(epoch=4, best_epoch=1, metrics={}), "out", 90, 10, 0, 0, was_complete=True)
+    monkeypatch.setattr(run, "train", lambda *_: complete)
+    done = CliRunner().invoke(app, ["train", "--train", "in.parquet", "--output", "out", *options])
+    assert hint in " ".join(done.stderr.split())
 
 
 @pytest.mark.parametrize(
