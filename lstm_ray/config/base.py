@@ -44,7 +44,7 @@ def setting(
     flag: bool = False,
     option: bool = True,
     metavar: str | None = None,
-    required: bool | None = None,
+    must_be_given: bool | None = None,
     path: Literal["input", "output"] | None = None,
     not_paths: str | None = None,
     may_change: Collection[str] | None = None,
@@ -63,7 +63,7 @@ def setting(
         flag: True for a boolean that is only ever turned on, so that it needs no --no-... option.
         option: False if only a job file can hold it.
         metavar: Shown for its value in `--help`; by default its type.
-        required: True if a command does nothing without it; its default then is empty.
+        must_be_given: True if a command does nothing without it; its default then is empty.
         path: "input" or "output" if its value is a path or several. A path is local or a URI.
         not_paths: Values of a path setting that are no paths, as a regular expression.
         may_change: Commands (train, tune) that resume a run in which the setting had another value.
@@ -73,7 +73,7 @@ def setting(
         limits: ge=, le=, pattern=, ... as pydantic's `Field` takes them.
     """
     meaning = {
-        "required": required,
+        "must_be_given": must_be_given,  # "required" would be JSON Schema's own, which is a list
         "path": path,
         "not_paths": not_paths,
         "may_change": None if may_change is None else list(may_change),
@@ -144,7 +144,7 @@ def _is_path(kind: type[Settings], name: str, value: Any) -> bool:
 
 def missing(kind: type[Settings], values: Mapping[str, Any]) -> list[str]:
     """Returns the required settings that have no value."""
-    return [name for name in meaning_of(kind, "required") if not values.get(name)]
+    return [name for name in meaning_of(kind, "must_be_given") if not values.get(name)]
 
 
 def command_of(kind: type[Settings]) -> str:

@@ -18,7 +18,7 @@ class ScoreConfig(RaySettings, RowSettings, InputSettings):
         "Directory for the scored Parquet.",
         panel=FILES,
         metavar="DIR",
-        required=True,
+        must_be_given=True,
         path="output",
         fingerprint="nothing",
     )

@@ -13,7 +13,7 @@ class InputSettings(Settings):
         "Reviews as Parquet: files, directories, globs, s3:// gs:// abfs:// URIs.",
         panel=FILES,
         argument=True,
-        required=True,
+        must_be_given=True,
         path="input",
         fingerprint="content",
     )
@@ -22,7 +22,7 @@ class InputSettings(Settings):
         "Model bundle, as train writes to OUTPUT/model.",
         panel=FILES,
         metavar="DIR",
-        required=True,
+        must_be_given=True,
         path="input",
         fingerprint="content",
     )

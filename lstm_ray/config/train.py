@@ -146,7 +146,7 @@ class RunSettings(Settings):
         "Parquet to learn from: files, directories, globs, s3:// gs:// abfs:// URIs.",
         panel=FILES,
         metavar="PATH",
-        required=True,
+        must_be_given=True,
         path="input",
     )
     validation: tuple[str, ...] = fixed(
@@ -164,7 +164,7 @@ class RunSettings(Settings):
         "Directory of the run: model, checkpoints, history, report.",
         panel=FILES,
         metavar="DIR",
-        required=True,
+        must_be_given=True,
         path="output",
     )
     fresh: bool = free(False, "Start over where --output holds an earlier run, deleting it.", panel=FILES, flag=True)

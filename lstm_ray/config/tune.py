@@ -50,7 +50,7 @@ class TuneConfig(TrainConfig):
         "Directory of the search: trials, their table, the best one's job file.",
         panel=FILES,
         metavar="DIR",
-        required=True,
+        must_be_given=True,
         path="output",
     )
     search: dict[str, Range] = fixed({}, "What to draw each searched setting from.", panel="Search", option=False)

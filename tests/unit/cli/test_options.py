@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
+import jsonschema
 import pytest
 import typer
 import yaml
@@ -165,6 +166,7 @@ def test_config_schema_describes_every_setting(command: str, kind: type[Settings
     schema = json.loads(invoke("config", "schema", command))
     assert set(schema["properties"]) == set(kind.model_fields)
     assert schema["additionalProperties"] is False
+    jsonschema.Draft202012Validator.check_schema(schema)
     for name, field in kind.model_fields.items():
         assert schema["properties"][name]["description"] == field.description
 
