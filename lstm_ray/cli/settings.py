@@ -31,7 +31,7 @@ def schema(command: Command) -> None:
 
     Example: lstm-ray config schema train
     """
-    console.show_text(json.dumps(_kind(command).model_json_schema(), indent=2) + "\n")
+    console.show_text(json.dumps(settings.job_file_schema(_kind(command)), indent=2) + "\n")
 
 
 @app.command()

@@ -75,6 +75,30 @@ def known_settings(kind: type[Settings], content: Mapping[Any, Any]) -> dict[str
     }
 
 
+def job_file_schema(kind: type[Settings]) -> dict[str, Any]:
+    """Returns the JSON Schema of a command's job files.
+
+    They hold `command`, a list of one as its only value, and numbers without quotes: `workers: 2`, `train: a.parquet`.
+    """
+    schema = kind.model_json_schema()
+    command = {"const": command_of(kind), "description": "The command that the job file is for."}
+    settings = {name: _as_written(property_) for name, property_ in schema["properties"].items()}
+    return {**schema, "properties": {"command": command, **settings}}
+
+
+def _as_written(schema: dict[str, Any]) -> dict[str, Any]:
+    """Returns the schema of a value as people write it in YAML."""
+    types = {"array": ["array", "string", "number"], "string": ["string", "number"]}
+    written = dict(schema)
+    if "type" in schema:
+        written["type"] = types.get(schema["type"], schema["type"])
+    if "items" in schema:
+        written["items"] = _as_written(schema["items"])
+    if "anyOf" in schema:
+        written["anyOf"] = [_as_written(choice) for choice in schema["anyOf"]]
+    return written
+
+
 def to_yaml(config: Settings) -> str:
     """Returns the resolved settings as a job file that repeats the run."""
     values = config.model_dump(mode="json")

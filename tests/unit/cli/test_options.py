@@ -164,7 +164,7 @@ def test_config_show_knows_presets_and_job_files(job: Callable[..., str]) -> Non
 )
 def test_config_schema_describes_every_setting(command: str, kind: type[Settings]) -> None:
     schema = json.loads(invoke("config", "schema", command))
-    assert set(schema["properties"]) == set(kind.model_fields)
+    assert set(schema["properties"]) == {"command", *kind.model_fields}
     assert schema["additionalProperties"] is False
     jsonschema.Draft202012Validator.check_schema(schema)
     for name, field in kind.model_fields.items():

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from lstm_ray.config import (
+    COMMANDS,
     EvaluateConfig,
     ScoreConfig,
     Settings,
@@ -18,6 +20,8 @@ from lstm_ray.config import (
     TuneConfig,
     changed_since,
     command_of,
+    job_file_schema,
+    load_job_file,
     read_job_file,
     read_yaml,
     resolve,
@@ -27,6 +31,7 @@ from lstm_ray.errors import ConfigError
 from lstm_ray.tune.search import trial_config
 
 Job = Callable[[str], Path]
+JOBS = Path(__file__).parents[3] / "jobs"
 
 
 def test_a_job_file_may_give_one_path_or_many(job: Job) -> None:
@@ -136,9 +141,7 @@ def test_the_yaml_names_every_setting_for_people() -> None:
     assert set(yaml.safe_load(text)) == {"command", *TrainConfig.model_fields}
 
 
-@pytest.mark.parametrize(
-    "path", sorted((Path(__file__).parents[3] / "jobs").glob("t*.yaml")), ids=lambda path: path.stem
-)
+@pytest.mark.parametrize("path", sorted(JOBS.glob("t*.yaml")), ids=lambda path: path.stem)
 def test_the_job_files_that_come_along_are_valid(path: Path) -> None:
     command = yaml.safe_load(path.read_text(encoding="utf-8"))["command"]
     config = resolve({"train": TrainConfig, "tune": TuneConfig}[command], {}, path)
@@ -209,3 +212,18 @@ def test_paths_are_compared_as_absolute_ones() -> None:
 
     assert changed_since(earlier, config, absolute) == []
     assert changed_since({**earlier, "vocabulary": None}, config, absolute) == ["vocabulary"]
+
+
+@pytest.mark.parametrize("path", sorted(JOBS.glob("*.yaml")), ids=lambda path: path.name)
+def test_the_job_files_of_the_project_follow_the_schema(path: Path) -> None:
+    content = load_job_file(path)
+    schema = job_file_schema(COMMANDS[content["command"]])
+    jsonschema.validate(content, schema)
+    for wrong in ({"epoch": 3}, {"max_rows": "many"}, {"command": "predict"}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(content | wrong, schema)
+
+
+@pytest.mark.parametrize("kind", COMMANDS.values())
+def test_a_run_s_own_settings_follow_the_schema(kind: type[Settings]) -> None:
+    jsonschema.validate(yaml.safe_load(to_yaml(kind())), job_file_schema(kind))
