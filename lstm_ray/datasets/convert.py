@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -93,28 +92,33 @@ def convert(
     total = source.stat().st_size
     progress(0, total)
     rows = 0
-    with contextlib.closing(_MeteredFile(source)) as file:
-        if kind in _JSON:
-            batches, schema = _open_json(source, file, as_text)
-        elif kind in _DELIMITERS or delimiter:
-            batches, schema = _open_csv(source, file, delimiter or _DELIMITERS[kind], encoding, as_text)
-            if delimiter is None and len(schema) == 1 and (other := _OTHER_DELIMITER.search(schema.names[0])):
-                raise InputError(f"{source}: has one column, {schema.names[0]!r}: try --delimiter {other[0]!r}")
-        else:
-            raise ConfigError(
-                f"{source}: neither .csv, .tsv nor .jsonl: if it is delimited text, say by what: --delimiter ';'"
-            )
-        _check_names(source, schema.names, as_text)
+    codec = _COMPRESSED.get(source.suffix.lower())
+    # Files of Arrow's own, closed when its threads no longer read: these may outlive an error, and a Python object that
+    # such a thread lets go of while Python ends would abort the process.
+    raw = pa.OSFile(str(source))
+    file = pa.CompressedInputStream(raw, codec) if codec else raw
+    if kind in _JSON:
+        batches, schema = _open_json(source, file, as_text)
+    elif kind in _DELIMITERS or delimiter:
+        batches, schema = _open_csv(source, file, delimiter or _DELIMITERS[kind], encoding, as_text)
+        if delimiter is None and len(schema) == 1 and (other := _OTHER_DELIMITER.search(schema.names[0])):
+            raise InputError(f"{source}: has one column, {schema.names[0]!r}: try --delimiter {other[0]!r}")
+    else:
+        raise ConfigError(
+            f"{source}: neither .csv, .tsv nor .jsonl: if it is delimited text, say by what: --delimiter ';'"
+        )
+    _check_names(source, schema.names, as_text)
 
-        def write(stream: Any) -> None:
-            nonlocal rows
-            with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
-                for number, batch in enumerate(batches, 1):
-                    writer.write_batch(batch)
-                    rows += batch.num_rows
-                    progress(file.bytes_of(number), total)  # a batch is a block
+    def write(stream: Any) -> None:
+        nonlocal rows
+        with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
+            for number, batch in enumerate(batches, 1):
+                writer.write_batch(batch)
+                rows += batch.num_rows
+                # A batch is a block. Of a compressed file Arrow has read up to 32 blocks more.
+                progress(raw.tell() if codec else min(number * _BLOCK_BYTES, total), total)
 
-        storage.write_file(str(output), write)
+    storage.write_file(str(output), write)
     progress(total, total)
     return Converted(output, rows, {field.name: str(field.type) for field in schema})
 
@@ -126,45 +130,13 @@ def _check_names(source: Path, names: Sequence[str], as_text: Sequence[str]) -> 
         raise InputError(f"{source}: no column {unread[0]!r}; it has {', '.join(map(repr, names))}")
 
 
-class _MeteredFile:
-    """A file, decompressed, that records its position after each block that is read.
-
-    Arrow reads in a separate thread, up to 32 blocks ahead of what it has parsed.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("rb")
-        self._content = pa.input_stream(self._file, _COMPRESSED.get(path.suffix.lower()))
-        self._ends: list[int] = []
-
-    @property
-    def closed(self) -> bool:
-        """Returns whether it has been closed."""
-        return self._file.closed
-
-    def read(self, size: int = -1) -> bytes:
-        """Returns the next bytes of the content."""
-        block: bytes = self._content.read(size)
-        if block:
-            self._ends.append(self._file.tell())
-        return block
-
-    def close(self) -> None:
-        """Closes it."""
-        self._content.close()
-
-    def bytes_of(self, blocks: int) -> int:
-        """Returns the bytes of the file that its first `blocks` blocks take."""
-        return self._ends[min(blocks, len(self._ends)) - 1]
-
-
 Batches = tuple[Iterator[pa.RecordBatch], pa.Schema]
 
 
-def _open_csv(source: Path, file: _MeteredFile, delimiter: str, encoding: str, as_text: Sequence[str]) -> Batches:
+def _open_csv(source: Path, file: pa.NativeFile, delimiter: str, encoding: str, as_text: Sequence[str]) -> Batches:
     try:
         reader = csv.open_csv(
-            pa.PythonFile(file, mode="r"),
+            file,
             read_options=csv.ReadOptions(block_size=_BLOCK_BYTES, encoding=encoding),
             parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
             convert_options=csv.ConvertOptions(column_types=dict.fromkeys(as_text, pa.string())),
@@ -180,11 +152,10 @@ def _open_csv(source: Path, file: _MeteredFile, delimiter: str, encoding: str, a
     return _read(source, reader), reader.schema
 
 
-def _open_json(source: Path, file: _MeteredFile, as_text: Sequence[str]) -> Batches:
+def _open_json(source: Path, file: pa.NativeFile, as_text: Sequence[str]) -> Batches:
     """Reads the whole file; a number in a column of `as_text` becomes its digits."""
     try:
-        with pa.PythonFile(file, mode="r") as stream:
-            table = jsonlines.read_json(stream, jsonlines.ReadOptions(block_size=_BLOCK_BYTES))
+        table = jsonlines.read_json(file, jsonlines.ReadOptions(block_size=_BLOCK_BYTES))
         for name in set(as_text) & set(table.column_names):
             index = table.column_names.index(name)
             table = table.set_column(index, name, table[name].cast(pa.string()))
