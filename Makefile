@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
 OLDEST ?= .venv-oldest
+TIER ?= second_tier
 
 # Unit tests run in several processes, each with a TensorFlow of its own, which takes 1.5 GB.
 UNIT := -n auto --maxprocesses 4 --dist worksteal tests/unit
@@ -19,7 +20,7 @@ test: check  ## format, lint, types, unit tests, one pass of each river on Ray; 
 	$(BIN)/python -m pytest -m "not second_tier" tests/integration
 
 test-second-tier: $(VENV)/.test  ## faults, long runs, S3, jobs, several hosts
-	$(BIN)/python -m pytest -m second_tier
+	$(BIN)/python -m pytest -m "$(TIER)"
 
 test-all: test test-second-tier test-oldest  ## everything
 

@@ -74,6 +74,7 @@ def test_an_actor_that_is_killed_is_replaced(
     assert_finished(tmp_path / "out", undisturbed, parts)
 
 
+@pytest.mark.series
 def test_actors_are_killed_at_ten_moments(
     run: Run, undisturbed: dict[str, bytes], parts: Parts, tmp_path: Path, ray_processes: Processes
 ) -> None:
@@ -89,6 +90,7 @@ def test_actors_are_killed_at_ten_moments(
     assert_finished(tmp_path / "out", undisturbed, parts)
 
 
+@pytest.mark.series
 def test_the_driver_is_killed_at_ten_moments(
     run: Run, undisturbed: dict[str, bytes], parts: Parts, tmp_path: Path, ray_directory: str
 ) -> None:
@@ -106,6 +108,7 @@ def test_the_driver_is_killed_at_ten_moments(
     assert_finished(output, undisturbed, parts)
 
 
+@pytest.mark.series
 def test_the_raylet_of_a_worker_node_is_killed_at_ten_moments(
     start: Callable[..., Any],
     numbered: Path,
