@@ -31,6 +31,7 @@ from types import TracebackType
 
 RAY_PORT = 6379
 _OBJECT_STORE = 150 * 2**20  # bytes; Ray wants 75 MiB at least
+_RESTARTS = 3
 _START_LIMIT_S = 240.0
 
 _RAY = "tmp"
@@ -266,7 +267,9 @@ class Host:
     ) -> None:
         """Waits until the node of `begin_ray` is up; starts it again if Ray gave up after its 30 s (busy machine)."""
         out, err = starting.communicate(timeout=_START_LIMIT_S)
-        if starting.returncode and "timed out during startup" in err:
+        for _ in range(_RESTARTS):
+            if not starting.returncode or "timed out during startup" not in err:
+                break
             self.kill_ray()
             starting = self.begin_ray(head, cpus, dashboard, **environment)
             out, err = starting.communicate(timeout=_START_LIMIT_S)
