@@ -15,7 +15,7 @@ from hosts import Host, Network
 
 from lstm_ray.train.loop import checkpoints
 
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.series]
 
 EVERY_STEPS = 50
 BATCH = 8
