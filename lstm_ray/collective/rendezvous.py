@@ -83,7 +83,7 @@ def meet(
                     refused = f"; a connection was refused: {reason(error)}"
                 else:
                     peers[caller] = visitor
-    except BaseException:
+    except BaseException:  # raised again below, once the sockets are closed
         for peer in peers.values():
             peer.close()
         raise
@@ -104,7 +104,7 @@ def _call(other: int, address: Address, hello: bytes, deadline: float) -> socket
             _check_hello(answer, hello)
             if (found := _HELLO.unpack(answer)[2]) != other:
                 raise ConnectionError(f"worker {found} answered")
-        except BaseException:
+        except BaseException:  # raised again below, once the socket is closed
             peer.close()
             raise
     except OSError as error:
