@@ -30,12 +30,20 @@ Answer = Any | BaseException
 def on_every_node(function: Callable[..., Any], *arguments: Any) -> dict[str, Answer]:
     """Runs a function on every node and returns the results by the nodes' names, see `names_of`.
 
-    It needs no CPU, so that it runs on busy nodes too. An exception is returned, not raised.
+    It needs no CPU, so that it runs on busy nodes too. An exception is returned, not raised. A node that dies before it
+    answers is left out: Ray lists a dead node as alive for some seconds, and no work will run there.
     """
-    alive = {node["NodeID"]: node for node in ray.nodes()}
-    refs = {name: _start(alive[node_id], function, *arguments) for node_id, name in names_of(alive.values()).items()}
+    nodes = {node["NodeID"]: node for node in ray.nodes()}
+    names = names_of(nodes.values())
+    refs = {node_id: _start(nodes[node_id], function, *arguments) for node_id in names}
     ray.wait(list(refs.values()), num_returns=len(refs), timeout=_ANSWER_WITHIN_S, fetch_local=False)
-    return {name: _answer(ref) for name, ref in refs.items()}
+    answers = {node_id: _answer(ref) for node_id, ref in refs.items()}
+    alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+    return {
+        names[node_id]: answer
+        for node_id, answer in answers.items()
+        if node_id in alive or not isinstance(answer, BaseException)
+    }
 
 
 def names_of(nodes: Iterable[dict[str, Any]]) -> dict[str, str]:

@@ -96,7 +96,7 @@ def test_up_a_job_and_down(desk: Desk, reviews: Path, tiny_bundle: Path, tmp_pat
     options = ("--ssh-user", "root", "--ssh-key", desk.key, "--no-install", "--venv", venv, "--storage", shared)
     definition = desk.home / "onprem.yaml"
     desk.lstm_ray("cluster", "render", "--provider", "onprem", "--hosts", addresses, *options, "--output", definition)
-    assert desk.lstm_ray("cluster", "validate", definition).startswith(f"{definition}: no mistakes")
+    assert desk.lstm_ray("cluster", "validate", definition) == f"{definition}: valid\n"
     wait_until(lambda: all(node.runs("sshd") for node in desk.nodes), 20)
     assert "Cluster is up" in desk.lstm_ray("cluster", "up", definition, "--yes")
 
