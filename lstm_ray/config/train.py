@@ -70,6 +70,20 @@ class ModelSettings(Settings):
         ge=0,
         lt=1,
     )
+    ngrams: int = learned(
+        0,
+        "Longest n-grams of the linear part beside the LSTM, in words; 0 leaves that part out.",
+        panel="Model",
+        ge=0,
+        le=3,
+    )
+    ngram_buckets: int = learned(
+        2**20,
+        "Weights of the linear part; n-grams that share one by chance count as the same.",
+        panel="Model",
+        ge=2,
+        le=2**28,
+    )
     network: str | None = learned(
         None,
         "A function in a module of your own that builds the Keras model; it may use the settings here.",

@@ -31,7 +31,7 @@ from pydantic import ValidationError
 
 import lstm_ray
 from lstm_ray import storage, user_code
-from lstm_ray.config import ModelSettings, TextSettings, TrainConfig
+from lstm_ray.config import ModelSettings, Settings, TextSettings, TrainConfig
 from lstm_ray.errors import BundleError, InputError
 from lstm_ray.model.keras_file import import_modules, modules_needed, open_keras_file
 from lstm_ray.model.weights import NetworkWeights
@@ -48,6 +48,12 @@ _FILES = {
     FORMAT_VERSION: ("vocabulary.parquet", "model.keras", "weights.npz"),
     USER_NETWORK_VERSION: ("vocabulary.parquet", "model.keras"),
 }
+
+_LATER: dict[str, Any] = {"network": None, "ngrams": 0, "ngram_buckets": 2**20}
+"""Text and model settings that the first versions did not know, with the value that stands for what those computed.
+
+With this value a setting is left out of bundle.json, so that older versions read the bundle; they refuse others.
+"""
 
 
 @dataclass(frozen=True)
@@ -175,11 +181,10 @@ def write_bundle(
         vocabulary.write(temporary / "vocabulary.parquet")
         version = FORMAT_VERSION if weights is not None else USER_NETWORK_VERSION
         files = {name: (temporary / name).read_bytes() for name in _FILES[version]}
-    # Older versions, which read format 1, do not know `network`: there it is left out.
-    left_out = {"network"} if config.network is None else set()
+    left_out = {name for name, value in _LATER.items() if getattr(config, name) == value}
     description = {
         "format_version": version,
-        "text": config.model_dump(mode="json", include=set(TextSettings.model_fields)),
+        "text": config.model_dump(mode="json", include=set(TextSettings.model_fields) - left_out),
         "model": config.model_dump(mode="json", include=set(ModelSettings.model_fields) - left_out),
         "labels": ["negative", "positive"],
         "threshold": threshold,
@@ -247,8 +252,8 @@ def _read_files(path: str, described: bytes) -> Bundle:
     for part in ("text", "model", "threshold"):
         combined.update(json.dumps(description[part], sort_keys=True).encode())
     try:
-        text = TextSettings.model_validate(description["text"])
-        model = ModelSettings.model_validate(description["model"])
+        text = TextSettings.model_validate(_complete(TextSettings, description["text"]))
+        model = ModelSettings.model_validate(_complete(ModelSettings, description["model"]))
     except ValidationError as error:
         raise BundleError(f"{path}: {_DESCRIPTION} has settings this version does not know: {error}") from error
     return Bundle(
@@ -262,6 +267,11 @@ def _read_files(path: str, described: bytes) -> Bundle:
         code=description.get("code", {}),
         files=files,
     )
+
+
+def _complete(kind: type[Settings], described: dict[str, Any]) -> dict[str, Any]:
+    """Returns settings of a bundle.json, with those that it leaves out."""
+    return {**{name: _LATER[name] for name in _LATER.keys() & kind.model_fields.keys()}, **described}
 
 
 def _sha256(content: bytes) -> str:
