@@ -40,7 +40,9 @@ def show(
     job_file: Annotated[str | None, typer.Option("--config", metavar="FILE", help="YAML job file.")] = None,
     preset: Annotated[
         str | None,
-        typer.Option("--preset", metavar="lstm|bilstm|MODULE:NAME", help="Preset to start from, such as mine:small."),
+        typer.Option(
+            "--preset", metavar="best|lstm|bilstm|MODULE:NAME", help="Preset to start from, such as mine:small."
+        ),
     ] = None,
 ) -> None:
     """Print every setting with its value under a job file and a preset.

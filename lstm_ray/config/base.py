@@ -51,6 +51,7 @@ def setting(
     searchable: bool | None = None,
     fingerprint: Literal["value", "content", "nothing"] | None = None,
     only_for: Collection[str] | None = None,
+    from_data: bool | None = None,
     **limits: Any,
 ) -> Any:
     """Declares a setting, with everything that follows from it.
@@ -70,6 +71,7 @@ def setting(
         searchable: True if `tune` may draw its value.
         fingerprint: What of it decides the output of a scoring run: its "value", the "content" it names, or "nothing".
         only_for: Providers of clusters that know it; all of them if not given.
+        from_data: True if the preset `best` chooses it for the training data.
         limits: ge=, le=, pattern=, ... as pydantic's `Field` takes them.
     """
     meaning = {
@@ -80,6 +82,7 @@ def setting(
         "searchable": searchable,
         "fingerprint": fingerprint,
         "only_for": None if only_for is None else list(only_for),
+        "from_data": from_data,
     }
     extra: dict[str, Any] = {"panel": panel, "argument": argument, "flag": flag, "option": option, "metavar": metavar}
     extra |= {key: value for key, value in meaning.items() if value is not None}
@@ -109,6 +112,13 @@ def meaning_of(kind: type[Settings], key: str) -> dict[str, Any]:
     Example: meaning_of(EvaluateConfig, "path") is {"inputs": "input", "model": "input", "output": "output"}.
     """
     return {name: shown_as(kind, name)[key] for name in kind.model_fields if key in shown_as(kind, name)}
+
+
+def left_to_the_data(config: Settings) -> list[str]:
+    """Returns the settings that training has yet to choose for its data: those that nobody gave, with preset best."""
+    if getattr(config, "preset", None) != "best":
+        return []
+    return [name for name in meaning_of(type(config), "from_data") if name not in config.model_fields_set]
 
 
 def paths_of(config: Settings) -> dict[str, list[str]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from lstm_ray.config.base import Settings, change_paths, command_of, fields_in_order, unknown_key
+from lstm_ray.config.base import Settings, change_paths, command_of, fields_in_order, left_to_the_data, unknown_key
 from lstm_ray.errors import ConfigError
 from lstm_ray.wording import reason
 
@@ -100,9 +100,9 @@ def _as_written(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def to_yaml(config: Settings) -> str:
-    """Returns the resolved settings as a job file that repeats the run."""
-    values = config.model_dump(mode="json")
-    ordered = {name: values[name] for name in fields_in_order(type(config))}
+    """Returns the resolved settings as a job file that repeats the run; without those that are left to the data."""
+    values = config.model_dump(mode="json", exclude=set(left_to_the_data(config)))
+    ordered = {name: values[name] for name in fields_in_order(type(config)) if name in values}
     content = {"command": command_of(type(config)), **ordered}
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     # PyYAML leaves U+0085 unescaped, and reads it as a line break.

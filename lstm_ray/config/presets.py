@@ -44,6 +44,16 @@ PRESETS: dict[str, dict[str, Any]] = {
         "epochs": 15,
         "learning_rate": 0.001,
     },
+    # What we would use ourselves. Settings declared as `from_data` are chosen in train/best.py.
+    "best": {
+        "mask": True,
+        "bidirectional": True,
+        "pooling": "max",
+        "embedding_dropout": 0.5,
+        "dropout": 0.3,
+        "schedule": "cosine",
+        "ngrams": 3,
+    },
 }
 
 

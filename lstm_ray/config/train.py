@@ -33,9 +33,15 @@ class TextSettings(Settings):
         "oov", "A word the vocabulary does not list: id 2, or left out as keras.datasets.imdb does.", panel="Text"
     )
     vocabulary_size: int = learned(
-        20_000, "Number of ids, the 4 reserved ones included: the most frequent words keep one.", panel="Text", ge=5
+        20_000,
+        "Number of ids, the 4 reserved ones included: the most frequent words keep one.",
+        panel="Text",
+        ge=5,
+        from_data=True,
     )
-    max_tokens: int = learned(80, "Tokens kept of a text, the start token counted.", panel="Text", ge=1, le=100_000)
+    max_tokens: int = learned(
+        80, "Tokens kept of a text, the start token counted.", panel="Text", ge=1, le=100_000, from_data=True
+    )
     padding: Side = learned("pre", "Where short texts are padded.", panel="Text")
     truncating: Side = learned(
         "pre", "Where long texts are cut: pre keeps their end, post their beginning.", panel="Text"
@@ -47,7 +53,7 @@ class ModelSettings(Settings):
 
     embedding_size: int = learned(128, "Numbers in a word's vector.", panel="Model", ge=1)
     layers: int = learned(1, "LSTM layers, one on top of the other.", panel="Model", ge=1, le=16)
-    units: int = learned(128, "Units of each LSTM layer (and direction).", panel="Model", ge=1)
+    units: int = learned(128, "Units of each LSTM layer (and direction).", panel="Model", ge=1, from_data=True)
     bidirectional: bool = learned(False, "Read each text in both directions (doubles the LSTM's work).", panel="Model")
     pooling: Literal["last", "max", "mean"] = learned(
         "last",
@@ -83,6 +89,7 @@ class ModelSettings(Settings):
         panel="Model",
         ge=2,
         le=2**28,
+        from_data=True,
     )
     network: str | None = learned(
         None,
@@ -150,10 +157,11 @@ class RunSettings(Settings):
 
     preset: str | None = fixed(
         None,
-        "Settings to start from: lstm or bilstm, the textbook's two models, or a mapping in a module of your own.",
+        "Settings to start from: best (chosen for the data), lstm or bilstm (the textbook's two models), or a mapping "
+        "in a module of your own.",
         panel=FILES,
-        metavar="lstm|bilstm|MODULE:NAME",
-        examples=["lstm", "bilstm", "mine:small"],
+        metavar="best|lstm|bilstm|MODULE:NAME",
+        examples=["best", "lstm", "bilstm", "mine:small"],
     )
     train: tuple[str, ...] = fixed(
         (),
@@ -172,6 +180,7 @@ class RunSettings(Settings):
         panel=FILES,
         ge=0,
         lt=1,
+        from_data=True,
     )
     output: str = free(
         "",
@@ -213,9 +222,17 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
     )
     freeze_embeddings: bool = learned(False, "Do not train the word vectors.", panel="Model")
     epochs: int = setting(
-        5, "Times to go through the training rows.", panel="Training", ge=1, may_change=("train",), searchable=True
+        5,
+        "Times to go through the training rows.",
+        panel="Training",
+        ge=1,
+        may_change=("train",),
+        searchable=True,
+        from_data=True,
     )
-    global_batch_size: int = learned(64, "Rows of a step, divided among the workers.", panel="Training", ge=1)
+    global_batch_size: int = learned(
+        64, "Rows of a step, divided among the workers.", panel="Training", ge=1, from_data=True
+    )
     learning_rate: float = learned(0.001, "Adam's step size; with a schedule the highest.", panel="Training", gt=0)
     schedule: Literal["constant", "cosine", "linear"] = learned(
         "constant", "How the learning rate falls, to 0 at the end of the last epoch.", panel="Training"
@@ -322,7 +339,7 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         if given is not None and given not in PRESETS and not user_code.is_named(given):
             close = difflib.get_close_matches(given, PRESETS, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"should be 'lstm' or 'bilstm', or {user_code.FORM} for one of your own{hint}")
+            raise ValueError(f"should be 'lstm', 'bilstm' or 'best', or {user_code.FORM} for one of your own{hint}")
         return given
 
     @field_validator("mlflow", mode="before")

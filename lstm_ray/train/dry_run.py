@@ -10,7 +10,9 @@ from lstm_ray.model.architectures import build_model, summary_text
 from lstm_ray.model.user_network import check_network
 from lstm_ray.runtime.devices import available_cores
 from lstm_ray.runtime.tensorflow import start_tensorflow
+from lstm_ray.train.best import choose
 from lstm_ray.train.checks import check_inputs
+from lstm_ray.train.data.corpus import find_all_shards
 from lstm_ray.train.resume import open_run
 from lstm_ray.wording import counted
 
@@ -22,12 +24,23 @@ def describe(config: TrainConfig) -> str:
         InputError: A file is missing, is not Parquet, or lacks a column.
         OutputError: The output directory contains something else.
     """
+    config, reasons = choose(config, find_all_shards(config))
     inputs = describe_inputs(config)
     start_tensorflow()
     if config.network is not None:
         check_network(config)
     model = summary_text(build_model(config, config, config.seed))
-    return "\n".join([to_yaml(config), model, "", *inputs, *describe_workers(config), ""])
+    return "\n".join(
+        [
+            to_yaml(config),
+            model,
+            "",
+            *(f"preset best: {reason}" for reason in reasons),
+            *inputs,
+            *describe_workers(config),
+            "",
+        ]
+    )
 
 
 def describe_inputs(config: TrainConfig) -> list[str]:

@@ -22,6 +22,7 @@ from lstm_ray.model.user_network import check_network
 from lstm_ray.progress import Watcher
 from lstm_ray.runtime.tensorflow import start_tensorflow
 from lstm_ray.text.word_vectors import read_word_vectors
+from lstm_ray.train.best import choose
 from lstm_ray.train.checks import check_inputs, performance_notes
 from lstm_ray.train.data.corpus import EncodedShard, Prepared, assemble, find_all_shards, read_given_vocabulary
 from lstm_ray.train.loop import checkpoints
@@ -59,8 +60,11 @@ def train(config: TrainConfig, watcher: Watcher) -> Outcome:
     """
     config = with_paths(config, storage.absolute)
     check_inputs(config)
-    open_run(config)
     shards = find_all_shards(config)
+    config, reasons = choose(config, shards)
+    for reason in reasons:
+        watcher.say(f"preset best: {reason}")
+    open_run(config)
     with storage.locked(config.output, LOCK):
         resumed = open_run(config)  # again: the run that wrote here may have ended in between
         try:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from lstm_ray import storage
 from lstm_ray.config import TuneConfig, changed_since, option_name, read_yaml, to_yaml, with_paths
 from lstm_ray.errors import ConfigError, OutputError
+from lstm_ray.train.best import choose
 from lstm_ray.train.data.corpus import find_all_shards
 from lstm_ray.tune.results import Trial, best_of, marked, read_trials, trial_table
 from lstm_ray.tune.search import trial_config
@@ -53,8 +54,11 @@ def tune(config: TuneConfig, say: Callable[[str], None]) -> SearchResult:
     if not config.search:
         raise ConfigError("search is missing: give a job file with, say, search: {units: {choice: [64, 128]}}")
     config = with_paths(config, storage.absolute)
+    # An error in the data is reported once, before any trial.
+    config, reasons = choose(config, find_all_shards(config))
+    for reason in reasons:
+        say(f"preset best: {reason}")
     trials = {number: trial_config(config, number) for number in range(1, config.trials + 1)}
-    find_all_shards(config)  # an error in the data is reported once, before any trial
     with storage.locked(config.output, _LOCK):
         open_search(config)
         remaining = {number: trial for number, trial in trials.items() if marked(trial.output) is None}

@@ -72,7 +72,10 @@ def test_a_run_goes_on_without_the_module_and_as_it_began(write_module: WriteMod
             {"preset": "mine:few", "workers": 3},
             "global_batch_size (preset mine:few) 2 cannot be divided among --workers 3",
         ),
-        ({"preset": "bilst"}, "--preset is 'bilst': should be 'lstm' or 'bilstm', or MODULE:NAME for one of your own"),
+        (
+            {"preset": "bilst"},
+            "--preset is 'bilst': should be 'lstm', 'bilstm' or 'best', or MODULE:NAME for one of your own",
+        ),
         ({"preset": "bilst"}, "did you mean 'bilstm'?"),
         ({"preset": 3}, "--preset is 3: should be a valid string"),
     ],

@@ -56,7 +56,7 @@ WRONG_TRAIN = [
     ({"padding": "left"}, "--padding is 'left': should be 'pre' or 'post'"),
     ({"pooling": "sum"}, "--pooling is 'sum': should be 'last', 'max' or 'mean'"),
     ({"lowercase": True}, "--lowercase is True: should be 'unicode' or 'ascii'"),
-    ({"preset": "gru"}, "--preset is 'gru': should be 'lstm' or 'bilstm'"),
+    ({"preset": "gru"}, "--preset is 'gru': should be 'lstm', 'bilstm' or 'best'"),
     ({"mask": "perhaps"}, "--mask is 'perhaps': should be a valid boolean"),
     ({"train": ("a", 3)}, "--train is 3: should be a valid string"),
     ({"gpus_per_worker": 2, "workers": 1}, "--gpus-per-worker is 2: should be less than or equal to 1"),

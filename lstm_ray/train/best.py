@@ -1,0 +1,130 @@
+"""The preset `best`: settings that fit the training data.
+
+    footers            -> rows                                  -> settings, each with its reason
+    a sample of texts  -> lengths, distinct words and n-grams
+
+What is given wins; only settings declared as `from_data` (config/train.py) are chosen. The choice depends on the data
+alone, so that the same command resumes a run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lstm_ray.config import TrainConfig, left_to_the_data, option_name
+from lstm_ray.datasets.labelled import Shard, read_shard
+from lstm_ray.datasets.labels import label_mapping
+from lstm_ray.text.ngrams import bags
+from lstm_ray.text.tokenize import tokenize
+from lstm_ray.text.vocabulary import build_vocabulary, count_words
+from lstm_ray.wording import counted
+
+C = TypeVar("C", bound=TrainConfig)
+
+_SAMPLED_SHARDS = 8  # row groups, spread over the files
+_SAMPLED_ROWS = 4_096
+_GROWTH = 0.65
+"""How distinct words and n-grams grow with the text: by its length to this power (Heaps's law; reviews: 0.5 to 0.8)."""
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What the choice depends on.
+
+    Attributes:
+        rows: Training rows, those held out included.
+        long_text: Tokens of a text that 98 of 100 are not longer than.
+        words: Distinct words that occur at least twice, estimated for all rows.
+        ngrams: Distinct n-grams, estimated for all rows.
+    """
+
+    rows: int
+    long_text: int
+    words: int
+    ngrams: int
+
+
+def choose(config: C, shards: Sequence[Shard]) -> tuple[C, list[str]]:
+    """Returns the settings with those that are left to the data, and a line on each: the option to copy, and why.
+
+    Args:
+        config: The settings.
+        shards: Row groups of a run, as `find_all_shards` lists them.
+
+    Raises:
+        InputError: The data cannot be read.
+    """
+    names = set(left_to_the_data(config)) - ({"validation_fraction"} if config.validation else set())
+    training = [shard for shard in shards if not shard.is_validation and len(shard.rows)]
+    if not names or not training:
+        return config, []
+    chosen = {name: choice for name, choice in choices(look_at(config, training)).items() if name in names}
+    lines = [f"{option_name(name)} {value}: {reason}" for name, (value, reason) in chosen.items()]
+    return config.model_copy(update={name: value for name, (value, _) in chosen.items()}), lines
+
+
+def choices(facts: DataFacts) -> dict[str, tuple[Any, str]]:
+    """Returns each setting's value and the reason for it."""
+    rows = counted(facts.rows, "row")
+    few = facts.rows < 4_000
+    held_out = 0.2 if few else 0.1 if facts.rows < 200_000 else max(0.01, 20_000 / facts.rows)
+    epochs = int(np.clip(150_000 // facts.rows, 3, 20))
+    return {
+        "vocabulary_size": (
+            int(np.clip(_rounded_up(facts.words), 1_000, 60_000)),
+            f"about {facts.words:,} words occur twice or more",
+        ),
+        "max_tokens": (
+            int(np.clip(-(-facts.long_text // 20) * 20, 40, 1_000)),
+            f"98 of 100 texts have at most {counted(facts.long_text, 'token')}",
+        ),
+        "units": (64 if facts.rows < 20_000 else 128, rows),
+        "ngram_buckets": (
+            2 ** int(np.clip(math.ceil(math.log2(2 * facts.ngrams)), 16, 22)),
+            f"about {facts.ngrams:,} distinct n-grams",
+        ),
+        "validation_fraction": (round(held_out, 3), f"{rows}: some thousand, or a fifth, measure each epoch"),
+        "epochs": (epochs, f"{rows}; the epoch with the best validation is kept"),
+        "global_batch_size": (32 if facts.rows < 100_000 else 128, rows),
+    }
+
+
+def look_at(config: TrainConfig, shards: Sequence[Shard]) -> DataFacts:
+    """Reads a sample of the training texts."""
+    rows = sum(len(shard.rows) for shard in shards)
+    picked = np.unique(np.linspace(0, len(shards) - 1, _SAMPLED_SHARDS).astype(int))
+    texts = pa.chunked_array([_sample(shards[number], config, _SAMPLED_ROWS // len(picked)) for number in picked])
+    tokens = tokenize(
+        texts.combine_chunks(), strip_html=config.strip_html, lowercase=config.lowercase, split_on=config.split_on
+    )
+    counts = count_words(tokens)
+    vocabulary = build_vocabulary(counts, len(counts) + 4)
+    sequences = vocabulary.look_up(tokens, "oov")
+    growth = (rows / max(1, len(tokens))) ** _GROWTH
+    ngrams = len(np.unique(bags(sequences, config.ngrams, 2**28).buckets)) if config.ngrams else 1
+    return DataFacts(
+        rows,
+        max(1, int(np.quantile(sequences.lengths, 0.98))) if len(sequences) else 1,
+        int(growth * (pc.sum(pc.greater(counts["count"], 1)).as_py() or 0)),
+        max(1, int(growth * ngrams)),
+    )
+
+
+def _sample(shard: Shard, config: TrainConfig, rows: int) -> pa.LargeStringArray:
+    """Returns the texts of at most `rows` rows, spread over the shard."""
+    spread = np.unique(np.linspace(0, len(shard.rows) - 1, rows).astype(int))
+    some = replace(shard, rows=shard.rows[spread])
+    return read_shard(some, config.text_column, config.label_column, label_mapping(config)).texts
+
+
+def _rounded_up(number: int) -> int:
+    """Returns a number with two digits that are not zero, not less than this one."""
+    unit: int = 10 ** max(0, len(str(number)) - 2)
+    return -(-number // unit) * unit

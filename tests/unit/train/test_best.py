@@ -1,0 +1,88 @@
+"""The preset `best`: what it chooses, and that what is given wins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from lstm_ray.config import TrainConfig, changed_since, left_to_the_data, meaning_of, read_yaml, resolve, to_yaml
+from lstm_ray.train.best import DataFacts, choices, choose, look_at
+from lstm_ray.train.data.corpus import assemble, encode_shard, find_all_shards
+
+WORDS = 300
+
+
+def write_reviews(path: Path, rows: int, row_group_size: int = 500) -> str:
+    """Writes reviews of 1 to 50 words out of `WORDS`, the longest last."""
+    generator = np.random.default_rng(0)
+    texts = [" ".join(f"w{word}" for word in generator.integers(0, WORDS, 1 + 50 * row // rows)) for row in range(rows)]
+    pq.write_table(pa.table({"text": texts, "label": np.arange(rows) % 2}), path, row_group_size=row_group_size)
+    return str(path)
+
+
+def best(**given: object) -> TrainConfig:
+    """Returns settings with the preset."""
+    return resolve(TrainConfig, {"preset": "best", "output": "run", **given})
+
+
+def test_every_setting_that_is_left_to_the_data_is_chosen_and_valid() -> None:
+    for rows in (1, 500, 25_000, 1_000_000, 10**9):
+        chosen = choices(DataFacts(rows, long_text=max(1, rows // 100), words=rows, ngrams=100 * rows))
+        assert chosen.keys() == meaning_of(TrainConfig, "from_data").keys()
+        TrainConfig.model_validate({name: value for name, (value, _) in chosen.items()})
+
+
+def test_the_facts_come_from_a_sample_and_are_near_those_of_all_rows(tmp_path: Path) -> None:
+    config = best(train=(write_reviews(tmp_path / "in.parquet", 20_000),), validation_fraction=0)
+    facts = look_at(config, find_all_shards(config))
+    exact = assemble((encode_shard(shard, config) for shard in find_all_shards(config)), config)
+    assert facts.rows == 20_000
+    assert facts.long_text == pytest.approx(np.quantile(exact.training.sequences.lengths, 0.98), abs=3)
+    assert WORDS <= facts.words < 10 * WORDS, "a sample cannot know that there are no more"
+
+
+def test_what_is_given_wins(tmp_path: Path) -> None:
+    config = best(train=(write_reviews(tmp_path / "in.parquet", 1_000),), max_tokens=80, epochs=2)
+    chosen, reasons = choose(config, find_all_shards(config))
+    assert (chosen.max_tokens, chosen.epochs) == (80, 2)
+    assert chosen.vocabulary_size != config.vocabulary_size
+    assert not any(line.startswith(("--max-tokens", "--epochs")) for line in reasons)
+    values = {line.split(":")[0].split()[0]: line.split(":")[0].split()[1] for line in reasons}
+    assert values["--vocabulary-size"] == str(chosen.vocabulary_size)
+
+
+def test_a_choice_is_final_and_repeatable(tmp_path: Path) -> None:
+    path = write_reviews(tmp_path / "in.parquet", 1_000)
+    first, _ = choose(best(train=(path,)), find_all_shards(best(train=(path,))))
+    again, _ = choose(best(train=(path,)), find_all_shards(best(train=(path,))))
+    assert left_to_the_data(first) == []
+    assert choose(first, find_all_shards(first)) == (first, [])
+    earlier = read_yaml(TrainConfig, to_yaml(first).encode())
+    assert earlier is not None
+    assert changed_since(earlier, again, str) == [], "the same command resumes the run"
+
+
+def test_a_job_file_leaves_open_what_is_left_to_the_data(tmp_path: Path) -> None:
+    config = best(train=(write_reviews(tmp_path / "in.parquet", 1_000),), epochs=2)
+    written = tmp_path / "job.yaml"
+    written.write_text(to_yaml(config), encoding="utf-8")
+    assert "max_tokens" not in yaml.safe_load(written.read_text(encoding="utf-8"))
+    read = resolve(TrainConfig, {}, written)
+    assert choose(read, find_all_shards(read)) == choose(config, find_all_shards(config))
+
+
+def test_the_validation_fraction_is_not_chosen_where_it_does_nothing(tmp_path: Path) -> None:
+    path = write_reviews(tmp_path / "in.parquet", 1_000)
+    config = best(train=(path,), validation=(path,))
+    _, reasons = choose(config, find_all_shards(config))
+    assert not any("validation-fraction" in line for line in reasons)
+
+
+def test_other_presets_leave_nothing_to_the_data() -> None:
+    for preset in (None, "lstm", "bilstm"):
+        assert left_to_the_data(resolve(TrainConfig, {"preset": preset})) == []
