@@ -245,6 +245,13 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         may_change=("train",),
         searchable=True,
     )
+    ema: float = learned(
+        0.0,
+        "Decay of a moving average of the weights, such as 0.999, which is validated and kept; 0 keeps the weights.",
+        panel="Training",
+        ge=0,
+        lt=1,
+    )
     class_weights: str = learned(
         "none",
         "Weight of a row's loss: 1, balanced so that both classes count the same, or NEGATIVE,POSITIVE.",
