@@ -245,6 +245,9 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         may_change=("train",),
         searchable=True,
     )
+    word_dropout: float = learned(
+        0.0, "Share of a text's words left out in training, others each time.", panel="Training", ge=0, lt=1
+    )
     ema: float = learned(
         0.0,
         "Decay of a moving average of the weights, such as 0.999, which is validated and kept; 0 keeps the weights.",
