@@ -62,6 +62,9 @@ class ModelSettings(Settings):
     embedding_dropout: float = learned(
         0.0, "Share of the word vectors' numbers dropped in training.", panel="Model", ge=0, lt=1
     )
+    shared_dropout: bool = learned(
+        False, "Let --embedding-dropout drop the same numbers at all words of a text.", panel="Model"
+    )
     dropout: float = learned(0.2, "Share of each LSTM's inputs dropped in training.", panel="Model", ge=0, lt=1)
     recurrent_dropout: float = learned(
         0.0,

@@ -174,7 +174,7 @@ class NativeStepper:
         def factors(rate: float, *shape: int) -> Floats:
             return (self._random.random((rows, *shape), np.float32) >= rate) * np.float32(1 / (1 - rate))
 
-        shape = (token_ids.shape[1], config.embedding_size)
+        shape = (1 if config.shared_dropout else token_ids.shape[1], config.embedding_size)
         dropout = Dropout(factors(config.embedding_dropout, *shape) if config.embedding_dropout else None, {}, {})
         # With recurrent dropout Keras computes the gates one by one, and then each has its own mask for the inputs too.
         masks = GATES if config.recurrent_dropout else 1

@@ -157,6 +157,10 @@ def test_each_dropout_drops_its_share_and_enlarges_the_rest() -> None:
         assert factors is not None
         np.testing.assert_array_equal(np.unique(factors), np.float32([0, 1 / (1 - rate)]))
         assert np.mean(factors == 0) == pytest.approx(rate, abs=0.02)
+    shared = NativeStepper(config.model_copy(update={"shared_dropout": True}), Alone(), corpus.labels)
+    factors = shared._draw(next(batches(config, corpus)).token_ids).embedding
+    assert factors is not None
+    assert factors.shape == (700, 1, config.embedding_size)
 
 
 @pytest.mark.parametrize(("schedule", "engine"), [("linear", "keras"), ("cosine", "native")])
