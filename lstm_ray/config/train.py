@@ -251,6 +251,12 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
     word_dropout: float = learned(
         0.0, "Share of a text's words left out in training, others each time.", panel="Training", ge=0, lt=1
     )
+    weight_decay: float = learned(
+        0.0,
+        "Share of every weight, times the learning rate, that a step takes away from it, as in AdamW.",
+        panel="Training",
+        ge=0,
+    )
     ema: float = learned(
         0.0,
         "Decay of a moving average of the weights, such as 0.999, which is validated and kept; 0 keeps the weights.",

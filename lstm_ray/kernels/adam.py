@@ -3,7 +3,8 @@
 A row takes the steps that it missed one after the other, all in registers (why it missed some: train/native/adam.py).
 So does the moving average of its values, if there is one.
 
-Source: D. Kingma, J. Ba, "Adam: A Method for Stochastic Optimization", 2015, in the form of `keras.optimizers.Adam`.
+Source: D. Kingma, J. Ba, "Adam: A Method for Stochastic Optimization", 2015, in the form of `keras.optimizers.Adam`;
+weight decay as `keras.optimizers.AdamW` (I. Loshchilov, F. Hutter, "Decoupled Weight Decay Regularization", 2019).
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from lstm_ray.kernels.function import compiled
 
 
 @compiled
-def adam(target: Target, width: int, has_gradients: bool, averages: bool = False) -> Emitter:
+def adam(target: Target, width: int, has_gradients: bool, averages: bool = False, decays: bool = False) -> Emitter:
     """Takes the steps done[id] .. step - 1 over rows of a matrix with a gradient of 0, and if given the next with one.
 
     Args:
@@ -21,6 +22,7 @@ def adam(target: Target, width: int, has_gradients: bool, averages: bool = False
         width: Of a row, in whole vectors.
         has_gradients: Whether step `step` is taken too.
         averages: Whether the matrix has a moving average, which moves after each step.
+        decays: Whether a step first shrinks the values.
     """
     arguments = {
         "ids": "int32[rows]",  # which rows of the matrix; each once
@@ -37,6 +39,8 @@ def adam(target: Target, width: int, has_gradients: bool, averages: bool = False
     if averages:
         arguments["averages"] = f"float32[matrix, {width}] out"
         arguments["shares"] = "float32[steps]"  # of the values after each step in their average
+    if decays:
+        arguments["decays"] = "float32[steps]"  # by which share
     names = ("values", "first", "second", *(["averages"] if averages else []))
     b = Emitter(target, "adam", arguments)
     a = b.arguments
@@ -52,6 +56,9 @@ def adam(target: Target, width: int, has_gradients: bool, averages: bool = False
         first = b.multiply_add(b.fsub(gradient, first), take_first, first)
         second = b.multiply_add(b.fsub(b.fmul(gradient, gradient), second), take_second, second)
         root = b.intrinsic(f"llvm.sqrt.v{lanes}f32", second.type, [second])
+        if decays:
+            decay = b.broadcast(b.load(b.at(a["decays"], number), typ=F32))
+            weight = b.fsub(weight, b.fmul(weight, decay))
         weight = b.fsub(weight, b.fdiv(b.fmul(first, rate), b.fadd(root, epsilon)))
         if averages:
             share = b.broadcast(b.load(b.at(a["shares"], number), typ=F32))

@@ -36,16 +36,17 @@ class Clock:
         steps: Steps done.
     """
 
-    def __init__(self, rates: Rates, expected_steps: int, ema: float = 0.0) -> None:
+    def __init__(self, rates: Rates, expected_steps: int, ema: float = 0.0, weight_decay: float = 0.0) -> None:
         """Starts before the first step.
 
         Args:
             rates: Returns the learning rates of steps, given their numbers from 0.
             expected_steps: Steps whose numbers are computed at once.
             ema: Decay of the moving average of the values; 0 if they have none.
+            weight_decay: Share of the values, times the learning rate, by which a step shrinks them.
         """
         self.steps = 0
-        self.ema = ema
+        self.ema, self.weight_decay = ema, weight_decay
         self._rates, self._expected = rates, expected_steps
         self._by_step: dict[str, Floats] = {}
 
@@ -53,7 +54,10 @@ class Clock:
         """Returns arguments of the kernel: an element for each step done, and for the next one at least."""
         if not self._by_step or len(self._by_step["rates"]) <= self.steps:
             numbers = np.arange(max(2 * (self.steps + 1), self._expected), dtype=np.float64)
-            self._by_step = {"rates": corrected(self._rates(numbers))}
+            rates = self._rates(numbers)
+            self._by_step = {"rates": corrected(rates)}
+            if self.weight_decay:
+                self._by_step["decays"] = (rates * self.weight_decay).astype(np.float32)
             if self.ema:
                 self._by_step["shares"] = average_share(self.ema, numbers).astype(np.float32)
         return self._by_step
@@ -67,7 +71,9 @@ _NAMES = ("values", "first", "second", "averages")  # in the kernel
 class AdamMatrix:
     """A matrix that learns, float32[rows, width]. What it returns is never behind the clock."""
 
-    def __init__(self, rows: int, width: int, clock: Clock, target: Target, threads: Threads) -> None:
+    def __init__(
+        self, rows: int, width: int, clock: Clock, target: Target, threads: Threads, frozen: bool = False
+    ) -> None:
         """Makes a matrix of zeros.
 
         Args:
@@ -76,15 +82,19 @@ class AdamMatrix:
             clock: Steps done, and their numbers; whether there is a moving average.
             target: The processor.
             threads: What computes its steps.
+            frozen: Whether it keeps its values, which never have a gradient then.
         """
         self._clock, self._threads = clock, threads
-        averages = clock.ema > 0
+        averages, decays = clock.ema > 0, clock.weight_decay > 0
         self._arrays = [aligned_empty(rows, width) for _ in _NAMES[: None if averages else AVERAGES]]
         for array in self._arrays:
             array[:] = 0
         self._done = np.zeros(rows, np.int32)
-        self._moves = np.zeros(rows, np.bool_)  # other rows have no moments: a step changes nothing
-        self._miss, self._step = (adam(target, width, has_gradients, averages) for has_gradients in (False, True))
+        self._decays = decays and not frozen
+        self._moves = np.full(rows, self._decays)  # other rows have no moments either: a step changes nothing
+        self._miss, self._step = (
+            adam(target, width, has_gradients, averages, decays) for has_gradients in (False, True)
+        )
 
     def rows(self, ids: Ids, array: int = VALUES) -> Floats:
         """Returns a copy of some rows of an array, float32[n, width]."""
@@ -112,7 +122,7 @@ class AdamMatrix:
         """Takes all arrays, which have been written, as those after the steps that the clock has done."""
         self._done[:] = self._clock.steps
         # Both moments, because the square of a small gradient may be 0.
-        self._moves[:] = self._arrays[FIRST].any(axis=1) | self._arrays[SECOND].any(axis=1)
+        self._moves[:] = self._arrays[FIRST].any(axis=1) | self._arrays[SECOND].any(axis=1) | self._decays
         if self._clock.ema:  # an average moves on when the moments have faded to 0
             self._moves |= (self._arrays[AVERAGES] != self._arrays[VALUES]).any(axis=1)
 

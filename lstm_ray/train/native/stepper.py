@@ -75,11 +75,16 @@ class NativeStepper:
         target = _common_target(collective)
         self._layout = lay_out(config, target.lanes)
         self._threads = Threads(threads_given(), "lstm-step")
-        self._clock = Clock(lambda numbers: learning_rate_at(config, steps, numbers), steps, config.ema)
+        self._clock = Clock(
+            lambda numbers: learning_rate_at(config, steps, numbers), steps, config.ema, config.weight_decay
+        )
         self._learned = AVERAGES if config.ema else VALUES  # the weights that are validated and kept
         self._embedding, self._dense = (
-            AdamMatrix(rows, width, self._clock, target, self._threads)
-            for rows, width in ((config.vocabulary_size, self._layout.embedding_width), (1, self._layout.size))
+            AdamMatrix(rows, width, self._clock, target, self._threads, frozen)
+            for rows, width, frozen in (
+                (config.vocabulary_size, self._layout.embedding_width, config.freeze_embeddings),
+                (1, self._layout.size, False),
+            )
         )
         self._networks = [Network(config, self._layout, target) for _ in range(self._threads.count)]
         self._random = np.random.default_rng(config.seed)

@@ -18,6 +18,7 @@ from lstm_ray.runtime.tensorflow import start_tensorflow
 from lstm_ray.train.native.adam import AVERAGES, FIRST, SECOND, VALUES, AdamMatrix, Clock
 
 ROWS, WIDTH, STEPS = 200, 32, 30
+OPTIONS: list[dict[str, float]] = [{}, {"ema": 0.9}, {"weight_decay": 0.5}, {"ema": 0.9, "weight_decay": 0.5}]
 
 
 def gradients(seed: int, share: float) -> np.ndarray:
@@ -40,8 +41,8 @@ class Run:
         clock: The steps it has done.
     """
 
-    def __init__(self, first_rate: float = 0.01, last_rate: float = 0.01, threads: int = 1, ema: float = 0.0) -> None:
-        self.clock = Clock(lambda numbers: np.interp(numbers, [0, STEPS - 1], [first_rate, last_rate]), STEPS, ema)
+    def __init__(self, rate: float = 0.01, last_rate: float = 0.01, threads: int = 1, **options: float) -> None:
+        self.clock = Clock(lambda numbers: np.interp(numbers, [0, STEPS - 1], [rate, last_rate]), STEPS, **options)
         self.matrix = AdamMatrix(ROWS, WIDTH, self.clock, Target.host(), Threads(threads, "test"))
         self.matrix.write(VALUES, slice(None), initial())
 
@@ -62,10 +63,12 @@ def assert_same_bits(one: Run, other: Run) -> None:
     assert [array.tobytes() for array in one.arrays()] == [array.tobytes() for array in other.arrays()]
 
 
-@given(seed=st.integers(0, 2**32 - 1), share=st.sampled_from([0.01, 0.2, 1.0]), ema=st.sampled_from([0.0, 0.9]))
-@example_settings(max_examples=20, deadline=None)
-def test_rows_that_catch_up_have_the_bits_of_rows_that_never_waited(seed: int, share: float, ema: float) -> None:
-    lazy, eager = Run(0.02, 0.001, ema=ema), Run(0.02, 0.001, ema=ema)
+@given(seed=st.integers(0, 2**32 - 1), share=st.sampled_from([0.01, 0.2, 1.0]), options=st.sampled_from(OPTIONS))
+@example_settings(max_examples=25, deadline=None)
+def test_rows_that_catch_up_have_the_bits_of_rows_that_never_waited(
+    seed: int, share: float, options: dict[str, float]
+) -> None:
+    lazy, eager = Run(0.02, 0.001, **options), Run(0.02, 0.001, **options)
     for gradient in gradients(seed, share):
         lazy.learn(gradient)
         eager.learn(gradient, np.arange(ROWS))
@@ -90,10 +93,10 @@ def test_what_is_read_has_caught_up() -> None:
     assert_same_bits(lazy, eager)
 
 
-@pytest.mark.parametrize("ema", [0.0, 0.9])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("size", [1, 1e-22], ids=["usual", "squares are 0"])
-def test_a_run_that_resumes_has_the_bits_of_one_that_never_stopped(size: float, ema: float) -> None:
-    whole, first, second = Run(ema=ema), Run(ema=ema), Run(ema=ema)
+def test_a_run_that_resumes_has_the_bits_of_one_that_never_stopped(size: float, options: dict[str, float]) -> None:
+    whole, first, second = (Run(**options) for _ in range(3))
     steps = gradients(1, 0.1) * np.float32(size)
     for gradient in steps:
         whole.learn(gradient)
@@ -142,15 +145,16 @@ def test_threads_change_nothing() -> None:
     assert_same_bits(alone, shared)
 
 
+@pytest.mark.parametrize("options", [{}, {"weight_decay": 0.5}], ids=str)
 @pytest.mark.parametrize("share", [0.05, 1.0])
-def test_steps_are_those_of_keras(share: float) -> None:
+def test_steps_are_those_of_keras(share: float, options: dict[str, float]) -> None:
     start_tensorflow()
     import keras
 
     variable = keras.Variable(initial())
-    theirs = keras.optimizers.Adam(0.01)
+    theirs = keras.optimizers.Adam(0.01, **options)
     theirs.build([variable])
-    ours = Run()
+    ours = Run(**options)
     for gradient in gradients(3, share):
         theirs.apply([keras.ops.convert_to_tensor(gradient)])
         ours.learn(gradient)

@@ -30,7 +30,9 @@ def fit_with_keras(
     from lstm_ray.model.architectures import build_model
 
     model = build_model(config, config, config.seed)
-    adam = (adam or dense_adam())(rate or config.learning_rate, global_clipnorm=config.clip_norm)
+    adam = (adam or dense_adam())(
+        rate or config.learning_rate, weight_decay=config.weight_decay or None, global_clipnorm=config.clip_norm
+    )
     model.compile(adam, "binary_crossentropy")
     epoch = batches(config.model_copy(update={"epochs": 1}), corpus)
     rows, labels = np.concatenate([one.token_ids[one.weights > 0] for one in epoch]), corpus.labels.astype(np.float32)
@@ -163,6 +165,17 @@ def test_each_dropout_drops_its_share_and_enlarges_the_rest() -> None:
     assert factors.shape == (700, 1, config.embedding_size)
 
 
+@pytest.mark.parametrize("changes", [{"weight_decay": 0.4, "clip_norm": 0.5}], ids=str)
+def test_options_of_the_step_are_those_of_keras_and_do_something(changes: dict[str, Any], engine: str) -> None:
+    corpus = make_corpus(126)  # Keras's mean over the epoch counts every batch alike: none may be short
+    config = settings(engine=engine, **changes)
+    ours, sums = train(config, corpus)
+    theirs, losses = fit_with_keras(config, corpus)
+    assert_same_weights(ours.weights(), theirs, 2e-5)
+    np.testing.assert_allclose(np.array(sums).reshape(2, -1, 2).sum(axis=1)[:, 0] / len(corpus), losses, rtol=1e-4)
+    assert differ(theirs, train(settings(engine=engine), corpus)[0].weights())
+
+
 @pytest.mark.parametrize(("schedule", "engine"), [("linear", "keras"), ("cosine", "native")])
 def test_a_schedule_is_that_of_keras(schedule: str, engine: str) -> None:
     start_tensorflow()
@@ -229,7 +242,7 @@ def test_slices_of_a_batch_add_up_to_the_whole(slices: int, changes: dict[str, A
         {"embeddings": "not read here", "freeze_embeddings": True, "clip_norm": 0.02},
         {"layers": 3, "schedule": "cosine", "warmup_steps": 3, "learning_rate": 0.005},
         {"ema": 0.9, "bidirectional": True},
-        {"ema": 0.99, "embeddings": "not read here", "freeze_embeddings": True},
+        {"ema": 0.99, "weight_decay": 0.3, "embeddings": "not read here", "freeze_embeddings": True},
     ],
     ids=str,
 )
