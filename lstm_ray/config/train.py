@@ -251,6 +251,12 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
     word_dropout: float = learned(
         0.0, "Share of a text's words left out in training, others each time.", panel="Training", ge=0, lt=1
     )
+    adam_beta_1: float = learned(
+        0.9, "Adam's decay of the mean of earlier gradients, beta_1.", panel="Training", ge=0, le=0.99999
+    )
+    adam_beta_2: float = learned(
+        0.999, "Adam's decay of the mean of their squares, beta_2.", panel="Training", ge=0, le=0.99999
+    )
     weight_decay: float = learned(
         0.0,
         "Share of every weight, times the learning rate, that a step takes away from it, as in AdamW.",

@@ -24,8 +24,7 @@ from lstm_ray.train.step.schedule import average_share
 Ids: TypeAlias = npt.NDArray[np.integer[Any]]
 Rates: TypeAlias = Callable[[npt.NDArray[np.float64]], Any]
 
-BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-7  # Keras's defaults
-_CONSTANTS = np.array([1 - BETA_1, 1 - BETA_2, EPSILON], np.float32)
+EPSILON = 1e-7  # Keras's default
 _PARTS_PER_THREAD = 4  # calls of each thread: rows have missed different numbers of steps, so parts take unequal time
 
 
@@ -34,19 +33,30 @@ class Clock:
 
     Attributes:
         steps: Steps done.
+        betas: As given.
+        ema: As given.
+        weight_decay: As given.
     """
 
-    def __init__(self, rates: Rates, expected_steps: int, ema: float = 0.0, weight_decay: float = 0.0) -> None:
+    def __init__(
+        self,
+        rates: Rates,
+        expected_steps: int,
+        betas: tuple[float, float] = (0.9, 0.999),
+        ema: float = 0.0,
+        weight_decay: float = 0.0,
+    ) -> None:
         """Starts before the first step.
 
         Args:
             rates: Returns the learning rates of steps, given their numbers from 0.
             expected_steps: Steps whose numbers are computed at once.
+            betas: Decays of the first and second moments.
             ema: Decay of the moving average of the values; 0 if they have none.
             weight_decay: Share of the values, times the learning rate, by which a step shrinks them.
         """
         self.steps = 0
-        self.ema, self.weight_decay = ema, weight_decay
+        self.betas, self.ema, self.weight_decay = betas, ema, weight_decay
         self._rates, self._expected = rates, expected_steps
         self._by_step: dict[str, Floats] = {}
 
@@ -55,7 +65,7 @@ class Clock:
         if not self._by_step or len(self._by_step["rates"]) <= self.steps:
             numbers = np.arange(max(2 * (self.steps + 1), self._expected), dtype=np.float64)
             rates = self._rates(numbers)
-            self._by_step = {"rates": corrected(rates)}
+            self._by_step = {"rates": corrected(rates, self.betas)}
             if self.weight_decay:
                 self._by_step["decays"] = (rates * self.weight_decay).astype(np.float32)
             if self.ema:
@@ -85,6 +95,7 @@ class AdamMatrix:
             frozen: Whether it keeps its values, which never have a gradient then.
         """
         self._clock, self._threads = clock, threads
+        self._constants = np.array([1 - clock.betas[0], 1 - clock.betas[1], EPSILON], np.float32)
         averages, decays = clock.ema > 0, clock.weight_decay > 0
         self._arrays = [aligned_empty(rows, width) for _ in _NAMES[: None if averages else AVERAGES]]
         for array in self._arrays:
@@ -160,7 +171,7 @@ class AdamMatrix:
                 ids=ids[part],
                 done=self._done,
                 step=self._clock.steps,
-                constants=_CONSTANTS,
+                constants=self._constants,
                 **arrays,
                 **by_step,
                 **{name: array[part] for name, array in by_row.items()},
@@ -169,15 +180,14 @@ class AdamMatrix:
         self._threads.run(run, range(0, len(ids), size))
 
 
-def corrected(rates: npt.NDArray[np.float64]) -> Floats:
+def corrected(rates: npt.NDArray[np.float64], betas: tuple[float, float]) -> Floats:
     """Returns the rates of steps 0, 1, 2, ... with Adam's correction for moments that began at zero, float32[n].
 
     In float32 as Keras computes it: 0.999, so rounded, moves the first steps by 6 parts in a million. Powers are made
     by products, which all processors round alike, as workers have to; NumPy's own powers differ with the processor.
     """
     first, second = (
-        np.multiply.accumulate(np.full(len(rates), np.float32(beta), np.float64)).astype(np.float32)
-        for beta in (BETA_1, BETA_2)
+        np.multiply.accumulate(np.full(len(rates), np.float32(beta), np.float64)).astype(np.float32) for beta in betas
     )
     with np.errstate(over="ignore"):  # a rate beyond float32 makes weights that are not finite, which is reported
         result: Floats = rates.astype(np.float32) * np.sqrt(1 - second) / (1 - first)

@@ -75,8 +75,9 @@ class NativeStepper:
         target = _common_target(collective)
         self._layout = lay_out(config, target.lanes)
         self._threads = Threads(threads_given(), "lstm-step")
+        betas = (config.adam_beta_1, config.adam_beta_2)
         self._clock = Clock(
-            lambda numbers: learning_rate_at(config, steps, numbers), steps, config.ema, config.weight_decay
+            lambda numbers: learning_rate_at(config, steps, numbers), steps, betas, config.ema, config.weight_decay
         )
         self._learned = AVERAGES if config.ema else VALUES  # the weights that are validated and kept
         self._embedding, self._dense = (

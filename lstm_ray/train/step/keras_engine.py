@@ -79,13 +79,18 @@ class KerasStepper:
 
     def _make_optimizer(self) -> keras.optimizers.Optimizer:
         # Adam clips: it receives the sums over the workers, so the norm is that of the whole step.
-        rate = self._scheduled_rate if is_scheduled(self._config) else self._config.learning_rate
+        config = self._config
+        rate = self._scheduled_rate if is_scheduled(config) else config.learning_rate
         self._adam = keras.optimizers.Adam(
-            rate, weight_decay=self._config.weight_decay or None, global_clipnorm=self._config.clip_norm
+            rate,
+            beta_1=config.adam_beta_1,
+            beta_2=config.adam_beta_2,
+            weight_decay=config.weight_decay or None,
+            global_clipnorm=config.clip_norm,
         )
         # fp16 has no numbers below 6e-8, so the loss is multiplied by some 2^15 before its gradients are computed. All
         # workers receive the same sums, so all find them finite, or all skip the step and halve the scale.
-        return keras.optimizers.LossScaleOptimizer(self._adam) if self._config.precision == "fp16" else self._adam
+        return keras.optimizers.LossScaleOptimizer(self._adam) if config.precision == "fp16" else self._adam
 
     def _scheduled_rate(self) -> tf.Tensor:
         number = keras.ops.cast(self._adam.iterations, "float32")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,12 @@ from lstm_ray.runtime.tensorflow import start_tensorflow
 from lstm_ray.train.native.adam import AVERAGES, FIRST, SECOND, VALUES, AdamMatrix, Clock
 
 ROWS, WIDTH, STEPS = 200, 32, 30
-OPTIONS: list[dict[str, float]] = [{}, {"ema": 0.9}, {"weight_decay": 0.5}, {"ema": 0.9, "weight_decay": 0.5}]
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"ema": 0.9},
+    {"weight_decay": 0.5},
+    {"ema": 0.9, "weight_decay": 0.5, "betas": (0.0, 0.95)},
+]
 
 
 def gradients(seed: int, share: float) -> np.ndarray:
@@ -41,7 +47,7 @@ class Run:
         clock: The steps it has done.
     """
 
-    def __init__(self, rate: float = 0.01, last_rate: float = 0.01, threads: int = 1, **options: float) -> None:
+    def __init__(self, rate: float = 0.01, last_rate: float = 0.01, threads: int = 1, **options: Any) -> None:
         self.clock = Clock(lambda numbers: np.interp(numbers, [0, STEPS - 1], [rate, last_rate]), STEPS, **options)
         self.matrix = AdamMatrix(ROWS, WIDTH, self.clock, Target.host(), Threads(threads, "test"))
         self.matrix.write(VALUES, slice(None), initial())
@@ -66,7 +72,7 @@ def assert_same_bits(one: Run, other: Run) -> None:
 @given(seed=st.integers(0, 2**32 - 1), share=st.sampled_from([0.01, 0.2, 1.0]), options=st.sampled_from(OPTIONS))
 @example_settings(max_examples=25, deadline=None)
 def test_rows_that_catch_up_have_the_bits_of_rows_that_never_waited(
-    seed: int, share: float, options: dict[str, float]
+    seed: int, share: float, options: dict[str, Any]
 ) -> None:
     lazy, eager = Run(0.02, 0.001, **options), Run(0.02, 0.001, **options)
     for gradient in gradients(seed, share):
@@ -95,7 +101,7 @@ def test_what_is_read_has_caught_up() -> None:
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("size", [1, 1e-22], ids=["usual", "squares are 0"])
-def test_a_run_that_resumes_has_the_bits_of_one_that_never_stopped(size: float, options: dict[str, float]) -> None:
+def test_a_run_that_resumes_has_the_bits_of_one_that_never_stopped(size: float, options: dict[str, Any]) -> None:
     whole, first, second = (Run(**options) for _ in range(3))
     steps = gradients(1, 0.1) * np.float32(size)
     for gradient in steps:
@@ -127,7 +133,7 @@ def test_a_gradient_whose_square_is_infinite_is_found_before_its_row_catches_up(
 def test_every_processor_has_the_same_rates() -> None:
     """NumPy has code for newer processors, which this switches off."""
     code = "import numpy; from lstm_ray.train.native.adam import corrected as rates; "
-    code += "print(rates(numpy.full(20_000, 1e-3)).tobytes())"
+    code += "print(rates(numpy.full(20_000, 1e-3), (0.9, 0.999)).tobytes())"
     said = [
         subprocess.run(
             [sys.executable, "-c", code], env={**os.environ, **without}, capture_output=True, check=True
@@ -145,16 +151,17 @@ def test_threads_change_nothing() -> None:
     assert_same_bits(alone, shared)
 
 
-@pytest.mark.parametrize("options", [{}, {"weight_decay": 0.5}], ids=str)
+@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.0, 0.9)], ids=str)
+@pytest.mark.parametrize("weight_decay", [0.0, 0.5])
 @pytest.mark.parametrize("share", [0.05, 1.0])
-def test_steps_are_those_of_keras(share: float, options: dict[str, float]) -> None:
+def test_steps_are_those_of_keras(share: float, weight_decay: float, betas: tuple[float, float]) -> None:
     start_tensorflow()
     import keras
 
     variable = keras.Variable(initial())
-    theirs = keras.optimizers.Adam(0.01, **options)
+    theirs = keras.optimizers.Adam(0.01, *betas, weight_decay=weight_decay or None)
     theirs.build([variable])
-    ours = Run(**options)
+    ours = Run(betas=betas, weight_decay=weight_decay)
     for gradient in gradients(3, share):
         theirs.apply([keras.ops.convert_to_tensor(gradient)])
         ours.learn(gradient)

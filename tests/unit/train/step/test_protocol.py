@@ -31,7 +31,11 @@ def fit_with_keras(
 
     model = build_model(config, config, config.seed)
     adam = (adam or dense_adam())(
-        rate or config.learning_rate, weight_decay=config.weight_decay or None, global_clipnorm=config.clip_norm
+        rate or config.learning_rate,
+        beta_1=config.adam_beta_1,
+        beta_2=config.adam_beta_2,
+        weight_decay=config.weight_decay or None,
+        global_clipnorm=config.clip_norm,
     )
     model.compile(adam, "binary_crossentropy")
     epoch = batches(config.model_copy(update={"epochs": 1}), corpus)
@@ -165,7 +169,9 @@ def test_each_dropout_drops_its_share_and_enlarges_the_rest() -> None:
     assert factors.shape == (700, 1, config.embedding_size)
 
 
-@pytest.mark.parametrize("changes", [{"weight_decay": 0.4, "clip_norm": 0.5}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{"weight_decay": 0.4, "clip_norm": 0.5, "adam_beta_1": 0.0, "adam_beta_2": 0.95}], ids=str
+)
 def test_options_of_the_step_are_those_of_keras_and_do_something(changes: dict[str, Any], engine: str) -> None:
     corpus = make_corpus(126)  # Keras's mean over the epoch counts every batch alike: none may be short
     config = settings(engine=engine, **changes)
