@@ -68,6 +68,9 @@ class ModelSettings(Settings):
     embedding_dropout: float = learned(
         0.0, "Share of the word vectors' numbers dropped in training.", panel="Model", ge=0, lt=1
     )
+    shared_dropout: bool = learned(
+        False, "Let --embedding-dropout drop the same numbers at all words of a text.", panel="Model"
+    )
     dropout: float = learned(0.2, "Share of each LSTM's inputs dropped in training.", panel="Model", ge=0, lt=1)
     recurrent_dropout: float = learned(
         0.0,
@@ -261,6 +264,28 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         ge=1,
         may_change=("train",),
         searchable=True,
+    )
+    word_dropout: float = learned(
+        0.0, "Share of a text's words left out in training, others each time.", panel="Training", ge=0, lt=1
+    )
+    adam_beta_1: float = learned(
+        0.9, "Adam's decay of the mean of earlier gradients, beta_1.", panel="Training", ge=0, le=0.99999
+    )
+    adam_beta_2: float = learned(
+        0.999, "Adam's decay of the mean of their squares, beta_2.", panel="Training", ge=0, le=0.99999
+    )
+    weight_decay: float = learned(
+        0.0,
+        "Share of every weight, times the learning rate, that a step takes away from it, as in AdamW.",
+        panel="Training",
+        ge=0,
+    )
+    ema: float = learned(
+        0.0,
+        "Decay of a moving average of the weights, such as 0.999, which is validated and kept; 0 keeps the weights.",
+        panel="Training",
+        ge=0,
+        lt=1,
     )
     class_weights: str = learned(
         "none",

@@ -1,8 +1,10 @@
 """Adam, as machine code.
 
 A row takes the steps that it missed one after the other, all in registers (why it missed some: train/native/adam.py).
+So does the moving average of its values, if there is one.
 
-Source: D. Kingma, J. Ba, "Adam: A Method for Stochastic Optimization", 2015, in the form of `keras.optimizers.Adam`.
+Source: D. Kingma, J. Ba, "Adam: A Method for Stochastic Optimization", 2015, in the form of `keras.optimizers.Adam`;
+weight decay as `keras.optimizers.AdamW` (I. Loshchilov, F. Hutter, "Decoupled Weight Decay Regularization", 2019).
 """
 
 from collections.abc import Sequence
@@ -12,13 +14,15 @@ from lstm_ray.kernels.function import compiled
 
 
 @compiled
-def adam(target: Target, width: int, has_gradients: bool) -> Emitter:
+def adam(target: Target, width: int, has_gradients: bool, averages: bool = False, decays: bool = False) -> Emitter:
     """Takes the steps done[id] .. step - 1 over rows of a matrix with a gradient of 0, and if given the next with one.
 
     Args:
         target: The processor.
         width: Of a row, in whole vectors.
         has_gradients: Whether step `step` is taken too.
+        averages: Whether the matrix has a moving average, which moves after each step.
+        decays: Whether a step first shrinks the values.
     """
     arguments = {
         "ids": "int32[rows]",  # which rows of the matrix; each once
@@ -32,6 +36,12 @@ def adam(target: Target, width: int, has_gradients: bool) -> Emitter:
     }
     if has_gradients:
         arguments["gradients"] = f"float32[rows, {width}]"
+    if averages:
+        arguments["averages"] = f"float32[matrix, {width}] out"
+        arguments["shares"] = "float32[steps]"  # of the values after each step in their average
+    if decays:
+        arguments["decays"] = "float32[steps]"  # by which share
+    names = ("values", "first", "second", *(["averages"] if averages else []))
     b = Emitter(target, "adam", arguments)
     a = b.arguments
     lanes = target.lanes
@@ -41,12 +51,19 @@ def adam(target: Target, width: int, has_gradients: bool) -> Emitter:
     zero = b.like(take_first, 0)
 
     def take_step(gradient: Value, number: Value, carried: Sequence[Value]) -> list[Value]:
-        weight, first, second = carried
+        weight, first, second, *average = carried
         rate = b.broadcast(b.load(b.at(a["rates"], number), typ=F32))
         first = b.multiply_add(b.fsub(gradient, first), take_first, first)
         second = b.multiply_add(b.fsub(b.fmul(gradient, gradient), second), take_second, second)
         root = b.intrinsic(f"llvm.sqrt.v{lanes}f32", second.type, [second])
-        return [b.fsub(weight, b.fdiv(b.fmul(first, rate), b.fadd(root, epsilon))), first, second]
+        if decays:
+            decay = b.broadcast(b.load(b.at(a["decays"], number), typ=F32))
+            weight = b.fsub(weight, b.fmul(weight, decay))
+        weight = b.fsub(weight, b.fdiv(b.fmul(first, rate), b.fadd(root, epsilon)))
+        if averages:
+            share = b.broadcast(b.load(b.at(a["shares"], number), typ=F32))
+            average = [b.multiply_add(b.fsub(weight, average[0]), share, average[0])]
+        return [weight, first, second, *average]
 
     def row(number: Value, _: list[Value]) -> list[Value]:
         identity = b.load_integer(a["ids"], number, I32)
@@ -55,7 +72,7 @@ def adam(target: Target, width: int, has_gradients: bool) -> Emitter:
 
         def vector(index: Value, _: list[Value]) -> list[Value]:
             unit = b.mul(index, I64(lanes))
-            arrays = [b.at(b.at(a[name], offset), unit) for name in ("values", "first", "second")]
+            arrays = [b.at(b.at(a[name], offset), unit) for name in names]
             values = [b.load_vector(array) for array in arrays]
             missed = b.sub(a["step"], done)
             values = b.loop(missed, values, lambda k, carried: take_step(zero, b.add(done, k), carried))

@@ -50,7 +50,8 @@ def build_model(text: TextSettings, model: ModelSettings, seed: int) -> keras.Mo
         token_ids
     )
     if model.embedding_dropout:
-        hidden = keras.layers.Dropout(model.embedding_dropout, name="embedding_dropout")(hidden)
+        kind = keras.layers.SpatialDropout1D if model.shared_dropout else keras.layers.Dropout
+        hidden = kind(model.embedding_dropout, name="embedding_dropout")(hidden)
     # With "auto" and such a mask Keras would raise instead of falling back.
     use_cudnn = False if cudnn_obstacle(model, text) else "auto"
     for depth in range(1, model.layers + 1):

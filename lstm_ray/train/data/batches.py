@@ -8,6 +8,9 @@ worker has a row less than its peers, or the last batch is short, filler rows of
 A masked model's batch can be as short as its longest row, but among 64 reviews one is always long. So its rows are
 shuffled, cut into pools, sorted by length within a pool and cut into batches, which are shuffled again: IMDb's batches
 at 400 tokens are 237 tokens long instead of 400 (its reviews: 209).
+
+Words that `word_dropout` leaves out are a function of (seed, epoch, step), so that both engines and any number of
+workers leave out the same.
 """
 
 from __future__ import annotations
@@ -20,10 +23,12 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_ray.config import TrainConfig
-from lstm_ray.text.sequences import bucket_length, pad_batch
+from lstm_ray.text.sequences import Sequences, bucket_length, pad_batch
+from lstm_ray.text.vocabulary import START_ID
 from lstm_ray.train.data.corpus import Corpus
 
 _POOL = 32  # batches; IMDb's are then 2 % longer than with all rows in one pool
+_WORDS = 1  # makes the seed of dropped words another one than that of a step's dropout: NumPy pads seeds with zeros
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,7 @@ def worker_batches(
     world_size: int,
     batch_size: int,
     first_step: int = 0,
+    epoch: int | None = None,
 ) -> Iterator[Batch]:
     """Yields the batches of worker `rank` of `world_size`, ceil(len(order) / batch_size) of them.
 
@@ -88,20 +94,43 @@ def worker_batches(
         world_size: Number of workers.
         batch_size: Rows of a step, over all workers.
         first_step: The first step to yield, from 0; a resumed epoch has done those before it.
+        epoch: The epoch that trains on the rows, without some of their words if `word_dropout` says so.
     """
     worker_rows = -(-batch_size // world_size)
-    lengths = corpus.sequences.lengths
-    for start in range(first_step * batch_size, len(order), batch_size):
-        step_rows = order[start : start + batch_size]
-        rows = step_rows[rank::world_size]
-        longest = int(lengths[step_rows].max())
+    for step in range(first_step, -(-len(order) // batch_size)):
+        step_rows = order[step * batch_size : (step + 1) * batch_size]
+        sequences = corpus.sequences.take(step_rows)
+        if epoch is not None and config.word_dropout:
+            generator = np.random.default_rng([config.seed, epoch, step, 0, _WORDS])
+            sequences = drop_words(sequences, config.word_dropout, generator)
+        longest = int(sequences.lengths.max())
+        rows = np.arange(rank, len(step_rows), world_size)
         time = bucket_length(longest, config.max_tokens) if config.mask else config.max_tokens
         yield Batch(
-            pad_batch(corpus.sequences.take(rows), worker_rows, time, config.padding),
-            _filled(corpus.labels[rows], worker_rows),
+            pad_batch(sequences.take(rows), worker_rows, time, config.padding),
+            _filled(corpus.labels[step_rows[rows]], worker_rows),
             _filled(np.ones(len(rows)), worker_rows),
             len(step_rows),
         )
+
+
+def drop_words(sequences: Sequences, rate: float, generator: np.random.Generator) -> Sequences:
+    """Returns the rows without some of their words, so that they are shorter; each row keeps a token.
+
+    Args:
+        sequences: Rows of at least one token.
+        rate: Probability with which a word is left out. A start token is no word, and stays.
+        generator: Decides which.
+
+    Source: Iyyer et al., "Deep Unordered Composition Rivals Syntactic Methods for Text Classification", 2015, "word
+    dropout".
+    """
+    draws = generator.random(len(sequences.token_ids), np.float32)
+    draws[sequences.token_ids == START_ID] = 1
+    largest = np.maximum.reduceat(draws, sequences.offsets[:-1])  # of each row: its token stays
+    is_kept = draws >= np.repeat(np.minimum(largest, np.float32(rate)), sequences.lengths)
+    kept_before = np.concatenate([[0], np.cumsum(is_kept)])
+    return Sequences(sequences.token_ids[is_kept], kept_before[sequences.offsets])
 
 
 def _filled(values: npt.NDArray[Any], rows: int) -> npt.NDArray[np.float32]:

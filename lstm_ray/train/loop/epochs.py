@@ -142,6 +142,7 @@ class _Worker:
             world_size=self._collective.world_size,
             batch_size=config.global_batch_size,
             first_step=state.step,
+            epoch=epoch,
         )
         meter = _Meter(state)
         recent: list[Any] = []

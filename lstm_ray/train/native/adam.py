@@ -3,7 +3,8 @@
 Adam moves every number in every step, by the moments of earlier gradients, even where this step's gradient is zero: in
 an embedding nearly everywhere. Here a row without a gradient stays as it is until it is read, and then takes the steps
 that it missed, one after the other and all in registers. It ends with the same bits as if it had taken them in their
-turn, and a step no longer reads and writes the whole matrix and its moments (60 MB for 20,000 words of 128).
+turn, and a step no longer reads and writes the whole matrix and its moments (60 MB for 20,000 words of 128). The moving
+average of a row's values waits with it.
 """
 
 from __future__ import annotations
@@ -18,89 +19,123 @@ from lstm_ray.kernels.adam import adam
 from lstm_ray.kernels.emitter import Target
 from lstm_ray.kernels.function import Floats, aligned_empty
 from lstm_ray.kernels.threads import Threads
+from lstm_ray.train.step.schedule import average_share
 
 Ids: TypeAlias = npt.NDArray[np.integer[Any]]
 Rates: TypeAlias = Callable[[npt.NDArray[np.float64]], Any]
 
-BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-7  # Keras's defaults
-_CONSTANTS = np.array([1 - BETA_1, 1 - BETA_2, EPSILON], np.float32)
+EPSILON = 1e-7  # Keras's default
 _PARTS_PER_THREAD = 4  # calls of each thread: rows have missed different numbers of steps, so parts take unequal time
 
 
 class Clock:
-    """Steps done, and the learning rate of each: what all matrices of an optimizer share.
+    """Steps done, and the numbers of each, such as its learning rate: what all matrices of an optimizer share.
 
     Attributes:
         steps: Steps done.
+        betas: As given.
+        ema: As given.
+        weight_decay: As given.
     """
 
-    def __init__(self, rates: Rates, expected_steps: int) -> None:
+    def __init__(
+        self,
+        rates: Rates,
+        expected_steps: int,
+        betas: tuple[float, float] = (0.9, 0.999),
+        ema: float = 0.0,
+        weight_decay: float = 0.0,
+    ) -> None:
         """Starts before the first step.
 
         Args:
             rates: Returns the learning rates of steps, given their numbers from 0.
-            expected_steps: Steps whose rates are computed at once.
+            expected_steps: Steps whose numbers are computed at once.
+            betas: Decays of the first and second moments.
+            ema: Decay of the moving average of the values; 0 if they have none.
+            weight_decay: Share of the values, times the learning rate, by which a step shrinks them.
         """
         self.steps = 0
+        self.betas, self.ema, self.weight_decay = betas, ema, weight_decay
         self._rates, self._expected = rates, expected_steps
-        self._corrected = np.zeros(0, np.float32)
+        self._by_step: dict[str, Floats] = {}
 
-    def corrected(self) -> Floats:
-        """Returns the corrected learning rates of the steps done, and of the next one at least."""
-        if len(self._corrected) <= self.steps:
+    def by_step(self) -> dict[str, Floats]:
+        """Returns arguments of the kernel: an element for each step done, and for the next one at least."""
+        if not self._by_step or len(self._by_step["rates"]) <= self.steps:
             numbers = np.arange(max(2 * (self.steps + 1), self._expected), dtype=np.float64)
-            self._corrected = corrected(self._rates(numbers))
-        return self._corrected
+            rates = self._rates(numbers)
+            self._by_step = {"rates": corrected(rates, self.betas)}
+            if self.weight_decay:
+                self._by_step["decays"] = (rates * self.weight_decay).astype(np.float32)
+            if self.ema:
+                self._by_step["shares"] = average_share(self.ema, numbers).astype(np.float32)
+        return self._by_step
 
 
-VALUES, FIRST, SECOND = range(3)
-"""Arrays of a matrix: its values, and the first and second moments of their gradients."""
+VALUES, FIRST, SECOND, AVERAGES = range(4)
+"""Arrays of a matrix: its values, the first and second moments of their gradients, and the values' moving average."""
+_NAMES = ("values", "first", "second", "averages")  # in the kernel
 
 
 class AdamMatrix:
     """A matrix that learns, float32[rows, width]. What it returns is never behind the clock."""
 
-    def __init__(self, rows: int, width: int, clock: Clock, target: Target, threads: Threads) -> None:
+    def __init__(
+        self, rows: int, width: int, clock: Clock, target: Target, threads: Threads, frozen: bool = False
+    ) -> None:
         """Makes a matrix of zeros.
 
         Args:
             rows: Of the matrix.
             width: Of a row, in whole vectors.
-            clock: Steps done, and their learning rates.
+            clock: Steps done, and their numbers; whether there is a moving average.
             target: The processor.
             threads: What computes its steps.
+            frozen: Whether it keeps its values, which never have a gradient then.
         """
         self._clock, self._threads = clock, threads
-        self._arrays = [aligned_empty(rows, width) for _ in (VALUES, FIRST, SECOND)]
+        self._constants = np.array([1 - clock.betas[0], 1 - clock.betas[1], EPSILON], np.float32)
+        averages, decays = clock.ema > 0, clock.weight_decay > 0
+        self._arrays = [aligned_empty(rows, width) for _ in _NAMES[: None if averages else AVERAGES]]
         for array in self._arrays:
             array[:] = 0
         self._done = np.zeros(rows, np.int32)
-        self._has_moments = np.zeros(rows, np.bool_)  # without them, a step changes nothing
-        self._miss, self._step = (adam(target, width, has_gradients) for has_gradients in (False, True))
+        self._decays = decays and not frozen
+        self._moves = np.full(rows, self._decays)  # other rows have no moments either: a step changes nothing
+        self._miss, self._step = (
+            adam(target, width, has_gradients, averages, decays) for has_gradients in (False, True)
+        )
 
-    def rows(self, ids: Ids) -> Floats:
-        """Returns a copy of the values of some rows, float32[n, width]."""
+    def rows(self, ids: Ids, array: int = VALUES) -> Floats:
+        """Returns a copy of some rows of an array, float32[n, width]."""
         self._catch_up(ids)
-        values = self._arrays[VALUES]
-        rows = aligned_empty(len(ids), values.shape[1])
-        return np.take(values, ids, axis=0, out=rows, mode="clip")  # "raise" would copy twice; `_catch_up` has checked
+        whole = self._arrays[array]
+        rows = aligned_empty(len(ids), whole.shape[1])
+        return np.take(whole, ids, axis=0, out=rows, mode="clip")  # "raise" would copy twice; `_catch_up` has checked
 
     def read(self, array: int, where: Any) -> Floats:
-        """Returns a copy of a part of an array: `VALUES`, `FIRST` or `SECOND`, at any index that NumPy takes."""
+        """Returns a copy of a part of an array, at any index that NumPy takes."""
         self._catch_up(np.arange(len(self._done)))
         part: Floats = self._arrays[array][where]
         return part.copy()
 
     def write(self, array: int, where: Any, part: npt.NDArray[Any]) -> None:
-        """Sets a part of an array; moments must be followed by `restart`."""
+        """Sets a part of an array; moments and averages must be followed by `restart`.
+
+        Values set their average too, which begins with them.
+        """
         self._catch_up(np.arange(len(self._done)))
-        self._arrays[array][where] = part
+        for written in (array, AVERAGES) if array == VALUES and self._clock.ema else (array,):
+            self._arrays[written][where] = part
 
     def restart(self) -> None:
         """Takes all arrays, which have been written, as those after the steps that the clock has done."""
         self._done[:] = self._clock.steps
         # Both moments, because the square of a small gradient may be 0.
-        self._has_moments[:] = self._arrays[FIRST].any(axis=1) | self._arrays[SECOND].any(axis=1)
+        self._moves[:] = self._arrays[FIRST].any(axis=1) | self._arrays[SECOND].any(axis=1) | self._decays
+        if self._clock.ema:  # an average moves on when the moments have faded to 0
+            self._moves |= (self._arrays[AVERAGES] != self._arrays[VALUES]).any(axis=1)
 
     def is_finite(self) -> bool:
         """Returns whether all values are finite, and will be when their rows have caught up with the moments."""
@@ -117,45 +152,42 @@ class AdamMatrix:
         self._done[ids] = self._clock.steps  # those without moments too: nothing changed in the steps that they missed
         self._run(self._step, ids, gradients=gradients)
         self._done[ids] = self._clock.steps + 1
-        self._has_moments[ids] = True
+        self._moves[ids] = True
 
     def _catch_up(self, ids: Ids) -> None:
-        behind = ids[self._has_moments[ids] & (self._done[ids] < self._clock.steps)]
+        behind = ids[self._moves[ids] & (self._done[ids] < self._clock.steps)]
         self._run(self._miss, behind)
         self._done[behind] = self._clock.steps
 
     def _run(self, kernel: Callable[..., None], ids: Ids, **by_row: Floats) -> None:
         """Runs a kernel over some rows, shared out over the threads."""
-        values, first, second = self._arrays
-        ids, rates = ids.astype(np.int32), self._clock.corrected()
+        arrays = dict(zip(_NAMES, self._arrays, strict=False))
+        ids, by_step = ids.astype(np.int32), self._clock.by_step()
         size = max(1, -(-len(ids) // (_PARTS_PER_THREAD * self._threads.count)))
 
         def run(begin: int) -> None:
             part = slice(begin, begin + size)
             kernel(
                 ids=ids[part],
-                values=values,
-                first=first,
-                second=second,
                 done=self._done,
                 step=self._clock.steps,
-                rates=rates,
-                constants=_CONSTANTS,
+                constants=self._constants,
+                **arrays,
+                **by_step,
                 **{name: array[part] for name, array in by_row.items()},
             )
 
         self._threads.run(run, range(0, len(ids), size))
 
 
-def corrected(rates: npt.NDArray[np.float64]) -> Floats:
+def corrected(rates: npt.NDArray[np.float64], betas: tuple[float, float]) -> Floats:
     """Returns the rates of steps 0, 1, 2, ... with Adam's correction for moments that began at zero, float32[n].
 
     In float32 as Keras computes it: 0.999, so rounded, moves the first steps by 6 parts in a million. Powers are made
     by products, which all processors round alike, as workers have to; NumPy's own powers differ with the processor.
     """
     first, second = (
-        np.multiply.accumulate(np.full(len(rates), np.float32(beta), np.float64)).astype(np.float32)
-        for beta in (BETA_1, BETA_2)
+        np.multiply.accumulate(np.full(len(rates), np.float32(beta), np.float64)).astype(np.float32) for beta in betas
     )
     with np.errstate(over="ignore"):  # a rate beyond float32 makes weights that are not finite, which is reported
         result: Floats = rates.astype(np.float32) * np.sqrt(1 - second) / (1 - first)

@@ -51,7 +51,7 @@ class Dropout:
     """Dropout of a step: factors of 0 or 1 / (1 - rate). A dropout whose rate is 0 is left out.
 
     Attributes:
-        embedding: float32[rows, time, embedding_size].
+        embedding: float32[rows, time, embedding_size], or float32[rows, 1, embedding_size] for all steps alike.
         inputs: By direction, float32[rows, 1 or 4, wide].
         recurrent: By direction, float32[rows, 4, wide].
     """

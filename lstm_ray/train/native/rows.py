@@ -86,9 +86,10 @@ class BatchRows:
         ]
 
     def by_offset(self, values: Floats, width: int) -> Floats:
-        """Returns float32[rows, time, columns], rows in this order, as float32[offsets, width], zeros elsewhere."""
+        """Returns float32[rows, time or 1, columns] as float32[offsets, width], zeros elsewhere; rows in this order."""
+        columns = values.shape[2]
         arranged = np.zeros((self.offsets.size, width), np.float32)
-        arranged[self.is_step, : values.shape[2]] = values[self.is_read]
+        arranged[self.is_step, :columns] = np.broadcast_to(values, (*self.is_read.shape, columns))[self.is_read]
         return arranged
 
     def as_given(self, values: Floats) -> Floats:

@@ -29,7 +29,7 @@ from lstm_ray.model.architectures import build_model, summary_text
 from lstm_ray.runtime.tensorflow import threads_given
 from lstm_ray.text.word_vectors import WordVectors
 from lstm_ray.train.data.batches import Batch
-from lstm_ray.train.native.adam import FIRST, SECOND, VALUES, AdamMatrix, Clock
+from lstm_ray.train.native.adam import AVERAGES, FIRST, SECOND, VALUES, AdamMatrix, Clock
 from lstm_ray.train.native.layout import directions, lay_out
 from lstm_ray.train.native.network import Dropout, Gradients, Network, Weights, sigmoid
 from lstm_ray.train.step.loss import Labels, class_weights
@@ -75,10 +75,17 @@ class NativeStepper:
         target = _common_target(collective)
         self._layout = lay_out(config, target.lanes)
         self._threads = Threads(threads_given(), "lstm-step")
-        self._clock = Clock(lambda numbers: learning_rate_at(config, steps, numbers), steps)
+        betas = (config.adam_beta_1, config.adam_beta_2)
+        self._clock = Clock(
+            lambda numbers: learning_rate_at(config, steps, numbers), steps, betas, config.ema, config.weight_decay
+        )
+        self._learned = AVERAGES if config.ema else VALUES  # the weights that are validated and kept
         self._embedding, self._dense = (
-            AdamMatrix(rows, width, self._clock, target, self._threads)
-            for rows, width in ((config.vocabulary_size, self._layout.embedding_width), (1, self._layout.size))
+            AdamMatrix(rows, width, self._clock, target, self._threads, frozen)
+            for rows, width, frozen in (
+                (config.vocabulary_size, self._layout.embedding_width, config.freeze_embeddings),
+                (1, self._layout.size, False),
+            )
         )
         self._networks = [Network(config, self._layout, target) for _ in range(self._threads.count)]
         self._random = np.random.default_rng(config.seed)
@@ -86,6 +93,11 @@ class NativeStepper:
         model.get_layer("embedding").trainable = not config.freeze_embeddings
         self._summary = summary_text(model)
         self._model_variables, self._optimizer_variables = self._variables(model)
+        self._averages = [
+            replace(part, array=AVERAGES)
+            for part, variable in zip(self._model_variables, model.variables, strict=True)
+            if config.ema and isinstance(part, _Part) and variable.trainable
+        ]
         for part, variable in zip(self._model_variables, model.variables, strict=True):
             if isinstance(part, _Part):
                 part.matrix.write(part.array, part.where, variable.numpy())
@@ -108,9 +120,10 @@ class NativeStepper:
         self._learn(total[:-2], sparse_total)
         return total[-2:].copy()
 
-    def _weights(self, words: npt.NDArray[Any], with_transposed: bool) -> Weights:
+    def _weights(self, words: npt.NDArray[Any], with_transposed: bool, array: int = VALUES) -> Weights:
         """Returns the weights that a batch of these words reads; transposed ones for the backward pass."""
-        vectors, dense, lanes = self._embedding.rows(words), self._dense.rows(_DENSE)[0], self._layout.lanes
+        vectors, dense = self._embedding.rows(words, array), self._dense.rows(_DENSE, array)[0]
+        lanes = self._layout.lanes
         if not with_transposed:
             return Weights(words, vectors, dense, {})
         matrices = [
@@ -167,7 +180,7 @@ class NativeStepper:
         def factors(rate: float, *shape: int) -> Floats:
             return (self._random.random((rows, *shape), np.float32) >= rate) * np.float32(1 / (1 - rate))
 
-        shape = (token_ids.shape[1], config.embedding_size)
+        shape = (1 if config.shared_dropout else token_ids.shape[1], config.embedding_size)
         dropout = Dropout(factors(config.embedding_dropout, *shape) if config.embedding_dropout else None, {}, {})
         # With recurrent dropout Keras computes the gates one by one, and then each has its own mask for the inputs too.
         masks = GATES if config.recurrent_dropout else 1
@@ -195,7 +208,7 @@ class NativeStepper:
     @np.errstate(all="ignore")
     def predict(self, batch: Batch) -> npt.NDArray[np.float32]:
         """Returns the probabilities of this worker's rows that count, float32[rows]."""
-        weights = self._weights(np.unique(batch.token_ids), with_transposed=False)
+        weights = self._weights(np.unique(batch.token_ids), with_transposed=False, array=self._learned)
         logits = np.empty(len(batch.token_ids), np.float32)
         free = list(self._networks)  # a task takes one and puts it back
 
@@ -221,17 +234,20 @@ class NativeStepper:
         self._embedding.write(VALUES, (words.ids, slice(self._config.embedding_size)), words.vectors)
 
     def weights(self) -> list[npt.NDArray[Any]]:
-        """Returns copies of the model's variables, in the order of Keras's `model.variables`."""
-        return [self._read(variable) for variable in self._model_variables]
+        """Returns copies of the model's variables, averages with `ema`, in the order of Keras's `model.variables`."""
+        return [
+            self._read(replace(variable, array=self._learned) if isinstance(variable, _Part) else variable)
+            for variable in self._model_variables
+        ]
 
     def state(self) -> list[npt.NDArray[Any]]:
-        """Returns copies of all variables of model and optimizer, in the order of Keras."""
-        return [self._read(variable) for variable in (*self._model_variables, *self._optimizer_variables)]
+        """Returns copies of all variables of model and optimizer, in the order of Keras, and of averages."""
+        return [self._read(variable) for variable in self._state_variables()]
 
     def restore(self, state: list[npt.NDArray[Any]]) -> None:
         """Resumes from what `state` returned, here or in the Keras engine."""
         steps = 0
-        for variable, value in zip((*self._model_variables, *self._optimizer_variables), state, strict=True):
+        for variable, value in zip(self._state_variables(), state, strict=True):
             if isinstance(variable, _Part):
                 variable.matrix.write(variable.array, variable.where, value)
             elif isinstance(variable, Clock):
@@ -265,6 +281,9 @@ class NativeStepper:
                 for variable in optimizer.variables
             ],
         )
+
+    def _state_variables(self) -> list[_Variable]:
+        return [*self._model_variables, *self._optimizer_variables, *self._averages]
 
     def _read(self, variable: _Variable) -> npt.NDArray[Any]:
         if isinstance(variable, _Part):

@@ -23,7 +23,7 @@ from lstm_ray.runtime.tensorflow import computing_in
 from lstm_ray.text.word_vectors import WordVectors
 from lstm_ray.train.data.batches import Batch
 from lstm_ray.train.step.loss import Labels, class_weights
-from lstm_ray.train.step.schedule import count_steps, is_scheduled, learning_rate_at
+from lstm_ray.train.step.schedule import average_share, count_steps, is_scheduled, learning_rate_at
 
 Gradient: TypeAlias = "tf.Tensor | tf.IndexedSlices"
 
@@ -57,6 +57,7 @@ class KerasStepper:
         self.optimizer = self._make_optimizer()
         variables = self.model.trainable_variables
         self.optimizer.build(variables)
+        self._averages = [keras.Variable(v.numpy(), dtype=v.dtype, trainable=False) for v in variables if config.ema]
         # With recurrent dropout Keras cannot use its fused LSTM; XLA then halves the step (70 -> 30 ms, lstm preset, 2
         # CPU cores). Without it XLA is slower: no cuDNN on a GPU, and on a CPU the two directions run one after the
         # other (30 -> 36 ms, bilstm preset).
@@ -78,11 +79,18 @@ class KerasStepper:
 
     def _make_optimizer(self) -> keras.optimizers.Optimizer:
         # Adam clips: it receives the sums over the workers, so the norm is that of the whole step.
-        rate = self._scheduled_rate if is_scheduled(self._config) else self._config.learning_rate
-        self._adam = keras.optimizers.Adam(rate, global_clipnorm=self._config.clip_norm)
+        config = self._config
+        rate = self._scheduled_rate if is_scheduled(config) else config.learning_rate
+        self._adam = keras.optimizers.Adam(
+            rate,
+            beta_1=config.adam_beta_1,
+            beta_2=config.adam_beta_2,
+            weight_decay=config.weight_decay or None,
+            global_clipnorm=config.clip_norm,
+        )
         # fp16 has no numbers below 6e-8, so the loss is multiplied by some 2^15 before its gradients are computed. All
         # workers receive the same sums, so all find them finite, or all skip the step and halve the scale.
-        return keras.optimizers.LossScaleOptimizer(self._adam) if self._config.precision == "fp16" else self._adam
+        return keras.optimizers.LossScaleOptimizer(self._adam) if config.precision == "fp16" else self._adam
 
     def _scheduled_rate(self) -> tf.Tensor:
         number = keras.ops.cast(self._adam.iterations, "float32")
@@ -100,14 +108,17 @@ class KerasStepper:
         values = table.numpy()
         values[words.ids] = words.vectors
         table.assign(values)
+        for average, variable in self._averaged():
+            average.assign(variable)
 
     def summary(self) -> str:
         """Returns Keras's summary of the model."""
         return summary_text(self.model)
 
     def weights(self) -> list[npt.NDArray[Any]]:
-        """Returns copies of the model's variables."""
-        return [variable.numpy() for variable in self.model.variables]
+        """Returns copies of the model's variables; with `ema` of the averages."""
+        averages = {id(variable): average for average, variable in self._averaged()}
+        return [averages.get(id(variable), variable).numpy() for variable in self.model.variables]
 
     def is_finite(self) -> bool:
         """Returns whether all weights are finite, and with fp16 whether steps are still taken.
@@ -138,7 +149,11 @@ class KerasStepper:
             variable.assign(value)
 
     def _variables(self) -> list[Any]:
-        return [*self.model.variables, *self.optimizer.variables]
+        return [*self.model.variables, *self.optimizer.variables, *self._averages]
+
+    def _averaged(self) -> list[tuple[keras.Variable, keras.Variable]]:
+        """Returns the moving averages with their variables; nothing if there are none."""
+        return list(zip(self._averages, self.model.trainable_variables, strict=False))
 
     def reseed(self, seed: int, epoch: int, step: int, rank: int) -> None:
         """Makes the next step's dropout a function of these four, so that a run can be resumed at any step.
@@ -248,10 +263,17 @@ class KerasStepper:
         return sums
 
     def _apply_gradients(self, gradients: list[tf.Tensor]) -> None:
+        number = tf.cast(self._adam.iterations, tf.float32)
         self.optimizer.apply(gradients, self.model.trainable_variables)
+        for average, variable in self._averaged():
+            average.assign_add((variable - average) * average_share(self._config.ema, number, keras.ops))
 
     def _forward(self, token_ids: tf.Tensor) -> tf.Tensor:
-        return self.model(token_ids, training=False)[:, 0]
+        if not self._averages:
+            return self.model(token_ids, training=False)[:, 0]
+        others = self.model.non_trainable_variables
+        probabilities, _ = self.model.stateless_call(self._averages, others, token_ids, training=False)
+        return probabilities[:, 0]
 
 
 def _rows_of(gradient: Gradient) -> tuple[tf.Tensor, tf.Tensor]:

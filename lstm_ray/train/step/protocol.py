@@ -37,13 +37,19 @@ class Stepper(Protocol):
         """Sets the embeddings of the words that have a vector."""
 
     def weights(self) -> list[npt.NDArray[Any]]:
-        """Returns copies of the model's variables, in the order of Keras's `model.variables`."""
+        """Returns copies of the model's variables, in the order of Keras's `model.variables`.
+
+        With `ema` these are the averages, which validation and the bundle use.
+        """
 
     def is_finite(self) -> bool:
         """Returns whether all weights are finite."""
 
     def state(self) -> list[npt.NDArray[Any]]:
-        """Returns copies of all variables of model and optimizer, in an order that depends only on the settings."""
+        """Returns copies of all variables of model and optimizer, and of averages.
+
+        Their order depends only on the settings.
+        """
 
     def restore(self, state: list[npt.NDArray[Any]]) -> None:
         """Sets all variables to what `state` returned."""

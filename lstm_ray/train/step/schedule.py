@@ -1,4 +1,4 @@
-"""The learning rate of each step, and how many steps there are.
+"""The learning rate of each step, its share in the average of the weights, and how many steps there are.
 
     warmup_steps   rises evenly from learning_rate / warmup_steps to learning_rate, then
     constant       stays
@@ -62,3 +62,19 @@ def learning_rate_at(config: TrainConfig, steps: int, number: Any, operations: A
     }
     rising = operations.minimum((number + 1.0) / max(config.warmup_steps, 1), 1.0)
     return config.learning_rate * rising * shapes[config.schedule]()
+
+
+def average_share(ema: float, number: Any, operations: Any = np) -> Any:
+    """Returns the share of the weights after a step in their moving average; the rest is the average before.
+
+    Args:
+        ema: Decay of the average.
+        number: Of one step or of many, as in `learning_rate_at`.
+        operations: The module to compute with, as in `learning_rate_at`.
+
+    In the t-th step the decay is min(ema, (1 + t) / (10 + t)): an average over the last tenth of the steps, until
+    `ema` makes it shorter. With `ema` alone the initial weights would count for two thirds after 400 steps of 0.999.
+
+    Source: TensorFlow, `tf.train.ExponentialMovingAverage` with `num_updates`.
+    """
+    return operations.maximum(1.0 - ema, 9.0 / (11.0 + number))

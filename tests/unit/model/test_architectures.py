@@ -110,6 +110,15 @@ def test_dropout_of_word_vectors_is_a_layer_of_its_own() -> None:
     assert "embedding_dropout" not in [layer.name for layer in build_model(TEXT, tiny(), seed=0).layers]
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_shared_dropout_drops_the_same_numbers_at_all_words_of_a_text(shared: bool) -> None:
+    model = build_model(TEXT, tiny(embedding_dropout=0.5, shared_dropout=shared), seed=0)
+    layer = model.get_layer("embedding_dropout")
+    is_dropped = layer(np.ones((30, 7, 3), np.float32), training=True).numpy() == 0
+    assert (is_dropped == is_dropped[:, :1]).all() == shared
+    assert (is_dropped[:1] != is_dropped[1:]).any()
+
+
 # Seeds
 
 

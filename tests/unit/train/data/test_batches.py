@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lstm_ray.config import TrainConfig
 from lstm_ray.text.sequences import Sequences
-from lstm_ray.train.data.batches import Batch, epoch_order, validation_order, worker_batches
+from lstm_ray.train.data.batches import Batch, drop_words, epoch_order, validation_order, worker_batches
 from lstm_ray.train.data.corpus import Corpus
 
 MAX_TOKENS = 16
@@ -34,11 +34,17 @@ def config(**changes: Any) -> TrainConfig:
 
 
 def batches(
-    corpus: Corpus, world_size: int, batch_size: int, order: Any = None, first_step: int = 0, **changes: Any
+    corpus: Corpus,
+    world_size: int,
+    batch_size: int,
+    order: Any = None,
+    first_step: int = 0,
+    epoch: int | None = None,
+    **changes: Any,
 ) -> list[list[Batch]]:
     """Returns each worker's batches."""
     order = np.arange(len(corpus)) if order is None else order
-    shared = {"world_size": world_size, "batch_size": batch_size, "first_step": first_step}
+    shared = {"world_size": world_size, "batch_size": batch_size, "first_step": first_step, "epoch": epoch}
     return [list(worker_batches(corpus, order, config(**changes), rank=rank, **shared)) for rank in range(world_size)]
 
 
@@ -162,6 +168,65 @@ def test_a_masked_models_batches_hold_rows_of_like_lengths_in_shuffled_order() -
     assert (np.diff(of_batches[:, 0]) < 0).sum() > 5
     unmasked = lengths[epoch_order(lengths, config(global_batch_size=batch_size), 1)]
     assert np.array_equal(unmasked[-7:], lengths[order[-7:]]), "the short last batch is of any lengths"
+
+
+@given(
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=30), rate=st.floats(0.01, 0.99), seed=st.integers(0, 99)
+)
+@settings(deadline=None)
+def test_dropped_words_leave_the_others_in_order_and_the_start_token(
+    lengths: list[int], rate: float, seed: int
+) -> None:
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    rows = Sequences(np.arange(2, offsets[-1] + 2, dtype=np.int32), offsets)  # different words
+    rows.token_ids[offsets[:-1:2]] = 1  # every other row has its start token still
+    dropped = drop_words(rows, rate, np.random.default_rng(seed))
+    for number in range(len(lengths)):
+        before, after = (one.take(np.array([number])).token_ids.tolist() for one in (rows, dropped))
+        assert after
+        assert after == [word for word in before if word in after]
+        assert (after[0] == 1) == (number % 2 == 0)
+
+
+def test_the_asked_for_share_of_words_is_dropped_anywhere_in_a_row() -> None:
+    rows = Sequences(np.tile(np.arange(1, 51, dtype=np.int32), 400), np.arange(401) * 50)
+    dropped = drop_words(rows, 0.3, np.random.default_rng(0))
+    shares = np.bincount(dropped.token_ids, minlength=51)[1:] / 400
+    assert shares[0] == 1
+    np.testing.assert_allclose(shares[1:], 0.7, atol=0.1)
+    assert shares[1:].mean() == pytest.approx(0.7, abs=0.01)
+
+
+@given(**{**sizes, "rows": st.integers(1, 70)}, epoch=st.integers(1, 3))
+@settings(deadline=None)
+def test_any_number_of_workers_drops_the_same_words_and_none_in_validation(
+    rows: int, world_size: int, batch_size: int, epoch: int
+) -> None:
+    corpus = make_corpus(rows)
+    drop: dict[str, Any] = {"word_dropout": 0.5, "mask": True}
+    (alone,) = batches(corpus, 1, batch_size, epoch=epoch, **drop)
+    for step, shares in enumerate(zip(*batches(corpus, world_size, batch_size, epoch=epoch, **drop), strict=True)):
+        for rank, share in enumerate(shares):
+            mine = alone[step].token_ids[rank : alone[step].global_rows : world_size]
+            np.testing.assert_array_equal(share.token_ids[share.weights > 0], mine)
+    kept = [[batch.token_ids.tolist() for batch in one] for one in batches(corpus, 1, batch_size, mask=True)]
+    assert kept == [[batch.token_ids.tolist() for batch in one] for one in batches(corpus, 1, batch_size, **drop)]
+
+
+def test_other_words_are_dropped_in_each_epoch_and_step_and_the_batch_is_shorter() -> None:
+    words = Sequences(np.tile(np.arange(2, 18, dtype=np.int32), 8), np.arange(9) * 16)
+    corpus = Corpus(words, np.zeros(8, np.int8))
+    kept = [
+        batch.token_ids
+        for epoch in (1, 2)
+        for worker in batches(corpus, 1, 4, epoch=epoch, word_dropout=0.5, mask=True)
+        for batch in worker
+    ]
+    assert len({tuple(row.tolist()) for batch in kept for row in batch}) == 16
+    assert all(batch.shape[1] < 16 for batch in kept)
+    (whole,) = batches(corpus, 1, 4, epoch=2, word_dropout=0.5, mask=True)
+    (rest,) = batches(corpus, 1, 4, epoch=2, word_dropout=0.5, mask=True, first_step=1)
+    np.testing.assert_array_equal(rest[0].token_ids, whole[1].token_ids)
 
 
 def test_validation_goes_by_length() -> None:

@@ -123,7 +123,8 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "recurrent-dropout": {"dropout": 0.2, "recurrent_dropout": 0.2, "checkpoint_every": "4steps"},
     "xla": {"dropout": 0.2, "recurrent_dropout": 0.2, "engine": "keras"},
     "masked-bilstm": {"mask": True, "bidirectional": True, "pooling": "max", "dropout": 0.3, "checkpoint_every": "1s"},
-    "bf16": {**DROPOUT, "schedule": "linear", "warmup_steps": 5, "precision": "bf16", "accumulate": 2},
+    "averages": {**DROPOUT, "shared_dropout": True, "ema": 0.9, "word_dropout": 0.3, "checkpoint_every": "3steps"},
+    "bf16": {**DROPOUT, "schedule": "linear", "warmup_steps": 5, "precision": "bf16", "accumulate": 2, "ema": 0.9},
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +16,15 @@ from hypothesis import strategies as st
 from lstm_ray.kernels.emitter import Target
 from lstm_ray.kernels.threads import Threads
 from lstm_ray.runtime.tensorflow import start_tensorflow
-from lstm_ray.train.native.adam import FIRST, SECOND, VALUES, AdamMatrix, Clock
+from lstm_ray.train.native.adam import AVERAGES, FIRST, SECOND, VALUES, AdamMatrix, Clock
 
 ROWS, WIDTH, STEPS = 200, 32, 30
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"ema": 0.9},
+    {"weight_decay": 0.5},
+    {"ema": 0.9, "weight_decay": 0.5, "betas": (0.0, 0.95)},
+]
 
 
 def gradients(seed: int, share: float) -> np.ndarray:
@@ -40,8 +47,8 @@ class Run:
         clock: The steps it has done.
     """
 
-    def __init__(self, first_rate: float = 0.01, last_rate: float = 0.01, threads: int = 1) -> None:
-        self.clock = Clock(lambda numbers: np.linspace(first_rate, last_rate, STEPS)[: len(numbers)], STEPS)
+    def __init__(self, rate: float = 0.01, last_rate: float = 0.01, threads: int = 1, **options: Any) -> None:
+        self.clock = Clock(lambda numbers: np.interp(numbers, [0, STEPS - 1], [rate, last_rate]), STEPS, **options)
         self.matrix = AdamMatrix(ROWS, WIDTH, self.clock, Target.host(), Threads(threads, "test"))
         self.matrix.write(VALUES, slice(None), initial())
 
@@ -52,19 +59,22 @@ class Run:
         self.clock.steps += 1
 
     def arrays(self) -> list[np.ndarray]:
-        """Returns values and moments."""
-        return [self.matrix.read(array, slice(None)) for array in (VALUES, FIRST, SECOND)]
+        """Returns values and moments, and the average if there is one."""
+        arrays = (VALUES, FIRST, SECOND, *([AVERAGES] if self.clock.ema else []))
+        return [self.matrix.read(array, slice(None)) for array in arrays]
 
 
 def assert_same_bits(one: Run, other: Run) -> None:
-    """Compares values and moments."""
+    """Compares values, moments and averages."""
     assert [array.tobytes() for array in one.arrays()] == [array.tobytes() for array in other.arrays()]
 
 
-@given(seed=st.integers(0, 2**32 - 1), share=st.sampled_from([0.01, 0.2, 1.0]))
-@example_settings(max_examples=10, deadline=None)
-def test_rows_that_catch_up_have_the_bits_of_rows_that_never_waited(seed: int, share: float) -> None:
-    lazy, eager = Run(0.02, 0.001), Run(0.02, 0.001)
+@given(seed=st.integers(0, 2**32 - 1), share=st.sampled_from([0.01, 0.2, 1.0]), options=st.sampled_from(OPTIONS))
+@example_settings(max_examples=25, deadline=None)
+def test_rows_that_catch_up_have_the_bits_of_rows_that_never_waited(
+    seed: int, share: float, options: dict[str, Any]
+) -> None:
+    lazy, eager = Run(0.02, 0.001, **options), Run(0.02, 0.001, **options)
     for gradient in gradients(seed, share):
         lazy.learn(gradient)
         eager.learn(gradient, np.arange(ROWS))
@@ -89,9 +99,10 @@ def test_what_is_read_has_caught_up() -> None:
     assert_same_bits(lazy, eager)
 
 
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("size", [1, 1e-22], ids=["usual", "squares are 0"])
-def test_a_run_that_resumes_has_the_bits_of_one_that_never_stopped(size: float) -> None:
-    whole, first, second = Run(), Run(), Run()
+def test_a_run_that_resumes_has_the_bits_of_one_that_never_stopped(size: float, options: dict[str, Any]) -> None:
+    whole, first, second = (Run(**options) for _ in range(3))
     steps = gradients(1, 0.1) * np.float32(size)
     for gradient in steps:
         whole.learn(gradient)
@@ -122,7 +133,7 @@ def test_a_gradient_whose_square_is_infinite_is_found_before_its_row_catches_up(
 def test_every_processor_has_the_same_rates() -> None:
     """NumPy has code for newer processors, which this switches off."""
     code = "import numpy; from lstm_ray.train.native.adam import corrected as rates; "
-    code += "print(rates(numpy.full(20_000, 1e-3)).tobytes())"
+    code += "print(rates(numpy.full(20_000, 1e-3), (0.9, 0.999)).tobytes())"
     said = [
         subprocess.run(
             [sys.executable, "-c", code], env={**os.environ, **without}, capture_output=True, check=True
@@ -133,26 +144,46 @@ def test_every_processor_has_the_same_rates() -> None:
 
 
 def test_threads_change_nothing() -> None:
-    alone, shared = Run(), Run(threads=3)
+    alone, shared = Run(ema=0.9), Run(ema=0.9, threads=3)
     for gradient in gradients(2, 0.9):
         alone.learn(gradient)
         shared.learn(gradient)
     assert_same_bits(alone, shared)
 
 
+@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.0, 0.9)], ids=str)
+@pytest.mark.parametrize("weight_decay", [0.0, 0.5])
 @pytest.mark.parametrize("share", [0.05, 1.0])
-def test_steps_are_those_of_keras(share: float) -> None:
+def test_steps_are_those_of_keras(share: float, weight_decay: float, betas: tuple[float, float]) -> None:
     start_tensorflow()
     import keras
 
     variable = keras.Variable(initial())
-    theirs = keras.optimizers.Adam(0.01)
+    theirs = keras.optimizers.Adam(0.01, *betas, weight_decay=weight_decay or None)
     theirs.build([variable])
-    ours = Run()
+    ours = Run(betas=betas, weight_decay=weight_decay)
     for gradient in gradients(3, share):
         theirs.apply([keras.ops.convert_to_tensor(gradient)])
         ours.learn(gradient)
     np.testing.assert_allclose(ours.arrays()[VALUES], variable.numpy(), atol=3e-7)
+
+
+def test_the_average_is_that_of_its_definition() -> None:
+    ours, average = Run(ema=0.75), initial()
+    for step, gradient in enumerate(gradients(4, 0.3), 1):
+        ours.learn(gradient)
+        decay = np.float32(min(0.75, (1 + step) / (10 + step)))  # 0.75 from step 26 on
+        average = decay * average + (1 - decay) * ours.matrix.read(VALUES, slice(None))
+    np.testing.assert_allclose(ours.matrix.read(AVERAGES, slice(None)), average, atol=1e-6)
+    assert np.abs(average - ours.matrix.read(VALUES, slice(None))).max() > 0.01
+
+
+def test_an_average_moves_on_when_the_moments_have_faded() -> None:
+    run = Run(ema=0.75)
+    run.matrix.write(AVERAGES, 3, np.zeros(WIDTH))
+    run.matrix.restart()
+    run.clock.steps = STEPS - 1
+    np.testing.assert_allclose(run.matrix.read(AVERAGES, 3), initial()[3], rtol=1e-3)
 
 
 def test_rows_without_a_gradient_stay_as_they_are() -> None:
@@ -168,9 +199,9 @@ def test_rows_without_a_gradient_stay_as_they_are() -> None:
 
 def test_rates_continue_beyond_the_expected_steps() -> None:
     clock = Clock(lambda numbers: 1 / (1 + numbers), expected_steps=4)
-    before = clock.corrected()
+    before = clock.by_step()["rates"]
     clock.steps = 9
-    after = clock.corrected()
+    after = clock.by_step()["rates"]
     assert len(before) == 4
     assert len(after) > 9
     np.testing.assert_array_equal(after[:4], before)

@@ -199,7 +199,9 @@ def draw_dropout(layout: WeightLayout, config: TrainConfig, rows: int, masks: in
 
     both = list(directions(layout))
     return Dropout(
-        factors(config.max_tokens, config.embedding_size) if config.embedding_dropout else None,
+        factors(1 if config.shared_dropout else config.max_tokens, config.embedding_size)
+        if config.embedding_dropout
+        else None,
         {one: factors(masks, wide(one.inputs, layout.lanes)) for one in both} if config.dropout else {},
         {one: factors(GATES, wide(one.width, layout.lanes)) for one in both} if config.recurrent_dropout else {},
     )
@@ -214,6 +216,7 @@ def draw_dropout(layout: WeightLayout, config: TrainConfig, rows: int, masks: in
         {"recurrent_dropout": 0.3},
         {"dropout": 0.3, "recurrent_dropout": 0.3},
         {"embedding_dropout": 0.3},
+        {"embedding_dropout": 0.3, "shared_dropout": True},
         {"embedding_dropout": 0.3, "dropout": 0.3, "recurrent_dropout": 0.3},
     ],
     ids=lambda rates: "+".join(rates),

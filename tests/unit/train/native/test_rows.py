@@ -43,4 +43,6 @@ def test_values_go_to_offsets_and_back() -> None:
     arranged = rows.by_offset(values[rows.order], 4)
     assert arranged[:, 0].tolist() == [0, 5, 7, 5, 0, 9, 7, 0, 7, 0]
     assert not arranged[:, 2:].any()
+    of_rows = np.array([[[1]], [[2]], [[3]]], np.float32)[rows.order]  # the same at all steps
+    assert rows.by_offset(of_rows, 1)[:, 0].tolist() == [0, 2, 2, 2, 0, 3, 3, 0, 1, 0]
     np.testing.assert_array_equal(rows.as_given(rows.offsets.steps.astype(np.float32)), [1, 3, 2])

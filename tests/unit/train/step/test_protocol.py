@@ -30,7 +30,13 @@ def fit_with_keras(
     from lstm_ray.model.architectures import build_model
 
     model = build_model(config, config, config.seed)
-    adam = (adam or dense_adam())(rate or config.learning_rate, global_clipnorm=config.clip_norm)
+    adam = (adam or dense_adam())(
+        rate or config.learning_rate,
+        beta_1=config.adam_beta_1,
+        beta_2=config.adam_beta_2,
+        weight_decay=config.weight_decay or None,
+        global_clipnorm=config.clip_norm,
+    )
     model.compile(adam, "binary_crossentropy")
     epoch = batches(config.model_copy(update={"epochs": 1}), corpus)
     rows, labels = np.concatenate([one.token_ids[one.weights > 0] for one in epoch]), corpus.labels.astype(np.float32)
@@ -157,6 +163,23 @@ def test_each_dropout_drops_its_share_and_enlarges_the_rest() -> None:
         assert factors is not None
         np.testing.assert_array_equal(np.unique(factors), np.float32([0, 1 / (1 - rate)]))
         assert np.mean(factors == 0) == pytest.approx(rate, abs=0.02)
+    shared = NativeStepper(config.model_copy(update={"shared_dropout": True}), Alone(), corpus.labels)
+    factors = shared._draw(next(batches(config, corpus)).token_ids).embedding
+    assert factors is not None
+    assert factors.shape == (700, 1, config.embedding_size)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"weight_decay": 0.4, "clip_norm": 0.5, "adam_beta_1": 0.0, "adam_beta_2": 0.95}], ids=str
+)
+def test_options_of_the_step_are_those_of_keras_and_do_something(changes: dict[str, Any], engine: str) -> None:
+    corpus = make_corpus(126)  # Keras's mean over the epoch counts every batch alike: none may be short
+    config = settings(engine=engine, **changes)
+    ours, sums = train(config, corpus)
+    theirs, losses = fit_with_keras(config, corpus)
+    assert_same_weights(ours.weights(), theirs, 2e-5)
+    np.testing.assert_allclose(np.array(sums).reshape(2, -1, 2).sum(axis=1)[:, 0] / len(corpus), losses, rtol=1e-4)
+    assert differ(theirs, train(settings(engine=engine), corpus)[0].weights())
 
 
 @pytest.mark.parametrize(("schedule", "engine"), [("linear", "keras"), ("cosine", "native")])
@@ -224,6 +247,8 @@ def test_slices_of_a_batch_add_up_to_the_whole(slices: int, changes: dict[str, A
         {"mask": True, "pooling": "mean", "padding": "post", "units": 17, "embedding_size": 33, "clip_norm": 0.1},
         {"embeddings": "not read here", "freeze_embeddings": True, "clip_norm": 0.02},
         {"layers": 3, "schedule": "cosine", "warmup_steps": 3, "learning_rate": 0.005},
+        {"ema": 0.9, "bidirectional": True},
+        {"ema": 0.99, "weight_decay": 0.3, "embeddings": "not read here", "freeze_embeddings": True},
     ],
     ids=str,
 )
@@ -244,6 +269,37 @@ def test_both_engines_learn_the_same_and_resume_from_each_other(changes: dict[st
     assert [array.tobytes() for array in native.state()] == [array.tobytes() for array in theirs.state()]
     np.testing.assert_allclose(native.train(batch), theirs.train(batch), rtol=1e-5)
     assert_same_weights(native.weights(), theirs.weights(), 1e-6)
+
+
+def test_averaged_weights_are_kept_and_predict(engine: str) -> None:
+    start_tensorflow()
+    from lstm_ray.train.step.choice import make_stepper
+
+    corpus, config = make_corpus(), settings(engine=engine, ema=0.6)
+    averaging = make_stepper(config, Alone(), corpus.labels)
+    averaging.set_word_vectors(WordVectors(np.array([4], np.int32), np.array([[1, 2, 3, 4, 5, 6]], np.float32)))
+    expected = averaging.weights()
+    for step, batch in enumerate(batches(config, corpus), 1):
+        averaging.train(batch)
+        share = np.float32(1 - min(0.6, (1 + step) / (10 + step)))
+        last = averaging.state()[: len(expected)]
+        expected = [average + share * (weights - average) for average, weights in zip(expected, last, strict=True)]
+    assert_same_weights(averaging.weights(), expected, 1e-6)
+    assert differ(floats(averaging.weights()), floats(last))
+    plain, _ = train(settings(engine=engine), corpus)
+    plain.restore([*averaging.weights(), *plain.state()[len(last) :]])
+    np.testing.assert_allclose(averaging.predict(batch), plain.predict(batch), atol=1e-6)
+
+
+def test_a_run_that_resumes_with_averages_ends_in_the_same_bits(engine: str) -> None:
+    corpus, config = make_corpus(), settings(engine=engine, ema=0.9)
+    resumed, _ = train(config, corpus)
+    whole, _ = train(config, corpus)
+    resumed.restore(whole.state())
+    for batch in batches(config, corpus):
+        for stepper in (whole, resumed):
+            stepper.train(batch)
+    assert [array.tobytes() for array in resumed.state()] == [array.tobytes() for array in whole.state()]
 
 
 def test_frozen_word_vectors_stay_in_both_engines(engine: str, tmp_path: Path) -> None:
