@@ -49,9 +49,9 @@ class ModelSettings(Settings):
     layers: int = learned(1, "LSTM layers, one on top of the other.", panel="Model", ge=1, le=16)
     units: int = learned(128, "Units of each LSTM layer (and direction).", panel="Model", ge=1)
     bidirectional: bool = learned(False, "Read each text in both directions (doubles the LSTM's work).", panel="Model")
-    pooling: Literal["last", "max", "mean"] = learned(
+    pooling: Literal["last", "max", "mean", "mean_max"] = learned(
         "last",
-        "What the classifier gets from the top layer: its last state, or its maximum or mean over time.",
+        "What the classifier gets from the top layer: its last state, its maximum or mean over time, or both of these.",
         panel="Model",
     )
     mask: bool = learned(
