@@ -17,6 +17,8 @@ from lstm_ray.config.shared import RaySettings, RowSettings
 from lstm_ray.errors import ConfigError
 
 Side = Literal["pre", "post"]
+Truncating = Literal["pre", "post", "middle"]
+Punctuation = Literal["drop", "keep"]
 
 
 class TextSettings(Settings):
@@ -29,6 +31,9 @@ class TextSettings(Settings):
     split_on: Literal["space", "whitespace"] = learned(
         "whitespace", "What separates words: any white space, or the space alone as Keras does.", panel="Text"
     )
+    punctuation: Punctuation = learned(
+        "drop", "Punctuation and symbols of ASCII: left out as Keras does, or each a word of its own.", panel="Text"
+    )
     unlisted_words: Literal["oov", "drop"] = learned(
         "oov", "A word the vocabulary does not list: id 2, or left out as keras.datasets.imdb does.", panel="Text"
     )
@@ -37,8 +42,10 @@ class TextSettings(Settings):
     )
     max_tokens: int = learned(80, "Tokens kept of a text, the start token counted.", panel="Text", ge=1, le=100_000)
     padding: Side = learned("pre", "Where short texts are padded.", panel="Text")
-    truncating: Side = learned(
-        "pre", "Where long texts are cut: pre keeps their end, post their beginning.", panel="Text"
+    truncating: Truncating = learned(
+        "pre",
+        "Where long texts are cut: pre keeps their end, post their beginning, middle one half of each.",
+        panel="Text",
     )
 
 

@@ -181,7 +181,9 @@ def test_a_masked_network_skips_id_zero_inside_a_row() -> None:
 
 @pytest.mark.parametrize("padding", ["pre", "post"])
 @pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize(("layers", "directions", "pooling"), [(1, 1, "last"), (1, 2, "max"), (2, 2, "mean"), (1, 2, "mean_max")])
+@pytest.mark.parametrize(
+    ("layers", "directions", "pooling"), [(1, 1, "last"), (1, 2, "max"), (2, 2, "mean"), (1, 2, "mean_max")]
+)
 def test_a_row_does_not_depend_on_its_company(
     layers: int, directions: int, pooling: Pooling, masked: bool, padding: Padding
 ) -> None:
