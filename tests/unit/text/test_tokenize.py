@@ -284,12 +284,9 @@ def test_keep_does_not_change_a_sigma_far_from_the_cut(text: str, truncating: An
     assert named(words_of(text, keep=1, truncating=truncating), 1, truncating) == named(words_of(text), 1, truncating)
 
 
-def test_words_longer_than_the_ends_that_are_split() -> None:
-    """Both ends of such a text hold the same word: it must not be counted twice."""
-    texts = ["x" * 1000, "a " + "x" * 1000, "x" * 1000 + " a b", "a b " + "x" * 1000 + " c d"]
-    kept = tokenize(column(texts), keep=4, truncating="middle").to_pylist()
-    assert kept[:3] == tokenize(column(texts)).to_pylist()[:3]
-    assert named(kept[3], 4, "middle") == ["a", "b", "c", "d"]
+def test_a_word_at_both_ends_is_not_counted_twice() -> None:
+    texts = ["aa b " + "c" * length for length in range(100)] + ["x" * 1000, "a " + "x" * 1000, "x" * 1000 + " a b"]
+    assert tokenize(column(texts), keep=4, truncating="middle").to_pylist() == tokenize(column(texts)).to_pylist()
 
 
 # Arrow types
