@@ -104,6 +104,7 @@ def competitors(texts: pa.LargeStringArray) -> dict[str, Callable[[], object] | 
         BASELINE: lambda: [text.lower().translate(to_spaces).split() for text in strings],
         "lstm_ray: words": lambda: tokenize(texts, strip_html=False),
         "lstm_ray: words, <br /> stripped": lambda: tokenize(texts),
+        "lstm_ray: words and punctuation": lambda: tokenize(texts, strip_html=False, punctuation="keep"),
         f"lstm_ray: last {KEEP} words": lambda: tokenize(texts, strip_html=False, keep=KEEP),
         f"lstm_ray: last {KEEP} words, <br /> stripped": lambda: tokenize(texts, keep=KEEP),
         "lstm_ray: words to ids": lambda: vocabulary.look_up(tokenize(texts, strip_html=False)),

@@ -46,9 +46,11 @@ from lstm_ray.config.presets import PRESETS as PRESETS
 from lstm_ray.config.resolve import resolve as resolve
 from lstm_ray.config.score import ScoreConfig as ScoreConfig
 from lstm_ray.config.train import ModelSettings as ModelSettings
+from lstm_ray.config.train import Punctuation as Punctuation
 from lstm_ray.config.train import Side as Side
 from lstm_ray.config.train import TextSettings as TextSettings
 from lstm_ray.config.train import TrainConfig as TrainConfig
+from lstm_ray.config.train import Truncating as Truncating
 from lstm_ray.config.tune import Range as Range
 from lstm_ray.config.tune import TuneConfig as TuneConfig
 

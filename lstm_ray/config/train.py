@@ -17,6 +17,8 @@ from lstm_ray.config.shared import RaySettings, RowSettings
 from lstm_ray.errors import ConfigError
 
 Side = Literal["pre", "post"]
+Truncating = Literal["pre", "post", "middle"]
+Punctuation = Literal["drop", "keep"]
 
 
 class TextSettings(Settings):
@@ -28,6 +30,9 @@ class TextSettings(Settings):
     )
     split_on: Literal["space", "whitespace"] = learned(
         "whitespace", "What separates words: any white space, or the space alone as Keras does.", panel="Text"
+    )
+    punctuation: Punctuation = learned(
+        "drop", "Punctuation and symbols of ASCII: left out as Keras does, or each a word of its own.", panel="Text"
     )
     unlisted_words: Literal["oov", "drop"] = learned(
         "oov", "A word the vocabulary does not list: id 2, or left out as keras.datasets.imdb does.", panel="Text"
@@ -43,8 +48,10 @@ class TextSettings(Settings):
         80, "Tokens kept of a text, the start token counted.", panel="Text", ge=1, le=100_000, from_data=True
     )
     padding: Side = learned("pre", "Where short texts are padded.", panel="Text")
-    truncating: Side = learned(
-        "pre", "Where long texts are cut: pre keeps their end, post their beginning.", panel="Text"
+    truncating: Truncating = learned(
+        "pre",
+        "Where long texts are cut: pre keeps their end, post their beginning, middle one half of each.",
+        panel="Text",
     )
 
 
@@ -55,9 +62,9 @@ class ModelSettings(Settings):
     layers: int = learned(1, "LSTM layers, one on top of the other.", panel="Model", ge=1, le=16)
     units: int = learned(128, "Units of each LSTM layer (and direction).", panel="Model", ge=1, from_data=True)
     bidirectional: bool = learned(False, "Read each text in both directions (doubles the LSTM's work).", panel="Model")
-    pooling: Literal["last", "max", "mean"] = learned(
+    pooling: Literal["last", "max", "mean", "mean_max"] = learned(
         "last",
-        "What the classifier gets from the top layer: its last state, or its maximum or mean over time.",
+        "What the classifier gets from the top layer: its last state, its maximum or mean over time, or both of these.",
         panel="Model",
     )
     mask: bool = learned(

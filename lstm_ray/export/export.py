@@ -25,8 +25,8 @@ from lstm_ray.model.architectures import INPUT_NAME, OUTPUT_NAME
 from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.runtime.stderr import held_back
 from lstm_ray.score.scorer import Encoder, make_engine, pick_engine
-from lstm_ray.text.sequences import PAD_ID, pad
-from lstm_ray.text.tokenize import FILTERED, LINE_BREAK
+from lstm_ray.text.sequences import PAD_ID, kept_ends, pad
+from lstm_ray.text.tokenize import FILTERED, LINE_BREAK, PUNCTUATION
 from lstm_ray.text.vocabulary import FIRST_WORD_ID, OOV_ID, START_ID
 
 _EXAMPLE = "Not bad<br />at all: it's GOOD!"
@@ -134,18 +134,29 @@ def _steps(text: TextSettings, masked: bool) -> list[str]:
     """Returns the steps that turn a text into a row of the input, in order."""
     spaces = "white space" if text.split_on == "whitespace" else "spaces (U+0020) alone"
     unlisted = "left out" if text.unlisted_words == "drop" else f"id {OOV_ID}"
-    kept = "last" if text.truncating == "pre" else "first"
+    kept = " and ".join(
+        f"the {end} {count} ids"
+        for end, count in zip(("first", "last"), kept_ends(text.max_tokens, text.truncating), strict=True)
+        if count
+    )
+    spaced = {
+        "drop": [f"replace each of these characters by a space: {FILTERED}"],
+        "keep": [
+            f"put a space before and after each of these characters: {PUNCTUATION}",
+            "replace tabs and newlines by spaces",
+        ],
+    }
     side = "in front" if text.padding == "pre" else "at the end"
     length = "as long as the batch's longest" if masked else f"{text.max_tokens} ids long"
     return [
         *([f"replace matches of the regular expression {LINE_BREAK} by a space"] if text.strip_html else []),
         f"lower-case {'A to Z' if text.lowercase == 'ascii' else 'all letters, as Unicode does'}",
-        f"replace each of these characters by a space: {FILTERED}",
+        *spaced[text.punctuation],
         f"split into words at {spaces}; a text without words has no score",
         f"look up each word's id in vocabulary.parquet; a word that is not in it is {unlisted}",
         f"an id of {text.vocabulary_size} or more becomes {OOV_ID}",
         f"put {START_ID} in front",
-        f"keep the {kept} {text.max_tokens} ids",
+        f"of more than {text.max_tokens} ids keep {kept}",
         f"pad with {PAD_ID} {side} until the row is {length}",
     ]
 

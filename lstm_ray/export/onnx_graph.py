@@ -3,7 +3,7 @@
     token_ids int32[batch, time]
       -> Gather                  float32[time, batch, embedding_size]
       -> LSTM x layers           forward or bidirectional
-      -> last state | max | mean over time
+      -> last state | max | mean | mean and max over time
       -> MatMul, Sigmoid         probability float32[batch, 1]
 
 ONNX's LSTM skips padding only at the end of a row, by `sequence_lens`. So the rows of a masked network are first
@@ -150,11 +150,16 @@ def _both_biases(lstm: LstmWeights) -> npt.NDArray[np.float32]:
 
 
 def _pool(graph: _Graph, pooling: str, states: str, is_token: str | None, lengths: str) -> str:
-    """Adds the maximum or mean over time, float32[batch, features], of states float32[time, batch, features]."""
+    """Adds the maximum or mean over time, float32[batch, features], of states float32[time, batch, features].
+
+    For "mean_max" it adds the mean and then the maximum, float32[batch, 2 * features].
+    """
+    if pooling == "mean_max":
+        return graph.add("Concat", *(_pool(graph, one, states, is_token, lengths) for one in ("mean", "max")), axis=1)
     if is_token is None:
         return graph.add("ReduceMax" if pooling == "max" else "ReduceMean", states, axes=[0], keepdims=0)
     counts = graph.add("Unsqueeze", graph.add("Transpose", is_token, perm=[1, 0]), graph.integers(2))
-    neutral = graph.constant("padding_state", np.array(_LOWEST if pooling == "max" else 0, np.float32))
+    neutral = graph.constant(f"padding_{pooling}", np.array(_LOWEST if pooling == "max" else 0, np.float32))
     states = graph.add("Where", counts, states, neutral)
     if pooling == "max":
         return graph.add("ReduceMax", states, axes=[0], keepdims=0)

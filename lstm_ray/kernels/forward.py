@@ -33,11 +33,17 @@ from lstm_ray.kernels.layout import GATES, padded, wide
 from lstm_ray.kernels.products import Masks
 from lstm_ray.kernels.tiles import Walk, emit_product, emit_tiles, load_rows, side_by_side
 
-Output = Literal["last", "max", "mean", "sequence", "steps"]
-"""What is kept: the last state; with it the maximum, sum or sequence of hidden states; or everything of each step."""
+Output = Literal["last", "max", "mean", "mean_max", "sequence", "steps"]
+"""What is kept: the last state; with it the maximum, sum, both or sequence of hidden states; or all of each step."""
 
-PLANES: dict[Output, int] = {"last": 2, "max": 3, "mean": 3, "sequence": 2}
-"""Arrays in a row's state: hidden, cell, and perhaps the maximum or sum."""
+PLANES: dict[Output, tuple[str, ...]] = {
+    "last": ("hidden", "cell"),
+    "max": ("hidden", "cell", "max"),
+    "mean": ("hidden", "cell", "sum"),
+    "mean_max": ("hidden", "cell", "sum", "max"),
+    "sequence": ("hidden", "cell"),
+}
+"""Arrays in a row's state; the sum and the maximum are those of the hidden states so far."""
 
 _CACHE_LINE_FLOATS = 16
 
@@ -64,7 +70,7 @@ def _arguments(lanes: int, units: int, inputs: int, output: Output, masks: Masks
             arguments["fed"] = f"float32[offsets, {GATES}, {width}] out"  # `hidden` as each gate's product reads it
     else:
         # A row starts from the state at [0] and ends with the one at [length % 2].
-        arguments["state"] = f"float32[2, {PLANES[output]}, rows, {width}] out"
+        arguments["state"] = f"float32[2, {len(PLANES[output])}, rows, {width}] out"
         arguments["is_cold"] = "int64"  # 1 if every hidden state is 0 before the first step: no recurrent product then
     if output == "sequence":
         arguments["sequence"] = f"float32[offsets, {width}+] out"
@@ -167,7 +173,7 @@ class _State:
         read: What the recurrent product reads.
         old_cells, cells: The cell state before and after.
         hidden: Where the hidden state goes.
-        pools: Before and after: the maximum or sum of the hidden states.
+        pools: Before and after: each sum or maximum of the hidden states.
         sequence: Where the hidden state goes too.
         gates, tanhs: Where these go.
         masks, fed: Recurrent dropout, and where the hidden state under it goes.
@@ -177,7 +183,7 @@ class _State:
     old_cells: list[Value]
     cells: list[Value]
     hidden: list[Value]
-    pools: tuple[list[Value], list[Value]] = ([], [])
+    pools: Sequence[tuple[list[Value], list[Value]]] = ()
     sequence: Sequence[Value] = ()
     gates: Sequence[Value] = ()
     tanhs: Sequence[Value] = ()
@@ -195,8 +201,9 @@ def _kept_by_row(b: Emitter, width: int, output: Output, rows: list[Value], offs
     plane = b.mul(a["rows"], I64(width))
 
     def planes(half: Value) -> list[list[Value]]:
-        start = b.at(a["state"], b.mul(half, b.mul(plane, I64(PLANES[output]))))
-        at = [b.at(start, b.mul(plane, I64(number))) for number in range(PLANES[output])]
+        count = len(PLANES[output])
+        start = b.at(a["state"], b.mul(half, b.mul(plane, I64(count))))
+        at = [b.at(start, b.mul(plane, I64(number))) for number in range(count)]
         return [[b.at(one, b.mul(row, I64(width))) for row in rows] for one in at]
 
     old, new = planes(odd), planes(b.xor(odd, I64(1)))
@@ -205,7 +212,7 @@ def _kept_by_row(b: Emitter, width: int, output: Output, rows: list[Value], offs
         old_cells=old[1],
         cells=new[1],
         hidden=new[0],
-        pools=(old[-1], new[-1]),
+        pools=list(zip(old[2:], new[2:], strict=True)),
         sequence=_rows_at(b, "sequence", offsets, a["sequence_stride"]) if output == "sequence" else (),
     )
 
@@ -258,10 +265,10 @@ def _emit_units(
     store(cell.hidden, state.hidden, unit)
     if output == "sequence":
         store(cell.hidden, state.sequence, unit)
-    elif output in ("max", "mean"):
-        old, new = state.pools
-        pool = load_rows(b, old, rows, unit)
-        store(b.fadd(pool, cell.hidden) if output == "mean" else b.larger(pool, cell.hidden), new, unit)
+    elif output != "steps":
+        for kind, (old, new) in zip(PLANES[output][2:], state.pools, strict=True):
+            pool = load_rows(b, old, rows, unit)
+            store(b.fadd(pool, cell.hidden) if kind == "sum" else b.larger(pool, cell.hidden), new, unit)
     for gate in range(masks):
         kept = load_rows(b, state.masks, rows, b.add(unit, I64(gate * wide(width, b.target.lanes))))
         store(b.fmul(cell.hidden, kept), state.fed, b.add(unit, I64(gate * width)))

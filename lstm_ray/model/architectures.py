@@ -6,7 +6,7 @@ lstm-ray installed.
     token_ids int32[batch, time]
       -> Embedding                     float32[batch, time, embedding_size]
       -> LSTM | Bidirectional(LSTM)    x layers
-      -> last state | max | mean over time
+      -> last state | max | mean | mean and max over time
       -> Dense(1, sigmoid)             float32[batch, 1], probability of the positive class
 
 `keras` is imported inside the functions: the command line must not pay for it.
@@ -67,7 +67,7 @@ def build_model(text: TextSettings, model: ModelSettings, seed: int) -> keras.Mo
         layer = keras.layers.Bidirectional(lstm, name=f"bidirectional_{depth}") if model.bidirectional else lstm
         hidden = layer(hidden)
     if model.pooling != "last":
-        hidden = _pool(hidden, token_ids, model)
+        hidden = _pool(hidden, token_ids, model.pooling, model.mask)
     # In bf16 0.999 is 1, and its loss infinite: the output is float32 in any precision.
     probability = keras.layers.Dense(1, activation="sigmoid", dtype="float32", name=OUTPUT_NAME)(hidden)
     return keras.Model(token_ids, probability, name="bilstm" if model.bidirectional else "lstm")
@@ -88,17 +88,20 @@ def cudnn_obstacle(model: ModelSettings, text: TextSettings) -> str | None:
     return None
 
 
-def _pool(states: Any, token_ids: Any, model: ModelSettings) -> Any:
+def _pool(states: Any, token_ids: Any, pooling: str, mask: bool) -> Any:
     """Returns the maximum or mean over time, float32[batch, features], of states float32[batch, time, features].
 
-    Written with `keras.ops`: GlobalMaxPooling1D ignores a mask, so the maximum would include padding.
+    "mean_max" returns the mean and then the maximum, float32[batch, 2 * features]. Written with `keras.ops`:
+    GlobalMaxPooling1D ignores a mask, so the maximum would include padding.
     """
     from keras import ops
 
-    if not model.mask:
-        return ops.max(states, axis=1) if model.pooling == "max" else ops.mean(states, axis=1)
+    if pooling == "mean_max":
+        return ops.concatenate([_pool(states, token_ids, one, mask) for one in ("mean", "max")], axis=1)
+    if not mask:
+        return ops.max(states, axis=1) if pooling == "max" else ops.mean(states, axis=1)
     is_token = ops.expand_dims(ops.not_equal(token_ids, 0), axis=-1)
-    if model.pooling == "max":
+    if pooling == "max":
         return ops.max(ops.where(is_token, states, _LOWEST), axis=1)
     counted = ops.cast(is_token, "float32")
     return ops.sum(states * counted, axis=1) / ops.maximum(ops.sum(counted, axis=1), 1.0)

@@ -49,7 +49,13 @@ _FILES = {
     USER_NETWORK_VERSION: ("vocabulary.parquet", "model.keras"),
 }
 
-_LATER: dict[str, Any] = {"network": None, "shared_dropout": False, "ngrams": 0, "ngram_buckets": 2**20}
+_LATER: dict[str, Any] = {
+    "punctuation": "drop",
+    "network": None,
+    "shared_dropout": False,
+    "ngrams": 0,
+    "ngram_buckets": 2**20,
+}
 """Text and model settings that the first versions did not know, with the value that stands for what those computed.
 
 With this value a setting is left out of bundle.json, so that older versions read the bundle; they refuse others.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lstm_ray.errors import BundleError
 
-Pooling = Literal["last", "max", "mean"]
+Pooling = Literal["last", "max", "mean", "mean_max"]
 Padding = Literal["pre", "post"]
 PathOrFile: TypeAlias = str | PathLike[str] | IO[bytes]
 
@@ -51,9 +51,11 @@ class NetworkWeights:
     Attributes:
         embedding: float32[vocabulary_size, embedding_size].
         layers: Each is (forward,) or (forward, backward); the outputs of two directions are concatenated.
-        output_kernel: float32[features]; features is the sum of the units of the last layer's directions.
+        output_kernel: float32[features]; features is the sum of the units of the last layer's directions, with the
+            pooling "mean_max" twice that.
         output_bias: Added to the logit.
-        pooling: What the output reads: the final state of each direction, or the maximum or mean over time.
+        pooling: What the output reads: the final state of each direction, the maximum or mean over time, or the mean
+            and then the maximum.
         masked: True if padding (id 0) is skipped, as with `Embedding(mask_zero=True)`.
         padding: Side on which a short row is padded with id 0.
         max_tokens: Length of a padded row, in tokens.
@@ -156,6 +158,8 @@ class NetworkWeights:
                 _check_array(f"{name} kernel", lstm.kernel, (features, 4 * units))
                 _check_array(f"{name} bias", lstm.bias, (4 * units,))
             features = sum(lstm.units for lstm in layer)
+        if self.pooling == "mean_max":
+            features *= 2
         _check_array("output kernel", self.output_kernel, (features,))
         if not np.isfinite(self.output_bias):
             raise BundleError(f"output bias of the network weights is {self.output_bias}, but must be finite")

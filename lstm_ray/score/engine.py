@@ -111,7 +111,7 @@ class Direction:
                 "sequence". Its rows may be any distance apart.
 
         Returns:
-            The final hidden state, or the maximum or sum over the steps: float32[rows, units].
+            The final hidden state, or the sum or maximum over the steps, or both: float32[1 or 2, rows, units].
         """
         if self._after_padding is None:
             walk, state = share.rows.walk(self._is_backward), self._cold_state(len(share.padding))
@@ -119,13 +119,14 @@ class Direction:
             walk, state = share.rows.walk(self._is_backward, share.padding), self._after_padding[:, share.padding]
         start_ids = share.token_ids if self._reads_tokens else np.zeros_like(share.token_ids)
         final = self._run(start_ids, walk, state, inputs, sequence)
-        return final[0 if self._output in ("last", "sequence") else 2, :, : self.units]
+        return (final[2:] if len(final) > 2 else final[:1])[:, :, : self.units]
 
     def _cold_state(self, rows: int) -> Floats:
         """Returns the state before the first step, float32[planes, rows, width]."""
-        state = np.zeros((PLANES[self._output], rows, self.width), np.float32)
-        if self._output == "max":
-            state[2] = -np.inf
+        planes = PLANES[self._output]
+        state = np.zeros((len(planes), rows, self.width), np.float32)
+        if "max" in planes:
+            state[planes.index("max")] = -np.inf
         return state
 
     def _run(
@@ -268,9 +269,10 @@ class NativeEngine:
                 direction.run(share, inputs, sequence[:, column:])
                 column += direction.width
             inputs = sequence
-        features = np.concatenate([direction.run(share, inputs, None) for direction in self._layers[-1]], axis=1)
-        if self._weights.pooling == "mean":
-            features /= np.maximum(steps, 1)[:, None].astype(np.float32)
+        pooled = np.concatenate([direction.run(share, inputs, None) for direction in self._layers[-1]], axis=2)
+        if self._weights.pooling in ("mean", "mean_max"):
+            pooled[0] /= np.maximum(steps, 1)[:, None].astype(np.float32)
+        features = np.concatenate(pooled, axis=1)
         features[steps == 0] = 0
         # Not a matrix product: the order of its additions would depend on how many rows there are.
         logits = (features * self._output_kernel).sum(axis=1) + self._weights.output_bias

@@ -32,7 +32,7 @@ RunAll: TypeAlias = Callable[..., Iterable[Any]]
 
 SENTIMENTS = ("negative", "positive")
 ERRORS = ("null_text", "invalid_utf8", "empty_text", "no_words")
-"""Why a row has no score: no text; bytes that are not UTF-8; nothing but white space; nothing but punctuation."""
+"""Why a row has no score: no text; bytes that are not UTF-8; nothing but white space; nothing but what is no word."""
 HAS_WORDS = -1
 """Stands for "no reason": the row has words."""
 
@@ -115,6 +115,7 @@ class Encoder:
             strip_html=settings.strip_html,
             lowercase=settings.lowercase,
             split_on=settings.split_on,
+            punctuation=settings.punctuation,
             # Unlisted words that are dropped make room for words further from the end that is kept.
             keep=None if settings.unlisted_words == "drop" else settings.max_tokens,
             truncating=settings.truncating,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lstm_ray.config import Side
+from lstm_ray.config import Side, Truncating
 
 PAD_ID = 0
 _FILLER_ID = 1  # any id but padding: the result of a filler row is not used
@@ -62,14 +62,30 @@ def concatenate(parts: list[Sequences]) -> Sequences:
     return Sequences(token_ids, np.concatenate([[0], np.cumsum(lengths)]))
 
 
-def truncate(sequences: Sequences, max_tokens: int, truncating: Side) -> Sequences:
-    """Cuts every row to its last ("pre") or first ("post") `max_tokens` tokens."""
-    lengths = sequences.lengths
-    kept = np.minimum(lengths, max_tokens)
-    starts = sequences.offsets[:-1]
-    if truncating == "pre":
-        starts = starts + lengths - kept
-    return gather(sequences.token_ids, starts, kept)
+def kept_ends(max_tokens: int, truncating: Truncating) -> tuple[int, int]:
+    """Returns how many tokens are kept of a long row's beginning and of its end.
+
+    With "middle" an odd one goes to the beginning, where the start token takes one.
+
+    Example:
+        Of 5 tokens: (0, 5) with "pre", (5, 0) with "post", (3, 2) with "middle".
+    """
+    last = {"pre": max_tokens, "post": 0, "middle": max_tokens // 2}[truncating]
+    return max_tokens - last, last
+
+
+def truncate(sequences: Sequences, max_tokens: int, truncating: Truncating) -> Sequences:
+    """Cuts every row to `max_tokens` tokens: its last ("pre"), its first ("post"), or some of both ("middle").
+
+    Example:
+        The row [1, 5, 6, 7, 8, 9] cut to 5: [5, 6, 7, 8, 9], [1, 5, 6, 7, 8] or [1, 5, 6, 8, 9].
+    """
+    first, last = kept_ends(max_tokens, truncating)
+    heads = np.minimum(sequences.lengths, first)
+    tails = np.minimum(sequences.lengths - heads, last)
+    starts = np.stack([sequences.offsets[:-1], sequences.offsets[1:] - tails], axis=1)
+    pieces = gather(sequences.token_ids, starts.ravel(), np.stack([heads, tails], axis=1).ravel())
+    return Sequences(pieces.token_ids, pieces.offsets[::2].copy())
 
 
 def pad(sequences: Sequences, length: int, padding: Side) -> npt.NDArray[np.int32]:

@@ -45,7 +45,7 @@ class WeightLayout:
         lanes: float32 values in a vector register.
         embedding_width: Columns of the embedding, padded.
         layers: From the bottom; each has one direction or two.
-        features: Values that the output reads, padded.
+        features: Values that a layer puts out in a step, padded.
         output_kernel, output_bias: The output's parts of the vector.
         size: Of the vector, a multiple of `lanes`.
         offsets: Of each trainable array but the embedding, in the order of Keras: the offsets of its numbers in the
@@ -88,8 +88,10 @@ def lay_out(config: TrainConfig, lanes: int) -> WeightLayout:
         layers.append(tuple(directions))
         inputs = width * len(directions)
         below = np.concatenate([direction.column + np.arange(config.units) for direction in directions])
-    output_kernel = slice(end, end + inputs)
-    offsets.append((end + below)[:, None])
+    # With "mean_max" the output reads the means of all features, then their maxima.
+    pools = 2 if config.pooling == "mean_max" else 1
+    output_kernel = slice(end, end + pools * inputs)
+    offsets.append(np.concatenate([end + pool * inputs + below for pool in range(pools)])[:, None])
     output_bias = slice(output_kernel.stop, output_kernel.stop + 1)
     offsets.append(np.array([output_bias.start]))
     return WeightLayout(

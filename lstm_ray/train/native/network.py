@@ -130,10 +130,10 @@ class Network:
         dense[:] = 0
         dense[layout.output_kernel] = by_logit @ features
         dense[layout.output_bias] = by_logit.sum()
-        by_state = by_logit[:, None] * weights.dense[layout.output_kernel]
-        upstream = self._unpool(rows, layers[-1].hidden, by_state)
-        if upstream is not None:
-            by_state = np.zeros_like(by_state)
+        by_features = by_logit[:, None] * weights.dense[layout.output_kernel]
+        upstream = self._unpool(rows, layers[-1].hidden, by_features)
+        no_state = np.zeros((len(rows), layout.features), np.float32)
+        by_state = by_features if upstream is None else no_state
         for layer in reversed(layers):
             total: Floats | None = None
             for done in layer.passes:
@@ -143,8 +143,7 @@ class Network:
                     continue
                 by_source = self._by_source(rows, layer, done, deltas, weights)
                 total = by_source if total is None else np.add(total, by_source, out=total)
-            upstream = total
-            by_state = np.zeros((len(rows), layout.features), np.float32)
+            upstream, by_state = total, no_state
         embedding = None if upstream is None else self._by_word(rows, upstream, drop.embedding)
         return Gradients(dense, rows.words, embedding, rows.as_given(logits))
 
@@ -305,11 +304,14 @@ class Network:
 
     def _pool(self, rows: BatchRows, hidden: Floats) -> Floats:
         """Returns what the output reads, float32[rows, features]."""
-        if self._config.pooling == "max":
-            return np.stack([hidden[steps].max(axis=0) for steps in rows.slices()])
-        if self._config.pooling == "mean":
+        pools: list[Floats] = []
+        if self._config.pooling in ("mean", "mean_max"):
             sums: Floats = np.add.reduceat(hidden, rows.offsets.begin - 1, axis=0)
-            return np.divide(sums, rows.offsets.steps[:, None], dtype=np.float32)
+            pools.append(np.divide(sums, rows.offsets.steps[:, None], dtype=np.float32))
+        if self._config.pooling in ("max", "mean_max"):
+            pools.append(np.stack([hidden[steps].max(axis=0) for steps in rows.slices()]))
+        if pools:
+            return np.concatenate(pools, axis=1)
         last = np.empty((len(rows), hidden.shape[1]), np.float32)
         for direction in self._layout.layers[-1]:
             columns = slice(direction.column, direction.column + direction.width)
@@ -322,13 +324,17 @@ class Network:
         if self._config.pooling == "last":
             return None
         upstream = self._buffer("upstream", *hidden.shape)
-        if self._config.pooling == "mean":
-            np.take(by_features / rows.offsets.steps[:, None].astype(np.float32), rows.row_of, axis=0, out=upstream)
-            return upstream
-        for row, steps in enumerate(rows.slices()):
-            states = hidden[steps]
-            is_max = states == states.max(axis=0)  # equal ones share the gradient; long padding makes many
-            np.multiply(is_max, by_features[row] / is_max.sum(axis=0, dtype=np.float32), out=upstream[steps])
+        if self._config.pooling == "max":
+            upstream[:] = 0
+        else:
+            by_mean = by_features[:, : hidden.shape[1]]
+            np.take(by_mean / rows.offsets.steps[:, None].astype(np.float32), rows.row_of, axis=0, out=upstream)
+        if self._config.pooling in ("max", "mean_max"):
+            by_max = by_features[:, -hidden.shape[1] :]
+            for row, steps in enumerate(rows.slices()):
+                states = hidden[steps]
+                is_max = states == states.max(axis=0)  # equal ones share the gradient; long padding makes many
+                upstream[steps] += is_max * (by_max[row] / is_max.sum(axis=0, dtype=np.float32))
         return upstream
 
     def _output(self, features: Floats, weights: Weights) -> Floats:

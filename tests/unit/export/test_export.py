@@ -22,11 +22,12 @@ from lstm_ray.score.scorer import Scorer, score_texts
 SETTINGS: list[dict[str, Any]] = [
     {},
     {"mask": True, "padding": "post", "pooling": "max", "bidirectional": True, "layers": 2, "truncating": "post"},
+    {"mask": True, "pooling": "mean_max", "max_tokens": 7, "truncating": "middle", "punctuation": "keep"},
 ]
 TEXTS = ["a good film", "not a bad<br>film and a fine one", "Fine?!", "bad acting, bad end"]
 
 
-@pytest.fixture(params=SETTINGS, ids=["unmasked", "masked"])
+@pytest.fixture(params=SETTINGS, ids=["unmasked", "masked", "middle-punctuation"])
 def bundle(request: pytest.FixtureRequest, make_bundle: Callable[..., Path]) -> Path:
     """Returns a bundle."""
     return make_bundle(**request.param)
@@ -41,11 +42,16 @@ def token_ids(output: Path, texts: list[str]) -> np.ndarray:
     rows = []
     for given in texts:
         words = re.sub(r"(?i)<br\s*/?>", " ", given).lower()
-        filtered = next(step for step in description["steps"] if step.startswith("replace each")).partition(": ")[2]
-        words = "".join(" " if character in filtered else character for character in words)
+        rule, _, marks = next(step for step in description["steps"] if "of these characters" in step).partition(": ")
+        spaced = " " if rule.startswith("replace") else r" \g<0> "
+        words = re.sub(f"[{re.escape(marks)}]", spaced, words)
         row = [ids["start"], *(id_of.get(word, ids["unknown"]) for word in words.split())]
         row = [ids["unknown"] if one >= text["vocabulary_size"] else one for one in row]
-        rows.append(row[-text["max_tokens"] :] if text["truncating"] == "pre" else row[: text["max_tokens"]])
+        if len(row) > text["max_tokens"]:
+            step = next(step for step in description["steps"] if "ids keep" in step)
+            ends = {end: int(count) for end, count in re.findall(r"the (first|last) (\d+) ids", step)}
+            row = row[: ends.get("first", 0)] + row[len(row) - ends.get("last", 0) :]
+        rows.append(row)
     time = description["input"]["shape"][1]
     time = max(map(len, rows)) if time == "time" else time
     fill = [[ids["padding"]] * (time - len(row)) for row in rows]

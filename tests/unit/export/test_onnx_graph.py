@@ -20,7 +20,7 @@ from lstm_ray.export.onnx_graph import onnx_model  # noqa: E402
 
 MAX_TOKENS = 9
 LENGTHS = (1, 9, 2, 3, 9, 8, 1, 4, 5, 6, 7)
-COMBINATIONS = list(product((1, 2), (1, 2), ("last", "max", "mean"), (False, True), ("pre", "post")))
+COMBINATIONS = list(product((1, 2), (1, 2), ("last", "max", "mean", "mean_max"), (False, True), ("pre", "post")))
 
 
 def make_network(layers: int, directions: int, pooling: Pooling, masked: bool, padding: Padding) -> NetworkWeights:
@@ -40,6 +40,7 @@ def make_network(layers: int, directions: int, pooling: Pooling, masked: bool, p
         )
         inputs = units * directions
     embedding = generator.normal(size=(40, 7)).astype(np.float32)
+    inputs *= 2 if pooling == "mean_max" else 1
     return NetworkWeights(embedding, tuple(made), normal(inputs), -0.3, pooling, masked, padding, MAX_TOKENS)
 
 

@@ -68,7 +68,7 @@ def network(units: tuple[int, ...]) -> NetworkWeights:
         pair = [LstmWeights(normal(inputs, 4 * size), normal(size, 4 * size), normal(4 * size)) for _ in range(2)]
         layers.append(tuple(pair))
         inputs = 2 * size
-    return NetworkWeights(normal(30, 12), tuple(layers), normal(inputs), 0.0, "mean", False, "pre", 15)
+    return NetworkWeights(normal(30, 12), tuple(layers), normal(2 * inputs), 0.0, "mean_max", False, "pre", 15)
 
 
 def scores_on(target: Target, monkeypatch: pytest.MonkeyPatch) -> NDArray[np.float32]:

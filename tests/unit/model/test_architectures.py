@@ -27,6 +27,8 @@ COMBINATIONS = [  # every pair of values of two settings
     {"mask": True, "pooling": "max", "layers": 2, "bidirectional": True},
     {"mask": True, "pooling": "mean", "layers": 2, "bidirectional": False},
     {"mask": True, "pooling": "mean", "layers": 1, "bidirectional": True},
+    {"mask": True, "pooling": "mean_max", "layers": 1, "bidirectional": False},
+    {"mask": False, "pooling": "mean_max", "layers": 2, "bidirectional": True},
 ]
 
 
@@ -136,7 +138,7 @@ def test_initial_weights_are_a_function_of_the_seed(bidirectional: bool) -> None
 
 
 @pytest.mark.parametrize("padding", ["pre", "post"])
-@pytest.mark.parametrize("pooling", ["last", "max", "mean"])
+@pytest.mark.parametrize("pooling", ["last", "max", "mean", "mean_max"])
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_a_masked_model_does_not_see_padding(
     rows: list[list[int]], bidirectional: bool, pooling: Any, padding: str
@@ -155,7 +157,7 @@ def test_the_sides_of_padding_may_be_mixed_in_a_masked_batch(rows: list[list[int
     np.testing.assert_allclose(before, after, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("pooling", ["last", "max", "mean"])
+@pytest.mark.parametrize("pooling", ["last", "max", "mean", "mean_max"])
 def test_to_an_unmasked_model_padding_is_input(rows: list[list[int]], pooling: Any) -> None:
     model = build_model(TEXT, tiny(pooling=pooling), seed=1)
     before = probabilities(model, padded(rows[:2], 7, "pre"))
@@ -165,20 +167,20 @@ def test_to_an_unmasked_model_padding_is_input(rows: list[list[int]], pooling: A
 
 @pytest.mark.parametrize("mask", [False, True])
 def test_pooling_is_what_its_name_says(mask: bool) -> None:
-    # The three models share their weights: the pooling has none, and the seed is one.
+    # The models share their LSTM's weights: the pooling has none, and the seed is one.
     token_ids = padded([[1, 9, 8, 7], [1, 30]], 7, "pre")
-    settings = {pooling: tiny(pooling=pooling, mask=mask) for pooling in ("last", "max", "mean")}
+    settings = {pooling: tiny(pooling=pooling, mask=mask) for pooling in ("last", "max", "mean", "mean_max")}
     models = {pooling: build_model(TEXT, settings[pooling], seed=4) for pooling in settings}
     import keras
 
     states_of = keras.Model(models["max"].input, models["max"].get_layer("lstm_1").output)
     states = np.asarray(states_of(token_ids))
-    output = models["max"].get_layer("probability")
     for pooling, model in models.items():
-        expected = []
+        output, expected = model.get_layer("probability"), []
         for row, row_states in zip(token_ids, states, strict=True):
             seen = row_states[row != 0] if mask else row_states
-            pooled = {"last": seen[-1], "max": seen.max(axis=0), "mean": seen.mean(axis=0)}[pooling]
+            pools = {"last": seen[-1], "max": seen.max(axis=0), "mean": seen.mean(axis=0)}
+            pooled = np.concatenate([pools[name] for name in pooling.split("_")])
             logit = pooled @ output.kernel.numpy()[:, 0] + output.bias.numpy()[0]
             expected.append(1 / (1 + np.exp(-logit)))
         np.testing.assert_allclose(probabilities(model, token_ids), expected, rtol=0, atol=1e-6)
@@ -204,7 +206,7 @@ def test_shapes_and_network_weights_are_the_model_s(combination: dict[str, Any])
             assert lstm.kernel.shape == (3 if depth == 0 else 4 * directions, 16)
             assert lstm.recurrent.shape == (4, 16)
             assert lstm.bias.shape == (16,)
-    assert network.output_kernel.shape == (4 * directions,)
+    assert network.output_kernel.shape == (4 * directions * (2 if settings.pooling == "mean_max" else 1),)
     assert (network.pooling, network.masked) == (settings.pooling, settings.mask)
     assert (network.padding, network.max_tokens) == ("post", 7)
     arrays = [network.embedding, *(part for layer in network.layers for lstm in layer for part in vars(lstm).values())]

@@ -8,7 +8,7 @@ import sys
 import threading
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstm_ray import storage
-from lstm_ray.config import ModelSettings, TextSettings, TrainConfig, to_yaml
+from lstm_ray.config import ModelSettings, Settings, TextSettings, TrainConfig, to_yaml
 from lstm_ray.errors import BundleError, OutputError
 from lstm_ray.model import bundle as bundle_module
 from lstm_ray.model.architectures import build_model, network_weights
@@ -36,6 +36,34 @@ CONFIG = TrainConfig(
     vocabulary_size=50, max_tokens=7, embedding_size=3, units=4, padding="post", pooling="max", mask=True, train=("é",)
 )
 METRICS = {"accuracy": 0.75, "auc": None, "rows": 4}
+
+
+class OlderText(Settings):
+    """Text settings as version 0.2 declares them."""
+
+    strip_html: bool
+    lowercase: Literal["unicode", "ascii"]
+    split_on: Literal["space", "whitespace"]
+    unlisted_words: Literal["oov", "drop"]
+    vocabulary_size: int
+    max_tokens: int
+    padding: Literal["pre", "post"]
+    truncating: Literal["pre", "post"]
+
+
+class OlderModel(Settings):
+    """Model settings as version 0.2 declares them."""
+
+    embedding_size: int
+    layers: int
+    units: int
+    bidirectional: bool
+    pooling: Literal["last", "max", "mean"]
+    mask: bool
+    embedding_dropout: float
+    dropout: float
+    recurrent_dropout: float
+    network: str | None
 
 
 def parts(seed: int = 0, config: TrainConfig = CONFIG) -> dict[str, Any]:
@@ -240,6 +268,25 @@ def test_a_description_that_lacks_a_part_names_it(copy: Path, key: str) -> None:
 def test_a_description_that_is_none_is_refused(copy: Path, content: str) -> None:
     (copy / "bundle.json").write_text(content)
     assert_damaged(copy, "bundle.json")
+
+
+def test_older_versions_read_what_they_can_compute_and_refuse_the_rest(
+    tmp_path: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "punctuation" not in (copy / "bundle.json").read_text(encoding="utf-8"), "older versions do not know it"
+    changes: list[dict[str, Any]] = [{"punctuation": "keep"}, {"truncating": "middle"}, {"pooling": "mean_max"}]
+    for change in changes:
+        write_bundle(str(tmp_path / "new"), **parts(config=CONFIG.model_copy(update=change)))
+        ((name, value),) = change.items()
+        read = read_bundle(str(tmp_path / "new"))
+        assert value in (getattr(read.text, name, None), getattr(read.model, name, None))
+        with monkeypatch.context() as older:
+            older.setattr(bundle_module, "TextSettings", OlderText)
+            older.setattr(bundle_module, "ModelSettings", OlderModel)
+            older.setattr(bundle_module, "_LATER", {"network": None})
+            assert read_bundle(str(copy)).hash
+            with pytest.raises(BundleError, match=rf"has settings this version does not know[\s\S]*{name}"):
+                read_bundle(str(tmp_path / "new"))
 
 
 def test_unknown_settings_are_refused(copy: Path) -> None:

@@ -65,6 +65,7 @@ def test_files_in_memory_work(network: NetworkWeights) -> None:
     ("change", "message"),
     [
         ({"output_kernel": np.zeros(4, np.float32)}, "output kernel"),
+        ({"pooling": "mean_max"}, r"output kernel .* \(10,\) is needed"),
         ({"output_kernel": np.zeros(5, np.float64)}, "float64"),
         ({"embedding": np.zeros((6, 3), np.float32)}, "layer 0 direction 0 kernel"),
         ({"embedding": np.zeros(6, np.float32)}, "embedding"),

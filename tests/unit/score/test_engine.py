@@ -16,7 +16,8 @@ from lstm_ray.score.engine import NativeEngine
 from lstm_ray.text.sequences import Sequences
 
 Row = NDArray[np.int32]
-COMBINATIONS = list(product((1, 2), (1, 2), ("last", "max", "mean"), (False, True), ("pre", "post")))
+POOLINGS = ("last", "max", "mean", "mean_max")
+COMBINATIONS = list(product((1, 2), (1, 2), POOLINGS, (False, True), ("pre", "post")))
 
 
 def make_network(
@@ -48,6 +49,7 @@ def make_network(
         )
         inputs = size * directions
     embedding = generator.normal(size=(vocabulary_size, embedding_size)).astype(np.float32)
+    inputs *= 2 if pooling == "mean_max" else 1
     return NetworkWeights(embedding, tuple(layers), normal(inputs), -0.3, pooling, masked, padding, max_tokens)
 
 
@@ -89,11 +91,12 @@ def expected(network: NetworkWeights, row: Row) -> float:
         outputs = [run_lstm(layer[0], sequence), *(run_lstm(lstm, sequence[::-1])[::-1] for lstm in layer[1:])]
         sequence = np.concatenate(outputs, axis=1)
     if not len(sequence):
-        features = np.zeros(sequence.shape[1])
+        features = np.zeros(len(network.output_kernel))
     elif network.pooling == "last":
         features = np.concatenate([outputs[-1 if index == 0 else 0] for index, outputs in enumerate(outputs)])
     else:
-        features = sequence.max(axis=0) if network.pooling == "max" else sequence.mean(axis=0)
+        pools = {"max": sequence.max(axis=0), "mean": sequence.mean(axis=0)}
+        features = np.concatenate([pools[name] for name in network.pooling.split("_")])
     return float(sigmoid(features @ network.output_kernel.astype(float) + network.output_bias))
 
 
@@ -112,7 +115,7 @@ def test_every_kind_of_network(layers: int, directions: int, pooling: Pooling, m
 @given(
     units=st.lists(st.sampled_from([1, 3, 16, 17, 33]), min_size=1, max_size=3),
     directions=st.integers(1, 2),
-    pooling=st.sampled_from(["last", "max", "mean"]),
+    pooling=st.sampled_from(POOLINGS),
     masked=st.booleans(),
     padding=st.sampled_from(["pre", "post"]),
     embedding_size=st.integers(1, 40),
@@ -137,7 +140,7 @@ def test_any_number_of_rows(count: int) -> None:
     assert_scores(network, make_rows(network, np.random.default_rng(count).integers(0, 10, count).tolist()))
 
 
-@pytest.mark.parametrize("pooling", ["last", "max", "mean"])
+@pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("masked", [False, True])
 def test_long_rows(pooling: Pooling, masked: bool) -> None:
     network = make_network((17,), 2, pooling, masked, max_tokens=1500)
@@ -145,7 +148,7 @@ def test_long_rows(pooling: Pooling, masked: bool) -> None:
 
 
 @pytest.mark.parametrize("scale", [30.0, 1e3, 1e6, 1e18])
-@pytest.mark.parametrize("pooling", ["last", "max", "mean"])
+@pytest.mark.parametrize("pooling", POOLINGS)
 def test_saturated_gates_stay_exact(scale: float, pooling: Pooling) -> None:
     network = make_network((17,), 2, pooling, scale=scale)
     probabilities = score(network, make_rows(network, [9, 0, 1, 5]))
@@ -164,7 +167,7 @@ def test_a_cell_that_counts_up() -> None:
 
 
 def test_an_empty_row_of_a_masked_network_scores_the_bias() -> None:
-    for pooling in ("last", "max", "mean"):
+    for pooling in POOLINGS:
         network = make_network(pooling=pooling, masked=True)
         assert score(network, make_rows(network, [0]))[0] == np.float32(sigmoid(network.output_bias))
 
@@ -178,7 +181,9 @@ def test_a_masked_network_skips_id_zero_inside_a_row() -> None:
 
 @pytest.mark.parametrize("padding", ["pre", "post"])
 @pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize(("layers", "directions", "pooling"), [(1, 1, "last"), (1, 2, "max"), (2, 2, "mean")])
+@pytest.mark.parametrize(
+    ("layers", "directions", "pooling"), [(1, 1, "last"), (1, 2, "max"), (2, 2, "mean"), (1, 2, "mean_max")]
+)
 def test_a_row_does_not_depend_on_its_company(
     layers: int, directions: int, pooling: Pooling, masked: bool, padding: Padding
 ) -> None:
@@ -256,7 +261,10 @@ def test_keras_agrees(layers: int, directions: int, pooling: Pooling, masked: bo
     features = np.asarray(model(token_ids), np.float64)
     if pooling != "last":
         real = (token_ids != 0 if masked else np.ones_like(token_ids, bool))[:, :, None]
-        highest, mean = np.where(real, features, -np.inf).max(axis=1), (features * real).sum(axis=1) / real.sum(axis=1)
-        features = highest if pooling == "max" else mean
+        pools = {
+            "max": np.where(real, features, -np.inf).max(axis=1),
+            "mean": (features * real).sum(axis=1) / real.sum(axis=1),
+        }
+        features = np.concatenate([pools[name] for name in pooling.split("_")], axis=1)
     probabilities = sigmoid(features @ network.output_kernel.astype(float) + network.output_bias)
     np.testing.assert_allclose(score(network, rows), probabilities, rtol=0, atol=1e-6)

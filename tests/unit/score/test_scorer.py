@@ -20,6 +20,7 @@ NETWORKS = {
     "post": {"padding": "post", "truncating": "post", "pooling": "mean"},
     "masked": {"mask": True, "bidirectional": True, "pooling": "max"},
     "masked-post": {"mask": True, "padding": "post", "layers": 2, "truncating": "post"},
+    "middle-punctuation": {"mask": True, "truncating": "middle", "punctuation": "keep", "pooling": "mean_max"},
 }
 TEXTS = [
     "Good!",
@@ -40,14 +41,19 @@ def test_probabilities_are_those_of_keras_on_padded_ids(
     bundle = read_bundle(str(make_bundle(**NETWORKS[network])))
     id_of = {word: number for number, word in enumerate(vocabulary.words.to_pylist(), 4)}
     filters = "!:,"
+    settings = bundle.text
+    spaced = " {} " if settings.punctuation == "keep" else " "
     ids = []
     for text in TEXTS:
-        plain = text.replace("<br />", " ").lower().translate(str.maketrans(filters, " " * len(filters)))
-        ids.append([1, *(id_of.get(word, 2) for word in plain.split())])
-    settings = bundle.text
-    padded = keras.utils.pad_sequences(
-        ids, settings.max_tokens, padding=settings.padding, truncating=settings.truncating
-    )
+        plain = text.replace("<br />", " ").lower()
+        for mark in filters:
+            plain = plain.replace(mark, spaced.format(mark))
+        row = [1, *(id_of.get(word, 2) for word in plain.split())]
+        if settings.truncating == "middle" and len(row) > settings.max_tokens:
+            row = row[: settings.max_tokens // 2] + row[-settings.max_tokens // 2 :]
+        ids.append(row)
+    cut = "pre" if settings.truncating == "middle" else settings.truncating
+    padded = keras.utils.pad_sequences(ids, settings.max_tokens, padding=settings.padding, truncating=cut)
     expected = bundle.keras_model().predict(padded, verbose=0)[:, 0]
     assert np.ptp(expected) > 0.05, "the texts differ in their scores"
 

@@ -67,9 +67,14 @@ def test_the_worked_example_of_padding(padding: Any, expected: Rows) -> None:
 
 
 @pytest.mark.parametrize(
-    ("truncating", "expected"), [("pre", [[3, 4], [5], [], [6, 7]]), ("post", [[1, 2], [5], [], [6, 7]])]
+    ("truncating", "expected"),
+    [
+        ("pre", [[3, 4], [5], [], [6, 7]]),
+        ("post", [[1, 2], [5], [], [6, 7]]),
+        ("middle", [[1, 4], [5], [], [6, 7]]),
+    ],
 )
-def test_truncation_keeps_the_end_or_the_beginning(truncating: Any, expected: Rows) -> None:
+def test_truncation_keeps_the_end_the_beginning_or_some_of_both(truncating: Any, expected: Rows) -> None:
     assert rows_of(truncate(sequences_of([[1, 2, 3, 4], [5], [], [6, 7]]), 2, truncating)) == expected
 
 
@@ -122,7 +127,13 @@ def test_gather_takes_any_spans(tokens: list[int], spans: list[tuple[int, int]])
 
 
 @settings(deadline=None)
-@given(rows=any_rows, length=st.integers(1, 14), truncating=side)
+@given(rows=any_rows, length=st.integers(1, 14))
+def test_the_middle_is_cut_out_of_longer_rows_alone(rows: Rows, length: int) -> None:
+    expected = [row if len(row) <= length else row[: -(-length // 2)] + row[len(row) - length // 2 :] for row in rows]
+    assert rows_of(truncate(sequences_of(rows), length, "middle")) == expected
+
+
+@given(rows=any_rows, length=st.integers(1, 14), truncating=st.sampled_from(["pre", "post", "middle"]))
 def test_truncation_never_aliases_its_input(rows: Rows, length: int, truncating: Any) -> None:
     sequences = sequences_of(rows)
     truncate(sequences, length, truncating).token_ids[:] = -1

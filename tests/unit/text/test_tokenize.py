@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstm_ray.runtime.tensorflow import start_tensorflow
-from lstm_ray.text.tokenize import FILTERED, decode_texts, is_text_type, tokenize
+from lstm_ray.text.tokenize import FILTERED, PUNCTUATION, decode_texts, is_text_type, tokenize
 
 SPACES = [" ", "\t", "\n", "\r", "\r\n", "\v", "\f", "\x1c", "\x1f", "\x85", "\xa0", "\u2003", "\u2028", "\u3000"]
 MARKS = ["'", ".", ",", "!", "<", ">", "/", "-", "_", "\\", "\x00", "\x7f", "\u200b", "\u00ad", "\ufeff", "\u0301"]
@@ -24,13 +24,16 @@ any_text = st.lists(
 ).map("".join)
 
 
-def split_by_rule(text: str, lowercase: str = "unicode", split_on: str = "whitespace") -> list[str]:
+def split_by_rule(
+    text: str, lowercase: str = "unicode", split_on: str = "whitespace", punctuation: str = "drop"
+) -> list[str]:
     """The rule: Keras's, and before it all white space made equal to the space if it is to separate words."""
     text = text.lower() if lowercase == "unicode" else lower_ascii(text)
     if split_on == "whitespace":
         text = "".join(" " if character.isspace() else character for character in text)
     for character in FILTERED:
-        text = text.replace(character, " ")
+        is_kept = punctuation == "keep" and not character.isspace()
+        text = text.replace(character, f" {character} " if is_kept else " ")
     return [word for word in text.split(" ") if word]
 
 
@@ -60,7 +63,11 @@ def text_to_word_sequence() -> Callable[[str], list[str]]:
 
 rules = st.fixed_dictionaries(
     {},
-    optional={"lowercase": st.sampled_from(["unicode", "ascii"]), "split_on": st.sampled_from(["whitespace", "space"])},
+    optional={
+        "lowercase": st.sampled_from(["unicode", "ascii"]),
+        "split_on": st.sampled_from(["whitespace", "space"]),
+        "punctuation": st.sampled_from(["drop", "keep"]),
+    },
 )
 
 
@@ -93,6 +100,28 @@ def test_a_column_is_split_by_the_rule(texts: list[str | None], rule: dict[str, 
     assert words.type == pa.large_list(pa.large_string())
     seen = [without_line_breaks(text or "") if strip_html else text or "" for text in texts]
     assert words.to_pylist() == [split_by_rule(text, **rule) for text in seen]
+
+
+@settings(deadline=None)
+@given(text=any_text, rule=rules)
+def test_kept_punctuation_leaves_the_other_words_as_they_are(text: str, rule: dict[str, Any]) -> None:
+    kept = words_of(text, **rule | {"punctuation": "keep"})
+    assert [word for word in kept if word not in PUNCTUATION] == words_of(text, **rule | {"punctuation": "drop"})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", []),
+        (FILTERED, list(PUNCTUATION)),
+        ("Not bad...!", ["not", "bad", ".", ".", ".", "!"]),
+        ("don't 'quote', so-so (8/10)", ["don't", "'quote'", ",", "so", "-", "so", "(", "8", "/", "10", ")"]),
+        ("fine<br />:-)<b>", ["fine", ":", "-", ")", "<", "b", ">"]),
+        ("\u2018curly\u2019 \u2014 dash\u2026", ["\u2018curly\u2019", "\u2014", "dash\u2026"]),  # not ASCII
+    ],
+)
+def test_punctuation_as_words(text: str, expected: list[str]) -> None:
+    assert words_of(text, punctuation="keep") == expected
 
 
 @settings(deadline=None)
@@ -159,7 +188,7 @@ def test_a_row_of_a_megabyte(letter: str) -> None:
 
 
 @pytest.mark.parametrize("strip_html", [True, False])
-@pytest.mark.parametrize("keep", [None, 0, 5])
+@pytest.mark.parametrize("keep", [None, 1, 5])
 def test_no_rows_and_rows_without_words(strip_html: bool, keep: int | None) -> None:
     for texts in ([], [None], [None, None, ""], ["", "."], [None, "a", "", None, "b c"]):
         words = tokenize(column(texts), strip_html=strip_html, keep=keep)
@@ -185,6 +214,14 @@ def test_other_tags_are_words(tag: str) -> None:
 # keep
 
 
+def named(words: list[str], keep: int, truncating: str) -> list[str]:
+    """Returns the words that `truncate` would leave."""
+    if len(words) <= keep:
+        return words
+    last = {"pre": keep, "post": 0, "middle": keep // 2}[truncating]
+    return words[: keep - last] + words[len(words) - last :]
+
+
 # Not Σ: what becomes of it depends on what stands before, which a cut takes away. It has a test of its own below.
 long_text = st.lists(st.sampled_from(SPACES + MARKS + TAGS + WORDS + FOLDED_ODDLY), max_size=60).map("".join)
 
@@ -192,8 +229,8 @@ long_text = st.lists(st.sampled_from(SPACES + MARKS + TAGS + WORDS + FOLDED_ODDL
 @settings(deadline=None)
 @given(
     texts=st.lists(st.none() | long_text, max_size=4),
-    keep=st.integers(0, 6),
-    truncating=st.sampled_from(["pre", "post"]),
+    keep=st.integers(1, 6),
+    truncating=st.sampled_from(["pre", "post", "middle"]),
     strip_html=st.booleans(),
     rule=rules,
 )
@@ -205,23 +242,23 @@ def test_keep_changes_none_of_the_words_it_names(
     kept_rows.validate(full=True)
     kept = kept_rows.to_pylist()
     for all_words, words in zip(whole, kept, strict=True):
-        if truncating == "pre":
-            assert words[max(0, len(words) - keep) :] == all_words[max(0, len(all_words) - keep) :]
-        else:
-            assert words[:keep] == all_words[:keep]
+        assert named(words, keep, truncating) == named(all_words, keep, truncating)
         assert len(words) > keep or words == all_words
 
 
 @pytest.mark.parametrize("strip_html", [True, False])
-@pytest.mark.parametrize("truncating", ["pre", "post"])
+@pytest.mark.parametrize("truncating", ["pre", "post", "middle"])
+@pytest.mark.parametrize("punctuation", ["drop", "keep"])
 @pytest.mark.parametrize("tag", ["<br />", "<br /><br />", "<BR\n\n\n\n\n\n\n\n\n\n\n\n\n\n/>", "😀<br>é"])
-def test_a_line_break_anywhere_around_the_cut(strip_html: bool, truncating: Any, tag: str) -> None:
+def test_a_line_break_anywhere_around_the_cut(strip_html: bool, truncating: Any, punctuation: Any, tag: str) -> None:
     keep = 3
-    texts = ["ab " * left + "c" * extra + tag + "de " * (14 - left) for left in range(15) for extra in range(3)]
-    whole = tokenize(column(texts), strip_html=strip_html).to_pylist()
-    kept = tokenize(column(texts), strip_html=strip_html, keep=keep, truncating=truncating).to_pylist()
-    named = slice(-keep, None) if truncating == "pre" else slice(keep)
-    assert [words[named] for words in kept] == [words[named] for words in whole]
+    # As long as the ends that are split: with what makes a window of exactly `keep` words and those of a cut tag.
+    texts = ["ab " * left + "c" * extra + tag + "de " * (30 - left) for left in range(31) for extra in range(3)]
+    texts += ["a" * left + " " + tag + "b" * right + " c d" for left in range(60) for right in (1, 30, 40)]
+    rule: dict[str, Any] = {"strip_html": strip_html, "punctuation": punctuation}
+    whole = tokenize(column(texts), **rule).to_pylist()
+    kept = tokenize(column(texts), **rule, keep=keep, truncating=truncating).to_pylist()
+    assert [named(words, keep, truncating) for words in kept] == [named(words, keep, truncating) for words in whole]
     assert any(len(few) < len(all_words) for few, all_words in zip(kept, whole, strict=True)), "nothing was cut"
 
 
@@ -244,8 +281,12 @@ def test_keep_splits_long_words_whole() -> None:
 )
 def test_keep_does_not_change_a_sigma_far_from_the_cut(text: str, truncating: Any) -> None:
     # Σ becomes ς after a letter and before none; apostrophes, dots and accents in between do not count, however many.
-    named = slice(-1, None) if truncating == "pre" else slice(1)
-    assert words_of(text, keep=1, truncating=truncating)[named] == words_of(text)[named]
+    assert named(words_of(text, keep=1, truncating=truncating), 1, truncating) == named(words_of(text), 1, truncating)
+
+
+def test_a_word_at_both_ends_is_not_counted_twice() -> None:
+    texts = ["aa b " + "c" * length for length in range(100)] + ["x" * 1000, "a " + "x" * 1000, "x" * 1000 + " a b"]
+    assert tokenize(column(texts), keep=4, truncating="middle").to_pylist() == tokenize(column(texts)).to_pylist()
 
 
 # Arrow types

@@ -106,12 +106,15 @@ def test_ids_are_those_of_a_dictionary(
 @given(
     texts=st.lists(st.lists(st.sampled_from(["a", "bb", "ccccccccc", "d" * 40, "."]), max_size=30).map(" ".join)),
     max_tokens=st.integers(1, 8),
-    truncating=st.sampled_from(["pre", "post"]),
+    truncating=st.sampled_from(["pre", "post", "middle"]),
+    punctuation=st.sampled_from(["drop", "keep"]),
 )
-def test_texts_cut_before_they_are_split_get_the_same_ids(texts: list[str], max_tokens: int, truncating: Any) -> None:
-    column, vocabulary = pa.array(texts, pa.large_string()), vocabulary_of(["a", "bb"])
-    whole = vocabulary.look_up(tokenize(column))
-    ends = vocabulary.look_up(tokenize(column, keep=max_tokens, truncating=truncating))
+def test_texts_cut_before_they_are_split_get_the_same_ids(
+    texts: list[str], max_tokens: int, truncating: Any, punctuation: Any
+) -> None:
+    column, vocabulary = pa.array(texts, pa.large_string()), vocabulary_of(["a", "bb", "."])
+    whole = vocabulary.look_up(tokenize(column, punctuation=punctuation))
+    ends = vocabulary.look_up(tokenize(column, punctuation=punctuation, keep=max_tokens, truncating=truncating))
     assert rows_of(truncate(ends, max_tokens, truncating)) == rows_of(truncate(whole, max_tokens, truncating))
 
 

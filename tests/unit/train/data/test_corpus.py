@@ -95,16 +95,19 @@ def test_nothing_depends_on_how_rows_are_cut_into_files_and_row_groups(
     assert_equal(prepared(config(*whole)), prepared(config(*parts)))
 
 
-@pytest.mark.parametrize("truncating", ["pre", "post"])
-def test_ids_are_those_of_a_plain_reading(tmp_path: Path, truncating: str) -> None:
+@pytest.mark.parametrize(
+    ("truncating", "punctuation"), [("pre", "drop"), ("post", "drop"), ("middle", "drop"), ("pre", "keep")]
+)
+def test_ids_are_those_of_a_plain_reading(tmp_path: Path, truncating: str, punctuation: str) -> None:
     table = make_table(150)
     (path,) = write_cut(tmp_path, table, [], 40)
-    settings = config(path, truncating=truncating)
+    settings = config(path, truncating=truncating, punctuation=punctuation)
     result = prepared(settings)
 
     texts = [(text, label) for text, label in zip(*table.to_pydict().values(), strict=True) if text]
     is_held_out = held_out(pa.array([text for text, _ in texts], pa.large_string()), 0.3, settings.seed)
-    split = [text.replace("<br />", " ").replace("!", " ").lower().split() for text, _ in texts]
+    mark = " ! " if punctuation == "keep" else " "
+    split = [text.replace("<br />", " ").replace("!", mark).lower().split() for text, _ in texts]
     counts = Counter(word for words, held in zip(split, is_held_out, strict=True) if not held for word in words)
     known = sorted(counts, key=lambda word: (-counts[word], word))[: settings.vocabulary_size - 4]
     assert result.vocabulary.words.to_pylist() == known
@@ -112,7 +115,8 @@ def test_ids_are_those_of_a_plain_reading(tmp_path: Path, truncating: str) -> No
     encoded = []
     for words, (_, label) in zip(split, texts, strict=True):
         ids = [1, *(4 + known.index(word) if word in known else 2 for word in words)]
-        encoded.append((ids[-6:] if truncating == "pre" else ids[:6], label))
+        middle = ids if len(ids) <= 6 else ids[:3] + ids[-3:]
+        encoded.append(({"pre": ids[-6:], "post": ids[:6], "middle": middle}[truncating], label))
     assert rows(result.training) == [row for row, held in zip(encoded, is_held_out, strict=True) if not held]
     assert rows(result.validation) == [row for row, held in zip(encoded, is_held_out, strict=True) if held]
     assert result.rows_without_text == len(table) - len(texts)

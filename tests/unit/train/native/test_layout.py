@@ -14,7 +14,15 @@ from lstm_ray.train.native.layout import directions, lay_out
 
 @pytest.mark.parametrize("lanes", [4, 8, 16])
 @pytest.mark.parametrize(
-    "changes", [{}, {"bidirectional": True, "layers": 2}, {"units": 70, "layers": 3}, {"embedding_size": 16}], ids=str
+    "changes",
+    [
+        {},
+        {"bidirectional": True, "layers": 2},
+        {"units": 70, "layers": 3},
+        {"embedding_size": 16},
+        {"bidirectional": True, "pooling": "mean_max"},
+    ],
+    ids=str,
 )
 def test_every_weight_of_keras_has_its_own_offset(changes: dict[str, Any], lanes: int) -> None:
     start_tensorflow()

@@ -120,7 +120,7 @@ def networks(draw: st.DrawFn) -> TrainConfig:
         units=draw(st.sampled_from([1, 5, 16, 40, 70])),
         layers=draw(st.integers(1, 3)),
         bidirectional=draw(st.booleans()),
-        pooling=draw(st.sampled_from(["last", "max", "mean"])),
+        pooling=draw(st.sampled_from(["last", "max", "mean", "mean_max"])),
         mask=draw(st.booleans()),
         padding=draw(st.sampled_from(["pre", "post"])),
     )
@@ -174,9 +174,10 @@ def test_gradients_round_about_as_much_as_those_of_keras(noise: float) -> None:
 
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("padding", ["pre", "post"])
-def test_equal_maxima_share_the_gradient(padding: str, bidirectional: bool) -> None:
+@pytest.mark.parametrize("pooling", ["max", "mean_max"])
+def test_equal_maxima_share_the_gradient(pooling: str, padding: str, bidirectional: bool) -> None:
     """On long padding the state comes to rest, at the same bits for hundreds of steps, and all may be the maximum."""
-    config = settings(max_tokens=300, units=40, pooling="max", padding=padding, bidirectional=bidirectional)
+    config = settings(max_tokens=300, units=40, pooling=pooling, padding=padding, bidirectional=bidirectional)
     both = Both(config, noise=0.0)
     rows = both.rows(list(range(2, 30, 4)))
     labels, counts = np.arange(len(rows), dtype=np.float32) % 2, np.ones(len(rows), np.float32)
@@ -275,7 +276,7 @@ def test_other_vectors_and_tiles_compute_the_same(lanes: int, tile_rows: int, fu
 
 
 def test_a_call_leaves_nothing_behind_for_the_next() -> None:
-    both = Both(settings(layers=2, bidirectional=True, mask=True, pooling="max"))
+    both = Both(settings(layers=2, bidirectional=True, mask=True, pooling="mean_max"))
     ones = np.ones(20, np.float32)
     before = both.ours(both.rows([3, 5]), ones[:2], ones[:2])
     both.ours(both.rows([9] * 20, seed=3), ones, ones)

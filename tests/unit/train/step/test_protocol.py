@@ -244,7 +244,7 @@ def test_slices_of_a_batch_add_up_to_the_whole(slices: int, changes: dict[str, A
         {},
         {"bidirectional": True, "pooling": "mean", "epochs": 20},
         {"mask": True, "pooling": "max", "bidirectional": True, "layers": 2, "units": 20},
-        {"mask": True, "pooling": "mean", "padding": "post", "units": 17, "embedding_size": 33, "clip_norm": 0.1},
+        {"mask": True, "pooling": "mean_max", "padding": "post", "units": 17, "embedding_size": 33, "clip_norm": 0.1},
         {"embeddings": "not read here", "freeze_embeddings": True, "clip_norm": 0.02},
         {"layers": 3, "schedule": "cosine", "warmup_steps": 3, "learning_rate": 0.005},
         {"ema": 0.9, "bidirectional": True},
