@@ -71,6 +71,7 @@ class BarWatcher:
 def show_outcome(outcome: Outcome, config: TrainConfig) -> None:
     """Prints the results of a run, and commands to use them."""
     from lstm_ray import storage
+    from lstm_ray.evaluate.ranking import METRIC_NAMES
 
     state = outcome.state
     rows = [("training rows", f"{outcome.training_rows:,}"), ("validation rows", f"{outcome.validation_rows:,}")]
@@ -79,7 +80,8 @@ def show_outcome(outcome: Outcome, config: TrainConfig) -> None:
     if outcome.rows_with_other_label:
         rows.append(("rows with other labels", f"{outcome.rows_with_other_label:,} left out"))
     stopped = f", stopped early of {config.epochs}" if state.epoch < config.epochs else ""
-    rows.append(("best epoch", f"{state.best_epoch} of {state.epoch}{stopped}"))
+    by = f", by {METRIC_NAMES[config.best_by]}" if state.metrics else ""
+    rows.append(("best epoch", f"{state.best_epoch} of {state.epoch}{stopped}{by}"))
     if state.metrics:
         rows.append(("validation accuracy", f"{state.metrics['accuracy']:.4f}"))
         auc = state.metrics["auc"]

@@ -223,9 +223,14 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
     warmup_steps: int = learned(
         0, "Steps in which the learning rate first rises linearly to its full value.", panel="Training", ge=0
     )
+    best_by: Literal["loss", "auc", "accuracy"] = fixed(
+        "accuracy",
+        "Validation metric that decides the best epoch, whose model is kept; of equal ones the lower loss decides.",
+        panel="Training",
+    )
     early_stopping: int = setting(
         0,
-        "Stop after this many epochs without a better validation accuracy; 0 trains them all.",
+        "Stop after this many epochs without a better one, see --best-by; 0 trains them all.",
         panel="Training",
         ge=0,
         may_change=("train",),

@@ -59,7 +59,13 @@ Figure = tuple[str, str, str]
 
 
 def training_report(
-    *, title: str, history: pa.Table, metrics: Metrics | None, config: Mapping[str, object], summary: str
+    *,
+    title: str,
+    history: pa.Table,
+    best_by: str,
+    metrics: Metrics | None,
+    config: Mapping[str, object],
+    summary: str,
 ) -> str:
     """Returns the report of a training run as one HTML file.
 
@@ -67,11 +73,12 @@ def training_report(
         title: Heading of the page.
         history: One row an epoch; columns epoch, loss, accuracy, and where they are known validation_loss,
             validation_accuracy, validation_auc, learning_rate, seconds, rows_per_s (float64) and best (bool).
+        best_by: The metric that decided which epoch is best, a key of `METRIC_NAMES`.
         metrics: Of the best epoch's model on the validation rows (`BinaryCounts.metrics`); None without validation.
         config: The resolved settings, nested or flat.
         summary: The model as Keras prints it.
     """
-    curves = read_curves(history)
+    curves = read_curves(history, best_by)
     metrics = metrics or {}
     columns = {name: _column(history, name) for name in _EPOCH_COLUMNS}
     shown = {name: values for name, values in columns.items() if any(value is not None for value in values)}
@@ -95,13 +102,13 @@ def training_report(
     )
 
 
-def history_png(history: pa.Table) -> bytes:
+def history_png(history: pa.Table, best_by: str) -> bytes:
     """Returns loss and accuracy by epoch, side by side, as a PNG of 1800 x 720 pixels.
 
     Args:
-        history: As for `training_report`.
+        history, best_by: As for `training_report`.
     """
-    curves = read_curves(history)
+    curves = read_curves(history, best_by)
     return charts_png([loss_chart(curves), accuracy_chart(curves)])
 
 

@@ -77,6 +77,7 @@ def write_results(config: TrainConfig, outcome: Outcome) -> None:
     )
     metrics = {
         "best_epoch": state.best_epoch,
+        "best_by": config.best_by,
         "epochs": state.epoch,
         **{name: getattr(outcome, name) for name in _COUNTS},
         "validation": state.metrics,
@@ -84,12 +85,13 @@ def write_results(config: TrainConfig, outcome: Outcome) -> None:
     report = training_report(
         title=f"Training run {os.path.basename(config.output.rstrip('/'))}",
         history=history,
+        best_by=config.best_by,
         metrics=state.metrics or None,
         config=config.model_dump(mode="json"),
         summary=state.summary,
     )
     output = config.output
     storage.write_file(storage.join(output, "history.parquet"), lambda stream: pq.write_table(history, stream))
-    storage.write_bytes(storage.join(output, "history.png"), history_png(history))
+    storage.write_bytes(storage.join(output, "history.png"), history_png(history, config.best_by))
     storage.write_bytes(storage.join(output, "report.html"), report.encode())
     storage.write_bytes(storage.join(output, "metrics.json"), (json.dumps(metrics, indent=2) + "\n").encode())

@@ -12,6 +12,7 @@ import pyarrow as pa
 from lstm_ray import storage
 from lstm_ray.config import TrainConfig, TuneConfig
 from lstm_ray.errors import TrainingError
+from lstm_ray.evaluate.ranking import WORST, metric_of, rank
 from lstm_ray.train.loop import checkpoints
 from lstm_ray.train.loop.state import State
 
@@ -56,9 +57,14 @@ class Trial:
     run: State
 
     @property
-    def accuracy(self) -> float:
-        """Returns the validation accuracy of its best epoch; -1 if it has none."""
-        return float(self.run.metrics.get("accuracy", -1.0))
+    def rank(self) -> tuple[float, float]:
+        """Returns a key that is greater for the better trial, by `best_by` of the search."""
+        return rank(self.run.metrics, self.config.best_by) if self.run.metrics else WORST
+
+    def metric(self) -> str:
+        """Returns the metric that ranks it, of its best epoch, in four digits; a dash if there is none."""
+        value = metric_of(self.run.metrics, self.config.best_by)
+        return "-" if value is None else f"{value:.4f}"
 
 
 def read_trials(trials: Mapping[int, TrainConfig]) -> list[Trial]:
@@ -67,7 +73,7 @@ def read_trials(trials: Mapping[int, TrainConfig]) -> list[Trial]:
     for number, config in trials.items():
         state, error = marked(config.output) or (STOPPED, "")
         ended.append(Trial(number, config, state, error, checkpoints.latest_state(config.output) or State()))
-    return sorted(ended, key=lambda trial: (-trial.accuracy, trial.number))
+    return sorted(ended, key=lambda trial: trial.rank, reverse=True)  # equal ones keep their order, that of numbers
 
 
 def best_of(trials: list[Trial]) -> Trial:
@@ -76,7 +82,7 @@ def best_of(trials: list[Trial]) -> Trial:
     Raises:
         TrainingError: No trial has finished an epoch.
     """
-    if trials[0].accuracy < 0:
+    if not trials[0].run.metrics:
         raise TrainingError(f"no trial finished an epoch; the first: {trials[0].error}")
     return trials[0]
 

@@ -62,7 +62,7 @@ def test_a_model_that_knows_one_class_only_is_pointed_out(
         "false_positives": false_positives,
     }
     state = State(epoch=4, best_epoch=1, metrics=metrics)
-    show_outcome(Outcome(state, "out", 90, 10, 0, 7), TrainConfig(epochs=9, early_stopping=3))
+    show_outcome(Outcome(state, "out", 90, 10, 0, 7), TrainConfig(epochs=9, early_stopping=3, best_by="auc"))
     assert [note in line for line in said] == [True] if note else not said
-    assert shown["best epoch"] == "1 of 4, stopped early of 9"
+    assert shown["best epoch"] == "1 of 4, stopped early of 9, by validation AUC"
     assert shown["rows with other labels"] == "7 left out"

@@ -80,6 +80,7 @@ def counts(rows=400):
 def training_page(table, **overrides):
     arguments = {
         "title": "A run",
+        "best_by": "loss",
         "metrics": None,
         "config": {"model": {"preset": "lstm", "masked": True}, "inputs": ["a", "b"]},
         "summary": "Model: lstm",
@@ -107,7 +108,7 @@ def test_a_training_report_shows_figures_sentence_matrix_table_model_and_setting
     measured = counts()
     page = training_page(history(), metrics=measured.metrics())
     for expected in (
-        "Best at epoch 3 of 5",
+        "Best at epoch 3 of 5 by validation loss",
         "from epoch 4 on it overfits: validation loss rises by 0.12",
         f"{measured.metrics()['accuracy']:.1%}",
         "2,000",
@@ -122,7 +123,7 @@ def test_a_training_report_shows_figures_sentence_matrix_table_model_and_setting
     ):
         assert expected in page.text
     assert page.tags.count("svg") == 2
-    assert page.text.count("▲ best") == 2
+    assert page.text.count("▲ best by loss") == 2
     assert '<tr class="best"><td>3</td>' in page.html
 
 
@@ -142,14 +143,14 @@ def test_a_training_report_shows_figures_sentence_matrix_table_model_and_setting
 )
 def test_any_history_gives_a_training_report_and_a_picture(table):
     training_page(table)
-    picture = history_png(table)
+    picture = history_png(table, "loss")
     assert picture.startswith(b"\x89PNG\r\n\x1a\n")
     assert struct.unpack(">II", picture[16:24]) == (1800, 720)
     assert picture.endswith(b"IEND\xaeB`\x82")
 
 
 def test_a_picture_of_the_same_history_is_the_same():
-    assert history_png(history()) == history_png(history())
+    assert history_png(history(), "auc") == history_png(history(), "auc")
 
 
 def test_without_validation_the_training_accuracy_is_the_headline_and_there_is_no_matrix():
