@@ -30,13 +30,13 @@ def tune(config: TuneConfig) -> None:
 
 def show_search(config: TuneConfig, result: SearchResult) -> None:
     """Prints the trials, best first, on stderr, and the best one on stdout."""
-    from lstm_ray.evaluate.ranking import METRIC_NAMES
+    from lstm_ray.evaluate.ranking import METRIC_NAMES, show_metric
 
     drawn, metric = sorted(config.search), METRIC_NAMES[config.best_by]
     rows = [
         (
             str(trial.number),
-            trial.metric(),
+            show_metric(trial.run.metrics, config.best_by),
             f"{trial.run.best_epoch}/{trial.run.epoch}",
             trial.state,
             *(str(getattr(trial.config, name)) for name in drawn),
@@ -49,7 +49,7 @@ def show_search(config: TuneConfig, result: SearchResult) -> None:
         "Tuned",
         [
             ("best trial", f"{best.number} of {len(result.trials)}"),
-            (metric, best.metric()),
+            (metric, show_metric(best.run.metrics, config.best_by)),
             *((name, str(getattr(best.config, name))) for name in drawn),
             ("trials", f"{result.output}/trials.parquet"),
             ("next", console.command_line("train", "--config", f"{result.output}/best.yaml")),

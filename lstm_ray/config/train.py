@@ -173,6 +173,12 @@ class RunSettings(Settings):
         ge=0,
         lt=1,
     )
+    validation_group: str | None = fixed(
+        None,
+        "Column of --train whose equal values (a product's reviews, an author's) are held out together, or not at all.",
+        panel=FILES,
+        metavar="COLUMN",
+    )
     output: str = free(
         "",
         "Directory of the run: model, checkpoints, history, report.",
@@ -356,6 +362,14 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
             raise ValueError(
                 "`early_stopping` needs validation rows: give `validation`, or a `validation_fraction` above 0"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _groups_are_held_out(self) -> TrainConfig:
+        if self.validation_group is not None and self.validation:
+            raise ValueError("`validation_group` says what is held out of `train`: with `validation` nothing is")
+        if self.validation_group is not None and self.validation_fraction == 0:
+            raise ValueError("`validation_group` needs a `validation_fraction` above 0: with 0 nothing is held out")
         return self
 
     @model_validator(mode="after")

@@ -1,4 +1,7 @@
-"""Ranks models by the validation metric that `--best-by` names: epochs of a run, trials of a search."""
+"""Ranks models by the validation metric that `--best-by` names: epochs of a run, trials of a search.
+
+Here is also how such a metric is shown, and whether it is better than chance.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,40 @@ def metric_of(metrics: Mapping[str, Any], best_by: str) -> float | None:
     """
     value: float | None = metrics.get("log_loss" if best_by == "loss" else best_by)
     return value
+
+
+def show_metric(metrics: Mapping[str, Any], best_by: str) -> str:
+    """Returns the metric that `best_by` names in four digits, accuracy with its standard error: 0.9012 ± 0.0042.
+
+    A dash if the metric does not exist. (Checkpoints and bundles of older versions have no standard error.)
+    """
+    value, error = metric_of(metrics, best_by), metrics.get("accuracy_standard_error")
+    if value is None:
+        return "-"
+    return f"{value:.4f}" + (f" ± {error:.4f}" if best_by == "accuracy" and error is not None else "")
+
+
+def metrics_of_epoch(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the validation metrics in an epoch's row of the history by the names of `BinaryCounts.metrics`."""
+    same = ("auc", "accuracy", "accuracy_standard_error")
+    return {"log_loss": row["validation_loss"], **{name: row.get(f"validation_{name}") for name in same}}
+
+
+def doubt(metrics: Mapping[str, Any]) -> str | None:
+    """Returns a sentence if the validation accuracy may be that of always predicting the larger class; else None.
+
+    It may be if it is not above the base rate by more than two standard errors.
+    """
+    if "base_rate" not in metrics or metrics["rows"] == 0:
+        return None
+    base, error = metrics["base_rate"], metrics["accuracy_standard_error"]
+    if metrics["accuracy"] > base + 2 * error:
+        return None
+    larger = "positive" if 2 * metrics["positives"] >= metrics["rows"] else "negative"
+    return (
+        f"validation accuracy {show_metric(metrics, 'accuracy')} is not above {base:.4f}, that of calling every row "
+        f"{larger}, by more than two standard errors: nothing shows that the model has learned"
+    )
 
 
 def rank(metrics: Mapping[str, Any], best_by: str) -> tuple[float, float]:

@@ -29,6 +29,7 @@ class Curves:
         training_accuracy: Share of the training rows that were predicted correctly.
         validation_loss: The same over the validation rows; all None without validation.
         validation_accuracy: Likewise.
+        validation_error: Standard error of that accuracy.
         best_by: The metric that decided it, a key of `METRIC_NAMES`.
         best_epoch: The epoch marked best; None if no epoch is.
         overfit_from: The epoch after the lowest validation loss, if validation loss ends higher than that while
@@ -40,6 +41,7 @@ class Curves:
     training_accuracy: Values
     validation_loss: Values
     validation_accuracy: Values
+    validation_error: Values
     best_by: str
     best_epoch: int | None
     overfit_from: int | None
@@ -65,6 +67,11 @@ def is_number(value: float | None) -> TypeGuard[float]:
     return value is not None and math.isfinite(value)
 
 
+def points(error: float | None) -> str:
+    """Returns a standard error as what follows a percentage, in points: " ± 0.6"; empty if it was not measured."""
+    return f" ± {100 * error:.1f}" if is_number(error) else ""
+
+
 def read_curves(history: pa.Table, best_by: str) -> Curves:
     """Reads the curves from a history table; missing columns count as null."""
 
@@ -80,6 +87,7 @@ def read_curves(history: pa.Table, best_by: str) -> Curves:
         training_accuracy=column("accuracy"),
         validation_loss=validation_loss,
         validation_accuracy=column("validation_accuracy"),
+        validation_error=column("validation_accuracy_standard_error"),
         best_by=best_by,
         best_epoch=marked[0] if marked else None,
         overfit_from=_overfit_from(epochs, training_loss, validation_loss),
@@ -99,7 +107,7 @@ def describe(curves: Curves) -> str:
     if not curves.has_validation:
         return _describe_training_only(curves)
     accuracy = curves.at_best(curves.validation_accuracy)
-    reached = "" if accuracy is None else f"accuracy {accuracy:.1%}"
+    reached = "" if accuracy is None else f"accuracy {accuracy:.1%}{points(curves.at_best(curves.validation_error))}"
     if len(curves.epochs) == 1:
         return (
             f"One epoch{reached and ': validation ' + reached}. A single epoch does not show whether more would help."

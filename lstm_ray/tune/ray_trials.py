@@ -21,7 +21,7 @@ from ray.tune.schedulers import ASHAScheduler
 from lstm_ray import storage, user_code
 from lstm_ray.config import TrainConfig, TuneConfig
 from lstm_ray.errors import ConfigError, LstmRayError, TrainingError
-from lstm_ray.evaluate.ranking import METRIC_NAMES, metric_of, rank
+from lstm_ray.evaluate.ranking import METRIC_NAMES, metrics_of_epoch, rank, show_metric
 from lstm_ray.model.user_network import sources_of
 from lstm_ray.runtime.nodes import check_paths
 from lstm_ray.runtime.ray_internals import quiet_tune
@@ -143,10 +143,8 @@ class _Reporter:
 
     def epoch(self, row: dict[str, Any]) -> None:
         """Reports the epoch; Tune may end the process here."""
-        names = {"log_loss": "validation_loss", "auc": "validation_auc", "accuracy": "validation_accuracy"}
-        metrics = {name: row[column] for name, column in names.items()}
-        value = metric_of(metrics, self._best_by)
-        ray.tune.report({"epoch": row["epoch"], "metric": value, "rank": rank(metrics, self._best_by)[0]})
+        metrics, by = metrics_of_epoch(row), self._best_by
+        ray.tune.report({"epoch": row["epoch"], "shown": show_metric(metrics, by), "rank": rank(metrics, by)[0]})
 
 
 class _Marker(TrialProgressCallback):
@@ -159,10 +157,9 @@ class _Marker(TrialProgressCallback):
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
         if "epoch" in result:
-            number, value = trial.config["trial"], result["metric"]
+            number = trial.config["trial"]
             name = METRIC_NAMES[self._trials[number].best_by]
-            shown = "none" if value is None else f"{value:.4f}"
-            self._say(f"trial {number}: epoch {result['epoch']}, {name} {shown}")
+            self._say(f"trial {number}: epoch {result['epoch']}, {name} {result['shown']}")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """Shows nothing: the search ends with the error."""

@@ -12,7 +12,7 @@ import pyarrow as pa
 from lstm_ray import storage
 from lstm_ray.config import TrainConfig, TuneConfig
 from lstm_ray.errors import TrainingError
-from lstm_ray.evaluate.ranking import WORST, metric_of, rank
+from lstm_ray.evaluate.ranking import WORST, rank
 from lstm_ray.train.loop import checkpoints
 from lstm_ray.train.loop.state import State
 
@@ -61,11 +61,6 @@ class Trial:
         """Returns a key that is greater for the better trial, by `best_by` of the search."""
         return rank(self.run.metrics, self.config.best_by) if self.run.metrics else WORST
 
-    def metric(self) -> str:
-        """Returns the metric that ranks it, of its best epoch, in four digits; a dash if there is none."""
-        value = metric_of(self.run.metrics, self.config.best_by)
-        return "-" if value is None else f"{value:.4f}"
-
 
 def read_trials(trials: Mapping[int, TrainConfig]) -> list[Trial]:
     """Returns trials that have ended, the best first."""
@@ -97,6 +92,7 @@ def trial_table(config: TuneConfig, trials: list[Trial]) -> pa.Table:
             "epochs": trial.run.epoch,
             "best_epoch": trial.run.best_epoch,
             "validation_accuracy": trial.run.metrics.get("accuracy"),
+            "validation_accuracy_standard_error": trial.run.metrics.get("accuracy_standard_error"),
             "validation_loss": trial.run.metrics.get("log_loss"),
             "validation_auc": trial.run.metrics.get("auc"),
             "seconds": sum(row["seconds"] for row in trial.run.history),
@@ -105,7 +101,8 @@ def trial_table(config: TuneConfig, trials: list[Trial]) -> pa.Table:
         }
         for trial in trials
     ]
-    figures = ("validation_accuracy", "validation_loss", "validation_auc", "seconds")
+    accuracy = ("validation_accuracy", "validation_accuracy_standard_error")
+    figures = (*accuracy, "validation_loss", "validation_auc", "seconds")
     fixed = [("trial", pa.int32()), ("state", pa.string()), ("epochs", pa.int32()), ("best_epoch", pa.int32())]
     fixed += [*((name, pa.float64()) for name in figures), ("error", pa.string())]
     columns = {name: pa.array([row[name] for row in rows], kind) for name, kind in fixed}

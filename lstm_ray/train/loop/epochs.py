@@ -240,6 +240,7 @@ class _Worker:
                 "rows_per_s": rows / max(state.seconds, 1e-9),
                 "validation_loss": metrics.get("log_loss"),
                 "validation_accuracy": metrics.get("accuracy"),
+                "validation_accuracy_standard_error": metrics.get("accuracy_standard_error"),
                 "validation_auc": metrics.get("auc"),
             }
         )
