@@ -48,6 +48,7 @@ def demo(
     from lstm_ray import storage
     from lstm_ray.datasets.demo import write_demo
     from lstm_ray.evaluate.evaluation import evaluate
+    from lstm_ray.evaluate.ranking import show_metric
     from lstm_ray.score.run import score
     from lstm_ray.train.run import train
 
@@ -76,7 +77,7 @@ def demo(
     console.show_table(
         "Demo on synthetic reviews",
         [
-            ("test accuracy", f"{metrics['accuracy']:.4f}   (a bag of words: about {_BAG_OF_WORDS})"),
+            ("test accuracy", f"{show_metric(metrics, 'accuracy')}   (a bag of words: about {_BAG_OF_WORDS})"),
             ("test AUC", f"{metrics['auc']:.4f}"),
             ("training", f"{outcome.state.history[-1]['rows_per_s']:,.0f} rows/s in the last epoch"),
             ("scoring", f"{manifest.rows_per_s:,.0f} rows/s over {manifest.rows:,} rows"),

@@ -39,9 +39,11 @@ def evaluate(
 
 def _show_evaluation(result: Evaluation, output: str | None) -> None:
     """Prints the metrics of an evaluation."""
+    from lstm_ray.evaluate.ranking import show_metric
+
     metrics = result.metrics()
-    names = ("accuracy", "auc", "precision", "recall", "f1", "log_loss")
-    rows = [("rows", f"{metrics['rows']:,}")]
+    names = ("base_rate", "balanced_accuracy", "auc", "precision", "recall", "f1", "log_loss")
+    rows = [("rows", f"{metrics['rows']:,}"), ("accuracy", show_metric(metrics, "accuracy"))]
     rows += [(name, "none" if metrics[name] is None else f"{metrics[name]:.4f}") for name in names]
     if metrics["rows_without_text"]:
         rows.append(("rows without words", f"{metrics['rows_without_text']:,} left out"))

@@ -62,26 +62,43 @@ class BarWatcher:
 
     def epoch(self, row: dict[str, Any]) -> None:
         """Prints the epoch's figures."""
+        from lstm_ray.evaluate.ranking import metrics_of_epoch, show_metric
+
         line = f"epoch {row['epoch']}: loss {row['loss']:.4f}, accuracy {row['accuracy']:.4f}"
         if row["validation_accuracy"] is not None:
-            line += f", validation loss {row['validation_loss']:.4f}, accuracy {row['validation_accuracy']:.4f}"
+            accuracy = show_metric(metrics_of_epoch(row), "accuracy")
+            line += f", validation loss {row['validation_loss']:.4f}, accuracy {accuracy}"
         console.say(f"{line}  ({row['seconds']:.0f} s, {row['rows_per_s']:,.0f} rows/s)")
 
 
 def show_outcome(outcome: Outcome, config: TrainConfig) -> None:
     """Prints the results of a run, and commands to use them."""
     from lstm_ray import storage
+    from lstm_ray.evaluate.ranking import METRIC_NAMES, doubt, show_metric
 
     state = outcome.state
     rows = [("training rows", f"{outcome.training_rows:,}"), ("validation rows", f"{outcome.validation_rows:,}")]
+    if (groups := outcome.groups) is not None:
+        rows.append(
+            (
+                f"groups of {config.validation_group}",
+                f"{groups.training:,} to train on, {groups.validation:,} to validate on",
+            )
+        )
+        if groups.rows_without:
+            rows.append(("rows without a group", f"{groups.rows_without:,}, each by its text"))
     if outcome.rows_without_text:
         rows.append(("rows without words", f"{outcome.rows_without_text:,} left out"))
     if outcome.rows_with_other_label:
         rows.append(("rows with other labels", f"{outcome.rows_with_other_label:,} left out"))
     stopped = f", stopped early of {config.epochs}" if state.epoch < config.epochs else ""
-    rows.append(("best epoch", f"{state.best_epoch} of {state.epoch}{stopped}"))
+    by = f", by {METRIC_NAMES[config.best_by]}" if state.metrics else ""
+    rows.append(("best epoch", f"{state.best_epoch} of {state.epoch}{stopped}{by}"))
     if state.metrics:
-        rows.append(("validation accuracy", f"{state.metrics['accuracy']:.4f}"))
+        rows.append(("validation accuracy", show_metric(state.metrics, "accuracy")))
+        if "base_rate" in state.metrics:  # older versions did not measure it
+            rows.append(("base rate", f"{state.metrics['base_rate']:.4f}"))
+            rows.append(("balanced accuracy", f"{state.metrics['balanced_accuracy']:.4f}"))
         auc = state.metrics["auc"]
         rows.append(("validation AUC", "none: one class only" if auc is None else f"{auc:.4f}"))
     rows += [
@@ -93,6 +110,8 @@ def show_outcome(outcome: Outcome, config: TrainConfig) -> None:
     only = _only_class(state.metrics)
     if only is not None:
         console.say(f"note: this model calls every validation row {only}: more epochs, or another learning rate?")
+    elif (sentence := doubt(state.metrics)) is not None:
+        console.say(f"note: {sentence}")
 
 
 def _next_commands(model: str, config: TrainConfig) -> list[tuple[str, str]]:

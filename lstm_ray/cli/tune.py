@@ -30,24 +30,26 @@ def tune(config: TuneConfig) -> None:
 
 def show_search(config: TuneConfig, result: SearchResult) -> None:
     """Prints the trials, best first, on stderr, and the best one on stdout."""
-    drawn = sorted(config.search)
+    from lstm_ray.evaluate.ranking import METRIC_NAMES, show_metric
+
+    drawn, metric = sorted(config.search), METRIC_NAMES[config.best_by]
     rows = [
         (
             str(trial.number),
-            f"{trial.accuracy:.4f}" if trial.accuracy >= 0 else "-",
+            show_metric(trial.run.metrics, config.best_by),
             f"{trial.run.best_epoch}/{trial.run.epoch}",
             trial.state,
             *(str(getattr(trial.config, name)) for name in drawn),
         )
         for trial in result.trials
     ]
-    console.say_table(("trial", "accuracy", "best epoch", "state", *drawn), rows)
+    console.say_table(("trial", metric, "best epoch", "state", *drawn), rows)
     best = result.best
     console.show_table(
         "Tuned",
         [
             ("best trial", f"{best.number} of {len(result.trials)}"),
-            ("validation accuracy", f"{best.accuracy:.4f}"),
+            (metric, show_metric(best.run.metrics, config.best_by)),
             *((name, str(getattr(best.config, name))) for name in drawn),
             ("trials", f"{result.output}/trials.parquet"),
             ("next", console.command_line("train", "--config", f"{result.output}/best.yaml")),

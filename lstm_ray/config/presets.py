@@ -26,6 +26,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "recurrent_dropout": 0.2,
         "global_batch_size": 32,
         "epochs": 15,
+        "best_by": "accuracy",
         "learning_rate": 0.001,
     },
     "bilstm": {
@@ -42,6 +43,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "recurrent_dropout": 0.0,
         "global_batch_size": 32,
         "epochs": 15,
+        "best_by": "accuracy",
         "learning_rate": 0.001,
     },
     # What we would use ourselves. Settings declared as `from_data` are chosen in train/best.py.

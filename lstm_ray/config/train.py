@@ -192,6 +192,12 @@ class RunSettings(Settings):
         lt=1,
         from_data=True,
     )
+    validation_group: str | None = fixed(
+        None,
+        "Column of --train whose equal values (a product's reviews, an author's) are held out together, or not at all.",
+        panel=FILES,
+        metavar="COLUMN",
+    )
     output: str = free(
         "",
         "Directory of the run: model, checkpoints, history, report.",
@@ -250,9 +256,14 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
     warmup_steps: int = learned(
         0, "Steps in which the learning rate first rises linearly to its full value.", panel="Training", ge=0
     )
+    best_by: Literal["loss", "auc", "accuracy"] = fixed(
+        "accuracy",
+        "Validation metric that decides the best epoch, whose model is kept; of equal ones the lower loss decides.",
+        panel="Training",
+    )
     early_stopping: int = setting(
         0,
-        "Stop after this many epochs without a better validation accuracy; 0 trains them all.",
+        "Stop after this many epochs without a better one, see --best-by; 0 trains them all.",
         panel="Training",
         ge=0,
         may_change=("train",),
@@ -400,6 +411,14 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
             raise ValueError(
                 "`early_stopping` needs validation rows: give `validation`, or a `validation_fraction` above 0"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _groups_are_held_out(self) -> TrainConfig:
+        if self.validation_group is not None and self.validation:
+            raise ValueError("`validation_group` says what is held out of `train`: with `validation` nothing is")
+        if self.validation_group is not None and self.validation_fraction == 0:
+            raise ValueError("`validation_group` needs a `validation_fraction` above 0: with 0 nothing is held out")
         return self
 
     @model_validator(mode="after")

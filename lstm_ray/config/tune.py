@@ -96,5 +96,7 @@ class TuneConfig(TrainConfig):
                 hint = f"did you mean {close[0]!r}?" if close else f"can be searched: {', '.join(known)}"
                 raise ValueError(f"`search`: {name!r} cannot be searched; {hint}")
         if not self.validation and self.validation_fraction == 0:
-            raise ValueError("a search compares by validation accuracy: give `validation`, or a `validation_fraction`")
+            raise ValueError(
+                "a search compares trials by validation rows: give `validation`, or a `validation_fraction`"
+            )
         return self

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lstm_ray.datasets.held_out import group_keys
 from lstm_ray.datasets.labels import OTHER, ZERO_AND_ONE, LabelMapping, describe_labels, propose_mapping
 from lstm_ray.errors import InputError
 from lstm_ray.storage.inputs import InputFile, find_inputs
@@ -27,7 +28,7 @@ class Shard:
         row_group: Its number in the file.
         first_row: Number of its first row in the file, for messages.
         rows: int64[n], which of its rows to use, in rising order.
-        is_validation: True if all its rows are for validation, None if each row's text decides.
+        is_validation: True if all its rows are for validation, None if each row's text or group decides.
     """
 
     file: InputFile
@@ -46,12 +47,15 @@ class LabelledRows:
         labels: int8[rows], 1 positive, 0 negative.
         without_text: Rows left out because their text was null or not UTF-8.
         with_other_label: Rows left out because a mapping names their label on neither side.
+        groups: large_binary[rows], keys of the rows' groups (`group_keys`), null where they have none; None if no
+            column of groups was read.
     """
 
     texts: pa.LargeStringArray
     labels: npt.NDArray[np.int8]
     without_text: int
     with_other_label: int
+    groups: pa.LargeBinaryArray | None = None
 
 
 def find_shards(
@@ -60,8 +64,9 @@ def find_shards(
     label_column: str,
     mapping: LabelMapping = ZERO_AND_ONE,
     is_validation: bool | None = None,
+    group_column: str | None = None,
 ) -> list[Shard]:
-    """Lists the row groups of all input files.
+    """Lists the row groups of all input files; their columns are checked.
 
     Raises:
         InputError: A file is missing or not Parquet, or lacks a column, or a column has the wrong type.
@@ -75,6 +80,8 @@ def find_shards(
                     f"{file.path}: column {text_column!r} is {text_type}, expected text: choose with --text-column"
                 )
             _check_labels(file, parquet, label_column, mapping)
+            if group_column is not None:
+                _type_of(file, parquet, group_column, "--validation-group")
             first_row = 0
             for row_group in range(parquet.num_row_groups):
                 rows = parquet.metadata.row_group(row_group).num_rows
@@ -97,7 +104,13 @@ def sample_rows(shards: Sequence[Shard], max_rows: int, seed: int) -> list[Shard
     return [shard for shard in sampled if len(shard.rows)]
 
 
-def read_shard(shard: Shard, text_column: str, label_column: str, mapping: LabelMapping = ZERO_AND_ONE) -> LabelledRows:
+def read_shard(
+    shard: Shard,
+    text_column: str,
+    label_column: str,
+    mapping: LabelMapping = ZERO_AND_ONE,
+    group_column: str | None = None,
+) -> LabelledRows:
     """Reads a shard; leaves out rows without a text and, with a mapping, rows whose label it does not name.
 
     Raises:
@@ -105,15 +118,18 @@ def read_shard(shard: Shard, text_column: str, label_column: str, mapping: Label
             label is not 0 or 1.
     """
     row_groups = range(shard.row_group, shard.row_group + 1)
+    columns = {text_column, label_column} | ({group_column} if group_column is not None else set())
     with open_parquet(shard.file) as parquet, reading(shard.file.path, row_groups):
-        table = parquet.read_row_group(shard.row_group, columns=[text_column, label_column])
+        table = parquet.read_row_group(shard.row_group, columns=list(columns))
         promised = parquet.metadata.row_group(shard.row_group).num_rows
     if table.num_rows < promised:
         raise missing_rows(shard.file.path, row_groups, table.num_rows, promised)
     texts, label_values = decode_texts(table[text_column]), table[label_column]
+    groups = None if group_column is None else group_keys(table[group_column])
     if len(shard.rows) < table.num_rows:
         chosen = pa.array(shard.rows)
         texts, label_values = texts.take(chosen), label_values.take(chosen)
+        groups = None if groups is None else groups.take(chosen)
     labels = mapping.decode(label_values)
     is_labelled = labels != OTHER
     if not (mapping.is_given or is_labelled.all()):
@@ -122,7 +138,8 @@ def read_shard(shard: Shard, text_column: str, label_column: str, mapping: Label
     without_text = int(is_labelled.sum() - kept.sum())
     if not kept.all():
         texts, labels = texts.filter(pa.array(kept)), labels[kept]
-    return LabelledRows(texts, labels, without_text, int((~is_labelled).sum()))
+        groups = None if groups is None else groups.filter(pa.array(kept))
+    return LabelledRows(texts, labels, without_text, int((~is_labelled).sum()), groups)
 
 
 def list_labels(shards: Sequence[Shard], label_column: str) -> str:

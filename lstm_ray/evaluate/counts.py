@@ -7,6 +7,7 @@ batch would weigh too much, and an average of AUCs is not an AUC.)
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -208,6 +209,10 @@ class BinaryCounts:
     def metrics(self) -> dict[str, float | int | None]:
         """Divides the counts into metrics, ready for JSON.
 
+        `accuracy_standard_error` is that of a binomial share, sqrt(p (1 - p) / n): rows are taken as independent, which
+        reviews of one product are not quite. `base_rate` is the share of the larger class, the accuracy of always
+        predicting it. `balanced_accuracy` is the mean share of right predictions over the classes that occur.
+
         `precision`, `recall`, `f1` and `specificity` are 0.0 where they would divide by zero, as in scikit-learn with
         `zero_division=0`. `auc` is None when only one label occurs. With no rows every ratio is None.
 
@@ -217,8 +222,12 @@ class BinaryCounts:
         Binning", with the probability of label 1 in place of the confidence.
         """
         tp, fp, tn, fn = self.true_positives, self.false_positives, self.true_negatives, self.false_negatives
+        accuracy = (tp + tn) / max(self.rows, 1)
         ratios: dict[str, float | None] = {
-            "accuracy": (tp + tn) / max(self.rows, 1),
+            "accuracy": accuracy,
+            "accuracy_standard_error": math.sqrt(accuracy * (1 - accuracy) / max(self.rows, 1)),
+            "base_rate": max(self.positives, self.negatives) / max(self.rows, 1),
+            "balanced_accuracy": self._balanced_accuracy(),
             "precision": tp / max(tp + fp, 1),
             "recall": tp / max(tp + fn, 1),
             "f1": 2 * tp / max(2 * tp + fp + fn, 1),
@@ -265,6 +274,11 @@ class BinaryCounts:
         curve = self.roc_curve()
         heights = (curve.true_positive_rate[1:] + curve.true_positive_rate[:-1]) / 2
         return min(float(np.diff(curve.false_positive_rate) @ heights), 1.0)
+
+    def _balanced_accuracy(self) -> float:
+        sides = ((self.true_positives, self.positives), (self.true_negatives, self.negatives))
+        shares = [right / rows for right, rows in sides if rows]
+        return sum(shares) / max(len(shares), 1)
 
     def _calibration_error(self) -> float:
         gaps = np.abs(self.calibration_probability_sum - self.calibration_positives)

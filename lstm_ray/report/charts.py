@@ -160,7 +160,7 @@ def _epoch_axes(frame: Frame, curves: Curves, ticks: Sequence[float], form: str)
     if curves.best_epoch is not None:
         x = frame.x(curves.best_epoch)
         yield frame.vertical(x, "best", dash=(2, 3))
-        yield Label(x, frame.bottom + 35, "▲ best", "best", "middle", bold=True)
+        yield Label(x, frame.bottom + 35, curves.best_label, "best", "middle", bold=True)
 
 
 def _curve(frame: Frame, name: str, epochs: Sequence[int], values: Values, form: str) -> Iterator[Mark]:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeGuard
 
+from lstm_ray.evaluate.ranking import METRIC_NAMES
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -27,7 +29,9 @@ class Curves:
         training_accuracy: Share of the training rows that were predicted correctly.
         validation_loss: The same over the validation rows; all None without validation.
         validation_accuracy: Likewise.
-        best_epoch: The epoch marked best, else the one of highest validation accuracy.
+        validation_error: Standard error of that accuracy.
+        best_by: The metric that decided it, a key of `METRIC_NAMES`.
+        best_epoch: The epoch marked best; None if no epoch is.
         overfit_from: The epoch after the lowest validation loss, if validation loss ends higher than that while
             training loss ends lower than in that epoch; else None.
     """
@@ -37,6 +41,8 @@ class Curves:
     training_accuracy: Values
     validation_loss: Values
     validation_accuracy: Values
+    validation_error: Values
+    best_by: str
     best_epoch: int | None
     overfit_from: int | None
 
@@ -44,6 +50,12 @@ class Curves:
     def has_validation(self) -> bool:
         """Whether any epoch was validated."""
         return any(value is not None for value in (*self.validation_loss, *self.validation_accuracy))
+
+    @property
+    def best_label(self) -> str:
+        """What a chart calls the best epoch."""
+        by = METRIC_NAMES[self.best_by].removeprefix("validation ")
+        return f"▲ best by {by}" if self.has_validation else "▲ best"
 
     def at_best(self, values: Values) -> float | None:
         """Returns the value of the best epoch; None without a best epoch."""
@@ -55,7 +67,12 @@ def is_number(value: float | None) -> TypeGuard[float]:
     return value is not None and math.isfinite(value)
 
 
-def read_curves(history: pa.Table) -> Curves:
+def points(error: float | None) -> str:
+    """Returns a standard error as what follows a percentage, in points: " ± 0.6"; empty if it was not measured."""
+    return f" ± {100 * error:.1f}" if is_number(error) else ""
+
+
+def read_curves(history: pa.Table, best_by: str) -> Curves:
     """Reads the curves from a history table; missing columns count as null."""
 
     def column(name: str) -> list[float | None]:
@@ -63,14 +80,16 @@ def read_curves(history: pa.Table) -> Curves:
 
     epochs: list[int] = history["epoch"].to_pylist()
     training_loss, validation_loss = column("loss"), column("validation_loss")
-    validation_accuracy = column("validation_accuracy")
+    marked = [epoch for epoch, is_best in zip(epochs, column("best"), strict=True) if is_best]
     return Curves(
         epochs=epochs,
         training_loss=training_loss,
         training_accuracy=column("accuracy"),
         validation_loss=validation_loss,
-        validation_accuracy=validation_accuracy,
-        best_epoch=_best_epoch(epochs, column("best"), validation_accuracy),
+        validation_accuracy=column("validation_accuracy"),
+        validation_error=column("validation_accuracy_standard_error"),
+        best_by=best_by,
+        best_epoch=marked[0] if marked else None,
         overfit_from=_overfit_from(epochs, training_loss, validation_loss),
     )
 
@@ -88,20 +107,13 @@ def describe(curves: Curves) -> str:
     if not curves.has_validation:
         return _describe_training_only(curves)
     accuracy = curves.at_best(curves.validation_accuracy)
-    reached = "" if accuracy is None else f"validation accuracy {accuracy:.1%}"
+    reached = "" if accuracy is None else f"accuracy {accuracy:.1%}{points(curves.at_best(curves.validation_error))}"
     if len(curves.epochs) == 1:
-        return f"One epoch{reached and ': ' + reached}. A single epoch does not show whether more would help."
-    head = f"Best at epoch {curves.best_epoch} of {curves.epochs[-1]}{reached and f' ({reached})'}"
-    return f"{head}{_describe_validation_loss(curves)}."
-
-
-def _best_epoch(epochs: Sequence[int], marks: Values, validation_accuracy: Values) -> int | None:
-    """Returns the last epoch marked best (earlier ones were best so far), else the first of highest accuracy."""
-    marked = [epoch for epoch, mark in zip(epochs, marks, strict=True) if mark]
-    if marked:
-        return marked[-1]
-    measured = [(value, -epoch) for epoch, value in zip(epochs, validation_accuracy, strict=True) if is_number(value)]
-    return -max(measured)[1] if measured else None
+        return (
+            f"One epoch{reached and ': validation ' + reached}. A single epoch does not show whether more would help."
+        )
+    head = f"Best at epoch {curves.best_epoch} of {curves.epochs[-1]} by {METRIC_NAMES[curves.best_by]}"
+    return f"{head}{reached and f' ({reached})'}{_describe_validation_loss(curves)}."
 
 
 def _measured_losses(

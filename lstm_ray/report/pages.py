@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from lstm_ray.report.charts import accuracy_chart, loss_chart, reliability_chart, roc_chart
-from lstm_ray.report.curves import Curves, describe, is_number, read_curves
+from lstm_ray.report.curves import Curves, describe, is_number, points, read_curves
 from lstm_ray.report.marks import Point
 from lstm_ray.report.picture import charts_png
 
@@ -30,6 +30,9 @@ _LABELS = ("negative", "positive")
 
 _METRICS = {
     "accuracy": ("accuracy", "share of all rows that are predicted correctly"),
+    "accuracy_standard_error": ("its standard error", "of other rows like these, two in three differ by less"),
+    "base_rate": ("base rate", "share of the larger class: the accuracy of always predicting it"),
+    "balanced_accuracy": ("balanced accuracy", "mean of recall and specificity; 0.5 is guessing"),
     "precision": ("precision", "share of predicted positives that are positive"),
     "recall": ("recall", "share of positives that are predicted positive"),
     "f1": ("F1", "harmonic mean of precision and recall"),
@@ -59,7 +62,14 @@ Figure = tuple[str, str, str]
 
 
 def training_report(
-    *, title: str, history: pa.Table, metrics: Metrics | None, config: Mapping[str, object], summary: str
+    *,
+    title: str,
+    history: pa.Table,
+    best_by: str,
+    metrics: Metrics | None,
+    config: Mapping[str, object],
+    summary: str,
+    notes: Sequence[str] = (),
 ) -> str:
     """Returns the report of a training run as one HTML file.
 
@@ -67,22 +77,31 @@ def training_report(
         title: Heading of the page.
         history: One row an epoch; columns epoch, loss, accuracy, and where they are known validation_loss,
             validation_accuracy, validation_auc, learning_rate, seconds, rows_per_s (float64) and best (bool).
+        best_by: The metric that decided which epoch is best, a key of `METRIC_NAMES`.
         metrics: Of the best epoch's model on the validation rows (`BinaryCounts.metrics`); None without validation.
         config: The resolved settings, nested or flat.
         summary: The model as Keras prints it.
+        notes: Sentences to add to the one on the curves.
     """
-    curves = read_curves(history)
+    curves = read_curves(history, best_by)
     metrics = metrics or {}
     columns = {name: _column(history, name) for name in _EPOCH_COLUMNS}
     shown = {name: values for name, values in columns.items() if any(value is not None for value in values)}
+    errors = {"validation_accuracy": curves.validation_error}
     epochs = [
-        (epoch, [_figure(values[row], _EPOCH_COLUMNS[name]) for name, values in shown.items()])
+        (
+            epoch,
+            [
+                _figure(values[row], _EPOCH_COLUMNS[name]) + (points(errors[name][row]) if name in errors else "")
+                for name, values in shown.items()
+            ],
+        )
         for row, epoch in enumerate(curves.epochs)
     ]
     return _render(
         "training.html",
         title=title,
-        lead=describe(curves),
+        lead=" ".join([describe(curves), *notes]),
         figures=_training_figures(history, curves, metrics),
         charts=[loss_chart(curves), accuracy_chart(curves)] if curves.epochs else [],
         metrics=metrics if metrics.get("rows") else None,
@@ -95,13 +114,13 @@ def training_report(
     )
 
 
-def history_png(history: pa.Table) -> bytes:
+def history_png(history: pa.Table, best_by: str) -> bytes:
     """Returns loss and accuracy by epoch, side by side, as a PNG of 1800 x 720 pixels.
 
     Args:
-        history: As for `training_report`.
+        history, best_by: As for `training_report`.
     """
-    curves = read_curves(history)
+    curves = read_curves(history, best_by)
     return charts_png([loss_chart(curves), accuracy_chart(curves)])
 
 
@@ -118,7 +137,7 @@ def evaluation_report(
     """
     metrics = counts.metrics()
     figures = [
-        ("Accuracy", _figure(metrics["accuracy"], ".1%"), ""),
+        ("Accuracy", _figure(metrics["accuracy"], ".1%"), points(metrics["accuracy_standard_error"]).strip()),
         ("AUC", _figure(metrics["auc"], ".3f"), ""),
         ("F1", _figure(metrics["f1"], ".3f"), ""),
         ("Log loss", _figure(metrics["log_loss"], ".3f"), ""),
@@ -164,7 +183,7 @@ def _training_figures(history: pa.Table, curves: Curves, metrics: Metrics) -> It
     """Yields the headline figures of a training run; those that were not measured are left out."""
     accuracy = metrics.get("accuracy", curves.at_best(curves.validation_accuracy))
     if accuracy is not None:
-        yield "Validation accuracy", _figure(accuracy, ".1%"), ""
+        yield "Validation accuracy", _figure(accuracy, ".1%"), points(metrics.get("accuracy_standard_error")).strip()
     elif curves.training_accuracy and curves.training_accuracy[-1] is not None:
         yield "Training accuracy", _figure(curves.training_accuracy[-1], ".1%"), ""
     auc = metrics.get("auc", curves.at_best(_column(history, "validation_auc")))
@@ -208,8 +227,14 @@ def _describe_evaluation(counts: BinaryCounts) -> str:
     if not counts.rows:
         return "No rows were evaluated."
     right = counts.true_positives + counts.true_negatives
-    error = counts.metrics()["calibration_error"] or 0.0
-    sentences = [f"{right:,} of {counts.rows:,} rows are predicted correctly ({right / counts.rows:.1%})."]
+    metrics = counts.metrics()
+    error = metrics["calibration_error"] or 0.0
+    share = f"{right / counts.rows:.1%}{points(metrics['accuracy_standard_error'])}"
+    larger = "positive" if counts.positives >= counts.negatives else "negative"
+    sentences = [
+        f"{right:,} of {counts.rows:,} rows are predicted correctly ({share}).",
+        f"Calling every row {larger} gets {_figure(metrics['base_rate'], '.1%')}.",
+    ]
     missed, alarms = counts.false_negatives, counts.false_positives
     if max(alarms, missed) > 1.5 * min(alarms, missed) and alarms + missed >= 20:
         lean = "positive" if alarms > missed else "negative"

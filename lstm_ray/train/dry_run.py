@@ -55,7 +55,8 @@ def describe_inputs(config: TrainConfig) -> list[str]:
     open_run(run)
     lines = []
     for side, inputs in (("training", config.train), ("validation", config.validation)):
-        shards = find_shards(inputs, config.text_column, config.label_column, label_mapping(config))
+        columns = config.text_column, config.label_column, label_mapping(config)
+        shards = find_shards(inputs, *columns, group_column=config.validation_group)  # `validation` is empty with it
         if inputs:
             files = len({shard.file.path for shard in shards})
             rows = sum(len(shard.rows) for shard in shards)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -12,7 +13,10 @@ import pyarrow.parquet as pq
 
 from lstm_ray import storage
 from lstm_ray.config import TrainConfig
+from lstm_ray.evaluate.ranking import doubt
+from lstm_ray.train.data.corpus import Groups
 from lstm_ray.train.loop.state import State
+from lstm_ray.wording import counted
 
 HISTORY = pa.schema(
     [
@@ -21,6 +25,7 @@ HISTORY = pa.schema(
         ("accuracy", pa.float64()),
         ("validation_loss", pa.float64()),
         ("validation_accuracy", pa.float64()),
+        ("validation_accuracy_standard_error", pa.float64()),
         ("validation_auc", pa.float64()),
         ("learning_rate", pa.float64()),
         ("seconds", pa.float64()),
@@ -42,6 +47,7 @@ class Outcome:
         validation_rows: Rows measured on.
         rows_without_text: Rows left out because they have no words.
         rows_with_other_label: Rows left out because the label mapping does not name their label.
+        groups: Of both sides, if `--validation-group` was given.
         was_complete: True if nothing was left to do.
     """
 
@@ -51,6 +57,7 @@ class Outcome:
     validation_rows: int
     rows_without_text: int
     rows_with_other_label: int
+    groups: Groups | None = None
     was_complete: bool = False
 
 
@@ -64,7 +71,8 @@ def read_outcome(config: TrainConfig, state: State) -> Outcome:
     """Returns the result of a run that was complete before."""
     metrics = json.loads(storage.read_bytes(storage.join(config.output, "metrics.json")))
     counts: dict[str, Any] = {name: metrics.get(name, 0) for name in _COUNTS}  # older versions did not write the last
-    return Outcome(state, config.output, **counts, was_complete=True)
+    groups = Groups(**metrics["groups"]) if metrics.get("groups") else None
+    return Outcome(state, config.output, **counts, groups=groups, was_complete=True)
 
 
 def write_results(config: TrainConfig, outcome: Outcome) -> None:
@@ -77,19 +85,34 @@ def write_results(config: TrainConfig, outcome: Outcome) -> None:
     )
     metrics = {
         "best_epoch": state.best_epoch,
+        "best_by": config.best_by,
         "epochs": state.epoch,
         **{name: getattr(outcome, name) for name in _COUNTS},
+        "groups": None if outcome.groups is None else asdict(outcome.groups),
         "validation": state.metrics,
     }
     report = training_report(
         title=f"Training run {os.path.basename(config.output.rstrip('/'))}",
         history=history,
+        best_by=config.best_by,
         metrics=state.metrics or None,
         config=config.model_dump(mode="json"),
         summary=state.summary,
+        notes=list(_notes(config, outcome)),
     )
     output = config.output
     storage.write_file(storage.join(output, "history.parquet"), lambda stream: pq.write_table(history, stream))
-    storage.write_bytes(storage.join(output, "history.png"), history_png(history))
+    storage.write_bytes(storage.join(output, "history.png"), history_png(history, config.best_by))
     storage.write_bytes(storage.join(output, "report.html"), report.encode())
     storage.write_bytes(storage.join(output, "metrics.json"), (json.dumps(metrics, indent=2) + "\n").encode())
+
+
+def _notes(config: TrainConfig, outcome: Outcome) -> Iterator[str]:
+    """Yields sentences on how far the validation can be trusted."""
+    if (groups := outcome.groups) is not None:
+        by = config.validation_group
+        yield f"{counted(groups.training, 'group')} of {by} to train on, {groups.validation:,} others to validate on."
+        if groups.rows_without:
+            yield f"{counted(groups.rows_without, 'row')} without a group went by their text."
+    if (sentence := doubt(outcome.state.metrics)) is not None:
+        yield f"{sentence[0].upper()}{sentence[1:]}."

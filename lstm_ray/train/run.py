@@ -112,6 +112,7 @@ def _train(config: TrainConfig, shards: Sequence[Shard], watcher: Watcher, resum
         len(prepared.validation),
         prepared.rows_without_text,
         prepared.rows_with_other_label,
+        prepared.groups,
     )
     with _failure_logged(tracker):
         write_results(config, outcome)

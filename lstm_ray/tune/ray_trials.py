@@ -1,7 +1,7 @@
 """Runs trials with Ray Tune: each trains in one process, and ASHA stops those that fall behind.
 
     driver                                              a Ray worker for each trial
-      Tuner.fit, ASHA  <- epoch, validation accuracy --   run.train, tune.report after every epoch
+      Tuner.fit, ASHA  <- epoch, validation metrics ---   run.train, tune.report after every epoch
       _Marker: marks the trials that ASHA stops           the trial's run directory: checkpoints, history, model
 
 Tune's own state is not needed to resume: a trial's run is resumed from its directory, and first reports the epochs that
@@ -21,6 +21,7 @@ from ray.tune.schedulers import ASHAScheduler
 from lstm_ray import storage, user_code
 from lstm_ray.config import TrainConfig, TuneConfig
 from lstm_ray.errors import ConfigError, LstmRayError, TrainingError
+from lstm_ray.evaluate.ranking import METRIC_NAMES, metrics_of_epoch, rank, show_metric
 from lstm_ray.model.user_network import sources_of
 from lstm_ray.runtime.nodes import check_paths
 from lstm_ray.runtime.ray_internals import quiet_tune
@@ -75,7 +76,7 @@ def run_trials(config: TuneConfig, trials: Mapping[int, TrainConfig], say: Calla
             tune_config=ray.tune.TuneConfig(
                 scheduler=ASHAScheduler(
                     time_attr="epoch",
-                    metric="validation_accuracy",
+                    metric="rank",
                     mode="max",
                     # One more than a trial has: at max_t ASHA ends a trial, which would not have saved its model.
                     max_t=max(trial.epochs for trial in trials.values()) + 1,
@@ -107,7 +108,7 @@ def _run_trial(
     from lstm_ray.train.loop import checkpoints
 
     config = TrainConfig.model_validate(settings[arguments["trial"]])
-    watcher = _Reporter()
+    watcher = _Reporter(config.best_by)
     earlier = checkpoints.latest_state(config.output)
     for row in earlier.history if earlier is not None else []:
         watcher.epoch(row)
@@ -129,7 +130,10 @@ def _run_trial(
 
 
 class _Reporter:
-    """Reports the epochs of a trial's run to Tune."""
+    """Reports the epochs of a trial's run to Tune, with the metric that ranks them: the higher, the better."""
+
+    def __init__(self, best_by: str) -> None:
+        self._best_by = best_by
 
     def say(self, message: str) -> None:
         """Ignores it."""
@@ -139,7 +143,8 @@ class _Reporter:
 
     def epoch(self, row: dict[str, Any]) -> None:
         """Reports the epoch; Tune may end the process here."""
-        ray.tune.report({name: row[name] for name in ("epoch", "validation_accuracy", "validation_loss")})
+        metrics, by = metrics_of_epoch(row), self._best_by
+        ray.tune.report({"epoch": row["epoch"], "shown": show_metric(metrics, by), "rank": rank(metrics, by)[0]})
 
 
 class _Marker(TrialProgressCallback):
@@ -152,10 +157,9 @@ class _Marker(TrialProgressCallback):
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
         if "epoch" in result:
-            self._say(
-                f"trial {trial.config['trial']}: epoch {result['epoch']}, "
-                f"validation accuracy {result['validation_accuracy']:.4f}"
-            )
+            number = trial.config["trial"]
+            name = METRIC_NAMES[self._trials[number].best_by]
+            self._say(f"trial {number}: epoch {result['epoch']}, {name} {result['shown']}")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """Shows nothing: the search ends with the error."""

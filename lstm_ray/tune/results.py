@@ -12,6 +12,7 @@ import pyarrow as pa
 from lstm_ray import storage
 from lstm_ray.config import TrainConfig, TuneConfig
 from lstm_ray.errors import TrainingError
+from lstm_ray.evaluate.ranking import WORST, rank
 from lstm_ray.train.loop import checkpoints
 from lstm_ray.train.loop.state import State
 
@@ -56,9 +57,9 @@ class Trial:
     run: State
 
     @property
-    def accuracy(self) -> float:
-        """Returns the validation accuracy of its best epoch; -1 if it has none."""
-        return float(self.run.metrics.get("accuracy", -1.0))
+    def rank(self) -> tuple[float, float]:
+        """Returns a key that is greater for the better trial, by `best_by` of the search."""
+        return rank(self.run.metrics, self.config.best_by) if self.run.metrics else WORST
 
 
 def read_trials(trials: Mapping[int, TrainConfig]) -> list[Trial]:
@@ -67,7 +68,7 @@ def read_trials(trials: Mapping[int, TrainConfig]) -> list[Trial]:
     for number, config in trials.items():
         state, error = marked(config.output) or (STOPPED, "")
         ended.append(Trial(number, config, state, error, checkpoints.latest_state(config.output) or State()))
-    return sorted(ended, key=lambda trial: (-trial.accuracy, trial.number))
+    return sorted(ended, key=lambda trial: trial.rank, reverse=True)  # equal ones keep their order, that of numbers
 
 
 def best_of(trials: list[Trial]) -> Trial:
@@ -76,7 +77,7 @@ def best_of(trials: list[Trial]) -> Trial:
     Raises:
         TrainingError: No trial has finished an epoch.
     """
-    if trials[0].accuracy < 0:
+    if not trials[0].run.metrics:
         raise TrainingError(f"no trial finished an epoch; the first: {trials[0].error}")
     return trials[0]
 
@@ -91,6 +92,7 @@ def trial_table(config: TuneConfig, trials: list[Trial]) -> pa.Table:
             "epochs": trial.run.epoch,
             "best_epoch": trial.run.best_epoch,
             "validation_accuracy": trial.run.metrics.get("accuracy"),
+            "validation_accuracy_standard_error": trial.run.metrics.get("accuracy_standard_error"),
             "validation_loss": trial.run.metrics.get("log_loss"),
             "validation_auc": trial.run.metrics.get("auc"),
             "seconds": sum(row["seconds"] for row in trial.run.history),
@@ -99,7 +101,8 @@ def trial_table(config: TuneConfig, trials: list[Trial]) -> pa.Table:
         }
         for trial in trials
     ]
-    figures = ("validation_accuracy", "validation_loss", "validation_auc", "seconds")
+    accuracy = ("validation_accuracy", "validation_accuracy_standard_error")
+    figures = (*accuracy, "validation_loss", "validation_auc", "seconds")
     fixed = [("trial", pa.int32()), ("state", pa.string()), ("epochs", pa.int32()), ("best_epoch", pa.int32())]
     fixed += [*((name, pa.float64()) for name in figures), ("error", pa.string())]
     columns = {name: pa.array([row[name] for row in rows], kind) for name, kind in fixed}

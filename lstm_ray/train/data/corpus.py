@@ -13,7 +13,7 @@ import copy
 import functools
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lstm_ray.config import TrainConfig
+from lstm_ray.datasets.held_out import Hashes, hash_keys, held_out, keys_of_rows
 from lstm_ray.datasets.labelled import Shard, describe_left_out, find_shards, read_shard, sample_rows
 from lstm_ray.datasets.labels import label_mapping
 from lstm_ray.errors import InputError
@@ -58,6 +59,21 @@ class Corpus:
 
 
 @dataclass(frozen=True)
+class Groups:
+    """What `--validation-group` kept together.
+
+    Attributes:
+        training: Groups to learn from.
+        validation: Groups held out.
+        rows_without: Rows whose group is null; their text decides.
+    """
+
+    training: int
+    validation: int
+    rows_without: int
+
+
+@dataclass(frozen=True)
 class Prepared:
     """The data of a training run.
 
@@ -68,6 +84,7 @@ class Prepared:
         rows_without_text: Rows left out because they have no words: no text, or an empty one.
         rows_with_other_label: Rows left out because the label mapping does not name their label.
         word_vectors: Initial vectors of the words, if `--embeddings` was given.
+        groups: Of both sides, if `--validation-group` was given.
     """
 
     training: Corpus
@@ -76,6 +93,7 @@ class Prepared:
     rows_without_text: int
     rows_with_other_label: int = 0
     word_vectors: WordVectors | None = None
+    groups: Groups | None = None
 
     def fingerprint(self) -> str:
         """Returns a hash of every token, label, word and vector, which together decide what a model learns."""
@@ -102,6 +120,8 @@ class EncodedShard:
         counts: Word and count in the shard's training rows; None with a given vocabulary.
         rows_without_text: Rows left out because they have no words.
         rows_with_other_label: Rows left out because the label mapping does not name their label.
+        groups: Hashes of the distinct groups of all its rows; None without `--validation-group`.
+        rows_without_group: Rows whose group is null.
     """
 
     training: Corpus
@@ -110,6 +130,8 @@ class EncodedShard:
     counts: pa.Table | None
     rows_without_text: int
     rows_with_other_label: int
+    groups: Hashes | None = None
+    rows_without_group: int = 0
 
 
 def find_all_shards(config: TrainConfig) -> list[Shard]:
@@ -119,7 +141,8 @@ def find_all_shards(config: TrainConfig) -> list[Shard]:
         InputError: A file is missing or not Parquet, or lacks a column, or a column has the wrong type.
     """
     columns = (config.text_column, config.label_column, label_mapping(config))
-    shards = find_shards(config.train, *columns, is_validation=False if config.validation else None)
+    is_validation = False if config.validation else None
+    shards = find_shards(config.train, *columns, is_validation=is_validation, group_column=config.validation_group)
     if config.max_rows is not None:
         shards = sample_rows(shards, config.max_rows, config.seed)
     return shards + find_shards(config.validation, *columns, is_validation=True)
@@ -131,7 +154,7 @@ def encode_shard(shard: Shard, config: TrainConfig) -> EncodedShard:
     Raises:
         InputError: The row group cannot be read, or a label is not 0 or 1.
     """
-    rows = read_shard(shard, config.text_column, config.label_column, label_mapping(config))
+    rows = read_shard(shard, config.text_column, config.label_column, label_mapping(config), config.validation_group)
     tokens = tokenize(
         rows.texts,
         strip_html=config.strip_html,
@@ -141,14 +164,16 @@ def encode_shard(shard: Shard, config: TrainConfig) -> EncodedShard:
     )
     # A row without words has nothing to learn from; scoring gives it no score either.
     has_words = np.diff(tokens.offsets.to_numpy()) > 0
-    texts, labels = rows.texts, rows.labels
+    texts, labels, groups = rows.texts, rows.labels, rows.groups
     if not has_words.all():
         kept = pa.array(has_words)
         tokens, texts, labels = tokens.filter(kept), texts.filter(kept), labels[has_words]
-    if shard.is_validation is None:
-        is_validation = held_out(texts, config.validation_fraction, config.seed)
+        groups = None if groups is None else groups.filter(kept)
+    if shard.is_validation is None and config.validation_fraction:
+        hashes = hash_keys(keys_of_rows(texts, groups), config.seed)
+        is_validation = held_out(hashes, config.validation_fraction)
     else:
-        is_validation = np.full(len(texts), shard.is_validation)
+        is_validation = np.full(len(texts), bool(shard.is_validation))
     if config.vocabulary is not None:
         vocabulary = read_given_vocabulary(config.vocabulary, config.vocabulary_size)
         codes, words, counts = vocabulary.look_up(tokens, config.unlisted_words), None, None
@@ -159,8 +184,13 @@ def encode_shard(shard: Shard, config: TrainConfig) -> EncodedShard:
     training, validation = (
         Corpus(codes.take(np.flatnonzero(side)), labels[side]) for side in (~is_validation, is_validation)
     )
-    without_words = rows.without_text + int((~has_words).sum())
-    return EncodedShard(training, validation, words, counts, without_words, rows.with_other_label)
+    encoded = EncodedShard(
+        training, validation, words, counts, rows.without_text + int((~has_words).sum()), rows.with_other_label
+    )
+    if groups is None:
+        return encoded
+    has_group = groups.is_valid().to_numpy(zero_copy_only=False)
+    return replace(encoded, groups=np.unique(hashes[has_group]), rows_without_group=int((~has_group).sum()))
 
 
 def _encode(tokens: pa.LargeListArray) -> tuple[Sequences, pa.LargeStringArray]:
@@ -188,12 +218,16 @@ def assemble(shards: Iterable[EncodedShard], config: TrainConfig) -> Prepared:
     counts = merge_counts([])
     words: list[pa.LargeStringArray] = []
     uncounted: list[pa.Table] = []
-    without_text = with_other_label = 0
+    groups: list[Hashes] = []
+    without_text = with_other_label = without_group = 0
     for shard in shards:
         training.add(shard.training)
         validation.add(shard.validation)
         without_text += shard.rows_without_text
         with_other_label += shard.rows_with_other_label
+        without_group += shard.rows_without_group
+        if shard.groups is not None:
+            groups.append(shard.groups.copy())
         if shard.words is not None:
             words.append(copy.deepcopy(shard.words))
             uncounted.append(copy.deepcopy(shard.counts))
@@ -210,6 +244,10 @@ def assemble(shards: Iterable[EncodedShard], config: TrainConfig) -> Prepared:
                 codes = rows.codes_of(number)
                 codes[:] = ids[codes]
     prepared = Prepared(training.corpus(), validation.corpus(), vocabulary, without_text, with_other_label)
+    if groups:
+        on_validation = held_out(np.unique(np.concatenate(groups)), config.validation_fraction)
+        sides = int((~on_validation).sum()), int(on_validation.sum())
+        prepared = replace(prepared, groups=Groups(*sides, without_group))
     _check_classes(prepared, config)
     return prepared
 
@@ -240,25 +278,6 @@ class _Rows:
         return Corpus(Sequences(np.frombuffer(self._token_ids, np.int32), offsets), np.concatenate(self._labels))
 
 
-def held_out(texts: pa.LargeStringArray, fraction: float, seed: int) -> npt.NDArray[np.bool_]:
-    """Returns which rows are for validation, bool[rows].
-
-    A row's text alone decides (its keyed hash, as a share of all hashes): no text is on both sides, even where several
-    rows have it, and a row's side depends on no other row.
-    """
-    if fraction == 0:
-        return np.zeros(len(texts), np.bool_)
-    limit = int(fraction * 2**64)
-    key = seed.to_bytes(8, "little", signed=False)
-    return np.array(
-        [
-            int.from_bytes(hashlib.blake2b(text, digest_size=8, key=key).digest(), "little") < limit
-            for text in texts.cast(pa.large_binary()).to_pylist()
-        ],
-        np.bool_,
-    )
-
-
 @functools.lru_cache(maxsize=1)  # every shard needs it
 def read_given_vocabulary(path: str, size: int) -> Vocabulary:
     """Reads the file that `--vocabulary` names: our Parquet, or JSON of word to rank."""
@@ -274,12 +293,18 @@ def _ids_of_codes(words: pa.LargeStringArray, vocabulary: Vocabulary) -> npt.NDA
 
 def _check_classes(prepared: Prepared, config: TrainConfig) -> None:
     where = ", ".join(config.train)
-    training, validation = prepared.training, prepared.validation
+    training, validation, groups = prepared.training, prepared.validation, prepared.groups
+    of_groups = f" of {counted(groups.training + groups.validation, 'group')}" if groups is not None else ""
 
     def left_out() -> str:
         counts = prepared.rows_without_text, prepared.rows_with_other_label
         return describe_left_out(*counts, find_all_shards(config), config.label_column)
 
+    if len(training) == 0 and len(validation) and not config.validation:
+        raise InputError(
+            f"{where}: all its {counted(len(validation), 'row')}{of_groups} are held out for validation: lower "
+            "--validation-fraction"
+        )
     if len(training) == 0:
         raise InputError(f"{where}: no rows to train on{left_out()}")
     if len(np.unique(training.labels)) == 1:
@@ -292,6 +317,6 @@ def _check_classes(prepared: Prepared, config: TrainConfig) -> None:
         raise InputError(f"{', '.join(config.validation)}: no rows to validate on{left_out()}")
     if len(validation) == 0 and config.validation_fraction:
         raise InputError(
-            f"{where}: of its {counted(len(training), 'row')} none is held out for validation: raise "
+            f"{where}: of its {counted(len(training), 'row')}{of_groups} none is held out for validation: raise "
             "--validation-fraction, or set it to 0"
         )

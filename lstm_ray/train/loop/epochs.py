@@ -25,6 +25,7 @@ from lstm_ray.collective.protocol import Collective
 from lstm_ray.config import TrainConfig
 from lstm_ray.errors import TrainingError
 from lstm_ray.evaluate.counts import BinaryCounts
+from lstm_ray.evaluate.ranking import rank
 from lstm_ray.model.architectures import build_model, network_weights
 from lstm_ray.model.bundle import write_bundle
 from lstm_ray.progress import Progress
@@ -240,10 +241,12 @@ class _Worker:
                 "rows_per_s": rows / max(state.seconds, 1e-9),
                 "validation_loss": metrics.get("log_loss"),
                 "validation_accuracy": metrics.get("accuracy"),
+                "validation_accuracy_standard_error": metrics.get("accuracy_standard_error"),
                 "validation_auc": metrics.get("auc"),
             }
         )
-        if not metrics or not state.metrics or metrics["accuracy"] > state.metrics["accuracy"]:
+        best_by = self._config.best_by
+        if not metrics or not state.metrics or rank(metrics, best_by) > rank(state.metrics, best_by):
             state.best_epoch, state.metrics = state.epoch, metrics
             self._best = weights if self._is_first else []
 

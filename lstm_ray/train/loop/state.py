@@ -14,7 +14,7 @@ class State:
 
     Attributes:
         epoch: Epochs done.
-        best_epoch: The one with the highest validation accuracy; without validation the last.
+        best_epoch: The best one, by the metric of `best_by`; without validation the last.
         history: A row for each epoch, as in `history.parquet`.
         metrics: Validation metrics of the best epoch.
         summary: Keras's summary of the model.

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from lstm_ray.cli import console
 from lstm_ray.cli.app import app
-from lstm_ray.cli.train import show_outcome
+from lstm_ray.cli.train import BarWatcher, show_outcome
 from lstm_ray.config import TrainConfig
+from lstm_ray.evaluate.counts import BinaryCounts
 from lstm_ray.train import run
+from lstm_ray.train.data.corpus import Groups
 from lstm_ray.train.loop.state import State
 from lstm_ray.train.results import Outcome
 
@@ -43,6 +46,36 @@ def test_a_complete_run_names_what_continues_it(monkeypatch: pytest.MonkeyPatch,
     assert hint in " ".join(done.stderr.split())
 
 
+def test_the_summary_has_the_error_of_accuracy_the_base_rate_the_groups_and_a_doubt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[str] = []
+    shown: dict[str, str] = {}
+    monkeypatch.setattr(console, "say", said.append)
+    monkeypatch.setattr(console, "show_table", lambda _, rows: shown.update(rows))
+    labels = np.array([1, 1, 1, 0, 0])
+    counts = BinaryCounts.from_scores(labels, np.array([0.9, 0.9, 0.1, 0.1, 0.1], np.float32))
+    state = State(epoch=1, best_epoch=1, metrics=counts.metrics())
+    show_outcome(Outcome(state, "out", 90, 5, 0, 0, Groups(12, 3, 7)), TrainConfig(epochs=1, validation_group="film"))
+    assert shown["validation accuracy"] == "0.8000 ± 0.1789"
+    assert (shown["base rate"], shown["balanced accuracy"]) == ("0.6000", "0.8333")
+    assert shown["groups of film"] == "12 to train on, 3 to validate on"
+    assert shown["rows without a group"] == "7, each by its text"
+    (note,) = said
+    assert "0.8000 ± 0.1789 is not above 0.6000" in note
+
+
+def test_an_epoch_shows_the_error_of_its_accuracy(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(console, "say", said.append)
+    row = {"epoch": 2, "loss": 0.5, "accuracy": 0.75, "seconds": 1.0, "rows_per_s": 90.0, "validation_loss": 0.6}
+    measured = {"validation_accuracy": 0.8, "validation_accuracy_standard_error": 0.04, "validation_auc": 0.9}
+    BarWatcher(None).epoch({**row, **measured})  # type: ignore[arg-type]
+    assert said == [
+        "epoch 2: loss 0.5000, accuracy 0.7500, validation loss 0.6000, accuracy 0.8000 ± 0.0400  (1 s, 90 rows/s)"
+    ]
+
+
 @pytest.mark.parametrize(
     ("true_positives", "false_positives", "note"),
     [(0, 0, "every validation row negative"), (6, 4, "every validation row positive"), (5, 1, None)],
@@ -62,7 +95,7 @@ def test_a_model_that_knows_one_class_only_is_pointed_out(
         "false_positives": false_positives,
     }
     state = State(epoch=4, best_epoch=1, metrics=metrics)
-    show_outcome(Outcome(state, "out", 90, 10, 0, 7), TrainConfig(epochs=9, early_stopping=3))
+    show_outcome(Outcome(state, "out", 90, 10, 0, 7), TrainConfig(epochs=9, early_stopping=3, best_by="auc"))
     assert [note in line for line in said] == [True] if note else not said
-    assert shown["best epoch"] == "1 of 4, stopped early of 9"
+    assert shown["best epoch"] == "1 of 4, stopped early of 9, by validation AUC"
     assert shown["rows with other labels"] == "7 left out"

@@ -48,6 +48,15 @@ def test_class_weights_of_which_none_counts_are_refused(given: str) -> None:
         resolve(TrainConfig, {"class_weights": given})
 
 
+def test_a_validation_group_needs_rows_that_are_held_out() -> None:
+    given = {"validation_group": "film"}
+    assert resolve(TrainConfig, given).validation_group == "film"
+    with pytest.raises(ConfigError, match=r"^--validation-group says what is held out of --train: with --validation "):
+        resolve(TrainConfig, {**given, "validation": ("v.parquet",)})
+    with pytest.raises(ConfigError, match=r"^--validation-group needs a --validation-fraction above 0"):
+        resolve(TrainConfig, {**given, "validation_fraction": 0.0})
+
+
 def test_early_stopping_needs_validation() -> None:
     with pytest.raises(ConfigError, match=r"^--early-stopping needs validation rows"):
         resolve(TrainConfig, {"early_stopping": 2, "validation_fraction": 0.0})

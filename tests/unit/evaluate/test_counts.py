@@ -1,6 +1,7 @@
 """Metrics agree with scikit-learn's on the same rows, and parts merge to the counts of the whole."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from sklearn import calibration
 from sklearn import metrics as reference
+from sklearn.dummy import DummyClassifier
 
 from lstm_ray.evaluate.counts import LOG_LOSS_EPSILON, SCORE_BINS, BinaryCounts, _score_bins
 
@@ -61,6 +63,14 @@ def test_ratios_are_those_of_scikit_learn(rows, threshold):
         reference.confusion_matrix(labels, predicted, labels=[0, 1]).ravel().tolist()
     )
     assert metrics["accuracy"] == pytest.approx(reference.accuracy_score(labels, predicted))
+    right = labels == predicted
+    assert metrics["accuracy_standard_error"] == pytest.approx(np.std(right) / np.sqrt(len(right)), abs=1e-12)
+    always_larger = DummyClassifier(strategy="most_frequent").fit(labels[:, None], labels)
+    assert metrics["base_rate"] == pytest.approx(always_larger.score(labels[:, None], labels))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # only one class occurs: scikit-learn takes the mean over that one
+        expected = reference.balanced_accuracy_score(labels, predicted)
+    assert metrics["balanced_accuracy"] == pytest.approx(expected)
     assert metrics["precision"] == pytest.approx(reference.precision_score(labels, predicted, zero_division=0))
     assert metrics["recall"] == pytest.approx(reference.recall_score(labels, predicted, zero_division=0))
     assert metrics["f1"] == pytest.approx(reference.f1_score(labels, predicted, zero_division=0))
@@ -204,7 +214,8 @@ def test_no_rows_give_no_ratios_but_are_a_part_that_merges():
     nothing = BinaryCounts.from_scores(np.zeros(0, np.int8), np.zeros(0, np.float32))
     metrics = nothing.metrics()
     assert {name for name, value in metrics.items() if value is None} == {
-        "accuracy", "precision", "recall", "f1", "specificity", "auc", "log_loss", "brier", "calibration_error",
+        "accuracy", "accuracy_standard_error", "base_rate", "balanced_accuracy", "precision", "recall", "f1",
+        "specificity", "auc", "log_loss", "brier", "calibration_error",
     }  # fmt: skip
     assert metrics["rows"] == metrics["positives"] == 0
     assert nothing.reliability().rows.size == 0

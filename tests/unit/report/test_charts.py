@@ -87,14 +87,16 @@ def lines(chart: Chart, colour: str) -> list[Line]:
 def curves(loss, validation_loss, best=None):
     epochs = range(1, len(loss) + 1)
     table = {"epoch": epochs, "loss": loss, "accuracy": loss, "validation_loss": validation_loss}
-    return read_curves(pa.table({**table, "best": [epoch == best for epoch in epochs]}))
+    return read_curves(pa.table({**table, "best": [epoch == best for epoch in epochs]}), "auc")
 
 
 def test_an_epoch_chart_shows_both_curves_the_best_epoch_and_where_overfitting_begins():
     chart = loss_chart(curves([0.6, 0.4, 0.3, 0.2], [0.5, 0.4, 0.45, 0.5], best=2))
     assert {"epoch 1, training 0.600", "epoch 4, training 0.200", "epoch 2, validation 0.400"} < set(hovers(chart))
     assert hovers(chart)[-1] == "best: epoch 2, 0.400"
-    assert {"overfits from epoch 3", "▲ best", "training 0.200", "validation 0.500", "1", "4"} <= set(texts(chart))
+    assert {"overfits from epoch 3", "▲ best by AUC", "training 0.200", "validation 0.500", "1", "4"} <= set(
+        texts(chart)
+    )
     (band,) = (mark for mark in chart.marks if isinstance(mark, Area))
     (training,), (validation,) = lines(chart, "training"), lines(chart, "validation")
     assert min(x for x, _ in band.points) == (training.points[1][0] + training.points[2][0]) / 2

@@ -9,14 +9,14 @@ from lstm_ray.report.curves import describe, read_curves
 
 
 def history(loss, validation_loss=None, validation_accuracy=None, best=None):
-    """A history table with as many epochs as there are losses; columns that are not given are missing."""
+    """A history table with as many epochs as there are losses, one marked best; other columns not given are missing."""
     columns = {"epoch": pa.array(range(1, len(loss) + 1), pa.int32()), "loss": pa.array(loss, pa.float64())}
     if validation_loss is not None:
         columns["validation_loss"] = pa.array(validation_loss, pa.float64())
     if validation_accuracy is not None:
         columns["validation_accuracy"] = pa.array(validation_accuracy, pa.float64())
     if best is not None:
-        columns["best"] = pa.array(best, pa.bool_())
+        columns["best"] = pa.array([epoch == best for epoch in range(1, len(loss) + 1)])
     return pa.table(columns)
 
 
@@ -28,27 +28,27 @@ PEAKED = [0.80, 0.83, 0.86, 0.85, 0.84]
     ("table", "sentence"),
     [
         (
-            history(FALLING, [0.50, 0.40, 0.36, 0.50, 0.67], PEAKED),
-            "Best at epoch 3 of 5 (validation accuracy 86.0%); from epoch 4 on it overfits: "
+            history(FALLING, [0.50, 0.40, 0.36, 0.50, 0.67], PEAKED, best=3),
+            "Best at epoch 3 of 5 by validation loss (accuracy 86.0%); from epoch 4 on it overfits: "
             "validation loss rises by 0.31 while training loss still falls.",
         ),
         (
-            history(FALLING, [0.50, 0.45, 0.40, 0.38, 0.36], [0.80, 0.81, 0.82, 0.83, 0.84]),
-            "Best at epoch 5 of 5 (validation accuracy 84.0%); "
+            history(FALLING, [0.50, 0.45, 0.40, 0.38, 0.36], [0.80, 0.81, 0.82, 0.83, 0.84], best=5),
+            "Best at epoch 5 of 5 by validation loss (accuracy 84.0%); "
             "validation loss was still falling at the end, so more epochs may help.",
         ),
         (
-            history(FALLING, [0.50, 0.40, 0.36, 0.363, 0.362], PEAKED),
-            "Best at epoch 3 of 5 (validation accuracy 86.0%); validation loss has been flat since epoch 3.",
+            history(FALLING, [0.50, 0.40, 0.36, 0.363, 0.362], PEAKED, best=3),
+            "Best at epoch 3 of 5 by validation loss (accuracy 86.0%); validation loss has been flat since epoch 3.",
         ),
         (
-            history([0.6, 0.4, 0.3, 0.5, 0.7], [0.50, 0.40, 0.36, 0.50, 0.67], PEAKED),
-            "Best at epoch 3 of 5 (validation accuracy 86.0%); "
+            history([0.6, 0.4, 0.3, 0.5, 0.7], [0.50, 0.40, 0.36, 0.50, 0.67], PEAKED, best=3),
+            "Best at epoch 3 of 5 by validation loss (accuracy 86.0%); "
             "after epoch 3 both losses rise, so a lower learning rate may help.",
         ),
-        (history(FALLING, None, PEAKED), "Best at epoch 3 of 5 (validation accuracy 86.0%)."),
+        (history(FALLING, None, PEAKED, best=3), "Best at epoch 3 of 5 by validation loss (accuracy 86.0%)."),
         (
-            history([0.5], [0.4], [0.83]),
+            history([0.5], [0.4], [0.83], best=1),
             "One epoch: validation accuracy 83.0%. A single epoch does not show whether more would help.",
         ),
         (
@@ -62,7 +62,7 @@ PEAKED = [0.80, 0.83, 0.86, 0.85, 0.84]
             "without validation data, it is not known how well the model does on new text.",
         ),
         (
-            history([0.5, 0.4, math.nan], [0.5, 0.45, math.nan], [0.8, 0.82, 0.5]),
+            history([0.5, 0.4, math.nan], [0.5, 0.45, math.nan], [0.8, 0.82, 0.5], best=2),
             "Training diverged at epoch 3: the loss is no longer a number. Best before that: epoch 2. "
             "Try a lower learning rate.",
         ),
@@ -74,36 +74,29 @@ PEAKED = [0.80, 0.83, 0.86, 0.85, 0.84]
     ],
 )
 def test_the_sentence_says_what_the_curves_show(table, sentence):
-    assert describe(read_curves(table)) == sentence
+    assert describe(read_curves(table, "loss")) == sentence
 
 
-def test_the_epoch_marked_best_is_best_even_if_another_is_more_accurate():
-    marked = history(FALLING, FALLING, PEAKED, best=[False, True, False, False, False])
-    assert read_curves(marked).best_epoch == 2
-
-
-def test_of_several_marks_the_last_counts_as_each_was_the_best_so_far():
-    marked = history(FALLING, FALLING, PEAKED, best=[True, True, False, True, None])
-    assert read_curves(marked).best_epoch == 4
-
-
-def test_without_marks_the_first_epoch_of_highest_validation_accuracy_is_best():
-    unmarked = history(FALLING, FALLING, [0.8, 0.9, math.nan, 0.9, None], best=[False] * 5)
-    assert read_curves(unmarked).best_epoch == 2
+@pytest.mark.parametrize(("best_by", "name"), [("loss", "loss"), ("auc", "AUC"), ("accuracy", "accuracy")])
+def test_the_best_epoch_is_the_marked_one_and_the_metric_that_decided_is_named(best_by, name):
+    curves = read_curves(history(FALLING, FALLING, PEAKED, best=2), best_by)
+    assert curves.best_epoch == 2
+    assert describe(curves).startswith(f"Best at epoch 2 of 5 by validation {name} (accuracy 83.0%)")
+    assert curves.best_label == f"▲ best by {name}"
 
 
 def test_overfitting_that_starts_after_the_best_epoch_is_dated_by_the_loss():
-    curves = read_curves(history(FALLING, [0.50, 0.36, 0.40, 0.50, 0.67], PEAKED))
+    curves = read_curves(history(FALLING, [0.50, 0.36, 0.40, 0.50, 0.67], PEAKED, best=3), "accuracy")
     assert (curves.best_epoch, curves.overfit_from) == (3, 3)
 
 
 @pytest.mark.parametrize("validation_loss", [[0.5, 0.4, 0.36, 0.361, 0.365], [None] * 5, [0.5, 0.4, 0.3, 0.2, 0.1]])
 def test_no_overfitting_is_claimed_where_validation_loss_is_flat_absent_or_falling(validation_loss):
-    assert read_curves(history(FALLING, validation_loss, PEAKED)).overfit_from is None
+    assert read_curves(history(FALLING, validation_loss, PEAKED), "loss").overfit_from is None
 
 
 def test_a_missing_column_reads_as_not_measured():
-    curves = read_curves(history(FALLING))
+    curves = read_curves(history(FALLING), "loss")
     assert curves.training_accuracy == [None] * 5
     assert not curves.has_validation
     assert curves.best_epoch is None

@@ -62,6 +62,7 @@ def history(epochs=5, *, validation=True, nan_from=None):
         "accuracy": 1 - loss / 2,
         "validation_loss": validation_loss if validation else pa.nulls(epochs, pa.float64()),
         "validation_accuracy": 1.0 - validation_loss / 3 if validation else pa.nulls(epochs, pa.float64()),
+        "validation_accuracy_standard_error": np.full(epochs, 0.012) if validation else pa.nulls(epochs, pa.float64()),
         "validation_auc": 1.0 - validation_loss / 6 if validation else pa.nulls(epochs, pa.float64()),
         "learning_rate": np.full(epochs, 0.001),
         "seconds": np.full(epochs, 12.5),
@@ -80,6 +81,7 @@ def counts(rows=400):
 def training_page(table, **overrides):
     arguments = {
         "title": "A run",
+        "best_by": "loss",
         "metrics": None,
         "config": {"model": {"preset": "lstm", "masked": True}, "inputs": ["a", "b"]},
         "summary": "Model: lstm",
@@ -105,11 +107,15 @@ def check_self_contained(html):
 
 def test_a_training_report_shows_figures_sentence_matrix_table_model_and_settings():
     measured = counts()
-    page = training_page(history(), metrics=measured.metrics())
+    page = training_page(history(), metrics=measured.metrics(), notes=["A note.", "Another."])
     for expected in (
-        "Best at epoch 3 of 5",
+        "Best at epoch 3 of 5 by validation loss",
         "from epoch 4 on it overfits: validation loss rises by 0.12",
         f"{measured.metrics()['accuracy']:.1%}",
+        f"± {100 * measured.metrics()['accuracy_standard_error']:.1f}",
+        "84.0% ± 1.2",
+        "A note. Another.",
+        "balanced accuracy",
         "2,000",
         f"{measured.true_positives:,}",
         "share of predicted positives that are positive",
@@ -122,7 +128,7 @@ def test_a_training_report_shows_figures_sentence_matrix_table_model_and_setting
     ):
         assert expected in page.text
     assert page.tags.count("svg") == 2
-    assert page.text.count("▲ best") == 2
+    assert page.text.count("▲ best by loss") == 2
     assert '<tr class="best"><td>3</td>' in page.html
 
 
@@ -142,14 +148,14 @@ def test_a_training_report_shows_figures_sentence_matrix_table_model_and_setting
 )
 def test_any_history_gives_a_training_report_and_a_picture(table):
     training_page(table)
-    picture = history_png(table)
+    picture = history_png(table, "loss")
     assert picture.startswith(b"\x89PNG\r\n\x1a\n")
     assert struct.unpack(">II", picture[16:24]) == (1800, 720)
     assert picture.endswith(b"IEND\xaeB`\x82")
 
 
 def test_a_picture_of_the_same_history_is_the_same():
-    assert history_png(history()) == history_png(history())
+    assert history_png(history(), "auc") == history_png(history(), "auc")
 
 
 def test_without_validation_the_training_accuracy_is_the_headline_and_there_is_no_matrix():
@@ -192,7 +198,7 @@ def test_an_evaluation_report_says_which_way_mistakes_lean():
     labels = np.repeat([0, 1], 100)
     always_positive = BinaryCounts.from_scores(labels, np.full(200, 0.9, np.float32))
     page = evaluation_page(always_positive)
-    assert "100 of 200 rows are predicted correctly (50.0%)." in page.text
+    assert "100 of 200 rows are predicted correctly (50.0% ± 3.5). Calling every row positive gets 50.0%." in page.text
     assert "Mistakes lean to positive: 100 false positives, 0 false negatives." in page.text
     assert "off by 40.0 points on average, so they should not be taken at face value" in page.text
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -61,6 +63,28 @@ def test_a_run_is_trained_once_and_resumes_for_more_epochs(settings: TrainConfig
     fresh = run.train(changed(settings, epochs=1, fresh=True), watcher)
     assert fresh.state.epoch == 1
     assert pq.read_table(output / "history.parquet")["epoch"].to_pylist() == [1]
+
+
+def test_a_run_reports_its_groups_and_how_sure_its_accuracy_is(settings: TrainConfig, watcher: Any) -> None:
+    (path,) = settings.train
+    table = pq.read_table(path)
+    pq.write_table(table.append_column("film", pa.array([row // 4 or None for row in range(60)])), path)
+    grouped = changed(settings, validation_group="film", epochs=1, best_by="loss")
+    outcome = run.train(grouped, watcher)
+    groups = outcome.groups
+    assert groups is not None
+    assert groups.training + groups.validation == 14
+    assert groups.rows_without == 4
+    metrics = json.loads((Path(settings.output) / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["groups"] == {"training": groups.training, "validation": groups.validation, "rows_without": 4}
+    assert metrics["best_by"] == "loss"
+    measured = metrics["validation"]
+    share = measured["accuracy"]
+    assert measured["accuracy_standard_error"] == pytest.approx(math.sqrt(share * (1 - share) / measured["rows"]))
+    report = (Path(settings.output) / "report.html").read_text(encoding="utf-8")
+    assert f"{groups.training} groups of film to train on, {groups.validation} others to validate on." in report
+    assert "4 rows without a group went by their text." in report
+    assert run.train(grouped, watcher).groups == groups, "a complete run remembers them"
 
 
 def test_a_run_that_gets_no_better_stops_early_and_is_complete(settings: TrainConfig, watcher: Any) -> None:

@@ -48,6 +48,7 @@ def test_trials_are_read_and_tabled_best_first(config: TuneConfig) -> None:
         "epochs": 2,
         "best_epoch": 1,
         "validation_accuracy": 0.5,
+        "validation_accuracy_standard_error": None,
         "validation_loss": 0.7,
         "validation_auc": None,
         "seconds": 5.0,
@@ -57,6 +58,34 @@ def test_trials_are_read_and_tabled_best_first(config: TuneConfig) -> None:
     }
     assert table[2]["error"] == "the loss is no longer a number"
     assert table[2]["validation_accuracy"] is None
+
+
+METRICS = {  # of three trials
+    1: {"accuracy": 0.8, "log_loss": 0.5, "auc": 0.91},
+    2: {"accuracy": 0.8, "log_loss": 0.4, "auc": None},
+    3: {"accuracy": 0.7, "log_loss": 0.4, "auc": 0.91},
+}
+
+
+@pytest.mark.parametrize(
+    ("best_by", "order"),
+    [
+        ("accuracy", [2, 1, 3]),
+        ("loss", [2, 3, 1]),
+        ("auc", [3, 1, 2]),
+    ],
+)
+def test_trials_are_ranked_by_the_metric_of_best_by_then_by_loss_then_by_number(
+    config: TuneConfig, best_by: str, order: list[int]
+) -> None:
+    config = config.model_copy(update={"best_by": best_by})
+    trials = {number: trial_config(config, number) for number in METRICS}
+    for number, trial in trials.items():
+        leave(trial.output, epoch=1, best_epoch=1, metrics=METRICS[number])
+        mark(trial.output, FINISHED)
+    found = read_trials(trials)
+    assert [trial.number for trial in found] == order
+    assert best_of(found).number == order[0]
 
 
 def test_a_mark_is_written_beside_the_run_also_for_a_uri_with_options(config: TuneConfig, tmp_path: Path) -> None:

@@ -20,16 +20,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstm_ray.config import TrainConfig
+from lstm_ray.datasets.held_out import hash_keys, held_out
 from lstm_ray.errors import InputError
 from lstm_ray.text.sequences import Sequences
 from lstm_ray.train.data.corpus import (
     Corpus,
     EncodedShard,
+    Groups,
     Prepared,
     assemble,
     encode_shard,
     find_all_shards,
-    held_out,
 )
 
 WORDS = ["good", "bad", "a", "film", "the", "Fine", "end!", "ÄPFEL", "of", "acting<br />"]
@@ -105,7 +106,8 @@ def test_ids_are_those_of_a_plain_reading(tmp_path: Path, truncating: str, punct
     result = prepared(settings)
 
     texts = [(text, label) for text, label in zip(*table.to_pydict().values(), strict=True) if text]
-    is_held_out = held_out(pa.array([text for text, _ in texts], pa.large_string()), 0.3, settings.seed)
+    keys = pa.array([text.encode() for text, _ in texts], pa.large_binary())
+    is_held_out = held_out(hash_keys(keys, settings.seed), 0.3)
     mark = " ! " if punctuation == "keep" else " "
     split = [text.replace("<br />", " ").replace("!", mark).lower().split() for text, _ in texts]
     counts = Counter(word for words, held in zip(split, is_held_out, strict=True) if not held for word in words)
@@ -147,24 +149,50 @@ def test_held_out_rows_do_not_count_towards_the_vocabulary(tmp_path: Path) -> No
     assert len(result.training) == 2
 
 
-@given(st.lists(st.text(max_size=4), max_size=60), st.floats(0.01, 0.99), st.integers(0, 2**32 - 1))
-@settings(deadline=None)
-def test_equal_texts_stay_on_one_side(texts: list[str], fraction: float, seed: int) -> None:
-    doubled = texts + texts[::-1]
-    side = held_out(pa.array(doubled, pa.large_string()), fraction, seed)
-    by_text: dict[str, set[bool]] = {}
-    for text, held in zip(doubled, side.tolist(), strict=True):
-        by_text.setdefault(text, set()).add(held)
-    assert all(len(sides) == 1 for sides in by_text.values())
+@given(
+    films=st.lists(st.sampled_from([None, *range(20)]), min_size=150, max_size=150),
+    bounds=st.lists(st.integers(1, 149), max_size=3),
+    rows_per_group=st.integers(1, 150),
+    kind=st.sampled_from([pa.int16(), pa.string(), pa.dictionary(pa.int32(), pa.string()), pa.float64()]),
+)
+@settings(max_examples=20, deadline=None)
+def test_rows_of_a_group_stay_on_one_side_however_they_are_stored_and_cut(
+    tmp_path_factory: pytest.TempPathFactory,
+    films: list[int | None],
+    bounds: list[int],
+    rows_per_group: int,
+    kind: pa.DataType,
+) -> None:
+    """The number of its film is the only word of a row; of a row without one it is "none" and its own number."""
+    texts = [f"none{row}" if film is None else f"film{film}" for row, film in enumerate(films)]
+    labels = np.arange(150) % 2
+    table = pa.table({"text": texts, "label": labels, "film": pa.array(films).cast(pa.string()).cast(kind)})
+    parts = write_cut(tmp_path_factory.mktemp("parts"), table, bounds, rows_per_group)
+    options = {"validation_group": "film", "validation_fraction": 0.5, "vocabulary_size": 999}
+    result = prepared(config(*parts, **options))
+    words = result.vocabulary.words.to_pylist()
+    learned = {words[ids[1] - 4] for ids, _ in rows(result.training)}
+    assert all(ids[1] == 2 for ids, _ in rows(result.validation)), "no word of a validation row is in training"
+    assert len(result.training) + len(result.validation) == 150
+    keys = pa.array([text if film is None else str(film) for text, film in zip(texts, films, strict=True)])
+    side = held_out(hash_keys(keys.cast(pa.large_binary()), 0), 0.5)
+    assert learned == {text for text, held in zip(texts, side, strict=True) if not held}
+    groups = {film: held for film, held in zip(films, side.tolist(), strict=True) if film is not None}
+    held = sum(groups.values())
+    assert result.groups == Groups(len(groups) - held, held, films.count(None))
+    whole = write_cut(tmp_path_factory.mktemp("whole"), table, [], 150)
+    assert_equal(result, prepared(config(*whole, **options)))
 
 
-@pytest.mark.parametrize("fraction", [0.0, 0.05, 0.1, 0.5, 0.9])
-def test_the_share_held_out_is_the_one_asked_for(fraction: float) -> None:
-    texts = pa.array([f"review {number}" for number in range(20_000)], pa.large_string())
-    for seed in (0, 1):
-        share = held_out(texts, fraction, seed).mean()
-        assert abs(share - fraction) <= 4 * np.sqrt(fraction * (1 - fraction) / len(texts))
-    assert fraction == 0 or not np.array_equal(held_out(texts, fraction, 0), held_out(texts, fraction, 1))
+def test_groups_that_leave_one_side_empty_are_refused_with_their_number(tmp_path: Path) -> None:
+    table = pa.table({"text": ["good", "bad", "fine"], "label": [1, 0, 1], "film": ["x", "x", "x"]})
+    (path,) = write_cut(tmp_path, table, [], 2)
+    with pytest.raises(InputError, match="of its 3 rows of 1 group none is held out for validation: raise"):
+        prepared(config(path, validation_group="film", validation_fraction=1e-9))
+    with pytest.raises(InputError, match="all its 3 rows of 1 group are held out for validation: lower"):
+        prepared(config(path, validation_group="film", validation_fraction=1 - 1e-9))
+    with pytest.raises(InputError, match="no column 'author'; it has 'text', 'label', 'film': choose with --valid"):
+        prepared(config(path, validation_group="author"))
 
 
 def test_max_rows_of_a_file_sorted_by_label_has_both(tmp_path: Path) -> None:

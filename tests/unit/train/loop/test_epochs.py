@@ -15,6 +15,7 @@ from steps import settings as step_settings
 
 from lstm_ray.config import TrainConfig
 from lstm_ray.errors import TrainingError
+from lstm_ray.evaluate.counts import BinaryCounts
 from lstm_ray.model.bundle import read_bundle
 from lstm_ray.runtime.tensorflow import start_tensorflow
 from lstm_ray.text.sequences import Sequences
@@ -95,13 +96,41 @@ def test_a_separable_corpus_is_learned_and_the_best_epoch_saved(train: Train, wa
     assert watcher.epochs == state.history
     assert state.history[-1]["loss"] < 0.2 < state.history[0]["loss"]
     assert state.metrics["accuracy"] > 0.95
-    accuracies = [row["validation_accuracy"] for row in state.history]
-    assert state.best_epoch == 1 + int(np.argmax(accuracies))
+    best_row = max(state.history, key=lambda row: (row["validation_accuracy"], -row["validation_loss"]))
+    assert state.best_epoch == best_row["epoch"]
     bundle = read_bundle(str(tmp_path / "model"))
     assert bundle.metrics == state.metrics
     best = checkpoints.latest(str(tmp_path)).best
     np.testing.assert_array_equal(bundle.weights().embedding, best[0])
     assert "lstm_1" in state.summary
+
+
+# Probabilities of the validation rows after each epoch. By accuracy the first is best, by AUC the second, by loss the
+# third; the fourth equals the first and second in these, with a lower loss; the fifth is the fourth once more.
+LABELS = [0, 0, 1, 1]
+VALIDATED = [[0.1, 0.99, 0.9, 0.9], [0.6, 0.7, 0.8, 0.9], [0.3, 0.52, 0.5, 0.9], *[[0.1, 0.6, 0.9, 0.9]] * 2]
+
+
+@pytest.mark.parametrize(("best_by", "best"), [("accuracy", 1), ("auc", 2), ("loss", 3)])
+def test_the_metric_of_best_by_decides_the_best_epoch_and_early_stopping(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, best_by: str, best: int
+) -> None:
+    from lstm_ray.train.loop import epochs
+
+    def validate(worker: Any) -> BinaryCounts:
+        return BinaryCounts.from_scores(np.array(LABELS), np.array(VALIDATED[worker.state.epoch], np.float32))
+
+    monkeypatch.setattr(epochs._Worker, "validate", validate)
+    state = train(settings(tmp_path / "run", best_by=best_by))
+    assert state.best_epoch == best
+    assert state.metrics["accuracy"] == state.history[best - 1]["validation_accuracy"]
+    last = checkpoints.latest(str(tmp_path / "run"))
+    alone = train(settings(tmp_path / "alone", best_by=best_by, epochs=best))
+    assert alone.best_epoch == best
+    assert_identical(last.best, checkpoints.latest(str(tmp_path / "alone")).best)
+    assert train(settings(tmp_path / "run", best_by=best_by, epochs=5)).best_epoch == 4
+    stopped = train(settings(tmp_path / "early", best_by=best_by, epochs=5, early_stopping=2))
+    assert (stopped.epoch, stopped.best_epoch) == ((3, 1) if best_by == "accuracy" else (5, 4))
 
 
 class InterruptingContext(LocalContext):
