@@ -45,6 +45,21 @@ class LstmWeights:
 
 
 @dataclass(frozen=True)
+class Mix:
+    """How the logits of the LSTM and of the n-grams are mixed: lstm * a + ngrams * b + bias.
+
+    Attributes:
+        lstm: Share of the LSTM's logit.
+        ngrams: Share of the n-grams' logit.
+        bias: Added to both.
+    """
+
+    lstm: float
+    ngrams: float
+    bias: float
+
+
+@dataclass(frozen=True)
 class NetworkWeights:
     """Embedding, LSTM layers, pooling over time, Dense(1) with a sigmoid.
 
