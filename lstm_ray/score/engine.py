@@ -18,6 +18,7 @@ from lstm_ray.kernels.layout import RowOffsets, pack, padded
 from lstm_ray.kernels.products import product
 from lstm_ray.kernels.threads import Threads
 from lstm_ray.model.weights import LstmWeights, NetworkWeights
+from lstm_ray.text.ngrams import bags
 from lstm_ray.text.sequences import Sequences
 
 Ids = NDArray[np.int32]
@@ -159,7 +160,8 @@ class NativeEngine:
     Example: with padding "pre" and max_tokens 4, the row [7, 9] means [0, 0, 7, 9]. An unmasked network reads all four
     steps, a masked one only 7 and 9.
 
-    A row without tokens in a masked network has the features 0, so its probability is sigmoid(output_bias).
+    A row without tokens in a masked network has the features 0, and no n-grams: its probability is
+    sigmoid(output_bias).
     """
 
     def __init__(self, weights: NetworkWeights, threads: int = 1) -> None:
@@ -213,7 +215,11 @@ class NativeEngine:
         result = np.empty(len(lengths), np.float32)
 
         def score(rows: NDArray[np.intp]) -> None:
-            result[rows] = self._score(self._arrange(token_ids, offsets[rows], lengths[rows]))
+            logits = self._logits(self._arrange(token_ids, offsets[rows], lengths[rows]))
+            table = self._weights.ngram_table
+            if table is not None:
+                logits += bags(sequences.take(rows), self._weights.ngrams, len(table)).sums(table)
+            result[rows] = 0.5 + 0.5 * np.tanh(0.5 * logits)
 
         self._threads.run(score, self._cut(order))
         return result
@@ -257,8 +263,8 @@ class NativeEngine:
         arranged[np.repeat(target, lengths) + within] = token_ids[np.repeat(begins, lengths) + within]
         return _Share(arranged, rows, padding)
 
-    def _score(self, share: _Share) -> Floats:
-        """Runs the rows through all layers and the output."""
+    def _logits(self, share: _Share) -> NDArray[np.float64]:
+        """Returns the logits of the LSTM, float64[rows]: runs the rows through all layers and the output."""
         steps = share.rows.steps
         inputs: Floats | None = None
         for layer in self._layers[:-1]:
@@ -273,6 +279,5 @@ class NativeEngine:
             features /= np.maximum(steps, 1)[:, None].astype(np.float32)
         features[steps == 0] = 0
         # Not a matrix product: the order of its additions would depend on how many rows there are.
-        logits = (features * self._output_kernel).sum(axis=1) + self._weights.output_bias
-        probabilities: Floats = (0.5 + 0.5 * np.tanh(0.5 * logits)).astype(np.float32)
-        return probabilities
+        logits: NDArray[np.float64] = (features * self._output_kernel).sum(axis=1) + self._weights.output_bias
+        return logits
