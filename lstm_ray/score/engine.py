@@ -15,10 +15,10 @@ from lstm_ray.kernels.emitter import Target
 from lstm_ray.kernels.forward import PLANES, Output, forward
 from lstm_ray.kernels.function import Floats, aligned_empty
 from lstm_ray.kernels.layout import RowOffsets, pack, padded
+from lstm_ray.kernels.ngrams import WORD_BITS, ngram_sums
 from lstm_ray.kernels.products import product
 from lstm_ray.kernels.threads import Threads
 from lstm_ray.model.weights import LstmWeights, NetworkWeights
-from lstm_ray.text.ngrams import bags
 from lstm_ray.text.sequences import Sequences
 
 Ids = NDArray[np.int32]
@@ -175,7 +175,7 @@ class NativeEngine:
             BundleError: The shapes of the weights don't fit together.
         """
         weights.check()
-        target = Target.host()
+        target = self._target = Target.host()
         self._weights = weights
         self._threads = Threads(threads, "lstm-engine")
         self._tile_rows = target.tile_rows
@@ -216,9 +216,8 @@ class NativeEngine:
 
         def score(rows: NDArray[np.intp]) -> None:
             logits = self._logits(self._arrange(token_ids, offsets[rows], lengths[rows]))
-            table = self._weights.ngram_table
-            if table is not None:
-                logits += bags(sequences.take(rows), self._weights.ngrams, len(table)).sums(table)
+            if self._weights.ngram_table is not None:
+                logits += self._ngram_sums(sequences, rows, self._weights.ngram_table)
             result[rows] = 0.5 + 0.5 * np.tanh(0.5 * logits)
 
         self._threads.run(score, self._cut(order))
@@ -281,3 +280,17 @@ class NativeEngine:
         # Not a matrix product: the order of its additions would depend on how many rows there are.
         logits: NDArray[np.float64] = (features * self._output_kernel).sum(axis=1) + self._weights.output_bias
         return logits
+
+    def _ngram_sums(self, sequences: Sequences, rows: NDArray[np.intp], table: Floats) -> NDArray[np.float64]:
+        """Returns the sum of the table over the distinct n-grams of each row, float64[rows]."""
+        sums = np.empty(len(rows))
+        ngram_sums(self._target, self._weights.ngrams, len(table))(
+            token_ids=sequences.token_ids,
+            begin=sequences.offsets[rows],
+            lengths=sequences.offsets[rows + 1] - sequences.offsets[rows],
+            table=table,
+            seen=np.zeros(-(-len(table) // WORD_BITS), np.int32),
+            listed=np.empty(self._weights.ngrams * self._weights.max_tokens, np.int32),
+            out=sums,
+        )
+        return sums

@@ -20,6 +20,8 @@ NETWORKS = {
     "post": {"padding": "post", "truncating": "post", "pooling": "mean"},
     "masked": {"mask": True, "bidirectional": True, "pooling": "max"},
     "masked-post": {"mask": True, "padding": "post", "layers": 2, "truncating": "post"},
+    "ngrams": {"ngrams": 2, "ngram_buckets": 997},
+    "masked-ngrams": {"mask": True, "ngrams": 3, "ngram_buckets": 997},
 }
 TEXTS = [
     "Good!",
