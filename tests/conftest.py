@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -63,12 +64,16 @@ def _write_untrained(path: Path, config: TrainConfig, vocabulary: Vocabulary) ->
     from lstm_ray.runtime.tensorflow import start_tensorflow
 
     start_tensorflow()
-    from lstm_ray.model.architectures import build_model, network_weights
+    from lstm_ray.model.architectures import build_model, network_weights, with_ngrams
     from lstm_ray.model.bundle import write_bundle
+    from lstm_ray.model.weights import Mix
 
     model = build_model(config, config, config.seed)
     for variable in model.trainable_variables:
         variable.assign(variable * 4)  # so that scores differ visibly between texts
+    if config.ngrams:
+        table = np.random.default_rng(config.seed).normal(size=config.ngram_buckets).astype(np.float32)
+        model = with_ngrams(model, config, table, Mix(lstm=0.8, ngrams=0.3, bias=-0.1))
     with warnings.catch_warnings():
         # Keras turns its variables into arrays through an __array__ without `copy`, which NumPy 2 deprecates.
         warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)

@@ -75,6 +75,7 @@ def show_outcome(outcome: Outcome, config: TrainConfig) -> None:
     """Prints the results of a run, and commands to use them."""
     from lstm_ray import storage
     from lstm_ray.evaluate.ranking import METRIC_NAMES, doubt, show_metric
+    from lstm_ray.report.parts import advice, part_figures
 
     state = outcome.state
     rows = [("training rows", f"{outcome.training_rows:,}"), ("validation rows", f"{outcome.validation_rows:,}")]
@@ -101,12 +102,15 @@ def show_outcome(outcome: Outcome, config: TrainConfig) -> None:
             rows.append(("balanced accuracy", f"{state.metrics['balanced_accuracy']:.4f}"))
         auc = state.metrics["auc"]
         rows.append(("validation AUC", "none: one class only" if auc is None else f"{auc:.4f}"))
+    rows += [(name, figure) for name, figure, _ in part_figures(state.best_row())]
     rows += [
         ("model", storage.join(outcome.output, "model")),
         ("report", storage.join(outcome.output, "report.html")),
         *_next_commands(storage.join(outcome.output, "model"), config),
     ]
     console.show_table("Trained", rows)
+    if (better := advice(state.best_row())) is not None:
+        console.say(f"note: {better}")
     only = _only_class(state.metrics)
     if only is not None:
         console.say(f"note: this model calls every validation row {only}: more epochs, or another learning rate?")

@@ -311,6 +311,12 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         panel="Training",
         metavar="none|balanced|X,X",
     )
+    ngram_c: float = learned(
+        0.5,
+        "Inverse strength of the linear part's penalty, as scikit-learn's C; less fits it less.",
+        panel="Training",
+        gt=0,
+    )
     precision: Literal["float32", "bf16", "fp16"] = learned(
         "float32", "Numbers that training computes with; weights are kept as float32.", panel="Training"
     )

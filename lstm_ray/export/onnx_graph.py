@@ -4,7 +4,11 @@
       -> Gather                  float32[time, batch, embedding_size]
       -> LSTM x layers           forward or bidirectional
       -> last state | max | mean | mean and max over time
-      -> MatMul, Sigmoid         probability float32[batch, 1]
+      -> MatMul                  logit float32[batch, 1], to which the n-grams are added if there are any
+      -> Sigmoid                 probability float32[batch, 1]
+
+    token_ids int32[batch, time]
+      -> buckets of n-grams, TopK to sort them, Gather from the table, ReduceSum of those that count
 
 ONNX's LSTM skips padding only at the end of a row, by `sequence_lens`. So the rows of a masked network are first
 rotated until their tokens come first; the result is the same for padding on either side.
@@ -23,6 +27,8 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 import lstm_ray
 from lstm_ray.model.architectures import INPUT_NAME, OUTPUT_NAME
 from lstm_ray.model.weights import LstmWeights, NetworkWeights
+from lstm_ray.text.ngrams import MULTIPLIERS, OFFSETS, PRIME
+from lstm_ray.text.sequences import PAD_ID
 
 OPSET = 17
 _IR_VERSION = 8  # runtimes with this opset read it; by default, the installed onnx package would decide
@@ -45,6 +51,8 @@ def onnx_model(network: NetworkWeights) -> ModelProto:
     kernel = graph.constant("output_kernel", network.output_kernel[:, None])
     bias = graph.constant("output_bias", np.array([network.output_bias], np.float32))
     logit = graph.add("Add", graph.add("MatMul", features, kernel), bias)
+    if network.ngram_table is not None:
+        logit = graph.add("Add", logit, _ngrams(graph, network.ngrams, network.ngram_table))
     graph.nodes.append(helper.make_node("Sigmoid", [logit], [OUTPUT_NAME]))
     time: int | str = "time" if network.masked else network.max_tokens
     return helper.make_model(
@@ -167,3 +175,40 @@ def _pool(graph: _Graph, pooling: str, states: str, is_token: str | None, length
     divisors = graph.add("Cast", graph.add("Unsqueeze", lengths, graph.integers(1)), to=TensorProto.FLOAT)
     one = graph.constant("one", np.array(1, np.float32))
     return graph.add("Div", total, graph.add("Max", divisors, one))
+
+
+def _ngrams(graph: _Graph, longest: int, table: npt.NDArray[np.float32]) -> str:
+    """Adds the sum of a table over the distinct n-grams of each row, float32[batch, 1].
+
+    As `_ngram_buckets` in `model/architectures.py`: an id of padding closes each row to a ring, n-grams with padding
+    get the bucket -1, and sorted buckets count if they are not negative and differ from the one before.
+    """
+
+    def rolled(matrix: str, first: int) -> str:
+        """Adds the columns of a matrix from `first` on, then those before it."""
+        start, end, axis = graph.integers(first), graph.integers(np.iinfo(np.int64).max), graph.integers(1)
+        behind = graph.add("Slice", matrix, start, end, axis)
+        return graph.add("Concat", behind, graph.add("Slice", matrix, graph.integers(0), start, axis), axis=1)
+
+    no_id = graph.integers(PAD_ID)
+    prime, buckets, padding = graph.integers(PRIME), graph.integers(len(table)), graph.integers(-1)
+    token_ids = graph.add("Cast", INPUT_NAME, to=TensorProto.INT64)
+    ring = graph.add("Pad", token_ids, graph.integers(0, 0, 0, 1), graph.constant("closing", np.array(PAD_ID, np.int64)))
+    hashed, is_whole = "", ""
+    found = []
+    for n in range(1, longest + 1):
+        ids = rolled(ring, n - 1)
+        product = graph.add("Mul", ids, graph.integers(MULTIPLIERS[n - 1]))
+        hashed = graph.add("Add", hashed, product) if hashed else product
+        is_token = graph.add("Not", graph.add("Equal", ids, no_id))
+        is_whole = graph.add("And", is_whole, is_token) if is_whole else is_token
+        bucket = graph.add("Mod", graph.add("Add", hashed, graph.integers(OFFSETS[n])), prime)
+        found.append(graph.add("Where", is_whole, graph.add("Mod", bucket, buckets), padding))
+    together = graph.add("Concat", *found, axis=1)
+    count = graph.add("Slice", graph.add("Shape", together), graph.integers(1), graph.integers(2))
+    rising, _ = graph.add_all("TopK", 2, together, count, axis=1, largest=0, sorted=1)
+    is_new = graph.add("Not", graph.add("Equal", rising, rolled(rising, -1)))
+    counts = graph.add("And", is_new, graph.add("Not", graph.add("Equal", rising, padding)))
+    values = graph.add("Gather", graph.constant("ngram_table", table), rising)  # -1 is the last one, and does not count
+    summed = graph.add("Where", counts, values, graph.constant("nothing", np.array(0, np.float32)))
+    return graph.add("ReduceSum", summed, graph.integers(1), keepdims=1)

@@ -13,7 +13,8 @@ from lstm_ray.kernels.arguments import Arguments
 
 Value: TypeAlias = Any  # an ir.Value; llvmlite has no types
 
-I32, I64, F32, POINTER = ir.IntType(32), ir.IntType(64), ir.FloatType(), ir.PointerType()
+I32, I64, POINTER = ir.IntType(32), ir.IntType(64), ir.PointerType()
+F32, F64 = ir.FloatType(), ir.DoubleType()
 
 _SLOW = "no AVX2, NEON or fused multiply-add: slow, and last bits differ from other processors"
 

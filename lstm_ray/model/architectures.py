@@ -9,6 +9,13 @@ lstm-ray installed.
       -> last state | max | mean | mean and max over time
       -> Dense(1, sigmoid)             float32[batch, 1], probability of the positive class
 
+This is what the steps of training know. With n-grams (`--ngrams`) the network that is saved has a second part, which is
+linear, and both logits are added before the sigmoid:
+
+    token_ids int32[batch, time]
+      -> distinct buckets of n-grams   int32[batch, n-grams], as in text/ngrams.py
+      -> Embedding(buckets, 1), sum    float32[batch, 1], added to the logit of the LSTM
+
 `keras` is imported inside the functions: the command line must not pay for it.
 """
 
@@ -21,13 +28,18 @@ import numpy.typing as npt
 
 from lstm_ray.config import ModelSettings, TextSettings
 from lstm_ray.model.user_network import build_user_network
-from lstm_ray.model.weights import LstmWeights, NetworkWeights
+from lstm_ray.model.weights import LstmWeights, Mix, NetworkWeights
+from lstm_ray.text.ngrams import MULTIPLIERS, OFFSETS, PRIME
+from lstm_ray.text.sequences import PAD_ID
 
 if TYPE_CHECKING:
     import keras
 
 INPUT_NAME = "token_ids"
 OUTPUT_NAME = "probability"
+_LOGIT_NAME = "lstm_logit"
+_TABLE_NAME = "ngram_table"
+_LEAST = 1e-7  # probability: below it and above 1 - _LEAST, float32 has no logit that means something
 _LOWEST = -1e9  # stands in for minus infinity in a float32 maximum over time
 
 
@@ -107,8 +119,71 @@ def _pool(states: Any, token_ids: Any, pooling: str, mask: bool) -> Any:
     return ops.sum(states * counted, axis=1) / ops.maximum(ops.sum(counted, axis=1), 1.0)
 
 
+def with_ngrams(model: keras.Model, settings: ModelSettings, table: npt.NDArray[np.float32], mix: Mix) -> keras.Model:
+    """Returns a trained network with n-grams: sigmoid(lstm * mix.lstm + ngrams * mix.ngrams + mix.bias).
+
+    The mix is folded into the weights: the result has no more of them than the two parts. It shares the other layers
+    with `model`.
+
+    Args:
+        model: What `build_model` built. If a user's function did, its probability is turned back into a logit.
+        settings: The network's settings.
+        table: float32[ngram_buckets], the weights of the n-grams.
+        mix: The shares of both parts, and the bias.
+    """
+    import keras
+    from keras import ops
+
+    if settings.network is None:
+        token_ids, trained = model.input, model.get_layer(OUTPUT_NAME)
+        dense = keras.layers.Dense(1, dtype="float32", name=_LOGIT_NAME)
+        logit = dense(trained.input)
+        kernel, bias = trained.get_weights()
+        dense.set_weights([kernel * mix.lstm, bias * mix.lstm + mix.bias])
+    else:
+        token_ids = keras.Input(model.input_shape[1:], dtype="int32", name=INPUT_NAME)
+        probability = ops.clip(model(token_ids), _LEAST, 1 - _LEAST)
+        logit = (ops.log(probability) - ops.log1p(-probability)) * mix.lstm + mix.bias
+    buckets, is_new = _ngram_buckets(token_ids, settings.ngrams, len(table))
+    weights = keras.layers.Embedding(len(table), 1, dtype="float32", name=_TABLE_NAME)
+    values = ops.where(is_new, ops.squeeze(weights(buckets), axis=-1), 0.0)
+    weights.set_weights([table[:, None] * mix.ngrams])
+    logit = logit + ops.sum(values, axis=1, keepdims=True)
+    output = keras.layers.Activation("sigmoid", dtype="float32", name=OUTPUT_NAME)(logit)
+    return keras.Model(token_ids, output, name=model.name)
+
+
+def _ngram_buckets(token_ids: Any, longest: int, buckets: int) -> tuple[Any, Any]:
+    """Returns the bucket of each n-gram of 1 to `longest` ids, in rising order, and whether it counts.
+
+    An id of padding behind each row closes it to a ring, so that there are as many n-grams of every n. Those with
+    padding, at least one in a row, get the bucket -1 and do not count, nor does a bucket that repeats the one before.
+
+    Example:
+        The row [7, 7], longest 2: the ring 7, 7, 0 has the n-grams (7), (7), (0), (7, 7), (7, 0), (0, 7). If (7) is in
+        bucket 5 and (7, 7) in bucket 3, the buckets are -1, -1, -1, 3, 5, 5, and the fourth and fifth count.
+
+    Returns:
+        int32[batch, n-grams], at least 0, and bool[batch, n-grams].
+    """
+    from keras import ops
+
+    ring = ops.pad(ops.cast(token_ids, "int64"), ((0, 0), (0, 1)), constant_values=PAD_ID)
+    hashed: Any = 0
+    is_whole: Any = True
+    found = []
+    for n in range(1, longest + 1):
+        ids = ops.roll(ring, 1 - n, axis=1)
+        hashed = hashed + MULTIPLIERS[n - 1] * ids
+        is_whole = ops.logical_and(is_whole, ops.not_equal(ids, PAD_ID))
+        found.append(ops.where(is_whole, (hashed + OFFSETS[n]) % PRIME % buckets, -1))
+    rising = ops.sort(ops.cast(ops.concatenate(found, axis=1), "int32"), axis=1)
+    is_new = ops.not_equal(rising, ops.roll(rising, 1, axis=1))
+    return ops.maximum(rising, 0), ops.logical_and(is_new, rising >= 0)
+
+
 def network_weights(model: keras.Model, text: TextSettings, settings: ModelSettings) -> NetworkWeights:
-    """Reads the weights of a model that `build_model` built."""
+    """Reads the weights of a model that `build_model` built, or `with_ngrams` if the settings have n-grams."""
 
     def array(variable: Any) -> npt.NDArray[np.float32]:
         return np.ascontiguousarray(variable.numpy(), np.float32)
@@ -124,7 +199,7 @@ def network_weights(model: keras.Model, text: TextSettings, settings: ModelSetti
             layers.append((direction(both.forward_layer), direction(both.backward_layer)))
         else:
             layers.append((direction(model.get_layer(f"lstm_{depth}")),))
-    output = model.get_layer(OUTPUT_NAME)
+    output = model.get_layer(_LOGIT_NAME if settings.ngrams else OUTPUT_NAME)
     return NetworkWeights(
         embedding=array(model.get_layer("embedding").embeddings),
         layers=tuple(layers),
@@ -134,6 +209,8 @@ def network_weights(model: keras.Model, text: TextSettings, settings: ModelSetti
         masked=settings.mask,
         padding=text.padding,
         max_tokens=text.max_tokens,
+        ngrams=settings.ngrams,
+        ngram_table=array(model.get_layer(_TABLE_NAME).embeddings)[:, 0] if settings.ngrams else None,
     )
 
 

@@ -1,7 +1,7 @@
 """A trained network as plain arrays, for the native engine.
 
 Only numpy is imported here: a process that scores texts does not pay for TensorFlow. The file format is an uncompressed
-.npz without pickle: one array per weight, and the four settings as small arrays.
+.npz without pickle: one array per weight, and the settings as small arrays.
 """
 
 import zipfile
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstm_ray.errors import BundleError
+from lstm_ray.text.ngrams import LONGEST
 
 Pooling = Literal["last", "max", "mean", "mean_max"]
 Padding = Literal["pre", "post"]
@@ -45,8 +46,23 @@ class LstmWeights:
 
 
 @dataclass(frozen=True)
+class Mix:
+    """How the logits of the LSTM and of the n-grams are mixed: lstm * a + ngrams * b + bias.
+
+    Attributes:
+        lstm: Share of the LSTM's logit.
+        ngrams: Share of the n-grams' logit.
+        bias: Added to both.
+    """
+
+    lstm: float
+    ngrams: float
+    bias: float
+
+
+@dataclass(frozen=True)
 class NetworkWeights:
-    """Embedding, LSTM layers, pooling over time, Dense(1) with a sigmoid.
+    """Embedding, LSTM layers, pooling over time, Dense(1); a table of n-grams, added to the logit; a sigmoid.
 
     Attributes:
         embedding: float32[vocabulary_size, embedding_size].
@@ -59,6 +75,8 @@ class NetworkWeights:
         masked: True if padding (id 0) is skipped, as with `Embedding(mask_zero=True)`.
         padding: Side on which a short row is padded with id 0.
         max_tokens: Length of a padded row, in tokens.
+        ngrams: Most ids of an n-gram, as in `text/ngrams.py`; 0 without n-grams.
+        ngram_table: float32[buckets], added to the logit for each distinct n-gram of a row; None without n-grams.
     """
 
     embedding: NDArray[np.float32]
@@ -69,6 +87,8 @@ class NetworkWeights:
     masked: bool
     padding: Padding
     max_tokens: int
+    ngrams: int = 0
+    ngram_table: NDArray[np.float32] | None = None
 
     def save(self, path_or_file: PathOrFile) -> None:
         """Writes the network as .npz; no suffix is added to a path."""
@@ -88,6 +108,9 @@ class NetworkWeights:
                 arrays[prefix + "kernel"] = lstm.kernel
                 arrays[prefix + "recurrent"] = lstm.recurrent
                 arrays[prefix + "bias"] = lstm.bias
+        if self.ngram_table is not None:
+            arrays["ngrams"] = np.array(self.ngrams, np.int64)
+            arrays["ngram_table"] = self.ngram_table
         if isinstance(path_or_file, str | PathLike):
             with open(path_or_file, "wb") as file:
                 np.savez(file, **arrays)
@@ -123,6 +146,8 @@ class NetworkWeights:
                 masked=bool(arrays["masked"]),
                 padding=arrays["padding"].item(),
                 max_tokens=int(arrays["max_tokens"]),
+                ngrams=int(arrays.get("ngrams", 0)),
+                ngram_table=arrays.get("ngram_table"),
             )
         except KeyError as error:
             raise BundleError(f"the network weights lack an array: {error.args[0]}") from error
@@ -163,6 +188,11 @@ class NetworkWeights:
         _check_array("output kernel", self.output_kernel, (features,))
         if not np.isfinite(self.output_bias):
             raise BundleError(f"output bias of the network weights is {self.output_bias}, but must be finite")
+        if not 0 <= self.ngrams <= LONGEST or (self.ngrams > 0) != (self.ngram_table is not None):
+            table = "no table" if self.ngram_table is None else "a table"
+            raise BundleError(f"the network weights have n-grams of up to {self.ngrams} ids and {table} of them")
+        if self.ngram_table is not None:
+            _check_array("n-gram table", self.ngram_table, (None,))
 
 
 def _lstm(arrays: dict[str, NDArray[Any]], prefix: str) -> LstmWeights:

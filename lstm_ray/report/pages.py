@@ -17,6 +17,7 @@ import jinja2
 from lstm_ray.report.charts import accuracy_chart, loss_chart, reliability_chart, roc_chart
 from lstm_ray.report.curves import Curves, describe, is_number, points, read_curves
 from lstm_ray.report.marks import Point
+from lstm_ray.report.parts import advice, part_figures
 from lstm_ray.report.picture import charts_png
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ _EPOCH_COLUMNS = {
     "validation_loss": ".3f",
     "validation_accuracy": ".1%",
     "validation_auc": ".3f",
+    "validation_lstm_accuracy": ".1%",
+    "validation_ngram_accuracy": ".1%",
+    "lstm_share": ".0%",
     "learning_rate": ".4g",
     "seconds": ",.1f",
     "rows_per_s": ",.0f",
@@ -76,7 +80,8 @@ def training_report(
     Args:
         title: Heading of the page.
         history: One row an epoch; columns epoch, loss, accuracy, and where they are known validation_loss,
-            validation_accuracy, validation_auc, learning_rate, seconds, rows_per_s (float64) and best (bool).
+            validation_accuracy, validation_auc, learning_rate, seconds, rows_per_s (float64) and best (bool); with
+            n-grams those of `part_figures`.
         best_by: The metric that decided which epoch is best, a key of `METRIC_NAMES`.
         metrics: Of the best epoch's model on the validation rows (`BinaryCounts.metrics`); None without validation.
         config: The resolved settings, nested or flat.
@@ -88,6 +93,7 @@ def training_report(
     columns = {name: _column(history, name) for name in _EPOCH_COLUMNS}
     shown = {name: values for name, values in columns.items() if any(value is not None for value in values)}
     errors = {"validation_accuracy": curves.validation_error}
+    best: dict[str, Any] = next((row for row in history.to_pylist() if row["epoch"] == curves.best_epoch), {})
     epochs = [
         (
             epoch,
@@ -101,11 +107,12 @@ def training_report(
     return _render(
         "training.html",
         title=title,
-        lead=" ".join([describe(curves), *notes]),
+        lead=" ".join([describe(curves), *notes, *_as_sentence(advice(best))]),
         figures=_training_figures(history, curves, metrics),
         charts=[loss_chart(curves), accuracy_chart(curves)] if curves.epochs else [],
         metrics=metrics if metrics.get("rows") else None,
         explained=list(_explain(metrics)),
+        parts=list(part_figures(best)),
         columns=["epoch", *(name.replace("rows_per_s", "rows/s").replace("_", " ") for name in shown)],
         epochs=epochs,
         best_epoch=curves.best_epoch,
@@ -242,6 +249,11 @@ def _describe_evaluation(counts: BinaryCounts) -> str:
     trust = "can be taken at face value" if error < 0.03 else "should not be taken at face value"
     sentences.append(f"Probabilities are off by {100 * error:.1f} points on average, so they {trust}.")
     return " ".join(sentences)
+
+
+def _as_sentence(text: str | None) -> list[str]:
+    """Returns a text with a capital letter and a full stop, or nothing."""
+    return [] if text is None else [f"{text[0].upper()}{text[1:]}."]
 
 
 def _column(history: pa.Table, name: str) -> list[float | None]:

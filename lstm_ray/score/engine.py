@@ -15,6 +15,7 @@ from lstm_ray.kernels.emitter import Target
 from lstm_ray.kernels.forward import PLANES, Output, forward
 from lstm_ray.kernels.function import Floats, aligned_empty
 from lstm_ray.kernels.layout import RowOffsets, pack, padded
+from lstm_ray.kernels.ngrams import WORD_BITS, ngram_sums
 from lstm_ray.kernels.products import product
 from lstm_ray.kernels.threads import Threads
 from lstm_ray.model.weights import LstmWeights, NetworkWeights
@@ -160,7 +161,8 @@ class NativeEngine:
     Example: with padding "pre" and max_tokens 4, the row [7, 9] means [0, 0, 7, 9]. An unmasked network reads all four
     steps, a masked one only 7 and 9.
 
-    A row without tokens in a masked network has the features 0, so its probability is sigmoid(output_bias).
+    A row without tokens in a masked network has the features 0, and no n-grams: its probability is
+    sigmoid(output_bias).
     """
 
     def __init__(self, weights: NetworkWeights, threads: int = 1) -> None:
@@ -174,7 +176,7 @@ class NativeEngine:
             BundleError: The shapes of the weights don't fit together.
         """
         weights.check()
-        target = Target.host()
+        target = self._target = Target.host()
         self._weights = weights
         self._threads = Threads(threads, "lstm-engine")
         self._tile_rows = target.tile_rows
@@ -214,7 +216,10 @@ class NativeEngine:
         result = np.empty(len(lengths), np.float32)
 
         def score(rows: NDArray[np.intp]) -> None:
-            result[rows] = self._score(self._arrange(token_ids, offsets[rows], lengths[rows]))
+            logits = self._logits(self._arrange(token_ids, offsets[rows], lengths[rows]))
+            if self._weights.ngram_table is not None:
+                logits += self._ngram_sums(sequences, rows, self._weights.ngram_table)
+            result[rows] = 0.5 + 0.5 * np.tanh(0.5 * logits)
 
         self._threads.run(score, self._cut(order))
         return result
@@ -258,8 +263,8 @@ class NativeEngine:
         arranged[np.repeat(target, lengths) + within] = token_ids[np.repeat(begins, lengths) + within]
         return _Share(arranged, rows, padding)
 
-    def _score(self, share: _Share) -> Floats:
-        """Runs the rows through all layers and the output."""
+    def _logits(self, share: _Share) -> NDArray[np.float64]:
+        """Returns the logits of the LSTM, float64[rows]: runs the rows through all layers and the output."""
         steps = share.rows.steps
         inputs: Floats | None = None
         for layer in self._layers[:-1]:
@@ -275,6 +280,19 @@ class NativeEngine:
         features = np.concatenate(pooled, axis=1)
         features[steps == 0] = 0
         # Not a matrix product: the order of its additions would depend on how many rows there are.
-        logits = (features * self._output_kernel).sum(axis=1) + self._weights.output_bias
-        probabilities: Floats = (0.5 + 0.5 * np.tanh(0.5 * logits)).astype(np.float32)
-        return probabilities
+        logits: NDArray[np.float64] = (features * self._output_kernel).sum(axis=1) + self._weights.output_bias
+        return logits
+
+    def _ngram_sums(self, sequences: Sequences, rows: NDArray[np.intp], table: Floats) -> NDArray[np.float64]:
+        """Returns the sum of the table over the distinct n-grams of each row, float64[rows]."""
+        sums = np.empty(len(rows))
+        ngram_sums(self._target, self._weights.ngrams, len(table))(
+            token_ids=sequences.token_ids,
+            begin=sequences.offsets[rows],
+            lengths=sequences.offsets[rows + 1] - sequences.offsets[rows],
+            table=table,
+            seen=np.zeros(-(-len(table) // WORD_BITS), np.int32),
+            listed=np.empty(self._weights.ngrams * self._weights.max_tokens, np.int32),
+            out=sums,
+        )
+        return sums

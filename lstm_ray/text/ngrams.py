@@ -5,7 +5,7 @@ overflow an int64, so that NumPy, Keras and ONNX Runtime compute the same number
 
     ((multiplier[0] * id[0] + ... + multiplier[n - 1] * id[n - 1] + offset[n]) mod 2147483647) mod buckets
 
-A text counts an n-gram once, however often it occurs.
+A text counts an n-gram once, however often it occurs. Padding (id 0) is in no n-gram.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lstm_ray.text.sequences import Sequences
+from lstm_ray.text.sequences import PAD_ID, Sequences
 
 PRIME = 2**31 - 1
 MULTIPLIERS = (1_409_286_143, 873_460_289, 1_960_124_717)
@@ -58,7 +58,7 @@ def bags(sequences: Sequences, longest: int, buckets: int) -> Bags:
     """Returns the distinct n-grams of rows, of 1 to `longest` ids.
 
     Args:
-        sequences: Token ids, without padding. The start token and unknown words are ids like others.
+        sequences: Token ids. The start token and unknown words are ids like others.
         longest: 1 to `LONGEST`.
         buckets: Number of buckets.
 
@@ -79,12 +79,13 @@ def _bags(sequences: Sequences, first: int, longest: int, buckets: int) -> Bags:
     ids = sequences.token_ids[offsets[0] : offsets[-1]].astype(np.int64)
     rows = len(offsets) - 1
     row_of = np.repeat(np.arange(rows), np.diff(offsets))
-    hashed = np.zeros(len(ids), np.int64)
+    is_token = ids != PAD_ID
+    hashed, is_whole = np.zeros(len(ids), np.int64), is_token
     found = []
     for n in range(1, min(longest, len(ids)) + 1):
         starts = len(ids) - n + 1
         hashed = hashed[:starts] + MULTIPLIERS[n - 1] * ids[n - 1 :]
-        is_whole = row_of[:starts] == row_of[n - 1 :]
+        is_whole = is_whole[:starts] & is_token[n - 1 :] & (row_of[:starts] == row_of[n - 1 :])
         found.append(row_of[:starts][is_whole] * buckets + (hashed[is_whole] + OFFSETS[n]) % PRIME % buckets)
     ordered = np.sort(np.concatenate([np.zeros(0, np.int64), *found]))
     distinct = ordered[np.diff(ordered, prepend=-1) != 0]

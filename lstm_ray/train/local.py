@@ -63,6 +63,10 @@ class LocalContext:
     def begin(self, state: State) -> None:
         """Does nothing: `run.train` has reported the position already."""
 
+    def say(self, message: str) -> None:
+        """Passes it on."""
+        self._watcher.say(message)
+
     def progress(self, progress: Progress) -> None:
         """Passes it on."""
         self._watcher.progress(progress)

@@ -33,6 +33,19 @@ HISTORY = pa.schema(
         ("best", pa.bool_()),
     ]
 )
+PARTS = pa.schema(
+    [
+        (name, pa.float64())
+        for name in (
+            "validation_lstm_loss",
+            "validation_lstm_accuracy",
+            "validation_ngram_loss",
+            "validation_ngram_accuracy",
+            "lstm_share",
+        )
+    ]
+)
+"""Columns of the history of a run with n-grams, after the others."""
 _COUNTS = ("training_rows", "validation_rows", "rows_without_text", "rows_with_other_label")  # of `Outcome`
 
 
@@ -80,8 +93,9 @@ def write_results(config: TrainConfig, outcome: Outcome) -> None:
     from lstm_ray.report.pages import history_png, training_report
 
     state = outcome.state
+    schema = pa.schema([*HISTORY, *PARTS]) if config.ngrams else HISTORY
     history = pa.Table.from_pylist(
-        [{**row, "best": row["epoch"] == state.best_epoch} for row in state.history], schema=HISTORY
+        [{**row, "best": row["epoch"] == state.best_epoch} for row in state.history], schema=schema
     )
     metrics = {
         "best_epoch": state.best_epoch,
@@ -91,6 +105,8 @@ def write_results(config: TrainConfig, outcome: Outcome) -> None:
         "groups": None if outcome.groups is None else asdict(outcome.groups),
         "validation": state.metrics,
     }
+    if config.ngrams:
+        metrics["parts"] = {"mix": state.mix, **{name: state.best_row().get(name) for name in PARTS.names}}
     report = training_report(
         title=f"Training run {os.path.basename(config.output.rstrip('/'))}",
         history=history,

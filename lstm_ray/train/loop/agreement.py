@@ -39,7 +39,9 @@ def check_start(config: TrainConfig, collective: Collective, stepper: Stepper, c
         gathered = collective.all_gather([0, 0, _checksum(stepper.weights())])
     else:
         state = checkpoint.state
-        gathered = collective.all_gather([state.epoch, state.step, _checksum(checkpoint.variables)])
+        gathered = collective.all_gather(
+            [state.epoch, state.step, _checksum([*checkpoint.variables, *checkpoint.ngrams])]
+        )
     if not (odd := _unlike_the_first(gathered)):
         return
     if gathered[:, :2].any():

@@ -2,10 +2,11 @@
 
     OUTPUT/checkpoints/epochs_0001_steps_00000340.5f0c9ae1b2d34c77.npz
 
-A checkpoint is one file: all variables of model and optimizer, the model's variables after the best epoch, and the
-state as JSON. The name holds the epochs done, the steps done of the next epoch, and the beginning of the content's
-sha256. A file whose content has another hash is damaged, and the one before it is used, whatever interrupted the
-writer. Two writers (a worker that was given up but still runs, and its replacement) cannot damage each other's files.
+A checkpoint is one file: all variables of model and optimizer, the model's variables after the best epoch, the n-gram
+part if there is one, and the state as JSON. The name holds the epochs done, the steps done of the next epoch, and the
+beginning of the content's sha256. A file whose content has another hash is damaged, and the one before it is used,
+whatever interrupted the writer. Two writers (a worker that was given up but still runs, and its replacement) cannot
+damage each other's files.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import Any, BinaryIO, TypeVar
 
@@ -51,11 +52,13 @@ class Checkpoint:
         state: Its position and history.
         variables: Of model and optimizer, in the order of `Stepper.state`.
         best: The model's variables after the best epoch.
+        ngrams: Arrays of the n-gram part, see `NgramPart.arrays`; none without it.
     """
 
     state: State
     variables: list[npt.NDArray[Any]]
     best: list[npt.NDArray[Any]]
+    ngrams: list[npt.NDArray[Any]] = field(default_factory=list)
 
 
 def save(output: str, checkpoint: Checkpoint) -> None:
@@ -182,6 +185,7 @@ def _dump(checkpoint: Checkpoint, write: Callable[[bytes], Any]) -> None:
     arrays = {"state": np.frombuffer(json.dumps(asdict(checkpoint.state)).encode(), np.uint8)}
     arrays |= {f"variable_{number}": array for number, array in enumerate(checkpoint.variables)}
     arrays |= {f"best_{number}": array for number, array in enumerate(checkpoint.best)}
+    arrays |= {f"ngrams_{number}": array for number, array in enumerate(checkpoint.ngrams)}
     with zipfile.ZipFile(_Sequential(write), "w") as archive:  # type: ignore[call-overload]  # it only writes to it
         for name, array in arrays.items():
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
@@ -233,7 +237,7 @@ def _checkpoint(stored: Any) -> Checkpoint:
     def numbered(kind: str) -> list[npt.NDArray[Any]]:
         return [stored[f"{kind}_{number}"] for number in range(sum(n.startswith(kind) for n in stored.files))]
 
-    return Checkpoint(_state(stored), numbered("variable"), numbered("best"))
+    return Checkpoint(_state(stored), numbered("variable"), numbered("best"), numbered("ngrams"))
 
 
 def _state(stored: Any) -> State:

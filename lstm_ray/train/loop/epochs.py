@@ -1,5 +1,6 @@
 """The epochs of a run on one worker, without Ray.
 
+    fit the n-grams, if there are any and no checkpoint has them
     for each epoch: train -> validate -> end the epoch -> save -> report
     between two steps, when it is due: save
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,9 +28,11 @@ from lstm_ray.config import TrainConfig
 from lstm_ray.errors import TrainingError
 from lstm_ray.evaluate.counts import BinaryCounts
 from lstm_ray.evaluate.ranking import rank
-from lstm_ray.model.architectures import build_model, network_weights
+from lstm_ray.model.architectures import build_model, network_weights, with_ngrams
 from lstm_ray.model.bundle import write_bundle
+from lstm_ray.model.weights import Mix
 from lstm_ray.progress import Progress
+from lstm_ray.runtime.tensorflow import threads_given
 from lstm_ray.storage import join
 from lstm_ray.text.vocabulary import Vocabulary
 from lstm_ray.train.data.batches import epoch_order, validation_order, worker_batches
@@ -37,8 +41,11 @@ from lstm_ray.train.loop import checkpoints, tensorboard
 from lstm_ray.train.loop.agreement import check_epoch, check_start
 from lstm_ray.train.loop.checkpoints import Checkpoint
 from lstm_ray.train.loop.state import State
+from lstm_ray.train.ngrams.fit import NgramPart
+from lstm_ray.train.ngrams.tower import Mixer, fit_on, unmeasured_mix
 from lstm_ray.train.step.choice import make_stepper
 from lstm_ray.train.step.schedule import count_steps, learning_rate_at, steps_per_epoch
+from lstm_ray.wording import counted
 
 THRESHOLD = 0.5
 _VALIDATION_BATCH = 512  # rows of a step over all workers: no gradients, so more fit in memory than in training
@@ -57,6 +64,9 @@ class Context(Protocol):
 
     def begin(self, state: State) -> None:
         """Receives the state that the run starts or resumes from."""
+
+    def say(self, message: str) -> None:
+        """Receives a message for people."""
 
     def progress(self, progress: Progress) -> None:
         """Receives the progress within an epoch, about twice a second."""
@@ -80,12 +90,26 @@ def run(config: TrainConfig, prepared: Prepared, context: Context) -> State:
         worker = _Worker(config, prepared, context, writer)
         while not worker.state.has_ended(config):
             step_sums = worker.train()
-            counts = worker.validate()
-            worker.end_epoch(counts)
+            worker.end_epoch(worker.validate())
             worker.save()
             worker.report_epoch(step_sums)
         worker.finish()
     return worker.state
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """An epoch's model on the validation rows.
+
+    Attributes:
+        counts: Over all of them; None if there are none.
+        mix: How the LSTM's logits are mixed with the n-grams'; None without n-grams.
+        columns: What the history says of the two parts.
+    """
+
+    counts: BinaryCounts | None
+    mix: Mix | None = None
+    columns: dict[str, Any] = field(default_factory=dict)
 
 
 class _Worker:
@@ -121,6 +145,23 @@ class _Worker:
         if self._is_first:
             checkpoints.discard_after(config.output, None if checkpoint is None else self.state)
             context.begin(self.state)
+        self._part: NgramPart | None = None
+        if config.ngrams:
+            self._part = self._fit_ngrams() if checkpoint is None else NgramPart.from_arrays(checkpoint.ngrams)
+            self._mixer = Mixer(config, prepared, self._part, self._collective)
+
+    def _fit_ngrams(self) -> NgramPart:
+        """Fits the n-gram part; all workers call it: either all have a checkpoint, or none has."""
+        began, config = time.monotonic(), self._config
+        if self._is_first:
+            self._context.say(f"fitting n-grams of up to {counted(config.ngrams, 'word')}")
+        part = fit_on(config, self._prepared.training, self._collective, threads_given())
+        if self._is_first:
+            used = np.count_nonzero(part.table)
+            self._context.say(
+                f"fitted in {time.monotonic() - began:.0f} s: {used:,} of {config.ngram_buckets:,} buckets are used"
+            )
+        return part
 
     def train(self) -> npt.NDArray[np.float64]:
         """Trains on the rows that are left of the epoch.
@@ -192,36 +233,41 @@ class _Worker:
             )
         return steps
 
-    def validate(self) -> BinaryCounts | None:
-        """Returns the counts over all validation rows, which the workers share; None if there are no such rows.
+    def validate(self) -> _Measured:
+        """Returns the counts over all validation rows, which the workers share, and the mix that fits them.
 
         Raises:
             KeyboardInterrupt: The run was interrupted and has been saved.
         """
         corpus = self._prepared.validation
         if len(corpus) == 0:
-            return None
+            return _Measured(None, None if self._part is None else unmeasured_mix())
+        order = validation_order(corpus.sequences.lengths)
         batches = worker_batches(
             corpus,
-            validation_order(corpus.sequences.lengths),
+            order,
             self._config,
             rank=self._rank,
             world_size=self._collective.world_size,
             batch_size=_VALIDATION_BATCH,
         )
-        labels = [corpus.labels[:0]]
-        probabilities = [np.zeros(0, np.float32)]
+        predicted = [np.zeros(0, np.float32)]
         for batch in batches:
-            labels.append(batch.labels[batch.weights > 0].astype(np.int8))
-            probabilities.append(self._stepper.predict(batch))
+            predicted.append(self._stepper.predict(batch))
             if self._is_first and self._context.is_interrupted():
                 self.save()
                 self._stop_if_interrupted()
-        mine = BinaryCounts.from_scores(np.concatenate(labels), np.concatenate(probabilities), threshold=THRESHOLD)
+        steps = np.split(order, range(_VALIDATION_BATCH, len(order), _VALIDATION_BATCH))
+        rows = np.concatenate([step[self._rank :: self._collective.world_size] for step in steps])
+        probabilities = np.concatenate(predicted)
+        if self._part is not None:
+            mixed = self._mixer.mix(rows, probabilities, THRESHOLD)
+            return _Measured(mixed.counts, mixed.mix, mixed.columns())
+        mine = BinaryCounts.from_scores(corpus.labels[rows], probabilities, threshold=THRESHOLD)
         total = self._collective.all_gather(mine.to_array()).sum(axis=0)
-        return BinaryCounts.from_array(total, threshold=THRESHOLD)
+        return _Measured(BinaryCounts.from_array(total, threshold=THRESHOLD))
 
-    def end_epoch(self, counts: BinaryCounts | None) -> None:
+    def end_epoch(self, measured: _Measured) -> None:
         """Adds the epoch to the state, and keeps its weights if it is the best so far.
 
         Raises:
@@ -230,7 +276,7 @@ class _Worker:
         state, rows = self.state, len(self._prepared.training)
         weights = self._stepper.weights()
         check_epoch(self._collective, state.epoch + 1, weights)
-        metrics = {} if counts is None else counts.metrics()
+        metrics = {} if measured.counts is None else measured.counts.metrics()
         state.end_epoch(
             {
                 "epoch": state.epoch + 1,
@@ -243,17 +289,20 @@ class _Worker:
                 "validation_accuracy": metrics.get("accuracy"),
                 "validation_accuracy_standard_error": metrics.get("accuracy_standard_error"),
                 "validation_auc": metrics.get("auc"),
+                **measured.columns,
             }
         )
         best_by = self._config.best_by
         if not metrics or not state.metrics or rank(metrics, best_by) > rank(state.metrics, best_by):
             state.best_epoch, state.metrics = state.epoch, metrics
+            state.mix = {} if measured.mix is None else asdict(measured.mix)
             self._best = weights if self._is_first else []
 
     def save(self) -> None:
         """Starts to save the run on rank 0; its state must be complete and finite."""
         if self._is_first:
-            self._writer.save(Checkpoint(copy.deepcopy(self.state), self._stepper.state(), list(self._best)))
+            ngrams = [] if self._part is None else self._part.arrays()
+            self._writer.save(Checkpoint(copy.deepcopy(self.state), self._stepper.state(), list(self._best), ngrams))
 
     def report_epoch(self, step_sums: npt.NDArray[np.float64]) -> None:
         """Reports the epoch that has ended, on rank 0, once it is saved.
@@ -272,7 +321,7 @@ class _Worker:
         """Writes the best epoch's model on rank 0, and leaves no peer waiting."""
         if self._is_first:
             self._writer.wait()
-            _write_model(self._config, self._best, self._prepared.vocabulary, self.state)
+            _write_model(self._config, self._best, self._part, self._prepared.vocabulary, self.state)
         self._collective.all_gather([])  # no worker leaves while another still needs it
 
     def _stop_if_interrupted(self) -> None:
@@ -314,10 +363,15 @@ class _Meter:
         return True
 
 
-def _write_model(config: TrainConfig, best: list[npt.NDArray[Any]], vocabulary: Vocabulary, state: State) -> None:
+def _write_model(
+    config: TrainConfig, best: list[npt.NDArray[Any]], part: NgramPart | None, vocabulary: Vocabulary, state: State
+) -> None:
     model = build_model(config, config, config.seed)  # in float32, whatever the precision of the steps
     for variable, value in zip(model.variables, best, strict=True):
         variable.assign(value)
+    if part is not None:
+        mix = Mix(**state.mix)
+        model = with_ngrams(model, config, part.table, replace(mix, bias=mix.bias + mix.ngrams * part.bias))
     write_bundle(
         join(config.output, "model"),
         model=model,

@@ -23,6 +23,7 @@ class State:
         loss_sum: Over the rows of these steps, on all workers.
         right: Rows of these steps that the model classified correctly.
         seconds: Time of these steps, without the first one of each process.
+        mix: How the parts of the best epoch's model are mixed, by the names of `Mix`; empty without n-grams.
     """
 
     epoch: int = 0
@@ -35,12 +36,17 @@ class State:
     loss_sum: float = 0.0
     right: float = 0.0
     seconds: float = 0.0
+    mix: dict[str, float] = field(default_factory=dict)
 
     def end_epoch(self, row: dict[str, Any]) -> None:
         """Adds the epoch's row to the history; the next epoch starts at step 0."""
         self.history.append(row)
         self.epoch, self.step = self.epoch + 1, 0
         self.loss_sum = self.right = self.seconds = 0.0
+
+    def best_row(self) -> dict[str, Any]:
+        """Returns the best epoch's row of the history; an empty one before the first epoch has ended."""
+        return self.history[self.best_epoch - 1] if self.history else {}
 
     def position(self) -> str:
         """Returns the position in words."""

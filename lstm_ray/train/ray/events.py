@@ -56,8 +56,8 @@ class Finished:
     state: State
 
 
-Event = Begun | Progress | dict[str, Any] | Lost | Interrupted | Finished | LstmRayError
-"""A dict is the history row of an epoch; an error ends the run."""
+Event = Begun | Progress | str | dict[str, Any] | Lost | Interrupted | Finished | LstmRayError
+"""A str is a message for people, a dict the history row of an epoch; an error ends the run."""
 
 
 class EventLog:
@@ -169,6 +169,8 @@ class EventReporter:
             self._rows_of_epoch = event.total_rows
             self._progress_at = time.monotonic()
             self.watcher.progress(event)
+        elif isinstance(event, str):
+            self.watcher.say(event)
         elif isinstance(event, dict):
             self._progress_at = time.monotonic()
             self.watcher.epoch(event)

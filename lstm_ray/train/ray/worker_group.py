@@ -196,6 +196,10 @@ class _RayContext:
         """Logs that the group begins to train."""
         self._append(Begun(State(epoch=state.epoch, step=state.step), self.collective.world_size))
 
+    def say(self, message: str) -> None:
+        """Logs a message for people."""
+        self._append(message)
+
     def progress(self, progress: Progress) -> None:
         """Logs the epoch's progress."""
         self._append(progress)

@@ -23,11 +23,12 @@ SETTINGS: list[dict[str, Any]] = [
     {},
     {"mask": True, "padding": "post", "pooling": "max", "bidirectional": True, "layers": 2, "truncating": "post"},
     {"mask": True, "pooling": "mean_max", "max_tokens": 7, "truncating": "middle", "punctuation": "keep"},
+    {"mask": True, "ngrams": 3, "ngram_buckets": 997},
 ]
 TEXTS = ["a good film", "not a bad<br>film and a fine one", "Fine?!", "bad acting, bad end"]
 
 
-@pytest.fixture(params=SETTINGS, ids=["unmasked", "masked", "middle-punctuation"])
+@pytest.fixture(params=SETTINGS, ids=["unmasked", "masked", "middle-punctuation", "ngrams"])
 def bundle(request: pytest.FixtureRequest, make_bundle: Callable[..., Path]) -> Path:
     """Returns a bundle."""
     return make_bundle(**request.param)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lstm_ray.model.weights import LstmWeights, NetworkWeights, Padding, Pooling
@@ -70,3 +73,23 @@ def test_every_kind_of_network(layers: int, directions: int, pooling: Pooling, m
     if masked:  # padding changes nothing, on either side and in any amount
         other: Padding = "post" if padding == "pre" else "pre"
         np.testing.assert_allclose(run(model, padded(rows, other, MAX_TOKENS + 4)), expected, rtol=0, atol=1e-6)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    rows=st.lists(st.lists(st.integers(1, 4) | st.integers(1, 39), min_size=1, max_size=MAX_TOKENS), min_size=1),
+    ngrams=st.integers(1, 3),
+    buckets=st.sampled_from([2, 30, 1_000_003]),
+    masked=st.booleans(),
+    padding=st.sampled_from(["pre", "post"]),
+)
+def test_ngrams(rows: list[list[int]], ngrams: int, buckets: int, masked: bool, padding: Padding) -> None:
+    table = np.random.default_rng(buckets).normal(size=buckets).astype(np.float32)
+    network = replace(make_network(1, 1, "max", masked, padding), ngrams=ngrams, ngram_table=table)
+    arrays = [np.array(row, np.int32) for row in rows]
+    sequences = Sequences(np.concatenate(arrays), np.cumsum([0, *map(len, rows)]))
+    model = onnx_model(network)
+    onnx.checker.check_model(model, full_check=True)
+    time = max(map(len, rows)) if masked else MAX_TOKENS
+    given = run(model, padded(arrays, padding, time))
+    np.testing.assert_allclose(given, NativeEngine(network, 1).probabilities(sequences), rtol=0, atol=1e-6)

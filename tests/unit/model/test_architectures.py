@@ -1,17 +1,27 @@
 """The Keras models: the textbook's sizes, masks that hide padding, and files that Keras opens without lstm-ray."""
 
 import json
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
 
 from lstm_ray.config import ModelSettings, TextSettings, TrainConfig, resolve
-from lstm_ray.model.architectures import build_model, cudnn_obstacle, network_weights, summary_text
+from lstm_ray.model.architectures import build_model, cudnn_obstacle, network_weights, summary_text, with_ngrams
+from lstm_ray.model.bundle import read_bundle
+from lstm_ray.model.weights import Mix
 from lstm_ray.runtime.tensorflow import start_tensorflow
+from lstm_ray.score.engine import NativeEngine
+from lstm_ray.text.ngrams import bags
+from lstm_ray.text.sequences import Sequences
 
 pytestmark = pytest.mark.filterwarnings(
     # TensorFlow's tensors have the __array__ of NumPy 1; NumPy 2 works with it, but says so each time Keras asks.
@@ -186,6 +196,68 @@ def test_pooling_is_what_its_name_says(mask: bool) -> None:
         np.testing.assert_allclose(probabilities(model, token_ids), expected, rtol=0, atol=1e-6)
 
 
+# n-grams
+
+
+MIX = Mix(lstm=0.7, ngrams=1.3, bias=-0.2)
+
+
+def ragged(rows: list[list[int]]) -> Sequences:
+    return Sequences(np.array(sum(rows, []), np.int32), np.cumsum([0, *map(len, rows)]))
+
+
+@pytest.mark.parametrize(
+    ("mask", "padding", "ngrams", "buckets"),
+    [(False, "pre", 2, 2**20), (False, "post", 3, 97), (True, "pre", 3, 2**20), (True, "post", 1, 2)],
+)
+def test_ngrams_are_added_as_they_are_defined(mask: bool, padding: Any, ngrams: int, buckets: int) -> None:
+    """Keras, whole and in a graph of several lengths, and the native engine against the two parts alone."""
+    import tensorflow as tf
+
+    text = TextSettings(vocabulary_size=50, max_tokens=7, padding=padding)
+    settings = tiny(mask=mask, pooling="mean", ngrams=ngrams, ngram_buckets=buckets)
+    model = build_model(text, settings, seed=1)
+    table = np.random.default_rng(buckets).normal(size=buckets).astype(np.float32)
+    folded = with_ngrams(model, settings, table, MIX)
+    assert (folded.input.name, folded.output_names) == ("token_ids", ["probability"])
+    in_a_graph = tf.function(lambda token_ids: folded(token_ids, training=False)[:, 0], reduce_retracing=True)
+    engine = NativeEngine(network_weights(folded, text, settings))
+
+    # Few ids, so that n-grams repeat; rows may be shorter than an n-gram.
+    @examples(max_examples=20, deadline=None)
+    @given(st.lists(st.lists(st.integers(1, 3) | st.integers(1, 49), min_size=1, max_size=7), min_size=1, max_size=9))
+    def check(rows: list[list[int]]) -> None:
+        token_ids = padded(rows, max(map(len, rows)) if mask else 7, padding)
+        alone = probabilities(model, token_ids).astype(np.float64)
+        sums = bags(ragged(rows), ngrams, buckets).sums(table)
+        logits = MIX.lstm * np.log(alone / (1 - alone)) + MIX.ngrams * sums + MIX.bias
+        expected = 1 / (1 + np.exp(-logits))
+        np.testing.assert_allclose(probabilities(folded, token_ids), expected, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(in_a_graph(token_ids), expected, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(engine.probabilities(ragged(rows)), expected, rtol=0, atol=1e-5)
+
+    check()
+
+
+@pytest.mark.parametrize("padding", ["pre", "post"])
+def test_ngrams_of_a_masked_model_do_not_see_the_amount_of_padding(rows: list[list[int]], padding: str) -> None:
+    settings = tiny(mask=True, ngrams=3)
+    table = np.random.default_rng(0).normal(size=settings.ngram_buckets).astype(np.float32)
+    model = with_ngrams(build_model(TEXT, settings, seed=1), settings, table, MIX)
+    alone = np.concatenate([probabilities(model, np.array([row], np.int32)) for row in rows])
+    for length in (7, 11):
+        np.testing.assert_allclose(probabilities(model, padded(rows, length, padding)), alone, rtol=0, atol=1e-6)
+
+
+def test_the_trained_model_keeps_its_weights() -> None:
+    settings = tiny(ngrams=1, ngram_buckets=9)
+    model = build_model(TEXT, settings, seed=1)
+    before = model.get_weights()
+    with_ngrams(model, settings, np.ones(9, np.float32), MIX)
+    for one, two in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
 # Weights as arrays
 
 
@@ -233,7 +305,9 @@ print(json.dumps(scores))
 """
 
 
-def test_keras_alone_loads_what_was_saved_and_predicts_the_same(tmp_path: Path, rows: list[list[int]]) -> None:
+def test_keras_alone_loads_what_was_saved_and_predicts_the_same(
+    tmp_path: Path, rows: list[list[int]], make_bundle: Callable[..., Path]
+) -> None:
     token_ids = padded(rows, 7, "pre")
     np.save(tmp_path / "token_ids.npy", token_ids)
     expected = {}
@@ -241,6 +315,11 @@ def test_keras_alone_loads_what_was_saved_and_predicts_the_same(tmp_path: Path, 
         model = build_model(TEXT, tiny(embedding_dropout=0.1, recurrent_dropout=0.1, **combination), seed=place)
         model.save(tmp_path / f"{place}.keras")
         expected[f"{place}.keras"] = probabilities(model, token_ids)
+    for mask in (False, True):  # n-grams are compared with the native engine
+        path = make_bundle(vocabulary_size=50, max_tokens=7, mask=mask, ngrams=3)
+        shutil.copy(path / "model.keras", tmp_path / f"ngrams {mask}.keras")
+        engine = NativeEngine(read_bundle(str(path)).weights())
+        expected[f"ngrams {mask}.keras"] = engine.probabilities(ragged(rows))
     # -I: no PYTHONPATH, no current directory.
     command = [sys.executable, "-I", "-c", LOAD_WITHOUT_US, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)

@@ -7,6 +7,7 @@ import shutil
 import sys
 import threading
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -119,6 +120,25 @@ def test_what_is_written_is_read(written: Path) -> None:
     np.testing.assert_array_equal(read.weights().layers[0][0].kernel, expected["weights"].layers[0][0].kernel)
     token_ids = np.array([[1, 4, 49, 0], [1, 2, 3, 5]], np.int32)
     np.testing.assert_array_equal(read.keras_model()(token_ids), expected["model"](token_ids))
+
+
+def test_without_ngrams_older_versions_read_it(written: Path) -> None:
+    description = json.loads((written / "bundle.json").read_text(encoding="utf-8"))
+    for part in ("model", "training"):
+        assert not {"ngrams", "ngram_buckets"} & description[part].keys()
+    with zipfile.ZipFile(written / "weights.npz") as archive:
+        assert not [name for name in archive.namelist() if name.startswith("ngram")]
+    assert read_bundle(str(written)).weights().ngram_table is None
+
+
+def test_ngrams_are_read_as_they_were_written(make_bundle: Callable[..., Path]) -> None:
+    read = read_bundle(str(make_bundle(ngrams=2, ngram_buckets=97)))
+    assert (read.model.ngrams, read.model.ngram_buckets) == (2, 97)
+    weights, model = read.weights(), read.keras_model()
+    assert weights.ngrams == 2
+    assert weights.ngram_table is not None
+    np.testing.assert_array_equal(weights.ngram_table, model.get_layer("ngram_table").embeddings[:, 0])
+    np.testing.assert_array_equal(weights.output_kernel, model.get_layer("lstm_logit").kernel[:, 0])
 
 
 def test_the_description_is_for_people_too(written: Path) -> None:

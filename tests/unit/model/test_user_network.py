@@ -22,11 +22,14 @@ from lstm_ray.config import ModelSettings, TextSettings, TrainConfig, resolve
 from lstm_ray.doctor.examine import examine
 from lstm_ray.errors import BundleError, ConfigError
 from lstm_ray.export.export import export
-from lstm_ray.model.architectures import build_model
+from lstm_ray.model.architectures import build_model, with_ngrams
 from lstm_ray.model.bundle import read_bundle, write_bundle
 from lstm_ray.model.user_network import check_network, sources_of
+from lstm_ray.model.weights import Mix
 from lstm_ray.runtime.tensorflow import start_tensorflow
-from lstm_ray.score.scorer import Scorer, pick_engine
+from lstm_ray.score.scorer import Scorer, make_engine, pick_engine
+from lstm_ray.text.ngrams import bags
+from lstm_ray.text.sequences import Sequences, pad
 from lstm_ray.text.vocabulary import Vocabulary
 from lstm_ray.train.step.choice import choose_engine
 
@@ -326,6 +329,22 @@ def test_user_layers_need_their_module(
     bundle = read_bundle(str(path))
     assert f"{home}.py" in bundle.sources()
     assert Scorer(bundle).score(TEXTS).probability.equals(expected)
+
+
+def test_ngrams_are_added_to_it(write_module: WriteModule, tmp_path: Path, vocabulary: Vocabulary) -> None:
+    write_module("mine", LAYER + TOTAL)
+    start_tensorflow()
+    config = settings(ngrams=2, ngram_buckets=97)
+    model = build_model(config, config, 0)
+    table = np.random.default_rng(0).normal(size=97).astype(np.float32)
+    folded = with_ngrams(model, config, table, Mix(lstm=0.7, ngrams=1.3, bias=-0.2))
+    path = str(tmp_path / "model")
+    write_bundle(path, model=folded, weights=None, vocabulary=vocabulary, config=config, metrics={})
+    rows = Sequences(np.array([1, 5, 1, 5, 7, 1, 5], np.int32), np.array([0, 1, 3, 7]))
+    alone = np.asarray(model(pad(rows, 6, "pre")))[:, 0].astype(np.float64)
+    logits = 0.7 * np.log(alone / (1 - alone)) + 1.3 * bags(rows, 2, 97).sums(table) - 0.2
+    given = make_engine(read_bundle(path), "keras", threads=1).probabilities(rows)
+    np.testing.assert_allclose(given, 1 / (1 + np.exp(-logits)), rtol=0, atol=1e-5)
 
 
 def test_a_bundle_imports_no_module_that_is_not_made_for_it(

@@ -1,6 +1,7 @@
 """NetworkWeights: what is saved is loaded, and what doesn't fit together is refused with a reason."""
 
 import io
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,13 +32,16 @@ def network() -> NetworkWeights:
         masked=True,
         padding="pre",
         max_tokens=80,
+        ngrams=2,
+        ngram_table=np.arange(9, dtype=np.float32),
     )
 
 
 def assert_equal(left: NetworkWeights, right: NetworkWeights) -> None:
     np.testing.assert_array_equal(left.embedding, right.embedding)
     np.testing.assert_array_equal(left.output_kernel, right.output_kernel)
-    for name in ("output_bias", "pooling", "masked", "padding", "max_tokens"):
+    np.testing.assert_array_equal(left.ngram_table, right.ngram_table)
+    for name in ("output_bias", "pooling", "masked", "padding", "max_tokens", "ngrams"):
         assert getattr(left, name) == getattr(right, name)
     assert [len(layer) for layer in left.layers] == [len(layer) for layer in right.layers]
     for left_layer, right_layer in zip(left.layers, right.layers, strict=True):
@@ -78,6 +82,12 @@ def test_files_in_memory_work(network: NetworkWeights) -> None:
         ({"max_tokens": 0}, "max_tokens"),
         ({"output_bias": float("nan")}, "finite"),
         ({"output_kernel": np.full(5, np.inf, np.float32)}, "finite"),
+        ({"ngram_table": np.zeros((9, 1), np.float32)}, "n-gram table"),
+        ({"ngram_table": np.zeros(0, np.float32)}, "n-gram table"),
+        ({"ngram_table": np.zeros(9, np.float64)}, "n-gram table .* float64"),
+        ({"ngram_table": np.full(9, np.nan, np.float32)}, "n-gram table .* not finite"),
+        ({"ngrams": 4}, "n-grams of up to 4 ids"),
+        ({"ngrams": 0}, "n-grams of up to 0 ids and a table"),
     ],
 )
 def test_what_does_not_fit_is_refused(network: NetworkWeights, change: dict[str, object], message: str) -> None:
@@ -86,6 +96,23 @@ def test_what_does_not_fit_is_refused(network: NetworkWeights, change: dict[str,
     file.seek(0)
     with pytest.raises(BundleError, match=message):
         NetworkWeights.load(file)
+
+
+def test_ngrams_need_a_table(network: NetworkWeights) -> None:
+    with pytest.raises(BundleError, match="n-grams of up to 2 ids and no table"):
+        replace(network, ngram_table=None).check()
+
+
+def test_without_ngrams_the_file_is_that_of_the_first_versions(network: NetworkWeights) -> None:
+    plain = replace(network, ngrams=0, ngram_table=None)
+    with_ngrams, without = io.BytesIO(), io.BytesIO()
+    network.save(with_ngrams)
+    plain.save(without)
+    names = [set(zipfile.ZipFile(file).namelist()) for file in (with_ngrams, without)]
+    assert names[0] - names[1] == {"ngrams.npy", "ngram_table.npy"}
+    without.seek(0)
+    loaded = NetworkWeights.load(without)
+    assert (loaded.ngrams, loaded.ngram_table) == (0, None)
 
 
 def test_recurrent_kernel_must_be_square_by_gate(network: NetworkWeights) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lstm_ray.model.weights import LstmWeights, NetworkWeights, Padding, Pooling
 from lstm_ray.score.engine import NativeEngine
+from lstm_ray.text.ngrams import bags
 from lstm_ray.text.sequences import Sequences
 
 Row = NDArray[np.int32]
@@ -31,6 +32,8 @@ def make_network(
     embedding_size: int = 7,
     scale: float = 1.0,
     seed: int = 0,
+    ngrams: int = 0,
+    ngram_buckets: int = 70,
 ) -> NetworkWeights:
     """Returns a random network; `scale` 1 gives pre-activations around 1, as training does."""
     generator = np.random.default_rng(seed)
@@ -50,7 +53,18 @@ def make_network(
         inputs = size * directions
     embedding = generator.normal(size=(vocabulary_size, embedding_size)).astype(np.float32)
     inputs *= 2 if pooling == "mean_max" else 1
-    return NetworkWeights(embedding, tuple(layers), normal(inputs), -0.3, pooling, masked, padding, max_tokens)
+    return NetworkWeights(
+        embedding,
+        tuple(layers),
+        normal(inputs),
+        -0.3,
+        pooling,
+        masked,
+        padding,
+        max_tokens,
+        ngrams,
+        generator.normal(size=ngram_buckets).astype(np.float32) if ngrams else None,
+    )
 
 
 def make_rows(network: NetworkWeights, lengths: Sequence[int], seed: int = 1) -> list[Row]:
@@ -97,7 +111,10 @@ def expected(network: NetworkWeights, row: Row) -> float:
     else:
         pools = {"max": sequence.max(axis=0), "mean": sequence.mean(axis=0)}
         features = np.concatenate([pools[name] for name in network.pooling.split("_")])
-    return float(sigmoid(features @ network.output_kernel.astype(float) + network.output_bias))
+    logit = features @ network.output_kernel.astype(float) + network.output_bias
+    if network.ngram_table is not None:
+        logit += bags(ragged([row]), network.ngrams, len(network.ngram_table)).sums(network.ngram_table)[0]
+    return float(sigmoid(logit))
 
 
 def assert_scores(network: NetworkWeights, rows: Sequence[Row], tolerance: float = 1e-6) -> None:
@@ -111,6 +128,18 @@ def test_every_kind_of_network(layers: int, directions: int, pooling: Pooling, m
     assert_scores(network, make_rows(network, [0, 1, 9, 2, 3, 9, 8, 1, 0, 4, 5, 6, 7]))
 
 
+@pytest.mark.parametrize("ngrams", [1, 2, 3])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("padding", ["pre", "post"])
+def test_ngrams_are_added_to_the_logit(ngrams: int, masked: bool, padding: Padding) -> None:
+    network = make_network(masked=masked, padding=padding, vocabulary_size=5, ngrams=ngrams)  # n-grams repeat
+    rows = make_rows(network, [0, 1, 9, 2, 3, 9, 8, 1, 0, 4, 5, 6, 7])
+    assert_scores(network, rows)
+    without = replace(network, ngrams=0, ngram_table=None)
+    different = score(network, rows) != score(without, rows)
+    np.testing.assert_array_equal(different, [len(row) > 0 for row in rows])
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     units=st.lists(st.sampled_from([1, 3, 16, 17, 33]), min_size=1, max_size=3),
@@ -119,6 +148,7 @@ def test_every_kind_of_network(layers: int, directions: int, pooling: Pooling, m
     masked=st.booleans(),
     padding=st.sampled_from(["pre", "post"]),
     embedding_size=st.integers(1, 40),
+    ngrams=st.integers(0, 3),
     lengths=st.lists(st.integers(0, 6), max_size=20),
     seed=st.integers(0, 1000),
 )
@@ -182,12 +212,13 @@ def test_a_masked_network_skips_id_zero_inside_a_row() -> None:
 @pytest.mark.parametrize("padding", ["pre", "post"])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(
-    ("layers", "directions", "pooling"), [(1, 1, "last"), (1, 2, "max"), (2, 2, "mean"), (1, 2, "mean_max")]
+    ("layers", "directions", "pooling", "ngrams"),
+    [(1, 1, "last", 0), (1, 2, "max", 3), (2, 2, "mean", 2), (1, 2, "mean_max", 0)],
 )
 def test_a_row_does_not_depend_on_its_company(
-    layers: int, directions: int, pooling: Pooling, masked: bool, padding: Padding
+    layers: int, directions: int, pooling: Pooling, ngrams: int, masked: bool, padding: Padding
 ) -> None:
-    network = make_network((17, 5)[:layers], directions, pooling, masked, padding)
+    network = make_network((17, 5)[:layers], directions, pooling, masked, padding, ngrams=ngrams)
     rows = make_rows(network, np.random.default_rng(3).integers(0, 10, 230).tolist())
     engine = NativeEngine(network)
     together = engine.probabilities(ragged(rows))

@@ -21,6 +21,8 @@ NETWORKS = {
     "masked": {"mask": True, "bidirectional": True, "pooling": "max"},
     "masked-post": {"mask": True, "padding": "post", "layers": 2, "truncating": "post"},
     "middle-punctuation": {"mask": True, "truncating": "middle", "punctuation": "keep", "pooling": "mean_max"},
+    "ngrams": {"ngrams": 2, "ngram_buckets": 997},
+    "masked-ngrams": {"mask": True, "ngrams": 3, "ngram_buckets": 997},
 }
 TEXTS = [
     "Good!",

@@ -1,0 +1,48 @@
+"""What the two parts of a model with n-grams reach alone. The n-grams are the baseline that the LSTM has to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_TRY = (
+    "word vectors from more text (--embeddings), --pooling max, more dropout, or more rows and epochs may help the LSTM"
+)
+
+
+def part_figures(row: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yields name, figure and meaning of each part's results in an epoch; nothing without n-grams or validation.
+
+    Args:
+        row: The epoch's row of the history.
+    """
+    if row.get("lstm_share") is None:
+        return
+    for name, key, meaning in (
+        ("LSTM alone", "lstm", "accuracy without the n-grams"),
+        ("n-grams alone", "ngram", "accuracy without the LSTM: the baseline, logistic regression"),
+    ):
+        yield name, f"{row[f'validation_{key}_accuracy']:.4f}", meaning
+        yield (
+            f"{name}, log loss",
+            f"{row[f'validation_{key}_loss']:.4f}",
+            "mean -ln of the probability of the true label",
+        )
+    yield "LSTM's share", f"{row['lstm_share']:.0%}", "of the mixed logits, fitted on the validation rows"
+
+
+def advice(row: Mapping[str, Any]) -> str | None:
+    """Returns what to try where the LSTM, or the mix of both parts, is no better than the n-grams alone.
+
+    Args:
+        row: The best epoch's row of the history.
+    """
+    if row.get("lstm_share") is None:
+        return None
+    mixed, lstm, ngrams = (row[f"validation_{part}accuracy"] for part in ("", "lstm_", "ngram_"))
+    baseline = f"the n-grams alone ({ngrams:.4f})"
+    if mixed <= ngrams:
+        return f"with the LSTM ({mixed:.4f}) the model is no better than {baseline}: {_TRY}"
+    if lstm <= ngrams:
+        return f"the LSTM alone ({lstm:.4f}) does not beat {baseline}: {_TRY}"
+    return None

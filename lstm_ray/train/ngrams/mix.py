@@ -1,0 +1,90 @@
+"""Fits how the logits of the LSTM and of the n-grams are mixed, on the validation rows.
+
+The two are features of a logistic regression whose weights are not negative. Its prior is the average in which both
+have the same spread; it counts about as much as ten rows. So a few rows lean to that average, rows that the logits
+separate give finite weights, and without validation rows the mix is the plain average: the spread on training rows,
+which the n-grams fit almost perfectly, says nothing about other rows.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import numpy.typing as npt
+
+from lstm_ray.model.weights import Mix
+from lstm_ray.train.step.loss import Labels
+
+Doubles = npt.NDArray[np.float64]
+
+_MOST_STEPS = 100
+_CLOSE = 1e-12  # decrease that a step promises, at which Newton's method ends
+
+
+def fit_mix(lstm: npt.NDArray[np.floating], ngrams: npt.NDArray[np.floating], labels: Labels, weights: Doubles) -> Mix:
+    """Returns the mix that fits rows best.
+
+    With spread the root of the mean square of a part's logits, z1 and z2 the logits divided by their spread:
+
+        sum of weight * cross-entropy of a * z1 + b * z2 + c   +   |(a, b, c) - (m, m, 0)|^2 / 2,   m = mean spread / 2
+
+    Args:
+        lstm: float[rows], the LSTM's logits.
+        ngrams: float[rows], the n-grams'.
+        labels: Of the rows, of which there may be none.
+        weights: float64[rows], what each counts.
+    """
+    spreads = _spreads(lstm, ngrams)
+    features = np.stack([lstm / spreads[0], ngrams / spreads[1], np.ones(len(labels))], axis=1)
+    prior = np.array([spreads.mean() / 2, spreads.mean() / 2, 0.0])
+    # The loss is convex: at its lowest point some of the two weights are held at 0, and of the ways to hold them the
+    # best one that leaves none negative is the right one.
+    found = [
+        _descend(features, labels, weights, prior, np.array([*is_free, True]))
+        for is_free in product([True, False], repeat=2)
+    ]
+    _, best = min(((loss, at) for loss, at in found if at[:2].min() >= 0), key=lambda one: one[0])
+    return Mix(*(best / [*spreads, 1]).tolist())
+
+
+def lstm_share(mix: Mix, lstm: npt.NDArray[np.floating], ngrams: npt.NDArray[np.floating]) -> float:
+    """Returns the LSTM's share in the mixed logits, by spread: 0 to 1."""
+    parts = np.array([mix.lstm, mix.ngrams]) * _spreads(lstm, ngrams)
+    return float(parts[0] / max(parts.sum(), np.finfo(float).tiny))
+
+
+def _spreads(*logits: npt.NDArray[np.floating]) -> Doubles:
+    """Returns the root of the mean square of each part's logits; 1 where all are 0."""
+    squares = np.array([np.square(part, dtype=np.float64).sum() / max(len(part), 1) for part in logits])
+    return np.sqrt(np.where(squares > 0, squares, 1.0))
+
+
+def _descend(
+    features: Doubles, labels: Labels, weights: Doubles, prior: Doubles, is_free: npt.NDArray[np.bool_]
+) -> tuple[float, Doubles]:
+    """Returns the lowest loss and where it is, with what is not free held at 0, by Newton's method, damped."""
+    signs = np.where(labels == 1, 1.0, -1.0)
+
+    def loss_at(at: Doubles) -> float:
+        distance = at - prior
+        return float(weights @ np.logaddexp(0, -signs * (features @ at)) + distance @ distance / 2)
+
+    at = np.where(is_free, prior, 0.0)
+    loss = loss_at(at)
+    for _ in range(_MOST_STEPS):
+        wrong = np.exp(-np.logaddexp(0, signs * (features @ at)))  # probability of the other label
+        gradient = (at - prior - features.T @ (weights * signs * wrong))[is_free]
+        curved = features[:, is_free] * np.sqrt(weights * wrong * (1 - wrong))[:, None]
+        step = np.linalg.solve(curved.T @ curved + np.eye(is_free.sum()), gradient)
+        promised, length = gradient @ step, 1.0
+        if promised <= _CLOSE * (1 + loss):
+            break
+        while True:
+            reached = at.copy()
+            reached[is_free] -= length * step
+            if (there := loss_at(reached)) <= loss - 1e-4 * length * promised or length < _CLOSE:
+                break
+            length /= 2
+        at, loss = reached, there
+    return loss, at

@@ -1,0 +1,141 @@
+"""The n-gram part of a run: fitted before the first epoch, mixed with the LSTM after each one.
+
+    training rows -> bags -> fit.py -> table and bias          once; a checkpoint keeps them
+    validation rows -> bags -> their logits                    once in each process
+    after an epoch: the LSTM's logits -> mix.py -> counts of the mixed probabilities, and of each part alone
+
+The LSTM's steps know nothing of it: with a common loss the n-grams, which soon fit the training rows, would leave the
+LSTM nothing to learn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from lstm_ray.collective.protocol import Collective
+from lstm_ray.config import TrainConfig
+from lstm_ray.evaluate.counts import LOG_LOSS_EPSILON, BinaryCounts
+from lstm_ray.kernels.threads import Threads
+from lstm_ray.model.weights import Mix
+from lstm_ray.text.ngrams import Bags, bags
+from lstm_ray.train.data.corpus import Corpus, Prepared
+from lstm_ray.train.ngrams.fit import NgramPart, fit
+from lstm_ray.train.ngrams.mix import fit_mix, lstm_share
+from lstm_ray.train.step.loss import class_weights
+
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """An epoch's model on the validation rows.
+
+    Attributes:
+        mix: How the logits are mixed.
+        lstm_share: The LSTM's share in them, 0 to 1.
+        counts: Of the mixed probabilities.
+        lstm: Of the LSTM alone.
+        ngrams: Of the n-grams alone.
+    """
+
+    mix: Mix
+    lstm_share: float
+    counts: BinaryCounts
+    lstm: BinaryCounts
+    ngrams: BinaryCounts
+
+    def columns(self) -> dict[str, float | int | None]:
+        """Returns what the history says of the parts."""
+        lstm, ngrams = self.lstm.metrics(), self.ngrams.metrics()
+        return {
+            "validation_lstm_loss": lstm["log_loss"],
+            "validation_lstm_accuracy": lstm["accuracy"],
+            "validation_ngram_loss": ngrams["log_loss"],
+            "validation_ngram_accuracy": ngrams["accuracy"],
+            "lstm_share": self.lstm_share,
+        }
+
+
+def fit_on(config: TrainConfig, corpus: Corpus, collective: Collective, threads: int) -> NgramPart:
+    """Fits the n-gram part on the training rows, of which each worker takes every N-th; all must call it."""
+    pool = Threads(threads, "ngrams")
+    try:
+        return fit(
+            _bags(config, corpus, _share(corpus, collective)),
+            corpus.labels[_share(corpus, collective)],
+            class_weights(config, corpus.labels),
+            strength=config.ngram_c,
+            buckets=config.ngram_buckets,
+            collective=collective,
+            threads=pool,
+        )
+    finally:
+        pool.close()
+
+
+class Mixer:
+    """Mixes the LSTM's predictions of the validation rows with the n-grams'."""
+
+    def __init__(self, config: TrainConfig, prepared: Prepared, part: NgramPart, collective: Collective) -> None:
+        """Computes the n-grams' logits; all workers must call it."""
+        corpus = prepared.validation
+        self._labels, self._collective = corpus.labels, collective
+        self._mine = _share(corpus, collective)
+        self._weights = np.array(class_weights(config, prepared.training.labels))[corpus.labels]
+        self._ngrams = self._gathered(self._mine, part.logits(_bags(config, corpus, self._mine)))
+
+    def mix(self, rows: npt.NDArray[np.int64], probabilities: Floats, threshold: float) -> Mixed:
+        """Fits the mix on all validation rows and counts; all workers must call it, and all get the same.
+
+        Args:
+            rows: int64[n], those that this worker predicted.
+            probabilities: float32[n], the LSTM's.
+            threshold: Probability above which a row counts as positive.
+        """
+        # The logit of a float32 that has been rounded to 0 or 1 is not finite: cut where the log loss is, at +-16.
+        cut = np.clip(probabilities.astype(np.float64), LOG_LOSS_EPSILON, 1 - LOG_LOSS_EPSILON)
+        lstm = self._gathered(rows, np.log(cut / (1 - cut)))
+        mix = fit_mix(lstm, self._ngrams, self._labels, self._weights)
+        # Worker 0's, where processors round differently.
+        mix = Mix(*self._collective.all_gather(astuple(mix))[0].tolist())
+        mixed = mix.lstm * lstm[self._mine] + mix.ngrams * self._ngrams[self._mine] + mix.bias
+        labels = self._labels[self._mine]
+        mine = [
+            BinaryCounts.from_scores(labels, _sigmoid(mixed), threshold),
+            BinaryCounts.from_scores(self._labels[rows], probabilities, threshold),
+            BinaryCounts.from_scores(labels, _sigmoid(self._ngrams[self._mine]), threshold),
+        ]
+        gathered = self._collective.all_gather(np.concatenate([counts.to_array() for counts in mine]))
+        total, lstm_total, ngram_total = (
+            BinaryCounts.from_array(part, threshold=threshold) for part in np.split(gathered.sum(axis=0), len(mine))
+        )
+        return Mixed(mix, lstm_share(mix, lstm, self._ngrams), total, lstm_total, ngram_total)
+
+    def _gathered(self, rows: npt.NDArray[np.int64], values: Doubles) -> Floats:
+        """Returns a value for each validation row, of which this worker has some: float32[rows]."""
+        everywhere = np.zeros(len(self._labels), np.float32)
+        everywhere[rows] = values
+        return self._collective.all_reduce(everywhere, [])[0]
+
+
+def unmeasured_mix() -> Mix:
+    """Returns the mix of a run without validation rows."""
+    none = np.zeros(0)
+    return fit_mix(none, none, np.zeros(0, np.int8), none)
+
+
+def _share(corpus: Corpus, collective: Collective) -> npt.NDArray[np.int64]:
+    """Returns the rows that a worker computes."""
+    return np.arange(collective.rank, len(corpus), collective.world_size)
+
+
+def _bags(config: TrainConfig, corpus: Corpus, rows: npt.NDArray[np.int64]) -> Bags:
+    return bags(corpus.sequences.take(rows), config.ngrams, config.ngram_buckets)
+
+
+def _sigmoid(logits: npt.NDArray[np.floating]) -> Floats:
+    return np.exp(-np.logaddexp(0, -logits.astype(np.float64))).astype(np.float32)

@@ -1,0 +1,165 @@
+"""The n-gram part against scikit-learn's logistic regression on the same matrix."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+from sklearn.linear_model import LogisticRegression
+
+from lstm_ray.collective import tcp
+from lstm_ray.collective.protocol import Alone, Collective
+from lstm_ray.collective.rendezvous import address_of, listen
+from lstm_ray.kernels.threads import Threads
+from lstm_ray.text.ngrams import Bags
+from lstm_ray.train.ngrams.fit import NgramPart, fit
+
+BUCKETS = 5000
+WEIGHTS = (1.0, 1.0)
+
+
+def make_bags(rows: list[NDArray[np.int64]]) -> Bags:
+    lengths = [len(row) for row in rows]
+    return Bags(np.concatenate([np.zeros(0, np.int64), *rows]), np.concatenate([[0], np.cumsum(lengths)]).astype(int))
+
+
+def corpus(rows: int = 300, seed: int = 0) -> tuple[Bags, NDArray[np.int8]]:
+    """Returns rows of 0 to 60 buckets, most of them frequent; some go with a label. Bucket 7 is in all but one row."""
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, 2, rows).astype(np.int8)
+    found = []
+    for label in labels:
+        drawn = (BUCKETS * generator.random(generator.integers(0, 60)) ** 4).astype(np.int64)
+        likely = drawn[(drawn % 5 != label) | (generator.random(len(drawn)) < 0.5)]
+        found.append(np.unique([7, *likely]))
+    found[rows // 2] = np.zeros(0, np.int64)
+    return make_bags(found), labels
+
+
+def take(bags: Bags, rows: NDArray[np.int64]) -> Bags:
+    return make_bags([bags.buckets[bags.offsets[row] : bags.offsets[row + 1]] for row in rows])
+
+
+def fitted(bags: Bags, labels: NDArray[np.int8], collective: Collective | None = None, **changes: Any) -> NgramPart:
+    settings = {"class_weights": WEIGHTS, "strength": 0.5, "buckets": BUCKETS, **changes}
+    threads = Threads(settings.pop("threads", 2), "test")
+    with closing(threads):
+        return fit(bags, labels, collective=collective or Alone(), threads=threads, **settings)
+
+
+def ratios(bags: Bags, labels: NDArray[np.int8]) -> NDArray[np.float64]:
+    """Returns the ratio of each bucket, 0 for one that no row has, by the book."""
+    matrix = csr_matrix((np.ones(len(bags.buckets)), bags.buckets, bags.offsets), (len(bags), BUCKETS)).toarray()
+    occurs = matrix.any(axis=0)
+    p, q = (1 + matrix[labels == label].sum(axis=0)[occurs] for label in (1, 0))
+    result = np.zeros(BUCKETS)
+    result[occurs] = np.log((p / p.sum()) / (q / q.sum()))
+    return result
+
+
+def features(bags: Bags, labels: NDArray[np.int8]) -> csr_matrix:
+    return csr_matrix((ratios(bags, labels)[bags.buckets], bags.buckets, bags.offsets), (len(bags), BUCKETS))
+
+
+def loss(bags: Bags, labels: NDArray[np.int8], part: NgramPart, strength: float, weights: tuple[float, float]) -> float:
+    """Returns the loss of a part; its factors are the table divided by the ratios."""
+    by_bucket = ratios(bags, labels)
+    factors = part.table[by_bucket != 0] / by_bucket[by_bucket != 0]
+    margins = np.where(labels == 1, 1, -1) * part.logits(bags)
+    return float(np.array(weights)[labels] @ np.logaddexp(0, -margins) + factors @ factors / (2 * strength))
+
+
+@pytest.mark.parametrize(("strength", "weights"), [(0.5, WEIGHTS), (20.0, WEIGHTS), (0.01, (0.5, 3.0))])
+def test_it_is_the_logistic_regression_of_scikit_learn(strength: float, weights: tuple[float, float]) -> None:
+    bags, labels = corpus()
+    part = fitted(bags, labels, strength=strength, class_weights=weights)
+    oracle = LogisticRegression(C=strength, tol=1e-10, max_iter=10_000)
+    oracle.fit(features(bags, labels), labels, sample_weight=np.array(weights)[labels])
+    expected = NgramPart((ratios(bags, labels) * oracle.coef_[0]).astype(np.float32), float(oracle.intercept_[0]))
+    lowest = loss(bags, labels, expected, strength, weights)
+    assert loss(bags, labels, part, strength, weights) == pytest.approx(lowest, rel=1e-6)
+    probabilities, others = (1 / (1 + np.exp(-one.logits(bags))) for one in (part, expected))
+    np.testing.assert_allclose(probabilities, others, atol=1e-3)
+    assert part.table.dtype == np.float32
+    assert not part.table[np.setdiff1d(np.arange(BUCKETS), bags.buckets)].any()
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_any_number_of_workers_finds_the_same(world_size: int) -> None:
+    bags, labels = corpus(301)
+    weights = (0.5, 3.0)
+    listeners = [listen("127.0.0.1") for _ in range(world_size)]
+    addresses = [address_of(listener) for listener in listeners]
+
+    def work(rank: int) -> NgramPart:
+        rows = np.arange(rank, len(bags), world_size)
+        with closing(tcp.join(listeners[rank], addresses, rank=rank, token="token", timeout_s=60)) as group:
+            return fitted(take(bags, rows), labels[rows], group, class_weights=weights)
+
+    with ThreadPoolExecutor(world_size) as pool:
+        parts = list(pool.map(work, range(world_size)))
+    for other in parts[1:]:
+        assert other.bias == parts[0].bias
+        assert other.table.tobytes() == parts[0].table.tobytes(), "equal to the bit"
+    alone = fitted(bags, labels, class_weights=weights)
+    np.testing.assert_allclose(parts[0].table, alone.table, atol=2e-4)
+    assert parts[0].bias == pytest.approx(alone.bias, abs=2e-4)
+
+
+def test_threads_change_no_bit() -> None:
+    bags, labels = corpus()
+    one, two, five = (fitted(bags, labels, threads=threads) for threads in (1, 2, 5))
+    assert one.table.tobytes() == two.table.tobytes() == five.table.tobytes()
+    assert one.bias == two.bias == five.bias
+
+
+def test_rows_of_one_class_are_all_that_class() -> None:
+    bags, _ = corpus(50)
+    for label in (0, 1):
+        labels = np.full(50, label, np.int8)
+        part = fitted(bags, labels)
+        assert np.isfinite(part.table).all()
+        assert ((part.logits(bags) > 0) == label).all()
+
+
+def test_a_worker_may_have_no_rows() -> None:
+    bags, labels = make_bags([np.array([3, 9])]), np.array([1], np.int8)
+    listeners = [listen("127.0.0.1") for _ in range(2)]
+    addresses = [address_of(listener) for listener in listeners]
+
+    def work(rank: int) -> NgramPart:
+        rows = np.arange(rank, 1, 2)
+        with closing(tcp.join(listeners[rank], addresses, rank=rank, token="token", timeout_s=60)) as group:
+            return fitted(take(bags, rows), labels[rows], group)
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(work, range(2))
+    assert first.table.tobytes() == second.table.tobytes()
+
+
+def test_rows_without_ngrams_leave_the_bias() -> None:
+    labels = np.array([1, 1, 1, 0], np.int8)
+    part = fitted(make_bags([np.zeros(0, np.int64)] * 4), labels)
+    assert part.bias == pytest.approx(np.log(3), rel=1e-3)
+    assert not part.table.any()
+
+
+def test_a_bucket_in_every_row_says_nothing() -> None:
+    """In a thousand rows of each class: its ratio is 0, so that it has no weight whatever its factor."""
+    labels = np.tile(np.array([0, 1], np.int8), 1000)
+    part = fitted(make_bags([np.array([7, 10 + label]) for label in labels]), labels)
+    assert part.table[7] == 0
+    assert part.table[11] > 1
+    assert part.table[10] < -1
+
+
+def test_a_checkpoints_arrays_are_the_part() -> None:
+    part = NgramPart(np.array([1, 2], np.float32), 0.1)
+    again = NgramPart.from_arrays(part.arrays())
+    assert again.bias == 0.1
+    assert again.table is part.table
