@@ -317,6 +317,13 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         panel="Training",
         gt=0,
     )
+    adversarial: float = learned(
+        0.0,
+        "Adversarial training: length of the shift of a text's word vectors that raises its loss most, in lengths of a "
+        "vector; 0 is none.",
+        panel="Training",
+        ge=0,
+    )
     precision: Literal["float32", "bf16", "fp16"] = learned(
         "float32", "Numbers that training computes with; weights are kept as float32.", panel="Training"
     )
@@ -456,4 +463,6 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
             raise ValueError("`engine` native computes only lstm-ray's own networks: `network` needs `engine` keras")
         if self.network is not None and self.embeddings is not None:
             raise ValueError("`embeddings` are for lstm-ray's own networks: with `network` the function loads them")
+        if self.network is not None and self.adversarial:
+            raise ValueError("`adversarial` is for lstm-ray's own networks: with `network` it must be 0")
         return self

@@ -106,12 +106,12 @@ class Network:
             weights: The network's weights.
         """
         rows = BatchRows.of(token_ids, self._config.mask)
-        _, features = self._forward(rows, weights, NO_DROPOUT)
+        _, features = self._forward(rows, self._look_up(rows, weights, NO_DROPOUT), weights, NO_DROPOUT)
         return rows.as_given(self._output(features, weights))
 
     @np.errstate(all="ignore")
     def gradients(self, token_ids: Ids, labels: Floats, counts: Floats, weights: Weights, drop: Dropout) -> Gradients:
-        """Returns the gradient of the sum of the rows' cross-entropies, each times its count.
+        """Returns the gradient of the sum of the rows' losses (train/step/loss.py), each times its count.
 
         Args:
             token_ids: int32[rows, time], padded; at least one row.
@@ -122,14 +122,56 @@ class Network:
         """
         rows = BatchRows.of(token_ids, self._config.mask)
         drop = drop.of(rows.order)
-        layers, features = self._forward(rows, weights, drop)
-        logits = self._output(features, weights)
-        by_logit = (sigmoid(logits) - labels[rows.order]) * counts[rows.order]
-        layout = self._layout
-        dense = self._buffer("dense", layout.size)
+        labels, counts = labels[rows.order], counts[rows.order]
+        dense = self._buffer("dense", self._layout.size)
         dense[:] = 0
-        dense[layout.output_kernel] = by_logit @ features
-        dense[layout.output_bias] = by_logit.sum()
+        source = self._look_up(rows, weights, drop)
+        if self._config.adversarial and source.ids is not rows.all:
+            source = _Source(source.values[source.ids], rows.all)  # a step is shifted by itself, not with its word
+        logits, by_source = self._differentiate(rows, source, labels, counts, weights, drop, dense)
+        if by_source is None:
+            return Gradients(dense, rows.words, None, rows.as_given(logits))
+        embedding = self._by_word(rows, source, by_source, drop.embedding)
+        if self._config.adversarial:
+            shifted = _Source(source.values + self._shift(rows, source.values, by_source), rows.all)
+            _, by_source = self._differentiate(rows, shifted, labels, counts, weights, drop, dense)
+            assert by_source is not None  # as in the first pass
+            embedding += self._by_word(rows, shifted, by_source, drop.embedding)
+        return Gradients(
+            dense, rows.words, None if self._config.freeze_embeddings else embedding, rows.as_given(logits)
+        )
+
+    def _differentiate(
+        self,
+        rows: BatchRows,
+        source: _Source,
+        labels: Floats,
+        counts: Floats,
+        weights: Weights,
+        drop: Dropout,
+        dense: Floats,
+    ) -> tuple[Floats, Floats | None]:
+        """Adds the gradient of the sum of the rows' cross-entropies, each times its count, to `dense`.
+
+        Args:
+            rows: The rows.
+            source: What the first layer reads.
+            labels: float32[rows], in the order of `rows`.
+            counts: float32[rows], likewise.
+            weights: The network's weights.
+            drop: The step's dropout.
+            dense: float32[size].
+
+        Returns:
+            The logits, float32[rows]; and the gradient by the source's values, float32[n, wide], or None if nothing
+            needs it.
+        """
+        layers, features = self._forward(rows, source, weights, drop)
+        logits = self._output(features, weights)
+        by_logit = (sigmoid(logits) - labels) * counts
+        layout = self._layout
+        dense[layout.output_kernel] += by_logit @ features
+        dense[layout.output_bias] += by_logit.sum()
         by_features = by_logit[:, None] * weights.dense[layout.output_kernel]
         upstream = self._unpool(rows, layers[-1].hidden, by_features)
         no_state = np.zeros((len(rows), layout.features), np.float32)
@@ -139,20 +181,35 @@ class Network:
             for done in layer.passes:
                 deltas = self._walk_back(rows, done, by_state, upstream, weights)
                 deltas = self._add_gradients(rows, layer, done, deltas, dense)
-                if layer is layers[0] and self._config.freeze_embeddings:
+                if layer is layers[0] and self._config.freeze_embeddings and not self._config.adversarial:
                     continue
                 by_source = self._by_source(rows, layer, done, deltas, weights)
                 total = by_source if total is None else np.add(total, by_source, out=total)
             upstream, by_state = total, no_state
-        embedding = None if upstream is None else self._by_word(rows, upstream, drop.embedding)
-        return Gradients(dense, rows.words, embedding, rows.as_given(logits))
+        return logits, upstream
 
-    def _forward(self, rows: BatchRows, weights: Weights, drop: Dropout) -> tuple[list[_Layer], Floats]:
-        """Returns what the layers computed, and float32[rows, features]."""
+    def _look_up(self, rows: BatchRows, weights: Weights, drop: Dropout) -> _Source:
+        """Returns what the first layer reads."""
         vectors = weights.vectors[np.searchsorted(weights.words, rows.words)]
-        source = _Source(vectors, rows.word_of)
-        if drop.embedding is not None:
-            source = _Source(vectors[rows.word_of] * rows.by_offset(drop.embedding, vectors.shape[1]), rows.all)
+        if drop.embedding is None:
+            return _Source(vectors, rows.word_of)
+        return _Source(vectors[rows.word_of] * rows.by_offset(drop.embedding, vectors.shape[1]), rows.all)
+
+    def _shift(self, rows: BatchRows, values: Floats, by_values: Floats) -> Floats:
+        """Returns the shifts of adversarial training, float32[offsets, width], from gradients by such values."""
+        shift = np.zeros_like(values)
+        for steps in rows.slices():
+            gradient = by_values[steps, : values.shape[1]]
+            norm = np.linalg.norm(gradient)
+            if norm > 0:
+                length = self._config.adversarial * np.linalg.norm(values[steps]) / np.sqrt(len(gradient))
+                np.multiply(gradient, np.float32(length / norm), out=shift[steps])
+        return shift
+
+    def _forward(
+        self, rows: BatchRows, source: _Source, weights: Weights, drop: Dropout
+    ) -> tuple[list[_Layer], Floats]:
+        """Returns what the layers computed from what the first one reads, and float32[rows, features]."""
         layers: list[_Layer] = []
         for depth, directions in enumerate(self._layout.layers):
             hidden = self._buffer(("hidden", depth), len(rows.all), sum(direction.width for direction in directions))
@@ -267,7 +324,7 @@ class Network:
         )
         if done.source.ids is not rows.all:
             deltas = self._sum_by(done.source.ids, deltas, self._buffer("by row", len(values), GATES * width))
-        dense[direction.bias] = _sum_of_rows(deltas)
+        dense[direction.bias] += _sum_of_rows(deltas)
         products.outer(self._target, direction.inputs, width, _masks(done.masks) == GATES)(
             values=values, deltas=deltas, out=dense[direction.kernel]
         )
@@ -288,13 +345,15 @@ class Network:
         by_source = self._buffer(("by source", direction), len(layer.source.values), by_inputs.shape[1])
         return self._sum_by(layer.source.ids, by_inputs, by_source)
 
-    def _by_word(self, rows: BatchRows, by_source: Floats, dropped: Floats | None) -> Floats:
+    def _by_word(self, rows: BatchRows, source: _Source, by_source: Floats, dropped: Floats | None) -> Floats:
         """Returns the gradients by the vectors of `rows.words`, float32[words, embedding_width]."""
         width = self._layout.embedding_width
-        if dropped is None:
-            return np.ascontiguousarray(by_source[:, :width])
-        by_word = np.empty((len(rows.words), width), np.float32)
-        return self._sum_by(rows.word_of, by_source[:, :width] * rows.by_offset(dropped, width), by_word)
+        by_source = by_source[:, :width]
+        if source.ids is not rows.all:
+            return np.ascontiguousarray(by_source)
+        if dropped is not None:
+            by_source = by_source * rows.by_offset(dropped, width)
+        return self._sum_by(rows.word_of, by_source, np.empty((len(rows.words), width), np.float32))
 
     def _sum_by(self, ids: Ids, values: Floats, out: Floats) -> Floats:
         """Fills `out` with the sums of the rows of `values` that have the same id, and returns it."""

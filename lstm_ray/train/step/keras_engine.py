@@ -62,7 +62,7 @@ class KerasStepper:
         # CPU cores). Without it XLA is slower: no cuDNN on a GPU, and on a CPU the two directions run one after the
         # other (30 -> 36 ms, bilstm preset).
         self._differentiate = tf.function(
-            self._compute_gradients,
+            self._compute_adversarial_gradients if config.adversarial else self._compute_gradients,
             jit_compile=config.recurrent_dropout > 0 and config.network is None,
             reduce_retracing=True,
         )
@@ -76,6 +76,10 @@ class KerasStepper:
         self._apply = tf.function(self._apply_sums, input_signature=[dense, rows])
         self._predict = tf.function(self._forward, reduce_retracing=True)
         self._seeds = [v for v in self.model.variables if v.path.endswith("seed_generator_state")]
+        if config.adversarial:  # the model in two: up to what its first LSTM layer reads, and from there
+            vectors = self.model.get_layer("embedding_dropout" if config.embedding_dropout else "embedding").output
+            self._embed = keras.Model(self.model.input, vectors)
+            self._read = keras.Model([self.model.input, vectors], self.model.output)
 
     def _make_optimizer(self) -> keras.optimizers.Optimizer:
         # Adam clips: it receives the sums over the workers, so the norm is that of the whole step.
@@ -191,8 +195,7 @@ class KerasStepper:
     ) -> tuple[list[Gradient], tf.Tensor]:
         with tf.GradientTape() as tape:
             probabilities = self.model(token_ids, training=True)
-            losses = keras.losses.binary_crossentropy(labels[:, None], probabilities) * weights
-            losses *= tf.where(labels > 0.5, self._class_weights[1], self._class_weights[0])
+            losses = self._losses(probabilities, labels, weights)
             total = tf.reduce_sum(losses)
             if self.model.losses:  # regularizers of a user's network: each row adds its share, on any worker
                 total += tf.add_n(self.model.losses) * tf.reduce_sum(weights)
@@ -202,8 +205,44 @@ class KerasStepper:
             tf.zeros_like(v.value) if gradient is None else gradient  # a user's network may leave a weight unused
             for v, gradient in zip(variables, tape.gradient(loss, variables), strict=True)
         ]
-        is_right = tf.cast(tf.equal(probabilities[:, 0] > 0.5, labels > 0.5), tf.float32) * weights
-        return gradients, tf.stack([tf.reduce_sum(losses), tf.reduce_sum(is_right)])
+        return gradients, _sums(probabilities, labels, weights, losses)
+
+    def _compute_adversarial_gradients(
+        self, token_ids: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, global_rows: tf.Tensor
+    ) -> tuple[list[Gradient], tf.Tensor]:
+        """Does what `_compute_gradients` does, with the loss of adversarial training (loss.py)."""
+        variables = self.model.trainable_variables
+
+        def differentiate(shift: Any) -> tuple[list[Gradient], tf.Tensor, tf.Tensor, tf.Tensor]:
+            with tf.GradientTape() as tape:
+                vectors = self._embed(token_ids, training=True) + shift
+                tape.watch(vectors)  # they may be frozen
+                probabilities = self._read([token_ids, vectors], training=True)
+                losses = self._losses(probabilities, labels, weights)
+                loss = self.optimizer.scale_loss(tf.reduce_sum(losses) / global_rows)
+            *gradients, by_vectors = tape.gradient(loss, [*variables, vectors])
+            return gradients, vectors, by_vectors, _sums(probabilities, labels, weights, losses)
+
+        seeds = [tf.identity(seed.value) for seed in self._seeds]
+        gradients, vectors, by_vectors, sums = differentiate(0.0)
+        for seed, state in zip(self._seeds, seeds, strict=True):  # the same dropout again
+            seed.assign(state)
+        more, *_ = differentiate(self._shift(token_ids, vectors, by_vectors))
+        return [_added(one, other) for one, other in zip(gradients, more, strict=True)], sums
+
+    def _shift(self, token_ids: tf.Tensor, vectors: tf.Tensor, by_vectors: tf.Tensor) -> tf.Tensor:
+        """Returns the shifts of adversarial training, in the shape and type of the vectors."""
+        is_read = tf.cast(token_ids != 0, tf.float32) if self._config.mask else tf.ones_like(token_ids, tf.float32)
+        steps = tf.reduce_sum(is_read, axis=1)[:, None, None]
+        squares = tf.square(tf.cast(vectors, tf.float32)) * is_read[:, :, None]
+        length = tf.sqrt(tf.reduce_sum(squares, axis=[1, 2], keepdims=True) / steps)
+        gradients = tf.cast(by_vectors, tf.float32)
+        directions = tf.math.divide_no_nan(gradients, tf.norm(gradients, axis=[1, 2], keepdims=True))
+        return tf.cast(self._config.adversarial * length * directions, vectors.dtype)
+
+    def _losses(self, probabilities: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+        losses = keras.losses.binary_crossentropy(labels[:, None], probabilities) * weights
+        return losses * tf.where(labels > 0.5, self._class_weights[1], self._class_weights[0])
 
     def _gather_gradients(self, *arguments: tf.Tensor) -> tuple[tf.Tensor, list[tuple[tf.Tensor, tf.Tensor]]]:
         """Returns the gradients in the form in which they are summed over the workers.
@@ -274,6 +313,20 @@ class KerasStepper:
         others = self.model.non_trainable_variables
         probabilities, _ = self.model.stateless_call(self._averages, others, token_ids, training=False)
         return probabilities[:, 0]
+
+
+def _sums(probabilities: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, losses: tf.Tensor) -> tf.Tensor:
+    is_right = tf.cast(tf.equal(probabilities[:, 0] > 0.5, labels > 0.5), tf.float32) * weights
+    return tf.stack([tf.reduce_sum(losses), tf.reduce_sum(is_right)])
+
+
+def _added(one: Gradient, other: Gradient) -> Gradient:
+    """Adds two gradients of a variable; the rows of an embedding's are listed, repeated ones too."""
+    if not isinstance(one, tf.IndexedSlices):
+        return one + other
+    return tf.IndexedSlices(
+        tf.concat([one.values, other.values], 0), tf.concat([one.indices, other.indices], 0), one.dense_shape
+    )
 
 
 def _rows_of(gradient: Gradient) -> tuple[tf.Tensor, tf.Tensor]:
