@@ -17,7 +17,7 @@ import jinja2
 from lstm_ray.report.charts import accuracy_chart, loss_chart, reliability_chart, roc_chart
 from lstm_ray.report.curves import Curves, describe, is_number, read_curves
 from lstm_ray.report.marks import Point
-from lstm_ray.report.picture import charts_png
+from lstm_ray.report.picture import draw_charts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -102,7 +102,7 @@ def history_png(history: pa.Table) -> bytes:
         history: As for `training_report`.
     """
     curves = read_curves(history)
-    return charts_png([loss_chart(curves), accuracy_chart(curves)])
+    return draw_charts([loss_chart(curves), accuracy_chart(curves)], "png")
 
 
 def evaluation_report(
