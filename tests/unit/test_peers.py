@@ -1,10 +1,12 @@
-"""Splits, draws, results, table and picture of benchmarks/peers.py; training takes minutes."""
+"""Splits, draws, results, table and picture of benchmarks/peers.py, and the models that learn in a second."""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib.util
 import json
+import math
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,13 +15,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from sklearn.linear_model import LogisticRegression
 
-_SPEC = importlib.util.spec_from_file_location("peers", Path(__file__).parents[2] / "benchmarks" / "peers.py")
-assert _SPEC
-assert _SPEC.loader
-peers: Any = importlib.util.module_from_spec(_SPEC)
-sys.modules["peers"] = peers  # where dataclasses look their module up
-_SPEC.loader.exec_module(peers)
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+def load(name: str) -> Any:
+    """Imports a script."""
+    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+peers, models = load("peers"), load("peers_models")
 
 
 def reviews(first: int, rows: int) -> pa.Table:
@@ -69,10 +81,41 @@ def test_a_seed_draws_the_rows(data: Path) -> None:
 
 def test_rows_are_kept_or_held_out() -> None:
     texts = [f"review {number}" for number in range(50)]
-    kept, held_out = peers.hold_out(texts, np.arange(50, dtype=np.int8), 0)
+    kept, held_out = models.hold_out(texts, np.arange(50, dtype=np.int8), 0)
     assert len(held_out[0]) == 5
     assert sorted(kept[0] + held_out[0]) == sorted(texts)
     assert [texts[label] for label in kept[1]] == kept[0]
+
+
+@pytest.mark.parametrize("peer", ["majority", "tfidf", "nb"])
+def test_a_linear_model_scores_what_it_learned(tmp_path: Path, peer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "PASS_S", 1e-6)
+    rows, model, figures = (str(tmp_path / name) for name in ("rows.parquet", "model", "figures.json"))
+    labels = [number % 3 != 0 for number in range(60)]
+    texts = [f"{'Good' if label else 'Bad'} film {number}" for number, label in enumerate(labels)]
+    pq.write_table(pa.table({"text": texts, "label": pa.array(labels).cast(pa.int8())}), rows)
+    models.learn(peer, "0", rows, model)
+    models.score(peer, model, rows, figures)
+    measured = json.loads(Path(figures).read_text())
+    if peer == "majority":
+        entropy = -(2 / 3) * math.log(2 / 3) - (1 / 3) * math.log(1 / 3)
+        assert measured["log_loss"] == pytest.approx(entropy)
+        assert (measured["accuracy"], measured["balanced_accuracy"]) == (pytest.approx(2 / 3), 0.5)
+    else:
+        assert (measured["accuracy"], measured["balanced_accuracy"]) == (1, 1)
+    assert measured["reviews_per_s"] > 0
+
+
+def test_the_weights_of_nb_hold_the_ratios(tmp_path: Path) -> None:
+    texts, labels = ["good good film", "bad film", "good", "bad"], np.array([1, 0, 1, 0], np.int8)
+    models.learn_nb(texts, labels, 0, tmp_path)
+    vectorizer, classifier = pickle.loads((tmp_path / "pipeline.pickle").read_bytes())
+    names = " ".join(name.replace(" ", "_") for name in vectorizer.get_feature_names_out())
+    assert names == "bad bad_film film good good_film good_good good_good_film"
+    positive, negative = np.array([1, 1, 2, 3, 2, 2, 2]) / 13, np.array([3, 2, 2, 1, 1, 1, 1]) / 11
+    binary = np.array([[0, 0, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0, 0], [0, 0, 0, 1, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0]])
+    expected = LogisticRegression(C=0.5, max_iter=1000).fit(binary * np.log(positive / negative), labels)
+    np.testing.assert_allclose(classifier.coef_, expected.coef_ * np.log(positive / negative), rtol=1e-3)
 
 
 RESULT = peers.Result(
