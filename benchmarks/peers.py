@@ -340,7 +340,7 @@ def panel(corpus: str, points: dict[str, tuple[float, float]]) -> Chart:
     speeds, accuracies = zip(*points.values(), strict=True)
     decades = range(math.floor(math.log10(min(speeds))), math.ceil(math.log10(max(speeds))) + 1)
     ticks = value_ticks(min(accuracies), max(accuracies))
-    frame = Frame(48, 12, 288, 240, (decades[0], max(decades[-1], decades[0] + 1)), (ticks[0], ticks[-1]))
+    frame = Frame(48, 12, 274, 240, (decades[0], max(decades[-1], decades[0] + 1)), (ticks[0], ticks[-1]))
     marks: list[Mark] = []
     for tick in ticks:
         marks.append(frame.horizontal(frame.y(tick), "rule"))
