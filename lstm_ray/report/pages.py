@@ -18,7 +18,7 @@ from lstm_ray.report.charts import accuracy_chart, loss_chart, reliability_chart
 from lstm_ray.report.curves import Curves, describe, is_number, points, read_curves
 from lstm_ray.report.marks import Point
 from lstm_ray.report.parts import advice, part_figures
-from lstm_ray.report.picture import charts_png
+from lstm_ray.report.picture import draw_charts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -128,7 +128,7 @@ def history_png(history: pa.Table, best_by: str) -> bytes:
         history, best_by: As for `training_report`.
     """
     curves = read_curves(history, best_by)
-    return charts_png([loss_chart(curves), accuracy_chart(curves)])
+    return draw_charts([loss_chart(curves), accuracy_chart(curves)], "png")
 
 
 def evaluation_report(

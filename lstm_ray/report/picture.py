@@ -1,4 +1,4 @@
-"""Charts as a PNG, for places that show no HTML: a README, a chat, a slide."""
+"""Charts as a picture, for places that show no HTML: a README, a chat, a slide."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _TOP = 58  # above the charts, for their titles
 _ALIGNMENT: dict[str, Literal["left", "center", "right"]] = {"start": "left", "middle": "center", "end": "right"}
 
 
-def charts_png(charts: Sequence[Chart]) -> bytes:
-    """Returns charts side by side on white, each below its title, as a PNG of 1800 x 720 pixels."""
+def draw_charts(charts: Sequence[Chart], form: Literal["png", "svg"]) -> bytes:
+    """Returns charts side by side on white, each below its title: a PNG of 1800 x 720 pixels, or an SVG."""
     # Half a second to import, which only training needs. The object interface, because pyplot keeps every figure in a
     # global list and looks for a display.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -39,7 +39,7 @@ def charts_png(charts: Sequence[Chart]) -> bytes:
             artist.set(transform=to_picture, zorder=order)
             figure.add_artist(artist)
     drawn = io.BytesIO()
-    figure.savefig(drawn, format="png")
+    figure.savefig(drawn, format=form)
     return drawn.getvalue()
 
 

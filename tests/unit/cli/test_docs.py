@@ -13,7 +13,15 @@ import typer
 from lstm_ray.cli.app import app
 
 ROOT = Path(__file__).parents[3]
-PAGES = ("README.md", "docs/training.md", "docs/scoring.md", "docs/lstm.md", "docs/jobs.md", "docs/clusters.md")
+PAGES = (
+    "README.md",
+    "docs/training.md",
+    "docs/accuracy.md",
+    "docs/scoring.md",
+    "docs/lstm.md",
+    "docs/jobs.md",
+    "docs/clusters.md",
+)
 # At the beginning of a line, of code within one, or of a quoted command that another runs; not `lstm-ray COMMAND`.
 _COMMAND = re.compile(r"(?:^ *(?:\$ )?|[`'])lstm-ray +([a-z][^`'\n]+)", re.MULTILINE)
 
