@@ -127,5 +127,61 @@ def convert(
     )
 
 
+@app.command()
+def split(
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT", help="Parquet: files, directories, globs, URIs; equal columns.")
+    ],
+    output: Output,
+    test: Annotated[
+        float, typer.Option("--test", metavar="SHARE", help="Share of the texts, or groups, for test.parquet.")
+    ] = 0.2,
+    by: Annotated[
+        str | None,
+        typer.Option("--by", metavar="COLUMN", help="Rows with equal values here stay together: a product, an author."),
+    ] = None,
+    text_column: Annotated[
+        str, typer.Option("--text-column", metavar="NAME", help="Column of the reviews; equal texts stay together.")
+    ] = "text",
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", min=0, max=2**32 - 1, help="Another seed, another split.")
+    ] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Split Parquet into train.parquet and test.parquet: each row into one of them, in order, with all its columns.
+
+    Without --by a row's text decides, so that equal texts stay on one side.
+
+    Example: lstm-ray data split reviews.parquet --by product --test 0.2 --output reviews
+    """
+    from lstm_ray.config import TrainConfig
+    from lstm_ray.datasets import split as splitting
+    from lstm_ray.wording import counted
+
+    with console.bar("rows", "nothing is written") as bar:
+        sides = splitting.split(
+            inputs,
+            output,
+            test=test,
+            by=by,
+            text_column=text_column,
+            seed=seed,
+            overwrite=overwrite,
+            progress=bar.update,
+        )
+    of_groups = ["" if side.groups is None else f" of {counted(side.groups, 'group')}" for side in sides]
+    train, tested = sides
+    columns = () if text_column == TrainConfig.model_fields["text_column"].default else ("--text-column", text_column)
+    console.show_table(
+        "Split",
+        [
+            ("rows", f"{train.rows + tested.rows:,}"),
+            ("train", f"{train.path}: {train.rows:,} rows{of_groups[0]}"),
+            ("test", f"{tested.path}: {tested.rows:,} rows{of_groups[1]}"),
+            ("next", _training(train.path, "runs/first", "--validation", str(tested.path), *columns)),
+        ],
+    )
+
+
 def _training(train: Path, output: str, *options: str) -> str:
     return console.command_line("train", "--train", str(train), "--output", output, *options)

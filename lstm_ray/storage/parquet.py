@@ -14,15 +14,23 @@ from lstm_ray.wording import not_parquet, reason
 
 
 @contextmanager
-def open_parquet(file: InputFile) -> Iterator[pq.ParquetFile]:
+def open_parquet(file: InputFile, buffer_bytes: int = 0) -> Iterator[pq.ParquetFile]:
     """Opens a file and reads its footer; pages are checked against their checksums, where the writer added them.
+
+    Args:
+        file: The file.
+        buffer_bytes: Most of a column to fetch at a time, for readers of batches; 0 fetches a row group as a whole.
 
     Raises:
         InputError: The file is missing, may not be read, or is not Parquet.
     """
     with file.open() as stream:  # a ParquetFile does not close the stream it is given
         try:
-            parquet = pq.ParquetFile(stream, page_checksum_verification=True)
+            parquet = pq.ParquetFile(
+                stream,
+                page_checksum_verification=True,
+                **({"buffer_size": buffer_bytes, "pre_buffer": False} if buffer_bytes else {}),
+            )
         except (OSError, pa.ArrowException) as error:
             raise InputError(f"{file.path}: {not_parquet(file.path, error)}") from error
         yield parquet

@@ -1,0 +1,232 @@
+"""A training and a test file: every row in one of them, in order, as it was; decided by its group or text alone."""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lstm_ray.config import TrainConfig
+from lstm_ray.datasets import split as splitting
+from lstm_ray.datasets.held_out import group_keys, hash_keys, held_out
+from lstm_ray.datasets.split import split
+from lstm_ray.errors import ConfigError, InputError, LstmRayError, OutputError
+from lstm_ray.train.data.corpus import assemble, encode_shard, find_all_shards
+
+ROWS = 120
+
+
+def make_table(rows: int = ROWS) -> pa.Table:
+    """Returns reviews of 17 films, some without a film or a text, with columns of many types."""
+    numbers = range(rows)
+    films = [None if number % 11 == 5 else number * number % 17 for number in numbers]
+    return pa.table(
+        {
+            "id": pa.array(numbers, pa.uint16()),
+            "text": pa.array([None if number % 13 == 4 else f"review {number // 2}" for number in numbers]),
+            "label": pa.array([number % 2 for number in numbers], pa.int8()),
+            "film": pa.array(films, pa.int64()),
+            "genre": pa.array([f"genre {number % 3}" for number in numbers]).dictionary_encode(),
+            "stars": pa.array([number / 7 for number in numbers], pa.float32()),
+            "price": pa.array([Decimal(number) / 4 for number in numbers], pa.decimal128(9, 2)),
+            "at": pa.array([datetime.datetime(2020, 1, 1) for _ in numbers], pa.timestamp("us", "UTC")),
+            "tags": pa.array([[{"tag": str(number)}] * (number % 3) for number in numbers]),
+            "scan": pa.array([bytes([number % 256]) for number in numbers], pa.large_binary()),
+            "empty": pa.nulls(rows),
+        }
+    )
+
+
+def write_cut(directory: Path, table: pa.Table, bounds: list[int], rows_per_group: int) -> list[str]:
+    """Writes a table as files that end at the given rows."""
+    edges = sorted({0, len(table), *bounds})
+    paths = []
+    for number, (start, stop) in enumerate(itertools.pairwise(edges)):
+        paths.append(str(directory / f"{number:03d}.parquet"))
+        pq.write_table(table.slice(start, stop - start), paths[-1], row_group_size=rows_per_group)
+    return paths
+
+
+@given(
+    bounds=st.lists(st.integers(1, ROWS - 1), max_size=3),
+    rows_per_group=st.integers(1, ROWS),
+    read_rows=st.integers(1, ROWS),
+    written_rows=st.integers(1, ROWS),
+    by=st.sampled_from([None, "film", "genre", "tags", "stars"]),
+    seed=st.integers(0, 3),
+)
+@settings(max_examples=40, deadline=None)
+def test_rows_are_those_of_the_whole_table_however_it_is_cut(
+    tmp_path_factory: pytest.TempPathFactory,
+    bounds: list[int],
+    rows_per_group: int,
+    read_rows: int,
+    written_rows: int,
+    by: str | None,
+    seed: int,
+) -> None:
+    directory, table = tmp_path_factory.mktemp("split"), make_table()
+    (directory / "in").mkdir()
+    inputs = write_cut(directory / "in", table, bounds, rows_per_group)
+    seen: list[tuple[int, int]] = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(splitting, "_READ_ROWS", read_rows)
+        patched.setattr(splitting, "_GROUP_ROWS", written_rows)
+        train, test = split(inputs, directory / "out", test=0.4, by=by, seed=seed, progress=lambda *at: seen.append(at))
+    assert seen[-1] == (ROWS, ROWS)
+
+    texts = [None if text is None else text.encode() for text in table["text"].to_pylist()]
+    groups = [None] * ROWS if by is None else group_keys(table[by]).to_pylist()
+    keys = [group if group is not None else text or b"" for group, text in zip(groups, texts, strict=True)]
+    side = held_out(hash_keys(pa.array(keys, pa.large_binary()), seed, b"data split"), 0.4)
+    whole = pq.read_table(inputs)
+    for made, chosen in ((train, ~side), (test, side)):
+        written = pq.read_table(made.path)
+        expected = whole.filter(pa.array(chosen))
+        assert written.schema.equals(whole.schema, check_metadata=True)
+        assert written.to_pylist() == expected.to_pylist()
+        assert made.rows == len(expected)
+        distinct = {group for group, is_here in zip(groups, chosen, strict=True) if is_here and group is not None}
+        assert made.groups == (None if by is None else len(distinct))
+        metadata = pq.read_metadata(made.path)
+        sizes = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+        assert all(size >= written_rows for size in sizes[:-1])
+    assert train.rows + test.rows == ROWS
+
+
+def test_columns_that_directories_add_are_kept_and_can_be_split_by(tmp_path: Path) -> None:
+    for year in range(2000, 2030):
+        (tmp_path / f"in/year={year}").mkdir(parents=True)
+        pq.write_table(pa.table({"text": [f"{year} a", f"{year} b"]}), tmp_path / f"in/year={year}/a.parquet")
+    sides = split([str(tmp_path / "in")], tmp_path / "out", test=0.3, by="year")
+    tables = [pq.read_table(side.path).to_pydict() for side in sides]
+    years = [set(table["year"]) for table in tables]
+    assert years[0] | years[1] == {str(year) for year in range(2000, 2030)}
+    assert not years[0] & years[1]
+    assert all(text[:4] == year for table in tables for text, year in zip(*table.values(), strict=True))
+
+
+def test_a_run_on_the_training_file_still_finds_rows_to_validate_on(tmp_path: Path) -> None:
+    """With one rule for both, the rows with the lowest hashes would all be in the test file."""
+    (path,) = write_cut(tmp_path, pa.table({"text": [f"r {n}" for n in range(999)], "label": [0, 1, 1] * 333}), [], 99)
+    train, test = split([path], tmp_path / "out", test=0.2)
+    config = TrainConfig(train=(str(train.path),), output="run", validation_fraction=0.1)
+    prepared = assemble([encode_shard(shard, config) for shard in find_all_shards(config)], config)
+    assert 40 < len(prepared.validation) < 120
+    assert 150 < test.rows < 250
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not with its row groups either: this one has 40 MB in one."""
+    monkeypatch.setattr(splitting, "_READ_ROWS", 500)
+    monkeypatch.setattr(splitting, "_GROUP_ROWS", 2_000)
+    monkeypatch.setattr(splitting, "_BUFFER_BYTES", 1 << 20)
+    generator = np.random.default_rng(0)
+    texts = [generator.bytes(1_000).hex() for _ in range(20_000)]  # letters of a random number: a codec saves half
+    pq.write_table(pa.table({"text": texts}), tmp_path / "in.parquet")
+    held: list[int] = []
+    before = pa.total_allocated_bytes()
+    split(
+        [str(tmp_path / "in.parquet")],
+        tmp_path / "out",
+        test=0.5,
+        progress=lambda *_: held.append(pa.total_allocated_bytes() - before),
+    )
+    assert max(held) < 25_000_000
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"by": "author"}, InputError, "no column 'author'; it has 'id', 'text', .*: choose with --by"),
+        ({"text_column": "body"}, InputError, "no column 'body'; .*: choose with --text-column"),
+        ({"text_column": "id"}, InputError, "column 'id' is uint16, expected text: choose with --text-column"),
+        ({"test": 0.0}, ConfigError, "--test is 0: should be above 0 and below 1"),
+        ({"test": 1.0}, ConfigError, "--test is 1: "),
+        ({"test": 1e-9}, InputError, "of its 120 rows none is for test.parquet: raise --test, or take another --seed"),
+        (
+            {"test": 1 - 1e-9, "by": "genre"},
+            InputError,
+            "of its 120 rows of 3 groups none is for train.parquet: lower --test",
+        ),
+    ],
+)
+def test_what_cannot_be_split_is_refused_and_nothing_written(
+    tmp_path: Path, changes: dict[str, Any], error: type[LstmRayError], message: str
+) -> None:
+    inputs = write_cut(tmp_path, make_table(), [], 50)
+    with pytest.raises(error, match=message):
+        split(inputs, tmp_path / "out", **{"test": 0.2, **changes})
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda table: table.drop_columns("price"), "column 'price' is missing, but decimal128"),
+        (lambda table: table.append_column("more", table["id"]), "column 'more' is uint16, but missing in"),
+        (
+            lambda table: table.set_column(0, "id", table["id"].cast(pa.int64())),
+            r"column 'id' is int64, but uint16 in .*000\.parquet: split them one by one",
+        ),
+    ],
+)
+def test_files_with_other_columns_are_refused(
+    tmp_path: Path, change: Callable[[pa.Table], pa.Table], message: str
+) -> None:
+    (path,) = write_cut(tmp_path, make_table(), [], 50)
+    pq.write_table(change(make_table()), tmp_path / "other.parquet")
+    with pytest.raises(InputError, match=rf"other\.parquet: {message}"):
+        split([path, str(tmp_path / "other.parquet")], tmp_path / "out", test=0.2)
+
+
+def test_columns_in_another_order_are_put_into_that_of_the_first_file(tmp_path: Path) -> None:
+    table = make_table()
+    (path,) = write_cut(tmp_path, table, [], 50)
+    other = table.select(table.column_names[::-1])
+    pq.write_table(other, tmp_path / "other.parquet")
+    train, test = split([path, str(tmp_path / "other.parquet")], tmp_path / "out", test=0.2)
+    ids = sorted(pq.read_table(train.path)["id"].to_pylist() + pq.read_table(test.path)["id"].to_pylist())
+    assert ids == sorted([*range(ROWS), *range(ROWS)])
+    assert pq.read_schema(train.path).names == table.column_names
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    twice = pa.Table.from_arrays([pa.array(["a", "b"])] * 2, ["text", "text"])
+    pq.write_table(twice, tmp_path / "in.parquet")
+    with pytest.raises(InputError, match="has two columns named 'text'"):
+        split([str(tmp_path / "in.parquet")], tmp_path / "out", test=0.2)
+
+
+def test_existing_files_are_replaced_only_if_asked_for_and_never_when_they_are_inputs(tmp_path: Path) -> None:
+    (path,) = write_cut(tmp_path, make_table(), [], 50)
+    train, test = split([path], tmp_path / "out", test=0.2)
+    before = test.path.read_bytes()
+    with pytest.raises(OutputError, match=r"train.parquet, .*test.parquet: exist already: .*--overwrite"):
+        split([path], tmp_path / "out", test=0.5)
+    with pytest.raises(OutputError, match=r"train.parquet: is an input: choose another --output"):
+        split([str(train.path)], tmp_path / "out", test=0.5, overwrite=True)
+    with pytest.raises(ConfigError, match="is inside the input"):
+        split([str(tmp_path)], tmp_path / "out", test=0.5, overwrite=True)
+    assert test.path.read_bytes() == before
+    assert split([path], tmp_path / "out", test=0.5, overwrite=True)[1].rows > test.rows
+
+
+def test_a_damaged_file_leaves_nothing_behind(tmp_path: Path) -> None:
+    (path,) = write_cut(tmp_path, make_table(), [], 50)
+    content = bytearray(Path(path).read_bytes())
+    content[len(content) // 4 : len(content) // 2] = bytes(len(content) // 2 - len(content) // 4)
+    Path(path).write_bytes(content)
+    with pytest.raises(InputError, match=r"000\.parquet: row group \d cannot be read"):
+        split([path], tmp_path / "out", test=0.2)
+    assert list((tmp_path / "out").iterdir()) == []
