@@ -191,7 +191,9 @@ class KerasStepper:
     ) -> tuple[list[Gradient], tf.Tensor]:
         with tf.GradientTape() as tape:
             probabilities = self.model(token_ids, training=True)
-            losses = keras.losses.binary_crossentropy(labels[:, None], probabilities) * weights
+            smoothing = self._config.label_smoothing
+            losses = keras.losses.binary_crossentropy(labels[:, None], probabilities, label_smoothing=smoothing)
+            losses *= weights
             losses *= tf.where(labels > 0.5, self._class_weights[1], self._class_weights[0])
             total = tf.reduce_sum(losses)
             if self.model.losses:  # regularizers of a user's network: each row adds its share, on any worker
