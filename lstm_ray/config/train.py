@@ -305,6 +305,13 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         ge=0,
         lt=1,
     )
+    label_smoothing: float = learned(
+        0.0,
+        "How far training moves labels towards 1/2: 0.1 makes 0.05 and 0.95 of 0 and 1.",
+        panel="Training",
+        ge=0,
+        lt=1,
+    )
     class_weights: str = learned(
         "none",
         "Weight of a row's loss: 1, balanced so that both classes count the same, or NEGATIVE,POSITIVE.",

@@ -115,7 +115,7 @@ class Network:
 
         Args:
             token_ids: int32[rows, time], padded; at least one row.
-            labels: float32[rows], 0 or 1.
+            labels: float32[rows], from 0 to 1.
             counts: float32[rows].
             weights: The network's weights, transposed ones included.
             drop: The step's dropout.

@@ -143,6 +143,8 @@ class NativeStepper:
             float32[words, embedding_width], by the words' vectors.
         """
         counts = batch.weights * np.where(batch.labels > 0.5, self._class_weights[1], self._class_weights[0])
+        smoothing = np.float32(self._config.label_smoothing)
+        targets = batch.labels * (1 - smoothing) + smoothing / 2
         dropout = self._draw(batch.token_ids)
         dense = np.zeros(self._layout.size + 2, np.float32)
         by_word = np.zeros_like(weights.vectors)
@@ -150,7 +152,7 @@ class NativeStepper:
 
             def gradients(task: tuple[Network, npt.NDArray[np.intp]]) -> tuple[npt.NDArray[np.intp], Gradients]:
                 network, share = task
-                arguments = (batch.token_ids[share], batch.labels[share], counts[share] / np.float32(batch.global_rows))
+                arguments = (batch.token_ids[share], targets[share], counts[share] / np.float32(batch.global_rows))
                 return share, network.gradients(*arguments, weights, dropout.of(share))
 
             for share, found in self._threads.map(gradients, zip(self._networks, rows, strict=False)):
@@ -158,7 +160,7 @@ class NativeStepper:
                 if found.embedding is not None:
                     by_word[np.searchsorted(weights.words, found.words)] += found.embedding
                 labels, logits = batch.labels[share], found.logits
-                losses = np.maximum(logits, 0) - logits * labels + np.log1p(np.exp(-np.abs(logits)))
+                losses = np.maximum(logits, 0) - logits * targets[share] + np.log1p(np.exp(-np.abs(logits)))
                 dense[-2] += (losses * counts[share]).sum()
                 dense[-1] += (((logits > 0) == (labels > 0.5)) * batch.weights[share]).sum()
         return dense, by_word

@@ -241,7 +241,8 @@ class KerasStepper:
         return tf.cast(self._config.adversarial * length * directions, vectors.dtype)
 
     def _losses(self, probabilities: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-        losses = keras.losses.binary_crossentropy(labels[:, None], probabilities) * weights
+        smoothing = self._config.label_smoothing
+        losses = keras.losses.binary_crossentropy(labels[:, None], probabilities, label_smoothing=smoothing) * weights
         return losses * tf.where(labels > 0.5, self._class_weights[1], self._class_weights[0])
 
     def _gather_gradients(self, *arguments: tf.Tensor) -> tuple[tf.Tensor, list[tuple[tf.Tensor, tf.Tensor]]]:

@@ -27,6 +27,8 @@ def fit_with_keras(
 ) -> tuple[Arrays, list[float]]:
     """Returns the variables after `keras.Model.fit` on the same batches, and the losses of the epochs."""
     start_tensorflow()
+    import keras
+
     from lstm_ray.model.architectures import build_model
 
     model = build_model(config, config, config.seed)
@@ -37,7 +39,7 @@ def fit_with_keras(
         weight_decay=config.weight_decay or None,
         global_clipnorm=config.clip_norm,
     )
-    model.compile(adam, "binary_crossentropy")
+    model.compile(adam, keras.losses.BinaryCrossentropy(label_smoothing=config.label_smoothing))
     epoch = batches(config.model_copy(update={"epochs": 1}), corpus)
     rows, labels = np.concatenate([one.token_ids[one.weights > 0] for one in epoch]), corpus.labels.astype(np.float32)
     past = model.fit(
@@ -170,7 +172,9 @@ def test_each_dropout_drops_its_share_and_enlarges_the_rest() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"weight_decay": 0.4, "clip_norm": 0.5, "adam_beta_1": 0.0, "adam_beta_2": 0.95}], ids=str
+    "changes",
+    [{"weight_decay": 0.4, "clip_norm": 0.5, "adam_beta_1": 0.0, "adam_beta_2": 0.95}, {"label_smoothing": 0.3}],
+    ids=str,
 )
 def test_options_of_the_step_are_those_of_keras_and_do_something(changes: dict[str, Any], engine: str) -> None:
     corpus = make_corpus(126)  # Keras's mean over the epoch counts every batch alike: none may be short
@@ -178,7 +182,9 @@ def test_options_of_the_step_are_those_of_keras_and_do_something(changes: dict[s
     ours, sums = train(config, corpus)
     theirs, losses = fit_with_keras(config, corpus)
     assert_same_weights(ours.weights(), theirs, 2e-5)
-    np.testing.assert_allclose(np.array(sums).reshape(2, -1, 2).sum(axis=1)[:, 0] / len(corpus), losses, rtol=1e-4)
+    by_epoch = np.array(sums).reshape(2, -1, 2).sum(axis=1)
+    np.testing.assert_allclose(by_epoch[:, 0] / len(corpus), losses, rtol=1e-4)
+    assert by_epoch[1, 1] > len(corpus) / 2, "right answers are those of the labels as they were given"
     assert differ(theirs, train(settings(engine=engine), corpus)[0].weights())
 
 
