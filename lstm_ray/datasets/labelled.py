@@ -69,18 +69,28 @@ def find_shards(
     shards = []
     for file in find_inputs(inputs):
         with open_parquet(file) as parquet:
-            text_type = _type_of(file, parquet, text_column, "--text-column")
-            if not is_text_type(text_type):
-                raise InputError(
-                    f"{file.path}: column {text_column!r} is {text_type}, expected text: choose with --text-column"
-                )
+            check_text_column(file, parquet, text_column)
             _check_labels(file, parquet, label_column, mapping)
-            first_row = 0
-            for row_group in range(parquet.num_row_groups):
-                rows = parquet.metadata.row_group(row_group).num_rows
-                shards.append(Shard(file, row_group, first_row, np.arange(rows), is_validation))
-                first_row += rows
+            shards += list_shards(file, parquet, is_validation)
     return shards
+
+
+def check_text_column(file: InputFile, parquet: pq.ParquetFile, text_column: str) -> None:
+    """Raises InputError if a file lacks its column of texts, or has something else in it."""
+    text_type = _type_of(file, parquet, text_column, "--text-column")
+    if not is_text_type(text_type):
+        raise InputError(
+            f"{file.path}: column {text_column!r} is {text_type}, expected text: choose with --text-column"
+        )
+
+
+def list_shards(file: InputFile, parquet: pq.ParquetFile, is_validation: bool | None = None) -> list[Shard]:
+    """Lists the row groups of a file, with all their rows."""
+    sizes = [parquet.metadata.row_group(number).num_rows for number in range(parquet.num_row_groups)]
+    first_rows = np.cumsum([0, *sizes]).tolist()
+    return [
+        Shard(file, number, first_rows[number], np.arange(rows), is_validation) for number, rows in enumerate(sizes)
+    ]
 
 
 def sample_rows(shards: Sequence[Shard], max_rows: int, seed: int) -> list[Shard]:
@@ -104,16 +114,8 @@ def read_shard(shard: Shard, text_column: str, label_column: str, mapping: Label
         InputError: The row group cannot be read or holds fewer rows than the file's footer says, or without a mapping a
             label is not 0 or 1.
     """
-    row_groups = range(shard.row_group, shard.row_group + 1)
-    with open_parquet(shard.file) as parquet, reading(shard.file.path, row_groups):
-        table = parquet.read_row_group(shard.row_group, columns=[text_column, label_column])
-        promised = parquet.metadata.row_group(shard.row_group).num_rows
-    if table.num_rows < promised:
-        raise missing_rows(shard.file.path, row_groups, table.num_rows, promised)
+    table = read_columns(shard, [text_column, label_column])
     texts, label_values = decode_texts(table[text_column]), table[label_column]
-    if len(shard.rows) < table.num_rows:
-        chosen = pa.array(shard.rows)
-        texts, label_values = texts.take(chosen), label_values.take(chosen)
     labels = mapping.decode(label_values)
     is_labelled = labels != OTHER
     if not (mapping.is_given or is_labelled.all()):
@@ -123,6 +125,21 @@ def read_shard(shard: Shard, text_column: str, label_column: str, mapping: Label
     if not kept.all():
         texts, labels = texts.filter(pa.array(kept)), labels[kept]
     return LabelledRows(texts, labels, without_text, int((~is_labelled).sum()))
+
+
+def read_columns(shard: Shard, columns: list[str]) -> pa.Table:
+    """Returns columns of a shard's rows.
+
+    Raises:
+        InputError: The row group cannot be read, or holds fewer rows than the file's footer says.
+    """
+    row_groups = range(shard.row_group, shard.row_group + 1)
+    with open_parquet(shard.file) as parquet, reading(shard.file.path, row_groups):
+        table = parquet.read_row_group(shard.row_group, columns=columns)
+        promised = parquet.metadata.row_group(shard.row_group).num_rows
+    if table.num_rows < promised:
+        raise missing_rows(shard.file.path, row_groups, table.num_rows, promised)
+    return table if len(shard.rows) == table.num_rows else table.take(pa.array(shard.rows))
 
 
 def list_labels(shards: Sequence[Shard], label_column: str) -> str:
