@@ -99,15 +99,15 @@ def competitors(texts: pa.LargeStringArray) -> dict[str, Callable[[], object] | 
     """Returns who takes part, by the name in the table; None stands for somebody who is not installed."""
     strings = texts.to_pylist()
     to_spaces = str.maketrans(FILTERED, " " * len(FILTERED))
-    vocabulary = build_vocabulary(count_words(tokenize(texts, strip_html=False)), VOCABULARY_SIZE)
+    vocabulary = build_vocabulary(count_words(tokenize(texts, TokenSettings(strip_html=False))), VOCABULARY_SIZE)
     return {
         BASELINE: lambda: [text.lower().translate(to_spaces).split() for text in strings],
-        "lstm_ray: words": lambda: tokenize(texts, strip_html=False),
-        "lstm_ray: words, <br /> stripped": lambda: tokenize(texts),
-        "lstm_ray: words and punctuation": lambda: tokenize(texts, strip_html=False, punctuation="keep"),
-        f"lstm_ray: last {KEEP} words": lambda: tokenize(texts, strip_html=False, keep=KEEP),
-        f"lstm_ray: last {KEEP} words, <br /> stripped": lambda: tokenize(texts, keep=KEEP),
-        "lstm_ray: words to ids": lambda: vocabulary.look_up(tokenize(texts, strip_html=False)),
+        "lstm_ray: words": lambda: tokenize(texts, TokenSettings(strip_html=False)),
+        "lstm_ray: words, <br /> stripped": lambda: tokenize(texts, TokenSettings()),
+        "lstm_ray: words and punctuation": lambda: tokenize(texts, TokenSettings(strip_html=False, punctuation="keep")),
+        f"lstm_ray: last {KEEP} words": lambda: tokenize(texts, TokenSettings(strip_html=False), keep=KEEP),
+        f"lstm_ray: last {KEEP} words, <br /> stripped": lambda: tokenize(texts, TokenSettings(), keep=KEEP),
+        "lstm_ray: words to ids": lambda: vocabulary.look_up(tokenize(texts, TokenSettings(strip_html=False))),
         **hugging_face(strings),
     }
 

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lstm_ray.config import TrainConfig
+from lstm_ray.config import TokenSettings, TrainConfig
 from lstm_ray.progress import Progress
 from lstm_ray.text.tokenize import tokenize
 from lstm_ray.text.vocabulary import Vocabulary, build_vocabulary, count_words
@@ -35,7 +35,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts backgrou
 @pytest.fixture(scope="session")
 def vocabulary() -> Vocabulary:
     """Gives a vocabulary of 12 words, ids 4 to 15: "a", "good", "bad", "film", ..."""
-    return build_vocabulary(count_words(tokenize(pa.array(TEXTS, pa.large_string()))), TINY["vocabulary_size"])
+    return build_vocabulary(
+        count_words(tokenize(pa.array(TEXTS, pa.large_string()), TokenSettings())), TINY["vocabulary_size"]
+    )
 
 
 @pytest.fixture(scope="session")

@@ -33,6 +33,7 @@ from lstm_ray.cli import (
     submit,
     train,
     tune,
+    vectors,
 )
 from lstm_ray.cli.help import Commands
 from lstm_ray.errors import ConfigError, LstmRayError
@@ -46,6 +47,7 @@ app = Commands(
 app.command("demo")(demo.demo)
 app.command("train")(train.train)
 app.command("tune")(tune.tune)
+app.command("vectors")(vectors.vectors)
 app.command("score")(score.score)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)

@@ -6,18 +6,21 @@ Precedence: option > job file > preset > default (resolve.py, job_file.py, prese
 
     Settings                base.py
     ├── InputSettings       shared.py     inputs and model                   ScoreConfig, EvaluateConfig
-    ├── RowSettings         shared.py     which rows, which column of text   TrainConfig, ScoreConfig, EvaluateConfig
+    ├── RowSettings         shared.py     which rows, which column of text   all commands
     ├── LabelSettings       labels.py     which labels mean what             TrainConfig, EvaluateConfig
     ├── RaySettings         shared.py     which Ray                          TrainConfig, ScoreConfig
-    ├── TextSettings        train.py      how a text becomes token ids       TrainConfig, bundles
+    ├── TokenSettings       train.py      how a text becomes words           VectorsConfig
+    │   └── TextSettings    train.py      how a text becomes token ids       TrainConfig, bundles
     ├── ModelSettings       train.py      the network                        TrainConfig, bundles
+    ├── SkipGramSettings    vectors.py    how word vectors are learned       VectorsConfig
     ├── ComputeSettings     train.py      where training runs                TrainConfig
     ├── RunSettings         train.py      what a run reads and writes        TrainConfig
     │
     ├── TrainConfig         train.py
     │   └── TuneConfig      tune.py       a search over these settings
     ├── ScoreConfig         score.py
-    └── EvaluateConfig      evaluate.py
+    ├── EvaluateConfig      evaluate.py
+    └── VectorsConfig       vectors.py
 """
 
 from lstm_ray.config.base import FILES as FILES
@@ -49,12 +52,15 @@ from lstm_ray.config.train import ModelSettings as ModelSettings
 from lstm_ray.config.train import Punctuation as Punctuation
 from lstm_ray.config.train import Side as Side
 from lstm_ray.config.train import TextSettings as TextSettings
+from lstm_ray.config.train import TokenSettings as TokenSettings
 from lstm_ray.config.train import TrainConfig as TrainConfig
 from lstm_ray.config.train import Truncating as Truncating
 from lstm_ray.config.tune import Range as Range
 from lstm_ray.config.tune import TuneConfig as TuneConfig
+from lstm_ray.config.vectors import SkipGramSettings as SkipGramSettings
+from lstm_ray.config.vectors import VectorsConfig as VectorsConfig
 
 COMMANDS: dict[str, type[Settings]] = {
-    command_of(kind): kind for kind in (TrainConfig, ScoreConfig, EvaluateConfig, TuneConfig)
+    command_of(kind): kind for kind in (TrainConfig, ScoreConfig, EvaluateConfig, TuneConfig, VectorsConfig)
 }
 """The commands that job files are for, and their settings."""

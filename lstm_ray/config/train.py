@@ -21,8 +21,8 @@ Truncating = Literal["pre", "post", "middle"]
 Punctuation = Literal["drop", "keep"]
 
 
-class TextSettings(Settings):
-    """How a text becomes token ids. A bundle keeps these, so that scoring does what training did."""
+class TokenSettings(Settings):
+    """How a text becomes words."""
 
     strip_html: bool = learned(True, "Turn <br />, <br/> and <br> into a space before splitting words.", panel="Text")
     lowercase: Literal["unicode", "ascii"] = learned(
@@ -34,6 +34,11 @@ class TextSettings(Settings):
     punctuation: Punctuation = learned(
         "drop", "Punctuation and symbols of ASCII: left out as Keras does, or each a word of its own.", panel="Text"
     )
+
+
+class TextSettings(TokenSettings):
+    """How a text becomes token ids. A bundle keeps these, so that scoring does what training did."""
+
     unlisted_words: Literal["oov", "drop"] = learned(
         "oov", "A word the vocabulary does not list: id 2, or left out as keras.datasets.imdb does.", panel="Text"
     )
@@ -236,6 +241,22 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         metavar="FILE",
         path="input",
     )
+    unlabelled: tuple[str, ...] = fixed(
+        (),
+        "More reviews, without labels, as Parquet: the words' first vectors are learned from them and --train.",
+        panel=FILES,
+        metavar="PATH",
+        path="input",
+    )
+    vector_epochs: int = fixed(
+        5, "With --unlabelled: times to go through the texts to learn word vectors.", panel="Model", ge=1
+    )
+    vector_window: int = fixed(
+        10,
+        "With --unlabelled: words on either side that a word's vector is learned from, at most.",
+        panel="Model",
+        ge=1,
+    )
     freeze_embeddings: bool = learned(False, "Do not train the word vectors.", panel="Model")
     epochs: int = setting(
         5,
@@ -421,8 +442,12 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
 
     @model_validator(mode="after")
     def _needs_embeddings(self) -> TrainConfig:
-        if self.freeze_embeddings and self.embeddings is None:
-            raise ValueError("`freeze_embeddings` needs `embeddings`: random word vectors have to be trained")
+        if self.freeze_embeddings and self.embeddings is None and not self.unlabelled:
+            raise ValueError(
+                "`freeze_embeddings` needs `embeddings` or `unlabelled`: random word vectors have to be trained"
+            )
+        if self.unlabelled and self.embeddings is not None:
+            raise ValueError("`unlabelled` learns word vectors, `embeddings` reads them: give one of them")
         return self
 
     @model_validator(mode="after")
@@ -472,4 +497,9 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
             raise ValueError("`embeddings` are for lstm-ray's own networks: with `network` the function loads them")
         if self.network is not None and self.adversarial:
             raise ValueError("`adversarial` is for lstm-ray's own networks: with `network` it must be 0")
+        if self.network is not None and self.unlabelled:
+            raise ValueError(
+                "`unlabelled` is for lstm-ray's own networks: with `network`, learn vectors with lstm-ray vectors, and "
+                "the function loads them"
+            )
         return self

@@ -88,6 +88,15 @@ class TuneConfig(TrainConfig):
         return self
 
     @model_validator(mode="after")
+    def _has_its_vectors(self) -> TuneConfig:
+        if self.unlabelled:
+            raise ValueError(
+                "`unlabelled` would learn the same word vectors in every trial: learn them once with lstm-ray vectors, "
+                "and give them as `embeddings`"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _can_be_searched(self) -> TuneConfig:
         known = sorted(name for name, is_one in meaning_of(TrainConfig, "searchable").items() if is_one)
         for name in self.search:

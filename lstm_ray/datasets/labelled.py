@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,8 @@ from lstm_ray.storage.inputs import InputFile, find_inputs
 from lstm_ray.storage.parquet import missing_rows, open_parquet, reading
 from lstm_ray.text.tokenize import decode_texts, is_text_type
 from lstm_ray.wording import counted
+
+A = TypeVar("A", pa.Array, pa.ChunkedArray)
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,10 @@ class Shard:
     first_row: int
     rows: npt.NDArray[np.int64]
     is_validation: bool | None = None
+
+    def pick(self, column: A) -> A:
+        """Returns the shard's rows of a column of its row group."""
+        return column if len(self.rows) == len(column) else column.take(pa.array(self.rows))
 
 
 @dataclass(frozen=True)
@@ -74,20 +81,30 @@ def find_shards(
     shards = []
     for file in find_inputs(inputs):
         with open_parquet(file) as parquet:
-            text_type = _type_of(file, parquet, text_column, "--text-column")
-            if not is_text_type(text_type):
-                raise InputError(
-                    f"{file.path}: column {text_column!r} is {text_type}, expected text: choose with --text-column"
-                )
+            check_text_column(file, parquet, text_column)
             _check_labels(file, parquet, label_column, mapping)
             if group_column is not None:
                 _type_of(file, parquet, group_column, "--validation-group")
-            first_row = 0
-            for row_group in range(parquet.num_row_groups):
-                rows = parquet.metadata.row_group(row_group).num_rows
-                shards.append(Shard(file, row_group, first_row, np.arange(rows), is_validation))
-                first_row += rows
+            shards += list_shards(file, parquet, is_validation)
     return shards
+
+
+def check_text_column(file: InputFile, parquet: pq.ParquetFile, text_column: str) -> None:
+    """Raises InputError if a file lacks its column of texts, or has something else in it."""
+    text_type = _type_of(file, parquet, text_column, "--text-column")
+    if not is_text_type(text_type):
+        raise InputError(
+            f"{file.path}: column {text_column!r} is {text_type}, expected text: choose with --text-column"
+        )
+
+
+def list_shards(file: InputFile, parquet: pq.ParquetFile, is_validation: bool | None = None) -> list[Shard]:
+    """Lists the row groups of a file, with all their rows."""
+    sizes = [parquet.metadata.row_group(number).num_rows for number in range(parquet.num_row_groups)]
+    first_rows = np.cumsum([0, *sizes]).tolist()
+    return [
+        Shard(file, number, first_rows[number], np.arange(rows), is_validation) for number, rows in enumerate(sizes)
+    ]
 
 
 def sample_rows(shards: Sequence[Shard], max_rows: int, seed: int) -> list[Shard]:
@@ -117,19 +134,9 @@ def read_shard(
         InputError: The row group cannot be read or holds fewer rows than the file's footer says, or without a mapping a
             label is not 0 or 1.
     """
-    row_groups = range(shard.row_group, shard.row_group + 1)
-    columns = {text_column, label_column} | ({group_column} if group_column is not None else set())
-    with open_parquet(shard.file) as parquet, reading(shard.file.path, row_groups):
-        table = parquet.read_row_group(shard.row_group, columns=list(columns))
-        promised = parquet.metadata.row_group(shard.row_group).num_rows
-    if table.num_rows < promised:
-        raise missing_rows(shard.file.path, row_groups, table.num_rows, promised)
-    texts, label_values = decode_texts(table[text_column]), table[label_column]
-    groups = None if group_column is None else group_keys(table[group_column])
-    if len(shard.rows) < table.num_rows:
-        chosen = pa.array(shard.rows)
-        texts, label_values = texts.take(chosen), label_values.take(chosen)
-        groups = None if groups is None else groups.take(chosen)
+    columns = read_columns(shard, [text_column, label_column, *([] if group_column is None else [group_column])])
+    texts, label_values = shard.pick(decode_texts(columns[text_column])), shard.pick(columns[label_column])
+    groups = None if group_column is None else shard.pick(group_keys(columns[group_column]))
     labels = mapping.decode(label_values)
     is_labelled = labels != OTHER
     if not (mapping.is_given or is_labelled.all()):
@@ -140,6 +147,21 @@ def read_shard(
         texts, labels = texts.filter(pa.array(kept)), labels[kept]
         groups = None if groups is None else groups.filter(pa.array(kept))
     return LabelledRows(texts, labels, without_text, int((~is_labelled).sum()), groups)
+
+
+def read_columns(shard: Shard, columns: list[str]) -> pa.Table:
+    """Returns columns of a shard's row group, all rows of it: Arrow cannot take rows of a string_view.
+
+    Raises:
+        InputError: The row group cannot be read, or holds fewer rows than the file's footer says.
+    """
+    row_groups = range(shard.row_group, shard.row_group + 1)
+    with open_parquet(shard.file) as parquet, reading(shard.file.path, row_groups):
+        table = parquet.read_row_group(shard.row_group, columns=columns)
+        promised = parquet.metadata.row_group(shard.row_group).num_rows
+    if table.num_rows < promised:
+        raise missing_rows(shard.file.path, row_groups, table.num_rows, promised)
+    return table
 
 
 def list_labels(shards: Sequence[Shard], label_column: str) -> str:

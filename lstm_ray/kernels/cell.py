@@ -65,6 +65,12 @@ def emit_cell(b: Emitter, sums: Sequence[Value], cell: Value) -> Cell:
     return Cell((i, f, g, b.fmul(inverse_out, of_m)), next_cell, tanh, b.fmul(m, inverse_out))
 
 
+def emit_sigmoid(b: Emitter, z: Value) -> Value:
+    """Returns the sigmoid of a vector of any length."""
+    one = b.like(z, 1)
+    return b.fdiv(one, b.fadd(one, _exp2(b, z, -_LOG2_E)))
+
+
 def _exp2(b: Emitter, z: Value, scale: float) -> Value:
     """Returns 2^(scale * z): the nearest integer goes to the exponent bits, a polynomial gives the rest."""
     fraction, rounded = _split(b, z, scale)

@@ -112,10 +112,7 @@ class Encoder:
         decoded = decode_texts(texts)
         words = tokenize(
             decoded,
-            strip_html=settings.strip_html,
-            lowercase=settings.lowercase,
-            split_on=settings.split_on,
-            punctuation=settings.punctuation,
+            settings,
             # Unlisted words that are dropped make room for words further from the end that is kept.
             keep=None if settings.unlisted_words == "drop" else settings.max_tokens,
             truncating=settings.truncating,

@@ -20,17 +20,13 @@ Source: keras/src/legacy/preprocessing/text.py (the rule).
 from __future__ import annotations
 
 import re
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lstm_ray.config import Punctuation, Truncating
+from lstm_ray.config import TokenSettings, Truncating
 from lstm_ray.text.sequences import kept_ends
-
-Lowercase = Literal["unicode", "ascii"]
-SplitOn = Literal["space", "whitespace"]
 
 PUNCTUATION = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~'
 FILTERED = PUNCTUATION + "\t\n"
@@ -50,14 +46,14 @@ def _byte_table(spaces: str) -> bytes:
 
 
 # Arrow's kernel splits on \v, \f and \r too; with "space" they are parts of words, and hidden from it.
-_TABLES: dict[tuple[SplitOn, Punctuation], bytes] = {
+_TABLES: dict[tuple[str, str], bytes] = {
     ("whitespace", "drop"): _byte_table(FILTERED + _ASCII_SPACES),
     ("whitespace", "keep"): _byte_table(_ASCII_SPACES),
     ("space", "drop"): _byte_table(FILTERED).translate(_HIDDEN),
     ("space", "keep"): _byte_table("\t\n").translate(_HIDDEN),
 }
 _MARK = f"([{re.escape(PUNCTUATION)}])"
-_WRONG_AT_CUT: dict[Punctuation, int] = {"drop": 1, "keep": 3}
+_WRONG_AT_CUT: dict[str, int] = {"drop": 1, "keep": 3}
 """Most words that a text has only because it was cut there: with "drop" a part of one, with "keep" those of "br />"."""
 _BYTES_PER_TOKEN = 8  # IMDb averages 5.6; a row with longer words is tokenized whole, which only costs time
 
@@ -108,11 +104,8 @@ def is_text_type(kind: pa.DataType) -> bool:
 
 def tokenize(
     texts: pa.LargeStringArray,
+    settings: TokenSettings,
     *,
-    strip_html: bool = True,
-    lowercase: Lowercase = "unicode",
-    split_on: SplitOn = "whitespace",
-    punctuation: Punctuation = "drop",
     keep: int | None = None,
     truncating: Truncating = "pre",
 ) -> pa.LargeListArray:
@@ -120,12 +113,11 @@ def tokenize(
 
     Args:
         texts: One text a row; a null gives an empty list.
-        strip_html: Turn `<br>`, `<br/>` and `<br />` into a space first (otherwise they become the word "br").
-        lowercase: "unicode" as Python's `str.lower`; "ascii" changes only the letters A-Z, as for the ids of
-            keras.datasets.imdb were made.
-        split_on: What separates words, after the filtered characters became spaces: only the space, as in Keras, or
-            any white space.
-        punctuation: "keep" makes each filtered character a word of its own; "..." is three words.
+        settings: `strip_html` turns `<br>`, `<br/>` and `<br />` into a space first (otherwise they become the word
+            "br"). `lowercase` "unicode" is Python's `str.lower`; "ascii" changes only the letters A-Z, as the ids of
+            keras.datasets.imdb were made. `split_on` is what separates words after the filtered characters became
+            spaces: only the space, as in Keras, or any white space. `punctuation` "keep" makes each filtered character
+            a word of its own; "..." is three words.
         keep: How many words the caller needs, at least 1. A row may then hold fewer than all of its words, but always
             those that `truncate` leaves of them, and more than `keep` if the text has more.
         truncating: What of a long text the caller will drop.
@@ -134,19 +126,19 @@ def tokenize(
         large_list<large_string>[rows].
 
     Example:
-        >>> tokenize(pa.array(["Not bad!<br />At ALL."], pa.large_string())).to_pylist()
+        >>> tokenize(pa.array(["Not bad!<br />At ALL."], pa.large_string()), TokenSettings()).to_pylist()
         [['not', 'bad', 'at', 'all']]
     """
 
     def split(texts: pa.LargeStringArray) -> pa.LargeListArray:
-        return _split(texts, strip_html, lowercase, split_on, punctuation)
+        return _split(texts, settings)
 
     if keep is None:
         return split(texts)
     # Most words of a long review are dropped, so only its ends are split. A cut may fall inside a word or a "<br />",
     # and leave wrong words at that edge, so an end suffices if it has that many words more than are kept of it.
     first, last = kept_ends(keep, truncating)
-    wrong = _WRONG_AT_CUT[punctuation]
+    wrong = _WRONG_AT_CUT[settings.punctuation]
     head, tail = ((count + wrong) * _BYTES_PER_TOKEN if count else 0 for count in (first, last))
     is_short = pc.fill_null(pc.less_equal(pc.utf8_length(texts), head + tail), True)
     ends: list[pa.LargeListArray] = []
@@ -158,7 +150,7 @@ def tokenize(
         end = pc.if_else(is_short, if_short, pc.utf8_slice_codeunits(texts, start, stop))
         ends.append(split(end))
         is_enough = pc.and_(is_enough, pc.greater_equal(ends[-1].value_lengths(), count + wrong))
-        if lowercase == "unicode":  # whether Σ becomes ς depends on letters any number of words away
+        if settings.lowercase == "unicode":  # whether Σ becomes ς depends on letters any number of words away
             is_enough = pc.and_not(is_enough, pc.fill_null(pc.match_substring(end, "Σ"), False))
     is_enough = pc.or_(is_short, is_enough)
     words = ends[0] if len(ends) == 1 else _joined(*ends)
@@ -178,21 +170,21 @@ def _joined(heads: pa.LargeListArray, tails: pa.LargeListArray) -> pa.LargeListA
     return pa.LargeListArray.from_arrays(pa.array(pairs.offsets.to_numpy()[::2]), pairs.values)
 
 
-def _split(
-    texts: pa.LargeStringArray, strip_html: bool, lowercase: Lowercase, split_on: SplitOn, punctuation: Punctuation
-) -> pa.LargeListArray:
+def _split(texts: pa.LargeStringArray, settings: TokenSettings) -> pa.LargeListArray:
     """Returns all words of each text."""
     texts = pc.fill_null(texts, "")
-    if strip_html:
+    if settings.strip_html:
         texts = _strip_line_breaks(texts)
     is_ascii = pc.string_is_ascii(texts)
     if not pc.all(is_ascii, min_count=0).as_py():
-        others = [_fold_unicode(text, lowercase, split_on) for text in texts.filter(pc.invert(is_ascii)).to_pylist()]
+        others = [_fold_unicode(text, settings) for text in texts.filter(pc.invert(is_ascii)).to_pylist()]
         texts = pc.replace_with_mask(texts, pc.invert(is_ascii), pa.array(others, pa.large_string()))
-    if punctuation == "keep":
+    if settings.punctuation == "keep":
         texts = pc.replace_substring_regex(texts, _MARK, r" \1 ")
-    words = pc.ascii_split_whitespace(pc.ascii_trim_whitespace(_translate(texts, _TABLES[split_on, punctuation])))
-    if split_on == "space":
+    words = pc.ascii_split_whitespace(
+        pc.ascii_trim_whitespace(_translate(texts, _TABLES[settings.split_on, settings.punctuation]))
+    )
+    if settings.split_on == "space":
         words = pa.LargeListArray.from_arrays(words.offsets, _show_hidden(words.values))
     is_word = pc.not_equal(pc.binary_length(words.values), 0)
     if pc.all(is_word, min_count=0).as_py():
@@ -234,11 +226,11 @@ def _show_hidden(words: pa.LargeStringArray) -> pa.LargeStringArray:
     return _translate(words, _SHOWN)
 
 
-def _fold_unicode(text: str, lowercase: Lowercase, split_on: SplitOn) -> str:
+def _fold_unicode(text: str, settings: TokenSettings) -> str:
     """Lower-cases letters and replaces white space beyond ASCII, which `_translate` cannot do."""
-    if lowercase == "unicode":
+    if settings.lowercase == "unicode":
         text = text.lower()
-    return " ".join(text.split()) if split_on == "whitespace" else text
+    return " ".join(text.split()) if settings.split_on == "whitespace" else text
 
 
 def _decode(value: bytes | None) -> str | None:

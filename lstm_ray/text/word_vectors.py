@@ -1,4 +1,4 @@
-"""Reads pretrained word vectors in the text format of GloVe and word2vec.
+"""Reads and writes word vectors in the text format of GloVe and word2vec.
 
     400000 2            header: number of words, numbers in a vector; word2vec writes it, GloVe does not
     good 0.1 -0.25
@@ -12,13 +12,16 @@ Source: https://nlp.stanford.edu/projects/glove/ and word2vec.c, `-binary 0`.
 
 from __future__ import annotations
 
+import gzip
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from lstm_ray import storage
 from lstm_ray.errors import InputError
@@ -83,6 +86,29 @@ def read_word_vectors(path: str, vocabulary: Vocabulary) -> WordVectors:
         raise InputError(f"{path}: has a vector for none of the {len(id_of_word):,} words of the vocabulary")
     ids = np.array(sorted(found), np.int32)
     return WordVectors(ids, np.stack([found[word_id] for word_id in ids.tolist()]))
+
+
+def write_word_vectors(path: str, words: pa.LargeStringArray, vectors: npt.NDArray[np.float32]) -> None:
+    """Writes vectors, float32[words, size], with six digits; packed if the file's name ends in .gz.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    size = vectors.shape[1]
+    line = "%s" + " %.6g" * size + "\n"
+
+    def write(stream: Any) -> None:
+        stream.write(f"{len(vectors)} {size}\n".encode())
+        for word, vector in zip(words.to_pylist(), vectors, strict=True):
+            stream.write((line % (word, *vector.tolist())).encode())
+
+    def write_packed(stream: Any) -> None:
+        with gzip.GzipFile(
+            fileobj=stream, mode="wb", mtime=0
+        ) as packed:  # without a time: the same vectors, the same file
+            write(packed)
+
+    storage.write_file(path, write_packed if path.endswith(".gz") else write)
 
 
 @contextmanager

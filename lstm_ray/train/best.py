@@ -101,9 +101,7 @@ def look_at(config: TrainConfig, shards: Sequence[Shard]) -> DataFacts:
     rows = sum(len(shard.rows) for shard in shards)
     picked = np.unique(np.linspace(0, len(shards) - 1, _SAMPLED_SHARDS).astype(int))
     texts = pa.chunked_array([_sample(shards[number], config, _SAMPLED_ROWS // len(picked)) for number in picked])
-    tokens = tokenize(
-        texts.combine_chunks(), strip_html=config.strip_html, lowercase=config.lowercase, split_on=config.split_on
-    )
+    tokens = tokenize(texts.combine_chunks(), config)
     counts = count_words(tokens)
     vocabulary = build_vocabulary(counts, len(counts) + 4)
     sequences = vocabulary.look_up(tokens, "oov")

@@ -21,7 +21,7 @@ def check_inputs(config: TrainConfig) -> None:
         ConfigError: It would, or they have not.
         InputError: The word vectors cannot be read.
     """
-    inputs = (*config.train, *config.validation)
+    inputs = (*config.train, *config.validation, *config.unlabelled)
     check_apart(inputs, config.output, "history.parquet", "which the next run could not read")
     if config.embeddings is not None:
         size = read_vector_size(config.embeddings)

@@ -6,6 +6,7 @@ from lstm_ray import storage
 from lstm_ray.config import TrainConfig, to_yaml, with_paths
 from lstm_ray.datasets.labelled import find_shards
 from lstm_ray.datasets.labels import label_mapping
+from lstm_ray.datasets.unlabelled import find_text_shards
 from lstm_ray.model.architectures import build_model, summary_text
 from lstm_ray.model.user_network import check_network
 from lstm_ray.runtime.devices import available_cores
@@ -44,7 +45,7 @@ def describe(config: TrainConfig) -> str:
 
 
 def describe_inputs(config: TrainConfig) -> list[str]:
-    """Returns a line on the training data and one on the validation data; reads only the footers of the files.
+    """Returns a line on the training, validation and unlabelled data; reads only the footers of the files.
 
     Raises:
         InputError: A file is missing, is not Parquet, or lacks a column.
@@ -61,6 +62,9 @@ def describe_inputs(config: TrainConfig) -> list[str]:
             files = len({shard.file.path for shard in shards})
             rows = sum(len(shard.rows) for shard in shards)
             lines.append(f"{side}: {counted(rows, 'row')} in {counted(files, 'file')}")
+    if config.unlabelled:
+        rows = sum(len(shard.rows) for shard in find_text_shards(config.unlabelled, config.text_column))
+        lines.append(f"unlabelled: {counted(rows, 'row')}, to learn word vectors from in this process")
     return lines
 
 

@@ -14,9 +14,11 @@ from lstm_ray.train.loop.mlflow_run import ID_FILE
 from lstm_ray.train.loop.state import State
 
 LOCK = ".lock"
+VECTORS = "vectors"
 _RESULTS = (
     "metrics.json",
     "model",
+    VECTORS,
     "checkpoints",
     "tensorboard",
     "history.parquet",

@@ -32,6 +32,7 @@ from lstm_ray.train.results import Outcome, is_complete, read_outcome, write_res
 from lstm_ray.train.resume import LOCK, begin_run, check_same_data, open_run, remove_if_empty
 from lstm_ray.train.step.choice import choose_engine, runs_on_gpu
 from lstm_ray.train.step.schedule import check_schedule
+from lstm_ray.train.unlabelled import learn_file, read_all_texts
 from lstm_ray.wording import counted
 
 
@@ -97,6 +98,8 @@ def _train(config: TrainConfig, shards: Sequence[Shard], watcher: Watcher, resum
         check_schedule(config, len(prepared.training))
         if config.embeddings is not None:
             prepared = _add_word_vectors(prepared, config.embeddings, watcher)
+        if config.unlabelled:
+            prepared = _learn_word_vectors(prepared, config, shards, is_begun=state is not None, watcher=watcher)
         if state is not None:
             check_same_data(config, state, prepared)
         begin_run(config)
@@ -143,6 +146,15 @@ def _workers(config: TrainConfig, watcher: Watcher) -> Iterator[Workers]:
 
         with ray_session(config, watcher):
             yield RayWorkers(watcher)
+
+
+def _learn_word_vectors(
+    prepared: Prepared, config: TrainConfig, shards: Sequence[Shard], *, is_begun: bool, watcher: Watcher
+) -> Prepared:
+    texts = read_all_texts(config, shards, watcher)
+    if not is_begun:
+        begin_run(config)  # now, so that the directory with the vectors is that of a run
+    return _add_word_vectors(prepared, learn_file(config, texts, watcher), watcher)
 
 
 def _add_word_vectors(prepared: Prepared, path: str, watcher: Watcher) -> Prepared:

@@ -27,7 +27,7 @@ LAYERS = (
     ("config",),
     ("text", "kernels", "collective"),
     ("datasets",),
-    ("model",),
+    ("model", "vectors"),
     ("score", "export"),
     ("evaluate", "report"),
     ("train",),

@@ -155,13 +155,7 @@ def encode_shard(shard: Shard, config: TrainConfig) -> EncodedShard:
         InputError: The row group cannot be read, or a label is not 0 or 1.
     """
     rows = read_shard(shard, config.text_column, config.label_column, label_mapping(config), config.validation_group)
-    tokens = tokenize(
-        rows.texts,
-        strip_html=config.strip_html,
-        lowercase=config.lowercase,
-        split_on=config.split_on,
-        punctuation=config.punctuation,
-    )
+    tokens = tokenize(rows.texts, config)
     # A row without words has nothing to learn from; scoring gives it no score either.
     has_words = np.diff(tokens.offsets.to_numpy()) > 0
     texts, labels, groups = rows.texts, rows.labels, rows.groups

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lstm_ray.config import TokenSettings
 from lstm_ray.runtime.tensorflow import start_tensorflow
 from lstm_ray.text.tokenize import FILTERED, PUNCTUATION, decode_texts, is_text_type, tokenize
 
@@ -49,8 +50,14 @@ def column(texts: list[str | None]) -> pa.LargeStringArray:
     return pa.array(texts, pa.large_string())
 
 
+def split(
+    texts: pa.LargeStringArray, keep: int | None = None, truncating: str = "pre", **rule: Any
+) -> pa.LargeListArray:
+    return tokenize(texts, TokenSettings(**rule), keep=keep, truncating=truncating)
+
+
 def words_of(text: str, **settings: Any) -> list[str]:
-    return tokenize(column([text]), **settings).to_pylist()[0]
+    return split(column([text]), **settings).to_pylist()[0]
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +102,7 @@ def test_splitting_on_white_space_is_what_keras_does_once_all_of_it_is_spaces(
 @settings(deadline=None)
 @given(texts=st.lists(st.none() | any_text, max_size=6), rule=rules, strip_html=st.booleans())
 def test_a_column_is_split_by_the_rule(texts: list[str | None], rule: dict[str, Any], strip_html: bool) -> None:
-    words = tokenize(column(texts), strip_html=strip_html, **rule)
+    words = split(column(texts), strip_html=strip_html, **rule)
     words.validate(full=True)
     assert words.type == pa.large_list(pa.large_string())
     seen = [without_line_breaks(text or "") if strip_html else text or "" for text in texts]
@@ -135,9 +142,9 @@ def test_a_slice_of_an_array_is_split_like_a_copy_of_it(
     sliced = column(texts).slice(start, length)
     copied = column(texts[start : start + length])
     for keep in (None, 2):
-        words = tokenize(sliced, keep=keep, **rule)
+        words = split(sliced, keep=keep, **rule)
         words.validate(full=True)
-        assert words.to_pylist() == tokenize(copied, keep=keep, **rule).to_pylist()
+        assert words.to_pylist() == split(copied, keep=keep, **rule).to_pylist()
 
 
 @pytest.mark.parametrize(
@@ -191,7 +198,7 @@ def test_a_row_of_a_megabyte(letter: str) -> None:
 @pytest.mark.parametrize("keep", [None, 1, 5])
 def test_no_rows_and_rows_without_words(strip_html: bool, keep: int | None) -> None:
     for texts in ([], [None], [None, None, ""], ["", "."], [None, "a", "", None, "b c"]):
-        words = tokenize(column(texts), strip_html=strip_html, keep=keep)
+        words = split(column(texts), strip_html=strip_html, keep=keep)
         words.validate(full=True)
         assert words.to_pylist() == [split_by_rule(text or "") for text in texts]
 
@@ -237,8 +244,8 @@ long_text = st.lists(st.sampled_from(SPACES + MARKS + TAGS + WORDS + FOLDED_ODDL
 def test_keep_changes_none_of_the_words_it_names(
     texts: list[str | None], keep: int, truncating: Any, strip_html: bool, rule: dict[str, Any]
 ) -> None:
-    whole = tokenize(column(texts), strip_html=strip_html, **rule).to_pylist()
-    kept_rows = tokenize(column(texts), keep=keep, truncating=truncating, strip_html=strip_html, **rule)
+    whole = split(column(texts), strip_html=strip_html, **rule).to_pylist()
+    kept_rows = split(column(texts), keep=keep, truncating=truncating, strip_html=strip_html, **rule)
     kept_rows.validate(full=True)
     kept = kept_rows.to_pylist()
     for all_words, words in zip(whole, kept, strict=True):
@@ -256,16 +263,16 @@ def test_a_line_break_anywhere_around_the_cut(strip_html: bool, truncating: Any,
     texts = ["ab " * left + "c" * extra + tag + "de " * (30 - left) for left in range(31) for extra in range(3)]
     texts += ["a" * left + " " + tag + "b" * right + " c d" for left in range(60) for right in (1, 30, 40)]
     rule: dict[str, Any] = {"strip_html": strip_html, "punctuation": punctuation}
-    whole = tokenize(column(texts), **rule).to_pylist()
-    kept = tokenize(column(texts), **rule, keep=keep, truncating=truncating).to_pylist()
+    whole = split(column(texts), **rule).to_pylist()
+    kept = split(column(texts), **rule, keep=keep, truncating=truncating).to_pylist()
     assert [named(words, keep, truncating) for words in kept] == [named(words, keep, truncating) for words in whole]
     assert any(len(few) < len(all_words) for few, all_words in zip(kept, whole, strict=True)), "nothing was cut"
 
 
 def test_keep_splits_long_words_whole() -> None:
     texts = ["a b c " + "x" * 1000, "x" * 1000 + " a b c", None, "short", "y" * 400 + " " + "z" * 400]
-    assert tokenize(column(texts), keep=2).to_pylist()[0] == ["a", "b", "c", "x" * 1000]
-    assert [row[-2:] for row in tokenize(column(texts), keep=2).to_pylist()] == [
+    assert split(column(texts), keep=2).to_pylist()[0] == ["a", "b", "c", "x" * 1000]
+    assert [row[-2:] for row in split(column(texts), keep=2).to_pylist()] == [
         ["c", "x" * 1000],
         ["b", "c"],
         [],
@@ -286,7 +293,7 @@ def test_keep_does_not_change_a_sigma_far_from_the_cut(text: str, truncating: An
 
 def test_a_word_at_both_ends_is_not_counted_twice() -> None:
     texts = ["aa b " + "c" * length for length in range(100)] + ["x" * 1000, "a " + "x" * 1000, "x" * 1000 + " a b"]
-    assert tokenize(column(texts), keep=4, truncating="middle").to_pylist() == tokenize(column(texts)).to_pylist()
+    assert split(column(texts), keep=4, truncating="middle").to_pylist() == split(column(texts)).to_pylist()
 
 
 # Arrow types
@@ -310,21 +317,21 @@ def test_every_text_type_is_decoded(kind: pa.DataType) -> None:
     for texts in (array, chunked, pa.chunked_array([], kind)):
         decoded = decode_texts(texts)
         assert isinstance(decoded, pa.LargeStringArray)
-        assert tokenize(decoded).to_pylist() == DECODED[: len(texts)]
-    assert tokenize(decode_texts(array.slice(3))).to_pylist() == DECODED[3:]
+        assert split(decoded).to_pylist() == DECODED[: len(texts)]
+    assert split(decode_texts(array.slice(3))).to_pylist() == DECODED[3:]
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.binary(), pa.large_binary()], ids=str)
 def test_dictionaries_are_decoded(kind: pa.DataType) -> None:
     chunks = [encoded(kind, values).dictionary_encode() for values in (VALUES, ["other", "Good film"])]
     assert is_text_type(chunks[0].type)
-    assert tokenize(decode_texts(chunks[0].slice(1))).to_pylist() == DECODED[1:]
-    assert tokenize(decode_texts(pa.chunked_array(chunks))).to_pylist() == [*DECODED, ["other"], ["good", "film"]]
+    assert split(decode_texts(chunks[0].slice(1))).to_pylist() == DECODED[1:]
+    assert split(decode_texts(pa.chunked_array(chunks))).to_pylist() == [*DECODED, ["other"], ["good", "film"]]
 
 
 def test_a_column_of_nulls_has_no_words() -> None:
     assert is_text_type(pa.null())
-    assert tokenize(decode_texts(pa.nulls(3))).to_pylist() == [[], [], []]
+    assert split(decode_texts(pa.nulls(3))).to_pylist() == [[], [], []]
 
 
 INVALID = [

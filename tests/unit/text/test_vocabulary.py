@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lstm_ray.config import TokenSettings
 from lstm_ray.errors import InputError
 from lstm_ray.text.sequences import Sequences, truncate
 from lstm_ray.text.tokenize import tokenize
@@ -113,8 +114,10 @@ def test_texts_cut_before_they_are_split_get_the_same_ids(
     texts: list[str], max_tokens: int, truncating: Any, punctuation: Any
 ) -> None:
     column, vocabulary = pa.array(texts, pa.large_string()), vocabulary_of(["a", "bb", "."])
-    whole = vocabulary.look_up(tokenize(column, punctuation=punctuation))
-    ends = vocabulary.look_up(tokenize(column, punctuation=punctuation, keep=max_tokens, truncating=truncating))
+    whole = vocabulary.look_up(tokenize(column, TokenSettings(punctuation=punctuation)))
+    ends = vocabulary.look_up(
+        tokenize(column, TokenSettings(punctuation=punctuation), keep=max_tokens, truncating=truncating)
+    )
     assert rows_of(truncate(ends, max_tokens, truncating)) == rows_of(truncate(whole, max_tokens, truncating))
 
 
@@ -279,7 +282,9 @@ def imdb_ids_of(texts: list[str], directory: Path, num_words: int) -> tuple[list
     index = {word: rank for rank, word in enumerate(INDEX, start=1)}
     (directory / "index.json").write_text(json.dumps(index))
     vocabulary = Vocabulary.read_word_index(directory / "index.json", num_words)
-    words = tokenize(pa.array(texts, pa.large_string()), strip_html=False, lowercase="ascii", split_on="space")
+    words = tokenize(
+        pa.array(texts, pa.large_string()), TokenSettings(strip_html=False, lowercase="ascii", split_on="space")
+    )
     return rows_of(vocabulary.look_up(words, "drop")), [imdb_ids(text, index, num_words) for text in texts]
 
 

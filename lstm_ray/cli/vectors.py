@@ -1,0 +1,40 @@
+"""lstm-ray vectors"""
+
+from __future__ import annotations
+
+from lstm_ray.cli import console
+from lstm_ray.cli.options import require, takes_settings
+from lstm_ray.config import TrainConfig, VectorsConfig, option_name
+
+
+@takes_settings(VectorsConfig)
+def vectors(config: VectorsConfig) -> None:
+    """Learn word vectors from reviews, labelled or not, for `train --embeddings`.
+
+    Example: lstm-ray vectors --text train.parquet --text unlabelled.parquet --output vectors.txt
+    """
+    require(config)
+    from lstm_ray.vectors import run
+
+    with console.bar("words", "nothing is written") as bar:
+        made = run.write_vectors(config, bar.update, console.say)
+    speed = config.epochs * made.occurrences / max(made.seconds, 1e-9)
+    console.show_table(
+        "Learned",
+        [
+            ("texts", f"{made.texts:,} with {made.occurrences:,} words"),
+            ("vectors", f"{made.words:,} of {config.size} numbers"),
+            ("speed", f"{speed:,.0f} words/s"),
+            ("output", made.output),
+            ("next", console.command_line(*_next_command(config))),
+        ],
+    )
+
+
+def _next_command(config: VectorsConfig) -> list[str]:
+    """Returns a command that uses the vectors; it gives the settings that must agree with theirs."""
+    words = ["train", "--train", "TRAIN.parquet", "--output", "runs/first", "--embeddings", config.output]
+    for name, value in (("embedding_size", config.size), ("text_column", config.text_column)):
+        if value != TrainConfig.model_fields[name].default:
+            words += [option_name(name), str(value)]
+    return words

@@ -1,0 +1,109 @@
+"""Learns word vectors for a run from its training rows and from texts without labels.
+
+This is done by the driver, before the workers begin: in seconds to minutes, and with the same result for any number of
+workers and cores. The vectors are kept in the run's directory, as OUTPUT/vectors/<hash>.txt, where the hash is of the
+texts and settings that they were learned from; a resumed run finds them there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+
+from lstm_ray import storage
+from lstm_ray.config import SkipGramSettings, TrainConfig
+from lstm_ray.datasets.labelled import Shard
+from lstm_ray.datasets.unlabelled import find_text_shards, read_texts
+from lstm_ray.progress import Watcher
+from lstm_ray.text.word_vectors import write_word_vectors
+from lstm_ray.train.data.corpus import held_out
+from lstm_ray.train.resume import VECTORS
+from lstm_ray.vectors.corpus import TextCorpus, read_corpus
+from lstm_ray.vectors.learn import learn_vectors
+from lstm_ray.wording import counted
+
+_REPORT_EVERY_S = 10.0
+
+
+def read_all_texts(config: TrainConfig, shards: Sequence[Shard], watcher: Watcher) -> TextCorpus:
+    """Reads the training rows and the unlabelled texts, without those that are in a validation row too.
+
+    Args:
+        config: The run's settings.
+        shards: Its labelled rows.
+        watcher: Receives how many texts were left out.
+
+    Raises:
+        InputError: A file cannot be read, or no word occurs often enough.
+    """
+    in_validation: set[bytes] = set()
+    for shard in shards:
+        in_validation.update(_digests(_texts_of(shard, config, of_validation=True)))
+    left_out: list[int] = []  # of each shard; several threads append to it
+
+    def read_others(shard: Shard) -> pa.LargeStringArray:
+        texts = read_texts(shard, config.text_column)
+        is_kept = np.array([digest not in in_validation for digest in _digests(texts)], np.bool_)
+        left_out.append(len(texts) - int(is_kept.sum()))
+        return texts.filter(pa.array(is_kept))
+
+    reads = [partial(_texts_of, shard, config, of_validation=False) for shard in shards]
+    reads += [partial(read_others, shard) for shard in find_text_shards(config.unlabelled, config.text_column)]
+    corpus = read_corpus(reads, config, skip_gram_settings(config), ", ".join((*config.train, *config.unlabelled)))
+    if sum(left_out):
+        watcher.say(f"{counted(sum(left_out), 'unlabelled text')} left out, which validation rows have too")
+    return corpus
+
+
+def learn_file(config: TrainConfig, corpus: TextCorpus, watcher: Watcher) -> str:
+    """Returns the file of vectors in the run's directory, once it is there: learns them if it is not.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    settings = skip_gram_settings(config)
+    name = hashlib.sha256(f"{settings.model_dump_json()} {corpus.fingerprint()}".encode()).hexdigest()[:16]
+    path = storage.join(config.output, f"{VECTORS}/{name}.txt")
+    if storage.exists(path):
+        return path
+    occurrences = len(corpus.texts.token_ids)
+    watcher.say(f"learning word vectors from {occurrences:,} words of {counted(len(corpus.texts), 'text')}")
+    started = reported = time.perf_counter()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal reported
+        now = time.perf_counter()
+        if now - reported > _REPORT_EVERY_S:
+            reported, speed = now, done / (now - started)
+            watcher.say(f"{done / total:.0%} of that, {speed:,.0f} words/s, {(total - done) / speed:,.0f} s left")
+
+    write_word_vectors(path, corpus.words, learn_vectors(corpus, settings, progress))
+    return path
+
+
+def skip_gram_settings(config: TrainConfig) -> SkipGramSettings:
+    """Returns how a run's vectors are learned."""
+    return SkipGramSettings(
+        size=config.embedding_size, window=config.vector_window, epochs=config.vector_epochs, seed=config.seed
+    )
+
+
+def _texts_of(shard: Shard, config: TrainConfig, of_validation: bool) -> pa.LargeStringArray:
+    """Returns the texts of a shard's validation rows, or of its training rows."""
+    if shard.is_validation not in (None, of_validation):
+        return pa.array([], pa.large_string())
+    texts = read_texts(shard, config.text_column)
+    if shard.is_validation is not None:
+        return texts
+    is_validation = held_out(texts, config.validation_fraction, config.seed)
+    return texts.filter(pa.array(is_validation == of_validation))
+
+
+def _digests(texts: pa.LargeStringArray) -> list[bytes]:
+    """Returns a hash of each text."""
+    return [hashlib.blake2b(text, digest_size=16).digest() for text in texts.cast(pa.large_binary()).to_pylist()]

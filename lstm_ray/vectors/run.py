@@ -1,0 +1,69 @@
+"""Learns word vectors from files of reviews and writes them.
+
+files -> corpus.py: texts as numbers of words -> learn.py: the vectors -> text/word_vectors.py: a file
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from lstm_ray import storage
+from lstm_ray.config import VectorsConfig
+from lstm_ray.datasets.labelled import sample_rows
+from lstm_ray.datasets.unlabelled import find_text_shards, read_texts
+from lstm_ray.errors import OutputError
+from lstm_ray.text.word_vectors import write_word_vectors
+from lstm_ray.vectors.corpus import read_corpus
+from lstm_ray.vectors.learn import learn_vectors
+
+
+@dataclass(frozen=True)
+class LearnedFile:
+    """A file of vectors that was written.
+
+    Attributes:
+        output: The file.
+        texts: Texts that were read.
+        words: Words that have a vector.
+        occurrences: Of these words in the texts.
+        seconds: That learning took.
+    """
+
+    output: str
+    texts: int
+    words: int
+    occurrences: int
+    seconds: float
+
+
+def write_vectors(
+    config: VectorsConfig, progress: Callable[[int, int], None], say: Callable[[str], None]
+) -> LearnedFile:
+    """Learns vectors and writes them.
+
+    Args:
+        config: The settings.
+        progress: Receives the words gone through and all that there are to go through.
+        say: Receives messages for people.
+
+    Raises:
+        InputError: A file is missing, is not Parquet or lacks the column, or no word occurs often enough.
+        OutputError: The output exists and is not to be replaced, or cannot be written.
+    """
+    storage.check_writable(storage.join(config.output, ".."))
+    if storage.exists(config.output) and not config.overwrite:
+        raise OutputError(f"{config.output}: exists already: choose another --output, or pass --overwrite")
+    shards = find_text_shards(config.text, config.text_column)
+    if config.max_rows is not None:
+        shards = sample_rows(shards, config.max_rows, config.seed)
+    say("reading and tokenizing")
+    reads = [partial(read_texts, shard, config.text_column) for shard in shards]
+    corpus = read_corpus(reads, config, config, ", ".join(config.text))
+    started = time.perf_counter()
+    vectors = learn_vectors(corpus, config, progress)
+    seconds = time.perf_counter() - started
+    write_word_vectors(config.output, corpus.words, vectors)
+    return LearnedFile(config.output, len(corpus.texts), len(corpus.words), len(corpus.texts.token_ids), seconds)
