@@ -35,6 +35,7 @@ if __name__ == "__main__":
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from lstm_ray.config import TokenSettings
     from lstm_ray.text.tokenize import FILTERED, decode_texts, tokenize
     from lstm_ray.text.vocabulary import build_vocabulary, count_words
 else:
