@@ -185,17 +185,17 @@ def _ngrams(graph: _Graph, longest: int, table: npt.NDArray[np.float32]) -> str:
         behind = graph.add("Slice", matrix, start, end, axis)
         return graph.add("Concat", behind, graph.add("Slice", matrix, graph.integers(0), start, axis), axis=1)
 
-    no_id = graph.integers(PAD_ID)
+    pad_id, pads = graph.constant("closing_id", np.array(PAD_ID, np.int64)), graph.integers(0, 0, 0, 1)
     prime, buckets, padding = graph.integers(PRIME), graph.integers(len(table)), graph.integers(-1)
     token_ids = graph.add("Cast", INPUT_NAME, to=TensorProto.INT64)
-    ring = graph.add("Pad", token_ids, graph.integers(0, 0, 0, 1), graph.constant("closing", np.array(PAD_ID, np.int64)))
+    ring = graph.add("Pad", token_ids, pads, pad_id)
     hashed, is_whole = "", ""
     found = []
     for n in range(1, longest + 1):
         ids = rolled(ring, n - 1)
         product = graph.add("Mul", ids, graph.integers(MULTIPLIERS[n - 1]))
         hashed = graph.add("Add", hashed, product) if hashed else product
-        is_token = graph.add("Not", graph.add("Equal", ids, no_id))
+        is_token = graph.add("Not", graph.add("Equal", ids, pad_id))
         is_whole = graph.add("And", is_whole, is_token) if is_whole else is_token
         bucket = graph.add("Mod", graph.add("Add", hashed, graph.integers(OFFSETS[n])), prime)
         found.append(graph.add("Where", is_whole, graph.add("Mod", bucket, buckets), padding))

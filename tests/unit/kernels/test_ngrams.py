@@ -19,13 +19,14 @@ TEXTS = st.lists(st.lists(st.integers(0, 9) | st.integers(0, 2**20), max_size=12
 @given(TEXTS, st.integers(1, 3), st.sampled_from([2, 31, 33, 1_000, 2**20]))
 def test_sums_are_those_of_bags(texts: list[list[int]], longest: int, buckets: int) -> None:
     lengths = np.array([len(text) for text in texts], np.int64)
-    rows = Sequences(np.array(sum(texts, []), np.int32), np.concatenate([[0], np.cumsum(lengths)]))
+    token_ids = np.array([token for text in texts for token in text], np.int32)
+    rows = Sequences(token_ids, np.concatenate([[0], np.cumsum(lengths)]))
     table = np.random.default_rng(buckets).normal(size=buckets).astype(np.float32)
     seen = np.zeros(-(-buckets // WORD_BITS), np.int32)
     sums = np.full(len(rows), np.nan)
     order = np.argsort(-lengths)  # rows may come in any order
     ngram_sums(Target.host(), longest, buckets)(
-        token_ids=rows.token_ids,
+        token_ids=token_ids,
         begin=rows.offsets[order],
         lengths=lengths[order],
         table=table,

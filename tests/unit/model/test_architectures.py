@@ -192,7 +192,7 @@ MIX = Mix(lstm=0.7, ngrams=1.3, bias=-0.2)
 
 
 def ragged(rows: list[list[int]]) -> Sequences:
-    return Sequences(np.array(sum(rows, []), np.int32), np.cumsum([0, *map(len, rows)]))
+    return Sequences(np.array([token for row in rows for token in row], np.int32), np.cumsum([0, *map(len, rows)]))
 
 
 @pytest.mark.parametrize(
