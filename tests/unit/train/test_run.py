@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -16,7 +18,7 @@ from lstm_ray.config import TrainConfig, resolve
 from lstm_ray.errors import OutputError
 from lstm_ray.model.bundle import read_bundle
 from lstm_ray.train import run
-from lstm_ray.train.results import HISTORY
+from lstm_ray.train.results import HISTORY, PARTS
 
 pytestmark = pytest.mark.filterwarnings(
     # Keras turns its variables into arrays through an __array__ without `copy`, which NumPy 2 deprecates.
@@ -61,6 +63,18 @@ def test_a_run_is_trained_once_and_resumes_for_more_epochs(settings: TrainConfig
     fresh = run.train(changed(settings, epochs=1, fresh=True), watcher)
     assert fresh.state.epoch == 1
     assert pq.read_table(output / "history.parquet")["epoch"].to_pylist() == [1]
+
+
+def test_a_run_with_ngrams_tells_what_each_part_reached(settings: TrainConfig, watcher: Any) -> None:
+    output = Path(settings.output)
+    state = run.train(changed(settings, ngrams=2, ngram_buckets=100), watcher).state
+    history = pq.read_table(output / "history.parquet")
+    assert history.schema.equals(pa.schema([*HISTORY, *PARTS]))
+    assert history["validation_ngram_accuracy"].to_pylist() == [1.0, 1.0]
+    parts = json.loads((output / "metrics.json").read_bytes())["parts"]
+    assert parts == {"mix": state.mix, **{name: state.best_row()[name] for name in PARTS.names}}
+    assert "Each part alone" in (output / "report.html").read_text(encoding="utf-8")
+    assert run.train(changed(settings, ngrams=2, ngram_buckets=100), watcher).was_complete
 
 
 def test_a_run_that_gets_no_better_stops_early_and_is_complete(settings: TrainConfig, watcher: Any) -> None:

@@ -287,7 +287,9 @@ def test_the_model_that_is_saved_scores_as_the_mix_was_measured(
     assert row["validation_accuracy"] == state.metrics["accuracy"]
     assert row["validation_ngram_accuracy"] > 0.9
     assert 0 <= row["lstm_share"] < 1
-    assert {row["validation_ngram_loss"] for row in state.history} == {row["validation_ngram_loss"]}, "it is fitted once"
+    assert {row["validation_ngram_loss"] for row in state.history} == {row["validation_ngram_loss"]}, (
+        "it is fitted once"
+    )
 
 
 def test_the_ngrams_leave_the_lstm_as_it_is(train: Train, tmp_path: Path) -> None:
