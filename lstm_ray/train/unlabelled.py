@@ -17,11 +17,12 @@ import pyarrow as pa
 
 from lstm_ray import storage
 from lstm_ray.config import SkipGramSettings, TrainConfig
-from lstm_ray.datasets.labelled import Shard
+from lstm_ray.datasets.held_out import group_keys, hash_keys, held_out, keys_of_rows
+from lstm_ray.datasets.labelled import Shard, read_columns
 from lstm_ray.datasets.unlabelled import find_text_shards, read_texts
 from lstm_ray.progress import Watcher
+from lstm_ray.text.tokenize import decode_texts
 from lstm_ray.text.word_vectors import write_word_vectors
-from lstm_ray.train.data.corpus import held_out
 from lstm_ray.train.resume import VECTORS
 from lstm_ray.vectors.corpus import TextCorpus, read_corpus
 from lstm_ray.vectors.learn import learn_vectors
@@ -97,10 +98,15 @@ def _texts_of(shard: Shard, config: TrainConfig, of_validation: bool) -> pa.Larg
     """Returns the texts of a shard's validation rows, or of its training rows."""
     if shard.is_validation not in (None, of_validation):
         return pa.array([], pa.large_string())
-    texts = read_texts(shard, config.text_column)
     if shard.is_validation is not None:
-        return texts
-    is_validation = held_out(texts, config.validation_fraction, config.seed)
+        return read_texts(shard, config.text_column)
+    group = [] if config.validation_group is None else [config.validation_group]
+    columns = read_columns(shard, [config.text_column, *group])
+    texts = shard.pick(decode_texts(columns[config.text_column]))
+    groups = shard.pick(group_keys(columns[group[0]])) if group else None
+    is_text = texts.is_valid()
+    texts, groups = texts.filter(is_text), None if groups is None else groups.filter(is_text)
+    is_validation = held_out(hash_keys(keys_of_rows(texts, groups), config.seed), config.validation_fraction)
     return texts.filter(pa.array(is_validation == of_validation))
 
 

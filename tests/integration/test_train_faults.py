@@ -70,11 +70,13 @@ def assert_equal(run: Run, undisturbed: dict[tuple[object, ...], list[np.ndarray
 
 
 def final_variables(output: Path | str) -> list[np.ndarray]:
-    """Returns all state of model and optimizer after the last epoch."""
+    """Returns all state of model, optimizer and n-gram part after the last epoch, and the weights that are saved."""
     checkpoint = checkpoints.latest(str(output))
     assert checkpoint is not None
     assert (checkpoint.state.epoch, checkpoint.state.step) == (SETTINGS["epochs"], 0)
-    return checkpoint.variables
+    with np.load(Path(output) / "model/weights.npz") as stored:
+        saved = [stored[name] for name in stored.files if stored[name].dtype.kind == "f"]
+    return [*checkpoint.variables, *checkpoint.ngrams, *saved]
 
 
 def reached(output: Path, *position: int) -> Callable[[], bool]:
@@ -94,25 +96,32 @@ def reported_position(error: str) -> str:
     return found[1]
 
 
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.second_tier)])
+@pytest.mark.parametrize(
+    ("seed", "options"),
+    [
+        (0, ()),
+        pytest.param(1, (), marks=pytest.mark.second_tier),
+        pytest.param(2, ("--ngrams", 2, "--ngram-buckets", 1000), marks=pytest.mark.second_tier),
+    ],
+)
 def test_one_process_killed_again_and_again_ends_with_the_same_bits(
-    run: Run, assert_equal: Any, tmp_path: Path, seed: int
+    run: Run, assert_equal: Any, tmp_path: Path, seed: int, options: tuple[object, ...]
 ) -> None:
     chance = random.Random(seed)
     output = tmp_path / "run"
     for epoch in (0, 2):
-        command = run(output)
+        command = run(output, *options)
         command.wait_until(reached(output, epoch, chance.randrange(EVERY_STEPS, 116, EVERY_STEPS)), 300)
         time.sleep(chance.random() / 5)
         assert command.kill()[0] == -signal.SIGKILL
         state = checkpoints.latest_state(str(output))
         assert state is not None
         assert state.epoch >= epoch
-    command = run(output)
+    command = run(output, *options)
     code, error = command.end()
     assert code == 0, error
     assert f"resuming from {state.position()}" in error
-    assert_equal(output)
+    assert_equal(output, *options)
 
 
 @pytest.mark.second_tier

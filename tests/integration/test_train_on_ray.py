@@ -28,6 +28,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     # 231 rows to train on: 46 steps of 5 rows and one of a single row, which leaves the second worker none.
     "lstm": {"global_batch_size": 5},
     "masked-bilstm": {"global_batch_size": 5, "mask": True, "bidirectional": True, "pooling": "max"},
+    "ngrams": {"global_batch_size": 5, "ngrams": 2, "ngram_buckets": 1000},
     "masked-weighted": {
         "global_batch_size": 5,
         "mask": True,
@@ -46,7 +47,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     },
 }
 
-_MORE = [("lstm", 1), ("masked-bilstm", 2), ("clipped", 2), ("masked-weighted", 3)]
+_MORE = [("lstm", 1), ("masked-bilstm", 2), ("clipped", 2), ("ngrams", 2), ("masked-weighted", 3)]
 CASES = [("lstm", 2), *(pytest.param(*case, marks=pytest.mark.second_tier) for case in _MORE)]
 
 
@@ -93,7 +94,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, reviews: Path, running: Ra
             assert outcome.was_complete == bool(workers)
             checkpoint = checkpoints.latest(str(output))
             assert checkpoint is not None
-            runs[network, workers] = Run(config, outcome, read_bundle(str(output / "model")), checkpoint.variables)
+            variables = [*checkpoint.variables, *checkpoint.ngrams]
+            runs[network, workers] = Run(config, outcome, read_bundle(str(output / "model")), variables)
         return runs[network, workers]
 
     return run

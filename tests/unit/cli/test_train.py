@@ -99,3 +99,24 @@ def test_a_model_that_knows_one_class_only_is_pointed_out(
     assert [note in line for line in said] == [True] if note else not said
     assert shown["best epoch"] == "1 of 4, stopped early of 9, by validation AUC"
     assert shown["rows with other labels"] == "7 left out"
+
+
+def test_a_network_that_loses_to_the_ngrams_is_told_what_to_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    shown: dict[str, str] = {}
+    monkeypatch.setattr(console, "say", said.append)
+    monkeypatch.setattr(console, "show_table", lambda _, rows: shown.update(rows))
+    metrics = {"rows": 10, "accuracy": 0.8, "auc": 0.9, "true_positives": 5, "false_positives": 1}
+    row = {
+        "validation_accuracy": 0.8,
+        "validation_lstm_accuracy": 0.6,
+        "validation_lstm_loss": 0.6,
+        "validation_ngram_accuracy": 0.7,
+        "validation_ngram_loss": 0.5,
+        "lstm_share": 0.2,
+    }
+    state = State(epoch=1, best_epoch=1, metrics=metrics, history=[row])
+    show_outcome(Outcome(state, "out", 90, 10, 0, 0), TrainConfig(epochs=1))
+    assert (shown["LSTM alone"], shown["n-grams alone"], shown["LSTM's share"]) == ("0.6000", "0.7000", "20%")
+    (note,) = said
+    assert note.startswith("note: the LSTM alone (0.6000) does not beat the n-grams alone (0.7000): ")

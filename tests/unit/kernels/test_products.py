@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -47,6 +49,20 @@ def test_outer_adds_to_what_is_there(offsets: int, blocks: int, gated: bool) -> 
     outer = products.outer(TARGET, INPUTS, blocks * LANES, gated)
     outer(values=values.reshape(offsets, -1), deltas=deltas.reshape(offsets, -1), out=out.ravel())
     np.testing.assert_allclose(out, expected, rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 7])
+def test_gathered_sums(rows: int) -> None:
+    """Rows 2 .. of more; some have no ids. In float32 the sum of the first row would be 0."""
+    generator = np.random.default_rng(rows)
+    ends = np.cumsum([3, 5, *generator.integers(0, 9, rows)])
+    ids = generator.integers(0, 20, ends[-1]).astype(np.int32)
+    table = np.append(generator.normal(size=17), [1e8, 1, -1e8]).astype(np.float32)
+    ids[3:6] = 17, 18, 19
+    out = np.full(rows + 1, np.nan)
+    products.gathered_sums(TARGET)(table=table, ids=ids, begin=3, ends=ends[1:], out=out)
+    expected = [table[ids[begin:end]].sum(dtype=np.float64) for begin, end in pairwise(ends)]
+    np.testing.assert_allclose(out, expected, rtol=1e-12)
 
 
 def test_outer_rounds_little_over_many_offsets() -> None:

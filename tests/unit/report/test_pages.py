@@ -132,6 +132,21 @@ def test_a_training_report_shows_figures_sentence_matrix_table_model_and_setting
     assert '<tr class="best"><td>3</td>' in page.html
 
 
+def test_a_training_report_shows_what_each_part_reaches_alone():
+    table = history()
+    for name, value in (("lstm_loss", 0.5), ("lstm_accuracy", 0.7), ("ngram_loss", 0.4), ("ngram_accuracy", 0.99)):
+        table = table.append_column(f"validation_{name}", pa.array(np.full(5, value)))
+    page = training_page(table.append_column("lstm_share", pa.array(np.full(5, 0.25))), metrics=counts().metrics())
+    for expected in (
+        "Each part alone",
+        "0.9900",
+        "25%",
+        "With the LSTM (0.8800) the model is no better than the n-grams",
+    ):
+        assert expected in page.text
+    assert "Each part alone" not in training_page(history(), metrics=counts().metrics()).text
+
+
 @pytest.mark.parametrize(
     "table",
     [

@@ -18,7 +18,7 @@ from lstm_ray.config import TrainConfig, resolve
 from lstm_ray.errors import OutputError
 from lstm_ray.model.bundle import read_bundle
 from lstm_ray.train import run
-from lstm_ray.train.results import HISTORY
+from lstm_ray.train.results import HISTORY, PARTS
 
 pytestmark = pytest.mark.filterwarnings(
     # Keras turns its variables into arrays through an __array__ without `copy`, which NumPy 2 deprecates.
@@ -85,6 +85,18 @@ def test_a_run_reports_its_groups_and_how_sure_its_accuracy_is(settings: TrainCo
     assert f"{groups.training} groups of film to train on, {groups.validation} others to validate on." in report
     assert "4 rows without a group went by their text." in report
     assert run.train(grouped, watcher).groups == groups, "a complete run remembers them"
+
+
+def test_a_run_with_ngrams_tells_what_each_part_reached(settings: TrainConfig, watcher: Any) -> None:
+    output = Path(settings.output)
+    state = run.train(changed(settings, ngrams=2, ngram_buckets=100), watcher).state
+    history = pq.read_table(output / "history.parquet")
+    assert history.schema.equals(pa.schema([*HISTORY, *PARTS]))
+    assert history["validation_ngram_accuracy"].to_pylist() == [1.0, 1.0]
+    parts = json.loads((output / "metrics.json").read_bytes())["parts"]
+    assert parts == {"mix": state.mix, **{name: state.best_row()[name] for name in PARTS.names}}
+    assert "Each part alone" in (output / "report.html").read_text(encoding="utf-8")
+    assert run.train(changed(settings, ngrams=2, ngram_buckets=100), watcher).was_complete
 
 
 def test_a_run_that_gets_no_better_stops_early_and_is_complete(settings: TrainConfig, watcher: Any) -> None:

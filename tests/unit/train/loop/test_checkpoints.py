@@ -27,7 +27,7 @@ def make(epoch: int, step: int = 0) -> Checkpoint:
     variables = [np.full((2, 3), epoch, np.float32), np.array(step, np.int64)]
     history = [{"epoch": number + 1, "loss": 0.5} for number in range(epoch)]
     state = State(epoch, 1, history, {"auc": None}, "summary", step=step, loss_sum=0.1 * step)
-    return Checkpoint(state, variables, variables[:1])
+    return Checkpoint(state, variables, variables[:1], [np.arange(5, dtype=np.float32), np.array(0.25)])
 
 
 def files(output: Path) -> list[str]:
@@ -46,6 +46,8 @@ def test_a_checkpoint_is_read_as_it_was_saved(tmp_path: Path) -> None:
     assert [array.shape for array in found.variables] == [(2, 3), ()]
     np.testing.assert_array_equal(found.variables[0], np.full((2, 3), 3))
     np.testing.assert_array_equal(found.best[0], found.variables[0])
+    np.testing.assert_array_equal(found.ngrams[0], np.arange(5))
+    assert found.ngrams[1] == 0.25
 
 
 def test_without_checkpoints_there_is_none(tmp_path: Path) -> None:

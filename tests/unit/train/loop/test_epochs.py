@@ -153,6 +153,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "xla": {"dropout": 0.2, "recurrent_dropout": 0.2, "engine": "keras"},
     "masked-bilstm": {"mask": True, "bidirectional": True, "pooling": "max", "dropout": 0.3, "checkpoint_every": "1s"},
     "averages": {**DROPOUT, "shared_dropout": True, "ema": 0.9, "word_dropout": 0.3, "checkpoint_every": "3steps"},
+    "ngrams": {**DROPOUT, "ngrams": 2, "ngram_buckets": 300, "class_weights": "balanced", "checkpoint_every": "5steps"},
     "bf16": {**DROPOUT, "schedule": "linear", "warmup_steps": 5, "precision": "bf16", "accumulate": 2, "ema": 0.9},
 }
 
@@ -291,6 +292,52 @@ def test_without_validation_the_last_epoch_is_saved(tmp_path: Path, prepared: Pr
     state = epochs.run(config, alone, LocalContext(watcher, threading.Event()))
     assert (state.best_epoch, state.metrics) == (2, {})
     assert state.history[-1]["validation_loss"] is None
+    mixed = settings(tmp_path / "mixed", epochs=1, validation_fraction=0.0, ngrams=1, ngram_buckets=300)
+    state = epochs.run(mixed, alone, LocalContext(watcher, threading.Event()))
+    assert state.mix == {"lstm": 0.5, "ngrams": 0.5, "bias": 0.0}
+    assert read_bundle(str(tmp_path / "mixed/model")).weights().ngrams == 1
+
+
+@pytest.mark.parametrize("mask", [False, True])
+def test_the_model_that_is_saved_scores_as_the_mix_was_measured(
+    train: Train, prepared: Prepared, watcher: Any, tmp_path: Path, mask: bool
+) -> None:
+    from lstm_ray.score.engine import NativeEngine
+
+    state = train(settings(tmp_path, ngrams=2, ngram_buckets=300, mask=mask))
+    assert watcher.said[0] == "fitting n-grams of up to 2 words"
+    bundle = read_bundle(str(tmp_path / "model"))
+    probabilities = NativeEngine(bundle.weights(), 1).probabilities(prepared.validation.sequences)
+    measured = BinaryCounts.from_scores(prepared.validation.labels, probabilities).metrics()
+    assert bundle.metrics == state.metrics
+    for name in ("accuracy", "auc", "log_loss"):
+        assert measured[name] == pytest.approx(state.metrics[name], abs=1e-5), name
+    row = state.best_row()
+    assert row["validation_accuracy"] == state.metrics["accuracy"]
+    assert row["validation_ngram_accuracy"] > 0.9
+    assert 0 <= row["lstm_share"] < 1
+    assert {row["validation_ngram_loss"] for row in state.history} == {row["validation_ngram_loss"]}, (
+        "it is fitted once"
+    )
+
+
+def test_the_ngrams_leave_the_lstm_as_it_is(train: Train, tmp_path: Path) -> None:
+    alone = train(settings(tmp_path / "alone", epochs=2))
+    mixed = train(settings(tmp_path / "mixed", epochs=2, ngrams=3, ngram_buckets=300))
+    assert_identical(final_variables(tmp_path / "alone"), final_variables(tmp_path / "mixed"))
+    for one, other in zip(alone.history, mixed.history, strict=True):
+        assert other["validation_lstm_accuracy"] == one["validation_accuracy"]
+        assert other["validation_lstm_loss"] == one["validation_loss"]
+        assert "lstm_share" not in one
+
+
+def test_a_resumed_run_does_not_fit_the_ngrams_again(train: Train, watcher: Any, tmp_path: Path) -> None:
+    changes = {"ngrams": 1, "ngram_buckets": 300}
+    train(settings(tmp_path, epochs=1, **changes))
+    assert any("fitting" in message for message in watcher.said)
+    watcher.said.clear()
+    train(settings(tmp_path, epochs=2, **changes))
+    assert watcher.said == []
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(train: Train, tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "bilstm": {"preset": "bilstm"},
     "masked": {"mask": True, "bidirectional": True, "pooling": "max"},
     "keras": {"mask": True, "bidirectional": True, "pooling": "max", "engine": "keras"},
+    "ngrams": {"mask": True, "ngrams": 2, "ngram_buckets": 300, "class_weights": "balanced"},
     "masked-weighted": {
         "mask": True,
         "padding": "post",
@@ -91,6 +92,9 @@ class Member:
         self.collective = group
 
     def begin(self, state: State) -> None:
+        """Drops it."""
+
+    def say(self, message: str) -> None:
         """Drops it."""
 
     def progress(self, progress: Progress) -> None:
@@ -149,7 +153,7 @@ def test_any_number_of_workers_learns_the_same(network: str, prepared: Prepared,
         states = train(config, prepared, world_size)
         checkpoint = checkpoints.latest(str(output))
         assert checkpoint is not None
-        runs[world_size] = (checkpoint.variables, states[0])
+        runs[world_size] = ([*checkpoint.variables, *checkpoint.ngrams], states[0])
         for state in states[1:]:
             for one, other in zip(states[0].history, state.history, strict=True):
                 clocks = {"seconds", "rows_per_s"}
@@ -162,6 +166,7 @@ def test_any_number_of_workers_learns_the_same(network: str, prepared: Prepared,
         for one, other in zip(alone, variables, strict=True):
             np.testing.assert_allclose(other, one, atol=TOLERANCE, rtol=TOLERANCE)
         assert shared.metrics["accuracy"] == state.metrics["accuracy"]
+        assert shared.mix == pytest.approx(state.mix, abs=1e-4)
 
 
 OWN = """

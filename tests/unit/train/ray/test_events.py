@@ -56,6 +56,12 @@ def test_a_loss_is_reported_with_the_work_that_is_done_again(
     ]
 
 
+def test_a_message_is_passed_on(reporter: EventReporter, watcher: Any) -> None:
+    reporter.report("fitting n-grams of up to 2 words")
+    assert watcher.said == ["fitting n-grams of up to 2 words"]
+    assert not reporter.is_training()
+
+
 def test_the_loss_that_ends_a_run_promises_nothing(watcher: Any) -> None:
     reporter = EventReporter(TrainConfig(workers="2", max_failures=0), watcher)
     reporter.report(Lost("worker lost (worker 1: died)"))

@@ -1,0 +1,116 @@
+"""What the loop asks of the n-gram part: fitted on the workers' rows, and mixed on the validation rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import TypeVar
+
+import numpy as np
+import pytest
+
+from lstm_ray.collective import tcp
+from lstm_ray.collective.protocol import Alone, Collective
+from lstm_ray.collective.rendezvous import address_of, listen
+from lstm_ray.config import TrainConfig
+from lstm_ray.evaluate.counts import BinaryCounts
+from lstm_ray.text.ngrams import bags
+from lstm_ray.text.sequences import Sequences
+from lstm_ray.train.data.corpus import Corpus, Prepared
+from lstm_ray.train.ngrams.fit import NgramPart
+from lstm_ray.train.ngrams.mix import fit_mix
+from lstm_ray.train.ngrams.tower import Mixed, Mixer, fit_on, unmeasured_mix
+
+T = TypeVar("T")
+CONFIG = TrainConfig(ngrams=2, ngram_buckets=1000, vocabulary_size=50, class_weights="1,2")
+
+
+def corpus(rows: int, seed: int) -> Corpus:
+    """Returns rows of 1 to 12 ids; the positive ones have more of the ids below 20."""
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, 2, rows).astype(np.int8)
+    lengths = generator.integers(1, 13, rows)
+    ids = generator.integers(4, 50, lengths.sum())
+    is_likely = (np.repeat(labels, lengths) == 1) & (generator.random(lengths.sum()) < 0.3)
+    ids[is_likely] = ids[is_likely] % 16 + 4
+    return Corpus(Sequences(ids.astype(np.int32), np.concatenate([[0], np.cumsum(lengths)])), labels)
+
+
+@pytest.fixture(scope="module")
+def prepared() -> Prepared:
+    """Gives 200 rows to train on and 31 to validate on."""
+    return Prepared(corpus(200, 0), corpus(31, 1), None, 0)  # type: ignore[arg-type]  # the vocabulary is not used
+
+
+def on_workers(world_size: int, work: Callable[[Collective], T]) -> list[T]:
+    """Returns what each of some workers, on threads, returns."""
+    if world_size == 1:
+        return [work(Alone())]
+    listeners = [listen("127.0.0.1") for _ in range(world_size)]
+    addresses = [address_of(listener) for listener in listeners]
+
+    def member(rank: int) -> T:
+        with closing(tcp.join(listeners[rank], addresses, rank=rank, token="token", timeout_s=60)) as group:
+            return work(group)
+
+    with ThreadPoolExecutor(world_size) as pool:
+        return list(pool.map(member, range(world_size)))
+
+
+def lstm_probabilities(rows: int) -> np.ndarray:
+    return np.random.default_rng(2).random(rows, np.float32)
+
+
+def test_the_workers_share_the_rows(prepared: Prepared) -> None:
+    fitted = {n: on_workers(n, lambda group: fit_on(CONFIG, prepared.training, group, 2)) for n in (1, 3)}
+    for part in fitted[3]:
+        assert part.table.tobytes() == fitted[3][0].table.tobytes()
+        np.testing.assert_allclose(part.table, fitted[1][0].table, atol=2e-4)
+    logits = fitted[1][0].logits(bags(prepared.training.sequences, 2, 1000))
+    assert ((logits > 0) == prepared.training.labels).mean() > 0.9
+
+
+def mixed_by(world_size: int, prepared: Prepared, part: NgramPart) -> list[Mixed]:
+    """Returns what the workers make of the LSTM's predictions, of which each has other rows than of the n-grams'."""
+    rows = len(prepared.validation)
+    order = np.random.default_rng(3).permutation(rows)
+
+    def work(group: Collective) -> Mixed:
+        mine = order[group.rank :: group.world_size]
+        return Mixer(CONFIG, prepared, part, group).mix(mine, lstm_probabilities(rows)[mine], 0.5)
+
+    return on_workers(world_size, work)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_all_workers_measure_the_mix_of_all_rows(prepared: Prepared, world_size: int) -> None:
+    validation = prepared.validation
+    part = NgramPart(np.random.default_rng(4).normal(size=1000).astype(np.float32), 0.3)
+    probabilities = lstm_probabilities(len(validation))
+    lstm = np.log(probabilities / (1 - probabilities.astype(np.float64)))
+    ngrams = part.logits(bags(validation.sequences, 2, 1000))
+    mix = fit_mix(lstm, ngrams, validation.labels, np.array([1, 2])[validation.labels])
+    logits = mix.lstm * lstm + mix.ngrams * ngrams + mix.bias
+    for mixed in mixed_by(world_size, prepared, part):
+        for one, other in zip(vars(mixed.mix).values(), vars(mix).values(), strict=True):
+            assert one == pytest.approx(other, abs=1e-5)
+        for counts, found in ((mixed.counts, logits), (mixed.lstm, lstm), (mixed.ngrams, ngrams)):
+            expected = BinaryCounts.from_scores(validation.labels, 1 / (1 + np.exp(-found))).metrics()
+            assert counts.metrics() == pytest.approx(expected, abs=1e-5)
+        assert mixed.columns()["validation_ngram_accuracy"] == mixed.ngrams.metrics()["accuracy"]
+        assert mixed.columns()["lstm_share"] == mixed.lstm_share
+
+
+def test_probabilities_of_0_and_1_have_finite_logits(prepared: Prepared) -> None:
+    part = NgramPart(np.zeros(1000, np.float32), 0.0)
+    validation = prepared.validation
+    rows = np.arange(len(validation))
+    mixed = Mixer(CONFIG, prepared, part, Alone()).mix(rows, validation.labels.astype(np.float32), 0.5)
+    assert mixed.counts.metrics()["accuracy"] == mixed.lstm.metrics()["accuracy"] == 1
+    assert mixed.lstm_share == pytest.approx(1)
+
+
+def test_without_validation_rows_both_count_half() -> None:
+    mix = unmeasured_mix()
+    assert (mix.lstm, mix.ngrams, mix.bias) == (0.5, 0.5, 0)
