@@ -137,7 +137,9 @@ class Network:
             _, by_source = self._differentiate(rows, shifted, labels, counts, weights, drop, dense)
             assert by_source is not None  # as in the first pass
             embedding += self._by_word(rows, shifted, by_source, drop.embedding)
-        return Gradients(dense, rows.words, None if self._config.freeze_embeddings else embedding, rows.as_given(logits))
+        return Gradients(
+            dense, rows.words, None if self._config.freeze_embeddings else embedding, rows.as_given(logits)
+        )
 
     def _differentiate(
         self,
