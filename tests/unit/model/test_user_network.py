@@ -93,6 +93,7 @@ def write_user_bundle(path: Path, vocabulary: Vocabulary, **changes: Any) -> Pat
             {"engine": "native"},
             "--engine native computes only lstm-ray's own networks: --network needs --engine keras",
         ),
+        ({"adversarial": 0.3}, "--adversarial is for lstm-ray's own networks: with --network it must be 0"),
         ({"embeddings": "glove.txt"}, "--embeddings are for lstm-ray's own networks: with --network the function"),
     ],
 )

@@ -65,6 +65,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
         "class_weights": "0.5,3",
         "clip_norm": 0.05,
     },
+    "adversarial": {"mask": True, "bidirectional": True, "pooling": "max", "adversarial": 0.3},
 }
 
 

@@ -142,6 +142,51 @@ def test_gradients_are_those_of_keras(config: TrainConfig, lengths: list[int], s
     np.testing.assert_array_equal(sigmoid(both.network.logits(token_ids, both.weights)), ours[0])
 
 
+def keras_gradients_with_shifts(both: Both, token_ids: Any, labels: Any, counts: Any) -> Arrays:
+    """Returns the gradients of adversarial training as `train/step/loss.py` defines them, by Keras and TensorFlow.
+
+    In a network in which each step of each row is a word of its own, with the vector of the step's word, gradients by
+    the vectors are gradients by the steps, and vectors can be shifted step by step.
+    """
+    from lstm_ray.model.architectures import build_model
+
+    config, size = both.config, token_ids.size + 1
+    is_read = token_ids != 0 if config.mask else np.ones(token_ids.shape, np.bool_)
+    steps = np.where(is_read, np.arange(1, size).reshape(token_ids.shape), 0).astype(np.int32)
+    table, *others = (variable.numpy() for variable in both.model.trainable_variables)
+    vectors = np.concatenate([table[:1], table[token_ids.reshape(-1)]])
+    apart = config.model_copy(update={"vocabulary_size": size})
+    both.model = build_model(apart, apart, 0)
+    both.model.set_weights([vectors, *others])
+    _, (by_vectors, *dense) = both.keras(steps, labels, counts)
+    for row, read in zip(steps, is_read, strict=True):
+        x, g = vectors[row[read]], by_vectors[row[read]]
+        if g.any():
+            shift = config.adversarial * np.linalg.norm(x) / np.sqrt(read.sum()) * g / np.linalg.norm(g)
+            np.testing.assert_allclose(
+                np.linalg.norm(shift) ** 2, config.adversarial**2 * np.square(x).sum(1).mean(), rtol=1e-5
+            )
+            vectors[row[read]] += shift
+    both.model.set_weights([vectors, *others])
+    _, (by_shifted, *more) = both.keras(steps, labels, counts)
+    by_word = np.zeros_like(table)
+    np.add.at(by_word, token_ids.reshape(-1), (by_vectors + by_shifted)[1:] * is_read.reshape(-1, 1))
+    return [by_word, *(one + other for one, other in zip(dense, more, strict=True))]
+
+
+@given(config=networks(), lengths=st.lists(st.integers(1, 9), min_size=1, max_size=14), seed=st.integers(0, 99))
+@example_settings(max_examples=10, deadline=None)
+def test_adversarial_gradients_are_those_of_the_definition(config: TrainConfig, lengths: list[int], seed: int) -> None:
+    both = Both(config.model_copy(update={"adversarial": 0.5}), seed)
+    generator = np.random.default_rng(seed)
+    token_ids, label = both.rows(lengths, seed), np.float32(seed % 2)
+    labels, counts = np.full(len(lengths), label), generator.integers(0, 3, len(lengths)).astype(np.float32)
+    probabilities, _ = both.keras(token_ids, labels, counts)
+    ours = both.ours(token_ids, labels, counts)
+    theirs = keras_gradients_with_shifts(both, token_ids, labels, counts)
+    assert_equal(ours, (probabilities, theirs), 10 * TOLERANCE)
+
+
 @pytest.mark.parametrize("noise", [0.02, 0.2], ids=["as a network begins", "large weights, which enlarge rounding"])
 def test_gradients_round_about_as_much_as_those_of_keras(noise: float) -> None:
     start_tensorflow()

@@ -93,11 +93,12 @@ def test_50_steps_equal_keras_fit_with_its_own_adam_where_no_word_repeats() -> N
     assert_same_weights(ours.weights(), fit_with_keras(config, corpus, adam=keras.optimizers.Adam)[0])
 
 
-def test_a_row_of_weight_0_changes_nothing(engine: str) -> None:
+@pytest.mark.parametrize("adversarial", [0.0, 0.5])
+def test_a_row_of_weight_0_changes_nothing(engine: str, adversarial: float) -> None:
     start_tensorflow()
     from lstm_ray.train.step.choice import make_stepper
 
-    config = settings(mask=True, pooling="max", engine=engine, global_batch_size=16, epochs=1)
+    config = settings(mask=True, pooling="max", engine=engine, global_batch_size=16, epochs=1, adversarial=adversarial)
     corpus = make_corpus(5, shortest=2)
     (batch,) = batches(config, corpus)
     exact = Batch(batch.token_ids[:5], batch.labels[:5], batch.weights[:5], batch.global_rows)
@@ -231,10 +232,37 @@ def test_class_weights_are_those_of_keras(given: str, weights: dict[int, float] 
     assert by_epoch[0, 1] == int(by_epoch[0, 1]), "right answers are counted, not weighed"
 
 
+@pytest.mark.parametrize("recurrent_dropout", [0.0, 0.3])
+def test_a_tiny_shift_doubles_the_gradient_and_reports_the_same(engine: str, recurrent_dropout: float) -> None:
+    """So both passes have the same dropout. What Adam has after a step is 0.1 of the gradient."""
+    start_tensorflow()
+    from lstm_ray.train.step.choice import make_stepper
+
+    corpus = make_corpus()
+    found = []
+    for adversarial in (0.0, 1e-5):
+        rates = {"dropout": 0.3, "embedding_dropout": 0.3, "recurrent_dropout": recurrent_dropout}
+        config = settings(engine=engine, adversarial=adversarial, bidirectional=True, pooling="mean", **rates)
+        stepper = make_stepper(config, Alone(), corpus.labels)
+        stepper.reseed(0, 1, 1, 0)
+        sums = np.asarray(stepper.train(next(batches(config, corpus))))
+        found.append((sums, floats(stepper.state())[len(floats(stepper.weights())) :: 2]))
+    (sums, moments), (adversarial_sums, adversarial_moments) = found
+    np.testing.assert_allclose(adversarial_sums, sums, rtol=1e-6)
+    assert all(moment.any() for moment in moments)
+    for one, other in zip(moments, adversarial_moments, strict=True):
+        np.testing.assert_allclose(other, 2 * one, rtol=0, atol=1e-3 * np.abs(one).max())
+
+
 @pytest.mark.parametrize(
     ("slices", "changes"),
-    [(2, {}), (3, {"mask": True, "pooling": "max", "bidirectional": True}), (100, {})],
-    ids=["2", "3-masked", "100"],
+    [
+        (2, {}),
+        (3, {"mask": True, "pooling": "max", "bidirectional": True}),
+        (3, {"mask": True, "pooling": "max", "bidirectional": True, "adversarial": 0.3}),
+        (100, {}),
+    ],
+    ids=["2", "3-masked", "3-adversarial", "100"],
 )
 def test_slices_of_a_batch_add_up_to_the_whole(slices: int, changes: dict[str, Any], engine: str) -> None:
     corpus = make_corpus()  # the last batch has 3 rows of 7
@@ -255,6 +283,8 @@ def test_slices_of_a_batch_add_up_to_the_whole(slices: int, changes: dict[str, A
         {"layers": 3, "schedule": "cosine", "warmup_steps": 3, "learning_rate": 0.005},
         {"ema": 0.9, "bidirectional": True},
         {"ema": 0.99, "weight_decay": 0.3, "embeddings": "not read here", "freeze_embeddings": True},
+        {"adversarial": 0.3, "layers": 2, "mask": True, "pooling": "max", "class_weights": "0.5,3", "clip_norm": 0.1},
+        {"adversarial": 1.0, "embeddings": "not read here", "freeze_embeddings": True, "pooling": "mean"},
     ],
     ids=str,
 )
@@ -308,11 +338,14 @@ def test_a_run_that_resumes_with_averages_ends_in_the_same_bits(engine: str) -> 
     assert [array.tobytes() for array in resumed.state()] == [array.tobytes() for array in whole.state()]
 
 
-def test_frozen_word_vectors_stay_in_both_engines(engine: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("adversarial", [0.0, 0.5])
+def test_frozen_word_vectors_stay_in_both_engines(engine: str, adversarial: float, tmp_path: Path) -> None:
     vectors = tmp_path / "vectors.txt"
     vectors.write_text("good 1 2 3 4 5 6\n")
     corpus = make_corpus()
-    config = settings(engine=engine, embeddings=str(vectors), freeze_embeddings=True, clip_norm=0.1)
+    config = settings(
+        engine=engine, embeddings=str(vectors), freeze_embeddings=True, clip_norm=0.1, adversarial=adversarial
+    )
     start_tensorflow()
     from lstm_ray.train.step.choice import make_stepper
 
