@@ -17,8 +17,8 @@ from lstm_ray.kernels.function import Floats, aligned_empty
 from lstm_ray.kernels.layout import RowOffsets, pack, padded
 from lstm_ray.kernels.ngrams import WORD_BITS, ngram_sums
 from lstm_ray.kernels.products import product
-from lstm_ray.kernels.threads import Threads
 from lstm_ray.model.weights import LstmWeights, NetworkWeights
+from lstm_ray.runtime.threads import Threads
 from lstm_ray.text.sequences import Sequences
 
 Ids = NDArray[np.int32]

@@ -22,8 +22,8 @@ from lstm_ray.kernels.emitter import Target
 from lstm_ray.kernels.function import Floats, aligned_empty
 from lstm_ray.kernels.layout import padded
 from lstm_ray.kernels.skip_gram import LANES, skip_gram
-from lstm_ray.kernels.threads import Threads
 from lstm_ray.runtime.devices import available_cores
+from lstm_ray.runtime.threads import Threads
 from lstm_ray.text.sequences import Sequences
 from lstm_ray.vectors.corpus import TextCorpus
 

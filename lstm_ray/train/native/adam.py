@@ -18,7 +18,7 @@ import numpy.typing as npt
 from lstm_ray.kernels.adam import adam
 from lstm_ray.kernels.emitter import Target
 from lstm_ray.kernels.function import Floats, aligned_empty
-from lstm_ray.kernels.threads import Threads
+from lstm_ray.runtime.threads import Threads
 from lstm_ray.train.step.schedule import average_share
 
 Ids: TypeAlias = npt.NDArray[np.integer[Any]]

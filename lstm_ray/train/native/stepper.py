@@ -24,9 +24,9 @@ from lstm_ray.config import TrainConfig
 from lstm_ray.kernels.emitter import Target
 from lstm_ray.kernels.function import Floats
 from lstm_ray.kernels.layout import GATES, transpose, wide
-from lstm_ray.kernels.threads import Threads
 from lstm_ray.model.architectures import build_model, summary_text
 from lstm_ray.runtime.tensorflow import threads_given
+from lstm_ray.runtime.threads import Threads
 from lstm_ray.text.word_vectors import WordVectors
 from lstm_ray.train.data.batches import Batch
 from lstm_ray.train.native.adam import AVERAGES, FIRST, SECOND, VALUES, AdamMatrix, Clock

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from lstm_ray.collective.protocol import Collective, Floats, SparseRows
 from lstm_ray.kernels.emitter import Target
 from lstm_ray.kernels.products import gathered_sums
-from lstm_ray.kernels.threads import Threads
+from lstm_ray.runtime.threads import Threads
 from lstm_ray.text.ngrams import Bags
 from lstm_ray.train.ngrams.lbfgs import Point, minimise
 from lstm_ray.train.step.loss import Labels

@@ -18,8 +18,8 @@ import numpy.typing as npt
 from lstm_ray.collective.protocol import Collective
 from lstm_ray.config import TrainConfig
 from lstm_ray.evaluate.counts import LOG_LOSS_EPSILON, BinaryCounts
-from lstm_ray.kernels.threads import Threads
 from lstm_ray.model.weights import Mix
+from lstm_ray.runtime.threads import Threads
 from lstm_ray.text.ngrams import Bags, bags
 from lstm_ray.train.data.corpus import Corpus, Prepared
 from lstm_ray.train.ngrams.fit import NgramPart, fit

@@ -12,7 +12,7 @@ import pytest
 from lstm_ray.kernels import adam, backward, forward, products
 from lstm_ray.kernels.emitter import Emitter, Target
 from lstm_ray.kernels.function import aligned_empty
-from lstm_ray.kernels.threads import Threads
+from lstm_ray.runtime.threads import Threads
 
 AVX512 = Target.of("skylake-avx512", {"avx512f": True, "avx2": True, "fma": True})
 AVX2 = Target.of("haswell", {"avx2": True, "fma": True})

@@ -14,8 +14,8 @@ from hypothesis import settings as example_settings
 from hypothesis import strategies as st
 
 from lstm_ray.kernels.emitter import Target
-from lstm_ray.kernels.threads import Threads
 from lstm_ray.runtime.tensorflow import start_tensorflow
+from lstm_ray.runtime.threads import Threads
 from lstm_ray.train.native.adam import AVERAGES, FIRST, SECOND, VALUES, AdamMatrix, Clock
 
 ROWS, WIDTH, STEPS = 200, 32, 30

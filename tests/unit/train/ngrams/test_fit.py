@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from lstm_ray.collective import tcp
 from lstm_ray.collective.protocol import Alone, Collective
 from lstm_ray.collective.rendezvous import address_of, listen
-from lstm_ray.kernels.threads import Threads
+from lstm_ray.runtime.threads import Threads
 from lstm_ray.text.ngrams import Bags
 from lstm_ray.train.ngrams.fit import NgramPart, fit
 

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from lstm_ray.kernels.threads import Threads
+from lstm_ray.runtime.threads import Threads
 
 
 @pytest.mark.parametrize("count", [1, 3])
