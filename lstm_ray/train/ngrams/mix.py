@@ -36,6 +36,7 @@ def fit_mix(lstm: npt.NDArray[np.floating], ngrams: npt.NDArray[np.floating], la
         weights: float64[rows], what each counts.
     """
     spreads = _spreads(lstm, ngrams)
+    spreads[spreads == 0] = 1.0  # nothing to divide
     features = np.stack([lstm / spreads[0], ngrams / spreads[1], np.ones(len(labels))], axis=1)
     prior = np.array([spreads.mean() / 2, spreads.mean() / 2, 0.0])
     # The loss is convex: at its lowest point some of the two weights are held at 0, and of the ways to hold them the
@@ -55,9 +56,8 @@ def lstm_share(mix: Mix, lstm: npt.NDArray[np.floating], ngrams: npt.NDArray[np.
 
 
 def _spreads(*logits: npt.NDArray[np.floating]) -> Doubles:
-    """Returns the root of the mean square of each part's logits; 1 where all are 0."""
-    squares = np.array([np.square(part, dtype=np.float64).sum() / max(len(part), 1) for part in logits])
-    return np.sqrt(np.where(squares > 0, squares, 1.0))
+    """Returns the root of the mean square of each part's logits; 0 without rows."""
+    return np.sqrt([np.square(part, dtype=np.float64).sum() / max(len(part), 1) for part in logits])
 
 
 def _descend(
