@@ -32,7 +32,7 @@ RunAll: TypeAlias = Callable[..., Iterable[Any]]
 
 SENTIMENTS = ("negative", "positive")
 ERRORS = ("null_text", "invalid_utf8", "empty_text", "no_words")
-"""Why a row has no score: no text; bytes that are not UTF-8; nothing but white space; nothing but what is no word."""
+"""Why a row has no score: no text; not UTF-8; nothing but white space; nothing but punctuation, which is left out."""
 HAS_WORDS = -1
 """Stands for "no reason": the row has words."""
 

@@ -123,6 +123,7 @@ def test_presets_are_the_textbook_s_models(preset: str, expected: dict[str, Any]
         "strip_html": False,
         "lowercase": "unicode",
         "split_on": "space",
+        "punctuation": "drop",
         "unlisted_words": "oov",
         "max_tokens": 80,
         "padding": "pre",
