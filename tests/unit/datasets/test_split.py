@@ -23,7 +23,7 @@ from lstm_ray.datasets.split import split
 from lstm_ray.errors import ConfigError, InputError, LstmRayError, OutputError
 from lstm_ray.train.data.corpus import assemble, encode_shard, find_all_shards
 
-ROWS = 120
+ROWS = 60
 
 
 def make_table(rows: int = ROWS) -> pa.Table:
@@ -36,7 +36,7 @@ def make_table(rows: int = ROWS) -> pa.Table:
             "text": pa.array([None if number % 13 == 4 else f"review {number // 2}" for number in numbers]),
             "label": pa.array([number % 2 for number in numbers], pa.int8()),
             "film": pa.array(films, pa.int64()),
-            "genre": pa.array([f"genre {number % 3}" for number in numbers]).dictionary_encode(),
+            "genre": pa.array([f"genre {number % 7}" for number in numbers]).dictionary_encode(),
             "stars": pa.array([number / 7 for number in numbers], pa.float32()),
             "price": pa.array([Decimal(number) / 4 for number in numbers], pa.decimal128(9, 2)),
             "at": pa.array([datetime.datetime(2020, 1, 1) for _ in numbers], pa.timestamp("us", "UTC")),
@@ -65,7 +65,7 @@ def write_cut(directory: Path, table: pa.Table, bounds: list[int], rows_per_grou
     by=st.sampled_from([None, "film", "genre", "tags", "stars"]),
     seed=st.integers(0, 3),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_rows_are_those_of_the_whole_table_however_it_is_cut(
     tmp_path_factory: pytest.TempPathFactory,
     bounds: list[int],
@@ -154,11 +154,11 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, monkeypatch: pytest.
         ({"text_column": "id"}, InputError, "column 'id' is uint16, expected text: choose with --text-column"),
         ({"test": 0.0}, ConfigError, "--test is 0: should be above 0 and below 1"),
         ({"test": 1.0}, ConfigError, "--test is 1: "),
-        ({"test": 1e-9}, InputError, "of its 120 rows none is for test.parquet: raise --test, or take another --seed"),
+        ({"test": 1e-9}, InputError, "of its 60 rows none is for test.parquet: raise --test, or take another --seed"),
         (
             {"test": 1 - 1e-9, "by": "genre"},
             InputError,
-            "of its 120 rows of 3 groups none is for train.parquet: lower --test",
+            "of its 60 rows of 7 groups none is for train.parquet: lower --test",
         ),
     ],
 )
