@@ -33,7 +33,7 @@ import pyarrow.compute as pc  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 
 HELD_OUT_SHARE = 0.1  # of the rows, for peers that choose something
-PASS_S = 1.0  # rows that are scored faster are scored again
+PASSES = 5
 
 Texts = list[str]
 Labels = npt.NDArray[np.int8]
@@ -285,7 +285,7 @@ def learn(peer: str, seed: str, rows: str, model: str) -> None:
 
 
 def score(peer: str, model: str, rows: str, figures: str) -> None:
-    """Scores rows, and writes metrics and the median speed of as many passes as fill a second."""
+    """Scores rows, and writes metrics and the median speed of several passes."""
     from lstm_ray.evaluate.counts import BinaryCounts
 
     load = PEERS[peer][1] if peer in PEERS else load_ours
@@ -293,7 +293,7 @@ def score(peer: str, model: str, rows: str, figures: str) -> None:
     texts, labels = read_rows(rows)
     score_texts(texts[:200])  # what is slow only once is not counted
     seconds: list[float] = []
-    while sum(seconds) < PASS_S:
+    for _ in range(PASSES):
         started = time.process_time()
         probabilities = score_texts(texts)
         seconds.append(time.process_time() - started)

@@ -18,8 +18,11 @@ import numpy.typing as npt
 from lstm_ray.text.sequences import PAD_ID, Sequences
 
 PRIME = 2**31 - 1
-MULTIPLIERS = (1_409_286_143, 873_460_289, 1_960_124_717)
-"""Of the first, second and third id; arbitrary numbers below `PRIME`."""
+MULTIPLIERS = (889_516_851, 1_572_067_138, 506_952_121)
+"""Of the first, second and third id: the fractions of the square roots of 2, 3 and 5, times `PRIME`.
+
+Their bits have no pattern. One of few bits, such as 0x53ffffff, puts neighbouring ids into the same bucket.
+"""
 OFFSETS = (0, 104_395_301, 1_299_709_127, 611_953_009)
 """Added for n-grams of n ids, by n: equal ids of another n get another bucket."""
 LONGEST = len(MULTIPLIERS)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
@@ -50,3 +53,10 @@ def test_rows_of_many_batches_are_those_of_each_alone() -> None:
     alone = [bags(sequences([text]), 3, 997).buckets for text in texts]
     np.testing.assert_array_equal(together.buckets, np.concatenate(alone))
     np.testing.assert_array_equal(np.diff(together.offsets), [len(buckets) for buckets in alone])
+
+
+@pytest.mark.parametrize("n", range(1, LONGEST + 1))
+def test_ngrams_that_differ_in_one_word_fill_as_many_buckets_as_random_numbers(n: int) -> None:
+    words, buckets = 20_000, 2**20
+    found = {bucket([1] * (n - 1) + [word], buckets) for word in range(words)}
+    assert len(found) > 0.98 * buckets * (1 - math.exp(-words / buckets))
