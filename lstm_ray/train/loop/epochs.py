@@ -275,7 +275,8 @@ class _Worker:
         """
         state, rows = self.state, len(self._prepared.training)
         weights = self._stepper.weights()
-        check_epoch(self._collective, state.epoch + 1, weights)
+        # An average would hide a difference of few bits.
+        check_epoch(self._collective, state.epoch + 1, self._stepper.state() if self._config.ema else weights)
         metrics = {} if measured.counts is None else measured.counts.metrics()
         state.end_epoch(
             {
