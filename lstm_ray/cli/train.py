@@ -114,7 +114,7 @@ def show_outcome(outcome: Outcome, config: TrainConfig) -> None:
     only = _only_class(state.metrics)
     if only is not None:
         console.say(f"note: this model calls every validation row {only}: more epochs, or another learning rate?")
-    elif (sentence := doubt(state.metrics)) is not None:
+    if (sentence := doubt(state.metrics)) is not None:
         console.say(f"note: {sentence}")
 
 
