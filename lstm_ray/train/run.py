@@ -98,11 +98,14 @@ def _train(config: TrainConfig, shards: Sequence[Shard], watcher: Watcher, resum
         check_schedule(config, len(prepared.training))
         if config.embeddings is not None:
             prepared = _add_word_vectors(prepared, config.embeddings, watcher)
-        if config.unlabelled:
-            prepared = _learn_word_vectors(prepared, config, shards, is_begun=state is not None, watcher=watcher)
+        texts = read_all_texts(config, shards, watcher) if config.unlabelled else None
+        if state is None:
+            begin_run(config)  # first, so that the directory is that of a run if learning the vectors is interrupted
+        if texts is not None:
+            prepared = _add_word_vectors(prepared, learn_file(config, texts, watcher), watcher)
         if state is not None:
             check_same_data(config, state, prepared)
-        begin_run(config)
+            begin_run(config)
         if tracker is not None:
             tracker.begin()
         # Chosen here, once: workers that choose for themselves could differ. config.yaml keeps what the user set.
@@ -146,15 +149,6 @@ def _workers(config: TrainConfig, watcher: Watcher) -> Iterator[Workers]:
 
         with ray_session(config, watcher):
             yield RayWorkers(watcher)
-
-
-def _learn_word_vectors(
-    prepared: Prepared, config: TrainConfig, shards: Sequence[Shard], *, is_begun: bool, watcher: Watcher
-) -> Prepared:
-    texts = read_all_texts(config, shards, watcher)
-    if not is_begun:
-        begin_run(config)  # now, so that the directory with the vectors is that of a run
-    return _add_word_vectors(prepared, learn_file(config, texts, watcher), watcher)
 
 
 def _add_word_vectors(prepared: Prepared, path: str, watcher: Watcher) -> Prepared:

@@ -1,8 +1,8 @@
 """Learns word vectors for a run from its training rows and from texts without labels.
 
-This is done by the driver, before the workers begin: in seconds to minutes, and with the same result for any number of
-workers and cores. The vectors are kept in the run's directory, as OUTPUT/vectors/<hash>.txt, where the hash is of the
-texts and settings that they were learned from; a resumed run finds them there.
+This is done by the driver, before the workers begin, and with the same bits for any number of workers and cores. The
+vectors are kept in the run's directory, as OUTPUT/vectors/<hash>.txt, where the hash is of the texts and settings that
+they were learned from; a resumed run finds them there.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Learns word vectors: skip-gram with negative sampling, with the same result on any number of cores.
+"""Learns word vectors: skip-gram with negative sampling, with the same bits on any number of cores.
 
-The texts are gone through in a random order, in rounds. In each round `_COPIES` copies of the vectors learn side by
-side, each from texts of its own. Then they are merged: a word moves by the mean of its moves in the copies that moved
-it. Threads that all wrote to the same vectors would save the merging, but no run would give the vectors of another.
+One thread learns, another draws what is learned next. Threads that all write to the same vectors, as word2vec's do,
+never give the same result twice. Copies that learn side by side and are merged do, but learn less: with two, merged
+every 500,000 words, a linear model on the means of a review's vectors was right for 0.864 of IMDb's reviews, and for
+0.879 without copies (vectors of 20,000 reviews, 5 epochs).
 
 Source: T. Mikolov et al., "Distributed Representations of Words and Phrases and their Compositionality", 2013, and
 word2vec.c for what the paper leaves open (which occurrences are skipped, how the learning rate falls).
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -22,17 +23,14 @@ from lstm_ray.kernels.emitter import Target
 from lstm_ray.kernels.function import Floats, aligned_empty
 from lstm_ray.kernels.layout import padded
 from lstm_ray.kernels.skip_gram import LANES, skip_gram
-from lstm_ray.runtime.devices import available_cores
-from lstm_ray.runtime.threads import Threads
+from lstm_ray.runtime.in_flight import in_order
 from lstm_ray.text.sequences import Sequences
 from lstm_ray.vectors.corpus import TextCorpus
 
-_COPIES = 2
-_COPY_WORDS = 100_000  # that a copy learns from in a round, about
+_PART_WORDS = 100_000  # that are learned from with one learning rate, about
 _LEAST_RATE = 1e-4  # share of the learning rate that is left at the end
 _NEGATIVE_POWER = 0.75
 _TABLE_SIZE = 1 << 22  # a word that is one in a million still has entries
-_MERGED_ROWS = 1024  # at a time: they fit in a cache
 
 Numbers = npt.NDArray[np.int32]
 
@@ -43,99 +41,41 @@ def learn_vectors(corpus: TextCorpus, settings: SkipGramSettings, progress: Call
     Args:
         corpus: What to learn from.
         settings: How.
-        progress: Called after each round with the words gone through, and all that there are to go through.
+        progress: Called from time to time with the words gone through, and all that there are to go through.
     """
-    learner = _Learner(corpus, settings)
+    words, width = len(corpus.words), padded(settings.size, LANES)
+    inputs, outputs = aligned_empty(words + 1, width), aligned_empty(words + 1, width)
+    inputs[:] = outputs[:] = 0
+    random = np.random.default_rng([settings.seed, 0]).random((words, settings.size), np.float32)
+    inputs[:words, : settings.size] = (random - 0.5) / settings.size
+    sampler = _Sampler(corpus.counts, settings)
+    kernel = skip_gram(Target.host(), width, settings.negatives)
     total, done = settings.epochs * len(corpus.texts.token_ids), 0
-    for epoch in range(1, settings.epochs + 1):
-        order = np.random.default_rng([settings.seed, 0, epoch]).permutation(len(corpus.texts))
-        for texts in _rounds(corpus.texts.take(order)):
-            learner.learn(texts, settings.learning_rate * max(1 - done / total, _LEAST_RATE))
-            done += sum(len(one.token_ids) for one in texts)
+
+    def draw(part: tuple[int, Sequences]) -> tuple[int, dict[str, Numbers]]:
+        number, texts = part
+        return len(texts.token_ids), sampler.draw(texts, number)
+
+    parts = enumerate(_parts(corpus.texts, settings), 1)
+    with ThreadPoolExecutor(1, "draw") as pool:
+        for size, drawn in in_order(parts, lambda part: pool.submit(draw, part), Future.result, most=2):
+            rate = settings.learning_rate * max(1 - done / total, _LEAST_RATE)
+            kernel(**drawn, inputs=inputs, outputs=outputs, rate=np.array([rate], np.float32))
+            done += size
             progress(done, total)
-    return learner.vectors.inputs[:-1, : settings.size]
+    return inputs[:words, : settings.size]
 
 
-def _rounds(texts: Sequences) -> Iterator[list[Sequences]]:
-    """Yields the texts, some for each copy at a time."""
+def _parts(texts: Sequences, settings: SkipGramSettings) -> Iterator[Sequences]:
+    """Yields all texts once an epoch, each time in another order, some at a time."""
     total = len(texts.token_ids)
-    rounds = max(1, round(total / (_COPIES * _COPY_WORDS)))
-    words = np.linspace(0, total, rounds * _COPIES + 1)
-    cuts = [*np.searchsorted(texts.offsets[:-1], words[:-1]).tolist(), len(texts)]
-    parts = [texts.take(np.arange(*bounds)) for bounds in itertools.pairwise(cuts)]
-    for first in range(0, len(parts), _COPIES):
-        yield parts[first : first + _COPIES]
-
-
-@dataclass(frozen=True)
-class _Vectors:
-    """What is learned.
-
-    Attributes:
-        inputs: float32[words + 1, width], the vectors; the last row is of no word, see `kernels/skip_gram.py`.
-        outputs: float32[words + 1, width], by which a word is told from others; not kept.
-    """
-
-    inputs: Floats
-    outputs: Floats
-
-    @classmethod
-    def empty(cls, words: int, size: int) -> _Vectors:
-        """Returns memory for vectors."""
-        shape = words + 1, padded(size, LANES)
-        return cls(aligned_empty(*shape), aligned_empty(*shape))
-
-    @property
-    def matrices(self) -> tuple[Floats, Floats]:
-        """Returns both."""
-        return self.inputs, self.outputs
-
-
-class _Learner:
-    """Vectors, and what they learn with.
-
-    Attributes:
-        vectors: After the last round.
-    """
-
-    def __init__(self, corpus: TextCorpus, settings: SkipGramSettings) -> None:
-        """Begins with small random vectors."""
-        words, size = len(corpus.words), settings.size
-        self.vectors, *self._copies = (_Vectors.empty(words, size) for _ in range(1 + _COPIES))
-        for matrix in self.vectors.matrices:
-            matrix[:] = 0
-        random = np.random.default_rng([settings.seed, 0]).random((words, size), np.float32)
-        self.vectors.inputs[:words, :size] = (random - 0.5) / size
-        self._sampler = _Sampler(corpus.counts, settings)
-        self._kernel = skip_gram(Target.host(), self.vectors.inputs.shape[1], settings.negatives)
-        self._round = 0
-        self._threads = Threads(min(_COPIES, available_cores()), "vectors")
-
-    def learn(self, texts: list[Sequences], rate: float) -> None:
-        """Learns from texts for each copy."""
-        self._round += 1
-
-        def on_copy(number: int) -> None:
-            copy = self._copies[number]
-            for mine, ours in zip(copy.matrices, self.vectors.matrices, strict=True):
-                np.copyto(mine, ours)
-            self._kernel(
-                **self._sampler.draw(texts[number], (self._round, number)),
-                inputs=copy.inputs,
-                outputs=copy.outputs,
-                rate=np.array([rate], np.float32),
-            )
-
-        self._threads.run(on_copy, range(len(texts)))
-        rows = range(0, len(self.vectors.inputs), _MERGED_ROWS)
-        self._threads.run(self._merge, (slice(first, first + _MERGED_ROWS) for first in rows))
-
-    def _merge(self, rows: slice) -> None:
-        """Moves some words by the mean of their moves in the copies that moved them."""
-        for number, matrix in enumerate(self.vectors.matrices):
-            moves = np.stack([copy.matrices[number][rows] - matrix[rows] for copy in self._copies])
-            has_moved = moves.any(axis=2, keepdims=True)
-            matrix[rows] += moves.sum(axis=0) / np.maximum(has_moved.sum(axis=0), 1).astype(np.float32)
+    words = np.linspace(0, total, max(1, round(total / _PART_WORDS)) + 1)
+    for epoch in range(1, settings.epochs + 1):
+        order = np.random.default_rng([settings.seed, 0, epoch]).permutation(len(texts))
+        begins = np.cumsum(texts.lengths[order]) - texts.lengths[order]
+        cuts = [*np.searchsorted(begins, words[:-1]).tolist(), len(texts)]
+        for begin, end in itertools.pairwise(cuts):
+            yield texts.take(order[begin:end])
 
 
 class _Sampler:
@@ -149,9 +89,9 @@ class _Sampler:
         entries = np.diff(np.rint(ends / ends[-1] * _TABLE_SIZE).astype(np.int64), prepend=0)
         self._table = np.repeat(np.arange(len(counts), dtype=np.int32), entries)
 
-    def draw(self, texts: Sequences, key: tuple[int, ...]) -> dict[str, Numbers]:
-        """Returns the kernel's arguments for some texts; equal keys give equal draws."""
-        rng = np.random.default_rng([self._settings.seed, *key])
+    def draw(self, texts: Sequences, number: int) -> dict[str, Numbers]:
+        """Returns the kernel's arguments for some texts; equal numbers give equal draws."""
+        rng = np.random.default_rng([self._settings.seed, number])
         is_kept = rng.random(len(texts.token_ids), np.float32) < self._kept[texts.token_ids]
         words = texts.token_ids[is_kept]
         bounds = np.concatenate([[0], np.cumsum(is_kept)])[texts.offsets].astype(np.int32)

@@ -89,7 +89,7 @@ def test_words_start_with_the_vectors_that_a_resumed_run_finds_again(
 
 def test_vectors_of_other_texts_are_not_used(more: TrainConfig, watcher: Any) -> None:
     run.train(changed(more, epochs=1), watcher)
-    pq.write_table(pa.table({"text": MORE[1:]}), more.unlabelled[0])
+    pq.write_table(pa.table({"text": ["a bad end"] * 90}), more.unlabelled[0])
     with pytest.raises(OutputError, match="the training data has changed since this run began"):
         run.train(more, watcher)
     assert run.train(changed(more, fresh=True), watcher).state.epoch == 2

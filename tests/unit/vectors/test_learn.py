@@ -1,4 +1,4 @@
-"""What is learned: words that stand for each other become neighbours; the same with every number of cores."""
+"""What is learned: words that stand for each other become neighbours; the same with the same seed."""
 
 from __future__ import annotations
 
@@ -42,10 +42,9 @@ def test_words_that_stand_for_each_other_become_neighbours() -> None:
     assert likeness[np.eye(4, dtype=bool)].min() > likeness[~np.eye(4, dtype=bool)].max() + 0.5
 
 
-def test_the_same_seed_gives_the_same_bits_on_any_number_of_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(learn, "_COPY_WORDS", 5_000)
+def test_the_same_seed_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learn, "_PART_WORDS", 5_000)
     first = learned(demo_corpus())
-    monkeypatch.setattr(learn, "available_cores", lambda: 1)
     np.testing.assert_array_equal(learned(demo_corpus()), first)
     other = learned(demo_corpus(), SETTINGS.model_copy(update={"seed": 1}))
     assert np.abs(other - first).max() > 0.01
@@ -60,25 +59,28 @@ def test_every_text_is_learned_from_once_an_epoch_and_progress_ends_at_the_total
     assert [done for done, _ in calls] == sorted({done for done, _ in calls})
 
 
-@pytest.mark.parametrize("copy_words", [1, 7, 100, 10_000])
-def test_the_rounds_of_an_epoch_have_every_text_once(copy_words: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(learn, "_COPY_WORDS", copy_words)
+@pytest.mark.parametrize("part_words", [1, 7, 100, 10_000])
+def test_the_parts_of_an_epoch_have_every_text_once(part_words: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learn, "_PART_WORDS", part_words)
     lengths = np.random.default_rng(0).integers(0, 30, 40)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     texts = Sequences(np.arange(offsets[-1], dtype=np.int32), offsets)
-    rounds = list(learn._rounds(texts))
-    parts = [part for parts in rounds for part in parts]
-    np.testing.assert_array_equal(np.concatenate([part.token_ids for part in parts]), texts.token_ids)
-    np.testing.assert_array_equal(np.concatenate([part.lengths for part in parts]), lengths)
-    assert {len(parts) for parts in rounds} == {learn._COPIES}
-    assert max(len(part.token_ids) for part in parts) < 2 * copy_words + 30 or len(rounds) == 1
+    parts = list(learn._parts(texts, SETTINGS.model_copy(update={"epochs": 2})))
+    orders = []
+    for epoch in (parts[: len(parts) // 2], parts[len(parts) // 2 :]):
+        order = np.concatenate([part.token_ids for part in epoch])
+        np.testing.assert_array_equal(np.sort(order), texts.token_ids)
+        np.testing.assert_array_equal(np.sort(np.concatenate([part.lengths for part in epoch])), np.sort(lengths))
+        orders.append(order.tolist())
+    assert orders[0] != orders[1]
+    assert max(len(part.token_ids) for part in parts) < 2 * part_words + 30
 
 
 def test_windows_stay_within_their_text_and_frequent_words_are_skipped() -> None:
     counts = np.array([9_000, 900, 100])
     sampler = learn._Sampler(counts, SkipGramSettings(window=3, subsample=0.01))
     ids = np.random.default_rng(0).choice(3, 30_000, p=counts / counts.sum()).astype(np.int32)
-    drawn = sampler.draw(Sequences(ids, np.arange(0, 30_001, 100)), (1, 0))
+    drawn = sampler.draw(Sequences(ids, np.arange(0, 30_001, 100)), 1)
     kept = np.bincount(drawn["words"]) / np.bincount(ids)
     shares = counts / counts.sum()
     np.testing.assert_allclose(kept, np.minimum(np.sqrt(0.01 / shares) + 0.01 / shares, 1), atol=0.03)
@@ -88,5 +90,5 @@ def test_windows_stay_within_their_text_and_frequent_words_are_skipped() -> None
     assert (drawn["end"] - drawn["begin"]).max() == 7
     words = counts**0.75 / (counts**0.75).sum()
     np.testing.assert_allclose(np.bincount(drawn["negatives"].ravel()) / drawn["negatives"].size, words, atol=0.02)
-    one = learn._Sampler(counts, SkipGramSettings(window=3, subsample=0)).draw(Sequences(ids[:3], np.arange(4)), (1, 0))
+    one = learn._Sampler(counts, SkipGramSettings(window=3, subsample=0)).draw(Sequences(ids[:3], np.arange(4)), 1)
     assert (one["begin"].tolist(), one["end"].tolist()) == ([0, 1, 2], [1, 2, 3]), "texts of one word"
