@@ -18,8 +18,11 @@ import numpy.typing as npt
 from lstm_ray.text.sequences import PAD_ID, Sequences
 
 PRIME = 2**31 - 1
-MULTIPLIERS = (1_409_286_143, 873_460_289, 1_960_124_717)
-"""Of the first, second and third id; arbitrary numbers below `PRIME`."""
+MULTIPLIERS = (1_640_531_527, 1_103_515_245, 1_812_433_253)
+"""Of the first, second and third id: numbers below `PRIME` that other hashes and generators use because they mix well.
+
+Not any number does. Near few powers of 2 (21 * 2**26 - 1, say) neighbouring ids share a bucket of 2**20, three in each.
+"""
 OFFSETS = (0, 104_395_301, 1_299_709_127, 611_953_009)
 """Added for n-grams of n ids, by n: equal ids of another n get another bucket."""
 LONGEST = len(MULTIPLIERS)
