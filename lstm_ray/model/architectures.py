@@ -39,7 +39,7 @@ INPUT_NAME = "token_ids"
 OUTPUT_NAME = "probability"
 _LOGIT_NAME = "lstm_logit"
 _TABLE_NAME = "ngram_table"
-_LEAST = 1e-7  # probability: below it and above 1 - _LEAST, float32 has no logit that means something
+_LEAST = 1e-7  # probability of a user's network that has a logit: float32 may round to 0 or 1, which have none
 _LOWEST = -1e9  # stands in for minus infinity in a float32 maximum over time
 
 
@@ -118,11 +118,11 @@ def _pool(states: Any, token_ids: Any, model: ModelSettings) -> Any:
 def with_ngrams(model: keras.Model, settings: ModelSettings, table: npt.NDArray[np.float32], mix: Mix) -> keras.Model:
     """Returns a trained network with n-grams: sigmoid(lstm * mix.lstm + ngrams * mix.ngrams + mix.bias).
 
-    The mix is folded into the weights: the result has no more of them than the two parts. It shares the other layers
-    with `model`.
+    The mix is multiplied into the weights of the output and of the table; the other layers are those of `model`. If a
+    user's function built it, its probability is turned back into a logit and mixed in the graph.
 
     Args:
-        model: What `build_model` built. If a user's function did, its probability is turned back into a logit.
+        model: What `build_model` built, trained.
         settings: The network's settings.
         table: float32[ngram_buckets], the weights of the n-grams.
         mix: The shares of both parts, and the bias.
