@@ -248,14 +248,17 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         metavar="PATH",
         path="input",
     )
+    learn_vectors: bool = fixed(
+        False,
+        "Learn the words' first vectors from the texts of --train before training; with --unlabelled always.",
+        panel="Model",
+        from_data=True,
+    )
     vector_epochs: int = fixed(
-        5, "With --unlabelled: times to go through the texts to learn word vectors.", panel="Model", ge=1
+        5, "Times to go through the texts to learn word vectors from them.", panel="Model", ge=1
     )
     vector_window: int = fixed(
-        10,
-        "With --unlabelled: words on either side that a word's vector is learned from, at most.",
-        panel="Model",
-        ge=1,
+        10, "Words on either side that a word's vector is learned from, at most.", panel="Model", ge=1
     )
     freeze_embeddings: bool = learned(False, "Do not train the word vectors.", panel="Model")
     epochs: int = setting(
@@ -397,6 +400,11 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         negative, _, positive = ("1,1" if self.class_weights == "none" else self.class_weights).partition(",")
         return float(negative), float(positive)
 
+    @property
+    def learns_vectors(self) -> bool:
+        """Returns whether word vectors are learned before training."""
+        return self.learn_vectors or bool(self.unlabelled)
+
     def may_change(self) -> set[str]:
         """Returns the settings that may have other values when a run of these settings is resumed.
 
@@ -442,12 +450,14 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
 
     @model_validator(mode="after")
     def _needs_embeddings(self) -> TrainConfig:
-        if self.freeze_embeddings and self.embeddings is None and not self.unlabelled:
+        if self.freeze_embeddings and self.embeddings is None and not self.learns_vectors:
             raise ValueError(
-                "`freeze_embeddings` needs `embeddings` or `unlabelled`: random word vectors have to be trained"
+                "`freeze_embeddings` needs `embeddings`, `learn_vectors` or `unlabelled`: random word vectors have to "
+                "be trained"
             )
-        if self.unlabelled and self.embeddings is not None:
-            raise ValueError("`unlabelled` learns word vectors, `embeddings` reads them: give one of them")
+        if self.learns_vectors and self.embeddings is not None:
+            learning = "unlabelled" if self.unlabelled else "learn_vectors"
+            raise ValueError(f"`{learning}` learns word vectors, `embeddings` reads them: give one of them")
         return self
 
     @model_validator(mode="after")
@@ -497,9 +507,10 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
             raise ValueError("`embeddings` are for lstm-ray's own networks: with `network` the function loads them")
         if self.network is not None and self.adversarial:
             raise ValueError("`adversarial` is for lstm-ray's own networks: with `network` it must be 0")
-        if self.network is not None and self.unlabelled:
+        if self.network is not None and self.learns_vectors:
+            learning = "unlabelled" if self.unlabelled else "learn_vectors"
             raise ValueError(
-                "`unlabelled` is for lstm-ray's own networks: with `network`, learn vectors with lstm-ray vectors, and "
+                f"`{learning}` is for lstm-ray's own networks: with `network`, learn vectors with lstm-ray vectors, and "
                 "the function loads them"
             )
         return self

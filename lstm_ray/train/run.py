@@ -98,7 +98,7 @@ def _train(config: TrainConfig, shards: Sequence[Shard], watcher: Watcher, resum
         check_schedule(config, len(prepared.training))
         if config.embeddings is not None:
             prepared = _add_word_vectors(prepared, config.embeddings, watcher)
-        texts = read_all_texts(config, shards, watcher) if config.unlabelled else None
+        texts = read_all_texts(config, shards, watcher) if config.learns_vectors else None
         if state is None:
             begin_run(config)  # first, so that the directory is that of a run if learning the vectors is interrupted
         if texts is not None:
