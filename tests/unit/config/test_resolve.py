@@ -54,7 +54,7 @@ WRONG_TRAIN = [
     ({"learning_rate": 0}, "--learning-rate is 0: should be greater than 0"),
     ({"learning_rate": float("nan")}, "--learning-rate is nan: should be greater than 0"),
     ({"padding": "left"}, "--padding is 'left': should be 'pre' or 'post'"),
-    ({"pooling": "sum"}, "--pooling is 'sum': should be 'last', 'max' or 'mean'"),
+    ({"pooling": "sum"}, "--pooling is 'sum': should be 'last', 'max', 'mean' or 'mean_max'"),
     ({"lowercase": True}, "--lowercase is True: should be 'unicode' or 'ascii'"),
     ({"preset": "gru"}, "--preset is 'gru': should be 'lstm' or 'bilstm'"),
     ({"mask": "perhaps"}, "--mask is 'perhaps': should be a valid boolean"),
