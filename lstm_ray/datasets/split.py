@@ -27,7 +27,8 @@ from lstm_ray.text.tokenize import decode_texts, is_text_type
 from lstm_ray.wording import counted
 
 _READ_ROWS = 8_192  # decoded at a time
-_GROUP_ROWS, _GROUP_BYTES = 65_536, 64 << 20  # a row group that is written has about as much as the smaller of these
+# A row group that is written has about as much as the smaller of these. Training encodes row groups side by side.
+_GROUP_ROWS, _GROUP_BYTES = 16_384, 64 << 20
 _BUFFER_BYTES = 4 << 20  # of each column, compressed: a row group may be larger than memory
 _PURPOSE = b"data split"
 
