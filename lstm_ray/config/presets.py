@@ -50,11 +50,14 @@ PRESETS: dict[str, dict[str, Any]] = {
     "best": {
         "mask": True,
         "bidirectional": True,
-        "pooling": "max",
+        "punctuation": "keep",
+        "pooling": "mean_max",
         "embedding_dropout": 0.5,
         "dropout": 0.3,
         "schedule": "cosine",
-        "ngrams": 3,
+        "ema": 0.999,
+        "best_by": "loss",
+        "ngram_refit": True,
     },
 }
 

@@ -97,6 +97,7 @@ class ModelSettings(Settings):
         panel="Model",
         ge=0,
         le=3,
+        from_data=True,
     )
     ngram_buckets: int = learned(
         2**20,
@@ -254,9 +255,7 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         panel="Model",
         from_data=True,
     )
-    vector_epochs: int = fixed(
-        5, "Times to go through the texts to learn word vectors from them.", panel="Model", ge=1
-    )
+    vector_epochs: int = fixed(5, "Times to go through the texts to learn word vectors from them.", panel="Model", ge=1)
     vector_window: int = fixed(
         10, "Words on either side that a word's vector is learned from, at most.", panel="Model", ge=1
     )
@@ -341,6 +340,12 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         "Weight of a row's loss: 1, balanced so that both classes count the same, or NEGATIVE,POSITIVE.",
         panel="Training",
         metavar="none|balanced|X,X",
+    )
+    ngram_refit: bool = learned(
+        False,
+        "At the end, fit the linear part once more, on the rows of --train that were held out for validation too. The "
+        "reported metrics are those from before.",
+        panel="Training",
     )
     ngram_c: float = learned(
         0.5,
@@ -510,7 +515,7 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         if self.network is not None and self.learns_vectors:
             learning = "unlabelled" if self.unlabelled else "learn_vectors"
             raise ValueError(
-                f"`{learning}` is for lstm-ray's own networks: with `network`, learn vectors with lstm-ray vectors, and "
-                "the function loads them"
+                f"`{learning}` is for lstm-ray's own networks: with `network`, learn vectors with lstm-ray vectors, "
+                "and the function loads them"
             )
         return self

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from lstm_ray.config import TrainConfig, left_to_the_data, option_name
 from lstm_ray.datasets.labelled import Shard, read_shard
 from lstm_ray.datasets.labels import label_mapping
-from lstm_ray.text.ngrams import bags
+from lstm_ray.text.ngrams import LONGEST, bags
 from lstm_ray.text.tokenize import tokenize
 from lstm_ray.text.vocabulary import build_vocabulary, count_words
 from lstm_ray.wording import counted
@@ -61,7 +61,7 @@ def choose(config: C, shards: Sequence[Shard]) -> tuple[C, list[str]]:
     Raises:
         InputError: The data cannot be read.
     """
-    names = set(left_to_the_data(config)) - ({"validation_fraction"} if config.validation else set())
+    names = set(left_to_the_data(config)) - _settled(config)
     training = [shard for shard in shards if not shard.is_validation and len(shard.rows)]
     if not names or not training:
         return config, []
@@ -70,11 +70,18 @@ def choose(config: C, shards: Sequence[Shard]) -> tuple[C, list[str]]:
     return config.model_copy(update={name: value for name, (value, _) in chosen.items()}), lines
 
 
+def _settled(config: TrainConfig) -> set[str]:
+    """Returns the settings that others have settled."""
+    settled = {"validation_fraction"} if config.validation else set()
+    has_vectors = config.embeddings is not None or config.unlabelled or config.network is not None
+    return settled | ({"learn_vectors"} if has_vectors else set())
+
+
 def choices(facts: DataFacts) -> dict[str, tuple[Any, str]]:
     """Returns each setting's value and the reason for it."""
     rows = counted(facts.rows, "row")
-    few = facts.rows < 4_000
-    held_out = 0.2 if few else 0.1 if facts.rows < 200_000 else max(0.01, 20_000 / facts.rows)
+    few = facts.rows < 10_000
+    held_out = 0.2 if facts.rows < 4_000 else 0.1 if facts.rows < 200_000 else max(0.01, 20_000 / facts.rows)
     epochs = int(np.clip(150_000 // facts.rows, 3, 20))
     return {
         "vocabulary_size": (
@@ -85,7 +92,9 @@ def choices(facts: DataFacts) -> dict[str, tuple[Any, str]]:
             int(np.clip(-(-facts.long_text // 20) * 20, 40, 1_000)),
             f"98 of 100 texts have at most {counted(facts.long_text, 'token')}",
         ),
+        "learn_vectors": (True, "no other word vectors are given"),
         "units": (64 if facts.rows < 20_000 else 128, rows),
+        "ngrams": (2 if few else 3, rows),
         "ngram_buckets": (
             2 ** int(np.clip(math.ceil(math.log2(2 * facts.ngrams)), 16, 22)),
             f"about {facts.ngrams:,} distinct n-grams",
@@ -106,7 +115,7 @@ def look_at(config: TrainConfig, shards: Sequence[Shard]) -> DataFacts:
     vocabulary = build_vocabulary(counts, len(counts) + 4)
     sequences = vocabulary.look_up(tokens, "oov")
     growth = (rows / max(1, len(tokens))) ** _GROWTH
-    ngrams = len(np.unique(bags(sequences, config.ngrams, 2**28).buckets)) if config.ngrams else 1
+    ngrams = len(np.unique(bags(sequences, config.ngrams or LONGEST, 2**28).buckets))
     return DataFacts(
         rows,
         max(1, int(np.quantile(sequences.lengths, 0.98))) if len(sequences) else 1,

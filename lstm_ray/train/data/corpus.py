@@ -25,7 +25,7 @@ from lstm_ray.datasets.held_out import Hashes, hash_keys, held_out, keys_of_rows
 from lstm_ray.datasets.labelled import Shard, describe_left_out, find_shards, read_shard, sample_rows
 from lstm_ray.datasets.labels import label_mapping
 from lstm_ray.errors import InputError
-from lstm_ray.text.sequences import Sequences, truncate
+from lstm_ray.text.sequences import Sequences, concatenate, truncate
 from lstm_ray.text.tokenize import tokenize
 from lstm_ray.text.vocabulary import (
     FIRST_WORD_ID,
@@ -94,6 +94,11 @@ class Prepared:
     rows_with_other_label: int = 0
     word_vectors: WordVectors | None = None
     groups: Groups | None = None
+
+    def all_rows(self) -> Corpus:
+        """Returns the rows of both sides, those to learn from first."""
+        sides = (self.training, self.validation)
+        return Corpus(concatenate([side.sequences for side in sides]), np.concatenate([side.labels for side in sides]))
 
     def fingerprint(self) -> str:
         """Returns a hash of every token, label, word and vector, which together decide what a model learns."""

@@ -36,7 +36,7 @@ from lstm_ray.runtime.tensorflow import threads_given
 from lstm_ray.storage import join
 from lstm_ray.text.vocabulary import Vocabulary
 from lstm_ray.train.data.batches import epoch_order, validation_order, worker_batches
-from lstm_ray.train.data.corpus import Prepared
+from lstm_ray.train.data.corpus import Corpus, Prepared
 from lstm_ray.train.loop import checkpoints, tensorboard
 from lstm_ray.train.loop.agreement import check_epoch, check_start
 from lstm_ray.train.loop.checkpoints import Checkpoint
@@ -147,15 +147,17 @@ class _Worker:
             context.begin(self.state)
         self._part: NgramPart | None = None
         if config.ngrams:
-            self._part = self._fit_ngrams() if checkpoint is None else NgramPart.from_arrays(checkpoint.ngrams)
+            self._part = (
+                self._fit_ngrams(prepared.training) if checkpoint is None else NgramPart.from_arrays(checkpoint.ngrams)
+            )
             self._mixer = Mixer(config, prepared, self._part, self._collective)
 
-    def _fit_ngrams(self) -> NgramPart:
+    def _fit_ngrams(self, corpus: Corpus) -> NgramPart:
         """Fits the n-gram part; all workers call it: either all have a checkpoint, or none has."""
         began, config = time.monotonic(), self._config
         if self._is_first:
-            self._context.say(f"fitting n-grams of up to {counted(config.ngrams, 'word')}")
-        part = fit_on(config, self._prepared.training, self._collective, threads_given())
+            self._context.say(f"fitting n-grams of up to {counted(config.ngrams, 'word')} on {len(corpus):,} rows")
+        part = fit_on(config, corpus, self._collective, threads_given())
         if self._is_first:
             used = np.count_nonzero(part.table)
             self._context.say(
@@ -320,9 +322,12 @@ class _Worker:
 
     def finish(self) -> None:
         """Writes the best epoch's model on rank 0, and leaves no peer waiting."""
+        part, config = self._part, self._config
+        if part is not None and config.ngram_refit and not config.validation and len(self._prepared.validation):
+            part = self._fit_ngrams(self._prepared.all_rows())
         if self._is_first:
             self._writer.wait()
-            _write_model(self._config, self._best, self._part, self._prepared.vocabulary, self.state)
+            _write_model(config, self._best, part, self._prepared.vocabulary, self.state)
         self._collective.all_gather([])  # no worker leaves while another still needs it
 
     def _stop_if_interrupted(self) -> None:

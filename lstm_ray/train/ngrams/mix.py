@@ -8,6 +8,7 @@ which the n-grams fit almost perfectly, says nothing about other rows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
@@ -23,30 +24,39 @@ _CLOSE = 1e-12  # decrease that a step promises, at which Newton's method ends
 
 
 def fit_mix(lstm: npt.NDArray[np.floating], ngrams: npt.NDArray[np.floating], labels: Labels, weights: Doubles) -> Mix:
-    """Returns the mix that fits rows best.
+    """Returns the mix that fits rows best; see `fit_shares`."""
+    return Mix(*fit_shares([lstm, ngrams], labels, weights).tolist())
 
-    With spread the root of the mean square of a part's logits, z1 and z2 the logits divided by their spread:
 
-        sum of weight * cross-entropy of a * z1 + b * z2 + c   +   |(a, b, c) - (m, m, 0)|^2 / 2,   m = mean spread / 2
+def fit_shares(parts: Sequence[npt.NDArray[np.floating]], labels: Labels, weights: Doubles) -> Doubles:
+    """Returns what to multiply each part's logits by, and what to add to their sum: float64[parts + 1].
+
+    With spread the root of the mean square of a part's logits, z1, z2, ... the logits divided by their spread:
+
+        sum of weight * cross-entropy of a * z1 + b * z2 + ... + c   +   |(a, b, ..., c) - (m, m, ..., 0)|^2 / 2
+
+    where m is the mean spread divided by the number of parts.
 
     Args:
-        lstm: float[rows], the LSTM's logits.
-        ngrams: float[rows], the n-grams'.
+        parts: Each float[rows].
         labels: Of the rows, of which there may be none.
         weights: float64[rows], what each counts.
     """
-    spreads = _spreads(lstm, ngrams)
+    spreads = _spreads(*parts)
     spreads[spreads == 0] = 1.0  # nothing to divide
-    features = np.stack([lstm / spreads[0], ngrams / spreads[1], np.ones(len(labels))], axis=1)
-    prior = np.array([spreads.mean() / 2, spreads.mean() / 2, 0.0])
-    # The loss is convex: at its lowest point some of the two weights are held at 0, and of the ways to hold them the
-    # best one that leaves none negative is the right one.
+    features = np.stack(
+        [*(part / spread for part, spread in zip(parts, spreads, strict=True)), np.ones(len(labels))], axis=1
+    )
+    prior = np.array([*np.full(len(parts), spreads.mean() / len(parts)), 0.0])
+    # The loss is convex: at its lowest point some of the weights are held at 0, and of the ways to hold them the best
+    # one that leaves none negative is the right one.
     found = [
         _descend(features, labels, weights, prior, np.array([*is_free, True]))
-        for is_free in product([True, False], repeat=2)
+        for is_free in product([True, False], repeat=len(parts))
     ]
-    _, best = min(((loss, at) for loss, at in found if at[:2].min() >= 0), key=lambda one: one[0])
-    return Mix(*(best / [*spreads, 1]).tolist())
+    _, best = min(((loss, at) for loss, at in found if at[:-1].min() >= 0), key=lambda one: one[0])
+    shares: Doubles = best / [*spreads, 1]
+    return shares
 
 
 def lstm_share(mix: Mix, lstm: npt.NDArray[np.floating], ngrams: npt.NDArray[np.floating]) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
+from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.linear_model import LogisticRegression
 
 from lstm_ray.collective import tcp
@@ -17,7 +18,7 @@ from lstm_ray.collective.protocol import Alone, Collective
 from lstm_ray.collective.rendezvous import address_of, listen
 from lstm_ray.runtime.threads import Threads
 from lstm_ray.text.ngrams import Bags
-from lstm_ray.train.ngrams.fit import NgramPart, fit
+from lstm_ray.train.ngrams.fit import Idf, Linear, NgramPart, Ratio, Rows, fit
 
 BUCKETS = 5000
 WEIGHTS = (1.0, 1.0)
@@ -52,9 +53,34 @@ def fitted(bags: Bags, labels: NDArray[np.int8], collective: Collective | None =
         return fit(bags, labels, collective=collective or Alone(), threads=threads, **settings)
 
 
+def fit_one(
+    view: Ratio | Idf,
+    bags: Bags,
+    labels: NDArray[np.int8],
+    weights: tuple[float, float] = WEIGHTS,
+    used: NDArray[np.float64] | None = None,
+) -> NgramPart:
+    """Returns one of the two regressions, as a part by itself."""
+    with closing(Threads(2, "test")) as threads:
+        rows = Rows(bags, labels, np.array(weights)[labels], BUCKETS, Alone(), threads)
+        linear = view.fit(rows, np.ones(len(labels)) if used is None else used)
+        np.testing.assert_allclose(rows.logits(linear), as_part(rows, linear).logits(bags), atol=1e-5)
+    return as_part(rows, linear)
+
+
+def as_part(rows: Rows, linear: Linear) -> NgramPart:
+    table = np.zeros(BUCKETS, np.float32)
+    table[rows.buckets] = linear.weights
+    return NgramPart(table, linear.bias)
+
+
+def matrix_of(bags: Bags) -> csr_matrix:
+    return csr_matrix((np.ones(len(bags.buckets)), bags.buckets, bags.offsets), (len(bags), BUCKETS))
+
+
 def ratios(bags: Bags, labels: NDArray[np.int8]) -> NDArray[np.float64]:
     """Returns the ratio of each bucket, 0 for one that no row has, by the book."""
-    matrix = csr_matrix((np.ones(len(bags.buckets)), bags.buckets, bags.offsets), (len(bags), BUCKETS)).toarray()
+    matrix = matrix_of(bags).toarray()
     occurs = matrix.any(axis=0)
     p, q = (1 + matrix[labels == label].sum(axis=0)[occurs] for label in (1, 0))
     result = np.zeros(BUCKETS)
@@ -77,7 +103,7 @@ def loss(bags: Bags, labels: NDArray[np.int8], part: NgramPart, strength: float,
 @pytest.mark.parametrize(("strength", "weights"), [(0.5, WEIGHTS), (20.0, WEIGHTS), (0.01, (0.5, 3.0))])
 def test_it_is_the_logistic_regression_of_scikit_learn(strength: float, weights: tuple[float, float]) -> None:
     bags, labels = corpus()
-    part = fitted(bags, labels, strength=strength, class_weights=weights)
+    part = fit_one(Ratio(strength), bags, labels, weights)
     oracle = LogisticRegression(C=strength, tol=1e-10, max_iter=10_000)
     oracle.fit(features(bags, labels), labels, sample_weight=np.array(weights)[labels])
     expected = NgramPart((ratios(bags, labels) * oracle.coef_[0]).astype(np.float32), float(oracle.intercept_[0]))
@@ -87,6 +113,47 @@ def test_it_is_the_logistic_regression_of_scikit_learn(strength: float, weights:
     np.testing.assert_allclose(probabilities, others, atol=1e-3)
     assert part.table.dtype == np.float32
     assert not part.table[np.setdiff1d(np.arange(BUCKETS), bags.buckets)].any()
+
+
+def test_the_other_is_that_of_scikit_learn_on_its_idf() -> None:
+    bags, labels = corpus()
+    matrix = TfidfTransformer(norm=None).fit_transform(matrix_of(bags))
+    matrix = matrix / np.sqrt(matrix.multiply(matrix).sum() / len(bags))
+    oracle = LogisticRegression(C=30, tol=1e-10, max_iter=10_000).fit(matrix, labels)
+    probabilities = 1 / (1 + np.exp(-fit_one(Idf(), bags, labels).logits(bags)))
+    np.testing.assert_allclose(probabilities, oracle.predict_proba(matrix)[:, 1], atol=2e-3)
+
+
+@pytest.mark.parametrize("view", [Ratio(0.5), Idf()], ids=["ratio", "idf"])
+def test_rows_that_are_not_used_do_not_count(view: Ratio | Idf) -> None:
+    bags, labels = corpus()
+    used = np.random.default_rng(1).integers(0, 2, len(labels))
+    rows = np.flatnonzero(used)
+    part, other = fit_one(view, bags, labels, used=used * 1.0), fit_one(view, take(bags, rows), labels[rows])
+    # With rows that are not used there are features that occur in none that is: they have a share in the sums of p, q.
+    np.testing.assert_allclose(part.logits(bags), other.logits(bags), atol=0.1)
+    np.testing.assert_array_equal(part.table[np.setdiff1d(bags.buckets, take(bags, rows).buckets)], 0)
+
+
+def test_the_part_is_a_sum_of_both_regressions() -> None:
+    bags, labels = corpus()
+    part = fitted(bags, labels)
+    both = np.stack([fit_one(view, bags, labels).table for view in (Ratio(0.5), Idf())], axis=1)
+    shares, *_ = np.linalg.lstsq(both, part.table, rcond=None)
+    assert (shares >= 0).all()
+    assert shares.sum() > 0.1
+    np.testing.assert_allclose(both @ shares, part.table, atol=1e-4)
+
+
+def test_what_counts_more_predicts_unseen_rows_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A regression that learns nothing has a share, but its logits are 0: the part is the other one, scaled."""
+    bags, labels = corpus()
+    alone = fit_one(Ratio(0.5), bags, labels)
+    monkeypatch.setattr("lstm_ray.train.ngrams.fit._IDF_STRENGTH", 1e-9)
+    part = fitted(bags, labels)
+    scale = part.table @ alone.table / (alone.table @ alone.table)
+    assert 0.05 < scale < 1, "overconfident on the rows it has learned, so that others scale it down"
+    np.testing.assert_allclose(part.table, scale * alone.table, atol=1e-3)
 
 
 @pytest.mark.parametrize("world_size", [2, 3])
@@ -122,8 +189,8 @@ def test_rows_of_one_class_are_all_that_class() -> None:
     bags, _ = corpus(50)
     for label in (0, 1):
         labels = np.full(50, label, np.int8)
-        part = fitted(bags, labels)
-        assert np.isfinite(part.table).all()
+        assert np.isfinite(fitted(bags, labels).table).all()
+        part = fit_one(Ratio(0.5), bags, labels)
         assert ((part.logits(bags) > 0) == label).all()
 
 
@@ -144,7 +211,9 @@ def test_a_worker_may_have_no_rows() -> None:
 
 def test_rows_without_ngrams_leave_the_bias() -> None:
     labels = np.array([1, 1, 1, 0], np.int8)
-    part = fitted(make_bags([np.zeros(0, np.int64)] * 4), labels)
+    bags = make_bags([np.zeros(0, np.int64)] * 4)
+    assert not fitted(bags, labels).table.any()
+    part = fit_one(Ratio(0.5), bags, labels)
     assert part.bias == pytest.approx(np.log(3), rel=1e-3)
     assert not part.table.any()
 
@@ -152,7 +221,7 @@ def test_rows_without_ngrams_leave_the_bias() -> None:
 def test_a_bucket_in_every_row_says_nothing() -> None:
     """In a thousand rows of each class: its ratio is 0, so that it has no weight whatever its factor."""
     labels = np.tile(np.array([0, 1], np.int8), 1000)
-    part = fitted(make_bags([np.array([7, 10 + label]) for label in labels]), labels)
+    part = fit_one(Ratio(0.5), make_bags([np.array([7, 10 + label]) for label in labels]), labels)
     assert part.table[7] == 0
     assert part.table[11] > 1
     assert part.table[10] < -1

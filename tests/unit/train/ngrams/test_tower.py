@@ -68,7 +68,8 @@ def test_the_workers_share_the_rows(prepared: Prepared) -> None:
         assert part.table.tobytes() == fitted[3][0].table.tobytes()
         np.testing.assert_allclose(part.table, fitted[1][0].table, atol=2e-4)
     logits = fitted[1][0].logits(bags(prepared.training.sequences, 2, 1000))
-    assert ((logits > 0) == prepared.training.labels).mean() > 0.8
+    is_positive = prepared.training.labels == 1
+    assert logits[is_positive].mean() > logits[~is_positive].mean()
 
 
 def mixed_by(world_size: int, prepared: Prepared, part: NgramPart) -> list[Mixed]:
