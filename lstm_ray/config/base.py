@@ -132,7 +132,8 @@ def paths_of(config: Settings) -> dict[str, list[str]]:
 
 def with_paths(config: C, change: Callable[[str], str]) -> C:
     """Returns the settings with every path and URI in them changed."""
-    return config.model_copy(update=change_paths(type(config), dict(config), change))
+    paths = {name: getattr(config, name) for name in paths_of(config)}  # no others, which would then count as given
+    return config.model_copy(update=change_paths(type(config), paths, change))
 
 
 def change_paths(kind: type[Settings], values: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:

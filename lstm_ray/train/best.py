@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from lstm_ray.config import TrainConfig, left_to_the_data, option_name
 from lstm_ray.datasets.labelled import Shard, read_shard
@@ -41,7 +40,7 @@ class DataFacts:
     Attributes:
         rows: Training rows, those held out included.
         long_text: Tokens of a text that 98 of 100 are not longer than.
-        words: Distinct words that occur at least twice, estimated for all rows.
+        words: Distinct words, estimated for all rows.
         ngrams: Distinct n-grams, estimated for all rows.
     """
 
@@ -86,7 +85,7 @@ def choices(facts: DataFacts) -> dict[str, tuple[Any, str]]:
     return {
         "vocabulary_size": (
             int(np.clip(_rounded_up(facts.words), 1_000, 60_000)),
-            f"about {facts.words:,} words occur twice or more",
+            f"about {facts.words:,} different words",
         ),
         "max_tokens": (
             int(np.clip(-(-facts.long_text // 20) * 20, 40, 1_000)),
@@ -119,7 +118,7 @@ def look_at(config: TrainConfig, shards: Sequence[Shard]) -> DataFacts:
     return DataFacts(
         rows,
         max(1, int(np.quantile(sequences.lengths, 0.98))) if len(sequences) else 1,
-        int(growth * (pc.sum(pc.greater(counts["count"], 1)).as_py() or 0)),
+        int(growth * len(counts)),
         max(1, int(growth * ngrams)),
     )
 

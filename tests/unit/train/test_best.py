@@ -10,7 +10,16 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from lstm_ray.config import TrainConfig, changed_since, left_to_the_data, meaning_of, read_yaml, resolve, to_yaml
+from lstm_ray.config import (
+    TrainConfig,
+    changed_since,
+    left_to_the_data,
+    meaning_of,
+    read_yaml,
+    resolve,
+    to_yaml,
+    with_paths,
+)
 from lstm_ray.train.best import DataFacts, choices, choose, look_at
 from lstm_ray.train.data.corpus import assemble, encode_shard, find_all_shards
 
@@ -54,6 +63,11 @@ def test_what_is_given_wins(tmp_path: Path) -> None:
     assert not any(line.startswith(("--max-tokens", "--epochs")) for line in reasons)
     values = {line.split(":")[0].split()[0]: line.split(":")[0].split()[1] for line in reasons}
     assert values["--vocabulary-size"] == str(chosen.vocabulary_size)
+
+
+def test_paths_that_are_made_absolute_leave_the_choice_open(tmp_path: Path) -> None:
+    config = best(train=(str(tmp_path),))
+    assert left_to_the_data(with_paths(config, lambda path: path)) == left_to_the_data(config) != []
 
 
 def test_a_choice_is_final_and_repeatable(tmp_path: Path) -> None:
