@@ -184,7 +184,7 @@ def test_adversarial_gradients_are_those_of_the_definition(config: TrainConfig, 
     probabilities, _ = both.keras(token_ids, labels, counts)
     ours = both.ours(token_ids, labels, counts)
     theirs = keras_gradients_with_shifts(both, token_ids, labels, counts)
-    assert_equal(ours, (probabilities, theirs), 2 * TOLERANCE)
+    assert_equal(ours, (probabilities, theirs), 10 * TOLERANCE)
 
 
 @pytest.mark.parametrize("noise", [0.02, 0.2], ids=["as a network begins", "large weights, which enlarge rounding"])
