@@ -38,10 +38,10 @@ def train(
     with console.bar("rows", "the same command resumes from the last checkpoint, if there is one yet") as bar:
         outcome = run.train(config, BarWatcher(bar))
     if outcome.was_complete:
-        name = "early_stopping" if outcome.state.stops_early(config) else "epochs"
-        more = f"raise {option_name(name)} to continue, or " if name in config.may_change() else ""
+        name = "early_stopping" if outcome.state.stops_early(outcome.config) else "epochs"
+        more = f"raise {option_name(name)} to continue, or " if name in outcome.config.may_change() else ""
         console.say(f"{outcome.output}: already complete; {more}use --fresh to start over")
-    show_outcome(outcome, config)
+    show_outcome(outcome)
 
 
 class BarWatcher:
@@ -71,13 +71,13 @@ class BarWatcher:
         console.say(f"{line}  ({row['seconds']:.0f} s, {row['rows_per_s']:,.0f} rows/s)")
 
 
-def show_outcome(outcome: Outcome, config: TrainConfig) -> None:
+def show_outcome(outcome: Outcome) -> None:
     """Prints the results of a run, and commands to use them."""
     from lstm_ray import storage
     from lstm_ray.evaluate.ranking import METRIC_NAMES, doubt, show_metric
     from lstm_ray.report.parts import advice, part_figures
 
-    state = outcome.state
+    state, config = outcome.state, outcome.config
     rows = [("training rows", f"{outcome.training_rows:,}"), ("validation rows", f"{outcome.validation_rows:,}")]
     if (groups := outcome.groups) is not None:
         rows.append(

@@ -55,7 +55,7 @@ class Outcome:
 
     Attributes:
         state: History, best epoch and its metrics.
-        output: The run's directory.
+        config: The run's settings, with those that were chosen for the data.
         training_rows: Rows learned from.
         validation_rows: Rows measured on.
         rows_without_text: Rows left out because they have no words.
@@ -65,13 +65,18 @@ class Outcome:
     """
 
     state: State
-    output: str
+    config: TrainConfig
     training_rows: int
     validation_rows: int
     rows_without_text: int
     rows_with_other_label: int
     groups: Groups | None = None
     was_complete: bool = False
+
+    @property
+    def output(self) -> str:
+        """Returns the run's directory."""
+        return self.config.output
 
 
 def is_complete(config: TrainConfig, state: State) -> bool:
@@ -85,7 +90,7 @@ def read_outcome(config: TrainConfig, state: State) -> Outcome:
     metrics = json.loads(storage.read_bytes(storage.join(config.output, "metrics.json")))
     counts: dict[str, Any] = {name: metrics.get(name, 0) for name in _COUNTS}  # older versions did not write the last
     groups = Groups(**metrics["groups"]) if metrics.get("groups") else None
-    return Outcome(state, config.output, **counts, groups=groups, was_complete=True)
+    return Outcome(state, config, **counts, groups=groups, was_complete=True)
 
 
 def write_results(config: TrainConfig, outcome: Outcome) -> None:

@@ -113,7 +113,7 @@ def _train(config: TrainConfig, shards: Sequence[Shard], watcher: Watcher, resum
         state = workers.run(config.model_copy(update={"engine": engine}), prepared)
     outcome = Outcome(
         state,
-        config.output,
+        config,
         len(prepared.training),
         len(prepared.validation),
         prepared.rows_without_text,

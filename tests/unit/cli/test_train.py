@@ -24,7 +24,7 @@ def test_the_next_commands_can_be_pasted(monkeypatch: pytest.MonkeyPatch, column
     shown: dict[str, str] = {}
     monkeypatch.setattr(console, "show_table", lambda _, rows: shown.update(rows))
     state = State(epoch=1, best_epoch=1, metrics={})
-    show_outcome(Outcome(state, "/a run", 90, 0, 0, 0), TrainConfig(epochs=1, text_column=column))
+    show_outcome(Outcome(state, TrainConfig(output="/a run", epochs=1, text_column=column), 90, 0, 0, 0))
     assert shown["try it"] == "lstm-ray predict --model '/a run/model' 'Not bad at all'"
     score = "lstm-ray score REVIEWS.parquet --model '/a run/model' --output SCORED"
     assert shown["next"] == (score if column == "text" else f"{score} --text-column 'the review'")
@@ -40,8 +40,8 @@ def test_the_next_commands_can_be_pasted(monkeypatch: pytest.MonkeyPatch, column
     ids=str,
 )
 def test_a_complete_run_names_what_continues_it(monkeypatch: pytest.MonkeyPatch, options: list[str], hint: str) -> None:
-    complete = Outcome(State(epoch=4, best_epoch=1, metrics={}), "out", 90, 10, 0, 0, was_complete=True)
-    monkeypatch.setattr(run, "train", lambda *_: complete)
+    state = State(epoch=4, best_epoch=1, metrics={})
+    monkeypatch.setattr(run, "train", lambda config, _: Outcome(state, config, 90, 10, 0, 0, was_complete=True))
     done = CliRunner().invoke(app, ["train", "--train", "in.parquet", "--output", "out", *options])
     assert hint in " ".join(done.stderr.split())
 
@@ -56,7 +56,7 @@ def test_the_summary_has_the_error_of_accuracy_the_base_rate_the_groups_and_a_do
     labels = np.array([1, 1, 1, 0, 0])
     counts = BinaryCounts.from_scores(labels, np.array([0.9, 0.9, 0.1, 0.1, 0.1], np.float32))
     state = State(epoch=1, best_epoch=1, metrics=counts.metrics())
-    show_outcome(Outcome(state, "out", 90, 5, 0, 0, Groups(12, 3, 7)), TrainConfig(epochs=1, validation_group="film"))
+    show_outcome(Outcome(state, TrainConfig(epochs=1, validation_group="film"), 90, 5, 0, 0, Groups(12, 3, 7)))
     assert shown["validation accuracy"] == "0.8000 ± 0.1789"
     assert (shown["base rate"], shown["balanced accuracy"]) == ("0.6000", "0.8333")
     assert shown["groups of film"] == "12 to train on, 3 to validate on"
@@ -95,7 +95,7 @@ def test_a_model_that_knows_one_class_only_is_pointed_out(
         "false_positives": false_positives,
     }
     state = State(epoch=4, best_epoch=1, metrics=metrics)
-    show_outcome(Outcome(state, "out", 90, 10, 0, 7), TrainConfig(epochs=9, early_stopping=3, best_by="auc"))
+    show_outcome(Outcome(state, TrainConfig(epochs=9, early_stopping=3, best_by="auc"), 90, 10, 0, 7))
     assert [note in line for line in said] == [True] if note else not said
     assert shown["best epoch"] == "1 of 4, stopped early of 9, by validation AUC"
     assert shown["rows with other labels"] == "7 left out"
@@ -116,7 +116,7 @@ def test_a_network_that_loses_to_the_ngrams_is_told_what_to_try(monkeypatch: pyt
         "lstm_share": 0.2,
     }
     state = State(epoch=1, best_epoch=1, metrics=metrics, history=[row])
-    show_outcome(Outcome(state, "out", 90, 10, 0, 0), TrainConfig(epochs=1))
+    show_outcome(Outcome(state, TrainConfig(epochs=1), 90, 10, 0, 0))
     assert (shown["LSTM alone"], shown["n-grams alone"], shown["LSTM's share"]) == ("0.6000", "0.7000", "20%")
     (note,) = said
     assert note.startswith("note: the LSTM alone (0.6000) does not beat the n-grams alone (0.7000): ")
