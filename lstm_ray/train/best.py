@@ -65,7 +65,10 @@ def choose(config: C, shards: Sequence[Shard]) -> tuple[C, list[str]]:
     if not names or not training:
         return config, []
     chosen = {name: choice for name, choice in choices(look_at(config, training)).items() if name in names}
-    lines = [f"{option_name(name)} {value}: {reason}" for name, (value, reason) in chosen.items()]
+    lines = [
+        option_name(name) + ("" if value is True else f" {value}") + f": {reason}"
+        for name, (value, reason) in chosen.items()
+    ]
     return config.model_copy(update={name: value for name, (value, _) in chosen.items()}), lines
 
 

@@ -86,6 +86,7 @@ EXAMPLES: dict[str, str] = {
     "unlisted_words": "drop",
     "padding": "post",
     "truncating": "post",
+    "ngrams": "2",
     "pooling": "max",
     "engine": "keras",
     "actors": "2",
