@@ -87,6 +87,8 @@ EXAMPLES: dict[str, str] = {
     "padding": "post",
     "truncating": "post",
     "ngrams": "2",
+    "punctuation": "keep",
+    "best_by": "loss",
     "pooling": "max",
     "engine": "keras",
     "actors": "2",

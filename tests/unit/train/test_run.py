@@ -216,3 +216,21 @@ def test_the_engine_is_chosen_before_the_workers_start_and_may_be_another_next_t
         assert read_bundle(f"{settings.output}/model").training["engine"] == engine
         written = yaml.safe_load((Path(settings.output) / "config.yaml").read_text(encoding="utf-8"))
         assert written["engine"] == "auto"
+
+
+def test_the_linear_part_is_fitted_again_on_all_rows_but_those_given_for_validation(
+    settings: TrainConfig, watcher: Any
+) -> None:
+    ngrams = changed(settings, ngrams=1, ngram_buckets=100, epochs=1)
+
+    def table(name: str, **changes: Any) -> Any:
+        config = changed(ngrams, output=f"{settings.output}-{name}", **changes)
+        outcome = run.train(config, watcher)
+        return read_bundle(f"{config.output}/model").weights().ngram_table, outcome.state.metrics
+
+    once, metrics = table("once")
+    again, same_metrics = table("again", ngram_refit=True)
+    assert metrics == same_metrics, "those from before"
+    assert np.abs(once - again).max() > 1e-3, "it has learned from the held-out rows"
+    given = {"validation": settings.train}
+    assert table("given", **given)[0].tobytes() == table("given-again", **given, ngram_refit=True)[0].tobytes()

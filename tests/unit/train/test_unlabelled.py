@@ -12,11 +12,12 @@ import pytest
 from runs import changed
 
 from lstm_ray.config import TrainConfig, resolve
+from lstm_ray.datasets.held_out import hash_keys, held_out
 from lstm_ray.errors import ConfigError, InputError, OutputError
 from lstm_ray.model.bundle import read_bundle
 from lstm_ray.text.word_vectors import read_word_vectors
 from lstm_ray.train import run, unlabelled
-from lstm_ray.train.data.corpus import find_all_shards, held_out
+from lstm_ray.train.data.corpus import find_all_shards
 from lstm_ray.vectors.corpus import TextCorpus
 
 pytestmark = pytest.mark.filterwarnings(
@@ -32,7 +33,8 @@ def more(settings: TrainConfig, tmp_path: Path) -> TrainConfig:
     """Gives settings of a run with unlabelled texts, one of which is in a validation row too."""
     (train,) = settings.train
     texts = pq.read_table(train)["text"].combine_chunks().cast(pa.large_string())
-    held = texts.filter(pa.array(held_out(texts, settings.validation_fraction, settings.seed)))
+    hashes = hash_keys(texts.cast(pa.large_binary()), settings.seed)
+    held = texts.filter(pa.array(held_out(hashes, settings.validation_fraction)))
     pq.write_table(pa.table({"text": [*MORE, held[0].as_py()]}), tmp_path / "more.parquet")
     return changed(settings, unlabelled=(str(tmp_path / "more.parquet"),), vector_epochs=2)
 
@@ -63,7 +65,8 @@ def test_validation_texts_are_left_out(
         more = changed(more, validation=(str(tmp_path / "validation.parquet"),))
         held, left_out = {"a fine end"}, 5
     else:
-        is_held = held_out(pa.array(train, pa.large_string()), more.validation_fraction, more.seed)
+        hashes = hash_keys(pa.array(train, pa.large_string()).cast(pa.large_binary()), more.seed)
+        is_held = held_out(hashes, more.validation_fraction)
         held, left_out = {text for text, is_one in zip(train, is_held, strict=True) if is_one}, 1
     more_texts = pq.read_table(more.unlabelled[0])["text"].to_pylist()
     corpus = unlabelled.read_all_texts(more, find_all_shards(more), watcher)

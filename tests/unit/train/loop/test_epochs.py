@@ -117,8 +117,9 @@ def test_the_metric_of_best_by_decides_the_best_epoch_and_early_stopping(
 ) -> None:
     from lstm_ray.train.loop import epochs
 
-    def validate(worker: Any) -> BinaryCounts:
-        return BinaryCounts.from_scores(np.array(LABELS), np.array(VALIDATED[worker.state.epoch], np.float32))
+    def validate(worker: Any) -> epochs._Measured:
+        probabilities = np.array(VALIDATED[worker.state.epoch], np.float32)
+        return epochs._Measured(BinaryCounts.from_scores(np.array(LABELS), probabilities))
 
     monkeypatch.setattr(epochs._Worker, "validate", validate)
     state = train(settings(tmp_path / "run", best_by=best_by))
@@ -305,7 +306,7 @@ def test_the_model_that_is_saved_scores_as_the_mix_was_measured(
     from lstm_ray.score.engine import NativeEngine
 
     state = train(settings(tmp_path, ngrams=2, ngram_buckets=300, mask=mask))
-    assert watcher.said[0] == "fitting n-grams of up to 2 words"
+    assert watcher.said[0].startswith("fitting n-grams of up to 2 words")
     bundle = read_bundle(str(tmp_path / "model"))
     probabilities = NativeEngine(bundle.weights(), 1).probabilities(prepared.validation.sequences)
     measured = BinaryCounts.from_scores(prepared.validation.labels, probabilities).metrics()
