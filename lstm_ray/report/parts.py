@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 _TRY = (
-    "word vectors from more text (--embeddings), --pooling max, more dropout, or more rows and epochs may help the LSTM"
+    "word vectors from more text (--unlabelled, --embeddings), more dropout, or more rows and epochs may help the LSTM"
 )
 
 
@@ -41,6 +41,8 @@ def advice(row: Mapping[str, Any]) -> str | None:
         return None
     mixed, lstm, ngrams = (row[f"validation_{part}accuracy"] for part in ("", "lstm_", "ngram_"))
     baseline = f"the n-grams alone ({ngrams:.4f})"
+    if row["lstm_share"] == 0:
+        return f"the LSTM has no share in this model: the validation rows do not show that it helps {baseline}: {_TRY}"
     if mixed <= ngrams:
         return f"with the LSTM ({mixed:.4f}) the model is no better than {baseline}: {_TRY}"
     if lstm <= ngrams:

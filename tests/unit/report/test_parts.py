@@ -49,3 +49,9 @@ def test_without_ngrams_or_validation_there_is_nothing_to_say(empty: dict[str, A
 def test_a_network_that_loses_to_the_ngrams_is_pointed_out(figures: tuple[float, ...], said: str | None) -> None:
     found = advice(row(*figures))
     assert found is None if said is None else found is not None and found.startswith(said)
+
+
+def test_a_network_without_a_share_is_pointed_out() -> None:
+    found = advice({**row(0.8, 0.81, 0.8), "lstm_share": 0.0})
+    assert found is not None
+    assert found.startswith("the LSTM has no share in this model")
