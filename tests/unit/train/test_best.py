@@ -20,6 +20,7 @@ from lstm_ray.config import (
     to_yaml,
     with_paths,
 )
+from lstm_ray.errors import ConfigError
 from lstm_ray.train.best import DataFacts, choices, choose, look_at
 from lstm_ray.train.data.corpus import assemble, encode_shard, find_all_shards
 
@@ -96,6 +97,24 @@ def test_the_validation_fraction_is_not_chosen_where_it_does_nothing(tmp_path: P
     config = best(train=(path,), validation=(path,))
     _, reasons = choose(config, find_all_shards(config))
     assert not any("validation-fraction" in line for line in reasons)
+
+
+@pytest.mark.parametrize("others", ["validation", "embeddings", "unlabelled", "network"])
+def test_a_run_in_which_others_settle_a_choice_resumes(tmp_path: Path, others: str) -> None:
+    path = write_reviews(tmp_path / "in.parquet", 1_000)
+    given = {others: "mine:build" if others == "network" else path if others == "embeddings" else (path,)}
+    config = best(train=(path,), **given)
+    chosen, _ = choose(config, find_all_shards(config))
+    assert left_to_the_data(chosen) == []
+    earlier = read_yaml(TrainConfig, to_yaml(chosen).encode())
+    assert earlier is not None
+    assert changed_since(earlier, chosen, str) == []
+
+
+def test_a_choice_that_does_not_go_with_what_is_given_is_refused(tmp_path: Path) -> None:
+    config = best(train=(write_reviews(tmp_path / "in.parquet", 1_000),), workers="40")
+    with pytest.raises(ConfigError, match="--global-batch-size 32 cannot be divided among --workers 40"):
+        choose(config, find_all_shards(config))
 
 
 def test_other_presets_leave_nothing_to_the_data() -> None:
