@@ -77,9 +77,12 @@ def choose(config: C, shards: Sequence[Shard]) -> tuple[C, list[str]]:
 
 def _settled(config: TrainConfig) -> set[str]:
     """Returns the settings that others have settled."""
-    settled = {"validation_fraction"} if config.validation else set()
-    has_vectors = config.embeddings is not None or config.unlabelled or config.network is not None
-    return settled | ({"learn_vectors"} if has_vectors else set())
+    settled = {
+        "validation_fraction": config.validation,
+        "learn_vectors": config.embeddings or config.unlabelled or config.network,
+        "ngram_buckets": "ngrams" in config.model_fields_set and config.ngrams == 0,
+    }
+    return {name for name, is_settled in settled.items() if is_settled}
 
 
 def choices(facts: DataFacts) -> dict[str, tuple[Any, str]]:

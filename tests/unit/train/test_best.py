@@ -117,6 +117,13 @@ def test_a_choice_that_does_not_go_with_what_is_given_is_refused(tmp_path: Path)
         choose(config, find_all_shards(config))
 
 
+def test_a_table_of_ngrams_is_not_chosen_for_a_model_without_them(tmp_path: Path) -> None:
+    config = best(train=(write_reviews(tmp_path / "in.parquet", 1_000),), ngrams=0)
+    chosen, reasons = choose(config, find_all_shards(config))
+    assert (chosen.ngrams, chosen.ngram_buckets) == (0, 2**20), "older versions read its bundle"
+    assert not any("ngram" in line for line in reasons)
+
+
 def test_other_presets_leave_nothing_to_the_data() -> None:
     for preset in (None, "lstm", "bilstm"):
         assert left_to_the_data(resolve(TrainConfig, {"preset": preset})) == []
