@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from lstm_ray.config import TrainConfig, left_to_the_data, option_name, resolve
+from lstm_ray.config import TrainConfig, TuneConfig, left_to_the_data, option_name, resolve
 from lstm_ray.datasets.labelled import Shard, read_shard
 from lstm_ray.datasets.labels import label_mapping
 from lstm_ray.text.ngrams import LONGEST, bags
@@ -76,13 +76,14 @@ def choose(config: C, shards: Sequence[Shard]) -> tuple[C, list[str]]:
 
 
 def _settled(config: TrainConfig) -> set[str]:
-    """Returns the settings that others have settled."""
+    """Returns the settings that others have settled, and those that a search draws."""
+    drawn = set(config.search) if isinstance(config, TuneConfig) else set()
     settled = {
         "validation_fraction": config.validation,
-        "learn_vectors": config.embeddings or config.unlabelled or config.network,
+        "learn_vectors": config.embeddings or config.unlabelled or config.network or drawn & {"embeddings", "network"},
         "ngram_buckets": "ngrams" in config.model_fields_set and config.ngrams == 0,
     }
-    return {name for name, is_settled in settled.items() if is_settled}
+    return drawn | {name for name, is_settled in settled.items() if is_settled}
 
 
 def choices(facts: DataFacts) -> dict[str, tuple[Any, str]]:

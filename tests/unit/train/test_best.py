@@ -12,6 +12,7 @@ import yaml
 
 from lstm_ray.config import (
     TrainConfig,
+    TuneConfig,
     changed_since,
     left_to_the_data,
     meaning_of,
@@ -23,6 +24,7 @@ from lstm_ray.config import (
 from lstm_ray.errors import ConfigError
 from lstm_ray.train.best import DataFacts, choices, choose, look_at
 from lstm_ray.train.data.corpus import assemble, encode_shard, find_all_shards
+from lstm_ray.tune.search import trial_config
 
 WORDS = 300
 
@@ -122,6 +124,19 @@ def test_a_table_of_ngrams_is_not_chosen_for_a_model_without_them(tmp_path: Path
     chosen, reasons = choose(config, find_all_shards(config))
     assert (chosen.ngrams, chosen.ngram_buckets) == (0, 2**20), "older versions read its bundle"
     assert not any("ngram" in line for line in reasons)
+
+
+def test_what_a_search_draws_is_not_chosen(tmp_path: Path) -> None:
+    path = write_reviews(tmp_path / "in.parquet", 1_000)
+    search = {"units": {"choice": [8]}, "embeddings": {"choice": ["a.txt", "b.txt"]}}
+    config = resolve(TuneConfig, {"preset": "best", "train": (path,), "output": "run", "search": search})
+    chosen, reasons = choose(config, find_all_shards(config))
+    assert not any(line.startswith(("--units", "--learn-vectors")) for line in reasons)
+    trial = trial_config(chosen, 1)
+    assert (trial.units, trial.learn_vectors, trial.ngrams) == (8, False, 2)
+    earlier = read_yaml(TuneConfig, to_yaml(chosen).encode())
+    assert earlier is not None
+    assert changed_since(earlier, chosen, str) == []
 
 
 def test_other_presets_leave_nothing_to_the_data() -> None:
