@@ -13,6 +13,7 @@ from runs import changed
 
 from lstm_ray.config import TrainConfig, resolve
 from lstm_ray.datasets.held_out import hash_keys, held_out
+from lstm_ray.datasets.labelled import Shard, read_columns
 from lstm_ray.errors import ConfigError, InputError, OutputError
 from lstm_ray.model.bundle import read_bundle
 from lstm_ray.text.word_vectors import read_word_vectors
@@ -88,6 +89,22 @@ def test_words_start_with_the_vectors_that_a_resumed_run_finds_again(
     monkeypatch.setattr(unlabelled, "learn_vectors", None)  # would fail if it were called
     resumed = run.train(changed(frozen, epochs=2), watcher)
     assert resumed.state.epoch == 2
+
+
+def test_each_training_row_is_read_once_without_unlabelled_texts(
+    settings: TrainConfig, watcher: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Shard] = []
+
+    def count(shard: Shard, columns: list[str]) -> pa.Table:
+        read.append(shard)
+        return read_columns(shard, columns)
+
+    monkeypatch.setattr(unlabelled, "read_columns", count)
+    config = changed(settings, learn_vectors=True)
+    shards = find_all_shards(config)
+    unlabelled.read_all_texts(config, shards, watcher)
+    assert len(read) == len(shards)
 
 
 def test_vectors_of_other_texts_are_not_used(more: TrainConfig, watcher: Any) -> None:
