@@ -1,8 +1,10 @@
 """A training run: begun or resumed, trained, finished; in this process or on Ray.
 
-OUTPUT/config.yaml  model/  checkpoints/  tensorboard/  history.parquet  history.png  metrics.json  report.html
+OUTPUT/config.yaml  model/  vectors/  checkpoints/  tensorboard/
+       history.parquet  history.png  metrics.json  report.html
 
     checks.py    before anything is started           resume.py   may this directory's run be resumed?
+    best.py      settings chosen for the data         unlabelled.py  word vectors learned first
     local.py     the worker is this process           results.py  what is written at the end
     ray/         the workers are Ray's                dry_run.py  what a run would do
 """
