@@ -20,6 +20,7 @@ from typing import Protocol
 from lstm_ray import storage
 from lstm_ray.config import TrainConfig, with_paths
 from lstm_ray.datasets.labelled import Shard
+from lstm_ray.datasets.unlabelled import find_text_shards
 from lstm_ray.model.user_network import check_network
 from lstm_ray.progress import Watcher
 from lstm_ray.runtime.tensorflow import start_tensorflow
@@ -64,6 +65,7 @@ def train(config: TrainConfig, watcher: Watcher) -> Outcome:
     config = with_paths(config, storage.absolute)
     check_inputs(config)
     shards = find_all_shards(config)
+    find_text_shards(config.unlabelled, config.text_column)  # read much later: what is wrong with them is reported now
     config, reasons = choose(config, shards)
     for reason in reasons:
         watcher.say(f"preset best: {reason}")

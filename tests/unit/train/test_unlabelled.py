@@ -131,10 +131,11 @@ def _interrupt(*_: Any) -> None:
     raise KeyboardInterrupt
 
 
-def test_texts_without_the_column_leave_no_directory(more: TrainConfig, watcher: Any) -> None:
+def test_texts_without_the_column_are_refused_before_anything_is_read(more: TrainConfig, watcher: Any) -> None:
     pq.write_table(pa.table({"review": MORE}), more.unlabelled[0])
     with pytest.raises(InputError, match="no column 'text'"):
         run.train(more, watcher)
+    assert watcher.said == []
     assert not Path(more.output).exists()
 
 
