@@ -45,7 +45,7 @@ def show(
         ),
     ] = None,
 ) -> None:
-    """Print every setting with its value under a job file and a preset.
+    """Print every setting with its value under a job file and a preset, but not those that are left to the data.
 
     Example: lstm-ray config show train --preset bilstm
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lstm_ray.cli import console
 from lstm_ray.cli.options import require, takes_settings
-from lstm_ray.config import TrainConfig, VectorsConfig, option_name
+from lstm_ray.config import TokenSettings, TrainConfig, VectorsConfig, option_name
 
 
 @takes_settings(VectorsConfig)
@@ -34,7 +34,8 @@ def vectors(config: VectorsConfig) -> None:
 def _next_command(config: VectorsConfig) -> list[str]:
     """Returns a command that uses the vectors; it gives the settings that must agree with theirs."""
     words = ["train", "--train", "TRAIN.parquet", "--output", "runs/first", "--embeddings", config.output]
-    for name, value in (("embedding_size", config.size), ("text_column", config.text_column)):
+    tokens = {name: getattr(config, name) for name in TokenSettings.model_fields}
+    for name, value in {"embedding_size": config.size, "text_column": config.text_column, **tokens}.items():
         if value != TrainConfig.model_fields[name].default:
-            words += [option_name(name), str(value)]
+            words += [f"--no-{option_name(name)[2:]}"] if value is False else [option_name(name), str(value)]
     return words

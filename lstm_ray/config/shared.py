@@ -29,7 +29,7 @@ class InputSettings(Settings):
 
 
 class RowSettings(Settings):
-    """Which rows and which column of the input are read: `train`, `score` and `evaluate`."""
+    """Which rows and which column of the input are read: all commands."""
 
     text_column: str = fixed("text", "Column of the reviews.", panel=FILES, metavar="NAME", fingerprint="value")
     max_rows: int | None = fixed(

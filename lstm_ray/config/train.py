@@ -349,7 +349,7 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
     )
     ngram_c: float = learned(
         0.5,
-        "Inverse strength of the linear part's penalty, as scikit-learn's C; less fits it less.",
+        "Inverse strength of the penalty in the first of the linear part's two regressions, as scikit-learn's C.",
         panel="Training",
         gt=0,
     )

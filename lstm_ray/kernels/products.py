@@ -11,7 +11,7 @@ from typing import Literal
 
 from llvmlite import ir
 
-from lstm_ray.kernels.emitter import F32, I32, I64, Emitter, Target, Value
+from lstm_ray.kernels.emitter import F32, F64, I32, I64, Emitter, Target, Value
 from lstm_ray.kernels.function import compiled
 from lstm_ray.kernels.layout import GATES, wide
 from lstm_ray.kernels.tiles import emit_product, emit_tiles
@@ -19,7 +19,6 @@ from lstm_ray.kernels.tiles import emit_product, emit_tiles
 Masks = Literal[0, 1, 4]
 """Dropout masks of a row: none, one, or one for each gate."""
 
-_F64 = ir.DoubleType()
 _CHUNK = 64  # offsets whose inputs and gradients stay in the first cache while all of `outer` uses them
 
 
@@ -301,10 +300,10 @@ def gathered_sums(target: Target) -> Emitter:
 
         def add(offset: Value, total: list[Value]) -> list[Value]:
             index = b.load_integer(a["ids"], b.add(begin, offset), I32)
-            return [b.fadd(total[0], b.fpext(b.load(b.at(a["table"], index), typ=F32), _F64))]
+            return [b.fadd(total[0], b.fpext(b.load(b.at(a["table"], index), typ=F32), F64))]
 
-        total = b.loop(b.sub(end, begin), [_F64(0)], add)
-        b.store(total[0], b.at(a["out"], number, _F64))
+        total = b.loop(b.sub(end, begin), [F64(0)], add)
+        b.store(total[0], b.at(a["out"], number, F64))
         return [end]
 
     b.loop(a["rows"], [a["begin"]], row)

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from lstm_ray.config import TrainConfig, left_to_the_data, option_name
+from lstm_ray.config import TrainConfig, TuneConfig, left_to_the_data, option_name, resolve
 from lstm_ray.datasets.labelled import Shard, read_shard
 from lstm_ray.datasets.labels import label_mapping
 from lstm_ray.text.ngrams import LONGEST, bags
@@ -58,25 +58,32 @@ def choose(config: C, shards: Sequence[Shard]) -> tuple[C, list[str]]:
         shards: Row groups of a run, as `find_all_shards` lists them.
 
     Raises:
+        ConfigError: A choice does not go with what is given, such as more workers than rows of a step.
         InputError: The data cannot be read.
     """
-    names = set(left_to_the_data(config)) - _settled(config)
-    training = [shard for shard in shards if not shard.is_validation and len(shard.rows)]
-    if not names or not training:
+    if not (left := left_to_the_data(config)):
         return config, []
-    chosen = {name: choice for name, choice in choices(look_at(config, training)).items() if name in names}
+    training = [shard for shard in shards if not shard.is_validation and len(shard.rows)]
+    names = set(left) - _settled(config) if training else set()
+    offered = choices(look_at(config, training)) if names else {}
+    chosen = {name: choice for name, choice in offered.items() if name in names}
     lines = [
         option_name(name) + ("" if value is True else f" {value}") + f": {reason}"
         for name, (value, reason) in chosen.items()
     ]
-    return config.model_copy(update={name: value for name, (value, _) in chosen.items()}), lines
+    # With every setting given, none is left to the data: neither those that others have settled.
+    return resolve(type(config), {**dict(config), **{name: value for name, (value, _) in chosen.items()}}), lines
 
 
 def _settled(config: TrainConfig) -> set[str]:
-    """Returns the settings that others have settled."""
-    settled = {"validation_fraction"} if config.validation else set()
-    has_vectors = config.embeddings is not None or config.unlabelled or config.network is not None
-    return settled | ({"learn_vectors"} if has_vectors else set())
+    """Returns the settings that others have settled, and those that a search draws."""
+    drawn = set(config.search) if isinstance(config, TuneConfig) else set()
+    settled = {
+        "validation_fraction": config.validation,
+        "learn_vectors": config.embeddings or config.unlabelled or config.network or drawn & {"embeddings", "network"},
+        "ngram_buckets": "ngrams" in config.model_fields_set and config.ngrams == 0,
+    }
+    return drawn | {name for name, is_settled in settled.items() if is_settled}
 
 
 def choices(facts: DataFacts) -> dict[str, tuple[Any, str]]:

@@ -1,8 +1,10 @@
 """A training run: begun or resumed, trained, finished; in this process or on Ray.
 
-OUTPUT/config.yaml  model/  checkpoints/  tensorboard/  history.parquet  history.png  metrics.json  report.html
+OUTPUT/config.yaml  model/  vectors/  checkpoints/  tensorboard/
+       history.parquet  history.png  metrics.json  report.html
 
     checks.py    before anything is started           resume.py   may this directory's run be resumed?
+    best.py      settings chosen for the data         unlabelled.py  word vectors learned first
     local.py     the worker is this process           results.py  what is written at the end
     ray/         the workers are Ray's                dry_run.py  what a run would do
 """
@@ -18,6 +20,7 @@ from typing import Protocol
 from lstm_ray import storage
 from lstm_ray.config import TrainConfig, with_paths
 from lstm_ray.datasets.labelled import Shard
+from lstm_ray.datasets.unlabelled import find_text_shards
 from lstm_ray.model.user_network import check_network
 from lstm_ray.progress import Watcher
 from lstm_ray.runtime.tensorflow import start_tensorflow
@@ -62,6 +65,7 @@ def train(config: TrainConfig, watcher: Watcher) -> Outcome:
     config = with_paths(config, storage.absolute)
     check_inputs(config)
     shards = find_all_shards(config)
+    find_text_shards(config.unlabelled, config.text_column)  # read much later: what is wrong with them is reported now
     config, reasons = choose(config, shards)
     for reason in reasons:
         watcher.say(f"preset best: {reason}")

@@ -43,7 +43,7 @@ def read_all_texts(config: TrainConfig, shards: Sequence[Shard], watcher: Watche
         InputError: A file cannot be read, or no word occurs often enough.
     """
     in_validation: set[bytes] = set()
-    for shard in shards:
+    for shard in shards if config.unlabelled else ():
         in_validation.update(_digests(_texts_of(shard, config, of_validation=True)))
     left_out: list[int] = []  # of each shard; several threads append to it
 

@@ -77,7 +77,7 @@ def read_corpus(
         size = sum(len(shard.codes) for shard in encoded)
         raise InputError(
             f"{where}: nothing to learn word vectors from: no word occurs {counted(settings.min_count, 'time')} in "
-            f"{counted(size, 'text')}"
+            f"{counted(size, 'text')}: give more texts, or learn no vectors"
         )
     texts = concatenate([_numbered(shard, vocabulary.words) for shard in encoded])
     return TextCorpus(texts, vocabulary.words, vocabulary.counts.to_numpy())

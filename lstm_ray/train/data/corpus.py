@@ -83,7 +83,7 @@ class Prepared:
         vocabulary: Counted on the training rows only, or the one that was given.
         rows_without_text: Rows left out because they have no words: no text, or an empty one.
         rows_with_other_label: Rows left out because the label mapping does not name their label.
-        word_vectors: Initial vectors of the words, if `--embeddings` was given.
+        word_vectors: Initial vectors of the words, if they were given or learned.
         groups: Of both sides, if `--validation-group` was given.
     """
 

@@ -12,6 +12,7 @@ import yaml
 
 from lstm_ray.config import (
     TrainConfig,
+    TuneConfig,
     changed_since,
     left_to_the_data,
     meaning_of,
@@ -20,8 +21,10 @@ from lstm_ray.config import (
     to_yaml,
     with_paths,
 )
+from lstm_ray.errors import ConfigError
 from lstm_ray.train.best import DataFacts, choices, choose, look_at
 from lstm_ray.train.data.corpus import assemble, encode_shard, find_all_shards
+from lstm_ray.tune.search import trial_config
 
 WORDS = 300
 
@@ -96,6 +99,44 @@ def test_the_validation_fraction_is_not_chosen_where_it_does_nothing(tmp_path: P
     config = best(train=(path,), validation=(path,))
     _, reasons = choose(config, find_all_shards(config))
     assert not any("validation-fraction" in line for line in reasons)
+
+
+@pytest.mark.parametrize("others", ["validation", "embeddings", "unlabelled", "network"])
+def test_a_run_in_which_others_settle_a_choice_resumes(tmp_path: Path, others: str) -> None:
+    path = write_reviews(tmp_path / "in.parquet", 1_000)
+    given = {others: "mine:build" if others == "network" else path if others == "embeddings" else (path,)}
+    config = best(train=(path,), **given)
+    chosen, _ = choose(config, find_all_shards(config))
+    assert left_to_the_data(chosen) == []
+    earlier = read_yaml(TrainConfig, to_yaml(chosen).encode())
+    assert earlier is not None
+    assert changed_since(earlier, chosen, str) == []
+
+
+def test_a_choice_that_does_not_go_with_what_is_given_is_refused(tmp_path: Path) -> None:
+    config = best(train=(write_reviews(tmp_path / "in.parquet", 1_000),), workers="40")
+    with pytest.raises(ConfigError, match="--global-batch-size 32 cannot be divided among --workers 40"):
+        choose(config, find_all_shards(config))
+
+
+def test_a_table_of_ngrams_is_not_chosen_for_a_model_without_them(tmp_path: Path) -> None:
+    config = best(train=(write_reviews(tmp_path / "in.parquet", 1_000),), ngrams=0)
+    chosen, reasons = choose(config, find_all_shards(config))
+    assert (chosen.ngrams, chosen.ngram_buckets) == (0, 2**20), "older versions read its bundle"
+    assert not any("ngram" in line for line in reasons)
+
+
+def test_what_a_search_draws_is_not_chosen(tmp_path: Path) -> None:
+    path = write_reviews(tmp_path / "in.parquet", 1_000)
+    search = {"units": {"choice": [8]}, "embeddings": {"choice": ["a.txt", "b.txt"]}}
+    config = resolve(TuneConfig, {"preset": "best", "train": (path,), "output": "run", "search": search})
+    chosen, reasons = choose(config, find_all_shards(config))
+    assert not any(line.startswith(("--units", "--learn-vectors")) for line in reasons)
+    trial = trial_config(chosen, 1)
+    assert (trial.units, trial.learn_vectors, trial.ngrams) == (8, False, 2)
+    earlier = read_yaml(TuneConfig, to_yaml(chosen).encode())
+    assert earlier is not None
+    assert changed_since(earlier, chosen, str) == []
 
 
 def test_other_presets_leave_nothing_to_the_data() -> None:

@@ -13,6 +13,7 @@ from runs import changed
 
 from lstm_ray.config import TrainConfig, resolve
 from lstm_ray.datasets.held_out import hash_keys, held_out
+from lstm_ray.datasets.labelled import Shard, read_columns
 from lstm_ray.errors import ConfigError, InputError, OutputError
 from lstm_ray.model.bundle import read_bundle
 from lstm_ray.text.word_vectors import read_word_vectors
@@ -90,6 +91,22 @@ def test_words_start_with_the_vectors_that_a_resumed_run_finds_again(
     assert resumed.state.epoch == 2
 
 
+def test_each_training_row_is_read_once_without_unlabelled_texts(
+    settings: TrainConfig, watcher: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Shard] = []
+
+    def count(shard: Shard, columns: list[str]) -> pa.Table:
+        read.append(shard)
+        return read_columns(shard, columns)
+
+    monkeypatch.setattr(unlabelled, "read_columns", count)
+    config = changed(settings, learn_vectors=True)
+    shards = find_all_shards(config)
+    unlabelled.read_all_texts(config, shards, watcher)
+    assert len(read) == len(shards)
+
+
 def test_vectors_of_other_texts_are_not_used(more: TrainConfig, watcher: Any) -> None:
     run.train(changed(more, epochs=1), watcher)
     pq.write_table(pa.table({"text": ["a bad end"] * 90}), more.unlabelled[0])
@@ -114,10 +131,11 @@ def _interrupt(*_: Any) -> None:
     raise KeyboardInterrupt
 
 
-def test_texts_without_the_column_leave_no_directory(more: TrainConfig, watcher: Any) -> None:
+def test_texts_without_the_column_are_refused_before_anything_is_read(more: TrainConfig, watcher: Any) -> None:
     pq.write_table(pa.table({"review": MORE}), more.unlabelled[0])
     with pytest.raises(InputError, match="no column 'text'"):
         run.train(more, watcher)
+    assert watcher.said == []
     assert not Path(more.output).exists()
 
 

@@ -75,10 +75,11 @@ def test_what_cannot_be_read_or_written_is_reported_first(reviews: Path) -> None
 
 def test_the_command_says_what_it_did_and_what_comes_next(reviews: Path) -> None:
     output = reviews.with_name("my vectors.txt")
-    options = ["--text-column", "review", "--size", "5", "--max-rows", "30"]
+    options = ["--text-column", "review", "--size", "5", "--max-rows", "30", "--punctuation", "keep"]
+    options += ["--no-strip-html"]
     done = CliRunner().invoke(app, ["vectors", "--text", str(reviews), "--output", str(output), *options])
     assert done.exit_code == 0, done.output
-    assert "Learned\ntexts    22 with 91 words\nvectors  6 of 5 numbers\nspeed " in done.stdout
-    next_command = f"--embeddings '{output}' --embedding-size 5 --text-column review"
+    assert "Learned\ntexts    22 with 99 words\nvectors  7 of 5 numbers\nspeed " in done.stdout
+    next_command = f"--embeddings '{output}' --embedding-size 5 --text-column review --no-strip-html --punctuation keep"
     assert next_command in done.stdout
     assert output.exists()
