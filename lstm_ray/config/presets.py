@@ -51,6 +51,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "mask": True,
         "bidirectional": True,
         "punctuation": "keep",
+        "padding": "post",  # the same for a masked network; on a GPU cuDNN then runs it
         "pooling": "mean_max",
         "embedding_dropout": 0.5,
         "dropout": 0.3,

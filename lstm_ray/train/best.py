@@ -67,10 +67,7 @@ def choose(config: C, shards: Sequence[Shard]) -> tuple[C, list[str]]:
     names = set(left) - _settled(config) if training else set()
     offered = choices(look_at(config, training)) if names else {}
     chosen = {name: choice for name, choice in offered.items() if name in names}
-    lines = [
-        option_name(name) + ("" if value is True else f" {value}") + f": {reason}"
-        for name, (value, reason) in chosen.items()
-    ]
+    lines = [f"{_as_option(name, value)}: {reason}" for name, (value, reason) in chosen.items()]
     # With every setting given, none is left to the data: neither those that others have settled.
     return resolve(type(config), {**dict(config), **{name: value for name, (value, _) in chosen.items()}}), lines
 
@@ -80,10 +77,18 @@ def _settled(config: TrainConfig) -> set[str]:
     drawn = set(config.search) if isinstance(config, TuneConfig) else set()
     settled = {
         "validation_fraction": config.validation,
+        "vocabulary_size": config.vocabulary,
         "learn_vectors": config.embeddings or config.unlabelled or config.network or drawn & {"embeddings", "network"},
         "ngram_buckets": "ngrams" in config.model_fields_set and config.ngrams == 0,
     }
     return drawn | {name for name, is_settled in settled.items() if is_settled}
+
+
+def _as_option(name: str, value: Any) -> str:
+    """Returns a setting as an option to copy."""
+    if isinstance(value, bool):
+        return option_name(name) if value else option_name(f"no_{name}")
+    return f"{option_name(name)} {value}"
 
 
 def choices(facts: DataFacts) -> dict[str, tuple[Any, str]]:
@@ -101,7 +106,7 @@ def choices(facts: DataFacts) -> dict[str, tuple[Any, str]]:
             int(np.clip(-(-facts.long_text // 20) * 20, 40, 1_000)),
             f"98 of 100 texts have at most {counted(facts.long_text, 'token')}",
         ),
-        "learn_vectors": (True, "no other word vectors are given"),
+        "learn_vectors": (facts.rows >= 1_000, f"{rows}, and no other word vectors are given"),
         "units": (64 if facts.rows < 20_000 else 128, rows),
         "ngrams": (2 if few else 3, rows),
         "ngram_buckets": (
