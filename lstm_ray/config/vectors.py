@@ -21,9 +21,7 @@ class SkipGramSettings(Settings):
         panel="Training",
         ge=1,
     )
-    negatives: int = setting(
-        5, "Words drawn at random that each word is told apart from.", panel="Training", ge=1, le=15
-    )
+    negatives: int = setting(5, "Random words that each word learns to differ from.", panel="Training", ge=1, le=15)
     subsample: float = setting(
         1e-3,
         "Occurrences of words above this share of all are skipped, the more the more frequent they are; 0 skips none.",
