@@ -157,7 +157,7 @@ class _Worker:
         began, config = time.monotonic(), self._config
         if self._is_first:
             self._context.say(f"fitting n-grams of up to {counted(config.ngrams, 'word')} on {len(corpus):,} rows")
-        part = fit_on(config, corpus, self._collective, threads_given())
+        part = fit_on(config, corpus, self._prepared.vocabulary, self._collective, threads_given())
         if self._is_first:
             used = np.count_nonzero(part.table)
             self._context.say(

@@ -15,19 +15,20 @@ from dataclasses import astuple, dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lstm_ray.collective.protocol import Collective
+from lstm_ray.collective.protocol import Collective, Floats
 from lstm_ray.config import TrainConfig
 from lstm_ray.evaluate.counts import LOG_LOSS_EPSILON, BinaryCounts
 from lstm_ray.model.weights import Mix
 from lstm_ray.runtime.threads import Threads
 from lstm_ray.text.ngrams import Bags, bags
+from lstm_ray.text.sequences import Sequences
+from lstm_ray.text.subwords import subwords
+from lstm_ray.text.vocabulary import FIRST_WORD_ID, Vocabulary
 from lstm_ray.train.data.corpus import Corpus, Prepared
 from lstm_ray.train.ngrams.fit import NgramPart, fit
-from lstm_ray.train.ngrams.mix import fit_mix, lstm_share
+from lstm_ray.train.ngrams.mix import Doubles, fit_mix, lstm_share
+from lstm_ray.train.ngrams.rows import Words
 from lstm_ray.train.step.loss import class_weights
-
-Floats = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,9 @@ class Mixed:
         }
 
 
-def fit_on(config: TrainConfig, corpus: Corpus, collective: Collective, threads: int) -> NgramPart:
+def fit_on(
+    config: TrainConfig, corpus: Corpus, vocabulary: Vocabulary, collective: Collective, threads: int
+) -> NgramPart:
     """Fits the n-gram part on the training rows, of which each worker takes every N-th; all must call it."""
     pool = Threads(threads, "ngrams")
     try:
@@ -70,6 +73,7 @@ def fit_on(config: TrainConfig, corpus: Corpus, collective: Collective, threads:
             class_weights(config, corpus.labels),
             strength=config.ngram_c,
             buckets=config.ngram_buckets,
+            words=_words(vocabulary, config.ngram_buckets),
             collective=collective,
             threads=pool,
         )
@@ -131,6 +135,13 @@ def unmeasured_mix() -> Mix:
 def _share(corpus: Corpus, collective: Collective) -> npt.NDArray[np.int64]:
     """Returns the rows that a worker computes."""
     return np.arange(collective.rank, len(corpus), collective.world_size)
+
+
+def _words(vocabulary: Vocabulary, buckets: int) -> Words:
+    """Returns the words that have ids of their own."""
+    words = vocabulary.words[: vocabulary.size - FIRST_WORD_ID].to_pylist()
+    ids = np.arange(FIRST_WORD_ID, FIRST_WORD_ID + len(words), dtype=np.int32)
+    return Words(bags(Sequences(ids, np.arange(len(words) + 1)), 1, buckets).buckets, subwords(words))
 
 
 def _bags(config: TrainConfig, corpus: Corpus, rows: npt.NDArray[np.int64]) -> Bags:

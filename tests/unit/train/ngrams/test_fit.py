@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, hstack
 from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.linear_model import LogisticRegression
 
@@ -18,7 +18,8 @@ from lstm_ray.collective.protocol import Alone, Collective
 from lstm_ray.collective.rendezvous import address_of, listen
 from lstm_ray.runtime.threads import Threads
 from lstm_ray.text.ngrams import Bags
-from lstm_ray.train.ngrams.fit import Idf, Linear, NgramPart, Ratio, Rows, fit
+from lstm_ray.train.ngrams.fit import Idf, NgramPart, Ratio, fit
+from lstm_ray.train.ngrams.rows import Linear, Rows, Words
 
 BUCKETS = 5000
 WEIGHTS = (1.0, 1.0)
@@ -27,6 +28,17 @@ WEIGHTS = (1.0, 1.0)
 def make_bags(rows: list[NDArray[np.int64]]) -> Bags:
     lengths = [len(row) for row in rows]
     return Bags(np.concatenate([np.zeros(0, np.int64), *rows]), np.concatenate([[0], np.cumsum(lengths)]).astype(int))
+
+
+def make_words(count: int, subwords: int = 40) -> Words:
+    """Returns words whose buckets are those of `corpus`, two of them the same bucket, and one that no row has."""
+    generator = np.random.default_rng(8)
+    buckets = np.append(np.unique((BUCKETS * generator.random(count) ** 4).astype(np.int64)), [0, 0, BUCKETS - 1])
+    return Words(buckets, make_bags([np.unique(generator.integers(0, subwords, 6)) for _ in buckets]))
+
+
+WORDS = make_words(200)
+NO_WORDS = Words(np.zeros(0, np.int64), make_bags([]))
 
 
 def corpus(rows: int = 300, seed: int = 0) -> tuple[Bags, NDArray[np.int8]]:
@@ -47,7 +59,7 @@ def take(bags: Bags, rows: NDArray[np.int64]) -> Bags:
 
 
 def fitted(bags: Bags, labels: NDArray[np.int8], collective: Collective | None = None, **changes: Any) -> NgramPart:
-    settings = {"class_weights": WEIGHTS, "strength": 0.5, "buckets": BUCKETS, **changes}
+    settings = {"class_weights": WEIGHTS, "strength": 0.5, "buckets": BUCKETS, "words": WORDS, **changes}
     threads = Threads(settings.pop("threads", 2), "test")
     with closing(threads):
         return fit(bags, labels, collective=collective or Alone(), threads=threads, **settings)
@@ -59,10 +71,11 @@ def fit_one(
     labels: NDArray[np.int8],
     weights: tuple[float, float] = WEIGHTS,
     used: NDArray[np.float64] | None = None,
+    words: Words = NO_WORDS,
 ) -> NgramPart:
     """Returns one of the two regressions, as a part by itself."""
     with closing(Threads(2, "test")) as threads:
-        rows = Rows(bags, labels, np.array(weights)[labels], BUCKETS, Alone(), threads)
+        rows = Rows(bags, labels, np.array(weights)[labels], BUCKETS, words, Alone(), threads)
         linear = view.fit(rows, np.ones(len(labels)) if used is None else used)
         np.testing.assert_allclose(rows.logits(linear), as_part(rows, linear).logits(bags), atol=1e-5)
     return as_part(rows, linear)
@@ -125,6 +138,45 @@ def test_the_other_is_that_of_scikit_learn_on_its_idf(monkeypatch: pytest.Monkey
     np.testing.assert_allclose(probabilities, oracle.predict_proba(matrix)[:, 1], atol=2e-3)
 
 
+def subwords_of(bags: Bags) -> csr_matrix:
+    """Returns how often each row has a subword: once for each word that has it."""
+    parts = csr_matrix((np.ones(len(WORDS.subwords.buckets)), WORDS.subwords.buckets, WORDS.subwords.offsets))
+    words = csr_matrix(
+        (np.ones(len(WORDS.buckets)), (WORDS.buckets, np.arange(len(WORDS.buckets)))), (BUCKETS, len(WORDS.buckets))
+    )
+    return matrix_of(bags) @ words @ parts
+
+
+def test_with_subwords_it_is_that_of_scikit_learn_on_both_kinds_of_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lstm_ray.train.ngrams.fit._IDF_CLOSE", 1e-6)
+    bags, labels = corpus()
+    matrix, parts = matrix_of(bags), subwords_of(bags)
+    # A feature that no row has changes the sums of p and q: words are features whether or not a row has them.
+    is_feature = np.isin(np.arange(BUCKETS), [*bags.buckets, *WORDS.buckets])
+
+    def by_ratio(one: csr_matrix) -> csr_matrix:
+        p, q = (1 + np.asarray(one[labels == label].sum(axis=0))[0] for label in (1, 0))
+        return one.multiply(np.log(p / p.sum() / (q / q.sum()))).tocsr()
+
+    def by_idf(one: csr_matrix) -> csr_matrix:
+        occurring = np.asarray(one.sum(axis=0))[0]
+        idf = np.maximum(1 + np.log((1 + len(bags)) / (1 + occurring)), 0)
+        return one.multiply(idf / np.sqrt(occurring @ idf**2 / len(bags))).tocsr()
+
+    for view, weigh, share, strength in ((Ratio(0.5), by_ratio, 0.3, 0.5), (Idf(), by_idf, 0.5, 30.0)):
+        features = hstack([weigh(matrix[:, is_feature]), share * weigh(parts)]).tocsr()
+        oracle = LogisticRegression(C=strength, tol=1e-10, max_iter=10_000).fit(features, labels)
+        probabilities = 1 / (1 + np.exp(-fit_one(view, bags, labels, words=WORDS).logits(bags)))
+        np.testing.assert_allclose(probabilities, oracle.predict_proba(features)[:, 1], atol=2e-3)
+
+
+def test_a_word_that_no_row_has_gets_the_weight_of_its_subwords() -> None:
+    labels = np.tile(np.array([0, 1], np.int8), 20)
+    words = Words(np.array([10, 11, 12]), make_bags([np.array([0]), np.array([1]), np.array([1])]))
+    part = fit_one(Ratio(0.5), make_bags([np.array([10 + label]) for label in labels]), labels, words=words)
+    assert part.table[11] > part.table[12] > 0 > part.table[10]
+
+
 @pytest.mark.parametrize("view", [Ratio(0.5), Idf()], ids=["ratio", "idf"])
 def test_rows_that_are_not_used_do_not_count(view: Ratio | Idf) -> None:
     bags, labels = corpus()
@@ -139,7 +191,7 @@ def test_rows_that_are_not_used_do_not_count(view: Ratio | Idf) -> None:
 def test_the_part_is_a_sum_of_both_regressions() -> None:
     bags, labels = corpus()
     part = fitted(bags, labels)
-    both = np.stack([fit_one(view, bags, labels).table for view in (Ratio(0.5), Idf())], axis=1)
+    both = np.stack([fit_one(view, bags, labels, words=WORDS).table for view in (Ratio(0.5), Idf())], axis=1)
     shares, *_ = np.linalg.lstsq(both, part.table, rcond=None)
     assert shares.min() > -1e-6
     assert shares.sum() > 0.1
@@ -149,7 +201,7 @@ def test_the_part_is_a_sum_of_both_regressions() -> None:
 def test_what_counts_more_predicts_unseen_rows_better(monkeypatch: pytest.MonkeyPatch) -> None:
     """A regression that learns nothing has a share, but its logits are 0: the part is the other one, scaled."""
     bags, labels = corpus()
-    alone = fit_one(Ratio(0.5), bags, labels)
+    alone = fit_one(Ratio(0.5), bags, labels, words=WORDS)
     monkeypatch.setattr("lstm_ray.train.ngrams.fit._IDF_STRENGTH", 1e-9)
     part = fitted(bags, labels)
     scale = part.table @ alone.table / (alone.table @ alone.table)
@@ -213,7 +265,7 @@ def test_a_worker_may_have_no_rows() -> None:
 def test_rows_without_ngrams_leave_the_bias() -> None:
     labels = np.array([1, 1, 1, 0], np.int8)
     bags = make_bags([np.zeros(0, np.int64)] * 4)
-    assert not fitted(bags, labels).table.any()
+    assert not fitted(bags, labels, words=NO_WORDS).table.any()
     part = fit_one(Ratio(0.5), bags, labels)
     assert part.bias == pytest.approx(np.log(3), rel=1e-3)
     assert not part.table.any()

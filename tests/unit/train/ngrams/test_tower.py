@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import TypeVar
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from lstm_ray.collective import tcp
@@ -17,6 +18,7 @@ from lstm_ray.config import TrainConfig
 from lstm_ray.evaluate.counts import BinaryCounts
 from lstm_ray.text.ngrams import bags
 from lstm_ray.text.sequences import Sequences
+from lstm_ray.text.vocabulary import Vocabulary
 from lstm_ray.train.data.corpus import Corpus, Prepared
 from lstm_ray.train.ngrams.fit import NgramPart
 from lstm_ray.train.ngrams.mix import fit_mix
@@ -24,6 +26,9 @@ from lstm_ray.train.ngrams.tower import Mixed, Mixer, fit_on, unmeasured_mix
 
 T = TypeVar("T")
 CONFIG = TrainConfig(ngrams=2, ngram_buckets=1000, vocabulary_size=50, class_weights="1,2")
+
+
+WORDS = pa.array([f"word{number}" for number in range(60)], pa.large_string())
 
 
 def corpus(rows: int, seed: int) -> Corpus:
@@ -40,7 +45,7 @@ def corpus(rows: int, seed: int) -> Corpus:
 @pytest.fixture(scope="module")
 def prepared() -> Prepared:
     """Gives 200 rows to train on and 31 to validate on."""
-    return Prepared(corpus(200, 0), corpus(31, 1), None, 0)  # type: ignore[arg-type]  # the vocabulary is not used
+    return Prepared(corpus(200, 0), corpus(31, 1), Vocabulary(WORDS, pa.array([1] * len(WORDS)), 50), 0)
 
 
 def on_workers(world_size: int, work: Callable[[Collective], T]) -> list[T]:
@@ -63,7 +68,9 @@ def lstm_probabilities(rows: int) -> np.ndarray:
 
 
 def test_the_workers_share_the_rows(prepared: Prepared) -> None:
-    fitted = {n: on_workers(n, lambda group: fit_on(CONFIG, prepared.training, group, 2)) for n in (1, 3)}
+    fitted = {
+        n: on_workers(n, lambda group: fit_on(CONFIG, prepared.training, prepared.vocabulary, group, 2)) for n in (1, 3)
+    }
     for part in fitted[3]:
         assert part.table.tobytes() == fitted[3][0].table.tobytes()
         np.testing.assert_allclose(part.table, fitted[1][0].table, atol=2e-4)

@@ -1,0 +1,231 @@
+"""The training rows as the linear part sees them: which features a row has, and sums over rows and features.
+
+    row  ->  features: its buckets  ->  the subwords of those buckets that are words
+
+A row's subwords count once for each of its words. So a linear function of buckets and subwords is one of buckets alone
+(`Rows.fold`), and a gradient by subwords is summed from that by buckets: what crosses between workers, and what a model
+keeps, knows no subwords.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from lstm_ray.collective.protocol import Collective, Floats, SparseRows
+from lstm_ray.kernels.emitter import Target
+from lstm_ray.kernels.products import gathered_sums
+from lstm_ray.runtime.threads import Threads
+from lstm_ray.text.ngrams import Bags
+from lstm_ray.train.ngrams.lbfgs import Point, minimise
+from lstm_ray.train.ngrams.mix import Doubles
+from lstm_ray.train.step.loss import Labels
+
+_SHARES = 8  # of the rows for each thread, so that none waits long for another
+
+
+@dataclass(frozen=True)
+class Words:
+    """The words among the buckets.
+
+    Attributes:
+        buckets: int64[words], of each word as an n-gram of one.
+        subwords: Of each word, numbered from 0.
+    """
+
+    buckets: npt.NDArray[np.int64]
+    subwords: Bags
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear function of a row's features.
+
+    Attributes:
+        weights: float32[Rows.buckets].
+        bias: Added to the sum of the weights of a row's buckets.
+    """
+
+    weights: Floats
+    bias: float
+
+
+class Rows:
+    """This worker's training rows.
+
+    Attributes:
+        labels: Of the rows.
+        buckets: int64[n], those of words and those that occur in a row of any worker, rising. They are the first
+            features.
+        total: Rows of all workers.
+    """
+
+    def __init__(
+        self,
+        bags: Bags,
+        labels: Labels,
+        weights: Doubles,
+        buckets: int,
+        words: Words,
+        collective: Collective,
+        threads: Threads,
+    ) -> None:
+        """Numbers the features; all workers must call it.
+
+        Args:
+            bags: Of the rows.
+            labels: Of the rows.
+            weights: float64[rows], what each counts in the loss.
+            buckets: Number of buckets.
+            words: Of the vocabulary.
+            collective: The workers.
+            threads: Compute the sums.
+        """
+        self.labels, self._weights, self._collective = labels, weights, collective
+        self.total = int(self.sum_over_workers(len(labels)))
+        mine = np.union1d(words.buckets, np.flatnonzero(np.bincount(bags.buckets, minlength=buckets)))
+        ones = SparseRows(mine, np.ones((len(mine), 1), np.float32))
+        self.buckets = np.sort(collective.all_reduce(np.zeros(0, np.float32), [ones])[1][0].ids)
+        number_of = np.zeros(buckets, np.int64)
+        number_of[self.buckets] = np.arange(len(self.buckets))
+        self._rows = _Incidence(Bags(number_of[bags.buckets], bags.offsets), len(self.buckets), threads)
+        self._word_features = number_of[words.buckets]
+        parts = Bags(words.subwords.buckets.copy(), words.subwords.offsets)
+        self._words = _Incidence(parts, int(parts.buckets.max(initial=-1)) + 1, threads)
+
+    def by_kind(self, values: npt.NDArray[np.floating]) -> list[npt.NDArray[np.floating]]:
+        """Splits a value for each feature: those of the buckets, those of the subwords."""
+        return np.split(values, [len(self.buckets)])
+
+    def logits(self, linear: Linear) -> Doubles:
+        """Returns the logit of each of this worker's rows, float64[rows]."""
+        return self._rows.row_sums(linear.weights) + linear.bias
+
+    def totals(self, values: Doubles) -> Floats:
+        """Returns the sum of a value over the rows of all workers that have a feature, float32[features].
+
+        Args:
+            values: float64[rows]. A row counts for a subword as often as it has words with it.
+        """
+        mine = self._rows.column_sums(values.astype(np.float32)).astype(np.float32)
+        return self._with_subwords(self._collective.all_reduce(mine, [])[0])
+
+    def fold(self, weights: Floats) -> Floats:
+        """Returns the weights of buckets alone that give each row the same logit: float32[Rows.buckets].
+
+        Args:
+            weights: float32[features].
+        """
+        of_buckets, of_subwords = self.by_kind(weights)
+        folded = of_buckets.copy()
+        np.add.at(folded, self._word_features, self._words.row_sums(of_subwords).astype(np.float32))
+        return folded
+
+    def sum_over_workers(self, value: float) -> float:
+        """Returns the sum of a number over all workers."""
+        return float(self._collective.all_gather([value]).sum())
+
+    def gathered(self, numbers: npt.NDArray[np.int64], chosen: npt.NDArray[np.bool_], values: Doubles) -> Floats:
+        """Returns values of the chosen rows of all workers, float32[total], 0 for the other rows."""
+        everywhere = np.zeros(self.total, np.float32)
+        everywhere[numbers[chosen]] = values[chosen]
+        return self._collective.all_reduce(everywhere, [])[0]
+
+    def minimise(self, multipliers: Floats, used: Doubles, strength: float, close: float) -> Linear:
+        """Returns the weights with the lowest loss.
+
+        Args:
+            multipliers: float32[features].
+            used: float64[rows], 1 for the rows to learn from, 0 for others.
+            strength: C, the inverse strength of the penalty.
+            close: Distance from the lowest loss, as a share of it or of 1, at which to end.
+        """
+        signs, weights = np.where(self.labels == 1, 1.0, -1.0), self._weights * used
+        size, rank, workers = len(multipliers) + 1, self._collective.rank, self._collective.world_size
+        mine = slice(size * rank // workers, size * (rank + 1) // workers)
+
+        def evaluate(at: Floats) -> Point:
+            factors = at[:-1]
+            margins = signs * (self._rows.row_sums(self.fold(multipliers * factors)) + float(at[-1]))
+            slopes = -signs * weights * np.exp(-np.logaddexp(0, margins))
+            of_buckets = self._rows.column_sums(slopes.astype(np.float32))
+            reduced, _ = self._collective.all_reduce(np.append(of_buckets, slopes.sum()).astype(np.float32), [])
+            gradient = np.append(multipliers * self._with_subwords(reduced[:-1]), reduced[-1])
+            gradient[:-1] += factors / np.float32(strength)
+            penalty = np.square(factors[mine], dtype=np.float64).sum() / (2 * strength)
+            loss = float(weights @ np.logaddexp(0, -margins)) + float(penalty)
+            return Point(at, self.sum_over_workers(loss), gradient)
+
+        def dot(one: Floats, other: Floats) -> float:
+            # Each worker computes a share: so all get the same number, also where their processors round differently.
+            return self.sum_over_workers(float(one[mine] @ other[mine]))
+
+        def is_low(point: Point) -> bool:
+            # The penalty's curvature is 1 / C everywhere, so the loss is at most C / 2 |gradient|^2 too high. (The bias
+            # has no penalty, but far more curvature: that of all rows.)
+            return strength / 2 * dot(point.gradient, point.gradient) <= close * max(point.value, 1.0)
+
+        solution = minimise(evaluate, np.zeros(size, np.float32), dot, is_low)
+        return Linear(self.fold(multipliers * solution[:-1]), float(solution[-1]))
+
+    def _with_subwords(self, of_buckets: Floats) -> Floats:
+        """Appends the sums over the words of each subword: float32[features]."""
+        of_subwords = self._words.column_sums(of_buckets[self._word_features])
+        return np.append(of_buckets, of_subwords.astype(np.float32))
+
+
+class _Incidence:
+    """A matrix of zeros and ones, by rows and by columns, and its sums on several threads."""
+
+    def __init__(self, rows: Bags, columns: int, threads: Threads) -> None:
+        """Sorts the ones by columns, too.
+
+        Args:
+            rows: The columns of each row. It is not used afterwards: its memory is.
+            columns: Number of columns.
+            threads: Compute the sums.
+        """
+        self._of_rows = _Sums(rows, threads)
+        # So a gradient is a sum of the same kind as a logit, in an order that does not depend on the threads. To sort
+        # pairs as numbers takes a fraction of the time of numpy.argsort. They are made in place: of all that training
+        # holds in memory, this is the most.
+        ends = np.cumsum(np.bincount(rows.buckets, minlength=columns))
+        pairs = rows.buckets
+        pairs *= len(rows)
+        pairs += np.repeat(np.arange(len(rows)), np.diff(rows.offsets))
+        pairs.sort()
+        pairs %= max(len(rows), 1)
+        self._of_columns = _Sums(Bags(pairs, np.concatenate([[0], ends])), threads)
+
+    def row_sums(self, values: Floats) -> Doubles:
+        """Returns the sum over the columns of each row, float64[rows]."""
+        return self._of_rows(values)
+
+    def column_sums(self, values: Floats) -> Doubles:
+        """Returns the sum over the rows of each column, float64[columns]."""
+        return self._of_columns(values)
+
+
+class _Sums:
+    """Sums of a table over the ids of each segment, on several threads."""
+
+    def __init__(self, segments: Bags, threads: Threads) -> None:
+        self._ids, self._offsets, self._threads = segments.buckets.astype(np.int32), segments.offsets, threads
+        self._sums = gathered_sums(Target.host())
+        # Cut at equal numbers of ids: a frequent word is in thousands of rows, most n-grams are in one.
+        cuts = np.searchsorted(self._offsets, np.linspace(0, len(self._ids), threads.count * _SHARES + 1))
+        self._cuts = np.unique([0, *np.minimum(cuts, len(segments)), len(segments)])
+
+    def __call__(self, table: Floats) -> Doubles:
+        """Returns the sums, float64[segments]."""
+        out = np.empty(len(self._offsets) - 1)
+
+        def add(share: int) -> None:
+            first, last = self._cuts[share], self._cuts[share + 1]
+            begin, ends = self._offsets[first], self._offsets[first + 1 : last + 1]
+            self._sums(table=table, ids=self._ids, begin=begin, ends=ends, out=out[first:last])
+
+        self._threads.run(add, range(len(self._cuts) - 1))
+        return out
