@@ -110,7 +110,7 @@ def choices(facts: DataFacts) -> dict[str, tuple[Any, str]]:
         "units": (64 if facts.rows < 20_000 else 128, rows),
         "ngrams": (2 if few else 3, rows),
         "ngram_buckets": (
-            2 ** int(np.clip(math.ceil(math.log2(2 * facts.ngrams)), 16, 22)),
+            2 ** int(np.clip(math.ceil(math.log2(8 * facts.ngrams)), 16, 23)),
             f"about {facts.ngrams:,} distinct n-grams",
         ),
         "validation_fraction": (round(held_out, 3), f"{rows}: some thousand, or a fifth, measure each epoch"),
