@@ -50,6 +50,7 @@ from lstm_ray.wording import counted
 THRESHOLD = 0.5
 _VALIDATION_BATCH = 512  # rows of a step over all workers: no gradients, so more fit in memory than in training
 _PROGRESS_EVERY_S = 0.5
+_TOLD_EVERY_S = 10.0  # of the n-grams' fit: on a million long reviews it takes the better part of an hour
 _LOOK_EVERY_STEPS = 50  # at the loss: by steps, not by the clock, so that all workers look after the same step
 
 
@@ -75,7 +76,7 @@ class Context(Protocol):
         """Receives an epoch's row of the history, once the epoch is saved."""
 
     def is_interrupted(self) -> bool:
-        """Returns whether to save the run and stop; called between two steps."""
+        """Returns whether to save the run and stop; called between two steps, of the n-grams' fit too."""
 
 
 def run(config: TrainConfig, prepared: Prepared, context: Context) -> State:
@@ -154,10 +155,22 @@ class _Worker:
 
     def _fit_ngrams(self, corpus: Corpus) -> NgramPart:
         """Fits the n-gram part; all workers call it: either all have a checkpoint, or none has."""
-        began, config = time.monotonic(), self._config
+        began = told = time.monotonic()
+        config, evaluations = self._config, 0
+
+        def evaluated() -> None:
+            nonlocal told, evaluations
+            evaluations += 1
+            if self._is_first and self._context.is_interrupted():
+                at = self.state.position()
+                raise KeyboardInterrupt(f"interrupted: fitting n-grams at {at}; the same command resumes there")
+            if self._is_first and time.monotonic() - told > _TOLD_EVERY_S:
+                told = time.monotonic()
+                self._context.say(f"fitting n-grams: {evaluations} evaluations, {told - began:.0f} s")
+
         if self._is_first:
             self._context.say(f"fitting n-grams of up to {counted(config.ngrams, 'word')} on {len(corpus):,} rows")
-        part = fit_on(config, corpus, self._prepared.vocabulary, self._collective, threads_given())
+        part = fit_on(config, corpus, self._prepared.vocabulary, self._collective, threads_given(), evaluated)
         if self._is_first:
             used = np.count_nonzero(part.table)
             self._context.say(

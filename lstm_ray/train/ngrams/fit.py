@@ -25,6 +25,7 @@ scikit-learn, "Tf-idf term weighting"; P. Bojanowski et al., "Enriching Word Vec
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,6 +85,7 @@ def fit(
     words: Words,
     collective: Collective,
     threads: Threads,
+    evaluated: Callable[[], None],
 ) -> NgramPart:
     """Fits the n-gram part; all workers must call it, and all get the same.
 
@@ -96,8 +98,9 @@ def fit(
         words: Of the vocabulary.
         collective: The workers.
         threads: Compute the sums.
+        evaluated: Called after each evaluation of a loss, some hundreds of times; what it raises ends the fit.
     """
-    rows = Rows(bags, labels, np.array(class_weights)[labels], buckets, words, collective, threads)
+    rows = Rows(bags, labels, np.array(class_weights)[labels], buckets, words, collective, threads, evaluated)
     numbers = collective.rank + collective.world_size * np.arange(len(labels))
     folds = _FOLDS if rows.total < _MANY_ROWS else 1
     measured = numbers % _FOLDS < folds

@@ -9,6 +9,7 @@ keeps, knows no subwords.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,6 +72,7 @@ class Rows:
         words: Words,
         collective: Collective,
         threads: Threads,
+        evaluated: Callable[[], None],
     ) -> None:
         """Numbers the features; all workers must call it.
 
@@ -82,8 +84,9 @@ class Rows:
             words: Of the vocabulary.
             collective: The workers.
             threads: Compute the sums.
+            evaluated: Called after each evaluation of a loss; what it raises ends the search.
         """
-        self.labels, self._weights, self._collective = labels, weights, collective
+        self.labels, self._weights, self._collective, self._evaluated = labels, weights, collective, evaluated
         self.total = int(self.sum_over_workers(len(labels)))
         mine = np.union1d(words.buckets, np.flatnonzero(np.bincount(bags.buckets, minlength=buckets)))
         ones = SparseRows(mine, np.ones((len(mine), 1), np.float32))
@@ -156,6 +159,7 @@ class Rows:
             gradient[:-1] += factors / np.float32(strength)
             penalty = np.square(factors[mine], dtype=np.float64).sum() / (2 * strength)
             loss = float(weights @ np.logaddexp(0, -margins)) + float(penalty)
+            self._evaluated()
             return Point(at, self.sum_over_workers(loss), gradient)
 
         def dot(one: Floats, other: Floats) -> float:

@@ -10,6 +10,7 @@ LSTM nothing to learn.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import astuple, dataclass
 
 import numpy as np
@@ -62,9 +63,23 @@ class Mixed:
 
 
 def fit_on(
-    config: TrainConfig, corpus: Corpus, vocabulary: Vocabulary, collective: Collective, threads: int
+    config: TrainConfig,
+    corpus: Corpus,
+    vocabulary: Vocabulary,
+    collective: Collective,
+    threads: int,
+    evaluated: Callable[[], None],
 ) -> NgramPart:
-    """Fits the n-gram part on the training rows, of which each worker takes every N-th; all must call it."""
+    """Fits the n-gram part on the training rows, of which each worker takes every N-th; all must call it.
+
+    Args:
+        config: The settings.
+        corpus: The rows.
+        vocabulary: Of their words.
+        collective: The workers.
+        threads: Of this worker.
+        evaluated: Called some hundreds of times; what it raises ends the fit.
+    """
     pool = Threads(threads, "ngrams")
     try:
         return fit(
@@ -76,6 +91,7 @@ def fit_on(
             words=_words(vocabulary, config.ngram_buckets),
             collective=collective,
             threads=pool,
+            evaluated=evaluated,
         )
     finally:
         pool.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -135,15 +136,24 @@ def test_the_metric_of_best_by_decides_the_best_epoch_and_early_stopping(
 
 
 class InterruptingContext(LocalContext):
-    """Interrupts the run after some calls of `is_interrupted`: one a step, and one a batch of validation."""
+    """Interrupts the run after some calls of `is_interrupted`: one a step, and one a batch of validation.
+
+    Those while n-grams are fitted do not count.
+    """
 
     def __init__(self, watcher: Any, questions: int) -> None:
         super().__init__(watcher, threading.Event())
         self._questions = questions
+        self._is_fitting = False
+
+    def say(self, message: str) -> None:
+        """Hears where the fit begins and ends."""
+        super().say(message)
+        self._is_fitting = message.startswith("fitting")
 
     def is_interrupted(self) -> bool:
         """Counts the calls."""
-        self._questions -= 1
+        self._questions -= not self._is_fitting
         return self._questions < 0
 
 
@@ -339,6 +349,25 @@ def test_a_resumed_run_does_not_fit_the_ngrams_again(train: Train, watcher: Any,
     watcher.said.clear()
     train(settings(tmp_path, epochs=2, **changes))
     assert watcher.said == []
+
+
+def test_the_fit_of_the_ngrams_can_be_interrupted_and_tells_its_progress(
+    train: Train, prepared: Prepared, watcher: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lstm_ray.train.loop import epochs
+
+    monkeypatch.setattr(epochs, "_TOLD_EVERY_S", 0.0)
+    config = settings(tmp_path / "cut", epochs=1, ngrams=2, ngram_buckets=300)
+    interrupted = threading.Event()
+    interrupted.set()
+    with pytest.raises(KeyboardInterrupt, match=r"fitting n-grams at .*; the same command resumes there"):
+        epochs.run(config, prepared, LocalContext(watcher, interrupted))
+    train(config)
+    assert any(re.fullmatch(r"fitting n-grams: \d+ evaluations, 0 s", message) for message in watcher.said)
+    train(settings(tmp_path / "once", epochs=1, ngrams=2, ngram_buckets=300))
+    assert_identical(
+        checkpoints.latest(str(tmp_path / "cut")).ngrams, checkpoints.latest(str(tmp_path / "once")).ngrams
+    )
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(train: Train, tmp_path: Path) -> None:

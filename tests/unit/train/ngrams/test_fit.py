@@ -59,7 +59,14 @@ def take(bags: Bags, rows: NDArray[np.int64]) -> Bags:
 
 
 def fitted(bags: Bags, labels: NDArray[np.int8], collective: Collective | None = None, **changes: Any) -> NgramPart:
-    settings = {"class_weights": WEIGHTS, "strength": 0.5, "buckets": BUCKETS, "words": WORDS, **changes}
+    settings = {
+        "class_weights": WEIGHTS,
+        "strength": 0.5,
+        "buckets": BUCKETS,
+        "words": WORDS,
+        "evaluated": lambda: None,
+        **changes,
+    }
     threads = Threads(settings.pop("threads", 2), "test")
     with closing(threads):
         return fit(bags, labels, collective=collective or Alone(), threads=threads, **settings)
@@ -75,7 +82,7 @@ def fit_one(
 ) -> NgramPart:
     """Returns one of the two regressions, as a part by itself."""
     with closing(Threads(2, "test")) as threads:
-        rows = Rows(bags, labels, np.array(weights)[labels], BUCKETS, words, Alone(), threads)
+        rows = Rows(bags, labels, np.array(weights)[labels], BUCKETS, words, Alone(), threads, lambda: None)
         linear = view.fit(rows, np.ones(len(labels)) if used is None else used)
         np.testing.assert_allclose(rows.logits(linear), as_part(rows, linear).logits(bags), atol=1e-5)
     return as_part(rows, linear)

@@ -69,7 +69,8 @@ def lstm_probabilities(rows: int) -> np.ndarray:
 
 def test_the_workers_share_the_rows(prepared: Prepared) -> None:
     fitted = {
-        n: on_workers(n, lambda group: fit_on(CONFIG, prepared.training, prepared.vocabulary, group, 2)) for n in (1, 3)
+        n: on_workers(n, lambda group: fit_on(CONFIG, prepared.training, prepared.vocabulary, group, 2, lambda: None))
+        for n in (1, 3)
     }
     for part in fitted[3]:
         assert part.table.tobytes() == fitted[3][0].table.tobytes()
