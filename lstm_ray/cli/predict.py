@@ -41,6 +41,6 @@ def predict(
         if as_json:
             console.show_text(json.dumps(scored, ensure_ascii=False) + "\n")
         elif scored["error"] is not None:
-            console.show_text(f"  -     {'(' + str(scored['error']) + ')':9} {scored['text']}\n")
+            console.show_line(f"  -     {'(' + str(scored['error']) + ')':9} {scored['text']}")
         else:
-            console.show_text(f"{scored['probability']:.4f}  {scored['sentiment']:9} {scored['text']}\n")
+            console.show_line(f"{scored['probability']:.4f}  {scored['sentiment']:9} {scored['text']}")
