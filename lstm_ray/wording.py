@@ -16,6 +16,7 @@ _UNSEEN = re.compile(
     "]"
 )
 _MOST_NAMED = 20
+_MOST_CHARACTERS = 200
 
 
 def reason(error: BaseException) -> str:
@@ -50,7 +51,12 @@ def named(names: Iterable[object]) -> str:
     """Returns names in quotes, as a list for a message: 'id', 'text'; of very many only the first."""
     names = list(names)
     more = len(names) - _MOST_NAMED
-    return ", ".join(map(repr, names[:_MOST_NAMED])) + (f" and {more:,} more" if more > 0 else "")
+    return ", ".join(shortened(repr(name)) for name in names[:_MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def shortened(text: str) -> str:
+    """Returns a text for a message, cut after 200 characters."""
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}..."
 
 
 def counted(number: int, noun: str) -> str:
