@@ -330,7 +330,7 @@ def _settings(path: str, kind: type[S], described: Any) -> S:
 def _described(error: ValidationError) -> str:
     """Returns what is wrong, on one line."""
     found = (
-        (".".join(map(str, problem["loc"])), shortened(repr(problem["input"])), problem["msg"])
+        (shortened(".".join(map(str, problem["loc"]))), shortened(repr(problem["input"])), problem["msg"])
         for problem in error.errors()
     )
     return "; ".join(f"{field} is {value}: {message[0].lower()}{message[1:]}" for field, value, message in found)
@@ -368,7 +368,7 @@ def _parse_description(path: str, content: bytes) -> dict[str, Any]:
         raise BundleError(f"{path}: {_DESCRIPTION} is damaged: {reason(error)}") from error
     if version not in _FILES:
         raise BundleError(
-            f"{path}: {_DESCRIPTION} says bundle format {version}, but this is lstm-ray {lstm_ray.__version__}, which "
+            f"{path}: {_DESCRIPTION} says bundle format {shortened(str(version))}, but this is lstm-ray {lstm_ray.__version__}, which "
             f"reads formats {' and '.join(map(str, _FILES))}: install a newer lstm-ray"
         )
     if not _is_sealed(content, str(description.get("self_sha256"))):

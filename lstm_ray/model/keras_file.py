@@ -82,10 +82,10 @@ def import_modules(path: str, modules: Sequence[str]) -> None:
 
 def open_keras_file(content: bytes, modules: Sequence[str]) -> keras.Model:
     """Returns the model of a .keras file, uncompiled; its modules have been imported."""
-    import keras
-
     with open_archive(io.BytesIO(content)):
         pass  # else Keras would unpack whatever is in it
+    import keras
+
     importable = user_code.importable_from() if modules else contextlib.nullcontext()
     with tempfile.TemporaryDirectory() as directory, importable:  # Keras reads .keras files by name only
         path = Path(directory) / "model.keras"

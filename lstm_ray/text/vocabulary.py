@@ -78,7 +78,7 @@ class Vocabulary:
         pq.write_table(table.replace_schema_metadata({"size": str(self.size)}), path, compression="zstd")
 
     @classmethod
-    def read(cls, path: str | Path) -> Vocabulary:
+    def read(cls, path: str | Path | pa.NativeFile) -> Vocabulary:
         """Reads what `write` wrote.
 
         Raises:
@@ -86,8 +86,9 @@ class Vocabulary:
         """
         try:
             # A file of some bytes may repeat a long word a billion times: as a dictionary it is read once.
-            with pq.ParquetFile(path, read_dictionary=["word"]) as parquet:
-                _check_size(parquet.metadata)
+            source = pa.OSFile(str(path)) if isinstance(path, str | Path) else path
+            with source, pq.ParquetFile(source, read_dictionary=["word"]) as parquet:
+                _check_size(parquet.metadata, source.size())
                 table = parquet.read(["word", "count"]).unify_dictionaries()
             words, counts = table["word"].combine_chunks(), table["count"].combine_chunks()
             if words.null_count or counts.null_count or len(words.unique()) < len(words):
@@ -96,7 +97,8 @@ class Vocabulary:
             words.validate(full=True)
             size = int(table.schema.metadata[b"size"])
         except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
-            raise InputError(f"{path}: not a vocabulary written by lstm-ray ({reason(error)})") from error
+            where = f"{path}: " if isinstance(path, str | Path) else ""
+            raise InputError(f"{where}not a vocabulary written by lstm-ray ({reason(error)})") from error
         return cls(words, counts, size)
 
     @classmethod
@@ -117,12 +119,10 @@ class Vocabulary:
         return cls(column, pa.array(np.zeros(len(words), np.int64)), size)
 
 
-def _check_size(metadata: pq.FileMetaData) -> None:
-    """Raises ValueError if a file would unpack to far more than distinct words and their counts do."""
-    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-    columns = [group.column(number) for group in groups for number in range(group.num_columns)]
-    packed = sum(column.total_compressed_size for column in columns)
-    unpacked = sum(column.total_uncompressed_size for column in columns)
+def _check_size(metadata: pq.FileMetaData, packed: int) -> None:
+    """Raises ValueError if a file of so many bytes would unpack to far more than distinct words and counts do."""
+    # Not what the footer says of columns: of a damaged one, Arrow ends the process.
+    unpacked = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
     if not 0 <= metadata.num_rows <= packed or unpacked > _MOST_UNPACKED * packed:
         raise ValueError(f"{packed:,} bytes would unpack to {metadata.num_rows:,} words of {unpacked:,} bytes")
 
