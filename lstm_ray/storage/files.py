@@ -139,7 +139,7 @@ def list_names(directory: str) -> list[str]:
         return sorted(info.base_name for info in filesystem.get_file_info(fs.FileSelector(target)))
     except FileNotFoundError:  # and no allow_not_found: with it Arrow fails if the directory is made meanwhile
         return []
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:  # the second: of a name in it
         raise OutputError(f"{directory}: cannot be read: {reason(error)}") from error
 
 

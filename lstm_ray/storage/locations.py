@@ -27,7 +27,7 @@ def locate(path: str) -> tuple[fs.FileSystem, str]:
         ConfigError: The URI contains keys.
         InputError: The URI's scheme is unknown, its store cannot be reached, or no file can have this name.
     """
-    if "\0" in path or not _is_unicode(path):
+    if "\0" in path or path != path.encode(errors="replace").decode():
         raise InputError(f"{path}: this name is not UTF-8, or has a NUL: rename the file, Arrow cannot open it")
     if "://" not in path:
         return fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(path))
@@ -113,10 +113,6 @@ def _split_uri(uri: str) -> tuple[str, str, str]:
         options = ""  # the question mark, if there is one, is a wildcard
     authority, slash, inner = rest.partition("/")
     return f"{scheme}://{authority}", slash + inner, options
-
-
-def _is_unicode(text: str) -> bool:
-    return text.isascii() or text.encode(errors="replace").decode() == text
 
 
 @functools.lru_cache(maxsize=64)  # connecting to a store takes a round trip or two
