@@ -346,6 +346,7 @@ def test_predict_does_not_read_what_has_no_end(run: Run, monkeypatch: pytest.Mon
 
 def test_a_text_that_acts_on_a_terminal_is_shown(place: Path, monkeypatch: pytest.MonkeyPatch, capfd: Capture) -> None:
     monkeypatch.setattr("sys.argv", ["lstm-ray", "predict", "--model", "model", "good \x1b]0;x\x07\nfilm", "\u202e"])
-    main()
+    with pytest.raises(SystemExit):
+        main()
     lines = capfd.readouterr().out.splitlines()
     assert [line.split("  ")[-1] for line in lines] == ["good \\u001b]0;x\\u0007\\nfilm", "\\u202e"]
