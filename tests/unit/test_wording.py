@@ -14,7 +14,8 @@ from lstm_ray.wording import named, on_one_line, visible
 DIRECTIONS = {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"}
 
 acting = st.text(
-    st.characters(categories=["Cc", "Cf", "Cs", "Zl", "Zp"]) | st.sampled_from("a é漢\u05d0\U0001f600\\'\""), max_size=20
+    st.characters(categories=["Cc", "Cf", "Cs", "Zl", "Zp"]) | st.sampled_from("a é漢\u05d0\U0001f600\\'\""),
+    max_size=20,
 )
 
 
