@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstm_ray.config import ModelSettings, TextSettings
-from lstm_ray.errors import BundleError
+from lstm_ray.errors import BundleError, InputError
 from lstm_ray.model import bundle as bundle_module
 from lstm_ray.model.bundle import read_bundle
 from lstm_ray.model.weights import LstmWeights, NetworkWeights
@@ -402,12 +402,11 @@ def test_any_change_of_the_description_is_read_or_refused(
         bundle = read_bundle(str(path))
         bundle.vocabulary()
         bundle.weights()
-    except BundleError as error:
-        assert str(error).startswith(f"{path}: ")
-    else:
-        assert 0 <= bundle.threshold <= 1
-        assert bundle.text.max_tokens == 5
-        assert (bundle.text.vocabulary_size, bundle.model.embedding_size, bundle.model.units) == (8, 2, 3)
+    except BundleError:
+        return
+    assert 0 <= bundle.threshold <= 1
+    assert bundle.text.max_tokens == 5
+    assert (bundle.text.vocabulary_size, bundle.model.embedding_size, bundle.model.units) == (8, 2, 3)
 
 
 drawn_arrays = st.builds(
@@ -453,7 +452,6 @@ def test_a_vocabulary_with_any_byte_changed_is_read_or_refused(position: int, by
     content[position] = byte
     try:
         words = Vocabulary.read(pa.BufferReader(bytes(content)))
-    except Exception as error:  # noqa: BLE001
-        assert type(error).__name__ == "InputError"
-    else:
-        assert len(words.words) == len(words.counts) <= len(content)
+    except InputError:
+        return
+    assert len(words.words) == len(words.counts) <= len(content)
