@@ -4,8 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_UNSEEN = re.compile(
+    "["
+    "\0-\x08\x0b-\x1f\x7f-\x9f"  # control characters: a terminal obeys them; line feed and tab are left
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # direction marks: text after them is shown in another order
+    "\u2028\u2029"  # line and paragraph separators
+    "\ud800-\udfff"  # bytes of a name that are not UTF-8: they cannot be printed
+    "]"
+)
+_MOST_NAMED = 20
+_MOST_CHARACTERS = 200
 
 
 def reason(error: BaseException) -> str:
@@ -15,7 +26,39 @@ def reason(error: BaseException) -> str:
         if error.errno and error.errno > 0:  # below 0 it is of a name that is not known
             message = os.strerror(error.errno)  # Arrow's own repeats the path
         return message[0].lower() + message[1:]
-    return " ".join(_COLOURS.sub("", str(error)).split()) or type(error).__name__
+    return " ".join(uncoloured(str(error)).split()) or type(error).__name__
+
+
+def uncoloured(text: str) -> str:
+    """Returns a text without the colours of a terminal."""
+    return _COLOURS.sub("", text)
+
+
+def visible(text: str) -> str:
+    """Returns a text that a terminal or a page shows as it is: characters that would act instead become \\u001b.
+
+    Line feeds and tabs stay. In a JSON string the result means the same text.
+    """
+    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def on_one_line(text: str) -> str:
+    """Returns a text as `visible` does, with its line feeds and tabs visible too."""
+    return visible(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def named(names: Iterable[object]) -> str:
+    """Returns names in quotes, as a list for a message: 'id', 'text'; of very many only the first."""
+    names = list(names)
+    more = len(names) - _MOST_NAMED
+    return ", ".join(shortened(repr(name)) for name in names[:_MOST_NAMED]) + (
+        f" and {more:,} more" if more > 0 else ""
+    )
+
+
+def shortened(text: str) -> str:
+    """Returns a text for a message, cut after 200 characters."""
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}..."
 
 
 def counted(number: int, noun: str) -> str:

@@ -110,4 +110,4 @@ def _command(arguments: Sequence[str]) -> list[str]:
 
 def _show_traceback_if_wanted() -> None:
     if os.environ.get("LSTM_RAY_DEBUG"):
-        traceback.print_exc()
+        console.say(traceback.format_exc().rstrip())

@@ -89,7 +89,7 @@ def validate(
         verdict += f", but {counted(len(report.to_do), 'thing')} to do before it can be used"
     elif report.is_complete:
         verdict = "valid"
-    console.show_text(f"{file}: {verdict}\n")
+    console.show_line(f"{file}: {verdict}")
     if not report.is_complete:
         console.say(
             "for a full check give KubeRay's CRDs with --crds DIR, or ask your Kubernetes cluster with --server"
@@ -99,7 +99,7 @@ def validate(
 def _show_remarks(report: Report) -> None:
     """Prints mistakes on stdout, for they are the result, and the rest on stderr."""
     for remark in report.mistakes:
-        console.show_text(f"{report.path}:{remark.line}: {remark.path}: {remark.finding.message}\n")
+        console.show_line(f"{report.path}:{remark.line}: {remark.path}: {remark.finding.message}")
     for kind, remarks in (("to do", report.to_do), ("note", report.notes)):
         for remark in remarks:
             console.say(f"{kind}: {report.path}:{remark.line}: {remark.path}: {remark.finding.message}")
@@ -140,7 +140,7 @@ def down(file: DefinitionFile, yes: Yes = False) -> None:
 
     with console.on_interrupt("some of it may still run: the same command ends the rest"):
         launch.down(str(file), yes, lambda question: typer.confirm(question, abort=True, err=True))
-    console.show_text(f"{file}: the cluster is down\n")
+    console.show_line(f"{file}: the cluster is down")
 
 
 @app.command()

@@ -1,4 +1,7 @@
-"""Output for people: results on stdout, everything else on stderr."""
+"""Output for people: results on stdout, everything else on stderr.
+
+Texts, labels and names of files and columns come from anybody: what a terminal would obey is made visible (`visible`).
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
+from lstm_ray.wording import on_one_line, uncoloured, visible
+
 _LINE_EVERY_S = 10.0
 
 _err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)  # without emoji: mine:two: is a name
@@ -22,18 +27,18 @@ _out = Console(highlight=False, soft_wrap=True, emoji=False)
 
 def say(message: str) -> None:
     """Prints a message on stderr."""
-    _err.print(message, markup=False)
+    _err.print(visible(message), markup=False)
 
 
 def fail(message: str) -> None:
     """Prints an error on stderr."""
     _err.print("[bold red]error:[/] ", end="")
-    _err.print(message, markup=False)
+    _err.print(visible(message), markup=False)
 
 
 def say_table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Prints a table with a header line on stderr."""
-    lines = [names, *rows]
+    lines = [[on_one_line(cell) for cell in line] for line in (names, *rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         say("  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)).rstrip())
@@ -41,9 +46,9 @@ def say_table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 def show_table(title: str, rows: Iterable[tuple[str, str]]) -> None:
     """Prints names and values in two columns on stdout; values are not wrapped, so that a command can be copied."""
-    rows = list(rows)
+    rows = [(on_one_line(name), on_one_line(value)) for name, value in rows]
     width = max(len(name) for name, _ in rows)
-    _out.print(f"[bold]{title}[/]")
+    _out.print(f"[bold]{on_one_line(title)}[/]")
     for name, value in rows:
         _out.print(f"[dim]{name:{width}}[/]  {escape(value)}")
 
@@ -66,9 +71,19 @@ def python_line(code: str) -> str:
 
 
 def show_text(text: str) -> None:
-    """Prints a result on stdout without formatting."""
-    sys.stdout.write(text)
+    """Prints a result on stdout without formatting: exactly for a program or file, made visible on a terminal."""
+    sys.stdout.write(visible(text) if sys.stdout.isatty() else text)
     sys.stdout.flush()
+
+
+def show_line(text: str) -> None:
+    """Prints a result that is one line for people on stdout, whatever is in it."""
+    show_text(on_one_line(text) + "\n")
+
+
+def show_log(text: str) -> None:
+    """Prints a program's log on stdout: exactly for a program or file, without colours on a terminal."""
+    show_text(uncoloured(text) if sys.stdout.isatty() else text)
 
 
 class Bar:
@@ -118,9 +133,9 @@ class Bar:
                 console=_err,
                 transient=True,
             )
-            self._bar.add_task(title, total=total, speed=text)
+            self._bar.add_task(on_one_line(title), total=total, speed=text)
             self._bar.start()
-        self._bar.update(self._bar.task_ids[0], completed=done, total=total, description=title, speed=text)
+        self._bar.update(self._bar.task_ids[0], completed=done, total=total, description=on_one_line(title), speed=text)
 
     def position(self) -> str:
         """Returns how much is done as part of a sentence, such as " at 3 of 8 rows"; "" before the first update."""

@@ -12,6 +12,9 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
+from lstm_ray.wording import visible
+
+_UsageError: Any = typer.BadParameter.__base__  # Click's, or that of Typer's own copy of Click
 _SENTENCE_COLUMN = 28
 _MOST_COLUMNS = 100  # longer lines are hard to read
 
@@ -38,10 +41,14 @@ class _Command(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parses the command line; for a path without an option, the error names the option that takes it."""
         ctx.allow_extra_args = True
-        rest: list[str] = super().parse_args(ctx, args)
+        try:
+            rest: list[str] = super().parse_args(ctx, args)
+        except _UsageError as error:
+            error.message = visible(error.message)  # a shell's * may stand for names that a terminal obeys
+            raise
         if ctx.args and not ctx.resilient_parsing:
             option = next((f": --train {ctx.args[0]}?" for one in self.params if "--train" in one.opts), "")
-            ctx.fail(f"unexpected {' '.join(ctx.args)}{option}")
+            ctx.fail(visible(f"unexpected {' '.join(ctx.args)}{option}"))
         return rest
 
     def get_short_help_str(self, limit: int = 0) -> str:

@@ -9,6 +9,9 @@ from typing import Annotated
 import typer
 
 from lstm_ray.cli import console
+from lstm_ray.errors import InputError
+
+_MOST_BYTES = 256 << 20  # of stdin, which is read whole
 
 
 def predict(
@@ -28,7 +31,13 @@ def predict(
     from lstm_ray.score.scorer import Scorer, pick_engine, score_texts
 
     if texts == ["-"]:
-        given = sys.stdin.buffer.read().removesuffix(b"\n").split(b"\n")
+        content = sys.stdin.buffer.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
+            raise InputError(
+                f"stdin has more than {_MOST_BYTES >> 20} MiB, too much for predict: make Parquet of it with "
+                "lstm-ray data convert, and score that"
+            )
+        given = content.removesuffix(b"\n").split(b"\n")
     else:
         given = [text.encode(errors="surrogateescape") for text in texts]  # the bytes that the shell passed
     bundle = read_bundle(model)
@@ -41,6 +50,6 @@ def predict(
         if as_json:
             console.show_text(json.dumps(scored, ensure_ascii=False) + "\n")
         elif scored["error"] is not None:
-            console.show_text(f"  -     {'(' + str(scored['error']) + ')':9} {scored['text']}\n")
+            console.show_line(f"  -     {'(' + str(scored['error']) + ')':9} {scored['text']}")
         else:
-            console.show_text(f"{scored['probability']:.4f}  {scored['sentiment']:9} {scored['text']}\n")
+            console.show_line(f"{scored['probability']:.4f}  {scored['sentiment']:9} {scored['text']}")

@@ -114,7 +114,7 @@ def logs(
     if follow:
         _follow(cluster, job_id)
     else:
-        console.show_text(cluster.log(job_id))
+        console.show_log(cluster.log(job_id))
 
 
 @app.command()
@@ -136,7 +136,7 @@ def _follow(cluster: Jobs, job_id: str) -> None:
     from lstm_ray.jobs import client
 
     try:
-        job = cluster.follow(job_id, console.show_text, console.say)
+        job = cluster.follow(job_id, console.show_log, console.say)
     except KeyboardInterrupt:
         console.say(f"{job_id} is still running. To follow it again, or to stop it:")
         console.say(f"  lstm-ray jobs logs {job_id} --follow --address {cluster.address}")

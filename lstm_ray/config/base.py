@@ -10,6 +10,8 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lstm_ray.wording import shortened
+
 C = TypeVar("C", bound="Settings")
 
 FILES = "Input and output"
@@ -191,7 +193,7 @@ def unknown_key(key: Any, kind: type[Settings]) -> str:
     """Returns a message about a key that a group of settings does not have."""
     close = difflib.get_close_matches(str(key), kind.model_fields, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(sorted(kind.model_fields))}"
-    return f"unknown key {str(key)!r}; {hint}"
+    return f"unknown key {shortened(repr(str(key)))}; {hint}"
 
 
 def limits_of(field: str, count: str) -> tuple[int, int]:

@@ -8,18 +8,30 @@ from typing import Any
 
 import yaml
 
+from lstm_ray.bounded_yaml import BoundedLoader, read_yaml_text
 from lstm_ray.config.base import Settings, change_paths, command_of, fields_in_order, left_to_the_data, unknown_key
 from lstm_ray.errors import ConfigError
 from lstm_ray.wording import reason
 
+_MERGE = "tag:yaml.org,2002:merge"
 
-class _Loader(yaml.SafeLoader):
-    """Reads YAML 1.1 without its numbers to the base 60: to that, `actors: 2:8` would be 128."""
+
+class _Loader(BoundedLoader):
+    """Reads YAML 1.1 without its numbers to the base 60: to that, `actors: 2:8` would be 128. Keys must not repeat."""
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> str:
         tag = str(super().resolve(kind, value, implicit))  # type: ignore[no-untyped-call]
         is_number = tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
         return "tag:yaml.org,2002:str" if is_number and ":" in value else tag
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen and key.tag != _MERGE:
+                raise yaml.MarkedYAMLError(problem=f"duplicate key {key.value!r}", problem_mark=key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+        return node
 
 
 def load_job_file(path: str | Path) -> dict[Any, Any]:
@@ -29,9 +41,11 @@ def load_job_file(path: str | Path) -> dict[Any, Any]:
         ConfigError: The file is missing or is not a YAML mapping.
     """
     try:
-        content = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_yaml_text(path)
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot read the job file: {reason(error)}") from error
+    try:
+        content = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not YAML: {reason(error).replace('<unicode string>', 'the file')}") from error
     if not isinstance(content, dict):
@@ -116,7 +130,7 @@ def read_yaml(kind: type[Settings], content: bytes) -> dict[str, Any] | None:
     older versions did.
     """
     try:
-        settings = yaml.safe_load(content)
+        settings = yaml.load(content, _Loader)
     except (yaml.YAMLError, UnicodeDecodeError):
         return None
     if not isinstance(settings, dict) or settings.get("command") != command_of(kind):

@@ -14,6 +14,7 @@ from lstm_ray.config.base import Settings, meaning_of, name_in_messages, option_
 from lstm_ray.config.job_file import read_job_file
 from lstm_ray.config.presets import preset_settings
 from lstm_ray.errors import ConfigError
+from lstm_ray.wording import shortened
 
 C = TypeVar("C", bound=Settings)
 
@@ -107,7 +108,7 @@ class _Origin:
             message = f"should be {forms.replace('|', ' or ')}, such as {' or '.join(map(str, examples))}"
         is_option = field not in self.kind.model_fields or shown_as(self.kind, field)["option"]
         name = names.get(field, self._name(field, keys)) if is_option else ".".join(path)
-        return f"{name} is {problem['input']!r}: {message.removeprefix('input ')}", keys
+        return f"{name} is {shortened(repr(problem['input']))}: {message.removeprefix('input ')}", keys
 
     def _keys_among(self, fields: set[str]) -> set[str]:
         """Returns which settings of a finding a message names as keys of the job file.

@@ -12,6 +12,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import http.client
+import io
 import json
 import re
 import tarfile
@@ -45,6 +46,7 @@ IMDB_FOLDERS: Mapping[str, int] = MappingProxyType(
 _MEMBER = re.compile(r"(?:\./)?aclImdb/(?P<folder>\w+/\w+)/(?P<number>\d{1,9})_(?P<rating>\d{1,2})\.txt")
 _LABELS = {"neg": 0, "pos": 1}
 _BLOCK = 1 << 18  # bytes
+_MOST_UNPACKED = 1 << 30  # bytes of the whole archive; the dataset has 0.3 GiB
 _MAX_REVIEW = 1 << 20  # bytes; the longest review has 14 kB, so a larger member is not a review
 
 
@@ -165,8 +167,10 @@ def _read_reviews(archive: Path, folders: Mapping[str, int], progress: ReportByt
     reviews: _Reviews = {folder: {} for folder in folders}
     size = archive.stat().st_size
     with archive.open("rb") as file, gzip.GzipFile(fileobj=file) as unzipped:
-        with tarfile.open(fileobj=unzipped, mode="r|") as tar:
+        unpacked = _Limited(archive, unzipped)
+        with tarfile.open(fileobj=unpacked, mode="r|") as tar:
             for count, member in enumerate(tar):
+                tar.members.clear()  # type: ignore[attr-defined]  # some KB each, which it keeps and never needs
                 if progress is not None and count % 500 == 0:
                     progress(file.tell(), size)
                 name = _MEMBER.fullmatch(member.name)
@@ -176,12 +180,43 @@ def _read_reviews(archive: Path, folders: Mapping[str, int], progress: ReportByt
                 number = int(name["number"])
                 if number in of_folder:
                     raise InputError(f"{archive} has review {number} of {name['folder']} twice: {member.name}.")
+                if len(of_folder) == folders[name["folder"]]:
+                    raise InputError(
+                        f"{archive} is not the dataset: aclImdb/{name['folder']}/ has more than the {len(of_folder):,} "
+                        "reviews that it should have."
+                    )
                 of_folder[number] = _Review(int(name["rating"]), _read_text(archive, tar, member))
-        while unzipped.read(_BLOCK):  # gzip checks length and CRC only at its end
+        while unpacked.read(_BLOCK):  # gzip checks length and CRC only at its end
             pass
     if progress is not None:
         progress(size, size)
     return reviews
+
+
+class _Limited(io.RawIOBase):
+    """Reads an archive's unpacked bytes until there are more than the dataset has: some bytes may unpack to millions.
+
+    Members that are no reviews are read too, and so are names and headers, which tarfile holds in memory.
+    """
+
+    def __init__(self, archive: Path, unzipped: gzip.GzipFile) -> None:
+        super().__init__()
+        self._archive, self._unzipped = archive, unzipped
+        self._left = _MOST_UNPACKED
+
+    def read(self, size: int = -1) -> bytes:
+        """Returns the next bytes.
+
+        Raises:
+            InputError: They are too many.
+        """
+        content = self._unzipped.read(size)
+        self._left -= len(content)
+        if self._left < 0:
+            raise InputError(
+                f"{self._archive} is not the dataset: it unpacks to more than {_MOST_UNPACKED >> 20:,} MiB."
+            )
+        return content
 
 
 def _read_text(archive: Path, tar: tarfile.TarFile, member: tarfile.TarInfo) -> str:

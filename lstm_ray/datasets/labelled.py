@@ -17,7 +17,7 @@ from lstm_ray.errors import InputError
 from lstm_ray.storage.inputs import InputFile, find_inputs
 from lstm_ray.storage.parquet import missing_rows, open_parquet, reading
 from lstm_ray.text.tokenize import decode_texts, is_text_type
-from lstm_ray.wording import counted
+from lstm_ray.wording import counted, named
 
 A = TypeVar("A", pa.Array, pa.ChunkedArray)
 
@@ -192,8 +192,7 @@ def _type_of(file: InputFile, parquet: pq.ParquetFile, column: str, option: str)
     if schema.names.count(column) > 1:
         raise InputError(f"{file.path}: has two columns named {column!r}")
     if column not in schema.names:
-        columns = ", ".join(map(repr, schema.names))
-        raise InputError(f"{file.path}: no column {column!r}; it has {columns}: choose with {option}")
+        raise InputError(f"{file.path}: no column {column!r}; it has {named(schema.names)}: choose with {option}")
     return schema.field(column).type
 
 

@@ -17,17 +17,19 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import platform
+import re
 import shlex
 import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
-from pydantic import ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 import lstm_ray
 from lstm_ray import storage, user_code
@@ -36,14 +38,19 @@ from lstm_ray.errors import BundleError, InputError
 from lstm_ray.model.keras_file import import_modules, modules_needed, open_keras_file
 from lstm_ray.model.weights import NetworkWeights
 from lstm_ray.text.vocabulary import Vocabulary
+from lstm_ray.wording import reason, shortened
 
 if TYPE_CHECKING:
     import keras
 
+S = TypeVar("S", bound=Settings)
+
 FORMAT_VERSION = 1
 USER_NETWORK_VERSION = 2
 _DESCRIPTION = "bundle.json"
+_MOST_DESCRIPTION_BYTES = 16 << 20
 _BLANK_HASH = "0" * 64
+_HASH = re.compile("[0-9a-f]{64}")
 _FILES = {
     FORMAT_VERSION: ("vocabulary.parquet", "model.keras", "weights.npz"),
     USER_NETWORK_VERSION: ("vocabulary.parquet", "model.keras"),
@@ -60,6 +67,16 @@ _LATER: dict[str, Any] = {
 
 With this value a setting is left out of bundle.json, so that older versions read the bundle; they refuse others.
 """
+
+
+class _Rest(BaseModel):
+    """What is read of a bundle.json besides the settings; see `Bundle`."""
+
+    threshold: float = Field(ge=0, le=1)
+    metrics: dict[str, Any]
+    training: dict[str, Any]
+    sha256: dict[str, str]
+    code: dict[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -89,13 +106,35 @@ class Bundle:
     files: dict[str, bytes]
 
     def vocabulary(self) -> Vocabulary:
-        """Returns the words and their ids."""
-        return Vocabulary.read(pa.BufferReader(self.files["vocabulary.parquet"]))
+        """Returns the words and their ids.
+
+        Raises:
+            BundleError: The file is not a vocabulary, or has more ids than the network.
+        """
+        try:
+            vocabulary = Vocabulary.read(pa.BufferReader(self.files["vocabulary.parquet"]))
+        except InputError as error:
+            raise BundleError(f"{self.path}: vocabulary.parquet: {error}") from error
+        if vocabulary.size > self.text.vocabulary_size:
+            raise BundleError(
+                f"{self.path}: vocabulary.parquet has {vocabulary.size:,} ids, but vocabulary_size in {_DESCRIPTION} "
+                f"is {self.text.vocabulary_size:,}"
+            )
+        return vocabulary
 
     def weights(self) -> NetworkWeights:
-        """Returns the weights as plain arrays; not for a network that a user's function built."""
+        """Returns the weights as plain arrays; not for a network that a user's function built.
+
+        Raises:
+            BundleError: The file is damaged, or its network is not the one that bundle.json describes.
+        """
         assert self.model.network is None
-        return NetworkWeights.load(io.BytesIO(self.files["weights.npz"]))
+        try:
+            weights = NetworkWeights.load(io.BytesIO(self.files["weights.npz"]))
+            weights.check_settings(self.text, self.model)
+        except BundleError as error:
+            raise BundleError(f"{self.path}: weights.npz: {error}") from error
+        return weights
 
     def keras_model(self) -> keras.Model:
         """Returns the Keras model, uncompiled. Imports TensorFlow, and the user's modules if the model needs them.
@@ -107,9 +146,7 @@ class Bundle:
         import_modules(self.path, modules)
         try:
             return open_keras_file(self.files["model.keras"], modules)
-        except Exception as error:  # a user's layer may raise anything
-            if self.model.network is None:
-                raise
+        except Exception as error:  # a user's layer may raise anything, and Keras does for a file of another's making
             found = f" with {', '.join(modules)} as found here: has that changed since?" if modules else ":"
             said = user_code.described(error)[:300]
             raise BundleError(f"{self.path}: its network does not open{found} {said}") from error
@@ -236,20 +273,29 @@ def read_bundle(path: str) -> Bundle:
 
 
 def _read_description(path: str) -> bytes:
+    description = storage.join(path, _DESCRIPTION)
     try:
-        return storage.read_bytes(storage.join(path, _DESCRIPTION))
+        return storage.read_bytes(description, _MOST_DESCRIPTION_BYTES)
     except InputError as error:
+        if storage.exists(description):
+            raise BundleError(f"{path}: not a model bundle: {error}") from error
         raise BundleError(f"{path}: not a model bundle: it has no {_DESCRIPTION}{_hint(path)}") from error
 
 
 def _read_files(path: str, described: bytes) -> Bundle:
     """Reads the bundle that a bundle.json describes."""
     description = _parse_description(path, described)
+    text = _settings(path, TextSettings, description["text"])
+    model = _settings(path, ModelSettings, description["model"])
+    try:
+        rest = _Rest.model_validate(description)
+    except ValidationError as error:
+        raise BundleError(f"{path}: {_DESCRIPTION} is damaged: {_described(error)}") from error
     files = {}
     for name in _FILES[description["format_version"]]:
         expected = description["sha256"][name]
         try:
-            files[name] = storage.read_bytes(storage.join(path, name))
+            files[name] = storage.read_bytes(storage.join(path, name), _memory_bytes())
         except InputError as error:
             raise BundleError(f"{path}: the bundle is incomplete: {error}") from error
         if _sha256(files[name]) != expected:
@@ -257,27 +303,42 @@ def _read_files(path: str, described: bytes) -> Bundle:
     combined = hashlib.sha256(json.dumps(sorted(description["sha256"].items())).encode())
     for part in ("text", "model", "threshold"):
         combined.update(json.dumps(description[part], sort_keys=True).encode())
-    try:
-        text = TextSettings.model_validate(_complete(TextSettings, description["text"]))
-        model = ModelSettings.model_validate(_complete(ModelSettings, description["model"]))
-    except ValidationError as error:
-        raise BundleError(f"{path}: {_DESCRIPTION} has settings this version does not know: {error}") from error
     return Bundle(
         path=path,
         text=text,
         model=model,
-        threshold=float(description["threshold"]),
-        metrics=description["metrics"],
-        training=description["training"],
+        threshold=rest.threshold,
+        metrics=rest.metrics,
+        training=rest.training,
         hash=combined.hexdigest(),
-        code=description.get("code", {}),
+        code=rest.code,
         files=files,
     )
 
 
-def _complete(kind: type[Settings], described: dict[str, Any]) -> dict[str, Any]:
+def _settings(path: str, kind: type[S], described: Any) -> S:
     """Returns settings of a bundle.json, with those that it leaves out."""
-    return {**{name: _LATER[name] for name in _LATER.keys() & kind.model_fields.keys()}, **described}
+    later = {name: _LATER[name] for name in _LATER.keys() & kind.model_fields.keys()}
+    try:
+        return kind.model_validate({**later, **described} if isinstance(described, dict) else described)
+    except ValidationError as error:
+        raise BundleError(
+            f"{path}: {_DESCRIPTION} has settings this version does not know: {_described(error)}"
+        ) from error
+
+
+def _described(error: ValidationError) -> str:
+    """Returns what is wrong, on one line."""
+    found = (
+        (shortened(".".join(map(str, problem["loc"]))), shortened(repr(problem["input"])), problem["msg"])
+        for problem in error.errors()
+    )
+    return "; ".join(f"{field} is {value}: {message[0].lower()}{message[1:]}" for field, value, message in found)
+
+
+def _memory_bytes() -> int:
+    """Returns this machine's memory: a file of a bundle is read whole."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _sha256(content: bytes) -> str:
@@ -291,6 +352,8 @@ def _seal(description: dict[str, Any]) -> bytes:
 
 
 def _is_sealed(content: bytes, claimed: str) -> bool:
+    if not _HASH.fullmatch(claimed):
+        return False
     blank = content.replace(claimed.encode(), _BLANK_HASH.encode())
     return hashlib.sha256(blank).hexdigest() == claimed
 
@@ -301,12 +364,12 @@ def _parse_description(path: str, content: bytes) -> dict[str, Any]:
         version = description["format_version"]
         missing = {"text", "model", "threshold", "metrics", "training", "sha256"} - set(description)
         absent = set(_FILES.get(version, ())) - set(description.get("sha256", {}))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BundleError(f"{path}: {_DESCRIPTION} is damaged: {error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise BundleError(f"{path}: {_DESCRIPTION} is damaged: {reason(error)}") from error
     if version not in _FILES:
         raise BundleError(
-            f"{path}: {_DESCRIPTION} says bundle format {version}, but this is lstm-ray {lstm_ray.__version__}, which "
-            f"reads formats {' and '.join(map(str, _FILES))}: install a newer lstm-ray"
+            f"{path}: {_DESCRIPTION} says bundle format {shortened(str(version))}, but this is lstm-ray "
+            f"{lstm_ray.__version__}, which reads formats {' and '.join(map(str, _FILES))}: install a newer lstm-ray"
         )
     if not _is_sealed(content, str(description.get("self_sha256"))):
         raise BundleError(f"{path}: {_DESCRIPTION} is damaged: its sha256 is not the one in it")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from lstm_ray import user_code
 from lstm_ray.errors import BundleError, ConfigError
+from lstm_ray.model.archives import open_archive
 from lstm_ray.runtime.tensorflow import start_tensorflow
 from lstm_ray.wording import reason
 
@@ -39,7 +40,7 @@ def modules_needed(path: str, content: bytes, builder: str) -> list[str]:
         BundleError: The file is not a Keras model, or a layer's module has no valid name.
     """
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        with open_archive(io.BytesIO(content)) as archive:
             named = _registering(json.loads(archive.read("config.json")))
     except (zipfile.BadZipFile, KeyError, ValueError, RecursionError) as error:
         raise BundleError(f"{path}: model.keras is not a Keras model: {reason(error)}") from error
@@ -81,6 +82,8 @@ def import_modules(path: str, modules: Sequence[str]) -> None:
 
 def open_keras_file(content: bytes, modules: Sequence[str]) -> keras.Model:
     """Returns the model of a .keras file, uncompiled; its modules have been imported."""
+    with open_archive(io.BytesIO(content)):
+        pass  # else Keras would unpack whatever is in it
     import keras
 
     importable = user_code.importable_from() if modules else contextlib.nullcontext()

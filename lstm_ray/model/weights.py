@@ -4,20 +4,25 @@ Only numpy is imported here: a process that scores texts does not pay for Tensor
 .npz without pickle: one array per weight, and the settings as small arrays.
 """
 
+from __future__ import annotations
+
+import math
 import zipfile
 from dataclasses import dataclass
 from os import PathLike
-from typing import IO, Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lstm_ray.config import ModelSettings, TextSettings
 from lstm_ray.errors import BundleError
+from lstm_ray.model.archives import PathOrFile, open_archive
 from lstm_ray.text.ngrams import LONGEST
+from lstm_ray.wording import reason
 
 Pooling = Literal["last", "max", "mean", "mean_max"]
 Padding = Literal["pre", "post"]
-PathOrFile: TypeAlias = str | PathLike[str] | IO[bytes]
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,7 @@ class NetworkWeights:
             np.savez(path_or_file, **arrays)
 
     @classmethod
-    def load(cls, path_or_file: PathOrFile) -> "NetworkWeights":
+    def load(cls, path_or_file: PathOrFile) -> NetworkWeights:
         """Reads what `save` wrote.
 
         Raises:
@@ -126,13 +131,14 @@ class NetworkWeights:
             OSError: The file cannot be opened.
         """
         try:
-            stored = np.load(path_or_file, allow_pickle=False)
-            if isinstance(stored, np.ndarray):
-                raise BundleError("the network weights are a single array, not an .npz file of several")
-            with stored:
-                arrays = {name: stored[name] for name in stored.files}
-        except (ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise BundleError(f"the network weights are not a readable .npz file: {error}") from error
+            with open_archive(path_or_file) as archive:
+                arrays = {
+                    member.filename.removesuffix(".npy"): _array(archive, member) for member in archive.infolist()
+                }
+        except OSError:
+            raise
+        except Exception as error:  # of a damaged file zipfile and numpy raise a dozen kinds
+            raise BundleError(f"the network weights are not a readable .npz file: {reason(error)}") from error
         try:
             network = cls(
                 embedding=arrays["embedding"],
@@ -151,10 +157,35 @@ class NetworkWeights:
             )
         except KeyError as error:
             raise BundleError(f"the network weights lack an array: {error.args[0]}") from error
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise BundleError(f"the network weights have a setting of the wrong shape or type: {error}") from error
         network.check()
         return network
+
+    def check_settings(self, text: TextSettings, model: ModelSettings) -> None:
+        """Checks that this is the network that a bundle's settings describe.
+
+        Raises:
+            BundleError: It is another.
+        """
+        units = {lstm.units for layer in self.layers for lstm in layer}
+        for name, found, described in (
+            ("vocabulary_size", self.embedding.shape[0], text.vocabulary_size),
+            ("embedding_size", self.embedding.shape[1], model.embedding_size),
+            ("layers", len(self.layers), model.layers),
+            ("units", sorted(units), [model.units]),
+            ("bidirectional", {len(layer) for layer in self.layers} != {1}, model.bidirectional),
+            ("pooling", self.pooling, model.pooling),
+            ("mask", self.masked, model.mask),
+            ("padding", self.padding, text.padding),
+            ("max_tokens", self.max_tokens, text.max_tokens),
+            ("ngrams", self.ngrams, model.ngrams),
+            ("ngram_buckets", 0 if self.ngram_table is None else len(self.ngram_table), model.ngram_buckets),
+        ):
+            if found != described and (name != "ngram_buckets" or model.ngrams):
+                raise BundleError(
+                    f"{name} of the network weights is {found}, but the bundle's settings say {described}"
+                )
 
     def check(self) -> None:
         """Checks that all shapes, types and settings fit together.
@@ -193,6 +224,24 @@ class NetworkWeights:
             raise BundleError(f"the network weights have n-grams of up to {self.ngrams} ids and {table} of them")
         if self.ngram_table is not None:
             _check_array("n-gram table", self.ngram_table, (None,))
+
+
+def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
+    """Reads an array, which must be as large as its header says: numpy would make room for that first.
+
+    Raises:
+        ValueError: It is not, or is not an array of numbers or texts.
+    """
+    with archive.open(member) as stream:
+        is_first_version = np.lib.format.read_magic(stream) == (1, 0)
+        read_header = np.lib.format.read_array_header_1_0 if is_first_version else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read_header(stream)
+        there, promised = member.file_size - stream.tell(), math.prod(shape) * dtype.itemsize
+    if there != promised or not dtype.itemsize:
+        raise ValueError(f"{member.filename} has {there:,} bytes, its header says {promised:,}")
+    with archive.open(member) as stream:
+        array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
+        return array
 
 
 def _lstm(arrays: dict[str, NDArray[Any]], prefix: str) -> LstmWeights:

@@ -19,6 +19,7 @@ from lstm_ray.report.curves import Curves, describe, is_number, points, read_cur
 from lstm_ray.report.marks import Point
 from lstm_ray.report.parts import advice, part_figures
 from lstm_ray.report.picture import draw_charts
+from lstm_ray.wording import visible
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -176,6 +177,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,  # what is markup was made of such
     )
     environment.filters["coordinates"] = _coordinates
     return environment

@@ -11,7 +11,7 @@ import pyarrow as pa
 from lstm_ray.config import ScoreConfig
 from lstm_ray.errors import ConfigError, InputError
 from lstm_ray.storage.inputs import InputFile
-from lstm_ray.wording import reason
+from lstm_ray.wording import named, reason
 
 NEW_COLUMNS = ("sentiment_probability", "sentiment", "sentiment_error")
 PARTITION_TYPE = pa.string()  # of a column that directories named key=value add: they have no type of their own
@@ -66,14 +66,12 @@ def part_schema(schemas: Mapping[pa.Schema, InputFile], config: ScoreConfig) -> 
 
 
 def _kept_names(schemas: Collection[pa.Schema], config: ScoreConfig) -> list[str]:
-    names = list(dict.fromkeys(name for schema in schemas for name in schema.names))
+    names = dict.fromkeys(name for schema in schemas for name in schema.names)
     if config.keep_columns == "all":
-        return names
+        return list(names)
     kept = list(dict.fromkeys(name.strip() for name in config.keep_columns.split(",") if name.strip()))
     if unknown := [name for name in kept if name not in names]:
-        raise ConfigError(
-            f"--keep-columns: no column {unknown[0]!r} in the input; it has {', '.join(map(repr, names))}"
-        )
+        raise ConfigError(f"--keep-columns: no column {unknown[0]!r} in the input; it has {named(names)}")
     return kept
 
 
@@ -81,7 +79,8 @@ def _unify(schemas: Mapping[pa.Schema, InputFile], kept: Sequence[str]) -> pa.Sc
     """Returns the kept columns of all files, each of a type wide enough for all of them."""
     unified = pa.schema([])
     for schema, file in schemas.items():
-        fields = [_without_dictionary(schema.field(name), schemas) for name in kept if name in schema.names]
+        names = set(schema.names)
+        fields = [_without_dictionary(schema.field(name), schemas) for name in kept if name in names]
         try:
             unified = pa.unify_schemas([unified, pa.schema(fields)], promote_options="permissive")
         except pa.ArrowException as error:
@@ -103,8 +102,9 @@ def _without_dictionary(column: pa.Field, schemas: Collection[pa.Schema]) -> pa.
 def mixed_types(schemas: Mapping[pa.Schema, InputFile], kept: Sequence[str]) -> dict[str, str]:
     """Returns, for each column with several types, all of them: {"id": "int64 in a.parquet, double in b.parquet"}."""
     found: dict[str, dict[pa.DataType, str]] = {}
+    wanted = set(kept)
     for schema, file in schemas.items():
-        for name in set(kept).intersection(schema.names):
+        for name in wanted.intersection(schema.names):
             found.setdefault(name, {}).setdefault(schema.field(name).type, file.path)
     return {
         name: ", ".join(f"{kind} in {path}" for kind, path in types.items())

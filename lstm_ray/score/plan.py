@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, replace
@@ -29,7 +30,7 @@ from lstm_ray.score.columns import NEW_COLUMNS, PARTITION_TYPE, PartLayout, mixe
 from lstm_ray.storage.inputs import InputFile, find_inputs
 from lstm_ray.storage.parquet import open_parquet
 from lstm_ray.text.tokenize import is_text_type
-from lstm_ray.wording import counted
+from lstm_ray.wording import counted, named
 
 ReportCount = Callable[[int, int], None]
 """Called with (done, total): input files whose footer has been read, or rows that have been scored."""
@@ -214,11 +215,11 @@ def _read_footer(file: InputFile, text_column: str) -> _Footer | str:
             schema, metadata = parquet.schema_arrow, parquet.metadata
     except InputError as error:
         return str(error).removeprefix(f"{file.path}: ")
-    if repeated := [name for name in schema.names if schema.names.count(name) > 1]:
+    names = schema.names
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
         return f"has two columns named {repeated[0]!r}"
-    if text_column not in schema.names:
-        columns = ", ".join(map(repr, schema.names))
-        return f"no column {text_column!r}; it has {columns}: choose with --text-column"
+    if text_column not in names:
+        return f"no column {text_column!r}; it has {named(names)}: choose with --text-column"
     kind = schema.field(text_column).type
     if not is_text_type(kind):
         return f"column {text_column!r} is {kind}, not text: choose with --text-column"

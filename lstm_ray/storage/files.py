@@ -99,15 +99,23 @@ def write_bytes(path: str, content: bytes) -> None:
     write_file(path, lambda stream: stream.write(content))
 
 
-def read_bytes(path: str) -> bytes:
+def read_bytes(path: str, most: int | None = None) -> bytes:
     """Returns the content of a file.
 
+    Args:
+        path: Local path or URI.
+        most: Bytes that it may have; any number if not given.
+
     Raises:
-        InputError: The file is missing or may not be read.
+        InputError: The file is missing, larger, or may not be read, or is a device or pipe, which may have no end.
     """
     filesystem, target = locate(path)
     try:
+        if isinstance(filesystem, fs.LocalFileSystem) and filesystem.get_file_info(target).type == fs.FileType.Unknown:
+            raise InputError(f"{path}: cannot be read: not a regular file")
         with filesystem.open_input_file(target) as stream:
+            if most is not None and stream.size() > most:
+                raise InputError(f"{path}: has {stream.size():,} bytes; at most {most:,} are read")
             return bytes(stream.read())
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {reason(error)}") from error
@@ -131,7 +139,7 @@ def list_names(directory: str) -> list[str]:
         return sorted(info.base_name for info in filesystem.get_file_info(fs.FileSelector(target)))
     except FileNotFoundError:  # and no allow_not_found: with it Arrow fails if the directory is made meanwhile
         return []
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:  # the second: of a name in it
         raise OutputError(f"{directory}: cannot be read: {reason(error)}") from error
 
 

@@ -25,8 +25,10 @@ def locate(path: str) -> tuple[fs.FileSystem, str]:
 
     Raises:
         ConfigError: The URI contains keys.
-        InputError: The URI's scheme is unknown, or its store cannot be reached.
+        InputError: The URI's scheme is unknown, its store cannot be reached, or no file can have this name.
     """
+    if "\0" in path or path != path.encode(errors="replace").decode():
+        raise InputError(f"{path}: this name is not UTF-8, or has a NUL: rename the file, Arrow cannot open it")
     if "://" not in path:
         return fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(path))
     refuse_keys(path)

@@ -12,6 +12,9 @@ from lstm_ray.errors import InputError
 from lstm_ray.storage.inputs import InputFile
 from lstm_ray.wording import not_parquet, reason
 
+_MOST_ROWS = 1 << 28  # in a row group; writers make 2**20 of them, and 2**26 at most unless told otherwise
+_MOST_ROWS_PER_BYTE = 1 << 14  # of the file; a column of one value takes a byte for some thousand rows
+
 
 @contextmanager
 def open_parquet(file: InputFile, buffer_bytes: int = 0) -> Iterator[pq.ParquetFile]:
@@ -31,9 +34,21 @@ def open_parquet(file: InputFile, buffer_bytes: int = 0) -> Iterator[pq.ParquetF
                 page_checksum_verification=True,
                 **({"buffer_size": buffer_bytes, "pre_buffer": False} if buffer_bytes else {}),
             )
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, pa.ArrowException, UnicodeDecodeError) as error:  # the last: of a column's name
             raise InputError(f"{file.path}: {not_parquet(file.path, error)}") from error
+        _check_rows(file, parquet.metadata)
         yield parquet
+
+
+def _check_rows(file: InputFile, metadata: pq.FileMetaData) -> None:
+    """Raises InputError if a footer promises rows that nobody writes: whoever plans for them would not end."""
+    for number in range(metadata.num_row_groups):
+        rows = metadata.row_group(number).num_rows
+        if not 0 <= rows <= min(_MOST_ROWS, file.size * _MOST_ROWS_PER_BYTE):
+            raise InputError(
+                f"{file.path}: row group {number} has {rows:,} rows by the footer, which a file of {file.size:,} bytes "
+                "does not hold: is it damaged?"
+            )
 
 
 @contextmanager

@@ -20,12 +20,15 @@ import pyarrow.parquet as pq
 
 from lstm_ray.errors import InputError
 from lstm_ray.text.sequences import Sequences
+from lstm_ray.wording import reason
 
 START_ID = 1
 OOV_ID = 2
 FIRST_WORD_ID = 4
 
 Unlisted = Literal["oov", "drop"]
+
+_MOST_UNPACKED = 100  # times as large as packed; 300,000 words that differ only in a number: 6 times
 
 _COUNTS = pa.schema([("word", pa.large_string()), ("count", pa.int64())])
 
@@ -75,18 +78,28 @@ class Vocabulary:
         pq.write_table(table.replace_schema_metadata({"size": str(self.size)}), path, compression="zstd")
 
     @classmethod
-    def read(cls, path: str | Path) -> Vocabulary:
+    def read(cls, path: str | Path | pa.NativeFile) -> Vocabulary:
         """Reads what `write` wrote.
 
         Raises:
             InputError: The file is not a vocabulary.
         """
         try:
-            table = pq.read_table(path)
+            # A file of some bytes may repeat a long word a billion times: as a dictionary it is read once.
+            source = pa.OSFile(str(path)) if isinstance(path, str | Path) else path
+            with source, pq.ParquetFile(source, read_dictionary=["word"]) as parquet:
+                _check_size(parquet.metadata, source.size())
+                table = parquet.read(["word", "count"]).unify_dictionaries()
             words, counts = table["word"].combine_chunks(), table["count"].combine_chunks()
-            return cls(words.cast(pa.large_string()), counts, int(table.schema.metadata[b"size"]))
-        except (OSError, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path}: not a vocabulary written by lstm-ray ({error})") from error
+            if words.null_count or counts.null_count or len(words.unique()) < len(words):
+                raise ValueError("a word is missing or there twice")
+            words, counts = words.cast(pa.large_string()), counts.cast(pa.int64())
+            words.validate(full=True)
+            size = int(table.schema.metadata[b"size"])
+        except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
+            where = f"{path}: " if isinstance(path, str | Path) else ""
+            raise InputError(f"{where}not a vocabulary written by lstm-ray ({reason(error)})") from error
+        return cls(words, counts, size)
 
     @classmethod
     def read_word_index(cls, path: str | Path, size: int) -> Vocabulary:
@@ -101,9 +114,17 @@ class Vocabulary:
             if [ranks[word] for word in words] != list(range(1, len(words) + 1)):
                 raise ValueError("the ranks are not 1, 2, 3, ... each once")
             column = pa.array(words, pa.large_string())
-        except (OSError, ValueError, TypeError, LookupError) as error:
+        except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
             raise InputError(f"{path}: not a word index (a JSON object of word to rank): {error}") from error
         return cls(column, pa.array(np.zeros(len(words), np.int64)), size)
+
+
+def _check_size(metadata: pq.FileMetaData, packed: int) -> None:
+    """Raises ValueError if a file of so many bytes would unpack to far more than distinct words and counts do."""
+    # Not what the footer says of columns: of a damaged one, Arrow ends the process.
+    unpacked = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
+    if not 0 <= metadata.num_rows <= packed or unpacked > _MOST_UNPACKED * packed:
+        raise ValueError(f"{packed:,} bytes would unpack to {metadata.num_rows:,} words of {unpacked:,} bytes")
 
 
 def prepend_start(ids: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64]) -> Sequences:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
+from lstm_ray.bounded_yaml import BoundedLoader, read_yaml_text
 from lstm_ray.errors import InputError
 from lstm_ray.wording import reason
 
@@ -74,13 +74,13 @@ def read_documents(path: str) -> list[Document]:
         InputError: It cannot be read, or is not YAML.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_yaml_text(path)
+    except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read: {reason(error)}") from error
     return parse(text, path)
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(BoundedLoader):
     """Reads every key as a string, as JSON and so Kubernetes does; YAML would read the keys 5 and on as other types."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -112,7 +112,7 @@ def parse(text: str, path: str) -> list[Document]:
             return documents
         finally:
             loader.dispose()
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an impossible date, such as 2026-02-31
+    except yaml.YAMLError as error:
         raise InputError(f"{path}: not YAML: {reason(error).replace('<unicode string>', 'the file')}") from error
 
 

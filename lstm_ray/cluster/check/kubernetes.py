@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from lstm_ray.cluster.check.document import Finding
+from lstm_ray.bounded_yaml import check_bounds, read_yaml_text
+from lstm_ray.cluster.check.document import Finding, at
 from lstm_ray.errors import InputError, LstmRayError
 from lstm_ray.wording import reason
 
@@ -40,7 +41,7 @@ def find_schema(kind: str, version: str, directory: str | None) -> dict[str, Any
         return _from_directory(kind, version, directory)
     try:
         found = _kubectl("get", "customresourcedefinition", f"{_PLURALS[kind]}.ray.io", "--output=yaml")
-        return _schema(yaml.load(found.stdout, _Loader), kind, version) if found.returncode == 0 else None
+        return _find(_documents(found.stdout), kind, version) if found.returncode == 0 else None
     except (LstmRayError, yaml.YAMLError):
         return None  # no kubectl, or no cluster: the report says that the schema was not checked
 
@@ -51,28 +52,38 @@ def _from_directory(kind: str, version: str, directory: str) -> dict[str, Any]:
         raise InputError(f"{directory}: no such directory with CRDs")
     for path in [given] if given.is_file() else sorted(given.glob("*.y*ml")):
         try:
-            documents = list(yaml.load_all(path.read_text(encoding="utf-8"), _Loader))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            documents = _documents(read_yaml_text(path))
+        except (OSError, ValueError, yaml.YAMLError) as error:
             raise InputError(f"{path}: cannot be read as a CRD: {reason(error)}") from error
-        for document in documents:
-            schema = _schema(document, kind, version)
-            if schema is not None:
-                return schema
+        schema = _find(documents, kind, version)
+        if schema is not None:
+            return schema
     raise InputError(
         f"{directory}: {'is not a' if given.is_file() else 'no *.yaml in it is a'} CRD of {kind} {version}"
     )
 
 
-def _schema(document: Any, kind: str, version: str) -> dict[str, Any] | None:
-    if not isinstance(document, dict) or document.get("kind") != "CustomResourceDefinition":
-        return None
-    spec = document["spec"]
-    if spec["names"]["kind"] != kind:
-        return None
-    for served in spec["versions"]:
-        if served["name"] == version:
-            schema: dict[str, Any] = served["schema"]["openAPIV3Schema"]
-            return schema
+def _documents(text: str) -> list[Any]:
+    """Returns the documents of YAML.
+
+    Raises:
+        yaml.YAMLError: It is not YAML, or out of bounds: nested deeper, libyaml would crash.
+    """
+    check_bounds(text, _Loader)
+    try:
+        return list(yaml.load_all(text, _Loader))
+    except (ValueError, LookupError, AttributeError) as error:  # an impossible date, or !!bool maybe
+        raise yaml.YAMLError(reason(error)) from error
+
+
+def _find(documents: Sequence[Any], kind: str, version: str) -> dict[str, Any] | None:
+    """Returns the schema of a kind and version, if one of the documents is its CRD."""
+    for document in documents:
+        if at(document, ("kind",)) == "CustomResourceDefinition" and at(document, ("spec", "names", "kind")) == kind:
+            for served in at(document, ("spec", "versions"), list) or []:
+                schema: dict[str, Any] | None = at(served, ("schema", "openAPIV3Schema"), dict)
+                if at(served, ("name",)) == version and schema is not None:
+                    return schema
     return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lstm_ray.cli import console
+from lstm_ray.cli.app import app, main
 from lstm_ray.cli.train import BarWatcher
 from lstm_ray.progress import Progress
 
@@ -63,3 +64,54 @@ def test_names_are_shown_as_they_are(capfd: pytest.CaptureFixture[str]) -> None:
     captured = capfd.readouterr()
     assert captured.err == "mine:two [bold]:star:[/]\nerror: r:star:x\n"
     assert captured.out == "of :star:\n:two:  lstm-ray score r:star:x\n"
+
+
+HOSTILE = "a\x1b]0;owned\x07\r\u202eb\x9b2J\udcff"
+SHOWN = "a\\u001b]0;owned\\u0007\\u000d\\u202eb\\u009b2J\\udcff"
+
+
+def test_nothing_that_is_printed_acts_on_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    console.say(HOSTILE)
+    console.fail(HOSTILE)
+    console.say_table([HOSTILE], [["1"]])
+    console.show_table(HOSTILE, [(HOSTILE, f"{HOSTILE}\nnext")])
+    console.show_line(f"{HOSTILE}\nnext")
+    captured = capfd.readouterr()
+    assert captured.err == f"{SHOWN}\nerror: {SHOWN}\n{SHOWN}\n1\n"
+    assert captured.out == f"{SHOWN}\n{SHOWN}  {SHOWN}\\nnext\n{SHOWN}\\nnext\n"
+
+
+def test_a_result_is_exact_for_a_program_and_visible_on_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console.show_text('{"text": "\x1b[2J"}\n')
+    console.show_log("\x1b[36m(pid=3)\x1b[0m one\x1b]0;x\x07\n")
+    assert capsys.readouterr().out == '{"text": "\x1b[2J"}\n\x1b[36m(pid=3)\x1b[0m one\x1b]0;x\x07\n'
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    console.show_text('{"text": "\x1b[2J"}\n')
+    console.show_log("\x1b[36m(pid=3)\x1b[0m one\x1b]0;x\x07\n")
+    assert capsys.readouterr().out == '{"text": "\\u001b[2J"}\n(pid=3) one\\u001b]0;x\\u0007\n'
+
+
+@pytest.mark.parametrize("arguments", [["score", f"--{HOSTILE}"], ["train", HOSTILE], ["score", "--actors"]])
+def test_wrong_usage_with_a_name_from_anywhere_does_not_act(
+    arguments: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        app(arguments)
+    shown = capfd.readouterr().err
+    assert not any(character in shown for character in "\x1b\x07\r\u202e\x9b")
+    assert ("owned" in shown) == ("owned" in "".join(arguments))
+
+
+@pytest.mark.parametrize("debug", ["", "1"])
+def test_an_error_about_a_hostile_name_is_shown(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], debug: str
+) -> None:
+    monkeypatch.setenv("LSTM_RAY_DEBUG", debug)
+    monkeypatch.setattr("sys.argv", ["lstm-ray", "evaluate", f"{HOSTILE[:-1]}.parquet", "--model", "m"])
+    with pytest.raises(SystemExit):
+        main()
+    shown = capfd.readouterr().err
+    assert f"error: {SHOWN[:-6]}.parquet: no such file or directory" in shown
+    assert not any(character in shown for character in "\x1b\x07\r\u202e\x9b")

@@ -67,6 +67,12 @@ def test_a_job_file_for_its_own_command_is_read(job: Job) -> None:
         ("epochs: 3\n\tunits: 4", "not YAML: "),
         ("? [epochs]\n: 3", "unknown key "),
         ("!!python/object/apply:os.getcwd []", "not YAML: "),
+        ("epochs: 3\nunits: 4\nepochs: 5\n", "not YAML: duplicate key 'epochs' in \"the file\", line 3"),
+        ("search: {units: 1, units: 2}", "not YAML: duplicate key 'units'"),
+        ("epochs: 2026-02-31", 'not YAML: not a timestamp in "the file", line 1'),
+        ("epochs: &a [*a]", "not YAML: *a contains itself"),
+        ("train: " + "[" * 101, "not YAML: nested more than 100 deep"),
+        ("x" * 1000 + ": 3", "unknown key 'xxx"),
     ],
 )
 def test_a_job_file_that_cannot_be_is_refused_with_the_reason(job: Job, text: str, message: str) -> None:
@@ -77,6 +83,21 @@ def test_a_job_file_that_cannot_be_is_refused_with_the_reason(job: Job, text: st
     # A list is no key in Python, which PyYAML finds before we do.
     assert shown.startswith((f"{path}: {message}", f"{path}: not YAML: ") if "?" in text else f"{path}: {message}")
     assert "\n" not in shown
+    assert len(shown) < 5000
+
+
+def test_aliases_do_not_become_a_message_without_end(job: Job) -> None:
+    laughs = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}' if n else 'ha'] * 9)}]\n" for n in range(30))
+    with pytest.raises(ConfigError, match="not YAML: more than 200,000 values"):
+        resolve(TrainConfig, {}, job(laughs))
+    with pytest.raises(ConfigError) as raised:  # within bounds, and 100,000 values in what pydantic would show
+        resolve(TrainConfig, {}, job(laughs.replace("*a4", "1").replace("a3:", "epochs:")))
+    assert len(str(raised.value)) < 5000
+
+
+def test_keys_that_a_merge_brings_may_be_set_again(job: Job) -> None:
+    path = job("command: tune\nsearch:\n  <<: &s {units: {choices: [4, 8]}}\n  units: {choices: [16]}\n")
+    assert load_job_file(path)["search"] == {"units": {"choices": [16]}}
 
 
 def test_a_job_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import os
+import re
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from lstm_ray.datasets import imdb
 from lstm_ray.datasets.imdb import ImdbFiles, fetch_imdb
 from lstm_ray.errors import ConfigError, InputError, OutputError
 
@@ -32,9 +35,9 @@ def review_members(text: str = "Café, numéro") -> dict[str, bytes]:
     return members
 
 
-def make_archive(members: dict[str, bytes]) -> bytes:
+def make_archive(members: dict[str, bytes], format: int = tarfile.DEFAULT_FORMAT) -> bytes:
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+    with tarfile.open(fileobj=buffer, mode="w:gz", format=format) as tar:
         for name, content in members.items():
             member = tarfile.TarInfo(name)
             member.size = len(content)
@@ -208,7 +211,7 @@ def test_a_flipped_byte_at_the_end_is_found(tmp_path: Path, content: bytes) -> N
         ({"aclImdb/train/pos/1_9.txt": b"caf\xe9"}, r"archive\.tar\.gz: aclImdb/train/pos/1_9\.txt is not UTF-8"),
         ({"aclImdb/train/pos/1_9.txt": bytes(2_000_000)}, r"aclImdb/train/pos/1_9\.txt has 2,000,000 bytes"),
         ({"aclImdb/train/pos/1_8.txt": b"again"}, r"review 1 of train/pos twice: aclImdb/train/pos/1_8\.txt"),
-        ({"aclImdb/test/pos/2_9.txt": b"more"}, r"aclImdb/test/pos/ should have 2 reviews and has 3"),
+        ({"aclImdb/test/pos/2_9.txt": b"more"}, r"aclImdb/test/pos/ has more than the 2 reviews"),
     ],
 )
 def test_a_review_that_cannot_be_is_named(tmp_path: Path, extra: dict[str, bytes], message: str) -> None:
@@ -397,3 +400,41 @@ def test_a_download_that_is_no_archive_leaves_nothing(tmp_path: Path, server: Se
 def test_an_address_that_is_not_http(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="http"):
         fetch(tmp_path / "out", "file:///etc/hostname")
+
+
+# Archives that somebody made to hang or fill the memory
+
+
+LINK = tarfile.TarInfo("aclImdb/train/pos/7_9.txt")
+LINK.type, LINK.linkname = tarfile.SYMTYPE, "/dev/zero"
+
+HOSTILE_ARCHIVES: dict[str, tuple[bytes, str]] = {
+    "more_reviews": (
+        make_archive({f"aclImdb/train/pos/{number}_9.txt": b"x" for number in range(9)} | review_members()),
+        "has more than the 3 reviews",
+    ),
+    "large_member": (make_archive({"aclImdb/README": b"\0" * 3_000_000}), "unpacks to more than 2 MiB"),
+    "many_members": (make_archive({f"aclImdb/{number}": b"" for number in range(4_500)}), "unpacks to more than 2 MiB"),
+    "long_name": (make_archive({"n" * 3_000_000: b""}, tarfile.GNU_FORMAT), "unpacks to more than 2 MiB"),
+    "long_header": (make_archive({"é" * 1_600_000: b""}, tarfile.PAX_FORMAT), "unpacks to more than 2 MiB"),
+    "behind_the_end": (
+        make_archive(review_members()) + gzip.compress(b"\0" * 3_000_000),
+        "unpacks to more than 2 MiB",
+    ),
+    "large_review": (make_archive({"aclImdb/train/pos/1_9.txt": b"x" * 1_100_000}), "too many for a review"),
+    "not_utf8": (make_archive({"aclImdb/train/pos/1_9.txt": b"\xff"}), "is not UTF-8 text"),
+    "other_path": (make_archive({"../../aclImdb/train/pos/1_9.txt": b"x"}), "should have 3 reviews and has 0"),
+    "link": (gzip.compress(LINK.tobuf() + b"\0" * 1024), "should have 3 reviews and has 0"),
+    "no_tar": (gzip.compress(b"x" * 10_000), "cannot be read as a .tar.gz"),
+    "half": (make_archive(review_members())[:200], "cannot be read as a .tar.gz"),
+    "no_gzip": (b"\x1f\x8b" + b"\xff" * 100, "cannot be read as a .tar.gz"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_ARCHIVES)
+def test_an_archive_made_to_harm_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(imdb, "_MOST_UNPACKED", 2 << 20)
+    content, message = HOSTILE_ARCHIVES[name]
+    with pytest.raises(InputError, match=re.escape(message)):
+        read_archive(tmp_path / "out", content)
+    assert names_in(tmp_path / "out") == set()

@@ -98,7 +98,8 @@ def evaluation_page(measured, mistakes=()):
 def check_self_contained(html):
     page = Page(html)
     assert "script" not in page.tags
-    assert ("content", "default-src 'none'; style-src 'unsafe-inline'") in page.attributes
+    policy = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+    assert ("content", policy) in page.attributes
     assert not {"src", "href", "xlink:href"} & {name for name, _ in page.attributes}
     assert not re.search(r"https?://|url\(|@import", html)
     assert not re.search(r'="[^"]*(nan|inf)\b[^"]*"', html), "a coordinate is not a number"
@@ -225,3 +226,14 @@ def test_the_style_sheet_has_every_colour_of_the_charts():
     for colour in colours:
         assert f"svg .{colour} {{ color: var(--{colour}); }}" in html
         assert html.count(f"--{colour}: #") == 4, "light and dark, in both pages"
+
+
+def test_what_would_turn_a_page_s_text_around_is_shown():
+    acting, shown = "a\x1b[2J\u202egpj.exe\r\x9b", "a\\u001b[2J\\u202egpj.exe\\u000d\\u009b"
+    training = training_page(history(), title=acting, summary=acting, notes=[acting], config={acting: {acting: acting}})
+    assert training.text.count(shown) == 7
+    evaluation = evaluation_report(
+        title=acting, counts=counts(), config={acting: [acting]}, mistakes=[Mistake(acting, 0, 0.9)]
+    )
+    for page in (training, check_self_contained(evaluation)):
+        assert not set("\x1b\u202e\r\x9b") & set(page.html)

@@ -1,0 +1,87 @@
+"""Reads YAML that may come from anybody: nothing in it hangs or crashes its reader, or fills the memory.
+
+PyYAML recurses for each level of nesting. Its values share what aliases stand for, so that a few lines may mean
+billions of values to whoever walks through them or prints them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_MOST_BYTES = 4 << 20  # KubeRay's largest CRD has 1.4 MB
+_MOST_NESTED = 100
+_MOST_VALUES = 200_000  # KubeRay's largest CRD has 62,000; of a long text every 100 characters count as one
+_CHARACTERS = 100
+
+
+def read_yaml_text(path: str | Path) -> str:
+    """Returns the text of a file.
+
+    Raises:
+        OSError: It is missing or may not be read.
+        ValueError: It is too large, or not UTF-8.
+    """
+    with open(path, "rb") as file:
+        content = file.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+        raise ValueError(f"larger than {_MOST_BYTES >> 20} MiB, the most that is read of a YAML file")
+    return content.decode("utf-8")
+
+
+class BoundedLoader(yaml.SafeLoader):
+    """PyYAML's loader of plain values, for YAML within bounds; every error is a YAMLError."""
+
+    def __init__(self, content: str | bytes) -> None:
+        check_bounds(content, yaml.SafeLoader)
+        super().__init__(content)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Returns a node's value."""
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError) as error:  # 2026-02-31, !!bool maybe, !!timestamp x
+            problem = f"not a {node.tag.rpartition(':')[2]}"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from error
+
+
+def check_bounds(content: str | bytes, loader: Any) -> None:
+    """Checks how deep YAML is nested and how many values it has, with its aliases written out.
+
+    Args:
+        content: All of it.
+        loader: PyYAML's loader whose parser reads it.
+
+    Raises:
+        yaml.YAMLError: It is out of bounds, or not YAML.
+    """
+    values = 0
+    values_of: dict[str, int] = {}  # by anchor
+    around: list[tuple[str, int]] = []  # anchor of each list and mapping around, and the values before it
+    for event in yaml.parse(content, loader):
+        anchor: str = getattr(event, "anchor", None) or ""
+        if isinstance(event, yaml.CollectionStartEvent):
+            values_of.pop(anchor, None)
+            around.append((anchor, values))
+            values += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = around.pop()
+            values_of[anchor] = values - before
+        elif isinstance(event, yaml.ScalarEvent):
+            values_of[anchor] = 1 + len(event.value) // _CHARACTERS
+            values += values_of[anchor]
+        elif isinstance(event, yaml.AliasEvent):
+            if anchor not in values_of and any(anchor == outer for outer, _ in around):
+                raise _refusal(f"*{anchor} contains itself", event)
+            values += values_of.get(anchor, 1)
+        if len(around) > _MOST_NESTED:
+            raise _refusal(f"nested more than {_MOST_NESTED} deep", event)
+        if values > _MOST_VALUES:
+            raise _refusal(f"more than {_MOST_VALUES:,} values, with its aliases written out", event)
+
+
+def _refusal(problem: str, event: yaml.Event) -> yaml.YAMLError:
+    mark: Any = event.start_mark  # libyaml's marks are of another class, which prints alike
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=mark)

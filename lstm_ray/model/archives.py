@@ -1,0 +1,28 @@
+"""Opens the zip archives in a bundle, which may come from anybody."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, TypeAlias
+
+PathOrFile: TypeAlias = str | os.PathLike[str] | IO[bytes]
+
+
+@contextmanager
+def open_archive(path_or_file: PathOrFile) -> Iterator[zipfile.ZipFile]:
+    """Opens an archive whose members, all together, are no larger than it is: those in a bundle are not compressed.
+
+    Raises:
+        zipfile.BadZipFile: It is no archive, or its members are larger.
+        OSError: The file cannot be opened.
+    """
+    with zipfile.ZipFile(path_or_file) as archive:
+        assert archive.fp is not None  # it is open
+        size = archive.fp.seek(0, os.SEEK_END)
+        unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > size:
+            raise zipfile.BadZipFile(f"it would unpack from {size:,} bytes to {unpacked:,}, but should be uncompressed")
+        yield archive

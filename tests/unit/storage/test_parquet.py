@@ -1,0 +1,163 @@
+"""Parquet that is damaged or was made to harm: one error that names the file, in no time, and no rows to plan for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lstm_ray.config import ScoreConfig
+from lstm_ray.datasets.labelled import find_shards, read_shard
+from lstm_ray.datasets.unlabelled import find_text_shards
+from lstm_ray.errors import ConfigError, InputError
+from lstm_ray.score.plan import make_plan
+from lstm_ray.storage.inputs import find_inputs
+from lstm_ray.storage.parquet import open_parquet
+
+USES: dict[str, Callable[[str], object]] = {
+    "score": lambda path: make_plan(ScoreConfig(inputs=(path,)), "hash"),
+    "train": lambda path: find_shards([path], "text", "label"),
+    "vectors": lambda path: find_text_shards([path], "text"),
+}
+ROWS = 1000
+
+
+def write(path: Path, table: pa.Table | None = None) -> Path:
+    labels = {"text": [f"text {row}" for row in range(ROWS)], "label": [row % 2 for row in range(ROWS)]}
+    pq.write_table(pa.table(labels) if table is None else table, path, store_schema=False)
+    return path
+
+
+def varint(number: int) -> bytes:
+    """Returns an integer as Thrift's compact protocol writes it: zigzag, seven bits a byte, lowest first."""
+    zigzag, encoded = (number << 1) ^ (number >> 63), bytearray()
+    while zigzag > 127:
+        encoded.append(zigzag & 127 | 128)
+        zigzag >>= 7
+    return bytes([*encoded, zigzag])
+
+
+def with_footer(content: bytes, change: Callable[[bytes], bytes]) -> bytes:
+    start = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    footer = change(content[start:-8])
+    return content[:start] + footer + len(footer).to_bytes(4, "little") + content[-4:]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("claimed", [2**62, 2**40, 2**28 + 1, 300_000_000, -1, -(2**40)])
+def test_rows_that_a_file_cannot_hold_are_not_planned_for(tmp_path: Path, use: str, claimed: int) -> None:
+    path = write(tmp_path / "claims.parquet")
+    content = path.read_bytes()
+    path.write_bytes(with_footer(content, lambda footer: footer.replace(varint(ROWS), varint(claimed))))
+    with pytest.raises(InputError, match=rf"claims\.parquet: (row group 0 has {claimed:,} rows|not a Parquet file)"):
+        USES[use](str(path))
+
+
+def test_a_column_of_one_value_may_have_many_rows(tmp_path: Path) -> None:
+    path = write(tmp_path / "one.parquet", pa.table({"text": pa.repeat("good", 3_000_000)}))
+    assert path.stat().st_size < 30_000
+    assert make_plan(ScoreConfig(inputs=(str(path),)), "hash").rows == 3_000_000
+
+
+def change_name(name: bytes) -> Callable[[bytes], bytes]:
+    return lambda footer: footer.replace(b"\x05label", bytes([len(name)]) + name)
+
+
+NO_PARQUET: dict[str, bytes] = {
+    "empty": b"",
+    "magic": b"PAR1",
+    "magic_twice": b"PAR1PAR1",
+    "no_footer": b"PAR1" + b"\0" * 100 + b"PAR1",
+    "footer_beyond": b"PAR1" + b"\xff" * 8 + b"\xff\xff\xff\x7fPAR1",
+    "footer_of_nothing": b"PAR1" + b"\0\0\0\0PAR1",
+    "encrypted": b"PARE" + b"x" * 50 + b"\x10\0\0\0PARE",
+    "nested_footer": b"PAR1" + b"\x1c" * 60_000 + (60_000).to_bytes(4, "little") + b"PAR1",
+    "list_without_end": b"PAR1" + b"\x29\xfc\xff\xff\xff\xff\x07" + (7).to_bytes(4, "little") + b"PAR1",
+    "csv": b"text,label\na,1\n",
+    "zeros": b"\0" * 10_000,
+}
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("name", NO_PARQUET)
+def test_what_is_not_parquet_is_named(tmp_path: Path, use: str, name: str) -> None:
+    (tmp_path / "odd.parquet").write_bytes(NO_PARQUET[name])
+    with pytest.raises(InputError, match=r"odd\.parquet: not a Parquet file"):
+        USES[use](str(tmp_path / "odd.parquet"))
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_column_s_name_that_is_not_utf8_is_an_error_of_the_file(tmp_path: Path, use: str) -> None:
+    path = write(tmp_path / "name.parquet")
+    path.write_bytes(with_footer(path.read_bytes(), change_name(b"l\xffb\xfel")))
+    with pytest.raises(InputError, match=r"name\.parquet: not a Parquet file: 'utf-8' codec can't decode"):
+        USES[use](str(path))
+
+
+def test_a_message_names_some_of_very_many_columns(tmp_path: Path) -> None:
+    path = write(tmp_path / "wide.parquet", pa.table({f"c{number}": [1] for number in range(500)}))
+    for use in USES.values():
+        with pytest.raises(InputError, match=r"no column 'text'; it has 'c0', .*'c19' and 480 more") as raised:
+            use(str(path))
+        assert len(str(raised.value)) < 500
+    named = write(tmp_path / "text.parquet", pa.table({"text": ["a"], **{f"c{n}": [1] for n in range(500)}}))
+    with pytest.raises(ConfigError, match="it has 'text', 'c0'"):
+        make_plan(ScoreConfig(inputs=(str(named),), keep_columns="nope"), "hash")
+
+
+@pytest.mark.second_tier
+@pytest.mark.timeout(240)
+def test_a_very_wide_file_is_planned(tmp_path: Path) -> None:
+    path = write(tmp_path / "wide.parquet", pa.table({"text": ["a"], **{f"c{n}": [1] for n in range(30_000)}}))
+    assert len(make_plan(ScoreConfig(inputs=(str(path),)), "hash").layout.kept) == 30_001
+
+
+@settings(deadline=None, max_examples=60)
+@given(from_end=st.integers(9, 900), byte=st.integers(0, 255))
+def test_a_file_with_any_byte_of_its_footer_changed_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, from_end: int, byte: int
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "drawn.parquet"
+    content = bytearray(write(path, pa.table({"text": ["a", "b"], "label": [0, 1]})).read_bytes())
+    content[-min(from_end, len(content))] = byte
+    path.write_bytes(content)
+    try:
+        rows = [read_shard(shard, "text", "label") for shard in find_shards([str(path)], "text", "label")]
+        plan = make_plan(ScoreConfig(inputs=(str(path),)), "hash")
+    except InputError:
+        return
+    assert sum(len(shard.texts) for shard in rows) <= plan.rows <= 2
+
+
+NAMES = ["caf\udce9.parquet", "a\0b.parquet", "x" * 300, "x/" * 3000, "[", "s3://", "://", "gs://x y/z", "s3://b?x=1"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_that_no_file_can_have_is_an_input_error(name: str) -> None:
+    with pytest.raises(InputError):
+        find_inputs([name])
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "loop"])
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "odd.parquet"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero" if kind == "device" else path)
+    with pytest.raises(InputError, match=r"odd\.parquet: "):
+        find_inputs([str(path)])
+
+
+def test_a_file_named_like_an_escape_sequence_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "a\n\x1b[2J\u202e.parquet")
+    (file,) = find_inputs([str(path)])
+    with open_parquet(file) as parquet:
+        assert parquet.metadata.num_rows == ROWS

@@ -1,0 +1,62 @@
+"""What people read shows what is there: nothing in a text or name acts on the terminal or page that shows it."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lstm_ray.wording import named, on_one_line, visible
+
+DIRECTIONS = {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"}
+
+acting = st.text(
+    st.characters(categories=["Cc", "Cf", "Cs", "Zl", "Zp"]) | st.sampled_from("a é漢\u05d0\U0001f600\\'\""),
+    max_size=20,
+)
+
+
+@given(acting | st.text())
+def test_nothing_in_a_visible_text_acts_and_all_else_is_kept(text: str) -> None:
+    shown = visible(text)
+    for character in shown:
+        assert character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cs", "Zl", "Zp")
+        assert unicodedata.bidirectional(character) not in DIRECTIONS
+    assert shown.encode().decode() == shown
+    assert visible(shown) == shown
+    assert "\n" not in on_one_line(text)
+    kept = iter(shown)
+    assert all(character in kept for character in text if character.isprintable()), "printable ones, in their order"
+
+
+@given(acting.map(lambda text: text.encode(errors="replace").decode()))
+def test_a_json_string_made_visible_means_the_same(text: str) -> None:
+    assert json.loads(visible(json.dumps({text: text}, ensure_ascii=False))) == {text: text}
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b]0;title\x07", "\\u001b]0;title\\u0007"),  # sets the terminal's title
+        ("\x1b]8;;https://example.com\x1b\\link", "\\u001b]8;;https://example.com\\u001b\\link"),
+        ("\x9b2J", "\\u009b2J"),  # one character that begins an escape sequence
+        ("ok\rfailed", "ok\\u000dfailed"),  # overwrites the line
+        ("secret\x08\x08", "secret\\u0008\\u0008"),
+        ("a\u202egpj.exe", "a\\u202egpj.exe"),  # reads exe.jpg
+        ("a\u2066b\u2069", "a\\u2066b\\u2069"),
+        ("name-\udce9", "name-\\udce9"),  # a file's name in Latin-1
+        ("\U0001f469\u200d\u2764 \u0645\u200c", "\U0001f469\u200d\u2764 \u0645\u200c"),  # joiners belong to the text
+        ("\u05e9\u05dc\u05d5\u05dd", "\u05e9\u05dc\u05d5\u05dd"),
+    ],
+)
+def test_what_a_terminal_would_obey_is_shown(text: str, shown: str) -> None:
+    assert visible(text) == shown
+
+
+def test_very_many_names_are_not_all_listed() -> None:
+    assert named(["a", "b's"]) == "'a', \"b's\""
+    assert named(range(20)).endswith("18, 19")
+    assert named(f"c{number}" for number in range(200_000)).endswith("'c19' and 199,980 more")
