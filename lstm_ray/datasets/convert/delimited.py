@@ -45,14 +45,14 @@ def make_dialect(
 ) -> Dialect:
     """Returns how a file is read: as the options say, else as its suffix does.
 
-    In TSV nothing is quoted: a review begins with a quotation mark now and then, and one that is never closed would
-    take the rows after it with it.
+    Between tabs nothing is quoted: a review begins with a quotation mark now and then, and one that is never closed
+    would take the rows after it with it.
 
     Raises:
         ConfigError: An option is not one character, or two are the same.
     """
     delimiter = DELIMITERS[suffix] if delimiter is None else delimiter
-    quote = ("none" if suffix == ".tsv" else '"') if quote is None else quote
+    quote = ("none" if delimiter == "\t" else '"') if quote is None else quote
     options = {"--delimiter": delimiter, "--quote": None if quote == "none" else quote, "--escape": escape}
     given = {option: value for option, value in options.items() if value is not None}
     for option, value in given.items():

@@ -76,7 +76,7 @@ def convert(
         source: CSV with a header, TSV, JSON lines or an array of JSON objects, perhaps compressed (.gz, .bz2, .zst).
         output: The Parquet file.
         delimiter: Between the values of CSV; by default a comma, in a .tsv file a tab.
-        quote: Around values of CSV that hold a delimiter or a line break; or "none", the default for a .tsv file.
+        quote: Around values of CSV that hold a delimiter or a line break; or "none", the default with tabs.
         escape: Before a character of CSV that then has no special meaning; by default none.
         column_names: Of CSV without a header.
         encoding: Of the file; by default what its byte order mark says, else UTF-8.
@@ -118,6 +118,8 @@ def convert(
         notes = found.notes()
     if unread := [name for name in as_text if name not in columns]:
         raise InputError(f"{source}: no column {unread[0]!r}; it has {', '.join(map(repr, columns))}")
+    if not columns:
+        raise InputError(f"{source}: its objects have no keys, so there are no columns")
     notes += [f"column {name!r} is kept as text: {column.note}" for name, column in columns.items() if column.note]
     schema = pa.schema([(name, column.type) for name, column in columns.items()])
 
