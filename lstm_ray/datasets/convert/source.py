@@ -50,9 +50,6 @@ class Lines:
             self.number += 1
             if self.number == 1:
                 line = line.removeprefix("\ufeff")
-                if "\0" in line:  # without its mark, UTF-16 passes for ASCII
-                    guess = "utf-16-be" if line.startswith("\0") else "utf-16-le"
-                    raise InputError(f"{self.path}: holds NUL characters in its first line: try --encoding {guess}")
             if len(line) == LONGEST:
                 raise InputError(f"{self.path}: line {self.number} has more than {LONGEST >> 20} Mi characters")
             yield line
@@ -78,7 +75,7 @@ def open_lines(path: Path, encoding: str | None) -> Iterator[Lines]:
     """Opens a file, perhaps compressed, whose encoding is the one given, or that of its byte order mark, or UTF-8.
 
     Raises:
-        InputError: It cannot be opened.
+        InputError: It cannot be opened, or is not UTF-8 at first sight.
         ConfigError: Python does not know the encoding.
     """
     try:
@@ -86,6 +83,9 @@ def open_lines(path: Path, encoding: str | None) -> Iterator[Lines]:
             with _open(path) as (_, content):
                 head = content.read(4)
             encoding = next((name for mark, name in _MARKS.items() if head.startswith(mark)), "utf-8")
+            if encoding == "utf-8" and b"\0" in head:  # without its mark, UTF-16 may pass for UTF-8
+                guess = "utf-16-be" if head.startswith(b"\0") else "utf-16-le"
+                raise InputError(f"{path}: begins with NUL characters: try --encoding {guess}")
         with _open(path) as (raw, content):
             try:
                 text = io.TextIOWrapper(content, encoding, newline="")
