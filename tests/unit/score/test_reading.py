@@ -41,7 +41,7 @@ def test_row_groups_of_any_size_are_read_right(tmp_path: Path, rows_per_group: i
 def test_rows_that_are_too_large_together_are_read_in_smaller_batches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Arrow refuses nested texts of more than 2 GiB; here it refuses more than 20 rows with one after the first 20,000."""
+    """Arrow refuses nested texts of more than 2 GiB; here it refuses more than 20 rows after the first 20,000."""
     pq.write_table(TABLE, tmp_path / "in.parquet")
     iter_batches = pq.ParquetFile.iter_batches
 
