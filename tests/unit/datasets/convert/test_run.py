@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import gzip
 import json
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lstm_ray.datasets import convert as package
 from lstm_ray.datasets.convert import Converted, convert, delimited, json_lines
 from lstm_ray.errors import ConfigError, InputError, OutputError
 
@@ -386,3 +388,17 @@ def test_progress_is_told_in_bytes_of_the_file_up_to_its_size(
 )
 def test_what_training_on_it_must_be_told(columns: dict[str, str], options: list[str]) -> None:
     assert Converted(Path("out.parquet"), 1, columns).column_options() == options
+
+
+def test_arrows_readers_are_not_used() -> None:
+    """They read ahead on threads: one that frees a Python object while Python ends aborts the process."""
+    for module in Path(package.__file__).parent.glob("*.py"):
+        imported = {name for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))) for name in names_in(node)}
+        assert imported.isdisjoint({"pyarrow.csv", "pyarrow.json", "pyarrow.dataset"}), module
+
+
+def names_in(node: ast.AST) -> list[str]:
+    """Returns the modules that a statement imports."""
+    if isinstance(node, ast.ImportFrom):
+        return [f"{node.module}.{alias.name}" for alias in node.names]
+    return [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
