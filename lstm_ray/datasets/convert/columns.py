@@ -60,7 +60,7 @@ _NULLS = pa.array(["", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null",
 _BOOLEAN = r"(?i)^(?:true|false)$"
 _INTEGER = r"^(?:0|-?[1-9][0-9]*)$"
 # An exponent has a sign, or a point before it, wherever programs write numbers; 12e45 is an id.
-_FLOAT = r"(?i)^-?(?:(?:0|[1-9][0-9]*)?\.[0-9]+(?:e[+-]?[0-9]+)?|(?:0|[1-9][0-9]*)(?:e[+-][0-9]+)?|inf(?:inity)?)$"
+_FLOAT = r"^-?(?:(?:0|[1-9][0-9]*)?\.[0-9]+(?:[eE][+-]?[0-9]+)?|(?:0|[1-9][0-9]*)(?:[eE][+-][0-9]+)?|inf)$"
 _NO_TYPE = (pa.ArrowException, OverflowError, ValueError)
 _MOST_SHOWN = 80  # characters of a value in a note
 _EXACT_DIGITS = 15  # of any decimal number that a float64 holds to the digit
