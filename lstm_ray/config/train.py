@@ -190,6 +190,9 @@ class RunSettings(Settings):
     validation: tuple[str, ...] = fixed(
         (), "Parquet to measure each epoch on, instead of a part of --train.", panel=FILES, metavar="PATH", path="input"
     )
+    allow_seen_files: bool = free(
+        False, "Measure on files of --train too, which --validation names again.", panel=FILES, flag=True
+    )
     validation_fraction: float = fixed(
         0.1,
         "Share of --train held out when there is no --validation; equal texts stay on one side. 0 holds out none.",

@@ -70,7 +70,7 @@ def evaluate(
     """
     if config.output is not None and storage.list_names(config.output):
         raise OutputError(f"{config.output}: not empty: choose another --output")
-    shards = find_shards(config.inputs, config.text_column, config.label_column, label_mapping(config))
+    shards = find_shards(config.inputs, config.text_column, config.label_column, label_mapping(config), notify=notify)
     if config.max_rows is not None:
         shards = sample_rows(shards, config.max_rows, seed=0)
     total = sum(len(shard.rows) for shard in shards)

@@ -64,8 +64,9 @@ def train(config: TrainConfig, watcher: Watcher) -> Outcome:
     """
     config = with_paths(config, storage.absolute)
     check_inputs(config)
-    shards = find_all_shards(config)
-    find_text_shards(config.unlabelled, config.text_column)  # read much later: what is wrong with them is reported now
+    shards = find_all_shards(config, watcher.say)
+    # Read much later: what is wrong with them is reported now.
+    find_text_shards(config.unlabelled, config.text_column, watcher.say)
     config, reasons = choose(config, shards)
     for reason in reasons:
         watcher.say(f"preset best: {reason}")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import functools
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,6 +25,7 @@ from lstm_ray.datasets.held_out import Hashes, hash_keys, held_out, keys_of_rows
 from lstm_ray.datasets.labelled import Shard, describe_left_out, find_shards, read_shard, sample_rows
 from lstm_ray.datasets.labels import label_mapping
 from lstm_ray.errors import InputError
+from lstm_ray.storage.inputs import Notify, shared_files
 from lstm_ray.text.sequences import Sequences, concatenate, truncate
 from lstm_ray.text.tokenize import tokenize
 from lstm_ray.text.vocabulary import (
@@ -139,18 +140,33 @@ class EncodedShard:
     rows_without_group: int = 0
 
 
-def find_all_shards(config: TrainConfig) -> list[Shard]:
-    """Lists the row groups of a run, those for training first.
+def find_all_shards(config: TrainConfig, notify: Notify = lambda note: None) -> list[Shard]:
+    """Lists the row groups of a run, those for training first; `notify` is for `find_inputs`.
 
     Raises:
-        InputError: A file is missing or not Parquet, or lacks a column, or a column has the wrong type.
+        InputError: A file is missing or not Parquet, or lacks a column, or a column has the wrong type; or one is for
+            training and for validation.
     """
     columns = (config.text_column, config.label_column, label_mapping(config))
     is_validation = False if config.validation else None
-    shards = find_shards(config.train, *columns, is_validation=is_validation, group_column=config.validation_group)
+    shards = find_shards(
+        config.train, *columns, is_validation=is_validation, group_column=config.validation_group, notify=notify
+    )
+    validation = find_shards(config.validation, *columns, is_validation=True, notify=notify)
+    _check_apart(shards, validation, config)
     if config.max_rows is not None:
         shards = sample_rows(shards, config.max_rows, config.seed)
-    return shards + find_shards(config.validation, *columns, is_validation=True)
+    return shards + validation
+
+
+def _check_apart(training: Sequence[Shard], validation: Sequence[Shard], config: TrainConfig) -> None:
+    """Raises InputError if a file is for training and for validation, unless the user wants that."""
+    shared = shared_files((shard.file for shard in validation), (shard.file for shard in training))
+    if shared and not config.allow_seen_files:
+        raise InputError(
+            f"{shared[0].path}: is in --train and in --validation, which would measure what was learned by heart: "
+            "leave --validation out, and a part of --train is held out; or pass --allow-seen-files"
+        )
 
 
 def encode_shard(shard: Shard, config: TrainConfig) -> EncodedShard:
