@@ -413,6 +413,11 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         """Returns whether word vectors are learned before training."""
         return self.learn_vectors or bool(self.unlabelled)
 
+    @property
+    def refits_on_all_rows(self) -> bool:
+        """Returns whether the linear part learns from the rows held out too, at the end."""
+        return self.ngrams > 0 and self.ngram_refit and not self.validation
+
     def may_change(self) -> set[str]:
         """Returns the settings that may have other values when a run of these settings is resumed.
 

@@ -5,6 +5,7 @@
     model.keras          the model, for Keras
     weights.npz          the same weights as plain arrays, for the native engine, which starts without TensorFlow; not
                          of a network that a user's function built: only Keras can compute that
+    seen.parquet         hashes of the texts that it was trained on (datasets/seen.py); older versions wrote none
 
 A bundle with weights.npz has format 1, one without it format 2, which older versions of lstm-ray refuse.
 
@@ -32,10 +33,12 @@ from pydantic import ValidationError
 import lstm_ray
 from lstm_ray import storage, user_code
 from lstm_ray.config import ModelSettings, Settings, TextSettings, TrainConfig
+from lstm_ray.datasets.seen import SeenTexts
 from lstm_ray.errors import BundleError, InputError
 from lstm_ray.model.keras_file import import_modules, modules_needed, open_keras_file
 from lstm_ray.model.weights import NetworkWeights
 from lstm_ray.text.vocabulary import Vocabulary
+from lstm_ray.wording import reason
 
 if TYPE_CHECKING:
     import keras
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 USER_NETWORK_VERSION = 2
 _DESCRIPTION = "bundle.json"
+_SEEN = "seen.parquet"
 _BLANK_HASH = "0" * 64
 _FILES = {
     FORMAT_VERSION: ("vocabulary.parquet", "model.keras", "weights.npz"),
@@ -75,7 +79,8 @@ class Bundle:
         training: The training run's settings.
         hash: sha256 over the hashes of its files.
         code: sha256 of the user's modules that it was trained with, by path; empty without a user network.
-        files: Content of each file.
+        files: Content of each file that scoring needs.
+        sha256: Hash of each file.
     """
 
     path: str
@@ -87,6 +92,7 @@ class Bundle:
     hash: str
     code: dict[str, str]
     files: dict[str, bytes]
+    sha256: dict[str, str]
 
     def vocabulary(self) -> Vocabulary:
         """Returns the words and their ids."""
@@ -96,6 +102,26 @@ class Bundle:
         """Returns the weights as plain arrays; not for a network that a user's function built."""
         assert self.model.network is None
         return NetworkWeights.load(io.BytesIO(self.files["weights.npz"]))
+
+    def knows_its_texts(self) -> bool:
+        """Returns whether the bundle holds which texts the model was trained on."""
+        return _SEEN in self.sha256
+
+    def seen(self) -> SeenTexts | None:
+        """Reads which texts the model was trained on; None if the bundle does not hold that.
+
+        Not kept with the other files: scoring does not need it, and it grows with the training rows.
+
+        Raises:
+            BundleError: The file is missing or damaged, or another bundle has taken this one's place.
+        """
+        if not self.knows_its_texts():
+            return None
+        content = _read_file(self.path, _SEEN, self.sha256[_SEEN])
+        try:
+            return SeenTexts.read(pa.BufferReader(content))
+        except (pa.ArrowException, OSError, KeyError) as error:
+            raise BundleError(f"{self.path}: the bundle's {_SEEN} is damaged: {reason(error)}") from error
 
     def keras_model(self) -> keras.Model:
         """Returns the Keras model, uncompiled. Imports TensorFlow, and the user's modules if the model needs them.
@@ -161,6 +187,7 @@ def write_bundle(
     config: TrainConfig,
     metrics: dict[str, Any],
     threshold: float = 0.5,
+    seen: SeenTexts | None = None,
 ) -> None:
     """Writes a bundle; replaces an old one.
 
@@ -172,6 +199,7 @@ def write_bundle(
         config: Settings of the training run.
         metrics: Of the validation rows.
         threshold: Probability above which a review counts as positive.
+        seen: The texts it was trained on; None if that is not known.
 
     Raises:
         OutputError: It cannot be written.
@@ -186,7 +214,11 @@ def write_bundle(
             weights.save(temporary / "weights.npz")
         vocabulary.write(temporary / "vocabulary.parquet")
         version = FORMAT_VERSION if weights is not None else USER_NETWORK_VERSION
-        files = {name: (temporary / name).read_bytes() for name in _FILES[version]}
+        names = _FILES[version]
+        if seen is not None:
+            seen.write(temporary / _SEEN)
+            names = (*names, _SEEN)
+        files = {name: (temporary / name).read_bytes() for name in names}
     left_out = {name for name, value in _LATER.items() if getattr(config, name) == value}
     description = {
         "format_version": version,
@@ -247,13 +279,7 @@ def _read_files(path: str, described: bytes) -> Bundle:
     description = _parse_description(path, described)
     files = {}
     for name in _FILES[description["format_version"]]:
-        expected = description["sha256"][name]
-        try:
-            files[name] = storage.read_bytes(storage.join(path, name))
-        except InputError as error:
-            raise BundleError(f"{path}: the bundle is incomplete: {error}") from error
-        if _sha256(files[name]) != expected:
-            raise BundleError(f"{path}: the bundle's {name} is damaged: its sha256 is not the one in {_DESCRIPTION}")
+        files[name] = _read_file(path, name, description["sha256"][name])
     combined = hashlib.sha256(json.dumps(sorted(description["sha256"].items())).encode())
     for part in ("text", "model", "threshold"):
         combined.update(json.dumps(description[part], sort_keys=True).encode())
@@ -272,7 +298,19 @@ def _read_files(path: str, described: bytes) -> Bundle:
         hash=combined.hexdigest(),
         code=description.get("code", {}),
         files=files,
+        sha256=description["sha256"],
     )
+
+
+def _read_file(path: str, name: str, expected: str) -> bytes:
+    """Returns the content of a bundle's file, which must have the expected hash."""
+    try:
+        content = storage.read_bytes(storage.join(path, name))
+    except InputError as error:
+        raise BundleError(f"{path}: the bundle is incomplete: {error}") from error
+    if _sha256(content) != expected:
+        raise BundleError(f"{path}: the bundle's {name} is damaged: its sha256 is not the one in {_DESCRIPTION}")
+    return content
 
 
 def _complete(kind: type[Settings], described: dict[str, Any]) -> dict[str, Any]:

@@ -240,6 +240,16 @@ def shared_files(some: Iterable[InputFile], others: Iterable[InputFile]) -> list
     return [file for file in some if _identity(file) in known]
 
 
+def is_named_by(given: str, file: InputFile) -> bool:
+    """Returns whether an earlier input was a file, or a directory or glob that it is in; reads no object store."""
+    if is_local(file.path) != ("://" not in given):
+        return False
+    if not is_local(file.path) and given.split("/")[:3] != file.path.split("/")[:3]:
+        return False  # on another store
+    real = os.path.realpath if is_local(file.path) else str
+    return real(given) == real(file.path) or would_find(real(given), real(file.path))
+
+
 def _identity(file: InputFile) -> object:
     """Returns what two names of one real file have in common."""
     if not is_local(file.path):

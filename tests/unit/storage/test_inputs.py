@@ -72,7 +72,19 @@ def test_the_order_is_that_of_the_inputs(tree: Path) -> None:
         ("*.parquet", ["10.parquet", "a.parquet", "b.parquet"]),
         ("?.parquet", ["a.parquet", "b.parquet"]),
         ("[bc].parquet", ["b.parquet"]),
-        ("*", ["10.parquet", "UPPER.PARQUET", "a.parquet", "b.parquet", "notes.txt"]),
+        (
+            "*",
+            [
+                "10.parquet",
+                "UPPER.PARQUET",
+                "a.parquet",
+                "b.parquet",
+                "notes.txt",
+                "year=2024/x.parquet",
+                "year=2025/month=1/y.parquet",
+            ],
+        ),
+        ("year=*", ["year=2024/x.parquet", "year=2025/month=1/y.parquet"]),
         ("*/*.parquet", ["year=2024/x.parquet"]),
         ("year=*/**/*.parquet", ["year=2024/x.parquet", "year=2025/month=1/y.parquet"]),
         (
