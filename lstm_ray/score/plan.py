@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -60,6 +61,11 @@ class Chunk:
     def part_name(self) -> str:
         """Returns the name of the part."""
         return f"part-{self.file:06d}-{self.row_offset:012d}.parquet"
+
+
+def is_part_name(name: str) -> bool:
+    """Returns whether a file's name is that of a part."""
+    return re.fullmatch(r"part-\d{6,}-\d{12,}\.parquet", name) is not None
 
 
 @dataclass(frozen=True)
