@@ -12,6 +12,7 @@ import ast
 import contextlib
 import io
 import json
+import sys
 import tempfile
 import zipfile
 from collections.abc import Sequence
@@ -84,6 +85,8 @@ def _obstacle(module: str) -> str | None:
     """Returns why a module must not be imported: because of what the import would run besides registered layers."""
     if "__main__" in module.split("."):
         return "__main__ is a program"
+    if module.partition(".")[0] in sys.stdlib_module_names:
+        return None  # `import_module` refuses it
     for run in user_code.run_by_import(module):
         source = run.path.read_bytes() if run.path.suffix == ".py" and run.path.is_file() else b"unknown"
         if _REGISTERS in source:

@@ -128,9 +128,10 @@ def _planned_fingerprint(output: str) -> str | None:
     if not storage.exists(path):
         return None
     try:
-        return str(json.loads(storage.read_bytes(path))["fingerprint"])
+        fingerprint = json.loads(storage.read_bytes(path))["fingerprint"]
     except (ValueError, KeyError, TypeError):
         return None
+    return fingerprint if isinstance(fingerprint, str) else None
 
 
 def finish_output(output: str, plan: Plan, tally: Tally, bad_files: Sequence[BadFile]) -> None:
