@@ -104,8 +104,8 @@ class Bundle:
         return NetworkWeights.load(io.BytesIO(self.files["weights.npz"]))
 
     def knows_its_texts(self) -> bool:
-        """Returns whether the bundle holds which texts the model was trained on."""
-        return _SEEN in self.sha256
+        """Returns whether the bundle holds which texts the model was trained on, and nobody has deleted that."""
+        return _SEEN in self.sha256 and storage.exists(storage.join(self.path, _SEEN))
 
     def seen(self) -> SeenTexts | None:
         """Reads which texts the model was trained on; None if the bundle does not hold that.

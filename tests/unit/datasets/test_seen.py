@@ -34,10 +34,7 @@ def test_rows_are_counted_as_a_set_of_texts_would(learned: list[str], measured: 
 
 def test_the_hash_is_that_of_bundles_that_exist() -> None:
     """Another hash would find nothing in the bundles that are out there."""
-    assert hashed(["", "a good film", "\N{SNOWMAN}"]).tolist() == HASHES
-
-
-HASHES: list[int] = []
+    assert hashed(["", "a good film", "\N{SNOWMAN}"]).tolist() == [811375724596, 90968484916, 164391490513]
 
 
 def test_a_text_takes_few_bytes() -> None:

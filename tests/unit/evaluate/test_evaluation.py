@@ -117,3 +117,5 @@ def test_damaged_hashes_are_an_error_of_the_bundle(tmp_path: Path, tiny_bundle: 
     (model / "seen.parquet").write_bytes(b"")
     with pytest.raises(BundleError, match=r"the bundle's seen\.parquet is damaged"):
         measured(tmp_path, model, [0, 1])
+    (model / "seen.parquet").unlink()  # by somebody who publishes the model, but not what it has learned from
+    assert measured(tmp_path, model, [0, 1])[0].rows_seen is None

@@ -244,7 +244,9 @@ def test_shards_are_held_once() -> None:
                 Corpus(Sequences(codes.reshape(-1), offsets), labels),
                 Corpus(Sequences(codes[0], offsets[:2]), labels[:1]),
             ]
-            yield EncodedShard(*sides, words, pa.table({"word": words, "count": np.arange(100)}), 1, 2, labels[:0], labels[:0])
+            yield EncodedShard(
+                *sides, words, pa.table({"word": words, "count": np.arange(100)}), 1, 2, labels[:0], labels[:0]
+            )
 
     settings = config(vocabulary_size=200, max_tokens=80)
     assemble(itertools.islice(encoded(), 1), settings)  # imports what is imported late
