@@ -47,8 +47,6 @@ FORMAT_VERSION = 1
 USER_NETWORK_VERSION = 2
 _DESCRIPTION = "bundle.json"
 _SEEN = "seen.parquet"
-BUNDLE_FILES = (_DESCRIPTION, "vocabulary.parquet", "model.keras", "weights.npz", _SEEN)
-"""The files of a bundle of any version; whatever else is in its directory is not ours."""
 _BLANK_HASH = "0" * 64
 _FILES = {
     FORMAT_VERSION: ("vocabulary.parquet", "model.keras", "weights.npz"),
@@ -245,7 +243,7 @@ def write_bundle(
         description["code"] = {name: _sha256(content) for name, content in sorted(code.items())}
     files[_DESCRIPTION] = _seal(description)
     if storage.is_local(path):
-        storage.replace_directory(path, files, kept=set(storage.list_names(path)).difference(BUNDLE_FILES))
+        storage.replace_directory(path, files)
     else:
         storage.delete(storage.join(path, _DESCRIPTION))
         for name, content in files.items():  # bundle.json comes last

@@ -9,7 +9,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,7 +22,7 @@ _AT_FDCWD = -100  # paths are relative to the current directory
 _RENAME_EXCHANGE = 2
 
 
-def replace_directory(path: str, files: Mapping[str, bytes], kept: Collection[str] = ()) -> None:
+def replace_directory(path: str, files: Mapping[str, bytes]) -> None:
     """Writes a directory, in place of the one at `path` if there is one.
 
     The files are written into a temporary directory beside it, and the two exchange their names in one step. A
@@ -31,7 +31,6 @@ def replace_directory(path: str, files: Mapping[str, bytes], kept: Collection[st
     Args:
         path: A local directory. The directory above it is made if it is missing.
         files: Content by name.
-        kept: Names in the old directory that move to the new one: what somebody else has put there.
 
     Raises:
         OutputError: It cannot be written, or is a file.
@@ -44,9 +43,6 @@ def replace_directory(path: str, files: Mapping[str, bytes], kept: Collection[st
             for name, content in files.items():
                 write_bytes(str(temporary / name), content)
             _put_in_place(temporary, target)
-            for name in kept:
-                with contextlib.suppress(FileNotFoundError):  # another writer has moved it
-                    (temporary / name).rename(target / name)
             sync(str(target.parent))
         _delete_remnants(target)
     except OSError as error:

@@ -9,7 +9,6 @@ import yaml
 from lstm_ray import storage
 from lstm_ray.config import TrainConfig, changed_since, option_name, read_yaml, to_yaml
 from lstm_ray.errors import OutputError
-from lstm_ray.model.bundle import BUNDLE_FILES
 from lstm_ray.train.data.corpus import Prepared
 from lstm_ray.train.loop.mlflow_run import ID_FILE
 from lstm_ray.train.loop.state import State
@@ -18,7 +17,7 @@ LOCK = ".lock"
 VECTORS = "vectors"
 _RESULTS = (
     "metrics.json",
-    *(f"model/{name}" for name in BUNDLE_FILES),
+    "model",
     VECTORS,
     "checkpoints",
     "tensorboard",

@@ -432,14 +432,6 @@ def test_a_store_without_renames_gets_the_description_last(tmp_path: Path, monke
     np.testing.assert_array_equal(read_bundle(path).weights().embedding, parts(seed=1)["weights"].embedding)
 
 
-def test_a_new_bundle_leaves_what_somebody_else_has_put_beside_the_old_one(copy: Path) -> None:
-    (copy / "README.md").write_text("mine")
-    (copy / "seen.parquet").write_text("of an older bundle")
-    write_bundle(str(copy), **parts(seed=1))
-    assert sorted(content(copy)) == sorted(["README.md", *FILES])
-    assert read_bundle(str(copy)).seen() is None
-
-
 def test_the_texts_that_were_learned_from_are_written_and_read_again(tmp_path: Path) -> None:
     texts = hash_texts(pa.array(["a good film", "a bad film"], pa.large_string()))
     write_bundle(str(tmp_path / "model"), **parts(), seen=SeenTexts([texts]))

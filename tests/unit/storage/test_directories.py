@@ -107,14 +107,3 @@ def test_remnants_of_killed_writers_are_deleted_and_those_of_running_ones_are_no
     replace_directory(str(tmp_path / "model"), {"a": b"3"})
     assert not in_use.exists()
     assert content(tmp_path / "model") == {"a": b"3"}
-
-
-def test_what_somebody_else_has_put_there_moves_to_the_new_one(tmp_path: Path) -> None:
-    path = tmp_path / "model"
-    replace_directory(str(path), {"a": b"1", "old": b"1"})
-    (path / ".git").mkdir()
-    (path / ".git" / "config").write_text("mine")
-    replace_directory(str(path), {"a": b"2"}, kept=[".git", "gone"])
-    assert sorted(name.name for name in path.iterdir()) == [".git", "a"]
-    assert (path / ".git" / "config").read_text() == "mine"
-    assert list(tmp_path.iterdir()) == [path]
