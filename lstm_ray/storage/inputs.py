@@ -131,6 +131,8 @@ def _find(given: str, notify: Notify) -> list[InputFile]:
     try:
         listing = _look(given, filesystem, path)
         around = table_around(filesystem, listing.base)
+        if around is None and isinstance(filesystem, fs.LocalFileSystem):  # a link may lead into a table
+            around = table_around(filesystem, os.path.realpath(path if os.path.exists(path) else listing.base))
     except OSError as error:
         raise InputError(f"{given}: cannot be read: {reason(error)}") from error
     to_path = path_of(given)
@@ -140,7 +142,7 @@ def _find(given: str, notify: Notify) -> list[InputFile]:
         others = [info for info in chosen if not info.path.startswith(f"{table.path}/")]
         if table.path in listing.meant or state is not None:
             live += _live_files(to_path(table.path), table, state, _partitions(table.path[len(listing.base) :]))
-        elif len(others) < len(chosen):
+        elif len(others) < len(chosen) or table == around:
             raise table.refusal(given, to_path(table.path))
         chosen = others
     if missing := [info.path for info in chosen if info.type != fs.FileType.File]:

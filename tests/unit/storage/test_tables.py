@@ -60,6 +60,13 @@ def test_a_part_of_a_table_and_what_holds_one_are_refused(delta: Path, given: st
         find_inputs([f"{delta.parent}/{given}"])
 
 
+@pytest.mark.parametrize("target", ["delta/a.parquet", "delta/day=1"])
+def test_a_link_into_a_table_is_refused(delta: Path, target: str) -> None:
+    (delta.parent / "link").symlink_to(delta.parent / target)
+    with pytest.raises(InputError, match=rf"link: has files of the Delta table {delta}, "):
+        find_inputs([f"{delta.parent}/link"])
+
+
 def test_an_input_beside_a_table_is_none_of_its(delta: Path) -> None:
     pq.write_table(ROWS, delta.parent / "a.parquet")
     assert [file.path for file in find_inputs([f"{delta.parent}/*.parquet"])] == [f"{delta.parent}/a.parquet"]
