@@ -13,6 +13,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
@@ -137,6 +138,46 @@ def _is_users(path: Path, directory: Path) -> bool:
         and not {"site-packages", "dist-packages"}.intersection(path.parts)
         and not any(path.resolve().is_relative_to(Path(other).resolve()) for other in elsewhere)
     )
+
+
+@dataclass(frozen=True)
+class Run:
+    """A file that an import runs.
+
+    Attributes:
+        module: The name that it is imported by.
+        path: The file.
+        is_here: Whether it is in the directory of the user's code, and not installed there.
+    """
+
+    module: str
+    path: Path
+    is_here: bool
+
+
+def run_by_import(module: str) -> list[Run]:
+    """Returns the files that an import of a module would run: those of its parents, then its own; imports nothing.
+
+    Python runs setup.py before it finds out that it has no setup.layers. A module that is missing has no file.
+    """
+    directory = _code_directory()
+    elsewhere = [path for path in sys.path if Path(os.path.abspath(path or os.curdir)) != directory]
+    importlib.invalidate_caches()
+    runs: list[Run] = []
+    places: list[str] | None = [str(directory), *elsewhere]
+    for depth in range(module.count(".") + 1):
+        name = ".".join(module.split(".")[: depth + 1])
+        spec = PathFinder.find_spec(name, places)
+        if spec is None:
+            break
+        if spec.origin is not None:  # a directory without __init__.py runs nothing
+            path = Path(spec.origin)
+            is_installed = {"site-packages", "dist-packages"}.intersection(path.parts)
+            runs.append(Run(name, path, path.is_relative_to(directory) and not is_installed))
+        if spec.submodule_search_locations is None:
+            break
+        places = list(spec.submodule_search_locations)
+    return runs
 
 
 def source_of(module: str) -> bytes | None:

@@ -190,6 +190,7 @@ def split(
             seed=seed,
             overwrite=overwrite,
             progress=bar.update,
+            notify=console.say,
         )
     of_groups = ["" if side.groups is None else f" of {counted(side.groups, 'group')}" for side in sides]
     train, tested = sides

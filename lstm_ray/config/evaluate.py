@@ -13,6 +13,9 @@ class EvaluateConfig(LabelSettings, RowSettings, InputSettings):
     output: str | None = setting(
         None, "Directory for metrics.json and report.html.", panel=FILES, metavar="DIR", path="output"
     )
+    allow_seen_files: bool = setting(
+        False, "Evaluate on files that the model was trained on too.", panel=FILES, flag=True
+    )
     threshold: float | None = setting(
         None, "Probability above which a review counts as positive; the bundle's if not given.", panel=FILES, gt=0, lt=1
     )

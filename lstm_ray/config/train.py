@@ -190,6 +190,9 @@ class RunSettings(Settings):
     validation: tuple[str, ...] = fixed(
         (), "Parquet to measure each epoch on, instead of a part of --train.", panel=FILES, metavar="PATH", path="input"
     )
+    allow_seen_files: bool = fixed(
+        False, "Measure on files of --train too, which --validation names again.", panel=FILES, flag=True
+    )
     validation_fraction: float = fixed(
         0.1,
         "Share of --train held out when there is no --validation; equal texts stay on one side. 0 holds out none.",
@@ -409,6 +412,11 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
     def learns_vectors(self) -> bool:
         """Returns whether word vectors are learned before training."""
         return self.learn_vectors or bool(self.unlabelled)
+
+    @property
+    def refits_on_all_rows(self) -> bool:
+        """Returns whether the linear part learns from the rows held out too, at the end."""
+        return self.ngrams > 0 and self.ngram_refit and not self.validation
 
     def may_change(self) -> set[str]:
         """Returns the settings that may have other values when a run of these settings is resumed.

@@ -21,7 +21,7 @@ from lstm_ray import storage
 from lstm_ray.datasets.files import refuse_existing
 from lstm_ray.datasets.held_out import group_keys, hash_keys, held_out, keys_of_rows
 from lstm_ray.errors import ConfigError, InputError, OutputError
-from lstm_ray.storage.inputs import InputFile, check_apart, find_inputs
+from lstm_ray.storage.inputs import InputFile, Notify, check_apart, find_inputs
 from lstm_ray.storage.parquet import check_int96, missing_rows, open_parquet, reading
 from lstm_ray.text.tokenize import decode_texts, is_text_type
 from lstm_ray.wording import counted
@@ -58,6 +58,7 @@ def split(
     seed: int = 0,
     overwrite: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    notify: Notify = lambda note: None,
 ) -> tuple[SplitFile, SplitFile]:
     """Writes each row of the inputs to train.parquet or test.parquet, in order, with all its columns.
 
@@ -70,6 +71,7 @@ def split(
         seed: Another seed, another split.
         overwrite: Whether existing files may be replaced.
         progress: Called with the rows done and all rows.
+        notify: Called with notes on files that are left out.
 
     Returns:
         The training file and the test file.
@@ -82,7 +84,7 @@ def split(
     if not 0 < test < 1:
         raise ConfigError(f"--test is {test:g}: should be above 0 and below 1")
     check_apart(inputs, str(output), "train.parquet", "which would then read both sides")
-    files = find_inputs(inputs)
+    files = find_inputs(inputs, notify)
     paths = output / "train.parquet", output / "test.parquet"
     own = [path for path in paths if path.exists() and any(_is_file(path, file) for file in files)]
     if own:

@@ -15,6 +15,7 @@ import ray
 from lstm_ray import user_code
 from lstm_ray.config import EvaluateConfig
 from lstm_ray.datasets.labelled import Shard
+from lstm_ray.datasets.seen import SeenTexts
 from lstm_ray.errors import BundleError, LstmRayError
 from lstm_ray.evaluate.shard import ShardScores, evaluate_shard
 from lstm_ray.model.bundle import Bundle, read_bundle
@@ -61,15 +62,15 @@ def evaluate_on_ray(
 
 
 def _evaluate(shard: Shard, config: EvaluateConfig, model_hash: str, code: _Code) -> ShardScores:
-    return evaluate_shard(shard, config, _scorer_of(config.model, model_hash, code))
+    return evaluate_shard(shard, config, *_model_of(config.model, model_hash, code))
 
 
 @lru_cache(maxsize=1)  # a worker process evaluates many shards of a run, perhaps of several runs in turn
-def _scorer_of(model: str, model_hash: str, code: _Code) -> Scorer:
+def _model_of(model: str, model_hash: str, code: _Code) -> tuple[Scorer, SeenTexts | None]:
     bundle = read_bundle(model)
     if bundle.hash != model_hash:
         raise BundleError(f"{model}: changed since the evaluation began: run it again")
     pa.set_cpu_count(1)
     engine = pick_engine("auto", False, bundle.model.network)  # the tasks ask Ray for no GPU
     with user_code.unpacked(dict(code)):
-        return Scorer(bundle, engine, threads=1)
+        return Scorer(bundle, engine, threads=1), bundle.seen()

@@ -9,6 +9,7 @@ import numpy as np
 from lstm_ray.config import EvaluateConfig
 from lstm_ray.datasets.labelled import Shard, read_shard
 from lstm_ray.datasets.labels import label_mapping
+from lstm_ray.datasets.seen import SeenTexts, hash_texts
 from lstm_ray.evaluate.counts import BinaryCounts
 from lstm_ray.score.scorer import Scorer
 
@@ -44,21 +45,24 @@ class ShardScores:
         rows_without_text: Rows left out because they have no words to score.
         rows_with_other_label: Rows left out because the label mapping does not name their label.
         mistakes: The largest ones, largest first.
+        rows_seen: Scored rows whose text the model has learned from.
     """
 
     counts: BinaryCounts
     rows_without_text: int
     rows_with_other_label: int
     mistakes: list[Mistake]
+    rows_seen: int
 
 
-def evaluate_shard(shard: Shard, config: EvaluateConfig, scorer: Scorer) -> ShardScores:
+def evaluate_shard(shard: Shard, config: EvaluateConfig, scorer: Scorer, seen: SeenTexts | None = None) -> ShardScores:
     """Scores the rows of one shard and compares with their labels.
 
     Args:
         shard: The rows.
         config: The settings; `threshold` is set.
         scorer: The model.
+        seen: The texts that it has learned from, if its bundle holds them.
 
     Raises:
         InputError: The shard cannot be read, or holds an unusable label.
@@ -80,4 +84,5 @@ def evaluate_shard(shard: Shard, config: EvaluateConfig, scorer: Scorer) -> Shar
             Mistake(rows.texts[int(positions[row])].as_py(), int(labels[row]), float(probabilities[row]))
             for row in largest
         ],
+        0 if seen is None else seen.count(hash_texts(rows.texts)[has_score]),
     )

@@ -5,6 +5,7 @@
     model.keras          the model, for Keras
     weights.npz          the same weights as plain arrays, for the native engine, which starts without TensorFlow; not
                          of a network that a user's function built: only Keras can compute that
+    seen.parquet         hashes of the texts that it was trained on (datasets/seen.py); older versions wrote none
 
 A bundle with weights.npz has format 1, one without it format 2, which older versions of lstm-ray refuse.
 
@@ -34,6 +35,7 @@ from pydantic import BaseModel, Field, ValidationError
 import lstm_ray
 from lstm_ray import storage, user_code
 from lstm_ray.config import ModelSettings, Settings, TextSettings, TrainConfig
+from lstm_ray.datasets.seen import SeenTexts
 from lstm_ray.errors import BundleError, InputError
 from lstm_ray.model.keras_file import import_modules, modules_needed, open_keras_file
 from lstm_ray.model.weights import NetworkWeights
@@ -49,6 +51,7 @@ FORMAT_VERSION = 1
 USER_NETWORK_VERSION = 2
 _DESCRIPTION = "bundle.json"
 _MOST_DESCRIPTION_BYTES = 16 << 20
+_SEEN = "seen.parquet"
 _BLANK_HASH = "0" * 64
 _HASH = re.compile("[0-9a-f]{64}")
 _FILES = {
@@ -92,7 +95,8 @@ class Bundle:
         training: The training run's settings.
         hash: sha256 over the hashes of its files.
         code: sha256 of the user's modules that it was trained with, by path; empty without a user network.
-        files: Content of each file.
+        files: Content of each file that scoring needs.
+        sha256: Hash of each file.
     """
 
     path: str
@@ -104,6 +108,7 @@ class Bundle:
     hash: str
     code: dict[str, str]
     files: dict[str, bytes]
+    sha256: dict[str, str]
 
     def vocabulary(self) -> Vocabulary:
         """Returns the words and their ids.
@@ -135,6 +140,26 @@ class Bundle:
         except BundleError as error:
             raise BundleError(f"{self.path}: weights.npz: {error}") from error
         return weights
+
+    def knows_its_texts(self) -> bool:
+        """Returns whether the bundle holds which texts the model was trained on, and nobody has deleted that."""
+        return _SEEN in self.sha256 and storage.exists(storage.join(self.path, _SEEN))
+
+    def seen(self) -> SeenTexts | None:
+        """Reads which texts the model was trained on; None if the bundle does not hold that.
+
+        Not kept with the other files: scoring does not need it, and it grows with the training rows.
+
+        Raises:
+            BundleError: The file is missing or damaged, or another bundle has taken this one's place.
+        """
+        if not self.knows_its_texts():
+            return None
+        content = _read_file(self.path, _SEEN, self.sha256[_SEEN])
+        try:
+            return SeenTexts.read(pa.BufferReader(content))
+        except (pa.ArrowException, OSError, KeyError) as error:
+            raise BundleError(f"{self.path}: the bundle's {_SEEN} is damaged: {reason(error)}") from error
 
     def keras_model(self) -> keras.Model:
         """Returns the Keras model, uncompiled. Imports TensorFlow, and the user's modules if the model needs them.
@@ -198,6 +223,7 @@ def write_bundle(
     config: TrainConfig,
     metrics: dict[str, Any],
     threshold: float = 0.5,
+    seen: SeenTexts | None = None,
 ) -> None:
     """Writes a bundle; replaces an old one.
 
@@ -209,6 +235,7 @@ def write_bundle(
         config: Settings of the training run.
         metrics: Of the validation rows.
         threshold: Probability above which a review counts as positive.
+        seen: The texts it was trained on; None if that is not known.
 
     Raises:
         OutputError: It cannot be written.
@@ -223,7 +250,11 @@ def write_bundle(
             weights.save(temporary / "weights.npz")
         vocabulary.write(temporary / "vocabulary.parquet")
         version = FORMAT_VERSION if weights is not None else USER_NETWORK_VERSION
-        files = {name: (temporary / name).read_bytes() for name in _FILES[version]}
+        names = _FILES[version]
+        if seen is not None:
+            seen.write(temporary / _SEEN)
+            names = (*names, _SEEN)
+        files = {name: (temporary / name).read_bytes() for name in names}
     left_out = {name for name, value in _LATER.items() if getattr(config, name) == value}
     description = {
         "format_version": version,
@@ -293,13 +324,7 @@ def _read_files(path: str, described: bytes) -> Bundle:
         raise BundleError(f"{path}: {_DESCRIPTION} is damaged: {_described(error)}") from error
     files = {}
     for name in _FILES[description["format_version"]]:
-        expected = description["sha256"][name]
-        try:
-            files[name] = storage.read_bytes(storage.join(path, name), _memory_bytes())
-        except InputError as error:
-            raise BundleError(f"{path}: the bundle is incomplete: {error}") from error
-        if _sha256(files[name]) != expected:
-            raise BundleError(f"{path}: the bundle's {name} is damaged: its sha256 is not the one in {_DESCRIPTION}")
+        files[name] = _read_file(path, name, description["sha256"][name])
     combined = hashlib.sha256(json.dumps(sorted(description["sha256"].items())).encode())
     for part in ("text", "model", "threshold"):
         combined.update(json.dumps(description[part], sort_keys=True).encode())
@@ -313,7 +338,19 @@ def _read_files(path: str, described: bytes) -> Bundle:
         hash=combined.hexdigest(),
         code=rest.code,
         files=files,
+        sha256=description["sha256"],
     )
+
+
+def _read_file(path: str, name: str, expected: str) -> bytes:
+    """Returns the content of a bundle's file, which must have the expected hash."""
+    try:
+        content = storage.read_bytes(storage.join(path, name), _memory_bytes())
+    except InputError as error:
+        raise BundleError(f"{path}: the bundle is incomplete: {error}") from error
+    if _sha256(content) != expected:
+        raise BundleError(f"{path}: the bundle's {name} is damaged: its sha256 is not the one in {_DESCRIPTION}")
+    return content
 
 
 def _settings(path: str, kind: type[S], described: Any) -> S:

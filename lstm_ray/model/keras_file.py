@@ -2,14 +2,17 @@
 
 A bundle may come from anybody. Keras's `safe_mode` refuses functions stored in the file; pyproject.toml requires a
 version of Keras without known ways around it. Modules of the current directory are imported only if the model has
-layers of the user's, and then only those that register them.
+layers of the user's, and then only those that register them. The `__init__.py` of their packages, which Python runs
+first, must register layers too or hold no code.
 """
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import json
+import sys
 import tempfile
 import zipfile
 from collections.abc import Sequence
@@ -71,13 +74,38 @@ def import_modules(path: str, modules: Sequence[str]) -> None:
         start_tensorflow()  # which they import
     for module in modules:
         layers = f"{path}: its network has layers of the module {module!r}"
-        source = user_code.source_of(module)
-        if source is not None and _REGISTERS not in source:
-            raise BundleError(f"{layers}, which is not imported: it does not use {_REGISTERS.decode()}()")
+        if problem := _obstacle(module):
+            raise BundleError(f"{layers}, which is not imported: {problem}")
         try:
             user_code.import_module(module)
         except ConfigError as error:
             raise BundleError(f"{layers}: {error}") from error
+
+
+def _obstacle(module: str) -> str | None:
+    """Returns why a module must not be imported: because of what the import would run besides registered layers."""
+    if "__main__" in module.split("."):
+        return "__main__ is a program"
+    if module.partition(".")[0] in sys.stdlib_module_names:
+        return None  # `import_module` refuses it
+    for run in user_code.run_by_import(module):
+        source = run.path.read_bytes() if run.path.suffix == ".py" and run.path.is_file() else b"unknown"
+        if _REGISTERS in source:
+            continue
+        if run.module == module:
+            return f"it does not use {_REGISTERS.decode()}()"
+        if run.is_here and not (run.path.name == "__init__.py" and _is_without_code(source)):
+            return f"that would run {run.path}, which has code but does not use {_REGISTERS.decode()}()"
+    return None
+
+
+def _is_without_code(source: bytes) -> bool:
+    """Returns whether a Python file has nothing but comments and texts."""
+    try:
+        body = ast.parse(source).body
+    except (SyntaxError, ValueError):
+        return False
+    return all(isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant) for line in body)
 
 
 def open_keras_file(content: bytes, modules: Sequence[str]) -> keras.Model:

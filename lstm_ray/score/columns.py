@@ -65,11 +65,18 @@ def part_schema(schemas: Mapping[pa.Schema, InputFile], config: ScoreConfig) -> 
     )
 
 
-def _kept_names(schemas: Collection[pa.Schema], config: ScoreConfig) -> list[str]:
-    names = dict.fromkeys(name for schema in schemas for name in schema.names)
+def kept_by(config: ScoreConfig) -> list[str] | None:
+    """Returns the columns that `--keep-columns` names; None for all."""
     if config.keep_columns == "all":
-        return list(names)
-    kept = list(dict.fromkeys(name.strip() for name in config.keep_columns.split(",") if name.strip()))
+        return None
+    return list(dict.fromkeys(name.strip() for name in config.keep_columns.split(",") if name.strip()))
+
+
+def _kept_names(schemas: Collection[pa.Schema], config: ScoreConfig) -> list[str]:
+    names = list(dict.fromkeys(name for schema in schemas for name in schema.names))
+    kept = kept_by(config)
+    if kept is None:
+        return names
     if unknown := [name for name in kept if name not in names]:
         raise ConfigError(f"--keep-columns: no column {unknown[0]!r} in the input; it has {named(names)}")
     return kept

@@ -21,7 +21,7 @@ from lstm_ray import storage
 from lstm_ray.config import ScoreConfig, to_yaml
 from lstm_ray.errors import LstmRayError, OutputError
 from lstm_ray.score.parts import Tally, read_part, sync_parts
-from lstm_ray.score.plan import BadFile, Plan
+from lstm_ray.score.plan import BadFile, Plan, is_part_name
 from lstm_ray.wording import counted
 
 _LOCK = "_plan/lock"
@@ -69,9 +69,15 @@ def check_output(output: str, plan: Plan, overwrite: bool) -> None:
         return
     if "_plan" not in names:
         raise OutputError(f"{output}: not empty, and not written by lstm-ray score: choose another --output")
-    if names == ["_plan"] or overwrite:  # alone, it is of a run that ended before it wrote a part
+    if names == ["_plan"]:  # of a run that ended before it wrote a part
         return
-    if _planned_fingerprint(output) != plan.layout.fingerprint:
+    fingerprint = _planned_fingerprint(output)
+    if fingerprint is None:
+        raise OutputError(
+            f"{output}: its _plan/plan.json is not one of lstm-ray score, so nothing here is overwritten: choose "
+            "another --output"
+        )
+    if fingerprint != plan.layout.fingerprint and not overwrite:
         raise OutputError(
             f"{output}: holds the scores of other inputs, another model or other settings: choose another "
             "--output, or --overwrite to delete them"
@@ -96,8 +102,8 @@ def start_output(config: ScoreConfig, plan: Plan) -> None:
     output = config.output
     if _planned_fingerprint(output) != plan.layout.fingerprint:
         for name in storage.list_names(output):
-            if name != "_plan":  # stays until the new one is written: it marks the directory as ours
-                storage.delete(storage.join(output, name))
+            if _is_ours(name):  # _plan stays until the new one is written: it marks the directory as ours
+                storage.delete(storage.join(output, name), tree=False)
     for directory in (output, storage.join(output, "_plan")):
         storage.delete_unfinished(directory)
     storage.delete(storage.join(output, "_SUCCESS"))
@@ -112,14 +118,20 @@ def start_output(config: ScoreConfig, plan: Plan) -> None:
     storage.write_bytes(storage.join(output, "_plan/plan.json"), (json.dumps(summary, indent=1) + "\n").encode())
 
 
+def _is_ours(name: str) -> bool:
+    """Returns whether a scoring run writes files of this name into its output directory."""
+    return is_part_name(name) or name in ("_bad_files.parquet", "_manifest.json", "_SUCCESS")
+
+
 def _planned_fingerprint(output: str) -> str | None:
     path = storage.join(output, "_plan/plan.json")
     if not storage.exists(path):
         return None
     try:
-        return str(json.loads(storage.read_bytes(path))["fingerprint"])
+        fingerprint = json.loads(storage.read_bytes(path))["fingerprint"]
     except (ValueError, KeyError, TypeError):
         return None
+    return fingerprint if isinstance(fingerprint, str) else None
 
 
 def finish_output(output: str, plan: Plan, tally: Tally, bad_files: Sequence[BadFile]) -> None:
@@ -136,8 +148,8 @@ def finish_output(output: str, plan: Plan, tally: Tally, bad_files: Sequence[Bad
     if missing := plan.parts - len(bad_chunks) - len(tally.done):
         raise LstmRayError(f"{output}: {counted(missing, 'part')} not written: run the same command again")
     for name in storage.list_names(output):
-        if name.startswith("part-") and name not in tally.done:
-            storage.delete(storage.join(output, name))
+        if is_part_name(name) and name not in tally.done:
+            storage.delete(storage.join(output, name), tree=False)
     storage.delete_unfinished(output)  # left by an actor that was killed and replaced
     sync_parts(tally.done, output)
     _write_bad_files(output, bad_files)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,8 +27,8 @@ import pyarrow as pa
 import lstm_ray
 from lstm_ray.config import ScoreConfig
 from lstm_ray.errors import InputError
-from lstm_ray.score.columns import NEW_COLUMNS, PARTITION_TYPE, PartLayout, mixed_types, part_schema
-from lstm_ray.storage.inputs import InputFile, find_inputs
+from lstm_ray.score.columns import NEW_COLUMNS, PARTITION_TYPE, PartLayout, kept_by, mixed_types, part_schema
+from lstm_ray.storage.inputs import InputFile, Notify, find_inputs
 from lstm_ray.storage.parquet import open_parquet
 from lstm_ray.text.tokenize import is_text_type
 from lstm_ray.wording import counted, named
@@ -63,6 +64,11 @@ class Chunk:
 
 
 _NO_ROWS = Chunk(0, 0, 0, (0, 0), 0)
+
+
+def is_part_name(name: str) -> bool:
+    """Returns whether a file's name is that of a part."""
+    return re.fullmatch(r"part-\d{6,}-\d{12,}\.parquet", name) is not None
 
 
 @dataclass(frozen=True)
@@ -132,20 +138,28 @@ class Plan:
                 yield Task(self.files[file], chunks[start : start + size])
 
 
-def make_plan(config: ScoreConfig, model_hash: str, progress: ReportCount = lambda done, total: None) -> Plan:
+def make_plan(
+    config: ScoreConfig,
+    model_hash: str,
+    progress: ReportCount = lambda done, total: None,
+    notify: Notify = lambda note: None,
+) -> Plan:
     """Reads all footers and cuts the input into chunks.
 
     Args:
         config: Inputs and how to cut them.
         model_hash: Of the bundle and the user code it needs; part of the fingerprint.
         progress: Called after each footer.
+        notify: Called with notes on what is left out of the input.
 
     Raises:
         InputError: A path does not exist, or more files are bad than `max_bad_files` allows, or columns clash.
         ConfigError: A column to keep exists in no file, or a new column's name is taken.
     """
-    files, footers, bad = _read_footers(find_inputs(config.inputs), config.text_column, progress)
+    files, footers, bad = _read_footers(find_inputs(config.inputs, notify), config, progress)
     check_bad_files(bad, config.max_bad_files, are_all=not files)
+    if doubled := sorted({name for footer in footers for name in footer.doubled}):
+        notify(f"note: {', '.join(doubled)}: in files and in their directories' names: the files' own values are kept")
     schemas: dict[pa.Schema, InputFile] = {}
     for file, footer in zip(files, footers, strict=True):
         schemas.setdefault(footer.schema, file)
@@ -191,18 +205,27 @@ def cut(group_rows: Sequence[int], rows_per_part: int, file: int) -> Iterator[Ch
 
 @dataclass(frozen=True)
 class _Footer:
+    """What a file's footer and the names of its directories say.
+
+    Attributes:
+        schema: Columns of both.
+        group_rows: Rows of each row group.
+        doubled: Columns that are in both; the file's own are in the schema.
+    """
+
     schema: pa.Schema
     group_rows: tuple[int, ...]
+    doubled: tuple[str, ...]
 
 
 def _read_footers(
-    found: Sequence[InputFile], text_column: str, progress: ReportCount
+    found: Sequence[InputFile], config: ScoreConfig, progress: ReportCount
 ) -> tuple[list[InputFile], list[_Footer], list[BadFile]]:
     """Returns the files that can be scored, their footers, and the files that cannot."""
     files, footers, bad = [], [], []
     schemas: dict[pa.Schema, pa.Schema] = {}  # files of one kind share one: a schema takes some KiB
     with ThreadPoolExecutor(_FOOTER_READERS) as pool:
-        read = pool.map(lambda file: _read_footer(file, text_column), found)
+        read = pool.map(lambda file: _read_footer(file, config), found)
         for number, (file, footer) in enumerate(zip(found, read, strict=True), 1):
             progress(number, len(found))
             if isinstance(footer, str):
@@ -213,29 +236,29 @@ def _read_footers(
     return files, footers, bad
 
 
-def _read_footer(file: InputFile, text_column: str) -> _Footer | str:
+def _read_footer(file: InputFile, config: ScoreConfig) -> _Footer | str:
     """Returns a file's schema and row groups, or why it cannot be scored."""
     try:
         with open_parquet(file) as parquet:
             schema, metadata = parquet.schema_arrow, parquet.metadata
     except InputError as error:
         return str(error).removeprefix(f"{file.path}: ")
-    names = schema.names
-    if repeated := [name for name, count in Counter(names).items() if count > 1]:
-        return f"has two columns named {repeated[0]!r}"
-    if text_column not in names:
-        return f"no column {text_column!r}; it has {named(names)}: choose with --text-column"
+    text_column = config.text_column
+    repeated = [name for name, times in Counter(schema.names).items() if times > 1]
+    kept = kept_by(config)
+    if needed := [name for name in repeated if kept is None or name in kept or name == text_column]:
+        remedy = "" if text_column in needed else ": name those to keep, without it, in --keep-columns"
+        return f"has two columns named {needed[0]!r}{remedy}"
+    if text_column not in schema.names:
+        return f"no column {text_column!r}; it has {named(schema.names)}: choose with --text-column"
     kind = schema.field(text_column).type
     if not is_text_type(kind):
         return f"column {text_column!r} is {kind}, not text: choose with --text-column"
     group_rows = tuple(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
-    return _Footer(_with_partitions(schema.remove_metadata(), file), group_rows)
-
-
-def _with_partitions(schema: pa.Schema, file: InputFile) -> pa.Schema:
-    """Returns the columns of a file and of its directories; a name in both is the directory's, as in pyarrow."""
-    inside = [field for field in schema if field.name not in file.partitions]
-    return pa.schema([*inside, *(pa.field(name, PARTITION_TYPE) for name in file.partitions)])
+    inside = [field for field in schema if field.name not in repeated]
+    outside = [pa.field(name, PARTITION_TYPE) for name in file.partitions if name not in schema.names]
+    doubled = tuple(name for name in file.partitions if name in schema.names)
+    return _Footer(pa.schema([*inside, *outside]), group_rows, doubled)
 
 
 def _cut_all(group_rows: Sequence[Sequence[int]], rows_per_part: int) -> Iterator[Chunk]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from lstm_ray.errors import InputError
 from lstm_ray.score.columns import PARTITION_TYPE
 from lstm_ray.score.plan import Chunk, Task
-from lstm_ray.storage.inputs import InputFile, find_inputs
+from lstm_ray.storage.inputs import InputFile, find_file
 from lstm_ray.storage.parquet import check_int96, missing_rows, open_parquet, reading
 
 _READ_ROWS = 16_384  # rows decoded at a time
@@ -40,7 +40,7 @@ def read_task(task: Task, columns: Sequence[str]) -> Iterator[tuple[Chunk, pa.Ta
 
 def _check_unchanged(file: InputFile) -> None:
     """Raises InputError if a file is no longer the one that was planned."""
-    now = find_inputs([file.path])[0]
+    now = find_file(file.path)
     if (now.size, now.modified) != (file.size, file.modified):
         raise InputError(
             f"{file.path}: has changed since the run was planned ({file.size} bytes of {file.modified}, now {now.size} "
@@ -91,8 +91,8 @@ def _read_batches(parquet: Any, row_groups: range, names: Sequence[str]) -> Iter
 
 
 def _with_partitions(table: pa.Table, partitions: Mapping[str, str | None]) -> pa.Table:
-    """Returns the table with the columns that the file's directories add, in place of any of these names."""
-    table = table.drop_columns([name for name in partitions if name in table.column_names])
-    for name, value in partitions.items():
+    """Returns the table with the columns that the file's directories add; its own values of one are kept."""
+    added = {name: value for name, value in partitions.items() if name not in table.column_names}
+    for name, value in added.items():
         table = table.append_column(name, pa.repeat(pa.scalar(value, PARTITION_TYPE), table.num_rows))
     return table

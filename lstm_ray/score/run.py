@@ -70,7 +70,7 @@ def score(
     if config.engine == "cpu" and (note := slow_note()):
         notify(f"note: {note}")
     notify("planning: reading the input's footers")
-    plan = make_plan(config, bundle.identity(), planning)
+    plan = make_plan(config, bundle.identity(), planning, notify)
     if not plan.rows and config.fail_if_empty:
         raise InputError(f"{', '.join(config.inputs)}: no rows to score")
     files, parts = counted(len(plan.files), "file"), counted(plan.parts, "part")

@@ -91,7 +91,7 @@ def delete_unfinished(directory: str) -> None:
     if is_local(directory):
         for name in list_names(directory):
             if _TEMPORARY.fullmatch(name):
-                delete(join(directory, name))
+                delete(join(directory, name), tree=False)
 
 
 def write_bytes(path: str, content: bytes) -> None:
@@ -196,12 +196,12 @@ def locked(directory: str, name: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def delete(path: str) -> None:
-    """Deletes a file, or a directory with everything in it; does nothing if there is none."""
+def delete(path: str, tree: bool = True) -> None:
+    """Deletes a file; with `tree` also a directory, with everything in it. Does nothing if there is none."""
     filesystem, target = locate(path)
     try:
         kind = filesystem.get_file_info(target).type
-        if kind == fs.FileType.Directory:
+        if kind == fs.FileType.Directory and tree:
             filesystem.delete_dir(target)
         elif kind == fs.FileType.File:
             filesystem.delete_file(target)

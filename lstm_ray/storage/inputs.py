@@ -1,12 +1,11 @@
-"""Finds the files of an input: a path, directory or glob, local or in an object store."""
+"""Finds the files of an input: a path, directory, glob or table, local or in an object store."""
 
 from __future__ import annotations
 
-import fnmatch
-import itertools
 import os
+import shlex
 import urllib.parse
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -15,10 +14,15 @@ from pyarrow import fs
 
 from lstm_ray.errors import ConfigError, InputError
 from lstm_ray.storage import is_local, join, locate, path_of
-from lstm_ray.wording import reason
+from lstm_ray.storage.listing import fixed_part, is_hidden, is_pattern, list_below, matches, parents
+from lstm_ray.storage.tables import Table, is_iceberg_state, live_files, table_around, tables_among
+from lstm_ray.wording import counted, reason
+
+Notify = Callable[[str], None]
 
 _SUFFIX = ".parquet"
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+_NAMED = 3  # files that a note names
 
 
 @dataclass(frozen=True)
@@ -50,45 +54,219 @@ class InputFile:
             raise InputError(f"{self.path}: cannot be read: {reason(error)}") from error
 
 
-def find_inputs(inputs: Sequence[str]) -> list[InputFile]:
-    """Lists the files of paths, directories and globs.
+def find_inputs(inputs: Sequence[str], notify: Notify = lambda note: None) -> list[InputFile]:
+    """Lists the files of paths, directories and globs: each real file once, whatever its names.
 
     A directory means all files below it whose name ends with ".parquet"; names that begin with "_" or "." are left out,
-    as in Spark and Hive. The order is that of `inputs`, and by path within each. Directories named key=value below the
-    one given, or from a glob's first wildcard on, become the files' `partitions`.
+    as in Spark and Hive. A glob means the files that it matches, and the directories. The order is that of `inputs`,
+    and by path within each. Directories named key=value below the one given, or from a glob's first wildcard on, become
+    the files' `partitions`. A table of Delta or Iceberg means its live files (tables.py).
+
+    Args:
+        inputs: Paths and URIs.
+        notify: Receives notes on files that are left out.
 
     Raises:
-        InputError: A path does not exist or cannot be read, or a directory or glob has no files.
+        InputError: A path does not exist or cannot be read, a directory or glob has no files, or its files are some of
+            a table's.
     """
-    return [file for given in inputs for file in _find(given)]
+    return _once([file for given in inputs for file in _find(given, notify)], notify)
 
 
-def _find(given: str) -> list[InputFile]:
+def find_file(path: str) -> InputFile:
+    """Returns a file as it is now, without partitions.
+
+    Raises:
+        InputError: There is no such file, or it cannot be reached.
+    """
+    filesystem, inner = locate(path)
+    try:
+        info = filesystem.get_file_info(inner)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {reason(error)}") from error
+    if info.type != fs.FileType.File:
+        raise InputError(f"{path}: {_nothing_at(inner)}")
+    return _input_file(path, info, {})
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """What is below an input, and what of it the input means.
+
+    Attributes:
+        base: Directory below which the names of directories become partitions.
+        infos: The files below it.
+        meant: Paths of the files and directories that the input means.
+    """
+
+    base: str
+    infos: list[fs.FileInfo]
+    meant: set[str]
+
+    def chosen(self) -> list[fs.FileInfo]:
+        """Returns the files that are meant: by name, or as Parquet in a directory."""
+        return [info for info in self._visible() if info.path in self.meant or info.path.endswith(_SUFFIX)]
+
+    def left_out(self) -> list[fs.FileInfo]:
+        """Returns the other files of the directories that are meant."""
+        return [info for info in self._visible() if not (info.path in self.meant or info.path.endswith(_SUFFIX))]
+
+    def _visible(self) -> list[fs.FileInfo]:
+        return [
+            info
+            for info in self.infos
+            if info.path in self.meant
+            or (
+                info.type != fs.FileType.Directory
+                and not is_hidden(info.path[len(self.base) :])
+                and not self.meant.isdisjoint(parents(info.path, self.base))
+            )
+        ]
+
+
+def _find(given: str, notify: Notify) -> list[InputFile]:
     if not given:
         raise InputError("an input path is empty")
     filesystem, path = locate(given)
-    to_path = path_of(given)
     try:
-        if (
-            any(character in path for character in "*?[")
-            and filesystem.get_file_info(path).type == fs.FileType.NotFound
-        ):
-            files = _glob(filesystem, path)
-            if not files:
-                raise InputError(f"{given}: no file matches")
-            return [_input_file(to_path, info, _fixed_part(path)) for info in files]
-        info = filesystem.get_file_info(path)
-        if info.type == fs.FileType.NotFound:
-            raise InputError(f"{given}: no such file or directory")
-        if info.type == fs.FileType.File:
-            return [_input_file(to_path, info, os.path.dirname(info.path))]
-        found = _list_files(filesystem, path)
+        listing = _look(given, filesystem, path)
+        around = table_around(filesystem, listing.base)
+        if around is None and isinstance(filesystem, fs.LocalFileSystem):  # a link may lead into a table
+            around = table_around(filesystem, os.path.realpath(path if os.path.exists(path) else listing.base))
     except OSError as error:
         raise InputError(f"{given}: cannot be read: {reason(error)}") from error
-    files = [info for info in found if info.path.endswith(_SUFFIX) and not _is_hidden(info.path[len(path) :])]
-    if not files:
-        raise InputError(f"{given}: no *{_SUFFIX} file in this directory")
-    return [_input_file(to_path, info, path) for info in files]
+    to_path = path_of(given)
+    chosen, live = listing.chosen(), []
+    for table in dict.fromkeys([*tables_among(info.path for info in listing.infos), *([around] if around else [])]):
+        state = path if table.kind == "Iceberg" and is_iceberg_state(path) else None
+        others = [info for info in chosen if not info.path.startswith(f"{table.path}/")]
+        if table.path in listing.meant or state is not None:
+            live += _live_files(to_path(table.path), table, state, _partitions(table.path[len(listing.base) :]))
+        elif len(others) < len(chosen) or table == around:
+            raise table.refusal(given, to_path(table.path))
+        chosen = others
+    if missing := [info.path for info in chosen if info.type != fs.FileType.File]:
+        raise InputError(f"{to_path(missing[0])}: {_nothing_at(missing[0])}")
+    left_out = "" if live else _described(listing, to_path)
+    if not (chosen or live):
+        nothing = f"no *{_SUFFIX} file in this directory" if listing.meant else "no file matches"
+        raise InputError(f"{given}: {nothing}{left_out and f': left out {left_out}'}")
+    if left_out:
+        notify(f"note: {given}: left out {left_out}")
+    found = [
+        _input_file(to_path(info.path), info, _partitions(os.path.dirname(info.path[len(listing.base) :])))
+        for info in chosen
+    ]
+    return sorted([*found, *live], key=lambda file: file.path)
+
+
+def _look(given: str, filesystem: fs.FileSystem, path: str) -> _Listing:
+    """Lists what is below an input.
+
+    Raises:
+        InputError: There is nothing of this name.
+        OSError: A directory cannot be read.
+    """
+    info = filesystem.get_file_info(path)
+    if info.type == fs.FileType.Directory:
+        return _Listing(path.rstrip("/"), list_below(filesystem, path), {path.rstrip("/")})
+    if info.type == fs.FileType.NotFound and is_pattern(path):
+        base = fixed_part(path)
+        infos = list_below(filesystem, base or "/")
+        visible = [info.path for info in infos if not is_hidden(info.path[len(base) :])]
+        named = {name for file in visible for name in (file, *parents(file, base))}
+        return _Listing(base, infos, {name for name in named if matches(name, path)})
+    if info.type != fs.FileType.File:
+        raise InputError(f"{given}: {_nothing_at(path)}")
+    return _Listing(os.path.dirname(path), [info], {path})
+
+
+def _nothing_at(path: str) -> str:
+    if os.path.exists(path):
+        return "not a regular file"
+    return "this link leads nowhere" if os.path.islink(path) else "no such file or directory"
+
+
+def _described(listing: _Listing, to_path: Callable[[str], str]) -> str:
+    """Returns which files of the directories that are meant have another suffix, and how to read them; or nothing."""
+    names = [info.path[len(listing.base) + 1 :] for info in listing.left_out()]
+    if not names:
+        return ""
+    shown = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+    pattern = join(to_path(listing.base), "**" if any("/" in name for name in names) else "*")
+    return f"{counted(len(names), 'file')} without the suffix {_SUFFIX} ({shown}); {shlex.quote(pattern)} takes all"
+
+
+def _live_files(shown: str, table: Table, state: str | None, partitions: Mapping[str, str | None]) -> list[InputFile]:
+    """Returns the live files of a table.
+
+    Args:
+        shown: The table's directory for `locate`.
+        table: What it is.
+        state: Of Iceberg, the file of the state to read.
+        partitions: From the directories above the table.
+
+    Raises:
+        InputError: Its log cannot be read, or one of the files is missing.
+    """
+    live = live_files(shown, table, state)
+    filesystem = locate(shown)[0]
+    infos = filesystem.get_file_info([locate(path)[1] for path, _ in live])
+    if missing := [path for (path, _), info in zip(live, infos, strict=True) if info.type != fs.FileType.File]:
+        raise InputError(f"{missing[0]}: missing, but the log of the {table.kind} table {shown} says that it is live")
+    if not live:
+        raise InputError(f"{shown}: the {table.kind} table has no files")
+    return [_input_file(path, info, {**partitions, **values}) for (path, values), info in zip(live, infos, strict=True)]
+
+
+def _once(files: Sequence[InputFile], notify: Notify) -> list[InputFile]:
+    """Returns each real file once, by a name without links where it has one."""
+    by_identity: dict[object, list[InputFile]] = {}
+    for file in files:
+        by_identity.setdefault(_identity(file), []).append(file)
+    kept = {
+        identity: next((file for file in same if not _is_linked(file)), same[0]) if len(same) > 1 else same[0]
+        for identity, same in by_identity.items()
+    }
+    if repeated := [same for same in by_identity.values() if len(same) > 1]:
+        one, other, *_ = repeated[0]
+        names = one.path if one.path == other.path else f"{one.path} is {other.path}"
+        more = ", ..." if len(repeated) > 1 else ""
+        notify(f"note: read once, although named more than once: {counted(len(repeated), 'file')} ({names}{more})")
+    return list(kept.values())
+
+
+def shared_files(some: Iterable[InputFile], others: Iterable[InputFile]) -> list[InputFile]:
+    """Returns those of some files that are among the others too, by whatever name."""
+    known = {_identity(file) for file in others}
+    return [file for file in some if _identity(file) in known]
+
+
+def is_named_by(given: str, file: InputFile) -> bool:
+    """Returns whether an earlier input was a file, or a directory or glob that it is in; reads no object store."""
+    if is_local(file.path) != ("://" not in given):
+        return False
+    if not is_local(file.path) and given.split("/")[:3] != file.path.split("/")[:3]:
+        return False  # on another store
+    real = os.path.realpath if is_local(file.path) else str
+    return real(given) == real(file.path) or would_find(real(given), real(file.path))
+
+
+def _identity(file: InputFile) -> object:
+    """Returns what two names of one real file have in common."""
+    if not is_local(file.path):
+        return file.path
+    path = locate(file.path)[1]
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise InputError(f"{file.path}: cannot be read: {reason(error)}") from error
+    return (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(path)  # some network disks number none
+
+
+def _is_linked(file: InputFile) -> bool:
+    path = locate(file.path)[1]
+    return is_local(file.path) and os.path.realpath(path) != path
 
 
 def would_find(given: str, file: str) -> bool:
@@ -96,11 +274,12 @@ def would_find(given: str, file: str) -> bool:
     (filesystem, path), (file_filesystem, target) = locate(given), locate(file)
     if type(filesystem) is not type(file_filesystem):
         return False
-    if any(character in path for character in "*?["):
-        directory, matches = _fixed_part(path), _matches(target.split("/"), path.split("/"))
+    if is_pattern(path):
+        base = fixed_part(path)
+        found = any(matches(name, path) for name in (target, *parents(target, base)))
     else:
-        directory, matches = path.rstrip("/"), target.startswith(path.rstrip("/") + "/")
-    return matches and not _is_hidden(target[len(directory) :])
+        base, found = path.rstrip("/"), target.startswith(path.rstrip("/") + "/")
+    return found and target.startswith(f"{base}/") and not is_hidden(target[len(base) :])
 
 
 def check_apart(inputs: Iterable[str], output: str, name: str, harm: str) -> None:
@@ -123,48 +302,13 @@ def check_apart(inputs: Iterable[str], output: str, name: str, harm: str) -> Non
             )
 
 
-def _list_files(filesystem: fs.FileSystem, directory: str) -> list[fs.FileInfo]:
-    selector = fs.FileSelector(directory, recursive=True, allow_not_found=True)
-    infos = [info for info in filesystem.get_file_info(selector) if info.type == fs.FileType.File]
-    return sorted(infos, key=lambda info: info.path)
-
-
-def _glob(filesystem: fs.FileSystem, pattern: str) -> list[fs.FileInfo]:
-    """Matches a pattern by path segments; `**` matches any number of them."""
-    segments = pattern.split("/")
-    directory = _fixed_part(pattern)
-    infos = _list_files(filesystem, directory or "/")
-    return [
-        info
-        for info in infos
-        if _matches(info.path.split("/"), segments) and not _is_hidden(info.path[len(directory) :])
-    ]
-
-
-def _fixed_part(pattern: str) -> str:
-    """Returns the directory before a pattern's first wildcard."""
-    return "/".join(itertools.takewhile(lambda segment: not any(c in segment for c in "*?["), pattern.split("/")))
-
-
-def _matches(path: list[str], pattern: list[str]) -> bool:
-    if not pattern:
-        return not path
-    if pattern[0] == "**":
-        return _matches(path, pattern[1:]) or (bool(path) and _matches(path[1:], pattern))
-    return bool(path) and fnmatch.fnmatchcase(path[0], pattern[0]) and _matches(path[1:], pattern[1:])
-
-
-def _is_hidden(path: str) -> bool:
-    return any(segment.startswith(("_", ".")) for segment in path.split("/"))
-
-
-def _input_file(to_path: Callable[[str], str], info: fs.FileInfo, base: str) -> InputFile:
-    path, modified = to_path(info.path), info.mtime
+def _input_file(path: str, info: fs.FileInfo, partitions: dict[str, str | None]) -> InputFile:
+    modified = info.mtime
     if modified is not None and not is_local(path):
         # A store reports fractions of a second in a listing, but not when asked for a single file.
         modified = modified.replace(microsecond=0)
     time = modified.isoformat() if isinstance(modified, datetime) else ""
-    return InputFile(path, info.size, time, _partitions(os.path.dirname(info.path[len(base) :])))
+    return InputFile(path, info.size, time, partitions)
 
 
 def _partitions(directory: str) -> dict[str, str | None]:

@@ -99,6 +99,14 @@ def with_options(path: str, options: Sequence[str]) -> str:
     return _uri(store, inner, "&".join([*options, own] if own else options))
 
 
+def split_options(path: str) -> tuple[str, dict[str, str]]:
+    """Returns a path or URI without its options, and the options."""
+    if "://" not in path:
+        return path, {}
+    store, inner, options = _split_uri(path)
+    return store + inner, dict(urllib.parse.parse_qsl(options))
+
+
 def _uri(store: str, inner: str, options: str) -> str:
     return store + inner + ("?" + options if options else "")
 

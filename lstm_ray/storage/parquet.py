@@ -10,11 +10,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lstm_ray.errors import InputError
+from lstm_ray.storage import locate
 from lstm_ray.storage.inputs import InputFile
 from lstm_ray.wording import not_parquet, reason
 
 _MOST_ROWS = 1 << 28  # in a row group; writers make 2**20 of them, and 2**26 at most unless told otherwise
 _MOST_ROWS_PER_BYTE = 1 << 14  # of the file; a column of one value takes a byte for some thousand rows
+_DECRYPT = "lstm-ray has no keys: write a copy without encryption, or without such columns"
 
 
 @contextmanager
@@ -37,7 +39,8 @@ def open_parquet(file: InputFile, buffer_bytes: int = 0) -> Iterator[pq.ParquetF
                 **({"buffer_size": buffer_bytes, "pre_buffer": False} if buffer_bytes else {}),
             )
         except (OSError, pa.ArrowException, UnicodeDecodeError) as error:  # the last: of a column's name
-            raise InputError(f"{file.path}: {not_parquet(file.path, error)}") from error
+            problem = f"encrypted: {_DECRYPT}" if _is_of_encryption(error) else not_parquet(file.path, error)
+            raise InputError(f"{file.path}: {problem}") from error
         _check_rows(file, parquet.metadata)
         yield parquet
 
@@ -55,10 +58,12 @@ def _check_rows(file: InputFile, metadata: pq.FileMetaData) -> None:
 
 @contextmanager
 def reading(path: str, row_groups: range) -> Iterator[None]:
-    """Turns errors in reading row groups into an InputError that names them."""
+    """Turns errors in reading row groups into an InputError that names them, or the columns that are encrypted."""
     try:
         yield
     except (OSError, pa.ArrowException) as error:
+        if _is_of_encryption(error):
+            raise InputError(f"{path}: {_encrypted_columns(path)}: {_DECRYPT}") from error
         raise InputError(f"{path}: {_named(row_groups)} cannot be read: {reason(error)}") from error
 
 
@@ -99,6 +104,25 @@ def _loses_nanoseconds(rough: pa.Array, fine: pa.Array) -> bool:
 def _children(array: pa.Array) -> list[pa.Array]:
     children: list[pa.Array] = array.flatten() if pa.types.is_struct(array.type) else [array.values]
     return children
+
+
+def _is_of_encryption(error: Exception) -> bool:
+    return "ecrypt" in str(error)  # Parquet's errors: decrypt, decryption, encrypted
+
+
+def _encrypted_columns(path: str) -> str:
+    """Returns which columns of a file are encrypted; Arrow says only that one is."""
+    filesystem, inner = locate(path)
+    encrypted = []
+    with filesystem.open_input_file(inner) as stream:
+        parquet = pq.ParquetFile(stream)
+        # By reading them: asked for the metadata of an encrypted column, Arrow aborts the process (pyarrow 26).
+        for name in dict.fromkeys(parquet.schema_arrow.names):
+            try:
+                next(parquet.iter_batches(1, columns=[name]), None)
+            except (OSError, pa.ArrowException):
+                encrypted.append(repr(name))
+    return f"encrypted: column{'s' if len(encrypted) > 1 else ''} {', '.join(encrypted)}"
 
 
 def missing_rows(path: str, row_groups: range, found: int, promised: int) -> InputError:

@@ -26,7 +26,8 @@ def describe(config: TrainConfig) -> str:
         InputError: A file is missing, is not Parquet, or lacks a column.
         OutputError: The output directory contains something else.
     """
-    config, reasons = choose(config, find_all_shards(config))
+    notes: list[str] = []
+    config, reasons = choose(config, find_all_shards(config, notes.append))
     inputs = describe_inputs(config)
     start_tensorflow()
     if config.network is not None:
@@ -38,6 +39,7 @@ def describe(config: TrainConfig) -> str:
             model,
             "",
             *(f"preset best: {reason}" for reason in reasons),
+            *notes,
             *inputs,
             *describe_workers(config),
             "",

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from lstm_ray import storage
 from lstm_ray.config import TrainConfig
+from lstm_ray.datasets.seen import describe_seen
 from lstm_ray.evaluate.ranking import doubt
 from lstm_ray.train.data.corpus import Groups
 from lstm_ray.train.loop.state import State
@@ -46,7 +47,13 @@ PARTS = pa.schema(
     ]
 )
 """Columns of the history of a run with n-grams, after the others."""
-_COUNTS = ("training_rows", "validation_rows", "rows_without_text", "rows_with_other_label")  # of `Outcome`
+_COUNTS = (  # of `Outcome`
+    "training_rows",
+    "validation_rows",
+    "rows_without_text",
+    "rows_with_other_label",
+    "validation_rows_seen",
+)
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,7 @@ class Outcome:
         rows_without_text: Rows left out because they have no words.
         rows_with_other_label: Rows left out because the label mapping does not name their label.
         groups: Of both sides, if `--validation-group` was given.
+        validation_rows_seen: Rows measured on whose text is among those learned from.
         was_complete: True if nothing was left to do.
     """
 
@@ -71,6 +79,7 @@ class Outcome:
     rows_without_text: int
     rows_with_other_label: int
     groups: Groups | None = None
+    validation_rows_seen: int = 0
     was_complete: bool = False
 
     @property
@@ -88,7 +97,7 @@ def is_complete(config: TrainConfig, state: State) -> bool:
 def read_outcome(config: TrainConfig, state: State) -> Outcome:
     """Returns the result of a run that was complete before."""
     metrics = json.loads(storage.read_bytes(storage.join(config.output, "metrics.json")))
-    counts: dict[str, Any] = {name: metrics.get(name, 0) for name in _COUNTS}  # older versions did not write the last
+    counts: dict[str, Any] = {name: metrics.get(name, 0) for name in _COUNTS}  # older versions did not write all
     groups = Groups(**metrics["groups"]) if metrics.get("groups") else None
     return Outcome(state, config, **counts, groups=groups, was_complete=True)
 
@@ -135,5 +144,8 @@ def _notes(config: TrainConfig, outcome: Outcome) -> Iterator[str]:
         yield f"{counted(groups.training, 'group')} of {by} to train on, {groups.validation:,} others to validate on."
         if groups.rows_without:
             yield f"{counted(groups.rows_without, 'row')} without a group went by their text."
+    if outcome.validation_rows_seen:
+        leak = describe_seen(outcome.validation_rows_seen, outcome.validation_rows, "validation")
+        yield f"{leak}."
     if (sentence := doubt(outcome.state.metrics)) is not None:
         yield f"{sentence[0].upper()}{sentence[1:]}."

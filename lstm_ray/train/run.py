@@ -20,6 +20,7 @@ from typing import Protocol
 from lstm_ray import storage
 from lstm_ray.config import TrainConfig, with_paths
 from lstm_ray.datasets.labelled import Shard
+from lstm_ray.datasets.seen import describe_seen
 from lstm_ray.datasets.unlabelled import find_text_shards
 from lstm_ray.model.user_network import check_network
 from lstm_ray.progress import Watcher
@@ -64,8 +65,9 @@ def train(config: TrainConfig, watcher: Watcher) -> Outcome:
     """
     config = with_paths(config, storage.absolute)
     check_inputs(config)
-    shards = find_all_shards(config)
-    find_text_shards(config.unlabelled, config.text_column)  # read much later: what is wrong with them is reported now
+    shards = find_all_shards(config, watcher.say)
+    # Read much later: what is wrong with them is reported now.
+    find_text_shards(config.unlabelled, config.text_column, watcher.say)
     config, reasons = choose(config, shards)
     for reason in reasons:
         watcher.say(f"preset best: {reason}")
@@ -99,6 +101,10 @@ def _train(config: TrainConfig, shards: Sequence[Shard], watcher: Watcher, resum
             f"{counted(len(prepared.training), 'row')} to train on, {len(prepared.validation):,} to validate on, "
             f"{counted(len(prepared.vocabulary.words), 'word')} known"
         )
+        if prepared.validation_rows_seen:
+            watcher.say(
+                f"warning: {describe_seen(prepared.validation_rows_seen, len(prepared.validation), 'validation')}"
+            )
         check_schedule(config, len(prepared.training))
         if config.embeddings is not None:
             prepared = _add_word_vectors(prepared, config.embeddings, watcher)
@@ -123,6 +129,7 @@ def _train(config: TrainConfig, shards: Sequence[Shard], watcher: Watcher, resum
         prepared.rows_without_text,
         prepared.rows_with_other_label,
         prepared.groups,
+        prepared.validation_rows_seen,
     )
     with _failure_logged(tracker):
         write_results(config, outcome)

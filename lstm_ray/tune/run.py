@@ -55,7 +55,7 @@ def tune(config: TuneConfig, say: Callable[[str], None]) -> SearchResult:
         raise ConfigError("search is missing: give a job file with, say, search: {units: {choice: [64, 128]}}")
     config = with_paths(config, storage.absolute)
     # An error in the data is reported once, before any trial.
-    config, reasons = choose(config, find_all_shards(config))
+    config, reasons = choose(config, find_all_shards(config, say))
     for reason in reasons:
         say(f"preset best: {reason}")
     trials = {number: trial_config(config, number) for number in range(1, config.trials + 1)}

@@ -56,7 +56,7 @@ def write_vectors(
     storage.check_writable(storage.join(config.output, ".."))
     if storage.exists(config.output) and not config.overwrite:
         raise OutputError(f"{config.output}: exists already: choose another --output, or pass --overwrite")
-    shards = find_text_shards(config.text, config.text_column)
+    shards = find_text_shards(config.text, config.text_column, say)
     if config.max_rows is not None:
         shards = sample_rows(shards, config.max_rows, config.seed)
     say("reading and tokenizing")

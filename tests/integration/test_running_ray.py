@@ -125,8 +125,9 @@ def test_an_own_network_scores_on_ray_as_in_one_process(
     assert here.num_rows == 260
     assert here.equals(there)
     assert found_at(code) == ["code"] * 3 + ["lstm-ray-code"]
+    seen = ("--allow-seen-files",)  # it was trained on them
     told = [
-        json.loads(running.lstm_ray("evaluate", reviews, *model, "--json", *options, cwd=code).stdout)
+        json.loads(running.lstm_ray("evaluate", reviews, *model, "--json", *seen, *options, cwd=code).stdout)
         for options in ((), ("--address", running.address))
     ]
     assert told[0].pop("rows_per_s") > 0

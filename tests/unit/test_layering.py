@@ -56,6 +56,8 @@ HOMES = {
     "jinja2": ("report.pages", "cluster.definition.render"),
     "mlflow": ("train.loop.mlflow_run",),
     "onnx": ("export.onnx_graph",),
+    "deltalake": ("storage.tables",),
+    "pyiceberg": ("storage.tables",),
 }
 # Packages with more files than MOST_FILES, and why.
 LARGE = {"lstm_ray.cli": "one file a command"}

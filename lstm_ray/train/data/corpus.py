@@ -12,8 +12,8 @@ from __future__ import annotations
 import copy
 import functools
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,9 @@ from lstm_ray.config import TrainConfig
 from lstm_ray.datasets.held_out import Hashes, hash_keys, held_out, keys_of_rows
 from lstm_ray.datasets.labelled import Shard, describe_left_out, find_shards, read_shard, sample_rows
 from lstm_ray.datasets.labels import label_mapping
+from lstm_ray.datasets.seen import Hashes40, SeenTexts, hash_texts
 from lstm_ray.errors import InputError
+from lstm_ray.storage.inputs import Notify, shared_files
 from lstm_ray.text.sequences import Sequences, concatenate, truncate
 from lstm_ray.text.tokenize import tokenize
 from lstm_ray.text.vocabulary import (
@@ -83,6 +85,8 @@ class Prepared:
         vocabulary: Counted on the training rows only, or the one that was given.
         rows_without_text: Rows left out because they have no words: no text, or an empty one.
         rows_with_other_label: Rows left out because the label mapping does not name their label.
+        seen: The texts to learn from.
+        validation_rows_seen: Rows to measure on whose text is among them.
         word_vectors: Initial vectors of the words, if they were given or learned.
         groups: Of both sides, if `--validation-group` was given.
     """
@@ -92,6 +96,8 @@ class Prepared:
     vocabulary: Vocabulary
     rows_without_text: int
     rows_with_other_label: int = 0
+    seen: SeenTexts = field(default_factory=SeenTexts)
+    validation_rows_seen: int = 0
     word_vectors: WordVectors | None = None
     groups: Groups | None = None
 
@@ -125,6 +131,8 @@ class EncodedShard:
         counts: Word and count in the shard's training rows; None with a given vocabulary.
         rows_without_text: Rows left out because they have no words.
         rows_with_other_label: Rows left out because the label mapping does not name their label.
+        training_texts: Hashes of the texts to learn from.
+        validation_texts: Hashes of those held out.
         groups: Hashes of the distinct groups of all its rows; None without `--validation-group`.
         rows_without_group: Rows whose group is null.
     """
@@ -135,22 +143,39 @@ class EncodedShard:
     counts: pa.Table | None
     rows_without_text: int
     rows_with_other_label: int
+    training_texts: Hashes40
+    validation_texts: Hashes40
     groups: Hashes | None = None
     rows_without_group: int = 0
 
 
-def find_all_shards(config: TrainConfig) -> list[Shard]:
-    """Lists the row groups of a run, those for training first.
+def find_all_shards(config: TrainConfig, notify: Notify = lambda note: None) -> list[Shard]:
+    """Lists the row groups of a run, those for training first; `notify` is for `find_inputs`.
 
     Raises:
-        InputError: A file is missing or not Parquet, or lacks a column, or a column has the wrong type.
+        InputError: A file is missing or not Parquet, or lacks a column, or a column has the wrong type; or one is for
+            training and for validation.
     """
     columns = (config.text_column, config.label_column, label_mapping(config))
     is_validation = False if config.validation else None
-    shards = find_shards(config.train, *columns, is_validation=is_validation, group_column=config.validation_group)
+    shards = find_shards(
+        config.train, *columns, is_validation=is_validation, group_column=config.validation_group, notify=notify
+    )
+    validation = find_shards(config.validation, *columns, is_validation=True, notify=notify)
+    _check_apart(shards, validation, config)
     if config.max_rows is not None:
         shards = sample_rows(shards, config.max_rows, config.seed)
-    return shards + find_shards(config.validation, *columns, is_validation=True)
+    return shards + validation
+
+
+def _check_apart(training: Sequence[Shard], validation: Sequence[Shard], config: TrainConfig) -> None:
+    """Raises InputError if a file is for training and for validation, unless the user wants that."""
+    shared = shared_files((shard.file for shard in validation), (shard.file for shard in training))
+    if shared and not config.allow_seen_files:
+        raise InputError(
+            f"{shared[0].path}: is in --train and in --validation, which would measure what was learned by heart: "
+            "leave --validation out, and a part of --train is held out; or pass --allow-seen-files"
+        )
 
 
 def encode_shard(shard: Shard, config: TrainConfig) -> EncodedShard:
@@ -183,8 +208,16 @@ def encode_shard(shard: Shard, config: TrainConfig) -> EncodedShard:
     training, validation = (
         Corpus(codes.take(np.flatnonzero(side)), labels[side]) for side in (~is_validation, is_validation)
     )
+    text_hashes = hash_texts(texts)
     encoded = EncodedShard(
-        training, validation, words, counts, rows.without_text + int((~has_words).sum()), rows.with_other_label
+        training,
+        validation,
+        words,
+        counts,
+        rows.without_text + int((~has_words).sum()),
+        rows.with_other_label,
+        text_hashes[~is_validation],
+        text_hashes[is_validation],
     )
     if groups is None:
         return encoded
@@ -218,6 +251,8 @@ def assemble(shards: Iterable[EncodedShard], config: TrainConfig) -> Prepared:
     words: list[pa.LargeStringArray] = []
     uncounted: list[pa.Table] = []
     groups: list[Hashes] = []
+    texts: list[Hashes40] = []
+    validation_texts: list[Hashes40] = []
     without_text = with_other_label = without_group = 0
     for shard in shards:
         training.add(shard.training)
@@ -225,6 +260,8 @@ def assemble(shards: Iterable[EncodedShard], config: TrainConfig) -> Prepared:
         without_text += shard.rows_without_text
         with_other_label += shard.rows_with_other_label
         without_group += shard.rows_without_group
+        texts.append(shard.training_texts.copy())
+        validation_texts.append(shard.validation_texts.copy())
         if shard.groups is not None:
             groups.append(shard.groups.copy())
         if shard.words is not None:
@@ -242,7 +279,13 @@ def assemble(shards: Iterable[EncodedShard], config: TrainConfig) -> Prepared:
             for rows in (training, validation):
                 codes = rows.codes_of(number)
                 codes[:] = ids[codes]
-    prepared = Prepared(training.corpus(), validation.corpus(), vocabulary, without_text, with_other_label)
+    seen = SeenTexts(texts)
+    leaked = sum(map(seen.count, validation_texts))
+    if config.refits_on_all_rows:
+        seen = SeenTexts([*texts, *validation_texts])
+    prepared = Prepared(
+        training.corpus(), validation.corpus(), vocabulary, without_text, with_other_label, seen, leaked
+    )
     if groups:
         on_validation = held_out(np.unique(np.concatenate(groups)), config.validation_fraction)
         sides = int((~on_validation).sum()), int(on_validation.sum())

@@ -34,7 +34,6 @@ from lstm_ray.model.weights import Mix
 from lstm_ray.progress import Progress
 from lstm_ray.runtime.tensorflow import threads_given
 from lstm_ray.storage import join
-from lstm_ray.text.vocabulary import Vocabulary
 from lstm_ray.train.data.batches import epoch_order, validation_order, worker_batches
 from lstm_ray.train.data.corpus import Corpus, Prepared
 from lstm_ray.train.loop import checkpoints, tensorboard
@@ -336,11 +335,11 @@ class _Worker:
     def finish(self) -> None:
         """Writes the best epoch's model on rank 0, and leaves no peer waiting."""
         part, config = self._part, self._config
-        if part is not None and config.ngram_refit and not config.validation and len(self._prepared.validation):
+        if part is not None and config.refits_on_all_rows and len(self._prepared.validation):
             part = self._fit_ngrams(self._prepared.all_rows())
         if self._is_first:
             self._writer.wait()
-            _write_model(config, self._best, part, self._prepared.vocabulary, self.state)
+            _write_model(config, self._best, part, self._prepared, self.state)
         self._collective.all_gather([])  # no worker leaves while another still needs it
 
     def _stop_if_interrupted(self) -> None:
@@ -383,7 +382,7 @@ class _Meter:
 
 
 def _write_model(
-    config: TrainConfig, best: list[npt.NDArray[Any]], part: NgramPart | None, vocabulary: Vocabulary, state: State
+    config: TrainConfig, best: list[npt.NDArray[Any]], part: NgramPart | None, prepared: Prepared, state: State
 ) -> None:
     model = build_model(config, config, config.seed)  # in float32, whatever the precision of the steps
     for variable, value in zip(model.variables, best, strict=True):
@@ -395,7 +394,8 @@ def _write_model(
         join(config.output, "model"),
         model=model,
         weights=None if config.network is not None else network_weights(model, config, config),
-        vocabulary=vocabulary,
+        vocabulary=prepared.vocabulary,
+        seen=prepared.seen,
         config=config,
         metrics=state.metrics,
         threshold=THRESHOLD,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lstm_ray.config import EvaluateConfig
+from lstm_ray.errors import BundleError, InputError
 from lstm_ray.evaluate.evaluation import Evaluation, evaluate
 from lstm_ray.evaluate.shard import MAX_MISTAKES
 
@@ -64,3 +67,55 @@ def test_rows_of_one_label_are_measured_with_a_warning(
     result, notes = measured(tmp_path, tiny_bundle, labels, **changes)
     assert notes == [f"warning: {tmp_path}/reviews.parquet: {says}"]
     assert result.metrics()["auc"] is None
+
+
+# Rows that the model has learned from
+
+
+def trained_on(bundle: Path, to: Path, *texts: str, train: tuple[str, ...] = ()) -> Path:
+    """Copies a bundle as one that learned from some texts, in files of `train`."""
+    from lstm_ray.datasets.seen import SeenTexts, hash_texts
+    from lstm_ray.model.bundle import _seal, _sha256
+
+    shutil.copytree(bundle, to)
+    SeenTexts([hash_texts(pa.array(texts, pa.large_string()))]).write(to / "seen.parquet")
+    description = json.loads((to / "bundle.json").read_text())
+    description["sha256"]["seen.parquet"] = _sha256((to / "seen.parquet").read_bytes())
+    description["training"]["train"] = list(train)
+    del description["self_sha256"]
+    (to / "bundle.json").write_bytes(_seal(description))
+    return to
+
+
+def test_rows_that_the_model_has_learned_from_are_counted(tmp_path: Path, tiny_bundle: Path) -> None:
+    result, notes = measured(tmp_path, trained_on(tiny_bundle, tmp_path / "model", "a good film"), [0, 1, 1])
+    assert result.metrics()["rows_seen_in_training"] == 3
+    (note,) = notes
+    assert note.startswith(f"warning: {tmp_path}/reviews.parquet: 3 of 3 evaluation rows (100.0%) have a text that ")
+    result, notes = measured(tmp_path, trained_on(tiny_bundle, tmp_path / "other", "A good film"), [0, 1, 1])
+    assert (result.metrics()["rows_seen_in_training"], notes) == (0, [])
+
+
+def test_a_bundle_of_an_older_version_cannot_tell(tmp_path: Path, tiny_bundle: Path) -> None:
+    result, notes = measured(tmp_path, tiny_bundle, [0, 1])
+    assert (result.metrics()["rows_seen_in_training"], notes) == (None, [])
+
+
+@pytest.mark.parametrize("train", ["reviews.parquet", ".", "*.parquet"])
+def test_a_file_of_the_training_run_is_refused_unless_it_is_wanted(
+    tmp_path: Path, tiny_bundle: Path, train: str
+) -> None:
+    model = trained_on(tiny_bundle, tmp_path / "model", "a good film", train=(f"{tmp_path}/{train}",))
+    with pytest.raises(InputError, match=r"was trained on this file, .*, or pass --allow-seen-files$"):
+        measured(tmp_path, model, [0, 1])
+    result, _ = measured(tmp_path, model, [0, 1], allow_seen_files=True)
+    assert result.rows_seen == 2
+
+
+def test_damaged_hashes_are_an_error_of_the_bundle(tmp_path: Path, tiny_bundle: Path) -> None:
+    model = trained_on(tiny_bundle, tmp_path / "model", "a good film")
+    (model / "seen.parquet").write_bytes(b"")
+    with pytest.raises(BundleError, match=r"the bundle's seen\.parquet is damaged"):
+        measured(tmp_path, model, [0, 1])
+    (model / "seen.parquet").unlink()  # by somebody who publishes the model, but not what it has learned from
+    assert measured(tmp_path, model, [0, 1])[0].rows_seen is None

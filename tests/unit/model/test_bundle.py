@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from lstm_ray import storage
 from lstm_ray.config import ModelSettings, Settings, TextSettings, TrainConfig, to_yaml
+from lstm_ray.datasets.seen import SeenTexts, hash_texts
 from lstm_ray.errors import BundleError, OutputError
 from lstm_ray.model import bundle as bundle_module
 from lstm_ray.model.architectures import build_model, network_weights
@@ -429,3 +430,11 @@ def test_a_store_without_renames_gets_the_description_last(tmp_path: Path, monke
     assert order[-1] == "bundle.json"
     assert sorted(order[1:]) == FILES
     np.testing.assert_array_equal(read_bundle(path).weights().embedding, parts(seed=1)["weights"].embedding)
+
+
+def test_the_texts_that_were_learned_from_are_written_and_read_again(tmp_path: Path) -> None:
+    texts = hash_texts(pa.array(["a good film", "a bad film"], pa.large_string()))
+    write_bundle(str(tmp_path / "model"), **parts(), seen=SeenTexts([texts]))
+    seen = read_bundle(str(tmp_path / "model")).seen()
+    assert seen is not None
+    assert (len(seen), seen.count(texts[:1])) == (2, 1)

@@ -24,6 +24,7 @@ from lstm_ray.errors import BundleError, ConfigError
 from lstm_ray.export.export import export
 from lstm_ray.model.architectures import build_model, with_ngrams
 from lstm_ray.model.bundle import read_bundle, write_bundle
+from lstm_ray.model.keras_file import import_modules
 from lstm_ray.model.user_network import check_network, sources_of
 from lstm_ray.model.weights import Mix
 from lstm_ray.runtime.tensorflow import start_tensorflow
@@ -358,6 +359,39 @@ def test_a_bundle_imports_no_module_that_is_not_made_for_it(
     with pytest.raises(BundleError, match=r"which is not imported: it does not use register_keras_serializable\(\)"):
         Scorer(read_bundle(str(path)))
     assert not (tmp_path / "it-ran").exists()
+
+
+RUNS = "open('it-ran', 'w')\n"
+REGISTERS = "import keras\nkeras.saving.register_keras_serializable\n"
+
+
+@pytest.mark.parametrize(
+    ("module", "files", "says"),
+    [
+        ("setup.x", {"setup": RUNS}, "would run .*setup.py, which has code but does not use register_keras"),
+        ("pack.layers", {"pack.__init__": RUNS, "pack.layers": REGISTERS}, "would run .*__init__.py, which has code"),
+        ("pack.layers", {"pack": RUNS}, "would run .*pack.py, which has code"),
+        ("pack.__main__", {"pack.__init__": "", "pack.__main__": RUNS + REGISTERS}, "__main__ is a program"),
+        ("__main__", {}, "__main__ is a program"),
+        ("pack", {"pack.__init__": RUNS}, "does not use register_keras_serializable"),
+        ("pytest.__main__", {"app": RUNS}, "__main__ is a program"),
+        ("_pytest.config", {}, "does not use register_keras_serializable"),
+    ],
+)
+def test_no_module_is_imported_that_does_not_register_layers_nor_one_on_the_way_to_it(
+    write_module: WriteModule, tmp_path: Path, module: str, files: dict[str, str], says: str
+) -> None:
+    for name, source in files.items():
+        write_module(name, source)
+    with pytest.raises(BundleError, match=f"which is not imported: .*{says}"):
+        import_modules("a bundle", [module])
+    assert not (tmp_path / "it-ran").exists()
+
+
+def test_a_package_whose_init_has_no_code_is_imported(write_module: WriteModule) -> None:
+    write_module("pack.__init__", '"""My layers."""\n# and a comment\n')
+    write_module("pack.layers", REGISTERS)
+    import_modules("a bundle", ["pack.layers"])
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from lstm_ray.config import ScoreConfig
 from lstm_ray.errors import InputError
 from lstm_ray.score.plan import Chunk, Plan, cut, make_plan
+from lstm_ray.score.reading import read_task
 from lstm_ray.storage.inputs import InputFile
 
 
@@ -122,7 +123,7 @@ def test_the_fingerprint_changes_with_what_decides_the_output_and_nothing_else(t
         plan(path, keep_columns="id"),
         plan(path, prefix="new_"),
         plan(path, engine="keras"),
-        plan(path, path),
+        plan(path, write(tmp_path / "b.parquet", {"text": ["good"], "id": [0]})),
     ]
     write(tmp_path / "a.parquet", {"text": ["fine"] * 9, "id": range(9)})  # rewritten: another time of change
     others.append(plan(path))
@@ -134,8 +135,43 @@ def test_the_fingerprint_is_that_of_the_versions_before(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     write(Path("a.parquet"), {"body": ["a", "b", "c"], "id": [1, 2, 3]})
     file = InputFile("a.parquet", 123, "2026-01-02T03:04:05", {"year": "2026"})
-    monkeypatch.setattr("lstm_ray.score.plan.find_inputs", lambda inputs: [file])
+    monkeypatch.setattr("lstm_ray.score.plan.find_inputs", lambda inputs, notify: [file])
     monkeypatch.setattr("lstm_ray.__version__", "0.1.0")
     settings = {"text_column": "body", "keep_columns": "id", "prefix": "new_", "max_rows": 2, "rows_per_part": 1}
     made = plan("in", engine="cpu", actors=3, output="out", **settings)
     assert made.layout.fingerprint == "e0330c1e1564d79b1fe4c6e97972d03882c753cd6fa9218fd704cbae8af805b2"
+
+
+# Columns that are there twice
+
+
+def twice(path: Path) -> str:
+    """Writes a file with two columns `id`."""
+    table = pa.Table.from_arrays([pa.array([1, 2]), pa.array(["good", "bad"]), pa.array([3, 4])], ["id", "text", "id"])
+    pq.write_table(table, path)
+    return str(path)
+
+
+@pytest.mark.parametrize(("keep", "is_planned"), [("all", False), ("text,id", False), ("text", True), ("", True)])
+def test_a_column_that_is_there_twice_is_refused_only_if_it_is_kept(
+    tmp_path: Path, keep: str, is_planned: bool
+) -> None:
+    path = twice(tmp_path / "a.parquet")
+    if is_planned:
+        assert plan(path, keep_columns=keep).rows == 2
+        return
+    with pytest.raises(InputError, match="has two columns named 'id': name those to keep, without it, in --keep-col"):
+        plan(path, keep_columns=keep)
+
+
+def test_a_column_in_the_file_and_in_its_directory_is_the_files_and_told(tmp_path: Path) -> None:
+    (tmp_path / "year=2024" / "lang=en").mkdir(parents=True)
+    write(tmp_path / "year=2024" / "lang=en" / "a.parquet", {"text": ["good"], "year": [2023]})
+    said: list[str] = []
+    made = make_plan(ScoreConfig.model_validate({"inputs": (str(tmp_path),)}), "hash", notify=said.append)
+    assert made.layout.schema.field("year").type == pa.int64()
+    assert made.layout.kept == ["text", "year", "lang"]
+    assert said == ["note: year: in files and in their directories' names: the files' own values are kept"]
+    (task,) = made.tasks(set())
+    ((_, table),) = read_task(task, made.layout.kept)
+    assert table.select(made.layout.kept).to_pylist() == [{"text": "good", "year": 2023, "lang": "en"}]

@@ -226,6 +226,39 @@ def test_other_settings_want_overwrite(run: Run, place: Path, change: dict[str, 
     assert fresh.parts == len(parts(place / "out"))
 
 
+def test_overwrite_leaves_what_score_did_not_write(run: Run, place: Path) -> None:
+    run()
+    output = place / "out"
+    foreign = ("notes.md", ".git/config", "part-of-mine.parquet", "part-000099-000000000000.parquet/x", "_other")
+    for name in foreign:
+        (output / name).parent.mkdir(exist_ok=True)
+        (output / name).write_text("mine")
+    stale = output / "part-000077-000000000000.parquet"
+    stale.write_bytes(b"")
+    run(prefix="new_", overwrite=True)
+    assert [(output / name).read_text() for name in foreign] == ["mine"] * len(foreign)
+    assert not stale.exists()
+    assert (output / "_SUCCESS").exists()
+
+
+@pytest.mark.parametrize("plan", ["", "{}", "[]", '{"fingerprint": null}'])
+def test_nothing_is_overwritten_in_a_directory_whose_plan_is_not_ours(run: Run, place: Path, plan: str) -> None:
+    (place / "out" / "_plan").mkdir(parents=True)
+    (place / "out" / "_plan" / "plan.json").write_text(plan)
+    (place / "out" / "part-000000-000000000000.parquet").write_text("mine")
+    with pytest.raises(OutputError, match=r"its _plan/plan\.json is not one of lstm-ray score"):
+        run(overwrite=True)
+    assert (place / "out" / "part-000000-000000000000.parquet").read_text() == "mine"
+
+
+def test_the_same_input_twice_is_scored_once_and_told(place: Path, tiny_bundle: Path) -> None:
+    said: list[str] = []
+    inputs = (str(place / "in"), str(place / "in/a.parquet"))
+    settings = {"inputs": inputs, "model": str(tiny_bundle), "output": str(place / "out")}
+    assert score(ScoreConfig.model_validate(settings), said.append, nothing).rows == ROWS + ROWS // 2
+    assert f"note: read once, although named more than once: 1 file ({place}/in/a.parquet)" in said
+
+
 def test_another_model_wants_overwrite(run: Run, make_bundle: Callable[..., Path]) -> None:
     first = run()
     other = str(make_bundle(seed=1))

@@ -1,12 +1,13 @@
 """Inputs: files are found in a known order, and an output among them is refused."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from lstm_ray.errors import ConfigError, InputError
-from lstm_ray.storage.inputs import check_apart, find_inputs, would_find
+from lstm_ray.storage.inputs import check_apart, find_inputs, is_named_by, shared_files, would_find
 
 TREE = [
     "b.parquet",
@@ -72,7 +73,19 @@ def test_the_order_is_that_of_the_inputs(tree: Path) -> None:
         ("*.parquet", ["10.parquet", "a.parquet", "b.parquet"]),
         ("?.parquet", ["a.parquet", "b.parquet"]),
         ("[bc].parquet", ["b.parquet"]),
-        ("*", ["10.parquet", "UPPER.PARQUET", "a.parquet", "b.parquet", "notes.txt"]),
+        (
+            "*",
+            [
+                "10.parquet",
+                "UPPER.PARQUET",
+                "a.parquet",
+                "b.parquet",
+                "notes.txt",
+                "year=2024/x.parquet",
+                "year=2025/month=1/y.parquet",
+            ],
+        ),
+        ("year=*", ["year=2024/x.parquet", "year=2025/month=1/y.parquet"]),
         ("*/*.parquet", ["year=2024/x.parquet"]),
         ("year=*/**/*.parquet", ["year=2024/x.parquet", "year=2025/month=1/y.parquet"]),
         (
@@ -143,6 +156,105 @@ def test_a_file_that_has_gone_is_named(tree: Path) -> None:
     (tree / "a.parquet").unlink()
     with pytest.raises(InputError, match=r"a\.parquet: cannot be read: "):
         found.open()
+
+
+# Each real file once
+
+
+def noted(*inputs: str | Path) -> tuple[list[str], list[str]]:
+    """Returns the names of the files that inputs stand for, and the notes on them."""
+    notes: list[str] = []
+    files = find_inputs([str(given) for given in inputs], notes.append)
+    return [Path(file.path).name for file in files], notes
+
+
+def test_a_file_that_is_named_twice_is_read_once(tree: Path) -> None:
+    found, notes = noted(tree, tree / "b.parquet", tree / "*.parquet", tree / "year=2024/../a.parquet")
+    assert found == ["10.parquet", "a.parquet", "b.parquet", "x.parquet", "y.parquet"]
+    assert f"note: read once, although named more than once: 3 files ({tree}/10.parquet, ...)" in notes
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_two_names_of_one_file_are_one_file(tmp_path: Path, link: Callable[[Path, Path], None]) -> None:
+    (tmp_path / "b.parquet").write_bytes(b"rows")
+    link(tmp_path / "b.parquet", tmp_path / "a.parquet")
+    found, notes = noted(tmp_path)
+    assert found == (["b.parquet"] if link is os.symlink else ["a.parquet"]), "the one that is no link"
+    assert notes == [
+        f"note: read once, although named more than once: 1 file ({tmp_path}/a.parquet is {tmp_path}/b.parquet)"
+    ]
+
+
+def test_a_linked_directory_keeps_the_partitions_of_the_real_one(tree: Path) -> None:
+    (tree / "latest").symlink_to(tree / "year=2025")
+    files = {Path(file.path).name: file.partitions for file in find_inputs([str(tree)])}
+    assert files["y.parquet"] == {"year": "2025", "month": "1"}
+    assert len(files) == 5
+
+
+def test_links_that_lead_in_circles_end(tree: Path) -> None:
+    (tree / "year=2024" / "up").symlink_to(tree)
+    (tree / "year=2024" / "out").symlink_to(tree.parent)
+    (tree / "year=2024" / "other").symlink_to(tree / "year=2025")
+    (tree / "year=2025" / "back").symlink_to(tree / "year=2024")
+    (tree.parent / "not-asked-for.parquet").write_bytes(b"")
+    assert len(noted(tree)[0]) == 5
+
+
+def test_a_directory_behind_a_link_is_read(tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "reviews").symlink_to(tree)
+    assert len(noted(tmp_path / "in")[0]) == len(noted(tmp_path / "in" / "reviews")[0]) == 5
+
+
+@pytest.mark.parametrize("given", ["", "/*", "/gone.parquet"])
+def test_a_link_that_leads_nowhere_is_named(tmp_path: Path, given: str) -> None:
+    (tmp_path / "gone.parquet").symlink_to(tmp_path / "nothing")
+    with pytest.raises(InputError, match=r"gone\.parquet: this link leads nowhere"):
+        find_inputs([f"{tmp_path}{given}"])
+
+
+def test_a_pipe_is_no_file_to_read_at_random(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.parquet")
+    for given in (tmp_path, tmp_path / "a.parquet"):
+        with pytest.raises(InputError, match=r"a\.parquet: not a regular file"):
+            find_inputs([str(given)])
+
+
+def test_files_of_two_inputs_are_compared_by_what_they_are(tree: Path) -> None:
+    (tree / "link.parquet").symlink_to(tree / "b.parquet")
+    some, others = find_inputs([str(tree / "link.parquet"), str(tree / "a.parquet")]), find_inputs([f"{tree}/[b1]*"])
+    assert [Path(file.path).name for file in shared_files(some, others)] == ["link.parquet"]
+    for given in (tree, tree / "*.parquet", tree / "b.parquet", tree / "link.parquet"):
+        assert is_named_by(str(given), some[0])
+    for given in (tree / "a.parquet", tree / "year=*", "s3://bucket/b.parquet"):
+        assert not is_named_by(str(given), some[0])
+
+
+# What is left out is told, with what takes it
+
+
+def test_other_suffixes_are_told_with_what_takes_them(tmp_path: Path) -> None:
+    for name in ("000000_0", "b.parq", "c.PARQUET", "d.parquet", "e.txt", "_SUCCESS", ".d.parquet.crc"):
+        (tmp_path / name).write_bytes(b"")
+    found, notes = noted(tmp_path)
+    assert found == ["d.parquet"]
+    assert notes == [
+        f"note: {tmp_path}: left out 4 files without the suffix .parquet (000000_0, b.parq, c.PARQUET, ...); "
+        f"'{tmp_path}/*' takes all"
+    ]
+    assert noted(f"{tmp_path}/*") == (["000000_0", "b.parq", "c.PARQUET", "d.parquet", "e.txt"], [])
+
+
+def test_a_directory_of_other_suffixes_says_what_it_has(tmp_path: Path) -> None:
+    (tmp_path / "day=1").mkdir()
+    (tmp_path / "day=1" / "000000_0").write_bytes(b"")
+    pattern = f"{tmp_path}/**"
+    for given in (tmp_path, tmp_path / "day=*"):
+        with pytest.raises(InputError, match=r"no \*\.parquet file in this directory: left out 1 file ") as raised:
+            find_inputs([str(given)])
+        assert str(raised.value).endswith(f"(day=1/000000_0); '{pattern}' takes all")
+    assert noted(pattern) == (["000000_0"], [])
 
 
 # URIs

@@ -1,10 +1,12 @@
-"""Parquet that is damaged or was made to harm: one error that names the file, in no time, and no rows to plan for."""
+"""Parquet that is damaged, encrypted or was made to harm: one error that names the file, and no rows to plan for."""
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,8 +19,11 @@ from lstm_ray.datasets.labelled import find_shards, read_shard
 from lstm_ray.datasets.unlabelled import find_text_shards
 from lstm_ray.errors import ConfigError, InputError
 from lstm_ray.score.plan import make_plan
-from lstm_ray.storage.inputs import find_inputs
-from lstm_ray.storage.parquet import open_parquet
+from lstm_ray.storage.inputs import find_file, find_inputs
+from lstm_ray.storage.parquet import open_parquet, reading
+
+encryption: Any = pytest.importorskip("pyarrow.parquet.encryption", reason="pyarrow without encryption")
+
 
 USES: dict[str, Callable[[str], object]] = {
     "score": lambda path: make_plan(ScoreConfig(inputs=(path,)), "hash"),
@@ -77,7 +82,6 @@ NO_PARQUET: dict[str, bytes] = {
     "no_footer": b"PAR1" + b"\0" * 100 + b"PAR1",
     "footer_beyond": b"PAR1" + b"\xff" * 8 + b"\xff\xff\xff\x7fPAR1",
     "footer_of_nothing": b"PAR1" + b"\0\0\0\0PAR1",
-    "encrypted": b"PARE" + b"x" * 50 + b"\x10\0\0\0PARE",
     "nested_footer": b"PAR1" + b"\x1c" * 60_000 + (60_000).to_bytes(4, "little") + b"PAR1",
     "list_without_end": b"PAR1" + b"\x29\xfc\xff\xff\xff\xff\x07" + (7).to_bytes(4, "little") + b"PAR1",
     "csv": b"text,label\na,1\n",
@@ -161,3 +165,50 @@ def test_a_file_named_like_an_escape_sequence_is_read(tmp_path: Path) -> None:
     (file,) = find_inputs([str(path)])
     with open_parquet(file) as parquet:
         assert parquet.metadata.num_rows == ROWS
+
+
+class _NoSecret(encryption.KmsClient):  # type: ignore[misc]
+    """Keeps keys as they are."""
+
+    def __init__(self, _: Any) -> None:
+        super().__init__()
+
+    def wrap_key(self, key: bytes, _: str) -> bytes:
+        return base64.b64encode(key)
+
+    def unwrap_key(self, key: bytes, _: str) -> bytes:
+        return base64.b64decode(key)
+
+
+def encrypted(path: Path, columns: list[str], plaintext_footer: bool) -> str:
+    """Writes a file, some of whose columns are encrypted."""
+    table = pa.table({"id": [1, 2], "text": ["good", "bad"], "label": [1, 0]})
+    settings = encryption.EncryptionConfiguration(
+        footer_key="footer", column_keys={"column": columns}, plaintext_footer=plaintext_footer
+    )
+    factory = encryption.CryptoFactory(_NoSecret)
+    properties = factory.file_encryption_properties(encryption.KmsConnectionConfig(), settings)
+    with pq.ParquetWriter(path, table.schema, encryption_properties=properties) as writer:
+        writer.write_table(table)
+    return str(path)
+
+
+def test_a_file_with_an_encrypted_footer_is_named(tmp_path: Path) -> None:
+    path = encrypted(tmp_path / "a.parquet", ["text"], plaintext_footer=False)
+    with (
+        pytest.raises(InputError, match=rf"^{path}: encrypted: lstm-ray has no keys: write a copy"),
+        open_parquet(find_file(path)),
+    ):
+        pass
+
+
+def test_encrypted_columns_are_named_and_others_are_read(tmp_path: Path) -> None:
+    path = encrypted(tmp_path / "a.parquet", ["text", "label"], plaintext_footer=True)
+    with open_parquet(find_file(path)) as parquet:
+        with reading(path, range(1)):
+            assert parquet.read_row_group(0, columns=["id"])["id"].to_pylist() == [1, 2]
+        with (
+            pytest.raises(InputError, match=r"encrypted: columns 'text', 'label': lstm-ray has"),
+            reading(path, range(1)),
+        ):
+            parquet.read_row_group(0, columns=["text"])

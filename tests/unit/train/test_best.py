@@ -96,7 +96,7 @@ def test_a_job_file_leaves_open_what_is_left_to_the_data(tmp_path: Path) -> None
 
 def test_the_validation_fraction_is_not_chosen_where_it_does_nothing(tmp_path: Path) -> None:
     path = write_reviews(tmp_path / "in.parquet", 1_000)
-    config = best(train=(path,), validation=(path,))
+    config = best(train=(path,), validation=(path,), allow_seen_files=True)
     _, reasons = choose(config, find_all_shards(config))
     assert not any("validation-fraction" in line for line in reasons)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import pickle
@@ -243,7 +244,9 @@ def test_shards_are_held_once() -> None:
                 Corpus(Sequences(codes.reshape(-1), offsets), labels),
                 Corpus(Sequences(codes[0], offsets[:2]), labels[:1]),
             ]
-            yield EncodedShard(*sides, words, pa.table({"word": words, "count": np.arange(100)}), 1, 2)
+            yield EncodedShard(
+                *sides, words, pa.table({"word": words, "count": np.arange(100)}), 1, 2, labels[:0], labels[:0]
+            )
 
     settings = config(vocabulary_size=200, max_tokens=80)
     assemble(itertools.islice(encoded(), 1), settings)  # imports what is imported late
@@ -305,3 +308,54 @@ def test_what_cannot_be_learned_from_is_refused(tmp_path: Path) -> None:
         prepared(config(few, validation_fraction=1e-9))
     with pytest.raises(InputError, match=r"nobody\.parquet: no rows to validate on"):
         prepared(config(few, validation=(str(nobody),)))
+
+
+# Rows on both sides
+
+
+def texts_file(path: Path, texts: list[str], row_group_size: int = 3) -> Path:
+    """Writes texts with labels that alternate."""
+    table = pa.table({"text": texts, "label": np.arange(len(texts)) % 2})
+    pq.write_table(table, path, row_group_size=row_group_size)
+    return path
+
+
+def seen_bytes(prepared: Prepared) -> bytes:
+    stream = io.BytesIO()
+    prepared.seen.write(stream)
+    return stream.getvalue()
+
+
+def test_validation_rows_whose_text_is_learned_from_are_counted(tmp_path: Path) -> None:
+    train = texts_file(tmp_path / "train.parquet", ["good film", "bad film", "a film", "bad film"])
+    validation = texts_file(tmp_path / "validation.parquet", ["bad film", "bad film", "Bad film", "", "the film"])
+    data = prepared(config(train, validation=(str(validation),)))
+    assert (data.validation_rows_seen, len(data.validation)) == (2, 4), "by the text as it is, rows without words aside"
+    assert len(data.seen) == 3
+
+
+def test_what_is_seen_does_not_depend_on_how_rows_are_cut_into_shards(tmp_path: Path) -> None:
+    texts = [f"film {number % 50}" for number in range(90)]
+    one = prepared(config(texts_file(tmp_path / "one.parquet", texts, row_group_size=90)))
+    many = prepared(config(texts_file(tmp_path / "many.parquet", texts, row_group_size=7)))
+    assert seen_bytes(one) == seen_bytes(many)
+    assert one.validation_rows_seen == many.validation_rows_seen == 0, "equal texts are held out together"
+
+
+def test_a_linear_part_that_learns_from_the_held_out_rows_too_has_seen_them(tmp_path: Path) -> None:
+    path = texts_file(tmp_path / "a.parquet", [f"film {number}" for number in range(90)])
+    once, refitted = (prepared(config(path, ngrams=1, ngram_refit=refit)) for refit in (False, True))
+    assert len(once.seen) == len(once.training) < 90
+    assert len(refitted.seen) == 90
+    assert refitted.validation_rows_seen == 0
+
+
+@pytest.mark.parametrize("name", ["train.parquet", "link.parquet", "sub/../*.parquet"])
+def test_a_file_for_training_and_validation_is_refused_unless_it_is_wanted(tmp_path: Path, name: str) -> None:
+    train = texts_file(tmp_path / "train.parquet", ["good film", "bad film"])
+    (tmp_path / "link.parquet").symlink_to(train)
+    settings = config(train, validation=(f"{tmp_path}/{name}",))
+    with pytest.raises(InputError, match=r"is in --train and in --validation, .* or pass --allow-seen-files$"):
+        find_all_shards(settings)
+    data = prepared(settings.model_copy(update={"allow_seen_files": True}))
+    assert data.validation_rows_seen == len(data.validation) == 2

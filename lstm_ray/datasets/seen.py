@@ -1,0 +1,82 @@
+"""Remembers which texts a model was trained on, to recognise them among the rows that it is measured on.
+
+    texts -> hashes of 40 bits -> sorted, each once -> seen.parquet, as differences: 3.4 bytes a text for 25,000
+
+A text that was never seen is taken for seen with a probability of (number of texts) / 2**40: 1 in 40 million for
+25,000 texts, 1 in 100,000 for ten million. The hash has no secret, so that whoever has the file can find out whether a
+text that they know was among the texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lstm_ray.datasets.held_out import hash_keys
+from lstm_ray.wording import counted
+
+Hashes40 = npt.NDArray[np.int64]
+
+_BITS = 40
+_PURPOSE = b"seen texts"
+_COLUMN = "hash"
+
+
+def hash_texts(texts: pa.LargeStringArray) -> Hashes40:
+    """Returns the 40-bit hash of each text; no text is null."""
+    return (hash_keys(texts.cast(pa.large_binary()), 0, _PURPOSE) >> np.uint64(64 - _BITS)).astype(np.int64)
+
+
+class SeenTexts:
+    """The hashes of texts, each once, in rising order."""
+
+    def __init__(self, hashes: Iterable[Hashes40] = ()) -> None:
+        self._hashes = np.unique(np.concatenate([np.zeros(0, np.int64), *hashes]))
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def count(self, hashes: Hashes40) -> int:
+        """Returns how many of some hashes are among these."""
+        return int(np.isin(hashes, self._hashes).sum())
+
+    def write(self, stream: Any) -> None:
+        """Writes the hashes as Parquet: to a path or a stream."""
+        table = pa.table({_COLUMN: self._hashes})
+        pq.write_table(
+            table,
+            stream,
+            use_dictionary=False,
+            compression="none",
+            column_encoding={_COLUMN: "DELTA_BINARY_PACKED"},
+            write_statistics=False,
+            store_schema=False,
+        )
+
+    @classmethod
+    def read(cls, source: Any) -> SeenTexts:
+        """Reads what `write` has written.
+
+        Raises:
+            pa.ArrowException: It is not Parquet, or lacks the column.
+        """
+        return cls([pq.read_table(source, columns=[_COLUMN])[_COLUMN].to_numpy()])
+
+
+def describe_seen(seen: int, rows: int, kind: str) -> str:
+    """Returns a sentence on rows whose text a model has learned from.
+
+    Args:
+        seen: How many they are.
+        rows: How many rows it is measured on.
+        kind: What the rows are for: "validation" or "evaluation".
+    """
+    return (
+        f"{seen:,} of {counted(rows, f'{kind} row')} ({seen / rows:.1%}) have a text that training rows have too: on "
+        "new reviews the model is less good than measured here"
+    )

@@ -1,0 +1,89 @@
+"""Lists what is below a directory, and matches it against patterns."""
+
+from __future__ import annotations
+
+import fnmatch
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from pyarrow import fs
+
+
+def list_below(filesystem: fs.FileSystem, directory: str) -> list[fs.FileInfo]:
+    """Lists the files below a directory, by path.
+
+    On a local disk links are followed, each directory is entered once, and of a hidden directory only itself is listed.
+    """
+    if isinstance(filesystem, fs.LocalFileSystem):
+        infos = [info for paths in _walk(directory) for info in filesystem.get_file_info(paths)]
+    else:
+        infos = filesystem.get_file_info(fs.FileSelector(directory, recursive=True, allow_not_found=True))
+    return sorted(infos, key=lambda info: info.path)
+
+
+def _walk(directory: str) -> Iterator[list[str]]:
+    """Yields the files and hidden directories of each directory; linked directories come last.
+
+    Arrow's own listing follows a link to a directory above it again and again, and lists its files 40 times.
+    """
+    entered = set()
+    waiting = [directory] if os.path.exists(directory) else []
+    for root in waiting:  # grows meanwhile
+        for current, directories, names in os.walk(root, onerror=_fail):
+            status = os.stat(current)
+            if (status.st_dev, status.st_ino) in entered:
+                directories.clear()
+                continue
+            entered.add((status.st_dev, status.st_ino))
+            directories.sort()
+            hidden = [name for name in directories if is_hidden(name)]
+            yield [os.path.join(current, name) for name in (*names, *hidden)]
+            directories[:] = [name for name in directories if name not in hidden]
+            linked = [os.path.join(current, name) for name in directories]
+            waiting += [path for path in linked if os.path.islink(path) and not _leads_up(path)]
+
+
+def _leads_up(link: str) -> bool:
+    """Returns whether a link leads to a directory that it is in: its files are listed anyway, or not asked for."""
+    return Path(os.path.realpath(os.path.dirname(link))).is_relative_to(os.path.realpath(link))
+
+
+def _fail(error: OSError) -> None:
+    raise error
+
+
+def is_hidden(path: str) -> bool:
+    """Returns whether a path has a segment that begins with "_" or "."."""
+    return any(segment.startswith(("_", ".")) for segment in path.split("/"))
+
+
+def parents(path: str, base: str) -> Iterator[str]:
+    """Yields the directories of a path, the innermost first, down to `base`, which is one of them."""
+    while len(path) > len(base):
+        path = os.path.dirname(path) if os.path.dirname(path) != "/" else ""
+        yield path
+
+
+def is_pattern(path: str) -> bool:
+    """Returns whether a path has wildcards."""
+    return any(character in path for character in "*?[")
+
+
+def fixed_part(pattern: str) -> str:
+    """Returns the directory before a pattern's first wildcard."""
+    return "/".join(itertools.takewhile(lambda segment: not is_pattern(segment), pattern.split("/")))
+
+
+def matches(path: str, pattern: str) -> bool:
+    """Returns whether a pattern matches a path, segment by segment; `**` matches any number of them."""
+    return _matches(path.split("/"), pattern.split("/"))
+
+
+def _matches(path: list[str], pattern: list[str]) -> bool:
+    if not pattern:
+        return not path
+    if pattern[0] == "**":
+        return _matches(path, pattern[1:]) or (bool(path) and _matches(path[1:], pattern))
+    return bool(path) and fnmatch.fnmatchcase(path[0], pattern[0]) and _matches(path[1:], pattern[1:])

@@ -1,0 +1,51 @@
+"""Texts that were seen are recognised, others are not, whatever the order and number of shards."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lstm_ray.datasets.seen import SeenTexts, describe_seen, hash_texts
+
+
+def hashed(texts: list[str]) -> np.ndarray:
+    return hash_texts(pa.array(texts, pa.large_string()))
+
+
+def written(seen: SeenTexts) -> bytes:
+    stream = io.BytesIO()
+    seen.write(stream)
+    return stream.getvalue()
+
+
+@given(st.lists(st.text(max_size=5)), st.lists(st.text(max_size=5)), st.integers(0, 5))
+def test_rows_are_counted_as_a_set_of_texts_would(learned: list[str], measured: list[str], cut: int) -> None:
+    seen = SeenTexts([hashed(learned[:cut]), hashed(learned[cut:])])
+    assert seen.count(hashed(measured)) == sum(text in set(learned) for text in measured)
+    assert len(seen) == len(set(learned))
+    assert written(seen) == written(SeenTexts([hashed(learned[::-1])])), "any order, any shards: the same bytes"
+    assert SeenTexts.read(pa.BufferReader(written(seen))).count(hashed(learned)) == len(learned)
+
+
+def test_the_hash_is_that_of_bundles_that_exist() -> None:
+    """Another hash would find nothing in the bundles that are out there."""
+    assert hashed(["", "a good film", "\N{SNOWMAN}"]).tolist() == [811375724596, 90968484916, 164391490513]
+
+
+def test_a_text_takes_few_bytes() -> None:
+    seen = SeenTexts([np.random.default_rng(0).integers(0, 2**40, 25_000)])
+    assert len(written(seen)) / len(seen) < 3.7
+
+
+def test_what_is_no_list_of_hashes_is_an_error_of_arrow() -> None:
+    with pytest.raises(pa.ArrowException):
+        SeenTexts.read(pa.BufferReader(b"no Parquet"))
+
+
+def test_the_share_is_told() -> None:
+    assert describe_seen(96, 5_000, "validation").startswith("96 of 5,000 validation rows (1.9%) have a text that")
