@@ -88,19 +88,36 @@ def demo(
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, TSV or JSON lines; .gz .bz2 .zst too.")],
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, TSV, JSON lines or array; .gz .bz2 .zst too.")],
     output: Annotated[Path, typer.Option("--output", metavar="FILE", help="Parquet file to write.")],
     delimiter: Annotated[
         str | None,
         typer.Option("--delimiter", metavar="CHARACTER", help="Between values; by default a comma, in .tsv a tab."),
     ] = None,
-    encoding: Annotated[str, typer.Option("--encoding", metavar="NAME", help="Of CSV, such as latin-1.")] = "utf8",
+    quote: Annotated[
+        str | None,
+        typer.Option("--quote", metavar="CHARACTER", help='Around values, or none; by default ", in .tsv none.'),
+    ] = None,
+    escape: Annotated[
+        str | None,
+        typer.Option("--escape", metavar="CHARACTER", help="Before a quote or delimiter that is part of a value."),
+    ] = None,
+    column_names: Annotated[
+        str | None,
+        typer.Option("--column-names", metavar="NAME,...", help="Of CSV without a header, such as label,title,text."),
+    ] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option("--encoding", metavar="NAME", help="Of a file that is not UTF-8, such as latin-1."),
+    ] = None,
     as_text: Annotated[
         list[str] | None, typer.Option("--as-text", metavar="NAME", help="Column to keep as text, e.g. ids like 007.")
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Turn CSV, TSV or JSON lines into Parquet.
+    """Turn CSV, TSV or JSON into Parquet.
+
+    Every value stays as it is: a column with a value that no number holds, such as 007, is kept as text.
 
     Example: lstm-ray data convert reviews.csv --output reviews.parquet
     """
@@ -111,11 +128,16 @@ def convert(
             source,
             output,
             delimiter=delimiter,
+            quote=quote,
+            escape=escape,
+            column_names=column_names.split(",") if column_names else (),
             encoding=encoding,
             as_text=as_text or (),
             overwrite=overwrite,
             progress=bar.update,
         )
+    for note in made.notes:
+        console.say(f"note: {note}")
     console.show_table(
         "Converted",
         [

@@ -29,6 +29,13 @@ class ScoreConfig(RaySettings, RowSettings, InputSettings):
         flag=True,
         fingerprint="nothing",
     )
+    fail_if_empty: bool = setting(
+        False,
+        "Fail if the input has no rows; otherwise a part without rows is written.",
+        panel=FILES,
+        flag=True,
+        fingerprint="nothing",
+    )
     keep_columns: str = setting(
         "all", "Input columns to keep: all, or names separated by commas.", panel=FILES, fingerprint="content"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -134,13 +135,12 @@ def read_shard(
         InputError: The row group cannot be read or holds fewer rows than the file's footer says, or without a mapping a
             label is not 0 or 1.
     """
-    columns = read_columns(shard, [text_column, label_column, *([] if group_column is None else [group_column])])
+    names = [text_column, label_column, *([] if group_column is None else [group_column])]
+    columns = read_columns(shard, list(dict.fromkeys(names)))
     texts, label_values = shard.pick(decode_texts(columns[text_column])), shard.pick(columns[label_column])
     groups = None if group_column is None else shard.pick(group_keys(columns[group_column]))
-    labels = mapping.decode(label_values)
+    labels = _decode_labels(shard, label_column, label_values, mapping)
     is_labelled = labels != OTHER
-    if not (mapping.is_given or is_labelled.all()):
-        raise InputError(_wrong_label(shard, label_column, label_values, int(np.argmin(is_labelled))))
     kept = is_labelled & texts.is_valid().to_numpy(zero_copy_only=False)
     without_text = int(is_labelled.sum() - kept.sum())
     if not kept.all():
@@ -149,18 +149,50 @@ def read_shard(
     return LabelledRows(texts, labels, without_text, int((~is_labelled).sum()), groups)
 
 
+def count_labels(shards: Sequence[Shard], label_column: str, mapping: LabelMapping) -> dict[int, int]:
+    """Returns how many rows have the label 1, 0 or `OTHER`; no texts are read.
+
+    Raises:
+        InputError: As `read_shard`.
+    """
+    counts = {1: 0, 0: 0, OTHER: 0}
+    for shard in shards:
+        labels = _decode_labels(
+            shard, label_column, shard.pick(read_columns(shard, [label_column])[label_column]), mapping
+        )
+        for label in counts:
+            counts[label] += int((labels == label).sum())
+    return counts
+
+
+def _decode_labels(
+    shard: Shard, label_column: str, values: pa.ChunkedArray, mapping: LabelMapping
+) -> npt.NDArray[np.int8]:
+    """Returns a shard's labels; without a mapping, one that is not 0 or 1 is an InputError."""
+    labels = mapping.decode(values)
+    if not mapping.is_given and OTHER in labels:
+        raise InputError(_wrong_label(shard, label_column, values, int(np.argmax(labels == OTHER))))
+    return labels
+
+
 def read_columns(shard: Shard, columns: list[str]) -> pa.Table:
     """Returns columns of a shard's row group, all rows of it: Arrow cannot take rows of a string_view.
+
+    A column that the file lacks is one that the names of its directories add: label=0/a.parquet.
 
     Raises:
         InputError: The row group cannot be read, or holds fewer rows than the file's footer says.
     """
     row_groups = range(shard.row_group, shard.row_group + 1)
     with open_parquet(shard.file) as parquet, reading(shard.file.path, row_groups):
-        table = parquet.read_row_group(shard.row_group, columns=columns)
+        inside = [name for name in columns if name in parquet.schema_arrow.names]
+        table = parquet.read_row_group(shard.row_group, columns=inside or parquet.schema_arrow.names[:1])
         promised = parquet.metadata.row_group(shard.row_group).num_rows
     if table.num_rows < promised:
         raise missing_rows(shard.file.path, row_groups, table.num_rows, promised)
+    for name in columns:
+        if name not in inside:
+            table = table.append_column(name, _partition(shard.file, name, promised))
     return table
 
 
@@ -183,17 +215,36 @@ def describe_left_out(without_text: int, with_other_label: int, shards: Sequence
 
 
 def _read_column(file: InputFile, parquet: pq.ParquetFile, column: str) -> pa.ChunkedArray:
+    if column not in parquet.schema_arrow.names:
+        return _partition(file, column, parquet.metadata.num_rows)
     with reading(file.path, range(parquet.num_row_groups)):
         return parquet.read([column])[column]
+
+
+def _partition(file: InputFile, column: str, rows: int) -> pa.ChunkedArray:
+    """Returns a column that the names of a file's directories add."""
+    value = file.partitions[column]
+    kind = _partition_type(value)
+    return pa.chunked_array(
+        [pa.repeat(pa.scalar(value if value is None or kind == pa.string() else int(value), kind), rows)]
+    )
+
+
+def _partition_type(value: str | None) -> pa.DataType:
+    """Returns int64 for a value that is written as an integer, or missing; else text. Directories have no types."""
+    return pa.int64() if value is None or re.fullmatch(r"0|-?[1-9]\d{0,17}", value) else pa.string()
 
 
 def _type_of(file: InputFile, parquet: pq.ParquetFile, column: str, option: str) -> pa.DataType:
     schema = parquet.schema_arrow
     if schema.names.count(column) > 1:
         raise InputError(f"{file.path}: has two columns named {column!r}")
-    if column not in schema.names:
-        raise InputError(f"{file.path}: no column {column!r}; it has {named(schema.names)}: choose with {option}")
-    return schema.field(column).type
+    if column in schema.names:
+        return schema.field(column).type
+    if column in file.partitions:
+        return _partition_type(file.partitions[column])
+    columns = named([*schema.names, *file.partitions])
+    raise InputError(f"{file.path}: no column {column!r}; it has {columns}: choose with {option}")
 
 
 def _check_labels(file: InputFile, parquet: pq.ParquetFile, column: str, mapping: LabelMapping) -> None:
@@ -203,19 +254,15 @@ def _check_labels(file: InputFile, parquet: pq.ParquetFile, column: str, mapping
         return
     if is_text_type(kind):
         labels = _read_column(file, parquet, column)
-        if options := propose_mapping(labels):
-            problem = f"holds the texts {describe_labels(labels)}: say which is which: {options}"
+        if advice := propose_mapping(labels):
+            problem = f"holds the texts {describe_labels(labels)}: {advice}"
     raise InputError(f"{file.path}: column {column!r} {problem}")
 
 
 def _wrong_label(shard: Shard, column: str, values: pa.ChunkedArray, position: int) -> str:
     value = values[position].as_py()
     problem = "is null" if value is None else f"{value:g} is neither 0 nor 1"
-    options = propose_mapping(values)
-    hint = (
-        f"name the labels of each class (rows with others are left out): {options}"
-        if options
-        else "choose with --label-column"
-    )
+    with open_parquet(shard.file) as parquet:
+        advice = propose_mapping(_read_column(shard.file, parquet, column)) or "choose with --label-column"
     row = shard.first_row + int(shard.rows[position])
-    return f"{shard.file.path}: column {column!r}, row {row}: label {problem}: {hint}"
+    return f"{shard.file.path}: column {column!r}, row {row}: label {problem}: {advice}"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +20,14 @@ OTHER = -1
 """A label that is neither positive nor negative."""
 
 _MOST_SHOWN = 8  # labels in a message
-_MOST_CLASSES = 20  # a column with more distinct values does not have labels
+_MOST_CLASSES = 25  # a column with more distinct values does not have labels
+_POSITIVE = ("positive", "pos", "good", "yes", "true")
+_NEGATIVE = ("negative", "neg", "bad", "no", "false")
+_UNKNOWN = ("", "nan", "null", "none", "na", "n/a", "unknown", "-1", "-1.0")
+# Scales: their highest number, where their lowest may be, and between which numbers a label is neither. 0 to 4 is SST's
+# and Sentiment140's; below 5 and above 6 of 10 is nearly where IMDb's reviews were cut (Maas et al. 2011).
+_SCALES = ((4, 0, 2, 2), (5, 2.5, 3, 3), (10, 4.5, 5, 6))
+_PLACEHOLDERS = "--positive-labels LABEL,... --negative-labels LABEL,..."
 _CHOOSE = "choose with --label-column"
 
 
@@ -42,7 +52,7 @@ class LabelMapping:
         """Returns why a column of this type cannot be read, as the end of a sentence; None if it can be."""
         if is_text_type(kind):
             return None if self.is_given else f"is {kind}, expected 0 and 1: {_CHOOSE}"
-        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+        if not _is_number_type(kind):
             return f"is {kind}, expected {'texts or numbers' if self.is_given else '0 and 1'}: {_CHOOSE}"
         for option, labels in (("--positive-labels", self.positive), ("--negative-labels", self.negative)):
             for label in labels:
@@ -53,10 +63,12 @@ class LabelMapping:
     def decode(self, column: pa.ChunkedArray) -> npt.NDArray[np.int8]:
         """Returns 1, 0 or `OTHER` for each row, int8[rows]; the column's type has no `problem`."""
         if is_text_type(column.type):
-            values: pa.Array = decode_texts(column)
+            values: pa.Array = pc.utf8_trim_whitespace(decode_texts(column))
             positive, negative = (pa.array(labels, pa.large_string()) for labels in (self.positive, self.negative))
         else:
-            values = column.combine_chunks().cast(pa.float64(), safe=False)  # a number beyond 2^53 is not a label
+            values = (
+                _plain(column).cast(pa.float64(), safe=False).combine_chunks()
+            )  # a number beyond 2^53 is not a label
             both = (self.positive, self.negative) if self.is_given else (("1",), ("0",))
             positive, negative = (pa.array([_number(label) for label in labels], pa.float64()) for labels in both)
         decoded = np.full(len(values), OTHER, np.int8)
@@ -75,19 +87,47 @@ def label_mapping(settings: LabelSettings) -> LabelMapping:
 
 
 def propose_mapping(column: pa.ChunkedArray) -> str | None:
-    """Returns options that would map the labels of a column; None if it does not have labels."""
-    labels = _distinct(column)
-    if labels and set(labels) <= {"0", "1"}:
-        labels = ["0", "1"]
-    if not 2 <= len(labels) <= _MOST_CLASSES:
+    """Returns how to map the labels of a column, as the end of a sentence; None if it does not have labels.
+
+    Only what cannot mean anything else is proposed: known words, 1 and 0, and both sides of a known scale. Elsewhere
+    the user fills in which label is positive: no order, of the alphabet or of numbers, says so.
+    """
+    found = _distinct(column)
+    unknown = [label for label in found if label.lower() in _UNKNOWN]
+    labels = [label for label in found if label not in unknown]
+    if not labels or len(labels) > _MOST_CLASSES:
         return None
-    # In alphabetical order positive comes after negative, good after bad, yes after no, true after false; five stars
-    # come after one.
-    positive, negative = labels[-1:], labels[:1]
-    if len(labels) > 2 and set(labels) <= set("12345"):
-        positive = [label for label in labels if label > "3"] or positive
-        negative = [label for label in labels if label < "3"] or negative
-    return shlex.join(("--positive-labels", ",".join(positive), "--negative-labels", ",".join(negative)))
+    positive, negative = _sides(labels, "-1" in unknown)
+    if not (positive and negative) and len(found) < 2:
+        return None
+    if column.null_count:
+        unknown.append("null")
+    quoted = "'{}'" if is_text_type(column.type) else "{}"
+    such = f", such as {' and '.join(map(quoted.format, unknown))} for unknown," if unknown else ""
+    options = _PLACEHOLDERS
+    if positive and negative:
+        options = shlex.join(("--positive-labels", ",".join(positive), "--negative-labels", ",".join(negative)))
+    return f"name the labels of each class (rows with others{such} are left out): {options}"
+
+
+def _sides(labels: Sequence[str], has_minus_one: bool) -> tuple[list[str], list[str]]:
+    """Returns the labels that are surely positive and those that are surely negative; none where that is unclear."""
+    numbers = {label: number for label in labels if (number := _number(label)) is not None}
+    if len(numbers) < len(labels):
+        positive, negative = ([one for one in labels if one.lower() in words] for words in (_POSITIVE, _NEGATIVE))
+        return positive, negative
+    values = set(numbers.values())
+    if values <= {0, 0.5, 1}:
+        # Where only one class occurs beside null or -1, the other is 0 or 1 for null, and perhaps -1 itself for -1.
+        if len(values) == 1 and has_minus_one:
+            return [], []
+        usual = ("true", "false") if "true" in map(str.lower, labels) else ("1", "0")
+        ones, zeros = ([label for label in labels if numbers[label] == value] for value in (1, 0))
+        return ones or [usual[0]], zeros or [usual[1]]
+    for highest, lowest, low, high in _SCALES:
+        if 0 <= min(values) <= lowest and max(values) == highest:
+            return [one for one in labels if numbers[one] > high], [one for one in labels if numbers[one] < low]
+    return [], []
 
 
 def describe_labels(*columns: pa.ChunkedArray) -> str:
@@ -100,16 +140,34 @@ def describe_labels(*columns: pa.ChunkedArray) -> str:
 def _distinct(column: pa.ChunkedArray) -> list[str]:
     """Returns the distinct labels of a column as they are written in options, in rising order."""
     if is_text_type(column.type):
-        labels = pc.unique(decode_texts(column).drop_null()).to_pylist()
+        labels = pc.unique(pc.utf8_trim_whitespace(decode_texts(column)).drop_null()).to_pylist()
     else:
-        labels = [_written(value) for value in pc.unique(column.drop_null()).to_pylist()]
+        labels = list(dict.fromkeys(_written(value) for value in pc.unique(_plain(column).drop_null()).to_pylist()))
     numbers = {label: number for label in labels if (number := _number(label)) is not None}
     return sorted(labels, key=numbers.__getitem__ if len(numbers) == len(labels) else None)
 
 
-def _written(value: float) -> str:
-    """Returns a number as a person writes it: 4 and -1, also for 4.0 and -1.0."""
-    return f"{int(value)}" if float(value).is_integer() and not isinstance(value, bool) else str(value).lower()
+def _is_number_type(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_boolean(kind)
+        or pa.types.is_decimal(kind)
+    )
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Returns a column of numbers without a dictionary."""
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
+def _written(value: bool | float | Decimal) -> str:
+    """Returns a number as a person writes it: 4 and -1, also for 4.0 and -1.00."""
+    if isinstance(value, bool) or not math.isfinite(value):
+        return str(value).lower()
+    return f"{int(value)}" if value == int(value) else str(float(value))
 
 
 def _is_in(values: pa.Array, labels: pa.Array) -> npt.NDArray[np.bool_]:

@@ -152,6 +152,11 @@ def _widened(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
         pa.ArrowException: A value would change. Arrow itself rounds a decimal to a double without a word.
     """
     widened = column.cast(kind)
-    if pa.types.is_decimal(column.type) and pa.types.is_floating(kind) and widened.cast(column.type) != column:
+    if _has_decimal(column.type) and not _has_decimal(kind) and widened.cast(column.type) != column:
         raise pa.ArrowInvalid(f"a {column.type} has more digits than a {kind}")
     return widened
+
+
+def _has_decimal(kind: pa.DataType) -> bool:
+    nested = pa.types.is_nested(kind) and [kind.field(number).type for number in range(kind.num_fields)]
+    return any(map(_has_decimal, nested)) if nested else bool(pa.types.is_decimal(kind))

@@ -62,6 +62,9 @@ class Chunk:
         return f"part-{self.file:06d}-{self.row_offset:012d}.parquet"
 
 
+_NO_ROWS = Chunk(0, 0, 0, (0, 0), 0)
+
+
 @dataclass(frozen=True)
 class BadFile:
     """An input file that is set aside because it cannot be scored, and why."""
@@ -104,7 +107,9 @@ class Plan:
     bad_files: list[BadFile]
 
     def chunks(self) -> Iterator[Chunk]:
-        """Yields all chunks in input order."""
+        """Yields all chunks in input order; of an input without rows one, so that its part has the columns."""
+        if not self.rows:
+            return iter([_NO_ROWS])
         return _first_rows(_cut_all(self.group_rows, self.rows_per_part), self.rows)
 
     def chunks_of(self, paths: Collection[str]) -> Iterator[Chunk]:
@@ -152,7 +157,7 @@ def make_plan(config: ScoreConfig, model_hash: str, progress: ReportCount = lamb
         rows, parts = rows + chunk.rows, parts + 1
     fingerprint = _fingerprint(files, group_rows, bad, kept, config, model_hash)
     layout = PartLayout(schema, config.text_column, fingerprint, mixed_types(schemas, kept))
-    return Plan(files, group_rows, config.rows_per_part, rows, parts, layout, bad)
+    return Plan(files, group_rows, config.rows_per_part, rows, parts or 1, layout, bad)
 
 
 def check_bad_files(bad: Sequence[BadFile], allowed: int, are_all: bool = False) -> None:

@@ -11,9 +11,9 @@ from lstm_ray.errors import InputError
 from lstm_ray.score.columns import PARTITION_TYPE
 from lstm_ray.score.plan import Chunk, Task
 from lstm_ray.storage.inputs import InputFile, find_inputs
-from lstm_ray.storage.parquet import missing_rows, open_parquet, reading
+from lstm_ray.storage.parquet import check_int96, missing_rows, open_parquet, reading
 
-_READ_ROWS = 16_384  # rows decoded at a time when a chunk begins inside a row group
+_READ_ROWS = 16_384  # rows decoded at a time
 
 
 def read_task(task: Task, columns: Sequence[str]) -> Iterator[tuple[Chunk, pa.Table]]:
@@ -32,6 +32,7 @@ def read_task(task: Task, columns: Sequence[str]) -> Iterator[tuple[Chunk, pa.Ta
     row_groups = range(first, stop)
     _check_unchanged(file)
     with open_parquet(file) as parquet, reading(file.path, row_groups):
+        check_int96(file, parquet, row_groups, columns)
         for chunk, table in _read_chunks(file.path, parquet, row_groups, task.chunks, columns):
             _check_unchanged(file)  # again: it may be overwritten in place while it is read
             yield chunk, _with_partitions(table, file.partitions)
@@ -54,12 +55,7 @@ def _read_chunks(
     schema = parquet.schema_arrow
     names = [name for name in columns if name in schema.names] or schema.names[:1]  # without a column there is no row
     rows = sum(parquet.metadata.row_group(group).num_rows for group in row_groups)
-    if len(chunks) == 1 and chunks[0].rows == rows:
-        table = parquet.read_row_groups(list(row_groups), columns=names)
-        if table.num_rows < rows:
-            raise missing_rows(path, row_groups, table.num_rows, rows)
-        yield chunks[0], table
-        return
+    # Never whole: Arrow cannot read more than 2 GiB of nested texts at once.
     batches = parquet.iter_batches(_READ_ROWS, row_groups=list(row_groups), columns=names)
     position = 0  # of the first pending row among the rows of the row groups
     pending = pa.schema([schema.field(name) for name in names]).empty_table()

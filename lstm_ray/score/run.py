@@ -71,7 +71,7 @@ def score(
         notify(f"note: {note}")
     notify("planning: reading the input's footers")
     plan = make_plan(config, bundle.identity(), planning)
-    if not plan.rows:
+    if not plan.rows and config.fail_if_empty:
         raise InputError(f"{', '.join(config.inputs)}: no rows to score")
     files, parts = counted(len(plan.files), "file"), counted(plan.parts, "part")
     notify(f"{counted(plan.rows, 'row')} in {files}, {parts} to write")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lstm_ray.errors import InputError
@@ -32,6 +33,7 @@ def open_parquet(file: InputFile, buffer_bytes: int = 0) -> Iterator[pq.ParquetF
             parquet = pq.ParquetFile(
                 stream,
                 page_checksum_verification=True,
+                coerce_int96_timestamp_unit="us",  # in nanoseconds the year 9999 becomes 1816
                 **({"buffer_size": buffer_bytes, "pre_buffer": False} if buffer_bytes else {}),
             )
         except (OSError, pa.ArrowException, UnicodeDecodeError) as error:  # the last: of a column's name
@@ -58,6 +60,45 @@ def reading(path: str, row_groups: range) -> Iterator[None]:
         yield
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path}: {_named(row_groups)} cannot be read: {reason(error)}") from error
+
+
+def check_int96(file: InputFile, parquet: pq.ParquetFile, row_groups: range, columns: Sequence[str]) -> None:
+    """Checks that timestamps of the old type INT96 keep their value in microseconds, as `open_parquet` reads them.
+
+    Raises:
+        InputError: One of the columns has fractions of a microsecond, or cannot be read.
+    """
+    leaves = [parquet.schema.column(number) for number in range(len(parquet.schema.names))]
+    paths = [leaf.path for leaf in leaves if leaf.physical_type == "INT96"]
+    names = [name for name in columns if any(path == name or path.startswith(f"{name}.") for path in paths)]
+    if not names:
+        return
+    with file.open() as stream, reading(file.path, row_groups):
+        in_ns = pq.ParquetFile(stream, coerce_int96_timestamp_unit="ns")
+        for name in names:
+            rough, fine = (one.read_row_groups(list(row_groups), columns=[name])[name] for one in (parquet, in_ns))
+            if _loses_nanoseconds(rough.combine_chunks(), fine.combine_chunks()):
+                raise InputError(
+                    f"{file.path}: column {name!r} holds nanoseconds in Parquet's old type INT96, and its parts would "
+                    "hold microseconds: leave it out with --keep-columns, or write it as TIMESTAMP"
+                )
+
+
+def _loses_nanoseconds(rough: pa.Array, fine: pa.Array) -> bool:
+    """Returns whether times in microseconds differ from the same in nanoseconds, where these did not overflow."""
+    kind = rough.type
+    if pa.types.is_timestamp(kind):
+        us, ns = rough.cast(pa.int64()).drop_null(), fine.cast(pa.int64()).drop_null()
+        is_in_range = pc.less(pc.abs(us), 2**63 // 1000)
+        return kind != fine.type and bool(pc.not_equal(pc.multiply(us, 1000), ns).filter(is_in_range).true_count)
+    if not pa.types.is_nested(kind):
+        return False
+    return any(map(_loses_nanoseconds, *(_children(array) for array in (rough, fine))))
+
+
+def _children(array: pa.Array) -> list[pa.Array]:
+    children: list[pa.Array] = array.flatten() if pa.types.is_struct(array.type) else [array.values]
+    return children
 
 
 def missing_rows(path: str, row_groups: range, found: int, promised: int) -> InputError:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from lstm_ray import storage
 from lstm_ray.config import TrainConfig, to_yaml, with_paths
-from lstm_ray.datasets.labelled import find_shards
-from lstm_ray.datasets.labels import label_mapping
+from lstm_ray.datasets.labelled import count_labels, describe_left_out, find_shards
+from lstm_ray.datasets.labels import OTHER, label_mapping
 from lstm_ray.datasets.unlabelled import find_text_shards
+from lstm_ray.errors import InputError
 from lstm_ray.model.architectures import build_model, summary_text
 from lstm_ray.model.user_network import check_network
 from lstm_ray.runtime.devices import available_cores
@@ -45,10 +46,10 @@ def describe(config: TrainConfig) -> str:
 
 
 def describe_inputs(config: TrainConfig) -> list[str]:
-    """Returns a line on the training, validation and unlabelled data; reads only the footers of the files.
+    """Returns a line on the training, validation and unlabelled data; reads the labels, but no texts.
 
     Raises:
-        InputError: A file is missing, is not Parquet, or lacks a column.
+        InputError: A file is missing, is not Parquet, or lacks a column, or a label is not 0 or 1 and not mapped.
         OutputError: The output directory contains something else.
     """
     run = with_paths(config, storage.absolute)
@@ -56,12 +57,24 @@ def describe_inputs(config: TrainConfig) -> list[str]:
     open_run(run)
     lines = []
     for side, inputs in (("training", config.train), ("validation", config.validation)):
-        columns = config.text_column, config.label_column, label_mapping(config)
-        shards = find_shards(inputs, *columns, group_column=config.validation_group)  # `validation` is empty with it
+        mapping = label_mapping(config)
+        # `validation` is empty with a group.
+        shards = find_shards(
+            inputs, config.text_column, config.label_column, mapping, group_column=config.validation_group
+        )
         if inputs:
             files = len({shard.file.path for shard in shards})
-            rows = sum(len(shard.rows) for shard in shards)
-            lines.append(f"{side}: {counted(rows, 'row')} in {counted(files, 'file')}")
+            labels = count_labels(shards, config.label_column, mapping)
+            if not (labels[1] and labels[0]) and side == "training":
+                raise InputError(
+                    f"{', '.join(inputs)}: column {config.label_column!r}: {counted(labels[1], 'row')} positive, "
+                    f"{labels[0]:,} negative: both are needed"
+                )
+            left_out = describe_left_out(0, labels[OTHER], shards, config.label_column)
+            lines.append(
+                f"{side}: {counted(sum(labels.values()), 'row')} in {counted(files, 'file')}, {labels[1]:,} positive, "
+                f"{labels[0]:,} negative{left_out}"
+            )
     if config.unlabelled:
         rows = sum(len(shard.rows) for shard in find_text_shards(config.unlabelled, config.text_column))
         lines.append(f"unlabelled: {counted(rows, 'row')}, to learn word vectors from in this process")

@@ -25,6 +25,8 @@ TABLES: dict[str, dict[str, object]] = {
     "label_half": {"text": TEXTS, "label": [1, 0, 0.5, 0, 1, 0]},
     "label_null": {"text": TEXTS, "label": [1, None, 1, 0, 1, 0]},
     "label_words": {"text": TEXTS, "label": ["pos", "neg", "pos", "neg", "pos", "neg"]},
+    "label_mood": {"text": TEXTS, "label": ["happy", "sad", "happy", "sad", "happy", "sad"]},
+    "label_minus": {"text": TEXTS, "label": [1, -1, 1, 0, 1, 0]},
     "one_class": {"text": TEXTS, "label": [1, 1, 1, 1, 1, 1]},
     "no_words": {"text": [None, "?"], "label": [0, 1]},
     "no_rows": {"text": pa.array([], pa.string()), "label": pa.array([], pa.int8())},
@@ -140,6 +142,8 @@ UNUSABLE = {
         "--positive-labels 1 --negative-labels 0",
     ),
     "label_words.parquet": ("label_words.parquet", "the texts 'neg', 'pos'", "--positive-labels pos"),
+    "label_mood.parquet": ("label_mood.parquet", "the texts 'happy', 'sad'", "--positive-labels LABEL,..."),
+    "label_minus.parquet": ("label_minus.parquet", "row 1: label -1", "-1 for unknown", "--negative-labels 0"),
     "no_rows.parquet": ("no_rows.parquet", "no rows"),
 }
 
@@ -147,6 +151,15 @@ UNUSABLE = {
 @pytest.mark.parametrize("file", [*UNREADABLE, *UNUSABLE])
 def test_train_refuses_an_input(run: Run, file: str) -> None:
     assert_one_line(run("train", "--train", file, *TRAIN), 1, *{**UNREADABLE, **UNUSABLE}[file])
+
+
+@pytest.mark.parametrize("file", UNUSABLE)
+def test_a_dry_run_refuses_labels_as_the_run_would(run: Run, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lstm_ray.train import dry_run
+
+    monkeypatch.setattr(dry_run, "choose", lambda config, shards: (config, []))
+    parts = UNUSABLE[file] if file != "no_rows.parquet" else ("no_rows.parquet", "0 rows positive, 0 negative")
+    assert_one_line(run("train", "--dry-run", "--train", file, *TRAIN), 1, *parts)
 
 
 @pytest.mark.parametrize("file", UNREADABLE)

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstm_ray.datasets.labelled import Shard, find_shards, read_shard, sample_rows
-from lstm_ray.datasets.labels import LabelMapping
+from lstm_ray.datasets.labelled import Shard, count_labels, find_shards, read_shard, sample_rows
+from lstm_ray.datasets.labels import OTHER, ZERO_AND_ONE, LabelMapping
 from lstm_ray.errors import InputError
 from lstm_ray.storage.inputs import InputFile
 
@@ -110,9 +110,9 @@ def test_labels_may_be_of_any_number_type(tmp_path: Path, kind: pa.DataType) -> 
 @pytest.mark.parametrize(
     ("labels", "row", "shown"),
     [
-        ([0, 1, 0, 2, 1], 3, "2 is neither 0 nor 1: .* --positive-labels 2 --negative-labels 0"),
-        ([0, -1, 5, 0, 1], 1, "-1 is neither 0 nor 1: .* --positive-labels 0 --negative-labels -1"),
-        ([1, 0, 1, 0, 0.5], 4, "0.5 is neither 0 nor 1: choose with --label-column"),
+        ([0, 1, 0, 2, 1], 3, "2 is neither 0 nor 1: .* --positive-labels LABEL,... --negative-labels LABEL,..."),
+        ([0, -1, 5, 0, 1], 1, "-1 is neither 0 nor 1: .* -1 for unknown, .* --positive-labels 5 --negative-labels 0,1"),
+        ([1, 0, 1, 0, 0.5], 4, "0.5 is neither 0 nor 1: .* --positive-labels 1 --negative-labels 0"),
         ([1, 0, None, 0, 0], 2, "is null: .* --positive-labels 1 --negative-labels 0"),
     ],
 )
@@ -166,11 +166,34 @@ def test_labels_that_are_texts_are_listed_with_the_options_that_tell_them_apart(
     labels = pa.array(["neg"] * 5 + ["pos"] * 3 + [None]).dictionary_encode()
     path = write(tmp_path / "a.parquet", ["x"] * 9, labels, rows_per_group=4)
     says = (
-        r"a\.parquet: column 'label' holds the texts 'neg', 'pos': say which is which: "
+        r"a\.parquet: column 'label' holds the texts 'neg', 'pos': name the labels of each class .*: "
         "--positive-labels pos --negative-labels neg$"
     )
     with pytest.raises(InputError, match=says):
         shards_of(path)
+
+
+@pytest.mark.parametrize(("negative", "positive"), [("0", "1"), ("neg", "pos")])
+def test_labels_may_stand_in_the_names_of_directories(tmp_path: Path, negative: str, positive: str) -> None:
+    for label, texts in ((negative, ["dull"]), (positive, ["lovely", None])):
+        (tmp_path / f"label={label}").mkdir()
+        pq.write_table(pa.table({"text": texts}), tmp_path / f"label={label}" / "a.parquet")
+    mapping = ZERO_AND_ONE if positive == "1" else LabelMapping((positive,), (negative,))
+    shards = find_shards([str(tmp_path)], "text", "label", mapping, group_column="label")
+    rows = [read_shard(shard, "text", "label", mapping, "label") for shard in shards]
+    assert [one.texts.to_pylist() for one in rows] == [["dull"], ["lovely"]]
+    assert [one.labels.tolist() for one in rows] == [[0], [1]]
+    assert count_labels(shards, "label", mapping) == {1: 2, 0: 1, OTHER: 0}
+    if positive == "pos":
+        with pytest.raises(InputError, match=r"'neg': name the labels of each class|'neg'"):
+            find_shards([str(tmp_path)], "text", "label")
+
+
+def test_labels_are_counted_without_a_text_and_wrong_ones_are_named(tmp_path: Path) -> None:
+    shards = shards_of(write(tmp_path / "a.parquet", list("abc"), [0, 1, 2]))
+    assert count_labels(shards, "label", LabelMapping(("2",), ("0",))) == {1: 1, 0: 1, OTHER: 1}
+    with pytest.raises(InputError, match="row 2: label 2 is neither"):
+        count_labels(shards, "label", ZERO_AND_ONE)
 
 
 def test_a_mapping_of_texts_onto_a_column_of_numbers_is_refused(tmp_path: Path) -> None:

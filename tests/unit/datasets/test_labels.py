@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -25,6 +26,9 @@ WORDS = LabelMapping(("pos",), ("neg", "very neg"))
         (STARS, [1.0, 4.5, 5.0], pa.float64(), [0, OTHER, 1]),
         (LabelMapping(("false",), ("true",)), [True, False], pa.bool_(), [0, 1]),
         (WORDS, ["pos", "neg", "very neg", "Pos", None], pa.string(), [1, 0, 0, OTHER, OTHER]),
+        (WORDS, [" pos", "neg\n", "very neg ", "po s"], pa.string(), [1, 0, 0, OTHER]),
+        (STARS, [Decimal("4.00"), Decimal("2.00"), Decimal("4.50"), None], pa.decimal128(5, 2), [1, 0, OTHER, OTHER]),
+        (STARS, [4, 1, 3, 5], pa.dictionary(pa.int8(), pa.int64()), [1, 0, OTHER, 1]),
         (WORDS, [b"pos", b"\xff", b"neg"], pa.binary(), [1, OTHER, 0]),
         (WORDS, ["pos", "neg", "pos", None], pa.dictionary(pa.int32(), pa.string()), [1, 0, 1, OTHER]),
         (WORDS, [], pa.string(), []),
@@ -55,35 +59,91 @@ def test_a_column_that_cannot_be_read_is_explained(mapping: LabelMapping, kind: 
     assert mapping.problem(kind) == problem
 
 
+STARS_OF_TEN = [number / 2 for number in range(1, 21)]
+
+
 @pytest.mark.parametrize(
     ("labels", "positive", "negative", "listed"),
     [
         (["neg", "pos", None, "neg"], "pos", "neg", "'neg', 'pos'"),
         (["yes", "no"], "yes", "no", "'no', 'yes'"),
-        (["1 star", "5 stars"], "5 stars", "1 star", "'1 star', '5 stars'"),
-        ([str(number) for number in range(10, -1, -1)], "10", "0", "'0', '1', '2', '3', '4', '5', '6', '7', ..."),
+        (["Positive", "negative", "NEGATIVE "], "Positive", "NEGATIVE,negative", "'NEGATIVE', 'Positive', 'negative'"),
+        (["Good", "bad", "so-so"], "Good", "bad", "'Good', 'bad', 'so-so'"),
+        (["True", "False"], "True", "False", "'False', 'True'"),
         (["5", "1", "3", "2"], "5", "1,2", "'1', '2', '3', '5'"),
+        (["1", "0", "unknown"], "1", "0", "'0', '1', 'unknown'"),
         ([1, 2, 3, 4, 5, None], "4,5", "1,2", "1, 2, 3, 4, 5"),
-        ([3.0, 2.0, 1.0], "3", "1,2", "1, 2, 3"),
-        ([3, 4, 5], "4,5", "3", "3, 4, 5"),
-        ([1, -1], "1", "-1", "-1, 1"),
+        ([0.5, 2, 3, 3.5, 5], "3.5,5", "0.5,2", "0.5, 2, 3, 3.5, 5"),
+        (
+            STARS_OF_TEN,
+            "6.5,7,7.5,8,8.5,9,9.5,10",
+            "0.5,1,1.5,2,2.5,3,3.5,4,4.5",
+            "0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4, ...",
+        ),
+        (list(range(11)), "7,8,9,10", "0,1,2,3,4", "0, 1, 2, 3, 4, 5, 6, 7, ..."),
+        ([0, 1, 2, 3, 4], "3,4", "0,1", "0, 1, 2, 3, 4"),
+        ([4, 0], "4", "0", "0, 4"),
+        ([5, 1], "5", "1", "1, 5"),
+        ([Decimal("4.50"), Decimal("1.00"), Decimal("5.00")], "4.5,5", "1", "1, 4.5, 5"),
         ([1, None], "1", "0", "1"),
+        ([1, 0, -1], "1", "0", "-1, 0, 1"),
+        ([1.0, 0.0, float("nan")], "1", "0", "0, 1, nan"),
         ([True, None, False], "true", "false", "false, true"),
+        ([True, None], "true", "false", "true"),
         ([0, 0.5, 1], "1", "0", "0, 0.5, 1"),
     ],
 )
-def test_the_labels_of_a_column_make_a_proposal_that_can_be_taken(
+def test_labels_that_are_clear_make_a_proposal_that_can_be_taken(
     labels: list[Any], positive: str, negative: str, listed: str
 ) -> None:
     column = pa.chunked_array([labels])
-    options = shlex.split(propose_mapping(column) or "")
-    assert options == ["--positive-labels", positive, "--negative-labels", negative]
     assert describe_labels(column) == listed
+    options = shlex.split((propose_mapping(column) or "").partition("left out): ")[2])
+    assert options == ["--positive-labels", positive, "--negative-labels", negative]
     decoded = LabelMapping(split_labels(positive), split_labels(negative)).decode(column)
     assert 1 in decoded
 
 
-@pytest.mark.parametrize("labels", [[], ["one"], [None, None], [4], [f"review {number}" for number in range(21)]])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["Fresh", "Rotten"],
+        ["happy", "sad"],
+        ["Recommended", "Not recommended"],
+        ["pos", "-"],
+        ["1 star", "5 stars"],
+        [1, 2],
+        [0, 1, 2],
+        [1, 2, 3],
+        [3, 4, 5],
+        [1, 2, 3, 4],
+        [-1, 1],
+        [-1, 0],
+        [-2, -1, 0, 1, 2],
+        [0, 100],
+    ],
+    ids=str,
+)
+def test_labels_that_may_mean_either_are_left_to_the_user(labels: list[Any]) -> None:
+    assert (propose_mapping(pa.chunked_array([labels])) or "").endswith(
+        " left out): --positive-labels LABEL,... --negative-labels LABEL,..."
+    )
+
+
+@pytest.mark.parametrize(
+    ("labels", "named"),
+    [
+        ([1, 0, -1], "rows with others, such as -1 for unknown, are left out"),
+        ([1.0, 0.0, float("nan"), None], "rows with others, such as nan and null for unknown, are left out"),
+        (["pos", "neg", "N/A", " "], "rows with others, such as '' and 'N/A' for unknown, are left out"),
+        (["pos", "neg"], "rows with others are left out"),
+    ],
+)
+def test_what_stands_for_no_label_is_named(labels: list[Any], named: str) -> None:
+    assert named in (propose_mapping(pa.chunked_array([labels])) or "")
+
+
+@pytest.mark.parametrize("labels", [[], ["one"], [None, None], [4], [f"review {number}" for number in range(26)]])
 def test_a_column_without_labels_makes_no_proposal(labels: list[Any]) -> None:
     kind = pa.string() if None in labels or not labels else None
     assert propose_mapping(pa.chunked_array([labels], kind)) is None

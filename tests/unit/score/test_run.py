@@ -353,11 +353,20 @@ def test_max_rows_scores_the_first(run: Run, place: Path) -> None:
     assert ids == [*(f"a{number}" for number in range(ROWS)), *(f"b{number}" for number in range(234))]
 
 
-def test_an_input_without_rows_is_refused(run: Run, place: Path) -> None:
-    pq.write_table(pa.table({"text": pa.array([], pa.string())}), place / "empty.parquet")
+def test_an_input_without_rows_becomes_a_part_without_rows(run: Run, place: Path) -> None:
+    columns = {"text": pa.array([], pa.string()), "id": pa.array([], pa.int64())}
+    pq.write_table(pa.table(columns), place / "empty.parquet")
+    for _ in ("run", "rerun"):
+        manifest = run(inputs=(str(place / "empty.parquet"),))
+        assert (manifest.rows, manifest.parts) == (0, 1)
+        written = read_parts(place / "out")
+        assert written.column_names == ["text", "id", "sentiment_probability", "sentiment", "sentiment_error"]
+        assert (written.num_rows, written.schema.field("id").type) == (0, pa.int64())
+        assert (place / "out" / "_SUCCESS").exists()
+    assert manifest.parts_kept == 1
     with pytest.raises(InputError, match=r"empty\.parquet: no rows to score"):
-        run(inputs=(str(place / "empty.parquet"),))
-    assert not (place / "out").exists()
+        run(inputs=(str(place / "empty.parquet"),), output=str(place / "other"), fail_if_empty=True)
+    assert not (place / "other").exists()
 
 
 def test_both_engines_score_alike(run: Run, place: Path) -> None:

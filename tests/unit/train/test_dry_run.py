@@ -18,8 +18,8 @@ def test_what_each_worker_holds_adds_up(settings: TrainConfig) -> None:
     assert "this process" in line
 
 
-def test_a_dry_run_reads_footers_only(settings: TrainConfig) -> None:
-    assert describe_inputs(settings) == ["training: 60 rows in 1 file"]
+def test_a_dry_run_counts_the_labels(settings: TrainConfig) -> None:
+    assert describe_inputs(settings) == ["training: 60 rows in 1 file, 30 positive, 30 negative"]
     assert not Path(settings.output).exists()
 
 
@@ -27,5 +27,7 @@ def test_settings_model_inputs_and_workers_are_shown_and_nothing_is_written(sett
     text = describe(settings)
     shown = yaml.safe_load(text[: text.index("Model: ")])
     assert shown["units"] == settings.units
-    assert text.endswith("training: 60 rows in 1 file\n" + "\n".join(describe_workers(settings)) + "\n")
+    assert text.endswith(
+        "training: 60 rows in 1 file, 30 positive, 30 negative\n" + "\n".join(describe_workers(settings)) + "\n"
+    )
     assert not Path(settings.output).exists()

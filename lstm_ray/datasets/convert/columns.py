@@ -1,0 +1,231 @@
+"""Which type holds every value of a column, and the values in that type.
+
+The type is chosen so that no value changes. Texts become numbers only where each of them is written as a number is; a
+column with one value that is not stays text: ids like 007 or 18446744073709551615, 0.12345678901234567890, "n.a.".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lstm_ray.wording import reason
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some rows of a file.
+
+    Attributes:
+        columns: Their values by column; all of one length.
+        places: Number of each row's line or item in the file.
+        unit: "line", or "item" of an array.
+    """
+
+    columns: dict[str, list[Any]]
+    places: Sequence[int]
+    unit: str
+
+
+class Column(Protocol):
+    """What is known of a column so far.
+
+    Attributes:
+        note: Why it is text although it looks like something else; "" if it does not.
+    """
+
+    note: str
+
+    @property
+    def type(self) -> pa.DataType:
+        """Returns the type that holds all values seen."""
+
+    def add(self, values: list[Any], places: Sequence[int], unit: str) -> None:
+        """Looks at some values."""
+
+    def to_arrow(self, values: list[Any]) -> pa.Array:
+        """Returns values, all of which have been looked at, in the column's type."""
+
+
+# As pandas, R, SQL and Arrow write that there is no value.
+_NULLS = pa.array(["", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null", "None"])
+_BOOLEAN = r"(?i)^(?:true|false)$"
+_INTEGER = r"^(?:0|-?[1-9][0-9]*)$"
+# An exponent has a sign, or a point before it, wherever programs write numbers; 12e45 is an id.
+_FLOAT = r"(?i)^-?(?:(?:0|[1-9][0-9]*)?\.[0-9]+(?:e[+-]?[0-9]+)?|(?:0|[1-9][0-9]*)(?:e[+-][0-9]+)?|inf(?:inity)?)$"
+_NO_TYPE = (pa.ArrowException, OverflowError, ValueError)
+_MOST_SHOWN = 80  # characters of a value in a note
+_EXACT_DIGITS = 15  # of any decimal number that a float64 holds to the digit
+
+
+class TextColumn:
+    """A column of a file in which everything is text: CSV."""
+
+    def __init__(self, as_text: bool) -> None:
+        """Starts a column; `as_text` leaves no choice."""
+        self.note = ""
+        self._possible = [] if as_text else [pa.bool_(), pa.int64(), pa.float64()]
+        self._has_values = False
+        self._first = ""
+
+    @property
+    def type(self) -> pa.DataType:
+        """Returns the narrowest type that is possible; text for a column without any value."""
+        return self._possible[0] if self._possible and self._has_values else pa.string()
+
+    def add(self, values: list[str], places: Sequence[int], unit: str) -> None:
+        """Rules out the types that do not hold all values."""
+        if not self._possible:
+            return
+        trimmed = pc.utf8_trim_whitespace(pa.array(values, pa.string()))
+        is_null = pc.is_in(trimmed, _NULLS)
+        first = pc.index(is_null, False).as_py()
+        if first < 0:
+            return
+        if not self._has_values:
+            self._has_values, self._first = True, trimmed[first].as_py()
+        for kind in list(self._possible):
+            misfit = pc.index(pc.or_(is_null, _holds(kind, trimmed)), False).as_py()
+            if misfit >= 0:
+                self._possible.remove(kind)
+                if not self._possible and is_number(self._first):
+                    value = values[misfit]
+                    why = "would change as a number" if is_number(value) else "is not a number"
+                    self.note = f"{value!r} in {unit} {places[misfit]:,} {why}"
+
+    def to_arrow(self, values: list[str]) -> pa.Array:
+        """Returns the values in the column's type."""
+        texts, kind = pa.array(values, pa.string()), self.type
+        if kind == pa.string():
+            return texts
+        trimmed = pc.utf8_trim_whitespace(texts)
+        trimmed = pc.if_else(pc.is_in(trimmed, _NULLS), None, trimmed)
+        if kind == pa.bool_():
+            return pc.equal(pc.utf8_lower(trimmed), "true")
+        return trimmed.cast(kind)
+
+
+def _holds(kind: pa.DataType, texts: pa.StringArray) -> pa.BooleanArray:
+    """Returns which texts a type holds without a change."""
+    pattern = {pa.bool_(): _BOOLEAN, pa.int64(): _INTEGER, pa.float64(): _FLOAT}[kind]
+    holds = pc.match_substring_regex(texts, pattern)
+    if kind == pa.bool_():
+        return holds
+    is_long = pc.greater(pc.binary_length(texts), _EXACT_DIGITS)
+    doubtful = pc.and_(holds, pc.or_(is_long, pc.match_substring(texts, "e", ignore_case=True)))
+    fits = _fits_int64 if kind == pa.int64() else is_exact_float
+    rows = np.flatnonzero(doubtful)
+    mask: npt.NDArray[np.bool_] = np.array(holds)
+    mask[rows] = [fits(text) for text in texts.take(pa.array(rows)).to_pylist()]
+    return pa.array(mask)
+
+
+def _fits_int64(text: str) -> bool:
+    return len(text) <= 20 and -(2**63) <= int(text) < 2**63
+
+
+def is_exact_float(text: str) -> bool:
+    """Returns whether a number's shortest form as a float64 is the same decimal number."""
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        return "inf" in text.lower()
+    try:
+        return Decimal(repr(number)) == Decimal(text)
+    except InvalidOperation:  # an exponent beyond what Decimal knows
+        return False
+
+
+def is_number(text: str) -> bool:
+    """Returns whether a text looks like a number, however large or oddly written."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+class JsonColumn:
+    """A column of JSON values: numbers, texts, booleans, lists and objects."""
+
+    def __init__(self, as_text: bool) -> None:
+        """Starts a column; `as_text` leaves no choice."""
+        self.note = ""
+        self._type = pa.null()
+        self._is_mixed = as_text
+
+    @property
+    def type(self) -> pa.DataType:
+        """Returns the type that holds all values; text if there is none."""
+        return pa.string() if self._is_mixed else self._type
+
+    def add(self, values: list[Any], places: Sequence[int], unit: str) -> None:
+        """Widens the type for the values, or gives it up for text."""
+        if self._is_mixed:
+            return
+        try:
+            self._type = _union(self._type, _infer(values))
+        except _NO_TYPE as error:
+            self.note = self._explain(values, places, unit, error)
+            self._is_mixed = True
+
+    def to_arrow(self, values: list[Any]) -> pa.Array:
+        """Returns the values in the column's type; in a column without one, each as its JSON text."""
+        if self._is_mixed:
+            values = [value if value is None or isinstance(value, str) else to_json(value) for value in values]
+        return pa.array(values, self.type)
+
+    def _explain(self, values: list[Any], places: Sequence[int], unit: str, error: Exception) -> str:
+        """Returns which value fits no type that the others have."""
+        kind = self._type
+        for value, place in zip(values, places, strict=True):
+            try:
+                kind = _union(kind, _infer([value]))
+            except _NO_TYPE:
+                others = "" if pa.types.is_null(kind) else f", others are {kind}"
+                return f"{unit} {place:,} holds {to_json(value)[:_MOST_SHOWN]}{others}"
+        return reason(error)
+
+
+def _infer(values: list[Any]) -> pa.DataType:
+    """Returns a type for JSON values.
+
+    Raises:
+        pa.ArrowException, OverflowError, ValueError: There is none.
+    """
+    kind = pa.array(values).type
+    if _has_empty_struct(kind):
+        raise ValueError("Parquet has no objects without keys")
+    return kind
+
+
+def _has_empty_struct(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return kind.num_fields == 0 or any(_has_empty_struct(field.type) for field in kind)
+    return bool(pa.types.is_list(kind)) and _has_empty_struct(kind.value_type)
+
+
+def _union(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    """Returns the type that holds the values of two types.
+
+    Raises:
+        pa.ArrowException: There is none.
+    """
+    schemas = [pa.schema([("value", kind)]) for kind in (one, other)]
+    return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+
+
+class Digits(str):
+    """A number as it is written in JSON, which a float64 would change."""
+
+
+def to_json(value: Any) -> str:
+    """Returns a value as JSON text."""
+    return str(value) if isinstance(value, Digits) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,205 @@
+"""Reads CSV and TSV: lines become blocks of texts; a row that is quoted wrongly is named with its line."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from lstm_ray.datasets.convert.columns import Block, is_number
+from lstm_ray.datasets.convert.source import LONGEST, Lines
+from lstm_ray.errors import ConfigError, InputError
+from lstm_ray.wording import counted
+
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+"""By suffix."""
+
+_OTHER_DELIMITER = re.compile(r"[;|\t,]")
+_BLOCK_ROWS = 1 << 16
+_BLOCK_CHARACTERS = 16 << 20
+_LONGEST_NAME = 64  # characters; what is longer looks like a review
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How the values of a row are told apart.
+
+    Attributes:
+        delimiter: Between two values.
+        quote: Around a value that may hold delimiters and line breaks, doubled within; None if nothing is quoted.
+        escape: Before a character that then has no special meaning; None if nothing is escaped.
+        column_names: Names of the columns, if the first line has none.
+    """
+
+    delimiter: str
+    quote: str | None
+    escape: str | None
+    column_names: tuple[str, ...]
+
+
+def make_dialect(
+    suffix: str, delimiter: str | None, quote: str | None, escape: str | None, column_names: Sequence[str]
+) -> Dialect:
+    """Returns how a file is read: as the options say, else as its suffix does.
+
+    Between tabs nothing is quoted: a review begins with a quotation mark now and then, and one that is never closed
+    would take the rows after it with it.
+
+    Raises:
+        ConfigError: An option is not one character, or two are the same.
+    """
+    delimiter = DELIMITERS[suffix] if delimiter is None else delimiter
+    quote = ("none" if delimiter == "\t" else '"') if quote is None else quote
+    options = {"--delimiter": delimiter, "--quote": None if quote == "none" else quote, "--escape": escape}
+    given = {option: value for option, value in options.items() if value is not None}
+    for option, value in given.items():
+        if len(value) != 1 or value in "\r\n":
+            raise ConfigError(
+                f"{option} is {value!r}: expected one character"
+                + (", or none" if option == "--quote" else "")
+                + ("; a tab is written $'\\t'" if value == "\\t" else "")
+            )
+    if len(set(given.values())) < len(given):
+        raise ConfigError(f"{', '.join(given)}: expected different characters")
+    return Dialect(delimiter, options["--quote"], escape, tuple(column_names))
+
+
+class DelimitedRows:
+    """The rows of a delimited file; reading them finds what may be wrong."""
+
+    def __init__(self, lines: Lines, dialect: Dialect) -> None:
+        self._lines, self._dialect = lines, dialect
+        self._record: list[str] = []  # the lines of the row that is being read
+        self._doubts: dict[str, tuple[int, int]] = {}  # how many rows, and the line of the first
+
+    def blocks(self) -> Iterator[Block]:
+        """Yields the rows, some thousand at a time.
+
+        Raises:
+            InputError: A row has too few or too many values, or a quotation mark is wrong.
+        """
+        with _long_values():
+            rows = self._rows()
+            names = list(self._dialect.column_names) or next(rows, [])
+            if not names:
+                raise InputError(f"{self._lines.path}: is empty")
+            self._check_names(names)
+            block: list[list[str]] = []
+            places: list[int] = []
+            size = 0
+            for row in rows:
+                if not row or (len(row) < len(names) and not any(value.strip() for value in row)):
+                    continue  # a line with nothing in it
+                if len(row) != len(names):
+                    raise self._error(f"has {counted(len(row), 'value')}, expected {len(names)}", self._remedy())
+                self._look_at(row, names)
+                block.append(row)
+                places.append(self._lines.number)
+                size += sum(map(len, self._record))
+                if len(block) == _BLOCK_ROWS or size >= _BLOCK_CHARACTERS:
+                    yield _block(names, block, places)
+                    block, places, size = [], [], 0
+            yield _block(names, block, places)
+
+    def notes(self) -> list[str]:
+        """Returns what the user should look at, once all rows have been read."""
+        return [
+            f"{counted(rows, 'row')}, the first at line {line:,}: {doubt}"
+            for doubt, (rows, line) in self._doubts.items()
+        ]
+
+    def _rows(self) -> Iterator[list[str]]:
+        dialect = self._dialect
+        reader = csv.reader(
+            self._remembered(),
+            delimiter=dialect.delimiter,
+            quotechar=dialect.quote,
+            quoting=csv.QUOTE_NONE if dialect.quote is None else csv.QUOTE_MINIMAL,
+            escapechar=dialect.escape,
+            strict=True,  # else a quotation mark that is wrong changes the value, or takes the next rows with it
+        )
+        while True:
+            self._record = []
+            try:
+                row = next(reader, None)
+            except csv.Error as error:
+                is_open = "end of data" in str(error)
+                problem = (
+                    "begins a quoted value that never ends" if is_open else "goes on after the end of a quoted value"
+                )
+                raise self._error(problem, self._remedy()) from error
+            if row is None:
+                return
+            yield row
+
+    def _remembered(self) -> Iterator[str]:
+        for line in self._lines:
+            self._record.append(line)
+            yield line
+
+    def _check_names(self, names: Sequence[str]) -> None:
+        given = "--column-names" if self._dialect.column_names else "its first line"
+        if repeated := [name for name, count in Counter(names).items() if count > 1]:
+            raise InputError(
+                f"{self._lines.path}: has two columns named {repeated[0]!r}: rename one in {given}"
+                + ("" if self._dialect.column_names else ", or if that line is a row, name the columns: --column-names")
+            )
+        if not self._dialect.column_names and any(is_number(name) or len(name) > _LONGEST_NAME for name in names):
+            self._doubt("it was read as the columns' names, but looks like a row: if it is, give --column-names")
+        if len(names) == 1 and (other := _OTHER_DELIMITER.search(names[0])):
+            raise InputError(f"{self._lines.path}: has one column, {names[0]!r}: try --delimiter {_shown(other[0])}")
+
+    def _look_at(self, row: list[str], names: list[str]) -> None:
+        """Counts rows that were read right, but look as if something else was meant."""
+        dialect = self._dialect
+        if row == names:
+            self._doubt("it repeats the columns' names, and was kept")
+        if dialect.quote is None:
+            if any(len(value) > 1 and value[0] == '"' == value[-1] for value in row):
+                self._doubt("values stand in quotation marks, which were kept; --quote '\"' takes them off")
+        elif len(self._record) > 1 and len(names) > 1:
+            expected = len(names) - 1
+            if all(line.count(dialect.delimiter) == expected for line in self._record):
+                self._doubt("a quoted value goes on over lines that look like rows: if they are, give --quote none")
+
+    def _doubt(self, what: str) -> None:
+        rows, line = self._doubts.get(what, (0, self._lines.number - max(0, len(self._record) - 1)))
+        self._doubts[what] = rows + 1, line
+
+    def _error(self, problem: str, remedy: str) -> InputError:
+        line = self._lines.number - max(0, len(self._record) - 1)
+        return InputError(f"{self._lines.path}: line {line:,} {problem}: {remedy}")
+
+    def _remedy(self) -> str:
+        """Returns what helps with a row that cannot be split."""
+        text, dialect = "".join(self._record), self._dialect
+        if dialect.escape is None and dialect.quote is not None and f"\\{dialect.quote}" in text:
+            return "values seem to be escaped: try --escape '\\'"
+        if dialect.quote is None and '"' in text:
+            return "if values are quoted, give --quote '\"'; else correct the line"
+        if dialect.quote is not None and dialect.quote in text:
+            return "correct the line; if no value is quoted, give --quote none"
+        other = _OTHER_DELIMITER.search(text.replace(dialect.delimiter, ""))
+        return "correct the line" + (f", or is the --delimiter {_shown(other[0])}?" if other else "")
+
+
+def _block(names: list[str], rows: list[list[str]], lines: list[int]) -> Block:
+    columns = zip(*rows, strict=True) if rows else ([] for _ in names)
+    return Block(dict(zip(names, map(list, columns), strict=True)), lines, "line")
+
+
+def _shown(delimiter: str) -> str:
+    return "$'\\t'" if delimiter == "\t" else f"'{delimiter}'"
+
+
+@contextmanager
+def _long_values() -> Iterator[None]:
+    """Lets `csv` read values as long as a line may be; its own limit, 128 KiB, is one of the whole process."""
+    limit = csv.field_size_limit(LONGEST)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(limit)

@@ -1,0 +1,93 @@
+"""Reads JSON: one object a line, or one array of objects."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from lstm_ray.datasets.convert.columns import Block, Digits, is_exact_float
+from lstm_ray.datasets.convert.source import Lines
+from lstm_ray.errors import InputError
+
+SUFFIXES = (".jsonl", ".ndjson", ".json")
+
+_BLOCK_ROWS = 1 << 15
+_BLOCK_CHARACTERS = 16 << 20
+_EXPECTED = "expected one object a line, or one array of objects"
+_SURELY_EXACT = 15  # characters of a number without an exponent
+
+
+class JsonRows:
+    """The rows of a file of JSON."""
+
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
+
+    def blocks(self) -> Iterator[Block]:
+        """Yields the rows, some thousand at a time; an array is read as a whole first.
+
+        Raises:
+            InputError: A line is not JSON, or not an object.
+        """
+        lines = (line for line in self._lines if line.strip())
+        first = next(lines, None)
+        if first is None:
+            raise InputError(f"{self._lines.path}: is empty")
+        if first.lstrip().startswith("["):
+            yield from self._array(first + "".join(lines))
+            return
+        rows: list[dict[str, Any]] = []
+        places: list[int] = []
+        size = 0
+        for line in itertools.chain([first], lines):
+            rows.append(self._object(self._parse(line), "line", self._lines.number))
+            places.append(self._lines.number)
+            size += len(line)
+            if len(rows) == _BLOCK_ROWS or size >= _BLOCK_CHARACTERS:
+                yield _block(rows, places, "line")
+                rows, places, size = [], [], 0
+        yield _block(rows, places, "line")
+
+    def notes(self) -> list[str]:
+        """Returns nothing: JSON leaves no doubts."""
+        return []
+
+    def _array(self, text: str) -> Iterator[Block]:
+        items = self._parse(text)
+        for start in range(0, len(items), _BLOCK_ROWS):
+            numbers = range(start + 1, min(start + _BLOCK_ROWS, len(items)) + 1)
+            rows = [self._object(items[number - 1], "item", number) for number in numbers]
+            yield _block(rows, numbers, "item")
+
+    def _parse(self, text: str) -> Any:
+        try:
+            return json.loads(text, parse_float=_number, object_pairs_hook=_object_of)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{self._lines.path}: line {self._lines.number:,}: {error}: {_EXPECTED}") from error
+
+    def _object(self, value: Any, unit: str, number: int) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise InputError(f"{self._lines.path}: {unit} {number:,} is no object: {_EXPECTED}")
+        return value
+
+
+def _block(rows: list[dict[str, Any]], places: Any, unit: str) -> Block:
+    names = dict.fromkeys(name for row in rows for name in row)
+    return Block({name: [row.get(name) for row in rows] for name in names}, places, unit)
+
+
+def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"key {repeated!r} stands twice in one object")
+    return made
+
+
+def _number(text: str) -> float | Digits:
+    """Returns a number with a point or an exponent; as its digits, if a float64 would change it."""
+    is_exact = (len(text) <= _SURELY_EXACT and "e" not in text.lower()) or is_exact_float(text)
+    return float(text) if is_exact else Digits(text)

@@ -1,0 +1,187 @@
+"""Converts a file: looks at all of it, then writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lstm_ray import storage
+from lstm_ray.datasets.convert.columns import Block, Column, JsonColumn, TextColumn, to_json
+from lstm_ray.datasets.convert.delimited import DELIMITERS, DelimitedRows, Dialect, make_dialect
+from lstm_ray.datasets.convert.json_lines import SUFFIXES, JsonRows
+from lstm_ray.datasets.convert.source import COMPRESSED, Lines, open_lines
+from lstm_ray.datasets.files import refuse_existing
+from lstm_ray.errors import ConfigError, InputError, OutputError
+from lstm_ray.wording import reason
+
+_MOST_COLUMNS = 10_000  # each takes memory for itself
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A file that has been written.
+
+    Attributes:
+        output: Its path.
+        rows: Rows in it.
+        columns: Types by name.
+        notes: What the user should look at, in sentences.
+    """
+
+    output: Path
+    rows: int
+    columns: dict[str, str]
+    notes: tuple[str, ...] = ()
+
+    def column_options(self) -> list[str]:
+        """Returns the options of `lstm-ray train` for the columns of text and label; NAME where it is unclear which."""
+        texts = [name for name, kind in self.columns.items() if kind == "string"]
+        text = _pick("text", texts)
+        label = _pick("label", [name for name in self.columns if name != text])
+        wanted = (("--text-column", "text", text), ("--label-column", "label", label))
+        return [word for option, usual, name in wanted if name != usual for word in (option, name)]
+
+
+def _pick(usual: str, names: Sequence[str]) -> str:
+    """Returns the usual name if it is among the names, else the only one, else a placeholder."""
+    if usual in names:
+        return usual
+    return names[0] if len(names) == 1 else "NAME"
+
+
+def convert(
+    source: Path,
+    output: Path,
+    *,
+    delimiter: str | None = None,
+    quote: str | None = None,
+    escape: str | None = None,
+    column_names: Sequence[str] = (),
+    encoding: str | None = None,
+    as_text: Sequence[str] = (),
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Converted:
+    """Converts a file of CSV, TSV or JSON.
+
+    A column becomes numbers or booleans only if that changes no value (`columns`); else it is text.
+
+    Args:
+        source: CSV with a header, TSV, JSON lines or an array of JSON objects, perhaps compressed (.gz, .bz2, .zst).
+        output: The Parquet file.
+        delimiter: Between the values of CSV; by default a comma, in a .tsv file a tab.
+        quote: Around values of CSV that hold a delimiter or a line break; or "none", the default with tabs.
+        escape: Before a character of CSV that then has no special meaning; by default none.
+        column_names: Of CSV without a header.
+        encoding: Of the file; by default what its byte order mark says, else UTF-8.
+        as_text: Columns to keep as text whatever they contain.
+        overwrite: Whether an existing file may be replaced.
+        progress: Called with the bytes of the file converted and its size; reading it twice counts half each time.
+
+    Raises:
+        InputError: The file is missing, or cannot be read as the format its name says.
+        OutputError: The output exists, is the source itself, or cannot be written.
+        ConfigError: An option is wrong, or the file's name does not tell the format.
+    """
+    if not source.is_file():
+        raise InputError(f"{source}: no such file")
+    if output.exists() and source.samefile(output):
+        raise OutputError(f"{output}: is the file to convert: choose another --output")
+    refuse_existing(output, overwrite=overwrite)
+    dialect = _dialect(source, delimiter, quote, escape, column_names)
+    open_rows: Callable[[Lines], DelimitedRows | JsonRows] = (
+        JsonRows if dialect is None else lambda lines: DelimitedRows(lines, dialect)
+    )
+    make_column: type[JsonColumn | TextColumn] = JsonColumn if dialect is None else TextColumn
+    total = source.stat().st_size
+    columns: dict[str, Column] = {}
+    rows = 0
+    progress(0, total)
+    with open_lines(source, encoding) as lines:
+        found = open_rows(lines)
+        for block in found.blocks():
+            with _explaining(source, block):
+                for name, values in block.columns.items():
+                    if name not in columns:
+                        columns[name] = make_column(name in as_text)
+                    columns[name].add(values, block.places, block.unit)
+            if len(columns) > _MOST_COLUMNS:
+                raise InputError(f"{source}: has more than {_MOST_COLUMNS:,} columns")
+            rows += len(block.places)
+            progress(lines.bytes_read() // 2, total)
+        notes = found.notes()
+    if unread := [name for name in as_text if name not in columns]:
+        raise InputError(f"{source}: no column {unread[0]!r}; it has {', '.join(map(repr, columns))}")
+    if not columns:
+        raise InputError(f"{source}: its objects have no keys, so there are no columns")
+    notes += [f"column {name!r} is kept as text: {column.note}" for name, column in columns.items() if column.note]
+    schema = pa.schema([(name, column.type) for name, column in columns.items()])
+
+    def write(stream: Any) -> None:
+        with pq.ParquetWriter(stream, schema, compression="zstd") as writer, open_lines(source, encoding) as lines:
+            for block in open_rows(lines).blocks():
+                with _explaining(source, block):
+                    writer.write_table(_to_table(source, block, columns, schema))
+                progress((total + lines.bytes_read()) // 2, total)
+
+    storage.write_file(str(output), write)
+    progress(total, total)
+    return Converted(output, rows, {field.name: str(field.type) for field in schema}, tuple(notes))
+
+
+def _dialect(
+    source: Path, delimiter: str | None, quote: str | None, escape: str | None, column_names: Sequence[str]
+) -> Dialect | None:
+    """Returns how the values of a file are told apart; None if it is JSON."""
+    suffix = next(one for one in reversed(["", *source.suffixes]) if one.lower() not in COMPRESSED).lower()
+    if suffix in SUFFIXES:
+        options = {"--delimiter": delimiter, "--quote": quote, "--escape": escape, "--column-names": column_names}
+        if given := [option for option, value in options.items() if value]:
+            raise ConfigError(f"{given[0]} is for CSV and TSV, not for {source}")
+        return None
+    if suffix not in DELIMITERS and not delimiter:
+        raise ConfigError(
+            f"{source}: neither .csv, .tsv nor .jsonl: if it is delimited text, say by what: --delimiter ';'"
+        )
+    return make_dialect(suffix, delimiter, quote, escape, column_names)
+
+
+def _to_table(source: Path, block: Block, columns: dict[str, Column], schema: pa.Schema) -> pa.Table:
+    rows = len(block.places)
+    arrays = []
+    for name, column in columns.items():
+        values = block.columns.get(name)
+        try:
+            arrays.append(pa.nulls(rows, column.type) if values is None else column.to_arrow(values))
+        except pa.ArrowException as error:  # 2**53 + 1 where other blocks have numbers with a point
+            raise InputError(
+                f"{source}: column {name!r}: {reason(error)}: keep it as text: --as-text {name}"
+            ) from error
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+@contextmanager
+def _explaining(source: Path, block: Block) -> Iterator[None]:
+    """Turns what Arrow cannot hold into an InputError that names the row."""
+    try:
+        yield
+    except UnicodeEncodeError as error:
+        row = next(row for row in range(len(block.places)) if not _is_unicode(block, row))
+        raise InputError(
+            f"{source}: {block.unit} {block.places[row]:,} holds half a character, which UTF-8 does not have "
+            f"({reason(error)}): correct it"
+        ) from error
+
+
+def _is_unicode(block: Block, row: int) -> bool:
+    try:
+        to_json([[name, values[row]] for name, values in block.columns.items()]).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

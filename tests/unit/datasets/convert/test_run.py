@@ -1,0 +1,378 @@
+"""CSV and JSON into Parquet: every value as it was, and errors that say what to do."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lstm_ray.datasets.convert import Converted, convert, delimited, json_lines
+from lstm_ray.errors import ConfigError, InputError, OutputError
+
+texts = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0\r"), max_size=30)
+oddities = st.sampled_from(
+    ["007", "-0", "1e5", "1.0", "0.1", "NA", "", " 7", "true", "9" * 30, "inf", "+1", "1_0", '"', "\\"]
+)
+
+
+def rewritten(value: object) -> set[str]:
+    """Returns the ways in which CSV may write a value that Parquet holds."""
+    if value is None:
+        return {"", "NA"}
+    if isinstance(value, bool):
+        return {str(value).lower()}
+    return {f"{value:g}", str(value), f" {value}", f"{value}".removesuffix(".0")}
+
+
+@given(st.lists(st.lists(texts | oddities, min_size=3, max_size=3), min_size=1, max_size=20), st.sampled_from("\"'"))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_values_are_what_pythons_csv_wrote(tmp_path: Path, rows: list[list[str]], quote: str) -> None:
+    source = tmp_path / "in.csv"
+    with source.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, quoting=csv.QUOTE_ALL, quotechar=quote)
+        writer.writerow(["a", "b", "text"])
+        writer.writerows(rows)
+    made = convert(source, tmp_path / "out.parquet", as_text=["text"], quote=quote, overwrite=True)
+    found = pq.read_table(tmp_path / "out.parquet").to_pydict()
+    kept = [row for row in rows if any(map(str.strip, row)) or len(row) == 3]
+    assert made.rows == len(kept)
+    assert found["text"] == [row[2] for row in kept]
+    for name, column in (("a", 0), ("b", 1)):
+        for value, row in zip(found[name], kept, strict=True):
+            assert value == row[column] or row[column] in rewritten(value)
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(
+    st.lists(st.fixed_dictionaries({"a": values}, optional={"b": st.integers() | st.floats()}), min_size=1, max_size=9)
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_json_is_what_python_wrote_or_its_text(tmp_path: Path, rows: list[dict[str, object]]) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    convert(source, tmp_path / "out.parquet", overwrite=True)
+    table = pq.read_table(tmp_path / "out.parquet")
+    assert table.num_rows == len(rows)
+    for name in table.column_names:
+        for found, row in zip(table[name].to_pylist(), rows, strict=True):
+            assert repr(without_nulls(found)) in (
+                repr(without_nulls(row.get(name))),
+                repr(without_nulls(as_floats(row.get(name)))),
+                repr(json.dumps(row.get(name), ensure_ascii=False)),
+            )
+
+
+def without_nulls(value: object) -> object:
+    """Returns a value without the keys whose value is null: a struct has all keys of its column."""
+    if isinstance(value, list):
+        return [without_nulls(one) for one in value]
+    if isinstance(value, dict):
+        return {key: without_nulls(value[key]) for key in sorted(value) if value[key] is not None}
+    return value
+
+
+def as_floats(value: object) -> object:
+    """Returns a value whose integers are floats, as in a column that has both."""
+    if isinstance(value, list):
+        return [as_floats(one) for one in value]
+    if isinstance(value, dict):
+        return {key: as_floats(one) for key, one in value.items()}
+    return float(value) if type(value) is int else value
+
+
+def test_line_breaks_delimiters_and_compression(tmp_path: Path) -> None:
+    source = tmp_path / "in.csv.gz"
+    source.write_bytes(gzip.compress(b'text;label\n"two\nlines; one ""review""";1\nshort;0\n'))
+    convert(source, tmp_path / "out.parquet", delimiter=";")
+    expected = {"text": ['two\nlines; one "review"', "short"], "label": [1, 0]}
+    assert pq.read_table(tmp_path / "out.parquet").to_pydict() == expected
+
+
+def test_tabs_and_json_lines(tmp_path: Path) -> None:
+    (tmp_path / "in.tsv").write_text("text\tstars\na, b\t5\n", encoding="utf-8")
+    convert(tmp_path / "in.tsv", tmp_path / "tsv.parquet")
+    assert pq.read_table(tmp_path / "tsv.parquet").to_pydict() == {"text": ["a, b"], "stars": [5]}
+    rows = [{"text": "good\nfilm", "stars": 4}, {"text": None, "stars": 1}]
+    (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    convert(tmp_path / "in.jsonl", tmp_path / "json.parquet")
+    assert pq.read_table(tmp_path / "json.parquet").to_pylist() == rows
+    convert(tmp_path / "in.jsonl", tmp_path / "json.parquet", as_text=["stars"], overwrite=True)
+    assert pq.read_table(tmp_path / "json.parquet")["stars"].to_pylist() == ["4", "1"]
+
+
+def test_ids_with_leading_zeros_stay_text(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("id,text\n007,good\n", encoding="utf-8")
+    made = convert(tmp_path / "in.csv", tmp_path / "out.parquet", as_text=["id"])
+    assert pq.read_table(tmp_path / "out.parquet")["id"].to_pylist() == ["007"]
+    assert made.columns == {"id": "string", "text": "string"}
+    with pytest.raises(InputError, match="no column 'zip'; it has 'id', 'text'"):
+        convert(tmp_path / "in.csv", tmp_path / "other.parquet", as_text=["zip"])
+
+
+@pytest.mark.parametrize("name", ["in.csv", "in.tsv", "in.jsonl", "in.json"])
+def test_another_encoding_is_named_or_asked_for(tmp_path: Path, name: str) -> None:
+    source = tmp_path / name
+    content = '{"text": "un café"}' if "json" in name else "text\nun café\n"
+    for encoding in ("utf-8-sig", "utf-16", "utf-32"):  # these begin with a mark
+        source.write_text(content, encoding=encoding)
+        convert(source, tmp_path / "out.parquet", overwrite=True)
+        assert pq.read_table(tmp_path / "out.parquet").to_pydict() == {"text": ["un café"]}
+    for encoding in ("utf-16-le", "utf-16-be"):
+        source.write_text(content, encoding=encoding)
+        with pytest.raises(InputError, match=f"try --encoding {encoding}"):
+            convert(source, tmp_path / "out.parquet", overwrite=True)
+        convert(source, tmp_path / "out.parquet", encoding=encoding, overwrite=True)
+        assert pq.read_table(tmp_path / "out.parquet").to_pydict() == {"text": ["un café"]}
+    source.write_bytes(content.encode("latin-1"))
+    with pytest.raises(InputError, match=r"line \d or one soon after it cannot be read: .*: name its --encoding"):
+        convert(source, tmp_path / "out.parquet", overwrite=True)
+    convert(source, tmp_path / "out.parquet", encoding="latin-1", overwrite=True)
+    assert pq.read_table(tmp_path / "out.parquet")["text"].to_pylist() == ["un café"]
+    source.write_bytes((content.replace("un café", "x" * 100_000) + "\n" + content).encode("latin-1"))
+    with pytest.raises(InputError, match="--encoding"):
+        convert(source, tmp_path / "out.parquet", overwrite=True)
+    assert pq.read_table(tmp_path / "out.parquet")["text"].to_pylist() == ["un café"], "what was there stays"
+
+
+def test_a_column_whose_type_changes_in_a_later_block_is_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delimited, "_BLOCK_ROWS", 4)
+    monkeypatch.setattr(json_lines, "_BLOCK_ROWS", 4)
+    ids = [*map(str, range(1, 11)), "x"]
+    (tmp_path / "in.csv").write_text("id,text\n" + "".join(f"{one},good\n" for one in ids), encoding="utf-8")
+    made = convert(tmp_path / "in.csv", tmp_path / "out.parquet")
+    assert pq.read_table(tmp_path / "out.parquet")["id"].to_pylist() == ids
+    assert made.notes == ("column 'id' is kept as text: 'x' in line 12 is not a number",)
+    lines = [f'{{"id": {one}}}' for one in ids[:-1]]
+    (tmp_path / "in.jsonl").write_text("\n".join([*lines, '{"id": "x"}']), encoding="utf-8")
+    made = convert(tmp_path / "in.jsonl", tmp_path / "out.parquet", overwrite=True)
+    assert pq.read_table(tmp_path / "out.parquet")["id"].to_pylist() == ids
+    assert made.notes == ("column 'id' is kept as text: line 11 holds \"x\", others are int64",)
+
+
+def test_integers_among_numbers_with_a_point_are_kept_or_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_lines, "_BLOCK_ROWS", 1)
+    (tmp_path / "in.jsonl").write_text('{"id": 9007199254740993}\n{"id": 0.5}\n', encoding="utf-8")
+    with pytest.raises(InputError, match=r"column 'id': .*9007199254740993.*: --as-text id$"):
+        convert(tmp_path / "in.jsonl", tmp_path / "out.parquet")
+    convert(tmp_path / "in.jsonl", tmp_path / "out.parquet", as_text=["id"])
+    assert pq.read_table(tmp_path / "out.parquet")["id"].to_pylist() == ["9007199254740993", "0.5"]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "note"),
+    [
+        (["9223372036854775807", "-9223372036854775808"], "int64", ""),
+        (["9223372036854775808", "1"], "string", "'9223372036854775808' in line 2 would change as a number"),
+        (["12", "007"], "string", "'007' in line 3 would change as a number"),
+        (["0", "-12", "NA", ""], "int64", ""),
+        (["0.5", "4.50", "1e-05", ".5", "inf", "9007199254740992"], "double", ""),
+        (["0.5", "9007199254740993"], "string", "'9007199254740993' in line 3 would change as a number"),
+        (["12e45", "3"], "string", "'12e45' in line 2 would change as a number"),
+        (["1.5e45", "1e+20"], "double", ""),
+        (["0.12345678901234567890"], "string", "'0.12345678901234567890' in line 2 would change as a number"),
+        (["1e-400"], "string", "'1e-400' in line 2 would change as a number"),
+        (["1e+400"], "string", "'1e+400' in line 2 would change as a number"),
+        (["+49123"], "string", "'+49123' in line 2 would change as a number"),
+        (["5", "five"], "string", "'five' in line 3 is not a number"),
+        (["True", "false", ""], "bool", ""),
+        (["true", "1"], "string", ""),
+        (["2024-05-04", "9999-12-31"], "string", ""),
+        (["", ""], "string", ""),
+    ],
+)
+def test_numbers_are_numbers_where_no_value_changes(tmp_path: Path, values: list[str], kind: str, note: str) -> None:
+    (tmp_path / "in.csv").write_text("x,y\n" + "".join(f"{one},a\n" for one in values), encoding="utf-8")
+    made = convert(tmp_path / "in.csv", tmp_path / "out.parquet")
+    found = pq.read_table(tmp_path / "out.parquet")["x"].to_pylist()
+    assert made.columns["x"] == kind
+    assert made.notes == ((f"column 'x' is kept as text: {note}",) if note else ())
+    readers = {"int64": int, "double": float, "bool": lambda text: text.lower() == "true"}
+    read = readers.get(kind, str)
+    assert found == [None if kind != "string" and one in ("", "NA") else read(one) for one in values]
+
+
+def test_what_would_go_wrong_unnoticed_is_refused(tmp_path: Path) -> None:
+    source = tmp_path / "in.csv"
+    for content, message in (
+        (b"text;label\ngood;1\n", r"has one column, 'text;label': try --delimiter ';'"),
+        (b"text\tlabel\ngood\t1\n", r"has one column, .*: try --delimiter \$'\\t'"),
+        (b"text,label\ngood, bad,1\n", r"line 2 has 3 values, expected 2: correct the line"),
+        (b"text,label\ngood;1\n", r"line 2 has 1 value, expected 2: .* is the --delimiter ';'\?"),
+        (b"text,text\ngood,bad\n", "has two columns named 'text'"),
+        (b'text,label\n"a lone mark,1\nanother "one",0\n', "line 2 goes on after the end of a quoted value: .*none"),
+        (b'text,label\n"a lone mark,1\nfine,0\n', "line 2 begins a quoted value that never ends: .*--quote none"),
+        (b'text,label\n"a \\"great\\" film",1\n', r"line 2 goes on .*: try --escape '\\'$"),
+        (b"", "is empty"),
+        ("Körper\ngood\n".encode("latin-1"), "--encoding, often latin-1"),
+    ):
+        source.write_bytes(content)
+        with pytest.raises(InputError, match=message):
+            convert(source, tmp_path / "out.parquet")
+        assert not (tmp_path / "out.parquet").exists()
+    with pytest.raises(OutputError, match=r"in\.csv: is the file to convert"):
+        convert(source, source, overwrite=True)
+    for option, value in (("delimiter", ";;"), ("quote", "''"), ("escape", "\n"), ("delimiter", "")):
+        with pytest.raises(ConfigError, match=f"--{option} is .*: expected one character"):
+            convert(source, tmp_path / "out.parquet", **{option: value})  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="--delimiter, --quote: expected different characters"):
+        convert(source, tmp_path / "out.parquet", delimiter='"')
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "expected"),
+    [
+        ('text,label\n"he said \\"great\\", twice",1\n', {"escape": "\\"}, ['he said "great", twice']),
+        ('text,label\n"a lone mark,1\nanother ""one"",0\n', {"quote": "none"}, ['"a lone mark', 'another ""one""']),
+        ("text,label\n'a, b',1\n", {"quote": "'"}, ["a, b"]),
+        ("text,label\na,1\n\n \n,\nb,0\n", {}, ["a", "", "b"]),
+        ("good,1\nbad,0\n", {"column_names": ["text", "label"]}, ["good", "bad"]),
+        ("text,label\r\ngood\0,1\r\n", {}, ["good\0"]),
+        (f"text,label\n{'x' * 200_000},1\n", {}, ["x" * 200_000]),
+    ],
+)
+def test_rows_are_told_apart_as_the_options_say(
+    tmp_path: Path, content: str, options: dict[str, Any], expected: list[str]
+) -> None:
+    (tmp_path / "in.csv").write_bytes(content.encode())
+    convert(tmp_path / "in.csv", tmp_path / "out.parquet", **options)
+    assert pq.read_table(tmp_path / "out.parquet")["text"].to_pylist() == expected
+
+
+def test_a_lone_quotation_mark_between_tabs_takes_no_row_with_it(tmp_path: Path) -> None:
+    rows = [("text", "stars"), *((f'"review {row}' if row % 5 == 0 else f"review {row}", row % 5) for row in range(99))]
+    (tmp_path / "in.tsv").write_text("".join(f"{text}\t{stars}\n" for text, stars in rows), encoding="utf-8")
+    convert(tmp_path / "in.tsv", tmp_path / "out.parquet")
+    found = pq.read_table(tmp_path / "out.parquet")
+    assert list(zip(found["text"].to_pylist(), found["stars"].to_pylist(), strict=True)) == rows[1:]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "note"),
+    [
+        ("in.csv", "1,good film\n2,bad film\n", "1 row, the first at line 1: .*looks like a row.*--column-names"),
+        ("in.csv", f"a,{'good film ' * 10}\nb,c\n", "looks like a row"),
+        ("in.csv", 'a,b\n"x,1\ny",2\n', "1 row, the first at line 2: .*lines that look like rows.*--quote none"),
+        ("in.csv", "a,b\nx,1\na,b\na,b\n", "2 rows, the first at line 3: .*repeats the columns' names"),
+        ("in.tsv", 'a\tb\n"x y"\t1\n', "1 row, the first at line 2: .*in quotation marks.*--quote '\"'"),
+        ("in.csv", 'a,b\n"two\nlines",1\n', None),
+        ("in.csv", "a,b\nx,1\n", None),
+    ],
+)
+def test_what_looks_wrong_is_told(tmp_path: Path, name: str, content: str, note: str | None) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    notes = convert(tmp_path / name, tmp_path / "out.parquet").notes
+    if note is None:
+        assert notes == ()
+    else:
+        assert re.search(note, "\n".join(notes))
+
+
+def test_json_comes_as_lines_or_as_an_array(tmp_path: Path) -> None:
+    rows = [{"text": "good", "n": 1}, {"text": "bad", "new": [{"x": None}]}]
+    for content in (json.dumps(rows, indent=1), json.dumps(rows), "\n\n".join(map(json.dumps, rows))):
+        (tmp_path / "in.json").write_text(content, encoding="utf-8")
+        convert(tmp_path / "in.json", tmp_path / "out.parquet", overwrite=True)
+        found = pq.read_table(tmp_path / "out.parquet").to_pylist()
+        assert found == [{"text": "good", "n": 1, "new": None}, {"text": "bad", "n": None, "new": [{"x": None}]}]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{not json", "line 1: Expecting property name .*: expected one object a line, or one array of objects"),
+        ('{"a": 1}\n[2]\n', "line 2 is no object"),
+        ('[{"a": 1}, 2]', "item 2 is no object"),
+        ('{\n"a": 1\n}\n', "line 1: Expecting"),
+        ('{"a": 1, "a": 2}', "key 'a' stands twice"),
+        ('{"a": "fine"}\n{"a": "\\ud83d"}', "line 2 holds half a character"),
+        ("[" * 100_000, "recursion|nested"),
+        ("", "is empty"),
+        ("{}", "objects have no keys"),
+    ],
+)
+def test_json_that_cannot_be_read_is_named_with_its_line(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "in.jsonl").write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=message):
+        convert(tmp_path / "in.jsonl", tmp_path / "out.parquet")
+    assert not (tmp_path / "out.parquet").exists()
+
+
+def test_a_truncated_archive_is_an_input_error(tmp_path: Path) -> None:
+    content = gzip.compress(b"text,label\n" + os.urandom(5_000).hex().encode() + b",1\n")
+    (tmp_path / "in.csv.gz").write_bytes(content[:-20])
+    with pytest.raises(InputError, match=r"in\.csv\.gz: cannot be read: .*[Tt]runcated"):
+        convert(tmp_path / "in.csv.gz", tmp_path / "out.parquet")
+    (tmp_path / "in.csv.gz").write_bytes(b"text,label\ngood,1\n")
+    with pytest.raises(InputError, match=r"in\.csv\.gz: cannot be read: "):
+        convert(tmp_path / "in.csv.gz", tmp_path / "out.parquet")
+
+
+def test_what_cannot_be_converted_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"missing\.csv: no such file"):
+        convert(tmp_path / "missing.csv", tmp_path / "out.parquet")
+    (tmp_path / "in.xls").write_bytes(b"\xd0\xcf")
+    with pytest.raises(ConfigError, match=r"neither \.csv, \.tsv nor \.jsonl"):
+        convert(tmp_path / "in.xls", tmp_path / "out.parquet")
+    (tmp_path / "in.jsonl").write_text('{"text": "good"}', encoding="utf-8")
+    for option, value in (("delimiter", ";"), ("quote", "'"), ("escape", "\\"), ("column_names", ["text"])):
+        with pytest.raises(ConfigError, match=f"--{option.replace('_', '-')} is for CSV and TSV"):
+            convert(tmp_path / "in.jsonl", tmp_path / "out.parquet", **{option: value})  # type: ignore[arg-type]
+    (tmp_path / "in.csv").write_text("text\ngood\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"--encoding: unknown encoding: klingon"):
+        convert(tmp_path / "in.csv", tmp_path / "out.parquet", encoding="klingon")
+    (tmp_path / "out.parquet").touch()
+    with pytest.raises(OutputError, match="--overwrite"):
+        convert(tmp_path / "in.csv", tmp_path / "out.parquet")
+
+
+@pytest.mark.parametrize("name", ["in.csv", "in.csv.gz", "in.jsonl"])
+def test_progress_is_told_in_bytes_of_the_file_up_to_its_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(delimited, "_BLOCK_ROWS", 2_000)
+    monkeypatch.setattr(json_lines, "_BLOCK_ROWS", 2_000)
+    lines = [f"{i * 7919 % 100_003},a film of {i}" for i in range(20_000)]
+    if name.endswith(".jsonl"):
+        content = "\n".join(json.dumps({"text": line}) for line in lines).encode()
+    else:
+        content = "\n".join(["id,text", *lines, ""]).encode()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    told: list[tuple[int, int]] = []
+    made = convert(tmp_path / name, tmp_path / "out.parquet", progress=lambda *done: told.append(done))
+    size = (tmp_path / name).stat().st_size
+    assert made.rows == 20_000
+    assert told[0] == (0, size)
+    assert told[-1] == (size, size)
+    assert told == sorted(told)
+    assert len({done for done, _ in told}) >= 5
+
+
+@pytest.mark.parametrize(
+    ("columns", "options"),
+    [
+        ({"text": "string", "label": "int64"}, []),
+        ({"review": "string", "stars": "int64"}, ["--text-column", "review", "--label-column", "stars"]),
+        ({"text": "string", "stars": "int64", "id": "int64"}, ["--label-column", "NAME"]),
+        ({"title": "string", "body": "string", "label": "string"}, ["--text-column", "NAME"]),
+        ({"text": "string"}, ["--label-column", "NAME"]),
+    ],
+)
+def test_what_training_on_it_must_be_told(columns: dict[str, str], options: list[str]) -> None:
+    assert Converted(Path("out.parquet"), 1, columns).column_options() == options

@@ -1,0 +1,162 @@
+"""Kept columns are what pyarrow reads from the input, whatever their types and values."""
+
+from __future__ import annotations
+
+import datetime as dt
+import tempfile
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lstm_ray.config import ScoreConfig
+from lstm_ray.errors import InputError
+from lstm_ray.model.bundle import read_bundle
+from lstm_ray.score.plan import make_plan
+from lstm_ray.score.scorer import Scorer
+from lstm_ray.score.tasks import score_task
+
+UNITS = ("s", "ms", "us", "ns")
+TEXTS = st.text(st.characters(exclude_categories=("Cs",)), max_size=8) | st.sampled_from(
+    ["", "\0", "\ufeff", "😀", "NA"]
+)
+BYTES = st.binary(max_size=8)
+
+
+def integers(bits: int, signed: bool = True) -> st.SearchStrategy[int]:
+    """Draws integers, the smallest and the largest often."""
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    return st.integers(low, high) | st.sampled_from([low, high, 0])
+
+
+def decimals(precision: int, scale: int) -> st.SearchStrategy[Decimal]:
+    """Draws decimals of all digits; not through arithmetic, which would round them."""
+    numbers = st.integers(0, 10**precision - 1) | st.just(10**precision - 1)
+    return st.builds(lambda sign, one: Decimal((sign, tuple(map(int, str(one))), -scale)), st.integers(0, 1), numbers)
+
+
+LEAVES: list[tuple[pa.DataType, st.SearchStrategy[Any]]] = [
+    (pa.null(), st.none()),
+    (pa.bool_(), st.booleans()),
+    *((kind, integers(kind.bit_width)) for kind in (pa.int8(), pa.int16(), pa.int32(), pa.int64())),
+    *((kind, integers(kind.bit_width, signed=False)) for kind in (pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64())),
+    *((kind, st.floats(width=kind.bit_width, allow_nan=False)) for kind in (pa.float32(), pa.float64())),
+    *((pa.decimal128(*size), decimals(*size)) for size in ((1, 0), (9, 2), (18, 18), (38, 10))),
+    (pa.decimal256(76, 40), decimals(76, 40)),
+    *((kind, TEXTS) for kind in (pa.string(), pa.large_string(), pa.string_view())),
+    *((kind, BYTES) for kind in (pa.binary(), pa.large_binary(), pa.binary_view())),
+    (pa.binary(3), st.binary(min_size=3, max_size=3)),
+    (pa.dictionary(pa.int32(), pa.string()), TEXTS),
+    (pa.dictionary(pa.int8(), pa.int64()), st.sampled_from([2**63 - 1, -5, 0])),
+    (pa.date32(), integers(32)),
+    (pa.date64(), st.integers(-(10**8), 10**8).map(lambda day: day * 86_400_000)),
+    (pa.time32("s"), st.integers(0, 86_399)),
+    (pa.time32("ms"), st.integers(0, 86_399_999)),
+    (pa.time64("us"), st.integers(0, 86_399_999_999)),
+    (pa.time64("ns"), st.integers(0, 86_399_999_999_999)),
+    # Seconds are milliseconds in Parquet.
+    *(
+        (pa.timestamp(unit, zone), integers(53 if unit == "s" else 64))
+        for unit in UNITS
+        for zone in (None, "Asia/Tokyo")
+    ),
+    *((pa.duration(unit), integers(64)) for unit in UNITS),
+]
+
+
+def columns(leaves: Any) -> st.SearchStrategy[tuple[pa.DataType, st.SearchStrategy[Any]]]:
+    """Draws a type, perhaps nested, and how its values are drawn."""
+
+    def nest(inner: Any) -> Any:
+        def wrap(drawn: tuple[pa.DataType, st.SearchStrategy[Any]], how: str) -> Any:
+            kind, values = drawn[0], st.none() | drawn[1]
+            if how == "list":
+                return pa.list_(kind), st.lists(values, max_size=3)
+            if how == "large_list":
+                return pa.large_list(kind), st.lists(values, max_size=3)
+            if how == "map":
+                return pa.map_(pa.string(), kind), st.lists(st.tuples(TEXTS, values), max_size=3)
+            fields = {"a": values, "b.c": st.none() | st.integers(0, 9)}
+            return pa.struct([("a", kind), ("b.c", pa.int64())]), st.fixed_dictionaries(fields)
+
+        return st.builds(wrap, inner, st.sampled_from(["list", "large_list", "map", "struct"]))
+
+    return st.recursive(leaves, nest, max_leaves=2)
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> pa.Table:
+    """Draws a table of reviews and other columns."""
+    rows = draw(st.integers(0, 12))
+    made = {"text": pa.array(draw(st.lists(st.none() | TEXTS, min_size=rows, max_size=rows)), pa.string())}
+    names = draw(st.lists(st.sampled_from(["id", "text.x", "text2", " ", "", "Ä", "__index_level_0__"]), unique=True))
+    for name in names:
+        kind, values = draw(columns(st.sampled_from(LEAVES)))
+        column = draw(st.lists(st.none() | values, min_size=rows, max_size=rows))
+        made[name] = (
+            pa.array(column, kind.value_type).dictionary_encode().cast(kind)
+            if pa.types.is_dictionary(kind)
+            else pa.array(column, kind)
+        )
+    return pa.table(made)
+
+
+@pytest.fixture(scope="module")
+def scorer(tiny_bundle: Path) -> Iterator[Scorer]:
+    """Gives a scorer on one thread."""
+    with Scorer(read_bundle(str(tiny_bundle)), "cpu", 1) as scorer:
+        yield scorer
+
+
+def kept(source: Path, output: Path, scorer: Scorer, **changes: Any) -> pa.Table:
+    """Scores a file and returns the columns kept of it."""
+    plan = make_plan(ScoreConfig.model_validate({"inputs": (str(source),), **changes}), "hash")
+    written = [
+        pq.read_table(output / part.name)
+        for task in plan.tasks(set())
+        for part in score_task(task, plan.layout, scorer, str(output))
+    ]
+    return pa.concat_tables(written).select(plan.layout.kept)
+
+
+@given(tables(), st.integers(1, 6), st.integers(1, 6))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
+def test_kept_columns_are_what_pyarrow_reads(scorer: Scorer, table: pa.Table, in_group: int, in_part: int) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        source = Path(directory) / "in.parquet"
+        try:
+            pq.write_table(table, source, row_group_size=in_group)
+        except pa.ArrowNotImplementedError:
+            return  # a type that Arrow does not put into Parquet
+        expected = pq.read_table(source)
+        found = kept(source, Path(directory) / "out", scorer, rows_per_part=in_part)
+    assert found.schema.types == expected.schema.types
+    assert found.equals(expected)
+
+
+def test_not_a_number_is_kept(tmp_path: Path, scorer: Scorer) -> None:
+    values = pa.array([float("nan"), -0.0, None], pa.float64())
+    pq.write_table(pa.table({"text": ["a", "b", "c"], "x": values}), tmp_path / "in.parquet")
+    assert repr(kept(tmp_path / "in.parquet", tmp_path, scorer)["x"].to_pylist()) == "[nan, -0.0, None]"
+
+
+def test_times_of_the_old_type_are_kept_or_refused(tmp_path: Path, scorer: Scorer) -> None:
+    far = [dt.datetime(9999, 12, 31), dt.datetime(1, 1, 1), None, dt.datetime(2020, 5, 4, 1, 2, 3, 456_789)]
+    times = pa.array(far, pa.timestamp("us"))
+    nested = pa.array([{"t": [one]} for one in far], pa.struct([("t", pa.list_(pa.timestamp("us")))]))
+    table = pa.table({"text": list("abcd"), "until": times, "nested": nested})
+    pq.write_table(table, tmp_path / "in.parquet", use_deprecated_int96_timestamps=True)
+    found = kept(tmp_path / "in.parquet", tmp_path, scorer)
+    assert found["until"].to_pylist() == far
+    assert found["nested"].to_pylist() == nested.to_pylist()
+    fine = pa.table({"text": ["a", "b"], "until": pa.array([1_000, 1_001], pa.timestamp("ns"))})
+    pq.write_table(fine, tmp_path / "fine.parquet", use_deprecated_int96_timestamps=True)
+    with pytest.raises(InputError, match=r"fine\.parquet: column 'until' holds nanoseconds .*--keep-columns"):
+        kept(tmp_path / "fine.parquet", tmp_path, scorer)
+    assert kept(tmp_path / "fine.parquet", tmp_path, scorer, keep_columns="text")["text"].to_pylist() == ["a", "b"]
