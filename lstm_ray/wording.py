@@ -51,7 +51,9 @@ def named(names: Iterable[object]) -> str:
     """Returns names in quotes, as a list for a message: 'id', 'text'; of very many only the first."""
     names = list(names)
     more = len(names) - _MOST_NAMED
-    return ", ".join(shortened(repr(name)) for name in names[:_MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+    return ", ".join(shortened(repr(name)) for name in names[:_MOST_NAMED]) + (
+        f" and {more:,} more" if more > 0 else ""
+    )
 
 
 def shortened(text: str) -> str:

@@ -34,8 +34,8 @@ def predict(
         content = sys.stdin.buffer.read(_MOST_BYTES + 1)
         if len(content) > _MOST_BYTES:
             raise InputError(
-                f"stdin has more than {_MOST_BYTES >> 20} MiB, too much for predict: make Parquet of it with lstm-ray data "
-                "convert, and score that"
+                f"stdin has more than {_MOST_BYTES >> 20} MiB, too much for predict: make Parquet of it with "
+                "lstm-ray data convert, and score that"
             )
         given = content.removesuffix(b"\n").split(b"\n")
     else:

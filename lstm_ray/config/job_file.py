@@ -25,7 +25,7 @@ class _Loader(BoundedLoader):
         return "tag:yaml.org,2002:str" if is_number and ":" in value else tag
 
     def compose_mapping_node(self, anchor: Any) -> Any:
-        node: yaml.MappingNode = super().compose_mapping_node(anchor)  # type: ignore[no-untyped-call]
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
         seen = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value in seen and key.tag != _MERGE:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import http.client
+import io
 import json
 import re
 import tarfile
@@ -169,7 +170,7 @@ def _read_reviews(archive: Path, folders: Mapping[str, int], progress: ReportByt
         unpacked = _Limited(archive, unzipped)
         with tarfile.open(fileobj=unpacked, mode="r|") as tar:
             for count, member in enumerate(tar):
-                tar.members.clear()  # which it keeps, and never needs again
+                tar.members.clear()  # type: ignore[attr-defined]  # some KB each, which it keeps and never needs
                 if progress is not None and count % 500 == 0:
                     progress(file.tell(), size)
                 name = _MEMBER.fullmatch(member.name)
@@ -192,17 +193,18 @@ def _read_reviews(archive: Path, folders: Mapping[str, int], progress: ReportByt
     return reviews
 
 
-class _Limited:
+class _Limited(io.RawIOBase):
     """Reads an archive's unpacked bytes until there are more than the dataset has: some bytes may unpack to millions.
 
     Members that are no reviews are read too, and so are names and headers, which tarfile holds in memory.
     """
 
     def __init__(self, archive: Path, unzipped: gzip.GzipFile) -> None:
+        super().__init__()
         self._archive, self._unzipped = archive, unzipped
         self._left = _MOST_UNPACKED
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int = -1) -> bytes:
         """Returns the next bytes.
 
         Raises:

@@ -117,8 +117,8 @@ class Bundle:
             raise BundleError(f"{self.path}: vocabulary.parquet: {error}") from error
         if vocabulary.size > self.text.vocabulary_size:
             raise BundleError(
-                f"{self.path}: vocabulary.parquet has {vocabulary.size:,} ids, but vocabulary_size in {_DESCRIPTION} is "
-                f"{self.text.vocabulary_size:,}"
+                f"{self.path}: vocabulary.parquet has {vocabulary.size:,} ids, but vocabulary_size in {_DESCRIPTION} "
+                f"is {self.text.vocabulary_size:,}"
             )
         return vocabulary
 
@@ -368,8 +368,8 @@ def _parse_description(path: str, content: bytes) -> dict[str, Any]:
         raise BundleError(f"{path}: {_DESCRIPTION} is damaged: {reason(error)}") from error
     if version not in _FILES:
         raise BundleError(
-            f"{path}: {_DESCRIPTION} says bundle format {shortened(str(version))}, but this is lstm-ray {lstm_ray.__version__}, which "
-            f"reads formats {' and '.join(map(str, _FILES))}: install a newer lstm-ray"
+            f"{path}: {_DESCRIPTION} says bundle format {shortened(str(version))}, but this is lstm-ray "
+            f"{lstm_ray.__version__}, which reads formats {' and '.join(map(str, _FILES))}: install a newer lstm-ray"
         )
     if not _is_sealed(content, str(description.get("self_sha256"))):
         raise BundleError(f"{path}: {_DESCRIPTION} is damaged: its sha256 is not the one in it")

@@ -132,7 +132,9 @@ class NetworkWeights:
         """
         try:
             with open_archive(path_or_file) as archive:
-                arrays = {member.filename.removesuffix(".npy"): _array(archive, member) for member in archive.infolist()}
+                arrays = {
+                    member.filename.removesuffix(".npy"): _array(archive, member) for member in archive.infolist()
+                }
         except OSError:
             raise
         except Exception as error:  # of a damaged file zipfile and numpy raise a dozen kinds
@@ -181,7 +183,9 @@ class NetworkWeights:
             ("ngram_buckets", 0 if self.ngram_table is None else len(self.ngram_table), model.ngram_buckets),
         ):
             if found != described and (name != "ngram_buckets" or model.ngrams):
-                raise BundleError(f"{name} of the network weights is {found}, but the bundle's settings say {described}")
+                raise BundleError(
+                    f"{name} of the network weights is {found}, but the bundle's settings say {described}"
+                )
 
     def check(self) -> None:
         """Checks that all shapes, types and settings fit together.

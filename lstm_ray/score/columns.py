@@ -71,9 +71,7 @@ def _kept_names(schemas: Collection[pa.Schema], config: ScoreConfig) -> list[str
         return list(names)
     kept = list(dict.fromkeys(name.strip() for name in config.keep_columns.split(",") if name.strip()))
     if unknown := [name for name in kept if name not in names]:
-        raise ConfigError(
-            f"--keep-columns: no column {unknown[0]!r} in the input; it has {named(names)}"
-        )
+        raise ConfigError(f"--keep-columns: no column {unknown[0]!r} in the input; it has {named(names)}")
     return kept
 
 

@@ -74,11 +74,14 @@ def check_bounds(content: str | bytes, loader: Any) -> None:
             values += values_of[anchor]
         elif isinstance(event, yaml.AliasEvent):
             if anchor not in values_of and any(anchor == outer for outer, _ in around):
-                raise yaml.MarkedYAMLError(problem=f"*{anchor} contains itself", problem_mark=event.start_mark)
+                raise _refusal(f"*{anchor} contains itself", event)
             values += values_of.get(anchor, 1)
         if len(around) > _MOST_NESTED:
-            problem = f"nested more than {_MOST_NESTED} deep"
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+            raise _refusal(f"nested more than {_MOST_NESTED} deep", event)
         if values > _MOST_VALUES:
-            problem = f"more than {_MOST_VALUES:,} values, with its aliases written out"
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+            raise _refusal(f"more than {_MOST_VALUES:,} values, with its aliases written out", event)
+
+
+def _refusal(problem: str, event: yaml.Event) -> yaml.YAMLError:
+    mark: Any = event.start_mark  # libyaml's marks are of another class, which prints alike
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=mark)

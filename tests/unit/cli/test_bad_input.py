@@ -354,11 +354,14 @@ def test_predict_does_not_read_what_has_no_end(run: Run, monkeypatch: pytest.Mon
     monkeypatch.setattr("lstm_ray.cli.predict._MOST_BYTES", 1 << 20)
     with open("/dev/zero", encoding="utf-8") as zeros:
         monkeypatch.setattr("sys.stdin", zeros)
-        assert_one_line(run("predict", "-", "--model", "model"), 1, "stdin has more than 1 MiB", "lstm-ray data convert")
+        assert_one_line(
+            run("predict", "-", "--model", "model"), 1, "stdin has more than 1 MiB", "lstm-ray data convert"
+        )
 
 
 def test_a_text_that_acts_on_a_terminal_is_shown(place: Path, monkeypatch: pytest.MonkeyPatch, capfd: Capture) -> None:
     monkeypatch.setattr("sys.argv", ["lstm-ray", "predict", "--model", "model", "good \x1b]0;x\x07\nfilm", "\u202e"])
-    main()
+    with pytest.raises(SystemExit):
+        main()
     lines = capfd.readouterr().out.splitlines()
     assert [line.split("  ")[-1] for line in lines] == ["good \\u001b]0;x\\u0007\\nfilm", "\\u202e"]

@@ -69,7 +69,7 @@ def test_a_job_file_for_its_own_command_is_read(job: Job) -> None:
         ("!!python/object/apply:os.getcwd []", "not YAML: "),
         ("epochs: 3\nunits: 4\nepochs: 5\n", "not YAML: duplicate key 'epochs' in \"the file\", line 3"),
         ("search: {units: 1, units: 2}", "not YAML: duplicate key 'units'"),
-        ("epochs: 2026-02-31", "not YAML: not a timestamp in \"the file\", line 1"),
+        ("epochs: 2026-02-31", 'not YAML: not a timestamp in "the file", line 1'),
         ("epochs: &a [*a]", "not YAML: *a contains itself"),
         ("train: " + "[" * 101, "not YAML: nested more than 100 deep"),
         ("x" * 1000 + ": 3", "unknown key 'xxx"),

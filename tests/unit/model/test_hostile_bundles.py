@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstm_ray.config import ModelSettings, TextSettings
-from lstm_ray.errors import BundleError
+from lstm_ray.errors import BundleError, InputError
 from lstm_ray.model import bundle as bundle_module
 from lstm_ray.model.bundle import read_bundle
 from lstm_ray.model.weights import LstmWeights, NetworkWeights
@@ -199,7 +199,10 @@ IS: dict[str, tuple[bytes, str]] = {
     "not_utf8": (b'{"format_version": "\xff\xfe"}', "bundle.json is damaged"),
     "nul": (b"\0" * 1000, "bundle.json is damaged"),
     "large": (b" " * ((16 << 20) + 1), "has 16,777,217 bytes"),
-    "blank_seal": (b'{"format_version": 1, "self_sha256": "", "x": "' + b"y" * 10_000_000 + b'"}', "damaged: its sha256"),
+    "blank_seal": (
+        b'{"format_version": 1, "self_sha256": "", "x": "' + b"y" * 10_000_000 + b'"}',
+        "damaged: its sha256",
+    ),
     "short_seal": (b'{"format_version": 1, "self_sha256": "y", "x": "' + b"y" * 10_000_000 + b'"}', "damaged: its sha"),
     "surrogate_seal": (b'{"format_version": 1, "self_sha256": "\\ud800"}', "damaged: its sha256"),
 }
@@ -241,16 +244,32 @@ def test_what_is_no_file_or_too_large_is_not_read(
 
 HEADER = "{'descr': '<i8', 'fortran_order': False, 'shape': %s}"
 FILES: dict[str, tuple[str, bytes, str]] = {
-    "tokens_many": ("weights.npz", npz({**arrays(), "max_tokens": np.array(2**40)}), "max_tokens of the network weights"),
+    "tokens_many": (
+        "weights.npz",
+        npz({**arrays(), "max_tokens": np.array(2**40)}),
+        "max_tokens of the network weights",
+    ),
     "tokens_negative": ("weights.npz", npz({**arrays(), "max_tokens": np.array(-1)}), "must be at least 1"),
     "tokens_infinite": ("weights.npz", npz({**arrays(), "max_tokens": np.array(np.inf)}), "setting of the wrong shape"),
     "tokens_text": ("weights.npz", npz({**arrays(), "max_tokens": np.array("x")}), "setting of the wrong shape"),
     "tokens_several": ("weights.npz", npz({**arrays(), "max_tokens": np.ones(9)}), "setting of the wrong shape"),
-    "words_fewer": ("weights.npz", npz({**arrays(), "embedding": ones(6, 2)}), "vocabulary_size of the network weights is 6"),
-    "words_more": ("weights.npz", npz({**arrays(), "embedding": ones(9, 2)}), "vocabulary_size of the network weights is 9"),
+    "words_fewer": (
+        "weights.npz",
+        npz({**arrays(), "embedding": ones(6, 2)}),
+        "vocabulary_size of the network weights is 6",
+    ),
+    "words_more": (
+        "weights.npz",
+        npz({**arrays(), "embedding": ones(9, 2)}),
+        "vocabulary_size of the network weights is 9",
+    ),
     "bias_nan": ("weights.npz", npz({**arrays(), "output_bias": np.array(np.nan)}), "must be finite"),
     "weight_infinite": ("weights.npz", npz({**arrays(), "output_kernel": ones(3) * np.inf}), "not finite"),
-    "pooling_list": ("weights.npz", npz({**arrays(), "pooling": np.array(["last", "max"])}), "setting of the wrong shape"),
+    "pooling_list": (
+        "weights.npz",
+        npz({**arrays(), "pooling": np.array(["last", "max"])}),
+        "setting of the wrong shape",
+    ),
     "directions_many": ("weights.npz", npz({**arrays(), "directions": np.array([2**40])}), "lack an array"),
     "directions_negative": ("weights.npz", npz({**arrays(), "directions": np.array([-1])}), "0 directions"),
     "directions_nested": ("weights.npz", npz({**arrays(), "directions": np.ones((2, 2), int)}), "setting of the wrong"),
@@ -266,7 +285,11 @@ FILES: dict[str, tuple[str, bytes, str]] = {
     "promise_negative": ("weights.npz", with_array(npy(HEADER % "(-1,)", b"x" * 8)), "its header says -8"),
     "promise_twice_negative": ("weights.npz", with_array(npy(HEADER % "(-1, -1)", b"x" * 8)), "not a readable .npz"),
     "more_than_promised": ("weights.npz", with_array(npy(HEADER % "()", b"x" * 80)), "has 80 bytes, its header says 8"),
-    "no_size": ("weights.npz", with_array(npy("{'descr': '<U0', 'fortran_order': False, 'shape': (9999999,)}")), "bytes"),
+    "no_size": (
+        "weights.npz",
+        with_array(npy("{'descr': '<U0', 'fortran_order': False, 'shape': (9999999,)}")),
+        "bytes",
+    ),
     "fields": (
         "weights.npz",
         with_array(npy("{'descr': [('a', '<i8')], 'fortran_order': False, 'shape': ()}", b"x" * 8)),
@@ -291,10 +314,16 @@ FILES: dict[str, tuple[str, bytes, str]] = {
     ),
     "words_repeated": (
         "vocabulary.parquet",
-        vocabulary(pa.DictionaryArray.from_arrays(np.tile(np.arange(2000, dtype=np.int32), 3), pa.array(map(str, range(2000))))),
+        vocabulary(
+            pa.DictionaryArray.from_arrays(np.tile(np.arange(2000, dtype=np.int32), 3), pa.array(map(str, range(2000))))
+        ),
         "there twice",
     ),
-    "long_words": ("vocabulary.parquet", vocabulary(["x" * 9_000_000, "y" * 9_000_000], compression="zstd"), "would unpack"),
+    "long_words": (
+        "vocabulary.parquet",
+        vocabulary(["x" * 9_000_000, "y" * 9_000_000], compression="zstd"),
+        "would unpack",
+    ),
     "no_word": ("vocabulary.parquet", vocabulary(["a", None]), "a word is missing"),
     "not_utf8": (
         "vocabulary.parquet",
@@ -373,12 +402,11 @@ def test_any_change_of_the_description_is_read_or_refused(
         bundle = read_bundle(str(path))
         bundle.vocabulary()
         bundle.weights()
-    except BundleError as error:
-        assert str(error).startswith(f"{path}: ")
-    else:
-        assert 0 <= bundle.threshold <= 1
-        assert bundle.text.max_tokens == 5
-        assert (bundle.text.vocabulary_size, bundle.model.embedding_size, bundle.model.units) == (8, 2, 3)
+    except BundleError:
+        return
+    assert 0 <= bundle.threshold <= 1
+    assert bundle.text.max_tokens == 5
+    assert (bundle.text.vocabulary_size, bundle.model.embedding_size, bundle.model.units) == (8, 2, 3)
 
 
 drawn_arrays = st.builds(
@@ -424,7 +452,6 @@ def test_a_vocabulary_with_any_byte_changed_is_read_or_refused(position: int, by
     content[position] = byte
     try:
         words = Vocabulary.read(pa.BufferReader(bytes(content)))
-    except Exception as error:  # noqa: BLE001
-        assert type(error).__name__ == "InputError"
-    else:
-        assert len(words.words) == len(words.counts) <= len(content)
+    except InputError:
+        return
+    assert len(words.words) == len(words.counts) <= len(content)

@@ -107,8 +107,8 @@ def test_a_message_names_some_of_very_many_columns(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"no column 'text'; it has 'c0', .*'c19' and 480 more") as raised:
             use(str(path))
         assert len(str(raised.value)) < 500
+    named = write(tmp_path / "text.parquet", pa.table({"text": ["a"], **{f"c{n}": [1] for n in range(500)}}))
     with pytest.raises(ConfigError, match="it has 'text', 'c0'"):
-        named = write(tmp_path / "text.parquet", pa.table({"text": ["a"], **{f"c{n}": [1] for n in range(500)}}))
         make_plan(ScoreConfig(inputs=(str(named),), keep_columns="nope"), "hash")
 
 
@@ -129,12 +129,11 @@ def test_a_file_with_any_byte_of_its_footer_changed_is_read_or_refused(
     content[-min(from_end, len(content))] = byte
     path.write_bytes(content)
     try:
-        shards = find_shards([str(path)], "text", "label")
-        for shard in shards:
-            read_shard(shard, "text", "label")
-        make_plan(ScoreConfig(inputs=(str(path),)), "hash")
-    except InputError as error:
-        assert "drawn.parquet" in str(error)
+        rows = [read_shard(shard, "text", "label") for shard in find_shards([str(path)], "text", "label")]
+        plan = make_plan(ScoreConfig(inputs=(str(path),)), "hash")
+    except InputError:
+        return
+    assert sum(len(shard.texts) for shard in rows) <= plan.rows <= 2
 
 
 NAMES = ["caf\udce9.parquet", "a\0b.parquet", "x" * 300, "x/" * 3000, "[", "s3://", "://", "gs://x y/z", "s3://b?x=1"]
