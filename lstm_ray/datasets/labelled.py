@@ -80,10 +80,11 @@ def find_shards(
         InputError: A file is missing or not Parquet, or lacks a column, or a column has the wrong type.
     """
     shards = []
-    for file in find_inputs(inputs):
+    files = find_inputs(inputs)
+    for file in files:
         with open_parquet(file) as parquet:
             check_text_column(file, parquet, text_column)
-            _check_labels(file, parquet, label_column, mapping)
+            _check_labels(file, parquet, label_column, mapping, files)
             if group_column is not None:
                 _type_of(file, parquet, group_column, "--validation-group")
             shards += list_shards(file, parquet, is_validation)
@@ -247,16 +248,29 @@ def _type_of(file: InputFile, parquet: pq.ParquetFile, column: str, option: str)
     raise InputError(f"{file.path}: no column {column!r}; it has {columns}: choose with {option}")
 
 
-def _check_labels(file: InputFile, parquet: pq.ParquetFile, column: str, mapping: LabelMapping) -> None:
+def _check_labels(
+    file: InputFile, parquet: pq.ParquetFile, column: str, mapping: LabelMapping, files: Sequence[InputFile]
+) -> None:
+    """Raises InputError if a file's labels cannot be read; the labels of all files tell what to do about it."""
     kind = _type_of(file, parquet, column, "--label-column")
     problem = mapping.problem(kind)
     if problem is None:
         return
     if is_text_type(kind):
-        labels = _read_column(file, parquet, column)
+        labels = _read_texts(files, column)
         if advice := propose_mapping(labels):
             problem = f"holds the texts {describe_labels(labels)}: {advice}"
     raise InputError(f"{file.path}: column {column!r} {problem}")
+
+
+def _read_texts(files: Sequence[InputFile], column: str) -> pa.ChunkedArray:
+    """Returns a column of those files in which it is text."""
+    texts = []
+    for file in files:
+        with open_parquet(file) as parquet:
+            if is_text_type(_type_of(file, parquet, column, "--label-column")):
+                texts.append(decode_texts(_read_column(file, parquet, column)))
+    return pa.chunked_array(texts, pa.large_string())
 
 
 def _wrong_label(shard: Shard, column: str, values: pa.ChunkedArray, position: int) -> str:

@@ -98,8 +98,6 @@ def propose_mapping(column: pa.ChunkedArray) -> str | None:
     if not labels or len(labels) > _MOST_CLASSES:
         return None
     positive, negative = _sides(labels, "-1" in unknown)
-    if not (positive and negative) and len(found) < 2:
-        return None
     if column.null_count:
         unknown.append("null")
     quoted = "'{}'" if is_text_type(column.type) else "{}"

@@ -22,7 +22,7 @@ from lstm_ray.datasets.files import refuse_existing
 from lstm_ray.datasets.held_out import group_keys, hash_keys, held_out, keys_of_rows
 from lstm_ray.errors import ConfigError, InputError, OutputError
 from lstm_ray.storage.inputs import InputFile, check_apart, find_inputs
-from lstm_ray.storage.parquet import missing_rows, open_parquet, reading
+from lstm_ray.storage.parquet import check_int96, missing_rows, open_parquet, reading
 from lstm_ray.text.tokenize import decode_texts, is_text_type
 from lstm_ray.wording import counted
 
@@ -210,6 +210,7 @@ def _read(files: Sequence[InputFile], schema: pa.Schema) -> Iterator[pa.Table]:
     for file in files:
         with open_parquet(file, _BUFFER_BYTES) as parquet:
             for number in range(parquet.num_row_groups):
+                check_int96(file, parquet, range(number, number + 1), parquet.schema_arrow.names)
                 row_group, found = range(number, number + 1), 0
                 batches = parquet.iter_batches(_READ_ROWS, row_groups=list(row_group))
                 while True:

@@ -55,8 +55,7 @@ def _read_chunks(
     schema = parquet.schema_arrow
     names = [name for name in columns if name in schema.names] or schema.names[:1]  # without a column there is no row
     rows = sum(parquet.metadata.row_group(group).num_rows for group in row_groups)
-    # Never whole: Arrow cannot read more than 2 GiB of nested texts at once.
-    batches = parquet.iter_batches(_READ_ROWS, row_groups=list(row_groups), columns=names)
+    batches = _read_batches(parquet, row_groups, names)
     position = 0  # of the first pending row among the rows of the row groups
     pending = pa.schema([schema.field(name) for name in names]).empty_table()
     for chunk in chunks:
@@ -68,6 +67,27 @@ def _read_chunks(
                 raise missing_rows(path, row_groups, position + pending.num_rows, rows)
             pending = pa.concat_tables([pending, pa.Table.from_batches([batch])])
         yield chunk, pending.slice(chunk.skip - position, chunk.rows)
+
+
+def _read_batches(parquet: Any, row_groups: range, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Yields the rows of row groups in batches: fewer rows where Arrow cannot decode that many nested values at once.
+
+    Arrow gives up on more than 2 GiB of texts inside lists or structs (apache/arrow#32723).
+    """
+    done, size = 0, _READ_ROWS
+    while True:
+        position = 0
+        try:
+            for batch in parquet.iter_batches(size, row_groups=list(row_groups), columns=names):
+                position += batch.num_rows
+                if position > done:
+                    yield batch.slice(max(0, done - position + batch.num_rows))
+                    done = position
+            return
+        except pa.ArrowNotImplementedError:
+            if size == 1:
+                raise
+            size = max(1, size // 32)
 
 
 def _with_partitions(table: pa.Table, partitions: Mapping[str, str | None]) -> pa.Table:

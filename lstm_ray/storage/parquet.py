@@ -79,8 +79,8 @@ def check_int96(file: InputFile, parquet: pq.ParquetFile, row_groups: range, col
             rough, fine = (one.read_row_groups(list(row_groups), columns=[name])[name] for one in (parquet, in_ns))
             if _loses_nanoseconds(rough.combine_chunks(), fine.combine_chunks()):
                 raise InputError(
-                    f"{file.path}: column {name!r} holds nanoseconds in Parquet's old type INT96, and its parts would "
-                    "hold microseconds: leave it out with --keep-columns, or write it as TIMESTAMP"
+                    f"{file.path}: column {name!r} holds nanoseconds in Parquet's old type INT96, of which only "
+                    "microseconds are read: write it as TIMESTAMP, or let score leave it out with --keep-columns"
                 )
 
 

@@ -207,7 +207,20 @@ def _infer(values: list[Any]) -> pa.DataType:
     kind = pa.array(values).type
     if _has_empty_struct(kind):
         raise ValueError("Parquet has no objects without keys")
+    if _mixes_booleans(kind, values):
+        raise ValueError("booleans among numbers")
     return kind
+
+
+def _mixes_booleans(kind: pa.DataType, values: list[Any]) -> bool:
+    """Returns whether booleans stand among numbers with a point: Arrow makes 1.0 of true there."""
+    if pa.types.is_floating(kind):
+        return bool in set(map(type, values))
+    if pa.types.is_list(kind):
+        return _mixes_booleans(kind.value_type, [one for value in values if value for one in value])
+    if pa.types.is_struct(kind):
+        return any(_mixes_booleans(field.type, [one.get(field.name) for one in values if one]) for field in kind)
+    return False
 
 
 def _has_empty_struct(kind: pa.DataType) -> bool:

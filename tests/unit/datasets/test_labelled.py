@@ -139,7 +139,7 @@ def test_the_row_of_a_wrong_label_is_right_in_a_sample(tmp_path: Path) -> None:
         ("review", "label", r"no column 'review'; it has 'id', 'text', 'label': choose with --text-column"),
         ("text", "stars", r"no column 'stars'; it has 'id', 'text', 'label': choose with --label-column"),
         ("id", "label", r"column 'id' is int64, expected text: choose with --text-column"),
-        ("text", "text", r"column 'text' is string, expected 0 and 1: choose with --label-column"),
+        ("text", "text", r"column 'text' holds the texts 'a': name the labels of each class"),
     ],
 )
 def test_a_missing_or_wrong_column_is_named(tmp_path: Path, text_column: str, label_column: str, message: str) -> None:
@@ -185,7 +185,7 @@ def test_labels_may_stand_in_the_names_of_directories(tmp_path: Path, negative: 
     assert [one.labels.tolist() for one in rows] == [[0], [1]]
     assert count_labels(shards, "label", mapping) == {1: 2, 0: 1, OTHER: 0}
     if positive == "pos":
-        with pytest.raises(InputError, match=r"'neg': name the labels of each class|'neg'"):
+        with pytest.raises(InputError, match=r"texts 'neg', 'pos': .* --positive-labels pos --negative-labels neg$"):
             find_shards([str(tmp_path)], "text", "label")
 
 

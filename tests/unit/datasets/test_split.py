@@ -117,6 +117,17 @@ def test_columns_that_directories_add_are_kept_and_can_be_split_by(tmp_path: Pat
     assert all(text[:4] == year for table in tables for text, year in zip(*table.values(), strict=True))
 
 
+def test_times_of_the_old_type_are_kept_or_refused(tmp_path: Path) -> None:
+    table = pa.table({"text": ["good", "bad"] * 9, "at": pa.array([datetime.datetime(9999, 12, 31)] * 18)})
+    pq.write_table(table, tmp_path / "in.parquet", use_deprecated_int96_timestamps=True)
+    sides = split([str(tmp_path / "in.parquet")], tmp_path / "out", test=0.5, seed=1)
+    assert {at for side in sides for at in pq.read_table(side.path)["at"].to_pylist()} == set(table["at"].to_pylist())
+    fine = table.set_column(1, "at", pa.array([1] * 18, pa.timestamp("ns")))
+    pq.write_table(fine, tmp_path / "in.parquet", use_deprecated_int96_timestamps=True)
+    with pytest.raises(InputError, match="column 'at' holds nanoseconds"):
+        split([str(tmp_path / "in.parquet")], tmp_path / "fine", test=0.5, seed=1)
+
+
 def test_a_run_on_the_training_file_still_finds_rows_to_validate_on(tmp_path: Path) -> None:
     """With one rule for both, the rows with the lowest hashes would all be in the test file."""
     (path,) = write_cut(tmp_path, pa.table({"text": [f"r {n}" for n in range(999)], "label": [0, 1, 1] * 333}), [], 99)

@@ -38,6 +38,24 @@ def test_row_groups_of_any_size_are_read_right(tmp_path: Path, rows_per_group: i
     assert pa.concat_tables([table for _, table in found]).equals(TABLE)
 
 
+def test_rows_that_are_too_large_together_are_read_in_smaller_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Arrow refuses nested texts of more than 2 GiB; here it refuses more than 20 rows after the first 20,000."""
+    pq.write_table(TABLE, tmp_path / "in.parquet")
+    iter_batches = pq.ParquetFile.iter_batches
+
+    def refuse(file: Any, batch_size: int, **options: Any) -> Any:
+        for batch in iter_batches(file, batch_size, **options):
+            if batch_size > 20 and batch["id"][-1].as_py() > 20_000:
+                raise pa.ArrowNotImplementedError("Nested data conversions not implemented for chunked array outputs")
+            yield batch
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", refuse)
+    found = read(tmp_path / "in.parquet", rows_per_part=7_000)
+    assert pa.concat_tables([table for _, table in found]).equals(TABLE)
+
+
 def test_rows_are_counted_where_a_file_has_none_of_the_columns(tmp_path: Path) -> None:
     pq.write_table(TABLE, tmp_path / "in.parquet")
     found = read(tmp_path / "in.parquet", columns=("elsewhere",), rows_per_part=7_000)

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
 from lstm_ray.config import ScoreConfig
@@ -132,8 +132,8 @@ def test_kept_columns_are_what_pyarrow_reads(scorer: Scorer, table: pa.Table, in
         source = Path(directory) / "in.parquet"
         try:
             pq.write_table(table, source, row_group_size=in_group)
-        except pa.ArrowNotImplementedError:
-            return  # a type that Arrow does not put into Parquet
+        except pa.ArrowException:
+            reject()  # a type that Arrow does not put into Parquet, or a dictionary without values that it cannot cut
         expected = pq.read_table(source)
         found = kept(source, Path(directory) / "out", scorer, rows_per_part=in_part)
     assert found.schema.types == expected.schema.types

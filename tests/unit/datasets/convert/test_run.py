@@ -30,7 +30,7 @@ def rewritten(value: object) -> set[str]:
         return {"", "NA"}
     if isinstance(value, bool):
         return {str(value).lower()}
-    return {f"{value:g}", str(value), f" {value}", f"{value}".removesuffix(".0")}
+    return {f"{value:g}", str(value), f"{value}".removesuffix(".0")}
 
 
 @given(st.lists(st.lists(texts | oddities, min_size=3, max_size=3), min_size=1, max_size=20), st.sampled_from("\"'"))
@@ -48,7 +48,7 @@ def test_values_are_what_pythons_csv_wrote(tmp_path: Path, rows: list[list[str]]
     assert found["text"] == [row[2] for row in kept]
     for name, column in (("a", 0), ("b", 1)):
         for value, row in zip(found[name], kept, strict=True):
-            assert value == row[column] or row[column] in rewritten(value)
+            assert value == row[column] or row[column].strip() in rewritten(value)
 
 
 values = st.recursive(
@@ -162,6 +162,16 @@ def test_a_column_whose_type_changes_in_a_later_block_is_text(tmp_path: Path, mo
     made = convert(tmp_path / "in.jsonl", tmp_path / "out.parquet", overwrite=True)
     assert pq.read_table(tmp_path / "out.parquet")["id"].to_pylist() == ids
     assert made.notes == ("column 'id' is kept as text: line 11 holds \"x\", others are int64",)
+
+
+@pytest.mark.parametrize("values", ["[0.5, false]", "[[0.5], [false]]", '[{"x": 0.5}, {"x": true}]', "[1, true]"])
+def test_booleans_do_not_become_numbers(tmp_path: Path, values: str) -> None:
+    lines = [json.dumps({"x": value}) for value in json.loads(values)]
+    (tmp_path / "in.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    made = convert(tmp_path / "in.jsonl", tmp_path / "out.parquet")
+    assert made.columns == {"x": "string"}
+    found = pq.read_table(tmp_path / "out.parquet")["x"].to_pylist()
+    assert [json.loads(value) for value in found] == json.loads(values)
 
 
 def test_integers_among_numbers_with_a_point_are_kept_or_refused(
