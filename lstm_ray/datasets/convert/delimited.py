@@ -152,7 +152,9 @@ class DelimitedRows:
         if not self._dialect.column_names and any(is_number(name) or len(name) > _LONGEST_NAME for name in names):
             self._doubt("it was read as the columns' names, but looks like a row: if it is, give --column-names")
         if len(names) == 1 and (other := _OTHER_DELIMITER.search(names[0])):
-            raise InputError(f"{self._lines.path}: has one column, {shortened(repr(names[0]))}: try --delimiter {_shown(other[0])}")
+            raise InputError(
+                f"{self._lines.path}: has one column, {shortened(repr(names[0]))}: try --delimiter {_shown(other[0])}"
+            )
 
     def _look_at(self, row: list[str], names: list[str]) -> None:
         """Counts rows that were read right, but look as if something else was meant."""

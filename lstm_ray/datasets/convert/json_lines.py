@@ -88,8 +88,8 @@ class JsonRows:
         names = dict.fromkeys(name for row in rows for name in row)
         if len(names) > MOST_COLUMNS:
             raise InputError(
-                f"{self._lines.path}: has more than {MOST_COLUMNS:,} columns: its objects have keys of their own; write "
-                "each as a list of objects with a key and a value"
+                f"{self._lines.path}: has more than {MOST_COLUMNS:,} columns: its objects have keys of their own; "
+                "write each as a list of objects with a key and a value"
             )
         return Block({name: [row.get(name) for row in rows] for name in names}, places, unit)
 

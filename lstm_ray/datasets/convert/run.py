@@ -20,6 +20,7 @@ from lstm_ray.datasets.files import refuse_existing
 from lstm_ray.errors import ConfigError, InputError, OutputError
 from lstm_ray.wording import named, reason
 
+
 @dataclass(frozen=True)
 class Converted:
     """A file that has been written.
