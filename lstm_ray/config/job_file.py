@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
+from lstm_ray.bounded_yaml import BoundedLoader, read_yaml_text
 from lstm_ray.config.base import Settings, change_paths, command_of, fields_in_order, left_to_the_data, unknown_key
 from lstm_ray.errors import ConfigError
-from lstm_ray.storage.yaml_file import BoundedLoader, read_yaml_text
 from lstm_ray.wording import reason
 
 _MERGE = "tag:yaml.org,2002:merge"

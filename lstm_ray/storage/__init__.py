@@ -5,7 +5,6 @@ files.py          reads, writes, lists, locks and deletes files
 directories.py    replaces a local directory as a whole
 inputs.py         the files of an input: path, directory or glob
 parquet.py        opens Parquet input files
-yaml_file.py      reads YAML within bounds
 """
 
 from lstm_ray.storage.directories import replace_directory as replace_directory

@@ -20,7 +20,7 @@ MOST_FILES = 12
 # Bottom to top: a module imports only from its own layer and from those before it.
 LAYERS = (
     ("lstm_ray",),  # __version__
-    ("errors", "wording", "progress"),
+    ("errors", "wording", "progress", "bounded_yaml"),
     ("storage",),
     ("runtime",),
     ("user_code",),

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import yaml
 
+from lstm_ray.bounded_yaml import BoundedLoader, read_yaml_text
 from lstm_ray.errors import InputError
-from lstm_ray.storage.yaml_file import BoundedLoader, read_yaml_text
 from lstm_ray.wording import reason
 
 _TEXT, _MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"

@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
+from lstm_ray.bounded_yaml import check_bounds, read_yaml_text
 from lstm_ray.cluster.check.document import Finding, at
 from lstm_ray.errors import InputError, LstmRayError
-from lstm_ray.storage.yaml_file import check_bounds, read_yaml_text
 from lstm_ray.wording import reason
 
 ENVIRONMENT = "LSTM_RAY_CRDS"

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstm_ray.storage.yaml_file import BoundedLoader, check_bounds, read_yaml_text
+from lstm_ray.bounded_yaml import BoundedLoader, check_bounds, read_yaml_text
 
 LAUGHS = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}' if n else 'ha'] * 9)}]\n" for n in range(30))
 MERGED = "".join(f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}' if n else '{x: 1}'] * 9)}]}}\n" for n in range(30))
