@@ -35,6 +35,10 @@ class Block:
     unit: str
 
 
+MOST_COLUMNS = 10_000
+"""Of a file: each takes memory for itself."""
+
+
 class Column(Protocol):
     """What is known of a column so far.
 

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from lstm_ray.datasets.convert.columns import Block, is_number
+from lstm_ray.datasets.convert.columns import MOST_COLUMNS, Block, is_number
 from lstm_ray.datasets.convert.source import LONGEST, Lines
 from lstm_ray.errors import ConfigError, InputError
-from lstm_ray.wording import counted
+from lstm_ray.wording import counted, shortened
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 """By suffix."""
@@ -86,6 +86,8 @@ class DelimitedRows:
             names = list(self._dialect.column_names) or next(rows, [])
             if not names:
                 raise InputError(f"{self._lines.path}: is empty")
+            if len(names) > MOST_COLUMNS:
+                raise InputError(f"{self._lines.path}: has {len(names):,} columns, more than {MOST_COLUMNS:,}")
             self._check_names(names)
             block: list[list[str]] = []
             places: list[int] = []
@@ -144,13 +146,15 @@ class DelimitedRows:
         given = "--column-names" if self._dialect.column_names else "its first line"
         if repeated := [name for name, count in Counter(names).items() if count > 1]:
             raise InputError(
-                f"{self._lines.path}: has two columns named {repeated[0]!r}: rename one in {given}"
+                f"{self._lines.path}: has two columns named {shortened(repr(repeated[0]))}: rename one in {given}"
                 + ("" if self._dialect.column_names else ", or if that line is a row, name the columns: --column-names")
             )
         if not self._dialect.column_names and any(is_number(name) or len(name) > _LONGEST_NAME for name in names):
             self._doubt("it was read as the columns' names, but looks like a row: if it is, give --column-names")
         if len(names) == 1 and (other := _OTHER_DELIMITER.search(names[0])):
-            raise InputError(f"{self._lines.path}: has one column, {names[0]!r}: try --delimiter {_shown(other[0])}")
+            raise InputError(
+                f"{self._lines.path}: has one column, {shortened(repr(names[0]))}: try --delimiter {_shown(other[0])}"
+            )
 
     def _look_at(self, row: list[str], names: list[str]) -> None:
         """Counts rows that were read right, but look as if something else was meant."""

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from lstm_ray.datasets.convert.columns import Block, Digits, is_exact_float
+from lstm_ray.datasets.convert.columns import MOST_COLUMNS, Block, Digits, is_exact_float
 from lstm_ray.datasets.convert.source import Lines
 from lstm_ray.errors import InputError
+from lstm_ray.wording import shortened
 
 SUFFIXES = (".jsonl", ".ndjson", ".json")
 
 _BLOCK_ROWS = 1 << 15
 _BLOCK_CHARACTERS = 16 << 20
+_BLOCK_VALUES = 1 << 22  # rows times columns: each row may have keys of its own
+_MOST_NESTED = 40  # Parquet has two or three levels for each, and Arrow reads no more than 100
 _EXPECTED = "expected one object a line, or one array of objects"
 _SURELY_EXACT = 15  # characters of a number without an exponent
 
@@ -40,15 +44,17 @@ class JsonRows:
             return
         rows: list[dict[str, Any]] = []
         places: list[int] = []
+        names: set[str] = set()
         size = 0
         for line in itertools.chain([first], lines):
             rows.append(self._object(self._parse(line), "line", self._lines.number))
             places.append(self._lines.number)
             size += len(line)
-            if len(rows) == _BLOCK_ROWS or size >= _BLOCK_CHARACTERS:
-                yield _block(rows, places, "line")
-                rows, places, size = [], [], 0
-        yield _block(rows, places, "line")
+            names.update(rows[-1])
+            if len(rows) == _BLOCK_ROWS or size >= _BLOCK_CHARACTERS or len(rows) * len(names) >= _BLOCK_VALUES:
+                yield self._block(rows, places, "line")
+                rows, places, names, size = [], [], set(), 0
+        yield self._block(rows, places, "line")
 
     def notes(self) -> list[str]:
         """Returns nothing: JSON leaves no doubts."""
@@ -59,7 +65,7 @@ class JsonRows:
         for start in range(0, len(items), _BLOCK_ROWS):
             numbers = range(start + 1, min(start + _BLOCK_ROWS, len(items)) + 1)
             rows = [self._object(items[number - 1], "item", number) for number in numbers]
-            yield _block(rows, numbers, "item")
+            yield self._block(rows, numbers, "item")
 
     def _parse(self, text: str) -> Any:
         try:
@@ -70,20 +76,29 @@ class JsonRows:
     def _object(self, value: Any, unit: str, number: int) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise InputError(f"{self._lines.path}: {unit} {number:,} is no object: {_EXPECTED}")
-        return value
+        level: list[Any] = [one for one in value.values() if isinstance(one, dict | list)]
+        for _ in range(_MOST_NESTED):
+            if not level:
+                return value
+            inside = (inner for one in level for inner in (one.values() if isinstance(one, dict) else one))
+            level = [inner for inner in inside if isinstance(inner, dict | list)]
+        raise InputError(f"{self._lines.path}: {unit} {number:,} is nested more than {_MOST_NESTED} deep")
 
-
-def _block(rows: list[dict[str, Any]], places: Any, unit: str) -> Block:
-    names = dict.fromkeys(name for row in rows for name in row)
-    return Block({name: [row.get(name) for row in rows] for name in names}, places, unit)
+    def _block(self, rows: list[dict[str, Any]], places: Any, unit: str) -> Block:
+        names = dict.fromkeys(name for row in rows for name in row)
+        if len(names) > MOST_COLUMNS:
+            raise InputError(
+                f"{self._lines.path}: has more than {MOST_COLUMNS:,} columns: its objects have keys of their own; "
+                "write each as a list of objects with a key and a value"
+            )
+        return Block({name: [row.get(name) for row in rows] for name in names}, places, unit)
 
 
 def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"key {repeated!r} stands twice in one object")
+        repeated = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise ValueError(f"key {shortened(repr(repeated))} stands twice in one object")
     return made
 
 

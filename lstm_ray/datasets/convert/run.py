@@ -12,15 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lstm_ray import storage
-from lstm_ray.datasets.convert.columns import Block, Column, JsonColumn, TextColumn, to_json
+from lstm_ray.datasets.convert.columns import MOST_COLUMNS, Block, Column, JsonColumn, TextColumn, to_json
 from lstm_ray.datasets.convert.delimited import DELIMITERS, DelimitedRows, Dialect, make_dialect
 from lstm_ray.datasets.convert.json_lines import SUFFIXES, JsonRows
 from lstm_ray.datasets.convert.source import COMPRESSED, Lines, open_lines
 from lstm_ray.datasets.files import refuse_existing
 from lstm_ray.errors import ConfigError, InputError, OutputError
-from lstm_ray.wording import reason
-
-_MOST_COLUMNS = 10_000  # each takes memory for itself
+from lstm_ray.wording import named, reason
 
 
 @dataclass(frozen=True)
@@ -111,13 +109,13 @@ def convert(
                     if name not in columns:
                         columns[name] = make_column(name in as_text)
                     columns[name].add(values, block.places, block.unit)
-            if len(columns) > _MOST_COLUMNS:
-                raise InputError(f"{source}: has more than {_MOST_COLUMNS:,} columns")
+            if len(columns) > MOST_COLUMNS:
+                raise InputError(f"{source}: has more than {MOST_COLUMNS:,} columns")
             rows += len(block.places)
             progress(lines.bytes_read() // 2, total)
         notes = found.notes()
     if unread := [name for name in as_text if name not in columns]:
-        raise InputError(f"{source}: no column {unread[0]!r}; it has {', '.join(map(repr, columns))}")
+        raise InputError(f"{source}: no column {unread[0]!r}; it has {named(columns)}")
     if not columns:
         raise InputError(f"{source}: its objects have no keys, so there are no columns")
     notes += [f"column {name!r} is kept as text: {column.note}" for name, column in columns.items() if column.note]
