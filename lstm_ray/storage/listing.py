@@ -10,6 +10,8 @@ from pathlib import Path
 
 from pyarrow import fs
 
+from lstm_ray.errors import InputError
+
 
 def list_below(filesystem: fs.FileSystem, directory: str) -> list[fs.FileInfo]:
     """Lists the files below a directory, by path.
@@ -39,7 +41,10 @@ def _walk(directory: str) -> Iterator[list[str]]:
             entered.add((status.st_dev, status.st_ino))
             directories.sort()
             hidden = [name for name in directories if is_hidden(name)]
-            yield [os.path.join(current, name) for name in (*names, *hidden)]
+            found = [os.path.join(current, name) for name in (*names, *hidden)]
+            if odd := [path for path in found if path != path.encode(errors="replace").decode()]:
+                raise InputError(f"{odd[0]}: this name is not UTF-8: rename the file, Arrow cannot open it")
+            yield found
             directories[:] = [name for name in directories if name not in hidden]
             linked = [os.path.join(current, name) for name in directories]
             waiting += [path for path in linked if os.path.islink(path) and not _leads_up(path)]
@@ -78,12 +83,11 @@ def fixed_part(pattern: str) -> str:
 
 def matches(path: str, pattern: str) -> bool:
     """Returns whether a pattern matches a path, segment by segment; `**` matches any number of them."""
-    return _matches(path.split("/"), pattern.split("/"))
-
-
-def _matches(path: list[str], pattern: list[str]) -> bool:
-    if not pattern:
-        return not path
-    if pattern[0] == "**":
-        return _matches(path, pattern[1:]) or (bool(path) and _matches(path[1:], pattern))
-    return bool(path) and fnmatch.fnmatchcase(path[0], pattern[0]) and _matches(path[1:], pattern[1:])
+    segments = path.split("/")
+    done = {0}  # how many segments of the path the segments of the pattern so far may match
+    for wanted in pattern.split("/"):
+        if wanted == "**":
+            done = set(range(min(done), len(segments) + 1)) if done else done
+        else:
+            done = {n + 1 for n in done if n < len(segments) and fnmatch.fnmatchcase(segments[n], wanted)}
+    return len(segments) in done
