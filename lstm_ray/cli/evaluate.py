@@ -27,6 +27,7 @@ def evaluate(
     Example: lstm-ray evaluate test.parquet --model runs/first/model --output evaluation
     """
     require(config)
+    from lstm_ray import storage
     from lstm_ray.evaluate import evaluation
 
     with console.bar("rows", "nothing is written") as bar:
@@ -34,10 +35,13 @@ def evaluate(
     if as_json:
         console.show_text(json.dumps(result.metrics()) + "\n")
     else:
-        _show_evaluation(result, config.output)
+        _show_evaluation(result)
+    if config.output is not None:
+        evaluation.write_report(config, config.output, result)
+        console.say(f"report: {storage.join(config.output, 'report.html')}")
 
 
-def _show_evaluation(result: Evaluation, output: str | None) -> None:
+def _show_evaluation(result: Evaluation) -> None:
     """Prints the metrics of an evaluation."""
     from lstm_ray.evaluate.ranking import show_metric
 
@@ -50,6 +54,4 @@ def _show_evaluation(result: Evaluation, output: str | None) -> None:
     if metrics["rows_with_other_label"]:
         rows.append(("rows with other labels", f"{metrics['rows_with_other_label']:,} left out"))
     rows.append(("speed", f"{metrics['rows_per_s']:,.0f} rows/s"))
-    if output:
-        rows.append(("report", f"{output}/report.html"))
     console.show_table("Evaluated", rows)

@@ -56,7 +56,7 @@ def evaluate(
     progress: Callable[[int, int], None],
     notify: Callable[[str], None] = lambda note: None,
 ) -> Evaluation:
-    """Scores labelled rows and compares; writes metrics.json and report.html if there is an output directory.
+    """Scores labelled rows and compares; `write_report` writes the result, if there is an output directory.
 
     Args:
         config: The settings.
@@ -68,8 +68,10 @@ def evaluate(
         InputError: The data cannot be used.
         OutputError: The output directory is not empty or cannot be written.
     """
-    if config.output is not None and storage.list_names(config.output):
-        raise OutputError(f"{config.output}: not empty: choose another --output")
+    if config.output is not None:
+        storage.check_writable(config.output)
+        if storage.list_names(config.output):
+            raise OutputError(f"{config.output}: not empty: choose another --output")
     shards = find_shards(config.inputs, config.text_column, config.label_column, label_mapping(config))
     if config.max_rows is not None:
         shards = sample_rows(shards, config.max_rows, seed=0)
@@ -101,8 +103,6 @@ def evaluate(
     evaluation = Evaluation(counts, without_text, other_labels, mistakes, time.perf_counter() - started)
     for warning in _missing_labels(config, shards, counts):
         notify(f"warning: {where}: {warning}")
-    if config.output is not None:
-        _write(config, config.output, evaluation)
     return evaluation
 
 
@@ -136,7 +136,12 @@ def _missing_labels(config: EvaluateConfig, shards: Sequence[Shard], counts: Bin
             yield f"no row is {side}{found if labels else ''}: auc needs both"
 
 
-def _write(config: EvaluateConfig, output: str, evaluation: Evaluation) -> None:
+def write_report(config: EvaluateConfig, output: str, evaluation: Evaluation) -> None:
+    """Writes metrics.json and report.html into a directory.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
     report = evaluation_report(
         title=f"Evaluation of {config.model}",
         counts=evaluation.counts,

@@ -40,7 +40,8 @@ _VERBOSE = ("dashboard.modules.job.sdk", "dashboard.modules.dashboard_sdk", "_pr
 _RECONNECT_FOR_S = 120.0
 _ANSWER_LIMIT_S = 60.0
 _SILENT_FOR_S = 15.0  # then the cluster is asked whether it is still there
-_STOP_LIMIT_S = 60.0
+_SAVES_WITHIN_S = 75  # a run that is stopped; Ray would kill it after 3 s
+_STOP_LIMIT_S = 90.0
 
 Show = Callable[[str], None]
 
@@ -140,7 +141,10 @@ class Jobs:
             self._client.submit_job(
                 entrypoint=ENTRYPOINTS[command],
                 submission_id=name,
-                runtime_env={"working_dir": str(directory)},
+                runtime_env={
+                    "working_dir": str(directory),
+                    "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(_SAVES_WITHIN_S)},
+                },
                 metadata={_OUTPUT: getattr(config, "output", "")},
             )
         return name
