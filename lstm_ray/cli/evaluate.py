@@ -10,6 +10,7 @@ import typer
 from lstm_ray.cli import console
 from lstm_ray.cli.options import require, takes_settings
 from lstm_ray.config import EvaluateConfig
+from lstm_ray.errors import ReportError
 
 if TYPE_CHECKING:
     from lstm_ray.evaluate.evaluation import Evaluation
@@ -27,21 +28,25 @@ def evaluate(
     Example: lstm-ray evaluate test.parquet --model runs/first/model --output evaluation
     """
     require(config)
-    from lstm_ray import storage
     from lstm_ray.evaluate import evaluation
 
-    with console.bar("rows", "nothing is written") as bar:
-        result = evaluation.evaluate(config, bar.update, console.say)
+    try:
+        with console.bar("rows", "nothing is written") as bar:
+            result = evaluation.evaluate(config, bar.update, console.say)
+    except ReportError as error:  # printed below the figures, which took long to compute
+        _show(error.result, as_json, None)
+        raise
+    _show(result, as_json, config.output)
+
+
+def _show(result: Evaluation, as_json: bool, output: str | None) -> None:
     if as_json:
         console.show_text(json.dumps(result.metrics()) + "\n")
     else:
-        _show_evaluation(result)
-    if config.output is not None:
-        evaluation.write_report(config, config.output, result)
-        console.say(f"report: {storage.join(config.output, 'report.html')}")
+        _show_evaluation(result, output)
 
 
-def _show_evaluation(result: Evaluation) -> None:
+def _show_evaluation(result: Evaluation, output: str | None) -> None:
     """Prints the metrics of an evaluation."""
     from lstm_ray.evaluate.ranking import show_metric
 
@@ -54,4 +59,6 @@ def _show_evaluation(result: Evaluation) -> None:
     if metrics["rows_with_other_label"]:
         rows.append(("rows with other labels", f"{metrics['rows_with_other_label']:,} left out"))
     rows.append(("speed", f"{metrics['rows_per_s']:,.0f} rows/s"))
+    if output:
+        rows.append(("report", f"{output}/report.html"))
     console.show_table("Evaluated", rows)

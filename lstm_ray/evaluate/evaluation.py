@@ -15,7 +15,7 @@ from lstm_ray import storage
 from lstm_ray.config import EvaluateConfig, with_paths
 from lstm_ray.datasets.labelled import Shard, describe_left_out, find_shards, list_labels, sample_rows
 from lstm_ray.datasets.labels import label_mapping
-from lstm_ray.errors import InputError, OutputError
+from lstm_ray.errors import InputError, OutputError, ReportError
 from lstm_ray.evaluate.counts import BinaryCounts
 from lstm_ray.evaluate.shard import MAX_MISTAKES, Mistake, ShardScores, evaluate_shard
 from lstm_ray.model.bundle import Bundle, read_bundle
@@ -56,7 +56,7 @@ def evaluate(
     progress: Callable[[int, int], None],
     notify: Callable[[str], None] = lambda note: None,
 ) -> Evaluation:
-    """Scores labelled rows and compares; `write_report` writes the result, if there is an output directory.
+    """Scores labelled rows and compares; writes metrics.json and report.html if there is an output directory.
 
     Args:
         config: The settings.
@@ -67,6 +67,7 @@ def evaluate(
         BundleError: The model cannot be used.
         InputError: The data cannot be used.
         OutputError: The output directory is not empty or cannot be written.
+        ReportError: It could not be written at the end. The error has the `Evaluation`.
     """
     if config.output is not None:
         storage.check_writable(config.output)
@@ -103,6 +104,11 @@ def evaluate(
     evaluation = Evaluation(counts, without_text, other_labels, mistakes, time.perf_counter() - started)
     for warning in _missing_labels(config, shards, counts):
         notify(f"warning: {where}: {warning}")
+    if config.output is not None:
+        try:
+            _write(config, config.output, evaluation)
+        except OutputError as error:
+            raise ReportError(str(error), evaluation) from error
     return evaluation
 
 
@@ -136,12 +142,7 @@ def _missing_labels(config: EvaluateConfig, shards: Sequence[Shard], counts: Bin
             yield f"no row is {side}{found if labels else ''}: auc needs both"
 
 
-def write_report(config: EvaluateConfig, output: str, evaluation: Evaluation) -> None:
-    """Writes metrics.json and report.html into a directory.
-
-    Raises:
-        OutputError: It cannot be written.
-    """
+def _write(config: EvaluateConfig, output: str, evaluation: Evaluation) -> None:
     report = evaluation_report(
         title=f"Evaluation of {config.model}",
         counts=evaluation.counts,

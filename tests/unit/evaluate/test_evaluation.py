@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
+from lstm_ray.cli.app import app
 from lstm_ray.config import EvaluateConfig
+from lstm_ray.errors import OutputError, ReportError
 from lstm_ray.evaluate.evaluation import Evaluation, evaluate
 from lstm_ray.evaluate.shard import MAX_MISTAKES
 
@@ -64,3 +68,34 @@ def test_rows_of_one_label_are_measured_with_a_warning(
     result, notes = measured(tmp_path, tiny_bundle, labels, **changes)
     assert notes == [f"warning: {tmp_path}/reviews.parquet: {says}"]
     assert result.metrics()["auc"] is None
+
+
+def test_the_output_is_checked_before_anything_is_scored(
+    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: str, mode: int) -> bool:
+        return not path.endswith("closed")
+
+    monkeypatch.setattr("os.access", refuse)  # root may write anywhere
+    (tmp_path / "closed").mkdir()
+    with pytest.raises(OutputError, match="closed/new: cannot be written: no permission in"):
+        measured(tmp_path, tmp_path / "no model", [0, 1], output=str(tmp_path / "closed/new"))
+
+
+def test_figures_are_not_lost_with_their_report(
+    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full at the end: the command prints the figures, then the error."""
+
+    def fill(path: str, content: bytes) -> None:
+        raise OutputError(f"{path}: cannot be written: no space left on the device")
+
+    monkeypatch.setattr("lstm_ray.storage.write_bytes", fill)
+    with pytest.raises(ReportError, match=r"report\.html: cannot be written: no space") as raised:
+        measured(tmp_path, tiny_bundle, [0, 1, 1], output=str(tmp_path / "out"))
+    assert isinstance(raised.value.result, Evaluation)
+    assert raised.value.result.counts.rows == 3
+    command = ["evaluate", str(tmp_path / "reviews.parquet"), "--model", str(tiny_bundle), "--json"]
+    ended = CliRunner().invoke(app, [*command, "--output", str(tmp_path / "out")])
+    assert isinstance(ended.exception, ReportError)
+    assert json.loads(ended.stdout)["rows"] == 3
