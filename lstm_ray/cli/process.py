@@ -36,8 +36,8 @@ def main() -> None:
         signal.signal(number, interrupt)
     try:
         app.main()
-    except SystemExit as ended:
-        if received and ended.code == _INTERRUPTED:
+    except (SystemExit, KeyboardInterrupt) as ended:  # the latter before Typer begins, or after it has ended
+        if received and (isinstance(ended, KeyboardInterrupt) or ended.code == _INTERRUPTED):
             for stream in (sys.stdout, sys.stderr):
                 with contextlib.suppress(OSError):  # closed by its reader
                     stream.flush()

@@ -61,6 +61,7 @@ SIGINT, SIGTERM = signal.SIGINT, signal.SIGTERM
         (_WORKS, "print, 'taken down'", (), 3, ["at work", "taken down"]),
         (_IS_INTERRUPTED, "print, 'taken down'", (SIGINT,), 130, ["at work", "how to go on"]),
         (_IS_INTERRUPTED, "print, 'taken down'", (SIGTERM,), 143, ["at work", "how to go on"]),
+        ("pause('at work')", "print, 'taken down'", (SIGTERM,), 143, ["at work"]),
         (_CLEANS_UP, "print, 'taken down'", (SIGINT, SIGINT), 130, ["at work", "cleaning up"]),
         (_CLEANS_UP, "print, 'taken down'", (SIGTERM, SIGTERM), 143, ["at work", "cleaning up"]),
         ("print('done')", "pause, 'taken down'", (), 0, ["done", "taken down"]),
