@@ -128,16 +128,17 @@ class Jobs:
         with self._translated_errors():
             self._client = _Client(self.address)
 
-    def submit(self, config: Settings, code: str | None = None) -> str:
+    def submit(self, config: Settings, code: str | None = None, notify: Show = lambda note: None) -> str:
         """Submits a job and returns its name.
 
         Args:
             config: What `prepare.load_job` returned.
             code: Directory of the user's modules, sent with the job.
+            notify: Receives a message if something in it is not sent.
         """
         command = command_of(type(config))
         name = f"lstm-ray-{command}-{time.strftime('%Y%m%d-%H%M%S')}-{token_hex(2)}"
-        with packed(config, code) as directory, self._translated_errors():
+        with packed(config, code, notify) as directory, self._translated_errors():
             self._client.submit_job(
                 entrypoint=ENTRYPOINTS[command],
                 submission_id=name,
