@@ -74,12 +74,13 @@ def ask_for_token() -> None:
 
     The token's file, if there is none yet, is made here: Ray makes one that everybody on this machine can read.
     """
+    import ray._raylet
     from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
-    from ray._raylet import Config
 
+    raylet: Any = ray._raylet
     if "RAY_AUTH_MODE" not in os.environ:
         os.environ["RAY_AUTH_MODE"] = "token"
-        Config.initialize("")  # reads the environment again
+        raylet.Config.initialize("")  # reads the environment again
     before = os.umask(0o077)
     try:
         ensure_token_if_auth_enabled()
