@@ -3,6 +3,7 @@
     LstmRayError                 exit code 1: the work failed, and here is why
     ├── InputError               a file, column or row that cannot be used
     ├── OutputError              a directory or file that cannot be written, or holds something else
+    │   └── ReportError          the work is done and here is its result, but its report cannot be written
     ├── BundleError              a model bundle that is damaged, incomplete or of an unknown format
     ├── TrainingError            training stopped: diverged, out of room
     │   └── WorkerLostError      a worker died or does not answer; raised by its peers, so that it is replaced
@@ -12,6 +13,8 @@ The message is for a person: what was wrong, where (file, column, row), what to 
 alone, without a traceback; `--debug` shows where it came from. Exit code 3, done but input files were set aside, is no
 error: cli/score.py returns it.
 """
+
+from typing import Any
 
 
 class LstmRayError(Exception):
@@ -26,6 +29,18 @@ class InputError(LstmRayError):
 
 class OutputError(LstmRayError):
     """An output cannot be written, or holds something that must not be overwritten."""
+
+
+class ReportError(OutputError):
+    """The report on a result cannot be written.
+
+    Attributes:
+        result: The result, which is not lost with its report.
+    """
+
+    def __init__(self, message: str, result: Any) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 class BundleError(LstmRayError):

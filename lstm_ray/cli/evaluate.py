@@ -10,6 +10,7 @@ import typer
 from lstm_ray.cli import console
 from lstm_ray.cli.options import require, takes_settings
 from lstm_ray.config import EvaluateConfig
+from lstm_ray.errors import ReportError
 
 if TYPE_CHECKING:
     from lstm_ray.evaluate.evaluation import Evaluation
@@ -29,12 +30,20 @@ def evaluate(
     require(config)
     from lstm_ray.evaluate import evaluation
 
-    with console.bar("rows", "nothing is written") as bar:
-        result = evaluation.evaluate(config, bar.update, console.say)
+    try:
+        with console.bar("rows", "nothing is written") as bar:
+            result = evaluation.evaluate(config, bar.update, console.say)
+    except ReportError as error:  # printed below the figures, which took long to compute
+        _show(error.result, as_json, None)
+        raise
+    _show(result, as_json, config.output)
+
+
+def _show(result: Evaluation, as_json: bool, output: str | None) -> None:
     if as_json:
         console.show_text(json.dumps(result.metrics()) + "\n")
     else:
-        _show_evaluation(result, config.output)
+        _show_evaluation(result, output)
 
 
 def _show_evaluation(result: Evaluation, output: str | None) -> None:

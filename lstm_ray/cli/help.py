@@ -5,6 +5,7 @@ Typer's own tables split the width into five columns, and cut off longer names.
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Callable
 from typing import Any
@@ -12,9 +13,12 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
+from lstm_ray.cli import console
 from lstm_ray.wording import visible
 
 _UsageError: Any = typer.BadParameter.__base__  # Click's, or that of Typer's own copy of Click
+_LOOKS_LIKE_OPTION = re.compile(r"-.*\s|-\d", re.DOTALL)  # but is a text
+
 _SENTENCE_COLUMN = 28
 _MOST_COLUMNS = 100  # longer lines are hard to read
 
@@ -39,12 +43,22 @@ class _Command(TyperCommand):
     """A command whose help has a section for each panel of settings."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parses the command line; for a path without an option, the error names the option that takes it."""
+        """Parses the command line.
+
+        For a path without an option, the error names the option that takes it; for a text that looks like an option
+        ("-5 stars"), it has a command that scores the text.
+        """
         ctx.allow_extra_args = True
+        given = list(args)
         try:
             rest: list[str] = super().parse_args(ctx, args)
         except _UsageError as error:
             error.message = visible(error.message)  # a shell's * may stand for names that a terminal obeys
+            texts = [word for word in given if _LOOKS_LIKE_OPTION.match(word)]
+            if texts and any(one.metavar == "TEXT..." for one in self.params):
+                others = (word for word in given if word not in texts)
+                command = visible(console.command_line(str(ctx.info_name), *others, "--", *texts))
+                ctx.fail(f"{error.format_message().rstrip('.')}: a text that begins with - comes after --: {command}")
             raise
         if ctx.args and not ctx.resilient_parsing:
             option = next((f": --train {ctx.args[0]}?" for one in self.params if "--train" in one.opts), "")

@@ -2,44 +2,45 @@
 
 from __future__ import annotations
 
+import codecs
 import json
+import os
 import sys
 from typing import Annotated
 
 import typer
 
 from lstm_ray.cli import console
-from lstm_ray.errors import InputError
+from lstm_ray.errors import ConfigError, InputError
 
-_MOST_BYTES = 256 << 20  # of stdin, which is read whole
+_MOST_BYTES = 256 << 20  # of stdin or a file, which are read whole
 
 
 def predict(
-    texts: Annotated[
-        list[str], typer.Argument(metavar="TEXT...", help="Texts to score; - reads them from stdin, one a line.")
-    ],
     model: Annotated[
         str, typer.Option("--model", metavar="DIR", help="Model bundle, as train writes to OUTPUT/model.")
     ],
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="TEXT...",
+            help="Texts to score; - reads them from stdin, one a line. One that begins with - comes after --.",
+            show_default=False,
+        ),
+    ] = None,
+    file: Annotated[
+        str | None, typer.Option("--file", metavar="FILE", help="File with the texts to score, one a line.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a text.")] = False,
 ) -> None:
     """Score a few texts without Ray, and without TensorFlow (unless the network is your own).
 
     Example: lstm-ray predict --model runs/first/model "Not bad at all" "I want my money back"
     """
+    given = _given(texts or [], file, model)
     from lstm_ray.model.bundle import read_bundle
     from lstm_ray.score.scorer import Scorer, pick_engine, score_texts
 
-    if texts == ["-"]:
-        content = sys.stdin.buffer.read(_MOST_BYTES + 1)
-        if len(content) > _MOST_BYTES:
-            raise InputError(
-                f"stdin has more than {_MOST_BYTES >> 20} MiB, too much for predict: make Parquet of it with "
-                "lstm-ray data convert, and score that"
-            )
-        given = content.removesuffix(b"\n").split(b"\n")
-    else:
-        given = [text.encode(errors="surrogateescape") for text in texts]  # the bytes that the shell passed
     bundle = read_bundle(model)
     if note := bundle.note():
         console.say(note)
@@ -53,3 +54,46 @@ def predict(
             console.show_line(f"  -     {'(' + str(scored['error']) + ')':9} {scored['text']}")
         else:
             console.show_line(f"{scored['probability']:.4f}  {scored['sentiment']:9} {scored['text']}")
+
+
+def _given(texts: list[str], file: str | None, model: str) -> list[bytes]:
+    """Returns the texts to score, as bytes.
+
+    Raises:
+        ConfigError: There are none, or two sources of them, or a text is the name of a file.
+        InputError: The file cannot be read.
+    """
+    if bool(texts) == (file is not None):
+        raise ConfigError("give either TEXT or --file" if texts else "TEXT is missing: give one, or --file FILE")
+    if texts == ["-"]:
+        content = sys.stdin.buffer.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
+            raise InputError(
+                f"stdin has more than {_MOST_BYTES >> 20} MiB, too much for predict: make Parquet of it with "
+                "lstm-ray data convert, and score that"
+            )
+        return _lines(content)
+    if file is not None:
+        from lstm_ray import storage
+
+        content = storage.read_bytes(file, _MOST_BYTES)
+        if content.startswith(b"PAR1"):
+            raise ConfigError(f"--file {file} is Parquet: {_score_line(file, model)}")
+        return _lines(content)
+    for text in texts:
+        if os.path.isfile(text):
+            lines = console.command_line("predict", "--model", model, "--file", text)
+            remedy = _score_line(text, model) if text.endswith(".parquet") else f"{lines} scores its lines"
+            raise ConfigError(f"{text} is a file: {remedy}; to score the name itself, give it on stdin, with -")
+    return [text.encode(errors="surrogateescape") for text in texts]  # the bytes that the shell passed
+
+
+def _score_line(file: str, model: str) -> str:
+    """Returns the command that scores a Parquet file."""
+    return f"{console.command_line('score', file, '--model', model, '--output', 'SCORED')} scores its rows"
+
+
+def _lines(content: bytes) -> list[bytes]:
+    """Returns the lines of a file, without their ends and without a byte order mark."""
+    lines = content.removeprefix(codecs.BOM_UTF8).removesuffix(b"\n").split(b"\n")
+    return [line.removesuffix(b"\r") for line in lines]

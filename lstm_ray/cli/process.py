@@ -1,4 +1,4 @@
-"""The process of the command line: Ctrl-C, and the exit."""
+"""The process of the command line: Ctrl-C, SIGTERM, and the exit."""
 
 from __future__ import annotations
 
@@ -10,36 +10,44 @@ from typing import NoReturn
 
 from lstm_ray.cli import app
 
-_INTERRUPTED = 130
+_INTERRUPTED = 130  # Typer's code after a KeyboardInterrupt
 
 
 def main() -> None:
     """Runs the command line as a process.
 
-    The first Ctrl-C interrupts the command, which prints how to resume; the next one ends the process at once. An
-    interrupted process does not shut down Ray and TensorFlow: while a thread waits for Ray, the shutdown would crash
-    the process, or end it with Ray's exit code. A Ray that this process started ends with it.
+    The first Ctrl-C or SIGTERM (by which spot machines, Slurm, Kubernetes and `jobs stop` end a process) interrupts the
+    command, which saves and prints how to resume; the next one ends the process at once. An interrupted process does
+    not shut down Ray and TensorFlow: while a thread waits for Ray, the shutdown would crash the process, or end it with
+    Ray's exit code. A Ray that this process started ends with it.
     """
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not if our parent process ignores Ctrl-C
-        signal.signal(signal.SIGINT, _interrupt)
+    received: list[int] = []
+
+    def interrupt(number: int, _: object) -> NoReturn:
+        received.append(number)
+        for each in handled:
+            signal.signal(each, _end_at_once)
+        raise KeyboardInterrupt
+
+    # Not those that our parent process ignores: nohup, or a shell's job in the background.
+    defaults = (signal.default_int_handler, signal.SIG_DFL)
+    handled = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) in defaults]
+    for number in handled:
+        signal.signal(number, interrupt)
     try:
         app.main()
-    except SystemExit as ended:
-        if ended.code == _INTERRUPTED:
+    except (SystemExit, KeyboardInterrupt) as ended:  # the latter before Typer begins, or after it has ended
+        if received and (isinstance(ended, KeyboardInterrupt) or ended.code == _INTERRUPTED):
             for stream in (sys.stdout, sys.stderr):
                 with contextlib.suppress(OSError):  # closed by its reader
                     stream.flush()
-            _end_at_once()
+            _end_at_once(received[0])
         raise
     finally:
         # All work is done: TensorFlow's shutdown, which takes seconds, is not to be interrupted.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in handled:
+            signal.signal(number, signal.SIG_IGN)
 
 
-def _interrupt(*_: object) -> NoReturn:
-    signal.signal(signal.SIGINT, _end_at_once)
-    raise KeyboardInterrupt
-
-
-def _end_at_once(*_: object) -> NoReturn:
-    os._exit(_INTERRUPTED)
+def _end_at_once(number: int, _: object = None) -> NoReturn:
+    os._exit(128 + number)  # as shells report the end by a signal

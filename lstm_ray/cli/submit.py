@@ -54,7 +54,7 @@ def submit(
     from lstm_ray.jobs import client  # imports Ray, which takes seconds: not for a job file with a mistake
 
     cluster = client.Jobs(address)
-    job_id = cluster.submit(config, working_dir)
+    job_id = cluster.submit(config, working_dir, console.say)
     console.say(f"submitted {job_id} to {cluster.address}")
     if no_follow:
         console.show_text(job_id + "\n")

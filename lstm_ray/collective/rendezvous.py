@@ -9,6 +9,7 @@ The token keeps out strangers, other runs and earlier groups of this run that co
 from __future__ import annotations
 
 import hmac
+import selectors
 import socket
 import struct
 import time
@@ -22,7 +23,6 @@ Address: TypeAlias = tuple[str, int]
 
 _HELLO = struct.Struct("!8s64sII")  # name of the protocol, token, rank, world size
 _PROTOCOL = b"lstmray1"
-_HELLO_TIMEOUT_S = 10.0  # a stranger may connect and send nothing, while other workers wait
 
 
 def listen(host: str) -> socket.socket:
@@ -65,24 +65,24 @@ def meet(
         with listener:
             for other in range(rank):  # these listen already, because all addresses are known
                 peers[other] = _call(other, addresses[other], hello, deadline)
-            while len(peers) < len(addresses) - 1:
-                listener.settimeout(_time_left(deadline))
-                try:
-                    visitor, _ = listener.accept()
-                except TimeoutError:
-                    missing = ", ".join(str(r) for r in range(rank + 1, len(addresses)) if r not in peers)
-                    raise WorkerLostError(
-                        f"worker {rank}: worker {missing} did not connect within {timeout_s:g} s{refused}"
-                    ) from None
-                try:
-                    caller = _admit(visitor, hello, deadline)
-                    if caller <= rank or caller in peers:
-                        raise ConnectionError(f"no worker {caller} is expected")
-                except OSError as error:
-                    visitor.close()
-                    refused = f"; a connection was refused: {reason(error)}"
-                else:
-                    peers[caller] = visitor
+            with _Visitors(listener) as visitors:
+                while len(peers) < len(addresses) - 1:
+                    try:
+                        visitor, theirs = visitors.next_to_speak(deadline)
+                    except TimeoutError:
+                        missing = ", ".join(str(r) for r in range(rank + 1, len(addresses)) if r not in peers)
+                        raise WorkerLostError(
+                            f"worker {rank}: worker {missing} did not connect within {timeout_s:g} s{refused}"
+                        ) from None
+                    try:
+                        caller = _admit(visitor, theirs, hello)
+                        if caller <= rank or caller in peers:
+                            raise ConnectionError(f"no worker {caller} is expected")
+                    except OSError as error:
+                        visitor.close()
+                        refused = f"; a connection was refused: {reason(error)}"
+                    else:
+                        peers[caller] = visitor
     except BaseException:  # raised again below, once the sockets are closed
         for peer in peers.values():
             peer.close()
@@ -112,13 +112,61 @@ def _call(other: int, address: Address, hello: bytes, deadline: float) -> socket
     return peer
 
 
-def _admit(visitor: socket.socket, hello: bytes, deadline: float) -> int:
-    """Returns the rank of a caller.
+class _Visitors:
+    """Those who have connected and have not said hello yet. One that stays silent keeps nobody waiting."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._listener = listener
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(listener, selectors.EVENT_READ)
+        self._said: dict[socket.socket, bytearray] = {}
+
+    def __enter__(self) -> _Visitors:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._selector.close()
+        for visitor in self._said:
+            visitor.close()
+
+    def next_to_speak(self, deadline: float) -> tuple[socket.socket, bytes]:
+        """Returns the next visitor that has sent as much as a hello, or has closed the connection, and what it sent.
+
+        Raises:
+            TimeoutError: There is none before the deadline.
+        """
+        while time.monotonic() < deadline:
+            for key, _ in self._selector.select(_time_left(deadline)):
+                if key.fileobj is self._listener:
+                    self._let_in()
+                    continue
+                visitor = key.fileobj
+                assert isinstance(visitor, socket.socket)
+                said = self._said[visitor]
+                try:
+                    received = visitor.recv(_HELLO.size - len(said))
+                except OSError:  # it has broken the connection
+                    received = b""
+                said += received
+                if not received or len(said) == _HELLO.size:
+                    self._selector.unregister(visitor)
+                    return visitor, bytes(self._said.pop(visitor))
+        raise TimeoutError
+
+    def _let_in(self) -> None:
+        visitor, _ = self._listener.accept()
+        self._selector.register(visitor, selectors.EVENT_READ)
+        self._said[visitor] = bytearray()
+
+
+def _admit(visitor: socket.socket, theirs: bytes, hello: bytes) -> int:
+    """Answers a visitor that has said hello, and returns its rank.
 
     Raises:
-        OSError: It is not of this group, or sends nothing.
+        OSError: It is not of this group, or has closed the connection.
     """
-    theirs = _receive(visitor, _HELLO.size, min(deadline, time.monotonic() + _HELLO_TIMEOUT_S))
+    if len(theirs) < _HELLO.size:
+        raise ConnectionError("it closed the connection")
     name, _, rank, world_size = _HELLO.unpack(hello)
     try:
         _check_hello(theirs, hello)

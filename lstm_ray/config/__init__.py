@@ -39,6 +39,7 @@ from lstm_ray.config.base import shown_as as shown_as
 from lstm_ray.config.base import with_paths as with_paths
 from lstm_ray.config.evaluate import EvaluateConfig as EvaluateConfig
 from lstm_ray.config.job_file import changed_since as changed_since
+from lstm_ray.config.job_file import describe_changes as describe_changes
 from lstm_ray.config.job_file import job_file_schema as job_file_schema
 from lstm_ray.config.job_file import load_job_file as load_job_file
 from lstm_ray.config.job_file import read_job_file as read_job_file

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from lstm_ray.bounded_yaml import BoundedLoader, read_yaml_text
-from lstm_ray.config.base import Settings, change_paths, command_of, fields_in_order, left_to_the_data, unknown_key
+from lstm_ray.config.base import (
+    Settings,
+    change_paths,
+    command_of,
+    fields_in_order,
+    left_to_the_data,
+    option_name,
+    unknown_key,
+)
 from lstm_ray.errors import ConfigError
 from lstm_ray.wording import reason
 
@@ -151,3 +159,16 @@ def changed_since(earlier: Mapping[str, Any], config: Settings, absolute: Callab
     now = change_paths(kind, yaml.safe_load(to_yaml(config)), absolute)
     may_change = config.may_change()
     return [name for name in kind.model_fields if name not in may_change and before[name] != now[name]]
+
+
+def describe_changes(names: Iterable[str], earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Returns for people how settings differ from those of an earlier run, as `read_yaml` returns both."""
+    return ", ".join(f"{option_name(name)} {_show(earlier[name])} there, {_show(now[name])} here" for name in names)
+
+
+def _show(value: Any) -> str:
+    if value in (None, [], ""):
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

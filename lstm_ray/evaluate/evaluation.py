@@ -16,7 +16,7 @@ from lstm_ray.config import EvaluateConfig, with_paths
 from lstm_ray.datasets.labelled import Shard, describe_left_out, find_shards, list_labels, sample_rows
 from lstm_ray.datasets.labels import label_mapping
 from lstm_ray.datasets.seen import SeenTexts, describe_seen
-from lstm_ray.errors import InputError, OutputError
+from lstm_ray.errors import InputError, OutputError, ReportError
 from lstm_ray.evaluate.counts import BinaryCounts
 from lstm_ray.evaluate.shard import MAX_MISTAKES, Mistake, ShardScores, evaluate_shard
 from lstm_ray.model.bundle import Bundle, read_bundle
@@ -72,9 +72,12 @@ def evaluate(
         BundleError: The model cannot be used.
         InputError: The data cannot be used, or the model was trained on a file of it.
         OutputError: The output directory is not empty or cannot be written.
+        ReportError: It could not be written at the end. The error has the `Evaluation`.
     """
-    if config.output is not None and storage.list_names(config.output):
-        raise OutputError(f"{config.output}: not empty: choose another --output")
+    if config.output is not None:
+        storage.check_writable(config.output)
+        if storage.list_names(config.output):
+            raise OutputError(f"{config.output}: not empty: choose another --output")
     shards = find_shards(config.inputs, config.text_column, config.label_column, label_mapping(config), notify=notify)
     if config.max_rows is not None:
         shards = sample_rows(shards, config.max_rows, seed=0)
@@ -115,7 +118,10 @@ def evaluate(
     for warning in _missing_labels(config, shards, counts):
         notify(f"warning: {where}: {warning}")
     if config.output is not None:
-        _write(config, config.output, evaluation)
+        try:
+            _write(config, config.output, evaluation)
+        except OutputError as error:
+            raise ReportError(str(error), evaluation) from error
     return evaluation
 
 

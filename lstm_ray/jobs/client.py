@@ -40,7 +40,8 @@ _VERBOSE = ("dashboard.modules.job.sdk", "dashboard.modules.dashboard_sdk", "_pr
 _RECONNECT_FOR_S = 120.0
 _ANSWER_LIMIT_S = 60.0
 _SILENT_FOR_S = 15.0  # then the cluster is asked whether it is still there
-_STOP_LIMIT_S = 60.0
+_SAVES_WITHIN_S = 75  # a run that is stopped; Ray would kill it after 3 s
+_STOP_LIMIT_S = 90.0
 
 Show = Callable[[str], None]
 
@@ -127,20 +128,24 @@ class Jobs:
         with self._translated_errors():
             self._client = _Client(self.address)
 
-    def submit(self, config: Settings, code: str | None = None) -> str:
+    def submit(self, config: Settings, code: str | None = None, notify: Show = lambda note: None) -> str:
         """Submits a job and returns its name.
 
         Args:
             config: What `prepare.load_job` returned.
             code: Directory of the user's modules, sent with the job.
+            notify: Receives a message if something in it is not sent.
         """
         command = command_of(type(config))
         name = f"lstm-ray-{command}-{time.strftime('%Y%m%d-%H%M%S')}-{token_hex(2)}"
-        with packed(config, code) as directory, self._translated_errors():
+        with packed(config, code, notify) as directory, self._translated_errors():
             self._client.submit_job(
                 entrypoint=ENTRYPOINTS[command],
                 submission_id=name,
-                runtime_env={"working_dir": str(directory)},
+                runtime_env={
+                    "working_dir": str(directory),
+                    "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(_SAVES_WITHIN_S)},
+                },
                 metadata={_OUTPUT: getattr(config, "output", "")},
             )
         return name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -27,27 +28,48 @@ ENTRYPOINTS = {
 _NOT_SHIPPED = shutil.ignore_patterns(
     ".*", "__pycache__", "node_modules", "*.pyc", "*.parquet", "*.keras", "*.npz", "*.onnx"
 )
+_KEYS = (
+    *("id_rsa", "id_dsa", "id_ecdsa", "id_ed25519", "*.pem", "*.key", "*.ppk", "*.p12", "*.pfx", "*.jks", "*.kdbx"),
+    *(
+        "*credentials*.json",
+        "client_secret*.json",
+        "service[-_]account*.json",
+        "kubeconfig",
+        "*.kubeconfig",
+        "auth_token",
+    ),
+    *("*.tfstate", "*.tfstate.backup", "*.tfvars", "secrets.y*ml", "secrets.json", "secrets.toml"),
+)
+"""Names of files that hold keys or passwords, as tools give them; in lower case."""
+
 _ENVIRONMENT = ("pyvenv.cfg", "conda-meta")  # in the directory of a virtual environment, of one of conda's
 
 
 @contextmanager
-def packed(config: Settings, code: str | None = None) -> Iterator[Path]:
+def packed(
+    config: Settings, code: str | None = None, notify: Callable[[str], None] = lambda note: None
+) -> Iterator[Path]:
     """Provides a temporary directory with all that a job needs: the package, its settings, and the user's code.
 
     Args:
         config: What `prepare.load_job` returned.
         code: Directory of the user's modules, which the job imports.
+        notify: Receives a message if files in it look like keys, which are not sent.
 
     Raises:
         ConfigError: `code` cannot be read, or has a file with a name that we need.
     """
     with tempfile.TemporaryDirectory(prefix="lstm-ray-job-") as name:
-        directory = Path(name)
+        directory = Path(name, "package")  # not itself: copytree would give it the mode of `code`, open to others
+        directory.mkdir()
         if code is not None:
+            keys: list[str] = []
             try:
-                shutil.copytree(code, directory, ignore=_not_shipped(code), dirs_exist_ok=True)
+                shutil.copytree(code, directory, ignore=_not_shipped(code, keys), dirs_exist_ok=True)
             except OSError as error:
                 raise ConfigError(f"--working-dir {code}: cannot be read: {reason(error)}") from error
+            if keys:
+                notify(f"not sent, for a file of this name holds keys or passwords: {', '.join(sorted(keys))}")
         taken = [name for name in ("lstm_ray", JOB_FILE) if (directory / name).exists()]
         if taken:
             raise ConfigError(
@@ -58,14 +80,26 @@ def packed(config: Settings, code: str | None = None) -> Iterator[Path]:
         yield directory
 
 
-def _not_shipped(code: str) -> Callable[[str, list[str]], set[str]]:
-    """Returns a filter for `copytree`: hidden files, environments, sockets and links out of `code` stay here."""
+def _not_shipped(code: str, keys: list[str]) -> Callable[[str, list[str]], set[str]]:
+    """Returns a filter for `copytree`: hidden files, environments, sockets, keys and links out of `code` stay here.
+
+    Args:
+        code: The directory that is copied.
+        keys: Receives the paths of the files that look like keys.
+    """
     root = Path(code).resolve()
 
     def ignored(directory: str, names: list[str]) -> set[str]:
         leads_out = {name for name in names if not Path(directory, name).resolve().is_relative_to(root)}
         special = {name for name in names if not (Path(directory, name).is_file() or Path(directory, name).is_dir())}
         environments = {name for name in names if any(Path(directory, name, mark).exists() for mark in _ENVIRONMENT)}
-        return _NOT_SHIPPED(directory, names) | leads_out | special | environments
+        others = _NOT_SHIPPED(directory, names) | leads_out | special | environments
+        like_keys = {name for name in names if _is_key(Path(directory, name))} - others
+        keys.extend(str(Path(directory, name).relative_to(code)) for name in like_keys)
+        return others | like_keys
 
     return ignored
+
+
+def _is_key(path: Path) -> bool:
+    return path.is_file() and any(fnmatch.fnmatchcase(path.name.lower(), name) for name in _KEYS)

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import ray
 import yaml
+from ray._private import ray_constants
 
 HEAD_RESOURCE = "node:__internal_head__"
 """A resource that only the head has."""
@@ -50,6 +53,39 @@ def set_train_timeouts(health_check_s: float, group_start_s: float | None) -> No
 def stop_data_usage_poller() -> None:
     """Prevents Ray Data's thread for usage statistics: it never ends, so that the end of a run would wait for it."""
     os.environ.setdefault("RAY_DATA_USAGE_DISABLED", "1")
+
+
+@contextmanager
+def on_loopback() -> Iterator[None]:
+    """Makes a Ray that is started in the block listen on 127.0.0.1 alone, as Ray does on Windows and macOS.
+
+    `ray.init(_node_ip_address="127.0.0.1")` would be replaced by the machine's address in the network.
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def ask_for_token() -> None:
+    """Makes a Ray that this process starts ask for a token, whatever Ray's default; the user's RAY_AUTH_MODE wins.
+
+    The token's file, if there is none yet, is made here: Ray makes one that everybody on this machine can read.
+    """
+    import ray._raylet
+    from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
+
+    raylet: Any = ray._raylet
+    if "RAY_AUTH_MODE" not in os.environ:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        raylet.Config.initialize("")  # reads the environment again
+    before = os.umask(0o077)
+    try:
+        ensure_token_if_auth_enabled()
+    finally:
+        os.umask(before)
 
 
 def authentication_mode() -> str:

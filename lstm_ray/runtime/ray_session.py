@@ -6,8 +6,10 @@ import glob
 import logging
 import math
 import os
+import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,9 +20,11 @@ from lstm_ray.errors import LstmRayError, WorkerLostError
 from lstm_ray.runtime.capacity import check_room
 from lstm_ray.runtime.devices import available_cores, may_have_gpu
 from lstm_ray.runtime.ray_internals import (
+    ask_for_token,
     is_client_server_crash,
     is_client_timeout,
     is_refused_token,
+    on_loopback,
     worker_failures,
 )
 from lstm_ray.runtime.room import Asked
@@ -69,11 +73,12 @@ def connect(
         if address == "local":
             most_cpus = math.ceil(asked.most * asked.cpus) if asked else 0
             claimed = max(available_cores(), most_cpus) + 1  # one for tasks beside the workers
-            with held_back():  # Ray prints the log level that was just set
+            with _sigterm_kept(), on_loopback(), held_back():  # Ray prints the log level that was just set
+                ask_for_token()
                 ray.init(address="local", num_cpus=claimed, include_dashboard=False, **quiet)
         else:
             _check_listening(address)
-            with held_back(shown_on_failure=False):  # the exception has the same message
+            with _sigterm_kept(), held_back(shown_on_failure=False):  # the exception has the same message
                 _join(address, **quiet)
     except Exception as error:
         # A bare Exception is what Ray raises if the raylet that it has started does not come up.
@@ -97,6 +102,22 @@ def connect(
         finally:
             if not is_in_use:
                 ray.shutdown()  # if its raylet has died, Ray ends the process here
+
+
+@contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """Keeps the handler of SIGTERM, which `ray.init` replaces by one that calls `sys.exit`."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit as ended:  # SIGTERM came meanwhile: to Ray's handler
+        if ended.code == signal.SIGTERM and callable(handler):
+            handler(signal.SIGTERM, None)
+        raise
+    finally:
+        # Ray, too, sets it in the main thread only. None is a handler that is not Python's.
+        if handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 def _join(address: str, **options: Any) -> None:

@@ -5,6 +5,7 @@ OUTPUT/part-<file>-<row>.parquet   the parts (score/parts.py)
        _bad_files.parquet          input files set aside, and why
        _manifest.json              counts
        _SUCCESS                    empty, written last
+       _next/                      the same for other scores, which take the place of these once they are complete
 """
 
 from __future__ import annotations
@@ -12,19 +13,25 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import yaml
 
+import lstm_ray
 from lstm_ray import storage
-from lstm_ray.config import ScoreConfig, to_yaml
+from lstm_ray.config import ScoreConfig, describe_changes, meaning_of, read_yaml, to_yaml
 from lstm_ray.errors import LstmRayError, OutputError
 from lstm_ray.score.parts import Tally, read_part, sync_parts
 from lstm_ray.score.plan import BadFile, Plan, is_part_name
 from lstm_ray.wording import counted
 
-_LOCK = "_plan/lock"
+_LOCK, _PLAN, _SETTINGS = "_plan/lock", "_plan/plan.json", "_plan/config.yaml"
+_NEXT = "_next"
+_THREADS = 16  # that move parts: on an object store each waits for its answer
 
 
 @dataclass(frozen=True)
@@ -58,12 +65,13 @@ class Manifest:
     fingerprint: str
 
 
-def check_output(output: str, plan: Plan, overwrite: bool) -> None:
-    """Checks that the directory is empty, has parts of this plan, or may be overwritten.
+def check_output(config: ScoreConfig, plan: Plan) -> None:
+    """Checks that the output directory is empty, has parts of this plan, or may be overwritten.
 
     Raises:
-        OutputError: It holds something else.
+        OutputError: It holds something else; the message says in what the two runs differ.
     """
+    output = config.output
     names = storage.list_names(output)
     if not names:
         return
@@ -77,11 +85,48 @@ def check_output(output: str, plan: Plan, overwrite: bool) -> None:
             f"{output}: its _plan/plan.json is not one of lstm-ray score, so nothing here is overwritten: choose "
             "another --output"
         )
-    if fingerprint != plan.layout.fingerprint and not overwrite:
+    if fingerprint != plan.layout.fingerprint and not config.overwrite:
         raise OutputError(
-            f"{output}: holds the scores of other inputs, another model or other settings: choose another "
-            "--output, or --overwrite to delete them"
+            f"{output}: holds other scores ({_difference(config, plan)}): choose another --output, or --overwrite to "
+            "replace them"
         )
+
+
+def _difference(config: ScoreConfig, plan: Plan) -> str:
+    """Returns in what the run that wrote the output differs from this one: settings, model, or inputs."""
+    path = storage.join(config.output, _SETTINGS)
+    earlier = (read_yaml(ScoreConfig, storage.read_bytes(path)) if storage.exists(path) else None) or {}
+    now = yaml.safe_load(to_yaml(config))
+    fingerprint = meaning_of(ScoreConfig, "fingerprint")
+    names = [name for name, part in fingerprint.items() if part == "value" or name in ("keep_columns", "model")]
+    changed = [name for name in names if earlier and earlier[name] != now[name]]
+    found = [describe_changes(changed, earlier, now)] if changed else []
+    written = _read_plan(config.output)
+    if "model" not in changed and written.get("model", plan.model_hash) != plan.model_hash:
+        found.append(f"the model {config.model} has changed")
+    if written.get("version", lstm_ray.__version__) != lstm_ray.__version__:
+        found.append(f"of lstm-ray {written['version']}, this is {lstm_ray.__version__}")
+    found += _changed_inputs(written.get("files", []), plan)
+    return "; ".join(found) or "of another model, or another version of lstm-ray"
+
+
+def _changed_inputs(earlier: Sequence[dict[str, Any]], plan: Plan) -> list[str]:
+    """Returns a sentence about the first input file that differs, with the number of others; none if all are equal."""
+    before = {file["path"]: file for file in earlier}
+    now = {file["path"]: file for file in _as_json(plan.files)}
+    changes = {path: "has changed" for path in before.keys() & now.keys() if before[path] != now[path]}
+    changes |= dict.fromkeys(now.keys() - before.keys(), "is a new input")
+    changes |= dict.fromkeys(before.keys() - now.keys(), "is no longer an input")
+    if not changes:
+        return [] if list(before) == list(now) else ["the inputs are in another order"]
+    first = min(changes)
+    more = f", and {counted(len(changes) - 1, 'other file')} differ" if len(changes) > 1 else ""
+    return [f"{first} {changes[first]}{more}"]
+
+
+def _as_json(files: Sequence[Any]) -> list[dict[str, Any]]:
+    """Returns input or bad files as the plan's file has them, once it is read again."""
+    return list(json.loads(json.dumps([asdict(file) for file in files])))
 
 
 @contextlib.contextmanager
@@ -97,41 +142,86 @@ def locked_output(output: str) -> Iterator[None]:
             raise
 
 
-def start_output(config: ScoreConfig, plan: Plan) -> None:
-    """Deletes what another plan or a killed run has left, and writes the plan, for people and for the next run."""
+def start_output(config: ScoreConfig, plan: Plan) -> str:
+    """Writes the plan, for people and for the next run, and returns the directory for the parts.
+
+    That is the output directory, or `_next` in it if it holds other scores: these stay until the new ones are complete.
+    """
     output = config.output
-    if _planned_fingerprint(output) != plan.layout.fingerprint:
-        for name in storage.list_names(output):
-            if _is_ours(name):  # _plan stays until the new one is written: it marks the directory as ours
-                storage.delete(storage.join(output, name), tree=False)
-    for directory in (output, storage.join(output, "_plan")):
+    finish_replacing(output)
+    replaces = _planned_fingerprint(output) != plan.layout.fingerprint and _has_results(output)
+    new = storage.join(output, _NEXT)
+    begun = _planned_fingerprint(new)
+    if begun is not None and not (replaces and begun == plan.layout.fingerprint):
+        storage.delete(new)  # other scores, of a run that did not end
+    place = new if replaces else output
+    for directory in (place, storage.join(place, "_plan")):
         storage.delete_unfinished(directory)
-    storage.delete(storage.join(output, "_SUCCESS"))
+    storage.delete(storage.join(place, "_SUCCESS"))
     summary = {
         "fingerprint": plan.layout.fingerprint,
+        "version": lstm_ray.__version__,
+        "model": plan.model_hash,
         "rows": plan.rows,
         "parts": plan.parts,
-        "files": [asdict(file) for file in plan.files],
-        "bad_files": [asdict(file) for file in plan.bad_files],
+        "files": _as_json(plan.files),
+        "bad_files": _as_json(plan.bad_files),
     }
-    storage.write_bytes(storage.join(output, "_plan/config.yaml"), to_yaml(config).encode())
-    storage.write_bytes(storage.join(output, "_plan/plan.json"), (json.dumps(summary, indent=1) + "\n").encode())
+    storage.write_bytes(storage.join(place, _SETTINGS), to_yaml(config).encode())
+    storage.write_bytes(storage.join(place, _PLAN), (json.dumps(summary, indent=1) + "\n").encode())
+    return place
 
 
-def _is_ours(name: str) -> bool:
-    """Returns whether a scoring run writes files of this name into its output directory."""
-    return is_part_name(name) or name in ("_bad_files.parquet", "_manifest.json", "_SUCCESS")
+def finish_replacing(output: str) -> None:
+    """Puts new scores, if they are complete in `_next`, in the place of the old ones.
+
+    A run that is killed in the middle of it is continued by the next one: as long as the plan is the old one, what is
+    not in `_next` is old; once the plan is the new one, all is new.
+    """
+    new = storage.join(output, _NEXT)
+    if not storage.exists(storage.join(new, "_SUCCESS")):
+        return
+    if _read_plan(output).get("fingerprint") != _read_plan(new).get("fingerprint"):
+        storage.delete(storage.join(output, "_SUCCESS"))  # first: from now on the old scores are not complete
+        for name in filter(_is_result, storage.list_names(output)):
+            storage.delete(storage.join(output, name), tree=False)
+        for name in (_SETTINGS, _PLAN):
+            storage.write_bytes(storage.join(output, name), storage.read_bytes(storage.join(new, name)))
+    names = [name for name in storage.list_names(new) if _is_result(name) and name != "_SUCCESS"]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for _ in pool.map(lambda name: storage.move(storage.join(new, name), storage.join(output, name)), names):
+            pass
+    storage.sync(output)
+    storage.move(storage.join(new, "_SUCCESS"), storage.join(output, "_SUCCESS"))
+    storage.delete(new)
+
+
+def _has_results(output: str) -> bool:
+    return any(map(_is_result, storage.list_names(output)))
+
+
+def _is_result(name: str) -> bool:
+    """Returns whether a run writes a file of this name beside its plan."""
+    return name in ("_SUCCESS", "_manifest.json", "_bad_files.parquet") or is_part_name(name)
 
 
 def _planned_fingerprint(output: str) -> str | None:
-    path = storage.join(output, "_plan/plan.json")
+    """Returns the fingerprint of the scores in a directory, or of those that are about to take their place."""
+    replaced = storage.exists(storage.join(output, f"{_NEXT}/_SUCCESS"))
+    fingerprint = _read_plan(storage.join(output, _NEXT) if replaced else output).get("fingerprint")
+    return None if fingerprint is None else str(fingerprint)
+
+
+def _read_plan(output: str) -> dict[str, Any]:
+    """Returns what `start_output` wrote about the plan; nothing if that is missing or damaged."""
+    path = storage.join(output, _PLAN)
     if not storage.exists(path):
-        return None
+        return {}
     try:
-        fingerprint = json.loads(storage.read_bytes(path))["fingerprint"]
-    except (ValueError, KeyError, TypeError):
-        return None
-    return fingerprint if isinstance(fingerprint, str) else None
+        content = json.loads(storage.read_bytes(path))
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def finish_output(output: str, plan: Plan, tally: Tally, bad_files: Sequence[BadFile]) -> None:
@@ -166,8 +256,8 @@ def _write_bad_files(output: str, bad_files: Sequence[BadFile]) -> None:
     storage.write_file(path, lambda stream: pq.write_table(table, stream))
 
 
-def write_manifest(manifest: Manifest) -> None:
-    """Writes the manifest, and `_SUCCESS`: from then on the run is complete."""
+def write_manifest(manifest: Manifest, place: str) -> None:
+    """Writes the manifest beside the parts, and `_SUCCESS`: from then on the run is complete."""
     content = json.dumps(asdict(manifest), indent=2) + "\n"
-    storage.write_bytes(storage.join(manifest.output, "_manifest.json"), content.encode())
-    storage.write_bytes(storage.join(manifest.output, "_SUCCESS"), b"")
+    storage.write_bytes(storage.join(place, "_manifest.json"), content.encode())
+    storage.write_bytes(storage.join(place, "_SUCCESS"), b"")

@@ -100,6 +100,7 @@ class Plan:
         rows_per_part: Rows that a part should have.
         rows: Rows to score.
         parts: Number of chunks, each of which becomes a part.
+        model_hash: Of the bundle and the user code it needs.
         layout: What all parts have in common.
         bad_files: Input files set aside.
     """
@@ -109,6 +110,7 @@ class Plan:
     rows_per_part: int
     rows: int
     parts: int
+    model_hash: str
     layout: PartLayout
     bad_files: list[BadFile]
 
@@ -171,7 +173,7 @@ def make_plan(
         rows, parts = rows + chunk.rows, parts + 1
     fingerprint = _fingerprint(files, group_rows, bad, kept, config, model_hash)
     layout = PartLayout(schema, config.text_column, fingerprint, mixed_types(schemas, kept))
-    return Plan(files, group_rows, config.rows_per_part, rows, parts or 1, layout, bad)
+    return Plan(files, group_rows, config.rows_per_part, rows, parts or 1, model_hash, layout, bad)
 
 
 def check_bad_files(bad: Sequence[BadFile], allowed: int, are_all: bool = False) -> None:

@@ -28,6 +28,7 @@ from lstm_ray.score.output import (
     Manifest,
     check_output,
     finish_output,
+    finish_replacing,
     locked_output,
     start_output,
     write_manifest,
@@ -75,12 +76,14 @@ def score(
         raise InputError(f"{', '.join(config.inputs)}: no rows to score")
     files, parts = counted(len(plan.files), "file"), counted(plan.parts, "part")
     notify(f"{counted(plan.rows, 'row')} in {files}, {parts} to write")
-    check_output(config.output, plan, config.overwrite)
+    check_output(config, plan)
     with locked_output(config.output):
-        check_output(config.output, plan, config.overwrite)  # again: the run that held the lock may have ended
-        start_output(config, plan)
+        check_output(config, plan)  # again: the run that held the lock may have ended
+        place = start_output(config, plan)
+        if place != config.output:
+            notify("the scores that are there stay until the new ones are complete")
         tally = Tally()
-        for part in finished_parts(plan, config.output):
+        for part in finished_parts(plan, place):
             tally.add(part)
         kept_parts, kept_rows = len(tally.done), tally.rows
         if kept_parts:
@@ -88,7 +91,8 @@ def score(
         progress(kept_rows, plan.rows)
         bad = {file.path: file for file in plan.bad_files}
         # Closed on a failure too: the work in progress ends before the lock is released.
-        with contextlib.closing(_score_all(config, bundle, plan, tally.done, notify)) as results:
+        into_place = config.model_copy(update={"output": place})
+        with contextlib.closing(_score_all(into_place, bundle, plan, tally.done, notify)) as results:
             for result in results:
                 if isinstance(result, BadFile):
                     bad[result.path] = result
@@ -96,7 +100,7 @@ def score(
                 else:
                     tally.add(result)
                     progress(tally.rows, plan.rows)
-        finish_output(config.output, plan, tally, list(bad.values()))
+        finish_output(place, plan, tally, list(bad.values()))
         seconds = time.perf_counter() - started
         manifest = Manifest(
             output=config.output,
@@ -111,7 +115,8 @@ def score(
             model_hash=bundle.hash,
             fingerprint=plan.layout.fingerprint,
         )
-        write_manifest(manifest)
+        write_manifest(manifest, place)
+        finish_replacing(config.output)
         return manifest
 
 

@@ -16,6 +16,7 @@ from lstm_ray.storage.files import delete_unfinished as delete_unfinished
 from lstm_ray.storage.files import exists as exists
 from lstm_ray.storage.files import list_names as list_names
 from lstm_ray.storage.files import locked as locked
+from lstm_ray.storage.files import move as move
 from lstm_ray.storage.files import read_bytes as read_bytes
 from lstm_ray.storage.files import sync as sync
 from lstm_ray.storage.files import write_bytes as write_bytes

@@ -179,7 +179,7 @@ def locked(directory: str, name: str) -> Iterator[None]:
     try:
         lock = os.path.join(target, name)
         os.makedirs(os.path.dirname(lock), exist_ok=True)
-        descriptor = os.open(lock, os.O_CREAT | os.O_RDWR)
+        descriptor = os.open(lock, os.O_CREAT | os.O_RDWR, 0o666)
     except OSError as error:
         raise OutputError(f"{directory}: cannot be written: {reason(error)}") from error
     try:
@@ -194,6 +194,24 @@ def locked(directory: str, name: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def move(path: str, target: str) -> None:
+    """Gives a file another name in the same filesystem; a file of that name is replaced.
+
+    Raises:
+        OutputError: It cannot be done.
+    """
+    filesystem, source = locate(path)
+    to = locate(target)[1]
+    try:
+        if isinstance(filesystem, fs.LocalFileSystem):
+            os.replace(source, to)
+        else:
+            filesystem.copy_file(source, to)  # `move` does not work in every store
+            filesystem.delete_file(source)
+    except OSError as error:
+        raise OutputError(f"{target}: cannot be written: {reason(error)}") from error
 
 
 def delete(path: str, tree: bool = True) -> None:

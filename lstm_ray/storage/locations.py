@@ -15,7 +15,7 @@ from lstm_ray.errors import ConfigError, InputError
 from lstm_ray.wording import reason
 
 _OPTIONS = re.compile(r"\w+=[^&]*(&\w+=[^&]*)*")
-_KEYS = re.compile(r"[?&]\w*(key|secret|token|password|signature|sig)\w*=", re.IGNORECASE)
+_KEYS = re.compile(r"[?&]\w*(key|secret|token|passw|pwd|credential|signature|sig|sas)\w*=", re.IGNORECASE)
 _S3_OPTIONS = ("region", "scheme", "endpoint_override")
 _S3_ATTEMPTS = 8  # after 0.05 s, 0.1 s, 0.2 s, ..., randomly varied: a busy store has some seconds to recover
 

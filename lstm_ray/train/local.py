@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 from lstm_ray.collective.protocol import Alone, Collective
@@ -76,25 +77,39 @@ class LocalContext:
         self._watcher.epoch(row)
 
     def is_interrupted(self) -> bool:
-        """Returns whether Ctrl-C was pressed."""
+        """Returns whether Ctrl-C was pressed, or SIGTERM received."""
         return self._interrupted.is_set()
 
 
 @contextmanager
 def interrupts_noted() -> Iterator[threading.Event]:
-    """Yields an event that the first Ctrl-C sets; the second one interrupts as usual."""
+    """Yields an event that is set by the first signal that would interrupt: Ctrl-C, and SIGTERM in the command line.
+
+    The next signal does what it did before. What ends or is ignored without us (SIGTERM in a program without a handler
+    of its own) still is.
+    """
     interrupted = threading.Event()
     if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
         yield interrupted
         return
-    before = signal.getsignal(signal.SIGINT)
+    found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: handler for number, handler in found.items() if callable(handler)}
 
-    def note(*_: object) -> None:
-        interrupted.set()
-        signal.signal(signal.SIGINT, before)
+    def restore() -> None:
+        for number, handler in before.items():
+            if signal.getsignal(number) is note:  # not what the earlier handler has set up for the second signal
+                signal.signal(number, handler)
 
-    signal.signal(signal.SIGINT, note)
+    def note(number: int, frame: FrameType | None) -> None:
+        restore()
+        try:
+            before[number](number, frame)  # `cli/process.py` keeps the number, for the exit code
+        except KeyboardInterrupt:
+            interrupted.set()
+
+    for number in before:
+        signal.signal(number, note)
     try:
         yield interrupted
     finally:
-        signal.signal(signal.SIGINT, before)
+        restore()

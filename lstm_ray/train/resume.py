@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import yaml
 
 from lstm_ray import storage
-from lstm_ray.config import TrainConfig, changed_since, option_name, read_yaml, to_yaml
+from lstm_ray.config import TrainConfig, changed_since, describe_changes, read_yaml, to_yaml
 from lstm_ray.errors import OutputError
 from lstm_ray.train.data.corpus import Prepared
 from lstm_ray.train.loop.mlflow_run import ID_FILE
@@ -47,9 +45,7 @@ def open_run(config: TrainConfig) -> bool:
     wanted = yaml.safe_load(to_yaml(config))
     changed = changed_since(earlier, config, storage.absolute)
     if changed:
-        differences = ", ".join(
-            f"{option_name(key)} {_show(earlier[key])} there, {_show(wanted[key])} here" for key in changed
-        )
+        differences = describe_changes(changed, earlier, wanted)
         if changed == ["epochs"]:
             differences += f"; the {config.schedule} schedule has fallen towards the end of the first number"
         raise OutputError(
@@ -88,11 +84,3 @@ def remove_if_empty(output: str) -> None:
     """Deletes the run's directory if it contains nothing but the lock."""
     if storage.is_local(output) and storage.list_names(output) == [LOCK]:
         storage.delete(output)
-
-
-def _show(value: Any) -> str:
-    if value is None or value == []:
-        return "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -16,7 +16,7 @@ from typing import Any
 import ray
 import ray.tune
 from ray.tune.progress_reporter import TrialProgressCallback
-from ray.tune.schedulers import ASHAScheduler
+from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
 from lstm_ray import storage, user_code
 from lstm_ray.config import TrainConfig, TuneConfig
@@ -74,15 +74,7 @@ def run_trials(config: TuneConfig, trials: Mapping[int, TrainConfig], say: Calla
             trainable,
             param_space={"trial": ray.tune.grid_search(list(trials))},
             tune_config=ray.tune.TuneConfig(
-                scheduler=ASHAScheduler(
-                    time_attr="epoch",
-                    metric="rank",
-                    mode="max",
-                    # One more than a trial has: at max_t ASHA ends a trial, which would not have saved its model.
-                    max_t=max(trial.epochs for trial in trials.values()) + 1,
-                    grace_period=1,
-                    reduction_factor=_REDUCTION,
-                ),
+                scheduler=Asha(trials),
                 max_concurrent_trials=config.concurrency or None,
             ),
             run_config=ray.tune.RunConfig(
@@ -98,6 +90,27 @@ def run_trials(config: TuneConfig, trials: Mapping[int, TrainConfig], say: Calla
     storage.delete(work)
     if errors:
         raise our_error(errors[0], TrainingError) from errors[0]
+
+
+class Asha(ASHAScheduler):
+    """ASHA; but no trial is stopped at its last epoch, which would save nothing and lose the trial's model."""
+
+    def __init__(self, trials: Mapping[int, TrainConfig]) -> None:
+        super().__init__(
+            time_attr="epoch",
+            metric="rank",
+            mode="max",
+            max_t=max(trial.epochs for trial in trials.values()),
+            grace_period=1,
+            reduction_factor=_REDUCTION,
+        )
+        self._epochs = {number: trial.epochs for number, trial in trials.items()}
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Returns whether the trial goes on. What it has reached counts for later ones in any case."""
+        decision = super().on_trial_result(tune_controller, trial, result)
+        is_last = result.get("epoch", 0) >= self._epochs[trial.config["trial"]]
+        return str(TrialScheduler.CONTINUE if is_last else decision)
 
 
 def _run_trial(

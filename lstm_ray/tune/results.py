@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,9 @@ from lstm_ray.train.loop import checkpoints
 from lstm_ray.train.loop.state import State
 
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
+TRIALS = "trials"
+"""Directory of the trials' runs, in the search's."""
+
 _MARK = ".trial.json"
 
 
@@ -36,6 +40,12 @@ def marked(directory: str) -> tuple[str, str] | None:
         return None
     content = json.loads(storage.read_bytes(path))
     return content["state"], content["error"]
+
+
+def marked_trials(output: str) -> list[int]:
+    """Returns the numbers of all trials of a search that have ended."""
+    names = storage.list_names(storage.join(output, TRIALS))
+    return [int(name.removesuffix(_MARK)) for name in names if re.fullmatch(rf"\d+{re.escape(_MARK)}", name)]
 
 
 @dataclass(frozen=True)

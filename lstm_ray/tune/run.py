@@ -15,7 +15,7 @@ from lstm_ray.config import TuneConfig, changed_since, option_name, read_yaml, t
 from lstm_ray.errors import ConfigError, OutputError
 from lstm_ray.train.best import choose
 from lstm_ray.train.data.corpus import find_all_shards
-from lstm_ray.tune.results import Trial, best_of, marked, read_trials, trial_table
+from lstm_ray.tune.results import Trial, best_of, marked, marked_trials, read_trials, trial_table
 from lstm_ray.tune.search import trial_config
 from lstm_ray.wording import counted
 
@@ -63,6 +63,8 @@ def tune(config: TuneConfig, say: Callable[[str], None]) -> SearchResult:
         open_search(config)
         remaining = {number: trial for number, trial in trials.items() if marked(trial.output) is None}
         say(f"{counted(len(trials), 'trial')}, {len(remaining)} to run")
+        # With those of an earlier, longer search: one of them may be the best.
+        trials |= {number: trial_config(config, number) for number in marked_trials(config.output)}
         if remaining:
             from lstm_ray.tune.ray_trials import run_trials
 
@@ -70,6 +72,8 @@ def tune(config: TuneConfig, say: Callable[[str], None]) -> SearchResult:
         ended = read_trials(trials)
         best = best_of(ended)
         _write(config, ended, best)
+    if config.max_rows is not None:
+        say(f"best.yaml trains on all rows: it leaves out the search's --max-rows {config.max_rows}")
     return SearchResult(config.output, ended, best)
 
 
@@ -99,5 +103,5 @@ def open_search(config: TuneConfig) -> None:
 def _write(config: TuneConfig, trials: list[Trial], best: Trial) -> None:
     table = trial_table(config, trials)
     storage.write_file(storage.join(config.output, "trials.parquet"), lambda stream: pq.write_table(table, stream))
-    again = best.config.model_copy(update={"output": storage.join(config.output, "best")})
+    again = best.config.model_copy(update={"output": storage.join(config.output, "best"), "max_rows": None})
     storage.write_bytes(storage.join(config.output, "best.yaml"), to_yaml(again).encode())

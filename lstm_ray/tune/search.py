@@ -14,6 +14,7 @@ import numpy as np
 from lstm_ray import storage
 from lstm_ray.config import Range, TrainConfig, TuneConfig, resolve, with_paths
 from lstm_ray.errors import ConfigError
+from lstm_ray.tune.results import TRIALS
 
 _STREAM = 2  # makes these draws independent of others from the same seed
 _DIGITS = 4  # of a drawn number: enough to distinguish them, few enough to read
@@ -28,7 +29,7 @@ def trial_config(config: TuneConfig, number: int) -> TrainConfig:
     drawn = draw(config, number)
     fixed = {name: getattr(config, name) for name in TrainConfig.model_fields}
     # A trial trains in the process of one Ray worker: it needs no Ray itself.
-    own = {"output": storage.join(config.output, f"trials/{number:04d}"), "fresh": False, "address": "local"}
+    own = {"output": storage.join(config.output, f"{TRIALS}/{number:04d}"), "fresh": False, "address": "local"}
     if config.gpus_per_worker:
         own["gpus_per_worker"] = 0
     try:

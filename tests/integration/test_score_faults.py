@@ -282,35 +282,6 @@ def test_a_run_killed_before_it_wrote_its_plan_does_not_keep_the_next_out(
     assert (manifest.rows, manifest.parts_kept) == (1_000, 0)
 
 
-def test_a_run_killed_while_it_deletes_what_it_overwrites(
-    numbered: Path, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: Parts
-) -> None:
-    output = tmp_path / "out"
-    score_in_process(numbered, tiny_bundle, output, max_rows=3_000)
-    changes = {"prefix": "new_", "overwrite": True, "max_rows": 3_000}
-    for deleted in range(4):  # of _SUCCESS, _manifest.json and six parts
-        with monkeypatch.context() as patched:
-            patched.setattr("lstm_ray.storage.delete", _deletes(deleted))
-            with pytest.raises(KeyboardInterrupt):
-                score_in_process(numbered, tiny_bundle, output, **changes)
-    score_in_process(numbered, tiny_bundle, output, **changes)
-    score_in_process(numbered, tiny_bundle, tmp_path / "fresh", **changes)
-    assert parts(output) == parts(tmp_path / "fresh")
-
-
-def _deletes(number: int) -> Callable[[str], None]:
-    """Returns a `storage.delete` that deletes so many files, then ends the run."""
-    left = [number]
-
-    def delete(path: str) -> None:
-        if not left[0]:
-            raise KeyboardInterrupt
-        left[0] -= 1
-        Path(path).unlink(missing_ok=True)
-
-    return delete
-
-
 def change_nothing_but_the_time(path: Path) -> None:
     """Writes the same bytes again."""
     path.write_bytes(path.read_bytes())

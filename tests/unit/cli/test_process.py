@@ -1,4 +1,4 @@
-"""The process of the command line: Ctrl-C once, twice, too late, and where it is ignored."""
+"""The process of the command line: Ctrl-C and SIGTERM once, twice, too late, and where they are ignored."""
 
 from __future__ import annotations
 
@@ -31,8 +31,13 @@ _IS_INTERRUPTED = "try:\n    pause('at work')\nexcept KeyboardInterrupt:\n    pr
 _CLEANS_UP = "try:\n    pause('at work')\nfinally:\n    pause('cleaning up')"
 
 
-def run(command: str, at_exit: str, pauses: int, preexec: Callable[[], object] | None = None) -> tuple[int, list[str]]:
-    """Runs a command that presses Ctrl-C in each of its first pauses; returns exit code and lines on stdout."""
+def run(
+    command: str,
+    at_exit: str,
+    *sent: signal.Signals,
+    preexec: Callable[[], object] | None = None,
+) -> tuple[int, list[str]]:
+    """Runs a command that is sent a signal in each of its first pauses; returns exit code and lines on stdout."""
     indented = "\n".join(f"    {line}" for line in (command or "pass").splitlines())
     code = _COMMAND.format(command=indented, at_exit=at_exit)
     with subprocess.Popen(
@@ -40,37 +45,45 @@ def run(command: str, at_exit: str, pauses: int, preexec: Callable[[], object] |
     ) as process:
         assert process.stdout is not None
         lines = []
-        for _ in range(pauses):
+        for number in sent:
             lines.append(process.stdout.readline().strip())
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
         rest = process.stdout.read().splitlines()
     return process.returncode, lines + rest
 
 
+SIGINT, SIGTERM = signal.SIGINT, signal.SIGTERM
+
+
 @pytest.mark.parametrize(
-    ("command", "at_exit", "pauses", "code", "lines"),
+    ("command", "at_exit", "sent", "code", "lines"),
     [
-        (_WORKS, "print, 'taken down'", 0, 3, ["at work", "taken down"]),
-        (_IS_INTERRUPTED, "print, 'taken down'", 1, 130, ["at work", "how to go on"]),
-        (_CLEANS_UP, "print, 'taken down'", 2, 130, ["at work", "cleaning up"]),
-        ("print('done')", "pause, 'taken down'", 0, 0, ["done", "taken down"]),
+        (_WORKS, "print, 'taken down'", (), 3, ["at work", "taken down"]),
+        (_IS_INTERRUPTED, "print, 'taken down'", (SIGINT,), 130, ["at work", "how to go on"]),
+        (_IS_INTERRUPTED, "print, 'taken down'", (SIGTERM,), 143, ["at work", "how to go on"]),
+        ("pause('at work')", "print, 'taken down'", (SIGTERM,), 143, ["at work"]),
+        (_CLEANS_UP, "print, 'taken down'", (SIGINT, SIGINT), 130, ["at work", "cleaning up"]),
+        (_CLEANS_UP, "print, 'taken down'", (SIGTERM, SIGTERM), 143, ["at work", "cleaning up"]),
+        ("print('done')", "pause, 'taken down'", (), 0, ["done", "taken down"]),
     ],
 )
 def test_an_interrupted_process_ends_without_being_taken_down(
-    command: str, at_exit: str, pauses: int, code: int, lines: list[str]
+    command: str, at_exit: str, sent: tuple[signal.Signals, ...], code: int, lines: list[str]
 ) -> None:
-    assert run(command, at_exit, pauses) == (code, lines)
+    assert run(command, at_exit, *sent) == (code, lines)
 
 
-def test_what_is_done_cannot_be_interrupted() -> None:
-    assert run("", "pause, 'taken down'", 1) == (0, ["taken down"])
+@pytest.mark.parametrize("number", [SIGINT, SIGTERM])
+def test_what_is_done_cannot_be_interrupted(number: signal.Signals) -> None:
+    assert run("", "pause, 'taken down'", number) == (0, ["taken down"])
 
 
-def test_an_interrupt_that_the_caller_has_ignored_stays_ignored() -> None:
+@pytest.mark.parametrize("number", [SIGINT, SIGTERM])
+def test_a_signal_that_the_caller_has_ignored_stays_ignored(number: signal.Signals) -> None:
     def ignore() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(number, signal.SIG_IGN)
 
-    assert run(_WORKS, "print, 'taken down'", 1, ignore) == (3, ["at work", "taken down"])
+    assert run(_WORKS, "print, 'taken down'", number, preexec=ignore) == (3, ["at work", "taken down"])
 
 
 def test_a_python_without_our_dependencies_is_named() -> None:

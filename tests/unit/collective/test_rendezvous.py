@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -74,3 +77,23 @@ def test_a_listener_of_another_group_is_refused(answer: tuple[bytes, bytes, int,
         with pytest.raises(WorkerLostError, match=f"^worker 0 at {HOST}:.* cannot be reached: {why}$"):
             meet(own, [address_of(stranger), address_of(own)], rank=1, token="token", timeout_s=20.0)
         answering.result()
+
+
+def test_visitors_that_are_silent_or_leave_keep_no_worker_waiting() -> None:
+    listeners = [listen(HOST) for _ in range(2)]
+    addresses = [address_of(listener) for listener in listeners]
+    with ExitStack() as stack:
+        for said in (b"", b"lstmray1", b"GET / HTTP/1.1\r\n"):
+            visitor = stack.enter_context(socket.create_connection(addresses[0]))
+            visitor.sendall(said)
+        socket.create_connection(addresses[0]).close()
+        began = time.monotonic()
+        pool = stack.enter_context(ThreadPoolExecutor(2))
+        meetings = [
+            pool.submit(meet, listeners[rank], addresses, rank=rank, token="token", timeout_s=60.0) for rank in range(2)
+        ]
+        for rank, meeting in enumerate(meetings):
+            (peer,) = meeting.result().values()
+            peer.close()
+            assert [*meeting.result()] == [1 - rank]
+        assert time.monotonic() - began < 5

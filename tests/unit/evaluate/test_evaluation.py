@@ -10,9 +10,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
+from lstm_ray.cli.app import app
 from lstm_ray.config import EvaluateConfig
-from lstm_ray.errors import BundleError, InputError
+from lstm_ray.errors import BundleError, InputError, OutputError, ReportError
 from lstm_ray.evaluate.evaluation import Evaluation, evaluate
 from lstm_ray.evaluate.shard import MAX_MISTAKES
 
@@ -119,3 +121,34 @@ def test_damaged_hashes_are_an_error_of_the_bundle(tmp_path: Path, tiny_bundle: 
         measured(tmp_path, model, [0, 1])
     (model / "seen.parquet").unlink()  # by somebody who publishes the model, but not what it has learned from
     assert measured(tmp_path, model, [0, 1])[0].rows_seen is None
+
+
+def test_the_output_is_checked_before_anything_is_scored(
+    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: str, mode: int) -> bool:
+        return not path.endswith("closed")
+
+    monkeypatch.setattr("os.access", refuse)  # root may write anywhere
+    (tmp_path / "closed").mkdir()
+    with pytest.raises(OutputError, match="closed/new: cannot be written: no permission in"):
+        measured(tmp_path, tmp_path / "no model", [0, 1], output=str(tmp_path / "closed/new"))
+
+
+def test_figures_are_not_lost_with_their_report(
+    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full at the end: the command prints the figures, then the error."""
+
+    def fill(path: str, content: bytes) -> None:
+        raise OutputError(f"{path}: cannot be written: no space left on the device")
+
+    monkeypatch.setattr("lstm_ray.storage.write_bytes", fill)
+    with pytest.raises(ReportError, match=r"report\.html: cannot be written: no space") as raised:
+        measured(tmp_path, tiny_bundle, [0, 1, 1], output=str(tmp_path / "out"))
+    assert isinstance(raised.value.result, Evaluation)
+    assert raised.value.result.counts.rows == 3
+    command = ["evaluate", str(tmp_path / "reviews.parquet"), "--model", str(tiny_bundle), "--json"]
+    ended = CliRunner().invoke(app, [*command, "--output", str(tmp_path / "out")])
+    assert isinstance(ended.exception, ReportError)
+    assert json.loads(ended.stdout)["rows"] == 3

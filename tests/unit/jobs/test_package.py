@@ -78,6 +78,26 @@ def test_of_the_users_directory_no_hidden_file_is_sent_nor_what_a_link_leads_out
     assert "lstm_ray/cli/app.py" in sent
 
 
+def test_files_that_look_like_keys_are_not_sent_and_named(tmp_path: Path) -> None:
+    code = tmp_path / "code"
+    keys = ["certs/Server.PEM", "gcp-credentials.json", "id_rsa", "terraform.tfstate"]
+    for name in (*keys, "own.py", "id_rsa.py", "keys/words.json", "tokens.txt"):
+        (code / name).parent.mkdir(parents=True, exist_ok=True)
+        (code / name).write_text("PLANTED")
+    notes: list[str] = []
+    with packed(CONFIG, str(code), notes.append) as directory:
+        sent = {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
+    assert notes == [f"not sent, for a file of this name holds keys or passwords: {', '.join(keys)}"]
+    assert not sent & set(keys)
+    assert {"own.py", "id_rsa.py", "keys/words.json", "tokens.txt"} <= sent
+
+
+def test_nobody_else_can_read_what_is_about_to_be_sent(tmp_path: Path) -> None:
+    (tmp_path / "code").mkdir(mode=0o755)
+    with packed(CONFIG, str(tmp_path / "code")) as directory:
+        assert directory.parent.stat().st_mode & 0o077 == 0
+
+
 def test_own_code_must_not_stand_in_for_the_package(tmp_path: Path) -> None:
     (tmp_path / "code" / "lstm_ray").mkdir(parents=True)
     with pytest.raises(ConfigError, match="contains lstm_ray"), packed(CONFIG, str(tmp_path / "code")):

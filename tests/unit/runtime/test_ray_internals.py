@@ -15,7 +15,7 @@ import ray
 import ray.train
 import yaml
 from ray._common.constants import HEAD_NODE_RESOURCE_NAME
-from ray._private import services
+from ray._private import ray_constants, services
 from ray.air import constants as air_constants
 from ray.data._internal.block_batching import util as block_batching
 from ray.train.v2._internal import constants as train_constants
@@ -62,6 +62,34 @@ def test_a_start_timeout_that_the_user_has_set_is_kept(monkeypatch: pytest.Monke
     monkeypatch.setattr(ray_internals, "os", SimpleNamespace(environ=environment))
     ray_internals.set_train_timeouts(7.0, 15.0)
     assert environment["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] == "99"
+
+
+def test_a_ray_started_here_takes_the_loopback_address() -> None:
+    with ray_internals.on_loopback():
+        assert services.get_node_ip_address() == "127.0.0.1"
+        assert services.resolve_ip_for_localhost("127.0.0.1") == "127.0.0.1"
+    assert ray_constants.ENABLE_RAY_CLUSTER
+
+
+_ASKS = """
+import os
+from lstm_ray.runtime import ray_internals
+ray_internals.ask_for_token()
+print(ray_internals.authentication_mode(), oct(os.umask(0)))
+"""
+
+
+@pytest.mark.parametrize(("given", "mode"), [(None, "token"), ("disabled", "disabled")])
+def test_a_ray_started_here_asks_for_a_token_that_its_owner_alone_can_read(
+    tmp_path: Path, given: str | None, mode: str
+) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    environment |= {"HOME": str(tmp_path)} | ({} if given is None else {"RAY_AUTH_MODE": given})
+    command = ["sh", "-c", 'umask 022 && exec "$0" -c "$1"', sys.executable, _ASKS]
+    assert subprocess.check_output(command, text=True, env=environment) == f"{mode} 0o22\n"
+    token = tmp_path / ".ray/auth_token"
+    assert token.exists() == (mode == "token")
+    assert not token.exists() or token.stat().st_mode & 0o777 == 0o600
 
 
 def test_the_trainer_is_that_of_ray_trains_own_frameworks() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -45,6 +46,32 @@ def test_a_client_whose_server_crashed_connects_again(monkeypatch: pytest.Monkey
     with pytest.raises(LstmRayError, match=said) if said else contextlib.nullcontext(), connect("ray://head:10001"):
         pass
     assert calls == ["ray://head:10001"] * min(crashes + 1, 3)
+
+
+def exit_on_sigterm(*_: object) -> None:
+    """What `ray.init` makes the handler of SIGTERM, source: ray/_private/worker.py."""
+    sys.exit(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("while_it_starts", [True, False])
+def test_sigterm_interrupts_also_once_ray_has_set_its_own_handler(
+    monkeypatch: pytest.MonkeyPatch, while_it_starts: bool
+) -> None:
+    def start(address: str, **_: object) -> None:
+        signal.signal(signal.SIGTERM, exit_on_sigterm)
+        if while_it_starts:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(ray_session, "_check_listening", lambda address: None)
+    monkeypatch.setattr(ray_session.ray, "init", start)
+    monkeypatch.setattr(ray_session.ray, "shutdown", lambda: None)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), connect("ray://head:10001"):
+            signal.raise_signal(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.parametrize(

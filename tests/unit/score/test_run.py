@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lstm_ray import storage
 from lstm_ray.cli.app import main
 from lstm_ray.config import ScoreConfig, resolve
 from lstm_ray.errors import ConfigError, InputError, LstmRayError, OutputError
 from lstm_ray.model.bundle import read_bundle
+from lstm_ray.score import output
 from lstm_ray.score import run as run_module
 from lstm_ray.score.output import Manifest
 from lstm_ray.score.run import score
@@ -213,11 +218,20 @@ def test_a_part_that_is_missing_or_damaged_is_made_again(run: Run, place: Path) 
     assert parts(place / "out") == before
 
 
-@pytest.mark.parametrize("change", [{"prefix": "new_"}, {"rows_per_part": 300}, {"keep_columns": "id"}], ids=str)
-def test_other_settings_want_overwrite(run: Run, place: Path, change: dict[str, Any]) -> None:
+DIFFERENCES = {
+    "--prefix none there, new_ here": {"prefix": "new_"},
+    "--rows-per-part 200 there, 300 here": {"rows_per_part": 300},
+    "--keep-columns all there, id here": {"keep_columns": "id"},
+    "--max-rows none there, 700 here, --prefix none there, new_ here": {"prefix": "new_", "max_rows": 700},
+}
+
+
+@pytest.mark.parametrize("said", DIFFERENCES)
+def test_other_settings_are_named_and_want_overwrite(run: Run, place: Path, said: str) -> None:
+    change = DIFFERENCES[said]
     run()
     before = parts(place / "out")
-    with pytest.raises(OutputError, match="other inputs, another model or other settings"):
+    with pytest.raises(OutputError, match=f"out: holds other scores .{said}.: choose another --output, or --overwrite"):
         run(**change)
     assert parts(place / "out") == before
     run(**change, overwrite=True)
@@ -239,6 +253,8 @@ def test_overwrite_leaves_what_score_did_not_write(run: Run, place: Path) -> Non
     assert [(output / name).read_text() for name in foreign] == ["mine"] * len(foreign)
     assert not stale.exists()
     assert (output / "_SUCCESS").exists()
+    assert run(prefix="new_").parts_kept, "the same command again deletes nothing either"
+    assert [(output / name).read_text() for name in foreign] == ["mine"] * len(foreign)
 
 
 @pytest.mark.parametrize("plan", ["", "{}", "[]", '{"fingerprint": null}'])
@@ -259,12 +275,122 @@ def test_the_same_input_twice_is_scored_once_and_told(place: Path, tiny_bundle: 
     assert f"note: read once, although named more than once: 1 file ({place}/in/a.parquet)" in said
 
 
-def test_another_model_wants_overwrite(run: Run, make_bundle: Callable[..., Path]) -> None:
+def test_another_model_is_named_and_wants_overwrite(
+    run: Run, make_bundle: Callable[..., Path], place: Path, tiny_bundle: Path
+) -> None:
     first = run()
     other = str(make_bundle(seed=1))
-    with pytest.raises(OutputError, match="--overwrite"):
+    with pytest.raises(OutputError, match=rf"--model {tiny_bundle} there, {other} here\): .*--overwrite"):
         run(model=other)
     assert run(model=other, overwrite=True).model_hash != first.model_hash
+    shutil.rmtree(other)
+    shutil.copytree(tiny_bundle, other)
+    with pytest.raises(OutputError, match=rf"the model {other} has changed\): .*--overwrite"):
+        run(model=other)
+
+
+def test_other_inputs_are_named(run: Run, place: Path) -> None:
+    run()
+    a, b = place / "in/a.parquet", place / "in/b.parquet"
+    with pytest.raises(OutputError, match=rf"holds other scores \({b} is no longer an input\): choose"):
+        run(inputs=(str(a),))
+    with pytest.raises(OutputError, match=r"\(the inputs are in another order\)"):
+        run(inputs=(str(b), str(a)))
+    pq.write_table(pq.read_table(b), place / "in/c.parquet")
+    with pytest.raises(OutputError, match=r"\(.*in/c.parquet is a new input\)"):
+        run()
+    os.utime(a, (1, 1))
+    with pytest.raises(OutputError, match=rf"\({a} has changed, and 1 other file differ\)"):
+        run()
+
+
+def test_scores_of_an_older_version_say_what_they_can(run: Run, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run()
+    with monkeypatch.context() as patched:
+        patched.setattr("lstm_ray.__version__", "9.9")
+        with pytest.raises(OutputError, match=r"\(of lstm-ray 0.*, this is 9\.9\)"):
+            run()
+        path = place / "out/_plan/plan.json"
+        plan = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps({name: plan[name] for name in ("fingerprint", "files")}), encoding="utf-8")
+        with pytest.raises(OutputError, match=r"\(of another model, or another version of lstm-ray\)"):
+            run()
+
+
+def test_the_old_scores_stay_until_the_new_ones_are_complete(run: Run, place: Path) -> None:
+    run()
+    out = place / "out"
+    (out / "notes.txt").write_text("mine", encoding="utf-8")
+    before = parts(out)
+
+    def look(done: int, total: int) -> None:
+        assert parts(out) == before
+        assert (out / "_SUCCESS").exists()
+
+    run(look, prefix="new_", overwrite=True)
+    run(prefix="new_", output=str(place / "fresh"))
+    assert parts(out) == parts(place / "fresh")
+    others = sorted(path.name for path in out.iterdir() if not path.name.startswith("part-"))
+    assert others == ["_SUCCESS", "_manifest.json", "_plan", "notes.txt"]
+    assert run(prefix="new_").parts_kept == len(before)
+
+
+def test_scores_are_replaced_also_if_that_is_killed_halfway(
+    run: Run, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is killed before each of its writes, moves and deletions in turn."""
+    old, new, out = place / "old", place / "new", place / "out"
+    run(output=str(old))
+    run(output=str(new), prefix="new_", rows_per_part=500)
+    for allowed in itertools.count():
+        shutil.copytree(old, out)
+        shutil.copytree(new, out / "_next")
+        left = [allowed]
+        with monkeypatch.context() as patched:
+            for name in ("write_bytes", "move", "delete"):
+                patched.setattr(f"lstm_ray.score.output.storage.{name}", _counted(name, left))
+            with contextlib.suppress(StoppedError):
+                output.finish_replacing(str(out))
+        if left[0]:
+            break
+        output.finish_replacing(str(out))
+        assert parts(out) == parts(new)
+        assert (out / "_SUCCESS").exists()
+        assert (out / "_plan/plan.json").read_bytes() == (new / "_plan/plan.json").read_bytes()
+        assert not (out / "_next/_SUCCESS").exists()
+        shutil.rmtree(out)
+    assert allowed > 15
+
+
+def _counted(name: str, left: list[int]) -> Callable[..., None]:
+    """Returns a function of `storage` that raises once `left` calls of them all were made."""
+    real = getattr(storage, name)
+
+    def call(*arguments: Any, **options: Any) -> None:
+        if not left[0]:
+            raise StoppedError
+        left[0] -= 1
+        real(*arguments, **options)
+
+    return call
+
+
+def test_a_run_that_is_to_replace_others_resumes(run: Run, place: Path) -> None:
+    def stop_later(done: int, total: int) -> None:
+        if done > 600:
+            raise StoppedError
+
+    run()
+    before = parts(place / "out")
+    with pytest.raises(StoppedError):
+        run(progress=stop_later, prefix="new_", overwrite=True)
+    assert parts(place / "out") == before
+    assert (place / "out/_SUCCESS").exists()
+    assert run(prefix="new_", overwrite=True).parts_kept > 0
+    with pytest.raises(StoppedError):
+        run(progress=stop_later, prefix="other_", overwrite=True)
+    assert run(prefix="new_").parts_kept == len(before), "what another run has begun is in nobody's way"
+    assert not (place / "out/_next").exists()
 
 
 @pytest.mark.parametrize("change", [{}, {"prefix": "new_", "overwrite": True}], ids=["same", "overwrite"])

@@ -235,6 +235,9 @@ def test_only_local_places_have_renames(tmp_path: Path) -> None:
         "gs://b/x?a=b&token=PLANTED",
         "abfs://:PLANTED@account.dfs.core.windows.net/x",
         "s3://b/*.parquet?Signature=PLANTED",
+        "abfs://c@a/x?sas=PLANTED",
+        "gs://b/x?credentials=PLANTED",
+        "s3://b/x?region=r&pwd=PLANTED",
     ],
 )
 def test_keys_in_a_uri_are_refused_and_not_repeated(uri: str) -> None:

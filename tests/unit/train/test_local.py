@@ -1,10 +1,11 @@
-"""Training in this process: shards come in order, few of them in memory; Ctrl-C is noted."""
+"""Training in this process: shards come in order, few of them in memory; Ctrl-C and SIGTERM are noted."""
 
 from __future__ import annotations
 
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -50,3 +51,37 @@ def test_the_first_ctrl_c_is_noted_and_the_second_interrupts() -> None:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.fixture
+def handled() -> Iterator[list[str]]:
+    """Gives what a handler of SIGTERM records: as the command line's, it interrupts, and then ends at once."""
+    calls: list[str] = []
+
+    def interrupt(number: int, _: object) -> None:
+        calls.append("interrupt")
+        signal.signal(number, lambda *_: calls.append("end"))
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    yield calls
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_sigterm_is_noted_where_it_would_interrupt(handled: list[str]) -> None:
+    with local.interrupts_noted() as interrupted:
+        signal.raise_signal(signal.SIGTERM)
+        assert interrupted.is_set()
+        signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(signal.SIGTERM)
+    assert handled == ["interrupt", "end", "end"]
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_DFL, signal.SIG_IGN])
+def test_a_program_without_a_handler_of_sigterm_keeps_none(handler: signal.Handlers) -> None:
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        with local.interrupts_noted():
+            assert signal.getsignal(signal.SIGTERM) is handler
+    finally:
+        signal.signal(signal.SIGTERM, before)

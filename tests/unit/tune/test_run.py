@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -11,7 +12,11 @@ import yaml
 
 from lstm_ray.config import TrainConfig, TuneConfig, resolve
 from lstm_ray.errors import OutputError
+from lstm_ray.train.loop import checkpoints
+from lstm_ray.train.loop.checkpoints import Checkpoint
+from lstm_ray.train.loop.state import State
 from lstm_ray.tune import run
+from lstm_ray.tune.results import FINISHED, mark
 
 
 @pytest.fixture
@@ -73,3 +78,30 @@ def test_the_settings_of_a_search_hold_in_any_directory(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path / "elsewhere")
     with pytest.raises(NoRayHereError):
         run.tune(resolve(TuneConfig, {}, tmp_path / "search/tune.yaml"), print)
+
+
+def test_fewer_trials_than_before_lose_no_better_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The third of four trials is the best; the search is run again with two."""
+
+    def run_trials(config: TuneConfig, trials: dict[int, TrainConfig], say: object) -> None:
+        for number, trial in trials.items():
+            metrics = {"accuracy": 0.9 if number == 3 else 0.5, "log_loss": 0.6}
+            state = State(epoch=1, best_epoch=1, metrics=metrics)
+            checkpoints.save(trial.output, Checkpoint(state, [np.zeros(1)], [np.zeros(1)]))
+            mark(trial.output, FINISHED)
+
+    def search(trials: int) -> run.SearchResult:
+        settings = {"train": (str(data),), "output": str(output), "search": {"learning_rate": {"uniform": [0.1, 0.9]}}}
+        return run.tune(resolve(TuneConfig, {**settings, "trials": trials, "max_rows": 12}), said.append)
+
+    monkeypatch.setattr("lstm_ray.tune.ray_trials.run_trials", run_trials)
+    data, output, said = tmp_path / "in.parquet", tmp_path / "search", list[str]()
+    pq.write_table(pa.table({"text": ["good", "bad"] * 9, "label": [1, 0] * 9}), data)
+    assert search(4).best.number == 3
+    best, table = (output / "best.yaml").read_bytes(), pq.read_table(output / "trials.parquet")
+    again = search(2)
+    assert (again.best.number, len(again.trials)) == (3, 4)
+    assert (output / "best.yaml").read_bytes() == best
+    assert pq.read_table(output / "trials.parquet").equals(table)
+    assert said[-1] == "best.yaml trains on all rows: it leaves out the search's --max-rows 12"
+    assert resolve(TrainConfig, {}, output / "best.yaml").max_rows is None

@@ -1,0 +1,89 @@
+"""predict: where the texts come from, and what is said of arguments that are no texts."""
+
+from __future__ import annotations
+
+import io
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lstm_ray.cli.app import main
+
+Run = Callable[..., tuple[int, list[str], str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Gives a function that runs `predict --json`; it returns exit code, the texts that were scored, and the error."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").symlink_to(tiny_bundle)
+    (tmp_path / "reviews.txt").write_bytes("\ufeffa good film\r\nbad\n".encode())
+    pq.write_table(pa.table({"text": ["good", "bad"]}), tmp_path / "reviews.parquet")
+
+    def run_command(*arguments: str) -> tuple[int, list[str], str]:
+        monkeypatch.setattr("sys.argv", ["lstm-ray", "predict", "--model", "model", "--json", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        shown = capsys.readouterr()
+        return int(ended.value.code or 0), [json.loads(line)["text"] for line in shown.out.splitlines()], shown.err
+
+    return run_command
+
+
+def test_a_file_and_stdin_hold_a_text_a_line(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert run("--file", "reviews.txt") == (0, ["a good film", "bad"], "")
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO((tmp_path / "reviews.txt").read_bytes())))
+    assert run("-") == (0, ["a good film", "bad"], "")
+
+
+def test_a_file_is_no_text_and_the_remedy_scores_its_lines(run: Run) -> None:
+    code, _, error = run("reviews.txt")
+    assert (code, error.splitlines()[0]) == (
+        2,
+        "error: reviews.txt is a file: lstm-ray predict --model model --file reviews.txt scores its lines; to score "
+        "the name itself, give it on stdin, with -",
+    )
+    assert run("--file", "reviews.txt")[1] == ["a good film", "bad"]
+
+
+@pytest.mark.parametrize("arguments", [("reviews.parquet",), ("--file", "reviews.parquet")], ids=["TEXT", "--file"])
+def test_a_parquet_file_is_for_score(run: Run, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    code, _, error = run(*arguments)
+    assert code == 2
+    line = error[error.index("lstm-ray score") : error.index(" scores its rows")]
+    monkeypatch.setattr("sys.argv", shlex.split(line))
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert pq.read_table("SCORED")["text"].to_pylist() == ["good", "bad"]
+
+
+@pytest.mark.parametrize("text", ["-5 stars", "-not good", "-5", "- a dash\nin front"])
+def test_a_text_that_looks_like_an_option_comes_after_two_dashes(
+    run: Run, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, error = run("good", text)
+    assert code == 2
+    remedy = error[error.index("after --: ") + len("after --: ") :]
+    words = shlex.split(remedy)[1:]
+    monkeypatch.setattr("sys.argv", ["lstm-ray", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert [json.loads(line)["text"] for line in capsys.readouterr().out.splitlines()] == ["good", text]
+
+
+def test_an_unknown_option_is_no_text(run: Run) -> None:
+    assert "--: " not in run("good", "-q")[2]
+
+
+def test_there_is_one_source_of_texts(run: Run) -> None:
+    assert run("good", "--file", "reviews.txt")[2].startswith("error: give either TEXT or --file\n")
+    assert run()[2].startswith("error: TEXT is missing: give one, or --file FILE\n")
+    assert "missing.txt: cannot be read" in run("--file", "missing.txt")[2]
