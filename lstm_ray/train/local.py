@@ -92,7 +92,7 @@ def interrupts_noted() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
         yield interrupted
         return
-    found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    found = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     before = {number: handler for number, handler in found.items() if callable(handler)}
 
     def restore() -> None:
