@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+import lstm_ray
+from lstm_ray.api.boundary import options_named
 from lstm_ray.cli import console
 
 
@@ -24,23 +26,20 @@ def predict(
 
     Example: lstm-ray predict --model runs/first/model "Not bad at all" "I want my money back"
     """
-    from lstm_ray.model.bundle import read_bundle
-    from lstm_ray.score.scorer import Scorer, pick_engine, score_texts
-
     if texts == ["-"]:
         given = sys.stdin.buffer.read().removesuffix(b"\n").split(b"\n")
     else:
         given = [text.encode(errors="surrogateescape") for text in texts]  # the bytes that the shell passed
-    bundle = read_bundle(model)
-    if note := bundle.note():
-        console.say(note)
-    engine = pick_engine("auto", False, bundle.model.network)  # a GPU takes longer to start than a few texts to score
-    with Scorer(bundle, engine) as scorer:
-        rows = score_texts(scorer, given)
-    for scored in rows:
+    with options_named():
+        loaded = lstm_ray.load(model)
+        if loaded.note:
+            console.say(loaded.note)
+        predictions = loaded.predict(given)
+    for text, scored in zip((text.decode(errors="replace") for text in given), predictions, strict=True):
         if as_json:
-            console.show_text(json.dumps(scored, ensure_ascii=False) + "\n")
-        elif scored["error"] is not None:
-            console.show_text(f"  -     {'(' + str(scored['error']) + ')':9} {scored['text']}\n")
+            shown = {"text": text, "sentiment": scored.label, "probability": scored.probability, "error": scored.error}
+            console.show_text(json.dumps(shown, ensure_ascii=False) + "\n")
+        elif scored.error is not None:
+            console.show_text(f"  -     {'(' + scored.error + ')':9} {text}\n")
         else:
-            console.show_text(f"{scored['probability']:.4f}  {scored['sentiment']:9} {scored['text']}\n")
+            console.show_text(f"{scored.probability:.4f}  {scored.label:9} {text}\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from lstm_ray.errors import InputError, OutputError
 from lstm_ray.evaluate.counts import BinaryCounts
 from lstm_ray.evaluate.shard import MAX_MISTAKES, Mistake, ShardScores, evaluate_shard
 from lstm_ray.model.bundle import Bundle, read_bundle
+from lstm_ray.progress import Count, Progress
 from lstm_ray.report.pages import evaluation_report
 from lstm_ray.score.scorer import Scorer
 
@@ -41,6 +42,7 @@ class Evaluation:
     mistakes: list[Mistake]
     seconds: float
 
+    @property
     def metrics(self) -> dict[str, Any]:
         """Returns all metrics by name."""
         return {
@@ -51,17 +53,12 @@ class Evaluation:
         }
 
 
-def evaluate(
-    config: EvaluateConfig,
-    progress: Callable[[int, int], None],
-    notify: Callable[[str], None] = lambda note: None,
-) -> Evaluation:
+def evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
     """Scores labelled rows and compares; writes metrics.json and report.html if there is an output directory.
 
     Args:
         config: The settings.
-        progress: Called with the number of rows done and the number of all rows.
-        notify: Called with messages for the user.
+        progress: Receives messages, and the rows that are evaluated.
 
     Raises:
         BundleError: The model cannot be used.
@@ -79,10 +76,10 @@ def evaluate(
         raise InputError(f"{where}: no rows to evaluate")
     bundle = read_bundle(config.model)
     if note := bundle.note():
-        notify(note)
+        progress(note)
     threshold = bundle.threshold if config.threshold is None else config.threshold
     resolved = with_paths(config, storage.absolute).model_copy(update={"threshold": threshold})
-    results = _evaluate_all(shards, resolved, bundle, notify)
+    results = _evaluate_all(shards, resolved, bundle, progress)
     started = time.perf_counter()
     counts = BinaryCounts.from_scores(np.zeros(0, np.int8), np.zeros(0, np.float32), threshold)
     mistakes: list[Mistake] = []
@@ -94,27 +91,27 @@ def evaluate(
             done += len(shard.rows)
             without_text += scores.rows_without_text
             other_labels += scores.rows_with_other_label
-            progress(done, total)
+            progress(Count(done, total, "rows"))
     if counts.rows == 0:
         left_out = describe_left_out(without_text, other_labels, shards, config.label_column)
         raise InputError(f"{where}: no rows to evaluate{left_out}")
     evaluation = Evaluation(counts, without_text, other_labels, mistakes, time.perf_counter() - started)
     for warning in _missing_labels(config, shards, counts):
-        notify(f"warning: {where}: {warning}")
+        progress(f"warning: {where}: {warning}")
     if config.output is not None:
         _write(config, config.output, evaluation)
     return evaluation
 
 
 def _evaluate_all(
-    shards: Sequence[Shard], config: EvaluateConfig, bundle: Bundle, notify: Callable[[str], None]
+    shards: Sequence[Shard], config: EvaluateConfig, bundle: Bundle, progress: Progress
 ) -> Generator[ShardScores, None, None]:
     """Loads the model and returns a generator that evaluates shards, in their order: in this process, or on Ray."""
     if config.address is None:
         return _evaluate_here(shards, config, Scorer(bundle))
     from lstm_ray.evaluate.ray_tasks import evaluate_on_ray
 
-    return evaluate_on_ray(shards, config, bundle, notify)
+    return evaluate_on_ray(shards, config, bundle, progress)
 
 
 def _evaluate_here(
@@ -143,6 +140,6 @@ def _write(config: EvaluateConfig, output: str, evaluation: Evaluation) -> None:
         config=config.model_dump(mode="json"),
         mistakes=evaluation.mistakes,
     )
-    metrics = json.dumps(evaluation.metrics(), indent=2) + "\n"
+    metrics = json.dumps(evaluation.metrics, indent=2) + "\n"
     storage.write_bytes(storage.join(output, "report.html"), report.encode())
     storage.write_bytes(storage.join(output, "metrics.json"), metrics.encode())

@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, replace
 
@@ -25,14 +25,12 @@ import pyarrow as pa
 import lstm_ray
 from lstm_ray.config import ScoreConfig
 from lstm_ray.errors import InputError
+from lstm_ray.progress import Count, Progress, ignore
 from lstm_ray.score.columns import NEW_COLUMNS, PARTITION_TYPE, PartLayout, mixed_types, part_schema
 from lstm_ray.storage.inputs import InputFile, find_inputs
 from lstm_ray.storage.parquet import open_parquet
 from lstm_ray.text.tokenize import is_text_type
 from lstm_ray.wording import counted
-
-ReportCount = Callable[[int, int], None]
-"""Called with (done, total): input files whose footer has been read, or rows that have been scored."""
 
 _FOOTER_READERS = 16  # threads; reading a footer is waiting, above all on an object store
 
@@ -126,13 +124,13 @@ class Plan:
                 yield Task(self.files[file], chunks[start : start + size])
 
 
-def make_plan(config: ScoreConfig, model_hash: str, progress: ReportCount = lambda done, total: None) -> Plan:
+def make_plan(config: ScoreConfig, model_hash: str, progress: Progress = ignore) -> Plan:
     """Reads all footers and cuts the input into chunks.
 
     Args:
         config: Inputs and how to cut them.
         model_hash: Of the bundle and the user code it needs; part of the fingerprint.
-        progress: Called after each footer.
+        progress: Receives how many footers are read.
 
     Raises:
         InputError: A path does not exist, or more files are bad than `max_bad_files` allows, or columns clash.
@@ -190,7 +188,7 @@ class _Footer:
 
 
 def _read_footers(
-    found: Sequence[InputFile], text_column: str, progress: ReportCount
+    found: Sequence[InputFile], text_column: str, progress: Progress
 ) -> tuple[list[InputFile], list[_Footer], list[BadFile]]:
     """Returns the files that can be scored, their footers, and the files that cannot."""
     files, footers, bad = [], [], []
@@ -198,7 +196,7 @@ def _read_footers(
     with ThreadPoolExecutor(_FOOTER_READERS) as pool:
         read = pool.map(lambda file: _read_footer(file, text_column), found)
         for number, (file, footer) in enumerate(zip(found, read, strict=True), 1):
-            progress(number, len(found))
+            progress(Count(number, len(found), "files", "planning"))
             if isinstance(footer, str):
                 bad.append(BadFile(file.path, footer))
             else:

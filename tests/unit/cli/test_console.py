@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lstm_ray.cli import console
-from lstm_ray.cli.train import BarWatcher
-from lstm_ray.progress import Progress
+from lstm_ray.progress import Count
 
 
 class Clock:
@@ -44,10 +43,10 @@ def test_a_line_every_ten_seconds_tells_speed_and_time_left(clock: Clock, said: 
 
 
 def test_the_time_left_is_that_of_the_whole_run_validation_counted(clock: Clock, said: list[str]) -> None:
-    watcher = BarWatcher(console.Bar("rows"))
-    watcher.progress(Progress(2, 4, 0, 1_000, 0.0))  # the second of 4 epochs: a resumed run
-    clock.now = 120  # an epoch of 10 s, and 10 s of validation
-    watcher.progress(Progress(3, 4, 0, 1_000, 100.0))
+    with console.progress("") as progress:
+        progress(Count(1_000, 4_000, "rows", "epoch 2/4", 0.0))  # the second of 4 epochs: a resumed run
+        clock.now = 120  # an epoch of 10 s, and 10 s of validation
+        progress(Count(2_000, 4_000, "rows", "epoch 3/4", 100.0))
     assert said == ["epoch 3/4: 2,000 of 4,000 rows, 100 rows/s, 0:40 left"]
 
 

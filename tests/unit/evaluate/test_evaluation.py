@@ -12,6 +12,7 @@ import pytest
 from lstm_ray.config import EvaluateConfig
 from lstm_ray.evaluate.evaluation import Evaluation, evaluate
 from lstm_ray.evaluate.shard import MAX_MISTAKES
+from lstm_ray.progress import ignore
 
 
 def measured(directory: Path, bundle: Path, labels: list[Any], **changes: Any) -> tuple[Evaluation, list[str]]:
@@ -20,7 +21,7 @@ def measured(directory: Path, bundle: Path, labels: list[Any], **changes: Any) -
     pq.write_table(pa.table({"text": ["a good film"] * len(labels), "label": labels}), path)
     config = EvaluateConfig.model_validate({"inputs": (str(path),), "model": str(bundle), **changes})
     notes: list[str] = []
-    return evaluate(config, lambda done, total: None, notes.append), notes
+    return evaluate(config, lambda event: notes.append(event) if isinstance(event, str) else None), notes
 
 
 def test_mistakes_of_all_shards_are_the_largest_first(tmp_path: Path, tiny_bundle: Path) -> None:
@@ -28,7 +29,7 @@ def test_mistakes_of_all_shards_are_the_largest_first(tmp_path: Path, tiny_bundl
     texts = ["a good film", "not a bad film", "a fine one", "bad acting", "bad end", "good end"] * 4
     pq.write_table(pa.table({"text": texts, "label": [0, 1] * 12}), path, row_group_size=8)
     config = EvaluateConfig.model_validate({"inputs": (str(path),), "model": str(tiny_bundle)})
-    result = evaluate(config, lambda done, total: None)
+    result = evaluate(config, ignore)
     errors = [mistake.error for mistake in result.mistakes]
     wrong = result.counts.false_positives + result.counts.false_negatives
     assert len(errors) == min(wrong, MAX_MISTAKES) > 1
@@ -63,4 +64,4 @@ def test_rows_of_one_label_are_measured_with_a_warning(
 ) -> None:
     result, notes = measured(tmp_path, tiny_bundle, labels, **changes)
     assert notes == [f"warning: {tmp_path}/reviews.parquet: {says}"]
-    assert result.metrics()["auc"] is None
+    assert result.metrics["auc"] is None

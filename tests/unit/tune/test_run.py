@@ -11,7 +11,7 @@ import yaml
 
 from lstm_ray.config import TrainConfig, TuneConfig, resolve
 from lstm_ray.errors import OutputError
-from lstm_ray.tune import run
+from lstm_ray.tune import ray_trials, run
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_the_settings_of_a_search_hold_in_any_directory(tmp_path: Path, monkeypa
         assert all(trial.train == config.train == (str(tmp_path / "in.parquet"),) for trial in trials.values())
         raise NoRayHereError
 
-    monkeypatch.setattr("lstm_ray.tune.ray_trials.run_trials", run_trials)
+    monkeypatch.setattr(ray_trials, "run_trials", run_trials)
     monkeypatch.chdir(tmp_path)
     pq.write_table(pa.table({"text": ["good", "bad"] * 9, "label": [1, 0] * 9}), "in.parquet")
     search = {"units": {"choice": [3]}}
