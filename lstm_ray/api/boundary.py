@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 import re
+import shlex
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -89,38 +91,58 @@ class _Environment:
 
 _environment = _Environment()
 
-# An option or the argument INPUT, and the word after it. Not within a word, as in `ray start --address=...`.
+
+@contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Restores at the end the state of Python's and NumPy's random numbers: Keras seeds them to build a model."""
+    import numpy as np
+
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+# An option or the argument INPUT, and the word after it as a shell reads it.
 _NAMED = re.compile(
-    r"(?<![\w-])(?P<name>--[a-z][a-z0-9-]*|INPUT)(?![\w=-])(?: (?P<value>'[^']*'|(?!-)[^\s:;)]*[^\s.,:;)]))?"
+    r"(?<![\w-])(?P<name>--[a-z][a-z0-9-]*|INPUT)(?![\w=-])"
+    r"""(?: (?P<value>(?!--)(?:'[^']*'(?:"'"'[^']*')*|[^\s'"]+)))?"""
 )
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e-?\d+)?")
 
 
 def keywords_named(message: str, arguments: Mapping[str, Any]) -> str:
-    """Returns a message that names settings as a call does: `epochs=3` for `--epochs 3`, `epochs=` for `--epochs`.
+    """Returns a message that names arguments as a call does: `epochs=3` for `--epochs 3`, `epochs=` for `--epochs`.
 
     Messages are written for the command line, where most are read. The word after an option is its value only if it can
     be nothing else: a number, one of its choices, quoted or a path, or before another option or the end.
+
+    Args:
+        message: For people.
+        arguments: Types of the arguments, by name. Other options stay as they are: they belong to other programs.
     """
     fields = {option_name(name): name for name in arguments} | {"INPUT": "inputs"}
 
     def replaced(found: re.Match[str]) -> str:
-        name, value = found["name"], found["value"]
-        field = fields.get(name.replace("--no-", "--", 1), "")
-        rest = "" if value is None else f" {value}"
-        if not field:
+        name, given = found["name"], found["value"]
+        field = fields.get(name.replace("--no-", "--", 1))
+        if field is None:
             return found[0]
-        after = message[found.end() :]
-        annotation = arguments.get(field)
+        annotation, rest = arguments.get(field), message[found.end() :]
         if annotation is bool:
-            return f"{field}={not name.startswith('--no-')}{rest}"
-        if value is None:
-            return field if after.startswith(":") else f"{field}="
-        is_last = not after or after.startswith(" --")
-        if not (_is_value(value, annotation) or (is_last and annotation not in (int, float))):
-            return f"{field}={rest}"
-        quoted = value if _NUMBER.fullmatch(value) and "tuple" not in str(annotation) else repr(value.strip("'"))
-        return f"{field}={quoted}" + ("," if after.startswith(" --") else "")
+            return f"{field}={not name.startswith('--no-')}" + ("" if given is None else f" {given}")
+        if given is None:
+            return field if rest.startswith(":") else f"{field}="
+        value = given if given.startswith("'") else given.rstrip(".,:;)")
+        end = given[len(value) :]
+        is_last = not (end + rest).strip(".)") or rest.startswith(" --")
+        if not _is_value(value, annotation) and not (is_last and annotation not in (int, float)):
+            return f"{field}= {given}"
+        is_number = _NUMBER.fullmatch(value) and "tuple" not in str(annotation)
+        shown = value if is_number else repr(shlex.split(value)[0])
+        return f"{field}={shown}{end}" + ("," if rest.startswith(" --") and not end else "")
 
     return _NAMED.sub(replaced, message)
 

@@ -62,11 +62,11 @@ def train(
         TrainingError: Training failed.
         KeyboardInterrupt: Ctrl-C was pressed; the run has been saved.
     """
-    from lstm_ray.api.boundary import arguments_of, python_call
+    from lstm_ray.api.boundary import arguments_of, python_call, random_state_kept
     from lstm_ray.config import TrainConfig
     from lstm_ray.train import run
 
-    with python_call(arguments_of(TrainConfig), progress) as report:
+    with python_call(arguments_of(TrainConfig), progress) as report, random_state_kept():
         return run.train(_settings(TrainConfig, job, {"train": train, "output": output, **settings}), report)
 
 
