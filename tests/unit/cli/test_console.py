@@ -62,3 +62,24 @@ def test_names_are_shown_as_they_are(capfd: pytest.CaptureFixture[str]) -> None:
     captured = capfd.readouterr()
     assert captured.err == "mine:two [bold]:star:[/]\nerror: r:star:x\n"
     assert captured.out == "of :star:\n:two:  lstm-ray score r:star:x\n"
+
+
+@pytest.mark.parametrize(
+    ("counted", "message", "shown"),
+    [
+        (True, "", ["reading", "interrupted at 3 of 8 rows: the same command resumes"]),
+        (False, "", ["reading", "interrupted: the same command resumes"]),
+        (True, "saved at step 7", ["reading", "saved at step 7"]),
+    ],
+)
+def test_an_interrupt_tells_how_far_the_work_is(said: list[str], counted: bool, message: str, shown: list[str]) -> None:
+    def work() -> None:
+        with console.progress("the same command resumes") as progress:
+            progress("reading")
+            if counted:
+                progress(Count(3, 8, "rows"))
+            raise KeyboardInterrupt(*[message] if message else [])
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert said == shown
