@@ -56,7 +56,7 @@ def demo(
     files = write_demo(Path(corpus), rows=rows)
     with options_named(), console.progress(_IF_INTERRUPTED) as progress:
         outcome = lstm_ray.train(files.train, output=training, workers=workers, progress=progress, **SETTINGS)
-    model = outcome.model
+    model = f"{training}/model"  # as it was given: outcome.model is absolute
     with options_named(), console.progress(_IF_INTERRUPTED) as progress:
         measured = lstm_ray.evaluate(files.test, model=model, output=evaluation, progress=progress)
     with options_named(), console.progress(_IF_INTERRUPTED) as progress:
