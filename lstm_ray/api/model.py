@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -196,7 +195,8 @@ def _encoded(text: Any, number: int) -> bytes | None:
         return text.encode(errors="surrogatepass")
     if text is None or isinstance(text, bytes):
         return text
-    if (isinstance(text, float) and math.isnan(text)) or type(text).__name__ == "NAType":  # numpy's and pandas's null
+    # NumPy's and pandas's missing values. A batch of nothing but nulls comes from Ray Data as float32.
+    if (isinstance(text, float | np.floating) and np.isnan(text)) or type(text).__name__ == "NAType":
         return None
     raise InputError(f"text {number} is of type {type(text).__name__}, expected str, bytes or None")
 

@@ -36,6 +36,7 @@ def test_predictions_are_the_scores_of_the_scorer(model: lstm_ray.Model, tiny_bu
     assert model.predict("a good film") == predictions[0] == model.predict(b"a good film")
     assert model.predict(["\ud800", b"\xff"]) == [lstm_ray.Prediction(None, None, "invalid_utf8")] * 2
     assert model.predict([]) == []
+    assert model.predict(np.array([np.nan], np.float32)) == [predictions[1]], "a batch of Ray Data without a text"
 
 
 @pytest.mark.parametrize(
