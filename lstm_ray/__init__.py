@@ -1,3 +1,40 @@
-"""Train Keras 3 LSTM sentiment models on Ray Train, score corpora of reviews on Ray Data."""
+"""Train Keras 3 LSTM sentiment models on Ray Train, score corpora of reviews on Ray Data.
+
+The functions are the commands of `lstm-ray`; docs/python.md shows them at work.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.2.0"
+
+from lstm_ray.api.functions import evaluate as evaluate
+from lstm_ray.api.functions import export as export
+from lstm_ray.api.functions import load as load
+from lstm_ray.api.functions import score as score
+from lstm_ray.api.functions import train as train
+from lstm_ray.api.functions import tune as tune
+
+if TYPE_CHECKING:
+    from lstm_ray.api.model import Model as Model
+    from lstm_ray.api.model import Prediction as Prediction
+    from lstm_ray.config import EvaluateConfig as EvaluateConfig
+    from lstm_ray.config import ScoreConfig as ScoreConfig
+    from lstm_ray.config import TrainConfig as TrainConfig
+    from lstm_ray.config import TuneConfig as TuneConfig
+
+_LATER = {
+    "Model": "lstm_ray.api.model",
+    "Prediction": "lstm_ray.api.model",
+    **dict.fromkeys(("EvaluateConfig", "ScoreConfig", "TrainConfig", "TuneConfig"), "lstm_ray.config"),
+}
+"""Classes, and the modules that hold them: loaded when they are first used."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_LATER[name]), name)

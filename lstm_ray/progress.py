@@ -1,38 +1,62 @@
-"""Progress events of a training run."""
+"""Progress of long work: what is reported, and what receives it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 
 @dataclass(frozen=True)
-class Progress:
-    """The position within an epoch.
+class Count:
+    """How much of counted work is done.
 
     Attributes:
-        epoch: The current one, from 1.
-        epochs: Their number.
-        rows: Rows of this epoch trained on so far, over all workers.
-        total_rows: Rows of an epoch.
-        rows_per_s: Mean over the epoch so far.
+        done: Units done.
+        total: All units.
+        unit: What is counted: rows, files, words.
+        stage: What is being done, such as "epoch 2/5"; "" if there is one stage only.
+        rate: Units a second, if the work measures it itself.
     """
 
-    epoch: int
-    epochs: int
-    rows: int
-    total_rows: int
-    rows_per_s: float
+    done: int
+    total: int
+    unit: str
+    stage: str = ""
+    rate: float | None = None
+
+    def __str__(self) -> str:
+        """Returns it as a line for people."""
+        return (f"{self.stage}: " if self.stage else "") + f"{self.done:,} of {self.total:,} {self.unit}"
 
 
-class Watcher(Protocol):
-    """Receives the progress of a training run."""
+@dataclass(frozen=True)
+class Epoch:
+    """An epoch of training that has ended.
 
-    def say(self, message: str) -> None:
-        """Receives a message for people about what the run does next."""
+    Attributes:
+        row: Its row of the history.
+    """
 
-    def progress(self, progress: Progress) -> None:
-        """Receives the position within an epoch, about twice a second."""
+    row: dict[str, Any]
 
-    def epoch(self, row: dict[str, Any]) -> None:
-        """Receives the history row of an epoch that has ended."""
+    def __str__(self) -> str:
+        """Returns its figures as a line for people."""
+        row = self.row
+        line = f"epoch {row['epoch']}: loss {row['loss']:.4f}, accuracy {row['accuracy']:.4f}"
+        if row["validation_accuracy"] is not None:
+            line += f", validation loss {row['validation_loss']:.4f}, accuracy {row['validation_accuracy']:.4f}"
+            if (error := row.get("validation_accuracy_standard_error")) is not None:
+                line += f" ± {error:.4f}"
+        return f"{line}  ({row['seconds']:.0f} s, {row['rows_per_s']:,.0f} rows/s)"
+
+
+Event: TypeAlias = str | Count | Epoch
+"""What is reported; a str is a message for people."""
+
+Progress: TypeAlias = Callable[[Event], None]
+"""Receives the progress of a call, in the thread that made the call. `print` is one."""
+
+
+def ignore(event: Event) -> None:
+    """Receives progress and does nothing."""

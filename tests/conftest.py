@@ -1,4 +1,4 @@
-"""Fixtures that several areas use: bundles of untrained networks, user modules, and a watcher that records."""
+"""Fixtures that several areas use: bundles of untrained networks, user modules, and what records progress."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from lstm_ray.config import TokenSettings, TrainConfig
-from lstm_ray.progress import Progress
+from lstm_ray.progress import Epoch, Event
 from lstm_ray.text.tokenize import tokenize
 from lstm_ray.text.vocabulary import Vocabulary, build_vocabulary, count_words
 
@@ -121,8 +121,8 @@ def write_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wr
     forget()
 
 
-class RecordingWatcher:
-    """Records the events of a training run.
+class Recorder:
+    """Records the progress of a call.
 
     Attributes:
         said: Messages.
@@ -133,22 +133,18 @@ class RecordingWatcher:
         self.said: list[str] = []
         self.epochs: list[dict[str, Any]] = []
 
-    def say(self, message: str) -> None:
-        """Records a message."""
-        self.said.append(message)
-
-    def progress(self, progress: Progress) -> None:
-        """Does nothing."""
-
-    def epoch(self, row: dict[str, Any]) -> None:
-        """Records a row of the history."""
-        self.epochs.append(row)
+    def __call__(self, event: Event) -> None:
+        """Records a message, or an epoch's row of the history."""
+        if isinstance(event, str):
+            self.said.append(event)
+        elif isinstance(event, Epoch):
+            self.epochs.append(event.row)
 
 
 @pytest.fixture
-def watcher() -> RecordingWatcher:
-    """Gives a watcher of a training run that records its events."""
-    return RecordingWatcher()
+def watcher() -> Recorder:
+    """Gives what receives the progress of a call and records it."""
+    return Recorder()
 
 
 @pytest.fixture

@@ -15,8 +15,10 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as RichProgress
 
+from lstm_ray.progress import Count, Event, Progress
 from lstm_ray.wording import on_one_line, uncoloured, visible
 
 _LINE_EVERY_S = 10.0
@@ -96,7 +98,7 @@ class Bar:
         self._unit = unit
         self._shown = time.perf_counter()
         self._begun: tuple[float, int] | None = None
-        self._bar: Progress | None = None
+        self._bar: RichProgress | None = None
         self._position = ""
 
     def update(self, done: int, total: int, title: str = "", rate: float | None = None) -> None:
@@ -126,7 +128,7 @@ class Bar:
 
     def _draw(self, done: int, total: int, title: str, text: str) -> None:
         if self._bar is None:
-            self._bar = Progress(
+            self._bar = RichProgress(
                 TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 TextColumn("{task.percentage:>3.0f}%  {task.fields[speed]}"),
@@ -176,11 +178,45 @@ def bar(unit: str, if_interrupted: str = "") -> Iterator[Bar]:
     """
     shown = Bar(unit)
     try:
-        yield shown
+        try:
+            yield shown
+        finally:
+            shown.close()
     except KeyboardInterrupt as interrupt:
-        shown.close()
-        if message := str(interrupt) or (if_interrupted and f"interrupted{shown.position()}: {if_interrupted}"):
-            say(message)
+        _say_interrupted(interrupt, shown.position(), if_interrupted)
         raise
-    finally:
-        shown.close()
+
+
+@contextmanager
+def progress(if_interrupted: str) -> Iterator[Progress]:
+    """Shows what a call reports inside the `with` block: messages as lines, and a bar for each unit that is counted.
+
+    Args:
+        if_interrupted: As for `bar`.
+    """
+    bars: dict[str, Bar] = {}
+    position = ""
+
+    def show(event: Event) -> None:
+        nonlocal position
+        if isinstance(event, Count):
+            shown = bars.setdefault(event.unit, Bar(event.unit))
+            shown.update(event.done, event.total, event.stage, event.rate)
+            position = shown.position()
+        else:
+            say(str(event))
+
+    try:
+        try:
+            yield show
+        finally:
+            for shown in bars.values():
+                shown.close()
+    except KeyboardInterrupt as interrupt:
+        _say_interrupted(interrupt, position, if_interrupted)
+        raise
+
+
+def _say_interrupted(interrupt: KeyboardInterrupt, position: str, consequence: str) -> None:
+    if message := str(interrupt) or (consequence and f"interrupted{position}: {consequence}"):
+        say(message)

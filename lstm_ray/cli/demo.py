@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+import lstm_ray
+from lstm_ray.api.boundary import options_named
 from lstm_ray.cli import console
-from lstm_ray.cli.train import BarWatcher
-from lstm_ray.config import EvaluateConfig, ScoreConfig, TrainConfig, resolve
 from lstm_ray.errors import OutputError
 
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "vocabulary_size": 10_000,
     "embedding_size": 64,
     "units": 64,
@@ -47,39 +47,27 @@ def demo(
         raise OutputError(f"{output}: not empty, and not an earlier demo: choose another --output")
     from lstm_ray import storage
     from lstm_ray.datasets.demo import write_demo
-    from lstm_ray.evaluate.evaluation import evaluate
     from lstm_ray.evaluate.ranking import show_metric
-    from lstm_ray.score.run import score
-    from lstm_ray.train.run import train
 
     storage.write_bytes(str(marker), b"")  # allows the next demo to delete these directories
     for earlier in (corpus, training, evaluation, scored):
         storage.delete(earlier)
     console.say(f"making {rows:,} synthetic reviews")
     files = write_demo(Path(corpus), rows=rows)
-    settings = {**SETTINGS, "train": (str(files.train),), "output": training, "workers": workers}
-    with console.bar("rows", _IF_INTERRUPTED) as bar:
-        outcome = train(resolve(TrainConfig, settings), BarWatcher(bar))
-    model = f"{training}/model"
-    with console.bar("rows", _IF_INTERRUPTED) as bar:
-        measured = evaluate(
-            resolve(EvaluateConfig, {"inputs": (str(files.test),), "model": model, "output": evaluation}), bar.update
-        )
-    with console.bar("rows", _IF_INTERRUPTED) as bar:
-        manifest = score(
-            resolve(
-                ScoreConfig, {"inputs": (str(files.reviews),), "model": model, "output": scored, "actors": workers}
-            ),
-            console.say,
-            bar.update,
-        )
-    metrics = measured.metrics()
+    with options_named(), console.progress(_IF_INTERRUPTED) as progress:
+        outcome = lstm_ray.train(files.train, output=training, workers=workers, progress=progress, **SETTINGS)
+    model = f"{training}/model"  # as it was given: outcome.model is absolute
+    with options_named(), console.progress(_IF_INTERRUPTED) as progress:
+        measured = lstm_ray.evaluate(files.test, model=model, output=evaluation, progress=progress)
+    with options_named(), console.progress(_IF_INTERRUPTED) as progress:
+        manifest = lstm_ray.score(files.reviews, model=model, output=scored, actors=workers, progress=progress)
+    metrics = measured.metrics
     console.show_table(
         "Demo on synthetic reviews",
         [
             ("test accuracy", f"{show_metric(metrics, 'accuracy')}   (a bag of words: about {_BAG_OF_WORDS})"),
             ("test AUC", f"{metrics['auc']:.4f}"),
-            ("training", f"{outcome.state.history[-1]['rows_per_s']:,.0f} rows/s in the last epoch"),
+            ("training", f"{outcome.history[-1]['rows_per_s']:,.0f} rows/s in the last epoch"),
             ("scoring", f"{manifest.rows_per_s:,.0f} rows/s over {manifest.rows:,} rows"),
             ("training report", f"{training}/report.html"),
             ("evaluation report", f"{evaluation}/report.html"),

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import lstm_ray
 from lstm_ray.cli import console
-from lstm_ray.cli.options import require, takes_settings
+from lstm_ray.cli.options import takes_settings
 from lstm_ray.config import EvaluateConfig
 from lstm_ray.errors import ReportError
 
@@ -27,12 +28,9 @@ def evaluate(
 
     Example: lstm-ray evaluate test.parquet --model runs/first/model --output evaluation
     """
-    require(config)
-    from lstm_ray.evaluate import evaluation
-
     try:
-        with console.bar("rows", "nothing is written") as bar:
-            result = evaluation.evaluate(config, bar.update, console.say)
+        with console.progress("nothing is written") as progress:
+            result = lstm_ray.evaluate(job=config, progress=progress)
     except ReportError as error:  # printed below the figures, which took long to compute
         _show(error.result, as_json, None)
         raise
@@ -41,7 +39,7 @@ def evaluate(
 
 def _show(result: Evaluation, as_json: bool, output: str | None) -> None:
     if as_json:
-        console.show_text(json.dumps(result.metrics()) + "\n")
+        console.show_text(json.dumps(result.metrics) + "\n")
     else:
         _show_evaluation(result, output)
 
@@ -50,7 +48,7 @@ def _show_evaluation(result: Evaluation, output: str | None) -> None:
     """Prints the metrics of an evaluation."""
     from lstm_ray.evaluate.ranking import show_metric
 
-    metrics = result.metrics()
+    metrics = result.metrics
     names = ("base_rate", "balanced_accuracy", "auc", "precision", "recall", "f1", "log_loss")
     rows = [("rows", f"{metrics['rows']:,}"), ("accuracy", show_metric(metrics, "accuracy"))]
     rows += [(name, "none" if metrics[name] is None else f"{metrics[name]:.4f}") for name in names]

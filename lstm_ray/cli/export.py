@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+import lstm_ray
+from lstm_ray.api.boundary import options_named
 from lstm_ray.cli import console
 
 
@@ -23,9 +25,9 @@ def export(
     Example: lstm-ray export --model runs/first/model --format onnx --output exported
     """
     from lstm_ray import storage
-    from lstm_ray.export.export import export as write_export
 
-    made = write_export(model, kind, output)
+    with options_named():
+        made = lstm_ray.export(model, format=kind, output=output)
     rows = [("model", storage.join(made.output, made.model))]
     for name in ("input", "output"):
         tensor = made.description[name]

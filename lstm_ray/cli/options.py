@@ -14,17 +14,15 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
 
+from lstm_ray.api.boundary import options_named
 from lstm_ray.config import (
     Settings,
     argument_name,
     fields_in_order,
-    missing,
-    name_in_messages,
     option_name,
     resolve,
     shown_as,
 )
-from lstm_ray.errors import ConfigError
 
 C = TypeVar("C", bound=Settings)
 
@@ -52,7 +50,8 @@ def takes_settings(kind: type[C], job_argument: bool = False) -> Callable[[Calla
         def run(config: str | None = None, **given: Any) -> None:
             rest = {parameter.name: given.pop(parameter.name) for parameter in own}
             options = {name: _plain(value) for name, value in given.items() if value not in (None, [], ())}
-            command(resolve(kind, options, config), **rest)
+            with options_named():
+                command(resolve(kind, options, config), **rest)
 
         run.__name__ = command.__name__
         run.__doc__ = command.__doc__
@@ -66,12 +65,6 @@ def takes_settings(kind: type[C], job_argument: bool = False) -> Callable[[Calla
         return run
 
     return decorate
-
-
-def require(config: Settings) -> None:
-    """Raises ConfigError if a required setting has no value."""
-    for name in missing(type(config), dict(config)):
-        raise ConfigError(f"{name_in_messages(type(config), name)} is missing")
 
 
 def _parameter(kind: type[Settings], name: str) -> inspect.Parameter:

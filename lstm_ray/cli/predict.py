@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+import lstm_ray
+from lstm_ray.api.boundary import options_named
 from lstm_ray.cli import console
 from lstm_ray.errors import ConfigError, InputError
 
@@ -38,22 +40,19 @@ def predict(
     Example: lstm-ray predict --model runs/first/model "Not bad at all" "I want my money back"
     """
     given = _given(texts or [], file, model)
-    from lstm_ray.model.bundle import read_bundle
-    from lstm_ray.score.scorer import Scorer, pick_engine, score_texts
-
-    bundle = read_bundle(model)
-    if note := bundle.note():
-        console.say(note)
-    engine = pick_engine("auto", False, bundle.model.network)  # a GPU takes longer to start than a few texts to score
-    with Scorer(bundle, engine) as scorer:
-        rows = score_texts(scorer, given)
-    for scored in rows:
+    with options_named():
+        loaded = lstm_ray.load(model)
+        if loaded.note:
+            console.say(loaded.note)
+        predictions = loaded.predict(given)
+    for text, scored in zip((text.decode(errors="replace") for text in given), predictions, strict=True):
         if as_json:
-            console.show_text(json.dumps(scored, ensure_ascii=False) + "\n")
-        elif scored["error"] is not None:
-            console.show_line(f"  -     {'(' + str(scored['error']) + ')':9} {scored['text']}")
+            shown = {"text": text, "sentiment": scored.label, "probability": scored.probability, "error": scored.error}
+            console.show_text(json.dumps(shown, ensure_ascii=False) + "\n")
+        elif scored.error is not None:
+            console.show_line(f"  -     {'(' + scored.error + ')':9} {text}")
         else:
-            console.show_line(f"{scored['probability']:.4f}  {scored['sentiment']:9} {scored['text']}")
+            console.show_line(f"{scored.probability:.4f}  {scored.label:9} {text}")
 
 
 def _given(texts: list[str], file: str | None, model: str) -> list[bytes]:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
+import lstm_ray
 from lstm_ray.cli import console
-from lstm_ray.cli.options import require, takes_settings
+from lstm_ray.cli.options import takes_settings
 from lstm_ray.config import ScoreConfig
 from lstm_ray.wording import counted
 
@@ -26,11 +27,8 @@ def score(config: ScoreConfig) -> None:
 
     Example: lstm-ray score reviews/ --model runs/first/model --output scored
     """
-    require(config)
-    from lstm_ray.score import run
-
-    with console.bar("files") as planning, console.bar("rows", "the same command scores what is missing") as bar:
-        manifest = run.score(config, console.say, bar.update, planning.update)
+    with console.progress("the same command scores what is missing") as progress:
+        manifest = lstm_ray.score(job=config, progress=progress)
     show_manifest(manifest)
     if manifest.bad_files:
         console.say(f"set aside: {counted(manifest.bad_files, 'input file')}, see {manifest.output}/_bad_files.parquet")

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import lstm_ray
 from lstm_ray.cli import console
-from lstm_ray.cli.options import require, takes_settings
-from lstm_ray.config import ScoreConfig, TrainConfig, option_name
+from lstm_ray.cli.options import takes_settings
+from lstm_ray.config import ScoreConfig, TrainConfig, check_complete, option_name
 
 if TYPE_CHECKING:
-    from lstm_ray.progress import Progress
     from lstm_ray.train.results import Outcome
 
 
@@ -27,48 +27,19 @@ def train(
 
     Example: lstm-ray train --train reviews.parquet --output runs/first --preset lstm --epochs 3
     """
-    require(config)
     if dry_run:
+        check_complete(config)
         from lstm_ray.train.dry_run import describe
 
         console.show_text(describe(config))
         return
-    from lstm_ray.train import run
-
-    with console.bar("rows", "the same command resumes from the last checkpoint, if there is one yet") as bar:
-        outcome = run.train(config, BarWatcher(bar))
+    with console.progress("the same command resumes from the last checkpoint, if there is one yet") as progress:
+        outcome = lstm_ray.train(job=config, progress=progress)
     if outcome.was_complete:
         name = "early_stopping" if outcome.state.stops_early(outcome.config) else "epochs"
         more = f"raise {option_name(name)} to continue, or " if name in outcome.config.may_change() else ""
         console.say(f"{outcome.output}: already complete; {more}use --fresh to start over")
     show_outcome(outcome)
-
-
-class BarWatcher:
-    """Shows a training run as a bar, and a line for each epoch."""
-
-    def __init__(self, bar: console.Bar) -> None:
-        self._bar = bar
-
-    def say(self, message: str) -> None:
-        """Prints it."""
-        console.say(message)
-
-    def progress(self, progress: Progress) -> None:
-        """Moves the bar. It covers the whole run; its speed is that of the epoch, as in the epoch's line."""
-        before = (progress.epoch - 1) * progress.total_rows
-        title = f"epoch {progress.epoch}/{progress.epochs}"
-        self._bar.update(before + progress.rows, progress.epochs * progress.total_rows, title, progress.rows_per_s)
-
-    def epoch(self, row: dict[str, Any]) -> None:
-        """Prints the epoch's figures."""
-        from lstm_ray.evaluate.ranking import metrics_of_epoch, show_metric
-
-        line = f"epoch {row['epoch']}: loss {row['loss']:.4f}, accuracy {row['accuracy']:.4f}"
-        if row["validation_accuracy"] is not None:
-            accuracy = show_metric(metrics_of_epoch(row), "accuracy")
-            line += f", validation loss {row['validation_loss']:.4f}, accuracy {accuracy}"
-        console.say(f"{line}  ({row['seconds']:.0f} s, {row['rows_per_s']:,.0f} rows/s)")
 
 
 def show_outcome(outcome: Outcome) -> None:

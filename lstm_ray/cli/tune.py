@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import lstm_ray
 from lstm_ray.cli import console
-from lstm_ray.cli.options import require, takes_settings
+from lstm_ray.cli.options import takes_settings
 from lstm_ray.config import TuneConfig
 
 if TYPE_CHECKING:
@@ -20,11 +21,8 @@ def tune(config: TuneConfig) -> None:
 
     Example: lstm-ray tune jobs/tune_imdb.yaml --trials 20 --output runs/search
     """
-    require(config)
-    from lstm_ray.tune import run
-
-    with console.on_interrupt("the same command resumes with the remaining trials"):
-        result = run.tune(config, console.say)
+    with console.progress("the same command resumes with the remaining trials") as progress:
+        result = lstm_ray.tune(job=config, progress=progress)
     show_search(config, result)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lstm_ray.cli import console
-from lstm_ray.cli.options import require, takes_settings
-from lstm_ray.config import TokenSettings, TrainConfig, VectorsConfig, option_name
+from lstm_ray.cli.options import takes_settings
+from lstm_ray.config import TokenSettings, TrainConfig, VectorsConfig, check_complete, option_name
 
 
 @takes_settings(VectorsConfig)
@@ -13,11 +13,11 @@ def vectors(config: VectorsConfig) -> None:
 
     Example: lstm-ray vectors --text train.parquet --text unlabelled.parquet --output vectors.txt
     """
-    require(config)
+    check_complete(config)
     from lstm_ray.vectors import run
 
-    with console.bar("words", "nothing is written") as bar:
-        made = run.write_vectors(config, bar.update, console.say)
+    with console.progress("nothing is written") as progress:
+        made = run.write_vectors(config, progress)
     speed = config.epochs * made.occurrences / max(made.seconds, 1e-9)
     console.show_table(
         "Learned",

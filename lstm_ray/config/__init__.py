@@ -26,6 +26,7 @@ Precedence: option > job file > preset > default (resolve.py, job_file.py, prese
 from lstm_ray.config.base import FILES as FILES
 from lstm_ray.config.base import Settings as Settings
 from lstm_ray.config.base import argument_name as argument_name
+from lstm_ray.config.base import check_complete as check_complete
 from lstm_ray.config.base import command_of as command_of
 from lstm_ray.config.base import fields_in_order as fields_in_order
 from lstm_ray.config.base import left_to_the_data as left_to_the_data
@@ -41,6 +42,7 @@ from lstm_ray.config.evaluate import EvaluateConfig as EvaluateConfig
 from lstm_ray.config.job_file import changed_since as changed_since
 from lstm_ray.config.job_file import describe_changes as describe_changes
 from lstm_ray.config.job_file import job_file_schema as job_file_schema
+from lstm_ray.config.job_file import known_settings as known_settings
 from lstm_ray.config.job_file import load_job_file as load_job_file
 from lstm_ray.config.job_file import read_job_file as read_job_file
 from lstm_ray.config.job_file import read_yaml as read_yaml

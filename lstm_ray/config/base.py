@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import functools
+import os
 import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from lstm_ray.errors import ConfigError
 from lstm_ray.wording import shortened
 
 C = TypeVar("C", bound="Settings")
@@ -31,10 +33,28 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_or_several(cls, given: Any) -> Any:
+        """Takes path objects for texts, and a single text where a setting takes several."""
+        if not isinstance(given, dict):
+            return given
+        several = {name for name, field in cls.model_fields.items() if "tuple[str, ...]" in str(field.annotation)}
+        plain = {name: _without_path_objects(value) for name, value in given.items()}
+        return {
+            name: (value,) if name in several and isinstance(value, str) else value for name, value in plain.items()
+        }
+
     def may_change(self) -> set[str]:
         """Returns the settings that may have other values when a run of these settings is resumed."""
         command = command_of(type(self))
         return {name for name, commands in meaning_of(type(self), "may_change").items() if command in commands}
+
+
+def _without_path_objects(value: Any) -> Any:
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return type(value)(map(_without_path_objects, value)) if type(value) in (list, tuple) else value
 
 
 def setting(
@@ -158,6 +178,12 @@ def _is_path(kind: type[Settings], name: str, value: Any) -> bool:
 def missing(kind: type[Settings], values: Mapping[str, Any]) -> list[str]:
     """Returns the required settings that have no value."""
     return [name for name in meaning_of(kind, "must_be_given") if not values.get(name)]
+
+
+def check_complete(config: Settings) -> None:
+    """Raises ConfigError if a required setting has no value."""
+    for name in missing(type(config), dict(config)):
+        raise ConfigError(f"{name_in_messages(type(config), name)} is missing")
 
 
 def command_of(kind: type[Settings]) -> str:

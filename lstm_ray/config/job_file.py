@@ -82,7 +82,7 @@ def read_job_file(kind: type[Settings], path: str | Path) -> dict[str, Any]:
 
 
 def known_settings(kind: type[Settings], content: Mapping[Any, Any]) -> dict[str, Any]:
-    """Returns the settings in a mapping that have a value; one path or label becomes a tuple of one.
+    """Returns the settings in a mapping that have a value.
 
     Raises:
         ConfigError: It has an unknown key.
@@ -90,11 +90,7 @@ def known_settings(kind: type[Settings], content: Mapping[Any, Any]) -> dict[str
     for key in content:
         if key not in kind.model_fields:
             raise ConfigError(unknown_key(key, kind))
-    return {
-        key: (value,) if isinstance(value, str) and "tuple" in str(kind.model_fields[key].annotation) else value
-        for key, value in content.items()
-        if value is not None  # `output:` with nothing after it: not given
-    }
+    return {key: value for key, value in content.items() if value is not None}  # `output:` with nothing after it
 
 
 def job_file_schema(kind: type[Settings]) -> dict[str, Any]:

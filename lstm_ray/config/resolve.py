@@ -106,6 +106,8 @@ class _Origin:
         if problem["type"] == "string_pattern_mismatch":
             forms, examples = shown_as(self.kind, field)["metavar"], self.kind.model_fields[field].examples or []
             message = f"should be {forms.replace('|', ' or ')}, such as {' or '.join(map(str, examples))}"
+        if problem["type"] == "tuple_type":
+            message = "should be a text, or several"
         is_option = field not in self.kind.model_fields or shown_as(self.kind, field)["option"]
         name = names.get(field, self._name(field, keys)) if is_option else ".".join(path)
         return f"{name} is {shortened(repr(problem['input']))}: {message.removeprefix('input ')}", keys

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from lstm_ray.errors import InputError, OutputError, ReportError
 from lstm_ray.evaluate.counts import BinaryCounts
 from lstm_ray.evaluate.shard import MAX_MISTAKES, Mistake, ShardScores, evaluate_shard
 from lstm_ray.model.bundle import Bundle, read_bundle
+from lstm_ray.progress import Count, Progress
 from lstm_ray.report.pages import evaluation_report
 from lstm_ray.score.scorer import Scorer
 from lstm_ray.storage.inputs import is_named_by
@@ -45,6 +46,7 @@ class Evaluation:
     rows_seen: int | None
     seconds: float
 
+    @property
     def metrics(self) -> dict[str, Any]:
         """Returns all metrics by name."""
         return {
@@ -56,17 +58,12 @@ class Evaluation:
         }
 
 
-def evaluate(
-    config: EvaluateConfig,
-    progress: Callable[[int, int], None],
-    notify: Callable[[str], None] = lambda note: None,
-) -> Evaluation:
+def evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
     """Scores labelled rows and compares; writes metrics.json and report.html if there is an output directory.
 
     Args:
         config: The settings.
-        progress: Called with the number of rows done and the number of all rows.
-        notify: Called with messages for the user.
+        progress: Receives messages, and the rows that are evaluated.
 
     Raises:
         BundleError: The model cannot be used.
@@ -78,7 +75,7 @@ def evaluate(
         storage.check_writable(config.output)
         if storage.list_names(config.output):
             raise OutputError(f"{config.output}: not empty: choose another --output")
-    shards = find_shards(config.inputs, config.text_column, config.label_column, label_mapping(config), notify=notify)
+    shards = find_shards(config.inputs, config.text_column, config.label_column, label_mapping(config), notify=progress)
     if config.max_rows is not None:
         shards = sample_rows(shards, config.max_rows, seed=0)
     total = sum(len(shard.rows) for shard in shards)
@@ -87,12 +84,12 @@ def evaluate(
         raise InputError(f"{where}: no rows to evaluate")
     bundle = read_bundle(config.model)
     if note := bundle.note():
-        notify(note)
+        progress(note)
     if not config.allow_seen_files:
         _check_unseen(shards, bundle)
     threshold = bundle.threshold if config.threshold is None else config.threshold
     resolved = with_paths(config, storage.absolute).model_copy(update={"threshold": threshold})
-    results = _evaluate_all(shards, resolved, bundle, notify)
+    results = _evaluate_all(shards, resolved, bundle, progress)
     started = time.perf_counter()
     counts = BinaryCounts.from_scores(np.zeros(0, np.int8), np.zeros(0, np.float32), threshold)
     mistakes: list[Mistake] = []
@@ -105,7 +102,7 @@ def evaluate(
             without_text += scores.rows_without_text
             other_labels += scores.rows_with_other_label
             seen += scores.rows_seen
-            progress(done, total)
+            progress(Count(done, total, "rows"))
     if counts.rows == 0:
         left_out = describe_left_out(without_text, other_labels, shards, config.label_column)
         raise InputError(f"{where}: no rows to evaluate{left_out}")
@@ -114,9 +111,9 @@ def evaluate(
         counts, without_text, other_labels, mistakes, seen if is_known else None, time.perf_counter() - started
     )
     if seen:
-        notify(f"warning: {where}: {describe_seen(seen, counts.rows, 'evaluation')}")
+        progress(f"warning: {where}: {describe_seen(seen, counts.rows, 'evaluation')}")
     for warning in _missing_labels(config, shards, counts):
-        notify(f"warning: {where}: {warning}")
+        progress(f"warning: {where}: {warning}")
     if config.output is not None:
         try:
             _write(config, config.output, evaluation)
@@ -137,14 +134,14 @@ def _check_unseen(shards: Sequence[Shard], bundle: Bundle) -> None:
 
 
 def _evaluate_all(
-    shards: Sequence[Shard], config: EvaluateConfig, bundle: Bundle, notify: Callable[[str], None]
+    shards: Sequence[Shard], config: EvaluateConfig, bundle: Bundle, progress: Progress
 ) -> Generator[ShardScores, None, None]:
     """Loads the model and returns a generator that evaluates shards, in their order: in this process, or on Ray."""
     if config.address is None:
         return _evaluate_here(shards, config, Scorer(bundle), bundle.seen())
     from lstm_ray.evaluate.ray_tasks import evaluate_on_ray
 
-    return evaluate_on_ray(shards, config, bundle, notify)
+    return evaluate_on_ray(shards, config, bundle, progress)
 
 
 def _evaluate_here(
@@ -173,6 +170,6 @@ def _write(config: EvaluateConfig, output: str, evaluation: Evaluation) -> None:
         config=config.model_dump(mode="json"),
         mistakes=evaluation.mistakes,
     )
-    metrics = json.dumps(evaluation.metrics(), indent=2) + "\n"
+    metrics = json.dumps(evaluation.metrics, indent=2) + "\n"
     storage.write_bytes(storage.join(output, "report.html"), report.encode())
     storage.write_bytes(storage.join(output, "metrics.json"), metrics.encode())

@@ -46,8 +46,8 @@ def evaluate_on_ray(
         LstmRayError: A task raised it, or no Ray can run the tasks.
     """
     assert config.address is not None
-    with connect(config.address, Asked(1, 1, cpus=1, gpus=0), notify):
-        if config.address != "local":
+    with connect(config.address, Asked(1, 1, cpus=1, gpus=0), notify) as is_ours:
+        if not is_ours:
             check_paths([config.model, *(shard.file.path for shard in shards)])
         task = ray.remote(num_cpus=1)(_evaluate)
         settings = ray.put(config)

@@ -16,7 +16,7 @@ from typing import Any
 
 import ray
 
-from lstm_ray.errors import LstmRayError, WorkerLostError
+from lstm_ray.errors import ConfigError, LstmRayError, WorkerLostError
 from lstm_ray.runtime.capacity import check_room
 from lstm_ray.runtime.devices import available_cores, may_have_gpu
 from lstm_ray.runtime.ray_internals import (
@@ -50,8 +50,10 @@ class StillAtWorkError(KeyboardInterrupt):
 @contextmanager
 def connect(
     address: str, asked: Asked | None = None, notify: Callable[[str], None] = lambda note: None
-) -> Iterator[None]:
-    """Connects to Ray, and disconnects at the end.
+) -> Iterator[bool]:
+    """Connects to Ray, and disconnects at the end; yields whether it was started here, for this call alone.
+
+    A session that this process has already, as in a notebook, is used and left as it is.
 
     Args:
         address: "local" starts Ray here and stops it at the end; "auto", HOST:PORT or ray://HOST:PORT joins one.
@@ -62,6 +64,12 @@ def connect(
     Raises:
         LstmRayError: There is no Ray at that address, it does not start here, or it has too few CPUs or GPUs.
     """
+    if ray.is_initialized():
+        check_session(address)
+        if asked and (note := check_room(_address_in_use(), asked)):
+            notify(note)
+        yield False
+        return
     gpus = asked.least * asked.gpus if asked else 0
     if address == "local" and gpus and not may_have_gpu():
         raise LstmRayError(f"{gpus:g} GPUs are asked for, but this machine has none that this process may use")
@@ -95,7 +103,7 @@ def connect(
                     raise LstmRayError(f"{gpus:g} GPUs are asked for, but Ray finds {found:g} on this machine")
             elif asked and (note := check_room(address, asked)):
                 notify(note)
-            yield
+            yield address == "local"
         except StillAtWorkError:
             is_in_use = True
             raise
@@ -118,6 +126,27 @@ def _sigterm_kept() -> Iterator[None]:
         # Ray, too, sets it in the main thread only. None is a handler that is not Python's.
         if handler is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)
+
+
+def check_session(address: str) -> None:
+    """Raises ConfigError if the session that this process has is with another Ray than the one asked for."""
+    if address in ("local", "auto", here := _address_in_use()) or (is_ray_client() and address.startswith("ray://")):
+        return
+    raise ConfigError(
+        f"--address is {address!r}, but this process is connected to the Ray at {here}: leave --address out to run "
+        "there, or call ray.shutdown() first"
+    )
+
+
+def is_ray_client() -> bool:
+    """Returns whether this process is connected to Ray as a client (ray://)."""
+    from ray.util.client import ray as client
+
+    return bool(client.is_connected())
+
+
+def _address_in_use() -> str:
+    return "ray://" if is_ray_client() else str(ray.get_runtime_context().gcs_address)
 
 
 def _join(address: str, **options: Any) -> None:

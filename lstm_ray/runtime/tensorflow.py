@@ -25,17 +25,26 @@ def choose_keras() -> None:
 
 
 def start_tensorflow(threads: int | None = None) -> None:
-    """Imports TensorFlow; must run before anything else in the process imports it.
+    """Imports TensorFlow and Keras; must run before anything else in the process imports them.
 
     Args:
         threads: Threads an operation may use; None: all cores.
+
+    Raises:
+        LstmRayError: The process uses Keras with another backend already.
     """
     choose_keras()
     is_running = "tensorflow" in sys.modules  # then its number of threads is fixed
     with held_back():  # TensorFlow logs while it loads, before its own log level takes effect
+        import keras
         import tensorflow as tf
 
         gpus = tf.config.list_physical_devices("GPU")
+    if keras.config.backend() != "tensorflow":
+        raise LstmRayError(
+            f"Keras runs on {keras.config.backend()} in this process, and lstm-ray needs TensorFlow: set "
+            "KERAS_BACKEND=tensorflow before the first import of keras"
+        )
     if threads is not None and not is_running:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(max(2, threads))

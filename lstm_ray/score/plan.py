@@ -18,7 +18,7 @@ import itertools
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, replace
 
@@ -27,14 +27,12 @@ import pyarrow as pa
 import lstm_ray
 from lstm_ray.config import ScoreConfig
 from lstm_ray.errors import InputError
+from lstm_ray.progress import Count, Progress, ignore
 from lstm_ray.score.columns import NEW_COLUMNS, PARTITION_TYPE, PartLayout, kept_by, mixed_types, part_schema
-from lstm_ray.storage.inputs import InputFile, Notify, find_inputs
+from lstm_ray.storage.inputs import InputFile, find_inputs
 from lstm_ray.storage.parquet import open_parquet
 from lstm_ray.text.tokenize import is_text_type
 from lstm_ray.wording import counted, named
-
-ReportCount = Callable[[int, int], None]
-"""Called with (done, total): input files whose footer has been read, or rows that have been scored."""
 
 _FOOTER_READERS = 16  # threads; reading a footer is waiting, above all on an object store
 
@@ -140,28 +138,24 @@ class Plan:
                 yield Task(self.files[file], chunks[start : start + size])
 
 
-def make_plan(
-    config: ScoreConfig,
-    model_hash: str,
-    progress: ReportCount = lambda done, total: None,
-    notify: Notify = lambda note: None,
-) -> Plan:
+def make_plan(config: ScoreConfig, model_hash: str, progress: Progress = ignore) -> Plan:
     """Reads all footers and cuts the input into chunks.
 
     Args:
         config: Inputs and how to cut them.
         model_hash: Of the bundle and the user code it needs; part of the fingerprint.
-        progress: Called after each footer.
-        notify: Called with notes on what is left out of the input.
+        progress: Receives how many footers are read, and notes on what is left out of the input.
 
     Raises:
         InputError: A path does not exist, or more files are bad than `max_bad_files` allows, or columns clash.
         ConfigError: A column to keep exists in no file, or a new column's name is taken.
     """
-    files, footers, bad = _read_footers(find_inputs(config.inputs, notify), config, progress)
+    files, footers, bad = _read_footers(find_inputs(config.inputs, progress), config, progress)
     check_bad_files(bad, config.max_bad_files, are_all=not files)
     if doubled := sorted({name for footer in footers for name in footer.doubled}):
-        notify(f"note: {', '.join(doubled)}: in files and in their directories' names: the files' own values are kept")
+        progress(
+            f"note: {', '.join(doubled)}: in files and in their directories' names: the files' own values are kept"
+        )
     schemas: dict[pa.Schema, InputFile] = {}
     for file, footer in zip(files, footers, strict=True):
         schemas.setdefault(footer.schema, file)
@@ -221,7 +215,7 @@ class _Footer:
 
 
 def _read_footers(
-    found: Sequence[InputFile], config: ScoreConfig, progress: ReportCount
+    found: Sequence[InputFile], config: ScoreConfig, progress: Progress
 ) -> tuple[list[InputFile], list[_Footer], list[BadFile]]:
     """Returns the files that can be scored, their footers, and the files that cannot."""
     files, footers, bad = [], [], []
@@ -229,7 +223,7 @@ def _read_footers(
     with ThreadPoolExecutor(_FOOTER_READERS) as pool:
         read = pool.map(lambda file: _read_footer(file, config), found)
         for number, (file, footer) in enumerate(zip(found, read, strict=True), 1):
-            progress(number, len(found))
+            progress(Count(number, len(found), "files", "planning"))
             if isinstance(footer, str):
                 bad.append(BadFile(file.path, footer))
             else:

@@ -32,7 +32,7 @@ from lstm_ray.errors import BundleError, LstmRayError
 from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.runtime.nodes import check_paths
 from lstm_ray.runtime.ray_internals import IDLE_DATA_THREAD, stop_data_usage_poller
-from lstm_ray.runtime.ray_session import connect, our_error
+from lstm_ray.runtime.ray_session import connect, is_ray_client, our_error
 from lstm_ray.runtime.room import Asked
 from lstm_ray.runtime.tensorflow import require_gpu, start_tensorflow
 from lstm_ray.score import wire
@@ -68,9 +68,9 @@ def score_on_ray(
     asked = Asked(least, most, config.cpus_per_actor, config.gpus_per_actor, spare_cpus=int(has_gpus))
     stop_data_usage_poller()
     run = _Run(config, plan.layout, bundle.hash, bundle.threshold, bundle.sources())
-    drive = _drive_there if config.address.startswith("ray://") else _drive
-    with connect(config.address, asked, notify), _new_threads_ended():
-        if config.address != "local":
+    with connect(config.address, asked, notify) as is_ours, _new_threads_ended():
+        drive = _drive_there if is_ray_client() else _drive
+        if not is_ours:
             check_paths([config.model, *(file.path for file in plan.files)], config.output)
         while first:
             try:
@@ -107,8 +107,6 @@ class _Run:
 
 def _drive(run: _Run, tasks: Sequence[str], actors: tuple[int, int]) -> Iterator[str]:
     """Has Ray Data score tasks and yields their results as they come."""
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # an error that ends the run is raised
-    ray.data.DataContext.get_current().enable_progress_bars = False
     pool = {
         "compute": ray.data.ActorPoolStrategy(min_size=actors[0], max_size=actors[1]),
         "num_cpus": run.config.cpus_per_actor,
@@ -120,8 +118,23 @@ def _drive(run: _Run, tasks: Sequence[str], actors: tuple[int, int]) -> Iterator
         scored = _on_gpus(dataset, run, pool)
     else:
         scored = dataset.map_batches(_ScoringActor, batch_size=1, **pool)
-    for row in scored.iter_rows():
-        yield row["results"]
+    with _quiet_data():
+        for row in scored.iter_rows():
+            yield row["results"]
+
+
+@contextmanager
+def _quiet_data() -> Iterator[None]:
+    """Keeps Ray Data quiet in the `with` block: no progress bars, no log. An error that ends the run is raised."""
+    context, log = ray.data.DataContext.get_current(), logging.getLogger("ray.data")
+    before = context.enable_progress_bars, log.level
+    context.enable_progress_bars = False
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        context.enable_progress_bars = before[0]
+        log.setLevel(before[1])
 
 
 def _drive_there(run: _Run, tasks: Sequence[str], actors: tuple[int, int]) -> Iterator[str]:

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Collection, Generator
 
 from lstm_ray import storage
 from lstm_ray.config import ScoreConfig, paths_of, with_paths
 from lstm_ray.errors import ConfigError, InputError
 from lstm_ray.kernels.emitter import slow_note
 from lstm_ray.model.bundle import Bundle, read_bundle
+from lstm_ray.progress import Count, Progress
 from lstm_ray.runtime.tensorflow import has_gpu
 from lstm_ray.score.local import score_here
 from lstm_ray.score.output import (
@@ -34,24 +35,18 @@ from lstm_ray.score.output import (
     write_manifest,
 )
 from lstm_ray.score.parts import Part, Tally, finished_parts
-from lstm_ray.score.plan import BadFile, Plan, ReportCount, check_bad_files, make_plan
+from lstm_ray.score.plan import BadFile, Plan, check_bad_files, make_plan
 from lstm_ray.score.scorer import pick_engine
 from lstm_ray.storage.inputs import check_apart
 from lstm_ray.wording import counted
 
-Notify = Callable[[str], None]
 
-
-def score(
-    config: ScoreConfig, notify: Notify, progress: ReportCount, planning: ReportCount = lambda done, total: None
-) -> Manifest:
+def score(config: ScoreConfig, progress: Progress) -> Manifest:
     """Scores the input, or what is missing of it.
 
     Args:
         config: What to score with what.
-        notify: Called with a sentence at each stage.
-        progress: Called with the rows that are scored.
-        planning: Called with the input files whose footer has been read.
+        progress: Receives a message at each stage, the input files whose footer is read, and the rows that are scored.
 
     Raises:
         BundleError: The model cannot be used.
@@ -64,42 +59,42 @@ def score(
     storage.check_writable(config.output)
     bundle = read_bundle(config.model)
     if note := bundle.note():
-        notify(note)
+        progress(note)
     # Decided once, here: a run that is resumed elsewhere must not mix the last bits of two engines.
     is_on_gpu = config.engine == "auto" and has_gpu() if config.actors == "0" else config.gpus_per_actor > 0
     config = config.model_copy(update={"engine": pick_engine(config.engine, is_on_gpu, bundle.model.network)})
     if config.engine == "cpu" and (note := slow_note()):
-        notify(f"note: {note}")
-    notify("planning: reading the input's footers")
-    plan = make_plan(config, bundle.identity(), planning, notify)
+        progress(f"note: {note}")
+    progress("planning: reading the input's footers")
+    plan = make_plan(config, bundle.identity(), progress)
     if not plan.rows and config.fail_if_empty:
         raise InputError(f"{', '.join(config.inputs)}: no rows to score")
     files, parts = counted(len(plan.files), "file"), counted(plan.parts, "part")
-    notify(f"{counted(plan.rows, 'row')} in {files}, {parts} to write")
+    progress(f"{counted(plan.rows, 'row')} in {files}, {parts} to write")
     check_output(config, plan)
     with locked_output(config.output):
         check_output(config, plan)  # again: the run that held the lock may have ended
         place = start_output(config, plan)
         if place != config.output:
-            notify("the scores that are there stay until the new ones are complete")
+            progress("the scores that are there stay until the new ones are complete")
         tally = Tally()
         for part in finished_parts(plan, place):
             tally.add(part)
         kept_parts, kept_rows = len(tally.done), tally.rows
         if kept_parts:
-            notify(f"{counted(kept_parts, 'part')} already done")
-        progress(kept_rows, plan.rows)
+            progress(f"{counted(kept_parts, 'part')} already done")
+        progress(Count(kept_rows, plan.rows, "rows"))
         bad = {file.path: file for file in plan.bad_files}
         # Closed on a failure too: the work in progress ends before the lock is released.
         into_place = config.model_copy(update={"output": place})
-        with contextlib.closing(_score_all(into_place, bundle, plan, tally.done, notify)) as results:
+        with contextlib.closing(_score_all(into_place, bundle, plan, tally.done, progress)) as results:
             for result in results:
                 if isinstance(result, BadFile):
                     bad[result.path] = result
                     check_bad_files(list(bad.values()), config.max_bad_files)
                 else:
                     tally.add(result)
-                    progress(tally.rows, plan.rows)
+                    progress(Count(tally.rows, plan.rows, "rows"))
         finish_output(place, plan, tally, list(bad.values()))
         seconds = time.perf_counter() - started
         manifest = Manifest(
@@ -130,11 +125,11 @@ def _with_absolute_paths(config: ScoreConfig) -> ScoreConfig:
 
 
 def _score_all(
-    config: ScoreConfig, bundle: Bundle, plan: Plan, done: Collection[str], notify: Notify
+    config: ScoreConfig, bundle: Bundle, plan: Plan, done: Collection[str], progress: Progress
 ) -> Generator[Part | BadFile, None, None]:
     """Scores what is not among the parts done; yields parts and bad files as they come."""
     if config.actors == "0":
         return score_here(config, bundle, plan, done)
     from lstm_ray.score.ray_data import score_on_ray
 
-    return score_on_ray(config, bundle, plan, done, notify)
+    return score_on_ray(config, bundle, plan, done, progress)

@@ -9,7 +9,7 @@ is one.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
@@ -252,14 +252,3 @@ def pick_engine(wanted: EngineName, is_on_gpu: bool, network: str | None) -> Lit
     if wanted == "auto":
         return "keras" if is_on_gpu else "cpu"
     return wanted
-
-
-def score_texts(scorer: Scorer, texts: Sequence[bytes]) -> list[dict[str, object]]:
-    """Scores a few UTF-8 texts; returns text, sentiment, probability and error of each."""
-    scored = scorer.score(pa.array(texts, pa.large_binary()))
-    return [
-        {"text": text.decode(errors="replace"), "sentiment": sentiment, "probability": probability, "error": error}
-        for text, sentiment, probability, error in zip(
-            texts, scored.sentiment.to_pylist(), scored.probability.to_pylist(), scored.error.to_pylist(), strict=True
-        )
-    ]

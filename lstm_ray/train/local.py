@@ -8,12 +8,11 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
 from lstm_ray.collective.protocol import Alone, Collective
 from lstm_ray.config import TrainConfig
 from lstm_ray.datasets.labelled import Shard
-from lstm_ray.progress import Progress, Watcher
+from lstm_ray.progress import Progress
 from lstm_ray.runtime.devices import available_cores
 from lstm_ray.runtime.in_flight import in_order
 from lstm_ray.runtime.tensorflow import start_tensorflow
@@ -26,8 +25,8 @@ _SHARDS_PER_CORE = 2  # in work or waiting: enough to keep the cores busy, few e
 class LocalWorkers:
     """The one worker that this process is."""
 
-    def __init__(self, watcher: Watcher) -> None:
-        self._watcher = watcher
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
 
     def encode_all(self, shards: Sequence[Shard], config: TrainConfig) -> Iterator[EncodedShard]:
         """Encodes shards on all cores and yields them in order: Arrow and numpy release Python's lock."""
@@ -45,36 +44,24 @@ class LocalWorkers:
 
     def run(self, config: TrainConfig, prepared: Prepared) -> State:
         """Trains to the end."""
-        self._watcher.say("starting TensorFlow")
+        self._progress("starting TensorFlow")
         start_tensorflow()
         from lstm_ray.train.loop import epochs
 
         with interrupts_noted() as interrupted:
-            return epochs.run(config, prepared, LocalContext(self._watcher, interrupted))
+            return epochs.run(config, prepared, LocalContext(self._progress, interrupted))
 
 
 class LocalContext:
     """What surrounds the only worker, see `epochs.Context`."""
 
-    def __init__(self, watcher: Watcher, interrupted: threading.Event) -> None:
+    def __init__(self, progress: Progress, interrupted: threading.Event) -> None:
         self.collective: Collective = Alone()
-        self._watcher = watcher
+        self.report = progress
         self._interrupted = interrupted
 
     def begin(self, state: State) -> None:
         """Does nothing: `run.train` has reported the position already."""
-
-    def say(self, message: str) -> None:
-        """Passes it on."""
-        self._watcher.say(message)
-
-    def progress(self, progress: Progress) -> None:
-        """Passes it on."""
-        self._watcher.progress(progress)
-
-    def epoch(self, row: dict[str, Any]) -> None:
-        """Passes it on."""
-        self._watcher.epoch(row)
 
     def is_interrupted(self) -> bool:
         """Returns whether Ctrl-C was pressed, or SIGTERM received."""

@@ -83,6 +83,26 @@ class Outcome:
     was_complete: bool = False
 
     @property
+    def metrics(self) -> dict[str, Any]:
+        """Returns the validation metrics of the best epoch; empty if there was no validation."""
+        return self.state.metrics
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """Returns the figures of each epoch."""
+        return self.state.history
+
+    @property
+    def best_epoch(self) -> int:
+        """Returns the number of the epoch whose model was kept, from 1."""
+        return self.state.best_epoch
+
+    @property
+    def model(self) -> str:
+        """Returns the directory of the model bundle."""
+        return storage.join(self.output, "model")
+
+    @property
     def output(self) -> str:
         """Returns the run's directory."""
         return self.config.output

@@ -23,7 +23,7 @@ from lstm_ray.datasets.labelled import Shard
 from lstm_ray.datasets.seen import describe_seen
 from lstm_ray.datasets.unlabelled import find_text_shards
 from lstm_ray.model.user_network import check_network
-from lstm_ray.progress import Watcher
+from lstm_ray.progress import Progress
 from lstm_ray.runtime.tensorflow import start_tensorflow
 from lstm_ray.text.word_vectors import read_word_vectors
 from lstm_ray.train.best import choose
@@ -55,7 +55,7 @@ class Workers(Protocol):
         """
 
 
-def train(config: TrainConfig, watcher: Watcher) -> Outcome:
+def train(config: TrainConfig, progress: Progress) -> Outcome:
     """Trains a model, or resumes an earlier run of the same settings in the same directory.
 
     Raises:
@@ -65,54 +65,52 @@ def train(config: TrainConfig, watcher: Watcher) -> Outcome:
     """
     config = with_paths(config, storage.absolute)
     check_inputs(config)
-    shards = find_all_shards(config, watcher.say)
+    shards = find_all_shards(config, progress)
     # Read much later: what is wrong with them is reported now.
-    find_text_shards(config.unlabelled, config.text_column, watcher.say)
+    find_text_shards(config.unlabelled, config.text_column, progress)
     config, reasons = choose(config, shards)
     for reason in reasons:
-        watcher.say(f"preset best: {reason}")
+        progress(f"preset best: {reason}")
     open_run(config)
     with storage.locked(config.output, LOCK):
         resumed = open_run(config)  # again: the run that wrote here may have ended in between
         try:
-            return _train(config, shards, watcher, resumed)
+            return _train(config, shards, progress, resumed)
         finally:
             remove_if_empty(config.output)
 
 
-def _train(config: TrainConfig, shards: Sequence[Shard], watcher: Watcher, resumed: bool) -> Outcome:
+def _train(config: TrainConfig, shards: Sequence[Shard], progress: Progress, resumed: bool) -> Outcome:
     state = checkpoints.latest_state(config.output) if resumed else None
     if state is not None and is_complete(config, state):
         return read_outcome(config, state)
     if state is not None:
-        watcher.say(f"resuming from {state.position()}")
+        progress(f"resuming from {state.position()}")
     if config.network is not None:
         start_tensorflow()
         check_network(config)
     on_gpu = runs_on_gpu(config)
     for note in performance_notes(config, on_gpu):
-        watcher.say(f"note: {note}")
-    tracker = MlflowRun(config, watcher) if config.mlflow else None
-    with _failure_logged(tracker), _workers(config, tracker or watcher) as workers:
-        watcher.say("reading and tokenizing")
+        progress(f"note: {note}")
+    tracker = MlflowRun(config, progress) if config.mlflow else None
+    with _failure_logged(tracker), _workers(config, tracker or progress) as workers:
+        progress("reading and tokenizing")
         read_given_vocabulary.cache_clear()  # the file may have changed since an earlier run of this process
         prepared = assemble(workers.encode_all(shards, config), config)
-        watcher.say(
+        progress(
             f"{counted(len(prepared.training), 'row')} to train on, {len(prepared.validation):,} to validate on, "
             f"{counted(len(prepared.vocabulary.words), 'word')} known"
         )
         if prepared.validation_rows_seen:
-            watcher.say(
-                f"warning: {describe_seen(prepared.validation_rows_seen, len(prepared.validation), 'validation')}"
-            )
+            progress(f"warning: {describe_seen(prepared.validation_rows_seen, len(prepared.validation), 'validation')}")
         check_schedule(config, len(prepared.training))
         if config.embeddings is not None:
-            prepared = _add_word_vectors(prepared, config.embeddings, watcher)
-        texts = read_all_texts(config, shards, watcher) if config.learns_vectors else None
+            prepared = _add_word_vectors(prepared, config.embeddings, progress)
+        texts = read_all_texts(config, shards, progress) if config.learns_vectors else None
         if state is None:
             begin_run(config)  # first, so that the directory is that of a run if learning the vectors is interrupted
         if texts is not None:
-            prepared = _add_word_vectors(prepared, learn_file(config, texts, watcher), watcher)
+            prepared = _add_word_vectors(prepared, learn_file(config, texts, progress), progress)
         if state is not None:
             check_same_data(config, state, prepared)
             begin_run(config)
@@ -150,20 +148,20 @@ def _failure_logged(tracker: MlflowRun | None) -> Iterator[None]:
 
 
 @contextmanager
-def _workers(config: TrainConfig, watcher: Watcher) -> Iterator[Workers]:
+def _workers(config: TrainConfig, progress: Progress) -> Iterator[Workers]:
     if config.worker_limits == (0, 0):
         from lstm_ray.train.local import LocalWorkers
 
-        yield LocalWorkers(watcher)
+        yield LocalWorkers(progress)
     else:
         from lstm_ray.train.ray.launch import RayWorkers, ray_session
 
-        with ray_session(config, watcher):
-            yield RayWorkers(watcher)
+        with ray_session(config, progress) as is_ours:
+            yield RayWorkers(progress, is_here=is_ours)
 
 
-def _add_word_vectors(prepared: Prepared, path: str, watcher: Watcher) -> Prepared:
+def _add_word_vectors(prepared: Prepared, path: str, progress: Progress) -> Prepared:
     vectors = read_word_vectors(path, prepared.vocabulary)
     found, words = len(vectors.ids), len(prepared.vocabulary.words)
-    watcher.say(f"{found:,} of {words:,} words ({found / words:.0%}) start with a vector of {os.path.basename(path)}")
+    progress(f"{found:,} of {words:,} words ({found / words:.0%}) start with a vector of {os.path.basename(path)}")
     return replace(prepared, word_vectors=vectors)

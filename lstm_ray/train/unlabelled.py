@@ -8,7 +8,6 @@ they were learned from; a resumed run finds them there.
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Sequence
 from functools import partial
 
@@ -20,7 +19,7 @@ from lstm_ray.config import SkipGramSettings, TrainConfig
 from lstm_ray.datasets.held_out import group_keys, hash_keys, held_out, keys_of_rows
 from lstm_ray.datasets.labelled import Shard, read_columns
 from lstm_ray.datasets.unlabelled import find_text_shards, read_texts
-from lstm_ray.progress import Watcher
+from lstm_ray.progress import Progress
 from lstm_ray.text.tokenize import decode_texts
 from lstm_ray.text.word_vectors import write_word_vectors
 from lstm_ray.train.resume import VECTORS
@@ -28,16 +27,14 @@ from lstm_ray.vectors.corpus import TextCorpus, read_corpus
 from lstm_ray.vectors.learn import learn_vectors
 from lstm_ray.wording import counted
 
-_REPORT_EVERY_S = 10.0
 
-
-def read_all_texts(config: TrainConfig, shards: Sequence[Shard], watcher: Watcher) -> TextCorpus:
+def read_all_texts(config: TrainConfig, shards: Sequence[Shard], progress: Progress) -> TextCorpus:
     """Reads the training rows and the unlabelled texts, without those that are in a validation row too.
 
     Args:
         config: The run's settings.
         shards: Its labelled rows.
-        watcher: Receives how many texts were left out.
+        progress: Receives how many texts were left out.
 
     Raises:
         InputError: A file cannot be read, or no word occurs often enough.
@@ -57,11 +54,11 @@ def read_all_texts(config: TrainConfig, shards: Sequence[Shard], watcher: Watche
     reads += [partial(read_others, shard) for shard in find_text_shards(config.unlabelled, config.text_column)]
     corpus = read_corpus(reads, config, skip_gram_settings(config), ", ".join((*config.train, *config.unlabelled)))
     if sum(left_out):
-        watcher.say(f"{counted(sum(left_out), 'unlabelled text')} left out, which validation rows have too")
+        progress(f"{counted(sum(left_out), 'unlabelled text')} left out, which validation rows have too")
     return corpus
 
 
-def learn_file(config: TrainConfig, corpus: TextCorpus, watcher: Watcher) -> str:
+def learn_file(config: TrainConfig, corpus: TextCorpus, progress: Progress) -> str:
     """Returns the file of vectors in the run's directory, once it is there: learns them if it is not.
 
     Raises:
@@ -73,16 +70,7 @@ def learn_file(config: TrainConfig, corpus: TextCorpus, watcher: Watcher) -> str
     if storage.exists(path):
         return path
     occurrences = len(corpus.texts.token_ids)
-    watcher.say(f"learning word vectors from {occurrences:,} words of {counted(len(corpus.texts), 'text')}")
-    started = reported = time.perf_counter()
-
-    def progress(done: int, total: int) -> None:
-        nonlocal reported
-        now = time.perf_counter()
-        if now - reported > _REPORT_EVERY_S:
-            reported, speed = now, done / (now - started)
-            watcher.say(f"{done / total:.0%} of that, {speed:,.0f} words/s, {(total - done) / speed:,.0f} s left")
-
+    progress(f"learning word vectors from {occurrences:,} words of {counted(len(corpus.texts), 'text')}")
     write_word_vectors(path, corpus.words, learn_vectors(corpus, settings, progress))
     return path
 

@@ -23,6 +23,7 @@ from lstm_ray.config import TrainConfig, TuneConfig
 from lstm_ray.errors import ConfigError, LstmRayError, TrainingError
 from lstm_ray.evaluate.ranking import METRIC_NAMES, metrics_of_epoch, rank, show_metric
 from lstm_ray.model.user_network import sources_of
+from lstm_ray.progress import Epoch, Event, Progress
 from lstm_ray.runtime.nodes import check_paths
 from lstm_ray.runtime.ray_internals import quiet_tune
 from lstm_ray.runtime.ray_session import connect, our_error
@@ -52,8 +53,8 @@ def run_trials(config: TuneConfig, trials: Mapping[int, TrainConfig], say: Calla
     code = sources_of(*trials.values())
     quiet_tune()
     asked = Asked(1, config.concurrency or 1, config.cpus_per_worker, config.gpus_per_worker)
-    with connect(config.address, asked, say):
-        if config.address != "local":
+    with connect(config.address, asked, say) as is_ours:
+        if not is_ours:
             needed = [path for path in (config.vocabulary, config.embeddings) if path is not None]
             files = find_inputs([*config.train, *config.validation])
             check_paths([*needed, *(file.path for file in files)], config.output)
@@ -121,16 +122,16 @@ def _run_trial(
     from lstm_ray.train.loop import checkpoints
 
     config = TrainConfig.model_validate(settings[arguments["trial"]])
-    watcher = _Reporter(config.best_by)
+    report = _report_by(config.best_by)
     earlier = checkpoints.latest_state(config.output)
     for row in earlier.history if earlier is not None else []:
-        watcher.epoch(row)
+        report(Epoch(row))
     start_tensorflow(threads)
     if on_gpu:
         require_gpu()
     try:
         with user_code.unpacked(code):
-            run.train(config, watcher)
+            run.train(config, report)
     except (TrainingError, ConfigError) as error:
         # A learning rate at which training diverges, or more warm-up than steps: a result of the search too.
         mark(config.output, FAILED, str(error))
@@ -142,22 +143,16 @@ def _run_trial(
         mark(config.output, FINISHED)
 
 
-class _Reporter:
-    """Reports the epochs of a trial's run to Tune, with the metric that ranks them: the higher, the better."""
+def _report_by(best_by: str) -> Progress:
+    """Returns what reports a run's epochs to Tune, with the metric that ranks them: the higher, the better."""
 
-    def __init__(self, best_by: str) -> None:
-        self._best_by = best_by
+    def report(event: Event) -> None:
+        if isinstance(event, Epoch):
+            metrics = metrics_of_epoch(event.row)
+            shown = {"shown": show_metric(metrics, best_by), "rank": rank(metrics, best_by)[0]}
+            ray.tune.report({"epoch": event.row["epoch"], **shown})  # Tune may end the process here
 
-    def say(self, message: str) -> None:
-        """Ignores it."""
-
-    def progress(self, progress: Any) -> None:
-        """Ignores it."""
-
-    def epoch(self, row: dict[str, Any]) -> None:
-        """Reports the epoch; Tune may end the process here."""
-        metrics, by = metrics_of_epoch(row), self._best_by
-        ray.tune.report({"epoch": row["epoch"], "shown": show_metric(metrics, by), "rank": rank(metrics, by)[0]})
+    return report
 
 
 class _Marker(TrialProgressCallback):

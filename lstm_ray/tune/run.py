@@ -5,7 +5,6 @@ OUTPUT/tune.yaml  trials/NNNN/ (a training run each)  trials.parquet  best.yaml
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import pyarrow.parquet as pq
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 from lstm_ray import storage
 from lstm_ray.config import TuneConfig, changed_since, option_name, read_yaml, to_yaml, with_paths
 from lstm_ray.errors import ConfigError, OutputError
+from lstm_ray.progress import Progress
 from lstm_ray.train.best import choose
 from lstm_ray.train.data.corpus import find_all_shards
 from lstm_ray.tune.results import Trial, best_of, marked, marked_trials, read_trials, trial_table
@@ -38,12 +38,12 @@ class SearchResult:
     best: Trial
 
 
-def tune(config: TuneConfig, say: Callable[[str], None]) -> SearchResult:
+def tune(config: TuneConfig, progress: Progress) -> SearchResult:
     """Runs the trials that have not ended yet, and returns the results of all.
 
     Args:
         config: The search's settings.
-        say: Receives messages about the progress.
+        progress: Receives messages.
 
     Raises:
         ConfigError: There is nothing to search, or a trial's settings are not valid.
@@ -55,25 +55,25 @@ def tune(config: TuneConfig, say: Callable[[str], None]) -> SearchResult:
         raise ConfigError("search is missing: give a job file with, say, search: {units: {choice: [64, 128]}}")
     config = with_paths(config, storage.absolute)
     # An error in the data is reported once, before any trial.
-    config, reasons = choose(config, find_all_shards(config, say))
+    config, reasons = choose(config, find_all_shards(config, progress))
     for reason in reasons:
-        say(f"preset best: {reason}")
+        progress(f"preset best: {reason}")
     trials = {number: trial_config(config, number) for number in range(1, config.trials + 1)}
     with storage.locked(config.output, _LOCK):
         open_search(config)
         remaining = {number: trial for number, trial in trials.items() if marked(trial.output) is None}
-        say(f"{counted(len(trials), 'trial')}, {len(remaining)} to run")
+        progress(f"{counted(len(trials), 'trial')}, {len(remaining)} to run")
         # With those of an earlier, longer search: one of them may be the best.
         trials |= {number: trial_config(config, number) for number in marked_trials(config.output)}
         if remaining:
             from lstm_ray.tune.ray_trials import run_trials
 
-            run_trials(config, remaining, say)
+            run_trials(config, remaining, progress)
         ended = read_trials(trials)
         best = best_of(ended)
         _write(config, ended, best)
     if config.max_rows is not None:
-        say(f"best.yaml trains on all rows: it leaves out the search's --max-rows {config.max_rows}")
+        progress(f"best.yaml trains on all rows: it leaves out the search's --max-rows {config.max_rows}")
     return SearchResult(config.output, ended, best)
 
 

@@ -12,7 +12,7 @@ word2vec.c for what the paper leaves open (which occurrences are skipped, how th
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -23,6 +23,7 @@ from lstm_ray.kernels.emitter import Target
 from lstm_ray.kernels.function import Floats, aligned_empty
 from lstm_ray.kernels.layout import padded
 from lstm_ray.kernels.skip_gram import LANES, skip_gram
+from lstm_ray.progress import Count, Progress
 from lstm_ray.runtime.in_flight import in_order
 from lstm_ray.text.sequences import Sequences
 from lstm_ray.vectors.corpus import TextCorpus
@@ -35,13 +36,13 @@ _TABLE_SIZE = 1 << 22  # a word that is one in a million still has entries
 Numbers = npt.NDArray[np.int32]
 
 
-def learn_vectors(corpus: TextCorpus, settings: SkipGramSettings, progress: Callable[[int, int], None]) -> Floats:
+def learn_vectors(corpus: TextCorpus, settings: SkipGramSettings, progress: Progress) -> Floats:
     """Returns the vector of each word, float32[words, size].
 
     Args:
         corpus: What to learn from.
         settings: How.
-        progress: Called from time to time with the words gone through, and all that there are to go through.
+        progress: Receives from time to time the words gone through.
     """
     words, width = len(corpus.words), padded(settings.size, LANES)
     inputs, outputs = aligned_empty(words + 1, width), aligned_empty(words + 1, width)
@@ -62,7 +63,7 @@ def learn_vectors(corpus: TextCorpus, settings: SkipGramSettings, progress: Call
             rate = settings.learning_rate * max(1 - done / total, _LEAST_RATE)
             kernel(**drawn, inputs=inputs, outputs=outputs, rate=np.array([rate], np.float32))
             done += size
-            progress(done, total)
+            progress(Count(done, total, "words", "learning word vectors"))
     return inputs[:words, : settings.size]
 
 

@@ -6,7 +6,6 @@ files -> corpus.py: texts as numbers of words -> learn.py: the vectors -> text/w
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,6 +14,7 @@ from lstm_ray.config import VectorsConfig
 from lstm_ray.datasets.labelled import sample_rows
 from lstm_ray.datasets.unlabelled import find_text_shards, read_texts
 from lstm_ray.errors import OutputError
+from lstm_ray.progress import Progress
 from lstm_ray.text.word_vectors import write_word_vectors
 from lstm_ray.vectors.corpus import read_corpus
 from lstm_ray.vectors.learn import learn_vectors
@@ -39,15 +39,12 @@ class LearnedFile:
     seconds: float
 
 
-def write_vectors(
-    config: VectorsConfig, progress: Callable[[int, int], None], say: Callable[[str], None]
-) -> LearnedFile:
+def write_vectors(config: VectorsConfig, progress: Progress) -> LearnedFile:
     """Learns vectors and writes them.
 
     Args:
         config: The settings.
-        progress: Receives the words gone through and all that there are to go through.
-        say: Receives messages for people.
+        progress: Receives messages, and the words gone through.
 
     Raises:
         InputError: A file is missing, is not Parquet or lacks the column, or no word occurs often enough.
@@ -56,10 +53,10 @@ def write_vectors(
     storage.check_writable(storage.join(config.output, ".."))
     if storage.exists(config.output) and not config.overwrite:
         raise OutputError(f"{config.output}: exists already: choose another --output, or pass --overwrite")
-    shards = find_text_shards(config.text, config.text_column, say)
+    shards = find_text_shards(config.text, config.text_column, progress)
     if config.max_rows is not None:
         shards = sample_rows(shards, config.max_rows, config.seed)
-    say("reading and tokenizing")
+    progress("reading and tokenizing")
     reads = [partial(read_texts, shard, config.text_column) for shard in shards]
     corpus = read_corpus(reads, config, config, ", ".join(config.text))
     started = time.perf_counter()

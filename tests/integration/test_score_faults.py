@@ -59,7 +59,7 @@ def score_in_process(
     given: Path, model: Path, output: Path, notify: Callable[[str], None] = nothing, **settings: Any
 ) -> Manifest:
     """Scores without a process of its own."""
-    return score(score_config(given, model, output, **settings), notify, nothing)
+    return score(score_config(given, model, output, **settings), notify)
 
 
 def score_config(given: Path, model: Path, output: Path, **settings: Any) -> ScoreConfig:

@@ -67,7 +67,7 @@ def run(running: RayCluster, corpus: Path, model: Path) -> Run:
             assert done.returncode == 0, done.stderr
             return Manifest(**json.loads((output / "_manifest.json").read_bytes()))
         settings = {"inputs": (str(corpus),), "model": str(model), "output": str(output), "rows_per_part": 200}
-        return score(ScoreConfig.model_validate({**settings, **changes}), nothing, nothing)
+        return score(ScoreConfig.model_validate({**settings, **changes}), nothing)
 
     return score_it
 

@@ -72,7 +72,7 @@ def nothing(*_: Any) -> None:
 def score_it(given: str, output: str, model: str, notify: Callable[[str], None] = nothing, **changes: Any) -> Manifest:
     """Scores in this process."""
     settings = {"inputs": (given,), "model": model, "output": output, "rows_per_part": 250, **changes}
-    return score(ScoreConfig.model_validate(settings), notify, nothing)
+    return score(ScoreConfig.model_validate(settings), notify)
 
 
 def stored_parts(s3: S3, output: str) -> dict[str, bytes]:

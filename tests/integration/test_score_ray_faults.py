@@ -38,7 +38,7 @@ def undisturbed(numbered: Path, tiny_bundle: Path, tmp_path_factory: pytest.Temp
     """Gives the parts of a run that nothing happens to."""
     output = tmp_path_factory.mktemp("undisturbed")
     settings = {"inputs": (str(numbered),), "model": str(tiny_bundle), "output": str(output), "rows_per_part": 500}
-    score(ScoreConfig.model_validate(settings), nothing, nothing)
+    score(ScoreConfig.model_validate(settings), nothing)
     return parts(output)
 
 

@@ -36,7 +36,7 @@ def run(tmp_path: Path, tiny_bundle: Path) -> Run:
 
     def score_it(*inputs: object, **changes: Any) -> Manifest:
         settings = {"inputs": tuple(map(str, inputs)), "model": str(tiny_bundle), "output": str(tmp_path / "out")}
-        return score(ScoreConfig.model_validate({**settings, **changes}), nothing, nothing)
+        return score(ScoreConfig.model_validate({**settings, **changes}), nothing)
 
     return score_it
 

@@ -18,6 +18,7 @@ from heads import RayCluster
 from lstm_ray.config import TrainConfig
 from lstm_ray.errors import InputError
 from lstm_ray.model.bundle import Bundle, read_bundle
+from lstm_ray.progress import ignore
 from lstm_ray.score.scorer import Scorer
 from lstm_ray.train.loop import checkpoints
 from lstm_ray.train.results import Outcome
@@ -51,19 +52,6 @@ _MORE = [("lstm", 1), ("masked-bilstm", 2), ("clipped", 2), ("ngrams", 2), ("mas
 CASES = [("lstm", 2), *(pytest.param(*case, marks=pytest.mark.second_tier) for case in _MORE)]
 
 
-class SilentWatcher:
-    """Hears and forgets."""
-
-    def say(self, message: str) -> None:
-        """Forgets it."""
-
-    def progress(self, progress: Any) -> None:
-        """Forgets it."""
-
-    def epoch(self, row: dict[str, Any]) -> None:
-        """Forgets it."""
-
-
 @dataclass(frozen=True)
 class Run:
     """A finished run and what it left."""
@@ -90,7 +78,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, reviews: Path, running: Ra
                 command = ("train", "--config", job_file(config, output.with_suffix(".yaml")))
                 done = running.lstm_ray(*command, "--address", running.address)
                 assert done.returncode == 0, done.stderr
-            outcome = train(config, SilentWatcher())  # with workers it is complete already, and only read
+            outcome = train(config, ignore)  # with workers it is complete already, and only read
             assert outcome.was_complete == bool(workers)
             checkpoint = checkpoints.latest(str(output))
             assert checkpoint is not None
@@ -176,7 +164,7 @@ def test_a_run_goes_on_with_another_number_of_workers(trained: Trained, reviews:
     finished = Path(trained("lstm", 2).config.output)
     shutil.copytree(finished, tmp_path / "continued")
     for name in ("continued", "alone"):
-        train(settings(reviews, tmp_path / name, **{**NETWORKS["lstm"], "epochs": 3}), SilentWatcher())
+        train(settings(reviews, tmp_path / name, **{**NETWORKS["lstm"], "epochs": 3}), ignore)
     continued, alone = (checkpoints.latest(str(tmp_path / name)) for name in ("continued", "alone"))
     assert continued is not None
     assert alone is not None
@@ -193,7 +181,7 @@ def test_an_error_on_ray_is_the_one_line_it_would_be_without(
     pq.write_table(pa.table({"text": ["good", "bad", "ugly"], "label": [0, 1, 7]}), bad)
     config = settings(reviews, tmp_path / "run", train=(str(bad),))
     with pytest.raises(InputError) as alone:
-        train(config, SilentWatcher())
+        train(config, ignore)
     command = ("train", "--config", job_file(config, tmp_path / "job.yaml"), "--workers", 2)
     done = running.lstm_ray(*command, "--address", running.address)
     assert done.returncode == 1, done.stderr

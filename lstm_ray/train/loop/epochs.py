@@ -31,7 +31,7 @@ from lstm_ray.evaluate.ranking import rank
 from lstm_ray.model.architectures import build_model, network_weights, with_ngrams
 from lstm_ray.model.bundle import write_bundle
 from lstm_ray.model.weights import Mix
-from lstm_ray.progress import Progress
+from lstm_ray.progress import Count, Epoch, Event
 from lstm_ray.runtime.tensorflow import threads_given
 from lstm_ray.storage import join
 from lstm_ray.train.data.batches import epoch_order, validation_order, worker_batches
@@ -65,14 +65,8 @@ class Context(Protocol):
     def begin(self, state: State) -> None:
         """Receives the state that the run starts or resumes from."""
 
-    def say(self, message: str) -> None:
-        """Receives a message for people."""
-
-    def progress(self, progress: Progress) -> None:
-        """Receives the progress within an epoch, about twice a second."""
-
-    def epoch(self, row: dict[str, Any]) -> None:
-        """Receives an epoch's row of the history, once the epoch is saved."""
+    def report(self, event: Event) -> None:
+        """Receives messages, the rows done about twice a second, and each epoch once it is saved."""
 
     def is_interrupted(self) -> bool:
         """Returns whether to save the run and stop; called between two steps, of the n-grams' fit too."""
@@ -165,14 +159,14 @@ class _Worker:
                 raise KeyboardInterrupt(f"interrupted: fitting n-grams at {at}; the same command resumes there")
             if self._is_first and time.monotonic() - told > _TOLD_EVERY_S:
                 told = time.monotonic()
-                self._context.say(f"fitting n-grams: {evaluations} evaluations, {told - began:.0f} s")
+                self._context.report(f"fitting n-grams: {evaluations} evaluations, {told - began:.0f} s")
 
         if self._is_first:
-            self._context.say(f"fitting n-grams of up to {counted(config.ngrams, 'word')} on {len(corpus):,} rows")
+            self._context.report(f"fitting n-grams of up to {counted(config.ngrams, 'word')} on {len(corpus):,} rows")
         part = fit_on(config, corpus, self._prepared.vocabulary, self._collective, threads_given(), evaluated)
         if self._is_first:
             used = np.count_nonzero(part.table)
-            self._context.say(
+            self._context.report(
                 f"fitted in {time.monotonic() - began:.0f} s: {used:,} of {config.ngram_buckets:,} buckets are used"
             )
         return part
@@ -209,8 +203,9 @@ class _Worker:
             state.step += 1
             meter.count(batch.global_rows)
             if self._is_first and meter.is_report_due():
-                done = min(state.step * config.global_batch_size, len(corpus))
-                self._context.progress(Progress(epoch, config.epochs, done, len(corpus), meter.rows_per_s()))
+                done = (epoch - 1) * len(corpus) + min(state.step * config.global_batch_size, len(corpus))
+                stage = f"epoch {epoch}/{config.epochs}"
+                self._context.report(Count(done, config.epochs * len(corpus), "rows", stage, meter.rows_per_s()))
             is_due = self._is_first and (self._writer.count_step() or self._context.is_interrupted())
             if is_due or state.step % _LOOK_EVERY_STEPS == 0:
                 step_sums += self._add_to_state(recent)
@@ -329,7 +324,7 @@ class _Worker:
             row = self.state.history[-1]
             tensorboard.write_epoch(self._config, row, step_sums, len(self._prepared.training))
             self._writer.wait()  # the receiver may end this process
-            self._context.epoch(row)
+            self._context.report(Epoch(row))
             self._stop_if_interrupted()
 
     def finish(self) -> None:

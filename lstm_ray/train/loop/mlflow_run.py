@@ -13,7 +13,7 @@ from typing import Any
 from lstm_ray import storage
 from lstm_ray.config import TrainConfig
 from lstm_ray.errors import ConfigError, OutputError
-from lstm_ray.progress import Progress, Watcher
+from lstm_ray.progress import Epoch, Event, Progress
 from lstm_ray.train.loop.state import State
 from lstm_ray.wording import reason
 
@@ -22,9 +22,9 @@ ID_FILE = "mlflow.json"
 
 
 class MlflowRun:
-    """A watcher that logs to MLflow and passes everything on to another watcher."""
+    """Receives progress: logs epochs to MLflow and passes everything on."""
 
-    def __init__(self, config: TrainConfig, watcher: Watcher) -> None:
+    def __init__(self, config: TrainConfig, progress: Progress) -> None:
         """Imports MLflow.
 
         Raises:
@@ -35,7 +35,7 @@ class MlflowRun:
             import mlflow
         except ImportError as error:
             raise ConfigError("--mlflow needs MLflow: pip install 'lstm-ray[mlflow]'") from error
-        self._watcher = watcher
+        self._progress = progress
         self._failure = mlflow.exceptions.MlflowException
         self._config = config
         self._connect = mlflow.MlflowClient
@@ -57,23 +57,18 @@ class MlflowRun:
         except self._failure as error:
             raise OutputError(f"--mlflow {self._config.mlflow}: {reason(error)}") from error
 
-    def say(self, message: str) -> None:
-        """Passes it on."""
-        self._watcher.say(message)
-
-    def progress(self, progress: Progress) -> None:
-        """Passes it on."""
-        self._watcher.progress(progress)
-
-    def epoch(self, row: dict[str, Any]) -> None:
-        """Logs the epoch's metrics; a server that does not answer does not end the training."""
-        self._watcher.epoch(row)
+    def __call__(self, event: Event) -> None:
+        """Passes an event on, and logs an epoch's metrics; a server that does not answer does not end the training."""
+        self._progress(event)
+        if not isinstance(event, Epoch):
+            return
+        row = event.row
         try:
             for name, value in row.items():
                 if isinstance(value, int | float) and name != "epoch":
                     self._client.log_metric(self._id, name, value, step=row["epoch"])
         except self._failure as error:
-            self._watcher.say(f"note: MLflow did not receive epoch {row['epoch']}: {reason(error)}")
+            self._progress(f"note: MLflow did not receive epoch {row['epoch']}: {reason(error)}")
 
     def finish(self, state: State) -> None:
         """Logs the model's path and its epoch, and ends the run in MLflow."""
@@ -82,7 +77,7 @@ class MlflowRun:
             self._client.set_tag(self._id, "best_epoch", state.best_epoch)
             self._client.set_terminated(self._id, "FINISHED")
         except self._failure as error:
-            self._watcher.say(f"note: MLflow was not notified that the run is finished: {reason(error)}")
+            self._progress(f"note: MLflow was not notified that the run is finished: {reason(error)}")
 
     def fail(self, error: BaseException) -> None:
         """Ends the run in MLflow, as killed if it was interrupted, else as failed; a resumed run continues it."""
@@ -91,7 +86,7 @@ class MlflowRun:
         try:
             self._client.set_terminated(self._id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         except self._failure as away:
-            self._watcher.say(f"note: MLflow was not notified that the run has ended: {reason(away)}")
+            self._progress(f"note: MLflow was not notified that the run has ended: {reason(away)}")
 
     def _resume(self) -> str | None:
         path = storage.join(self._config.output, ID_FILE)

@@ -1,6 +1,6 @@
 """Events of a run on Ray: the workers append them to a log, the command reads and reports them; no Ray here.
 
-    worker groups -> EventLog, an actor -> EventReporter, in the command's process -> Watcher
+    worker groups -> EventLog, an actor -> EventReporter, in the caller's process -> Progress
                      EventLog           <- "stop", which rank 0 asks for twice a second
 
 Worker groups follow each other, and the log accepts events of the last one only. A worker that was given up may wake
@@ -15,7 +15,7 @@ from typing import Any
 
 from lstm_ray.config import TrainConfig
 from lstm_ray.errors import LstmRayError
-from lstm_ray.progress import Progress, Watcher
+from lstm_ray.progress import Count, Epoch, Progress
 from lstm_ray.train.loop.state import State
 from lstm_ray.wording import counted
 
@@ -56,8 +56,8 @@ class Finished:
     state: State
 
 
-Event = Begun | Progress | str | dict[str, Any] | Lost | Interrupted | Finished | LstmRayError
-"""A str is a message for people, a dict the history row of an epoch; an error ends the run."""
+Event = Begun | str | Count | Epoch | Lost | Interrupted | Finished | LstmRayError
+"""A str is a message for people; an error ends the run."""
 
 
 class EventLog:
@@ -135,16 +135,16 @@ class EventLog:
 
 
 class EventReporter:
-    """Reports the events of a run to a watcher.
+    """Reports the events of a run.
 
     Attributes:
-        watcher: Receives them.
+        progress: Receives them.
         position: Events reported so far.
         final: The state of the finished run; None until then.
     """
 
-    def __init__(self, config: TrainConfig, watcher: Watcher) -> None:
-        self._config, self.watcher = config, watcher
+    def __init__(self, config: TrainConfig, progress: Progress) -> None:
+        self._config, self.progress = config, progress
         self.position = 0
         self.final: State | None = None
         self._has_begun = False
@@ -164,16 +164,12 @@ class EventReporter:
             LstmRayError: A worker raised it.
             KeyboardInterrupt: The run was to stop, and has been saved.
         """
-        if isinstance(event, Progress):
-            self._rows_done = (event.epoch - 1) * event.total_rows + event.rows
-            self._rows_of_epoch = event.total_rows
-            self._progress_at = time.monotonic()
-            self.watcher.progress(event)
-        elif isinstance(event, str):
-            self.watcher.say(event)
-        elif isinstance(event, dict):
-            self._progress_at = time.monotonic()
-            self.watcher.epoch(event)
+        if isinstance(event, str | Count | Epoch):
+            if isinstance(event, Count):
+                self._rows_done, self._rows_of_epoch = event.done, event.total // self._config.epochs
+            if not isinstance(event, str):
+                self._progress_at = time.monotonic()
+            self.progress(event)
         elif isinstance(event, Lost):
             self._report_loss(event)
         elif isinstance(event, Begun):
@@ -190,7 +186,7 @@ class EventReporter:
         self._losses += 1
         most = self._config.max_failures
         next_ = f"; starting again from the last checkpoint, {self._losses} of {most} times (--max-failures)"
-        self.watcher.say(event.why + (next_ if self._losses <= most else ""))
+        self.progress(event.why + (next_ if self._losses <= most else ""))
         self._waiting_since = time.monotonic()
 
     def _report_beginning(self, event: Begun) -> None:
@@ -200,7 +196,7 @@ class EventReporter:
         if self._has_begun or self._config.worker_limits[0] < self._config.worker_limits[1]:
             verb = "resuming" if event.state.epoch or event.state.step else "starting"
             workers = counted(event.workers, "worker")
-            self.watcher.say(f"{verb} from {event.state.position()} with {workers}{after}{again}")
+            self.progress(f"{verb} from {event.state.position()} with {workers}{after}{again}")
         self._has_begun, self._waiting_since = True, None
 
     def report_waiting(self) -> None:
@@ -209,7 +205,7 @@ class EventReporter:
             self._waiting_since = time.monotonic()
             config = self._config
             needs = f"{config.cpus_per_worker:g} CPU" + (", 1 GPU" if config.gpus_per_worker else "")
-            self.watcher.say(
+            self.progress(
                 f"no worker has begun for {_WAIT_SILENTLY_S:.0f} s: has the cluster room for "
                 f"{counted(config.worker_limits[0], 'worker')} of {needs}?"
             )

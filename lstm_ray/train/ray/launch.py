@@ -29,7 +29,7 @@ from lstm_ray.config import TrainConfig
 from lstm_ray.datasets.labelled import Shard
 from lstm_ray.errors import LstmRayError, TrainingError
 from lstm_ray.model.user_network import sources_of
-from lstm_ray.progress import Watcher
+from lstm_ray.progress import Progress
 from lstm_ray.runtime import ray_internals
 from lstm_ray.runtime.in_flight import in_order
 from lstm_ray.runtime.nodes import check_paths
@@ -53,28 +53,30 @@ _MIN_TASKS = 64  # in flight on a cluster, so that its autoscaler sees that ther
 
 
 @contextmanager
-def ray_session(config: TrainConfig, watcher: Watcher) -> Iterator[None]:
-    """Connects to a Ray that has room for the run's workers."""
+def ray_session(config: TrainConfig, progress: Progress) -> Iterator[bool]:
+    """Connects to a Ray that has room for the run's workers, see `connect`."""
     least, most = config.worker_limits
-    with connect(config.address, Asked(least, most, config.cpus_per_worker, config.gpus_per_worker), watcher.say):
-        yield
+    asked = Asked(least, most, config.cpus_per_worker, config.gpus_per_worker)
+    with connect(config.address, asked, progress) as is_ours:
+        yield is_ours
 
 
 class RayWorkers:
     """The Ray workers of a run."""
 
-    def __init__(self, watcher: Watcher) -> None:
-        self._watcher = watcher
+    def __init__(self, progress: Progress, is_here: bool) -> None:
+        """Keeps what receives the progress, and whether all workers are on this machine, which has the run's files."""
+        self._progress, self._is_here = progress, is_here
 
     def encode_all(self, shards: Sequence[Shard], config: TrainConfig) -> Iterator[EncodedShard]:
         """Encodes shards on the cluster's cores and yields them in order, with few of them in flight."""
-        if config.address != "local":
+        if not self._is_here:
             vocabulary = [] if config.vocabulary is None else [config.vocabulary]  # read by every task
             check_paths([*vocabulary, *(shard.file.path for shard in shards)], config.output)
         encode = ray.remote(encode_shard)
         settings = ray.put(config)
         cores = int(ray.cluster_resources().get("CPU", 0))
-        most = max(_TASKS_PER_CORE * cores, 1 if config.address == "local" else _MIN_TASKS)
+        most = max(_TASKS_PER_CORE * cores, 1 if self._is_here else _MIN_TASKS)
         try:
             yield from in_order(shards, lambda shard: encode.remote(shard, settings), ray.get, most=most)
         except ray.exceptions.RayError as error:  # a task's error, or a worker process that died again and again
@@ -89,7 +91,7 @@ class RayWorkers:
             KeyboardInterrupt: Ctrl-C was pressed; the message says what was saved.
         """
         least, most = config.worker_limits
-        self._watcher.say(f"starting {'' if least == most else f'{least} to '}{counted(most, 'Ray worker')}")
+        self._progress(f"starting {'' if least == most else f'{least} to '}{counted(most, 'Ray worker')}")
         # The health check finds a worker that hangs where no peer waits for it. A group of variable size that does not
         # start in time is tried in another: Ray Train counts on a lost node for a while, by default for a minute.
         ray_internals.set_train_timeouts(config.collective_timeout_s, _START_WITHIN_S if least < most else None)
@@ -118,7 +120,7 @@ class RayWorkers:
                 callbacks=[LossReporter(log)],
             ),
         )
-        reporter = EventReporter(config, self._watcher)
+        reporter = EventReporter(config, self._progress)
         try:
             _fit(trainer, log, reporter)
         except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
@@ -158,7 +160,7 @@ def _fit(trainer: Any, log: Any, reporter: EventReporter) -> None:
     try:
         threading.Thread(target=fit, name="ray-train", daemon=True).start()
         _report_until_saved(ended, log, reporter)
-    except BaseException as error:  # the watcher's errors too: the thread must not call Ray after its shutdown
+    except BaseException as error:  # the callback's errors too: the thread must not call Ray after its shutdown
         is_interrupt = isinstance(error, KeyboardInterrupt)
         is_from_worker = bool(str(error)) if is_interrupt else isinstance(error, LstmRayError)  # then all workers end
         if not ended.wait(_ENDS_WITHIN_S if is_from_worker else 0):
@@ -185,7 +187,7 @@ def _report_until_saved(ended: threading.Event, log: Any, reporter: EventReporte
         if str(interrupt) or not reporter.is_training():
             raise
         ray.get(log.interrupt.remote())
-        reporter.watcher.say("interrupted: saving; Ctrl-C again ends at once")
+        reporter.progress("interrupted: saving; Ctrl-C again ends at once")
         if not _report(ended, log, reporter, _SAVE_WITHIN_S):  # else it ended, or failed, before it was interrupted
             message = f"interrupted: no worker saved within {_SAVE_WITHIN_S:.0f} s; {RESUMES}"
             raise KeyboardInterrupt(message) from None

@@ -30,7 +30,6 @@ from lstm_ray.collective import rendezvous, tcp
 from lstm_ray.collective.protocol import Collective
 from lstm_ray.config import TrainConfig
 from lstm_ray.errors import LstmRayError, TrainingError, WorkerLostError
-from lstm_ray.progress import Progress
 from lstm_ray.runtime.tensorflow import require_gpu, start_tensorflow
 from lstm_ray.train.loop.state import State
 from lstm_ray.train.ray.events import Begun, Event, Finished, Interrupted
@@ -194,21 +193,10 @@ class _RayContext:
 
     def begin(self, state: State) -> None:
         """Logs that the group begins to train."""
-        self._append(Begun(State(epoch=state.epoch, step=state.step), self.collective.world_size))
+        self.report(Begun(State(epoch=state.epoch, step=state.step), self.collective.world_size))
 
-    def say(self, message: str) -> None:
-        """Logs a message for people."""
-        self._append(message)
-
-    def progress(self, progress: Progress) -> None:
-        """Logs the epoch's progress."""
-        self._append(progress)
-
-    def epoch(self, row: dict[str, Any]) -> None:
-        """Logs the epoch's history row."""
-        self._append(row)
-
-    def _append(self, event: Event) -> None:
+    def report(self, event: Event) -> None:
+        """Logs what the run reports."""
         self._log.append.remote(event, self._number)
 
     def is_interrupted(self) -> bool:

@@ -6,8 +6,7 @@ import pytest
 
 from lstm_ray.cli import console
 from lstm_ray.cli.app import app, main
-from lstm_ray.cli.train import BarWatcher
-from lstm_ray.progress import Progress
+from lstm_ray.progress import Count
 
 
 class Clock:
@@ -45,10 +44,10 @@ def test_a_line_every_ten_seconds_tells_speed_and_time_left(clock: Clock, said: 
 
 
 def test_the_time_left_is_that_of_the_whole_run_validation_counted(clock: Clock, said: list[str]) -> None:
-    watcher = BarWatcher(console.Bar("rows"))
-    watcher.progress(Progress(2, 4, 0, 1_000, 0.0))  # the second of 4 epochs: a resumed run
-    clock.now = 120  # an epoch of 10 s, and 10 s of validation
-    watcher.progress(Progress(3, 4, 0, 1_000, 100.0))
+    with console.progress("") as progress:
+        progress(Count(1_000, 4_000, "rows", "epoch 2/4", 0.0))  # the second of 4 epochs: a resumed run
+        clock.now = 120  # an epoch of 10 s, and 10 s of validation
+        progress(Count(2_000, 4_000, "rows", "epoch 3/4", 100.0))
     assert said == ["epoch 3/4: 2,000 of 4,000 rows, 100 rows/s, 0:40 left"]
 
 
@@ -115,3 +114,24 @@ def test_an_error_about_a_hostile_name_is_shown(
     shown = capfd.readouterr().err
     assert f"error: {SHOWN[:-6]}.parquet: no such file or directory" in shown
     assert not any(character in shown for character in "\x1b\x07\r\u202e\x9b")
+
+
+@pytest.mark.parametrize(
+    ("counted", "message", "shown"),
+    [
+        (True, "", ["reading", "interrupted at 3 of 8 rows: the same command resumes"]),
+        (False, "", ["reading", "interrupted: the same command resumes"]),
+        (True, "saved at step 7", ["reading", "saved at step 7"]),
+    ],
+)
+def test_an_interrupt_tells_how_far_the_work_is(said: list[str], counted: bool, message: str, shown: list[str]) -> None:
+    def work() -> None:
+        with console.progress("the same command resumes") as progress:
+            progress("reading")
+            if counted:
+                progress(Count(3, 8, "rows"))
+            raise KeyboardInterrupt(*[message] if message else [])
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert said == shown

@@ -15,6 +15,7 @@ from lstm_ray.cli.app import app
 ROOT = Path(__file__).parents[3]
 PAGES = (
     "README.md",
+    "docs/python.md",
     "docs/training.md",
     "docs/accuracy.md",
     "docs/scoring.md",

@@ -13,6 +13,7 @@ import pytest
 from lstm_ray.cli import console
 from lstm_ray.cli.score import show_manifest
 from lstm_ray.config import ScoreConfig
+from lstm_ray.progress import ignore
 from lstm_ray.score.output import Manifest
 from lstm_ray.score.run import score
 
@@ -38,7 +39,7 @@ def test_the_next_command_shows_the_first_scored_rows(
     pq.write_table(pa.table(columns), tmp_path / "in.parquet")
     output = tmp_path / 'to "be" scored, it\'s ü'
     config = ScoreConfig(inputs=(str(tmp_path / "in.parquet"),), model=str(tiny_bundle), output=str(output))
-    command = shown_at_the_end(monkeypatch, score(config, lambda _: None, lambda *_: None))["next"]
+    command = shown_at_the_end(monkeypatch, score(config, ignore))["next"]
     assert command.startswith("python -c " if has_python else f"{sys.executable} -c ")
     done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=True, timeout=60)
     for part in ("sentiment_probability", "a good film", "null_text"):

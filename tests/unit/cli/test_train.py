@@ -10,9 +10,10 @@ from typer.testing import CliRunner
 
 from lstm_ray.cli import console
 from lstm_ray.cli.app import app
-from lstm_ray.cli.train import BarWatcher, show_outcome
+from lstm_ray.cli.train import show_outcome
 from lstm_ray.config import TrainConfig
 from lstm_ray.evaluate.counts import BinaryCounts
+from lstm_ray.progress import Epoch
 from lstm_ray.train import run
 from lstm_ray.train.data.corpus import Groups
 from lstm_ray.train.loop.state import State
@@ -70,7 +71,8 @@ def test_an_epoch_shows_the_error_of_its_accuracy(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(console, "say", said.append)
     row = {"epoch": 2, "loss": 0.5, "accuracy": 0.75, "seconds": 1.0, "rows_per_s": 90.0, "validation_loss": 0.6}
     measured = {"validation_accuracy": 0.8, "validation_accuracy_standard_error": 0.04, "validation_auc": 0.9}
-    BarWatcher(None).epoch({**row, **measured})  # type: ignore[arg-type]
+    with console.progress("") as progress:
+        progress(Epoch({**row, **measured}))
     assert said == [
         "epoch 2: loss 0.5000, accuracy 0.7500, validation loss 0.6000, accuracy 0.8000 ± 0.0400  (1 s, 90 rows/s)"
     ]

@@ -17,6 +17,7 @@ from lstm_ray.config import EvaluateConfig
 from lstm_ray.errors import BundleError, InputError, OutputError, ReportError
 from lstm_ray.evaluate.evaluation import Evaluation, evaluate
 from lstm_ray.evaluate.shard import MAX_MISTAKES
+from lstm_ray.progress import ignore
 
 
 def measured(directory: Path, bundle: Path, labels: list[Any], **changes: Any) -> tuple[Evaluation, list[str]]:
@@ -25,7 +26,7 @@ def measured(directory: Path, bundle: Path, labels: list[Any], **changes: Any) -
     pq.write_table(pa.table({"text": ["a good film"] * len(labels), "label": labels}), path)
     config = EvaluateConfig.model_validate({"inputs": (str(path),), "model": str(bundle), **changes})
     notes: list[str] = []
-    return evaluate(config, lambda done, total: None, notes.append), notes
+    return evaluate(config, lambda event: notes.append(event) if isinstance(event, str) else None), notes
 
 
 def test_mistakes_of_all_shards_are_the_largest_first(tmp_path: Path, tiny_bundle: Path) -> None:
@@ -33,7 +34,7 @@ def test_mistakes_of_all_shards_are_the_largest_first(tmp_path: Path, tiny_bundl
     texts = ["a good film", "not a bad film", "a fine one", "bad acting", "bad end", "good end"] * 4
     pq.write_table(pa.table({"text": texts, "label": [0, 1] * 12}), path, row_group_size=8)
     config = EvaluateConfig.model_validate({"inputs": (str(path),), "model": str(tiny_bundle)})
-    result = evaluate(config, lambda done, total: None)
+    result = evaluate(config, ignore)
     errors = [mistake.error for mistake in result.mistakes]
     wrong = result.counts.false_positives + result.counts.false_negatives
     assert len(errors) == min(wrong, MAX_MISTAKES) > 1
@@ -68,7 +69,7 @@ def test_rows_of_one_label_are_measured_with_a_warning(
 ) -> None:
     result, notes = measured(tmp_path, tiny_bundle, labels, **changes)
     assert notes == [f"warning: {tmp_path}/reviews.parquet: {says}"]
-    assert result.metrics()["auc"] is None
+    assert result.metrics["auc"] is None
 
 
 # Rows that the model has learned from
@@ -91,16 +92,16 @@ def trained_on(bundle: Path, to: Path, *texts: str, train: tuple[str, ...] = ())
 
 def test_rows_that_the_model_has_learned_from_are_counted(tmp_path: Path, tiny_bundle: Path) -> None:
     result, notes = measured(tmp_path, trained_on(tiny_bundle, tmp_path / "model", "a good film"), [0, 1, 1])
-    assert result.metrics()["rows_seen_in_training"] == 3
+    assert result.metrics["rows_seen_in_training"] == 3
     (note,) = notes
     assert note.startswith(f"warning: {tmp_path}/reviews.parquet: 3 of 3 evaluation rows (100.0%) have a text that ")
     result, notes = measured(tmp_path, trained_on(tiny_bundle, tmp_path / "other", "A good film"), [0, 1, 1])
-    assert (result.metrics()["rows_seen_in_training"], notes) == (0, [])
+    assert (result.metrics["rows_seen_in_training"], notes) == (0, [])
 
 
 def test_a_bundle_of_an_older_version_cannot_tell(tmp_path: Path, tiny_bundle: Path) -> None:
     result, notes = measured(tmp_path, tiny_bundle, [0, 1])
-    assert (result.metrics()["rows_seen_in_training"], notes) == (None, [])
+    assert (result.metrics["rows_seen_in_training"], notes) == (None, [])
 
 
 @pytest.mark.parametrize("train", ["reviews.parquet", ".", "*.parquet"])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -17,7 +18,7 @@ from lstm_ray.cli.app import main
 from lstm_ray.errors import ConfigError, OutputError
 from lstm_ray.export.export import export
 from lstm_ray.model.bundle import read_bundle
-from lstm_ray.score.scorer import Scorer, score_texts
+from lstm_ray.score.scorer import Scorer
 
 SETTINGS: list[dict[str, Any]] = [
     {},
@@ -61,8 +62,8 @@ def token_ids(output: Path, texts: list[str]) -> np.ndarray:
 
 
 def expected(bundle: Path, texts: list[str]) -> list[float]:
-    scored = score_texts(Scorer(read_bundle(str(bundle)), engine="cpu"), [text.encode() for text in texts])
-    return [float(str(one["probability"])) for one in scored]
+    scored = Scorer(read_bundle(str(bundle)), engine="cpu").score(pa.array(texts))
+    return [float(probability) for probability in scored.probability.to_pylist()]
 
 
 def test_a_saved_model_gives_the_bundles_probabilities(bundle: Path, tmp_path: Path) -> None:

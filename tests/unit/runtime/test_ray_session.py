@@ -11,10 +11,11 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from lstm_ray.errors import InputError, LstmRayError, TrainingError, WorkerLostError
+from lstm_ray.errors import ConfigError, InputError, LstmRayError, TrainingError, WorkerLostError
 from lstm_ray.runtime import ray_session
 from lstm_ray.runtime.ray_session import connect, our_error
 from lstm_ray.runtime.room import Asked
@@ -72,6 +73,38 @@ def test_sigterm_interrupts_also_once_ray_has_set_its_own_handler(
         assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def session(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Stands in for a session of the program's own; gives what is done with it."""
+    calls: list[str] = []
+    context = SimpleNamespace(gcs_address="10.0.0.1:6379")
+    monkeypatch.setattr(ray_session.ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(ray_session.ray, "get_runtime_context", lambda: context)
+    monkeypatch.setattr(ray_session, "is_ray_client", lambda: False)
+    monkeypatch.setattr(ray_session, "check_room", lambda address, asked: f"room at {address}")
+    for name in ("init", "shutdown"):
+        monkeypatch.setattr(ray_session.ray, name, lambda *_, name=name, **__: calls.append(name))
+    return calls
+
+
+@pytest.mark.parametrize("address", ["local", "auto", "10.0.0.1:6379"])
+def test_a_session_of_the_programs_own_is_used_and_left(session: list[str], address: str) -> None:
+    notes: list[str] = []
+    with connect(address, Asked(1, 1, cpus=1, gpus=0), notes.append) as is_ours:
+        assert not is_ours
+    assert notes == ["room at 10.0.0.1:6379"]
+    assert session == []
+
+
+def test_another_ray_than_that_of_the_session_is_refused(session: list[str]) -> None:
+    with (
+        pytest.raises(ConfigError, match=r"--address is 'head:6379', but .* Ray at 10\.0\.0\.1:6379"),
+        connect("head:6379"),
+    ):
+        pass
+    assert session == []
 
 
 @pytest.mark.parametrize(

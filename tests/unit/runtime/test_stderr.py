@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 
 import pytest
 
@@ -48,5 +49,23 @@ def test_ctrl_c_at_once_puts_stderr_back(monkeypatch: pytest.MonkeyPatch, capfd:
     monkeypatch.setattr(os, "dup2", replace_and_interrupt)
     with pytest.raises(KeyboardInterrupt), held_back():
         pass
+    os.write(2, b"shown")
+    assert capfd.readouterr().err == "shown"
+
+
+def test_two_threads_do_not_leave_each_others_file(capfd: pytest.CaptureFixture[str]) -> None:
+    is_in, may_leave = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with held_back():
+            is_in.set()
+            may_leave.wait(10)
+
+    other = threading.Thread(target=hold)
+    with held_back():
+        other.start()
+        is_in.wait(0.2)  # it does not come in: it would take this thread's file for stderr, and put that back
+    may_leave.set()
+    other.join()
     os.write(2, b"shown")
     assert capfd.readouterr().err == "shown"

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from lstm_ray.errors import LstmRayError
 from lstm_ray.runtime import tensorflow
 
 
@@ -29,3 +30,12 @@ def test_a_machine_without_a_gpu_does_not_load_tensorflow() -> None:
     code = "import sys; from lstm_ray.runtime import tensorflow; tensorflow.may_have_gpu = lambda: False; "
     code += "print(tensorflow.has_gpu(), 'tensorflow' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True, timeout=60).split() == ["False", "False"]
+
+
+def test_keras_on_another_backend_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    tensorflow.start_tensorflow()
+    import keras
+
+    monkeypatch.setattr(keras.config, "backend", lambda: "jax")
+    with pytest.raises(LstmRayError, match="Keras runs on jax in this process"):
+        tensorflow.start_tensorflow()

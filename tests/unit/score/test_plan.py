@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from lstm_ray.config import ScoreConfig
 from lstm_ray.errors import InputError
+from lstm_ray.score import plan as plans
 from lstm_ray.score.plan import Chunk, Plan, cut, make_plan
 from lstm_ray.score.reading import read_task
 from lstm_ray.storage.inputs import InputFile
@@ -135,7 +136,7 @@ def test_the_fingerprint_is_that_of_the_versions_before(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     write(Path("a.parquet"), {"body": ["a", "b", "c"], "id": [1, 2, 3]})
     file = InputFile("a.parquet", 123, "2026-01-02T03:04:05", {"year": "2026"})
-    monkeypatch.setattr("lstm_ray.score.plan.find_inputs", lambda inputs, notify: [file])
+    monkeypatch.setattr(plans, "find_inputs", lambda inputs, notify: [file])
     monkeypatch.setattr("lstm_ray.__version__", "0.1.0")
     settings = {"text_column": "body", "keep_columns": "id", "prefix": "new_", "max_rows": 2, "rows_per_part": 1}
     made = plan("in", engine="cpu", actors=3, output="out", **settings)

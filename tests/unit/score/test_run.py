@@ -22,6 +22,7 @@ from lstm_ray.cli.app import main
 from lstm_ray.config import ScoreConfig, resolve
 from lstm_ray.errors import ConfigError, InputError, LstmRayError, OutputError
 from lstm_ray.model.bundle import read_bundle
+from lstm_ray.progress import Count, Event, ignore
 from lstm_ray.score import output
 from lstm_ray.score import run as run_module
 from lstm_ray.score.output import Manifest
@@ -64,7 +65,12 @@ def run(place: Path, tiny_bundle: Path) -> Run:
             "rows_per_part": 200,
             **changes,
         }
-        return score(ScoreConfig.model_validate(settings), nothing, progress)
+
+        def report(event: Event) -> None:
+            if isinstance(event, Count) and event.unit == "rows":
+                progress(event.done, event.total)
+
+        return score(ScoreConfig.model_validate(settings), report)
 
     return score_it
 
@@ -348,7 +354,7 @@ def test_scores_are_replaced_also_if_that_is_killed_halfway(
         left = [allowed]
         with monkeypatch.context() as patched:
             for name in ("write_bytes", "move", "delete"):
-                patched.setattr(f"lstm_ray.score.output.storage.{name}", _counted(name, left))
+                patched.setattr(output.storage, name, _counted(name, left))
             with contextlib.suppress(StoppedError):
                 output.finish_replacing(str(out))
         if left[0]:
@@ -543,5 +549,5 @@ def test_a_run_is_repeated_in_any_directory_by_its_settings(
     first = run(inputs=("in/*.parquet",), output="out")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    again = score(resolve(ScoreConfig, {}, place / "out/_plan/config.yaml"), nothing, nothing)
+    again = score(resolve(ScoreConfig, {}, place / "out/_plan/config.yaml"), ignore)
     assert (again.output, again.fingerprint, again.parts_kept) == (str(place / "out"), first.fingerprint, first.parts)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from lstm_ray.model.bundle import read_bundle
-from lstm_ray.score.scorer import ERRORS, Scorer, score_texts
+from lstm_ray.score.scorer import ERRORS, Scorer
 from lstm_ray.text.vocabulary import Vocabulary
 
 NETWORKS = {
@@ -135,11 +135,3 @@ def test_a_scorers_threads_end_with_it(tiny_bundle: Path) -> None:
         scorer.score(pa.array(["good"] * 5_000))
         assert threads() == {"encode", "lstm-engine"}
     assert threads() == set()
-
-
-def test_score_texts_tells_all_of_each(scorer: Scorer) -> None:
-    first, second = score_texts(scorer, [b"good film", b"?"])
-    assert first["text"] == "good film"
-    assert first["error"] is None
-    assert isinstance(first["probability"], float)
-    assert second == {"text": "?", "sentiment": None, "probability": None, "error": "no_words"}

@@ -17,6 +17,7 @@ from runs import changed
 from lstm_ray.config import TrainConfig, resolve
 from lstm_ray.errors import OutputError
 from lstm_ray.model.bundle import read_bundle
+from lstm_ray.progress import Epoch, Event
 from lstm_ray.train import run
 from lstm_ray.train.results import HISTORY, PARTS
 
@@ -181,12 +182,12 @@ def test_a_second_run_at_the_same_time_is_refused(settings: TrainConfig, watcher
     refused = []
 
     class Meddler(type(watcher)):  # type: ignore[misc]
-        def epoch(self, row: dict[str, Any]) -> None:
+        def __call__(self, event: Event) -> None:
             """Starts the same run again during its first epoch."""
-            if row["epoch"] == 1:
+            if isinstance(event, Epoch) and event.row["epoch"] == 1:
                 with pytest.raises(OutputError, match="another run is writing here"):
                     run.train(settings, watcher)
-                refused.append(row)
+                refused.append(event)
 
     assert run.train(settings, Meddler()).state.epoch == 2
     assert refused

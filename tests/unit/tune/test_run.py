@@ -15,7 +15,7 @@ from lstm_ray.errors import OutputError
 from lstm_ray.train.loop import checkpoints
 from lstm_ray.train.loop.checkpoints import Checkpoint
 from lstm_ray.train.loop.state import State
-from lstm_ray.tune import run
+from lstm_ray.tune import ray_trials, run
 from lstm_ray.tune.results import FINISHED, mark
 
 
@@ -68,7 +68,7 @@ def test_the_settings_of_a_search_hold_in_any_directory(tmp_path: Path, monkeypa
         assert all(trial.train == config.train == (str(tmp_path / "in.parquet"),) for trial in trials.values())
         raise NoRayHereError
 
-    monkeypatch.setattr("lstm_ray.tune.ray_trials.run_trials", run_trials)
+    monkeypatch.setattr(ray_trials, "run_trials", run_trials)
     monkeypatch.chdir(tmp_path)
     pq.write_table(pa.table({"text": ["good", "bad"] * 9, "label": [1, 0] * 9}), "in.parquet")
     search = {"units": {"choice": [3]}}
@@ -94,7 +94,7 @@ def test_fewer_trials_than_before_lose_no_better_one(tmp_path: Path, monkeypatch
         settings = {"train": (str(data),), "output": str(output), "search": {"learning_rate": {"uniform": [0.1, 0.9]}}}
         return run.tune(resolve(TuneConfig, {**settings, "trials": trials, "max_rows": 12}), said.append)
 
-    monkeypatch.setattr("lstm_ray.tune.ray_trials.run_trials", run_trials)
+    monkeypatch.setattr(ray_trials, "run_trials", run_trials)
     data, output, said = tmp_path / "in.parquet", tmp_path / "search", list[str]()
     pq.write_table(pa.table({"text": ["good", "bad"] * 9, "label": [1, 0] * 9}), data)
     assert search(4).best.number == 3

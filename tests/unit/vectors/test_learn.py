@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lstm_ray.config import SkipGramSettings, TokenSettings
 from lstm_ray.datasets.demo import generate_reviews
+from lstm_ray.progress import Count, Event, ignore
 from lstm_ray.text.sequences import Sequences
 from lstm_ray.vectors import learn
 from lstm_ray.vectors.corpus import TextCorpus, read_corpus
@@ -25,7 +26,7 @@ def demo_corpus() -> TextCorpus:
 
 
 def learned(corpus: TextCorpus, settings: SkipGramSettings = SETTINGS) -> NDArray[np.float32]:
-    return learn.learn_vectors(corpus, settings, lambda done, total: None)
+    return learn.learn_vectors(corpus, settings, ignore)
 
 
 def test_words_that_stand_for_each_other_become_neighbours() -> None:
@@ -51,12 +52,17 @@ def test_the_same_seed_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_every_text_is_learned_from_once_an_epoch_and_progress_ends_at_the_total() -> None:
-    calls: list[tuple[int, int]] = []
+    calls: list[Count] = []
+
+    def record(event: Event) -> None:
+        assert isinstance(event, Count)
+        calls.append(event)
+
     corpus = demo_corpus()
-    vectors = learn.learn_vectors(corpus, SETTINGS, lambda done, total: calls.append((done, total)))
+    vectors = learn.learn_vectors(corpus, SETTINGS, record)
     assert vectors.shape == (len(corpus.words), 24)
-    assert calls[-1] == (3 * len(corpus.texts.token_ids),) * 2
-    assert [done for done, _ in calls] == sorted({done for done, _ in calls})
+    assert (calls[-1].done, calls[-1].total) == (3 * len(corpus.texts.token_ids),) * 2
+    assert [call.done for call in calls] == sorted({call.done for call in calls})
 
 
 @pytest.mark.parametrize("part_words", [1, 7, 100, 10_000])

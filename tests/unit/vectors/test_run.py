@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from lstm_ray.cli.app import app
 from lstm_ray.config import VectorsConfig
 from lstm_ray.errors import InputError, OutputError
+from lstm_ray.progress import ignore
 from lstm_ray.text.vocabulary import Vocabulary
 from lstm_ray.text.word_vectors import read_word_vectors
 from lstm_ray.vectors import run
@@ -36,7 +37,7 @@ def config(reviews: Path, output: str = "vectors.txt", **settings: object) -> Ve
 
 def write(settings: VectorsConfig) -> run.LearnedFile:
     """Learns and writes."""
-    return run.write_vectors(settings, lambda done, total: None, lambda message: None)
+    return run.write_vectors(settings, ignore)
 
 
 @pytest.mark.parametrize("name", ["vectors.txt", "new/vectors.txt.gz"])

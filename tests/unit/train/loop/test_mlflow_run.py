@@ -13,6 +13,7 @@ import pytest
 
 from lstm_ray.config import TrainConfig, resolve
 from lstm_ray.errors import ConfigError, InputError, OutputError, TrainingError
+from lstm_ray.progress import Epoch
 from lstm_ray.train import local, run
 from lstm_ray.train.local import LocalWorkers
 from lstm_ray.train.loop.mlflow_run import MlflowRun
@@ -72,7 +73,7 @@ def test_a_run_is_logged_and_continued_when_it_is_resumed(client: type[Client], 
     config = TrainConfig(output=str(tmp_path / "run"), mlflow="http://tracking:5000", units=7)
     tracked = MlflowRun(config, watcher)
     tracked.begin()
-    tracked.epoch(ROW)
+    tracked(Epoch(ROW))
     tracked.finish(State(best_epoch=2))
     assert ("connect", "http://tracking:5000") in client.calls
     assert ("create_run", "7", "run") in client.calls
@@ -84,7 +85,7 @@ def test_a_run_is_logged_and_continued_when_it_is_resumed(client: type[Client], 
         ("set_tag", "abc", "best_epoch", 2),
         ("set_terminated", "abc", "FINISHED"),
     ]
-    assert watcher.epochs == [ROW], "the other watcher still receives them"
+    assert watcher.epochs == [ROW], "the other still receives them"
     client.calls.clear()
     MlflowRun(config, watcher).begin()
     assert client.calls == [("connect", "http://tracking:5000"), ("update_run", "abc", "RUNNING")]
@@ -98,7 +99,7 @@ def test_a_server_that_does_not_answer_prevents_the_start_of_a_run_but_does_not_
     tracked.begin()
     assert ("connect", None) in client.calls
     client.is_away = True
-    tracked.epoch(ROW)
+    tracked(Epoch(ROW))
     tracked.finish(State())
     assert watcher.said[0] == "note: MLflow did not receive epoch 2: the server is away"
     assert watcher.said[1].startswith("note: MLflow was not notified that the run is finished")

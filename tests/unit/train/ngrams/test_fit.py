@@ -18,6 +18,7 @@ from lstm_ray.collective.protocol import Alone, Collective
 from lstm_ray.collective.rendezvous import address_of, listen
 from lstm_ray.runtime.threads import Threads
 from lstm_ray.text.ngrams import Bags
+from lstm_ray.train.ngrams import fit as fitting
 from lstm_ray.train.ngrams.fit import Idf, NgramPart, Ratio, fit
 from lstm_ray.train.ngrams.rows import Linear, Rows, Words
 
@@ -136,7 +137,7 @@ def test_it_is_the_logistic_regression_of_scikit_learn(strength: float, weights:
 
 
 def test_the_other_is_that_of_scikit_learn_on_its_idf(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lstm_ray.train.ngrams.fit._IDF_CLOSE", 1e-6)
+    monkeypatch.setattr(fitting, "_IDF_CLOSE", 1e-6)
     bags, labels = corpus()
     matrix = TfidfTransformer(norm=None).fit_transform(matrix_of(bags))
     matrix = matrix / np.sqrt(matrix.multiply(matrix).sum() / len(bags))
@@ -155,7 +156,7 @@ def subwords_of(bags: Bags) -> csr_matrix:
 
 
 def test_with_subwords_it_is_that_of_scikit_learn_on_both_kinds_of_features(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lstm_ray.train.ngrams.fit._IDF_CLOSE", 1e-6)
+    monkeypatch.setattr(fitting, "_IDF_CLOSE", 1e-6)
     bags, labels = corpus()
     matrix, parts = matrix_of(bags), subwords_of(bags)
     # A feature that no row has changes the sums of p and q: words are features whether or not a row has them.
@@ -209,7 +210,7 @@ def test_what_counts_more_predicts_unseen_rows_better(monkeypatch: pytest.Monkey
     """A regression that learns nothing has a share, but its logits are 0: the part is the other one, scaled."""
     bags, labels = corpus()
     alone = fit_one(Ratio(0.5), bags, labels, words=WORDS)
-    monkeypatch.setattr("lstm_ray.train.ngrams.fit._IDF_STRENGTH", 1e-9)
+    monkeypatch.setattr(fitting, "_IDF_STRENGTH", 1e-9)
     part = fitted(bags, labels)
     scale = part.table @ alone.table / (alone.table @ alone.table)
     assert 0.05 < scale < 1, "overconfident on the rows it has learned, so that others scale it down"

@@ -8,13 +8,13 @@ import pytest
 
 from lstm_ray.config import TrainConfig
 from lstm_ray.errors import TrainingError
-from lstm_ray.progress import Progress
+from lstm_ray.progress import Count, Epoch
 from lstm_ray.train.loop.state import State
 from lstm_ray.train.ray import events
 from lstm_ray.train.ray.events import Begun, Event, EventLog, EventReporter, Finished, Interrupted, Lost
 
 SETTINGS = TrainConfig(workers="1:2", global_batch_size=10)
-ROW, NEXT_ROW = {"epoch": 1}, {"epoch": 2}
+ROW, NEXT_ROW = Epoch({"epoch": 1}), Epoch({"epoch": 2})
 DONE = Finished(State(epoch=2))
 
 
@@ -43,7 +43,7 @@ def test_a_loss_is_reported_with_the_work_that_is_done_again(
     assert not reporter.is_training()
     reporter.report(Begun(State(), 2))
     assert reporter.is_training()
-    reporter.report(Progress(2, 3, 640, 1000, 99.0))
+    reporter.report(Count(1640, 1000 * SETTINGS.epochs, "rows", "epoch 2/5", 99.0))
     clock.now += 20
     reporter.report(Lost("worker lost (worker 1: died)"))
     assert not reporter.is_training()
@@ -130,18 +130,17 @@ def test_reading_removes_nothing_until_the_next_position_is_asked_for() -> None:
 
 
 def test_the_position_counts_the_events_that_were_reported_to_the_end(reporter: EventReporter, watcher: Any) -> None:
-    def interrupt(row: dict[str, Any]) -> None:
+    def interrupt(event: object) -> None:
         raise KeyboardInterrupt
 
     reporter.report(Begun(State(), 2))
-    reported = watcher.epoch
-    watcher.epoch = interrupt
+    reporter.progress = interrupt
     with pytest.raises(KeyboardInterrupt):
         reporter.report(ROW)
-    watcher.epoch = reported
+    reporter.progress = watcher
     assert reporter.position == 1
     reporter.report(ROW)
-    assert watcher.epochs == [ROW]
+    assert watcher.epochs == [ROW.row]
     assert reporter.final is None
     reporter.report(DONE)
     assert reporter.position == 3

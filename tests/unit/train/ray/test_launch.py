@@ -13,6 +13,7 @@ from actors import Remote
 
 from lstm_ray.config import TrainConfig
 from lstm_ray.errors import InputError, TrainingError
+from lstm_ray.progress import Epoch
 from lstm_ray.train.loop.state import State
 from lstm_ray.train.ray import launch
 from lstm_ray.train.ray.events import Begun, Event, EventLog, Finished
@@ -31,7 +32,7 @@ def run(monkeypatch: pytest.MonkeyPatch, watcher: Any, log: EventLog, fit: Fit) 
     monkeypatch.setattr(launch, "_ENDS_WITHIN_S", 5.0)
     monkeypatch.setattr(ray, "get", lambda answer: answer)
     monkeypatch.setattr(ray, "put", lambda value: value)
-    return launch.RayWorkers(watcher).run(CONFIG, None)  # type: ignore[arg-type]  # nobody looks at the corpus
+    return launch.RayWorkers(watcher, is_here=True).run(CONFIG, None)  # type: ignore[arg-type]  # nobody looks at the corpus
 
 
 def test_the_final_state_is_that_of_rank_0(monkeypatch: pytest.MonkeyPatch, watcher: Any) -> None:
@@ -40,7 +41,7 @@ def test_the_final_state_is_that_of_rank_0(monkeypatch: pytest.MonkeyPatch, watc
     def fit() -> None:
         group = log.begin_group()
         log.append(Begun(State(), 2), group)
-        log.append({"epoch": 1}, group)
+        log.append(Epoch({"epoch": 1}), group)
         log.append(Finished(State(epoch=1)), group)
 
     assert run(monkeypatch, watcher, log, fit) == State(epoch=1)
@@ -72,7 +73,7 @@ def test_a_worker_that_dies_after_the_end_changes_nothing(monkeypatch: pytest.Mo
     assert run(monkeypatch, watcher, log, fit) == State(epoch=1)
 
 
-def test_ray_train_ends_when_the_watcher_fails(monkeypatch: pytest.MonkeyPatch, watcher: Any) -> None:
+def test_ray_train_ends_when_the_callback_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its thread would call Ray after the shutdown, and Ray would end this process."""
     log = EventLog()
     killed = threading.Event()
@@ -80,16 +81,16 @@ def test_ray_train_ends_when_the_watcher_fails(monkeypatch: pytest.MonkeyPatch, 
     def fit() -> None:
         group = log.begin_group("controller")
         log.append(Begun(State(), 2), group)
-        log.append({"epoch": 1}, group)
+        log.append(Epoch({"epoch": 1}), group)
         killed.wait(60)
 
-    def fail(row: dict[str, Any]) -> None:
-        raise BrokenPipeError("stderr is closed")
+    def fail(event: object) -> None:
+        if isinstance(event, Epoch):
+            raise BrokenPipeError("stderr is closed")
 
-    monkeypatch.setattr(watcher, "epoch", fail)
     monkeypatch.setattr(ray, "kill", lambda actor: killed.set())
     with pytest.raises(BrokenPipeError):
-        run(monkeypatch, watcher, log, fit)
+        run(monkeypatch, fail, log, fit)
     assert killed.is_set()
 
 

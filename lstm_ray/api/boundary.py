@@ -1,0 +1,154 @@
+"""Surrounds a call from Python: its messages name keywords, and the process is left as it was."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shlex
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Literal, get_args, get_origin
+
+from lstm_ray.config import Settings, option_name
+from lstm_ray.errors import LstmRayError
+from lstm_ray.progress import Event, Progress, ignore
+
+_by_options: ContextVar[bool] = ContextVar("by_options", default=False)
+
+
+@contextmanager
+def options_named() -> Iterator[None]:
+    """Leaves messages as they are written, with the names of options: the command line is the caller."""
+    token = _by_options.set(True)
+    try:
+        yield
+    finally:
+        _by_options.reset(token)
+
+
+def arguments_of(kind: type[Settings]) -> dict[str, Any]:
+    """Returns the types of settings by name, for `python_call`."""
+    return {name: field.annotation for name, field in kind.model_fields.items()}
+
+
+@contextmanager
+def python_call(arguments: Mapping[str, Any], progress: Progress | None = None) -> Iterator[Progress]:
+    """Surrounds a call of a public function; yields what receives its progress.
+
+    Errors and messages name settings as Python does (`keywords_named`), and the environment variables that Ray and
+    TensorFlow need are restored at the end.
+
+    Args:
+        arguments: Types of the arguments that messages may name, by name.
+        progress: The caller's, if there is one.
+    """
+    report = progress or ignore
+
+    def translated(event: Event) -> None:
+        report(keywords_named(event, arguments) if isinstance(event, str) else event)
+
+    with _environment.restored():
+        if _by_options.get():
+            yield report
+            return
+        try:
+            yield translated
+        except LstmRayError as error:
+            error.args = tuple(
+                keywords_named(part, arguments) if isinstance(part, str) else part for part in error.args
+            )
+            raise
+
+
+class _Environment:
+    """The environment variables of the process, and how many calls use them: the last one to end restores them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._calls = 0
+        self._before: dict[str, str] = {}
+
+    @contextmanager
+    def restored(self) -> Iterator[None]:
+        """Restores at the end of the block what has changed in it, also what libraries set while they are loaded."""
+        with self._lock:
+            if not self._calls:
+                self._before = dict(os.environ)
+            self._calls += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._calls -= 1
+                if not self._calls:
+                    for name in os.environ.keys() - self._before.keys():
+                        del os.environ[name]
+                    os.environ.update(self._before)
+
+
+_environment = _Environment()
+
+
+@contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Restores at the end the state of Python's and NumPy's random numbers: Keras seeds them to build a model."""
+    import numpy as np
+
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+# An option or the argument INPUT, and the word after it as a shell reads it.
+_NAMED = re.compile(
+    r"(?<![\w-])(?P<name>--[a-z][a-z0-9-]*|INPUT)(?![\w=-])"
+    r"""(?: (?P<value>(?!--)(?:'[^']*'(?:"'"'[^']*')*|[^\s'"]+)))?"""
+)
+_NUMBER = re.compile(r"-?\d+(\.\d+)?(e-?\d+)?")
+
+
+def keywords_named(message: str, arguments: Mapping[str, Any]) -> str:
+    """Returns a message that names arguments as a call does: `epochs=3` for `--epochs 3`, `epochs=` for `--epochs`.
+
+    Messages are written for the command line, where most are read. The word after an option is its value only if it can
+    be nothing else: a number, one of its choices, quoted or a path, or before another option or the end.
+
+    Args:
+        message: For people.
+        arguments: Types of the arguments, by name. Other options stay as they are: they belong to other programs.
+    """
+    fields = {option_name(name): name for name in arguments} | {"INPUT": "inputs"}
+
+    def replaced(found: re.Match[str]) -> str:
+        name, given = found["name"], found["value"]
+        field = fields.get(name.replace("--no-", "--", 1))
+        if field is None:
+            return found[0]
+        annotation, rest = arguments.get(field), message[found.end() :]
+        if annotation is bool:
+            return f"{field}={not name.startswith('--no-')}" + ("" if given is None else f" {given}")
+        if given is None:
+            return field if rest.startswith(":") else f"{field}="
+        value = given if given.startswith("'") else given.rstrip(".,:;)")
+        end = given[len(value) :]
+        is_last = not (end + rest).strip(".)") or rest.startswith(" --")
+        if not _is_value(value, annotation) and not (is_last and annotation not in (int, float)):
+            return f"{field}= {given}"
+        is_number = _NUMBER.fullmatch(value) and "tuple" not in str(annotation)
+        shown = value if is_number else repr(shlex.split(value)[0])
+        return f"{field}={shown}{end}" + ("," if rest.startswith(" --") and not end else "")
+
+    return _NAMED.sub(replaced, message)
+
+
+def _is_value(word: str, annotation: Any) -> bool:
+    """Returns whether the word after an option is its value, wherever it is in a sentence."""
+    if get_origin(annotation) is Literal:
+        return word in get_args(annotation)
+    return bool(_NUMBER.fullmatch(word)) or word.startswith("'") or "/" in word

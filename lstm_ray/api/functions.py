@@ -1,0 +1,234 @@
+"""What a program does with lstm-ray: each function is a command, with the settings as keywords.
+
+A setting by name wins over the job file, that over the preset, that over the default. What a function needs is imported
+when it is called: `import lstm_ray` loads no Ray, TensorFlow, numpy or pyarrow.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+# Loaded before the functions below take the names of these packages in `lstm_ray`: a package that is loaded later would
+# replace its function there. `from lstm_ray.train import run` finds the package all the same.
+import lstm_ray.evaluate
+import lstm_ray.export
+import lstm_ray.score
+import lstm_ray.train
+import lstm_ray.tune  # noqa: F401
+
+if TYPE_CHECKING:
+    from lstm_ray.api.model import Model
+    from lstm_ray.config import EvaluateConfig, ScoreConfig, Settings, TrainConfig, TuneConfig
+    from lstm_ray.evaluate.evaluation import Evaluation
+    from lstm_ray.export.export import Exported
+    from lstm_ray.progress import Progress
+    from lstm_ray.score.output import Manifest
+    from lstm_ray.train.results import Outcome
+    from lstm_ray.tune.run import SearchResult
+
+C = TypeVar("C", bound="Settings")
+
+Path: TypeAlias = "str | os.PathLike[str]"
+"""A local path or a URI."""
+Paths: TypeAlias = "Path | Sequence[Path]"
+"""Files, directories, globs or URIs."""
+
+
+def train(
+    train: Paths | None = None,
+    *,
+    output: Path | None = None,
+    job: Path | TrainConfig | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Outcome:
+    """Trains a model, or resumes the run that the output directory holds.
+
+    Example: lstm_ray.train("reviews.parquet", output="runs/first", preset="bilstm", epochs=3).metrics["accuracy"]
+
+    Args:
+        train: Reviews with labels, as Parquet.
+        output: Directory of the run. The same call resumes what is there.
+        job: A YAML job file, or settings, for what is not given here.
+        progress: Receives messages, rows done and epochs, such as `print`.
+        settings: Any setting of `lstm-ray train`, by name.
+
+    Raises:
+        ConfigError: A setting is missing, unknown or not valid.
+        InputError: The data cannot be used.
+        OutputError: The output directory contains something else, or cannot be written.
+        TrainingError: Training failed.
+        KeyboardInterrupt: Ctrl-C was pressed; the run has been saved.
+    """
+    from lstm_ray.api.boundary import arguments_of, python_call, random_state_kept
+    from lstm_ray.config import TrainConfig
+    from lstm_ray.train import run
+
+    with python_call(arguments_of(TrainConfig), progress) as report, random_state_kept():
+        return run.train(_settings(TrainConfig, job, {"train": train, "output": output, **settings}), report)
+
+
+def score(
+    inputs: Paths | None = None,
+    *,
+    model: Path | None = None,
+    output: Path | None = None,
+    job: Path | ScoreConfig | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Manifest:
+    """Scores a corpus of reviews, Parquet in, Parquet out, or what is missing of it.
+
+    Example: lstm_ray.score("reviews/", model="runs/first/model", output="scored").rows
+
+    Args:
+        inputs: Reviews as Parquet.
+        model: The model bundle.
+        output: Directory for the scored Parquet. The same call scores what is missing there.
+        job: A YAML job file, or settings, for what is not given here.
+        progress: Receives messages, files planned and rows done, such as `print`.
+        settings: Any setting of `lstm-ray score`, by name.
+
+    Raises:
+        ConfigError: A setting is missing, unknown or not valid.
+        BundleError: The model cannot be used.
+        InputError: The input cannot be used, or more files are bad than allowed.
+        OutputError: The output directory contains something else, or cannot be written.
+    """
+    from lstm_ray.api.boundary import arguments_of, python_call
+    from lstm_ray.config import ScoreConfig
+    from lstm_ray.score import run
+
+    with python_call(arguments_of(ScoreConfig), progress) as report:
+        given = {"inputs": inputs, "model": model, "output": output, **settings}
+        return run.score(_settings(ScoreConfig, job, given), report)
+
+
+def evaluate(
+    inputs: Paths | None = None,
+    *,
+    model: Path | None = None,
+    job: Path | EvaluateConfig | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Evaluation:
+    """Measures a model on labelled reviews; writes a report if `output` is given.
+
+    Example: lstm_ray.evaluate("test.parquet", model="runs/first/model").metrics["accuracy"]
+
+    Args:
+        inputs: Reviews with labels, as Parquet.
+        model: The model bundle.
+        job: A YAML job file, or settings, for what is not given here.
+        progress: Receives messages and rows done, such as `print`.
+        settings: Any setting of `lstm-ray evaluate`, by name.
+
+    Raises:
+        ConfigError: A setting is missing, unknown or not valid.
+        BundleError: The model cannot be used.
+        InputError: The data cannot be used.
+        OutputError: The output directory is not empty or cannot be written.
+    """
+    from lstm_ray.api.boundary import arguments_of, python_call
+    from lstm_ray.config import EvaluateConfig
+    from lstm_ray.evaluate import evaluation
+
+    with python_call(arguments_of(EvaluateConfig), progress) as report:
+        given = {"inputs": inputs, "model": model, **settings}
+        return evaluation.evaluate(_settings(EvaluateConfig, job, given), report)
+
+
+def tune(
+    train: Paths | None = None,
+    *,
+    output: Path | None = None,
+    search: Mapping[str, Mapping[str, Any]] | None = None,
+    job: Path | TuneConfig | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> SearchResult:
+    """Searches for better settings: trains with many on Ray, and stops early those that fall behind.
+
+    Example: lstm_ray.tune("reviews.parquet", output="search", search={"units": {"choice": [64, 128]}}).best.config
+
+    Args:
+        train: Reviews with labels, as Parquet.
+        output: Directory of the search. The same call resumes what is there.
+        search: What to draw each searched setting from: choice, uniform, log_uniform or integer.
+        job: A YAML job file, or settings, for what is not given here.
+        progress: Receives messages, such as `print`.
+        settings: Any setting of `lstm-ray tune`, by name.
+
+    Raises:
+        ConfigError: A setting is missing, unknown or not valid.
+        InputError: The data cannot be used.
+        OutputError: The output directory contains something else, or cannot be written.
+        TrainingError: A trial failed for another reason than its settings, or all failed.
+    """
+    from lstm_ray.api.boundary import arguments_of, python_call
+    from lstm_ray.config import TuneConfig
+    from lstm_ray.tune import run
+
+    with python_call(arguments_of(TuneConfig), progress) as report:
+        given = {"train": train, "output": output, "search": search, **settings}
+        return run.tune(_settings(TuneConfig, job, given), report)
+
+
+def export(model: Path, *, format: str, output: Path) -> Exported:
+    """Writes a model for other runtimes, from token ids to probabilities.
+
+    Args:
+        model: The model bundle.
+        format: ONNX, or the format of TensorFlow Serving.
+        format: "onnx", or "savedmodel", the format of TensorFlow Serving.
+        output: A new or empty directory; its export.json explains how to make the ids.
+
+    Raises:
+        ConfigError: The format is unknown, or the package that writes it is not installed.
+        BundleError: The model cannot be used.
+        OutputError: The directory is not empty, or cannot be written.
+    """
+    from lstm_ray.api.boundary import python_call
+    from lstm_ray.export import export
+
+    with python_call({"format": str, "output": str}):
+        return export.export(os.fspath(model), format, os.fspath(output))
+
+
+def load(model: Path) -> Model:
+    """Returns a trained model, ready to score texts in this process: without Ray, and without TensorFlow.
+
+    Only a network that user code built needs TensorFlow.
+
+    Example: lstm_ray.load("runs/first/model").predict("Not bad at all")
+
+    Raises:
+        BundleError: The bundle is missing or damaged, or needs a newer version of lstm-ray.
+    """
+    from lstm_ray.api.model import Model
+
+    return Model(model)
+
+
+def _settings(kind: type[C], job: Path | C | None, given: Mapping[str, Any]) -> C:
+    """Returns the settings of a call.
+
+    Raises:
+        ConfigError: A setting is missing, unknown or not valid.
+    """
+    from lstm_ray.config import check_complete, known_settings, resolve
+    from lstm_ray.errors import ConfigError
+
+    by_name = known_settings(kind, given)
+    if isinstance(job, kind):
+        config = resolve(kind, {**job.model_dump(exclude_unset=True), **by_name}) if by_name else job
+    elif job is None or isinstance(job, str | os.PathLike):
+        config = resolve(kind, by_name, None if job is None else os.fspath(job))
+    else:
+        raise ConfigError(
+            f"job is of type {type(job).__name__}: give the path of a YAML job file, or a {kind.__name__}"
+        )
+    check_complete(config)
+    return config

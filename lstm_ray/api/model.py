@@ -1,0 +1,216 @@
+"""A trained model in a program's hands: it scores texts in this process, without TensorFlow and without Ray."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from lstm_ray import storage
+from lstm_ray.api.boundary import python_call
+from lstm_ray.errors import BundleError, ConfigError, InputError
+from lstm_ray.model.bundle import read_bundle
+from lstm_ray.score.columns import NEW_COLUMNS
+from lstm_ray.score.scorer import SENTIMENTS, Scored, Scorer, pick_engine
+from lstm_ray.text.tokenize import is_text_type
+
+if TYPE_CHECKING:
+    import keras
+
+Text = str | bytes | None
+"""A text; bytes are UTF-8, and None is a missing one."""
+
+_ARGUMENTS = {"text_column": str, "prefix": str}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The score of a text.
+
+    Attributes:
+        label: "positive" or "negative"; None if the text cannot be scored.
+        probability: Of the positive class; None likewise.
+        error: Why the text cannot be scored, such as "null_text" or "no_words"; None if it can.
+    """
+
+    label: str | None
+    probability: float | None
+    error: str | None
+
+
+class Model:
+    """A model bundle, ready to score. It is pickled by its path: another process reads the bundle there.
+
+    Attributes:
+        path: Directory or URI of the bundle.
+        labels: The names of the two classes, in the order of `predict_proba`.
+        threshold: Probability above which a text counts as positive.
+        metrics: Validation metrics of the epoch that was kept; empty if there was no validation.
+        note: A message if the user code that the network needs has changed since its training; else None.
+    """
+
+    labels: tuple[str, str] = SENTIMENTS
+
+    def __init__(self, path: str | os.PathLike[str], threads: int | None = None) -> None:
+        """Reads a bundle.
+
+        Args:
+            path: Directory or URI of the bundle, as `train` writes it to OUTPUT/model.
+            threads: Threads to score on; None is one for each core that this process may use.
+
+        Raises:
+            BundleError: The bundle is missing or damaged, or needs a newer version of lstm-ray.
+        """
+        with python_call(_ARGUMENTS):
+            self.path = storage.absolute(os.fspath(path))
+            self._bundle = read_bundle(self.path)
+            # On the CPU: a GPU takes longer to start than a few texts take to score.
+            engine = pick_engine("auto", False, self._bundle.model.network)
+            self._scorer = Scorer(self._bundle, engine, threads)
+            self.note = self._bundle.note()
+        self.threshold = self._bundle.threshold
+        self.metrics: Mapping[str, Any] = self._bundle.metrics
+
+    def __repr__(self) -> str:
+        """Returns how to load the model."""
+        return f"lstm_ray.load({self.path!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Returns how another process makes the same model."""
+        return _load_again, (self.path, self._bundle.hash)
+
+    @overload
+    def predict(self, texts: str | bytes) -> Prediction: ...  # type: ignore[overload-overlap]  # a str is iterable
+    @overload
+    def predict(self, texts: Iterable[Text]) -> list[Prediction]: ...
+    def predict(self, texts: str | bytes | Iterable[Text]) -> Prediction | list[Prediction]:
+        """Returns the score of each text: a Prediction for a str, a list of them for several texts.
+
+        Raises:
+            InputError: A text is neither str, bytes nor None.
+        """
+        is_one = isinstance(texts, str | bytes)
+        scored = self._score([texts] if is_one else texts)
+        columns = (scored.sentiment.to_pylist(), scored.probability.to_pylist(), scored.error.to_pylist())
+        predictions = [Prediction(*values) for values in zip(*columns, strict=True)]
+        return predictions[0] if is_one else predictions
+
+    def predict_proba(self, texts: Iterable[Text]) -> npt.NDArray[np.float32]:
+        """Returns float32[texts, 2], the probabilities of `labels`; NaN where a text cannot be scored.
+
+        Raises:
+            InputError: A text is neither str, bytes nor None.
+        """
+        positive = self._score([texts] if isinstance(texts, str | bytes) else texts).probability
+        probabilities: npt.NDArray[np.float32] = positive.to_numpy(zero_copy_only=False)  # NaN for null
+        return np.stack([1 - probabilities, probabilities], axis=1)
+
+    def score_table(self, table: pa.Table, text_column: str = "text", prefix: str = "") -> pa.Table:
+        """Returns an Arrow table with the three columns of `score` added.
+
+        Args:
+            table: Any columns.
+            text_column: The one of the texts.
+            prefix: Of the names of the new columns.
+
+        Raises:
+            InputError: There is no such column, or it has no texts.
+            ConfigError: A new column's name is taken.
+        """
+        with python_call(_ARGUMENTS):
+            scored = self._scorer.score(_text_column(table, text_column))
+            for name, column in _new_columns(scored, table.column_names, prefix).items():
+                table = table.append_column(name, column)
+            return table
+
+    def __call__(self, batch: Any, text_column: str = "text", prefix: str = "") -> Any:
+        """Returns a batch of Ray Data with the three columns of `score` added: `dataset.map_batches(model)`.
+
+        Args:
+            batch: A dict of numpy arrays, an Arrow table or a pandas DataFrame; the result is of the same kind.
+            text_column: The column of the texts.
+            prefix: Of the names of the new columns.
+
+        Raises:
+            InputError: There is no such column, or it has no texts.
+            ConfigError: A new column's name is taken.
+        """
+        if isinstance(batch, pa.Table):
+            return self.score_table(batch, text_column, prefix)
+        with python_call(_ARGUMENTS):
+            scored = self._scorer.score(_text_column(batch, text_column))
+            new = {
+                name: column.to_numpy(zero_copy_only=False)
+                for name, column in _new_columns(scored, batch, prefix).items()
+            }
+            return {**batch, **new} if isinstance(batch, dict) else batch.assign(**new)
+
+    def to_keras(self) -> keras.Model:
+        """Returns the Keras model, from token ids to probabilities. Imports TensorFlow.
+
+        Raises:
+            BundleError: The network needs user code that is missing, or that has changed.
+        """
+        with python_call(_ARGUMENTS):
+            from lstm_ray.runtime.tensorflow import start_tensorflow
+
+            start_tensorflow()
+            return self._bundle.keras_model()
+
+    def _score(self, texts: Any) -> Scored:
+        with python_call(_ARGUMENTS):
+            return self._scorer.score(_column(texts))
+
+
+@functools.lru_cache(maxsize=4)  # a process of Ray Data unpickles the model for every task
+def _load_again(path: str, model_hash: str) -> Model:
+    """Returns the model that was pickled; on one thread: other processes of this machine score too."""
+    model = Model(path, threads=1)
+    if model._bundle.hash != model_hash:
+        raise BundleError(f"{path}: has changed since the model was loaded: load it again")
+    return model
+
+
+def _column(texts: Any) -> pa.Array | pa.ChunkedArray:
+    """Returns texts of any kind as a column."""
+    if isinstance(texts, pa.Array | pa.ChunkedArray):
+        if not is_text_type(texts.type):
+            raise InputError(f"the texts are {texts.type}, expected text")
+        return texts
+    # Of these, a loop would take the names of their columns for texts.
+    if isinstance(texts, Mapping) or hasattr(texts, "columns") or not isinstance(texts, Iterable):
+        raise InputError(f"expected a text, or a column or list of texts, not {type(texts).__name__}")
+    return pa.array([_encoded(text, number) for number, text in enumerate(texts)], pa.large_binary())
+
+
+def _encoded(text: Any, number: int) -> bytes | None:
+    """Returns a text as UTF-8; a str with half a character becomes invalid UTF-8, so that its row gets an error."""
+    if isinstance(text, str):
+        return text.encode(errors="surrogatepass")
+    if text is None or isinstance(text, bytes):
+        return text
+    # NumPy's and pandas's missing values. A batch of nothing but nulls comes from Ray Data as float32.
+    if (isinstance(text, float | np.floating) and np.isnan(text)) or type(text).__name__ == "NAType":
+        return None
+    raise InputError(f"text {number} is of type {type(text).__name__}, expected str, bytes or None")
+
+
+def _text_column(batch: Any, name: str) -> pa.Array | pa.ChunkedArray:
+    names = batch.column_names if isinstance(batch, pa.Table) else list(batch)
+    if name not in names:
+        raise InputError(f"no column {name!r}; there are {', '.join(map(repr, names))}: choose with --text-column")
+    return _column(batch[name])
+
+
+def _new_columns(scored: Scored, taken: Iterable[str], prefix: str) -> dict[str, pa.Array]:
+    """Returns the columns that `score` adds, by name."""
+    names = [prefix + name for name in NEW_COLUMNS]
+    if there := sorted({*names} & {*taken}):
+        raise ConfigError(f"there is a column {there[0]!r} already: give the new columns a --prefix, such as 'new_'")
+    return dict(zip(names, (scored.probability, scored.sentiment, scored.error), strict=True))

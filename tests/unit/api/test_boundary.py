@@ -1,0 +1,83 @@
+"""A call from Python: its messages name keywords, and the environment is restored."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from contextlib import ExitStack
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lstm_ray.api.boundary import arguments_of, keywords_named, options_named, python_call
+from lstm_ray.config import EvaluateConfig, ScoreConfig, TrainConfig
+from lstm_ray.errors import OutputError
+from lstm_ray.progress import Event
+
+ARGUMENTS = arguments_of(TrainConfig) | arguments_of(ScoreConfig) | arguments_of(EvaluateConfig)
+LABELS = st.lists(st.from_regex(r"[\w'a-z .&%+-]*\w", fullmatch=True), min_size=1, max_size=3)
+
+
+@pytest.mark.parametrize(
+    ("written", "named"),
+    [
+        ("choose another --output", "choose another output="),
+        ("choose another --output, or --fresh to start over", "choose another output=, or fresh=True to start over"),
+        ("INPUT is missing", "inputs= is missing"),
+        ("--epochs is 'x': should be", "epochs= is 'x': should be"),
+        ("but --embedding-size is 4: give --embedding-size 64", "but embedding_size= is 4: give embedding_size=64"),
+        ("with --padding post and no --mask", "with padding='post' and no mask=True"),
+        ("--no-strip-html keeps them", "strip_html=False keeps them"),
+        ("--workers 0 or 1 and --accumulate 1, or", "workers=0 or 1 and accumulate=1, or"),
+        ("try a lower --learning-rate, or --clip-norm 1", "try a lower learning_rate=, or clip_norm=1"),
+        ("--keep-columns: no column 'x'", "keep_columns: no column 'x'"),
+        ("--output /a/b is inside the input", "output='/a/b' is inside the input"),
+        ("new columns a --prefix, e.g. new_", "new columns a prefix=, e.g. new_"),
+        (
+            "which is which: --positive-labels 4,5 --negative-labels 1,2",
+            "which is which: positive_labels='4,5', negative_labels='1,2'",
+        ),
+        ("`lstm-ray train --config a.yaml` resumes it", "`lstm-ray train --config a.yaml` resumes it"),
+        ("add `ray start --head --port 6379`", "add `ray start --head --port 6379`"),
+        ("docker run --shm-size=8g", "docker run --shm-size=8g"),
+    ],
+)
+def test_a_message_names_keywords(written: str, named: str) -> None:
+    assert keywords_named(written, ARGUMENTS) == named
+
+
+@given(LABELS, LABELS)
+def test_a_remedy_with_labels_works_when_it_is_pasted(positive: list[str], negative: list[str]) -> None:
+    given = {"positive_labels": ",".join(positive), "negative_labels": ",".join(negative)}
+    options = shlex.join(("--positive-labels", given["positive_labels"], "--negative-labels", given["negative_labels"]))
+    assert eval(f"dict({keywords_named(options, ARGUMENTS)})") == given
+
+
+def test_errors_and_progress_are_named_for_the_caller() -> None:
+    events: list[Event] = []
+
+    def fail() -> None:
+        with python_call(ARGUMENTS, events.append) as report:
+            report("note: --mask helps")
+            raise OutputError("choose another --output")
+
+    with pytest.raises(OutputError, match=r"^choose another output=$"):
+        fail()
+    with options_named(), pytest.raises(OutputError, match=r"^choose another --output$"):
+        fail()
+    assert events == ["note: mask=True helps", "note: --mask helps"]
+
+
+def test_the_environment_is_restored_when_the_last_call_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LSTM_RAY_TEST_KEPT", "mine")
+    before = dict(os.environ)
+    first, second = ExitStack(), ExitStack()
+    first.enter_context(python_call({}))
+    os.environ["LSTM_RAY_TEST_NEW"] = "1"
+    second.enter_context(python_call({}))  # as in another thread
+    os.environ["LSTM_RAY_TEST_KEPT"] = "changed"
+    first.close()
+    assert os.environ["LSTM_RAY_TEST_NEW"] == "1", "the other call may need it"
+    second.close()
+    assert dict(os.environ) == before

@@ -1,0 +1,80 @@
+"""The public functions: how arguments become settings. What they run is tested in its own place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lstm_ray
+from lstm_ray.errors import ConfigError
+from lstm_ray.train import run
+
+Given = list[lstm_ray.TrainConfig]
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> Given:
+    """Gives the settings that training is called with; nothing is trained."""
+    settings: Given = []
+    monkeypatch.setattr(run, "train", lambda config, progress: settings.append(config))
+    return settings
+
+
+def test_the_functions_are_not_replaced_by_packages_of_the_same_names() -> None:
+    import lstm_ray.evaluate.counts
+    import lstm_ray.export.export
+    import lstm_ray.score.plan
+    import lstm_ray.tune.search
+
+    assert all(callable(getattr(lstm_ray, name)) for name in ("train", "score", "evaluate", "tune", "export"))
+
+
+@pytest.mark.parametrize("train", ["a.parquet", Path("a.parquet"), ["a.parquet"], (Path("a.parquet"),)])
+def test_one_path_or_several_are_taken(given: Given, train: Any) -> None:
+    lstm_ray.train(train, output=Path("run"), preset="bilstm", epochs=3, positive_labels=[4, 5], negative_labels="1,2")
+    (config,) = given
+    assert (config.train, config.output) == (("a.parquet",), "run")
+    assert (config.epochs, config.units, config.bidirectional) == (3, 128, True), "over the preset, from the preset"
+    assert (config.positive_labels, config.negative_labels) == (("4", "5"), ("1", "2"))
+
+
+def test_what_is_given_by_name_wins_over_the_job(given: Given, tmp_path: Path) -> None:
+    job = tmp_path / "job.yaml"
+    job.write_text("command: train\ntrain: a.parquet\noutput: run\nepochs: 2\nunits: 8\n", encoding="utf-8")
+    lstm_ray.train(job=job, epochs=4)
+    settings = lstm_ray.TrainConfig(train="a.parquet", output="run", preset="best", units=8)  # type: ignore[arg-type]
+    lstm_ray.train(job=settings)
+    lstm_ray.train(job=settings, epochs=4)
+    assert [(config.epochs, config.units) for config in given] == [(4, 8), (5, 8), (4, 8)]
+    assert given[1] is settings
+    assert "global_batch_size" not in given[2].model_fields_set, (
+        "what the preset best chooses for the data is left to it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: lstm_ray.train("a.parquet"), "output= is missing"),
+        (lambda: lstm_ray.train(output="run"), "train= is missing"),
+        (lambda: lstm_ray.train(5, output="run"), "train= is 5: should be a text, or several"),  # type: ignore[arg-type]
+        (lambda: lstm_ray.train("a.parquet", output="run", epoch=3), "unknown key 'epoch'; did you mean 'epochs'?"),
+        (lambda: lstm_ray.train("a.parquet", output="run", epochs="x"), "epochs= is 'x': should be a valid integer"),
+        (lambda: lstm_ray.train(job={"epochs": 3}), "job is of type dict: give the path"),  # type: ignore[arg-type]
+        (lambda: lstm_ray.score(model="m", output="o"), "inputs= is missing"),
+        (lambda: lstm_ray.evaluate("a.parquet"), "model= is missing"),
+        (lambda: lstm_ray.tune("a.parquet", output="o"), "search is missing"),
+        (lambda: lstm_ray.export("m", format="x", output="o"), "format= is 'x': should be onnx or savedmodel"),
+    ],
+)
+def test_an_error_names_the_keyword(call: Any, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        call()
+    assert str(error.value).startswith(message)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'trane'"):
+        lstm_ray.trane  # type: ignore[attr-defined]  # noqa: B018

@@ -1,0 +1,122 @@
+"""A loaded model: what it takes, and what it returns."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+import lstm_ray
+from lstm_ray.errors import BundleError, ConfigError, InputError
+from lstm_ray.model.bundle import read_bundle
+from lstm_ray.score.scorer import Scorer
+
+TEXTS = ["a good film", None, "?!", "bad acting"]
+
+
+@pytest.fixture
+def model(tiny_bundle: Path) -> lstm_ray.Model:
+    """Loads an untrained model."""
+    return lstm_ray.load(tiny_bundle)
+
+
+def test_predictions_are_the_scores_of_the_scorer(model: lstm_ray.Model, tiny_bundle: Path) -> None:
+    expected = Scorer(read_bundle(str(tiny_bundle)), "cpu", 1).score(pa.array(TEXTS))
+    predictions = model.predict(TEXTS)
+    assert [one.probability for one in predictions] == expected.probability.to_pylist()
+    assert [one.label for one in predictions] == expected.sentiment.to_pylist()
+    assert [one.error for one in predictions] == [None, "null_text", "no_words", None]
+    assert model.predict("a good film") == predictions[0] == model.predict(b"a good film")
+    assert model.predict(["\ud800", b"\xff"]) == [lstm_ray.Prediction(None, None, "invalid_utf8")] * 2
+    assert model.predict([]) == []
+    assert model.predict(np.array([np.nan], np.float32)) == [predictions[1]], "a batch of Ray Data without a text"
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array(TEXTS),
+        pa.chunked_array([TEXTS[:1], TEXTS[1:]]),
+        np.array(TEXTS, object),
+        pd.Series([math.nan if text is None else text for text in TEXTS]),
+        pd.Series(TEXTS, dtype="string"),
+        iter(TEXTS),
+    ],
+    ids=lambda column: type(column).__name__,
+)
+def test_a_column_of_any_kind_is_a_list_of_texts(model: lstm_ray.Model, column: Any) -> None:
+    assert model.predict(column) == model.predict(TEXTS)
+
+
+def test_probabilities_are_those_of_both_labels(model: lstm_ray.Model) -> None:
+    probabilities = model.predict_proba(TEXTS)
+    assert (probabilities.shape, probabilities.dtype) == ((4, 2), np.float32)
+    assert np.isnan(probabilities[1:3]).all()
+    np.testing.assert_allclose(probabilities[[0, 3]].sum(axis=1), 1, rtol=1e-6)
+    assert probabilities[0, model.labels.index("positive")] == model.predict("a good film").probability
+
+
+def test_a_batch_gets_the_columns_of_score(model: lstm_ray.Model) -> None:
+    table = pa.table({"id": [1, 2, 3, 4], "review": TEXTS})
+    scored = model.score_table(table, text_column="review", prefix="new_")
+    names = ["id", "review", "new_sentiment_probability", "new_sentiment", "new_sentiment_error"]
+    assert scored.column_names == names
+    assert scored["new_sentiment"].to_pylist() == [one.label for one in model.predict(TEXTS)]
+    assert model(table, "review", "new_").equals(scored)
+    frame = model(table.to_pandas(), "review", "new_")
+    arrays = model({"id": np.arange(4), "review": np.array(TEXTS, object)}, "review", "new_")
+    assert list(frame) == list(arrays) == names
+    for batch in (frame, arrays):
+        np.testing.assert_array_equal(batch["new_sentiment_probability"], model.predict_proba(TEXTS)[:, 1])
+        errors = [
+            None if pd.isna(error) else error for error in batch["new_sentiment_error"]
+        ]  # pandas makes NaN of None
+        assert errors == [None, "null_text", "no_words", None]
+
+
+def test_a_model_is_pickled_by_its_path(model: lstm_ray.Model, tiny_bundle: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "model"
+    shutil.copytree(tiny_bundle, moved)
+    pickled = pickle.dumps(lstm_ray.load(moved))
+    assert len(pickled) < 1_000
+    again = pickle.loads(pickled)
+    assert again.predict(TEXTS) == model.predict(TEXTS)
+    assert pickle.loads(pickled) is again, "Ray Data unpickles it for every task"
+    shutil.rmtree(moved)
+    other = pickle.dumps(model).replace(model._bundle.hash.encode(), b"0" * 64)
+    with pytest.raises(BundleError, match="has changed since the model was loaded"):
+        pickle.loads(other)
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (5, "a column or list of texts, not int"),
+        ({"text": "good"}, "not dict"),
+        (pd.DataFrame({"text": ["good"]}), "not DataFrame"),
+        (["good", 5], "text 1 is of type int"),
+        (pa.array([1, 2]), "the texts are int64"),
+    ],
+)
+def test_what_is_no_text_is_refused(model: lstm_ray.Model, texts: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        model.predict(texts)
+
+
+def test_wrong_columns_are_refused(model: lstm_ray.Model) -> None:
+    with pytest.raises(InputError, match="no column 'text'; there are 'review': choose with text_column="):
+        model.score_table(pa.table({"review": TEXTS}))
+    with pytest.raises(ConfigError, match="there is a column 'sentiment' already: give the new columns a prefix="):
+        model({"text": TEXTS, "sentiment": TEXTS})
+
+
+def test_a_missing_model_is_said(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="no such model bundle"):
+        lstm_ray.load(tmp_path / "none")
