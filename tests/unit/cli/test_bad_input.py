@@ -313,7 +313,6 @@ def test_the_hint_names_the_command(
         (("score", "--workers", "1"), "--workers"),
         (("train", "--epochs", "many"), "--epochs"),
         (("predict", "a good film"), "--model"),
-        (("predict", "--model", "model"), "TEXT"),
         (("data", "demo"), "--output"),
         (("frobnicate",), "frobnicate"),
     ],
@@ -348,6 +347,11 @@ def test_debug_shows_where_an_error_came_from(
         main()
     assert exit.value.code == 1
     assert "Traceback" in capfd.readouterr().err
+
+
+def test_predict_wants_a_text_or_a_file(run: Run) -> None:
+    assert_one_line(run("predict", "--model", "model"), 2, "TEXT is missing", "--file FILE")
+    assert_one_line(run("predict", "fine", "--file", "a.txt", "--model", "model"), 2, "either TEXT or --file")
 
 
 def test_predict_does_not_read_what_has_no_end(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

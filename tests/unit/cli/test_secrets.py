@@ -40,12 +40,13 @@ def lstm_ray(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_no_secret_is_in_what_runs_write_and_say(tmp_path: Path) -> None:
-    reviews = tmp_path / "reviews.parquet"
-    pq.write_table(pa.table({"text": ["good film", "bad film"] * 20, "label": [1, 0] * 20}), reviews)
+    reviews, others = tmp_path / "reviews.parquet", tmp_path / "others.parquet"
+    for path in (reviews, others):
+        pq.write_table(pa.table({"text": ["good film", "bad film"] * 20, "label": [1, 0] * 20}), path)
     run, scored = tmp_path / "run", tmp_path / "scored"
     said = [lstm_ray("train", "--train", reviews, "--output", run, *TINY)]
     said.append(lstm_ray("score", reviews, "--model", run / "model", "--output", scored))
-    said.append(lstm_ray("evaluate", reviews, "--model", run / "model", "--output", tmp_path / "evaluated"))
+    said.append(lstm_ray("evaluate", others, "--model", run / "model", "--output", tmp_path / "evaluated"))
     said.append(lstm_ray("doctor", "--storage", tmp_path, "--model", run / "model"))
     for done in said:
         assert done.returncode == 0, done.stderr

@@ -104,7 +104,8 @@ def test_the_validation_fraction_is_not_chosen_where_it_does_nothing(tmp_path: P
 @pytest.mark.parametrize("others", ["validation", "embeddings", "unlabelled", "network"])
 def test_a_run_in_which_others_settle_a_choice_resumes(tmp_path: Path, others: str) -> None:
     path = write_reviews(tmp_path / "in.parquet", 1_000)
-    given = {others: "mine:build" if others == "network" else path if others == "embeddings" else (path,)}
+    other = write_reviews(tmp_path / "other.parquet", 1_000)
+    given = {others: "mine:build" if others == "network" else other if others == "embeddings" else (other,)}
     config = best(train=(path,), **given)
     chosen, _ = choose(config, find_all_shards(config))
     assert left_to_the_data(chosen) == []
