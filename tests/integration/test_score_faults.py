@@ -22,6 +22,7 @@ import pytest
 from lstm_ray.config import ScoreConfig
 from lstm_ray.errors import InputError
 from lstm_ray.model.bundle import read_bundle
+from lstm_ray.progress import Event
 from lstm_ray.score.local import score_here
 from lstm_ray.score.output import Manifest
 from lstm_ray.score.plan import BadFile, make_plan
@@ -323,8 +324,8 @@ def test_a_file_that_changes_between_plan_and_read_is_not_scored(
 def test_a_file_that_goes_or_changes_while_the_run_is_planned(
     copied: Path, tiny_bundle: Path, tmp_path: Path, parts: Parts, change: Callable[[Path], None]
 ) -> None:
-    def change_now(message: str) -> None:
-        if "80 parts to write" in message:
+    def change_now(event: Event) -> None:
+        if "80 parts to write" in str(event):
             change(copied / "b.parquet")
 
     output = tmp_path / "out"
@@ -338,8 +339,8 @@ def test_a_file_that_goes_or_changes_while_the_run_is_planned(
 def test_a_file_that_goes_or_changes_is_set_aside_if_it_may_be(
     copied: Path, tiny_bundle: Path, tmp_path: Path, change: Callable[[Path], None]
 ) -> None:
-    def change_now(message: str) -> None:
-        if "80 parts to write" in message:
+    def change_now(event: Event) -> None:
+        if "80 parts to write" in str(event):
             change(copied / "b.parquet")
 
     manifest = score_in_process(copied, tiny_bundle, tmp_path / "out", change_now, max_bad_files=1)

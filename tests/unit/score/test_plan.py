@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from lstm_ray.config import ScoreConfig
 from lstm_ray.errors import InputError
+from lstm_ray.progress import Event
 from lstm_ray.score import plan as plans
 from lstm_ray.score.plan import Chunk, Plan, cut, make_plan
 from lstm_ray.score.reading import read_task
@@ -168,11 +169,13 @@ def test_a_column_that_is_there_twice_is_refused_only_if_it_is_kept(
 def test_a_column_in_the_file_and_in_its_directory_is_the_files_and_told(tmp_path: Path) -> None:
     (tmp_path / "year=2024" / "lang=en").mkdir(parents=True)
     write(tmp_path / "year=2024" / "lang=en" / "a.parquet", {"text": ["good"], "year": [2023]})
-    said: list[str] = []
-    made = make_plan(ScoreConfig.model_validate({"inputs": (str(tmp_path),)}), "hash", notify=said.append)
+    said: list[Event] = []
+    made = make_plan(ScoreConfig.model_validate({"inputs": (str(tmp_path),)}), "hash", said.append)
     assert made.layout.schema.field("year").type == pa.int64()
     assert made.layout.kept == ["text", "year", "lang"]
-    assert said == ["note: year: in files and in their directories' names: the files' own values are kept"]
+    assert [event for event in said if isinstance(event, str)] == [
+        "note: year: in files and in their directories' names: the files' own values are kept"
+    ]
     (task,) = made.tasks(set())
     ((_, table),) = read_task(task, made.layout.kept)
     assert table.select(made.layout.kept).to_pylist() == [{"text": "good", "year": 2023, "lang": "en"}]

@@ -274,10 +274,10 @@ def test_nothing_is_overwritten_in_a_directory_whose_plan_is_not_ours(run: Run, 
 
 
 def test_the_same_input_twice_is_scored_once_and_told(place: Path, tiny_bundle: Path) -> None:
-    said: list[str] = []
+    said: list[Event] = []
     inputs = (str(place / "in"), str(place / "in/a.parquet"))
     settings = {"inputs": inputs, "model": str(tiny_bundle), "output": str(place / "out")}
-    assert score(ScoreConfig.model_validate(settings), said.append, nothing).rows == ROWS + ROWS // 2
+    assert score(ScoreConfig.model_validate(settings), said.append).rows == ROWS + ROWS // 2
     assert f"note: read once, although named more than once: 1 file ({place}/in/a.parquet)" in said
 
 

@@ -14,6 +14,7 @@ import pytest
 from steps import MAX_TOKENS, VOCABULARY_SIZE
 from steps import settings as step_settings
 
+from lstm_ray import progress
 from lstm_ray.config import TrainConfig
 from lstm_ray.errors import TrainingError
 from lstm_ray.evaluate.counts import BinaryCounts
@@ -142,14 +143,15 @@ class InterruptingContext(LocalContext):
     """
 
     def __init__(self, watcher: Any, questions: int) -> None:
-        super().__init__(watcher, threading.Event())
-        self._questions = questions
+        super().__init__(self._hear, threading.Event())
+        self._watcher, self._questions = watcher, questions
         self._is_fitting = False
 
-    def say(self, message: str) -> None:
+    def _hear(self, event: progress.Event) -> None:
         """Hears where the fit begins and ends."""
-        super().say(message)
-        self._is_fitting = message.startswith("fitting")
+        self._watcher(event)
+        if isinstance(event, str):
+            self._is_fitting = event.startswith("fitting")
 
     def is_interrupted(self) -> bool:
         """Counts the calls."""

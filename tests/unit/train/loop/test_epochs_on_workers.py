@@ -19,7 +19,7 @@ from lstm_ray.collective.rendezvous import address_of, listen
 from lstm_ray.collective.tcp import TcpCollective
 from lstm_ray.config import TrainConfig, resolve
 from lstm_ray.errors import TrainingError, WorkerLostError
-from lstm_ray.progress import Progress
+from lstm_ray.progress import Event
 from lstm_ray.runtime.tensorflow import start_tensorflow
 from lstm_ray.text.sequences import Sequences
 from lstm_ray.text.vocabulary import Vocabulary
@@ -95,13 +95,7 @@ class Member:
     def begin(self, state: State) -> None:
         """Drops it."""
 
-    def say(self, message: str) -> None:
-        """Drops it."""
-
-    def progress(self, progress: Progress) -> None:
-        """Drops it."""
-
-    def epoch(self, row: dict[str, Any]) -> None:
+    def report(self, event: Event) -> None:
         """Drops it."""
 
     def is_interrupted(self) -> bool:
