@@ -70,4 +70,4 @@ def not_parquet(path: str, error: BaseException) -> str:
     """Returns why a file is not Parquet; for one with another suffix, what makes Parquet of it."""
     if path.endswith(".parquet"):
         return f"not a Parquet file: {reason(error)}"
-    return "not a Parquet file: convert CSV and JSON lines with lstm-ray data convert"
+    return "not a Parquet file: lstm-ray data convert makes Parquet of CSV, TSV and JSON lines"

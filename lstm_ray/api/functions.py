@@ -181,7 +181,6 @@ def export(model: Path, *, format: str, output: Path) -> Exported:
 
     Args:
         model: The model bundle.
-        format: ONNX, or the format of TensorFlow Serving.
         format: "onnx", or "savedmodel", the format of TensorFlow Serving.
         output: A new or empty directory; its export.json explains how to make the ids.
 
@@ -222,6 +221,9 @@ def _settings(kind: type[C], job: Path | C | None, given: Mapping[str, Any]) -> 
     from lstm_ray.errors import ConfigError
 
     by_name = known_settings(kind, given)
+    for name, value in by_name.items():
+        if hasattr(value, "columns"):  # an Arrow table or a data frame, whose items are the names of its columns
+            raise ConfigError(f"{name} is a {type(value).__name__}: write it to Parquet and give the path")
     if isinstance(job, kind):
         config = resolve(kind, {**job.model_dump(exclude_unset=True), **by_name}) if by_name else job
     elif job is None or isinstance(job, str | os.PathLike):

@@ -81,6 +81,10 @@ class Model:
         """Returns how to load the model."""
         return f"lstm_ray.load({self.path!r})"
 
+    def __fspath__(self) -> str:
+        """Returns the path of the bundle: `evaluate` and `score` take a model for its path."""
+        return self.path
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Returns how another process makes the same model."""
         return _load_again, (self.path, self._bundle.hash)
@@ -124,6 +128,8 @@ class Model:
             ConfigError: A new column's name is taken.
         """
         with python_call(_ARGUMENTS):
+            if not isinstance(table, pa.Table):
+                raise InputError(f"expected an Arrow table, not {type(table).__name__}: call the model itself with it")
             scored = self._scorer.score(_text_column(table, text_column))
             for name, column in _new_columns(scored, table.column_names, prefix).items():
                 table = table.append_column(name, column)

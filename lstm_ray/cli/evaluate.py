@@ -58,7 +58,7 @@ def _show_evaluation(result: Evaluation, output: str | None) -> None:
         rows.append(("rows with other labels", f"{metrics['rows_with_other_label']:,} left out"))
     if metrics["rows_seen_in_training"]:
         share = metrics["rows_seen_in_training"] / metrics["rows"]
-        rows.append(("rows learned from", f"{metrics['rows_seen_in_training']:,} ({share:.1%}), by their text"))
+        rows.append(("rows seen in training", f"{metrics['rows_seen_in_training']:,} ({share:.1%})"))
     rows.append(("speed", f"{metrics['rows_per_s']:,.0f} rows/s"))
     if output:
         rows.append(("report", f"{output}/report.html"))

@@ -6,6 +6,7 @@ import codecs
 import json
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,6 +16,7 @@ from lstm_ray.api.boundary import options_named
 from lstm_ray.cli import console
 from lstm_ray.errors import ConfigError, InputError
 
+_NOT_LINES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson")
 _MOST_BYTES = 256 << 20  # of stdin or a file, which are read whole
 
 
@@ -76,6 +78,9 @@ def _given(texts: list[str], file: str | None, model: str) -> list[bytes]:
         from lstm_ray import storage
 
         content = storage.read_bytes(file, _MOST_BYTES)
+        if (path := Path(file)).suffix.lower() in _NOT_LINES:
+            convert = console.command_line("data", "convert", file, "--output", f"{path.stem}.parquet")
+            raise ConfigError(f"--file {file} is not a text a line: {convert} makes Parquet of it, for lstm-ray score")
         if content.startswith(b"PAR1"):
             raise ConfigError(f"--file {file} is Parquet: {_score_line(file, model)}")
         return _lines(content)

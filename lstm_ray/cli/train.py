@@ -61,7 +61,7 @@ def show_outcome(outcome: Outcome) -> None:
             rows.append(("rows without a group", f"{groups.rows_without:,}, each by its text"))
     if outcome.validation_rows_seen:
         share = outcome.validation_rows_seen / outcome.validation_rows
-        rows.append(("of these learned from", f"{outcome.validation_rows_seen:,} ({share:.1%}), by their text"))
+        rows.append(("of these seen in training", f"{outcome.validation_rows_seen:,} ({share:.1%})"))
     if outcome.rows_without_text:
         rows.append(("rows without words", f"{outcome.rows_without_text:,} left out"))
     if outcome.rows_with_other_label:

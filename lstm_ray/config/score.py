@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from lstm_ray.config.base import COUNT, FILES, limits_of, meaning_of, setting
 from lstm_ray.config.shared import InputSettings, RaySettings, RowSettings
@@ -89,6 +89,12 @@ class ScoreConfig(RaySettings, RowSettings, InputSettings):
     def actor_limits(self) -> tuple[int, int]:
         """Returns the least and the most actors; (0, 0) scores in this process."""
         return limits_of("actors", self.actors)
+
+    @field_validator("keep_columns", mode="before")
+    @classmethod
+    def _joined(cls, names: Any) -> Any:
+        """Takes a list of names, too."""
+        return ",".join(map(str, names)) if isinstance(names, list | tuple) else names
 
     @model_validator(mode="after")
     def _needs_actors(self) -> ScoreConfig:

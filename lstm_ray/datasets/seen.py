@@ -77,6 +77,6 @@ def describe_seen(seen: int, rows: int, kind: str) -> str:
         kind: What the rows are for: "validation" or "evaluation".
     """
     return (
-        f"{seen:,} of {counted(rows, f'{kind} row')} ({seen / rows:.1%}) have a text that training rows have too: on "
-        "new reviews the model is less good than measured here"
+        f"{seen:,} of {counted(rows, f'{kind} row')} ({seen / rows:.1%}) also occur in the training data: on new "
+        "reviews the model will do worse than measured here"
     )

@@ -6,7 +6,7 @@ import contextlib
 import json
 import time
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -39,10 +39,10 @@ class Evaluation:
         seconds: Time of reading and scoring, without loading the model.
     """
 
-    counts: BinaryCounts
+    counts: BinaryCounts = field(repr=False)
     rows_without_text: int
     rows_with_other_label: int
-    mistakes: list[Mistake]
+    mistakes: list[Mistake] = field(repr=False)
     rows_seen: int | None
     seconds: float
 

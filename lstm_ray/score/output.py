@@ -25,6 +25,7 @@ import lstm_ray
 from lstm_ray import storage
 from lstm_ray.config import ScoreConfig, describe_changes, meaning_of, read_yaml, to_yaml
 from lstm_ray.errors import LstmRayError, OutputError
+from lstm_ray.progress import Progress
 from lstm_ray.score.parts import Tally, read_part, sync_parts
 from lstm_ray.score.plan import BadFile, Plan, is_part_name
 from lstm_ray.wording import counted
@@ -120,7 +121,7 @@ def _changed_inputs(earlier: Sequence[dict[str, Any]], plan: Plan) -> list[str]:
     if not changes:
         return [] if list(before) == list(now) else ["the inputs are in another order"]
     first = min(changes)
-    more = f", and {counted(len(changes) - 1, 'other file')} differ" if len(changes) > 1 else ""
+    more = f", besides {counted(len(changes) - 1, 'other file')}" if len(changes) > 1 else ""
     return [f"{first} {changes[first]}{more}"]
 
 
@@ -142,7 +143,7 @@ def locked_output(output: str) -> Iterator[None]:
             raise
 
 
-def start_output(config: ScoreConfig, plan: Plan) -> str:
+def start_output(config: ScoreConfig, plan: Plan, progress: Progress) -> str:
     """Writes the plan, for people and for the next run, and returns the directory for the parts.
 
     That is the output directory, or `_next` in it if it holds other scores: these stay until the new ones are complete.
@@ -152,8 +153,14 @@ def start_output(config: ScoreConfig, plan: Plan) -> str:
     replaces = _planned_fingerprint(output) != plan.layout.fingerprint and _has_results(output)
     new = storage.join(output, _NEXT)
     begun = _planned_fingerprint(new)
-    if begun is not None and not (replaces and begun == plan.layout.fingerprint):
-        storage.delete(new)  # other scores, of a run that did not end
+    if begun not in (None, plan.layout.fingerprint):
+        if replaces:
+            storage.delete(new)
+            progress(f"note: {new} held unfinished scores of another run: they are deleted")
+        else:
+            progress(f"note: {new} holds unfinished scores of another run, which its own command completes")
+    elif begun and not replaces:
+        storage.delete(new)
     place = new if replaces else output
     for directory in (place, storage.join(place, "_plan")):
         storage.delete_unfinished(directory)

@@ -74,7 +74,7 @@ def score(config: ScoreConfig, progress: Progress) -> Manifest:
     check_output(config, plan)
     with locked_output(config.output):
         check_output(config, plan)  # again: the run that held the lock may have ended
-        place = start_output(config, plan)
+        place = start_output(config, plan, progress)
         if place != config.output:
             progress("the scores that are there stay until the new ones are complete")
         tally = Tally()

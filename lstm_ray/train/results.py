@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -72,8 +72,8 @@ class Outcome:
         was_complete: True if nothing was left to do.
     """
 
-    state: State
-    config: TrainConfig
+    state: State = field(repr=False)
+    config: TrainConfig = field(repr=False)
     training_rows: int
     validation_rows: int
     rows_without_text: int

@@ -99,7 +99,7 @@ class DelimitedRows:
                     raise self._error(f"has {counted(len(row), 'value')}, expected {len(names)}", self._remedy())
                 self._look_at(row, names)
                 block.append(row)
-                places.append(self._lines.number)
+                places.append(self._first_line())
                 size += sum(map(len, self._record))
                 if len(block) == _BLOCK_ROWS or size >= _BLOCK_CHARACTERS:
                     yield _block(names, block, places)
@@ -169,13 +169,16 @@ class DelimitedRows:
             if all(line.count(dialect.delimiter) == expected for line in self._record):
                 self._doubt("a quoted value goes on over lines that look like rows: if they are, give --quote none")
 
+    def _first_line(self) -> int:
+        """Returns the number of the line at which the row begins that is being read."""
+        return self._lines.number - max(0, len(self._record) - 1)
+
     def _doubt(self, what: str) -> None:
-        rows, line = self._doubts.get(what, (0, self._lines.number - max(0, len(self._record) - 1)))
+        rows, line = self._doubts.get(what, (0, self._first_line()))
         self._doubts[what] = rows + 1, line
 
     def _error(self, problem: str, remedy: str) -> InputError:
-        line = self._lines.number - max(0, len(self._record) - 1)
-        return InputError(f"{self._lines.path}: line {line:,} {problem}: {remedy}")
+        return InputError(f"{self._lines.path}: line {self._first_line():,} {problem}: {remedy}")
 
     def _remedy(self) -> str:
         """Returns what helps with a row that cannot be split."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 import lstm_ray
@@ -40,6 +41,17 @@ def test_one_path_or_several_are_taken(given: Given, train: Any) -> None:
     assert (config.positive_labels, config.negative_labels) == (("4", "5"), ("1", "2"))
 
 
+def test_a_model_stands_for_its_path_and_columns_may_be_a_list(
+    monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path
+) -> None:
+    from lstm_ray.score import run
+
+    monkeypatch.setattr(run, "score", lambda config, progress: config)
+    given: Any = {"model": lstm_ray.load(tiny_bundle), "keep_columns": ["id", "stars"]}
+    config: Any = lstm_ray.score("a.parquet", output="scored", **given)
+    assert (config.model, config.keep_columns) == (str(tiny_bundle), "id,stars")
+
+
 def test_what_is_given_by_name_wins_over_the_job(given: Given, tmp_path: Path) -> None:
     job = tmp_path / "job.yaml"
     job.write_text("command: train\ntrain: a.parquet\noutput: run\nepochs: 2\nunits: 8\n", encoding="utf-8")
@@ -63,6 +75,7 @@ def test_what_is_given_by_name_wins_over_the_job(given: Given, tmp_path: Path) -
         (lambda: lstm_ray.train("a.parquet", output="run", epoch=3), "unknown key 'epoch'; did you mean 'epochs'?"),
         (lambda: lstm_ray.train("a.parquet", output="run", epochs="x"), "epochs= is 'x': should be a valid integer"),
         (lambda: lstm_ray.train(job={"epochs": 3}), "job is of type dict: give the path"),  # type: ignore[arg-type]
+        (lambda: lstm_ray.train(pa.table({"text": ["a"]}), output="o"), "train is a Table: write it to Parquet"),
         (lambda: lstm_ray.score(model="m", output="o"), "inputs= is missing"),
         (lambda: lstm_ray.evaluate("a.parquet"), "model= is missing"),
         (lambda: lstm_ray.tune("a.parquet", output="o"), "search is missing"),

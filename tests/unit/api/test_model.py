@@ -110,6 +110,11 @@ def test_what_is_no_text_is_refused(model: lstm_ray.Model, texts: Any, message: 
         model.predict(texts)
 
 
+def test_score_table_wants_an_arrow_table(model: lstm_ray.Model) -> None:
+    with pytest.raises(InputError, match="expected an Arrow table, not dict: call the model itself with it"):
+        model.score_table({"text": ["good"]})  # type: ignore[arg-type]
+
+
 def test_wrong_columns_are_refused(model: lstm_ray.Model) -> None:
     with pytest.raises(InputError, match="no column 'text'; there are 'review': choose with text_column="):
         model.score_table(pa.table({"review": TEXTS}))

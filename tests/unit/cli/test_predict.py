@@ -52,6 +52,21 @@ def test_a_file_is_no_text_and_the_remedy_scores_its_lines(run: Run) -> None:
     assert run("--file", "reviews.txt")[1] == ["a good film", "bad"]
 
 
+@pytest.mark.parametrize("name", ["a b.csv", "c.JSONL"])
+def test_a_file_of_columns_is_converted_by_the_remedy(
+    run: Run, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / name).write_text('{"id": 1}\n' if name == "c.JSONL" else "id,text\n1,good\n", encoding="utf-8")
+    code, texts, error = run("--file", name)
+    assert (code, texts) == (2, [])
+    command = shlex.split(error[error.index("lstm-ray data convert") : error.index(" makes Parquet of it")])
+    monkeypatch.setattr("sys.argv", command)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
+    assert pq.read_table(tmp_path / f"{Path(name).stem}.parquet")["id"].to_pylist() == [1]
+
+
 @pytest.mark.parametrize("arguments", [("reviews.parquet",), ("--file", "reviews.parquet")], ids=["TEXT", "--file"])
 def test_a_parquet_file_is_for_score(run: Run, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     code, _, error = run(*arguments)

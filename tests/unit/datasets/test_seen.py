@@ -48,4 +48,4 @@ def test_what_is_no_list_of_hashes_is_an_error_of_arrow() -> None:
 
 
 def test_the_share_is_told() -> None:
-    assert describe_seen(96, 5_000, "validation").startswith("96 of 5,000 validation rows (1.9%) have a text that")
+    assert describe_seen(96, 5_000, "validation").startswith("96 of 5,000 validation rows (1.9%) also occur in the")
