@@ -41,7 +41,10 @@ class BoundedLoader(yaml.SafeLoader):
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         """Returns a node's value."""
         try:
-            return super().construct_object(node, deep)
+            value = super().construct_object(node, deep)
+            if type(value) is int and value.bit_length() > 64:
+                raise ValueError("more than 64 bits")
+            return value
         except (ValueError, LookupError, AttributeError) as error:  # 2026-02-31, !!bool maybe, !!timestamp x
             problem = f"not a {node.tag.rpartition(':')[2]}"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import re
@@ -35,7 +36,9 @@ def arguments_of(kind: type[Settings]) -> dict[str, Any]:
 
 
 @contextmanager
-def python_call(arguments: Mapping[str, Any], progress: Progress | None = None) -> Iterator[Progress]:
+def python_call(
+    arguments: Mapping[str, Any], progress: Progress | None = None, *, is_short: bool = False
+) -> Iterator[Progress]:
     """Surrounds a call of a public function; yields what receives its progress.
 
     Errors and messages name settings as Python does (`keywords_named`), and the environment variables that Ray and
@@ -44,13 +47,14 @@ def python_call(arguments: Mapping[str, Any], progress: Progress | None = None) 
     Args:
         arguments: Types of the arguments that messages may name, by name.
         progress: The caller's, if there is one.
+        is_short: Whether the call needs no environment variables, and leaves them alone.
     """
     report = progress or ignore
 
     def translated(event: Event) -> None:
         report(keywords_named(event, arguments) if isinstance(event, str) else event)
 
-    with _environment.restored():
+    with contextlib.nullcontext() if is_short else _environment.restored():
         if _by_options.get():
             yield report
             return

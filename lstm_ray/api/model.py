@@ -127,7 +127,7 @@ class Model:
             InputError: There is no such column, or it has no texts.
             ConfigError: A new column's name is taken.
         """
-        with python_call(_ARGUMENTS):
+        with python_call(_ARGUMENTS, is_short=True):
             if not isinstance(table, pa.Table):
                 raise InputError(f"expected an Arrow table, not {type(table).__name__}: call the model itself with it")
             scored = self._scorer.score(_text_column(table, text_column))
@@ -149,7 +149,7 @@ class Model:
         """
         if isinstance(batch, pa.Table):
             return self.score_table(batch, text_column, prefix)
-        with python_call(_ARGUMENTS):
+        with python_call(_ARGUMENTS, is_short=True):
             scored = self._scorer.score(_text_column(batch, text_column))
             new = {
                 name: column.to_numpy(zero_copy_only=False)
@@ -170,7 +170,7 @@ class Model:
             return self._bundle.keras_model()
 
     def _score(self, texts: Any) -> Scored:
-        with python_call(_ARGUMENTS):
+        with python_call(_ARGUMENTS, is_short=True):
             return self._scorer.score(_column(texts))
 
 

@@ -190,7 +190,7 @@ class RunSettings(Settings):
     validation: tuple[str, ...] = fixed(
         (), "Parquet to measure each epoch on, instead of a part of --train.", panel=FILES, metavar="PATH", path="input"
     )
-    allow_seen_files: bool = fixed(
+    allow_seen_files: bool = free(
         False, "Measure on files of --train too, which --validation names again.", panel=FILES, flag=True
     )
     validation_fraction: float = fixed(

@@ -43,7 +43,10 @@ class SeenTexts:
 
     def count(self, hashes: Hashes40) -> int:
         """Returns how many of some hashes are among these."""
-        return int(np.isin(hashes, self._hashes).sum())
+        if not len(self):
+            return 0
+        at = np.minimum(np.searchsorted(self._hashes, hashes), len(self) - 1)
+        return int((self._hashes[at] == hashes).sum())
 
     def write(self, stream: Any) -> None:
         """Writes the hashes as Parquet: to a path or a stream."""
@@ -65,7 +68,10 @@ class SeenTexts:
         Raises:
             pa.ArrowException: It is not Parquet, or lacks the column.
         """
-        return cls([pq.read_table(source, columns=[_COLUMN])[_COLUMN].to_numpy()])
+        content = pq.ParquetFile(source)
+        if content.metadata.num_rows > source.size():  # packed, a hash takes more than a byte
+            raise pa.ArrowInvalid(f"{content.metadata.num_rows:,} rows in {source.size():,} bytes")
+        return cls([content.read(columns=[_COLUMN])[_COLUMN].cast(pa.int64()).to_numpy()])
 
 
 def describe_seen(seen: int, rows: int, kind: str) -> str:

@@ -124,12 +124,13 @@ def evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
 
 def _check_unseen(shards: Sequence[Shard], bundle: Bundle) -> None:
     """Raises InputError if the model was trained on one of the files: its name decides, under this or another."""
-    trained_on = [str(given) for given in bundle.training.get("train", ())]
+    given = bundle.training.get("train")
+    trained_on = [one for one in given if isinstance(one, str) and "\0" not in one] if isinstance(given, list) else []
     for file in {shard.file.path: shard.file for shard in shards}.values():
         if any(is_named_by(given, file) for given in trained_on):
             raise InputError(
-                f"{file.path}: {bundle.path} was trained on this file, and has learned its rows by heart: give other "
-                "rows, or pass --allow-seen-files"
+                f"{file.path}: {bundle.path} was trained on this file, and knows its rows: give other rows, or "
+                "pass --allow-seen-files"
             )
 
 

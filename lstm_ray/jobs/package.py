@@ -29,7 +29,25 @@ _NOT_SHIPPED = shutil.ignore_patterns(
     ".*", "__pycache__", "node_modules", "*.pyc", "*.parquet", "*.keras", "*.npz", "*.onnx"
 )
 _KEYS = (
-    *("id_rsa", "id_dsa", "id_ecdsa", "id_ed25519", "*.pem", "*.key", "*.ppk", "*.p12", "*.pfx", "*.jks", "*.kdbx"),
+    *(
+        "id_rsa*",
+        "id_dsa*",
+        "id_ecdsa*",
+        "id_ed25519*",
+        "*-key.json",
+        "*key.csv",
+        "*accesskeys.csv",
+        "credentials",
+        "credentials.csv",
+        "*.env",
+        "*.pem",
+        "*.key",
+        "*.ppk",
+        "*.p12",
+        "*.pfx",
+        "*.jks",
+        "*.kdbx",
+    ),
     *(
         "*credentials*.json",
         "client_secret*.json",
@@ -38,7 +56,7 @@ _KEYS = (
         "*.kubeconfig",
         "auth_token",
     ),
-    *("*.tfstate", "*.tfstate.backup", "*.tfvars", "secrets.y*ml", "secrets.json", "secrets.toml"),
+    *("*.tfstate", "*.tfstate.backup", "*.tfvars", "secret*.y*ml", "secrets.json", "secrets.toml"),
 )
 """Names of files that hold keys or passwords, as tools give them; in lower case."""
 
@@ -102,4 +120,5 @@ def _not_shipped(code: str, keys: list[str]) -> Callable[[str, list[str]], set[s
 
 
 def _is_key(path: Path) -> bool:
-    return path.is_file() and any(fnmatch.fnmatchcase(path.name.lower(), name) for name in _KEYS)
+    is_code = path.suffix in (".py", ".pub")
+    return path.is_file() and not is_code and any(fnmatch.fnmatchcase(path.name.lower(), name) for name in _KEYS)

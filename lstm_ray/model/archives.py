@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, TypeAlias
 
+from lstm_ray.wording import shortened
+
 PathOrFile: TypeAlias = str | os.PathLike[str] | IO[bytes]
 
 
@@ -25,4 +27,6 @@ def open_archive(path_or_file: PathOrFile) -> Iterator[zipfile.ZipFile]:
         unpacked = sum(member.file_size for member in archive.infolist())
         if unpacked > size:
             raise zipfile.BadZipFile(f"it would unpack from {size:,} bytes to {unpacked:,}, but should be uncompressed")
+        if odd := [one.filename for one in archive.infolist() if one.compress_type or one.flag_bits & 1]:
+            raise zipfile.BadZipFile(f"{shortened(repr(odd[0]))} in it is compressed or encrypted")
         yield archive

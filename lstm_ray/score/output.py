@@ -95,14 +95,15 @@ def check_output(config: ScoreConfig, plan: Plan) -> None:
 
 def _difference(config: ScoreConfig, plan: Plan) -> str:
     """Returns in what the run that wrote the output differs from this one: settings, model, or inputs."""
-    path = storage.join(config.output, _SETTINGS)
+    there = _in_force(config.output)
+    path = storage.join(there, _SETTINGS)
     earlier = (read_yaml(ScoreConfig, storage.read_bytes(path)) if storage.exists(path) else None) or {}
     now = yaml.safe_load(to_yaml(config))
     fingerprint = meaning_of(ScoreConfig, "fingerprint")
     names = [name for name, part in fingerprint.items() if part == "value" or name in ("keep_columns", "model")]
     changed = [name for name in names if earlier and earlier[name] != now[name]]
     found = [describe_changes(changed, earlier, now)] if changed else []
-    written = _read_plan(config.output)
+    written = _read_plan(there)
     if "model" not in changed and written.get("model", plan.model_hash) != plan.model_hash:
         found.append(f"the model {config.model} has changed")
     if written.get("version", lstm_ray.__version__) != lstm_ray.__version__:
@@ -186,14 +187,15 @@ def finish_replacing(output: str) -> None:
     not in `_next` is old; once the plan is the new one, all is new.
     """
     new = storage.join(output, _NEXT)
-    if not storage.exists(storage.join(new, "_SUCCESS")):
+    if _in_force(output) != new:
         return
+    plan = {name: storage.read_bytes(storage.join(new, name)) for name in (_SETTINGS, _PLAN)}
     if _read_plan(output).get("fingerprint") != _read_plan(new).get("fingerprint"):
         storage.delete(storage.join(output, "_SUCCESS"))  # first: from now on the old scores are not complete
         for name in filter(_is_result, storage.list_names(output)):
             storage.delete(storage.join(output, name), tree=False)
-        for name in (_SETTINGS, _PLAN):
-            storage.write_bytes(storage.join(output, name), storage.read_bytes(storage.join(new, name)))
+        for name, content in plan.items():
+            storage.write_bytes(storage.join(output, name), content)
     names = [name for name in storage.list_names(new) if _is_result(name) and name != "_SUCCESS"]
     with ThreadPoolExecutor(_THREADS) as pool:
         for _ in pool.map(lambda name: storage.move(storage.join(new, name), storage.join(output, name)), names):
@@ -213,10 +215,16 @@ def _is_result(name: str) -> bool:
 
 
 def _planned_fingerprint(output: str) -> str | None:
-    """Returns the fingerprint of the scores in a directory, or of those that are about to take their place."""
-    replaced = storage.exists(storage.join(output, f"{_NEXT}/_SUCCESS"))
-    fingerprint = _read_plan(storage.join(output, _NEXT) if replaced else output).get("fingerprint")
+    """Returns the fingerprint of the scores in force."""
+    fingerprint = _read_plan(_in_force(output)).get("fingerprint")
     return None if fingerprint is None else str(fingerprint)
+
+
+def _in_force(output: str) -> str:
+    """Returns where the scores of an output are: there, or in `_next` if they are complete and about to be moved."""
+    new = storage.join(output, _NEXT)
+    is_complete = storage.exists(storage.join(new, "_SUCCESS")) and _read_plan(new).get("fingerprint") is not None
+    return new if is_complete else output
 
 
 def _read_plan(output: str) -> dict[str, Any]:

@@ -223,7 +223,8 @@ def _once(files: Sequence[InputFile], notify: Notify) -> list[InputFile]:
     """Returns each real file once, by a name without links where it has one."""
     by_identity: dict[object, list[InputFile]] = {}
     for file in files:
-        by_identity.setdefault(_identity(file), []).append(file)
+        # In directories that give it other values, as year=2023/ and year=2024/ do, it stands for other rows.
+        by_identity.setdefault((_identity(file), *sorted(file.partitions.items())), []).append(file)
     kept = {
         identity: next((file for file in same if not _is_linked(file)), same[0]) if len(same) > 1 else same[0]
         for identity, same in by_identity.items()

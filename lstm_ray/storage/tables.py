@@ -7,6 +7,7 @@ columns) is refused, and so is Hudi, for which there is no such library.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import urllib.parse
@@ -78,10 +79,14 @@ def table_around(filesystem: fs.FileSystem, directory: str) -> Table | None:
     parents = [directory.rstrip("/")]
     while os.path.dirname(parents[-1]) not in ("", parents[-1]):
         parents.append(os.path.dirname(parents[-1]))
-    logs = [f"{parent}/{name}" for parent in parents for name in (*_LOGS, "metadata")]
-    there = [info.path for info in filesystem.get_file_info(logs) if info.type == fs.FileType.Directory]
-    for metadata in [path for path in there if path.endswith("/metadata")]:
-        there += [info.path for info in filesystem.get_file_info(fs.FileSelector(metadata))]
+    there = []
+    for parent in parents:
+        # Who may read the files may not be allowed to look around them: nothing is seen there.
+        with contextlib.suppress(OSError):
+            found = filesystem.get_file_info([f"{parent}/{name}" for name in (*_LOGS, "metadata")])
+            there += [info.path for info in found if info.type == fs.FileType.Directory]
+            if there and there[-1] == f"{parent}/metadata":
+                there += [info.path for info in filesystem.get_file_info(fs.FileSelector(there[-1]))]
     return max(tables_among(there), key=lambda table: len(table.path), default=None)
 
 

@@ -17,6 +17,7 @@ LAUGHS = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}' if n else 'ha'] * 9)}]\
 MERGED = "".join(f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}' if n else '{x: 1}'] * 9)}]}}\n" for n in range(30))
 
 OUT_OF_BOUNDS = {
+    "hexadecimal_digits": ("a: 0x" + "f" * 5_000, "not a int"),
     "laughs": (LAUGHS, "more than 200,000 values"),
     "merged": (MERGED, "more than 200,000 values"),
     "long_texts": ("a: &a " + "x" * 50_000 + "\nb: [" + "*a, " * 1000 + "]", "more than 200,000 values"),

@@ -83,7 +83,7 @@ class DelimitedRows:
         """
         with _long_values():
             rows = self._rows()
-            names = list(self._dialect.column_names) or next(rows, [])
+            names = list(self._dialect.column_names) or next((row for row in rows if row), [])
             if not names:
                 raise InputError(f"{self._lines.path}: is empty")
             if len(names) > MOST_COLUMNS:
@@ -128,7 +128,7 @@ class DelimitedRows:
             try:
                 row = next(reader, None)
             except csv.Error as error:
-                is_open = "end of data" in str(error)
+                is_open = "end of data" in str(error) or "field larger" in str(error)
                 problem = (
                     "begins a quoted value that never ends" if is_open else "goes on after the end of a quoted value"
                 )

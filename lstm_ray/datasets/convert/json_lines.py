@@ -18,6 +18,7 @@ SUFFIXES = (".jsonl", ".ndjson", ".json")
 _BLOCK_ROWS = 1 << 15
 _BLOCK_CHARACTERS = 16 << 20
 _BLOCK_VALUES = 1 << 22  # rows times columns: each row may have keys of its own
+_MOST_OF_AN_ARRAY = 256 << 20  # characters; parsed they take some ten times as much memory
 _MOST_NESTED = 40  # Parquet has two or three levels for each, and Arrow reads no more than 100
 _EXPECTED = "expected one object a line, or one array of objects"
 _SURELY_EXACT = 15  # characters of a number without an exponent
@@ -40,7 +41,7 @@ class JsonRows:
         if first is None:
             raise InputError(f"{self._lines.path}: is empty")
         if first.lstrip().startswith("["):
-            yield from self._array(first + "".join(lines))
+            yield from self._array(self._whole(first, lines))
             return
         rows: list[dict[str, Any]] = []
         places: list[int] = []
@@ -59,6 +60,20 @@ class JsonRows:
     def notes(self) -> list[str]:
         """Returns nothing: JSON leaves no doubts."""
         return []
+
+    def _whole(self, first: str, lines: Iterator[str]) -> str:
+        """Returns the text of an array, which is parsed as a whole."""
+        parts = [first]
+        size = len(first)
+        for line in lines:
+            parts.append(line)
+            size += len(line)
+            if size > _MOST_OF_AN_ARRAY:
+                raise InputError(
+                    f"{self._lines.path}: the array has more than {_MOST_OF_AN_ARRAY >> 20} Mi characters, too many to "
+                    "hold: write one object a line"
+                )
+        return "".join(parts)
 
     def _array(self, text: str) -> Iterator[Block]:
         items = self._parse(text)

@@ -123,7 +123,11 @@ def convert(
 
     def write(stream: Any) -> None:
         with pq.ParquetWriter(stream, schema, compression="zstd") as writer, open_lines(source, encoding) as lines:
+            written = 0
             for block in open_rows(lines).blocks():
+                written += len(block.places)
+                if written > rows or block.columns.keys() - columns.keys():
+                    raise InputError(f"{source}: has changed while it was read: convert it again")
                 with _explaining(source, block):
                     writer.write_table(_to_table(source, block, columns, schema))
                 progress((total + lines.bytes_read()) // 2, total)

@@ -6,6 +6,7 @@ import io
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,3 +50,19 @@ def test_what_is_no_list_of_hashes_is_an_error_of_arrow() -> None:
 
 def test_the_share_is_told() -> None:
     assert describe_seen(96, 5_000, "validation").startswith("96 of 5,000 validation rows (1.9%) also occur in the")
+
+
+def test_a_file_that_unpacks_to_more_than_hashes_is_refused() -> None:
+    bomb = pa.BufferOutputStream()
+    pq.write_table(pa.table({"hash": pa.repeat(7, 3_000_000)}), bomb)
+    content = bomb.getvalue()
+    assert len(content) < 100_000
+    with pytest.raises(pa.ArrowInvalid, match="3,000,000 rows in"):
+        SeenTexts.read(pa.BufferReader(content))
+
+
+def test_hashes_are_found_by_search() -> None:
+    seen = SeenTexts([np.array([5, 1, 9])])
+    assert seen.count(np.array([0, 1, 1, 4, 9, 10])) == 3
+    assert seen.count(np.zeros(0, np.int64)) == 0
+    assert SeenTexts().count(np.array([1])) == 0

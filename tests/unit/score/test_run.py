@@ -552,3 +552,17 @@ def test_a_run_is_repeated_in_any_directory_by_its_settings(
     monkeypatch.chdir(tmp_path / "elsewhere")
     again = score(resolve(ScoreConfig, {}, place / "out/_plan/config.yaml"), ignore)
     assert (again.output, again.fingerprint, again.parts_kept) == (str(place / "out"), first.fingerprint, first.parts)
+
+
+@pytest.mark.parametrize("plan", [None, "{}"])
+def test_scores_that_claim_to_be_complete_without_a_plan_replace_nothing(
+    run: Run, place: Path, plan: str | None
+) -> None:
+    run()
+    before = parts(place / "out")
+    (place / "out/_next/_plan").mkdir(parents=True)
+    (place / "out/_next/_SUCCESS").touch()
+    if plan:
+        (place / "out/_next/_plan/plan.json").write_text(plan, encoding="utf-8")
+    assert run().parts_kept == len(before)
+    assert parts(place / "out") == before

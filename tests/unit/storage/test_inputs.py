@@ -314,3 +314,11 @@ def test_an_output_among_the_inputs_is_refused_with_the_harm() -> None:
     check_apart(["in/*.parquet", "other"], "in/out", "part.parquet", "so")
     with pytest.raises(ConfigError, match=r"^--output in/out is inside the input in, which nobody could read: choose "):
         check_apart(["other", "in"], "in/out", "part.parquet", "which nobody could read")
+
+
+def test_one_file_in_directories_that_give_it_other_values_stands_for_both(tmp_path: Path) -> None:
+    for year in (2023, 2024):
+        (tmp_path / f"year={year}").mkdir()
+    (tmp_path / "year=2023" / "a.parquet").write_bytes(b"x")
+    os.link(tmp_path / "year=2023" / "a.parquet", tmp_path / "year=2024" / "a.parquet")
+    assert [file.partitions for file in find_inputs([str(tmp_path)])] == [{"year": "2023"}, {"year": "2024"}]

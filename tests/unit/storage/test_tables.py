@@ -11,10 +11,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import fs
 
 from lstm_ray.errors import InputError
 from lstm_ray.storage.inputs import find_inputs
-from lstm_ray.storage.tables import is_iceberg_state
+from lstm_ray.storage.tables import is_iceberg_state, table_around
 
 ROWS = pa.table({"text": ["a good film", "a bad film"], "label": [1, 0], "lang": ["en us", None]})
 
@@ -194,3 +195,16 @@ def test_an_iceberg_table_imports_no_module_that_it_names(iceberg: Any) -> None:
     state.write_text(json.dumps(metadata))
     assert len(find_inputs([str(state)])) == 1
     assert "antigravity" not in sys.modules
+
+
+def test_a_store_that_lets_nobody_look_around_shows_no_table() -> None:
+    class Guarded:
+        """Answers for what is in one directory only."""
+
+        def get_file_info(self, paths: list[str]) -> list[fs.FileInfo]:
+            """Returns nothing, or raises."""
+            if any(not path.startswith("bucket/team/a/") for path in paths):
+                raise OSError("ACCESS_DENIED")
+            return [fs.FileInfo(path, fs.FileType.NotFound) for path in paths]
+
+    assert table_around(Guarded(), "bucket/team/a") is None  # type: ignore[arg-type]

@@ -82,3 +82,10 @@ def test_rows_with_keys_of_their_own_are_read_in_small_blocks(tmp_path: Path, mo
     (tmp_path / "sparse.jsonl").write_bytes(rows)
     made = convert(tmp_path / "sparse.jsonl", tmp_path / "out.parquet")
     assert (made.rows, len(made.columns)) == (900, 91)
+
+
+def test_an_array_too_large_to_hold_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_lines, "_MOST_OF_AN_ARRAY", 1 << 10)
+    (tmp_path / "a.json").write_text("[" + ",\n".join(['{"a": 1}'] * 200) + "]", encoding="utf-8")
+    with pytest.raises(InputError, match=r"the array has more than 0 Mi characters, .*: write one object a line"):
+        convert(tmp_path / "a.json", tmp_path / "a.parquet")

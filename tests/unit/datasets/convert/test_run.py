@@ -401,3 +401,23 @@ def names_in(node: ast.AST) -> list[str]:
     if isinstance(node, ast.ImportFrom):
         return [f"{node.module}.{alias.name}" for alias in node.names]
     return [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+
+
+@pytest.mark.parametrize("more", ['{"a": 2}', '{"b": 2}'])
+def test_a_file_that_grows_between_the_passes_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str
+) -> None:
+    path = tmp_path / "grows.jsonl"
+    path.write_text('{"a": 1}\n', encoding="utf-8")
+
+    def grow(done: int, total: int) -> None:
+        if done:
+            path.write_text('{"a": 1}\n' + more + "\n", encoding="utf-8")
+
+    with pytest.raises(InputError, match="has changed while it was read: convert it again"):
+        convert(path, tmp_path / "grows.parquet", progress=grow)
+
+
+def test_an_empty_first_line_is_no_header(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("\na,b\n1,2\n", encoding="utf-8")
+    assert convert(tmp_path / "a.csv", tmp_path / "a.parquet").rows == 1
