@@ -184,8 +184,8 @@ def test_an_object_that_is_replaced_between_plan_and_read_is_not_scored(
             ),
         )
 
-    def replace(message: str) -> None:
-        if "2 parts to write" in message:
+    def replace(event: object) -> None:
+        if "2 parts to write" in str(event):
             s3[1].copy_file(f"{BUCKET}/replaced/4.parquet", f"{BUCKET}/replaced/3.parquet")
 
     with pytest.raises(InputError, match=r"3\.parquet: has changed since the run was planned"):
