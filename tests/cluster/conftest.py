@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -83,6 +84,15 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(4):
         pq.write_table(table.slice(number * 1_000, 1_000), directory / f"{number}.parquet", row_group_size=250)
     return directory
+
+
+Copies = Callable[[int], list[Path]]
+
+
+@pytest.fixture
+def copies(reviews: Path, tmp_path: Path) -> Copies:
+    """Gives a function that copies the directory some times: one file is scored once, however often it is named."""
+    return lambda times: [Path(shutil.copytree(reviews, tmp_path / f"copy-{number:03}")) for number in range(times)]
 
 
 WaitUntil = Callable[..., None]

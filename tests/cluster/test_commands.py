@@ -35,10 +35,14 @@ def test_train(trained: Path) -> None:
 
 
 def test_score_uses_all_hosts(
-    cluster: Cluster, trained: Path, reviews: Path, tmp_path: Path, wait_until: Callable[..., None]
+    cluster: Cluster,
+    trained: Path,
+    copies: Callable[[int], list[Path]],
+    tmp_path: Path,
+    wait_until: Callable[..., None],
 ) -> None:
     there: set[Host] = set()
-    many = [reviews] * 10  # few would be scored before the last actor is up
+    many = copies(10)  # few would be scored before the last actor is up
     command = ("score", *many, "--model", trained / "model", "--output", tmp_path / "scored", "--rows-per-part", 100)
     scoring = cluster.workers[0].start_lstm_ray(*command, "--actors", 3, "--address", f"{cluster.head.address}:6379")
 

@@ -13,18 +13,19 @@ from hosts import Host
 
 MakeBundle = Callable[..., Path]
 WaitUntil = Callable[..., None]
+Copies = Callable[[int], list[Path]]
 TIMES = 20  # 80,000 rows, 800 parts
 
 
 @pytest.fixture
 def start_scoring(
-    cluster: Cluster, reviews: Path, make_bundle: MakeBundle, tmp_path: Path
+    cluster: Cluster, copies: Copies, make_bundle: MakeBundle, tmp_path: Path
 ) -> Callable[..., subprocess.Popen[str]]:
     """Gives a function that starts to score the reviews some times over, on the head; slowly, with 256 units."""
     model = make_bundle(units=256, max_tokens=60)
 
     def start(actors: str, times: int = TIMES) -> subprocess.Popen[str]:
-        command = ("score", *[reviews] * times, "--model", model, "--output", tmp_path / "out", "--rows-per-part", 100)
+        command = ("score", *copies(times), "--model", model, "--output", tmp_path / "out", "--rows-per-part", 100)
         return cluster.head.start_lstm_ray(*command, "--actors", actors, "--address", "auto")
 
     return start

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.skipif(
     reason="sshd, ssh or rsync is missing (Debian: openssh-server, openssh-client, rsync)",
 )
 WaitUntil = Callable[..., None]
+Copies = Callable[[int], list[Path]]
 
 # What a login on a host finds, which no variable of the tests' own reaches.
 _SSHD = """
@@ -88,7 +89,9 @@ def desk(network: Network, tmp_path: Path) -> Iterator[Desk]:
         host.kill_ray()
 
 
-def test_up_a_job_and_down(desk: Desk, reviews: Path, tiny_bundle: Path, tmp_path: Path, wait_until: WaitUntil) -> None:
+def test_up_a_job_and_down(
+    desk: Desk, copies: Copies, tiny_bundle: Path, tmp_path: Path, wait_until: WaitUntil
+) -> None:
     venv = Path(sys.executable).parents[1]
     addresses = ",".join(node.address for node in desk.nodes)
     shared = tmp_path / "shared"
@@ -111,7 +114,13 @@ def test_up_a_job_and_down(desk: Desk, reviews: Path, tiny_bundle: Path, tmp_pat
     wait_until(lambda: nodes_up() == 3, 300)
 
     tunnel = desk.start(ray, "dashboard", definition)
-    job = {"command": "score", "inputs": [str(reviews)] * 5, "model": str(tiny_bundle), "output": "scored", "actors": 3}
+    job = {
+        "command": "score",
+        "inputs": list(map(str, copies(5))),
+        "model": str(tiny_bundle),
+        "output": "scored",
+        "actors": 3,
+    }
     (desk.home / "score.yaml").write_text(yaml.safe_dump({**job, "rows_per_part": 250}), encoding="utf-8")
     wait_until(lambda: desk.start(sys.executable, "-c", _KNOCK).wait(20) == 0, 60)
     said = desk.lstm_ray("submit", desk.home / "score.yaml", "--storage", shared)

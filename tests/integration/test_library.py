@@ -56,7 +56,8 @@ def work(name):
     assert model.predict("good film").label in model.labels
     scored = lstm_ray.score("in.parquet", model=run.model, output=f"{name}/scored", actors=1)
     assert scored.rows == 200
-    assert lstm_ray.evaluate("in.parquet", model=run.model, address="auto", allow_seen_files=True).metrics["rows"] == 200
+    measured = lstm_ray.evaluate("in.parquet", model=run.model, address="auto", allow_seen_files=True)
+    assert measured.metrics["rows"] == 200
     for wrong in (
         lambda: lstm_ray.train("missing.parquet", output=f"{name}/other"),
         lambda: lstm_ray.train("in.parquet", output=f"{name}/run", **{**small, "units": 5}),
