@@ -15,7 +15,7 @@ UNIT := -n auto --maxprocesses 4 --dist worksteal tests/unit
 demo: install  ## train, evaluate and score on synthetic reviews; minutes
 	$(BIN)/lstm-ray demo --output demo
 
-test: check  ## format, lint, types, unit tests, one pass of each river on Ray; 8 minutes on two cores
+test: check  ## format, lint, types, unit tests, one pass of each river on Ray; some 10 minutes on two cores
 	$(BIN)/python -m pytest -m "not second_tier" $(UNIT)
 	$(BIN)/python -m pytest -m "not second_tier" tests/integration
 
