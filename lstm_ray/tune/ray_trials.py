@@ -108,7 +108,7 @@ class Asha(ASHAScheduler):
         self._epochs = {number: trial.epochs for number, trial in trials.items()}
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Returns whether the trial goes on. What it has reached counts for later ones in any case."""
+        """Returns whether the trial continues. What it has reached counts for later ones in any case."""
         decision = super().on_trial_result(tune_controller, trial, result)
         is_last = result.get("epoch", 0) >= self._epochs[trial.config["trial"]]
         return str(TrialScheduler.CONTINUE if is_last else decision)

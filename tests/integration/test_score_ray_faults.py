@@ -1,4 +1,4 @@
-"""Faults of a scoring run on a local Ray: the run goes on by itself, or the same command finishes it."""
+"""Faults of a scoring run on a local Ray: the run continues by itself, or the same command finishes it."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_the_raylet_of_a_worker_node_is_killed_at_ten_moments(
     tmp_path: Path,
     ray_nodes: RayCluster,
 ) -> None:
-    """Of two nodes one dies; the run goes on with the other as if nothing had happened."""
+    """Of two nodes one dies; the run continues with the other as if nothing had happened."""
     chance = random.Random(2)
     ray_nodes.start_node(cpus=1)
     for number in range(KILLS):
@@ -155,7 +155,7 @@ def test_a_killed_driver_and_run_again(
     assert_finished(output, undisturbed, parts)
     deadline = time.monotonic() + 60
     while left := ray_processes():
-        assert time.monotonic() < deadline, f"Ray goes on without its driver: {left}"
+        assert time.monotonic() < deadline, f"Ray continues without its driver: {left}"
         time.sleep(0.2)
 
 

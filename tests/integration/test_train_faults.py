@@ -1,4 +1,4 @@
-"""Faults of a training run: it goes on by itself, or by the same command, to the weights of a run that had none."""
+"""Faults of a training run: it continues by itself, or by the same command, to the weights of a run that had none."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ def wait_for_no(ray_processes: Processes) -> None:
     """Waits until Ray has ended, as it must with its driver."""
     deadline = time.monotonic() + 120
     while left := ray_processes():
-        assert time.monotonic() < deadline, f"Ray goes on without its driver: {left}"
+        assert time.monotonic() < deadline, f"Ray continues without its driver: {left}"
         time.sleep(0.2)
 
 

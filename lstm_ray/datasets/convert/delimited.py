@@ -25,7 +25,7 @@ _LONGEST_NAME = 64  # characters; what is longer looks like a review
 
 @dataclass(frozen=True)
 class Dialect:
-    """How the values of a row are told apart.
+    """How the values of a row are separated.
 
     Attributes:
         delimiter: Between two values.
@@ -130,7 +130,7 @@ class DelimitedRows:
             except csv.Error as error:
                 is_open = "end of data" in str(error) or "field larger" in str(error)
                 problem = (
-                    "begins a quoted value that never ends" if is_open else "goes on after the end of a quoted value"
+                    "begins a quoted value that never ends" if is_open else "continues after the end of a quoted value"
                 )
                 raise self._error(problem, self._remedy()) from error
             if row is None:
@@ -167,7 +167,7 @@ class DelimitedRows:
         elif len(self._record) > 1 and len(names) > 1:
             expected = len(names) - 1
             if all(line.count(dialect.delimiter) == expected for line in self._record):
-                self._doubt("a quoted value goes on over lines that look like rows: if they are, give --quote none")
+                self._doubt("a quoted value continues over lines that look like rows: if they are, give --quote none")
 
     def _first_line(self) -> int:
         """Returns the number of the line at which the row begins that is being read."""

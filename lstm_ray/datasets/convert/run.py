@@ -140,7 +140,7 @@ def convert(
 def _dialect(
     source: Path, delimiter: str | None, quote: str | None, escape: str | None, column_names: Sequence[str]
 ) -> Dialect | None:
-    """Returns how the values of a file are told apart; None if it is JSON."""
+    """Returns how the values of a file are separated; None if it is JSON."""
     suffix = next(one for one in reversed(["", *source.suffixes]) if one.lower() not in COMPRESSED).lower()
     if suffix in SUFFIXES:
         options = {"--delimiter": delimiter, "--quote": quote, "--escape": escape, "--column-names": column_names}

@@ -49,7 +49,7 @@ from lstm_ray.wording import counted
 THRESHOLD = 0.5
 _VALIDATION_BATCH = 512  # rows of a step over all workers: no gradients, so more fit in memory than in training
 _PROGRESS_EVERY_S = 0.5
-_TOLD_EVERY_S = 10.0  # of the n-grams' fit: on a million long reviews it takes the better part of an hour
+_REPORT_EVERY_S = 10.0  # of the n-grams' fit: on a million long reviews it takes the better part of an hour
 _LOOK_EVERY_STEPS = 50  # at the loss: by steps, not by the clock, so that all workers look after the same step
 
 
@@ -148,18 +148,18 @@ class _Worker:
 
     def _fit_ngrams(self, corpus: Corpus) -> NgramPart:
         """Fits the n-gram part; all workers call it: either all have a checkpoint, or none has."""
-        began = told = time.monotonic()
+        began = reported = time.monotonic()
         config, evaluations = self._config, 0
 
         def evaluated() -> None:
-            nonlocal told, evaluations
+            nonlocal reported, evaluations
             evaluations += 1
             if self._is_first and self._context.is_interrupted():
                 at = self.state.position()
                 raise KeyboardInterrupt(f"interrupted: fitting n-grams at {at}; the same command resumes there")
-            if self._is_first and time.monotonic() - told > _TOLD_EVERY_S:
-                told = time.monotonic()
-                self._context.report(f"fitting n-grams: {evaluations} evaluations, {told - began:.0f} s")
+            if self._is_first and time.monotonic() - reported > _REPORT_EVERY_S:
+                reported = time.monotonic()
+                self._context.report(f"fitting n-grams: {evaluations} evaluations, {reported - began:.0f} s")
 
         if self._is_first:
             self._context.report(f"fitting n-grams of up to {counted(config.ngrams, 'word')} on {len(corpus):,} rows")

@@ -358,7 +358,7 @@ def test_the_fit_of_the_ngrams_can_be_interrupted_and_tells_its_progress(
 ) -> None:
     from lstm_ray.train.loop import epochs
 
-    monkeypatch.setattr(epochs, "_TOLD_EVERY_S", 0.0)
+    monkeypatch.setattr(epochs, "_REPORT_EVERY_S", 0.0)
     config = settings(tmp_path / "cut", epochs=1, ngrams=2, ngram_buckets=300)
     interrupted = threading.Event()
     interrupted.set()
