@@ -40,7 +40,7 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 WriteModule = Callable[..., Path]
-TINY = {"vocabulary_size": 16, "max_tokens": 6, "embedding_size": 3, "units": 4, "dropout": 0.0}
+TINY = {"preset": "none", "vocabulary_size": 16, "max_tokens": 6, "embedding_size": 3, "units": 4, "dropout": 0.0}
 TEXTS = pa.array(["a good film", "a bad film and a bad end", "fine", "not a good one"])
 
 GRU = """
