@@ -458,7 +458,9 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         if given not in PRESETS and not user_code.is_named(given):
             close = difflib.get_close_matches(given, PRESETS, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"should be 'best', 'lstm', 'bilstm' or 'none', or {user_code.FORM} for one of your own{hint}")
+            raise ValueError(
+                f"should be 'best', 'lstm', 'bilstm' or 'none', or {user_code.FORM} for one of your own{hint}"
+            )
         return given
 
     @field_validator("mlflow", mode="before")
