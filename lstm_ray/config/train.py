@@ -109,8 +109,7 @@ class ModelSettings(Settings):
     )
     ngram_rows: int = learned(
         0,
-        "Most training rows that the linear part is fitted on, evenly spread, to save memory (some 40 bytes an n-gram); "
-        "0: all.",
+        "Most training rows that the linear part is fitted on, to save memory (40 bytes an n-gram); 0: all of them.",
         panel="Model",
         ge=0,
         from_data=True,
@@ -510,7 +509,8 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         most = self.worker_limits[1]
         if most > self.global_batch_size:
             raise ValueError(
-                f"`global_batch_size` {self.global_batch_size} cannot be divided among `workers` {self.workers}: give at least {most}"
+                f"`global_batch_size` {self.global_batch_size} cannot be divided among `workers` "
+                f"{self.workers}: give at least {most}"
             )
         return self
 
