@@ -72,7 +72,7 @@ def test_a_function_that_has_changed_cannot_resume(write_module: WriteModule) ->
     write_module("mine", OWN.replace("GRU", "LSTM"))
     changed, _ = train(config, corpus)
     with pytest.raises(
-        TrainingError, match="run: the network.s weights have other shapes than when .* started: choose"
+        TrainingError, match=r"run: the network's weights have other shapes than when .* started: choose"
     ):
         changed.restore(state)
 
