@@ -15,7 +15,7 @@ from lstm_ray.kernels.function import compiled
 
 @compiled
 def adam(target: Target, width: int, has_gradients: bool, averages: bool = False, decays: bool = False) -> Emitter:
-    """Takes steps done[id] .. step - 1 for rows of a matrix, with gradients of 0, then optionally `step` with gradients.
+    """Takes steps done[id] .. step - 1 for rows of a matrix, with gradients of 0, then maybe `step` with gradients.
 
     Args:
         target: The processor.
