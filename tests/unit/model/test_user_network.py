@@ -431,7 +431,7 @@ def test_code_that_has_changed_since_training_is_told_and_makes_other_scores(
     before = trained.identity()
     write_module("mine", LAYER.replace("axis=1)", "axis=1) * 2") + TOTAL)
     changed = read_bundle(str(path))
-    assert changed.note() == f"note: mine.py: not as when {path} was trained"
+    assert changed.note() == f"note: mine.py: changed since {path} was trained"
     assert changed.hash == trained.hash
     assert changed.identity() != before
 
@@ -465,7 +465,7 @@ def test_an_older_version_refuses_such_a_bundle(
     path = write_user_bundle(tmp_path / "model", vocabulary)
     monkeypatch.setattr("lstm_ray.model.bundle._FILES", {1: ("vocabulary.parquet", "model.keras", "weights.npz")})
     with pytest.raises(
-        BundleError, match=r"says bundle format 2, but this is .* which reads formats 1: install a newer"
+        BundleError, match=r"has bundle format 2, but this is .* which reads formats 1: install a newer"
     ):
         read_bundle(str(path))
 
