@@ -91,7 +91,7 @@ def test_a_place_that_one_host_does_not_see_is_refused(
     done = cluster.head.lstm_ray(*command, "--address", "auto")
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
-    assert last.startswith(f"error: {hidden}/scored: on node {node} this is another directory than here: put it on")
+    assert last.startswith(f"error: {hidden}/scored: on node {node} this is a different directory than here: put it on")
     shutil.copy(reviews / "0.parquet", hidden)
     command = ("score", hidden / "0.parquet", "--model", trained / "model", "--output", hidden.parent / "scored")
     done = cluster.head.lstm_ray(*command, "--actors", 1, "--address", "auto")
