@@ -487,7 +487,7 @@ def test_predict_and_doctor_know_such_a_bundle(
 def test_what_can_be_exported_is(write_module: WriteModule, tmp_path: Path, vocabulary: Vocabulary) -> None:
     write_module("mine", source())
     path = write_user_bundle(tmp_path / "model", vocabulary)
-    with pytest.raises(ConfigError, match="--format onnx exports only lstm-ray's own networks, and mine:build built"):
+    with pytest.raises(ConfigError, match="--format onnx exports only lstm-ray's own networks, but mine:build built"):
         export(str(path), "onnx", str(tmp_path / "onnx"))
     made = export(str(path), "savedmodel", str(tmp_path / "out"))
     import tensorflow as tf
