@@ -55,7 +55,7 @@ def _check_rows(file: InputFile, metadata: pq.FileMetaData) -> None:
         rows = metadata.row_group(number).num_rows
         if not 0 <= rows <= min(_MOST_ROWS, file.size * _MOST_ROWS_PER_BYTE):
             raise InputError(
-                f"{file.path}: the footer says that row group {number} has {rows:,} rows, too many for a file of "
+                f"{file.path}: row group {number} has {rows:,} rows according to the footer, too many for a file of "
                 f"{file.size:,} bytes: is it damaged?"
             )
 
