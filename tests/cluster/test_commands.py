@@ -113,5 +113,5 @@ def test_doctor(cluster: Cluster, hidden: Path) -> None:
     assert ill.returncode == 1
     (problem,) = (line for line in ill.stdout.splitlines() if "problem" in line)
     assert problem.startswith(f"{cluster.workers[0].address}: storage")
-    assert "is another directory than on the machine that runs doctor" in problem
+    assert "is a different directory than on the machine that runs doctor" in problem
     assert cluster.network.token not in healthy.stdout + healthy.stderr + ill.stdout + ill.stderr
