@@ -1,4 +1,4 @@
-"""Converts a file: looks at all of it, then writes it."""
+"""Converts a file in two passes: determines the columns' types, then writes."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from lstm_ray.wording import named, reason
 
 @dataclass(frozen=True)
 class Converted:
-    """A file that has been written.
+    """The result of a conversion.
 
     Attributes:
-        output: Its path.
-        rows: Rows in it.
-        columns: Types by name.
-        notes: What the user should look at, in sentences.
+        output: The file that was written.
+        rows: Number of rows.
+        columns: The columns' types by name.
+        notes: Notes for the user, as sentences.
     """
 
     output: Path
@@ -38,7 +38,7 @@ class Converted:
     notes: tuple[str, ...] = ()
 
     def column_options(self) -> list[str]:
-        """Returns the options of `lstm-ray train` for the columns of text and label; NAME where it is unclear which."""
+        """Returns the options of `lstm-ray train` for the text and label columns, with NAME for an unclear column."""
         texts = [name for name, kind in self.columns.items() if kind == "string"]
         text = _pick("text", texts)
         label = _pick("label", [name for name in self.columns if name != text])
@@ -47,7 +47,7 @@ class Converted:
 
 
 def _pick(usual: str, names: Sequence[str]) -> str:
-    """Returns the usual name if it is among the names, else the only one, else a placeholder."""
+    """Returns the usual name if it is among the names, otherwise the only name, otherwise a placeholder."""
     if usual in names:
         return usual
     return names[0] if len(names) == 1 else "NAME"
@@ -71,21 +71,21 @@ def convert(
     A column becomes numbers or booleans only if that changes no value (`columns`); else it is text.
 
     Args:
-        source: CSV with a header, TSV, JSON lines or an array of JSON objects, perhaps compressed (.gz, .bz2, .zst).
+        source: CSV with a header, TSV, JSON lines or an array of JSON objects; may be compressed (.gz, .bz2, .zst).
         output: The Parquet file.
-        delimiter: Between the values of CSV; by default a comma, in a .tsv file a tab.
-        quote: Around values of CSV that hold a delimiter or a line break; or "none", the default with tabs.
-        escape: Before a character of CSV that then has no special meaning; by default none.
-        column_names: Of CSV without a header.
-        encoding: Of the file; by default what its byte order mark says, else UTF-8.
-        as_text: Columns to keep as text whatever they contain.
+        delimiter: Separates values in CSV; by default a comma, in a .tsv file a tab.
+        quote: Encloses values in CSV that contain a delimiter or a line break; or "none", the default with tabs.
+        escape: Removes the special meaning of the next character in CSV; by default none.
+        column_names: Column names of CSV without a header.
+        encoding: Encoding of the file; by default that of its byte order mark, or UTF-8.
+        as_text: Columns to keep as text, whatever they contain.
         overwrite: Whether an existing file may be replaced.
-        progress: Called with the bytes of the file converted and its size; reading it twice counts half each time.
+        progress: Called with the bytes done and the size of the file; each of the two passes counts half.
 
     Raises:
-        InputError: The file is missing, or cannot be read as the format its name says.
+        InputError: The file is missing, or is not in the format that its name indicates.
         OutputError: The output exists, is the source itself, or cannot be written.
-        ConfigError: An option is wrong, or the file's name does not tell the format.
+        ConfigError: An option is not valid, or the file's name does not indicate a format.
     """
     if not source.is_file():
         raise InputError(f"{source}: no such file")
@@ -140,7 +140,7 @@ def convert(
 def _dialect(
     source: Path, delimiter: str | None, quote: str | None, escape: str | None, column_names: Sequence[str]
 ) -> Dialect | None:
-    """Returns how the values of a file are separated; None if it is JSON."""
+    """Returns the dialect of a file; None if it is JSON."""
     suffix = next(one for one in reversed(["", *source.suffixes]) if one.lower() not in COMPRESSED).lower()
     if suffix in SUFFIXES:
         options = {"--delimiter": delimiter, "--quote": quote, "--escape": escape, "--column-names": column_names}
@@ -170,7 +170,7 @@ def _to_table(source: Path, block: Block, columns: dict[str, Column], schema: pa
 
 @contextmanager
 def _explaining(source: Path, block: Block) -> Iterator[None]:
-    """Turns what Arrow cannot hold into an InputError that names the row."""
+    """Converts Arrow's errors about a value into an InputError that names the row."""
     try:
         yield
     except UnicodeEncodeError as error:
