@@ -67,7 +67,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def not_parquet(path: str, error: BaseException) -> str:
-    """Returns why a file is not Parquet; if it has another suffix, how to convert it."""
+    """Returns why a file is not Parquet; for one with another suffix, what makes Parquet of it."""
     if path.endswith(".parquet"):
         return f"not a Parquet file: {reason(error)}"
     return "not a Parquet file: lstm-ray data convert makes Parquet of CSV, TSV and JSON lines"

@@ -91,9 +91,8 @@ def setting(
         not_paths: Regular expression for values of a path setting that are not paths.
         may_change: Commands (train, tune) that may resume a run in which the setting had another value.
         searchable: True if `tune` may draw its value.
-        fingerprint: What decides the output of a scoring run: the setting's "value", the "content" that it names, or
-            "nothing".
-        only_for: Cluster providers that have the setting; by default all.
+        fingerprint: What of it decides the output of a scoring run: its "value", the "content" it names, or "nothing".
+        only_for: Providers of clusters that know it; all of them if not given.
         from_data: True if the preset `best` chooses it for the training data.
         limits: Arguments of pydantic's `Field`: ge=, le=, pattern=, ...
     """

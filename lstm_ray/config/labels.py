@@ -10,10 +10,10 @@ from lstm_ray.config.base import FILES, Settings, fixed
 
 
 def split_labels(given: Any) -> Any:
-    """Returns labels as strings; accepts "4,5", 4, ["4,5"] and [4, 5], as options and job files contain them."""
+    """Returns labels as texts: "4,5", 4 and ["4,5"] from options and job files, [4, 5] from job files."""
     parts = given if isinstance(given, list | tuple) else (given,)
     if not all(isinstance(part, str | int | float) for part in parts):
-        return given  # pydantic reports what is wrong
+        return given  # pydantic says what is wrong with it
     labels = (label.strip() for part in parts for label in _as_text(part).split(","))
     return tuple(label for label in labels if label)
 

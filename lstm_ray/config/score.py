@@ -24,7 +24,7 @@ class ScoreConfig(RaySettings, RowSettings, InputSettings):
     )
     overwrite: bool = setting(
         False,
-        "Replace an earlier result in --output, even of other inputs or settings.",
+        "Replace what --output holds from other inputs or settings.",
         panel=FILES,
         flag=True,
         fingerprint="nothing",
@@ -39,7 +39,7 @@ class ScoreConfig(RaySettings, RowSettings, InputSettings):
     keep_columns: str = setting(
         "all", "Input columns to keep: all, or names separated by commas.", panel=FILES, fingerprint="content"
     )
-    prefix: str = setting("", "Prefix for the names of the three new columns.", panel=FILES, fingerprint="value")
+    prefix: str = setting("", "Prefix of the names of the three new columns.", panel=FILES, fingerprint="value")
     rows_per_part: int = setting(
         50_000,
         "Approximate rows per part; a part that was interrupted is scored again as a whole.",
@@ -83,7 +83,7 @@ class ScoreConfig(RaySettings, RowSettings, InputSettings):
     )
 
     def fingerprint_values(self) -> dict[str, Any]:
-        """Returns the settings whose values decide the output, as JSON values."""
+        """Returns the settings whose values decide the output, as JSON has them."""
         parts = meaning_of(type(self), "fingerprint")
         return self.model_dump(mode="json", include={name for name, part in parts.items() if part == "value"})
 

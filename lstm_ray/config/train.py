@@ -230,7 +230,7 @@ class RunSettings(Settings):
         must_be_given=True,
         path="output",
     )
-    fresh: bool = free(False, "Delete the earlier run in --output and start over.", panel=FILES, flag=True)
+    fresh: bool = free(False, "Start over where --output holds an earlier run, deleting it.", panel=FILES, flag=True)
     mlflow: str | None = setting(
         None,
         "Log to MLflow too: URI of a tracking server or directory, or yes to use MLFLOW_TRACKING_URI.",
@@ -519,8 +519,7 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         most = self.worker_limits[1]
         if most > self.global_batch_size:
             raise ValueError(
-                f"`global_batch_size` {self.global_batch_size} cannot be divided among `workers` {self.workers}: each "
-                "needs at least one row"
+                f"`global_batch_size` {self.global_batch_size} cannot be divided among `workers` {self.workers}"
             )
         return self
 

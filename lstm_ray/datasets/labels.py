@@ -24,8 +24,8 @@ _MOST_CLASSES = 25  # a column with more distinct values does not contain labels
 _POSITIVE = ("positive", "pos", "good", "yes", "true")
 _NEGATIVE = ("negative", "neg", "bad", "no", "false")
 _UNKNOWN = ("", "nan", "null", "none", "na", "n/a", "unknown", "-1", "-1.0")
-# Scales: the highest number, the maximum of the lowest number, and the range of neutral labels. 0 to 4 is used by SST
-# and Sentiment140; below 5 and above 6 of 10 is close to the limits of the IMDb reviews (Maas et al. 2011).
+# Scales: their highest number, where their lowest may be, and between which numbers a label is neither. 0 to 4 is SST's
+# and Sentiment140's; below 5 and above 6 of 10 is nearly where IMDb's reviews were cut (Maas et al. 2011).
 _SCALES = ((4, 0, 2, 2), (5, 2.5, 3, 3), (10, 4.5, 5, 6))
 _PLACEHOLDERS = "--positive-labels LABEL,... --negative-labels LABEL,..."
 _CHOOSE = "choose with --label-column"
@@ -89,8 +89,8 @@ def label_mapping(settings: LabelSettings) -> LabelMapping:
 def propose_mapping(column: pa.ChunkedArray) -> str | None:
     """Returns advice on mapping the labels of a column, as the end of a sentence; None if it does not contain labels.
 
-    Only unambiguous mappings are proposed: known words, 1 and 0, and both sides of a known scale. In other cases the
-    user fills in the labels, because neither alphabetical nor numerical order shows which label is positive.
+    Only what cannot mean anything else is proposed: known words, 1 and 0, and both sides of a known scale. Elsewhere
+    the user fills in which label is positive: no order, of the alphabet or of numbers, says so.
     """
     found = _distinct(column)
     unknown = [label for label in found if label.lower() in _UNKNOWN]

@@ -236,7 +236,7 @@ def write_bundle(
         config: Settings of the training run.
         metrics: Validation metrics.
         threshold: Probability above which a review counts as positive.
-        seen: Hashes of the training texts; None if not known.
+        seen: The texts it was trained on; None if that is not known.
 
     Raises:
         OutputError: The bundle cannot be written.

@@ -33,7 +33,7 @@ FILTERED = PUNCTUATION + "\t\n"
 """The characters that become spaces, unless punctuation is kept."""
 
 LINE_BREAK = r"(?i)<br\s*/?>"
-_ASCII_SPACES = "\t\n\v\f\r\x1c\x1d\x1e\x1f"  # what str.split() considers white space below 0x80, without the space
+_ASCII_SPACES = "\t\n\v\f\r\x1c\x1d\x1e\x1f"  # white space below 0x80 for str.split(), without the space
 _HIDDEN = bytes.maketrans(b"\v\f\r", b"\xfb\xfc\xfd")  # bytes that UTF-8 never uses
 _SHOWN = bytes.maketrans(b"\xfb\xfc\xfd", b"\v\f\r")
 

@@ -48,7 +48,7 @@ def describe(config: TrainConfig) -> str:
 
 
 def describe_inputs(config: TrainConfig) -> list[str]:
-    """Returns a line each on the training, validation and unlabelled data. Reads the labels, but no texts.
+    """Returns a line on the training, validation and unlabelled data; reads the labels, but no texts.
 
     Raises:
         InputError: A file is missing, is not Parquet, or lacks a column, or a label is not 0 or 1 and not mapped.
@@ -60,7 +60,7 @@ def describe_inputs(config: TrainConfig) -> list[str]:
     lines = []
     for side, inputs in (("training", config.train), ("validation", config.validation)):
         mapping = label_mapping(config)
-        # With a group column `validation` is empty, so the group column is not looked up there.
+        # `validation` is empty with a group.
         shards = find_shards(
             inputs, config.text_column, config.label_column, mapping, group_column=config.validation_group
         )

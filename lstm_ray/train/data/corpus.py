@@ -88,7 +88,7 @@ class Prepared:
         seen: The training texts.
         validation_rows_seen: Validation rows whose text is also a training text.
         word_vectors: Initial vectors of the words, if they were given or learned.
-        groups: Number of groups, with `--validation-group`.
+        groups: Of both sides, if `--validation-group` was given.
     """
 
     training: Corpus

@@ -23,7 +23,7 @@ class State:
         loss_sum: Sum of the losses of these steps' rows, on all workers.
         right: Rows of these steps that the model classified correctly.
         seconds: Time of these steps, without the first one of each process.
-        mix: The fields of the best epoch's `Mix`; empty without n-grams.
+        mix: How the parts of the best epoch's model are mixed, by the names of `Mix`; empty without n-grams.
     """
 
     epoch: int = 0
