@@ -55,7 +55,7 @@ Event: TypeAlias = str | Count | Epoch
 """A progress event; a str is a message for the user."""
 
 Progress: TypeAlias = Callable[[Event], None]
-"""Receives progress events, in the thread that made the call. `print` can be used."""
+"""Receives the progress of a call, in the thread that made the call. `print` is one."""
 
 
 def ignore(event: Event) -> None:

@@ -46,7 +46,7 @@ class RaySettings(Settings):
 
     address: str = free(
         "local",
-        "Ray to run on: local starts one here; auto, HOST:PORT or ray://HOST:PORT connects to a running one.",
+        "Ray to run on: local starts one here; auto, HOST:PORT or ray://HOST:PORT joins one.",
         panel="Compute",
         fingerprint="nothing",
     )

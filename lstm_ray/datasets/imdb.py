@@ -308,7 +308,7 @@ def _download(
 
 
 def _transfer(url: str, partial: _Partial, progress: ReportBytes | None, timeout_s: float) -> None:
-    """Makes one request for the missing bytes and appends them. Raises _TransferError if some are still missing."""
+    """Makes one request for what is missing, and appends it; raises _TransferError if that is not everything."""
     validator = partial.validator(url)
     headers = {"Range": f"bytes={partial.size}-", "If-Range": validator} if validator else {}
     try:

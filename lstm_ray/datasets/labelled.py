@@ -75,7 +75,7 @@ def find_shards(
     group_column: str | None = None,
     notify: Notify = lambda note: None,
 ) -> list[Shard]:
-    """Returns the row groups of all input files, after checking their columns; `notify` is passed to `find_inputs`.
+    """Lists the row groups of all input files; their columns are checked. `notify` is for `find_inputs`.
 
     Raises:
         InputError: A file is missing or not Parquet, or lacks a column, or a column has the wrong type.

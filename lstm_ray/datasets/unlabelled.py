@@ -13,7 +13,7 @@ from lstm_ray.text.tokenize import decode_texts
 
 
 def find_text_shards(inputs: Sequence[str], text_column: str, notify: Notify = lambda note: None) -> list[Shard]:
-    """Returns the row groups of all input files; `notify` is passed to `find_inputs`.
+    """Lists the row groups of all input files; `notify` is for `find_inputs`.
 
     Raises:
         InputError: A file is missing or not Parquet, or lacks the column, or the column is not text.

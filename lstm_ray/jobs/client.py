@@ -114,14 +114,14 @@ class Jobs:
         """Connects to a cluster.
 
         Args:
-            address: HOST:PORT of the dashboard, by default port 8265, or a URL; "auto" is the value of
-                RAY_API_SERVER_ADDRESS, or this machine.
+            address: HOST:PORT of its dashboard, port 8265 if none is given, or a URL; "auto" is the value of
+                RAY_API_SERVER_ADDRESS, or else this machine's.
 
         Raises:
             LstmRayError: There is no cluster, or it refuses our token.
         """
         self.address = _dashboard_of(address)
-        # In Ray's client, RAY_ADDRESS overrides the argument, and only this variable overrides RAY_ADDRESS.
+        # In Ray's client RAY_ADDRESS of the environment wins over the argument, and only this variable over that.
         os.environ["RAY_API_SERVER_ADDRESS"] = self.address
         for module in _VERBOSE:
             logging.getLogger(f"ray.{module}").setLevel(logging.WARNING)

@@ -235,7 +235,7 @@ def _ours_within(failure: BaseException) -> LstmRayError | None:
 
 
 def _check_listening(address: str) -> None:
-    """Raises ConnectionError if something other than Ray listens at an address; Ray itself would try for minutes."""
+    """Raises ConnectionError if it is not Ray that listens at an address; Ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
         return  # "auto": Ray looks for a cluster on this machine
@@ -245,13 +245,13 @@ def _check_listening(address: str) -> None:
     except OSError as error:
         raise ConnectionError(f"{reason(error)}; is the address right, and Ray running there?") from error
     if not speaks:
-        raise ConnectionError("the server there is not Ray; Ray's port is 6379, or 10001 for ray://, by default")
+        raise ConnectionError("what answers there is not Ray; Ray's port is 6379, or for ray:// 10001, if not set")
 
 
 def _speaks_http2(connection: socket.socket) -> bool:
-    """Returns whether a server may be Ray: it speaks HTTP/2 (the dashboard does not), or does not answer.
+    """Returns whether a server may be Ray: it speaks HTTP/2, unlike the dashboard, or is silent.
 
-    A client starts with a preface and an empty SETTINGS frame, a server with its SETTINGS. Source: RFC 9113, 3.4.
+    A client begins with its preface and an empty SETTINGS frame, a server with its SETTINGS. Source: RFC 9113, 3.4.
     """
     settings = 4  # the type of a frame, its fourth byte
     try:

@@ -55,7 +55,7 @@ class InputFile:
 
 
 def find_inputs(inputs: Sequence[str], notify: Notify = lambda note: None) -> list[InputFile]:
-    """Returns the files of paths, directories and globs. A file that is named several times is returned once.
+    """Lists the files of paths, directories and globs: each real file once, whatever its names.
 
     A directory stands for all files below it whose names end with ".parquet"; names that begin with "_" or "." are left
     out, as in Spark and Hive. A glob stands for the files and directories that it matches. The files of each input are
@@ -220,7 +220,7 @@ def _live_files(shown: str, table: Table, state: str | None, partitions: Mapping
 
 
 def _once(files: Sequence[InputFile], notify: Notify) -> list[InputFile]:
-    """Removes duplicates of files; if one of several paths is not a link, that path is kept."""
+    """Returns each real file once, by a name without links where it has one."""
     by_identity: dict[object, list[InputFile]] = {}
     for file in files:
         # With different partition values, as in year=2023/ and year=2024/, a file stands for different rows.

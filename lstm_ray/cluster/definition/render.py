@@ -87,8 +87,8 @@ def _launcher_values(config: ClusterConfig) -> dict[str, Any]:
         return values | {"head_host": head, "worker_hosts": workers}
     worker = machines.worker_machine(provider, config.gpus_per_worker, config.instance_type)
     cores = config.cpus_per_worker or machines.cores(worker)
-    if cores is None and provider != "aws":  # Ray looks up the cores only on AWS
-        raise ConfigError(f"--instance-type {worker}: its name does not contain the cores: add --cpus-per-worker")
+    if cores is None and provider != "aws":  # Ray asks only Amazon's cloud
+        raise ConfigError(f"--instance-type {worker}: the cores are not part of its name: add --cpus-per-worker")
     return values | {
         "region": config.region or _REGIONS[provider],
         "cloud_packages": CLOUD_PACKAGES[provider],

@@ -77,7 +77,7 @@ class ClusterConfig(Settings):
     )
     instance_type: str | None = setting(
         None,
-        "Machine type of the workers; by default one with --gpus-per-worker GPUs.",
+        "Machine type of the workers; one that fits --gpus-per-worker if not given.",
         panel="Nodes",
         only_for=(*_CLOUDS, "kuberay"),
     )
@@ -92,9 +92,9 @@ class ClusterConfig(Settings):
         only_for=("gcp", "azure", "kuberay"),
     )
     gpus_per_worker: int = setting(
-        0, "GPUs per worker node.", panel="Nodes", ge=0, le=16, only_for=(*_CLOUDS, "kuberay")
+        0, "GPUs of a worker node.", panel="Nodes", ge=0, le=16, only_for=(*_CLOUDS, "kuberay")
     )
-    memory_per_worker: int = setting(16, "Memory per worker pod, in GiB.", panel="Nodes", ge=1, only_for=("kuberay",))
+    memory_per_worker: int = setting(16, "Memory of a worker pod, in GiB.", panel="Nodes", ge=1, only_for=("kuberay",))
     spot: bool = setting(
         False,
         "Rent the workers as spot machines: cheaper, but the cloud may reclaim them at any time.",
@@ -223,7 +223,7 @@ class ClusterConfig(Settings):
     @classmethod
     def _is_safe_in_a_shell(cls, value: str | None) -> str | None:
         if value is not None and re.search(r"[\s'\"`$\\;&|<>(){}*!#]", value):
-            raise ValueError("should not contain spaces, quotes or other special characters of a shell")
+            raise ValueError("should have no spaces, quotes or other special characters of a shell")
         return value
 
     @field_validator("storage", "venv")

@@ -4,7 +4,7 @@
       source.py      a file as lines of text: decompression, encoding, limits on the length of a line
       delimited.py   CSV and TSV: lines -> blocks of strings
       json_lines.py  JSON lines, or an array: lines -> blocks of values
-      columns.py     the type of each column; values -> Arrow
+      columns.py     which type holds every value of a column; values -> Arrow
 
 Files are read in this thread with Python's `csv` and `json`. Arrow's readers silently lose values (integers beyond 64
 bits, leading zeros, what follows an unclosed quotation mark). Arrow's CSV reader also reads ahead in a thread, which

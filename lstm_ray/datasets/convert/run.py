@@ -38,7 +38,7 @@ class Converted:
     notes: tuple[str, ...] = ()
 
     def column_options(self) -> list[str]:
-        """Returns the options of `lstm-ray train` for the text and label columns, with NAME for an unclear column."""
+        """Returns the options of `lstm-ray train` for the columns of text and label; NAME where it is unclear which."""
         texts = [name for name, kind in self.columns.items() if kind == "string"]
         text = _pick("text", texts)
         label = _pick("label", [name for name in self.columns if name != text])
@@ -47,7 +47,7 @@ class Converted:
 
 
 def _pick(usual: str, names: Sequence[str]) -> str:
-    """Returns the usual name if it is among the names, otherwise the only name, otherwise a placeholder."""
+    """Returns the usual name if it is among the names, else the only one, else a placeholder."""
     if usual in names:
         return usual
     return names[0] if len(names) == 1 else "NAME"
@@ -80,12 +80,12 @@ def convert(
         encoding: Encoding of the file; by default that of its byte order mark, or UTF-8.
         as_text: Columns to keep as text, whatever they contain.
         overwrite: Whether an existing file may be replaced.
-        progress: Called with the bytes done and the size of the file; each of the two passes counts half.
+        progress: Called with the bytes of the file converted and its size; reading it twice counts half each time.
 
     Raises:
-        InputError: The file is missing, or is not in the format that its name indicates.
+        InputError: The file is missing, or cannot be read as the format its name says.
         OutputError: The output exists, is the source itself, or cannot be written.
-        ConfigError: An option is not valid, or the file's name does not indicate a format.
+        ConfigError: An option is wrong, or the file's name does not tell the format.
     """
     if not source.is_file():
         raise InputError(f"{source}: no such file")

@@ -19,7 +19,7 @@ COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 LONGEST = 64 << 20
 """Maximum characters in a line."""
 
-_MARKS = {  # UTF-32 first, because its mark begins with that of UTF-16
+_MARKS = {  # UTF-32's first: its mark begins with UTF-16's
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",

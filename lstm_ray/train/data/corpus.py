@@ -150,7 +150,7 @@ class EncodedShard:
 
 
 def find_all_shards(config: TrainConfig, notify: Notify = lambda note: None) -> list[Shard]:
-    """Returns the row groups of a run, those for training first; `notify` is passed to `find_inputs`.
+    """Lists the row groups of a run, those for training first; `notify` is for `find_inputs`.
 
     Raises:
         InputError: A file is missing or not Parquet, lacks a column, or has a column of the wrong type; or a file is in

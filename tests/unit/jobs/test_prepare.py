@@ -83,7 +83,7 @@ def test_an_own_preset_is_read_where_the_code_to_send_lies(write_module: Callabl
     write_module("sent", "small = {'units': 8, 'clip_norm': 1.0}", tmp_path / "code")
     job = {"command": "train", "preset": "sent:small", "train": "/shared/in", "output": "/shared/out", "workers": 2}
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
-    with pytest.raises(ConfigError, match=f"no module 'sent' in {tmp_path}, nor installed"):
+    with pytest.raises(ConfigError, match=f"no module 'sent' in {tmp_path}, and none is installed"):
         load_job(str(tmp_path / "job.yaml"))
     config = load_job(str(tmp_path / "job.yaml"), code=str(tmp_path / "code"))
     assert isinstance(config, TrainConfig)
