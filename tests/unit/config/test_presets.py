@@ -61,7 +61,10 @@ def test_a_run_goes_on_without_the_module_and_as_it_began(write_module: WriteMod
     ("options", "message"),
     [
         ({"preset": "mine:smal"}, "--preset is 'mine:smal': mine (PLACE/mine.py) has no 'smal'; did you mean 'small'?"),
-        ({"preset": "none:small"}, "--preset is 'none:small': no module 'none' in PLACE, nor installed: run in"),
+        (
+            {"preset": "none:small"},
+            "--preset is 'none:small': no module 'none' in PLACE, and none is installed: run in",
+        ),
         ({"preset": "mine:typed"}, "--preset is 'mine:typed': unknown key 'unitz'; did you mean 'units'?"),
         ({"preset": "mine:wrong"}, "units (preset mine:wrong) is 'many': should be a valid integer"),
         ({"preset": "mine:wrong", "units": 0}, "--units is 0: should be greater than or equal to 1"),
@@ -75,7 +78,7 @@ def test_a_run_goes_on_without_the_module_and_as_it_began(write_module: WriteMod
         ),
         (
             {"preset": "bilst"},
-            "--preset is 'bilst': should be 'best', 'lstm', 'bilstm' or 'none', or MODULE:NAME for one of your own",
+            "--preset is 'bilst': should be 'best', 'lstm', 'bilstm' or 'none', or MODULE:NAME for your own",
         ),
         ({"preset": "bilst"}, "did you mean 'bilstm'?"),
         ({"preset": 3}, "--preset is 3: should be a valid string"),

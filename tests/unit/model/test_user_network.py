@@ -431,7 +431,7 @@ def test_code_that_has_changed_since_training_is_told_and_makes_other_scores(
     before = trained.identity()
     write_module("mine", LAYER.replace("axis=1)", "axis=1) * 2") + TOTAL)
     changed = read_bundle(str(path))
-    assert changed.note() == f"note: mine.py: not as when {path} was trained"
+    assert changed.note() == f"note: mine.py: changed since {path} was trained"
     assert changed.hash == trained.hash
     assert changed.identity() != before
 
@@ -465,7 +465,7 @@ def test_an_older_version_refuses_such_a_bundle(
     path = write_user_bundle(tmp_path / "model", vocabulary)
     monkeypatch.setattr("lstm_ray.model.bundle._FILES", {1: ("vocabulary.parquet", "model.keras", "weights.npz")})
     with pytest.raises(
-        BundleError, match=r"says bundle format 2, but this is .* which reads formats 1: install a newer"
+        BundleError, match=r"has bundle format 2, but this is .* which reads formats 1: install a newer"
     ):
         read_bundle(str(path))
 
@@ -487,7 +487,7 @@ def test_predict_and_doctor_know_such_a_bundle(
 def test_what_can_be_exported_is(write_module: WriteModule, tmp_path: Path, vocabulary: Vocabulary) -> None:
     write_module("mine", source())
     path = write_user_bundle(tmp_path / "model", vocabulary)
-    with pytest.raises(ConfigError, match="--format onnx exports only lstm-ray's own networks, and mine:build built"):
+    with pytest.raises(ConfigError, match="--format onnx exports only lstm-ray's own networks, but mine:build built"):
         export(str(path), "onnx", str(tmp_path / "onnx"))
     made = export(str(path), "savedmodel", str(tmp_path / "out"))
     import tensorflow as tf

@@ -99,5 +99,7 @@ def test_a_search_of_which_nothing_is_left_says_why(config: TuneConfig) -> None:
     trials = {number: trial_config(config, number) for number in (1, 2)}
     for trial in trials.values():
         mark(trial.output, FAILED, "the loss is no longer a number")
-    with pytest.raises(TrainingError, match="no trial finished an epoch; the first: the loss is no longer a number"):
+    with pytest.raises(
+        TrainingError, match="no trial completed an epoch; the first one failed with: the loss is no longer a number"
+    ):
         best_of(read_trials(trials))
