@@ -12,8 +12,9 @@ differ in what a feature's factor, which is learned, is multiplied by:
     loss = sum over the rows of class weight * cross-entropy  +  |factors|^2 / (2 C)
 
 On few rows the first is the better one for long texts and the second for short ones, and their sum is better than
-either. So are subwords, which let rare words learn from words like them (docs/accuracy.md). What each regression counts
-is fitted on rows that it did not learn from: each fifth of the training rows in turn, of many rows one fifth (mix.py).
+either. So are subwords, which let rare words learn from words like them (docs/explanation/accuracy.md). What each
+regression counts is fitted on rows that it did not learn from: each fifth of the training rows in turn, of many rows
+one fifth (mix.py).
 Sums of linear functions of the same features are one such function, and subwords belong to words: the result is one
 table of buckets.
 
