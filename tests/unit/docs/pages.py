@@ -165,9 +165,13 @@ def _compare(page: str, block: Block, printed: str) -> None:
 
 
 def as_pattern(line: str) -> str:
-    """Returns what a line of output has to match: any numbers, either sentiment, anything for `...`, any space."""
+    """Returns what a line has to match: any numbers and sha256, either sentiment, anything for `...`, any space."""
     pattern = re.escape(" ".join(line.split()))
-    pattern = re.sub(r"\d(?:[\d,]|\\\.(?=\d))*", r"[\\d,.e+-]+", pattern)
+    pattern = re.sub(
+        r"[0-9a-f]{64}|\d(?:[\d,]|\\\.(?=\d))*",
+        lambda found: "[0-9a-f]{64}" if len(found[0]) == 64 else r"[\d,.e+-]+",
+        pattern,
+    )
     pattern = re.sub(r"positive|negative", "(?:positive|negative)", pattern)
     return pattern.replace(r"\.\.\.", ".*").replace(r"\ ", r"\s+")
 

@@ -76,7 +76,11 @@ def test_a_page_runs(page: str, environment: Mapping[str, str]) -> None:
 
 
 def test_the_readme_runs(begun: Path) -> None:
-    assert (begun / "scored" / "_SUCCESS").exists()
+    whole, killed = (
+        {path.name: path.read_bytes() for path in begun.glob(f"{name}/part-*")} for name in ("whole", "killed")
+    )
+    assert len(whole) == 300
+    assert killed == whole
 
 
 @pytest.mark.second_tier
