@@ -18,6 +18,7 @@ import typer
 from heads import RayCluster
 
 from lstm_ray.cli.app import app
+from lstm_ray.datasets.demo import write_demo
 
 LATER = frozenset({"slow", "ray", "head", "elsewhere"})
 
@@ -41,9 +42,8 @@ def begun(tmp_path_factory: pytest.TempPathFactory, environment: Mapping[str, st
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(directory)
         pages.run(pages.FIRST, {}, LATER, environment)
-    (directory / "imdb").mkdir()
-    for name, stand_in in (("train", "train"), ("test", "test"), ("unlabelled", "reviews")):  # instead of a download
-        shutil.copy(directory / "corpus" / f"{stand_in}.parquet", directory / "imdb" / f"{name}.parquet")
+    write_demo(directory / "imdb", rows=1000, seed=1)  # instead of a download
+    (directory / "imdb" / "reviews.parquet").rename(directory / "imdb" / "unlabelled.parquet")
     return directory.rename(directory.with_name("begun"))
 
 
@@ -57,13 +57,13 @@ def work(begun: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     shutil.rmtree(directory)
 
 
-def pages_with(*words: str) -> list[str]:
-    """Lists the pages that have something to run, in blocks with these words."""
+def pages_with(word: str | None = None) -> list[str]:
+    """Lists the pages that have a block with this word, or, without a word, a block of the first tier."""
     return [
         page
         for page in pages.PAGES
         if any(
-            block.language in ("sh", "python") and "elsewhere" not in block.words and {*words} <= {*block.words}
+            block.language in ("sh", "python") and (word in block.words if word else LATER.isdisjoint(block.words))
             for block in pages.blocks(page)
         )
     ]
