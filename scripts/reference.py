@@ -160,12 +160,10 @@ def _python() -> str:
         for name, member in vars(kind).items():
             if not name.startswith("_") and (inspect.isfunction(member) or isinstance(member, property)):
                 text = inspect.getdoc(member) or ""
-                if isinstance(member, property):
-                    lines.append(f"- `.{name}`: {_escaped(text.splitlines()[0])}")
+                if isinstance(member, property):  # listed with the attributes
+                    lines = [*lines[:-1], f"- `{name}`: {_escaped(text.splitlines()[0])}", ""]
                 else:
                     lines += [f"#### {kind.__name__}.{name}\n", _signature(member), *_docstring(member)]
-        if lines[-1].startswith("- "):
-            lines.append("")
     lines.append("## Progress\n")
     for kind in (progress.Count, progress.Epoch):
         lines += [f"### lstm_ray.progress.{kind.__name__}\n", *_docstring(kind)]
@@ -175,8 +173,8 @@ def _python() -> str:
 
 
 def _signature(function: Callable[..., Any]) -> str:
-    text = str(inspect.signature(function)).replace("'", "")
-    return f"`{function.__name__}{text}`\n"
+    text = re.sub(r"(: |-> )'([^']*)'", r"\1\2", str(inspect.signature(function)))  # annotations are in quotes
+    return f"`{function.__name__}{text.replace('(self, ', '(')}`\n"
 
 
 def _docstring(documented: Any) -> Iterator[str]:
