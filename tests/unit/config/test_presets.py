@@ -37,7 +37,7 @@ def test_an_own_preset_comes_before_defaults_and_after_all_else(write_module: Wr
 
 
 def test_the_presets_in_the_documentation_are_such(write_module: WriteModule) -> None:
-    page = (Path(__file__).parents[3] / "docs" / "training.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "how-to" / "job-files.md").read_text(encoding="utf-8")
     (source,) = re.findall(r"```python\n# mine.py\n(.*?)```", page, re.DOTALL)
     write_module("mine", source)
     small, large = (resolve(TrainConfig, {"preset": f"mine:{name}"}) for name in ("small", "large"))

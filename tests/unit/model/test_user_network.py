@@ -501,7 +501,7 @@ def test_what_can_be_exported_is(write_module: WriteModule, tmp_path: Path, voca
 
 
 def test_the_network_in_the_documentation_is_sound(write_module: WriteModule) -> None:
-    page = (Path(__file__).parents[3] / "docs" / "training.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "how-to" / "own-network.md").read_text(encoding="utf-8")
     (module,) = re.findall(r"```python\n# nets.py\n(.*?)```", page, re.DOTALL)
     write_module("nets", module)
     start_tensorflow()
