@@ -1,4 +1,4 @@
-"""The columns of a part: the kept input columns, with one type for all files, and the new columns."""
+"""The columns of a part: those kept of the input, of one type in all files, and the three new ones."""
 
 from __future__ import annotations
 
@@ -24,9 +24,8 @@ class PartLayout:
     Attributes:
         schema: Columns of a part, the three new ones last.
         text_column: The input column to score.
-        fingerprint: The plan's fingerprint, which changes if and only if the output could change.
-        mixed_types: For each kept column whose type differs between files, the types and a file with each, for
-            messages.
+        fingerprint: Of the plan: changes if and only if the output could.
+        mixed_types: Of each kept column whose type differs between files, its types and a file with each, for messages.
     """
 
     schema: pa.Schema
