@@ -88,7 +88,7 @@ def forward(target: Target, units: int, inputs: int, output: Output, masks: Mask
     Args:
         target: The processor.
         units: Rows of the recurrent weights.
-        inputs: Number of values that a step reads in a second product; 0 for the first layer, which has none.
+        inputs: Number of values that a step reads in a second product; 0 for the first layer.
         output: What is kept. "steps" starts with zeros, the others with the state that is passed.
         masks: With "steps": 4 for recurrent dropout, in which each gate has its own mask of the hidden state.
     """

@@ -289,7 +289,7 @@ def check_apart(inputs: Iterable[str], output: str, name: str, harm: str) -> Non
     """Checks that a run's output is not among its inputs.
 
     Args:
-        inputs: As for `find_inputs`.
+        inputs: See `find_inputs`.
         output: Directory that the run writes to.
         name: A file that it will write there.
         harm: The consequence, for the message.
