@@ -128,7 +128,9 @@ def check(
         ]:
             remarks.append(Remark(document.line(finding.field), path_of(finding.field), finding))
     if not is_kubernetes and len(documents) > 1:
-        remarks.append(Remark(1, path_of(()), Finding((), f"has {len(documents)} documents; `ray up` takes one")))
+        remarks.append(
+            Remark(1, path_of(()), Finding((), f"has {len(documents)} documents; `ray up` accepts only one"))
+        )
     remarks.sort(key=lambda remark: remark.line)
 
     def of(kind: str) -> tuple[Remark, ...]:
