@@ -77,7 +77,9 @@ def read_job_file(kind: type[Settings], path: str | Path) -> dict[str, Any]:
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     if content.keys() >= kind.model_fields.keys():  # written by `to_yaml`: null means None, not the preset's value
-        settings |= {key: kind.model_fields[key].get_default() for key in content.keys() - settings.keys()}
+        settings |= dict.fromkeys(content.keys() - settings.keys())
+    if content.get("preset", ...) is None:  # what older versions wrote, whose default was to have none
+        settings["preset"] = "none"
     return settings
 
 
@@ -140,7 +142,9 @@ def read_yaml(kind: type[Settings], content: bytes) -> dict[str, Any] | None:
         return None
     if not isinstance(settings, dict) or settings.get("command") != command_of(kind):
         return None
-    return {**yaml.safe_load(to_yaml(kind())), **settings}
+    plain = kind.model_validate({"preset": "none"} if "preset" in kind.model_fields else {})
+    named = {} if settings.get("preset", ...) is not None else {"preset": "none"}
+    return {**yaml.safe_load(to_yaml(plain)), **settings, **named}
 
 
 def changed_since(earlier: Mapping[str, Any], config: Settings, absolute: Callable[[str], str]) -> list[str]:

@@ -11,6 +11,8 @@ from lstm_ray.config.job_file import known_settings
 from lstm_ray.errors import ConfigError
 
 PRESETS: dict[str, dict[str, Any]] = {
+    # Every setting's own default.
+    "none": {},
     # The two textbook models, on the last 80 words of a review, split exactly as Keras does: "<br />" leaves the word
     # "br", as in keras.datasets.imdb.
     "lstm": {
@@ -63,8 +65,18 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+def preset_of(kind: type[Settings], given: Mapping[str, Any]) -> Any:
+    """Returns the preset to start from, unchecked; None if the settings have none.
+
+    If none is named it is `best`; with a network that user code builds it is `none`.
+    """
+    if "preset" not in kind.model_fields:
+        return None
+    return given.get("preset", "none" if given.get("network") else kind.model_fields["preset"].default)
+
+
 def preset_settings(kind: type[Settings], given: Mapping[str, Any], code: str | None = None) -> dict[str, Any]:
-    """Returns the settings of the preset named in `given`; empty if it names none.
+    """Returns the settings of the preset that `given` starts from.
 
     If every setting is given, as in a run's config.yaml, the preset is not looked up: the run resumes with the settings
     that it started with, even if the module with the preset is gone.
@@ -77,8 +89,8 @@ def preset_settings(kind: type[Settings], given: Mapping[str, Any], code: str | 
     Raises:
         ConfigError: There is no such module or mapping, or it has an unknown setting.
     """
-    preset = given.get("preset")
-    if not isinstance(preset, str) or "preset" not in kind.model_fields or given.keys() >= kind.model_fields.keys():
+    preset = preset_of(kind, given)
+    if not isinstance(preset, str) or given.keys() >= kind.model_fields.keys():
         return {}
     if not user_code.is_named(preset):
         return PRESETS.get(preset, {})  # an unknown name is refused by the setting's own validator

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from lstm_ray.config.base import Settings, meaning_of, name_in_messages, option_name, shown_as
 from lstm_ray.config.job_file import read_job_file
-from lstm_ray.config.presets import preset_settings
+from lstm_ray.config.presets import preset_of, preset_settings
 from lstm_ray.errors import ConfigError
 from lstm_ray.wording import shortened
 
@@ -38,14 +38,17 @@ def resolve(
     """
     from_file = read_job_file(kind, job_file) if job_file else {}
     given = {**from_file, **options}
-    origin = _Origin(kind, options.keys(), from_file.keys(), job_file, given.get("preset"))
+    name = preset_of(kind, given)
+    origin = _Origin(kind, options.keys(), from_file.keys(), job_file, name)
     try:
         preset = preset_settings(kind, given, code)
     except ConfigError as error:
-        raise ConfigError(f"{origin.of_preset()} is {given['preset']!r}: {error}") from error
+        raise ConfigError(f"{origin.of_preset()} is {name!r}: {error}") from error
     # Passing every setting prevents validation from looking up the user's preset again.
-    left_out = meaning_of(kind, "from_data") if given.get("preset") == "best" else {}
-    defaults = {name: field.get_default() for name, field in kind.model_fields.items() if name not in left_out}
+    left_out = meaning_of(kind, "from_data") if name == "best" else {}
+    defaults = {field: info.get_default() for field, info in kind.model_fields.items() if field not in left_out}
+    if "preset" in defaults:
+        defaults["preset"] = name
     try:
         return kind.model_validate({**defaults, **preset, **given})
     except ValidationError as error:

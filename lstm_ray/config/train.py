@@ -12,7 +12,7 @@ from pydantic import field_validator, model_validator
 from lstm_ray import user_code
 from lstm_ray.config.base import COUNT, FILES, Settings, fixed, free, learned, limits_of, setting
 from lstm_ray.config.labels import LabelSettings
-from lstm_ray.config.presets import PRESETS, preset_settings
+from lstm_ray.config.presets import PRESETS, preset_of, preset_settings
 from lstm_ray.config.shared import RaySettings, RowSettings
 from lstm_ray.errors import ConfigError
 
@@ -118,6 +118,13 @@ class ModelSettings(Settings):
         le=2**28,
         from_data=True,
     )
+    ngram_rows: int = learned(
+        0,
+        "Most training rows that the linear part is fitted on, to save memory (40 bytes an n-gram); 0: all of them.",
+        panel="Model",
+        ge=0,
+        from_data=True,
+    )
     network: str | None = learned(
         None,
         "Function in your own module that builds the Keras model; it receives these settings.",
@@ -182,13 +189,13 @@ class ComputeSettings(RaySettings):
 class RunSettings(Settings):
     """What a run reads and where it writes."""
 
-    preset: str | None = fixed(
-        None,
-        "Settings to start from: best (chosen for the data), lstm or bilstm (the two textbook models), or a mapping in "
-        "your own module.",
+    preset: str = fixed(
+        "best",
+        "Settings to start from: best (chosen for the data), lstm or bilstm (the two textbook models), none (the "
+        "defaults shown here; the default with --network), or a mapping in your own module.",
         panel=FILES,
-        metavar="best|lstm|bilstm|MODULE:NAME",
-        examples=["best", "lstm", "bilstm", "mine:small"],
+        metavar="best|lstm|bilstm|none|MODULE:NAME",
+        examples=["best", "lstm", "bilstm", "none", "mine:small"],
     )
     train: tuple[str, ...] = fixed(
         (),
@@ -456,18 +463,24 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
     def _start_from_the_preset(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
+        given = {"preset": preset_of(cls, given), **given}
         try:
             return {**preset_settings(cls, given), **given}
         except ConfigError as error:
             raise ValueError(f"`preset` is {given['preset']!r}: {error}") from error
 
+    @field_validator("preset", mode="before")
+    @classmethod
+    def _none_is_a_preset(cls, given: Any) -> Any:
+        return "none" if given is None else given  # as older versions wrote it, whose default it was
+
     @field_validator("preset")
     @classmethod
-    def _is_a_preset(cls, given: str | None) -> str | None:
-        if given is not None and given not in PRESETS and not user_code.is_named(given):
+    def _is_a_preset(cls, given: str) -> str:
+        if given not in PRESETS and not user_code.is_named(given):
             close = difflib.get_close_matches(given, PRESETS, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"should be 'lstm', 'bilstm' or 'best', or {user_code.FORM} for your own{hint}")
+            raise ValueError(f"should be 'best', 'lstm', 'bilstm' or 'none', or {user_code.FORM} for your own{hint}")
         return given
 
     @field_validator("mlflow", mode="before")
@@ -519,7 +532,8 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         most = self.worker_limits[1]
         if most > self.global_batch_size:
             raise ValueError(
-                f"`global_batch_size` {self.global_batch_size} cannot be divided among `workers` {self.workers}"
+                f"`global_batch_size` {self.global_batch_size} cannot be divided among `workers` "
+                f"{self.workers}: give at least {most}"
             )
         return self
 

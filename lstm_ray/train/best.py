@@ -29,6 +29,7 @@ C = TypeVar("C", bound=TrainConfig)
 
 _SAMPLED_SHARDS = 8  # row groups, spread over the files
 _SAMPLED_ROWS = 4_096
+_MOST_NGRAMS = 60_000_000  # that the linear part is fitted on, all rows' together; they take 2.5 GB
 _GROWTH = 0.65
 """Exponent of Heaps' law: distinct words and n-grams grow with the text's length to this power; reviews: 0.5 to 0.8."""
 
@@ -42,12 +43,14 @@ class DataFacts:
         long_text: The 98th percentile of the texts' lengths, in tokens.
         words: Distinct words, estimated for all rows.
         ngrams: Distinct n-grams, estimated for all rows.
+        row_ngrams: N-grams of a row, on average.
     """
 
     rows: int
     long_text: int
     words: int
     ngrams: int
+    row_ngrams: float
 
 
 def choose(config: C, shards: Sequence[Shard]) -> tuple[C, list[str]]:
@@ -97,7 +100,8 @@ def choices(facts: DataFacts) -> dict[str, tuple[Any, str]]:
     few = facts.rows < 10_000
     held_out = 0.2 if facts.rows < 4_000 else 0.1 if facts.rows < 200_000 else max(0.01, 20_000 / facts.rows)
     epochs = int(np.clip(150_000 // facts.rows, 3, 20))
-    return {
+    fitted = _rounded_up(int(_MOST_NGRAMS / facts.row_ngrams))
+    chosen: dict[str, tuple[Any, str]] = {
         "vocabulary_size": (
             int(np.clip(_rounded_up(facts.words), 1_000, 60_000)),
             f"about {facts.words:,} distinct words",
@@ -117,6 +121,9 @@ def choices(facts: DataFacts) -> dict[str, tuple[Any, str]]:
         "epochs": (epochs, f"{rows}; the epoch with the best validation is kept"),
         "global_batch_size": (32 if facts.rows < 100_000 else 128, rows),
     }
+    if fitted < facts.rows:
+        chosen["ngram_rows"] = (fitted, f"some {facts.row_ngrams:.0f} n-grams in each of {rows}, to save memory")
+    return chosen
 
 
 def look_at(config: TrainConfig, shards: Sequence[Shard]) -> DataFacts:
@@ -129,12 +136,13 @@ def look_at(config: TrainConfig, shards: Sequence[Shard]) -> DataFacts:
     vocabulary = build_vocabulary(counts, len(counts) + 4)
     sequences = vocabulary.look_up(tokens, "oov")
     growth = (rows / max(1, len(tokens))) ** _GROWTH
-    ngrams = len(np.unique(bags(sequences, config.ngrams or LONGEST, 2**28).buckets))
+    ngrams = bags(sequences, config.ngrams or LONGEST, 2**28).buckets
     return DataFacts(
         rows,
         max(1, int(np.quantile(sequences.lengths, 0.98))) if len(sequences) else 1,
         int(growth * len(counts)),
-        max(1, int(growth * ngrams)),
+        max(1, int(growth * len(np.unique(ngrams)))),
+        max(1.0, len(ngrams) / max(1, len(sequences))),
     )
 
 

@@ -69,18 +69,18 @@ def train(config: TrainConfig, progress: Progress) -> Outcome:
     # The texts are read much later, but errors in their files are reported now.
     find_text_shards(config.unlabelled, config.text_column, progress)
     config, reasons = choose(config, shards)
-    for reason in reasons:
-        progress(f"preset best: {reason}")
     open_run(config)
     with storage.locked(config.output, LOCK):
         resumed = open_run(config)  # again, because a run that held the lock may have ended in between
         try:
-            return _train(config, shards, progress, resumed)
+            return _train(config, shards, reasons, progress, resumed)
         finally:
             remove_if_empty(config.output)
 
 
-def _train(config: TrainConfig, shards: Sequence[Shard], progress: Progress, resumed: bool) -> Outcome:
+def _train(
+    config: TrainConfig, shards: Sequence[Shard], reasons: Sequence[str], progress: Progress, resumed: bool
+) -> Outcome:
     state = checkpoints.latest_state(config.output) if resumed else None
     if state is not None and is_complete(config, state):
         return read_outcome(config, state)
@@ -104,6 +104,8 @@ def _train(config: TrainConfig, shards: Sequence[Shard], progress: Progress, res
         if prepared.validation_rows_seen:
             progress(f"warning: {describe_seen(prepared.validation_rows_seen, len(prepared.validation), 'validation')}")
         check_schedule(config, len(prepared.training))
+        for reason in reasons if state is None else ():
+            progress(f"preset best: {reason}")
         if config.embeddings is not None:
             prepared = _add_word_vectors(prepared, config.embeddings, progress)
         texts = read_all_texts(config, shards, progress) if config.learns_vectors else None

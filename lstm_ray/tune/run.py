@@ -56,8 +56,6 @@ def tune(config: TuneConfig, progress: Progress) -> SearchResult:
     config = with_paths(config, storage.absolute)
     # Errors in the data are reported once, before any trial starts.
     config, reasons = choose(config, find_all_shards(config, progress))
-    for reason in reasons:
-        progress(f"preset best: {reason}")
     trials = {number: trial_config(config, number) for number in range(1, config.trials + 1)}
     with storage.locked(config.output, _LOCK):
         open_search(config)
@@ -66,6 +64,8 @@ def tune(config: TuneConfig, progress: Progress) -> SearchResult:
         # Trials of an earlier, longer search are included: one of them may be the best.
         trials |= {number: trial_config(config, number) for number in marked_trials(config.output)}
         if remaining:
+            for reason in reasons:
+                progress(f"preset best: {reason}")
             from lstm_ray.tune.ray_trials import run_trials
 
             run_trials(config, remaining, progress)

@@ -33,7 +33,7 @@ def trial_config(config: TuneConfig, number: int) -> TrainConfig:
     if config.gpus_per_worker:
         own["gpus_per_worker"] = 0
     try:
-        trial = resolve(TrainConfig, {**fixed, **drawn, **own, "preset": None})
+        trial = resolve(TrainConfig, {**fixed, **drawn, **own, "preset": "none"})
     except ConfigError as error:
         raise ConfigError(f"search: trial {number}: {error}") from error
     return with_paths(trial, storage.absolute)  # a drawn value may be a path too

@@ -13,7 +13,10 @@ import pytest
 from conftest import Cluster
 from hosts import Host
 
-NETWORK = ("--vocabulary-size", 500, "--max-tokens", 40, "--embedding-size", 16, "--units", 8, "--pooling", "max")
+NETWORK = (
+    *("--preset", "none", "--vocabulary-size", 500, "--max-tokens", 40, "--embedding-size", 16, "--units", 8),
+    *("--pooling", "max"),
+)
 LEARNING = ("--dropout", 0, "--learning-rate", 0.03, "--global-batch-size", 120, "--epochs", 3)
 
 

@@ -70,7 +70,7 @@ def fit_on(
     threads: int,
     evaluated: Callable[[], None],
 ) -> NgramPart:
-    """Fits the n-gram part on the training rows; each of N workers takes every N-th row. All workers must call this.
+    """Fits the n-gram part on training rows; each of N workers takes every N-th of them. All workers must call this.
 
     Args:
         config: The settings.
@@ -80,11 +80,13 @@ def fit_on(
         threads: Number of threads of this worker.
         evaluated: Called some hundreds of times; an error that it raises ends the fit.
     """
+    used = len(corpus) if config.ngram_rows == 0 else min(config.ngram_rows, len(corpus))
+    mine = np.linspace(0, len(corpus) - 1, used).astype(np.int64)[collective.rank :: collective.world_size]
     pool = Threads(threads, "ngrams")
     try:
         return fit(
-            _bags(config, corpus, _share(corpus, collective)),
-            corpus.labels[_share(corpus, collective)],
+            _bags(config, corpus, mine),
+            corpus.labels[mine],
             class_weights(config, corpus.labels),
             strength=config.ngram_c,
             buckets=config.ngram_buckets,

@@ -40,7 +40,7 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 WriteModule = Callable[..., Path]
-TINY = {"vocabulary_size": 16, "max_tokens": 6, "embedding_size": 3, "units": 4, "dropout": 0.0}
+TINY = {"preset": "none", "vocabulary_size": 16, "max_tokens": 6, "embedding_size": 3, "units": 4, "dropout": 0.0}
 TEXTS = pa.array(["a good film", "a bad film and a bad end", "fine", "not a good one"])
 
 GRU = """
@@ -502,7 +502,7 @@ def test_what_can_be_exported_is(write_module: WriteModule, tmp_path: Path, voca
 
 
 def test_the_network_in_the_documentation_is_sound(write_module: WriteModule) -> None:
-    page = (Path(__file__).parents[3] / "docs" / "training.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "how-to" / "own-network.md").read_text(encoding="utf-8")
     (module,) = re.findall(r"```python\n# nets.py\n(.*?)```", page, re.DOTALL)
     write_module("nets", module)
     start_tensorflow()

@@ -21,7 +21,7 @@ from lstm_ray.tune.search import trial_config
 def config(tmp_path: Path) -> TuneConfig:
     """Gives a search over two settings."""
     search = {"units": {"choice": [3, 4]}, "clip_norm": {"choice": [None, 1.0]}}
-    return TuneConfig.model_validate({"train": ("a",), "output": str(tmp_path), "search": search})
+    return TuneConfig.model_validate({"preset": "none", "train": ("a",), "output": str(tmp_path), "search": search})
 
 
 def leave(output: str, **state: Any) -> None:

@@ -49,7 +49,7 @@ def test_a_trial_is_a_training_run_below_the_search() -> None:
     assert type(trial) is TrainConfig
     assert trial.output == "/runs/search/trials/0012"
     assert (trial.units, trial.vocabulary_size, trial.bidirectional) == (7, 5_000, True)
-    assert (trial.address, trial.fresh, trial.gpus_per_worker, trial.preset) == ("local", False, 0, None)
+    assert (trial.address, trial.fresh, trial.gpus_per_worker, trial.preset) == ("local", False, 0, "none")
 
 
 def test_a_path_that_was_drawn_means_the_same_on_every_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

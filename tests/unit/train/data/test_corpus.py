@@ -50,7 +50,14 @@ def config(*train: Path, **changes: Any) -> TrainConfig:
     """Returns settings for files."""
     paths = tuple(str(path) for path in train)
     return TrainConfig.model_validate(
-        {"train": paths, "vocabulary_size": 10, "max_tokens": 6, "validation_fraction": 0.3, **changes}
+        {
+            "preset": "none",
+            "train": paths,
+            "vocabulary_size": 10,
+            "max_tokens": 6,
+            "validation_fraction": 0.3,
+            **changes,
+        }
     )
 
 

@@ -42,6 +42,7 @@ TIMEOUT_S = 300.0
 
 # 5 rows a step: uneven shares for 2, 3 and 4 workers; 61 rows: the last batch has one row, fewer than the workers.
 SMALL = {
+    "preset": "none",
     "vocabulary_size": VOCABULARY_SIZE,
     "max_tokens": MAX_TOKENS,
     "embedding_size": 6,
