@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from lstm_ray.evaluate.counts import BinaryCounts
     from lstm_ray.evaluate.shard import Mistake
+    from lstm_ray.model.profile import TrainingData
 
 _MAX_CHARACTERS = 420  # of a review; about five lines
 _LABELS = ("negative", "positive")
@@ -66,6 +67,9 @@ def training_report(
     history: pa.Table,
     best_by: str,
     metrics: Metrics | None,
+    counts: BinaryCounts | None = None,
+    profile: TrainingData | None = None,
+    rows_seen: int = 0,
     config: Mapping[str, object],
     summary: str,
     notes: Sequence[str] = (),
@@ -79,6 +83,9 @@ def training_report(
             n-grams those of `part_figures`.
         best_by: The metric that decided which epoch is best, a key of `METRIC_NAMES`.
         metrics: Of the best epoch's model on the validation rows (`BinaryCounts.metrics`); None without validation.
+        counts: From which these were computed; None without validation.
+        profile: What the model reads of its data; None if that is not known.
+        rows_seen: Validation rows whose text is among those learned from.
         config: The resolved settings, nested or flat.
         summary: The model as Keras prints it.
         notes: Sentences to add to the one on the curves.
@@ -106,6 +113,8 @@ def training_report(
         figures=_training_figures(history, curves, metrics),
         charts=[loss_chart(curves), accuracy_chart(curves)] if curves.epochs else [],
         metrics=metrics if metrics.get("rows") else None,
+        outcomes=[roc_chart(counts), reliability_chart(counts)] if counts is not None else [],
+        rows=list(_describe_rows(profile, rows_seen)) if profile is not None else [],
         explained=list(_explain(metrics)),
         parts=list(part_figures(best)),
         columns=["epoch", *(name.replace("rows_per_s", "rows/s").replace("_", " ") for name in shown)],
@@ -178,6 +187,21 @@ def _training_figures(history: pa.Table, curves: Curves, metrics: Metrics) -> It
     seconds = math.fsum(value for value in _column(history, "seconds") if is_number(value))
     if seconds:
         yield "Training time", *duration(seconds)
+
+
+def _describe_rows(profile: TrainingData, rows_seen: int) -> Iterator[tuple[str, str, str]]:
+    """Yields what is known of the rows: a name, and the figures of the training and of the validation rows."""
+    sides = (profile.training, profile.validation)
+
+    def shares(name: str, *counts: tuple[int, int]) -> tuple[str, ...]:
+        return name, *(f"{some / rows:.1%}" if rows else "—" for some, rows in counts)
+
+    yield "rows", *(f"{side.rows:,}" for side in sides)
+    yield shares("labelled positive", *((side.positives, side.rows) for side in sides))
+    yield "words read per row", *(f"{side.words / side.rows:,.1f}" if side.rows else "—" for side in sides)
+    yield shares("truncated rows", *((side.truncated, side.rows) for side in sides))
+    yield shares("unknown words", *((side.unknown, side.words) for side in sides))
+    yield "rows also in training", "", f"{rows_seen:,}" if profile.validation.rows else "—"
 
 
 def _explain(metrics: Metrics) -> Iterator[Figure]:

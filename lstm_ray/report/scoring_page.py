@@ -23,7 +23,7 @@ _REASONS = {
     "empty_text": "nothing but white space",
     "no_words": "nothing but punctuation",
 }
-_VERDICTS = {"no": "as before", "some": "somewhat", "much": "much"}
+_VERDICTS = {"no": "no", "some": "somewhat", "much": "much"}
 _MOST_BINS = 9  # whose names fit below a chart
 
 
@@ -89,7 +89,7 @@ def _describe(
     if missing := manifest.rows - profile.rows - profile.without_words:
         yield f"{counted(missing, 'row')} in parts that an older version wrote are not in the figures of the texts."
     if manifest.bad_files:
-        yield f"{counted(manifest.bad_files, 'input file')} could not be read and were set aside (_bad_files.parquet)."
+        yield f"Set aside, because it cannot be read: {counted(manifest.bad_files, 'input file')} (_bad_files.parquet)."
 
 
 def _figures(manifest: Manifest, movements: Sequence[Movement]) -> Iterator[Figure]:

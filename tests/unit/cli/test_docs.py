@@ -22,6 +22,7 @@ PAGES = (
     "docs/lstm.md",
     "docs/jobs.md",
     "docs/clusters.md",
+    "docs/how-to/watch-a-corpus.md",
 )
 # At the beginning of a line, of code within one, or of a quoted command that another runs; not `lstm-ray COMMAND`.
 _COMMAND = re.compile(r"(?:^ *(?:\$ )?|[`'])lstm-ray +([a-z][^`'\n]+)", re.MULTILINE)
