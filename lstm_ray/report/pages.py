@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lstm_ray.report.charts import accuracy_chart, loss_chart, reliability_chart, roc_chart
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from lstm_ray.evaluate.counts import BinaryCounts
     from lstm_ray.evaluate.shard import Mistake
-    from lstm_ray.model.profile import TrainingData
+    from lstm_ray.model.profile import Profile, TrainingData
 
 _MAX_CHARACTERS = 420  # of a review; about five lines
 _LABELS = ("negative", "positive")
@@ -191,16 +191,16 @@ def _training_figures(history: pa.Table, curves: Curves, metrics: Metrics) -> It
 
 def _describe_rows(profile: TrainingData, rows_seen: int) -> Iterator[tuple[str, str, str]]:
     """Yields what is known of the rows: a name, and the figures of the training and of the validation rows."""
-    sides = (profile.training, profile.validation)
 
-    def shares(name: str, *counts: tuple[int, int]) -> tuple[str, ...]:
-        return name, *(f"{some / rows:.1%}" if rows else "—" for some, rows in counts)
+    def row(name: str, show: Callable[[Profile], str]) -> tuple[str, str, str]:
+        training, validation = (show(side) if side.rows else "—" for side in (profile.training, profile.validation))
+        return name, training, validation
 
-    yield "rows", *(f"{side.rows:,}" for side in sides)
-    yield shares("labelled positive", *((side.positives, side.rows) for side in sides))
-    yield "words read per row", *(f"{side.words / side.rows:,.1f}" if side.rows else "—" for side in sides)
-    yield shares("truncated rows", *((side.truncated, side.rows) for side in sides))
-    yield shares("unknown words", *((side.unknown, side.words) for side in sides))
+    yield row("rows", lambda side: f"{side.rows:,}")
+    yield row("labelled positive", lambda side: f"{side.positives / side.rows:.1%}")
+    yield row("words read per row", lambda side: f"{side.words / side.rows:,.1f}")
+    yield row("truncated rows", lambda side: f"{side.truncated / side.rows:.1%}")
+    yield row("unknown words", lambda side: f"{side.unknown / max(side.words, 1):.1%}")
     yield "rows also in training", "", f"{rows_seen:,}" if profile.validation.rows else "—"
 
 
