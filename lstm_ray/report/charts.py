@@ -107,6 +107,43 @@ def histogram_chart(title: str, axis: str, names: Sequence[str], rows: IntArray,
     return Chart(title, 340, 258, marks)
 
 
+def trial_chart(title: str, trials: Sequence[tuple[int, float]], form: str) -> Chart:
+    """Returns a dot for each trial of a search.
+
+    Args:
+        title: What the values are.
+        trials: Number and value of each trial that has one, the best first.
+        form: Format of the values, ".3f" or ".1%".
+    """
+    width, height = 448, 290
+    if not trials:
+        return Chart(title, width, height, [Label(width / 2, height / 2, "no finite values", "soft", "middle")])
+    numbers, values = [number for number, _ in trials], [value for _, value in trials]
+    ticks = value_ticks(min(values), max(values))
+    frame = Frame(48, 12, 430, 246, (min(numbers) - 0.5, max(numbers) + 0.5), (ticks[0], ticks[-1]))
+    marks: list[Mark] = []
+    for tick in ticks:
+        marks += [
+            frame.horizontal(frame.y(tick), "rule"),
+            Label(frame.left - 8, frame.y(tick) + 4, _show_tick(tick, form), "soft", "end"),
+        ]
+    for number in epoch_ticks(sorted(numbers)):
+        marks.append(Label(frame.x(number), frame.bottom + 18, str(number), "soft", "middle"))
+    for place, (number, value) in enumerate(trials):
+        x, y, hover = frame.x(number), frame.y(value), f"trial {number}: {value:{form}}"
+        marks.append(Dot(x, y, 4, "best" if place == 0 else "validation", hover))
+    best = frame.x(numbers[0]), frame.y(values[0])
+    marks += [
+        Dot(*best, 8, "best", f"best: trial {numbers[0]}, {values[0]:{form}}", ring=True),
+        Label((frame.left + frame.right) / 2, frame.bottom + 38, "trial", "soft", "middle"),
+    ]
+    return Chart(title, width, height, marks)
+
+
+def _show_tick(tick: float, form: str) -> str:
+    return f"{100 * tick:.6g}%" if form.endswith("%") else f"{tick:.6g}"
+
+
 def _key(frame: Frame, has_training: bool) -> Iterator[Mark]:
     """Yields what bars and line stand for, above the plot."""
     y, left = frame.top - 18, frame.left
@@ -199,7 +236,7 @@ def _epoch_axes(frame: Frame, curves: Curves, ticks: Sequence[float], form: str)
     for tick in ticks:
         y = frame.y(tick)
         yield frame.horizontal(y, "rule")
-        yield Label(frame.left - 8, y + 4, f"{100 * tick:.6g}%" if form.endswith("%") else f"{tick:.6g}", "soft", "end")
+        yield Label(frame.left - 8, y + 4, _show_tick(tick, form), "soft", "end")
     for epoch in epoch_ticks(curves.epochs):
         yield Label(frame.x(epoch), frame.bottom + 18, str(epoch), "soft", "middle")
     if curves.best_epoch is not None:

@@ -18,6 +18,7 @@ from lstm_ray.model.drift import compare
 from lstm_ray.model.profile import Profile, TrainingData, count_scores, count_texts
 from lstm_ray.report.pages import evaluation_report, training_report
 from lstm_ray.report.scoring_page import scoring_report
+from lstm_ray.report.search_page import search_report
 from lstm_ray.score.output import Manifest
 from lstm_ray.text.sequences import Sequences
 
@@ -117,7 +118,31 @@ def scoring_page(unknown: float) -> str:
     return scoring_report(manifest, rows, trained_on, movements, {"inputs": [LONG], "model": "runs/first/model"})
 
 
+def search_page() -> str:
+    """Returns the report of a search of twelve trials, one of which failed."""
+    numbers = np.arange(1, 13)
+    trials = pa.table(
+        {
+            "trial": pa.array(numbers, pa.int32()),
+            "state": ["finished"] * 8 + ["stopped"] * 3 + ["failed"],
+            "epochs": [5] * 11 + [0],
+            "best_epoch": [4] * 11 + [0],
+            "validation_accuracy": [*(0.91 - 0.004 * numbers[:-1]), None],
+            "validation_accuracy_standard_error": [0.004] * 11 + [None],
+            "seconds": 90.0 * numbers,
+            "error": [None] * 11 + [f"{LONG}: the loss is no longer a number"],
+            "learning_rate": 0.0123456 / numbers,
+            "units": 32 * numbers,
+        }
+    )
+    drawn = ["learning_rate", "units"]
+    return search_report(
+        title="Search runs/search", trials=trials, best_by="accuracy", drawn=drawn, config={"train": [LONG]}
+    )
+
+
 PAGES = {
+    "tune": search_page,
     "train": training_page,
     "evaluate": lambda: evaluation_report(
         title=f"Evaluation of {LONG}", counts=counts(), config={"model": LONG}, mistakes=[Mistake("a " * 300, 0, 0.98)]
