@@ -38,6 +38,7 @@ from lstm_ray.config import ModelSettings, Settings, TextSettings, TrainConfig
 from lstm_ray.datasets.seen import SeenTexts
 from lstm_ray.errors import BundleError, InputError
 from lstm_ray.model.keras_file import import_modules, modules_needed, open_keras_file
+from lstm_ray.model.profile import TrainingData
 from lstm_ray.model.weights import NetworkWeights
 from lstm_ray.text.vocabulary import Vocabulary
 from lstm_ray.wording import reason, shortened
@@ -94,6 +95,7 @@ class Bundle:
         threshold: Probability above which a review counts as positive.
         metrics: Validation metrics of the saved epoch; empty if there was no validation.
         training: The training run's settings.
+        profile: What the model read of the rows it was trained and validated on; None in bundles of older versions.
         hash: sha256 over the hashes of its files.
         code: sha256 of the user's modules that it was trained with, by path; empty without a user network.
         files: Content of each file that scoring needs.
@@ -106,6 +108,7 @@ class Bundle:
     threshold: float
     metrics: dict[str, Any]
     training: dict[str, Any]
+    profile: TrainingData | None
     hash: str
     code: dict[str, str]
     files: dict[str, bytes]
@@ -225,6 +228,7 @@ def write_bundle(
     metrics: dict[str, Any],
     threshold: float = 0.5,
     seen: SeenTexts | None = None,
+    profile: TrainingData | None = None,
 ) -> None:
     """Writes a bundle, replacing an existing one.
 
@@ -237,6 +241,7 @@ def write_bundle(
         metrics: Validation metrics.
         threshold: Probability above which a review counts as positive.
         seen: The texts it was trained on; None if that is not known.
+        profile: What the model read of the rows it was trained and validated on; None if that is not known.
 
     Raises:
         OutputError: The bundle cannot be written.
@@ -275,6 +280,8 @@ def write_bundle(
         },
         "sha256": {name: _sha256(content) for name, content in files.items()},
     }
+    if profile is not None:
+        description["profile"] = profile.to_json()
     if config.network is not None:
         code = user_code.sources(config.network.partition(":")[0])
         description["code"] = {name: _sha256(content) for name, content in sorted(code.items())}
@@ -336,6 +343,7 @@ def _read_files(path: str, described: bytes) -> Bundle:
         threshold=rest.threshold,
         metrics=rest.metrics,
         training=rest.training,
+        profile=_profile(path, description.get("profile")),
         hash=combined.hexdigest(),
         code=rest.code,
         files=files,
@@ -363,6 +371,16 @@ def _settings(path: str, kind: type[S], described: Any) -> S:
         raise BundleError(
             f"{path}: {_DESCRIPTION} has settings this version does not know: {_described(error)}"
         ) from error
+
+
+def _profile(path: str, described: Any) -> TrainingData | None:
+    """Returns the counts of a bundle.json; None if it has none."""
+    if described is None:
+        return None
+    try:
+        return TrainingData.from_json(described)
+    except ValueError as error:
+        raise BundleError(f"{path}: {_DESCRIPTION} is damaged: profile: {error}") from error
 
 
 def _described(error: ValidationError) -> str:

@@ -69,6 +69,11 @@ def is_part_name(name: str) -> bool:
     return re.fullmatch(r"part-\d{6,}-\d{12,}\.parquet", name) is not None
 
 
+def file_of_part(name: str) -> int:
+    """Returns the position in the plan of the file that a part's rows come from."""
+    return int(name.split("-")[1])
+
+
 @dataclass(frozen=True)
 class BadFile:
     """An input file that is set aside because it cannot be scored, with the reason."""

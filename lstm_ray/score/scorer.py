@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 from lstm_ray import user_code
 from lstm_ray.errors import BundleError, ConfigError
 from lstm_ray.model.bundle import Bundle
+from lstm_ray.model.profile import Profile, count_scores, count_texts
 from lstm_ray.runtime.devices import available_cores
 from lstm_ray.runtime.tensorflow import has_gpu
 from lstm_ray.text.sequences import Sequences, bucket_length, concatenate, pad_batch, truncate
@@ -48,21 +49,24 @@ class Scored:
         probability: float32[rows], of the positive class; null where the text cannot be scored.
         sentiment: dictionary<string>[rows], "positive" or "negative"; null likewise.
         error: dictionary<string>[rows], why there is no score; null where there is one.
+        profile: Counts of the rows, to compare them with the training data.
     """
 
     probability: pa.FloatArray
     sentiment: pa.DictionaryArray
     error: pa.DictionaryArray
+    profile: Profile
 
     @classmethod
     def from_probabilities(
-        cls, probability: npt.NDArray[np.float32], reasons: npt.NDArray[np.int8], threshold: float
+        cls, probability: npt.NDArray[np.float32], reasons: npt.NDArray[np.int8], texts: Profile, threshold: float
     ) -> Scored:
         """Returns the scores of a column.
 
         Args:
             probability: float32[rows with words].
             reasons: int8[rows], `HAS_WORDS`, or the index in `ERRORS` of why there is no score.
+            texts: Counts of the texts.
             threshold: Probability above which a text counts as positive.
         """
         without = reasons != HAS_WORDS
@@ -73,6 +77,7 @@ class Scored:
             pa.array(values, pa.float32(), mask=without),
             pa.DictionaryArray.from_arrays(is_positive, pa.array(SENTIMENTS)),
             pa.DictionaryArray.from_arrays(pa.array(reasons, mask=~without), pa.array(ERRORS)),
+            texts + count_scores(probability, threshold),
         )
 
 
@@ -83,10 +88,12 @@ class Encoded:
     Attributes:
         sequences: The token ids of the rows that have words.
         reasons: int8[rows], `HAS_WORDS`, or the index in `ERRORS` of why there is no score.
+        texts: Counts of the texts; nothing is predicted yet.
     """
 
     sequences: Sequences
     reasons: npt.NDArray[np.int8]
+    texts: Profile
 
 
 class Engine(Protocol):
@@ -120,7 +127,10 @@ class Encoder:
         has_words = words.value_lengths().to_numpy() > 0
         ids = self._vocabulary.look_up(words, settings.unlisted_words)
         sequences = truncate(ids, settings.max_tokens, settings.truncating).take(np.flatnonzero(has_words))
-        return Encoded(sequences, _explain(texts, decoded, has_words))
+        # Of a longer text there may be fewer ids than words, but always more than are kept.
+        counts = count_texts(sequences, truncated=int((ids.lengths > settings.max_tokens).sum()))
+        counts += Profile(without_words=int((~has_words).sum()))
+        return Encoded(sequences, _explain(texts, decoded, has_words), counts)
 
 
 class KerasEngine:
@@ -180,7 +190,8 @@ def encode_column(encoder: Encoder, texts: pa.Array | pa.ChunkedArray, run_all: 
     batches = [texts.slice(start, _BATCH_ROWS) for start in range(0, len(texts), _BATCH_ROWS)]
     parts = list(run_all(encoder.encode, batches))
     reasons = np.concatenate([np.zeros(0, np.int8), *(part.reasons for part in parts)])
-    return Encoded(concatenate([part.sequences for part in parts]), reasons)
+    counts = sum((part.texts for part in parts), Profile())
+    return Encoded(concatenate([part.sequences for part in parts]), reasons, counts)
 
 
 class Scorer:
@@ -215,7 +226,7 @@ class Scorer:
         """Scores a column of texts of any Arrow text type, rows in order."""
         encoded = encode_column(self._encoder, texts, self._pool.map)
         probability = self._engine.probabilities(encoded.sequences)
-        return Scored.from_probabilities(probability, encoded.reasons, self._threshold)
+        return Scored.from_probabilities(probability, encoded.reasons, encoded.texts, self._threshold)
 
 
 def _explain(

@@ -15,6 +15,7 @@ from lstm_ray import storage
 from lstm_ray.config import TrainConfig
 from lstm_ray.datasets.seen import describe_seen
 from lstm_ray.evaluate.ranking import doubt
+from lstm_ray.model.profile import TrainingData
 from lstm_ray.train.data.corpus import Groups
 from lstm_ray.train.loop.state import State
 from lstm_ray.wording import counted
@@ -69,6 +70,7 @@ class Outcome:
         rows_with_other_label: Rows left out because the label mapping does not name their label.
         groups: Number of groups, with `--validation-group`.
         validation_rows_seen: Validation rows whose text is also a training text.
+        profile: What the model reads of both sides; None if the run had been complete before.
         was_complete: True if the run had been complete before.
     """
 
@@ -80,6 +82,7 @@ class Outcome:
     rows_with_other_label: int
     groups: Groups | None = None
     validation_rows_seen: int = 0
+    profile: TrainingData | None = field(default=None, repr=False)
     was_complete: bool = False
 
     @property
@@ -146,6 +149,9 @@ def write_results(config: TrainConfig, outcome: Outcome) -> None:
         history=history,
         best_by=config.best_by,
         metrics=state.metrics or None,
+        counts=state.best_counts(),
+        profile=outcome.profile,
+        rows_seen=outcome.validation_rows_seen,
         config=config.model_dump(mode="json"),
         summary=state.summary,
         notes=list(_notes(config, outcome)),

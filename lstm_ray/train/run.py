@@ -130,6 +130,7 @@ def _train(
         prepared.rows_with_other_label,
         prepared.groups,
         prepared.validation_rows_seen,
+        prepared.profile,
     )
     with _failure_logged(tracker):
         write_results(config, outcome)

@@ -26,6 +26,7 @@ from lstm_ray.datasets.labelled import Shard, describe_left_out, find_shards, re
 from lstm_ray.datasets.labels import label_mapping
 from lstm_ray.datasets.seen import Hashes40, SeenTexts, hash_texts
 from lstm_ray.errors import InputError
+from lstm_ray.model.profile import Profile, TrainingData, count_texts
 from lstm_ray.storage.inputs import Notify, shared_files
 from lstm_ray.text.sequences import Sequences, concatenate, truncate
 from lstm_ray.text.tokenize import tokenize
@@ -89,6 +90,7 @@ class Prepared:
         validation_rows_seen: Validation rows whose text is also a training text.
         word_vectors: Initial vectors of the words, if they were given or learned.
         groups: Of both sides, if `--validation-group` was given.
+        profile: What the model reads of both sides; nothing is predicted yet.
     """
 
     training: Corpus
@@ -100,6 +102,7 @@ class Prepared:
     validation_rows_seen: int = 0
     word_vectors: WordVectors | None = None
     groups: Groups | None = None
+    profile: TrainingData = field(default_factory=TrainingData)
 
     def all_rows(self) -> Corpus:
         """Returns the training rows followed by the validation rows."""
@@ -135,6 +138,7 @@ class EncodedShard:
         validation_texts: Hashes of the validation texts.
         groups: Hashes of the distinct groups of all its rows; None without `--validation-group`.
         rows_without_group: Rows whose group is null.
+        truncated: Rows that were truncated, of those to learn from and of those held out.
     """
 
     training: Corpus
@@ -147,6 +151,7 @@ class EncodedShard:
     validation_texts: Hashes40
     groups: Hashes | None = None
     rows_without_group: int = 0
+    truncated: tuple[int, int] = (0, 0)
 
 
 def find_all_shards(config: TrainConfig, notify: Notify = lambda note: None) -> list[Shard]:
@@ -204,6 +209,7 @@ def encode_shard(shard: Shard, config: TrainConfig) -> EncodedShard:
     else:
         codes, words = _encode(tokens)
         counts = count_words(tokens.filter(pa.array(~is_validation)))
+    is_cut = codes.lengths > config.max_tokens
     codes = truncate(codes, config.max_tokens, config.truncating)
     training, validation = (
         Corpus(codes.take(np.flatnonzero(side)), labels[side]) for side in (~is_validation, is_validation)
@@ -218,6 +224,7 @@ def encode_shard(shard: Shard, config: TrainConfig) -> EncodedShard:
         rows.with_other_label,
         text_hashes[~is_validation],
         text_hashes[is_validation],
+        truncated=(int((is_cut & ~is_validation).sum()), int((is_cut & is_validation).sum())),
     )
     if groups is None:
         return encoded
@@ -255,8 +262,8 @@ def assemble(shards: Iterable[EncodedShard], config: TrainConfig) -> Prepared:
     validation_texts: list[Hashes40] = []
     without_text = with_other_label = without_group = 0
     for shard in shards:
-        training.add(shard.training)
-        validation.add(shard.validation)
+        training.add(shard.training, shard.truncated[0])
+        validation.add(shard.validation, shard.truncated[1])
         without_text += shard.rows_without_text
         with_other_label += shard.rows_with_other_label
         without_group += shard.rows_without_group
@@ -284,7 +291,14 @@ def assemble(shards: Iterable[EncodedShard], config: TrainConfig) -> Prepared:
     if config.refits_on_all_rows:
         seen = SeenTexts([*texts, *validation_texts])
     prepared = Prepared(
-        training.corpus(), validation.corpus(), vocabulary, without_text, with_other_label, seen, leaked
+        training.corpus(),
+        validation.corpus(),
+        vocabulary,
+        without_text,
+        with_other_label,
+        seen,
+        leaked,
+        profile=TrainingData(training.profile() + Profile(without_words=without_text), validation.profile()),
     )
     if groups:
         on_validation = held_out(np.unique(np.concatenate(groups)), config.validation_fraction)
@@ -302,17 +316,27 @@ class _Rows:
         self._ends = [0]  # end of each shard, in tokens
         self._lengths = [np.zeros(0, np.int32)]
         self._labels = [np.zeros(0, np.int8)]
+        self._truncated = 0
 
-    def add(self, rows: Corpus) -> None:
-        """Appends a shard's rows."""
+    def add(self, rows: Corpus, truncated: int) -> None:
+        """Appends a shard's rows, of which so many were truncated."""
         self._token_ids += np.ascontiguousarray(rows.sequences.token_ids, np.int32).data
         self._ends.append(self._ends[-1] + len(rows.sequences.token_ids))
         self._lengths.append(rows.sequences.lengths.astype(np.int32))
         self._labels.append(rows.labels.copy())
+        self._truncated += truncated
 
     def codes_of(self, shard: int) -> npt.NDArray[np.int32]:
         """Returns a view of the codes of the shard that was added as number `shard`, from 0."""
         return np.frombuffer(self._token_ids, np.int32)[self._ends[shard] : self._ends[shard + 1]]
+
+    def profile(self) -> Profile:
+        """Counts all rows, whose codes are token ids by now; shard by shard, so that no array has the size of all."""
+        total = Profile(truncated=self._truncated, positives=sum(int(labels.sum()) for labels in self._labels))
+        for shard, lengths in enumerate(self._lengths[1:]):
+            offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+            total += count_texts(Sequences(self.codes_of(shard), offsets))
+        return total
 
     def corpus(self) -> Corpus:
         """Returns all rows. No rows can be added afterwards."""

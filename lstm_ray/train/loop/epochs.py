@@ -30,6 +30,7 @@ from lstm_ray.evaluate.counts import BinaryCounts
 from lstm_ray.evaluate.ranking import rank
 from lstm_ray.model.architectures import build_model, network_weights, with_ngrams
 from lstm_ray.model.bundle import write_bundle
+from lstm_ray.model.profile import TrainingData
 from lstm_ray.model.weights import Mix
 from lstm_ray.progress import Count, Epoch, Event
 from lstm_ray.runtime.tensorflow import threads_given
@@ -306,6 +307,7 @@ class _Worker:
         best_by = self._config.best_by
         if not metrics or not state.metrics or rank(metrics, best_by) > rank(state.metrics, best_by):
             state.best_epoch, state.metrics = state.epoch, metrics
+            state.keep_counts(measured.counts)
             state.mix = {} if measured.mix is None else asdict(measured.mix)
             self._best = weights if self._is_first else []
 
@@ -377,6 +379,15 @@ class _Meter:
         return True
 
 
+def _profile(prepared: Prepared, state: State) -> TrainingData:
+    """Returns what the model reads of its data, with what it predicts for the validation rows."""
+    validation, counts = prepared.profile.validation, state.best_counts()
+    if counts is not None:
+        positives = counts.true_positives + counts.false_positives
+        validation = replace(validation, positives=positives, scores=counts.calibration_rows)
+    return replace(prepared.profile, validation=validation)
+
+
 def _write_model(
     config: TrainConfig, best: list[npt.NDArray[Any]], part: NgramPart | None, prepared: Prepared, state: State
 ) -> None:
@@ -392,6 +403,7 @@ def _write_model(
         weights=None if config.network is not None else network_weights(model, config, config),
         vocabulary=prepared.vocabulary,
         seen=prepared.seen,
+        profile=_profile(prepared, state),
         config=config,
         metrics=state.metrics,
         threshold=THRESHOLD,

@@ -76,7 +76,9 @@ def test_stages_write_the_bytes_of_one_go(
     for task in plan.tasks(set()):
         encoded = encode_task(task, "text", encoder)
         scores = [
-            Scored.from_probabilities(engine.probabilities(chunk.sequences), chunk.reasons, bundle.threshold)
+            Scored.from_probabilities(
+                engine.probabilities(chunk.sequences), chunk.reasons, chunk.texts, bundle.threshold
+            )
             for chunk in encoded
         ]
         write_task(task, plan.layout, scores, str(tmp_path / "stages"))
