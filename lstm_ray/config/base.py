@@ -71,7 +71,7 @@ def setting(
     not_paths: str | None = None,
     may_change: Collection[str] | None = None,
     searchable: bool | None = None,
-    fingerprint: Literal["value", "content", "nothing"] | None = None,
+    fingerprint: Literal["value", "value if changed", "content", "nothing"] | None = None,
     only_for: Collection[str] | None = None,
     from_data: bool | None = None,
     **limits: Any,
@@ -92,6 +92,8 @@ def setting(
         may_change: Commands (train, tune) that resume a run in which the setting had another value.
         searchable: True if `tune` may draw its value.
         fingerprint: What of it decides the output of a scoring run: its "value", the "content" it names, or "nothing".
+            "value if changed" leaves the default out: of a setting that earlier versions did not know, it says what
+            they did, and their unfinished runs can be resumed.
         only_for: Providers of clusters that know it; all of them if not given.
         from_data: True if the preset `best` chooses it for the training data.
         limits: ge=, le=, pattern=, ... as pydantic's `Field` takes them.
