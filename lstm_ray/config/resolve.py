@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from lstm_ray.config.base import Settings, meaning_of, name_in_messages, option_name, shown_as
+from lstm_ray.config.base import Settings, chosen_later, name_in_messages, option_name, shown_as
 from lstm_ray.config.job_file import read_job_file
 from lstm_ray.config.presets import preset_settings
 from lstm_ray.errors import ConfigError
@@ -44,7 +44,7 @@ def resolve(
     except ConfigError as error:
         raise ConfigError(f"{origin.of_preset()} is {given['preset']!r}: {error}") from error
     # With every setting given, validation does not look up the user's preset again.
-    left_out = meaning_of(kind, "from_data") if given.get("preset") == "best" else {}
+    left_out = chosen_later(kind, given)
     defaults = {name: field.get_default() for name, field in kind.model_fields.items() if name not in left_out}
     try:
         return kind.model_validate({**defaults, **preset, **given})

@@ -207,6 +207,14 @@ class RunSettings(Settings):
         panel=FILES,
         metavar="COLUMN",
     )
+    from_: str | None = fixed(
+        None,
+        "A model to begin with: its weights, words and settings, which others given here replace; the network and how "
+        "it reads a text stay.",
+        panel=FILES,
+        metavar="DIR",
+        path="input",
+    )
     output: str = free(
         "",
         "Directory of the run: model, checkpoints, history, report.",
@@ -237,6 +245,14 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         panel="Text",
         metavar="FILE",
         path="input",
+        from_bundle=False,
+    )
+    add_words: int = fixed(
+        0,
+        "Most words of --train to add that the model of --from does not know. They start with random vectors, or with "
+        "those of --embeddings.",
+        panel="Text",
+        ge=0,
     )
     embeddings: str | None = learned(
         None,
@@ -244,6 +260,7 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         panel="Model",
         metavar="FILE",
         path="input",
+        from_bundle=False,
     )
     unlabelled: tuple[str, ...] = fixed(
         (),
@@ -271,6 +288,7 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         may_change=("train",),
         searchable=True,
         from_data=True,
+        from_bundle=True,
     )
     global_batch_size: int = learned(
         64, "Rows of a step, divided among the workers.", panel="Training", ge=1, from_data=True
@@ -286,6 +304,7 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         "accuracy",
         "Validation metric that decides the best epoch, whose model is kept; of equal ones the lower loss decides.",
         panel="Training",
+        from_bundle=True,
     )
     early_stopping: int = setting(
         0,
@@ -294,6 +313,7 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         ge=0,
         may_change=("train",),
         searchable=True,
+        from_bundle=True,
     )
     clip_norm: float | None = learned(
         None,
@@ -463,7 +483,7 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
 
     @model_validator(mode="after")
     def _needs_embeddings(self) -> TrainConfig:
-        if self.freeze_embeddings and self.embeddings is None and not self.learns_vectors:
+        if self.freeze_embeddings and self.embeddings is None and not self.learns_vectors and self.from_ is None:
             raise ValueError(
                 "`freeze_embeddings` needs `embeddings`, `learn_vectors` or `unlabelled`: random word vectors have to "
                 "be trained"
@@ -471,6 +491,21 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         if self.learns_vectors and self.embeddings is not None:
             learning = "unlabelled" if self.unlabelled else "learn_vectors"
             raise ValueError(f"`{learning}` learns word vectors, `embeddings` reads them: give one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_its_beginning(self) -> TrainConfig:
+        if self.from_ is None:
+            if self.add_words:
+                raise ValueError("`add_words` adds to the words of a model: it needs `from_`")
+            return self
+        if self.preset is not None:
+            raise ValueError("`from_` brings the settings of its model: leave `preset` out")
+        if self.learns_vectors:
+            learning = "unlabelled" if self.unlabelled else "learn_vectors"
+            raise ValueError(f"`{learning}` learns other word vectors than those of `from_`: leave it out")
+        if self.embeddings is not None and not self.add_words:
+            raise ValueError("with `from_`, `embeddings` are for the words that `add_words` adds")
         return self
 
     @model_validator(mode="after")

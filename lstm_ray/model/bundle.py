@@ -23,7 +23,7 @@ import platform
 import re
 import shlex
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -38,7 +38,7 @@ from lstm_ray.config import ModelSettings, Settings, TextSettings, TrainConfig
 from lstm_ray.datasets.seen import SeenTexts
 from lstm_ray.errors import BundleError, InputError
 from lstm_ray.model.keras_file import import_modules, modules_needed, open_keras_file
-from lstm_ray.model.weights import NetworkWeights
+from lstm_ray.model.weights import Mix, NetworkWeights
 from lstm_ray.text.vocabulary import Vocabulary
 from lstm_ray.wording import reason, shortened
 
@@ -51,12 +51,13 @@ FORMAT_VERSION = 1
 USER_NETWORK_VERSION = 2
 _DESCRIPTION = "bundle.json"
 _MOST_DESCRIPTION_BYTES = 16 << 20
+VOCABULARY = "vocabulary.parquet"
 _SEEN = "seen.parquet"
 _BLANK_HASH = "0" * 64
 _HASH = re.compile("[0-9a-f]{64}")
 _FILES = {
-    FORMAT_VERSION: ("vocabulary.parquet", "model.keras", "weights.npz"),
-    USER_NETWORK_VERSION: ("vocabulary.parquet", "model.keras"),
+    FORMAT_VERSION: (VOCABULARY, "model.keras", "weights.npz"),
+    USER_NETWORK_VERSION: (VOCABULARY, "model.keras"),
 }
 
 _LATER: dict[str, Any] = {
@@ -80,6 +81,7 @@ class _Rest(BaseModel):
     training: dict[str, Any]
     sha256: dict[str, str]
     code: dict[str, str] = {}
+    mix: Mix | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ class Bundle:
         training: The training run's settings.
         hash: sha256 over the hashes of its files.
         code: sha256 of the user's modules that it was trained with, by path; empty without a user network.
+        mix: What is multiplied into the weights of a network with n-grams; None without, and in older bundles.
         files: Content of each file that scoring needs.
         sha256: Hash of each file.
     """
@@ -107,6 +110,7 @@ class Bundle:
     training: dict[str, Any]
     hash: str
     code: dict[str, str]
+    mix: Mix | None
     files: dict[str, bytes]
     sha256: dict[str, str]
 
@@ -117,7 +121,7 @@ class Bundle:
             BundleError: The file is not a vocabulary, or has more ids than the network.
         """
         try:
-            vocabulary = Vocabulary.read(pa.BufferReader(self.files["vocabulary.parquet"]))
+            vocabulary = Vocabulary.read(pa.BufferReader(self.files[VOCABULARY]))
         except InputError as error:
             raise BundleError(f"{self.path}: vocabulary.parquet: {error}") from error
         if vocabulary.size > self.text.vocabulary_size:
@@ -224,6 +228,7 @@ def write_bundle(
     metrics: dict[str, Any],
     threshold: float = 0.5,
     seen: SeenTexts | None = None,
+    mix: Mix | None = None,
 ) -> None:
     """Writes a bundle; replaces an old one.
 
@@ -236,6 +241,7 @@ def write_bundle(
         metrics: Of the validation rows.
         threshold: Probability above which a review counts as positive.
         seen: The texts it was trained on; None if that is not known.
+        mix: What is multiplied into the weights of a network with n-grams.
 
     Raises:
         OutputError: It cannot be written.
@@ -248,7 +254,7 @@ def write_bundle(
         model.save(temporary / "model.keras")
         if weights is not None:
             weights.save(temporary / "weights.npz")
-        vocabulary.write(temporary / "vocabulary.parquet")
+        vocabulary.write(temporary / VOCABULARY)
         version = FORMAT_VERSION if weights is not None else USER_NETWORK_VERSION
         names = _FILES[version]
         if seen is not None:
@@ -274,6 +280,8 @@ def write_bundle(
         },
         "sha256": {name: _sha256(content) for name, content in files.items()},
     }
+    if mix is not None:
+        description["mix"] = asdict(mix)
     if config.network is not None:
         code = user_code.sources(config.network.partition(":")[0])
         description["code"] = {name: _sha256(content) for name, content in sorted(code.items())}
@@ -337,6 +345,7 @@ def _read_files(path: str, described: bytes) -> Bundle:
         training=rest.training,
         hash=combined.hexdigest(),
         code=rest.code,
+        mix=rest.mix,
         files=files,
         sha256=description["sha256"],
     )

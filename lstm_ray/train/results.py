@@ -69,6 +69,7 @@ class Outcome:
         rows_with_other_label: Rows left out because the label mapping does not name their label.
         groups: Of both sides, if `--validation-group` was given.
         validation_rows_seen: Rows measured on whose text is among those learned from.
+        before: Validation metrics of the model that the run began with; empty if there was none.
         was_complete: True if nothing was left to do.
     """
 
@@ -80,6 +81,7 @@ class Outcome:
     rows_with_other_label: int
     groups: Groups | None = None
     validation_rows_seen: int = 0
+    before: dict[str, Any] = field(default_factory=dict)
     was_complete: bool = False
 
     @property
@@ -119,7 +121,7 @@ def read_outcome(config: TrainConfig, state: State) -> Outcome:
     metrics = json.loads(storage.read_bytes(storage.join(config.output, "metrics.json")))
     counts: dict[str, Any] = {name: metrics.get(name, 0) for name in _COUNTS}  # older versions did not write all
     groups = Groups(**metrics["groups"]) if metrics.get("groups") else None
-    return Outcome(state, config, **counts, groups=groups, was_complete=True)
+    return Outcome(state, config, **counts, groups=groups, before=metrics.get("before", {}), was_complete=True)
 
 
 def write_results(config: TrainConfig, outcome: Outcome) -> None:
@@ -139,6 +141,8 @@ def write_results(config: TrainConfig, outcome: Outcome) -> None:
         "groups": None if outcome.groups is None else asdict(outcome.groups),
         "validation": state.metrics,
     }
+    if config.from_ is not None:
+        metrics["before"] = outcome.before
     if config.ngrams:
         metrics["parts"] = {"mix": state.mix, **{name: state.best_row().get(name) for name in PARTS.names}}
     report = training_report(
@@ -158,7 +162,13 @@ def write_results(config: TrainConfig, outcome: Outcome) -> None:
 
 
 def _notes(config: TrainConfig, outcome: Outcome) -> Iterator[str]:
-    """Yields sentences on how far the validation can be trusted."""
+    """Yields sentences on what the run began with, and on how far the validation can be trusted."""
+    if outcome.before:
+        yield (
+            f"Before, {config.from_} reached an accuracy of {outcome.before['accuracy']:.4f} and a log loss of "
+            f"{outcome.before['log_loss']:.4f} on the same validation rows; now {outcome.metrics['accuracy']:.4f} and "
+            f"{outcome.metrics['log_loss']:.4f}."
+        )
     if (groups := outcome.groups) is not None:
         by = config.validation_group
         yield f"{counted(groups.training, 'group')} of {by} to train on, {groups.validation:,} others to validate on."

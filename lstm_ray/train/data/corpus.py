@@ -82,13 +82,15 @@ class Prepared:
     Attributes:
         training: Rows to learn from.
         validation: Rows to measure on; none if nothing was held out.
-        vocabulary: Counted on the training rows only, or the one that was given.
+        vocabulary: Counted on the training rows only, or the one that was given, perhaps with words added.
         rows_without_text: Rows left out because they have no words: no text, or an empty one.
         rows_with_other_label: Rows left out because the label mapping does not name their label.
         seen: The texts to learn from.
         validation_rows_seen: Rows to measure on whose text is among them.
         word_vectors: Initial vectors of the words, if they were given or learned.
         groups: Of both sides, if `--validation-group` was given.
+        weights: What the model begins with, see `Stepper.set_weights`; none if it begins with random weights.
+        ngram_table: float32[ngram_buckets], of the model that the run begins with, if that has n-grams.
     """
 
     training: Corpus
@@ -100,6 +102,8 @@ class Prepared:
     validation_rows_seen: int = 0
     word_vectors: WordVectors | None = None
     groups: Groups | None = None
+    weights: Sequence[npt.NDArray[np.float32]] = ()
+    ngram_table: npt.NDArray[np.float32] | None = None
 
     def all_rows(self) -> Corpus:
         """Returns the rows of both sides, those to learn from first."""
@@ -125,10 +129,10 @@ class EncodedShard:
 
     Attributes:
         training: Rows to learn from. A code is 0 for the start of a text, or a position in `words` plus 1. With a given
-            vocabulary it is a token id.
+            vocabulary that stays as it is, it is a token id.
         validation: Rows held out, encoded in the same way.
-        words: large_string[n], the shard's distinct words; None with a given vocabulary.
-        counts: Word and count in the shard's training rows; None with a given vocabulary.
+        words: large_string[n], the shard's distinct words; None with such a vocabulary.
+        counts: Word and count in the shard's training rows; None with such a vocabulary.
         rows_without_text: Rows left out because they have no words.
         rows_with_other_label: Rows left out because the label mapping does not name their label.
         training_texts: Hashes of the texts to learn from.
@@ -198,7 +202,7 @@ def encode_shard(shard: Shard, config: TrainConfig) -> EncodedShard:
         is_validation = held_out(hashes, config.validation_fraction)
     else:
         is_validation = np.full(len(texts), bool(shard.is_validation))
-    if config.vocabulary is not None:
+    if config.vocabulary is not None and not config.add_words:
         vocabulary = read_given_vocabulary(config.vocabulary, config.vocabulary_size)
         codes, words, counts = vocabulary.look_up(tokens, config.unlisted_words), None, None
     else:
@@ -235,13 +239,14 @@ def _encode(tokens: pa.LargeListArray) -> tuple[Sequences, pa.LargeStringArray]:
     return Sequences(with_start, offsets + np.arange(len(offsets))), encoded.dictionary
 
 
-def assemble(shards: Iterable[EncodedShard], config: TrainConfig) -> Prepared:
+def assemble(shards: Iterable[EncodedShard], config: TrainConfig, seen_before: SeenTexts | None = None) -> Prepared:
     """Builds the vocabulary from all shards' counts and translates their codes into token ids.
 
     Args:
         shards: In order; only copies of a shard's arrays are kept. Those that Ray hands out are views, and any of them
             would hold the whole shard in the object store.
         config: The run's settings.
+        seen_before: The texts that the model has learned from before this run.
 
     Raises:
         InputError: There are no rows, only one class, or nothing was held out although a part should have been.
@@ -270,15 +275,21 @@ def assemble(shards: Iterable[EncodedShard], config: TrainConfig) -> Prepared:
             # Not with every shard: each word would be merged again each time.
             if sum(map(len, uncounted)) > len(counts):
                 counts, uncounted = merge_counts([counts, *uncounted]), []
-    if config.vocabulary is not None:
-        vocabulary = read_given_vocabulary(config.vocabulary, config.vocabulary_size)
+    counts = merge_counts([counts, *uncounted])
+    if config.vocabulary is None:
+        vocabulary = build_vocabulary(counts, config.vocabulary_size)
     else:
-        vocabulary = build_vocabulary(merge_counts([counts, *uncounted]), config.vocabulary_size)
+        vocabulary = read_given_vocabulary(config.vocabulary, config.vocabulary_size - config.add_words)
+    if config.add_words:
+        vocabulary = vocabulary.extended(counts, config.add_words)
+    if words:
         for number, shard_words in enumerate(words):
             ids = _ids_of_codes(shard_words, vocabulary)
             for rows in (training, validation):
                 codes = rows.codes_of(number)
                 codes[:] = ids[codes]
+    if seen_before is not None:
+        texts.append(seen_before.hashes)
     seen = SeenTexts(texts)
     leaked = sum(map(seen.count, validation_texts))
     if config.refits_on_all_rows:

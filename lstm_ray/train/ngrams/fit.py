@@ -14,6 +14,7 @@ differ in what a feature's factor, which is learned, is multiplied by:
 On few rows the first is the better one for long texts and the second for short ones, and their sum is better than
 either. So are subwords, which let rare words learn from words like them (docs/accuracy.md). What each regression counts
 is fitted on rows that it did not learn from: each fifth of the training rows in turn, of many rows one fifth (mix.py).
+The table of a model that is trained on (`--from`) is added to the two in the same way.
 Sums of linear functions of the same features are one such function, and subwords belong to words: the result is one
 table of buckets.
 
@@ -86,6 +87,7 @@ def fit(
     collective: Collective,
     threads: Threads,
     evaluated: Callable[[], None],
+    before: Floats | None = None,
 ) -> NgramPart:
     """Fits the n-gram part; all workers must call it, and all get the same.
 
@@ -99,7 +101,9 @@ def fit(
         collective: The workers.
         threads: Compute the sums.
         evaluated: Called after each evaluation of a loss, some hundreds of times; what it raises ends the fit.
+        before: float32[buckets], the table of a model that was trained on other rows: a third part of the sum.
     """
+    earlier = None if before is None else bags.sums(before)  # now: `Rows` uses the memory of the bags
     rows = Rows(bags, labels, np.array(class_weights)[labels], buckets, words, collective, threads, evaluated)
     numbers = collective.rank + collective.world_size * np.arange(len(labels))
     folds = _FOLDS if rows.total < _MANY_ROWS else 1
@@ -112,6 +116,8 @@ def fit(
             is_unseen = numbers % _FOLDS == fold
             logits[is_unseen] = rows.logits(view.fit(rows, ~is_unseen * 1.0))[is_unseen]
         unseen.append(rows.gathered(numbers, measured, logits))
+    if earlier is not None:
+        unseen.append(rows.gathered(numbers, measured, earlier))
     everyone = rows.gathered(numbers, measured, np.where(labels == 1, 1.0, -1.0))
     is_known = everyone != 0
     weights = np.where(everyone[is_known] > 0, class_weights[1], class_weights[0])
@@ -119,6 +125,8 @@ def fit(
     shares = collective.all_gather(shares)[0]  # worker 0's, where processors round differently
     table = np.zeros(buckets, np.float32)
     table[rows.buckets] = sum(np.float32(share) * one.weights for share, one in zip(shares, found, strict=False))
+    if before is not None:
+        table += np.float32(shares[len(found)]) * before
     return NgramPart(
         table, float(shares[-1] + sum(share * one.bias for share, one in zip(shares, found, strict=False)))
     )

@@ -69,6 +69,7 @@ def fit_on(
     collective: Collective,
     threads: int,
     evaluated: Callable[[], None],
+    before: Floats | None = None,
 ) -> NgramPart:
     """Fits the n-gram part on the training rows, of which each worker takes every N-th; all must call it.
 
@@ -79,6 +80,7 @@ def fit_on(
         collective: The workers.
         threads: Of this worker.
         evaluated: Called some hundreds of times; what it raises ends the fit.
+        before: The table of the model that the run begins with.
     """
     pool = Threads(threads, "ngrams")
     try:
@@ -92,6 +94,7 @@ def fit_on(
             collective=collective,
             threads=pool,
             evaluated=evaluated,
+            before=before,
         )
     finally:
         pool.close()
