@@ -12,13 +12,14 @@ Span = tuple[int, int]
 """The position of a word's first character, and the one after its last."""
 
 _LINE_BREAK = re.compile(LINE_BREAK)
+_SIGMAS = str.maketrans("\u03c2", "\u03c3")  # at the end of a word the capital one becomes another small letter
 
 
 def find_words(text: str, words: Sequence[str], settings: TokenSettings) -> list[Span]:
     """Returns the span of each word.
 
-    Between two words there is nothing but what separates them, which is in no word. So the next word begins at the next
-    character that is its first one, and has as many characters as its lower-cased ones need.
+    Between two words there is nothing but what separates them, which is in no word. So the next word is where its
+    characters are found next.
 
     Args:
         text: The text.
@@ -30,20 +31,20 @@ def find_words(text: str, words: Sequence[str], settings: TokenSettings) -> list
     """
     if settings.strip_html:
         text = _LINE_BREAK.sub(lambda found: " " * len(found[0]), text)
+    lowered, origin = _lower(text, settings)
+    lowered = lowered.translate(_SIGMAS)
     spans, end = [], 0
     for word in words:
-        start = end
-        # In capitals: the sigma at the end of a word has another small letter.
-        while _lower(text[start], settings)[0].upper() != word[0].upper():
-            start += 1
-        end, length = start, 0
-        while length < len(word):
-            length += len(_lower(text[end], settings))
-            end += 1
-        spans.append((start, end))
+        start = lowered.index(word.translate(_SIGMAS), end)
+        end = start + len(word)
+        spans.append((origin[start], origin[end - 1] + 1))
     return spans
 
 
-def _lower(character: str, settings: TokenSettings) -> str:
-    """Returns a character in lower case: of some capitals two characters."""
-    return character.lower() if settings.lowercase == "unicode" or character.isascii() else character
+def _lower(text: str, settings: TokenSettings) -> tuple[str, Sequence[int]]:
+    """Returns a text in lower case, and where each of its characters comes from: some capitals become two."""
+    if text.isascii():
+        return text.lower(), range(len(text))
+    all_letters = settings.lowercase == "unicode"
+    parts = [one.lower() if all_letters or one.isascii() else one for one in text]
+    return "".join(parts), [number for number, part in enumerate(parts) for _ in part]
