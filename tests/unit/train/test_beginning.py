@@ -28,7 +28,15 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 NETWORK = {"vocabulary_size": 12, "max_tokens": 6, "embedding_size": 3, "units": 2, "mask": True, "bidirectional": True}
-BROUGHT = {**NETWORK, "pooling": "max", "ngrams": 2, "ngram_buckets": 300, "ema": 0.9, "learning_rate": 0.02}
+BROUGHT = {
+    **NETWORK,
+    "preset": "none",
+    "pooling": "max",
+    "ngrams": 2,
+    "ngram_buckets": 300,
+    "ema": 0.9,
+    "learning_rate": 0.02,
+}
 
 
 def write(path: Path, texts: list[str]) -> str:
