@@ -17,6 +17,7 @@ from lstm_ray.api.functions import train as train
 from lstm_ray.api.functions import tune as tune
 
 if TYPE_CHECKING:
+    from lstm_ray.api.model import Explanation as Explanation
     from lstm_ray.api.model import Model as Model
     from lstm_ray.api.model import Prediction as Prediction
     from lstm_ray.config import EvaluateConfig as EvaluateConfig
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
     from lstm_ray.config import TuneConfig as TuneConfig
 
 _LATER = {
-    "Model": "lstm_ray.api.model",
-    "Prediction": "lstm_ray.api.model",
+    **dict.fromkeys(("Explanation", "Model", "Prediction"), "lstm_ray.api.model"),
     **dict.fromkeys(("EvaluateConfig", "ScoreConfig", "TrainConfig", "TuneConfig"), "lstm_ray.config"),
 }
 """Classes, and the modules that hold them: loaded when they are first used."""

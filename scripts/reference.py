@@ -154,7 +154,16 @@ def _python() -> str:
     ):  # fmt: skip
         lines += [f"### lstm_ray.{function.__name__}\n", _signature(function), *_docstring(function)]
     lines.append("## What they return\n")
-    for kind in (lstm_ray.Model, lstm_ray.Prediction, Outcome, Evaluation, Manifest, SearchResult, Exported):
+    for kind in (
+        lstm_ray.Model,
+        lstm_ray.Prediction,
+        lstm_ray.Explanation,
+        Outcome,
+        Evaluation,
+        Manifest,
+        SearchResult,
+        Exported,
+    ):
         lines += [f"### {kind.__name__}\n", *_docstring(kind)]
         for name, member in vars(kind).items():
             if not name.startswith("_") and (inspect.isfunction(member) or isinstance(member, property)):

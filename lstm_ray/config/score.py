@@ -39,7 +39,15 @@ class ScoreConfig(RaySettings, RowSettings, InputSettings):
     keep_columns: str = setting(
         "all", "Input columns to keep: all, or names separated by commas.", panel=FILES, fingerprint="content"
     )
-    prefix: str = setting("", "Prefix of the names of the three new columns.", panel=FILES, fingerprint="value")
+    prefix: str = setting("", "Prefix of the names of the new columns.", panel=FILES, fingerprint="value")
+    explain: int = setting(
+        0,
+        "Add a column with this many words per row, those that weigh most in its score; each row is scored again "
+        "without each of its words, which takes as many times as long. 0 adds none.",
+        panel=FILES,
+        ge=0,
+        fingerprint="value if changed",
+    )
     rows_per_part: int = setting(
         50_000,
         "Approximate rows per part; a part that was interrupted is scored again as a whole.",
@@ -84,8 +92,14 @@ class ScoreConfig(RaySettings, RowSettings, InputSettings):
 
     def fingerprint_values(self) -> dict[str, Any]:
         """Returns the settings whose values decide the output, as JSON has them."""
-        parts = meaning_of(type(self), "fingerprint")
-        return self.model_dump(mode="json", include={name for name, part in parts.items() if part == "value"})
+        parts, fields = meaning_of(type(self), "fingerprint"), type(self).model_fields
+        decide = {name for name, part in parts.items() if part == "value"}
+        decide |= {
+            name
+            for name, part in parts.items()
+            if part == "value if changed" and getattr(self, name) != fields[name].default
+        }
+        return self.model_dump(mode="json", include=decide)
 
     @property
     def actor_limits(self) -> tuple[int, int]:
@@ -106,6 +120,8 @@ class ScoreConfig(RaySettings, RowSettings, InputSettings):
             raise ValueError(
                 "`gpus_per_actor` needs `actors` of 1 or more; in this process a GPU is used if there is one"
             )
+        if self.explain and self.gpus_per_actor:
+            raise ValueError("`explain` is computed on CPUs: leave `gpus_per_actor` at 0")
         if self.engine == "cpu" and self.gpus_per_actor:
             raise ValueError("`engine` cpu does not use GPUs: leave `gpus_per_actor` at 0")
         return self

@@ -23,7 +23,7 @@ import platform
 import re
 import shlex
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -39,7 +39,7 @@ from lstm_ray.datasets.seen import SeenTexts
 from lstm_ray.errors import BundleError, InputError
 from lstm_ray.model.keras_file import import_modules, modules_needed, open_keras_file
 from lstm_ray.model.profile import TrainingData
-from lstm_ray.model.weights import NetworkWeights
+from lstm_ray.model.weights import Mix, NetworkWeights
 from lstm_ray.text.vocabulary import Vocabulary
 from lstm_ray.wording import reason, shortened
 
@@ -52,12 +52,13 @@ FORMAT_VERSION = 1
 USER_NETWORK_VERSION = 2
 _DESCRIPTION = "bundle.json"
 _MOST_DESCRIPTION_BYTES = 16 << 20
+VOCABULARY = "vocabulary.parquet"
 _SEEN = "seen.parquet"
 _BLANK_HASH = "0" * 64
 _HASH = re.compile("[0-9a-f]{64}")
 _FILES = {
-    FORMAT_VERSION: ("vocabulary.parquet", "model.keras", "weights.npz"),
-    USER_NETWORK_VERSION: ("vocabulary.parquet", "model.keras"),
+    FORMAT_VERSION: (VOCABULARY, "model.keras", "weights.npz"),
+    USER_NETWORK_VERSION: (VOCABULARY, "model.keras"),
 }
 
 _LATER: dict[str, Any] = {
@@ -82,6 +83,7 @@ class _Rest(BaseModel):
     training: dict[str, Any]
     sha256: dict[str, str]
     code: dict[str, str] = {}
+    mix: Mix | None = None
 
 
 @dataclass(frozen=True)
@@ -97,9 +99,11 @@ class Bundle:
         training: The training run's settings.
         profile: What the model read of the rows it was trained and validated on; None in bundles of older versions.
         hash: sha256 over the hashes of its files.
-        code: sha256 of the user's modules that it was trained with, by path; empty without a user network.
-        files: Content of each file that scoring needs.
-        sha256: Hash of each file.
+        code: sha256 of the user's modules at training time, by path; empty without a user network.
+        mix: The mix that the weights of a network with n-grams are multiplied by; None without n-grams, and in older
+            bundles.
+        files: Content of each file that scoring needs, by name.
+        sha256: sha256 of each file, by name.
     """
 
     path: str
@@ -111,6 +115,7 @@ class Bundle:
     profile: TrainingData | None
     hash: str
     code: dict[str, str]
+    mix: Mix | None
     files: dict[str, bytes]
     sha256: dict[str, str]
 
@@ -121,7 +126,7 @@ class Bundle:
             BundleError: The file is not a vocabulary, or has more ids than the network.
         """
         try:
-            vocabulary = Vocabulary.read(pa.BufferReader(self.files["vocabulary.parquet"]))
+            vocabulary = Vocabulary.read(pa.BufferReader(self.files[VOCABULARY]))
         except InputError as error:
             raise BundleError(f"{self.path}: vocabulary.parquet: {error}") from error
         if vocabulary.size > self.text.vocabulary_size:
@@ -229,6 +234,7 @@ def write_bundle(
     threshold: float = 0.5,
     seen: SeenTexts | None = None,
     profile: TrainingData | None = None,
+    mix: Mix | None = None,
 ) -> None:
     """Writes a bundle, replacing an existing one.
 
@@ -242,6 +248,7 @@ def write_bundle(
         threshold: Probability above which a review counts as positive.
         seen: The texts it was trained on; None if that is not known.
         profile: What the model read of the rows it was trained and validated on; None if that is not known.
+        mix: What is multiplied into the weights of a network with n-grams.
 
     Raises:
         OutputError: The bundle cannot be written.
@@ -254,7 +261,7 @@ def write_bundle(
         model.save(temporary / "model.keras")
         if weights is not None:
             weights.save(temporary / "weights.npz")
-        vocabulary.write(temporary / "vocabulary.parquet")
+        vocabulary.write(temporary / VOCABULARY)
         version = FORMAT_VERSION if weights is not None else USER_NETWORK_VERSION
         names = _FILES[version]
         if seen is not None:
@@ -282,6 +289,8 @@ def write_bundle(
     }
     if profile is not None:
         description["profile"] = profile.to_json()
+    if mix is not None:
+        description["mix"] = asdict(mix)
     if config.network is not None:
         code = user_code.sources(config.network.partition(":")[0])
         description["code"] = {name: _sha256(content) for name, content in sorted(code.items())}
@@ -346,6 +355,7 @@ def _read_files(path: str, described: bytes) -> Bundle:
         profile=_profile(path, description.get("profile")),
         hash=combined.hexdigest(),
         code=rest.code,
+        mix=rest.mix,
         files=files,
         sha256=description["sha256"],
     )

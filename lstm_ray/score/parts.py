@@ -127,7 +127,7 @@ def write_part(chunk: Chunk, kept: Sequence[Any], scored: Scored, layout: PartLa
     part = Part(chunk.part_name, chunk.rows, positives, _count_values(scored.error), scored.profile.to_json())
     footer = json.dumps({"fingerprint": layout.fingerprint, **asdict(part)}, sort_keys=True).encode()
     schema = pa.schema([field.with_nullable(True) for field in layout.schema], metadata={_FOOTER_KEY: footer})
-    table = pa.Table.from_arrays([*kept, scored.probability, scored.sentiment, scored.error], schema=schema)
+    table = pa.Table.from_arrays([*kept, *scored.columns()], schema=schema)
     storage.write_file(
         storage.join(output, part.name),
         lambda stream: pq.write_table(table, stream, compression="zstd", write_page_checksum=True),

@@ -70,6 +70,8 @@ def score(config: ScoreConfig, progress: Progress) -> Manifest:
     config = config.model_copy(update={"engine": pick_engine(config.engine, is_on_gpu, bundle.model.network)})
     if config.engine == "cpu" and (note := slow_note()):
         progress(f"note: {note}")
+    if config.explain:
+        progress("note: --explain scores each row again without each of its words, which takes as many times as long")
     progress("planning: reading the input's footers")
     plan = make_plan(config, bundle.identity(), progress)
     if not plan.rows and config.fail_if_empty:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 from lstm_ray import user_code
 from lstm_ray.errors import BundleError, ConfigError
 from lstm_ray.model.bundle import Bundle
+from lstm_ray.model.explain import Logits, WordWeight, explain
 from lstm_ray.model.profile import Profile, count_scores, count_texts
 from lstm_ray.runtime.devices import available_cores
 from lstm_ray.runtime.tensorflow import has_gpu
@@ -39,6 +40,10 @@ HAS_WORDS = -1
 
 _BATCH_ROWS = 2048  # rows tokenized at a time by one thread: enough batches for all cores in a small part
 _KERAS_BATCH_ROWS = 512
+_LEAST = 1e-7  # probability with a logit: a float32 near 1 may be 1 itself
+
+WORDS = pa.list_(pa.struct([("word", pa.string()), ("weight", pa.float32())]))
+"""The type of a column of the words that weighed most."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +55,18 @@ class Scored:
         sentiment: dictionary<string>[rows], "positive" or "negative"; null likewise.
         error: dictionary<string>[rows], why there is no score; null where there is one.
         profile: Counts of the rows, to compare them with the training data.
+        words: `WORDS`[rows], the words that weighed most, or None if they were not asked for; null without a score.
     """
 
     probability: pa.FloatArray
     sentiment: pa.DictionaryArray
     error: pa.DictionaryArray
     profile: Profile
+    words: pa.ListArray | None = None
+
+    def columns(self) -> list[pa.Array]:
+        """Returns the columns that scoring adds, in order."""
+        return [self.probability, self.sentiment, self.error, *([] if self.words is None else [self.words])]
 
     @classmethod
     def from_probabilities(
@@ -102,6 +113,9 @@ class Engine(Protocol):
     def probabilities(self, sequences: Sequences) -> npt.NDArray[np.float32]:
         """Returns float32[rows]. May be called from several threads."""
 
+    def logits(self, sequences: Sequences) -> npt.NDArray[np.float64]:
+        """Returns the log odds of the positive class, float64[rows]. May be called from several threads."""
+
     def close(self) -> None:
         """Ends the engine's threads."""
 
@@ -130,7 +144,11 @@ class Encoder:
         # Of a longer text there may be fewer ids than words, but always more than are kept.
         counts = count_texts(sequences, truncated=int((ids.lengths > settings.max_tokens).sum()))
         counts += Profile(without_words=int((~has_words).sum()))
-        return Encoded(sequences, _explain(texts, decoded, has_words), counts)
+        return Encoded(sequences, _reasons(texts, decoded, has_words), counts)
+
+    def explain(self, texts: pa.Array | pa.ChunkedArray, logits: Logits) -> list[list[WordWeight]]:
+        """Returns the words of each text and what they weigh in its score, see `explain`."""
+        return explain(decode_texts(texts), self._settings, self._vocabulary, logits)
 
 
 class KerasEngine:
@@ -162,6 +180,12 @@ class KerasEngine:
             with self._lock:
                 result[rows] = self._call(padded)[: len(rows)]
         return result
+
+    def logits(self, sequences: Sequences) -> npt.NDArray[np.float64]:
+        """Returns the log odds, float64[rows]: as exact as a float32 near 0 or 1 tells them, and at most 16."""
+        cut = np.clip(self.probabilities(sequences).astype(np.float64), _LEAST, 1 - _LEAST)
+        log_odds: npt.NDArray[np.float64] = np.log(cut) - np.log1p(-cut)
+        return log_odds
 
     def close(self) -> None:
         """Does nothing: the threads are TensorFlow's, which keeps them."""
@@ -222,14 +246,33 @@ class Scorer:
         self._pool.shutdown()
         self._engine.close()
 
-    def score(self, texts: pa.Array | pa.ChunkedArray) -> Scored:
-        """Scores a column of texts of any Arrow text type, rows in order."""
+    def score(self, texts: pa.Array | pa.ChunkedArray, words: int = 0) -> Scored:
+        """Scores a column of texts of any Arrow text type, rows in order.
+
+        Args:
+            texts: The texts.
+            words: How many of the words that weighed most to return of each text; 0 returns none, and takes no time.
+        """
         encoded = encode_column(self._encoder, texts, self._pool.map)
         probability = self._engine.probabilities(encoded.sequences)
-        return Scored.from_probabilities(probability, encoded.reasons, encoded.texts, self._threshold)
+        scored = Scored.from_probabilities(probability, encoded.reasons, encoded.texts, self._threshold)
+        return replace(scored, words=self._heaviest(texts, scored, words)) if words else scored
+
+    def explain(self, texts: pa.Array | pa.ChunkedArray) -> list[list[WordWeight]]:
+        """Returns the different words of each text, by falling absolute weight; none of a text without a score."""
+        return self._encoder.explain(texts, self._engine.logits)
+
+    def _heaviest(self, texts: pa.Array | pa.ChunkedArray, scored: Scored, number: int) -> pa.ListArray:
+        """Returns the words that weighed most, `WORDS`[rows]."""
+        rows: list[Any] = []
+        for start in range(0, len(texts), _BATCH_ROWS):
+            for found in self.explain(texts.slice(start, _BATCH_ROWS)):
+                rows.append([{"word": one.word, "weight": one.weight} for one in found[:number]])
+        has_score = scored.probability.is_valid().to_pylist()
+        return pa.array([row if is_one else None for row, is_one in zip(rows, has_score, strict=True)], WORDS)
 
 
-def _explain(
+def _reasons(
     texts: pa.Array | pa.ChunkedArray, decoded: pa.LargeStringArray, has_words: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.int8]:
     """Returns, for each row without words, the reason, and for the others `HAS_WORDS`."""

@@ -12,6 +12,7 @@ from lstm_ray.model.architectures import build_model, summary_text
 from lstm_ray.model.user_network import check_network
 from lstm_ray.runtime.devices import available_cores
 from lstm_ray.runtime.tensorflow import start_tensorflow
+from lstm_ray.train.beginning import begin_with
 from lstm_ray.train.best import choose
 from lstm_ray.train.checks import check_inputs
 from lstm_ray.train.data.corpus import find_all_shards
@@ -27,6 +28,7 @@ def describe(config: TrainConfig) -> str:
         OutputError: The output directory contains something else.
     """
     notes: list[str] = []
+    config, _ = begin_with(config)
     config, reasons = choose(config, find_all_shards(config, notes.append))
     inputs = describe_inputs(config)
     start_tensorflow()

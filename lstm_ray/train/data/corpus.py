@@ -83,7 +83,7 @@ class Prepared:
     Attributes:
         training: Rows to train on.
         validation: Rows to validate on; none if nothing was held out.
-        vocabulary: Counted on the training rows only, or read from `--vocabulary`.
+        vocabulary: Counted on the training rows only, or read from `--vocabulary`, perhaps with words added.
         rows_without_text: Rows left out because they have no words: no text, or an empty one.
         rows_with_other_label: Rows left out because the label mapping does not name their label.
         seen: The training texts.
@@ -91,6 +91,8 @@ class Prepared:
         word_vectors: Initial vectors of the words, if they were given or learned.
         groups: Of both sides, if `--validation-group` was given.
         profile: What the model reads of both sides; nothing is predicted yet.
+        weights: What the model begins with, see `Stepper.set_weights`; none if it begins with random weights.
+        ngram_table: float32[ngram_buckets], of the model that the run begins with, if that has n-grams.
     """
 
     training: Corpus
@@ -103,6 +105,8 @@ class Prepared:
     word_vectors: WordVectors | None = None
     groups: Groups | None = None
     profile: TrainingData = field(default_factory=TrainingData)
+    weights: Sequence[npt.NDArray[np.float32]] = ()
+    ngram_table: npt.NDArray[np.float32] | None = None
 
     def all_rows(self) -> Corpus:
         """Returns the training rows followed by the validation rows."""
@@ -128,10 +132,10 @@ class EncodedShard:
 
     Attributes:
         training: Rows to train on. A code is 0 for the start of a text, otherwise an index in `words` plus 1. With a
-            given vocabulary it is a token id.
+            given vocabulary to which no words are added, it is a token id.
         validation: Rows held out, encoded in the same way.
-        words: large_string[n], the shard's distinct words; None with a given vocabulary.
-        counts: Words and their counts in the shard's training rows; None with a given vocabulary.
+        words: large_string[n], the shard's distinct words; None with such a vocabulary.
+        counts: Words and their counts in the shard's training rows; None with such a vocabulary.
         rows_without_text: Rows left out because they have no words.
         rows_with_other_label: Rows left out because the label mapping does not name their label.
         training_texts: Hashes of the training texts.
@@ -203,7 +207,7 @@ def encode_shard(shard: Shard, config: TrainConfig) -> EncodedShard:
         is_validation = held_out(hashes, config.validation_fraction)
     else:
         is_validation = np.full(len(texts), bool(shard.is_validation))
-    if config.vocabulary is not None:
+    if config.vocabulary is not None and not config.add_words:
         vocabulary = read_given_vocabulary(config.vocabulary, config.vocabulary_size)
         codes, words, counts = vocabulary.look_up(tokens, config.unlisted_words), None, None
     else:
@@ -242,13 +246,14 @@ def _encode(tokens: pa.LargeListArray) -> tuple[Sequences, pa.LargeStringArray]:
     return Sequences(with_start, offsets + np.arange(len(offsets))), encoded.dictionary
 
 
-def assemble(shards: Iterable[EncodedShard], config: TrainConfig) -> Prepared:
+def assemble(shards: Iterable[EncodedShard], config: TrainConfig, seen_before: SeenTexts | None = None) -> Prepared:
     """Builds the vocabulary from all shards' counts and translates their codes into token ids.
 
     Args:
         shards: The encoded shards, in order. Their arrays are copied: arrays that Ray returns are views, and each one
             that is kept would keep the whole shard in the object store.
         config: The run's settings.
+        seen_before: The texts that the model has learned from before this run.
 
     Raises:
         InputError: There are no rows, only one class, or no validation rows although some were to be held out.
@@ -277,15 +282,21 @@ def assemble(shards: Iterable[EncodedShard], config: TrainConfig) -> Prepared:
             # Not for every shard: that would merge all words again each time.
             if sum(map(len, uncounted)) > len(counts):
                 counts, uncounted = merge_counts([counts, *uncounted]), []
-    if config.vocabulary is not None:
-        vocabulary = read_given_vocabulary(config.vocabulary, config.vocabulary_size)
+    counts = merge_counts([counts, *uncounted])
+    if config.vocabulary is None:
+        vocabulary = build_vocabulary(counts, config.vocabulary_size)
     else:
-        vocabulary = build_vocabulary(merge_counts([counts, *uncounted]), config.vocabulary_size)
+        vocabulary = read_given_vocabulary(config.vocabulary, config.vocabulary_size - config.add_words)
+    if config.add_words:
+        vocabulary = vocabulary.extended(counts, config.add_words)
+    if words:
         for number, shard_words in enumerate(words):
             ids = _ids_of_codes(shard_words, vocabulary)
             for rows in (training, validation):
                 codes = rows.codes_of(number)
                 codes[:] = ids[codes]
+    if seen_before is not None:
+        texts.append(seen_before.hashes)
     seen = SeenTexts(texts)
     leaked = sum(map(seen.count, validation_texts))
     if config.refits_on_all_rows:

@@ -126,6 +126,7 @@ class _Worker:
         self._rank = self._collective.rank
         self._is_first = self._rank == 0
         self._stepper = make_stepper(config, self._collective, prepared.training.labels)
+        self._stepper.set_weights(prepared.weights)
         if prepared.word_vectors is not None:
             self._stepper.set_word_vectors(prepared.word_vectors)
         self._best: list[npt.NDArray[Any]] = []  # the model's variables after the best epoch, on rank 0 only
@@ -164,7 +165,8 @@ class _Worker:
 
         if self._is_first:
             self._context.report(f"fitting n-grams of up to {counted(config.ngrams, 'word')} on {len(corpus):,} rows")
-        part = fit_on(config, corpus, self._prepared.vocabulary, self._collective, threads_given(), evaluated)
+        words, before = self._prepared.vocabulary, self._prepared.ngram_table
+        part = fit_on(config, corpus, words, self._collective, threads_given(), evaluated, before)
         if self._is_first:
             used = np.count_nonzero(part.table)
             self._context.report(
@@ -394,9 +396,11 @@ def _write_model(
     model = build_model(config, config, config.seed)  # in float32, whatever the precision of the steps
     for variable, value in zip(model.variables, best, strict=True):
         variable.assign(value)
+    mix = None
     if part is not None:
         mix = Mix(**state.mix)
-        model = with_ngrams(model, config, part.table, replace(mix, bias=mix.bias + mix.ngrams * part.bias))
+        mix = replace(mix, bias=mix.bias + mix.ngrams * part.bias)
+        model = with_ngrams(model, config, part.table, mix)
     write_bundle(
         join(config.output, "model"),
         model=model,
@@ -407,4 +411,5 @@ def _write_model(
         config=config,
         metrics=state.metrics,
         threshold=THRESHOLD,
+        mix=mix,
     )
