@@ -17,11 +17,14 @@ from lstm_ray.wording import shortened
 C = TypeVar("C", bound="Settings")
 
 FILES = "Input and output"
-PANELS = (FILES, "Search", "Text", "Model", "Training", "Compute", "Cluster", "Nodes", "Access")
+PANELS = (FILES, "Threshold", "Search", "Text", "Model", "Training", "Compute", "Cluster", "Nodes", "Access")
 """The groups of settings in `--help` and config.yaml, in the order in which people read them."""
 
 COUNT = r"^(0|[1-9]\d*)$|^[1-9]\d*:[1-9]\d*$"
 """A number of workers or actors: N or MIN:MAX."""
+
+BAND = r"^(0|1|0?\.\d+|1\.0+):(0|1|0?\.\d+|1\.0+)$"
+"""Two probabilities, LOW:HIGH."""
 
 
 class Settings(BaseModel):
@@ -71,7 +74,7 @@ def setting(
     not_paths: str | None = None,
     may_change: Collection[str] | None = None,
     searchable: bool | None = None,
-    fingerprint: Literal["value", "content", "nothing"] | None = None,
+    fingerprint: Literal["value", "value if changed", "content", "nothing"] | None = None,
     only_for: Collection[str] | None = None,
     from_data: bool | None = None,
     **limits: Any,
@@ -92,6 +95,8 @@ def setting(
         may_change: Commands (train, tune) that resume a run in which the setting had another value.
         searchable: True if `tune` may draw its value.
         fingerprint: What of it decides the output of a scoring run: its "value", the "content" it names, or "nothing".
+            "value if changed" leaves the default out: of a setting that earlier versions did not know, it says what
+            they did, and their unfinished runs can be resumed.
         only_for: Providers of clusters that know it; all of them if not given.
         from_data: True if the preset `best` chooses it for the training data.
         limits: ge=, le=, pattern=, ... as pydantic's `Field` takes them.
@@ -228,3 +233,11 @@ def limits_of(field: str, count: str) -> tuple[int, int]:
     if int(least) > int(most or least):
         raise ValueError(f"`{field}` {count!r}: the first number is the least, the second the most")
     return int(least), int(most or least)
+
+
+def band_of(field: str, band: str) -> tuple[float, float]:
+    """Returns both probabilities of LOW:HIGH."""
+    low, high = map(float, band.split(":"))
+    if low >= high:
+        raise ValueError(f"`{field}` {band!r}: the first probability is the least, the second the greatest")
+    return low, high

@@ -51,6 +51,7 @@ class Manifest:
         rows_per_s: Rows that this run scored, divided by its seconds.
         model_hash: Of the bundle.
         fingerprint: Of the plan.
+        unsure: Rows whose sentiment is unsure.
     """
 
     output: str
@@ -64,6 +65,7 @@ class Manifest:
     rows_per_s: float
     model_hash: str
     fingerprint: str
+    unsure: int = 0
 
 
 def check_output(config: ScoreConfig, plan: Plan) -> None:
@@ -100,7 +102,11 @@ def _difference(config: ScoreConfig, plan: Plan) -> str:
     earlier = (read_yaml(ScoreConfig, storage.read_bytes(path)) if storage.exists(path) else None) or {}
     now = yaml.safe_load(to_yaml(config))
     fingerprint = meaning_of(ScoreConfig, "fingerprint")
-    names = [name for name, part in fingerprint.items() if part == "value" or name in ("keep_columns", "model")]
+    names = [
+        name
+        for name, part in fingerprint.items()
+        if part in ("value", "value if changed") or name in ("keep_columns", "model")
+    ]
     changed = [name for name in names if earlier and earlier[name] != now[name]]
     found = [describe_changes(changed, earlier, now)] if changed else []
     written = _read_plan(there)

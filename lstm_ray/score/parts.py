@@ -17,7 +17,7 @@ from lstm_ray import storage
 from lstm_ray.errors import LstmRayError, OutputError
 from lstm_ray.score.columns import PartLayout
 from lstm_ray.score.plan import Chunk, Plan
-from lstm_ray.score.scorer import SENTIMENTS, Scored
+from lstm_ray.score.scorer import SENTIMENTS, UNSURE, Scored
 from lstm_ray.wording import reason
 
 _FOOTER_KEY = b"lstm_ray"
@@ -33,12 +33,14 @@ class Part:
         rows: Rows in it.
         positives: Rows whose sentiment is positive.
         errors: Rows without a score, by reason.
+        unsure: Rows whose sentiment is unsure.
     """
 
     name: str
     rows: int
     positives: int
     errors: dict[str, int]
+    unsure: int = 0
 
 
 @dataclass
@@ -48,6 +50,7 @@ class Tally:
     done: set[str] = field(default_factory=set)
     rows: int = 0
     positives: int = 0
+    unsure: int = 0
     errors: Counter[str] = field(default_factory=Counter)
 
     def add(self, part: Part) -> None:
@@ -55,6 +58,7 @@ class Tally:
         self.done.add(part.name)
         self.rows += part.rows
         self.positives += part.positives
+        self.unsure += part.unsure
         self.errors.update(part.errors)
 
     def remove(self, part: Part) -> None:
@@ -62,6 +66,7 @@ class Tally:
         self.done.remove(part.name)
         self.rows -= part.rows
         self.positives -= part.positives
+        self.unsure -= part.unsure
         self.errors.subtract(part.errors)
 
 
@@ -81,9 +86,13 @@ def write_part(chunk: Chunk, kept: Sequence[Any], scored: Scored, layout: PartLa
     Raises:
         OutputError: It cannot be written.
     """
-    positives = _count_values(scored.sentiment).get(SENTIMENTS[1], 0)
-    part = Part(chunk.part_name, chunk.rows, positives, _count_values(scored.error))
-    footer = json.dumps({"fingerprint": layout.fingerprint, **asdict(part)}, sort_keys=True).encode()
+    sentiments = _count_values(scored.sentiment)
+    positives, unsure = sentiments.get(SENTIMENTS[1], 0), sentiments.get(UNSURE, 0)
+    part = Part(chunk.part_name, chunk.rows, positives, _count_values(scored.error), unsure)
+    counts = {"fingerprint": layout.fingerprint, **asdict(part)}
+    if not unsure:  # so that a part without such rows has the bytes that it had before there were any
+        del counts["unsure"]
+    footer = json.dumps(counts, sort_keys=True).encode()
     schema = pa.schema([field.with_nullable(True) for field in layout.schema], metadata={_FOOTER_KEY: footer})
     table = pa.Table.from_arrays([*kept, scored.probability, scored.sentiment, scored.error], schema=schema)
     storage.write_file(

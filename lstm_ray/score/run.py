@@ -36,7 +36,7 @@ from lstm_ray.score.output import (
 )
 from lstm_ray.score.parts import Part, Tally, finished_parts
 from lstm_ray.score.plan import BadFile, Plan, check_bad_files, make_plan
-from lstm_ray.score.scorer import pick_engine
+from lstm_ray.score.scorer import check_band, pick_engine
 from lstm_ray.storage.inputs import check_apart
 from lstm_ray.wording import counted
 
@@ -60,6 +60,7 @@ def score(config: ScoreConfig, progress: Progress) -> Manifest:
     bundle = read_bundle(config.model)
     if note := bundle.note():
         progress(note)
+    check_band(config.decision[1], bundle.threshold if config.threshold is None else config.threshold)
     # Decided once, here: a run that is resumed elsewhere must not mix the last bits of two engines.
     is_on_gpu = config.engine == "auto" and has_gpu() if config.actors == "0" else config.gpus_per_actor > 0
     config = config.model_copy(update={"engine": pick_engine(config.engine, is_on_gpu, bundle.model.network)})
@@ -109,6 +110,7 @@ def score(config: ScoreConfig, progress: Progress) -> Manifest:
             rows_per_s=max(0, tally.rows - kept_rows) / seconds,
             model_hash=bundle.hash,
             fingerprint=plan.layout.fingerprint,
+            unsure=tally.unsure,
         )
         write_manifest(manifest, place)
         finish_replacing(config.output)
