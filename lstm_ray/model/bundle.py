@@ -23,7 +23,7 @@ import platform
 import re
 import shlex
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -277,7 +277,45 @@ def write_bundle(
     if config.network is not None:
         code = user_code.sources(config.network.partition(":")[0])
         description["code"] = {name: _sha256(content) for name, content in sorted(code.items())}
-    files[_DESCRIPTION] = _seal(description)
+    _store(path, files, description)
+
+
+def with_files(bundle: Bundle, files: dict[str, bytes]) -> Bundle:
+    """Returns a bundle with other content of some of its files; it is not written yet, and has no hash of its own."""
+    changed = {name: _sha256(content) for name, content in files.items()}
+    return replace(bundle, files={**bundle.files, **files}, sha256={**bundle.sha256, **changed})
+
+
+def write_calibrated(path: str, bundle: Bundle, threshold: float, metrics: dict[str, Any], temperature: float) -> None:
+    """Writes a bundle that `with_files` returned, with all that the bundle it was made of holds.
+
+    Args:
+        path: Directory to write.
+        bundle: The bundle.
+        threshold: Probability above which a review counts as positive.
+        metrics: Of the rows that it was calibrated on.
+        temperature: What its logits were divided by.
+
+    Raises:
+        BundleError: The bundle that it was made of is not there any more.
+        OutputError: It cannot be written.
+    """
+    description = _parse_description(bundle.path, _read_description(bundle.path))
+    files = dict(bundle.files)
+    if bundle.knows_its_texts():
+        files[_SEEN] = _read_file(bundle.path, _SEEN, bundle.sha256[_SEEN])
+    changes = {
+        "threshold": threshold,
+        "metrics": metrics,
+        "temperature": temperature * description.get("temperature", 1.0),
+        "sha256": bundle.sha256,
+    }
+    _store(path, files, {**description, **changes})
+
+
+def _store(path: str, files: dict[str, bytes], description: dict[str, Any]) -> None:
+    """Writes the files of a bundle and its bundle.json, in which their hashes are."""
+    files = {**files, _DESCRIPTION: _seal(description)}
     if storage.is_local(path):
         storage.replace_directory(path, files)
     else:
