@@ -268,13 +268,13 @@ class _Worker:
                 self._stop_if_interrupted()
         steps = np.split(order, range(_VALIDATION_BATCH, len(order), _VALIDATION_BATCH))
         rows = np.concatenate([step[self._rank :: self._collective.world_size] for step in steps])
-        probabilities = np.concatenate(predicted)
+        probabilities, threshold = np.concatenate(predicted), _threshold(self._config)
         if self._part is not None:
-            mixed = self._mixer.mix(rows, probabilities, THRESHOLD)
+            mixed = self._mixer.mix(rows, probabilities, threshold)
             return _Measured(mixed.counts, mixed.mix, mixed.columns())
-        mine = BinaryCounts.from_scores(corpus.labels[rows], probabilities, threshold=THRESHOLD)
+        mine = BinaryCounts.from_scores(corpus.labels[rows], probabilities, threshold=threshold)
         total = self._collective.all_gather(mine.to_array()).sum(axis=0)
-        return _Measured(BinaryCounts.from_array(total, threshold=THRESHOLD))
+        return _Measured(BinaryCounts.from_array(total, threshold=threshold))
 
     def end_epoch(self, measured: _Measured) -> None:
         """Adds the epoch to the state, and keeps its weights if it is the best so far.
@@ -305,6 +305,7 @@ class _Worker:
         best_by = self._config.best_by
         if not metrics or not state.metrics or rank(metrics, best_by) > rank(state.metrics, best_by):
             state.best_epoch, state.metrics = state.epoch, metrics
+            state.keep_counts(measured.counts)
             state.mix = {} if measured.mix is None else asdict(measured.mix)
             self._best = weights if self._is_first else []
 
@@ -376,6 +377,11 @@ class _Meter:
         return True
 
 
+def _threshold(config: TrainConfig) -> float:
+    """Returns the threshold at which epochs are measured."""
+    return THRESHOLD if config.threshold is None else config.threshold
+
+
 def _write_model(
     config: TrainConfig, best: list[npt.NDArray[Any]], part: NgramPart | None, prepared: Prepared, state: State
 ) -> None:
@@ -385,6 +391,7 @@ def _write_model(
     if part is not None:
         mix = Mix(**state.mix)
         model = with_ngrams(model, config, part.table, replace(mix, bias=mix.bias + mix.ngrams * part.bias))
+    metrics, _ = state.decide(config)
     write_bundle(
         join(config.output, "model"),
         model=model,
@@ -392,6 +399,6 @@ def _write_model(
         vocabulary=prepared.vocabulary,
         seen=prepared.seen,
         config=config,
-        metrics=state.metrics,
-        threshold=THRESHOLD,
+        metrics=metrics,
+        threshold=metrics.get("threshold", _threshold(config)),
     )
