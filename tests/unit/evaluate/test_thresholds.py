@@ -159,7 +159,7 @@ def test_the_table_of_thresholds_is_exact_at_the_thresholds_in_it(
     table = threshold_table(BinaryCounts.from_scores(labels, probabilities))
     assert [round(row["threshold"], 2) for row in table] == pytest.approx([0.05 * step for step in range(1, 20)])
     for row, shown in zip(table, range(1, 20), strict=True):
-        assert 0 <= row["threshold"] - 0.05 * shown < 0.0005
+        assert -1e-12 <= row["threshold"] - 0.05 * shown < 0.0005
         expected = reached((labels, probabilities), row["threshold"])
         assert {name: row[name] for name in SCORES} == pytest.approx(expected, abs=1e-9)
 
