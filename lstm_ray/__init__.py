@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.2.0"
 
+from lstm_ray.api.functions import calibrate as calibrate
 from lstm_ray.api.functions import evaluate as evaluate
 from lstm_ray.api.functions import export as export
 from lstm_ray.api.functions import load as load
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from lstm_ray.api.model import Explanation as Explanation
     from lstm_ray.api.model import Model as Model
     from lstm_ray.api.model import Prediction as Prediction
+    from lstm_ray.config import CalibrateConfig as CalibrateConfig
     from lstm_ray.config import EvaluateConfig as EvaluateConfig
     from lstm_ray.config import ScoreConfig as ScoreConfig
     from lstm_ray.config import TrainConfig as TrainConfig
@@ -27,7 +29,9 @@ if TYPE_CHECKING:
 
 _LATER = {
     **dict.fromkeys(("Explanation", "Model", "Prediction"), "lstm_ray.api.model"),
-    **dict.fromkeys(("EvaluateConfig", "ScoreConfig", "TrainConfig", "TuneConfig"), "lstm_ray.config"),
+    **dict.fromkeys(
+        ("CalibrateConfig", "EvaluateConfig", "ScoreConfig", "TrainConfig", "TuneConfig"), "lstm_ray.config"
+    ),
 }
 """Classes, and the modules that hold them: loaded when they are first used."""
 

@@ -20,7 +20,8 @@ import lstm_ray.tune  # noqa: F401
 
 if TYPE_CHECKING:
     from lstm_ray.api.model import Model
-    from lstm_ray.config import EvaluateConfig, ScoreConfig, Settings, TrainConfig, TuneConfig
+    from lstm_ray.config import CalibrateConfig, EvaluateConfig, ScoreConfig, Settings, TrainConfig, TuneConfig
+    from lstm_ray.evaluate.calibration import Calibration
     from lstm_ray.evaluate.evaluation import Evaluation
     from lstm_ray.export.export import Exported
     from lstm_ray.progress import Progress
@@ -140,6 +141,42 @@ def evaluate(
         return evaluation.evaluate(_settings(EvaluateConfig, job, given), report)
 
 
+def calibrate(
+    inputs: Paths | None = None,
+    *,
+    model: Path | None = None,
+    output: Path | None = None,
+    job: Path | CalibrateConfig | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Calibration:
+    """Fits a temperature to labelled reviews, chooses a threshold, and writes a new bundle; the old one stays.
+
+    Example: lstm_ray.calibrate("labelled.parquet", model="runs/first/model", output="calibrated").temperature
+
+    Args:
+        inputs: Reviews with labels, as Parquet, that the model was not trained on.
+        model: The model bundle.
+        output: A new or empty directory for the new bundle.
+        job: A YAML job file, or settings, for what is not given here.
+        progress: Receives messages and rows done, such as `print`.
+        settings: Any setting of `lstm-ray calibrate`, by name.
+
+    Raises:
+        ConfigError: A setting is missing, unknown or not valid.
+        BundleError: The model cannot be used.
+        InputError: The data cannot be used, or no threshold reaches the target.
+        OutputError: The output directory is not empty or cannot be written.
+    """
+    from lstm_ray.api.boundary import arguments_of, python_call
+    from lstm_ray.config import CalibrateConfig
+    from lstm_ray.evaluate import calibration
+
+    with python_call(arguments_of(CalibrateConfig), progress) as report:
+        given = {"inputs": inputs, "model": model, "output": output, **settings}
+        return calibration.calibrate(_settings(CalibrateConfig, job, given), report)
+
+
 def tune(
     train: Paths | None = None,
     *,
@@ -196,19 +233,25 @@ def export(model: Path, *, format: str, output: Path) -> Exported:
         return export.export(os.fspath(model), format, os.fspath(output))
 
 
-def load(model: Path) -> Model:
+def load(model: Path, *, threshold: float | None = None, unsure: str | None = None) -> Model:
     """Returns a trained model, ready to score texts in this process: without Ray, and without TensorFlow.
 
     Only a network that user code built needs TensorFlow.
 
     Example: lstm_ray.load("runs/first/model").predict("Not bad at all")
 
+    Args:
+        model: The model bundle.
+        threshold: Probability above which a text counts as positive; None is the bundle's.
+        unsure: Probabilities, as "0.4:0.6", whose label is "unsure" instead.
+
     Raises:
         BundleError: The bundle is missing or damaged, or needs a newer version of lstm-ray.
+        ConfigError: The threshold is not between 0 and 1, or not between the probabilities that are unsure.
     """
     from lstm_ray.api.model import Model
 
-    return Model(model)
+    return Model(model, threshold=threshold, unsure=unsure)
 
 
 def _settings(kind: type[C], job: Path | C | None, given: Mapping[str, Any]) -> C:

@@ -20,6 +20,7 @@ import typer
 
 import lstm_ray
 from lstm_ray.cli import (
+    calibrate,
     cluster,
     console,
     data,
@@ -50,6 +51,7 @@ app.command("tune")(tune.tune)
 app.command("vectors")(vectors.vectors)
 app.command("score")(score.score)
 app.command("evaluate")(evaluate.evaluate)
+app.command("calibrate")(calibrate.calibrate)
 app.command("predict")(predict.predict)
 app.command("export")(export.export)
 app.command("submit")(submit.submit)

@@ -40,6 +40,14 @@ def predict(
     file: Annotated[
         str | None, typer.Option("--file", metavar="FILE", help="File with the texts to score, one a line.")
     ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option("--threshold", metavar="X", help="Probability above which a text is positive; the bundle's."),
+    ] = None,
+    unsure: Annotated[
+        str | None,
+        typer.Option("--unsure", metavar="LOW:HIGH", help="Probabilities that are called unsure, such as 0.4:0.6."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a text.")] = False,
     explain: Annotated[
         bool,
@@ -56,7 +64,7 @@ def predict(
     """
     given = _given(texts or [], file, model)
     with options_named():
-        loaded = lstm_ray.load(model)
+        loaded = lstm_ray.load(model, threshold=threshold, unsure=unsure)
         if loaded.note:
             console.say(loaded.note)
         explained = loaded.explain(given) if explain else [None] * len(given)

@@ -43,6 +43,8 @@ def show_manifest(manifest: Manifest) -> None:
     share = f" ({manifest.positives / scored:.1%})" if scored else ""
     kept = f", {manifest.parts_kept:,} of them from an earlier run" if manifest.parts_kept else ""
     rows = [("rows", f"{manifest.rows:,}"), ("positive", f"{manifest.positives:,}{share}")]
+    if manifest.unsure:
+        rows.append(("unsure", f"{manifest.unsure:,} ({manifest.unsure / scored:.1%})"))
     if manifest.errors:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in manifest.errors.items())
         rows.append(("rows without a score", reasons))

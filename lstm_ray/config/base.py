@@ -17,11 +17,14 @@ from lstm_ray.wording import shortened
 C = TypeVar("C", bound="Settings")
 
 FILES = "Input and output"
-PANELS = (FILES, "Search", "Text", "Model", "Training", "Compute", "Cluster", "Nodes", "Access")
+PANELS = (FILES, "Threshold", "Search", "Text", "Model", "Training", "Compute", "Cluster", "Nodes", "Access")
 """The groups of settings in `--help` and config.yaml, in display order."""
 
 COUNT = r"^(0|[1-9]\d*)$|^[1-9]\d*:[1-9]\d*$"
 """A number of workers or actors: N or MIN:MAX."""
+
+BAND = r"^(0|1|0?\.\d+|1\.0+):(0|1|0?\.\d+|1\.0+)$"
+"""Two probabilities, LOW:HIGH."""
 
 
 class Settings(BaseModel):
@@ -240,3 +243,11 @@ def limits_of(field: str, count: str) -> tuple[int, int]:
     if int(least) > int(most or least):
         raise ValueError(f"`{field}` {count!r}: the first number is the least, the second the most")
     return int(least), int(most or least)
+
+
+def band_of(field: str, band: str) -> tuple[float, float]:
+    """Returns both probabilities of LOW:HIGH."""
+    low, high = map(float, band.split(":"))
+    if low >= high:
+        raise ValueError(f"`{field}` {band!r}: the first probability is the least, the second the greatest")
+    return low, high

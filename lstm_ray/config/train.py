@@ -13,7 +13,7 @@ from lstm_ray import user_code
 from lstm_ray.config.base import COUNT, FILES, Settings, fixed, free, learned, limits_of, setting
 from lstm_ray.config.labels import LabelSettings
 from lstm_ray.config.presets import PRESETS, preset_of, preset_settings
-from lstm_ray.config.shared import RaySettings, RowSettings
+from lstm_ray.config.shared import RaySettings, RowSettings, ThresholdSettings
 from lstm_ray.errors import ConfigError
 
 Side = Literal["pre", "post"]
@@ -258,7 +258,9 @@ class RunSettings(Settings):
     )
 
 
-class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, RowSettings, RunSettings):
+class TrainConfig(
+    TextSettings, ModelSettings, ComputeSettings, LabelSettings, ThresholdSettings, RowSettings, RunSettings
+):
     """All settings of a training run."""
 
     vocabulary: str | None = learned(
@@ -550,6 +552,13 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
             raise ValueError(
                 "`early_stopping` needs validation rows: give `validation`, or a `validation_fraction` above 0"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _goal_has_rows(self) -> TrainConfig:
+        if self.goal is not None and not self.validation and self.validation_fraction == 0:
+            name = self.goal[0]
+            raise ValueError(f"`{name}` needs validation rows: give `validation`, or a `validation_fraction` above 0")
         return self
 
     @model_validator(mode="after")

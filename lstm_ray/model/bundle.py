@@ -23,7 +23,7 @@ import platform
 import re
 import shlex
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -38,7 +38,7 @@ from lstm_ray.config import ModelSettings, Settings, TextSettings, TrainConfig
 from lstm_ray.datasets.seen import SeenTexts
 from lstm_ray.errors import BundleError, InputError
 from lstm_ray.model.keras_file import import_modules, modules_needed, open_keras_file
-from lstm_ray.model.profile import TrainingData
+from lstm_ray.model.profile import Profile, TrainingData
 from lstm_ray.model.weights import Mix, NetworkWeights
 from lstm_ray.text.vocabulary import Vocabulary
 from lstm_ray.wording import reason, shortened
@@ -294,7 +294,50 @@ def write_bundle(
     if config.network is not None:
         code = user_code.sources(config.network.partition(":")[0])
         description["code"] = {name: _sha256(content) for name, content in sorted(code.items())}
-    files[_DESCRIPTION] = _seal(description)
+    _store(path, files, description)
+
+
+def with_files(bundle: Bundle, files: dict[str, bytes]) -> Bundle:
+    """Returns a bundle with other content of some of its files; it is not written yet, and has no hash of its own."""
+    changed = {name: _sha256(content) for name, content in files.items()}
+    return replace(bundle, files={**bundle.files, **files}, sha256={**bundle.sha256, **changed})
+
+
+def write_calibrated(path: str, bundle: Bundle, threshold: float, metrics: dict[str, Any], temperature: float) -> None:
+    """Writes a bundle that `with_files` returned, with all that the bundle it was made of holds.
+
+    Args:
+        path: Directory to write.
+        bundle: The bundle.
+        threshold: Probability above which a review counts as positive.
+        metrics: Of the rows that it was calibrated on.
+        temperature: What its logits were divided by.
+
+    Raises:
+        BundleError: The bundle that it was made of is not there any more.
+        OutputError: It cannot be written.
+    """
+    description = _parse_description(bundle.path, _read_description(bundle.path))
+    files = dict(bundle.files)
+    if bundle.knows_its_texts():
+        files[_SEEN] = _read_file(bundle.path, _SEEN, bundle.sha256[_SEEN])
+    changes: dict[str, Any] = {
+        "threshold": threshold,
+        "metrics": metrics,
+        "temperature": temperature * description.get("temperature", 1.0),
+        "sha256": bundle.sha256,
+    }
+    if bundle.mix is not None:  # the weights that it was multiplied into have been divided
+        changes["mix"] = {name: value / temperature for name, value in asdict(bundle.mix).items()}
+    if bundle.profile is not None:  # its scores were those before
+        validation = replace(bundle.profile.validation, scores=Profile().scores)
+        changes["profile"] = replace(bundle.profile, validation=validation).to_json()
+    _store(path, files, {**description, **changes})
+
+
+def _store(path: str, files: dict[str, bytes], description: dict[str, Any]) -> None:
+    """Writes the files of a bundle and its bundle.json, in which their hashes are."""
+    files = {**files, _DESCRIPTION: _seal(description)}
     if storage.is_local(path):
         storage.replace_directory(path, files)
     else:

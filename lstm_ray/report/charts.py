@@ -1,4 +1,4 @@
-"""The charts of the reports: loss and accuracy by epoch, ROC curve, reliability diagram, histograms."""
+"""The charts of the reports: by epoch, by threshold and recall, reliability, histograms, trials."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lstm_ray.evaluate.thresholds import histogram, threshold_table
 from lstm_ray.report.curves import Curves, Values, is_number
 from lstm_ray.report.marks import Area, Chart, Dot, Frame, Label, Line, Mark
 
@@ -154,6 +155,69 @@ def _key(frame: Frame, has_training: bool) -> Iterator[Mark]:
         yield Label(left + 116, y, "training data", "soft")
 
 
+def precision_recall_chart(counts: BinaryCounts) -> Chart:
+    """Returns precision by recall, the share of positives as the precision of guessing, and the threshold's point."""
+    frame = _square_frame()
+    marks = list(_square_axes(frame, "recall", "precision", is_diagonal=False))
+    curve = counts.precision_recall_curve()
+    if curve.recall.size:
+        recall, precision = _thin(curve.recall, curve.precision)
+        y, found = frame.y(counts.positives / counts.rows), counts.true_positives
+        at_precision, at_recall = found / max(found + counts.false_positives, 1), found / counts.positives
+        hover = f"threshold {counts.threshold:g}: precision {at_precision:.1%}, recall {at_recall:.1%}"
+        marks += [
+            Line([(frame.left, y), (frame.right, y)], "soft", dash=(3, 4)),
+            Label(frame.left + 6, y + (16 if y < frame.bottom - 24 else -6), "guessing", "soft"),
+            Line(frame.points(recall.tolist(), precision.tolist()), "validation", _CURVE_WIDTH),
+            Dot(frame.x(at_recall), frame.y(at_precision), 6, "best", hover, ring=True),
+        ]
+    else:
+        marks.append(Label(frame.x(0.5), frame.y(0.5), "needs positive rows", "soft", "middle"))
+    return Chart("Precision by recall", 340, 330, marks)
+
+
+def class_histogram_chart(counts: BinaryCounts) -> Chart:
+    """Returns how many rows of each class have which probability, in bins of equal width."""
+    bins = histogram(counts)
+    most = max(1, *(row[side] for row in bins for side in ("negatives", "positives")))
+    ticks = value_ticks(0, most, 5)
+    frame = Frame(50, 26, 330, 284, (0.0, 1.0), (0.0, ticks[-1]))
+    marks: list[Mark] = []
+    for tick in ticks:
+        marks.append(frame.horizontal(frame.y(tick), "rule"))
+        marks.append(Label(frame.left - 6, frame.y(tick) + 4, f"{tick:,.6g}", "soft", "end", size=11))
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        marks.append(Label(frame.x(share), frame.bottom + 16, f"{share:.0%}", "soft", "middle"))
+    marks.append(Label((frame.left + frame.right) / 2, frame.bottom + 36, "predicted probability", "soft", "middle"))
+    for side, colour, x, anchor in (
+        ("negatives", "warm", frame.left, "start"),
+        ("positives", "validation", frame.right, "end"),
+    ):
+        outline = [(frame.left, frame.bottom)]
+        for row in bins:
+            outline += [(frame.x(row[edge]), frame.y(row[side])) for edge in ("from", "to")]
+        outline.append((frame.right, frame.bottom))
+        marks += [Area(outline, colour, 0.15), Line(outline, colour, 1.5)]
+        marks.append(Label(x, frame.top - 10, f"labelled {side[:-1]}", colour, anchor, bold=True))  # type: ignore[arg-type]
+    marks.append(frame.vertical(frame.x(counts.threshold), "best", dash=(2, 3)))
+    return Chart("Rows by probability", 340, 330, marks)
+
+
+def threshold_chart(counts: BinaryCounts) -> Chart:
+    """Returns precision, recall and accuracy by threshold, and the one that is used."""
+    frame = Frame(50, 26, 330, 284, (0.0, 1.0), (0.0, 1.0))
+    marks = list(_square_axes(frame, "threshold", "", is_diagonal=False))
+    table = threshold_table(counts)
+    for number, (name, colour) in enumerate((("precision", "validation"), ("recall", "warm"), ("accuracy", "ink"))):
+        points = frame.points([row["threshold"] for row in table], [row[name] for row in table])
+        marks.append(Line(points, colour, _CURVE_WIDTH))
+        marks.append(Label(frame.left + 94 * number, frame.top - 10, name, colour, bold=True))
+        for row, (x, y) in zip(table, points, strict=True):
+            marks.append(Dot(x, y, 2.5, colour, f"threshold {row['threshold']:.2f}: {name} {row[name]:.1%}"))
+    marks.append(frame.vertical(frame.x(counts.threshold), "best", dash=(2, 3)))
+    return Chart("What a threshold reaches", 340, 330, marks)
+
+
 def value_ticks(low: float, high: float, most: int = 6) -> list[float]:
     """Returns round numbers that cover [low, high]: at most about `most`, the first <= low, the last >= high."""
     if low == high:
@@ -272,14 +336,15 @@ def _square_frame() -> Frame:
     return Frame(50, 12, 330, 284, (0.0, 1.0), (0.0, 1.0))
 
 
-def _square_axes(frame: Frame, x_title: str, y_title: str) -> Iterator[Mark]:
+def _square_axes(frame: Frame, x_title: str, y_title: str, is_diagonal: bool = True) -> Iterator[Mark]:
     for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
         x, y = frame.x(tick), frame.y(tick)
         yield frame.horizontal(y, "rule")
         yield frame.vertical(x, "rule")
         yield Label(x, frame.bottom + 16, f"{tick:.0%}", "soft", "middle")
         yield Label(frame.left - 6, y + 4, f"{tick:.0%}", "soft", "end")
-    yield Line([(frame.left, frame.bottom), (frame.right, frame.top)], "soft", dash=(3, 4))
+    if is_diagonal:
+        yield Line([(frame.left, frame.bottom), (frame.right, frame.top)], "soft", dash=(3, 4))
     yield Label((frame.left + frame.right) / 2, frame.bottom + 36, x_title, "soft", "middle")
     yield Label(10, (frame.top + frame.bottom) / 2, y_title, "soft", "middle", upwards=True)
 

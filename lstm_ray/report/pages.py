@@ -7,11 +7,21 @@ years later. `templates/` holds the HTML; this module computes what the template
 from __future__ import annotations
 
 import math
+import os
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lstm_ray.report.charts import accuracy_chart, loss_chart, reliability_chart, roc_chart
+from lstm_ray.evaluate.intervals import intervals, show_p_value
+from lstm_ray.report.charts import (
+    accuracy_chart,
+    class_histogram_chart,
+    loss_chart,
+    precision_recall_chart,
+    reliability_chart,
+    roc_chart,
+    threshold_chart,
+)
 from lstm_ray.report.curves import Curves, describe, is_number, points, read_curves
 from lstm_ray.report.parts import advice, part_figures
 from lstm_ray.report.picture import draw_charts
@@ -21,10 +31,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from lstm_ray.evaluate.counts import BinaryCounts
-    from lstm_ray.evaluate.shard import Mistake
+    from lstm_ray.evaluate.groups import GroupResult
+    from lstm_ray.evaluate.shard import Comparison, Mistake
     from lstm_ray.model.profile import Profile, TrainingData
 
 _MAX_CHARACTERS = 420  # of a review; about five lines
+_MOST_GROUPS = 200  # rows of a table
 _LABELS = ("negative", "positive")
 
 _METRICS = {
@@ -136,7 +148,14 @@ def history_png(history: pa.Table, best_by: str) -> bytes:
 
 
 def evaluation_report(
-    *, title: str, counts: BinaryCounts, config: Mapping[str, object], mistakes: Sequence[Mistake] = ()
+    *,
+    title: str,
+    counts: BinaryCounts,
+    config: Mapping[str, object],
+    mistakes: Sequence[Mistake] = (),
+    groups: Sequence[GroupResult] = (),
+    comparison: Comparison | None = None,
+    chosen: BinaryCounts | None = None,
 ) -> str:
     """Returns the report of an evaluation as one HTML file.
 
@@ -145,8 +164,18 @@ def evaluation_report(
         counts: Of all evaluated rows.
         config: The resolved settings, nested or flat.
         mistakes: Wrong predictions to show, in this order.
+        groups: What is right in groups of rows.
+        comparison: With another model.
+        chosen: The same rows at the threshold that was asked for.
     """
-    metrics = counts.metrics()
+    metrics, found = counts.metrics(), intervals(counts)
+    explained = [
+        (name, figure + ("" if found.get(key) is None else f" ({_range(found[key])})"), meaning)
+        for key, (name, figure, meaning) in zip(
+            (key for key in _METRICS if key in metrics), _explain(metrics), strict=True
+        )
+    ]
+    sentences = [_describe_evaluation(counts), *_describe_choice(chosen), *_describe_comparison(comparison)]
     figures = [
         ("Accuracy", figure(metrics["accuracy"], ".1%"), points(metrics["accuracy_standard_error"]).strip()),
         ("AUC", figure(metrics["auc"], ".3f"), ""),
@@ -157,11 +186,18 @@ def evaluation_report(
     return render(
         "evaluation.html",
         title=title,
-        lead=_describe_evaluation(counts),
+        lead=" ".join(sentences),
         figures=figures,
-        charts=[roc_chart(counts), reliability_chart(counts)],
+        charts=[
+            roc_chart(counts),
+            precision_recall_chart(counts),
+            reliability_chart(counts),
+            class_histogram_chart(counts),
+            threshold_chart(counts),
+        ],
         metrics=metrics,
-        explained=list(_explain(metrics)),
+        explained=explained,
+        groups={by: _group_rows(groups, by) for by in dict.fromkeys(group.by for group in groups)},
         mistakes=[_show_mistake(mistake) for mistake in mistakes],
         settings=list(flatten(config)),
     )
@@ -211,8 +247,57 @@ def _explain(metrics: Metrics) -> Iterator[Figure]:
             yield name, figure(metrics[key], ".4f"), meaning
 
 
+def _range(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
+
+
+def _group_rows(groups: Sequence[GroupResult], by: str) -> list[tuple[bool, list[str]]]:
+    """Returns the rows of a column's table, and which stand out; of very many groups those, and the largest."""
+    found = [group for group in groups if group.by == by]
+    if len(found) > _MOST_GROUPS:
+        found = sorted(found, key=lambda group: (not group.stands_out, -group.rows))[:_MOST_GROUPS]
+    return [
+        (
+            group.stands_out,
+            [
+                "null" if group.value is None else group.value,
+                f"{group.rows:,}",
+                f"{group.positives / group.rows:.1%}",
+                f"{group.accuracy:.1%}",
+                " to ".join(f"{bound:.1%}" for bound in group.accuracy_interval),
+                f"{group.precision:.1%}",
+                f"{group.recall:.1%}",
+                "—" if group.p_value is None else f"{group.p_value:.2g}",
+            ],
+        )
+        for group in found
+    ]
+
+
+def _describe_choice(chosen: BinaryCounts | None) -> list[str]:
+    """Returns what the threshold that was asked for reaches, in a sentence."""
+    if chosen is None:
+        return []
+    metrics = chosen.metrics()
+    reached = f"precision {metrics['precision']:.1%}, recall {metrics['recall']:.1%}"
+    return [f"On these rows the threshold asked for is {chosen.threshold:g}: {reached}."]
+
+
+def _describe_comparison(comparison: Comparison | None) -> list[str]:
+    """Returns how the model compares with another, in a sentence."""
+    paired = None if comparison is None else comparison.paired()
+    if comparison is None or paired is None:
+        return []
+    low, high = (f"{100 * bound:+.1f}" for bound in paired.interval)
+    return [
+        f"The other model's accuracy is {comparison.other.metrics()['accuracy']:.1%} on the {comparison.rows:,} rows "
+        f"that both score: a difference of {100 * paired.difference:+.1f} points ({low} to {high}; {paired.test}: "
+        f"{show_p_value(paired.p_value)})."
+    ]
+
+
 def _show_mistake(mistake: Mistake) -> dict[str, Any]:
-    """Returns what the template shows of a mistake: predicted and actual label, confidence, and the text, cut."""
+    """Returns what the template shows of a mistake: labels, confidence, where it is, and the text, cut."""
     text = " ".join(mistake.text.split())
     if len(text) > _MAX_CHARACTERS:
         text = text[:_MAX_CHARACTERS].rsplit(" ", 1)[0] + "\N{NO-BREAK SPACE}…"
@@ -222,6 +307,8 @@ def _show_mistake(mistake: Mistake) -> dict[str, Any]:
         "actual": _LABELS[mistake.label],
         "confidence": mistake.probability if predicted else 1 - mistake.probability,
         "text": text,
+        "file": os.path.basename(mistake.file),
+        "row": mistake.row,
     }
 
 

@@ -57,6 +57,7 @@ class Manifest:
         profile: Counts of the rows (`Profile`), without those of parts that an older version wrote.
         moved: How far each property of the rows has moved from the training data (`Movement`), by its name.
         files: Counts of input files: of those with the largest shares of unknown words, if they are many.
+        unsure: Rows whose sentiment is unsure.
     """
 
     output: str
@@ -73,6 +74,7 @@ class Manifest:
     profile: dict[str, int | list[int]] = field(default_factory=dict)
     moved: dict[str, dict[str, Any]] = field(default_factory=dict)
     files: list[dict[str, Any]] = field(default_factory=list)
+    unsure: int = 0
 
 
 def check_output(config: ScoreConfig, plan: Plan) -> None:

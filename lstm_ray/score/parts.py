@@ -19,7 +19,7 @@ from lstm_ray.errors import LstmRayError, OutputError
 from lstm_ray.model.profile import IntArray, Profile
 from lstm_ray.score.columns import PartLayout
 from lstm_ray.score.plan import Chunk, Plan, file_of_part
-from lstm_ray.score.scorer import SENTIMENTS, Scored
+from lstm_ray.score.scorer import SENTIMENTS, UNSURE, Scored
 from lstm_ray.wording import reason
 
 _FOOTER_KEY = b"lstm_ray"
@@ -36,6 +36,7 @@ class Part:
         positives: Rows whose sentiment is positive.
         errors: Rows without a score, by reason.
         profile: Counts of its rows (`Profile.to_json`); empty in a part that an older version wrote.
+        unsure: Rows whose sentiment is unsure.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Part:
     positives: int
     errors: dict[str, int]
     profile: dict[str, int | list[int]] = field(default_factory=dict)
+    unsure: int = 0
 
 
 class FileCounts(NamedTuple):
@@ -77,6 +79,7 @@ class Tally:
     done: set[str] = field(default_factory=set)
     rows: int = 0
     positives: int = 0
+    unsure: int = 0
     errors: Counter[str] = field(default_factory=Counter)
     profile: Profile = field(default_factory=Profile)
 
@@ -94,6 +97,7 @@ class Tally:
         profile = Profile.from_json(part.profile) if part.profile else Profile()
         self.rows += sign * part.rows
         self.positives += sign * part.positives
+        self.unsure += sign * part.unsure
         self.errors.update({error: sign * rows for error, rows in part.errors.items()})
         self.profile = self.profile + profile if sign > 0 else self.profile - profile
         counts = FileCounts(
@@ -123,9 +127,14 @@ def write_part(chunk: Chunk, kept: Sequence[Any], scored: Scored, layout: PartLa
     Raises:
         OutputError: It cannot be written.
     """
-    positives = _count_values(scored.sentiment).get(SENTIMENTS[1], 0)
-    part = Part(chunk.part_name, chunk.rows, positives, _count_values(scored.error), scored.profile.to_json())
-    footer = json.dumps({"fingerprint": layout.fingerprint, **asdict(part)}, sort_keys=True).encode()
+    sentiments = _count_values(scored.sentiment)
+    positives, unsure = sentiments.get(SENTIMENTS[1], 0), sentiments.get(UNSURE, 0)
+    errors, profile = _count_values(scored.error), scored.profile.to_json()
+    part = Part(chunk.part_name, chunk.rows, positives, errors, profile, unsure)
+    counts = {"fingerprint": layout.fingerprint, **asdict(part)}
+    if not unsure:  # so that a part without such rows has the bytes that it had before there were any
+        del counts["unsure"]
+    footer = json.dumps(counts, sort_keys=True).encode()
     schema = pa.schema([field.with_nullable(True) for field in layout.schema], metadata={_FOOTER_KEY: footer})
     table = pa.Table.from_arrays([*kept, *scored.columns()], schema=schema)
     storage.write_file(

@@ -68,7 +68,8 @@ def score_on_ray(
     # GPU actors get nothing to do unless a task has a core.
     asked = Asked(least, most, config.cpus_per_actor, config.gpus_per_actor, spare_cpus=int(has_gpus))
     stop_data_usage_poller()
-    run = _Run(config, plan.layout, bundle.hash, bundle.threshold, bundle.sources())
+    threshold = bundle.threshold if config.threshold is None else config.threshold
+    run = _Run(config, plan.layout, bundle.hash, threshold, bundle.sources())
     with connect(config.address, asked, notify) as is_ours, _new_threads_ended():
         drive = _drive_there if is_ray_client() else _drive
         if not is_ours:
@@ -209,7 +210,8 @@ class _ScoringActor:
     def _scorer(self) -> Scorer:
         run = self._run
         with user_code.unpacked(run.sources):
-            return Scorer(_read_planned(run.config.model, run.model_hash), run.config.engine, run.threads)
+            bundle = _read_planned(run.config.model, run.model_hash)
+            return Scorer(bundle, run.config.engine, run.threads, *run.config.decision)
 
 
 def _on_gpus(dataset: Any, run: _Run, pool: dict[str, Any]) -> Any:
@@ -288,8 +290,9 @@ def _write_stage(row: pa.Table, run: _Run) -> pa.Table:
     task = wire.task_from_text(row["task"][0].as_py())
     kinds: dict[str, type[np.generic]] = {"probability": np.float32, "reasons": np.int8, "texts": np.int64}
     arrays = zip(*(wire.arrays_of(row, name, kind) for name, kind in kinds.items()), strict=True)
+    decision = run.threshold, run.config.decision[1]
     scores = (
-        Scored.from_probabilities(probability, reasons, Profile.from_array(texts), run.threshold)
+        Scored.from_probabilities(probability, reasons, Profile.from_array(texts), *decision)
         for probability, reasons, texts in arrays
     )
     try:

@@ -41,7 +41,7 @@ from lstm_ray.score.output import (
 )
 from lstm_ray.score.parts import FileCounts, Part, Tally, finished_parts
 from lstm_ray.score.plan import BadFile, Plan, check_bad_files, make_plan
-from lstm_ray.score.scorer import pick_engine
+from lstm_ray.score.scorer import check_band, pick_engine
 from lstm_ray.storage.inputs import check_apart
 from lstm_ray.wording import counted
 
@@ -65,7 +65,8 @@ def score(config: ScoreConfig, progress: Progress) -> Manifest:
     bundle = read_bundle(config.model)
     if note := bundle.note():
         progress(note)
-    # Decided once, here: a run that is resumed elsewhere must not mix results of two engines, whose last bits differ.
+    check_band(config.decision[1], bundle.threshold if config.threshold is None else config.threshold)
+    # Decided once, here: a run that is resumed elsewhere must not mix the last bits of two engines.
     is_on_gpu = config.engine == "auto" and has_gpu() if config.actors == "0" else config.gpus_per_actor > 0
     config = config.model_copy(update={"engine": pick_engine(config.engine, is_on_gpu, bundle.model.network)})
     if config.engine == "cpu" and (note := slow_note()):
@@ -120,6 +121,7 @@ def score(config: ScoreConfig, progress: Progress) -> Manifest:
             profile=tally.profile.to_json(),
             moved={one.name: one.to_json() for one in movements},
             files=describe_files(plan, tally),
+            unsure=tally.unsure,
         )
         report = scoring_report(manifest, tally.profile, bundle.profile, movements, config.model_dump(mode="json"))
         write_manifest(manifest, report, place)

@@ -29,10 +29,15 @@ from lstm_ray.runtime.tensorflow import has_gpu
 from lstm_ray.text.sequences import Sequences, bucket_length, concatenate, pad_batch, truncate
 from lstm_ray.text.tokenize import decode_texts, tokenize
 
+Band: TypeAlias = tuple[float, float]
+"""The least and the greatest probability of texts that are called unsure."""
+
 EngineName = Literal["auto", "cpu", "keras"]
 RunAll: TypeAlias = Callable[..., Iterable[Any]]
 
 SENTIMENTS = ("negative", "positive")
+UNSURE = "unsure"
+"""The sentiment of a text whose probability is in the band that a person should look at."""
 ERRORS = ("null_text", "invalid_utf8", "empty_text", "no_words")
 """Why a row has no score: no text; not UTF-8; nothing but white space; nothing but punctuation, which is left out."""
 HAS_WORDS = -1
@@ -52,7 +57,7 @@ class Scored:
 
     Attributes:
         probability: float32[rows], of the positive class; null where the text cannot be scored.
-        sentiment: dictionary<string>[rows], "positive" or "negative"; null likewise.
+        sentiment: dictionary<string>[rows], "positive" or "negative", with a band also "unsure"; null likewise.
         error: dictionary<string>[rows], why there is no score; null where there is one.
         profile: Counts of the rows, to compare them with the training data.
         words: `WORDS`[rows], the words that weighed most, or None if they were not asked for; null without a score.
@@ -70,7 +75,12 @@ class Scored:
 
     @classmethod
     def from_probabilities(
-        cls, probability: npt.NDArray[np.float32], reasons: npt.NDArray[np.int8], texts: Profile, threshold: float
+        cls,
+        probability: npt.NDArray[np.float32],
+        reasons: npt.NDArray[np.int8],
+        texts: Profile,
+        threshold: float,
+        unsure: Band | None = None,
     ) -> Scored:
         """Returns the scores of a column.
 
@@ -79,14 +89,19 @@ class Scored:
             reasons: int8[rows], `HAS_WORDS`, or the index in `ERRORS` of why there is no score.
             texts: Counts of the texts.
             threshold: Probability above which a text counts as positive.
+            unsure: Probabilities that are called unsure instead, if any are.
         """
         without = reasons != HAS_WORDS
         values = np.zeros(len(reasons), np.float32)
         values[~without] = probability
-        is_positive = pa.array((values > threshold).astype(np.int8), mask=without)
+        sentiment, names = (values > threshold).astype(np.int8), [*SENTIMENTS]
+        if unsure is not None:
+            low, high = map(np.float32, unsure)
+            sentiment[(low <= values) & (values <= high)] = len(SENTIMENTS)
+            names.append(UNSURE)
         return cls(
             pa.array(values, pa.float32(), mask=without),
-            pa.DictionaryArray.from_arrays(is_positive, pa.array(SENTIMENTS)),
+            pa.DictionaryArray.from_arrays(pa.array(sentiment, mask=without), pa.array(names)),
             pa.DictionaryArray.from_arrays(pa.array(reasons, mask=~without), pa.array(ERRORS)),
             texts + count_scores(probability, threshold),
         )
@@ -218,18 +233,42 @@ def encode_column(encoder: Encoder, texts: pa.Array | pa.ChunkedArray, run_all: 
     return Encoded(concatenate([part.sequences for part in parts]), reasons, counts)
 
 
-class Scorer:
-    """Scores texts with a bundle's model; as a context manager, it ends its threads."""
+def check_band(unsure: Band | None, threshold: float) -> None:
+    """Raises ConfigError unless a band has the threshold in it: on either side of it texts are sure, and different."""
+    if unsure is not None and not unsure[0] <= threshold <= unsure[1]:
+        shown = ":".join(f"{bound:g}" for bound in unsure)
+        raise ConfigError(f"--unsure {shown} has no room for the threshold, {threshold:g}: choose a band around it")
 
-    def __init__(self, bundle: Bundle, engine: EngineName = "auto", threads: int | None = None) -> None:
+
+class Scorer:
+    """Scores texts with a bundle's model; as a context manager, it ends its threads.
+
+    Attributes:
+        threshold: Probability above which a text counts as positive.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        engine: EngineName = "auto",
+        threads: int | None = None,
+        threshold: float | None = None,
+        unsure: Band | None = None,
+    ) -> None:
         """Prepares the engine.
 
         Args:
             bundle: The model.
             engine: "auto" is Keras if there is a GPU or user code built the network, else the native engine.
             threads: Threads to tokenize and score on; None is one for each core that this process may use.
+            threshold: Probability above which a text counts as positive; None is the bundle's.
+            unsure: Probabilities that are called unsure instead, if any are.
+
+        Raises:
+            ConfigError: The engine cannot compute the network, or the band does not have the threshold in it.
         """
-        self._threshold = bundle.threshold
+        self.threshold, self._unsure = bundle.threshold if threshold is None else threshold, unsure
+        check_band(unsure, self.threshold)
         self._encoder = Encoder(bundle)
         threads = threads or available_cores()
         self._engine = make_engine(
@@ -255,7 +294,7 @@ class Scorer:
         """
         encoded = encode_column(self._encoder, texts, self._pool.map)
         probability = self._engine.probabilities(encoded.sequences)
-        scored = Scored.from_probabilities(probability, encoded.reasons, encoded.texts, self._threshold)
+        scored = Scored.from_probabilities(probability, encoded.reasons, encoded.texts, self.threshold, self._unsure)
         return replace(scored, words=self._heaviest(texts, scored, words)) if words else scored
 
     def explain(self, texts: pa.Array | pa.ChunkedArray) -> list[list[WordWeight]]:

@@ -89,8 +89,8 @@ class Outcome:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """Returns the validation metrics of the best epoch; empty if there was no validation."""
-        return self.state.metrics
+        """Returns the validation metrics of the best epoch at the model's threshold; empty without validation."""
+        return self.state.decide(self.config)[0]
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -142,7 +142,7 @@ def write_results(config: TrainConfig, outcome: Outcome) -> None:
         "epochs": state.epoch,
         **{name: getattr(outcome, name) for name in _COUNTS},
         "groups": None if outcome.groups is None else asdict(outcome.groups),
-        "validation": state.metrics,
+        "validation": outcome.metrics,
     }
     if config.from_ is not None:
         metrics["before"] = outcome.before
@@ -152,7 +152,7 @@ def write_results(config: TrainConfig, outcome: Outcome) -> None:
         title=f"Training run {os.path.basename(config.output.rstrip('/'))}",
         history=history,
         best_by=config.best_by,
-        metrics=state.metrics or None,
+        metrics=outcome.metrics or None,
         counts=state.best_counts(),
         profile=outcome.profile,
         rows_seen=outcome.validation_rows_seen,
@@ -183,5 +183,7 @@ def _notes(config: TrainConfig, outcome: Outcome) -> Iterator[str]:
     if outcome.validation_rows_seen:
         leak = describe_seen(outcome.validation_rows_seen, outcome.validation_rows, "validation")
         yield f"{leak}."
+    if (problem := outcome.state.decide(config)[1]) is not None:
+        yield f"{problem}."
     if (sentence := doubt(outcome.state.metrics)) is not None:
         yield f"{sentence[0].upper()}{sentence[1:]}."

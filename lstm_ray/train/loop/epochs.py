@@ -272,13 +272,13 @@ class _Worker:
                 self._stop_if_interrupted()
         steps = np.split(order, range(_VALIDATION_BATCH, len(order), _VALIDATION_BATCH))
         rows = np.concatenate([step[self._rank :: self._collective.world_size] for step in steps])
-        probabilities = np.concatenate(predicted)
+        probabilities, threshold = np.concatenate(predicted), _threshold(self._config)
         if self._part is not None:
-            mixed = self._mixer.mix(rows, probabilities, THRESHOLD)
+            mixed = self._mixer.mix(rows, probabilities, threshold)
             return _Measured(mixed.counts, mixed.mix, mixed.columns())
-        mine = BinaryCounts.from_scores(corpus.labels[rows], probabilities, threshold=THRESHOLD)
+        mine = BinaryCounts.from_scores(corpus.labels[rows], probabilities, threshold=threshold)
         total = self._collective.all_gather(mine.to_array()).sum(axis=0)
-        return _Measured(BinaryCounts.from_array(total, threshold=THRESHOLD))
+        return _Measured(BinaryCounts.from_array(total, threshold=threshold))
 
     def end_epoch(self, measured: _Measured) -> None:
         """Adds the epoch to the state, and keeps its weights if it is the best so far.
@@ -381,13 +381,18 @@ class _Meter:
         return True
 
 
-def _profile(prepared: Prepared, state: State) -> TrainingData:
+def _profile(prepared: Prepared, state: State, metrics: dict[str, Any]) -> TrainingData:
     """Returns what the model reads of its data, with what it predicts for the validation rows."""
     validation, counts = prepared.profile.validation, state.best_counts()
     if counts is not None:
-        positives = counts.true_positives + counts.false_positives
+        positives = metrics["true_positives"] + metrics["false_positives"]
         validation = replace(validation, positives=positives, scores=counts.calibration_rows)
     return replace(prepared.profile, validation=validation)
+
+
+def _threshold(config: TrainConfig) -> float:
+    """Returns the threshold at which epochs are measured."""
+    return THRESHOLD if config.threshold is None else config.threshold
 
 
 def _write_model(
@@ -401,15 +406,16 @@ def _write_model(
         mix = Mix(**state.mix)
         mix = replace(mix, bias=mix.bias + mix.ngrams * part.bias)
         model = with_ngrams(model, config, part.table, mix)
+    metrics, _ = state.decide(config)
     write_bundle(
         join(config.output, "model"),
         model=model,
         weights=None if config.network is not None else network_weights(model, config, config),
         vocabulary=prepared.vocabulary,
         seen=prepared.seen,
-        profile=_profile(prepared, state),
+        profile=_profile(prepared, state, metrics),
         config=config,
-        metrics=state.metrics,
-        threshold=THRESHOLD,
         mix=mix,
+        metrics=metrics,
+        threshold=metrics.get("threshold", _threshold(config)),
     )

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from lstm_ray.config import TrainConfig
+from lstm_ray.errors import InputError
 from lstm_ray.evaluate.counts import BinaryCounts
+from lstm_ray.evaluate.thresholds import choose_threshold
 
 
 @dataclass
@@ -65,6 +67,21 @@ class State:
         values = np.zeros(self.counts["size"])
         values[self.counts["at"]] = self.counts["value"]
         return BinaryCounts.from_array(values, threshold=self.metrics["threshold"])
+
+    def decide(self, config: TrainConfig) -> tuple[dict[str, Any], str | None]:
+        """Returns the best epoch's metrics at the threshold that its model gets; and why that is not as asked, if so.
+
+        Epochs are compared at the threshold that is given, or at 0.5: the one that is chosen differs with the epoch.
+        """
+        if config.goal is None:
+            return self.metrics, None
+        counts = self.best_counts()
+        if counts is None:
+            return self.metrics, "no validation rows to choose a threshold on: it is 0.5"
+        try:
+            return choose_threshold(counts, config.goal).metrics(), None
+        except InputError as error:
+            return self.metrics, f"{error}: the model's threshold is 0.5"
 
     def best_row(self) -> dict[str, Any]:
         """Returns the best epoch's row of the history; an empty one before the first epoch has ended."""

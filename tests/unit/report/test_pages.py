@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 
 from lstm_ray.evaluate.counts import BinaryCounts
-from lstm_ray.evaluate.shard import Mistake
+from lstm_ray.evaluate.groups import GroupResult
+from lstm_ray.evaluate.shard import Comparison, Mistake
 from lstm_ray.model.profile import Profile, TrainingData
 from lstm_ray.report.pages import evaluation_report, history_png, training_report
 
@@ -91,9 +92,9 @@ def training_page(table, **overrides):
     return check_self_contained(training_report(history=table, **(arguments | overrides)))
 
 
-def evaluation_page(measured, mistakes=()):
+def evaluation_page(measured, mistakes=(), **others):
     return check_self_contained(
-        evaluation_report(title="An evaluation", counts=measured, config={"a": 1}, mistakes=mistakes)
+        evaluation_report(title="An evaluation", counts=measured, config={"a": 1}, mistakes=mistakes, **others)
     )
 
 
@@ -224,8 +225,8 @@ def test_everything_that_comes_from_outside_is_escaped():
 def test_an_evaluation_report_shows_charts_metrics_and_mistakes():
     mistakes = [Mistake("badly wrong", 0, 0.97), Mistake("long " * 500, 1, 0.2), Mistake("mildly wrong", 1, 0.4)]
     page = evaluation_page(counts(), mistakes)
-    assert page.html.count('<svg viewBox="0 0 340 330" style="max-width: 442px"') == 2, "alone in a row it stays small"
-    for expected in ("ROC curve", "Reliability", "calibration error", "positive, 97.0% sure", "negative, 80.0% sure"):
+    assert page.html.count('<svg viewBox="0 0 340 330" style="max-width: 442px"') == 5, "alone in a row it stays small"
+    for expected in ("ROC curve", "Reliability", "calibration error", "positive, 97.0%", "negative, 80.0%"):
         assert expected in page.text
     assert page.text.index("badly wrong") < page.text.index("long long") < page.text.index("mildly wrong")
     assert "labelled positive" in page.text
@@ -239,6 +240,22 @@ def test_an_evaluation_report_can_be_written_when_some_metrics_do_not_exist(labe
     page = evaluation_page(measured)
     assert "—" in page.text
     assert "needs both labels" in page.text
+
+
+def test_an_evaluation_report_shows_groups_another_model_and_the_threshold_asked_for():
+    measured = counts()
+    groups = [
+        GroupResult("shop", value, 100, 40, 0.5, (0.4, 0.6), 0.25, 0.75, p_value)
+        for value, p_value in (("plain", 0.6), (HOSTILE, 0.01), (None, None))
+    ]
+    page = evaluation_page(
+        measured, groups=groups, comparison=Comparison(measured, 400, 300, 30, 10), chosen=measured.at(0.25)
+    )
+    for expected in ("By shop", "40.0% to 60.0%", "null", HOSTILE, "p 0.0022", "+5.0 points", "asked for is 0.25"):
+        assert expected in page.text
+    assert page.html.count('<tr class="marked">') == 1
+    most = [GroupResult("id", str(number), 1, 1, 1.0, (0.2, 1.0), 1.0, 1.0, 1.0) for number in range(999)]
+    assert evaluation_page(measured, groups=most).html.count("20.0% to 100.0%") == 200
 
 
 def test_an_evaluation_report_says_which_way_mistakes_lean():

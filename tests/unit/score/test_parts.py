@@ -84,3 +84,17 @@ def test_a_part_of_fewer_rows_than_it_counts_or_the_plan_has_is_not_done(plan: P
     assert isinstance(read_part(str(second), plan.layout.fingerprint), Part)
     assert read_part(str(first), plan.layout.fingerprint) is None
     assert names(plan, output) == [third.name]
+
+
+def test_rows_that_are_unsure_are_counted_and_the_footer_of_others_is_as_ever(plan: Plan, tmp_path: Path) -> None:
+    chunk, *_ = plan.chunks()
+    reasons, probability = np.full(300, HAS_WORDS, np.int8), np.linspace(0, 1, 300, dtype=np.float32)
+    out = tmp_path / "out"
+    for unsure, counts in ((None, (150, 0)), ((0.4, 0.6), (120, 60))):
+        scored = Scored.from_probabilities(probability, reasons, 0.5, unsure)
+        part = write_part(chunk, TABLE.slice(0, 300).columns, scored, plan.layout, str(out))
+        assert (part.positives, part.unsure) == counts
+        assert read_part(str(out / part.name), plan.layout.fingerprint) == part
+        footer = json.loads(pq.read_schema(out / part.name).metadata[b"lstm_ray"])
+        assert ("unsure" in footer) == (unsure is not None)
+        assert pq.read_table(out / part.name)["sentiment"].to_pylist().count("unsure") == counts[1]

@@ -620,3 +620,35 @@ def test_scores_that_claim_to_be_complete_without_a_plan_replace_nothing(
         (place / "out/_next/_plan/plan.json").write_text(plan, encoding="utf-8")
     assert run().parts_kept == len(before)
     assert parts(place / "out") == before
+
+
+def test_a_threshold_and_a_band_of_unsure_rows_decide_the_sentiment(run: Run, place: Path) -> None:
+    plain = run(output=str(place / "plain"))
+    probability = pq.read_table(place / "plain")["sentiment_probability"].drop_null().to_numpy()
+    low, middle, high = (float(bound) for bound in np.quantile(probability, (0.3, 0.5, 0.7)).round(4))
+    decided = run(threshold=middle, unsure=f"{low}:{high}")
+    scored = pq.read_table(place / "out")
+    assert scored["sentiment_probability"].equals(pq.read_table(place / "plain")["sentiment_probability"])
+    for label, there in zip(scored["sentiment"].to_pylist(), scored["sentiment_probability"].to_pylist(), strict=True):
+        if there is not None:
+            between = np.float32(low) <= np.float32(there) <= np.float32(high)
+            assert label == ("unsure" if between else "positive" if there > middle else "negative")
+    assert decided.unsure == scored["sentiment"].to_pylist().count("unsure") > 0
+    assert json.loads((place / "out/_manifest.json").read_text())["unsure"] == decided.unsure
+    assert plain.unsure == 0
+    with pytest.raises(
+        OutputError, match=rf"threshold {middle} there, none here, --unsure {low}:{high} there, none here"
+    ):
+        run()
+
+
+def test_a_band_without_the_threshold_is_refused_before_anything_is_written(run: Run, place: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^--unsure 0.6:0.7 has no room for the threshold, 0.5"):
+        run(unsure="0.6:0.7")
+    assert not (place / "out").exists()
+
+
+def test_settings_of_later_versions_leave_the_fingerprint_of_earlier_ones(run: Run) -> None:
+    values = ScoreConfig().fingerprint_values()
+    assert not {"threshold", "unsure"} & values.keys()
+    assert ScoreConfig(threshold=0.5).fingerprint_values() == {**values, "threshold": 0.5}

@@ -315,6 +315,21 @@ def test_without_validation_the_last_epoch_is_saved(tmp_path: Path, prepared: Pr
     assert read_bundle(str(tmp_path / "mixed/model")).weights().ngrams == 1
 
 
+@pytest.mark.parametrize("goal", [{"maximize": "f1"}, {"target_recall": 0.9}, {"threshold": 0.8}])
+def test_the_model_is_saved_with_its_threshold_and_what_that_reaches(
+    train: Train, prepared: Prepared, tmp_path: Path, goal: dict[str, Any]
+) -> None:
+    from lstm_ray.score.engine import NativeEngine
+
+    state = train(settings(tmp_path, epochs=1, **goal))
+    bundle = read_bundle(str(tmp_path / "model"))
+    probabilities = NativeEngine(bundle.weights(), 1).probabilities(prepared.validation.sequences)
+    counts = BinaryCounts.from_scores(prepared.validation.labels, probabilities, bundle.threshold)
+    assert bundle.metrics == pytest.approx(counts.metrics(), abs=1e-5)
+    assert bundle.metrics["threshold"] == bundle.threshold != 0.5
+    assert state.metrics["threshold"] == goal.get("threshold", 0.5)
+
+
 @pytest.mark.parametrize("mask", [False, True])
 def test_the_model_that_is_saved_scores_as_the_mix_was_measured(
     train: Train, prepared: Prepared, watcher: Any, tmp_path: Path, mask: bool
