@@ -12,7 +12,7 @@ from lstm_ray.cli.help import Commands
 
 app = Commands(help="Fetch, make or convert a corpus of reviews.")
 
-Output = Annotated[Path, typer.Option("--output", metavar="DIR", help="Directory for the Parquet files.")]
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Directory for the Parquet files.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 
 
@@ -89,7 +89,7 @@ def demo(
 @app.command()
 def convert(
     source: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, TSV, JSON lines or array; .gz .bz2 .zst too.")],
-    output: Annotated[Path, typer.Option("--output", metavar="FILE", help="Parquet file to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Parquet file to write.")],
     delimiter: Annotated[
         str | None,
         typer.Option("--delimiter", metavar="CHARACTER", help="Between values; by default a comma, in .tsv a tab."),

@@ -31,7 +31,9 @@ def score(config: ScoreConfig) -> None:
         manifest = lstm_ray.score(job=config, progress=progress)
     show_manifest(manifest)
     if manifest.bad_files:
-        console.say(f"set aside: {counted(manifest.bad_files, 'input file')}, see {manifest.output}/_bad_files.parquet")
+        console.warn(
+            f"set aside: {counted(manifest.bad_files, 'input file')}, see {manifest.output}/_bad_files.parquet"
+        )
         raise typer.Exit(EXIT_BAD_FILES)
 
 

@@ -138,9 +138,9 @@ def _follow(cluster: Jobs, job_id: str) -> None:
     try:
         job = cluster.follow(job_id, console.show_log, console.say)
     except KeyboardInterrupt:
-        console.say(f"{job_id} is still running. To follow it again, or to stop it:")
-        console.say(f"  lstm-ray jobs logs {job_id} --follow --address {cluster.address}")
-        console.say(f"  lstm-ray jobs stop {job_id} --address {cluster.address}")
+        console.warn(f"{job_id} is still running. To follow it again, or to stop it:")
+        console.warn(f"  lstm-ray jobs logs {job_id} --follow --address {cluster.address}")
+        console.warn(f"  lstm-ray jobs stop {job_id} --address {cluster.address}")
         raise
     console.say(f"{job_id}: {_summary(job)}")
     if code := client.exit_code(job):
