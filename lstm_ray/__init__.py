@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.2.0"
+__version__ = "0.3.0.dev0"
 
 from lstm_ray.api.functions import evaluate as evaluate
 from lstm_ray.api.functions import export as export
