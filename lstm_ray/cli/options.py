@@ -22,6 +22,7 @@ from lstm_ray.config import (
     Settings,
     argument_name,
     fields_in_order,
+    is_list,
     option_name,
     resolve,
     shown_as,
@@ -58,7 +59,9 @@ def takes_settings(kind: type[C], job_argument: bool = False) -> Callable[[Calla
 
         def run(config: str | None = None, **given: Any) -> None:
             rest = {parameter.name: given.pop(parameter.name) for parameter in own}
-            options = {name: _plain(value) for name, value in given.items() if value not in (None, [], ())}
+            options = {
+                name: as_setting(kind, name, value) for name, value in given.items() if value not in (None, [], ())
+            }
             with options_named():
                 command(resolve(kind, options, config), **rest)
 
@@ -155,5 +158,8 @@ def _show(value: Any) -> str:
     return ("yes" if value else "no") if isinstance(value, bool) else str(value)
 
 
-def _plain(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def as_setting(kind: type[Settings], name: str, value: Any) -> Any:
+    """Returns what was given for an option, perhaps several times, as the setting takes it."""
+    if not isinstance(value, list | tuple):
+        return value
+    return tuple(value) if is_list(kind.model_fields[name]) else ",".join(value)

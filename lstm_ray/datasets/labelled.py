@@ -278,6 +278,8 @@ def _wrong_label(shard: Shard, column: str, values: pa.ChunkedArray, position: i
     value = values[position].as_py()
     problem = "is null" if value is None else f"{value:g} is neither 0 nor 1"
     with open_parquet(shard.file) as parquet:
-        advice = propose_mapping(_read_column(shard.file, parquet, column)) or "choose with --label-column"
+        labels = _read_column(shard.file, parquet, column)
+    advice = propose_mapping(labels) or "choose with --label-column"
+    problem += f" (there are {describe_labels(labels)})"
     row = shard.first_row + int(shard.rows[position])
     return f"{shard.file.path}: column {column!r}, row {row}: label {problem}: {advice}"

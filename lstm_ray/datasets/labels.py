@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 import shlex
 from collections.abc import Sequence
@@ -23,11 +25,13 @@ _MOST_SHOWN = 8  # labels in a message
 _MOST_CLASSES = 25  # a column with more distinct values does not have labels
 _POSITIVE = ("positive", "pos", "good", "yes", "true")
 _NEGATIVE = ("negative", "neg", "bad", "no", "false")
-_UNKNOWN = ("", "nan", "null", "none", "na", "n/a", "unknown", "-1", "-1.0")
+_NO_LABEL = ("", "nan", "null", "none", "na", "n/a", "n.a.", "unknown")
+_UNKNOWN = (*_NO_LABEL, "-1", "-1.0")
 # Scales: their highest number, where their lowest may be, and between which numbers a label is neither. 0 to 4 is SST's
 # and Sentiment140's; below 5 and above 6 of 10 is nearly where IMDb's reviews were cut (Maas et al. 2011).
 _SCALES = ((4, 0, 2, 2), (5, 2.5, 3, 3), (10, 4.5, 5, 6))
-_PLACEHOLDERS = "--positive-labels LABEL,... --negative-labels LABEL,..."
+_PAIRS = ({-1, 1}, {1, 2})  # as classifiers, and the polarity sets of reviews (Zhang et al. 2015), number two classes
+_PLACEHOLDERS = "--positive-labels LABELS --negative-labels LABELS"
 _CHOOSE = "choose with --label-column"
 
 
@@ -89,11 +93,13 @@ def label_mapping(settings: LabelSettings) -> LabelMapping:
 def propose_mapping(column: pa.ChunkedArray) -> str | None:
     """Returns how to map the labels of a column, as the end of a sentence; None if it does not have labels.
 
-    Only what cannot mean anything else is proposed: known words, 1 and 0, and both sides of a known scale. Elsewhere
-    the user fills in which label is positive: no order, of the alphabet or of numbers, says so.
+    Only what cannot mean anything else is proposed: known words, 1 and 0, and both sides of a known scale; for -1 and
+    1, or 1 and 2, what they usually mean, as a condition. Elsewhere the user fills in which label is positive: no order,
+    of the alphabet or of numbers, says so.
     """
     found = _distinct(column)
-    unknown = [label for label in found if label.lower() in _UNKNOWN]
+    is_signed = {_number(label) for label in found if label.lower() not in _NO_LABEL} == {-1, 1}
+    unknown = [label for label in found if label.lower() in (_NO_LABEL if is_signed else _UNKNOWN)]
     labels = [label for label in found if label not in unknown]
     if not labels or len(labels) > _MOST_CLASSES:
         return None
@@ -104,7 +110,10 @@ def propose_mapping(column: pa.ChunkedArray) -> str | None:
     such = f", such as {' and '.join(map(quoted.format, unknown))} for unknown," if unknown else ""
     options = _PLACEHOLDERS
     if positive and negative:
-        options = shlex.join(("--positive-labels", ",".join(positive), "--negative-labels", ",".join(negative)))
+        is_sure = set(map(_number, labels)) not in _PAIRS
+        options = ("" if is_sure else f"if {positive[0]} means positive, ") + shlex.join(
+            ("--positive-labels", _listed(positive), "--negative-labels", _listed(negative))
+        )
     return f"name the labels of each class (rows with others{such} are left out): {options}"
 
 
@@ -115,6 +124,9 @@ def _sides(labels: Sequence[str], has_minus_one: bool) -> tuple[list[str], list[
         positive, negative = ([one for one in labels if one.lower() in words] for words in (_POSITIVE, _NEGATIVE))
         return positive, negative
     values = set(numbers.values())
+    if values in _PAIRS:
+        positive, negative = ([one for one in labels if numbers[one] == side] for side in (max(values), min(values)))
+        return positive, negative
     if values <= {0, 0.5, 1}:
         # Where only one class occurs beside null or -1, the other is 0 or 1 for null, and perhaps -1 itself for -1.
         if len(values) == 1 and has_minus_one:
@@ -126,6 +138,13 @@ def _sides(labels: Sequence[str], has_minus_one: bool) -> tuple[list[str], list[
         if 0 <= min(values) <= lowest and max(values) == highest:
             return [one for one in labels if numbers[one] > high], [one for one in labels if numbers[one] < low]
     return [], []
+
+
+def _listed(labels: Sequence[str]) -> str:
+    """Returns labels as an option takes them: one that has a comma is quoted."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(labels)
+    return text.getvalue()
 
 
 def describe_labels(*columns: pa.ChunkedArray) -> str:
