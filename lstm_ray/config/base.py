@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.fields import FieldInfo
 
 from lstm_ray.errors import ConfigError
 from lstm_ray.wording import shortened
@@ -39,7 +40,7 @@ class Settings(BaseModel):
         """Takes path objects for texts, and a single text where a setting takes several."""
         if not isinstance(given, dict):
             return given
-        several = {name for name, field in cls.model_fields.items() if "tuple[str, ...]" in str(field.annotation)}
+        several = {name for name, field in cls.model_fields.items() if is_list(field)}
         plain = {name: _without_path_objects(value) for name, value in given.items()}
         return {
             name: (value,) if name in several and isinstance(value, str) else value for name, value in plain.items()
@@ -49,6 +50,11 @@ class Settings(BaseModel):
         """Returns the settings that may have other values when a run of these settings is resumed."""
         command = command_of(type(self))
         return {name for name, commands in meaning_of(type(self), "may_change").items() if command in commands}
+
+
+def is_list(field: FieldInfo) -> bool:
+    """Returns whether a setting takes several texts, of which one alone is a text: not one that splits it (labels)."""
+    return "tuple[str, ...]" in str(field.annotation) and not field.metadata
 
 
 def _without_path_objects(value: Any) -> Any:
@@ -110,6 +116,10 @@ def setting(
     extra |= {key: value for key, value in meaning.items() if value is not None}
     return Field(default, description=sentence, json_schema_extra=extra, **limits)
 
+
+STARTS_OVER = {"fresh": "overwrite", "overwrite": "fresh"}
+"""The two names for starting over, each with the other: a run is begun anew (train, tune), files are replaced (score,
+data, cluster)."""
 
 learned = functools.partial(setting, may_change=(), searchable=True)
 """Declares a setting that decides what is learned: a run keeps its value, and `tune` may draw it."""
@@ -217,6 +227,8 @@ def fields_in_order(kind: type[Settings]) -> list[str]:
 
 def unknown_key(key: Any, kind: type[Settings]) -> str:
     """Returns a message about a key that a group of settings does not have."""
+    if (other := STARTS_OVER.get(key)) in kind.model_fields:
+        return f"unknown key {key!r}; {command_of(kind)} has {other!r}: {kind.model_fields[other].description}"
     close = difflib.get_close_matches(str(key), kind.model_fields, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(sorted(kind.model_fields))}"
     return f"unknown key {shortened(repr(str(key)))}; {hint}"

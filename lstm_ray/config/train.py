@@ -215,7 +215,12 @@ class RunSettings(Settings):
         must_be_given=True,
         path="output",
     )
-    fresh: bool = free(False, "Start over where --output holds an earlier run, deleting it.", panel=FILES, flag=True)
+    fresh: bool = free(
+        False,
+        "Delete the run that --output holds and start over; without it the same settings resume, others are refused.",
+        panel=FILES,
+        flag=True,
+    )
     mlflow: str | None = setting(
         None,
         "Log to MLflow too: the URI of its tracking server or directory, or yes for MLFLOW_TRACKING_URI's.",
@@ -494,7 +499,8 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         most = self.worker_limits[1]
         if most > self.global_batch_size:
             raise ValueError(
-                f"`global_batch_size` {self.global_batch_size} cannot be divided among `workers` {self.workers}"
+                f"`global_batch_size` {self.global_batch_size} cannot be divided among `workers` {self.workers}: each "
+                f"needs a row of a step: raise `global_batch_size` to {most} or more, or take fewer `workers`"
             )
         return self
 
