@@ -109,9 +109,11 @@ def random_state_kept() -> Iterator[None]:
         np.random.set_state(numpy)
 
 
-# An option or the argument INPUT, and the word after it as a shell reads it.
+# A command in backquotes or a name in quotes, which stay as they are; or an option or the argument INPUT that is not in
+# a path, and the word after it as a shell reads it.
 _NAMED = re.compile(
-    r"(?<![\w-])(?P<name>--[a-z][a-z0-9-]*|INPUT)(?![\w=-])"
+    r"`[^`]*`|(?<!\w)'[^']*'(?!\w)|"
+    r"(?<![\w/.-])(?P<name>--[a-z][a-z0-9-]*|INPUT)(?![\w=/-])"
     r"""(?: (?P<value>(?!--)(?:'[^']*'(?:"'"'[^']*')*|[^\s'"]+)))?"""
 )
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e-?\d+)?")
@@ -131,6 +133,8 @@ def keywords_named(message: str, arguments: Mapping[str, Any]) -> str:
 
     def replaced(found: re.Match[str]) -> str:
         name, given = found["name"], found["value"]
+        if name is None:
+            return found[0]
         field = fields.get(name.replace("--no-", "--", 1))
         if field is None:
             return found[0]

@@ -94,9 +94,55 @@ def propose_mapping(column: pa.ChunkedArray) -> str | None:
     """Returns how to map the labels of a column, as the end of a sentence; None if it does not have labels.
 
     Only what cannot mean anything else is proposed: known words, 1 and 0, and both sides of a known scale; for -1 and
-    1, or 1 and 2, what they usually mean, as a condition. Elsewhere the user fills in which label is positive: no order,
-    of the alphabet or of numbers, says so.
+    1, or 1 and 2, what they usually mean, as a condition. Elsewhere the user fills in which label is positive: no
+    order, of the alphabet or of numbers, says so.
     """
+    proposal = _propose(column)
+    if proposal is None:
+        return None
+    unknown = [*proposal.unknown, *(["null"] if column.null_count else [])]
+    quoted = "'{}'" if is_text_type(column.type) else "{}"
+    such = f", such as {' and '.join(map(quoted.format, unknown))} for unknown," if unknown else ""
+    options = shlex.join(proposal.options()) or _PLACEHOLDERS
+    condition = "" if proposal.is_sure else f"if {proposal.positive[0]} means positive, "
+    return f"name the labels of each class (rows with others{such} are left out): {condition}{options}"
+
+
+def mapping_options(column: pa.ChunkedArray) -> list[str]:
+    """Returns the options that map a column's labels; none for a column of 1 and 0, and where they are not clear."""
+    if not is_text_type(column.type) and not column.null_count and set(_distinct(column)) <= {"0", "1"}:
+        return []
+    proposal = _propose(column)
+    return proposal.options() if proposal is not None and proposal.is_sure else []
+
+
+@dataclass(frozen=True)
+class _Proposal:
+    """How to map labels.
+
+    Attributes:
+        positive: Labels of the positive class; none where it is unclear which they are.
+        negative: Labels of the negative class.
+        unknown: Labels that stand for no label.
+        is_sure: False if they may also mean the opposite.
+    """
+
+    positive: list[str]
+    negative: list[str]
+    unknown: list[str]
+    is_sure: bool
+
+    def options(self) -> list[str]:
+        """Returns the options; none where the labels are not clear."""
+        if not (self.positive and self.negative):
+            return []
+        return ["--positive-labels", _listed(self.positive), "--negative-labels", _listed(self.negative)]
+
+
+def _propose(column: pa.ChunkedArray) -> _Proposal | None:
+    """Returns how to map the labels of a column; None if it does not have labels."""
+    if not (is_text_type(column.type) or _is_number_type(column.type)):
+        return None
     found = _distinct(column)
     is_signed = {_number(label) for label in found if label.lower() not in _NO_LABEL} == {-1, 1}
     unknown = [label for label in found if label.lower() in (_NO_LABEL if is_signed else _UNKNOWN)]
@@ -104,17 +150,7 @@ def propose_mapping(column: pa.ChunkedArray) -> str | None:
     if not labels or len(labels) > _MOST_CLASSES:
         return None
     positive, negative = _sides(labels, "-1" in unknown)
-    if column.null_count:
-        unknown.append("null")
-    quoted = "'{}'" if is_text_type(column.type) else "{}"
-    such = f", such as {' and '.join(map(quoted.format, unknown))} for unknown," if unknown else ""
-    options = _PLACEHOLDERS
-    if positive and negative:
-        is_sure = set(map(_number, labels)) not in _PAIRS
-        options = ("" if is_sure else f"if {positive[0]} means positive, ") + shlex.join(
-            ("--positive-labels", _listed(positive), "--negative-labels", _listed(negative))
-        )
-    return f"name the labels of each class (rows with others{such} are left out): {options}"
+    return _Proposal(positive, negative, unknown, set(map(_number, labels)) not in _PAIRS)
 
 
 def _sides(labels: Sequence[str], has_minus_one: bool) -> tuple[list[str], list[str]]:

@@ -41,6 +41,12 @@ LABELS = st.lists(st.from_regex(r"[\w'a-z .&%+-]*\w", fullmatch=True), min_size=
         ("`lstm-ray train --config a.yaml` resumes it", "`lstm-ray train --config a.yaml` resumes it"),
         ("add `ray start --head --port 6379`", "add `ray start --head --port 6379`"),
         ("docker run --shm-size=8g", "docker run --shm-size=8g"),
+        (
+            "`lstm-ray data convert a.csv --output a.parquet` makes",
+            "`lstm-ray data convert a.csv --output a.parquet` makes",
+        ),
+        ("/runs/--epochs: is in /a/--mask/INPUT/b", "/runs/--epochs: is in /a/--mask/INPUT/b"),
+        ("no column '--epochs' in 'a --mask b'; its --mask", "no column '--epochs' in 'a --mask b'; its mask=True"),
     ],
 )
 def test_a_message_names_keywords(written: str, named: str) -> None:

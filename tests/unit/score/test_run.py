@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import importlib
+import itertools
 import json
 import os
 import shutil
