@@ -15,7 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from lstm_ray.cli import console
 from lstm_ray.cli.options import with_options_of_all
-from lstm_ray.config import STARTS_OVER
+from lstm_ray.config import COUNTERPARTS
 from lstm_ray.wording import visible
 
 _UsageError: Any = typer.BadParameter.__base__  # Click's, or that of Typer's own copy of Click
@@ -76,10 +76,11 @@ class _Command(TyperCommand):
             rest: list[str] = super().parse_args(ctx, args)
         except _UsageError as error:
             error.message = visible(error.message)  # a shell's * may stand for names that a terminal obeys
-            other = STARTS_OVER.get(str(getattr(error, "option_name", "")).lstrip("-"), "")
+            unknown = str(getattr(error, "option_name", ""))
+            other = COUNTERPARTS.get(unknown.removeprefix("--").replace("-", "_"), "")
             for one in self.params:
-                if f"--{other}" in one.opts:
-                    ctx.fail(f"{error.format_message().rstrip('.')}: here it is --{other}: {getattr(one, 'help', '')}")
+                if one.name == other:
+                    ctx.fail(visible(f"no option {unknown}: here it is {one.opts[0]}: {getattr(one, 'help', '')}"))
             texts = [word for word in given if _LOOKS_LIKE_OPTION.match(word)]
             if texts and any(one.metavar == "TEXT..." for one in self.params):
                 others = (word for word in given if word not in texts)

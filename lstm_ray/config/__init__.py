@@ -23,8 +23,8 @@ Precedence: option > job file > preset > default (resolve.py, job_file.py, prese
     └── VectorsConfig       vectors.py
 """
 
+from lstm_ray.config.base import COUNTERPARTS as COUNTERPARTS
 from lstm_ray.config.base import FILES as FILES
-from lstm_ray.config.base import STARTS_OVER as STARTS_OVER
 from lstm_ray.config.base import Settings as Settings
 from lstm_ray.config.base import argument_name as argument_name
 from lstm_ray.config.base import check_complete as check_complete

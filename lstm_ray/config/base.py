@@ -117,9 +117,14 @@ def setting(
     return Field(default, description=sentence, json_schema_extra=extra, **limits)
 
 
-STARTS_OVER = {"fresh": "overwrite", "overwrite": "fresh"}
-"""The two names for starting over, each with the other: a run is begun anew (train, tune), files are replaced (score,
-data, cluster)."""
+_ALIKE = (
+    ("fresh", "overwrite"),  # a run is begun anew (train, tune), or files are replaced (score, data, cluster)
+    ("cpus_per_worker", "cpus_per_node"),  # of a Ray worker (train), or of a machine (cluster render)
+    ("gpus_per_worker", "gpus_per_node"),
+    ("memory_per_worker", "memory_per_node"),
+)
+COUNTERPARTS = dict(_ALIKE) | {other: one for one, other in _ALIKE}
+"""Names of settings that are alike, but of other commands: a message about the one proposes the other."""
 
 learned = functools.partial(setting, may_change=(), searchable=True)
 """Declares a setting that decides what is learned: a run keeps its value, and `tune` may draw it."""
@@ -227,7 +232,7 @@ def fields_in_order(kind: type[Settings]) -> list[str]:
 
 def unknown_key(key: Any, kind: type[Settings]) -> str:
     """Returns a message about a key that a group of settings does not have."""
-    if (other := STARTS_OVER.get(key)) in kind.model_fields:
+    if (other := COUNTERPARTS.get(key)) in kind.model_fields:
         return f"unknown key {key!r}; {command_of(kind)} has {other!r}: {kind.model_fields[other].description}"
     close = difflib.get_close_matches(str(key), kind.model_fields, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(sorted(kind.model_fields))}"
