@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -55,7 +56,29 @@ Event: TypeAlias = str | Count | Epoch
 """What is reported; a str is a message for people."""
 
 Progress: TypeAlias = Callable[[Event], None]
-"""Receives the progress of a call, in the thread that made the call. `print` is one."""
+"""Receives the progress of a call, in the thread that made the call. `print` is one; its counts are `paced`."""
+
+
+LINE_EVERY_S = 10.0
+"""Between two lines about counted work."""
+
+
+def paced(report: Progress) -> Progress:
+    """Returns a `Progress` that passes on all messages and epochs, but of the counts one every 10 s, as lines.
+
+    Counts come many times a second, for bars: `print` would fill the screen.
+    """
+    shown = time.perf_counter()
+
+    def pass_on(event: Event) -> None:
+        nonlocal shown
+        if isinstance(event, Count):
+            if time.perf_counter() - shown < LINE_EVERY_S:
+                return
+            shown = time.perf_counter()
+        report(event)
+
+    return pass_on
 
 
 def ignore(event: Event) -> None:

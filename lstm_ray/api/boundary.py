@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from lstm_ray.config import Settings, option_name
 from lstm_ray.errors import LstmRayError
-from lstm_ray.progress import Event, Progress, ignore
+from lstm_ray.progress import Event, Progress, ignore, paced
 
 _by_options: ContextVar[bool] = ContextVar("by_options", default=False)
 
@@ -50,6 +50,8 @@ def python_call(
         is_short: Whether the call needs no environment variables, and leaves them alone.
     """
     report = progress or ignore
+    if progress is print:
+        report = paced(print)
 
     def translated(event: Event) -> None:
         report(keywords_named(event, arguments) if isinstance(event, str) else event)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lstm_ray.api.boundary import arguments_of, keywords_named, options_named, python_call
 from lstm_ray.config import EvaluateConfig, ScoreConfig, TrainConfig
 from lstm_ray.errors import OutputError
-from lstm_ray.progress import Event
+from lstm_ray.progress import Count, Event
 
 ARGUMENTS = arguments_of(TrainConfig) | arguments_of(ScoreConfig) | arguments_of(EvaluateConfig)
 LABELS = st.lists(st.from_regex(r"[\w'a-z .&%+-]*\w", fullmatch=True), min_size=1, max_size=3)
@@ -73,6 +73,24 @@ def test_errors_and_progress_are_named_for_the_caller() -> None:
     with options_named(), pytest.raises(OutputError, match=r"^choose another --output$"):
         fail()
     assert events == ["note: mask=True helps", "note: --mask helps"]
+
+
+def test_what_is_printed_has_a_line_of_counts_every_ten_seconds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("lstm_ray.progress.time.perf_counter", lambda: now)
+    with python_call({}, print) as report:
+        for done in range(31):
+            now = 100.0 + done
+            report(Count(done, 30, "rows"))
+            if done == 4:
+                report("note: at once")
+    assert capsys.readouterr().out == "note: at once\n10 of 30 rows\n20 of 30 rows\n30 of 30 rows\n"
+    counts: list[Event] = []
+    with python_call({}, counts.append) as report:
+        report(Count(1, 30, "rows"))
+    assert len(counts) == 1, "a bar takes all"
 
 
 def test_the_environment_is_restored_when_the_last_call_ends(monkeypatch: pytest.MonkeyPatch) -> None:
