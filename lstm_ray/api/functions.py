@@ -16,17 +16,21 @@ import lstm_ray.evaluate
 import lstm_ray.export
 import lstm_ray.score
 import lstm_ray.train
-import lstm_ray.tune  # noqa: F401
+import lstm_ray.tune
+import lstm_ray.vectors  # noqa: F401
 
 if TYPE_CHECKING:
     from lstm_ray.api.model import Model
-    from lstm_ray.config import EvaluateConfig, ScoreConfig, Settings, TrainConfig, TuneConfig
+    from lstm_ray.config import EvaluateConfig, ScoreConfig, Settings, TrainConfig, TuneConfig, VectorsConfig
+    from lstm_ray.datasets.convert import Converted
+    from lstm_ray.datasets.split import SplitFile
     from lstm_ray.evaluate.evaluation import Evaluation
     from lstm_ray.export.export import Exported
     from lstm_ray.progress import Progress
     from lstm_ray.score.output import Manifest
     from lstm_ray.train.results import Outcome
     from lstm_ray.tune.run import SearchResult
+    from lstm_ray.vectors.run import LearnedFile
 
 C = TypeVar("C", bound="Settings")
 
@@ -194,6 +198,141 @@ def export(model: Path, *, format: str, output: Path) -> Exported:
 
     with python_call({"format": str, "output": str}):
         return export.export(os.fspath(model), format, os.fspath(output))
+
+
+def vectors(
+    text: Paths | None = None,
+    *,
+    output: Path | None = None,
+    job: Path | VectorsConfig | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> LearnedFile:
+    """Learns word vectors from reviews, labelled or not, for `embeddings=` of `train`.
+
+    Example: lstm_ray.vectors(["train.parquet", "unlabelled.parquet"], output="vectors.txt").words
+
+    Args:
+        text: Reviews as Parquet.
+        output: File for the vectors, in word2vec's text format.
+        job: A YAML job file, or settings, for what is not given here.
+        progress: Receives messages, and the words gone through, such as `print`.
+        settings: Any setting of `lstm-ray vectors`, by name.
+
+    Raises:
+        ConfigError: A setting is missing, unknown or not valid.
+        InputError: The data cannot be used, or no word occurs often enough.
+        OutputError: The file exists, or cannot be written.
+    """
+    from lstm_ray.api.boundary import arguments_of, python_call
+    from lstm_ray.config import VectorsConfig
+    from lstm_ray.vectors import run
+
+    with python_call(arguments_of(VectorsConfig), progress) as report:
+        return run.write_vectors(_settings(VectorsConfig, job, {"text": text, "output": output, **settings}), report)
+
+
+def convert(
+    source: Path,
+    *,
+    output: Path,
+    delimiter: str | None = None,
+    quote: str | None = None,
+    escape: str | None = None,
+    column_names: str | Sequence[str] = (),
+    encoding: str | None = None,
+    as_text: str | Sequence[str] = (),
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Converted:
+    """Makes Parquet of a file of CSV, TSV or JSON; every value stays as it is.
+
+    Example: lstm_ray.convert("reviews.csv", output="reviews.parquet").columns
+
+    Args:
+        source: CSV with a header, TSV, JSON lines or an array of JSON objects, perhaps compressed (.gz, .bz2, .zst).
+        output: The Parquet file.
+        delimiter: Between the values of CSV; by default a comma, in a .tsv file a tab.
+        quote: Around values of CSV that hold a delimiter or a line break; or "none", the default with tabs.
+        escape: Before a character of CSV that then has no special meaning; by default none.
+        column_names: Of CSV without a header.
+        encoding: Of the file; by default what its byte order mark says, else UTF-8.
+        as_text: Columns to keep as text whatever they contain, such as ids that are text in another file.
+        overwrite: Whether an existing file may be replaced.
+        progress: Receives the bytes done, such as `print`.
+
+    Raises:
+        ConfigError: An option is wrong, or the file's name does not tell the format.
+        InputError: The file is missing, or cannot be read as the format its name says.
+        OutputError: The output exists, is a directory, or cannot be written.
+    """
+    from lstm_ray.api.boundary import python_call
+    from lstm_ray.datasets import convert as conversion
+
+    types = {"delimiter": str, "quote": str, "escape": str, "column_names": str, "encoding": str, "as_text": str}
+    with python_call({"output": str, "overwrite": bool, **types}, progress, is_short=True) as report:
+        return conversion.convert(
+            source,
+            output,
+            delimiter=delimiter,
+            quote=quote,
+            escape=escape,
+            column_names=[column_names] if isinstance(column_names, str) else column_names,
+            encoding=encoding,
+            as_text=[as_text] if isinstance(as_text, str) else as_text,
+            overwrite=overwrite,
+            progress=report,
+        )
+
+
+def split(
+    inputs: Paths,
+    *,
+    output: Path,
+    test: float = 0.2,
+    by: str | None = None,
+    text_column: str = "text",
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> tuple[SplitFile, SplitFile]:
+    """Splits Parquet into train.parquet and test.parquet; returns both: path, rows, groups.
+
+    Example: train, test = lstm_ray.split("reviews.parquet", output="reviews", by="product")
+
+    Args:
+        inputs: Parquet files, directories, globs or URIs, all with the same columns.
+        output: Directory of the two files.
+        test: Share of the texts or groups that go to the test file, between 0 and 1.
+        by: Column whose equal values stay together; where it is null, and without it, equal texts do.
+        text_column: Column of the texts.
+        seed: Another seed, another split.
+        overwrite: Whether existing files may be replaced.
+        progress: Receives the rows done, and notes, such as `print`.
+
+    Raises:
+        ConfigError: The share is not between 0 and 1, or the output is inside an input directory.
+        InputError: A file cannot be read or has other columns than the first, or one side would have no row.
+        OutputError: An output file exists, is an input, or cannot be written.
+    """
+    from pathlib import Path as LocalPath
+
+    from lstm_ray.api.boundary import python_call
+    from lstm_ray.datasets import split as splitting
+
+    several = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
+    types = {"output": str, "test": float, "by": str, "text_column": str, "seed": int, "overwrite": bool}
+    with python_call(types, progress, is_short=True) as report:
+        return splitting.split(
+            [os.fspath(one) for one in several],
+            LocalPath(output),
+            test=test,
+            by=by,
+            text_column=text_column,
+            seed=seed,
+            overwrite=overwrite,
+            progress=report,
+        )
 
 
 def load(model: Path) -> Model:

@@ -20,10 +20,9 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as RichProgress
 
 from lstm_ray.errors import ConfigError
-from lstm_ray.progress import Count, Event, Progress
+from lstm_ray.progress import LINE_EVERY_S, Count, Event, Progress
 from lstm_ray.wording import on_one_line, uncoloured, visible
 
-_LINE_EVERY_S = 10.0
 _LINE_EVERY_S_VERBOSE = 1.0
 _WARNING = "warning: "
 
@@ -147,7 +146,7 @@ class Bar:
             self._draw(done, total, title, "  ".join(filter(None, (speed, left))))
             if done >= total:
                 self.close()
-        elif now - self._shown >= (_LINE_EVERY_S_VERBOSE if _verbose else _LINE_EVERY_S):
+        elif now - self._shown >= (_LINE_EVERY_S_VERBOSE if _verbose else LINE_EVERY_S):
             self._shown = now
             say((f"{title}: " if title else "") + ", ".join(filter(None, (self._position, speed, left))))
 
@@ -193,31 +192,12 @@ def on_interrupt(consequence: str) -> Iterator[None]:
 
 
 @contextmanager
-def bar(unit: str, if_interrupted: str = "") -> Iterator[Bar]:
-    """Shows a progress bar inside the `with` block.
-
-    Args:
-        unit: What is counted.
-        if_interrupted: What happens to the work and how to resume it; printed on Ctrl-C unless the interrupt has a
-            message of its own.
-    """
-    shown = Bar(unit)
-    try:
-        try:
-            yield shown
-        finally:
-            shown.close()
-    except KeyboardInterrupt as interrupt:
-        _say_interrupted(interrupt, shown.position(), if_interrupted)
-        raise
-
-
-@contextmanager
 def progress(if_interrupted: str) -> Iterator[Progress]:
     """Shows what a call reports inside the `with` block: messages as lines, and a bar for each unit that is counted.
 
     Args:
-        if_interrupted: As for `bar`.
+        if_interrupted: What happens to the work and how to resume it; printed on Ctrl-C unless the interrupt has a
+            message of its own.
     """
     bars: dict[str, Bar] = {}
     position = ""

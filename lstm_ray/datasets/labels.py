@@ -110,9 +110,9 @@ def propose_mapping(column: pa.ChunkedArray) -> str | None:
 
 def mapping_options(column: pa.ChunkedArray) -> list[str]:
     """Returns the options that map a column's labels; none for a column of 1 and 0, and where they are not clear."""
-    if not is_text_type(column.type) and not column.null_count and set(_distinct(column)) <= {"0", "1"}:
-        return []
     proposal = _propose(column)
+    if _is_number_type(column.type) and not column.null_count and set(_distinct(column)) <= {"0", "1", "false", "true"}:
+        return []
     return proposal.options() if proposal is not None and proposal.is_sure else []
 
 

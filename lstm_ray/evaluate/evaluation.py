@@ -75,7 +75,9 @@ def evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
         storage.check_writable(config.output)
         if storage.list_names(config.output):
             raise OutputError(f"{config.output}: not empty: choose another --output")
-    shards = find_shards(config.inputs, config.text_column, config.label_column, label_mapping(config), notify=progress)
+    shards = find_shards(
+        config.inputs, config.text_column, config.label_column, label_mapping(config), progress=progress
+    )
     if config.max_rows is not None:
         shards = sample_rows(shards, config.max_rows, seed=0)
     total = sum(len(shard.rows) for shard in shards)

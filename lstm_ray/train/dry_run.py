@@ -12,6 +12,7 @@ from lstm_ray.datasets.unlabelled import find_text_shards
 from lstm_ray.errors import InputError
 from lstm_ray.model.architectures import build_model, summary_text
 from lstm_ray.model.user_network import check_network
+from lstm_ray.progress import Event
 from lstm_ray.runtime.devices import available_cores
 from lstm_ray.runtime.tensorflow import start_tensorflow
 from lstm_ray.train.best import choose
@@ -28,7 +29,7 @@ def describe(config: TrainConfig) -> str:
         InputError: A file is missing, is not Parquet, or lacks a column.
         OutputError: The output directory contains something else.
     """
-    notes: list[str] = []
+    notes: list[Event] = []
     shards = find_all_shards(config, notes.append)
     config, reasons = choose(config, shards)
     inputs = describe_inputs(config, shards)
@@ -42,7 +43,7 @@ def describe(config: TrainConfig) -> str:
             model,
             "",
             *(f"preset best: {reason}" for reason in reasons),
-            *notes,
+            *map(str, notes),
             *inputs,
             *describe_workers(config),
             "",

@@ -5,6 +5,7 @@
       delimited.py   CSV and TSV: lines -> blocks of texts
       json_lines.py  JSON lines, or an array: lines -> blocks of values
       columns.py     which type holds every value of a column; values -> Arrow
+    next_step.py   what training on the file must be told
 
 Everything is read in this thread by Python's own `csv` and `json`. Arrow's readers lose values without a
 word (integers beyond 64 bits, leading zeros, what a lone quotation mark swallows). Its CSV reader also reads ahead on a

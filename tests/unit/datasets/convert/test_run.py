@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lstm_ray.datasets import convert as package
-from lstm_ray.datasets.convert import Converted, convert, delimited, json_lines
+from lstm_ray.datasets.convert import convert, delimited, json_lines
 from lstm_ray.errors import ConfigError, InputError, OutputError
 
 texts = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0\r"), max_size=30)
@@ -139,7 +139,7 @@ def test_another_encoding_is_named_or_asked_for(tmp_path: Path, name: str) -> No
         convert(source, tmp_path / "out.parquet", encoding=encoding, overwrite=True)
         assert pq.read_table(tmp_path / "out.parquet").to_pydict() == {"text": ["un café"]}
     source.write_bytes(content.encode("latin-1"))
-    with pytest.raises(InputError, match=r"line \d or one soon after it cannot be read: .*: name its --encoding"):
+    with pytest.raises(InputError, match=r"line \d+, byte \d+ of the file \(0x.*\) is not .*: name its --encoding"):
         convert(source, tmp_path / "out.parquet", overwrite=True)
     convert(source, tmp_path / "out.parquet", encoding="latin-1", overwrite=True)
     assert pq.read_table(tmp_path / "out.parquet")["text"].to_pylist() == ["un café"]
@@ -365,8 +365,9 @@ def test_progress_is_told_in_bytes_of_the_file_up_to_its_size(
     else:
         content = "\n".join(["id,text", *lines, ""]).encode()
     (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
-    told: list[tuple[int, int]] = []
-    made = convert(tmp_path / name, tmp_path / "out.parquet", progress=lambda *done: told.append(done))
+    events: list[Any] = []
+    made = convert(tmp_path / name, tmp_path / "out.parquet", progress=events.append)
+    told = [(count.done, count.total) for count in events]
     size = (tmp_path / name).stat().st_size
     assert made.rows == 20_000
     assert told[0] == (0, size)
@@ -375,18 +376,27 @@ def test_progress_is_told_in_bytes_of_the_file_up_to_its_size(
     assert len({done for done, _ in told}) >= 5
 
 
-@pytest.mark.parametrize(
-    ("columns", "options"),
-    [
-        ({"text": "string", "label": "int64"}, []),
-        ({"review": "string", "stars": "int64"}, ["--text-column", "review", "--label-column", "stars"]),
-        ({"text": "string", "stars": "int64", "id": "int64"}, ["--label-column", "NAME"]),
-        ({"title": "string", "body": "string", "label": "string"}, ["--text-column", "NAME"]),
-        ({"text": "string"}, ["--label-column", "NAME"]),
-    ],
-)
-def test_what_training_on_it_must_be_told(columns: dict[str, str], options: list[str]) -> None:
-    assert Converted(Path("out.parquet"), 1, columns).column_options() == options
+@pytest.mark.parametrize("packed", ["", ".gz"])
+@pytest.mark.parametrize("position", [0, 3, 65_533, 65_534, 65_535, 65_536, 200_000])
+def test_what_cannot_be_decoded_is_named_with_its_line_and_byte(tmp_path: Path, position: int, packed: str) -> None:
+    content = bytearray(b"text\n" * 50_000)
+    content[position : position + 1] = b"\xe9\xe9"
+    name = f"latin.csv{packed}"
+    (tmp_path / name).write_bytes(gzip.compress(content, 1) if packed else content)
+    line = content[:position].count(b"\n") + 1
+    with pytest.raises(InputError, match=rf"line {line:,}, byte {position + 1:,} of the file \(0xe9\) is not utf-8"):
+        convert(tmp_path / name, tmp_path / "out.parquet")
+
+
+@pytest.mark.parametrize("given", ["out/", "there"])
+def test_a_directory_is_no_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("there").mkdir()
+    Path("a.csv.gz").write_bytes(gzip.compress(b"text\ngood\n"))
+    with pytest.raises(OutputError, match=rf"{given.strip('/')} is a directory: name a file, such as (.*)$") as refused:
+        convert("a.csv.gz", given)
+    option, file = str(refused.value).rpartition("such as ")[2].split()
+    assert (option, convert("a.csv.gz", file).rows) == ("--output", 1)
 
 
 def test_arrows_readers_are_not_used() -> None:
@@ -410,8 +420,8 @@ def test_a_file_that_grows_between_the_passes_is_refused(
     path = tmp_path / "grows.jsonl"
     path.write_text('{"a": 1}\n', encoding="utf-8")
 
-    def grow(done: int, total: int) -> None:
-        if done:
+    def grow(event: Any) -> None:
+        if event.done:
             path.write_text('{"a": 1}\n' + more + "\n", encoding="utf-8")
 
     with pytest.raises(InputError, match="has changed while it was read: convert it again"):
