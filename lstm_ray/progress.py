@@ -49,6 +49,8 @@ class Epoch:
             line += f", validation loss {row['validation_loss']:.4f}, accuracy {row['validation_accuracy']:.4f}"
             if (error := row.get("validation_accuracy_standard_error")) is not None:
                 line += f" ± {error:.4f}"
+        if row.get("lstm_share") is not None:
+            line += f" (LSTM alone {row['validation_lstm_accuracy']:.4f}, its share {row['lstm_share']:.0%})"
         return f"{line}  ({row['seconds']:.0f} s, {row['rows_per_s']:,.0f} rows/s)"
 
 

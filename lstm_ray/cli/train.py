@@ -83,7 +83,7 @@ def show_outcome(outcome: Outcome) -> None:
         *_next_commands(storage.join(outcome.output, "model"), config),
     ]
     console.show_table("Trained", rows)
-    if (better := advice(state.best_row())) is not None:
+    if (better := advice(state.best_row(), config.model_dump())) is not None:
         console.say(f"note: {better}")
     only = _only_class(state.metrics)
     if only is not None:
