@@ -41,8 +41,8 @@ def python_call(
 ) -> Iterator[Progress]:
     """Surrounds a call of a public function; yields what receives its progress.
 
-    Errors and messages name settings as Python does (`keywords_named`), and the environment variables that Ray and
-    TensorFlow need are restored at the end.
+    Errors and messages name settings as Python does (`keywords_named`), and the environment variables of Ray,
+    TensorFlow and MLflow are restored at the end.
 
     Args:
         arguments: Types of the arguments that messages may name, by name.
@@ -69,6 +69,10 @@ def python_call(
             raise
 
 
+_SET_BY_CALLS = re.compile(r"(RAY|TUNE|TF|TF2|KERAS|XLA|GRPC|ABSL|TPU|CUDA|OMP|KMP|MLFLOW)_")
+"""Names that this package, Ray, TensorFlow and MLflow set. Others are the program's, whose threads may set them."""
+
+
 class _Environment:
     """The environment variables of the process, and how many calls use them: the last one to end restores them."""
 
@@ -82,7 +86,7 @@ class _Environment:
         """Restores at the end of the block what has changed in it, also what libraries set while they are loaded."""
         with self._lock:
             if not self._calls:
-                self._before = dict(os.environ)
+                self._before = _set_by_calls()
             self._calls += 1
         try:
             yield
@@ -90,9 +94,13 @@ class _Environment:
             with self._lock:
                 self._calls -= 1
                 if not self._calls:
-                    for name in os.environ.keys() - self._before.keys():
+                    for name in _set_by_calls().keys() - self._before.keys():
                         del os.environ[name]
                     os.environ.update(self._before)
+
+
+def _set_by_calls() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if _SET_BY_CALLS.match(name)}
 
 
 _environment = _Environment()

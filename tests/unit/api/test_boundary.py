@@ -94,14 +94,16 @@ def test_what_is_printed_has_a_line_of_counts_every_ten_seconds(
 
 
 def test_the_environment_is_restored_when_the_last_call_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LSTM_RAY_TEST_KEPT", "mine")
+    monkeypatch.setenv("RAY_TEST_KEPT", "mine")
+    monkeypatch.setenv("PROGRAMS_OWN", "before")
     before = dict(os.environ)
     first, second = ExitStack(), ExitStack()
     first.enter_context(python_call({}))
-    os.environ["LSTM_RAY_TEST_NEW"] = "1"
+    os.environ["TF_TEST_NEW"] = "1"
     second.enter_context(python_call({}))  # as in another thread
-    os.environ["LSTM_RAY_TEST_KEPT"] = "changed"
+    os.environ["RAY_TEST_KEPT"] = "changed"
+    os.environ["PROGRAMS_OWN"] = "by another thread"
     first.close()
-    assert os.environ["LSTM_RAY_TEST_NEW"] == "1", "the other call may need it"
+    assert os.environ["TF_TEST_NEW"] == "1", "the other call may need it"
     second.close()
-    assert dict(os.environ) == before
+    assert dict(os.environ) == {**before, "PROGRAMS_OWN": "by another thread"}
