@@ -23,6 +23,7 @@ Address: TypeAlias = tuple[str, int]
 
 _HELLO = struct.Struct("!8s64sII")  # name of the protocol, token, rank, world size
 _PROTOCOL = b"lstmray1"
+_MOST_VISITORS = 128
 
 
 def listen(host: str) -> socket.socket:
@@ -113,7 +114,11 @@ def _call(other: int, address: Address, hello: bytes, deadline: float) -> socket
 
 
 class _Visitors:
-    """Those who have connected and have not said hello yet. One that stays silent keeps nobody waiting."""
+    """Those who have connected and have not said hello yet. One that stays silent keeps nobody waiting.
+
+    Strangers who connect and stay silent use up no more than `_MOST_VISITORS` sockets: a new one takes the place of the
+    one who has been silent longest. A worker says hello at once.
+    """
 
     def __init__(self, listener: socket.socket) -> None:
         self._listener = listener
@@ -154,6 +159,11 @@ class _Visitors:
         raise TimeoutError
 
     def _let_in(self) -> None:
+        if len(self._said) == _MOST_VISITORS:
+            oldest = next(iter(self._said))
+            self._selector.unregister(oldest)
+            del self._said[oldest]
+            oldest.close()
         visitor, _ = self._listener.accept()
         self._selector.register(visitor, selectors.EVENT_READ)
         self._said[visitor] = bytearray()
