@@ -112,6 +112,12 @@ def convert(
     if not columns:
         raise InputError(f"{source}: its objects have no keys, so there are no columns")
     notes += [f"column {name!r} is kept as text: {column.note}" for name, column in columns.items() if column.note]
+    notes += [
+        f"column {name!r} is numbers: {column.doubt}: if these are no numbers, keep them with "
+        f"`{shlex.join(['--as-text', name])}`"
+        for name, column in columns.items()
+        if column.doubt and not column.note
+    ]
     schema = pa.schema([(name, column.type) for name, column in columns.items()])
 
     def write(stream: Any) -> None:
