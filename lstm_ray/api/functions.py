@@ -38,10 +38,13 @@ Path: TypeAlias = "str | os.PathLike[str]"
 """A local path or a URI."""
 Paths: TypeAlias = "Path | Sequence[Path]"
 """Files, directories, globs or URIs."""
+Data: TypeAlias = "Paths | Any"
+"""The same; or a table of Arrow, or a data frame (pandas, polars), for work in this process: Ray does not see it."""
+_ELSEWHERE = "Ray's nodes do not see it: "
 
 
 def train(
-    train: Paths | None = None,
+    train: Data | None = None,
     *,
     output: Path | None = None,
     job: Path | TrainConfig | None = None,
@@ -53,7 +56,8 @@ def train(
     Example: lstm_ray.train("reviews.parquet", output="runs/first", preset="bilstm", epochs=3).metrics["accuracy"]
 
     Args:
-        train: Reviews with labels, as Parquet.
+        train: Reviews with labels, as Parquet or a table; so may `validation` and `unlabelled` be. During the call a
+            table is kept as a file in the user's cache directory (XDG_CACHE_HOME, or ~/.cache).
         output: Directory of the run. The same call resumes what is there.
         job: A YAML job file, or settings, for what is not given here.
         progress: Receives messages, rows done and epochs, such as `print`.
@@ -67,11 +71,17 @@ def train(
         KeyboardInterrupt: Ctrl-C was pressed; the run has been saved.
     """
     from lstm_ray.api.boundary import arguments_of, python_call, random_state_kept
+    from lstm_ray.api.tables import refuse_tables, tables_as_files
     from lstm_ray.config import TrainConfig
     from lstm_ray.train import run
 
-    with python_call(arguments_of(TrainConfig), progress) as report, random_state_kept():
-        return run.train(_settings(TrainConfig, job, {"train": train, "output": output, **settings}), report)
+    given = {"train": train, "output": output, **settings}
+    call = python_call(arguments_of(TrainConfig), progress)
+    with call as report, random_state_kept(), tables_as_files(given) as files:
+        config = _settings(TrainConfig, job, files)
+        if config.worker_limits != (0, 0):
+            refuse_tables(given, _ELSEWHERE)
+        return run.train(config, report)
 
 
 def score(
@@ -111,7 +121,7 @@ def score(
 
 
 def evaluate(
-    inputs: Paths | None = None,
+    inputs: Data | None = None,
     *,
     model: Path | None = None,
     job: Path | EvaluateConfig | None = None,
@@ -123,7 +133,7 @@ def evaluate(
     Example: lstm_ray.evaluate("test.parquet", model="runs/first/model").metrics["accuracy"]
 
     Args:
-        inputs: Reviews with labels, as Parquet.
+        inputs: Reviews with labels, as Parquet or a table, as for `train`.
         model: The model bundle.
         job: A YAML job file, or settings, for what is not given here.
         progress: Receives messages and rows done, such as `print`.
@@ -136,12 +146,16 @@ def evaluate(
         OutputError: The output directory is not empty or cannot be written.
     """
     from lstm_ray.api.boundary import arguments_of, python_call
+    from lstm_ray.api.tables import refuse_tables, tables_as_files
     from lstm_ray.config import EvaluateConfig
     from lstm_ray.evaluate import evaluation
 
-    with python_call(arguments_of(EvaluateConfig), progress) as report:
-        given = {"inputs": inputs, "model": model, **settings}
-        return evaluation.evaluate(_settings(EvaluateConfig, job, given), report)
+    given = {"inputs": inputs, "model": model, **settings}
+    with python_call(arguments_of(EvaluateConfig), progress) as report, tables_as_files(given) as files:
+        config = _settings(EvaluateConfig, job, files)
+        if config.address is not None:
+            refuse_tables(given, _ELSEWHERE)
+        return evaluation.evaluate(config, report)
 
 
 def tune(
@@ -356,13 +370,12 @@ def _settings(kind: type[C], job: Path | C | None, given: Mapping[str, Any]) -> 
     Raises:
         ConfigError: A setting is missing, unknown or not valid.
     """
+    from lstm_ray.api.tables import refuse_tables
     from lstm_ray.config import check_complete, known_settings, resolve
     from lstm_ray.errors import ConfigError
 
     by_name = known_settings(kind, given)
-    for name, value in by_name.items():
-        if hasattr(value, "columns"):  # an Arrow table or a data frame, whose items are the names of its columns
-            raise ConfigError(f"{name} is a {type(value).__name__}: write it to Parquet and give the path")
+    refuse_tables(by_name)
     if isinstance(job, kind):
         config = resolve(kind, {**job.model_dump(exclude_unset=True), **by_name}) if by_name else job
     elif job is None or isinstance(job, str | os.PathLike):
