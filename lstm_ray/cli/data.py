@@ -139,7 +139,7 @@ def convert(
             progress=progress,
         )
     for note in made.notes:
-        console.say(f"note: {note}")
+        console.warn(f"note: {note}")
     console.show_table(
         "Converted",
         [

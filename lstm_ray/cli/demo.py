@@ -78,4 +78,4 @@ def demo(
         ],
     )
     if metrics["accuracy"] < _BAG_OF_WORDS:
-        console.say(f"note: {rows:,} reviews are too few to learn what the order of words means: try --rows 20000")
+        console.warn(f"note: {rows:,} reviews are too few to learn what the order of words means: try --rows 20000")

@@ -84,12 +84,12 @@ def show_outcome(outcome: Outcome) -> None:
     ]
     console.show_table("Trained", rows)
     if (better := advice(state.best_row(), config.model_dump())) is not None:
-        console.say(f"note: {better}")
+        console.warn(f"note: {better}")
     only = _only_class(state.metrics)
     if only is not None:
-        console.say(f"note: this model calls every validation row {only}: more epochs, or another learning rate?")
+        console.warn(f"note: this model calls every validation row {only}: more epochs, or another learning rate?")
     if (sentence := doubt(state.metrics)) is not None:
-        console.say(f"note: {sentence}")
+        console.warn(f"note: {sentence}")
 
 
 def _next_commands(model: str, config: TrainConfig) -> list[tuple[str, str]]:
