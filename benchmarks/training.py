@@ -42,6 +42,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "lstm": {"preset": "lstm"},
     "bilstm": {"preset": "bilstm"},
     "masked bilstm, 400 tokens": {
+        "preset": "none",
         "mask": True,
         "bidirectional": True,
         "pooling": "max",

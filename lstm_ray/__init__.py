@@ -1,6 +1,6 @@
 """Train Keras 3 LSTM sentiment models on Ray Train, score corpora of reviews on Ray Data.
 
-The functions are the commands of `lstm-ray`; docs/python.md shows them at work.
+The functions are the commands of `lstm-ray`; docs/how-to/python.md shows them at work.
 """
 
 from __future__ import annotations

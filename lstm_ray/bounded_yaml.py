@@ -1,7 +1,7 @@
-"""Reads YAML that may come from anybody: nothing in it hangs or crashes its reader, or fills the memory.
+"""Reads untrusted YAML safely: no file can hang or crash the reader, or fill the memory.
 
-PyYAML recurses for each level of nesting. Its values share what aliases stand for, so that a few lines may mean
-billions of values to whoever walks through them or prints them.
+PyYAML recurses for each level of nesting. Aliases share values, so that a few lines can expand to billions of values
+for code that iterates over them or prints them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import yaml
 
 _MOST_BYTES = 4 << 20  # KubeRay's largest CRD has 1.4 MB
 _MOST_NESTED = 100
-_MOST_VALUES = 200_000  # KubeRay's largest CRD has 62,000; of a long text every 100 characters count as one
+_MOST_VALUES = 200_000  # KubeRay's largest CRD has 62,000; in a long text every 100 characters count as one
 _CHARACTERS = 100
 
 
@@ -21,18 +21,18 @@ def read_yaml_text(path: str | Path) -> str:
     """Returns the text of a file.
 
     Raises:
-        OSError: It is missing or may not be read.
-        ValueError: It is too large, or not UTF-8.
+        OSError: The file is missing or cannot be read.
+        ValueError: The file is too large, or not UTF-8.
     """
     with open(path, "rb") as file:
         content = file.read(_MOST_BYTES + 1)
     if len(content) > _MOST_BYTES:
-        raise ValueError(f"larger than {_MOST_BYTES >> 20} MiB, the most that is read of a YAML file")
+        raise ValueError(f"larger than {_MOST_BYTES >> 20} MiB, the limit for YAML files")
     return content.decode("utf-8")
 
 
 class BoundedLoader(yaml.SafeLoader):
-    """PyYAML's loader of plain values, for YAML within bounds; every error is a YAMLError."""
+    """PyYAML's safe loader, with the limits of `check_bounds`. Every error is a YAMLError."""
 
     def __init__(self, content: str | bytes) -> None:
         check_bounds(content, yaml.SafeLoader)
@@ -51,18 +51,18 @@ class BoundedLoader(yaml.SafeLoader):
 
 
 def check_bounds(content: str | bytes, loader: Any) -> None:
-    """Checks how deep YAML is nested and how many values it has, with its aliases written out.
+    """Checks the depth of nesting and the number of values, with aliases expanded.
 
     Args:
-        content: All of it.
-        loader: PyYAML's loader whose parser reads it.
+        content: The whole YAML text.
+        loader: The PyYAML loader whose parser is used.
 
     Raises:
-        yaml.YAMLError: It is out of bounds, or not YAML.
+        yaml.YAMLError: A limit is exceeded, or the text is not YAML.
     """
     values = 0
     values_of: dict[str, int] = {}  # by anchor
-    around: list[tuple[str, int]] = []  # anchor of each list and mapping around, and the values before it
+    around: list[tuple[str, int]] = []  # for each enclosing list or mapping: its anchor, and the values before it
     for event in yaml.parse(content, loader):
         anchor: str = getattr(event, "anchor", None) or ""
         if isinstance(event, yaml.CollectionStartEvent):
@@ -82,9 +82,9 @@ def check_bounds(content: str | bytes, loader: Any) -> None:
         if len(around) > _MOST_NESTED:
             raise _refusal(f"nested more than {_MOST_NESTED} deep", event)
         if values > _MOST_VALUES:
-            raise _refusal(f"more than {_MOST_VALUES:,} values, with its aliases written out", event)
+            raise _refusal(f"more than {_MOST_VALUES:,} values, with aliases expanded", event)
 
 
 def _refusal(problem: str, event: yaml.Event) -> yaml.YAMLError:
-    mark: Any = event.start_mark  # libyaml's marks are of another class, which prints alike
+    mark: Any = event.start_mark  # libyaml's marks have another class, which prints in the same way
     return yaml.MarkedYAMLError(problem=problem, problem_mark=mark)

@@ -2,16 +2,16 @@
 
     LstmRayError                 exit code 1: the work failed, and here is why
     ├── InputError               a file, column or row that cannot be used
-    ├── OutputError              a directory or file that cannot be written, or holds something else
-    │   └── ReportError          the work is done and here is its result, but its report cannot be written
+    ├── OutputError              a directory or file that cannot be written, or contains something else
+    │   └── ReportError          the work is done, but its report cannot be written; the error carries the result
     ├── BundleError              a model bundle that is damaged, incomplete or of an unknown format
-    ├── TrainingError            training stopped: diverged, out of room
+    ├── TrainingError            training stopped: it diverged, or did not find enough resources
     │   └── WorkerLostError      a worker died or does not answer; raised by its peers, so that it is replaced
-    └── ConfigError              exit code 2: a setting or combination of settings that cannot be
+    └── ConfigError              exit code 2: an invalid setting or combination of settings
 
-The message is for a person: what was wrong, where (file, column, row), what to do about it. The command line prints it
-alone, without a traceback; `--debug` shows where it came from. Exit code 3, done but input files were set aside, is no
-error: cli/score.py returns it.
+A message says what was wrong, where (file, column, row) and what to do. The command line prints only the message;
+`--debug` adds the traceback. Exit code 3 (done, but input files were set aside) is not an error: cli/score.py returns
+it.
 """
 
 from typing import Any
@@ -28,14 +28,14 @@ class InputError(LstmRayError):
 
 
 class OutputError(LstmRayError):
-    """An output cannot be written, or holds something that must not be overwritten."""
+    """An output cannot be written, or contains something that must not be overwritten."""
 
 
 class ReportError(OutputError):
     """The report on a result cannot be written.
 
     Attributes:
-        result: The result, which is not lost with its report.
+        result: The result itself.
     """
 
     def __init__(self, message: str, result: Any) -> None:
@@ -44,15 +44,15 @@ class ReportError(OutputError):
 
 
 class BundleError(LstmRayError):
-    """A model bundle is damaged, incomplete, or of a format this version does not know."""
+    """A model bundle is damaged, incomplete, or in a format that this version cannot read."""
 
 
 class TrainingError(LstmRayError):
-    """Training stopped before it was done."""
+    """Training stopped before it was complete."""
 
 
 class WorkerLostError(TrainingError):
-    """A worker died or does not answer: another can resume training from the last checkpoint."""
+    """A worker died or does not answer. Another can resume training from the last checkpoint."""
 
 
 class ConfigError(LstmRayError):

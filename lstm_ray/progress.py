@@ -1,4 +1,4 @@
-"""Progress of long work: what is reported, and what receives it."""
+"""Progress of long work: the events that are reported, and the callback that receives them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any, TypeAlias
 
 @dataclass(frozen=True)
 class Count:
-    """How much of counted work is done.
+    """How much of the work is done.
 
     Attributes:
         done: Units done.
         total: All units.
         unit: What is counted: rows, files, words.
-        stage: What is being done, such as "epoch 2/5"; "" if there is one stage only.
-        rate: Units a second, if the work measures it itself.
+        stage: What is being done, such as "epoch 2/5"; "" if there is only one stage.
+        rate: Units per second, if the work measures it itself.
     """
 
     done: int
@@ -27,13 +27,13 @@ class Count:
     rate: float | None = None
 
     def __str__(self) -> str:
-        """Returns it as a line for people."""
+        """Returns a line for the user."""
         return (f"{self.stage}: " if self.stage else "") + f"{self.done:,} of {self.total:,} {self.unit}"
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """An epoch of training that has ended.
+    """A completed epoch of training.
 
     Attributes:
         row: Its row of the history.
@@ -42,7 +42,7 @@ class Epoch:
     row: dict[str, Any]
 
     def __str__(self) -> str:
-        """Returns its figures as a line for people."""
+        """Returns the epoch's metrics as a line for the user."""
         row = self.row
         line = f"epoch {row['epoch']}: loss {row['loss']:.4f}, accuracy {row['accuracy']:.4f}"
         if row["validation_accuracy"] is not None:
@@ -55,7 +55,7 @@ class Epoch:
 
 
 Event: TypeAlias = str | Count | Epoch
-"""What is reported; a str is a message for people."""
+"""A progress event; a str is a message for the user."""
 
 Progress: TypeAlias = Callable[[Event], None]
 """Receives the progress of a call, in the thread that made the call. `print` is one; its counts are `paced`."""
@@ -84,4 +84,4 @@ def paced(report: Progress) -> Progress:
 
 
 def ignore(event: Event) -> None:
-    """Receives progress and does nothing."""
+    """Discards an event."""

@@ -1,4 +1,4 @@
-"""The user's code: objects named MODULE:NAME, in a module of the user's directory or an installed one."""
+"""User code: objects named MODULE:NAME, in a module of the current directory or an installed one."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def is_named(given: str) -> bool:
 
 
 def find(named: str, is_wanted: Callable[[Any], bool], wanted: str, directory: str | None = None) -> Any:
-    """Imports a module of the user and returns the object of the given name.
+    """Imports a module and returns the object of the given name.
 
     Args:
-        named: MODULE:NAME.
-        is_wanted: Returns whether an object is of the wanted kind.
-        wanted: Name of that kind for messages, such as "mapping".
+        named: The name, as MODULE:NAME.
+        is_wanted: Returns whether an object is of the required kind.
+        wanted: The kind's name for messages, such as "mapping".
         directory: Directory of the user's modules; None is the current directory.
 
     Raises:
@@ -59,7 +59,7 @@ def find(named: str, is_wanted: Callable[[Any], bool], wanted: str, directory: s
 
 
 def import_module(name: str, directory: str | None = None) -> ModuleType:
-    """Imports a module of the user from `directory` (None is the current one), or an installed one.
+    """Imports a module from `directory` (None is the current one), or an installed module.
 
     What the module prints goes to stderr: stdout is for results.
 
@@ -68,16 +68,16 @@ def import_module(name: str, directory: str | None = None) -> ModuleType:
     """
     searched = str(_code_directory(directory))
     if name.partition(".")[0] in sys.stdlib_module_names:
-        raise ConfigError(f"module {name!r} is Python's own: rename yours")
+        raise ConfigError(f"module {name!r} has the name of a module of Python's standard library: rename yours")
     choose_keras()  # the module may import it
     try:
         with importable_from(searched), contextlib.redirect_stdout(sys.stderr):
             return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise ConfigError(_failure(name, error, searched)) from error  # one that it imports is missing
+            raise ConfigError(_failure(name, error, searched)) from error  # the module imports a missing one
         raise ConfigError(
-            f"no module {error.name!r} in {searched}, nor installed: run in its directory, or install it; "
+            f"no module {error.name!r} in {searched}, and none is installed: run in its directory, or install it; "
             "`lstm-ray submit` sends it with --working-dir"
         ) from error
     except (Exception, SystemExit) as error:
@@ -86,14 +86,14 @@ def import_module(name: str, directory: str | None = None) -> ModuleType:
 
 @contextmanager
 def importable_from(directory: str | None = None) -> Iterator[None]:
-    """Makes the modules of a directory (None: of the user's code) importable in the `with` block, before all others.
+    """Puts a directory (None: that of the user's code) first on `sys.path` inside the `with` block.
 
-    Not longer: the console script `lstm-ray` has no current directory on `sys.path`, so that a file there with the name
-    of a module of Python does not replace that module.
+    Only there: the console script `lstm-ray` does not have the current directory on `sys.path`, so that a file there
+    cannot shadow a module of Python.
     """
     directory = str(_code_directory(directory))
     sys.path.insert(0, directory)
-    importlib.invalidate_caches()  # the file may be newer than Python's list of the directory
+    importlib.invalidate_caches()  # the file may be newer than Python's cached listing of the directory
     try:
         yield
     finally:
@@ -102,16 +102,16 @@ def importable_from(directory: str | None = None) -> Iterator[None]:
 
 
 def _failure(name: str, error: BaseException, directory: str) -> str:
-    """Returns a message with the error of an import, and the line of the user's code that raised it."""
+    """Returns a message with the error of an import and the line of user code that raised it."""
     return f"module {name!r} fails to import: {described(error, directory)}"
 
 
 def described(error: BaseException, directory: str | None = None) -> str:
-    """Returns an error of the user's code in one line: type, message, and the innermost line of the user's code.
+    """Returns an error of user code as one line: type, message, and the innermost line of user code.
 
     Args:
-        error: What was raised.
-        directory: Directory of the user's code; None is the one that `unpacked` made, or else the current directory.
+        error: The error.
+        directory: Directory of the user's code; None is the one that `unpacked` made, or the current directory.
     """
     root = _code_directory(directory)
     message = f"{type(error).__name__}: {reason(error)}" if str(error) else type(error).__name__
@@ -128,9 +128,9 @@ def _code_directory(directory: str | None = None) -> Path:
 
 
 def _is_users(path: Path, directory: Path) -> bool:
-    """Returns whether a file is in a directory of the user's code, and the user's.
+    """Returns whether a file in a directory of user code belongs to the user.
 
-    The virtual environment may be in that directory too, and so may this package while it is being developed.
+    The virtual environment may be in that directory too, and during development so may this package.
     """
     elsewhere = (sys.prefix, sys.base_prefix, os.path.dirname(__file__))
     return (
@@ -142,12 +142,12 @@ def _is_users(path: Path, directory: Path) -> bool:
 
 @dataclass(frozen=True)
 class Run:
-    """A file that an import runs.
+    """A file that an import executes.
 
     Attributes:
-        module: The name that it is imported by.
+        module: The module's name.
         path: The file.
-        is_here: Whether it is in the directory of the user's code, and not installed there.
+        is_here: Whether the file is in the directory of the user's code, and not installed there.
     """
 
     module: str
@@ -156,27 +156,28 @@ class Run:
 
 
 def run_by_import(module: str) -> list[Run]:
-    """Returns the files that an import of a module would run: those of its parents, then its own; imports nothing.
+    """Returns the files that importing a module would execute: its parents', then its own. Imports nothing.
 
-    Python runs setup.py before it finds out that it has no setup.layers. A module that is missing has no file.
+    Parents matter even if the module is missing: Python executes setup.py before it finds that there is no
+    setup.layers.
     """
     directory = _code_directory()
     elsewhere = [path for path in sys.path if Path(os.path.abspath(path or os.curdir)) != directory]
     importlib.invalidate_caches()
     runs: list[Run] = []
-    places: list[str] | None = [str(directory), *elsewhere]
+    searched: list[str] | None = [str(directory), *elsewhere]
     for depth in range(module.count(".") + 1):
         name = ".".join(module.split(".")[: depth + 1])
-        spec = _find_spec(name, places, is_top=not depth)
+        spec = _find_spec(name, searched, is_top=not depth)
         if spec is None:
             break
-        if spec.origin is not None:  # a directory without __init__.py runs nothing
+        if spec.origin is not None:  # a directory without __init__.py executes nothing
             path = Path(spec.origin)
             is_installed = {"site-packages", "dist-packages"}.intersection(path.parts)
             runs.append(Run(name, path, path.is_relative_to(directory) and not is_installed))
         if spec.submodule_search_locations is None:
             break
-        places = list(spec.submodule_search_locations)
+        searched = list(spec.submodule_search_locations)
     return runs
 
 
@@ -196,7 +197,7 @@ def _find_spec(name: str, places: Sequence[str] | None, *, is_top: bool) -> Modu
 
 
 def source_of(module: str) -> bytes | None:
-    """Returns the source of a module in the current directory, or None if it is not there; imports nothing."""
+    """Returns the source of a module in the current directory, or None if it is not there. Imports nothing."""
     path = _code_directory() / module.replace(".", "/")
     for file in (path / "__init__.py", path.with_name(f"{path.name}.py")):
         if file.is_file():
@@ -205,13 +206,13 @@ def source_of(module: str) -> bytes | None:
 
 
 def is_in(module: str, directory: str) -> bool:
-    """Returns whether a module, or the package it is in, is in a directory; imports nothing."""
+    """Returns whether a module, or its package, is in a directory. Imports nothing."""
     importlib.invalidate_caches()
     return PathFinder.find_spec(module.partition(".")[0], [os.path.abspath(directory)]) is not None
 
 
 def is_installed(module: str) -> bool:
-    """Returns whether a module, or the package it is in, is installed; imports nothing."""
+    """Returns whether a module, or its package, is installed. Imports nothing."""
     try:
         return importlib.util.find_spec(module.partition(".")[0]) is not None
     except ValueError:  # __main__ has no spec
@@ -219,15 +220,15 @@ def is_installed(module: str) -> bool:
 
 
 def sources(module: str) -> dict[str, bytes]:
-    """Imports a module; returns its source files and those it imports from its directory, to send them elsewhere.
+    """Imports a module, and returns its source files and those it imports from its directory, to send to workers.
 
-    A module that is only imported when a function runs is found once the function has run.
+    A module that is imported inside a function is found only after the function has run.
 
     Args:
-        module: Name of a module. For an installed one nothing is returned: other machines have it too.
+        module: The module's name. For an installed module nothing is returned: other machines have it too.
 
     Returns:
-        Content by path, relative to the directory that modules are imported from.
+        Content by path, relative to the directory from which modules are imported.
 
     Raises:
         ConfigError: There is no such module, or it fails to import.
@@ -240,7 +241,7 @@ def sources(module: str) -> dict[str, bytes]:
     for name, loaded in list(sys.modules.items()):
         path = _file_of(loaded)
         if path is not None and name != "__main__" and _is_users(path, directory) and path.is_file():
-            # By its name, under which it will be imported, wherever below the current directory it was found.
+            # The path follows from the module's name, because that is how it will be imported elsewhere.
             end = "/__init__.py" if hasattr(loaded, "__path__") else ".py"
             found[name.replace(".", "/") + end] = path.read_bytes()
     return found
@@ -253,7 +254,7 @@ def _file_of(module: ModuleType) -> Path | None:
 
 @contextmanager
 def unpacked(files: Mapping[str, bytes]) -> Iterator[None]:
-    """Makes the modules that `sources` returned in another process importable inside the `with` block."""
+    """Makes modules that `sources` returned in another process importable inside the `with` block."""
     global _unpacked
     if not files:
         yield

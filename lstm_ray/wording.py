@@ -1,4 +1,4 @@
-"""How things are said to people."""
+"""Wording of messages: reasons of errors, lists of names, counts, and text that is safe to print."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from collections.abc import Iterable
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _UNSEEN = re.compile(
     "["
-    "\0-\x08\x0b-\x1f\x7f-\x9f"  # control characters: a terminal obeys them; line feed and tab are left
-    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # direction marks: text after them is shown in another order
+    "\0-\x08\x0b-\x1f\x7f-\x9f"  # control characters, which a terminal executes; except line feed and tab
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # direction marks, which reorder the text after them
     "\u2028\u2029"  # line and paragraph separators
     "\ud800-\udfff"  # bytes of a name that are not UTF-8: they cannot be printed
     "]"
@@ -26,19 +26,19 @@ def reason(error: BaseException) -> str:
     """Returns an exception's message as one line, without Arrow's and Python's prefixes and Keras's colours."""
     if isinstance(error, OSError) and error.strerror:
         message = error.strerror
-        if error.errno and error.errno > 0:  # below 0 it is of a name that is not known
-            message = os.strerror(error.errno)  # Arrow's own repeats the path
+        if error.errno and error.errno > 0:  # negative if a host name cannot be resolved
+            message = os.strerror(error.errno)  # Arrow's message repeats the path
         return message[0].lower() + message[1:]
     return " ".join(uncoloured(str(error)).split()) or type(error).__name__
 
 
 def uncoloured(text: str) -> str:
-    """Returns a text without the colours of a terminal."""
+    """Returns a text without terminal colour codes."""
     return _COLOURS.sub("", text)
 
 
 def visible(text: str) -> str:
-    """Returns a text that a terminal or a page shows as it is: characters that would act instead become \\u001b.
+    """Escapes characters that a terminal or a page would interpret instead of showing, such as \\u001b.
 
     Line feeds and tabs stay. In a JSON string the result means the same text.
     """
@@ -46,12 +46,12 @@ def visible(text: str) -> str:
 
 
 def on_one_line(text: str) -> str:
-    """Returns a text as `visible` does, with its line feeds and tabs visible too."""
+    """Escapes the same characters as `visible`, and line feeds and tabs too."""
     return visible(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def named(names: Iterable[object]) -> str:
-    """Returns names in quotes, as a list for a message: 'id', 'text'; of very many only the first."""
+    """Returns names for a message, quoted and separated by commas: 'id', 'text'; only the first ones of very many."""
     names = list(names)
     more = len(names) - _MOST_NAMED
     return ", ".join(shortened(repr(name)) for name in names[:_MOST_NAMED]) + (

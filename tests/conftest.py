@@ -20,7 +20,7 @@ from lstm_ray.text.tokenize import tokenize
 from lstm_ray.text.vocabulary import Vocabulary, build_vocabulary, count_words
 
 TEXTS = ("a good film and a fine one", "a bad film, not a good one", "fine acting", "bad acting and a bad end")
-TINY = {"vocabulary_size": 16, "max_tokens": 6, "embedding_size": 3, "units": 4}
+TINY = {"preset": "none", "vocabulary_size": 16, "max_tokens": 6, "embedding_size": 3, "units": 4}
 
 MakeBundle = Callable[..., Path]
 

@@ -58,7 +58,7 @@ def imdb(
             ("train", f"{files.train}: {files.train_rows:,} rows"),
             ("test", f"{files.test}: {files.test_rows:,} rows"),
             ("unlabelled", f"{files.unlabelled}: {files.unlabelled_rows:,} rows"),
-            ("next", _training(files.train, "runs/imdb", "--preset", "lstm")),
+            ("next", _training(files.train, "runs/imdb")),
         ],
     )
 

@@ -13,6 +13,7 @@ from lstm_ray.cli import console
 from lstm_ray.errors import OutputError
 
 SETTINGS: dict[str, Any] = {
+    "preset": "none",
     "vocabulary_size": 10_000,
     "embedding_size": 64,
     "units": 64,

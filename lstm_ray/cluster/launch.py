@@ -1,4 +1,4 @@
-"""Starts and ends clusters by Ray's launcher: `lstm-ray cluster up` and `down`."""
+"""Starts and stops clusters with Ray's launcher: `lstm-ray cluster up` and `down`."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from lstm_ray.errors import ConfigError, InputError, LstmRayError
 from lstm_ray.wording import counted
 
 _ENDS_WITHIN_S = 10
-_KEY_ON_HEAD = "~/ray_bootstrap_key.pem"  # where `ray up` puts the workers' key
-# A module of each cloud's CLOUD_PACKAGES, to find out whether they are installed.
+_KEY_ON_HEAD = "~/ray_bootstrap_key.pem"  # `ray up` copies the workers' key there
+# One module of each cloud's CLOUD_PACKAGES, to check whether they are installed.
 # Source: imports in ray/autoscaler/_private.
 _MODULES = {"aws": "boto3", "gcp": "googleapiclient", "azure": "azure.identity"}
 
 
 def up(path: str, yes: bool) -> None:
-    """Starts the cluster of a definition, or brings a running one in line with it.
+    """Starts the cluster of a definition, or updates a running one.
 
     Args:
         path: Launcher YAML.
-        yes: True starts it without asking; else Ray asks on the terminal.
+        yes: True to start it without asking; otherwise Ray asks on the terminal.
 
     Raises:
-        ConfigError: It is for Kubernetes, whose kubectl applies it; or there is no terminal to ask on.
-        InputError: It is not valid, or has something left to do.
+        ConfigError: The definition is for Kubernetes, or there is no terminal to ask on.
+        InputError: The definition is not valid, or not ready.
         LstmRayError: The cluster did not start.
     """
     report = validate(path)
@@ -39,7 +39,7 @@ def up(path: str, yes: bool) -> None:
         raise InputError(f"{path}: {counted(len(report.mistakes), 'mistake')}:\n{_listed(report.mistakes)}")
     if report.is_kubernetes:
         raise ConfigError(
-            f"{path}: is for Kubernetes, which starts it itself:\n"
+            f"{path}: is for Kubernetes; start it with kubectl:\n"
             f"  kubectl apply --filename {path}\n"
             "  kubectl get rayclusters,rayjobs,pods --watch"
         )
@@ -52,21 +52,22 @@ def up(path: str, yes: bool) -> None:
 
 
 def down(path: str, yes: bool, confirm: Callable[[str], object] = lambda question: None) -> None:
-    """Ends the cluster of a definition; what is in its storage stays.
+    """Stops the cluster of a definition. The content of its storage is kept.
 
     Args:
         path: Launcher YAML.
-        yes: True ends it without asking; else Ray asks on the terminal.
-        confirm: Asks before `ray stop` on the user's machines, which comes before Ray's question; raises if refused.
+        yes: True to stop it without asking; otherwise Ray asks on the terminal.
+        confirm: Asks before `ray stop` on the user's machines, which comes before Ray's question; raises if the user
+            declines.
 
     Raises:
-        ConfigError: It is for Kubernetes.
-        InputError: It is not a definition.
-        LstmRayError: The cluster did not end.
+        ConfigError: The definition is for Kubernetes.
+        InputError: The file is not a definition.
+        LstmRayError: The cluster did not stop.
     """
     content = _content(path)
     if "apiVersion" in content:
-        raise ConfigError(f"{path}: is for Kubernetes, which ends it itself:\n  kubectl delete --filename {path}")
+        raise ConfigError(f"{path}: is for Kubernetes; stop it with kubectl:\n  kubectl delete --filename {path}")
     if not at(content, ["provider", "type"], str):
         raise InputError(f"{path}: provider.type: is missing; is it a definition for `ray up`?")
     _check_provider(content)
@@ -82,22 +83,22 @@ def down(path: str, yes: bool, confirm: Callable[[str], object] = lambda questio
         head = at(content, ["provider", "head_ip"])
         raise LstmRayError(
             f"{path}: Ray may still run on {head} {' '.join(workers)}: it could not be stopped on all of them, or this "
-            "machine did not start the cluster; run `ray stop` there"
+            "machine did not start the cluster: run `ray stop` there"
         )
 
 
 def _workers_left_running(content: dict[str, object]) -> list[str]:
-    """Returns the workers whose Ray would survive `ray down`: the user's own machines, without containers."""
+    """Returns the workers that `ray down` would not stop: the user's own machines, without containers."""
     if at(content, ["provider", "type"]) != "local" or at(content, ["docker"], dict):
         return []
     return [str(worker) for worker in at(content, ["provider", "worker_ips"], list) or []]
 
 
 def _stop_everywhere(content: dict[str, object], workers: list[str]) -> str:
-    """Returns a command for the head that stops Ray on it and on the workers.
+    """Returns a command, to be run on the head, that stops Ray on the head and the workers.
 
-    A worker's Ray ends by itself when the head is gone, except for its log monitor. The head is stopped first, or its
-    autoscaler would start the workers again.
+    A worker's Ray ends by itself after the head, except for its log monitor. The head is stopped first, because its
+    autoscaler would otherwise restart the workers.
     """
     user, key = at(content, ["auth", "ssh_user"], str), at(content, ["auth", "ssh_private_key"], str)
     words = ["ssh", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes"]
@@ -110,7 +111,7 @@ def _stop_everywhere(content: dict[str, object], workers: list[str]) -> str:
 
 
 def _stop_command(content: dict[str, object], name: str) -> str:
-    """Returns the command with which a definition stops Ray before it starts it: it has the path of Ray."""
+    """Returns the command with which a definition stops Ray before starting it, because it contains Ray's path."""
     lines = [line for line in at(content, [name], list) or [] if isinstance(line, str)]
     return next((line for line in lines if "ray stop" in line and "ray start" not in line), "ray stop")
 
@@ -145,11 +146,11 @@ def _ray(command: str, path: str, yes: bool) -> None:
     """Runs a command of Ray's command line.
 
     Raises:
-        LstmRayError: It failed.
+        LstmRayError: The command failed.
     """
     code = _run_ray(command, path, *(["--yes"] if yes else []))
     if code:
-        raise LstmRayError(f"{path}: `ray {command}` failed with exit code {code}; see its last lines")
+        raise LstmRayError(f"{path}: `ray {command}` failed with exit code {code}: see its last lines")
 
 
 def _run_ray(*arguments: str) -> int:
@@ -157,7 +158,7 @@ def _run_ray(*arguments: str) -> int:
     with subprocess.Popen([sys.executable, "-m", "ray.scripts.scripts", *arguments], stdout=sys.stderr.fileno()) as ray:
         try:
             return ray.wait()
-        except KeyboardInterrupt:  # from the terminal, which interrupts Ray too
+        except KeyboardInterrupt:  # the terminal interrupts Ray too
             with suppress(subprocess.TimeoutExpired):
                 ray.wait(_ENDS_WITHIN_S)
             ray.kill()

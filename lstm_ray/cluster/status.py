@@ -43,7 +43,7 @@ class Status:
 
     Attributes:
         nodes: Nodes that are alive, the head first.
-        lost: Number of nodes lost since it started, without those that its autoscaler gave back.
+        lost: Number of nodes lost since the cluster started, without those that its autoscaler released.
         free_cpus: Unused cores of all nodes.
         free_gpus: Unused GPUs.
         free_memory_gib: Unused memory, in GiB.
@@ -57,17 +57,17 @@ class Status:
 
     @property
     def gpus_each(self) -> int:
-        """Returns the GPUs of each worker or actor of a run: one if any node has a free one, and a free core."""
+        """Returns the GPUs per worker of a run: 1 if any node has a free GPU and a free core, otherwise 0."""
         return int(any(node.free_gpus >= 1 and node.free_cpus >= 1 for node in self.nodes))
 
     @property
     def train_workers(self) -> int:
-        """Returns how many workers a training run could have now: one core each, and one GPU if there are any."""
+        """Returns how many workers a training run could have now, with one core each, and one GPU if there are any."""
         return int(room([Nodes(1, node.free_cpus, node.free_gpus) for node in self.nodes], 1, self.gpus_each))
 
     @property
     def score_actors(self) -> int:
-        """Returns how many actors a scoring run could have now; one core is left for Ray Data's other tasks."""
+        """Returns how many actors a scoring run could have now. One core is left for Ray Data's other tasks."""
         most = self.train_workers
         return most if most <= 1 or self.free_cpus >= most + 1 else most - 1
 
@@ -79,7 +79,7 @@ def read_status(address: str) -> Status:
         address: "auto", HOST:PORT or ray://HOST:PORT.
 
     Raises:
-        LstmRayError: There is no Ray at that address.
+        LstmRayError: There is no Ray at the address.
     """
     import ray
 
@@ -92,7 +92,7 @@ def read_status(address: str) -> Status:
         return found
 
     with connect(address):
-        # Only the cluster's processes can ask. The function is sent by value: lstm-ray may be missing there.
+        # Only processes of the cluster can call it. The function is sent by value, as lstm-ray may be missing there.
         if address.startswith("ray://"):
             return summarise(ray.nodes(), ray.get(ray.remote(num_cpus=0)(free_by_node).remote()))
         return summarise(ray.nodes(), free_by_node())

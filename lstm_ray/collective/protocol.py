@@ -1,7 +1,7 @@
-"""What the workers of a run compute together: sums and comparisons.
+"""Collective operations of a run's workers: sums and gathered vectors.
 
-    step: gradients, loss        ->  all_reduce  ->  their sums
-    loop: counts, checksums      ->  all_gather  ->  those of every worker
+    step: gradients, loss        ->  all_reduce  ->  their sums over all workers
+    loop: counts, checksums      ->  all_gather  ->  the values of every worker
 
 `Alone` is a group of one worker; tcp.py connects several.
 """
@@ -20,11 +20,11 @@ Floats: TypeAlias = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class SparseRows:
-    """The rows of a matrix that are not zero.
+    """The non-zero rows of a matrix.
 
     Attributes:
-        ids: int64[n], row numbers, each at most once.
-        values: float32[n, width].
+        ids: int64[n], row numbers, without duplicates.
+        values: float32[n, width], the rows.
     """
 
     ids: npt.NDArray[np.int64]
@@ -43,15 +43,15 @@ class Collective(Protocol):
     world_size: int
 
     def all_reduce(self, dense: Floats, sparse: Sequence[SparseRows]) -> tuple[Floats, list[SparseRows]]:
-        """Returns the sums over all workers, equal to the bit on each; NaN and infinity pass through.
+        """Returns the sums over all workers, bit-identical on each. NaN and infinity are kept.
 
         Args:
             dense: float32[n], with the same n on every worker.
-            sparse: As many matrices on every worker; each worker may have other rows of them.
+            sparse: The same number of matrices on every worker; their rows may differ.
 
         Raises:
             WorkerLostError: A peer died or does not answer.
-            TrainingError: A peer made another call.
+            TrainingError: A peer made a different call.
         """
 
     def all_gather(self, vector: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -62,7 +62,7 @@ class Collective(Protocol):
 
         Raises:
             WorkerLostError: A peer died or does not answer.
-            TrainingError: A peer made another call.
+            TrainingError: A peer made a different call.
         """
 
 
@@ -73,7 +73,7 @@ class Alone:
     world_size = 1
 
     def all_reduce(self, dense: Floats, sparse: Sequence[SparseRows]) -> tuple[Floats, list[SparseRows]]:
-        """Returns its arguments."""
+        """Returns the arguments unchanged."""
         return dense, list(sparse)
 
     def all_gather(self, vector: npt.ArrayLike) -> npt.NDArray[np.float64]:

@@ -1,9 +1,10 @@
-"""How the workers of a group connect: each calls those of lower rank, and both sides check that they are of one group.
+"""Connects the workers of a group: each connects to those of lower rank, and both sides check the other's group.
 
     caller -> hello: protocol, token, rank, world size -> listener
     caller <-            the listener's hello          <-
 
-The token keeps out strangers, other runs and earlier groups of this run that connect by mistake; it does not encrypt.
+The token rejects other programs, other runs and earlier groups of this run that connect by mistake. It does not
+encrypt.
 """
 
 from __future__ import annotations
@@ -39,24 +40,24 @@ def address_of(listener: socket.socket) -> Address:
 
 
 def as_text(address: Address) -> str:
-    """Returns an address as people write it."""
+    """Returns an address as HOST:PORT."""
     return f"{address[0]}:{address[1]}"
 
 
 def meet(
     listener: socket.socket, addresses: Sequence[Address], *, rank: int, token: str, timeout_s: float
 ) -> dict[int, socket.socket]:
-    """Connects this worker to all others, closes `listener` and returns the connections by rank.
+    """Connects this worker to all others, closes `listener`, and returns the connections by rank.
 
     Args:
-        listener: This worker's, from `listen`.
-        addresses: All workers', by rank.
+        listener: This worker's socket, from `listen`.
+        addresses: The addresses of all workers, by rank.
         rank: This worker's number.
-        token: ASCII, at most 64 characters, the same on all workers of a group and on no others.
-        timeout_s: Most seconds to wait for the others.
+        token: At most 64 ASCII characters, the same on all workers of the group and unknown to others.
+        timeout_s: Maximum seconds to wait for the others.
 
     Raises:
-        WorkerLostError: A worker cannot be reached, is of another group, or did not connect in time.
+        WorkerLostError: A worker cannot be reached, belongs to another group, or did not connect in time.
     """
     deadline = time.monotonic() + timeout_s
     hello = _HELLO.pack(_PROTOCOL, token.encode("ascii"), rank, len(addresses))
@@ -64,7 +65,7 @@ def meet(
     refused = ""
     try:
         with listener:
-            for other in range(rank):  # these listen already, because all addresses are known
+            for other in range(rank):  # they already listen, otherwise their addresses would not be known
                 peers[other] = _call(other, addresses[other], hello, deadline)
             with _Visitors(listener) as visitors:
                 while len(peers) < len(addresses) - 1:
@@ -84,7 +85,7 @@ def meet(
                         refused = f"; a connection was refused: {reason(error)}"
                     else:
                         peers[caller] = visitor
-    except BaseException:  # raised again below, once the sockets are closed
+    except BaseException:  # re-raised below, after the sockets are closed
         for peer in peers.values():
             peer.close()
         raise
@@ -114,10 +115,10 @@ def _call(other: int, address: Address, hello: bytes, deadline: float) -> socket
 
 
 class _Visitors:
-    """Those who have connected and have not said hello yet. One that stays silent keeps nobody waiting.
+    """Incoming connections that have not sent a hello yet. A silent one does not block the others.
 
-    Strangers who connect and stay silent use up no more than `_MOST_VISITORS` sockets: a new one takes the place of the
-    one who has been silent longest. A worker says hello at once.
+    Silent connections take no more than `_MOST_VISITORS` sockets: a new one replaces the oldest. A worker sends its
+    hello at once.
     """
 
     def __init__(self, listener: socket.socket) -> None:
@@ -135,10 +136,10 @@ class _Visitors:
             visitor.close()
 
     def next_to_speak(self, deadline: float) -> tuple[socket.socket, bytes]:
-        """Returns the next visitor that has sent as much as a hello, or has closed the connection, and what it sent.
+        """Returns the next connection that has sent a hello's number of bytes or was closed, and the bytes.
 
         Raises:
-            TimeoutError: There is none before the deadline.
+            TimeoutError: There was none before the deadline.
         """
         while time.monotonic() < deadline:
             for key, _ in self._selector.select(_time_left(deadline)):
@@ -150,7 +151,7 @@ class _Visitors:
                 said = self._said[visitor]
                 try:
                     received = visitor.recv(_HELLO.size - len(said))
-                except OSError:  # it has broken the connection
+                except OSError:  # the connection was broken
                     received = b""
                 said += received
                 if not received or len(said) == _HELLO.size:
@@ -170,10 +171,10 @@ class _Visitors:
 
 
 def _admit(visitor: socket.socket, theirs: bytes, hello: bytes) -> int:
-    """Answers a visitor that has said hello, and returns its rank.
+    """Answers the hello of a connection, and returns the caller's rank.
 
     Raises:
-        OSError: It is not of this group, or has closed the connection.
+        OSError: The caller is not of this group, or has closed the connection.
     """
     if len(theirs) < _HELLO.size:
         raise ConnectionError("it closed the connection")
@@ -181,7 +182,7 @@ def _admit(visitor: socket.socket, theirs: bytes, hello: bytes) -> int:
     try:
         _check_hello(theirs, hello)
     except ConnectionError:
-        if theirs.startswith(_PROTOCOL):  # so that it can report why; without our token, which it does not have
+        if theirs.startswith(_PROTOCOL):  # so that it can report why; without our token, which it must not learn
             visitor.sendall(_HELLO.pack(name, b"", rank, world_size))
         raise
     visitor.sendall(hello)
@@ -193,7 +194,7 @@ def _check_hello(theirs: bytes, ours: bytes) -> None:
     name, token, _, world_size = _HELLO.unpack(ours)
     their_name, their_token, _, their_size = _HELLO.unpack(theirs)
     if their_name != name:
-        raise ConnectionError("not a worker, or one of another version of lstm-ray")
+        raise ConnectionError("not a worker, or a worker of another version of lstm-ray")
     if their_size != world_size:
         raise ConnectionError(f"a worker of a group of {their_size}, not of {world_size}")
     if not hmac.compare_digest(their_token, token):
@@ -204,7 +205,7 @@ def _receive(peer: socket.socket, size: int, deadline: float) -> bytes:
     """Returns the next `size` bytes.
 
     Raises:
-        OSError: The connection is closed or broken, or the bytes do not come in time.
+        OSError: The connection is closed or broken, or the bytes do not arrive in time.
     """
     content = bytearray()
     while len(content) < size:

@@ -1,15 +1,15 @@
-"""Sums and vectors over the workers of a run, through TCP connections between every two of them.
+"""Collective operations over TCP, with a connection between every two workers.
 
     listen() on every worker -> addresses, collected by the caller -> join() on every worker -> TcpCollective
 
-`all_reduce` takes two rounds. Each worker owns a share: an N-th of the dense numbers, and the rows whose id modulo N
-is its rank. First every worker sends each owner its numbers for that share, and the owner adds up the N parts, in the
-order of ranks. Then every owner sends its sums to all peers. So each number is added up once, in one order, and all
-workers receive the same bits. A worker sends and receives 2 (N - 1) / N of the gradients, as in a ring, but waits for
-2 messages instead of 2 (N - 1): at the sizes here (1 MB, 2 to 8 workers) latency decides.
+`all_reduce` takes two rounds. Each worker owns a share: an N-th of the dense values, and the rows whose id modulo N is
+its rank. First every worker sends each owner its values of that share, and the owner adds up the N parts in the order
+of ranks. Then every owner sends its sums to all peers. So each value is summed once, in one order, and all workers
+receive the same bits. A worker sends and receives 2 (N - 1) / N of the gradients, as in a ring, but waits for 2
+messages instead of 2 (N - 1): at the sizes here (1 MB, 2 to 8 workers) latency dominates.
 
-No call waits longer than `timeout_s`. A peer that died is noticed at once, one that hangs or is cut off after that
-time; both raise WorkerLostError. Messages hold only counts and numbers, no pickles. How the workers connect is in
+No call waits longer than `timeout_s`. A peer that died is detected at once, a peer that hangs or is unreachable after
+that time; both raise WorkerLostError. Messages contain only counts and numbers, no pickles. How workers connect is in
 rendezvous.py.
 
 Source: reduce-scatter and all-gather, R. Thakur, R. Rabenseifner, W. Gropp, "Optimization of Collective Communication
@@ -45,16 +45,16 @@ _HEADER = struct.Struct("!QQ")  # number of the exchange, bytes that follow
 def join(
     listener: socket.socket, addresses: Sequence[Address], *, rank: int, token: str, timeout_s: float
 ) -> TcpCollective:
-    """Connects this worker to all others and closes `listener`; arguments and errors are those of `meet`.
+    """Connects this worker to all others and closes `listener`. Arguments and errors are those of `meet`.
 
-    Every later call, too, waits at most `timeout_s`.
+    Every later call also waits at most `timeout_s`.
     """
     peers = meet(listener, addresses, rank=rank, token=token, timeout_s=timeout_s)
     return TcpCollective(rank, addresses, peers, timeout_s)
 
 
 class TcpCollective:
-    """The workers of a run, each connected to each; made by `join`.
+    """The workers of a run, connected to each other by `join`.
 
     Attributes:
         rank: This worker's number.
@@ -72,10 +72,10 @@ class TcpCollective:
         self._exchanges = 0
         for peer in peers.values():
             peer.setblocking(False)
-            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # do not delay a message to fill a packet
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # send short messages at once
 
     def close(self) -> None:
-        """Leaves the group; a peer that still waits for this worker fails at once."""
+        """Leaves the group. A peer that still waits for this worker fails at once."""
         for peer in self._peers.values():
             peer.close()
 
@@ -94,7 +94,7 @@ class TcpCollective:
         """Returns the sums over all workers; see `Collective`."""
         bounds = [len(dense) * owner // self.world_size for owner in range(self.world_size + 1)]
         slices = [dense[start:end] for start, end in pairwise(bounds)]
-        # By remainder: by ranges of ids, the first owner would get all frequent words, which have the low ids.
+        # By remainder, because with ranges of ids the first owner would get all frequent words, which have low ids.
         shares = {
             owner: _Share(slices[owner], [_select(rows, rows.ids % self.world_size == owner) for rows in sparse])
             for owner in range(self.world_size)
@@ -116,11 +116,11 @@ class TcpCollective:
             raise self._out_of_step(sender, str(error)) from error
 
     def _exchange(self, outgoing: Mapping[int, Sequence[npt.NDArray[Any]]]) -> dict[int, Bytes]:
-        """Sends each peer its message and returns theirs; sends and receives at once, so that no two block each other.
+        """Sends each peer its message and returns theirs. Sends and receives at the same time, to avoid deadlock.
 
         Raises:
             WorkerLostError: A peer closed its connection, or did not answer within `timeout_s`.
-            TrainingError: A peer's message is of another exchange.
+            TrainingError: A peer's message belongs to another exchange.
         """
         deadline = time.monotonic() + self._timeout_s
         self._exchanges += 1
@@ -137,8 +137,8 @@ class TcpCollective:
             if not ready:
                 late = min(transfer.other for transfer in waiting.values())
                 raise WorkerLostError(
-                    f"{self._name(late)} has not answered for {self._timeout_s:g} s: it is stopped, cut off from here, "
-                    "or far slower than the others (--collective-timeout-s)"
+                    f"{self._name(late)} has not answered for {self._timeout_s:g} s: its process is stopped, "
+                    "unreachable, or far slower than the others (--collective-timeout-s)"
                 )
             for descriptor, _ in ready:
                 transfer = waiting[descriptor]
@@ -160,15 +160,16 @@ class TcpCollective:
 
     def _out_of_step(self, other: int, problem: str) -> TrainingError:
         return TrainingError(
-            f"{self._name(other)} is out of step with worker {self.rank}: {problem}; do all run the same code?"
+            f"{self._name(other)} is out of step with worker {self.rank}: {problem}; do all workers run the same code?"
         )
 
 
 @dataclass(frozen=True)
 class _Share:
-    """The numbers that one owner adds up.
+    """The values that one owner adds up.
 
-    As a message: int64[matrices], rows of each; int64, ids of all; float32, dense numbers; float32, values of all.
+    Message format: int64[matrices], the number of rows of each; int64, all ids; float32, dense values; float32, all
+    rows.
     """
 
     dense: Floats
@@ -180,7 +181,7 @@ class _Share:
 
     @staticmethod
     def decode(message: Bytes, like: _Share) -> _Share:
-        """Reads a message with as many dense numbers as `like` has, and matrices of the same widths.
+        """Reads a message with as many dense values as `like`, and matrices of the same widths.
 
         Raises:
             ValueError: The message has another length.
@@ -205,7 +206,7 @@ class _Share:
     @staticmethod
     def total(parts: Sequence[_Share]) -> _Share:
         matrices = zip(*(part.sparse for part in parts), strict=True)
-        with np.errstate(over="ignore", invalid="ignore"):  # the loop notices a loss that is not finite
+        with np.errstate(over="ignore", invalid="ignore"):  # the training loop detects a loss that is not finite
             dense = reduce(np.add, [part.dense for part in parts])
             return _Share(dense, [_sum_rows(matrix) for matrix in matrices])
 
@@ -219,7 +220,7 @@ class _Share:
 
 
 class _Transfer:
-    """A message to a peer and one from it, in transit.
+    """A message to a peer and a message from it, in transit.
 
     Attributes:
         other: The peer's rank.
@@ -241,11 +242,11 @@ class _Transfer:
         self._is_header = True
 
     def advance(self) -> None:
-        """Sends and receives as much as possible without waiting.
+        """Sends and receives as much as possible without blocking.
 
         Raises:
             OSError: The connection is closed or broken.
-            ValueError: The message is of another exchange.
+            ValueError: The message belongs to another exchange.
         """
         with suppress(BlockingIOError):
             while self._unsent:
@@ -285,12 +286,12 @@ def _select(rows: SparseRows, chosen: npt.NDArray[np.bool_]) -> SparseRows:
 
 
 def _sum_rows(parts: Sequence[SparseRows]) -> SparseRows:
-    """Returns the sum of matrices, their rows by rising id."""
+    """Returns the sum of matrices, with rows sorted by id."""
     ids, positions = np.unique(np.concatenate([part.ids for part in parts]), return_inverse=True)
     values = np.zeros((len(ids), parts[0].values.shape[1]), np.float32)
     start = 0
     for part in parts:
         end = start + len(part.ids)
-        values[positions[start:end]] += part.values  # += adds once per position: right, because a part has an id once
+        values[positions[start:end]] += part.values  # += adds once per position: ids are unique within a part
         start = end
     return SparseRows(ids, values)

@@ -1,15 +1,15 @@
-"""Every setting of lstm-ray, declared once with all that follows from it (`base.setting`).
+"""All settings of lstm-ray, each declared once together with its properties (`base.setting`).
 
 These models are the only place where a setting is declared. The command line builds its options from them
-(`lstm_ray.cli.options`), job files are read into them, and every result carries the resolved settings as `config.yaml`.
-Precedence: option > job file > preset > default (resolve.py, job_file.py, presets.py).
+(`lstm_ray.cli.options`), job files are read into them, and every output contains the resolved settings as
+`config.yaml`. Precedence: option > job file > preset > default (resolve.py, job_file.py, presets.py).
 
     Settings                base.py
     ├── InputSettings       shared.py     inputs and model                   ScoreConfig, EvaluateConfig
-    ├── RowSettings         shared.py     which rows, which column of text   all commands
-    ├── LabelSettings       labels.py     which labels mean what             TrainConfig, EvaluateConfig
-    ├── RaySettings         shared.py     which Ray                          TrainConfig, ScoreConfig
-    ├── TokenSettings       train.py      how a text becomes words           VectorsConfig
+    ├── RowSettings         shared.py     rows and text column               all commands
+    ├── LabelSettings       labels.py     where labels are, what they mean   TrainConfig, EvaluateConfig
+    ├── RaySettings         shared.py     address of the Ray cluster         TrainConfig, ScoreConfig
+    ├── TokenSettings       train.py      how a text is split into words     VectorsConfig
     │   └── TextSettings    train.py      how a text becomes token ids       TrainConfig, bundles
     ├── ModelSettings       train.py      the network                        TrainConfig, bundles
     ├── SkipGramSettings    vectors.py    how word vectors are learned       VectorsConfig
@@ -68,4 +68,4 @@ from lstm_ray.config.vectors import VectorsConfig as VectorsConfig
 COMMANDS: dict[str, type[Settings]] = {
     command_of(kind): kind for kind in (TrainConfig, ScoreConfig, EvaluateConfig, TuneConfig, VectorsConfig)
 }
-"""The commands that job files are for, and their settings."""
+"""The commands that accept job files, and their settings."""

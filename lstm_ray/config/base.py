@@ -1,4 +1,4 @@
-"""How a setting is declared, and what its declaration says."""
+"""Declaration of settings, and queries about the declarations."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ C = TypeVar("C", bound="Settings")
 
 FILES = "Input and output"
 PANELS = (FILES, "Search", "Text", "Model", "Training", "Compute", "Cluster", "Nodes", "Access")
-"""The groups of settings in `--help` and config.yaml, in the order in which people read them."""
+"""The groups of settings in `--help` and config.yaml, in display order."""
 
 COUNT = r"^(0|[1-9]\d*)$|^[1-9]\d*:[1-9]\d*$"
 """A number of workers or actors: N or MIN:MAX."""
@@ -28,8 +28,8 @@ COUNT = r"^(0|[1-9]\d*)$|^[1-9]\d*:[1-9]\d*$"
 class Settings(BaseModel):
     """An immutable group of settings.
 
-    A validator that names settings in its message puts them in backquotes: `resolve` replaces them by the names that
-    the user knows them by, such as `--max-tokens`.
+    A validator that names settings in its message encloses them in backquotes; `resolve` replaces them by the names
+    that the user knows, such as `--max-tokens`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -37,7 +37,7 @@ class Settings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _one_or_several(cls, given: Any) -> Any:
-        """Takes path objects for texts, and a single text where a setting takes several."""
+        """Accepts path objects as strings, and a single string where a setting takes several."""
         if not isinstance(given, dict):
             return given
         several = {name for name, field in cls.model_fields.items() if is_list(field)}
@@ -47,7 +47,7 @@ class Settings(BaseModel):
         }
 
     def may_change(self) -> set[str]:
-        """Returns the settings that may have other values when a run of these settings is resumed."""
+        """Returns the settings that may have other values when the run is resumed."""
         command = command_of(type(self))
         return {name for name, commands in meaning_of(type(self), "may_change").items() if command in commands}
 
@@ -82,25 +82,25 @@ def setting(
     from_data: bool | None = None,
     **limits: Any,
 ) -> Any:
-    """Declares a setting, with everything that follows from it.
+    """Declares a setting and its properties.
 
     Args:
-        default: Its value if none is given.
-        sentence: Its description in `--help`, with its unit.
-        panel: Which of `PANELS` shows it.
-        argument: True if it is an argument of the command line, not an option.
-        flag: True for a boolean that is only ever turned on, so that it needs no --no-... option.
-        option: False if only a job file can hold it.
-        metavar: Shown for its value in `--help`; by default its type.
-        must_be_given: True if a command does nothing without it; its default then is empty.
-        path: "input" or "output" if its value is a path or several. A path is local or a URI.
-        not_paths: Values of a path setting that are no paths, as a regular expression.
-        may_change: Commands (train, tune) that resume a run in which the setting had another value.
+        default: The default value.
+        sentence: The description in `--help`, with the unit.
+        panel: The one of `PANELS` that shows the setting.
+        argument: True for an argument of the command line, not an option.
+        flag: True for a boolean that can only be turned on, so that it needs no --no-... option.
+        option: False if it can be set only in a job file.
+        metavar: Placeholder for the value in `--help`; by default the type.
+        must_be_given: True if the setting is required; its default is then empty.
+        path: "input" or "output" if the value is a path, or several; a path is local or a URI.
+        not_paths: Regular expression for values of a path setting that are not paths.
+        may_change: Commands (train, tune) that may resume a run in which the setting had another value.
         searchable: True if `tune` may draw its value.
         fingerprint: What of it decides the output of a scoring run: its "value", the "content" it names, or "nothing".
         only_for: Providers of clusters that know it; all of them if not given.
         from_data: True if the preset `best` chooses it for the training data.
-        limits: ge=, le=, pattern=, ... as pydantic's `Field` takes them.
+        limits: Arguments of pydantic's `Field`: ge=, le=, pattern=, ...
     """
     meaning = {
         "must_be_given": must_be_given,  # "required" would be JSON Schema's own, which is a list
@@ -127,24 +127,24 @@ COUNTERPARTS = dict(_ALIKE) | {other: one for one, other in _ALIKE}
 """Names of settings that are alike, but of other commands: a message about the one proposes the other."""
 
 learned = functools.partial(setting, may_change=(), searchable=True)
-"""Declares a setting that decides what is learned: a run keeps its value, and `tune` may draw it."""
+"""Declares a setting that decides what is learned: it cannot change during a run, and `tune` may draw it."""
 
 fixed = functools.partial(setting, may_change=(), searchable=False)
-"""Declares a setting that a run keeps, and that all trials of a search share."""
+"""Declares a setting that cannot change during a run, and that all trials of a search share."""
 
 free = functools.partial(setting, may_change=("train", "tune"), searchable=False)
-"""Declares a setting that decides nothing but how a run is executed: a resumed run may have another value."""
+"""Declares a setting that only decides how a run is executed: it may change when the run is resumed."""
 
 
 def shown_as(kind: type[Settings], field: str) -> dict[str, Any]:
-    """Returns what `setting` keeps of a declaration: how `--help` shows it (panel, ...), what it means (path, ...)."""
+    """Returns a setting's properties as declared: how `--help` shows it (panel, ...), and what it means (path, ...)."""
     extra = kind.model_fields[field].json_schema_extra
     assert isinstance(extra, dict)
     return dict(extra)
 
 
 def meaning_of(kind: type[Settings], key: str) -> dict[str, Any]:
-    """Returns what settings declare for an argument of `setting`, by name; those that do not declare it are absent.
+    """Returns the values that settings declare for a property, by name; settings that do not declare it are absent.
 
     Example: meaning_of(EvaluateConfig, "path") is {"inputs": "input", "model": "input", "output": "output"}.
     """
@@ -152,14 +152,14 @@ def meaning_of(kind: type[Settings], key: str) -> dict[str, Any]:
 
 
 def left_to_the_data(config: Settings) -> list[str]:
-    """Returns the settings that training has yet to choose for its data: those that nobody gave, with preset best."""
+    """Returns the settings that training still has to choose for its data: with preset best, those not given."""
     if getattr(config, "preset", None) != "best":
         return []
     return [name for name in meaning_of(type(config), "from_data") if name not in config.model_fields_set]
 
 
 def paths_of(config: Settings) -> dict[str, list[str]]:
-    """Returns the paths and URIs that settings hold, by name; a setting that holds none is absent."""
+    """Returns the paths and URIs in settings, by name; settings without one are absent."""
     kind = type(config)
     values = {name: getattr(config, name) for name in meaning_of(kind, "path")}
     listed = {name: value if isinstance(value, tuple) else (value,) for name, value in values.items()}
@@ -169,7 +169,7 @@ def paths_of(config: Settings) -> dict[str, list[str]]:
 
 def with_paths(config: C, change: Callable[[str], str]) -> C:
     """Returns the settings with every path and URI in them changed."""
-    paths = {name: getattr(config, name) for name in paths_of(config)}  # no others, which would then count as given
+    paths = {name: getattr(config, name) for name in paths_of(config)}  # only these: others would then count as given
     return config.model_copy(update=change_paths(type(config), paths, change))
 
 
@@ -186,7 +186,7 @@ def change_paths(kind: type[Settings], values: Mapping[str, Any], change: Callab
 
 
 def _is_path(kind: type[Settings], name: str, value: Any) -> bool:
-    """Returns whether a value of a path setting is a path, and not empty or a word."""
+    """Returns whether a value of a path setting is a path, not empty or a keyword."""
     return isinstance(value, str) and not re.fullmatch(shown_as(kind, name).get("not_paths", ""), value)
 
 
@@ -222,7 +222,7 @@ def name_in_messages(kind: type[Settings], field: str) -> str:
 
 
 def fields_in_order(kind: type[Settings]) -> list[str]:
-    """Returns the names of all settings as people read them: arguments first, then panel by panel."""
+    """Returns the names of all settings in display order: arguments first, then panel by panel."""
 
     def order(name: str) -> tuple[bool, int]:
         return not shown_as(kind, name)["argument"], PANELS.index(shown_as(kind, name)["panel"])
@@ -240,7 +240,7 @@ def unknown_key(key: Any, kind: type[Settings]) -> str:
 
 
 def limits_of(field: str, count: str) -> tuple[int, int]:
-    """Returns both numbers of MIN:MAX, or the one number twice."""
+    """Returns both numbers of MIN:MAX; for a single number N, returns N twice."""
     least, _, most = count.partition(":")
     if int(least) > int(most or least):
         raise ValueError(f"`{field}` {count!r}: the first number is the least, the second the most")

@@ -1,4 +1,4 @@
-"""Settings as YAML: job files, and the config.yaml that every result carries."""
+"""Settings as YAML: job files, and the config.yaml in every output directory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MERGE = "tag:yaml.org,2002:merge"
 
 
 class _Loader(BoundedLoader):
-    """Reads YAML 1.1 without its numbers to the base 60: to that, `actors: 2:8` would be 128. Keys must not repeat."""
+    """Reads YAML 1.1 without base-60 numbers, in which `actors: 2:8` would be 128. Rejects duplicate keys."""
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> str:
         tag = str(super().resolve(kind, value, implicit))  # type: ignore[no-untyped-call]
@@ -43,7 +43,7 @@ class _Loader(BoundedLoader):
 
 
 def load_job_file(path: str | Path) -> dict[Any, Any]:
-    """Returns the unchecked content of a job file: settings, and perhaps the `command` that it is for.
+    """Returns the unchecked content of a job file: settings, and optionally the `command` that it is for.
 
     Raises:
         ConfigError: The file is missing or is not a YAML mapping.
@@ -76,8 +76,10 @@ def read_job_file(kind: type[Settings], path: str | Path) -> dict[str, Any]:
         settings = known_settings(kind, content)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
-    if content.keys() >= kind.model_fields.keys():  # written by `to_yaml`: null is None here, and not left to a preset
-        settings |= {key: kind.model_fields[key].get_default() for key in content.keys() - settings.keys()}
+    if content.keys() >= kind.model_fields.keys():  # written by `to_yaml`: null means None, not the preset's value
+        settings |= dict.fromkeys(content.keys() - settings.keys())
+    if content.get("preset", ...) is None:  # what older versions wrote, whose default was to have none
+        settings["preset"] = "none"
     return settings
 
 
@@ -96,7 +98,8 @@ def known_settings(kind: type[Settings], content: Mapping[Any, Any]) -> dict[str
 def job_file_schema(kind: type[Settings]) -> dict[str, Any]:
     """Returns the JSON Schema of a command's job files.
 
-    They hold `command`, a list of one as its only value, and numbers without quotes: `workers: 2`, `train: a.parquet`.
+    A job file may contain `command`, a list of one written as its only value (`train: a.parquet`), and numbers without
+    quotes where a setting is a string (`workers: 2`).
     """
     schema = kind.model_json_schema()
     command = {"const": command_of(kind), "description": "The command that the job file is for."}
@@ -105,7 +108,7 @@ def job_file_schema(kind: type[Settings]) -> dict[str, Any]:
 
 
 def _as_written(schema: dict[str, Any]) -> dict[str, Any]:
-    """Returns the schema of a value as people write it in YAML."""
+    """Returns the schema of a value as it is written in YAML."""
     types = {"array": ["array", "string", "number"], "string": ["string", "number"]}
     written = dict(schema)
     if "type" in schema:
@@ -118,7 +121,7 @@ def _as_written(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def to_yaml(config: Settings) -> str:
-    """Returns the resolved settings as a job file that repeats the run; without those that are left to the data."""
+    """Returns the settings as a job file that repeats the run, without settings still to be chosen for the data."""
     values = config.model_dump(mode="json", exclude=set(left_to_the_data(config)))
     ordered = {name: values[name] for name in fields_in_order(type(config)) if name in values}
     content = {"command": command_of(type(config)), **ordered}
@@ -130,7 +133,7 @@ def to_yaml(config: Settings) -> str:
 def read_yaml(kind: type[Settings], content: bytes) -> dict[str, Any] | None:
     """Returns settings that `to_yaml` wrote, or None if `content` is something else.
 
-    A setting that the version which wrote them did not know has its default: a new setting's default has to mean what
+    Settings that the writing version did not know get their defaults. So the default of a new setting must mean what
     older versions did.
     """
     try:
@@ -139,15 +142,17 @@ def read_yaml(kind: type[Settings], content: bytes) -> dict[str, Any] | None:
         return None
     if not isinstance(settings, dict) or settings.get("command") != command_of(kind):
         return None
-    return {**yaml.safe_load(to_yaml(kind())), **settings}
+    plain = kind.model_validate({"preset": "none"} if "preset" in kind.model_fields else {})
+    named = {} if settings.get("preset", ...) is not None else {"preset": "none"}
+    return {**yaml.safe_load(to_yaml(plain)), **settings, **named}
 
 
 def changed_since(earlier: Mapping[str, Any], config: Settings, absolute: Callable[[str], str]) -> list[str]:
-    """Returns the settings whose values keep an earlier run from being resumed.
+    """Returns the settings whose changes prevent an earlier run from being resumed.
 
     Args:
         earlier: The settings of that run, as `read_yaml` returned them.
-        config: The settings now.
+        config: The current settings.
         absolute: Makes a path absolute. Older versions wrote paths as they were given.
     """
     kind = type(config)
@@ -158,7 +163,7 @@ def changed_since(earlier: Mapping[str, Any], config: Settings, absolute: Callab
 
 
 def describe_changes(names: Iterable[str], earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Returns for people how settings differ from those of an earlier run, as `read_yaml` returns both."""
+    """Returns, for a message, how settings differ from those of an earlier run, both as `read_yaml` returns them."""
     return ", ".join(f"{option_name(name)} {_show(earlier[name])} there, {_show(now[name])} here" for name in names)
 
 

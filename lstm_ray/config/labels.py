@@ -1,4 +1,4 @@
-"""The settings that say which labels mean what, for training and evaluation alike."""
+"""Settings for the labels, shared by training and evaluation."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ LabelList = Annotated[tuple[str, ...], BeforeValidator(split_labels)]
 
 
 class LabelSettings(Settings):
-    """Where the labels of reviews are, and what they mean."""
+    """Where the labels are, and what they mean."""
 
     label_column: str = fixed(
         "label",
-        "Column of the labels: 1 positive, 0 negative, or what --positive-labels and --negative-labels say.",
+        "Column of the labels: 1 is positive, 0 negative, unless --positive-labels and --negative-labels are given.",
         panel=FILES,
         metavar="NAME",
     )
@@ -47,7 +47,7 @@ class LabelSettings(Settings):
         positive, negative = self.positive_labels, self.negative_labels
         if bool(positive) != bool(negative):
             given, missing = ("positive", "negative") if positive else ("negative", "positive")
-            raise ValueError(f"`{given}_labels` needs `{missing}_labels` too: rows with other labels are left out")
+            raise ValueError(f"`{given}_labels` needs `{missing}_labels`: rows with other labels are left out")
         positives = {_canonical(label): label for label in positive}
         for label in negative:
             if (same := positives.get(_canonical(label))) is not None:

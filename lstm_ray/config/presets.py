@@ -1,4 +1,4 @@
-"""Presets: settings of training to start from, ours and the user's."""
+"""Presets: training settings to start from, built in or from the user's code."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from lstm_ray.config.job_file import known_settings
 from lstm_ray.errors import ConfigError
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # The textbook chapter's two models, on the last 80 words of a review, split exactly as Keras splits them: "<br />"
-    # leaves the word "br", as in keras.datasets.imdb.
+    # Every setting's own default.
+    "none": {},
+    # The two textbook models, on the last 80 words of a review, split exactly as Keras does: "<br />" leaves the word
+    # "br", as in keras.datasets.imdb.
     "lstm": {
         "strip_html": False,
         "split_on": "space",
@@ -46,12 +48,12 @@ PRESETS: dict[str, dict[str, Any]] = {
         "best_by": "accuracy",
         "learning_rate": 0.001,
     },
-    # What we would use ourselves. Settings declared as `from_data` are chosen in train/best.py.
+    # What we recommend. Settings declared as `from_data` are chosen in train/best.py.
     "best": {
         "mask": True,
         "bidirectional": True,
         "punctuation": "keep",
-        "padding": "post",  # the same for a masked network; on a GPU cuDNN then runs it
+        "padding": "post",  # equivalent for a masked network, and on a GPU cuDNN can run it
         "pooling": "mean_max",
         "embedding_dropout": 0.5,
         "dropout": 0.3,
@@ -63,11 +65,21 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def preset_settings(kind: type[Settings], given: Mapping[str, Any], code: str | None = None) -> dict[str, Any]:
-    """Returns the settings of the preset that given settings name; none if they name none.
+def preset_of(kind: type[Settings], given: Mapping[str, Any]) -> Any:
+    """Returns the preset to start from, unchecked; None if the settings have none.
 
-    If every setting is given, as in the config.yaml of a run, the preset is not looked up: the run resumes without the
-    module that held it, and with the settings it began with.
+    If none is named it is `best`; with a network that user code builds it is `none`.
+    """
+    if "preset" not in kind.model_fields:
+        return None
+    return given.get("preset", "none" if given.get("network") else kind.model_fields["preset"].default)
+
+
+def preset_settings(kind: type[Settings], given: Mapping[str, Any], code: str | None = None) -> dict[str, Any]:
+    """Returns the settings of the preset that `given` starts from.
+
+    If every setting is given, as in a run's config.yaml, the preset is not looked up: the run resumes with the settings
+    that it started with, even if the module with the preset is gone.
 
     Args:
         kind: The configuration class.
@@ -77,8 +89,8 @@ def preset_settings(kind: type[Settings], given: Mapping[str, Any], code: str | 
     Raises:
         ConfigError: There is no such module or mapping, or it has an unknown setting.
     """
-    preset = given.get("preset")
-    if not isinstance(preset, str) or "preset" not in kind.model_fields or given.keys() >= kind.model_fields.keys():
+    preset = preset_of(kind, given)
+    if not isinstance(preset, str) or given.keys() >= kind.model_fields.keys():
         return {}
     if not user_code.is_named(preset):
         return PRESETS.get(preset, {})  # an unknown name is refused by the setting's own validator

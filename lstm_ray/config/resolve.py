@@ -1,4 +1,4 @@
-"""Options, a job file and a preset become a configuration."""
+"""Builds a configuration from options, a job file and a preset."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from lstm_ray.config.base import Settings, meaning_of, name_in_messages, option_name, shown_as
 from lstm_ray.config.job_file import read_job_file
-from lstm_ray.config.presets import preset_settings
+from lstm_ray.config.presets import preset_of, preset_settings
 from lstm_ray.errors import ConfigError
 from lstm_ray.wording import shortened
 
@@ -24,28 +24,31 @@ _NAMED = re.compile(r"`(\w+)`")
 def resolve(
     kind: type[C], options: Mapping[str, Any], job_file: str | Path | None = None, code: str | None = None
 ) -> C:
-    """Builds a configuration. An option wins over the job file, that over the preset, that over the default.
+    """Builds a configuration. Precedence: option, job file, preset, default.
 
     Args:
         kind: The configuration class.
         options: Settings given on the command line; those not given are absent.
-        job_file: YAML with settings by name; its `command` key, if any, names the command that it is for.
-        code: Directory of the user's modules, where a preset may be; None is the current directory.
+        job_file: YAML file with settings by name; its `command` key, if any, names the command that it is for.
+        code: Directory of the user's modules, which may contain a preset; None is the current directory.
 
     Raises:
-        ConfigError: A setting is unknown, of the wrong type, out of its limits, or excluded by another; or there is no
-            such preset.
+        ConfigError: A setting is unknown, of the wrong type, out of its limits, or in conflict with another; or there
+            is no such preset.
     """
     from_file = read_job_file(kind, job_file) if job_file else {}
     given = {**from_file, **options}
-    origin = _Origin(kind, options.keys(), from_file.keys(), job_file, given.get("preset"))
+    name = preset_of(kind, given)
+    origin = _Origin(kind, options.keys(), from_file.keys(), job_file, name)
     try:
         preset = preset_settings(kind, given, code)
     except ConfigError as error:
-        raise ConfigError(f"{origin.of_preset()} is {given['preset']!r}: {error}") from error
-    # With every setting given, validation does not look up the user's preset again.
-    left_out = meaning_of(kind, "from_data") if given.get("preset") == "best" else {}
-    defaults = {name: field.get_default() for name, field in kind.model_fields.items() if name not in left_out}
+        raise ConfigError(f"{origin.of_preset()} is {name!r}: {error}") from error
+    # Passing every setting prevents validation from looking up the user's preset again.
+    left_out = meaning_of(kind, "from_data") if name == "best" else {}
+    defaults = {field: info.get_default() for field, info in kind.model_fields.items() if field not in left_out}
+    if "preset" in defaults:
+        defaults["preset"] = name
     try:
         return kind.model_validate({**defaults, **preset, **given})
     except ValidationError as error:
@@ -54,13 +57,13 @@ def resolve(
 
 @dataclass(frozen=True)
 class _Origin:
-    """Where settings came from, and so what messages call them.
+    """Where settings came from, which decides how messages name them.
 
     Attributes:
         kind: The configuration class.
         options: Settings given on the command line.
         keys: Settings given in the job file.
-        job_file: That file.
+        job_file: The job file.
         preset: The preset's name, unchecked: anything that a job file can hold.
     """
 
@@ -71,12 +74,12 @@ class _Origin:
     preset: Any
 
     def of_preset(self) -> str:
-        """Returns what a message calls the setting `preset`, with the job file if it was given there."""
+        """Returns how a message names the setting `preset`, with the job file if it was given there."""
         keys = self._keys_among({"preset"})
         return (f"{self.job_file}: " if keys else "") + self._name("preset", keys)
 
     def explain(self, error: ValidationError, from_preset: Collection[str]) -> str:
-        """Turns pydantic's findings into one line a person can act on.
+        """Returns pydantic's findings as a one-line message for the user.
 
         Args:
             error: The findings.
@@ -87,9 +90,9 @@ class _Origin:
         return (f"{self.job_file}: " if names_keys else "") + "; ".join(finding for finding, _ in findings)
 
     def _explain(self, problem: dict[str, Any], from_preset: set[str]) -> tuple[str, set[str]]:
-        """Returns a finding, and the settings in it that are named as keys of the job file.
+        """Returns a finding as a message, and the settings in it that are named as keys of the job file.
 
-        The messages of our validators have the names of settings in backquotes.
+        The messages of our validators enclose the names of settings in backquotes.
         """
         message = problem["msg"].removeprefix("Value error, ")
         path = list(map(str, problem["loc"]))
@@ -107,15 +110,15 @@ class _Origin:
             forms, examples = shown_as(self.kind, field)["metavar"], self.kind.model_fields[field].examples or []
             message = f"should be {forms.replace('|', ' or ')}, such as {' or '.join(map(str, examples))}"
         if problem["type"] == "tuple_type":
-            message = "should be a text, or several"
+            message = "should be a string, or several"
         is_option = field not in self.kind.model_fields or shown_as(self.kind, field)["option"]
         name = names.get(field, self._name(field, keys)) if is_option else ".".join(path)
         return f"{name} is {shortened(repr(problem['input']))}: {message.removeprefix('input ')}", keys
 
     def _keys_among(self, fields: set[str]) -> set[str]:
-        """Returns which settings of a finding a message names as keys of the job file.
+        """Returns the settings of a finding that a message names as keys of the job file.
 
-        Without an option among them these are all, also one that was not given.
+        If none of them was given as an option, these are all, including settings that were not given.
         """
         if fields & set(self.options):
             return fields & set(self.keys) - set(self.options)

@@ -11,11 +11,11 @@ from lstm_ray.config.shared import InputSettings, RaySettings, RowSettings
 
 
 class ScoreConfig(RaySettings, RowSettings, InputSettings):
-    """Everything that decides a scoring run."""
+    """All settings of a scoring run."""
 
     output: str = setting(
         "",
-        "Directory for the scored Parquet.",
+        "Directory for the scored rows, as Parquet.",
         panel=FILES,
         metavar="DIR",
         must_be_given=True,
@@ -31,7 +31,7 @@ class ScoreConfig(RaySettings, RowSettings, InputSettings):
     )
     fail_if_empty: bool = setting(
         False,
-        "Fail if the input has no rows; otherwise a part without rows is written.",
+        "Fail if the input has no rows, instead of writing a part without rows.",
         panel=FILES,
         flag=True,
         fingerprint="nothing",
@@ -42,14 +42,14 @@ class ScoreConfig(RaySettings, RowSettings, InputSettings):
     prefix: str = setting("", "Prefix of the names of the three new columns.", panel=FILES, fingerprint="value")
     rows_per_part: int = setting(
         50_000,
-        "About how many rows a part has; an interrupted part is scored again.",
+        "Approximate rows per part; a part that was interrupted is scored again as a whole.",
         panel=FILES,
         ge=1,
         fingerprint="value",
     )
     max_bad_files: int = setting(
         0,
-        "Input files that may be set aside as unreadable before the run fails.",
+        "How many unreadable input files may be set aside before the run fails.",
         panel=FILES,
         ge=0,
         fingerprint="nothing",
@@ -63,13 +63,13 @@ class ScoreConfig(RaySettings, RowSettings, InputSettings):
     )
     engine: Literal["auto", "cpu", "keras"] = setting(
         "auto",
-        "What computes: our compiled CPU kernel, or Keras (on GPUs); auto takes Keras on a GPU.",
+        "What computes the scores: cpu (the native engine) or keras; auto uses Keras on a GPU.",
         panel="Compute",
         fingerprint="value",
     )
     actors: str = setting(
         "0",
-        "0 scores in this process on all its cores; more on that many Ray actors, which pays on a cluster.",
+        "Number of Ray actors, or MIN:MAX; 0 scores in this process on all cores, which is best on one machine.",
         panel="Compute",
         metavar="N|MIN:MAX",
         pattern=COUNT,
@@ -77,8 +77,10 @@ class ScoreConfig(RaySettings, RowSettings, InputSettings):
         coerce_numbers_to_str=True,
         fingerprint="nothing",
     )
-    cpus_per_actor: float = setting(1.0, "CPU cores of a Ray actor.", panel="Compute", gt=0, fingerprint="nothing")
-    gpus_per_actor: float = setting(0.0, "GPUs of a Ray actor.", panel="Compute", ge=0, fingerprint="nothing")
+    cpus_per_actor: float = setting(1.0, "CPU cores per Ray actor.", panel="Compute", gt=0, fingerprint="nothing")
+    gpus_per_actor: float = setting(
+        0.0, "GPUs per Ray actor; may be a fraction.", panel="Compute", ge=0, fingerprint="nothing"
+    )
 
     def fingerprint_values(self) -> dict[str, Any]:
         """Returns the settings whose values decide the output, as JSON has them."""
@@ -93,7 +95,7 @@ class ScoreConfig(RaySettings, RowSettings, InputSettings):
     @field_validator("keep_columns", mode="before")
     @classmethod
     def _joined(cls, names: Any) -> Any:
-        """Takes a list of names, too."""
+        """Accepts a list of names too."""
         return ",".join(map(str, names)) if isinstance(names, list | tuple) else names
 
     @model_validator(mode="after")

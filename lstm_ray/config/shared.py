@@ -6,11 +6,11 @@ from lstm_ray.config.base import FILES, Settings, fixed, free, setting
 
 
 class InputSettings(Settings):
-    """What a trained model is used on: `score` and `evaluate`."""
+    """Inputs and model of `score` and `evaluate`."""
 
     inputs: tuple[str, ...] = setting(
         (),
-        "Reviews as Parquet: files, directories, globs, s3:// gs:// abfs:// URIs.",
+        "Reviews as Parquet: files, directories, globs, or s3:// gs:// abfs:// URIs.",
         panel=FILES,
         argument=True,
         must_be_given=True,
@@ -19,7 +19,7 @@ class InputSettings(Settings):
     )
     model: str = setting(
         "",
-        "Model bundle, as train writes to OUTPUT/model.",
+        "Directory of the model bundle, such as OUTPUT/model of train.",
         panel=FILES,
         metavar="DIR",
         must_be_given=True,
@@ -29,12 +29,12 @@ class InputSettings(Settings):
 
 
 class RowSettings(Settings):
-    """Which rows and which column of the input are read: all commands."""
+    """Which rows and which text column of the input are read, for all commands."""
 
     text_column: str = fixed("text", "Column of the reviews.", panel=FILES, metavar="NAME", fingerprint="value")
     max_rows: int | None = fixed(
         None,
-        "Use only this many rows, for a quick try: score takes the first, other commands draw from the whole input.",
+        "Use only this many rows, for a quick try: score takes the first, other commands sample the whole input.",
         panel=FILES,
         ge=1,
         fingerprint="value",
@@ -42,7 +42,7 @@ class RowSettings(Settings):
 
 
 class RaySettings(Settings):
-    """The Ray that runs the workers of `train` and the actors of `score`."""
+    """The Ray cluster that runs the workers of `train` and the actors of `score`."""
 
     address: str = free(
         "local",

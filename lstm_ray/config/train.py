@@ -12,7 +12,7 @@ from pydantic import field_validator, model_validator
 from lstm_ray import user_code
 from lstm_ray.config.base import COUNT, FILES, Settings, fixed, free, learned, limits_of, setting
 from lstm_ray.config.labels import LabelSettings
-from lstm_ray.config.presets import PRESETS, preset_settings
+from lstm_ray.config.presets import PRESETS, preset_of, preset_settings
 from lstm_ray.config.shared import RaySettings, RowSettings
 from lstm_ray.errors import ConfigError
 
@@ -22,40 +22,49 @@ Punctuation = Literal["drop", "keep"]
 
 
 class TokenSettings(Settings):
-    """How a text becomes words."""
+    """How a text is split into words."""
 
-    strip_html: bool = learned(True, "Turn <br />, <br/> and <br> into a space before splitting words.", panel="Text")
+    strip_html: bool = learned(
+        True, "Replace <br />, <br/> and <br> by a space before splitting into words.", panel="Text"
+    )
     lowercase: Literal["unicode", "ascii"] = learned(
-        "unicode", "Lower-case all letters, or A-Z alone as the ids of keras.datasets.imdb were made.", panel="Text"
+        "unicode", "Lower-case all letters (unicode), or only A-Z (ascii), as in keras.datasets.imdb.", panel="Text"
     )
     split_on: Literal["space", "whitespace"] = learned(
-        "whitespace", "What separates words: any white space, or the space alone as Keras does.", panel="Text"
+        "whitespace", "Split words at any white space, or only at spaces, as Keras does.", panel="Text"
     )
     punctuation: Punctuation = learned(
-        "drop", "Punctuation and symbols of ASCII: left out as Keras does, or each a word of its own.", panel="Text"
+        "drop", "Drop ASCII punctuation and symbols, as Keras does, or keep each one as a word.", panel="Text"
     )
 
 
 class TextSettings(TokenSettings):
-    """How a text becomes token ids. A bundle keeps these, so that scoring does what training did."""
+    """How a text becomes token ids. Bundles contain these settings, so that scoring does what training did."""
 
     unlisted_words: Literal["oov", "drop"] = learned(
-        "oov", "A word the vocabulary does not list: id 2, or left out as keras.datasets.imdb does.", panel="Text"
+        "oov",
+        "Words that are not in the vocabulary: get id 2 (oov), or are left out (drop), as in keras.datasets.imdb.",
+        panel="Text",
     )
     vocabulary_size: int = learned(
         20_000,
-        "Number of ids, the 4 reserved ones included: the most frequent words keep one.",
+        "Number of token ids, including 4 reserved ones; the most frequent words get the others.",
         panel="Text",
         ge=5,
         from_data=True,
     )
     max_tokens: int = learned(
-        80, "Tokens kept of a text, the start token counted.", panel="Text", ge=1, le=100_000, from_data=True
+        80,
+        "Maximum tokens per text, including the start token; longer texts are cut.",
+        panel="Text",
+        ge=1,
+        le=100_000,
+        from_data=True,
     )
-    padding: Side = learned("pre", "Where short texts are padded.", panel="Text")
+    padding: Side = learned("pre", "Side on which short texts are padded.", panel="Text")
     truncating: Truncating = learned(
         "pre",
-        "Where long texts are cut: pre keeps their end, post their beginning, middle one half of each.",
+        "Where long texts are cut: pre keeps the end, post the beginning, middle half of each.",
         panel="Text",
     )
 
@@ -63,37 +72,39 @@ class TextSettings(TokenSettings):
 class ModelSettings(Settings):
     """The network: Embedding, LSTM layers, pooling over time, Dense(1, sigmoid)."""
 
-    embedding_size: int = learned(128, "Numbers in a word's vector.", panel="Model", ge=1)
-    layers: int = learned(1, "LSTM layers, one on top of the other.", panel="Model", ge=1, le=16)
-    units: int = learned(128, "Units of each LSTM layer (and direction).", panel="Model", ge=1, from_data=True)
-    bidirectional: bool = learned(False, "Read each text in both directions (doubles the LSTM's work).", panel="Model")
+    embedding_size: int = learned(128, "Dimensions of the word vectors.", panel="Model", ge=1)
+    layers: int = learned(1, "Number of stacked LSTM layers.", panel="Model", ge=1, le=16)
+    units: int = learned(128, "Units of each LSTM layer, per direction.", panel="Model", ge=1, from_data=True)
+    bidirectional: bool = learned(
+        False, "Read each text in both directions, which doubles the LSTM's work.", panel="Model"
+    )
     pooling: Literal["last", "max", "mean", "mean_max"] = learned(
         "last",
-        "What the classifier gets from the top layer: its last state, its maximum or mean over time, or both of these.",
+        "What the classifier reads from the last LSTM layer: its last state, the maximum or mean over time, or both.",
         panel="Model",
     )
     mask: bool = learned(
         False,
-        "Skip padding: the network does not see it, and batches need only be as long as their rows.",
+        "Skip padding: the network ignores it, and batches are only as long as their longest row.",
         panel="Model",
     )
     embedding_dropout: float = learned(
-        0.0, "Share of the word vectors' numbers dropped in training.", panel="Model", ge=0, lt=1
+        0.0, "Share of the word vectors' values dropped in training.", panel="Model", ge=0, lt=1
     )
     shared_dropout: bool = learned(
-        False, "Let --embedding-dropout drop the same numbers at all words of a text.", panel="Model"
+        False, "Let --embedding-dropout drop the same dimensions for all words of a text.", panel="Model"
     )
-    dropout: float = learned(0.2, "Share of each LSTM's inputs dropped in training.", panel="Model", ge=0, lt=1)
+    dropout: float = learned(0.2, "Share of each LSTM layer's inputs dropped in training.", panel="Model", ge=0, lt=1)
     recurrent_dropout: float = learned(
         0.0,
-        "Share of each LSTM's state dropped in training; above 0 it rules out cuDNN on GPUs.",
+        "Share of each LSTM layer's recurrent state dropped in training; above 0, GPUs cannot use cuDNN.",
         panel="Model",
         ge=0,
         lt=1,
     )
     ngrams: int = learned(
         0,
-        "Longest n-grams of the linear part beside the LSTM, in words; 0 leaves that part out.",
+        "Maximum length, in words, of the n-grams of the linear part beside the LSTM; 0 leaves that part out.",
         panel="Model",
         ge=0,
         le=3,
@@ -101,15 +112,22 @@ class ModelSettings(Settings):
     )
     ngram_buckets: int = learned(
         2**20,
-        "Weights of the linear part; n-grams that share one by chance count as the same.",
+        "Number of weights of the linear part; n-grams with the same hash share one.",
         panel="Model",
         ge=2,
         le=2**28,
         from_data=True,
     )
+    ngram_rows: int = learned(
+        0,
+        "Most training rows that the linear part is fitted on, to save memory (40 bytes an n-gram); 0: all of them.",
+        panel="Model",
+        ge=0,
+        from_data=True,
+    )
     network: str | None = learned(
         None,
-        "A function in a module of your own that builds the Keras model; it may use the settings here.",
+        "Function in your own module that builds the Keras model; it receives these settings.",
         panel="Model",
         metavar="MODULE:FUNCTION",
         examples=["mine:build"],
@@ -128,7 +146,7 @@ class ComputeSettings(RaySettings):
 
     workers: str = setting(
         "0",
-        "0 trains in this process; more on that many Ray workers, one device each, or on as many as have room.",
+        "Number of Ray workers, one device each; MIN:MAX uses as many as have room, and 0 trains in this process.",
         panel="Compute",
         metavar="N|MIN:MAX",
         pattern=COUNT,
@@ -137,11 +155,11 @@ class ComputeSettings(RaySettings):
         may_change=("train",),
         searchable=False,
     )
-    cpus_per_worker: float = free(1.0, "CPU cores of a Ray worker.", panel="Compute", gt=0)
-    gpus_per_worker: int = free(0, "GPUs of a Ray worker: one or none.", panel="Compute", ge=0, le=1)
+    cpus_per_worker: float = free(1.0, "CPU cores per Ray worker.", panel="Compute", gt=0)
+    gpus_per_worker: int = free(0, "GPUs per Ray worker: 0 or 1.", panel="Compute", ge=0, le=1)
     collective_timeout_s: float = setting(
         300.0,
-        "Seconds after which a worker that does not answer the others counts as lost.",
+        "Seconds without an answer after which a worker counts as lost.",
         panel="Compute",
         gt=0,
         le=86_400,
@@ -149,7 +167,7 @@ class ComputeSettings(RaySettings):
         searchable=False,
     )
     max_failures: int = free(
-        3, "How many times lost Ray workers may be replaced before the run fails.", panel="Compute", ge=0
+        3, "How often lost Ray workers may be replaced before the run fails.", panel="Compute", ge=0
     )
 
     @property
@@ -169,33 +187,37 @@ class ComputeSettings(RaySettings):
 
 
 class RunSettings(Settings):
-    """What a run reads, and where it writes."""
+    """What a run reads and where it writes."""
 
-    preset: str | None = fixed(
-        None,
-        "Settings to start from: best (chosen for the data), lstm or bilstm (the textbook's two models), or a mapping "
-        "in a module of your own.",
+    preset: str = fixed(
+        "best",
+        "Settings to start from: best (chosen for the data), lstm or bilstm (the two textbook models), none (the "
+        "defaults shown here; the default with --network), or a mapping in your own module.",
         panel=FILES,
-        metavar="best|lstm|bilstm|MODULE:NAME",
-        examples=["best", "lstm", "bilstm", "mine:small"],
+        metavar="best|lstm|bilstm|none|MODULE:NAME",
+        examples=["best", "lstm", "bilstm", "none", "mine:small"],
     )
     train: tuple[str, ...] = fixed(
         (),
-        "Parquet to learn from: files, directories, globs, s3:// gs:// abfs:// URIs.",
+        "Training data as Parquet: files, directories, globs, or s3:// gs:// abfs:// URIs.",
         panel=FILES,
         metavar="PATH",
         must_be_given=True,
         path="input",
     )
     validation: tuple[str, ...] = fixed(
-        (), "Parquet to measure each epoch on, instead of a part of --train.", panel=FILES, metavar="PATH", path="input"
+        (),
+        "Validation data as Parquet; without it, a part of --train is held out.",
+        panel=FILES,
+        metavar="PATH",
+        path="input",
     )
     allow_seen_files: bool = free(
-        False, "Measure on files of --train too, which --validation names again.", panel=FILES, flag=True
+        False, "Allow --validation to name files that --train names too.", panel=FILES, flag=True
     )
     validation_fraction: float = fixed(
         0.1,
-        "Share of --train held out when there is no --validation; equal texts stay on one side. 0 holds out none.",
+        "Share of --train held out if there is no --validation; equal texts stay on one side, and 0 holds out none.",
         panel=FILES,
         ge=0,
         lt=1,
@@ -203,13 +225,13 @@ class RunSettings(Settings):
     )
     validation_group: str | None = fixed(
         None,
-        "Column of --train whose equal values (a product's reviews, an author's) are held out together, or not at all.",
+        "Column of --train whose groups (such as one product's or one author's reviews) are held out as a whole.",
         panel=FILES,
         metavar="COLUMN",
     )
     output: str = free(
         "",
-        "Directory of the run: model, checkpoints, history, report.",
+        "Directory for the run: model, checkpoints, history and report.",
         panel=FILES,
         metavar="DIR",
         must_be_given=True,
@@ -223,7 +245,7 @@ class RunSettings(Settings):
     )
     mlflow: str | None = setting(
         None,
-        "Log to MLflow too: the URI of its tracking server or directory, or yes for MLFLOW_TRACKING_URI's.",
+        "Log to MLflow too: URI of a tracking server or directory, or yes to use MLFLOW_TRACKING_URI.",
         panel=FILES,
         metavar="URI|yes",
         path="output",
@@ -234,43 +256,43 @@ class RunSettings(Settings):
 
 
 class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, RowSettings, RunSettings):
-    """Everything that decides a training run."""
+    """All settings of a training run."""
 
     vocabulary: str | None = learned(
         None,
-        "Words and ids to use instead of counting them: a bundle's vocabulary.parquet, or a JSON object word: rank.",
+        "Vocabulary to use instead of counting words: a bundle's vocabulary.parquet, or a JSON object word: rank.",
         panel="Text",
         metavar="FILE",
         path="input",
     )
     embeddings: str | None = learned(
         None,
-        "Word vectors to start from, in GloVe's or word2vec's text format; other words start with random vectors.",
+        "Initial word vectors, in GloVe's or word2vec's text format; other words start with random vectors.",
         panel="Model",
         metavar="FILE",
         path="input",
     )
     unlabelled: tuple[str, ...] = fixed(
         (),
-        "More reviews, without labels, as Parquet: the words' first vectors are learned from them and --train.",
+        "Reviews without labels, as Parquet; initial word vectors are learned from them and from --train.",
         panel=FILES,
         metavar="PATH",
         path="input",
     )
     learn_vectors: bool = fixed(
         False,
-        "Learn the words' first vectors from the texts of --train before training; with --unlabelled always.",
+        "Learn initial word vectors from the texts of --train before training; --unlabelled implies this.",
         panel="Model",
         from_data=True,
     )
-    vector_epochs: int = fixed(5, "Times to go through the texts to learn word vectors from them.", panel="Model", ge=1)
+    vector_epochs: int = fixed(5, "Passes over the texts when word vectors are learned.", panel="Model", ge=1)
     vector_window: int = fixed(
-        10, "Words on either side that a word's vector is learned from, at most.", panel="Model", ge=1
+        10, "Maximum number of words on either side that a word's vector is learned from.", panel="Model", ge=1
     )
-    freeze_embeddings: bool = learned(False, "Do not train the word vectors.", panel="Model")
+    freeze_embeddings: bool = learned(False, "Keep the initial word vectors: do not train them.", panel="Model")
     epochs: int = setting(
         5,
-        "Times to go through the training rows.",
+        "Passes over the training rows.",
         panel="Training",
         ge=1,
         may_change=("train",),
@@ -278,23 +300,27 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         from_data=True,
     )
     global_batch_size: int = learned(
-        64, "Rows of a step, divided among the workers.", panel="Training", ge=1, from_data=True
+        64, "Rows per step, divided among the workers.", panel="Training", ge=1, from_data=True
     )
-    learning_rate: float = learned(0.001, "Adam's step size; with a schedule the highest.", panel="Training", gt=0)
+    learning_rate: float = learned(
+        0.001, "Adam's learning rate; with a schedule, its highest value.", panel="Training", gt=0
+    )
     schedule: Literal["constant", "cosine", "linear"] = learned(
-        "constant", "How the learning rate falls, to 0 at the end of the last epoch.", panel="Training"
+        "constant",
+        "How the learning rate falls to 0 by the end of the last epoch; constant keeps it.",
+        panel="Training",
     )
     warmup_steps: int = learned(
-        0, "Steps in which the learning rate first rises linearly to its full value.", panel="Training", ge=0
+        0, "Steps over which the learning rate first rises linearly to its full value.", panel="Training", ge=0
     )
     best_by: Literal["loss", "auc", "accuracy"] = fixed(
         "accuracy",
-        "Validation metric that decides the best epoch, whose model is kept; of equal ones the lower loss decides.",
+        "Validation metric that selects the best epoch, whose model is kept; the lower loss decides ties.",
         panel="Training",
     )
     early_stopping: int = setting(
         0,
-        "Stop after this many epochs without a better one, see --best-by; 0 trains them all.",
+        "Stop after this many epochs without improvement in --best-by; 0 trains all epochs.",
         panel="Training",
         ge=0,
         may_change=("train",),
@@ -302,85 +328,89 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
     )
     clip_norm: float | None = learned(
         None,
-        "Largest norm of all gradients of a step together; larger ones are scaled down to it.",
+        "Maximum norm of all gradients of a step together; larger gradients are scaled down to it.",
         panel="Training",
         gt=0,
     )
     accumulate: int = setting(
         1,
-        "Slices in which a worker computes its rows of a step, one after the other, to save memory.",
+        "Slices into which a worker divides its rows of a step and computes one after the other, to save memory.",
         panel="Training",
         ge=1,
         may_change=("train",),
         searchable=True,
     )
     word_dropout: float = learned(
-        0.0, "Share of a text's words left out in training, others each time.", panel="Training", ge=0, lt=1
+        0.0, "Share of each text's words left out in training, chosen anew in each epoch.", panel="Training", ge=0, lt=1
     )
     adam_beta_1: float = learned(
-        0.9, "Adam's decay of the mean of earlier gradients, beta_1.", panel="Training", ge=0, le=0.99999
+        0.9, "Adam's beta_1, the decay of the moving average of gradients.", panel="Training", ge=0, le=0.99999
     )
     adam_beta_2: float = learned(
-        0.999, "Adam's decay of the mean of their squares, beta_2.", panel="Training", ge=0, le=0.99999
+        0.999,
+        "Adam's beta_2, the decay of the moving average of squared gradients.",
+        panel="Training",
+        ge=0,
+        le=0.99999,
     )
     weight_decay: float = learned(
         0.0,
-        "Share of every weight, times the learning rate, that a step takes away from it, as in AdamW.",
+        "Weight decay as in AdamW: each step shrinks every weight by this share times the learning rate.",
         panel="Training",
         ge=0,
     )
     ema: float = learned(
         0.0,
-        "Decay of a moving average of the weights, such as 0.999, which is validated and kept; 0 keeps the weights.",
+        "Decay, such as 0.999, of a moving average of the weights, which is validated and kept; 0 keeps the weights.",
         panel="Training",
         ge=0,
         lt=1,
     )
     label_smoothing: float = learned(
         0.0,
-        "How far training moves labels towards 1/2: 0.1 makes 0.05 and 0.95 of 0 and 1.",
+        "How far labels are moved towards 1/2 in training: 0.1 turns 0 and 1 into 0.05 and 0.95.",
         panel="Training",
         ge=0,
         lt=1,
     )
     class_weights: str = learned(
         "none",
-        "Weight of a row's loss: 1, balanced so that both classes count the same, or NEGATIVE,POSITIVE.",
+        "Weight of each class in the loss: 1, balanced so that both count the same in total, or NEGATIVE,POSITIVE.",
         panel="Training",
         metavar="none|balanced|X,X",
     )
     ngram_refit: bool = learned(
         False,
-        "At the end, fit the linear part once more, on the rows of --train that were held out for validation too. The "
-        "reported metrics are those from before.",
+        "After training, fit the linear part again, including the rows of --train held out for validation; the "
+        "reported metrics are from before.",
         panel="Training",
     )
     ngram_c: float = learned(
         0.5,
-        "Inverse strength of the penalty in the first of the linear part's two regressions, as scikit-learn's C.",
+        "Inverse strength of the penalty (scikit-learn's C) in the first of the linear part's two regressions.",
         panel="Training",
         gt=0,
     )
     adversarial: float = learned(
         0.0,
-        "Adversarial training: length of the shift of a text's word vectors that raises its loss most, in lengths of a "
-        "vector; 0 is none.",
+        "Adversarial training: how far a text's word vectors are shifted to raise its loss, in lengths of a vector; "
+        "0 disables it.",
         panel="Training",
         ge=0,
     )
     precision: Literal["float32", "bf16", "fp16"] = learned(
-        "float32", "Numbers that training computes with; weights are kept as float32.", panel="Training"
+        "float32", "Floating-point type of the computation in training; weights are kept in float32.", panel="Training"
     )
     engine: Literal["auto", "native", "keras"] = setting(
         "auto",
-        "What computes the steps: Keras, or our own code for CPUs, 2 to 4 times as fast; auto takes that where it can.",
+        "What computes the steps: Keras, or the native engine for CPUs, 2 to 4 times faster; auto prefers that.",
         panel="Training",
         may_change=("train",),
         searchable=True,
     )
     checkpoint_every: str = setting(
         "5min",
-        "When to save a checkpoint, besides the end of each epoch: time or steps since the last one.",
+        "Time or steps between checkpoints; there is also one at the end of each epoch.",
         panel="Training",
         metavar="TIME|STEPS|epoch",
         pattern=r"^[1-9]\d*(s|min|h|steps)$|^epoch$",
@@ -388,10 +418,10 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         may_change=("train",),
         searchable=True,
     )
-    # Not searched: it decides the held-out rows too, so that trials would be measured on different ones.
+    # Not searchable: it also decides which rows are held out, and trials must be compared on the same rows.
     seed: int = fixed(
         0,
-        "Decides initial weights, row order, dropout and the held-out rows.",
+        "Random seed for initial weights, row order, dropout and the held-out rows.",
         panel="Training",
         ge=0,
         le=2**32 - 1,  # what NumPy's and Keras's global seeds take
@@ -399,7 +429,7 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
 
     @property
     def checkpoint_interval(self) -> tuple[float, float]:
-        """Returns the seconds and the steps after which to save; one of them, or both, infinite."""
+        """Returns the seconds and the steps after which to save; at least one of them is infinite."""
         number, unit = re.fullmatch(r"(\d*)(\w+)", self.checkpoint_every).groups()  # type: ignore[union-attr]
         seconds = {"s": 1, "min": 60, "h": 3600}
         every = int(number or 0)
@@ -407,7 +437,7 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
 
     @property
     def fixed_class_weights(self) -> tuple[float, float] | None:
-        """Returns what a negative and a positive row count, or None if the training rows decide (balanced)."""
+        """Returns the weights of negative and positive rows; None with "balanced", where they depend on the data."""
         if self.class_weights == "balanced":
             return None
         negative, _, positive = ("1,1" if self.class_weights == "none" else self.class_weights).partition(",")
@@ -420,16 +450,16 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
 
     @property
     def refits_on_all_rows(self) -> bool:
-        """Returns whether the linear part learns from the rows held out too, at the end."""
+        """Returns whether the linear part is fitted again at the end, including the held-out rows."""
         return self.ngrams > 0 and self.ngram_refit and not self.validation
 
     def may_change(self) -> set[str]:
-        """Returns the settings that may have other values when a run of these settings is resumed.
+        """Returns the settings that may have other values when the run is resumed.
 
-        They do not decide what is learned, or only how far. With dropout, the number of workers, `accumulate` and the
-        engine decide which of its draws a row meets, so that such a run ends in other weights; but in as good ones, and
-        a run that ran out of memory or lost its cluster can be resumed. With a schedule the learning rate falls towards
-        the end of the last epoch, so that `epochs` may not change.
+        They do not decide what is learned, or only for how long. With dropout, the number of workers, `accumulate` and
+        the engine affect which dropout mask a row gets, so the run ends with different but equally good weights; in
+        exchange, a run that ran out of memory or lost its cluster can be resumed. With a schedule the learning rate
+        depends on the number of epochs, so `epochs` may not change.
         """
         return super().may_change() - ({"epochs"} if self.schedule != "constant" else set())
 
@@ -438,18 +468,24 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
     def _start_from_the_preset(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
+        given = {"preset": preset_of(cls, given), **given}
         try:
             return {**preset_settings(cls, given), **given}
         except ConfigError as error:
             raise ValueError(f"`preset` is {given['preset']!r}: {error}") from error
 
+    @field_validator("preset", mode="before")
+    @classmethod
+    def _none_is_a_preset(cls, given: Any) -> Any:
+        return "none" if given is None else given  # as older versions wrote it, whose default it was
+
     @field_validator("preset")
     @classmethod
-    def _is_a_preset(cls, given: str | None) -> str | None:
-        if given is not None and given not in PRESETS and not user_code.is_named(given):
+    def _is_a_preset(cls, given: str) -> str:
+        if given not in PRESETS and not user_code.is_named(given):
             close = difflib.get_close_matches(given, PRESETS, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"should be 'lstm', 'bilstm' or 'best', or {user_code.FORM} for one of your own{hint}")
+            raise ValueError(f"should be 'best', 'lstm', 'bilstm' or 'none', or {user_code.FORM} for your own{hint}")
         return given
 
     @field_validator("mlflow", mode="before")
@@ -463,15 +499,15 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         if given not in ("none", "balanced") and not re.fullmatch(r"\d+(\.\d+)?,\d+(\.\d+)?", given):
             raise ValueError("should be none, balanced or two numbers such as 1,2.5")
         if re.fullmatch(r"[0.]+,[0.]+", given):
-            raise ValueError("there is nothing to learn if no row counts")
+            raise ValueError("at least one class needs a weight above 0")
         return given
 
     @model_validator(mode="after")
     def _needs_embeddings(self) -> TrainConfig:
         if self.freeze_embeddings and self.embeddings is None and not self.learns_vectors:
             raise ValueError(
-                "`freeze_embeddings` needs `embeddings`, `learn_vectors` or `unlabelled`: random word vectors have to "
-                "be trained"
+                "`freeze_embeddings` needs `embeddings`, `learn_vectors` or `unlabelled`: random word vectors must be "
+                "trained"
             )
         if self.learns_vectors and self.embeddings is not None:
             learning = "unlabelled" if self.unlabelled else "learn_vectors"
@@ -489,7 +525,9 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
     @model_validator(mode="after")
     def _groups_are_held_out(self) -> TrainConfig:
         if self.validation_group is not None and self.validation:
-            raise ValueError("`validation_group` says what is held out of `train`: with `validation` nothing is")
+            raise ValueError(
+                "`validation_group` decides what is held out of `train`, but with `validation` nothing is held out"
+            )
         if self.validation_group is not None and self.validation_fraction == 0:
             raise ValueError("`validation_group` needs a `validation_fraction` above 0: with 0 nothing is held out")
         return self
@@ -499,15 +537,15 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         most = self.worker_limits[1]
         if most > self.global_batch_size:
             raise ValueError(
-                f"`global_batch_size` {self.global_batch_size} cannot be divided among `workers` {self.workers}: each "
-                f"needs a row of a step: raise `global_batch_size` to {most} or more, or take fewer `workers`"
+                f"`global_batch_size` {self.global_batch_size} cannot be divided among `workers` {self.workers}: "
+                f"raise `global_batch_size` to {most} or more, or take fewer `workers`"
             )
         return self
 
     @model_validator(mode="after")
     def _needs_vocabulary(self) -> TrainConfig:
         if self.unlisted_words == "drop" and self.vocabulary is None:
-            raise ValueError("`unlisted_words` drop needs a `vocabulary`: a counted one lists no other words to drop")
+            raise ValueError("`unlisted_words` drop needs a `vocabulary`: it cannot be used with one that is counted")
         return self
 
     @model_validator(mode="after")

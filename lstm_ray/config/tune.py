@@ -1,4 +1,4 @@
-"""Settings of a search for better settings."""
+"""Settings of a hyperparameter search."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from lstm_ray.config.train import TrainConfig
 
 
 class Range(Settings):
-    """What `tune` draws a setting from: one of these."""
+    """The distribution that `tune` draws a setting from; exactly one field is given."""
 
     choice: tuple[Any, ...] | None = Field(None, min_length=1, description="One of these values.")
-    uniform: tuple[float, float] | None = Field(None, description="A number between two.")
+    uniform: tuple[float, float] | None = Field(None, description="A number between the two.")
     log_uniform: tuple[float, float] | None = Field(
-        None, description="A number between two above 0, each order of magnitude as likely as the next."
+        None, description="A number between the two, which are above 0; its logarithm is uniform."
     )
-    integer: tuple[int, int] | None = Field(None, description="A whole number from the first to the second.")
+    integer: tuple[int, int] | None = Field(None, description="An integer from the first to the second, inclusive.")
 
     @model_validator(mode="before")
     @classmethod
@@ -47,31 +47,31 @@ class Range(Settings):
 
 
 class TuneConfig(TrainConfig):
-    """Everything that decides a search: the settings of a training run, and which of them to draw."""
+    """All settings of a search: those of a training run, and which of them to draw."""
 
     output: str = free(
         "",
-        "Directory of the search: trials, their table, the best one's job file.",
+        "Directory for the search: trials, their table, and the best trial's job file.",
         panel=FILES,
         metavar="DIR",
         must_be_given=True,
         path="output",
     )
-    search: dict[str, Range] = fixed({}, "What to draw each searched setting from.", panel="Search", option=False)
+    search: dict[str, Range] = fixed({}, "The distribution of each searched setting.", panel="Search", option=False)
     trials: int = setting(
         10,
-        "Settings to try; more than before continues a finished search.",
+        "Number of trials; a larger number than before continues a finished search.",
         panel="Search",
         ge=1,
         may_change=("tune",),
         searchable=False,
     )
     max_failures: int = free(
-        3, "How many times each trial whose process or node is lost may resume in another.", panel="Compute", ge=0
+        3, "How often a trial whose process or node is lost may resume in another process.", panel="Compute", ge=0
     )
     concurrency: int = setting(
         0,
-        "Trials that run at once; 0: as many as have the cores of --cpus-per-worker.",
+        "Trials that run at once; 0 runs as many as there are cores for, with --cpus-per-worker each.",
         panel="Search",
         ge=0,
         may_change=("tune",),
@@ -87,7 +87,7 @@ class TuneConfig(TrainConfig):
             )
         if self.collective_timeout_s != TrainConfig.model_fields["collective_timeout_s"].default:
             raise ValueError(
-                "`collective_timeout_s` has no meaning in a search: a trial has no other workers to wait for"
+                "`collective_timeout_s` has no effect in a search: a trial has no other workers to wait for"
             )
         return self
 

@@ -1,4 +1,4 @@
-"""Writes the files of a dataset: all of them or none, and over existing files only on request."""
+"""Writes the files of a dataset: all or none, and replaces existing files only on request."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def refuse_existing(*paths: Path, overwrite: bool) -> None:
 
 
 def write_tables(tables: Mapping[Path, pa.Table]) -> None:
-    """Writes each table as Parquet; no file appears under its name before all tables are written.
+    """Writes each table as Parquet. No file gets its final name before all tables are written.
 
     Raises:
         OutputError: A file cannot be written.

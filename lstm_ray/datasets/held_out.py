@@ -1,9 +1,9 @@
 """Decides which rows are held out, for validation or as a test set.
 
-    key of a row -> its keyed hash, 64 bits -> held out if among the lowest `fraction` of all hashes
+    key of a row -> keyed hash, 64 bits -> held out if the hash is in the lowest `fraction` of all hashes
 
-The key is the row's text, or its group (a product, a film, an author). It alone decides: rows with equal keys are on
-one side, and a row's side depends neither on the other rows nor on how rows are cut into files.
+The key is the row's text, or its group (a product, a film, an author). Only the key decides: rows with equal keys are
+on the same side, and a row's side depends neither on other rows nor on how rows are divided into files.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ Hashes = npt.NDArray[np.uint64]
 
 
 def group_keys(column: pa.ChunkedArray) -> pa.LargeBinaryArray:
-    """Returns a column of any type as bytes to hash; null stays null.
+    """Returns a column of any type as bytes for hashing; null stays null.
 
-    A number, time or boolean becomes its text, so that 7 in an integer column is the group that "7" is in another file.
+    Numbers, times and booleans become text, so that 7 in an integer column is the same group as "7" in another file.
     """
     chunks = [_group_keys(chunk) for chunk in column.chunks]
     return pa.concat_arrays(chunks) if chunks else pa.array([], pa.large_binary())
@@ -45,12 +45,12 @@ def hash_keys(keys: pa.LargeBinaryArray, seed: int, purpose: bytes = b"") -> Has
     """Returns the hash of each key.
 
     Args:
-        keys: Without nulls.
-        seed: Another seed, other hashes.
-        purpose: At most 16 bytes; another purpose, other hashes. With the same ones a run on what `data split` left
-            for training would find no row to hold out for validation: those would be in the test set.
+        keys: The keys, without nulls.
+        seed: Different seeds give different hashes.
+        purpose: At most 16 bytes; different purposes give different hashes. Otherwise a run on the training file of
+            `data split` would find no rows to hold out for validation, because all of them would be in the test file.
     """
-    encoded = keys.dictionary_encode()  # of a group with many rows one hash is enough
+    encoded = keys.dictionary_encode()  # one hash per distinct key
     secret = seed.to_bytes(8, "little", signed=False)
     digests = [
         hashlib.blake2b(key, digest_size=8, key=secret, person=purpose).digest()
@@ -66,6 +66,6 @@ def held_out(hashes: Hashes, fraction: float) -> npt.NDArray[np.bool_]:
 
 
 def keys_of_rows(texts: pa.LargeStringArray, groups: pa.LargeBinaryArray | None) -> pa.LargeBinaryArray:
-    """Returns each row's key: its group, or where that is null its text."""
+    """Returns each row's key: its group, or its text if the group is null."""
     own = texts.cast(pa.large_binary())
     return own if groups is None else pc.coalesce(groups, own)

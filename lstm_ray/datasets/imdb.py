@@ -84,19 +84,19 @@ def fetch_imdb(
     Args:
         output: The directory to write to; made if it is missing.
         archive: Read this aclImdb_v1.tar.gz instead of downloading it.
-        url: Address to download from.
+        url: The URL to download from.
         sha256: Expected hash of the archive. By default the published one for a download from `IMDB_URL`, and no check
             of an archive from elsewhere.
         overwrite: Replace existing files.
         progress: Receives the bytes downloaded, then the bytes of the archive read.
         retries: Further attempts after a cut connection or a server error.
-        retry_wait_s: Seconds before the first retry; doubled before each next one.
-        timeout_s: Seconds without any bytes after which a connection counts as cut.
-        folders: The folders that the archive must have, with the number of reviews in each.
+        retry_wait_s: Seconds before the first retry; doubled for each further one.
+        timeout_s: Seconds without data after which a connection counts as broken.
+        folders: The required folders of the archive, with the number of reviews in each.
 
     Raises:
         InputError: The archive cannot be downloaded or read, or is not this dataset.
-        OutputError: `output` already holds one of the files (and not `overwrite`), or cannot be written.
+        OutputError: `output` already contains one of the files and `overwrite` is False, or it cannot be written.
         ConfigError: `url` is not an http(s) address.
     """
     train, test, unlabelled = (output / f"{name}.parquet" for name in ("train", "test", "unlabelled"))
@@ -191,7 +191,7 @@ def _read_reviews(archive: Path, folders: Mapping[str, int], progress: Progress)
 
 
 class _Limited(io.RawIOBase):
-    """Reads an archive's unpacked bytes until there are more than the dataset has: some bytes may unpack to millions.
+    """Reads an archive's decompressed bytes, up to a limit: a few bytes may decompress to millions.
 
     Members that are no reviews are read too, and so are names and headers, which tarfile holds in memory.
     """
@@ -205,7 +205,7 @@ class _Limited(io.RawIOBase):
         """Returns the next bytes.
 
         Raises:
-            InputError: They are too many.
+            InputError: There are too many bytes.
         """
         content = self._unzipped.read(size)
         self._left -= len(content)
@@ -248,11 +248,11 @@ def _unlabelled_table(reviews: _Reviews) -> pa.Table:
 
 
 class _TransferError(Exception):
-    """The transfer broke off for a reason that may pass."""
+    """The transfer failed for a reason that may be temporary."""
 
 
 class _Partial:
-    """The part of a file that has arrived, and beside it a note of the address and version it is from."""
+    """The part of a file that has been downloaded, and beside it a file with its URL and version."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -263,7 +263,7 @@ class _Partial:
         return self.path.stat().st_size if self.path.exists() else 0
 
     def validator(self, url: str) -> str | None:
-        """Returns the If-Range value to resume this file, or None if it must be fetched from its start."""
+        """Returns the If-Range value for resuming this file, or None if it must be downloaded from the start."""
         try:
             note = json.loads(self._note.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -283,7 +283,7 @@ class _Partial:
 def _download(
     url: str, partial: _Partial, progress: Progress, retries: int, retry_wait_s: float, timeout_s: float
 ) -> None:
-    """Fetches `url` into `partial`, resuming after what has arrived; returns when it is complete."""
+    """Downloads `url` into `partial`, resuming a partial download."""
     if not url.startswith(("http://", "https://")):
         raise ConfigError(f"url must begin with http:// or https://, and is {url!r}.")
     for attempt in range(retries + 1):
@@ -330,7 +330,7 @@ def _transfer(url: str, partial: _Partial, progress: Progress, timeout_s: float)
 
 
 def _range_of(response: http.client.HTTPResponse, partial: _Partial, *, resuming: bool) -> tuple[int, int | None]:
-    """Returns the byte of the file at which the response begins, and the bytes of the whole file."""
+    """Returns the offset at which the response begins, and the size of the whole file."""
     if response.status != HTTPStatus.PARTIAL_CONTENT:
         length = response.headers.get("Content-Length")
         return 0, int(length) if length is not None else None
@@ -342,7 +342,7 @@ def _range_of(response: http.client.HTTPResponse, partial: _Partial, *, resuming
 
 
 def _refused(url: str, error: urllib.error.HTTPError, partial: _Partial, *, resuming: bool) -> None:
-    """Raises the error of a refused request; returns if it means that the whole file has arrived already."""
+    """Raises the error of a rejected request. Returns if the request was rejected because the file is complete."""
     if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and resuming:
         if error.headers.get("Content-Range") == f"bytes */{partial.size}":
             return
@@ -357,7 +357,7 @@ def _refused(url: str, error: urllib.error.HTTPError, partial: _Partial, *, resu
 
 
 def _strong_validator(headers: http.client.HTTPMessage) -> str | None:
-    """Returns the header that identifies this version of the file byte by byte (a weak ETag does not; RFC 9110)."""
+    """Returns the header that identifies the exact bytes of the file (a weak ETag does not; RFC 9110)."""
     etag = headers.get("ETag")
     return etag if etag and not etag.startswith("W/") else headers.get("Last-Modified")
 

@@ -1,4 +1,4 @@
-"""Reads labelled reviews: Parquet with a column of texts and one of labels, a row group at a time."""
+"""Reads labelled reviews from Parquet with a text and a label column, one row group at a time."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Shard:
     """One row group to read.
 
     Attributes:
-        file: The file that holds it.
-        row_group: Its number in the file.
+        file: The file.
+        row_group: The row group's number in the file.
         first_row: Number of its first row in the file, for messages.
-        rows: int64[n], which of its rows to use, in rising order.
-        is_validation: True if all its rows are for validation, None if each row's text or group decides.
+        rows: int64[n], the rows of the row group to use, in ascending order.
+        is_validation: True if all rows are for validation, None if each row's text or group decides.
     """
 
     file: InputFile
@@ -49,15 +49,15 @@ class Shard:
 
 @dataclass(frozen=True)
 class LabelledRows:
-    """The rows of a shard that can be used.
+    """The usable rows of a shard.
 
     Attributes:
-        texts: Without nulls.
+        texts: The texts, without nulls.
         labels: int8[rows], 1 positive, 0 negative.
-        without_text: Rows left out because their text was null or not UTF-8.
-        with_other_label: Rows left out because a mapping names their label on neither side.
-        groups: large_binary[rows], keys of the rows' groups (`group_keys`), null where they have none; None if no
-            column of groups was read.
+        without_text: Rows left out because their text is null or not UTF-8.
+        with_other_label: Rows left out because the label mapping does not name their label.
+        groups: large_binary[rows], keys of the rows' groups (`group_keys`), null where a row has none; None if no group
+            column was read.
     """
 
     texts: pa.LargeStringArray
@@ -94,7 +94,7 @@ def find_shards(
 
 
 def check_text_column(file: InputFile, parquet: pq.ParquetFile, text_column: str) -> None:
-    """Raises InputError if a file lacks its column of texts, or has something else in it."""
+    """Raises InputError if a file lacks the text column, or the column is not text."""
     text_type = _type_of(file, parquet, text_column, "--text-column")
     if not is_text_type(text_type):
         raise InputError(
@@ -103,7 +103,7 @@ def check_text_column(file: InputFile, parquet: pq.ParquetFile, text_column: str
 
 
 def list_shards(file: InputFile, parquet: pq.ParquetFile, is_validation: bool | None = None) -> list[Shard]:
-    """Lists the row groups of a file, with all their rows."""
+    """Returns the row groups of a file, with all their rows."""
     sizes = [parquet.metadata.row_group(number).num_rows for number in range(parquet.num_row_groups)]
     first_rows = np.cumsum([0, *sizes]).tolist()
     return [
@@ -112,7 +112,7 @@ def list_shards(file: InputFile, parquet: pq.ParquetFile, is_validation: bool | 
 
 
 def sample_rows(shards: Sequence[Shard], max_rows: int, seed: int) -> list[Shard]:
-    """Keeps `max_rows` rows drawn at random from all shards: the first rows of a file are often all of one class."""
+    """Keeps `max_rows` random rows of all shards; not the first ones, which are often all of one class."""
     bounds = np.concatenate([[0], np.cumsum([len(shard.rows) for shard in shards], dtype=np.int64)])
     if max_rows >= bounds[-1]:
         return list(shards)
@@ -132,11 +132,11 @@ def read_shard(
     mapping: LabelMapping = ZERO_AND_ONE,
     group_column: str | None = None,
 ) -> LabelledRows:
-    """Reads a shard; leaves out rows without a text and, with a mapping, rows whose label it does not name.
+    """Reads a shard, leaving out rows without a text and, with a mapping, rows whose label it does not name.
 
     Raises:
-        InputError: The row group cannot be read or holds fewer rows than the file's footer says, or without a mapping a
-            label is not 0 or 1.
+        InputError: The row group cannot be read, has fewer rows than the file's footer says, or without a mapping has a
+            label other than 0 and 1.
     """
     names = [text_column, label_column, *([] if group_column is None else [group_column])]
     columns = read_columns(shard, list(dict.fromkeys(names)))
@@ -153,10 +153,10 @@ def read_shard(
 
 
 def count_labels(shards: Sequence[Shard], label_column: str, mapping: LabelMapping) -> dict[int, int]:
-    """Returns how many rows have the label 1, 0 or `OTHER`; no texts are read.
+    """Returns how many rows have the label 1, 0 or `OTHER`, without reading texts.
 
     Raises:
-        InputError: As `read_shard`.
+        InputError: See `read_shard`.
     """
     counts = {1: 0, 0: 0, OTHER: 0}
     for shard in shards:
@@ -171,7 +171,7 @@ def count_labels(shards: Sequence[Shard], label_column: str, mapping: LabelMappi
 def _decode_labels(
     shard: Shard, label_column: str, values: pa.ChunkedArray, mapping: LabelMapping
 ) -> npt.NDArray[np.int8]:
-    """Returns a shard's labels; without a mapping, one that is not 0 or 1 is an InputError."""
+    """Returns a shard's labels. Raises InputError if, without a mapping, a label is not 0 or 1."""
     labels = mapping.decode(values)
     if not mapping.is_given and OTHER in labels:
         raise InputError(_wrong_label(shard, label_column, values, int(np.argmax(labels == OTHER))))
@@ -179,12 +179,12 @@ def _decode_labels(
 
 
 def read_columns(shard: Shard, columns: list[str]) -> pa.Table:
-    """Returns columns of a shard's row group, all rows of it: Arrow cannot take rows of a string_view.
+    """Returns columns of a shard's row group with all rows, because Arrow cannot select rows of a string_view.
 
-    A column that the file lacks is one that the names of its directories add: label=0/a.parquet.
+    Columns that are not in the file come from the names of its directories: label=0/a.parquet.
 
     Raises:
-        InputError: The row group cannot be read, or holds fewer rows than the file's footer says.
+        InputError: The row group cannot be read, or has fewer rows than the file's footer says.
     """
     row_groups = range(shard.row_group, shard.row_group + 1)
     with open_parquet(shard.file) as parquet, reading(shard.file.path, row_groups):
@@ -200,7 +200,7 @@ def read_columns(shard: Shard, columns: list[str]) -> pa.Table:
 
 
 def list_labels(shards: Sequence[Shard], label_column: str) -> str:
-    """Returns the labels that occur in the shards' files, for a message."""
+    """Returns the labels in the shards' files, for a message."""
     columns = []
     for file in {shard.file.path: shard.file for shard in shards}.values():
         with open_parquet(file) as parquet:
@@ -209,7 +209,7 @@ def list_labels(shards: Sequence[Shard], label_column: str) -> str:
 
 
 def describe_left_out(without_text: int, with_other_label: int, shards: Sequence[Shard], label_column: str) -> str:
-    """Returns the end of a sentence: how many rows were left out and why; for other labels also which labels occur."""
+    """Returns the end of a sentence: how many rows were left out and why, and which labels occur."""
     left_out = f"; {counted(without_text, 'row')} without words left out" if without_text else ""
     if with_other_label:
         labels = list_labels(shards, label_column)
@@ -225,7 +225,7 @@ def _read_column(file: InputFile, parquet: pq.ParquetFile, column: str) -> pa.Ch
 
 
 def _partition(file: InputFile, column: str, rows: int) -> pa.ChunkedArray:
-    """Returns a column that the names of a file's directories add."""
+    """Returns a column whose value is in the names of a file's directories."""
     value = file.partitions[column]
     kind = _partition_type(value)
     return pa.chunked_array(
@@ -234,7 +234,7 @@ def _partition(file: InputFile, column: str, rows: int) -> pa.ChunkedArray:
 
 
 def _partition_type(value: str | None) -> pa.DataType:
-    """Returns int64 for a value that is written as an integer, or missing; else text. Directories have no types."""
+    """Returns int64 if the value of a partition looks like an integer or is missing; otherwise string."""
     return pa.int64() if value is None or re.fullmatch(r"0|-?[1-9]\d{0,17}", value) else pa.string()
 
 
@@ -253,7 +253,7 @@ def _type_of(file: InputFile, parquet: pq.ParquetFile, column: str, option: str)
 def _check_labels(
     file: InputFile, parquet: pq.ParquetFile, column: str, mapping: LabelMapping, files: Sequence[InputFile]
 ) -> None:
-    """Raises InputError if a file's labels cannot be read; the labels of all files tell what to do about it."""
+    """Raises InputError if a file's labels cannot be read, with advice based on the labels in all files."""
     kind = _type_of(file, parquet, column, "--label-column")
     problem = mapping.problem(kind)
     if problem is None:
@@ -266,7 +266,7 @@ def _check_labels(
 
 
 def _read_texts(files: Sequence[InputFile], column: str) -> pa.ChunkedArray:
-    """Returns a column of those files in which it is text."""
+    """Returns a column of all files in which it is text."""
     texts = []
     for file in files:
         with open_parquet(file) as parquet:

@@ -1,4 +1,4 @@
-"""Turns a column of labels into 1 and 0: 1 and 0 themselves, star ratings, or texts."""
+"""Maps a label column (1 and 0, star ratings, or texts) to 1 and 0."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OTHER = -1
 """A label that is neither positive nor negative."""
 
 _MOST_SHOWN = 8  # labels in a message
-_MOST_CLASSES = 25  # a column with more distinct values does not have labels
+_MOST_CLASSES = 25  # a column with more distinct values does not contain labels
 _POSITIVE = ("positive", "pos", "good", "yes", "true")
 _NEGATIVE = ("negative", "neg", "bad", "no", "false")
 _NO_LABEL = ("", "nan", "null", "none", "na", "n/a", "n.a.", "unknown")
@@ -40,7 +40,7 @@ class LabelMapping:
     """Which labels are positive and which negative.
 
     Attributes:
-        positive: Positive labels; empty without a mapping: then 1 is positive and 0 negative.
+        positive: Positive labels; empty without a mapping, where 1 is positive and 0 negative.
         negative: Negative labels.
     """
 
@@ -49,7 +49,7 @@ class LabelMapping:
 
     @property
     def is_given(self) -> bool:
-        """Returns whether there is a mapping; without one only 1 and 0 are allowed."""
+        """Returns whether there is a mapping. Without one, only 1 and 0 are allowed."""
         return bool(self.positive)
 
     def problem(self, kind: pa.DataType) -> str | None:
@@ -65,7 +65,7 @@ class LabelMapping:
         return None
 
     def decode(self, column: pa.ChunkedArray) -> npt.NDArray[np.int8]:
-        """Returns 1, 0 or `OTHER` for each row, int8[rows]; the column's type has no `problem`."""
+        """Returns 1, 0 or `OTHER` for each row, int8[rows]. The column's type must have no `problem`."""
         if is_text_type(column.type):
             values: pa.Array = pc.utf8_trim_whitespace(decode_texts(column))
             positive, negative = (pa.array(labels, pa.large_string()) for labels in (self.positive, self.negative))
@@ -86,12 +86,12 @@ ZERO_AND_ONE = LabelMapping()
 
 
 def label_mapping(settings: LabelSettings) -> LabelMapping:
-    """Returns which labels are positive and which negative, as the settings say."""
+    """Returns the mapping in the settings."""
     return LabelMapping(settings.positive_labels, settings.negative_labels)
 
 
 def propose_mapping(column: pa.ChunkedArray) -> str | None:
-    """Returns how to map the labels of a column, as the end of a sentence; None if it does not have labels.
+    """Returns advice on mapping the labels of a column, as the end of a sentence; None if it does not contain labels.
 
     Only what cannot mean anything else is proposed: known words, 1 and 0, and both sides of a known scale; for -1 and
     1, or 1 and 2, what they usually mean, as a condition. Elsewhere the user fills in which label is positive: no
@@ -154,7 +154,7 @@ def _propose(column: pa.ChunkedArray) -> _Proposal | None:
 
 
 def _sides(labels: Sequence[str], has_minus_one: bool) -> tuple[list[str], list[str]]:
-    """Returns the labels that are surely positive and those that are surely negative; none where that is unclear."""
+    """Returns the labels that are certainly positive, and those certainly negative; empty if that is unclear."""
     numbers = {label: number for label in labels if (number := _number(label)) is not None}
     if len(numbers) < len(labels):
         positive, negative = ([one for one in labels if one.lower() in words] for words in (_POSITIVE, _NEGATIVE))
@@ -164,7 +164,7 @@ def _sides(labels: Sequence[str], has_minus_one: bool) -> tuple[list[str], list[
         positive, negative = ([one for one in labels if numbers[one] == side] for side in (max(values), min(values)))
         return positive, negative
     if values <= {0, 0.5, 1}:
-        # Where only one class occurs beside null or -1, the other is 0 or 1 for null, and perhaps -1 itself for -1.
+        # If only one class occurs besides null, the other one is 0 or 1; besides -1, the other one may be -1 itself.
         if len(values) == 1 and has_minus_one:
             return [], []
         usual = ("true", "false") if "true" in map(str.lower, labels) else ("1", "0")
@@ -184,14 +184,14 @@ def _listed(labels: Sequence[str]) -> str:
 
 
 def describe_labels(*columns: pa.ChunkedArray) -> str:
-    """Lists the labels in columns for a message, without null: 'neg', 'pos'; or 1, 2, 3, 4, 5; or none."""
+    """Returns the labels in columns for a message, without null: 'neg', 'pos'; or 1, 2, 3, 4, 5; or none."""
     labels = (repr(label) if is_text_type(column.type) else label for column in columns for label in _distinct(column))
     shown = list(dict.fromkeys(labels))
     return (", ".join(shown[:_MOST_SHOWN]) + (", ..." if len(shown) > _MOST_SHOWN else "")) or "none"
 
 
 def _distinct(column: pa.ChunkedArray) -> list[str]:
-    """Returns the distinct labels of a column as they are written in options, in rising order."""
+    """Returns the distinct labels of a column, sorted and as they are written in options."""
     if is_text_type(column.type):
         labels = pc.unique(pc.utf8_trim_whitespace(decode_texts(column)).drop_null()).to_pylist()
     else:
@@ -212,12 +212,12 @@ def _is_number_type(kind: pa.DataType) -> bool:
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Returns a column of numbers without a dictionary."""
+    """Returns a column of numbers without dictionary encoding."""
     return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
 
 def _written(value: bool | float | Decimal) -> str:
-    """Returns a number as a person writes it: 4 and -1, also for 4.0 and -1.00."""
+    """Returns a number in its shortest form: 4 and -1, also for 4.0 and -1.00."""
     if isinstance(value, bool) or not math.isfinite(value):
         return str(value).lower()
     return f"{int(value)}" if value == int(value) else str(float(value))

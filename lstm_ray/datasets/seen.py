@@ -1,10 +1,10 @@
-"""Remembers which texts a model was trained on, to recognise them among the rows that it is measured on.
+"""Stores hashes of a model's training texts, to recognise these texts among the rows that it is evaluated on.
 
-    texts -> hashes of 40 bits -> sorted, each once -> seen.parquet, as differences: 3.4 bytes a text for 25,000
+    texts -> 40-bit hashes -> sorted, distinct -> seen.parquet, delta-encoded: 3.4 bytes per text for 25,000 texts
 
-A text that was never seen is taken for seen with a probability of (number of texts) / 2**40: 1 in 40 million for
-25,000 texts, 1 in 100,000 for ten million. The hash has no secret, so that whoever has the file can find out whether a
-text that they know was among the texts.
+The probability that a new text is mistaken for a training text is (number of texts) / 2**40: 1 in 40 million for 25,000
+texts, 1 in 100,000 for ten million. The hash is not secret: anyone who has the file can find out whether a text that
+they know is among the training texts.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _COLUMN = "hash"
 
 
 def hash_texts(texts: pa.LargeStringArray) -> Hashes40:
-    """Returns the 40-bit hash of each text; no text is null."""
+    """Returns the 40-bit hash of each text. No text may be null."""
     return (hash_keys(texts.cast(pa.large_binary()), 0, _PURPOSE) >> np.uint64(64 - _BITS)).astype(np.int64)
 
 
 class SeenTexts:
-    """The hashes of texts, each once, in rising order."""
+    """The distinct hashes of texts, in ascending order."""
 
     def __init__(self, hashes: Iterable[Hashes40] = ()) -> None:
         self._hashes = np.unique(np.concatenate([np.zeros(0, np.int64), *hashes]))
@@ -42,14 +42,14 @@ class SeenTexts:
         return len(self._hashes)
 
     def count(self, hashes: Hashes40) -> int:
-        """Returns how many of some hashes are among these."""
+        """Returns how many of the given hashes are among these."""
         if not len(self):
             return 0
         at = np.minimum(np.searchsorted(self._hashes, hashes), len(self) - 1)
         return int((self._hashes[at] == hashes).sum())
 
     def write(self, stream: Any) -> None:
-        """Writes the hashes as Parquet: to a path or a stream."""
+        """Writes the hashes as Parquet, to a path or stream."""
         table = pa.table({_COLUMN: self._hashes})
         pq.write_table(
             table,
@@ -63,24 +63,24 @@ class SeenTexts:
 
     @classmethod
     def read(cls, source: Any) -> SeenTexts:
-        """Reads what `write` has written.
+        """Reads a file that `write` wrote.
 
         Raises:
-            pa.ArrowException: It is not Parquet, or lacks the column.
+            pa.ArrowException: The file is not Parquet, or lacks the column.
         """
         content = pq.ParquetFile(source)
-        if content.metadata.num_rows > source.size():  # packed, a hash takes more than a byte
+        if content.metadata.num_rows > source.size():  # an encoded hash takes more than one byte
             raise pa.ArrowInvalid(f"{content.metadata.num_rows:,} rows in {source.size():,} bytes")
         return cls([content.read(columns=[_COLUMN])[_COLUMN].cast(pa.int64()).to_numpy()])
 
 
 def describe_seen(seen: int, rows: int, kind: str) -> str:
-    """Returns a sentence on rows whose text a model has learned from.
+    """Returns a warning about rows whose text is a training text.
 
     Args:
-        seen: How many they are.
-        rows: How many rows it is measured on.
-        kind: What the rows are for: "validation" or "evaluation".
+        seen: Number of such rows.
+        rows: Number of rows that the model is evaluated on.
+        kind: "validation" or "evaluation".
     """
     return (
         f"{seen:,} of {counted(rows, f'{kind} row')} ({seen / rows:.1%}) also occur in the training data: on new "

@@ -1,4 +1,4 @@
-"""Splits Parquet into a training and a test file: one pass, a batch of rows at a time, whatever its size.
+"""Splits Parquet of any size into a training and a test file, in one pass, a batch of rows at a time.
 
 files -> batches of rows -> each row's key: its group, or its text (held_out.py) -> train.parquet, test.parquet
 """
@@ -28,7 +28,7 @@ from lstm_ray.text.tokenize import decode_texts, is_text_type
 from lstm_ray.wording import counted
 
 _READ_ROWS = 8_192  # decoded at a time
-# A row group that is written has about as much as the smaller of these. Training encodes row groups side by side.
+# Approximate limits of a written row group. Training encodes row groups in parallel.
 _GROUP_ROWS, _GROUP_BYTES = 16_384, 64 << 20
 _BUFFER_BYTES = 4 << 20  # of each column, compressed: a row group may be larger than memory
 _PURPOSE = b"data split"
@@ -36,12 +36,12 @@ _PURPOSE = b"data split"
 
 @dataclass(frozen=True)
 class SplitFile:
-    """One of the two files.
+    """One of the two output files.
 
     Attributes:
-        path: Where it is.
-        rows: Rows in it.
-        groups: Groups in it; None if rows were not split by group. A row without a group is none.
+        path: The file.
+        rows: Number of rows.
+        groups: Number of groups, not counting rows without one; None if rows were not split by group.
     """
 
     path: Path
@@ -66,9 +66,9 @@ def split(
         inputs: Parquet files, directories, globs or URIs, all with the same columns.
         output: Directory of the two files.
         test: Share of the texts or groups that go to the test file, between 0 and 1.
-        by: Column whose equal values stay together; where it is null, and without it, equal texts do.
-        text_column: Column of the texts.
-        seed: Another seed, another split.
+        by: Column whose equal values stay together; if it is null or not given, equal texts do.
+        text_column: The text column.
+        seed: Different seeds give different splits.
         overwrite: Whether existing files may be replaced.
         progress: Receives the rows done, and notes on files that are left out.
 
@@ -77,7 +77,7 @@ def split(
 
     Raises:
         ConfigError: The share is not between 0 and 1, or the output is inside an input directory.
-        InputError: A file cannot be read or has other columns than the first, or one side would have no row.
+        InputError: A file cannot be read or has other columns than the first one, or one side would have no rows.
         OutputError: An output file exists, is an input, or cannot be written.
     """
     if not 0 < test < 1:
@@ -116,7 +116,7 @@ def split(
 
 
 class _Side:
-    """Rows of one side that wait to be written, and counts of all."""
+    """Writes the rows of one side in row groups, and counts them."""
 
     def __init__(self, path: Path, writer: pq.ParquetWriter, schema: pa.Schema) -> None:
         self.path = path
@@ -126,7 +126,7 @@ class _Side:
         self._waiting = [schema.empty_table()]
 
     def add(self, rows: pa.Table, groups: npt.NDArray[np.uint64]) -> None:
-        """Adds rows; writes those that wait as a row group once they are enough."""
+        """Adds rows, and writes the waiting rows as a row group when there are enough."""
         self.rows += rows.num_rows
         self.groups.update(np.unique(groups).tolist())
         self._waiting.append(rows)
@@ -135,7 +135,7 @@ class _Side:
             self.flush()
 
     def flush(self) -> None:
-        """Writes the rows that wait."""
+        """Writes the waiting rows."""
         table = pa.concat_tables(self._waiting)
         if table.num_rows:
             self._writer.write_table(table, row_group_size=table.num_rows)
@@ -145,7 +145,7 @@ class _Side:
 def _hashes(
     table: pa.Table, text_column: str, by: str | None, seed: int
 ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_]]:
-    """Returns the hash of each row's key, and which rows have a group. Rows with neither group nor text share a key."""
+    """Returns the hash of each row's key, and which rows have a group. Rows without group and text share a key."""
     groups = None if by is None else group_keys(table[by])
     keys = pc.fill_null(keys_of_rows(decode_texts(table[text_column]), groups), b"")
     has_group = np.zeros(len(keys), np.bool_) if groups is None else groups.is_valid().to_numpy(zero_copy_only=False)
@@ -153,7 +153,7 @@ def _hashes(
 
 
 def _check(files: Sequence[InputFile], text_column: str, by: str | None) -> tuple[pa.Schema, int]:
-    """Returns the columns of all files and the number of their rows; reads only footers."""
+    """Returns the columns of all files and the total number of rows, reading only footers."""
     first: pa.Schema | None = None
     total = 0
     for file in files:
@@ -176,7 +176,7 @@ def _check(files: Sequence[InputFile], text_column: str, by: str | None) -> tupl
 
 
 def _schema(file: InputFile, parquet: pq.ParquetFile) -> pa.Schema:
-    """Returns the columns of a file, those included that the names of its directories add."""
+    """Returns the columns of a file, including those from the names of its directories."""
     schema = parquet.schema_arrow
     for name in file.partitions:
         if name not in schema.names:
@@ -185,7 +185,7 @@ def _schema(file: InputFile, parquet: pq.ParquetFile) -> pa.Schema:
 
 
 def _describe(schema: pa.Schema, name: str) -> str:
-    """Returns the type of a column as a message shows it."""
+    """Returns the type of a column for a message."""
     if name not in schema.names:
         return "missing"
     field = schema.field(name)
@@ -206,7 +206,7 @@ def _read(files: Sequence[InputFile], schema: pa.Schema) -> Iterator[pa.Table]:
     """Yields all rows in order, a few at a time.
 
     Raises:
-        InputError: A row group cannot be read, or holds fewer rows than the file's footer says.
+        InputError: A row group cannot be read, or has fewer rows than the file's footer says.
     """
     for file in files:
         with open_parquet(file, _BUFFER_BYTES) as parquet:
@@ -243,5 +243,5 @@ def _check_sides(where: str, sides: Sequence[_Side], by: str | None) -> None:
 
 
 def _is_file(path: Path, file: InputFile) -> bool:
-    """Returns whether an input is the local file of a path."""
+    """Returns whether an input is the local file at a path."""
     return storage.is_local(file.path) and path.samefile(storage.locate(file.path)[1])

@@ -1,4 +1,4 @@
-"""Reads reviews without labels: Parquet with a column of texts, a row group at a time."""
+"""Reads reviews without labels from Parquet with a text column, one row group at a time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def find_text_shards(inputs: Sequence[str], text_column: str, progress: Progress
     """Lists the row groups of all input files; `progress` is for `find_inputs`.
 
     Raises:
-        InputError: A file is missing or not Parquet, or lacks the column, or the column is no text.
+        InputError: A file is missing or not Parquet, or lacks the column, or the column is not text.
     """
     shards = []
     for file in find_inputs(inputs, progress):
@@ -28,9 +28,9 @@ def find_text_shards(inputs: Sequence[str], text_column: str, progress: Progress
 
 
 def read_texts(shard: Shard, text_column: str) -> pa.LargeStringArray:
-    """Returns a shard's texts; those that are null or not UTF-8 are left out.
+    """Returns a shard's texts, without those that are null or not UTF-8.
 
     Raises:
-        InputError: The row group cannot be read, or holds fewer rows than the file's footer says.
+        InputError: The row group cannot be read, or has fewer rows than the file's footer says.
     """
     return shard.pick(decode_texts(read_columns(shard, [text_column])[text_column])).drop_null()

@@ -1,7 +1,7 @@
 """Examines this machine or the nodes of a cluster: `lstm-ray doctor`.
 
-facts.py  what there is on a machine ──┐
-ray_nodes.py  the same, of all nodes ──┴── verdicts.py  what that means for a run
+facts.py      facts about a machine ──┐
+ray_nodes.py  facts about all nodes ──┴── verdicts.py  what they mean for a run
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from lstm_ray.errors import ConfigError
 
 
 def examine(address: str | None, directory: str | None, model: str | None, job_file: str | None) -> list[Verdict]:
-    """Examines a cluster, or this machine without starting Ray; returns the lines of the report.
+    """Examines a cluster, or this machine without starting Ray, and returns the lines of the report.
 
     Args:
-        address: Of the cluster; None for this machine alone.
-        directory: Directory or URI that every node is to write to and read from.
-        model: A bundle, to find out whether cuDNN can run it.
-        job_file: A job, to find out the same of the network that it trains, or of the bundle that it scores with.
+        address: The cluster's address; None for this machine only.
+        directory: Directory or URI that every node should write to and read from.
+        model: A bundle for which to check whether cuDNN can run it.
+        job_file: A job file for whose network or bundle to check the same.
 
     Raises:
-        ConfigError: There are keys in the URI.
-        LstmRayError: There is no cluster at that address.
+        ConfigError: The URI contains keys.
+        LstmRayError: There is no cluster at the address.
     """
     if directory is not None:
         storage.refuse_keys(directory)
-        directory = storage.absolute(directory)  # nodes have other current directories
+        directory = storage.absolute(directory)  # nodes have different current directories
     with probe_in(directory) as probe:
         if address is None:
             verdicts = judge({"this machine": describe(directory, probe)}, {}, 0.0, directory)
@@ -56,7 +56,7 @@ def _job_settings(job_file: str | None) -> tuple[str, Any, Any] | None:
         return None
     kind = COMMANDS.get(str(load_job_file(job_file).get("command")), TrainConfig)
     config = resolve(kind, {}, job_file)
-    if isinstance(config, TrainConfig):  # of train, or of tune
+    if isinstance(config, TrainConfig):  # train or tune
         return job_file, config, config
     if isinstance(config, VectorsConfig):
         return None

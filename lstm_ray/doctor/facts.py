@@ -1,4 +1,4 @@
-"""What there is on a machine: packages, cores, GPUs, memory for Ray's object store, access to storage."""
+"""Collects facts about a machine: packages, cores, GPUs, memory for Ray's object store, access to storage."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ _CONTENT = b"lstm-ray doctor"
 
 @dataclass(frozen=True)
 class Facts:
-    """What there is on a node.
+    """Facts about a node.
 
     Attributes:
-        versions: Of Python, lstm-ray and `PACKAGES`; None for a missing package.
-        cpus: Cores.
-        native_engine: What the native engine runs on, such as "AVX-512, 16 lanes".
-        native_engine_is_slow: True if the processor lacks what makes it fast.
+        versions: Versions of Python, lstm-ray and `PACKAGES`; None for a missing package.
+        cpus: Number of cores.
+        native_engine: The instruction set of the native engine, such as "AVX-512, 16 lanes".
+        native_engine_is_slow: True if the processor lacks the instructions that make it fast.
         gpus: Names of the GPUs.
-        driver_failure: The error of NVIDIA's driver; None if it works or is not installed.
+        driver_failure: The error of the NVIDIA driver; None if it works or is not installed.
         cudnn: True if cuDNN can be loaded.
         shm_bytes: Size of /dev/shm; None where there is none.
         object_store_bytes: Size of Ray's object store; None without Ray.
-        auth_mode: Ray's authentication mode: "token", "disabled"; None without Ray.
-        clock: Seconds since 1970; of a cluster's node, by how many seconds it is ahead of this machine.
-        storage_failure: Why the storage cannot be used from here; None if it can, or was not asked for.
+        auth_mode: Ray's authentication mode, "token" or "disabled"; None without Ray.
+        clock: For this machine, seconds since 1970; for a cluster's node, how many seconds it is ahead of this machine.
+        storage_failure: Why the storage cannot be used from here; None if it can, or was not checked.
     """
 
     versions: Mapping[str, str | None]
@@ -63,9 +63,9 @@ class Facts:
 
 @contextmanager
 def probe_in(directory: str | None) -> Iterator[str | None]:
-    """Provides a new file in the storage that all nodes should see, and deletes it at the end.
+    """Yields the path of a new file in the storage that all nodes should see, and deletes it at the end.
 
-    None without a directory, and if the file cannot be written from here, which `describe` finds too.
+    Yields None without a directory, or if the file cannot be written, which `describe` reports.
     """
     if directory is None:
         yield None
@@ -83,11 +83,11 @@ def probe_in(directory: str | None) -> Iterator[str | None]:
 
 
 def describe(directory: str | None, probe: str | None) -> Facts:
-    """Returns the facts of the machine that this runs on.
+    """Returns the facts about the machine that this runs on.
 
     Args:
-        directory: Directory or URI to write to and read back from; None skips that.
-        probe: A file there that another machine has written.
+        directory: Directory or URI to write to and read back from; None to skip that.
+        probe: A file there that another machine has written, if any.
     """
     versions: dict[str, str | None] = {"python": platform.python_version(), "lstm-ray": lstm_ray.__version__}
     for package in PACKAGES:
@@ -114,19 +114,19 @@ def describe(directory: str | None, probe: str | None) -> Facts:
 
 
 def clock() -> float:
-    """Returns this machine's time in seconds since 1970. (Ray runs no function that is written in C.)"""
+    """Returns this machine's time in seconds since 1970. (Ray cannot run built-in functions such as `time.time`.)"""
     return time.time()
 
 
 def compare_clocks(ask: Callable[[Callable[[], float]], Mapping[str, Any]]) -> tuple[dict[str, float], float]:
-    """Compares the nodes' clocks with this machine's.
+    """Compares the nodes' clocks with this machine's clock.
 
     Args:
         ask: Runs a function on every node and returns the results by node.
 
     Returns:
-        By how many seconds each node that answers is ahead, and the error of these: a node read its clock at some
-        moment between question and answer, taken to be the middle.
+        How many seconds each node is ahead, for nodes that answer; and the maximum error of these values: a node is
+        assumed to read its clock halfway between question and answer.
     """
     asked = time.time()
     answers = ask(clock)
@@ -135,7 +135,7 @@ def compare_clocks(ask: Callable[[Callable[[], float]], Mapping[str, Any]]) -> t
 
 
 def _gpus() -> tuple[list[str], str | None]:
-    """Returns the names of the GPUs that the driver knows, and the driver's error if it does not work."""
+    """Returns the names of the GPUs that the driver lists, and the driver's error if it does not work."""
     if shutil.which("nvidia-smi") is None:
         return [], None
     command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
@@ -149,7 +149,7 @@ def _gpus() -> tuple[list[str], str | None]:
 
 
 def _has_cudnn() -> bool:
-    """Returns whether TensorFlow would find cuDNN: on the system, or as the package of tensorflow[and-cuda]."""
+    """Returns whether TensorFlow would find cuDNN: on the system, or installed by tensorflow[and-cuda]."""
     try:
         importlib.metadata.version("nvidia-cudnn-cu12")
     except importlib.metadata.PackageNotFoundError:
@@ -169,9 +169,9 @@ def _storage_failure(directory: str, probe: str | None) -> str | None:
     except (LstmRayError, OSError) as error:
         return reason(error)
     if back != _CONTENT:
-        return f"{directory}: what was written there reads back differently"
+        return f"{directory}: content that was written there reads back differently"
     if probe is not None and not storage.exists(probe):
-        return f"{directory}: is another directory than on the machine that runs doctor"
+        return f"{directory}: is a different directory than on the machine that runs doctor"
     return None
 
 

@@ -1,4 +1,4 @@
-"""The facts of the nodes of a cluster, asked through Ray."""
+"""Collects facts about the nodes of a cluster, through Ray."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from lstm_ray.wording import reason
 def describe_nodes(
     address: str, directory: str | None, probe: str | None
 ) -> tuple[dict[str, Facts], dict[str, str], float]:
-    """Returns the facts of each node, why others could not be asked, and the error of the clocks in seconds.
+    """Returns the facts about each node, why others could not be asked, and the error of the clocks in seconds.
 
     Args:
-        address: Of the cluster.
-        directory: Directory or URI that every node is to write to and read from.
+        address: The cluster's address.
+        directory: Directory or URI that every node should write to and read from.
         probe: A file there that this machine has written.
 
     Raises:
-        LstmRayError: There is no cluster at that address.
+        LstmRayError: There is no cluster at the address.
     """
     with connect(address):
         nodes = ray.nodes()

@@ -1,4 +1,4 @@
-"""What the facts of a machine or of a cluster's nodes mean for a run."""
+"""Judges what the facts about a machine or a cluster's nodes mean for a run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Verdict:
     Attributes:
         subject: What was examined.
         state: Its state.
-        level: OK, warning, or problem: a run would fail.
+        level: OK, warning, or problem; with a problem a run would fail.
         remedy: What to do about it.
     """
 
@@ -35,13 +35,13 @@ class Verdict:
 def judge(
     nodes: Mapping[str, Facts], failed: Mapping[str, str], clock_error_s: float, directory: str | None = None
 ) -> list[Verdict]:
-    """Returns what the facts mean.
+    """Returns the lines of the report.
 
     Args:
         nodes: Facts by node.
         failed: Nodes that could not be asked, and why.
-        clock_error_s: Error of the differences between clocks.
-        directory: The storage that nodes were to use, if any.
+        clock_error_s: Error of the clock differences, in seconds.
+        directory: The storage that nodes were asked to use, if any.
     """
     verdicts = [_no_answer(node, why) for node, why in failed.items()]
     for package in ("python", "lstm-ray", *PACKAGES):
@@ -88,20 +88,20 @@ def _versions(package: str, versions: Mapping[str, str | None]) -> Verdict:
 
 def _native_engine(node: str, facts: Facts) -> Verdict:
     if facts.native_engine_is_slow:
-        remedy = "use a processor with AVX2 (x86 from 2013 on) or NEON (64-bit ARM)"
+        remedy = "use a processor with AVX2 (x86 since 2013) or NEON (64-bit ARM)"
         return Verdict(f"{node}: native engine", facts.native_engine, "warning", remedy)
     return Verdict(f"{node}: native engine", facts.native_engine)
 
 
 def _gpus(node: str, facts: Facts) -> Verdict:
     if facts.driver_failure is not None:
-        remedy = "repair NVIDIA's driver: until then no GPU can be used"
+        remedy = "repair the NVIDIA driver: until then no GPU can be used"
         return Verdict(f"{node}: GPUs", f"the driver fails: {facts.driver_failure[-200:]}", "problem", remedy)
     if not facts.gpus:
         return Verdict(f"{node}: GPUs", "none: training and scoring run on the CPU")
     names = ", ".join(f"{count} x {name}" for name, count in Counter(facts.gpus).items())
     if not facts.cudnn:
-        remedy = "install tensorflow[and-cuda], or TensorFlow does not use the GPU"
+        remedy = "install tensorflow[and-cuda]: without cuDNN TensorFlow does not use the GPU"
         return Verdict(f"{node}: GPUs", f"{names}, without cuDNN", "problem", remedy)
     return Verdict(f"{node}: GPUs", f"{names}, with cuDNN")
 
@@ -109,7 +109,7 @@ def _gpus(node: str, facts: Facts) -> Verdict:
 def _object_store(node: str, store: int, shm: int | None) -> Verdict:
     state = f"{_gib(store)}" + ("" if shm is None else f", /dev/shm has {_gib(shm)}")
     if shm is not None and shm < store:
-        remedy = "give the container a larger /dev/shm (docker run --shm-size), or the store uses the disk"
+        remedy = "give the container a larger /dev/shm (docker run --shm-size): otherwise the store uses the disk"
         return Verdict(f"{node}: object store", state, "warning", remedy)
     return Verdict(f"{node}: object store", state)
 
@@ -122,7 +122,7 @@ def _authentication(node: str, mode: str) -> Verdict:
 
 
 def _clock(node: str, ahead: float, error_s: float) -> Verdict:
-    state = f"{ahead:+.1f} s against this machine, to within {error_s:.1f} s"
+    state = f"{ahead:+.1f} s compared to this machine, within {error_s:.1f} s"
     off = abs(ahead) - error_s
     if off > _SKEW_WARNING_S:
         level: Level = "problem" if off > _SKEW_PROBLEM_S else "warning"

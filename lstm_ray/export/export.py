@@ -2,9 +2,9 @@
 
     OUTPUT/model.onnx | saved_model/    the network
     OUTPUT/vocabulary.parquet           word, id, count
-    OUTPUT/export.json                  input and output, the steps from a text to token ids, an example to check them
+    OUTPUT/export.json                  input and output, the steps from a text to token ids, an example for checking
 
-The network takes token ids, because no runtime splits words like lstm-ray: the caller follows the steps in export.json.
+The network takes token ids, because no runtime tokenizes like lstm-ray: callers follow the steps in export.json.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Exported:
         output: The directory that was written.
         model: Name of the network's file or directory in it.
         description: Content of export.json.
-        note: A message for the user about the bundle, if there is one.
+        note: A message for the user about the bundle, or None.
     """
 
     output: str
@@ -58,7 +58,7 @@ def export(model: str, kind: str, output: str) -> Exported:
         output: A new or empty directory.
 
     Raises:
-        ConfigError: The format is unknown, or the package that writes it is not installed.
+        ConfigError: The format is unknown, or the package that it needs is not installed.
         BundleError: The model cannot be used.
         OutputError: The directory is not empty, or cannot be written.
     """
@@ -81,7 +81,7 @@ def export(model: str, kind: str, output: str) -> Exported:
 def _export_onnx(bundle: Bundle) -> Mapping[str, bytes]:
     if bundle.model.network is not None:
         raise ConfigError(
-            f"--format onnx exports only lstm-ray's own networks, and {bundle.model.network} built this one: "
+            f"--format onnx exports only lstm-ray's own networks, but {bundle.model.network} built this one: "
             "use --format savedmodel"
         )
     try:
@@ -111,7 +111,7 @@ _FORMATS: dict[str, tuple[str, _Export, str]] = {
 
 
 def _describe(bundle: Bundle, output_name: str) -> dict[str, Any]:
-    """Returns the content of export.json, except for the format and the name of the network's file."""
+    """Returns the content of export.json, except the format and the name of the network's file."""
     text = bundle.text
     time: int | str = "time" if bundle.model.mask else text.max_tokens
     return {
@@ -131,7 +131,7 @@ def _input_name(bundle: Bundle) -> str:
 
 
 def _steps(text: TextSettings, masked: bool) -> list[str]:
-    """Returns the steps that turn a text into a row of the input, in order."""
+    """Returns instructions for converting a text into a row of the input, in order."""
     spaces = "white space" if text.split_on == "whitespace" else "spaces (U+0020) alone"
     unlisted = "left out" if text.unlisted_words == "drop" else f"id {OOV_ID}"
     kept = " and ".join(
@@ -162,7 +162,7 @@ def _steps(text: TextSettings, masked: bool) -> list[str]:
 
 
 def _example(bundle: Bundle) -> dict[str, Any]:
-    """Returns a text, its row of the input, and its probability."""
+    """Returns an example text, its row of the input, and its probability."""
     sequences = Encoder(bundle).encode(pa.array([_EXAMPLE], pa.large_string())).sequences
     length = int(sequences.lengths[0]) if bundle.model.mask else bundle.text.max_tokens
     row = pad(sequences, length, bundle.text.padding)[0]

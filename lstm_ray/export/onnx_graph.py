@@ -1,17 +1,17 @@
-"""Builds a trained network as an ONNX graph, for runtimes without Keras and lstm-ray.
+"""Converts a trained network into an ONNX graph, for runtimes without Keras and lstm-ray.
 
     token_ids int32[batch, time]
       -> Gather                  float32[time, batch, embedding_size]
       -> LSTM x layers           forward or bidirectional
       -> last state | max | mean | mean and max over time
-      -> MatMul                  logit float32[batch, 1], to which the n-grams are added if there are any
+      -> MatMul                  logit float32[batch, 1], to which the sum of the n-grams is added, if any
       -> Sigmoid                 probability float32[batch, 1]
 
     token_ids int32[batch, time]
-      -> buckets of n-grams, TopK to sort them, Gather from the table, ReduceSum of those that count
+      -> buckets of n-grams, TopK to sort them, Gather from the table, ReduceSum over distinct n-grams
 
-ONNX's LSTM skips padding only at the end of a row, by `sequence_lens`. So the rows of a masked network are first
-rotated until their tokens come first; the result is the same for padding on either side.
+ONNX's LSTM skips padding only at the end of a row, with `sequence_lens`. So the rows of a masked network are first
+rotated so that their tokens come first; this works for padding on either side.
 
 Source: ONNX operators, LSTM (gates in the order input, output, forget, candidate; bias of W, then of R).
 """
@@ -31,8 +31,8 @@ from lstm_ray.text.ngrams import MULTIPLIERS, OFFSETS, PRIME
 from lstm_ray.text.sequences import PAD_ID
 
 OPSET = 17
-_IR_VERSION = 8  # runtimes with this opset read it; by default, the installed onnx package would decide
-_LOWEST = -1e9  # instead of minus infinity in a maximum over time, as in the Keras model
+_IR_VERSION = 8  # can be read by runtimes with this opset; the default depends on the installed onnx package
+_LOWEST = -1e9  # used instead of minus infinity in a maximum over time, as in the Keras model
 
 
 def onnx_model(network: NetworkWeights) -> ModelProto:
@@ -98,10 +98,11 @@ class _Graph:
 
 
 def _tokens_first(graph: _Graph) -> tuple[str, str, str]:
-    """Rotates rows until their tokens come first.
+    """Rotates rows so that their tokens come first.
 
     Returns:
-        Names of: the ids, int32[batch, time]; which are tokens, bool[batch, time]; how many, int32[batch].
+        The names of the ids, int32[batch, time]; of the mask of tokens, bool[batch, time]; and of the rows' lengths,
+        int32[batch].
     """
     zero = graph.constant("padding_id", np.array(0, np.int32))
     counts = graph.add("Cast", graph.add("Not", graph.add("Equal", INPUT_NAME, zero)), to=TensorProto.INT32)
@@ -119,13 +120,13 @@ def _lstm(graph: _Graph, name: str, layer: tuple[LstmWeights, ...], inputs: str,
 
     Args:
         graph: Receives the nodes.
-        name: Of the layer.
-        layer: Weights of its directions.
-        inputs: Name of float32[time, batch, inputs].
-        lengths: Name of int32[batch], or "" without a mask.
+        name: The layer's name.
+        layer: The weights of its directions.
+        inputs: Name of the input, float32[time, batch, inputs].
+        lengths: Name of the rows' lengths, int32[batch], or "" without a mask.
 
     Returns:
-        Names of all states, float32[time, batch, features], and of the last ones, float32[batch, features].
+        The names of all states, float32[time, batch, features], and of the last states, float32[batch, features].
     """
     states, last = graph.add_all(
         "LSTM",
@@ -148,7 +149,7 @@ def _lstm(graph: _Graph, name: str, layer: tuple[LstmWeights, ...], inputs: str,
 
 
 def _reordered(matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Returns Keras's gates, [..., 4 * units], in the order and layout of ONNX, [4 * units, ...]."""
+    """Converts gates from Keras's layout, [..., 4 * units], to the order and layout of ONNX, [4 * units, ...]."""
     input_gate, forget, candidate, output = np.split(matrix, 4, axis=-1)
     return np.concatenate([input_gate, output, forget, candidate], axis=-1).T
 
@@ -180,12 +181,12 @@ def _pool(graph: _Graph, pooling: str, states: str, is_token: str | None, length
 def _ngrams(graph: _Graph, longest: int, table: npt.NDArray[np.float32]) -> str:
     """Adds the sum of a table over the distinct n-grams of each row, float32[batch, 1].
 
-    As `_ngram_buckets` in `model/architectures.py`: an id of padding closes each row to a ring, n-grams with padding
-    get the bucket -1, and sorted buckets count if they are not negative and differ from the one before.
+    Works like `_ngram_buckets` in `model/architectures.py`: each row is padded and treated as a ring, n-grams with
+    padding get the bucket -1, and a sorted bucket counts if it is not negative and differs from the previous one.
     """
 
     def rolled(matrix: str, first: int) -> str:
-        """Adds the columns of a matrix from `first` on, then those before it."""
+        """Rotates the columns of a matrix so that column `first` comes first."""
         start, end, axis = graph.integers(first), graph.integers(np.iinfo(np.int64).max), graph.integers(1)
         behind = graph.add("Slice", matrix, start, end, axis)
         return graph.add("Concat", behind, graph.add("Slice", matrix, graph.integers(0), start, axis), axis=1)
@@ -209,6 +210,8 @@ def _ngrams(graph: _Graph, longest: int, table: npt.NDArray[np.float32]) -> str:
     rising, _ = graph.add_all("TopK", 2, together, count, axis=1, largest=0, sorted=1)
     is_new = graph.add("Not", graph.add("Equal", rising, rolled(rising, -1)))
     counts = graph.add("And", is_new, graph.add("Not", graph.add("Equal", rising, padding)))
-    values = graph.add("Gather", graph.constant("ngram_table", table), rising)  # -1 is the last one, and does not count
+    values = graph.add(
+        "Gather", graph.constant("ngram_table", table), rising
+    )  # -1: the last entry, which does not count
     summed = graph.add("Where", counts, values, graph.constant("nothing", np.array(0, np.float32)))
     return graph.add("ReduceSum", summed, graph.integers(1), keepdims=1)

@@ -1,11 +1,11 @@
-"""Jobs on a cluster, through the Ray Jobs API: submitted, followed, stopped.
+"""Submits, follows and stops jobs on a cluster, with the Ray Jobs API.
 
     job file ── prepare.py ──> settings with paths that all nodes understand
              ── package.py ──> a directory: lstm_ray/, lstm-ray-job.yaml, the user's modules
              ── submit ──────> over HTTP to the cluster; there: python -m lstm_ray COMMAND --config lstm-ray-job.yaml
-             <── follow ────── its log, its exit code
+             <── follow ────── log and exit code
 
-The package is sent with the job, so the cluster needs the dependencies of lstm-ray but not lstm-ray itself.
+lstm-ray is sent with the job, so the cluster needs its dependencies but not lstm-ray itself.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from lstm_ray.wording import reason
 _DASHBOARD = "http://127.0.0.1:8265"
 _OUTPUT = "output"  # of a job's metadata
 _VERBOSE = ("dashboard.modules.job.sdk", "dashboard.modules.dashboard_sdk", "_private.runtime_env.packaging")
-"""Modules of Ray that log uploads and closed connections."""
+"""Ray's modules that log uploads and closed connections."""
 
 _RECONNECT_FOR_S = 120.0
 _ANSWER_LIMIT_S = 60.0
-_SILENT_FOR_S = 15.0  # then the cluster is asked whether it is still there
-_SAVES_WITHIN_S = 75  # a run that is stopped; Ray would kill it after 3 s
+_SILENT_FOR_S = 15.0  # after this silence, the cluster is asked whether it still answers
+_SAVES_WITHIN_S = 75  # time for a stopped run to save; Ray's default is 3 s
 _STOP_LIMIT_S = 90.0
 
 Show = Callable[[str], None]
@@ -49,17 +49,17 @@ Show = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Job:
-    """A job, as the cluster describes it.
+    """A job, as the cluster reports it.
 
     Attributes:
-        id: Its name.
+        id: The job's name.
         status: PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED.
-        command: Its command line.
-        output: The directory it writes to; "" if another program submitted it.
-        started: When it started, in local time; "" if it has not.
-        seconds: How long it ran, or has been running.
-        message: Ray's message about it.
-        exit_code: Of its command; None while it runs, and if it never started or was stopped.
+        command: The command line.
+        output: The directory that the job writes to; "" if another program submitted it.
+        started: Start time, in local time; "" if the job has not started.
+        seconds: Duration so far.
+        message: Ray's message about the job.
+        exit_code: Exit code of the command; None while it runs, and if it never started or was stopped.
     """
 
     id: str
@@ -73,19 +73,19 @@ class Job:
 
     @property
     def has_ended(self) -> bool:
-        """Returns whether it has succeeded, failed or been stopped."""
+        """Returns whether the job has succeeded, failed or been stopped."""
         return bool(JobStatus(self.status).is_terminal())
 
 
 class _FinalError(LstmRayError):
-    """An error that a new connection would not change: no such job, a token that is refused."""
+    """An error for which reconnecting is useless: there is no such job, or the token is refused."""
 
 
 class _CannotShowError(Exception):
     """The log could not be shown.
 
     Attributes:
-        error: The cause, which is in this process and not in the connection.
+        error: The cause, which lies in this process, not in the connection.
     """
 
     def __init__(self, error: OSError) -> None:
@@ -94,13 +94,13 @@ class _CannotShowError(Exception):
 
 
 class _Client(JobSubmissionClient):
-    """Ray's client, which would wait for an answer for ever, with a limit."""
+    """Ray's client with a timeout; by default it waits for ever."""
 
     def _do_request(self, *arguments: Any, **options: Any) -> Any:
         return super()._do_request(*arguments, **{"timeout": _ANSWER_LIMIT_S, **options})
 
     def ping(self) -> None:
-        """Asks the cluster for its version; raises an error of `requests` if there is no answer."""
+        """Asks the cluster for its version. Raises an error of `requests` if there is no answer."""
         self._do_request("GET", "/api/version", timeout=_SILENT_FOR_S)
 
 
@@ -134,9 +134,9 @@ class Jobs:
         """Submits a job and returns its name.
 
         Args:
-            config: What `prepare.load_job` returned.
-            code: Directory of the user's modules, sent with the job.
-            notify: Receives a message if something in it is not sent.
+            config: Settings from `prepare.load_job`.
+            code: Directory of the user's modules, which is sent with the job.
+            notify: Receives a message if some of its files are not sent.
         """
         command = command_of(type(config))
         name = f"lstm-ray-{command}-{time.strftime('%Y%m%d-%H%M%S')}-{token_hex(2)}"
@@ -153,7 +153,7 @@ class Jobs:
         return name
 
     def list(self) -> list[Job]:
-        """Returns the jobs that were submitted, the newest last."""
+        """Returns the submitted jobs, the newest last."""
         with self._translated_errors():
             known = self._client.list_jobs()
         submitted = sorted((job for job in known if job.submission_id), key=lambda job: job.start_time or 0)
@@ -170,7 +170,7 @@ class Jobs:
             return str(self._client.get_job_logs(name))
 
     def stop(self, name: str) -> Job:
-        """Stops a job that has not ended, and returns it when it has."""
+        """Stops a job, and returns it after it has ended."""
         with self._translated_errors(name):
             self._client.stop_job(name)
             deadline = time.monotonic() + _STOP_LIMIT_S
@@ -179,13 +179,13 @@ class Jobs:
         return job
 
     def follow(self, name: str, show: Show, notify: Show) -> Job:
-        """Shows the log of a job from beginning to end, and returns the job when it has ended.
+        """Shows the log of a job from beginning to end, and returns the job after it has ended.
 
-        If the connection breaks, it connects again; what was shown is not repeated.
+        If the connection breaks, it reconnects without repeating what was shown.
 
         Args:
-            name: The job.
-            show: Receives each new piece of the log. Its errors are raised.
+            name: The job's name.
+            show: Receives each new piece of the log. Errors that it raises are passed on.
             notify: Receives a message when the connection breaks.
 
         Raises:
@@ -200,7 +200,7 @@ class Jobs:
                 raise _CannotShowError(error) from error
 
         async def tail() -> None:
-            nonlocal shown  # not returned: a connection that breaks ends in an exception
+            nonlocal shown  # not a return value: a broken connection raises an exception
             position = 0
             pieces: AsyncIterator[str] = self._client.tail_job_logs(name)
             async for piece in self._while_answered(pieces):
@@ -213,7 +213,7 @@ class Jobs:
         failing_since: float | None = None
         while True:
             try:
-                self.job(name)  # unlike tail_job_logs, it can tell an unknown job from a broken connection
+                self.job(name)  # unlike tail_job_logs, this distinguishes an unknown job from a broken connection
                 asyncio.run(tail())
                 job = self.job(name)
                 if job.has_ended:
@@ -239,9 +239,9 @@ class Jobs:
             time.sleep(0.5)
 
     async def _while_answered(self, pieces: AsyncIterator[str]) -> AsyncIterator[str]:
-        """Yields the pieces of a log; raises LstmRayError if none comes and the cluster does not answer.
+        """Yields the pieces of a log. Raises LstmRayError if none arrives and the cluster does not answer.
 
-        Without that it would wait forever for a connection that no side has closed, as when a link goes silent.
+        Without this check, it would wait for ever on a dead connection that neither side has closed.
         """
         waiting = asyncio.ensure_future(anext(pieces, None))
         while True:
@@ -258,13 +258,13 @@ class Jobs:
 
     @contextmanager
     def _translated_errors(self, name: str | None = None) -> Iterator[None]:
-        """Turns the client's errors into `LstmRayError`."""
+        """Converts the client's errors into `LstmRayError`."""
         try:
             yield
         except AuthenticationError as error:
             raise _FinalError(
                 f"{self.address} refuses this machine's token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to a "
-                "file with the cluster's"
+                "file with the cluster's token"
             ) from error
         except (OSError, requests.RequestException) as error:
             raise LstmRayError(
@@ -279,11 +279,11 @@ class Jobs:
 
 
 def exit_code(job: Job) -> int:
-    """Returns the exit code for a command that waited for a job: the job's own, as a shell reports it, or 1."""
+    """Returns the exit code of a job as a shell reports it; 1 if it failed without one."""
     if job.status == JobStatus.SUCCEEDED:
         return 0
     code = job.exit_code or 1
-    return 128 - code if code < 0 else code  # a signal ended it
+    return 128 - code if code < 0 else code  # it was ended by a signal
 
 
 def _dashboard_of(address: str) -> str:

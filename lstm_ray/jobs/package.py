@@ -1,4 +1,4 @@
-"""What is sent with a job: the package, its settings, and the user's code."""
+"""Packs what is sent with a job: lstm-ray, the job's settings, and the user's code."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from lstm_ray.errors import ConfigError
 from lstm_ray.wording import reason
 
 JOB_FILE = "lstm-ray-job.yaml"
-"""The settings, among what is sent; a name that no file of the user's has."""
+"""Name of the settings file in the package; no user file should have it."""
 
 ENTRYPOINTS = {
     "train": f"python -m lstm_ray train --config {JOB_FILE}",
     "tune": f"python -m lstm_ray tune {JOB_FILE}",
     "score": f"python -m lstm_ray score --config {JOB_FILE}",
 }
-"""What a job runs, by its command."""
+"""The command line of a job, by command."""
 
-# Hidden files hold secrets and histories; of a .gitignore Ray would take its rules for our own files.
+# Hidden files may contain secrets and histories. Ray would apply the rules of a .gitignore to lstm-ray's files too.
 _NOT_SHIPPED = shutil.ignore_patterns(
     ".*", "__pycache__", "node_modules", "*.pyc", "*.parquet", "*.keras", "*.npz", "*.onnx"
 )
@@ -58,27 +58,27 @@ _KEYS = (
     ),
     *("*.tfstate", "*.tfstate.backup", "*.tfvars", "secret*.y*ml", "secrets.json", "secrets.toml"),
 )
-"""Names of files that hold keys or passwords, as tools give them; in lower case."""
+"""Usual names of files with keys or passwords, in lower case."""
 
-_ENVIRONMENT = ("pyvenv.cfg", "conda-meta")  # in the directory of a virtual environment, of one of conda's
+_ENVIRONMENT = ("pyvenv.cfg", "conda-meta")  # in the directory of a virtual environment, or a conda environment
 
 
 @contextmanager
 def packed(
     config: Settings, code: str | None = None, notify: Callable[[str], None] = lambda note: None
 ) -> Iterator[Path]:
-    """Provides a temporary directory with all that a job needs: the package, its settings, and the user's code.
+    """Yields a temporary directory with everything that a job needs: lstm-ray, settings, and the user's code.
 
     Args:
-        config: What `prepare.load_job` returned.
+        config: Settings from `prepare.load_job`.
         code: Directory of the user's modules, which the job imports.
-        notify: Receives a message if files in it look like keys, which are not sent.
+        notify: Receives a message if some files look like keys and are not sent.
 
     Raises:
-        ConfigError: `code` cannot be read, or has a file with a name that we need.
+        ConfigError: `code` cannot be read, or contains a reserved name.
     """
     with tempfile.TemporaryDirectory(prefix="lstm-ray-job-") as name:
-        directory = Path(name, "package")  # not itself: copytree would give it the mode of `code`, open to others
+        directory = Path(name, "package")  # a subdirectory, because copytree changes the mode to that of `code`
         directory.mkdir()
         if code is not None:
             keys: list[str] = []
@@ -87,7 +87,7 @@ def packed(
             except OSError as error:
                 raise ConfigError(f"--working-dir {code}: cannot be read: {reason(error)}") from error
             if keys:
-                notify(f"not sent, for a file of this name holds keys or passwords: {', '.join(sorted(keys))}")
+                notify(f"not sent, because files of this name contain keys or passwords: {', '.join(sorted(keys))}")
         taken = [name for name in ("lstm_ray", JOB_FILE) if (directory / name).exists()]
         if taken:
             raise ConfigError(
@@ -99,11 +99,11 @@ def packed(
 
 
 def _not_shipped(code: str, keys: list[str]) -> Callable[[str, list[str]], set[str]]:
-    """Returns a filter for `copytree`: hidden files, environments, sockets, keys and links out of `code` stay here.
+    """Returns a filter for `copytree` that excludes hidden files, environments, sockets, keys and links out of `code`.
 
     Args:
         code: The directory that is copied.
-        keys: Receives the paths of the files that look like keys.
+        keys: Receives the paths of files that look like keys.
     """
     root = Path(code).resolve()
 

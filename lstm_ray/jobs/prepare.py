@@ -1,4 +1,4 @@
-"""A job file becomes settings that mean the same on every node of a cluster."""
+"""Loads a job file and makes its settings valid on every node of a cluster."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from lstm_ray.jobs.package import ENTRYPOINTS
 
 
 def load_job(path: str, shared: str | None = None, code: str | None = None) -> Settings:
-    """Returns the settings of a job file, resolved and without a relative path.
+    """Returns the resolved settings of a job file, without relative paths.
 
     Args:
         path: The job file.
-        shared: Directory or URI that all nodes reach; relative paths are below it.
-        code: Directory of the user's modules, where a preset may be; None is the current directory.
+        shared: Directory or URI that all nodes can access; relative paths are resolved against it.
+        code: Directory of the user's modules, which may contain a preset; None is the current directory.
 
     Raises:
-        ConfigError: The job file is not valid, needs no cluster, or has a path that only this machine understands.
+        ConfigError: The job file is not valid, needs no cluster, or has a path that exists only on this machine.
     """
     kind = _kind_of(path)
     config = resolve(kind, {}, path, code)
@@ -54,7 +54,7 @@ def _kind_of(job_file: str) -> type[Settings]:
 
 
 def _check_paths(config: Settings, job_file: str, shared: str | None) -> None:
-    """Raises ConfigError if a path is only known on this machine, or a URI has keys in it."""
+    """Raises ConfigError if a path is relative without `shared`, or a URI contains keys."""
     if shared is not None:
         storage.refuse_keys(shared)
         if not _is_absolute(shared):
@@ -67,8 +67,8 @@ def _check_paths(config: Settings, job_file: str, shared: str | None) -> None:
             if shared is None and not _is_absolute(path):
                 raise ConfigError(
                     f"{job_file}: {name} is {path!r}, a path on this machine, which the cluster does not see: give "
-                    "--storage with a directory that all its nodes share, or s3://BUCKET/..., to look below that; or "
-                    "put a URI into the file"
+                    "--storage with a directory that all nodes share, or s3://BUCKET/..., which contains it; or put "
+                    "a URI into the file"
                 )
 
 
@@ -77,14 +77,14 @@ def _is_absolute(path: str) -> bool:
 
 
 def _check_workers(config: Settings, job_file: str) -> None:
-    """Raises ConfigError if the job would run in one process. A search has 0 workers, and runs its trials on Ray."""
+    """Raises ConfigError if the job would run in one process. (A search has 0 workers, but runs its trials on Ray.)"""
     name = {TrainConfig: "workers", ScoreConfig: "actors"}.get(type(config))
     if name is not None and getattr(config, name) == "0":
-        raise ConfigError(f"{job_file}: {name} is 0, which uses no cluster: set {name} to 1 or more")
+        raise ConfigError(f"{job_file}: {name} is 0, which does not use the cluster: set {name} to 1 or more")
 
 
 def _networks(config: Settings) -> list[str]:
-    """Returns the names of the user's networks that a job may train."""
+    """Returns the names of the user networks that a job may train."""
     networks = [config.network] if isinstance(config, TrainConfig) else []
     if isinstance(config, TuneConfig) and "network" in config.search:
         networks += config.search["network"].choice or ()
@@ -92,7 +92,7 @@ def _networks(config: Settings) -> list[str]:
 
 
 def _check_network_is_sent(network: str, job_file: str, code: str | None) -> None:
-    """Raises ConfigError if the module of a network is neither sent nor installed: the cluster would not find it."""
+    """Raises ConfigError if the module of a network is neither sent nor installed, so that workers cannot import it."""
     module = network.partition(":")[0]
     is_sent = code is not None and user_code.is_in(module, code)
     if not is_sent and user_code.is_in(module, os.curdir):
@@ -100,6 +100,6 @@ def _check_network_is_sent(network: str, job_file: str, code: str | None) -> Non
         raise ConfigError(f"{job_file}: network is {network!r}: the module is in this directory: {remedy}")
     if not is_sent and not user_code.is_installed(module):
         raise ConfigError(
-            f"{job_file}: network is {network!r}: no module {module!r} in {code or os.getcwd()}, nor installed: give "
-            "--working-dir with the directory it is in"
+            f"{job_file}: network is {network!r}: no module {module!r} in {code or os.getcwd()}, and none is "
+            "installed: give --working-dir with the directory that contains it"
         )

@@ -1,7 +1,7 @@
 """Adam, as machine code.
 
-A row takes the steps that it missed one after the other, all in registers (why it missed some: train/native/adam.py).
-So does the moving average of its values, if there is one.
+A row takes the steps that it missed one after the other, in registers; train/native/adam.py explains why it missed
+some. The moving average of its values, if there is one, is updated in the same loop.
 
 Source: D. Kingma, J. Ba, "Adam: A Method for Stochastic Optimization", 2015, in the form of `keras.optimizers.Adam`;
 weight decay as `keras.optimizers.AdamW` (I. Loshchilov, F. Hutter, "Decoupled Weight Decay Regularization", 2019).
@@ -15,32 +15,32 @@ from lstm_ray.kernels.function import compiled
 
 @compiled
 def adam(target: Target, width: int, has_gradients: bool, averages: bool = False, decays: bool = False) -> Emitter:
-    """Takes the steps done[id] .. step - 1 over rows of a matrix with a gradient of 0, and if given the next with one.
+    """Takes steps done[id] .. step - 1 for rows of a matrix, with gradients of 0, then maybe `step` with gradients.
 
     Args:
         target: The processor.
-        width: Of a row, in whole vectors.
-        has_gradients: Whether step `step` is taken too.
-        averages: Whether the matrix has a moving average, which moves after each step.
-        decays: Whether a step first shrinks the values.
+        width: Values in a row, a multiple of the vector length.
+        has_gradients: Whether step `step` is taken too, with gradients.
+        averages: Whether there is a moving average, which is updated after each step.
+        decays: Whether each step first shrinks the values (weight decay).
     """
     arguments = {
-        "ids": "int32[rows]",  # which rows of the matrix; each once
+        "ids": "int32[rows]",  # rows of the matrix, without duplicates
         "values": f"float32[matrix, {width}] out",  # the matrix, and the moments of its gradients:
         "first": f"float32[matrix, {width}] out",
         "second": f"float32[matrix, {width}] out",
-        "done": "int32[matrix]",  # steps that a row has taken
+        "done": "int32[matrix]",  # number of steps that each row has taken
         "step": "int64",
-        "rates": "float32[steps]",  # the learning rate of each step, with Adam's correction of the first ones
+        "rates": "float32[steps]",  # the learning rate of each step, with Adam's bias correction
         "constants": "float32[3]",  # 1 - beta_1, 1 - beta_2, epsilon
     }
     if has_gradients:
         arguments["gradients"] = f"float32[rows, {width}]"
     if averages:
         arguments["averages"] = f"float32[matrix, {width}] out"
-        arguments["shares"] = "float32[steps]"  # of the values after each step in their average
+        arguments["shares"] = "float32[steps]"  # weight of each step's values in their average
     if decays:
-        arguments["decays"] = "float32[steps]"  # by which share
+        arguments["decays"] = "float32[steps]"  # share by which values shrink
     names = ("values", "first", "second", *(["averages"] if averages else []))
     b = Emitter(target, "adam", arguments)
     a = b.arguments

@@ -1,15 +1,15 @@
-"""Arguments of a kernel: declared once, checked at each call, because machine code writes to whatever address it gets.
+"""Arguments of a kernel: declared once, and checked at each call, because machine code writes to any address it gets.
 
-A declaration is "int64", or an array as docstrings write it:
+A declaration is "int64", or an array in the notation of the docstrings:
 
-    "int32[steps]"            its length is known to the kernel as the integer `steps`
-    "float32[rows, 512]"      all arrays of a call agree about `rows`
-    "float32[rows, 128+]"     rows of at least 128 floats, any distance apart: columns of a wider array can be passed;
-                              the kernel knows the distance as `<name>_stride`, in elements
+    "int32[steps]"            the kernel receives the length as the integer `steps`
+    "float32[rows, 512]"      `rows` must be the same in all arrays of a call
+    "float32[rows, 128+]"     rows of at least 128 floats, any distance apart, such as columns of a wider array; the
+                              kernel receives the distance as `<name>_stride`, in elements
     "float32[rows, 512] out"  an array that the kernel writes to
 
-The elements are not checked: ids that point beyond the array that they number are the caller's mistake. A check costs
-about a microsecond an array.
+Elements are not checked: the caller must not pass ids that are out of range. A check costs about a microsecond per
+array.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class ArrayArgument:
 
     Attributes:
         declaration: As it was written, for messages.
-        dtype: Of its elements.
+        dtype: Type of the elements.
         shape: The length of each dimension, or the length's name.
-        is_strided: True if its rows may be any distance apart; the last length is then the least.
+        is_strided: True if rows may be any distance apart; the last length is then a minimum.
         is_written: True if the kernel writes to it.
     """
 
@@ -52,15 +52,15 @@ class ArrayArgument:
         return cls(declaration, np.dtype(match["dtype"]), shape, bool(match["strided"]), bool(match["out"]))
 
     def check(self, array: Any, lengths: dict[str, int]) -> None:
-        """Raises an error unless an array may be passed.
+        """Checks an array that a caller passes.
 
         Args:
-            array: What the caller gave.
-            lengths: The named lengths of the arrays before this one; those of this one are added.
+            array: The array.
+            lengths: The named lengths of the arrays before this one; this array's lengths are added.
 
         Raises:
             TypeError: It is not an array of this dtype.
-            ValueError: Its shape, its layout in memory or its write protection does not fit.
+            ValueError: Its shape or memory layout does not fit, or it is read-only.
         """
         if not isinstance(array, np.ndarray):
             raise TypeError(f"must be {self.declaration}, not {type(array).__name__}")
@@ -80,7 +80,7 @@ class ArrayArgument:
                 raise ValueError(f"must be {self.declaration}, not of shape {array.shape}; other lengths: {lengths}")
 
     def _check_rows(self, array: NDArray[Any]) -> tuple[int, ...]:
-        """Checks columns and strides; returns the shape without the columns that are not read."""
+        """Checks columns and strides. Returns the shape, without columns that the kernel does not read."""
         rows, columns = array.shape
         between_rows, between_columns = array.strides
         if between_columns != array.itemsize or between_rows < 0 or between_rows % array.itemsize:
@@ -94,8 +94,8 @@ class Arguments:
     """The arguments of a kernel.
 
     Attributes:
-        names: In the order of the machine code's signature: arrays, integers, lengths, strides.
-        arrays: Names of those that are passed by address.
+        names: Names in the order of the machine code's signature: arrays, integers, lengths, strides.
+        arrays: Names of the arrays, which are passed by address.
     """
 
     def __init__(self, kernel: str, declarations: dict[str, str]) -> None:

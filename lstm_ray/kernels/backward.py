@@ -1,8 +1,8 @@
 """The LSTM's backward pass, as machine code.
 
-It walks from a row's last step to its first: the gates' gradients of a step (elementwise), then the state's (a product
-with the transposed weights). Those of the weights and inputs are products over all steps, made afterwards
-(`kernels/products.py`).
+It goes from a row's last step to its first. In each step it computes the gradients of the gates (elementwise), then
+that of the state (a product with the transposed weights). Gradients of the weights and inputs are products over all
+steps, which are computed afterwards (`kernels/products.py`).
 
 Source: K. Greff et al., "LSTM: A Search Space Odyssey", 2017, appendix.
 """
@@ -20,14 +20,14 @@ def _arguments(lanes: int, width: int, masks: Masks) -> dict[str, str]:
     row, wide_row = GATES * width, wide(width, lanes)
     arguments = {
         **Walk.ARGUMENTS,
-        "weights": f"float32[{row * wide_row}]",  # recurrent ones, transposed
-        "gates": f"float32[offsets, {row}]",  # as `forward` left them
+        "weights": f"float32[{row * wide_row}]",  # recurrent weights, transposed
+        "gates": f"float32[offsets, {row}]",  # as computed by `forward`
         "cells": f"float32[offsets, {width}]",
         "tanhs": f"float32[offsets, {width}]",
-        "upstream": f"float32[offsets, {width}+]",  # the loss by each step's hidden state, as seen from above
-        "carried": f"float32[rows, {wide_row}] out",  # the loss by the last hidden state; overwritten
+        "upstream": f"float32[offsets, {width}+]",  # gradient of each step's hidden state, from above
+        "carried": f"float32[rows, {wide_row}] out",  # gradient of the last hidden state; overwritten
         "carried_cells": f"float32[2, rows, {width}] out",  # zeros; overwritten
-        "deltas": f"float32[offsets, {row}] out",  # the loss by what goes into the gates
+        "deltas": f"float32[offsets, {row}] out",  # gradient of the gates' pre-activations
     }
     if masks:
         arguments["masks"] = f"float32[rows, {GATES}, {wide_row}]"  # as in `forward`
@@ -55,7 +55,8 @@ def backward(target: Target, width: int, masks: Masks) -> Emitter:
             old_cells = [b.at(a["cells"], b.mul(b.sub(offset, a["direction"]), I64(width))) for offset in offsets]
             upstream = [b.at(a["upstream"], b.mul(offset, a["upstream_stride"])) for offset in offsets]
             carried = [b.at(a["carried"], b.mul(r, I64(wide_row))) for r in current]
-            # A row that has not begun repeats the tile's longest row: what that one reads must not be overwritten yet.
+            # A row that has not started yet repeats the tile's longest row, so that row's inputs must not be
+            # overwritten in the same step: two planes alternate.
             odd = b.and_(s, I64(1))
             plane = b.mul(a["rows"], I64(width))
             read, written = (

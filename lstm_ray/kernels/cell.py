@@ -1,10 +1,10 @@
-"""One step of an LSTM's cell: its activations, in few instructions and at a vector's width.
+"""The activations of one step of an LSTM cell, as vector code with few instructions.
 
     sigmoid(z) = 1 / (1 + 2^-kz)         k = log2(e)
     tanh(z)    = n / (2 - n)             n = 1 - 2^-2kz
 
-Quotients that are needed at the same time share one denominator: two divisions per unit, not five. n is not computed by
-subtracting 2^x from 1, which would lose the digits of what is near 0; Adam enlarges noise.
+Quotients that are needed together share one denominator: two divisions per unit instead of five. n is not computed as
+1 - 2^x, which would lose the digits of values near 0; Adam amplifies such noise.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ _MANTISSA_BITS = 23
 
 @dataclass(frozen=True)
 class Cell:
-    """What a step computes, vectors of any length. What a kernel does not use costs it nothing.
+    """What a step computes, as vectors of any length. LLVM removes what a kernel does not use.
 
     Attributes:
         gates: Input, forget, candidate and output gate, after their activations.
@@ -41,11 +41,11 @@ class Cell:
 
 
 def emit_cell(b: Emitter, sums: Sequence[Value], cell: Value) -> Cell:
-    """Writes a step.
+    """Emits a step.
 
     Args:
-        b: Where to.
-        sums: What goes into the four gates' activations.
+        b: The kernel's emitter.
+        sums: The pre-activations of the four gates.
         cell: The cell state before the step.
     """
     one, two = b.like(cell, 1), b.like(cell, 2)
@@ -72,7 +72,7 @@ def emit_sigmoid(b: Emitter, z: Value) -> Value:
 
 
 def _exp2(b: Emitter, z: Value, scale: float) -> Value:
-    """Returns 2^(scale * z): the nearest integer goes to the exponent bits, a polynomial gives the rest."""
+    """Returns 2^(scale * z): the nearest integer becomes the exponent bits, a polynomial computes the rest."""
     fraction, rounded = _split(b, z, scale)
     return _times_power(b, _polynomial(b, fraction, _EXP2_COEFFICIENTS), rounded)
 

@@ -1,4 +1,4 @@
-"""The processor that kernels are compiled for, and a writer of LLVM code with the few idioms that they are made of."""
+"""The processor that kernels are compiled for, and a builder of LLVM code with the idioms that kernels need."""
 
 import platform
 from collections.abc import Callable, Sequence
@@ -21,15 +21,15 @@ _SLOW = "no AVX2, NEON or fused multiply-add: slow, and last bits differ from ot
 
 @dataclass(frozen=True)
 class Target:
-    """A processor, and the tile that fills its vector registers.
+    """A processor, and the tile size that fills its vector registers.
 
     Attributes:
         cpu: LLVM's name of the processor.
         features: LLVM's feature list, such as "+avx2,+fma,-avx512f".
         lanes: float32 values in a vector.
-        tile_rows: Rows whose accumulators are held in registers.
-        fused: True if the processor multiplies and adds in one instruction, which rounds once.
-        instructions: Those that it is used with, for people.
+        tile_rows: Rows whose accumulators fit in registers.
+        fused: True if the processor has a fused multiply-add, which rounds once.
+        instructions: The instruction set that is used, for messages.
     """
 
     cpu: str
@@ -41,7 +41,7 @@ class Target:
 
     @classmethod
     def of(cls, cpu: str, features: dict[str, bool]) -> "Target":
-        """Returns the tile for a processor: 32 vector registers hold 6 rows, 16 registers hold 3."""
+        """Returns the target for a processor: 32 vector registers hold 6 rows, 16 registers hold 3."""
         listed = ",".join(("+" if present else "-") + name for name, present in sorted(features.items()))
         if features.get("avx512f"):
             return cls(cpu, listed, lanes=16, tile_rows=6, fused=True, instructions="AVX-512")
@@ -53,14 +53,14 @@ class Target:
 
     @classmethod
     def host(cls) -> "Target":
-        """Returns the tile for the processor of this machine.
+        """Returns the target for this machine's processor.
 
-        Where LLVM cannot tell its features, only those are used that every processor of its architecture has. On ARM
+        If LLVM cannot detect its features, only those are used that every processor of the architecture has. On ARM
         that costs nothing, and scores have the same bits as elsewhere.
         """
         try:
             features = dict(llvm.get_host_cpu_features())
-        except RuntimeError:  # an operating system that LLVM cannot ask
+        except RuntimeError:  # LLVM cannot detect features on this operating system
             features = {}
         if any(features.values()):
             return cls.of(llvm.get_host_cpu_name(), features)
@@ -73,38 +73,38 @@ class Target:
 
     @property
     def is_slow(self) -> bool:
-        """True if the processor cannot round multiply-adds once; see `describe`."""
+        """True without fused multiply-add; `describe` tells what that means."""
         return not self.fused
 
     def describe(self) -> str:
-        """Returns what the native engine runs on, for people: "AVX-512, 16 lanes"."""
+        """Returns the instruction set of the native engine for messages: "AVX-512, 16 lanes"."""
         return self.instructions if self.is_slow else f"{self.instructions}, {self.lanes} lanes"
 
 
 def slow_note() -> str | None:
-    """Returns what people should know if the native engine is slow on this machine; None if it is not."""
+    """Returns a note for the user if the native engine is slow on this machine; otherwise None."""
     target = Target.host()
     return f"native engine: {target.describe()}" if target.is_slow else None
 
 
 class Emitter(ir.IRBuilder):
-    """Writes a kernel: llvmlite's builder with the few idioms that the recipes are made of.
+    """Builds a kernel: llvmlite's IRBuilder with the idioms that kernels need.
 
     Attributes:
         target: The processor.
         declared: The kernel's arguments.
-        arguments: Their values, arrays as addresses; with the named lengths of arrays, and `<name>_stride` of those
-            whose rows may be any distance apart.
+        arguments: The values of the arguments (arrays as addresses), of named lengths, and of `<name>_stride` for
+            strided arrays.
         vector: The type of a vector register.
     """
 
     def __init__(self, target: Target, name: str, declarations: dict[str, str]) -> None:
-        """Starts a kernel in a module of its own.
+        """Starts a kernel, in a new LLVM module.
 
         Args:
             target: The processor.
-            name: Of the kernel, for messages.
-            declarations: Its arguments, see `kernels/arguments.py`.
+            name: The kernel's name, for messages.
+            declarations: The kernel's arguments, see `kernels/arguments.py`.
         """
         self.target = target
         self.declared = Arguments(name, declarations)
@@ -116,7 +116,7 @@ class Emitter(ir.IRBuilder):
         self.arguments: dict[str, Value] = dict(zip(self.declared.names, function.args, strict=True))
 
     def intrinsic(self, name: str, result: Value, arguments: Sequence[Value]) -> Value:
-        """Calls an LLVM intrinsic; declares it at its first use."""
+        """Calls an LLVM intrinsic, and declares it at its first use."""
         function = self.module_.globals.get(name)
         if function is None:
             signature = ir.FunctionType(result, [argument.type for argument in arguments])
@@ -142,7 +142,7 @@ class Emitter(ir.IRBuilder):
         self.store(value, pointer, align=4)
 
     def on_stack(self, count: int, kind: Value) -> Value:
-        """Returns the address of memory for `count` values; to be called before any loop."""
+        """Allocates memory for `count` values on the stack and returns its address. Call this before any loop."""
         memory = self.alloca(ir.ArrayType(kind, count))
         return self.inttoptr(self.ptrtoint(memory, I64), POINTER)  # llvmlite's alloca alone has no plain pointer type
 
@@ -163,7 +163,7 @@ class Emitter(ir.IRBuilder):
         return self.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(I32, self.target.lanes), None))
 
     def join(self, vectors: Sequence[Value]) -> Value:
-        """Returns one long vector; LLVM keeps it in as many registers, so this costs nothing."""
+        """Returns the concatenated vectors. This costs nothing: LLVM keeps them in the same registers."""
         lanes = self.target.lanes
         length = lanes * len(vectors)
         joined = ir.Constant(ir.VectorType(F32, length), ir.Undefined)
@@ -173,7 +173,7 @@ class Emitter(ir.IRBuilder):
         return joined
 
     def part(self, joined: Value, index: int) -> Value:
-        """Returns one of the vectors that `join` joined."""
+        """Returns one of the vectors that `join` concatenated."""
         lanes = self.target.lanes
         name = f"llvm.vector.extract.v{lanes}f32.v{joined.type.count}f32"
         return self.intrinsic(name, self.vector, [joined, I64(index * lanes)])
@@ -185,7 +185,7 @@ class Emitter(ir.IRBuilder):
         return self.fadd(self.fmul(a, b), c)
 
     def clamp(self, value: Value, limit: float) -> Value:
-        """Returns `value` held between -limit and limit, with operands in the order that makes each one instruction."""
+        """Clips `value` to -limit .. limit. The order of operands makes each comparison one instruction."""
         high, low = self.like(value, limit), self.like(value, -limit)
         value = self.select(self.fcmp_ordered("<", high, value), high, value)
         return self.select(self.fcmp_ordered(">", low, value), low, value)

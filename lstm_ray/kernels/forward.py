@@ -1,25 +1,24 @@
-"""The LSTM's forward pass, for scoring and training alike, as machine code for the processor that it runs on.
+"""The LSTM's forward pass as machine code, compiled for the processor at hand; scoring and training share it.
 
 A step of an LSTM with n units is a matrix product [inputs + n] x [4 n] per row, and then about 80 cheap operations per
-unit. The recipe:
+unit. What makes it fast:
 
 1. The part of the product that reads the token is the same for every occurrence of a word, so it is computed once per
-   word (`products.product`), and a step starts from its word's row of that table. That halves the arithmetic. Deeper
+   word (`products.product`), and a step starts from its word's row of that table. That halves the arithmetic. Upper
    layers start from the bias, and read their inputs in a second product.
-2. A tile of 6 rows x 4 gates x one vector of units stays in 24 registers through the whole product (`tiles.py`): 24
-   multiply-adds in each iteration, for only 4 loads of weights and 6 of the state. It runs at the full speed of the
-   multipliers.
-3. When the product is done, the four gates of a unit are in registers of the same tile, and the activations follow at
-   once (`cell.py`): a tenth of the time.
-4. The whole walk over time happens inside one call, which does not hold Python's lock, so threads scale.
+2. A tile of 6 rows x 4 gates x one vector of units stays in 24 registers during the whole product (`tiles.py`): each
+   iteration has 24 multiply-adds for only 4 loads of weights and 6 of the state, and keeps the multipliers fully busy.
+3. After the product, the four gates of a unit are in registers of the same tile, and the activations follow at once
+   (`cell.py`). They take a tenth of the time.
+4. One call computes all time steps without holding the GIL, so threads scale.
 
-Every row goes through the same operations in the same order whatever its tile, thread or vector width, and
-multiply-adds round once everywhere, so a row's bits depend on nothing but the row and the weights. (An x86 processor
-from before 2013 rounds multiply-adds twice, and differs in the last bits.)
+Every row goes through the same operations in the same order, whatever its tile, thread or vector width, and
+multiply-adds round once everywhere. So a row's bits depend only on the row and the weights. (x86 processors from before
+2013 round multiply-adds twice, and differ in the last bits.)
 
-What is kept is up to the caller. Scoring keeps a state for each row, which is overwritten in each step and never leaves
-the first cache. Training keeps what the backward pass reads of every step, and finds the state before a step at the
-offset before it: before the first one there is an offset of zeros. So in either direction no step is special.
+The caller chooses what is kept. Scoring keeps a state for each row, which is overwritten in each step and stays in the
+first-level cache. Training keeps what the backward pass needs of every step, and reads the previous state at the
+previous offset; the offset before a row's first step contains zeros, so that the first step needs no special case.
 """
 
 from collections.abc import Sequence
@@ -34,7 +33,8 @@ from lstm_ray.kernels.products import Masks
 from lstm_ray.kernels.tiles import Walk, emit_product, emit_tiles, load_rows, side_by_side
 
 Output = Literal["last", "max", "mean", "mean_max", "sequence", "steps"]
-"""What is kept: the last state; with it the maximum, sum, both or sequence of hidden states; or all of each step."""
+"""What is kept: the last state, optionally with the maximum, sum, both, or sequence of the hidden states; or every
+step's values."""
 
 PLANES: dict[Output, tuple[str, ...]] = {
     "last": ("hidden", "cell"),
@@ -43,7 +43,7 @@ PLANES: dict[Output, tuple[str, ...]] = {
     "mean_max": ("hidden", "cell", "sum", "max"),
     "sequence": ("hidden", "cell"),
 }
-"""Arrays in a row's state; the sum and the maximum are those of the hidden states so far."""
+"""The arrays of a row's state. Sum and maximum are over the hidden states so far."""
 
 _CACHE_LINE_FLOATS = 16
 
@@ -53,25 +53,25 @@ def _arguments(lanes: int, units: int, inputs: int, output: Output, masks: Masks
     row = GATES * width
     arguments = {
         **Walk.ARGUMENTS,
-        "starts": f"float32[table, {row}]",  # gates: what the sums of a step start from
-        "start_ids": "int32[offsets]",  # which of them
+        "starts": f"float32[table, {row}]",  # initial values of a step's gate sums
+        "start_ids": "int32[offsets]",  # the row of `starts` for each step
         "recurrent_weights": f"float32[{units * row}]",  # packed
     }
     if inputs:
         arguments["inputs"] = f"float32[offsets, {inputs}]"
         arguments["input_weights"] = f"float32[{inputs * row}]"  # packed
     if output == "steps":
-        arguments["gates"] = f"float32[offsets, {row}] out"  # may be `starts`, if each offset has its own
+        arguments["gates"] = f"float32[offsets, {row}] out"  # may be `starts` itself, if each offset has its own row
         arguments["cells"] = f"float32[offsets, {width}] out"
         arguments["tanhs"] = f"float32[offsets, {width}] out"  # of the cells
         arguments["hidden"] = f"float32[offsets, {width}+] out"
         if masks:
-            arguments["masks"] = f"float32[rows, {GATES}, {wide(width, lanes)}]"  # recurrent dropout's
+            arguments["masks"] = f"float32[rows, {GATES}, {wide(width, lanes)}]"  # of recurrent dropout
             arguments["fed"] = f"float32[offsets, {GATES}, {width}] out"  # `hidden` as each gate's product reads it
     else:
         # A row starts from the state at [0] and ends with the one at [length % 2].
         arguments["state"] = f"float32[2, {len(PLANES[output])}, rows, {width}] out"
-        arguments["is_cold"] = "int64"  # 1 if every hidden state is 0 before the first step: no recurrent product then
+        arguments["is_cold"] = "int64"  # 1 if all hidden states are 0: the first step needs no recurrent product
     if output == "sequence":
         arguments["sequence"] = f"float32[offsets, {width}+] out"
     return arguments
@@ -81,18 +81,16 @@ def _arguments(lanes: int, units: int, inputs: int, output: Output, masks: Masks
 def forward(target: Target, units: int, inputs: int, output: Output, masks: Masks = 0) -> Emitter:
     """Computes one direction of a layer over all steps of some rows; see `_arguments`.
 
-    Each tile of rows walks through its whole time, then the next tile does.
-
-    A tile's state stays in the first cache and the recurrent weights in the second; those of 128 units are 256 KiB.
-    Going through time with all rows of a call abreast was 1 to 3 % slower, and 10 % slower above 96 rows, whose states
-    push the weights out of the cache.
+    All steps of a tile are computed before the next tile starts. A tile's state stays in the first-level cache, and the
+    recurrent weights (256 KiB for 128 units) in the second-level cache. Computing each step for all rows of a call was
+    1 to 3 % slower, and 10 % slower above 96 rows, whose states displace the weights.
 
     Args:
         target: The processor.
         units: Rows of the recurrent weights.
-        inputs: Values that a step reads in a second product; 0 if it has none, as the first layer.
-        output: What is kept. "steps" begins with zeros, others with the state that they are given.
-        masks: With "steps": 4 for recurrent dropout, which makes each gate read a hidden state of its own.
+        inputs: Number of values that a step reads in a second product; 0 for the first layer, which has none.
+        output: What is kept. "steps" starts with zeros, the others with the state that is passed.
+        masks: With "steps": 4 for recurrent dropout, in which each gate has its own mask of the hidden state.
     """
     b = Emitter(target, "forward", _arguments(target.lanes, units, inputs, output, masks))
     a = b.arguments
@@ -100,9 +98,9 @@ def forward(target: Target, units: int, inputs: int, output: Output, masks: Mask
     width = padded(units, lanes)
     block_size = GATES * lanes
 
-    # Scoring's table of starts is far larger than the caches, so its lines are prefetched a step ahead: 20 % faster.
-    # One line in each iteration of the product, because 24 requests in a burst held up the loads of the weights: 4 %
-    # slower. The table of a training step has only the words of the batch.
+    # In scoring, the table `starts` is far larger than the caches, so its lines are prefetched one step ahead: 20 %
+    # faster. Each iteration of the product prefetches one line, because a burst of 24 requests delayed the loads of the
+    # weights (4 % slower). In training the table has only the words of the batch, and needs no prefetching.
     prefetches = output != "steps"
     lines_per_row = block_size // _CACHE_LINE_FLOATS
     lines = target.tile_rows * lines_per_row
@@ -167,16 +165,16 @@ def forward(target: Target, units: int, inputs: int, output: Output, masks: Mask
 
 @dataclass(frozen=True)
 class _State:
-    """Where each row of a tile reads and writes in one step: addresses for unit 0.
+    """Addresses, for unit 0, that each row of a tile reads and writes in one step.
 
     Attributes:
-        read: What the recurrent product reads.
-        old_cells, cells: The cell state before and after.
-        hidden: Where the hidden state goes.
-        pools: Before and after: each sum or maximum of the hidden states.
-        sequence: Where the hidden state goes too.
-        gates, tanhs: Where these go.
-        masks, fed: Recurrent dropout, and where the hidden state under it goes.
+        read: Input of the recurrent product.
+        old_cells, cells: The cell state before and after the step.
+        hidden: The new hidden state.
+        pools: For each sum or maximum of the hidden states: before and after the step.
+        sequence: A second copy of the new hidden state.
+        gates, tanhs: The gates, and the tanh of the cell state.
+        masks, fed: Recurrent dropout masks, and the new hidden state after dropout.
     """
 
     read: list[Value]
@@ -192,9 +190,9 @@ class _State:
 
 
 def _kept_by_row(b: Emitter, width: int, output: Output, rows: list[Value], offsets: list[Value], s: Value) -> _State:
-    """Returns addresses in `state`, whose two halves take turns as the old one and the new one.
+    """Returns addresses in `state`, whose two halves alternate as the old and the new state.
 
-    A product reads every unit of the old one, and so does a row that is repeated in a tile.
+    The old state must not be overwritten: a product reads all of its units, also for a row that a tile repeats.
     """
     a = b.arguments
     odd = b.and_(s, I64(1))
@@ -218,7 +216,7 @@ def _kept_by_row(b: Emitter, width: int, output: Output, rows: list[Value], offs
 
 
 def _kept_by_step(b: Emitter, width: int, masks: Masks, rows: list[Value], offsets: list[Value]) -> _State:
-    """Returns addresses in the arrays that have an element for each step; the old state is at the offset before."""
+    """Returns addresses in the arrays that keep every step. The old state is at the previous offset."""
     before = [b.sub(offset, b.arguments["direction"]) for offset in offsets]
     stride, row = b.arguments["hidden_stride"], I64(GATES * width)
     hidden = _rows_at(b, "hidden", offsets, stride)
@@ -249,7 +247,7 @@ def _emit_units(
     unit: Value,
     column: Value,
 ) -> None:
-    """Turns the finished sums of a few rows and one vector of units, at `unit` and `column`, into their new state."""
+    """Computes and stores the new state of a few rows and one vector of units, at `unit` and `column`."""
     gates = [b.join([sums[row * GATES + gate] for row in rows]) for gate in range(GATES)]
     cell = emit_cell(b, gates, load_rows(b, state.old_cells, rows, unit))
 

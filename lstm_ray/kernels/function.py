@@ -1,4 +1,4 @@
-"""Kernels as Python functions, and arrays for them."""
+"""Compiles kernels into Python functions, and allocates arrays for them."""
 
 import ctypes
 from collections.abc import Callable
@@ -20,9 +20,9 @@ llvm.initialize_native_asmprinter()
 
 
 def compiled(write: Callable[P, Emitter]) -> "Callable[P, CompiledFunction]":
-    """Makes a function that writes a kernel return it compiled; once per process for the same arguments."""
+    """Decorates a function that builds a kernel: it returns the compiled kernel, cached per process and arguments."""
     made = cast(Any, cache(lambda *args, **kwargs: CompiledFunction(write(*args, **kwargs))))
-    lock = Lock()  # without it, several threads that ask at once would each compile
+    lock = Lock()  # without it, threads that ask at the same time would each compile
 
     @wraps(write)
     def make(*args: P.args, **kwargs: P.kwargs) -> CompiledFunction:
@@ -34,10 +34,10 @@ def compiled(write: Callable[P, Emitter]) -> "Callable[P, CompiledFunction]":
 
 
 class CompiledFunction:
-    """A kernel as machine code; takes its arguments by name, see `kernels/arguments.py`."""
+    """A compiled kernel. It takes its arguments by name, see `kernels/arguments.py`."""
 
     def __init__(self, emitter: Emitter) -> None:
-        """Compiles what the emitter wrote."""
+        """Compiles the emitter's code."""
         target = emitter.target
         module = llvm.parse_assembly(str(emitter.module_))
         machine = llvm.Target.from_default_triple().create_target_machine(
@@ -50,7 +50,7 @@ class CompiledFunction:
         self._call = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * len(self._declared.names))(address)
 
     def __call__(self, **arguments: int | NDArray[Any]) -> None:
-        """Checks the arguments and runs the kernel without holding Python's lock.
+        """Checks the arguments and runs the kernel without holding the GIL.
 
         Raises:
             TypeError: An argument is missing, unknown or of the wrong type.
@@ -60,7 +60,7 @@ class CompiledFunction:
 
 
 def aligned_empty(*shape: int) -> Floats:
-    """Returns an uninitialised float32[shape] that starts at a cache line, where vectors load fastest."""
+    """Returns an uninitialised float32[shape], aligned to a cache line, where vectors load fastest."""
     size = 4 * int(np.prod(shape))
     raw = np.empty(size + 64, np.uint8)
     offset = -raw.ctypes.data % 64

@@ -1,14 +1,15 @@
-"""Memory layout of weights, gates and rows, the same in scoring and in learning.
+"""Memory layout of weights, gates and rows, shared by scoring and training.
 
-Units are padded with zeros to whole vectors of `lanes` floats; `width` is the padded number, a "block" is one vector of
-units. The four gates come in the order of Keras: input, forget, candidate, output.
+Units are padded with zeros to whole vectors of `lanes` floats; `width` is the padded number of units, and a "block" is
+one vector of units. The four gates have Keras's order: input, forget, candidate, output.
 
     gates         float32[width / lanes, 4, lanes]: the gates of a block side by side, as a tile has them in registers
     packed        float32[width / lanes, k, 4, lanes]: a matrix of k rows of gates; a tile reads it from front to back
     transposed    float32[wide / (4 * lanes), 4 * width, 4 * lanes]: a packed matrix for products with the gradients of
-                  gates; the inner dimension has the order of `gates`, outputs are padded to `wide`, four whole vectors
+                  gates; the inner dimension has the order of `gates`, outputs are padded to `wide`, a multiple of four
+                  vectors
 
-The steps of all rows of a batch follow one another; the number of a step in that order is its offset.
+The steps of all rows of a batch are stored one row after another; the index of a step in that order is its offset.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ class RowOffsets:
     """Offsets of the rows of a batch, longest row first.
 
     Attributes:
-        begin: int64[rows], the offset of a row's earliest step.
-        steps: int64[rows], a row's steps; they have offsets that follow one another.
+        begin: int64[rows], the offset of each row's first step.
+        steps: int64[rows], the number of each row's steps, which have consecutive offsets.
         size: Number of offsets.
     """
 
@@ -42,12 +43,12 @@ class RowOffsets:
 
     @classmethod
     def of(cls, steps: Offsets, gap: int = 0) -> RowOffsets:
-        """Returns the offsets of rows, given their steps, with `gap` unused ones before each row and after the last."""
+        """Returns the offsets of rows with `steps` steps, with `gap` unused ones before each row and after the last."""
         ends = np.cumsum(steps + gap)
         return cls(ends - steps, steps, int(ends[-1]) + gap)
 
     def walk(self, is_backward: bool, skipped: int | Offsets = 0) -> dict[str, Any]:
-        """Returns the arguments of a kernel's walk through time (`tiles.Walk`), without its first `skipped` steps."""
+        """Returns a kernel's arguments for visiting all steps (`tiles.Walk`) except the first `skipped` ones."""
         first = self.begin + (self.steps - 1 - skipped if is_backward else skipped)
         return {"first": first, "lengths": self.steps - skipped, "direction": -1 if is_backward else 1}
 
@@ -58,16 +59,16 @@ def padded(size: int, multiple: int) -> int:
 
 
 def wide(width: int, lanes: int) -> int:
-    """Returns a width padded to four vectors."""
+    """Returns a width padded to a multiple of four vectors."""
     return padded(width, GATES * lanes)
 
 
 def packed_offsets(rows: Offsets, inner: int, units: int, lanes: int) -> Offsets:
-    """Returns the offset that each number of a matrix of gates has in its packed form.
+    """Returns where each element of a matrix of gates is in its packed form.
 
     Args:
-        rows: int64[k], the row of the packed matrix that each row of the matrix becomes; other rows are padding.
-        inner: Rows of the packed matrix.
+        rows: int64[k], the row of the packed matrix for each row of the matrix; other rows are padding.
+        inner: Number of rows of the packed matrix.
         units: Units of the layer.
         lanes: float32 values in a vector.
 
@@ -84,10 +85,10 @@ def pack(matrix: Floats, lanes: int, rows: Offsets | None = None, inner: int | N
     """Packs a matrix of gates.
 
     Args:
-        matrix: float32[k, 4 * units], as Keras has it.
+        matrix: float32[k, 4 * units], in Keras's layout.
         lanes: float32 values in a vector.
-        rows: As of `packed_offsets`; by default the matrix has no padding rows.
-        inner: Rows of the packed matrix; by default k.
+        rows: As in `packed_offsets`; by default the packed matrix has no padding rows.
+        inner: Number of rows of the packed matrix; by default k.
 
     Returns:
         The packed matrix as one vector, float32[inner * 4 * width].
@@ -102,7 +103,7 @@ def pack(matrix: Floats, lanes: int, rows: Offsets | None = None, inner: int | N
 
 
 def transpose(packed: Floats, inner: int, lanes: int) -> Floats:
-    """Returns a packed matrix of `inner` rows, given as one vector, transposed, as one vector."""
+    """Transposes a packed matrix of `inner` rows. Argument and result are vectors."""
     matrix = packed.reshape(-1, inner, GATES * lanes).transpose(0, 2, 1).reshape(-1, inner)
     if wide(inner, lanes) > inner:
         matrix = np.pad(matrix, ((0, 0), (0, wide(inner, lanes) - inner)))

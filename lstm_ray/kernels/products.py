@@ -1,9 +1,9 @@
-"""Products over all steps of a batch at once, and what gathers and adds up rows around them, as machine code.
+"""Matrix products over all steps of a batch, and gathering and summing of rows, as machine code.
 
 Memory layouts are described in `kernels/layout.py`; `width` and `inputs` are padded to whole vectors.
 
-Under Keras's recurrent dropout each gate has a mask of its own. A product then loads a float per gate, not per row, and
-has no more multiplications than before.
+With Keras's recurrent dropout each gate has its own mask. A product then loads one float per gate instead of one per
+row, and has no more multiplications than before.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from lstm_ray.kernels.tiles import emit_product, emit_tiles
 Masks = Literal[0, 1, 4]
 """Dropout masks of a row: none, one, or one for each gate."""
 
-_CHUNK = 64  # offsets whose inputs and gradients stay in the first cache while all of `outer` uses them
+_CHUNK = 64  # offsets whose inputs and gradients stay in the first-level cache while `outer` uses them
 
 
 def emit_transposed(
@@ -32,16 +32,16 @@ def emit_transposed(
     mask: Sequence[Value],
     out: Sequence[Value],
 ) -> None:
-    """Writes out = deltas @ transposed weights, with each gate's part under its mask.
+    """Emits out = deltas @ transposed weights, with each gate's part multiplied by its mask.
 
     Args:
         b: The kernel.
-        deltas: Addresses of gradients by gates, one for each row of the tile.
+        deltas: Addresses of the gates' gradients, one for each row of the tile.
         weights: Address of the transposed matrix.
         outputs: Columns of the result before padding.
         width: Units of the layer.
-        masks: Masks of a row.
-        mask: Addresses of the rows' masks; none without.
+        masks: Number of masks of a row.
+        mask: Addresses of the rows' masks; empty without dropout.
         out: Addresses of the results.
     """
     lanes = b.target.lanes
@@ -77,7 +77,7 @@ def emit_transposed(
                 return emit_product(b, sums, rows, I64(lanes), b.at(matrix, b.mul(offset, I64(GATES * lanes))))
 
             sums = b.loop(I64(width // lanes), zero, vector)
-            # All rows are read before one is written: a row that a tile repeats must not be added to twice.
+            # All rows are read before any is written, so that a row that a tile repeats is added to only once.
             before = zero if gate == 0 else [b.load_vector(address) for address in vectors()]
             after = [b.multiply_add(*terms) for terms in zip(sums, kept(gate), before, strict=True)]
             for value, address in zip(after, vectors(), strict=True):
@@ -117,7 +117,7 @@ def spread(target: Target, inputs: int, width: int, masks: Masks) -> Emitter:
 
 @compiled
 def product(target: Target, inputs: int, width: int, gated: bool) -> Emitter:
-    """Computes out = values @ weights + bias for many rows; if gated, each gate has its own values."""
+    """Computes out = values @ weights + bias for many rows. With `gated`, each gate has its own values."""
     row, gates = GATES * width, GATES if gated else 1
     arguments = {
         "values": f"float32[rows, {gates * inputs}]",
@@ -154,9 +154,9 @@ def product(target: Target, inputs: int, width: int, gated: bool) -> Emitter:
 def outer(target: Target, inputs: int, width: int, gated: bool) -> Emitter:
     """Computes out += values, transposed, @ deltas: the gradient of weights over all steps.
 
-    Offsets are taken in chunks: what a chunk reads stays in the first cache, and sums of sums round less than one long
-    sum. A tile is some inputs x vectors of one gate, so that a value is loaded once for several vectors, whether or not
-    gates have values of their own.
+    Offsets are processed in chunks: a chunk's data stays in the first-level cache, and sums of sums round less than one
+    long sum. A tile is some inputs x some vectors of one gate, so that a value is loaded once for several vectors,
+    whether or not each gate has its own values.
     """
     arguments = {
         "values": f"float32[offsets, {inputs * GATES if gated else inputs}+]",
@@ -180,7 +180,7 @@ def outer(target: Target, inputs: int, width: int, gated: bool) -> Emitter:
 
         def gate_group(index: Value, _: list[Value]) -> list[Value]:
             gate, group = b.sdiv(index, I64(groups)), b.srem(index, I64(groups))
-            # The last tile is filled up with the last block and row: all its sums are read before one is written.
+            # The last tile is filled by repeating the last block and row: all sums are read before any is written.
             block = [b.smaller(b.add(b.mul(group, I64(vectors)), I64(v)), I64(blocks - 1)) for v in range(vectors)]
             of_gate = b.at(values, b.mul(gate, I64(inputs))) if gated else values
             in_gate = b.mul(gate, I64(lanes))
@@ -217,7 +217,7 @@ def outer(target: Target, inputs: int, width: int, gated: bool) -> Emitter:
 
 @compiled
 def feed(target: Target, width: int, masks: Masks) -> Emitter:
-    """Gathers rows under their dropout masks."""
+    """Gathers rows and multiplies them by their dropout masks."""
     wide_row = wide(width, target.lanes)
     arguments = {
         "source": f"float32[sources, {width}+]",
@@ -280,15 +280,15 @@ def add_rows(target: Target, width: int) -> Emitter:
 
 @compiled
 def gathered_sums(target: Target) -> Emitter:
-    """Computes out[row] = sum of table[ids] over the row's ids, added up in float64, in their order.
+    """Computes out[row] = sum of table[ids] over the row's ids, in float64 and in order.
 
-    This takes a third of the time of NumPy's `take` and `add.reduceat`, and several threads do not wait for each other.
+    This takes a third of the time of NumPy's `take` and `add.reduceat`, and threads do not wait for each other.
     """
     arguments = {
         "table": "float32[entries]",
-        "ids": "int32[total]",  # of all rows, one row after the other
+        "ids": "int32[total]",  # ids of all rows, one row after another
         "begin": "int64",  # where the ids of the first row begin
-        "ends": "int64[rows]",  # where those of each row end
+        "ends": "int64[rows]",  # where the ids of each row end
         "out": "float64[rows] out",
     }
     b = Emitter(target, "gathered_sums", arguments)

@@ -1,16 +1,16 @@
 """Skip-gram with negative sampling, as machine code.
 
-For each position of a text, the vectors of the words around it learn to tell the position's word from some words drawn
-at random. All words around a position share the drawn ones, which turns the work into small matrix products: those of
-three words around it with all the outputs are computed at once.
+For each position of a text, the vectors of the surrounding words learn to distinguish the word at the position from
+random words. All surrounding words share the same random words, which turns the work into small matrix products: those
+of three surrounding words with all targets are computed at once.
 
-    logits = inputs[around] @ outputs[targets].T          targets: the position's word, then the drawn ones
-    errors = rate * ([1, 0, 0, ...] - sigmoid(logits))    0 where the position's own word was drawn
-    inputs[around] += errors @ outputs[targets]           both with the values from before;
-    outputs[targets] += errors.T @ inputs[around]         a word that is there twice is added to twice
+    logits = inputs[around] @ outputs[targets].T          targets: the position's word, then the random words
+    errors = rate * ([1, 0, 0, ...] - sigmoid(logits))    0 where a random word is the position's word
+    inputs[around] += errors @ outputs[targets]           both use the old values;
+    outputs[targets] += errors.T @ inputs[around]         a word that occurs twice is updated twice
 
-The kernel always computes with vectors of 16 floats, which LLVM cuts to what the processor has: a sum's order, and with
-it its last bits, would otherwise depend on the processor.
+The kernel always uses vectors of 16 floats, which LLVM splits as the processor requires: otherwise the order of sums,
+and so their last bits, would depend on the processor.
 
 Source: T. Mikolov et al., "Distributed Representations of Words and Phrases and their Compositionality", 2013; S. Ji et
 al., "Parallelizing Word2Vec in Shared and Distributed Memory", 2016 (shared samples).
@@ -26,29 +26,29 @@ from lstm_ray.kernels.emitter import F32, I32, I64, Emitter, Target, Value
 from lstm_ray.kernels.function import compiled
 
 LANES = 16
-"""Rows of vectors are padded to whole multiples of this."""
+"""Word vectors are padded to a multiple of this."""
 
 MOST_NEGATIVES = LANES - 1
-"""The most words that can be drawn for a position: its errors fit in one vector."""
+"""Maximum number of random words per position: its errors fit in one vector."""
 
-_TOGETHER = 3  # with 5 negatives their 18 sums, and then the 18 errors, are held in 32 registers
+_TOGETHER = 3  # with 5 negatives, the 18 sums and then the 18 errors fit in 32 registers
 
 
 @compiled
 def skip_gram(target: Target, width: int, negatives: int) -> Emitter:
-    """Learns from every position of some texts, in their order.
+    """Trains on every position of some texts, in order.
 
     Args:
         target: The processor.
-        width: Of a word's vector, in whole multiples of `LANES`.
-        negatives: Words drawn at random for each position.
+        width: Values in a word vector, a multiple of `LANES`.
+        negatives: Number of random words per position.
     """
     arguments = {
-        "words": "int32[positions]",  # of all texts, one after the other
-        "begin": "int32[positions]",  # the words around a position: from here,
-        "end": "int32[positions]",  # to before here, without itself
+        "words": "int32[positions]",  # of all texts, one after another
+        "begin": "int32[positions]",  # the window of a position, which excludes the position itself:
+        "end": "int32[positions]",  # from `begin` to before `end`
         "negatives": f"int32[positions, {negatives}]",
-        "inputs": f"float32[rows, {width}] out",  # what is kept; its last row is of no word, but is written to
+        "inputs": f"float32[rows, {width}] out",  # the word vectors; the last row belongs to no word, but is written to
         "outputs": f"float32[rows, {width}] out",
         "rate": "float32[1]",
     }
@@ -65,7 +65,7 @@ def skip_gram(target: Target, width: int, negatives: int) -> Emitter:
         return b.at(a[matrix], b.mul(word, I64(width)))
 
     def targets_of(number: Value) -> tuple[Value, list[Value], list[Value]]:
-        """Returns a position's word, the words drawn for it, and the outputs of them all."""
+        """Returns the word at a position, its random words, and the output rows of them all."""
         word = b.load_integer(a["words"], number, I32)
         first = b.mul(number, I64(negatives))
         others = [b.load_integer(a["negatives"], b.add(first, I64(sample)), I32) for sample in range(negatives)]
@@ -107,7 +107,7 @@ def skip_gram(target: Target, width: int, negatives: int) -> Emitter:
 
 
 def _prefetch(b: Emitter, vectors: Value, rows: list[Value]) -> None:
-    """Starts to load rows: words drawn at random are rarely in a cache, and waiting took a sixth of the time."""
+    """Prefetches rows: random words are rarely in a cache, and waiting for them took a sixth of the time."""
 
     def one(index: Value, _: list[Value]) -> list[Value]:
         for address in rows:
@@ -118,7 +118,7 @@ def _prefetch(b: Emitter, vectors: Value, rows: list[Value]) -> None:
 
 
 def _products(b: Emitter, vectors: Value, sources: list[Value], targets: list[Value]) -> list[list[Value]]:
-    """Returns each source's products with all targets; a product is the sum of a vector's lanes."""
+    """Returns each source's dot products with all targets; a dot product is the sum of the returned vector's lanes."""
 
     def one(index: Value, sums: list[Value]) -> list[Value]:
         offset = b.mul(index, I64(LANES))
@@ -135,7 +135,7 @@ def _products(b: Emitter, vectors: Value, sources: list[Value], targets: list[Va
 def _learn(
     b: Emitter, vectors: Value, sources: list[Value], targets: list[Value], errors: Sequence[Sequence[Value]]
 ) -> None:
-    """Adds to the sources' rows and to the targets'; all that is added is computed from the rows before."""
+    """Updates the sources' and the targets' rows; both updates are computed from the old rows."""
 
     def one(index: Value, _: list[Value]) -> list[Value]:
         offset = b.mul(index, I64(LANES))
@@ -151,7 +151,7 @@ def _learn(
 
 
 def _add(b: Emitter, address: Value, factors: Sequence[Value], values: Sequence[Value]) -> None:
-    """Adds products to a vector in memory, which is read again: the same word's row may just have been written."""
+    """Adds products to a vector in memory. It is read again, because the same row may just have been written."""
     total = b.load_vector(address)
     for factor, value in zip(factors, values, strict=True):
         total = b.multiply_add(factor, value, total)
@@ -159,20 +159,20 @@ def _add(b: Emitter, address: Value, factors: Sequence[Value], values: Sequence[
 
 
 def _spread(b: Emitter, vector: Value, lane: int) -> Value:
-    """Returns a vector with one lane of another in all its lanes."""
+    """Returns a vector in which all lanes have the value of one lane of `vector`."""
     return b.shuffle_vector(vector, vector, ir.Constant(ir.VectorType(I32, LANES), [lane] * LANES))
 
 
 def _lanes_of_sums(count: int) -> list[int]:
-    """Returns the lanes in which `_sum_lanes` puts the sums of `count` vectors."""
+    """Returns the lanes that contain the result of `_sum_lanes` for `count` vectors."""
     space = LANES // (1 << (count - 1).bit_length())
     return [number * space for number in range(count)]
 
 
 def _sum_lanes(b: Emitter, vectors: list[Value]) -> Value:
-    """Returns one vector with the sum of each vector's lanes, see `_lanes_of_sums`.
+    """Returns one vector that contains the sum of each vector's lanes, see `_lanes_of_sums`.
 
-    Vectors are folded and joined in pairs, so that 6 take 27 instructions and not 54.
+    Vectors are folded in pairs, so that 6 vectors take 27 instructions instead of 54.
     """
     vectors = vectors + [vectors[-1]] * ((1 << (len(vectors) - 1).bit_length()) - len(vectors))
     size = LANES  # lanes over which a vector's sum is spread

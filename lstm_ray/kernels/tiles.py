@@ -21,7 +21,7 @@ def emit_product(
     meanwhile: Callable[[Value], None] | None = None,
     gate_size: int | None = None,
 ) -> list[Value]:
-    """Adds rows @ weights to a tile of sums: the loop where nearly all the time goes.
+    """Adds rows @ weights to a tile of sums. Nearly all the time is spent in this loop.
 
     Args:
         b: The kernel.
@@ -29,8 +29,8 @@ def emit_product(
         rows: Addresses of `size` floats each.
         size: int64, the length of the product's inner dimension.
         weights: Address of a packed block, float32[size, 4, lanes].
-        meanwhile: Writes something else to do in each iteration k.
-        gate_size: If given, each gate reads its own floats, `gate_size` floats after those of the gate before.
+        meanwhile: Emits additional code for each iteration k.
+        gate_size: If given, each gate has its own input, `gate_size` floats after that of the previous gate.
     """
 
     def multiply_one(k: Value, sums: list[Value]) -> list[Value]:
@@ -46,14 +46,14 @@ def emit_product(
 
 
 def emit_values(b: Emitter, address: Value, gate_size: int | None) -> list[Value]:
-    """Returns what the four gates multiply by: the float at an address, or one for each gate, `gate_size` apart."""
+    """Returns the factor of each of the four gates: the float at an address, or one per gate, `gate_size` apart."""
     if gate_size is None:
         return [b.broadcast(b.load(address, typ=F32))] * GATES
     return [b.broadcast(b.load(b.at(address, gate * gate_size), typ=F32)) for gate in range(GATES)]
 
 
 def emit_tiles(b: Emitter, rows: Value, tile: Callable[[list[Value]], None]) -> None:
-    """Runs `tile` on each group of rows and ends the kernel; the last group is filled up with its last row."""
+    """Emits `tile` for each group of rows, and ends the kernel. The last group is filled by repeating its last row."""
     size = b.target.tile_rows
 
     def one(index: Value, _: list[Value]) -> list[Value]:
@@ -66,11 +66,7 @@ def emit_tiles(b: Emitter, rows: Value, tile: Callable[[list[Value]], None]) -> 
 
 
 class Walk:
-    """The way of a tile's rows through time.
-
-    The steps of a row are at offsets that follow one another: row r begins at first[r], and its step s is at
-    first[r] + s * direction.
-    """
+    """The offsets of the time steps of a tile's rows: step s of row r is at first[r] + s * direction."""
 
     ARGUMENTS: ClassVar[dict[str, str]] = {
         "first": "int64[rows]",  # longest row first
@@ -79,7 +75,7 @@ class Walk:
     }
 
     def __init__(self, b: Emitter, rows: list[Value]) -> None:
-        """Loads where the rows begin, and their lengths."""
+        """Loads the rows' first offsets and lengths."""
         self._b, self._rows = b, rows
         self.lengths = [b.load_integer(b.arguments["lengths"], row, I64) for row in rows]
         self._firsts = [b.load_integer(b.arguments["first"], row, I64) for row in rows]
@@ -87,8 +83,8 @@ class Walk:
     def at_step(self, s: Value) -> tuple[list[Value], list[Value]]:
         """Returns the rows and the offsets of their step s.
 
-        In place of a row that is shorter, the tile's first and longest row is repeated: the same values are written to
-        the same offset twice.
+        A row without a step s is replaced by the tile's first row, the longest: the same values are then written to the
+        same offset twice.
         """
         b = self._b
         running = [b.icmp_signed("<", s, length) for length in self.lengths]
@@ -101,14 +97,13 @@ class Walk:
 
 
 def side_by_side(rows: int) -> list[range]:
-    """Cuts a tile into groups of rows whose activations are computed as one long vector.
+    """Divides a tile into groups of rows whose activations are computed as one long vector.
 
-    The rows' chains of dependent operations then alternate instruction by instruction: 28 cycles per vector of units
-    instead of 40.
+    Instructions of independent rows then alternate: 28 cycles per vector of units instead of 40.
     """
     return [range(first, min(first + _TOGETHER, rows)) for first in range(0, rows, _TOGETHER)]
 
 
 def load_rows(b: Emitter, addresses: Sequence[Value], rows: range, offset: Value) -> Value:
-    """Returns one vector of each of some rows, at an offset from the row's address, joined."""
+    """Returns one vector of each row, at an offset from the row's address, concatenated."""
     return b.join([b.load_vector(b.at(addresses[row], offset)) for row in rows])

@@ -1,7 +1,7 @@
-"""Builds lstm-ray's Keras 3 models, and reads a trained one's weights as plain arrays.
+"""Builds lstm-ray's Keras 3 models, and reads a trained model's weights as plain arrays.
 
-Only layers and operations that Keras ships are used, so plain `keras.models.load_model` opens what we save, without
-lstm-ray installed.
+Only Keras's own layers and operations are used, so that `keras.models.load_model` opens the saved models without
+lstm-ray.
 
     token_ids int32[batch, time]
       -> Embedding                     float32[batch, time, embedding_size]
@@ -9,14 +9,14 @@ lstm-ray installed.
       -> last state | max | mean | mean and max over time
       -> Dense(1, sigmoid)             float32[batch, 1], probability of the positive class
 
-This is what the steps of training know. With n-grams (`--ngrams`) the network that is saved has a second part, which is
-linear, and both logits are added before the sigmoid:
+Training steps use this model. With n-grams (`--ngrams`) the saved model has a second, linear part, whose logit is added
+before the sigmoid:
 
     token_ids int32[batch, time]
       -> distinct buckets of n-grams   int32[batch, n-grams], as in text/ngrams.py
       -> Embedding(buckets, 1), sum    float32[batch, 1], added to the logit of the LSTM
 
-`keras` is imported inside the functions: the command line must not pay for it.
+`keras` is imported inside functions, so that the command line starts fast.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ INPUT_NAME = "token_ids"
 OUTPUT_NAME = "probability"
 _LOGIT_NAME = "lstm_logit"
 _TABLE_NAME = "ngram_table"
-_LEAST = 1e-7  # probability of a user's network that has a logit: float32 may round to 0 or 1, which have none
-_LOWEST = -1e9  # stands in for minus infinity in a float32 maximum over time
+_LEAST = 1e-7  # probabilities of a user's network are clipped here: 0 and 1 have no finite logit
+_LOWEST = -1e9  # used instead of minus infinity in a maximum over time
 
 
 def build_model(text: TextSettings, model: ModelSettings, seed: int) -> keras.Model:
-    """Builds the network, or has the user's function build it if `network` names one; `seed` determines the weights.
+    """Builds the network, or calls the user's function if `network` names one.
 
     Args:
-        text: vocabulary_size and max_tokens are used. A masked model accepts rows of any length, an unmasked one of
-            exactly max_tokens, because padding is input to it.
+        text: vocabulary_size and max_tokens are used. A masked model accepts rows of any length; an unmasked one only
+            rows of max_tokens, because padding is part of its input.
         model: The network's settings.
         seed: Seeds every initializer and dropout.
     """
@@ -64,7 +64,7 @@ def build_model(text: TextSettings, model: ModelSettings, seed: int) -> keras.Mo
     if model.embedding_dropout:
         kind = keras.layers.SpatialDropout1D if model.shared_dropout else keras.layers.Dropout
         hidden = kind(model.embedding_dropout, name="embedding_dropout")(hidden)
-    # With "auto" and such a mask Keras would raise instead of falling back.
+    # With "auto" and an unsupported mask, Keras raises an error instead of falling back.
     use_cudnn = False if cudnn_obstacle(model, text) else "auto"
     for depth in range(1, model.layers + 1):
         is_top = depth == model.layers
@@ -80,16 +80,16 @@ def build_model(text: TextSettings, model: ModelSettings, seed: int) -> keras.Mo
         hidden = layer(hidden)
     if model.pooling != "last":
         hidden = _pool(hidden, token_ids, model.pooling, model.mask)
-    # In bf16 0.999 is 1, and its loss infinite: the output is float32 in any precision.
+    # The output is float32 in any precision: in bf16 0.999 would be rounded to 1, with an infinite loss.
     probability = keras.layers.Dense(1, activation="sigmoid", dtype="float32", name=OUTPUT_NAME)(hidden)
     return keras.Model(token_ids, probability, name="bilstm" if model.bidirectional else "lstm")
 
 
 def cudnn_obstacle(model: ModelSettings, text: TextSettings) -> str | None:
-    """Returns which setting keeps a GPU from running the LSTM in cuDNN, and what to set instead; None if none does.
+    """Returns which setting prevents cuDNN on a GPU, and what to set instead; None if none does.
 
-    cuDNN needs tanh and sigmoid, a bias, no unrolling, which all our models have; no recurrent dropout; and a mask only
-    with the padding last and a token in each row, which each row has.
+    cuDNN requires tanh and sigmoid, a bias and no unrolling, which all our models have; no recurrent dropout; and with
+    a mask, padding at the end and at least one token in each row, which our rows have.
 
     Source: Keras, `keras.layers.LSTM`, "Requirements to use the cuDNN implementation".
     """
@@ -103,8 +103,8 @@ def cudnn_obstacle(model: ModelSettings, text: TextSettings) -> str | None:
 def _pool(states: Any, token_ids: Any, pooling: str, mask: bool) -> Any:
     """Returns the maximum or mean over time, float32[batch, features], of states float32[batch, time, features].
 
-    "mean_max" returns the mean and then the maximum, float32[batch, 2 * features]. Written with `keras.ops`:
-    GlobalMaxPooling1D ignores a mask, so the maximum would include padding.
+    "mean_max" returns the mean and then the maximum, float32[batch, 2 * features]. This uses `keras.ops` because
+    GlobalMaxPooling1D ignores a mask: its maximum would include padding.
     """
     from keras import ops
 
@@ -122,14 +122,14 @@ def _pool(states: Any, token_ids: Any, pooling: str, mask: bool) -> Any:
 def with_ngrams(model: keras.Model, settings: ModelSettings, table: npt.NDArray[np.float32], mix: Mix) -> keras.Model:
     """Returns a trained network with n-grams: sigmoid(lstm * mix.lstm + ngrams * mix.ngrams + mix.bias).
 
-    The mix is multiplied into the weights of the output and of the table; the other layers are those of `model`. If a
-    user's function built it, its probability is turned back into a logit and mixed in the graph.
+    The mix is multiplied into the weights of the output layer and of the table; the other layers are those of `model`.
+    For a user's network, the graph converts its probability back into a logit and mixes that.
 
     Args:
-        model: What `build_model` built, trained.
+        model: A trained model from `build_model`.
         settings: The network's settings.
         table: float32[ngram_buckets], the weights of the n-grams.
-        mix: The shares of both parts, and the bias.
+        mix: The weights of both parts, and the bias.
     """
     import keras
     from keras import ops
@@ -154,10 +154,11 @@ def with_ngrams(model: keras.Model, settings: ModelSettings, table: npt.NDArray[
 
 
 def _ngram_buckets(token_ids: Any, longest: int, buckets: int) -> tuple[Any, Any]:
-    """Returns the bucket of each n-gram of 1 to `longest` ids, in rising order, and whether it counts.
+    """Returns the bucket of each n-gram of 1 to `longest` ids, in ascending order, and whether it counts.
 
-    An id of padding behind each row closes it to a ring, so that there are as many n-grams of every n. Those with
-    padding, at least one in a row, get the bucket -1 and do not count, nor does a bucket that repeats the one before.
+    A padding id is appended to each row, which is then treated as a ring, so that every n has the same number of
+    n-grams. N-grams with padding (at least one per row) get the bucket -1 and do not count. Neither do buckets that
+    repeat the previous one.
 
     Example:
         The row [7, 7], longest 2: the ring 7, 7, 0 has the n-grams (7), (7), (0), (7, 7), (7, 0), (0, 7). If (7) is in
@@ -183,7 +184,7 @@ def _ngram_buckets(token_ids: Any, longest: int, buckets: int) -> tuple[Any, Any
 
 
 def network_weights(model: keras.Model, text: TextSettings, settings: ModelSettings) -> NetworkWeights:
-    """Reads the weights of a model that `build_model` built, or `with_ngrams` if the settings have n-grams."""
+    """Returns the weights of a model from `build_model`, or from `with_ngrams` if the settings have n-grams."""
 
     def array(variable: Any) -> npt.NDArray[np.float32]:
         return np.ascontiguousarray(variable.numpy(), np.float32)
@@ -217,5 +218,5 @@ def network_weights(model: keras.Model, text: TextSettings, settings: ModelSetti
 def summary_text(model: keras.Model) -> str:
     """Returns what Keras's `model.summary()` prints."""
     lines: list[str] = []
-    model.summary(print_fn=lines.append, line_length=78)  # wider loses a column on a terminal of 80
+    model.summary(print_fn=lines.append, line_length=78)  # fits a terminal of 80 columns
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Opens the zip archives in a bundle, which may come from anybody."""
+"""Opens the zip archives in a bundle, which is untrusted input."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ PathOrFile: TypeAlias = str | os.PathLike[str] | IO[bytes]
 
 @contextmanager
 def open_archive(path_or_file: PathOrFile) -> Iterator[zipfile.ZipFile]:
-    """Opens an archive whose members, all together, are no larger than it is: those in a bundle are not compressed.
+    """Opens an uncompressed archive: all members together must not be larger than the archive.
 
     Raises:
-        zipfile.BadZipFile: It is no archive, or its members are larger.
+        zipfile.BadZipFile: It is not an archive, or members are compressed, encrypted or too large.
         OSError: The file cannot be opened.
     """
     with zipfile.ZipFile(path_or_file) as archive:

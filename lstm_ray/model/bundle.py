@@ -1,16 +1,16 @@
-"""The model bundle: a directory with everything that scoring a text needs.
+"""The model bundle: a directory with everything that is needed to score texts.
 
     bundle.json          format version, library versions, settings, metrics, sha256 of every file
     vocabulary.parquet   word, id, count
     model.keras          the model, for Keras
-    weights.npz          the same weights as plain arrays, for the native engine, which starts without TensorFlow; not
-                         of a network that a user's function built: only Keras can compute that
-    seen.parquet         hashes of the texts that it was trained on (datasets/seen.py); older versions wrote none
+    weights.npz          the same weights as plain arrays, for the native engine, which needs no TensorFlow; missing for
+                         a user network, which only Keras can compute
+    seen.parquet         hashes of the training texts (datasets/seen.py); missing in bundles of older versions
 
-A bundle with weights.npz has format 1, one without it format 2, which older versions of lstm-ray refuse.
+A bundle with weights.npz has format 1; one without has format 2, which older versions of lstm-ray refuse.
 
-Nothing in it is a pickle. A directory without `bundle.json` is not a bundle: on an object store it is written last. On
-a local disk a bundle is written beside the old one and replaces it in one step (storage/directories.py).
+A bundle contains no pickle. A directory without `bundle.json` is not a bundle; on an object store that file is written
+last. On a local disk a bundle is written beside the old one and replaces it in one step (storage/directories.py).
 """
 
 from __future__ import annotations
@@ -66,14 +66,15 @@ _LATER: dict[str, Any] = {
     "ngrams": 0,
     "ngram_buckets": 2**20,
 }
-"""Text and model settings that the first versions did not know, with the value that stands for what those computed.
+"""Text and model settings that the first version did not have, with the value that corresponds to its behaviour.
 
-With this value a setting is left out of bundle.json, so that older versions read the bundle; they refuse others.
+A setting with this value is left out of bundle.json, so that older versions can read the bundle; they refuse unknown
+settings.
 """
 
 
 class _Rest(BaseModel):
-    """What is read of a bundle.json besides the settings; see `Bundle`."""
+    """The content of bundle.json besides the settings, as far as it is read; see `Bundle`."""
 
     threshold: float = Field(ge=0, le=1)
     metrics: dict[str, Any]
@@ -84,19 +85,19 @@ class _Rest(BaseModel):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle that has been read, and whose files have the right hashes.
+    """A bundle whose files have been read and checked against their hashes.
 
     Attributes:
-        path: Directory it was read from.
+        path: The bundle's directory.
         text: How texts become token ids.
         model: The network's settings.
         threshold: Probability above which a review counts as positive.
         metrics: Validation metrics of the saved epoch; empty if there was no validation.
         training: The training run's settings.
         hash: sha256 over the hashes of its files.
-        code: sha256 of the user's modules that it was trained with, by path; empty without a user network.
-        files: Content of each file that scoring needs.
-        sha256: Hash of each file.
+        code: sha256 of the user's modules at training time, by path; empty without a user network.
+        files: Content of each file that scoring needs, by name.
+        sha256: sha256 of each file, by name.
     """
 
     path: str
@@ -111,7 +112,7 @@ class Bundle:
     sha256: dict[str, str]
 
     def vocabulary(self) -> Vocabulary:
-        """Returns the words and their ids.
+        """Returns the vocabulary.
 
         Raises:
             BundleError: The file is not a vocabulary, or has more ids than the network.
@@ -128,10 +129,10 @@ class Bundle:
         return vocabulary
 
     def weights(self) -> NetworkWeights:
-        """Returns the weights as plain arrays; not for a network that a user's function built.
+        """Returns the weights as plain arrays. Must not be called for a user network.
 
         Raises:
-            BundleError: The file is damaged, or its network is not the one that bundle.json describes.
+            BundleError: The file is damaged, or contains another network than bundle.json describes.
         """
         assert self.model.network is None
         try:
@@ -142,16 +143,16 @@ class Bundle:
         return weights
 
     def knows_its_texts(self) -> bool:
-        """Returns whether the bundle holds which texts the model was trained on, and nobody has deleted that."""
+        """Returns whether the bundle contains the hashes of its training texts; a user may have deleted them."""
         return _SEEN in self.sha256 and storage.exists(storage.join(self.path, _SEEN))
 
     def seen(self) -> SeenTexts | None:
-        """Reads which texts the model was trained on; None if the bundle does not hold that.
+        """Reads the hashes of the training texts; returns None if the bundle does not contain them.
 
-        Not kept with the other files: scoring does not need it, and it grows with the training rows.
+        The file is not kept in `files`, because scoring does not need it and it grows with the training rows.
 
         Raises:
-            BundleError: The file is missing or damaged, or another bundle has taken this one's place.
+            BundleError: The file is missing or damaged, or the bundle has been replaced by another.
         """
         if not self.knows_its_texts():
             return None
@@ -165,42 +166,42 @@ class Bundle:
         """Returns the Keras model, uncompiled. Imports TensorFlow, and the user's modules if the model needs them.
 
         Raises:
-            BundleError: The model needs a module that is missing, or does not open with the one that is found.
+            BundleError: The model needs a module that is missing, or cannot be opened with the module found here.
         """
         modules = self._user_modules
         import_modules(self.path, modules)
         try:
             return open_keras_file(self.files["model.keras"], modules)
-        except Exception as error:  # a user's layer may raise anything, and Keras does for a file of another's making
+        except Exception as error:  # user layers may raise anything, and so may Keras for a manipulated file
             found = f" with {', '.join(modules)} as found here: has that changed since?" if modules else ":"
             said = user_code.described(error)[:300]
             raise BundleError(f"{self.path}: its network does not open{found} {said}") from error
 
     def sources(self) -> dict[str, bytes]:
-        """Returns the user's modules that the Keras model needs, by path, for `user_code.unpacked` elsewhere.
+        """Returns the source files of the user's modules that the Keras model needs, for `user_code.unpacked`.
 
         Raises:
-            BundleError: The model needs a module that is missing, or does not open with the one that is found.
+            BundleError: The model needs a module that is missing, or cannot be opened with the module found here.
         """
         files: dict[str, bytes] = {}
         if self._user_modules:
-            self.keras_model()  # some modules may be imported only now
+            self.keras_model()  # opening the model may import further modules
         for module in self._user_modules:
             files |= user_code.sources(module)
         return files
 
     def note(self) -> str | None:
-        """Returns a note on modules that the Keras model needs and that have changed since its training, if any."""
+        """Returns a note if modules that the Keras model needs have changed since its training; otherwise None."""
         changed = [path for path, now in self._code_here().items() if now not in (None, self.code[path])]
-        return f"note: {', '.join(changed)}: not as when {self.path} was trained" if changed else None
+        return f"note: {', '.join(changed)}: changed since {self.path} was trained" if changed else None
 
     def identity(self) -> str:
-        """Returns a hash that changes if a score could: of the files, and of the user's modules found here."""
+        """Returns a hash of everything that scores depend on: the files, and the user's modules found here."""
         here = self._code_here()
         return self.hash if not here else hashlib.sha256(json.dumps([self.hash, here]).encode()).hexdigest()
 
     def _code_here(self) -> dict[str, str | None]:
-        """Returns the sha256 of the modules found here, None for a missing one; empty if the model needs none."""
+        """Returns the sha256 of the user's modules found here, None for missing ones; empty if none are needed."""
         if not self._user_modules:
             return {}
         found = {path: user_code.source_of(path.removesuffix(".py").removesuffix("/__init__")) for path in self.code}
@@ -208,7 +209,7 @@ class Bundle:
 
     @cached_property
     def _user_modules(self) -> list[str]:
-        """Returns the user's modules that register layers of the Keras model; imports nothing."""
+        """Returns the user's modules that register layers of the Keras model. Imports nothing."""
         if self.model.network is None:
             return []
         return modules_needed(self.path, self.files["model.keras"], self.model.network.partition(":")[0])
@@ -225,20 +226,20 @@ def write_bundle(
     threshold: float = 0.5,
     seen: SeenTexts | None = None,
 ) -> None:
-    """Writes a bundle; replaces an old one.
+    """Writes a bundle, replacing an existing one.
 
     Args:
-        path: Directory to write.
+        path: The bundle's directory.
         model: The Keras model.
-        weights: The same weights as plain arrays; None if a user's function built the model.
-        vocabulary: The words and their ids.
+        weights: The same weights as plain arrays; None for a user network.
+        vocabulary: The vocabulary.
         config: Settings of the training run.
-        metrics: Of the validation rows.
+        metrics: Validation metrics.
         threshold: Probability above which a review counts as positive.
         seen: The texts it was trained on; None if that is not known.
 
     Raises:
-        OutputError: It cannot be written.
+        OutputError: The bundle cannot be written.
     """
     import keras
     import tensorflow as tf
@@ -287,10 +288,10 @@ def write_bundle(
 
 
 def read_bundle(path: str) -> Bundle:
-    """Reads a bundle and checks every file against its hash; starts over if another one replaces it meanwhile.
+    """Reads a bundle and checks every file against its hash. Starts over if the bundle is replaced meanwhile.
 
     Raises:
-        BundleError: The directory is missing or is not a bundle, a file is missing or damaged, the format is unknown.
+        BundleError: The directory is missing or not a bundle, a file is missing or damaged, or the format is unknown.
     """
     while True:
         if not storage.exists(path):
@@ -314,7 +315,7 @@ def _read_description(path: str) -> bytes:
 
 
 def _read_files(path: str, described: bytes) -> Bundle:
-    """Reads the bundle that a bundle.json describes."""
+    """Reads the files that the content of a bundle.json lists."""
     description = _parse_description(path, described)
     text = _settings(path, TextSettings, description["text"])
     model = _settings(path, ModelSettings, description["model"])
@@ -343,7 +344,7 @@ def _read_files(path: str, described: bytes) -> Bundle:
 
 
 def _read_file(path: str, name: str, expected: str) -> bytes:
-    """Returns the content of a bundle's file, which must have the expected hash."""
+    """Reads a file of a bundle and checks its hash."""
     try:
         content = storage.read_bytes(storage.join(path, name), memory_bytes())  # it is read whole
     except InputError as error:
@@ -354,7 +355,7 @@ def _read_file(path: str, name: str, expected: str) -> bytes:
 
 
 def _settings(path: str, kind: type[S], described: Any) -> S:
-    """Returns settings of a bundle.json, with those that it leaves out."""
+    """Returns settings of a bundle.json, including those that it leaves out."""
     later = {name: _LATER[name] for name in _LATER.keys() & kind.model_fields.keys()}
     try:
         return kind.model_validate({**later, **described} if isinstance(described, dict) else described)
@@ -365,7 +366,7 @@ def _settings(path: str, kind: type[S], described: Any) -> S:
 
 
 def _described(error: ValidationError) -> str:
-    """Returns what is wrong, on one line."""
+    """Returns a validation error as one line."""
     found = (
         (shortened(".".join(map(str, problem["loc"]))), shortened(repr(problem["input"])), problem["msg"])
         for problem in error.errors()
@@ -378,7 +379,7 @@ def _sha256(content: bytes) -> str:
 
 
 def _seal(description: dict[str, Any]) -> bytes:
-    """Returns the text of bundle.json; its `self_sha256` is the hash of this text with zeros instead of the hash."""
+    """Returns bundle.json as text. `self_sha256` is the hash of this text with zeros in place of the hash."""
     blank = json.dumps({**description, "self_sha256": _BLANK_HASH}, indent=2) + "\n"
     return blank.replace(_BLANK_HASH, hashlib.sha256(blank.encode()).hexdigest()).encode()
 
@@ -400,7 +401,7 @@ def _parse_description(path: str, content: bytes) -> dict[str, Any]:
         raise BundleError(f"{path}: {_DESCRIPTION} is damaged: {reason(error)}") from error
     if version not in _FILES:
         raise BundleError(
-            f"{path}: {_DESCRIPTION} says bundle format {shortened(str(version))}, but this is lstm-ray "
+            f"{path}: {_DESCRIPTION} has bundle format {shortened(str(version))}, but this is lstm-ray "
             f"{lstm_ray.__version__}, which reads formats {' and '.join(map(str, _FILES))}: install a newer lstm-ray"
         )
     if not _is_sealed(content, str(description.get("self_sha256"))):
@@ -411,7 +412,7 @@ def _parse_description(path: str, content: bytes) -> dict[str, Any]:
 
 
 def _hint(path: str) -> str:
-    """Returns what to do about a missing bundle, if the path is a training run's directory or `model` in one."""
+    """Returns a hint for a missing bundle, if the path is a training run's directory or `model` in one."""
     inside = storage.join(path, "model")
     if storage.exists(storage.join(inside, _DESCRIPTION)):
         return f"; did you mean {inside}?"

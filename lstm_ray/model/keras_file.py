@@ -1,9 +1,9 @@
-"""Opens a bundle's `model.keras`, without running code that the file brings.
+"""Opens a bundle's `model.keras` without running code from the file.
 
-A bundle may come from anybody. Keras's `safe_mode` refuses functions stored in the file; pyproject.toml requires a
-version of Keras without known ways around it. Modules of the current directory are imported only if the model has
-layers of the user's, and then only those that register them. The `__init__.py` of their packages, which Python runs
-first, must register layers too or hold no code.
+A bundle is untrusted input. Keras's `safe_mode` refuses functions stored in the file; pyproject.toml requires a version
+of Keras without known ways around it. Modules of the current directory are imported only if the model has user-defined
+layers, and then only the modules that register them. The `__init__.py` of their packages, which Python runs first, must
+register layers too or contain no code.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _REGISTERS = b"register_keras_serializable"
 
 
 def modules_needed(path: str, content: bytes, builder: str) -> list[str]:
-    """Returns the user's modules that register layers of a model; imports nothing.
+    """Returns the user's modules that register layers of a model. Imports nothing.
 
     Args:
         path: The bundle, for messages.
-        content: Its .keras file.
-        builder: The module whose function built the model: it registers those layers that name no module.
+        content: Content of its .keras file.
+        builder: The module whose function built the model. It registers the layers that name no module.
 
     Raises:
         BundleError: The file is not a Keras model, or a layer's module has no valid name.
@@ -55,7 +55,7 @@ def modules_needed(path: str, content: bytes, builder: str) -> list[str]:
 
 
 def _registering(described: Any) -> list[Any]:
-    """Returns the modules of the registered classes in a model's description by Keras, such as mine>Attention."""
+    """Returns the modules of the registered classes, such as mine>Attention, in Keras's description of a model."""
     if isinstance(described, list):
         return [module for part in described for module in _registering(part)]
     if not isinstance(described, dict):
@@ -65,13 +65,13 @@ def _registering(described: Any) -> list[Any]:
 
 
 def import_modules(path: str, modules: Sequence[str]) -> None:
-    """Imports the modules that a bundle's model needs; of those in the current directory only ones that register.
+    """Imports the modules that a bundle's model needs. A module must register layers.
 
     Raises:
         BundleError: A module is missing, fails to import, or registers nothing.
     """
     if modules:
-        start_tensorflow()  # which they import
+        start_tensorflow()  # the modules import it
     for module in modules:
         layers = f"{path}: its network has layers of the module {module!r}"
         if problem := _obstacle(module):
@@ -83,11 +83,11 @@ def import_modules(path: str, modules: Sequence[str]) -> None:
 
 
 def _obstacle(module: str) -> str | None:
-    """Returns why a module must not be imported: because of what the import would run besides registered layers."""
+    """Returns why a module must not be imported; None if the import runs only code that registers layers."""
     if "__main__" in module.split("."):
         return "__main__ is a program"
     if module.partition(".")[0] in sys.stdlib_module_names:
-        return None  # `import_module` refuses it
+        return None  # `import_module` rejects it
     for run in user_code.run_by_import(module):
         source = run.path.read_bytes() if run.path.suffix == ".py" and run.path.is_file() else b"unknown"
         if _REGISTERS in source:
@@ -100,7 +100,7 @@ def _obstacle(module: str) -> str | None:
 
 
 def _is_without_code(source: bytes) -> bool:
-    """Returns whether a Python file has nothing but comments and texts."""
+    """Returns whether a Python file contains only comments and strings."""
     try:
         body = ast.parse(source).body
     except (SyntaxError, ValueError):
@@ -109,9 +109,9 @@ def _is_without_code(source: bytes) -> bool:
 
 
 def open_keras_file(content: bytes, modules: Sequence[str]) -> keras.Model:
-    """Returns the model of a .keras file, uncompiled; its modules have been imported."""
+    """Returns the uncompiled model of a .keras file, after `import_modules`."""
     with open_archive(io.BytesIO(content)):
-        pass  # else Keras would unpack whatever is in it
+        pass  # checks it before Keras unpacks it
     import keras
 
     importable = user_code.importable_from() if modules else contextlib.nullcontext()

@@ -1,11 +1,11 @@
-"""User networks: Keras models that a function of the user's builds, and the checks of these before a run.
+"""User networks: Keras models that a user's function builds, and their checks before a run.
 
     def build(text: TextSettings, model: ModelSettings) -> keras.Model
 
-The model turns token ids, int32[batch, time], into probabilities of the positive class, float32[batch, 1]. Everything
-around it is as for other networks: words and ids, batches, workers, checkpoints, bundles.
+The model maps token ids, int32[batch, time], to probabilities of the positive class, float32[batch, 1]. Everything else
+is the same as for built-in networks: vocabulary, batches, workers, checkpoints, bundles.
 
-`keras` is imported inside the functions: the command line must not pay for it.
+`keras` is imported inside functions, so that the command line starts fast.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
     import keras
 
 _PROBED_ROWS = 32
-_PROBED_TOKENS = 3  # tokens of the rows that are compared with and without padding
-_SAME = 1e-4  # difference that two probabilities of the same row may have
+_PROBED_TOKENS = 3  # tokens in the rows that are compared with and without padding
+_SAME = 1e-4  # maximum difference of two probabilities that count as equal
 
 
 def build_user_network(text: TextSettings, model: ModelSettings, seed: int) -> keras.Model:
-    """Calls the user's function, with Keras's seed set, and checks inputs and outputs of the model it returns.
+    """Sets Keras's seed, calls the user's function, and checks inputs and outputs of the model that it returns.
 
     Args:
-        text: Passed to the function, without the other settings of a subclass.
-        model: The same; `network` names the function.
+        text: Passed to the function as a plain `TextSettings`.
+        model: Passed to the function as a plain `ModelSettings`; `network` names the function.
         seed: Seeds every initializer and dropout.
 
     Raises:
-        ConfigError: There is no such function, it fails, or it returns anything but such a model.
+        ConfigError: There is no such function, it fails, or it returns an unsuitable model.
     """
     import keras
 
@@ -54,7 +54,7 @@ def build_user_network(text: TextSettings, model: ModelSettings, seed: int) -> k
         raise ConfigError(f"network {model.network}: {error}") from error
     keras.utils.set_random_seed(seed)
     try:
-        with user_code.importable_from():  # the function may import
+        with user_code.importable_from():  # the function may import modules
             network = function(_only(text, TextSettings), _only(model, ModelSettings))
     except (Exception, SystemExit) as error:  # user code may raise anything
         raise _wrong(model, f"fails: {user_code.described(error)}") from error
@@ -63,11 +63,11 @@ def build_user_network(text: TextSettings, model: ModelSettings, seed: int) -> k
 
 
 def check_network(config: TrainConfig) -> None:
-    """Builds the network and does with it once what the run will do, before any data is read.
+    """Builds the network and tries everything once that the run will do, before any data is read.
 
     Raises:
-        ConfigError: It cannot be built, does not return probabilities, depends on padding that it must skip, cannot be
-            saved and read back, cannot learn, or changes more than weights in training where batches are divided.
+        ConfigError: The network cannot be built, does not return probabilities, depends on padding that it must skip,
+            cannot be saved and read back, cannot learn, or has state that divided batches would update separately.
     """
     network = build_user_network(config, config, config.seed)
     token_ids = pad(_random_rows(config), config.max_tokens, config.padding)
@@ -87,15 +87,15 @@ def check_network(config: TrainConfig) -> None:
 
 
 def sources_of(*configs: TrainConfig) -> dict[str, bytes]:
-    """Returns the files that workers elsewhere need to build the networks; empty without user networks.
+    """Returns the source files that remote workers need to build the networks; empty without user networks.
 
     Raises:
         ConfigError: A module is missing, or fails to import.
     """
     files: dict[str, bytes] = {}
     for network, config in {config.network: config for config in configs if config.network is not None}.items():
-        start_tensorflow()  # which the module imports
-        with contextlib.suppress(ConfigError):  # reported when it is trained
+        start_tensorflow()  # the module imports it
+        with contextlib.suppress(ConfigError):  # reported when the network is trained
             build_user_network(config, config, config.seed)
         try:
             files |= user_code.sources(network.partition(":")[0])
@@ -133,7 +133,7 @@ def _check_kind(network: Any, text: TextSettings, model: ModelSettings) -> None:
 
 
 def _check_mask(network: keras.Model, config: TrainConfig) -> None:
-    """Compares probabilities of rows without padding and with much of it."""
+    """Checks that padding does not change the probabilities."""
     rows = _random_rows(config, _PROBED_TOKENS)
     times = int(rows.lengths.max()), config.max_tokens
     without, much = (_apply(network, pad(rows, time, config.padding), config) for time in times)
@@ -141,14 +141,14 @@ def _check_mask(network: keras.Model, config: TrainConfig) -> None:
         raise _wrong(
             config,
             "depends on the padding (id 0), which --mask excludes: use keras.layers.Embedding(..., mask_zero=True) and "
-            "layers that obey its mask, or leave --mask out",
+            "layers that respect its mask, or leave --mask out",
         )
 
 
 def _check_saving(
     network: keras.Model, token_ids: npt.NDArray[np.int32], expected: npt.NDArray[np.float32], config: TrainConfig
 ) -> None:
-    """Saves the model and reads it back, as scoring will."""
+    """Checks that the model can be saved and read back, as scoring requires."""
     import keras
 
     with tempfile.TemporaryDirectory() as directory:
@@ -163,11 +163,13 @@ def _check_saving(
                 "and @keras.saving.register_keras_serializable(), and use keras.ops instead of a Lambda",
             ) from error
     if np.abs(_apply(again, token_ids, config) - expected).max() > _SAME:
-        raise _wrong(config, "returns other probabilities once saved and read back: does each layer save everything?")
+        raise _wrong(
+            config, "returns other probabilities after being saved and read back: does each layer save its state?"
+        )
 
 
 def _check_training(token_ids: npt.NDArray[np.int32], config: TrainConfig) -> None:
-    """Computes the gradient of one step, in the precision of the run."""
+    """Checks that a gradient can be computed in the precision of the run."""
     import keras
     import tensorflow as tf
 
@@ -190,7 +192,7 @@ def _check_training(token_ids: npt.NDArray[np.int32], config: TrainConfig) -> No
 
 
 def _check_state(network: keras.Model, token_ids: npt.NDArray[np.int32], config: TrainConfig) -> None:
-    """Finds what a training step changes besides weights: it would become different on every worker."""
+    """Checks that a training step changes no state besides the weights: it would differ between workers."""
     state = [v for v in network.non_trainable_variables if not v.path.endswith("seed_generator_state")]
     before = [v.numpy() for v in state]
     network(token_ids, training=True)
@@ -211,7 +213,7 @@ def _apply(network: keras.Model, token_ids: npt.NDArray[np.int32], config: Train
 
 
 def _random_rows(config: TrainConfig, tokens: int | None = None) -> Sequences:
-    """Returns rows of random words, of `tokens` tokens each, or of random lengths up to max_tokens."""
+    """Returns rows of random token ids: `tokens` in each row, or random lengths up to max_tokens."""
     generator = np.random.default_rng(0)
     most = min(tokens or config.max_tokens, config.max_tokens)
     lengths = np.full(_PROBED_ROWS, most) if tokens else generator.integers(1, most + 1, _PROBED_ROWS)

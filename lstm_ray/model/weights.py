@@ -1,7 +1,7 @@
-"""A trained network as plain arrays, for the native engine.
+"""A trained network as plain NumPy arrays, for the native engine.
 
-Only numpy is imported here: a process that scores texts does not pay for TensorFlow. The file format is an uncompressed
-.npz without pickle: one array per weight, and the settings as small arrays.
+This module does not import TensorFlow, so that a process that scores texts starts fast. The file format is an
+uncompressed .npz without pickle: one array per weight, and the settings as small arrays.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Padding = Literal["pre", "post"]
 
 @dataclass(frozen=True)
 class LstmWeights:
-    """One direction of one LSTM layer, gates in the order of Keras: input, forget, candidate, output.
+    """One direction of one LSTM layer, with gates in Keras's order: input, forget, candidate, output.
 
     Attributes:
         kernel: float32[inputs, 4 * units].
@@ -41,12 +41,12 @@ class LstmWeights:
 
     @property
     def inputs(self) -> int:
-        """Values that a step reads."""
+        """Number of values that a step reads."""
         return int(self.kernel.shape[0])
 
     @property
     def units(self) -> int:
-        """Values that a step returns."""
+        """Number of values that a step returns."""
         return int(self.recurrent.shape[0])
 
 
@@ -55,9 +55,9 @@ class Mix:
     """How the logits of the LSTM and of the n-grams are mixed: lstm * a + ngrams * b + bias.
 
     Attributes:
-        lstm: Share of the LSTM's logit.
-        ngrams: Share of the n-grams' logit.
-        bias: Added to both.
+        lstm: Weight of the LSTM's logit.
+        ngrams: Weight of the n-grams' logit.
+        bias: Added to their sum.
     """
 
     lstm: float
@@ -67,20 +67,20 @@ class Mix:
 
 @dataclass(frozen=True)
 class NetworkWeights:
-    """Embedding, LSTM layers, pooling over time, Dense(1); a table of n-grams, added to the logit; a sigmoid.
+    """Embedding, LSTM layers, pooling over time, Dense(1), optionally a table of n-grams added to the logit, sigmoid.
 
     Attributes:
         embedding: float32[vocabulary_size, embedding_size].
         layers: Each is (forward,) or (forward, backward); the outputs of two directions are concatenated.
-        output_kernel: float32[features]; features is the sum of the units of the last layer's directions, with the
-            pooling "mean_max" twice that.
+        output_kernel: float32[features]; features is the sum of the units of the last layer's directions, doubled with
+            the pooling "mean_max".
         output_bias: Added to the logit.
-        pooling: What the output reads: the final state of each direction, the maximum or mean over time, or the mean
-            and then the maximum.
+        pooling: What the output layer reads: the final state of each direction, the maximum or mean over time, or the
+            mean and then the maximum.
         masked: True if padding (id 0) is skipped, as with `Embedding(mask_zero=True)`.
         padding: Side on which a short row is padded with id 0.
         max_tokens: Length of a padded row, in tokens.
-        ngrams: Most ids of an n-gram, as in `text/ngrams.py`; 0 without n-grams.
+        ngrams: Maximum number of ids in an n-gram, as in `text/ngrams.py`; 0 without n-grams.
         ngram_table: float32[buckets], added to the logit for each distinct n-gram of a row; None without n-grams.
     """
 
@@ -96,7 +96,7 @@ class NetworkWeights:
     ngram_table: NDArray[np.float32] | None = None
 
     def save(self, path_or_file: PathOrFile) -> None:
-        """Writes the network as .npz; no suffix is added to a path."""
+        """Writes the network as .npz. No suffix is added to a path."""
         arrays: dict[str, Any] = {
             "embedding": self.embedding,
             "directions": np.array([len(layer) for layer in self.layers], np.int64),
@@ -137,7 +137,7 @@ class NetworkWeights:
                 }
         except OSError:
             raise
-        except Exception as error:  # of a damaged file zipfile and numpy raise a dozen kinds
+        except Exception as error:  # for a damaged file zipfile and numpy raise a dozen types
             raise BundleError(f"the network weights are not a readable .npz file: {reason(error)}") from error
         try:
             network = cls(
@@ -163,10 +163,10 @@ class NetworkWeights:
         return network
 
     def check_settings(self, text: TextSettings, model: ModelSettings) -> None:
-        """Checks that this is the network that a bundle's settings describe.
+        """Checks that the network matches a bundle's settings.
 
         Raises:
-            BundleError: It is another.
+            BundleError: It does not.
         """
         units = {lstm.units for layer in self.layers for lstm in layer}
         for name, found, described in (
@@ -188,10 +188,10 @@ class NetworkWeights:
                 )
 
     def check(self) -> None:
-        """Checks that all shapes, types and settings fit together.
+        """Checks that all shapes, types and settings are consistent.
 
         Raises:
-            BundleError: One does not; the message has the shape found and the shape needed.
+            BundleError: They are not; the message names the shape found and the shape needed.
         """
         if self.pooling not in get_args(Pooling):
             raise BundleError(f"pooling of the network weights is {self.pooling!r}, not one of {get_args(Pooling)}")
@@ -227,18 +227,18 @@ class NetworkWeights:
 
 
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
-    """Reads an array, which must be as large as its header says: numpy would make room for that first.
+    """Reads an array, after checking that its size matches its header: numpy would allocate what the header says.
 
     Raises:
-        ValueError: It is not, or is not an array of numbers or texts.
+        ValueError: The sizes differ, or it is not an array of numbers or strings.
     """
     with archive.open(member) as stream:
         is_first_version = np.lib.format.read_magic(stream) == (1, 0)
         read_header = np.lib.format.read_array_header_1_0 if is_first_version else np.lib.format.read_array_header_2_0
         shape, _, dtype = read_header(stream)
-        there, promised = member.file_size - stream.tell(), math.prod(shape) * dtype.itemsize
-    if there != promised or not dtype.itemsize:
-        raise ValueError(f"{member.filename} has {there:,} bytes, its header says {promised:,}")
+        size, expected = member.file_size - stream.tell(), math.prod(shape) * dtype.itemsize
+    if size != expected or not dtype.itemsize:
+        raise ValueError(f"{member.filename} has {size:,} bytes, but its header says {expected:,}")
     with archive.open(member) as stream:
         array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
         return array

@@ -1,6 +1,6 @@
-"""Checks that the connected Ray cluster has room for a run, or will grow until it has.
+"""Checks that the connected Ray cluster has room for a run, or can grow until it has.
 
-Checked before any work begins: a worker for which no node has room would wait without a message.
+This is checked before any work starts, because a worker that fits on no node would wait without a message.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from lstm_ray.runtime.room import Asked, Nodes
 
 
 def check_room(address: str, asked: Asked) -> str | None:
-    """Checks that the cluster has the CPUs and GPUs that a run needs, or will have them.
+    """Checks that the cluster has the CPUs and GPUs that a run needs, or can add them.
 
     Returns:
-        None, or a note that the cluster's autoscaler has to start nodes first.
+        A note if the cluster's autoscaler has to start nodes first; otherwise None.
 
     Raises:
-        LstmRayError: The cluster lacks something, and nothing will add it.
+        LstmRayError: The cluster is too small and cannot grow enough.
     """
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     current = _by_size(Nodes(1, node.get("CPU", 0), node.get("GPU", 0)) for node in alive)
@@ -60,7 +60,7 @@ def nodes_at_most(definition: Mapping[str, Any]) -> list[Nodes]:
     """Returns all nodes that a cluster can grow to.
 
     Args:
-        definition: Launcher YAML, as on the head. A machine whose cores it does not give counts as having any number.
+        definition: The launcher YAML on the head. A node type without a number of cores counts as unlimited.
     """
     most, head = definition.get("max_workers", math.inf), definition.get("head_node_type")
     nodes = []

@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-_GPU_FILES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA, Windows' Linux (any maker), AMD
+_GPU_FILES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA, WSL (any vendor), AMD
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
 def available_cores() -> int:
-    """Returns how many cores this process may use."""
+    """Returns the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def may_have_gpu() -> bool:
-    """Returns whether this process may have a GPU, judged by device files, in microseconds.
+    """Returns False if this process certainly has no GPU, judging by device files, within microseconds.
 
-    False is certain. Whether TensorFlow can use the GPU is what `runtime.tensorflow.has_gpu` finds out, in seconds.
+    `runtime.tensorflow.has_gpu` finds out whether TensorFlow can use a GPU, but takes seconds.
     """
     is_hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1")
     return not is_hidden and any(map(os.path.exists, _GPU_FILES))

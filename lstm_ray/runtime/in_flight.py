@@ -17,10 +17,10 @@ def in_order(
     """Yields the result of each item, in the order of the items.
 
     Args:
-        items: What to work on; taken as results are used.
-        start: Starts the work on an item, such as a thread pool's `submit`.
-        wait: Returns the result of what was started.
-        most: How many items are in work, or done and not yet used, at a time.
+        items: The items, which are consumed as results are consumed.
+        start: Starts the work on an item, like a thread pool's `submit`.
+        wait: Returns the result of an item, given what `start` returned.
+        most: Maximum number of items that are running, or done and not yet consumed.
     """
     started: deque[Future] = deque()
     for item in items:

@@ -1,6 +1,6 @@
 """Runs functions on the nodes of the connected Ray cluster, and checks that all nodes see the run's files.
 
-The files are checked before any work begins: a worker that cannot open one would fail late.
+The files are checked before any work starts, because a worker that cannot open one would fail late.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from lstm_ray.runtime.ray_internals import HEAD_RESOURCE
 from lstm_ray.wording import reason
 
 _ANSWER_WITHIN_S = 120.0
-_SEEN_WITHIN_S = 5.0  # a new file may take some seconds to show on a network filesystem
+_SEEN_WITHIN_S = 5.0  # a new file may take some seconds to appear on a network filesystem
 _MOST_PATHS = 1_000
 
 Answer = Any | BaseException
 
 
 def on_every_node(function: Callable[..., Any], *arguments: Any) -> dict[str, Answer]:
-    """Runs a function on every node and returns the results by the nodes' names, see `names_of`.
+    """Runs a function on every node and returns the results by node name, see `names_of`.
 
-    It needs no CPU, so that it runs on busy nodes too. An exception is returned, not raised. A node that dies before it
-    answers is left out: Ray lists a dead node as alive for some seconds, and no work will run there.
+    The function reserves no CPU, so that it runs on busy nodes too. Exceptions are returned, not raised. A node that
+    dies before it answers is left out: Ray lists a dead node as alive for some seconds, but runs no work there.
     """
     nodes = {node["NodeID"]: node for node in ray.nodes()}
     names = names_of(nodes.values())
@@ -47,13 +47,13 @@ def on_every_node(function: Callable[..., Any], *arguments: Any) -> dict[str, An
 
 
 def names_of(nodes: Iterable[dict[str, Any]]) -> dict[str, str]:
-    """Returns the names of the nodes that are alive, by id.
+    """Returns the names of the live nodes, by id.
 
-    A name is the node's address; where several nodes share one (on one machine they may), the first 8 characters of
-    the id are added.
+    A name is the node's address. If several nodes share an address (as they may on one machine), the first 8 characters
+    of the id are added.
 
     Args:
-        nodes: As `ray.nodes()` returns them.
+        nodes: The result of `ray.nodes()`.
     """
     addresses = {node["NodeID"]: node["NodeManagerAddress"] for node in nodes if node["Alive"]}
     counts = Counter(addresses.values())
@@ -64,10 +64,10 @@ def names_of(nodes: Iterable[dict[str, Any]]) -> dict[str, str]:
 
 
 def on_the_head(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Runs a function on the head and returns what it returns.
+    """Runs a function on the head node and returns its result.
 
     Raises:
-        LstmRayError: The head does not answer, or lacks lstm-ray.
+        LstmRayError: The head does not answer, or does not have lstm-ray.
     """
     head = next(node for node in ray.nodes() if node["Alive"] and HEAD_RESOURCE in node["Resources"])
     ref = _start(head, function, *arguments)
@@ -88,16 +88,16 @@ def _answer(ref: Any) -> Answer:
 
 
 def check_paths(reads: Iterable[str], output: str | None = None) -> None:
-    """Checks that every node sees local paths as this machine does. URIs are not checked.
+    """Checks that every node sees the same local files as this machine. URIs are not checked.
 
     Args:
         reads: Paths that workers will read.
-        output: The directory that they will write to, which exists; None if they write nothing.
+        output: An existing directory that they will write to; None if they write nothing.
 
     Raises:
         InputError: A node does not see a path.
-        OutputError: A node has another directory there, or may not write to it.
-        LstmRayError: A node does not answer, or lacks lstm-ray.
+        OutputError: The output is a different directory on a node, or is not writable there.
+        LstmRayError: A node does not answer, or does not have lstm-ray.
     """
     local = sorted({path for path in reads if storage.is_local(path)})[:_MOST_PATHS]
     probe = None
@@ -114,11 +114,11 @@ def check_paths(reads: Iterable[str], output: str | None = None) -> None:
 
 
 def unseen(reads: list[str], probe: str | None) -> dict[str, str | bool | None]:
-    """Returns what a node does not see; runs there.
+    """Checks what this node sees. Runs on every node.
 
     Returns:
-        "read": the first of `reads` that does not exist, or None. "probe": True if the probe exists.
-        "writable": True if the probe's directory is writable.
+        "read": the first of `reads` that does not exist, or None. "probe": whether the probe exists. "writable":
+        whether the probe's directory is writable.
     """
     missing = next((path for path in reads if not os.path.exists(storage.locate(path)[1])), None)
     if probe is None:
@@ -136,9 +136,11 @@ def _check_seen(address: str, answer: Answer, output: str | None) -> None:
     if seen["read"]:
         raise InputError(f"{seen['read']}: node {address} does not see it: {remedy}")
     if not seen["probe"]:
-        raise OutputError(f"{output}: on node {address} this is another directory than here: {remedy}")
+        raise OutputError(f"{output}: on node {address} this is a different directory than here: {remedy}")
     if not seen["writable"]:
-        raise OutputError(f"{output}: node {address} may not write to it: change its permissions there, or {remedy}")
+        raise OutputError(
+            f"{output}: node {address} has no permission to write to it: change the permissions there, or {remedy}"
+        )
 
 
 def _answered(address: str, answer: Answer) -> Any:

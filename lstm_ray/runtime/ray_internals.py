@@ -1,6 +1,6 @@
-"""Everything that relies on private parts of Ray, or on the words of its messages.
+"""Everything that relies on private parts of Ray, or on the wording of its messages.
 
-Read in Ray 2.60; holds for 2.55, the oldest supported. If another version changes it,
+Written for Ray 2.60; also valid for 2.55, the oldest supported version. If another version changes something,
 tests/unit/runtime/test_ray_internals.py fails.
 """
 
@@ -20,7 +20,7 @@ from ray._private import ray_constants
 HEAD_RESOURCE = "node:__internal_head__"
 """A resource that only the head has."""
 IDLE_DATA_THREAD = "Prefetcher"
-"""Name of a thread of Ray Data that sleeps for ever once it has no more work."""
+"""Name of a Ray Data thread that never ends, even when it has no more work."""
 
 _MONITOR, _AUTOSCALING_CONFIG = "/monitor.py", "--autoscaling-config="  # in ray/_private/services.py
 _NODE_DIED = "its node has died"  # in the C++ of the GCS
@@ -28,9 +28,9 @@ _HANGING = re.compile(r"A worker health check has been hanging for (\d+)")  # in
 
 
 def data_parallel_trainer() -> Any:
-    """Returns Ray Train's trainer for any framework, of its second version.
+    """Returns the DataParallelTrainer of Ray Train V2.
 
-    `ray.train.data_parallel_trainer`, the public module, still holds the first version's.
+    The public module, `ray.train.data_parallel_trainer`, still contains that of V1.
     """
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
@@ -38,12 +38,12 @@ def data_parallel_trainer() -> Any:
 
 
 def set_train_timeouts(health_check_s: float, group_start_s: float | None) -> None:
-    """Sets how long Ray Train waits for a silent worker, and for workers to start; before the trainer is made.
+    """Sets how long Ray Train waits for a silent worker, and for workers to start. Call before creating the trainer.
 
     Args:
-        health_check_s: After this a worker that does not answer is replaced.
-        group_start_s: After this a group that could not be placed is tried in another size; None: Ray's default, and
-            always what the user's environment says.
+        health_check_s: Seconds after which a worker that does not answer is replaced.
+        group_start_s: Seconds after which a group that could not be placed is tried in another size; None for Ray's
+            default. The user's environment takes precedence.
     """
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(health_check_s)
     if group_start_s is not None:
@@ -51,15 +51,15 @@ def set_train_timeouts(health_check_s: float, group_start_s: float | None) -> No
 
 
 def stop_data_usage_poller() -> None:
-    """Prevents Ray Data's thread for usage statistics: it never ends, so that the end of a run would wait for it."""
+    """Disables Ray Data's thread for usage statistics, which never ends, so that the end of a run would wait for it."""
     os.environ.setdefault("RAY_DATA_USAGE_DISABLED", "1")
 
 
 @contextmanager
 def on_loopback() -> Iterator[None]:
-    """Makes a Ray that is started in the block listen on 127.0.0.1 alone, as Ray does on Windows and macOS.
+    """Makes a Ray that is started inside the block listen only on 127.0.0.1, as Ray does on Windows and macOS.
 
-    `ray.init(_node_ip_address="127.0.0.1")` would be replaced by the machine's address in the network.
+    With `ray.init(_node_ip_address="127.0.0.1")`, Ray would use the machine's network address instead.
     """
     before = ray_constants.ENABLE_RAY_CLUSTER
     ray_constants.ENABLE_RAY_CLUSTER = False
@@ -70,9 +70,10 @@ def on_loopback() -> Iterator[None]:
 
 
 def ask_for_token() -> None:
-    """Makes a Ray that this process starts ask for a token, whatever Ray's default; the user's RAY_AUTH_MODE wins.
+    """Makes a Ray that this process starts require a token, unless the user has set RAY_AUTH_MODE.
 
-    The token's file, if there is none yet, is made here: Ray makes one that everybody on this machine can read.
+    If there is no token file yet, it is created here, because one that Ray creates is readable by every user of the
+    machine.
     """
     import ray._raylet
     from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
@@ -89,7 +90,7 @@ def ask_for_token() -> None:
 
 
 def authentication_mode() -> str:
-    """Returns "token" if this process's Ray asks for a token, else "disabled"."""
+    """Returns "token" if this process's Ray requires a token, otherwise "disabled"."""
     import ray._raylet
 
     raylet: Any = ray._raylet
@@ -97,18 +98,18 @@ def authentication_mode() -> str:
 
 
 def quiet_tune() -> None:
-    """Makes Ray Tune leave Ctrl-C alone, which it would take for an ordinary end, and print no tables."""
+    """Prevents Ray Tune from handling Ctrl-C, after which it would end normally, and from printing tables."""
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 
 
 def node_died(error: BaseException) -> bool:
-    """Returns whether an actor died with its node, not alone."""
+    """Returns whether an actor died because its node died."""
     return isinstance(error, ray.exceptions.RayActorError) and _NODE_DIED in str(error)
 
 
 def seconds_hanging(error: BaseException) -> int | None:
-    """Returns how long a worker has not answered Ray Train's health check, if that is what an error reports."""
+    """Returns for how long a worker has not answered Ray Train's health check; None if the error has another cause."""
     found = _HANGING.match(str(error))
     return int(found[1]) if found else None
 
@@ -119,7 +120,7 @@ def worker_failures(error: BaseException) -> dict[int, BaseException]:
 
 
 def cause_of(error: BaseException) -> BaseException:
-    """Returns the error inside Ray Train's wrappers: of its controller, or of an actor that no longer answers."""
+    """Returns the error inside Ray Train's wrappers: that of the controller, or of an actor that does not answer."""
     for name in ("controller_failure", "health_check_failure"):
         inner = getattr(error, name, None)
         if isinstance(inner, BaseException):
@@ -128,7 +129,7 @@ def cause_of(error: BaseException) -> BaseException:
 
 
 def is_refused_token(error: BaseException | None) -> bool:
-    """Returns whether Ray refused the token; it wraps that up, sometimes as text only."""
+    """Returns whether Ray rejected the token. Ray wraps this error, sometimes only as text."""
     while error is not None:
         if isinstance(error, ray.exceptions.AuthenticationError) or "InvalidAuthToken" in str(error):
             return True
@@ -137,12 +138,12 @@ def is_refused_token(error: BaseException | None) -> bool:
 
 
 def is_client_timeout(error: BaseException) -> bool:
-    """Returns whether a Ray client (ray://) got no answer in time; after a wrong token Ray reports nothing else."""
+    """Returns whether a Ray client (ray://) got no answer in time; Ray reports a wrong token in the same way."""
     return "timeout" in str(error)
 
 
 def is_client_server_crash(error: BaseException) -> bool:
-    """Returns whether the server that Ray starts for a Ray client (ray://) crashed at once.
+    """Returns whether the server process that Ray starts for a Ray client (ray://) crashed at startup.
 
     gRPC's fork handlers crash some of the processes that Ray's proxy forks (ray-project/ray#63202).
     """
@@ -150,18 +151,18 @@ def is_client_server_crash(error: BaseException) -> bool:
 
 
 def autoscaler_of_head() -> tuple[bool, dict[str, Any] | None]:
-    """Returns whether an autoscaler adds nodes, and its definition, if that is known; runs on the head.
+    """Returns whether an autoscaler adds nodes, and its definition if known. Runs on the head.
 
-    Ray cannot be asked: its own autoscaler does not report what `get_max_resources_from_cluster_config` would read.
-    But it is a process of the head, `monitor.py`, even where it does nothing for want of a definition. KubeRay runs it
-    in a container of its own, whose processes and files nobody else sees.
+    There is no API for this: Ray's own autoscaler does not report what `get_max_resources_from_cluster_config` reads.
+    But it is a process on the head, `monitor.py`, which runs even if it has no definition and does nothing. KubeRay
+    runs it in a separate container, whose processes and files are not visible here.
     """
     cluster = f"--gcs-address={ray.get_runtime_context().gcs_address}"
     for process in Path("/proc").glob("[0-9]*"):
         try:
             words = (process / "cmdline").read_text(errors="replace").split("\0")
         except OSError:
-            continue  # it has ended
+            continue  # the process has ended
         if cluster in words and any(word.endswith(_MONITOR) for word in words):
             paths = [word.removeprefix(_AUTOSCALING_CONFIG) for word in words if word.startswith(_AUTOSCALING_CONFIG)]
             return bool(paths), _read_definition(paths[0]) if paths else None

@@ -1,4 +1,4 @@
-"""Connects to Ray: a new one on this machine, stopped at the end, or one that is already running."""
+"""Connects to Ray: starts one on this machine and stops it at the end, or connects to a running one."""
 
 from __future__ import annotations
 
@@ -33,15 +33,16 @@ from lstm_ray.runtime.stderr import held_back
 _CLIENT_ATTEMPTS = 3
 
 _LAST_WORDS = (
-    "error: this process was ended from outside: by Ray, if its raylet on this machine has died, or by the system, "
-    "often for want of memory. The same command resumes"
+    "error: this process was ended from outside: by Ray, if its raylet on this machine died, or by the system, often "
+    "because memory ran out. The same command resumes"
 )
 
 
 class StillAtWorkError(KeyboardInterrupt):
-    """Ctrl-C while a thread still waits for Ray. Ray ends the whole process if it is called after `ray.shutdown`.
+    """Ctrl-C while a thread is still waiting for Ray.
 
-    So `connect` does not shut Ray down then; `cli/process.py` ends the process at once, and Ray with it.
+    Ray ends the whole process if it is called after `ray.shutdown`. So `connect` does not shut Ray down in this case;
+    `cli/process.py` ends the process at once, and Ray with it.
     """
 
 
@@ -49,18 +50,19 @@ class StillAtWorkError(KeyboardInterrupt):
 def connect(
     address: str, asked: Asked | None = None, notify: Callable[[str], None] = lambda note: None
 ) -> Iterator[bool]:
-    """Connects to Ray, and disconnects at the end; yields whether it was started here, for this call alone.
+    """Connects to Ray, and disconnects at the end. Yields whether Ray was started by this call.
 
-    A session that this process has already, as in a notebook, is used and left as it is.
+    If this process already has a session, as in a notebook, it is used and left running.
 
     Args:
-        address: "local" starts Ray here and stops it at the end; "auto", HOST:PORT or ray://HOST:PORT joins one.
-        asked: What the caller's workers need. A Ray started here claims cores for all of them, so that more workers
-            than cores share them rather than wait forever.
+        address: "local" starts Ray here and stops it at the end; "auto", HOST:PORT or ray://HOST:PORT connects to a
+            running one.
+        asked: What the caller's workers need. A Ray started here declares enough cores for all of them, so that workers
+            share cores instead of waiting for ever if there are more workers than cores.
         notify: Receives a message that Ray is being started or connected to, and one if the cluster has to grow first.
 
     Raises:
-        LstmRayError: There is no Ray at that address, it does not start here, or it has too few CPUs or GPUs.
+        LstmRayError: There is no Ray at the address, it does not start, or it has too few CPUs or GPUs.
     """
     if ray.is_initialized():
         check_session(address)
@@ -73,7 +75,7 @@ def connect(
         raise LstmRayError(f"{gpus:g} GPUs are asked for, but this machine has none that this process may use")
     notify("starting Ray" if address == "local" else f"connecting to Ray at {address}")
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
-    # Ray Data makes Ray warn of something that it does itself (ray#53727), on our stderr.
+    # Prevents a warning on stderr about Ray Data's own behaviour (ray#53727).
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         if address == "local":
@@ -87,7 +89,7 @@ def connect(
             with _sigterm_kept(), held_back(shown_on_failure=False):  # the exception has the same message
                 _join(address, **quiet)
     except Exception as error:
-        # A bare Exception is what Ray raises if the raylet that it has started does not come up.
+        # Ray raises a bare Exception if the raylet does not start.
         expected = OSError | ValueError | RuntimeError | ray.exceptions.AuthenticationError
         if type(error) is not Exception and not isinstance(error, expected):
             raise
@@ -112,7 +114,7 @@ def connect(
 
 @contextmanager
 def _sigterm_kept() -> Iterator[None]:
-    """Keeps the handler of SIGTERM, which `ray.init` replaces by one that calls `sys.exit`."""
+    """Restores the SIGTERM handler, which `ray.init` replaces by one that calls `sys.exit`."""
     handler = signal.getsignal(signal.SIGTERM)
     try:
         yield
@@ -148,7 +150,7 @@ def _address_in_use() -> str:
 
 
 def _join(address: str, **options: Any) -> None:
-    """Connects to a running Ray; once more each time its server for this client crashed before it began."""
+    """Connects to a running Ray; tries again if the server process for this client crashed at startup."""
     for _ in range(_CLIENT_ATTEMPTS - 1):
         try:
             ray.init(address=address, **options)
@@ -162,9 +164,9 @@ def _join(address: str, **options: Any) -> None:
 
 @contextmanager
 def last_words() -> Iterator[None]:
-    """Prints an error on stderr if the process ends inside the block without Python, as Ray does if its raylet dies.
+    """Prints an error on stderr if the process is killed inside the block, as Ray does if its raylet dies.
 
-    A shell does so: it waits for a line on a pipe, and prints if the pipe breaks instead.
+    A shell prints it: it waits for a line on a pipe, and prints the error if the pipe breaks instead.
     """
     command = ["sh", "-c", 'read -r ended || echo "$0" >&2', _LAST_WORDS]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as shell:
@@ -178,7 +180,7 @@ def _why_there_is_no_ray(address: str, error: Exception) -> str:
     if is_refused_token(error):
         return (
             f"the Ray at {address} refuses this machine's token: set RAY_AUTH_MODE=token, and "
-            "RAY_AUTH_TOKEN_PATH to a file with the cluster's"
+            "RAY_AUTH_TOKEN_PATH to a file with the cluster's token"
         )
     said = " ".join(str(error).split()).rstrip(".")
     if address.startswith("ray://") and is_client_timeout(error):
@@ -209,7 +211,7 @@ def _logs_here() -> str:
 def our_error(error: BaseException, otherwise: type[LstmRayError]) -> LstmRayError:
     """Returns the LstmRayError inside one of Ray's errors; if there is none, an `otherwise` with Ray's message.
 
-    Of several workers' errors, one with a cause comes before those of workers that only lost a peer.
+    If several workers failed, errors of workers that only lost a peer come last.
     """
     failures = list(worker_failures(error).values()) or [error]
     found = [(failure, _ours_within(failure)) for failure in failures]
@@ -223,7 +225,7 @@ def our_error(error: BaseException, otherwise: type[LstmRayError]) -> LstmRayErr
 def _ours_within(failure: BaseException) -> LstmRayError | None:
     seen: BaseException | None = failure
     while seen is not None:
-        # Ray's wrapper is an instance of the wrapped error's class too, but with a long message of its own.
+        # Ray's wrapper is also an instance of the wrapped error's class, but has its own long message.
         if isinstance(seen, LstmRayError) and not isinstance(seen, ray.exceptions.RayTaskError):
             return seen
         seen = getattr(seen, "cause", None) or seen.__cause__

@@ -1,4 +1,4 @@
-"""The resources that a run needs, and how many of its workers fit on given nodes: arithmetic, without Ray."""
+"""Computes how many workers of a run fit on given nodes. This module does not use Ray."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ class Nodes:
     """Nodes of one size.
 
     Attributes:
-        count: How many; math.inf if there is no limit.
-        cpus: Cores of each.
-        gpus: GPUs of each.
+        count: Number of nodes; math.inf if unlimited.
+        cpus: Cores per node.
+        gpus: GPUs per node.
     """
 
     count: float
@@ -31,14 +31,14 @@ class Nodes:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a run asks for: workers, actors or tasks of one size, each of which has to fit on one node.
+    """The resources that a run asks for: workers, actors or tasks of one size, each of which must fit on one node.
 
     Attributes:
-        least: How many the run needs to begin.
-        most: How many it can use.
-        cpus: Cores of each.
-        gpus: GPUs of each.
-        spare_cpus: Cores that the run needs besides, on any node.
+        least: Number that the run needs to start.
+        most: Maximum number that it can use.
+        cpus: Cores per worker.
+        gpus: GPUs per worker.
+        spare_cpus: Additional cores that the run needs, on any node.
     """
 
     least: int
@@ -48,7 +48,7 @@ class Asked:
     spare_cpus: float = 0
 
     def lack(self, nodes: Sequence[Nodes]) -> tuple[str, str] | None:
-        """Returns what is asked for and what the nodes have instead; None if they have enough to begin."""
+        """Returns what is asked for and what the nodes have, as text; None if they have enough to start."""
         cpus, gpus = self.least * self.cpus + self.spare_cpus, self.least * self.gpus
         has_cpus = sum(kind.count * kind.cpus for kind in nodes if kind.count)
         has_gpus = sum(kind.count * kind.gpus for kind in nodes if kind.count)

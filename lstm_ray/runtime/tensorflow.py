@@ -1,4 +1,4 @@
-"""Starts TensorFlow for lstm-ray (quiet, Keras 3, no more threads than given) and asks it for GPUs."""
+"""Starts TensorFlow for lstm-ray (quiet, with Keras 3 and a limited number of threads), and detects GPUs."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ _POLICIES = {"float32": "float32", "bf16": "mixed_bfloat16", "fp16": "mixed_floa
 
 
 def choose_keras() -> None:
-    """Makes Keras 3 run on TensorFlow, quietly, whatever the user's environment says."""
+    """Sets the environment so that Keras 3 runs on TensorFlow, with few log messages."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # hides notices of CPU features and missing GPUs
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    # Ray Train's TensorFlow integration sets this for Keras 2. We do not use it, but a user's environment might.
+    # Ray Train's TensorFlow integration sets this for Keras 2. We do not use it, but the user's environment may set it.
     os.environ.pop("TF_USE_LEGACY_KERAS", None)
 
 
 def start_tensorflow(threads: int | None = None) -> None:
-    """Imports TensorFlow and Keras; must run before anything else in the process imports them.
+    """Imports TensorFlow and Keras. Must be called before anything else in the process imports them.
 
     Args:
-        threads: Threads an operation may use; None: all cores.
+        threads: Number of threads that an operation may use; None for all cores.
 
     Raises:
-        LstmRayError: The process uses Keras with another backend already.
+        LstmRayError: The process already uses Keras with another backend.
     """
     choose_keras()
     is_running = "tensorflow" in sys.modules  # then its number of threads is fixed
@@ -55,7 +55,7 @@ def start_tensorflow(threads: int | None = None) -> None:
 def has_gpu() -> bool:
     """Returns whether TensorFlow can use a GPU in this process.
 
-    TensorFlow is loaded only where there is a GPU's device file: scoring on CPUs does without it.
+    TensorFlow is loaded only if there is a GPU device file: scoring on CPUs does not need it.
     """
     return may_have_gpu() and _sees_gpu()
 
@@ -67,7 +67,7 @@ def require_gpu(otherwise: str = "set --gpus-per-worker 0 to train on CPUs") -> 
         otherwise: What the user can do instead of repairing the node.
 
     Raises:
-        LstmRayError: It sees none. It would compute on the CPU, without a word.
+        LstmRayError: It sees none, and would silently compute on the CPU.
     """
     if not _sees_gpu():
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
@@ -86,7 +86,7 @@ def _sees_gpu() -> bool:
 
 
 def threads_given() -> int:
-    """Returns how many threads an operation may use in this process."""
+    """Returns the number of threads that an operation may use in this process."""
     import tensorflow as tf
 
     given: int = tf.config.threading.get_intra_op_parallelism_threads()
@@ -95,7 +95,7 @@ def threads_given() -> int:
 
 @contextmanager
 def computing_in(precision: str) -> Iterator[None]:
-    """Sets the precision in which layers built inside the block compute: float32, bf16 or fp16."""
+    """Sets the precision (float32, bf16 or fp16) of layers that are built inside the block."""
     import keras
 
     before = keras.config.dtype_policy()

@@ -1,4 +1,4 @@
-"""Threads for machine code, which runs without Python's lock."""
+"""Threads for machine code, which runs without the GIL."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,29 +9,29 @@ R = TypeVar("R")
 
 
 class Threads:
-    """A pool of threads; a single one is the caller's own, so that several callers work side by side.
+    """A pool of threads. A pool of one runs in the calling thread, so that several callers do not wait for each other.
 
-    The threads end with `close`, or when nothing refers to the pool any more.
+    The threads end with `close`, or when the pool is garbage-collected.
 
     Attributes:
         count: Number of threads.
     """
 
     def __init__(self, count: int, name: str) -> None:
-        """Makes a pool; `name` begins the names of its threads."""
+        """Creates a pool; `name` is the prefix of the threads' names."""
         self.count = count
         self._pool = ThreadPoolExecutor(count, name) if count > 1 else None
 
     def map(self, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-        """Returns the results in the order of the items."""
+        """Returns the results, in the order of the items."""
         return (map if self._pool is None else self._pool.map)(work, items)
 
     def run(self, work: Callable[[T], None], items: Iterable[T]) -> None:
-        """Returns when all items are done."""
+        """Runs `work` on all items, and returns when all are done."""
         for _ in self.map(work, items):
             pass
 
     def close(self) -> None:
-        """Ends the threads when their work is done; the pool takes no more."""
+        """Ends the threads when their work is done. The pool accepts no more work."""
         if self._pool is not None:
             self._pool.shutdown()

@@ -4,8 +4,8 @@ locations.py      paths and URIs, and the filesystem of each
 files.py          reads, writes, lists, locks and deletes files
 directories.py    replaces a local directory as a whole
 inputs.py         the files of an input: path, directory, glob or table
-listing.py        lists what is below a directory
-tables.py         the live files of Delta's and Iceberg's tables
+listing.py        lists the files below a directory
+tables.py         the live files of Delta and Iceberg tables
 parquet.py        opens Parquet input files
 """
 

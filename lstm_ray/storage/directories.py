@@ -1,4 +1,4 @@
-"""Replaces a local directory as a whole, so that a reader finds the old one or the new one at every moment."""
+"""Replaces a local directory as a whole, so that readers always find either the old or the new one."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _RENAME_EXCHANGE = 2
 
 
 def replace_directory(path: str, files: Mapping[str, bytes]) -> None:
-    """Writes a directory, in place of the one at `path` if there is one.
+    """Writes a directory, replacing an existing one.
 
-    The files are written into a temporary directory beside it, and the two exchange their names in one step. A
-    filesystem that cannot do that (NFS, or any but Linux's) has no directory at `path` between two renames.
+    The files are written to a temporary directory beside `path`, and the two directories are exchanged atomically. On
+    filesystems that cannot do that (NFS, or outside Linux) there is no directory at `path` between two renames.
 
     Args:
-        path: A local directory. The directory above it is made if it is missing.
+        path: A local directory. Its parent is created if it is missing.
         files: Content by name.
 
     Raises:
-        OutputError: It cannot be written, or is a file.
+        OutputError: The directory cannot be written, or `path` is a file.
     """
-    target = Path(os.path.realpath(locate(path)[1]))  # a link stays one
+    target = Path(os.path.realpath(locate(path)[1]))  # a symbolic link stays a link
     if target.exists() and not target.is_dir():
         raise OutputError(f"{path}: cannot be written: is a file, not a directory")
     try:
@@ -51,10 +51,10 @@ def replace_directory(path: str, files: Mapping[str, bytes]) -> None:
 
 @contextmanager
 def _temporary_beside(target: Path) -> Iterator[Path]:
-    """Makes a directory beside the target; deletes at the end what then has its name.
+    """Creates a temporary directory beside the target, and at the end deletes the directory of that name.
 
-    Its lock tells other writers that it is in use, and ends with the process. (Where directories cannot be locked, as
-    on NFS, remnants stay.)
+    A lock, which ends with the process, tells other writers that the directory is in use. (Where directories cannot be
+    locked, as on NFS, remnants of killed writers stay.)
     """
     import fcntl  # not on Windows, where Ray's clusters do not run either
 
@@ -71,10 +71,10 @@ def _temporary_beside(target: Path) -> Iterator[Path]:
 
 
 def _put_in_place(temporary: Path, target: Path) -> None:
-    """Gives the temporary directory the target's name, and the target's old directory, if any, the temporary one."""
+    """Exchanges the temporary directory with the target, or renames it if there is no target yet."""
     try:
         _exchange(temporary, target)
-    except FileNotFoundError:  # there is no old one
+    except FileNotFoundError:  # there is no target yet
         temporary.rename(target)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOSYS):
@@ -88,10 +88,10 @@ def _put_in_place(temporary: Path, target: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> None:
-    """Exchanges the names of two directories in one step.
+    """Exchanges two directories atomically.
 
     Raises:
-        OSError: EINVAL if the filesystem cannot do this, ENOSYS if the system cannot.
+        OSError: EINVAL if the filesystem does not support this, ENOSYS if the system does not.
     """
     renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if renameat2 is None:
@@ -102,14 +102,16 @@ def _exchange(one: Path, other: Path) -> None:
 
 
 def _delete_remnants(target: Path) -> None:
-    """Deletes the temporary directories of writers that were killed; those of running ones are locked."""
+    """Deletes the temporary directories of killed writers; those of running writers are locked."""
     import fcntl
 
-    remnant = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]+\.(tmp|old)")  # once named by process id
+    remnant = re.compile(
+        rf"\.{re.escape(target.name)}\.[0-9a-f]+\.(tmp|old)"
+    )  # older versions put the process id there
     for path in target.parent.iterdir():
         if not (remnant.fullmatch(path.name) and path.is_dir()):
             continue
-        with contextlib.suppress(OSError):  # locked, or another writer is deleting it
+        with contextlib.suppress(OSError):  # it is locked, or another writer is deleting it
             descriptor = os.open(path, os.O_RDONLY)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

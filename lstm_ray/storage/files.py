@@ -1,7 +1,7 @@
 """Reads, writes, lists, locks and deletes files, local or in an object store.
 
-A file is written under a temporary name and renamed, so that a reader never sees half of one. (On an object store a put
-is atomic, and a rename would be a copy; there the file is put whole under its own name.)
+A file is written under a temporary name and renamed, so that readers never see an incomplete file. (On an object store
+a put is atomic and a rename would be a copy, so the file is put under its final name.)
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 
 
 def write_file(path: str, write: Callable[[Any], None], durable: bool = True) -> None:
-    """Writes a file as a whole: if this fails, the old one is still there, or none.
+    """Writes a file atomically: if this fails, an existing file is unchanged.
 
     Args:
-        path: Local path or URI. The directory is made if it is missing.
+        path: Local path or URI. The directory is created if it is missing.
         write: Called with the open binary stream.
-        durable: Waits until a local disk has stored the file, so that a power failure cannot leave an empty one under
-            this name. Takes 7 ms for a small file on a cloud machine's disk; see `sync`.
+        durable: Whether to wait until a local disk has stored the file, so that a power failure cannot leave an empty
+            file. This takes 7 ms for a small file on a cloud machine's disk; see `sync`.
 
     Raises:
         OutputError: The file cannot be written (no space, no permission, ...).
@@ -42,7 +42,7 @@ def write_file(path: str, write: Callable[[Any], None], durable: bool = True) ->
             _write_and_rename(filesystem, target, write, durable)
         else:
             content = pa.BufferOutputStream()
-            write(content)  # first: closed by an exception, the stream would store the half that it has
+            write(content)  # first, because a stream that an exception closes would store incomplete content
             with filesystem.open_output_stream(target) as stream:
                 stream.write(content.getvalue())
     except OSError as error:
@@ -51,7 +51,7 @@ def write_file(path: str, write: Callable[[Any], None], durable: bool = True) ->
 
 def _write_and_rename(filesystem: fs.LocalFileSystem, target: str, write: Callable[[Any], None], durable: bool) -> None:
     directory, name = os.path.split(target)
-    # Not by process id: two machines that write the same file may have the same.
+    # Not the process id: two machines that write the same file may use the same one.
     temporary = f"{directory}/.{name}.{secrets.token_hex(8)}.tmp"
     filesystem.create_dir(directory, recursive=True)
     try:
@@ -62,17 +62,17 @@ def _write_and_rename(filesystem: fs.LocalFileSystem, target: str, write: Callab
         os.replace(temporary, target)
         if durable:
             sync(directory)
-    except BaseException:  # also on Ctrl-C: no half-written file stays; raised again
+    except BaseException:  # also on Ctrl-C, so that no incomplete file stays
         if os.path.exists(temporary):
             os.remove(temporary)
         raise
 
 
 def sync(path: str) -> None:
-    """Waits until a local disk has stored a file's content, or a directory's names; elsewhere does nothing.
+    """Waits until a local disk has stored a file's content, or a directory's entries. Does nothing for other storage.
 
     Raises:
-        OSError: The disk failed, or has no room.
+        OSError: The disk failed, or is full.
     """
     filesystem, target = locate(path)
     if isinstance(filesystem, fs.LocalFileSystem):
@@ -80,14 +80,14 @@ def sync(path: str) -> None:
         try:
             os.fsync(descriptor)
         except OSError as error:
-            if error.errno != errno.EINVAL:  # a network filesystem may not sync directories
+            if error.errno != errno.EINVAL:  # some network filesystems cannot sync directories
                 raise
         finally:
             os.close(descriptor)
 
 
 def delete_unfinished(directory: str) -> None:
-    """Deletes the temporary files that killed writers have left in a directory."""
+    """Deletes temporary files that killed writers left in a directory."""
     if is_local(directory):
         for name in list_names(directory):
             if _TEMPORARY.fullmatch(name):
@@ -104,10 +104,10 @@ def read_bytes(path: str, most: int | None = None) -> bytes:
 
     Args:
         path: Local path or URI.
-        most: Bytes that it may have; any number if not given.
+        most: Maximum size in bytes; None for no limit.
 
     Raises:
-        InputError: The file is missing, larger, or may not be read, or is a device or pipe, which may have no end.
+        InputError: The file is missing, too large or not readable, or is a device or pipe, which may never end.
     """
     filesystem, target = locate(path)
     try:
@@ -137,14 +137,14 @@ def list_names(directory: str) -> list[str]:
         if filesystem.get_file_info(target).type == fs.FileType.File:
             raise OutputError(f"{directory}: is a file, not a directory")
         return sorted(info.base_name for info in filesystem.get_file_info(fs.FileSelector(target)))
-    except FileNotFoundError:  # and no allow_not_found: with it Arrow fails if the directory is made meanwhile
+    except FileNotFoundError:  # not allow_not_found, with which Arrow fails if the directory is created meanwhile
         return []
-    except (OSError, UnicodeDecodeError) as error:  # the second: of a name in it
+    except (OSError, UnicodeDecodeError) as error:  # UnicodeDecodeError is caused by a file's name
         raise OutputError(f"{directory}: cannot be read: {reason(error)}") from error
 
 
 def check_writable(directory: str) -> None:
-    """Raises OutputError if a local directory cannot be made or written to; changes nothing."""
+    """Raises OutputError if a local directory cannot be created or written to. Changes nothing."""
     filesystem, target = locate(directory)
     if not isinstance(filesystem, fs.LocalFileSystem):
         return
@@ -159,13 +159,13 @@ def check_writable(directory: str) -> None:
 
 @contextmanager
 def locked(directory: str, name: str) -> Iterator[None]:
-    """Locks a local directory against other processes that ask for the same lock; it ends with the process.
+    """Locks a local directory against other processes that use the same lock, which ends with the process.
 
-    An object store has no locks: there nothing is locked.
+    Object stores have no locks, so nothing is locked there.
 
     Args:
         directory: The directory to lock.
-        name: The lock's file in it.
+        name: Name of the lock file in it.
 
     Raises:
         OutputError: Another process holds the lock, or the directory cannot be written.
@@ -185,7 +185,7 @@ def locked(directory: str, name: str) -> Iterator[None]:
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Not if a run that failed has deleted it since it was opened: such a lock would keep nobody out.
+            # A failed run may have deleted the file after it was opened here; such a lock would exclude nobody.
             is_ours = os.path.samestat(os.stat(lock), os.fstat(descriptor))
         except (BlockingIOError, FileNotFoundError):
             is_ours = False
@@ -197,10 +197,10 @@ def locked(directory: str, name: str) -> Iterator[None]:
 
 
 def move(path: str, target: str) -> None:
-    """Gives a file another name in the same filesystem; a file of that name is replaced.
+    """Renames a file within a filesystem, replacing an existing file.
 
     Raises:
-        OutputError: It cannot be done.
+        OutputError: The file cannot be renamed.
     """
     filesystem, source = locate(path)
     to = locate(target)[1]
@@ -208,14 +208,14 @@ def move(path: str, target: str) -> None:
         if isinstance(filesystem, fs.LocalFileSystem):
             os.replace(source, to)
         else:
-            filesystem.copy_file(source, to)  # `move` does not work in every store
+            filesystem.copy_file(source, to)  # Arrow's `move` does not work on every store
             filesystem.delete_file(source)
     except OSError as error:
         raise OutputError(f"{target}: cannot be written: {reason(error)}") from error
 
 
 def delete(path: str, tree: bool = True) -> None:
-    """Deletes a file; with `tree` also a directory, with everything in it. Does nothing if there is none."""
+    """Deletes a file, and with `tree` also a directory with its content. Does nothing if it does not exist."""
     filesystem, target = locate(path)
     try:
         kind = filesystem.get_file_info(target).type
@@ -224,6 +224,6 @@ def delete(path: str, tree: bool = True) -> None:
         elif kind == fs.FileType.File:
             filesystem.delete_file(target)
     except FileNotFoundError:
-        return  # another process was faster
+        return  # another process has deleted it
     except OSError as error:
         raise OutputError(f"{path}: cannot be deleted: {reason(error)}") from error

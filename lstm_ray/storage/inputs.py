@@ -21,7 +21,7 @@ from lstm_ray.wording import counted, reason
 
 _SUFFIX = ".parquet"
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
-_NAMED = 3  # files that a note names
+_NAMED = 3  # maximum number of files that a note names
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class InputFile:
     """A file to read.
 
     Attributes:
-        path: For `storage.locate` and for messages.
-        size: Bytes.
+        path: Path or URI, for `storage.locate` and for messages.
+        size: Size in bytes.
         modified: Time of the last change, ISO 8601, or "" if the store does not report it.
-        partitions: Values from its directories' names: {"year": "2024", "lang": "en"} of year=2024/lang=en/a.parquet.
+        partitions: Values in the directories' names: {"year": "2024", "lang": "en"} for year=2024/lang=en/a.parquet.
     """
 
     path: str
@@ -41,10 +41,10 @@ class InputFile:
     partitions: dict[str, str | None] = field(default_factory=dict)
 
     def open(self) -> Any:
-        """Opens the file for random reads.
+        """Opens the file for random access.
 
         Raises:
-            InputError: The file is missing, or may not be read.
+            InputError: The file is missing or cannot be read.
         """
         filesystem, path = locate(self.path)
         try:
@@ -56,27 +56,27 @@ class InputFile:
 def find_inputs(inputs: Sequence[str], progress: Progress = ignore) -> list[InputFile]:
     """Lists the files of paths, directories and globs: each real file once, whatever its names.
 
-    A directory means all files below it whose name ends with ".parquet"; names that begin with "_" or "." are left out,
-    as in Spark and Hive. A glob means the files that it matches, and the directories. The order is that of `inputs`,
-    and by path within each. Directories named key=value below the one given, or from a glob's first wildcard on, become
-    the files' `partitions`. A table of Delta or Iceberg means its live files (tables.py).
+    A directory stands for all files below it whose names end with ".parquet"; names that begin with "_" or "." are left
+    out, as in Spark and Hive. A glob stands for the files and directories that it matches. The files of each input are
+    sorted by path. Directories named key=value below a directory, or from a glob's first wildcard on, become the files'
+    `partitions`. A Delta or Iceberg table stands for its live files (tables.py).
 
     Args:
         inputs: Paths and URIs.
         progress: Receives notes on files that are left out.
 
     Raises:
-        InputError: A path does not exist or cannot be read, a directory or glob has no files, or its files are some of
-            a table's.
+        InputError: A path does not exist or cannot be read, a directory or glob has no files, or an input contains only
+            some of the files of a table.
     """
     return _once([file for given in inputs for file in _find(given, progress)], progress)
 
 
 def find_file(path: str) -> InputFile:
-    """Returns a file as it is now, without partitions.
+    """Returns a file with its current size and time, without partitions.
 
     Raises:
-        InputError: There is no such file, or it cannot be reached.
+        InputError: There is no such file, or the store cannot be reached.
     """
     filesystem, inner = locate(path)
     try:
@@ -90,12 +90,12 @@ def find_file(path: str) -> InputFile:
 
 @dataclass(frozen=True)
 class _Listing:
-    """What is below an input, and what of it the input means.
+    """The files below an input.
 
     Attributes:
         base: Directory below which the names of directories become partitions.
-        infos: The files below it.
-        meant: Paths of the files and directories that the input means.
+        infos: All files below it.
+        meant: Paths of the files and directories that the input names or matches.
     """
 
     base: str
@@ -103,11 +103,11 @@ class _Listing:
     meant: set[str]
 
     def chosen(self) -> list[fs.FileInfo]:
-        """Returns the files that are meant: by name, or as Parquet in a directory."""
+        """Returns the input's files: those that it names, and Parquet files in directories that it names."""
         return [info for info in self._visible() if info.path in self.meant or info.path.endswith(_SUFFIX)]
 
     def left_out(self) -> list[fs.FileInfo]:
-        """Returns the other files of the directories that are meant."""
+        """Returns the other files in directories that the input names."""
         return [info for info in self._visible() if not (info.path in self.meant or info.path.endswith(_SUFFIX))]
 
     def _visible(self) -> list[fs.FileInfo]:
@@ -160,10 +160,10 @@ def _find(given: str, progress: Progress) -> list[InputFile]:
 
 
 def _look(given: str, filesystem: fs.FileSystem, path: str) -> _Listing:
-    """Lists what is below an input.
+    """Lists the files below an input.
 
     Raises:
-        InputError: There is nothing of this name.
+        InputError: The path does not exist.
         OSError: A directory cannot be read.
     """
     info = filesystem.get_file_info(path)
@@ -187,7 +187,7 @@ def _nothing_at(path: str) -> str:
 
 
 def _described(listing: _Listing, to_path: Callable[[str], str]) -> str:
-    """Returns which files of the directories that are meant have another suffix, and how to read them; or nothing."""
+    """Returns a description of files with another suffix and how to read them, or "" if there are none."""
     names = [info.path[len(listing.base) + 1 :] for info in listing.left_out()]
     if not names:
         return ""
@@ -200,13 +200,13 @@ def _live_files(shown: str, table: Table, state: str | None, partitions: Mapping
     """Returns the live files of a table.
 
     Args:
-        shown: The table's directory for `locate`.
-        table: What it is.
-        state: Of Iceberg, the file of the state to read.
-        partitions: From the directories above the table.
+        shown: The table's directory, as a path or URI.
+        table: The table.
+        state: For Iceberg, the metadata file of the state to read.
+        partitions: Partition values from the directories above the table.
 
     Raises:
-        InputError: Its log cannot be read, or one of the files is missing.
+        InputError: The log cannot be read, or a live file is missing.
     """
     live = live_files(shown, table, state)
     filesystem = locate(shown)[0]
@@ -222,7 +222,7 @@ def _once(files: Sequence[InputFile], progress: Progress) -> list[InputFile]:
     """Returns each real file once, by a name without links where it has one."""
     by_identity: dict[object, list[InputFile]] = {}
     for file in files:
-        # In directories that give it other values, as year=2023/ and year=2024/ do, it stands for other rows.
+        # With different partition values, as in year=2023/ and year=2024/, a file stands for different rows.
         by_identity.setdefault((_identity(file), *sorted(file.partitions.items())), []).append(file)
     kept = {
         identity: next((file for file in same if not _is_linked(file)), same[0]) if len(same) > 1 else same[0]
@@ -237,13 +237,13 @@ def _once(files: Sequence[InputFile], progress: Progress) -> list[InputFile]:
 
 
 def shared_files(some: Iterable[InputFile], others: Iterable[InputFile]) -> list[InputFile]:
-    """Returns those of some files that are among the others too, by whatever name."""
+    """Returns the files that are in both groups, even under different paths."""
     known = {_identity(file) for file in others}
     return [file for file in some if _identity(file) in known]
 
 
 def is_named_by(given: str, file: InputFile) -> bool:
-    """Returns whether an earlier input was a file, or a directory or glob that it is in; reads no object store."""
+    """Returns whether an input of an earlier run was or contained a file. Does not access object stores."""
     if is_local(file.path) != ("://" not in given):
         return False
     if not is_local(file.path) and given.split("/")[:3] != file.path.split("/")[:3]:
@@ -253,7 +253,7 @@ def is_named_by(given: str, file: InputFile) -> bool:
 
 
 def _identity(file: InputFile) -> object:
-    """Returns what two names of one real file have in common."""
+    """Returns a value that is equal for all paths of the same file."""
     if not is_local(file.path):
         return file.path
     path = locate(file.path)[1]
@@ -261,7 +261,9 @@ def _identity(file: InputFile) -> object:
         status = os.stat(path)
     except OSError as error:
         raise InputError(f"{file.path}: cannot be read: {reason(error)}") from error
-    return (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(path)  # some network disks number none
+    return (
+        (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(path)
+    )  # some network filesystems have no inode numbers
 
 
 def _is_linked(file: InputFile) -> bool:
@@ -270,7 +272,7 @@ def _is_linked(file: InputFile) -> bool:
 
 
 def would_find(given: str, file: str) -> bool:
-    """Returns whether `find_inputs` would find a file in a directory or through a glob, once the file exists."""
+    """Returns whether `find_inputs` would find a file in a directory or with a glob, if the file existed."""
     (filesystem, path), (file_filesystem, target) = locate(given), locate(file)
     if type(filesystem) is not type(file_filesystem):
         return False
@@ -289,10 +291,10 @@ def check_apart(inputs: Iterable[str], output: str, name: str, harm: str) -> Non
         inputs: As for `find_inputs`.
         output: Directory that the run writes to.
         name: A file that it will write there.
-        harm: What would follow, for the message.
+        harm: The consequence, for the message.
 
     Raises:
-        ConfigError: The file would be found.
+        ConfigError: The file would be among the inputs.
     """
     for given in inputs:
         if would_find(given, join(output, name)):
@@ -312,9 +314,9 @@ def _input_file(path: str, info: fs.FileInfo, partitions: dict[str, str | None])
 
 
 def _partitions(directory: str) -> dict[str, str | None]:
-    """Returns the keys and values of a path's segments of the form key=value; percent signs are decoded.
+    """Returns the keys and values of path segments of the form key=value, percent-decoded.
 
-    Source: Hive's layout, as Spark writes it and pyarrow.dataset reads it.
+    Source: Hive's partition layout, as Spark writes it and pyarrow.dataset reads it.
     """
     unquote = urllib.parse.unquote
     named = (segment.partition("=") for segment in directory.split("/"))

@@ -1,4 +1,4 @@
-"""Lists what is below a directory, and matches it against patterns."""
+"""Lists the files below a directory, and matches paths against patterns."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from lstm_ray.errors import InputError
 
 
 def list_below(filesystem: fs.FileSystem, directory: str) -> list[fs.FileInfo]:
-    """Lists the files below a directory, by path.
+    """Returns the files below a directory, sorted by path.
 
-    On a local disk links are followed, each directory is entered once, and of a hidden directory only itself is listed.
+    On a local disk links are followed, each directory is visited once, and hidden directories are listed but not
+    visited.
     """
     if isinstance(filesystem, fs.LocalFileSystem):
         infos = [info for paths in _walk(directory) for info in filesystem.get_file_info(paths)]
@@ -26,13 +27,13 @@ def list_below(filesystem: fs.FileSystem, directory: str) -> list[fs.FileInfo]:
 
 
 def _walk(directory: str) -> Iterator[list[str]]:
-    """Yields the files and hidden directories of each directory; linked directories come last.
+    """Yields the files and hidden directories in each directory. Linked directories come last.
 
-    Arrow's own listing follows a link to a directory above it again and again, and lists its files 40 times.
+    Arrow's listing follows a link to a parent directory again and again, and lists its files 40 times.
     """
     entered = set()
     waiting = [directory] if os.path.exists(directory) else []
-    for root in waiting:  # grows meanwhile
+    for root in waiting:  # the list grows during the loop
         for current, directories, names in os.walk(root, onerror=_fail):
             status = os.stat(current)
             if (status.st_dev, status.st_ino) in entered:
@@ -43,7 +44,7 @@ def _walk(directory: str) -> Iterator[list[str]]:
             hidden = [name for name in directories if is_hidden(name)]
             found = [os.path.join(current, name) for name in (*names, *hidden)]
             if odd := [path for path in found if path != path.encode(errors="replace").decode()]:
-                raise InputError(f"{odd[0]}: this name is not UTF-8: rename the file, Arrow cannot open it")
+                raise InputError(f"{odd[0]}: this name is not UTF-8, and Arrow cannot open it: rename the file")
             yield found
             directories[:] = [name for name in directories if name not in hidden]
             linked = [os.path.join(current, name) for name in directories]
@@ -51,7 +52,7 @@ def _walk(directory: str) -> Iterator[list[str]]:
 
 
 def _leads_up(link: str) -> bool:
-    """Returns whether a link leads to a directory that it is in: its files are listed anyway, or not asked for."""
+    """Returns whether a link leads to one of its parent directories, which is listed anyway or not in the input."""
     return Path(os.path.realpath(os.path.dirname(link))).is_relative_to(os.path.realpath(link))
 
 
@@ -60,19 +61,19 @@ def _fail(error: OSError) -> None:
 
 
 def is_hidden(path: str) -> bool:
-    """Returns whether a path has a segment that begins with "_" or "."."""
+    """Returns whether a segment of a path begins with "_" or "."."""
     return any(segment.startswith(("_", ".")) for segment in path.split("/"))
 
 
 def parents(path: str, base: str) -> Iterator[str]:
-    """Yields the directories of a path, the innermost first, down to `base`, which is one of them."""
+    """Yields the parent directories of a path, innermost first, up to and including `base`."""
     while len(path) > len(base):
         path = os.path.dirname(path) if os.path.dirname(path) != "/" else ""
         yield path
 
 
 def is_pattern(path: str) -> bool:
-    """Returns whether a path has wildcards."""
+    """Returns whether a path contains wildcards."""
     return any(character in path for character in "*?[")
 
 
@@ -82,9 +83,9 @@ def fixed_part(pattern: str) -> str:
 
 
 def matches(path: str, pattern: str) -> bool:
-    """Returns whether a pattern matches a path, segment by segment; `**` matches any number of them."""
+    """Returns whether a pattern matches a path, segment by segment; `**` matches any number of segments."""
     segments = path.split("/")
-    done = {0}  # how many segments of the path the segments of the pattern so far may match
+    done = {0}  # possible numbers of path segments that the pattern's segments so far match
     for wanted in pattern.split("/"):
         if wanted == "**":
             done = set(range(min(done), len(segments) + 1)) if done else done

@@ -17,18 +17,18 @@ from lstm_ray.wording import reason
 _OPTIONS = re.compile(r"\w+=[^&]*(&\w+=[^&]*)*")
 _KEYS = re.compile(r"[?&]\w*(key|secret|token|passw|pwd|credential|signature|sig|sas)\w*=", re.IGNORECASE)
 _S3_OPTIONS = ("region", "scheme", "endpoint_override")
-_S3_ATTEMPTS = 8  # after 0.05 s, 0.1 s, 0.2 s, ..., randomly varied: a busy store has some seconds to recover
+_S3_ATTEMPTS = 8  # with delays of 0.05 s, 0.1 s, 0.2 s, ... and jitter: a busy store has some seconds to recover
 
 
 def locate(path: str) -> tuple[fs.FileSystem, str]:
     """Returns the filesystem of a path or URI, and the path within it.
 
     Raises:
-        ConfigError: The URI contains keys.
-        InputError: The URI's scheme is unknown, its store cannot be reached, or no file can have this name.
+        ConfigError: The URI contains credentials.
+        InputError: The URI's scheme is unknown, its store cannot be reached, or the name is not valid.
     """
     if "\0" in path or path != path.encode(errors="replace").decode():
-        raise InputError(f"{path}: this name is not UTF-8, or has a NUL: rename the file, Arrow cannot open it")
+        raise InputError(f"{path}: this name is not UTF-8 or contains NUL, and Arrow cannot open it: rename the file")
     if "://" not in path:
         return fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(path))
     refuse_keys(path)
@@ -41,7 +41,7 @@ def locate(path: str) -> tuple[fs.FileSystem, str]:
 
 
 def path_of(given: str) -> Callable[[str], str]:
-    """Returns a function from a path within the filesystem of `given` to one that `locate` understands."""
+    """Returns a function that converts a path within the filesystem of `given` into a path or URI for `locate`."""
     if "://" not in given:
         return lambda inner: inner
     store, _, options = _split_uri(given)
@@ -52,41 +52,41 @@ def path_of(given: str) -> Callable[[str], str]:
 
 
 def refuse_keys(path: str) -> None:
-    """Raises ConfigError, without repeating the keys, if a URI has any: s3://KEY:SECRET@bucket or ?secret_key=..."""
+    """Raises ConfigError, without showing them, if a URI contains keys: s3://KEY:SECRET@bucket or ?secret_key=..."""
     scheme, _, rest = path.partition("://")
     authority = rest.partition("/")[0]
     user, at, store = authority.rpartition("@")
-    # abfs://CONTAINER@ACCOUNT and gs://anonymous@BUCKET have no key; with a colon before the @ there is one.
+    # abfs://CONTAINER@ACCOUNT and gs://anonymous@BUCKET contain no key; a colon before the @ means that there is one.
     if (at and (":" in user or scheme == "s3")) or _KEYS.search(rest):
         raise ConfigError(
             f"{scheme}://{store.partition('?')[0]}: this URI was given with keys in it, which would end up in files "
-            "and process lists: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what your store reads, instead"
+            "and process lists: instead set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or your store's variables"
         )
 
 
 def is_local(path: str) -> bool:
-    """Returns whether a path is on a local filesystem, which has renames and locks."""
+    """Returns whether a path is on a local filesystem, which supports renaming and locks."""
     return isinstance(locate(path)[0], fs.LocalFileSystem)
 
 
 def join(base: str, name: str) -> str:
-    """Returns the path of `name` in the directory `base`; a URI keeps its options."""
+    """Returns the path of `name` in the directory `base`. A URI keeps its options."""
     return extend(base, "/" + name)
 
 
 def extend(path: str, ending: str) -> str:
-    """Returns the path with an ending added to its name; a URI keeps its options."""
+    """Returns the path with `ending` appended. A URI keeps its options."""
     store, inner, options = _split_uri(path) if "://" in path else (path.rstrip("/"), "", "")
     return _uri(store, inner.rstrip("/") + ending, options)
 
 
 def absolute(path: str) -> str:
-    """Returns the absolute form of a local path, which means the same in every process of this machine."""
+    """Returns the absolute form of a local path; URIs are unchanged."""
     return path if "://" in path else os.path.abspath(os.path.expanduser(path))
 
 
 def with_options(path: str, options: Sequence[str]) -> str:
-    """Returns a URI with more options (KEY=VALUE); those it has already win. A local path is returned as it is.
+    """Returns a URI with more options (KEY=VALUE); existing options take precedence. Local paths are unchanged.
 
     Raises:
         ConfigError: An option is not of the form KEY=VALUE.
@@ -118,7 +118,7 @@ def _split_uri(uri: str) -> tuple[str, str, str]:
     if _OPTIONS.fullmatch(options) and inside:
         rest = inside
     else:
-        options = ""  # the question mark, if there is one, is a wildcard
+        options = ""  # a question mark, if any, is a wildcard
     authority, slash, inner = rest.partition("/")
     return f"{scheme}://{authority}", slash + inner, options
 
@@ -136,10 +136,10 @@ def _connect(store: str, options: str) -> tuple[fs.FileSystem, str]:
 
 
 def _connect_s3(bucket: str, options: Mapping[str, str]) -> fs.S3FileSystem:
-    """Connects to S3, with more attempts than Arrow's three.
+    """Connects to S3, with more retries than Arrow's default.
 
-    An endpoint that is not Amazon's is taken from the options or from AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, as
-    other AWS tools do. Arrow itself reads these only after it has asked Amazon for the bucket's region.
+    A custom endpoint is taken from the options or from AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, as in other AWS tools.
+    Arrow itself reads these only after asking Amazon for the bucket's region.
     """
     if unknown := [name for name in options if name not in _S3_OPTIONS]:
         raise pa.ArrowInvalid(f"unknown option {unknown[0]!r}; S3 has {', '.join(_S3_OPTIONS)}")
@@ -151,6 +151,6 @@ def _connect_s3(bucket: str, options: Mapping[str, str]) -> fs.S3FileSystem:
         settings = {"scheme": scheme, "endpoint_override": address, "region": region}
     elif "region" not in options:
         settings = {"region": fs.resolve_s3_region(bucket)}
-    # allow_delayed_open: a file of a few MB is one put, not a multipart upload of three requests.
+    # allow_delayed_open: a file of a few MB is one put instead of a multipart upload of three requests.
     retry = fs.AwsStandardS3RetryStrategy(max_attempts=_S3_ATTEMPTS)
     return fs.S3FileSystem(allow_delayed_open=True, retry_strategy=retry, **{**settings, **options})

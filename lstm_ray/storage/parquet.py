@@ -1,4 +1,4 @@
-"""Opens Parquet input files, and reports what is wrong with one by file and row group."""
+"""Opens Parquet input files, with errors that name the file and row group."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from lstm_ray.storage import locate
 from lstm_ray.storage.inputs import InputFile
 from lstm_ray.wording import not_parquet, reason
 
-_MOST_ROWS = 1 << 28  # in a row group; writers make 2**20 of them, and 2**26 at most unless told otherwise
-_MOST_ROWS_PER_BYTE = 1 << 14  # of the file; a column of one value takes a byte for some thousand rows
-_DECRYPT = "lstm-ray has no keys: write a copy without encryption, or without such columns"
+_MOST_ROWS = 1 << 28  # in a row group; writers use 2**20 by default, and at most 2**26 unless configured otherwise
+_MOST_ROWS_PER_BYTE = 1 << 14  # of the file; a column with a single value takes one byte for some thousand rows
+_DECRYPT = "lstm-ray cannot decrypt: write a copy without encryption, or without these columns"
 
 
 @contextmanager
 def open_parquet(file: InputFile, buffer_bytes: int = 0) -> Iterator[pq.ParquetFile]:
-    """Opens a file and reads its footer; pages are checked against their checksums, where the writer added them.
+    """Opens a file and reads its footer. When pages are read, their checksums, if any, are verified.
 
     Args:
         file: The file.
-        buffer_bytes: Most of a column to fetch at a time, for readers of batches; 0 fetches a row group as a whole.
+        buffer_bytes: Maximum bytes of a column to fetch at a time, for readers of batches; 0 fetches whole row groups.
 
     Raises:
-        InputError: The file is missing, may not be read, or is not Parquet.
+        InputError: The file is missing, cannot be read, or is not Parquet.
     """
-    with file.open() as stream:  # a ParquetFile does not close the stream it is given
+    with file.open() as stream:  # a ParquetFile does not close the stream
         try:
             parquet = pq.ParquetFile(
                 stream,
@@ -38,7 +38,11 @@ def open_parquet(file: InputFile, buffer_bytes: int = 0) -> Iterator[pq.ParquetF
                 coerce_int96_timestamp_unit="us",  # in nanoseconds the year 9999 becomes 1816
                 **({"buffer_size": buffer_bytes, "pre_buffer": False} if buffer_bytes else {}),
             )
-        except (OSError, pa.ArrowException, UnicodeDecodeError) as error:  # the last: of a column's name
+        except (
+            OSError,
+            pa.ArrowException,
+            UnicodeDecodeError,
+        ) as error:  # UnicodeDecodeError is caused by a column's name
             problem = f"encrypted: {_DECRYPT}" if _is_of_encryption(error) else not_parquet(file.path, error)
             raise InputError(f"{file.path}: {problem}") from error
         _check_rows(file, parquet.metadata)
@@ -46,19 +50,19 @@ def open_parquet(file: InputFile, buffer_bytes: int = 0) -> Iterator[pq.ParquetF
 
 
 def _check_rows(file: InputFile, metadata: pq.FileMetaData) -> None:
-    """Raises InputError if a footer promises rows that nobody writes: whoever plans for them would not end."""
+    """Raises InputError if a footer has an implausible number of rows, for which planning would take for ever."""
     for number in range(metadata.num_row_groups):
         rows = metadata.row_group(number).num_rows
         if not 0 <= rows <= min(_MOST_ROWS, file.size * _MOST_ROWS_PER_BYTE):
             raise InputError(
-                f"{file.path}: row group {number} has {rows:,} rows by the footer, which a file of {file.size:,} bytes "
-                "does not hold: is it damaged?"
+                f"{file.path}: row group {number} has {rows:,} rows according to the footer, too many for a file of "
+                f"{file.size:,} bytes: is it damaged?"
             )
 
 
 @contextmanager
 def reading(path: str, row_groups: range) -> Iterator[None]:
-    """Turns errors in reading row groups into an InputError that names them, or the columns that are encrypted."""
+    """Converts errors in reading row groups into an InputError that names the row groups or the encrypted columns."""
     try:
         yield
     except (OSError, pa.ArrowException) as error:
@@ -68,10 +72,10 @@ def reading(path: str, row_groups: range) -> Iterator[None]:
 
 
 def check_int96(file: InputFile, parquet: pq.ParquetFile, row_groups: range, columns: Sequence[str]) -> None:
-    """Checks that timestamps of the old type INT96 keep their value in microseconds, as `open_parquet` reads them.
+    """Checks that timestamps of the old type INT96 lose nothing in microseconds, as which `open_parquet` reads them.
 
     Raises:
-        InputError: One of the columns has fractions of a microsecond, or cannot be read.
+        InputError: A column has fractions of a microsecond, or cannot be read.
     """
     leaves = [parquet.schema.column(number) for number in range(len(parquet.schema.names))]
     paths = [leaf.path for leaf in leaves if leaf.physical_type == "INT96"]
@@ -90,7 +94,7 @@ def check_int96(file: InputFile, parquet: pq.ParquetFile, row_groups: range, col
 
 
 def _loses_nanoseconds(rough: pa.Array, fine: pa.Array) -> bool:
-    """Returns whether times in microseconds differ from the same in nanoseconds, where these did not overflow."""
+    """Returns whether times in microseconds differ from those in nanoseconds, ignoring nanoseconds that overflowed."""
     kind = rough.type
     if pa.types.is_timestamp(kind):
         us, ns = rough.cast(pa.int64()).drop_null(), fine.cast(pa.int64()).drop_null()
@@ -111,12 +115,12 @@ def _is_of_encryption(error: Exception) -> bool:
 
 
 def _encrypted_columns(path: str) -> str:
-    """Returns which columns of a file are encrypted; Arrow says only that one is."""
+    """Returns the names of a file's encrypted columns; Arrow reports only that there is one."""
     filesystem, inner = locate(path)
     encrypted = []
     with filesystem.open_input_file(inner) as stream:
         parquet = pq.ParquetFile(stream)
-        # By reading them: asked for the metadata of an encrypted column, Arrow aborts the process (pyarrow 26).
+        # By trying to read them: accessing the metadata of an encrypted column aborts the process (pyarrow 26).
         for name in dict.fromkeys(parquet.schema_arrow.names):
             try:
                 next(parquet.iter_batches(1, columns=[name]), None)
@@ -126,7 +130,7 @@ def _encrypted_columns(path: str) -> str:
 
 
 def missing_rows(path: str, row_groups: range, found: int, promised: int) -> InputError:
-    """Returns the error for row groups that hold fewer rows than the file's footer says; Arrow reads on in silence."""
+    """Returns the error for row groups with fewer rows than the footer says; Arrow does not report this."""
     return InputError(
         f"{path}: {_named(row_groups)} cannot be read: {found:,} rows found, but the footer says {promised:,}"
     )

@@ -1,8 +1,8 @@
-"""Tables whose own log says which of their files are live: Delta, Iceberg, Hudi.
+"""Tables with a log of which files are live: Delta, Iceberg, Hudi.
 
-A directory of such a table holds files that were replaced or deleted too, until somebody cleans up. Delta's log is read
-with deltalake, Iceberg's with pyiceberg, both optional extras. What the files alone do not tell (deleted rows, renamed
-columns) is refused, and so is Hudi, for which there is no such library.
+The directory of such a table also contains files that were replaced or deleted, until somebody cleans up. Delta's log
+is read with deltalake, Iceberg's with pyiceberg; both are optional extras. Tables that need more than their files
+(because of deleted rows or renamed columns) are refused, and so is Hudi, for which there is no such library.
 """
 
 from __future__ import annotations
@@ -23,9 +23,13 @@ from lstm_ray.wording import reason
 
 Partitions = dict[str, "str | None"]
 
-_LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi"}  # a directory in the table's own
+_LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi"}  # subdirectories of a table's directory
 _ICEBERG_STATE = re.compile(r"(v\d+|\d+-[0-9a-f-]{36})(\.gz)?\.metadata\.json|v\d+\.metadata\.json\.gz")
-_PLAIN_DELTA = {"timestampNtz", "v2Checkpoint", "vacuumProtocolCheck"}  # reader features that leave files as they are
+_PLAIN_DELTA = {
+    "timestampNtz",
+    "v2Checkpoint",
+    "vacuumProtocolCheck",
+}  # reader features that do not change how files are read
 
 
 @dataclass(frozen=True)
@@ -34,33 +38,33 @@ class Table:
 
     Attributes:
         kind: Delta, Iceberg or Hudi.
-        path: Its directory, within its filesystem.
+        path: The table's directory, within its filesystem.
     """
 
     kind: str
     path: str
 
     def refusal(self, given: str, shown: str) -> InputError:
-        """Returns the error for an input that holds or is a part of the table.
+        """Returns the error for an input that contains or is a part of the table.
 
         Args:
             given: The input.
-            shown: The table's path for the user.
+            shown: The table's path, for the message.
         """
         return InputError(
-            f"{given}: has files of the {self.kind} table {shown}, whose log alone says which of them are live: give "
+            f"{given}: has files of the {self.kind} table {shown}, and only its log knows which of them are live: give "
             f"{shown} itself"
         )
 
 
 def is_iceberg_state(path: str) -> bool:
-    """Returns whether a file holds one state of an Iceberg table: TABLE/metadata/00003-....metadata.json."""
+    """Returns whether a file is the metadata of a state of an Iceberg table: TABLE/metadata/00003-....metadata.json."""
     directory, name = os.path.split(path)
     return os.path.basename(directory) == "metadata" and _ICEBERG_STATE.fullmatch(name) is not None
 
 
 def tables_among(paths: Iterable[str]) -> list[Table]:
-    """Returns the tables whose logs are among the paths of files and directories."""
+    """Returns the tables whose logs are among the given paths of files and directories."""
     found: dict[str, Table] = {}
     for path in paths:
         segments = path.split("/")
@@ -75,13 +79,13 @@ def tables_among(paths: Iterable[str]) -> list[Table]:
 
 
 def table_around(filesystem: fs.FileSystem, directory: str) -> Table | None:
-    """Returns the table that a directory is, or is a part of."""
+    """Returns the table that a directory is, or is inside; None if there is none."""
     parents = [directory.rstrip("/")]
     while os.path.dirname(parents[-1]) not in ("", parents[-1]):
         parents.append(os.path.dirname(parents[-1]))
     there = []
     for parent in parents:
-        # Who may read the files may not be allowed to look around them: nothing is seen there.
+        # The user may have permission to read the files but not their parent directories.
         with contextlib.suppress(OSError):
             found = filesystem.get_file_info([f"{parent}/{name}" for name in (*_LOGS, "metadata")])
             there += [info.path for info in found if info.type == fs.FileType.Directory]
@@ -91,15 +95,15 @@ def table_around(filesystem: fs.FileSystem, directory: str) -> Table | None:
 
 
 def live_files(given: str, table: Table, state: str | None = None) -> list[tuple[str, Partitions]]:
-    """Returns the paths of a table's live files, each with the values of the columns that only the log holds.
+    """Returns the paths of a table's live files, each with the values of columns that only the log contains.
 
     Args:
-        given: The input that stands for the table.
-        table: What it is.
-        state: Of Iceberg, the file of the state to read; by default the one that version-hint.text names.
+        given: The input that names the table.
+        table: The table.
+        state: For Iceberg, the metadata file of the state to read; by default the one that version-hint.text names.
 
     Raises:
-        InputError: The library is missing, the log cannot be read, or the files alone do not tell the rows.
+        InputError: The library is missing, the log cannot be read, or the files alone do not determine the rows.
     """
     if table.kind == "Hudi":
         raise InputError(f"{given}: is a Hudi table, which lstm-ray does not read: {_COPY}")
@@ -134,14 +138,14 @@ def _delta_files(given: str, _: str | None) -> Iterator[tuple[str, Partitions]]:
         protocol = table.protocol()
         actions = pa.table(table.get_add_actions())
         is_renamed = table.metadata().configuration.get("delta.columnMapping.mode", "none") != "none"
-    except Exception as error:  # its errors have no class of their own in common, and an OSError is one too
+    except Exception as error:  # deltalake's errors have no common class, and OSError is among them
         raise _unreadable(given, "Delta", f"whose log cannot be read ({reason(error)})") from error
     features = set(protocol.reader_features or ()) - _PLAIN_DELTA - {"columnMapping"}
     if "deletionVectors" in features and not pa.table(table.deletion_vectors()).num_rows:
         features.remove("deletionVectors")
     if is_renamed or features:
         used = ", ".join(sorted({*features, *(["columnMapping"] if is_renamed else [])}))
-        raise _unreadable(given, "Delta", f"with {used}, so that its files alone do not hold its rows")
+        raise _unreadable(given, "Delta", f"with {used}, so that its files alone do not determine its rows")
     partitions = actions["partition"].combine_chunks() if "partition" in actions.column_names else None
     names = [] if partitions is None else [field.name for field in partitions.type]
     values = [partitions.field(name).cast(pa.string()).to_pylist() for name in names]  # type: ignore[union-attr]
@@ -152,7 +156,7 @@ def _delta_files(given: str, _: str | None) -> Iterator[tuple[str, Partitions]]:
 
 
 def _object_store_options(options: Mapping[str, str]) -> dict[str, str]:
-    """Returns the options of an S3 URI by the names that deltalake knows; the rest it reads from the environment."""
+    """Returns the options of an S3 URI under deltalake's names; it reads other options from the environment."""
     endpoint = options.get("endpoint_override") or ""
     if endpoint and "://" not in endpoint:
         endpoint = f"{options.get('scheme', 'https')}://{endpoint}"
@@ -176,14 +180,14 @@ def _iceberg_files(given: str, state: str | None) -> Iterator[tuple[str, Partiti
     state = state or _hinted_state(given, filesystem, path)
     try:
         metadata = FromInputFile.table_metadata(io.new_input(state))
-        # Not StaticTable.from_metadata: it imports the module that the table's property py-io-impl names.
+        # Not StaticTable.from_metadata, which imports the module named in the table's property py-io-impl.
         table = StaticTable(("table",), metadata, state, io, NoopCatalog("table"))
         tasks = list(table.scan().plan_files())
-    except Exception as error:  # whatever the metadata holds
+    except Exception as error:  # the metadata may contain anything
         raise _unreadable(given, "Iceberg", f"whose metadata cannot be read ({reason(error)})") from error
     columns = {(field.field_id, field.name) for schema in metadata.schemas for field in schema.fields}
     if len({number for number, _ in columns}) < len(columns) or len({name for _, name in columns}) < len(columns):
-        raise _unreadable(given, "Iceberg", "with renamed columns, so that its files have other names")
+        raise _unreadable(given, "Iceberg", "with renamed columns, so that its files have different column names")
     if any(task.delete_files for task in tasks):
         raise _unreadable(given, "Iceberg", "with deleted rows that are still in its files")
     for task in tasks:
@@ -193,9 +197,9 @@ def _iceberg_files(given: str, state: str | None) -> Iterator[tuple[str, Partiti
 
 
 def _hinted_state(given: str, filesystem: fs.FileSystem, path: str) -> str:
-    """Returns the path of the state that a table's version-hint.text names.
+    """Returns the path of the metadata file that a table's version-hint.text names.
 
-    Without one only the table's catalog knows: the newest file may be of a change that failed.
+    Without that file only the table's catalog knows the current state: the newest file may belong to a failed change.
     """
     directory = f"{path.rstrip('/')}/metadata"
     try:
@@ -212,6 +216,6 @@ def _hinted_state(given: str, filesystem: fs.FileSystem, path: str) -> str:
 
 
 def _own_path(path: str, options: list[str]) -> str:
-    """Returns the path of a file as Iceberg writes it in our form: s3a://b/a is s3://b/a, file:/a is /a."""
+    """Converts a path in Iceberg's metadata into our form: s3a://b/a becomes s3://b/a, file:/a becomes /a."""
     path = re.sub(r"^file:(//)?(?=/)", "", re.sub(r"^s3[an]://", "s3://", path))
     return with_options(path, options)

@@ -1,11 +1,11 @@
-"""The distinct n-grams of texts, as bucket numbers that a Keras model or an ONNX graph computes too.
+"""The distinct n-grams of texts, as bucket numbers that Keras models and ONNX graphs can compute too.
 
-An n-gram is n neighbouring token ids. Its bucket is a universal hash (Carter & Wegman 1979) in integers that never
-overflow an int64, so that NumPy, Keras and ONNX Runtime compute the same number:
+An n-gram is a sequence of n token ids. Its bucket is a universal hash (Carter & Wegman 1979) in integers that never
+overflow int64, so that NumPy, Keras and ONNX Runtime compute the same number:
 
     ((multiplier[0] * id[0] + ... + multiplier[n - 1] * id[n - 1] + offset[n]) mod 2147483647) mod buckets
 
-A text counts an n-gram once, however often it occurs. Padding (id 0) is in no n-gram.
+An n-gram counts once in a text, however often it occurs. N-grams with padding (id 0) do not count.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from lstm_ray.text.sequences import PAD_ID, Sequences
 
 PRIME = 2**31 - 1
 MULTIPLIERS = (889_516_851, 1_572_067_138, 506_952_121)
-"""Of the first, second and third id: the fractions of the square roots of 2, 3 and 5, times `PRIME`.
+"""Multipliers of the first, second and third id: the fractional parts of the square roots of 2, 3 and 5, times `PRIME`.
 
-Their bits have no pattern. One of few bits, such as 0x53ffffff, puts neighbouring ids into the same bucket.
+Their bits have no pattern. A multiplier with a regular pattern, such as 0x53ffffff, puts consecutive ids into the same
+bucket.
 """
 OFFSETS = (0, 104_395_301, 1_299_709_127, 611_953_009)
-"""Added for n-grams of n ids, by n: equal ids of another n get another bucket."""
+"""Offsets by n, so that for example the n-grams (7) and (0, 7) have different buckets."""
 LONGEST = len(MULTIPLIERS)
-_ROWS = 256  # hashed and sorted at a time, within the cache
+_ROWS = 256  # rows that are hashed and sorted at a time, so that they fit in the cache
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class Bags:
     """The distinct n-grams of many texts.
 
     Attributes:
-        buckets: int64[total], all texts one after the other; of a text, rising.
-        offsets: int64[rows + 1], from 0 to total, never falling.
+        buckets: int64[total], the buckets of all texts, one text after another; ascending within a text.
+        offsets: int64[rows + 1], where each text begins, and `total` at the end.
     """
 
     buckets: npt.NDArray[np.int64]
@@ -58,10 +59,10 @@ class Bags:
 
 
 def bags(sequences: Sequences, longest: int, buckets: int) -> Bags:
-    """Returns the distinct n-grams of rows, of 1 to `longest` ids.
+    """Returns the distinct n-grams of 1 to `longest` ids of each row.
 
     Args:
-        sequences: Token ids. The start token and unknown words are ids like others.
+        sequences: Token ids. The start token and unknown words are treated like other ids.
         longest: 1 to `LONGEST`.
         buckets: Number of buckets.
 

@@ -1,10 +1,10 @@
-"""Ragged token ids, and how they are truncated and padded.
+"""Ragged token ids, and their truncation and padding.
 
-Many rows are two arrays: `token_ids`, int32[total], all rows one after the other, and `offsets`, int64[rows + 1]; row r
-is `token_ids[offsets[r]:offsets[r + 1]]`. No row is a Python object.
+Rows are stored in two arrays: `token_ids`, int32[total], contains all rows one after another; row r is
+`token_ids[offsets[r]:offsets[r + 1]]`, with `offsets`, int64[rows + 1]. No row is a Python object.
 
-Rows are truncated early and padded late: `pad_batch` is called for each batch of training (train/data/batches.py) and
-of Keras's scoring (score/scorer.py). The native engine of scoring arranges its rows itself (score/engine.py).
+Rows are truncated early and padded late: `pad_batch` is called for each batch in training (train/data/batches.py) and
+in scoring with Keras (score/scorer.py). In scoring, the native engine arranges its rows itself (score/engine.py).
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _FILLER_ID = 1  # any id but padding: the result of a filler row is not used
 
 @dataclass(frozen=True)
 class Sequences:
-    """Token ids of many rows of any lengths.
+    """Token ids of rows of any lengths.
 
     Attributes:
         token_ids: int32[total].
-        offsets: int64[rows + 1], from 0 to total, never falling.
+        offsets: int64[rows + 1], where each row begins, and `total` at the end.
     """
 
     token_ids: npt.NDArray[np.int32]
@@ -56,26 +56,26 @@ def gather(
 
 
 def concatenate(parts: list[Sequences]) -> Sequences:
-    """Returns the rows of all parts, one after the other."""
+    """Returns the rows of all parts, one part after another."""
     lengths = np.concatenate([np.zeros(0, np.int64), *(part.lengths for part in parts)])
     token_ids = np.concatenate([np.zeros(0, np.int32), *(part.token_ids for part in parts)])
     return Sequences(token_ids, np.concatenate([[0], np.cumsum(lengths)]))
 
 
 def kept_ends(max_tokens: int, truncating: Truncating) -> tuple[int, int]:
-    """Returns how many tokens are kept of a long row's beginning and of its end.
+    """Returns how many tokens are kept from the beginning and from the end of a long row.
 
-    With "middle" an odd one goes to the beginning, where the start token takes one.
+    With "middle" and an odd number, the beginning gets one more, because it includes the start token.
 
     Example:
-        Of 5 tokens: (0, 5) with "pre", (5, 0) with "post", (3, 2) with "middle".
+        For 5 tokens: (0, 5) with "pre", (5, 0) with "post", (3, 2) with "middle".
     """
     last = {"pre": max_tokens, "post": 0, "middle": max_tokens // 2}[truncating]
     return max_tokens - last, last
 
 
 def truncate(sequences: Sequences, max_tokens: int, truncating: Truncating) -> Sequences:
-    """Cuts every row to `max_tokens` tokens: its last ("pre"), its first ("post"), or some of both ("middle").
+    """Cuts every row to `max_tokens` tokens: the last ("pre"), the first ("post"), or half of each ("middle").
 
     Example:
         The row [1, 5, 6, 7, 8, 9] cut to 5: [5, 6, 7, 8, 9], [1, 5, 6, 7, 8] or [1, 5, 6, 8, 9].
@@ -118,10 +118,10 @@ def pad(sequences: Sequences, length: int, padding: Side) -> npt.NDArray[np.int3
 
 
 def pad_batch(sequences: Sequences, rows: int, length: int, padding: Side) -> npt.NDArray[np.int32]:
-    """Returns at most `rows` rows padded as by `pad`, and as many filler rows as are missing: int32[rows, length].
+    """Pads rows as `pad` does, and adds filler rows up to `rows` rows: int32[rows, length].
 
-    So that compiled code sees one shape, a short batch is filled up with rows whose results are not used. A filler row
-    has one token, because cuDNN refuses a masked row without any.
+    Filler rows give all batches the same shape, as compiled code needs; their results are not used. A filler row has
+    one token, because cuDNN rejects a masked row without tokens.
 
     Example:
         The row [1, 6, 7], 2 rows, length 4:
@@ -137,8 +137,9 @@ def pad_batch(sequences: Sequences, rows: int, length: int, padding: Side) -> np
 def bucket_length(longest: int, max_tokens: int) -> int:
     """Returns the padded length for a batch whose longest row has `longest` tokens.
 
-    Lengths are rounded up to an eighth of `max_tokens`: compiled code then sees at most 8 shapes, and pads at most an
-    eighth too much. Only for masked models: for others padding is part of the input.
+    Lengths are rounded up to a multiple of an eighth of `max_tokens`, so that compiled code sees at most 8 shapes, and
+    at most an eighth of `max_tokens` is padded in vain. Only for masked models: for others, padding is part of the
+    input.
     """
     step = -(-max_tokens // 8)
     return min(max_tokens, -(-max(longest, 1) // step) * step)

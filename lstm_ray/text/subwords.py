@@ -1,4 +1,4 @@
-"""The character n-grams of words: "funny" and "funnier" share most of theirs."""
+"""Subwords: the character n-grams of words. "funny" and "funnier" share many of them."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import numpy as np
 from lstm_ray.text.ngrams import Bags
 
 SHORTEST, LONGEST = 2, 5  # characters
-_LONGEST_WORD = 40  # characters; links and what is not text have no part that means anything
+_LONGEST_WORD = 40  # characters; parts of links and of other non-words have no meaning
 
 
 def subwords(words: Iterable[str]) -> Bags:
-    """Returns the distinct character n-grams of each word that another word has too, numbered from 0.
+    """Returns each word's distinct character n-grams, numbered from 0, without those that no other word has.
 
     Args:
-        words: Words, of which none is twice. One of more than 40 characters has no n-grams.
+        words: Distinct words. Words of more than 40 characters have no n-grams.
 
     Example:
-        With its ends marked, "sad" has the n-grams <s sa ad d> <sa sad ad> <sad sad> and <sad>; beside "mad" only ad,
-        d> and ad> are shared.
+        With its ends marked, "sad" has the n-grams <s sa ad d> <sa sad ad> <sad sad> and <sad>. With the words "sad"
+        and "mad", the result has only ad, d> and ad>.
     """
     numbers: dict[str, int] = {}
     found = [[numbers.setdefault(part, len(numbers)) for part in dict.fromkeys(_parts(word))] for word in words]
@@ -33,7 +33,7 @@ def subwords(words: Iterable[str]) -> Bags:
 
 
 def _parts(word: str) -> Iterable[str]:
-    """Returns a word's n-grams, with its ends marked."""
+    """Yields a word's n-grams, with its ends marked."""
     marked = f"<{word}>" if len(word) <= _LONGEST_WORD else ""
     return (
         marked[first : first + length]

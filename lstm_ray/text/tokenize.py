@@ -1,18 +1,18 @@
-"""Turns texts into words, a column at a time.
+"""Splits texts into words, a column at a time.
 
-The rule is Keras's `text_to_word_sequence`: lower-case, turn !"#$%&()*+,-./:;<=>?@[\\]^_`{|}~ tab and newline into
-spaces, split. Keras splits only on the space: a carriage return, a no-break space or U+0085 stays part of a word.
-`split_on="space"` does the same, and 348 of the 25,000 IMDb training reviews need it to get the ids of
-keras.datasets.imdb. `split_on="whitespace"` splits on all white space.
+The rule is Keras's `text_to_word_sequence`: lower-case, replace !"#$%&()*+,-./:;<=>?@[\\]^_`{|}~ tab and newline by
+spaces, split. Keras splits only at spaces: a carriage return, a no-break space or U+0085 stays part of a word.
+`split_on="space"` does the same; 348 of the 25,000 IMDb training reviews need it to get the ids of keras.datasets.imdb.
+`split_on="whitespace"` splits at all white space.
 
-`punctuation="keep"` makes each of these characters a word of its own, except tab and newline. The other words stay the
-same: Keras's list has no apostrophe, so "don't" is one word with either.
+`punctuation="keep"` makes each of these characters a word, except tab and newline. Other words stay the same: Keras's
+list has no apostrophe, so "don't" is one word in either case.
 
-Everything in the rule except lower-casing and white space beyond ASCII concerns single bytes, and no byte of a
-multi-byte UTF-8 character is ASCII. So a column of ASCII texts is lower-cased and filtered by one `bytes.translate`
-over its whole character buffer (0.04 s for 33 MB, against 0.5 s for Arrow's lower-case and regex kernels), then split
-by Arrow. The other texts go through Python's `str`, whose lower-casing is the definition (Arrow's differs for İ and
-the final Σ). Punctuation that is kept is set apart by Arrow's regex kernel, before the translation.
+All of this except lower-casing and white space beyond ASCII concerns single bytes, and no byte of a multi-byte UTF-8
+character is ASCII. So a column of ASCII texts is lower-cased and filtered by one `bytes.translate` over its whole
+character buffer (0.04 s for 33 MB, against 0.5 s for Arrow's lower-case and regex kernels), then split by Arrow. Other
+texts are lower-cased by Python's `str`, which is the reference (Arrow differs for İ and the final Σ). Kept punctuation
+is surrounded by spaces by Arrow's regex kernel, before the translation.
 
 Source: keras/src/legacy/preprocessing/text.py (the rule).
 """
@@ -39,13 +39,13 @@ _SHOWN = bytes.maketrans(b"\xfb\xfc\xfd", b"\v\f\r")
 
 
 def _byte_table(spaces: str) -> bytes:
-    """Returns the table for `bytes.translate` that lower-cases A-Z and turns the given characters into spaces."""
+    """Returns a table for `bytes.translate` that lower-cases A-Z and replaces the given characters by spaces."""
     return bytes(
         ord(" ") if chr(byte) in spaces else byte + 32 if ord("A") <= byte <= ord("Z") else byte for byte in range(256)
     )
 
 
-# Arrow's kernel splits on \v, \f and \r too; with "space" they are parts of words, and hidden from it.
+# Arrow's kernel splits at \v, \f and \r too. With "space" they are parts of words, so they are hidden from it.
 _TABLES: dict[tuple[str, str], bytes] = {
     ("whitespace", "drop"): _byte_table(FILTERED + _ASCII_SPACES),
     ("whitespace", "keep"): _byte_table(_ASCII_SPACES),
@@ -54,21 +54,21 @@ _TABLES: dict[tuple[str, str], bytes] = {
 }
 _MARK = f"([{re.escape(PUNCTUATION)}])"
 _WRONG_AT_CUT: dict[str, int] = {"drop": 1, "keep": 3}
-"""Most words that a text has only because it was cut there: with "drop" a part of one, with "keep" those of "br />"."""
-_BYTES_PER_TOKEN = 8  # IMDb averages 5.6; a row with longer words is tokenized whole, which only costs time
+"""Maximum number of wrong words at a cut: with "drop" part of a word, with "keep" the words of "br />"."""
+_BYTES_PER_TOKEN = 8  # IMDb averages 5.6; a row with longer words is tokenized as a whole, which only costs time
 
 
 def decode_texts(column: pa.Array) -> pa.LargeStringArray:
-    """Returns a text column of any Arrow type as large_string; what is not valid UTF-8 becomes null.
+    """Returns a text column of any Arrow type as large_string; values that are not valid UTF-8 become null.
 
     Args:
         column: string, large_string, string_view, (large_)binary, binary_view, a dictionary of one of these, or null.
 
     Raises:
-        TypeError: The column holds something else.
+        TypeError: The column has another type.
     """
     if isinstance(column, pa.ChunkedArray):
-        # One by one: joined first, chunks of strings with 32-bit offsets could not exceed 2 GiB together.
+        # One by one: with 32-bit offsets, concatenated chunks could not exceed 2 GiB.
         chunks = [decode_texts(chunk) for chunk in column.chunks]
         return pa.concat_arrays(chunks) if chunks else pa.array([], pa.large_string())
     if pa.types.is_dictionary(column.type):
@@ -78,8 +78,8 @@ def decode_texts(column: pa.Array) -> pa.LargeStringArray:
         return column.cast(pa.large_string())
     if not is_text_type(kind):
         raise TypeError(f"expected a column of text, found {kind}")
-    # Strings become bytes first, because they may not be UTF-8 either: Parquet readers do not check it. The check takes
-    # 3 ms for 33 MB.
+    # Strings are cast to bytes first, because Parquet readers do not check that they are UTF-8. The check takes 3 ms
+    # for 33 MB.
     column = column.cast(pa.large_binary())
     try:
         return column.cast(pa.large_string())
@@ -113,14 +113,14 @@ def tokenize(
 
     Args:
         texts: One text a row; a null gives an empty list.
-        settings: `strip_html` turns `<br>`, `<br/>` and `<br />` into a space first (otherwise they become the word
-            "br"). `lowercase` "unicode" is Python's `str.lower`; "ascii" changes only the letters A-Z, as the ids of
-            keras.datasets.imdb were made. `split_on` is what separates words after the filtered characters became
-            spaces: only the space, as in Keras, or any white space. `punctuation` "keep" makes each filtered character
-            a word of its own; "..." is three words.
-        keep: How many words the caller needs, at least 1. A row may then hold fewer than all of its words, but always
-            those that `truncate` leaves of them, and more than `keep` if the text has more.
-        truncating: What of a long text the caller will drop.
+        settings: `strip_html` first replaces `<br>`, `<br/>` and `<br />` by a space (otherwise they become the word
+            "br"). `lowercase` "unicode" is Python's `str.lower`; "ascii" changes only the letters A-Z, as in
+            keras.datasets.imdb. `split_on` is what separates words after the filtered characters became spaces: only
+            the space, as in Keras, or any white space. `punctuation` "keep" makes each filtered character a word; "..."
+            is three words.
+        keep: How many words the caller needs, at least 1. A row may then lack some of its words, but it has all those
+            that `truncate` keeps, and more than `keep` if the text has more.
+        truncating: Which part of a long text the caller will drop.
 
     Returns:
         large_list<large_string>[rows].
@@ -135,22 +135,22 @@ def tokenize(
 
     if keep is None:
         return split(texts)
-    # Most words of a long review are dropped, so only its ends are split. A cut may fall inside a word or a "<br />",
-    # and leave wrong words at that edge, so an end suffices if it has that many words more than are kept of it.
+    # Most words of a long review are dropped, so only its ends are split. A cut inside a word or a "<br />" leaves
+    # wrong words at that edge, so an end is long enough if it has `wrong` words more than are kept.
     first, last = kept_ends(keep, truncating)
     wrong = _WRONG_AT_CUT[settings.punctuation]
     head, tail = ((count + wrong) * _BYTES_PER_TOKEN if count else 0 for count in (first, last))
     is_short = pc.fill_null(pc.less_equal(pc.utf8_length(texts), head + tail), True)
     ends: list[pa.LargeListArray] = []
     is_enough = pa.scalar(True)
-    # A short text is split once, whole.
+    # A short text is split once, as a whole.
     for count, start, stop, if_short in ((first, 0, head, texts), (last, -tail, None, "" if first else texts)):
         if not count:
             continue
         end = pc.if_else(is_short, if_short, pc.utf8_slice_codeunits(texts, start, stop))
         ends.append(split(end))
         is_enough = pc.and_(is_enough, pc.greater_equal(ends[-1].value_lengths(), count + wrong))
-        if settings.lowercase == "unicode":  # whether Σ becomes ς depends on letters any number of words away
+        if settings.lowercase == "unicode":  # whether Σ becomes ς may depend on letters beyond the cut
             is_enough = pc.and_not(is_enough, pc.fill_null(pc.match_substring(end, "Σ"), False))
     is_enough = pc.or_(is_short, is_enough)
     words = ends[0] if len(ends) == 1 else _joined(*ends)
@@ -164,7 +164,7 @@ def tokenize(
 
 
 def _joined(heads: pa.LargeListArray, tails: pa.LargeListArray) -> pa.LargeListArray:
-    """Returns the words of each row of `heads`, followed by those of the same row of `tails`."""
+    """Returns, for each row, the words of `heads` followed by those of `tails`."""
     in_turns = np.arange(2 * len(heads)).reshape(2, -1).T.ravel()
     pairs = pa.concat_arrays([heads, tails]).take(pa.array(in_turns))
     return pa.LargeListArray.from_arrays(pa.array(pairs.offsets.to_numpy()[::2]), pairs.values)
@@ -188,8 +188,8 @@ def _split(texts: pa.LargeStringArray, settings: TokenSettings) -> pa.LargeListA
         words = pa.LargeListArray.from_arrays(words.offsets, _show_hidden(words.values))
     is_word = pc.not_equal(pc.binary_length(words.values), 0)
     if pc.all(is_word, min_count=0).as_py():
-        return pa.LargeListArray.from_arrays(words.offsets, words.values)  # Arrow's kernel gives 32-bit offsets
-    # An empty text has been split into one empty word.
+        return pa.LargeListArray.from_arrays(words.offsets, words.values)  # Arrow's kernel returns 32-bit offsets
+    # Arrow splits an empty text into one empty word.
     words_before = np.concatenate([[0], np.cumsum(is_word.to_numpy(zero_copy_only=False))])
     offsets = words_before[words.offsets.to_numpy()]
     return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), words.values.filter(is_word))
@@ -210,7 +210,7 @@ def _translate(texts: pa.LargeStringArray, table: bytes) -> pa.LargeStringArray:
     if characters is None:
         return texts
     bounds = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
-    first = bounds[0]  # a slice shares its parent's buffer: only its own part is translated
+    first = bounds[0]  # a slice shares its parent's buffer, of which only the slice is translated
     translated = bytes(memoryview(characters)[first : bounds[-1]]).translate(table)
     return pa.LargeStringArray.from_buffers(len(texts), pa.py_buffer(bounds - first), pa.py_buffer(translated))
 

@@ -1,8 +1,8 @@
-"""The words that a model knows, and their ids.
+"""The vocabulary: the words that a model knows, and their ids.
 
-Ids are those of keras.datasets.imdb: 0 padding, 1 start of text, 2 out of vocabulary, 3 unused, words from 4 by falling
-frequency. Equally frequent words are ordered by code point, so that the vocabulary depends only on the corpus, not on
-the number of files or workers that counted it.
+Ids are those of keras.datasets.imdb: 0 padding, 1 start of text, 2 out of vocabulary, 3 unused, words from 4 by
+descending frequency. Equally frequent words are ordered by code point, so that the vocabulary depends only on the
+corpus, not on the number of files or workers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FIRST_WORD_ID = 4
 
 Unlisted = Literal["oov", "drop"]
 
-_MOST_UNPACKED = 100  # times as large as packed; 300,000 words that differ only in a number: 6 times
+_MOST_UNPACKED = 100  # maximum compression ratio; 300,000 words that differ only in a number have a ratio of 6
 
 _COUNTS = pa.schema([("word", pa.large_string()), ("count", pa.int64())])
 
@@ -37,9 +37,9 @@ class Vocabulary:
     """Words by id.
 
     Attributes:
-        words: large_string[n], the word of id `FIRST_WORD_ID + position`.
-        counts: int64[n], occurrences in the corpus where the words were counted; 0 if unknown.
-        size: The number of ids that a model sees. A word whose id is not below it is out of vocabulary.
+        words: large_string[n]; words[i] has the id `FIRST_WORD_ID + i`.
+        counts: int64[n], occurrences in the corpus in which the words were counted; 0 if unknown.
+        size: The number of ids that a model uses. Words with higher ids are out of vocabulary.
     """
 
     def __init__(self, words: pa.LargeStringArray, counts: pa.Int64Array, size: int) -> None:
@@ -48,12 +48,12 @@ class Vocabulary:
         self.size = size
 
     def look_up(self, tokens: pa.LargeListArray, unlisted: Unlisted = "oov") -> Sequences:
-        """Returns the token ids of each row, the start id in front.
+        """Returns the token ids of each row, starting with the start id.
 
         Args:
             tokens: large_list<large_string>[rows], no nulls.
-            unlisted: What a word that the vocabulary does not list becomes: "oov" gives it `OOV_ID`, "drop" leaves it
-                out, as keras.datasets.imdb does.
+            unlisted: What happens to words that are not in the vocabulary: "oov" gives them `OOV_ID`, "drop" leaves
+                them out, as in keras.datasets.imdb.
         """
         offsets = tokens.offsets.to_numpy()
         flat = tokens.values.slice(offsets[0], offsets[-1] - offsets[0])
@@ -68,7 +68,7 @@ class Vocabulary:
         return prepend_start(ids, offsets)
 
     def resized(self, size: int) -> Vocabulary:
-        """Returns the same words for a model that sees `size` ids."""
+        """Returns the same words for a model that uses `size` ids."""
         return Vocabulary(self.words, self.counts, size)
 
     def write(self, path: str | Path) -> None:
@@ -79,20 +79,20 @@ class Vocabulary:
 
     @classmethod
     def read(cls, path: str | Path | pa.NativeFile) -> Vocabulary:
-        """Reads what `write` wrote.
+        """Reads a file that `write` wrote.
 
         Raises:
             InputError: The file is not a vocabulary.
         """
         try:
-            # A file of some bytes may repeat a long word a billion times: as a dictionary it is read once.
+            # A tiny file may repeat a long word a billion times; as a dictionary, the word is read once.
             source = pa.OSFile(str(path)) if isinstance(path, str | Path) else path
             with source, pq.ParquetFile(source, read_dictionary=["word"]) as parquet:
                 _check_size(parquet.metadata, source.size())
                 table = parquet.read(["word", "count"]).unify_dictionaries()
             words, counts = table["word"].combine_chunks(), table["count"].combine_chunks()
             if words.null_count or counts.null_count or len(words.unique()) < len(words):
-                raise ValueError("a word is missing or there twice")
+                raise ValueError("a word is missing or duplicate")
             words, counts = words.cast(pa.large_string()), counts.cast(pa.int64())
             words.validate(full=True)
             size = int(table.schema.metadata[b"size"])
@@ -120,32 +120,32 @@ class Vocabulary:
 
 
 def _check_size(metadata: pq.FileMetaData, packed: int) -> None:
-    """Raises ValueError if a file of so many bytes would unpack to far more than distinct words and counts do."""
-    # Not what the footer says of columns: of a damaged one, Arrow ends the process.
+    """Raises ValueError if a file's size suggests a decompression bomb."""
+    # Only row groups are looked at: for the columns of a damaged footer, Arrow ends the process.
     unpacked = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
     if not 0 <= metadata.num_rows <= packed or unpacked > _MOST_UNPACKED * packed:
         raise ValueError(f"{packed:,} bytes would unpack to {metadata.num_rows:,} words of {unpacked:,} bytes")
 
 
 def prepend_start(ids: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64]) -> Sequences:
-    """Returns ragged ids (int32[total], int64[rows + 1]) with `START_ID` in front of each row."""
+    """Returns ragged ids (int32[total], int64[rows + 1]) with `START_ID` at the start of each row."""
     with_start = np.insert(ids.astype(np.int32, copy=False), offsets[:-1], START_ID)
     return Sequences(with_start, offsets + np.arange(len(offsets)))
 
 
 def count_words(tokens: pa.LargeListArray) -> pa.Table:
-    """Returns the occurrences of each word in `tokens`: word, count; in no particular order."""
+    """Returns the occurrences of each word in `tokens`, as a table of word and count in no particular order."""
     counted = pc.value_counts(tokens.flatten())
     return pa.table([counted.field("values"), counted.field("counts")], schema=_COUNTS)
 
 
 def merge_counts(tables: Sequence[pa.Table]) -> pa.Table:
-    """Adds up several results of `count_words`."""
+    """Returns the sum of several results of `count_words`."""
     merged = pa.concat_tables([_COUNTS.empty_table(), *tables]).group_by("word").aggregate([("count", "sum")])
     return merged.rename_columns({"count_sum": "count"}).select(["word", "count"])
 
 
 def build_vocabulary(counts: pa.Table, size: int) -> Vocabulary:
-    """Returns the most frequent words of `counts`, with at most `size` ids, the reserved ones included."""
+    """Returns the most frequent words of `counts`, with at most `size` ids, including the reserved ones."""
     ranked = counts.sort_by([("count", "descending"), ("word", "ascending")]).slice(0, max(0, size - FIRST_WORD_ID))
     return Vocabulary(ranked["word"].combine_chunks(), ranked["count"].combine_chunks(), size)

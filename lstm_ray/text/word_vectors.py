@@ -1,11 +1,11 @@
 """Reads and writes word vectors in the text format of GloVe and word2vec.
 
-    400000 2            header: number of words, numbers in a vector; word2vec writes it, GloVe does not
+    400000 2            header: number of words, dimensions; word2vec writes it, GloVe does not
     good 0.1 -0.25
     . . . 0.3 0.5       GloVe's largest file has words with spaces, which never occur in a vocabulary
 
-A file is streamed, because it may have gigabytes; only the vectors of a vocabulary's words are kept. A file whose name
-ends in .gz is unpacked while it is read.
+Files are streamed, because they may have gigabytes; only the vectors of a vocabulary's words are kept. A file whose
+name ends in .gz is decompressed while it is read.
 
 Source: https://nlp.stanford.edu/projects/glove/ and word2vec.c, `-binary 0`.
 """
@@ -33,7 +33,7 @@ _BUFFER_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class WordVectors:
-    """The vectors of the vocabulary's words that a file has.
+    """The vectors that a file has for words of the vocabulary.
 
     Attributes:
         ids: int32[words], ascending, without repeats.
@@ -45,10 +45,10 @@ class WordVectors:
 
 
 def read_vector_size(path: str) -> int:
-    """Returns the number of numbers in each vector of a file.
+    """Returns the dimensions of the vectors in a file.
 
     Raises:
-        InputError: The file cannot be read, or holds no word vectors.
+        InputError: The file cannot be read, or contains no word vectors.
     """
     with _lines(path) as lines:
         first = next(lines, b"")
@@ -61,7 +61,7 @@ def read_vector_size(path: str) -> int:
 
 
 def read_word_vectors(path: str, vocabulary: Vocabulary) -> WordVectors:
-    """Returns the vectors of a vocabulary's words; if the file has a word twice, the first vector.
+    """Returns the vectors of a vocabulary's words; if the file has several for a word, the first one.
 
     Raises:
         InputError: The file cannot be read, a vector is damaged, or no word of the vocabulary has one.
@@ -80,16 +80,16 @@ def read_word_vectors(path: str, vocabulary: Vocabulary) -> WordVectors:
                 continue  # a word with spaces, whose first part is in the vocabulary
             vector = _parse(numbers)
             if vector is None or len(vector) < size:
-                raise InputError(f"{path}: line {number}: expected a word and {size} numbers; is the file whole?")
+                raise InputError(f"{path}: line {number}: expected a word and {size} numbers; is the file complete?")
             found[word_id] = vector
     if not found:
-        raise InputError(f"{path}: has a vector for none of the {len(id_of_word):,} words of the vocabulary")
+        raise InputError(f"{path}: has no vector for any of the {len(id_of_word):,} words of the vocabulary")
     ids = np.array(sorted(found), np.int32)
     return WordVectors(ids, np.stack([found[word_id] for word_id in ids.tolist()]))
 
 
 def write_word_vectors(path: str, words: pa.LargeStringArray, vectors: npt.NDArray[np.float32]) -> None:
-    """Writes vectors, float32[words, size], with six digits; packed if the file's name ends in .gz.
+    """Writes vectors, float32[words, size], with six digits; compressed if the file's name ends in .gz.
 
     Raises:
         OutputError: The file cannot be written.
@@ -102,13 +102,13 @@ def write_word_vectors(path: str, words: pa.LargeStringArray, vectors: npt.NDArr
         for word, vector in zip(words.to_pylist(), vectors, strict=True):
             stream.write((line % (word, *vector.tolist())).encode())
 
-    def write_packed(stream: Any) -> None:
+    def write_compressed(stream: Any) -> None:
         with gzip.GzipFile(
             fileobj=stream, mode="wb", mtime=0
-        ) as packed:  # without a time: the same vectors, the same file
-            write(packed)
+        ) as compressed:  # no timestamp: the same vectors give the same file
+            write(compressed)
 
-    storage.write_file(path, write_packed if path.endswith(".gz") else write)
+    storage.write_file(path, write_compressed if path.endswith(".gz") else write)
 
 
 @contextmanager

@@ -1,10 +1,10 @@
-"""The preset `best`: settings that fit the training data.
+"""The preset `best`: chooses settings that fit the training data.
 
     footers            -> rows                                  -> settings, each with its reason
     a sample of texts  -> lengths, distinct words and n-grams
 
-What is given wins; only settings declared as `from_data` (config/train.py) are chosen. The choice depends on the data
-alone, so that the same command resumes a run.
+Only settings that are declared as `from_data` (config/train.py) and that the user has not set are chosen. The choice
+depends only on the data, so that the same command resumes a run.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ C = TypeVar("C", bound=TrainConfig)
 
 _SAMPLED_SHARDS = 8  # row groups, spread over the files
 _SAMPLED_ROWS = 4_096
+_MOST_NGRAMS = 60_000_000  # that the linear part is fitted on, all rows' together; they take 2.5 GB
 _GROWTH = 0.65
-"""How distinct words and n-grams grow with the text: by its length to this power (Heaps's law; reviews: 0.5 to 0.8)."""
+"""Exponent of Heaps' law: distinct words and n-grams grow with the text's length to this power; reviews: 0.5 to 0.8."""
 
 
 @dataclass(frozen=True)
@@ -38,27 +39,29 @@ class DataFacts:
     """What the choice depends on.
 
     Attributes:
-        rows: Training rows, those held out included.
-        long_text: Tokens of a text that 98 of 100 are not longer than.
+        rows: Training rows, including those held out.
+        long_text: The 98th percentile of the texts' lengths, in tokens.
         words: Distinct words, estimated for all rows.
         ngrams: Distinct n-grams, estimated for all rows.
+        row_ngrams: N-grams of a row, on average.
     """
 
     rows: int
     long_text: int
     words: int
     ngrams: int
+    row_ngrams: float
 
 
 def choose(config: C, shards: Sequence[Shard]) -> tuple[C, list[str]]:
-    """Returns the settings with those that are left to the data, and a line on each: the option to copy, and why.
+    """Returns the settings with those chosen for the data, and a line for each: the option to copy, and the reason.
 
     Args:
         config: The settings.
         shards: Row groups of a run, as `find_all_shards` lists them.
 
     Raises:
-        ConfigError: A choice does not go with what is given, such as more workers than rows of a step.
+        ConfigError: A chosen setting contradicts a given one, such as more workers than rows in a step.
         InputError: The data cannot be read.
     """
     if not (left := left_to_the_data(config)):
@@ -68,12 +71,12 @@ def choose(config: C, shards: Sequence[Shard]) -> tuple[C, list[str]]:
     offered = choices(look_at(config, training)) if names else {}
     chosen = {name: choice for name, choice in offered.items() if name in names}
     lines = [f"{_as_option(name, value)}: {reason}" for name, (value, reason) in chosen.items()]
-    # With every setting given, none is left to the data: neither those that others have settled.
+    # Passing every setting marks it as given, so that a resumed run chooses nothing.
     return resolve(type(config), {**dict(config), **{name: value for name, (value, _) in chosen.items()}}), lines
 
 
 def _settled(config: TrainConfig) -> set[str]:
-    """Returns the settings that others have settled, and those that a search draws."""
+    """Returns the settings that follow from other settings, and those that a search draws."""
     drawn = set(config.search) if isinstance(config, TuneConfig) else set()
     settled = {
         "validation_fraction": config.validation,
@@ -97,10 +100,11 @@ def choices(facts: DataFacts) -> dict[str, tuple[Any, str]]:
     few = facts.rows < 10_000
     held_out = 0.2 if facts.rows < 4_000 else 0.1 if facts.rows < 200_000 else max(0.01, 20_000 / facts.rows)
     epochs = int(np.clip(150_000 // facts.rows, 3, 20))
-    return {
+    fitted = _rounded_up(int(_MOST_NGRAMS / facts.row_ngrams))
+    chosen: dict[str, tuple[Any, str]] = {
         "vocabulary_size": (
             int(np.clip(_rounded_up(facts.words), 1_000, 60_000)),
-            f"about {facts.words:,} different words",
+            f"about {facts.words:,} distinct words",
         ),
         "max_tokens": (
             int(np.clip(-(-facts.long_text // 20) * 20, 40, 1_000)),
@@ -113,10 +117,13 @@ def choices(facts: DataFacts) -> dict[str, tuple[Any, str]]:
             2 ** int(np.clip(math.ceil(math.log2(8 * facts.ngrams)), 16, 23)),
             f"about {facts.ngrams:,} distinct n-grams",
         ),
-        "validation_fraction": (round(held_out, 3), f"{rows}: some thousand, or a fifth, measure each epoch"),
+        "validation_fraction": (round(held_out, 3), f"{rows}: enough to compare epochs, at most a fifth"),
         "epochs": (epochs, f"{rows}; the epoch with the best validation is kept"),
         "global_batch_size": (32 if facts.rows < 100_000 else 128, rows),
     }
+    if fitted < facts.rows:
+        chosen["ngram_rows"] = (fitted, f"some {facts.row_ngrams:.0f} n-grams in each of {rows}, to save memory")
+    return chosen
 
 
 def look_at(config: TrainConfig, shards: Sequence[Shard]) -> DataFacts:
@@ -129,12 +136,13 @@ def look_at(config: TrainConfig, shards: Sequence[Shard]) -> DataFacts:
     vocabulary = build_vocabulary(counts, len(counts) + 4)
     sequences = vocabulary.look_up(tokens, "oov")
     growth = (rows / max(1, len(tokens))) ** _GROWTH
-    ngrams = len(np.unique(bags(sequences, config.ngrams or LONGEST, 2**28).buckets))
+    ngrams = bags(sequences, config.ngrams or LONGEST, 2**28).buckets
     return DataFacts(
         rows,
         max(1, int(np.quantile(sequences.lengths, 0.98))) if len(sequences) else 1,
         int(growth * len(counts)),
-        max(1, int(growth * ngrams)),
+        max(1, int(growth * len(np.unique(ngrams)))),
+        max(1.0, len(ngrams) / max(1, len(sequences))),
     )
 
 
@@ -146,6 +154,6 @@ def _sample(shard: Shard, config: TrainConfig, rows: int) -> pa.LargeStringArray
 
 
 def _rounded_up(number: int) -> int:
-    """Returns a number with two digits that are not zero, not less than this one."""
+    """Rounds a number up to two significant digits."""
     unit: int = 10 ** max(0, len(str(number)) - 2)
     return -(-number // unit) * unit

@@ -1,4 +1,4 @@
-"""Checks of a run's settings against its files, and notes on its speed, before anything is started."""
+"""Checks of a run's settings against its files, and notes on its speed, before the run starts."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from lstm_ray.train.step.choice import choose_engine
 
 
 def check_inputs(config: TrainConfig) -> None:
-    """Checks that the run would not write among its inputs, and that the word vectors have the model's size.
+    """Checks that the output is not among the inputs, and that the word vectors have the model's size.
 
     Raises:
-        ConfigError: It would, or they have not.
+        ConfigError: A check fails.
         InputError: The word vectors cannot be read.
     """
     inputs = (*config.train, *config.validation, *config.unlabelled)
@@ -27,22 +27,22 @@ def check_inputs(config: TrainConfig) -> None:
         size = read_vector_size(config.embeddings)
         if size != config.embedding_size:
             raise ConfigError(
-                f"{config.embeddings}: its vectors have {size} numbers, but --embedding-size is "
-                f"{config.embedding_size}: give --embedding-size {size}"
+                f"{config.embeddings}: its vectors have {size} dimensions, but --embedding-size is "
+                f"{config.embedding_size}: use --embedding-size {size}"
             )
 
 
 def performance_notes(config: TrainConfig, on_gpu: bool) -> Iterator[str]:
-    """Yields what makes a run slower, or its model worse, than it could be."""
+    """Yields notes on settings that make a run slower, or its model worse, than necessary."""
     if config.network is None and not config.mask and config.padding == "post" and config.pooling == "last":
-        yield "with --padding post and no --mask the last state is computed from padding; --mask helps"
+        yield "with --padding post and without --mask the last state is computed from padding: use --mask"
     if config.worker_limits == (0, 0) and not on_gpu and may_have_gpu():
         yield (
-            "this machine may have a GPU, but TensorFlow sees none: training on the CPU; for NVIDIA's, "
+            "this machine may have a GPU, but TensorFlow sees none: training on the CPU; for an NVIDIA GPU, "
             "pip install 'lstm-ray[gpu]'"
         )
     if on_gpu and config.network is not None:
-        yield f"whether cuDNN can run the network of {config.network} is not known here: Keras decides"
+        yield f"cannot tell whether cuDNN can run the network {config.network}: Keras decides"
     elif on_gpu and (obstacle := cudnn_obstacle(config, config)):
         yield f"on a GPU this trains several times slower than it could: {obstacle}"
     if choose_engine(config, on_gpu=on_gpu) == "native" and (note := slow_note()):

@@ -1,4 +1,4 @@
-"""What a run would do, without starting it."""
+"""Describes what a run would do, without starting it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lstm_ray.wording import counted
 
 
 def describe(config: TrainConfig) -> str:
-    """Returns a run's settings, model, inputs and workers, after the checks that a run would make first.
+    """Returns a run's settings, model, inputs and workers, after the checks that start a run.
 
     Raises:
         InputError: A file is missing, is not Parquet, or lacks a column.
@@ -75,7 +75,7 @@ def describe_inputs(config: TrainConfig, shards: Sequence[Shard]) -> list[str]:
             if not (labels[1] and labels[0]) and side == "training":
                 raise InputError(
                     f"{', '.join(inputs)}: column {config.label_column!r}: {counted(labels[1], 'row')} positive, "
-                    f"{labels[0]:,} negative: both are needed"
+                    f"{labels[0]:,} negative: training needs both"
                 )
             left_out = describe_left_out(0, labels[OTHER], used, config.label_column)
             lines.append(
@@ -89,7 +89,7 @@ def describe_inputs(config: TrainConfig, shards: Sequence[Shard]) -> list[str]:
 
 
 def describe_workers(config: TrainConfig) -> list[str]:
-    """Returns a line on each worker: where it would run, its resources, its rows of a step."""
+    """Returns a line for each worker: where it would run, its resources, and its rows a step."""
     least, most = config.worker_limits
     if most == 0:
         return [f"worker 0: this process, {available_cores()} cores, {config.global_batch_size} rows a step"]

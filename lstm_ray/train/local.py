@@ -19,17 +19,17 @@ from lstm_ray.runtime.tensorflow import start_tensorflow
 from lstm_ray.train.data.corpus import EncodedShard, Prepared, encode_shard
 from lstm_ray.train.loop.state import State
 
-_SHARDS_PER_CORE = 2  # in work or waiting: enough to keep the cores busy, few enough for memory
+_SHARDS_PER_CORE = 2  # running or waiting: enough to keep the cores busy, few enough for memory
 
 
 class LocalWorkers:
-    """The one worker that this process is."""
+    """This process as the only worker."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
 
     def encode_all(self, shards: Sequence[Shard], config: TrainConfig) -> Iterator[EncodedShard]:
-        """Encodes shards on all cores and yields them in order: Arrow and numpy release Python's lock."""
+        """Encodes shards on all cores and yields them in order. Threads suffice: Arrow and numpy release the GIL."""
         cores = available_cores()
         pool = ThreadPoolExecutor(cores, "encode")
         try:
@@ -53,7 +53,7 @@ class LocalWorkers:
 
 
 class LocalContext:
-    """What surrounds the only worker, see `epochs.Context`."""
+    """The environment of the only worker, see `epochs.Context`."""
 
     def __init__(self, progress: Progress, interrupted: threading.Event) -> None:
         self.collective: Collective = Alone()
@@ -70,10 +70,10 @@ class LocalContext:
 
 @contextmanager
 def interrupts_noted() -> Iterator[threading.Event]:
-    """Yields an event that is set by the first signal that would interrupt: Ctrl-C, and SIGTERM in the command line.
+    """Yields an event that the first interrupting signal sets: Ctrl-C, and in the command line SIGTERM.
 
-    The next signal does what it did before. What ends or is ignored without us (SIGTERM in a program without a handler
-    of its own) still is.
+    The second signal is handled as before. Signals without a Python handler (such as SIGTERM in most programs) keep
+    their effect.
     """
     interrupted = threading.Event()
     if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
@@ -84,7 +84,7 @@ def interrupts_noted() -> Iterator[threading.Event]:
 
     def restore() -> None:
         for number, handler in before.items():
-            if signal.getsignal(number) is note:  # not what the earlier handler has set up for the second signal
+            if signal.getsignal(number) is note:  # the earlier handler may have installed one for the second signal
                 signal.signal(number, handler)
 
     def note(number: int, frame: FrameType | None) -> None:

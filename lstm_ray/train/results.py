@@ -62,14 +62,14 @@ class Outcome:
 
     Attributes:
         state: History, best epoch and its metrics.
-        config: The run's settings, with those that were chosen for the data.
-        training_rows: Rows learned from.
-        validation_rows: Rows measured on.
+        config: The run's settings, including those that were chosen for the data.
+        training_rows: Rows trained on.
+        validation_rows: Rows validated on.
         rows_without_text: Rows left out because they have no words.
         rows_with_other_label: Rows left out because the label mapping does not name their label.
-        groups: Of both sides, if `--validation-group` was given.
-        validation_rows_seen: Rows measured on whose text is among those learned from.
-        was_complete: True if nothing was left to do.
+        groups: Number of groups, with `--validation-group`.
+        validation_rows_seen: Validation rows whose text is also a training text.
+        was_complete: True if the run had been complete before.
     """
 
     state: State = field(repr=False)
@@ -89,7 +89,7 @@ class Outcome:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """Returns the figures of each epoch."""
+        """Returns the history, a row for each epoch."""
         return self.state.history
 
     @property
@@ -115,7 +115,7 @@ def is_complete(config: TrainConfig, state: State) -> bool:
 
 
 def read_outcome(config: TrainConfig, state: State) -> Outcome:
-    """Returns the result of a run that was complete before."""
+    """Returns the result of a run that is already complete."""
     metrics = json.loads(storage.read_bytes(storage.join(config.output, "metrics.json")))
     counts: dict[str, Any] = {name: metrics.get(name, 0) for name in _COUNTS}  # older versions did not write all
     groups = Groups(**metrics["groups"]) if metrics.get("groups") else None
@@ -158,12 +158,12 @@ def write_results(config: TrainConfig, outcome: Outcome) -> None:
 
 
 def _notes(config: TrainConfig, outcome: Outcome) -> Iterator[str]:
-    """Yields sentences on how far the validation can be trusted."""
+    """Yields sentences about the reliability of the validation metrics."""
     if (groups := outcome.groups) is not None:
         by = config.validation_group
         yield f"{counted(groups.training, 'group')} of {by} to train on, {groups.validation:,} others to validate on."
         if groups.rows_without:
-            yield f"{counted(groups.rows_without, 'row')} without a group went by their text."
+            yield f"{counted(groups.rows_without, 'row')} without a group were held out by their text."
     if outcome.validation_rows_seen:
         leak = describe_seen(outcome.validation_rows_seen, outcome.validation_rows, "validation")
         yield f"{leak}."

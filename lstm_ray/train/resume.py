@@ -1,4 +1,4 @@
-"""The rules by which a run's directory is begun, resumed or refused."""
+"""Decides whether a run in a directory is started, resumed or refused."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _RESULTS = (
 
 
 def open_run(config: TrainConfig) -> bool:
-    """Returns whether `config.output` contains a run of these settings to resume.
+    """Returns whether `config.output` contains a run with these settings that can be resumed. Changes nothing.
 
     Raises:
-        OutputError: The directory contains something else. Nothing is changed in it.
+        OutputError: The directory contains something else.
     """
     storage.check_writable(config.output)
     names = set(storage.list_names(config.output))
@@ -47,35 +47,35 @@ def open_run(config: TrainConfig) -> bool:
     if changed:
         differences = describe_changes(changed, earlier, wanted)
         if changed == ["epochs"]:
-            differences += f"; the {config.schedule} schedule has fallen towards the end of the first number"
+            differences += f"; the {config.schedule} schedule depends on the number of epochs"
         raise OutputError(
-            f"{config.output}: holds a run with other settings ({differences}): choose another --output, or --fresh "
-            "to delete that run and start over"
+            f"{config.output}: holds a run with other settings ({differences}): choose another --output, or use "
+            "--fresh to delete that run and start over"
         )
     return True
 
 
 def check_same_data(config: TrainConfig, state: State, prepared: Prepared) -> None:
-    """Checks that a run to be resumed began with the same data.
+    """Checks that the data is the same as when the run was started.
 
     Raises:
-        OutputError: It did not.
+        OutputError: The data has changed.
     """
     if state.data != prepared.fingerprint():
         raise OutputError(
-            f"{config.output}: the training data has changed since this run began: choose another --output, or "
+            f"{config.output}: the training data has changed since this run began: choose another --output, or use "
             "--fresh to delete that run and start over"
         )
 
 
 def begin_run(config: TrainConfig) -> None:
-    """Makes the run's directory and writes the settings into it; `--fresh` first deletes what an earlier run wrote.
+    """Creates the run's directory and writes the settings; with `--fresh`, deletes an earlier run's results first.
 
-    The settings of a resumed run are written again: the number of epochs and workers may differ.
+    A resumed run writes its settings again, because the number of epochs and workers may have changed.
     """
     for name in _RESULTS if config.fresh else ("metrics.json",):
         storage.delete(storage.join(config.output, name))
-    # Used as a job file, config.yaml must resume this run, not delete it.
+    # config.yaml can be used as a job file, and must then resume this run, not delete it.
     kept = config.model_copy(update={"fresh": False})
     storage.write_bytes(storage.join(config.output, "config.yaml"), to_yaml(kept).encode())
 

@@ -1,12 +1,12 @@
-"""A training run: begun or resumed, trained, finished; in this process or on Ray.
+"""A training run: started or resumed, trained, completed; in this process or on Ray.
 
 OUTPUT/config.yaml  model/  vectors/  checkpoints/  tensorboard/
        history.parquet  history.png  metrics.json  report.html
 
-    checks.py    before anything is started           resume.py   may this directory's run be resumed?
-    best.py      settings chosen for the data         unlabelled.py  word vectors learned first
-    local.py     the worker is this process           results.py  what is written at the end
-    ray/         the workers are Ray's                dry_run.py  what a run would do
+    checks.py    checks before the run starts         resume.py      whether the directory's run can be resumed
+    best.py      settings chosen for the data         unlabelled.py  word vectors learned before the run
+    local.py     this process as the only worker      results.py     what is written at the end
+    ray/         workers on Ray                       dry_run.py     what a run would do
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from lstm_ray.wording import counted
 
 
 class Workers(Protocol):
-    """The workers of a run: this process, or Ray's."""
+    """The workers of a run: this process, or workers on Ray."""
 
     def encode_all(self, shards: Sequence[Shard], config: TrainConfig) -> Iterator[EncodedShard]:
         """Runs `encode_shard` on all shards, a bounded number at a time; yields the results in the same order."""
@@ -50,13 +50,13 @@ class Workers(Protocol):
         """Runs `epochs.run` to its end on every worker, and returns the final state.
 
         Args:
-            config: The run's settings, its engine chosen.
+            config: The run's settings, with the engine that was chosen.
             prepared: The corpus.
         """
 
 
 def train(config: TrainConfig, progress: Progress) -> Outcome:
-    """Trains a model, or resumes an earlier run of the same settings in the same directory.
+    """Trains a model, or resumes an earlier run with the same settings in the same directory.
 
     Raises:
         InputError: The data cannot be used.
@@ -66,21 +66,21 @@ def train(config: TrainConfig, progress: Progress) -> Outcome:
     config = with_paths(config, storage.absolute)
     check_inputs(config)
     shards = find_all_shards(config, progress)
-    # Read much later: what is wrong with them is reported now.
+    # The texts are read much later, but errors in their files are reported now.
     find_text_shards(config.unlabelled, config.text_column, progress)
     config, reasons = choose(config, shards)
-    for reason in reasons:
-        progress(f"preset best: {reason}")
     open_run(config)
     with storage.locked(config.output, LOCK):
-        resumed = open_run(config)  # again: the run that wrote here may have ended in between
+        resumed = open_run(config)  # again, because a run that held the lock may have ended in between
         try:
-            return _train(config, shards, progress, resumed)
+            return _train(config, shards, reasons, progress, resumed)
         finally:
             remove_if_empty(config.output)
 
 
-def _train(config: TrainConfig, shards: Sequence[Shard], progress: Progress, resumed: bool) -> Outcome:
+def _train(
+    config: TrainConfig, shards: Sequence[Shard], reasons: Sequence[str], progress: Progress, resumed: bool
+) -> Outcome:
     state = checkpoints.latest_state(config.output) if resumed else None
     if state is not None and config.epochs < state.epoch:
         progress(
@@ -109,11 +109,13 @@ def _train(config: TrainConfig, shards: Sequence[Shard], progress: Progress, res
         if prepared.validation_rows_seen:
             progress(f"warning: {describe_seen(prepared.validation_rows_seen, len(prepared.validation), 'validation')}")
         check_schedule(config, len(prepared.training))
+        for reason in reasons if state is None else ():
+            progress(f"preset best: {reason}")
         if config.embeddings is not None:
             prepared = _add_word_vectors(prepared, config.embeddings, progress)
         texts = read_all_texts(config, shards, progress) if config.learns_vectors else None
         if state is None:
-            begin_run(config)  # first, so that the directory is that of a run if learning the vectors is interrupted
+            begin_run(config)  # first, so that the same command resumes if learning the vectors is interrupted
         if texts is not None:
             prepared = _add_word_vectors(prepared, learn_file(config, texts, progress), progress)
         if state is not None:
@@ -121,7 +123,7 @@ def _train(config: TrainConfig, shards: Sequence[Shard], progress: Progress, res
             begin_run(config)
         if tracker is not None:
             tracker.begin()
-        # Chosen here, once: workers that choose for themselves could differ. config.yaml keeps what the user set.
+        # Chosen once, here, because workers could choose differently. config.yaml keeps what the user set.
         engine = choose_engine(config, on_gpu=on_gpu)
         state = workers.run(config.model_copy(update={"engine": engine}), prepared)
     outcome = Outcome(
@@ -143,7 +145,7 @@ def _train(config: TrainConfig, shards: Sequence[Shard], progress: Progress, res
 
 @contextmanager
 def _failure_logged(tracker: MlflowRun | None) -> Iterator[None]:
-    """Ends the run in MLflow, if there is one, if the block fails or is interrupted."""
+    """Ends the MLflow run, if there is one, when the block fails or is interrupted."""
     try:
         yield
     except BaseException as error:

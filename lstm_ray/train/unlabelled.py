@@ -1,8 +1,8 @@
 """Learns word vectors for a run from its training rows and from texts without labels.
 
-This is done by the driver, before the workers begin, and with the same bits for any number of workers and cores. The
-vectors are kept in the run's directory, as OUTPUT/vectors/<hash>.txt, where the hash is of the texts and settings that
-they were learned from; a resumed run finds them there.
+The driver does this before the workers start, with bit-identical results for any number of workers and cores. The
+vectors are saved as OUTPUT/vectors/<hash>.txt, where the hash is that of the texts and settings that they were learned
+from; a resumed run finds them there.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from lstm_ray.wording import counted
 
 
 def read_all_texts(config: TrainConfig, shards: Sequence[Shard], progress: Progress) -> TextCorpus:
-    """Reads the training rows and the unlabelled texts, without those that are in a validation row too.
+    """Reads the training rows and the unlabelled texts, except unlabelled texts that are also in a validation row.
 
     Args:
         config: The run's settings.
-        shards: Its labelled rows.
-        progress: Receives how many texts were left out.
+        shards: The run's labelled rows.
+        progress: Receives the number of texts that were left out.
 
     Raises:
         InputError: A file cannot be read, or no word occurs often enough.
@@ -42,7 +42,7 @@ def read_all_texts(config: TrainConfig, shards: Sequence[Shard], progress: Progr
     in_validation: set[bytes] = set()
     for shard in shards if config.unlabelled else ():
         in_validation.update(_digests(_texts_of(shard, config, of_validation=True)))
-    left_out: list[int] = []  # of each shard; several threads append to it
+    left_out: list[int] = []  # number of texts in each shard; several threads append to it
 
     def read_others(shard: Shard) -> pa.LargeStringArray:
         texts = read_texts(shard, config.text_column)
@@ -54,12 +54,12 @@ def read_all_texts(config: TrainConfig, shards: Sequence[Shard], progress: Progr
     reads += [partial(read_others, shard) for shard in find_text_shards(config.unlabelled, config.text_column)]
     corpus = read_corpus(reads, config, skip_gram_settings(config), ", ".join((*config.train, *config.unlabelled)))
     if sum(left_out):
-        progress(f"{counted(sum(left_out), 'unlabelled text')} left out, which validation rows have too")
+        progress(f"{counted(sum(left_out), 'unlabelled text')} left out: also in the validation rows")
     return corpus
 
 
 def learn_file(config: TrainConfig, corpus: TextCorpus, progress: Progress) -> str:
-    """Returns the file of vectors in the run's directory, once it is there: learns them if it is not.
+    """Returns the path of the run's word vectors. Learns them unless the file exists.
 
     Raises:
         OutputError: The file cannot be written.
@@ -76,7 +76,7 @@ def learn_file(config: TrainConfig, corpus: TextCorpus, progress: Progress) -> s
 
 
 def skip_gram_settings(config: TrainConfig) -> SkipGramSettings:
-    """Returns how a run's vectors are learned."""
+    """Returns the settings with which a run's vectors are learned."""
     return SkipGramSettings(
         size=config.embedding_size, window=config.vector_window, epochs=config.vector_epochs, seed=config.seed
     )

@@ -1,11 +1,11 @@
-"""Runs trials with Ray Tune: each trains in one process, and ASHA stops those that fall behind.
+"""Runs trials with Ray Tune: each trains in one process, and ASHA stops the worst ones early.
 
     driver                                              a Ray worker for each trial
       Tuner.fit, ASHA  <- epoch, validation metrics ---   run.train, tune.report after every epoch
       _Marker: marks the trials that ASHA stops           the trial's run directory: checkpoints, history, model
 
-Tune's own state is not needed to resume: a trial's run is resumed from its directory, and first reports the epochs that
-it has to the new ASHA.
+Tune's state is not needed to resume: a trial's run is resumed from its directory, and first reports its completed
+epochs to the new ASHA.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ def run_trials(config: TuneConfig, trials: Mapping[int, TrainConfig], say: Calla
     Args:
         config: The search's settings.
         trials: Settings by trial number.
-        say: Receives a message about every epoch.
+        say: Receives a message for each epoch.
 
     Raises:
         InputError: A node does not see a file.
-        OutputError: A node does not see the output directory, or may not write to it.
+        OutputError: A node does not see the output directory, or has no permission to write to it.
         TrainingError: A trial failed for another reason than its settings.
     """
     code = sources_of(*trials.values())
@@ -94,7 +94,7 @@ def run_trials(config: TuneConfig, trials: Mapping[int, TrainConfig], say: Calla
 
 
 class Asha(ASHAScheduler):
-    """ASHA; but no trial is stopped at its last epoch, which would save nothing and lose the trial's model."""
+    """ASHA that does not stop a trial at its last epoch, which would save no time and lose the trial's model."""
 
     def __init__(self, trials: Mapping[int, TrainConfig]) -> None:
         super().__init__(
@@ -108,7 +108,7 @@ class Asha(ASHAScheduler):
         self._epochs = {number: trial.epochs for number, trial in trials.items()}
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Returns whether the trial continues. What it has reached counts for later ones in any case."""
+        """Returns whether the trial continues. Its result is used to judge later trials in any case."""
         decision = super().on_trial_result(tune_controller, trial, result)
         is_last = result.get("epoch", 0) >= self._epochs[trial.config["trial"]]
         return str(TrialScheduler.CONTINUE if is_last else decision)
@@ -133,18 +133,18 @@ def _run_trial(
         with user_code.unpacked(code):
             run.train(config, report)
     except (TrainingError, ConfigError) as error:
-        # A learning rate at which training diverges, or more warm-up than steps: a result of the search too.
+        # For example a learning rate at which training diverges, or more warm-up than steps: a valid search result.
         mark(config.output, FAILED, str(error))
     except (LstmRayError, OSError):
         raise  # caused by the node, not by the settings: the trial may succeed elsewhere
-    except Exception as error:  # noqa: BLE001  raised by the user's code: it would come again
+    except Exception as error:  # noqa: BLE001  raised by user code: it would happen again
         mark(config.output, FAILED, user_code.described(error))
     else:
         mark(config.output, FINISHED)
 
 
 def _report_by(best_by: str) -> Progress:
-    """Returns what reports a run's epochs to Tune, with the metric that ranks them: the higher, the better."""
+    """Returns a `Progress` that reports a run's epochs to Tune, with a rank that is higher for better epochs."""
 
     def report(event: Event) -> None:
         if isinstance(event, Epoch):
@@ -156,7 +156,7 @@ def _report_by(best_by: str) -> Progress:
 
 
 class _Marker(TrialProgressCallback):
-    """Shows what trials report, and marks those that ASHA ends. It replaces Tune's callback, which prints tables."""
+    """Shows the trials' reports, and marks trials that ASHA stops. Replaces Tune's callback, which prints tables."""
 
     def __init__(self, trials: Mapping[int, TrainConfig], say: Callable[[str], None]) -> None:
         super().__init__()

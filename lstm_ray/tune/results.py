@@ -19,7 +19,7 @@ from lstm_ray.train.loop.state import State
 
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
 TRIALS = "trials"
-"""Directory of the trials' runs, in the search's."""
+"""Name of the directory, in that of the search, that contains the trials' runs."""
 
 _MARK = ".trial.json"
 
@@ -27,14 +27,14 @@ _MARK = ".trial.json"
 def mark(directory: str, state: str, error: str = "") -> None:
     """Records how a trial ended, so that it is not run again.
 
-    The file is written beside the run's directory: a run refuses to start in one that contains other files.
+    The file is written beside the run's directory, because a run refuses to start in a directory with other files.
     """
     content = json.dumps({"state": state, "error": error}) + "\n"
     storage.write_bytes(storage.extend(directory, _MARK), content.encode())
 
 
 def marked(directory: str) -> tuple[str, str] | None:
-    """Returns how a trial ended and its error, or None if it has not."""
+    """Returns how a trial ended and its error; None if it has not ended."""
     path = storage.extend(directory, _MARK)
     if not storage.exists(path):
         return None
@@ -57,7 +57,7 @@ class Trial:
         config: Its settings.
         state: finished, stopped (by ASHA, or early) or failed.
         error: Why it failed.
-        run: Its history and the metrics of its best epoch; empty if it failed in the first.
+        run: History and metrics of the best epoch; empty if the trial failed in the first epoch.
     """
 
     number: int
@@ -68,32 +68,32 @@ class Trial:
 
     @property
     def rank(self) -> tuple[float, float]:
-        """Returns a key that is greater for the better trial, by `best_by` of the search."""
+        """Returns a sort key by the search's `best_by`, greater for better trials."""
         return rank(self.run.metrics, self.config.best_by) if self.run.metrics else WORST
 
 
 def read_trials(trials: Mapping[int, TrainConfig]) -> list[Trial]:
-    """Returns trials that have ended, the best first."""
+    """Returns the results of trials that have ended, the best first."""
     ended = []
     for number, config in trials.items():
         state, error = marked(config.output) or (STOPPED, "")
         ended.append(Trial(number, config, state, error, checkpoints.latest_state(config.output) or State()))
-    return sorted(ended, key=lambda trial: trial.rank, reverse=True)  # equal ones keep their order, that of numbers
+    return sorted(ended, key=lambda trial: trial.rank, reverse=True)  # ties stay in the order of the numbers
 
 
 def best_of(trials: list[Trial]) -> Trial:
-    """Returns the first of sorted trials.
+    """Returns the first of the sorted trials.
 
     Raises:
-        TrainingError: No trial has finished an epoch.
+        TrainingError: No trial completed an epoch.
     """
     if not trials[0].run.metrics:
-        raise TrainingError(f"no trial finished an epoch; the first: {trials[0].error}")
+        raise TrainingError(f"no trial completed an epoch; the first one failed with: {trials[0].error}")
     return trials[0]
 
 
 def trial_table(config: TuneConfig, trials: list[Trial]) -> pa.Table:
-    """Returns a row for each trial: how it ended, the figures of its best epoch, and its drawn settings."""
+    """Returns a row for each trial: how it ended, the metrics of its best epoch, and its drawn settings."""
     drawn = sorted(config.search)
     rows: list[dict[str, Any]] = [
         {

@@ -1,4 +1,4 @@
-"""A search as a directory: begun or resumed, finished.
+"""A hyperparameter search: started or resumed, completed.
 
 OUTPUT/tune.yaml  trials/NNNN/ (a training run each)  trials.parquet  best.yaml
 """
@@ -54,18 +54,18 @@ def tune(config: TuneConfig, progress: Progress) -> SearchResult:
     if not config.search:
         raise ConfigError("search is missing: give a job file with, say, search: {units: {choice: [64, 128]}}")
     config = with_paths(config, storage.absolute)
-    # An error in the data is reported once, before any trial.
+    # Errors in the data are reported once, before any trial starts.
     config, reasons = choose(config, find_all_shards(config, progress))
-    for reason in reasons:
-        progress(f"preset best: {reason}")
     trials = {number: trial_config(config, number) for number in range(1, config.trials + 1)}
     with storage.locked(config.output, _LOCK):
         open_search(config)
         remaining = {number: trial for number, trial in trials.items() if marked(trial.output) is None}
         progress(f"{counted(len(trials), 'trial')}, {len(remaining)} to run")
-        # With those of an earlier, longer search: one of them may be the best.
+        # Trials of an earlier, longer search are included: one of them may be the best.
         trials |= {number: trial_config(config, number) for number in marked_trials(config.output)}
         if remaining:
+            for reason in reasons:
+                progress(f"preset best: {reason}")
             from lstm_ray.tune.ray_trials import run_trials
 
             run_trials(config, remaining, progress)
@@ -78,7 +78,7 @@ def tune(config: TuneConfig, progress: Progress) -> SearchResult:
 
 
 def open_search(config: TuneConfig) -> None:
-    """Begins a search, or checks that the one in the directory can be resumed.
+    """Starts a search, or checks that the search in the directory can be resumed.
 
     Raises:
         OutputError: The directory contains something else.

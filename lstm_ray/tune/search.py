@@ -1,7 +1,7 @@
 """Draws the settings of trials.
 
-A trial's settings are a function of the seed and its number: a search that is resumed, or extended, draws the same
-settings again for the trials it has.
+A trial's settings depend only on the seed and its number: a search that is resumed or extended draws the same settings
+again for existing trials.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from lstm_ray.config import Range, TrainConfig, TuneConfig, resolve, with_paths
 from lstm_ray.errors import ConfigError
 from lstm_ray.tune.results import TRIALS
 
-_STREAM = 2  # makes these draws independent of others from the same seed
-_DIGITS = 4  # of a drawn number: enough to distinguish them, few enough to read
+_STREAM = 2  # makes these draws independent of others with the same seed
+_DIGITS = 4  # significant digits of drawn numbers: enough to distinguish them, few enough to read
 
 
 def trial_config(config: TuneConfig, number: int) -> TrainConfig:
@@ -28,19 +28,19 @@ def trial_config(config: TuneConfig, number: int) -> TrainConfig:
     """
     drawn = draw(config, number)
     fixed = {name: getattr(config, name) for name in TrainConfig.model_fields}
-    # A trial trains in the process of one Ray worker: it needs no Ray itself.
+    # A trial trains inside one Ray worker process and does not use Ray itself.
     own = {"output": storage.join(config.output, f"{TRIALS}/{number:04d}"), "fresh": False, "address": "local"}
     if config.gpus_per_worker:
         own["gpus_per_worker"] = 0
     try:
-        trial = resolve(TrainConfig, {**fixed, **drawn, **own, "preset": None})
+        trial = resolve(TrainConfig, {**fixed, **drawn, **own, "preset": "none"})
     except ConfigError as error:
         raise ConfigError(f"search: trial {number}: {error}") from error
-    return with_paths(trial, storage.absolute)  # what was drawn may be a path, too
+    return with_paths(trial, storage.absolute)  # a drawn value may be a path too
 
 
 def draw(config: TuneConfig, number: int) -> dict[str, Any]:
-    """Returns the settings in which a trial differs from the fixed ones."""
+    """Returns the drawn settings of a trial."""
     generator = np.random.default_rng([config.seed, _STREAM, number])
     return {name: _draw_one(config.search[name], generator) for name in sorted(config.search)}
 

@@ -1,4 +1,4 @@
-"""Turns texts without labels into numbers of words, to learn word vectors from."""
+"""Encodes texts as word numbers, from which word vectors are learned."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from lstm_ray.text.tokenize import tokenize
 from lstm_ray.text.vocabulary import FIRST_WORD_ID, build_vocabulary, count_words, merge_counts
 from lstm_ray.wording import counted
 
-_SHARDS_PER_CORE = 2  # in work or waiting, as in train/local.py
+_SHARDS_PER_CORE = 2  # running or waiting, as in train/local.py
 
 
 @dataclass(frozen=True)
 class TextCorpus:
-    """Texts as numbers of words.
+    """Encoded texts.
 
     Attributes:
-        texts: For each text the numbers of its words, from 0; words that get no vector are left out.
+        texts: For each text the indices of its words in `words`; words that get no vector are left out.
         words: large_string[words], the most frequent first.
-        counts: int64[words], how often each occurs.
+        counts: int64[words], the number of occurrences of each word.
     """
 
     texts: Sequences
@@ -52,10 +52,10 @@ def read_corpus(
     """Reads texts and counts their words, on all cores.
 
     Args:
-        reads: Functions that each read some texts, without nulls; called on several threads.
-        tokens: How a text becomes words.
+        reads: Functions that each return some texts, without nulls; called on several threads.
+        tokens: How texts are split into words.
         settings: Which words get a vector.
-        where: What is read, for messages.
+        where: Name of the input, for messages.
 
     Raises:
         InputError: The texts cannot be read, or no word occurs often enough.
@@ -85,7 +85,7 @@ def read_corpus(
 
 @dataclass(frozen=True)
 class _EncodedTexts:
-    """A shard's texts: `codes` are positions in its own `words`."""
+    """A shard's texts; `codes` are indices in the shard's own `words`."""
 
     codes: Sequences
     words: pa.LargeStringArray
@@ -101,7 +101,7 @@ def _encode(texts: pa.LargeStringArray, settings: TokenSettings) -> _EncodedText
 
 
 def _numbered(shard: _EncodedTexts, words: pa.LargeStringArray) -> Sequences:
-    """Returns a shard's texts as numbers in `words`, without the others."""
+    """Returns a shard's texts as indices in `words`, without words that are not there."""
     number_of_code = pc.fill_null(pc.index_in(shard.words, value_set=words), -1).to_numpy(zero_copy_only=False)
     numbers = number_of_code[shard.codes.token_ids] if len(number_of_code) else shard.codes.token_ids
     is_kept = numbers >= 0

@@ -1,12 +1,12 @@
-"""Learns word vectors: skip-gram with negative sampling, with the same bits on any number of cores.
+"""Learns word vectors: skip-gram with negative sampling, with bit-identical results on any number of cores.
 
-One thread learns, another draws what is learned next. Threads that all write to the same vectors, as word2vec's do,
-never give the same result twice. Copies that learn side by side and are merged do, but learn less: with two, merged
-every 500,000 words, a linear model on the means of a review's vectors was right for 0.864 of IMDb's reviews, and for
-0.879 without copies (vectors of 20,000 reviews, 5 epochs).
+One thread trains while another draws the next samples. If several threads wrote to the same vectors, as in word2vec, no
+two results would be equal. Training copies in parallel and merging them is deterministic, but learns less: with two
+copies, merged every 500,000 words, a linear model on the mean of a review's vectors had an accuracy of 0.864 on IMDb,
+and 0.879 without copies (vectors from 20,000 reviews, 5 epochs).
 
 Source: T. Mikolov et al., "Distributed Representations of Words and Phrases and their Compositionality", 2013, and
-word2vec.c for what the paper leaves open (which occurrences are skipped, how the learning rate falls).
+word2vec.c for what the paper leaves open (which occurrences are skipped, and how the learning rate falls).
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from lstm_ray.runtime.in_flight import in_order
 from lstm_ray.text.sequences import Sequences
 from lstm_ray.vectors.corpus import TextCorpus
 
-_PART_WORDS = 100_000  # that are learned from with one learning rate, about
-_LEAST_RATE = 1e-4  # share of the learning rate that is left at the end
+_PART_WORDS = 100_000  # approximate number of words that share a learning rate
+_LEAST_RATE = 1e-4  # final learning rate, as a share of the initial one
 _NEGATIVE_POWER = 0.75
 _TABLE_SIZE = 1 << 22  # a word that is one in a million still has entries
 
@@ -40,9 +40,9 @@ def learn_vectors(corpus: TextCorpus, settings: SkipGramSettings, progress: Prog
     """Returns the vector of each word, float32[words, size].
 
     Args:
-        corpus: What to learn from.
-        settings: How.
-        progress: Receives from time to time the words gone through.
+        corpus: The texts to learn from.
+        settings: The skip-gram settings.
+        progress: Receives the number of words done, from time to time.
     """
     words, width = len(corpus.words), padded(settings.size, LANES)
     inputs, outputs = aligned_empty(words + 1, width), aligned_empty(words + 1, width)
@@ -68,7 +68,7 @@ def learn_vectors(corpus: TextCorpus, settings: SkipGramSettings, progress: Prog
 
 
 def _parts(texts: Sequences, settings: SkipGramSettings) -> Iterator[Sequences]:
-    """Yields all texts once an epoch, each time in another order, some at a time."""
+    """Yields all texts in parts of about `_PART_WORDS` words, in a different order in each epoch."""
     total = len(texts.token_ids)
     words = np.linspace(0, total, max(1, round(total / _PART_WORDS)) + 1)
     for epoch in range(1, settings.epochs + 1):
@@ -80,18 +80,18 @@ def _parts(texts: Sequences, settings: SkipGramSettings) -> Iterator[Sequences]:
 
 
 class _Sampler:
-    """Draws what the kernel learns from: which occurrences of words, how wide their windows, which other words."""
+    """Draws the kernel's input: the occurrences of words that are kept, their windows and their negative samples."""
 
     def __init__(self, counts: npt.NDArray[np.int64], settings: SkipGramSettings) -> None:
         self._settings = settings
         allowed = settings.subsample * counts.sum() / counts if settings.subsample else np.ones(len(counts))
-        self._kept = np.sqrt(allowed) + allowed  # from 1 on: all
+        self._kept = np.sqrt(allowed) + allowed  # probability of keeping an occurrence; may be above 1
         ends = np.cumsum(counts**_NEGATIVE_POWER)
         entries = np.diff(np.rint(ends / ends[-1] * _TABLE_SIZE).astype(np.int64), prepend=0)
         self._table = np.repeat(np.arange(len(counts), dtype=np.int32), entries)
 
     def draw(self, texts: Sequences, number: int) -> dict[str, Numbers]:
-        """Returns the kernel's arguments for some texts; equal numbers give equal draws."""
+        """Returns the kernel's arguments for some texts. Equal numbers give equal draws."""
         rng = np.random.default_rng([self._settings.seed, number])
         is_kept = rng.random(len(texts.token_ids), np.float32) < self._kept[texts.token_ids]
         words = texts.token_ids[is_kept]

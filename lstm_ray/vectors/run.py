@@ -1,6 +1,6 @@
 """Learns word vectors from files of reviews and writes them.
 
-files -> corpus.py: texts as numbers of words -> learn.py: the vectors -> text/word_vectors.py: a file
+files -> corpus.py: encoded texts -> learn.py: vectors -> text/word_vectors.py: file
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class LearnedFile:
 
     Attributes:
         output: The file.
-        texts: Texts that were read.
-        words: Words that have a vector.
-        occurrences: Of these words in the texts.
-        seconds: That learning took.
+        texts: Number of texts.
+        words: Number of words that have a vector.
+        occurrences: Number of occurrences of these words in the texts.
+        seconds: Duration of the training.
     """
 
     output: str
@@ -44,11 +44,11 @@ def write_vectors(config: VectorsConfig, progress: Progress) -> LearnedFile:
 
     Args:
         config: The settings.
-        progress: Receives messages, and the words gone through.
+        progress: Receives messages and the number of words done.
 
     Raises:
         InputError: A file is missing, is not Parquet or lacks the column, or no word occurs often enough.
-        OutputError: The output exists and is not to be replaced, or cannot be written.
+        OutputError: The output exists and `overwrite` is False, or it cannot be written.
     """
     storage.check_writable(storage.join(config.output, ".."))
     if storage.exists(config.output) and not config.overwrite:

@@ -13,7 +13,10 @@ import pytest
 from conftest import Cluster
 from hosts import Host
 
-NETWORK = ("--vocabulary-size", 500, "--max-tokens", 40, "--embedding-size", 16, "--units", 8, "--pooling", "max")
+NETWORK = (
+    *("--preset", "none", "--vocabulary-size", 500, "--max-tokens", 40, "--embedding-size", 16, "--units", 8),
+    *("--pooling", "max"),
+)
 LEARNING = ("--dropout", 0, "--learning-rate", 0.03, "--global-batch-size", 120, "--epochs", 3)
 
 
@@ -91,7 +94,7 @@ def test_a_place_that_one_host_does_not_see_is_refused(
     done = cluster.head.lstm_ray(*command, "--address", "auto")
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
-    assert last.startswith(f"error: {hidden}/scored: on node {node} this is another directory than here: put it on")
+    assert last.startswith(f"error: {hidden}/scored: on node {node} this is a different directory than here: put it on")
     shutil.copy(reviews / "0.parquet", hidden)
     command = ("score", hidden / "0.parquet", "--model", trained / "model", "--output", hidden.parent / "scored")
     done = cluster.head.lstm_ray(*command, "--actors", 1, "--address", "auto")
@@ -113,5 +116,5 @@ def test_doctor(cluster: Cluster, hidden: Path) -> None:
     assert ill.returncode == 1
     (problem,) = (line for line in ill.stdout.splitlines() if "problem" in line)
     assert problem.startswith(f"{cluster.workers[0].address}: storage")
-    assert "is another directory than on the machine that runs doctor" in problem
+    assert "is a different directory than on the machine that runs doctor" in problem
     assert cluster.network.token not in healthy.stdout + healthy.stderr + ill.stdout + ill.stderr

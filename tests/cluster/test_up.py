@@ -1,4 +1,4 @@
-"""`cluster up` on machines of one's own: hosts with OpenSSH's server, as in docs/clusters.md; a job; `cluster down`."""
+"""The steps of docs/tutorials/cluster.md on hosts with OpenSSH's server: `cluster up`, a job, `cluster down`."""
 
 from __future__ import annotations
 

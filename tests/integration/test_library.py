@@ -50,7 +50,7 @@ def open_files():
 
 
 def work(name):
-    small = {"vocabulary_size": 50, "embedding_size": 4, "units": 4, "epochs": 1, "global_batch_size": 32}
+    small = {"preset": "none", "vocabulary_size": 50, "embedding_size": 4, "units": 4, "epochs": 1}
     run = lstm_ray.train("in.parquet", output=f"{name}/run", **small)
     model = lstm_ray.load(run.model)
     assert model.predict("good film").label in model.labels

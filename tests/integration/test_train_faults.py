@@ -20,6 +20,7 @@ from lstm_ray.train.loop.state import State
 EVERY_STEPS = 20
 BATCH = 2  # 231 rows to train on: 116 steps an epoch
 SETTINGS = {
+    "preset": "none",
     "vocabulary-size": 200,
     "max-tokens": 24,
     "embedding-size": 8,

@@ -93,6 +93,7 @@ def settings(reviews: Path, output: Path, **changes: Any) -> TrainConfig:
     """Returns settings of a network of 8 units."""
     return TrainConfig.model_validate(
         {
+            "preset": "none",
             "train": (str(reviews),),
             "output": str(output),
             "vocabulary_size": 200,

@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.second_tier, pytest.mark.usefixtures("aws_environment"
 BUCKET = "bucket"
 EPOCHS = 3
 SETTINGS = {
+    "preset": "none",
     "vocabulary-size": 200,
     "max-tokens": 24,
     "embedding-size": 8,

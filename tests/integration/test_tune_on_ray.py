@@ -20,6 +20,7 @@ pytestmark = pytest.mark.second_tier
 TRIAL = "ImplicitFunc"  # what Ray Tune calls the process of a trial
 SETTINGS = {
     "command": "tune",
+    "preset": "none",
     "vocabulary_size": 200,
     "max_tokens": 12,
     "embedding_size": 4,

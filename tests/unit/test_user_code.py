@@ -66,8 +66,12 @@ WRONG = [
     ("mine:smal", "small = {}", "mine (PLACE/mine.py) has no 'smal'; did you mean 'small'?"),
     ("mine:small", "_small = {}", "mine (PLACE/mine.py) has no 'small'; it has no mapping"),
     ("mine:n", "n = 3\na = {}", "n in mine (PLACE/mine.py) is of type int, not a mapping; its mappings: a"),
-    ("none:small", "", "no module 'none' in PLACE, nor installed: run in its directory, or install it"),
-    ("mine.more:small", "", "no module 'mine.more' in PLACE, nor installed: run in its directory, or install it"),
+    ("none:small", "", "no module 'none' in PLACE, and none is installed: run in its directory, or install it"),
+    (
+        "mine.more:small",
+        "",
+        "no module 'mine.more' in PLACE, and none is installed: run in its directory, or install it",
+    ),
     ("mine:small", "import nosuch", "module 'mine' fails to import: ModuleNotFoundError: No module named 'nosuch'"),
     ("mine:small", "\n1 / 0", "module 'mine' fails to import: ZeroDivisionError: division by zero (mine.py, line 2)"),
     (

@@ -1,4 +1,4 @@
-"""A YAML file with the line of every value, and findings about it."""
+"""YAML documents with the line of every value, and findings about them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ FieldPath = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Finding:
-    """A remark about a definition.
+    """A finding about a definition.
 
     Attributes:
-        field: The field it is about.
-        message: What is wrong, and after a semicolon what to do.
-        kind: A mistake makes the file invalid, a to-do only has to be done before `up`, a note is for information.
+        field: The field.
+        message: What is wrong and, after a semicolon, what to do.
+        kind: A mistake makes the file invalid, a to-do must be done before `up`, a note is for information.
     """
 
     field: FieldPath
@@ -55,7 +55,7 @@ class Document:
 
 
 def path_of(field: FieldPath) -> str:
-    """Returns a field's path as people write it: spec.workerGroupSpecs[0].maxReplicas."""
+    """Returns a field's path as text: spec.workerGroupSpecs[0].maxReplicas."""
     path = ""
     for part in field:
         if isinstance(part, int):
@@ -71,7 +71,7 @@ def read_documents(path: str) -> list[Document]:
     """Reads a YAML file, leaving out empty documents.
 
     Raises:
-        InputError: It cannot be read, or is not YAML.
+        InputError: The file cannot be read, or is not YAML.
     """
     try:
         text = read_yaml_text(path)
@@ -81,7 +81,7 @@ def read_documents(path: str) -> list[Document]:
 
 
 class _Loader(BoundedLoader):
-    """Reads every key as a string, as JSON and so Kubernetes does; YAML would read the keys 5 and on as other types."""
+    """Reads every key as a string, like JSON and Kubernetes; in YAML, the keys 5 and on would have other types."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         for key, _ in node.value:
@@ -91,10 +91,10 @@ class _Loader(BoundedLoader):
 
 
 def parse(text: str, path: str) -> list[Document]:
-    """Parses YAML; `path` is for messages.
+    """Parses YAML. `path` is used in messages.
 
     Raises:
-        InputError: It is not YAML.
+        InputError: The text is not YAML.
     """
     try:
         loader = _Loader(text)
@@ -102,7 +102,7 @@ def parse(text: str, path: str) -> list[Document]:
             documents = []
             while loader.check_node():
                 node = loader.get_node()
-                assert node is not None  # check_node said so
+                assert node is not None  # because check_node is true
                 lines: dict[FieldPath, int] = {}
                 duplicates: list[FieldPath] = []
                 _locate(node, (), lines, duplicates)

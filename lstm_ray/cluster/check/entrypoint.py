@@ -1,4 +1,4 @@
-"""A job's shell command: that the command lines of lstm-ray in it are right, and that the cluster has room for them."""
+"""Checks a job's shell command: its lstm-ray command lines must be valid, and the cluster must have room for them."""
 
 from __future__ import annotations
 
@@ -13,27 +13,26 @@ from lstm_ray.runtime.room import Nodes, room
 
 _SEPARATORS = ";&|()"
 _PROGRAMS = ("lstm-ray", "lstm_ray")
-# Words of a shell, and programs that run another one, in front of a program's name.
+# Shell keywords, and programs that run another program, which may precede a program's name.
 _PREFIXES = ("!", "{", "if", "then", "else", "while", "do", "env", "exec", "nice", "nohup", "sudo", "time", "timeout")
 _ASSIGNMENT = re.compile(r"\w+=")
 _SUBSTITUTION = re.compile(r"\$\([^()]*\)|`[^`]*`")
 _REDIRECTION = re.compile(r"(?<=\s)[\d&]?(>>?|<)(&\d|\s*[^\s'\";&|()]+)")
 
 ParseCommand = Callable[[Sequence[str]], Settings | None]
-"""Parses the words after `lstm-ray` as the program does. Returns the settings of train, tune, score or evaluate; None
-for other commands, and where shell variables or a job file leave them open. Raises ConfigError if the words are wrong.
-"""
+"""Parses the words after `lstm-ray`. Returns the settings of train, tune, score or evaluate; None for other commands,
+and if the settings depend on shell variables or a job file. Raises ConfigError if the words are not valid."""
 
 
 def check_entrypoint(
     entrypoint: str, field: FieldPath, nodes: Sequence[Nodes] | None, parse: ParseCommand
 ) -> Iterator[Finding]:
-    """Yields what is wrong with the command lines of lstm-ray in a job's shell command.
+    """Yields findings about the lstm-ray command lines in a job's shell command.
 
     Args:
-        entrypoint: Lines for a shell.
-        field: Where they are.
-        nodes: Nodes that the job's cluster may have; None if the definition does not say.
+        entrypoint: The shell command.
+        field: Its field in the definition.
+        nodes: The nodes that the job's cluster may have; None if the definition does not say.
         parse: Parses a command line of lstm-ray.
     """
     try:
@@ -55,19 +54,19 @@ def check_entrypoint(
 
 
 def _arguments(words: Sequence[str]) -> Sequence[str] | None:
-    """Returns the words after `lstm-ray` if that is the program that a command runs, else None."""
+    """Returns the words after `lstm-ray` if the command runs that program, otherwise None."""
     start = next((index for index, word in enumerate(words) if word.rsplit("/", 1)[-1] in _PROGRAMS), None)
     if start is None:
         return None
     before = [word for word in words[:start] if not _ASSIGNMENT.match(word)]
-    is_run = not before or before[0] in _PREFIXES or before[-1] == "-m"  # not: pip install lstm-ray
+    is_run = not before or before[0] in _PREFIXES or before[-1] == "-m"  # excludes `pip install lstm-ray`
     return words[start + 1 :] if is_run else None
 
 
 def shell_commands(lines: str) -> list[list[str]]:
     """Returns the words of each command in shell lines, without separators and redirections.
 
-    The output of a command that is substituted is unknown: `$(date)` becomes `$COMMAND`.
+    Command substitutions have unknown output: `$(date)` becomes `$COMMAND`.
 
     Raises:
         ValueError: A quotation is not closed.
@@ -86,7 +85,7 @@ def shell_commands(lines: str) -> list[list[str]]:
 
 def _check_room(settings: TrainConfig | ScoreConfig, field: FieldPath, nodes: Sequence[Nodes]) -> Iterator[Finding]:
     if isinstance(settings, TuneConfig):
-        return  # runs as many trials at once as there is room for
+        return  # a search runs as many trials at once as there is room for
     cpus: float
     gpus: float
     if isinstance(settings, TrainConfig):

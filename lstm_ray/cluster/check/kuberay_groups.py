@@ -1,4 +1,4 @@
-"""The groups of a RayCluster's pods, and the resources that they offer to Ray."""
+"""The pod groups of a RayCluster, and the resources that they offer to Ray."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _QUANTITY = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:[eE]([+-]?\d+)|([numkMGTPE
 
 
 def groups(cluster: dict[str, Any]) -> Iterator[tuple[FieldPath, dict[str, Any]]]:
-    """Yields the head's group and the workers', each with its field in the cluster's spec."""
+    """Yields the head group and the worker groups, each with its field in the cluster's spec."""
     head = at(cluster, HEAD, dict)
     if head is not None:
         yield HEAD, head
@@ -36,7 +36,7 @@ def groups(cluster: dict[str, Any]) -> Iterator[tuple[FieldPath, dict[str, Any]]
 
 
 def nodes(cluster: dict[str, Any]) -> list[Nodes]:
-    """Returns the nodes that a cluster may have at most."""
+    """Returns the maximum nodes of a cluster."""
     scales = cluster.get("enableInTreeAutoscaling") is True
     found = []
     for field, group in groups(cluster):
@@ -57,7 +57,7 @@ def nodes(cluster: dict[str, Any]) -> list[Nodes]:
 
 
 def quantity(value: object) -> float | None:
-    """Returns one of Kubernetes' quantities as a number, or None if it is none: 500m -> 0.5, 2Ki -> 2048.
+    """Returns a Kubernetes quantity as a number, or None if it is not one: 500m -> 0.5, 2Ki -> 2048.
 
     Source: Kubernetes' resource.Quantity.
     """
@@ -72,7 +72,7 @@ def quantity(value: object) -> float | None:
 
 
 def _container_cpus(group: dict[str, Any]) -> float:
-    """Returns the cores of a group's Ray container: its limit, else its request."""
+    """Returns the cores of a group's Ray container: its limit, or its request."""
     for level in ("limits", "requests"):
         found = quantity(at(group, [*RAY_CONTAINER, "resources", level, "cpu"]))
         if found is not None:
@@ -81,14 +81,14 @@ def _container_cpus(group: dict[str, Any]) -> float:
 
 
 def _container_gpus(group: dict[str, Any]) -> float:
-    """Returns the GPUs of a group's Ray container, of any vendor: those of the first limit that names some."""
+    """Returns the GPUs, of any vendor, of a group's Ray container, from the first limit that names some."""
     limits = at(group, [*RAY_CONTAINER, "resources", "limits"], dict) or {}
     amounts = (quantity(limits[name]) for name in sorted(limits, key=str) if _is_gpu(name))
     return next((amount for amount in amounts if amount), 0.0)
 
 
 def _declared(group: dict[str, Any], resource: str, param: str) -> float | None:
-    """Returns what a group declares to Ray about its pods; `resources` comes before `rayStartParams`."""
+    """Returns the resource that a group declares to Ray; `resources` takes precedence over `rayStartParams`."""
     for name, value in (at(group, ["resources"], dict) or {}).items():
         if str(name).lower() == resource or (resource == "gpu" and _is_gpu(name)):
             return quantity(value)

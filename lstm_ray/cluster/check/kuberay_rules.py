@@ -1,6 +1,6 @@
-"""What a RayCluster or RayJob needs that neither the CRD nor KubeRay's operator checks.
+"""Rules for a RayCluster or RayJob that neither the CRD nor KubeRay's operator checks.
 
-Tokens, open ports, versions that agree, options of `ray start`, and a job that is right and fits its cluster.
+Tokens, open ports, matching versions, options of `ray start`, and a job that is valid and fits its cluster.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _OPEN = "opens Ray's ports to the outside; use ClusterIP and `kubectl port-forwa
 
 
 def check_kuberay(content: dict[str, Any], ray_version: str, parse: ParseCommand | None) -> Iterator[Finding]:
-    """Yields what is wrong with a RayCluster or RayJob, whether or not its fields have the right types.
+    """Yields findings about a RayCluster or RayJob. Its fields may have wrong types.
 
     Args:
-        content: The document; its `kind` is one of the two.
-        ray_version: That of this installation.
+        content: The document, of kind RayCluster or RayJob.
+        ray_version: The version of Ray in this installation.
         parse: Parses a command line of lstm-ray; None leaves the job's entrypoint unchecked.
     """
     spec = at(content, ["spec"], dict) or {}
@@ -89,7 +89,7 @@ def _check_versions(spec: dict[str, Any], base: FieldPath, ray_version: str) -> 
 
 
 def _check_start_params(group: dict[str, Any], base: FieldPath) -> Iterator[Finding]:
-    """Checks names in rayStartParams: with a misspelt one `ray start` fails, and the pod restarts without end."""
+    """Checks names in rayStartParams: with a misspelt name `ray start` fails, and the pod restarts for ever."""
     for name in at(group, ["rayStartParams"], dict) or {}:
         yield from check_start_options([f"--{name}"], (*base, "rayStartParams", name))
 

@@ -1,4 +1,4 @@
-"""What Kubernetes knows of a definition: KubeRay's schemas, and what an API server says to it."""
+"""Gets KubeRay's schemas, and asks an API server to check a definition."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def find_schema(kind: str, version: str, directory: str | None) -> dict[str, Any
 
     Args:
         kind: RayCluster or RayJob.
-        version: Of the API, such as "v1".
-        directory: Directory with CRDs as YAML, or one such file; else that of LSTM_RAY_CRDS; else kubectl is asked.
+        version: Version of the API, such as "v1".
+        directory: Directory with CRDs as YAML, or one such file; by default LSTM_RAY_CRDS, otherwise kubectl is asked.
 
     Raises:
-        InputError: The directory cannot be read, or holds no CRD of this kind and version.
+        InputError: The directory cannot be read, or contains no CRD of this kind and version.
     """
     directory = directory or os.environ.get(ENVIRONMENT) or None
     if directory:
@@ -67,7 +67,7 @@ def _documents(text: str) -> list[Any]:
     """Returns the documents of YAML.
 
     Raises:
-        yaml.YAMLError: It is not YAML, or out of bounds: nested deeper, libyaml would crash.
+        yaml.YAMLError: The text is not YAML, or exceeds the limits; deeper nesting would crash libyaml.
     """
     check_bounds(text, _Loader)
     try:
@@ -77,7 +77,7 @@ def _documents(text: str) -> list[Any]:
 
 
 def _find(documents: Sequence[Any], kind: str, version: str) -> dict[str, Any] | None:
-    """Returns the schema of a kind and version, if one of the documents is its CRD."""
+    """Returns the schema of a kind and version from the documents; None if none is its CRD."""
     for document in documents:
         if at(document, ("kind",)) == "CustomResourceDefinition" and at(document, ("spec", "names", "kind")) == kind:
             for served in at(document, ("spec", "versions"), list) or []:
@@ -88,10 +88,10 @@ def _find(documents: Sequence[Any], kind: str, version: str) -> dict[str, Any] |
 
 
 def check_on_server(path: str) -> Iterator[Finding]:
-    """Yields what the API server, and the operators' webhooks in it, refuse of a file; nothing is created.
+    """Yields what the API server, including operators' webhooks, rejects in a file. Nothing is created.
 
     Raises:
-        LstmRayError: There is no kubectl, or no cluster that it can ask.
+        LstmRayError: There is no kubectl, or no cluster to ask.
     """
     asked = _kubectl("get", "--raw", "/api")
     if asked.returncode:
@@ -107,10 +107,10 @@ def check_on_server(path: str) -> Iterator[Finding]:
 
 
 def _kubectl(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs kubectl and returns its output, whatever its exit code.
+    """Runs kubectl and returns its output and exit code.
 
     Raises:
-        LstmRayError: It is not installed, or does not end.
+        LstmRayError: kubectl is not installed, or does not end.
     """
     program = shutil.which("kubectl")
     if program is None:
@@ -123,7 +123,7 @@ def _kubectl(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def _messages(output: str) -> list[str]:
-    """Returns kubectl's messages, each on one line; a list of causes below a message belongs to it."""
+    """Returns kubectl's messages, each as one line together with the list of causes below it."""
     messages: list[str] = []
     for line in output.splitlines():
         if messages and line.startswith(("*", " ", "\t")):

@@ -1,6 +1,6 @@
-"""What YAML for Ray's launcher needs that neither its schema, the launcher nor the cloud checks.
+"""Rules for launcher YAML that neither its schema, the launcher nor the cloud checks.
 
-Tokens, open ports, commands that start Ray, addresses of machines, versions that agree, files on this machine.
+Tokens, open ports, commands that start Ray, addresses of machines, matching versions, files on this machine.
 
 Source: ray/autoscaler/_private/{util,local/config}.py of Ray 2.60.
 """
@@ -32,11 +32,11 @@ _TOKEN_ON = re.compile(r"(?<!\w)RAY_AUTH_MODE=(['\"]?)token\1(?![\w-])")
 
 
 def check_launcher(content: dict[str, Any], ray_version: str) -> Iterator[Finding]:
-    """Yields what is wrong with a definition for `ray up`, whether or not its fields have the right types.
+    """Yields findings about a definition for `ray up`. Its fields may have wrong types.
 
     Args:
         content: The document.
-        ray_version: That of this installation.
+        ray_version: The version of Ray in this installation.
     """
     yield from _check_counts(content)
     if at(content, ["provider", "type"]) == "local":
@@ -72,7 +72,7 @@ def _check_machines(content: dict[str, Any]) -> Iterator[Finding]:
         if not isinstance(host, str) or not is_host(host):
             yield Finding(field, f"{host!r} is neither an IPv4 address nor a host name; correct it")
         elif workers and is_loopback(host):
-            yield Finding(field, f"{host} is a different machine on each node; give the address that all nodes know")
+            yield Finding(field, f"{host} is a different machine on each node; give an address that all nodes know")
         elif host in known:
             yield Finding(field, f"{host} is already the head or a worker; remove it: the head does work too")
         known.append(host)
@@ -86,7 +86,7 @@ def _check_machines(content: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _check_security_group(content: dict[str, Any]) -> Iterator[Finding]:
-    """Checks that the rules of a security group on AWS open no port but SSH's to the world."""
+    """Checks that an AWS security group opens no port except SSH to the world."""
     base: FieldPath = ("provider", "security_group", "IpPermissions")
     for index, rule in enumerate(at(content, base, list) or []):
         networks = [at(network, ["CidrIp"]) for network in at(rule, ["IpRanges"], list) or []]
@@ -95,7 +95,7 @@ def _check_security_group(content: dict[str, Any]) -> Iterator[Finding]:
             continue
         ports = at(rule, ["FromPort"]), at(rule, ["ToPort"])
         if ports == (22, 22):
-            yield Finding((*base, index), "opens SSH to the world; your own network would do", "note")
+            yield Finding((*base, index), "opens SSH to the world; your own network is enough", "note")
         else:
             shown = "all ports" if None in ports or -1 in ports else f"ports {ports[0]} to {ports[1]}"
             message = f"opens {shown} to the world; name your network, and reach Ray with `ray dashboard FILE`"
@@ -128,13 +128,13 @@ def _check_start(content: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _ray_starts(content: dict[str, Any], who: str) -> list[tuple[FieldPath, dict[str, str]]]:
-    """Returns the `ray start` commands of the head or the workers: their fields, and the options with their values."""
+    """Returns the fields of the head's or workers' `ray start` commands, and their options with values."""
     found: list[tuple[FieldPath, dict[str, str]]] = []
     for index, line in strings(content, [f"{who}_start_ray_commands"]):
         try:
             commands = shell_commands(line)
         except ValueError:
-            continue  # an open quotation, which the shell reports
+            continue  # an unclosed quotation, which the shell reports
         for words in commands:
             for position in range(len(words) - 1):
                 if words[position].rsplit("/", 1)[-1] == "ray" and words[position + 1] == "start":
@@ -152,7 +152,7 @@ def _options(words: list[str]) -> dict[str, str]:
 
 
 def _check_token(content: dict[str, Any]) -> Iterator[Finding]:
-    # Each command has its own shell, which reads ~/.bashrc; docker's options apply to what runs in the container.
+    # Each command runs in its own shell, which reads ~/.bashrc; docker's options apply inside the container.
     profile = [
         line for _, line in strings(content, ["setup_commands"]) if re.search(r"\.(bashrc|bash_profile|profile)", line)
     ]

@@ -1,4 +1,4 @@
-"""What Ray's installation declares, read from its files: to import Ray would take seconds."""
+"""Reads Ray's schema and options from the files of its installation, because importing Ray would take seconds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from lstm_ray.cluster.check.document import FieldPath, Finding
 
-_LOGGING_OPTIONS = ("--log-style", "--log-color", "--verbose")  # of every command, declared elsewhere
+_LOGGING_OPTIONS = ("--log-style", "--log-color", "--verbose")  # options of every command, declared elsewhere
 
 
 @cache
@@ -36,15 +36,15 @@ def start_options() -> frozenset[str]:
 
 
 def check_start_options(options: Iterable[str], field: FieldPath) -> Iterator[Finding]:
-    """Yields a finding for each unknown option of `ray start`: a mistake if it looks misspelt.
+    """Yields a finding for each unknown option of `ray start`: a mistake if it looks misspelt, otherwise a note.
 
-    Others are noted only, because the nodes may have another version of Ray than this installation.
+    It may be valid on the nodes, which may have another version of Ray than this installation.
     """
     known = start_options()
     for option in options:
         if option not in known:
             close = difflib.get_close_matches(option, known, n=1, cutoff=0.7)
-            remedy = f"did you mean {close[0]}?" if close else "Ray on the nodes has to know it"
+            remedy = f"did you mean {close[0]}?" if close else "make sure that Ray on the nodes has it"
             yield Finding(field, f"`ray start {option}`: unknown option; {remedy}", "mistake" if close else "note")
 
 

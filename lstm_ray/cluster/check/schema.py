@@ -1,4 +1,4 @@
-"""Compares a definition with a JSON schema, and explains the differences in terms of the definition."""
+"""Checks a definition against a JSON schema, with messages for people who do not know the schema."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from lstm_ray.cluster.check.document import FieldPath, Finding
 
-_INT_OR_STRING = ("integer", "string")  # no fractions: the API server takes 0.5 only in quotes
+_INT_OR_STRING = ("integer", "string")  # no fractions: the API server accepts 0.5 only in quotes
 _NAMES = {
     "object": "a mapping",
     "array": "a list",
@@ -21,7 +21,7 @@ _NAMES = {
 
 
 def check_schema(content: Any, schema: dict[str, Any]) -> Iterator[Finding]:
-    """Yields what `schema` does not allow in `content`, and what is missing.
+    """Yields what `schema` does not allow in `content`, and what `content` lacks.
 
     Args:
         content: A definition.
@@ -29,7 +29,7 @@ def check_schema(content: Any, schema: dict[str, Any]) -> Iterator[Finding]:
     """
     import jsonschema
 
-    seen = set()  # two missing fields are two errors, each of which names both
+    seen = set()  # two missing fields cause two errors, each of which names both
     for error in jsonschema.Draft7Validator(schema).iter_errors(content):
         for finding in _explained(error):
             if finding not in seen:
@@ -59,7 +59,7 @@ def _explained(error: Any) -> Iterator[Finding]:
         what = "entries" if error.validator.endswith("Items") else "characters"
         yield Finding(field, f"has {len(value)} {what}; it should have at {edge} {expected}")
     elif error.validator == "pattern":
-        is_amount = error.schema.get("type") == list(_INT_OR_STRING)  # of KubeRay's fields only amounts have both
+        is_amount = error.schema.get("type") == list(_INT_OR_STRING)  # in KubeRay's schema only amounts have both types
         remedy = "write an amount such as 2, 500m or 16Gi" if is_amount else f"it should match {expected}"
         yield Finding(field, f"is {_shown(value)}; {remedy}")
     elif error.validator in ("anyOf", "oneOf", "allOf") and error.context:
@@ -69,7 +69,7 @@ def _explained(error: Any) -> Iterator[Finding]:
 
 
 def _unknown(name: str, known: Iterable[str]) -> str:
-    """Returns the message about a field that is not among the known ones."""
+    """Returns the message about an unknown field."""
     if close := difflib.get_close_matches(name, known, n=1, cutoff=0.7):
         return f"unknown field; did you mean {close[0]}?"
     return f"unknown field; remove it, or use one of {', '.join(sorted(known))}"
@@ -84,7 +84,7 @@ def _shown(value: Any) -> str:
 
 
 def without_nulls(content: Any) -> Any:
-    """Returns content without the fields that are null, which Kubernetes treats as missing.
+    """Returns content without null fields, which Kubernetes treats as missing.
 
     Source: Kubernetes' structural schemas, "Defaulting and Nullable".
     """
@@ -94,9 +94,9 @@ def without_nulls(content: Any) -> Any:
 
 
 def strict(schema: dict[str, Any]) -> dict[str, Any]:
-    """Returns a CRD's schema as JSON Schema that refuses unknown fields.
+    """Converts a CRD's schema into a JSON Schema that rejects unknown fields.
 
-    A CRD does not say that unknown fields are forbidden: the API server drops them, or refuses them if asked to.
+    A CRD does not forbid unknown fields: the API server drops them, or rejects them on request.
 
     Source: Kubernetes' structural schemas, x-kubernetes-int-or-string and -preserve-unknown-fields.
     """

@@ -1,4 +1,4 @@
-"""Secrets that a definition shows to everyone who reads the file: Ray's token, keys of an object store."""
+"""Finds secrets that a definition exposes to everyone who can read the file: Ray's token, keys of an object store."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 from lstm_ray.cluster.check.document import Finding, at, leaves
 
 _NAME = "RAY_AUTH_TOKEN"
-# In a shell NAME=..., in YAML or JSON within a text NAME: ... A value from a variable or a command is no secret.
+# NAME=... in a shell, NAME: ... in YAML or JSON inside a string. A value from a variable or command is not a secret.
 _ASSIGNED = re.compile(rf"""(?<![\w${{]){_NAME}(=|:\s+|['"]\s*:\s*)['"]?[^\s'"$`;,}}]""")
 _KEYS_IN_URI = re.compile(r"\b[a-z0-9]+://[^/\s:@]*:[^/\s@]*@")
 
 
 def find_secrets(content: Any) -> Iterator[Finding]:
-    """Yields a mistake for each value that holds a secret: in commands, environments of containers, and jobs."""
+    """Yields a mistake for each value that contains a secret, in commands, container environments and jobs."""
     for field, value in leaves(content):
         is_variable = field[-1:] == (_NAME,) or (
             field[-1:] == ("value",) and at(content, [*field[:-1], "name"]) == _NAME
@@ -23,7 +23,7 @@ def find_secrets(content: Any) -> Iterator[Finding]:
         if (is_variable and _is_literal(value)) or (isinstance(value, str) and _ASSIGNED.search(value)):
             yield Finding(field, "contains the token; mount its file, or keep it in a Secret: valueFrom.secretKeyRef")
         if isinstance(value, str) and _KEYS_IN_URI.search(value):
-            yield Finding(field, "contains keys in a URI; remove them: nodes have them in their role or environment")
+            yield Finding(field, "contains keys in a URI; remove them: nodes get keys from their role or environment")
 
 
 def _is_literal(value: Any) -> bool:

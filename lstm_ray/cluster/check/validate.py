@@ -20,7 +20,7 @@ from lstm_ray.config import ScoreConfig, TrainConfig, TuneConfig, command_of
 from lstm_ray.errors import ConfigError, InputError
 
 _KINDS = ("RayCluster", "RayJob")
-_API = "ray.io/v1"  # of KubeRay 1.0 and later
+_API = "ray.io/v1"  # KubeRay 1.0 and later
 _JOBS = [command_of(kind) for kind in (TrainConfig, TuneConfig, ScoreConfig)]
 
 FindSchema = Callable[[str, str], dict[str, Any] | None]
@@ -31,9 +31,9 @@ class Remark:
     """A finding with its line.
 
     Attributes:
-        line: In the file, from 1.
-        path: Of the field: spec.workerGroupSpecs[0].maxReplicas.
-        finding: What was found.
+        line: Line in the file, from 1.
+        path: Path of the field: spec.workerGroupSpecs[0].maxReplicas.
+        finding: The finding.
     """
 
     line: int
@@ -43,15 +43,15 @@ class Remark:
 
 @dataclass(frozen=True)
 class Report:
-    """What a check found, in the order of the file.
+    """The result of a check, in the order of the file.
 
     Attributes:
         path: The file.
-        is_kubernetes: True if it is for kubectl, False if for `ray up`.
-        is_complete: False if fields of a RayCluster or RayJob were compared with no schema.
-        mistakes: What makes it invalid.
-        to_do: What has to be done before it can be used: missing files, placeholders.
-        notes: For information.
+        is_kubernetes: True if the file is for kubectl, False if it is for `ray up`.
+        is_complete: False if a RayCluster or RayJob could not be checked against a schema.
+        mistakes: Findings that make the file invalid.
+        to_do: What must be done before the file can be used: missing files, placeholders.
+        notes: Findings for information.
     """
 
     path: str
@@ -65,17 +65,17 @@ class Report:
 def validate(
     path: str, crds: str | None = None, parse: ParseCommand | None = None, *, on_server: bool = False
 ) -> Report:
-    """Returns what is wrong with a definition for Ray's launcher or for KubeRay.
+    """Checks a definition for Ray's launcher or for KubeRay.
 
     Args:
         path: A YAML file.
         crds: Directory with KubeRay's CRDs.
         parse: Parses a command line of lstm-ray; None leaves a job's entrypoint unchecked.
-        on_server: True also asks the Kubernetes cluster that kubectl is configured for.
+        on_server: True to also ask the Kubernetes cluster that kubectl is configured for.
 
     Raises:
-        InputError: It cannot be read, is not YAML, or neither kind of definition.
-        ConfigError: A server was to be asked about a definition for Ray's launcher.
+        InputError: The file cannot be read, is not YAML, or is neither kind of definition.
+        ConfigError: `on_server` is set, but the definition is for Ray's launcher.
         LstmRayError: There is no Kubernetes cluster to ask.
     """
     documents = read_documents(path)
@@ -92,24 +92,24 @@ def check(
     parse: ParseCommand | None = None,
     by_server: Sequence[Finding] | None = None,
 ) -> Report:
-    """Returns what is wrong with the documents of a definition; `path` is for messages.
+    """Checks the documents of a definition.
 
     Args:
         documents: The documents of the file.
-        path: The file.
-        find: Returns the schema of a kind and API version of KubeRay's, or None.
+        path: The file, for messages.
+        find: Returns the schema of a KubeRay kind and API version, or None.
         parse: Parses a command line of lstm-ray; None leaves a job's entrypoint unchecked.
-        by_server: What a Kubernetes API server found; None if none was asked.
+        by_server: Findings of a Kubernetes API server; None if none was asked.
 
     Raises:
-        InputError: They are neither kind of definition.
+        InputError: The documents are neither kind of definition.
     """
     if not documents:
         raise InputError(f"{path}: is empty")
     is_kubernetes = _is_kubernetes(documents)
     if is_kubernetes and not any(map(_is_kuberay, documents)):
         kinds = ", ".join(str(at(one.content, ["kind"])) for one in documents)
-        raise InputError(f"{path}: contains no {' or '.join(_KINDS)} but {kinds}, which is not checked here")
+        raise InputError(f"{path}: contains no {' or '.join(_KINDS)}, only {kinds}, which is not checked")
     schemas = [_schema(one, is_kubernetes, find) for one in documents]
     remarks = [Remark(1, path_of(()), finding) for finding in by_server or ()]
     for number, (document, schema) in enumerate(zip(documents, schemas, strict=True)):
@@ -147,7 +147,7 @@ def _is_kuberay(document: Document) -> bool:
 
 
 def _schema(document: Document, is_kubernetes: bool, find: FindSchema) -> dict[str, Any] | None:
-    """Returns the schema of a document, or None if there is none to be found."""
+    """Returns the schema of a document, or None if there is none."""
     if not is_kubernetes:
         return launcher_schema()
     if not _is_kuberay(document):
@@ -182,14 +182,14 @@ def _check_launcher(content: Any, path: str, schema: dict[str, Any]) -> Iterator
         )
     is_rays = isinstance(content, dict) and any(name in content for name in schema["properties"])
     if not is_rays or not isinstance(content.get("provider"), dict | None):
-        raise InputError(f"{path}: neither for `ray up`, which has a provider, nor for Kubernetes, which has a kind")
+        raise InputError(f"{path}: neither a definition for `ray up` (it has no provider) nor for Kubernetes (no kind)")
     by_schema = list(check_schema(_as_ray_sees_it(content), schema))
     yield from by_schema
     yield from _about_others(check_launcher(content, version("ray")), by_schema)
 
 
 def _as_ray_sees_it(content: dict[str, Any]) -> dict[str, Any]:
-    """Returns a definition as Ray validates it: after it has moved and filled in what its schema does not know."""
+    """Returns a definition as Ray validates it, after Ray has moved and added fields that its schema does not have."""
     seen = dict(content)
     provider = at(content, ["provider", "type"])
     if provider == "local":
@@ -222,6 +222,6 @@ def _check_other(content: Any, asked_server: bool) -> Iterator[Finding]:
 
 
 def _about_others(findings: Iterator[Finding], reported: Sequence[Finding]) -> Iterator[Finding]:
-    """Yields the findings about fields that have none yet."""
+    """Yields the findings about fields that have not been reported yet."""
     fields = {finding.field for finding in reported}
     return (finding for finding in findings if finding.field not in fields)

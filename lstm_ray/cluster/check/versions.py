@@ -1,4 +1,4 @@
-"""Versions of Ray and Python in definitions: in images' tags, in pip commands. All nodes of a cluster need the same."""
+"""Versions of Ray and Python in image tags and pip commands, which must be the same on all nodes of a cluster."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def check_agreement(mentions: Sequence[tuple[FieldPath, str, str | None]]) -> It
     """Yields a mistake for each version that differs from the first one of the same program.
 
     Args:
-        mentions: Fields, each with a program such as Ray and its version there; None if that is unknown.
+        mentions: Fields, each with a program such as Ray and its version; None if the version is unknown.
     """
     first: dict[str, str] = {}
     for field, program, version in mentions:
@@ -28,7 +28,7 @@ def ray_of_image(image: str) -> str | None:
     """Returns the version of Ray in an image's tag, or None.
 
     rayproject/ray:2.60.0-py311 has 2.60.0, as has me/lstm-ray:1.0-ray2.60.0.
-    A version at the start of a tag counts only for images named ray or ray-ml: elsewhere it is that of something else.
+    A version at the start of a tag counts only for images named ray or ray-ml; otherwise it is that of another program.
     """
     repository, _, tag = image.partition("@")[0].rpartition(":")
     if not repository or "/" in tag:
@@ -48,11 +48,11 @@ def python_of_image(image: str) -> str | None:
 
 
 def rays_in_command(command: str) -> list[str]:
-    """Returns the versions of Ray that a pip command asks for: pip install "ray[default]==2.60.0" -> ["2.60.0"]."""
+    """Returns the versions of Ray in a pip command: pip install "ray[default]==2.60.0" -> ["2.60.0"]."""
     return re.findall(r"(?<![\w-])ray(?:\[[^\]]*\])?==(\d+\.\d+\.\d+)", command)
 
 
 def as_numbers(version: str) -> tuple[int, ...] | None:
-    """Returns a version's numbers, to compare, or None if it is no version: 2.60.0 and v2.60 -> (2, 60, 0)."""
+    """Returns a version as numbers for comparison, or None if it is not one: 2.60.0 and v2.60 -> (2, 60, 0)."""
     found = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", version)
     return tuple(int(number or 0) for number in found.groups()) if found else None

@@ -1,4 +1,4 @@
-"""Packages that Ray needs to rent machines of a cloud."""
+"""Packages that Ray needs to rent machines from a cloud."""
 
 from __future__ import annotations
 

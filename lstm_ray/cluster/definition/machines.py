@@ -1,4 +1,4 @@
-"""Machine types of the clouds: the defaults, and the cores and GPUs, as far as their names say."""
+"""Machine types of the clouds: defaults, and cores and GPUs as far as they can be derived from the names."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import re
 from lstm_ray.errors import ConfigError
 
 HEADS = {"aws": "m7i.large", "gcp": "n2-standard-2", "azure": "Standard_D2s_v5"}
-"""Two cores and 8 GiB: the head runs Ray's own processes and the job's, no workers."""
+"""Two cores and 8 GiB: the head runs Ray's processes and the job's driver, but no workers."""
 
-# By GPUs of a node. NVIDIA L4 on AWS (g6) and Google (g2), T4 and A10 on Azure. Source: the clouds' lists.
+# By number of GPUs. NVIDIA L4 on AWS (g6) and Google (g2), T4 and A10 on Azure. Source: the clouds' lists.
 WORKERS: dict[str, dict[int, str]] = {
     "aws": {0: "c7i.2xlarge", 1: "g6.2xlarge", 4: "g6.12xlarge", 8: "g6.48xlarge"},
     "gcp": {0: "n2-standard-8", 1: "g2-standard-8", 2: "g2-standard-24", 4: "g2-standard-48", 8: "g2-standard-96"},
@@ -23,15 +23,15 @@ WORKERS: dict[str, dict[int, str]] = {
 
 
 def worker_machine(provider: str, gpus: int, named: str | None = None) -> str:
-    """Returns the machine type of a worker with so many GPUs: the named one, else a default.
+    """Returns the machine type of a worker with `gpus` GPUs: `named`, or a default.
 
     Raises:
-        ConfigError: The named one has another number of GPUs, or there is no default.
+        ConfigError: `named` has another number of GPUs, or there is no default.
     """
     machines = WORKERS[provider]
     if named is not None:
         if gpus and named.startswith("n1-"):
-            raise ConfigError(f"--instance-type {named}: GPUs have to be attached to it by hand; {machines[1]} has one")
+            raise ConfigError(f"--instance-type {named}: GPUs must be attached to it manually; {machines[1]} has one")
         has = has_gpus(named)
         if has is False and gpus:
             raise ConfigError(f"--gpus-per-node {gpus}: {named} has no GPU, {machines[1]} has one")
@@ -47,7 +47,7 @@ def worker_machine(provider: str, gpus: int, named: str | None = None) -> str:
 
 
 def cores(machine: str) -> int | None:
-    """Returns the cores of a machine type by its name, or None: n2-standard-8 -> 8, Standard_NC16as_T4_v3 -> 16."""
+    """Returns the cores in a machine type's name, or None: n2-standard-8 -> 8, Standard_NC16as_T4_v3 -> 16."""
     google = re.fullmatch(r"[a-z]\w*-(?:standard|highmem|highcpu|custom)-(\d+)(?:-.*)?", machine)
     azure = re.fullmatch(r"Standard_[A-Z]+(\d+)[a-z]*(?:_.*)?", machine)
     found = google or azure
@@ -55,7 +55,7 @@ def cores(machine: str) -> int | None:
 
 
 def gpus_of(machine: str) -> int | None:
-    """Returns the GPUs of a machine type by its name, or None if that does not say: a2-highgpu-4g -> 4."""
+    """Returns the GPUs of a machine type, or None if its name does not determine them: a2-highgpu-4g -> 4."""
     if google := re.fullmatch(r"a[2-9]-\w+-(\d+)g(?:-.*)?", machine):
         return int(google[1])
     known = {name: number for machines in WORKERS.values() for number, name in machines.items()}
@@ -63,10 +63,10 @@ def gpus_of(machine: str) -> int | None:
 
 
 def has_gpus(machine: str) -> bool | None:
-    """Returns whether machines of a type have NVIDIA GPUs, by its name; None if that does not say.
+    """Returns whether machines of a type have NVIDIA GPUs; None if the name does not determine it.
 
-    Source: the clouds' lists. AWS has them in the families g, gr and p; Google in a2 and later of a, g2 and g4, and
-    attaches them to n1; Azure in NC, ND and NV.
+    Source: the clouds' lists. On AWS, the families g, gr and p have them; on Google, a2 and later a families, g2 and
+    g4, and they can be attached to n1; on Azure, NC, ND and NV.
     """
     if machine.startswith("Standard_"):
         return re.match("Standard_N[CDV]", machine) is not None

@@ -1,4 +1,4 @@
-"""Writes a cluster definition from the templates: `lstm-ray cluster render`."""
+"""Renders a cluster definition from templates: `lstm-ray cluster render`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import jinja2
 
 _COMMENT_COLUMN = 52
-# Values that need no quotes: they begin like a word or path, and hold nothing that YAML reads as something else.
+# Values that need no quotes: they begin like a word or path, and contain nothing that YAML would interpret.
 _PLAIN = re.compile(r"[A-Za-z~./][\w./@+=~-]*((://?|:)[\w./@+=~-]+)?")
 _NOT_STRINGS = {"true", "false", "yes", "no", "on", "off", "null", "~", "y", "n"}
 _COMMENT = re.compile(r"^(.*?\S)  +# ", re.MULTILINE)
@@ -44,12 +44,12 @@ def render(config: ClusterConfig, ray_version: str | None = None, parse: ParseCo
 
     Args:
         config: The settings of the cluster.
-        ray_version: The version of Ray in it; that of this installation if not given.
+        ray_version: The version of Ray on the nodes; by default that of this installation.
         parse: Parses a command line of lstm-ray; None leaves the entrypoint unchecked.
 
     Raises:
-        ConfigError: There is no provider, cores or GPUs of a machine type are unknown, or the definition would have a
-            mistake.
+        ConfigError: There is no provider, the cores or GPUs of a machine type are unknown, or the definition would
+            contain a mistake.
     """
     if config.provider is None:
         raise ConfigError(f"--provider is missing: one of {', '.join(PROVIDERS)}")
@@ -122,7 +122,7 @@ def _kuberay_values(config: ClusterConfig, ray_version: str) -> dict[str, Any]:
 
 
 def yaml_scalar(value: str | int | float | bool) -> str:
-    """Returns a value as YAML, quoted where that is needed: `a-word`, `"1"`, `1`, `true`."""
+    """Returns a value as YAML, quoted if necessary: `a-word`, `"1"`, `1`, `true`."""
     if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _NOT_STRINGS:
         return value
     return json.dumps(value)  # YAML reads all of JSON
@@ -134,7 +134,7 @@ def _templates() -> jinja2.Environment:
 
     directory = files(__package__) / "templates"
     environment = jinja2.Environment(
-        # A tab marks the comments of a template, because a value may contain what looks like one, but no tab.
+        # A tab marks comments in templates: a value may look like a comment, but cannot contain a tab.
         loader=jinja2.FunctionLoader(lambda name: _COMMENT.sub("\\1\t# ", (directory / name).read_text("utf-8"))),
         trim_blocks=True,
         lstrip_blocks=True,
@@ -148,7 +148,7 @@ def _templates() -> jinja2.Environment:
 
 
 def _aligned(text: str) -> str:
-    """Returns the text with its comments in one column, except after longer lines."""
+    """Aligns the comments in one column, except after longer lines."""
     lines = []
     for line in text.split("\n"):
         code, tab, comment = line.partition("\t")

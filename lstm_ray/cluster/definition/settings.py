@@ -1,4 +1,4 @@
-"""The settings of `lstm-ray cluster render`, for all providers of machines."""
+"""The settings of `lstm-ray cluster render`, for all providers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lstm_ray.wording import counted
 Provider = Literal["aws", "gcp", "azure", "onprem", "kuberay"]
 _CLOUDS = ("aws", "gcp", "azure")
 
-# A DNS-1035 label, as Kubernetes requires; KubeRay adds to a job's name and leaves 47 characters for it.
+# A DNS-1035 label, as Kubernetes requires; KubeRay appends to a job's name, which leaves 47 characters.
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,45}[a-z0-9])?")
 _WORKERS = re.compile(r"(0|[1-9]\d*)(:(0|[1-9]\d*))?")
 _MOST_WORKERS = 100_000
@@ -30,32 +30,32 @@ class ClusterConfig(Settings):
 
     provider: Provider | None = setting(
         None,
-        "Where the machines come from: aws, gcp or azure, your own over SSH (onprem), or Kubernetes (kuberay).",
+        "Where the machines come from: aws, gcp, azure, your own machines over SSH (onprem), or Kubernetes (kuberay).",
         panel="Cluster",
     )
     name: str = setting("lstm-ray", "Name of the cluster.", panel="Cluster", metavar="NAME")
     workers: str | None = setting(
         None,
-        "Smallest and largest number of worker nodes; 0:4 if not given, all hosts on premises.",
+        "Minimum and maximum number of worker nodes; by default 0:4, and on premises all hosts.",
         panel="Cluster",
         metavar="MIN:MAX",
         coerce_numbers_to_str=True,
     )
     region: str | None = setting(
         None,
-        "Region to rent in; us-east-1, us-central1 or eastus if not given.",
+        "Region of the machines; by default us-east-1, us-central1 or eastus.",
         panel="Cluster",
         metavar="NAME",
         only_for=_CLOUDS,
     )
     zone: str | None = setting(
         None,
-        "Zone in the region (aws: several with commas); gcp takes -a if not given.",
+        "Zone in the region (on aws several, separated by commas); on gcp by default -a.",
         panel="Cluster",
         only_for=("aws", "gcp"),
     )
     project: str = setting(
-        "my-project", "Google Cloud project that pays.", panel="Cluster", metavar="ID", only_for=("gcp",)
+        "my-project", "Google Cloud project that is billed.", panel="Cluster", metavar="ID", only_for=("gcp",)
     )
     resource_group: str = setting(
         "lstm-ray", "Azure resource group; created if missing.", panel="Cluster", metavar="NAME", only_for=("azure",)
@@ -63,14 +63,14 @@ class ClusterConfig(Settings):
     namespace: str = setting("default", "Kubernetes namespace.", panel="Cluster", metavar="NAME", only_for=("kuberay",))
     hosts: str | None = setting(
         None,
-        "Your machines, separated by commas, with the addresses that they all know; the first is the head.",
+        "Addresses of your machines, separated by commas, which must be valid on all of them; the first is the head.",
         panel="Cluster",
         metavar="A,B,C",
         only_for=("onprem",),
     )
     entrypoint: str | None = setting(
         None,
-        "Command to run: makes a RayJob, which starts a cluster, runs the command and ends the cluster.",
+        "Command to run; renders a RayJob, which starts a cluster, runs the command and deletes the cluster.",
         panel="Cluster",
         metavar="COMMAND",
         only_for=("kuberay",),
@@ -86,7 +86,7 @@ class ClusterConfig(Settings):
     )
     cpus_per_node: int | None = setting(
         None,
-        "CPU cores of a worker node; read from the machine type's name if not given, 4 on Kubernetes.",
+        "CPU cores per worker node; by default derived from the machine type's name, or 4 on Kubernetes.",
         panel="Nodes",
         ge=1,
         only_for=("gcp", "azure", "kuberay"),
@@ -97,7 +97,7 @@ class ClusterConfig(Settings):
     memory_per_node: int = setting(16, "Memory of a worker pod, in GiB.", panel="Nodes", ge=1, only_for=("kuberay",))
     spot: bool = setting(
         False,
-        "Rent the workers on the spot market: cheaper, but the cloud may take them away.",
+        "Rent the workers as spot machines: cheaper, but the cloud may reclaim them at any time.",
         panel="Nodes",
         flag=True,
         only_for=(*_CLOUDS, "kuberay"),
@@ -118,7 +118,7 @@ class ClusterConfig(Settings):
     )
     storage: str | None = setting(
         None,
-        "Where inputs, models and results are: s3:// gs:// abfs:// URI, or a directory that all nodes mount.",
+        "Where inputs, models and results are stored: s3:// gs:// abfs:// URI, or a directory that all nodes mount.",
         panel="Nodes",
         metavar="PATH",
     )
@@ -134,21 +134,21 @@ class ClusterConfig(Settings):
     )
     ssh_key: str | None = setting(
         None,
-        "Private key to log in with; made by Ray on clouds if not given, ~/.ssh/id_ed25519 on premises.",
+        "Private key to log in with; by default Ray creates one on clouds, and uses ~/.ssh/id_ed25519 on premises.",
         panel="Access",
         metavar="FILE",
         only_for=(*_CLOUDS, "onprem"),
     )
     instance_profile: str = setting(
         "lstm-ray",
-        "AWS instance profile of the workers, for S3; the head's has the same name with -head.",
+        "AWS instance profile of the workers, for access to S3; that of the head has the suffix -head.",
         panel="Access",
         metavar="NAME",
         only_for=("aws",),
     )
     dashboard_host: str = setting(
         "127.0.0.1",
-        "Address that the head's dashboard and job server listen on; loopback is reached through SSH.",
+        "Address that the head's dashboard and job server listen on; a loopback address is reached through SSH.",
         panel="Access",
         metavar="IP",
         only_for=(*_CLOUDS, "onprem"),
@@ -156,7 +156,7 @@ class ClusterConfig(Settings):
 
     @property
     def worker_limits(self) -> tuple[int, int]:
-        """Returns the smallest and the largest number of worker nodes."""
+        """Returns the minimum and the maximum number of worker nodes."""
         if self.workers is None:
             return (len(self.host_list) - 1,) * 2 if self.provider == "onprem" else (0, 4)
         least, _, most = self.workers.partition(":")
@@ -169,7 +169,7 @@ class ClusterConfig(Settings):
 
     @property
     def command(self) -> str:
-        """Returns the command line that renders this definition: the settings that differ from their defaults."""
+        """Returns the command line that renders this definition, with the settings that differ from their defaults."""
         words = ["lstm-ray", "cluster", "render"]
         for name in fields_in_order(type(self)):
             value, default = getattr(self, name), type(self).model_fields[name].default
@@ -288,7 +288,7 @@ class ClusterConfig(Settings):
                 raise ValueError(f"--hosts: {host!r} is neither an IPv4 address nor a host name")
             if len(hosts) > 1 and is_loopback(host):
                 raise ValueError(
-                    f"--hosts: {host} is a different machine on each of them: give the address that all know"
+                    f"--hosts: {host} is a different machine on each of them: give an address that is valid on all"
                 )
         if len({host.lower() for host in hosts}) < len(hosts):
             raise ValueError("--hosts names a machine twice")

@@ -1,7 +1,7 @@
-"""Which type holds every value of a column, and the values in that type.
+"""Determines a type for each column, and converts values to that type.
 
-The type is chosen so that no value changes. Texts become numbers only where each of them is written as a number is; a
-column with one value that is not stays text: ids like 007 or 18446744073709551615, 0.12345678901234567890, "n.a.".
+The type is chosen so that no value changes. Texts become numbers only if all of them are numbers in their usual form. A
+column with one other value stays text: ids like 007 or 18446744073709551615, 0.12345678901234567890, "n.a.".
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Block:
     """Some rows of a file.
 
     Attributes:
-        columns: Their values by column; all of one length.
+        columns: Values by column; all columns have the same length.
         places: Number of each row's line or item in the file.
-        unit: "line", or "item" of an array.
+        unit: What `places` counts: "line", or "item" of an array.
     """
 
     columns: dict[str, list[Any]]
@@ -36,15 +36,15 @@ class Block:
 
 
 MOST_COLUMNS = 10_000
-"""Of a file: each takes memory for itself."""
+"""Maximum number of columns in a file, because each one needs memory."""
 
 
 class Column(Protocol):
-    """What is known of a column so far.
+    """A column whose type is being determined.
 
     Attributes:
-        note: Why it is text although it looks like something else; "" if it does not.
-        doubt: Why it may better be text although it is numbers; "" if there is no doubt.
+        note: Why the column is text although it looks like another type; "" if it does not.
+        doubt: Why the column may better be text although it is numbers; "" if there is no doubt.
     """
 
     note: str
@@ -55,30 +55,30 @@ class Column(Protocol):
         """Returns the type that holds all values seen."""
 
     def add(self, values: list[Any], places: Sequence[int], unit: str) -> None:
-        """Looks at some values."""
+        """Takes more values into account."""
 
     def to_arrow(self, values: list[Any]) -> pa.Array:
-        """Returns values, all of which have been looked at, in the column's type."""
+        """Returns values in the column's type. All of them must have been passed to `add`."""
 
 
-# As pandas, R, SQL and Arrow write that there is no value.
+# How pandas, R, SQL and Arrow write missing values.
 _NULLS = pa.array(["", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null", "None"])
 _BOOLEAN = r"(?i)^(?:true|false)$"
 _INTEGER = r"^(?:0|-?[1-9][0-9]*)$"
-# An exponent has a sign, or a point before it, wherever programs write numbers; 12e45 is an id.
+# Programs write exponents with a sign or after a decimal point; 12e45 is an id.
 _FLOAT = r"^-?(?:(?:0|[1-9][0-9]*)?\.[0-9]+(?:[eE][+-]?[0-9]+)?|(?:0|[1-9][0-9]*)(?:[eE][+-][0-9]+)?|inf)$"
 _NO_TYPE = (pa.ArrowException, OverflowError, ValueError)
 _MOST_SHOWN = 80  # characters of a value in a note
 _MOST_CELLS = 1 << 20  # of a block: keys times objects
 _MOST_CELLS_PER_VALUE = 50
-_EXACT_DIGITS = 15  # of any decimal number that a float64 holds to the digit
+_EXACT_DIGITS = 15  # any decimal number with this many digits is exact in float64
 
 
 class TextColumn:
-    """A column of a file in which everything is text: CSV."""
+    """A column of a format in which everything is text, such as CSV."""
 
     def __init__(self, as_text: bool) -> None:
-        """Starts a column; `as_text` leaves no choice."""
+        """Creates an empty column; with `as_text` its type is always text."""
         self.note = self.doubt = ""
         self._possible = [] if as_text else [pa.bool_(), pa.int64(), pa.float64()]
         self._has_values = False
@@ -88,7 +88,7 @@ class TextColumn:
 
     @property
     def type(self) -> pa.DataType:
-        """Returns the narrowest type that is possible; text for a column without any value."""
+        """Returns the narrowest possible type; text for a column without values."""
         return self._possible[0] if self._possible and self._has_values else pa.string()
 
     def add(self, values: list[str], places: Sequence[int], unit: str) -> None:
@@ -139,7 +139,7 @@ class TextColumn:
 
 
 def _holds(kind: pa.DataType, texts: pa.StringArray) -> pa.BooleanArray:
-    """Returns which texts a type holds without a change."""
+    """Returns which texts can be converted to a type without loss."""
     pattern = {pa.bool_(): _BOOLEAN, pa.int64(): _INTEGER, pa.float64(): _FLOAT}[kind]
     holds = pc.match_substring_regex(texts, pattern)
     if kind == pa.bool_():
@@ -164,12 +164,12 @@ def is_exact_float(text: str) -> bool:
         return "inf" in text.lower()
     try:
         return Decimal(repr(number)) == Decimal(text)
-    except InvalidOperation:  # an exponent beyond what Decimal knows
+    except InvalidOperation:  # an exponent beyond the limits of Decimal
         return False
 
 
 def is_number(text: str) -> bool:
-    """Returns whether a text looks like a number, however large or oddly written."""
+    """Returns whether a text can be read as a number of any size and form."""
     try:
         float(text)
     except ValueError:
@@ -181,18 +181,18 @@ class JsonColumn:
     """A column of JSON values: numbers, texts, booleans, lists and objects."""
 
     def __init__(self, as_text: bool) -> None:
-        """Starts a column; `as_text` leaves no choice."""
+        """Creates an empty column; with `as_text` its type is always text."""
         self.note = self.doubt = ""
         self._type = pa.null()
         self._is_mixed = as_text
 
     @property
     def type(self) -> pa.DataType:
-        """Returns the type that holds all values; text if there is none."""
+        """Returns the type that can represent all values; text if there is none."""
         return pa.string() if self._is_mixed else self._type
 
     def add(self, values: list[Any], places: Sequence[int], unit: str) -> None:
-        """Widens the type for the values, or gives it up for text."""
+        """Widens the type for the values, or falls back to text."""
         if self._is_mixed:
             return
         try:
@@ -208,13 +208,13 @@ class JsonColumn:
             self._is_mixed = True
 
     def to_arrow(self, values: list[Any]) -> pa.Array:
-        """Returns the values in the column's type; in a column without one, each as its JSON text."""
+        """Returns the values in the column's type; without a common type, as JSON text."""
         if self._is_mixed:
             values = [value if value is None or isinstance(value, str) else to_json(value) for value in values]
         return pa.array(values, self.type)
 
     def _explain(self, values: list[Any], places: Sequence[int], unit: str, error: Exception) -> str:
-        """Returns which value fits no type that the others have."""
+        """Returns which value does not fit the type of the others."""
         kind = self._type
         for value, place in zip(values, places, strict=True):
             try:
@@ -252,10 +252,10 @@ def _leaves(kind: pa.DataType) -> int:
 
 
 def _infer(values: list[Any]) -> pa.DataType:
-    """Returns a type for JSON values.
+    """Returns a common type for JSON values.
 
     Raises:
-        pa.ArrowException, OverflowError, ValueError: There is none.
+        pa.ArrowException, OverflowError, ValueError: There is no common type.
     """
     kind = pa.array(values).type
     if _has_empty_struct(kind):
@@ -266,7 +266,7 @@ def _infer(values: list[Any]) -> pa.DataType:
 
 
 def _mixes_booleans(kind: pa.DataType, values: list[Any]) -> bool:
-    """Returns whether booleans stand among numbers with a point: Arrow makes 1.0 of true there."""
+    """Returns whether booleans are mixed with floats, among which Arrow would convert true to 1.0."""
     if pa.types.is_floating(kind):
         return bool in set(map(type, values))
     if pa.types.is_list(kind):
@@ -283,17 +283,17 @@ def _has_empty_struct(kind: pa.DataType) -> bool:
 
 
 def _union(one: pa.DataType, other: pa.DataType) -> pa.DataType:
-    """Returns the type that holds the values of two types.
+    """Returns the type that can represent the values of two types.
 
     Raises:
-        pa.ArrowException: There is none.
+        pa.ArrowException: There is no such type.
     """
     schemas = [pa.schema([("value", kind)]) for kind in (one, other)]
     return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
 
 
 class Digits(str):
-    """A number as it is written in JSON, which a float64 would change."""
+    """The text of a JSON number that cannot be represented exactly in float64."""
 
 
 def to_json(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Reads CSV and TSV: lines become blocks of texts; a row that is quoted wrongly is named with its line."""
+"""Reads CSV and TSV into blocks of strings, with errors that name the line of a wrongly quoted row."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _OTHER_DELIMITER = re.compile(r"[;|\t,]")
 _BLOCK_ROWS = 1 << 16
 _BLOCK_CHARACTERS = 16 << 20
-_LONGEST_NAME = 64  # characters; what is longer looks like a review
+_LONGEST_NAME = 64  # characters; a longer value is probably a review
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,10 @@ class Dialect:
     """How the values of a row are separated.
 
     Attributes:
-        delimiter: Between two values.
-        quote: Around a value that may hold delimiters and line breaks, doubled within; None if nothing is quoted.
-        escape: Before a character that then has no special meaning; None if nothing is escaped.
+        delimiter: Separates two values.
+        quote: Encloses a value that may contain delimiters and line breaks, and is doubled inside it; None if values
+            are not quoted.
+        escape: Removes the special meaning of the next character; None if nothing is escaped.
         column_names: Names of the columns, if the first line has none.
     """
 
@@ -43,7 +44,7 @@ class Dialect:
 def make_dialect(
     suffix: str, delimiter: str | None, quote: str | None, escape: str | None, column_names: Sequence[str]
 ) -> Dialect:
-    """Returns how a file is read: as the options say, else as its suffix does.
+    """Returns the dialect given by the options, or by the file's suffix.
 
     Between tabs nothing is quoted: a review begins with a quotation mark now and then, and one that is never closed
     would take the rows after it with it.
@@ -68,12 +69,12 @@ def make_dialect(
 
 
 class DelimitedRows:
-    """The rows of a delimited file; reading them finds what may be wrong."""
+    """The rows of a delimited file. Reading them collects notes on rows that look wrong."""
 
     def __init__(self, lines: Lines, dialect: Dialect) -> None:
         self._lines, self._dialect = lines, dialect
         self._record: list[str] = []  # the lines of the row that is being read
-        self._doubts: dict[str, tuple[int, int]] = {}  # how many rows, and the line of the first
+        self._doubts: dict[str, tuple[int, int]] = {}  # number of rows, and the line of the first one
 
     def blocks(self) -> Iterator[Block]:
         """Yields the rows, some thousand at a time.
@@ -107,7 +108,7 @@ class DelimitedRows:
             yield _block(names, block, places)
 
     def notes(self) -> list[str]:
-        """Returns what the user should look at, once all rows have been read."""
+        """Returns notes for the user, after all rows have been read."""
         return [
             f"{counted(rows, 'row')}, the first at line {line:,}: {doubt}"
             for doubt, (rows, line) in self._doubts.items()
@@ -121,7 +122,7 @@ class DelimitedRows:
             quotechar=dialect.quote,
             quoting=csv.QUOTE_NONE if dialect.quote is None else csv.QUOTE_MINIMAL,
             escapechar=dialect.escape,
-            strict=True,  # else a quotation mark that is wrong changes the value, or takes the next rows with it
+            strict=True,  # otherwise a wrong quotation mark changes the value, or swallows the next rows
         )
         while True:
             self._record = []
@@ -157,7 +158,7 @@ class DelimitedRows:
             )
 
     def _look_at(self, row: list[str], names: list[str]) -> None:
-        """Counts rows that were read right, but look as if something else was meant."""
+        """Counts rows that are valid but look as if something else was intended."""
         dialect = self._dialect
         if row == names:
             self._doubt("it repeats the columns' names, and was kept")
@@ -170,7 +171,7 @@ class DelimitedRows:
                 self._doubt("a quoted value continues over lines that look like rows: if they are, give --quote none")
 
     def _first_line(self) -> int:
-        """Returns the number of the line at which the row begins that is being read."""
+        """Returns the number of the first line of the current row."""
         return self._lines.number - max(0, len(self._record) - 1)
 
     def _doubt(self, what: str) -> None:
@@ -181,7 +182,7 @@ class DelimitedRows:
         return InputError(f"{self._lines.path}: line {self._first_line():,} {problem}: {remedy}")
 
     def _remedy(self) -> str:
-        """Returns what helps with a row that cannot be split."""
+        """Returns the remedy for a row that cannot be split."""
         text, dialect = "".join(self._record), self._dialect
         if dialect.escape is None and dialect.quote is not None and f"\\{dialect.quote}" in text:
             return "values seem to be escaped: try --escape '\\'"
@@ -204,7 +205,7 @@ def _shown(delimiter: str) -> str:
 
 @contextmanager
 def _long_values() -> Iterator[None]:
-    """Lets `csv` read values as long as a line may be; its own limit, 128 KiB, is one of the whole process."""
+    """Raises the limit of `csv` on the length of a value (128 KiB for the whole process) to that of a line."""
     limit = csv.field_size_limit(LONGEST)
     try:
         yield

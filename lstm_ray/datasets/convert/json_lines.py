@@ -1,4 +1,4 @@
-"""Reads JSON: one object a line, or one array of objects."""
+"""Reads JSON: one object per line, or one array of objects."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ SUFFIXES = (".jsonl", ".ndjson", ".json")
 
 _BLOCK_ROWS = 1 << 15
 _BLOCK_CHARACTERS = 16 << 20
-_BLOCK_VALUES = 1 << 22  # rows times columns: each row may have keys of its own
-_MOST_OF_AN_ARRAY = 256 << 20  # characters; parsed they take some ten times as much memory
-_MOST_NESTED = 40  # Parquet has two or three levels for each, and Arrow reads no more than 100
+_BLOCK_VALUES = 1 << 22  # rows times columns, because each row may have different keys
+_MOST_OF_AN_ARRAY = 256 << 20  # characters; parsed, they take about ten times as much memory
+_MOST_NESTED = 40  # Parquet needs two or three levels for each, and Arrow reads at most 100
 _EXPECTED = "expected one object a line, or one array of objects"
 _SURELY_EXACT = 15  # characters of a number without an exponent
 
 
 class JsonRows:
-    """The rows of a file of JSON."""
+    """The rows of a JSON file."""
 
     def __init__(self, lines: Lines) -> None:
         self._lines = lines
 
     def blocks(self) -> Iterator[Block]:
-        """Yields the rows, some thousand at a time; an array is read as a whole first.
+        """Yields the rows, some thousand at a time. An array is first read as a whole.
 
         Raises:
             InputError: A line is not JSON, or not an object.
@@ -58,7 +58,7 @@ class JsonRows:
         yield self._block(rows, places, "line")
 
     def notes(self) -> list[str]:
-        """Returns nothing: JSON leaves no doubts."""
+        """Returns no notes: JSON is unambiguous."""
         return []
 
     def _whole(self, first: str, lines: Iterator[str]) -> str:
@@ -118,6 +118,6 @@ def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _number(text: str) -> float | Digits:
-    """Returns a number with a point or an exponent; as its digits, if a float64 would change it."""
+    """Returns a number with a point or an exponent as float, or as its text if float64 would change it."""
     is_exact = (len(text) <= _SURELY_EXACT and "e" not in text.lower()) or is_exact_float(text)
     return float(text) if is_exact else Digits(text)

@@ -1,4 +1,4 @@
-"""Converts a file: looks at all of it, then writes it."""
+"""Converts a file in two passes: determines the columns' types, then writes."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from lstm_ray.wording import named, reason
 
 @dataclass(frozen=True)
 class Converted:
-    """A file that has been written.
+    """The result of a conversion.
 
     Attributes:
-        output: Its path.
-        rows: Rows in it.
-        columns: Types by name.
-        notes: What the user should look at, in sentences.
+        output: The file that was written.
+        rows: Number of rows.
+        columns: The columns' types by name.
+        notes: Notes for the user, as sentences.
     """
 
     output: Path
@@ -59,14 +59,14 @@ def convert(
     A column becomes numbers or booleans only if that changes no value (`columns`); else it is text.
 
     Args:
-        source: CSV with a header, TSV, JSON lines or an array of JSON objects, perhaps compressed (.gz, .bz2, .zst).
+        source: CSV with a header, TSV, JSON lines or an array of JSON objects; may be compressed (.gz, .bz2, .zst).
         output: The Parquet file.
-        delimiter: Between the values of CSV; by default a comma, in a .tsv file a tab.
-        quote: Around values of CSV that hold a delimiter or a line break; or "none", the default with tabs.
-        escape: Before a character of CSV that then has no special meaning; by default none.
-        column_names: Of CSV without a header.
-        encoding: Of the file; by default what its byte order mark says, else UTF-8.
-        as_text: Columns to keep as text whatever they contain.
+        delimiter: Separates values in CSV; by default a comma, in a .tsv file a tab.
+        quote: Encloses values in CSV that contain a delimiter or a line break; or "none", the default with tabs.
+        escape: Removes the special meaning of the next character in CSV; by default none.
+        column_names: Column names of CSV without a header.
+        encoding: Encoding of the file; by default that of its byte order mark, or UTF-8.
+        as_text: Columns to keep as text, whatever they contain.
         overwrite: Whether an existing file may be replaced.
         progress: Receives the bytes of the file that are done: it is read twice, and each time counts half.
 
@@ -139,7 +139,7 @@ def convert(
 def _dialect(
     source: Path, delimiter: str | None, quote: str | None, escape: str | None, column_names: Sequence[str]
 ) -> Dialect | None:
-    """Returns how the values of a file are separated; None if it is JSON."""
+    """Returns the dialect of a file; None if it is JSON."""
     suffix = next(one for one in reversed(["", *source.suffixes]) if one.lower() not in COMPRESSED).lower()
     if suffix in SUFFIXES:
         options = {"--delimiter": delimiter, "--quote": quote, "--escape": escape, "--column-names": column_names}
@@ -169,7 +169,7 @@ def _to_table(source: Path, block: Block, columns: dict[str, Column], schema: pa
 
 @contextmanager
 def _explaining(source: Path, block: Block) -> Iterator[None]:
-    """Turns what Arrow cannot hold into an InputError that names the row."""
+    """Converts Arrow's errors about a value into an InputError that names the row."""
     try:
         yield
     except UnicodeEncodeError as error:

@@ -1,4 +1,4 @@
-"""A text file as lines: decompressed, decoded, and none so long that it fills the memory."""
+"""Reads a text file line by line: decompressed, decoded, with a limit on the length of a line."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from lstm_ray.errors import ConfigError, InputError
 from lstm_ray.wording import reason
 
 COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
-"""Codecs by suffix."""
+"""Compression codecs by suffix."""
 
 LONGEST = 64 << 20
-"""Most characters of a line."""
+"""Maximum characters in a line."""
 
 _BLOCK_BYTES = 1 << 16
 _MARKS = {  # UTF-32's first: its mark begins with UTF-16's
@@ -29,7 +29,7 @@ _MARKS = {  # UTF-32's first: its mark begins with UTF-16's
 
 
 class Lines:
-    """The lines of an open file, with their line breaks.
+    """The lines of an open file, including line breaks.
 
     Attributes:
         path: The file, for messages.
@@ -57,7 +57,7 @@ class Lines:
             yield line
 
     def bytes_read(self) -> int:
-        """Returns how much of the file has been read."""
+        """Returns the number of bytes of the file that have been read."""
         return int(self._raw.tell())
 
     def _next(self) -> str:
@@ -96,10 +96,10 @@ def _undecodable(path: Path, encoding: str) -> str | None:
 
 @contextmanager
 def open_lines(path: Path, encoding: str | None) -> Iterator[Lines]:
-    """Opens a file, perhaps compressed, whose encoding is the one given, or that of its byte order mark, or UTF-8.
+    """Opens a file, which may be compressed. The encoding is the given one, that of the byte order mark, or UTF-8.
 
     Raises:
-        InputError: It cannot be opened, or is not UTF-8 at first sight.
+        InputError: The file cannot be opened, or its beginning is not UTF-8.
         ConfigError: Python does not know the encoding.
     """
     try:
@@ -107,7 +107,7 @@ def open_lines(path: Path, encoding: str | None) -> Iterator[Lines]:
             with _open(path) as (_, content):
                 head = content.read(4)
             encoding = next((name for mark, name in _MARKS.items() if head.startswith(mark)), "utf-8")
-            if encoding == "utf-8" and b"\0" in head:  # without its mark, UTF-16 may pass for UTF-8
+            if encoding == "utf-8" and b"\0" in head:  # UTF-16 without a byte order mark may be valid UTF-8
                 guess = "utf-16-be" if head.startswith(b"\0") else "utf-16-le"
                 raise InputError(f"{path}: begins with NUL characters: try --encoding {guess}")
         with _open(path) as (raw, content):
@@ -122,7 +122,7 @@ def open_lines(path: Path, encoding: str | None) -> Iterator[Lines]:
 
 @contextmanager
 def _open(path: Path) -> Iterator[tuple[pa.NativeFile, pa.NativeFile]]:
-    """Opens a file, and the stream of its decompressed bytes."""
+    """Opens a file and the stream of its decompressed bytes."""
     with pa.OSFile(str(path)) as raw:
         codec = COMPRESSED.get(path.suffix.lower())
         if codec is None:

@@ -1,16 +1,16 @@
 """The padded batches of each worker and step.
 
-The order of an epoch is a function of (seed, epoch), the batch size and the rows' lengths. A step takes the next
-`global_batch_size` rows of it; worker r of N gets every N-th of these, starting with the r-th. So the rows of a step
-are the same for any number of workers. All workers take the same number of steps with arrays of the same shape: where a
-worker has a row less than its peers, or the last batch is short, filler rows of weight 0 are added.
+The order of an epoch depends only on (seed, epoch), the batch size and the rows' lengths. A step takes the next
+`global_batch_size` rows; worker r of N gets every N-th of these, starting with the r-th. So the rows of a step are the
+same for any number of workers. All workers take the same number of steps with arrays of the same shape: where a worker
+has one row less than its peers, or the last batch is short, filler rows of weight 0 are added.
 
-A masked model's batch can be as short as its longest row, but among 64 reviews one is always long. So its rows are
-shuffled, cut into pools, sorted by length within a pool and cut into batches, which are shuffled again: IMDb's batches
-at 400 tokens are 237 tokens long instead of 400 (its reviews: 209).
+A masked model's batch can be as short as its longest row, but among 64 random reviews one is always long. So its rows
+are shuffled, divided into pools, sorted by length within each pool and divided into batches, which are shuffled again:
+IMDb's batches at 400 tokens are on average 237 tokens long instead of 400 (its reviews: 209).
 
-Words that `word_dropout` leaves out are a function of (seed, epoch, step), so that both engines and any number of
-workers leave out the same.
+The words that `word_dropout` removes depend only on (seed, epoch, step), so they are the same for both engines and any
+number of workers.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from lstm_ray.text.sequences import Sequences, bucket_length, pad_batch
 from lstm_ray.text.vocabulary import START_ID
 from lstm_ray.train.data.corpus import Corpus
 
-_POOL = 32  # batches; IMDb's are then 2 % longer than with all rows in one pool
-_WORDS = 1  # makes the seed of dropped words another one than that of a step's dropout: NumPy pads seeds with zeros
+_POOL = 32  # batches; IMDb's batches are then 2 % longer than with all rows in one pool
+_WORDS = 1  # makes the seed of word dropout differ from that of a step's dropout: NumPy pads seeds with zeros
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Batch:
     Attributes:
         token_ids: int32[rows, time].
         labels: float32[rows].
-        weights: float32[rows], 1 for a row that counts, 0 for a filler row.
-        global_rows: Rows of the step that count, over all workers.
+        weights: float32[rows], 1 for a real row, 0 for a filler row.
+        global_rows: Real rows of the step, over all workers.
     """
 
     token_ids: npt.NDArray[np.int32]
@@ -53,8 +53,8 @@ def epoch_order(lengths: npt.NDArray[np.int64], config: TrainConfig, epoch: int)
 
     Args:
         lengths: Tokens of each row, int64[rows].
-        config: Seed, batch size, and whether the model is masked: only then lengths matter.
-        epoch: From 1.
+        config: Seed, batch size, and whether the model is masked: only then do lengths matter.
+        epoch: The epoch's number, from 1.
     """
     generator = np.random.default_rng([config.seed, epoch])
     order = generator.permutation(len(lengths))
@@ -69,7 +69,7 @@ def epoch_order(lengths: npt.NDArray[np.int64], config: TrainConfig, epoch: int)
 
 
 def validation_order(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Returns the row numbers by length, int64[rows]: the order does not change the metrics, and pads least."""
+    """Returns the row numbers sorted by length, int64[rows]: this needs the least padding, and any order will do."""
     return np.argsort(lengths, kind="stable")
 
 
@@ -93,8 +93,8 @@ def worker_batches(
         rank: This worker's number, from 0.
         world_size: Number of workers.
         batch_size: Rows of a step, over all workers.
-        first_step: The first step to yield, from 0; a resumed epoch has done those before it.
-        epoch: The epoch that trains on the rows, without some of their words if `word_dropout` says so.
+        first_step: The first step to yield, from 0; a resumed epoch has done the steps before it.
+        epoch: The epoch's number, for `word_dropout`; None if the rows are not trained on.
     """
     worker_rows = -(-batch_size // world_size)
     for step in range(first_step, -(-len(order) // batch_size)):
@@ -115,19 +115,19 @@ def worker_batches(
 
 
 def drop_words(sequences: Sequences, rate: float, generator: np.random.Generator) -> Sequences:
-    """Returns the rows without some of their words, so that they are shorter; each row keeps a token.
+    """Returns the rows without some of their words; each row keeps at least one token.
 
     Args:
         sequences: Rows of at least one token.
-        rate: Probability with which a word is left out. A start token is no word, and stays.
-        generator: Decides which.
+        rate: Probability of removing a word. Start tokens are always kept.
+        generator: Chooses the words.
 
     Source: Iyyer et al., "Deep Unordered Composition Rivals Syntactic Methods for Text Classification", 2015, "word
     dropout".
     """
     draws = generator.random(len(sequences.token_ids), np.float32)
     draws[sequences.token_ids == START_ID] = 1
-    largest = np.maximum.reduceat(draws, sequences.offsets[:-1])  # of each row: its token stays
+    largest = np.maximum.reduceat(draws, sequences.offsets[:-1])  # each row keeps the token with its largest draw
     is_kept = draws >= np.repeat(np.minimum(largest, np.float32(rate)), sequences.lengths)
     kept_before = np.concatenate([[0], np.cumsum(is_kept)])
     return Sequences(sequences.token_ids[is_kept], kept_before[sequences.offsets])

@@ -2,9 +2,9 @@
 
     files -> shards (one row group each) -> encode_shard, on any worker, in any order -> assemble -> Prepared
 
-The vocabulary is known only when every shard has been counted, but no text should be tokenized twice. So a shard is
-encoded as codes, which are positions in its own list of words, and comes with that list and its counts. `assemble` adds
-up the counts, builds the vocabulary, and translates each shard's codes with one look-up of its word list.
+The vocabulary is known only after every shard has been counted, but no text should be tokenized twice. So a shard is
+encoded as codes, which are indices into the shard's list of words. `assemble` adds up the counts of all shards, builds
+the vocabulary, and translates each shard's codes with one look-up of its word list.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from lstm_ray.text.vocabulary import (
 from lstm_ray.text.word_vectors import WordVectors
 from lstm_ray.wording import counted
 
-_START_CODE = 0  # codes of a shard's own words begin at 1
+_START_CODE = 0  # codes of a shard's words start at 1
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,12 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Groups:
-    """What `--validation-group` kept together.
+    """Number of groups on each side, with `--validation-group`.
 
     Attributes:
-        training: Groups to learn from.
+        training: Groups to train on.
         validation: Groups held out.
-        rows_without: Rows whose group is null; their text decides.
+        rows_without: Rows whose group is null; they are held out by their text.
     """
 
     training: int
@@ -81,13 +81,13 @@ class Prepared:
     """The data of a training run.
 
     Attributes:
-        training: Rows to learn from.
-        validation: Rows to measure on; none if nothing was held out.
-        vocabulary: Counted on the training rows only, or the one that was given.
+        training: Rows to train on.
+        validation: Rows to validate on; none if nothing was held out.
+        vocabulary: Counted on the training rows only, or read from `--vocabulary`.
         rows_without_text: Rows left out because they have no words: no text, or an empty one.
         rows_with_other_label: Rows left out because the label mapping does not name their label.
-        seen: The texts to learn from.
-        validation_rows_seen: Rows to measure on whose text is among them.
+        seen: The training texts.
+        validation_rows_seen: Validation rows whose text is also a training text.
         word_vectors: Initial vectors of the words, if they were given or learned.
         groups: Of both sides, if `--validation-group` was given.
     """
@@ -103,12 +103,12 @@ class Prepared:
     groups: Groups | None = None
 
     def all_rows(self) -> Corpus:
-        """Returns the rows of both sides, those to learn from first."""
+        """Returns the training rows followed by the validation rows."""
         sides = (self.training, self.validation)
         return Corpus(concatenate([side.sequences for side in sides]), np.concatenate([side.labels for side in sides]))
 
     def fingerprint(self) -> str:
-        """Returns a hash of every token, label, word and vector, which together decide what a model learns."""
+        """Returns a hash of all tokens, labels, words and vectors: of everything that a model learns from."""
         digest = hashlib.sha256()
         for corpus in (self.training, self.validation):
             for array in (corpus.sequences.token_ids, corpus.sequences.offsets, corpus.labels):
@@ -122,18 +122,18 @@ class Prepared:
 
 @dataclass(frozen=True)
 class EncodedShard:
-    """A shard as codes.
+    """A shard encoded as codes.
 
     Attributes:
-        training: Rows to learn from. A code is 0 for the start of a text, or a position in `words` plus 1. With a given
-            vocabulary it is a token id.
+        training: Rows to train on. A code is 0 for the start of a text, otherwise an index in `words` plus 1. With a
+            given vocabulary it is a token id.
         validation: Rows held out, encoded in the same way.
         words: large_string[n], the shard's distinct words; None with a given vocabulary.
-        counts: Word and count in the shard's training rows; None with a given vocabulary.
+        counts: Words and their counts in the shard's training rows; None with a given vocabulary.
         rows_without_text: Rows left out because they have no words.
         rows_with_other_label: Rows left out because the label mapping does not name their label.
-        training_texts: Hashes of the texts to learn from.
-        validation_texts: Hashes of those held out.
+        training_texts: Hashes of the training texts.
+        validation_texts: Hashes of the validation texts.
         groups: Hashes of the distinct groups of all its rows; None without `--validation-group`.
         rows_without_group: Rows whose group is null.
     """
@@ -154,8 +154,8 @@ def find_all_shards(config: TrainConfig, progress: Progress = ignore) -> list[Sh
     """Lists the row groups of a run, those for training first; `progress` is for `find_inputs`.
 
     Raises:
-        InputError: A file is missing or not Parquet, or lacks a column, or a column has the wrong type; or one is for
-            training and for validation.
+        InputError: A file is missing or not Parquet, lacks a column, or has a column of the wrong type; or a file is in
+            both `train` and `validation`.
     """
     columns = (config.text_column, config.label_column, label_mapping(config))
     is_validation = False if config.validation else None
@@ -170,12 +170,12 @@ def find_all_shards(config: TrainConfig, progress: Progress = ignore) -> list[Sh
 
 
 def _check_apart(training: Sequence[Shard], validation: Sequence[Shard], config: TrainConfig) -> None:
-    """Raises InputError if a file is for training and for validation, unless the user wants that."""
+    """Raises InputError if a file is in both `train` and `validation`, unless the user allows that."""
     shared = shared_files((shard.file for shard in validation), (shard.file for shard in training))
     if shared and not config.allow_seen_files:
         raise InputError(
-            f"{shared[0].path}: is in --train and in --validation, which would measure what was learned by heart: "
-            "leave --validation out, and a part of --train is held out; or pass --allow-seen-files"
+            f"{shared[0].path}: is in both --train and --validation, so validation would measure memorized texts: "
+            "leave out --validation to hold out a part of --train, or pass --allow-seen-files"
         )
 
 
@@ -187,7 +187,7 @@ def encode_shard(shard: Shard, config: TrainConfig) -> EncodedShard:
     """
     rows = read_shard(shard, config.text_column, config.label_column, label_mapping(config), config.validation_group)
     tokens = tokenize(rows.texts, config)
-    # A row without words has nothing to learn from; scoring gives it no score either.
+    # A row without words teaches the model nothing; scoring gives it no score either.
     has_words = np.diff(tokens.offsets.to_numpy()) > 0
     texts, labels, groups = rows.texts, rows.labels, rows.groups
     if not has_words.all():
@@ -227,7 +227,7 @@ def encode_shard(shard: Shard, config: TrainConfig) -> EncodedShard:
 
 
 def _encode(tokens: pa.LargeListArray) -> tuple[Sequences, pa.LargeStringArray]:
-    """Returns rows of words as codes, each row with the start code in front, and the distinct words."""
+    """Returns rows of words as codes, each row starting with the start code, and the distinct words."""
     encoded = tokens.values.dictionary_encode()
     offsets = tokens.offsets.to_numpy()
     flat = encoded.indices.to_numpy()[offsets[0] : offsets[-1]] + 1
@@ -240,12 +240,12 @@ def assemble(shards: Iterable[EncodedShard], config: TrainConfig) -> Prepared:
     """Builds the vocabulary from all shards' counts and translates their codes into token ids.
 
     Args:
-        shards: In order; only copies of a shard's arrays are kept. Those that Ray hands out are views, and any of them
-            would hold the whole shard in the object store.
+        shards: The encoded shards, in order. Their arrays are copied: arrays that Ray returns are views, and each one
+            that is kept would keep the whole shard in the object store.
         config: The run's settings.
 
     Raises:
-        InputError: There are no rows, only one class, or nothing was held out although a part should have been.
+        InputError: There are no rows, only one class, or no validation rows although some were to be held out.
     """
     training, validation = _Rows(), _Rows()
     counts = merge_counts([])
@@ -268,7 +268,7 @@ def assemble(shards: Iterable[EncodedShard], config: TrainConfig) -> Prepared:
         if shard.words is not None:
             words.append(copy.deepcopy(shard.words))
             uncounted.append(copy.deepcopy(shard.counts))
-            # Not with every shard: each word would be merged again each time.
+            # Not for every shard: that would merge all words again each time.
             if sum(map(len, uncounted)) > len(counts):
                 counts, uncounted = merge_counts([counts, *uncounted]), []
     if config.vocabulary is not None:
@@ -296,11 +296,11 @@ def assemble(shards: Iterable[EncodedShard], config: TrainConfig) -> Prepared:
 
 
 class _Rows:
-    """Rows of many shards, in memory once: the token ids grow in place, because to join arrays would copy them all."""
+    """Rows of many shards. The token ids grow in place, because concatenating arrays would need twice the memory."""
 
     def __init__(self) -> None:
         self._token_ids = bytearray()
-        self._ends = [0]  # of the shards, in tokens
+        self._ends = [0]  # end of each shard, in tokens
         self._lengths = [np.zeros(0, np.int32)]
         self._labels = [np.zeros(0, np.int8)]
 
@@ -312,11 +312,11 @@ class _Rows:
         self._labels.append(rows.labels.copy())
 
     def codes_of(self, shard: int) -> npt.NDArray[np.int32]:
-        """Returns the codes of the shard that was added as number `shard`, from 0: a view."""
+        """Returns a view of the codes of the shard that was added as number `shard`, from 0."""
         return np.frombuffer(self._token_ids, np.int32)[self._ends[shard] : self._ends[shard + 1]]
 
     def corpus(self) -> Corpus:
-        """Returns all rows; none can be added any more."""
+        """Returns all rows. No rows can be added afterwards."""
         offsets = np.concatenate([[0], np.cumsum(np.concatenate(self._lengths), dtype=np.int64)])
         return Corpus(Sequences(np.frombuffer(self._token_ids, np.int32), offsets), np.concatenate(self._labels))
 
@@ -351,7 +351,7 @@ def _check_classes(prepared: Prepared, config: TrainConfig) -> None:
     if len(training) == 0:
         raise InputError(f"{where}: no rows to train on{left_out()}")
     if len(np.unique(training.labels)) == 1:
-        both = "0 and 1" if not config.positive_labels else "positive and negative ones"
+        both = "0 and 1" if not config.positive_labels else "positive and negative labels"
         raise InputError(
             f"{where}: column {config.label_column!r}: all {len(training)} training rows have the label "
             f"{training.labels[0]}; both {both} are needed{left_out()}"
@@ -360,6 +360,6 @@ def _check_classes(prepared: Prepared, config: TrainConfig) -> None:
         raise InputError(f"{', '.join(config.validation)}: no rows to validate on{left_out()}")
     if len(validation) == 0 and config.validation_fraction:
         raise InputError(
-            f"{where}: of its {counted(len(training), 'row')}{of_groups} none is held out for validation: raise "
+            f"{where}: none of its {counted(len(training), 'row')}{of_groups} is held out for validation: raise "
             "--validation-fraction, or set it to 0"
         )

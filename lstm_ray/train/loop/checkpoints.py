@@ -3,10 +3,10 @@
     OUTPUT/checkpoints/epochs_0001_steps_00000340.5f0c9ae1b2d34c77.npz
 
 A checkpoint is one file: all variables of model and optimizer, the model's variables after the best epoch, the n-gram
-part if there is one, and the state as JSON. The name holds the epochs done, the steps done of the next epoch, and the
-beginning of the content's sha256. A file whose content has another hash is damaged, and the one before it is used,
-whatever interrupted the writer. Two writers (a worker that was given up but still runs, and its replacement) cannot
-damage each other's files.
+part if there is one, and the state as JSON. The name contains the epochs done, the steps done of the next epoch, and
+the beginning of the content's sha256. If the content has another hash, the file is damaged and the previous one is
+used. Because of the hash in the name, two writers (a lost worker that still runs, and its replacement) cannot overwrite
+each other's files.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from lstm_ray.train.loop.state import State
 from lstm_ray.wording import reason
 
 DIRECTORY = "checkpoints"
-KEPT = 2  # the last one, and the one before it in case the last is damaged
+KEPT = 2  # the last one, and the previous one in case the last is damaged
 
 _DIGITS = 16  # of the hash in a name
 _NAME = re.compile(rf"epochs_(\d+)_steps_(\d+)\.([0-9a-f]{{{_DIGITS}}})\.npz")
-_BUFFER_BYTES = 8 << 20  # a request each on an object store
+_BUFFER_BYTES = 8 << 20  # on an object store, one request each
 
 _log = logging.getLogger(__name__)
 
@@ -49,10 +49,10 @@ class Checkpoint:
     """The state and arrays of a run.
 
     Attributes:
-        state: Its position and history.
-        variables: Of model and optimizer, in the order of `Stepper.state`.
+        state: Position and history.
+        variables: Variables of model and optimizer, in the order of `Stepper.state`.
         best: The model's variables after the best epoch.
-        ngrams: Arrays of the n-gram part, see `NgramPart.arrays`; none without it.
+        ngrams: Arrays of the n-gram part, see `NgramPart.arrays`; empty without n-grams.
     """
 
     state: State
@@ -67,8 +67,8 @@ def save(output: str, checkpoint: Checkpoint) -> None:
     Raises:
         OutputError: The directory cannot be written.
     """
-    # The content is produced twice, for the name and for the file: 0.3 s more for 200 MB, where a copy in memory would
-    # double what the checkpoint takes.
+    # The content is generated twice, for the name and for the file: that costs 0.3 s for 200 MB, where a copy in memory
+    # would double the memory that a checkpoint takes.
     sha256 = hashlib.sha256()
     _dump(checkpoint, sha256.update)
     state = checkpoint.state
@@ -82,8 +82,8 @@ def latest(output: str) -> Checkpoint | None:
     """Returns the run's last undamaged checkpoint, or None if it has none.
 
     Raises:
-        InputError: A checkpoint exists but cannot be read now. To pass it over would be to delete it, see
-            `discard_after`.
+        InputError: A checkpoint exists but cannot be read now. It must not be skipped, because `discard_after` would
+            then delete it.
     """
     return _load_latest(output, _checkpoint)
 
@@ -100,7 +100,7 @@ def latest_state(output: str) -> State | None:
 def discard_after(output: str, state: State | None) -> None:
     """Deletes the checkpoints after the one that a run resumes from, and unfinished files.
 
-    These checkpoints are the damaged ones. They would count among those kept, and undamaged ones be deleted instead.
+    Later checkpoints are damaged. If they stayed, they would count as kept, and intact ones would be deleted instead.
     """
     reached = (-1, 0) if state is None else (state.epoch, state.step)
     for name in _newest_first(output):
@@ -110,15 +110,15 @@ def discard_after(output: str, state: State | None) -> None:
 
 
 class Writer:
-    """Saves the checkpoints of a run in a thread of its own, one after the other, and decides when the next is due."""
+    """Saves the checkpoints of a run in a background thread, and decides when the next one is due."""
 
     def __init__(self, output: str, interval_s: float, interval_steps: float) -> None:
         """Starts counting.
 
         Args:
             output: The run's directory.
-            interval_s: Most seconds between two checkpoints.
-            interval_steps: Most steps between two checkpoints.
+            interval_s: Maximum seconds between two checkpoints.
+            interval_steps: Maximum steps between two checkpoints.
         """
         self._output = output
         self._interval_s, self._interval_steps = interval_s, interval_steps
@@ -132,20 +132,20 @@ class Writer:
         return self._steps >= self._interval_steps or time.monotonic() - self._saved_at >= self._interval_s
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Starts to save a checkpoint, whose arrays must not change any more; waits for the one before it.
+        """Starts to save a checkpoint, after waiting for the previous one. Its arrays must not change any more.
 
         Raises:
-            OutputError: The one before it could not be written.
+            OutputError: The previous checkpoint could not be written.
         """
         self.wait()
         self._saving = self._thread.submit(save, self._output, checkpoint)
         self._saved_at, self._steps = time.monotonic(), 0
 
     def wait(self) -> None:
-        """Waits until all is saved.
+        """Waits until the checkpoint is saved.
 
         Raises:
-            OutputError: It could not be written.
+            OutputError: The checkpoint could not be written.
         """
         if self._saving is not None:
             saving, self._saving = self._saving, None
@@ -159,13 +159,13 @@ class Writer:
 
 
 def _newest_first(output: str) -> list[str]:
-    """Lists the names of checkpoints."""
+    """Returns the names of the run's checkpoints."""
     names = storage.list_names(storage.join(output, DIRECTORY))
     return sorted(filter(_NAME.fullmatch, names), key=_parts, reverse=True)
 
 
 def _parts(name: str) -> tuple[int, int, str]:
-    """Returns what is in a checkpoint's name: epochs and steps done, and the beginning of the hash."""
+    """Returns what a checkpoint's name contains: epochs and steps done, and the beginning of the hash."""
     match = _NAME.fullmatch(name)
     assert match is not None
     return int(match[1]), int(match[2]), match[3]
@@ -176,11 +176,11 @@ def _path(output: str, name: str) -> str:
 
 
 def _dump(checkpoint: Checkpoint, write: Callable[[bytes], Any]) -> None:
-    """Produces a checkpoint's content as `numpy.savez` does, but without the time: the same state gives the same bytes.
+    """Generates a checkpoint's content like `numpy.savez`, but without timestamps: equal states give equal bytes.
 
     Args:
-        checkpoint: Its arrays are not copied as a whole.
-        write: Is called with the content, piece by piece.
+        checkpoint: The checkpoint; its arrays are not copied as a whole.
+        write: Called with the content, piece by piece.
     """
     arrays = {"state": np.frombuffer(json.dumps(asdict(checkpoint.state)).encode(), np.uint8)}
     arrays |= {f"variable_{number}": array for number, array in enumerate(checkpoint.variables)}
@@ -193,7 +193,7 @@ def _dump(checkpoint: Checkpoint, write: Callable[[bytes], Any]) -> None:
 
 
 class _Sequential:
-    """A stream without `seek`: zipfile does not go back in it to complete a header."""
+    """A stream without `seek`, so that zipfile does not go back to complete a header."""
 
     def __init__(self, write: Callable[[bytes], Any]) -> None:
         self._write = write
@@ -208,7 +208,7 @@ class _Sequential:
 
 
 def _load_latest(output: str, load: Callable[[Any], T]) -> T | None:
-    """Applies a function to the arrays of the run's last undamaged checkpoint, by name."""
+    """Calls `load` with the arrays, by name, of the run's last undamaged checkpoint."""
     for name in _newest_first(output):
         path = _path(output, name)
         filesystem, target = storage.locate(path)

@@ -1,15 +1,15 @@
 """The epochs of a run on one worker, without Ray.
 
-    fit the n-grams, if there are any and no checkpoint has them
+    fit the n-gram part, if the run has one and no checkpoint contains it
     for each epoch: train -> validate -> end the epoch -> save -> report
-    between two steps, when it is due: save
+    between two steps: save, when a checkpoint is due
 
-`run` is the same in this process and on every Ray worker. What differs (the peers, and who receives reports) comes in
+`run` is the same in this process and on every Ray worker. What differs (the peers, and who receives reports) is passed
 as a `Context`.
 
-Rank 0 saves when it finds that a checkpoint is due, and asks no peer: the weights are equal on all workers, a step's
-loss is already summed over them, and batches and dropout are functions of (seed, epoch, step, rank). So a resumed run
-ends in the same bits as one that was never interrupted.
+Rank 0 saves when a checkpoint is due, without asking its peers: the weights are equal on all workers, a step's loss is
+already summed over them, and batches and dropout depend only on (seed, epoch, step, rank). So a resumed run ends in the
+same bits as one that was never interrupted.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ from lstm_ray.wording import counted
 THRESHOLD = 0.5
 _VALIDATION_BATCH = 512  # rows of a step over all workers: no gradients, so more fit in memory than in training
 _PROGRESS_EVERY_S = 0.5
-_REPORT_EVERY_S = 10.0  # of the n-grams' fit: on a million long reviews it takes the better part of an hour
-_LOOK_EVERY_STEPS = 50  # at the loss: by steps, not by the clock, so that all workers look after the same step
+_REPORT_EVERY_S = 10.0  # while n-grams are fitted: on a million long reviews that takes most of an hour
+_CHECK_EVERY_STEPS = 50  # that the loss is finite: not by the clock, so that all workers check after the same step
 
 
 class Context(Protocol):
-    """What surrounds a worker. Only rank 0 calls its methods.
+    """The environment of a worker. Only rank 0 calls its methods.
 
     Attributes:
         collective: The workers of the run.
@@ -66,10 +66,10 @@ class Context(Protocol):
         """Receives the state that the run starts or resumes from."""
 
     def report(self, event: Event) -> None:
-        """Receives messages, the rows done about twice a second, and each epoch once it is saved."""
+        """Receives messages, the number of rows done about twice a second, and each epoch after it was saved."""
 
     def is_interrupted(self) -> bool:
-        """Returns whether to save the run and stop; called between two steps, of the n-grams' fit too."""
+        """Returns whether to save the run and stop. Called between two steps, also while n-grams are fitted."""
 
 
 def run(config: TrainConfig, prepared: Prepared, context: Context) -> State:
@@ -78,7 +78,7 @@ def run(config: TrainConfig, prepared: Prepared, context: Context) -> State:
     Raises:
         TrainingError: The loss is not finite, or the workers' weights differ.
         WorkerLostError: A peer died or does not answer.
-        KeyboardInterrupt: The run was interrupted and has been saved; rank 0 only. The message says at which position.
+        KeyboardInterrupt: The run was interrupted and has been saved; on rank 0 only. The message names the position.
     """
     with checkpoints.Writer(config.output, *config.checkpoint_interval) as writer:
         worker = _Worker(config, prepared, context, writer)
@@ -93,12 +93,12 @@ def run(config: TrainConfig, prepared: Prepared, context: Context) -> State:
 
 @dataclass(frozen=True)
 class _Measured:
-    """An epoch's model on the validation rows.
+    """Validation results of an epoch.
 
     Attributes:
-        counts: Over all of them; None if there are none.
+        counts: Over all validation rows; None if there are none.
         mix: How the LSTM's logits are mixed with the n-grams'; None without n-grams.
-        columns: What the history says of the two parts.
+        columns: Columns of the history about the LSTM and the n-grams.
     """
 
     counts: BinaryCounts | None
@@ -107,7 +107,7 @@ class _Measured:
 
 
 class _Worker:
-    """One worker of a run: the model it trains, the position of the run, and on rank 0 what is saved of it.
+    """One worker of a run: its model, the position of the run, and on rank 0 the checkpoints.
 
     Attributes:
         state: Position and history of the run.
@@ -127,7 +127,7 @@ class _Worker:
         self._stepper = make_stepper(config, self._collective, prepared.training.labels)
         if prepared.word_vectors is not None:
             self._stepper.set_word_vectors(prepared.word_vectors)
-        self._best: list[npt.NDArray[Any]] = []  # the model's variables after the best epoch; on rank 0 only
+        self._best: list[npt.NDArray[Any]] = []  # the model's variables after the best epoch, on rank 0 only
         checkpoint = checkpoints.latest(config.output)
         if checkpoint is None:
             self.state = State(summary=self._stepper.summary(), data=prepared.fingerprint())
@@ -147,7 +147,7 @@ class _Worker:
             self._mixer = Mixer(config, prepared, self._part, self._collective)
 
     def _fit_ngrams(self, corpus: Corpus) -> NgramPart:
-        """Fits the n-gram part; all workers call it: either all have a checkpoint, or none has."""
+        """Fits the n-gram part. All workers call this, because either all have a checkpoint or none has."""
         began = reported = time.monotonic()
         config, evaluations = self._config, 0
 
@@ -175,8 +175,8 @@ class _Worker:
         """Trains on the rows that are left of the epoch.
 
         Returns:
-            float64[steps, 2], loss and number of right answers of the steps taken, each summed over the step's rows. Of
-            a resumed epoch, the steps before are missing.
+            float64[steps, 2], loss and number of correct answers of the steps taken here, each summed over the step's
+            rows. In a resumed epoch, earlier steps are not included.
 
         Raises:
             TrainingError: The loss is not finite.
@@ -199,7 +199,7 @@ class _Worker:
         step_sums: list[npt.NDArray[np.float32]] = []
         for batch in batches:
             self._stepper.reseed(config.seed, epoch, state.step, self._rank)
-            recent.append(self._stepper.train(batch))  # on a GPU a tensor: to read it now would wait for the GPU
+            recent.append(self._stepper.train(batch))  # on a GPU a tensor: reading it now would wait for the GPU
             state.step += 1
             meter.count(batch.global_rows)
             if self._is_first and meter.is_report_due():
@@ -207,7 +207,7 @@ class _Worker:
                 stage = f"epoch {epoch}/{config.epochs}"
                 self._context.report(Count(done, config.epochs * len(corpus), "rows", stage, meter.rows_per_s()))
             is_due = self._is_first and (self._writer.count_step() or self._context.is_interrupted())
-            if is_due or state.step % _LOOK_EVERY_STEPS == 0:
+            if is_due or state.step % _CHECK_EVERY_STEPS == 0:
                 step_sums += self._add_to_state(recent)
             if is_due:
                 state.seconds = meter.seconds()
@@ -218,7 +218,7 @@ class _Worker:
         return np.array(step_sums, np.float64).reshape(-1, 2)
 
     def _add_to_state(self, recent: list[Any]) -> list[npt.NDArray[np.float32]]:
-        """Adds the sums of the last steps to the state, empties the list and returns the sums as arrays.
+        """Adds the sums of the last steps to the state, empties the list, and returns the sums as arrays.
 
         Raises:
             TrainingError: The loss or a weight is not finite.
@@ -226,10 +226,11 @@ class _Worker:
         config, state, rows = self._config, self.state, len(self._prepared.training)
         steps = [np.asarray(step_sums) for step_sums in recent]
         recent.clear()
-        for loss, right in steps:  # one by one: the same roundings, wherever the run is interrupted
+        for loss, right in steps:  # one by one: the same rounding, wherever the run is interrupted
             state.loss_sum += float(loss)
             state.right += float(right)
-        # A step's loss is of the weights before it: after the last step only the weights show that it diverged.
+        # A step's loss is computed before its update, so the weights are checked too: they show if the last step
+        # diverged.
         if not (math.isfinite(state.loss_sum) and self._stepper.is_finite()):
             first = next((number for number, s in enumerate(steps, 1) if not np.isfinite(s).all()), len(steps))
             step = state.step - len(steps) + first
@@ -243,7 +244,7 @@ class _Worker:
         return steps
 
     def validate(self) -> _Measured:
-        """Returns the counts over all validation rows, which the workers share, and the mix that fits them.
+        """Returns the counts over all validation rows, which are divided among the workers, and the best mix.
 
         Raises:
             KeyboardInterrupt: The run was interrupted and has been saved.
@@ -284,7 +285,7 @@ class _Worker:
         """
         state, rows = self.state, len(self._prepared.training)
         weights = self._stepper.weights()
-        # An average would hide a difference of few bits.
+        # With `ema` the whole state is compared: an average would hide a difference of a few bits.
         check_epoch(self._collective, state.epoch + 1, self._stepper.state() if self._config.ema else weights)
         metrics = {} if measured.counts is None else measured.counts.metrics()
         state.end_epoch(
@@ -309,16 +310,16 @@ class _Worker:
             self._best = weights if self._is_first else []
 
     def save(self) -> None:
-        """Starts to save the run on rank 0; its state must be complete and finite."""
+        """Starts to save the run, on rank 0. The state must be complete and finite."""
         if self._is_first:
             ngrams = [] if self._part is None else self._part.arrays()
             self._writer.save(Checkpoint(copy.deepcopy(self.state), self._stepper.state(), list(self._best), ngrams))
 
     def report_epoch(self, step_sums: npt.NDArray[np.float64]) -> None:
-        """Reports the epoch that has ended, on rank 0, once it is saved.
+        """Reports the last epoch on rank 0, after it was saved.
 
         Raises:
-            KeyboardInterrupt: The run was interrupted. The epoch is reported first: a resumed run does not report it.
+            KeyboardInterrupt: The run was interrupted. The epoch is reported first, because a resumed run would not.
         """
         if self._is_first:
             row = self.state.history[-1]
@@ -328,7 +329,7 @@ class _Worker:
             self._stop_if_interrupted()
 
     def finish(self) -> None:
-        """Writes the best epoch's model on rank 0, and leaves no peer waiting."""
+        """Writes the best epoch's model on rank 0. Workers return together."""
         part, config = self._part, self._config
         if part is not None and config.refits_on_all_rows and len(self._prepared.validation):
             part = self._fit_ngrams(self._prepared.all_rows())
@@ -338,14 +339,14 @@ class _Worker:
         self._collective.all_gather([])  # no worker leaves while another still needs it
 
     def _stop_if_interrupted(self) -> None:
-        """Raises KeyboardInterrupt if the run, which is saved, is to stop; on rank 0."""
+        """Raises KeyboardInterrupt if the run should stop. Called on rank 0, after `save`."""
         if self._context.is_interrupted():
             self._writer.wait()
             raise KeyboardInterrupt(f"interrupted: saved at {self.state.position()}; the same command resumes there")
 
 
 class _Meter:
-    """Measures the time of an epoch's steps. The first step in a process compiles for seconds, and is not measured."""
+    """Measures the time of an epoch's steps, except the first one in a process, which spends seconds compiling."""
 
     def __init__(self, state: State) -> None:
         self._seconds_before = state.seconds
@@ -360,7 +361,7 @@ class _Meter:
         self._rows += rows
 
     def seconds(self) -> float:
-        """Returns the seconds of the epoch's steps, those before a resumption included."""
+        """Returns the seconds of the epoch's steps, including those before the run was resumed."""
         return self._seconds_before + time.perf_counter() - self._started
 
     def rows_per_s(self) -> float:
@@ -368,7 +369,7 @@ class _Meter:
         return self._rows / (time.perf_counter() - self._started)
 
     def is_report_due(self) -> bool:
-        """Returns whether the last report is a while ago, and starts to wait for the next one if so."""
+        """Returns whether a report is due, and if so restarts the interval."""
         now = time.perf_counter()
         if self._steps < 2 or now - self._reported <= _PROGRESS_EVERY_S:
             return False

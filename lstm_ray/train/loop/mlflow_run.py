@@ -1,4 +1,4 @@
-"""Logs a training run to MLflow: settings, metrics of each epoch, path of the model.
+"""Logs a training run to MLflow: settings, the metrics of each epoch, the path of the model.
 
 Only this module imports MLflow, and only with `--mlflow`. The MLflow run's id is kept in OUTPUT/mlflow.json, so that a
 resumed run continues the same MLflow run.
@@ -22,15 +22,15 @@ ID_FILE = "mlflow.json"
 
 
 class MlflowRun:
-    """Receives progress: logs epochs to MLflow and passes everything on."""
+    """Logs epochs to MLflow, and passes all progress events on."""
 
     def __init__(self, config: TrainConfig, progress: Progress) -> None:
         """Imports MLflow.
 
         Raises:
-            ConfigError: It is not installed, or its URI contains keys.
+            ConfigError: MLflow is not installed, or its URI contains credentials.
         """
-        storage.refuse_keys(config.mlflow or "")  # the settings go into files, and to MLflow
+        storage.refuse_keys(config.mlflow or "")  # settings are written to files and to MLflow
         try:
             import mlflow
         except ImportError as error:
@@ -45,7 +45,7 @@ class MlflowRun:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 
     def begin(self) -> None:
-        """Starts a run in MLflow, or continues that of the run that is resumed.
+        """Starts a run in MLflow; if a run is resumed, continues its MLflow run.
 
         Raises:
             OutputError: The server cannot be used.
@@ -58,7 +58,7 @@ class MlflowRun:
             raise OutputError(f"--mlflow {self._config.mlflow}: {reason(error)}") from error
 
     def __call__(self, event: Event) -> None:
-        """Passes an event on, and logs an epoch's metrics; a server that does not answer does not end the training."""
+        """Passes an event on, and logs an epoch's metrics. A server that does not answer does not stop the training."""
         self._progress(event)
         if not isinstance(event, Epoch):
             return
@@ -71,7 +71,7 @@ class MlflowRun:
             self._progress(f"note: MLflow did not receive epoch {row['epoch']}: {reason(error)}")
 
     def finish(self, state: State) -> None:
-        """Logs the model's path and its epoch, and ends the run in MLflow."""
+        """Logs the model's path and the best epoch, and ends the run in MLflow."""
         try:
             self._client.set_tag(self._id, "model", storage.join(self._config.output, "model"))
             self._client.set_tag(self._id, "best_epoch", state.best_epoch)
@@ -80,7 +80,7 @@ class MlflowRun:
             self._progress(f"note: MLflow was not notified that the run is finished: {reason(error)}")
 
     def fail(self, error: BaseException) -> None:
-        """Ends the run in MLflow, as killed if it was interrupted, else as failed; a resumed run continues it."""
+        """Ends the run in MLflow: as killed if it was interrupted, otherwise as failed. A resumed run continues it."""
         if not self._id:
             return  # not started yet
         try:

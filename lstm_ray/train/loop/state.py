@@ -1,4 +1,4 @@
-"""The state of a training run: position, history, best epoch."""
+"""The state of a training run: position, history and best epoch."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ class State:
 
     Attributes:
         epoch: Epochs done.
-        best_epoch: The best one, by the metric of `best_by`; without validation the last.
+        best_epoch: The best epoch by the metric `best_by`; without validation the last.
         history: A row for each epoch, as in `history.parquet`.
         metrics: Validation metrics of the best epoch.
         summary: Keras's summary of the model.
         data: `Prepared.fingerprint` of the data.
-        step: Steps done of the next epoch.
-        loss_sum: Over the rows of these steps, on all workers.
+        step: Steps done in the current epoch.
+        loss_sum: Sum of the losses of these steps' rows, on all workers.
         right: Rows of these steps that the model classified correctly.
         seconds: Time of these steps, without the first one of each process.
         mix: How the parts of the best epoch's model are mixed, by the names of `Mix`; empty without n-grams.
@@ -49,13 +49,13 @@ class State:
         return self.history[self.best_epoch - 1] if self.history else {}
 
     def position(self) -> str:
-        """Returns the position in words."""
+        """Returns the position for messages, such as "epoch 3, step 40"."""
         if self.step:
             return f"epoch {self.epoch + 1}, step {self.step}"
         return f"the end of epoch {self.epoch}" if self.epoch else "the beginning"
 
     def has_ended(self, config: TrainConfig) -> bool:
-        """Returns whether the last epoch is done, or the run stops early."""
+        """Returns whether all epochs are done, or the run stops early."""
         return self.epoch >= config.epochs or self.stops_early(config)
 
     def stops_early(self, config: TrainConfig) -> bool:

@@ -1,7 +1,7 @@
 """Curves for TensorBoard: OUTPUT/tensorboard/train and .../validation, which it draws in the same charts.
 
-Each epoch has its own file, named by its number: a resumed run replaces it, and no point is written twice. An object
-store gets one small object an epoch. TensorBoard reads the files in the order of their names.
+Each epoch has its own file, named by its number: a resumed run replaces the file, so that no point is written twice. An
+object store gets one small object per epoch. TensorBoard reads the files in the order of their names.
 
 Source of the format: tensorflow/core/util/event.proto; an event file is a TFRecord file of `Event` messages.
 """
@@ -32,10 +32,10 @@ def write_epoch(config: TrainConfig, row: dict[str, Any], sums: npt.NDArray[np.f
 
     Args:
         config: The run's settings; `output` is its directory.
-        row: The epoch's row of history.
-        sums: float64[steps, 2], loss and number of right answers of each step, summed over the step's rows. Of a
-            resumed epoch, its last steps.
-        rows: Rows of the epoch.
+        row: The epoch's row of the history.
+        sums: float64[steps, 2], loss and number of correct answers of each step, summed over the step's rows. For a
+            resumed epoch, only its last steps.
+        rows: Number of training rows.
     """
     sides = {"train": [*_step_scalars(config, row["epoch"], sums, rows), *_epoch_scalars(row, "")]}
     if row["validation_loss"] is not None:
@@ -48,7 +48,7 @@ def write_epoch(config: TrainConfig, row: dict[str, Any], sums: npt.NDArray[np.f
 
 
 def _epoch_scalars(row: dict[str, Any], prefix: str) -> Iterator[_Scalar]:
-    """Yields an epoch's metrics under the names of Keras's callback."""
+    """Yields an epoch's metrics, named as by Keras's TensorBoard callback."""
     for name in ("loss", "accuracy", "auc", "learning_rate"):
         value = row.get(prefix + name)
         if value is not None:
@@ -56,7 +56,7 @@ def _epoch_scalars(row: dict[str, Any], prefix: str) -> Iterator[_Scalar]:
 
 
 def _step_scalars(config: TrainConfig, epoch: int, sums: npt.NDArray[np.float64], rows: int) -> Iterator[_Scalar]:
-    """Yields means over groups of steps, about `_POINTS_PER_EPOCH` an epoch, each at its last step."""
+    """Yields means over groups of steps, about `_POINTS_PER_EPOCH` per epoch, each placed at its group's last step."""
     steps = steps_per_epoch(config, rows)
     first = steps - len(sums)
     starts = np.arange(first, steps, -(-steps // _POINTS_PER_EPOCH))

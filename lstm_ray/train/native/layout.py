@@ -1,8 +1,8 @@
-"""The weights of a network in memory, for the compiled kernels.
+"""Memory layout of a network's weights for the compiled kernels.
 
-All weights but the embedding are parts of one vector, each array packed as the kernels read it (`kernels/layout.py`).
-So a gradient is one vector too, and is summed over workers and applied as such. The embedding is a matrix with a row
-for each word, padded to whole vectors.
+All weights except the embedding are stored in one vector, each array packed as the kernels read it
+(`kernels/layout.py`). A gradient is therefore one vector too, and is summed over workers and applied as one. The
+embedding is a matrix with a row for each word, padded to whole vectors.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ class DirectionLayout:
     """One direction of a layer.
 
     Attributes:
-        inputs: Values that a step reads, padded to whole vectors.
-        width: Units, padded.
-        column: The first column of its output in that of the layer.
+        inputs: Number of values that a step reads, padded to whole vectors.
+        width: Number of units, padded to whole vectors.
+        column: The first column of this direction in the layer's output.
         is_backward: True if it reads the last step first.
-        kernel, recurrent, bias: Its parts of the vector, packed.
+        kernel, recurrent, bias: Where its weights are in the vector.
     """
 
     inputs: int
@@ -39,17 +39,17 @@ class DirectionLayout:
 
 @dataclass(frozen=True)
 class WeightLayout:
-    """The weights of a network.
+    """Layout of all weights of a network.
 
     Attributes:
         lanes: float32 values in a vector register.
         embedding_width: Columns of the embedding, padded.
-        layers: From the bottom; each has one direction or two.
-        features: Values that a layer puts out in a step, padded.
-        output_kernel, output_bias: The output's parts of the vector.
-        size: Of the vector, a multiple of `lanes`.
-        offsets: Of each trainable array but the embedding, in the order of Keras: the offsets of its numbers in the
-            vector, int64 in the array's shape.
+        layers: First layer first; each has one direction or two.
+        features: Values that a layer returns for a step, padded.
+        output_kernel, output_bias: Where the output layer's weights are in the vector.
+        size: Length of the vector, a multiple of `lanes`.
+        offsets: For each trainable array except the embedding, in Keras's order: where its elements are in the vector,
+            int64 in the array's shape.
     """
 
     lanes: int
@@ -63,7 +63,7 @@ class WeightLayout:
 
 
 def lay_out(config: TrainConfig, lanes: int) -> WeightLayout:
-    """Lays out the network of a run.
+    """Returns the layout of a run's network.
 
     Args:
         config: The network's settings.
@@ -88,7 +88,7 @@ def lay_out(config: TrainConfig, lanes: int) -> WeightLayout:
         layers.append(tuple(directions))
         inputs = width * len(directions)
         below = np.concatenate([direction.column + np.arange(config.units) for direction in directions])
-    # With "mean_max" the output reads the means of all features, then their maxima.
+    # With "mean_max" the output layer reads the means of all features, then their maxima.
     pools = 2 if config.pooling == "mean_max" else 1
     output_kernel = slice(end, end + pools * inputs)
     offsets.append(np.concatenate([end + pool * inputs + below for pool in range(pools)])[:, None])
@@ -107,6 +107,6 @@ def lay_out(config: TrainConfig, lanes: int) -> WeightLayout:
 
 
 def directions(layout: WeightLayout) -> Iterator[DirectionLayout]:
-    """Lists the directions of all layers, from the bottom."""
+    """Yields the directions of all layers, first layer first."""
     for layer in layout.layers:
         yield from layer

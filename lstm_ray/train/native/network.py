@@ -1,11 +1,11 @@
-"""A network's forward and backward pass on CPUs, in the compiled code of `lstm_ray/kernels`; no TensorFlow.
+"""A network's forward and backward pass on CPUs, with the compiled kernels of `lstm_ray/kernels`, without TensorFlow.
 
-It computes what Keras computes for the model that `model/architectures.py` builds, dropout included. Two things are
-left out because they change nothing:
+The result is what Keras computes for the model that `model/architectures.py` builds, including dropout. Two
+optimizations do not change it:
 
-    padding of a masked network    is not computed: a row has as many steps as tokens, whatever its batch is padded to
-    inputs of the first layer      are multiplied by its kernel once a word rather than once a step, unless dropout
-                                   makes the steps of a word differ; likewise in the backward pass
+    padding of a masked network    is skipped: a row has as many steps as tokens, whatever length its batch is padded to
+    inputs of the first layer      are multiplied by its kernel once per word instead of once per step, unless dropout
+                                   makes the steps of a word differ; the same holds for the backward pass
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Weights:
     """A network's weights during a step.
 
     Attributes:
-        words: int64[n], the words of the batch, rising.
-        vectors: float32[n, embedding_width], theirs.
-        dense: float32[size], all other weights, as `WeightLayout` says.
-        transposed: Kernel and recurrent weights of each direction for the backward pass; empty without one.
+        words: int64[n], the distinct words of the batch, in ascending order.
+        vectors: float32[n, embedding_width], the words' vectors.
+        dense: float32[size], all other weights; `WeightLayout` describes the order.
+        transposed: Kernel and recurrent weights of each direction, for the backward pass; empty if there is none.
     """
 
     words: npt.NDArray[np.int64]
@@ -48,12 +48,12 @@ class Weights:
 
 @dataclass(frozen=True)
 class Dropout:
-    """Dropout of a step: factors of 0 or 1 / (1 - rate). A dropout whose rate is 0 is left out.
+    """Dropout masks of a step: factors of 0 or 1 / (1 - rate). There is no mask where the rate is 0.
 
     Attributes:
-        embedding: float32[rows, time, embedding_size], or float32[rows, 1, embedding_size] for all steps alike.
-        inputs: By direction, float32[rows, 1 or 4, wide].
-        recurrent: By direction, float32[rows, 4, wide].
+        embedding: float32[rows, time, embedding_size], or float32[rows, 1, embedding_size] if all steps share a mask.
+        inputs: For each direction, float32[rows, 1 or 4, wide].
+        recurrent: For each direction, float32[rows, 4, wide].
     """
 
     embedding: Floats | None
@@ -61,7 +61,7 @@ class Dropout:
     recurrent: dict[DirectionLayout, Floats]
 
     def of(self, rows: npt.NDArray[np.intp]) -> Dropout:
-        """Returns the dropout of some rows."""
+        """Returns the masks of the given rows."""
         return Dropout(
             None if self.embedding is None else self.embedding[rows],
             {direction: masks[rows] for direction, masks in self.inputs.items()},
@@ -74,13 +74,13 @@ NO_DROPOUT = Dropout(None, {}, {})
 
 @dataclass(frozen=True)
 class Gradients:
-    """The gradient of a weighted sum of losses. Its arrays are valid until the next call.
+    """The gradient of a weighted sum of losses. The arrays are overwritten by the next call.
 
     Attributes:
-        dense: float32[size].
-        words: int64[n], the words of the rows.
-        embedding: float32[n, embedding_width], by their vectors; None if vectors are frozen.
-        logits: float32[rows], of the rows as they were given.
+        dense: float32[size], with respect to all weights except the embedding.
+        words: int64[n], the distinct words of the rows.
+        embedding: float32[n, embedding_width], with respect to the words' vectors; None if these are frozen.
+        logits: float32[rows], in the order in which the rows were passed.
     """
 
     dense: Floats
@@ -90,16 +90,16 @@ class Gradients:
 
 
 class Network:
-    """The network as one thread computes it; its buffers are kept from step to step."""
+    """The network, for use by one thread. Buffers are reused from step to step."""
 
     def __init__(self, config: TrainConfig, layout: WeightLayout, target: Target) -> None:
-        """Takes the settings of the network, its layout and the processor, which agree about `lanes`."""
+        """Takes the network's settings, its layout, and the processor; layout and processor have the same `lanes`."""
         self._config, self._layout, self._target = config, layout, target
         self._buffers: dict[object, Floats] = {}
 
     @np.errstate(all="ignore")  # `Stepper.is_finite` finds what overflows
     def logits(self, token_ids: Ids, weights: Weights) -> Floats:
-        """Returns what goes into the output's sigmoid, without dropout, float32[rows].
+        """Returns the logits, float32[rows], without dropout.
 
         Args:
             token_ids: int32[rows, time], padded.
@@ -111,13 +111,13 @@ class Network:
 
     @np.errstate(all="ignore")
     def gradients(self, token_ids: Ids, labels: Floats, counts: Floats, weights: Weights, drop: Dropout) -> Gradients:
-        """Returns the gradient of the sum of the rows' losses (train/step/loss.py), each times its count.
+        """Returns the gradient of the sum of the rows' losses (train/step/loss.py), weighted by `counts`.
 
         Args:
             token_ids: int32[rows, time], padded; at least one row.
             labels: float32[rows], from 0 to 1.
-            counts: float32[rows].
-            weights: The network's weights, transposed ones included.
+            counts: float32[rows], the weight of each row's loss.
+            weights: The network's weights, including the transposed ones.
             drop: The step's dropout.
         """
         rows = BatchRows.of(token_ids, self._config.mask)
@@ -127,16 +127,16 @@ class Network:
         dense[:] = 0
         source = self._look_up(rows, weights, drop)
         if self._config.adversarial and source.ids is not rows.all:
-            source = _Source(source.values[source.ids], rows.all)  # a step is shifted by itself, not with its word
-        logits, by_source = self._differentiate(rows, source, labels, counts, weights, drop, dense)
-        if by_source is None:
+            source = _Source(source.values[source.ids], rows.all)  # each step has its own shift, even for the same word
+        logits, d_source = self._differentiate(rows, source, labels, counts, weights, drop, dense)
+        if d_source is None:
             return Gradients(dense, rows.words, None, rows.as_given(logits))
-        embedding = self._by_word(rows, source, by_source, drop.embedding)
+        embedding = self._word_gradient(rows, source, d_source, drop.embedding)
         if self._config.adversarial:
-            shifted = _Source(source.values + self._shift(rows, source.values, by_source), rows.all)
-            _, by_source = self._differentiate(rows, shifted, labels, counts, weights, drop, dense)
-            assert by_source is not None  # as in the first pass
-            embedding += self._by_word(rows, shifted, by_source, drop.embedding)
+            shifted = _Source(source.values + self._shift(rows, source.values, d_source), rows.all)
+            _, d_source = self._differentiate(rows, shifted, labels, counts, weights, drop, dense)
+            assert d_source is not None  # as in the first pass
+            embedding += self._word_gradient(rows, shifted, d_source, drop.embedding)
         return Gradients(
             dense, rows.words, None if self._config.freeze_embeddings else embedding, rows.as_given(logits)
         )
@@ -151,41 +151,41 @@ class Network:
         drop: Dropout,
         dense: Floats,
     ) -> tuple[Floats, Floats | None]:
-        """Adds the gradient of the sum of the rows' cross-entropies, each times its count, to `dense`.
+        """Adds the gradient of the sum of the rows' cross-entropies, weighted by `counts`, to `dense`.
 
         Args:
             rows: The rows.
             source: What the first layer reads.
             labels: float32[rows], in the order of `rows`.
-            counts: float32[rows], likewise.
+            counts: float32[rows], in the same order.
             weights: The network's weights.
             drop: The step's dropout.
             dense: float32[size].
 
         Returns:
-            The logits, float32[rows]; and the gradient by the source's values, float32[n, wide], or None if nothing
-            needs it.
+            The logits, float32[rows]; and the gradient with respect to the source's values, float32[n, wide], or None
+            if it is not needed.
         """
         layers, features = self._forward(rows, source, weights, drop)
         logits = self._output(features, weights)
-        by_logit = (sigmoid(logits) - labels) * counts
+        d_logits = (sigmoid(logits) - labels) * counts
         layout = self._layout
-        dense[layout.output_kernel] += by_logit @ features
-        dense[layout.output_bias] += by_logit.sum()
-        by_features = by_logit[:, None] * weights.dense[layout.output_kernel]
-        upstream = self._unpool(rows, layers[-1].hidden, by_features)
+        dense[layout.output_kernel] += d_logits @ features
+        dense[layout.output_bias] += d_logits.sum()
+        d_features = d_logits[:, None] * weights.dense[layout.output_kernel]
+        upstream = self._unpool(rows, layers[-1].hidden, d_features)
         no_state = np.zeros((len(rows), layout.features), np.float32)
-        by_state = by_features if upstream is None else no_state
+        d_state = d_features if upstream is None else no_state
         for layer in reversed(layers):
             total: Floats | None = None
             for done in layer.passes:
-                deltas = self._walk_back(rows, done, by_state, upstream, weights)
+                deltas = self._walk_back(rows, done, d_state, upstream, weights)
                 deltas = self._add_gradients(rows, layer, done, deltas, dense)
                 if layer is layers[0] and self._config.freeze_embeddings and not self._config.adversarial:
                     continue
-                by_source = self._by_source(rows, layer, done, deltas, weights)
-                total = by_source if total is None else np.add(total, by_source, out=total)
-            upstream, by_state = total, no_state
+                d_source = self._source_gradient(rows, layer, done, deltas, weights)
+                total = d_source if total is None else np.add(total, d_source, out=total)
+            upstream, d_state = total, no_state
         return logits, upstream
 
     def _look_up(self, rows: BatchRows, weights: Weights, drop: Dropout) -> _Source:
@@ -195,11 +195,17 @@ class Network:
             return _Source(vectors, rows.word_of)
         return _Source(vectors[rows.word_of] * rows.by_offset(drop.embedding, vectors.shape[1]), rows.all)
 
-    def _shift(self, rows: BatchRows, values: Floats, by_values: Floats) -> Floats:
-        """Returns the shifts of adversarial training, float32[offsets, width], from gradients by such values."""
+    def _shift(self, rows: BatchRows, values: Floats, d_values: Floats) -> Floats:
+        """Returns the shifts of adversarial training, float32[offsets, width].
+
+        Args:
+            rows: The rows.
+            values: float32[offsets, width], what the first layer reads.
+            d_values: float32[offsets, at least width], the gradient with respect to `values`.
+        """
         shift = np.zeros_like(values)
         for steps in rows.slices():
-            gradient = by_values[steps, : values.shape[1]]
+            gradient = d_values[steps, : values.shape[1]]
             norm = np.linalg.norm(gradient)
             if norm > 0:
                 length = self._config.adversarial * np.linalg.norm(values[steps]) / np.sqrt(len(gradient))
@@ -209,7 +215,7 @@ class Network:
     def _forward(
         self, rows: BatchRows, source: _Source, weights: Weights, drop: Dropout
     ) -> tuple[list[_Layer], Floats]:
-        """Returns what the layers computed from what the first one reads, and float32[rows, features]."""
+        """Returns what each layer computed, and the input of the output layer, float32[rows, features]."""
         layers: list[_Layer] = []
         for depth, directions in enumerate(self._layout.layers):
             hidden = self._buffer(("hidden", depth), len(rows.all), sum(direction.width for direction in directions))
@@ -228,7 +234,7 @@ class Network:
         weights: Weights,
         drop: Dropout,
     ) -> _Pass:
-        """Walks one direction of a layer through time, and fills its columns of `hidden`."""
+        """Runs one direction of a layer over all steps, and fills its columns of `hidden`."""
         size, width = rows.offsets.size, direction.width
         masks = drop.inputs.get(direction)
         if masks is not None:
@@ -272,17 +278,18 @@ class Network:
         self,
         rows: BatchRows,
         done: _Pass,
-        by_state: Floats,
+        d_state: Floats,
         upstream: Floats | None,
         weights: Weights,
     ) -> Floats:
-        """Returns the gradients by what goes into the gates, float32[offsets, 4 * width].
+        """Returns the gradients with respect to the gates' pre-activations, float32[offsets, 4 * width].
 
         Args:
             rows: The rows.
-            done: What the direction computed.
-            by_state: The gradients by the last hidden state, float32[rows, the layer's width].
-            upstream: The gradients by the hidden state of each step, float32[offsets, at least the layer's width].
+            done: The forward pass of the direction.
+            d_state: The gradients with respect to the last hidden state, float32[rows, the layer's width].
+            upstream: The gradients with respect to the hidden state of each step, float32[offsets, at least the layer's
+                width].
             weights: The network's weights.
         """
         direction, size = done.direction, rows.offsets.size
@@ -290,7 +297,7 @@ class Network:
         deltas = self._buffer("deltas", size, GATES * width)
         deltas[rows.unused] = 0
         carried = self._buffer("carried", len(rows), wide(width, self._layout.lanes))
-        carried[:, :width] = by_state[:, direction.column : direction.column + width]
+        carried[:, :width] = d_state[:, direction.column : direction.column + width]
         carried_cells = self._buffer("carried cells", 2, len(rows), width)
         carried_cells[:] = 0
         no_upstream = np.broadcast_to(np.zeros(width, np.float32), (size, width))
@@ -312,11 +319,11 @@ class Network:
         """Adds a direction's gradients to `dense`.
 
         Returns:
-            `deltas`, added up for each row of what the direction read: float32[its rows, 4 * width].
+            `deltas`, summed for each row of the values that the direction read: float32[rows of values, 4 * width].
         """
         direction, values = done.direction, done.source.values
         width = direction.width
-        # A step read the state at the offset before its own, in its direction.
+        # A step read the state at the offset before it, in the order of the direction.
         read, written = (slice(1, None), slice(-1)) if direction.is_backward else (slice(-1), slice(1, None))
         state = layer.hidden[:, direction.column :] if done.fed is None else done.fed.reshape(len(done.fed), -1)
         products.outer(self._target, width, width, done.fed is not None)(
@@ -330,30 +337,30 @@ class Network:
         )
         return deltas
 
-    def _by_source(self, rows: BatchRows, layer: _Layer, done: _Pass, deltas: Floats, weights: Weights) -> Floats:
-        """Returns the gradients by the rows of a layer's source, float32[n, wide], from those of `_add_gradients`."""
+    def _source_gradient(self, rows: BatchRows, layer: _Layer, done: _Pass, deltas: Floats, weights: Weights) -> Floats:
+        """Returns the gradients with respect to a layer's source, float32[n, wide], given `_add_gradients`' result."""
         direction, lanes = done.direction, self._layout.lanes
-        by_inputs = self._buffer(("by inputs", direction), len(deltas), wide(direction.inputs, lanes))
+        d_inputs = self._buffer(("d_inputs", direction), len(deltas), wide(direction.inputs, lanes))
         products.spread(self._target, direction.inputs, direction.width, _masks(done.masks))(
             deltas=deltas,
             weights=weights.transposed[direction][0],
-            out=by_inputs,
+            out=d_inputs,
             **({} if done.masks is None else {"masks": done.masks, "row_of": rows.row_of}),
         )
         if done.source.ids is layer.source.ids:
-            return by_inputs
-        by_source = self._buffer(("by source", direction), len(layer.source.values), by_inputs.shape[1])
-        return self._sum_by(layer.source.ids, by_inputs, by_source)
+            return d_inputs
+        d_source = self._buffer(("d_source", direction), len(layer.source.values), d_inputs.shape[1])
+        return self._sum_by(layer.source.ids, d_inputs, d_source)
 
-    def _by_word(self, rows: BatchRows, source: _Source, by_source: Floats, dropped: Floats | None) -> Floats:
-        """Returns the gradients by the vectors of `rows.words`, float32[words, embedding_width]."""
+    def _word_gradient(self, rows: BatchRows, source: _Source, d_source: Floats, dropped: Floats | None) -> Floats:
+        """Returns the gradients with respect to the vectors of `rows.words`, float32[words, embedding_width]."""
         width = self._layout.embedding_width
-        by_source = by_source[:, :width]
+        d_source = d_source[:, :width]
         if source.ids is not rows.all:
-            return np.ascontiguousarray(by_source)
+            return np.ascontiguousarray(d_source)
         if dropped is not None:
-            by_source = by_source * rows.by_offset(dropped, width)
-        return self._sum_by(rows.word_of, by_source, np.empty((len(rows.words), width), np.float32))
+            d_source = d_source * rows.by_offset(dropped, width)
+        return self._sum_by(rows.word_of, d_source, np.empty((len(rows.words), width), np.float32))
 
     def _sum_by(self, ids: Ids, values: Floats, out: Floats) -> Floats:
         """Fills `out` with the sums of the rows of `values` that have the same id, and returns it."""
@@ -378,22 +385,25 @@ class Network:
             last[:, columns] = hidden[ends, columns]
         return last
 
-    def _unpool(self, rows: BatchRows, hidden: Floats, by_features: Floats) -> Floats | None:
-        """Returns the gradients by the hidden states, float32[offsets, features]; None if only the last ones count."""
+    def _unpool(self, rows: BatchRows, hidden: Floats, d_features: Floats) -> Floats | None:
+        """Returns the gradients with respect to the hidden states, float32[offsets, features].
+
+        Returns None if the output reads only the last hidden states.
+        """
         if self._config.pooling == "last":
             return None
         upstream = self._buffer("upstream", *hidden.shape)
         if self._config.pooling == "max":
             upstream[:] = 0
         else:
-            by_mean = by_features[:, : hidden.shape[1]]
-            np.take(by_mean / rows.offsets.steps[:, None].astype(np.float32), rows.row_of, axis=0, out=upstream)
+            d_mean = d_features[:, : hidden.shape[1]]
+            np.take(d_mean / rows.offsets.steps[:, None].astype(np.float32), rows.row_of, axis=0, out=upstream)
         if self._config.pooling in ("max", "mean_max"):
-            by_max = by_features[:, -hidden.shape[1] :]
+            d_max = d_features[:, -hidden.shape[1] :]
             for row, steps in enumerate(rows.slices()):
                 states = hidden[steps]
-                is_max = states == states.max(axis=0)  # equal ones share the gradient; long padding makes many
-                upstream[steps] += is_max * (by_max[row] / is_max.sum(axis=0, dtype=np.float32))
+                is_max = states == states.max(axis=0)  # equal maxima share the gradient; long padding makes many
+                upstream[steps] += is_max * (d_max[row] / is_max.sum(axis=0, dtype=np.float32))
         return upstream
 
     def _output(self, features: Floats, weights: Weights) -> Floats:
@@ -401,13 +411,13 @@ class Network:
         return features @ weights.dense[layout.output_kernel] + weights.dense[layout.output_bias]
 
     def _tile(self, rows: int) -> Target:
-        """Returns the processor with the tile size that repeats the fewest rows to fill the last tile."""
+        """Returns the processor with the tile size for which the fewest rows are repeated to fill the last tile."""
         most = self._target.tile_rows
         sizes = range(most, max(most // 2, 1), -1)
         return replace(self._target, tile_rows=min(sizes, key=lambda size: -(-rows // size) * size))
 
     def _buffer(self, name: object, *shape: int) -> Floats:
-        """Returns memory that had the same use before: new memory costs a page fault for each 4 KiB."""
+        """Returns uninitialised memory, reused for each name: new memory costs a page fault for each 4 KiB."""
         size = int(np.prod(shape))
         memory = self._buffers.get(name)
         if memory is None or memory.size < size:
@@ -417,11 +427,11 @@ class Network:
 
 @dataclass(frozen=True)
 class _Source:
-    """What a layer reads.
+    """The input of a layer.
 
     Attributes:
         values: float32[n, width], or float32[n, masks * width] under dropout.
-        ids: int32[offsets], which of them a step reads.
+        ids: int32[offsets], the row of `values` that each step reads.
     """
 
     values: Floats
@@ -430,17 +440,17 @@ class _Source:
 
 @dataclass(frozen=True)
 class _Pass:
-    """What a direction computed in its forward pass, for its backward pass; see `kernels/forward.py`.
+    """The forward pass of a direction, as its backward pass needs it; see `kernels/forward.py`.
 
     Attributes:
-        direction: Which one.
-        source: What it read, under dropout.
-        masks: That dropout.
-        recurrent: The recurrent dropout.
+        direction: The direction.
+        source: What it read, after dropout.
+        masks: The dropout masks of what it read.
+        recurrent: The recurrent dropout masks.
         gates: float32[offsets, 4 * width].
         cells: float32[offsets, width].
         tanhs: float32[offsets, width].
-        fed: float32[offsets, 4, width], the hidden state under recurrent dropout.
+        fed: float32[offsets, 4, width], the hidden state after recurrent dropout.
     """
 
     direction: DirectionLayout
@@ -455,11 +465,11 @@ class _Pass:
 
 @dataclass(frozen=True)
 class _Layer:
-    """What a layer read and returned.
+    """The forward pass of a layer.
 
     Attributes:
         source: What it read, before dropout.
-        hidden: float32[offsets, the width of all its directions].
+        hidden: float32[offsets, sum of the directions' widths], its hidden states.
         passes: One for each direction.
     """
 
@@ -480,7 +490,7 @@ def _sum_of_rows(rows: Floats) -> Floats:
 
 
 def sigmoid(logits: Floats) -> Floats:
-    """Returns 1 / (1 + exp(-logits)), without an overflow."""
+    """Returns 1 / (1 + exp(-logits)), without overflow."""
     half = np.float32(0.5)
     probabilities: Floats = half + half * np.tanh(half * logits)
     return probabilities

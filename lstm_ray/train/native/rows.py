@@ -1,7 +1,7 @@
-"""Rows of a batch as the compiled kernels read them: longest first, the steps of one after those of the other.
+"""The rows of a batch in the order in which the compiled kernels read them: longest row first, without padding.
 
-Before a row's steps, and after the last row, there is an unused offset whose state is zero. So the state before a row's
-first step is that of a neighbouring offset, in both directions.
+The steps of all rows are stored one row after another. There is an unused offset before each row and after the last
+one, whose state is zero. So each row finds its initial state at the neighbouring offset, in both directions.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ Ids = npt.NDArray[np.int32]
 
 @dataclass(frozen=True)
 class BatchRows:
-    """The rows of a call.
+    """The rows of a batch, sorted by length.
 
     Attributes:
-        order: int64[rows], the positions at which the rows were given.
-        offsets: Of the rows.
+        order: int64[rows], the index of each row in the batch as it was passed.
+        offsets: The offsets of each row's steps.
         unused: int64[rows + 1], the offsets without a step.
-        all: int32[offsets], 0, 1, 2 and so on.
-        row_of: int32[offsets].
-        words: int64[n], the different ids that the steps read, rising.
-        word_of: int32[offsets], which of these words; 0 where there is no step.
+        all: int32[offsets], 0, 1, 2, ...
+        row_of: int32[offsets], the row of each offset.
+        words: int64[n], the distinct token ids, in ascending order.
+        word_of: int32[offsets], the index in `words` of the token at each offset; 0 where there is no step.
         is_step: bool[offsets], True where there is a step.
-        is_read: bool[rows, time], True for the ids that have a step.
+        is_read: bool[rows, time], True for the token ids that have a step.
     """
 
     order: npt.NDArray[np.intp]
@@ -45,10 +45,10 @@ class BatchRows:
 
     @classmethod
     def of(cls, token_ids: Ids, masked: bool) -> BatchRows:
-        """Arranges int32[rows, time]; a masked network has no steps where the id is 0.
+        """Sorts the rows of int32[rows, time]. With `masked`, a token id of 0 is padding and gets no step.
 
         Raises:
-            ValueError: A row has no step, which the kernels cannot compute.
+            ValueError: A row has no step; the kernels cannot compute such a row.
         """
         is_read = token_ids != 0 if masked else np.ones_like(token_ids, np.bool_)
         steps = is_read.sum(axis=1)
@@ -76,24 +76,23 @@ class BatchRows:
         )
 
     def __len__(self) -> int:
-        """Number of rows."""
         return len(self.order)
 
     def slices(self) -> list[slice]:
-        """Lists the offsets of each row's steps."""
+        """Returns the offsets of each row's steps."""
         return [
             slice(begin, begin + steps) for begin, steps in zip(self.offsets.begin, self.offsets.steps, strict=True)
         ]
 
     def by_offset(self, values: Floats, width: int) -> Floats:
-        """Returns float32[rows, time or 1, columns] as float32[offsets, width], zeros elsewhere; rows in this order."""
+        """Returns float32[rows, time or 1, columns], rows sorted, as float32[offsets, width], with zeros elsewhere."""
         columns = values.shape[2]
         arranged = np.zeros((self.offsets.size, width), np.float32)
         arranged[self.is_step, :columns] = np.broadcast_to(values, (*self.is_read.shape, columns))[self.is_read]
         return arranged
 
     def as_given(self, values: Floats) -> Floats:
-        """Returns float32[rows] in the order in which the rows were given."""
+        """Returns float32[rows] in the order in which the rows were passed."""
         given = np.empty_like(values)
         given[self.order] = values
         return given

@@ -1,12 +1,12 @@
-"""A training step on CPUs by compiled kernels.
+"""A training step on CPUs with compiled kernels.
 
-    words of the batch  ->  take the steps of Adam that they missed    adam.py
-    rows, shared out over the threads  ->  gradients                   network.py, rows.py, layout.py, lstm_ray/kernels/
+    words of the batch  ->  take the Adam steps that they missed       adam.py
+    rows, divided among the threads  ->  gradients                     network.py, rows.py, layout.py, lstm_ray/kernels/
     sums over threads, then over workers                               lstm_ray/collective/tcp.py
     sums  ->  Adam                                                     adam.py
 
-Keras builds the model, so that a seed gives the same weights whatever computes the steps, and names its variables, so
-that checkpoints are the same too.
+Keras builds the model and names its variables, so that a seed gives the same initial weights with both engines, and
+each engine reads the other's checkpoints.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ from lstm_ray.train.step.loss import Labels, class_weights
 from lstm_ray.train.step.schedule import count_steps, is_scheduled, learning_rate_at
 
 _DENSE = np.zeros(1, np.int32)  # all weights but the embedding are one vector: a matrix whose only row is 0
-_PREDICTED_ROWS = 48  # rows that a thread predicts in one call: the states of more would not fit in its caches
+_PREDICTED_ROWS = 48  # rows that a thread predicts in one call: the states of more would not fit in the caches
 
 
 @dataclass(frozen=True)
 class _Part:
-    """The part of a matrix that holds one of Keras's variables.
+    """Where a Keras variable is stored.
 
     Attributes:
-        matrix: The matrix.
-        array: Which of its arrays.
-        where: The index.
+        matrix: The matrix that contains it.
+        array: The array of the matrix: VALUES, FIRST, SECOND or AVERAGES.
+        where: The index in that array.
     """
 
     matrix: AdamMatrix
@@ -55,11 +55,11 @@ class _Part:
 
 
 _Variable: TypeAlias = _Part | Clock | npt.NDArray[Any]
-"""One of Keras's variables: weights or moments, the number of steps, or a constant that we do not use."""
+"""A Keras variable: weights or moments, the number of steps, or a constant that this engine does not use."""
 
 
 class NativeStepper:
-    """The weights of a model, their Adam, and the threads that compute steps, which end with it."""
+    """A model's weights, their Adam optimizer, and the threads that compute steps."""
 
     def __init__(self, config: TrainConfig, collective: Collective, labels: Labels) -> None:
         """Builds the model.
@@ -107,21 +107,21 @@ class NativeStepper:
         return self._summary
 
     def reseed(self, seed: int, epoch: int, step: int, rank: int) -> None:
-        """Makes the next step's dropout a function of these four alone, so that a run can resume at any step."""
+        """Makes the next step's dropout depend only on the arguments, so that a run can resume at any step."""
         self._random = np.random.default_rng([seed, epoch, step, rank])
 
     @np.errstate(all="ignore")  # `is_finite` finds what overflows
     def train(self, batch: Batch) -> npt.NDArray[np.float32]:
         """Takes one step; see `Stepper.train`."""
         words = np.unique(batch.token_ids)
-        dense, by_word = self._gradients(batch, self._weights(words, with_transposed=True))
-        sparse = [] if self._config.freeze_embeddings else [SparseRows(words.astype(np.int64), by_word)]
+        dense, d_vectors = self._gradients(batch, self._weights(words, with_transposed=True))
+        sparse = [] if self._config.freeze_embeddings else [SparseRows(words.astype(np.int64), d_vectors)]
         total, sparse_total = self._collective.all_reduce(dense, sparse)
         self._learn(total[:-2], sparse_total)
         return total[-2:].copy()
 
     def _weights(self, words: npt.NDArray[Any], with_transposed: bool, array: int = VALUES) -> Weights:
-        """Returns the weights that a batch of these words reads; transposed ones for the backward pass."""
+        """Returns the weights for a batch of these words; the backward pass needs the transposed ones too."""
         vectors, dense = self._embedding.rows(words, array), self._dense.rows(_DENSE, array)[0]
         lanes = self._layout.lanes
         if not with_transposed:
@@ -131,23 +131,23 @@ class NativeStepper:
             for direction in directions(self._layout)
             for part in ((direction.kernel, direction.inputs), (direction.recurrent, direction.width))
         ]
-        turned = list(self._threads.map(lambda part: transpose(dense[part[0]], part[1], lanes), matrices))
-        pairs = zip(turned[::2], turned[1::2], strict=True)
+        transposed = list(self._threads.map(lambda part: transpose(dense[part[0]], part[1], lanes), matrices))
+        pairs = zip(transposed[::2], transposed[1::2], strict=True)
         return Weights(words, vectors, dense, dict(zip(directions(self._layout), pairs, strict=True)))
 
     def _gradients(self, batch: Batch, weights: Weights) -> tuple[Floats, Floats]:
         """Returns the gradients of this worker's rows, summed over the threads.
 
         Returns:
-            float32[size + 2], by the dense weights; then the sum of the losses and the number of right answers.
-            float32[words, embedding_width], by the words' vectors.
+            float32[size + 2], with respect to the dense weights; then the sum of the losses and the number of correct
+            answers. float32[words, embedding_width], with respect to the words' vectors.
         """
         counts = batch.weights * np.where(batch.labels > 0.5, self._class_weights[1], self._class_weights[0])
         smoothing = np.float32(self._config.label_smoothing)
         targets = batch.labels * (1 - smoothing) + smoothing / 2
         dropout = self._draw(batch.token_ids)
         dense = np.zeros(self._layout.size + 2, np.float32)
-        by_word = np.zeros_like(weights.vectors)
+        d_vectors = np.zeros_like(weights.vectors)
         for rows in self._shares(batch):
 
             def gradients(task: tuple[Network, npt.NDArray[np.intp]]) -> tuple[npt.NDArray[np.intp], Gradients]:
@@ -158,15 +158,15 @@ class NativeStepper:
             for share, found in self._threads.map(gradients, zip(self._networks, rows, strict=False)):
                 dense[:-2] += found.dense
                 if found.embedding is not None:
-                    by_word[np.searchsorted(weights.words, found.words)] += found.embedding
+                    d_vectors[np.searchsorted(weights.words, found.words)] += found.embedding
                 labels, logits = batch.labels[share], found.logits
                 losses = np.maximum(logits, 0) - logits * targets[share] + np.log1p(np.exp(-np.abs(logits)))
                 dense[-2] += (losses * counts[share]).sum()
                 dense[-1] += (((logits > 0) == (labels > 0.5)) * batch.weights[share]).sum()
-        return dense, by_word
+        return dense, d_vectors
 
     def _shares(self, batch: Batch) -> Iterable[Sequence[npt.NDArray[np.intp]]]:
-        """Yields, for each slice of the batch, the rows that each thread computes: about as many steps each."""
+        """Yields, for each slice of the batch, the rows of each thread, with about the same number of steps each."""
         steps = (batch.token_ids != 0).sum(axis=1) if self._config.mask else np.ones(len(batch.token_ids), np.int64)
         slices = np.array_split(np.arange(len(steps)), min(self._config.accumulate, len(steps)))
         for rows in slices:
@@ -184,7 +184,7 @@ class NativeStepper:
 
         shape = (1 if config.shared_dropout else token_ids.shape[1], config.embedding_size)
         dropout = Dropout(factors(config.embedding_dropout, *shape) if config.embedding_dropout else None, {}, {})
-        # With recurrent dropout Keras computes the gates one by one, and then each has its own mask for the inputs too.
+        # With recurrent dropout Keras computes the gates one by one, and each has its own mask for the inputs too.
         masks = GATES if config.recurrent_dropout else 1
         for direction in directions(self._layout):
             if config.dropout:
@@ -194,11 +194,11 @@ class NativeStepper:
         return dropout
 
     def _learn(self, dense: Floats, sparse: Sequence[SparseRows]) -> None:
-        """Takes Adam's step with the gradients summed over all workers; `sparse` is the embedding's, or nothing."""
+        """Takes an Adam step with gradients summed over all workers; `sparse` is empty if the embedding is frozen."""
         clip = self._config.clip_norm
         factor = np.float32(1)
-        if clip is not None:  # of the sum over the workers, so that the norm is that of the whole step
-            # In float64, where the square of a float32 is finite: a factor of 0 would be a step that learns nothing.
+        if clip is not None:  # the sum over the workers is clipped, so that the norm is that of the whole step
+            # In float64 the square of every float32 is finite; an infinite norm would make the factor 0.
             parts = [dense, *(rows.values for rows in sparse)]
             squares = sum(np.square(part, dtype=np.float64).sum() for part in parts)
             factor = np.float32(min(1.0, clip / np.sqrt(squares)))
@@ -209,7 +209,7 @@ class NativeStepper:
 
     @np.errstate(all="ignore")
     def predict(self, batch: Batch) -> npt.NDArray[np.float32]:
-        """Returns the probabilities of this worker's rows that count, float32[rows]."""
+        """Returns the probabilities of this worker's rows, without filler rows, float32[rows]."""
         weights = self._weights(np.unique(batch.token_ids), with_transposed=False, array=self._learned)
         logits = np.empty(len(batch.token_ids), np.float32)
         free = list(self._networks)  # a task takes one and puts it back
@@ -232,22 +232,22 @@ class NativeStepper:
         return self._embedding.is_finite() and self._dense.is_finite()
 
     def set_word_vectors(self, words: WordVectors) -> None:
-        """Sets the vectors of the words that have one."""
+        """Sets the embeddings of the words that have a vector."""
         self._embedding.write(VALUES, (words.ids, slice(self._config.embedding_size)), words.vectors)
 
     def weights(self) -> list[npt.NDArray[Any]]:
-        """Returns copies of the model's variables, averages with `ema`, in the order of Keras's `model.variables`."""
+        """Returns copies of the model's variables (with `ema`, their averages), in the order of `Model.variables`."""
         return [
             self._read(replace(variable, array=self._learned) if isinstance(variable, _Part) else variable)
             for variable in self._model_variables
         ]
 
     def state(self) -> list[npt.NDArray[Any]]:
-        """Returns copies of all variables of model and optimizer, in the order of Keras, and of averages."""
+        """Returns copies of all variables of model and optimizer, in Keras's order, then of the averages."""
         return [self._read(variable) for variable in self._state_variables()]
 
     def restore(self, state: list[npt.NDArray[Any]]) -> None:
-        """Resumes from what `state` returned, here or in the Keras engine."""
+        """Restores a state that `state` returned, of this engine or of the Keras engine."""
         steps = 0
         for variable, value in zip(self._state_variables(), state, strict=True):
             if isinstance(variable, _Part):
@@ -259,9 +259,9 @@ class NativeStepper:
         self._dense.restart()
 
     def _variables(self, model: keras.Model) -> tuple[list[_Variable], list[_Variable]]:
-        """Returns the variables of a model, and those that Keras's Adam has for it, in the order of Keras."""
+        """Returns the variables of a model and those of its Keras Adam optimizer, in Keras's order."""
 
-        def name_of(variable: Any) -> str:  # as Keras's Adam has it
+        def name_of(variable: Any) -> str:  # the name that Keras's Adam derives its variables' names from
             return str(variable.path).replace("/", "_")
 
         floats = [variable for variable in model.variables if variable.dtype == "float32"]
@@ -294,7 +294,7 @@ class NativeStepper:
 
 
 def _common_target(collective: Collective) -> Target:
-    """Returns this processor, with vectors that every worker has: layouts must agree, and Adam's rounding too."""
+    """Returns this processor, limited to what every worker supports: layouts and Adam's rounding must agree."""
     target = Target.host()
     lanes, fused = collective.all_gather([target.lanes, target.fused]).min(axis=0)
     return replace(target, lanes=int(lanes), fused=bool(fused))

@@ -1,23 +1,23 @@
-"""Fits the n-gram part: two logistic regressions on the distinct n-grams of the training rows, added up.
+"""Fits the n-gram part: the sum of two logistic regressions on the distinct n-grams of the training rows.
 
-A row's features are its buckets, and the subwords (character n-grams) of those that are words. The two regressions
-differ in what a feature's factor, which is learned, is multiplied by:
+A row's features are the buckets of its n-grams, and the subwords (character n-grams) of its words. Each feature has a
+fixed multiplier and a learned factor. The two regressions differ in the multiplier:
 
     ratio    how much more frequent the feature is in positive rows: log((p / sum of all p) / (q / sum of all q)),
-             p = 1 + its occurrences in positive rows, q = 1 + those in negative ones     (Wang & Manning 2012)
-    idf      how rare it is: 1 + log((1 + rows) / (1 + its occurrences)), divided so that a row's mean square length
-             is 1                                                                   (scikit-learn's TfidfVectorizer)
+             p = 1 + occurrences in positive rows, q = 1 + occurrences in negative rows   (Wang & Manning 2012)
+    idf      how rare the feature is: 1 + log((1 + rows) / (1 + occurrences)), divided so that the mean square length
+             of a row is 1                                                          (scikit-learn's TfidfVectorizer)
 
     logit of a row = bias + sum of multiplier * factor over its features
     loss = sum over the rows of class weight * cross-entropy  +  |factors|^2 / (2 C)
 
-On few rows the first is the better one for long texts and the second for short ones, and their sum is better than
-either. So are subwords, which let rare words learn from words like them (docs/accuracy.md). What each regression counts
-is fitted on rows that it did not learn from: each fifth of the training rows in turn, of many rows one fifth (mix.py).
-Sums of linear functions of the same features are one such function, and subwords belong to words: the result is one
-table of buckets.
+On few rows the first is better for long texts and the second for short ones; their sum is better than either. Subwords
+help too: rare words learn from similar words (docs/explanation/accuracy.md). The weights of the two regressions in the
+sum are fitted on rows that they were not trained on: each fifth of the training rows in turn, or only one fifth if
+there are many rows (mix.py). The sum of linear functions is linear, and the subwords of a word are fixed, so the result
+is one table of buckets.
 
-Each worker holds its own rows' buckets; counts, losses and gradients are summed over the workers.
+Each worker has the buckets of its own rows; counts, losses and gradients are summed over the workers.
 
 Sources: S. Wang, C. Manning, "Baselines and Bigrams: Simple, Good Sentiment and Topic Classification", 2012;
 scikit-learn, "Tf-idf term weighting"; P. Bojanowski et al., "Enriching Word Vectors with Subword Information", 2017.
@@ -40,12 +40,12 @@ from lstm_ray.train.ngrams.rows import Linear, Rows, Words
 from lstm_ray.train.step.loss import Labels
 
 _CLOSE = 1e-6
-_IDF_CLOSE = 1e-2  # on IMDb 96 evaluations instead of 247, and the same accuracy: the bound is far from tight here
+_IDF_CLOSE = 1e-2  # on IMDb 96 evaluations instead of 247, with the same accuracy: the bound is far from tight here
 _FOLDS = 5
-_MANY_ROWS = 5_000  # from which on one fold measures what the two regressions count
-_IDF_STRENGTH = 30.0  # of 1 to 100 the best on average for 500 and 2,000 rows of three corpora; little depends on it
+_MANY_ROWS = 5_000  # from here on, one fold is enough to fit the weights of the two regressions
+_IDF_STRENGTH = 30.0  # best on average among 1 to 100, for 500 and 2,000 rows of three corpora; it matters little
 _RATIO_SUBWORDS, _IDF_SUBWORDS = 0.3, 0.5
-"""What subwords are multiplied by besides. Of 0.15 to 2 about the best for 500 and 2,000 rows of three corpora."""
+"""Additional multipliers of subwords: about the best among 0.15 to 2, for 500 and 2,000 rows of three corpora."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class NgramPart:
     """The fitted n-gram part: a row's logit is the bias and the sum of the table over its distinct n-grams.
 
     Attributes:
-        table: float32[ngram_buckets], 0 for a bucket that no training row has.
+        table: float32[ngram_buckets], 0 for buckets that no training row has.
         bias: Added to the sum.
     """
 
@@ -87,18 +87,18 @@ def fit(
     threads: Threads,
     evaluated: Callable[[], None],
 ) -> NgramPart:
-    """Fits the n-gram part; all workers must call it, and all get the same.
+    """Fits the n-gram part. All workers must call this, and all get the same result.
 
     Args:
-        bags: Of this worker's training rows: those with the numbers rank, rank + world_size, ...
-        labels: Of these rows.
-        class_weights: Of negative and positive rows in the loss.
+        bags: This worker's training rows: those with the numbers rank, rank + world_size, ...
+        labels: Labels of these rows.
+        class_weights: Weights of negative and positive rows in the loss.
         strength: C of the first regression, the inverse strength of its penalty as in scikit-learn.
         buckets: Number of buckets.
-        words: Of the vocabulary.
+        words: The words of the vocabulary.
         collective: The workers.
-        threads: Compute the sums.
-        evaluated: Called after each evaluation of a loss, some hundreds of times; what it raises ends the fit.
+        threads: The threads that compute the sums.
+        evaluated: Called after each evaluation of a loss, some hundreds of times; an error that it raises ends the fit.
     """
     rows = Rows(bags, labels, np.array(class_weights)[labels], buckets, words, collective, threads, evaluated)
     numbers = collective.rank + collective.world_size * np.arange(len(labels))
@@ -116,7 +116,7 @@ def fit(
     is_known = everyone != 0
     weights = np.where(everyone[is_known] > 0, class_weights[1], class_weights[0])
     shares = fit_shares([part[is_known] for part in unseen], (everyone[is_known] > 0).astype(np.int8), weights)
-    shares = collective.all_gather(shares)[0]  # worker 0's, where processors round differently
+    shares = collective.all_gather(shares)[0]  # those of worker 0, because processors may round differently
     table = np.zeros(buckets, np.float32)
     table[rows.buckets] = sum(np.float32(share) * one.weights for share, one in zip(shares, found, strict=False))
     return NgramPart(
@@ -135,7 +135,7 @@ class Ratio:
     strength: float
 
     def fit(self, rows: Rows, used: Doubles) -> Linear:
-        """Fits it on the rows where `used` is 1 and not 0; all workers must call it."""
+        """Fits the regression on the rows where `used` is 1, not 0. All workers must call this."""
         positive, negative = (rows.by_kind(rows.totals(used * (rows.labels == label))) for label in (1, 0))
         multipliers = [
             share * _log_ratios(1 + p.astype(np.float64), 1 + q.astype(np.float64))
@@ -148,7 +148,7 @@ class Idf:
     """Logistic regression on features multiplied by how rare they are."""
 
     def fit(self, rows: Rows, used: Doubles) -> Linear:
-        """Fits it on the rows where `used` is 1 and not 0; all workers must call it."""
+        """Fits the regression on the rows where `used` is 1, not 0. All workers must call this."""
         count = rows.sum_over_workers(used.sum())
         multipliers = [
             share * _idf(occurring.astype(np.float64), count)
@@ -164,7 +164,7 @@ def _log_ratios(p: Doubles, q: Doubles) -> Doubles:
 
 
 def _idf(occurring: Doubles, rows: float) -> Doubles:
-    """Returns how rare each feature is, with a mean square length of 1 over the rows."""
+    """Returns each feature's inverse document frequency, scaled so that the mean square length of a row is 1."""
     # A subword may occur more often than there are rows.
     idf = np.where(occurring > 0, np.maximum(1 + np.log((1 + rows) / (1 + occurring)), 0), 0)
     idf /= max(np.sqrt(occurring @ np.square(idf) / max(rows, 1)), 1)

@@ -1,6 +1,7 @@
-"""The lowest point of a smooth convex function, by L-BFGS.
+"""Minimizes a smooth convex function with L-BFGS.
 
-Vectors are float32: those of the last steps take most of the memory. The value, which decides on a step, is float64.
+Vectors are float32, because those of the last steps take most of the memory. Function values are float64, because they
+decide whether a step is accepted.
 
 Sources: J. Nocedal, S. Wright, "Numerical Optimization", 2006, algorithm 7.4; the line search, which doubles and
 halves, is that of A. Lewis, M. Overton, "Nonsmooth optimization via quasi-Newton methods", 2013.
@@ -16,19 +17,19 @@ from lstm_ray.collective.protocol import Floats
 
 _REMEMBERED = 10  # steps
 _MOST_STEPS = 1000
-_MOST_TRIALS = 40  # lengths of a step
-_FALL = 1e-4  # least decrease of the value, as a share of what the slope promises
-_FLATTER = 0.9  # largest slope after a step, as a share of the one before it
+_MOST_TRIALS = 40  # step lengths that are tried
+_DECREASE = 1e-4  # first Wolfe condition: least decrease of the value, as a share of what the slope predicts
+_CURVATURE = 0.9  # second Wolfe condition: largest slope after a step, as a share of the slope before it
 
 
 @dataclass(frozen=True)
 class Point:
-    """A point, and what the function is there.
+    """A point, with the function's value and gradient.
 
     Attributes:
-        at: float32[n].
-        value: Of the function.
-        gradient: float32[n].
+        at: float32[n], the point.
+        value: The function's value.
+        gradient: float32[n], the function's gradient.
     """
 
     at: Floats
@@ -39,17 +40,17 @@ class Point:
 Evaluate = Callable[[Floats], Point]
 Dot = Callable[[Floats, Floats], float]
 _Step = tuple[Floats, Floats, float]
-"""How a step changed the point and the gradient, and the dot product of the two."""
+"""The changes of the point and of the gradient in a step, and the dot product of the two."""
 
 
 def minimise(evaluate: Evaluate, start: Floats, dot: Dot, is_low: Callable[[Point], bool]) -> Floats:
-    """Returns the point where a function is lowest, float32[n].
+    """Returns the minimum of a function, float32[n].
 
     Args:
         evaluate: Evaluates the function.
         start: float32[n], where to start.
-        dot: Returns a dot product. Workers that search together must all get the same values and products.
-        is_low: Returns whether a point is low enough.
+        dot: Returns a dot product. Workers that search together must get the same values and products.
+        is_low: Returns whether a point is close enough to the minimum.
     """
     point = evaluate(start)
     steps: deque[_Step] = deque(maxlen=_REMEMBERED)
@@ -57,7 +58,7 @@ def minimise(evaluate: Evaluate, start: Floats, dot: Dot, is_low: Callable[[Poin
         if is_low(point):
             break
         reached = _search(evaluate, point, _direction(point.gradient, steps, dot), dot, is_scaled=bool(steps))
-        if reached is None:  # here and below, only rounding is left
+        if reached is None:  # here and below: no progress beyond rounding errors
             break
         step, bend = reached.at - point.at, reached.gradient - point.gradient
         point, product = reached, dot(step, bend)
@@ -68,7 +69,7 @@ def minimise(evaluate: Evaluate, start: Floats, dot: Dot, is_low: Callable[[Poin
 
 
 def _direction(gradient: Floats, steps: deque[_Step], dot: Dot) -> Floats:
-    """Returns where to go: minus the gradient, times the inverse Hessian as far as the last steps show it."""
+    """Returns the search direction: minus the gradient, times the inverse Hessian estimated from the last steps."""
     direction, shares = -gradient, []
     for step, bend, product in reversed(steps):
         shares.append(dot(step, direction) / product)
@@ -82,14 +83,14 @@ def _direction(gradient: Floats, steps: deque[_Step], dot: Dot) -> Floats:
 
 
 def _search(evaluate: Evaluate, point: Point, direction: Floats, dot: Dot, *, is_scaled: bool) -> Point | None:
-    """Returns a point in a direction that is lower, and where the slope is flatter; None if none is found.
+    """Returns a point in the given direction that satisfies the Wolfe conditions; None if none is found.
 
     Args:
         evaluate: Evaluates the function.
         point: Where to start.
-        direction: Where to go.
+        direction: The search direction.
         dot: Returns a dot product.
-        is_scaled: Whether the direction's length is a good one to try first.
+        is_scaled: Whether the direction's length is a good first step.
     """
     slope = dot(direction, point.gradient)
     if not slope < 0:
@@ -98,9 +99,9 @@ def _search(evaluate: Evaluate, point: Point, direction: Floats, dot: Dot, *, is
     least, most = 0.0, None
     for _ in range(_MOST_TRIALS):
         reached = evaluate(point.at + length * direction)
-        if not reached.value <= point.value + _FALL * length * slope:
+        if not reached.value <= point.value + _DECREASE * length * slope:
             most = length
-        elif dot(direction, reached.gradient) < _FLATTER * slope:
+        elif dot(direction, reached.gradient) < _CURVATURE * slope:
             least = length
         else:
             return reached

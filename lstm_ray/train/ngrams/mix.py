@@ -1,9 +1,9 @@
 """Fits how the logits of the LSTM and of the n-grams are mixed, on the validation rows.
 
-The two are features of a logistic regression whose weights are not negative. Its prior is the average in which both
-have the same spread; it counts about as much as ten rows. So a few rows lean to that average, rows that the logits
-separate give finite weights, and without validation rows the mix is the plain average: the spread on training rows,
-which the n-grams fit almost perfectly, says nothing about other rows.
+The two logits are the features of a logistic regression with non-negative weights. Its prior is their average after
+both are scaled to the same spread; it counts about as much as ten rows. So with few rows the mix stays close to that
+average, perfectly separated rows still give finite weights, and without validation rows the mix is the plain average:
+the spread on training rows, which the n-grams fit almost perfectly, says nothing about other rows.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from lstm_ray.train.step.loss import Labels
 
 Doubles = npt.NDArray[np.float64]
 
-_MIXES = 21  # that are tried, from the n-grams alone to the best mix
+_MIXES = 21  # number of mixes that are tried, from the n-grams alone to the best mix
 _MOST_STEPS = 100
-_CLOSE = 1e-12  # decrease that a step promises, at which Newton's method ends
+_CLOSE = 1e-12  # predicted decrease at which Newton's method ends
 
 
 def fit_mix(lstm: npt.NDArray[np.floating], ngrams: npt.NDArray[np.floating], labels: Labels, weights: Doubles) -> Mix:
-    """Returns the mix that fits rows about best, with as little of the LSTM as that allows.
+    """Returns a mix whose loss is close to the best, with as little of the LSTM as that allows.
 
-    The epoch that is measured is chosen on the same rows, so the LSTM looks better on them than on others. So of the
-    mixes between the n-grams alone, as they are, and the best mix (`fit_shares`), it is the first one whose loss is at
-    most one standard error above that of the best (the one-standard-error rule of Breiman et al., "Classification and
-    Regression Trees", 1984). The n-grams' logits are calibrated on more rows than these (fit.py): on 94 app reviews
-    another bias cost two points on others. On thousands of rows the standard error is small, and the mix close to the
-    best.
+    The best epoch is chosen on the same rows, so the LSTM looks better on them than on other rows. Therefore mixes
+    between the n-grams alone (unscaled) and the best mix (`fit_shares`) are tried in order, and the first one is taken
+    whose loss is at most one standard error above the best (the one-standard-error rule of Breiman et al.,
+    "Classification and Regression Trees", 1984). The n-grams' logits are calibrated on more rows than these (fit.py):
+    on 94 app reviews a new bias cost two percentage points on other rows. On thousands of rows the standard error is
+    small, and the mix is close to the best.
 
     Args:
         lstm: float[rows], the LSTM's logits.
-        ngrams: float[rows], the n-grams'.
-        labels: Of the rows, of which there may be none.
-        weights: float64[rows], what each counts.
+        ngrams: float[rows], the n-grams' logits.
+        labels: The rows' labels; may be empty.
+        weights: float64[rows], the rows' weights in the loss.
     """
     best = fit_shares([lstm, ngrams], labels, weights)
     if not len(labels):
@@ -58,27 +58,28 @@ def fit_mix(lstm: npt.NDArray[np.floating], ngrams: npt.NDArray[np.floating], la
 
 
 def fit_shares(parts: Sequence[npt.NDArray[np.floating]], labels: Labels, weights: Doubles) -> Doubles:
-    """Returns what to multiply each part's logits by, and what to add to their sum: float64[parts + 1].
+    """Returns the weight of each part's logits and the bias of their sum, float64[parts + 1].
 
-    With spread the root of the mean square of a part's logits, z1, z2, ... the logits divided by their spread:
+    The spread of a part is the root mean square of its logits; z1, z2, ... are the logits divided by their spread. The
+    loss is
 
         sum of weight * cross-entropy of a * z1 + b * z2 + ... + c   +   |(a, b, ..., c) - (m, m, ..., 0)|^2 / 2
 
     where m is the mean spread divided by the number of parts.
 
     Args:
-        parts: Each float[rows].
-        labels: Of the rows, of which there may be none.
-        weights: float64[rows], what each counts.
+        parts: The logits of each part, float[rows].
+        labels: The rows' labels; may be empty.
+        weights: float64[rows], the rows' weights in the loss.
     """
     spreads = _spreads(*parts)
-    spreads[spreads == 0] = 1.0  # nothing to divide
+    spreads[spreads == 0] = 1.0  # all logits are 0: avoid dividing by 0
     features = np.stack(
         [*(part / spread for part, spread in zip(parts, spreads, strict=True)), np.ones(len(labels))], axis=1
     )
     prior = np.array([*np.full(len(parts), spreads.mean() / len(parts)), 0.0])
-    # The loss is convex: at its lowest point some of the weights are held at 0, and of the ways to hold them the best
-    # one that leaves none negative is the right one.
+    # At the minimum some weights are 0. The loss is convex, so every set of weights can be fixed at 0 in turn; the best
+    # result without negative weights is the minimum.
     found = [
         _descend(features, labels, weights, prior, np.array([*is_free, True]))
         for is_free in product([True, False], repeat=len(parts))
@@ -89,20 +90,20 @@ def fit_shares(parts: Sequence[npt.NDArray[np.floating]], labels: Labels, weight
 
 
 def lstm_share(mix: Mix, lstm: npt.NDArray[np.floating], ngrams: npt.NDArray[np.floating]) -> float:
-    """Returns the LSTM's share in the mixed logits, by spread: 0 to 1."""
+    """Returns the LSTM's share of the mixed logits' spread, 0 to 1."""
     parts = np.array([mix.lstm, mix.ngrams]) * _spreads(lstm, ngrams)
     return float(parts[0] / max(parts.sum(), np.finfo(float).tiny))
 
 
 def _spreads(*logits: npt.NDArray[np.floating]) -> Doubles:
-    """Returns the root of the mean square of each part's logits; 0 without rows."""
+    """Returns the root mean square of each part's logits; 0 without rows."""
     return np.sqrt([np.square(part, dtype=np.float64).sum() / max(len(part), 1) for part in logits])
 
 
 def _descend(
     features: Doubles, labels: Labels, weights: Doubles, prior: Doubles, is_free: npt.NDArray[np.bool_]
 ) -> tuple[float, Doubles]:
-    """Returns the lowest loss and where it is, with what is not free held at 0, by Newton's method, damped."""
+    """Returns the lowest loss and its weights, by damped Newton's method; weights that are not free stay 0."""
     signs = np.where(labels == 1, 1.0, -1.0)
 
     def loss_at(at: Doubles) -> float:
@@ -116,13 +117,13 @@ def _descend(
         gradient = (at - prior - features.T @ (weights * signs * wrong))[is_free]
         curved = features[:, is_free] * np.sqrt(weights * wrong * (1 - wrong))[:, None]
         step = np.linalg.solve(curved.T @ curved + np.eye(is_free.sum()), gradient)
-        promised, length = gradient @ step, 1.0
-        if promised <= _CLOSE * (1 + loss):
+        predicted, length = gradient @ step, 1.0
+        if predicted <= _CLOSE * (1 + loss):
             break
         while True:
             reached = at.copy()
             reached[is_free] -= length * step
-            if (there := loss_at(reached)) <= loss - 1e-4 * length * promised or length < _CLOSE:
+            if (there := loss_at(reached)) <= loss - 1e-4 * length * predicted or length < _CLOSE:
                 break
             length /= 2
         at, loss = reached, there

@@ -1,10 +1,10 @@
-"""The training rows as the linear part sees them: which features a row has, and sums over rows and features.
+"""The features of the training rows for the n-gram part, and sums over rows and features.
 
     row  ->  features: its buckets  ->  the subwords of those buckets that are words
 
-A row's subwords count once for each of its words. So a linear function of buckets and subwords is one of buckets alone
-(`Rows.fold`), and a gradient by subwords is summed from that by buckets: what crosses between workers, and what a model
-keeps, knows no subwords.
+A subword counts once for each of the row's words that contain it. So a linear function of buckets and subwords is also
+a linear function of buckets alone (`Rows.fold`), and the gradient with respect to subwords is a sum of the gradient
+with respect to buckets. Workers exchange, and models store, values of buckets only.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from lstm_ray.train.ngrams.lbfgs import Point, minimise
 from lstm_ray.train.ngrams.mix import Doubles
 from lstm_ray.train.step.loss import Labels
 
-_SHARES = 8  # of the rows for each thread, so that none waits long for another
+_SHARES = 8  # calls of each thread, so that none waits long for another
 
 
 @dataclass(frozen=True)
 class Words:
-    """The words among the buckets.
+    """The words of the vocabulary as features.
 
     Attributes:
-        buckets: int64[words], of each word as an n-gram of one.
-        subwords: Of each word, numbered from 0.
+        buckets: int64[words], the bucket of each word as an n-gram of length 1.
+        subwords: The subwords of each word, numbered from 0.
     """
 
     buckets: npt.NDArray[np.int64]
@@ -57,10 +57,10 @@ class Rows:
     """This worker's training rows.
 
     Attributes:
-        labels: Of the rows.
-        buckets: int64[n], those of words and those that occur in a row of any worker, rising. They are the first
-            features.
-        total: Rows of all workers.
+        labels: The rows' labels.
+        buckets: int64[n], the buckets of words and of n-grams that occur in a row of any worker, in ascending order.
+            They are the first features; subwords follow.
+        total: Number of rows of all workers.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Rows:
         self._words = _Incidence(parts, int(parts.buckets.max(initial=-1)) + 1, threads)
 
     def by_kind(self, values: npt.NDArray[np.floating]) -> list[npt.NDArray[np.floating]]:
-        """Splits a value for each feature: those of the buckets, those of the subwords."""
+        """Splits values of all features into those of buckets and those of subwords."""
         return np.split(values, [len(self.buckets)])
 
     def logits(self, linear: Linear) -> Doubles:
@@ -107,16 +107,16 @@ class Rows:
         return self._rows.row_sums(linear.weights) + linear.bias
 
     def totals(self, values: Doubles) -> Floats:
-        """Returns the sum of a value over the rows of all workers that have a feature, float32[features].
+        """Returns, for each feature, the sum of `values` over all workers' rows that have it, float32[features].
 
         Args:
-            values: float64[rows]. A row counts for a subword as often as it has words with it.
+            values: float64[rows]. A row counts for a subword once for each of its words that contain it.
         """
         mine = self._rows.column_sums(values.astype(np.float32)).astype(np.float32)
         return self._with_subwords(self._collective.all_reduce(mine, [])[0])
 
     def fold(self, weights: Floats) -> Floats:
-        """Returns the weights of buckets alone that give each row the same logit: float32[Rows.buckets].
+        """Returns equivalent weights of buckets alone, which give each row the same logit, float32[Rows.buckets].
 
         Args:
             weights: float32[features].
@@ -131,7 +131,7 @@ class Rows:
         return float(self._collective.all_gather([value]).sum())
 
     def gathered(self, numbers: npt.NDArray[np.int64], chosen: npt.NDArray[np.bool_], values: Doubles) -> Floats:
-        """Returns values of the chosen rows of all workers, float32[total], 0 for the other rows."""
+        """Returns the values of the chosen rows of all workers, float32[total], and 0 for other rows."""
         everywhere = np.zeros(self.total, np.float32)
         everywhere[numbers[chosen]] = values[chosen]
         return self._collective.all_reduce(everywhere, [])[0]
@@ -143,7 +143,7 @@ class Rows:
             multipliers: float32[features].
             used: float64[rows], 1 for the rows to learn from, 0 for others.
             strength: C, the inverse strength of the penalty.
-            close: Distance from the lowest loss, as a share of it or of 1, at which to end.
+            close: The search ends when the loss is at most this above the lowest one, as a share of max(loss, 1).
         """
         signs, weights = np.where(self.labels == 1, 1.0, -1.0), self._weights * used
         size, rank, workers = len(multipliers) + 1, self._collective.rank, self._collective.world_size
@@ -163,38 +163,38 @@ class Rows:
             return Point(at, self.sum_over_workers(loss), gradient)
 
         def dot(one: Floats, other: Floats) -> float:
-            # Each worker computes a share: so all get the same number, also where their processors round differently.
+            # Each worker computes a share, so that all get the same number even if their processors round differently.
             return self.sum_over_workers(float(one[mine] @ other[mine]))
 
         def is_low(point: Point) -> bool:
-            # The penalty's curvature is 1 / C everywhere, so the loss is at most C / 2 |gradient|^2 too high. (The bias
-            # has no penalty, but far more curvature: that of all rows.)
+            # The penalty's curvature is 1 / C everywhere, so the loss is at most C / 2 |gradient|^2 above its minimum.
+            # (The bias has no penalty, but far more curvature: that of all rows.)
             return strength / 2 * dot(point.gradient, point.gradient) <= close * max(point.value, 1.0)
 
         solution = minimise(evaluate, np.zeros(size, np.float32), dot, is_low)
         return Linear(self.fold(multipliers * solution[:-1]), float(solution[-1]))
 
     def _with_subwords(self, of_buckets: Floats) -> Floats:
-        """Appends the sums over the words of each subword: float32[features]."""
+        """Appends the subwords' values, each the sum over the words that contain the subword: float32[features]."""
         of_subwords = self._words.column_sums(of_buckets[self._word_features])
         return np.append(of_buckets, of_subwords.astype(np.float32))
 
 
 class _Incidence:
-    """A matrix of zeros and ones, by rows and by columns, and its sums on several threads."""
+    """A sparse matrix of zeros and ones, stored by rows and by columns, and its sums on several threads."""
 
     def __init__(self, rows: Bags, columns: int, threads: Threads) -> None:
-        """Sorts the ones by columns, too.
+        """Stores the matrix by columns too.
 
         Args:
-            rows: The columns of each row. It is not used afterwards: its memory is.
+            rows: The columns of each row. Its memory is reused, so it must not be used afterwards.
             columns: Number of columns.
-            threads: Compute the sums.
+            threads: The threads that compute the sums.
         """
         self._of_rows = _Sums(rows, threads)
-        # So a gradient is a sum of the same kind as a logit, in an order that does not depend on the threads. To sort
-        # pairs as numbers takes a fraction of the time of numpy.argsort. They are made in place: of all that training
-        # holds in memory, this is the most.
+        # Stored by columns, a gradient is a sum of the same kind as a logit, in an order that does not depend on the
+        # threads. Sorting pairs as integers takes a fraction of the time of numpy.argsort. They are built in place,
+        # because this is the largest array of a training run.
         ends = np.cumsum(np.bincount(rows.buckets, minlength=columns))
         pairs = rows.buckets
         pairs *= len(rows)
@@ -204,11 +204,11 @@ class _Incidence:
         self._of_columns = _Sums(Bags(pairs, np.concatenate([[0], ends])), threads)
 
     def row_sums(self, values: Floats) -> Doubles:
-        """Returns the sum over the columns of each row, float64[rows]."""
+        """Returns, for each row, the sum of the values of its columns, float64[rows]."""
         return self._of_rows(values)
 
     def column_sums(self, values: Floats) -> Doubles:
-        """Returns the sum over the rows of each column, float64[columns]."""
+        """Returns, for each column, the sum of the values of its rows, float64[columns]."""
         return self._of_columns(values)
 
 

@@ -1,11 +1,11 @@
 """The n-gram part of a run: fitted before the first epoch, mixed with the LSTM after each one.
 
-    training rows -> bags -> fit.py -> table and bias          once; a checkpoint keeps them
-    validation rows -> bags -> their logits                    once in each process
+    training rows -> bags -> fit.py -> table and bias          once; saved in checkpoints
+    validation rows -> bags -> logits                          once per process
     after an epoch: the LSTM's logits -> mix.py -> counts of the mixed probabilities, and of each part alone
 
-The LSTM's steps know nothing of it: with a common loss the n-grams, which soon fit the training rows, would leave the
-LSTM nothing to learn.
+The LSTM is trained independently: with a common loss, the n-grams would soon fit the training rows and leave the LSTM
+nothing to learn.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class Mixed:
 
     Attributes:
         mix: How the logits are mixed.
-        lstm_share: The LSTM's share in them, 0 to 1.
-        counts: Of the mixed probabilities.
-        lstm: Of the LSTM alone.
-        ngrams: Of the n-grams alone.
+        lstm_share: The LSTM's share of the mixed logits, 0 to 1.
+        counts: Counts for the mixed probabilities.
+        lstm: Counts for the LSTM alone.
+        ngrams: Counts for the n-grams alone.
     """
 
     mix: Mix
@@ -51,7 +51,7 @@ class Mixed:
     ngrams: BinaryCounts
 
     def columns(self) -> dict[str, float | int | None]:
-        """Returns what the history says of the parts."""
+        """Returns the history's columns about the two parts."""
         lstm, ngrams = self.lstm.metrics(), self.ngrams.metrics()
         return {
             "validation_lstm_loss": lstm["log_loss"],
@@ -70,21 +70,23 @@ def fit_on(
     threads: int,
     evaluated: Callable[[], None],
 ) -> NgramPart:
-    """Fits the n-gram part on the training rows, of which each worker takes every N-th; all must call it.
+    """Fits the n-gram part on training rows; each of N workers takes every N-th of them. All workers must call this.
 
     Args:
         config: The settings.
         corpus: The rows.
-        vocabulary: Of their words.
+        vocabulary: The vocabulary.
         collective: The workers.
-        threads: Of this worker.
-        evaluated: Called some hundreds of times; what it raises ends the fit.
+        threads: Number of threads of this worker.
+        evaluated: Called some hundreds of times; an error that it raises ends the fit.
     """
+    used = len(corpus) if config.ngram_rows == 0 else min(config.ngram_rows, len(corpus))
+    mine = np.linspace(0, len(corpus) - 1, used).astype(np.int64)[collective.rank :: collective.world_size]
     pool = Threads(threads, "ngrams")
     try:
         return fit(
-            _bags(config, corpus, _share(corpus, collective)),
-            corpus.labels[_share(corpus, collective)],
+            _bags(config, corpus, mine),
+            corpus.labels[mine],
             class_weights(config, corpus.labels),
             strength=config.ngram_c,
             buckets=config.ngram_buckets,
@@ -101,7 +103,7 @@ class Mixer:
     """Mixes the LSTM's predictions of the validation rows with the n-grams'."""
 
     def __init__(self, config: TrainConfig, prepared: Prepared, part: NgramPart, collective: Collective) -> None:
-        """Computes the n-grams' logits; all workers must call it."""
+        """Computes the n-grams' logits. All workers must call this."""
         corpus = prepared.validation
         self._labels, self._collective = corpus.labels, collective
         self._mine = _share(corpus, collective)
@@ -109,18 +111,18 @@ class Mixer:
         self._ngrams = self._gathered(self._mine, part.logits(_bags(config, corpus, self._mine)))
 
     def mix(self, rows: npt.NDArray[np.int64], probabilities: Floats, threshold: float) -> Mixed:
-        """Fits the mix on all validation rows and counts; all workers must call it, and all get the same.
+        """Fits the mix on all validation rows and counts. All workers must call this, and all get the same result.
 
         Args:
-            rows: int64[n], those that this worker predicted.
-            probabilities: float32[n], the LSTM's.
+            rows: int64[n], the rows that this worker predicted.
+            probabilities: float32[n], the LSTM's probabilities for these rows.
             threshold: Probability above which a row counts as positive.
         """
-        # The logit of a float32 that has been rounded to 0 or 1 is not finite: cut where the log loss is, at +-16.
+        # A probability that was rounded to 0 or 1 has an infinite logit: clip it as the log loss does, at +-16.
         cut = np.clip(probabilities.astype(np.float64), LOG_LOSS_EPSILON, 1 - LOG_LOSS_EPSILON)
         lstm = self._gathered(rows, np.log(cut / (1 - cut)))
         mix = fit_mix(lstm, self._ngrams, self._labels, self._weights)
-        # Worker 0's, where processors round differently.
+        # The mix of worker 0, because processors may round differently.
         mix = Mix(*self._collective.all_gather(astuple(mix))[0].tolist())
         mixed = mix.lstm * lstm[self._mine] + mix.ngrams * self._ngrams[self._mine] + mix.bias
         labels = self._labels[self._mine]
@@ -136,7 +138,7 @@ class Mixer:
         return Mixed(mix, lstm_share(mix, lstm, self._ngrams), total, lstm_total, ngram_total)
 
     def _gathered(self, rows: npt.NDArray[np.int64], values: Doubles) -> Floats:
-        """Returns a value for each validation row, of which this worker has some: float32[rows]."""
+        """Returns the values of all validation rows, of which this worker has some, float32[rows]."""
         everywhere = np.zeros(len(self._labels), np.float32)
         everywhere[rows] = values
         return self._collective.all_reduce(everywhere, [])[0]
@@ -154,7 +156,7 @@ def _share(corpus: Corpus, collective: Collective) -> npt.NDArray[np.int64]:
 
 
 def _words(vocabulary: Vocabulary, buckets: int) -> Words:
-    """Returns the words that have ids of their own."""
+    """Returns the words that have an id, with their buckets and subwords."""
     words = vocabulary.words[: vocabulary.size - FIRST_WORD_ID].to_pylist()
     ids = np.arange(FIRST_WORD_ID, FIRST_WORD_ID + len(words), dtype=np.int32)
     return Words(bags(Sequences(ids, np.arange(len(words) + 1)), 1, buckets).buckets, subwords(words))

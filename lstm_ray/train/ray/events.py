@@ -1,10 +1,10 @@
-"""Events of a run on Ray: the workers append them to a log, the command reads and reports them; no Ray here.
+"""Events of a run on Ray: workers append them to a log, and the driver reads and reports them. Does not import Ray.
 
     worker groups -> EventLog, an actor -> EventReporter, in the caller's process -> Progress
-                     EventLog           <- "stop", which rank 0 asks for twice a second
+                     EventLog           <- "stop"; rank 0 asks for it twice a second
 
-Worker groups follow each other, and the log accepts events of the last one only. A worker that was given up may wake
-again: what it then sends, such as the loss of all its peers, says nothing about the run.
+When a worker group fails, another one replaces it. The log accepts events of the newest group only: a worker that was
+taken for lost may wake up, and what it then sends (such as the loss of all its peers) says nothing about the run.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _WAIT_SILENTLY_S = 120.0
 
 @dataclass(frozen=True)
 class Begun:
-    """A worker group has begun to train.
+    """A worker group has started to train.
 
     Attributes:
-        state: The position from which it trains, without history.
-        workers: Their number.
+        state: The position at which it starts, without history.
+        workers: Number of workers.
     """
 
     state: State
@@ -37,31 +37,39 @@ class Begun:
 
 @dataclass(frozen=True)
 class Lost:
-    """A worker group has failed: why, for people."""
+    """A worker group has failed.
+
+    Attributes:
+        why: The reason, for the user.
+    """
 
     why: str
 
 
 @dataclass(frozen=True)
 class Interrupted:
-    """The run was saved and stops: at which position, for people."""
+    """The run was saved and stops.
+
+    Attributes:
+        message: Where it was saved, for the user.
+    """
 
     message: str
 
 
 @dataclass(frozen=True)
 class Finished:
-    """The run has ended in this state, and its model is written."""
+    """The run is complete, and its model is written."""
 
     state: State
 
 
 Event = Begun | str | Count | Epoch | Lost | Interrupted | Finished | LstmRayError
-"""A str is a message for people; an error ends the run."""
+"""A str is a message for the user; an error ends the run."""
 
 
 class EventLog:
-    """Holds the run's events until the driver has read them, and whether the run should stop."""
+    """Keeps the run's events until the driver has read them, and whether the run should stop."""
 
     def __init__(self) -> None:
         self._events: list[Event] = []
@@ -92,18 +100,18 @@ class EventLog:
         self._group += 1
 
     def lose_start(self, why: str) -> int:
-        """Records that the last group failed before it began to train; returns how many in a row did."""
+        """Records that the last group failed before it started to train; returns how many did so in a row."""
         self.lose_group(why)
         self._failed_starts += 1
         return self._failed_starts
 
     def give_up(self, error: LstmRayError) -> None:
-        """Records the error that ends the run, whichever group is the last."""
+        """Records the error that ends the run."""
         self._events.append(error)
         self._is_over = True
 
     def append(self, event: Event, group: int) -> None:
-        """Records an event of a worker group."""
+        """Records an event, unless it comes from an earlier group."""
         if group != self._group:
             return
         self._events.append(event)
@@ -112,14 +120,14 @@ class EventLog:
         self._is_over |= isinstance(event, Interrupted | LstmRayError)
 
     def is_over(self) -> bool:
-        """Returns whether the run ends: a worker that loses its peers now should not ask for replacements."""
+        """Returns whether the run is ending: a worker that loses its peers now must not ask for replacements."""
         return self._is_over
 
     def since(self, position: int) -> list[Event]:
-        """Returns the events from a position on, and forgets those before it.
+        """Returns the events from a position on, and deletes those before it.
 
-        Reading does not remove them: Ctrl-C may interrupt the driver between the answer and its use, and the error of a
-        worker would be lost with it.
+        Events are not deleted when they are read: Ctrl-C may interrupt the driver before it has used the answer, and a
+        worker's error would be lost.
         """
         del self._events[: position - self._dropped]
         self._dropped = position
@@ -138,7 +146,7 @@ class EventReporter:
     """Reports the events of a run.
 
     Attributes:
-        progress: Receives them.
+        progress: Receives the events.
         position: Events reported so far.
         final: The state of the finished run; None until then.
     """
@@ -154,7 +162,7 @@ class EventReporter:
         self._progress_at = time.monotonic()
 
     def is_training(self) -> bool:
-        """Returns whether a worker group is at work, as far as is known."""
+        """Returns whether a worker group is training, as far as is known."""
         return self._waiting_since is None
 
     def report(self, event: Event) -> None:
@@ -162,7 +170,7 @@ class EventReporter:
 
         Raises:
             LstmRayError: A worker raised it.
-            KeyboardInterrupt: The run was to stop, and has been saved.
+            KeyboardInterrupt: The run was interrupted and has been saved.
         """
         if isinstance(event, str | Count | Epoch):
             if isinstance(event, Count):
@@ -180,7 +188,7 @@ class EventReporter:
             raise KeyboardInterrupt(event.message)
         else:
             raise event
-        self.position += 1  # last: interrupted before, the event is read again
+        self.position += 1  # last, so that the event is read again if this is interrupted
 
     def _report_loss(self, event: Lost) -> None:
         self._losses += 1
@@ -200,12 +208,12 @@ class EventReporter:
         self._has_begun, self._waiting_since = True, None
 
     def report_waiting(self) -> None:
-        """Reports that no group has begun for a while; Ray Train waits for free resources without a message."""
+        """Reports if no group has started for a while, because Ray Train waits for free resources without a message."""
         if self._waiting_since is not None and time.monotonic() - self._waiting_since > _WAIT_SILENTLY_S:
             self._waiting_since = time.monotonic()
             config = self._config
             needs = f"{config.cpus_per_worker:g} CPU" + (", 1 GPU" if config.gpus_per_worker else "")
             self.progress(
-                f"no worker has begun for {_WAIT_SILENTLY_S:.0f} s: has the cluster room for "
-                f"{counted(config.worker_limits[0], 'worker')} of {needs}?"
+                f"no worker has started for {_WAIT_SILENTLY_S:.0f} s: does the cluster have room for "
+                f"{counted(config.worker_limits[0], 'worker')} with {needs}?"
             )

@@ -24,7 +24,7 @@ class LossReporter(UserCallback):
         self._log = log
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        """Logs it."""
+        """Logs the reason."""
         self._log.lose_group.remote(describe_loss(worker_exceptions))
 
 
@@ -39,7 +39,7 @@ def describe_end(error: BaseException, config: TrainConfig) -> str:
 
 
 def describe_loss(failures: Mapping[int, BaseException]) -> str:
-    """Returns which workers were lost; those that waited for them are named only if no other is known."""
+    """Returns which workers were lost. Workers that only waited for a lost peer are named if nothing else is known."""
     causes = {rank: _cause(error) for rank, error in sorted(failures.items())}
     died = {rank: error for rank, error in causes.items() if not isinstance(error, WorkerLostError)}
     workers = [f"worker {rank}: {in_short(error)}" for rank, error in (died or causes).items()]
@@ -47,11 +47,11 @@ def describe_loss(failures: Mapping[int, BaseException]) -> str:
 
 
 def in_short(error: BaseException) -> str:
-    """Returns the cause of a worker's loss in a few words; Ray's message is a paragraph."""
+    """Returns why a worker was lost, in a few words; Ray's message is a paragraph."""
     if isinstance(error, ray.exceptions.RayActorError):
         return "its node died" if ray_internals.node_died(error) else "its process died"
     if (seconds := ray_internals.seconds_hanging(error)) is not None:
-        return f"it has not answered for {seconds} s: it is stopped, or cut off"
+        return f"it has not answered for {seconds} s: its process is stopped or unreachable"
     return reason(error)[:200]
 
 

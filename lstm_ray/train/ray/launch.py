@@ -5,10 +5,10 @@
       encode_all -> tasks run encode_shard
       run -> DataParallelTrainer.fit             work: epochs.run, a TcpCollective between the workers
       EventReporter <- EventLog <-               progress, epochs, errors, the end
-                       EventLog ->               "stop", asked for twice a second
+                       EventLog ->               "stop"; rank 0 asks for it twice a second
 
-Ray's own TensorflowTrainer is not used: it switches workers to Keras 2 (TF_USE_LEGACY_KERAS) and imports TensorFlow in
-the driver too. A generic DataParallelTrainer with the small backend of `worker_group.py` needs neither.
+Ray's TensorflowTrainer is not used: it switches workers to Keras 2 (TF_USE_LEGACY_KERAS) and imports TensorFlow in the
+driver too. A generic DataParallelTrainer with the small backend of `worker_group.py` avoids both.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ _SAVE_WITHIN_S = 60.0
 _ENDS_WITHIN_S = 10.0
 _LOOK_FOR_ROOM_EVERY_S = 30.0
 _START_WITHIN_S = 15.0
-_TASKS_PER_CORE = 2  # in flight: each returns the token ids of a row group, up to hundreds of MB
-_MIN_TASKS = 64  # in flight on a cluster, so that its autoscaler sees that there is work for more nodes
+_TASKS_PER_CORE = 2  # in flight; few, because each returns the token ids of a row group, up to hundreds of MB
+_MIN_TASKS = 64  # in flight on a cluster, so that the autoscaler sees work for more nodes
 
 
 @contextmanager
 def ray_session(config: TrainConfig, progress: Progress) -> Iterator[bool]:
-    """Connects to a Ray that has room for the run's workers, see `connect`."""
+    """Connects to Ray, see `connect`, and checks that it has room for the run's workers."""
     least, most = config.worker_limits
     asked = Asked(least, most, config.cpus_per_worker, config.gpus_per_worker)
     with connect(config.address, asked, progress) as is_ours:
@@ -65,13 +65,18 @@ class RayWorkers:
     """The Ray workers of a run."""
 
     def __init__(self, progress: Progress, is_here: bool) -> None:
-        """Keeps what receives the progress, and whether all workers are on this machine, which has the run's files."""
+        """Prepares the workers.
+
+        Args:
+            progress: Receives the run's events.
+            is_here: Whether all workers are on this machine, so that they see its files.
+        """
         self._progress, self._is_here = progress, is_here
 
     def encode_all(self, shards: Sequence[Shard], config: TrainConfig) -> Iterator[EncodedShard]:
-        """Encodes shards on the cluster's cores and yields them in order, with few of them in flight."""
+        """Encodes shards on the cluster's cores and yields them in order, a bounded number at a time."""
         if not self._is_here:
-            vocabulary = [] if config.vocabulary is None else [config.vocabulary]  # read by every task
+            vocabulary = [] if config.vocabulary is None else [config.vocabulary]  # every task reads it
             check_paths([*vocabulary, *(shard.file.path for shard in shards)], config.output)
         encode = ray.remote(encode_shard)
         settings = ray.put(config)
@@ -79,11 +84,11 @@ class RayWorkers:
         most = max(_TASKS_PER_CORE * cores, 1 if self._is_here else _MIN_TASKS)
         try:
             yield from in_order(shards, lambda shard: encode.remote(shard, settings), ray.get, most=most)
-        except ray.exceptions.RayError as error:  # a task's error, or a worker process that died again and again
+        except ray.exceptions.RayError as error:  # a task's error, or a worker process that kept dying
             raise our_error(error, TrainingError) from error
 
     def run(self, config: TrainConfig, prepared: Prepared) -> State:
-        """Trains to the end on `config.workers` workers, replacing those that are lost.
+        """Trains to the end on `config.workers` workers, replacing lost ones.
 
         Raises:
             TrainingError: Too many workers were lost, or training ended early for an unknown reason.
@@ -92,8 +97,9 @@ class RayWorkers:
         """
         least, most = config.worker_limits
         self._progress(f"starting {'' if least == most else f'{least} to '}{counted(most, 'Ray worker')}")
-        # The health check finds a worker that hangs where no peer waits for it. A group of variable size that does not
-        # start in time is tried in another: Ray Train counts on a lost node for a while, by default for a minute.
+        # The health check finds a worker that hangs while no peer waits for it. A group of variable size that does not
+        # start in time is tried in another size: after a loss Ray Train counts on the node for a while, by default for
+        # a minute.
         ray_internals.set_train_timeouts(config.collective_timeout_s, _START_WITHIN_S if least < most else None)
         log = _start_log()
         filesystem, path = storage.locate(config.output)
@@ -124,15 +130,15 @@ class RayWorkers:
         try:
             _fit(trainer, log, reporter)
         except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
-            if reporter.final is None:  # else the model is written: a worker that died while it left changes nothing
+            if reporter.final is None:  # otherwise the model is written, and a worker died only while shutting down
                 raise TrainingError(describe_end(error, config)) from error
         if reporter.final is None:
-            raise TrainingError(f"Ray Train ended before the training did, and gave no reason: {RESUMES}")
+            raise TrainingError(f"Ray Train ended before training was complete, without a reason: {RESUMES}")
         return reporter.final
 
 
 def _start_log() -> Any:
-    """Starts the event log on this node: it must not be lost with another."""
+    """Starts the event log on this node, so that the loss of another node does not end it."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     return ray.remote(num_cpus=0, scheduling_strategy=here)(EventLog).remote()
 
@@ -140,13 +146,13 @@ def _start_log() -> Any:
 def _fit(trainer: Any, log: Any, reporter: EventReporter) -> None:
     """Runs the trainer to its end and reports the events of the run.
 
-    The trainer runs in a thread: in the main thread it would handle Ctrl-C itself, and exit without a message.
+    The trainer runs in a thread, because in the main thread it would handle Ctrl-C itself and exit without a message.
 
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed; the message says what was saved.
     """
     failures: list[BaseException] = []
-    # Not Thread.join: interrupted while it waits, it takes the thread for ended (Python 3.11, bpo-45274).
+    # Not Thread.join: if it is interrupted, it considers the thread ended (Python 3.11, bpo-45274).
     ended = threading.Event()
 
     def fit() -> None:
@@ -160,7 +166,7 @@ def _fit(trainer: Any, log: Any, reporter: EventReporter) -> None:
     try:
         threading.Thread(target=fit, name="ray-train", daemon=True).start()
         _report_until_saved(ended, log, reporter)
-    except BaseException as error:  # the callback's errors too: the thread must not call Ray after its shutdown
+    except BaseException as error:  # also errors of the callback: the thread must not call Ray after Ray's shutdown
         is_interrupt = isinstance(error, KeyboardInterrupt)
         is_from_worker = bool(str(error)) if is_interrupt else isinstance(error, LstmRayError)  # then all workers end
         if not ended.wait(_ENDS_WITHIN_S if is_from_worker else 0):
@@ -173,22 +179,22 @@ def _fit(trainer: Any, log: Any, reporter: EventReporter) -> None:
 
 
 def _kill_controller(log: Any) -> None:
-    """Ends Ray Train, if it has begun a worker group, so that the thread that waits for it ends too."""
+    """Kills Ray Train's controller, if there is one, so that the thread that waits for it ends."""
     controller = ray.get(log.controller.remote())
     if controller is not None:
         ray.kill(controller)
 
 
 def _report_until_saved(ended: threading.Event, log: Any, reporter: EventReporter) -> None:
-    """Reports events until training has ended; on Ctrl-C has the run saved first."""
+    """Reports events until training has ended. On Ctrl-C, has the run saved first."""
     try:
         _report(ended, log, reporter, math.inf)
     except KeyboardInterrupt as interrupt:
         if str(interrupt) or not reporter.is_training():
             raise
         ray.get(log.interrupt.remote())
-        reporter.progress("interrupted: saving; Ctrl-C again ends at once")
-        if not _report(ended, log, reporter, _SAVE_WITHIN_S):  # else it ended, or failed, before it was interrupted
+        reporter.progress("interrupted: saving; press Ctrl-C again to stop at once")
+        if not _report(ended, log, reporter, _SAVE_WITHIN_S):  # otherwise it ended or failed before the interrupt
             message = f"interrupted: no worker saved within {_SAVE_WITHIN_S:.0f} s; {RESUMES}"
             raise KeyboardInterrupt(message) from None
 
@@ -198,7 +204,7 @@ def _report(ended: threading.Event, log: Any, reporter: EventReporter, limit_s: 
     end = time.monotonic() + limit_s
     is_last = False
     while not is_last and time.monotonic() < end:
-        is_last = ended.wait(_READ_EVERY_S)  # then read once more: all events were logged before the end
+        is_last = ended.wait(_READ_EVERY_S)  # then read once more, because all events were logged before the end
         for event in ray.get(log.since.remote(reporter.position)):
             reporter.report(event)
         reporter.report_waiting()

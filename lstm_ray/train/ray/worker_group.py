@@ -1,13 +1,13 @@
-"""The worker group of a run on Ray: how its workers meet, and what each of them runs.
+"""The worker group of a run on Ray: how its workers find each other, and what each of them runs.
 
     Ray Train's controller                        each worker
       GroupBackend.on_start, for every new group    _open_listener -> its address
-        addresses of all, a token, a number      ->   _set_membership
+        all addresses, a token, a number         ->   _set_membership
       the training function                      ->   work: TensorFlow, TcpCollective, epochs.run
 
-A worker that dies, or no longer answers its peers (their WorkerLostError), makes Ray Train start a new group, as large
-as there is room for; epochs.run then resumes from the last checkpoint. Any other error would only come again. So it
-does not reach Ray Train: the worker appends it to the event log, and the driver raises it.
+If a worker dies or does not answer its peers (they raise WorkerLostError), Ray Train starts a new group, as large as
+there is room for, and epochs.run resumes from the last checkpoint. Any other error would only happen again. So Ray
+Train does not see it: the worker appends it to the event log, and the driver raises it.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ _ASK_EVERY_S = 0.5
 
 @dataclass
 class GroupConfig(BackendConfig):
-    """Tells each worker where its peers are.
+    """Settings of `GroupBackend`.
 
     Attributes:
         log: The event log; it numbers the groups.
-        timeout_s: Most seconds to wait for a worker.
-        max_failures: How many groups in a row may be lost before they begin to train.
+        timeout_s: Maximum seconds to wait for a worker.
+        max_failures: How many groups in a row may fail before they start to train.
     """
 
     log: Any
@@ -55,19 +55,19 @@ class GroupConfig(BackendConfig):
 
     @property
     def backend_cls(self) -> type[Backend]:
-        """Returns the class that sets the workers up."""
+        """Returns the class that sets up the workers."""
         return GroupBackend
 
 
 class GroupBackend(Backend):
-    """Introduces the workers of a new group to each other; runs in Ray Train's controller."""
+    """Gives the workers of a new group each other's addresses. Runs in Ray Train's controller."""
 
     def on_start(self, worker_group: Any, backend_config: GroupConfig) -> None:
         """Gives every worker its membership.
 
         Raises:
-            RayActorError: A worker died or is silent; Ray Train starts another group.
-            TrainingError: That happened too often.
+            RayActorError: A worker died or does not answer; Ray Train starts another group.
+            TrainingError: This happened more than `max_failures` times in a row.
         """
         log, timeout_s = backend_config.log, backend_config.timeout_s
         number = ray.get(log.begin_group.remote(ray.get_runtime_context().current_actor))
@@ -76,11 +76,11 @@ class GroupBackend(Backend):
             addresses = _get_all(worker_group.execute_async(_open_listener), timeout_s)
             _get_all(worker_group.execute_async(_set_membership, addresses, token, number), timeout_s)
         except ray.exceptions.RayActorError as error:
-            worker_group.shutdown()  # Ray 2.60 would leave its CPUs taken, and wait for ever for others
-            why = f"worker lost while it was set up ({in_short(error)})"
+            worker_group.shutdown()  # Ray 2.60 would keep its CPUs reserved, and wait for ever for others
+            why = f"worker lost during setup ({in_short(error)})"
             if ray.get(log.lose_start.remote(why)) <= backend_config.max_failures:
                 raise
-            # Ray Train itself would never give up; an error of another type ends it.
+            # Ray Train would retry for ever; an error of another type ends it.
             after = counted(backend_config.max_failures, "replacement")
             final = TrainingError(f"{why}, after {after} (--max-failures): {RESUMES}")
             ray.get(log.give_up.remote(final))
@@ -91,12 +91,12 @@ def _get_all(answers: list[Any], timeout_s: float) -> list[Any]:
     """Waits for the answers of all workers.
 
     Raises:
-        RayActorError: A worker died or is silent.
+        RayActorError: A worker died or does not answer.
     """
     try:
         return list(ray.get(answers, timeout=timeout_s))
     except ray.exceptions.GetTimeoutError as error:
-        raise ray.exceptions.ActorUnavailableError(f"a worker was silent for {timeout_s:g} s", None) from error
+        raise ray.exceptions.ActorUnavailableError(f"a worker did not answer for {timeout_s:g} s", None) from error
 
 
 @dataclass
@@ -104,10 +104,10 @@ class _Membership:
     """What a worker knows about its group before it trains.
 
     Attributes:
-        listener: Accepts the calls of its peers.
-        addresses: Of all workers, by rank.
-        token: Of this group.
-        number: Of this group, among those of the run.
+        listener: Accepts connections from peers.
+        addresses: Addresses of all workers, by rank.
+        token: The group's token, which peers must present.
+        number: The group's number in the run, from 1.
     """
 
     listener: socket.socket
@@ -117,37 +117,37 @@ class _Membership:
 
 
 _membership: _Membership | None = None
-"""This worker's, set by `GroupBackend` and read by `work`. They share nothing but the process: Ray Train passes no
-value from a backend to the training function (its own backends keep the group in a global of torch.distributed)."""
+"""This worker's membership, set by `GroupBackend` and read by `work`. It is a global because Ray Train passes no value
+from a backend to the training function (its own backends use the global state of torch.distributed)."""
 
 
 def _open_listener() -> rendezvous.Address:
-    """Returns where the peers of this worker can call it; runs on the worker."""
+    """Starts to listen, and returns the address for peers. Runs on the worker."""
     global _membership
     _membership = _Membership(rendezvous.listen(ray.util.get_node_ip_address()))
     return rendezvous.address_of(_membership.listener)
 
 
 def _set_membership(addresses: list[rendezvous.Address], token: str, number: int) -> None:
-    """Completes this worker's membership; runs on the worker."""
+    """Completes this worker's membership. Runs on the worker."""
     assert _membership is not None
     _membership.addresses, _membership.token, _membership.number = addresses, token, number
 
 
 def work(arguments: dict[str, Any]) -> None:
-    """Trains on one worker, as `LocalWorkers` does in one process; Ray Train's training function.
+    """Trains on one worker, as `LocalWorkers` does in one process. This is Ray Train's training function.
 
     Args:
-        arguments: `config` as a dict, with the engine that the driver chose; `prepared`, a reference to the corpus;
-            `log`, the event log; `code`, the user's modules.
+        arguments: `config`, the settings as a dict, with the engine that the driver chose; `prepared`, a reference to
+            the corpus; `log`, the event log; `code`, the user's modules.
 
     Raises:
-        WorkerLostError: A peer was lost, and should be replaced.
+        WorkerLostError: A peer was lost. Ray Train then replaces the group.
     """
     log = arguments["log"]
     assert _membership is not None
     number = _membership.number
-    with ExitStack() as stack:  # leave the group only after the error is reported: its peers then report nothing else
+    with ExitStack() as stack:  # leave the group only after the error is reported: otherwise peers report a lost worker
         stack.enter_context(_membership.listener)
         try:
             config = TrainConfig.model_validate(arguments["config"])
@@ -175,14 +175,14 @@ def work(arguments: dict[str, Any]) -> None:
             ray.get(log.append.remote(Interrupted(str(interrupt)), number))
         except LstmRayError as error:
             ray.get(log.append.remote(error, number))
-        except Exception as error:  # noqa: BLE001  would come again: the driver raises it, its traceback is in the log
+        except Exception as error:  # noqa: BLE001  a new group would fail too: the driver raises it
             traceback.print_exc()
             failed = TrainingError(f"a worker failed with {user_code.described(error)[-500:]}")
             ray.get(log.append.remote(failed, number))
 
 
 class _RayContext:
-    """What surrounds a worker in its group, see `epochs.Context`."""
+    """The environment of a worker in its group, see `epochs.Context`."""
 
     def __init__(self, log: Any, number: int, group: Collective) -> None:
         self.collective = group
@@ -192,15 +192,15 @@ class _RayContext:
         self._asked_at = 0.0
 
     def begin(self, state: State) -> None:
-        """Logs that the group begins to train."""
+        """Logs that the group starts to train."""
         self.report(Begun(State(epoch=state.epoch, step=state.step), self.collective.world_size))
 
     def report(self, event: Event) -> None:
-        """Logs what the run reports."""
+        """Appends an event to the log."""
         self._log.append.remote(event, self._number)
 
     def is_interrupted(self) -> bool:
-        """Returns the log's last answer; does not wait for a new one."""
+        """Returns the log's last answer, and asks for a new one without waiting."""
         if self._answer is not None and ray.wait([self._answer], timeout=0)[0]:
             self._is_interrupted = ray.get(self._answer)
             self._answer = None

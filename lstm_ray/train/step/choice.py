@@ -12,7 +12,7 @@ from lstm_ray.train.step.protocol import Stepper
 
 
 def runs_on_gpu(config: TrainConfig) -> bool:
-    """Returns whether a run's steps are computed on GPUs; the driver asks, about this process or its Ray workers."""
+    """Returns whether a run's steps are computed on GPUs, in this process or on Ray workers; called on the driver."""
     return has_gpu() if config.worker_limits == (0, 0) else config.gpus_per_worker > 0
 
 
@@ -32,9 +32,9 @@ def make_stepper(config: TrainConfig, collective: Collective, labels: Labels) ->
     """Builds the engine.
 
     Args:
-        config: The run's settings, `engine` as the driver chose it; "auto" means a CPU.
-        collective: Adds up gradients over the workers.
-        labels: Of all training rows: the schedule's length and balanced class weights depend on them.
+        config: The run's settings, with the `engine` that the driver chose; "auto" assumes a CPU.
+        collective: Sums gradients over the workers.
+        labels: Labels of all training rows: the schedule's length and balanced class weights depend on them.
     """
     if choose_engine(config, on_gpu=False) == "native":
         from lstm_ray.train.native.stepper import NativeStepper

@@ -1,4 +1,4 @@
-"""The Keras engine: training steps by Keras and TensorFlow, on GPUs and CPUs.
+"""The Keras engine: training steps with Keras and TensorFlow, on GPUs and CPUs.
 
     gradients, compiled  ->  summed over the workers (collective/protocol.py)  ->  Adam, compiled
 
@@ -27,7 +27,7 @@ from lstm_ray.train.step.schedule import average_share, count_steps, is_schedule
 
 Gradient: TypeAlias = "tf.Tensor | tf.IndexedSlices"
 
-_SUMS = 2  # loss and number of right answers, which are summed together with the gradients
+_SUMS = 2  # loss and number of correct answers, which are summed together with the gradients
 
 
 class KerasStepper:
@@ -44,7 +44,7 @@ class KerasStepper:
         Args:
             config: The run's settings.
             collective: Sums the gradients over the workers.
-            labels: Of all training rows: a schedule's length and balanced class weights depend on them.
+            labels: Labels of all training rows: a schedule's length and balanced class weights depend on them.
         """
         self._collective = collective
         self._config = config
@@ -76,13 +76,13 @@ class KerasStepper:
         self._apply = tf.function(self._apply_sums, input_signature=[dense, rows])
         self._predict = tf.function(self._forward, reduce_retracing=True)
         self._seeds = [v for v in self.model.variables if v.path.endswith("seed_generator_state")]
-        if config.adversarial:  # the model in two: up to what its first LSTM layer reads, and from there
+        if config.adversarial:  # the model in two parts: up to what its first LSTM layer reads, and the rest
             vectors = self.model.get_layer("embedding_dropout" if config.embedding_dropout else "embedding").output
             self._embed = keras.Model(self.model.input, vectors)
             self._read = keras.Model([self.model.input, vectors], self.model.output)
 
     def _make_optimizer(self) -> keras.optimizers.Optimizer:
-        # Adam clips: it receives the sums over the workers, so the norm is that of the whole step.
+        # Adam does the clipping: it receives the sums over the workers, so the norm is that of the whole step.
         config = self._config
         rate = self._scheduled_rate if is_scheduled(config) else config.learning_rate
         self._adam = keras.optimizers.Adam(
@@ -92,8 +92,8 @@ class KerasStepper:
             weight_decay=config.weight_decay or None,
             global_clipnorm=config.clip_norm,
         )
-        # fp16 has no numbers below 6e-8, so the loss is multiplied by some 2^15 before its gradients are computed. All
-        # workers receive the same sums, so all find them finite, or all skip the step and halve the scale.
+        # fp16 has no numbers below 6e-8, so the loss is multiplied by about 2^15 before its gradients are computed. All
+        # workers receive the same sums, so either all take the step, or all skip it and halve the scale.
         return keras.optimizers.LossScaleOptimizer(self._adam) if config.precision == "fp16" else self._adam
 
     def _scheduled_rate(self) -> tf.Tensor:
@@ -120,15 +120,15 @@ class KerasStepper:
         return summary_text(self.model)
 
     def weights(self) -> list[npt.NDArray[Any]]:
-        """Returns copies of the model's variables; with `ema` of the averages."""
+        """Returns copies of the model's variables; with `ema`, of their averages."""
         averages = {id(variable): average for average, variable in self._averaged()}
         return [averages.get(id(variable), variable).numpy() for variable in self.model.variables]
 
     def is_finite(self) -> bool:
         """Returns whether all weights are finite, and with fp16 whether steps are still taken.
 
-        With fp16 a gradient that is not finite skips the step and halves the scale; at a scale below 1, the scale is
-        not the cause.
+        With fp16 a step whose gradient is not finite is skipped and the scale halved. If the scale falls below 1, the
+        scale is not the cause.
         """
         if self.optimizer is not self._adam and float(self.optimizer.dynamic_scale) < 1:
             return False
@@ -146,8 +146,8 @@ class KerasStepper:
         """
         if [tuple(v.shape) for v in self._variables()] != [value.shape for value in state]:
             raise TrainingError(
-                f"{self._config.output}: the network has other weights than when this run began: choose another "
-                "--output, or --fresh to delete that run and start over"
+                f"{self._config.output}: the network's weights have other shapes than when this run started: choose "
+                "another --output, or use --fresh to delete that run and start over"
             )
         for variable, value in zip(self._variables(), state, strict=True):
             variable.assign(value)
@@ -160,7 +160,7 @@ class KerasStepper:
         return list(zip(self._averages, self.model.trainable_variables, strict=False))
 
     def reseed(self, seed: int, epoch: int, step: int, rank: int) -> None:
-        """Makes the next step's dropout a function of these four, so that a run can be resumed at any step.
+        """Makes the next step's dropout depend only on the arguments, so that a run can resume at any step.
 
         This takes 0.08 ms with the lstm preset, whose step takes 30 ms.
         """
@@ -173,11 +173,11 @@ class KerasStepper:
         """Takes one step.
 
         Returns:
-            float32[2]: loss and number of right answers, each summed over the step's rows on all workers.
+            float32[2]: loss and number of correct answers, each summed over the step's rows on all workers.
         """
         arguments = (tf.constant(batch.token_ids), tf.constant(batch.labels), tf.constant(batch.weights))
         dense, rows = self._gradients(*arguments, tf.constant(batch.global_rows, tf.float32))
-        if self._collective.world_size > 1:  # a single worker copies nothing from the device
+        if self._collective.world_size > 1:  # a single worker leaves the sums on the device
             total, totals = self._collective.all_reduce(
                 dense.numpy(), [SparseRows(ids.numpy(), values.numpy()) for ids, values in rows]
             )
@@ -186,7 +186,7 @@ class KerasStepper:
         return self._apply(dense, rows)
 
     def predict(self, batch: Batch) -> npt.NDArray[np.float32]:
-        """Returns the probabilities of this worker's rows that count, float32[rows]."""
+        """Returns the probabilities of this worker's rows, without filler rows, float32[rows]."""
         probabilities: npt.NDArray[np.float32] = self._predict(tf.constant(batch.token_ids)).numpy()
         return probabilities[batch.weights > 0]
 
@@ -197,7 +197,7 @@ class KerasStepper:
             probabilities = self.model(token_ids, training=True)
             losses = self._losses(probabilities, labels, weights)
             total = tf.reduce_sum(losses)
-            if self.model.losses:  # regularizers of a user's network: each row adds its share, on any worker
+            if self.model.losses:  # regularizers of a user's network: each row contributes its share, on any worker
                 total += tf.add_n(self.model.losses) * tf.reduce_sum(weights)
             loss = self.optimizer.scale_loss(total / global_rows)
         variables = self.model.trainable_variables
@@ -210,7 +210,7 @@ class KerasStepper:
     def _compute_adversarial_gradients(
         self, token_ids: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, global_rows: tf.Tensor
     ) -> tuple[list[Gradient], tf.Tensor]:
-        """Does what `_compute_gradients` does, with the loss of adversarial training (loss.py)."""
+        """Same as `_compute_gradients`, with the loss of adversarial training (loss.py)."""
         variables = self.model.trainable_variables
 
         def differentiate(shift: Any) -> tuple[list[Gradient], tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -220,23 +220,23 @@ class KerasStepper:
                 probabilities = self._read([token_ids, vectors], training=True)
                 losses = self._losses(probabilities, labels, weights)
                 loss = self.optimizer.scale_loss(tf.reduce_sum(losses) / global_rows)
-            *gradients, by_vectors = tape.gradient(loss, [*variables, vectors])
-            return gradients, vectors, by_vectors, _sums(probabilities, labels, weights, losses)
+            *gradients, d_vectors = tape.gradient(loss, [*variables, vectors])
+            return gradients, vectors, d_vectors, _sums(probabilities, labels, weights, losses)
 
         seeds = [tf.identity(seed.value) for seed in self._seeds]
-        gradients, vectors, by_vectors, sums = differentiate(0.0)
+        gradients, vectors, d_vectors, sums = differentiate(0.0)
         for seed, state in zip(self._seeds, seeds, strict=True):  # the same dropout again
             seed.assign(state)
-        more, *_ = differentiate(self._shift(token_ids, vectors, by_vectors))
+        more, *_ = differentiate(self._shift(token_ids, vectors, d_vectors))
         return [_added(one, other) for one, other in zip(gradients, more, strict=True)], sums
 
-    def _shift(self, token_ids: tf.Tensor, vectors: tf.Tensor, by_vectors: tf.Tensor) -> tf.Tensor:
-        """Returns the shifts of adversarial training, in the shape and type of the vectors."""
+    def _shift(self, token_ids: tf.Tensor, vectors: tf.Tensor, d_vectors: tf.Tensor) -> tf.Tensor:
+        """Returns the shifts of adversarial training, with the shape and dtype of the vectors."""
         is_read = tf.cast(token_ids != 0, tf.float32) if self._config.mask else tf.ones_like(token_ids, tf.float32)
         steps = tf.reduce_sum(is_read, axis=1)[:, None, None]
         squares = tf.square(tf.cast(vectors, tf.float32)) * is_read[:, :, None]
         length = tf.sqrt(tf.reduce_sum(squares, axis=[1, 2], keepdims=True) / steps)
-        gradients = tf.cast(by_vectors, tf.float32)
+        gradients = tf.cast(d_vectors, tf.float32)
         directions = tf.math.divide_no_nan(gradients, tf.norm(gradients, axis=[1, 2], keepdims=True))
         return tf.cast(self._config.adversarial * length * directions, vectors.dtype)
 
@@ -249,11 +249,11 @@ class KerasStepper:
         """Returns the gradients in the form in which they are summed over the workers.
 
         An embedding's gradient has a row for each token of the batch and none for other words. Rows of the same word
-        are added up: 0.3 MB are sent instead of 0.7 MB, or 10 MB for all words (lstm preset, 16 rows a worker).
+        are added up: 0.3 MB are sent instead of 0.7 MB, or 10 MB for all words (lstm preset, 16 rows per worker).
 
         Returns:
-            float32[n + 2], all other gradients one after the other, then the sums of `train`; and of each embedding the
-            ids, int64[words], and rows, float32[words, width].
+            float32[n + 2], all other gradients one after the other, then the sums of `train`; and for each embedding
+            its ids, int64[words], and rows, float32[words, width].
         """
         compute = self._accumulate if self._config.accumulate > 1 else self._differentiate
         gradients, sums = compute(*arguments)
@@ -296,7 +296,7 @@ class KerasStepper:
             for part, v, size in zip(parts, variables, self._sizes, strict=True)
         ]
         for position, (ids, values) in zip(self._tables, rows, strict=True):
-            # Adam updates every word in every step, by the moments of earlier steps: it needs the zeros too.
+            # Adam updates every word in every step, because of the moments of earlier steps: it needs the zeros too.
             shape = tf.constant(list(variables[position].shape), tf.int64)
             gradients[position] = tf.scatter_nd(ids[:, None], values, shape)
         self._update(gradients)
@@ -317,12 +317,12 @@ class KerasStepper:
 
 
 def _sums(probabilities: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, losses: tf.Tensor) -> tf.Tensor:
-    is_right = tf.cast(tf.equal(probabilities[:, 0] > 0.5, labels > 0.5), tf.float32) * weights
-    return tf.stack([tf.reduce_sum(losses), tf.reduce_sum(is_right)])
+    is_correct = tf.cast(tf.equal(probabilities[:, 0] > 0.5, labels > 0.5), tf.float32) * weights
+    return tf.stack([tf.reduce_sum(losses), tf.reduce_sum(is_correct)])
 
 
 def _added(one: Gradient, other: Gradient) -> Gradient:
-    """Adds two gradients of a variable; the rows of an embedding's are listed, repeated ones too."""
+    """Adds two gradients of a variable; those of an embedding are concatenated and may repeat a word."""
     if not isinstance(one, tf.IndexedSlices):
         return one + other
     return tf.IndexedSlices(

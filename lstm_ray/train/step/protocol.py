@@ -1,18 +1,18 @@
-"""A training step: the same for one worker and for many.
+"""What a training engine must implement: one step, the same for one worker and for many.
 
     gradients  ->  summed over the workers (collective/protocol.py)  ->  Adam
 
-The loss of a step is the sum over its rows, on all workers, divided by their number (loss.py). So each worker divides
-its own sum by the global number of rows, and the gradients are added up over the workers. Every worker holds the whole
-model. The seed gives all workers the same initial weights, and each applies the same sums of gradients, so the weights
-stay equal to the bit. Adam's learning rate is a function of the step's number (schedule.py).
+The loss of a step is the mean over its rows on all workers (loss.py). So each worker divides its own sum by the global
+number of rows, and the gradients are summed over the workers. Every worker holds the whole model. The seed gives all
+workers the same initial weights, and each applies the same sums of gradients, so the weights stay bit-identical. Adam's
+learning rate depends on the step's number (schedule.py).
 
 Two engines implement `Stepper`, and choice.py chooses between them:
 
     native   machine code compiled for the CPU at start     train/native/stepper.py
     keras    Keras and TensorFlow, on GPUs and CPUs         train/step/keras_engine.py
 
-Both start with the same weights, compute the same gradients to rounding, and resume from each other's checkpoints.
+Both start with the same weights, compute the same gradients up to rounding, and resume from each other's checkpoints.
 Only their random numbers for dropout differ.
 """
 
@@ -58,15 +58,15 @@ class Stepper(Protocol):
         """Returns the learning rate of the last step."""
 
     def reseed(self, seed: int, epoch: int, step: int, rank: int) -> None:
-        """Makes the next step's dropout a function of these four, so that a run can be resumed at any step."""
+        """Makes the next step's dropout depend only on the arguments, so that a run can resume at any step."""
 
     def train(self, batch: Batch) -> Any:
         """Takes one step.
 
         Returns:
-            float32[2], an array or a tensor: loss and number of right answers, each summed over the step's rows on all
-            workers.
+            float32[2], an array or a tensor: loss and number of correct answers, each summed over the step's rows on
+            all workers.
         """
 
     def predict(self, batch: Batch) -> npt.NDArray[np.float32]:
-        """Returns the probabilities of this worker's rows that count, float32[rows]."""
+        """Returns the probabilities of this worker's rows, without filler rows, float32[rows]."""

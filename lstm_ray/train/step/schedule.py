@@ -1,11 +1,11 @@
-"""The learning rate of each step, its share in the average of the weights, and how many steps there are.
+"""The learning rate of each step, its share in the moving average of the weights, and the number of steps.
 
-    warmup_steps   rises evenly from learning_rate / warmup_steps to learning_rate, then
+    warmup_steps   rises linearly from learning_rate / warmup_steps to learning_rate, then
     constant       stays
-    linear         falls evenly       } to 0 after the last step of the last epoch
+    linear         falls linearly     } to 0 after the last step of the last epoch
     cosine         falls as a cosine  }
 
-The rate is a function of the step's number, which is the optimizer's `iterations` and part of a checkpoint.
+The rate depends on the step's number, which is the optimizer's `iterations` and part of a checkpoint.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lstm_ray.errors import ConfigError
 
 
 def steps_per_epoch(config: TrainConfig, rows: int) -> int:
-    """Returns the number of steps in which an epoch visits `rows` training rows; the last may have fewer rows."""
+    """Returns the number of steps of an epoch of `rows` training rows; the last step may have fewer rows."""
     return -(-rows // config.global_batch_size)
 
 
@@ -42,16 +42,16 @@ def check_schedule(config: TrainConfig, rows: int) -> None:
 
 
 def learning_rate_at(config: TrainConfig, steps: int, number: Any, operations: Any = np) -> Any:
-    """Returns the learning rate of one step or of many, shaped as `number`.
+    """Returns the learning rate of one step or of many, in the shape of `number`.
 
     Args:
         config: learning_rate, schedule and warmup_steps are used.
         steps: Steps of the run, see `count_steps`.
-        number: The steps' numbers, from 0, as floats: a NumPy array or scalar, or a tensor.
+        number: The steps' numbers, counted from 0, as floats: a NumPy array or scalar, or a tensor.
         operations: The module to compute with: numpy, or `keras.ops` for a tensor.
 
-    After the warm-up the rates are those of `keras.optimizers.schedules.CosineDecay` and `PolynomialDecay`. In the
-    warm-up they are a step ahead of Keras, because a first step at rate 0 learns nothing.
+    After the warm-up the rates are those of `keras.optimizers.schedules.CosineDecay` and `PolynomialDecay`. During the
+    warm-up they are one step ahead of Keras, because a first step at rate 0 learns nothing.
     """
     falling_steps = max(steps - config.warmup_steps, 1)
     done = operations.clip((number - config.warmup_steps) / falling_steps, 0.0, 1.0)
@@ -65,15 +65,15 @@ def learning_rate_at(config: TrainConfig, steps: int, number: Any, operations: A
 
 
 def average_share(ema: float, number: Any, operations: Any = np) -> Any:
-    """Returns the share of the weights after a step in their moving average; the rest is the average before.
+    """Returns the weight of a step's result in the moving average of the weights; the rest is the previous average.
 
     Args:
         ema: Decay of the average.
-        number: Of one step or of many, as in `learning_rate_at`.
+        number: The number of one step or of many, as in `learning_rate_at`.
         operations: The module to compute with, as in `learning_rate_at`.
 
-    In the t-th step the decay is min(ema, (1 + t) / (10 + t)): an average over the last tenth of the steps, until
-    `ema` makes it shorter. With `ema` alone the initial weights would count for two thirds after 400 steps of 0.999.
+    In step t the decay is min(ema, (1 + t) / (10 + t)): an average over about the last tenth of the steps, or fewer if
+    `ema` says so. With a constant decay of 0.999 the initial weights would still count for two thirds after 400 steps.
 
     Source: TensorFlow, `tf.train.ExponentialMovingAverage` with `num_updates`.
     """

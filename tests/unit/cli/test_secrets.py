@@ -18,6 +18,8 @@ ENVIRONMENT = {
     "AWS_SECRET_ACCESS_KEY": PLANTED + "2",
 }
 TINY = (
+    "--preset",
+    "none",
     "--vocabulary-size",
     20,
     "--max-tokens",

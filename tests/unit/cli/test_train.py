@@ -43,7 +43,7 @@ def test_the_next_commands_can_be_pasted(monkeypatch: pytest.MonkeyPatch, column
 def test_a_complete_run_names_what_continues_it(monkeypatch: pytest.MonkeyPatch, options: list[str], hint: str) -> None:
     state = State(epoch=4, best_epoch=1, metrics={})
     monkeypatch.setattr(run, "train", lambda config, _: Outcome(state, config, 90, 10, 0, 0, was_complete=True))
-    done = CliRunner().invoke(app, ["train", "--train", "in.parquet", "--output", "out", *options])
+    done = CliRunner().invoke(app, ["train", "--train", "in.parquet", "--output", "out", "--preset", "none", *options])
     assert hint in " ".join(done.stderr.split())
 
 

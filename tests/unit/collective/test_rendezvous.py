@@ -58,7 +58,7 @@ def test_both_sides_report_groups_of_other_sizes() -> None:
         ((b"lstmray1", b"another", 0, 2), "a worker of another run, or of an earlier group of this one"),
         ((b"lstmray1", b"token", 0, 5), "a worker of a group of 5, not of 2"),
         ((b"lstmray1", b"token", 7, 2), "worker 7 answered"),
-        ((b"HTTP/1.1", b" 400 Bad Request", 0, 2), "not a worker, or one of another version of lstm-ray"),
+        ((b"HTTP/1.1", b" 400 Bad Request", 0, 2), "not a worker, or a worker of another version of lstm-ray"),
     ],
 )
 def test_a_listener_of_another_group_is_refused(answer: tuple[bytes, bytes, int, int], why: str) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from lstm_ray.config import PRESETS, TrainConfig, TuneConfig, resolve, to_yaml
+from lstm_ray.config import PRESETS, TrainConfig, TuneConfig, read_yaml, resolve, to_yaml
 from lstm_ray.errors import ConfigError
 
 Job = Callable[[str], Path]
@@ -36,7 +37,7 @@ def test_an_own_preset_comes_before_defaults_and_after_all_else(write_module: Wr
 
 
 def test_the_presets_in_the_documentation_are_such(write_module: WriteModule) -> None:
-    page = (Path(__file__).parents[3] / "docs" / "training.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "how-to" / "job-files.md").read_text(encoding="utf-8")
     (source,) = re.findall(r"```python\n# mine.py\n(.*?)```", page, re.DOTALL)
     write_module("mine", source)
     small, large = (resolve(TrainConfig, {"preset": f"mine:{name}"}) for name in ("small", "large"))
@@ -60,7 +61,10 @@ def test_a_run_goes_on_without_the_module_and_as_it_began(write_module: WriteMod
     ("options", "message"),
     [
         ({"preset": "mine:smal"}, "--preset is 'mine:smal': mine (PLACE/mine.py) has no 'smal'; did you mean 'small'?"),
-        ({"preset": "none:small"}, "--preset is 'none:small': no module 'none' in PLACE, nor installed: run in"),
+        (
+            {"preset": "none:small"},
+            "--preset is 'none:small': no module 'none' in PLACE, and none is installed: run in",
+        ),
         ({"preset": "mine:typed"}, "--preset is 'mine:typed': unknown key 'unitz'; did you mean 'units'?"),
         ({"preset": "mine:wrong"}, "units (preset mine:wrong) is 'many': should be a valid integer"),
         ({"preset": "mine:wrong", "units": 0}, "--units is 0: should be greater than or equal to 1"),
@@ -74,7 +78,7 @@ def test_a_run_goes_on_without_the_module_and_as_it_began(write_module: WriteMod
         ),
         (
             {"preset": "bilst"},
-            "--preset is 'bilst': should be 'lstm', 'bilstm' or 'best', or MODULE:NAME for one of your own",
+            "--preset is 'bilst': should be 'best', 'lstm', 'bilstm' or 'none', or MODULE:NAME for your own",
         ),
         ({"preset": "bilst"}, "did you mean 'bilstm'?"),
         ({"preset": 3}, "--preset is 3: should be a valid string"),
@@ -142,10 +146,29 @@ def test_presets_are_the_textbook_s_models(preset: str, expected: dict[str, Any]
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_holds_from_python_too(preset: str) -> None:
-    assert TrainConfig(preset=preset) == resolve(TrainConfig, {"preset": preset}) != TrainConfig()
+    assert TrainConfig(preset=preset) == resolve(TrainConfig, {"preset": preset})
+    assert (TrainConfig(preset=preset) == TrainConfig()) == (preset == "best")
     assert TrainConfig(preset=preset, epochs=3, units=7) == resolve(
         TrainConfig, {"preset": preset, "epochs": 3, "units": 7}
     )
+
+
+def test_a_network_of_the_user_s_own_starts_from_no_preset(job: Job) -> None:
+    assert resolve(TrainConfig, {"network": "mine:build"}).preset == "none"
+    assert resolve(TrainConfig, {}, job("network: mine:build\n")).mask is False
+    assert TrainConfig(network="mine:build").preset == "none"
+    assert resolve(TrainConfig, {"network": "mine:build", "preset": "best"}).mask is True
+
+
+def test_settings_of_older_versions_whose_default_was_no_preset_keep_their_meaning(job: Job) -> None:
+    older = yaml.safe_load(to_yaml(TrainConfig(preset="none", output="run", epochs=7)))
+    del older["ngrams"]
+    text = yaml.safe_dump({**older, "preset": None})
+    config = resolve(TrainConfig, {}, job(text))
+    assert (config.preset, config.ngrams, config.epochs) == ("none", 0, 7)
+    written = read_yaml(TrainConfig, text.encode())
+    assert written is not None
+    assert (written["preset"], written["ngrams"]) == ("none", 0)
 
 
 def test_a_users_preset_holds_from_python_too(write_module: WriteModule) -> None:

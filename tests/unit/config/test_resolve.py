@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lstm_ray.config import EvaluateConfig, ScoreConfig, Settings, TrainConfig, resolve
+from lstm_ray.config import EvaluateConfig, ScoreConfig, Settings, TrainConfig, left_to_the_data, resolve
 from lstm_ray.errors import ConfigError
 
 Job = Callable[[str], Path]
@@ -32,9 +32,17 @@ def test_an_option_equal_to_the_default_still_wins(job: Job) -> None:
     assert resolve(TrainConfig, {"epochs": 5}, job("epochs: 7")).epochs == 5
 
 
-def test_without_a_preset_the_defaults_hold() -> None:
+def test_without_a_preset_it_is_the_best() -> None:
     config = resolve(TrainConfig, {})
-    assert config == TrainConfig()
+    assert config == TrainConfig() == resolve(TrainConfig, {"preset": "best"})
+    assert config.mask
+    assert "units" in left_to_the_data(config)
+
+
+def test_with_preset_none_the_defaults_hold() -> None:
+    config = resolve(TrainConfig, {"preset": "none"})
+    assert config == TrainConfig(preset="none")
+    assert left_to_the_data(config) == []
     assert (config.strip_html, config.dropout, config.global_batch_size) == (True, 0.2, 64)
 
 
@@ -56,7 +64,7 @@ WRONG_TRAIN = [
     ({"padding": "left"}, "--padding is 'left': should be 'pre' or 'post'"),
     ({"pooling": "sum"}, "--pooling is 'sum': should be 'last', 'max', 'mean' or 'mean_max'"),
     ({"lowercase": True}, "--lowercase is True: should be 'unicode' or 'ascii'"),
-    ({"preset": "gru"}, "--preset is 'gru': should be 'lstm', 'bilstm' or 'best'"),
+    ({"preset": "gru"}, "--preset is 'gru': should be 'best', 'lstm', 'bilstm' or 'none'"),
     ({"mask": "perhaps"}, "--mask is 'perhaps': should be a valid boolean"),
     ({"train": ("a", 3)}, "--train is 3: should be a valid string"),
     ({"gpus_per_worker": 2, "workers": 1}, "--gpus-per-worker is 2: should be less than or equal to 1"),

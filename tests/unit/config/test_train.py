@@ -44,14 +44,16 @@ def test_other_class_weights_are_refused(given: str) -> None:
 
 @pytest.mark.parametrize("given", ["0,0", "0.0,0.00"])
 def test_class_weights_of_which_none_counts_are_refused(given: str) -> None:
-    with pytest.raises(ConfigError, match=f"--class-weights is '{given}': there is nothing to learn if no row counts"):
+    with pytest.raises(ConfigError, match=f"--class-weights is '{given}': at least one class needs a weight above 0"):
         resolve(TrainConfig, {"class_weights": given})
 
 
 def test_a_validation_group_needs_rows_that_are_held_out() -> None:
     given = {"validation_group": "film"}
     assert resolve(TrainConfig, given).validation_group == "film"
-    with pytest.raises(ConfigError, match=r"^--validation-group says what is held out of --train: with --validation "):
+    with pytest.raises(
+        ConfigError, match=r"^--validation-group decides what is held out of --train, but with --validation "
+    ):
         resolve(TrainConfig, {**given, "validation": ("v.parquet",)})
     with pytest.raises(ConfigError, match=r"^--validation-group needs a --validation-fraction above 0"):
         resolve(TrainConfig, {**given, "validation_fraction": 0.0})

@@ -35,4 +35,4 @@ def test_a_driver_that_fails_is_reported(
 
 def test_a_directory_that_is_another_one_is_found(tmp_path: Path) -> None:
     found = describe(str(tmp_path), str(tmp_path / "probe-of-somebody-else"))
-    assert found.storage_failure == f"{tmp_path}: is another directory than on the machine that runs doctor"
+    assert found.storage_failure == f"{tmp_path}: is a different directory than on the machine that runs doctor"

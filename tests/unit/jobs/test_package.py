@@ -88,7 +88,7 @@ def test_files_that_look_like_keys_are_not_sent_and_named(tmp_path: Path) -> Non
     notes: list[str] = []
     with packed(CONFIG, str(code), notes.append) as directory:
         sent = {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
-    assert notes == [f"not sent, for a file of this name holds keys or passwords: {', '.join(keys)}"]
+    assert notes == [f"not sent, because files of this name contain keys or passwords: {', '.join(keys)}"]
     assert not sent & set(keys)
     assert {"own.py", "id_rsa.py", "keys/words.json", "tokens.txt"} <= sent
 

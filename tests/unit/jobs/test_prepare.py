@@ -54,7 +54,7 @@ def test_relative_paths_are_below_the_storage(tmp_path: Path) -> None:
         ({"inputs": "reviews"}, None, "inputs is 'reviews', a path on this machine, which the cluster does not see"),
         ({"inputs": "reviews"}, "here", "--storage is 'here': give an absolute path"),
         (TRAIN | {"mlflow": "runs/ml"}, None, "mlflow is 'runs/ml', a path on this machine"),
-        ({"actors": 0}, None, "actors is 0, which uses no cluster: set actors to 1 or more"),
+        ({"actors": 0}, None, "actors is 0, which does not use the cluster: set actors to 1 or more"),
         ({"command": None}, None, "does not say what to run: a job needs `command: train | score`"),
         ({"command": "predict"}, None, "command is 'predict': a job needs `command: train | score`"),
         ({"output": None}, None, "output is missing"),
@@ -83,7 +83,7 @@ def test_an_own_preset_is_read_where_the_code_to_send_lies(write_module: Callabl
     write_module("sent", "small = {'units': 8, 'clip_norm': 1.0}", tmp_path / "code")
     job = {"command": "train", "preset": "sent:small", "train": "/shared/in", "output": "/shared/out", "workers": 2}
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
-    with pytest.raises(ConfigError, match=f"no module 'sent' in {tmp_path}, nor installed"):
+    with pytest.raises(ConfigError, match=f"no module 'sent' in {tmp_path}, and none is installed"):
         load_job(str(tmp_path / "job.yaml"))
     config = load_job(str(tmp_path / "job.yaml"), code=str(tmp_path / "code"))
     assert isinstance(config, TrainConfig)
@@ -97,8 +97,12 @@ def test_an_own_preset_is_read_where_the_code_to_send_lies(write_module: Callabl
     [
         ("here:build", None, "network is 'here:build': the module is in this directory: --working-dir . sends it"),
         ("here:build", "code", "the module is in this directory: it is not in code, which --working-dir sends"),
-        ("nowhere:build", None, "network is 'nowhere:build': no module 'nowhere' in PLACE, nor installed: give"),
-        ("nowhere:build", "code", "no module 'nowhere' in code, nor installed: give --working-dir with"),
+        (
+            "nowhere:build",
+            None,
+            "network is 'nowhere:build': no module 'nowhere' in PLACE, and none is installed: give",
+        ),
+        ("nowhere:build", "code", "no module 'nowhere' in code, and none is installed: give --working-dir with"),
         ("sent:build", "code", None),
         ("here:build", ".", None),
         ("pydantic.fields:build", None, None),

@@ -35,7 +35,15 @@ pytestmark = pytest.mark.filterwarnings(
 
 FILES = ["bundle.json", "model.keras", "vocabulary.parquet", "weights.npz"]
 CONFIG = TrainConfig(
-    vocabulary_size=50, max_tokens=7, embedding_size=3, units=4, padding="post", pooling="max", mask=True, train=("é",)
+    preset="none",
+    vocabulary_size=50,
+    max_tokens=7,
+    embedding_size=3,
+    units=4,
+    padding="post",
+    pooling="max",
+    mask=True,
+    train=("é",),
 )
 METRICS = {"accuracy": 0.75, "auc": None, "rows": 4}
 

@@ -180,8 +180,8 @@ SAYS: dict[str, tuple[dict[str, Any], str]] = {
     "code_list": ({"code": ["a.py"]}, "code is ['a.py']"),
     "code_numbers": ({"code": {"a.py": 3}}, "code.a.py is 3"),
     "version_list": ({"format_version": [1]}, "damaged: unhashable"),
-    "version_text": ({"format_version": "1"}, "says bundle format 1"),
-    "version_digits": ({"format_version": int("1" * 4000)}, "says bundle format 1"),
+    "version_text": ({"format_version": "1"}, "has bundle format 1"),
+    "version_digits": ({"format_version": int("1" * 4000)}, "has bundle format 1"),
     "network_path": ({"model": {**MODEL.model_dump(), "network": "../x:y"}}, "network is '../x:y'"),
     "unknown_setting": ({"text": {**TEXT.model_dump(), "x" * 10_000: 1}}, "settings this version does not know"),
 }
@@ -284,7 +284,11 @@ FILES: dict[str, tuple[str, bytes, str]] = {
     "promise_of_nothing": ("weights.npz", with_array(npy(HEADER % f"({2**99}, 0)")), "not a readable .npz"),
     "promise_negative": ("weights.npz", with_array(npy(HEADER % "(-1,)", b"x" * 8)), "its header says -8"),
     "promise_twice_negative": ("weights.npz", with_array(npy(HEADER % "(-1, -1)", b"x" * 8)), "not a readable .npz"),
-    "more_than_promised": ("weights.npz", with_array(npy(HEADER % "()", b"x" * 80)), "has 80 bytes, its header says 8"),
+    "more_than_promised": (
+        "weights.npz",
+        with_array(npy(HEADER % "()", b"x" * 80)),
+        "has 80 bytes, but its header says 8",
+    ),
     "no_size": (
         "weights.npz",
         with_array(npy("{'descr': '<U0', 'fortran_order': False, 'shape': (9999999,)}")),
@@ -305,7 +309,7 @@ FILES: dict[str, tuple[str, bytes, str]] = {
     "word_repeated": (
         "vocabulary.parquet",
         vocabulary(pa.DictionaryArray.from_arrays(np.zeros(100_000, np.int32), pa.array(["x" * 100_000]))),
-        "there twice",
+        "missing or duplicate",
     ),
     "word_and_count_repeated": (
         "vocabulary.parquet",
@@ -317,7 +321,7 @@ FILES: dict[str, tuple[str, bytes, str]] = {
         vocabulary(
             pa.DictionaryArray.from_arrays(np.tile(np.arange(2000, dtype=np.int32), 3), pa.array(map(str, range(2000))))
         ),
-        "there twice",
+        "missing or duplicate",
     ),
     "long_words": (
         "vocabulary.parquet",

@@ -40,7 +40,7 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 WriteModule = Callable[..., Path]
-TINY = {"vocabulary_size": 16, "max_tokens": 6, "embedding_size": 3, "units": 4, "dropout": 0.0}
+TINY = {"preset": "none", "vocabulary_size": 16, "max_tokens": 6, "embedding_size": 3, "units": 4, "dropout": 0.0}
 TEXTS = pa.array(["a good film", "a bad film and a bad end", "fine", "not a good one"])
 
 GRU = """
@@ -431,7 +431,7 @@ def test_code_that_has_changed_since_training_is_told_and_makes_other_scores(
     before = trained.identity()
     write_module("mine", LAYER.replace("axis=1)", "axis=1) * 2") + TOTAL)
     changed = read_bundle(str(path))
-    assert changed.note() == f"note: mine.py: not as when {path} was trained"
+    assert changed.note() == f"note: mine.py: changed since {path} was trained"
     assert changed.hash == trained.hash
     assert changed.identity() != before
 
@@ -465,7 +465,7 @@ def test_an_older_version_refuses_such_a_bundle(
     path = write_user_bundle(tmp_path / "model", vocabulary)
     monkeypatch.setattr("lstm_ray.model.bundle._FILES", {1: ("vocabulary.parquet", "model.keras", "weights.npz")})
     with pytest.raises(
-        BundleError, match=r"says bundle format 2, but this is .* which reads formats 1: install a newer"
+        BundleError, match=r"has bundle format 2, but this is .* which reads formats 1: install a newer"
     ):
         read_bundle(str(path))
 
@@ -487,7 +487,7 @@ def test_predict_and_doctor_know_such_a_bundle(
 def test_what_can_be_exported_is(write_module: WriteModule, tmp_path: Path, vocabulary: Vocabulary) -> None:
     write_module("mine", source())
     path = write_user_bundle(tmp_path / "model", vocabulary)
-    with pytest.raises(ConfigError, match="--format onnx exports only lstm-ray's own networks, and mine:build built"):
+    with pytest.raises(ConfigError, match="--format onnx exports only lstm-ray's own networks, but mine:build built"):
         export(str(path), "onnx", str(tmp_path / "onnx"))
     made = export(str(path), "savedmodel", str(tmp_path / "out"))
     import tensorflow as tf
@@ -501,7 +501,7 @@ def test_what_can_be_exported_is(write_module: WriteModule, tmp_path: Path, voca
 
 
 def test_the_network_in_the_documentation_is_sound(write_module: WriteModule) -> None:
-    page = (Path(__file__).parents[3] / "docs" / "training.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "how-to" / "own-network.md").read_text(encoding="utf-8")
     (module,) = re.findall(r"```python\n# nets.py\n(.*?)```", page, re.DOTALL)
     write_module("nets", module)
     start_tensorflow()

@@ -40,5 +40,5 @@ def test_no_pattern_takes_for_ever(pattern: str) -> None:
 def test_a_name_that_is_not_utf8_is_an_error_that_names_it(tmp_path: Path) -> None:
     with open(os.fsencode(tmp_path) + b"/caf\xe9.parquet", "wb"):
         pass
-    with pytest.raises(InputError, match=r"caf\\udce9|caf.*not UTF-8: rename the file"):
+    with pytest.raises(InputError, match=r"caf\\udce9|caf.*not UTF-8, and Arrow cannot open it: rename the file"):
         list_below(fs.LocalFileSystem(), str(tmp_path))

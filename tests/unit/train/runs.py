@@ -17,6 +17,7 @@ def small_run(directory: Path) -> TrainConfig:
     pq.write_table(pa.table({"text": texts, "label": [number % 2 for number in range(60)]}), directory / "in.parquet")
     return TrainConfig.model_validate(
         {
+            "preset": "none",
             "train": (str(directory / "in.parquet"),),
             "output": str(directory / "run"),
             "vocabulary_size": 20,

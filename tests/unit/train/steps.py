@@ -22,6 +22,7 @@ def settings(**changes: Any) -> TrainConfig:
     """Returns settings of a small network without dropout."""
     return TrainConfig.model_validate(
         {
+            "preset": "none",
             "vocabulary_size": VOCABULARY_SIZE,
             "max_tokens": MAX_TOKENS,
             "embedding_size": 6,

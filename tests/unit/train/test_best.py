@@ -44,9 +44,16 @@ def best(**given: object) -> TrainConfig:
 
 def test_every_setting_that_is_left_to_the_data_is_chosen_and_valid() -> None:
     for rows in (1, 500, 25_000, 1_000_000, 10**9):
-        chosen = choices(DataFacts(rows, long_text=max(1, rows // 100), words=rows, ngrams=100 * rows))
-        assert chosen.keys() == meaning_of(TrainConfig, "from_data").keys()
+        chosen = choices(DataFacts(rows, max(1, rows // 100), words=rows, ngrams=100 * rows, row_ngrams=300))
+        assert chosen.keys() | {"ngram_rows"} == meaning_of(TrainConfig, "from_data").keys()
         TrainConfig.model_validate({name: value for name, (value, _) in chosen.items()})
+
+
+def test_the_linear_part_is_fitted_on_as_many_rows_as_fit_into_memory() -> None:
+    few = choices(DataFacts(150_000, 400, words=60_000, ngrams=10**7, row_ngrams=300))
+    many = choices(DataFacts(10_000_000, 400, words=60_000, ngrams=10**7, row_ngrams=300))
+    assert "ngram_rows" not in few
+    assert many["ngram_rows"][0] == 200_000
 
 
 def test_the_facts_come_from_a_sample_and_are_near_those_of_all_rows(tmp_path: Path) -> None:
@@ -141,5 +148,5 @@ def test_what_a_search_draws_is_not_chosen(tmp_path: Path) -> None:
 
 
 def test_other_presets_leave_nothing_to_the_data() -> None:
-    for preset in (None, "lstm", "bilstm"):
+    for preset in ("none", "lstm", "bilstm"):
         assert left_to_the_data(resolve(TrainConfig, {"preset": preset})) == []

@@ -25,7 +25,7 @@ def test_word_vectors_of_another_size_are_refused(settings: TrainConfig, tmp_pat
     path = tmp_path / "vectors.txt"
     path.write_text("good 1 2 3\nbad 4 5 6\n", encoding="utf-8")
     checks.check_inputs(changed(settings, embeddings=str(path)))
-    said = r"its vectors have 3 numbers, but --embedding-size is 8: give --embedding-size 3"
+    said = r"its vectors have 3 dimensions, but --embedding-size is 8: use --embedding-size 3"
     with pytest.raises(ConfigError, match=said):
         checks.check_inputs(changed(settings, embeddings=str(path), embedding_size=8))
 
@@ -36,7 +36,7 @@ def test_what_makes_a_run_slower_or_worse_is_noted(settings: TrainConfig, monkey
         return "\n".join(checks.performance_notes(config, on_gpu))
 
     assert notes(settings) == ""
-    assert "--mask helps" in notes(changed(settings, padding="post"))
+    assert "use --mask" in notes(changed(settings, padding="post"))
     assert "TensorFlow sees none: training on the CPU" in notes(settings, may_have_gpu=True)
     assert notes(changed(settings, workers=1), may_have_gpu=True) == "", "of this machine, not of Ray's workers"
     assert notes(settings, on_gpu=True, may_have_gpu=True) == ""

@@ -21,7 +21,7 @@ from lstm_ray.tune.search import trial_config
 def config(tmp_path: Path) -> TuneConfig:
     """Gives a search over two settings."""
     search = {"units": {"choice": [3, 4]}, "clip_norm": {"choice": [None, 1.0]}}
-    return TuneConfig.model_validate({"train": ("a",), "output": str(tmp_path), "search": search})
+    return TuneConfig.model_validate({"preset": "none", "train": ("a",), "output": str(tmp_path), "search": search})
 
 
 def leave(output: str, **state: Any) -> None:
@@ -99,5 +99,7 @@ def test_a_search_of_which_nothing_is_left_says_why(config: TuneConfig) -> None:
     trials = {number: trial_config(config, number) for number in (1, 2)}
     for trial in trials.values():
         mark(trial.output, FAILED, "the loss is no longer a number")
-    with pytest.raises(TrainingError, match="no trial finished an epoch; the first: the loss is no longer a number"):
+    with pytest.raises(
+        TrainingError, match="no trial completed an epoch; the first one failed with: the loss is no longer a number"
+    ):
         best_of(read_trials(trials))

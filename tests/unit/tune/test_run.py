@@ -23,7 +23,8 @@ from lstm_ray.tune.results import FINISHED, mark
 def config(tmp_path: Path) -> TuneConfig:
     """Gives a search in a directory that does not exist yet."""
     search = {"units": {"choice": [3, 4]}}
-    return TuneConfig.model_validate({"train": ("a",), "output": str(tmp_path / "search"), "search": search})
+    settings = {"preset": "none", "train": ("a",), "output": str(tmp_path / "search"), "search": search}
+    return TuneConfig.model_validate(settings)
 
 
 def test_a_search_of_an_older_version_resumes(config: TuneConfig) -> None:
@@ -91,7 +92,8 @@ def test_fewer_trials_than_before_lose_no_better_one(tmp_path: Path, monkeypatch
             mark(trial.output, FINISHED)
 
     def search(trials: int) -> run.SearchResult:
-        settings = {"train": (str(data),), "output": str(output), "search": {"learning_rate": {"uniform": [0.1, 0.9]}}}
+        settings = {"preset": "none", "train": (str(data),), "output": str(output)}
+        settings["search"] = {"learning_rate": {"uniform": [0.1, 0.9]}}
         return run.tune(resolve(TuneConfig, {**settings, "trials": trials, "max_rows": 12}), said.append)
 
     monkeypatch.setattr(ray_trials, "run_trials", run_trials)

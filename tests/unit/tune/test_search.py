@@ -49,7 +49,7 @@ def test_a_trial_is_a_training_run_below_the_search() -> None:
     assert type(trial) is TrainConfig
     assert trial.output == "/runs/search/trials/0012"
     assert (trial.units, trial.vocabulary_size, trial.bidirectional) == (7, 5_000, True)
-    assert (trial.address, trial.fresh, trial.gpus_per_worker, trial.preset) == ("local", False, 0, None)
+    assert (trial.address, trial.fresh, trial.gpus_per_worker, trial.preset) == ("local", False, 0, "none")
 
 
 def test_a_path_that_was_drawn_means_the_same_on_every_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_path_that_was_drawn_means_the_same_on_every_worker(monkeypatch: pytes
         ({"search": {"units": {"integer": [3, 3]}}}, "the first bound must be below the second"),
         ({"search": {"dropout": {"log_uniform": [0, 1]}}}, "must be above 0"),
         ({"workers": 2}, "--workers must be 0"),
-        ({"collective_timeout_s": 60}, "--collective-timeout-s has no meaning in a search"),
+        ({"collective_timeout_s": 60}, "--collective-timeout-s has no effect in a search"),
         ({"validation_fraction": 0.0}, "a search compares trials by validation rows"),
     ],
 )

@@ -42,13 +42,13 @@ BROKEN: list[Mutation] = [
     ("azure", "docker.head_image", "me/lstm-ray:ray-2.59.0", None, f"has Ray 2.59.0, but Ray {RAY} is named before"),
     ("azure", "docker.imge", "x", None, "did you mean image?"),
     ("azure", "docker.run_options.1", "--env RAY_AUTH_TOKEN=abc", "docker.run_options.1", "contains the token"),
-    ("onprem", "provider.head_ip", "localhost", None, "give the address that all nodes know"),
+    ("onprem", "provider.head_ip", "localhost", None, "give an address that all nodes know"),
     ("onprem", "provider.head_ip", "10.0.0.333", None, "is neither an IPv4 address nor a host name; correct it"),
     ("onprem", "provider.worker_ips.1", "10.0.0.333", None, "is neither an IPv4 address nor a host name"),
     ("onprem", "provider.worker_ips.1", 7, None, "is neither an IPv4 address nor a host name"),
     ("onprem", "provider.worker_ips.0", "10.0.0.1", None, "is already the head or a worker; remove it"),
     ("onprem", "provider.worker_ips.1", "10.0.0.2", None, "is already the head or a worker; remove it"),
-    ("onprem", "provider.worker_ips.1", "127.0.0.1", None, "give the address that all nodes know"),
+    ("onprem", "provider.worker_ips.1", "127.0.0.1", None, "give an address that all nodes know"),
     ("onprem", "max_workers", 1, None, "is 1, below min_workers 2; raise it"),
 ]  # fmt: skip
 

@@ -14,8 +14,8 @@ from lstm_ray.cluster.check.placeholders import find_placeholders
     [
         ({"image": "MY-REGISTRY/lstm-ray:ray-2.60.0"}, "contains the placeholder MY-REGISTRY; replace it"),
         ({"storage": "s3://my-bucket/x"}, "contains the placeholder my-bucket"),
-        ({"containers": [{"image": "lstm-ray:ray-2.60.0"}]}, "lstm-ray:ray-2.60.0 is in no registry; push it"),
-        ({"docker": {"image": "lstm-ray", "pull_before_run": True}}, "is in no registry"),
+        ({"containers": [{"image": "lstm-ray:ray-2.60.0"}]}, "lstm-ray:ray-2.60.0 is not in a registry; push it"),
+        ({"docker": {"image": "lstm-ray", "pull_before_run": True}}, "is not in a registry"),
     ],
 )
 def test_a_placeholder_is_to_do(content: Any, message: str) -> None:

@@ -30,7 +30,7 @@ def make_corpus(rows: int) -> Corpus:
 
 def config(**changes: Any) -> TrainConfig:
     """Returns settings."""
-    return TrainConfig.model_validate({"max_tokens": MAX_TOKENS, "padding": "post", **changes})
+    return TrainConfig.model_validate({"preset": "none", "max_tokens": MAX_TOKENS, "padding": "post", **changes})
 
 
 def batches(

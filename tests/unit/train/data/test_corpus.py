@@ -50,7 +50,14 @@ def config(*train: Path, **changes: Any) -> TrainConfig:
     """Returns settings for files."""
     paths = tuple(str(path) for path in train)
     return TrainConfig.model_validate(
-        {"train": paths, "vocabulary_size": 10, "max_tokens": 6, "validation_fraction": 0.3, **changes}
+        {
+            "preset": "none",
+            "train": paths,
+            "vocabulary_size": 10,
+            "max_tokens": 6,
+            "validation_fraction": 0.3,
+            **changes,
+        }
     )
 
 
@@ -188,7 +195,7 @@ def test_rows_of_a_group_stay_on_one_side_however_they_are_stored_and_cut(
 def test_groups_that_leave_one_side_empty_are_refused_with_their_number(tmp_path: Path) -> None:
     table = pa.table({"text": ["good", "bad", "fine"], "label": [1, 0, 1], "film": ["x", "x", "x"]})
     (path,) = write_cut(tmp_path, table, [], 2)
-    with pytest.raises(InputError, match="of its 3 rows of 1 group none is held out for validation: raise"):
+    with pytest.raises(InputError, match="none of its 3 rows of 1 group is held out for validation: raise"):
         prepared(config(path, validation_group="film", validation_fraction=1e-9))
     with pytest.raises(InputError, match="all its 3 rows of 1 group are held out for validation: lower"):
         prepared(config(path, validation_group="film", validation_fraction=1 - 1e-9))
@@ -304,7 +311,7 @@ def test_what_cannot_be_learned_from_is_refused(tmp_path: Path) -> None:
         prepared(config(nobody))
     with pytest.raises(InputError, match="all 2 training rows have the label 1"):
         prepared(config(one_class, validation_fraction=0.0))
-    with pytest.raises(InputError, match="2 rows none is held out"):
+    with pytest.raises(InputError, match="none of its 2 rows is held out"):
         prepared(config(few, validation_fraction=1e-9))
     with pytest.raises(InputError, match=r"nobody\.parquet: no rows to validate on"):
         prepared(config(few, validation=(str(nobody),)))

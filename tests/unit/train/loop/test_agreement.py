@@ -66,7 +66,7 @@ def test_a_worker_without_the_others_checkpoint_is_started_again() -> None:
 def test_other_initial_weights_are_an_error_of_the_code_or_its_versions() -> None:
     with pytest.raises(TrainingError, match=r"^worker 2 starts with other weights than worker 0: .* versions"):
         start(Peers(None, [0, 0, 1]))
-    with pytest.raises(TrainingError, match=r"^network mine:build: its initial weights are not the same"):
+    with pytest.raises(TrainingError, match=r"^network mine:build: its initial weights differ"):
         start(Peers([0, 0, 1]), network="mine:build")
 
 

@@ -42,6 +42,7 @@ TIMEOUT_S = 300.0
 
 # 5 rows a step: uneven shares for 2, 3 and 4 workers; 61 rows: the last batch has one row, fewer than the workers.
 SMALL = {
+    "preset": "none",
     "vocabulary_size": VOCABULARY_SIZE,
     "max_tokens": MAX_TOKENS,
     "embedding_size": 6,
@@ -206,7 +207,7 @@ def test_a_network_with_other_initial_weights_on_each_worker_is_refused(
     )
     write_module("mine", counts + varied)
     config = TrainConfig.model_validate({**SMALL, "network": "mine:build", "output": str(tmp_path / "run")})
-    with pytest.raises(TrainingError, match="network mine:build: its initial weights are not the same on every worker"):
+    with pytest.raises(TrainingError, match="network mine:build: its initial weights differ between workers"):
         train(config, prepared, 2)
 
 

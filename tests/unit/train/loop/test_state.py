@@ -27,6 +27,6 @@ def test_a_position_in_words() -> None:
 def test_a_run_ends_after_its_last_epoch_or_when_no_epoch_is_better(
     epoch: int, best: int, patience: int, ended: bool, early: bool
 ) -> None:
-    config = TrainConfig(epochs=5, early_stopping=patience)
+    config = TrainConfig(preset="none", epochs=5, early_stopping=patience)
     state = State(epoch=epoch, best_epoch=best)
     assert (state.has_ended(config), state.stops_early(config)) == (ended, early)

@@ -49,7 +49,7 @@ def sums() -> np.ndarray:
 
 def test_an_epoch_is_written_by_step_and_as_a_whole(tmp_path: Path, sums: np.ndarray) -> None:
     start_tensorflow()
-    config = TrainConfig(output=str(tmp_path), schedule="linear", **CONFIG)
+    config = TrainConfig(preset="none", output=str(tmp_path), schedule="linear", **CONFIG)
     for _ in range(2):  # as after a resume: it replaces itself
         write_epoch(config, ROW, sums, ROWS)
     curves = read(tmp_path / "tensorboard/train")
@@ -68,5 +68,5 @@ def test_an_epoch_is_written_by_step_and_as_a_whole(tmp_path: Path, sums: np.nda
 def test_without_validation_there_is_no_curve_of_it(tmp_path: Path, sums: np.ndarray) -> None:
     start_tensorflow()
     row = {**ROW, "validation_loss": None, "validation_accuracy": None}
-    write_epoch(TrainConfig(output=str(tmp_path), **CONFIG), row, sums, ROWS)
+    write_epoch(TrainConfig(preset="none", output=str(tmp_path), **CONFIG), row, sums, ROWS)
     assert [path.name for path in (tmp_path / "tensorboard").iterdir()] == ["train"]

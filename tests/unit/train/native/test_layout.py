@@ -28,7 +28,9 @@ def test_every_weight_of_keras_has_its_own_offset(changes: dict[str, Any], lanes
     start_tensorflow()
     from lstm_ray.model.architectures import build_model
 
-    config = TrainConfig.model_validate({"vocabulary_size": 9, "embedding_size": 6, "units": 5, **changes})
+    config = TrainConfig.model_validate(
+        {"preset": "none", "vocabulary_size": 9, "embedding_size": 6, "units": 5, **changes}
+    )
     layout = lay_out(config, lanes)
     _, *variables = build_model(config, config, 0).trainable_variables
     assert [offsets.shape for offsets in layout.offsets] == [tuple(variable.shape) for variable in variables]

@@ -27,8 +27,8 @@ Arrays = list[npt.NDArray[Any]]
 
 def settings(**changes: Any) -> TrainConfig:
     """Returns the settings of a small network without dropout."""
-    small = {"vocabulary_size": VOCABULARY_SIZE, "max_tokens": 9, "embedding_size": 6, "units": 5, "dropout": 0.0}
-    return TrainConfig.model_validate({**small, **changes})
+    small = {"preset": "none", "max_tokens": 9, "embedding_size": 6, "units": 5, "dropout": 0.0}
+    return TrainConfig.model_validate({**small, "vocabulary_size": VOCABULARY_SIZE, **changes})
 
 
 class Both:

@@ -18,7 +18,9 @@ def test_threads_end_with_the_stepper(monkeypatch: pytest.MonkeyPatch) -> None:
     from lstm_ray.train.native import stepper
 
     monkeypatch.setattr(stepper, "threads_given", lambda: 2)
-    config = TrainConfig.model_validate({"vocabulary_size": 9, "max_tokens": 4, "embedding_size": 4, "units": 4})
+    config = TrainConfig.model_validate(
+        {"preset": "none", "vocabulary_size": 9, "max_tokens": 4, "embedding_size": 4, "units": 4}
+    )
     others = set(threading.enumerate())
     native = stepper.NativeStepper(config, Alone(), np.array([0, 1], np.int8))
     native.train(Batch(np.full((2, 4), 5, np.int32), np.float32([0, 1]), np.ones(2, np.float32), 2))

@@ -25,7 +25,7 @@ from lstm_ray.train.ngrams.mix import fit_mix
 from lstm_ray.train.ngrams.tower import Mixed, Mixer, fit_on, unmeasured_mix
 
 T = TypeVar("T")
-CONFIG = TrainConfig(ngrams=2, ngram_buckets=1000, vocabulary_size=50, class_weights="1,2")
+CONFIG = TrainConfig(preset="none", ngrams=2, ngram_buckets=1000, vocabulary_size=50, class_weights="1,2")
 
 
 WORDS = pa.array([f"word{number}" for number in range(60)], pa.large_string())

@@ -101,7 +101,7 @@ def test_waiting_for_room_is_reported(reporter: EventReporter, watcher: Any, mon
     for seconds in (10, 120, 20, 110):
         clock.now += seconds
         reporter.report_waiting()
-    said = "no worker has begun for 120 s: has the cluster room for 1 worker of 1 CPU?"
+    said = "no worker has started for 120 s: does the cluster have room for 1 worker with 1 CPU?"
     assert watcher.said == [said, said]
 
 

@@ -21,7 +21,7 @@ def test_lost_workers_are_named_before_those_that_waited_for_them() -> None:
 def test_a_worker_that_hangs_is_reported_as_hanging() -> None:
     said = "A worker health check has been hanging for 22.06 seconds. Marking the worker as dead.\nWorker info: ..."
     assert describe_loss({0: RuntimeError(said)}) == (
-        "worker lost (worker 0: it has not answered for 22 s: it is stopped, or cut off)"
+        "worker lost (worker 0: it has not answered for 22 s: its process is stopped or unreachable)"
     )
 
 

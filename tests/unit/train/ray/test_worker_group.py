@@ -44,7 +44,7 @@ def test_groups_that_are_lost_before_they_begin_are_shut_down_and_replaced_as_of
             worker_group.GroupBackend().on_start(group, config)
     assert log.controller() == "controller"
     assert not log.is_over()
-    with pytest.raises(TrainingError, match=r"worker lost while it was set up .* after 2 replacements"):
+    with pytest.raises(TrainingError, match=r"worker lost during setup .* after 2 replacements"):
         worker_group.GroupBackend().on_start(group, config)
     assert log.is_over()
     assert done == ["shut down"] * 4

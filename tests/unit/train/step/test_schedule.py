@@ -18,7 +18,7 @@ STEPS = 40
 def rates(**settings: Any) -> np.ndarray:
     """Returns the learning rates of a run of `STEPS` steps."""
     start_tensorflow()
-    config = TrainConfig(learning_rate=0.02, **settings)
+    config = TrainConfig(preset="none", learning_rate=0.02, **settings)
     return np.array([float(learning_rate_at(config, STEPS, step)) for step in range(STEPS)])
 
 
@@ -57,13 +57,13 @@ def test_every_step_learns_and_none_faster_than_asked(schedule: str, warmup: int
 
 
 def test_the_last_short_batch_of_an_epoch_is_a_step() -> None:
-    config = TrainConfig(epochs=3, global_batch_size=10)
+    config = TrainConfig(preset="none", epochs=3, global_batch_size=10)
     assert [steps_per_epoch(config, rows) for rows in (40, 41)] == [4, 5]
     assert count_steps(config, 41) == 15
 
 
 def test_a_warm_up_longer_than_the_run_is_refused() -> None:
-    config = TrainConfig(epochs=3, global_batch_size=10, warmup_steps=15)
+    config = TrainConfig(preset="none", epochs=3, global_batch_size=10, warmup_steps=15)
     with pytest.raises(ConfigError, match="--warmup-steps is 15, but the whole run has 15 steps"):
         check_schedule(config, 41)
     check_schedule(config, 51)

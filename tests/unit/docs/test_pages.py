@@ -1,0 +1,183 @@
+"""Every page: its commands and examples run, its links lead somewhere, and the index names it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pages
+import pytest
+import typer
+from heads import RayCluster
+
+from lstm_ray.cli.app import app
+from lstm_ray.datasets.demo import write_demo
+
+LATER = frozenset({"slow", "ray", "head", "elsewhere"})
+
+pytestmark = pytest.mark.filterwarnings(
+    # Keras turns its variables into arrays through an __array__ without `copy`, which NumPy 2 deprecates.
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+)
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
+    """Gives the variables of a shell that has `lstm-ray` on its path."""
+    return pages.command_on_path(tmp_path_factory.mktemp("bin"))
+
+
+@pytest.fixture(scope="session")
+def begun(tmp_path_factory: pytest.TempPathFactory, environment: Mapping[str, str]) -> Path:
+    """Gives the directory that the README's commands leave behind, and with which the other pages begin."""
+    directory = tmp_path_factory.mktemp("pages") / "work"
+    directory.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(directory)
+        pages.run(pages.FIRST, {}, LATER, environment)
+    write_demo(directory / "imdb", rows=1000, seed=1)  # instead of a download
+    (directory / "imdb" / "reviews.parquet").rename(directory / "imdb" / "unlabelled.parquet")
+    return directory.rename(directory.with_name("begun"))
+
+
+@pytest.fixture
+def work(begun: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Makes a copy of that directory the current one. Its path is always the same: settings in it hold paths."""
+    directory = begun.with_name("work")
+    shutil.copytree(begun, directory)
+    monkeypatch.chdir(directory)
+    yield directory
+    shutil.rmtree(directory)
+
+
+def pages_with(word: str | None = None) -> list[str]:
+    """Lists the pages that have a block with this word, or, without a word, a block of the first tier."""
+    return [
+        page
+        for page in pages.PAGES
+        if any(
+            block.language in ("sh", "python") and (word in block.words if word else LATER.isdisjoint(block.words))
+            for block in pages.blocks(page)
+        )
+    ]
+
+
+@pytest.mark.parametrize("page", [page for page in pages_with() if page not in pages.FROM_NOTHING])
+@pytest.mark.usefixtures("work")
+def test_a_page_runs(page: str, environment: Mapping[str, str]) -> None:
+    pages.run(page, {}, LATER, environment)
+
+
+def test_the_readme_runs(begun: Path) -> None:
+    whole, killed = (
+        {path.name: path.read_bytes() for path in begun.glob(f"{name}/part-*")} for name in ("whole", "killed")
+    )
+    assert len(whole) == 300
+    assert killed == whole
+
+
+@pytest.mark.second_tier
+def test_the_first_tutorial_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: Mapping[str, str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pages.run(pages.TUTORIAL, {}, LATER, environment)
+
+
+@pytest.mark.second_tier
+@pytest.mark.parametrize("page", pages_with("slow"))
+@pytest.mark.usefixtures("work")
+def test_the_slow_blocks_of_a_page_run_too(page: str, environment: Mapping[str, str]) -> None:
+    pages.run(page, {}, LATER - {"slow"}, environment)
+
+
+def run_in_a_process(page: str, later: frozenset[str], environment: Mapping[str, str]) -> None:
+    """Runs a page in a process of its own: a Ray that its blocks leave running ends with it."""
+    program = f"import pages; pages.run({page!r}, {{}}, {later!r}, {dict(environment)!r})"
+    variables = {**os.environ, **environment, "PYTHONPATH": f"{Path(__file__).parent}:{pages.ROOT}"}
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+@pytest.mark.second_tier
+@pytest.mark.parametrize("page", pages_with("ray"))
+@pytest.mark.usefixtures("work")
+def test_the_blocks_that_start_ray_run_too(page: str, environment: Mapping[str, str]) -> None:
+    run_in_a_process(page, LATER - {"ray"}, environment)
+
+
+@pytest.mark.second_tier
+@pytest.mark.parametrize("page", pages_with("head"))
+@pytest.mark.usefixtures("work")
+def test_the_blocks_that_join_a_ray_run_too(page: str, environment: Mapping[str, str]) -> None:
+    with RayCluster() as cluster:
+        cluster.start_node(cpus=4, dashboard=True)
+        joined = {"RAY_ADDRESS": cluster.address, "RAY_API_SERVER_ADDRESS": f"http://{cluster.dashboard}"}
+        run_in_a_process(page, LATER - {"head"}, {**cluster.environment, **environment, **joined})
+
+
+@pytest.mark.parametrize(
+    ("page", "command"), [(page, command) for page in pages.PAGES for command in pages.commands(page)]
+)
+def test_a_command_of_a_page_is_understood(page: str, command: str) -> None:
+    group, *_ = command.split()
+    # `jobs list | status ID | logs ID [--follow]` is several.
+    for choice in command.removeprefix(group).split("|"):
+        parse([group, *shlex.split(re.sub(r"[\[\]]", "", choice), comments=True)])
+
+
+def parse(words: list[str]) -> None:
+    """Parses a command line as the program does, and runs nothing. A page may leave arguments out: `cluster up`."""
+    command: Any = typer.main.get_command(app)
+    context = typer.Context(command)
+    while hasattr(command, "commands") and words:
+        name, *words = words
+        assert name in command.commands, name
+        command = command.commands[name]
+        context = typer.Context(command, parent=context)
+    command.make_parser(context).parse_args(words)  # raises what Typer would tell: an option that there is not
+
+
+@pytest.mark.parametrize("page", pages.PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    text = pages.read(page)
+    links = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'(?:src|srcset|href)="([^"]+)"', text)
+    for link in links:
+        path, _, anchor = link.partition("#")
+        if "://" in link:
+            continue
+        target = (pages.ROOT / page).parent / path if path else pages.ROOT / page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target.read_text(encoding="utf-8")), link
+
+
+def anchors(text: str) -> set[str]:
+    """Returns the anchors that GitHub gives to headings: "## The run directory" -> the-run-directory."""
+    without_code = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", without_code, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_index_names_every_page() -> None:
+    index = pages.read("docs/README.md")
+    named = set(re.findall(r"\]\(([\w./-]+\.md)\)", index))
+    there = {str(path.relative_to(pages.ROOT / "docs")) for path in (pages.ROOT / "docs").glob("**/*.md")} - {
+        "README.md"
+    }
+    assert there <= named, f"add to docs/README.md: {sorted(there - named)}"
+    assert {*pages.PAGES} >= {*pages.FROM_NOTHING, "CONTRIBUTING.md"}
+
+
+def test_output_is_compared_by_its_words() -> None:
+    pattern = pages.as_pattern("rows   6,000 of ... (positive 0.93)")
+    assert re.search(pattern, "rows 300 of many others (negative 1.5e-3)")
+    assert not re.search(pattern, "lines 300 of many others (negative 1)")
