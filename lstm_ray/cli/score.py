@@ -31,7 +31,9 @@ def score(config: ScoreConfig) -> None:
         manifest = lstm_ray.score(job=config, progress=progress)
     show_manifest(manifest)
     if manifest.bad_files:
-        console.say(f"set aside: {counted(manifest.bad_files, 'input file')}, see {manifest.output}/_bad_files.parquet")
+        console.warn(
+            f"set aside: {counted(manifest.bad_files, 'input file')}, see {manifest.output}/_bad_files.parquet"
+        )
         raise typer.Exit(EXIT_BAD_FILES)
 
 
@@ -63,8 +65,11 @@ def show_manifest(manifest: Manifest) -> None:
     rows.append(("report", storage.join(manifest.output, "_report.html")))
     if "://" not in manifest.output and scored:
         output = json.dumps(manifest.output, ensure_ascii=False)
+        # By name: other files in the directory, such as notes, are none of the scores.
         code = (
-            f"import pyarrow.dataset as ds; print(ds.dataset({output}).head(5).to_pandas().to_string(max_colwidth=40))"
+            "from pathlib import Path; import pyarrow.dataset as ds; "
+            f"parts = sorted(map(str, Path({output}).glob('part-*.parquet'))); "
+            "print(ds.dataset(parts).head(5).to_pandas().to_string(max_colwidth=40))"
         )
         rows.append(("next", console.python_line(code)))
     console.show_table("Scored", rows)

@@ -88,17 +88,17 @@ def show_outcome(outcome: Outcome) -> None:
         *_next_commands(storage.join(outcome.output, "model"), config),
     ]
     console.show_table("Trained", rows)
-    if (better := advice(state.best_row())) is not None:
-        console.say(f"note: {better}")
+    if (better := advice(state.best_row(), config.model_dump())) is not None:
+        console.warn(f"note: {better}")
     if outcome.before and rank(outcome.before, config.best_by) > rank(metrics, config.best_by):
-        console.say(f"note: {config.from_} is better on these rows: try a lower --learning-rate, or more rows")
+        console.warn(f"note: {config.from_} is better on these rows: try a lower --learning-rate, or more rows")
     if (problem := state.decide(config)[1]) is not None:
-        console.say(f"warning: {problem}")
+        console.warn(f"warning: {problem}")
     only = _only_class(state.metrics)
     if only is not None:
-        console.say(f"note: this model calls every validation row {only}: more epochs, or another learning rate?")
+        console.warn(f"note: this model calls every validation row {only}: more epochs, or another learning rate?")
     if (sentence := doubt(state.metrics)) is not None:
-        console.say(f"note: {sentence}")
+        console.warn(f"note: {sentence}")
 
 
 def _next_commands(model: str, config: TrainConfig) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.fields import FieldInfo
 
 from lstm_ray.errors import ConfigError
 from lstm_ray.wording import shortened
@@ -42,7 +43,7 @@ class Settings(BaseModel):
         """Accepts path objects as strings, and a single string where a setting takes several."""
         if not isinstance(given, dict):
             return given
-        several = {name for name, field in cls.model_fields.items() if "tuple[str, ...]" in str(field.annotation)}
+        several = {name for name, field in cls.model_fields.items() if is_list(field)}
         plain = {name: _without_path_objects(value) for name, value in given.items()}
         return {
             name: (value,) if name in several and isinstance(value, str) else value for name, value in plain.items()
@@ -52,6 +53,11 @@ class Settings(BaseModel):
         """Returns the settings that may have other values when the run is resumed."""
         command = command_of(type(self))
         return {name for name, commands in meaning_of(type(self), "may_change").items() if command in commands}
+
+
+def is_list(field: FieldInfo) -> bool:
+    """Returns whether a setting takes several texts, of which one alone is a text: not one that splits it (labels)."""
+    return "tuple[str, ...]" in str(field.annotation) and not field.metadata
 
 
 def _without_path_objects(value: Any) -> Any:
@@ -118,6 +124,15 @@ def setting(
     extra |= {key: value for key, value in meaning.items() if value is not None}
     return Field(default, description=sentence, json_schema_extra=extra, **limits)
 
+
+_ALIKE = (
+    ("fresh", "overwrite"),  # a run is begun anew (train, tune), or files are replaced (score, data, cluster)
+    ("cpus_per_worker", "cpus_per_node"),  # of a Ray worker (train), or of a machine (cluster render)
+    ("gpus_per_worker", "gpus_per_node"),
+    ("memory_per_worker", "memory_per_node"),
+)
+COUNTERPARTS = dict(_ALIKE) | {other: one for one, other in _ALIKE}
+"""Names of settings that are alike, but of other commands: a message about the one proposes the other."""
 
 learned = functools.partial(setting, may_change=(), searchable=True, from_bundle=True)
 """Declares a setting that decides what is learned: it cannot change during a run, and `tune` may draw it."""
@@ -232,6 +247,8 @@ def fields_in_order(kind: type[Settings]) -> list[str]:
 
 def unknown_key(key: Any, kind: type[Settings]) -> str:
     """Returns a message about a key that a group of settings does not have."""
+    if (other := COUNTERPARTS.get(key)) in kind.model_fields:
+        return f"unknown key {key!r}; {command_of(kind)} has {other!r}: {kind.model_fields[other].description}"
     close = difflib.get_close_matches(str(key), kind.model_fields, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(sorted(kind.model_fields))}"
     return f"unknown key {shortened(repr(str(key)))}; {hint}"

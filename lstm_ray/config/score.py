@@ -56,7 +56,7 @@ class ScoreConfig(RaySettings, DecisionSettings, RowSettings, InputSettings):
     )
     overwrite: bool = setting(
         False,
-        "Replace what --output holds from other inputs or settings.",
+        "Replace the scores that --output holds from other inputs or settings; equal ones are completed without it.",
         panel=FILES,
         flag=True,
         fingerprint="nothing",

@@ -245,7 +245,12 @@ class RunSettings(Settings):
         must_be_given=True,
         path="output",
     )
-    fresh: bool = free(False, "Start over where --output holds an earlier run, deleting it.", panel=FILES, flag=True)
+    fresh: bool = free(
+        False,
+        "Delete the run that --output holds and start over; without it the same settings resume, others are refused.",
+        panel=FILES,
+        flag=True,
+    )
     mlflow: str | None = setting(
         None,
         "Log to MLflow too: URI of a tracking server or directory, or yes to use MLFLOW_TRACKING_URI.",
@@ -576,8 +581,8 @@ class TrainConfig(
         most = self.worker_limits[1]
         if most > self.global_batch_size:
             raise ValueError(
-                f"`global_batch_size` {self.global_batch_size} cannot be divided among `workers` "
-                f"{self.workers}: give at least {most}"
+                f"`global_batch_size` {self.global_batch_size} cannot be divided among `workers` {self.workers}: "
+                f"raise `global_batch_size` to {most} or more, or take fewer `workers`"
             )
         return self
 

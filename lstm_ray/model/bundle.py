@@ -18,7 +18,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import platform
 import re
 import shlex
@@ -40,6 +39,7 @@ from lstm_ray.errors import BundleError, InputError
 from lstm_ray.model.keras_file import import_modules, modules_needed, open_keras_file
 from lstm_ray.model.profile import Profile, TrainingData
 from lstm_ray.model.weights import Mix, NetworkWeights
+from lstm_ray.runtime.devices import memory_bytes
 from lstm_ray.text.vocabulary import Vocabulary
 from lstm_ray.wording import reason, shortened
 
@@ -407,7 +407,7 @@ def _read_files(path: str, described: bytes) -> Bundle:
 def _read_file(path: str, name: str, expected: str) -> bytes:
     """Reads a file of a bundle and checks its hash."""
     try:
-        content = storage.read_bytes(storage.join(path, name), _memory_bytes())
+        content = storage.read_bytes(storage.join(path, name), memory_bytes())  # it is read whole
     except InputError as error:
         raise BundleError(f"{path}: the bundle is incomplete: {error}") from error
     if _sha256(content) != expected:
@@ -443,11 +443,6 @@ def _described(error: ValidationError) -> str:
         for problem in error.errors()
     )
     return "; ".join(f"{field} is {value}: {message[0].lower()}{message[1:]}" for field, value, message in found)
-
-
-def _memory_bytes() -> int:
-    """Returns this machine's memory: a file of a bundle is read whole."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _sha256(content: bytes) -> str:

@@ -121,7 +121,7 @@ def training_report(
     return render(
         "training.html",
         title=title,
-        lead=" ".join([describe(curves), *notes, *_as_sentence(advice(best))]),
+        lead=" ".join([describe(curves), *notes, *_as_sentence(advice(best, config))]),
         figures=_training_figures(history, curves, metrics),
         charts=[loss_chart(curves), accuracy_chart(curves)] if curves.epochs else [],
         metrics=metrics if metrics.get("rows") else None,

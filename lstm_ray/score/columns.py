@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -90,11 +91,38 @@ def _unify(schemas: Mapping[pa.Schema, InputFile], kept: Sequence[str]) -> pa.Sc
         try:
             unified = pa.unify_schemas([unified, pa.schema(fields)], promote_options="permissive")
         except pa.ArrowException as error:
-            raise InputError(
-                f"{file.path}: its columns do not fit those of the files before it: {reason(error)}; "
-                "--keep-columns can leave such a column out"
-            ) from error
+            clash = next(field for field in fields if not _fits(field, unified))
+            raise InputError(_clash(clash, file, schemas, unified)) from error
     return unified
+
+
+def _fits(column: pa.Field, unified: pa.Schema) -> bool:
+    """Returns whether a column's type and that of the files before have a type in common."""
+    if column.name not in unified.names:
+        return True
+    try:
+        pa.unify_schemas([pa.schema([unified.field(column.name)]), pa.schema([column])], promote_options="permissive")
+    except pa.ArrowException:
+        return False
+    return True
+
+
+def _clash(column: pa.Field, file: InputFile, schemas: Mapping[pa.Schema, InputFile], unified: pa.Schema) -> str:
+    """Returns a message about a column of one file, whose type does not fit that of the files before it, `unified`."""
+    name, kind = column.name, column.type
+    pairs = (
+        (other.path, schema.field(name).type)
+        for schema, other in schemas.items()
+        if name in schema.names and not _fits(column, pa.schema([_without_dictionary(schema.field(name), schemas)]))
+    )
+    other, there = next(pairs, ("the files before it", unified.field(name).type))
+    remedy = f"write both with one type, or leave {name!r} out with --keep-columns"
+    if pa.types.is_string(kind) != pa.types.is_string(there):
+        numbers = file.path if pa.types.is_string(there) else other
+        remedy += (
+            f"; if {numbers} was CSV, `lstm-ray data convert` keeps it text with {shlex.join(['--as-text', name])}"
+        )
+    return f"{file.path}: column {name!r} is {kind} here and {there} in {other}: {remedy}"
 
 
 def _without_dictionary(column: pa.Field, schemas: Collection[pa.Schema]) -> pa.Field:

@@ -23,13 +23,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-import lstm_ray
 from lstm_ray import storage
 from lstm_ray.config import ScoreConfig, describe_changes, meaning_of, read_yaml, to_yaml
 from lstm_ray.errors import LstmRayError, OutputError
 from lstm_ray.progress import Progress
 from lstm_ray.score.parts import FileCounts, Tally, read_part, sync_parts
-from lstm_ray.score.plan import BadFile, Plan, is_part_name
+from lstm_ray.score.plan import SCORES_VERSION, BadFile, Plan, is_part_name
 from lstm_ray.wording import counted
 
 _LOCK, _PLAN, _SETTINGS = "_plan/lock", "_plan/plan.json", "_plan/config.yaml"
@@ -121,8 +120,8 @@ def _difference(config: ScoreConfig, plan: Plan) -> str:
     written = _read_plan(there)
     if "model" not in changed and written.get("model", plan.model_hash) != plan.model_hash:
         found.append(f"the model {config.model} has changed")
-    if written.get("version", lstm_ray.__version__) != lstm_ray.__version__:
-        found.append(f"of lstm-ray {written['version']}, this is {lstm_ray.__version__}")
+    if written.get("version", SCORES_VERSION) != SCORES_VERSION:
+        found.append(f"of lstm-ray {written['version']}; {SCORES_VERSION} and later score otherwise")
     found += _changed_inputs(written.get("files", []), plan)
     return "; ".join(found) or "of another model, or another version of lstm-ray"
 
@@ -183,7 +182,7 @@ def start_output(config: ScoreConfig, plan: Plan, progress: Progress) -> str:
     storage.delete(storage.join(place, "_SUCCESS"))
     summary = {
         "fingerprint": plan.layout.fingerprint,
-        "version": lstm_ray.__version__,
+        "version": SCORES_VERSION,
         "model": plan.model_hash,
         "rows": plan.rows,
         "parts": plan.parts,

@@ -24,7 +24,6 @@ from dataclasses import astuple, dataclass, replace
 
 import pyarrow as pa
 
-import lstm_ray
 from lstm_ray.config import ScoreConfig
 from lstm_ray.errors import InputError
 from lstm_ray.progress import Count, Progress, ignore
@@ -34,6 +33,9 @@ from lstm_ray.storage.parquet import open_parquet
 from lstm_ray.text.tokenize import is_text_type
 from lstm_ray.wording import counted, named
 
+SCORES_VERSION = "0.2.0"
+"""Version of lstm-ray since which the same plan gives the same parts, byte for byte. A change that scores texts or
+writes parts differently must raise it: scores of an earlier one are then neither resumed nor mixed with new ones."""
 _FOOTER_READERS = 16  # threads; reading a footer is waiting, above all on an object store
 
 
@@ -289,7 +291,7 @@ def _fingerprint(
 ) -> str:
     digest = hashlib.sha256()
     settings = {
-        "version": lstm_ray.__version__,
+        "version": SCORES_VERSION,
         "model": model_hash,
         "kept": list(kept),
         **config.fingerprint_values(),

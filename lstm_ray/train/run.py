@@ -91,6 +91,11 @@ def _train(
     bundle: Bundle | None,
 ) -> Outcome:
     state = checkpoints.latest_state(config.output) if resumed else None
+    if state is not None and config.epochs < state.epoch:
+        progress(
+            f"note: --epochs {config.epochs} changes nothing: {counted(state.epoch, 'epoch')} of this run are done, "
+            "and its best one is kept; --fresh starts over"
+        )
     if state is not None and is_complete(config, state):
         return read_outcome(config, state)
     if state is not None:

@@ -27,7 +27,8 @@ from lstm_ray.datasets.labels import label_mapping
 from lstm_ray.datasets.seen import Hashes40, SeenTexts, hash_texts
 from lstm_ray.errors import InputError
 from lstm_ray.model.profile import Profile, TrainingData, count_texts
-from lstm_ray.storage.inputs import Notify, shared_files
+from lstm_ray.progress import Progress, ignore
+from lstm_ray.storage.inputs import shared_files
 from lstm_ray.text.sequences import Sequences, concatenate, truncate
 from lstm_ray.text.tokenize import tokenize
 from lstm_ray.text.vocabulary import (
@@ -158,8 +159,8 @@ class EncodedShard:
     truncated: tuple[int, int] = (0, 0)
 
 
-def find_all_shards(config: TrainConfig, notify: Notify = lambda note: None) -> list[Shard]:
-    """Lists the row groups of a run, those for training first; `notify` is for `find_inputs`.
+def find_all_shards(config: TrainConfig, progress: Progress = ignore) -> list[Shard]:
+    """Lists the row groups of a run, those for training first; `progress` is for `find_inputs`.
 
     Raises:
         InputError: A file is missing or not Parquet, lacks a column, or has a column of the wrong type; or a file is in
@@ -168,9 +169,9 @@ def find_all_shards(config: TrainConfig, notify: Notify = lambda note: None) -> 
     columns = (config.text_column, config.label_column, label_mapping(config))
     is_validation = False if config.validation else None
     shards = find_shards(
-        config.train, *columns, is_validation=is_validation, group_column=config.validation_group, notify=notify
+        config.train, *columns, is_validation=is_validation, group_column=config.validation_group, progress=progress
     )
-    validation = find_shards(config.validation, *columns, is_validation=True, notify=notify)
+    validation = find_shards(config.validation, *columns, is_validation=True, progress=progress)
     _check_apart(shards, validation, config)
     if config.max_rows is not None:
         shards = sample_rows(shards, config.max_rows, config.seed)

@@ -40,6 +40,7 @@ def test_the_next_command_shows_the_first_scored_rows(
     output = tmp_path / 'to "be" scored, it\'s ü'
     config = ScoreConfig(inputs=(str(tmp_path / "in.parquet"),), model=str(tiny_bundle), output=str(output))
     command = shown_at_the_end(monkeypatch, score(config, ignore))["next"]
+    (output / "notes.txt").write_text("mine", encoding="utf-8")
     assert command.startswith("python -c " if has_python else f"{sys.executable} -c ")
     done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=True, timeout=60)
     for part in ("sentiment_probability", "a good film", "null_text"):

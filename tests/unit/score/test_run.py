@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import itertools
 import json
 import os
@@ -364,8 +365,9 @@ def test_other_inputs_are_named(run: Run, place: Path) -> None:
 def test_scores_of_an_older_version_say_what_they_can(run: Run, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run()
     with monkeypatch.context() as patched:
-        patched.setattr("lstm_ray.__version__", "9.9")
-        with pytest.raises(OutputError, match=r"\(of lstm-ray 0.*, this is 9\.9\)"):
+        for module in ("plan", "output"):
+            patched.setattr(importlib.import_module(f"lstm_ray.score.{module}"), "SCORES_VERSION", "9.9")
+        with pytest.raises(OutputError, match=r"\(of lstm-ray 0.*; 9\.9 and later score otherwise\)"):
             run()
         path = place / "out/_plan/plan.json"
         plan = json.loads(path.read_text(encoding="utf-8"))
