@@ -17,6 +17,7 @@ import lstm_ray
 from lstm_ray import errors, progress
 from lstm_ray.cli.app import app
 from lstm_ray.config import COMMANDS, PRESETS, Settings, TrainConfig, fields_in_order, shown_as
+from lstm_ray.evaluate.calibration import Calibration
 from lstm_ray.evaluate.evaluation import Evaluation
 from lstm_ray.export.export import Exported
 from lstm_ray.score.output import Manifest
@@ -151,11 +152,20 @@ def _python() -> str:
         "## Functions\n",
     ]
     for function in (
-        lstm_ray.train, lstm_ray.load, lstm_ray.evaluate, lstm_ray.score, lstm_ray.tune, lstm_ray.export,
+        lstm_ray.train, lstm_ray.load, lstm_ray.evaluate, lstm_ray.calibrate, lstm_ray.score, lstm_ray.tune, lstm_ray.export,
     ):  # fmt: skip
         lines += [f"### lstm_ray.{function.__name__}\n", _signature(function), *_docstring(function)]
     lines.append("## What they return\n")
-    for kind in (lstm_ray.Model, lstm_ray.Prediction, Outcome, Evaluation, Manifest, SearchResult, Exported):
+    for kind in (
+        lstm_ray.Model,
+        lstm_ray.Prediction,
+        Outcome,
+        Evaluation,
+        Calibration,
+        Manifest,
+        SearchResult,
+        Exported,
+    ):
         lines += [f"### {kind.__name__}\n", *_docstring(kind)]
         for name, member in vars(kind).items():
             if not name.startswith("_") and (inspect.isfunction(member) or isinstance(member, property)):
