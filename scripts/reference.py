@@ -19,6 +19,7 @@ from lstm_ray.cli.app import app
 from lstm_ray.config import COMMANDS, PRESETS, Settings, TrainConfig, fields_in_order, shown_as
 from lstm_ray.datasets.convert import Converted
 from lstm_ray.datasets.split import SplitFile
+from lstm_ray.evaluate.calibration import Calibration
 from lstm_ray.evaluate.evaluation import Evaluation
 from lstm_ray.export.export import Exported
 from lstm_ray.score.output import Manifest
@@ -156,8 +157,8 @@ def _python() -> str:
         "## Functions\n",
     ]
     for function in (
-        lstm_ray.train, lstm_ray.load, lstm_ray.evaluate, lstm_ray.score, lstm_ray.tune, lstm_ray.export,
-        lstm_ray.vectors, lstm_ray.convert, lstm_ray.split,
+        lstm_ray.train, lstm_ray.load, lstm_ray.evaluate, lstm_ray.calibrate, lstm_ray.score, lstm_ray.tune,
+        lstm_ray.export, lstm_ray.vectors, lstm_ray.convert, lstm_ray.split,
     ):  # fmt: skip
         lines += [f"### lstm_ray.{function.__name__}\n", _signature(function), *_docstring(function)]
     lines.append("## What they return\n")
@@ -167,6 +168,7 @@ def _python() -> str:
         lstm_ray.Explanation,
         Outcome,
         Evaluation,
+        Calibration,
         Manifest,
         SearchResult,
         Exported,

@@ -66,7 +66,7 @@ def score(config: ScoreConfig, progress: Progress) -> Manifest:
     if note := bundle.note():
         progress(note)
     check_band(config.decision[1], bundle.threshold if config.threshold is None else config.threshold)
-    # Decided once, here: a run that is resumed elsewhere must not mix the last bits of two engines.
+    # Decided once, here: a run that is resumed elsewhere must not mix results of two engines, whose last bits differ.
     is_on_gpu = config.engine == "auto" and has_gpu() if config.actors == "0" else config.gpus_per_actor > 0
     config = config.model_copy(update={"engine": pick_engine(config.engine, is_on_gpu, bundle.model.network)})
     if config.engine == "cpu" and (note := slow_note()):

@@ -102,6 +102,10 @@ EXAMPLES: dict[str, str] = {
     "clip_norm": "0.5",
     "precision": "bf16",
     "threshold": "0.25",
+    "maximize": "f1",
+    "target_precision": "0.25",
+    "target_recall": "0.25",
+    "unsure": "0.25:0.75",
 }
 NEEDED = {
     "unlisted_words": ("--vocabulary", "words.json"),
