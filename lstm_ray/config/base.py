@@ -230,7 +230,7 @@ def fields_in_order(kind: type[Settings]) -> list[str]:
 def unknown_key(key: Any, kind: type[Settings]) -> str:
     """Returns a message about a key that a group of settings does not have."""
     close = difflib.get_close_matches(str(key), kind.model_fields, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(sorted(kind.model_fields))}"
+    hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(sorted(kind.model_fields))}"
     return f"unknown key {shortened(repr(str(key)))}; {hint}"
 
 
