@@ -161,10 +161,8 @@ def test_an_output_that_is_not_known_starts_with_random_weights(files: Path, mod
 def test_a_run_learns_new_words_and_says_what_was_before(
     files: Path, model: Bundle, tmp_path: Path, watcher: Any, engine: str
 ) -> None:
-    def train(name: str, **given: Any) -> lstm_ray.train.results.Outcome:  # type: ignore[name-defined]
-        return run.train(settings(files, tmp_path / name, add_words=3, engine=engine, **given), watcher)
-
-    outcome = train("once", epochs=2)
+    asked = settings(files, tmp_path / "run", add_words=3, engine=engine, epochs=2)
+    outcome = run.train(asked, watcher)
     begin = f"beginning with the weights of {files}/old/model; 3 words added"
     assert begin in watcher.said
     before = lstm_ray.evaluate(files / "test.parquet", model=files / "old/model").metrics
@@ -172,11 +170,11 @@ def test_a_run_learns_new_words_and_says_what_was_before(
         {name: value for name, value in outcome.before.items() if name in before}
     )
     assert outcome.metrics["log_loss"] < before["log_loss"]
-    written = json.loads((tmp_path / "once/metrics.json").read_bytes())
+    written = json.loads((tmp_path / "run/metrics.json").read_bytes())
     assert written["before"] == outcome.before
-    report = (tmp_path / "once/report.html").read_text(encoding="utf-8")
+    report = (tmp_path / "run/report.html").read_text(encoding="utf-8")
     assert f"reached an accuracy of {before['accuracy']:.4f}" in report
-    again = train("once", epochs=2)
+    again = run.train(asked, watcher)
     assert (again.was_complete, again.before) == (True, outcome.before)
 
     bundle = read_bundle(outcome.model)
@@ -184,10 +182,13 @@ def test_a_run_learns_new_words_and_says_what_was_before(
     assert words == [*old, "book", "or", "tale"]
     assert (bundle.text.vocabulary_size, len(bundle.weights().embedding)) == (15, 15)
 
-    train("in-two", epochs=1)
-    train("in-two", epochs=2)
-    both = [read_bundle(str(tmp_path / name / "model")).files["weights.npz"] for name in ("once", "in-two")]
-    assert both[0] == both[1], "a run that was interrupted after an epoch ends in the same bits"
+
+def test_a_run_that_is_resumed_ends_in_the_same_bits(files: Path, tmp_path: Path, watcher: Any) -> None:
+    for name, epochs in (("once", 2), ("in-two", 1), ("in-two", 2)):
+        run.train(settings(files, tmp_path / name, add_words=3, epochs=epochs), watcher)
+    assert "resuming from the end of epoch 1" in watcher.said
+    once, in_two = (read_bundle(str(tmp_path / name / "model")).files["weights.npz"] for name in ("once", "in-two"))
+    assert once == in_two
 
 
 def test_vectors_are_for_the_words_that_are_added(files: Path, model: Bundle, tmp_path: Path, watcher: Any) -> None:

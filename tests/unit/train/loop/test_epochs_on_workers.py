@@ -187,7 +187,7 @@ def test_any_number_of_workers_trains_on_from_the_same_model(prepared: Prepared,
         np.testing.assert_allclose(other, one, atol=TOLERANCE, rtol=TOLERANCE)
     anew = learned(prepared, 1)
     assert np.abs(alone[0] - anew[0]).max() > 0.01
-    assert np.abs(alone[-2] - anew[-2]).max() > 0.01, "the table of the n-grams"
+    assert np.abs(alone[-2] - anew[-2]).max() > 1e-3, "the table of the n-grams"
 
 
 OWN = """
