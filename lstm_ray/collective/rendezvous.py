@@ -114,7 +114,7 @@ def _call(other: int, address: Address, hello: bytes, deadline: float) -> socket
 
 
 class _Visitors:
-    """Incoming connections that have not sent a hello yet. A silent one does not block the others."""
+    """Those who have connected and have not said hello yet. One that stays silent keeps nobody waiting."""
 
     def __init__(self, listener: socket.socket) -> None:
         self._listener = listener
@@ -146,7 +146,7 @@ class _Visitors:
                 said = self._said[visitor]
                 try:
                     received = visitor.recv(_HELLO.size - len(said))
-                except OSError:  # the connection was broken
+                except OSError:  # it has broken the connection
                     received = b""
                 said += received
                 if not received or len(said) == _HELLO.size:

@@ -97,9 +97,9 @@ class Bundle:
         training: The training run's settings.
         profile: What the model read of the rows it was trained and validated on; None in bundles of older versions.
         hash: sha256 over the hashes of its files.
-        code: sha256 of the user's modules at training time, by path; empty without a user network.
-        files: Content of each file that scoring needs, by name.
-        sha256: sha256 of each file, by name.
+        code: sha256 of the user's modules that it was trained with, by path; empty without a user network.
+        files: Content of each file that scoring needs.
+        sha256: Hash of each file.
     """
 
     path: str
@@ -393,7 +393,7 @@ def _described(error: ValidationError) -> str:
 
 
 def _memory_bytes() -> int:
-    """Returns the size of this machine's memory: the limit for a bundle's files, which are read as a whole."""
+    """Returns this machine's memory: a file of a bundle is read whole."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 

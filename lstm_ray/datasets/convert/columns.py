@@ -43,7 +43,7 @@ class Column(Protocol):
     """A column whose type is being determined.
 
     Attributes:
-        note: Why the column is text although it looks like another type; "" if it does not.
+        note: Why it is text although it looks like something else; "" if it does not.
     """
 
     note: str
@@ -67,14 +67,14 @@ _INTEGER = r"^(?:0|-?[1-9][0-9]*)$"
 _FLOAT = r"^-?(?:(?:0|[1-9][0-9]*)?\.[0-9]+(?:[eE][+-]?[0-9]+)?|(?:0|[1-9][0-9]*)(?:[eE][+-][0-9]+)?|inf)$"
 _NO_TYPE = (pa.ArrowException, OverflowError, ValueError)
 _MOST_SHOWN = 80  # characters of a value in a note
-_EXACT_DIGITS = 15  # any decimal number with this many digits is exact in float64
+_EXACT_DIGITS = 15  # of any decimal number that a float64 holds to the digit
 
 
 class TextColumn:
     """A column of a format in which everything is text, such as CSV."""
 
     def __init__(self, as_text: bool) -> None:
-        """Creates an empty column; with `as_text` its type is always text."""
+        """Starts a column; `as_text` leaves no choice."""
         self.note = ""
         self._possible = [] if as_text else [pa.bool_(), pa.int64(), pa.float64()]
         self._has_values = False
@@ -160,7 +160,7 @@ class JsonColumn:
     """A column of JSON values: numbers, texts, booleans, lists and objects."""
 
     def __init__(self, as_text: bool) -> None:
-        """Creates an empty column; with `as_text` its type is always text."""
+        """Starts a column; `as_text` leaves no choice."""
         self.note = ""
         self._type = pa.null()
         self._is_mixed = as_text
