@@ -60,7 +60,7 @@ CORPORA = ("app_reviews", "rt_polarity", "imdb")
 ROWS = ("500", "2000", "8000", "all")
 PEERS = ("majority", "tfidf", "nb", "fasttext", "torch")  # of peers_models.py
 MODELS = (sys.executable, str(Path(__file__).with_name("peers_models.py")))
-OURS = {"lstm": "--preset lstm", "bilstm": "--preset bilstm", "defaults": "", "best": "--preset best"}
+OURS = {"lstm": "--preset lstm", "bilstm": "--preset bilstm", "defaults": "--preset none", "best": "--preset best"}
 TEST_SHARE = 0.2
 
 

@@ -94,19 +94,18 @@ def _settings() -> str:
     for command, kind in COMMANDS.items():
         rows = [_setting(kind, name, command) for name in fields_in_order(kind)]
         lines += [f"## {command}\n", _table(("key", "value", "default", ""), rows)]
-    presets = {"none": {}, **PRESETS}
     names = [name for name in fields_in_order(TrainConfig) if any(name in preset for preset in PRESETS.values())]
     rows = [
         (
             f"`{name}`",
-            *(_shown(preset.get(name, TrainConfig.model_fields[name].default)) for preset in presets.values()),
+            *(_shown(preset.get(name, TrainConfig.model_fields[name].default)) for preset in PRESETS.values()),
         )
         for name in names
     ]
     lines += [
         "## Presets\n",
         "What a preset does not name has its default. `best` also chooses what is marked **data** above.\n",
-        _table(("key", *(f"`{name}`" if name != "none" else "no preset" for name in presets)), rows),
+        _table(("key", *(f"`{name}`" for name in PRESETS)), rows),
     ]
     return "\n".join(lines)
 

@@ -151,7 +151,7 @@ class _Visitors:
                 said = self._said[visitor]
                 try:
                     received = visitor.recv(_HELLO.size - len(said))
-                except OSError:  # the connection was broken
+                except OSError:  # it has broken the connection
                     received = b""
                 said += received
                 if not received or len(said) == _HELLO.size:

@@ -100,7 +100,7 @@ def setting(
         fingerprint: What of it decides the output of a scoring run: its "value", the "content" it names, or "nothing".
         only_for: Providers of clusters that know it; all of them if not given.
         from_data: True if the preset `best` chooses it for the training data.
-        limits: Arguments of pydantic's `Field`: ge=, le=, pattern=, ...
+        limits: ge=, le=, pattern=, ... as pydantic's `Field` takes them.
     """
     meaning = {
         "must_be_given": must_be_given,  # "required" would be JSON Schema's own, which is a list
@@ -127,7 +127,7 @@ COUNTERPARTS = dict(_ALIKE) | {other: one for one, other in _ALIKE}
 """Names of settings that are alike, but of other commands: a message about the one proposes the other."""
 
 learned = functools.partial(setting, may_change=(), searchable=True)
-"""Declares a setting that decides what is learned: it cannot change during a run, and `tune` may draw it."""
+"""Declares a setting that decides what is learned: a run keeps its value, and `tune` may draw it."""
 
 fixed = functools.partial(setting, may_change=(), searchable=False)
 """Declares a setting that cannot change during a run, and that all trials of a search share."""
@@ -152,7 +152,7 @@ def meaning_of(kind: type[Settings], key: str) -> dict[str, Any]:
 
 
 def left_to_the_data(config: Settings) -> list[str]:
-    """Returns the settings that training still has to choose for its data: with preset best, those not given."""
+    """Returns the settings that training has yet to choose for its data: those that nobody gave, with preset best."""
     if getattr(config, "preset", None) != "best":
         return []
     return [name for name in meaning_of(type(config), "from_data") if name not in config.model_fields_set]
@@ -235,7 +235,7 @@ def unknown_key(key: Any, kind: type[Settings]) -> str:
     if (other := COUNTERPARTS.get(key)) in kind.model_fields:
         return f"unknown key {key!r}; {command_of(kind)} has {other!r}: {kind.model_fields[other].description}"
     close = difflib.get_close_matches(str(key), kind.model_fields, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(sorted(kind.model_fields))}"
+    hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(sorted(kind.model_fields))}"
     return f"unknown key {shortened(repr(str(key)))}; {hint}"
 
 

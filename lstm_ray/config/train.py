@@ -303,7 +303,7 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         64, "Rows per step, divided among the workers.", panel="Training", ge=1, from_data=True
     )
     learning_rate: float = learned(
-        0.001, "Adam's learning rate; with a schedule, its highest value.", panel="Training", gt=0
+        0.001, "Adam's learning rate; with a schedule, its highest value.", panel="Training", gt=0, from_data=True
     )
     schedule: Literal["constant", "cosine", "linear"] = learned(
         "constant",

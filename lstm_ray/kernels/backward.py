@@ -13,7 +13,7 @@ from lstm_ray.kernels.emitter import I64, Emitter, Target, Value
 from lstm_ray.kernels.function import compiled
 from lstm_ray.kernels.layout import GATES, wide
 from lstm_ray.kernels.products import Masks, emit_transposed
-from lstm_ray.kernels.tiles import Walk, emit_tiles, load_rows, side_by_side
+from lstm_ray.kernels.tiles import Walk, activation_groups, emit_tiles, load_rows
 
 
 def _arguments(lanes: int, width: int, masks: Masks) -> dict[str, str]:
@@ -66,7 +66,7 @@ def backward(target: Target, width: int, masks: Masks) -> Emitter:
 
             def block(index: Value, _: list[Value]) -> list[Value]:
                 unit, column = b.mul(index, I64(lanes)), b.mul(index, I64(GATES * lanes))
-                for together in side_by_side(len(rows)):
+                for together in activation_groups(len(rows)):
                     load = partial(load_rows, b, rows=together)
                     i, f, g, o = (load(gates, offset=b.add(column, I64(gate * lanes))) for gate in range(GATES))
                     tanh = load(tanhs, offset=unit)

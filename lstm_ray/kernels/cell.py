@@ -51,14 +51,14 @@ def emit_cell(b: Emitter, sums: Sequence[Value], cell: Value) -> Cell:
     one, two = b.like(cell, 1), b.like(cell, 2)
     # The denominators: i = 1 / of_i, f = 1 / of_f, g = n / of_g, o = 1 / of_o, tanh(cell) = m / of_m.
     of_i, of_f, of_o = (b.fadd(one, _exp2(b, sums[gate], -_LOG2_E)) for gate in (0, 1, 3))
-    n = _one_less_exp2(b, sums[2], -2 * _LOG2_E)
+    n = _one_minus_exp2(b, sums[2], -2 * _LOG2_E)
     of_g = b.fsub(two, n)
     of_ig = b.fmul(of_i, of_g)
     inverse = b.fdiv(one, b.fmul(of_ig, of_f))
     next_cell = b.fmul(inverse, b.multiply_add(cell, of_ig, b.fmul(n, of_f)))
     i, f = b.fmul(inverse, b.fmul(of_f, of_g)), b.fmul(inverse, of_ig)
     g = b.fmul(n, b.fmul(inverse, b.fmul(of_i, of_f)))
-    m = _one_less_exp2(b, next_cell, -2 * _LOG2_E)
+    m = _one_minus_exp2(b, next_cell, -2 * _LOG2_E)
     of_m = b.fsub(two, m)
     inverse_out = b.fdiv(one, b.fmul(of_o, of_m))
     tanh = b.fmul(m, b.fmul(inverse_out, of_o))
@@ -77,7 +77,7 @@ def _exp2(b: Emitter, z: Value, scale: float) -> Value:
     return _times_power(b, _polynomial(b, fraction, _EXP2_COEFFICIENTS), rounded)
 
 
-def _one_less_exp2(b: Emitter, z: Value, scale: float) -> Value:
+def _one_minus_exp2(b: Emitter, z: Value, scale: float) -> Value:
     """Returns 1 - 2^(scale * z)."""
     fraction, rounded = _split(b, z, scale)
     slope = _polynomial(b, fraction, _EXP2_COEFFICIENTS[:-1])  # (2^fraction - 1) / fraction

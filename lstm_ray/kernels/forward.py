@@ -30,7 +30,7 @@ from lstm_ray.kernels.emitter import I32, I64, POINTER, Emitter, Target, Value
 from lstm_ray.kernels.function import compiled
 from lstm_ray.kernels.layout import GATES, padded, wide
 from lstm_ray.kernels.products import Masks
-from lstm_ray.kernels.tiles import Walk, emit_product, emit_tiles, load_rows, side_by_side
+from lstm_ray.kernels.tiles import Walk, activation_groups, emit_product, emit_tiles, load_rows
 
 Output = Literal["last", "max", "mean", "mean_max", "sequence", "steps"]
 """What is kept: the last state, optionally with the maximum, sum, both, or sequence of the hidden states; or every
@@ -88,7 +88,7 @@ def forward(target: Target, units: int, inputs: int, output: Output, masks: Mask
     Args:
         target: The processor.
         units: Rows of the recurrent weights.
-        inputs: Number of values that a step reads in a second product; 0 for the first layer, which has none.
+        inputs: Number of values that a step reads in a second product; 0 for the first layer.
         output: What is kept. "steps" starts with zeros, the others with the state that is passed.
         masks: With "steps": 4 for recurrent dropout, in which each gate has its own mask of the hidden state.
     """
@@ -119,9 +119,9 @@ def forward(target: Target, units: int, inputs: int, output: Output, masks: Mask
             inputs_at = [b.at(a["inputs"], b.mul(offset, I64(inputs))) for offset in offsets if inputs]
             is_first = b.icmp_signed("==", s, I64(0))
             if output == "steps":
-                state = _kept_by_step(b, width, masks, current, offsets)
+                state = _state_by_step(b, width, masks, current, offsets)
             else:
-                state = _kept_by_row(b, width, output, current, offsets, s)
+                state = _state_by_row(b, width, output, current, offsets, s)
                 is_first = b.and_(is_first, b.icmp_signed("!=", a["is_cold"], I64(0)))
             recurrent_size = b.select(is_first, I64(0), I64(units))
             if prefetches:
@@ -151,7 +151,7 @@ def forward(target: Target, units: int, inputs: int, output: Output, masks: Mask
                 gate_size = width if masks else None
                 meanwhile = prefetch if prefetches else None
                 sums = emit_product(b, sums, state.read, recurrent_size, weights, meanwhile, gate_size)
-                for together in side_by_side(target.tile_rows):
+                for together in activation_groups(target.tile_rows):
                     _emit_units(b, width, output, masks, state, sums, together, unit, column)
                 return []
 
@@ -189,7 +189,7 @@ class _State:
     fed: Sequence[Value] = ()
 
 
-def _kept_by_row(b: Emitter, width: int, output: Output, rows: list[Value], offsets: list[Value], s: Value) -> _State:
+def _state_by_row(b: Emitter, width: int, output: Output, rows: list[Value], offsets: list[Value], s: Value) -> _State:
     """Returns addresses in `state`, whose two halves alternate as the old and the new state.
 
     The old state must not be overwritten: a product reads all of its units, also for a row that a tile repeats.
@@ -215,7 +215,7 @@ def _kept_by_row(b: Emitter, width: int, output: Output, rows: list[Value], offs
     )
 
 
-def _kept_by_step(b: Emitter, width: int, masks: Masks, rows: list[Value], offsets: list[Value]) -> _State:
+def _state_by_step(b: Emitter, width: int, masks: Masks, rows: list[Value], offsets: list[Value]) -> _State:
     """Returns addresses in the arrays that keep every step. The old state is at the previous offset."""
     before = [b.sub(offset, b.arguments["direction"]) for offset in offsets]
     stride, row = b.arguments["hidden_stride"], I64(GATES * width)

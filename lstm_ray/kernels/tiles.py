@@ -96,7 +96,7 @@ class Walk:
         return rows, offsets
 
 
-def side_by_side(rows: int) -> list[range]:
+def activation_groups(rows: int) -> list[range]:
     """Divides a tile into groups of rows whose activations are computed as one long vector.
 
     Instructions of independent rows then alternate: 28 cycles per vector of units instead of 40.

@@ -95,9 +95,9 @@ class Bundle:
         metrics: Validation metrics of the saved epoch; empty if there was no validation.
         training: The training run's settings.
         hash: sha256 over the hashes of its files.
-        code: sha256 of the user's modules at training time, by path; empty without a user network.
-        files: Content of each file that scoring needs, by name.
-        sha256: sha256 of each file, by name.
+        code: sha256 of the user's modules that it was trained with, by path; empty without a user network.
+        files: Content of each file that scoring needs.
+        sha256: Hash of each file.
     """
 
     path: str

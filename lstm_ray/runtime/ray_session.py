@@ -32,7 +32,7 @@ from lstm_ray.runtime.stderr import held_back
 
 _CLIENT_ATTEMPTS = 3
 
-_LAST_WORDS = (
+_KILLED = (
     "error: this process was ended from outside: by Ray, if its raylet on this machine died, or by the system, often "
     "because memory ran out. The same command resumes"
 )
@@ -93,9 +93,9 @@ def connect(
         expected = OSError | ValueError | RuntimeError | ray.exceptions.AuthenticationError
         if type(error) is not Exception and not isinstance(error, expected):
             raise
-        raise LstmRayError(_why_there_is_no_ray(address, error)) from error
+        raise LstmRayError(_describe_failure(address, error)) from error
     is_in_use = False
-    with last_words():
+    with error_if_killed():
         try:
             if address == "local":
                 found = ray.cluster_resources().get("GPU", 0)
@@ -163,12 +163,12 @@ def _join(address: str, **options: Any) -> None:
 
 
 @contextmanager
-def last_words() -> Iterator[None]:
+def error_if_killed() -> Iterator[None]:
     """Prints an error on stderr if the process is killed inside the block, as Ray does if its raylet dies.
 
     A shell prints it: it waits for a line on a pipe, and prints the error if the pipe breaks instead.
     """
-    command = ["sh", "-c", 'read -r ended || echo "$0" >&2', _LAST_WORDS]
+    command = ["sh", "-c", 'read -r ended || echo "$0" >&2', _KILLED]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as shell:
         try:
             yield
@@ -176,7 +176,7 @@ def last_words() -> Iterator[None]:
             shell.communicate(b"ended\n")
 
 
-def _why_there_is_no_ray(address: str, error: Exception) -> str:
+def _describe_failure(address: str, error: Exception) -> str:
     if is_refused_token(error):
         return (
             f"the Ray at {address} refuses this machine's token: set RAY_AUTH_MODE=token, and "

@@ -20,7 +20,7 @@ PARTITION_TYPE = pa.string()  # of a column that directories named key=value add
 
 @dataclass(frozen=True)
 class PartLayout:
-    """What all parts of a run have in common.
+    """Layout of all parts of a run.
 
     Attributes:
         schema: Columns of a part, the three new ones last.
@@ -44,7 +44,7 @@ def part_schema(schemas: Mapping[pa.Schema, InputFile], config: ScoreConfig) -> 
     """Returns the columns of a part.
 
     Args:
-        schemas: Of the input files, each with the first file that has it.
+        schemas: The distinct schemas of the input files, each with the first file that has it.
         config: Which columns to keep, and the prefix of the new ones.
 
     Raises:
@@ -84,7 +84,7 @@ def _kept_names(schemas: Collection[pa.Schema], config: ScoreConfig) -> list[str
 
 
 def _unify(schemas: Mapping[pa.Schema, InputFile], kept: Sequence[str]) -> pa.Schema:
-    """Returns the kept columns of all files, each of a type wide enough for all of them."""
+    """Returns the kept columns of all files, each with a type that can represent all of their values."""
     unified = pa.schema([])
     for schema, file in schemas.items():
         names = set(schema.names)
@@ -149,7 +149,7 @@ def mixed_types(schemas: Mapping[pa.Schema, InputFile], kept: Sequence[str]) -> 
 
 
 def kept_columns(table: pa.Table, layout: PartLayout, path: str) -> list[Any]:
-    """Returns the kept columns of some rows in the parts' types; nulls for those that their file lacks.
+    """Returns the kept columns of some rows, converted to the parts' types; null if the file lacks a column.
 
     Args:
         table: Rows of an input file.
@@ -182,7 +182,7 @@ def _widened(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     """Returns a column in a wider type.
 
     Raises:
-        pa.ArrowException: A value would change. Arrow itself rounds a decimal to a double without a word.
+        pa.ArrowException: A value would change. Arrow itself silently rounds a decimal to a double.
     """
     widened = column.cast(kind)
     if _has_decimal(column.type) and not _has_decimal(kind) and widened.cast(column.type) != column:

@@ -1,7 +1,7 @@
-"""The native engine of scoring: a network's probabilities from token ids, by the compiled LSTM kernel.
+"""The native engine for scoring: computes probabilities from token ids with the compiled LSTM kernel.
 
-Rows are sorted by length and shared out; a share goes through all layers in one thread. The probability of a row
-depends on nothing but its token ids and the weights, to the last bit.
+Rows are sorted by length and divided into shares; one thread runs a share through all layers. The probability of a row
+depends only on its token ids and the weights, to the last bit.
 """
 
 from collections.abc import Sequence
@@ -35,8 +35,8 @@ class _Share:
 
     Attributes:
         token_ids: int32[offsets].
-        rows: Their offsets; a masked network has a step for each token, an unmasked one `max_tokens` steps.
-        padding: int64[rows], how many of the steps are padding.
+        rows: The rows' offsets; a masked network has a step for each token, an unmasked one `max_tokens` steps.
+        padding: int64[rows], the number of steps that are padding.
     """
 
     token_ids: Ids
@@ -48,8 +48,8 @@ class Direction:
     """One direction of one LSTM layer, its weights packed for the kernel.
 
     Attributes:
-        units: Values that a step puts out.
-        width: The same, padded to whole vectors; a sequence has a column for each.
+        units: Number of values that a step returns.
+        width: The same, padded to whole vectors; the number of columns of a sequence.
     """
 
     def __init__(
@@ -58,11 +58,11 @@ class Direction:
         """Packs the weights.
 
         Args:
-            weights: Of the direction.
+            weights: The direction's weights.
             is_backward: True if it reads the last step first.
             output: What is kept of its steps.
             target: The processor.
-            below: The directions whose sequence it reads; none for a first layer.
+            below: The directions whose sequence it reads; empty for the first layer.
         """
         self.units, self.width = weights.units, padded(weights.units, target.lanes)
         self._output, self._is_backward, self._target = output, is_backward, target
@@ -77,7 +77,7 @@ class Direction:
         self._forward = forward(target, self.units, inputs, output)
 
     def project(self, kernel: Floats, embedding: Floats, threads: Threads) -> None:
-        """Projects the embedding for a first layer, so that a step starts from its word's row of the table.
+        """Multiplies the embedding by the first layer's kernel, so that a step starts from its word's row of the table.
 
         The table is float32[vocabulary_size, 4 * width]: 40 MB for 20,000 words and 128 units.
         """
@@ -93,9 +93,9 @@ class Direction:
         self._starts = table
 
     def read_padding_ahead(self, steps: int) -> None:
-        """Computes the states after 0 .. steps steps of padding: they are the same for every row, so rows start there.
+        """Computes the states after 0 .. steps steps of padding, which are the same for every row, so rows start there.
 
-        Only for a direction that reads its padding before its tokens.
+        Only for a direction that reads padding before tokens.
         """
         step, states = RowOffsets.of(np.ones(1, np.int64)).walk(self._is_backward), [self._cold_state(1)]
         for _ in range(steps):
@@ -107,12 +107,12 @@ class Direction:
 
         Args:
             share: The rows.
-            inputs: float32[offsets, features] that the layer below put out; None for a first layer.
+            inputs: float32[offsets, features], the output of the layer below; None for the first layer.
             sequence: float32[offsets, at least width], whose first columns are filled; None unless the output is
                 "sequence". Its rows may be any distance apart.
 
         Returns:
-            The final hidden state, or the sum or maximum over the steps, or both: float32[1 or 2, rows, units].
+            The final hidden state, or the sum or maximum over the steps, or both, float32[1 or 2, rows, units].
         """
         if self._after_padding is None:
             walk, state = share.rows.walk(self._is_backward), self._cold_state(len(share.padding))
@@ -138,7 +138,7 @@ class Direction:
         inputs: Floats | None,
         sequence: Floats | None,
     ) -> Floats:
-        """Calls the kernel; returns the state after each row's last step, shaped as `state` before its first."""
+        """Calls the kernel, and returns the state after each row's last step, in the shape of `state`."""
         both = aligned_empty(2, *state.shape)
         both[0] = state
         optional = {"inputs": inputs, "input_weights": self._kernel, "sequence": sequence}
@@ -156,24 +156,23 @@ class Direction:
 
 
 class NativeEngine:
-    """Scores rows of token ids as Keras would score them padded.
+    """Scores rows of token ids as Keras would score the padded rows.
 
     Example: with padding "pre" and max_tokens 4, the row [7, 9] means [0, 0, 7, 9]. An unmasked network reads all four
     steps, a masked one only 7 and 9.
 
-    A row without tokens in a masked network has the features 0, and no n-grams: its probability is
-    sigmoid(output_bias).
+    In a masked network, a row without tokens has features of 0 and no n-grams: its probability is sigmoid(output_bias).
     """
 
     def __init__(self, weights: NetworkWeights, threads: int = 1) -> None:
-        """Compiles, packs and projects: some 0.2 s for 20,000 words and 128 units.
+        """Compiles the kernels and prepares the weights: about 0.2 s for 20,000 words and 128 units.
 
         Args:
             weights: The network.
-            threads: Cores that a call uses; with 1, calls from several threads run side by side.
+            threads: Threads that a call uses; with 1, calls from several threads run in parallel.
 
         Raises:
-            BundleError: The shapes of the weights don't fit together.
+            BundleError: The shapes of the weights are inconsistent.
         """
         weights.check()
         target = self._target = Target.host()
@@ -203,8 +202,8 @@ class NativeEngine:
             sequences: The rows, truncated and not padded.
 
         Raises:
-            ValueError: An id outside the vocabulary, offsets that don't cut token_ids into rows, or a row longer than
-                max_tokens.
+            ValueError: An id is outside the vocabulary, offsets do not divide token_ids into rows, or a row is longer
+                than max_tokens.
         """
         token_ids, offsets = sequences.token_ids, sequences.offsets
         self._check(token_ids, offsets)
@@ -243,7 +242,7 @@ class NativeEngine:
             )
 
     def _cut(self, order: NDArray[np.intp]) -> list[NDArray[np.intp]]:
-        """Cuts the rows into shares of whole tiles; the last ones are smaller, so that all threads finish together."""
+        """Divides the rows into shares of whole tiles; the last ones are smaller, so that all threads end together."""
         shares = []
         begin = 0
         while begin < len(order):
@@ -254,7 +253,7 @@ class NativeEngine:
         return shares
 
     def _arrange(self, token_ids: Ids, begins: Counts, lengths: Counts) -> _Share:
-        """Puts the tokens of the rows next to each other, with padding if the network reads it."""
+        """Stores the rows' tokens one row after another, with padding if the network reads it."""
         steps = lengths if self._weights.masked else np.full_like(lengths, self._weights.max_tokens)
         rows, padding = RowOffsets.of(steps), steps - lengths
         within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
@@ -264,7 +263,7 @@ class NativeEngine:
         return _Share(arranged, rows, padding)
 
     def _logits(self, share: _Share) -> NDArray[np.float64]:
-        """Returns the logits of the LSTM, float64[rows]: runs the rows through all layers and the output."""
+        """Runs the rows through all layers and returns the LSTM's logits, float64[rows]."""
         steps = share.rows.steps
         inputs: Floats | None = None
         for layer in self._layers[:-1]:

@@ -22,7 +22,7 @@ _TASKS_AT_ONCE = 2  # one reads and writes while the other computes
 def score_here(
     config: ScoreConfig, bundle: Bundle, plan: Plan, done: Collection[str]
 ) -> Generator[Part | BadFile, None, None]:
-    """Scores what is not among the parts done; yields parts and bad files as they come."""
+    """Scores the missing parts, and yields parts and bad files as they are finished."""
     tasks = plan.tasks(done)
     first = next(tasks, None)
     if first is None:

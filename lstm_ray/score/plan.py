@@ -44,11 +44,11 @@ class Chunk:
     """Rows of one input file that become one output part.
 
     Attributes:
-        file: Position of the file in the plan.
+        file: Index of the file in the plan.
         row_offset: Number of the first row in its file.
         rows: Number of rows.
-        row_groups: The row groups that hold them: the first, and the one after the last.
-        skip: Rows of these row groups that come before the first row.
+        row_groups: The row groups that contain them: the first, and the one after the last.
+        skip: Rows of these row groups before the first row.
     """
 
     file: int
@@ -73,7 +73,7 @@ def is_part_name(name: str) -> bool:
 
 @dataclass(frozen=True)
 class BadFile:
-    """An input file that is set aside because it cannot be scored, and why."""
+    """An input file that is set aside because it cannot be scored, with the reason."""
 
     path: str
     error: str
@@ -203,7 +203,7 @@ def cut(group_rows: Sequence[int], rows_per_part: int, file: int) -> Iterator[Ch
 
 @dataclass(frozen=True)
 class _Footer:
-    """What a file's footer and the names of its directories say.
+    """The content of a file's footer and of its directories' names.
 
     Attributes:
         schema: Columns of both.

@@ -83,7 +83,7 @@ def score_on_ray(
 
 @dataclass(frozen=True)
 class _Run:
-    """What the stages of a run need to know.
+    """Settings that all stages of a run need.
 
     Attributes:
         config: The settings.
@@ -145,7 +145,7 @@ def _drive_there(run: _Run, tasks: Sequence[str], actors: tuple[int, int]) -> It
 
 
 class _Driver:
-    """Drives Ray Data for a Ray client; runs on a Ray worker."""
+    """Drives Ray Data for a Ray client. Runs on a Ray worker."""
 
     def __init__(self, run: _Run, tasks: Sequence[str], actors: tuple[int, int]) -> None:
         self._texts = _drive(run, tasks, actors)
@@ -157,10 +157,10 @@ class _Driver:
 
 @contextmanager
 def _new_threads_ended() -> Iterator[None]:
-    """Waits, at the end, for the threads that were started meanwhile.
+    """At the end, waits for threads that were started inside the block.
 
-    Those of Ray Data end some time after its results are no longer read, as after an error or Ctrl-C. If a thread calls
-    Ray after its shutdown, Ray ends the whole process without a message.
+    After an error or Ctrl-C, Ray Data's threads end with a delay. If one of them calls Ray after Ray's shutdown, Ray
+    ends the whole process without a message.
     """
     known = set(threading.enumerate())
     try:
@@ -263,7 +263,7 @@ class _GpuActor:
 
 
 def _next_row(row: pa.Table, work: Callable[[Task], wire.Arrays]) -> pa.Table:
-    """Does a stage's work on a task's row; a task that failed in an earlier stage is passed on."""
+    """Runs a stage on a task's row. A task that failed in an earlier stage is passed on."""
     if wire.has_failed(row):
         return row
     text = row["task"][0].as_py()

@@ -1,4 +1,4 @@
-"""Reads the rows of a task: those of its chunks, from the row groups that hold them."""
+"""Reads the rows of a task's chunks from their row groups."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ _READ_ROWS = 16_384  # rows decoded at a time
 
 
 def read_task(task: Task, columns: Sequence[str]) -> Iterator[tuple[Chunk, pa.Table]]:
-    """Yields the rows of each chunk, all of them.
+    """Yields all rows of each chunk.
 
     Args:
         task: The chunks of a file.
-        columns: Columns to read; those that the file lacks are left out.
+        columns: Columns to read, if the file has them.
 
     Raises:
-        InputError: The file cannot be read, is no longer the one that was planned, or holds fewer rows than its footer
-            says.
+        InputError: The file cannot be read, has changed since it was planned, or has fewer rows than its footer says.
     """
     file = task.file
     first, stop = task.chunks[0].row_groups
@@ -39,7 +38,7 @@ def read_task(task: Task, columns: Sequence[str]) -> Iterator[tuple[Chunk, pa.Ta
 
 
 def _check_unchanged(file: InputFile) -> None:
-    """Raises InputError if a file is no longer the one that was planned."""
+    """Raises InputError if a file has changed since it was planned."""
     now = find_file(file.path)
     if (now.size, now.modified) != (file.size, file.modified):
         raise InputError(
@@ -70,9 +69,9 @@ def _read_chunks(
 
 
 def _read_batches(parquet: Any, row_groups: range, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Yields the rows of row groups in batches: fewer rows where Arrow cannot decode that many nested values at once.
+    """Yields the rows of row groups in batches, smaller ones if Arrow cannot decode that many nested values at once.
 
-    Arrow gives up on more than 2 GiB of texts inside lists or structs (apache/arrow#32723).
+    Arrow cannot decode more than 2 GiB of strings inside lists or structs (apache/arrow#32723).
     """
     done, size = 0, _READ_ROWS
     while True:
@@ -91,7 +90,7 @@ def _read_batches(parquet: Any, row_groups: range, names: Sequence[str]) -> Iter
 
 
 def _with_partitions(table: pa.Table, partitions: Mapping[str, str | None]) -> pa.Table:
-    """Returns the table with the columns that the file's directories add; its own values of one are kept."""
+    """Adds the columns in the names of the file's directories, unless the file has a column of that name."""
     added = {name: value for name, value in partitions.items() if name not in table.column_names}
     for name, value in added.items():
         table = table.append_column(name, pa.repeat(pa.scalar(value, PARTITION_TYPE), table.num_rows))

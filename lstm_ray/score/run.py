@@ -1,6 +1,6 @@
-"""A scoring run: planned, scored, finished; in this process or on Ray. A rerun does only what is missing.
+"""A scoring run: planned, scored, completed; in this process or on Ray. A rerun does only what is missing.
 
-The way of a review from Parquet to its score:
+From a review in Parquet to its score:
 
     plan.py                    footers read, row groups cut into chunks, fingerprint   (columns.py: the parts' columns)
     output.py                  the output directory checked, locked and cleared
@@ -60,7 +60,7 @@ def score(config: ScoreConfig, progress: Progress) -> Manifest:
     bundle = read_bundle(config.model)
     if note := bundle.note():
         progress(note)
-    # Decided once, here: a run that is resumed elsewhere must not mix the last bits of two engines.
+    # Decided once, here: a run that is resumed elsewhere must not mix results of two engines, whose last bits differ.
     is_on_gpu = config.engine == "auto" and has_gpu() if config.actors == "0" else config.gpus_per_actor > 0
     config = config.model_copy(update={"engine": pick_engine(config.engine, is_on_gpu, bundle.model.network)})
     if config.engine == "cpu" and (note := slow_note()):

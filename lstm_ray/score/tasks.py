@@ -1,10 +1,10 @@
-"""One task of a plan: read its rows, score them, write its parts.
+"""Performs a task of a plan: reads its rows, scores them, writes its parts.
 
     score_task     all three, a chunk at a time        in this process, and on actors without a GPU
-    encode_task    reads, and makes token ids          on CPUs that feed an actor with a GPU
-    write_task     writes, given the scores            on CPUs, behind that actor
+    encode_task    reads and encodes texts             on CPUs, before an actor with a GPU
+    write_task     writes the scored rows              on CPUs, after that actor
 
-Actors and Ray tasks call these functions, and nothing here knows of Ray.
+Actors and Ray tasks call these functions, but this module does not use Ray.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def score_task(task: Task, layout: PartLayout, scorer: Scorer, output: str) -> I
     """Reads, scores and writes the chunks of a task, one after the other; yields each part once it is written.
 
     Raises:
-        InputError: The file cannot be read, or is no longer the one that was planned.
+        InputError: The file cannot be read, or has changed since it was planned.
         OutputError: A part cannot be written.
     """
     columns = list(dict.fromkeys([*layout.kept, layout.text_column]))
@@ -36,7 +36,7 @@ def encode_task(task: Task, text_column: str, encoder: Encoder) -> list[Encoded]
     """Reads and tokenizes the texts of a task's chunks.
 
     Raises:
-        InputError: As for `score_task`.
+        InputError: See `score_task`.
     """
     return [encode_column(encoder, table[text_column]) for _, table in read_task(task, [text_column])]
 
@@ -45,7 +45,7 @@ def write_task(task: Task, layout: PartLayout, scores: Iterable[Scored], output:
     """Reads the kept columns of a task's chunks, and writes them with the scores of each.
 
     Raises:
-        InputError, OutputError: As for `score_task`.
+        InputError, OutputError: See `score_task`.
     """
     chunks = zip(read_task(task, layout.kept), scores, strict=True)
     return [
@@ -55,5 +55,5 @@ def write_task(task: Task, layout: PartLayout, scores: Iterable[Scored], output:
 
 
 def bad_file(task: Task, error: InputError) -> BadFile:
-    """Returns a task's file as one to set aside, with the error that scoring the task raised."""
+    """Returns a task's file as a bad file, with the error that the task raised."""
     return BadFile(task.file.path, str(error).removeprefix(f"{task.file.path}: "))

@@ -1,4 +1,4 @@
-"""What passes between the processes of a scoring run on Ray: tasks and results as JSON, arrays as bytes; no text."""
+"""What the processes of a scoring run on Ray exchange: tasks and results as JSON, arrays as bytes, but no texts."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def parts_to_text(parts: Sequence[Part]) -> str:
 
 
 def failure_to_text(task: Task, error: LstmRayError) -> str:
-    """Returns as JSON what is wrong with a task's file, or any other error; Ray Data would only quote a raised one."""
+    """Returns a task's bad file or error as JSON, because Ray Data would only quote the message of a raised error."""
     if isinstance(error, InputError):
         return json.dumps(asdict(bad_file(task, error)))
     return json.dumps({"raised": type(error).__name__, "message": str(error)})

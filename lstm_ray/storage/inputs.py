@@ -84,7 +84,7 @@ def find_file(path: str) -> InputFile:
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {reason(error)}") from error
     if info.type != fs.FileType.File:
-        raise InputError(f"{path}: {_nothing_at(inner)}")
+        raise InputError(f"{path}: {_why_missing(inner)}")
     return _input_file(path, info, {})
 
 
@@ -145,7 +145,7 @@ def _find(given: str, progress: Progress) -> list[InputFile]:
             raise table.refusal(given, to_path(table.path))
         chosen = others
     if missing := [info.path for info in chosen if info.type != fs.FileType.File]:
-        raise InputError(f"{to_path(missing[0])}: {_nothing_at(missing[0])}")
+        raise InputError(f"{to_path(missing[0])}: {_why_missing(missing[0])}")
     left_out = "" if live else _described(listing, to_path)
     if not (chosen or live):
         nothing = f"no *{_SUFFIX} file in this directory" if listing.meant else "no file matches"
@@ -176,11 +176,11 @@ def _look(given: str, filesystem: fs.FileSystem, path: str) -> _Listing:
         named = {name for file in visible for name in (file, *parents(file, base))}
         return _Listing(base, infos, {name for name in named if matches(name, path)})
     if info.type != fs.FileType.File:
-        raise InputError(f"{given}: {_nothing_at(path)}")
+        raise InputError(f"{given}: {_why_missing(path)}")
     return _Listing(os.path.dirname(path), [info], {path})
 
 
-def _nothing_at(path: str) -> str:
+def _why_missing(path: str) -> str:
     if os.path.exists(path):
         return "not a regular file"
     return "this link leads nowhere" if os.path.islink(path) else "no such file or directory"
@@ -288,7 +288,7 @@ def check_apart(inputs: Iterable[str], output: str, name: str, harm: str) -> Non
     """Checks that a run's output is not among its inputs.
 
     Args:
-        inputs: As for `find_inputs`.
+        inputs: See `find_inputs`.
         output: Directory that the run writes to.
         name: A file that it will write there.
         harm: The consequence, for the message.

@@ -48,10 +48,10 @@ def _walk(directory: str) -> Iterator[list[str]]:
             yield found
             directories[:] = [name for name in directories if name not in hidden]
             linked = [os.path.join(current, name) for name in directories]
-            waiting += [path for path in linked if os.path.islink(path) and not _leads_up(path)]
+            waiting += [path for path in linked if os.path.islink(path) and not _leads_to_parent(path)]
 
 
-def _leads_up(link: str) -> bool:
+def _leads_to_parent(link: str) -> bool:
     """Returns whether a link leads to one of its parent directories, which is listed anyway or not in the input."""
     return Path(os.path.realpath(os.path.dirname(link))).is_relative_to(os.path.realpath(link))
 

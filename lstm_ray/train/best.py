@@ -99,7 +99,7 @@ def choices(facts: DataFacts) -> dict[str, tuple[Any, str]]:
     rows = counted(facts.rows, "row")
     few = facts.rows < 10_000
     held_out = 0.2 if facts.rows < 4_000 else 0.1 if facts.rows < 200_000 else max(0.01, 20_000 / facts.rows)
-    epochs = int(np.clip(150_000 // facts.rows, 3, 20))
+    epochs = int(np.clip(150_000 // facts.rows, 3, 10 if few else 15))
     fitted = _rounded_up(int(_MOST_NGRAMS / facts.row_ngrams))
     chosen: dict[str, tuple[Any, str]] = {
         "vocabulary_size": (
@@ -119,6 +119,7 @@ def choices(facts: DataFacts) -> dict[str, tuple[Any, str]]:
         ),
         "validation_fraction": (round(held_out, 3), f"{rows}: enough to compare epochs, at most a fifth"),
         "epochs": (epochs, f"{rows}; the epoch with the best validation is kept"),
+        "learning_rate": (0.003 if few else 0.001, rows),
         "global_batch_size": (32 if facts.rows < 100_000 else 128, rows),
     }
     if fitted < facts.rows:

@@ -48,7 +48,7 @@ class LocalWorkers:
         start_tensorflow()
         from lstm_ray.train.loop import epochs
 
-        with interrupts_noted() as interrupted:
+        with deferred_interrupts() as interrupted:
             return epochs.run(config, prepared, LocalContext(self._progress, interrupted))
 
 
@@ -69,7 +69,7 @@ class LocalContext:
 
 
 @contextmanager
-def interrupts_noted() -> Iterator[threading.Event]:
+def deferred_interrupts() -> Iterator[threading.Event]:
     """Yields an event that the first interrupting signal sets: Ctrl-C, and in the command line SIGTERM.
 
     The second signal is handled as before. Signals without a Python handler (such as SIGTERM in most programs) keep

@@ -83,7 +83,7 @@ def _check_versions(spec: dict[str, Any], base: FieldPath, ray_version: str) -> 
     yield from check_agreement(mentions)
     if declared and as_numbers(declared) not in (None, as_numbers(ray_version)):
         message = (
-            f"is {declared}, this installation has {ray_version}; jobs can be sent there, but ray:// needs the same"
+            f"is {declared}, this installation has {ray_version}; jobs can be submitted, but ray:// needs the same"
         )
         yield Finding((*base, "rayVersion"), message, "note")
 

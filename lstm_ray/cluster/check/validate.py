@@ -128,7 +128,9 @@ def check(
         ]:
             remarks.append(Remark(document.line(finding.field), path_of(finding.field), finding))
     if not is_kubernetes and len(documents) > 1:
-        remarks.append(Remark(1, path_of(()), Finding((), f"has {len(documents)} documents; `ray up` takes one")))
+        remarks.append(
+            Remark(1, path_of(()), Finding((), f"has {len(documents)} documents; `ray up` accepts only one"))
+        )
     remarks.sort(key=lambda remark: remark.line)
 
     def of(kind: str) -> tuple[Remark, ...]:
@@ -185,7 +187,7 @@ def _check_launcher(content: Any, path: str, schema: dict[str, Any]) -> Iterator
         raise InputError(f"{path}: neither a definition for `ray up` (it has no provider) nor for Kubernetes (no kind)")
     by_schema = list(check_schema(_as_ray_sees_it(content), schema))
     yield from by_schema
-    yield from _about_others(check_launcher(content, version("ray")), by_schema)
+    yield from _not_yet_reported(check_launcher(content, version("ray")), by_schema)
 
 
 def _as_ray_sees_it(content: dict[str, Any]) -> dict[str, Any]:
@@ -211,7 +213,7 @@ def _check_kuberay(
         given = {name: value for name, value in content.items() if name != "status"}
         by_schema = list(check_schema(without_nulls(given), schema))
     yield from by_schema
-    yield from _about_others(check_kuberay(content, version("ray"), parse), by_schema)
+    yield from _not_yet_reported(check_kuberay(content, version("ray"), parse), by_schema)
 
 
 def _check_other(content: Any, asked_server: bool) -> Iterator[Finding]:
@@ -221,7 +223,7 @@ def _check_other(content: Any, asked_server: bool) -> Iterator[Finding]:
         yield Finding(("kind",), f"is {content.get('kind')}, which only --server checks", "note")
 
 
-def _about_others(findings: Iterator[Finding], reported: Sequence[Finding]) -> Iterator[Finding]:
+def _not_yet_reported(findings: Iterator[Finding], reported: Sequence[Finding]) -> Iterator[Finding]:
     """Yields the findings about fields that have not been reported yet."""
     fields = {finding.field for finding in reported}
     return (finding for finding in findings if finding.field not in fields)

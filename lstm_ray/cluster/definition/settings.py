@@ -193,14 +193,14 @@ class ClusterConfig(Settings):
     @classmethod
     def _is_label(cls, value: str) -> str:
         if not _NAME.fullmatch(value):
-            raise ValueError("should be lower-case letters, digits and hyphens, beginning with a letter, 47 at most")
+            raise ValueError("should have at most 47 lower-case letters, digits and hyphens, beginning with a letter")
         return value
 
     @field_validator("namespace")
     @classmethod
     def _is_namespace(cls, value: str) -> str:
         if not _NAMESPACE.fullmatch(value):
-            raise ValueError("should be lower-case letters, digits and hyphens, 63 at most")
+            raise ValueError("should have at most 63 lower-case letters, digits and hyphens")
         return value
 
     @field_validator("workers")
@@ -213,7 +213,7 @@ class ClusterConfig(Settings):
             if int(least) > int(most or least):
                 raise ValueError("the first number is the least, the second the most")
             if int(most or least) > _MOST_WORKERS:
-                raise ValueError(f"should be {_MOST_WORKERS:,} at most")
+                raise ValueError(f"should be at most {_MOST_WORKERS:,}")
         return value
 
     @field_validator(

@@ -174,7 +174,7 @@ def _check_apart(training: Sequence[Shard], validation: Sequence[Shard], config:
     shared = shared_files((shard.file for shard in validation), (shard.file for shard in training))
     if shared and not config.allow_seen_files:
         raise InputError(
-            f"{shared[0].path}: is in both --train and --validation, so validation would measure memorized texts: "
+            f"{shared[0].path}: is in --train and in --validation, so validation would measure memorized texts: "
             "leave out --validation to hold out a part of --train, or pass --allow-seen-files"
         )
 

@@ -67,7 +67,7 @@ class NativeStepper:
         Args:
             config: The run's settings.
             collective: Sums gradients over the workers.
-            labels: Of all training rows: a schedule's length and balanced class weights depend on them.
+            labels: Labels of all training rows: a schedule's length and balanced class weights depend on them.
         """
         self._config, self._collective = config, collective
         self._steps = steps = count_steps(config, len(labels))

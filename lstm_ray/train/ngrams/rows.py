@@ -74,17 +74,17 @@ class Rows:
         threads: Threads,
         evaluated: Callable[[], None],
     ) -> None:
-        """Numbers the features; all workers must call it.
+        """Numbers the features. All workers must call this.
 
         Args:
-            bags: Of the rows.
-            labels: Of the rows.
-            weights: float64[rows], what each counts in the loss.
+            bags: The n-grams of the rows.
+            labels: The rows' labels.
+            weights: float64[rows], the rows' weights in the loss.
             buckets: Number of buckets.
-            words: Of the vocabulary.
+            words: The words of the vocabulary.
             collective: The workers.
-            threads: Compute the sums.
-            evaluated: Called after each evaluation of a loss; what it raises ends the search.
+            threads: The threads that compute the sums.
+            evaluated: Called after each evaluation of a loss; an error that it raises ends the search.
         """
         self.labels, self._weights, self._collective, self._evaluated = labels, weights, collective, evaluated
         self.total = int(self.sum_over_workers(len(labels)))

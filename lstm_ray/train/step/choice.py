@@ -19,7 +19,7 @@ def runs_on_gpu(config: TrainConfig) -> bool:
 def choose_engine(config: TrainConfig, *, on_gpu: bool) -> Literal["native", "keras"]:
     """Returns the engine that `config.engine` stands for.
 
-    "auto" is the native engine for float32 on CPUs, else Keras. A user's network always needs Keras.
+    "auto" is the native engine for float32 on CPUs, otherwise Keras. A user's network always needs Keras.
     """
     if config.network is not None:
         return "keras"

@@ -55,9 +55,9 @@ def test_a_job_file_for_its_own_command_is_read(job: Job) -> None:
     [
         ("epoch: 3", "unknown key 'epoch'; did you mean 'epochs'?"),
         ("max-tokens: 3", "unknown key 'max-tokens'; did you mean 'max_tokens'?"),
-        ("qwxyz: 3", "unknown key 'qwxyz'; known are: accumulate, "),
-        ("3: 3", "unknown key '3'; known are: "),
-        ("null: 3", "unknown key 'None'; known are: "),
+        ("qwxyz: 3", "unknown key 'qwxyz'; known keys: accumulate, "),
+        ("3: 3", "unknown key '3'; known keys: "),
+        ("null: 3", "unknown key 'None'; known keys: "),
         ("command: score", "is a job for `lstm-ray score`, not for `lstm-ray train`"),
         ("command: [train]", "is a job for `lstm-ray ['train']`, not for `lstm-ray train`"),
         ("", "a job file is a mapping of settings, such as `epochs: 3`"),

@@ -325,7 +325,8 @@ def test_user_layers_need_their_module(
     with pytest.raises(BundleError) as raised:
         Scorer(read_bundle(str(path)))
     assert str(raised.value).startswith(
-        f"{path}: its network has layers of the module {home!r}: no module {home!r} in {tmp_path}, nor installed"
+        f"{path}: its network has layers of the module {home!r}: no module {home!r} in {tmp_path}, and none is "
+        "installed"
     )
     (tmp_path / "away.py").rename(tmp_path / f"{home}.py")
     bundle = read_bundle(str(path))

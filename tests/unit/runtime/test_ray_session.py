@@ -159,7 +159,9 @@ def test_gpus_are_missed_before_ray_is_started(monkeypatch: pytest.MonkeyPatch) 
     ],
 )
 def test_a_process_that_ends_without_python_has_last_words(end: str, is_said: bool) -> None:
-    code = f"import os, sys\nfrom lstm_ray.runtime.ray_session import last_words\nwith last_words():\n    {end}"
+    code = (
+        f"import os, sys\nfrom lstm_ray.runtime.ray_session import error_if_killed\nwith error_if_killed():\n    {end}"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
     assert ("error: this process was ended from outside" in done.stderr) is is_said
 

@@ -45,7 +45,7 @@ def test_an_error_ends_the_work_on_other_shards(monkeypatch: pytest.MonkeyPatch,
 
 def test_the_first_ctrl_c_is_noted_and_the_second_interrupts() -> None:
     before = signal.getsignal(signal.SIGINT)
-    with local.interrupts_noted() as interrupted:
+    with local.deferred_interrupts() as interrupted:
         signal.raise_signal(signal.SIGINT)
         assert interrupted.is_set()
         with pytest.raises(KeyboardInterrupt):
@@ -69,7 +69,7 @@ def handled() -> Iterator[list[str]]:
 
 
 def test_sigterm_is_noted_where_it_would_interrupt(handled: list[str]) -> None:
-    with local.interrupts_noted() as interrupted:
+    with local.deferred_interrupts() as interrupted:
         signal.raise_signal(signal.SIGTERM)
         assert interrupted.is_set()
         signal.raise_signal(signal.SIGTERM)
@@ -81,7 +81,7 @@ def test_sigterm_is_noted_where_it_would_interrupt(handled: list[str]) -> None:
 def test_a_program_without_a_handler_of_sigterm_keeps_none(handler: signal.Handlers) -> None:
     before = signal.signal(signal.SIGTERM, handler)
     try:
-        with local.interrupts_noted():
+        with local.deferred_interrupts():
             assert signal.getsignal(signal.SIGTERM) is handler
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -64,7 +64,7 @@ def test_a_path_that_was_drawn_means_the_same_on_every_worker(monkeypatch: pytes
         ({"search": {"seed": {"choice": [1, 2]}}}, "'seed' cannot be searched; can be searched: accumulate, "),
         ({"search": {"output": {"choice": ["a"]}}}, "'output' cannot be searched"),
         ({"search": {"dropout": {"loguniform": [0.1, 1]}}}, "unknown key 'loguniform'; did you mean 'log_uniform'"),
-        ({"search": {"dropout": {"grid": [0, 1]}}}, "search.dropout is .*unknown key 'grid'; known are: choice, "),
+        ({"search": {"dropout": {"grid": [0, 1]}}}, "search.dropout is .*unknown key 'grid'; known keys: choice, "),
         ({"search": {"units": {}}}, "search.units is .*needs one of choice, uniform, log_uniform, integer"),
         ({"search": {"units": {"choice": [1], "integer": [1, 2]}}}, "needs one of"),
         ({"search": {"units": {"choice": []}}}, "search.units.choice is "),
