@@ -165,10 +165,10 @@ def run_by_import(module: str) -> list[Run]:
     elsewhere = [path for path in sys.path if Path(os.path.abspath(path or os.curdir)) != directory]
     importlib.invalidate_caches()
     runs: list[Run] = []
-    places: list[str] | None = [str(directory), *elsewhere]
+    searched: list[str] | None = [str(directory), *elsewhere]
     for depth in range(module.count(".") + 1):
         name = ".".join(module.split(".")[: depth + 1])
-        spec = _find_spec(name, places, is_top=not depth)
+        spec = _find_spec(name, searched, is_top=not depth)
         if spec is None:
             break
         if spec.origin is not None:  # a directory without __init__.py executes nothing
@@ -177,7 +177,7 @@ def run_by_import(module: str) -> list[Run]:
             runs.append(Run(name, path, path.is_relative_to(directory) and not is_installed))
         if spec.submodule_search_locations is None:
             break
-        places = list(spec.submodule_search_locations)
+        searched = list(spec.submodule_search_locations)
     return runs
 
 

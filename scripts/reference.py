@@ -19,6 +19,7 @@ from lstm_ray.cli.app import app
 from lstm_ray.config import COMMANDS, PRESETS, Settings, TrainConfig, fields_in_order, shown_as
 from lstm_ray.datasets.convert import Converted
 from lstm_ray.datasets.split import SplitFile
+from lstm_ray.evaluate.calibration import Calibration
 from lstm_ray.evaluate.evaluation import Evaluation
 from lstm_ray.export.export import Exported
 from lstm_ray.score.output import Manifest
@@ -156,15 +157,25 @@ def _python() -> str:
         "## Functions\n",
     ]
     for function in (
-        lstm_ray.train, lstm_ray.load, lstm_ray.evaluate, lstm_ray.score, lstm_ray.tune, lstm_ray.export,
-        lstm_ray.vectors, lstm_ray.convert, lstm_ray.split,
+        lstm_ray.train, lstm_ray.load, lstm_ray.evaluate, lstm_ray.calibrate, lstm_ray.score, lstm_ray.tune,
+        lstm_ray.export, lstm_ray.vectors, lstm_ray.convert, lstm_ray.split,
     ):  # fmt: skip
         lines += [f"### lstm_ray.{function.__name__}\n", _signature(function), *_docstring(function)]
     lines.append("## What they return\n")
     for kind in (
-        lstm_ray.Model, lstm_ray.Prediction, Outcome, Evaluation, Manifest, SearchResult, Exported,
-        LearnedFile, Converted, SplitFile,
-    ):  # fmt: skip
+        lstm_ray.Model,
+        lstm_ray.Prediction,
+        lstm_ray.Explanation,
+        Outcome,
+        Evaluation,
+        Calibration,
+        Manifest,
+        SearchResult,
+        Exported,
+        LearnedFile,
+        Converted,
+        SplitFile,
+    ):
         lines += [f"### {kind.__name__}\n", *_docstring(kind)]
         for name, member in vars(kind).items():
             if not name.startswith("_") and (inspect.isfunction(member) or isinstance(member, property)):

@@ -21,9 +21,18 @@ import lstm_ray.vectors  # noqa: F401
 
 if TYPE_CHECKING:
     from lstm_ray.api.model import Model
-    from lstm_ray.config import EvaluateConfig, ScoreConfig, Settings, TrainConfig, TuneConfig, VectorsConfig
+    from lstm_ray.config import (
+        CalibrateConfig,
+        EvaluateConfig,
+        ScoreConfig,
+        Settings,
+        TrainConfig,
+        TuneConfig,
+        VectorsConfig,
+    )
     from lstm_ray.datasets.convert import Converted
     from lstm_ray.datasets.split import SplitFile
+    from lstm_ray.evaluate.calibration import Calibration
     from lstm_ray.evaluate.evaluation import Evaluation
     from lstm_ray.export.export import Exported
     from lstm_ray.progress import Progress
@@ -156,6 +165,42 @@ def evaluate(
         if config.address is not None:
             refuse_tables(given, _ELSEWHERE)
         return evaluation.evaluate(config, report)
+
+
+def calibrate(
+    inputs: Paths | None = None,
+    *,
+    model: Path | None = None,
+    output: Path | None = None,
+    job: Path | CalibrateConfig | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Calibration:
+    """Fits a temperature to labelled reviews, chooses a threshold, and writes a new bundle; the old one stays.
+
+    Example: lstm_ray.calibrate("labelled.parquet", model="runs/first/model", output="calibrated").temperature
+
+    Args:
+        inputs: Reviews with labels, as Parquet, that the model was not trained on.
+        model: The model bundle.
+        output: A new or empty directory for the new bundle.
+        job: A YAML job file, or settings, for what is not given here.
+        progress: Receives messages and rows done, such as `print`.
+        settings: Any setting of `lstm-ray calibrate`, by name.
+
+    Raises:
+        ConfigError: A setting is missing, unknown or not valid.
+        BundleError: The model cannot be used.
+        InputError: The data cannot be used, or no threshold reaches the target.
+        OutputError: The output directory is not empty or cannot be written.
+    """
+    from lstm_ray.api.boundary import arguments_of, python_call
+    from lstm_ray.config import CalibrateConfig
+    from lstm_ray.evaluate import calibration
+
+    with python_call(arguments_of(CalibrateConfig), progress) as report:
+        given = {"inputs": inputs, "model": model, "output": output, **settings}
+        return calibration.calibrate(_settings(CalibrateConfig, job, given), report)
 
 
 def tune(
@@ -303,8 +348,11 @@ def split(
     inputs: Paths,
     *,
     output: Path,
-    test: float = 0.2,
+    test: float | None = None,
     by: str | None = None,
+    stratify: str | None = None,
+    before: str | None = None,
+    date_column: str = "date",
     text_column: str = "text",
     seed: int = 0,
     overwrite: bool = False,
@@ -317,8 +365,11 @@ def split(
     Args:
         inputs: Parquet files, directories, globs or URIs, all with the same columns.
         output: Directory of the two files.
-        test: Share of the texts or groups that go to the test file, between 0 and 1.
+        test: Share of the texts or groups that go to the test file, between 0 and 1; a fifth if not given.
         by: Column whose equal values stay together; where it is null, and without it, equal texts do.
+        stratify: Column each of whose values has that share of its rows in the test file.
+        before: Date, or date and time in UTC, before which a row is for training, and from which on it is for testing.
+        date_column: Column of the dates; a row without one is for training.
         text_column: Column of the texts.
         seed: Another seed, another split.
         overwrite: Whether existing files may be replaced.
@@ -335,13 +386,17 @@ def split(
     from lstm_ray.datasets import split as splitting
 
     several = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
-    types = {"output": str, "test": float, "by": str, "text_column": str, "seed": int, "overwrite": bool}
+    texts = dict.fromkeys(("output", "by", "stratify", "before", "date_column", "text_column"), str)
+    types = {**texts, "test": float, "seed": int, "overwrite": bool}
     with python_call(types, progress, is_short=True) as report:
         return splitting.split(
             [os.fspath(one) for one in several],
             LocalPath(output),
             test=test,
             by=by,
+            stratify=stratify,
+            before=before,
+            date_column=date_column,
             text_column=text_column,
             seed=seed,
             overwrite=overwrite,
@@ -349,19 +404,25 @@ def split(
         )
 
 
-def load(model: Path) -> Model:
+def load(model: Path, *, threshold: float | None = None, unsure: str | None = None) -> Model:
     """Returns a trained model, ready to score texts in this process: without Ray, and without TensorFlow.
 
     Only a network that user code built needs TensorFlow.
 
     Example: lstm_ray.load("runs/first/model").predict("Not bad at all")
 
+    Args:
+        model: The model bundle.
+        threshold: Probability above which a text counts as positive; None is the bundle's.
+        unsure: Probabilities, as "0.4:0.6", whose label is "unsure" instead.
+
     Raises:
         BundleError: The bundle is missing or damaged, or needs a newer version of lstm-ray.
+        ConfigError: The threshold is not between 0 and 1, or not between the probabilities that are unsure.
     """
     from lstm_ray.api.model import Model
 
-    return Model(model)
+    return Model(model, threshold=threshold, unsure=unsure)
 
 
 def _settings(kind: type[C], job: Path | C | None, given: Mapping[str, Any]) -> C:

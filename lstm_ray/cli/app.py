@@ -20,6 +20,7 @@ import typer
 
 import lstm_ray
 from lstm_ray.cli import (
+    calibrate,
     cluster,
     console,
     data,
@@ -55,6 +56,7 @@ app.command("vectors", rich_help_panel=_TRAIN)(vectors.vectors)
 app.add_typer(settings.app, name="config", rich_help_panel=_TRAIN)
 app.command("score", rich_help_panel=_USE)(score.score)
 app.command("evaluate", rich_help_panel=_USE)(evaluate.evaluate)
+app.command("calibrate", rich_help_panel=_USE)(calibrate.calibrate)
 app.command("predict", rich_help_panel=_USE)(predict.predict)
 app.command("export", rich_help_panel=_USE)(export.export)
 app.add_typer(cluster.app, name="cluster", rich_help_panel=_CLUSTERS)

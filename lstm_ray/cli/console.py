@@ -11,13 +11,14 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as RichProgress
+from rich.text import Text
 
 from lstm_ray.errors import ConfigError
 from lstm_ray.progress import LINE_EVERY_S, Count, Event, Progress
@@ -103,6 +104,29 @@ def show_text(text: str) -> None:
 def show_line(text: str) -> None:
     """Prints a result that is one line for people on stdout, whatever is in it."""
     show_text(on_one_line(text) + "\n")
+
+
+def show_weighed(begin: str, text: str, weights: Mapping[tuple[int, int], float]) -> None:
+    """Prints a result that is one line on stdout, and on a terminal colours parts of it by their weights.
+
+    Green is above 0 and red below; parts with less than half of the largest weight are pale, and those with less than a
+    tenth have no colour.
+
+    Args:
+        begin: Begins the line, without colours.
+        text: The text.
+        weights: Of its parts, by first position and the one after the last.
+    """
+    largest = max(map(abs, weights.values()), default=0.0)
+    line, end = Text(on_one_line(begin)), 0
+    for (start, stop), weight in sorted(weights.items()):
+        share = abs(weight) / largest if largest else 0.0
+        colour = "green" if weight > 0 else "red"
+        style = f"bold {colour}" if share >= 0.5 else colour if share >= 0.1 else ""
+        line.append(on_one_line(text[end:start]))
+        line.append(on_one_line(text[start:stop]), style)
+        end = stop
+    _out.print(line.append(on_one_line(text[end:])))
 
 
 def show_log(text: str) -> None:

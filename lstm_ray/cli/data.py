@@ -158,12 +158,26 @@ def split(
     ],
     output: Output,
     test: Annotated[
-        float, typer.Option("--test", metavar="SHARE", help="Share of the texts, or groups, for test.parquet.")
-    ] = 0.2,
+        float | None,
+        typer.Option(
+            "--test", metavar="SHARE", help="Share of the texts, or groups, for test.parquet; 0.2 by default."
+        ),
+    ] = None,
     by: Annotated[
         str | None,
         typer.Option("--by", metavar="COLUMN", help="Rows with equal values here stay together: a product, an author."),
     ] = None,
+    stratify: Annotated[
+        str | None,
+        typer.Option(
+            "--stratify", metavar="COLUMN", help="Give each value of this column, such as a label, its share."
+        ),
+    ] = None,
+    before: Annotated[
+        str | None,
+        typer.Option("--before", metavar="DATE", help="Train on what is older than this date, test on the rest."),
+    ] = None,
+    date_column: Annotated[str, typer.Option("--date-column", metavar="NAME", help="Column of the dates.")] = "date",
     text_column: Annotated[
         str, typer.Option("--text-column", metavar="NAME", help="Column of the reviews; equal texts stay together.")
     ] = "text",
@@ -174,7 +188,7 @@ def split(
 ) -> None:
     """Split Parquet into train.parquet and test.parquet: each row into one of them, in order, with all its columns.
 
-    Without --by a row's text decides, so that equal texts stay on one side.
+    Unless --by or --before is given, a row's text decides, so that equal texts stay on one side.
 
     Example: lstm-ray data split reviews.parquet --by product --test 0.2 --output reviews
     """
@@ -187,6 +201,9 @@ def split(
             output=output,
             test=test,
             by=by,
+            stratify=stratify,
+            before=before,
+            date_column=date_column,
             text_column=text_column,
             seed=seed,
             overwrite=overwrite,

@@ -39,10 +39,14 @@ def score(config: ScoreConfig) -> None:
 
 def show_manifest(manifest: Manifest) -> None:
     """Prints what a scoring run did, and what to look at next."""
+    from lstm_ray import storage
+
     scored = manifest.rows - sum(manifest.errors.values())
     share = f" ({manifest.positives / scored:.1%})" if scored else ""
     kept = f", {manifest.parts_kept:,} of them from an earlier run" if manifest.parts_kept else ""
     rows = [("rows", f"{manifest.rows:,}"), ("positive", f"{manifest.positives:,}{share}")]
+    if manifest.unsure:
+        rows.append(("unsure", f"{manifest.unsure:,} ({manifest.unsure / scored:.1%})"))
     if manifest.errors:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in manifest.errors.items())
         rows.append(("rows without a score", reasons))
@@ -50,7 +54,15 @@ def show_manifest(manifest: Manifest) -> None:
         rows.append(("speed", f"{manifest.rows_per_s:,.0f} rows/s over {manifest.seconds:.1f} s"))
     else:
         rows.append(("nothing to do", "all parts were already done"))
+    moved = [
+        f"{name.replace('_', ' ')}: {one['moved']}"
+        for name, one in manifest.moved.items()
+        if one["moved"] in ("some", "much")
+    ]
+    if moved:
+        rows.append(("moved from training", ", ".join(moved)))
     rows.append(("output", f"{manifest.output}: {counted(manifest.parts, 'part')}{kept}"))
+    rows.append(("report", storage.join(manifest.output, "_report.html")))
     if "://" not in manifest.output and scored:
         output = json.dumps(manifest.output, ensure_ascii=False)
         # By name: other files in the directory, such as notes, are none of the scores.

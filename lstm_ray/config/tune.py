@@ -92,6 +92,12 @@ class TuneConfig(TrainConfig):
         return self
 
     @model_validator(mode="after")
+    def _begins_anew(self) -> TuneConfig:
+        if self.from_ is not None:
+            raise ValueError("`from_` is for train: the trials of a search begin with random weights")
+        return self
+
+    @model_validator(mode="after")
     def _has_its_vectors(self) -> TuneConfig:
         if self.unlabelled:
             raise ValueError(

@@ -58,13 +58,17 @@ class LabelledRows:
         with_other_label: Rows left out because the label mapping does not name their label.
         groups: large_binary[rows], keys of the rows' groups (`group_keys`), null where a row has none; None if no group
             column was read.
+        numbers: int64[rows], their numbers in the file, from 0.
+        others: The other columns that were asked for.
     """
 
     texts: pa.LargeStringArray
     labels: npt.NDArray[np.int8]
     without_text: int
     with_other_label: int
-    groups: pa.LargeBinaryArray | None = None
+    groups: pa.LargeBinaryArray | None
+    numbers: npt.NDArray[np.int64]
+    others: dict[str, pa.ChunkedArray]
 
 
 def find_shards(
@@ -75,8 +79,11 @@ def find_shards(
     is_validation: bool | None = None,
     group_column: str | None = None,
     progress: Progress = ignore,
+    by: Sequence[str] = (),
 ) -> list[Shard]:
-    """Lists the row groups of all input files; their columns are checked. `progress` is for `find_inputs`.
+    """Lists the row groups of all input files; their columns are checked, those of `by` too.
+
+    `progress` is for `find_inputs`.
 
     Raises:
         InputError: A file is missing or not Parquet, or lacks a column, or a column has the wrong type.
@@ -89,6 +96,8 @@ def find_shards(
             _check_labels(file, parquet, label_column, mapping, files)
             if group_column is not None:
                 _type_of(file, parquet, group_column, "--validation-group")
+            for column in by:
+                _type_of(file, parquet, column, "--by")
             shards += list_shards(file, parquet, is_validation)
     return shards
 
@@ -131,6 +140,7 @@ def read_shard(
     label_column: str,
     mapping: LabelMapping = ZERO_AND_ONE,
     group_column: str | None = None,
+    others: Sequence[str] = (),
 ) -> LabelledRows:
     """Reads a shard, leaving out rows without a text and, with a mapping, rows whose label it does not name.
 
@@ -138,7 +148,7 @@ def read_shard(
         InputError: The row group cannot be read, has fewer rows than the file's footer says, or without a mapping has a
             label other than 0 and 1.
     """
-    names = [text_column, label_column, *([] if group_column is None else [group_column])]
+    names = [text_column, label_column, *([] if group_column is None else [group_column]), *others]
     columns = read_columns(shard, list(dict.fromkeys(names)))
     texts, label_values = shard.pick(decode_texts(columns[text_column])), shard.pick(columns[label_column])
     groups = None if group_column is None else shard.pick(group_keys(columns[group_column]))
@@ -146,10 +156,12 @@ def read_shard(
     is_labelled = labels != OTHER
     kept = is_labelled & texts.is_valid().to_numpy(zero_copy_only=False)
     without_text = int(is_labelled.sum() - kept.sum())
+    numbers, more = shard.first_row + shard.rows, {name: shard.pick(columns[name]) for name in others}
     if not kept.all():
-        texts, labels = texts.filter(pa.array(kept)), labels[kept]
+        texts, labels, numbers = texts.filter(pa.array(kept)), labels[kept], numbers[kept]
         groups = None if groups is None else groups.filter(pa.array(kept))
-    return LabelledRows(texts, labels, without_text, int((~is_labelled).sum()), groups)
+        more = {name: column.filter(pa.array(kept)) for name, column in more.items()}
+    return LabelledRows(texts, labels, without_text, int((~is_labelled).sum()), groups, numbers, more)
 
 
 def count_labels(shards: Sequence[Shard], label_column: str, mapping: LabelMapping) -> dict[int, int]:

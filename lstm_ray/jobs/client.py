@@ -148,7 +148,7 @@ class Jobs:
                     "working_dir": str(directory),
                     "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(_SAVES_WITHIN_S)},
                 },
-                metadata={_OUTPUT: getattr(config, "output", "")},
+                metadata={_OUTPUT: getattr(config, "output", None) or ""},
             )
         return name
 

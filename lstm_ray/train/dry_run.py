@@ -15,6 +15,7 @@ from lstm_ray.model.user_network import check_network
 from lstm_ray.progress import Event
 from lstm_ray.runtime.devices import available_cores
 from lstm_ray.runtime.tensorflow import start_tensorflow
+from lstm_ray.train.beginning import begin_with
 from lstm_ray.train.best import choose
 from lstm_ray.train.checks import check_inputs
 from lstm_ray.train.data.corpus import find_all_shards
@@ -30,6 +31,7 @@ def describe(config: TrainConfig) -> str:
         OutputError: The output directory contains something else.
     """
     notes: list[Event] = []
+    config, _ = begin_with(config)
     shards = find_all_shards(config, notes.append)
     config, reasons = choose(config, shards)
     inputs = describe_inputs(config, shards)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
+from rich.console import Console
 
 from lstm_ray.cli import console
 from lstm_ray.cli.app import app, main
@@ -177,3 +180,18 @@ def test_an_interrupt_tells_how_far_the_work_is(said: list[str], counted: bool, 
     with pytest.raises(KeyboardInterrupt):
         work()
     assert said == shown
+
+
+@pytest.mark.parametrize("is_coloured", [True, False], ids=["terminal", "file"])
+def test_weighed_words_are_coloured_on_a_terminal(monkeypatch: pytest.MonkeyPatch, is_coloured: bool) -> None:
+    shown = Console(
+        file=io.StringIO(),
+        force_terminal=is_coloured,
+        color_system="standard" if is_coloured else "auto",
+        soft_wrap=True,
+    )
+    monkeypatch.setattr(console, "_out", shown)
+    console.show_weighed("0.1  ", "good, \x1bbad [b] so", {(0, 4): 1.0, (7, 10): -0.3, (15, 17): 0.01})
+    output = shown.file.getvalue()  # type: ignore[attr-defined]
+    plain = "0.1  good, \\u001bbad [b] so\n"
+    assert output == ("0.1  \x1b[1;32mgood\x1b[0m, \\u001b\x1b[31mbad\x1b[0m [b] so\n" if is_coloured else plain)

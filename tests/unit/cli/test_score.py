@@ -51,3 +51,20 @@ def test_the_next_command_shows_the_first_scored_rows(
 def test_nothing_is_proposed_where_it_would_not_work(monkeypatch: pytest.MonkeyPatch, output: str, rows: int) -> None:
     manifest = Manifest(output, 1, 0, rows, 0, {}, 0, 1.0, 3.0, "", "")
     assert "next" not in shown_at_the_end(monkeypatch, manifest)
+
+
+def test_the_summary_tells_what_has_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = {"here": 0.6, "training": 0.03, "psi": 2.0}
+    moved = {
+        "scores": {**figures, "moved": "no"},
+        "unknown_words": {**figures, "moved": "much"},
+        "lengths": {**figures, "moved": "some"},
+        "truncated": {**figures, "moved": None},
+    }
+    manifest = Manifest("/scored", 1, 0, 3, 0, {}, 0, 1.0, 3.0, "", "", moved=moved)
+    shown = shown_at_the_end(monkeypatch, manifest)
+    assert shown["moved from training"] == "unknown words: much, lengths: some"
+    assert shown["report"] == "/scored/_report.html"
+    assert "moved from training" not in shown_at_the_end(
+        monkeypatch, Manifest("/scored", 1, 0, 3, 0, {}, 0, 1.0, 3.0, "", "")
+    )

@@ -125,6 +125,7 @@ def test_the_fingerprint_changes_with_what_decides_the_output_and_nothing_else(t
         plan(path, keep_columns="id"),
         plan(path, prefix="new_"),
         plan(path, engine="keras"),
+        plan(path, explain=3),
         plan(path, write(tmp_path / "b.parquet", {"text": ["good"], "id": [0]})),
     ]
     write(tmp_path / "a.parquet", {"text": ["fine"] * 9, "id": range(9)})  # rewritten: another time of change
