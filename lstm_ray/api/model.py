@@ -17,6 +17,7 @@ from lstm_ray.api.boundary import python_call
 from lstm_ray.config import DecisionSettings, known_settings, resolve
 from lstm_ray.errors import BundleError, ConfigError, InputError
 from lstm_ray.model.bundle import read_bundle
+from lstm_ray.model.explain import WordWeight
 from lstm_ray.score.columns import NEW_COLUMNS
 from lstm_ray.score.scorer import SENTIMENTS, Scored, Scorer, pick_engine
 from lstm_ray.text.tokenize import is_text_type
@@ -43,6 +44,21 @@ class Prediction:
     label: str | None
     probability: float | None
     error: str | None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The score of a text, and what each of its words weighs in it.
+
+    Attributes:
+        prediction: The score.
+        words: The different words that the model reads, by falling absolute weight; none without a score. A `weight`
+            is the log odds of the positive class, minus those of the text without the word: above 0 it speaks for
+            "positive". `spans` says where in the text the word is.
+    """
+
+    prediction: Prediction
+    words: list[WordWeight]
 
 
 class Model:
@@ -120,6 +136,23 @@ class Model:
         columns = (scored.sentiment.to_pylist(), scored.probability.to_pylist(), scored.error.to_pylist())
         predictions = [Prediction(*values) for values in zip(*columns, strict=True)]
         return predictions[0] if is_one else predictions
+
+    @overload
+    def explain(self, texts: str | bytes) -> Explanation: ...  # type: ignore[overload-overlap]  # a str is iterable
+    @overload
+    def explain(self, texts: Iterable[Text]) -> list[Explanation]: ...
+    def explain(self, texts: str | bytes | Iterable[Text]) -> Explanation | list[Explanation]:
+        """Returns what each word weighs in the score of each text; scores a text again without each of its words.
+
+        Raises:
+            InputError: A text is neither str, bytes nor None.
+        """
+        is_one = isinstance(texts, str | bytes)
+        with python_call(_ARGUMENTS, is_short=True):
+            column = _column([texts] if is_one else texts)
+            words = self._scorer.explain(column)
+        explained = [Explanation(*one) for one in zip(self.predict(column), words, strict=True)]
+        return explained[0] if is_one else explained
 
     def predict_proba(self, texts: Iterable[Text]) -> npt.NDArray[np.float32]:
         """Returns float32[texts, 2], the probabilities of `labels`; NaN where a text cannot be scored.

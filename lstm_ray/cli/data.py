@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
+import lstm_ray
+from lstm_ray.api.boundary import options_named
 from lstm_ray.cli import console
 from lstm_ray.cli.help import Commands
 
 app = Commands(help="Fetch, make or convert a corpus of reviews.")
 
-Output = Annotated[Path, typer.Option("--output", metavar="DIR", help="Directory for the Parquet files.")]
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Directory for the Parquet files.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 
 
@@ -41,14 +43,14 @@ def imdb(
 
     if archive is None:
         console.say(f"downloading {url or IMDB_URL}")
-    with console.bar("bytes", "the same command resumes the download") as bar:
+    with console.progress("the same command resumes the download") as progress:
         files = fetch_imdb(
             output,
             archive=archive,
             url=url or IMDB_URL,
             sha256=sha256,
             overwrite=overwrite,
-            progress=lambda done, total: bar.update(done, total or done),
+            progress=progress,
         )
     console.show_table(
         "IMDb reviews",
@@ -89,7 +91,7 @@ def demo(
 @app.command()
 def convert(
     source: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, TSV, JSON lines or array; .gz .bz2 .zst too.")],
-    output: Annotated[Path, typer.Option("--output", metavar="FILE", help="Parquet file to write.")],
+    output: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="Parquet file to write.")],
     delimiter: Annotated[
         str | None,
         typer.Option("--delimiter", metavar="CHARACTER", help="Between values; by default a comma, in .tsv a tab."),
@@ -121,12 +123,12 @@ def convert(
 
     Example: lstm-ray data convert reviews.csv --output reviews.parquet
     """
-    from lstm_ray.datasets import convert as conversion
+    from lstm_ray.datasets.convert.next_step import training_options
 
-    with console.bar("bytes", "nothing is written") as bar:
-        made = conversion.convert(
+    with options_named(), console.progress("nothing is written") as progress:
+        made = lstm_ray.convert(
             source,
-            output,
+            output=output,
             delimiter=delimiter,
             quote=quote,
             escape=escape,
@@ -134,17 +136,17 @@ def convert(
             encoding=encoding,
             as_text=as_text or (),
             overwrite=overwrite,
-            progress=bar.update,
+            progress=progress,
         )
     for note in made.notes:
-        console.say(f"note: {note}")
+        console.warn(f"note: {note}")
     console.show_table(
         "Converted",
         [
             ("rows", f"{made.rows:,}"),
             ("columns", ", ".join(f"{name} ({kind})" for name, kind in made.columns.items())),
             ("output", str(made.output)),
-            ("next", _training(made.output, "runs/first", *made.column_options())),
+            ("next", _training(made.output, "runs/first", *training_options(made.output))),
         ],
     )
 
@@ -191,13 +193,12 @@ def split(
     Example: lstm-ray data split reviews.parquet --by product --test 0.2 --output reviews
     """
     from lstm_ray.config import TrainConfig
-    from lstm_ray.datasets import split as splitting
     from lstm_ray.wording import counted
 
-    with console.bar("rows", "nothing is written") as bar:
-        sides = splitting.split(
+    with options_named(), console.progress("nothing is written") as progress:
+        sides = lstm_ray.split(
             inputs,
-            output,
+            output=output,
             test=test,
             by=by,
             stratify=stratify,
@@ -206,8 +207,7 @@ def split(
             text_column=text_column,
             seed=seed,
             overwrite=overwrite,
-            progress=bar.update,
-            notify=console.say,
+            progress=progress,
         )
     of_groups = ["" if side.groups is None else f" of {counted(side.groups, 'group')}" for side in sides]
     train, tested = sides

@@ -26,13 +26,15 @@ These models are the only place where a setting is declared. The command line bu
     └── VectorsConfig       vectors.py
 """
 
+from lstm_ray.config.base import COUNTERPARTS as COUNTERPARTS
 from lstm_ray.config.base import FILES as FILES
 from lstm_ray.config.base import Settings as Settings
 from lstm_ray.config.base import argument_name as argument_name
 from lstm_ray.config.base import check_complete as check_complete
 from lstm_ray.config.base import command_of as command_of
 from lstm_ray.config.base import fields_in_order as fields_in_order
-from lstm_ray.config.base import left_to_the_data as left_to_the_data
+from lstm_ray.config.base import is_list as is_list
+from lstm_ray.config.base import left_open as left_open
 from lstm_ray.config.base import meaning_of as meaning_of
 from lstm_ray.config.base import missing as missing
 from lstm_ray.config.base import name_in_messages as name_in_messages

@@ -56,7 +56,7 @@ class ScoreConfig(RaySettings, DecisionSettings, RowSettings, InputSettings):
     )
     overwrite: bool = setting(
         False,
-        "Replace what --output holds from other inputs or settings.",
+        "Replace the scores that --output holds from other inputs or settings; equal ones are completed without it.",
         panel=FILES,
         flag=True,
         fingerprint="nothing",
@@ -71,7 +71,15 @@ class ScoreConfig(RaySettings, DecisionSettings, RowSettings, InputSettings):
     keep_columns: str = setting(
         "all", "Input columns to keep: all, or names separated by commas.", panel=FILES, fingerprint="content"
     )
-    prefix: str = setting("", "Prefix of the names of the three new columns.", panel=FILES, fingerprint="value")
+    prefix: str = setting("", "Prefix of the names of the new columns.", panel=FILES, fingerprint="value")
+    explain: int = setting(
+        0,
+        "Add a column with this many words per row, those that weigh most in its score; each row is scored again "
+        "without each of its words, which takes as many times as long. 0 adds none.",
+        panel=FILES,
+        ge=0,
+        fingerprint="value if changed",
+    )
     rows_per_part: int = setting(
         50_000,
         "Approximate rows per part; a part that was interrupted is scored again as a whole.",
@@ -144,6 +152,8 @@ class ScoreConfig(RaySettings, DecisionSettings, RowSettings, InputSettings):
             raise ValueError(
                 "`gpus_per_actor` needs `actors` of 1 or more; in this process a GPU is used if there is one"
             )
+        if self.explain and self.gpus_per_actor:
+            raise ValueError("`explain` is computed on CPUs: leave `gpus_per_actor` at 0")
         if self.engine == "cpu" and self.gpus_per_actor:
             raise ValueError("`engine` cpu does not use GPUs: leave `gpus_per_actor` at 0")
         return self

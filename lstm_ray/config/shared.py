@@ -50,7 +50,7 @@ class RaySettings(Settings):
 
     address: str = free(
         "local",
-        "Ray to run on: local starts one here; auto, HOST:PORT or ray://HOST:PORT joins one.",
+        "Ray to run on: local starts one here; auto, HOST:PORT (Ray's or the dashboard's), ray://HOST:PORT join one.",
         panel="Compute",
         fingerprint="nothing",
     )

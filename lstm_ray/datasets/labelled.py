@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from lstm_ray.datasets.held_out import group_keys
 from lstm_ray.datasets.labels import OTHER, ZERO_AND_ONE, LabelMapping, describe_labels, propose_mapping
 from lstm_ray.errors import InputError
-from lstm_ray.storage.inputs import InputFile, Notify, find_inputs
+from lstm_ray.progress import Progress, ignore
+from lstm_ray.storage.inputs import InputFile, find_inputs
 from lstm_ray.storage.parquet import missing_rows, open_parquet, reading
 from lstm_ray.text.tokenize import decode_texts, is_text_type
 from lstm_ray.wording import counted, named
@@ -77,18 +78,18 @@ def find_shards(
     mapping: LabelMapping = ZERO_AND_ONE,
     is_validation: bool | None = None,
     group_column: str | None = None,
-    notify: Notify = lambda note: None,
+    progress: Progress = ignore,
     by: Sequence[str] = (),
 ) -> list[Shard]:
     """Lists the row groups of all input files; their columns are checked, those of `by` too.
 
-    `notify` is for `find_inputs`.
+    `progress` is for `find_inputs`.
 
     Raises:
         InputError: A file is missing or not Parquet, or lacks a column, or a column has the wrong type.
     """
     shards = []
-    files = find_inputs(inputs, notify)
+    files = find_inputs(inputs, progress)
     for file in files:
         with open_parquet(file) as parquet:
             check_text_column(file, parquet, text_column)
@@ -290,6 +291,8 @@ def _wrong_label(shard: Shard, column: str, values: pa.ChunkedArray, position: i
     value = values[position].as_py()
     problem = "is null" if value is None else f"{value:g} is neither 0 nor 1"
     with open_parquet(shard.file) as parquet:
-        advice = propose_mapping(_read_column(shard.file, parquet, column)) or "choose with --label-column"
+        labels = _read_column(shard.file, parquet, column)
+    advice = propose_mapping(labels) or "choose with --label-column"
+    problem += f" (there are {describe_labels(labels)})"
     row = shard.first_row + int(shard.rows[position])
     return f"{shard.file.path}: column {column!r}, row {row}: label {problem}: {advice}"

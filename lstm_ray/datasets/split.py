@@ -24,7 +24,8 @@ from lstm_ray import storage
 from lstm_ray.datasets.files import refuse_existing
 from lstm_ray.datasets.held_out import Hashes, group_keys, hash_keys, held_out, keys_of_rows
 from lstm_ray.errors import ConfigError, InputError, OutputError
-from lstm_ray.storage.inputs import InputFile, Notify, check_apart, find_inputs
+from lstm_ray.progress import Count, Progress, ignore
+from lstm_ray.storage.inputs import InputFile, check_apart, find_inputs
 from lstm_ray.storage.parquet import check_int96, missing_rows, open_parquet, reading
 from lstm_ray.text.tokenize import decode_texts, is_text_type
 from lstm_ray.wording import counted, reason
@@ -70,8 +71,7 @@ def split(
     text_column: str = "text",
     seed: int = 0,
     overwrite: bool = False,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-    notify: Notify = lambda note: None,
+    progress: Progress = ignore,
 ) -> tuple[SplitFile, SplitFile]:
     """Writes each row of the inputs to train.parquet or test.parquet, in order, with all its columns.
 
@@ -87,8 +87,7 @@ def split(
         text_column: Column of the texts.
         seed: Another seed, another split.
         overwrite: Whether existing files may be replaced.
-        progress: Called with the rows done and all rows.
-        notify: Called with notes on files that are left out.
+        progress: Receives the rows done, and notes on files that are left out.
 
     Returns:
         The training file and the test file.
@@ -102,7 +101,7 @@ def split(
     _check_options(test, by, stratify, before)
     share = _TEST_SHARE if test is None else test
     check_apart(inputs, str(output), "train.parquet", "which would then read both sides")
-    files = find_inputs(inputs, notify)
+    files = find_inputs(inputs, progress)
     paths = output / "train.parquet", output / "test.parquet"
     own = [path for path in paths if path.exists() and any(_is_file(path, file) for file in files)]
     if own:
@@ -128,7 +127,7 @@ def split(
                 is_for_test = is_test(table, hashes)
                 for side, chosen in zip(sides, (~is_for_test, is_for_test), strict=True):
                     side.add(table.filter(pa.array(chosen)), hashes[chosen & has_group])
-                progress(sum(side.rows for side in sides), total)
+                progress(Count(sum(side.rows for side in sides), total, "rows"))
             for side in sides:
                 side.flush()
         _check_sides(", ".join(inputs), sides, by, is_dated=before is not None)

@@ -15,10 +15,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from lstm_ray.model.profile import SCORE_LIMITS
+
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-CALIBRATION_BINS = 10
+CALIBRATION_BINS = len(SCORE_LIMITS) + 1
 LOG_LOSS_EPSILON = float(np.finfo(np.float32).eps)  # 1.19e-7; Keras clips at 1e-7, which float32 rounds to this near 1
 
 # The histogram of probabilities for AUC and the ROC curve. The probabilities of an untrained model are close to 0.5,
@@ -119,7 +121,7 @@ class BinaryCounts:
         wide = scores.astype(np.float64)
         of_true_label = np.clip(np.where(positive, wide, 1.0 - wide), LOG_LOSS_EPSILON, 1.0 - LOG_LOSS_EPSILON)
         # (a, b] like scikit-learn's calibration_curve; the float32 nearest to 0.1 is above 0.1, there as here.
-        tenth = np.searchsorted(np.linspace(0.0, 1.0, CALIBRATION_BINS + 1)[1:-1], wide)
+        tenth = np.searchsorted(SCORE_LIMITS, wide)
         score_bin = _score_bins(scores)
         return cls(
             threshold=threshold,

@@ -165,7 +165,7 @@ def labelled_shards(
         InputError: An input cannot be read, lacks a column, or there are no rows.
     """
     mapping = label_mapping(config)
-    shards = find_shards(config.inputs, config.text_column, config.label_column, mapping, notify=progress, by=by)
+    shards = find_shards(config.inputs, config.text_column, config.label_column, mapping, progress=progress, by=by)
     if config.max_rows is not None:
         shards = sample_rows(shards, config.max_rows, seed=0)
     if not any(len(shard.rows) for shard in shards):

@@ -1,4 +1,4 @@
-"""The charts of the reports: loss and accuracy by epoch; ROC and precision by recall, reliability, thresholds."""
+"""The charts of the reports: by epoch, by threshold and recall, reliability, histograms, trials."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lstm_ray.report.curves import Curves, Values, is_number
 from lstm_ray.report.marks import Area, Chart, Dot, Frame, Label, Line, Mark
 
 if TYPE_CHECKING:
-    from lstm_ray.evaluate.counts import BinaryCounts, FloatArray
+    from lstm_ray.evaluate.counts import BinaryCounts, FloatArray, IntArray
 
 _LABEL_GAP = 15.0  # pixels between the baselines of two labels, so that they never overlap
 _MAX_DOTS = 40  # epochs; with more of them, dots would merge into a thick line
@@ -73,6 +73,88 @@ def reliability_chart(counts: BinaryCounts) -> Chart:
     return Chart("Reliability", 340, 330, marks)
 
 
+def histogram_chart(title: str, axis: str, names: Sequence[str], rows: IntArray, before: IntArray) -> Chart:
+    """Returns the shares of rows in some bins as bars, and those of the training data as a line of steps above them.
+
+    Args:
+        title: What the bins are of.
+        axis: What their names are.
+        names: Of the bins, a few letters each.
+        rows: int64[bins], rows in each bin.
+        before: int64[bins], those of the training data; zeros if they are not known.
+    """
+    shares, training = ((counts / max(counts.sum(), 1)).tolist() for counts in (rows, before))
+    ticks = value_ticks(0.0, max(*shares, *training, 0.01), most=5)
+    frame = Frame(38, 34, 334, 214, (0.0, float(len(names))), (0.0, ticks[-1]))
+    marks: list[Mark] = []
+    for tick in ticks:
+        marks += [
+            frame.horizontal(frame.y(tick), "rule"),
+            Label(frame.left - 8, frame.y(tick) + 4, f"{100 * tick:.6g}%", "soft", "end"),
+        ]
+    has_training = bool(before.any())
+    for number, (name, share, share_before) in enumerate(zip(names, shares, training, strict=True)):
+        left, right, top = frame.x(number + 0.08), frame.x(number + 0.92), frame.y(share)
+        there = f", {share_before:.1%} in training" if has_training else ""
+        hover = f"up to {name}: {share:.1%} of these rows{there}"
+        corners = [(left, top), (right, top), (right, frame.bottom), (left, frame.bottom)]
+        marks.append(Area(corners, "validation", 0.75, hover))
+        marks.append(Label(frame.x(number + 0.5), frame.bottom + 16, name, "soft", "middle", size=10.5))
+    marks += _key(frame, has_training)
+    if has_training:
+        steps = [(frame.x(number + side), frame.y(one)) for number, one in enumerate(training) for side in (0, 1)]
+        marks.append(Line(steps, "ink", 1.5))
+    marks.append(Label((frame.left + frame.right) / 2, frame.bottom + 36, axis, "soft", "middle"))
+    return Chart(title, 340, 258, marks)
+
+
+def trial_chart(title: str, trials: Sequence[tuple[int, float]], form: str) -> Chart:
+    """Returns a dot for each trial of a search.
+
+    Args:
+        title: What the values are.
+        trials: Number and value of each trial that has one, the best first.
+        form: Format of the values, ".3f" or ".1%".
+    """
+    width, height = 448, 290
+    if not trials:
+        return Chart(title, width, height, [Label(width / 2, height / 2, "no finite values", "soft", "middle")])
+    numbers, values = [number for number, _ in trials], [value for _, value in trials]
+    ticks = value_ticks(min(values), max(values))
+    frame = Frame(48, 12, 430, 246, (min(numbers) - 0.5, max(numbers) + 0.5), (ticks[0], ticks[-1]))
+    marks: list[Mark] = []
+    for tick in ticks:
+        marks += [
+            frame.horizontal(frame.y(tick), "rule"),
+            Label(frame.left - 8, frame.y(tick) + 4, _show_tick(tick, form), "soft", "end"),
+        ]
+    for number in epoch_ticks(sorted(numbers)):
+        marks.append(Label(frame.x(number), frame.bottom + 18, str(number), "soft", "middle"))
+    for place, (number, value) in enumerate(trials):
+        x, y, hover = frame.x(number), frame.y(value), f"trial {number}: {value:{form}}"
+        marks.append(Dot(x, y, 4, "best" if place == 0 else "validation", hover))
+    best = frame.x(numbers[0]), frame.y(values[0])
+    marks += [
+        Dot(*best, 8, "best", f"best: trial {numbers[0]}, {values[0]:{form}}", ring=True),
+        Label((frame.left + frame.right) / 2, frame.bottom + 38, "trial", "soft", "middle"),
+    ]
+    return Chart(title, width, height, marks)
+
+
+def _show_tick(tick: float, form: str) -> str:
+    return f"{100 * tick:.6g}%" if form.endswith("%") else f"{tick:.6g}"
+
+
+def _key(frame: Frame, has_training: bool) -> Iterator[Mark]:
+    """Yields what bars and line stand for, above the plot."""
+    y, left = frame.top - 18, frame.left
+    yield Area([(left, y - 9), (left + 10, y - 9), (left + 10, y), (left, y)], "validation", 0.75)
+    yield Label(left + 16, y, "these rows", "soft")
+    if has_training:
+        yield Line([(left + 92, y - 4), (left + 110, y - 4)], "ink", 1.5)
+        yield Label(left + 116, y, "training data", "soft")
+
+
 def precision_recall_chart(counts: BinaryCounts) -> Chart:
     """Returns precision by recall, the share of positives as the precision of guessing, and the threshold's point."""
     frame = _square_frame()
@@ -94,7 +176,7 @@ def precision_recall_chart(counts: BinaryCounts) -> Chart:
     return Chart("Precision by recall", 340, 330, marks)
 
 
-def histogram_chart(counts: BinaryCounts) -> Chart:
+def class_histogram_chart(counts: BinaryCounts) -> Chart:
     """Returns how many rows of each class have which probability, in bins of equal width."""
     bins = histogram(counts)
     most = max(1, *(row[side] for row in bins for side in ("negatives", "positives")))
@@ -218,7 +300,7 @@ def _epoch_axes(frame: Frame, curves: Curves, ticks: Sequence[float], form: str)
     for tick in ticks:
         y = frame.y(tick)
         yield frame.horizontal(y, "rule")
-        yield Label(frame.left - 8, y + 4, f"{100 * tick:.6g}%" if form.endswith("%") else f"{tick:.6g}", "soft", "end")
+        yield Label(frame.left - 8, y + 4, _show_tick(tick, form), "soft", "end")
     for epoch in epoch_ticks(curves.epochs):
         yield Label(frame.x(epoch), frame.bottom + 18, str(epoch), "soft", "middle")
     if curves.best_epoch is not None:

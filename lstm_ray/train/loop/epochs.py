@@ -30,6 +30,7 @@ from lstm_ray.evaluate.counts import BinaryCounts
 from lstm_ray.evaluate.ranking import rank
 from lstm_ray.model.architectures import build_model, network_weights, with_ngrams
 from lstm_ray.model.bundle import write_bundle
+from lstm_ray.model.profile import TrainingData
 from lstm_ray.model.weights import Mix
 from lstm_ray.progress import Count, Epoch, Event
 from lstm_ray.runtime.tensorflow import threads_given
@@ -125,6 +126,7 @@ class _Worker:
         self._rank = self._collective.rank
         self._is_first = self._rank == 0
         self._stepper = make_stepper(config, self._collective, prepared.training.labels)
+        self._stepper.set_weights(prepared.weights)
         if prepared.word_vectors is not None:
             self._stepper.set_word_vectors(prepared.word_vectors)
         self._best: list[npt.NDArray[Any]] = []  # the model's variables after the best epoch, on rank 0 only
@@ -163,7 +165,8 @@ class _Worker:
 
         if self._is_first:
             self._context.report(f"fitting n-grams of up to {counted(config.ngrams, 'word')} on {len(corpus):,} rows")
-        part = fit_on(config, corpus, self._prepared.vocabulary, self._collective, threads_given(), evaluated)
+        words, before = self._prepared.vocabulary, self._prepared.ngram_table
+        part = fit_on(config, corpus, words, self._collective, threads_given(), evaluated, before)
         if self._is_first:
             used = np.count_nonzero(part.table)
             self._context.report(
@@ -378,6 +381,15 @@ class _Meter:
         return True
 
 
+def _profile(prepared: Prepared, state: State, metrics: dict[str, Any]) -> TrainingData:
+    """Returns what the model reads of its data, with what it predicts for the validation rows."""
+    validation, counts = prepared.profile.validation, state.best_counts()
+    if counts is not None:
+        positives = metrics["true_positives"] + metrics["false_positives"]
+        validation = replace(validation, positives=positives, scores=counts.calibration_rows)
+    return replace(prepared.profile, validation=validation)
+
+
 def _threshold(config: TrainConfig) -> float:
     """Returns the threshold at which epochs are measured."""
     return THRESHOLD if config.threshold is None else config.threshold
@@ -389,9 +401,11 @@ def _write_model(
     model = build_model(config, config, config.seed)  # in float32, whatever the precision of the steps
     for variable, value in zip(model.variables, best, strict=True):
         variable.assign(value)
+    mix = None
     if part is not None:
         mix = Mix(**state.mix)
-        model = with_ngrams(model, config, part.table, replace(mix, bias=mix.bias + mix.ngrams * part.bias))
+        mix = replace(mix, bias=mix.bias + mix.ngrams * part.bias)
+        model = with_ngrams(model, config, part.table, mix)
     metrics, _ = state.decide(config)
     write_bundle(
         join(config.output, "model"),
@@ -399,7 +413,9 @@ def _write_model(
         weights=None if config.network is not None else network_weights(model, config, config),
         vocabulary=prepared.vocabulary,
         seen=prepared.seen,
+        profile=_profile(prepared, state, metrics),
         config=config,
+        mix=mix,
         metrics=metrics,
         threshold=metrics.get("threshold", _threshold(config)),
     )

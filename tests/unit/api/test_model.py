@@ -127,6 +127,21 @@ def test_a_missing_model_is_said(tmp_path: Path) -> None:
         lstm_ray.load(tmp_path / "none")
 
 
+def test_an_explanation_has_the_score_and_the_words(model: lstm_ray.Model) -> None:
+    explained = model.explain(TEXTS)
+    assert [one.prediction for one in explained] == model.predict(TEXTS)
+    assert [sorted(word.word for word in one.words) for one in explained] == [
+        ["a", "film", "good"],
+        [],
+        [],
+        ["acting", "bad"],
+    ]
+    assert model.explain("a good film") == model.explain(b"a good film") == explained[0]
+    assert model.explain([b"\xff"])[0].words == []
+    with pytest.raises(InputError, match="text 1 is of type int"):
+        model.explain(["good", 5])  # type: ignore[list-item]
+
+
 def test_a_threshold_and_a_band_are_pickled_with_the_model(tiny_bundle: Path) -> None:
     probability = lstm_ray.load(tiny_bundle).predict("a good film").probability
     assert probability is not None

@@ -113,6 +113,7 @@ NEEDED = {
     "gpus_per_worker": ("--workers", "1"),
     "gpus_per_actor": ("--actors", "1"),
     "freeze_embeddings": ("--embeddings", "vectors.txt"),
+    "add_words": ("--from", "model"),
     "positive_labels": ("--negative-labels", "1"),
     "negative_labels": ("--positive-labels", "1"),
 }

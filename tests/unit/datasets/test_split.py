@@ -21,6 +21,7 @@ from lstm_ray.datasets import split as splitting
 from lstm_ray.datasets.held_out import group_keys, hash_keys, held_out
 from lstm_ray.datasets.split import split
 from lstm_ray.errors import ConfigError, InputError, LstmRayError, OutputError
+from lstm_ray.progress import Count, Event
 from lstm_ray.train.data.corpus import assemble, encode_shard, find_all_shards
 
 ROWS = 60
@@ -83,12 +84,12 @@ def test_rows_are_those_of_the_whole_table_however_it_is_cut(
     assume(0 < side.sum() < ROWS)  # with few groups all may be on one side, which is an error
     (directory / "in").mkdir()
     inputs = write_cut(directory / "in", table, bounds, rows_per_group)
-    seen: list[tuple[int, int]] = []
+    seen: list[Event] = []
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(splitting, "_READ_ROWS", read_rows)
         patched.setattr(splitting, "_GROUP_ROWS", written_rows)
-        train, test = split(inputs, directory / "out", test=0.4, by=by, seed=seed, progress=lambda *at: seen.append(at))
-    assert seen[-1] == (ROWS, ROWS)
+        train, test = split(inputs, directory / "out", test=0.4, by=by, seed=seed, progress=seen.append)
+    assert seen[-1] == Count(ROWS, ROWS, "rows")
 
     whole = pq.read_table(inputs)
     for made, chosen in ((train, ~side), (test, side)):
@@ -152,7 +153,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, monkeypatch: pytest.
         [str(tmp_path / "in.parquet")],
         tmp_path / "out",
         test=0.5,
-        progress=lambda *_: held.append(pa.total_allocated_bytes() - before),
+        progress=lambda _: held.append(pa.total_allocated_bytes() - before),
     )
     assert max(held) < 25_000_000
 

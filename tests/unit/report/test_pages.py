@@ -3,6 +3,7 @@
 import math
 import re
 import struct
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from lstm_ray.evaluate.counts import BinaryCounts
 from lstm_ray.evaluate.groups import GroupResult
 from lstm_ray.evaluate.shard import Comparison, Mistake
+from lstm_ray.model.profile import Profile, TrainingData
 from lstm_ray.report.pages import evaluation_report, history_png, training_report
 
 VOID = {"meta", "br", "img", "hr", "input", "link"}
@@ -111,8 +113,8 @@ def test_a_training_report_shows_figures_sentence_matrix_table_model_and_setting
     measured = counts()
     page = training_page(history(), metrics=measured.metrics(), notes=["A note.", "Another."])
     for expected in (
-        "Best at epoch 3 of 5 by validation loss",
-        "from epoch 4 on it overfits: validation loss rises by 0.12",
+        "The model of epoch 3 of 5 was kept, the best by validation loss",
+        "From epoch 4 on it overfits: validation loss, lowest in epoch 3, rises by 0.12",
         f"{measured.metrics()['accuracy']:.1%}",
         f"± {100 * measured.metrics()['accuracy_standard_error']:.1f}",
         "84.0% ± 1.2",
@@ -130,8 +132,37 @@ def test_a_training_report_shows_figures_sentence_matrix_table_model_and_setting
     ):
         assert expected in page.text
     assert page.tags.count("svg") == 2
+    assert "ROC curve" not in page.text, "a run that an older version began has no counts"
     assert page.text.count("▲ best by loss") == 2
     assert '<tr class="best"><td>3</td>' in page.html
+
+
+def test_a_training_report_shows_scores_and_rows():
+    measured = counts()
+    rows = Profile(rows=800, positives=200, words=24_000, unknown=240, truncated=80)
+    page = training_page(
+        history(),
+        metrics=measured.metrics(),
+        counts=measured,
+        profile=TrainingData(rows, replace(rows, rows=400, unknown=1200)),
+        rows_seen=7,
+    )
+    assert page.tags.count("svg") == 4
+    for expected in (
+        "ROC curve",
+        "Reliability",
+        "base rate",
+        "unknown words",
+        "1.0%",
+        "5.0%",
+        "25.0%",
+        "10.0%",
+        "30.0",
+    ):
+        assert expected in page.text, expected
+    assert "<td>rows also in training</td><td></td><td>7</td>" in page.html
+    blind = training_page(history(2, validation=False), profile=TrainingData(rows, Profile()))
+    assert "<td>labelled positive</td><td>25.0%</td><td>—</td>" in blind.html
 
 
 def test_a_training_report_shows_what_each_part_reaches_alone():

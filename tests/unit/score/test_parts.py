@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lstm_ray.config import ScoreConfig
+from lstm_ray.model.profile import Profile
 from lstm_ray.score.parts import Part, finished_parts, read_part, write_part
 from lstm_ray.score.plan import Plan, make_plan
 from lstm_ray.score.scorer import HAS_WORDS, Scored
@@ -37,7 +38,8 @@ def output(plan: Plan, tmp_path: Path) -> Path:
         reasons = np.where(np.arange(300) % 4, HAS_WORDS, 3).astype(np.int8)
         probability = np.where(np.arange(300) % 3, 0.1, 0.9).astype(np.float32)[reasons == HAS_WORDS]
         rows = TABLE.slice(chunk.row_offset, chunk.rows)
-        scored = Scored.from_probabilities(probability, reasons, 0.5)
+        texts = Profile(rows=225, without_words=75, words=450, unknown=45)
+        scored = Scored.from_probabilities(probability, reasons, texts, 0.5)
         write_part(chunk, rows.columns, scored, plan.layout, str(tmp_path / "out"))
     return tmp_path / "out"
 
@@ -52,6 +54,10 @@ def test_a_part_holds_its_rows_types_and_counts(plan: Plan, output: Path) -> Non
     assert [part.name for part in done] == [chunk.part_name for chunk in plan.chunks()]
     assert {(part.rows, part.positives) for part in done} == {(300, 75)}
     assert [part.errors for part in done] == [{"no_words": 75}] * 3
+    for part in done:
+        profile = Profile.from_json(part.profile)
+        assert (profile.rows, profile.without_words, profile.positives, profile.unknown) == (225, 75, 75, 45)
+        assert profile.scores.sum() == 225
     written = pa.concat_tables([pq.read_table(path) for path in sorted(output.iterdir())])
     assert written.select(["id", "text"]).equals(TABLE)
     assert written.schema.field("sentiment_probability").type == pa.float32()

@@ -102,6 +102,10 @@ def test_a_separable_corpus_is_learned_and_the_best_epoch_saved(train: Train, wa
     assert state.best_epoch == best_row["epoch"]
     bundle = read_bundle(str(tmp_path / "model"))
     assert bundle.metrics == state.metrics
+    assert bundle.profile is not None
+    validated = bundle.profile.validation
+    assert validated.scores.sum() == state.metrics["rows"]
+    assert validated.positives == state.metrics["true_positives"] + state.metrics["false_positives"]
     best = checkpoints.latest(str(tmp_path)).best
     np.testing.assert_array_equal(bundle.weights().embedding, best[0])
     assert "lstm_1" in state.summary

@@ -14,6 +14,21 @@ from lstm_ray.evaluate.counts import BinaryCounts
 from lstm_ray.train.loop.state import State
 
 
+def test_validation_counts_survive_a_checkpoint() -> None:
+    generator = np.random.default_rng(0)
+    labels, scores = generator.integers(0, 2, 50), generator.random(50).astype(np.float32)
+    counts = BinaryCounts.from_scores(labels, scores, 0.4)
+    state = State(metrics=counts.metrics())
+    assert state.best_counts() is None
+    state.keep_counts(counts)
+    read = State(**json.loads(json.dumps(asdict(state)))).best_counts()
+    assert read is not None
+    np.testing.assert_array_equal(read.to_array(), counts.to_array())
+    assert read.threshold == 0.4
+    state.keep_counts(None)
+    assert state.best_counts() is None
+
+
 def test_a_position_in_words() -> None:
     assert State(epoch=2).position() == "the end of epoch 2"
     assert State(epoch=1, step=340).position() == "epoch 2, step 340"
