@@ -7,27 +7,36 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.2.0"
+__version__ = "0.3.0.dev0"
 
+from lstm_ray.api.functions import calibrate as calibrate
+from lstm_ray.api.functions import convert as convert
 from lstm_ray.api.functions import evaluate as evaluate
 from lstm_ray.api.functions import export as export
 from lstm_ray.api.functions import load as load
 from lstm_ray.api.functions import score as score
+from lstm_ray.api.functions import split as split
 from lstm_ray.api.functions import train as train
 from lstm_ray.api.functions import tune as tune
+from lstm_ray.api.functions import vectors as vectors
 
 if TYPE_CHECKING:
+    from lstm_ray.api.model import Explanation as Explanation
     from lstm_ray.api.model import Model as Model
     from lstm_ray.api.model import Prediction as Prediction
+    from lstm_ray.config import CalibrateConfig as CalibrateConfig
     from lstm_ray.config import EvaluateConfig as EvaluateConfig
     from lstm_ray.config import ScoreConfig as ScoreConfig
     from lstm_ray.config import TrainConfig as TrainConfig
     from lstm_ray.config import TuneConfig as TuneConfig
+    from lstm_ray.config import VectorsConfig as VectorsConfig
 
 _LATER = {
-    "Model": "lstm_ray.api.model",
-    "Prediction": "lstm_ray.api.model",
-    **dict.fromkeys(("EvaluateConfig", "ScoreConfig", "TrainConfig", "TuneConfig"), "lstm_ray.config"),
+    **dict.fromkeys(("Explanation", "Model", "Prediction"), "lstm_ray.api.model"),
+    **dict.fromkeys(
+        ("CalibrateConfig", "EvaluateConfig", "ScoreConfig", "TrainConfig", "TuneConfig", "VectorsConfig"),
+        "lstm_ray.config",
+    ),
 }
 """Classes, and the modules that hold them: loaded when they are first used."""
 

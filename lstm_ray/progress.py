@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -48,6 +49,8 @@ class Epoch:
             line += f", validation loss {row['validation_loss']:.4f}, accuracy {row['validation_accuracy']:.4f}"
             if (error := row.get("validation_accuracy_standard_error")) is not None:
                 line += f" ± {error:.4f}"
+        if row.get("lstm_share") is not None:
+            line += f" (LSTM alone {row['validation_lstm_accuracy']:.4f}, its share {row['lstm_share']:.0%})"
         return f"{line}  ({row['seconds']:.0f} s, {row['rows_per_s']:,.0f} rows/s)"
 
 
@@ -55,7 +58,29 @@ Event: TypeAlias = str | Count | Epoch
 """A progress event; a str is a message for the user."""
 
 Progress: TypeAlias = Callable[[Event], None]
-"""Receives the progress of a call, in the thread that made the call. `print` is one."""
+"""Receives the progress of a call, in the thread that made the call. `print` is one; its counts are `paced`."""
+
+
+LINE_EVERY_S = 10.0
+"""Between two lines about counted work."""
+
+
+def paced(report: Progress) -> Progress:
+    """Returns a `Progress` that passes on all messages and epochs, but of the counts one every 10 s, as lines.
+
+    Counts come many times a second, for bars: `print` would fill the screen.
+    """
+    shown = time.perf_counter()
+
+    def pass_on(event: Event) -> None:
+        nonlocal shown
+        if isinstance(event, Count):
+            if time.perf_counter() - shown < LINE_EVERY_S:
+                return
+            shown = time.perf_counter()
+        report(event)
+
+    return pass_on
 
 
 def ignore(event: Event) -> None:

@@ -11,10 +11,10 @@ import re
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.machinery import PathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -165,10 +165,10 @@ def run_by_import(module: str) -> list[Run]:
     elsewhere = [path for path in sys.path if Path(os.path.abspath(path or os.curdir)) != directory]
     importlib.invalidate_caches()
     runs: list[Run] = []
-    places: list[str] | None = [str(directory), *elsewhere]
+    searched: list[str] | None = [str(directory), *elsewhere]
     for depth in range(module.count(".") + 1):
         name = ".".join(module.split(".")[: depth + 1])
-        spec = PathFinder.find_spec(name, places)
+        spec = _find_spec(name, searched, is_top=not depth)
         if spec is None:
             break
         if spec.origin is not None:  # a directory without __init__.py executes nothing
@@ -177,8 +177,23 @@ def run_by_import(module: str) -> list[Run]:
             runs.append(Run(name, path, path.is_relative_to(directory) and not is_installed))
         if spec.submodule_search_locations is None:
             break
-        places = list(spec.submodule_search_locations)
+        searched = list(spec.submodule_search_locations)
     return runs
+
+
+def _find_spec(name: str, places: Sequence[str] | None, *, is_top: bool) -> ModuleSpec | None:
+    """Returns what an import would find, asking as Python does: editable installs have finders of their own.
+
+    Args:
+        name: The module's name.
+        places: Directories to look in.
+        is_top: Whether the module is in no package, so that other finders are asked without places.
+    """
+    for finder in sys.meta_path:
+        found = finder.find_spec(name, places if finder is PathFinder or not is_top else None)
+        if found is not None:
+            return found
+    return None
 
 
 def source_of(module: str) -> bytes | None:

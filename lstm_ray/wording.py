@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterable
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -15,6 +16,8 @@ _UNSEEN = re.compile(
     "\ud800-\udfff"  # bytes of a name that are not UTF-8: they cannot be printed
     "]"
 )
+_CONVERTIBLE = re.compile(r"\.(csv|tsv|jsonl|ndjson|json)(\.(gz|bz2|zst))?$", re.IGNORECASE)
+"""What `lstm-ray data convert` reads."""
 _MOST_NAMED = 20
 _MOST_CHARACTERS = 200
 
@@ -67,7 +70,12 @@ def counted(number: int, noun: str) -> str:
 
 
 def not_parquet(path: str, error: BaseException) -> str:
-    """Returns why a file is not Parquet; for one with another suffix, what makes Parquet of it."""
-    if path.endswith(".parquet"):
+    """Returns why a file is not Parquet; for CSV, TSV and JSON the command that makes Parquet of it."""
+    name = os.path.basename(path)
+    found = _CONVERTIBLE.search(name)
+    if found is None:
         return f"not a Parquet file: {reason(error)}"
-    return "not a Parquet file: lstm-ray data convert makes Parquet of CSV, TSV and JSON lines"
+    source = name if "://" in path else path
+    fetched = f"fetch {name}, and " if "://" in path else ""
+    command = shlex.join(("lstm-ray", "data", "convert", source, "--output", f"{name[: found.start()]}.parquet"))
+    return f"not a Parquet file: {fetched}`{command}` makes Parquet of it"

@@ -17,13 +17,18 @@ import lstm_ray
 from lstm_ray import errors, progress
 from lstm_ray.cli.app import app
 from lstm_ray.config import COMMANDS, PRESETS, Settings, TrainConfig, fields_in_order, shown_as
+from lstm_ray.datasets.convert import Converted
+from lstm_ray.datasets.split import SplitFile
+from lstm_ray.evaluate.calibration import Calibration
 from lstm_ray.evaluate.evaluation import Evaluation
 from lstm_ray.export.export import Exported
 from lstm_ray.score.output import Manifest
 from lstm_ray.train.results import Outcome
 from lstm_ray.tune.run import SearchResult
+from lstm_ray.vectors.run import LearnedFile
 
 DIRECTORY = Path(__file__).parents[1] / "docs" / "reference"
+_OF_ALL = ("quiet", "verbose", "debug")  # options of every command, listed once
 _NOTE = "<!-- Written by scripts/reference.py. -->\n"
 
 
@@ -40,13 +45,15 @@ def _cli() -> str:
         " [Files](files.md), and exit codes are on [Errors](errors.md).\n",
         _table(
             ("option of every command", ""),
-            _options(root, [one for one in root.params if one.name in ("version", "debug")]),
+            _options(root, [one for one in root.params if one.name in ("version", *_OF_ALL)]),
         ),
     ]
     for path, command in _commands(root, ()):
         lines += [f"## lstm-ray {' '.join(path)}\n", *_described(command.help or "")]
         panels: dict[str, list[Any]] = {}
         for parameter in command.params:
+            if parameter.name in _OF_ALL:
+                continue
             is_argument = parameter.param_type_name == "argument"
             panel = "Arguments" if is_argument else getattr(parameter, "rich_help_panel", None) or "Options"
             panels.setdefault(panel, []).append(parameter)
@@ -150,11 +157,25 @@ def _python() -> str:
         "## Functions\n",
     ]
     for function in (
-        lstm_ray.train, lstm_ray.load, lstm_ray.evaluate, lstm_ray.score, lstm_ray.tune, lstm_ray.export,
+        lstm_ray.train, lstm_ray.load, lstm_ray.evaluate, lstm_ray.calibrate, lstm_ray.score, lstm_ray.tune,
+        lstm_ray.export, lstm_ray.vectors, lstm_ray.convert, lstm_ray.split,
     ):  # fmt: skip
         lines += [f"### lstm_ray.{function.__name__}\n", _signature(function), *_docstring(function)]
     lines.append("## What they return\n")
-    for kind in (lstm_ray.Model, lstm_ray.Prediction, Outcome, Evaluation, Manifest, SearchResult, Exported):
+    for kind in (
+        lstm_ray.Model,
+        lstm_ray.Prediction,
+        lstm_ray.Explanation,
+        Outcome,
+        Evaluation,
+        Calibration,
+        Manifest,
+        SearchResult,
+        Exported,
+        LearnedFile,
+        Converted,
+        SplitFile,
+    ):
         lines += [f"### {kind.__name__}\n", *_docstring(kind)]
         for name, member in vars(kind).items():
             if not name.startswith("_") and (inspect.isfunction(member) or isinstance(member, property)):

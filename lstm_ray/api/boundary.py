@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from lstm_ray.config import Settings, option_name
 from lstm_ray.errors import LstmRayError
-from lstm_ray.progress import Event, Progress, ignore
+from lstm_ray.progress import Event, Progress, ignore, paced
 
 _by_options: ContextVar[bool] = ContextVar("by_options", default=False)
 
@@ -41,8 +41,8 @@ def python_call(
 ) -> Iterator[Progress]:
     """Surrounds a call of a public function; yields what receives its progress.
 
-    Errors and messages name settings as Python does (`keywords_named`), and the environment variables that Ray and
-    TensorFlow need are restored at the end.
+    Errors and messages name settings as Python does (`keywords_named`), and the environment variables of Ray,
+    TensorFlow and MLflow are restored at the end.
 
     Args:
         arguments: Types of the arguments that messages may name, by name.
@@ -50,6 +50,8 @@ def python_call(
         is_short: Whether the call needs no environment variables, and leaves them alone.
     """
     report = progress or ignore
+    if progress is print:
+        report = paced(print)
 
     def translated(event: Event) -> None:
         report(keywords_named(event, arguments) if isinstance(event, str) else event)
@@ -67,6 +69,10 @@ def python_call(
             raise
 
 
+_SET_BY_CALLS = re.compile(r"(RAY|TUNE|TF|TF2|KERAS|XLA|GRPC|ABSL|TPU|CUDA|OMP|KMP|MLFLOW)_")
+"""Names that this package, Ray, TensorFlow and MLflow set. Others are the program's, whose threads may set them."""
+
+
 class _Environment:
     """The environment variables of the process, and how many calls use them: the last one to end restores them."""
 
@@ -80,7 +86,7 @@ class _Environment:
         """Restores at the end of the block what has changed in it, also what libraries set while they are loaded."""
         with self._lock:
             if not self._calls:
-                self._before = dict(os.environ)
+                self._before = _set_by_calls()
             self._calls += 1
         try:
             yield
@@ -88,9 +94,13 @@ class _Environment:
             with self._lock:
                 self._calls -= 1
                 if not self._calls:
-                    for name in os.environ.keys() - self._before.keys():
+                    for name in _set_by_calls().keys() - self._before.keys():
                         del os.environ[name]
                     os.environ.update(self._before)
+
+
+def _set_by_calls() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if _SET_BY_CALLS.match(name)}
 
 
 _environment = _Environment()
@@ -109,9 +119,11 @@ def random_state_kept() -> Iterator[None]:
         np.random.set_state(numpy)
 
 
-# An option or the argument INPUT, and the word after it as a shell reads it.
+# A command in backquotes or a name in quotes, which stay as they are; or an option or the argument INPUT that is not in
+# a path, and the word after it as a shell reads it.
 _NAMED = re.compile(
-    r"(?<![\w-])(?P<name>--[a-z][a-z0-9-]*|INPUT)(?![\w=-])"
+    r"`[^`]*`|(?<!\w)'[^']*'(?!\w)|"
+    r"(?<![\w/.-])(?P<name>--[a-z][a-z0-9-]*|INPUT)(?![\w=/-])"
     r"""(?: (?P<value>(?!--)(?:'[^']*'(?:"'"'[^']*')*|[^\s'"]+)))?"""
 )
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e-?\d+)?")
@@ -131,6 +143,8 @@ def keywords_named(message: str, arguments: Mapping[str, Any]) -> str:
 
     def replaced(found: re.Match[str]) -> str:
         name, given = found["name"], found["value"]
+        if name is None:
+            return found[0]
         field = fields.get(name.replace("--no-", "--", 1))
         if field is None:
             return found[0]

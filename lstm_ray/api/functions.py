@@ -16,17 +16,30 @@ import lstm_ray.evaluate
 import lstm_ray.export
 import lstm_ray.score
 import lstm_ray.train
-import lstm_ray.tune  # noqa: F401
+import lstm_ray.tune
+import lstm_ray.vectors  # noqa: F401
 
 if TYPE_CHECKING:
     from lstm_ray.api.model import Model
-    from lstm_ray.config import EvaluateConfig, ScoreConfig, Settings, TrainConfig, TuneConfig
+    from lstm_ray.config import (
+        CalibrateConfig,
+        EvaluateConfig,
+        ScoreConfig,
+        Settings,
+        TrainConfig,
+        TuneConfig,
+        VectorsConfig,
+    )
+    from lstm_ray.datasets.convert import Converted
+    from lstm_ray.datasets.split import SplitFile
+    from lstm_ray.evaluate.calibration import Calibration
     from lstm_ray.evaluate.evaluation import Evaluation
     from lstm_ray.export.export import Exported
     from lstm_ray.progress import Progress
     from lstm_ray.score.output import Manifest
     from lstm_ray.train.results import Outcome
     from lstm_ray.tune.run import SearchResult
+    from lstm_ray.vectors.run import LearnedFile
 
 C = TypeVar("C", bound="Settings")
 
@@ -34,10 +47,13 @@ Path: TypeAlias = "str | os.PathLike[str]"
 """A local path or a URI."""
 Paths: TypeAlias = "Path | Sequence[Path]"
 """Files, directories, globs or URIs."""
+Data: TypeAlias = "Paths | Any"
+"""The same; or a table of Arrow, or a data frame (pandas, polars), for work in this process: Ray does not see it."""
+_ELSEWHERE = "Ray's nodes do not see it: "
 
 
 def train(
-    train: Paths | None = None,
+    train: Data | None = None,
     *,
     output: Path | None = None,
     job: Path | TrainConfig | None = None,
@@ -49,7 +65,8 @@ def train(
     Example: lstm_ray.train("reviews.parquet", output="runs/first", preset="bilstm", epochs=3).metrics["accuracy"]
 
     Args:
-        train: Reviews with labels, as Parquet.
+        train: Reviews with labels, as Parquet or a table; so may `validation` and `unlabelled` be. During the call a
+            table is kept as a file in the user's cache directory (XDG_CACHE_HOME, or ~/.cache).
         output: Directory of the run. The same call resumes what is there.
         job: A YAML job file, or settings, for what is not given here.
         progress: Receives messages, rows done and epochs, such as `print`.
@@ -63,11 +80,17 @@ def train(
         KeyboardInterrupt: Ctrl-C was pressed; the run has been saved.
     """
     from lstm_ray.api.boundary import arguments_of, python_call, random_state_kept
+    from lstm_ray.api.tables import refuse_tables, tables_as_files
     from lstm_ray.config import TrainConfig
     from lstm_ray.train import run
 
-    with python_call(arguments_of(TrainConfig), progress) as report, random_state_kept():
-        return run.train(_settings(TrainConfig, job, {"train": train, "output": output, **settings}), report)
+    given = {"train": train, "output": output, **settings}
+    call = python_call(arguments_of(TrainConfig), progress)
+    with call as report, random_state_kept(), tables_as_files(given) as files:
+        config = _settings(TrainConfig, job, files)
+        if config.worker_limits != (0, 0):
+            refuse_tables(given, _ELSEWHERE)
+        return run.train(config, report)
 
 
 def score(
@@ -107,7 +130,7 @@ def score(
 
 
 def evaluate(
-    inputs: Paths | None = None,
+    inputs: Data | None = None,
     *,
     model: Path | None = None,
     job: Path | EvaluateConfig | None = None,
@@ -119,7 +142,7 @@ def evaluate(
     Example: lstm_ray.evaluate("test.parquet", model="runs/first/model").metrics["accuracy"]
 
     Args:
-        inputs: Reviews with labels, as Parquet.
+        inputs: Reviews with labels, as Parquet or a table, as for `train`.
         model: The model bundle.
         job: A YAML job file, or settings, for what is not given here.
         progress: Receives messages and rows done, such as `print`.
@@ -132,12 +155,52 @@ def evaluate(
         OutputError: The output directory is not empty or cannot be written.
     """
     from lstm_ray.api.boundary import arguments_of, python_call
+    from lstm_ray.api.tables import refuse_tables, tables_as_files
     from lstm_ray.config import EvaluateConfig
     from lstm_ray.evaluate import evaluation
 
-    with python_call(arguments_of(EvaluateConfig), progress) as report:
-        given = {"inputs": inputs, "model": model, **settings}
-        return evaluation.evaluate(_settings(EvaluateConfig, job, given), report)
+    given = {"inputs": inputs, "model": model, **settings}
+    with python_call(arguments_of(EvaluateConfig), progress) as report, tables_as_files(given) as files:
+        config = _settings(EvaluateConfig, job, files)
+        if config.address is not None:
+            refuse_tables(given, _ELSEWHERE)
+        return evaluation.evaluate(config, report)
+
+
+def calibrate(
+    inputs: Paths | None = None,
+    *,
+    model: Path | None = None,
+    output: Path | None = None,
+    job: Path | CalibrateConfig | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Calibration:
+    """Fits a temperature to labelled reviews, chooses a threshold, and writes a new bundle; the old one stays.
+
+    Example: lstm_ray.calibrate("labelled.parquet", model="runs/first/model", output="calibrated").temperature
+
+    Args:
+        inputs: Reviews with labels, as Parquet, that the model was not trained on.
+        model: The model bundle.
+        output: A new or empty directory for the new bundle.
+        job: A YAML job file, or settings, for what is not given here.
+        progress: Receives messages and rows done, such as `print`.
+        settings: Any setting of `lstm-ray calibrate`, by name.
+
+    Raises:
+        ConfigError: A setting is missing, unknown or not valid.
+        BundleError: The model cannot be used.
+        InputError: The data cannot be used, or no threshold reaches the target.
+        OutputError: The output directory is not empty or cannot be written.
+    """
+    from lstm_ray.api.boundary import arguments_of, python_call
+    from lstm_ray.config import CalibrateConfig
+    from lstm_ray.evaluate import calibration
+
+    with python_call(arguments_of(CalibrateConfig), progress) as report:
+        given = {"inputs": inputs, "model": model, "output": output, **settings}
+        return calibration.calibrate(_settings(CalibrateConfig, job, given), report)
 
 
 def tune(
@@ -196,19 +259,170 @@ def export(model: Path, *, format: str, output: Path) -> Exported:
         return export.export(os.fspath(model), format, os.fspath(output))
 
 
-def load(model: Path) -> Model:
+def vectors(
+    text: Paths | None = None,
+    *,
+    output: Path | None = None,
+    job: Path | VectorsConfig | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> LearnedFile:
+    """Learns word vectors from reviews, labelled or not, for `embeddings=` of `train`.
+
+    Example: lstm_ray.vectors(["train.parquet", "unlabelled.parquet"], output="vectors.txt").words
+
+    Args:
+        text: Reviews as Parquet.
+        output: File for the vectors, in word2vec's text format.
+        job: A YAML job file, or settings, for what is not given here.
+        progress: Receives messages, and the words gone through, such as `print`.
+        settings: Any setting of `lstm-ray vectors`, by name.
+
+    Raises:
+        ConfigError: A setting is missing, unknown or not valid.
+        InputError: The data cannot be used, or no word occurs often enough.
+        OutputError: The file exists, or cannot be written.
+    """
+    from lstm_ray.api.boundary import arguments_of, python_call
+    from lstm_ray.config import VectorsConfig
+    from lstm_ray.vectors import run
+
+    with python_call(arguments_of(VectorsConfig), progress) as report:
+        return run.write_vectors(_settings(VectorsConfig, job, {"text": text, "output": output, **settings}), report)
+
+
+def convert(
+    source: Path,
+    *,
+    output: Path,
+    delimiter: str | None = None,
+    quote: str | None = None,
+    escape: str | None = None,
+    column_names: str | Sequence[str] = (),
+    encoding: str | None = None,
+    as_text: str | Sequence[str] = (),
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Converted:
+    """Makes Parquet of a file of CSV, TSV or JSON; every value stays as it is.
+
+    Example: lstm_ray.convert("reviews.csv", output="reviews.parquet").columns
+
+    Args:
+        source: CSV with a header, TSV, JSON lines or an array of JSON objects, perhaps compressed (.gz, .bz2, .zst).
+        output: The Parquet file.
+        delimiter: Between the values of CSV; by default a comma, in a .tsv file a tab.
+        quote: Around values of CSV that hold a delimiter or a line break; or "none", the default with tabs.
+        escape: Before a character of CSV that then has no special meaning; by default none.
+        column_names: Of CSV without a header.
+        encoding: Of the file; by default what its byte order mark says, else UTF-8.
+        as_text: Columns to keep as text whatever they contain, such as ids that are text in another file.
+        overwrite: Whether an existing file may be replaced.
+        progress: Receives the bytes done, such as `print`.
+
+    Raises:
+        ConfigError: An option is wrong, or the file's name does not tell the format.
+        InputError: The file is missing, or cannot be read as the format its name says.
+        OutputError: The output exists, is a directory, or cannot be written.
+    """
+    from lstm_ray.api.boundary import python_call
+    from lstm_ray.datasets import convert as conversion
+
+    types = {"delimiter": str, "quote": str, "escape": str, "column_names": str, "encoding": str, "as_text": str}
+    with python_call({"output": str, "overwrite": bool, **types}, progress, is_short=True) as report:
+        return conversion.convert(
+            source,
+            output,
+            delimiter=delimiter,
+            quote=quote,
+            escape=escape,
+            column_names=[column_names] if isinstance(column_names, str) else column_names,
+            encoding=encoding,
+            as_text=[as_text] if isinstance(as_text, str) else as_text,
+            overwrite=overwrite,
+            progress=report,
+        )
+
+
+def split(
+    inputs: Paths,
+    *,
+    output: Path,
+    test: float | None = None,
+    by: str | None = None,
+    stratify: str | None = None,
+    before: str | None = None,
+    date_column: str = "date",
+    text_column: str = "text",
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> tuple[SplitFile, SplitFile]:
+    """Splits Parquet into train.parquet and test.parquet; returns both: path, rows, groups.
+
+    Example: train, test = lstm_ray.split("reviews.parquet", output="reviews", by="product")
+
+    Args:
+        inputs: Parquet files, directories, globs or URIs, all with the same columns.
+        output: Directory of the two files.
+        test: Share of the texts or groups that go to the test file, between 0 and 1; a fifth if not given.
+        by: Column whose equal values stay together; where it is null, and without it, equal texts do.
+        stratify: Column each of whose values has that share of its rows in the test file.
+        before: Date, or date and time in UTC, before which a row is for training, and from which on it is for testing.
+        date_column: Column of the dates; a row without one is for training.
+        text_column: Column of the texts.
+        seed: Another seed, another split.
+        overwrite: Whether existing files may be replaced.
+        progress: Receives the rows done, and notes, such as `print`.
+
+    Raises:
+        ConfigError: The share is not between 0 and 1, or the output is inside an input directory.
+        InputError: A file cannot be read or has other columns than the first, or one side would have no row.
+        OutputError: An output file exists, is an input, or cannot be written.
+    """
+    from pathlib import Path as LocalPath
+
+    from lstm_ray.api.boundary import python_call
+    from lstm_ray.datasets import split as splitting
+
+    several = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
+    texts = dict.fromkeys(("output", "by", "stratify", "before", "date_column", "text_column"), str)
+    types = {**texts, "test": float, "seed": int, "overwrite": bool}
+    with python_call(types, progress, is_short=True) as report:
+        return splitting.split(
+            [os.fspath(one) for one in several],
+            LocalPath(output),
+            test=test,
+            by=by,
+            stratify=stratify,
+            before=before,
+            date_column=date_column,
+            text_column=text_column,
+            seed=seed,
+            overwrite=overwrite,
+            progress=report,
+        )
+
+
+def load(model: Path, *, threshold: float | None = None, unsure: str | None = None) -> Model:
     """Returns a trained model, ready to score texts in this process: without Ray, and without TensorFlow.
 
     Only a network that user code built needs TensorFlow.
 
     Example: lstm_ray.load("runs/first/model").predict("Not bad at all")
 
+    Args:
+        model: The model bundle.
+        threshold: Probability above which a text counts as positive; None is the bundle's.
+        unsure: Probabilities, as "0.4:0.6", whose label is "unsure" instead.
+
     Raises:
         BundleError: The bundle is missing or damaged, or needs a newer version of lstm-ray.
+        ConfigError: The threshold is not between 0 and 1, or not between the probabilities that are unsure.
     """
     from lstm_ray.api.model import Model
 
-    return Model(model)
+    return Model(model, threshold=threshold, unsure=unsure)
 
 
 def _settings(kind: type[C], job: Path | C | None, given: Mapping[str, Any]) -> C:
@@ -217,13 +431,12 @@ def _settings(kind: type[C], job: Path | C | None, given: Mapping[str, Any]) -> 
     Raises:
         ConfigError: A setting is missing, unknown or not valid.
     """
+    from lstm_ray.api.tables import refuse_tables
     from lstm_ray.config import check_complete, known_settings, resolve
     from lstm_ray.errors import ConfigError
 
     by_name = known_settings(kind, given)
-    for name, value in by_name.items():
-        if hasattr(value, "columns"):  # an Arrow table or a data frame, whose items are the names of its columns
-            raise ConfigError(f"{name} is a {type(value).__name__}: write it to Parquet and give the path")
+    refuse_tables(by_name)
     if isinstance(job, kind):
         config = resolve(kind, {**job.model_dump(exclude_unset=True), **by_name}) if by_name else job
     elif job is None or isinstance(job, str | os.PathLike):

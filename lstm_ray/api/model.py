@@ -14,8 +14,10 @@ import pyarrow as pa
 
 from lstm_ray import storage
 from lstm_ray.api.boundary import python_call
+from lstm_ray.config import DecisionSettings, known_settings, resolve
 from lstm_ray.errors import BundleError, ConfigError, InputError
 from lstm_ray.model.bundle import read_bundle
+from lstm_ray.model.explain import WordWeight
 from lstm_ray.score.columns import NEW_COLUMNS
 from lstm_ray.score.scorer import SENTIMENTS, Scored, Scorer, pick_engine
 from lstm_ray.text.tokenize import is_text_type
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 Text = str | bytes | None
 """A text; bytes are UTF-8, and None is a missing one."""
 
-_ARGUMENTS = {"text_column": str, "prefix": str}
+_ARGUMENTS = {"text_column": str, "prefix": str, "threshold": float, "unsure": str}
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Prediction:
     """The score of a text.
 
     Attributes:
-        label: "positive" or "negative"; None if the text cannot be scored.
+        label: "positive" or "negative", or "unsure" where that is asked for; None if the text cannot be scored.
         probability: Of the positive class; None likewise.
         error: Why the text cannot be scored, such as "null_text" or "no_words"; None if it can.
     """
@@ -42,6 +44,21 @@ class Prediction:
     label: str | None
     probability: float | None
     error: str | None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The score of a text, and what each of its words weighs in it.
+
+    Attributes:
+        prediction: The score.
+        words: The different words that the model reads, by falling absolute weight; none without a score. A `weight`
+            is the log odds of the positive class, minus those of the text without the word: above 0 it speaks for
+            "positive". `spans` says where in the text the word is.
+    """
+
+    prediction: Prediction
+    words: list[WordWeight]
 
 
 class Model:
@@ -57,29 +74,44 @@ class Model:
 
     labels: tuple[str, str] = SENTIMENTS
 
-    def __init__(self, path: str | os.PathLike[str], threads: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        threads: int | None = None,
+        threshold: float | None = None,
+        unsure: str | None = None,
+    ) -> None:
         """Reads a bundle.
 
         Args:
             path: Directory or URI of the bundle, as `train` writes it to OUTPUT/model.
             threads: Threads to score on; None is one for each core that this process may use.
+            threshold: Probability above which a text counts as positive; None is the bundle's.
+            unsure: Probabilities, as "0.4:0.6", whose label is "unsure" instead.
 
         Raises:
             BundleError: The bundle is missing or damaged, or needs a newer version of lstm-ray.
+            ConfigError: The threshold is not between 0 and 1, or not between the probabilities that are unsure.
         """
         with python_call(_ARGUMENTS):
             self.path = storage.absolute(os.fspath(path))
+            self._decision = threshold, unsure
+            decision = resolve(
+                DecisionSettings, known_settings(DecisionSettings, {"threshold": threshold, "unsure": unsure})
+            )
             self._bundle = read_bundle(self.path)
             # On the CPU: a GPU takes longer to start than a few texts take to score.
             engine = pick_engine("auto", False, self._bundle.model.network)
-            self._scorer = Scorer(self._bundle, engine, threads)
+            self._scorer = Scorer(self._bundle, engine, threads, *decision.decision)
             self.note = self._bundle.note()
-        self.threshold = self._bundle.threshold
+        self.threshold = self._scorer.threshold
         self.metrics: Mapping[str, Any] = self._bundle.metrics
 
     def __repr__(self) -> str:
         """Returns how to load the model."""
-        return f"lstm_ray.load({self.path!r})"
+        names = zip(("threshold", "unsure"), self._decision, strict=True)
+        given = "".join(f", {name}={value!r}" for name, value in names if value is not None)
+        return f"lstm_ray.load({self.path!r}{given})"
 
     def __fspath__(self) -> str:
         """Returns the path of the bundle: `evaluate` and `score` take a model for its path."""
@@ -87,7 +119,7 @@ class Model:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Returns how another process makes the same model."""
-        return _load_again, (self.path, self._bundle.hash)
+        return _load_again, (self.path, self._bundle.hash, *self._decision)
 
     @overload
     def predict(self, texts: str | bytes) -> Prediction: ...  # type: ignore[overload-overlap]  # a str is iterable
@@ -104,6 +136,23 @@ class Model:
         columns = (scored.sentiment.to_pylist(), scored.probability.to_pylist(), scored.error.to_pylist())
         predictions = [Prediction(*values) for values in zip(*columns, strict=True)]
         return predictions[0] if is_one else predictions
+
+    @overload
+    def explain(self, texts: str | bytes) -> Explanation: ...  # type: ignore[overload-overlap]  # a str is iterable
+    @overload
+    def explain(self, texts: Iterable[Text]) -> list[Explanation]: ...
+    def explain(self, texts: str | bytes | Iterable[Text]) -> Explanation | list[Explanation]:
+        """Returns what each word weighs in the score of each text; scores a text again without each of its words.
+
+        Raises:
+            InputError: A text is neither str, bytes nor None.
+        """
+        is_one = isinstance(texts, str | bytes)
+        with python_call(_ARGUMENTS, is_short=True):
+            column = _column([texts] if is_one else texts)
+            words = self._scorer.explain(column)
+        explained = [Explanation(*one) for one in zip(self.predict(column), words, strict=True)]
+        return explained[0] if is_one else explained
 
     def predict_proba(self, texts: Iterable[Text]) -> npt.NDArray[np.float32]:
         """Returns float32[texts, 2], the probabilities of `labels`; NaN where a text cannot be scored.
@@ -175,9 +224,9 @@ class Model:
 
 
 @functools.lru_cache(maxsize=4)  # a process of Ray Data unpickles the model for every task
-def _load_again(path: str, model_hash: str) -> Model:
+def _load_again(path: str, model_hash: str, threshold: float | None = None, unsure: str | None = None) -> Model:
     """Returns the model that was pickled; on one thread: other processes of this machine score too."""
-    model = Model(path, threads=1)
+    model = Model(path, threads=1, threshold=threshold, unsure=unsure)
     if model._bundle.hash != model_hash:
         raise BundleError(f"{path}: has changed since the model was loaded: load it again")
     return model

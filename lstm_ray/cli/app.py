@@ -20,6 +20,7 @@ import typer
 
 import lstm_ray
 from lstm_ray.cli import (
+    calibrate,
     cluster,
     console,
     data,
@@ -36,6 +37,7 @@ from lstm_ray.cli import (
     vectors,
 )
 from lstm_ray.cli.help import Commands
+from lstm_ray.cli.options import Debug, Quiet, Verbose, set_output
 from lstm_ray.errors import ConfigError, LstmRayError
 
 app = Commands(
@@ -44,20 +46,22 @@ app = Commands(
     pretty_exceptions_enable=False,
     epilog="Begin with: lstm-ray demo",
 )
-app.command("demo")(demo.demo)
-app.command("train")(train.train)
-app.command("tune")(tune.tune)
-app.command("vectors")(vectors.vectors)
-app.command("score")(score.score)
-app.command("evaluate")(evaluate.evaluate)
-app.command("predict")(predict.predict)
-app.command("export")(export.export)
-app.command("submit")(submit.submit)
-app.add_typer(submit.app, name="jobs")
-app.command("doctor")(doctor.doctor)
-app.add_typer(data.app, name="data")
-app.add_typer(cluster.app, name="cluster")
-app.add_typer(settings.app, name="config")
+_BEGIN, _TRAIN, _USE, _CLUSTERS = "Begin", "Train", "Use a model", "Clusters"
+app.command("demo", rich_help_panel=_BEGIN)(demo.demo)
+app.add_typer(data.app, name="data", rich_help_panel=_BEGIN)
+app.command("doctor", rich_help_panel=_BEGIN)(doctor.doctor)
+app.command("train", rich_help_panel=_TRAIN)(train.train)
+app.command("tune", rich_help_panel=_TRAIN)(tune.tune)
+app.command("vectors", rich_help_panel=_TRAIN)(vectors.vectors)
+app.add_typer(settings.app, name="config", rich_help_panel=_TRAIN)
+app.command("score", rich_help_panel=_USE)(score.score)
+app.command("evaluate", rich_help_panel=_USE)(evaluate.evaluate)
+app.command("calibrate", rich_help_panel=_USE)(calibrate.calibrate)
+app.command("predict", rich_help_panel=_USE)(predict.predict)
+app.command("export", rich_help_panel=_USE)(export.export)
+app.add_typer(cluster.app, name="cluster", rich_help_panel=_CLUSTERS)
+app.command("submit", rich_help_panel=_CLUSTERS)(submit.submit)
+app.add_typer(submit.app, name="jobs", rich_help_panel=_CLUSTERS)
 
 
 def _show_version(wanted: bool) -> None:
@@ -71,10 +75,11 @@ def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
 ) -> None:
-    if debug:
-        os.environ["LSTM_RAY_DEBUG"] = "1"
+    set_output(quiet=quiet, verbose=verbose, debug=debug)
 
 
 def main() -> None:
@@ -85,12 +90,12 @@ def main() -> None:
         _show_traceback_if_wanted()
         console.fail(str(error))
         if isinstance(error, ConfigError):
-            console.say(f"see {' '.join(['lstm-ray', *_command(sys.argv[1:])])} --help")
+            console.warn(f"see {' '.join(['lstm-ray', *_command(sys.argv[1:])])} --help")
         sys.exit(error.exit_code)
     except Exception as error:  # noqa: BLE001  a bug of ours; the user gets one line, and the traceback with --debug
         _show_traceback_if_wanted()
         message = " ".join(str(error).split())
-        console.fail(f"unexpected {type(error).__name__}: {message}\nrun with `lstm-ray --debug` to see where")
+        console.fail(f"unexpected {type(error).__name__}: {message}\nrun it with --debug to see where")
         sys.exit(1)
 
 
@@ -99,7 +104,7 @@ def _command(arguments: Sequence[str]) -> list[str]:
     known, names = typer.main.get_command(app), []
     for word in arguments:
         if word.startswith("-"):
-            continue  # --debug
+            continue  # --debug, -q, -v
         inner = getattr(known, "commands", {}).get(word)
         if inner is None:
             break
@@ -110,4 +115,4 @@ def _command(arguments: Sequence[str]) -> list[str]:
 
 def _show_traceback_if_wanted() -> None:
     if os.environ.get("LSTM_RAY_DEBUG"):
-        console.say(traceback.format_exc().rstrip())
+        console.warn(traceback.format_exc().rstrip())

@@ -33,7 +33,9 @@ def render(
     context: typer.Context,
     output: Annotated[
         Path | None,
-        typer.Option("--output", metavar="FILE", help="Write it to this file.", rich_help_panel="Input and output"),
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Write it to this file.", rich_help_panel="Input and output"
+        ),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the file.", rich_help_panel="Input and output")
@@ -102,7 +104,7 @@ def _show_remarks(report: Report) -> None:
         console.show_line(f"{report.path}:{remark.line}: {remark.path}: {remark.finding.message}")
     for kind, remarks in (("to do", report.to_do), ("note", report.notes)):
         for remark in remarks:
-            console.say(f"{kind}: {report.path}:{remark.line}: {remark.path}: {remark.finding.message}")
+            console.warn(f"{kind}: {report.path}:{remark.line}: {remark.path}: {remark.finding.message}")
 
 
 DefinitionFile = Annotated[Path, typer.Argument(metavar="FILE", help="YAML for Ray's launcher.")]

@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from lstm_ray.cli.options import as_setting
 from lstm_ray.config import COMMANDS, Settings, missing, name_in_messages, resolve
 from lstm_ray.errors import ConfigError
 
@@ -48,7 +49,7 @@ def parse_command_line(program: Any, words: Sequence[str]) -> Settings | None:
 
 def _settings(kind: type[Settings], given: Mapping[str, Any]) -> Settings | None:
     options = {
-        name: tuple(value) if isinstance(value, list) else value
+        name: as_setting(kind, name, value)
         for name, value in given.items()
         if name in kind.model_fields and isinstance(value, str | bool | list | tuple) and value != ()
     }

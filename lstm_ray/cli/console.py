@@ -1,6 +1,7 @@
 """Output for people: results on stdout, everything else on stderr.
 
 Texts, labels and names of files and columns come from anybody: what a terminal would obey is made visible (`visible`).
+--quiet leaves results, warnings and errors; --verbose shows progress as lines, one a second.
 """
 
 from __future__ import annotations
@@ -10,25 +11,47 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as RichProgress
+from rich.text import Text
 
-from lstm_ray.progress import Count, Event, Progress
+from lstm_ray.errors import ConfigError
+from lstm_ray.progress import LINE_EVERY_S, Count, Event, Progress
 from lstm_ray.wording import on_one_line, uncoloured, visible
 
-_LINE_EVERY_S = 10.0
+_LINE_EVERY_S_VERBOSE = 1.0
+_WARNING = "warning: "
 
 _err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)  # without emoji: mine:two: is a name
 _out = Console(highlight=False, soft_wrap=True, emoji=False)
+_quiet = _verbose = False
+
+
+def set_verbosity(*, quiet: bool, verbose: bool) -> None:
+    """Sets how much is printed from now on.
+
+    Raises:
+        ConfigError: Both are given.
+    """
+    global _quiet, _verbose
+    if quiet and verbose:
+        raise ConfigError("give either --quiet or --verbose")
+    _quiet, _verbose = quiet, verbose
 
 
 def say(message: str) -> None:
-    """Prints a message on stderr."""
+    """Prints a message on stderr, unless --quiet is given; a message that begins with "warning: " always."""
+    if not _quiet or message.startswith(_WARNING):
+        warn(message)
+
+
+def warn(message: str) -> None:
+    """Prints a message on stderr, also with --quiet."""
     _err.print(visible(message), markup=False)
 
 
@@ -83,13 +106,36 @@ def show_line(text: str) -> None:
     show_text(on_one_line(text) + "\n")
 
 
+def show_weighed(begin: str, text: str, weights: Mapping[tuple[int, int], float]) -> None:
+    """Prints a result that is one line on stdout, and on a terminal colours parts of it by their weights.
+
+    Green is above 0 and red below; parts with less than half of the largest weight are pale, and those with less than a
+    tenth have no colour.
+
+    Args:
+        begin: Begins the line, without colours.
+        text: The text.
+        weights: Of its parts, by first position and the one after the last.
+    """
+    largest = max(map(abs, weights.values()), default=0.0)
+    line, end = Text(on_one_line(begin)), 0
+    for (start, stop), weight in sorted(weights.items()):
+        share = abs(weight) / largest if largest else 0.0
+        colour = "green" if weight > 0 else "red"
+        style = f"bold {colour}" if share >= 0.5 else colour if share >= 0.1 else ""
+        line.append(on_one_line(text[end:start]))
+        line.append(on_one_line(text[start:stop]), style)
+        end = stop
+    _out.print(line.append(on_one_line(text[end:])))
+
+
 def show_log(text: str) -> None:
     """Prints a program's log on stdout: exactly for a program or file, without colours on a terminal."""
     show_text(uncoloured(text) if sys.stdout.isatty() else text)
 
 
 class Bar:
-    """Progress of counted work: a bar on a terminal, a line every 10 s elsewhere.
+    """Progress of counted work: a bar on a terminal, a line every 10 s elsewhere, every second with --verbose.
 
     The time left is estimated from all the time since the first update, evaluation and checkpoints included.
     """
@@ -118,11 +164,13 @@ class Bar:
         rate = rate or pace
         speed = f"{rate:,.0f} {self._unit}/s" if rate else ""
         left = f"{_clock((total - done) / pace)} left" if pace else ""
-        if _err.is_terminal:
+        if _quiet:
+            return
+        if _err.is_terminal and not _verbose:
             self._draw(done, total, title, "  ".join(filter(None, (speed, left))))
             if done >= total:
                 self.close()
-        elif now - self._shown >= _LINE_EVERY_S:
+        elif now - self._shown >= (_LINE_EVERY_S_VERBOSE if _verbose else LINE_EVERY_S):
             self._shown = now
             say((f"{title}: " if title else "") + ", ".join(filter(None, (self._position, speed, left))))
 
@@ -163,27 +211,7 @@ def on_interrupt(consequence: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        say(f"interrupted: {consequence}")
-        raise
-
-
-@contextmanager
-def bar(unit: str, if_interrupted: str = "") -> Iterator[Bar]:
-    """Shows a progress bar inside the `with` block.
-
-    Args:
-        unit: What is counted.
-        if_interrupted: What happens to the work and how to resume it; printed on Ctrl-C unless the interrupt has a
-            message of its own.
-    """
-    shown = Bar(unit)
-    try:
-        try:
-            yield shown
-        finally:
-            shown.close()
-    except KeyboardInterrupt as interrupt:
-        _say_interrupted(interrupt, shown.position(), if_interrupted)
+        warn(f"interrupted: {consequence}")
         raise
 
 
@@ -192,7 +220,8 @@ def progress(if_interrupted: str) -> Iterator[Progress]:
     """Shows what a call reports inside the `with` block: messages as lines, and a bar for each unit that is counted.
 
     Args:
-        if_interrupted: As for `bar`.
+        if_interrupted: What happens to the work and how to resume it; printed on Ctrl-C unless the interrupt has a
+            message of its own.
     """
     bars: dict[str, Bar] = {}
     position = ""
@@ -219,4 +248,4 @@ def progress(if_interrupted: str) -> Iterator[Progress]:
 
 def _say_interrupted(interrupt: KeyboardInterrupt, position: str, consequence: str) -> None:
     if message := str(interrupt) or (consequence and f"interrupted{position}: {consequence}"):
-        say(message)
+        warn(message)

@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
+import lstm_ray
+from lstm_ray.api.boundary import options_named
 from lstm_ray.cli import console
 from lstm_ray.cli.help import Commands
 
 app = Commands(help="Fetch, make or convert a corpus of reviews.")
 
-Output = Annotated[Path, typer.Option("--output", metavar="DIR", help="Directory for the Parquet files.")]
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Directory for the Parquet files.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 
 
@@ -41,14 +43,14 @@ def imdb(
 
     if archive is None:
         console.say(f"downloading {url or IMDB_URL}")
-    with console.bar("bytes", "the same command resumes the download") as bar:
+    with console.progress("the same command resumes the download") as progress:
         files = fetch_imdb(
             output,
             archive=archive,
             url=url or IMDB_URL,
             sha256=sha256,
             overwrite=overwrite,
-            progress=lambda done, total: bar.update(done, total or done),
+            progress=progress,
         )
     console.show_table(
         "IMDb reviews",
@@ -89,7 +91,7 @@ def demo(
 @app.command()
 def convert(
     source: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, TSV, JSON lines or array; .gz .bz2 .zst too.")],
-    output: Annotated[Path, typer.Option("--output", metavar="FILE", help="Parquet file to write.")],
+    output: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="Parquet file to write.")],
     delimiter: Annotated[
         str | None,
         typer.Option("--delimiter", metavar="CHARACTER", help="Between values; by default a comma, in .tsv a tab."),
@@ -121,12 +123,12 @@ def convert(
 
     Example: lstm-ray data convert reviews.csv --output reviews.parquet
     """
-    from lstm_ray.datasets import convert as conversion
+    from lstm_ray.datasets.convert.next_step import training_options
 
-    with console.bar("bytes", "nothing is written") as bar:
-        made = conversion.convert(
+    with options_named(), console.progress("nothing is written") as progress:
+        made = lstm_ray.convert(
             source,
-            output,
+            output=output,
             delimiter=delimiter,
             quote=quote,
             escape=escape,
@@ -134,17 +136,17 @@ def convert(
             encoding=encoding,
             as_text=as_text or (),
             overwrite=overwrite,
-            progress=bar.update,
+            progress=progress,
         )
     for note in made.notes:
-        console.say(f"note: {note}")
+        console.warn(f"note: {note}")
     console.show_table(
         "Converted",
         [
             ("rows", f"{made.rows:,}"),
             ("columns", ", ".join(f"{name} ({kind})" for name, kind in made.columns.items())),
             ("output", str(made.output)),
-            ("next", _training(made.output, "runs/first", *made.column_options())),
+            ("next", _training(made.output, "runs/first", *training_options(made.output))),
         ],
     )
 
@@ -156,12 +158,26 @@ def split(
     ],
     output: Output,
     test: Annotated[
-        float, typer.Option("--test", metavar="SHARE", help="Share of the texts, or groups, for test.parquet.")
-    ] = 0.2,
+        float | None,
+        typer.Option(
+            "--test", metavar="SHARE", help="Share of the texts, or groups, for test.parquet; 0.2 by default."
+        ),
+    ] = None,
     by: Annotated[
         str | None,
         typer.Option("--by", metavar="COLUMN", help="Rows with equal values here stay together: a product, an author."),
     ] = None,
+    stratify: Annotated[
+        str | None,
+        typer.Option(
+            "--stratify", metavar="COLUMN", help="Give each value of this column, such as a label, its share."
+        ),
+    ] = None,
+    before: Annotated[
+        str | None,
+        typer.Option("--before", metavar="DATE", help="Train on what is older than this date, test on the rest."),
+    ] = None,
+    date_column: Annotated[str, typer.Option("--date-column", metavar="NAME", help="Column of the dates.")] = "date",
     text_column: Annotated[
         str, typer.Option("--text-column", metavar="NAME", help="Column of the reviews; equal texts stay together.")
     ] = "text",
@@ -172,25 +188,26 @@ def split(
 ) -> None:
     """Split Parquet into train.parquet and test.parquet: each row into one of them, in order, with all its columns.
 
-    Without --by a row's text decides, so that equal texts stay on one side.
+    Unless --by or --before is given, a row's text decides, so that equal texts stay on one side.
 
     Example: lstm-ray data split reviews.parquet --by product --test 0.2 --output reviews
     """
     from lstm_ray.config import TrainConfig
-    from lstm_ray.datasets import split as splitting
     from lstm_ray.wording import counted
 
-    with console.bar("rows", "nothing is written") as bar:
-        sides = splitting.split(
+    with options_named(), console.progress("nothing is written") as progress:
+        sides = lstm_ray.split(
             inputs,
-            output,
+            output=output,
             test=test,
             by=by,
+            stratify=stratify,
+            before=before,
+            date_column=date_column,
             text_column=text_column,
             seed=seed,
             overwrite=overwrite,
-            progress=bar.update,
-            notify=console.say,
+            progress=progress,
         )
     of_groups = ["" if side.groups is None else f" of {counted(side.groups, 'group')}" for side in sides]
     train, tested = sides

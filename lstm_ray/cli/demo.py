@@ -30,7 +30,9 @@ _IF_INTERRUPTED = "the same command starts over"
 
 
 def demo(
-    output: Annotated[Path, typer.Option("--output", metavar="DIR", help="Directory for all of it.")] = Path("demo"),
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Directory for all of it.")] = Path(
+        "demo"
+    ),
     rows: Annotated[int, typer.Option("--rows", metavar="N", min=100, help="Synthetic reviews to train on.")] = 20_000,
     workers: Annotated[
         int, typer.Option("--workers", metavar="N", min=0, help="0: in this process; else Ray workers and actors.")
@@ -77,4 +79,4 @@ def demo(
         ],
     )
     if metrics["accuracy"] < _BAG_OF_WORDS:
-        console.say(f"note: {rows:,} reviews are too few to learn what the order of words means: try --rows 20000")
+        console.warn(f"note: {rows:,} reviews are too few to learn what the order of words means: try --rows 20000")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,7 +15,12 @@ from lstm_ray.config import EvaluateConfig
 from lstm_ray.errors import ReportError
 
 if TYPE_CHECKING:
+    from lstm_ray.evaluate.counts import BinaryCounts
     from lstm_ray.evaluate.evaluation import Evaluation
+    from lstm_ray.evaluate.groups import GroupResult
+    from lstm_ray.evaluate.shard import Comparison
+
+_MOST_GROUPS = 12  # of a column in the summary; the report and --json have all
 
 
 @takes_settings(EvaluateConfig)
@@ -26,40 +32,103 @@ def evaluate(
 ) -> None:
     """Measure a model on labelled reviews.
 
-    Example: lstm-ray evaluate test.parquet --model runs/first/model --output evaluation
+    Example: lstm-ray evaluate test.parquet --model runs/first/model --by length --output evaluation
     """
     try:
         with console.progress("nothing is written") as progress:
             result = lstm_ray.evaluate(job=config, progress=progress)
     except ReportError as error:  # printed below the figures, which took long to compute
-        _show(error.result, as_json, None)
+        _show(error.result, as_json, config, report=None)
         raise
-    _show(result, as_json, config.output)
+    _show(result, as_json, config, report=config.output)
 
 
-def _show(result: Evaluation, as_json: bool, output: str | None) -> None:
+def _show(result: Evaluation, as_json: bool, config: EvaluateConfig, report: str | None) -> None:
     if as_json:
-        console.show_text(json.dumps(result.metrics) + "\n")
-    else:
-        _show_evaluation(result, output)
+        console.show_text(json.dumps(result.to_json()) + "\n")
+        return
+    console.show_table("Evaluated", [*_figures(result, config), *_files(config, report)])
+    for by in config.by:
+        console.show_table(f"By {by}", _groups([group for group in result.groups if group.by == by]))
 
 
-def _show_evaluation(result: Evaluation, output: str | None) -> None:
-    """Prints the metrics of an evaluation."""
-    from lstm_ray.evaluate.ranking import show_metric
-
-    metrics = result.metrics
-    names = ("base_rate", "balanced_accuracy", "auc", "precision", "recall", "f1", "log_loss")
-    rows = [("rows", f"{metrics['rows']:,}"), ("accuracy", show_metric(metrics, "accuracy"))]
-    rows += [(name, "none" if metrics[name] is None else f"{metrics[name]:.4f}") for name in names]
-    if metrics["rows_without_text"]:
-        rows.append(("rows without words", f"{metrics['rows_without_text']:,} left out"))
-    if metrics["rows_with_other_label"]:
-        rows.append(("rows with other labels", f"{metrics['rows_with_other_label']:,} left out"))
+def _figures(result: Evaluation, config: EvaluateConfig) -> Iterator[tuple[str, str]]:
+    """Yields the figures of an evaluation for people; those with an interval have it in brackets."""
+    metrics, intervals = result.metrics, result.intervals
+    yield "rows", f"{metrics['rows']:,}"
+    for name in ("accuracy", "base_rate", "balanced_accuracy", "auc", "precision", "recall", "f1", "log_loss"):
+        value = metrics[name]
+        interval = "" if intervals.get(name) is None else f" ({_range(intervals[name])})"
+        yield name, "none" if value is None else f"{value:.4f}{interval}"
+    yield "threshold", f"{metrics['threshold']:g}"
+    if config.goal is not None:
+        name, wanted = config.goal
+        yield f"{name} {wanted}", "no threshold" if result.chosen is None else _describe_chosen(result.chosen)
+    if result.comparison is not None:
+        yield from _compared(result.comparison)
+    for name, rows in (
+        ("rows without words", metrics["rows_without_text"]),
+        ("rows with other labels", metrics["rows_with_other_label"]),
+    ):
+        if rows:
+            yield name, f"{rows:,} left out"
     if metrics["rows_seen_in_training"]:
         share = metrics["rows_seen_in_training"] / metrics["rows"]
-        rows.append(("rows seen in training", f"{metrics['rows_seen_in_training']:,} ({share:.1%})"))
-    rows.append(("speed", f"{metrics['rows_per_s']:,.0f} rows/s"))
-    if output:
-        rows.append(("report", f"{output}/report.html"))
-    console.show_table("Evaluated", rows)
+        yield "rows seen in training", f"{metrics['rows_seen_in_training']:,} ({share:.1%})"
+    yield "speed", f"{metrics['rows_per_s']:,.0f} rows/s"
+
+
+def _files(config: EvaluateConfig, report: str | None) -> Iterator[tuple[str, str]]:
+    if config.predictions is not None:
+        yield "predictions", config.predictions
+    if report is not None:
+        yield "report", f"{report}/report.html"
+
+
+def _describe_chosen(counts: BinaryCounts) -> str:
+    metrics = counts.metrics()
+    figures = ", ".join(f"{name} {metrics[name]:.4f}" for name in ("precision", "recall", "accuracy"))
+    return f"threshold {counts.threshold:g}: {figures}"
+
+
+def _compared(comparison: Comparison) -> Iterator[tuple[str, str]]:
+    """Yields how the model compares with another."""
+    from lstm_ray.evaluate.intervals import show_p_value
+
+    other, paired = comparison.other.metrics(), comparison.paired()
+    if paired is None:
+        yield "the other model", "no rows that both can score"
+        return
+    yield "accuracy of the other", f"{other['accuracy']:.4f}"
+    p_value = show_p_value(paired.p_value)
+    yield "difference", f"{paired.difference:+.4f} ({_range(paired.interval)}), {p_value} ({paired.test})"
+    yield "right where the other is wrong", f"{comparison.only_this:,}; the other way round {comparison.only_other:,}"
+
+
+def _groups(groups: list[GroupResult]) -> list[tuple[str, str]]:
+    """Returns the groups of a column for people: all if they are few, else those that stand out, the largest first."""
+    from lstm_ray.evaluate.intervals import show_p_value
+
+    shown = groups
+    if len(groups) > _MOST_GROUPS:
+        shown = sorted((group for group in groups if group.stands_out), key=lambda group: -group.rows)[:_MOST_GROUPS]
+    lines = [
+        (
+            "null" if group.value is None else group.value,
+            f"{group.accuracy:.4f} ({_range(group.accuracy_interval)}) of {group.rows:,} rows"
+            + (
+                f", stands out ({show_p_value(group.p_value)})"
+                if group.stands_out and group.p_value is not None
+                else ""
+            ),
+        )
+        for group in shown
+    ]
+    if shown is groups:
+        return lines
+    standing_out = sum(group.stands_out for group in groups)
+    return [*lines, ("of", f"{len(groups):,} groups {standing_out:,} stand out; --json and --output show all")]
+
+
+def _range(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"

@@ -18,7 +18,7 @@ def export(
     kind: Annotated[
         str, typer.Option("--format", metavar="onnx|savedmodel", help="ONNX, or the format of TensorFlow Serving.")
     ],
-    output: Annotated[str, typer.Option("--output", metavar="DIR", help="New or empty directory for the files.")],
+    output: Annotated[str, typer.Option("--output", "-o", metavar="DIR", help="New or empty directory for the files.")],
 ) -> None:
     """Write a model for other runtimes, from token ids to probabilities; export.json explains how to make the ids.
 

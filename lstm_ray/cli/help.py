@@ -11,15 +11,18 @@ from collections.abc import Callable
 from typing import Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from lstm_ray.cli import console
+from lstm_ray.cli.options import with_options_of_all
+from lstm_ray.config import COUNTERPARTS
 from lstm_ray.wording import visible
 
 _UsageError: Any = typer.BadParameter.__base__  # Click's, or that of Typer's own copy of Click
 _LOOKS_LIKE_OPTION = re.compile(r"-.*\s|-\d", re.DOTALL)  # but is a text
 
 _SENTENCE_COLUMN = 28
+_COMMAND_COLUMN = 12
 _MOST_COLUMNS = 100  # longer lines are hard to read
 
 
@@ -28,6 +31,7 @@ class Commands(typer.Typer):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(
+            cls=_Group,
             rich_markup_mode=None,
             no_args_is_help=True,
             context_settings={"help_option_names": ["-h", "--help"], "max_content_width": _MOST_COLUMNS},
@@ -35,8 +39,26 @@ class Commands(typer.Typer):
         )
 
     def command(self, name: str | None = None, **settings: Any) -> Callable[[Any], Any]:
-        """Adds a command."""
-        return super().command(name, cls=_Command, **settings)
+        """Adds a command; it also takes the options of all commands."""
+        add = super().command(name, cls=_Command, **settings)
+        return lambda command: add(with_options_of_all(command))
+
+
+class _Group(TyperGroup):
+    """A group of commands whose help has a section for each panel of commands, with whole sentences."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Writes the commands under the names of their panels."""
+        panels: dict[str, list[tuple[str, str]]] = {}
+        for name in self.list_commands(ctx):
+            command: Any = self.get_command(ctx, name)
+            panel = getattr(command, "rich_help_panel", None)
+            shown = panel if isinstance(panel, str) else "Commands"  # Typer has a placeholder for none
+            panels.setdefault(shown, []).append((name, _first_paragraph(command)))
+        for title, records in panels.items():
+            formatter.write(f"\n{title}:\n")
+            for name, sentence in records:
+                formatter.write(_entry(name, sentence, formatter.width, _COMMAND_COLUMN) + "\n")
 
 
 class _Command(TyperCommand):
@@ -54,6 +76,11 @@ class _Command(TyperCommand):
             rest: list[str] = super().parse_args(ctx, args)
         except _UsageError as error:
             error.message = visible(error.message)  # a shell's * may stand for names that a terminal obeys
+            unknown = str(getattr(error, "option_name", ""))
+            other = COUNTERPARTS.get(unknown.removeprefix("--").replace("-", "_"), "")
+            for one in self.params:
+                if one.name == other:
+                    ctx.fail(visible(f"no option {unknown}: here it is {one.opts[0]}: {getattr(one, 'help', '')}"))
             texts = [word for word in given if _LOOKS_LIKE_OPTION.match(word)]
             if texts and any(one.metavar == "TEXT..." for one in self.params):
                 others = (word for word in given if word not in texts)
@@ -64,10 +91,6 @@ class _Command(TyperCommand):
             option = next((f": --train {ctx.args[0]}?" for one in self.params if "--train" in one.opts), "")
             ctx.fail(visible(f"unexpected {' '.join(ctx.args)}{option}"))
         return rest
-
-    def get_short_help_str(self, limit: int = 0) -> str:
-        """Returns the first paragraph, not shortened: lists of commands wrap it."""
-        return (self.help or "").strip().split("\n\n")[0].replace("\n", " ")
 
     def format_help_text(self, ctx: Any, formatter: Any) -> None:
         """Writes the description, and the example on one line, so that it can be copied."""
@@ -91,13 +114,18 @@ class _Command(TyperCommand):
                 formatter.write(_entry(names, sentence, formatter.width) + "\n")
 
 
-def _entry(names: str, sentence: str, width: int) -> str:
-    """Returns an option with its sentence, which starts on the same line if there is room."""
-    text = _wrapped(sentence, _SENTENCE_COLUMN, width)
+def _first_paragraph(command: Any) -> str:
+    """Returns what lists of commands show of a command's description."""
+    return (command.help or "").strip().split("\n\n")[0].replace("\n", " ")
+
+
+def _entry(names: str, sentence: str, width: int, column: int = _SENTENCE_COLUMN) -> str:
+    """Returns an option or command with its sentence, which starts on the same line if there is room."""
+    text = _wrapped(sentence, column, width)
     begin = f"  {names}"
-    if len(begin) + 2 > _SENTENCE_COLUMN:
+    if len(begin) + 2 > column:
         return f"{begin}\n{text}"
-    return begin.ljust(_SENTENCE_COLUMN) + text[_SENTENCE_COLUMN:]
+    return begin.ljust(column) + text[column:]
 
 
 def _wrapped(text: str, indent: int, width: int) -> str:

@@ -7,7 +7,9 @@ of a job file or preset holds.
 
 from __future__ import annotations
 
+import functools
 import inspect
+import os
 import types
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
@@ -15,10 +17,12 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import typer
 
 from lstm_ray.api.boundary import options_named
+from lstm_ray.cli import console
 from lstm_ray.config import (
     Settings,
     argument_name,
     fields_in_order,
+    is_list,
     option_name,
     resolve,
     shown_as,
@@ -30,6 +34,12 @@ JobFile = Annotated[
     str | None,
     typer.Option("--config", metavar="FILE", help="YAML job file with settings.", rich_help_panel="Input and output"),
 ]
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results, warnings and errors only.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print progress as lines, one a second.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show where an error came from.")]
+_OF_ALL = {"quiet": Quiet, "verbose": Verbose, "debug": Debug}
+"""Options that each command takes, and the program before a command."""
 
 JobArgument = Annotated[str | None, typer.Argument(metavar="JOB.yaml", help="YAML job file with settings.")]
 
@@ -49,7 +59,9 @@ def takes_settings(kind: type[C], job_argument: bool = False) -> Callable[[Calla
 
         def run(config: str | None = None, **given: Any) -> None:
             rest = {parameter.name: given.pop(parameter.name) for parameter in own}
-            options = {name: _plain(value) for name, value in given.items() if value not in (None, [], ())}
+            options = {
+                name: as_setting(kind, name, value) for name, value in given.items() if value not in (None, [], ())
+            }
             with options_named():
                 command(resolve(kind, options, config), **rest)
 
@@ -67,6 +79,36 @@ def takes_settings(kind: type[C], job_argument: bool = False) -> Callable[[Calla
     return decorate
 
 
+def set_output(*, quiet: bool, verbose: bool, debug: bool) -> None:
+    """Does what the options of all commands say."""
+    console.set_verbosity(quiet=quiet, verbose=verbose)
+    if debug:
+        os.environ["LSTM_RAY_DEBUG"] = "1"
+
+
+def with_options_of_all(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds the options that each command takes to those of a command."""
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        output = {name: given.pop(name) for name in _OF_ALL}
+        if any(output.values()):  # else what was given before the command holds
+            set_output(**output)
+        command(**given)
+
+    own = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for parameter in inspect.signature(command, eval_str=True).parameters.values()
+    ]
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
+        for name, annotation in _OF_ALL.items()
+    ]
+    run.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *added)}
+    return run
+
+
 def _parameter(kind: type[Settings], name: str) -> inspect.Parameter:
     field, shown = kind.model_fields[name], shown_as(kind, name)
     option_type = _option_type(field.annotation)
@@ -81,6 +123,7 @@ def _parameter(kind: type[Settings], name: str) -> inspect.Parameter:
             f"{option_name(name)}/--no-{option_name(name)[2:]}"
             if option_type is bool and not shown["flag"]
             else option_name(name),
+            *(["-o"] if name == "output" else []),
             help=description,
             show_default=False,
             rich_help_panel=shown["panel"],
@@ -115,5 +158,8 @@ def _show(value: Any) -> str:
     return ("yes" if value else "no") if isinstance(value, bool) else str(value)
 
 
-def _plain(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def as_setting(kind: type[Settings], name: str, value: Any) -> Any:
+    """Returns what was given for an option, perhaps several times, as the setting takes it."""
+    if not isinstance(value, list | tuple):
+        return value
+    return tuple(value) if is_list(kind.model_fields[name]) else ",".join(value)

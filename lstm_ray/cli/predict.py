@@ -6,8 +6,9 @@ import codecs
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,8 +17,12 @@ from lstm_ray.api.boundary import options_named
 from lstm_ray.cli import console
 from lstm_ray.errors import ConfigError, InputError
 
+if TYPE_CHECKING:
+    from lstm_ray.api.model import Explanation, Prediction
+
 _NOT_LINES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson")
 _MOST_BYTES = 256 << 20  # of stdin or a file, which are read whole
+_MOST_WORDS = 10  # shown of a text; --json has all
 
 
 def predict(
@@ -35,7 +40,23 @@ def predict(
     file: Annotated[
         str | None, typer.Option("--file", metavar="FILE", help="File with the texts to score, one a line.")
     ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option("--threshold", metavar="X", help="Probability above which a text is positive; the bundle's."),
+    ] = None,
+    unsure: Annotated[
+        str | None,
+        typer.Option("--unsure", metavar="LOW:HIGH", help="Probabilities that are called unsure, such as 0.4:0.6."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a text.")] = False,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="Show which words decide, in colours on a terminal: how much the log odds of positive fall without "
+            "each. Scores a text again for each of its words.",
+        ),
+    ] = False,
 ) -> None:
     """Score a few texts without Ray, and without TensorFlow (unless the network is your own).
 
@@ -43,18 +64,36 @@ def predict(
     """
     given = _given(texts or [], file, model)
     with options_named():
-        loaded = lstm_ray.load(model)
+        loaded = lstm_ray.load(model, threshold=threshold, unsure=unsure)
         if loaded.note:
             console.say(loaded.note)
-        predictions = loaded.predict(given)
-    for text, scored in zip((text.decode(errors="replace") for text in given), predictions, strict=True):
+        explained = loaded.explain(given) if explain else [None] * len(given)
+        predictions = [one.prediction for one in explained if one is not None] or loaded.predict(given)
+    texts_given = (text.decode(errors="replace") for text in given)
+    for text, scored, found in zip(texts_given, predictions, explained, strict=True):
         if as_json:
-            shown = {"text": text, "sentiment": scored.label, "probability": scored.probability, "error": scored.error}
-            console.show_text(json.dumps(shown, ensure_ascii=False) + "\n")
-        elif scored.error is not None:
-            console.show_line(f"  -     {'(' + scored.error + ')':9} {text}")
+            console.show_text(json.dumps(_as_json(text, scored, found), ensure_ascii=False) + "\n")
         else:
-            console.show_line(f"{scored.probability:.4f}  {scored.label:9} {text}")
+            _show(text, scored, found)
+
+
+def _as_json(text: str, scored: Prediction, explained: Explanation | None) -> dict[str, Any]:
+    shown = {"text": text, "sentiment": scored.label, "probability": scored.probability, "error": scored.error}
+    return shown if explained is None else {**shown, "words": [asdict(word) for word in explained.words]}
+
+
+def _show(text: str, scored: Prediction, explained: Explanation | None) -> None:
+    if scored.error is not None:
+        console.show_line(f"  -     {'(' + scored.error + ')':9} {text}")
+        return
+    begin = f"{scored.probability:.4f}  {scored.label:9} "
+    if explained is None:
+        console.show_line(begin + text)
+        return
+    weights = {span: word.weight for word in explained.words for span in word.spans}
+    console.show_weighed(begin, text, weights)
+    for word in explained.words[:_MOST_WORDS]:
+        console.show_line(f"{word.weight:+9.2f}  {word.word}")
 
 
 def _given(texts: list[str], file: str | None, model: str) -> list[bytes]:

@@ -31,16 +31,22 @@ def score(config: ScoreConfig) -> None:
         manifest = lstm_ray.score(job=config, progress=progress)
     show_manifest(manifest)
     if manifest.bad_files:
-        console.say(f"set aside: {counted(manifest.bad_files, 'input file')}, see {manifest.output}/_bad_files.parquet")
+        console.warn(
+            f"set aside: {counted(manifest.bad_files, 'input file')}, see {manifest.output}/_bad_files.parquet"
+        )
         raise typer.Exit(EXIT_BAD_FILES)
 
 
 def show_manifest(manifest: Manifest) -> None:
     """Prints what a scoring run did, and what to look at next."""
+    from lstm_ray import storage
+
     scored = manifest.rows - sum(manifest.errors.values())
     share = f" ({manifest.positives / scored:.1%})" if scored else ""
     kept = f", {manifest.parts_kept:,} of them from an earlier run" if manifest.parts_kept else ""
     rows = [("rows", f"{manifest.rows:,}"), ("positive", f"{manifest.positives:,}{share}")]
+    if manifest.unsure:
+        rows.append(("unsure", f"{manifest.unsure:,} ({manifest.unsure / scored:.1%})"))
     if manifest.errors:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in manifest.errors.items())
         rows.append(("rows without a score", reasons))
@@ -48,11 +54,22 @@ def show_manifest(manifest: Manifest) -> None:
         rows.append(("speed", f"{manifest.rows_per_s:,.0f} rows/s over {manifest.seconds:.1f} s"))
     else:
         rows.append(("nothing to do", "all parts were already done"))
+    moved = [
+        f"{name.replace('_', ' ')}: {one['moved']}"
+        for name, one in manifest.moved.items()
+        if one["moved"] in ("some", "much")
+    ]
+    if moved:
+        rows.append(("moved from training", ", ".join(moved)))
     rows.append(("output", f"{manifest.output}: {counted(manifest.parts, 'part')}{kept}"))
+    rows.append(("report", storage.join(manifest.output, "_report.html")))
     if "://" not in manifest.output and scored:
         output = json.dumps(manifest.output, ensure_ascii=False)
+        # By name: other files in the directory, such as notes, are none of the scores.
         code = (
-            f"import pyarrow.dataset as ds; print(ds.dataset({output}).head(5).to_pandas().to_string(max_colwidth=40))"
+            "from pathlib import Path; import pyarrow.dataset as ds; "
+            f"parts = sorted(map(str, Path({output}).glob('part-*.parquet'))); "
+            "print(ds.dataset(parts).head(5).to_pandas().to_string(max_colwidth=40))"
         )
         rows.append(("next", console.python_line(code)))
     console.show_table("Scored", rows)

@@ -15,7 +15,8 @@ from lstm_ray.errors import ConfigError
 app = Commands(help="Show settings: the schema of job files, and the values that a job file resolves to.")
 
 Command = Annotated[
-    str, typer.Argument(metavar="train|score|evaluate|tune|vectors", help="The command whose settings to show.")
+    str,
+    typer.Argument(metavar="train|score|evaluate|calibrate|tune|vectors", help="The command whose settings to show."),
 ]
 
 

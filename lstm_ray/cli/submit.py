@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,7 +22,7 @@ Address = Annotated[
     typer.Option(
         "--address",
         metavar="auto|HOST:PORT",
-        help="The cluster's dashboard (its port is 8265). auto: $RAY_API_SERVER_ADDRESS, or this machine's.",
+        help="The cluster: its dashboard (port 8265) or its Ray. auto: $RAY_API_SERVER_ADDRESS, or this machine's.",
     ),
 ]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job, as submit and list show it.")]
@@ -53,7 +55,7 @@ def submit(
     config = prepare.load_job(job_file, storage, working_dir)
     from lstm_ray.jobs import client  # imports Ray, which takes seconds: not for a job file with a mistake
 
-    cluster = client.Jobs(address)
+    cluster = client.Jobs(address, console.say)
     job_id = cluster.submit(config, working_dir, console.say)
     console.say(f"submitted {job_id} to {cluster.address}")
     if no_follow:
@@ -63,14 +65,20 @@ def submit(
 
 
 @app.command("list")
-def list_jobs(address: Address = "auto") -> None:
+def list_jobs(
+    address: Address = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a job.")] = False,
+) -> None:
     """List the jobs of a cluster, the newest last.
 
     Example: lstm-ray jobs list --address HOST:8265
     """
     from lstm_ray.jobs import client
 
-    found = client.Jobs(address).list()
+    found = client.Jobs(address, console.say).list()
+    if as_json:
+        console.show_text("".join(json.dumps(asdict(job)) + "\n" for job in found))
+        return
     if not found:
         console.say("no jobs")
         return
@@ -85,7 +93,7 @@ def status(job_id: JobId, address: Address = "auto") -> None:
     """
     from lstm_ray.jobs import client
 
-    job = client.Jobs(address).job(job_id)
+    job = client.Jobs(address, console.say).job(job_id)
     rows = [("status", job.status), ("command", job.command), ("output", job.output or "unknown")]
     rows.append(("started", job.started or "not yet"))
     rows.append(("took" if job.has_ended else "running for", f"{job.seconds:,.0f} s"))
@@ -110,7 +118,7 @@ def logs(
     """
     from lstm_ray.jobs import client
 
-    cluster = client.Jobs(address)
+    cluster = client.Jobs(address, console.say)
     if follow:
         _follow(cluster, job_id)
     else:
@@ -125,7 +133,7 @@ def stop(job_id: JobId, address: Address = "auto") -> None:
     """
     from lstm_ray.jobs import client
 
-    job = client.Jobs(address).stop(job_id)
+    job = client.Jobs(address, console.say).stop(job_id)
     if not job.has_ended:
         raise LstmRayError(f"{job_id} was asked to stop, and is still {job.status.lower()}")
     console.say(f"{job_id}: {job.status.lower()}; submitting the same job file again resumes it")
@@ -138,9 +146,9 @@ def _follow(cluster: Jobs, job_id: str) -> None:
     try:
         job = cluster.follow(job_id, console.show_log, console.say)
     except KeyboardInterrupt:
-        console.say(f"{job_id} is still running. To follow it again, or to stop it:")
-        console.say(f"  lstm-ray jobs logs {job_id} --follow --address {cluster.address}")
-        console.say(f"  lstm-ray jobs stop {job_id} --address {cluster.address}")
+        console.warn(f"{job_id} is still running. To follow it again, or to stop it:")
+        console.warn(f"  lstm-ray jobs logs {job_id} --follow --address {cluster.address}")
+        console.warn(f"  lstm-ray jobs stop {job_id} --address {cluster.address}")
         raise
     console.say(f"{job_id}: {_summary(job)}")
     if code := client.exit_code(job):

@@ -45,10 +45,10 @@ def train(
 def show_outcome(outcome: Outcome) -> None:
     """Prints the results of a run, and commands to use them."""
     from lstm_ray import storage
-    from lstm_ray.evaluate.ranking import METRIC_NAMES, doubt, show_metric
+    from lstm_ray.evaluate.ranking import METRIC_NAMES, doubt, rank, show_metric
     from lstm_ray.report.parts import advice, part_figures
 
-    state, config = outcome.state, outcome.config
+    state, config, metrics = outcome.state, outcome.config, outcome.metrics
     rows = [("training rows", f"{outcome.training_rows:,}"), ("validation rows", f"{outcome.validation_rows:,}")]
     if (groups := outcome.groups) is not None:
         rows.append(
@@ -67,15 +67,20 @@ def show_outcome(outcome: Outcome) -> None:
     if outcome.rows_with_other_label:
         rows.append(("rows with other labels", f"{outcome.rows_with_other_label:,} left out"))
     stopped = f", stopped early of {config.epochs}" if state.epoch < config.epochs else ""
-    by = f", by {METRIC_NAMES[config.best_by]}" if state.metrics else ""
+    by = f", by {METRIC_NAMES[config.best_by]}" if metrics else ""
     rows.append(("best epoch", f"{state.best_epoch} of {state.epoch}{stopped}{by}"))
-    if state.metrics:
-        rows.append(("validation accuracy", show_metric(state.metrics, "accuracy")))
-        if "base_rate" in state.metrics:  # older versions did not measure it
-            rows.append(("base rate", f"{state.metrics['base_rate']:.4f}"))
-            rows.append(("balanced accuracy", f"{state.metrics['balanced_accuracy']:.4f}"))
-        auc = state.metrics["auc"]
+    if outcome.before:
+        rows.append(("accuracy before", f"{show_metric(outcome.before, 'accuracy')}, of {config.from_}"))
+    if metrics:
+        rows.append(("validation accuracy", show_metric(metrics, "accuracy")))
+        if "base_rate" in metrics:  # older versions did not measure it
+            rows.append(("base rate", f"{metrics['base_rate']:.4f}"))
+            rows.append(("balanced accuracy", f"{metrics['balanced_accuracy']:.4f}"))
+        auc = metrics["auc"]
         rows.append(("validation AUC", "none: one class only" if auc is None else f"{auc:.4f}"))
+        if config.goal is not None:
+            reached = ", ".join(f"{name} {metrics[name]:.4f}" for name in ("precision", "recall"))
+            rows.append(("threshold", f"{metrics['threshold']:g}: {reached}"))
     rows += [(name, figure) for name, figure, _ in part_figures(state.best_row())]
     rows += [
         ("model", storage.join(outcome.output, "model")),
@@ -83,13 +88,17 @@ def show_outcome(outcome: Outcome) -> None:
         *_next_commands(storage.join(outcome.output, "model"), config),
     ]
     console.show_table("Trained", rows)
-    if (better := advice(state.best_row())) is not None:
-        console.say(f"note: {better}")
+    if (better := advice(state.best_row(), config.model_dump())) is not None:
+        console.warn(f"note: {better}")
+    if outcome.before and rank(outcome.before, config.best_by) > rank(metrics, config.best_by):
+        console.warn(f"note: {config.from_} is better on these rows: try a lower --learning-rate, or more rows")
+    if (problem := state.decide(config)[1]) is not None:
+        console.warn(f"warning: {problem}")
     only = _only_class(state.metrics)
     if only is not None:
-        console.say(f"note: this model calls every validation row {only}: more epochs, or another learning rate?")
+        console.warn(f"note: this model calls every validation row {only}: more epochs, or another learning rate?")
     if (sentence := doubt(state.metrics)) is not None:
-        console.say(f"note: {sentence}")
+        console.warn(f"note: {sentence}")
 
 
 def _next_commands(model: str, config: TrainConfig) -> list[tuple[str, str]]:

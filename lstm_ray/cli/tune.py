@@ -50,6 +50,7 @@ def show_search(config: TuneConfig, result: SearchResult) -> None:
             (metric, show_metric(best.run.metrics, config.best_by)),
             *((name, str(getattr(best.config, name))) for name in drawn),
             ("trials", f"{result.output}/trials.parquet"),
+            ("report", f"{result.output}/report.html"),
             ("next", console.command_line("train", "--config", f"{result.output}/best.yaml")),
         ],
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import lstm_ray
 from lstm_ray.cli import console
 from lstm_ray.cli.options import takes_settings
-from lstm_ray.config import TokenSettings, TrainConfig, VectorsConfig, check_complete, option_name
+from lstm_ray.config import TokenSettings, TrainConfig, VectorsConfig, option_name
 
 
 @takes_settings(VectorsConfig)
@@ -13,11 +14,8 @@ def vectors(config: VectorsConfig) -> None:
 
     Example: lstm-ray vectors --text train.parquet --text unlabelled.parquet --output vectors.txt
     """
-    check_complete(config)
-    from lstm_ray.vectors import run
-
     with console.progress("nothing is written") as progress:
-        made = run.write_vectors(config, progress)
+        made = lstm_ray.vectors(job=config, progress=progress)
     speed = config.epochs * made.occurrences / max(made.seconds, 1e-9)
     console.show_table(
         "Learned",

@@ -24,6 +24,7 @@ Address: TypeAlias = tuple[str, int]
 
 _HELLO = struct.Struct("!8s64sII")  # name of the protocol, token, rank, world size
 _PROTOCOL = b"lstmray1"
+_MOST_PENDING = 128
 
 
 def listen(host: str) -> socket.socket:
@@ -66,24 +67,24 @@ def meet(
         with listener:
             for other in range(rank):  # they already listen, otherwise their addresses would not be known
                 peers[other] = _call(other, addresses[other], hello, deadline)
-            with _Visitors(listener) as visitors:
+            with _PendingConnections(listener) as pending:
                 while len(peers) < len(addresses) - 1:
                     try:
-                        visitor, theirs = visitors.next_to_speak(deadline)
+                        connection, theirs = pending.next_hello(deadline)
                     except TimeoutError:
                         missing = ", ".join(str(r) for r in range(rank + 1, len(addresses)) if r not in peers)
                         raise WorkerLostError(
                             f"worker {rank}: worker {missing} did not connect within {timeout_s:g} s{refused}"
                         ) from None
                     try:
-                        caller = _admit(visitor, theirs, hello)
+                        caller = _answer_hello(connection, theirs, hello)
                         if caller <= rank or caller in peers:
                             raise ConnectionError(f"no worker {caller} is expected")
                     except OSError as error:
-                        visitor.close()
+                        connection.close()
                         refused = f"; a connection was refused: {reason(error)}"
                     else:
-                        peers[caller] = visitor
+                        peers[caller] = connection
     except BaseException:  # re-raised below, after the sockets are closed
         for peer in peers.values():
             peer.close()
@@ -105,7 +106,7 @@ def _call(other: int, address: Address, hello: bytes, deadline: float) -> socket
             _check_hello(answer, hello)
             if (found := _HELLO.unpack(answer)[2]) != other:
                 raise ConnectionError(f"worker {found} answered")
-        except BaseException:  # raised again below, once the socket is closed
+        except BaseException:  # re-raised below, after the socket is closed
             peer.close()
             raise
     except OSError as error:
@@ -113,24 +114,28 @@ def _call(other: int, address: Address, hello: bytes, deadline: float) -> socket
     return peer
 
 
-class _Visitors:
-    """Those who have connected and have not said hello yet. One that stays silent keeps nobody waiting."""
+class _PendingConnections:
+    """Incoming connections that have not sent a hello yet. A silent one does not block the others.
+
+    Silent connections take no more than `_MOST_PENDING` sockets: a new one replaces the oldest. A worker sends its
+    hello at once.
+    """
 
     def __init__(self, listener: socket.socket) -> None:
         self._listener = listener
         self._selector = selectors.DefaultSelector()
         self._selector.register(listener, selectors.EVENT_READ)
-        self._said: dict[socket.socket, bytearray] = {}
+        self._received: dict[socket.socket, bytearray] = {}
 
-    def __enter__(self) -> _Visitors:
+    def __enter__(self) -> _PendingConnections:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._selector.close()
-        for visitor in self._said:
-            visitor.close()
+        for connection in self._received:
+            connection.close()
 
-    def next_to_speak(self, deadline: float) -> tuple[socket.socket, bytes]:
+    def next_hello(self, deadline: float) -> tuple[socket.socket, bytes]:
         """Returns the next connection that has sent a hello's number of bytes or was closed, and the bytes.
 
         Raises:
@@ -139,28 +144,33 @@ class _Visitors:
         while time.monotonic() < deadline:
             for key, _ in self._selector.select(_time_left(deadline)):
                 if key.fileobj is self._listener:
-                    self._let_in()
+                    self._accept()
                     continue
-                visitor = key.fileobj
-                assert isinstance(visitor, socket.socket)
-                said = self._said[visitor]
+                connection = key.fileobj
+                assert isinstance(connection, socket.socket)
+                so_far = self._received[connection]
                 try:
-                    received = visitor.recv(_HELLO.size - len(said))
-                except OSError:  # it has broken the connection
+                    received = connection.recv(_HELLO.size - len(so_far))
+                except OSError:  # the connection was broken
                     received = b""
-                said += received
-                if not received or len(said) == _HELLO.size:
-                    self._selector.unregister(visitor)
-                    return visitor, bytes(self._said.pop(visitor))
+                so_far += received
+                if not received or len(so_far) == _HELLO.size:
+                    self._selector.unregister(connection)
+                    return connection, bytes(self._received.pop(connection))
         raise TimeoutError
 
-    def _let_in(self) -> None:
-        visitor, _ = self._listener.accept()
-        self._selector.register(visitor, selectors.EVENT_READ)
-        self._said[visitor] = bytearray()
+    def _accept(self) -> None:
+        if len(self._received) == _MOST_PENDING:
+            oldest = next(iter(self._received))
+            self._selector.unregister(oldest)
+            del self._received[oldest]
+            oldest.close()
+        connection, _ = self._listener.accept()
+        self._selector.register(connection, selectors.EVENT_READ)
+        self._received[connection] = bytearray()
 
 
-def _admit(visitor: socket.socket, theirs: bytes, hello: bytes) -> int:
+def _answer_hello(connection: socket.socket, theirs: bytes, hello: bytes) -> int:
     """Answers the hello of a connection, and returns the caller's rank.
 
     Raises:
@@ -173,9 +183,9 @@ def _admit(visitor: socket.socket, theirs: bytes, hello: bytes) -> int:
         _check_hello(theirs, hello)
     except ConnectionError:
         if theirs.startswith(_PROTOCOL):  # so that it can report why; without our token, which it must not learn
-            visitor.sendall(_HELLO.pack(name, b"", rank, world_size))
+            connection.sendall(_HELLO.pack(name, b"", rank, world_size))
         raise
-    visitor.sendall(hello)
+    connection.sendall(hello)
     return int(_HELLO.unpack(theirs)[2])
 
 

@@ -5,9 +5,11 @@ These models are the only place where a setting is declared. The command line bu
 `config.yaml`. Precedence: option > job file > preset > default (resolve.py, job_file.py, presets.py).
 
     Settings                base.py
-    ├── InputSettings       shared.py     inputs and model                   ScoreConfig, EvaluateConfig
+    ├── InputSettings       shared.py     inputs and model                   ScoreConfig, Evaluate- and CalibrateConfig
     ├── RowSettings         shared.py     rows and text column               all commands
-    ├── LabelSettings       labels.py     where labels are, what they mean   TrainConfig, EvaluateConfig
+    ├── LabelSettings       labels.py     where labels are, what they mean   TrainConfig, Evaluate- and CalibrateConfig
+    ├── ThresholdSettings   shared.py     how the threshold is set           TrainConfig, Evaluate- and CalibrateConfig
+    ├── DecisionSettings    score.py      how a probability is decided       ScoreConfig, loaded models
     ├── RaySettings         shared.py     address of the Ray cluster         TrainConfig, ScoreConfig
     ├── TokenSettings       train.py      how a text is split into words     VectorsConfig
     │   └── TextSettings    train.py      how a text becomes token ids       TrainConfig, bundles
@@ -20,16 +22,19 @@ These models are the only place where a setting is declared. The command line bu
     │   └── TuneConfig      tune.py       a search over these settings
     ├── ScoreConfig         score.py
     ├── EvaluateConfig      evaluate.py
+    ├── CalibrateConfig     evaluate.py
     └── VectorsConfig       vectors.py
 """
 
+from lstm_ray.config.base import COUNTERPARTS as COUNTERPARTS
 from lstm_ray.config.base import FILES as FILES
 from lstm_ray.config.base import Settings as Settings
 from lstm_ray.config.base import argument_name as argument_name
 from lstm_ray.config.base import check_complete as check_complete
 from lstm_ray.config.base import command_of as command_of
 from lstm_ray.config.base import fields_in_order as fields_in_order
-from lstm_ray.config.base import left_to_the_data as left_to_the_data
+from lstm_ray.config.base import is_list as is_list
+from lstm_ray.config.base import left_open as left_open
 from lstm_ray.config.base import meaning_of as meaning_of
 from lstm_ray.config.base import missing as missing
 from lstm_ray.config.base import name_in_messages as name_in_messages
@@ -38,6 +43,7 @@ from lstm_ray.config.base import paths_of as paths_of
 from lstm_ray.config.base import setting as setting
 from lstm_ray.config.base import shown_as as shown_as
 from lstm_ray.config.base import with_paths as with_paths
+from lstm_ray.config.evaluate import CalibrateConfig as CalibrateConfig
 from lstm_ray.config.evaluate import EvaluateConfig as EvaluateConfig
 from lstm_ray.config.job_file import changed_since as changed_since
 from lstm_ray.config.job_file import describe_changes as describe_changes
@@ -50,7 +56,10 @@ from lstm_ray.config.job_file import to_yaml as to_yaml
 from lstm_ray.config.labels import LabelSettings as LabelSettings
 from lstm_ray.config.presets import PRESETS as PRESETS
 from lstm_ray.config.resolve import resolve as resolve
+from lstm_ray.config.score import DecisionSettings as DecisionSettings
 from lstm_ray.config.score import ScoreConfig as ScoreConfig
+from lstm_ray.config.shared import RowSettings as RowSettings
+from lstm_ray.config.shared import ThresholdSettings as ThresholdSettings
 from lstm_ray.config.train import ModelSettings as ModelSettings
 from lstm_ray.config.train import Punctuation as Punctuation
 from lstm_ray.config.train import Side as Side
@@ -64,6 +73,7 @@ from lstm_ray.config.vectors import SkipGramSettings as SkipGramSettings
 from lstm_ray.config.vectors import VectorsConfig as VectorsConfig
 
 COMMANDS: dict[str, type[Settings]] = {
-    command_of(kind): kind for kind in (TrainConfig, ScoreConfig, EvaluateConfig, TuneConfig, VectorsConfig)
+    command_of(kind): kind
+    for kind in (TrainConfig, ScoreConfig, EvaluateConfig, CalibrateConfig, TuneConfig, VectorsConfig)
 }
 """The commands that accept job files, and their settings."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.fields import FieldInfo
 
 from lstm_ray.errors import ConfigError
 from lstm_ray.wording import shortened
@@ -17,11 +18,14 @@ from lstm_ray.wording import shortened
 C = TypeVar("C", bound="Settings")
 
 FILES = "Input and output"
-PANELS = (FILES, "Search", "Text", "Model", "Training", "Compute", "Cluster", "Nodes", "Access")
+PANELS = (FILES, "Threshold", "Search", "Text", "Model", "Training", "Compute", "Cluster", "Nodes", "Access")
 """The groups of settings in `--help` and config.yaml, in display order."""
 
 COUNT = r"^(0|[1-9]\d*)$|^[1-9]\d*:[1-9]\d*$"
 """A number of workers or actors: N or MIN:MAX."""
+
+BAND = r"^(0|1|0?\.\d+|1\.0+):(0|1|0?\.\d+|1\.0+)$"
+"""Two probabilities, LOW:HIGH."""
 
 
 class Settings(BaseModel):
@@ -39,7 +43,7 @@ class Settings(BaseModel):
         """Accepts path objects as strings, and a single string where a setting takes several."""
         if not isinstance(given, dict):
             return given
-        several = {name for name, field in cls.model_fields.items() if "tuple[str, ...]" in str(field.annotation)}
+        several = {name for name, field in cls.model_fields.items() if is_list(field)}
         plain = {name: _without_path_objects(value) for name, value in given.items()}
         return {
             name: (value,) if name in several and isinstance(value, str) else value for name, value in plain.items()
@@ -49,6 +53,11 @@ class Settings(BaseModel):
         """Returns the settings that may have other values when the run is resumed."""
         command = command_of(type(self))
         return {name for name, commands in meaning_of(type(self), "may_change").items() if command in commands}
+
+
+def is_list(field: FieldInfo) -> bool:
+    """Returns whether a setting takes several texts, of which one alone is a text: not one that splits it (labels)."""
+    return "tuple[str, ...]" in str(field.annotation) and not field.metadata
 
 
 def _without_path_objects(value: Any) -> Any:
@@ -71,9 +80,10 @@ def setting(
     not_paths: str | None = None,
     may_change: Collection[str] | None = None,
     searchable: bool | None = None,
-    fingerprint: Literal["value", "content", "nothing"] | None = None,
+    fingerprint: Literal["value", "value if changed", "content", "nothing"] | None = None,
     only_for: Collection[str] | None = None,
     from_data: bool | None = None,
+    from_bundle: bool | None = None,
     **limits: Any,
 ) -> Any:
     """Declares a setting and its properties.
@@ -92,9 +102,12 @@ def setting(
         may_change: Commands (train, tune) that may resume a run in which the setting had another value.
         searchable: True if `tune` may draw its value.
         fingerprint: What of it decides the output of a scoring run: its "value", the "content" it names, or "nothing".
+            "value if changed" leaves the default out: of a setting that earlier versions did not know, it says what
+            they did, and their unfinished runs can be resumed.
         only_for: Providers of clusters that know it; all of them if not given.
         from_data: True if the preset `best` chooses it for the training data.
-        limits: ge=, le=, pattern=, ... as pydantic's `Field` takes them.
+        from_bundle: True if `train --from` takes it from the model that it begins with.
+        limits: Arguments of pydantic's `Field`: ge=, le=, pattern=, ...
     """
     meaning = {
         "must_be_given": must_be_given,  # "required" would be JSON Schema's own, which is a list
@@ -105,14 +118,24 @@ def setting(
         "fingerprint": fingerprint,
         "only_for": None if only_for is None else list(only_for),
         "from_data": from_data,
+        "from_bundle": from_bundle,
     }
     extra: dict[str, Any] = {"panel": panel, "argument": argument, "flag": flag, "option": option, "metavar": metavar}
     extra |= {key: value for key, value in meaning.items() if value is not None}
     return Field(default, description=sentence, json_schema_extra=extra, **limits)
 
 
-learned = functools.partial(setting, may_change=(), searchable=True)
-"""Declares a setting that decides what is learned: a run keeps its value, and `tune` may draw it."""
+_ALIKE = (
+    ("fresh", "overwrite"),  # a run is begun anew (train, tune), or files are replaced (score, data, cluster)
+    ("cpus_per_worker", "cpus_per_node"),  # of a Ray worker (train), or of a machine (cluster render)
+    ("gpus_per_worker", "gpus_per_node"),
+    ("memory_per_worker", "memory_per_node"),
+)
+COUNTERPARTS = dict(_ALIKE) | {other: one for one, other in _ALIKE}
+"""Names of settings that are alike, but of other commands: a message about the one proposes the other."""
+
+learned = functools.partial(setting, may_change=(), searchable=True, from_bundle=True)
+"""Declares a setting that decides what is learned: it cannot change during a run, and `tune` may draw it."""
 
 fixed = functools.partial(setting, may_change=(), searchable=False)
 """Declares a setting that cannot change during a run, and that all trials of a search share."""
@@ -136,11 +159,18 @@ def meaning_of(kind: type[Settings], key: str) -> dict[str, Any]:
     return {name: shown_as(kind, name)[key] for name in kind.model_fields if key in shown_as(kind, name)}
 
 
-def left_to_the_data(config: Settings) -> list[str]:
-    """Returns the settings that training has yet to choose for its data: those that nobody gave, with preset best."""
-    if getattr(config, "preset", None) != "best":
-        return []
-    return [name for name in meaning_of(type(config), "from_data") if name not in config.model_fields_set]
+def chosen_later(kind: type[Settings], values: Mapping[str, Any]) -> list[str]:
+    """Returns the settings that training chooses if nobody gives them.
+
+    With preset best these are the ones that it chooses for the data, with `from_` those of the model it begins with.
+    """
+    key = "from_bundle" if values.get("from_") else "from_data" if values.get("preset") == "best" else None
+    return [] if key is None else [name for name, is_one in meaning_of(kind, key).items() if is_one]
+
+
+def left_open(config: Settings) -> list[str]:
+    """Returns the settings that training has yet to choose."""
+    return [name for name in chosen_later(type(config), dict(config)) if name not in config.model_fields_set]
 
 
 def paths_of(config: Settings) -> dict[str, list[str]]:
@@ -192,8 +222,8 @@ def command_of(kind: type[Settings]) -> str:
 
 
 def option_name(field: str) -> str:
-    """Returns the command-line option of a setting: max_tokens -> --max-tokens."""
-    return "--" + field.replace("_", "-")
+    """Returns the command-line option of a setting: max_tokens -> --max-tokens, from_ -> --from."""
+    return "--" + field.rstrip("_").replace("_", "-")
 
 
 def argument_name(field: str) -> str:
@@ -217,6 +247,8 @@ def fields_in_order(kind: type[Settings]) -> list[str]:
 
 def unknown_key(key: Any, kind: type[Settings]) -> str:
     """Returns a message about a key that a group of settings does not have."""
+    if (other := COUNTERPARTS.get(key)) in kind.model_fields:
+        return f"unknown key {key!r}; {command_of(kind)} has {other!r}: {kind.model_fields[other].description}"
     close = difflib.get_close_matches(str(key), kind.model_fields, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(sorted(kind.model_fields))}"
     return f"unknown key {shortened(repr(str(key)))}; {hint}"
@@ -228,3 +260,11 @@ def limits_of(field: str, count: str) -> tuple[int, int]:
     if int(least) > int(most or least):
         raise ValueError(f"`{field}` {count!r}: the first number is the least, the second the most")
     return int(least), int(most or least)
+
+
+def band_of(field: str, band: str) -> tuple[float, float]:
+    """Returns both probabilities of LOW:HIGH."""
+    low, high = map(float, band.split(":"))
+    if low >= high:
+        raise ValueError(f"`{field}` {band!r}: the first probability is the least, the second the greatest")
+    return low, high

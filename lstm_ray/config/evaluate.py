@@ -1,27 +1,58 @@
-"""Settings of an evaluation."""
+"""Settings of an evaluation, and of a calibration."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import BeforeValidator
+
 from lstm_ray.config.base import FILES, setting
-from lstm_ray.config.labels import LabelSettings
-from lstm_ray.config.shared import InputSettings, RowSettings
+from lstm_ray.config.labels import LabelSettings, split_labels
+from lstm_ray.config.shared import InputSettings, RowSettings, ThresholdSettings
 
 
-class EvaluateConfig(LabelSettings, RowSettings, InputSettings):
+class EvaluateConfig(LabelSettings, ThresholdSettings, RowSettings, InputSettings):
     """Everything that decides an evaluation."""
 
     output: str | None = setting(
         None, "Directory for metrics.json and report.html.", panel=FILES, metavar="DIR", path="output"
     )
+    predictions: str | None = setting(
+        None,
+        "Parquet file to write with every row: text, label, probability, right or wrong.",
+        panel=FILES,
+        metavar="FILE",
+        path="output",
+    )
+    mistakes: int = setting(
+        12, "Wrong predictions in the report, those with the largest error first.", panel=FILES, ge=0, le=10_000
+    )
+    by: Annotated[tuple[str, ...], BeforeValidator(split_labels)] = setting(
+        (),
+        "Measure each value of these columns too; length groups rows by their number of words.",
+        panel=FILES,
+        metavar="COLUMN,...",
+    )
+    compare: str | None = setting(
+        None, "Another model bundle, to compare on the same rows.", panel=FILES, metavar="DIR", path="input"
+    )
     allow_seen_files: bool = setting(
         False, "Evaluate on files that the model was trained on too.", panel=FILES, flag=True
-    )
-    threshold: float | None = setting(
-        None, "Probability above which a review counts as positive; the bundle's if not given.", panel=FILES, gt=0, lt=1
     )
     # Unlike other commands', it may be None: no count of workers says that Ray is not wanted.
     address: str | None = setting(
         None,
         "Ray to run on: auto, HOST:PORT or ray://HOST:PORT joins one, local starts one here; if not given, none.",
         panel="Compute",
+    )
+
+
+class CalibrateConfig(LabelSettings, ThresholdSettings, RowSettings, InputSettings):
+    """Everything that decides a calibration."""
+
+    output: str = setting(
+        "", "Directory for the new model bundle.", panel=FILES, metavar="DIR", must_be_given=True, path="output"
+    )
+    allow_seen_files: bool = setting(
+        False, "Calibrate on files that the model was trained on too.", panel=FILES, flag=True
     )

@@ -14,7 +14,7 @@ from lstm_ray.config.base import (
     change_paths,
     command_of,
     fields_in_order,
-    left_to_the_data,
+    left_open,
     option_name,
     unknown_key,
 )
@@ -121,8 +121,8 @@ def _as_written(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def to_yaml(config: Settings) -> str:
-    """Returns the settings as a job file that repeats the run, without settings still to be chosen for the data."""
-    values = config.model_dump(mode="json", exclude=set(left_to_the_data(config)))
+    """Returns the settings as a job file that repeats the run, without settings that training still has to choose."""
+    values = config.model_dump(mode="json", exclude=set(left_open(config)))
     ordered = {name: values[name] for name in fields_in_order(type(config)) if name in values}
     content = {"command": command_of(type(config)), **ordered}
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, model_validator
@@ -10,11 +11,13 @@ from lstm_ray.config.base import FILES, Settings, fixed
 
 
 def split_labels(given: Any) -> Any:
-    """Returns labels as texts: "4,5", 4 and ["4,5"] from options and job files, [4, 5] from job files."""
+    """Returns labels as texts: of a text such as '4,5' or '"yes, good",fine' its values, of a list each item."""
+    if isinstance(given, str):
+        given = next(csv.reader([given], skipinitialspace=True), [])
     parts = given if isinstance(given, list | tuple) else (given,)
     if not all(isinstance(part, str | int | float) for part in parts):
         return given  # pydantic says what is wrong with it
-    labels = (label.strip() for part in parts for label in _as_text(part).split(","))
+    labels = (_as_text(part).strip() for part in parts)
     return tuple(label for label in labels if label)
 
 
@@ -32,7 +35,7 @@ class LabelSettings(Settings):
     )
     positive_labels: LabelList = fixed(
         (),
-        "Labels that mean positive, separated by commas, such as 4,5; rows with other labels are left out.",
+        'Labels that mean positive, separated by commas, such as 4,5 or "so, so",fine; rows with others are left out.',
         panel=FILES,
         metavar="LABEL,...",
     )

@@ -68,11 +68,12 @@ PRESETS: dict[str, dict[str, Any]] = {
 def preset_of(kind: type[Settings], given: Mapping[str, Any]) -> Any:
     """Returns the preset to start from, unchecked; None if the settings have none.
 
-    If none is named it is `best`; with a network that user code builds it is `none`.
+    If none is named it is `best`; with a network that user code builds, or a model to start from, it is `none`.
     """
     if "preset" not in kind.model_fields:
         return None
-    return given.get("preset", "none" if given.get("network") else kind.model_fields["preset"].default)
+    is_settled = given.get("network") or given.get("from_")
+    return given.get("preset", "none" if is_settled else kind.model_fields["preset"].default)
 
 
 def preset_settings(kind: type[Settings], given: Mapping[str, Any], code: str | None = None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from lstm_ray.config.base import Settings, meaning_of, name_in_messages, option_name, shown_as
+from lstm_ray.config.base import Settings, chosen_later, name_in_messages, option_name, shown_as
 from lstm_ray.config.job_file import read_job_file
 from lstm_ray.config.presets import preset_of, preset_settings
 from lstm_ray.errors import ConfigError
@@ -45,7 +45,7 @@ def resolve(
     except ConfigError as error:
         raise ConfigError(f"{origin.of_preset()} is {name!r}: {error}") from error
     # Passing every setting prevents validation from looking up the user's preset again.
-    left_out = meaning_of(kind, "from_data") if name == "best" else {}
+    left_out = chosen_later(kind, {**given, "preset": name})
     defaults = {field: info.get_default() for field, info in kind.model_fields.items() if field not in left_out}
     if "preset" in defaults:
         defaults["preset"] = name

@@ -6,11 +6,43 @@ from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
 
-from lstm_ray.config.base import COUNT, FILES, limits_of, meaning_of, setting
+from lstm_ray.config.base import BAND, COUNT, FILES, Settings, band_of, limits_of, meaning_of, setting
 from lstm_ray.config.shared import InputSettings, RaySettings, RowSettings
 
 
-class ScoreConfig(RaySettings, RowSettings, InputSettings):
+class DecisionSettings(Settings):
+    """How a probability becomes a sentiment: `score`, `predict` and a loaded model."""
+
+    threshold: float | None = setting(
+        None,
+        "Probability above which a review counts as positive; the bundle's if not given.",
+        panel="Threshold",
+        gt=0,
+        lt=1,
+        fingerprint="value if changed",
+    )
+    unsure: str | None = setting(
+        None,
+        "Probabilities whose sentiment is unsure instead of negative or positive, for people to look at.",
+        panel="Threshold",
+        metavar="LOW:HIGH",
+        examples=["0.4:0.6"],
+        pattern=BAND,
+        fingerprint="value if changed",
+    )
+
+    @property
+    def decision(self) -> tuple[float | None, tuple[float, float] | None]:
+        """Returns the threshold, and the least and the greatest probability that is unsure; None if not given."""
+        return self.threshold, None if self.unsure is None else band_of("unsure", self.unsure)
+
+    @model_validator(mode="after")
+    def _has_a_band(self) -> DecisionSettings:
+        assert self.decision  # raises ValueError if its numbers are in the wrong order
+        return self
+
+
+class ScoreConfig(RaySettings, DecisionSettings, RowSettings, InputSettings):
     """All settings of a scoring run."""
 
     output: str = setting(
@@ -24,7 +56,7 @@ class ScoreConfig(RaySettings, RowSettings, InputSettings):
     )
     overwrite: bool = setting(
         False,
-        "Replace what --output holds from other inputs or settings.",
+        "Replace the scores that --output holds from other inputs or settings; equal ones are completed without it.",
         panel=FILES,
         flag=True,
         fingerprint="nothing",
@@ -39,7 +71,15 @@ class ScoreConfig(RaySettings, RowSettings, InputSettings):
     keep_columns: str = setting(
         "all", "Input columns to keep: all, or names separated by commas.", panel=FILES, fingerprint="content"
     )
-    prefix: str = setting("", "Prefix of the names of the three new columns.", panel=FILES, fingerprint="value")
+    prefix: str = setting("", "Prefix of the names of the new columns.", panel=FILES, fingerprint="value")
+    explain: int = setting(
+        0,
+        "Add a column with this many words per row, those that weigh most in its score; each row is scored again "
+        "without each of its words, which takes as many times as long. 0 adds none.",
+        panel=FILES,
+        ge=0,
+        fingerprint="value if changed",
+    )
     rows_per_part: int = setting(
         50_000,
         "Approximate rows per part; a part that was interrupted is scored again as a whole.",
@@ -84,8 +124,14 @@ class ScoreConfig(RaySettings, RowSettings, InputSettings):
 
     def fingerprint_values(self) -> dict[str, Any]:
         """Returns the settings whose values decide the output, as JSON has them."""
-        parts = meaning_of(type(self), "fingerprint")
-        return self.model_dump(mode="json", include={name for name, part in parts.items() if part == "value"})
+        parts, fields = meaning_of(type(self), "fingerprint"), type(self).model_fields
+        decide = {name for name, part in parts.items() if part == "value"}
+        decide |= {
+            name
+            for name, part in parts.items()
+            if part == "value if changed" and getattr(self, name) != fields[name].default
+        }
+        return self.model_dump(mode="json", include=decide)
 
     @property
     def actor_limits(self) -> tuple[int, int]:
@@ -106,6 +152,8 @@ class ScoreConfig(RaySettings, RowSettings, InputSettings):
             raise ValueError(
                 "`gpus_per_actor` needs `actors` of 1 or more; in this process a GPU is used if there is one"
             )
+        if self.explain and self.gpus_per_actor:
+            raise ValueError("`explain` is computed on CPUs: leave `gpus_per_actor` at 0")
         if self.engine == "cpu" and self.gpus_per_actor:
             raise ValueError("`engine` cpu does not use GPUs: leave `gpus_per_actor` at 0")
         return self

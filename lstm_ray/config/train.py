@@ -13,7 +13,7 @@ from lstm_ray import user_code
 from lstm_ray.config.base import COUNT, FILES, Settings, fixed, free, learned, limits_of, setting
 from lstm_ray.config.labels import LabelSettings
 from lstm_ray.config.presets import PRESETS, preset_of, preset_settings
-from lstm_ray.config.shared import RaySettings, RowSettings
+from lstm_ray.config.shared import RaySettings, RowSettings, ThresholdSettings
 from lstm_ray.errors import ConfigError
 
 Side = Literal["pre", "post"]
@@ -192,7 +192,7 @@ class RunSettings(Settings):
     preset: str = fixed(
         "best",
         "Settings to start from: best (chosen for the data), lstm or bilstm (the two textbook models), none (the "
-        "defaults shown here; the default with --network), or a mapping in your own module.",
+        "defaults shown here; the default with --network and --from), or a mapping in your own module.",
         panel=FILES,
         metavar="best|lstm|bilstm|none|MODULE:NAME",
         examples=["best", "lstm", "bilstm", "none", "mine:small"],
@@ -229,6 +229,14 @@ class RunSettings(Settings):
         panel=FILES,
         metavar="COLUMN",
     )
+    from_: str | None = fixed(
+        None,
+        "Model bundle to start from: with its weights, words and settings, unless others are given; the network and "
+        "how it reads a text stay the same.",
+        panel=FILES,
+        metavar="DIR",
+        path="input",
+    )
     output: str = free(
         "",
         "Directory for the run: model, checkpoints, history and report.",
@@ -237,7 +245,12 @@ class RunSettings(Settings):
         must_be_given=True,
         path="output",
     )
-    fresh: bool = free(False, "Start over where --output holds an earlier run, deleting it.", panel=FILES, flag=True)
+    fresh: bool = free(
+        False,
+        "Delete the run that --output holds and start over; without it the same settings resume, others are refused.",
+        panel=FILES,
+        flag=True,
+    )
     mlflow: str | None = setting(
         None,
         "Log to MLflow too: URI of a tracking server or directory, or yes to use MLFLOW_TRACKING_URI.",
@@ -250,7 +263,9 @@ class RunSettings(Settings):
     )
 
 
-class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, RowSettings, RunSettings):
+class TrainConfig(
+    TextSettings, ModelSettings, ComputeSettings, LabelSettings, ThresholdSettings, RowSettings, RunSettings
+):
     """All settings of a training run."""
 
     vocabulary: str | None = learned(
@@ -259,6 +274,14 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         panel="Text",
         metavar="FILE",
         path="input",
+        from_bundle=False,
+    )
+    add_words: int = fixed(
+        0,
+        "Maximum number of words of --train to add to those of --from; they start with random vectors, or those of "
+        "--embeddings.",
+        panel="Text",
+        ge=0,
     )
     embeddings: str | None = learned(
         None,
@@ -266,6 +289,7 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         panel="Model",
         metavar="FILE",
         path="input",
+        from_bundle=False,
     )
     unlabelled: tuple[str, ...] = fixed(
         (),
@@ -293,6 +317,7 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         may_change=("train",),
         searchable=True,
         from_data=True,
+        from_bundle=True,
     )
     global_batch_size: int = learned(
         64, "Rows per step, divided among the workers.", panel="Training", ge=1, from_data=True
@@ -312,6 +337,7 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         "accuracy",
         "Validation metric that selects the best epoch, whose model is kept; the lower loss decides ties.",
         panel="Training",
+        from_bundle=True,
     )
     early_stopping: int = setting(
         0,
@@ -320,6 +346,7 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         ge=0,
         may_change=("train",),
         searchable=True,
+        from_bundle=True,
     )
     clip_norm: float | None = learned(
         None,
@@ -499,7 +526,7 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
 
     @model_validator(mode="after")
     def _needs_embeddings(self) -> TrainConfig:
-        if self.freeze_embeddings and self.embeddings is None and not self.learns_vectors:
+        if self.freeze_embeddings and self.embeddings is None and not self.learns_vectors and self.from_ is None:
             raise ValueError(
                 "`freeze_embeddings` needs `embeddings`, `learn_vectors` or `unlabelled`: random word vectors must be "
                 "trained"
@@ -510,11 +537,33 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         return self
 
     @model_validator(mode="after")
+    def _fits_its_beginning(self) -> TrainConfig:
+        if self.from_ is None:
+            if self.add_words:
+                raise ValueError("`add_words` adds to the words of a model: it needs `from_`")
+            return self
+        if self.preset != "none":
+            raise ValueError("`from_` brings the settings of its model: leave `preset` out")
+        if self.learns_vectors:
+            learning = "unlabelled" if self.unlabelled else "learn_vectors"
+            raise ValueError(f"`{learning}` learns other word vectors than those of `from_`: leave it out")
+        if self.embeddings is not None and not self.add_words:
+            raise ValueError("with `from_`, `embeddings` are for the words that `add_words` adds")
+        return self
+
+    @model_validator(mode="after")
     def _needs_validation(self) -> TrainConfig:
         if self.early_stopping and not self.validation and self.validation_fraction == 0:
             raise ValueError(
                 "`early_stopping` needs validation rows: give `validation`, or a `validation_fraction` above 0"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _goal_has_rows(self) -> TrainConfig:
+        if self.goal is not None and not self.validation and self.validation_fraction == 0:
+            name = self.goal[0]
+            raise ValueError(f"`{name}` needs validation rows: give `validation`, or a `validation_fraction` above 0")
         return self
 
     @model_validator(mode="after")
@@ -532,8 +581,8 @@ class TrainConfig(TextSettings, ModelSettings, ComputeSettings, LabelSettings, R
         most = self.worker_limits[1]
         if most > self.global_batch_size:
             raise ValueError(
-                f"`global_batch_size` {self.global_batch_size} cannot be divided among `workers` "
-                f"{self.workers}: give at least {most}"
+                f"`global_batch_size` {self.global_batch_size} cannot be divided among `workers` {self.workers}: "
+                f"raise `global_batch_size` to {most} or more, or take fewer `workers`"
             )
         return self
 

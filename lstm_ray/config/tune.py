@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -24,6 +25,9 @@ class Range(Settings):
     @model_validator(mode="before")
     @classmethod
     def _has_known_keys(cls, given: Any) -> Any:
+        if not isinstance(given, dict | Range):
+            values = given if isinstance(given, list | tuple) else [given]
+            raise ValueError(f"should say how to draw it, such as {json.dumps({'choice': values}, default=str)}")
         for key in given if isinstance(given, dict) else ():
             if key not in cls.model_fields:
                 raise ValueError(unknown_key(key, cls))
@@ -85,6 +89,12 @@ class TuneConfig(TrainConfig):
             raise ValueError(
                 "`collective_timeout_s` has no effect in a search: a trial has no other workers to wait for"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _begins_anew(self) -> TuneConfig:
+        if self.from_ is not None:
+            raise ValueError("`from_` is for train: the trials of a search begin with random weights")
         return self
 
     @model_validator(mode="after")

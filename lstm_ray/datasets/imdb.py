@@ -20,7 +20,7 @@ import time
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -31,9 +31,7 @@ import pyarrow as pa
 
 from lstm_ray.datasets.files import refuse_existing, write_tables
 from lstm_ray.errors import ConfigError, InputError, OutputError
-
-ReportBytes: TypeAlias = Callable[[int, int | None], None]
-"""Called with (bytes done, total bytes or None if unknown)."""
+from lstm_ray.progress import Count, Progress, ignore
 
 IMDB_URL = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
 # Source: the checksum in TensorFlow Datasets for this file (84,125,825 bytes).
@@ -69,7 +67,7 @@ def fetch_imdb(
     url: str = IMDB_URL,
     sha256: str | None = None,
     overwrite: bool = False,
-    progress: ReportBytes | None = None,
+    progress: Progress = ignore,
     retries: int = 5,
     retry_wait_s: float = 1.0,
     timeout_s: float = 60.0,
@@ -90,7 +88,7 @@ def fetch_imdb(
         sha256: Expected hash of the archive. By default the published one for a download from `IMDB_URL`, and no check
             of an archive from elsewhere.
         overwrite: Replace existing files.
-        progress: Called with the bytes downloaded, then, from 0 again, with the bytes of the archive read.
+        progress: Receives the bytes downloaded, then the bytes of the archive read.
         retries: Further attempts after a cut connection or a server error.
         retry_wait_s: Seconds before the first retry; doubled for each further one.
         timeout_s: Seconds without data after which a connection counts as broken.
@@ -130,7 +128,7 @@ _Reviews: TypeAlias = dict[str, dict[int, _Review]]  # folder -> number -> revie
 
 
 def _read_archive(
-    archive: Path, sha256: str | None, folders: Mapping[str, int], progress: ReportBytes | None
+    archive: Path, sha256: str | None, folders: Mapping[str, int], progress: Progress
 ) -> tuple[pa.Table, pa.Table, pa.Table]:
     """Returns the tables train, test and unlabelled of an archive that is complete and this dataset."""
     if not archive.is_file():
@@ -163,7 +161,7 @@ def _check_sha256(archive: Path, expected: str) -> None:
         )
 
 
-def _read_reviews(archive: Path, folders: Mapping[str, int], progress: ReportBytes | None) -> _Reviews:
+def _read_reviews(archive: Path, folders: Mapping[str, int], progress: Progress) -> _Reviews:
     reviews: _Reviews = {folder: {} for folder in folders}
     size = archive.stat().st_size
     with archive.open("rb") as file, gzip.GzipFile(fileobj=file) as unzipped:
@@ -171,8 +169,8 @@ def _read_reviews(archive: Path, folders: Mapping[str, int], progress: ReportByt
         with tarfile.open(fileobj=unpacked, mode="r|") as tar:
             for count, member in enumerate(tar):
                 tar.members.clear()  # type: ignore[attr-defined]  # some KB each, which it keeps and never needs
-                if progress is not None and count % 500 == 0:
-                    progress(file.tell(), size)
+                if count % 500 == 0:
+                    progress(Count(file.tell(), size, "bytes", "reading"))
                 name = _MEMBER.fullmatch(member.name)
                 if name is None or name["folder"] not in reviews or not member.isfile():
                     continue
@@ -188,8 +186,7 @@ def _read_reviews(archive: Path, folders: Mapping[str, int], progress: ReportByt
                 of_folder[number] = _Review(int(name["rating"]), _read_text(archive, tar, member))
         while unpacked.read(_BLOCK):  # gzip checks length and CRC only at its end
             pass
-    if progress is not None:
-        progress(size, size)
+    progress(Count(size, size, "bytes", "reading"))
     return reviews
 
 
@@ -284,7 +281,7 @@ class _Partial:
 
 
 def _download(
-    url: str, partial: _Partial, progress: ReportBytes | None, retries: int, retry_wait_s: float, timeout_s: float
+    url: str, partial: _Partial, progress: Progress, retries: int, retry_wait_s: float, timeout_s: float
 ) -> None:
     """Downloads `url` into `partial`, resuming a partial download."""
     if not url.startswith(("http://", "https://")):
@@ -307,7 +304,7 @@ def _download(
     )
 
 
-def _transfer(url: str, partial: _Partial, progress: ReportBytes | None, timeout_s: float) -> None:
+def _transfer(url: str, partial: _Partial, progress: Progress, timeout_s: float) -> None:
     """Makes one request for what is missing, and appends it; raises _TransferError if that is not everything."""
     validator = partial.validator(url)
     headers = {"Range": f"bytes={partial.size}-", "If-Range": validator} if validator else {}
@@ -327,8 +324,7 @@ def _transfer(url: str, partial: _Partial, progress: ReportBytes | None, timeout
             while block := _read_block(response):
                 file.write(block)
                 done += len(block)
-                if progress is not None:
-                    progress(done, total)
+                progress(Count(done, total or done, "bytes", "downloading"))
     if total is not None and done != total:
         raise _TransferError(f"the connection was cut after {done:,} of {total:,} bytes")
 

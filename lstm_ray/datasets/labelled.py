@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from lstm_ray.datasets.held_out import group_keys
 from lstm_ray.datasets.labels import OTHER, ZERO_AND_ONE, LabelMapping, describe_labels, propose_mapping
 from lstm_ray.errors import InputError
-from lstm_ray.storage.inputs import InputFile, Notify, find_inputs
+from lstm_ray.progress import Progress, ignore
+from lstm_ray.storage.inputs import InputFile, find_inputs
 from lstm_ray.storage.parquet import missing_rows, open_parquet, reading
 from lstm_ray.text.tokenize import decode_texts, is_text_type
 from lstm_ray.wording import counted, named
@@ -57,13 +58,17 @@ class LabelledRows:
         with_other_label: Rows left out because the label mapping does not name their label.
         groups: large_binary[rows], keys of the rows' groups (`group_keys`), null where a row has none; None if no group
             column was read.
+        numbers: int64[rows], their numbers in the file, from 0.
+        others: The other columns that were asked for.
     """
 
     texts: pa.LargeStringArray
     labels: npt.NDArray[np.int8]
     without_text: int
     with_other_label: int
-    groups: pa.LargeBinaryArray | None = None
+    groups: pa.LargeBinaryArray | None
+    numbers: npt.NDArray[np.int64]
+    others: dict[str, pa.ChunkedArray]
 
 
 def find_shards(
@@ -73,21 +78,26 @@ def find_shards(
     mapping: LabelMapping = ZERO_AND_ONE,
     is_validation: bool | None = None,
     group_column: str | None = None,
-    notify: Notify = lambda note: None,
+    progress: Progress = ignore,
+    by: Sequence[str] = (),
 ) -> list[Shard]:
-    """Lists the row groups of all input files; their columns are checked. `notify` is for `find_inputs`.
+    """Lists the row groups of all input files; their columns are checked, those of `by` too.
+
+    `progress` is for `find_inputs`.
 
     Raises:
         InputError: A file is missing or not Parquet, or lacks a column, or a column has the wrong type.
     """
     shards = []
-    files = find_inputs(inputs, notify)
+    files = find_inputs(inputs, progress)
     for file in files:
         with open_parquet(file) as parquet:
             check_text_column(file, parquet, text_column)
             _check_labels(file, parquet, label_column, mapping, files)
             if group_column is not None:
                 _type_of(file, parquet, group_column, "--validation-group")
+            for column in by:
+                _type_of(file, parquet, column, "--by")
             shards += list_shards(file, parquet, is_validation)
     return shards
 
@@ -130,6 +140,7 @@ def read_shard(
     label_column: str,
     mapping: LabelMapping = ZERO_AND_ONE,
     group_column: str | None = None,
+    others: Sequence[str] = (),
 ) -> LabelledRows:
     """Reads a shard, leaving out rows without a text and, with a mapping, rows whose label it does not name.
 
@@ -137,7 +148,7 @@ def read_shard(
         InputError: The row group cannot be read, has fewer rows than the file's footer says, or without a mapping has a
             label other than 0 and 1.
     """
-    names = [text_column, label_column, *([] if group_column is None else [group_column])]
+    names = [text_column, label_column, *([] if group_column is None else [group_column]), *others]
     columns = read_columns(shard, list(dict.fromkeys(names)))
     texts, label_values = shard.pick(decode_texts(columns[text_column])), shard.pick(columns[label_column])
     groups = None if group_column is None else shard.pick(group_keys(columns[group_column]))
@@ -145,10 +156,12 @@ def read_shard(
     is_labelled = labels != OTHER
     kept = is_labelled & texts.is_valid().to_numpy(zero_copy_only=False)
     without_text = int(is_labelled.sum() - kept.sum())
+    numbers, more = shard.first_row + shard.rows, {name: shard.pick(columns[name]) for name in others}
     if not kept.all():
-        texts, labels = texts.filter(pa.array(kept)), labels[kept]
+        texts, labels, numbers = texts.filter(pa.array(kept)), labels[kept], numbers[kept]
         groups = None if groups is None else groups.filter(pa.array(kept))
-    return LabelledRows(texts, labels, without_text, int((~is_labelled).sum()), groups)
+        more = {name: column.filter(pa.array(kept)) for name, column in more.items()}
+    return LabelledRows(texts, labels, without_text, int((~is_labelled).sum()), groups, numbers, more)
 
 
 def count_labels(shards: Sequence[Shard], label_column: str, mapping: LabelMapping) -> dict[int, int]:
@@ -278,6 +291,8 @@ def _wrong_label(shard: Shard, column: str, values: pa.ChunkedArray, position: i
     value = values[position].as_py()
     problem = "is null" if value is None else f"{value:g} is neither 0 nor 1"
     with open_parquet(shard.file) as parquet:
-        advice = propose_mapping(_read_column(shard.file, parquet, column)) or "choose with --label-column"
+        labels = _read_column(shard.file, parquet, column)
+    advice = propose_mapping(labels) or "choose with --label-column"
+    problem += f" (there are {describe_labels(labels)})"
     row = shard.first_row + int(shard.rows[position])
     return f"{shard.file.path}: column {column!r}, row {row}: label {problem}: {advice}"

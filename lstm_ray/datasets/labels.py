@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 import shlex
 from collections.abc import Sequence
@@ -23,11 +25,13 @@ _MOST_SHOWN = 8  # labels in a message
 _MOST_CLASSES = 25  # a column with more distinct values does not contain labels
 _POSITIVE = ("positive", "pos", "good", "yes", "true")
 _NEGATIVE = ("negative", "neg", "bad", "no", "false")
-_UNKNOWN = ("", "nan", "null", "none", "na", "n/a", "unknown", "-1", "-1.0")
+_NO_LABEL = ("", "nan", "null", "none", "na", "n/a", "n.a.", "unknown")
+_UNKNOWN = (*_NO_LABEL, "-1", "-1.0")
 # Scales: their highest number, where their lowest may be, and between which numbers a label is neither. 0 to 4 is SST's
 # and Sentiment140's; below 5 and above 6 of 10 is nearly where IMDb's reviews were cut (Maas et al. 2011).
 _SCALES = ((4, 0, 2, 2), (5, 2.5, 3, 3), (10, 4.5, 5, 6))
-_PLACEHOLDERS = "--positive-labels LABEL,... --negative-labels LABEL,..."
+_PAIRS = ({-1, 1}, {1, 2})  # as classifiers, and the polarity sets of reviews (Zhang et al. 2015), number two classes
+_PLACEHOLDERS = "--positive-labels LABELS --negative-labels LABELS"
 _CHOOSE = "choose with --label-column"
 
 
@@ -89,23 +93,64 @@ def label_mapping(settings: LabelSettings) -> LabelMapping:
 def propose_mapping(column: pa.ChunkedArray) -> str | None:
     """Returns advice on mapping the labels of a column, as the end of a sentence; None if it does not contain labels.
 
-    Only what cannot mean anything else is proposed: known words, 1 and 0, and both sides of a known scale. Elsewhere
-    the user fills in which label is positive: no order, of the alphabet or of numbers, says so.
+    Only what cannot mean anything else is proposed: known words, 1 and 0, and both sides of a known scale; for -1 and
+    1, or 1 and 2, what they usually mean, as a condition. Elsewhere the user fills in which label is positive: no
+    order, of the alphabet or of numbers, says so.
     """
+    proposal = _propose(column)
+    if proposal is None:
+        return None
+    unknown = [*proposal.unknown, *(["null"] if column.null_count else [])]
+    quoted = "'{}'" if is_text_type(column.type) else "{}"
+    such = f", such as {' and '.join(map(quoted.format, unknown))} for unknown," if unknown else ""
+    options = shlex.join(proposal.options()) or _PLACEHOLDERS
+    condition = "" if proposal.is_sure else f"if {proposal.positive[0]} means positive, "
+    return f"name the labels of each class (rows with others{such} are left out): {condition}{options}"
+
+
+def mapping_options(column: pa.ChunkedArray) -> list[str]:
+    """Returns the options that map a column's labels; none for a column of 1 and 0, and where they are not clear."""
+    proposal = _propose(column)
+    if _is_number_type(column.type) and not column.null_count and set(_distinct(column)) <= {"0", "1", "false", "true"}:
+        return []
+    return proposal.options() if proposal is not None and proposal.is_sure else []
+
+
+@dataclass(frozen=True)
+class _Proposal:
+    """How to map labels.
+
+    Attributes:
+        positive: Labels of the positive class; none where it is unclear which they are.
+        negative: Labels of the negative class.
+        unknown: Labels that stand for no label.
+        is_sure: False if they may also mean the opposite.
+    """
+
+    positive: list[str]
+    negative: list[str]
+    unknown: list[str]
+    is_sure: bool
+
+    def options(self) -> list[str]:
+        """Returns the options; none where the labels are not clear."""
+        if not (self.positive and self.negative):
+            return []
+        return ["--positive-labels", _listed(self.positive), "--negative-labels", _listed(self.negative)]
+
+
+def _propose(column: pa.ChunkedArray) -> _Proposal | None:
+    """Returns how to map the labels of a column; None if it does not have labels."""
+    if not (is_text_type(column.type) or _is_number_type(column.type)):
+        return None
     found = _distinct(column)
-    unknown = [label for label in found if label.lower() in _UNKNOWN]
+    is_signed = {_number(label) for label in found if label.lower() not in _NO_LABEL} == {-1, 1}
+    unknown = [label for label in found if label.lower() in (_NO_LABEL if is_signed else _UNKNOWN)]
     labels = [label for label in found if label not in unknown]
     if not labels or len(labels) > _MOST_CLASSES:
         return None
     positive, negative = _sides(labels, "-1" in unknown)
-    if column.null_count:
-        unknown.append("null")
-    quoted = "'{}'" if is_text_type(column.type) else "{}"
-    such = f", such as {' and '.join(map(quoted.format, unknown))} for unknown," if unknown else ""
-    options = _PLACEHOLDERS
-    if positive and negative:
-        options = shlex.join(("--positive-labels", ",".join(positive), "--negative-labels", ",".join(negative)))
-    return f"name the labels of each class (rows with others{such} are left out): {options}"
+    return _Proposal(positive, negative, unknown, set(map(_number, labels)) not in _PAIRS)
 
 
 def _sides(labels: Sequence[str], has_minus_one: bool) -> tuple[list[str], list[str]]:
@@ -115,6 +160,9 @@ def _sides(labels: Sequence[str], has_minus_one: bool) -> tuple[list[str], list[
         positive, negative = ([one for one in labels if one.lower() in words] for words in (_POSITIVE, _NEGATIVE))
         return positive, negative
     values = set(numbers.values())
+    if values in _PAIRS:
+        positive, negative = ([one for one in labels if numbers[one] == side] for side in (max(values), min(values)))
+        return positive, negative
     if values <= {0, 0.5, 1}:
         # If only one class occurs besides null, the other one is 0 or 1; besides -1, the other one may be -1 itself.
         if len(values) == 1 and has_minus_one:
@@ -126,6 +174,13 @@ def _sides(labels: Sequence[str], has_minus_one: bool) -> tuple[list[str], list[
         if 0 <= min(values) <= lowest and max(values) == highest:
             return [one for one in labels if numbers[one] > high], [one for one in labels if numbers[one] < low]
     return [], []
+
+
+def _listed(labels: Sequence[str]) -> str:
+    """Returns labels as an option takes them: one that has a comma is quoted."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(labels)
+    return text.getvalue()
 
 
 def describe_labels(*columns: pa.ChunkedArray) -> str:

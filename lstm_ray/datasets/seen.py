@@ -33,24 +33,28 @@ def hash_texts(texts: pa.LargeStringArray) -> Hashes40:
 
 
 class SeenTexts:
-    """The distinct hashes of texts, in ascending order."""
+    """The distinct hashes of texts.
+
+    Attributes:
+        hashes: The hashes, in ascending order.
+    """
 
     def __init__(self, hashes: Iterable[Hashes40] = ()) -> None:
-        self._hashes = np.unique(np.concatenate([np.zeros(0, np.int64), *hashes]))
+        self.hashes = np.unique(np.concatenate([np.zeros(0, np.int64), *hashes]))
 
     def __len__(self) -> int:
-        return len(self._hashes)
+        return len(self.hashes)
 
     def count(self, hashes: Hashes40) -> int:
         """Returns how many of the given hashes are among these."""
         if not len(self):
             return 0
-        at = np.minimum(np.searchsorted(self._hashes, hashes), len(self) - 1)
-        return int((self._hashes[at] == hashes).sum())
+        at = np.minimum(np.searchsorted(self.hashes, hashes), len(self) - 1)
+        return int((self.hashes[at] == hashes).sum())
 
     def write(self, stream: Any) -> None:
         """Writes the hashes as Parquet, to a path or stream."""
-        table = pa.table({_COLUMN: self._hashes})
+        table = pa.table({_COLUMN: self.hashes})
         pq.write_table(
             table,
             stream,

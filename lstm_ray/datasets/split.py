@@ -1,15 +1,18 @@
-"""Splits Parquet of any size into a training and a test file, in one pass, a batch of rows at a time.
+"""Splits Parquet of any size into a training and a test file, a batch of rows at a time.
 
 files -> batches of rows -> each row's key: its group, or its text (held_out.py) -> train.parquet, test.parquet
+
+With `before`, a date decides instead. With `stratify`, a first pass finds where to cut each class's hashes.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,18 +22,26 @@ import pyarrow.parquet as pq
 
 from lstm_ray import storage
 from lstm_ray.datasets.files import refuse_existing
-from lstm_ray.datasets.held_out import group_keys, hash_keys, held_out, keys_of_rows
+from lstm_ray.datasets.held_out import Hashes, group_keys, hash_keys, held_out, keys_of_rows
 from lstm_ray.errors import ConfigError, InputError, OutputError
-from lstm_ray.storage.inputs import InputFile, Notify, check_apart, find_inputs
+from lstm_ray.progress import Count, Progress, ignore
+from lstm_ray.storage.inputs import InputFile, check_apart, find_inputs
 from lstm_ray.storage.parquet import check_int96, missing_rows, open_parquet, reading
 from lstm_ray.text.tokenize import decode_texts, is_text_type
-from lstm_ray.wording import counted
+from lstm_ray.wording import counted, reason
 
 _READ_ROWS = 8_192  # decoded at a time
 # Approximate limits of a written row group. Training encodes row groups in parallel.
 _GROUP_ROWS, _GROUP_BYTES = 16_384, 64 << 20
 _BUFFER_BYTES = 4 << 20  # of each column, compressed: a row group may be larger than memory
 _PURPOSE = b"data split"
+_TEST_SHARE = 0.2
+_INSTANT = pa.timestamp("us")  # in UTC
+_CUT_SHIFT, _CUTS = np.uint64(48), 1 << 16
+_MOST_CLASSES = 100  # each takes half a MiB
+
+_Chooser: TypeAlias = "Callable[[pa.Table, Hashes], npt.NDArray[np.bool_]]"
+"""Says which rows of a table are for the test file, given the hashes of their keys."""
 
 
 @dataclass(frozen=True)
@@ -52,45 +63,58 @@ def split(
     inputs: Sequence[str],
     output: Path,
     *,
-    test: float,
+    test: float | None = None,
     by: str | None = None,
+    stratify: str | None = None,
+    before: str | None = None,
+    date_column: str = "date",
     text_column: str = "text",
     seed: int = 0,
     overwrite: bool = False,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-    notify: Notify = lambda note: None,
+    progress: Progress = ignore,
 ) -> tuple[SplitFile, SplitFile]:
     """Writes each row of the inputs to train.parquet or test.parquet, in order, with all its columns.
 
     Args:
         inputs: Parquet files, directories, globs or URIs, all with the same columns.
         output: Directory of the two files.
-        test: Share of the texts or groups that go to the test file, between 0 and 1.
-        by: Column whose equal values stay together; if it is null or not given, equal texts do.
-        text_column: The text column.
-        seed: Different seeds give different splits.
+        test: Share of the texts or groups that go to the test file, between 0 and 1; a fifth if not given.
+        by: Column whose equal values stay together; where it is null, and without it, equal texts do.
+        stratify: Column each of whose values has that share of its rows in the test file, as exactly as equal texts
+            allow, which stay together if their value is the same.
+        before: Date, or date and time in UTC, before which a row is for training, and from which on it is for testing.
+        date_column: Column of the dates; a row without one is for training.
+        text_column: Column of the texts.
+        seed: Another seed, another split.
         overwrite: Whether existing files may be replaced.
-        progress: Called with the rows done and all rows.
-        notify: Called with notes on files that are left out.
+        progress: Receives the rows done, and notes on files that are left out.
 
     Returns:
         The training file and the test file.
 
     Raises:
-        ConfigError: The share is not between 0 and 1, or the output is inside an input directory.
-        InputError: A file cannot be read or has other columns than the first one, or one side would have no rows.
+        ConfigError: The share is not between 0 and 1, what decides a row's side is not one thing, or the output is
+            inside an input directory.
+        InputError: A file cannot be read or has other columns than the first, or one side would have no row.
         OutputError: An output file exists, is an input, or cannot be written.
     """
-    if not 0 < test < 1:
-        raise ConfigError(f"--test is {test:g}: should be above 0 and below 1")
+    _check_options(test, by, stratify, before)
+    share = _TEST_SHARE if test is None else test
     check_apart(inputs, str(output), "train.parquet", "which would then read both sides")
-    files = find_inputs(inputs, notify)
+    files = find_inputs(inputs, progress)
     paths = output / "train.parquet", output / "test.parquet"
     own = [path for path in paths if path.exists() and any(_is_file(path, file) for file in files)]
     if own:
         raise OutputError(f"{own[0]}: is an input: choose another --output")
     refuse_existing(*paths, overwrite=overwrite)
-    schema, total = _check(files, text_column, by)
+    columns = {"--text-column": text_column, "--by": by, "--stratify": stratify}
+    schema, total = _check(files, columns | ({} if before is None else {"--date-column": date_column}))
+    if before is not None:
+        is_test = _from_date(before, date_column, schema)
+    elif stratify is not None:
+        is_test = _by_class(files, schema, stratify, text_column, share, seed)
+    else:
+        is_test = _by_hash(share)
     sides: list[_Side] = []
 
     def write(*streams: Any) -> None:
@@ -100,13 +124,13 @@ def split(
                 sides.append(_Side(path, writer, schema))
             for table in _read(files, schema):
                 hashes, has_group = _hashes(table, text_column, by, seed)
-                is_test = held_out(hashes, test)
-                for side, chosen in zip(sides, (~is_test, is_test), strict=True):
+                is_for_test = is_test(table, hashes)
+                for side, chosen in zip(sides, (~is_for_test, is_for_test), strict=True):
                     side.add(table.filter(pa.array(chosen)), hashes[chosen & has_group])
-                progress(sum(side.rows for side in sides), total)
+                progress(Count(sum(side.rows for side in sides), total, "rows"))
             for side in sides:
                 side.flush()
-        _check_sides(", ".join(inputs), sides, by)
+        _check_sides(", ".join(inputs), sides, by, is_dated=before is not None)
 
     def write_test_file_too(train: Any) -> None:  # so that neither file appears before both are written
         storage.write_file(str(paths[1]), lambda test: write(train, test))
@@ -114,6 +138,90 @@ def split(
     storage.write_file(str(paths[0]), write_test_file_too)
     train, test_ = (SplitFile(side.path, side.rows, None if by is None else len(side.groups)) for side in sides)
     return train, test_
+
+
+def _check_options(test: float | None, by: str | None, stratify: str | None, before: str | None) -> None:
+    """Raises ConfigError unless the options say one thing."""
+    if test is not None and not 0 < test < 1:
+        raise ConfigError(f"--test is {test:g}: should be above 0 and below 1")
+    others = {"--test": test, "--by": by, "--stratify": stratify}
+    for name, value in others.items():
+        if before is not None and value is not None:
+            raise ConfigError(f"--before and {name} exclude each other: the date alone decides")
+    if by is not None and stratify is not None:
+        raise ConfigError("--by and --stratify exclude each other: a group has rows of several classes")
+
+
+def _by_hash(share: float) -> _Chooser:
+    """Returns what chooses a share of all hashes."""
+
+    def choose(table: pa.Table, hashes: Hashes) -> npt.NDArray[np.bool_]:
+        return held_out(hashes, share)
+
+    return choose
+
+
+def _from_date(before: str, column: str, schema: pa.Schema) -> _Chooser:
+    """Returns what chooses the rows of a date or later; a row without a date is not among them."""
+    try:
+        date = datetime.fromisoformat(before)
+    except ValueError as error:
+        raise ConfigError(f"--before is {before!r}: should be a date, such as 2024-05-01") from error
+    limit = pa.scalar(date.astimezone(timezone.utc).replace(tzinfo=None) if date.tzinfo else date, _INSTANT)
+    kind = schema.field(column).type
+    if not (pa.types.is_temporal(kind) or is_text_type(kind)):
+        raise InputError(f"column {column!r} is {kind}, not a date, a time or a text: choose with --date-column")
+
+    def choose(table: pa.Table, hashes: Hashes) -> npt.NDArray[np.bool_]:
+        try:
+            dates = table[column].cast(_INSTANT, safe=False)  # without nanoseconds
+        except pa.ArrowException as error:
+            raise InputError(f"column {column!r}: not dates, such as 2024-05-01: {reason(error)}") from error
+        chosen: npt.NDArray[np.bool_] = pc.fill_null(pc.greater_equal(dates, limit), False).to_numpy()
+        return chosen
+
+    return choose
+
+
+def _by_class(
+    files: Sequence[InputFile], schema: pa.Schema, stratify: str, text_column: str, share: float, seed: int
+) -> _Chooser:
+    """Returns what chooses a share of each class: its rows with the lowest hashes.
+
+    Of all hashes only the first 16 bits are counted, by class, so that memory does not grow with the rows. The cut
+    between two of these counts is off by half of one, which is less than a row for up to 65,536 rows.
+    """
+    counts: dict[bytes | None, npt.NDArray[np.int64]] = {}
+    needed = pa.schema([schema.field(name) for name in dict.fromkeys((text_column, stratify))])
+    for table in _read(files, needed):
+        hashes, _ = _hashes(table, text_column, None, seed)
+        for value, rows in _classes(table, stratify):
+            here = np.bincount(hashes[rows] >> _CUT_SHIFT, minlength=_CUTS)
+            counts[value] = counts.get(value, 0) + here
+        if len(counts) > _MOST_CLASSES:
+            raise InputError(f"--stratify {stratify}: more than {_MOST_CLASSES} values: choose a column of classes")
+    cuts = {}
+    for value, by_hash in counts.items():
+        below = np.concatenate([[0], np.cumsum(by_hash)])
+        cuts[value] = int(np.argmin(np.abs(below - share * below[-1])))
+
+    def choose(table: pa.Table, hashes: Hashes) -> npt.NDArray[np.bool_]:
+        chosen = np.zeros(len(hashes), np.bool_)
+        for value, rows in _classes(table, stratify):
+            chosen[rows] = hashes[rows] >> _CUT_SHIFT < cuts[value]
+        return chosen
+
+    return choose
+
+
+def _classes(table: pa.Table, column: str) -> Iterator[tuple[bytes | None, npt.NDArray[np.int64]]]:
+    """Yields each value of a column, with its rows."""
+    keys = group_keys(table[column]).dictionary_encode()
+    codes = pc.fill_null(keys.indices, len(keys.dictionary)).to_numpy()
+    for code, value in enumerate([*keys.dictionary.to_pylist(), None]):
+        rows = np.flatnonzero(codes == code)
+        if rows.size:
+            yield value, rows
 
 
 class _Side:
@@ -153,8 +261,13 @@ def _hashes(
     return hash_keys(keys, seed, _PURPOSE), has_group
 
 
-def _check(files: Sequence[InputFile], text_column: str, by: str | None) -> tuple[pa.Schema, int]:
-    """Returns the columns of all files and the total number of rows, reading only footers."""
+def _check(files: Sequence[InputFile], needed: Mapping[str, str | None]) -> tuple[pa.Schema, int]:
+    """Returns the columns of all files and the number of their rows; reads only footers.
+
+    Args:
+        files: The files.
+        needed: The columns that the options name, by option.
+    """
     first: pa.Schema | None = None
     total = 0
     for file in files:
@@ -165,7 +278,7 @@ def _check(files: Sequence[InputFile], text_column: str, by: str | None) -> tupl
             raise InputError(f"{file.path}: has two columns named {repeated[0]!r}")
         if first is None:
             first = schema
-            _check_columns(file, schema, text_column, by)
+            _check_columns(file, schema, needed)
         for name in dict.fromkeys([*first.names, *schema.names]):
             here, there = (_describe(one, name) for one in (schema, first))
             if here != there:
@@ -193,11 +306,12 @@ def _describe(schema: pa.Schema, name: str) -> str:
     return f"{field.type}" + ("" if field.nullable else " not null")
 
 
-def _check_columns(file: InputFile, schema: pa.Schema, text_column: str, by: str | None) -> None:
-    for column, option in ((text_column, "--text-column"), *([(by, "--by")] if by is not None else [])):
-        if column not in schema.names:
+def _check_columns(file: InputFile, schema: pa.Schema, needed: Mapping[str, str | None]) -> None:
+    for option, column in needed.items():
+        if column is not None and column not in schema.names:
             columns = ", ".join(map(repr, schema.names))
             raise InputError(f"{file.path}: no column {column!r}; it has {columns}: choose with {option}")
+    text_column = needed["--text-column"]
     kind = schema.field(text_column).type
     if not is_text_type(kind):
         raise InputError(f"{file.path}: column {text_column!r} is {kind}, expected text: choose with --text-column")
@@ -212,9 +326,10 @@ def _read(files: Sequence[InputFile], schema: pa.Schema) -> Iterator[pa.Table]:
     for file in files:
         with open_parquet(file, _BUFFER_BYTES) as parquet:
             for number in range(parquet.num_row_groups):
-                check_int96(file, parquet, range(number, number + 1), parquet.schema_arrow.names)
                 row_group, found = range(number, number + 1), 0
-                batches = parquet.iter_batches(_READ_ROWS, row_groups=list(row_group))
+                names = [name for name in schema.names if name in parquet.schema_arrow.names]
+                check_int96(file, parquet, row_group, names)
+                batches = parquet.iter_batches(_READ_ROWS, row_groups=list(row_group), columns=names)
                 while True:
                     with reading(file.path, row_group):
                         batch = next(batches, None)
@@ -231,16 +346,14 @@ def _read(files: Sequence[InputFile], schema: pa.Schema) -> Iterator[pa.Table]:
                     raise missing_rows(file.path, row_group, found, promised)
 
 
-def _check_sides(where: str, sides: Sequence[_Side], by: str | None) -> None:
+def _check_sides(where: str, sides: Sequence[_Side], by: str | None, is_dated: bool) -> None:
     """Raises InputError if a side has no rows."""
     total = sum(side.rows for side in sides)
     for side, remedy in zip(sides, ("lower", "raise"), strict=True):
         if side.rows == 0:
             groups = f" of {counted(sum(len(one.groups) for one in sides), 'group')}" if by is not None else ""
-            raise InputError(
-                f"{where}: of its {counted(total, 'row')}{groups} none is for {side.path.name}: {remedy} --test, or "
-                "take another --seed"
-            )
+            change = "choose another --before" if is_dated else f"{remedy} --test, or take another --seed"
+            raise InputError(f"{where}: of its {counted(total, 'row')}{groups} none is for {side.path.name}: {change}")
 
 
 def _is_file(path: Path, file: InputFile) -> bool:

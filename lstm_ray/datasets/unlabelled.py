@@ -7,19 +7,20 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from lstm_ray.datasets.labelled import Shard, check_text_column, list_shards, read_columns
-from lstm_ray.storage.inputs import Notify, find_inputs
+from lstm_ray.progress import Progress, ignore
+from lstm_ray.storage.inputs import find_inputs
 from lstm_ray.storage.parquet import open_parquet
 from lstm_ray.text.tokenize import decode_texts
 
 
-def find_text_shards(inputs: Sequence[str], text_column: str, notify: Notify = lambda note: None) -> list[Shard]:
-    """Lists the row groups of all input files; `notify` is for `find_inputs`.
+def find_text_shards(inputs: Sequence[str], text_column: str, progress: Progress = ignore) -> list[Shard]:
+    """Lists the row groups of all input files; `progress` is for `find_inputs`.
 
     Raises:
         InputError: A file is missing or not Parquet, or lacks the column, or the column is not text.
     """
     shards = []
-    for file in find_inputs(inputs, notify):
+    for file in find_inputs(inputs, progress):
         with open_parquet(file) as parquet:
             check_text_column(file, parquet, text_column)
             shards += list_shards(file, parquet)

@@ -7,17 +7,20 @@ batch would weigh too much, and an average of AUCs is not an AUC.)
 
 from __future__ import annotations
 
+import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from lstm_ray.model.profile import SCORE_LIMITS
+
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-CALIBRATION_BINS = 10
+CALIBRATION_BINS = len(SCORE_LIMITS) + 1
 LOG_LOSS_EPSILON = float(np.finfo(np.float32).eps)  # 1.19e-7; Keras clips at 1e-7, which float32 rounds to this near 1
 
 # The histogram of probabilities for AUC and the ROC curve. The probabilities of an untrained model are close to 0.5,
@@ -39,6 +42,13 @@ class RocCurve(NamedTuple):
 
     false_positive_rate: FloatArray
     true_positive_rate: FloatArray
+
+
+class PrecisionRecallCurve(NamedTuple):
+    """Precision and recall by falling threshold, float64[points]; recall never falls."""
+
+    precision: FloatArray
+    recall: FloatArray
 
 
 class Reliability(NamedTuple):
@@ -111,7 +121,7 @@ class BinaryCounts:
         wide = scores.astype(np.float64)
         of_true_label = np.clip(np.where(positive, wide, 1.0 - wide), LOG_LOSS_EPSILON, 1.0 - LOG_LOSS_EPSILON)
         # (a, b] like scikit-learn's calibration_curve; the float32 nearest to 0.1 is above 0.1, there as here.
-        tenth = np.searchsorted(np.linspace(0.0, 1.0, CALIBRATION_BINS + 1)[1:-1], wide)
+        tenth = np.searchsorted(SCORE_LIMITS, wide)
         score_bin = _score_bins(scores)
         return cls(
             threshold=threshold,
@@ -259,6 +269,42 @@ class BinaryCounts:
         alarms = np.cumsum(self.negative_histogram[occupied]) / self.negatives
         return RocCurve(np.concatenate([[0.0], alarms]), np.concatenate([[0.0], found]))
 
+    def precision_recall_curve(self) -> PrecisionRecallCurve:
+        """Returns precision and recall, one point for each score bin with rows; empty arrays without positives."""
+        if self.positives == 0:
+            return PrecisionRecallCurve(np.zeros(0), np.zeros(0))
+        occupied = np.flatnonzero(self.positive_histogram + self.negative_histogram)[::-1]
+        found = np.cumsum(self.positive_histogram[occupied])
+        alarms = np.cumsum(self.negative_histogram[occupied])
+        return PrecisionRecallCurve(found / (found + alarms), found / self.positives)
+
+    def average_precision(self) -> float | None:
+        """Returns the mean precision over the positives, as scikit-learn's; None without positives.
+
+        Rows in one score bin count as ties.
+        """
+        if self.positives == 0:
+            return None
+        curve = self.precision_recall_curve()
+        return float(np.diff(curve.recall, prepend=0.0) @ curve.precision)
+
+    def at(self, threshold: float) -> BinaryCounts:
+        """Counts the same rows at another threshold.
+
+        Exact if the threshold splits no score bin with rows, as those of `bin_ends`. Else the rows of its bin count as
+        predicted 0: they are within 0.0005 of it.
+        """
+        above = int(_score_bins(np.array([threshold], np.float32))[0]) + 1
+        found, alarms = int(self.positive_histogram[above:].sum()), int(self.negative_histogram[above:].sum())
+        return replace(
+            self,
+            threshold=threshold,
+            true_positives=found,
+            false_positives=alarms,
+            true_negatives=self.negatives - alarms,
+            false_negatives=self.positives - found,
+        )
+
     def reliability(self) -> Reliability:
         """Returns predicted probability and share of positives for each tenth of probability that has rows."""
         occupied = self.calibration_rows > 0
@@ -315,3 +361,34 @@ def _score_bins(scores: npt.NDArray[np.float32]) -> IntArray:
     upwards = quarter % 2 == 0
     bins: IntArray = lowest[quarter] + np.where(upwards, level, _LEVELS[quarter] - 1 - level)
     return bins
+
+
+@functools.cache
+def bin_starts() -> npt.NDArray[np.float32]:
+    """Returns the least probability of each score bin, float32[SCORE_BINS], as `_score_bins` assigns them.
+
+    A bin in which no float32 is has the start of the next one.
+    """
+    shift = 23 - _MANTISSA_BITS
+    starts = []
+    for anchor, octaves, upwards in zip((0.0, 0.5, 0.5, 1.0), _OCTAVES, (True, False, True, False), strict=True):
+        nearest = np.exp2(np.float32(-2 - octaves)).view(np.int32) >> shift
+        levels = np.arange((octaves << _MANTISSA_BITS) + 1, dtype=np.int32)
+        distances = ((nearest + levels) << shift).astype(np.int32).view(np.float32).astype(np.float64)
+        if upwards:
+            distances[0] = 0.0
+            exact = anchor + distances[:-1]
+            rounded = exact.astype(np.float32)
+            starts.append(np.where(rounded < exact, np.nextafter(rounded, np.float32(1)), rounded))
+        else:
+            exact = anchor - distances[:0:-1]  # a bin has the distances below that, so it starts above this
+            rounded = exact.astype(np.float32)
+            starts.append(np.where(rounded <= exact, np.nextafter(rounded, np.float32(1)), rounded))
+            starts[-1][0] = anchor - 0.25  # the quarter's farthest distance is in its last level
+    return np.concatenate(starts).astype(np.float32)
+
+
+@functools.cache
+def bin_ends() -> npt.NDArray[np.float32]:
+    """Returns the greatest probability of each score bin, float32[SCORE_BINS]: as a threshold, it splits no bin."""
+    return np.append(np.nextafter(bin_starts()[1:], np.float32(0)), np.float32(1))

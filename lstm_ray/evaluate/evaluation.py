@@ -5,20 +5,25 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from lstm_ray import storage
-from lstm_ray.config import EvaluateConfig, with_paths
+from lstm_ray.config import CalibrateConfig, EvaluateConfig, with_paths
 from lstm_ray.datasets.labelled import Shard, describe_left_out, find_shards, list_labels, sample_rows
 from lstm_ray.datasets.labels import label_mapping
-from lstm_ray.datasets.seen import SeenTexts, describe_seen
+from lstm_ray.datasets.seen import describe_seen
 from lstm_ray.errors import InputError, OutputError, ReportError
 from lstm_ray.evaluate.counts import BinaryCounts
-from lstm_ray.evaluate.shard import MAX_MISTAKES, Mistake, ShardScores, evaluate_shard
+from lstm_ray.evaluate.groups import LENGTH, GroupResult, Outcomes, add_outcomes, compare_groups
+from lstm_ray.evaluate.intervals import Interval, intervals
+from lstm_ray.evaluate.predictions import SCHEMA as PREDICTIONS
+from lstm_ray.evaluate.shard import Comparison, Mistake, Models, ShardScores, evaluate_shard
+from lstm_ray.evaluate.thresholds import choose_threshold, histogram, thinned, threshold_table
 from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.progress import Count, Progress
 from lstm_ray.report.pages import evaluation_report
@@ -37,6 +42,9 @@ class Evaluation:
         mistakes: The largest ones, largest first.
         rows_seen: Scored rows whose text the model has learned from; None if its bundle does not tell.
         seconds: Time of reading and scoring, without loading the model.
+        groups: What it gets right in each group, if groups were asked for.
+        comparison: With another model, if one was given.
+        chosen: The same rows at the threshold that fits the goal, if one was given; None if none reaches it.
     """
 
     counts: BinaryCounts = field(repr=False)
@@ -45,6 +53,14 @@ class Evaluation:
     mistakes: list[Mistake] = field(repr=False)
     rows_seen: int | None
     seconds: float
+    groups: list[GroupResult] = field(default_factory=list, repr=False)
+    comparison: Comparison | None = field(default=None, repr=False)
+    chosen: BinaryCounts | None = field(default=None, repr=False)
+
+    @property
+    def intervals(self) -> dict[str, Interval | None]:
+        """Returns the 95 % confidence intervals of metrics by their names."""
+        return intervals(self.counts)
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -57,6 +73,33 @@ class Evaluation:
             "rows_per_s": self.counts.rows / self.seconds if self.seconds else None,
         }
 
+    def to_json(self) -> dict[str, Any]:
+        """Returns everything but the texts, as `--json` and metrics.json have it."""
+        curve = thinned(self.counts.precision_recall_curve())
+        return {
+            **self.metrics,
+            "average_precision": self.counts.average_precision(),
+            "intervals": self.intervals,
+            "chosen": None if self.chosen is None else {**self.chosen.metrics(), "intervals": intervals(self.chosen)},
+            "groups": [group.to_json() for group in self.groups],
+            "comparison": None if self.comparison is None else _comparison_to_json(self.comparison),
+            "thresholds": threshold_table(self.counts),
+            "precision_recall_curve": {name: values.tolist() for name, values in curve._asdict().items()},
+            "histogram": histogram(self.counts),
+        }
+
+
+def _comparison_to_json(comparison: Comparison) -> dict[str, Any]:
+    paired = comparison.paired()
+    return {
+        "rows": comparison.rows,
+        "accuracy": comparison.right / comparison.rows if comparison.rows else None,
+        "other": comparison.other.metrics(),
+        "only_this_right": comparison.only_this,
+        "only_other_right": comparison.only_other,
+        **({} if paired is None else paired._asdict()),
+    }
+
 
 def evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
     """Scores labelled rows and compares; writes metrics.json and report.html if there is an output directory.
@@ -68,52 +111,43 @@ def evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
     Raises:
         BundleError: The model cannot be used.
         InputError: The data cannot be used, or the model was trained on a file of it.
-        OutputError: The output directory is not empty or cannot be written.
+        OutputError: The output directory is not empty, a file of predictions exists, or one cannot be written.
         ReportError: It could not be written at the end. The error has the `Evaluation`.
     """
     if config.output is not None:
         storage.check_writable(config.output)
         if storage.list_names(config.output):
             raise OutputError(f"{config.output}: not empty: choose another --output")
-    shards = find_shards(config.inputs, config.text_column, config.label_column, label_mapping(config), notify=progress)
-    if config.max_rows is not None:
-        shards = sample_rows(shards, config.max_rows, seed=0)
-    total = sum(len(shard.rows) for shard in shards)
-    where = ", ".join(config.inputs)
-    if total == 0:
-        raise InputError(f"{where}: no rows to evaluate")
-    bundle = read_bundle(config.model)
-    if note := bundle.note():
-        progress(note)
-    if not config.allow_seen_files:
-        _check_unseen(shards, bundle)
+    if config.predictions is not None and storage.exists(config.predictions):
+        raise OutputError(f"{config.predictions}: exists: choose another --predictions")
+    shards = labelled_shards(config, progress, by=[name for name in config.by if name != LENGTH])
+    bundles = [read_bundle(path) for path in (config.model, config.compare) if path is not None]
+    for bundle in bundles:
+        if note := bundle.note():
+            progress(note)
+        if not config.allow_seen_files:
+            check_unseen(shards, bundle)
+    bundle, other = bundles[0], bundles[1] if len(bundles) > 1 else None
     threshold = bundle.threshold if config.threshold is None else config.threshold
     resolved = with_paths(config, storage.absolute).model_copy(update={"threshold": threshold})
-    results = _evaluate_all(shards, resolved, bundle, progress)
-    started = time.perf_counter()
-    counts = BinaryCounts.from_scores(np.zeros(0, np.int8), np.zeros(0, np.float32), threshold)
-    mistakes: list[Mistake] = []
-    done = without_text = other_labels = seen = 0
+    results = _evaluate_all(shards, resolved, bundle, other, progress)
     with contextlib.closing(results):
-        for shard, scores in zip(shards, results, strict=True):
-            counts += scores.counts
-            mistakes = sorted([*mistakes, *scores.mistakes], key=lambda mistake: -mistake.error)[:MAX_MISTAKES]
-            done += len(shard.rows)
-            without_text += scores.rows_without_text
-            other_labels += scores.rows_with_other_label
-            seen += scores.rows_seen
-            progress(Count(done, total, "rows"))
-    if counts.rows == 0:
-        left_out = describe_left_out(without_text, other_labels, shards, config.label_column)
-        raise InputError(f"{where}: no rows to evaluate{left_out}")
-    is_known = bundle.knows_its_texts()
-    evaluation = Evaluation(
-        counts, without_text, other_labels, mistakes, seen if is_known else None, time.perf_counter() - started
-    )
-    if seen:
-        progress(f"warning: {where}: {describe_seen(seen, counts.rows, 'evaluation')}")
-    for warning in _missing_labels(config, shards, counts):
+        if config.predictions is None:
+            evaluation = add_up(shards, results, config, progress)
+        else:
+            evaluation = _write_predictions(config.predictions, shards, results, config, progress)
+    if not bundle.knows_its_texts():
+        evaluation = replace(evaluation, rows_seen=None)
+    where = ", ".join(config.inputs)
+    if evaluation.rows_seen:
+        progress(f"warning: {where}: {describe_seen(evaluation.rows_seen, evaluation.counts.rows, 'evaluation')}")
+    for warning in _missing_labels(config, shards, evaluation.counts):
         progress(f"warning: {where}: {warning}")
+    if config.goal is not None:
+        try:
+            evaluation = replace(evaluation, chosen=choose_threshold(evaluation.counts, config.goal))
+        except InputError as error:
+            progress(f"warning: {where}: {error}")
     if config.output is not None:
         try:
             _write(config, config.output, evaluation)
@@ -122,7 +156,85 @@ def evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
     return evaluation
 
 
-def _check_unseen(shards: Sequence[Shard], bundle: Bundle) -> None:
+def labelled_shards(
+    config: EvaluateConfig | CalibrateConfig, progress: Progress, by: Sequence[str] = ()
+) -> list[Shard]:
+    """Returns the shards of the inputs, of which there is at least one row.
+
+    Raises:
+        InputError: An input cannot be read, lacks a column, or there are no rows.
+    """
+    mapping = label_mapping(config)
+    shards = find_shards(config.inputs, config.text_column, config.label_column, mapping, progress=progress, by=by)
+    if config.max_rows is not None:
+        shards = sample_rows(shards, config.max_rows, seed=0)
+    if not any(len(shard.rows) for shard in shards):
+        raise InputError(f"{', '.join(config.inputs)}: no rows to evaluate")
+    return shards
+
+
+def add_up(
+    shards: Sequence[Shard],
+    results: Iterable[ShardScores],
+    config: EvaluateConfig,
+    progress: Progress,
+    write: Callable[[pa.Table], None] = lambda predictions: None,
+) -> Evaluation:
+    """Adds up what was got right and wrong in all shards, in their order.
+
+    Args:
+        shards: All shards.
+        results: Of each of them.
+        config: The settings.
+        progress: Receives the rows that are done.
+        write: Receives the predictions of each shard, if they were asked for.
+
+    Raises:
+        InputError: No row has words and a label.
+    """
+    started = time.perf_counter()
+    total = sum(len(shard.rows) for shard in shards)
+    counts: BinaryCounts | None = None
+    comparison: Comparison | None = None
+    outcomes = Outcomes()
+    mistakes: list[Mistake] = []
+    done = without_text = other_labels = seen = 0
+    for shard, scores in zip(shards, results, strict=True):
+        counts = scores.counts if counts is None else counts + scores.counts
+        add_outcomes(outcomes, scores.outcomes)
+        if scores.comparison is not None:
+            comparison = scores.comparison if comparison is None else comparison + scores.comparison
+        if scores.predictions is not None:
+            write(scores.predictions)
+        mistakes = sorted([*mistakes, *scores.mistakes], key=lambda mistake: -mistake.error)[: config.mistakes]
+        done += len(shard.rows)
+        without_text += scores.rows_without_text
+        other_labels += scores.rows_with_other_label
+        seen += scores.rows_seen
+        progress(Count(done, total, "rows"))
+    if counts is None or counts.rows == 0:
+        left_out = describe_left_out(without_text, other_labels, shards, config.label_column)
+        raise InputError(f"{', '.join(config.inputs)}: no rows to evaluate{left_out}")
+    seconds = time.perf_counter() - started
+    groups = compare_groups(outcomes, counts)
+    return Evaluation(counts, without_text, other_labels, mistakes, seen, seconds, groups, comparison)
+
+
+def _write_predictions(
+    path: str, shards: Sequence[Shard], results: Iterable[ShardScores], config: EvaluateConfig, progress: Progress
+) -> Evaluation:
+    """Adds up, and writes the predictions meanwhile: the file appears once all of them are in it."""
+    found: list[Evaluation] = []
+
+    def write(stream: Any) -> None:
+        with pq.ParquetWriter(stream, PREDICTIONS, compression="zstd") as writer:
+            found.append(add_up(shards, results, config, progress, writer.write_table))
+
+    storage.write_file(path, write)
+    return found[0]
+
+
+def check_unseen(shards: Sequence[Shard], bundle: Bundle) -> None:
     """Raises InputError if the model was trained on one of the files: its name decides, under this or another."""
     given = bundle.training.get("train")
     trained_on = [one for one in given if isinstance(one, str) and "\0" not in one] if isinstance(given, list) else []
@@ -135,22 +247,31 @@ def _check_unseen(shards: Sequence[Shard], bundle: Bundle) -> None:
 
 
 def _evaluate_all(
-    shards: Sequence[Shard], config: EvaluateConfig, bundle: Bundle, progress: Progress
+    shards: Sequence[Shard], config: EvaluateConfig, bundle: Bundle, other: Bundle | None, progress: Progress
 ) -> Generator[ShardScores, None, None]:
-    """Loads the model and returns a generator that evaluates shards, in their order: in this process, or on Ray."""
+    """Loads the models and returns a generator that evaluates shards, in their order: in this process, or on Ray."""
     if config.address is None:
-        return _evaluate_here(shards, config, Scorer(bundle), bundle.seen())
+        return evaluate_here(shards, config, bundle, other)
     from lstm_ray.evaluate.ray_tasks import evaluate_on_ray
 
-    return evaluate_on_ray(shards, config, bundle, progress)
+    return evaluate_on_ray(shards, config, bundle, other, progress)
 
 
-def _evaluate_here(
-    shards: Sequence[Shard], config: EvaluateConfig, scorer: Scorer, seen: SeenTexts | None
+def evaluate_here(
+    shards: Sequence[Shard], config: EvaluateConfig, bundle: Bundle, other: Bundle | None = None
 ) -> Generator[ShardScores, None, None]:
-    with scorer:
+    """Loads the models and returns a generator that evaluates shards in this process; `threshold` is set."""
+    return _evaluate_each(
+        shards, config, Models(Scorer(bundle), bundle.seen(), None if other is None else Scorer(other))
+    )
+
+
+def _evaluate_each(
+    shards: Sequence[Shard], config: EvaluateConfig, models: Models
+) -> Generator[ShardScores, None, None]:
+    with models.scorer, models.other or contextlib.nullcontext():
         for shard in shards:
-            yield evaluate_shard(shard, config, scorer, seen)
+            yield evaluate_shard(shard, config, models)
 
 
 def _missing_labels(config: EvaluateConfig, shards: Sequence[Shard], counts: BinaryCounts) -> Iterator[str]:
@@ -170,7 +291,10 @@ def _write(config: EvaluateConfig, output: str, evaluation: Evaluation) -> None:
         counts=evaluation.counts,
         config=config.model_dump(mode="json"),
         mistakes=evaluation.mistakes,
+        groups=evaluation.groups,
+        comparison=evaluation.comparison,
+        chosen=evaluation.chosen,
     )
-    metrics = json.dumps(evaluation.metrics, indent=2) + "\n"
+    metrics = json.dumps(evaluation.to_json(), indent=2) + "\n"
     storage.write_bytes(storage.join(output, "report.html"), report.encode())
     storage.write_bytes(storage.join(output, "metrics.json"), metrics.encode())

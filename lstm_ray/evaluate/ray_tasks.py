@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from functools import lru_cache
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import pyarrow as pa
 import ray
@@ -15,9 +15,8 @@ import ray
 from lstm_ray import user_code
 from lstm_ray.config import EvaluateConfig
 from lstm_ray.datasets.labelled import Shard
-from lstm_ray.datasets.seen import SeenTexts
 from lstm_ray.errors import BundleError, LstmRayError
-from lstm_ray.evaluate.shard import ShardScores, evaluate_shard
+from lstm_ray.evaluate.shard import Models, ShardScores, evaluate_shard
 from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.runtime.in_flight import in_order
 from lstm_ray.runtime.nodes import check_paths
@@ -27,12 +26,25 @@ from lstm_ray.score.scorer import Scorer, pick_engine
 
 _Code: TypeAlias = "tuple[tuple[str, bytes], ...]"  # the user's modules by path; hashable
 
+
+class _Named(NamedTuple):
+    """A bundle as a task reads it again: its path, its hash, and the user's modules that it needs."""
+
+    path: str
+    hash: str
+    code: _Code
+
+
 _TASKS_PER_CORE = 2  # submitted at once; each returns a MiB of counts
 _MIN_TASKS = 64  # submitted at once, so that an autoscaler sees work for more nodes
 
 
 def evaluate_on_ray(
-    shards: Sequence[Shard], config: EvaluateConfig, bundle: Bundle, notify: Callable[[str], None]
+    shards: Sequence[Shard],
+    config: EvaluateConfig,
+    bundle: Bundle,
+    other: Bundle | None,
+    notify: Callable[[str], None],
 ) -> Generator[ShardScores, None, None]:
     """Evaluates shards in Ray tasks of one core each and yields the results, in the order of the shards.
 
@@ -40,6 +52,7 @@ def evaluate_on_ray(
         shards: What to evaluate.
         config: The settings; the path of the model is absolute, `threshold` is set.
         bundle: The model, as the driver has read it.
+        other: The model to compare with, if there is one.
         notify: Called with messages for the user: that Ray starts, that the cluster has to grow.
 
     Raises:
@@ -48,29 +61,35 @@ def evaluate_on_ray(
     assert config.address is not None
     with connect(config.address, Asked(1, 1, cpus=1, gpus=0), notify) as is_ours:
         if not is_ours:
-            check_paths([config.model, *(shard.file.path for shard in shards)])
+            others = [] if config.compare is None else [config.compare]
+            check_paths([config.model, *others, *(shard.file.path for shard in shards)])
         task = ray.remote(num_cpus=1)(_evaluate)
         settings = ray.put(config)
-        code = tuple(bundle.sources().items())
+        models = tuple(
+            _Named(one.path, one.hash, tuple(one.sources().items())) for one in (bundle, other) if one is not None
+        )
         at_once = max(_MIN_TASKS, int(_TASKS_PER_CORE * ray.cluster_resources().get("CPU", 0)))
         try:
-            yield from in_order(
-                shards, lambda shard: task.remote(shard, settings, bundle.hash, code), ray.get, most=at_once
-            )
+            yield from in_order(shards, lambda shard: task.remote(shard, settings, models), ray.get, most=at_once)
         except ray.exceptions.RayError as error:
             raise our_error(error, LstmRayError) from error
 
 
-def _evaluate(shard: Shard, config: EvaluateConfig, model_hash: str, code: _Code) -> ShardScores:
-    return evaluate_shard(shard, config, *_model_of(config.model, model_hash, code))
+def _evaluate(shard: Shard, config: EvaluateConfig, models: tuple[_Named, ...]) -> ShardScores:
+    return evaluate_shard(shard, config, _load(models))
 
 
 @lru_cache(maxsize=1)  # a worker process evaluates many shards of a run, perhaps of several runs in turn
-def _model_of(model: str, model_hash: str, code: _Code) -> tuple[Scorer, SeenTexts | None]:
-    bundle = read_bundle(model)
-    if bundle.hash != model_hash:
-        raise BundleError(f"{model}: changed since the evaluation began: run it again")
+def _load(models: tuple[_Named, ...]) -> Models:
     pa.set_cpu_count(1)
+    (bundle, scorer), *others = map(_scorer_of, models)
+    return Models(scorer, bundle.seen(), next((other for _, other in others), None))
+
+
+def _scorer_of(model: _Named) -> tuple[Bundle, Scorer]:
+    bundle = read_bundle(model.path)
+    if bundle.hash != model.hash:
+        raise BundleError(f"{model.path}: changed since the evaluation began: run it again")
     engine = pick_engine("auto", False, bundle.model.network)  # the tasks ask Ray for no GPU
-    with user_code.unpacked(dict(code)):
-        return Scorer(bundle, engine, threads=1), bundle.seen()
+    with user_code.unpacked(dict(model.code)):
+        return bundle, Scorer(bundle, engine, threads=1)

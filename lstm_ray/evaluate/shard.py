@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
 from lstm_ray.config import EvaluateConfig
-from lstm_ray.datasets.labelled import Shard, read_shard
+from lstm_ray.datasets.labelled import LabelledRows, Shard, read_shard
 from lstm_ray.datasets.labels import label_mapping
 from lstm_ray.datasets.seen import SeenTexts, hash_texts
 from lstm_ray.evaluate.counts import BinaryCounts
+from lstm_ray.evaluate.groups import LENGTH, Outcomes, band_of_length, count_outcomes
+from lstm_ray.evaluate.intervals import Paired, compare_paired
+from lstm_ray.evaluate.predictions import prediction_table
 from lstm_ray.score.scorer import Scorer
-
-MAX_MISTAKES = 12  # as many as a person reads
 
 
 @dataclass(frozen=True)
@@ -24,16 +26,53 @@ class Mistake:
         text: The review.
         label: Its label, 0 or 1.
         probability: The predicted probability of label 1.
+        file: Path of its file.
+        row: Its number in the file, from 0.
     """
 
     text: str
     label: int
     probability: float
+    file: str = ""
+    row: int = 0
 
     @property
     def error(self) -> float:
         """Difference of probability and label."""
         return abs(self.probability - self.label)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models on the rows that both can score; `a + b` counts the rows of both.
+
+    Attributes:
+        other: Counts of the other model on these rows.
+        rows: How many they are.
+        right: Those that the model predicts right.
+        only_this: Those that the model predicts right, and the other wrong.
+        only_other: Those that the other predicts right, and the model wrong.
+    """
+
+    other: BinaryCounts
+    rows: int
+    right: int
+    only_this: int
+    only_other: int
+
+    def __add__(self, more: Comparison) -> Comparison:
+        """Counts the rows of both."""
+        return Comparison(
+            self.other + more.other,
+            self.rows + more.rows,
+            self.right + more.right,
+            self.only_this + more.only_this,
+            self.only_other + more.only_other,
+        )
+
+    def paired(self) -> Paired | None:
+        """Returns whether the two differ; None without rows."""
+        return compare_paired(self.only_this, self.only_other, self.rows) if self.rows else None
 
 
 @dataclass(frozen=True)
@@ -46,6 +85,9 @@ class ShardScores:
         rows_with_other_label: Rows left out because the label mapping does not name their label.
         mistakes: The largest ones, largest first.
         rows_seen: Scored rows whose text the model has learned from.
+        outcomes: Of each group, if groups were asked for.
+        comparison: With another model, if one was given.
+        predictions: Of the scored rows (`predictions.SCHEMA`), if they were asked for.
     """
 
     counts: BinaryCounts
@@ -53,36 +95,81 @@ class ShardScores:
     rows_with_other_label: int
     mistakes: list[Mistake]
     rows_seen: int
+    outcomes: Outcomes
+    comparison: Comparison | None
+    predictions: pa.Table | None
 
 
-def evaluate_shard(shard: Shard, config: EvaluateConfig, scorer: Scorer, seen: SeenTexts | None = None) -> ShardScores:
+@dataclass(frozen=True)
+class Models:
+    """What a shard is evaluated with.
+
+    Attributes:
+        scorer: The model.
+        seen: The texts that it has learned from, if its bundle holds them.
+        other: The model to compare with, if there is one.
+    """
+
+    scorer: Scorer
+    seen: SeenTexts | None = None
+    other: Scorer | None = None
+
+
+def evaluate_shard(shard: Shard, config: EvaluateConfig, models: Models) -> ShardScores:
     """Scores the rows of one shard and compares with their labels.
 
     Args:
         shard: The rows.
         config: The settings; `threshold` is set.
-        scorer: The model.
-        seen: The texts that it has learned from, if its bundle holds them.
+        models: What scores them.
 
     Raises:
-        InputError: The shard cannot be read, or holds an unusable label.
+        InputError: The shard cannot be read, or holds an unusable label, or more groups than can be counted.
     """
     assert config.threshold is not None
-    rows = read_shard(shard, config.text_column, config.label_column, label_mapping(config))
-    scored = scorer.score(rows.texts).probability
+    columns = [name for name in config.by if name != LENGTH]
+    rows = read_shard(shard, config.text_column, config.label_column, label_mapping(config), others=columns)
+    scored = models.scorer.score(rows.texts).probability
     has_score = scored.is_valid().to_numpy(zero_copy_only=False)
     probabilities = scored.drop_null().to_numpy()
-    labels = rows.labels[has_score]
-    positions = np.flatnonzero(has_score)
-    wrong = np.flatnonzero((probabilities > np.float32(config.threshold)) != (labels == 1))
-    largest = wrong[np.argsort(-np.abs(probabilities[wrong] - labels[wrong]), kind="stable")][:MAX_MISTAKES]
+    labels, numbers, texts = rows.labels[has_score], rows.numbers[has_score], rows.texts.filter(pa.array(has_score))
+    predicted = probabilities > np.float32(config.threshold)
+    wrong = np.flatnonzero(predicted != (labels == 1))
+    largest = wrong[np.argsort(-np.abs(probabilities[wrong] - labels[wrong]), kind="stable")][: config.mistakes]
+    by = {
+        name: band_of_length(texts) if name == LENGTH else rows.others[name].filter(pa.array(has_score))
+        for name in config.by
+    }
+    path, predictions = shard.file.path, None
+    if config.predictions is not None:
+        predictions = prediction_table(path, numbers, texts, labels, probabilities, predicted)
     return ShardScores(
         BinaryCounts.from_scores(labels, probabilities, threshold=config.threshold),
         rows.without_text + int((~has_score).sum()),
         rows.with_other_label,
         [
-            Mistake(rows.texts[int(positions[row])].as_py(), int(labels[row]), float(probabilities[row]))
-            for row in largest
+            Mistake(texts[row].as_py(), int(labels[row]), float(probabilities[row]), path, int(numbers[row]))
+            for row in largest.tolist()
         ],
-        0 if seen is None else seen.count(hash_texts(rows.texts)[has_score]),
+        0 if models.seen is None else models.seen.count(hash_texts(texts)),
+        count_outcomes(by, labels, predicted),
+        None if models.other is None else _compare(rows, scored, config.threshold, models.other),
+        predictions,
+    )
+
+
+def _compare(rows: LabelledRows, scored: pa.FloatArray, threshold: float, other: Scorer) -> Comparison:
+    """Counts which of two models is right on the rows that both can score."""
+    others = other.score(rows.texts).probability
+    has_both = (scored.is_valid().to_numpy(zero_copy_only=False)) & others.is_valid().to_numpy(zero_copy_only=False)
+    mine, theirs = (column.to_numpy(zero_copy_only=False)[has_both] for column in (scored, others))
+    is_positive = rows.labels[has_both] == 1
+    right = (mine > np.float32(threshold)) == is_positive
+    other_right = (theirs > np.float32(other.threshold)) == is_positive
+    return Comparison(
+        BinaryCounts.from_scores(rows.labels[has_both], theirs, threshold=other.threshold),
+        len(right),
+        int(right.sum()),
+        int((right & ~other_right).sum()),
+        int((other_right & ~right).sum()),
     )

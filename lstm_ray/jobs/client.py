@@ -30,6 +30,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 from lstm_ray.config import Settings, command_of
 from lstm_ray.errors import ConfigError, LstmRayError
 from lstm_ray.jobs.package import ENTRYPOINTS, packed
+from lstm_ray.runtime.addresses import DASHBOARD_PORT, find_dashboard
 from lstm_ray.wording import reason
 
 _DASHBOARD = "http://127.0.0.1:8265"
@@ -110,17 +111,18 @@ class Jobs:
         address: URL of the cluster's dashboard.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, notify: Show = lambda note: None) -> None:
         """Connects to a cluster.
 
         Args:
-            address: HOST:PORT of its dashboard, port 8265 if none is given, or a URL; "auto" is the value of
-                RAY_API_SERVER_ADDRESS, or else this machine's.
+            address: HOST:PORT of its dashboard, port 8265 if none is given, or a URL, or of Ray itself; "auto" is the
+                value of RAY_API_SERVER_ADDRESS, or else this machine's.
+            notify: Receives a message if the address is Ray's own, and the dashboard was found beside it.
 
         Raises:
             LstmRayError: There is no cluster, or it refuses our token.
         """
-        self.address = _dashboard_of(address)
+        self.address = _dashboard_of(find_dashboard(address, notify))
         # In Ray's client RAY_ADDRESS of the environment wins over the argument, and only this variable over that.
         os.environ["RAY_API_SERVER_ADDRESS"] = self.address
         for module in _VERBOSE:
@@ -146,7 +148,7 @@ class Jobs:
                     "working_dir": str(directory),
                     "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(_SAVES_WITHIN_S)},
                 },
-                metadata={_OUTPUT: getattr(config, "output", "")},
+                metadata={_OUTPUT: getattr(config, "output", None) or ""},
             )
         return name
 
@@ -292,7 +294,7 @@ def _dashboard_of(address: str) -> str:
     scheme, _, rest = address.rpartition("://")
     rest = rest.rstrip("/")
     if not scheme and not re.search(r":\d+$", rest):
-        rest += ":8265"
+        rest += f":{DASHBOARD_PORT}"
     return f"{scheme or 'http'}://{rest}"
 
 

@@ -21,6 +21,7 @@ ENTRYPOINTS = {
     "train": f"python -m lstm_ray train --config {JOB_FILE}",
     "tune": f"python -m lstm_ray tune {JOB_FILE}",
     "score": f"python -m lstm_ray score --config {JOB_FILE}",
+    "evaluate": f"python -m lstm_ray evaluate --config {JOB_FILE}",
 }
 """The command line of a job, by command."""
 

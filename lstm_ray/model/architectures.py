@@ -39,6 +39,8 @@ INPUT_NAME = "token_ids"
 OUTPUT_NAME = "probability"
 _LOGIT_NAME = "lstm_logit"
 _TABLE_NAME = "ngram_table"
+LAST_LAYERS = {False: (OUTPUT_NAME,), True: (_LOGIT_NAME, _TABLE_NAME)}
+"""The layers whose weights the logit is linear in, by whether the network has n-grams."""
 _LEAST = 1e-7  # probabilities of a user's network are clipped here: 0 and 1 have no finite logit
 _LOWEST = -1e9  # used instead of minus infinity in a maximum over time
 
@@ -141,16 +143,32 @@ def with_ngrams(model: keras.Model, settings: ModelSettings, table: npt.NDArray[
         kernel, bias = trained.get_weights()
         dense.set_weights([kernel * mix.lstm, bias * mix.lstm + mix.bias])
     else:
-        token_ids = keras.Input(model.input_shape[1:], dtype="int32", name=INPUT_NAME)
-        probability = ops.clip(model(token_ids), _LEAST, 1 - _LEAST)
-        logit = (ops.log(probability) - ops.log1p(-probability)) * mix.lstm + mix.bias
+        token_ids, logit = logit_of(model)
+        logit = logit * mix.lstm + mix.bias
     buckets, is_new = _ngram_buckets(token_ids, settings.ngrams, len(table))
     weights = keras.layers.Embedding(len(table), 1, dtype="float32", name=_TABLE_NAME)
     values = ops.where(is_new, ops.squeeze(weights(buckets), axis=-1), 0.0)
     weights.set_weights([table[:, None] * mix.ngrams])
     logit = logit + ops.sum(values, axis=1, keepdims=True)
+    return probability_model(token_ids, logit, model.name)
+
+
+def logit_of(model: keras.Model) -> tuple[Any, Any]:
+    """Returns the token ids of a network that a user's function built, and its probability turned back into a logit."""
+    import keras
+    from keras import ops
+
+    token_ids = keras.Input(model.input_shape[1:], dtype="int32", name=INPUT_NAME)
+    probability = ops.clip(model(token_ids), _LEAST, 1 - _LEAST)
+    return token_ids, ops.log(probability) - ops.log1p(-probability)
+
+
+def probability_model(token_ids: Any, logit: Any, name: str) -> keras.Model:
+    """Returns the model from token ids to the probability of a logit."""
+    import keras
+
     output = keras.layers.Activation("sigmoid", dtype="float32", name=OUTPUT_NAME)(logit)
-    return keras.Model(token_ids, output, name=model.name)
+    return keras.Model(token_ids, output, name=name)
 
 
 def _ngram_buckets(token_ids: Any, longest: int, buckets: int) -> tuple[Any, Any]:

@@ -18,12 +18,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import platform
 import re
 import shlex
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -38,7 +37,9 @@ from lstm_ray.config import ModelSettings, Settings, TextSettings, TrainConfig
 from lstm_ray.datasets.seen import SeenTexts
 from lstm_ray.errors import BundleError, InputError
 from lstm_ray.model.keras_file import import_modules, modules_needed, open_keras_file
-from lstm_ray.model.weights import NetworkWeights
+from lstm_ray.model.profile import Profile, TrainingData
+from lstm_ray.model.weights import Mix, NetworkWeights
+from lstm_ray.runtime.devices import memory_bytes
 from lstm_ray.text.vocabulary import Vocabulary
 from lstm_ray.wording import reason, shortened
 
@@ -51,12 +52,13 @@ FORMAT_VERSION = 1
 USER_NETWORK_VERSION = 2
 _DESCRIPTION = "bundle.json"
 _MOST_DESCRIPTION_BYTES = 16 << 20
+VOCABULARY = "vocabulary.parquet"
 _SEEN = "seen.parquet"
 _BLANK_HASH = "0" * 64
 _HASH = re.compile("[0-9a-f]{64}")
 _FILES = {
-    FORMAT_VERSION: ("vocabulary.parquet", "model.keras", "weights.npz"),
-    USER_NETWORK_VERSION: ("vocabulary.parquet", "model.keras"),
+    FORMAT_VERSION: (VOCABULARY, "model.keras", "weights.npz"),
+    USER_NETWORK_VERSION: (VOCABULARY, "model.keras"),
 }
 
 _LATER: dict[str, Any] = {
@@ -81,6 +83,7 @@ class _Rest(BaseModel):
     training: dict[str, Any]
     sha256: dict[str, str]
     code: dict[str, str] = {}
+    mix: Mix | None = None
 
 
 @dataclass(frozen=True)
@@ -94,10 +97,13 @@ class Bundle:
         threshold: Probability above which a review counts as positive.
         metrics: Validation metrics of the saved epoch; empty if there was no validation.
         training: The training run's settings.
+        profile: What the model read of the rows it was trained and validated on; None in bundles of older versions.
         hash: sha256 over the hashes of its files.
-        code: sha256 of the user's modules that it was trained with, by path; empty without a user network.
-        files: Content of each file that scoring needs.
-        sha256: Hash of each file.
+        code: sha256 of the user's modules at training time, by path; empty without a user network.
+        mix: The mix that the weights of a network with n-grams are multiplied by; None without n-grams, and in older
+            bundles.
+        files: Content of each file that scoring needs, by name.
+        sha256: sha256 of each file, by name.
     """
 
     path: str
@@ -106,8 +112,10 @@ class Bundle:
     threshold: float
     metrics: dict[str, Any]
     training: dict[str, Any]
+    profile: TrainingData | None
     hash: str
     code: dict[str, str]
+    mix: Mix | None
     files: dict[str, bytes]
     sha256: dict[str, str]
 
@@ -118,7 +126,7 @@ class Bundle:
             BundleError: The file is not a vocabulary, or has more ids than the network.
         """
         try:
-            vocabulary = Vocabulary.read(pa.BufferReader(self.files["vocabulary.parquet"]))
+            vocabulary = Vocabulary.read(pa.BufferReader(self.files[VOCABULARY]))
         except InputError as error:
             raise BundleError(f"{self.path}: vocabulary.parquet: {error}") from error
         if vocabulary.size > self.text.vocabulary_size:
@@ -225,6 +233,8 @@ def write_bundle(
     metrics: dict[str, Any],
     threshold: float = 0.5,
     seen: SeenTexts | None = None,
+    profile: TrainingData | None = None,
+    mix: Mix | None = None,
 ) -> None:
     """Writes a bundle, replacing an existing one.
 
@@ -237,6 +247,8 @@ def write_bundle(
         metrics: Validation metrics.
         threshold: Probability above which a review counts as positive.
         seen: The texts it was trained on; None if that is not known.
+        profile: What the model read of the rows it was trained and validated on; None if that is not known.
+        mix: What is multiplied into the weights of a network with n-grams.
 
     Raises:
         OutputError: The bundle cannot be written.
@@ -249,7 +261,7 @@ def write_bundle(
         model.save(temporary / "model.keras")
         if weights is not None:
             weights.save(temporary / "weights.npz")
-        vocabulary.write(temporary / "vocabulary.parquet")
+        vocabulary.write(temporary / VOCABULARY)
         version = FORMAT_VERSION if weights is not None else USER_NETWORK_VERSION
         names = _FILES[version]
         if seen is not None:
@@ -275,10 +287,57 @@ def write_bundle(
         },
         "sha256": {name: _sha256(content) for name, content in files.items()},
     }
+    if profile is not None:
+        description["profile"] = profile.to_json()
+    if mix is not None:
+        description["mix"] = asdict(mix)
     if config.network is not None:
         code = user_code.sources(config.network.partition(":")[0])
         description["code"] = {name: _sha256(content) for name, content in sorted(code.items())}
-    files[_DESCRIPTION] = _seal(description)
+    _store(path, files, description)
+
+
+def with_files(bundle: Bundle, files: dict[str, bytes]) -> Bundle:
+    """Returns a bundle with other content of some of its files; it is not written yet, and has no hash of its own."""
+    changed = {name: _sha256(content) for name, content in files.items()}
+    return replace(bundle, files={**bundle.files, **files}, sha256={**bundle.sha256, **changed})
+
+
+def write_calibrated(path: str, bundle: Bundle, threshold: float, metrics: dict[str, Any], temperature: float) -> None:
+    """Writes a bundle that `with_files` returned, with all that the bundle it was made of holds.
+
+    Args:
+        path: Directory to write.
+        bundle: The bundle.
+        threshold: Probability above which a review counts as positive.
+        metrics: Of the rows that it was calibrated on.
+        temperature: What its logits were divided by.
+
+    Raises:
+        BundleError: The bundle that it was made of is not there any more.
+        OutputError: It cannot be written.
+    """
+    description = _parse_description(bundle.path, _read_description(bundle.path))
+    files = dict(bundle.files)
+    if bundle.knows_its_texts():
+        files[_SEEN] = _read_file(bundle.path, _SEEN, bundle.sha256[_SEEN])
+    changes: dict[str, Any] = {
+        "threshold": threshold,
+        "metrics": metrics,
+        "temperature": temperature * description.get("temperature", 1.0),
+        "sha256": bundle.sha256,
+    }
+    if bundle.mix is not None:  # the weights that it was multiplied into have been divided
+        changes["mix"] = {name: value / temperature for name, value in asdict(bundle.mix).items()}
+    if bundle.profile is not None:  # its scores were those before
+        validation = replace(bundle.profile.validation, scores=Profile().scores)
+        changes["profile"] = replace(bundle.profile, validation=validation).to_json()
+    _store(path, files, {**description, **changes})
+
+
+def _store(path: str, files: dict[str, bytes], description: dict[str, Any]) -> None:
+    """Writes the files of a bundle and its bundle.json, in which their hashes are."""
+    files = {**files, _DESCRIPTION: _seal(description)}
     if storage.is_local(path):
         storage.replace_directory(path, files)
     else:
@@ -336,8 +395,10 @@ def _read_files(path: str, described: bytes) -> Bundle:
         threshold=rest.threshold,
         metrics=rest.metrics,
         training=rest.training,
+        profile=_profile(path, description.get("profile")),
         hash=combined.hexdigest(),
         code=rest.code,
+        mix=rest.mix,
         files=files,
         sha256=description["sha256"],
     )
@@ -346,7 +407,7 @@ def _read_files(path: str, described: bytes) -> Bundle:
 def _read_file(path: str, name: str, expected: str) -> bytes:
     """Reads a file of a bundle and checks its hash."""
     try:
-        content = storage.read_bytes(storage.join(path, name), _memory_bytes())
+        content = storage.read_bytes(storage.join(path, name), memory_bytes())  # it is read whole
     except InputError as error:
         raise BundleError(f"{path}: the bundle is incomplete: {error}") from error
     if _sha256(content) != expected:
@@ -365,6 +426,16 @@ def _settings(path: str, kind: type[S], described: Any) -> S:
         ) from error
 
 
+def _profile(path: str, described: Any) -> TrainingData | None:
+    """Returns the counts of a bundle.json; None if it has none."""
+    if described is None:
+        return None
+    try:
+        return TrainingData.from_json(described)
+    except ValueError as error:
+        raise BundleError(f"{path}: {_DESCRIPTION} is damaged: profile: {error}") from error
+
+
 def _described(error: ValidationError) -> str:
     """Returns a validation error as one line."""
     found = (
@@ -372,11 +443,6 @@ def _described(error: ValidationError) -> str:
         for problem in error.errors()
     )
     return "; ".join(f"{field} is {value}: {message[0].lower()}{message[1:]}" for field, value, message in found)
-
-
-def _memory_bytes() -> int:
-    """Returns this machine's memory: a file of a bundle is read whole."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _sha256(content: bytes) -> str:

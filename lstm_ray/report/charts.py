@@ -1,4 +1,4 @@
-"""The charts of the reports: loss and accuracy by epoch, ROC curve, reliability diagram."""
+"""The charts of the reports: by epoch, by threshold and recall, reliability, histograms, trials."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lstm_ray.evaluate.thresholds import histogram, threshold_table
 from lstm_ray.report.curves import Curves, Values, is_number
 from lstm_ray.report.marks import Area, Chart, Dot, Frame, Label, Line, Mark
 
 if TYPE_CHECKING:
-    from lstm_ray.evaluate.counts import BinaryCounts, FloatArray
+    from lstm_ray.evaluate.counts import BinaryCounts, FloatArray, IntArray
 
 _LABEL_GAP = 15.0  # pixels between the baselines of two labels, so that they never overlap
 _MAX_DOTS = 40  # epochs; with more of them, dots would merge into a thick line
@@ -70,6 +71,151 @@ def reliability_chart(counts: BinaryCounts) -> Chart:
     else:
         marks.append(Label(frame.x(0.5), frame.y(0.5), "no rows", "soft", "middle"))
     return Chart("Reliability", 340, 330, marks)
+
+
+def histogram_chart(title: str, axis: str, names: Sequence[str], rows: IntArray, before: IntArray) -> Chart:
+    """Returns the shares of rows in some bins as bars, and those of the training data as a line of steps above them.
+
+    Args:
+        title: What the bins are of.
+        axis: What their names are.
+        names: Of the bins, a few letters each.
+        rows: int64[bins], rows in each bin.
+        before: int64[bins], those of the training data; zeros if they are not known.
+    """
+    shares, training = ((counts / max(counts.sum(), 1)).tolist() for counts in (rows, before))
+    ticks = value_ticks(0.0, max(*shares, *training, 0.01), most=5)
+    frame = Frame(38, 34, 334, 214, (0.0, float(len(names))), (0.0, ticks[-1]))
+    marks: list[Mark] = []
+    for tick in ticks:
+        marks += [
+            frame.horizontal(frame.y(tick), "rule"),
+            Label(frame.left - 8, frame.y(tick) + 4, f"{100 * tick:.6g}%", "soft", "end"),
+        ]
+    has_training = bool(before.any())
+    for number, (name, share, share_before) in enumerate(zip(names, shares, training, strict=True)):
+        left, right, top = frame.x(number + 0.08), frame.x(number + 0.92), frame.y(share)
+        there = f", {share_before:.1%} in training" if has_training else ""
+        hover = f"up to {name}: {share:.1%} of these rows{there}"
+        corners = [(left, top), (right, top), (right, frame.bottom), (left, frame.bottom)]
+        marks.append(Area(corners, "validation", 0.75, hover))
+        marks.append(Label(frame.x(number + 0.5), frame.bottom + 16, name, "soft", "middle", size=10.5))
+    marks += _key(frame, has_training)
+    if has_training:
+        steps = [(frame.x(number + side), frame.y(one)) for number, one in enumerate(training) for side in (0, 1)]
+        marks.append(Line(steps, "ink", 1.5))
+    marks.append(Label((frame.left + frame.right) / 2, frame.bottom + 36, axis, "soft", "middle"))
+    return Chart(title, 340, 258, marks)
+
+
+def trial_chart(title: str, trials: Sequence[tuple[int, float]], form: str) -> Chart:
+    """Returns a dot for each trial of a search.
+
+    Args:
+        title: What the values are.
+        trials: Number and value of each trial that has one, the best first.
+        form: Format of the values, ".3f" or ".1%".
+    """
+    width, height = 448, 290
+    if not trials:
+        return Chart(title, width, height, [Label(width / 2, height / 2, "no finite values", "soft", "middle")])
+    numbers, values = [number for number, _ in trials], [value for _, value in trials]
+    ticks = value_ticks(min(values), max(values))
+    frame = Frame(48, 12, 430, 246, (min(numbers) - 0.5, max(numbers) + 0.5), (ticks[0], ticks[-1]))
+    marks: list[Mark] = []
+    for tick in ticks:
+        marks += [
+            frame.horizontal(frame.y(tick), "rule"),
+            Label(frame.left - 8, frame.y(tick) + 4, _show_tick(tick, form), "soft", "end"),
+        ]
+    for number in epoch_ticks(sorted(numbers)):
+        marks.append(Label(frame.x(number), frame.bottom + 18, str(number), "soft", "middle"))
+    for place, (number, value) in enumerate(trials):
+        x, y, hover = frame.x(number), frame.y(value), f"trial {number}: {value:{form}}"
+        marks.append(Dot(x, y, 4, "best" if place == 0 else "validation", hover))
+    best = frame.x(numbers[0]), frame.y(values[0])
+    marks += [
+        Dot(*best, 8, "best", f"best: trial {numbers[0]}, {values[0]:{form}}", ring=True),
+        Label((frame.left + frame.right) / 2, frame.bottom + 38, "trial", "soft", "middle"),
+    ]
+    return Chart(title, width, height, marks)
+
+
+def _show_tick(tick: float, form: str) -> str:
+    return f"{100 * tick:.6g}%" if form.endswith("%") else f"{tick:.6g}"
+
+
+def _key(frame: Frame, has_training: bool) -> Iterator[Mark]:
+    """Yields what bars and line stand for, above the plot."""
+    y, left = frame.top - 18, frame.left
+    yield Area([(left, y - 9), (left + 10, y - 9), (left + 10, y), (left, y)], "validation", 0.75)
+    yield Label(left + 16, y, "these rows", "soft")
+    if has_training:
+        yield Line([(left + 92, y - 4), (left + 110, y - 4)], "ink", 1.5)
+        yield Label(left + 116, y, "training data", "soft")
+
+
+def precision_recall_chart(counts: BinaryCounts) -> Chart:
+    """Returns precision by recall, the share of positives as the precision of guessing, and the threshold's point."""
+    frame = _square_frame()
+    marks = list(_square_axes(frame, "recall", "precision", is_diagonal=False))
+    curve = counts.precision_recall_curve()
+    if curve.recall.size:
+        recall, precision = _thin(curve.recall, curve.precision)
+        y, found = frame.y(counts.positives / counts.rows), counts.true_positives
+        at_precision, at_recall = found / max(found + counts.false_positives, 1), found / counts.positives
+        hover = f"threshold {counts.threshold:g}: precision {at_precision:.1%}, recall {at_recall:.1%}"
+        marks += [
+            Line([(frame.left, y), (frame.right, y)], "soft", dash=(3, 4)),
+            Label(frame.left + 6, y + (16 if y < frame.bottom - 24 else -6), "guessing", "soft"),
+            Line(frame.points(recall.tolist(), precision.tolist()), "validation", _CURVE_WIDTH),
+            Dot(frame.x(at_recall), frame.y(at_precision), 6, "best", hover, ring=True),
+        ]
+    else:
+        marks.append(Label(frame.x(0.5), frame.y(0.5), "needs positive rows", "soft", "middle"))
+    return Chart("Precision by recall", 340, 330, marks)
+
+
+def class_histogram_chart(counts: BinaryCounts) -> Chart:
+    """Returns how many rows of each class have which probability, in bins of equal width."""
+    bins = histogram(counts)
+    most = max(1, *(row[side] for row in bins for side in ("negatives", "positives")))
+    ticks = value_ticks(0, most, 5)
+    frame = Frame(50, 26, 330, 284, (0.0, 1.0), (0.0, ticks[-1]))
+    marks: list[Mark] = []
+    for tick in ticks:
+        marks.append(frame.horizontal(frame.y(tick), "rule"))
+        marks.append(Label(frame.left - 6, frame.y(tick) + 4, f"{tick:,.6g}", "soft", "end", size=11))
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        marks.append(Label(frame.x(share), frame.bottom + 16, f"{share:.0%}", "soft", "middle"))
+    marks.append(Label((frame.left + frame.right) / 2, frame.bottom + 36, "predicted probability", "soft", "middle"))
+    for side, colour, x, anchor in (
+        ("negatives", "warm", frame.left, "start"),
+        ("positives", "validation", frame.right, "end"),
+    ):
+        outline = [(frame.left, frame.bottom)]
+        for row in bins:
+            outline += [(frame.x(row[edge]), frame.y(row[side])) for edge in ("from", "to")]
+        outline.append((frame.right, frame.bottom))
+        marks += [Area(outline, colour, 0.15), Line(outline, colour, 1.5)]
+        marks.append(Label(x, frame.top - 10, f"labelled {side[:-1]}", colour, anchor, bold=True))  # type: ignore[arg-type]
+    marks.append(frame.vertical(frame.x(counts.threshold), "best", dash=(2, 3)))
+    return Chart("Rows by probability", 340, 330, marks)
+
+
+def threshold_chart(counts: BinaryCounts) -> Chart:
+    """Returns precision, recall and accuracy by threshold, and the one that is used."""
+    frame = Frame(50, 26, 330, 284, (0.0, 1.0), (0.0, 1.0))
+    marks = list(_square_axes(frame, "threshold", "", is_diagonal=False))
+    table = threshold_table(counts)
+    for number, (name, colour) in enumerate((("precision", "validation"), ("recall", "warm"), ("accuracy", "ink"))):
+        points = frame.points([row["threshold"] for row in table], [row[name] for row in table])
+        marks.append(Line(points, colour, _CURVE_WIDTH))
+        marks.append(Label(frame.left + 94 * number, frame.top - 10, name, colour, bold=True))
+        for row, (x, y) in zip(table, points, strict=True):
+            marks.append(Dot(x, y, 2.5, colour, f"threshold {row['threshold']:.2f}: {name} {row[name]:.1%}"))
+    marks.append(frame.vertical(frame.x(counts.threshold), "best", dash=(2, 3)))
+    return Chart("What a threshold reaches", 340, 330, marks)
 
 
 def value_ticks(low: float, high: float, most: int = 6) -> list[float]:
@@ -154,7 +300,7 @@ def _epoch_axes(frame: Frame, curves: Curves, ticks: Sequence[float], form: str)
     for tick in ticks:
         y = frame.y(tick)
         yield frame.horizontal(y, "rule")
-        yield Label(frame.left - 8, y + 4, f"{100 * tick:.6g}%" if form.endswith("%") else f"{tick:.6g}", "soft", "end")
+        yield Label(frame.left - 8, y + 4, _show_tick(tick, form), "soft", "end")
     for epoch in epoch_ticks(curves.epochs):
         yield Label(frame.x(epoch), frame.bottom + 18, str(epoch), "soft", "middle")
     if curves.best_epoch is not None:
@@ -190,14 +336,15 @@ def _square_frame() -> Frame:
     return Frame(50, 12, 330, 284, (0.0, 1.0), (0.0, 1.0))
 
 
-def _square_axes(frame: Frame, x_title: str, y_title: str) -> Iterator[Mark]:
+def _square_axes(frame: Frame, x_title: str, y_title: str, is_diagonal: bool = True) -> Iterator[Mark]:
     for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
         x, y = frame.x(tick), frame.y(tick)
         yield frame.horizontal(y, "rule")
         yield frame.vertical(x, "rule")
         yield Label(x, frame.bottom + 16, f"{tick:.0%}", "soft", "middle")
         yield Label(frame.left - 6, y + 4, f"{tick:.0%}", "soft", "end")
-    yield Line([(frame.left, frame.bottom), (frame.right, frame.top)], "soft", dash=(3, 4))
+    if is_diagonal:
+        yield Line([(frame.left, frame.bottom), (frame.right, frame.top)], "soft", dash=(3, 4))
     yield Label((frame.left + frame.right) / 2, frame.bottom + 36, x_title, "soft", "middle")
     yield Label(10, (frame.top + frame.bottom) / 2, y_title, "soft", "middle", upwards=True)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeGuard
 
@@ -112,8 +112,9 @@ def describe(curves: Curves) -> str:
         return (
             f"One epoch{reached and ': validation ' + reached}. A single epoch does not show whether more would help."
         )
-    head = f"Best at epoch {curves.best_epoch} of {curves.epochs[-1]} by {METRIC_NAMES[curves.best_by]}"
-    return f"{head}{reached and f' ({reached})'}{_describe_validation_loss(curves)}."
+    by = METRIC_NAMES[curves.best_by]
+    head = f"The model of epoch {curves.best_epoch} of {curves.epochs[-1]} was kept, the best by {by}"
+    return " ".join([f"{head}{reached and f' ({reached})'}.", *_describe_validation_loss(curves)])
 
 
 def _measured_losses(
@@ -159,18 +160,23 @@ def _describe_training_only(curves: Curves) -> str:
     return f"Training loss {verb} from {losses[0]:.3f} to {losses[-1]:.3f} in {len(losses)} epochs; {unknown}."
 
 
-def _describe_validation_loss(curves: Curves) -> str:
-    """Returns how validation loss ended, as the second half of a sentence; empty if it was not measured."""
+def _describe_validation_loss(curves: Curves) -> Iterator[str]:
+    """Yields how validation loss ended, and what that means for the epoch that was kept; nothing if not measured."""
     losses = _measured_losses(curves.epochs, curves.training_loss, curves.validation_loss)
     if not losses:
-        return ""
+        return
     lowest_epoch, _, lowest = min(losses, key=lambda epoch_losses: epoch_losses[2])
     last_epoch, _, last = losses[-1]
     if curves.overfit_from is not None:
-        rise = f"validation loss rises by {last - lowest:.2f} while training loss still falls"
-        return f"; from epoch {curves.overfit_from} on it overfits: {rise}"
-    if lowest_epoch == last_epoch:
-        return "; validation loss was still falling at the end, so more epochs may help"
-    if last <= lowest * (1 + FLAT_SHARE):
-        return f"; validation loss has been flat since epoch {lowest_epoch}"
-    return f"; after epoch {lowest_epoch} both losses rise, so a lower learning rate may help"
+        rise = f"validation loss, lowest in epoch {lowest_epoch}, rises by {last - lowest:.2f}"
+        yield f"From epoch {curves.overfit_from} on it overfits: {rise} while training loss still falls."
+        if curves.best_by != "loss" and curves.best_epoch is not None and curves.best_epoch >= curves.overfit_from:
+            by = METRIC_NAMES[curves.best_by]
+            kept = f"The kept epoch is one of these, as {by} improved until then"
+            yield f"{kept}; --best-by loss keeps epoch {lowest_epoch}."
+    elif lowest_epoch == last_epoch:
+        yield "Validation loss was still falling at the end, so more epochs may help."
+    elif last <= lowest * (1 + FLAT_SHARE):
+        yield f"Validation loss has been flat since epoch {lowest_epoch}."
+    else:
+        yield f"After epoch {lowest_epoch} both losses rise, so a lower learning rate may help."

@@ -27,12 +27,13 @@ class Line:
 
 @dataclass(frozen=True)
 class Area:
-    """A filled polygon; an opacity of 0 is invisible."""
+    """A filled polygon; an opacity of 0 is invisible. Browsers show `hover`, if it has one, as a dot's."""
 
     kind: ClassVar[str] = "area"
     points: Sequence[Point]
     colour: str
     opacity: float
+    hover: str = ""
 
 
 @dataclass(frozen=True)

@@ -6,28 +6,37 @@ years later. `templates/` holds the HTML; this module computes what the template
 
 from __future__ import annotations
 
-import functools
 import math
+import os
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import jinja2
-
-from lstm_ray.report.charts import accuracy_chart, loss_chart, reliability_chart, roc_chart
+from lstm_ray.evaluate.intervals import intervals, show_p_value
+from lstm_ray.report.charts import (
+    accuracy_chart,
+    class_histogram_chart,
+    loss_chart,
+    precision_recall_chart,
+    reliability_chart,
+    roc_chart,
+    threshold_chart,
+)
 from lstm_ray.report.curves import Curves, describe, is_number, points, read_curves
-from lstm_ray.report.marks import Point
 from lstm_ray.report.parts import advice, part_figures
 from lstm_ray.report.picture import draw_charts
-from lstm_ray.wording import visible
+from lstm_ray.report.rendering import Figure, duration, figure, flatten, render
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from lstm_ray.evaluate.counts import BinaryCounts
-    from lstm_ray.evaluate.shard import Mistake
+    from lstm_ray.evaluate.groups import GroupResult
+    from lstm_ray.evaluate.shard import Comparison, Mistake
+    from lstm_ray.model.profile import Profile, TrainingData
 
 _MAX_CHARACTERS = 420  # of a review; about five lines
+_MOST_GROUPS = 200  # rows of a table
 _LABELS = ("negative", "positive")
 
 _METRICS = {
@@ -62,8 +71,6 @@ _EPOCH_COLUMNS = {
 """Columns of the history that the training report shows, and their formats."""
 
 Metrics = Mapping[str, float | int | None]
-Figure = tuple[str, str, str]
-"""A headline figure: its name, the figure, its unit."""
 
 
 def training_report(
@@ -72,6 +79,9 @@ def training_report(
     history: pa.Table,
     best_by: str,
     metrics: Metrics | None,
+    counts: BinaryCounts | None = None,
+    profile: TrainingData | None = None,
+    rows_seen: int = 0,
     config: Mapping[str, object],
     summary: str,
     notes: Sequence[str] = (),
@@ -85,6 +95,9 @@ def training_report(
             n-grams those of `part_figures`.
         best_by: The metric that decided which epoch is best, a key of `METRIC_NAMES`.
         metrics: Of the best epoch's model on the validation rows (`BinaryCounts.metrics`); None without validation.
+        counts: From which these were computed; None without validation.
+        profile: What the model reads of its data; None if that is not known.
+        rows_seen: Validation rows whose text is among those learned from.
         config: The resolved settings, nested or flat.
         summary: The model as Keras prints it.
         notes: Sentences to add to the one on the curves.
@@ -99,26 +112,28 @@ def training_report(
         (
             epoch,
             [
-                _figure(values[row], _EPOCH_COLUMNS[name]) + (points(errors[name][row]) if name in errors else "")
+                figure(values[row], _EPOCH_COLUMNS[name]) + (points(errors[name][row]) if name in errors else "")
                 for name, values in shown.items()
             ],
         )
         for row, epoch in enumerate(curves.epochs)
     ]
-    return _render(
+    return render(
         "training.html",
         title=title,
-        lead=" ".join([describe(curves), *notes, *_as_sentence(advice(best))]),
+        lead=" ".join([describe(curves), *notes, *_as_sentence(advice(best, config))]),
         figures=_training_figures(history, curves, metrics),
         charts=[loss_chart(curves), accuracy_chart(curves)] if curves.epochs else [],
         metrics=metrics if metrics.get("rows") else None,
+        outcomes=[roc_chart(counts), reliability_chart(counts)] if counts is not None else [],
+        rows=list(_describe_rows(profile, rows_seen)) if profile is not None else [],
         explained=list(_explain(metrics)),
         parts=list(part_figures(best)),
         columns=["epoch", *(name.replace("rows_per_s", "rows/s").replace("_", " ") for name in shown)],
         epochs=epochs,
         best_epoch=curves.best_epoch,
         summary=summary.strip(),
-        settings=list(_flatten(config)),
+        settings=list(flatten(config)),
     )
 
 
@@ -133,7 +148,14 @@ def history_png(history: pa.Table, best_by: str) -> bytes:
 
 
 def evaluation_report(
-    *, title: str, counts: BinaryCounts, config: Mapping[str, object], mistakes: Sequence[Mistake] = ()
+    *,
+    title: str,
+    counts: BinaryCounts,
+    config: Mapping[str, object],
+    mistakes: Sequence[Mistake] = (),
+    groups: Sequence[GroupResult] = (),
+    comparison: Comparison | None = None,
+    chosen: BinaryCounts | None = None,
 ) -> str:
     """Returns the report of an evaluation as one HTML file.
 
@@ -142,62 +164,55 @@ def evaluation_report(
         counts: Of all evaluated rows.
         config: The resolved settings, nested or flat.
         mistakes: Wrong predictions to show, in this order.
+        groups: What is right in groups of rows.
+        comparison: With another model.
+        chosen: The same rows at the threshold that was asked for.
     """
-    metrics = counts.metrics()
+    metrics, found = counts.metrics(), intervals(counts)
+    explained = [
+        (name, figure + ("" if found.get(key) is None else f" ({_range(found[key])})"), meaning)
+        for key, (name, figure, meaning) in zip(
+            (key for key in _METRICS if key in metrics), _explain(metrics), strict=True
+        )
+    ]
+    sentences = [_describe_evaluation(counts), *_describe_choice(chosen), *_describe_comparison(comparison)]
     figures = [
-        ("Accuracy", _figure(metrics["accuracy"], ".1%"), points(metrics["accuracy_standard_error"]).strip()),
-        ("AUC", _figure(metrics["auc"], ".3f"), ""),
-        ("F1", _figure(metrics["f1"], ".3f"), ""),
-        ("Log loss", _figure(metrics["log_loss"], ".3f"), ""),
+        ("Accuracy", figure(metrics["accuracy"], ".1%"), points(metrics["accuracy_standard_error"]).strip()),
+        ("AUC", figure(metrics["auc"], ".3f"), ""),
+        ("F1", figure(metrics["f1"], ".3f"), ""),
+        ("Log loss", figure(metrics["log_loss"], ".3f"), ""),
         ("Rows", f"{counts.rows:,}", ""),
     ]
-    return _render(
+    return render(
         "evaluation.html",
         title=title,
-        lead=_describe_evaluation(counts),
+        lead=" ".join(sentences),
         figures=figures,
-        charts=[roc_chart(counts), reliability_chart(counts)],
+        charts=[
+            roc_chart(counts),
+            precision_recall_chart(counts),
+            reliability_chart(counts),
+            class_histogram_chart(counts),
+            threshold_chart(counts),
+        ],
         metrics=metrics,
-        explained=list(_explain(metrics)),
+        explained=explained,
+        groups={by: _group_rows(groups, by) for by in dict.fromkeys(group.by for group in groups)},
         mistakes=[_show_mistake(mistake) for mistake in mistakes],
-        settings=list(_flatten(config)),
+        settings=list(flatten(config)),
     )
-
-
-def _render(template: str, **values: Any) -> str:
-    return _environment().get_template(template).render(values)
-
-
-@functools.cache
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("lstm_ray.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        finalize=lambda value: visible(value) if type(value) is str else value,  # what is markup was made of such
-    )
-    environment.filters["coordinates"] = _coordinates
-    return environment
-
-
-def _coordinates(points: Sequence[Point]) -> str:
-    """Returns points as SVG's polylines and polygons take them."""
-    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
 
 
 def _training_figures(history: pa.Table, curves: Curves, metrics: Metrics) -> Iterator[Figure]:
     """Yields the headline figures of a training run; those that were not measured are left out."""
     accuracy = metrics.get("accuracy", curves.at_best(curves.validation_accuracy))
     if accuracy is not None:
-        yield "Validation accuracy", _figure(accuracy, ".1%"), points(metrics.get("accuracy_standard_error")).strip()
+        yield "Validation accuracy", figure(accuracy, ".1%"), points(metrics.get("accuracy_standard_error")).strip()
     elif curves.training_accuracy and curves.training_accuracy[-1] is not None:
-        yield "Training accuracy", _figure(curves.training_accuracy[-1], ".1%"), ""
+        yield "Training accuracy", figure(curves.training_accuracy[-1], ".1%"), ""
     auc = metrics.get("auc", curves.at_best(_column(history, "validation_auc")))
     if auc is not None:
-        yield "Validation AUC", _figure(auc, ".3f"), ""
+        yield "Validation AUC", figure(auc, ".3f"), ""
     if curves.best_epoch is not None:
         yield "Best epoch", f"{curves.best_epoch}", f"of {curves.epochs[-1]}"
     else:
@@ -207,18 +222,82 @@ def _training_figures(history: pa.Table, curves: Curves, metrics: Metrics) -> It
         yield "Training speed", f"{statistics.median(rates):,.0f}", "rows/s"
     seconds = math.fsum(value for value in _column(history, "seconds") if is_number(value))
     if seconds:
-        yield "Training time", *_duration(seconds)
+        yield "Training time", *duration(seconds)
+
+
+def _describe_rows(profile: TrainingData, rows_seen: int) -> Iterator[tuple[str, str, str]]:
+    """Yields what is known of the rows: a name, and the figures of the training and of the validation rows."""
+
+    def row(name: str, show: Callable[[Profile], str]) -> tuple[str, str, str]:
+        training, validation = (show(side) if side.rows else "—" for side in (profile.training, profile.validation))
+        return name, training, validation
+
+    yield row("rows", lambda side: f"{side.rows:,}")
+    yield row("labelled positive", lambda side: f"{side.positives / side.rows:.1%}")
+    yield row("words read per row", lambda side: f"{side.words / side.rows:,.1f}")
+    yield row("truncated rows", lambda side: f"{side.truncated / side.rows:.1%}")
+    yield row("unknown words", lambda side: f"{side.unknown / max(side.words, 1):.1%}")
+    yield "rows also in training", "", f"{rows_seen:,}" if profile.validation.rows else "—"
 
 
 def _explain(metrics: Metrics) -> Iterator[Figure]:
     """Yields name, figure and meaning of each metric that is there."""
     for key, (name, meaning) in _METRICS.items():
         if key in metrics:
-            yield name, _figure(metrics[key], ".4f"), meaning
+            yield name, figure(metrics[key], ".4f"), meaning
+
+
+def _range(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
+
+
+def _group_rows(groups: Sequence[GroupResult], by: str) -> list[tuple[bool, list[str]]]:
+    """Returns the rows of a column's table, and which stand out; of very many groups those, and the largest."""
+    found = [group for group in groups if group.by == by]
+    if len(found) > _MOST_GROUPS:
+        found = sorted(found, key=lambda group: (not group.stands_out, -group.rows))[:_MOST_GROUPS]
+    return [
+        (
+            group.stands_out,
+            [
+                "null" if group.value is None else group.value,
+                f"{group.rows:,}",
+                f"{group.positives / group.rows:.1%}",
+                f"{group.accuracy:.1%}",
+                " to ".join(f"{bound:.1%}" for bound in group.accuracy_interval),
+                f"{group.precision:.1%}",
+                f"{group.recall:.1%}",
+                "—" if group.p_value is None else f"{group.p_value:.2g}",
+            ],
+        )
+        for group in found
+    ]
+
+
+def _describe_choice(chosen: BinaryCounts | None) -> list[str]:
+    """Returns what the threshold that was asked for reaches, in a sentence."""
+    if chosen is None:
+        return []
+    metrics = chosen.metrics()
+    reached = f"precision {metrics['precision']:.1%}, recall {metrics['recall']:.1%}"
+    return [f"On these rows the threshold asked for is {chosen.threshold:g}: {reached}."]
+
+
+def _describe_comparison(comparison: Comparison | None) -> list[str]:
+    """Returns how the model compares with another, in a sentence."""
+    paired = None if comparison is None else comparison.paired()
+    if comparison is None or paired is None:
+        return []
+    low, high = (f"{100 * bound:+.1f}" for bound in paired.interval)
+    return [
+        f"The other model's accuracy is {comparison.other.metrics()['accuracy']:.1%} on the {comparison.rows:,} rows "
+        f"that both score: a difference of {100 * paired.difference:+.1f} points ({low} to {high}; {paired.test}: "
+        f"{show_p_value(paired.p_value)})."
+    ]
 
 
 def _show_mistake(mistake: Mistake) -> dict[str, Any]:
-    """Returns what the template shows of a mistake: predicted and actual label, confidence, and the text, cut."""
+    """Returns what the template shows of a mistake: labels, confidence, where it is, and the text, cut."""
     text = " ".join(mistake.text.split())
     if len(text) > _MAX_CHARACTERS:
         text = text[:_MAX_CHARACTERS].rsplit(" ", 1)[0] + "\N{NO-BREAK SPACE}…"
@@ -228,6 +307,8 @@ def _show_mistake(mistake: Mistake) -> dict[str, Any]:
         "actual": _LABELS[mistake.label],
         "confidence": mistake.probability if predicted else 1 - mistake.probability,
         "text": text,
+        "file": os.path.basename(mistake.file),
+        "row": mistake.row,
     }
 
 
@@ -242,7 +323,7 @@ def _describe_evaluation(counts: BinaryCounts) -> str:
     larger = "positive" if counts.positives >= counts.negatives else "negative"
     sentences = [
         f"{right:,} of {counts.rows:,} rows are predicted correctly ({share}).",
-        f"Calling every row {larger} gets {_figure(metrics['base_rate'], '.1%')}.",
+        f"Calling every row {larger} gets {figure(metrics['base_rate'], '.1%')}.",
     ]
     missed, alarms = counts.false_negatives, counts.false_positives
     if max(alarms, missed) > 1.5 * min(alarms, missed) and alarms + missed >= 20:
@@ -262,30 +343,3 @@ def _column(history: pa.Table, name: str) -> list[float | None]:
     """Returns the values of a column; all None if the table lacks it."""
     values: list[float | None] = history[name].to_pylist() if name in history.column_names else []
     return values or [None] * history.num_rows
-
-
-def _figure(value: float | None, form: str) -> str:
-    """Returns a number in a format of Python's, or a dash if it is missing or not finite."""
-    return format(value, form) if is_number(value) else "—"
-
-
-def _duration(seconds: float) -> tuple[str, str]:
-    """Returns a duration as (figure, unit), in the unit that suits it."""
-    if seconds < 90:
-        return f"{seconds:.1f}", "s"
-    if seconds < 5400:
-        return f"{seconds / 60:.1f}", "min"
-    return f"{seconds / 3600:.1f}", "h"
-
-
-def _flatten(config: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yields names and values of settings; those of nested ones by their dotted names."""
-    for name, value in config.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flatten(value, f"{prefix}{name}.")
-        elif isinstance(value, list | tuple):
-            yield f"{prefix}{name}", ", ".join(map(str, value))
-        elif value is None or isinstance(value, bool):
-            yield f"{prefix}{name}", str(value).lower()
-        else:
-            yield f"{prefix}{name}", str(value)

@@ -5,10 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-_TRY = (
-    "word vectors from more text (--unlabelled, --embeddings), more dropout, or more rows and epochs may help the LSTM"
-)
-
 
 def part_figures(row: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Yields name, figure and meaning of each part's results in an epoch; nothing without n-grams or validation.
@@ -31,20 +27,28 @@ def part_figures(row: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     yield "LSTM's share", f"{row['lstm_share']:.0%}", "of the mixed logits, fitted on the validation rows"
 
 
-def advice(row: Mapping[str, Any]) -> str | None:
+def advice(row: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
     """Returns what to try where the LSTM, or the mix of both parts, is no better than the n-grams alone.
 
     Args:
         row: The best epoch's row of the history.
+        config: The run's settings; what they have already is not proposed.
     """
     if row.get("lstm_share") is None:
         return None
+    has_vectors = config.get("unlabelled") or config.get("embeddings")
+    remedies = [] if has_vectors else ["word vectors from more text (--unlabelled, --embeddings)"]
+    # The preset `best` has dropout, and epochs that fit the data.
+    remedies += ["more rows"] if config.get("preset") == "best" else ["more dropout", "more rows and epochs"]
+    to_try = f"{', or '.join(remedies)} may help the LSTM"
     mixed, lstm, ngrams = (row[f"validation_{part}accuracy"] for part in ("", "lstm_", "ngram_"))
     baseline = f"the n-grams alone ({ngrams:.4f})"
     if row["lstm_share"] == 0:
-        return f"the LSTM has no share in this model: the validation rows do not show that it helps {baseline}: {_TRY}"
+        return (
+            f"the LSTM has no share in this model: the validation rows do not show that it helps {baseline}: {to_try}"
+        )
     if mixed <= ngrams:
-        return f"with the LSTM ({mixed:.4f}) the model is no better than {baseline}: {_TRY}"
+        return f"with the LSTM ({mixed:.4f}) the model is no better than {baseline}: {to_try}"
     if lstm <= ngrams:
-        return f"the LSTM alone ({lstm:.4f}) does not beat {baseline}: {_TRY}"
+        return f"the LSTM alone ({lstm:.4f}) does not beat {baseline}: {to_try}"
     return None

@@ -7,7 +7,6 @@ import logging
 import math
 import os
 import signal
-import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from typing import Any
 import ray
 
 from lstm_ray.errors import ConfigError, LstmRayError, WorkerLostError
+from lstm_ray.runtime.addresses import find_ray
 from lstm_ray.runtime.capacity import check_room
 from lstm_ray.runtime.devices import available_cores, may_have_gpu
 from lstm_ray.runtime.ray_internals import (
@@ -29,9 +29,7 @@ from lstm_ray.runtime.ray_internals import (
 )
 from lstm_ray.runtime.room import Asked
 from lstm_ray.runtime.stderr import held_back
-from lstm_ray.wording import reason
 
-_CONNECT_TIMEOUT_S = 5.0
 _CLIENT_ATTEMPTS = 3
 
 _KILLED = (
@@ -87,7 +85,7 @@ def connect(
                 ask_for_token()
                 ray.init(address="local", num_cpus=claimed, include_dashboard=False, **quiet)
         else:
-            _check_listening(address)
+            address = find_ray(address, notify)
             with _sigterm_kept(), held_back(shown_on_failure=False):  # the exception has the same message
                 _join(address, **quiet)
     except Exception as error:
@@ -232,31 +230,3 @@ def _ours_within(failure: BaseException) -> LstmRayError | None:
             return seen
         seen = getattr(seen, "cause", None) or seen.__cause__
     return None
-
-
-def _check_listening(address: str) -> None:
-    """Raises ConnectionError if it is not Ray that listens at an address; Ray itself would try for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():
-        return  # "auto": Ray looks for a cluster on this machine
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), _CONNECT_TIMEOUT_S) as connection:
-            speaks = os.environ.get("RAY_USE_TLS", "0") != "0" or _speaks_http2(connection)
-    except OSError as error:
-        raise ConnectionError(f"{reason(error)}; is the address right, and Ray running there?") from error
-    if not speaks:
-        raise ConnectionError("what answers there is not Ray; Ray's port is 6379, or for ray:// 10001, if not set")
-
-
-def _speaks_http2(connection: socket.socket) -> bool:
-    """Returns whether a server may be Ray: it speaks HTTP/2, unlike the dashboard, or is silent.
-
-    A client begins with its preface and an empty SETTINGS frame, a server with its SETTINGS. Source: RFC 9113, 3.4.
-    """
-    settings = 4  # the type of a frame, its fourth byte
-    try:
-        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, settings, 0, 0, 0, 0, 0]))
-        answer = connection.recv(9)
-    except TimeoutError:
-        return True
-    return len(answer) > 3 and answer[3] == settings

@@ -1,7 +1,8 @@
-"""The columns of a part: those kept of the input, of one type in all files, and the three new ones."""
+"""The columns of a part: those kept of the input, of one type in all files, and the new ones."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +11,13 @@ import pyarrow as pa
 
 from lstm_ray.config import ScoreConfig
 from lstm_ray.errors import ConfigError, InputError
+from lstm_ray.score.scorer import WORDS
 from lstm_ray.storage.inputs import InputFile
 from lstm_ray.wording import named, reason
 
 NEW_COLUMNS = ("sentiment_probability", "sentiment", "sentiment_error")
+WORDS_COLUMN = "sentiment_words"
+"""Comes after these with `--explain`."""
 PARTITION_TYPE = pa.string()  # of a column that directories named key=value add: they have no type of their own
 
 
@@ -22,25 +26,24 @@ class PartLayout:
     """Layout of all parts of a run.
 
     Attributes:
-        schema: Columns of a part, the three new ones last.
+        schema: Columns of a part, the new ones last.
+        kept: Names of the input columns among them.
         text_column: The input column to score.
+        words: How many words a row's explanation has; without explanations 0.
         fingerprint: Of the plan: changes if and only if the output could.
         mixed_types: Of each kept column whose type differs between files, its types and a file with each, for messages.
     """
 
     schema: pa.Schema
+    kept: list[str]
     text_column: str
+    words: int
     fingerprint: str
     mixed_types: dict[str, str]
 
-    @property
-    def kept(self) -> list[str]:
-        """Returns the names of the input columns in a part."""
-        return list(self.schema.names[: -len(NEW_COLUMNS)])
 
-
-def part_schema(schemas: Mapping[pa.Schema, InputFile], config: ScoreConfig) -> pa.Schema:
-    """Returns the columns of a part.
+def part_schema(schemas: Mapping[pa.Schema, InputFile], config: ScoreConfig) -> tuple[pa.Schema, list[str]]:
+    """Returns the columns of a part, and the names of those that are kept of the input.
 
     Args:
         schemas: The distinct schemas of the input files, each with the first file that has it.
@@ -52,17 +55,14 @@ def part_schema(schemas: Mapping[pa.Schema, InputFile], config: ScoreConfig) -> 
     """
     kept = _kept_names(schemas, config)
     unified = _unify(schemas, kept)
-    probability, sentiment, error = new = [config.prefix + name for name in NEW_COLUMNS]
-    if taken := [name for name in new if name in kept]:
+    named_value = pa.dictionary(pa.int8(), pa.string())
+    types = dict(zip(NEW_COLUMNS, (pa.float32(), named_value, named_value), strict=True))
+    if config.explain:
+        types[WORDS_COLUMN] = WORDS
+    new = [pa.field(config.prefix + name, kind) for name, kind in types.items()]
+    if taken := [field.name for field in new if field.name in kept]:
         raise ConfigError(f"the input already has a column {taken[0]!r}: give the new columns a --prefix, e.g. new_")
-    return pa.schema(
-        [
-            *(unified.field(name) for name in kept),
-            pa.field(probability, pa.float32()),
-            pa.field(sentiment, pa.dictionary(pa.int8(), pa.string())),
-            pa.field(error, pa.dictionary(pa.int8(), pa.string())),
-        ]
-    )
+    return pa.schema([*(unified.field(name) for name in kept), *new]), kept
 
 
 def kept_by(config: ScoreConfig) -> list[str] | None:
@@ -91,11 +91,38 @@ def _unify(schemas: Mapping[pa.Schema, InputFile], kept: Sequence[str]) -> pa.Sc
         try:
             unified = pa.unify_schemas([unified, pa.schema(fields)], promote_options="permissive")
         except pa.ArrowException as error:
-            raise InputError(
-                f"{file.path}: its columns do not fit those of the files before it: {reason(error)}; "
-                "--keep-columns can leave such a column out"
-            ) from error
+            clash = next(field for field in fields if not _fits(field, unified))
+            raise InputError(_clash(clash, file, schemas, unified)) from error
     return unified
+
+
+def _fits(column: pa.Field, unified: pa.Schema) -> bool:
+    """Returns whether a column's type and that of the files before have a type in common."""
+    if column.name not in unified.names:
+        return True
+    try:
+        pa.unify_schemas([pa.schema([unified.field(column.name)]), pa.schema([column])], promote_options="permissive")
+    except pa.ArrowException:
+        return False
+    return True
+
+
+def _clash(column: pa.Field, file: InputFile, schemas: Mapping[pa.Schema, InputFile], unified: pa.Schema) -> str:
+    """Returns a message about a column of one file, whose type does not fit that of the files before it, `unified`."""
+    name, kind = column.name, column.type
+    pairs = (
+        (other.path, schema.field(name).type)
+        for schema, other in schemas.items()
+        if name in schema.names and not _fits(column, pa.schema([_without_dictionary(schema.field(name), schemas)]))
+    )
+    other, there = next(pairs, ("the files before it", unified.field(name).type))
+    remedy = f"write both with one type, or leave {name!r} out with --keep-columns"
+    if pa.types.is_string(kind) != pa.types.is_string(there):
+        numbers = file.path if pa.types.is_string(there) else other
+        remedy += (
+            f"; if {numbers} was CSV, `lstm-ray data convert` keeps it text with {shlex.join(['--as-text', name])}"
+        )
+    return f"{file.path}: column {name!r} is {kind} here and {there} in {other}: {remedy}"
 
 
 def _without_dictionary(column: pa.Field, schemas: Collection[pa.Schema]) -> pa.Field:

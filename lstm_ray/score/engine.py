@@ -199,6 +199,15 @@ class NativeEngine:
         """Returns the probability of the positive class, float32[rows].
 
         Args:
+            sequences: As for `logits`.
+        """
+        probabilities: Floats = (0.5 + 0.5 * np.tanh(0.5 * self.logits(sequences))).astype(np.float32)
+        return probabilities
+
+    def logits(self, sequences: Sequences) -> NDArray[np.float64]:
+        """Returns the log odds of the positive class, float64[rows].
+
+        Args:
             sequences: The rows, truncated and not padded.
 
         Raises:
@@ -212,13 +221,13 @@ class NativeEngine:
             token_ids = token_ids[token_ids != 0]
         lengths = np.diff(offsets)
         order = np.argsort(-lengths, kind="stable")
-        result = np.empty(len(lengths), np.float32)
+        result = np.empty(len(lengths))
 
         def score(rows: NDArray[np.intp]) -> None:
             logits = self._logits(self._arrange(token_ids, offsets[rows], lengths[rows]))
             if self._weights.ngram_table is not None:
                 logits += self._ngram_sums(sequences, rows, self._weights.ngram_table)
-            result[rows] = 0.5 + 0.5 * np.tanh(0.5 * logits)
+            result[rows] = logits
 
         self._threads.run(score, self._cut(order))
         return result

@@ -4,6 +4,7 @@ OUTPUT/part-<file>-<row>.parquet   the parts (score/parts.py)
        _plan/                      the plan, written before anything is scored; the lock of a running run
        _bad_files.parquet          input files set aside, and why
        _manifest.json              counts
+       _report.html                the same for people; with the underscore, or readers would take it for a part
        _SUCCESS                    empty, written last
        _next/                      the same for other scores, which take the place of these once they are complete
 """
@@ -14,24 +15,25 @@ import contextlib
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-import lstm_ray
 from lstm_ray import storage
 from lstm_ray.config import ScoreConfig, describe_changes, meaning_of, read_yaml, to_yaml
 from lstm_ray.errors import LstmRayError, OutputError
 from lstm_ray.progress import Progress
-from lstm_ray.score.parts import Tally, read_part, sync_parts
-from lstm_ray.score.plan import BadFile, Plan, is_part_name
+from lstm_ray.score.parts import FileCounts, Tally, read_part, sync_parts
+from lstm_ray.score.plan import SCORES_VERSION, BadFile, Plan, is_part_name
 from lstm_ray.wording import counted
 
 _LOCK, _PLAN, _SETTINGS = "_plan/lock", "_plan/plan.json", "_plan/config.yaml"
 _NEXT = "_next"
+MOST_FILES = 20  # as many as a person compares
 _THREADS = 16  # that move parts: on an object store each waits for its answer
 
 
@@ -51,6 +53,10 @@ class Manifest:
         rows_per_s: Rows that this run scored, divided by its seconds.
         model_hash: Of the bundle.
         fingerprint: Of the plan.
+        profile: Counts of the rows (`Profile`), without those of parts that an older version wrote.
+        moved: How far each property of the rows has moved from the training data (`Movement`), by its name.
+        files: Counts of input files: of those with the largest shares of unknown words, if they are many.
+        unsure: Rows whose sentiment is unsure.
     """
 
     output: str
@@ -64,6 +70,10 @@ class Manifest:
     rows_per_s: float
     model_hash: str
     fingerprint: str
+    profile: dict[str, int | list[int]] = field(default_factory=dict)
+    moved: dict[str, dict[str, Any]] = field(default_factory=dict)
+    files: list[dict[str, Any]] = field(default_factory=list)
+    unsure: int = 0
 
 
 def check_output(config: ScoreConfig, plan: Plan) -> None:
@@ -100,14 +110,18 @@ def _difference(config: ScoreConfig, plan: Plan) -> str:
     earlier = (read_yaml(ScoreConfig, storage.read_bytes(path)) if storage.exists(path) else None) or {}
     now = yaml.safe_load(to_yaml(config))
     fingerprint = meaning_of(ScoreConfig, "fingerprint")
-    names = [name for name, part in fingerprint.items() if part == "value" or name in ("keep_columns", "model")]
+    names = [
+        name
+        for name, part in fingerprint.items()
+        if part in ("value", "value if changed") or name in ("keep_columns", "model")
+    ]
     changed = [name for name in names if earlier and earlier[name] != now[name]]
     found = [describe_changes(changed, earlier, now)] if changed else []
     written = _read_plan(there)
     if "model" not in changed and written.get("model", plan.model_hash) != plan.model_hash:
         found.append(f"the model {config.model} has changed")
-    if written.get("version", lstm_ray.__version__) != lstm_ray.__version__:
-        found.append(f"of lstm-ray {written['version']}, this is {lstm_ray.__version__}")
+    if written.get("version", SCORES_VERSION) != SCORES_VERSION:
+        found.append(f"of lstm-ray {written['version']}; {SCORES_VERSION} and later score otherwise")
     found += _changed_inputs(written.get("files", []), plan)
     return "; ".join(found) or "of another model, or another version of lstm-ray"
 
@@ -168,7 +182,7 @@ def start_output(config: ScoreConfig, plan: Plan, progress: Progress) -> str:
     storage.delete(storage.join(place, "_SUCCESS"))
     summary = {
         "fingerprint": plan.layout.fingerprint,
-        "version": lstm_ray.__version__,
+        "version": SCORES_VERSION,
         "model": plan.model_hash,
         "rows": plan.rows,
         "parts": plan.parts,
@@ -211,7 +225,7 @@ def _has_results(output: str) -> bool:
 
 def _is_result(name: str) -> bool:
     """Returns whether a run writes a file of this name beside its plan."""
-    return name in ("_SUCCESS", "_manifest.json", "_bad_files.parquet") or is_part_name(name)
+    return name in ("_SUCCESS", "_manifest.json", "_report.html", "_bad_files.parquet") or is_part_name(name)
 
 
 def _planned_fingerprint(output: str) -> str | None:
@@ -271,8 +285,18 @@ def _write_bad_files(output: str, bad_files: Sequence[BadFile]) -> None:
     storage.write_file(path, lambda stream: pq.write_table(table, stream))
 
 
-def write_manifest(manifest: Manifest, place: str) -> None:
-    """Writes the manifest beside the parts, and `_SUCCESS`: from then on the run is complete."""
+def describe_files(plan: Plan, tally: Tally) -> list[dict[str, Any]]:
+    """Returns path and counts of the input files with the largest shares of unknown words; `MOST_FILES` at most."""
+    counts = tally.by_file
+    unknown, words, rows = (counts[:, FileCounts._fields.index(name)] for name in ("unknown", "words", "rows"))
+    order = np.lexsort((-rows, -unknown / np.maximum(words, 1)))
+    shown = order[rows[order] > 0][:MOST_FILES].tolist()
+    return [{"path": plan.files[file].path, **FileCounts(*counts[file].tolist())._asdict()} for file in shown]
+
+
+def write_manifest(manifest: Manifest, report: str, place: str) -> None:
+    """Writes manifest and report beside the parts, and `_SUCCESS`: from then on the run is complete."""
     content = json.dumps(asdict(manifest), indent=2) + "\n"
     storage.write_bytes(storage.join(place, "_manifest.json"), content.encode())
+    storage.write_bytes(storage.join(place, "_report.html"), report.encode())
     storage.write_bytes(storage.join(place, "_SUCCESS"), b"")

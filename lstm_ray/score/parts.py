@@ -8,16 +8,18 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lstm_ray import storage
 from lstm_ray.errors import LstmRayError, OutputError
+from lstm_ray.model.profile import IntArray, Profile
 from lstm_ray.score.columns import PartLayout
-from lstm_ray.score.plan import Chunk, Plan
-from lstm_ray.score.scorer import SENTIMENTS, Scored
+from lstm_ray.score.plan import Chunk, Plan, file_of_part
+from lstm_ray.score.scorer import SENTIMENTS, UNSURE, Scored
 from lstm_ray.wording import reason
 
 _FOOTER_KEY = b"lstm_ray"
@@ -33,36 +35,80 @@ class Part:
         rows: Rows in it.
         positives: Rows whose sentiment is positive.
         errors: Rows without a score, by reason.
+        profile: Counts of its rows (`Profile.to_json`); empty in a part that an older version wrote.
+        unsure: Rows whose sentiment is unsure.
     """
 
     name: str
     rows: int
     positives: int
     errors: dict[str, int]
+    profile: dict[str, int | list[int]] = field(default_factory=dict)
+    unsure: int = 0
+
+
+class FileCounts(NamedTuple):
+    """Counts of the rows of one input file.
+
+    Attributes:
+        rows: All of them.
+        positives: Rows whose sentiment is positive.
+        without_score: Rows that have none.
+        words: Words that the model has read.
+        unknown: Those of them that it does not know.
+        truncated: Rows of which it has not read all words.
+    """
+
+    rows: int
+    positives: int
+    without_score: int
+    words: int
+    unknown: int
+    truncated: int
 
 
 @dataclass
 class Tally:
-    """The parts that are done, and the sums of their counts."""
+    """The parts that are done, and the sums of their counts.
 
+    Attributes:
+        by_file: int64[files, 6], the `FileCounts` of each input file; an array, because there may be a million files.
+    """
+
+    by_file: IntArray
     done: set[str] = field(default_factory=set)
     rows: int = 0
     positives: int = 0
+    unsure: int = 0
     errors: Counter[str] = field(default_factory=Counter)
+    profile: Profile = field(default_factory=Profile)
 
     def add(self, part: Part) -> None:
         """Adds a part."""
         self.done.add(part.name)
-        self.rows += part.rows
-        self.positives += part.positives
-        self.errors.update(part.errors)
+        self._count(part, 1)
 
     def remove(self, part: Part) -> None:
         """Removes a part that was added."""
         self.done.remove(part.name)
-        self.rows -= part.rows
-        self.positives -= part.positives
-        self.errors.subtract(part.errors)
+        self._count(part, -1)
+
+    def _count(self, part: Part, sign: int) -> None:
+        profile = Profile.from_json(part.profile) if part.profile else Profile()
+        self.rows += sign * part.rows
+        self.positives += sign * part.positives
+        self.unsure += sign * part.unsure
+        self.errors.update({error: sign * rows for error, rows in part.errors.items()})
+        self.profile = self.profile + profile if sign > 0 else self.profile - profile
+        counts = FileCounts(
+            part.rows,
+            part.positives,
+            sum(part.errors.values()),
+            profile.words,
+            profile.unknown,
+            profile.truncated,
+        )
+        self.by_file[file_of_part(part.name)] += sign * np.array(counts)
 
 
 def write_part(chunk: Chunk, kept: Sequence[Any], scored: Scored, layout: PartLayout, output: str) -> Part:
@@ -81,11 +127,16 @@ def write_part(chunk: Chunk, kept: Sequence[Any], scored: Scored, layout: PartLa
     Raises:
         OutputError: It cannot be written.
     """
-    positives = _count_values(scored.sentiment).get(SENTIMENTS[1], 0)
-    part = Part(chunk.part_name, chunk.rows, positives, _count_values(scored.error))
-    footer = json.dumps({"fingerprint": layout.fingerprint, **asdict(part)}, sort_keys=True).encode()
+    sentiments = _count_values(scored.sentiment)
+    positives, unsure = sentiments.get(SENTIMENTS[1], 0), sentiments.get(UNSURE, 0)
+    errors, profile = _count_values(scored.error), scored.profile.to_json()
+    part = Part(chunk.part_name, chunk.rows, positives, errors, profile, unsure)
+    counts = {"fingerprint": layout.fingerprint, **asdict(part)}
+    if not unsure:  # so that a part without such rows has the bytes that it had before there were any
+        del counts["unsure"]
+    footer = json.dumps(counts, sort_keys=True).encode()
     schema = pa.schema([field.with_nullable(True) for field in layout.schema], metadata={_FOOTER_KEY: footer})
-    table = pa.Table.from_arrays([*kept, scored.probability, scored.sentiment, scored.error], schema=schema)
+    table = pa.Table.from_arrays([*kept, *scored.columns()], schema=schema)
     storage.write_file(
         storage.join(output, part.name),
         lambda stream: pq.write_table(table, stream, compression="zstd", write_page_checksum=True),

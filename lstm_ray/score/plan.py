@@ -24,16 +24,18 @@ from dataclasses import astuple, dataclass, replace
 
 import pyarrow as pa
 
-import lstm_ray
 from lstm_ray.config import ScoreConfig
 from lstm_ray.errors import InputError
 from lstm_ray.progress import Count, Progress, ignore
-from lstm_ray.score.columns import NEW_COLUMNS, PARTITION_TYPE, PartLayout, kept_by, mixed_types, part_schema
+from lstm_ray.score.columns import PARTITION_TYPE, PartLayout, kept_by, mixed_types, part_schema
 from lstm_ray.storage.inputs import InputFile, find_inputs
 from lstm_ray.storage.parquet import open_parquet
 from lstm_ray.text.tokenize import is_text_type
 from lstm_ray.wording import counted, named
 
+SCORES_VERSION = "0.2.0"
+"""Version of lstm-ray since which the same plan gives the same parts, byte for byte. A change that scores texts or
+writes parts differently must raise it: scores of an earlier one are then neither resumed nor mixed with new ones."""
 _FOOTER_READERS = 16  # threads; reading a footer is waiting, above all on an object store
 
 
@@ -67,6 +69,11 @@ _NO_ROWS = Chunk(0, 0, 0, (0, 0), 0)
 def is_part_name(name: str) -> bool:
     """Returns whether a file's name is that of a part."""
     return re.fullmatch(r"part-\d{6,}-\d{12,}\.parquet", name) is not None
+
+
+def file_of_part(name: str) -> int:
+    """Returns the position in the plan of the file that a part's rows come from."""
+    return int(name.split("-")[1])
 
 
 @dataclass(frozen=True)
@@ -159,14 +166,13 @@ def make_plan(config: ScoreConfig, model_hash: str, progress: Progress = ignore)
     schemas: dict[pa.Schema, InputFile] = {}
     for file, footer in zip(files, footers, strict=True):
         schemas.setdefault(footer.schema, file)
-    schema = part_schema(schemas, config)
-    kept = schema.names[: -len(NEW_COLUMNS)]
+    schema, kept = part_schema(schemas, config)
     group_rows = [footer.group_rows for footer in footers]
     rows = parts = 0
     for chunk in _first_rows(_cut_all(group_rows, config.rows_per_part), config.max_rows):
         rows, parts = rows + chunk.rows, parts + 1
     fingerprint = _fingerprint(files, group_rows, bad, kept, config, model_hash)
-    layout = PartLayout(schema, config.text_column, fingerprint, mixed_types(schemas, kept))
+    layout = PartLayout(schema, kept, config.text_column, config.explain, fingerprint, mixed_types(schemas, kept))
     return Plan(files, group_rows, config.rows_per_part, rows, parts or 1, model_hash, layout, bad)
 
 
@@ -285,7 +291,7 @@ def _fingerprint(
 ) -> str:
     digest = hashlib.sha256()
     settings = {
-        "version": lstm_ray.__version__,
+        "version": SCORES_VERSION,
         "model": model_hash,
         "kept": list(kept),
         **config.fingerprint_values(),

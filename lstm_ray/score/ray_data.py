@@ -30,6 +30,7 @@ from lstm_ray import user_code
 from lstm_ray.config import ScoreConfig
 from lstm_ray.errors import BundleError, LstmRayError
 from lstm_ray.model.bundle import Bundle, read_bundle
+from lstm_ray.model.profile import Profile
 from lstm_ray.runtime.nodes import check_paths
 from lstm_ray.runtime.ray_internals import IDLE_DATA_THREAD, stop_data_usage_poller
 from lstm_ray.runtime.ray_session import connect, is_ray_client, our_error
@@ -67,7 +68,8 @@ def score_on_ray(
     # GPU actors get nothing to do unless a task has a core.
     asked = Asked(least, most, config.cpus_per_actor, config.gpus_per_actor, spare_cpus=int(has_gpus))
     stop_data_usage_poller()
-    run = _Run(config, plan.layout, bundle.hash, bundle.threshold, bundle.sources())
+    threshold = bundle.threshold if config.threshold is None else config.threshold
+    run = _Run(config, plan.layout, bundle.hash, threshold, bundle.sources())
     with connect(config.address, asked, notify) as is_ours, _new_threads_ended():
         drive = _drive_there if is_ray_client() else _drive
         if not is_ours:
@@ -208,7 +210,8 @@ class _ScoringActor:
     def _scorer(self) -> Scorer:
         run = self._run
         with user_code.unpacked(run.sources):
-            return Scorer(_read_planned(run.config.model, run.model_hash), run.config.engine, run.threads)
+            bundle = _read_planned(run.config.model, run.model_hash)
+            return Scorer(bundle, run.config.engine, run.threads, *run.config.decision)
 
 
 def _on_gpus(dataset: Any, run: _Run, pool: dict[str, Any]) -> Any:
@@ -228,6 +231,7 @@ def _encode_stage(row: pa.Table, run: _Run) -> pa.Table:
             "token_ids": [chunk.sequences.token_ids for chunk in chunks],
             "offsets": [chunk.sequences.offsets for chunk in chunks],
             "reasons": [chunk.reasons for chunk in chunks],
+            "texts": [chunk.texts.to_array() for chunk in chunks],
         }
 
     return _next_row(row, encode)
@@ -250,7 +254,11 @@ class _GpuActor:
     def _score(self, row: pa.Table) -> wire.Arrays:
         chunks = zip(wire.arrays_of(row, "token_ids", np.int32), wire.arrays_of(row, "offsets", np.int64), strict=True)
         probability = [self._engine.probabilities(Sequences(*chunk)) for chunk in chunks]
-        return {"probability": probability, "reasons": wire.arrays_of(row, "reasons", np.int8)}
+        return {
+            "probability": probability,
+            "reasons": wire.arrays_of(row, "reasons", np.int8),
+            "texts": wire.arrays_of(row, "texts", np.int64),
+        }
 
     @cached_property
     def _engine(self) -> Engine:
@@ -280,8 +288,13 @@ def _write_stage(row: pa.Table, run: _Run) -> pa.Table:
     if wire.has_failed(row):
         return row.select(["results"])
     task = wire.task_from_text(row["task"][0].as_py())
-    arrays = zip(wire.arrays_of(row, "probability", np.float32), wire.arrays_of(row, "reasons", np.int8), strict=True)
-    scores = (Scored.from_probabilities(*chunk, run.threshold) for chunk in arrays)
+    kinds: dict[str, type[np.generic]] = {"probability": np.float32, "reasons": np.int8, "texts": np.int64}
+    arrays = zip(*(wire.arrays_of(row, name, kind) for name, kind in kinds.items()), strict=True)
+    decision = run.threshold, run.config.decision[1]
+    scores = (
+        Scored.from_probabilities(probability, reasons, Profile.from_array(texts), *decision)
+        for probability, reasons, texts in arrays
+    )
     try:
         result = wire.parts_to_text(write_task(task, run.layout, scores, run.config.output))
     except LstmRayError as error:

@@ -17,26 +17,31 @@ import contextlib
 import time
 from collections.abc import Collection, Generator
 
+import numpy as np
+
 from lstm_ray import storage
 from lstm_ray.config import ScoreConfig, paths_of, with_paths
 from lstm_ray.errors import ConfigError, InputError
 from lstm_ray.kernels.emitter import slow_note
 from lstm_ray.model.bundle import Bundle, read_bundle
+from lstm_ray.model.drift import compare, warn
 from lstm_ray.progress import Count, Progress
+from lstm_ray.report.scoring_page import scoring_report
 from lstm_ray.runtime.tensorflow import has_gpu
 from lstm_ray.score.local import score_here
 from lstm_ray.score.output import (
     Manifest,
     check_output,
+    describe_files,
     finish_output,
     finish_replacing,
     locked_output,
     start_output,
     write_manifest,
 )
-from lstm_ray.score.parts import Part, Tally, finished_parts
+from lstm_ray.score.parts import FileCounts, Part, Tally, finished_parts
 from lstm_ray.score.plan import BadFile, Plan, check_bad_files, make_plan
-from lstm_ray.score.scorer import pick_engine
+from lstm_ray.score.scorer import check_band, pick_engine
 from lstm_ray.storage.inputs import check_apart
 from lstm_ray.wording import counted
 
@@ -60,11 +65,14 @@ def score(config: ScoreConfig, progress: Progress) -> Manifest:
     bundle = read_bundle(config.model)
     if note := bundle.note():
         progress(note)
+    check_band(config.decision[1], bundle.threshold if config.threshold is None else config.threshold)
     # Decided once, here: a run that is resumed elsewhere must not mix results of two engines, whose last bits differ.
     is_on_gpu = config.engine == "auto" and has_gpu() if config.actors == "0" else config.gpus_per_actor > 0
     config = config.model_copy(update={"engine": pick_engine(config.engine, is_on_gpu, bundle.model.network)})
     if config.engine == "cpu" and (note := slow_note()):
         progress(f"note: {note}")
+    if config.explain:
+        progress("note: --explain scores each row again without each of its words, which takes as many times as long")
     progress("planning: reading the input's footers")
     plan = make_plan(config, bundle.identity(), progress)
     if not plan.rows and config.fail_if_empty:
@@ -77,7 +85,7 @@ def score(config: ScoreConfig, progress: Progress) -> Manifest:
         place = start_output(config, plan, progress)
         if place != config.output:
             progress("the scores that are there stay until the new ones are complete")
-        tally = Tally()
+        tally = Tally(np.zeros((max(1, len(plan.files)), len(FileCounts._fields)), np.int64))
         for part in finished_parts(plan, place):
             tally.add(part)
         kept_parts, kept_rows = len(tally.done), tally.rows
@@ -96,6 +104,7 @@ def score(config: ScoreConfig, progress: Progress) -> Manifest:
                     tally.add(result)
                     progress(Count(tally.rows, plan.rows, "rows"))
         finish_output(place, plan, tally, list(bad.values()))
+        movements = compare(tally.profile, bundle.profile)
         seconds = time.perf_counter() - started
         manifest = Manifest(
             output=config.output,
@@ -109,9 +118,16 @@ def score(config: ScoreConfig, progress: Progress) -> Manifest:
             rows_per_s=max(0, tally.rows - kept_rows) / seconds,
             model_hash=bundle.hash,
             fingerprint=plan.layout.fingerprint,
+            profile=tally.profile.to_json(),
+            moved={one.name: one.to_json() for one in movements},
+            files=describe_files(plan, tally),
+            unsure=tally.unsure,
         )
-        write_manifest(manifest, place)
+        report = scoring_report(manifest, tally.profile, bundle.profile, movements, config.model_dump(mode="json"))
+        write_manifest(manifest, report, place)
         finish_replacing(config.output)
+        if warning := warn(movements):
+            progress(f"warning: {warning}")
         return manifest
 
 

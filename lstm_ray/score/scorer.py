@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -22,15 +22,22 @@ import pyarrow.compute as pc
 from lstm_ray import user_code
 from lstm_ray.errors import BundleError, ConfigError
 from lstm_ray.model.bundle import Bundle
+from lstm_ray.model.explain import Logits, WordWeight, explain
+from lstm_ray.model.profile import Profile, count_scores, count_texts
 from lstm_ray.runtime.devices import available_cores
 from lstm_ray.runtime.tensorflow import has_gpu
 from lstm_ray.text.sequences import Sequences, bucket_length, concatenate, pad_batch, truncate
 from lstm_ray.text.tokenize import decode_texts, tokenize
 
+Band: TypeAlias = tuple[float, float]
+"""The least and the greatest probability of texts that are called unsure."""
+
 EngineName = Literal["auto", "cpu", "keras"]
 RunAll: TypeAlias = Callable[..., Iterable[Any]]
 
 SENTIMENTS = ("negative", "positive")
+UNSURE = "unsure"
+"""The sentiment of a text whose probability is in the band that a person should look at."""
 ERRORS = ("null_text", "invalid_utf8", "empty_text", "no_words")
 """Why a row has no score: no text; not UTF-8; nothing but white space; nothing but punctuation, which is left out."""
 HAS_WORDS = -1
@@ -38,6 +45,10 @@ HAS_WORDS = -1
 
 _BATCH_ROWS = 2048  # rows tokenized at a time by one thread: enough batches for all cores in a small part
 _KERAS_BATCH_ROWS = 512
+_LEAST = 1e-7  # probability with a logit: a float32 near 1 may be 1 itself
+
+WORDS = pa.list_(pa.struct([("word", pa.string()), ("weight", pa.float32())]))
+"""The type of a column of the words that weighed most."""
 
 
 @dataclass(frozen=True)
@@ -46,33 +57,53 @@ class Scored:
 
     Attributes:
         probability: float32[rows], of the positive class; null where the text cannot be scored.
-        sentiment: dictionary<string>[rows], "positive" or "negative"; null likewise.
+        sentiment: dictionary<string>[rows], "positive" or "negative", with a band also "unsure"; null likewise.
         error: dictionary<string>[rows], why there is no score; null where there is one.
+        profile: Counts of the rows, to compare them with the training data.
+        words: `WORDS`[rows], the words that weighed most, or None if they were not asked for; null without a score.
     """
 
     probability: pa.FloatArray
     sentiment: pa.DictionaryArray
     error: pa.DictionaryArray
+    profile: Profile
+    words: pa.ListArray | None = None
+
+    def columns(self) -> list[pa.Array]:
+        """Returns the columns that scoring adds, in order."""
+        return [self.probability, self.sentiment, self.error, *([] if self.words is None else [self.words])]
 
     @classmethod
     def from_probabilities(
-        cls, probability: npt.NDArray[np.float32], reasons: npt.NDArray[np.int8], threshold: float
+        cls,
+        probability: npt.NDArray[np.float32],
+        reasons: npt.NDArray[np.int8],
+        texts: Profile,
+        threshold: float,
+        unsure: Band | None = None,
     ) -> Scored:
         """Returns the scores of a column.
 
         Args:
             probability: float32[rows with words].
             reasons: int8[rows], `HAS_WORDS`, or the index in `ERRORS` of why there is no score.
+            texts: Counts of the texts.
             threshold: Probability above which a text counts as positive.
+            unsure: Probabilities that are called unsure instead, if any are.
         """
         without = reasons != HAS_WORDS
         values = np.zeros(len(reasons), np.float32)
         values[~without] = probability
-        is_positive = pa.array((values > threshold).astype(np.int8), mask=without)
+        sentiment, names = (values > threshold).astype(np.int8), [*SENTIMENTS]
+        if unsure is not None:
+            low, high = map(np.float32, unsure)
+            sentiment[(low <= values) & (values <= high)] = len(SENTIMENTS)
+            names.append(UNSURE)
         return cls(
             pa.array(values, pa.float32(), mask=without),
-            pa.DictionaryArray.from_arrays(is_positive, pa.array(SENTIMENTS)),
+            pa.DictionaryArray.from_arrays(pa.array(sentiment, mask=without), pa.array(names)),
             pa.DictionaryArray.from_arrays(pa.array(reasons, mask=~without), pa.array(ERRORS)),
+            texts + count_scores(probability, threshold),
         )
 
 
@@ -83,10 +114,12 @@ class Encoded:
     Attributes:
         sequences: The token ids of the rows that have words.
         reasons: int8[rows], `HAS_WORDS`, or the index in `ERRORS` of why there is no score.
+        texts: Counts of the texts; nothing is predicted yet.
     """
 
     sequences: Sequences
     reasons: npt.NDArray[np.int8]
+    texts: Profile
 
 
 class Engine(Protocol):
@@ -94,6 +127,9 @@ class Engine(Protocol):
 
     def probabilities(self, sequences: Sequences) -> npt.NDArray[np.float32]:
         """Returns float32[rows]. May be called from several threads."""
+
+    def logits(self, sequences: Sequences) -> npt.NDArray[np.float64]:
+        """Returns the log odds of the positive class, float64[rows]. May be called from several threads."""
 
     def close(self) -> None:
         """Ends the engine's threads."""
@@ -120,7 +156,14 @@ class Encoder:
         has_words = words.value_lengths().to_numpy() > 0
         ids = self._vocabulary.look_up(words, settings.unlisted_words)
         sequences = truncate(ids, settings.max_tokens, settings.truncating).take(np.flatnonzero(has_words))
-        return Encoded(sequences, _explain(texts, decoded, has_words))
+        # Of a longer text there may be fewer ids than words, but always more than are kept.
+        counts = count_texts(sequences, truncated=int((ids.lengths > settings.max_tokens).sum()))
+        counts += Profile(without_words=int((~has_words).sum()))
+        return Encoded(sequences, _reasons(texts, decoded, has_words), counts)
+
+    def explain(self, texts: pa.Array | pa.ChunkedArray, logits: Logits) -> list[list[WordWeight]]:
+        """Returns the words of each text and what they weigh in its score, see `explain`."""
+        return explain(decode_texts(texts), self._settings, self._vocabulary, logits)
 
 
 class KerasEngine:
@@ -153,6 +196,12 @@ class KerasEngine:
                 result[rows] = self._call(padded)[: len(rows)]
         return result
 
+    def logits(self, sequences: Sequences) -> npt.NDArray[np.float64]:
+        """Returns the log odds, float64[rows]: as exact as a float32 near 0 or 1 tells them, and at most 16."""
+        cut = np.clip(self.probabilities(sequences).astype(np.float64), _LEAST, 1 - _LEAST)
+        log_odds: npt.NDArray[np.float64] = np.log(cut) - np.log1p(-cut)
+        return log_odds
+
     def close(self) -> None:
         """Does nothing: the threads are TensorFlow's, which keeps them."""
 
@@ -180,21 +229,46 @@ def encode_column(encoder: Encoder, texts: pa.Array | pa.ChunkedArray, run_all: 
     batches = [texts.slice(start, _BATCH_ROWS) for start in range(0, len(texts), _BATCH_ROWS)]
     parts = list(run_all(encoder.encode, batches))
     reasons = np.concatenate([np.zeros(0, np.int8), *(part.reasons for part in parts)])
-    return Encoded(concatenate([part.sequences for part in parts]), reasons)
+    counts = sum((part.texts for part in parts), Profile())
+    return Encoded(concatenate([part.sequences for part in parts]), reasons, counts)
+
+
+def check_band(unsure: Band | None, threshold: float) -> None:
+    """Raises ConfigError unless a band has the threshold in it: on either side of it texts are sure, and different."""
+    if unsure is not None and not unsure[0] <= threshold <= unsure[1]:
+        shown = ":".join(f"{bound:g}" for bound in unsure)
+        raise ConfigError(f"--unsure {shown} has no room for the threshold, {threshold:g}: choose a band around it")
 
 
 class Scorer:
-    """Scores texts with a bundle's model; as a context manager, it ends its threads."""
+    """Scores texts with a bundle's model; as a context manager, it ends its threads.
 
-    def __init__(self, bundle: Bundle, engine: EngineName = "auto", threads: int | None = None) -> None:
+    Attributes:
+        threshold: Probability above which a text counts as positive.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        engine: EngineName = "auto",
+        threads: int | None = None,
+        threshold: float | None = None,
+        unsure: Band | None = None,
+    ) -> None:
         """Prepares the engine.
 
         Args:
             bundle: The model.
             engine: "auto" is Keras if there is a GPU or user code built the network, else the native engine.
             threads: Threads to tokenize and score on; None is one for each core that this process may use.
+            threshold: Probability above which a text counts as positive; None is the bundle's.
+            unsure: Probabilities that are called unsure instead, if any are.
+
+        Raises:
+            ConfigError: The engine cannot compute the network, or the band does not have the threshold in it.
         """
-        self._threshold = bundle.threshold
+        self.threshold, self._unsure = bundle.threshold if threshold is None else threshold, unsure
+        check_band(unsure, self.threshold)
         self._encoder = Encoder(bundle)
         threads = threads or available_cores()
         self._engine = make_engine(
@@ -211,14 +285,33 @@ class Scorer:
         self._pool.shutdown()
         self._engine.close()
 
-    def score(self, texts: pa.Array | pa.ChunkedArray) -> Scored:
-        """Scores a column of texts of any Arrow text type, rows in order."""
+    def score(self, texts: pa.Array | pa.ChunkedArray, words: int = 0) -> Scored:
+        """Scores a column of texts of any Arrow text type, rows in order.
+
+        Args:
+            texts: The texts.
+            words: How many of the words that weighed most to return of each text; 0 returns none, and takes no time.
+        """
         encoded = encode_column(self._encoder, texts, self._pool.map)
         probability = self._engine.probabilities(encoded.sequences)
-        return Scored.from_probabilities(probability, encoded.reasons, self._threshold)
+        scored = Scored.from_probabilities(probability, encoded.reasons, encoded.texts, self.threshold, self._unsure)
+        return replace(scored, words=self._heaviest(texts, scored, words)) if words else scored
+
+    def explain(self, texts: pa.Array | pa.ChunkedArray) -> list[list[WordWeight]]:
+        """Returns the different words of each text, by falling absolute weight; none of a text without a score."""
+        return self._encoder.explain(texts, self._engine.logits)
+
+    def _heaviest(self, texts: pa.Array | pa.ChunkedArray, scored: Scored, number: int) -> pa.ListArray:
+        """Returns the words that weighed most, `WORDS`[rows]."""
+        rows: list[Any] = []
+        for start in range(0, len(texts), _BATCH_ROWS):
+            for found in self.explain(texts.slice(start, _BATCH_ROWS)):
+                rows.append([{"word": one.word, "weight": one.weight} for one in found[:number]])
+        has_score = scored.probability.is_valid().to_pylist()
+        return pa.array([row if is_one else None for row, is_one in zip(rows, has_score, strict=True)], WORDS)
 
 
-def _explain(
+def _reasons(
     texts: pa.Array | pa.ChunkedArray, decoded: pa.LargeStringArray, has_words: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.int8]:
     """Returns, for each row without words, the reason, and for the others `HAS_WORDS`."""

@@ -28,7 +28,7 @@ def score_task(task: Task, layout: PartLayout, scorer: Scorer, output: str) -> I
     """
     columns = list(dict.fromkeys([*layout.kept, layout.text_column]))
     for chunk, table in read_task(task, columns):
-        scored = scorer.score(table[layout.text_column])
+        scored = scorer.score(table[layout.text_column], layout.words)
         yield write_part(chunk, kept_columns(table, layout, task.file.path), scored, layout, output)
 
 

@@ -13,12 +13,11 @@ from typing import Any
 from pyarrow import fs
 
 from lstm_ray.errors import ConfigError, InputError
+from lstm_ray.progress import Progress, ignore
 from lstm_ray.storage import is_local, join, locate, path_of
 from lstm_ray.storage.listing import fixed_part, is_hidden, is_pattern, list_below, matches, parents
 from lstm_ray.storage.tables import Table, is_iceberg_state, live_files, table_around, tables_among
 from lstm_ray.wording import counted, reason
-
-Notify = Callable[[str], None]
 
 _SUFFIX = ".parquet"
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
@@ -54,7 +53,7 @@ class InputFile:
             raise InputError(f"{self.path}: cannot be read: {reason(error)}") from error
 
 
-def find_inputs(inputs: Sequence[str], notify: Notify = lambda note: None) -> list[InputFile]:
+def find_inputs(inputs: Sequence[str], progress: Progress = ignore) -> list[InputFile]:
     """Lists the files of paths, directories and globs: each real file once, whatever its names.
 
     A directory stands for all files below it whose names end with ".parquet"; names that begin with "_" or "." are left
@@ -64,13 +63,13 @@ def find_inputs(inputs: Sequence[str], notify: Notify = lambda note: None) -> li
 
     Args:
         inputs: Paths and URIs.
-        notify: Receives notes on files that are left out.
+        progress: Receives notes on files that are left out.
 
     Raises:
         InputError: A path does not exist or cannot be read, a directory or glob has no files, or an input contains only
             some of the files of a table.
     """
-    return _once([file for given in inputs for file in _find(given, notify)], notify)
+    return _once([file for given in inputs for file in _find(given, progress)], progress)
 
 
 def find_file(path: str) -> InputFile:
@@ -124,7 +123,7 @@ class _Listing:
         ]
 
 
-def _find(given: str, notify: Notify) -> list[InputFile]:
+def _find(given: str, progress: Progress) -> list[InputFile]:
     if not given:
         raise InputError("an input path is empty")
     filesystem, path = locate(given)
@@ -152,7 +151,7 @@ def _find(given: str, notify: Notify) -> list[InputFile]:
         nothing = f"no *{_SUFFIX} file in this directory" if listing.meant else "no file matches"
         raise InputError(f"{given}: {nothing}{left_out and f': left out {left_out}'}")
     if left_out:
-        notify(f"note: {given}: left out {left_out}")
+        progress(f"note: {given}: left out {left_out}")
     found = [
         _input_file(to_path(info.path), info, _partitions(os.path.dirname(info.path[len(listing.base) :])))
         for info in chosen
@@ -219,7 +218,7 @@ def _live_files(shown: str, table: Table, state: str | None, partitions: Mapping
     return [_input_file(path, info, {**partitions, **values}) for (path, values), info in zip(live, infos, strict=True)]
 
 
-def _once(files: Sequence[InputFile], notify: Notify) -> list[InputFile]:
+def _once(files: Sequence[InputFile], progress: Progress) -> list[InputFile]:
     """Returns each real file once, by a name without links where it has one."""
     by_identity: dict[object, list[InputFile]] = {}
     for file in files:
@@ -233,7 +232,7 @@ def _once(files: Sequence[InputFile], notify: Notify) -> list[InputFile]:
         one, other, *_ = repeated[0]
         names = one.path if one.path == other.path else f"{one.path} is {other.path}"
         more = ", ..." if len(repeated) > 1 else ""
-        notify(f"note: read once, although named more than once: {counted(len(repeated), 'file')} ({names}{more})")
+        progress(f"note: read once, although named more than once: {counted(len(repeated), 'file')} ({names}{more})")
     return list(kept.values())
 
 

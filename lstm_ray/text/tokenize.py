@@ -32,7 +32,7 @@ PUNCTUATION = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~'
 FILTERED = PUNCTUATION + "\t\n"
 """The characters that become spaces, unless punctuation is kept."""
 
-LINE_BREAK = r"(?i)<br\s*/?>"
+LINE_BREAK = r"(?i)<br[\t\n\f\r ]*/?>"  # not \s, which means other characters to Arrow than to Python
 _ASCII_SPACES = "\t\n\v\f\r\x1c\x1d\x1e\x1f"  # white space below 0x80 for str.split(), without the space
 _HIDDEN = bytes.maketrans(b"\v\f\r", b"\xfb\xfc\xfd")  # bytes that UTF-8 never uses
 _SHOWN = bytes.maketrans(b"\xfb\xfc\xfd", b"\v\f\r")

@@ -47,6 +47,11 @@ class Vocabulary:
         self.counts = counts
         self.size = size
 
+    @property
+    def end(self) -> int:
+        """Returns the id after the last word's."""
+        return max(FIRST_WORD_ID, min(FIRST_WORD_ID + len(self.words), self.size))
+
     def look_up(self, tokens: pa.LargeListArray, unlisted: Unlisted = "oov") -> Sequences:
         """Returns the token ids of each row, starting with the start id.
 
@@ -70,6 +75,21 @@ class Vocabulary:
     def resized(self, size: int) -> Vocabulary:
         """Returns the same words for a model that uses `size` ids."""
         return Vocabulary(self.words, self.counts, size)
+
+    def extended(self, counts: pa.Table, most: int) -> Vocabulary:
+        """Returns these words, with the same ids, and after them others: for a model that sees `most` ids more.
+
+        Args:
+            counts: Words and their occurrences.
+            most: How many of those that are new to add, the most frequent ones.
+        """
+        known = self.end - FIRST_WORD_ID
+        words, occurrences = self.words.slice(0, known), self.counts.slice(0, known)
+        new = counts.filter(pc.invert(pc.is_in(counts["word"], value_set=words)))
+        added = build_vocabulary(new, FIRST_WORD_ID + most)
+        return Vocabulary(
+            pa.concat_arrays([words, added.words]), pa.concat_arrays([occurrences, added.counts]), self.size + most
+        )
 
     def write(self, path: str | Path) -> None:
         """Writes the vocabulary as Parquet: word, id, count."""

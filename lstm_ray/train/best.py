@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from lstm_ray.config import TrainConfig, TuneConfig, left_to_the_data, option_name, resolve
+from lstm_ray.config import TrainConfig, TuneConfig, left_open, option_name, resolve
 from lstm_ray.datasets.labelled import Shard, read_shard
 from lstm_ray.datasets.labels import label_mapping
 from lstm_ray.text.ngrams import LONGEST, bags
@@ -64,7 +64,7 @@ def choose(config: C, shards: Sequence[Shard]) -> tuple[C, list[str]]:
         ConfigError: A chosen setting contradicts a given one, such as more workers than rows in a step.
         InputError: The data cannot be read.
     """
-    if not (left := left_to_the_data(config)):
+    if not (left := left_open(config)):
         return config, []
     training = [shard for shard in shards if not shard.is_validation and len(shard.rows)]
     names = set(left) - _settled(config) if training else set()

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lstm_ray import storage
 from lstm_ray.config import TrainConfig, to_yaml, with_paths
-from lstm_ray.datasets.labelled import count_labels, describe_left_out, find_shards
+from lstm_ray.datasets.labelled import Shard, count_labels, describe_left_out
 from lstm_ray.datasets.labels import OTHER, label_mapping
 from lstm_ray.datasets.unlabelled import find_text_shards
 from lstm_ray.errors import InputError
 from lstm_ray.model.architectures import build_model, summary_text
 from lstm_ray.model.user_network import check_network
+from lstm_ray.progress import Event
 from lstm_ray.runtime.devices import available_cores
 from lstm_ray.runtime.tensorflow import start_tensorflow
+from lstm_ray.train.beginning import begin_with
 from lstm_ray.train.best import choose
 from lstm_ray.train.checks import check_inputs
 from lstm_ray.train.data.corpus import find_all_shards
@@ -26,9 +30,11 @@ def describe(config: TrainConfig) -> str:
         InputError: A file is missing, is not Parquet, or lacks a column.
         OutputError: The output directory contains something else.
     """
-    notes: list[str] = []
-    config, reasons = choose(config, find_all_shards(config, notes.append))
-    inputs = describe_inputs(config)
+    notes: list[Event] = []
+    config, _ = begin_with(config)
+    shards = find_all_shards(config, notes.append)
+    config, reasons = choose(config, shards)
+    inputs = describe_inputs(config, shards)
     start_tensorflow()
     if config.network is not None:
         check_network(config)
@@ -39,7 +45,7 @@ def describe(config: TrainConfig) -> str:
             model,
             "",
             *(f"preset best: {reason}" for reason in reasons),
-            *notes,
+            *map(str, notes),
             *inputs,
             *describe_workers(config),
             "",
@@ -47,8 +53,12 @@ def describe(config: TrainConfig) -> str:
     )
 
 
-def describe_inputs(config: TrainConfig) -> list[str]:
+def describe_inputs(config: TrainConfig, shards: Sequence[Shard]) -> list[str]:
     """Returns a line on the training, validation and unlabelled data; reads the labels, but no texts.
+
+    Args:
+        config: The settings.
+        shards: Row groups of the run, as `find_all_shards` lists them.
 
     Raises:
         InputError: A file is missing, is not Parquet, or lacks a column, or a label is not 0 or 1 and not mapped.
@@ -58,21 +68,18 @@ def describe_inputs(config: TrainConfig) -> list[str]:
     check_inputs(run)
     open_run(run)
     lines = []
+    mapping = label_mapping(config)
     for side, inputs in (("training", config.train), ("validation", config.validation)):
-        mapping = label_mapping(config)
-        # `validation` is empty with a group.
-        shards = find_shards(
-            inputs, config.text_column, config.label_column, mapping, group_column=config.validation_group
-        )
+        used = [shard for shard in shards if (shard.is_validation is True) == (side == "validation")]
         if inputs:
-            files = len({shard.file.path for shard in shards})
-            labels = count_labels(shards, config.label_column, mapping)
+            files = len({shard.file.path for shard in used})
+            labels = count_labels(used, config.label_column, mapping)
             if not (labels[1] and labels[0]) and side == "training":
                 raise InputError(
                     f"{', '.join(inputs)}: column {config.label_column!r}: {counted(labels[1], 'row')} positive, "
                     f"{labels[0]:,} negative: training needs both"
                 )
-            left_out = describe_left_out(0, labels[OTHER], shards, config.label_column)
+            left_out = describe_left_out(0, labels[OTHER], used, config.label_column)
             lines.append(
                 f"{side}: {counted(sum(labels.values()), 'row')} in {counted(files, 'file')}, {labels[1]:,} positive, "
                 f"{labels[0]:,} negative{left_out}"

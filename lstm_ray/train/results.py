@@ -15,6 +15,7 @@ from lstm_ray import storage
 from lstm_ray.config import TrainConfig
 from lstm_ray.datasets.seen import describe_seen
 from lstm_ray.evaluate.ranking import doubt
+from lstm_ray.model.profile import TrainingData
 from lstm_ray.train.data.corpus import Groups
 from lstm_ray.train.loop.state import State
 from lstm_ray.wording import counted
@@ -69,6 +70,8 @@ class Outcome:
         rows_with_other_label: Rows left out because the label mapping does not name their label.
         groups: Number of groups, with `--validation-group`.
         validation_rows_seen: Validation rows whose text is also a training text.
+        profile: What the model reads of both sides; None if the run had been complete before.
+        before: Validation metrics of the model that the run started from; empty if there was none.
         was_complete: True if the run had been complete before.
     """
 
@@ -80,12 +83,14 @@ class Outcome:
     rows_with_other_label: int
     groups: Groups | None = None
     validation_rows_seen: int = 0
+    profile: TrainingData | None = field(default=None, repr=False)
+    before: dict[str, Any] = field(default_factory=dict)
     was_complete: bool = False
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """Returns the validation metrics of the best epoch; empty if there was no validation."""
-        return self.state.metrics
+        """Returns the validation metrics of the best epoch at the model's threshold; empty without validation."""
+        return self.state.decide(self.config)[0]
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -119,7 +124,7 @@ def read_outcome(config: TrainConfig, state: State) -> Outcome:
     metrics = json.loads(storage.read_bytes(storage.join(config.output, "metrics.json")))
     counts: dict[str, Any] = {name: metrics.get(name, 0) for name in _COUNTS}  # older versions did not write all
     groups = Groups(**metrics["groups"]) if metrics.get("groups") else None
-    return Outcome(state, config, **counts, groups=groups, was_complete=True)
+    return Outcome(state, config, **counts, groups=groups, before=metrics.get("before", {}), was_complete=True)
 
 
 def write_results(config: TrainConfig, outcome: Outcome) -> None:
@@ -137,15 +142,20 @@ def write_results(config: TrainConfig, outcome: Outcome) -> None:
         "epochs": state.epoch,
         **{name: getattr(outcome, name) for name in _COUNTS},
         "groups": None if outcome.groups is None else asdict(outcome.groups),
-        "validation": state.metrics,
+        "validation": outcome.metrics,
     }
+    if config.from_ is not None:
+        metrics["before"] = outcome.before
     if config.ngrams:
         metrics["parts"] = {"mix": state.mix, **{name: state.best_row().get(name) for name in PARTS.names}}
     report = training_report(
         title=f"Training run {os.path.basename(config.output.rstrip('/'))}",
         history=history,
         best_by=config.best_by,
-        metrics=state.metrics or None,
+        metrics=outcome.metrics or None,
+        counts=state.best_counts(),
+        profile=outcome.profile,
+        rows_seen=outcome.validation_rows_seen,
         config=config.model_dump(mode="json"),
         summary=state.summary,
         notes=list(_notes(config, outcome)),
@@ -158,7 +168,13 @@ def write_results(config: TrainConfig, outcome: Outcome) -> None:
 
 
 def _notes(config: TrainConfig, outcome: Outcome) -> Iterator[str]:
-    """Yields sentences about the reliability of the validation metrics."""
+    """Yields sentences about the model that the run started from, and the reliability of the validation metrics."""
+    if outcome.before:
+        yield (
+            f"Before, {config.from_} reached an accuracy of {outcome.before['accuracy']:.4f} and a log loss of "
+            f"{outcome.before['log_loss']:.4f} on the same validation rows; now {outcome.metrics['accuracy']:.4f} and "
+            f"{outcome.metrics['log_loss']:.4f}."
+        )
     if (groups := outcome.groups) is not None:
         by = config.validation_group
         yield f"{counted(groups.training, 'group')} of {by} to train on, {groups.validation:,} others to validate on."
@@ -167,5 +183,7 @@ def _notes(config: TrainConfig, outcome: Outcome) -> Iterator[str]:
     if outcome.validation_rows_seen:
         leak = describe_seen(outcome.validation_rows_seen, outcome.validation_rows, "validation")
         yield f"{leak}."
+    if (problem := outcome.state.decide(config)[1]) is not None:
+        yield f"{problem}."
     if (sentence := doubt(outcome.state.metrics)) is not None:
         yield f"{sentence[0].upper()}{sentence[1:]}."

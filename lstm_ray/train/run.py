@@ -5,6 +5,7 @@ OUTPUT/config.yaml  model/  vectors/  checkpoints/  tensorboard/
 
     checks.py    checks before the run starts         resume.py      whether the directory's run can be resumed
     best.py      settings chosen for the data         unlabelled.py  word vectors learned before the run
+    beginning.py the model to start from
     local.py     this process as the only worker      results.py     what is written at the end
     ray/         workers on Ray                       dry_run.py     what a run would do
 """
@@ -22,10 +23,13 @@ from lstm_ray.config import TrainConfig, with_paths
 from lstm_ray.datasets.labelled import Shard
 from lstm_ray.datasets.seen import describe_seen
 from lstm_ray.datasets.unlabelled import find_text_shards
+from lstm_ray.model.bundle import Bundle
 from lstm_ray.model.user_network import check_network
 from lstm_ray.progress import Progress
 from lstm_ray.runtime.tensorflow import start_tensorflow
-from lstm_ray.text.word_vectors import read_word_vectors
+from lstm_ray.text.vocabulary import FIRST_WORD_ID
+from lstm_ray.text.word_vectors import WordVectors, read_word_vectors
+from lstm_ray.train.beginning import begin_with, first_weights, metrics_before
 from lstm_ray.train.best import choose
 from lstm_ray.train.checks import check_inputs, performance_notes
 from lstm_ray.train.data.corpus import EncodedShard, Prepared, assemble, find_all_shards, read_given_vocabulary
@@ -63,7 +67,7 @@ def train(config: TrainConfig, progress: Progress) -> Outcome:
         OutputError: The output directory contains something else, or cannot be written.
         TrainingError: Training failed.
     """
-    config = with_paths(config, storage.absolute)
+    config, bundle = begin_with(with_paths(config, storage.absolute))
     check_inputs(config)
     shards = find_all_shards(config, progress)
     # The texts are read much later, but errors in their files are reported now.
@@ -73,15 +77,25 @@ def train(config: TrainConfig, progress: Progress) -> Outcome:
     with storage.locked(config.output, LOCK):
         resumed = open_run(config)  # again, because a run that held the lock may have ended in between
         try:
-            return _train(config, shards, reasons, progress, resumed)
+            return _train(config, shards, reasons, progress, resumed, bundle)
         finally:
             remove_if_empty(config.output)
 
 
 def _train(
-    config: TrainConfig, shards: Sequence[Shard], reasons: Sequence[str], progress: Progress, resumed: bool
+    config: TrainConfig,
+    shards: Sequence[Shard],
+    reasons: Sequence[str],
+    progress: Progress,
+    resumed: bool,
+    bundle: Bundle | None,
 ) -> Outcome:
     state = checkpoints.latest_state(config.output) if resumed else None
+    if state is not None and config.epochs < state.epoch:
+        progress(
+            f"note: --epochs {config.epochs} changes nothing: {counted(state.epoch, 'epoch')} of this run are done, "
+            "and its best one is kept; --fresh starts over"
+        )
     if state is not None and is_complete(config, state):
         return read_outcome(config, state)
     if state is not None:
@@ -96,7 +110,7 @@ def _train(
     with _failure_logged(tracker), _workers(config, tracker or progress) as workers:
         progress("reading and tokenizing")
         read_given_vocabulary.cache_clear()  # the file may have changed since an earlier run of this process
-        prepared = assemble(workers.encode_all(shards, config), config)
+        prepared = assemble(workers.encode_all(shards, config), config, None if bundle is None else bundle.seen())
         progress(
             f"{counted(len(prepared.training), 'row')} to train on, {len(prepared.validation):,} to validate on, "
             f"{counted(len(prepared.vocabulary.words), 'word')} known"
@@ -106,8 +120,11 @@ def _train(
         check_schedule(config, len(prepared.training))
         for reason in reasons if state is None else ():
             progress(f"preset best: {reason}")
+        if bundle is not None:
+            prepared = _begun_with(bundle, prepared, progress)
         if config.embeddings is not None:
-            prepared = _add_word_vectors(prepared, config.embeddings, progress)
+            first_id = FIRST_WORD_ID if bundle is None else bundle.vocabulary().end
+            prepared = _add_word_vectors(prepared, config.embeddings, progress, first_id)
         texts = read_all_texts(config, shards, progress) if config.learns_vectors else None
         if state is None:
             begin_run(config)  # first, so that the same command resumes if learning the vectors is interrupted
@@ -130,6 +147,8 @@ def _train(
         prepared.rows_with_other_label,
         prepared.groups,
         prepared.validation_rows_seen,
+        prepared.profile,
+        {} if bundle is None else metrics_before(bundle, prepared.validation),
     )
     with _failure_logged(tracker):
         write_results(config, outcome)
@@ -162,8 +181,21 @@ def _workers(config: TrainConfig, progress: Progress) -> Iterator[Workers]:
             yield RayWorkers(progress, is_here=is_ours)
 
 
-def _add_word_vectors(prepared: Prepared, path: str, progress: Progress) -> Prepared:
+def _begun_with(bundle: Bundle, prepared: Prepared, progress: Progress) -> Prepared:
+    """Returns the corpus with the weights that the model begins with."""
+    weights, has_output = first_weights(bundle)
+    added = prepared.vocabulary.end - bundle.vocabulary().end
+    output = "" if has_output else ", but for its output, which starts with random weights"
+    progress(f"beginning with the weights of {bundle.path}{output}; {counted(added, 'word')} added")
+    return replace(prepared, weights=weights, ngram_table=bundle.weights().ngram_table)
+
+
+def _add_word_vectors(prepared: Prepared, path: str, progress: Progress, first_id: int = FIRST_WORD_ID) -> Prepared:
+    """Returns the corpus with the vectors that a file has of its words, from an id on."""
     vectors = read_word_vectors(path, prepared.vocabulary)
-    found, words = len(vectors.ids), len(prepared.vocabulary.words)
-    progress(f"{found:,} of {words:,} words ({found / words:.0%}) start with a vector of {os.path.basename(path)}")
+    is_new = vectors.ids >= first_id
+    vectors = WordVectors(vectors.ids[is_new], vectors.vectors[is_new])
+    found, words = len(vectors.ids), FIRST_WORD_ID + len(prepared.vocabulary.words) - first_id
+    share = f" ({found / words:.0%})" if words else ""
+    progress(f"{found:,} of {words:,} words{share} start with a vector of {os.path.basename(path)}")
     return replace(prepared, word_vectors=vectors)

@@ -28,8 +28,7 @@ LAYERS = (
     ("text", "kernels", "collective"),
     ("datasets",),
     ("model", "vectors"),
-    ("score", "export"),
-    ("evaluate", "report"),
+    ("score", "export", "evaluate", "report"),  # a scoring run writes a report too, and an evaluation scores
     ("train",),
     ("tune",),  # runs `train` many times
     ("cluster", "jobs", "doctor"),
@@ -54,7 +53,7 @@ HOMES = {
     "rich": ("cli",),
     "llvmlite": ("kernels",),
     "matplotlib": ("report.picture",),
-    "jinja2": ("report.pages", "cluster.definition.render"),
+    "jinja2": ("report.rendering", "cluster.definition.render"),
     "mlflow": ("train.loop.mlflow_run",),
     "onnx": ("export.onnx_graph",),
     "deltalake": ("storage.tables",),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from importlib.util import spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -105,3 +106,27 @@ def test_the_reported_line_is_the_users_also_if_their_directory_holds_the_enviro
     write_module("mine", "\nfrom lib import installed\ninstalled.fail()")
     with pytest.raises(ConfigError, match=r"ZeroDivisionError: division by zero \(mine\.py, line 3\)"):
         find("mine:small")
+
+
+class Editable:
+    """A finder such as setuptools puts into `sys.meta_path` for an editable install."""
+
+    def __init__(self, name: str, path: Path) -> None:
+        self._name, self._path = name, path
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> object:
+        """Returns where the one module is that this finder knows."""
+        if name != self._name:
+            return None
+        return spec_from_file_location(name, self._path, submodule_search_locations=[str(self._path.parent)])
+
+
+def test_what_an_import_runs_is_found_for_editable_installs_too(
+    write_module: WriteModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = write_module("edited.layers", "LAYERS = 1", tmp_path / "elsewhere").parent
+    (package / "__init__.py").write_text("", encoding="utf-8")
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Editable("edited", package / "__init__.py")])
+    runs = user_code.run_by_import("edited.layers")
+    assert [(run.module, run.path.name) for run in runs] == [("edited", "__init__.py"), ("edited.layers", "layers.py")]
+    assert user_code.run_by_import("not_there") == []

@@ -34,17 +34,15 @@ def worker_machine(provider: str, gpus: int, named: str | None = None) -> str:
             raise ConfigError(f"--instance-type {named}: GPUs must be attached to it manually; {machines[1]} has one")
         has = has_gpus(named)
         if has is False and gpus:
-            raise ConfigError(f"--gpus-per-worker {gpus}: {named} has no GPU, {machines[1]} has one")
+            raise ConfigError(f"--gpus-per-node {gpus}: {named} has no GPU, {machines[1]} has one")
         if gpus and (there := gpus_of(named)) not in (None, gpus):
-            raise ConfigError(f"--gpus-per-worker {gpus}: {named} has {there}")
+            raise ConfigError(f"--gpus-per-node {gpus}: {named} has {there}")
         if has and not gpus:
-            raise ConfigError(f"--instance-type {named} has GPUs: give their number with --gpus-per-worker")
+            raise ConfigError(f"--instance-type {named} has GPUs: give their number with --gpus-per-node")
         return named
     if gpus not in machines:
         known = ", ".join(str(number) for number in machines)
-        raise ConfigError(
-            f"--gpus-per-worker {gpus}: name a machine with --instance-type; known are those with {known}"
-        )
+        raise ConfigError(f"--gpus-per-node {gpus}: name a machine with --instance-type; known are those with {known}")
     return machines[gpus]
 
 

@@ -85,14 +85,14 @@ def _launcher_values(config: ClusterConfig) -> dict[str, Any]:
     if provider == "onprem":
         head, *workers = config.host_list
         return values | {"head_host": head, "worker_hosts": workers}
-    worker = machines.worker_machine(provider, config.gpus_per_worker, config.instance_type)
-    cores = config.cpus_per_worker or machines.cores(worker)
+    worker = machines.worker_machine(provider, config.gpus_per_node, config.instance_type)
+    cores = config.cpus_per_node or machines.cores(worker)
     if cores is None and provider != "aws":  # Ray asks only Amazon's cloud
-        raise ConfigError(f"--instance-type {worker}: the cores are not part of its name: add --cpus-per-worker")
+        raise ConfigError(f"--instance-type {worker}: the cores are not part of its name: add --cpus-per-node")
     return values | {
         "region": config.region or _REGIONS[provider],
         "cloud_packages": CLOUD_PACKAGES[provider],
-        "cpus_per_worker": cores,
+        "cpus_per_node": cores,
         "head": {
             "is_head": True,
             "machine": config.head_instance_type or machines.HEADS[provider],
@@ -102,7 +102,7 @@ def _launcher_values(config: ClusterConfig) -> dict[str, Any]:
         "worker": {
             "is_head": False,
             "machine": worker,
-            "gpus": config.gpus_per_worker,
+            "gpus": config.gpus_per_node,
             "remark": "must be offered in the region, and within your quota",
         },
     }
@@ -110,9 +110,9 @@ def _launcher_values(config: ClusterConfig) -> dict[str, Any]:
 
 def _kuberay_values(config: ClusterConfig, ray_version: str) -> dict[str, Any]:
     worker = {
-        "cpus": config.cpus_per_worker or _POD_CPUS,
-        "memory": config.memory_per_worker,
-        "gpus": config.gpus_per_worker,
+        "cpus": config.cpus_per_node or _POD_CPUS,
+        "memory": config.memory_per_node,
+        "gpus": config.gpus_per_node,
     }
     return {
         "image": config.image or f"lstm-ray:ray-{ray_version}",

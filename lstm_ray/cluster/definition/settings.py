@@ -77,24 +77,24 @@ class ClusterConfig(Settings):
     )
     instance_type: str | None = setting(
         None,
-        "Machine type of the workers; one that fits --gpus-per-worker if not given.",
+        "Machine type of the workers; one that fits --gpus-per-node if not given.",
         panel="Nodes",
         only_for=(*_CLOUDS, "kuberay"),
     )
     head_instance_type: str | None = setting(
         None, "Machine type of the head, which runs no workers.", panel="Nodes", only_for=(*_CLOUDS, "kuberay")
     )
-    cpus_per_worker: int | None = setting(
+    cpus_per_node: int | None = setting(
         None,
         "CPU cores per worker node; by default derived from the machine type's name, or 4 on Kubernetes.",
         panel="Nodes",
         ge=1,
         only_for=("gcp", "azure", "kuberay"),
     )
-    gpus_per_worker: int = setting(
+    gpus_per_node: int = setting(
         0, "GPUs of a worker node.", panel="Nodes", ge=0, le=16, only_for=(*_CLOUDS, "kuberay")
     )
-    memory_per_worker: int = setting(16, "Memory of a worker pod, in GiB.", panel="Nodes", ge=1, only_for=("kuberay",))
+    memory_per_node: int = setting(16, "Memory of a worker pod, in GiB.", panel="Nodes", ge=1, only_for=("kuberay",))
     spot: bool = setting(
         False,
         "Rent the workers as spot machines: cheaper, but the cloud may reclaim them at any time.",

@@ -43,10 +43,12 @@ class Column(Protocol):
     """A column whose type is being determined.
 
     Attributes:
-        note: Why it is text although it looks like something else; "" if it does not.
+        note: Why the column is text although it looks like another type; "" if it does not.
+        doubt: Why the column may better be text although it is numbers; "" if there is no doubt.
     """
 
     note: str
+    doubt: str
 
     @property
     def type(self) -> pa.DataType:
@@ -67,18 +69,22 @@ _INTEGER = r"^(?:0|-?[1-9][0-9]*)$"
 _FLOAT = r"^-?(?:(?:0|[1-9][0-9]*)?\.[0-9]+(?:[eE][+-]?[0-9]+)?|(?:0|[1-9][0-9]*)(?:[eE][+-][0-9]+)?|inf)$"
 _NO_TYPE = (pa.ArrowException, OverflowError, ValueError)
 _MOST_SHOWN = 80  # characters of a value in a note
-_EXACT_DIGITS = 15  # of any decimal number that a float64 holds to the digit
+_MOST_CELLS = 1 << 20  # of a block: keys times objects
+_MOST_CELLS_PER_VALUE = 50
+_EXACT_DIGITS = 15  # any decimal number with this many digits is exact in float64
 
 
 class TextColumn:
     """A column of a format in which everything is text, such as CSV."""
 
     def __init__(self, as_text: bool) -> None:
-        """Starts a column; `as_text` leaves no choice."""
-        self.note = ""
+        """Creates an empty column; with `as_text` its type is always text."""
+        self.note = self.doubt = ""
         self._possible = [] if as_text else [pa.bool_(), pa.int64(), pa.float64()]
         self._has_values = False
         self._first = ""
+        self._decimals: set[int] = set()  # how many the numbers have after their point
+        self._padded = ""  # where the first number is that ends with a zero after its point, such as 1.10
 
     @property
     def type(self) -> pa.DataType:
@@ -104,6 +110,21 @@ class TextColumn:
                     value = values[misfit]
                     why = "would change as a number" if is_number(value) else "is not a number"
                     self.note = f"{value!r} in {unit} {places[misfit]:,} {why}"
+        if self._possible == [pa.float64()]:
+            self._look_at_decimals(trimmed, places, unit)
+
+    def _look_at_decimals(self, texts: pa.StringArray, places: Sequence[int], unit: str) -> None:
+        """Doubts numbers where 1.1 and 1.10 may be two values, such as versions.
+
+        Where all have the same number of decimals, as prices do, the zeros say nothing.
+        """
+        decimals = pc.struct_field(pc.extract_regex(texts, r"\.(?P<decimals>[0-9]+)$"), "decimals")
+        self._decimals.update(pc.unique(pc.binary_length(decimals).drop_null()).to_pylist())
+        padded = pc.index(pc.fill_null(pc.match_substring_regex(decimals, "^[0-9]+0$"), False), True).as_py()
+        if padded >= 0 and not self._padded:
+            self._padded = f"{texts[padded].as_py()!r} in {unit} {places[padded]:,}"
+        if self._padded and len(self._decimals) > 1:
+            self.doubt = f"{self._padded} loses its last zero as a number, and others have fewer decimals"
 
     def to_arrow(self, values: list[str]) -> pa.Array:
         """Returns the values in the column's type."""
@@ -160,8 +181,8 @@ class JsonColumn:
     """A column of JSON values: numbers, texts, booleans, lists and objects."""
 
     def __init__(self, as_text: bool) -> None:
-        """Starts a column; `as_text` leaves no choice."""
-        self.note = ""
+        """Creates an empty column; with `as_text` its type is always text."""
+        self.note = self.doubt = ""
         self._type = pa.null()
         self._is_mixed = as_text
 
@@ -175,7 +196,13 @@ class JsonColumn:
         if self._is_mixed:
             return
         try:
-            self._type = _union(self._type, _infer(values))
+            _check_keys(values)
+            kind = _union(self._type, _infer(values))
+            if _leaves(kind) > MOST_COLUMNS:
+                raise _KeysError(f"its objects have more than {MOST_COLUMNS:,} different keys")
+            self._type = kind
+        except _KeysError as error:
+            self.note, self._is_mixed = str(error), True
         except _NO_TYPE as error:
             self.note = self._explain(values, places, unit, error)
             self._is_mixed = True
@@ -196,6 +223,32 @@ class JsonColumn:
                 others = "" if pa.types.is_null(kind) else f", others are {kind}"
                 return f"{unit} {place:,} holds {to_json(value)[:_MOST_SHOWN]}{others}"
         return reason(error)
+
+
+class _KeysError(ValueError):
+    """Objects have too many keys for a column."""
+
+
+def _check_keys(values: list[Any]) -> None:
+    """Raises _KeysError if objects have keys of their own: Arrow makes a column of each key, with a value for each row.
+
+    Of 3,000 objects with one key each, 80 KB of JSON, these would be 9 million values.
+    """
+    level = [value for value in values if isinstance(value, dict | list)]
+    while level:
+        objects = [value for value in level if isinstance(value, dict)]
+        cells = len(objects) * len(set().union(*objects))
+        if cells > max(_MOST_CELLS, _MOST_CELLS_PER_VALUE * sum(map(len, objects))):
+            raise _KeysError("its objects have keys of their own, thousands of them")
+        inside = (inner for value in level for inner in (value.values() if isinstance(value, dict) else value))
+        level = [inner for inner in inside if isinstance(inner, dict | list)]
+
+
+def _leaves(kind: pa.DataType) -> int:
+    """Returns how many columns of Parquet a type makes."""
+    if pa.types.is_nested(kind):
+        return sum(_leaves(kind.field(number).type) for number in range(kind.num_fields))
+    return 1
 
 
 def _infer(values: list[Any]) -> pa.DataType:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from lstm_ray.datasets.convert.json_lines import SUFFIXES, JsonRows
 from lstm_ray.datasets.convert.source import COMPRESSED, Lines, open_lines
 from lstm_ray.datasets.files import refuse_existing
 from lstm_ray.errors import ConfigError, InputError, OutputError
+from lstm_ray.progress import Count, Progress, ignore
 from lstm_ray.wording import named, reason
 
 
@@ -37,25 +40,10 @@ class Converted:
     columns: dict[str, str]
     notes: tuple[str, ...] = ()
 
-    def column_options(self) -> list[str]:
-        """Returns the options of `lstm-ray train` for the columns of text and label; NAME where it is unclear which."""
-        texts = [name for name, kind in self.columns.items() if kind == "string"]
-        text = _pick("text", texts)
-        label = _pick("label", [name for name in self.columns if name != text])
-        wanted = (("--text-column", "text", text), ("--label-column", "label", label))
-        return [word for option, usual, name in wanted if name != usual for word in (option, name)]
-
-
-def _pick(usual: str, names: Sequence[str]) -> str:
-    """Returns the usual name if it is among the names, else the only one, else a placeholder."""
-    if usual in names:
-        return usual
-    return names[0] if len(names) == 1 else "NAME"
-
 
 def convert(
-    source: Path,
-    output: Path,
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
     *,
     delimiter: str | None = None,
     quote: str | None = None,
@@ -64,7 +52,7 @@ def convert(
     encoding: str | None = None,
     as_text: Sequence[str] = (),
     overwrite: bool = False,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = ignore,
 ) -> Converted:
     """Converts a file of CSV, TSV or JSON.
 
@@ -80,13 +68,18 @@ def convert(
         encoding: Encoding of the file; by default that of its byte order mark, or UTF-8.
         as_text: Columns to keep as text, whatever they contain.
         overwrite: Whether an existing file may be replaced.
-        progress: Called with the bytes of the file converted and its size; reading it twice counts half each time.
+        progress: Receives the bytes of the file that are done: it is read twice, and each time counts half.
 
     Raises:
         InputError: The file is missing, or cannot be read as the format its name says.
-        OutputError: The output exists, is the source itself, or cannot be written.
+        OutputError: The output exists, is the source itself or a directory, or cannot be written.
         ConfigError: An option is wrong, or the file's name does not tell the format.
     """
+    is_directory = os.fspath(output).endswith("/") or os.path.isdir(output)
+    source, output = Path(source), Path(output)
+    if is_directory:
+        file = shlex.quote(str(output / f"{source.name.partition('.')[0]}.parquet"))
+        raise OutputError(f"{output} is a directory: name a file, such as --output {file}")
     if not source.is_file():
         raise InputError(f"{source}: no such file")
     if output.exists() and source.samefile(output):
@@ -100,7 +93,7 @@ def convert(
     total = source.stat().st_size
     columns: dict[str, Column] = {}
     rows = 0
-    progress(0, total)
+    progress(Count(0, total, "bytes"))
     with open_lines(source, encoding) as lines:
         found = open_rows(lines)
         for block in found.blocks():
@@ -112,13 +105,19 @@ def convert(
             if len(columns) > MOST_COLUMNS:
                 raise InputError(f"{source}: has more than {MOST_COLUMNS:,} columns")
             rows += len(block.places)
-            progress(lines.bytes_read() // 2, total)
+            progress(Count(lines.bytes_read() // 2, total, "bytes"))
         notes = found.notes()
     if unread := [name for name in as_text if name not in columns]:
         raise InputError(f"{source}: no column {unread[0]!r}; it has {named(columns)}")
     if not columns:
         raise InputError(f"{source}: its objects have no keys, so there are no columns")
     notes += [f"column {name!r} is kept as text: {column.note}" for name, column in columns.items() if column.note]
+    notes += [
+        f"column {name!r} is numbers: {column.doubt}: if these are no numbers, keep them with "
+        f"`{shlex.join(['--as-text', name])}`"
+        for name, column in columns.items()
+        if column.doubt and not column.note
+    ]
     schema = pa.schema([(name, column.type) for name, column in columns.items()])
 
     def write(stream: Any) -> None:
@@ -130,10 +129,10 @@ def convert(
                     raise InputError(f"{source}: has changed while it was read: convert it again")
                 with _explaining(source, block):
                     writer.write_table(_to_table(source, block, columns, schema))
-                progress((total + lines.bytes_read()) // 2, total)
+                progress(Count((total + lines.bytes_read()) // 2, total, "bytes"))
 
     storage.write_file(str(output), write)
-    progress(total, total)
+    progress(Count(total, total, "bytes"))
     return Converted(output, rows, {field.name: str(field.type) for field in schema}, tuple(notes))
 
 

@@ -19,6 +19,7 @@ COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 LONGEST = 64 << 20
 """Maximum characters in a line."""
 
+_BLOCK_BYTES = 1 << 16
 _MARKS = {  # UTF-32's first: its mark begins with UTF-16's
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -39,6 +40,7 @@ class Lines:
         self.path = path
         self.number = 0
         self._text, self._raw = text, raw
+        self._encoding = text.encoding
 
     def __iter__(self) -> Iterator[str]:
         """Yields the lines.
@@ -62,12 +64,34 @@ class Lines:
         try:
             return self._text.readline(LONGEST)
         except UnicodeError as error:
+            where = _undecodable(self.path, self._encoding) or f"line {self.number + 1} or one soon after it"
+            cause = getattr(error, "reason", None) or reason(error)  # else with a position in what was read ahead
             raise InputError(
-                f"{self.path}: line {self.number + 1} or one soon after it cannot be read: {reason(error)}: name its "
-                "--encoding, often latin-1 or cp1252"
+                f"{self.path}: {where} is not {self._encoding} ({cause}): name its --encoding, often latin-1 or cp1252"
             ) from error
         except (OSError, EOFError, pa.ArrowException) as error:
             raise InputError(f"{self.path}: cannot be read: {reason(error)}") from error
+
+
+def _undecodable(path: Path, encoding: str) -> str | None:
+    """Returns the first byte of a file that an encoding cannot decode: its line, position and value; None if all can.
+
+    The file is read again: the reader of lines has decoded some KiB ahead.
+    """
+    decoder = codecs.getincrementaldecoder(encoding)()
+    line, read = 1, 0
+    with _open(path) as (_, content):
+        while True:
+            block = content.read(_BLOCK_BYTES)
+            try:
+                line += decoder.decode(block, final=not block).count("\n")
+            except UnicodeDecodeError as error:
+                line += error.object[: error.start].count(b"\n")
+                position = read + len(block) - len(error.object) + error.start
+                return f"line {line:,}, byte {position + 1:,} of the file (0x{error.object[error.start]:02x})"
+            if not block:
+                return None
+            read += len(block)
 
 
 @contextmanager

@@ -26,7 +26,9 @@ from lstm_ray.datasets.labelled import Shard, describe_left_out, find_shards, re
 from lstm_ray.datasets.labels import label_mapping
 from lstm_ray.datasets.seen import Hashes40, SeenTexts, hash_texts
 from lstm_ray.errors import InputError
-from lstm_ray.storage.inputs import Notify, shared_files
+from lstm_ray.model.profile import Profile, TrainingData, count_texts
+from lstm_ray.progress import Progress, ignore
+from lstm_ray.storage.inputs import shared_files
 from lstm_ray.text.sequences import Sequences, concatenate, truncate
 from lstm_ray.text.tokenize import tokenize
 from lstm_ray.text.vocabulary import (
@@ -82,13 +84,16 @@ class Prepared:
     Attributes:
         training: Rows to train on.
         validation: Rows to validate on; none if nothing was held out.
-        vocabulary: Counted on the training rows only, or read from `--vocabulary`.
+        vocabulary: Counted on the training rows only, or read from `--vocabulary`, perhaps with words added.
         rows_without_text: Rows left out because they have no words: no text, or an empty one.
         rows_with_other_label: Rows left out because the label mapping does not name their label.
         seen: The training texts.
         validation_rows_seen: Validation rows whose text is also a training text.
         word_vectors: Initial vectors of the words, if they were given or learned.
         groups: Of both sides, if `--validation-group` was given.
+        profile: What the model reads of both sides; nothing is predicted yet.
+        weights: What the model begins with, see `Stepper.set_weights`; none if it begins with random weights.
+        ngram_table: float32[ngram_buckets], of the model that the run begins with, if that has n-grams.
     """
 
     training: Corpus
@@ -100,6 +105,9 @@ class Prepared:
     validation_rows_seen: int = 0
     word_vectors: WordVectors | None = None
     groups: Groups | None = None
+    profile: TrainingData = field(default_factory=TrainingData)
+    weights: Sequence[npt.NDArray[np.float32]] = ()
+    ngram_table: npt.NDArray[np.float32] | None = None
 
     def all_rows(self) -> Corpus:
         """Returns the training rows followed by the validation rows."""
@@ -125,16 +133,17 @@ class EncodedShard:
 
     Attributes:
         training: Rows to train on. A code is 0 for the start of a text, otherwise an index in `words` plus 1. With a
-            given vocabulary it is a token id.
+            given vocabulary to which no words are added, it is a token id.
         validation: Rows held out, encoded in the same way.
-        words: large_string[n], the shard's distinct words; None with a given vocabulary.
-        counts: Words and their counts in the shard's training rows; None with a given vocabulary.
+        words: large_string[n], the shard's distinct words; None with such a vocabulary.
+        counts: Words and their counts in the shard's training rows; None with such a vocabulary.
         rows_without_text: Rows left out because they have no words.
         rows_with_other_label: Rows left out because the label mapping does not name their label.
         training_texts: Hashes of the training texts.
         validation_texts: Hashes of the validation texts.
         groups: Hashes of the distinct groups of all its rows; None without `--validation-group`.
         rows_without_group: Rows whose group is null.
+        truncated: Rows that were truncated, of those to learn from and of those held out.
     """
 
     training: Corpus
@@ -147,10 +156,11 @@ class EncodedShard:
     validation_texts: Hashes40
     groups: Hashes | None = None
     rows_without_group: int = 0
+    truncated: tuple[int, int] = (0, 0)
 
 
-def find_all_shards(config: TrainConfig, notify: Notify = lambda note: None) -> list[Shard]:
-    """Lists the row groups of a run, those for training first; `notify` is for `find_inputs`.
+def find_all_shards(config: TrainConfig, progress: Progress = ignore) -> list[Shard]:
+    """Lists the row groups of a run, those for training first; `progress` is for `find_inputs`.
 
     Raises:
         InputError: A file is missing or not Parquet, lacks a column, or has a column of the wrong type; or a file is in
@@ -159,9 +169,9 @@ def find_all_shards(config: TrainConfig, notify: Notify = lambda note: None) -> 
     columns = (config.text_column, config.label_column, label_mapping(config))
     is_validation = False if config.validation else None
     shards = find_shards(
-        config.train, *columns, is_validation=is_validation, group_column=config.validation_group, notify=notify
+        config.train, *columns, is_validation=is_validation, group_column=config.validation_group, progress=progress
     )
-    validation = find_shards(config.validation, *columns, is_validation=True, notify=notify)
+    validation = find_shards(config.validation, *columns, is_validation=True, progress=progress)
     _check_apart(shards, validation, config)
     if config.max_rows is not None:
         shards = sample_rows(shards, config.max_rows, config.seed)
@@ -198,12 +208,13 @@ def encode_shard(shard: Shard, config: TrainConfig) -> EncodedShard:
         is_validation = held_out(hashes, config.validation_fraction)
     else:
         is_validation = np.full(len(texts), bool(shard.is_validation))
-    if config.vocabulary is not None:
+    if config.vocabulary is not None and not config.add_words:
         vocabulary = read_given_vocabulary(config.vocabulary, config.vocabulary_size)
         codes, words, counts = vocabulary.look_up(tokens, config.unlisted_words), None, None
     else:
         codes, words = _encode(tokens)
         counts = count_words(tokens.filter(pa.array(~is_validation)))
+    is_cut = codes.lengths > config.max_tokens
     codes = truncate(codes, config.max_tokens, config.truncating)
     training, validation = (
         Corpus(codes.take(np.flatnonzero(side)), labels[side]) for side in (~is_validation, is_validation)
@@ -218,6 +229,7 @@ def encode_shard(shard: Shard, config: TrainConfig) -> EncodedShard:
         rows.with_other_label,
         text_hashes[~is_validation],
         text_hashes[is_validation],
+        truncated=(int((is_cut & ~is_validation).sum()), int((is_cut & is_validation).sum())),
     )
     if groups is None:
         return encoded
@@ -235,13 +247,14 @@ def _encode(tokens: pa.LargeListArray) -> tuple[Sequences, pa.LargeStringArray]:
     return Sequences(with_start, offsets + np.arange(len(offsets))), encoded.dictionary
 
 
-def assemble(shards: Iterable[EncodedShard], config: TrainConfig) -> Prepared:
+def assemble(shards: Iterable[EncodedShard], config: TrainConfig, seen_before: SeenTexts | None = None) -> Prepared:
     """Builds the vocabulary from all shards' counts and translates their codes into token ids.
 
     Args:
         shards: The encoded shards, in order. Their arrays are copied: arrays that Ray returns are views, and each one
             that is kept would keep the whole shard in the object store.
         config: The run's settings.
+        seen_before: The texts that the model has learned from before this run.
 
     Raises:
         InputError: There are no rows, only one class, or no validation rows although some were to be held out.
@@ -255,8 +268,8 @@ def assemble(shards: Iterable[EncodedShard], config: TrainConfig) -> Prepared:
     validation_texts: list[Hashes40] = []
     without_text = with_other_label = without_group = 0
     for shard in shards:
-        training.add(shard.training)
-        validation.add(shard.validation)
+        training.add(shard.training, shard.truncated[0])
+        validation.add(shard.validation, shard.truncated[1])
         without_text += shard.rows_without_text
         with_other_label += shard.rows_with_other_label
         without_group += shard.rows_without_group
@@ -270,21 +283,34 @@ def assemble(shards: Iterable[EncodedShard], config: TrainConfig) -> Prepared:
             # Not for every shard: that would merge all words again each time.
             if sum(map(len, uncounted)) > len(counts):
                 counts, uncounted = merge_counts([counts, *uncounted]), []
-    if config.vocabulary is not None:
-        vocabulary = read_given_vocabulary(config.vocabulary, config.vocabulary_size)
+    counts = merge_counts([counts, *uncounted])
+    if config.vocabulary is None:
+        vocabulary = build_vocabulary(counts, config.vocabulary_size)
     else:
-        vocabulary = build_vocabulary(merge_counts([counts, *uncounted]), config.vocabulary_size)
+        vocabulary = read_given_vocabulary(config.vocabulary, config.vocabulary_size - config.add_words)
+    if config.add_words:
+        vocabulary = vocabulary.extended(counts, config.add_words)
+    if words:
         for number, shard_words in enumerate(words):
             ids = _ids_of_codes(shard_words, vocabulary)
             for rows in (training, validation):
                 codes = rows.codes_of(number)
                 codes[:] = ids[codes]
+    if seen_before is not None:
+        texts.append(seen_before.hashes)
     seen = SeenTexts(texts)
     leaked = sum(map(seen.count, validation_texts))
     if config.refits_on_all_rows:
         seen = SeenTexts([*texts, *validation_texts])
     prepared = Prepared(
-        training.corpus(), validation.corpus(), vocabulary, without_text, with_other_label, seen, leaked
+        training.corpus(),
+        validation.corpus(),
+        vocabulary,
+        without_text,
+        with_other_label,
+        seen,
+        leaked,
+        profile=TrainingData(training.profile() + Profile(without_words=without_text), validation.profile()),
     )
     if groups:
         on_validation = held_out(np.unique(np.concatenate(groups)), config.validation_fraction)
@@ -302,17 +328,27 @@ class _Rows:
         self._ends = [0]  # end of each shard, in tokens
         self._lengths = [np.zeros(0, np.int32)]
         self._labels = [np.zeros(0, np.int8)]
+        self._truncated = 0
 
-    def add(self, rows: Corpus) -> None:
-        """Appends a shard's rows."""
+    def add(self, rows: Corpus, truncated: int) -> None:
+        """Appends a shard's rows, of which so many were truncated."""
         self._token_ids += np.ascontiguousarray(rows.sequences.token_ids, np.int32).data
         self._ends.append(self._ends[-1] + len(rows.sequences.token_ids))
         self._lengths.append(rows.sequences.lengths.astype(np.int32))
         self._labels.append(rows.labels.copy())
+        self._truncated += truncated
 
     def codes_of(self, shard: int) -> npt.NDArray[np.int32]:
         """Returns a view of the codes of the shard that was added as number `shard`, from 0."""
         return np.frombuffer(self._token_ids, np.int32)[self._ends[shard] : self._ends[shard + 1]]
+
+    def profile(self) -> Profile:
+        """Counts all rows, whose codes are token ids by now; shard by shard, so that no array has the size of all."""
+        total = Profile(truncated=self._truncated, positives=sum(int(labels.sum()) for labels in self._labels))
+        for shard, lengths in enumerate(self._lengths[1:]):
+            offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+            total += count_texts(Sequences(self.codes_of(shard), offsets))
+        return total
 
     def corpus(self) -> Corpus:
         """Returns all rows. No rows can be added afterwards."""

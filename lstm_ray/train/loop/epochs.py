@@ -30,6 +30,7 @@ from lstm_ray.evaluate.counts import BinaryCounts
 from lstm_ray.evaluate.ranking import rank
 from lstm_ray.model.architectures import build_model, network_weights, with_ngrams
 from lstm_ray.model.bundle import write_bundle
+from lstm_ray.model.profile import TrainingData
 from lstm_ray.model.weights import Mix
 from lstm_ray.progress import Count, Epoch, Event
 from lstm_ray.runtime.tensorflow import threads_given
@@ -125,6 +126,7 @@ class _Worker:
         self._rank = self._collective.rank
         self._is_first = self._rank == 0
         self._stepper = make_stepper(config, self._collective, prepared.training.labels)
+        self._stepper.set_weights(prepared.weights)
         if prepared.word_vectors is not None:
             self._stepper.set_word_vectors(prepared.word_vectors)
         self._best: list[npt.NDArray[Any]] = []  # the model's variables after the best epoch, on rank 0 only
@@ -163,7 +165,8 @@ class _Worker:
 
         if self._is_first:
             self._context.report(f"fitting n-grams of up to {counted(config.ngrams, 'word')} on {len(corpus):,} rows")
-        part = fit_on(config, corpus, self._prepared.vocabulary, self._collective, threads_given(), evaluated)
+        words, before = self._prepared.vocabulary, self._prepared.ngram_table
+        part = fit_on(config, corpus, words, self._collective, threads_given(), evaluated, before)
         if self._is_first:
             used = np.count_nonzero(part.table)
             self._context.report(
@@ -269,13 +272,13 @@ class _Worker:
                 self._stop_if_interrupted()
         steps = np.split(order, range(_VALIDATION_BATCH, len(order), _VALIDATION_BATCH))
         rows = np.concatenate([step[self._rank :: self._collective.world_size] for step in steps])
-        probabilities = np.concatenate(predicted)
+        probabilities, threshold = np.concatenate(predicted), _threshold(self._config)
         if self._part is not None:
-            mixed = self._mixer.mix(rows, probabilities, THRESHOLD)
+            mixed = self._mixer.mix(rows, probabilities, threshold)
             return _Measured(mixed.counts, mixed.mix, mixed.columns())
-        mine = BinaryCounts.from_scores(corpus.labels[rows], probabilities, threshold=THRESHOLD)
+        mine = BinaryCounts.from_scores(corpus.labels[rows], probabilities, threshold=threshold)
         total = self._collective.all_gather(mine.to_array()).sum(axis=0)
-        return _Measured(BinaryCounts.from_array(total, threshold=THRESHOLD))
+        return _Measured(BinaryCounts.from_array(total, threshold=threshold))
 
     def end_epoch(self, measured: _Measured) -> None:
         """Adds the epoch to the state, and keeps its weights if it is the best so far.
@@ -306,6 +309,7 @@ class _Worker:
         best_by = self._config.best_by
         if not metrics or not state.metrics or rank(metrics, best_by) > rank(state.metrics, best_by):
             state.best_epoch, state.metrics = state.epoch, metrics
+            state.keep_counts(measured.counts)
             state.mix = {} if measured.mix is None else asdict(measured.mix)
             self._best = weights if self._is_first else []
 
@@ -377,22 +381,41 @@ class _Meter:
         return True
 
 
+def _profile(prepared: Prepared, state: State, metrics: dict[str, Any]) -> TrainingData:
+    """Returns what the model reads of its data, with what it predicts for the validation rows."""
+    validation, counts = prepared.profile.validation, state.best_counts()
+    if counts is not None:
+        positives = metrics["true_positives"] + metrics["false_positives"]
+        validation = replace(validation, positives=positives, scores=counts.calibration_rows)
+    return replace(prepared.profile, validation=validation)
+
+
+def _threshold(config: TrainConfig) -> float:
+    """Returns the threshold at which epochs are measured."""
+    return THRESHOLD if config.threshold is None else config.threshold
+
+
 def _write_model(
     config: TrainConfig, best: list[npt.NDArray[Any]], part: NgramPart | None, prepared: Prepared, state: State
 ) -> None:
     model = build_model(config, config, config.seed)  # in float32, whatever the precision of the steps
     for variable, value in zip(model.variables, best, strict=True):
         variable.assign(value)
+    mix = None
     if part is not None:
         mix = Mix(**state.mix)
-        model = with_ngrams(model, config, part.table, replace(mix, bias=mix.bias + mix.ngrams * part.bias))
+        mix = replace(mix, bias=mix.bias + mix.ngrams * part.bias)
+        model = with_ngrams(model, config, part.table, mix)
+    metrics, _ = state.decide(config)
     write_bundle(
         join(config.output, "model"),
         model=model,
         weights=None if config.network is not None else network_weights(model, config, config),
         vocabulary=prepared.vocabulary,
         seen=prepared.seen,
+        profile=_profile(prepared, state, metrics),
         config=config,
-        metrics=state.metrics,
-        threshold=THRESHOLD,
+        mix=mix,
+        metrics=metrics,
+        threshold=metrics.get("threshold", _threshold(config)),
     )

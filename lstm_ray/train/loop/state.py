@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from lstm_ray.config import TrainConfig
+from lstm_ray.errors import InputError
+from lstm_ray.evaluate.counts import BinaryCounts
+from lstm_ray.evaluate.thresholds import choose_threshold
 
 
 @dataclass
@@ -24,6 +29,8 @@ class State:
         right: Rows of these steps that the model classified correctly.
         seconds: Time of these steps, without the first one of each process.
         mix: How the parts of the best epoch's model are mixed, by the names of `Mix`; empty without n-grams.
+        counts: Of the best epoch on the validation rows: positions and values of what is not 0 in the array of
+            `BinaryCounts`; empty without validation.
     """
 
     epoch: int = 0
@@ -37,12 +44,44 @@ class State:
     right: float = 0.0
     seconds: float = 0.0
     mix: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, Any] = field(default_factory=dict)
 
     def end_epoch(self, row: dict[str, Any]) -> None:
         """Adds the epoch's row to the history; the next epoch starts at step 0."""
         self.history.append(row)
         self.epoch, self.step = self.epoch + 1, 0
         self.loss_sum = self.right = self.seconds = 0.0
+
+    def keep_counts(self, counts: BinaryCounts | None) -> None:
+        """Keeps the validation counts of the best epoch; None without validation."""
+        self.counts = {}
+        if counts is not None:
+            values = counts.to_array()
+            positions = np.flatnonzero(values)
+            self.counts = {"size": len(values), "at": positions.tolist(), "value": values[positions].tolist()}
+
+    def best_counts(self) -> BinaryCounts | None:
+        """Returns what `keep_counts` kept; None without validation, and in runs that an older version began."""
+        if not self.counts:
+            return None
+        values = np.zeros(self.counts["size"])
+        values[self.counts["at"]] = self.counts["value"]
+        return BinaryCounts.from_array(values, threshold=self.metrics["threshold"])
+
+    def decide(self, config: TrainConfig) -> tuple[dict[str, Any], str | None]:
+        """Returns the best epoch's metrics at the threshold that its model gets; and why that is not as asked, if so.
+
+        Epochs are compared at the threshold that is given, or at 0.5: the one that is chosen differs with the epoch.
+        """
+        if config.goal is None:
+            return self.metrics, None
+        counts = self.best_counts()
+        if counts is None:
+            return self.metrics, "no validation rows to choose a threshold on: it is 0.5"
+        try:
+            return choose_threshold(counts, config.goal).metrics(), None
+        except InputError as error:
+            return self.metrics, f"{error}: the model's threshold is 0.5"
 
     def best_row(self) -> dict[str, Any]:
         """Returns the best epoch's row of the history; an empty one before the first epoch has ended."""

@@ -231,6 +231,14 @@ class NativeStepper:
         """Returns whether all weights are finite."""
         return self._embedding.is_finite() and self._dense.is_finite()
 
+    def set_weights(self, weights: Sequence[npt.NDArray[np.float32]]) -> None:
+        """Sets the weights that the model begins with; see `Stepper.set_weights`."""
+        parts = [part for part in self._model_variables if isinstance(part, _Part)]
+        for part, value in zip(parts, weights, strict=False):
+            whole = self._read(part)
+            whole[: len(value)] = value
+            part.matrix.write(part.array, part.where, whole)
+
     def set_word_vectors(self, words: WordVectors) -> None:
         """Sets the embeddings of the words that have a vector."""
         self._embedding.write(VALUES, (words.ids, slice(self._config.embedding_size)), words.vectors)

@@ -14,8 +14,9 @@ fixed multiplier and a learned factor. The two regressions differ in the multipl
 On few rows the first is better for long texts and the second for short ones; their sum is better than either. Subwords
 help too: rare words learn from similar words (docs/explanation/accuracy.md). The weights of the two regressions in the
 sum are fitted on rows that they were not trained on: each fifth of the training rows in turn, or only one fifth if
-there are many rows (mix.py). The sum of linear functions is linear, and the subwords of a word are fixed, so the result
-is one table of buckets.
+there are many rows (mix.py). The table of a model that is trained on (`--from`) is a third part of the sum, weighted in
+the same way. The sum of linear functions is linear, and the subwords of a word are fixed, so the result is one table of
+buckets.
 
 Each worker has the buckets of its own rows; counts, losses and gradients are summed over the workers.
 
@@ -86,6 +87,7 @@ def fit(
     collective: Collective,
     threads: Threads,
     evaluated: Callable[[], None],
+    before: Floats | None = None,
 ) -> NgramPart:
     """Fits the n-gram part. All workers must call this, and all get the same result.
 
@@ -99,7 +101,9 @@ def fit(
         collective: The workers.
         threads: The threads that compute the sums.
         evaluated: Called after each evaluation of a loss, some hundreds of times; an error that it raises ends the fit.
+        before: float32[buckets], the table of a model that was trained on other rows; a third part of the sum.
     """
+    earlier = None if before is None else bags.sums(before)  # now: `Rows` uses the memory of the bags
     rows = Rows(bags, labels, np.array(class_weights)[labels], buckets, words, collective, threads, evaluated)
     numbers = collective.rank + collective.world_size * np.arange(len(labels))
     folds = _FOLDS if rows.total < _MANY_ROWS else 1
@@ -112,6 +116,8 @@ def fit(
             is_unseen = numbers % _FOLDS == fold
             logits[is_unseen] = rows.logits(view.fit(rows, ~is_unseen * 1.0))[is_unseen]
         unseen.append(rows.gathered(numbers, measured, logits))
+    if earlier is not None:
+        unseen.append(rows.gathered(numbers, measured, earlier))
     everyone = rows.gathered(numbers, measured, np.where(labels == 1, 1.0, -1.0))
     is_known = everyone != 0
     weights = np.where(everyone[is_known] > 0, class_weights[1], class_weights[0])
@@ -119,6 +125,8 @@ def fit(
     shares = collective.all_gather(shares)[0]  # those of worker 0, because processors may round differently
     table = np.zeros(buckets, np.float32)
     table[rows.buckets] = sum(np.float32(share) * one.weights for share, one in zip(shares, found, strict=False))
+    if before is not None:
+        table += np.float32(shares[len(found)]) * before
     return NgramPart(
         table, float(shares[-1] + sum(share * one.bias for share, one in zip(shares, found, strict=False)))
     )

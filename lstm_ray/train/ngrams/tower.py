@@ -69,6 +69,7 @@ def fit_on(
     collective: Collective,
     threads: int,
     evaluated: Callable[[], None],
+    before: Floats | None = None,
 ) -> NgramPart:
     """Fits the n-gram part on training rows; each of N workers takes every N-th of them. All workers must call this.
 
@@ -79,6 +80,7 @@ def fit_on(
         collective: The workers.
         threads: Number of threads of this worker.
         evaluated: Called some hundreds of times; an error that it raises ends the fit.
+        before: The table of the model that the run starts from.
     """
     used = len(corpus) if config.ngram_rows == 0 else min(config.ngram_rows, len(corpus))
     mine = np.linspace(0, len(corpus) - 1, used).astype(np.int64)[collective.rank :: collective.world_size]
@@ -94,6 +96,7 @@ def fit_on(
             collective=collective,
             threads=pool,
             evaluated=evaluated,
+            before=before,
         )
     finally:
         pool.close()

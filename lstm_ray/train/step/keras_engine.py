@@ -8,6 +8,7 @@ collectives on CPUs take longer than a step. Only public Keras and TensorFlow AP
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import keras
@@ -106,12 +107,24 @@ class KerasStepper:
             return self._config.learning_rate
         return float(learning_rate_at(self._config, self._steps, int(self._adam.iterations) - 1))
 
+    def set_weights(self, weights: Sequence[npt.NDArray[np.float32]]) -> None:
+        """Sets the weights that the model begins with; see `Stepper.set_weights`."""
+        variables = [variable for variable in self.model.variables if variable.dtype == "float32"]
+        for variable, value in zip(variables, weights, strict=False):
+            whole = variable.numpy()
+            whole[: len(value)] = value
+            variable.assign(whole)
+        self._start_averages()
+
     def set_word_vectors(self, words: WordVectors) -> None:
         """Sets the embeddings of the words that have a vector."""
         table = self.model.get_layer("embedding").embeddings
         values = table.numpy()
         values[words.ids] = words.vectors
         table.assign(values)
+        self._start_averages()
+
+    def _start_averages(self) -> None:
         for average, variable in self._averaged():
             average.assign(variable)
 

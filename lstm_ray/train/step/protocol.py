@@ -18,6 +18,7 @@ Only their random numbers for dropout differ.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -32,6 +33,15 @@ class Stepper(Protocol):
 
     def summary(self) -> str:
         """Returns Keras's summary of the model."""
+
+    def set_weights(self, weights: Sequence[npt.NDArray[np.float32]]) -> None:
+        """Sets the weights that the model begins with.
+
+        Args:
+            weights: Of the embedding, which may have fewer rows than the model's; of each direction of each layer its
+                kernel, recurrent kernel and bias; of the output kernel and bias, which may be missing. The rest stays
+                random.
+        """
 
     def set_word_vectors(self, words: WordVectors) -> None:
         """Sets the embeddings of the words that have a vector."""

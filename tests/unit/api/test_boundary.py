@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lstm_ray.api.boundary import arguments_of, keywords_named, options_named, python_call
 from lstm_ray.config import EvaluateConfig, ScoreConfig, TrainConfig
 from lstm_ray.errors import OutputError
-from lstm_ray.progress import Event
+from lstm_ray.progress import Count, Event
 
 ARGUMENTS = arguments_of(TrainConfig) | arguments_of(ScoreConfig) | arguments_of(EvaluateConfig)
 LABELS = st.lists(st.from_regex(r"[\w'a-z .&%+-]*\w", fullmatch=True), min_size=1, max_size=3)
@@ -41,6 +41,12 @@ LABELS = st.lists(st.from_regex(r"[\w'a-z .&%+-]*\w", fullmatch=True), min_size=
         ("`lstm-ray train --config a.yaml` resumes it", "`lstm-ray train --config a.yaml` resumes it"),
         ("add `ray start --head --port 6379`", "add `ray start --head --port 6379`"),
         ("docker run --shm-size=8g", "docker run --shm-size=8g"),
+        (
+            "`lstm-ray data convert a.csv --output a.parquet` makes",
+            "`lstm-ray data convert a.csv --output a.parquet` makes",
+        ),
+        ("/runs/--epochs: is in /a/--mask/INPUT/b", "/runs/--epochs: is in /a/--mask/INPUT/b"),
+        ("no column '--epochs' in 'a --mask b'; its --mask", "no column '--epochs' in 'a --mask b'; its mask=True"),
     ],
 )
 def test_a_message_names_keywords(written: str, named: str) -> None:
@@ -69,15 +75,35 @@ def test_errors_and_progress_are_named_for_the_caller() -> None:
     assert events == ["note: mask=True helps", "note: --mask helps"]
 
 
+def test_what_is_printed_has_a_line_of_counts_every_ten_seconds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("lstm_ray.progress.time.perf_counter", lambda: now)
+    with python_call({}, print) as report:
+        for done in range(31):
+            now = 100.0 + done
+            report(Count(done, 30, "rows"))
+            if done == 4:
+                report("note: at once")
+    assert capsys.readouterr().out == "note: at once\n10 of 30 rows\n20 of 30 rows\n30 of 30 rows\n"
+    counts: list[Event] = []
+    with python_call({}, counts.append) as report:
+        report(Count(1, 30, "rows"))
+    assert len(counts) == 1, "a bar takes all"
+
+
 def test_the_environment_is_restored_when_the_last_call_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LSTM_RAY_TEST_KEPT", "mine")
+    monkeypatch.setenv("RAY_TEST_KEPT", "mine")
+    monkeypatch.setenv("PROGRAMS_OWN", "before")
     before = dict(os.environ)
     first, second = ExitStack(), ExitStack()
     first.enter_context(python_call({}))
-    os.environ["LSTM_RAY_TEST_NEW"] = "1"
+    os.environ["TF_TEST_NEW"] = "1"
     second.enter_context(python_call({}))  # as in another thread
-    os.environ["LSTM_RAY_TEST_KEPT"] = "changed"
+    os.environ["RAY_TEST_KEPT"] = "changed"
+    os.environ["PROGRAMS_OWN"] = "by another thread"
     first.close()
-    assert os.environ["LSTM_RAY_TEST_NEW"] == "1", "the other call may need it"
+    assert os.environ["TF_TEST_NEW"] == "1", "the other call may need it"
     second.close()
-    assert dict(os.environ) == before
+    assert dict(os.environ) == {**before, "PROGRAMS_OWN": "by another thread"}

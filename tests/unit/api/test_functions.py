@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 
 import lstm_ray
-from lstm_ray.errors import ConfigError
+from lstm_ray.errors import ConfigError, OutputError
+from lstm_ray.progress import Count
 from lstm_ray.train import run
 
 Given = list[lstm_ray.TrainConfig]
@@ -28,8 +29,11 @@ def test_the_functions_are_not_replaced_by_packages_of_the_same_names() -> None:
     import lstm_ray.export.export
     import lstm_ray.score.plan
     import lstm_ray.tune.search
+    import lstm_ray.vectors.run
 
-    assert all(callable(getattr(lstm_ray, name)) for name in ("train", "score", "evaluate", "tune", "export"))
+    assert all(
+        callable(getattr(lstm_ray, name)) for name in ("train", "score", "evaluate", "tune", "export", "vectors")
+    )
 
 
 @pytest.mark.parametrize("train", ["a.parquet", Path("a.parquet"), ["a.parquet"], (Path("a.parquet"),)])
@@ -50,6 +54,25 @@ def test_a_model_stands_for_its_path_and_columns_may_be_a_list(
     given: Any = {"model": lstm_ray.load(tiny_bundle), "keep_columns": ["id", "stars"]}
     config: Any = lstm_ray.score("a.parquet", output="scored", **given)
     assert (config.model, config.keep_columns) == (str(tiny_bundle), "id,stars")
+
+
+def test_data_is_converted_split_and_learned_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.csv").write_text("text,id\n" + "".join(f"good film {row},{row}\n" for row in range(50)), encoding="utf-8")
+    events: list[Any] = []
+    made = lstm_ray.convert("a.csv", output=Path("a.parquet"), as_text="id", progress=events.append)
+    assert (made.rows, made.columns) == (50, {"text": "string", "id": "string"})
+    train, test = lstm_ray.split("a.parquet", output="sides", test=0.5, progress=events.append)
+    assert train.rows + test.rows == 50
+    learned = lstm_ray.vectors(train.path, output="v.txt", size=4, epochs=1, min_count=2, progress=events.append)
+    assert (learned.output, learned.words, learned.texts) == ("v.txt", 2, train.rows)
+    assert {event.unit for event in events if isinstance(event, Count)} == {"bytes", "rows", "words"}
+    with pytest.raises(
+        OutputError, match=r"a\.parquet: exists already: choose another output=, or pass overwrite=True"
+    ):
+        lstm_ray.convert("a.csv", output="a.parquet")
+    with pytest.raises(ConfigError, match="test= is 2: should be above 0 and below 1"):
+        lstm_ray.split("a.parquet", output="sides", test=2)
 
 
 def test_what_is_given_by_name_wins_over_the_job(given: Given, tmp_path: Path) -> None:
@@ -75,7 +98,7 @@ def test_what_is_given_by_name_wins_over_the_job(given: Given, tmp_path: Path) -
         (lambda: lstm_ray.train("a.parquet", output="run", epoch=3), "unknown key 'epoch'; did you mean 'epochs'?"),
         (lambda: lstm_ray.train("a.parquet", output="run", epochs="x"), "epochs= is 'x': should be a valid integer"),
         (lambda: lstm_ray.train(job={"epochs": 3}), "job is of type dict: give the path"),  # type: ignore[arg-type]
-        (lambda: lstm_ray.train(pa.table({"text": ["a"]}), output="o"), "train is a Table: write it to Parquet"),
+        (lambda: lstm_ray.score(pa.table({"text": ["a"]}), output="o"), "inputs is a Table: write it to Parquet"),  # type: ignore[arg-type]
         (lambda: lstm_ray.score(model="m", output="o"), "inputs= is missing"),
         (lambda: lstm_ray.evaluate("a.parquet"), "model= is missing"),
         (lambda: lstm_ray.tune("a.parquet", output="o"), "search is missing"),

@@ -125,3 +125,33 @@ def test_wrong_columns_are_refused(model: lstm_ray.Model) -> None:
 def test_a_missing_model_is_said(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="no such model bundle"):
         lstm_ray.load(tmp_path / "none")
+
+
+def test_an_explanation_has_the_score_and_the_words(model: lstm_ray.Model) -> None:
+    explained = model.explain(TEXTS)
+    assert [one.prediction for one in explained] == model.predict(TEXTS)
+    assert [sorted(word.word for word in one.words) for one in explained] == [
+        ["a", "film", "good"],
+        [],
+        [],
+        ["acting", "bad"],
+    ]
+    assert model.explain("a good film") == model.explain(b"a good film") == explained[0]
+    assert model.explain([b"\xff"])[0].words == []
+    with pytest.raises(InputError, match="text 1 is of type int"):
+        model.explain(["good", 5])  # type: ignore[list-item]
+
+
+def test_a_threshold_and_a_band_are_pickled_with_the_model(tiny_bundle: Path) -> None:
+    probability = lstm_ray.load(tiny_bundle).predict("a good film").probability
+    assert probability is not None
+    above = lstm_ray.load(tiny_bundle, threshold=min(0.99, probability + 0.01))
+    assert (above.predict("a good film").label, above.threshold) == ("negative", min(0.99, probability + 0.01))
+    unsure = lstm_ray.load(tiny_bundle, threshold=probability, unsure="0.001:0.999")
+    again = pickle.loads(pickle.dumps(unsure))
+    assert again.predict("a good film").label == unsure.predict("a good film").label == "unsure"
+    assert repr(again) == f"lstm_ray.load({str(tiny_bundle)!r}, threshold={probability!r}, unsure='0.001:0.999')"
+    with pytest.raises(ConfigError, match=r"^threshold= is 1\.5: should be less than 1"):
+        lstm_ray.load(tiny_bundle, threshold=1.5)
+    with pytest.raises(ConfigError, match=r"^unsure= 0\.1:0\.2 has no room for the threshold"):
+        lstm_ray.load(tiny_bundle, unsure="0.1:0.2", threshold=0.5)

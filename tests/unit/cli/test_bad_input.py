@@ -142,7 +142,7 @@ UNUSABLE = {
         "--positive-labels 1 --negative-labels 0",
     ),
     "label_words.parquet": ("label_words.parquet", "the texts 'neg', 'pos'", "--positive-labels pos"),
-    "label_mood.parquet": ("label_mood.parquet", "the texts 'happy', 'sad'", "--positive-labels LABEL,..."),
+    "label_mood.parquet": ("label_mood.parquet", "the texts 'happy', 'sad'", "--positive-labels LABELS"),
     "label_minus.parquet": ("label_minus.parquet", "row 1: label -1", "-1 for unknown", "--negative-labels 0"),
     "no_rows.parquet": ("no_rows.parquet", "no rows"),
 }

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
+from rich.console import Console
 
 from lstm_ray.cli import console
 from lstm_ray.cli.app import app, main
+from lstm_ray.cli.help import Commands
+from lstm_ray.cli.options import Debug, Quiet, Verbose, set_output
+from lstm_ray.errors import ConfigError
 from lstm_ray.progress import Count
 
 
@@ -31,7 +37,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Gives the lines that are said."""
     lines: list[str] = []
-    monkeypatch.setattr(console, "say", lines.append)
+    monkeypatch.setattr(console, "warn", lines.append)
     return lines
 
 
@@ -41,6 +47,45 @@ def test_a_line_every_ten_seconds_tells_speed_and_time_left(clock: Clock, said: 
         clock.now = 100 + second
         bar.update(1_000 + 50 * second, 11_000)
     assert said == ["1,600 of 11,000 rows, 50 rows/s, 3:08 left", "2,200 of 11,000 rows, 50 rows/s, 2:56 left"]
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ((), ["making", "warning: leak", "epoch 2"]),
+        (("--quiet",), ["warning: leak"]),
+        (("-v",), ["making", "warning: leak", "50 of 100 rows, 50 rows/s, 0:01 left", "epoch 2"]),
+    ],
+)
+@pytest.mark.parametrize("is_before", [True, False])
+def test_quiet_and_verbose_before_and_after_a_command(
+    clock: Clock, said: list[str], words: tuple[str, ...], shown: list[str], is_before: bool
+) -> None:
+    program = Commands()
+
+    @program.callback()
+    def _root(quiet: Quiet = False, verbose: Verbose = False, debug: Debug = False) -> None:
+        set_output(quiet=quiet, verbose=verbose, debug=debug)
+
+    @program.command()
+    def work() -> None:
+        console.say("making")
+        with console.progress("") as progress:
+            progress("warning: leak")
+            progress(Count(0, 100, "rows"))
+            clock.now += 1
+            progress(Count(50, 100, "rows"))
+            progress("epoch 2")
+
+    program([*words, "work"] if is_before else ["work", *words], standalone_mode=False)
+    assert said == shown
+    program(["work"], standalone_mode=False)
+    assert said[len(shown) :] == ["making", "warning: leak", "epoch 2"]
+
+
+def test_quiet_and_verbose_exclude_each_other() -> None:
+    with pytest.raises(ConfigError, match="give either --quiet or --verbose"):
+        app(["data", "imdb", "-o", "x", "-q", "-v"], standalone_mode=False)
 
 
 def test_the_time_left_is_that_of_the_whole_run_validation_counted(clock: Clock, said: list[str]) -> None:
@@ -135,3 +180,18 @@ def test_an_interrupt_tells_how_far_the_work_is(said: list[str], counted: bool, 
     with pytest.raises(KeyboardInterrupt):
         work()
     assert said == shown
+
+
+@pytest.mark.parametrize("is_coloured", [True, False], ids=["terminal", "file"])
+def test_weighed_words_are_coloured_on_a_terminal(monkeypatch: pytest.MonkeyPatch, is_coloured: bool) -> None:
+    shown = Console(
+        file=io.StringIO(),
+        force_terminal=is_coloured,
+        color_system="standard" if is_coloured else "auto",
+        soft_wrap=True,
+    )
+    monkeypatch.setattr(console, "_out", shown)
+    console.show_weighed("0.1  ", "good, \x1bbad [b] so", {(0, 4): 1.0, (7, 10): -0.3, (15, 17): 0.01})
+    output = shown.file.getvalue()  # type: ignore[attr-defined]
+    plain = "0.1  good, \\u001bbad [b] so\n"
+    assert output == ("0.1  \x1b[1;32mgood\x1b[0m, \\u001b\x1b[31mbad\x1b[0m [b] so\n" if is_coloured else plain)

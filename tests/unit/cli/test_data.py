@@ -1,7 +1,8 @@
-"""What `lstm-ray data split` prints."""
+"""What `lstm-ray data` prints, and what other commands say to make Parquet."""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,6 +11,38 @@ import pytest
 from typer.testing import CliRunner
 
 from lstm_ray.cli.app import app
+from lstm_ray.datasets.convert.delimited import DELIMITERS
+from lstm_ray.datasets.convert.json_lines import SUFFIXES
+from lstm_ray.datasets.convert.source import COMPRESSED
+from lstm_ray.errors import InputError
+from lstm_ray.storage.inputs import find_file
+from lstm_ray.storage.parquet import open_parquet
+from lstm_ray.wording import not_parquet
+
+
+@pytest.mark.parametrize("name", ["reviews.csv", "my reviews' list.TSV", "2026.11.jsonl"])
+def test_what_is_no_parquet_names_the_command_that_makes_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = "text\tlabel\ngood\t1\n" if name.endswith("TSV") else "text,label\ngood,1\n"
+    Path(name).write_text('{"text": "good", "label": 1}\n' if "json" in name else text, encoding="utf-8")
+    with pytest.raises(InputError) as refused, open_parquet(find_file(str(tmp_path / name))):
+        pass
+    program, *words = shlex.split(str(refused.value).split("`")[1])
+    assert program == "lstm-ray"
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert pq.read_table(words[-1]).to_pylist() == [{"text": "good", "label": 1}]
+
+
+def test_the_command_is_named_for_all_that_can_be_converted() -> None:
+    for suffix in (*DELIMITERS, *SUFFIXES):
+        for packed in ("", *COMPRESSED):
+            said = not_parquet(f"s3://bucket/a/b{suffix}{packed}", ValueError("no"))
+            command = f"lstm-ray data convert b{suffix}{packed} --output b.parquet"
+            assert said == f"not a Parquet file: fetch b{suffix}{packed}, and `{command}` makes Parquet of it"
+    assert not_parquet("a/b.csv.parquet", ValueError("no")) == "not a Parquet file: no"
 
 
 @pytest.mark.parametrize("by", [[], ["--by", "film"]], ids=["text", "film"])

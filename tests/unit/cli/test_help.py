@@ -82,6 +82,23 @@ def test_every_command_has_help_and_an_example(asked: dict[str, Any]) -> None:
             assert example[1].startswith(path), f"the example of `lstm-ray {path}` is of another command"
 
 
+def test_the_programs_help_has_all_commands_in_groups_with_whole_sentences(asked: dict[str, Any]) -> None:
+    text = asked["help"][""]
+    titles = re.findall(r"^(\w[\w ]+):$", text, re.MULTILINE)
+    assert titles == ["Options", "Begin", "Train", "Use a model", "Clusters"]
+    assert "..." not in text.partition("Options:")[2]
+    for path in asked["help"]:
+        assert not path or re.search(rf"^  {path.split()[0]}  ", text, re.MULTILINE), path
+
+
+def test_every_output_has_a_short_name_and_every_command_takes_debug(asked: dict[str, Any]) -> None:
+    for path, options in asked["options"].items():
+        if "--output" in options:
+            assert "-o, --output" in asked["help"][path], path
+        is_group = any(other.startswith(f"{path} ") for other in asked["help"])
+        assert not path or is_group or {"--quiet", "--verbose", "--debug"} <= set(options), path
+
+
 @pytest.mark.parametrize("kind", [TrainConfig, ScoreConfig, EvaluateConfig, TuneConfig, ClusterConfig])
 def test_every_setting_is_an_option_with_its_sentence(asked: dict[str, Any], kind: type[Settings]) -> None:
     text = asked["help"]["cluster render" if kind is ClusterConfig else command_of(kind)]
@@ -127,6 +144,11 @@ def test_the_command_line_is_imported_in_a_moment() -> None:
         (("train", "a.parquet", "--output", "x"), "Error: unexpected a.parquet: --train a.parquet?"),
         (("doctor", "a", "b"), "Error: unexpected a b"),
         (("train", "--nosuch"), "No such option: --nosuch"),
+        (("train", "--overwrite"), "Error: no option --overwrite: here it is --fresh: Delete the run that --output"),
+        (("score", "--fresh"), "Error: no option --fresh: here it is --overwrite: Replace the scores"),
+        (("data", "convert", "a", "--fresh"), "Error: no option --fresh: here it is --overwrite: Replace existing"),
+        (("cluster", "render", "--cpus-per-worker", "2"), "no option --cpus-per-worker: here it is --cpus-per-node: "),
+        (("train", "--gpus-per-node", "1"), "Error: no option --gpus-per-node: here it is --gpus-per-worker: "),
     ],
 )
 def test_what_a_command_does_not_take_is_reported(arguments: tuple[str, ...], message: str) -> None:

@@ -102,6 +102,10 @@ EXAMPLES: dict[str, str] = {
     "clip_norm": "0.5",
     "precision": "bf16",
     "threshold": "0.25",
+    "maximize": "f1",
+    "target_precision": "0.25",
+    "target_recall": "0.25",
+    "unsure": "0.25:0.75",
 }
 NEEDED = {
     "unlisted_words": ("--vocabulary", "words.json"),
@@ -109,6 +113,7 @@ NEEDED = {
     "gpus_per_worker": ("--workers", "1"),
     "gpus_per_actor": ("--actors", "1"),
     "freeze_embeddings": ("--embeddings", "vectors.txt"),
+    "add_words": ("--from", "model"),
     "positive_labels": ("--negative-labels", "1"),
     "negative_labels": ("--positive-labels", "1"),
 }

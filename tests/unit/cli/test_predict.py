@@ -102,3 +102,33 @@ def test_there_is_one_source_of_texts(run: Run) -> None:
     assert run("good", "--file", "reviews.txt")[2].startswith("error: give either TEXT or --file\n")
     assert run()[2].startswith("error: TEXT is missing: give one, or --file FILE\n")
     assert "missing.txt: cannot be read" in run("--file", "missing.txt")[2]
+
+
+def predict(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    """Runs `predict --explain`."""
+    monkeypatch.setattr("sys.argv", ["lstm-ray", "predict", "--model", "model", "--explain", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
+
+
+@pytest.mark.usefixtures("run")
+def test_an_explanation_lists_the_words_that_weigh_most(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predict(monkeypatch, "A good\tfilm", "?")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith(" A good\\tfilm")
+    weights = [line.split() for line in lines[1:4]]
+    assert sorted(word for _, word in weights) == ["A", "film", "good"]
+    assert [abs(float(weight)) for weight, _ in weights] == sorted(
+        (abs(float(weight)) for weight, _ in weights), reverse=True
+    )
+    assert lines[4:] == ["  -     (no_words) ?"]
+    predict(monkeypatch, "--json", "A good film")
+    (shown,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert {word["word"]: word["spans"] for word in shown["words"]} == {
+        "A": [[0, 1]],
+        "good": [[2, 6]],
+        "film": [[7, 11]],
+    }

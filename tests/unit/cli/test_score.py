@@ -40,6 +40,7 @@ def test_the_next_command_shows_the_first_scored_rows(
     output = tmp_path / 'to "be" scored, it\'s ü'
     config = ScoreConfig(inputs=(str(tmp_path / "in.parquet"),), model=str(tiny_bundle), output=str(output))
     command = shown_at_the_end(monkeypatch, score(config, ignore))["next"]
+    (output / "notes.txt").write_text("mine", encoding="utf-8")
     assert command.startswith("python -c " if has_python else f"{sys.executable} -c ")
     done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=True, timeout=60)
     for part in ("sentiment_probability", "a good film", "null_text"):
@@ -50,3 +51,20 @@ def test_the_next_command_shows_the_first_scored_rows(
 def test_nothing_is_proposed_where_it_would_not_work(monkeypatch: pytest.MonkeyPatch, output: str, rows: int) -> None:
     manifest = Manifest(output, 1, 0, rows, 0, {}, 0, 1.0, 3.0, "", "")
     assert "next" not in shown_at_the_end(monkeypatch, manifest)
+
+
+def test_the_summary_tells_what_has_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = {"here": 0.6, "training": 0.03, "psi": 2.0}
+    moved = {
+        "scores": {**figures, "moved": "no"},
+        "unknown_words": {**figures, "moved": "much"},
+        "lengths": {**figures, "moved": "some"},
+        "truncated": {**figures, "moved": None},
+    }
+    manifest = Manifest("/scored", 1, 0, 3, 0, {}, 0, 1.0, 3.0, "", "", moved=moved)
+    shown = shown_at_the_end(monkeypatch, manifest)
+    assert shown["moved from training"] == "unknown words: much, lengths: some"
+    assert shown["report"] == "/scored/_report.html"
+    assert "moved from training" not in shown_at_the_end(
+        monkeypatch, Manifest("/scored", 1, 0, 3, 0, {}, 0, 1.0, 3.0, "", "")
+    )

@@ -52,7 +52,7 @@ def test_the_summary_has_the_error_of_accuracy_the_base_rate_the_groups_and_a_do
 ) -> None:
     said: list[str] = []
     shown: dict[str, str] = {}
-    monkeypatch.setattr(console, "say", said.append)
+    monkeypatch.setattr(console, "warn", said.append)
     monkeypatch.setattr(console, "show_table", lambda _, rows: shown.update(rows))
     labels = np.array([1, 1, 1, 0, 0])
     counts = BinaryCounts.from_scores(labels, np.array([0.9, 0.9, 0.1, 0.1, 0.1], np.float32))
@@ -68,7 +68,7 @@ def test_the_summary_has_the_error_of_accuracy_the_base_rate_the_groups_and_a_do
 
 def test_an_epoch_shows_the_error_of_its_accuracy(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr(console, "say", said.append)
+    monkeypatch.setattr(console, "warn", said.append)
     row = {"epoch": 2, "loss": 0.5, "accuracy": 0.75, "seconds": 1.0, "rows_per_s": 90.0, "validation_loss": 0.6}
     measured = {"validation_accuracy": 0.8, "validation_accuracy_standard_error": 0.04, "validation_auc": 0.9}
     with console.progress("") as progress:
@@ -87,7 +87,7 @@ def test_a_model_that_knows_one_class_only_is_pointed_out(
 ) -> None:
     said: list[str] = []
     shown: dict[str, str] = {}
-    monkeypatch.setattr(console, "say", said.append)
+    monkeypatch.setattr(console, "warn", said.append)
     monkeypatch.setattr(console, "show_table", lambda _, rows: shown.update(rows))
     metrics: dict[str, Any] = {
         "rows": 10,
@@ -106,7 +106,7 @@ def test_a_model_that_knows_one_class_only_is_pointed_out(
 def test_a_network_that_loses_to_the_ngrams_is_told_what_to_try(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     shown: dict[str, str] = {}
-    monkeypatch.setattr(console, "say", said.append)
+    monkeypatch.setattr(console, "warn", said.append)
     monkeypatch.setattr(console, "show_table", lambda _, rows: shown.update(rows))
     metrics = {"rows": 10, "accuracy": 0.8, "auc": 0.9, "true_positives": 5, "false_positives": 1}
     row = {

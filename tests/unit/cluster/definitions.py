@@ -23,11 +23,11 @@ RAY = "2.60.0"
 JOB = "lstm-ray train --train a --output b --workers 4 --gpus-per-worker 1 --address auto"
 GOOD: dict[str, dict[str, Any]] = {
     "aws": {"provider": "aws"},
-    "gcp": {"provider": "gcp", "gpus_per_worker": 1, "project": "p"},
+    "gcp": {"provider": "gcp", "gpus_per_node": 1, "project": "p"},
     "azure": {"provider": "azure", "image": f"me/lstm-ray:ray-{RAY}"},
     "onprem": {"provider": "onprem", "hosts": "10.0.0.1,10.0.0.2,10.0.0.3"},
     "cluster": {"provider": "kuberay"},
-    "job": {"provider": "kuberay", "gpus_per_worker": 1, "workers": "0:4", "entrypoint": JOB},
+    "job": {"provider": "kuberay", "gpus_per_node": 1, "workers": "0:4", "entrypoint": JOB},
 }
 
 Mutation = tuple[str, str, Any, str | None, str]

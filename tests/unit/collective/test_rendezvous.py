@@ -97,3 +97,20 @@ def test_visitors_that_are_silent_or_leave_keep_no_worker_waiting() -> None:
             peer.close()
             assert [*meeting.result()] == [1 - rank]
         assert time.monotonic() - began < 5
+
+
+def test_strangers_use_up_no_more_than_some_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendezvous, "_MOST_PENDING", 3)
+    with ExitStack() as stack:
+        listener = stack.enter_context(listen(HOST))
+        visitors = stack.enter_context(rendezvous._PendingConnections(listener))
+        strangers = [stack.enter_context(socket.create_connection(address_of(listener))) for _ in range(10)]
+        worker = stack.enter_context(socket.create_connection(address_of(listener)))
+        worker.sendall(b"x" * rendezvous._HELLO.size)
+        visitor, said = visitors.next_hello(time.monotonic() + 20)
+        assert said == b"x" * rendezvous._HELLO.size
+        visitor.close()
+        assert len(visitors._received) <= 3
+        for stranger in strangers[:7]:
+            stranger.settimeout(5)
+            assert stranger.recv(1) == b"", "it was sent away"

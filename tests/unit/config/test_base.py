@@ -29,7 +29,9 @@ def test_every_setting_has_a_sentence_and_a_panel(kind: type[Settings]) -> None:
         assert field.description, name
         assert field.description.endswith("."), name
         assert isinstance(field.json_schema_extra, dict), name
-        assert field.json_schema_extra["panel"] in {"Input and output", "Text", "Model", "Training", "Compute"}, name
+        assert field.json_schema_extra["panel"] in {
+            *("Input and output", "Threshold", "Text", "Model", "Training", "Compute")
+        }, name
     kind.model_json_schema()
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lstm_ray.config import EvaluateConfig, TrainConfig, resolve
+from lstm_ray.config import EvaluateConfig, TrainConfig, resolve, to_yaml
 
 Job = Callable[[str], Path]
 
@@ -18,14 +18,13 @@ Job = Callable[[str], Path]
         ("5", ("5",)),
         ("[yes, 'a b']", ("true", "a b")),
         ("4, ,5,", ("4", "5")),
+        ("'\"so, so\",fine'", ("so, so", "fine")),
     ],
 )
 def test_labels_are_given_with_commas_or_as_a_list(job: Job, written: str, expected: tuple[str, ...]) -> None:
     path = job(f"positive_labels: {written}\nnegative_labels: [0]\n")
     for kind in (TrainConfig, EvaluateConfig):
         assert resolve(kind, {}, path).positive_labels == expected
-    assert resolve(TrainConfig, {"positive_labels": ("4,5", "6"), "negative_labels": ("1",)}).positive_labels == (
-        "4",
-        "5",
-        "6",
-    )
+    made = resolve(TrainConfig, {"positive_labels": ("so, so", "fine"), "negative_labels": ("1",)})
+    assert made.positive_labels == ("so, so", "fine")
+    assert resolve(TrainConfig, {}, job(to_yaml(made))).positive_labels == ("so, so", "fine")

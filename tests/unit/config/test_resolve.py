@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lstm_ray.config import EvaluateConfig, ScoreConfig, Settings, TrainConfig, left_to_the_data, resolve
+from lstm_ray.config import EvaluateConfig, ScoreConfig, Settings, TrainConfig, left_open, resolve
 from lstm_ray.errors import ConfigError
 
 Job = Callable[[str], Path]
@@ -36,13 +36,13 @@ def test_without_a_preset_it_is_the_best() -> None:
     config = resolve(TrainConfig, {})
     assert config == TrainConfig() == resolve(TrainConfig, {"preset": "best"})
     assert config.mask
-    assert "units" in left_to_the_data(config)
+    assert "units" in left_open(config)
 
 
 def test_with_preset_none_the_defaults_hold() -> None:
     config = resolve(TrainConfig, {"preset": "none"})
     assert config == TrainConfig(preset="none")
-    assert left_to_the_data(config) == []
+    assert left_open(config) == []
     assert (config.strip_html, config.dropout, config.global_batch_size) == (True, 0.2, 64)
 
 

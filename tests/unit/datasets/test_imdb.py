@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -19,6 +20,7 @@ import pytest
 from lstm_ray.datasets import imdb
 from lstm_ray.datasets.imdb import ImdbFiles, fetch_imdb
 from lstm_ray.errors import ConfigError, InputError, OutputError
+from lstm_ray.progress import Count
 
 FOLDERS = {"train/neg": 3, "train/pos": 3, "test/neg": 2, "test/pos": 2, "train/unsup": 12}
 THREE_FILES = {"train.parquet", "test.parquet", "unlabelled.parquet"}
@@ -162,10 +164,10 @@ def test_the_files_are_zstd_and_do_not_depend_on_the_order_in_the_archive(tmp_pa
 
 
 def test_progress_of_reading_ends_at_the_size_of_the_archive(tmp_path: Path) -> None:
-    calls: list[tuple[int, int | None]] = []
-    read_archive(tmp_path / "out", review_members(), progress=lambda done, total: calls.append((done, total)))
+    events: list[Any] = []
+    read_archive(tmp_path / "out", review_members(), progress=events.append)
     size = (tmp_path / "archive.tar.gz").stat().st_size
-    assert calls[-1] == (size, size)
+    assert events[-1] == Count(size, size, "bytes", "reading")
 
 
 def test_members_that_are_not_reviews_are_never_read(tmp_path: Path) -> None:
@@ -266,16 +268,18 @@ def test_an_output_that_is_a_file(tmp_path: Path, server: Server) -> None:
 
 
 def test_a_download_leaves_only_the_tables(tmp_path: Path, server: Server) -> None:
-    calls: list[tuple[int, int | None]] = []
-    files = fetch(tmp_path / "out", server.url, progress=lambda done, total: calls.append((done, total)))
+    events: list[Any] = []
+    files = fetch(tmp_path / "out", server.url, progress=events.append)
     total = len(server.content)
     assert files.train_rows == 6
     assert names_in(tmp_path / "out") == THREE_FILES
     with pytest.raises(OutputError, match="exist already"):
         fetch(tmp_path / "out", server.url)
     assert len(server.requests) == 1  # a refusal costs no download
-    assert (total, total) in calls
-    assert calls.index((total, total)) < len(calls) - 1  # reading is reported after it
+    stages = [event.stage for event in events]
+    assert stages == sorted(stages), "the download, and then the reading"
+    assert Count(total, total, "bytes", "downloading") in events
+    assert stages[-1] == "reading"
 
 
 def test_a_cut_connection_is_resumed_where_it_stopped(tmp_path: Path, server: Server) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+import lstm_ray.datasets.labels as labels_module
 from lstm_ray.config.labels import split_labels
 from lstm_ray.datasets.labels import OTHER, ZERO_AND_ONE, LabelMapping, describe_labels, propose_mapping
 
@@ -112,12 +113,10 @@ def test_labels_that_are_clear_make_a_proposal_that_can_be_taken(
         ["Recommended", "Not recommended"],
         ["pos", "-"],
         ["1 star", "5 stars"],
-        [1, 2],
         [0, 1, 2],
         [1, 2, 3],
         [3, 4, 5],
         [1, 2, 3, 4],
-        [-1, 1],
         [-1, 0],
         [-2, -1, 0, 1, 2],
         [0, 100],
@@ -128,8 +127,46 @@ def test_labels_that_are_clear_make_a_proposal_that_can_be_taken(
 )
 def test_labels_that_may_mean_either_are_left_to_the_user(labels: list[Any]) -> None:
     assert (propose_mapping(pa.chunked_array([labels])) or "").endswith(
-        " left out): --positive-labels LABEL,... --negative-labels LABEL,..."
+        " left out): --positive-labels LABELS --negative-labels LABELS"
     )
+
+
+@pytest.mark.parametrize(
+    ("labels", "proposal"),
+    [
+        ([1, 2], "if 2 means positive, --positive-labels 2 --negative-labels 1"),
+        ([-1, 1], "if 1 means positive, --positive-labels 1 --negative-labels -1"),
+        (["1", "2", ""], "if 2 means positive, --positive-labels 2 --negative-labels 1"),
+    ],
+)
+def test_two_numbers_that_usually_mean_the_classes_are_proposed_on_a_condition(
+    labels: list[Any], proposal: str
+) -> None:
+    assert (propose_mapping(pa.chunked_array([labels])) or "").endswith(f" left out): {proposal}")
+
+
+@pytest.mark.parametrize(
+    ("given", "labels"),
+    [
+        ("4,5", ("4", "5")),
+        (" 4 , 5,", ("4", "5")),
+        (4, ("4",)),
+        ([4, 5.0], ("4", "5.0")),
+        ('"so, so",fine', ("so, so", "fine")),
+        (["so, so", "fine"], ("so, so", "fine")),
+        ("", ()),
+    ],
+)
+def test_labels_are_a_list_or_a_text_with_commas_in_which_quotes_keep_one(given: Any, labels: tuple[str, ...]) -> None:
+    assert split_labels(given) == labels
+
+
+def test_a_proposal_with_commas_in_labels_can_be_taken() -> None:
+    column = pa.chunked_array([["positive", "negative", "good", 'say "a, b"']])
+    words = shlex.split((propose_mapping(column) or "").partition("left out): ")[2])
+    assert split_labels(words[1]) == ("good", "positive")
+    assert labels_module._listed(["a, b", 'c "d"', "e"]) == '"a, b","c ""d""",e'
+    assert split_labels(labels_module._listed(["a, b", 'c "d"', "e"])) == ("a, b", 'c "d"', "e")
 
 
 @pytest.mark.parametrize(

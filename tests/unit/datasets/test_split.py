@@ -21,6 +21,7 @@ from lstm_ray.datasets import split as splitting
 from lstm_ray.datasets.held_out import group_keys, hash_keys, held_out
 from lstm_ray.datasets.split import split
 from lstm_ray.errors import ConfigError, InputError, LstmRayError, OutputError
+from lstm_ray.progress import Count, Event
 from lstm_ray.train.data.corpus import assemble, encode_shard, find_all_shards
 
 ROWS = 60
@@ -83,12 +84,12 @@ def test_rows_are_those_of_the_whole_table_however_it_is_cut(
     assume(0 < side.sum() < ROWS)  # with few groups all may be on one side, which is an error
     (directory / "in").mkdir()
     inputs = write_cut(directory / "in", table, bounds, rows_per_group)
-    seen: list[tuple[int, int]] = []
+    seen: list[Event] = []
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(splitting, "_READ_ROWS", read_rows)
         patched.setattr(splitting, "_GROUP_ROWS", written_rows)
-        train, test = split(inputs, directory / "out", test=0.4, by=by, seed=seed, progress=lambda *at: seen.append(at))
-    assert seen[-1] == (ROWS, ROWS)
+        train, test = split(inputs, directory / "out", test=0.4, by=by, seed=seed, progress=seen.append)
+    assert seen[-1] == Count(ROWS, ROWS, "rows")
 
     whole = pq.read_table(inputs)
     for made, chosen in ((train, ~side), (test, side)):
@@ -152,7 +153,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, monkeypatch: pytest.
         [str(tmp_path / "in.parquet")],
         tmp_path / "out",
         test=0.5,
-        progress=lambda *_: held.append(pa.total_allocated_bytes() - before),
+        progress=lambda _: held.append(pa.total_allocated_bytes() - before),
     )
     assert max(held) < 25_000_000
 
@@ -242,3 +243,87 @@ def test_a_damaged_file_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"000\.parquet: row group \d cannot be read"):
         split([path], tmp_path / "out", test=0.2)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
+def test_each_class_has_its_share_wherever_its_rows_are(tmp_path: Path, share: float) -> None:
+    random = np.random.default_rng(0)
+    labels = random.choice(["rare", "usual", "common", None], 2000, p=[0.02, 0.3, 0.63, 0.05]).tolist()
+    table = pa.table({"text": [f"review {row}" for row in range(2000)], "label": pa.array(labels, pa.string())})
+    paths = write_cut(tmp_path, table, [700, 1500], 300)
+    split(paths, tmp_path / "out", test=share, stratify="label")
+    tested = pq.read_table(tmp_path / "out/test.parquet")["label"].to_pylist()
+    for label in ("rare", "usual", "common", None):
+        assert abs(tested.count(label) - share * labels.count(label)) <= 1  # scikit-learn's rounds as well
+    assert len(tested) + pq.read_metadata(tmp_path / "out/train.parquet").num_rows == 2000
+    turned = write_cut(tmp_path / "out", table.take(pa.array(range(1999, -1, -1))), [], 2000)
+    split(turned, tmp_path / "again", test=share, stratify="label")
+    again = pq.read_table(tmp_path / "again/test.parquet")["text"].to_pylist()
+    assert sorted(again) == sorted(pq.read_table(tmp_path / "out/test.parquet")["text"].to_pylist())
+
+
+def test_equal_texts_of_a_class_stay_together(tmp_path: Path) -> None:
+    texts = [f"review {row % 50}" for row in range(400)]
+    pq.write_table(pa.table({"text": texts, "label": [row % 50 % 2 for row in range(400)]}), tmp_path / "in.parquet")
+    split([str(tmp_path / "in.parquet")], tmp_path / "out", test=0.3, stratify="label")
+    train, test = (
+        set(pq.read_table(tmp_path / f"out/{name}.parquet")["text"].to_pylist()) for name in ("train", "test")
+    )
+    assert not train & test
+
+
+def test_more_classes_than_a_stratum_can_have_are_refused(tmp_path: Path) -> None:
+    pq.write_table(make_table(300), tmp_path / "in.parquet")
+    with pytest.raises(InputError, match=r"^--stratify text: more than 100 values: choose a column of classes$"):
+        split([str(tmp_path / "in.parquet")], tmp_path / "out", stratify="text")
+
+
+DAYS = [datetime.date(2024, 4, 30), datetime.date(2024, 5, 1), datetime.date(2024, 5, 2), None]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array(DAYS, pa.date32()),
+        pa.array(DAYS, pa.date64()),
+        pa.array(DAYS, pa.date32()).cast(pa.timestamp("ns")),
+        pa.array(DAYS, pa.date32()).cast(pa.timestamp("s", "Europe/Berlin")),
+        pa.array([None if day is None else str(day) for day in DAYS]),
+    ],
+    ids=lambda column: str(column.type),
+)
+def test_a_date_splits_columns_of_any_type_for_dates(tmp_path: Path, column: pa.Array) -> None:
+    pq.write_table(pa.table({"text": ["a", "b", "c", "d"], "at": column}), tmp_path / "in.parquet")
+    split([str(tmp_path / "in.parquet")], tmp_path / "out", before="2024-05-01", date_column="at")
+    assert pq.read_table(tmp_path / "out/train.parquet")["text"].to_pylist() == ["a", "d"]
+    assert pq.read_table(tmp_path / "out/test.parquet")["text"].to_pylist() == ["b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        (
+            {"before": "May", "date_column": "at"},
+            ConfigError,
+            "--before is 'May': should be a date, such as 2024-05-01",
+        ),
+        ({"before": "2024-05-01", "test": 0.1}, ConfigError, "--before and --test exclude each other"),
+        ({"by": "film", "stratify": "label"}, ConfigError, "--by and --stratify exclude each other"),
+        ({"before": "2024-05-01", "date_column": "stars"}, InputError, "column 'stars' is float, not a date"),
+        ({"before": "2024-05-01"}, InputError, "no column 'date'; .* choose with --date-column"),
+        ({"before": "2024-05-01", "date_column": "text"}, InputError, "column 'text': not dates, such as 2024-05-01"),
+        (
+            {"before": "1999-01-01", "date_column": "at"},
+            InputError,
+            "none is for train.parquet: choose another --before",
+        ),
+        ({"stratify": "labels"}, InputError, "no column 'labels'; .* choose with --stratify"),
+    ],
+)
+def test_what_a_date_or_class_cannot_split_is_refused_and_nothing_written(
+    tmp_path: Path, options: dict[str, Any], error: type[LstmRayError], says: str
+) -> None:
+    pq.write_table(make_table(), tmp_path / "in.parquet")
+    with pytest.raises(error, match=says):
+        split([str(tmp_path / "in.parquet")], tmp_path / "out", **options)
+    assert not list((tmp_path / "out").glob("*"))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,6 @@ from lstm_ray.cli.app import app
 from lstm_ray.config import EvaluateConfig
 from lstm_ray.errors import BundleError, InputError, OutputError, ReportError
 from lstm_ray.evaluate.evaluation import Evaluation, evaluate
-from lstm_ray.evaluate.shard import MAX_MISTAKES
 from lstm_ray.progress import ignore
 
 
@@ -37,7 +38,7 @@ def test_mistakes_of_all_shards_are_the_largest_first(tmp_path: Path, tiny_bundl
     result = evaluate(config, ignore)
     errors = [mistake.error for mistake in result.mistakes]
     wrong = result.counts.false_positives + result.counts.false_negatives
-    assert len(errors) == min(wrong, MAX_MISTAKES) > 1
+    assert len(errors) == min(wrong, config.mistakes) > 1
     assert errors == sorted(errors, reverse=True)
     assert all((mistake.probability > 0.5) != (mistake.label == 1) for mistake in result.mistakes)
 
@@ -155,3 +156,111 @@ def test_figures_are_not_lost_with_their_report(
     ended = CliRunner().invoke(app, [*command, "--output", str(tmp_path / "out")])
     assert isinstance(ended.exception, ReportError)
     assert json.loads(ended.stdout)["rows"] == 3
+
+
+# Questions of those who decide
+
+
+def reviews(directory: Path, rows: int = 60) -> Path:
+    """Writes reviews in several row groups and two files, with a shop for each."""
+    (directory / "in").mkdir(exist_ok=True)
+    texts = ["a good film", "not a bad film", "a fine one", "bad acting", "bad end", "?!"]
+    for number in range(2):
+        part = range(number * rows // 2, (number + 1) * rows // 2)
+        table = {
+            "text": [f"{texts[row % 6]} {'good ' * (row % 4)}" for row in part],
+            "label": [row * row % 7 % 2 for row in part],
+            "shop": [f"shop {row % 3}" for row in part],
+        }
+        pq.write_table(pa.table(table), directory / "in" / f"{number}.parquet", row_group_size=7)
+    return directory / "in"
+
+
+def evaluated(directory: Path, bundle: Path, **changes: Any) -> tuple[Evaluation, list[str]]:
+    """Evaluates the reviews; returns the result and the messages."""
+    config = EvaluateConfig.model_validate({"inputs": (str(reviews(directory)),), "model": str(bundle), **changes})
+    notes: list[str] = []
+    return evaluate(config, lambda event: notes.append(event) if isinstance(event, str) else None), notes
+
+
+def test_predictions_say_all_that_the_metrics_do(tmp_path: Path, tiny_bundle: Path) -> None:
+    path = tmp_path / "p.parquet"
+    result, _ = evaluated(tmp_path, tiny_bundle, predictions=str(path))
+    written = pq.read_table(path)
+    assert written.num_rows == result.counts.rows == 60 - result.rows_without_text
+    assert sum(written["right"].to_pylist()) / written.num_rows == result.metrics["accuracy"]
+    for row in written.to_pylist()[:: written.num_rows - 1]:
+        there = pq.read_table(row["file"]).slice(row["row"], 1).to_pylist()[0]
+        assert (there["text"], there["label"]) == (row["text"], row["label"])
+        assert (row["probability"] > 0.5) == (row["sentiment"] == "positive") == (row["right"] == (row["label"] == 1))
+    with pytest.raises(OutputError, match=r"p\.parquet: exists: choose another --predictions"):
+        evaluated(tmp_path, tiny_bundle, predictions=str(path))
+
+
+def test_no_file_of_predictions_is_left_by_an_evaluation_that_fails(tmp_path: Path, tiny_bundle: Path) -> None:
+    with pytest.raises(InputError, match="no rows to evaluate"):
+        evaluated(
+            tmp_path, tiny_bundle, predictions=str(tmp_path / "p.parquet"), positive_labels="7", negative_labels="8"
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_groups_add_up_to_all_rows_and_are_written(tmp_path: Path, tiny_bundle: Path) -> None:
+    out = tmp_path / "out"
+    result, _ = evaluated(tmp_path, tiny_bundle, by="shop,length", output=str(out))
+    for by in ("shop", "length"):
+        groups = [group for group in result.groups if group.by == by]
+        assert sum(group.rows for group in groups) == result.counts.rows
+        assert sum(group.accuracy * group.rows for group in groups) == pytest.approx(
+            result.metrics["accuracy"] * result.counts.rows
+        )
+    written = json.loads((out / "metrics.json").read_text())
+    assert [(group["by"], group["value"]) for group in written["groups"]][:3] == [
+        ("shop", f"shop {number}") for number in range(3)
+    ]
+    assert "By shop" in (out / "report.html").read_text()
+    with pytest.raises(InputError, match=r"no column 'shops'; .*: choose with --by"):
+        evaluated(tmp_path, tiny_bundle, by="shops")
+
+
+def test_a_model_is_as_good_as_itself_and_differs_from_another(
+    tmp_path: Path, tiny_bundle: Path, make_bundle: Callable[..., Path]
+) -> None:
+    same, _ = evaluated(tmp_path, tiny_bundle, compare=str(tiny_bundle))
+    assert same.comparison is not None
+    assert (same.comparison.only_this, same.comparison.only_other) == (0, 0)
+    assert same.to_json()["comparison"]["p_value"] == 1.0
+    other, _ = evaluated(tmp_path, tiny_bundle, compare=str(make_bundle(seed=5)))
+    assert other.comparison is not None
+    compared, alone = other.to_json()["comparison"], evaluated(tmp_path, make_bundle(seed=5))[0]
+    assert compared["other"]["accuracy"] == alone.metrics["accuracy"]
+    assert compared["difference"] == pytest.approx(other.metrics["accuracy"] - alone.metrics["accuracy"])
+
+
+def test_a_threshold_is_chosen_for_a_goal_and_measured_as_if_it_were_given(tmp_path: Path, tiny_bundle: Path) -> None:
+    found, _ = evaluated(tmp_path, tiny_bundle, maximize="f1")
+    assert found.chosen is not None
+    given, _ = evaluated(tmp_path, tiny_bundle, threshold=found.chosen.threshold)
+    assert found.chosen.metrics() == pytest.approx(given.counts.metrics())
+    assert found.metrics["threshold"] == 0.5
+
+
+def test_a_target_that_no_threshold_reaches_is_reported_with_the_best(tmp_path: Path, tiny_bundle: Path) -> None:
+    result, notes = evaluated(tmp_path, tiny_bundle, target_precision=1.0)
+    assert result.chosen is None
+    (note,) = notes
+    assert "--target-precision 1: no threshold reaches it on these 60 rows: the highest precision is 0." in note
+
+
+def test_the_summary_is_short_and_json_has_all(tmp_path: Path, tiny_bundle: Path) -> None:
+    command = ["evaluate", str(reviews(tmp_path)), "--model", str(tiny_bundle), "--by", "shop", "--maximize", "f1"]
+    shown = CliRunner().invoke(app, [*command, "--compare", str(tiny_bundle)]).stdout
+    assert len(shown.splitlines()) < 24
+    assert re.search(r"accuracy +0\.\d{4} \(0\.\d{4} to 0\.\d{4}\)", shown)
+    assert re.search(r"shop 0 +0\.\d{4} \(0\.\d{4} to 0\.\d{4}\) of 20 rows", shown)
+    made = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
+    assert made["intervals"].keys() == {"accuracy", "precision", "recall", "specificity", "auc"}
+    assert len(made["histogram"]) == 20
+    assert len(made["thresholds"]) == 19
+    assert made["chosen"]["f1"] >= made["f1"]
+    assert made["precision_recall_curve"]["recall"][-1] == 1.0

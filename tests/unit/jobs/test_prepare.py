@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lstm_ray.config import ScoreConfig, TrainConfig, resolve
+from lstm_ray.config import EvaluateConfig, ScoreConfig, TrainConfig, resolve
 from lstm_ray.errors import ConfigError
 from lstm_ray.jobs.package import packed
 from lstm_ray.jobs.prepare import load_job
@@ -72,11 +72,18 @@ def test_what_a_cluster_cannot_run_is_told(
     assert "PLANTED" not in str(caught.value)
 
 
-@pytest.mark.parametrize("command", ["[train]", "7", "evaluate"])
+@pytest.mark.parametrize("command", ["[train]", "7", "calibrate"])
 def test_what_is_no_job_is_told(tmp_path: Path, command: str) -> None:
     (tmp_path / "job.yaml").write_text(f"command: {command}")
-    with pytest.raises(ConfigError, match=r"a job needs `command: train \| tune \| score`"):
+    with pytest.raises(ConfigError, match=r"a job needs `command: train \| tune \| score \| evaluate`"):
         load_job(str(tmp_path / "job.yaml"))
+
+
+def test_an_evaluation_is_a_job_that_needs_no_output(tmp_path: Path) -> None:
+    job = {"command": "evaluate", "actors": None, "output": None, "by": "shop", "predictions": "out/p.parquet"}
+    config = load_job(write(tmp_path, **job), "/shared")
+    assert isinstance(config, EvaluateConfig)
+    assert (config.address, config.output, config.predictions) == ("auto", None, "/shared/out/p.parquet")
 
 
 def test_an_own_preset_is_read_where_the_code_to_send_lies(write_module: Callable[..., Path], tmp_path: Path) -> None:

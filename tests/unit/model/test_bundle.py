@@ -24,6 +24,7 @@ from lstm_ray.errors import BundleError, OutputError
 from lstm_ray.model import bundle as bundle_module
 from lstm_ray.model.architectures import build_model, network_weights
 from lstm_ray.model.bundle import Bundle, read_bundle, write_bundle
+from lstm_ray.model.profile import Profile, TrainingData
 from lstm_ray.runtime.tensorflow import start_tensorflow
 from lstm_ray.storage import directories
 from lstm_ray.text.vocabulary import Vocabulary
@@ -446,3 +447,27 @@ def test_the_texts_that_were_learned_from_are_written_and_read_again(tmp_path: P
     seen = read_bundle(str(tmp_path / "model")).seen()
     assert seen is not None
     assert (len(seen), seen.count(texts[:1])) == (2, 1)
+
+
+def test_a_bundle_holds_counts_of_its_training_data(written: Path, tmp_path: Path) -> None:
+    assert read_bundle(str(written)).profile is None, "as bundles of older versions"
+    profile = TrainingData(Profile(rows=9, words=70, unknown=3), Profile(rows=1))
+    path = str(tmp_path / "model")
+    write_bundle(path, **parts(), profile=profile)
+    bundle = read_bundle(path)
+    assert bundle.profile is not None
+    assert bundle.profile.to_json() == profile.to_json()
+    description = json.loads((tmp_path / "model" / "bundle.json").read_bytes())
+    del description["profile"]
+    (tmp_path / "model" / "bundle.json").write_bytes(bundle_module._seal(description))
+    assert read_bundle(path).hash == bundle.hash, "scores do not depend on it"
+
+
+@pytest.mark.parametrize("profile", [[], {"training": {}}, {"training": {"rows": -1}, "validation": {}}])
+def test_counts_that_are_none_are_told(written: Path, tmp_path: Path, profile: Any) -> None:
+    copy = tmp_path / "model"
+    shutil.copytree(written, copy)
+    description = {**json.loads((copy / "bundle.json").read_bytes()), "profile": profile}
+    (copy / "bundle.json").write_bytes(bundle_module._seal(description))
+    with pytest.raises(BundleError, match=r"bundle\.json is damaged: profile: "):
+        read_bundle(str(copy))

@@ -29,24 +29,28 @@ PEAKED = [0.80, 0.83, 0.86, 0.85, 0.84]
     [
         (
             history(FALLING, [0.50, 0.40, 0.36, 0.50, 0.67], PEAKED, best=3),
-            "Best at epoch 3 of 5 by validation loss (accuracy 86.0%); from epoch 4 on it overfits: "
-            "validation loss rises by 0.31 while training loss still falls.",
+            "The model of epoch 3 of 5 was kept, the best by validation loss (accuracy 86.0%). From epoch 4 on it "
+            "overfits: validation loss, lowest in epoch 3, rises by 0.31 while training loss still falls.",
         ),
         (
             history(FALLING, [0.50, 0.45, 0.40, 0.38, 0.36], [0.80, 0.81, 0.82, 0.83, 0.84], best=5),
-            "Best at epoch 5 of 5 by validation loss (accuracy 84.0%); "
-            "validation loss was still falling at the end, so more epochs may help.",
+            "The model of epoch 5 of 5 was kept, the best by validation loss (accuracy 84.0%). "
+            "Validation loss was still falling at the end, so more epochs may help.",
         ),
         (
             history(FALLING, [0.50, 0.40, 0.36, 0.363, 0.362], PEAKED, best=3),
-            "Best at epoch 3 of 5 by validation loss (accuracy 86.0%); validation loss has been flat since epoch 3.",
+            "The model of epoch 3 of 5 was kept, the best by validation loss (accuracy 86.0%). "
+            "Validation loss has been flat since epoch 3.",
         ),
         (
             history([0.6, 0.4, 0.3, 0.5, 0.7], [0.50, 0.40, 0.36, 0.50, 0.67], PEAKED, best=3),
-            "Best at epoch 3 of 5 by validation loss (accuracy 86.0%); "
-            "after epoch 3 both losses rise, so a lower learning rate may help.",
+            "The model of epoch 3 of 5 was kept, the best by validation loss (accuracy 86.0%). "
+            "After epoch 3 both losses rise, so a lower learning rate may help.",
         ),
-        (history(FALLING, None, PEAKED, best=3), "Best at epoch 3 of 5 by validation loss (accuracy 86.0%)."),
+        (
+            history(FALLING, None, PEAKED, best=3),
+            "The model of epoch 3 of 5 was kept, the best by validation loss (accuracy 86.0%).",
+        ),
         (
             history([0.5], [0.4], [0.83], best=1),
             "One epoch: validation accuracy 83.0%. A single epoch does not show whether more would help.",
@@ -81,8 +85,18 @@ def test_the_sentence_says_what_the_curves_show(table, sentence):
 def test_the_best_epoch_is_the_marked_one_and_the_metric_that_decided_is_named(best_by, name):
     curves = read_curves(history(FALLING, FALLING, PEAKED, best=2), best_by)
     assert curves.best_epoch == 2
-    assert describe(curves).startswith(f"Best at epoch 2 of 5 by validation {name} (accuracy 83.0%)")
+    assert describe(curves).startswith(
+        f"The model of epoch 2 of 5 was kept, the best by validation {name} (accuracy 83.0%)"
+    )
     assert curves.best_label == f"▲ best by {name}"
+
+
+def test_an_epoch_that_was_kept_although_it_overfits_is_explained():
+    table = history(FALLING, [0.50, 0.36, 0.40, 0.50, 0.67], PEAKED, best=3)
+    why = "The kept epoch is one of these, as validation accuracy improved until then; --best-by loss keeps epoch 2."
+    assert describe(read_curves(table, "accuracy")).endswith(why)
+    earlier = history(FALLING, [0.50, 0.40, 0.36, 0.50, 0.67], PEAKED, best=2)
+    assert "one of these" not in describe(read_curves(earlier, "accuracy"))
 
 
 def test_overfitting_that_starts_after_the_best_epoch_is_dated_by_the_loss():

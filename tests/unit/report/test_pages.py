@@ -3,6 +3,7 @@
 import math
 import re
 import struct
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -10,7 +11,9 @@ import pyarrow as pa
 import pytest
 
 from lstm_ray.evaluate.counts import BinaryCounts
-from lstm_ray.evaluate.shard import Mistake
+from lstm_ray.evaluate.groups import GroupResult
+from lstm_ray.evaluate.shard import Comparison, Mistake
+from lstm_ray.model.profile import Profile, TrainingData
 from lstm_ray.report.pages import evaluation_report, history_png, training_report
 
 VOID = {"meta", "br", "img", "hr", "input", "link"}
@@ -89,9 +92,9 @@ def training_page(table, **overrides):
     return check_self_contained(training_report(history=table, **(arguments | overrides)))
 
 
-def evaluation_page(measured, mistakes=()):
+def evaluation_page(measured, mistakes=(), **others):
     return check_self_contained(
-        evaluation_report(title="An evaluation", counts=measured, config={"a": 1}, mistakes=mistakes)
+        evaluation_report(title="An evaluation", counts=measured, config={"a": 1}, mistakes=mistakes, **others)
     )
 
 
@@ -110,8 +113,8 @@ def test_a_training_report_shows_figures_sentence_matrix_table_model_and_setting
     measured = counts()
     page = training_page(history(), metrics=measured.metrics(), notes=["A note.", "Another."])
     for expected in (
-        "Best at epoch 3 of 5 by validation loss",
-        "from epoch 4 on it overfits: validation loss rises by 0.12",
+        "The model of epoch 3 of 5 was kept, the best by validation loss",
+        "From epoch 4 on it overfits: validation loss, lowest in epoch 3, rises by 0.12",
         f"{measured.metrics()['accuracy']:.1%}",
         f"± {100 * measured.metrics()['accuracy_standard_error']:.1f}",
         "84.0% ± 1.2",
@@ -129,8 +132,37 @@ def test_a_training_report_shows_figures_sentence_matrix_table_model_and_setting
     ):
         assert expected in page.text
     assert page.tags.count("svg") == 2
+    assert "ROC curve" not in page.text, "a run that an older version began has no counts"
     assert page.text.count("▲ best by loss") == 2
     assert '<tr class="best"><td>3</td>' in page.html
+
+
+def test_a_training_report_shows_scores_and_rows():
+    measured = counts()
+    rows = Profile(rows=800, positives=200, words=24_000, unknown=240, truncated=80)
+    page = training_page(
+        history(),
+        metrics=measured.metrics(),
+        counts=measured,
+        profile=TrainingData(rows, replace(rows, rows=400, unknown=1200)),
+        rows_seen=7,
+    )
+    assert page.tags.count("svg") == 4
+    for expected in (
+        "ROC curve",
+        "Reliability",
+        "base rate",
+        "unknown words",
+        "1.0%",
+        "5.0%",
+        "25.0%",
+        "10.0%",
+        "30.0",
+    ):
+        assert expected in page.text, expected
+    assert "<td>rows also in training</td><td></td><td>7</td>" in page.html
+    blind = training_page(history(2, validation=False), profile=TrainingData(rows, Profile()))
+    assert "<td>labelled positive</td><td>25.0%</td><td>—</td>" in blind.html
 
 
 def test_a_training_report_shows_what_each_part_reaches_alone():
@@ -193,8 +225,8 @@ def test_everything_that_comes_from_outside_is_escaped():
 def test_an_evaluation_report_shows_charts_metrics_and_mistakes():
     mistakes = [Mistake("badly wrong", 0, 0.97), Mistake("long " * 500, 1, 0.2), Mistake("mildly wrong", 1, 0.4)]
     page = evaluation_page(counts(), mistakes)
-    assert page.html.count('<svg viewBox="0 0 340 330" style="max-width: 442px"') == 2, "alone in a row it stays small"
-    for expected in ("ROC curve", "Reliability", "calibration error", "positive, 97.0% sure", "negative, 80.0% sure"):
+    assert page.html.count('<svg viewBox="0 0 340 330" style="max-width: 442px"') == 5, "alone in a row it stays small"
+    for expected in ("ROC curve", "Reliability", "calibration error", "positive, 97.0%", "negative, 80.0%"):
         assert expected in page.text
     assert page.text.index("badly wrong") < page.text.index("long long") < page.text.index("mildly wrong")
     assert "labelled positive" in page.text
@@ -208,6 +240,22 @@ def test_an_evaluation_report_can_be_written_when_some_metrics_do_not_exist(labe
     page = evaluation_page(measured)
     assert "—" in page.text
     assert "needs both labels" in page.text
+
+
+def test_an_evaluation_report_shows_groups_another_model_and_the_threshold_asked_for():
+    measured = counts()
+    groups = [
+        GroupResult("shop", value, 100, 40, 0.5, (0.4, 0.6), 0.25, 0.75, p_value)
+        for value, p_value in (("plain", 0.6), (HOSTILE, 0.01), (None, None))
+    ]
+    page = evaluation_page(
+        measured, groups=groups, comparison=Comparison(measured, 400, 300, 30, 10), chosen=measured.at(0.25)
+    )
+    for expected in ("By shop", "40.0% to 60.0%", "null", HOSTILE, "p 0.0022", "+5.0 points", "asked for is 0.25"):
+        assert expected in page.text
+    assert page.html.count('<tr class="marked">') == 1
+    most = [GroupResult("id", str(number), 1, 1, 1.0, (0.2, 1.0), 1.0, 1.0, 1.0) for number in range(999)]
+    assert evaluation_page(measured, groups=most).html.count("20.0% to 100.0%") == 200
 
 
 def test_an_evaluation_report_says_which_way_mistakes_lean():

@@ -34,7 +34,7 @@ def test_each_part_is_shown_alone() -> None:
 @pytest.mark.parametrize("empty", [{}, {"validation_accuracy": 0.8}, {**row(0.8, 0.8, 0.8), "lstm_share": None}])
 def test_without_ngrams_or_validation_there_is_nothing_to_say(empty: dict[str, Any]) -> None:
     assert list(part_figures(empty)) == []
-    assert advice(empty) is None
+    assert advice(empty, {}) is None
 
 
 @pytest.mark.parametrize(
@@ -47,11 +47,27 @@ def test_without_ngrams_or_validation_there_is_nothing_to_say(empty: dict[str, A
     ],
 )
 def test_a_network_that_loses_to_the_ngrams_is_pointed_out(figures: tuple[float, ...], said: str | None) -> None:
-    found = advice(row(*figures))
+    found = advice(row(*figures), {})
     assert found is None if said is None else found is not None and found.startswith(said)
 
 
 def test_a_network_without_a_share_is_pointed_out() -> None:
-    found = advice({**row(0.8, 0.81, 0.8), "lstm_share": 0.0})
+    found = advice({**row(0.8, 0.81, 0.8), "lstm_share": 0.0}, {})
     assert found is not None
     assert found.startswith("the LSTM has no share in this model")
+
+
+@pytest.mark.parametrize(
+    ("config", "remedies"),
+    [
+        ({}, "word vectors from more text (--unlabelled, --embeddings), or more dropout, or more rows and epochs"),
+        ({"unlabelled": ["a"]}, "more dropout, or more rows and epochs"),
+        ({"embeddings": "v.txt"}, "more dropout, or more rows and epochs"),
+        ({"preset": "best"}, "word vectors from more text (--unlabelled, --embeddings), or more rows"),
+        ({"preset": "best", "unlabelled": ["a"]}, "more rows"),
+    ],
+)
+def test_what_a_run_has_is_not_proposed_to_it(config: dict[str, Any], remedies: str) -> None:
+    found = advice(row(0.79, 0.81, 0.80), config)
+    assert found is not None
+    assert found.endswith(f": {remedies} may help the LSTM")

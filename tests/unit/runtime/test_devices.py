@@ -41,3 +41,24 @@ def test_cores_are_those_that_the_process_may_use() -> None:
     code = code.replace("CORE", str(min(os.sched_getaffinity(0))))
     assert subprocess.check_output([sys.executable, "-c", code], text=True, timeout=60).strip() == "1"
     assert devices.available_cores() == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, None),
+        ({"memory.max": "max"}, None),
+        ({"memory.max": "4096"}, 4096),
+        ({"memory/memory.limit_in_bytes": "8192"}, 8192),
+        ({"memory.max": "4096", "memory/memory.limit_in_bytes": "9223372036854771712"}, 4096),
+    ],
+)
+def test_memory_is_that_of_the_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], expected: int | None
+) -> None:
+    monkeypatch.setattr(devices, "_CGROUPS", tmp_path)
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for name, limit in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"{limit}\n", encoding="ascii")
+    assert devices.memory_bytes() == (expected or machine)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -41,7 +39,7 @@ def test_a_client_whose_server_crashed_connects_again(monkeypatch: pytest.Monkey
         if len(calls) <= crashes:
             raise ConnectionAbortedError("Initialization failure from server: Starting Ray client server failed. See")
 
-    monkeypatch.setattr(ray_session, "_check_listening", lambda address: None)
+    monkeypatch.setattr(ray_session, "find_ray", lambda address, notify: address)
     monkeypatch.setattr(ray_session.ray, "init", start)
     monkeypatch.setattr(ray_session.ray, "shutdown", lambda: None)
     with pytest.raises(LstmRayError, match=said) if said else contextlib.nullcontext(), connect("ray://head:10001"):
@@ -63,7 +61,7 @@ def test_sigterm_interrupts_also_once_ray_has_set_its_own_handler(
         if while_it_starts:
             signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(ray_session, "_check_listening", lambda address: None)
+    monkeypatch.setattr(ray_session, "find_ray", lambda address, notify: address)
     monkeypatch.setattr(ray_session.ray, "init", start)
     monkeypatch.setattr(ray_session.ray, "shutdown", lambda: None)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -218,44 +216,3 @@ def test_a_raylet_that_dies_while_ray_starts_is_reported_in_one_line(monkeypatch
         assert Path(logs[1]).is_relative_to(place)
         assert done.stderr == ""
         assert done.returncode == 0
-
-
-@pytest.mark.parametrize(
-    ("answer", "is_refused"),
-    [
-        (b"\x00\x00\x18\x04\x00\x00\x00\x00\x00", False),
-        (None, False),
-        (b"HTTP/1.0 400 Bad Request\r\n", True),
-        (b"SSH-2.0-OpenSSH_9.2\r\n", True),
-        (b"", True),
-    ],
-    ids=["http2", "silence", "http1", "ssh", "hangs up"],
-)
-def test_a_port_of_something_else_is_found_at_once(
-    monkeypatch: pytest.MonkeyPatch, answer: bytes | None, is_refused: bool
-) -> None:
-    monkeypatch.setattr(ray_session, "_CONNECT_TIMEOUT_S", 0.5)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        ended = threading.Event()
-
-        def serve() -> None:
-            connection, _ = server.accept()
-            with connection:
-                if answer is None:
-                    ended.wait(10)
-                elif answer:
-                    connection.recv(100)
-                    connection.sendall(answer)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            address = f"127.0.0.1:{server.getsockname()[1]}"
-            if is_refused:
-                with pytest.raises(ConnectionError):
-                    ray_session._check_listening(address)
-            else:
-                ray_session._check_listening(address)
-        finally:
-            ended.set()
-            thread.join()

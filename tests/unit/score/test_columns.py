@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lstm_ray.config import ScoreConfig
+from lstm_ray.datasets.convert import convert
 from lstm_ray.errors import ConfigError, InputError
 from lstm_ray.score.columns import NEW_COLUMNS, PartLayout, kept_columns
 from lstm_ray.score.plan import make_plan
@@ -37,11 +38,33 @@ def test_a_column_that_a_file_lacks_is_planned_for_all(tmp_path: Path) -> None:
     assert [column.to_pylist() for column in kept] == [["good"], [1], [None]]
 
 
-def test_columns_of_two_types_are_refused(tmp_path: Path) -> None:
-    one = write(tmp_path / "a.parquet", {"text": ["good"], "id": [1]})
-    other = write(tmp_path / "b.parquet", {"text": ["bad"], "id": ["x"]})
-    with pytest.raises(InputError, match=r"b\.parquet: its columns do not fit .*id"):
-        layout_of(one, other)
+@pytest.mark.parametrize(
+    ("ids", "remedy"),
+    [
+        (([1], ["x"]), r"a\.parquet was CSV, `lstm-ray data convert` keeps it text with --as-text 'my id'$"),
+        ((["x"], [1]), r"b\.parquet was CSV, `lstm-ray data convert` keeps it text with --as-text 'my id'$"),
+        (([1], [[1]]), r"or leave 'my id' out with --keep-columns$"),
+    ],
+)
+def test_columns_of_two_types_are_refused_with_the_remedy(tmp_path: Path, ids: Any, remedy: str) -> None:
+    paths = [
+        write(tmp_path / name, {"text": ["good"], "my id": values, "fits": [1]})
+        for name, values in zip(("a.parquet", "b.parquet"), ids, strict=True)
+    ]
+    pattern = rf"b\.parquet: column 'my id' is .* here and .* in .*a\.parquet: write both with one type, .*{remedy}"
+    with pytest.raises(InputError, match=pattern):
+        layout_of(*paths)
+    assert layout_of(*paths, keep_columns="text,fits").kept == ["text", "fits"]
+
+
+def test_daily_files_with_ids_that_are_numbers_one_day_are_scored_after_the_remedy(tmp_path: Path) -> None:
+    for day, ids in (("mon", "A1"), ("tue", "17")):
+        (tmp_path / f"{day}.csv").write_text(f"text,id\ngood,{ids}\n", encoding="utf-8")
+    paths = [str(convert(tmp_path / f"{day}.csv", tmp_path / f"{day}.parquet").output) for day in ("mon", "tue")]
+    with pytest.raises(InputError, match=r"if .*tue\.parquet was CSV, .* keeps it text with --as-text id$"):
+        layout_of(*paths)
+    convert(tmp_path / "tue.csv", tmp_path / "tue.parquet", as_text=["id"], overwrite=True)
+    assert layout_of(*paths).schema.field("id").type == pa.string()
 
 
 def test_kept_columns_are_chosen_and_ordered(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lstm_ray.config import ScoreConfig
+from lstm_ray.model.profile import Profile
 from lstm_ray.score.parts import Part, finished_parts, read_part, write_part
 from lstm_ray.score.plan import Plan, make_plan
 from lstm_ray.score.scorer import HAS_WORDS, Scored
@@ -37,7 +38,8 @@ def output(plan: Plan, tmp_path: Path) -> Path:
         reasons = np.where(np.arange(300) % 4, HAS_WORDS, 3).astype(np.int8)
         probability = np.where(np.arange(300) % 3, 0.1, 0.9).astype(np.float32)[reasons == HAS_WORDS]
         rows = TABLE.slice(chunk.row_offset, chunk.rows)
-        scored = Scored.from_probabilities(probability, reasons, 0.5)
+        texts = Profile(rows=225, without_words=75, words=450, unknown=45)
+        scored = Scored.from_probabilities(probability, reasons, texts, 0.5)
         write_part(chunk, rows.columns, scored, plan.layout, str(tmp_path / "out"))
     return tmp_path / "out"
 
@@ -52,6 +54,10 @@ def test_a_part_holds_its_rows_types_and_counts(plan: Plan, output: Path) -> Non
     assert [part.name for part in done] == [chunk.part_name for chunk in plan.chunks()]
     assert {(part.rows, part.positives) for part in done} == {(300, 75)}
     assert [part.errors for part in done] == [{"no_words": 75}] * 3
+    for part in done:
+        profile = Profile.from_json(part.profile)
+        assert (profile.rows, profile.without_words, profile.positives, profile.unknown) == (225, 75, 75, 45)
+        assert profile.scores.sum() == 225
     written = pa.concat_tables([pq.read_table(path) for path in sorted(output.iterdir())])
     assert written.select(["id", "text"]).equals(TABLE)
     assert written.schema.field("sentiment_probability").type == pa.float32()
@@ -78,3 +84,17 @@ def test_a_part_of_fewer_rows_than_it_counts_or_the_plan_has_is_not_done(plan: P
     assert isinstance(read_part(str(second), plan.layout.fingerprint), Part)
     assert read_part(str(first), plan.layout.fingerprint) is None
     assert names(plan, output) == [third.name]
+
+
+def test_rows_that_are_unsure_are_counted_and_the_footer_of_others_is_as_ever(plan: Plan, tmp_path: Path) -> None:
+    chunk, *_ = plan.chunks()
+    reasons, probability = np.full(300, HAS_WORDS, np.int8), np.linspace(0, 1, 300, dtype=np.float32)
+    out = tmp_path / "out"
+    for unsure, counts in ((None, (150, 0)), ((0.4, 0.6), (120, 60))):
+        scored = Scored.from_probabilities(probability, reasons, 0.5, unsure)
+        part = write_part(chunk, TABLE.slice(0, 300).columns, scored, plan.layout, str(out))
+        assert (part.positives, part.unsure) == counts
+        assert read_part(str(out / part.name), plan.layout.fingerprint) == part
+        footer = json.loads(pq.read_schema(out / part.name).metadata[b"lstm_ray"])
+        assert ("unsure" in footer) == (unsure is not None)
+        assert pq.read_table(out / part.name)["sentiment"].to_pylist().count("unsure") == counts[1]

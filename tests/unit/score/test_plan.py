@@ -125,6 +125,7 @@ def test_the_fingerprint_changes_with_what_decides_the_output_and_nothing_else(t
         plan(path, keep_columns="id"),
         plan(path, prefix="new_"),
         plan(path, engine="keras"),
+        plan(path, explain=3),
         plan(path, write(tmp_path / "b.parquet", {"text": ["good"], "id": [0]})),
     ]
     write(tmp_path / "a.parquet", {"text": ["fine"] * 9, "id": range(9)})  # rewritten: another time of change
@@ -138,7 +139,7 @@ def test_the_fingerprint_is_that_of_the_versions_before(tmp_path: Path, monkeypa
     write(Path("a.parquet"), {"body": ["a", "b", "c"], "id": [1, 2, 3]})
     file = InputFile("a.parquet", 123, "2026-01-02T03:04:05", {"year": "2026"})
     monkeypatch.setattr(plans, "find_inputs", lambda inputs, notify: [file])
-    monkeypatch.setattr("lstm_ray.__version__", "0.1.0")
+    monkeypatch.setattr(plans, "SCORES_VERSION", "0.1.0")
     settings = {"text_column": "body", "keep_columns": "id", "prefix": "new_", "max_rows": 2, "rows_per_part": 1}
     made = plan("in", engine="cpu", actors=3, output="out", **settings)
     assert made.layout.fingerprint == "e0330c1e1564d79b1fe4c6e97972d03882c753cd6fa9218fd704cbae8af805b2"

@@ -17,6 +17,8 @@ from lstm_ray.runtime.ray_internals import IDLE_DATA_THREAD
 from lstm_ray.score import wire
 from lstm_ray.score.plan import make_plan
 from lstm_ray.score.ray_data import _encode_stage, _GpuActor, _new_threads_ended, _Run, _write_stage
+from lstm_ray.score.scorer import Scorer, make_engine
+from lstm_ray.score.tasks import score_task
 
 
 def test_threads_begun_meanwhile_end_before_ray_does() -> None:
@@ -49,3 +51,21 @@ def test_an_actor_whose_gpu_tensorflow_does_not_see_fails(
     failed = _write_stage(_GpuActor(run)(encoded), run)
     with pytest.raises(LstmRayError, match=r"TensorFlow sees none: .* or leave out --gpus-per-actor to score on CPUs"):
         list(wire.results_from_text(failed["results"][0].as_py()))
+
+
+def test_the_stages_around_a_gpu_count_what_one_process_counts(tmp_path: Path, tiny_bundle: Path) -> None:
+    texts = ["a good film", None, "bad unheard-of words", "long " * 50] * 30
+    pq.write_table(pa.table({"text": texts}), tmp_path / "in.parquet")
+    config = ScoreConfig(inputs=(str(tmp_path / "in.parquet"),), model=str(tiny_bundle), output=str(tmp_path / "out"))
+    bundle = read_bundle(config.model)
+    plan = make_plan(config, bundle.identity())
+    (task,) = plan.tasks(set())
+    run = _Run(config, plan.layout, bundle.hash, bundle.threshold, {})
+    actor = _GpuActor(run)
+    vars(actor)["_engine"] = make_engine(bundle, "cpu", 1)  # there is no GPU
+    written = _write_stage(actor(_encode_stage(pa.table({"task": [wire.task_to_text(task)]}), run)), run)
+    (part,) = wire.results_from_text(written["results"][0].as_py())
+    with Scorer(bundle, "cpu", 1) as scorer:
+        (expected,) = score_task(task, plan.layout, scorer, str(tmp_path / "here"))
+    assert part == expected
+    assert expected.profile["truncated"] == expected.profile["without_words"] == 30

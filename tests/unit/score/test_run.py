@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import itertools
 import json
 import os
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
@@ -22,6 +24,7 @@ from lstm_ray.cli.app import main
 from lstm_ray.config import ScoreConfig, resolve
 from lstm_ray.errors import ConfigError, InputError, LstmRayError, OutputError
 from lstm_ray.model.bundle import read_bundle
+from lstm_ray.model.profile import Profile, TrainingData
 from lstm_ray.progress import Count, Event, ignore
 from lstm_ray.score import output
 from lstm_ray.score import run as run_module
@@ -156,6 +159,55 @@ def test_an_output_among_the_inputs_is_refused(run: Run, place: Path) -> None:
     assert not (place / "in" / "out").exists()
     first = run(output=str(place / "in" / "_out"))
     assert run(output=str(place / "in" / "_out")).parts_kept == first.parts
+
+
+def test_the_manifest_tells_of_the_texts_and_of_each_file(run: Run, place: Path, tiny_bundle: Path) -> None:
+    manifest = run()
+    texts = pa.concat_tables([pq.read_table(place / "in" / name) for name in ("a.parquet", "b.parquet")])["text"]
+    expected = Scorer(read_bundle(str(tiny_bundle)), "cpu", 1).score(texts).profile
+    assert manifest.profile == expected.to_json()
+    assert run(rows_per_part=50, output=str(place / "cut")).profile == manifest.profile
+    assert sum(one["rows"] for one in manifest.files) == manifest.rows
+    assert sum(one["unknown"] for one in manifest.files) == expected.unknown
+    shares = [one["unknown"] / one["words"] for one in manifest.files]
+    assert shares == sorted(shares, reverse=True)
+    assert {name: one["moved"] for name, one in manifest.moved.items()}["unknown_words"] is None, "an older bundle"
+    assert "older version" in (place / "out/_report.html").read_text(encoding="utf-8")
+    assert ds.dataset(place / "out", format="parquet").count_rows() == manifest.rows, "the report is no part"
+
+
+def test_texts_in_another_language_are_told(
+    run: Run, place: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = read_bundle(str(tiny_bundle))
+    like_these = Scorer(bundle, "cpu", 1).score(pq.read_table(place / "in/a.parquet")["text"]).profile
+    known = replace(bundle, profile=TrainingData(like_these, like_these))
+    monkeypatch.setattr(run_module, "read_bundle", lambda path: known)
+    alike = run(output=str(place / "alike"))
+    assert {one["moved"] for one in alike.moved.values()} == {"no"}
+    texts = ["Leider stuerzt die App staendig ab", "Sehr gut und schnell"] * 300
+    pq.write_table(pa.table({"text": texts}), place / "german.parquet")
+    said: list[Event] = []
+    settings = {"inputs": (str(place / "german.parquet"),), "model": str(tiny_bundle), "output": str(place / "german")}
+    foreign = score(ScoreConfig.model_validate(settings), said.append)
+    assert foreign.moved["unknown_words"]["moved"] == "much"
+    (warning,) = (event for event in said if str(event).startswith("warning:"))
+    assert "unknown words" in str(warning)
+    assert "another language" in (place / "german/_report.html").read_text(encoding="utf-8")
+
+
+def test_a_part_without_counts_of_its_texts_is_kept_and_told(run: Run, place: Path) -> None:
+    """As an older version wrote it."""
+    whole = run()
+    part = min((place / "out").glob("part-*"))
+    table = pq.read_table(part)
+    footer = json.loads(table.schema.metadata[b"lstm_ray"])
+    del footer["profile"]
+    pq.write_table(table.replace_schema_metadata({b"lstm_ray": json.dumps(footer).encode()}), part)
+    again = run()
+    assert (again.parts_kept, again.rows, again.positives) == (whole.parts, whole.rows, whole.positives)
+    assert Profile.from_json(again.profile).rows < Profile.from_json(whole.profile).rows
+    assert "200 rows in parts that an older version wrote" in (place / "out/_report.html").read_text(encoding="utf-8")
 
 
 class StoppedError(Exception):
@@ -313,8 +365,9 @@ def test_other_inputs_are_named(run: Run, place: Path) -> None:
 def test_scores_of_an_older_version_say_what_they_can(run: Run, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run()
     with monkeypatch.context() as patched:
-        patched.setattr("lstm_ray.__version__", "9.9")
-        with pytest.raises(OutputError, match=r"\(of lstm-ray 0.*, this is 9\.9\)"):
+        for module in ("plan", "output"):
+            patched.setattr(importlib.import_module(f"lstm_ray.score.{module}"), "SCORES_VERSION", "9.9")
+        with pytest.raises(OutputError, match=r"\(of lstm-ray 0.*; 9\.9 and later score otherwise\)"):
             run()
         path = place / "out/_plan/plan.json"
         plan = json.loads(path.read_text(encoding="utf-8"))
@@ -337,7 +390,7 @@ def test_the_old_scores_stay_until_the_new_ones_are_complete(run: Run, place: Pa
     run(prefix="new_", output=str(place / "fresh"))
     assert parts(out) == parts(place / "fresh")
     others = sorted(path.name for path in out.iterdir() if not path.name.startswith("part-"))
-    assert others == ["_SUCCESS", "_manifest.json", "_plan", "notes.txt"]
+    assert others == ["_SUCCESS", "_manifest.json", "_plan", "_report.html", "notes.txt"]
     assert run(prefix="new_").parts_kept == len(before)
 
 
@@ -425,6 +478,9 @@ def test_a_row_group_of_garbage_sets_its_file_aside(
     assert not (place / "out" / "_SUCCESS").exists()
     manifest = run(max_bad_files=1)
     assert (manifest.bad_files, manifest.rows) == (1, ROWS // 2)
+    profile = Profile.from_json(manifest.profile)
+    assert profile.rows + profile.without_words == ROWS // 2, "its parts are taken away again"
+    assert [one["path"] for one in manifest.files] == [str(place / "in" / "b.parquet")]
     assert all(name.startswith("part-000001-") for name in parts(place / "out"))
     assert read_parts(place / "out")["id"].to_pylist() == [f"b{number}" for number in range(ROWS // 2)]
     (bad,) = pq.read_table(place / "out" / "_bad_files.parquet").to_pylist()
@@ -566,3 +622,35 @@ def test_scores_that_claim_to_be_complete_without_a_plan_replace_nothing(
         (place / "out/_next/_plan/plan.json").write_text(plan, encoding="utf-8")
     assert run().parts_kept == len(before)
     assert parts(place / "out") == before
+
+
+def test_a_threshold_and_a_band_of_unsure_rows_decide_the_sentiment(run: Run, place: Path) -> None:
+    plain = run(output=str(place / "plain"))
+    probability = pq.read_table(place / "plain")["sentiment_probability"].drop_null().to_numpy()
+    low, middle, high = (float(bound) for bound in np.quantile(probability, (0.3, 0.5, 0.7)).round(4))
+    decided = run(threshold=middle, unsure=f"{low}:{high}")
+    scored = pq.read_table(place / "out")
+    assert scored["sentiment_probability"].equals(pq.read_table(place / "plain")["sentiment_probability"])
+    for label, there in zip(scored["sentiment"].to_pylist(), scored["sentiment_probability"].to_pylist(), strict=True):
+        if there is not None:
+            between = np.float32(low) <= np.float32(there) <= np.float32(high)
+            assert label == ("unsure" if between else "positive" if there > middle else "negative")
+    assert decided.unsure == scored["sentiment"].to_pylist().count("unsure") > 0
+    assert json.loads((place / "out/_manifest.json").read_text())["unsure"] == decided.unsure
+    assert plain.unsure == 0
+    with pytest.raises(
+        OutputError, match=rf"threshold {middle} there, none here, --unsure {low}:{high} there, none here"
+    ):
+        run()
+
+
+def test_a_band_without_the_threshold_is_refused_before_anything_is_written(run: Run, place: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^--unsure 0.6:0.7 has no room for the threshold, 0.5"):
+        run(unsure="0.6:0.7")
+    assert not (place / "out").exists()
+
+
+def test_settings_of_later_versions_leave_the_fingerprint_of_earlier_ones(run: Run) -> None:
+    values = ScoreConfig().fingerprint_values()
+    assert not {"threshold", "unsure"} & values.keys()
+    assert ScoreConfig(threshold=0.5).fingerprint_values() == {**values, "threshold": 0.5}

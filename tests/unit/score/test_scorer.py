@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from lstm_ray.model.bundle import read_bundle
-from lstm_ray.score.scorer import ERRORS, Scorer
+from lstm_ray.score.scorer import ERRORS, WORDS, Scorer
 from lstm_ray.text.vocabulary import Vocabulary
 
 NETWORKS = {
@@ -135,3 +135,21 @@ def test_a_scorers_threads_end_with_it(tiny_bundle: Path) -> None:
         scorer.score(pa.array(["good"] * 5_000))
         assert threads() == {"encode", "lstm-engine"}
     assert threads() == set()
+
+
+def test_the_words_that_weighed_most_are_a_column(scorer: Scorer) -> None:
+    texts = pa.array([None, "a good film", "?!", "bad"])
+    scored = scorer.score(texts, words=2)
+    plain = scorer.score(texts)
+    assert plain.words is None
+    assert scored.columns()[:3] == plain.columns()
+    expected = [[(one.word, np.float32(one.weight)) for one in found[:2]] for found in scorer.explain(texts)]
+    words = scored.columns()[3]
+    assert words.type == WORDS
+    assert [None if row is None else [(one["word"], one["weight"]) for one in row] for row in words.to_pylist()] == [
+        None,
+        expected[1],
+        None,
+        expected[3],
+    ]
+    assert [len(found) for found in expected] == [0, 2, 0, 1]

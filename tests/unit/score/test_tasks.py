@@ -12,6 +12,7 @@ import pytest
 
 from lstm_ray.config import ScoreConfig
 from lstm_ray.model.bundle import Bundle, read_bundle
+from lstm_ray.score.columns import NEW_COLUMNS, WORDS_COLUMN
 from lstm_ray.score.parts import Part
 from lstm_ray.score.plan import Plan, make_plan
 from lstm_ray.score.scorer import Encoder, Scored, Scorer, make_engine
@@ -76,7 +77,9 @@ def test_stages_write_the_bytes_of_one_go(
     for task in plan.tasks(set()):
         encoded = encode_task(task, "text", encoder)
         scores = [
-            Scored.from_probabilities(engine.probabilities(chunk.sequences), chunk.reasons, bundle.threshold)
+            Scored.from_probabilities(
+                engine.probabilities(chunk.sequences), chunk.reasons, chunk.texts, bundle.threshold
+            )
             for chunk in encoded
         ]
         write_task(task, plan.layout, scores, str(tmp_path / "stages"))
@@ -84,3 +87,22 @@ def test_stages_write_the_bytes_of_one_go(
         {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("whole", "stages")
     )
     assert whole == stages
+
+
+def test_a_part_has_the_words_that_weighed_most_if_they_are_asked_for(
+    scorer: Scorer, table: pa.Table, tmp_path: Path
+) -> None:
+    pq.write_table(table.slice(0, 100), tmp_path / "in.parquet")
+    plain, explained = plan_of(tmp_path / "in.parquet"), plan_of(tmp_path / "in.parquet", explain=2, prefix="new_")
+    (part,) = score_all(explained, scorer, tmp_path / "explained")
+    score_all(plain, scorer, tmp_path / "plain")
+    written = pq.read_table(tmp_path / "explained" / part.name)
+    assert written.column_names == [
+        "id",
+        "text",
+        *("new_" + name for name in (*NEW_COLUMNS, WORDS_COLUMN)),
+    ]
+    without = pq.read_table(tmp_path / "plain" / part.name)
+    assert written.drop_columns(["new_sentiment_words"]).rename_columns(without.column_names).equals(without)
+    assert {len(words) for words in written["new_sentiment_words"].drop_null().to_pylist()} == {1, 2}
+    assert written["new_sentiment_words"].null_count == written["new_sentiment_probability"].null_count == 25

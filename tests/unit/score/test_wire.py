@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from lstm_ray.errors import BundleError, InputError
+from lstm_ray.model.profile import Profile
 from lstm_ray.score import wire
 from lstm_ray.score.parts import Part
 from lstm_ray.score.plan import BadFile, Chunk, Task
@@ -20,7 +21,7 @@ def test_a_task_comes_out_as_it_went_in() -> None:
 
 
 def test_results_are_parts_or_a_bad_file_or_an_error_of_the_same_type() -> None:
-    parts = [Part("part-0", 5, 2, {"no_words": 1}), Part("part-1", 3, 0, {})]
+    parts = [Part("part-0", 5, 2, {"no_words": 1}, Profile(rows=4).to_json()), Part("part-1", 3, 0, {})]
     assert list(wire.results_from_text(wire.parts_to_text(parts))) == parts
     bad = wire.failure_to_text(TASK, InputError("s3://b/é.parquet: row group 0 cannot be read"))
     assert list(wire.results_from_text(bad)) == [BadFile("s3://b/é.parquet", "row group 0 cannot be read")]

@@ -329,3 +329,28 @@ def test_white_space_beyond_ascii_is_part_of_a_word_in_keras_datasets_imdb(tmp_p
     texts = ["film x\x85 film", "x\x85.film", "a\x85film", "a \xa0 film", "été\xa0", "É\xa0the"]
     ours, expected = imdb_ids_of(texts, tmp_path, 24)
     assert ours == expected == [[1, 8, 14, 8], [1, 14, 8], [1], [1, 5, 15, 8], [1, 19], [1]]
+
+
+# More words
+
+
+@given(any_rows, any_rows, st.integers(FIRST_WORD_ID + 1, 20), st.integers(0, 12))
+def test_words_that_are_added_come_last_and_no_id_changes(
+    old: list[list[str]], new: list[list[str]], size: int, most: int
+) -> None:
+    before, counts = build_vocabulary(count_words(tokens_of(old)), size), count_words(tokens_of(new))
+    words, occurrences, extended = entries(before.extended(counts, most))
+    known = len(before.words)
+    assert words[:known] == before.words.to_pylist()
+    assert extended == size + most
+    others = Counter(word for row in new for word in row if word not in words[:known])
+    expected = sorted(others, key=lambda word: (-others[word], word.encode()))[:most]
+    assert words[known:] == expected
+    assert occurrences[known:] == [others[word] for word in expected]
+
+
+def test_words_beyond_the_size_make_room_for_those_that_are_added() -> None:
+    before = vocabulary_of(["the", "film", "good"], size=6)
+    counts = count_words(tokens_of([["good", "good", "new"]]))
+    assert before.extended(counts, 1).words.to_pylist() == ["the", "film", "good"]
+    assert before.extended(counts, 2).end == 8

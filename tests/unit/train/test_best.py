@@ -14,7 +14,7 @@ from lstm_ray.config import (
     TrainConfig,
     TuneConfig,
     changed_since,
-    left_to_the_data,
+    left_open,
     meaning_of,
     read_yaml,
     resolve,
@@ -42,7 +42,7 @@ def best(**given: object) -> TrainConfig:
     return resolve(TrainConfig, {"preset": "best", "output": "run", **given})
 
 
-def test_every_setting_that_is_left_to_the_data_is_chosen_and_valid() -> None:
+def test_every_setting_that_is_left_open_is_chosen_and_valid() -> None:
     for rows in (1, 500, 25_000, 1_000_000, 10**9):
         chosen = choices(DataFacts(rows, max(1, rows // 100), words=rows, ngrams=100 * rows, row_ngrams=300))
         assert chosen.keys() | {"ngram_rows"} == meaning_of(TrainConfig, "from_data").keys()
@@ -78,21 +78,21 @@ def test_what_is_given_wins(tmp_path: Path) -> None:
 
 def test_paths_that_are_made_absolute_leave_the_choice_open(tmp_path: Path) -> None:
     config = best(train=(str(tmp_path),))
-    assert left_to_the_data(with_paths(config, lambda path: path)) == left_to_the_data(config) != []
+    assert left_open(with_paths(config, lambda path: path)) == left_open(config) != []
 
 
 def test_a_choice_is_final_and_repeatable(tmp_path: Path) -> None:
     path = write_reviews(tmp_path / "in.parquet", 1_000)
     first, _ = choose(best(train=(path,)), find_all_shards(best(train=(path,))))
     again, _ = choose(best(train=(path,)), find_all_shards(best(train=(path,))))
-    assert left_to_the_data(first) == []
+    assert left_open(first) == []
     assert choose(first, find_all_shards(first)) == (first, [])
     earlier = read_yaml(TrainConfig, to_yaml(first).encode())
     assert earlier is not None
     assert changed_since(earlier, again, str) == [], "the same command resumes the run"
 
 
-def test_a_job_file_leaves_open_what_is_left_to_the_data(tmp_path: Path) -> None:
+def test_a_job_file_leaves_open_what_is_left_open(tmp_path: Path) -> None:
     config = best(train=(write_reviews(tmp_path / "in.parquet", 1_000),), epochs=2)
     written = tmp_path / "job.yaml"
     written.write_text(to_yaml(config), encoding="utf-8")
@@ -115,7 +115,7 @@ def test_a_run_in_which_others_settle_a_choice_resumes(tmp_path: Path, others: s
     given = {others: "mine:build" if others == "network" else other if others == "embeddings" else (other,)}
     config = best(train=(path,), **given)
     chosen, _ = choose(config, find_all_shards(config))
-    assert left_to_the_data(chosen) == []
+    assert left_open(chosen) == []
     earlier = read_yaml(TrainConfig, to_yaml(chosen).encode())
     assert earlier is not None
     assert changed_since(earlier, chosen, str) == []
@@ -149,4 +149,4 @@ def test_what_a_search_draws_is_not_chosen(tmp_path: Path) -> None:
 
 def test_other_presets_leave_nothing_to_the_data() -> None:
     for preset in ("none", "lstm", "bilstm"):
-        assert left_to_the_data(resolve(TrainConfig, {"preset": preset})) == []
+        assert left_open(resolve(TrainConfig, {"preset": preset})) == []

@@ -8,6 +8,7 @@ import yaml
 from runs import changed
 
 from lstm_ray.config import TrainConfig
+from lstm_ray.train.data.corpus import find_all_shards
 from lstm_ray.train.dry_run import describe, describe_inputs, describe_workers
 
 
@@ -19,7 +20,11 @@ def test_what_each_worker_holds_adds_up(settings: TrainConfig) -> None:
 
 
 def test_a_dry_run_counts_the_labels(settings: TrainConfig) -> None:
-    assert describe_inputs(settings) == ["training: 60 rows in 1 file, 30 positive, 30 negative"]
+    shards = find_all_shards(settings)
+    assert describe_inputs(settings, shards) == ["training: 60 rows in 1 file, 30 positive, 30 negative"]
+    few = changed(settings, max_rows=10)
+    (line,) = describe_inputs(few, find_all_shards(few))
+    assert line.startswith("training: 10 rows in 1 file, ")
     assert not Path(settings.output).exists()
 
 

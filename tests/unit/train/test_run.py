@@ -56,6 +56,10 @@ def test_a_run_is_trained_once_and_resumes_for_more_epochs(settings: TrainConfig
     assert not more.was_complete
     assert more.state.history[:2] == first.state.history
     assert "resuming from the end of epoch 2" in watcher.said
+
+    less = run.train(changed(settings, epochs=1), watcher)
+    assert (less.was_complete, less.state) == (True, more.state)
+    assert "note: --epochs 1 changes nothing: 3 epochs of this run are done" in watcher.said[-1]
     history = pq.read_table(output / "history.parquet")
     assert history.schema.equals(HISTORY)
     assert history["epoch"].to_pylist() == [1, 2, 3]

@@ -34,18 +34,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "aws spot gpu": {
         "provider": "aws",
         "spot": True,
-        "gpus_per_worker": 4,
+        "gpus_per_node": 4,
         "region": "eu-west-1",
         "zone": "eu-west-1a",
     },
     "aws image": {"provider": "aws", "image": f"example/lstm-ray:ray-{PINNED}", "ssh_key": "~/.ssh/mine.pem"},
     "aws own bucket": {"provider": "aws", "storage": "s3://reviews/lstm", "workers": "2:9", "instance_profile": "mine"},
     "gcp": {"provider": "gcp", "project": "p-1"},
-    "gcp spot gpu": {"provider": "gcp", "spot": True, "gpus_per_worker": 2, "region": "europe-west4"},
+    "gcp spot gpu": {"provider": "gcp", "spot": True, "gpus_per_node": 2, "region": "europe-west4"},
     "gcp image": {"provider": "gcp", "image": "example/lstm-ray", "zone": "us-central1-b"},
-    "gcp odd machine": {"provider": "gcp", "instance_type": "odd", "cpus_per_worker": 3},
+    "gcp odd machine": {"provider": "gcp", "instance_type": "odd", "cpus_per_node": 3},
     "azure": {"provider": "azure"},
-    "azure spot gpu": {"provider": "azure", "spot": True, "gpus_per_worker": 1, "ssh_key": "~/.ssh/id_rsa"},
+    "azure spot gpu": {"provider": "azure", "spot": True, "gpus_per_node": 1, "ssh_key": "~/.ssh/id_rsa"},
     "onprem": {"provider": "onprem", **HOSTS},
     "onprem as installed": {"provider": "onprem", **HOSTS, "install": False, "venv": "/opt/venv", "workers": "1:2"},
     "onprem image": {
@@ -61,7 +61,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "kuberay spot gpu": {
         "provider": "kuberay",
         "spot": True,
-        "gpus_per_worker": 1,
+        "gpus_per_node": 1,
         "namespace": "ml",
         "workers": "1:5",
     },
@@ -170,7 +170,7 @@ def test_numbers_of_workers_reach_the_definition() -> None:
 
 def test_gpus_and_spot_reach_the_definition() -> None:
     def worker(provider: str) -> dict[str, Any]:
-        config = ClusterConfig(provider=provider, gpus_per_worker=1, spot=True)  # type: ignore[arg-type]
+        config = ClusterConfig(provider=provider, gpus_per_node=1, spot=True)  # type: ignore[arg-type]
         node_type: dict[str, Any] = yaml.safe_load(render(config, PINNED))["available_node_types"]["worker"]
         return node_type
 
@@ -182,7 +182,7 @@ def test_gpus_and_spot_reach_the_definition() -> None:
     assert gcp["node_config"]["scheduling"]["onHostMaintenance"] == "TERMINATE"
     assert azure["resources"] == {"CPU": 8, "GPU": 1}
     assert azure["node_config"]["azure_arm_parameters"]["priority"] == "Spot"
-    cluster, _ = yaml.safe_load_all(render(ClusterConfig(provider="kuberay", gpus_per_worker=2), PINNED))
+    cluster, _ = yaml.safe_load_all(render(ClusterConfig(provider="kuberay", gpus_per_node=2), PINNED))
     pod = cluster["spec"]["workerGroupSpecs"][0]["template"]["spec"]
     assert pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "2"
     assert "nvidia.com/gpu" not in str(cluster["spec"]["headGroupSpec"])
@@ -199,7 +199,7 @@ def test_ray_has_the_version_that_was_asked_for() -> None:
     ("settings", "message"),
     [
         ({"provider": "aws", "storage": "s3://KEY:PLANTED@b/x"}, r"mistakes:\n  .*: contains keys in a URI"),
-        ({"provider": "gcp", "instance_type": "n1-standard-8", "gpus_per_worker": 1}, "g2-standard-8 has one"),
+        ({"provider": "gcp", "instance_type": "n1-standard-8", "gpus_per_node": 1}, "g2-standard-8 has one"),
         ({"provider": "kuberay", "image": "x/y:ray-2.55.0"}, "has Ray 2.55.0, but Ray .* is named before"),
         (
             {"provider": "kuberay", "entrypoint": "lstm-ray score a --model m --output b --actors 2"},
@@ -216,7 +216,7 @@ def test_no_definition_with_a_mistake_is_written(settings: dict[str, Any], messa
 @pytest.mark.parametrize("provider", ["gcp", "azure"])
 @pytest.mark.parametrize("gpus", [0, 1])
 def test_head_and_workers_have_the_same_ubuntu(provider: str, gpus: int) -> None:
-    types = yaml.safe_load(render(ClusterConfig(provider=provider, gpus_per_worker=gpus)))["available_node_types"]  # type: ignore[arg-type]
+    types = yaml.safe_load(render(ClusterConfig(provider=provider, gpus_per_node=gpus)))["available_node_types"]  # type: ignore[arg-type]
     releases = {
         re.search(r"ubuntu[-_]?(\d\d)|server-(jammy)", str(node["node_config"])).group(1, 2)  # type: ignore[union-attr]
         for node in types.values()
@@ -273,8 +273,8 @@ def test_the_gpus_of_a_machine(machine: str, gpus: int | None) -> None:
 
 
 def test_more_gpus_than_a_machine_has_are_refused() -> None:
-    with pytest.raises(ConfigError, match="--gpus-per-worker 4: g2-standard-8 has 1"):
-        render(ClusterConfig(provider="gcp", instance_type="g2-standard-8", gpus_per_worker=4))
+    with pytest.raises(ConfigError, match="--gpus-per-node 4: g2-standard-8 has 1"):
+        render(ClusterConfig(provider="gcp", instance_type="g2-standard-8", gpus_per_node=4))
 
 
 def test_the_dockerfile_says_the_pinned_version() -> None:
@@ -328,14 +328,14 @@ def test_a_provider_is_needed() -> None:
 
 
 def test_machines_that_are_not_known_well_enough_are_refused() -> None:
-    with pytest.raises(ConfigError, match="add --cpus-per-worker"):
+    with pytest.raises(ConfigError, match="add --cpus-per-node"):
         render(ClusterConfig(provider="gcp", instance_type="odd"))
-    with pytest.raises(ConfigError, match="--gpus-per-worker 3: name a machine with --instance-type; known are those"):
-        render(ClusterConfig(provider="azure", gpus_per_worker=3))
-    with pytest.raises(ConfigError, match=r"--gpus-per-worker 1: m5\.large has no GPU, g6\.2xlarge has one"):
-        render(ClusterConfig(provider="aws", gpus_per_worker=1, instance_type="m5.large"))
+    with pytest.raises(ConfigError, match="--gpus-per-node 3: name a machine with --instance-type; known are those"):
+        render(ClusterConfig(provider="azure", gpus_per_node=3))
+    with pytest.raises(ConfigError, match=r"--gpus-per-node 1: m5\.large has no GPU, g6\.2xlarge has one"):
+        render(ClusterConfig(provider="aws", gpus_per_node=1, instance_type="m5.large"))
     with pytest.raises(
-        ConfigError, match=r"--instance-type g6\.2xlarge has GPUs: give their number with --gpus-per-worker"
+        ConfigError, match=r"--instance-type g6\.2xlarge has GPUs: give their number with --gpus-per-node"
     ):
         render(ClusterConfig(provider="aws", instance_type="g6.2xlarge"))
 

@@ -8,6 +8,7 @@ import gzip
 import json
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lstm_ray.datasets import convert as package
-from lstm_ray.datasets.convert import Converted, convert, delimited, json_lines
+from lstm_ray.datasets.convert import convert, delimited, json_lines
 from lstm_ray.errors import ConfigError, InputError, OutputError
 
 texts = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0\r"), max_size=30)
@@ -139,7 +140,7 @@ def test_another_encoding_is_named_or_asked_for(tmp_path: Path, name: str) -> No
         convert(source, tmp_path / "out.parquet", encoding=encoding, overwrite=True)
         assert pq.read_table(tmp_path / "out.parquet").to_pydict() == {"text": ["un café"]}
     source.write_bytes(content.encode("latin-1"))
-    with pytest.raises(InputError, match=r"line \d or one soon after it cannot be read: .*: name its --encoding"):
+    with pytest.raises(InputError, match=r"line \d+, byte \d+ of the file \(0x.*\) is not .*: name its --encoding"):
         convert(source, tmp_path / "out.parquet", overwrite=True)
     convert(source, tmp_path / "out.parquet", encoding="latin-1", overwrite=True)
     assert pq.read_table(tmp_path / "out.parquet")["text"].to_pylist() == ["un café"]
@@ -192,7 +193,7 @@ def test_integers_among_numbers_with_a_point_are_kept_or_refused(
         (["9223372036854775808", "1"], "string", "'9223372036854775808' in line 2 would change as a number"),
         (["12", "007"], "string", "'007' in line 3 would change as a number"),
         (["0", "-12", "NA", ""], "int64", ""),
-        (["0.5", "4.50", "1e-05", ".5", "inf", "9007199254740992"], "double", ""),
+        (["0.50", "4.25", "1e-05", ".5", "inf", "9007199254740992"], "double", "doubt"),
         (["0.5", "9007199254740993"], "string", "'9007199254740993' in line 3 would change as a number"),
         (["12e45", "3"], "string", "'12e45' in line 2 would change as a number"),
         (["1.5e45", "1e+20"], "double", ""),
@@ -213,7 +214,11 @@ def test_numbers_are_numbers_where_no_value_changes(tmp_path: Path, values: list
     made = convert(tmp_path / "in.csv", tmp_path / "out.parquet")
     found = pq.read_table(tmp_path / "out.parquet")["x"].to_pylist()
     assert made.columns["x"] == kind
-    assert made.notes == ((f"column 'x' is kept as text: {note}",) if note else ())
+    doubt = "column 'x' is numbers: '0.50' in line 2 loses its last zero as a number"
+    assert [one for one in made.notes if not one.startswith(doubt)] == (
+        [f"column 'x' is kept as text: {note}"] if note not in ("", "doubt") else []
+    )
+    assert (note == "doubt") == any(one.startswith(doubt) for one in made.notes)
     readers = {"int64": int, "double": float, "bool": lambda text: text.lower() == "true"}
     read = readers.get(kind, str)
     assert found == [None if kind != "string" and one in ("", "NA") else read(one) for one in values]
@@ -365,8 +370,9 @@ def test_progress_is_told_in_bytes_of_the_file_up_to_its_size(
     else:
         content = "\n".join(["id,text", *lines, ""]).encode()
     (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
-    told: list[tuple[int, int]] = []
-    made = convert(tmp_path / name, tmp_path / "out.parquet", progress=lambda *done: told.append(done))
+    events: list[Any] = []
+    made = convert(tmp_path / name, tmp_path / "out.parquet", progress=events.append)
+    told = [(count.done, count.total) for count in events]
     size = (tmp_path / name).stat().st_size
     assert made.rows == 20_000
     assert told[0] == (0, size)
@@ -375,18 +381,27 @@ def test_progress_is_told_in_bytes_of_the_file_up_to_its_size(
     assert len({done for done, _ in told}) >= 5
 
 
-@pytest.mark.parametrize(
-    ("columns", "options"),
-    [
-        ({"text": "string", "label": "int64"}, []),
-        ({"review": "string", "stars": "int64"}, ["--text-column", "review", "--label-column", "stars"]),
-        ({"text": "string", "stars": "int64", "id": "int64"}, ["--label-column", "NAME"]),
-        ({"title": "string", "body": "string", "label": "string"}, ["--text-column", "NAME"]),
-        ({"text": "string"}, ["--label-column", "NAME"]),
-    ],
-)
-def test_what_training_on_it_must_be_told(columns: dict[str, str], options: list[str]) -> None:
-    assert Converted(Path("out.parquet"), 1, columns).column_options() == options
+@pytest.mark.parametrize("packed", ["", ".gz"])
+@pytest.mark.parametrize("position", [0, 3, 65_533, 65_534, 65_535, 65_536, 200_000])
+def test_what_cannot_be_decoded_is_named_with_its_line_and_byte(tmp_path: Path, position: int, packed: str) -> None:
+    content = bytearray(b"text\n" * 50_000)
+    content[position : position + 1] = b"\xe9\xe9"
+    name = f"latin.csv{packed}"
+    (tmp_path / name).write_bytes(gzip.compress(content, 1) if packed else content)
+    line = content[:position].count(b"\n") + 1
+    with pytest.raises(InputError, match=rf"line {line:,}, byte {position + 1:,} of the file \(0xe9\) is not utf-8"):
+        convert(tmp_path / name, tmp_path / "out.parquet")
+
+
+@pytest.mark.parametrize("given", ["out/", "there"])
+def test_a_directory_is_no_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("there").mkdir()
+    Path("a.csv.gz").write_bytes(gzip.compress(b"text\ngood\n"))
+    with pytest.raises(OutputError, match=rf"{given.strip('/')} is a directory: name a file, such as (.*)$") as refused:
+        convert("a.csv.gz", given)
+    option, file = str(refused.value).rpartition("such as ")[2].split()
+    assert (option, convert("a.csv.gz", file).rows) == ("--output", 1)
 
 
 def test_arrows_readers_are_not_used() -> None:
@@ -410,8 +425,8 @@ def test_a_file_that_grows_between_the_passes_is_refused(
     path = tmp_path / "grows.jsonl"
     path.write_text('{"a": 1}\n', encoding="utf-8")
 
-    def grow(done: int, total: int) -> None:
-        if done:
+    def grow(event: Any) -> None:
+        if event.done:
             path.write_text('{"a": 1}\n' + more + "\n", encoding="utf-8")
 
     with pytest.raises(InputError, match="has changed while it was read: convert it again"):
@@ -421,3 +436,54 @@ def test_a_file_that_grows_between_the_passes_is_refused(
 def test_an_empty_first_line_is_no_header(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("\na,b\n1,2\n", encoding="utf-8")
     assert convert(tmp_path / "a.csv", tmp_path / "a.parquet").rows == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "note"),
+    [
+        (["1.1", "1.10"], "double", "column 'v' is numbers: '1.10' in line 3 loses its last zero as a number"),
+        (["2.0", "1.10", "1.9"], "double", "column 'v' is numbers: '1.10' in line 3 loses its last zero"),
+        (["1.1", "1.10", "x"], "string", "column 'v' is kept as text: 'x' in line 4 is not a number"),
+        (["9.90", "10.50", "0.00"], "double", None),
+        (["4.5", "3.0", "5"], "double", None),
+        (["4.50", "5"], "double", None),
+        (["4.0", "4.5", ""], "double", None),
+        (["1e-10", "2.5"], "double", None),
+    ],
+)
+def test_decimals_that_may_be_two_values_are_doubted(
+    tmp_path: Path, values: list[str], kind: str, note: str | None
+) -> None:
+    (tmp_path / "a.csv").write_text("v,x\n" + "".join(f"{value},x\n" for value in values), encoding="utf-8")
+    made = convert(tmp_path / "a.csv", tmp_path / "a.parquet")
+    assert made.columns["v"] == kind
+    assert [one.startswith(note or "") for one in made.notes] == ([True] if note else [])
+    if note and kind == "double":
+        assert made.notes[0].endswith(": if these are no numbers, keep them with `--as-text v`")
+        again = convert(tmp_path / "a.csv", tmp_path / "a.parquet", as_text=["v"], overwrite=True)
+        assert (pq.read_table(again.output)["v"].to_pylist(), again.notes) == (values, ())
+
+
+def test_decimals_that_may_be_two_values_are_found_in_different_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delimited, "_BLOCK_ROWS", 1)
+    (tmp_path / "a.csv").write_text("v\n1.1\n1.10\n", encoding="utf-8")
+    (note,) = convert(tmp_path / "a.csv", tmp_path / "a.parquet").notes
+    assert note.startswith("column 'v' is numbers: '1.10' in line 3 loses its last zero")
+
+
+@pytest.mark.parametrize("nested", [lambda number: {f"k{number}": 1}, lambda number: [{"a": {f"k{number}": 1}}]])
+def test_objects_with_keys_of_their_own_take_no_memory(tmp_path: Path, nested: Callable[[int], Any]) -> None:
+    lines = [json.dumps({"text": "good", "more": nested(number)}) for number in range(3_000)]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    made = convert(tmp_path / "a.jsonl", tmp_path / "a.parquet")
+    assert made.columns == {"text": "string", "more": "string"}
+    assert made.notes == ("column 'more' is kept as text: its objects have keys of their own, thousands of them",)
+    assert json.loads(pq.read_table(made.output)["more"][7].as_py()) == nested(7)
+
+
+def test_keys_that_many_objects_share_make_a_column(tmp_path: Path) -> None:
+    lines = [json.dumps({"more": {f"k{number % 40 + key}": 1 for key in range(30)}}) for number in range(3_000)]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    assert convert(tmp_path / "a.jsonl", tmp_path / "a.parquet").columns["more"].startswith("struct<")

@@ -11,10 +11,12 @@ import weakref
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -23,6 +25,8 @@ from hypothesis import strategies as st
 from lstm_ray.config import TrainConfig
 from lstm_ray.datasets.held_out import hash_keys, held_out
 from lstm_ray.errors import InputError
+from lstm_ray.model.profile import Profile
+from lstm_ray.score.scorer import Encoder, encode_column
 from lstm_ray.text.sequences import Sequences
 from lstm_ray.train.data.corpus import (
     Corpus,
@@ -91,6 +95,7 @@ def assert_equal(left: Prepared, right: Prepared) -> None:
         np.testing.assert_array_equal(one.sequences.offsets, other.sequences.offsets)
         np.testing.assert_array_equal(one.labels, other.labels)
     assert left.rows_without_text == right.rows_without_text
+    assert left.profile.to_json() == right.profile.to_json()
 
 
 @given(bounds=st.lists(st.integers(1, 199), max_size=5), rows_per_group=st.integers(1, 200), seed=st.integers(0, 9))
@@ -234,6 +239,28 @@ def test_a_given_vocabulary_is_used_as_it_is(tmp_path: Path, unlisted: str) -> N
         [([1, 4, 6, 2], 1), ([1, 5, 7, 2], 0)] if unlisted == "oov" else [([1, 4, 6], 1), ([1, 5, 7], 0)]
     )
     assert rows(prepared(config(*train, **changes, vocabulary_size=7)).training)[1][0][2] == 2, "7 ids: 0 to 6"
+
+
+@pytest.mark.parametrize("truncating", ["pre", "post", "middle"])
+@pytest.mark.parametrize("unlisted", ["oov", "drop"])
+def test_rows_are_counted_as_scoring_counts_them(tmp_path: Path, truncating: str, unlisted: str) -> None:
+    """Scoring splits only the ends of long texts, and learns of the rest no more than that it is there."""
+    table = make_table(300)
+    long = pa.array([f"good {text} " * (number % 9 * 5 + 1) for number, text in enumerate(table["text"].to_pylist())])
+    table = table.set_column(0, "text", pc.if_else(table["text"].is_null(), None, long))
+    changes: dict[str, Any] = {"truncating": truncating, "max_tokens": 30, "validation_fraction": 0.0}
+    if unlisted == "drop":
+        path = tmp_path / "words.json"
+        path.write_text(json.dumps({word: rank for rank, word in enumerate(["good", "film", "a", "end"], 1)}))
+        changes |= {"vocabulary": str(path), "unlisted_words": "drop", "vocabulary_size": 7}
+    settings = config(*write_cut(tmp_path, table, [], 100), **changes)
+    found = prepared(settings)
+    encoder = Encoder(cast(Any, SimpleNamespace(text=settings, vocabulary=lambda: found.vocabulary)))
+    expected = encode_column(encoder, table["text"]).texts + Profile(positives=int(found.training.labels.sum()))
+    assert 0 < expected.unknown < expected.words
+    assert 0 < expected.truncated < expected.rows
+    assert found.profile.training.to_json() == expected.to_json()
+    assert found.profile.validation.rows == 0
 
 
 def test_shards_are_held_once() -> None:

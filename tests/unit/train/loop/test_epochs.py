@@ -102,6 +102,10 @@ def test_a_separable_corpus_is_learned_and_the_best_epoch_saved(train: Train, wa
     assert state.best_epoch == best_row["epoch"]
     bundle = read_bundle(str(tmp_path / "model"))
     assert bundle.metrics == state.metrics
+    assert bundle.profile is not None
+    validated = bundle.profile.validation
+    assert validated.scores.sum() == state.metrics["rows"]
+    assert validated.positives == state.metrics["true_positives"] + state.metrics["false_positives"]
     best = checkpoints.latest(str(tmp_path)).best
     np.testing.assert_array_equal(bundle.weights().embedding, best[0])
     assert "lstm_1" in state.summary
@@ -309,6 +313,21 @@ def test_without_validation_the_last_epoch_is_saved(tmp_path: Path, prepared: Pr
     state = epochs.run(mixed, alone, LocalContext(watcher, threading.Event()))
     assert state.mix == {"lstm": 0.5, "ngrams": 0.5, "bias": 0.0}
     assert read_bundle(str(tmp_path / "mixed/model")).weights().ngrams == 1
+
+
+@pytest.mark.parametrize("goal", [{"maximize": "f1"}, {"target_recall": 0.9}, {"threshold": 0.8}])
+def test_the_model_is_saved_with_its_threshold_and_what_that_reaches(
+    train: Train, prepared: Prepared, tmp_path: Path, goal: dict[str, Any]
+) -> None:
+    from lstm_ray.score.engine import NativeEngine
+
+    state = train(settings(tmp_path, epochs=1, **goal))
+    bundle = read_bundle(str(tmp_path / "model"))
+    probabilities = NativeEngine(bundle.weights(), 1).probabilities(prepared.validation.sequences)
+    counts = BinaryCounts.from_scores(prepared.validation.labels, probabilities, bundle.threshold)
+    assert bundle.metrics == pytest.approx(counts.metrics(), abs=1e-5)
+    assert bundle.metrics["threshold"] == bundle.threshold != 0.5
+    assert state.metrics["threshold"] == goal.get("threshold", 0.5)
 
 
 @pytest.mark.parametrize("mask", [False, True])

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,30 @@ def test_any_number_of_workers_learns_the_same(network: str, prepared: Prepared,
             np.testing.assert_allclose(other, one, atol=TOLERANCE, rtol=TOLERANCE)
         assert shared.metrics["accuracy"] == state.metrics["accuracy"]
         assert shared.mix == pytest.approx(state.mix, abs=1e-4)
+
+
+@pytest.mark.usefixtures("one_builds_at_a_time")
+def test_any_number_of_workers_trains_on_from_the_same_model(prepared: Prepared, tmp_path: Path) -> None:
+    from lstm_ray.train.step.choice import make_stepper
+
+    def learned(corpus: Prepared, world_size: int) -> list[Any]:
+        output = tmp_path / f"{len(corpus.weights)}-{world_size}"
+        train(resolve(TrainConfig, {**settings, "output": str(output)}), corpus, world_size)
+        checkpoint = checkpoints.latest(str(output))
+        assert checkpoint is not None
+        return [*checkpoint.variables, *checkpoint.ngrams]
+
+    settings = {**NETWORKS["ngrams"], **SMALL, "epochs": 1}
+    random = make_stepper(resolve(TrainConfig, settings), Alone(), prepared.training.labels).weights()
+    weights = [2 * array for array in random if array.dtype == np.float32]
+    table = np.random.default_rng(6).normal(size=300).astype(np.float32)
+    begun = replace(prepared, weights=weights, ngram_table=table)
+    alone = learned(begun, 1)
+    for one, other in zip(alone, learned(begun, 2), strict=True):
+        np.testing.assert_allclose(other, one, atol=TOLERANCE, rtol=TOLERANCE)
+    anew = learned(prepared, 1)
+    assert np.abs(alone[0] - anew[0]).max() > 0.01
+    assert np.abs(alone[-2] - anew[-2]).max() > 1e-3, "the table of the n-grams"
 
 
 OWN = """

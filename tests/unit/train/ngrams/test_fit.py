@@ -217,6 +217,22 @@ def test_what_counts_more_predicts_unseen_rows_better(monkeypatch: pytest.Monkey
     np.testing.assert_allclose(part.table, scale * alone.table, atol=1e-3)
 
 
+def test_a_table_from_before_is_a_third_part() -> None:
+    bags, labels = corpus(100, seed=1)
+    before = fitted(*corpus(2_000, seed=2)).table
+    part = fitted(bags, labels, before=before)
+    parts = [fit_one(view, bags, labels, words=WORDS).table for view in (Ratio(0.5), Idf())]
+    both = np.stack([*parts, before], axis=1)
+    shares, *_ = np.linalg.lstsq(both, part.table, rcond=None)
+    np.testing.assert_allclose(both @ shares, part.table, atol=1e-4)
+    assert shares[2] > 0.3, "it knows more of what these few rows have"
+    unseen, its = corpus(1_000, seed=3)
+    right = [((one.logits(unseen) > 0) == (its == 1)).mean() for one in (part, fitted(bags, labels))]
+    assert right[0] > right[1]
+    useless = fitted(bags, labels, before=np.zeros(BUCKETS, np.float32))
+    assert np.isfinite(useless.table).all()
+
+
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_any_number_of_workers_finds_the_same(world_size: int) -> None:
     bags, labels = corpus(301)

@@ -67,11 +67,14 @@ def lstm_probabilities(rows: int) -> np.ndarray:
     return np.random.default_rng(2).random(rows, np.float32)
 
 
-def test_the_workers_share_the_rows(prepared: Prepared) -> None:
-    fitted = {
-        n: on_workers(n, lambda group: fit_on(CONFIG, prepared.training, prepared.vocabulary, group, 2, lambda: None))
-        for n in (1, 3)
-    }
+@pytest.mark.parametrize("has_table", [False, True])
+def test_the_workers_share_the_rows(prepared: Prepared, has_table: bool) -> None:
+    before = np.random.default_rng(5).normal(size=1000).astype(np.float32) if has_table else None
+
+    def work(group: Collective) -> NgramPart:
+        return fit_on(CONFIG, prepared.training, prepared.vocabulary, group, 2, lambda: None, before)
+
+    fitted = {n: on_workers(n, work) for n in (1, 3)}
     for part in fitted[3]:
         assert part.table.tobytes() == fitted[3][0].table.tobytes()
         np.testing.assert_allclose(part.table, fitted[1][0].table, atol=2e-4)

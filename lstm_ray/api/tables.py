@@ -1,0 +1,123 @@
+"""Tables of a program as inputs: written to Parquet for the time of a call, under a name that their content decides.
+
+The same table has the same name in the next call, so that the run whose settings name it is resumed; another table is
+another file, and so another run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from lstm_ray.errors import ConfigError, InputError, OutputError
+from lstm_ray.wording import reason
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_ROW_GROUP_ROWS = 10_000  # of which training encodes several side by side
+
+
+def is_table(value: Any) -> bool:
+    """Returns whether a value is an Arrow table or a data frame (pandas, polars, or others that Arrow reads)."""
+    return hasattr(value, "__arrow_c_stream__") or hasattr(value, "iloc")
+
+
+@contextmanager
+def tables_as_files(given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yields the arguments of a call with the path of a file for each table; the files are deleted at the end.
+
+    Raises:
+        InputError: A table has a type that Parquet does not have.
+        OutputError: The files cannot be written.
+    """
+    with ExitStack() as files:
+        yield {
+            name: files.enter_context(_file_of(_as_arrow(name, value))) if is_table(value) else value
+            for name, value in given.items()
+        }
+
+
+def refuse_tables(given: Mapping[str, Any], where: str = "") -> None:
+    """Raises ConfigError if an argument is a table, `where` it is not taken."""
+    for name, value in given.items():
+        if is_table(value):
+            raise ConfigError(f"{name} is a {type(value).__name__}: {where}write it to Parquet and give the path")
+
+
+def _as_arrow(name: str, value: Any) -> pa.Table:
+    import pyarrow as pa
+
+    try:
+        if hasattr(value, "iloc"):
+            return pa.Table.from_pandas(value, preserve_index=False)
+        return pa.table(value)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise InputError(f"{name} is no table that Arrow can hold: {reason(error)}") from error
+
+
+@contextmanager
+def _file_of(table: pa.Table) -> Iterator[str]:
+    """Yields the path of a file with a table, which is deleted at the end unless another call uses the same."""
+    directory = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lstm-ray" / "tables"
+    try:
+        path, stream = _write(table, directory)
+    except OSError as error:
+        raise OutputError(f"{directory}: no table can be written there: {reason(error)}") from error
+    try:
+        yield str(path)
+    finally:
+        with _renaming(directory):
+            stream.close()
+            with contextlib.suppress(FileNotFoundError, BlockingIOError), path.open("rb") as there:
+                fcntl.flock(there, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+
+
+def _write(table: pa.Table, directory: Path) -> tuple[Path, BinaryIO]:
+    """Writes a table and returns its path, and the open file, whose lock keeps others from deleting it."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    new = directory / f".{secrets.token_hex(8)}.tmp"
+    stream: BinaryIO = os.fdopen(os.open(new, os.O_CREAT | os.O_RDWR, 0o600), "w+b")
+    try:
+        fcntl.flock(stream, fcntl.LOCK_SH)
+        pq.write_table(table.combine_chunks(), stream, row_group_size=_ROW_GROUP_ROWS)
+        stream.flush()
+        stream.seek(0)
+        digest = hashlib.sha256()
+        while block := stream.read(1 << 20):
+            digest.update(block)
+        path = directory / f"table-{digest.hexdigest()[:32]}.parquet"
+        with _renaming(directory):
+            if path.exists():  # another call uses it: both keep the same file
+                new.unlink()
+                stream.close()
+                stream = path.open("rb")
+                fcntl.flock(stream, fcntl.LOCK_SH)
+            else:
+                new.rename(path)
+    except BaseException as error:  # raised again, once the file is deleted
+        stream.close()
+        new.unlink(missing_ok=True)
+        if isinstance(error, pa.ArrowException):
+            raise InputError(f"a table cannot be written as Parquet: {reason(error)}") from error
+        raise
+    return path, stream
+
+
+@contextmanager
+def _renaming(directory: Path) -> Iterator[None]:
+    """Keeps other processes from renaming and deleting tables in the block."""
+    with (directory / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,28 @@
+"""lstm-ray calibrate"""
+
+from __future__ import annotations
+
+import lstm_ray
+from lstm_ray.cli import console
+from lstm_ray.cli.options import takes_settings
+from lstm_ray.config import CalibrateConfig
+
+
+@takes_settings(CalibrateConfig)
+def calibrate(config: CalibrateConfig) -> None:
+    """Make a model's probabilities as sure as they are right, and choose its threshold; writes a new bundle.
+
+    Use labelled reviews that the model was not trained on, and measure it on others. The old bundle stays.
+
+    Example: lstm-ray calibrate labelled.parquet --model runs/first/model --output calibrated
+    """
+    with console.progress("nothing is written") as progress:
+        made = lstm_ray.calibrate(job=config, progress=progress)
+    before, after = made.before.metrics(), made.after.metrics()
+    rows = [("rows", f"{after['rows']:,}"), ("temperature", f"{made.temperature:.4g}")]
+    rows.append(("threshold", f"{before['threshold']:g} -> {after['threshold']:g}"))
+    names = ("calibration_error", "log_loss", "accuracy", "precision", "recall")
+    rows += [(name, f"{before[name]:.4f} -> {after[name]:.4f}") for name in names]
+    rows.append(("model", made.output))
+    rows.append(("next", console.command_line("evaluate", "OTHERS.parquet", "--model", made.output)))
+    console.show_table("Calibrated", rows)

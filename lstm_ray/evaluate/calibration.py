@@ -1,0 +1,135 @@
+"""Calibrates a model on labelled rows: a temperature for its probabilities, and a threshold.
+
+    rows -> counts of the model -> temperature -> the model with it -> counts of that -> threshold -> a new bundle
+
+The temperature T divides the logit, so that sigmoid(logit / T) is as sure as it is right; which of two texts is more
+positive stays. It becomes part of the weights of the last layer: native engine, Keras, ONNX and SavedModel compute it
+without knowing. Source: Guo et al. 2017, "On Calibration of Modern Neural Networks".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lstm_ray import storage
+from lstm_ray.config import CalibrateConfig, EvaluateConfig, LabelSettings, RowSettings
+from lstm_ray.errors import InputError, OutputError
+from lstm_ray.evaluate.counts import LOG_LOSS_EPSILON, BinaryCounts, bin_ends, bin_starts
+from lstm_ray.evaluate.evaluation import add_up, check_unseen, evaluate_here, labelled_shards
+from lstm_ray.evaluate.thresholds import choose_threshold
+from lstm_ray.model.bundle import read_bundle, write_calibrated
+from lstm_ray.model.temperature import at_temperature
+from lstm_ray.progress import Progress
+
+_HOTTEST = 100.0  # a temperature beyond it, or below its inverse, says that the rows have none
+_HALVINGS = 60
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a calibration changed.
+
+    Attributes:
+        output: Directory of the new bundle.
+        temperature: What the logits were divided by: above 1 the model was too sure.
+        before: Counts of the old model on the rows.
+        after: Counts of the new one, at its threshold.
+    """
+
+    output: str
+    temperature: float
+    before: BinaryCounts = field(repr=False)
+    after: BinaryCounts = field(repr=False)
+
+    @property
+    def threshold(self) -> float:
+        """Returns the threshold of the new bundle."""
+        return self.after.threshold
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Returns the metrics of the new model on the rows, by name."""
+        return self.after.metrics()
+
+
+def calibrate(config: CalibrateConfig, progress: Progress) -> Calibration:
+    """Fits a temperature to labelled rows, chooses a threshold, and writes a new bundle; the old one stays.
+
+    Without a goal the new threshold is where the old one was, so that every text keeps its sentiment.
+
+    Args:
+        config: The settings.
+        progress: Receives messages, and the rows that are scored: all of them twice.
+
+    Raises:
+        BundleError: The model cannot be used.
+        InputError: The rows cannot be used, or have no temperature, or no threshold reaches the target.
+        OutputError: The output directory is not empty, or cannot be written.
+    """
+    storage.check_writable(config.output)
+    if storage.list_names(config.output):
+        raise OutputError(f"{config.output}: not empty: choose another --output")
+    shards = labelled_shards(config, progress)
+    bundle = read_bundle(config.model)
+    if not config.allow_seen_files:
+        check_unseen(shards, bundle)
+    rows = {name: getattr(config, name) for name in (*LabelSettings.model_fields, *RowSettings.model_fields)}
+    measured = EvaluateConfig(inputs=config.inputs, threshold=bundle.threshold, mistakes=0, **rows)
+    with contextlib.closing(evaluate_here(shards, measured, bundle)) as results:
+        before = add_up(shards, results, measured, progress).counts
+    temperature = fit_temperature(before)
+    progress(f"temperature {temperature:.4g}: scoring the rows again with it")
+    scaled = at_temperature(bundle, temperature)
+    with contextlib.closing(evaluate_here(shards, measured, scaled)) as results:
+        after = add_up(shards, results, measured, progress).counts
+    if config.goal is not None:
+        after = choose_threshold(after, config.goal)
+    else:
+        after = after.at(_scaled(bundle.threshold, temperature) if config.threshold is None else config.threshold)
+    write_calibrated(config.output, scaled, after.threshold, after.metrics(), temperature)
+    return Calibration(config.output, temperature, before, after)
+
+
+def fit_temperature(counts: BinaryCounts) -> float:
+    """Returns the temperature with the highest likelihood.
+
+    It is found from the histograms of probabilities, with each row in the middle of its bin. A bin is at most 1/512 as
+    wide as its distance from 0, 0.5 or 1, which moves the temperature by less than a thousandth.
+
+    Raises:
+        InputError: The likelihood has no maximum: the rows have one label, or the model separates them entirely, or is
+            right no more often than wrong.
+    """
+    occupied = np.flatnonzero(counts.positive_histogram + counts.negative_histogram)
+    middles = (bin_starts()[occupied].astype(np.float64) + bin_ends()[occupied]) / 2
+    middles = np.clip(middles, LOG_LOSS_EPSILON, 1 - LOG_LOSS_EPSILON)
+    logits = np.log(middles) - np.log1p(-middles)
+    positives = counts.positive_histogram[occupied]
+    rows = positives + counts.negative_histogram[occupied]
+
+    def slope(inverse: float) -> float:
+        """Returns how the log likelihood grows with the inverse of the temperature; it falls as that rises."""
+        return float(logits @ (positives - rows * (0.5 + 0.5 * np.tanh(inverse * logits / 2))))
+
+    low, high = -math.log(_HOTTEST), math.log(_HOTTEST)
+    if counts.positives == 0 or counts.negatives == 0 or slope(math.exp(low)) <= 0 or slope(math.exp(high)) >= 0:
+        raise InputError(
+            f"these {counts.rows:,} rows give no temperature: they have one label, or the model separates them "
+            "entirely, or is no better than chance: give other rows, or more"
+        )
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if slope(math.exp(middle)) > 0 else (low, middle)
+    return math.exp(-low)
+
+
+def _scaled(threshold: float, temperature: float) -> float:
+    """Returns where the temperature moves a threshold to."""
+    if threshold in (0.0, 1.0):
+        return threshold
+    return 1 / (1 + math.exp(-math.log(threshold / (1 - threshold)) / temperature))

@@ -1,0 +1,188 @@
+"""How a model does in groups of rows: by the values of columns, or by length.
+
+    a shard's rows -> outcomes of each value -> added up, value by value -> compared with the other rows
+
+A group takes four counts, so that groups add up like everything else, and are bounded by their number alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lstm_ray.datasets.held_out import group_keys
+from lstm_ray.errors import InputError
+from lstm_ray.evaluate.counts import BinaryCounts, IntArray
+from lstm_ray.evaluate.intervals import LEVEL, Interval, adjusted, part_p_value, share_interval
+
+LENGTH = "length"
+"""Groups rows by their number of words; every other name is a column's."""
+
+MOST_GROUPS = 10_000
+_BANDS = (10, 20, 50, 100, 200, 500, 1000)  # most words of each band but the last
+
+
+class Group(NamedTuple):
+    """The rows with one value of a column; `value` is None where the column is null."""
+
+    by: str
+    value: str | None
+
+
+Outcomes: TypeAlias = dict[Group, IntArray]
+"""int64[4] of each group: true negatives, false positives, false negatives, true positives."""
+
+
+@dataclass(frozen=True)
+class GroupResult:
+    """What a model gets right in a group.
+
+    Attributes:
+        by: The column.
+        value: Its value as text, or the band of lengths in words; None where it is null.
+        rows: Rows of the group.
+        positives: Those of label 1.
+        accuracy: Share of the rows that are predicted right.
+        accuracy_interval: Of the accuracy, with a confidence of 95 %.
+        precision: Share of the rows predicted 1 that have label 1; 0 if there are none.
+        recall: Share of the rows of label 1 that are predicted 1; 0 if there are none.
+        p_value: Probability of an accuracy as unlike that of the other rows, if the group were drawn at random;
+            corrected for the number of the column's groups. None if there are no other rows.
+    """
+
+    by: str
+    value: str | None
+    rows: int
+    positives: int
+    accuracy: float
+    accuracy_interval: Interval
+    precision: float
+    recall: float
+    p_value: float | None
+
+    @property
+    def stands_out(self) -> bool:
+        """Returns whether the accuracy differs from that of the other rows by more than chance explains."""
+        return self.p_value is not None and self.p_value < LEVEL
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the result as JSON has it."""
+        return {**asdict(self), "stands_out": self.stands_out}
+
+
+def count_outcomes(
+    columns: Mapping[str, pa.ChunkedArray], labels: npt.NDArray[np.int8], predicted: npt.NDArray[np.bool_]
+) -> Outcomes:
+    """Counts the outcomes of each value of some columns.
+
+    Args:
+        columns: By name, of as many rows as there are labels.
+        labels: int8[rows], 0 or 1.
+        predicted: bool[rows], whether 1 is predicted.
+
+    Raises:
+        InputError: There are more groups than `MOST_GROUPS`.
+    """
+    outcome, found = 2 * labels.astype(np.int64) + predicted, Outcomes()
+    for by, column in columns.items():
+        keys = group_keys(column).dictionary_encode()
+        codes = pc.fill_null(keys.indices, len(keys.dictionary)).to_numpy()
+        values = [key.decode(errors="replace") for key in keys.dictionary.to_pylist()]
+        counts = np.bincount(4 * codes.astype(np.int64) + outcome, minlength=4 * len(values) + 4).reshape(-1, 4)
+        groups = [Group(by, value) for value in (*values, None)]
+        add_outcomes(found, {group: rows for group, rows in zip(groups, counts, strict=True) if rows.any()})
+    return found
+
+
+def add_outcomes(total: Outcomes, part: Outcomes) -> None:
+    """Adds the outcomes of a part to those of others.
+
+    Raises:
+        InputError: There are more groups than `MOST_GROUPS`.
+    """
+    for group, rows in part.items():
+        total[group] = total[group] + rows if group in total else rows
+    if len(total) > MOST_GROUPS:
+        by = max({group.by for group in total}, key=lambda name: sum(group.by == name for group in total))
+        raise InputError(f"--by {by}: more than {MOST_GROUPS:,} groups: choose a column with fewer values")
+
+
+def band_of_length(texts: pa.LargeStringArray) -> pa.ChunkedArray:
+    """Returns the band of each text's number of words, which white space separates: "11-20", "over 1000"."""
+    words = pc.list_value_length(pc.utf8_split_whitespace(pc.utf8_trim_whitespace(texts)))
+    bands = pa.array([*_band_names()])
+    return pa.chunked_array([bands.take(pa.array(np.searchsorted(_BANDS, words.to_numpy())))])
+
+
+def _band_names() -> list[str]:
+    starts = [0, *(most + 1 for most in _BANDS)]
+    return [f"{start}-{most}" for start, most in zip(starts, _BANDS, strict=False)] + [f"over {_BANDS[-1]}"]
+
+
+def compare_groups(outcomes: Outcomes, counts: BinaryCounts) -> list[GroupResult]:
+    """Compares each group with the other rows: Fisher's exact test, p-values corrected by Holm's method.
+
+    They are corrected for the number of the column's groups: what is said of one column does not depend on others.
+
+    Args:
+        outcomes: Of all groups.
+        counts: Of all rows.
+
+    Returns:
+        The columns in their order, the values of each in rising order, null last.
+    """
+    right, results = counts.true_positives + counts.true_negatives, []
+    for by in dict.fromkeys(group.by for group in outcomes):
+        groups = _in_order(group for group in outcomes if group.by == by)
+        p_values = [
+            part_p_value(int(outcomes[group][[0, 3]].sum()), int(outcomes[group].sum()), right, counts.rows)
+            for group in groups
+        ]
+        results += [
+            _result(group, outcomes[group], p_value) for group, p_value in zip(groups, adjusted(p_values), strict=True)
+        ]
+    return results
+
+
+def _result(group: Group, outcome: IntArray, p_value: float | None) -> GroupResult:
+    true_negatives, alarms, missed, found = outcome.tolist()
+    rows = true_negatives + alarms + missed + found
+    interval = share_interval(true_negatives + found, rows)
+    assert interval is not None  # a group has rows
+    return GroupResult(
+        group.by,
+        group.value,
+        rows,
+        found + missed,
+        (true_negatives + found) / rows,
+        interval,
+        found / max(found + alarms, 1),
+        found / max(found + missed, 1),
+        p_value,
+    )
+
+
+def _in_order(groups: Iterable[Group]) -> Sequence[Group]:
+    """Returns groups by their values: bands as they follow each other, numbers by size, else by code point."""
+    bands = _band_names()
+
+    def key(group: Group) -> tuple[bool, float, str]:
+        value = group.value or ""
+        number = bands.index(value) if group.by == LENGTH else _number(value)
+        return group.value is None, number, value
+
+    return sorted(groups, key=key)
+
+
+def _number(value: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        return float("inf")
+    return number if number == number else float("inf")

@@ -1,0 +1,103 @@
+"""Ray's addresses: Ray itself, its client's server (ray://) and its dashboard are three ports of a host."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lstm_ray.wording import reason
+
+RAY_PORT, CLIENT_PORT, DASHBOARD_PORT = 6379, 10001, 8265  # if not set otherwise
+_CONNECT_TIMEOUT_S = 5.0
+_SETTINGS = 4  # the type of a frame of HTTP/2, its fourth byte
+
+
+@dataclass(frozen=True)
+class HostPort:
+    """A host and one of its ports."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+def host_port(address: str) -> HostPort | None:
+    """Returns host and port of an address, with or without a scheme; None if it has none, such as "auto"."""
+    host, _, port = address.rpartition("://")[2].rstrip("/").rpartition(":")
+    return HostPort(host, int(port)) if host and port.isdigit() else None
+
+
+def find_ray(address: str, notify: Callable[[str], None]) -> str:
+    """Returns the address of a Ray to join: the one given, or if that is its dashboard, that of Ray itself beside it.
+
+    Args:
+        address: "auto", HOST:PORT or ray://HOST:PORT.
+        notify: Receives a message if another address was found.
+
+    Raises:
+        ConnectionError: It is not Ray that listens there; Ray itself would try for minutes.
+    """
+    given = host_port(address)
+    if given is None:
+        return address  # "auto": Ray looks for a cluster on this machine
+    try:
+        if is_ray(given):
+            return address
+    except OSError as error:
+        raise ConnectionError(f"{reason(error)}; is the address right, and Ray running there?") from error
+    scheme, port = ("ray://", CLIENT_PORT) if address.startswith("ray://") else ("", RAY_PORT)
+    beside = HostPort(given.host, port)
+    if not _is_reached(beside, as_ray=True):
+        raise ConnectionError(
+            f"what answers there is not Ray; Ray's port is {RAY_PORT}, or for ray:// {CLIENT_PORT}, if not set"
+        )
+    notify(f"{given} is Ray's dashboard: Ray itself was found at {scheme}{beside}")
+    return f"{scheme}{beside}"
+
+
+def find_dashboard(address: str, notify: Callable[[str], None]) -> str:
+    """Returns the address of a dashboard: the one given, or if that is Ray itself, that of the dashboard beside it.
+
+    Args:
+        address: HOST, HOST:PORT, ray://HOST:PORT or a URL.
+        notify: Receives a message if another address was found.
+    """
+    given = host_port(address)
+    if given is None or given.port == DASHBOARD_PORT or address.startswith(("http://", "https://")):
+        return address
+    beside = HostPort(given.host, DASHBOARD_PORT)
+    if not (address.startswith("ray://") or _is_reached(given, as_ray=True)) or not _is_reached(beside, as_ray=False):
+        return address
+    notify(f"{address} is Ray itself: its dashboard was found at {beside}")
+    return str(beside)
+
+
+def _is_reached(address: HostPort, *, as_ray: bool) -> bool:
+    """Returns whether Ray itself, or something else such as the dashboard, listens at an address."""
+    try:
+        return is_ray(address) == as_ray
+    except OSError:
+        return False
+
+
+def is_ray(address: HostPort) -> bool:
+    """Returns whether Ray itself may listen at an address: it speaks HTTP/2, unlike the dashboard, or is silent.
+
+    A client begins with its preface and an empty SETTINGS frame, a server with its SETTINGS. Source: RFC 9113, 3.4.
+
+    Raises:
+        OSError: Nothing listens there.
+    """
+    with socket.create_connection((address.host.strip("[]"), address.port), _CONNECT_TIMEOUT_S) as connection:
+        if os.environ.get("RAY_USE_TLS", "0") != "0":
+            return True
+        try:
+            connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, _SETTINGS, 0, 0, 0, 0, 0]))
+            answer = connection.recv(9)
+        except TimeoutError:
+            return True
+        return len(answer) > 3 and answer[3] == _SETTINGS

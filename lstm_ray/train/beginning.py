@@ -1,0 +1,115 @@
+"""Training on from a model: `train --from`.
+
+    bundle -> the settings that nobody gave          before the run is opened
+           -> the vocabulary, with words added       while the rows are encoded (data/corpus.py)
+           -> the first weights                      before the first step
+           -> its metrics on the validation rows     which the results show beside those of the new model
+
+The network and how it reads a text stay: what may differ is how training goes on. An n-gram part is fitted on the new
+rows, and the model's own is added to it, each counted as it predicts rows that were not learned from (ngrams/fit.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lstm_ray import storage
+from lstm_ray.config import ModelSettings, TextSettings, TrainConfig, left_open, option_name, resolve
+from lstm_ray.errors import ConfigError
+from lstm_ray.evaluate.counts import BinaryCounts
+from lstm_ray.model.bundle import VOCABULARY, Bundle, read_bundle
+from lstm_ray.model.weights import NetworkWeights
+from lstm_ray.runtime.devices import available_cores
+from lstm_ray.score.engine import NativeEngine
+from lstm_ray.text.sequences import Sequences
+from lstm_ray.text.vocabulary import OOV_ID
+from lstm_ray.train.data.corpus import Corpus
+
+_ONLY_IN_TRAINING = {"embedding_dropout", "shared_dropout", "dropout", "recurrent_dropout", "ngram_rows"}
+"""Settings of the network on which its weights do not depend."""
+
+
+def begin_with(config: TrainConfig) -> tuple[TrainConfig, Bundle | None]:
+    """Reads the model that a run begins with, and returns the settings with those that it brings.
+
+    Args:
+        config: The settings, with absolute paths. Without `from_` they are returned as they are, and no model.
+
+    Raises:
+        BundleError: The model cannot be read.
+        ConfigError: It cannot be trained on, or not with these settings.
+    """
+    if config.from_ is None:
+        return config, None
+    if config.output and f"{config.from_}/".startswith(f"{config.output.rstrip('/')}/"):
+        raise ConfigError(f"--from {config.from_} is inside --output {config.output}: choose another --output")
+    bundle = read_bundle(config.from_)
+    if bundle.model.network is not None:
+        raise ConfigError(
+            f"--from {config.from_}: {bundle.model.network} built its network: only lstm-ray's own can be trained on"
+        )
+    if config.add_words and bundle.text.unlisted_words == "drop":
+        raise ConfigError(
+            f"--from {config.from_}: its words are those of a list, and it leaves others out: leave --add-words out"
+        )
+    brought = {**bundle.training, **bundle.text.model_dump(), **bundle.model.model_dump()}
+    brought["vocabulary_size"] = bundle.text.vocabulary_size + config.add_words
+    taken = {name: brought[name] for name in left_open(config) if name in brought}  # older versions knew fewer
+    own = storage.join(config.from_, VOCABULARY)
+    if config.vocabulary not in (None, own):
+        raise ConfigError(f"--from {config.from_} brings its vocabulary: leave --vocabulary out, or see --add-words")
+    config = resolve(type(config), {**dict(config), **taken, "vocabulary": own})
+    for name in (*TextSettings.model_fields, *ModelSettings.model_fields):
+        if name not in _ONLY_IN_TRAINING and getattr(config, name) != brought[name]:
+            raise ConfigError(
+                f"--from {config.from_}: its model has {option_name(name)} {brought[name]}, which cannot become "
+                f"{getattr(config, name)}: leave {option_name(name)} out"
+            )
+    return config, bundle
+
+
+def first_weights(bundle: Bundle) -> tuple[list[npt.NDArray[np.float32]], bool]:
+    """Returns the weights as `Stepper.set_weights` takes them, and whether those of the output are among them.
+
+    The output of a model with n-grams is multiplied by the LSTM's share in the mix. That is divided out; where it is 0,
+    or where an older version did not keep it, the output starts with random weights.
+    """
+    weights, mix = bundle.weights(), bundle.mix
+    if not weights.ngrams:
+        return [*_below_the_output(weights), *_output(weights.output_kernel, weights.output_bias)], True
+    if mix is None or mix.lstm == 0:
+        return list(_below_the_output(weights)), False
+    kernel, bias = weights.output_kernel / np.float32(mix.lstm), (weights.output_bias - mix.bias) / mix.lstm
+    return [*_below_the_output(weights), *_output(kernel, bias)], True
+
+
+def _below_the_output(weights: NetworkWeights) -> Iterator[npt.NDArray[np.float32]]:
+    yield weights.embedding
+    for layer in weights.layers:
+        for direction in layer:
+            yield from (direction.kernel, direction.recurrent, direction.bias)
+
+
+def _output(kernel: npt.NDArray[np.float32], bias: float) -> Iterator[npt.NDArray[np.float32]]:
+    yield from (kernel[:, None], np.array([bias], np.float32))
+
+
+def metrics_before(bundle: Bundle, validation: Corpus) -> dict[str, Any]:
+    """Returns what the model reaches on a run's validation rows before it is trained on; nothing without rows.
+
+    Args:
+        bundle: The model.
+        validation: The rows, perhaps with words that it does not know.
+    """
+    if not len(validation):
+        return {}
+    ids, known = validation.sequences.token_ids, bundle.vocabulary().end
+    engine = NativeEngine(bundle.weights(), available_cores())
+    rows = Sequences(np.where(ids < known, ids, np.int32(OOV_ID)), validation.sequences.offsets)
+    probabilities = engine.probabilities(rows)
+    engine.close()
+    return BinaryCounts.from_scores(validation.labels, probabilities, threshold=bundle.threshold).metrics()

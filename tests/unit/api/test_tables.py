@@ -1,0 +1,107 @@
+"""Tables as inputs: files with a name that their content decides, for the time of a call."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import lstm_ray
+from lstm_ray.api import tables
+from lstm_ray.api.tables import tables_as_files
+from lstm_ray.errors import ConfigError, InputError, OutputError
+
+TABLE = pa.table({"text": ["good", "bad"], "label": [1, 0]})
+FRAME = pd.DataFrame({"text": ["good", "bad"], "label": [1, 0]}, index=[7, 8])
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Gives the directory of the tables."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache/lstm-ray/tables"
+
+
+def left_in(cache: Path) -> list[str]:
+    return [path.name for path in cache.iterdir() if path.name != ".lock"]
+
+
+@pytest.mark.parametrize(
+    "table", [TABLE, FRAME, TABLE.to_reader(), TABLE.to_batches()[0]], ids=lambda one: type(one).__name__
+)
+def test_a_table_is_a_file_during_the_call(cache: Path, table: Any) -> None:
+    with tables_as_files({"train": table, "output": "o", "epochs": None}) as given:
+        path = Path(given.pop("train"))
+        assert given == {"output": "o", "epochs": None}
+        assert pq.read_table(path).cast(TABLE.schema) == TABLE  # pandas' texts are large_string
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert left_in(cache) == []
+
+
+def test_equal_tables_have_one_name_and_others_another(cache: Path) -> None:
+    names = []
+    for table in (TABLE, pa.concat_tables([TABLE.slice(0, 1), TABLE.slice(1)]), TABLE.slice(1)):
+        with tables_as_files({"train": table}) as given:
+            names.append(given["train"])
+    assert names[0] == names[1] != names[2]
+
+
+def test_a_call_does_not_delete_what_another_reads(cache: Path) -> None:
+    with tables_as_files({"train": TABLE}) as one:
+        with tables_as_files({"train": TABLE, "validation": TABLE}) as other:
+            assert set(other.values()) == {one["train"]}
+        assert pq.read_table(one["train"]).equals(TABLE)
+    assert left_in(cache) == []
+
+
+def test_errors_of_the_call_are_its_own_and_the_file_is_deleted(cache: Path) -> None:
+    with pytest.raises(OSError, match=r"^mine$"), tables_as_files({"train": TABLE}):
+        raise OSError("mine")
+    assert left_in(cache) == []
+
+
+@pytest.mark.parametrize(
+    "table", [pd.DataFrame({"text": [1, "a"]}), pa.table({"a": pa.array([(1, 2, 3)], pa.month_day_nano_interval())})]
+)
+def test_what_parquet_cannot_hold_is_named(cache: Path, table: Any) -> None:
+    with pytest.raises(InputError, match="table"), tables_as_files({"train": table}):
+        pass
+    assert not cache.exists() or left_in(cache) == []
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(OutputError, match="file/lstm-ray/tables: no table can be written there"):
+        lstm_ray.train(TABLE, output="o")
+
+
+def test_tables_are_taken_where_this_process_reads_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    read: list[pa.Table] = []
+
+    def see(config: Any, progress: Any) -> None:
+        read.extend(pq.read_table(path).cast(TABLE.schema) for path in getattr(config, "train", None) or config.inputs)
+
+    from lstm_ray.evaluate import evaluation
+    from lstm_ray.train import run
+
+    monkeypatch.setattr(run, "train", see)
+    monkeypatch.setattr(evaluation, "evaluate", see)
+    lstm_ray.train(FRAME, output="o", validation=TABLE)
+    lstm_ray.evaluate(TABLE, model="m")
+    assert read == [TABLE, TABLE]
+    calls: list[Any] = [
+        lambda: lstm_ray.train(TABLE, output="o", workers=2),
+        lambda: lstm_ray.evaluate(TABLE, model="m", address="auto"),
+    ]
+    for call in calls:
+        with pytest.raises(ConfigError, match="is a Table: Ray's nodes do not see it: write it to Parquet and give"):
+            call()
+    with pytest.raises(ConfigError, match="inputs is a Table: write it to Parquet and give the path"):
+        lstm_ray.score(TABLE, model="m", output="o")  # type: ignore[arg-type]
+    assert tables.is_table("a.parquet") is False

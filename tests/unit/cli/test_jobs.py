@@ -1,0 +1,41 @@
+"""What `lstm-ray jobs` prints."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from lstm_ray.cli.app import app
+from lstm_ray.jobs import client
+from lstm_ray.jobs.client import Job
+
+JOBS = [
+    Job("a", "SUCCEEDED", "python -m lstm_ray train", "s3://b/run", "2026-01-02 03:04:05", 7.0, "", 0),
+    Job("b", "RUNNING", "python -m lstm_ray score", "", "2026-01-02 03:05:05", 1.5, "", None),
+]
+
+
+class Cluster:
+    """A cluster with two jobs."""
+
+    def __init__(self, address: str, notify: Any) -> None:
+        notify(f"{address} is Ray itself")
+
+    def list(self) -> list[Job]:
+        """Returns the jobs."""
+        return JOBS
+
+
+def test_a_list_for_programs_has_a_json_object_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "Jobs", Cluster)
+    done = CliRunner().invoke(app, ["jobs", "list", "--json", "--address", "head:6379"])
+    assert done.exit_code == 0, done.output
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [asdict(job) for job in JOBS]
+    assert done.stderr == "head:6379 is Ray itself\n"
+    shown = CliRunner().invoke(app, ["jobs", "list", "--quiet"])
+    assert shown.stdout.splitlines()[0] == "Jobs"
+    assert shown.stderr == ""

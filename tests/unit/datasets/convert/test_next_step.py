@@ -1,0 +1,44 @@
+"""What training on a converted file must be told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lstm_ray.datasets.convert.next_step import training_options
+
+LONG = ["a long review of a film", "another of the same length"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "options"),
+    [
+        ({"text": LONG, "label": [1, 0]}, ""),
+        ({"text": LONG, "label": [True, False]}, ""),
+        ({"text": ["a", "b"], "body": LONG, "label": [1.0, 0.0]}, ""),
+        (
+            {"review": LONG, "stars": [5, 1]},
+            "--text-column review --label-column stars --positive-labels 5 --negative-labels 1",
+        ),
+        ({"text": LONG, "stars": [5, 1], "id": [1, 2]}, "--label-column stars --positive-labels 5 --negative-labels 1"),
+        (
+            {"title": ["a", "b"], "body": LONG, "label": ["pos", "neg"]},
+            "--text-column body --positive-labels pos --negative-labels neg",
+        ),
+        ({"text": LONG, "label": ["Fresh", "Rotten"]}, ""),
+        ({"text": LONG, "label": [1, 2]}, ""),
+        ({"text": LONG, "Sentiment": [1, None]}, "--label-column Sentiment --positive-labels 1 --negative-labels 0"),
+        ({"text": LONG}, "--label-column COLUMN"),
+        ({"text": LONG, "a": [1, 0], "b": [1, 0]}, "--label-column COLUMN"),
+        ({"a": [1, 0]}, "--text-column COLUMN --label-column a"),
+        ({"text": LONG, "label": [[1], [0]]}, ""),
+    ],
+)
+def test_what_is_clear_is_given(tmp_path: Path, columns: dict[str, list[Any]], options: str) -> None:
+    path = tmp_path / "in.parquet"
+    pq.write_table(pa.table(columns), path)
+    assert " ".join(training_options(path)) == options

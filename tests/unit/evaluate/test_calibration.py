@@ -1,0 +1,149 @@
+"""A temperature is that of the greatest likelihood, and every engine computes it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from scipy import optimize, special
+
+import lstm_ray
+from lstm_ray.errors import InputError, OutputError
+from lstm_ray.evaluate import calibration
+from lstm_ray.evaluate.calibration import fit_temperature
+from lstm_ray.evaluate.counts import BinaryCounts
+from lstm_ray.model.bundle import read_bundle
+from lstm_ray.score.scorer import Scorer
+
+# Keras turns its variables into arrays through an __array__ without `copy`, which NumPy 2 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+TEXTS = ["a good film", "not a bad film", "a fine one", "bad acting", "bad end", "a good end and a bad film"]
+
+
+@pytest.mark.parametrize(("temperature", "spread"), [(0.4, 1.0), (1.0, 3.0), (2.5, 4.0)])
+def test_the_temperature_is_that_of_the_greatest_likelihood(temperature: float, spread: float) -> None:
+    random = np.random.default_rng(2)
+    probabilities = special.expit(random.normal(scale=spread, size=20_000)).astype(np.float32)
+    logits = special.logit(probabilities.astype(np.float64))
+    labels = (random.random(20_000) < special.expit(logits / temperature)).astype(np.int8)
+
+    def loss(inverse: float) -> float:
+        return float(-special.log_expit(np.where(labels == 1, logits, -logits) * inverse).sum())
+
+    expected = 1 / optimize.minimize_scalar(loss, bounds=(0.01, 100), method="bounded", options={"xatol": 1e-9}).x
+    found = fit_temperature(BinaryCounts.from_scores(labels, probabilities))
+    assert found == pytest.approx(expected, rel=1e-3)
+    assert found == pytest.approx(temperature, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("labels", "probabilities"),
+    [([1, 1], [0.2, 0.9]), ([0, 1], [0.2, 0.9]), ([1, 0], [0.2, 0.9])],
+    ids=["one label", "separated", "worse than chance"],
+)
+def test_rows_without_a_temperature_are_refused(labels: list[int], probabilities: list[float]) -> None:
+    with pytest.raises(InputError, match=r"^these 2 rows give no temperature"):
+        fit_temperature(BinaryCounts.from_scores(np.array(labels), np.array(probabilities, np.float32)))
+
+
+def labelled(directory: Path, bundle: Path) -> str:
+    """Writes reviews, most of them labelled as the model predicts them, and returns their path."""
+    scored = Scorer(read_bundle(str(bundle)), "cpu", 1).score(pa.array(TEXTS)).probability.to_pylist()
+    middle = float(np.median(scored))
+    rows = [
+        (text, int((one > middle) != (number == 0)))
+        for text, one in zip(TEXTS, scored, strict=True)
+        for number in range(5)
+    ]
+    path = directory / "labelled.parquet"
+    pq.write_table(pa.table({"text": [text for text, _ in rows], "label": [label for _, label in rows]}), path)
+    return str(path)
+
+
+def fixed(monkeypatch: pytest.MonkeyPatch, temperature: float = 2.0) -> None:
+    """Makes the temperature a number that is exact in float32, so that all engines agree closely."""
+    monkeypatch.setattr(calibration, "fit_temperature", lambda counts: temperature)
+
+
+@pytest.mark.parametrize("settings", [{}, {"ngrams": 2, "ngram_buckets": 64, "mask": True, "bidirectional": True}])
+def test_every_engine_computes_the_temperature(
+    tmp_path: Path, make_bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
+) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    fixed(monkeypatch)
+    old, new = make_bundle(**settings), tmp_path / "new"
+    made = lstm_ray.calibrate(labelled(tmp_path, old), model=old, output=new)
+    bundles = [read_bundle(str(path)) for path in (old, new)]
+    before, after = (
+        Scorer(bundle, "cpu", 1).score(pa.array(TEXTS)).probability.to_numpy().astype(np.float64) for bundle in bundles
+    )
+    expected = special.expit(special.logit(before) / 2)
+    np.testing.assert_allclose(after, expected, atol=1e-6)
+    assert np.abs(after - before).max() > 0.01
+    with_keras = Scorer(bundles[1], "keras", 1).score(pa.array(TEXTS)).probability.to_numpy()
+    np.testing.assert_allclose(with_keras, expected, atol=1e-6)
+    lstm_ray.export(new, format="onnx", output=tmp_path / "onnx")
+    example = json.loads((tmp_path / "onnx/export.json").read_text())["example"]
+    session = onnxruntime.InferenceSession(str(tmp_path / "onnx/model.onnx"), providers=["CPUExecutionProvider"])
+    (computed,) = session.run(None, {"token_ids": np.array([example["ids"]], np.int32)})
+    assert computed[0, 0] == pytest.approx(example["probability"], abs=1e-6)
+    assert (made.threshold, bundles[1].threshold) == (0.5, 0.5)
+    assert bundles[1].hash != bundles[0].hash
+
+
+def test_the_new_bundle_keeps_all_but_weights_threshold_and_metrics(
+    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lstm_ray.datasets.seen import SeenTexts, hash_texts
+    from lstm_ray.model.bundle import _seal, _sha256
+
+    old = tmp_path / "old"
+    shutil.copytree(tiny_bundle, old)
+    SeenTexts([hash_texts(pa.array(["a text"], pa.large_string()))]).write(old / "seen.parquet")
+    description = json.loads((old / "bundle.json").read_text())
+    description["sha256"]["seen.parquet"] = _sha256((old / "seen.parquet").read_bytes())
+    description["threshold"] = 0.8
+    description["later"] = "what a newer version adds"
+    del description["self_sha256"]
+    (old / "bundle.json").write_bytes(_seal(description))
+    content = {path.name: path.read_bytes() for path in old.iterdir()}
+
+    fixed(monkeypatch)
+    reviews = labelled(tmp_path, tiny_bundle)
+    made = lstm_ray.calibrate(reviews, model=old, output=tmp_path / "new")
+    assert {path.name: path.read_bytes() for path in old.iterdir()} == content
+    written = json.loads((tmp_path / "new/bundle.json").read_text())
+    changed = {name for name, value in written.items() if value != description.get(name)}
+    assert changed == {"threshold", "metrics", "temperature", "sha256", "self_sha256"}
+    assert written["temperature"] == 2.0
+    assert written["threshold"] == pytest.approx(special.expit(special.logit(0.8) / 2))
+    assert written["metrics"] == made.metrics
+    seen = read_bundle(str(tmp_path / "new")).seen()
+    assert seen is not None
+    assert len(seen) == 1
+    before, after = (lstm_ray.load(path) for path in (old, tmp_path / "new"))
+    assert [one.label for one in before.predict(TEXTS)] == [one.label for one in after.predict(TEXTS)]
+    again = lstm_ray.calibrate(reviews, model=tmp_path / "new", output=tmp_path / "newest", threshold=0.7)
+    assert (again.threshold, lstm_ray.load(tmp_path / "newest").threshold) == (0.7, 0.7)
+    assert json.loads((tmp_path / "newest/bundle.json").read_text())["temperature"] == 4.0
+    with pytest.raises(OutputError, match="not empty"):
+        lstm_ray.calibrate(reviews, model=old, output=tmp_path / "new")
+
+
+def test_a_target_that_cannot_be_reached_writes_nothing(
+    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixed(monkeypatch)
+    with pytest.raises(InputError, match=r"target_precision=1: no threshold reaches it on these 30 rows"):
+        lstm_ray.calibrate(
+            labelled(tmp_path, tiny_bundle), model=tiny_bundle, output=tmp_path / "new", target_precision=1.0
+        )
+    assert not (tmp_path / "new").exists()
