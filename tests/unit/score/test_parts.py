@@ -91,7 +91,7 @@ def test_rows_that_are_unsure_are_counted_and_the_footer_of_others_is_as_ever(pl
     reasons, probability = np.full(300, HAS_WORDS, np.int8), np.linspace(0, 1, 300, dtype=np.float32)
     out = tmp_path / "out"
     for unsure, counts in ((None, (150, 0)), ((0.4, 0.6), (120, 60))):
-        scored = Scored.from_probabilities(probability, reasons, 0.5, unsure)
+        scored = Scored.from_probabilities(probability, reasons, Profile(rows=300), 0.5, unsure)
         part = write_part(chunk, TABLE.slice(0, 300).columns, scored, plan.layout, str(out))
         assert (part.positives, part.unsure) == counts
         assert read_part(str(out / part.name), plan.layout.fingerprint) == part
