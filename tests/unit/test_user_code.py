@@ -42,7 +42,7 @@ def test_a_module_in_a_package_of_another_directory_is_found(write_module: Write
 
 
 def test_an_installed_module_is_found(write_module: WriteModule) -> None:
-    assert find("lstm_ray.config:PRESETS").keys() == {"lstm", "bilstm", "best"}  # type: ignore[attr-defined]
+    assert find("lstm_ray.config:PRESETS").keys() == {"none", "lstm", "bilstm", "best"}  # type: ignore[attr-defined]
 
 
 def test_what_a_module_prints_is_no_result(write_module: WriteModule, capsys: pytest.CaptureFixture[str]) -> None:

@@ -168,7 +168,21 @@ def test_a_command_in_a_sentence_exists(module: str, line: int, words: str) -> N
 
 def _looks_like_command(word: str) -> bool:
     """Returns whether a word after the program's name is no word of a sentence, such as "lstm-ray has no keys"."""
-    return word not in {"does", "has", "that", "and", "itself", "in", "on", "is", "since", "version", "which", "needs"}
+    return word not in {
+        "cannot",
+        "does",
+        "has",
+        "that",
+        "and",
+        "itself",
+        "in",
+        "on",
+        "is",
+        "since",
+        "version",
+        "which",
+        "needs",
+    }
 
 
 def _calls() -> Iterator[tuple[str, int, list[str]]]:
