@@ -20,6 +20,7 @@ _LABEL_GAP = 15.0  # pixels between the baselines of two labels, so that they ne
 _MAX_DOTS = 40  # epochs; with more of them, dots would merge into a thick line
 _ROC_POINTS = 300  # more would not be visible
 _CURVE_WIDTH = 2.25  # pixels
+_LETTERS = {"training": "soft", "warm": "warn"}  # colours for letters, where a line's is too pale for them
 
 
 def loss_chart(curves: Curves) -> Chart:
@@ -198,7 +199,8 @@ def class_histogram_chart(counts: BinaryCounts) -> Chart:
             outline += [(frame.x(row[edge]), frame.y(row[side])) for edge in ("from", "to")]
         outline.append((frame.right, frame.bottom))
         marks += [Area(outline, colour, 0.15), Line(outline, colour, 1.5)]
-        marks.append(Label(x, frame.top - 10, f"labelled {side[:-1]}", colour, anchor, bold=True))  # type: ignore[arg-type]
+        letters = _LETTERS.get(colour, colour)
+        marks.append(Label(x, frame.top - 10, f"labelled {side[:-1]}", letters, anchor, bold=True))  # type: ignore[arg-type]
     marks.append(frame.vertical(frame.x(counts.threshold), "best", dash=(2, 3)))
     return Chart("Rows by probability", 340, 330, marks)
 
@@ -211,7 +213,7 @@ def threshold_chart(counts: BinaryCounts) -> Chart:
     for number, (name, colour) in enumerate((("precision", "validation"), ("recall", "warm"), ("accuracy", "ink"))):
         points = frame.points([row["threshold"] for row in table], [row[name] for row in table])
         marks.append(Line(points, colour, _CURVE_WIDTH))
-        marks.append(Label(frame.left + 94 * number, frame.top - 10, name, colour, bold=True))
+        marks.append(Label(frame.left + 94 * number, frame.top - 10, name, _LETTERS.get(colour, colour), bold=True))
         for row, (x, y) in zip(table, points, strict=True):
             marks.append(Dot(x, y, 2.5, colour, f"threshold {row['threshold']:.2f}: {name} {row[name]:.1%}"))
     marks.append(frame.vertical(frame.x(counts.threshold), "best", dash=(2, 3)))
@@ -328,8 +330,7 @@ def _last_values(frame: Frame, named: dict[str, Values], form: str) -> Iterator[
     ends = sorted((frame.y(values[-1]), name, values[-1]) for name, values in measured.items() if values)
     positions = keep_apart([y for y, _, _ in ends], _LABEL_GAP, frame.top, frame.bottom)
     for y, (_, name, value) in zip(positions, ends, strict=True):
-        colour = "soft" if name == "training" else name  # the line's grey is too pale for letters
-        yield Label(frame.right + 10, y + 4, f"{name} {value:{form}}", colour, bold=True)
+        yield Label(frame.right + 10, y + 4, f"{name} {value:{form}}", _LETTERS.get(name, name), bold=True)
 
 
 def _square_frame() -> Frame:

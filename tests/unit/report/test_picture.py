@@ -44,6 +44,6 @@ def test_every_kind_of_mark_is_drawn_where_it_says_later_ones_on_top():
         Label(400, 150, "█", "warn", size=40),
         Label(500, 150, "██", "warn", "end", size=40),
     )
-    assert [pixel(pixels, x, y) for x, y in ((150, 140), (150, 120), (150, 160))] == ["#2563d9", "#d9822b", "#0d8a5f"]
-    assert [pixel(pixels, x, 150) for x in (300, 310)] == ["#ffffff", "#0d8a5f"]
+    assert [pixel(pixels, x, y) for x, y in ((150, 140), (150, 120), (150, 160))] == ["#2563d9", "#d9822b", "#0b7a54"]
+    assert [pixel(pixels, x, 150) for x in (300, 310)] == ["#ffffff", "#0b7a54"]
     assert [pixel(pixels, x, 140) for x in (395, 410, 490, 505)] == ["#ffffff", "#b45309", "#b45309", "#ffffff"]
