@@ -66,10 +66,7 @@ def show_manifest(manifest: Manifest) -> None:
     if "://" not in manifest.output and scored:
         output = json.dumps(manifest.output, ensure_ascii=False)
         # By name: other files in the directory, such as notes, are none of the scores.
-        code = (
-            "from pathlib import Path; import pyarrow.dataset as ds; "
-            f"parts = sorted(map(str, Path({output}).glob('part-*.parquet'))); "
-            "print(ds.dataset(parts).head(5).to_pandas().to_string(max_colwidth=40))"
-        )
+        first = f"pandas.read_parquet(min(Path({output}).glob('part-*.parquet'))).head()"
+        code = f"from pathlib import Path; import pandas; print({first}.to_string(max_colwidth=40))"
         rows.append(("next", console.python_line(code)))
     console.show_table("Scored", rows)

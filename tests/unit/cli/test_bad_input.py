@@ -191,7 +191,7 @@ def test_train_wants_rows_to_validate_on(run: Run) -> None:
     arguments = ("--train", "good.parquet", "--output", "out")
     assert_one_line(run("train", *arguments, "--validation", "no_rows.parquet"), 1, "no_rows.parquet", "no rows")
     held_out = run("train", *arguments, "--validation-fraction", "0.0001")
-    assert_one_line(held_out, 1, "good.parquet", "of its 6 rows none", "--validation-fraction")
+    assert_one_line(held_out, 1, "good.parquet", "none of its 6 rows", "--validation-fraction")
 
 
 @pytest.mark.parametrize("missing", ["words.json", "words.parquet", "missing.parquet"])

@@ -44,7 +44,7 @@ def test_words_beyond_the_vocabularys_size_get_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("the 1 2 3\ngood 1 2\n", "line 2: expected a word and 3 numbers; is the file whole"),
+        ("the 1 2 3\ngood 1 2\n", "line 2: expected a word and 3 numbers; is the file complete"),
         ("the 1 2 3\nbad 1 two 3\n", "line 2: expected a word and 3 numbers"),
         ("the 1 2 3\nbad 1 nan 3\n", "line 2: expected a word and 3 numbers"),
         ("the 1 2 3\n", "has no vector for any of the 2 words of the vocabulary"),
