@@ -22,7 +22,7 @@ _UsageError: Any = typer.BadParameter.__base__  # Click's, or that of Typer's ow
 _LOOKS_LIKE_OPTION = re.compile(r"-.*\s|-\d", re.DOTALL)  # but is a text
 
 _SENTENCE_COLUMN = 28
-_COMMAND_COLUMN = 12
+_COMMAND_COLUMN = 13
 _MOST_COLUMNS = 100  # longer lines are hard to read
 
 
