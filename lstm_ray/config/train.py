@@ -118,13 +118,6 @@ class ModelSettings(Settings):
         le=2**28,
         from_data=True,
     )
-    ngram_rows: int = learned(
-        0,
-        "Most training rows that the linear part is fitted on, to save memory (40 bytes an n-gram); 0: all of them.",
-        panel="Model",
-        ge=0,
-        from_data=True,
-    )
     network: str | None = learned(
         None,
         "Function in your own module that builds the Keras model; it receives these settings.",
@@ -406,6 +399,13 @@ class TrainConfig(
         "After training, fit the linear part again, including the rows of --train held out for validation; the "
         "reported metrics are from before.",
         panel="Training",
+    )
+    ngram_rows: int = learned(
+        0,
+        "Most training rows that the linear part is fitted on, to save memory (40 bytes an n-gram); 0: all of them.",
+        panel="Training",
+        ge=0,
+        from_data=True,
     )
     ngram_c: float = learned(
         0.5,
