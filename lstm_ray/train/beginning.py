@@ -5,8 +5,9 @@
            -> the first weights                      before the first step
            -> its metrics on the validation rows     which the results show beside those of the new model
 
-The network and how it reads a text stay: what may differ is how training goes on. An n-gram part is fitted on the new
-rows, and the model's own is added to it, each counted as it predicts rows that were not learned from (ngrams/fit.py).
+The network and how it reads a text stay: what may differ is how it is trained further. An n-gram part is fitted on the
+new rows, and the model's own is added to it, each counted as it predicts rows that were not learned from
+(ngrams/fit.py).
 """
 
 from __future__ import annotations
