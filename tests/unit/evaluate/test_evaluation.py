@@ -223,6 +223,12 @@ def test_groups_add_up_to_all_rows_and_are_written(tmp_path: Path, tiny_bundle: 
         evaluated(tmp_path, tiny_bundle, by="shops")
 
 
+def test_a_column_that_is_named_twice_is_measured_and_shown_once(tmp_path: Path, tiny_bundle: Path) -> None:
+    command = ["evaluate", str(reviews(tmp_path)), "--model", str(tiny_bundle), "--by", "length,shop,length"]
+    assert CliRunner().invoke(app, command).stdout.count("By length") == 1
+    assert EvaluateConfig.model_validate({"by": ["b", "a", "b"]}).by == ("b", "a")
+
+
 def test_a_model_is_as_good_as_itself_and_differs_from_another(
     tmp_path: Path, tiny_bundle: Path, make_bundle: Callable[..., Path]
 ) -> None:
