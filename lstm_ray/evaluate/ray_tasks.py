@@ -35,7 +35,7 @@ class _Named(NamedTuple):
     code: _Code
 
 
-_TASKS_PER_CORE = 2  # submitted at once; each returns a MiB of counts
+_TASKS_PER_CORE = 2  # submitted at once; each returns a MiB of counts for each model, and predictions if asked for
 _MIN_TASKS = 64  # submitted at once, so that an autoscaler sees work for more nodes
 
 
