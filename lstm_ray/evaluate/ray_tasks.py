@@ -50,7 +50,7 @@ def evaluate_on_ray(
 
     Args:
         shards: What to evaluate.
-        config: The settings; the path of the model is absolute, `threshold` is set.
+        config: The settings; the paths of the models are absolute, `threshold` is set.
         bundle: The model, as the driver has read it.
         other: The model to compare with, if there is one.
         notify: Called with messages for the user: that Ray starts, that the cluster has to grow.
@@ -65,8 +65,10 @@ def evaluate_on_ray(
             check_paths([config.model, *others, *(shard.file.path for shard in shards)])
         task = ray.remote(num_cpus=1)(_evaluate)
         settings = ray.put(config)
-        models = tuple(
-            _Named(one.path, one.hash, tuple(one.sources().items())) for one in (bundle, other) if one is not None
+        models = tuple(  # at the absolute paths of the settings: a task's working directory is another
+            _Named(str(path), one.hash, tuple(one.sources().items()))
+            for path, one in ((config.model, bundle), (config.compare, other))
+            if one is not None
         )
         at_once = max(_MIN_TASKS, int(_TASKS_PER_CORE * ray.cluster_resources().get("CPU", 0)))
         try:
