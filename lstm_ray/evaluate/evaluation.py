@@ -28,7 +28,7 @@ from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.progress import Count, Progress
 from lstm_ray.report.pages import evaluation_report
 from lstm_ray.score.scorer import Scorer
-from lstm_ray.storage.inputs import is_named_by
+from lstm_ray.storage.inputs import check_apart, is_named_by
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,7 @@ def evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
 
     Raises:
         BundleError: The model cannot be used.
+        ConfigError: The predictions would be among the inputs.
         InputError: The data cannot be used, or the model was trained on a file of it.
         OutputError: The output directory is not empty, a file of predictions exists, or one cannot be written.
         ReportError: It could not be written at the end. The error has the `Evaluation`.
@@ -118,8 +119,12 @@ def evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
         storage.check_writable(config.output)
         if storage.list_names(config.output):
             raise OutputError(f"{config.output}: not empty: choose another --output")
-    if config.predictions is not None and storage.exists(config.predictions):
-        raise OutputError(f"{config.predictions}: exists: choose another --predictions")
+    if config.predictions is not None:
+        if storage.exists(config.predictions):
+            raise OutputError(f"{config.predictions}: exists: choose another --predictions")
+        check_apart(
+            config.inputs, config.predictions, None, "so the next run would read it as reviews", "--predictions"
+        )
     shards = labelled_shards(config, progress, by=[name for name in config.by if name != LENGTH])
     bundles = [read_bundle(path) for path in (config.model, config.compare) if path is not None]
     for bundle in bundles:

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from lstm_ray.cli.app import app
 from lstm_ray.config import EvaluateConfig
-from lstm_ray.errors import BundleError, InputError, OutputError, ReportError
+from lstm_ray.errors import BundleError, ConfigError, InputError, OutputError, ReportError
 from lstm_ray.evaluate.evaluation import Evaluation, evaluate
 from lstm_ray.progress import ignore
 
@@ -195,6 +195,17 @@ def test_predictions_say_all_that_the_metrics_do(tmp_path: Path, tiny_bundle: Pa
         assert (row["probability"] > 0.5) == (row["sentiment"] == "positive") == (row["right"] == (row["label"] == 1))
     with pytest.raises(OutputError, match=r"p\.parquet: exists: choose another --predictions"):
         evaluated(tmp_path, tiny_bundle, predictions=str(path))
+
+
+def test_predictions_among_the_inputs_are_refused(tmp_path: Path, tiny_bundle: Path) -> None:
+    path = reviews(tmp_path) / "p.parquet"
+    with pytest.raises(
+        ConfigError, match=r"^--predictions .*/in/p\.parquet is inside the input .*/in, so the next run would read it"
+    ):
+        evaluated(tmp_path, tiny_bundle, predictions=str(path))
+    assert not path.exists()
+    before, _ = evaluated(tmp_path, tiny_bundle, predictions=str(path.with_name("_p.parquet")))
+    assert evaluated(tmp_path, tiny_bundle)[0].counts.rows == before.counts.rows
 
 
 def test_no_file_of_predictions_is_left_by_an_evaluation_that_fails(tmp_path: Path, tiny_bundle: Path) -> None:
