@@ -76,6 +76,8 @@ def _figures(result: Evaluation, config: EvaluateConfig) -> Iterator[tuple[str, 
     if metrics["rows_seen_in_training"]:
         share = metrics["rows_seen_in_training"] / metrics["rows"]
         yield "rows seen in training", f"{metrics['rows_seen_in_training']:,} ({share:.1%})"
+    if result.other_rows_seen:
+        yield "seen by the other", f"{result.other_rows_seen:,} ({result.other_rows_seen / metrics['rows']:.1%})"
     yield "speed", f"{metrics['rows_per_s']:,.0f} rows/s"
 
 

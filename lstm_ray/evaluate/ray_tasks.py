@@ -6,6 +6,7 @@ So the sums are the same to the last bit, whichever node evaluates a shard, and 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
@@ -85,7 +86,10 @@ def _evaluate(shard: Shard, config: EvaluateConfig, models: tuple[_Named, ...]) 
 def _load(models: tuple[_Named, ...]) -> Models:
     pa.set_cpu_count(1)
     (bundle, scorer), *others = map(_scorer_of, models)
-    return Models(scorer, bundle.seen(), next((other for _, other in others), None))
+    found = Models(scorer, bundle.seen())
+    for other, its_scorer in others:  # one, or none
+        found = replace(found, other=its_scorer, other_seen=other.seen())
+    return found
 
 
 def _scorer_of(model: _Named) -> tuple[Bundle, Scorer]:

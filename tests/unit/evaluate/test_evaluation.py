@@ -102,6 +102,19 @@ def test_rows_that_the_model_has_learned_from_are_counted(tmp_path: Path, tiny_b
     assert (result.metrics["rows_seen_in_training"], notes) == (0, [])
 
 
+def test_rows_that_the_other_model_has_learned_from_are_told_too(tmp_path: Path, tiny_bundle: Path) -> None:
+    other = trained_on(tiny_bundle, tmp_path / "other", "a good film")
+    result, notes = measured(tmp_path, tiny_bundle, [0, 1, 1], compare=str(other))
+    assert (result.rows_seen, result.other_rows_seen) == (None, 3)
+    assert result.to_json()["comparison"]["other_rows_seen_in_training"] == 3
+    (note,) = notes
+    assert note.startswith(f"warning: {tmp_path}/reviews.parquet: 3 of 3 evaluation rows (100.0%) also occur in the ")
+    assert note.endswith(f"training data of {other}: on new reviews {other} will do worse than measured here")
+    result, notes = measured(tmp_path, other, [0, 1, 1], compare=str(other))
+    assert (result.rows_seen, result.other_rows_seen, len(notes)) == (3, 3, 2)
+    assert measured(tmp_path, other, [0, 1, 1], compare=str(tiny_bundle))[0].other_rows_seen is None
+
+
 def test_a_bundle_of_an_older_version_cannot_tell(tmp_path: Path, tiny_bundle: Path) -> None:
     result, notes = measured(tmp_path, tiny_bundle, [0, 1])
     assert (result.metrics["rows_seen_in_training"], notes) == (None, [])
