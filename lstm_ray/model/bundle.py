@@ -298,7 +298,7 @@ def write_bundle(
 
 
 def with_files(bundle: Bundle, files: dict[str, bytes]) -> Bundle:
-    """Returns a bundle with other content of some of its files; it is not written yet, and has the hash of the first one."""
+    """Returns a bundle with other content of some of its files; it is not written yet, and keeps its hash."""
     changed = {name: _sha256(content) for name, content in files.items()}
     return replace(bundle, files={**bundle.files, **files}, sha256={**bundle.sha256, **changed})
 

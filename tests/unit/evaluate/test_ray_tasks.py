@@ -1,4 +1,4 @@
-"""What tasks of an evaluation are given, by a Ray that runs them in this process; a real one is in tests/integration."""
+"""What tasks of an evaluation are given, by a Ray that runs them in this process."""
 
 from __future__ import annotations
 
