@@ -126,6 +126,7 @@ _NAMED = re.compile(
     r"(?<![\w/.-])(?P<name>--[a-z][a-z0-9-]*|INPUT)(?![\w=/-])"
     r"""(?: (?P<value>(?!--)(?:'[^']*'(?:"'"'[^']*')*|[^\s'"]+)))?"""
 )
+_WORDS_OF_SENTENCES = {"and", "or", "out"}  # after an option they are never its value
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e-?\d+)?")
 
 
@@ -155,6 +156,8 @@ def keywords_named(message: str, arguments: Mapping[str, Any]) -> str:
             return field if rest.startswith(":") else f"{field}="
         value = given if given.startswith("'") else given.rstrip(".,:;)")
         end = given[len(value) :]
+        if value in _WORDS_OF_SENTENCES:
+            return f"{field}= {given}"
         is_last = not (end + rest).strip(".)") or rest.startswith(" --")
         if not _is_value(value, annotation) and not (is_last and annotation not in (int, float)):
             return f"{field}= {given}"

@@ -114,7 +114,13 @@ class Model:
         return f"lstm_ray.load({self.path!r}{given})"
 
     def __fspath__(self) -> str:
-        """Returns the path of the bundle: `evaluate` and `score` take a model for its path."""
+        """Returns the path of the bundle: `evaluate` and `score` take a model for its path.
+
+        Raises:
+            ConfigError: The model was loaded with a threshold or a band of its own, which the path does not tell.
+        """
+        if self._decision != (None, None):
+            raise ConfigError(f"{self!r}: give its path, with threshold= and unsure= beside it")
         return self.path
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -92,8 +92,10 @@ def with_options_of_all(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def run(**given: Any) -> None:
         output = {name: given.pop(name) for name in _OF_ALL}
-        if any(output.values()):  # else what was given before the command holds
+        if output["quiet"] or output["verbose"]:  # else what was given before the command holds
             set_output(**output)
+        elif output["debug"]:
+            os.environ["LSTM_RAY_DEBUG"] = "1"
         command(**given)
 
     own = [

@@ -94,10 +94,10 @@ def show_outcome(outcome: Outcome) -> None:
         console.warn(f"note: {config.from_} is better on these rows: try a lower --learning-rate, or more rows")
     if (problem := state.decide(config)[1]) is not None:
         console.warn(f"warning: {problem}")
-    only = _only_class(state.metrics)
+    only = _only_class(metrics)
     if only is not None:
         console.warn(f"note: this model calls every validation row {only}: more epochs, or another learning rate?")
-    if (sentence := doubt(state.metrics)) is not None:
+    if (sentence := doubt(metrics)) is not None:
         console.warn(f"note: {sentence}")
 
 

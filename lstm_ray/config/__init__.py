@@ -30,6 +30,7 @@ from lstm_ray.config.base import COUNTERPARTS as COUNTERPARTS
 from lstm_ray.config.base import FILES as FILES
 from lstm_ray.config.base import Settings as Settings
 from lstm_ray.config.base import argument_name as argument_name
+from lstm_ray.config.base import as_option as as_option
 from lstm_ray.config.base import check_complete as check_complete
 from lstm_ray.config.base import command_of as command_of
 from lstm_ray.config.base import fields_in_order as fields_in_order

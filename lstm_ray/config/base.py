@@ -226,6 +226,13 @@ def option_name(field: str) -> str:
     return "--" + field.rstrip("_").replace("_", "-")
 
 
+def as_option(field: str, value: Any) -> str:
+    """Returns a setting with its value as an option to copy."""
+    if isinstance(value, bool):
+        return option_name(field) if value else option_name(f"no_{field}")
+    return f"{option_name(field)} {value}"
+
+
 def argument_name(field: str) -> str:
     """Returns what `--help` shows for a setting that is an argument: inputs -> INPUT."""
     return field.removesuffix("s").upper()

@@ -466,6 +466,11 @@ class TrainConfig(
         return float(negative), float(positive)
 
     @property
+    def epoch_threshold(self) -> float:
+        """Returns the threshold at which epochs are measured, and which the model keeps if none is chosen."""
+        return 0.5 if self.threshold is None else self.threshold
+
+    @property
     def learns_vectors(self) -> bool:
         """Returns whether word vectors are learned before training."""
         return self.learn_vectors or bool(self.unlabelled)

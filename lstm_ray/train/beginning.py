@@ -5,8 +5,9 @@
            -> the first weights                      before the first step
            -> its metrics on the validation rows     which the results show beside those of the new model
 
-The network and how it reads a text stay: what may differ is how training goes on. An n-gram part is fitted on the new
-rows, and the model's own is added to it, each counted as it predicts rows that were not learned from (ngrams/fit.py).
+The network and how it reads a text stay: what may differ is how it is trained further. An n-gram part is fitted on the
+new rows, and the model's own is added to it, each counted as it predicts rows that were not learned from
+(ngrams/fit.py).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_ray import storage
-from lstm_ray.config import ModelSettings, TextSettings, TrainConfig, left_open, option_name, resolve
+from lstm_ray.config import ModelSettings, TextSettings, TrainConfig, as_option, left_open, resolve
 from lstm_ray.errors import ConfigError
 from lstm_ray.evaluate.counts import BinaryCounts
 from lstm_ray.model.bundle import VOCABULARY, Bundle, read_bundle
@@ -66,8 +67,8 @@ def begin_with(config: TrainConfig) -> tuple[TrainConfig, Bundle | None]:
     for name in (*TextSettings.model_fields, *ModelSettings.model_fields):
         if name not in _ONLY_IN_TRAINING and getattr(config, name) != brought[name]:
             raise ConfigError(
-                f"--from {config.from_}: its model has {option_name(name)} {brought[name]}, which cannot become "
-                f"{getattr(config, name)}: leave {option_name(name)} out"
+                f"--from {config.from_}: its model was trained with {as_option(name, brought[name])}, which cannot "
+                f"change: leave out {as_option(name, getattr(config, name))}"
             )
     return config, bundle
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from lstm_ray.config import TrainConfig, TuneConfig, left_open, option_name, resolve
+from lstm_ray.config import TrainConfig, TuneConfig, as_option, left_open, resolve
 from lstm_ray.datasets.labelled import Shard, read_shard
 from lstm_ray.datasets.labels import label_mapping
 from lstm_ray.text.ngrams import LONGEST, bags
@@ -70,7 +70,7 @@ def choose(config: C, shards: Sequence[Shard]) -> tuple[C, list[str]]:
     names = set(left) - _settled(config) if training else set()
     offered = choices(look_at(config, training)) if names else {}
     chosen = {name: choice for name, choice in offered.items() if name in names}
-    lines = [f"{_as_option(name, value)}: {reason}" for name, (value, reason) in chosen.items()]
+    lines = [f"{as_option(name, value)}: {reason}" for name, (value, reason) in chosen.items()]
     # Passing every setting marks it as given, so that a resumed run chooses nothing.
     return resolve(type(config), {**dict(config), **{name: value for name, (value, _) in chosen.items()}}), lines
 
@@ -82,16 +82,9 @@ def _settled(config: TrainConfig) -> set[str]:
         "validation_fraction": config.validation,
         "vocabulary_size": config.vocabulary,
         "learn_vectors": config.embeddings or config.unlabelled or config.network or drawn & {"embeddings", "network"},
-        "ngram_buckets": "ngrams" in config.model_fields_set and config.ngrams == 0,
+        **dict.fromkeys(("ngram_buckets", "ngram_rows"), "ngrams" in config.model_fields_set and config.ngrams == 0),
     }
     return drawn | {name for name, is_settled in settled.items() if is_settled}
-
-
-def _as_option(name: str, value: Any) -> str:
-    """Returns a setting as an option to copy."""
-    if isinstance(value, bool):
-        return option_name(name) if value else option_name(f"no_{name}")
-    return f"{option_name(name)} {value}"
 
 
 def choices(facts: DataFacts) -> dict[str, tuple[Any, str]]:

@@ -185,5 +185,5 @@ def _notes(config: TrainConfig, outcome: Outcome) -> Iterator[str]:
         yield f"{leak}."
     if (problem := outcome.state.decide(config)[1]) is not None:
         yield f"{problem}."
-    if (sentence := doubt(outcome.state.metrics)) is not None:
+    if (sentence := doubt(outcome.metrics)) is not None:
         yield f"{sentence[0].upper()}{sentence[1:]}."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import yaml
 
 from lstm_ray import storage
@@ -50,7 +52,8 @@ def open_run(config: TrainConfig) -> bool:
             differences += f"; the {config.schedule} schedule depends on the number of epochs"
         raise OutputError(
             f"{config.output}: holds a run with other settings ({differences}): choose another --output, or use "
-            "--fresh to delete that run and start over"
+            f"--fresh to delete that run and start over, or resume it as it is: `lstm-ray train --config "
+            f"{shlex.quote(path)}`"
         )
     return True
 

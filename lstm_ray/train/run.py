@@ -121,7 +121,7 @@ def _train(
         for reason in reasons if state is None else ():
             progress(f"preset best: {reason}")
         if bundle is not None:
-            prepared = _begun_with(bundle, prepared, progress)
+            prepared = _begun_with(config, bundle, prepared, progress)
         if config.embeddings is not None:
             first_id = FIRST_WORD_ID if bundle is None else bundle.vocabulary().end
             prepared = _add_word_vectors(prepared, config.embeddings, progress, first_id)
@@ -181,12 +181,17 @@ def _workers(config: TrainConfig, progress: Progress) -> Iterator[Workers]:
             yield RayWorkers(progress, is_here=is_ours)
 
 
-def _begun_with(bundle: Bundle, prepared: Prepared, progress: Progress) -> Prepared:
+def _begun_with(config: TrainConfig, bundle: Bundle, prepared: Prepared, progress: Progress) -> Prepared:
     """Returns the corpus with the weights that the model begins with."""
     weights, has_output = first_weights(bundle)
     added = prepared.vocabulary.end - bundle.vocabulary().end
     output = "" if has_output else ", but for its output, which starts with random weights"
     progress(f"beginning with the weights of {bundle.path}{output}; {counted(added, 'word')} added")
+    if config.goal is None and config.epoch_threshold != bundle.threshold:
+        progress(
+            f"note: {bundle.path} decides at a threshold of {bundle.threshold:g}, the new model at "
+            f"{config.epoch_threshold:g}: --threshold gives another, --maximize chooses one"
+        )
     return replace(prepared, weights=weights, ngram_table=bundle.weights().ngram_table)
 
 

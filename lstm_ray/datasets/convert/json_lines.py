@@ -113,7 +113,7 @@ def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
         repeated = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
-        raise ValueError(f"key {shortened(repr(repeated))} stands twice in one object")
+        raise ValueError(f"key {shortened(repr(repeated))} occurs twice in one object")
     return made
 
 

@@ -115,7 +115,7 @@ class Prepared:
         return Corpus(concatenate([side.sequences for side in sides]), np.concatenate([side.labels for side in sides]))
 
     def fingerprint(self) -> str:
-        """Returns a hash of all tokens, labels, words and vectors: of everything that a model learns from."""
+        """Returns a hash of all tokens, labels, words, vectors and first weights: of what a model learns from."""
         digest = hashlib.sha256()
         for corpus in (self.training, self.validation):
             for array in (corpus.sequences.token_ids, corpus.sequences.offsets, corpus.labels):
@@ -124,6 +124,8 @@ class Prepared:
         if self.word_vectors is not None:
             digest.update(self.word_vectors.ids.data)
             digest.update(self.word_vectors.vectors.data)
+        for weights in (*self.weights, *([] if self.ngram_table is None else [self.ngram_table])):
+            digest.update(np.ascontiguousarray(weights).data)
         return digest.hexdigest()
 
 

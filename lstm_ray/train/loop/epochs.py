@@ -47,7 +47,6 @@ from lstm_ray.train.step.choice import make_stepper
 from lstm_ray.train.step.schedule import count_steps, learning_rate_at, steps_per_epoch
 from lstm_ray.wording import counted
 
-THRESHOLD = 0.5
 _VALIDATION_BATCH = 512  # rows of a step over all workers: no gradients, so more fit in memory than in training
 _PROGRESS_EVERY_S = 0.5
 _REPORT_EVERY_S = 10.0  # while n-grams are fitted: on a million long reviews that takes most of an hour
@@ -272,7 +271,7 @@ class _Worker:
                 self._stop_if_interrupted()
         steps = np.split(order, range(_VALIDATION_BATCH, len(order), _VALIDATION_BATCH))
         rows = np.concatenate([step[self._rank :: self._collective.world_size] for step in steps])
-        probabilities, threshold = np.concatenate(predicted), _threshold(self._config)
+        probabilities, threshold = np.concatenate(predicted), self._config.epoch_threshold
         if self._part is not None:
             mixed = self._mixer.mix(rows, probabilities, threshold)
             return _Measured(mixed.counts, mixed.mix, mixed.columns())
@@ -390,11 +389,6 @@ def _profile(prepared: Prepared, state: State, metrics: dict[str, Any]) -> Train
     return replace(prepared.profile, validation=validation)
 
 
-def _threshold(config: TrainConfig) -> float:
-    """Returns the threshold at which epochs are measured."""
-    return THRESHOLD if config.threshold is None else config.threshold
-
-
 def _write_model(
     config: TrainConfig, best: list[npt.NDArray[Any]], part: NgramPart | None, prepared: Prepared, state: State
 ) -> None:
@@ -417,5 +411,5 @@ def _write_model(
         config=config,
         mix=mix,
         metrics=metrics,
-        threshold=metrics.get("threshold", _threshold(config)),
+        threshold=metrics.get("threshold", config.epoch_threshold),
     )

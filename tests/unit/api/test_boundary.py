@@ -25,6 +25,8 @@ LABELS = st.lists(st.from_regex(r"[\w'a-z .&%+-]*\w", fullmatch=True), min_size=
         ("choose another --output", "choose another output="),
         ("choose another --output, or --fresh to start over", "choose another output=, or fresh=True to start over"),
         ("INPUT is missing", "inputs= is missing"),
+        ("--threshold and --maximize exclude each other", "threshold= and maximize= exclude each other"),
+        ("leave --preset out", "leave preset= out"),
         ("--epochs is 'x': should be", "epochs= is 'x': should be"),
         ("but --embedding-size is 4: give --embedding-size 64", "but embedding_size= is 4: give embedding_size=64"),
         ("with --padding post and no --mask", "with padding='post' and no mask=True"),

@@ -151,6 +151,8 @@ def test_a_threshold_and_a_band_are_pickled_with_the_model(tiny_bundle: Path) ->
     again = pickle.loads(pickle.dumps(unsure))
     assert again.predict("a good film").label == unsure.predict("a good film").label == "unsure"
     assert repr(again) == f"lstm_ray.load({str(tiny_bundle)!r}, threshold={probability!r}, unsure='0.001:0.999')"
+    with pytest.raises(ConfigError, match="give its path, with threshold= and unsure= beside it"):
+        lstm_ray.evaluate("in.parquet", model=unsure)
     with pytest.raises(ConfigError, match=r"^threshold= is 1\.5: should be less than 1"):
         lstm_ray.load(tiny_bundle, threshold=1.5)
     with pytest.raises(ConfigError, match=r"^unsure= 0\.1:0\.2 has no room for the threshold"):

@@ -103,6 +103,21 @@ def test_a_model_that_knows_one_class_only_is_pointed_out(
     assert shown["rows with other labels"] == "7 left out"
 
 
+def test_notes_are_on_the_model_at_its_chosen_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 0.5 this model calls every row negative; at the threshold that is chosen for F1 it is always right."""
+    said: list[str] = []
+    monkeypatch.setattr(console, "warn", said.append)
+    monkeypatch.setattr(console, "show_table", lambda title, rows: None)
+    scores = np.where(np.arange(200) % 2, 0.4, 0.2).astype(np.float32)
+    counts = BinaryCounts.from_scores((np.arange(200) % 2).astype(np.int8), scores, threshold=0.5)
+    state = State(epoch=1, best_epoch=1, metrics=counts.metrics())
+    state.keep_counts(counts)
+    for config, notes in ((TrainConfig(epochs=1, preset="none"), 2), (TrainConfig(epochs=1, maximize="f1"), 0)):
+        said.clear()
+        show_outcome(Outcome(state, config, 900, 200, 0, 0))
+        assert len(said) == notes, said
+
+
 def test_a_network_that_loses_to_the_ngrams_is_told_what_to_try(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     shown: dict[str, str] = {}

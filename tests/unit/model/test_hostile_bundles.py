@@ -222,7 +222,7 @@ def test_what_is_no_file_or_too_large_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, kind: str
 ) -> None:
     path = write(tmp_path / "model")
-    monkeypatch.setattr(bundle_module, "_memory_bytes", lambda: 32 << 20)
+    monkeypatch.setattr(bundle_module, "memory_bytes", lambda: 32 << 20)
     file = tmp_path / "model" / name
     file.unlink()
     if kind == "pipe":

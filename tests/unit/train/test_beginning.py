@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 import lstm_ray
 from lstm_ray.collective.protocol import Alone
 from lstm_ray.config import TrainConfig, TuneConfig, left_open, resolve
-from lstm_ray.errors import BundleError, ConfigError, LstmRayError
+from lstm_ray.errors import BundleError, ConfigError, LstmRayError, OutputError
 from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.train import run
 from lstm_ray.train.beginning import begin_with, first_weights
@@ -90,11 +91,11 @@ def test_a_model_brings_the_settings_that_nobody_gives(files: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"units": 3}, "--from {}: its model has --units 2, which cannot become 3: leave --units out"),
-        ({"max_tokens": 9}, "its model has --max-tokens 6, which cannot become 9"),
-        ({"punctuation": "keep"}, "its model has --punctuation drop"),
-        ({"ngrams": 3}, "its model has --ngrams 2"),
-        ({"add_words": 3, "vocabulary_size": 12}, "its model has --vocabulary-size 15"),
+        ({"units": 3}, "--from {}: its model was trained with --units 2, which cannot change: leave out --units 3"),
+        ({"mask": False}, "its model was trained with --mask, which cannot change: leave out --no-mask"),
+        ({"punctuation": "keep"}, "its model was trained with --punctuation drop"),
+        ({"ngrams": 3}, "its model was trained with --ngrams 2"),
+        ({"add_words": 3, "vocabulary_size": 12}, "its model was trained with --vocabulary-size 15"),
         ({"vocabulary": "words.json"}, "brings its vocabulary: leave --vocabulary out, or see --add-words"),
         ({"output": "{}/.."}, "is inside --output .*: choose another --output"),
     ],
@@ -189,6 +190,24 @@ def test_a_run_that_is_resumed_ends_in_the_same_bits(files: Path, tmp_path: Path
     assert "resuming from the end of epoch 1" in watcher.said
     once, in_two = (read_bundle(str(tmp_path / name / "model")).files["weights.npz"] for name in ("once", "in-two"))
     assert once == in_two
+
+
+def test_a_run_does_not_resume_with_another_model_in_the_place_of_the_first(
+    files: Path, tmp_path: Path, watcher: Any
+) -> None:
+    begun = tmp_path / "model"
+    shutil.copytree(files / "old/model", begun)
+    run.train(settings(files, tmp_path / "run", from_=str(begun), epochs=1), watcher)
+    shutil.rmtree(begun)
+    other = run.train(settings(files, tmp_path / "other", epochs=1), watcher)
+    shutil.copytree(other.model, begun)
+    with pytest.raises(OutputError, match="the training data has changed since this run began"):
+        run.train(settings(files, tmp_path / "run", from_=str(begun), epochs=2), watcher)
+
+
+def test_another_threshold_than_that_of_the_model_is_said(files: Path, tmp_path: Path, watcher: Any) -> None:
+    run.train(settings(files, tmp_path / "run", threshold=0.4, epochs=1), watcher)
+    assert any("decides at a threshold of 0.5, the new model at 0.4: " in line for line in watcher.said)
 
 
 def test_vectors_are_for_the_words_that_are_added(files: Path, model: Bundle, tmp_path: Path, watcher: Any) -> None:

@@ -69,7 +69,7 @@ def test_what_is_right_and_fits(entrypoint: str) -> None:
     ("entrypoint", "message"),
     [
         ("lstm-ray scor a", "`lstm-ray scor` is wrong: no command 'scor'; did you mean score?"),
-        ("lstm-ray sing", "no command 'sing'; choose one of demo, train"),
+        ("lstm-ray sing", "no command 'sing'; choose one of demo, doctor"),
         (SCORE.replace("--model m", "--actors 1"), "`lstm-ray score` is wrong: --model is missing"),
         (SCORE.replace("--model m", "--actors $N"), "--model is missing"),
         ("lstm-ray tune --trials 3", "--train is missing"),
