@@ -54,12 +54,13 @@ def _show(result: Evaluation, as_json: bool, config: EvaluateConfig, report: str
 
 def _figures(result: Evaluation, config: EvaluateConfig) -> Iterator[tuple[str, str]]:
     """Yields the figures of an evaluation for people; those with an interval have it in brackets."""
+    from lstm_ray.evaluate.intervals import show_interval
+
     metrics, intervals = result.metrics, result.intervals
     yield "rows", f"{metrics['rows']:,}"
     for name in ("accuracy", "base_rate", "balanced_accuracy", "auc", "precision", "recall", "f1", "log_loss"):
         value = metrics[name]
-        interval = "" if intervals.get(name) is None else f" ({_range(intervals[name])})"
-        yield name, "none" if value is None else f"{value:.4f}{interval}"
+        yield name, "none" if value is None else f"{value:.4f}{show_interval(intervals.get(name))}"
     yield "threshold", f"{metrics['threshold']:g}"
     if config.goal is not None:
         name, wanted = config.goal
@@ -75,6 +76,8 @@ def _figures(result: Evaluation, config: EvaluateConfig) -> Iterator[tuple[str, 
     if metrics["rows_seen_in_training"]:
         share = metrics["rows_seen_in_training"] / metrics["rows"]
         yield "rows seen in training", f"{metrics['rows_seen_in_training']:,} ({share:.1%})"
+    if result.other_rows_seen:
+        yield "seen by the other", f"{result.other_rows_seen:,} ({result.other_rows_seen / metrics['rows']:.1%})"
     yield "speed", f"{metrics['rows_per_s']:,.0f} rows/s"
 
 
@@ -93,7 +96,7 @@ def _describe_chosen(counts: BinaryCounts) -> str:
 
 def _compared(comparison: Comparison) -> Iterator[tuple[str, str]]:
     """Yields how the model compares with another."""
-    from lstm_ray.evaluate.intervals import show_p_value
+    from lstm_ray.evaluate.intervals import show_interval, show_p_value
 
     other, paired = comparison.other.metrics(), comparison.paired()
     if paired is None:
@@ -101,13 +104,13 @@ def _compared(comparison: Comparison) -> Iterator[tuple[str, str]]:
         return
     yield "accuracy of the other", f"{other['accuracy']:.4f}"
     p_value = show_p_value(paired.p_value)
-    yield "difference", f"{paired.difference:+.4f} ({_range(paired.interval)}), {p_value} ({paired.test})"
+    yield "difference", f"{paired.difference:+.4f}{show_interval(paired.interval)}, {p_value} ({paired.test})"
     yield "right where the other is wrong", f"{comparison.only_this:,}; the other way round {comparison.only_other:,}"
 
 
 def _groups(groups: list[GroupResult]) -> list[tuple[str, str]]:
     """Returns the groups of a column for people: all if they are few, else those that stand out, the largest first."""
-    from lstm_ray.evaluate.intervals import show_p_value
+    from lstm_ray.evaluate.intervals import show_interval, show_p_value
 
     shown = groups
     if len(groups) > _MOST_GROUPS:
@@ -115,7 +118,7 @@ def _groups(groups: list[GroupResult]) -> list[tuple[str, str]]:
     lines = [
         (
             "null" if group.value is None else group.value,
-            f"{group.accuracy:.4f} ({_range(group.accuracy_interval)}) of {group.rows:,} rows"
+            f"{group.accuracy:.4f}{show_interval(group.accuracy_interval)} of {group.rows:,} rows"
             + (
                 f", stands out ({show_p_value(group.p_value)})"
                 if group.stands_out and group.p_value is not None
@@ -128,7 +131,3 @@ def _groups(groups: list[GroupResult]) -> list[tuple[str, str]]:
         return lines
     standing_out = sum(group.stands_out for group in groups)
     return [*lines, ("of", f"{len(groups):,} groups {standing_out:,} stand out; --json and --output show all")]
-
-
-def _range(interval: tuple[float, float] | None) -> str:
-    return "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"

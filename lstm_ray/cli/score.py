@@ -41,7 +41,7 @@ def show_manifest(manifest: Manifest) -> None:
     """Prints what a scoring run did, and what to look at next."""
     from lstm_ray import storage
 
-    scored = manifest.rows - sum(manifest.errors.values())
+    scored = manifest.scored
     share = f" ({manifest.positives / scored:.1%})" if scored else ""
     kept = f", {manifest.parts_kept:,} of them from an earlier run" if manifest.parts_kept else ""
     rows = [("rows", f"{manifest.rows:,}"), ("positive", f"{manifest.positives:,}{share}")]

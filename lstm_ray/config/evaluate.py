@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
 
 from lstm_ray.config.base import FILES, setting
 from lstm_ray.config.labels import LabelSettings, split_labels
 from lstm_ray.config.shared import InputSettings, RowSettings, ThresholdSettings
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns each name once, where it stands first."""
+    return tuple(dict.fromkeys(names))
 
 
 class EvaluateConfig(LabelSettings, ThresholdSettings, RowSettings, InputSettings):
@@ -27,7 +32,7 @@ class EvaluateConfig(LabelSettings, ThresholdSettings, RowSettings, InputSetting
     mistakes: int = setting(
         12, "Wrong predictions in the report, those with the largest error first.", panel=FILES, ge=0, le=10_000
     )
-    by: Annotated[tuple[str, ...], BeforeValidator(split_labels)] = setting(
+    by: Annotated[tuple[str, ...], BeforeValidator(split_labels), AfterValidator(_distinct)] = setting(
         (),
         "Measure each value of these columns too; length groups rows by their number of words.",
         panel=FILES,

@@ -78,15 +78,17 @@ class SeenTexts:
         return cls([content.read(columns=[_COLUMN])[_COLUMN].cast(pa.int64()).to_numpy()])
 
 
-def describe_seen(seen: int, rows: int, kind: str) -> str:
+def describe_seen(seen: int, rows: int, kind: str, model: str = "the model") -> str:
     """Returns a warning about rows whose text is a training text.
 
     Args:
         seen: Number of such rows.
         rows: Number of rows that the model is evaluated on.
         kind: "validation" or "evaluation".
+        model: What has learned from them: "the model", or the path of another that it is compared with.
     """
+    whose = "" if model == "the model" else f" of {model}"
     return (
-        f"{seen:,} of {counted(rows, f'{kind} row')} ({seen / rows:.1%}) also occur in the training data: on new "
-        "reviews the model will do worse than measured here"
+        f"{seen:,} of {counted(rows, f'{kind} row')} ({seen / rows:.1%}) also occur in the training data{whose}: on "
+        f"new reviews {model} will do worse than measured here"
     )

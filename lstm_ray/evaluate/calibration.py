@@ -67,7 +67,7 @@ def calibrate(config: CalibrateConfig, progress: Progress) -> Calibration:
         progress: Receives messages, and the rows that are scored: all of them twice.
 
     Raises:
-        BundleError: The model cannot be used.
+        BundleError: The model cannot be used, or was replaced meanwhile.
         InputError: The rows cannot be used, or have no temperature, or no threshold reaches the target.
         OutputError: The output directory is not empty, or cannot be written.
     """
@@ -76,21 +76,25 @@ def calibrate(config: CalibrateConfig, progress: Progress) -> Calibration:
         raise OutputError(f"{config.output}: not empty: choose another --output")
     shards = labelled_shards(config, progress)
     bundle = read_bundle(config.model)
+    if note := bundle.note():
+        progress(note)
     if not config.allow_seen_files:
         check_unseen(shards, bundle)
     rows = {name: getattr(config, name) for name in (*LabelSettings.model_fields, *RowSettings.model_fields)}
-    measured = EvaluateConfig(inputs=config.inputs, threshold=bundle.threshold, mistakes=0, **rows)
+    measured = EvaluateConfig(inputs=config.inputs, mistakes=0, **rows)
+    # A copy is not checked: a bundle's threshold may be 0 or 1, which `--threshold` refuses.
+    measured = measured.model_copy(update={"threshold": bundle.threshold})
     with contextlib.closing(evaluate_here(shards, measured, bundle)) as results:
         before = add_up(shards, results, measured, progress).counts
     temperature = fit_temperature(before)
     progress(f"temperature {temperature:.4g}: scoring the rows again with it")
     scaled = at_temperature(bundle, temperature)
+    threshold = _scaled(bundle.threshold, temperature) if config.threshold is None else config.threshold
+    measured = measured.model_copy(update={"threshold": threshold})
     with contextlib.closing(evaluate_here(shards, measured, scaled)) as results:
         after = add_up(shards, results, measured, progress).counts
     if config.goal is not None:
         after = choose_threshold(after, config.goal)
-    else:
-        after = after.at(_scaled(bundle.threshold, temperature) if config.threshold is None else config.threshold)
     write_calibrated(config.output, scaled, after.threshold, after.metrics(), temperature)
     return Calibration(config.output, temperature, before, after)
 
@@ -132,4 +136,6 @@ def _scaled(threshold: float, temperature: float) -> float:
     """Returns where the temperature moves a threshold to."""
     if threshold in (0.0, 1.0):
         return threshold
-    return 1 / (1 + math.exp(-math.log(threshold / (1 - threshold)) / temperature))
+    logit = math.log(threshold / (1 - threshold)) / temperature
+    odds = math.exp(-abs(logit))  # of the less probable side: it may become 0, but never too large
+    return (1 if logit > 0 else odds) / (1 + odds)

@@ -28,7 +28,7 @@ from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.progress import Count, Progress
 from lstm_ray.report.pages import evaluation_report
 from lstm_ray.score.scorer import Scorer
-from lstm_ray.storage.inputs import is_named_by
+from lstm_ray.storage.inputs import check_apart, is_named_by
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ class Evaluation:
         groups: What it gets right in each group, if groups were asked for.
         comparison: With another model, if one was given.
         chosen: The same rows at the threshold that fits the goal, if one was given; None if none reaches it.
+        other_rows_seen: Scored rows whose text the other model has learned from; None if there is none, or its bundle
+            does not tell.
     """
 
     counts: BinaryCounts = field(repr=False)
@@ -56,6 +58,7 @@ class Evaluation:
     groups: list[GroupResult] = field(default_factory=list, repr=False)
     comparison: Comparison | None = field(default=None, repr=False)
     chosen: BinaryCounts | None = field(default=None, repr=False)
+    other_rows_seen: int | None = None
 
     @property
     def intervals(self) -> dict[str, Interval | None]:
@@ -82,14 +85,16 @@ class Evaluation:
             "intervals": self.intervals,
             "chosen": None if self.chosen is None else {**self.chosen.metrics(), "intervals": intervals(self.chosen)},
             "groups": [group.to_json() for group in self.groups],
-            "comparison": None if self.comparison is None else _comparison_to_json(self.comparison),
+            "comparison": None
+            if self.comparison is None
+            else _comparison_to_json(self.comparison, self.other_rows_seen),
             "thresholds": threshold_table(self.counts),
             "precision_recall_curve": {name: values.tolist() for name, values in curve._asdict().items()},
             "histogram": histogram(self.counts),
         }
 
 
-def _comparison_to_json(comparison: Comparison) -> dict[str, Any]:
+def _comparison_to_json(comparison: Comparison, other_rows_seen: int | None) -> dict[str, Any]:
     paired = comparison.paired()
     return {
         "rows": comparison.rows,
@@ -97,6 +102,7 @@ def _comparison_to_json(comparison: Comparison) -> dict[str, Any]:
         "other": comparison.other.metrics(),
         "only_this_right": comparison.only_this,
         "only_other_right": comparison.only_other,
+        "other_rows_seen_in_training": other_rows_seen,
         **({} if paired is None else paired._asdict()),
     }
 
@@ -110,6 +116,7 @@ def evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
 
     Raises:
         BundleError: The model cannot be used.
+        ConfigError: The predictions would be among the inputs.
         InputError: The data cannot be used, or the model was trained on a file of it.
         OutputError: The output directory is not empty, a file of predictions exists, or one cannot be written.
         ReportError: It could not be written at the end. The error has the `Evaluation`.
@@ -118,8 +125,12 @@ def evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
         storage.check_writable(config.output)
         if storage.list_names(config.output):
             raise OutputError(f"{config.output}: not empty: choose another --output")
-    if config.predictions is not None and storage.exists(config.predictions):
-        raise OutputError(f"{config.predictions}: exists: choose another --predictions")
+    if config.predictions is not None:
+        if storage.exists(config.predictions):
+            raise OutputError(f"{config.predictions}: exists: choose another --predictions")
+        check_apart(
+            config.inputs, config.predictions, None, "so the next run would read it as reviews", "--predictions"
+        )
     shards = labelled_shards(config, progress, by=[name for name in config.by if name != LENGTH])
     bundles = [read_bundle(path) for path in (config.model, config.compare) if path is not None]
     for bundle in bundles:
@@ -138,9 +149,12 @@ def evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
             evaluation = _write_predictions(config.predictions, shards, results, config, progress)
     if not bundle.knows_its_texts():
         evaluation = replace(evaluation, rows_seen=None)
+    if other is None or not other.knows_its_texts():
+        evaluation = replace(evaluation, other_rows_seen=None)
     where = ", ".join(config.inputs)
-    if evaluation.rows_seen:
-        progress(f"warning: {where}: {describe_seen(evaluation.rows_seen, evaluation.counts.rows, 'evaluation')}")
+    for seen, model in ((evaluation.rows_seen, "the model"), (evaluation.other_rows_seen, str(config.compare))):
+        if seen:
+            progress(f"warning: {where}: {describe_seen(seen, evaluation.counts.rows, 'evaluation', model)}")
     for warning in _missing_labels(config, shards, evaluation.counts):
         progress(f"warning: {where}: {warning}")
     if config.goal is not None:
@@ -198,7 +212,7 @@ def add_up(
     comparison: Comparison | None = None
     outcomes = Outcomes()
     mistakes: list[Mistake] = []
-    done = without_text = other_labels = seen = 0
+    done = without_text = other_labels = seen = other_seen = 0
     for shard, scores in zip(shards, results, strict=True):
         counts = scores.counts if counts is None else counts + scores.counts
         add_outcomes(outcomes, scores.outcomes)
@@ -211,13 +225,16 @@ def add_up(
         without_text += scores.rows_without_text
         other_labels += scores.rows_with_other_label
         seen += scores.rows_seen
+        other_seen += scores.other_rows_seen
         progress(Count(done, total, "rows"))
     if counts is None or counts.rows == 0:
         left_out = describe_left_out(without_text, other_labels, shards, config.label_column)
         raise InputError(f"{', '.join(config.inputs)}: no rows to evaluate{left_out}")
     seconds = time.perf_counter() - started
     groups = compare_groups(outcomes, counts)
-    return Evaluation(counts, without_text, other_labels, mistakes, seen, seconds, groups, comparison)
+    return Evaluation(
+        counts, without_text, other_labels, mistakes, seen, seconds, groups, comparison, other_rows_seen=other_seen
+    )
 
 
 def _write_predictions(
@@ -261,9 +278,8 @@ def evaluate_here(
     shards: Sequence[Shard], config: EvaluateConfig, bundle: Bundle, other: Bundle | None = None
 ) -> Generator[ShardScores, None, None]:
     """Loads the models and returns a generator that evaluates shards in this process; `threshold` is set."""
-    return _evaluate_each(
-        shards, config, Models(Scorer(bundle), bundle.seen(), None if other is None else Scorer(other))
-    )
+    others = () if other is None else (Scorer(other), other.seen())
+    return _evaluate_each(shards, config, Models(Scorer(bundle), bundle.seen(), *others))
 
 
 def _evaluate_each(

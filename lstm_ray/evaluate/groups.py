@@ -95,8 +95,9 @@ def count_outcomes(
         codes = pc.fill_null(keys.indices, len(keys.dictionary)).to_numpy()
         values = [key.decode(errors="replace") for key in keys.dictionary.to_pylist()]
         counts = np.bincount(4 * codes.astype(np.int64) + outcome, minlength=4 * len(values) + 4).reshape(-1, 4)
-        groups = [Group(by, value) for value in (*values, None)]
-        add_outcomes(found, {group: rows for group, rows in zip(groups, counts, strict=True) if rows.any()})
+        for value, rows in zip((*values, None), counts, strict=True):
+            if rows.any():  # one by one: values that are not UTF-8 may read alike, and are then one group
+                add_outcomes(found, {Group(by, value): rows})
     return found
 
 

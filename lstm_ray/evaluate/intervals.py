@@ -123,6 +123,11 @@ def compare_paired(only_first: int, only_second: int, rows: int) -> Paired:
     return Paired(gap / rows, (max(-1.0, centre - margin), min(1.0, centre + margin)), p_value, test)
 
 
+def show_interval(interval: Interval | None) -> str:
+    """Returns an interval for people, in brackets after its figure: " (0.8123 to 0.8345)"; nothing if there is none."""
+    return "" if interval is None else f" ({interval[0]:.4f} to {interval[1]:.4f})"
+
+
 def show_p_value(p_value: float) -> str:
     """Returns a p-value for people: "p 0.034", "p below 1e-16"."""
     return f"p {p_value:.2g}" if p_value >= _LEAST_SHOWN else f"p below {_LEAST_SHOWN:g}"

@@ -6,6 +6,7 @@ So the sums are the same to the last bit, whichever node evaluates a shard, and 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
@@ -35,7 +36,7 @@ class _Named(NamedTuple):
     code: _Code
 
 
-_TASKS_PER_CORE = 2  # submitted at once; each returns a MiB of counts
+_TASKS_PER_CORE = 2  # submitted at once; each returns a MiB of counts for each model, and predictions if asked for
 _MIN_TASKS = 64  # submitted at once, so that an autoscaler sees work for more nodes
 
 
@@ -50,7 +51,7 @@ def evaluate_on_ray(
 
     Args:
         shards: What to evaluate.
-        config: The settings; the path of the model is absolute, `threshold` is set.
+        config: The settings; the paths of the models are absolute, `threshold` is set.
         bundle: The model, as the driver has read it.
         other: The model to compare with, if there is one.
         notify: Called with messages for the user: that Ray starts, that the cluster has to grow.
@@ -65,8 +66,10 @@ def evaluate_on_ray(
             check_paths([config.model, *others, *(shard.file.path for shard in shards)])
         task = ray.remote(num_cpus=1)(_evaluate)
         settings = ray.put(config)
-        models = tuple(
-            _Named(one.path, one.hash, tuple(one.sources().items())) for one in (bundle, other) if one is not None
+        models = tuple(  # at the absolute paths of the settings: a task's working directory is another
+            _Named(str(path), one.hash, tuple(one.sources().items()))
+            for path, one in ((config.model, bundle), (config.compare, other))
+            if one is not None
         )
         at_once = max(_MIN_TASKS, int(_TASKS_PER_CORE * ray.cluster_resources().get("CPU", 0)))
         try:
@@ -83,7 +86,10 @@ def _evaluate(shard: Shard, config: EvaluateConfig, models: tuple[_Named, ...]) 
 def _load(models: tuple[_Named, ...]) -> Models:
     pa.set_cpu_count(1)
     (bundle, scorer), *others = map(_scorer_of, models)
-    return Models(scorer, bundle.seen(), next((other for _, other in others), None))
+    found = Models(scorer, bundle.seen())
+    for other, its_scorer in others:  # one, or none
+        found = replace(found, other=its_scorer, other_seen=other.seen())
+    return found
 
 
 def _scorer_of(model: _Named) -> tuple[Bundle, Scorer]:

@@ -85,6 +85,7 @@ class ShardScores:
         rows_with_other_label: Rows left out because the label mapping does not name their label.
         mistakes: The largest ones, largest first.
         rows_seen: Scored rows whose text the model has learned from.
+        other_rows_seen: Those whose text the other model has learned from.
         outcomes: Of each group, if groups were asked for.
         comparison: With another model, if one was given.
         predictions: Of the scored rows (`predictions.SCHEMA`), if they were asked for.
@@ -95,6 +96,7 @@ class ShardScores:
     rows_with_other_label: int
     mistakes: list[Mistake]
     rows_seen: int
+    other_rows_seen: int
     outcomes: Outcomes
     comparison: Comparison | None
     predictions: pa.Table | None
@@ -108,11 +110,13 @@ class Models:
         scorer: The model.
         seen: The texts that it has learned from, if its bundle holds them.
         other: The model to compare with, if there is one.
+        other_seen: The texts that that one has learned from, likewise.
     """
 
     scorer: Scorer
     seen: SeenTexts | None = None
     other: Scorer | None = None
+    other_seen: SeenTexts | None = None
 
 
 def evaluate_shard(shard: Shard, config: EvaluateConfig, models: Models) -> ShardScores:
@@ -151,11 +155,16 @@ def evaluate_shard(shard: Shard, config: EvaluateConfig, models: Models) -> Shar
             Mistake(texts[row].as_py(), int(labels[row]), float(probabilities[row]), path, int(numbers[row]))
             for row in largest.tolist()
         ],
-        0 if models.seen is None else models.seen.count(hash_texts(texts)),
+        _count_seen(texts, models.seen),
+        _count_seen(texts, models.other_seen),
         count_outcomes(by, labels, predicted),
         None if models.other is None else _compare(rows, scored, config.threshold, models.other),
         predictions,
     )
+
+
+def _count_seen(texts: pa.LargeStringArray, seen: SeenTexts | None) -> int:
+    return 0 if seen is None else seen.count(hash_texts(texts))
 
 
 def _compare(rows: LabelledRows, scored: pa.FloatArray, threshold: float, other: Scorer) -> Comparison:

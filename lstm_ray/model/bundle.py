@@ -298,7 +298,7 @@ def write_bundle(
 
 
 def with_files(bundle: Bundle, files: dict[str, bytes]) -> Bundle:
-    """Returns a bundle with other content of some of its files; it is not written yet, and has no hash of its own."""
+    """Returns a bundle with other content of some of its files; it is not written yet, and keeps its hash."""
     changed = {name: _sha256(content) for name, content in files.items()}
     return replace(bundle, files={**bundle.files, **files}, sha256={**bundle.sha256, **changed})
 
@@ -314,10 +314,12 @@ def write_calibrated(path: str, bundle: Bundle, threshold: float, metrics: dict[
         temperature: What its logits were divided by.
 
     Raises:
-        BundleError: The bundle that it was made of is not there any more.
+        BundleError: The bundle that it was made of is not there any more, or another has replaced it.
         OutputError: It cannot be written.
     """
     description = _parse_description(bundle.path, _read_description(bundle.path))
+    if _hash_of(description) != bundle.hash:  # which is still that of the bundle that it was made of
+        raise BundleError(f"{bundle.path}: changed since the calibration began: run it again")
     files = dict(bundle.files)
     if bundle.knows_its_texts():
         files[_SEEN] = _read_file(bundle.path, _SEEN, bundle.sha256[_SEEN])
@@ -385,9 +387,6 @@ def _read_files(path: str, described: bytes) -> Bundle:
     files = {}
     for name in _FILES[description["format_version"]]:
         files[name] = _read_file(path, name, description["sha256"][name])
-    combined = hashlib.sha256(json.dumps(sorted(description["sha256"].items())).encode())
-    for part in ("text", "model", "threshold"):
-        combined.update(json.dumps(description[part], sort_keys=True).encode())
     return Bundle(
         path=path,
         text=text,
@@ -396,12 +395,20 @@ def _read_files(path: str, described: bytes) -> Bundle:
         metrics=rest.metrics,
         training=rest.training,
         profile=_profile(path, description.get("profile")),
-        hash=combined.hexdigest(),
+        hash=_hash_of(description),
         code=rest.code,
         mix=rest.mix,
         files=files,
         sha256=description["sha256"],
     )
+
+
+def _hash_of(description: dict[str, Any]) -> str:
+    """Returns the hash of a bundle, of all that scores depend on, from its bundle.json."""
+    combined = hashlib.sha256(json.dumps(sorted(description["sha256"].items())).encode())
+    for part in ("text", "model", "threshold"):
+        combined.update(json.dumps(description[part], sort_keys=True).encode())
+    return combined.hexdigest()
 
 
 def _read_file(path: str, name: str, expected: str) -> bytes:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -40,14 +40,14 @@ class Movement:
     Attributes:
         name: The property: unknown_words, lengths, truncated, without_words or scores.
         here: Its figure in the scored corpus: a share of rows or words, or words a row; of scores the share of
-            positives.
-        training: The same in the training data; None if the bundle does not tell.
-        psi: Population stability index of the two histograms; None likewise.
+            positives, None if they were decided in another way than those of the training data.
+        training: The same in the training data; None if the bundle does not tell, or if `here` is None.
+        psi: Population stability index of the two histograms; None if the bundle does not tell.
         moved: "no", "some" or "much"; None likewise.
     """
 
     name: str
-    here: float
+    here: float | None
     training: float | None
     psi: float | None
     moved: Verdict | None
@@ -59,13 +59,19 @@ class Movement:
     @property
     def title(self) -> str:
         """What people call the figure."""
-        return _TITLES[self.name]
+        return "scores" if self.here is None else _TITLES[self.name]
 
     def show(self, figure: float | None) -> str:
         """Returns `here` or `training` as people read it."""
         if figure is None:
             return "—"
         return f"{figure:,.1f}" if self.name == "lengths" else f"{figure:.1%}"
+
+    def describe(self) -> str:
+        """Returns how a property that has moved did so, as people read it."""
+        if self.here is None:
+            return f"stability index of the {self.title} {self.psi:.2f}"
+        return f"{self.title} {self.show(self.here)} instead of {self.show(self.training)}"
 
 
 _TITLES = {
@@ -84,18 +90,24 @@ _CAUSES = {
 }
 
 
-def compare(corpus: Profile, trained_on: TrainingData | None) -> list[Movement]:
+def compare(corpus: Profile, trained_on: TrainingData | None, positive: float | None) -> list[Movement]:
     """Returns how far each property of a scored corpus has moved from the training data.
 
     Unknown words are compared with the validation rows, if there are any: the vocabulary was made of the training rows,
     which therefore have fewer of them than any new text. Scores exist for validation rows alone.
+
+    Args:
+        corpus: Counts of the scored rows.
+        trained_on: Those of the training data; None if the bundle does not hold them.
+        positive: Share of the scored rows that are positive, also of those that are not in `corpus`; None if another
+            threshold than the model's, or a band, decided that: the training data's share is then of something else.
     """
     if not corpus.rows:
         return []
     trained_on = trained_on or TrainingData()
     rows, validation = trained_on.training + trained_on.validation, trained_on.validation
     new = validation if validation.rows else rows
-    return [
+    scores, *others = [
         _movement(name, of(corpus), of(reference))
         for name, of, reference in (
             ("scores", lambda one: (one.scores, one.positives, one.rows), validation),
@@ -105,6 +117,7 @@ def compare(corpus: Profile, trained_on: TrainingData | None) -> list[Movement]:
             ("without_words", lambda one: _share(one.without_words, one.rows + one.without_words), rows),
         )
     ]
+    return [replace(scores, here=positive, training=None if positive is None else scores.training), *others]
 
 
 def psi(corpus: IntArray, training: IntArray) -> float:
@@ -119,7 +132,7 @@ def warn(movements: Sequence[Movement]) -> str | None:
     if not much:
         return None
     what = "these texts are" if any(one.name != "scores" for one in much) else "the scores of these texts are"
-    figures = ", ".join(f"{one.title} {one.show(one.here)} instead of {one.show(one.training)}" for one in much)
+    figures = ", ".join(one.describe() for one in much)
     causes = "; or ".join(dict.fromkeys(_CAUSES[one.name] for one in much))
     return (
         f"{what} not like those that the model was trained on: {figures}. Possible causes: {causes}. Before you use "

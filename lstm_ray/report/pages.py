@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lstm_ray.evaluate.intervals import intervals, show_p_value
+from lstm_ray.evaluate.intervals import intervals, show_interval, show_p_value
 from lstm_ray.report.charts import (
     accuracy_chart,
     class_histogram_chart,
@@ -170,7 +170,7 @@ def evaluation_report(
     """
     metrics, found = counts.metrics(), intervals(counts)
     explained = [
-        (name, figure + ("" if found.get(key) is None else f" ({_range(found[key])})"), meaning)
+        (name, figure + show_interval(found.get(key)), meaning)
         for key, (name, figure, meaning) in zip(
             (key for key in _METRICS if key in metrics), _explain(metrics), strict=True
         )
@@ -245,10 +245,6 @@ def _explain(metrics: Metrics) -> Iterator[Figure]:
     for key, (name, meaning) in _METRICS.items():
         if key in metrics:
             yield name, figure(metrics[key], ".4f"), meaning
-
-
-def _range(interval: tuple[float, float] | None) -> str:
-    return "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
 
 
 def _group_rows(groups: Sequence[GroupResult], by: str) -> list[tuple[bool, list[str]]]:

@@ -96,9 +96,13 @@ def _figures(manifest: Manifest, movements: Sequence[Movement]) -> Iterator[Figu
     """Yields the headline figures."""
     yield "Rows", f"{manifest.rows:,}", ""
     yield "Without a score", f"{sum(manifest.errors.values()):,}", ""
-    titles = {"scores": "Positive", "unknown_words": "Unknown words", "truncated": "Truncated"}
+    if manifest.scored:
+        yield "Positive", f"{100 * manifest.positives / manifest.scored:.1f}", "%"
+    if manifest.unsure:
+        yield "Unsure", f"{100 * manifest.unsure / manifest.scored:.1f}", "%"
+    titles = {"unknown_words": "Unknown words", "truncated": "Truncated"}
     for one in movements:
-        if one.name in titles:
+        if one.name in titles and one.here is not None:
             yield titles[one.name], f"{100 * one.here:.1f}", "%"
     if manifest.parts_kept < manifest.parts:
         yield "Speed", f"{manifest.rows_per_s:,.0f}", "rows/s"

@@ -75,6 +75,11 @@ class Manifest:
     files: list[dict[str, Any]] = field(default_factory=list)
     unsure: int = 0
 
+    @property
+    def scored(self) -> int:
+        """Returns how many rows have a score."""
+        return self.rows - sum(self.errors.values())
+
 
 def check_output(config: ScoreConfig, plan: Plan) -> None:
     """Checks that the output directory is empty, has parts of this plan, or may be overwritten.

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Collection, Generator
+from dataclasses import replace
 
 import numpy as np
 
@@ -104,7 +105,6 @@ def score(config: ScoreConfig, progress: Progress) -> Manifest:
                     tally.add(result)
                     progress(Count(tally.rows, plan.rows, "rows"))
         finish_output(place, plan, tally, list(bad.values()))
-        movements = compare(tally.profile, bundle.profile)
         seconds = time.perf_counter() - started
         manifest = Manifest(
             output=config.output,
@@ -119,10 +119,13 @@ def score(config: ScoreConfig, progress: Progress) -> Manifest:
             model_hash=bundle.hash,
             fingerprint=plan.layout.fingerprint,
             profile=tally.profile.to_json(),
-            moved={one.name: one.to_json() for one in movements},
             files=describe_files(plan, tally),
             unsure=tally.unsure,
         )
+        is_as_trained = config.unsure is None and config.threshold in (None, bundle.threshold)
+        positive = manifest.positives / max(manifest.scored, 1) if is_as_trained else None
+        movements = compare(tally.profile, bundle.profile, positive)
+        manifest = replace(manifest, moved={one.name: one.to_json() for one in movements})
         report = scoring_report(manifest, tally.profile, bundle.profile, movements, config.model_dump(mode="json"))
         write_manifest(manifest, report, place)
         finish_replacing(config.output)

@@ -284,22 +284,23 @@ def would_find(given: str, file: str) -> bool:
     return found and target.startswith(f"{base}/") and not is_hidden(target[len(base) :])
 
 
-def check_apart(inputs: Iterable[str], output: str, name: str, harm: str) -> None:
+def check_apart(inputs: Iterable[str], output: str, name: str | None, harm: str, option: str = "--output") -> None:
     """Checks that a run's output is not among its inputs.
 
     Args:
         inputs: See `find_inputs`.
-        output: Directory that the run writes to.
-        name: A file that it will write there.
+        output: Directory that the run writes to, or a file.
+        name: A file that it will write there; None if the output is a file.
         harm: The consequence, for the message.
+        option: What the output was given with.
 
     Raises:
         ConfigError: The file would be among the inputs.
     """
     for given in inputs:
-        if would_find(given, join(output, name)):
+        if would_find(given, output if name is None else join(output, name)):
             raise ConfigError(
-                f"--output {output} is inside the input {given}, {harm}: choose another directory, or a name that "
+                f"{option} {output} is inside the input {given}, {harm}: choose another directory, or a name that "
                 "begins with _"
             )
 

@@ -35,6 +35,7 @@ LABELS = st.lists(st.from_regex(r"[\w'a-z .&%+-]*\w", fullmatch=True), min_size=
         ("try a lower --learning-rate, or --clip-norm 1", "try a lower learning_rate=, or clip_norm=1"),
         ("--keep-columns: no column 'x'", "keep_columns: no column 'x'"),
         ("--output /a/b is inside the input", "output='/a/b' is inside the input"),
+        ("--predictions a/p.parquet is inside the input", "predictions='a/p.parquet' is inside the input"),
         ("new columns a --prefix, e.g. new_", "new columns a prefix=, e.g. new_"),
         (
             "which is which: --positive-labels 4,5 --negative-labels 1,2",

@@ -15,11 +15,13 @@ import pytest
 from scipy import optimize, special
 
 import lstm_ray
-from lstm_ray.errors import InputError, OutputError
+from lstm_ray.config import CalibrateConfig
+from lstm_ray.errors import BundleError, InputError, OutputError
 from lstm_ray.evaluate import calibration
 from lstm_ray.evaluate.calibration import fit_temperature
 from lstm_ray.evaluate.counts import BinaryCounts
-from lstm_ray.model.bundle import read_bundle
+from lstm_ray.model.bundle import Bundle, read_bundle
+from lstm_ray.progress import Event
 from lstm_ray.score.scorer import Scorer
 
 # Keras turns its variables into arrays through an __array__ without `copy`, which NumPy 2 deprecates.
@@ -147,3 +149,74 @@ def test_a_target_that_cannot_be_reached_writes_nothing(
             labelled(tmp_path, tiny_bundle), model=tiny_bundle, output=tmp_path / "new", target_precision=1.0
         )
     assert not (tmp_path / "new").exists()
+
+
+def with_threshold(bundle: Path, to: Path, threshold: float) -> Path:
+    """Copies a bundle as one with another threshold."""
+    from lstm_ray.model.bundle import _seal
+
+    shutil.copytree(bundle, to, dirs_exist_ok=True)
+    description = json.loads((to / "bundle.json").read_text())
+    del description["self_sha256"]
+    (to / "bundle.json").write_bytes(_seal({**description, "threshold": threshold}))
+    return to
+
+
+def test_the_metrics_are_those_of_the_new_bundle_also_if_its_threshold_is_beside_a_row(
+    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixed(monkeypatch)
+    reviews = labelled(tmp_path, tiny_bundle)
+    lstm_ray.calibrate(reviews, model=tiny_bundle, output=tmp_path / "first")
+    scored = Scorer(read_bundle(str(tmp_path / "first")), "cpu", 1).score(pa.array(TEXTS)).probability.to_numpy()
+    just_below = float(np.nextafter(np.sort(scored)[2], np.float32(0)))
+    made = lstm_ray.calibrate(reviews, model=tiny_bundle, output=tmp_path / "new", threshold=just_below)
+    measured = lstm_ray.evaluate(reviews, model=tmp_path / "new").metrics
+    assert made.metrics == {name: measured[name] for name in made.metrics}
+    assert made.metrics["threshold"] == just_below
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1.0])
+def test_a_threshold_that_calls_all_texts_alike_stays(
+    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, threshold: float
+) -> None:
+    fixed(monkeypatch)
+    old = with_threshold(tiny_bundle, tmp_path / "old", threshold)
+    made = lstm_ray.calibrate(labelled(tmp_path, tiny_bundle), model=old, output=tmp_path / "new")
+    assert made.threshold == read_bundle(str(tmp_path / "new")).threshold == threshold
+    assert made.metrics["true_positives"] + made.metrics["false_positives"] == (0 if threshold else 30)
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.02, 1.0, 100.0])
+@pytest.mark.parametrize("threshold", [1e-300, 1e-9, 0.3, 0.5, 0.9, 1 - 1e-16])
+def test_a_threshold_moves_like_the_probabilities(threshold: float, temperature: float) -> None:
+    expected = special.expit(special.logit(threshold) / temperature)
+    assert calibration._scaled(threshold, temperature) == pytest.approx(expected, rel=1e-9, abs=1e-300)
+
+
+def test_a_bundle_that_is_replaced_meanwhile_is_not_mixed_with_the_one_that_was_read(
+    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = with_threshold(tiny_bundle, tmp_path / "old", 0.5)
+
+    def replaced(counts: BinaryCounts) -> float:
+        with_threshold(tiny_bundle, old, 0.4)
+        return 2.0
+
+    monkeypatch.setattr(calibration, "fit_temperature", replaced)
+    with pytest.raises(BundleError, match=r"/old: changed since the calibration began: run it again$"):
+        lstm_ray.calibrate(labelled(tmp_path, tiny_bundle), model=old, output=tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_code_that_has_changed_since_training_is_told(
+    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixed(monkeypatch)
+    monkeypatch.setattr(Bundle, "note", lambda bundle: "note: net.py: changed since it was trained")
+    said: list[Event] = []
+    config = CalibrateConfig(
+        inputs=(labelled(tmp_path, tiny_bundle),), model=str(tiny_bundle), output=str(tmp_path / "new")
+    )
+    calibration.calibrate(config, said.append)
+    assert "note: net.py: changed since it was trained" in said

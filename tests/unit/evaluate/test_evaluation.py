@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from lstm_ray.cli.app import app
 from lstm_ray.config import EvaluateConfig
-from lstm_ray.errors import BundleError, InputError, OutputError, ReportError
+from lstm_ray.errors import BundleError, ConfigError, InputError, OutputError, ReportError
 from lstm_ray.evaluate.evaluation import Evaluation, evaluate
 from lstm_ray.progress import ignore
 
@@ -100,6 +100,19 @@ def test_rows_that_the_model_has_learned_from_are_counted(tmp_path: Path, tiny_b
     )
     result, notes = measured(tmp_path, trained_on(tiny_bundle, tmp_path / "other", "A good film"), [0, 1, 1])
     assert (result.metrics["rows_seen_in_training"], notes) == (0, [])
+
+
+def test_rows_that_the_other_model_has_learned_from_are_told_too(tmp_path: Path, tiny_bundle: Path) -> None:
+    other = trained_on(tiny_bundle, tmp_path / "other", "a good film")
+    result, notes = measured(tmp_path, tiny_bundle, [0, 1, 1], compare=str(other))
+    assert (result.rows_seen, result.other_rows_seen) == (None, 3)
+    assert result.to_json()["comparison"]["other_rows_seen_in_training"] == 3
+    (note,) = notes
+    assert note.startswith(f"warning: {tmp_path}/reviews.parquet: 3 of 3 evaluation rows (100.0%) also occur in the ")
+    assert note.endswith(f"training data of {other}: on new reviews {other} will do worse than measured here")
+    result, notes = measured(tmp_path, other, [0, 1, 1], compare=str(other))
+    assert (result.rows_seen, result.other_rows_seen, len(notes)) == (3, 3, 2)
+    assert measured(tmp_path, other, [0, 1, 1], compare=str(tiny_bundle))[0].other_rows_seen is None
 
 
 def test_a_bundle_of_an_older_version_cannot_tell(tmp_path: Path, tiny_bundle: Path) -> None:
@@ -197,6 +210,17 @@ def test_predictions_say_all_that_the_metrics_do(tmp_path: Path, tiny_bundle: Pa
         evaluated(tmp_path, tiny_bundle, predictions=str(path))
 
 
+def test_predictions_among_the_inputs_are_refused(tmp_path: Path, tiny_bundle: Path) -> None:
+    path = reviews(tmp_path) / "p.parquet"
+    with pytest.raises(
+        ConfigError, match=r"^--predictions .*/in/p\.parquet is inside the input .*/in, so the next run would read it"
+    ):
+        evaluated(tmp_path, tiny_bundle, predictions=str(path))
+    assert not path.exists()
+    before, _ = evaluated(tmp_path, tiny_bundle, predictions=str(path.with_name("_p.parquet")))
+    assert evaluated(tmp_path, tiny_bundle)[0].counts.rows == before.counts.rows
+
+
 def test_no_file_of_predictions_is_left_by_an_evaluation_that_fails(tmp_path: Path, tiny_bundle: Path) -> None:
     with pytest.raises(InputError, match="no rows to evaluate"):
         evaluated(
@@ -221,6 +245,12 @@ def test_groups_add_up_to_all_rows_and_are_written(tmp_path: Path, tiny_bundle: 
     assert "By shop" in (out / "report.html").read_text()
     with pytest.raises(InputError, match=r"no column 'shops'; .*: choose with --by"):
         evaluated(tmp_path, tiny_bundle, by="shops")
+
+
+def test_a_column_that_is_named_twice_is_measured_and_shown_once(tmp_path: Path, tiny_bundle: Path) -> None:
+    command = ["evaluate", str(reviews(tmp_path)), "--model", str(tiny_bundle), "--by", "length,shop,length"]
+    assert CliRunner().invoke(app, command).stdout.count("By length") == 1
+    assert EvaluateConfig.model_validate({"by": ["b", "a", "b"]}).by == ("b", "a")
 
 
 def test_a_model_is_as_good_as_itself_and_differs_from_another(

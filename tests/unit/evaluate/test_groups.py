@@ -118,6 +118,13 @@ def test_columns_of_any_type_are_grouped_by_their_text(column: pa.Array, values:
     assert [result.value for result in compare_groups(found, counts)] == values
 
 
+def test_values_that_read_alike_are_one_group() -> None:
+    column = pa.chunked_array([pa.array([b"\xff", b"\xfe", b"a"])])
+    found = count_outcomes({"c": column}, np.array([0, 1, 1], np.int8), np.array([False, True, True]))
+    assert found[Group("c", "\N{REPLACEMENT CHARACTER}")].tolist() == [1, 0, 0, 1]
+    assert sum(rows.sum() for rows in found.values()) == 3
+
+
 def test_lengths_fall_into_bands_in_their_order() -> None:
     lengths = [1001, 1, 10, 11, 20, 21, 500, 501]
     bands = band_of_length(pa.array([" ".join(["w"] * words) for words in lengths], pa.large_string()))

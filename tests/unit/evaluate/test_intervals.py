@@ -10,7 +10,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from lstm_ray.evaluate.intervals import adjusted, auc_interval, compare_paired, part_p_value, share_interval
+from lstm_ray.evaluate.intervals import (
+    adjusted,
+    auc_interval,
+    compare_paired,
+    part_p_value,
+    share_interval,
+    show_interval,
+)
 
 unhurried = settings(deadline=None, max_examples=50)  # SciPy takes milliseconds a test
 COUNT = st.one_of(st.integers(0, 30), st.integers(0, 10**7))
@@ -110,3 +117,8 @@ def test_holms_correction_rejects_step_by_step(p_values: list[float | None]) -> 
         rejected += 1
     assert sum(value is not None and value < 0.05 for value in corrected) == rejected
     assert [value is None for value in corrected] == [value is None for value in p_values]
+
+
+def test_an_interval_stands_in_brackets_after_its_figure() -> None:
+    assert f"0.8{show_interval((0.81234, 0.9))}" == "0.8 (0.8123 to 0.9000)"
+    assert f"0.8{show_interval(None)}" == "0.8"

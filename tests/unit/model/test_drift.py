@@ -31,7 +31,7 @@ TRAINED_ON = TrainingData(corpus(20_000, 0, unknown=0.0), corpus(2_000, 1))
 
 def verdicts(profile: Profile, trained_on: TrainingData | None = TRAINED_ON) -> dict[str, str | None]:
     """Returns what moved how much."""
-    return {one.name: one.moved for one in compare(profile, trained_on)}
+    return {one.name: one.moved for one in compare(profile, trained_on, 0.5)}
 
 
 def test_the_index_is_that_of_a_worked_example() -> None:
@@ -74,19 +74,19 @@ def test_a_part_of_the_rows_in_another_language_is_noticed() -> None:
 
 
 def test_unknown_words_are_compared_with_rows_that_the_vocabulary_was_not_made_of() -> None:
-    by_name = {one.name: one for one in compare(corpus(1000, 5), TRAINED_ON)}
+    by_name = {one.name: one for one in compare(corpus(1000, 5), TRAINED_ON, 0.5)}
     assert by_name["unknown_words"].training == pytest.approx(0.03, abs=0.003)
-    alone = {one.name: one for one in compare(corpus(1000, 5), TrainingData(TRAINED_ON.training, Profile()))}
+    alone = {one.name: one for one in compare(corpus(1000, 5), TrainingData(TRAINED_ON.training, Profile()), 0.5)}
     assert alone["unknown_words"].training == 0
     assert (alone["scores"].psi, alone["scores"].moved) == (None, None)
 
 
 def test_without_figures_of_the_training_data_there_are_only_those_of_the_rows() -> None:
-    found = compare(corpus(100, 5), None)
+    found = compare(corpus(100, 5), None, 0.5)
     assert [(one.training, one.psi, one.moved) for one in found] == [(None, None, None)] * 5
     assert {one.name for one in found} == {"scores", "unknown_words", "lengths", "truncated", "without_words"}
     assert warn(found) is None
-    assert compare(Profile(), TRAINED_ON) == []
+    assert compare(Profile(), TRAINED_ON, None) == []
 
 
 def test_the_warning_tells_what_moved_why_and_what_to_do() -> None:
@@ -104,3 +104,16 @@ def test_the_warning_tells_what_moved_why_and_what_to_do() -> None:
     of_scores = warn([same, scores])
     assert of_scores is not None
     assert of_scores.startswith("the scores of these texts are not like")
+
+
+def test_scores_that_were_decided_in_another_way_have_no_share_to_compare() -> None:
+    moved = corpus(1000, 5, scores=(3, 0.3))
+    plain, other = (compare(moved, TRAINED_ON, positive) for positive in (0.9, None))
+    assert plain[0].here == 0.9
+    assert other[0].to_json() == {**plain[0].to_json(), "here": None, "training": None}
+    assert other[1:] == plain[1:]
+    text = warn(other)
+    assert text is not None
+    assert f"trained on: stability index of the scores {other[0].psi:.2f}. Possible" in text
+    assert "instead of" not in text
+    assert "rows scored positive 90.0% instead of" in str(warn(plain))

@@ -111,7 +111,7 @@ def scoring_page(unknown: float) -> str:
     """Returns the report of a scoring run over rows with this share of unknown words."""
     rows = profile(2000, unknown) + Profile(without_words=15)
     trained_on = TrainingData(profile(900, 0.02), profile(800, 0.04))
-    movements = compare(rows, trained_on)
+    movements = compare(rows, trained_on, 0.45)
     file = {"path": LONG, "rows": 2000, "positives": 9, "without_score": 2, "words": 9, "unknown": 7, "truncated": 4}
     errors = {"null_text": 12, "no_words": 3}
     manifest = Manifest("out", 2, 0, 2015, 900, errors, 1, 2.0, 12_345.0, "", "", files=[file, file])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def profile(rows: int, unknown: float = 0.1, longest: int = 60) -> Profile:
 
 def page(counts: Profile, trained_on: TrainingData | None, **changes: Any) -> str:
     """Returns the report of a run over these rows."""
-    movements = compare(counts, trained_on)
+    movements = compare(counts, trained_on, None if changes.get("unsure") else 0.5)
     fields: dict[str, Any] = {
         "output": "scored",
         "parts": 2,
@@ -91,3 +92,13 @@ def test_the_page_loads_nothing(tmp_path: Path) -> None:
     html = page(profile(50), None)
     assert "default-src 'none'" in html
     assert "http" not in html.split("</title>")[1].replace("http-equiv", "")
+
+
+def test_positive_and_unsure_are_the_shares_that_the_manifest_has() -> None:
+    html = page(profile(100), TrainingData(profile(900), profile(800)), positives=15, unsure=23, rows=150)
+    figures = re.sub(r"\s+", " ", re.sub("<[^>]*>", " ", html))
+    scored = 150 - profile(100).without_words
+    assert f"Positive {100 * 15 / scored:.1f} %" in figures
+    assert f"Unsure {100 * 23 / scored:.1f} %" in figures
+    assert re.search("scores — — [0-9.]+ no", figures)
+    assert "Unsure" not in page(profile(100), None)

@@ -207,7 +207,28 @@ def test_a_part_without_counts_of_its_texts_is_kept_and_told(run: Run, place: Pa
     again = run()
     assert (again.parts_kept, again.rows, again.positives) == (whole.parts, whole.rows, whole.positives)
     assert Profile.from_json(again.profile).rows < Profile.from_json(whole.profile).rows
-    assert "200 rows in parts that an older version wrote" in (place / "out/_report.html").read_text(encoding="utf-8")
+    report = (place / "out/_report.html").read_text(encoding="utf-8")
+    assert "200 rows in parts that an older version wrote" in report
+    assert again.moved["scores"]["here"] == whole.moved["scores"]["here"] == whole.positives / whole.scored
+    assert f"{100 * whole.positives / whole.scored:.1f}" in report
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_compared"),
+    [({}, True), ({"threshold": 0.5}, True), ({"threshold": 0.51}, False), ({"unsure": "0.4:0.6"}, False)],
+)
+def test_the_share_of_positives_is_compared_if_the_model_decided_them(
+    run: Run, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], is_compared: bool
+) -> None:
+    bundle = read_bundle(str(tiny_bundle))
+    known = TrainingData(Profile(), Scorer(bundle, "cpu", 1).score(pa.array(["a good film", "bad"])).profile)
+    monkeypatch.setattr(run_module, "read_bundle", lambda path: replace(bundle, profile=known))
+    manifest = run(**changes)
+    scores = manifest.moved["scores"]
+    assert scores["psi"] is not None
+    assert (scores["here"] is not None, scores["training"] is not None) == (is_compared, is_compared)
+    if is_compared:
+        assert scores["here"] == manifest.positives / manifest.scored
 
 
 class StoppedError(Exception):
