@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-
 import yaml
 
 from lstm_ray import storage
@@ -52,8 +50,7 @@ def open_run(config: TrainConfig) -> bool:
             differences += f"; the {config.schedule} schedule depends on the number of epochs"
         raise OutputError(
             f"{config.output}: holds a run with other settings ({differences}): choose another --output, or use "
-            f"--fresh to delete that run and start over, or resume it as it is: `lstm-ray train --config "
-            f"{shlex.quote(path)}`"
+            f"--fresh to delete that run and start over, or resume it with the job file {path}"
         )
     return True
 
