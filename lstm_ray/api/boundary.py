@@ -69,7 +69,7 @@ def python_call(
             raise
 
 
-_SET_BY_CALLS = re.compile(r"(RAY|TUNE|TF|TF2|KERAS|XLA|GRPC|ABSL|TPU|CUDA|OMP|KMP|HDF5|MLFLOW)_")
+_SET_BY_CALLS = re.compile(r"(RAY|TUNE|TF|TF2|KERAS|XLA|GRPC|ABSL|TPU|CUDA|OMP|KMP|HDF5|MLFLOW|ENABLE_RUNTIME)_")
 """Names that this package, Ray, TensorFlow and MLflow set. Others are the program's, whose threads may set them."""
 
 
