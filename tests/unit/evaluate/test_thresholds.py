@@ -139,7 +139,8 @@ def test_average_precision_is_within_the_order_of_rows_in_one_bin(
         counts.positive_histogram[occupied], counts.negative_histogram[occupied], strict=True
     ):
         for rank in range(1, int(positives) + 1):
-            greatest += (found + rank) / (found + rank + alarms) / counts.positives
+            # Equal probabilities all have the precision after the last of them.
+            greatest += (found + positives) / (found + positives + alarms) / counts.positives
             least += (found + rank) / (found + rank + alarms + negatives) / counts.positives
         found, alarms = found + positives, alarms + negatives
     exact = reference.average_precision_score(labels, probabilities.astype(np.float64))
