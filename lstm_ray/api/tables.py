@@ -59,7 +59,7 @@ def _as_arrow(name: str, value: Any) -> pa.Table:
         if hasattr(value, "iloc"):
             return pa.Table.from_pandas(value, preserve_index=False)
         return pa.table(value)
-    except (pa.ArrowException, TypeError, ValueError) as error:
+    except (pa.ArrowException, AttributeError, TypeError, ValueError) as error:  # a Series has no columns
         raise InputError(f"{name} is no table that Arrow can hold: {reason(error)}") from error
 
 

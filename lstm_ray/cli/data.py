@@ -146,7 +146,7 @@ def convert(
             ("rows", f"{made.rows:,}"),
             ("columns", ", ".join(f"{name} ({kind})" for name, kind in made.columns.items())),
             ("output", str(made.output)),
-            ("next", _training(made.output, "runs/first", *training_options(made.output))),
+            ("next", _training(made.output, f"runs/{made.output.stem}", *training_options(made.output))),
         ],
     )
 
@@ -192,7 +192,7 @@ def split(
 
     Example: lstm-ray data split reviews.parquet --by product --test 0.2 --output reviews
     """
-    from lstm_ray.config import TrainConfig
+    from lstm_ray.datasets.convert.next_step import training_options
     from lstm_ray.wording import counted
 
     with options_named(), console.progress("nothing is written") as progress:
@@ -211,14 +211,14 @@ def split(
         )
     of_groups = ["" if side.groups is None else f" of {counted(side.groups, 'group')}" for side in sides]
     train, tested = sides
-    columns = () if text_column == TrainConfig.model_fields["text_column"].default else ("--text-column", text_column)
     console.show_table(
         "Split",
         [
             ("rows", f"{train.rows + tested.rows:,}"),
             ("train", f"{train.path}: {train.rows:,} rows{of_groups[0]}"),
             ("test", f"{tested.path}: {tested.rows:,} rows{of_groups[1]}"),
-            ("next", _training(train.path, "runs/first", "--validation", str(tested.path), *columns)),
+            # Not with the test file as --validation: that would choose the epoch on it.
+            ("next", _training(train.path, f"runs/{output.name}", *training_options(train.path, text_column))),
         ],
     )
 

@@ -136,7 +136,7 @@ class _Proposal:
         """Returns the options; none where the labels are not clear."""
         if not (self.positive and self.negative):
             return []
-        return ["--positive-labels", _listed(self.positive), "--negative-labels", _listed(self.negative)]
+        return ["--positive-labels", join_labels(self.positive), "--negative-labels", join_labels(self.negative)]
 
 
 def _propose(column: pa.ChunkedArray) -> _Proposal | None:
@@ -176,7 +176,7 @@ def _sides(labels: Sequence[str], has_minus_one: bool) -> tuple[list[str], list[
     return [], []
 
 
-def _listed(labels: Sequence[str]) -> str:
+def join_labels(labels: Sequence[str]) -> str:
     """Returns labels as an option takes them: one that has a comma is quoted."""
     text = io.StringIO()
     csv.writer(text, lineterminator="").writerow(labels)

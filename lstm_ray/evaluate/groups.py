@@ -50,8 +50,8 @@ class GroupResult:
         positives: Those of label 1.
         accuracy: Share of the rows that are predicted right.
         accuracy_interval: Of the accuracy, with a confidence of 95 %.
-        precision: Share of the rows predicted 1 that have label 1; 0 if there are none.
-        recall: Share of the rows of label 1 that are predicted 1; 0 if there are none.
+        precision: Share of the rows predicted 1 that have label 1; None if there are none.
+        recall: Share of the rows of label 1 that are predicted 1; None if there are none.
         p_value: Probability of an accuracy as unlike that of the other rows, if the group were drawn at random;
             corrected for the number of the column's groups. None if there are no other rows.
     """
@@ -62,8 +62,8 @@ class GroupResult:
     positives: int
     accuracy: float
     accuracy_interval: Interval
-    precision: float
-    recall: float
+    precision: float | None
+    recall: float | None
     p_value: float | None
 
     @property
@@ -163,8 +163,8 @@ def _result(group: Group, outcome: IntArray, p_value: float | None) -> GroupResu
         found + missed,
         (true_negatives + found) / rows,
         interval,
-        found / max(found + alarms, 1),
-        found / max(found + missed, 1),
+        found / (found + alarms) if found + alarms else None,
+        found / (found + missed) if found + missed else None,
         p_value,
     )
 

@@ -261,8 +261,8 @@ def _group_rows(groups: Sequence[GroupResult], by: str) -> list[tuple[bool, list
                 f"{group.positives / group.rows:.1%}",
                 f"{group.accuracy:.1%}",
                 " to ".join(f"{bound:.1%}" for bound in group.accuracy_interval),
-                f"{group.precision:.1%}",
-                f"{group.recall:.1%}",
+                figure(group.precision, ".1%"),
+                figure(group.recall, ".1%"),
                 "—" if group.p_value is None else f"{group.p_value:.2g}",
             ],
         )

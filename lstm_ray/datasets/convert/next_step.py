@@ -1,4 +1,4 @@
-"""What training on a converted file must be told: which columns have the texts and the labels, and what these mean."""
+"""What training on a new file must be told: which columns have the texts and the labels, and what these mean."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ _LABELS = ("label", "labels", "sentiment", "polarity", "stars", "star_rating", "
 _MOST_ROWS = 1_000_000  # whose labels are looked at
 
 
-def training_options(path: Path) -> list[str]:
+def training_options(path: Path, text_column: str | None = None) -> list[str]:
     """Returns the options of `lstm-ray train` for a file: columns with other names than usual, labels other than 0, 1.
 
-    The texts are taken to be in the column of texts with the most bytes. For labels whose meaning is not clear there is
-    no option: `train` lists them and says what it needs.
+    Without `text_column` the texts are taken to be in the column of texts with the most bytes. For labels whose meaning
+    is not clear there is no option: `train` lists them and says what it needs.
     """
     with pq.ParquetFile(path) as parquet:
         sizes = _bytes_by_column(parquet)
         columns = {field.name: field.type for field in parquet.schema_arrow}
         texts = [name for name, kind in columns.items() if pa.types.is_string(kind)]
-        text = _TEXT if _TEXT in texts else max(texts, key=sizes.__getitem__, default=PLACEHOLDER)
+        largest = _TEXT if _TEXT in texts else max(texts, key=sizes.__getitem__, default=PLACEHOLDER)
+        text = text_column or largest
         label = _label_among([name for name in columns if name != text])
         options = [] if text == _TEXT else ["--text-column", text]
         options += [] if label == _LABEL else ["--label-column", label]

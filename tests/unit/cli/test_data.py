@@ -62,5 +62,5 @@ def test_a_split_counts_all_rows_and_names_the_next_command(
     for name, count in rows.items():
         groups = f" of {count // 3} groups" if by else ""
         assert shown[name] == f"out/{name}.parquet: {count} rows{groups}"
-    train = "lstm-ray train --train out/train.parquet --output runs/first --validation out/test.parquet"
-    assert shown["next"] == f"{train} --text-column body"
+    train = "lstm-ray train --train out/train.parquet --output runs/out --text-column body"
+    assert shown["next"] == f"{train} --label-column film"

@@ -165,8 +165,8 @@ def test_a_proposal_with_commas_in_labels_can_be_taken() -> None:
     column = pa.chunked_array([["positive", "negative", "good", 'say "a, b"']])
     words = shlex.split((propose_mapping(column) or "").partition("left out): ")[2])
     assert split_labels(words[1]) == ("good", "positive")
-    assert labels_module._listed(["a, b", 'c "d"', "e"]) == '"a, b","c ""d""",e'
-    assert split_labels(labels_module._listed(["a, b", 'c "d"', "e"])) == ("a, b", 'c "d"', "e")
+    assert labels_module.join_labels(["a, b", 'c "d"', "e"]) == '"a, b","c ""d""",e'
+    assert split_labels(labels_module.join_labels(["a, b", 'c "d"', "e"])) == ("a, b", 'c "d"', "e")
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,11 @@ def test_unknown_words_are_compared_with_rows_that_the_vocabulary_was_not_made_o
     assert (alone["scores"].psi, alone["scores"].moved) == (None, None)
 
 
+def test_fewer_unknown_words_than_in_validation_are_no_movement() -> None:
+    """As those of the rows that the vocabulary was made of, which a corpus may hold too."""
+    assert verdicts(corpus(5_000, 7, unknown=0.0))["unknown_words"] == "no"
+
+
 def test_without_figures_of_the_training_data_there_are_only_those_of_the_rows() -> None:
     found = compare(corpus(100, 5), None, 0.5)
     assert [(one.training, one.psi, one.moved) for one in found] == [(None, None, None)] * 5
