@@ -105,3 +105,11 @@ def test_tables_are_taken_where_this_process_reads_them(monkeypatch: pytest.Monk
     with pytest.raises(ConfigError, match="inputs is a Table: write it to Parquet and give the path"):
         lstm_ray.score(TABLE, model="m", output="o")  # type: ignore[arg-type]
     assert tables.is_table("a.parquet") is False
+
+
+def test_a_column_of_a_frame_is_no_table() -> None:
+    with (
+        pytest.raises(InputError, match="train is no table that Arrow can hold"),
+        tables_as_files({"train": FRAME["text"]}),
+    ):
+        pass
