@@ -71,6 +71,7 @@ def show_outcome(outcome: Outcome) -> None:
     rows.append(("best epoch", f"{state.best_epoch} of {state.epoch}{stopped}{by}"))
     if outcome.before:
         rows.append(("accuracy before", f"{show_metric(outcome.before, 'accuracy')}, of {config.from_}"))
+        rows.append(("log loss", f"{outcome.before['log_loss']:.4f} -> {metrics['log_loss']:.4f}"))
     if metrics:
         rows.append(("validation accuracy", show_metric(metrics, "accuracy")))
         if "base_rate" in metrics:  # older versions did not measure it
@@ -91,7 +92,10 @@ def show_outcome(outcome: Outcome) -> None:
     if (better := advice(state.best_row(), config.model_dump())) is not None:
         console.warn(f"note: {better}")
     if outcome.before and rank(outcome.before, config.best_by) > rank(metrics, config.best_by):
-        console.warn(f"note: {config.from_} is better on these rows: try a lower --learning-rate, or more rows")
+        console.warn(
+            f"note: {config.from_} is better on these rows, by {METRIC_NAMES[config.best_by]} or, where that is equal, "
+            "by log loss: try a lower --learning-rate, or more rows"
+        )
     if (problem := state.decide(config)[1]) is not None:
         console.warn(f"warning: {problem}")
     only = _only_class(metrics)
