@@ -32,9 +32,9 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     ),
     "twice.jsonl": (
         b"{" + b",".join(b'"c%d":1' % number for number in range(50_000)) + b',"c49999":1}',
-        "key 'c49999' stands twice",
+        "key 'c49999' occurs twice",
     ),
-    "long_key.jsonl": (b'{"' + b"k" * 100_000 + b'":1,"' + b"k" * 100_000 + b'":1}', "stands twice"),
+    "long_key.jsonl": (b'{"' + b"k" * 100_000 + b'":1,"' + b"k" * 100_000 + b'":1}', "occurs twice"),
     "digits.jsonl": (b'{"a":' + b"9" * 5_000 + b"}", "Exceeds the limit"),
     "no_object.jsonl": (b"3\n" * 1000, "line 1 is no object"),
     "long_line.csv": (b"a,b\n" + b"x" * 3_000_000, "line 2 has more than 1 Mi characters"),

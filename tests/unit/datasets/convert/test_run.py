@@ -316,7 +316,7 @@ def test_json_comes_as_lines_or_as_an_array(tmp_path: Path) -> None:
         ('{"a": 1}\n[2]\n', "line 2 is no object"),
         ('[{"a": 1}, 2]', "item 2 is no object"),
         ('{\n"a": 1\n}\n', "line 1: Expecting"),
-        ('{"a": 1, "a": 2}', "key 'a' stands twice"),
+        ('{"a": 1, "a": 2}', "key 'a' occurs twice"),
         ('{"a": "fine"}\n{"a": "\\ud83d"}', "line 2 holds half a character"),
         ("[" * 100_000, "recursion|nested"),
         ("", "is empty"),
