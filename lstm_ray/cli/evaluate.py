@@ -130,4 +130,4 @@ def _groups(groups: list[GroupResult]) -> list[tuple[str, str]]:
     if shown is groups:
         return lines
     standing_out = sum(group.stands_out for group in groups)
-    return [*lines, ("of", f"{len(groups):,} groups {standing_out:,} stand out; --json and --output show all")]
+    return [*lines, ("groups", f"{len(groups):,}, {standing_out:,} stand out; --json and metrics.json have all")]

@@ -12,6 +12,7 @@ from lstm_ray.train.loop.mlflow_run import ID_FILE
 from lstm_ray.train.loop.state import State
 
 LOCK = ".lock"
+_MOST_NAMED = 5  # settings that differ: another preset changes two dozen, and is the first of them
 VECTORS = "vectors"
 _RESULTS = (
     "metrics.json",
@@ -45,7 +46,9 @@ def open_run(config: TrainConfig) -> bool:
     wanted = yaml.safe_load(to_yaml(config))
     changed = changed_since(earlier, config, storage.absolute)
     if changed:
-        differences = describe_changes(changed, earlier, wanted)
+        differences = describe_changes(changed[:_MOST_NAMED], earlier, wanted)
+        if len(changed) > _MOST_NAMED:
+            differences += f", and {len(changed) - _MOST_NAMED} more"
         if changed == ["epochs"]:
             differences += f"; the {config.schedule} schedule depends on the number of epochs"
         raise OutputError(

@@ -62,6 +62,14 @@ def test_other_settings_are_refused_and_named(settings: TrainConfig, change: dic
     assert (Path(settings.output) / "config.yaml").read_bytes() == before
 
 
+def test_of_many_other_settings_the_preset_and_some_are_named(settings: TrainConfig) -> None:
+    begin_run(settings)
+    other = TrainConfig.model_validate({"preset": "bilstm", "train": settings.train, "output": settings.output})
+    with pytest.raises(OutputError, match=r"\(--preset none there, bilstm here, [^)]*, and \d+ more\)") as error:
+        open_run(other)
+    assert str(error.value).count(" there, ") == 5
+
+
 def test_a_setting_unknown_to_an_older_version_has_its_default(settings: TrainConfig) -> None:
     begin_run(settings)
     path = Path(settings.output) / "config.yaml"
