@@ -215,7 +215,8 @@ def _docstring(documented: Any) -> Iterator[str]:
 def _tree(kind: type[errors.LstmRayError], indent: str) -> Iterator[str]:
     yield f"{indent}- `{kind.__name__}`: {(kind.__doc__ or '').splitlines()[0]} Exit code {kind.exit_code}."
     for inner in kind.__subclasses__():
-        yield from _tree(inner, indent + "  ")
+        if inner.__module__ == errors.__name__:  # others, where they are imported, are private
+            yield from _tree(inner, indent + "  ")
 
 
 def _table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
