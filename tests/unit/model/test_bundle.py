@@ -374,13 +374,17 @@ def test_a_bundle_takes_an_old_one_s_place(copy: Path) -> None:
 def test_a_reader_finds_a_whole_bundle_while_it_is_replaced(copy: Path, tmp_path: Path) -> None:
     """A reader that takes files of both bundles reads again."""
     write_bundle(str(tmp_path / "other"), **parts(seed=1))
-    both = [content(copy), content(tmp_path / "other")]
     hashes = {read_bundle(str(path)).hash for path in (copy, tmp_path / "other")}
     ended = threading.Event()
+    versions = []  # each with another bundle.json: a reader that is slow must not meet the same one again
+    for number in range(20):
+        files = content((copy, tmp_path / "other")[number % 2])
+        description = {**json.loads(files["bundle.json"]), "metrics": {"number": number}}
+        versions.append({**files, "bundle.json": bundle_module._seal(description)})
 
     def replace() -> None:
-        for number in range(20):
-            storage.replace_directory(str(copy), both[number % 2])
+        for files in versions:
+            storage.replace_directory(str(copy), files)
         ended.set()
 
     writer = threading.Thread(target=replace)
