@@ -96,7 +96,7 @@ def show_outcome(outcome: Outcome) -> None:
             f"note: {config.from_} is better on these rows, by {METRIC_NAMES[config.best_by]} or, where that is equal, "
             "by log loss: try a lower --learning-rate, or more rows"
         )
-    if (problem := state.decide(config)[1]) is not None:
+    if (problem := outcome.threshold_problem) is not None:
         console.warn(f"warning: {problem}")
     only = _only_class(metrics)
     if only is not None:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -90,7 +91,16 @@ class Outcome:
     @property
     def metrics(self) -> dict[str, Any]:
         """Returns the validation metrics of the best epoch at the model's threshold; empty without validation."""
-        return self.state.decide(self.config)[0]
+        return self._decision[0]
+
+    @property
+    def threshold_problem(self) -> str | None:
+        """Returns why the model's threshold is not the one that was asked for; None if it is."""
+        return self._decision[1]
+
+    @cached_property
+    def _decision(self) -> tuple[dict[str, Any], str | None]:
+        return self.state.decide(self.config)
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -183,7 +193,7 @@ def _notes(config: TrainConfig, outcome: Outcome) -> Iterator[str]:
     if outcome.validation_rows_seen:
         leak = describe_seen(outcome.validation_rows_seen, outcome.validation_rows, "validation")
         yield f"{leak}."
-    if (problem := outcome.state.decide(config)[1]) is not None:
+    if (problem := outcome.threshold_problem) is not None:
         yield f"{problem}."
     if (sentence := doubt(outcome.metrics)) is not None:
         yield f"{sentence[0].upper()}{sentence[1:]}."
