@@ -301,6 +301,13 @@ class TrainConfig(
     vector_window: int = fixed(
         10, "Maximum number of words on either side that a word's vector is learned from.", panel="Model", ge=1
     )
+    pretrain_epochs: int = learned(
+        0,
+        "Passes over the texts in which the LSTM first learns to predict each next word, with --unlabelled or "
+        "--learn-vectors; 0 for none.",
+        panel="Model",
+        ge=0,
+    )
     freeze_embeddings: bool = learned(False, "Keep the initial word vectors: do not train them.", panel="Model")
     epochs: int = setting(
         5,
@@ -539,6 +546,12 @@ class TrainConfig(
         if self.learns_vectors and self.embeddings is not None:
             learning = "unlabelled" if self.unlabelled else "learn_vectors"
             raise ValueError(f"`{learning}` learns word vectors, `embeddings` reads them: give one of them")
+        if self.pretrain_epochs and not self.learns_vectors:
+            raise ValueError("`pretrain_epochs` needs texts to learn from: give `unlabelled`, or `learn_vectors`")
+        if self.pretrain_epochs and self.bidirectional and self.layers > 1:
+            raise ValueError(
+                "`pretrain_epochs` is for one bidirectional layer: a second one has read the word to predict"
+            )
         return self
 
     @model_validator(mode="after")

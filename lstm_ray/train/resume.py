@@ -9,6 +9,7 @@ from lstm_ray.config import TrainConfig, changed_since, describe_changes, read_y
 from lstm_ray.errors import OutputError
 from lstm_ray.train.data.corpus import Prepared
 from lstm_ray.train.loop.mlflow_run import ID_FILE
+from lstm_ray.train.loop.pretraining import PRETRAINING
 from lstm_ray.train.loop.state import State
 
 LOCK = ".lock"
@@ -18,6 +19,7 @@ _RESULTS = (
     "metrics.json",
     "model",
     VECTORS,
+    PRETRAINING,
     "checkpoints",
     "tensorboard",
     "history.parquet",

@@ -40,7 +40,7 @@ from lstm_ray.train.results import Outcome, is_complete, read_outcome, write_res
 from lstm_ray.train.resume import LOCK, begin_run, check_same_data, open_run, remove_if_empty
 from lstm_ray.train.step.choice import choose_engine, runs_on_gpu
 from lstm_ray.train.step.schedule import check_schedule
-from lstm_ray.train.unlabelled import learn_file, read_all_texts
+from lstm_ray.train.unlabelled import learn_file, read_all_texts, token_ids_of
 from lstm_ray.wording import counted
 
 
@@ -130,6 +130,8 @@ def _train(
             begin_run(config)  # first, so that the same command resumes if learning the vectors is interrupted
         if texts is not None:
             prepared = _add_word_vectors(prepared, learn_file(config, texts, progress), progress)
+            if config.pretrain_epochs:
+                prepared = replace(prepared, texts=token_ids_of(texts, prepared.vocabulary))
         if state is not None:
             check_same_data(config, state, prepared)
             begin_run(config)

@@ -13,6 +13,7 @@ from functools import partial
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lstm_ray import storage
 from lstm_ray.config import SkipGramSettings, TrainConfig
@@ -20,7 +21,9 @@ from lstm_ray.datasets.held_out import group_keys, hash_keys, held_out, keys_of_
 from lstm_ray.datasets.labelled import Shard, read_columns
 from lstm_ray.datasets.unlabelled import find_text_shards, read_texts
 from lstm_ray.progress import Progress
+from lstm_ray.text.sequences import Sequences
 from lstm_ray.text.tokenize import decode_texts
+from lstm_ray.text.vocabulary import FIRST_WORD_ID, OOV_ID, Vocabulary, prepend_start
 from lstm_ray.text.word_vectors import write_word_vectors
 from lstm_ray.train.resume import VECTORS
 from lstm_ray.vectors.corpus import TextCorpus, read_corpus
@@ -73,6 +76,13 @@ def learn_file(config: TrainConfig, corpus: TextCorpus, progress: Progress) -> s
     progress(f"learning word vectors from {occurrences:,} words of {counted(len(corpus.texts), 'text')}")
     write_word_vectors(path, corpus.words, learn_vectors(corpus, settings, progress))
     return path
+
+
+def token_ids_of(corpus: TextCorpus, vocabulary: Vocabulary) -> Sequences:
+    """Returns the texts with the token ids of a vocabulary, each with its start token."""
+    known = vocabulary.words[: vocabulary.size - FIRST_WORD_ID]
+    ids = pc.index_in(corpus.words, value_set=known).fill_null(OOV_ID - FIRST_WORD_ID).to_numpy() + FIRST_WORD_ID
+    return prepend_start(ids.astype(np.int32)[corpus.texts.token_ids], corpus.texts.offsets)
 
 
 def skip_gram_settings(config: TrainConfig) -> SkipGramSettings:

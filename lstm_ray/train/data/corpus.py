@@ -90,6 +90,7 @@ class Prepared:
         seen: The training texts.
         validation_rows_seen: Validation rows whose text is also a training text.
         word_vectors: Initial vectors of the words, if they were given or learned.
+        texts: Token ids of texts with and without labels, that the network first learns to predict words of.
         groups: Of both sides, if `--validation-group` was given.
         profile: What the model reads of both sides; nothing is predicted yet.
         weights: What the model begins with, see `Stepper.set_weights`; none if it begins with random weights.
@@ -104,6 +105,7 @@ class Prepared:
     seen: SeenTexts = field(default_factory=SeenTexts)
     validation_rows_seen: int = 0
     word_vectors: WordVectors | None = None
+    texts: Sequences | None = None
     groups: Groups | None = None
     profile: TrainingData = field(default_factory=TrainingData)
     weights: Sequence[npt.NDArray[np.float32]] = ()
@@ -124,6 +126,9 @@ class Prepared:
         if self.word_vectors is not None:
             digest.update(self.word_vectors.ids.data)
             digest.update(self.word_vectors.vectors.data)
+        if self.texts is not None:
+            digest.update(self.texts.token_ids.data)
+            digest.update(self.texts.offsets.data)
         for weights in (*self.weights, *([] if self.ngram_table is None else [self.ngram_table])):
             digest.update(np.ascontiguousarray(weights).data)
         return digest.hexdigest()

@@ -40,6 +40,7 @@ from lstm_ray.train.data.corpus import Corpus, Prepared
 from lstm_ray.train.loop import checkpoints, tensorboard
 from lstm_ray.train.loop.agreement import check_epoch, check_start
 from lstm_ray.train.loop.checkpoints import Checkpoint
+from lstm_ray.train.loop.pretraining import discard, pretrain
 from lstm_ray.train.loop.state import State
 from lstm_ray.train.ngrams.fit import NgramPart
 from lstm_ray.train.ngrams.tower import Mixer, fit_on, unmeasured_mix
@@ -137,6 +138,8 @@ class _Worker:
             self.state = checkpoint.state
             self._best = checkpoint.best if self._is_first else []
         check_start(config, self._collective, self._stepper, checkpoint)
+        if checkpoint is None and prepared.texts is not None:
+            self._stepper.set_weights(pretrain(config, prepared, context))
         if self._is_first:
             checkpoints.discard_after(config.output, None if checkpoint is None else self.state)
             context.begin(self.state)
@@ -339,6 +342,7 @@ class _Worker:
         if self._is_first:
             self._writer.wait()
             _write_model(config, self._best, part, self._prepared, self.state)
+            discard(config)
         self._collective.all_gather([])  # no worker leaves while another still needs it
 
     def _stop_if_interrupted(self) -> None:

@@ -10,6 +10,7 @@ optimizations do not change it:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -106,8 +107,8 @@ class Network:
             weights: The network's weights.
         """
         rows = BatchRows.of(token_ids, self._config.mask)
-        _, features = self._forward(rows, self._look_up(rows, weights, NO_DROPOUT), weights, NO_DROPOUT)
-        return rows.as_given(self._output(features, weights))
+        layers = self._forward(rows, self._look_up(rows, weights, NO_DROPOUT), weights, NO_DROPOUT)
+        return rows.as_given(self._output(self._pool(rows, layers[-1].hidden), weights))
 
     @np.errstate(all="ignore")
     def gradients(self, token_ids: Ids, labels: Floats, counts: Floats, weights: Weights, drop: Dropout) -> Gradients:
@@ -166,7 +167,8 @@ class Network:
             The logits, float32[rows]; and the gradient with respect to the source's values, float32[n, wide], or None
             if it is not needed.
         """
-        layers, features = self._forward(rows, source, weights, drop)
+        layers = self._forward(rows, source, weights, drop)
+        features = self._pool(rows, layers[-1].hidden)
         logits = self._output(features, weights)
         d_logits = (sigmoid(logits) - labels) * counts
         layout = self._layout
@@ -174,8 +176,36 @@ class Network:
         dense[layout.output_bias] += d_logits.sum()
         d_features = d_logits[:, None] * weights.dense[layout.output_kernel]
         upstream = self._unpool(rows, layers[-1].hidden, d_features)
-        no_state = np.zeros((len(rows), layout.features), np.float32)
-        d_state = d_features if upstream is None else no_state
+        d_state = d_features if upstream is None else None
+        return logits, self._backward(rows, layers, d_state, upstream, weights, dense)
+
+    def _backward(
+        self,
+        rows: BatchRows,
+        layers: Sequence[_Layer],
+        d_state: Floats | None,
+        upstream: Floats | None,
+        weights: Weights,
+        dense: Floats,
+    ) -> Floats | None:
+        """Adds the gradients of the layers' weights to `dense`.
+
+        Args:
+            rows: The rows.
+            layers: What `_forward` returned.
+            d_state: The gradients with respect to the last layer's last hidden states, float32[rows, features]; None
+                for 0.
+            upstream: The gradients with respect to its hidden state of each step, float32[offsets, features]; None for
+                0.
+            weights: The network's weights.
+            dense: float32[size].
+
+        Returns:
+            The gradient with respect to the values that the first layer read, float32[n, wide], or None if it is not
+            needed.
+        """
+        no_state = np.zeros((len(rows), self._layout.features), np.float32)
+        d_state = no_state if d_state is None else d_state
         for layer in reversed(layers):
             total: Floats | None = None
             for done in layer.passes:
@@ -186,7 +216,7 @@ class Network:
                 d_source = self._source_gradient(rows, layer, done, deltas, weights)
                 total = d_source if total is None else np.add(total, d_source, out=total)
             upstream, d_state = total, no_state
-        return logits, upstream
+        return upstream
 
     def _look_up(self, rows: BatchRows, weights: Weights, drop: Dropout) -> _Source:
         """Returns what the first layer reads."""
@@ -212,10 +242,8 @@ class Network:
                 np.multiply(gradient, np.float32(length / norm), out=shift[steps])
         return shift
 
-    def _forward(
-        self, rows: BatchRows, source: _Source, weights: Weights, drop: Dropout
-    ) -> tuple[list[_Layer], Floats]:
-        """Returns what each layer computed, and the input of the output layer, float32[rows, features]."""
+    def _forward(self, rows: BatchRows, source: _Source, weights: Weights, drop: Dropout) -> list[_Layer]:
+        """Returns what each layer computed."""
         layers: list[_Layer] = []
         for depth, directions in enumerate(self._layout.layers):
             hidden = self._buffer(("hidden", depth), len(rows.all), sum(direction.width for direction in directions))
@@ -223,7 +251,7 @@ class Network:
             passes = [self._walk(rows, source, direction, hidden, weights, drop) for direction in directions]
             layers.append(_Layer(source, hidden, passes))
             source = _Source(hidden, rows.all)
-        return layers, self._pool(rows, hidden)
+        return layers
 
     def _walk(
         self,

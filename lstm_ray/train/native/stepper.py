@@ -30,7 +30,7 @@ from lstm_ray.runtime.threads import Threads
 from lstm_ray.text.word_vectors import WordVectors
 from lstm_ray.train.data.batches import Batch
 from lstm_ray.train.native.adam import AVERAGES, FIRST, SECOND, VALUES, AdamMatrix, Clock
-from lstm_ray.train.native.layout import directions, lay_out
+from lstm_ray.train.native.layout import WeightLayout, directions, lay_out
 from lstm_ray.train.native.network import Dropout, Gradients, Network, Weights, sigmoid
 from lstm_ray.train.step.loss import Labels, class_weights
 from lstm_ray.train.step.schedule import count_steps, is_scheduled, learning_rate_at
@@ -40,7 +40,7 @@ _PREDICTED_ROWS = 48  # rows that a thread predicts in one call: the states of m
 
 
 @dataclass(frozen=True)
-class _Part:
+class VariablePart:
     """Where a Keras variable is stored.
 
     Attributes:
@@ -54,7 +54,7 @@ class _Part:
     where: Any
 
 
-_Variable: TypeAlias = _Part | Clock | npt.NDArray[Any]
+Variable: TypeAlias = VariablePart | Clock | npt.NDArray[Any]
 """A Keras variable: weights or moments, the number of steps, or a constant that this engine does not use."""
 
 
@@ -72,8 +72,8 @@ class NativeStepper:
         self._config, self._collective = config, collective
         self._steps = steps = count_steps(config, len(labels))
         self._class_weights = np.array(class_weights(config, labels), np.float32)
-        target = _common_target(collective)
-        self._layout = lay_out(config, target.lanes)
+        self._target = target = _common_target(collective)
+        self._layout = self._lay_out(target.lanes)
         self._threads = Threads(threads_given(), "lstm-step")
         betas = (config.adam_beta_1, config.adam_beta_2)
         self._clock = Clock(
@@ -96,11 +96,15 @@ class NativeStepper:
         self._averages = [
             replace(part, array=AVERAGES)
             for part, variable in zip(self._model_variables, model.variables, strict=True)
-            if config.ema and isinstance(part, _Part) and variable.trainable
+            if config.ema and isinstance(part, VariablePart) and variable.trainable
         ]
         for part, variable in zip(self._model_variables, model.variables, strict=True):
-            if isinstance(part, _Part):
+            if isinstance(part, VariablePart):
                 part.matrix.write(part.array, part.where, variable.numpy())
+
+    def _lay_out(self, lanes: int) -> WeightLayout:
+        """Returns the layout of the weights."""
+        return lay_out(self._config, lanes)
 
     def summary(self) -> str:
         """Returns what Keras prints of the model."""
@@ -233,7 +237,7 @@ class NativeStepper:
 
     def set_weights(self, weights: Sequence[npt.NDArray[np.float32]]) -> None:
         """Sets the weights that the model begins with; see `Stepper.set_weights`."""
-        parts = [part for part in self._model_variables if isinstance(part, _Part)]
+        parts = [part for part in self._model_variables if isinstance(part, VariablePart)]
         for part, value in zip(parts, weights, strict=False):
             whole = self._read(part)
             whole[: len(value)] = value
@@ -246,7 +250,7 @@ class NativeStepper:
     def weights(self) -> list[npt.NDArray[Any]]:
         """Returns copies of the model's variables (with `ema`, their averages), in the order of `Model.variables`."""
         return [
-            self._read(replace(variable, array=self._learned) if isinstance(variable, _Part) else variable)
+            self._read(replace(variable, array=self._learned) if isinstance(variable, VariablePart) else variable)
             for variable in self._model_variables
         ]
 
@@ -258,7 +262,7 @@ class NativeStepper:
         """Restores a state that `state` returned, of this engine or of the Keras engine."""
         steps = 0
         for variable, value in zip(self._state_variables(), state, strict=True):
-            if isinstance(variable, _Part):
+            if isinstance(variable, VariablePart):
                 variable.matrix.write(variable.array, variable.where, value)
             elif isinstance(variable, Clock):
                 steps = int(value)
@@ -266,7 +270,7 @@ class NativeStepper:
         self._embedding.restart()
         self._dense.restart()
 
-    def _variables(self, model: keras.Model) -> tuple[list[_Variable], list[_Variable]]:
+    def _variables(self, model: keras.Model) -> tuple[list[Variable], list[Variable]]:
         """Returns the variables of a model and those of its Keras Adam optimizer, in Keras's order."""
 
         def name_of(variable: Any) -> str:  # the name that Keras's Adam derives its variables' names from
@@ -278,7 +282,7 @@ class NativeStepper:
             *((self._dense, (0, offsets)) for offsets in self._layout.offsets),
         ]
         parts = {
-            name_of(variable) + suffix: _Part(matrix, array, where)
+            name_of(variable) + suffix: VariablePart(matrix, array, where)
             for variable, (matrix, where) in zip(floats, locations, strict=True)
             for suffix, array in (("", VALUES), ("_momentum", FIRST), ("_velocity", SECOND))
         }
@@ -292,11 +296,11 @@ class NativeStepper:
             ],
         )
 
-    def _state_variables(self) -> list[_Variable]:
+    def _state_variables(self) -> list[Variable]:
         return [*self._model_variables, *self._optimizer_variables, *self._averages]
 
-    def _read(self, variable: _Variable) -> npt.NDArray[Any]:
-        if isinstance(variable, _Part):
+    def _read(self, variable: Variable) -> npt.NDArray[Any]:
+        if isinstance(variable, VariablePart):
             return variable.matrix.read(variable.array, variable.where)
         return np.array(variable.steps, np.int64) if isinstance(variable, Clock) else variable.copy()
 

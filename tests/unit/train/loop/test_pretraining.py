@@ -1,0 +1,83 @@
+"""Learning to predict words before the first epoch."""
+
+from __future__ import annotations
+
+import threading
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from steps import VOCABULARY_SIZE, settings
+
+from lstm_ray.runtime.tensorflow import start_tensorflow
+from lstm_ray.text.sequences import Sequences
+from lstm_ray.text.vocabulary import Vocabulary
+from lstm_ray.train.data.corpus import Corpus, Prepared
+from lstm_ray.train.local import LocalContext
+from lstm_ray.train.loop import pretraining
+from lstm_ray.train.loop.pretraining import pieces
+
+pytestmark = pytest.mark.filterwarnings(
+    # Keras turns its variables into arrays through an __array__ without `copy`, which NumPy 2 deprecates.
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+)
+
+
+@given(st.lists(st.integers(0, 30), max_size=8), st.integers(2, 9))
+def test_pieces_are_the_texts_cut_evenly(lengths: list[int], longest: int) -> None:
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    texts = Sequences(np.arange(offsets[-1], dtype=np.int32), offsets)
+    found = pieces(texts, longest).sequences
+    assert found.lengths.max(initial=0) <= longest
+    expected = []
+    for begin, length in zip(offsets[:-1], lengths, strict=True):
+        parts = -(-length // longest)
+        cuts = [begin + length * part // parts for part in range(parts)] + [begin + length]
+        expected += [list(range(a, b)) for a, b in pairwise(cuts) if b - a > 1]
+    assert [row.tolist() for row in np.split(found.token_ids, found.offsets[1:-1])][: len(found)] == expected
+
+
+@pytest.fixture
+def data() -> Prepared:
+    """Returns the data of a run with 90 texts in which a word is always followed by the next one."""
+    first = np.random.default_rng(2).integers(4, VOCABULARY_SIZE, (90, 1))
+    ids = 4 + (first + np.arange(6) - 4) % (VOCABULARY_SIZE - 4)
+    texts = Sequences(ids.astype(np.int32).ravel(), np.arange(0, ids.size + 1, 6))
+    words = pa.array([f"word{number:02d}" for number in range(VOCABULARY_SIZE - 4)], pa.large_string())
+    vocabulary = Vocabulary(words, pa.array(np.ones(len(words), np.int64)), VOCABULARY_SIZE)
+    none = Corpus(Sequences(np.zeros(0, np.int32), np.zeros(1, np.int64)), np.zeros(0, np.int8))
+    return Prepared(none, none, vocabulary, 0, texts=texts)
+
+
+def test_words_are_learned_and_an_interrupted_run_ends_in_the_same_bits(
+    data: Prepared, watcher: Any, tmp_path: Path
+) -> None:
+    start_tensorflow()
+    config = settings(learn_vectors=True, mask=True, bidirectional=True, pretrain_epochs=6, output=str(tmp_path / "a"))
+    whole = pretraining.pretrain(config, data, LocalContext(watcher, threading.Event()))
+    perplexities = [float(line.split()[-3]) for line in watcher.said if "perplexity" in line]
+    assert perplexities == sorted(perplexities, reverse=True)
+    assert len(perplexities) == 6
+
+    class InterruptedOnce(threading.Event):
+        """Is set after the second step of the second epoch, where it is asked twice."""
+
+        asked = 0
+
+        def is_set(self) -> bool:
+            self.asked += 1
+            return self.asked in (6, 7)
+
+    config = config.model_copy(update={"output": str(tmp_path / "b")})
+    context = LocalContext(watcher, InterruptedOnce())
+    with pytest.raises(KeyboardInterrupt, match="while learning to predict words, at epoch 2, step 2"):
+        pretraining.pretrain(config, data, context)
+    for one, other in zip(whole, pretraining.pretrain(config, data, context), strict=True):
+        np.testing.assert_array_equal(one, other)
+    pretraining.discard(config)
+    assert not (tmp_path / "b" / pretraining.PRETRAINING).exists()
