@@ -301,12 +301,13 @@ class TrainConfig(
     vector_window: int = fixed(
         10, "Maximum number of words on either side that a word's vector is learned from.", panel="Model", ge=1
     )
-    pretrain_epochs: int = learned(
+    pretrain_epochs: int = fixed(
         0,
         "Passes over the texts in which the LSTM first learns to predict each next word, with --unlabelled or "
         "--learn-vectors; 0 for none.",
         panel="Model",
         ge=0,
+        from_data=True,
     )
     freeze_embeddings: bool = learned(False, "Keep the initial word vectors: do not train them.", panel="Model")
     epochs: int = setting(

@@ -20,6 +20,7 @@ import pyarrow as pa
 from lstm_ray.config import TrainConfig, TuneConfig, as_option, left_open, resolve
 from lstm_ray.datasets.labelled import Shard, read_shard
 from lstm_ray.datasets.labels import label_mapping
+from lstm_ray.datasets.unlabelled import find_text_shards
 from lstm_ray.text.ngrams import LONGEST, bags
 from lstm_ray.text.tokenize import tokenize
 from lstm_ray.text.vocabulary import build_vocabulary, count_words
@@ -30,6 +31,7 @@ C = TypeVar("C", bound=TrainConfig)
 _SAMPLED_SHARDS = 8  # row groups, spread over the files
 _SAMPLED_ROWS = 4_096
 _MOST_NGRAMS = 60_000_000  # that the linear part is fitted on, all rows' together; they take 2.5 GB
+_PRETRAINED_TEXTS = 300_000  # read by the language model in all its epochs
 _GROWTH = 0.65
 """Exponent of Heaps' law: distinct words and n-grams grow with the text's length to this power; reviews: 0.5 to 0.8."""
 
@@ -44,6 +46,7 @@ class DataFacts:
         words: Distinct words, estimated for all rows.
         ngrams: Distinct n-grams, estimated for all rows.
         row_ngrams: N-grams of a row, on average.
+        unlabelled: Texts without labels.
     """
 
     rows: int
@@ -51,6 +54,7 @@ class DataFacts:
     words: int
     ngrams: int
     row_ngrams: float
+    unlabelled: int = 0
 
 
 def choose(config: C, shards: Sequence[Shard]) -> tuple[C, list[str]]:
@@ -81,6 +85,7 @@ def _settled(config: TrainConfig) -> set[str]:
     settled = {
         "validation_fraction": config.validation,
         "vocabulary_size": config.vocabulary,
+        "pretrain_epochs": not config.unlabelled or config.layers > 1,
         "learn_vectors": config.embeddings or config.unlabelled or config.network or drawn & {"embeddings", "network"},
         **dict.fromkeys(("ngram_buckets", "ngram_rows"), "ngrams" in config.model_fields_set and config.ngrams == 0),
     }
@@ -115,6 +120,9 @@ def choices(facts: DataFacts) -> dict[str, tuple[Any, str]]:
         "learning_rate": (0.003 if few else 0.001, rows),
         "global_batch_size": (32 if facts.rows < 100_000 else 128, rows),
     }
+    if facts.unlabelled:
+        passes = int(np.clip(_PRETRAINED_TEXTS // (facts.rows + facts.unlabelled), 1, 4))
+        chosen["pretrain_epochs"] = (passes, f"{counted(facts.unlabelled, 'text')} without labels to learn from")
     if fitted < facts.rows:
         chosen["ngram_rows"] = (fitted, f"some {facts.row_ngrams:.0f} n-grams in each of {rows}, to save memory")
     return chosen
@@ -137,6 +145,7 @@ def look_at(config: TrainConfig, shards: Sequence[Shard]) -> DataFacts:
         int(growth * len(counts)),
         max(1, int(growth * len(np.unique(ngrams)))),
         max(1.0, len(ngrams) / max(1, len(sequences))),
+        sum(len(shard.rows) for shard in find_text_shards(config.unlabelled, config.text_column)),
     )
 
 

@@ -45,7 +45,7 @@ def best(**given: object) -> TrainConfig:
 def test_every_setting_that_is_left_open_is_chosen_and_valid() -> None:
     for rows in (1, 500, 25_000, 1_000_000, 10**9):
         chosen = choices(DataFacts(rows, max(1, rows // 100), words=rows, ngrams=100 * rows, row_ngrams=300))
-        assert chosen.keys() | {"ngram_rows"} == meaning_of(TrainConfig, "from_data").keys()
+        assert chosen.keys() | {"ngram_rows", "pretrain_epochs"} == meaning_of(TrainConfig, "from_data").keys()
         TrainConfig.model_validate({name: value for name, (value, _) in chosen.items()})
 
 
@@ -150,3 +150,9 @@ def test_what_a_search_draws_is_not_chosen(tmp_path: Path) -> None:
 def test_other_presets_leave_nothing_to_the_data() -> None:
     for preset in ("none", "lstm", "bilstm"):
         assert left_open(resolve(TrainConfig, {"preset": preset})) == []
+
+
+@pytest.mark.parametrize(("rows", "expected"), [(10, 4), (99_000, 3), (10**9, 1)])
+def test_texts_without_labels_are_learned_from_by_the_lstm_too(rows: int, expected: int) -> None:
+    facts = DataFacts(1_000, 50, words=1_000, ngrams=10_000, row_ngrams=50, unlabelled=rows)
+    assert choices(facts)["pretrain_epochs"] == (expected, f"{rows:,} texts without labels to learn from")
