@@ -68,6 +68,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
         "clip_norm": 0.05,
     },
     "adversarial": {"mask": True, "bidirectional": True, "pooling": "max", "adversarial": 0.3},
+    "pretrained": {"mask": True, "bidirectional": True, "learn_vectors": True, "pretrain_epochs": 2},
 }
 
 
@@ -82,10 +83,11 @@ def make_corpus(rows: int, seed: int) -> Corpus:
 
 @pytest.fixture(scope="module")
 def prepared() -> Prepared:
-    """Returns 61 rows to train on and 13 to validate on."""
+    """Returns 61 rows to train on, which are also the texts to learn words of, and 13 to validate on."""
     words = pa.array([f"word{number:02d}" for number in range(VOCABULARY_SIZE - 4)], pa.large_string())
     vocabulary = Vocabulary(words, pa.array(np.ones(len(words), np.int64)), VOCABULARY_SIZE)
-    return Prepared(make_corpus(61, 0), make_corpus(13, 1), vocabulary, 0)
+    training = make_corpus(61, 0)
+    return Prepared(training, make_corpus(13, 1), vocabulary, 0, texts=training.sequences)
 
 
 class Member:
