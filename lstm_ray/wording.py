@@ -73,7 +73,7 @@ def no_column(name: str, names: Iterable[str], option: str = "") -> str:
         remedy = f": choose with {option}" if option else ""
     else:
         remedy = f": did you mean {option} {shlex.quote(meant)}?" if option else f": did you mean {meant!r}?"
-    return f"no column {name!r}; it has {named(names)}{remedy}"
+    return f"no column {name!r}; it has {named(names) or 'none'}{remedy}"
 
 
 def shortened(text: str) -> str:

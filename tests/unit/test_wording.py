@@ -81,6 +81,7 @@ def test_very_many_names_are_not_all_listed() -> None:
         ("stars", ["id"], "--by", "no column 'stars'; it has 'id': choose with --by"),
         ("ids", ["id"], "", "no column 'ids'; it has 'id': did you mean 'id'?"),
         ("stars", ["id"], "", "no column 'stars'; it has 'id'"),
+        ("text", [], "--text-column", "no column 'text'; it has none: choose with --text-column"),
     ],
 )
 def test_the_column_that_was_meant_is_proposed(name: str, names: list[str], option: str, expected: str) -> None:
