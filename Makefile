@@ -8,7 +8,7 @@ OLDEST ?= .venv-oldest
 TIER ?= second_tier
 
 # Unit tests run in several processes, each with a TensorFlow of its own, which takes 1.5 GB.
-UNIT := -n auto --maxprocesses 4 --dist worksteal tests/unit
+UNIT := -n auto --maxprocesses 4 --dist loadfile tests/unit
 
 .PHONY: demo test test-second-tier test-all test-oldest check install clean
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import shlex
@@ -19,6 +20,7 @@ _UNSEEN = re.compile(
 _CONVERTIBLE = re.compile(r"\.(csv|tsv|jsonl|ndjson|json)(\.(gz|bz2|zst))?$", re.IGNORECASE)
 """What `lstm-ray data convert` reads."""
 _MOST_NAMED = 20
+_MOST_COMPARED = 1000
 _MOST_CHARACTERS = 200
 
 
@@ -57,6 +59,21 @@ def named(names: Iterable[object]) -> str:
     return ", ".join(shortened(repr(name)) for name in names[:_MOST_NAMED]) + (
         f" and {more:,} more" if more > 0 else ""
     )
+
+
+def no_column(name: str, names: Iterable[str], option: str = "") -> str:
+    """Returns that a column is missing, which there are, and what helps: the option with a similar name, if any.
+
+    no column 'txt'; it has 'id', 'text': did you mean --text-column text?
+    """
+    names = list(names)
+    similar = difflib.get_close_matches(name.lower(), [one.lower() for one in names[:_MOST_COMPARED]], n=1)
+    meant = next((one for one in names if [one.lower()] == similar), None)
+    if meant is None:
+        remedy = f": choose with {option}" if option else ""
+    else:
+        remedy = f": did you mean {option} {shlex.quote(meant)}?" if option else f": did you mean {meant!r}?"
+    return f"no column {name!r}; it has {named(names) or 'none'}{remedy}"
 
 
 def shortened(text: str) -> str:

@@ -154,11 +154,11 @@ def keywords_named(message: str, arguments: Mapping[str, Any]) -> str:
             return f"{field}={not name.startswith('--no-')}" + ("" if given is None else f" {given}")
         if given is None:
             return field if rest.startswith(":") else f"{field}="
-        value = given if given.startswith("'") else given.rstrip(".,:;)")
+        value = given if given.startswith("'") else given.rstrip(".,:;?)")
         end = given[len(value) :]
         if value in _WORDS_OF_SENTENCES:
             return f"{field}= {given}"
-        is_last = not (end + rest).strip(".)") or rest.startswith(" --")
+        is_last = not (end + rest).strip(".?)") or rest.startswith(" --")
         if not _is_value(value, annotation) and not (is_last and annotation not in (int, float)):
             return f"{field}= {given}"
         is_number = _NUMBER.fullmatch(value) and "tuple" not in str(annotation)

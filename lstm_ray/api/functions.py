@@ -292,7 +292,7 @@ def vectors(
 
 
 def convert(
-    source: Path,
+    source: Paths,
     *,
     output: Path,
     delimiter: str | None = None,
@@ -304,25 +304,26 @@ def convert(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Converted:
-    """Makes Parquet of a file of CSV, TSV or JSON; every value stays as it is.
+    """Makes Parquet of CSV, TSV or JSON, one file or several with the same columns; every value stays as it is.
 
     Example: lstm_ray.convert("reviews.csv", output="reviews.parquet").columns
 
     Args:
         source: CSV with a header, TSV, JSON lines or an array of JSON objects, perhaps compressed (.gz, .bz2, .zst).
+            Each column has one type over all files.
         output: The Parquet file.
         delimiter: Between the values of CSV; by default a comma, in a .tsv file a tab.
         quote: Around values of CSV that hold a delimiter or a line break; or "none", the default with tabs.
         escape: Before a character of CSV that then has no special meaning; by default none.
         column_names: Of CSV without a header.
-        encoding: Of the file; by default what its byte order mark says, else UTF-8.
+        encoding: Of the files; by default what its byte order mark says, else UTF-8.
         as_text: Columns to keep as text whatever they contain, such as ids that are text in another file.
         overwrite: Whether an existing file may be replaced.
         progress: Receives the bytes done, such as `print`.
 
     Raises:
-        ConfigError: An option is wrong, or the file's name does not tell the format.
-        InputError: The file is missing, or cannot be read as the format its name says.
+        ConfigError: An option is wrong, a file's name does not tell the format, or two files have different ones.
+        InputError: A file is missing, cannot be read as the format its name says, or has other columns than the first.
         OutputError: The output exists, is a directory, or cannot be written.
     """
     from lstm_ray.api.boundary import python_call

@@ -21,6 +21,7 @@ from lstm_ray.model.explain import WordWeight
 from lstm_ray.score.columns import NEW_COLUMNS
 from lstm_ray.score.scorer import SENTIMENTS, Scored, Scorer, pick_engine
 from lstm_ray.text.tokenize import is_text_type
+from lstm_ray.wording import no_column
 
 if TYPE_CHECKING:
     import keras
@@ -265,7 +266,7 @@ def _encoded(text: Any, number: int) -> bytes | None:
 def _text_column(batch: Any, name: str) -> pa.Array | pa.ChunkedArray:
     names = batch.column_names if isinstance(batch, pa.Table) else list(batch)
     if name not in names:
-        raise InputError(f"no column {name!r}; there are {', '.join(map(repr, names))}: choose with --text-column")
+        raise InputError(no_column(name, names, "--text-column"))
     return _column(batch[name])
 
 

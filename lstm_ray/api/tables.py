@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from lstm_ray.errors import ConfigError, InputError, OutputError
+from lstm_ray.errors import ConfigError, InputError, LstmRayError, OutputError
 from lstm_ray.wording import reason
 
 if TYPE_CHECKING:
@@ -34,15 +34,29 @@ def is_table(value: Any) -> bool:
 def tables_as_files(given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yields the arguments of a call with the path of a file for each table; the files are deleted at the end.
 
+    Errors of the block name the arguments instead of the files.
+
     Raises:
         InputError: A table has a type that Parquet does not have.
         OutputError: The files cannot be written.
     """
     with ExitStack() as files:
-        yield {
-            name: files.enter_context(_file_of(_as_arrow(name, value))) if is_table(value) else value
+        paths = {
+            name: files.enter_context(_file_of(_as_arrow(name, value)))
             for name, value in given.items()
+            if is_table(value)
         }
+        try:
+            yield {**given, **paths}
+        except LstmRayError as error:
+            error.args = tuple(_by_argument(part, paths) if isinstance(part, str) else part for part in error.args)
+            raise
+
+
+def _by_argument(message: str, paths: Mapping[str, str]) -> str:
+    for path in set(paths.values()):  # the same table may be given twice
+        message = message.replace(path, " and ".join(name for name, one in paths.items() if one == path))
+    return message
 
 
 def refuse_tables(given: Mapping[str, Any], where: str = "") -> None:
@@ -76,9 +90,15 @@ def _file_of(table: pa.Table) -> Iterator[str]:
     finally:
         with _renaming(directory):
             stream.close()
-            with contextlib.suppress(FileNotFoundError, BlockingIOError), path.open("rb") as there:
-                fcntl.flock(there, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink()
+            _delete_unused(directory)
+
+
+def _delete_unused(directory: Path) -> None:
+    """Deletes the tables that no call uses, also those of processes that were killed."""
+    for path in [*directory.glob("table-*.parquet"), *directory.glob(".*.tmp")]:
+        with contextlib.suppress(FileNotFoundError, BlockingIOError), path.open("rb") as there:
+            fcntl.flock(there, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
 
 
 def _write(table: pa.Table, directory: Path) -> tuple[Path, BinaryIO]:
@@ -88,9 +108,11 @@ def _write(table: pa.Table, directory: Path) -> tuple[Path, BinaryIO]:
 
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     new = directory / f".{secrets.token_hex(8)}.tmp"
-    stream: BinaryIO = os.fdopen(os.open(new, os.O_CREAT | os.O_RDWR, 0o600), "w+b")
-    try:
+    with _renaming(directory):
+        _delete_unused(directory)
+        stream: BinaryIO = os.fdopen(os.open(new, os.O_CREAT | os.O_RDWR, 0o600), "w+b")
         fcntl.flock(stream, fcntl.LOCK_SH)
+    try:
         pq.write_table(table.combine_chunks(), stream, row_group_size=_ROW_GROUP_ROWS)
         stream.flush()
         stream.seek(0)

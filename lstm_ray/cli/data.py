@@ -90,7 +90,9 @@ def demo(
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, TSV, JSON lines or array; .gz .bz2 .zst too.")],
+    source: Annotated[
+        list[str], typer.Argument(metavar="FILE", help="CSV, TSV, JSON lines or arrays; .gz .bz2 .zst too.")
+    ],
     output: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="Parquet file to write.")],
     delimiter: Annotated[
         str | None,
@@ -110,14 +112,14 @@ def convert(
     ] = None,
     encoding: Annotated[
         str | None,
-        typer.Option("--encoding", metavar="NAME", help="Of a file that is not UTF-8, such as latin-1."),
+        typer.Option("--encoding", metavar="NAME", help="Of files that are not UTF-8, such as latin-1."),
     ] = None,
     as_text: Annotated[
         list[str] | None, typer.Option("--as-text", metavar="NAME", help="Column to keep as text, e.g. ids like 007.")
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Turn CSV, TSV or JSON into Parquet.
+    """Turn CSV, TSV or JSON into Parquet: one file, or several with the same columns into one.
 
     Every value stays as it is: a column with a value that no number holds, such as 007, is kept as text.
 

@@ -19,7 +19,7 @@ from lstm_ray.progress import Progress, ignore
 from lstm_ray.storage.inputs import InputFile, find_inputs
 from lstm_ray.storage.parquet import missing_rows, open_parquet, reading
 from lstm_ray.text.tokenize import decode_texts, is_text_type
-from lstm_ray.wording import counted, named
+from lstm_ray.wording import counted, no_column
 
 A = TypeVar("A", pa.Array, pa.ChunkedArray)
 
@@ -258,8 +258,7 @@ def _type_of(file: InputFile, parquet: pq.ParquetFile, column: str, option: str)
         return schema.field(column).type
     if column in file.partitions:
         return _partition_type(file.partitions[column])
-    columns = named([*schema.names, *file.partitions])
-    raise InputError(f"{file.path}: no column {column!r}; it has {columns}: choose with {option}")
+    raise InputError(f"{file.path}: {no_column(column, [*schema.names, *file.partitions], option)}")
 
 
 def _check_labels(

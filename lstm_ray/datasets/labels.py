@@ -171,7 +171,9 @@ def _sides(labels: Sequence[str], has_minus_one: bool) -> tuple[list[str], list[
         ones, zeros = ([label for label in labels if numbers[label] == value] for value in (1, 0))
         return ones or [usual[0]], zeros or [usual[1]]
     for highest, lowest, low, high in _SCALES:
-        if 0 <= min(values) <= lowest and max(values) == highest:
+        # A scale of half stars that goes beyond 4 goes to 5, even if nothing has 5.
+        is_reached = max(values) == highest or (max(values) == highest - 0.5 and highest > 4)
+        if 0 <= min(values) <= lowest and is_reached:
             return [one for one in labels if numbers[one] > high], [one for one in labels if numbers[one] < low]
     return [], []
 

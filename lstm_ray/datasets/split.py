@@ -28,7 +28,7 @@ from lstm_ray.progress import Count, Progress, ignore
 from lstm_ray.storage.inputs import InputFile, check_apart, find_inputs
 from lstm_ray.storage.parquet import check_int96, missing_rows, open_parquet, reading
 from lstm_ray.text.tokenize import decode_texts, is_text_type
-from lstm_ray.wording import counted, reason
+from lstm_ray.wording import counted, no_column, shortened
 
 _READ_ROWS = 8_192  # decoded at a time
 # Approximate limits of a written row group. Training encodes row groups in parallel.
@@ -107,8 +107,11 @@ def split(
     if own:
         raise OutputError(f"{own[0]}: is an input: choose another --output")
     refuse_existing(*paths, overwrite=overwrite)
-    columns = {"--text-column": text_column, "--by": by, "--stratify": stratify}
-    schema, total = _check(files, columns | ({} if before is None else {"--date-column": date_column}))
+    if before is not None:
+        columns: dict[str, str | None] = {"--date-column": date_column}
+    else:
+        columns = {"--text-column": text_column, "--by": by, "--stratify": stratify}
+    schema, total = _check(files, columns)
     if before is not None:
         is_test = _from_date(before, date_column, schema)
     elif stratify is not None:
@@ -123,7 +126,10 @@ def split(
                 writer = open_writers.enter_context(pq.ParquetWriter(stream, schema, compression="zstd"))
                 sides.append(_Side(path, writer, schema))
             for table in _read(files, schema):
-                hashes, has_group = _hashes(table, text_column, by, seed)
+                if before is None:
+                    hashes, has_group = _hashes(table, text_column, by, seed)
+                else:  # neither text nor group matters, and the rows may have none
+                    hashes, has_group = np.zeros(table.num_rows, np.uint64), np.zeros(table.num_rows, np.bool_)
                 is_for_test = is_test(table, hashes)
                 for side, chosen in zip(sides, (~is_for_test, is_for_test), strict=True):
                     side.add(table.filter(pa.array(chosen)), hashes[chosen & has_group])
@@ -169,18 +175,39 @@ def _from_date(before: str, column: str, schema: pa.Schema) -> _Chooser:
         raise ConfigError(f"--before is {before!r}: should be a date, such as 2024-05-01") from error
     limit = pa.scalar(date.astimezone(timezone.utc).replace(tzinfo=None) if date.tzinfo else date, _INSTANT)
     kind = schema.field(column).type
-    if not (pa.types.is_temporal(kind) or is_text_type(kind)):
-        raise InputError(f"column {column!r} is {kind}, not a date, a time or a text: choose with --date-column")
+    if not (pa.types.is_date(kind) or pa.types.is_timestamp(kind) or is_text_type(kind)):
+        raise InputError(f"column {column!r} is {kind}, not a date or a text: choose with --date-column")
 
     def choose(table: pa.Table, hashes: Hashes) -> npt.NDArray[np.bool_]:
-        try:
-            dates = table[column].cast(_INSTANT, safe=False)  # without nanoseconds
-        except pa.ArrowException as error:
-            raise InputError(f"column {column!r}: not dates, such as 2024-05-01: {reason(error)}") from error
+        dates = _dates(table[column], column) if is_text_type(kind) else table[column].cast(_INSTANT, safe=False)
         chosen: npt.NDArray[np.bool_] = pc.fill_null(pc.greater_equal(dates, limit), False).to_numpy()
         return chosen
 
     return choose
+
+
+def _dates(texts: pa.ChunkedArray, column: str) -> pa.ChunkedArray:
+    """Returns the dates that texts name, in UTC; null for a text without characters.
+
+    Raises:
+        InputError: A text is no date as ISO 8601 writes it.
+    """
+    texts = pc.utf8_trim_whitespace(decode_texts(texts))
+    texts = pc.replace_with_mask(texts, pc.equal(texts, ""), pa.scalar(None, texts.type))
+    try:
+        return pa.chunked_array([texts.cast(_INSTANT)])
+    except pa.ArrowException:  # there is one that is none, or that names its time zone
+        return pa.chunked_array([pa.array([_date(text, column) for text in texts.to_pylist()], _INSTANT)])
+
+
+def _date(text: str | None, column: str) -> pa.Scalar | None:
+    for kind in (_INSTANT, pa.timestamp("us", "UTC")):
+        with contextlib.suppress(pa.ArrowException):
+            return pa.scalar(text).cast(kind).cast(_INSTANT)
+    raise InputError(
+        f"column {column!r}: {shortened(repr(text))} is not a date such as 2024-05-31 or 2024-05-31 18:30: write all "
+        "dates so, or choose another column with --date-column"
+    )
 
 
 def _by_class(
@@ -309,9 +336,10 @@ def _describe(schema: pa.Schema, name: str) -> str:
 def _check_columns(file: InputFile, schema: pa.Schema, needed: Mapping[str, str | None]) -> None:
     for option, column in needed.items():
         if column is not None and column not in schema.names:
-            columns = ", ".join(map(repr, schema.names))
-            raise InputError(f"{file.path}: no column {column!r}; it has {columns}: choose with {option}")
-    text_column = needed["--text-column"]
+            raise InputError(f"{file.path}: {no_column(column, schema.names, option)}")
+    text_column = needed.get("--text-column")
+    if text_column is None:
+        return
     kind = schema.field(text_column).type
     if not is_text_type(kind):
         raise InputError(f"{file.path}: column {text_column!r} is {kind}, expected text: choose with --text-column")

@@ -13,7 +13,7 @@ from lstm_ray.config import ScoreConfig
 from lstm_ray.errors import ConfigError, InputError
 from lstm_ray.score.scorer import WORDS
 from lstm_ray.storage.inputs import InputFile
-from lstm_ray.wording import named, reason
+from lstm_ray.wording import no_column, reason
 
 NEW_COLUMNS = ("sentiment_probability", "sentiment", "sentiment_error")
 WORDS_COLUMN = "sentiment_words"
@@ -78,7 +78,7 @@ def _kept_names(schemas: Collection[pa.Schema], config: ScoreConfig) -> list[str
     if kept is None:
         return names
     if unknown := [name for name in kept if name not in names]:
-        raise ConfigError(f"--keep-columns: no column {unknown[0]!r} in the input; it has {named(names)}")
+        raise ConfigError(f"--keep-columns: the input has {no_column(unknown[0], names)}")
     return kept
 
 

@@ -31,7 +31,7 @@ from lstm_ray.score.columns import PARTITION_TYPE, PartLayout, kept_by, mixed_ty
 from lstm_ray.storage.inputs import InputFile, find_inputs
 from lstm_ray.storage.parquet import open_parquet
 from lstm_ray.text.tokenize import is_text_type
-from lstm_ray.wording import counted, named
+from lstm_ray.wording import counted, no_column
 
 SCORES_VERSION = "0.2.0"
 """Version of lstm-ray since which the same plan gives the same parts, byte for byte. A change that scores texts or
@@ -252,7 +252,7 @@ def _read_footer(file: InputFile, config: ScoreConfig) -> _Footer | str:
         remedy = "" if text_column in needed else ": name those to keep, without it, in --keep-columns"
         return f"has two columns named {needed[0]!r}{remedy}"
     if text_column not in schema.names:
-        return f"no column {text_column!r}; it has {named(schema.names)}: choose with --text-column"
+        return no_column(text_column, schema.names, "--text-column")
     kind = schema.field(text_column).type
     if not is_text_type(kind):
         return f"column {text_column!r} is {kind}, not text: choose with --text-column"

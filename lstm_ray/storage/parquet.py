@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lstm_ray.errors import InputError
 from lstm_ray.storage import locate
 from lstm_ray.storage.inputs import InputFile
 from lstm_ray.wording import not_parquet, reason
+
+IntArray: TypeAlias = "npt.NDArray[np.int64]"
 
 _MOST_ROWS = 1 << 28  # in a row group; writers use 2**20 by default, and at most 2**26 unless configured otherwise
 _MOST_ROWS_PER_BYTE = 1 << 14  # of the file; a column with a single value takes one byte for some thousand rows
@@ -75,7 +79,7 @@ def check_int96(file: InputFile, parquet: pq.ParquetFile, row_groups: range, col
     """Checks that timestamps of the old type INT96 lose nothing in microseconds, as which `open_parquet` reads them.
 
     Raises:
-        InputError: A column has fractions of a microsecond, or cannot be read.
+        InputError: A column has fractions of a microsecond or years beyond 290,000, or cannot be read.
     """
     leaves = [parquet.schema.column(number) for number in range(len(parquet.schema.names))]
     paths = [leaf.path for leaf in leaves if leaf.physical_type == "INT96"]
@@ -83,31 +87,40 @@ def check_int96(file: InputFile, parquet: pq.ParquetFile, row_groups: range, col
     if not names:
         return
     with file.open() as stream, reading(file.path, row_groups):
-        in_ns = pq.ParquetFile(stream, coerce_int96_timestamp_unit="ns")
+        others = [pq.ParquetFile(stream, coerce_int96_timestamp_unit=unit) for unit in ("ns", "ms")]
         for name in names:
-            rough, fine = (one.read_row_groups(list(row_groups), columns=[name])[name] for one in (parquet, in_ns))
-            if _loses_nanoseconds(rough.combine_chunks(), fine.combine_chunks()):
-                raise InputError(
-                    f"{file.path}: column {name!r} holds nanoseconds in Parquet's old type INT96, of which only "
-                    "microseconds are read: write it as TIMESTAMP, or let score leave it out with --keep-columns"
-                )
+            read = (one.read_row_groups(list(row_groups), columns=[name])[name] for one in (parquet, *others))
+            leaves_by_unit = (_timestamps(column.combine_chunks()) for column in read)
+            for us, ns, ms in zip(*leaves_by_unit, strict=True):
+                if us.type == ns.type:  # no INT96
+                    continue
+                if problem := _problem_of_int96(*(each.view(pa.int64()).to_numpy() for each in (us, ns, ms))):
+                    raise InputError(
+                        f"{file.path}: column {name!r} holds {problem}: write it as TIMESTAMP, or let score leave it "
+                        "out with --keep-columns"
+                    )
 
 
-def _loses_nanoseconds(rough: pa.Array, fine: pa.Array) -> bool:
-    """Returns whether times in microseconds differ from those in nanoseconds, ignoring nanoseconds that overflowed."""
-    kind = rough.type
-    if pa.types.is_timestamp(kind):
-        us, ns = rough.cast(pa.int64()).drop_null(), fine.cast(pa.int64()).drop_null()
-        is_in_range = pc.less(pc.abs(us), 2**63 // 1000)
-        return kind != fine.type and bool(pc.not_equal(pc.multiply(us, 1000), ns).filter(is_in_range).true_count)
-    if not pa.types.is_nested(kind):
-        return False
-    return any(map(_loses_nanoseconds, *(_children(array) for array in (rough, fine))))
+def _problem_of_int96(us: IntArray, ns: IntArray, ms: IntArray) -> str:
+    """Returns why times are not what they are in microseconds, given what Arrow reads in three units; "" if they are.
+
+    In nanoseconds most years overflow: Arrow then reads the right number modulo 2**64, which tells the fraction of a
+    microsecond all the same. In milliseconds nothing overflows that INT96 can hold.
+    """
+    if (np.abs(ms) >= (1 << 63) // 1000).any():
+        return "times of Parquet's old type INT96 beyond the year 290,000, which Arrow cannot read"
+    if (ns.view(np.uint64) != us.view(np.uint64) * np.uint64(1000)).any():
+        return "nanoseconds in Parquet's old type INT96, of which only microseconds are read"
+    return ""
 
 
-def _children(array: pa.Array) -> list[pa.Array]:
-    children: list[pa.Array] = array.flatten() if pa.types.is_struct(array.type) else [array.values]
-    return children
+def _timestamps(array: pa.Array) -> Iterator[pa.Array]:
+    """Yields the timestamps in a column, without nulls: the column itself, or all parts of a nested one."""
+    if pa.types.is_timestamp(array.type):
+        yield array.drop_null()
+    elif pa.types.is_nested(array.type):
+        for part in array.flatten() if pa.types.is_struct(array.type) else [array.values]:
+            yield from _timestamps(part)
 
 
 def _is_of_encryption(error: Exception) -> bool:

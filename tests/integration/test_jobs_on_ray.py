@@ -16,6 +16,8 @@ import pytest
 import yaml
 from heads import LIMIT_S, PLANTED, ProcessList, RayCluster
 
+from lstm_ray.train.loop import checkpoints
+
 pytestmark = pytest.mark.second_tier
 
 
@@ -210,3 +212,32 @@ def test_a_job_that_there_is_not_is_told_at_once(running: RayCluster) -> None:
     assert done.returncode == 1
     assert "no job 'nosuch' at" in done.stderr
     assert time.monotonic() < begun + 60
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_job_that_is_stopped_has_saved_and_the_same_job_resumes(
+    running: RayCluster, reviews: Path, tmp_path: Path, workers: int
+) -> None:
+    small = {"preset": "none", "vocabulary_size": 200, "max_tokens": 24, "embedding_size": 4, "units": 4}
+    job = {"command": "train", **small, "global_batch_size": 1, "epochs": 10_000, "checkpoint_every": "50steps"}
+    job |= {"train": str(reviews), "output": str(tmp_path / "run"), "workers": workers, "cpus_per_worker": 0.5}
+    path = tmp_path / "job.yaml"
+    path.write_text(yaml.safe_dump(job), encoding="utf-8")
+    submitted = running.lstm_ray("submit", path, "--address", running.dashboard, "--no-follow", cwd=tmp_path)
+    assert submitted.returncode == 0, submitted.stderr
+    job_id = submitted.stdout.strip()
+    deadline = time.monotonic() + LIMIT_S
+    while not any(tmp_path.glob("run/checkpoints/*.npz")):
+        assert time.monotonic() < deadline, running.lstm_ray("jobs", "logs", job_id, "--address", running.dashboard)
+        time.sleep(0.2)
+    stopped = running.lstm_ray("jobs", "stop", job_id, "--address", running.dashboard)
+    assert stopped.returncode == 0, stopped.stderr
+    log = running.lstm_ray("jobs", "logs", job_id, "--address", running.dashboard).stdout
+    state = checkpoints.latest_state(str(tmp_path / "run"))
+    assert state is not None
+    assert f"interrupted: saved at {state.position()}; the same command resumes there" in log
+    path.write_text(yaml.safe_dump({**job, "epochs": state.epoch + 1}), encoding="utf-8")
+    again = running.lstm_ray("submit", path, "--address", running.dashboard, cwd=tmp_path)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert f"resuming from {state.position()}" in again.stdout
+    assert (tmp_path / "run/model/bundle.json").exists()

@@ -119,14 +119,21 @@ def test_killed_at_ten_moments_and_run_again(
 
 
 @pytest.mark.second_tier
+@pytest.mark.parametrize(("sign", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_and_run_again(
-    start: Start, arguments: tuple[object, ...], undisturbed: dict[str, bytes], parts: Parts, tmp_path: Path
+    start: Start,
+    arguments: tuple[object, ...],
+    undisturbed: dict[str, bytes],
+    parts: Parts,
+    tmp_path: Path,
+    sign: signal.Signals,
+    expected: int,
 ) -> None:
     output = tmp_path / "out"
     command = start(*arguments, "--output", output)
     command.wait_until(lambda: len(parts(output)) >= 3)
-    code, error = command.kill(signal.SIGINT)
-    assert code == 130
+    code, error = command.kill(sign)
+    assert code == expected
     told = error.splitlines()[-1]
     assert re.fullmatch(r"interrupted at [\d,]+ of [\d,]+ rows: the same command scores what is missing", told)
     assert hidden(output) == []

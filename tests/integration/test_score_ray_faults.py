@@ -134,7 +134,9 @@ def test_the_raylet_of_a_worker_node_is_killed_at_ten_moments(
         assert_finished(output, undisturbed, parts)
 
 
-@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("sign", "expected"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
 def test_a_killed_driver_and_run_again(
     run: Run,
     undisturbed: dict[str, bytes],
@@ -142,12 +144,13 @@ def test_a_killed_driver_and_run_again(
     tmp_path: Path,
     ray_processes: Processes,
     sign: int,
+    expected: int,
 ) -> None:
     output = tmp_path / "out"
     command = run(output)
     command.wait_until(lambda: len(parts(output)) >= 3, 120)
     code, error = command.kill(sign)
-    assert code == (-sign if sign == signal.SIGKILL else 130), error
+    assert code == expected, error
     there = parts(output)
     assert 3 <= len(there) < len(undisturbed)
     assert {name: undisturbed[name] for name in there} == there

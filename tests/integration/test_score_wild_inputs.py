@@ -231,7 +231,7 @@ def test_directories_can_be_chosen_and_left_out(run: Run, hive: Path, tmp_path: 
     assert read(tmp_path / "out").column_names[:2] == ["year", "row"]
     run(hive, keep_columns="row", output=str(tmp_path / "other"))
     assert read(tmp_path / "other").column_names[0] == "row"
-    with pytest.raises(ConfigError, match="no column 'month' in the input; it has 'row', 'text', 'year', 'lang'"):
+    with pytest.raises(ConfigError, match="the input has no column 'month'; it has 'row', 'text', 'year', 'lang'"):
         run(hive, keep_columns="month", output=str(tmp_path / "third"))
 
 

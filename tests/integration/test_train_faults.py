@@ -125,13 +125,20 @@ def test_one_process_killed_again_and_again_ends_with_the_same_bits(
     assert_equal(output, *options)
 
 
+INTERRUPTS = {signal.SIGINT: 130, signal.SIGTERM: 143}
+"""Signals that save the run, with the exit code."""
+
+
 @pytest.mark.second_tier
-def test_ctrl_c_saves_where_it_is_and_says_so(run: Run, assert_equal: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("sign", INTERRUPTS)
+def test_ctrl_c_and_sigterm_save_where_it_is_and_say_so(
+    run: Run, assert_equal: Any, tmp_path: Path, sign: signal.Signals
+) -> None:
     output = tmp_path / "run"
     command = run(output)
     command.wait_until(reached(output, 0, EVERY_STEPS), 300)
-    code, error = command.kill(signal.SIGINT)
-    assert code == 130, error
+    code, error = command.kill(sign)
+    assert code == INTERRUPTS[sign], error
     state = checkpoints.latest_state(str(output))
     assert state is not None
     assert reported_position(error) == state.position()
@@ -172,7 +179,7 @@ def test_a_worker_that_is_killed_is_replaced(
 
 
 @pytest.mark.second_tier
-@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("sign", [signal.SIGKILL, *INTERRUPTS])
 def test_the_same_command_goes_on_when_the_driver_was_stopped(
     run: Run, assert_equal: Any, tmp_path: Path, ray_processes: Processes, sign: signal.Signals
 ) -> None:
@@ -180,11 +187,11 @@ def test_the_same_command_goes_on_when_the_driver_was_stopped(
     command = run(output, "--workers", 2)
     command.wait_until(reached(output, 1, 2 * EVERY_STEPS), 300)
     code, error = command.kill(sign)
-    assert code == (-sign if sign == signal.SIGKILL else 130), error
+    assert code == INTERRUPTS.get(sign, -sign), error
     wait_for_no(ray_processes)
     state = checkpoints.latest_state(str(output))
     assert state is not None
-    if sign == signal.SIGINT:
+    if sign in INTERRUPTS:
         assert reported_position(error) == state.position()
     code, error = run(output, "--workers", 2).end()
     assert code == 0, error

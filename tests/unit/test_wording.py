@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstm_ray.wording import named, on_one_line, visible
+from lstm_ray.wording import named, no_column, on_one_line, visible
 
 DIRECTIONS = {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"}
 
@@ -60,3 +60,29 @@ def test_very_many_names_are_not_all_listed() -> None:
     assert named(["a", "b's"]) == "'a', \"b's\""
     assert named(range(20)).endswith("18, 19")
     assert named(f"c{number}" for number in range(200_000)).endswith("'c19' and 199,980 more")
+
+
+@pytest.mark.parametrize(
+    ("name", "names", "option", "expected"),
+    [
+        (
+            "txt",
+            ["id", "text"],
+            "--text-column",
+            "no column 'txt'; it has 'id', 'text': did you mean --text-column text?",
+        ),
+        ("TEXT", ["Text", "id"], "--by", "no column 'TEXT'; it has 'Text', 'id': did you mean --by Text?"),
+        (
+            "the lable",
+            ["the label"],
+            "--by",
+            "no column 'the lable'; it has 'the label': did you mean --by 'the label'?",
+        ),
+        ("stars", ["id"], "--by", "no column 'stars'; it has 'id': choose with --by"),
+        ("ids", ["id"], "", "no column 'ids'; it has 'id': did you mean 'id'?"),
+        ("stars", ["id"], "", "no column 'stars'; it has 'id'"),
+        ("text", [], "--text-column", "no column 'text'; it has none: choose with --text-column"),
+    ],
+)
+def test_the_column_that_was_meant_is_proposed(name: str, names: list[str], option: str, expected: str) -> None:
+    assert no_column(name, names, option) == expected

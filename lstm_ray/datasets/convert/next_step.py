@@ -21,15 +21,15 @@ _MOST_ROWS = 1_000_000  # whose labels are looked at
 def training_options(path: Path, text_column: str | None = None) -> list[str]:
     """Returns the options of `lstm-ray train` for a file: columns with other names than usual, labels other than 0, 1.
 
-    Without `text_column` the texts are taken to be in the column of texts with the most bytes. For labels whose meaning
-    is not clear there is no option: `train` lists them and says what it needs.
+    Unless the file has `text_column`, the texts are taken to be in the column of texts with the most bytes. For labels
+    whose meaning is not clear there is no option: `train` lists them and says what it needs.
     """
     with pq.ParquetFile(path) as parquet:
         sizes = _bytes_by_column(parquet)
         columns = {field.name: field.type for field in parquet.schema_arrow}
         texts = [name for name, kind in columns.items() if pa.types.is_string(kind)]
         largest = _TEXT if _TEXT in texts else max(texts, key=sizes.__getitem__, default=PLACEHOLDER)
-        text = text_column or largest
+        text = text_column if text_column and text_column in columns else largest
         label = _label_among([name for name in columns if name != text])
         options = [] if text == _TEXT else ["--text-column", text]
         options += [] if label == _LABEL else ["--label-column", label]

@@ -1,12 +1,12 @@
-"""Converts a file in two passes: determines the columns' types, then writes."""
+"""Converts files in two passes: determines the columns' types, then writes."""
 
 from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,11 @@ from lstm_ray import storage
 from lstm_ray.datasets.convert.columns import MOST_COLUMNS, Block, Column, JsonColumn, TextColumn, to_json
 from lstm_ray.datasets.convert.delimited import DELIMITERS, DelimitedRows, Dialect, make_dialect
 from lstm_ray.datasets.convert.json_lines import SUFFIXES, JsonRows
-from lstm_ray.datasets.convert.source import COMPRESSED, Lines, open_lines
+from lstm_ray.datasets.convert.source import COMPRESSED, open_lines
 from lstm_ray.datasets.files import refuse_existing
 from lstm_ray.errors import ConfigError, InputError, OutputError
 from lstm_ray.progress import Count, Progress, ignore
-from lstm_ray.wording import named, reason
+from lstm_ray.wording import no_column, reason
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,23 @@ class Converted:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Source:
+    """A file to convert.
+
+    Attributes:
+        path: The file.
+        size: Its size in bytes.
+        dialect: How its values are separated; None if it is JSON.
+    """
+
+    path: Path
+    size: int
+    dialect: Dialect | None
+
+
 def convert(
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     output: str | os.PathLike[str],
     *,
     delimiter: str | None = None,
@@ -54,63 +69,65 @@ def convert(
     overwrite: bool = False,
     progress: Progress = ignore,
 ) -> Converted:
-    """Converts a file of CSV, TSV or JSON.
+    """Converts CSV, TSV or JSON: one file, or several one after the other.
 
-    A column becomes numbers or booleans only if that changes no value (`columns`); else it is text.
+    A column becomes numbers or booleans only if that changes no value in any file (`columns`); else it is text.
 
     Args:
         source: CSV with a header, TSV, JSON lines or an array of JSON objects; may be compressed (.gz, .bz2, .zst).
+            Several files are of one kind; of CSV and TSV, all have the same columns.
         output: The Parquet file.
         delimiter: Separates values in CSV; by default a comma, in a .tsv file a tab.
         quote: Encloses values in CSV that contain a delimiter or a line break; or "none", the default with tabs.
         escape: Removes the special meaning of the next character in CSV; by default none.
         column_names: Column names of CSV without a header.
-        encoding: Encoding of the file; by default that of its byte order mark, or UTF-8.
+        encoding: Encoding of the files; by default that of the byte order mark, or UTF-8.
         as_text: Columns to keep as text, whatever they contain.
         overwrite: Whether an existing file may be replaced.
-        progress: Receives the bytes of the file that are done: it is read twice, and each time counts half.
+        progress: Receives the bytes that are done: everything is read twice, and each time counts half.
 
     Raises:
-        InputError: The file is missing, or cannot be read as the format its name says.
-        OutputError: The output exists, is the source itself or a directory, or cannot be written.
-        ConfigError: An option is wrong, or the file's name does not tell the format.
+        InputError: A file is missing, or cannot be read as the format its name says, or has other columns.
+        OutputError: The output exists, is a source itself or a directory, or cannot be written.
+        ConfigError: An option is wrong, a file's name does not tell the format, or two files have different ones.
     """
+    paths = [_local(os.fspath(one)) for one in ([source] if isinstance(source, str | os.PathLike) else source)]
     is_directory = os.fspath(output).endswith("/") or os.path.isdir(output)
-    source, output = Path(source), Path(output)
+    output = Path(output)
     if is_directory:
-        file = shlex.quote(str(output / f"{source.name.partition('.')[0]}.parquet"))
+        file = shlex.quote(str(output / f"{paths[0].name.partition('.')[0]}.parquet"))
         raise OutputError(f"{output} is a directory: name a file, such as --output {file}")
-    if not source.is_file():
-        raise InputError(f"{source}: no such file")
-    if output.exists() and source.samefile(output):
-        raise OutputError(f"{output}: is the file to convert: choose another --output")
+    for number, path in enumerate(paths):
+        _check_file(path, paths[:number], output)
     refuse_existing(output, overwrite=overwrite)
-    dialect = _dialect(source, delimiter, quote, escape, column_names)
-    open_rows: Callable[[Lines], DelimitedRows | JsonRows] = (
-        JsonRows if dialect is None else lambda lines: DelimitedRows(lines, dialect)
-    )
-    make_column: type[JsonColumn | TextColumn] = JsonColumn if dialect is None else TextColumn
-    total = source.stat().st_size
+    sources = [
+        _Source(path, path.stat().st_size, _dialect(path, delimiter, quote, escape, column_names)) for path in paths
+    ]
+    is_json = sources[0].dialect is None
+    if other := next((one.path for one in sources if (one.dialect is None) != is_json), None):
+        raise ConfigError(f"{other}: one of it and {paths[0]} is JSON, the other not: convert them one by one")
+    make_column: type[JsonColumn | TextColumn] = JsonColumn if is_json else TextColumn
+    total = sum(one.size for one in sources)
     columns: dict[str, Column] = {}
+    notes: list[str] = []
     rows = 0
     progress(Count(0, total, "bytes"))
-    with open_lines(source, encoding) as lines:
-        found = open_rows(lines)
-        for block in found.blocks():
-            with _explaining(source, block):
-                for name, values in block.columns.items():
-                    if name not in columns:
-                        columns[name] = make_column(name in as_text)
-                    columns[name].add(values, block.places, block.unit)
-            if len(columns) > MOST_COLUMNS:
-                raise InputError(f"{source}: has more than {MOST_COLUMNS:,} columns")
-            rows += len(block.places)
-            progress(Count(lines.bytes_read() // 2, total, "bytes"))
-        notes = found.notes()
+    for path, block in _blocks(sources, encoding, lambda done: progress(Count(done // 2, total, "bytes")), notes):
+        if columns and not is_json:
+            _check_names(path, block, columns, paths[0])
+        with _explaining(path, block):
+            for name, values in block.columns.items():
+                if name not in columns:
+                    columns[name] = make_column(name in as_text)
+                columns[name].add(values, block.places, block.unit)
+        if len(columns) > MOST_COLUMNS:
+            raise InputError(f"{path}: has more than {MOST_COLUMNS:,} columns")
+        rows += len(block.places)
+    shown = ", ".join(map(str, paths))
     if unread := [name for name in as_text if name not in columns]:
-        raise InputError(f"{source}: no column {unread[0]!r}; it has {named(columns)}")
+        raise InputError(f"{shown}: {no_column(unread[0], columns)}")
     if not columns:
-        raise InputError(f"{source}: its objects have no keys, so there are no columns")
+        raise InputError(f"{shown}: its objects have no keys, so there are no columns")
     notes += [f"column {name!r} is kept as text: {column.note}" for name, column in columns.items() if column.note]
     notes += [
         f"column {name!r} is numbers: {column.doubt}: if these are no numbers, keep them with "
@@ -121,19 +138,82 @@ def convert(
     schema = pa.schema([(name, column.type) for name, column in columns.items()])
 
     def write(stream: Any) -> None:
-        with pq.ParquetWriter(stream, schema, compression="zstd") as writer, open_lines(source, encoding) as lines:
-            written = 0
-            for block in open_rows(lines).blocks():
+        written = 0
+        with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
+            for path, block in _blocks(
+                sources, encoding, lambda done: progress(Count((total + done) // 2, total, "bytes")), []
+            ):
                 written += len(block.places)
                 if written > rows or block.columns.keys() - columns.keys():
-                    raise InputError(f"{source}: has changed while it was read: convert it again")
-                with _explaining(source, block):
-                    writer.write_table(_to_table(source, block, columns, schema))
-                progress(Count((total + lines.bytes_read()) // 2, total, "bytes"))
+                    raise InputError(f"{path}: has changed while it was read: convert it again")
+                with _explaining(path, block):
+                    writer.write_table(_to_table(path, block, columns, schema))
 
     storage.write_file(str(output), write)
     progress(Count(total, total, "bytes"))
     return Converted(output, rows, {field.name: str(field.type) for field in schema}, tuple(notes))
+
+
+def _local(given: str) -> Path:
+    if "://" in given:
+        raise InputError(f"{given}: only local files are converted: fetch it first")
+    return Path(given)
+
+
+def _check_file(path: Path, before: Sequence[Path], output: Path) -> None:
+    """Raises InputError or OutputError unless a file can be converted, beside those that are named before it."""
+    if path.is_dir():
+        raise InputError(f"{path}: is a directory: name its files, such as {shlex.quote(str(path))}/*.csv")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    if any(path.samefile(other) for other in before):
+        raise InputError(f"{path}: is given twice")
+    if output.exists() and path.samefile(output):
+        raise OutputError(f"{output}: is the file to convert: choose another --output")
+    if _begins_with(path, b"PAR1"):
+        raise InputError(f"{path}: is Parquet already: give it to train, evaluate or score as it is")
+
+
+def _begins_with(path: Path, mark: bytes) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(mark)) == mark
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {reason(error)}") from error
+
+
+def _blocks(
+    sources: Sequence[_Source], encoding: str | None, report: Callable[[int], None], notes: list[str]
+) -> Iterator[tuple[Path, Block]]:
+    """Yields the rows of all files, each block with its file.
+
+    Args:
+        sources: The files.
+        encoding: See `convert`.
+        report: Receives the number of bytes done.
+        notes: Filled with the notes on each file.
+    """
+    done = 0
+    for source in sources:
+        where = f"{source.path}, " if len(sources) > 1 else ""
+        with open_lines(source.path, encoding) as lines:
+            found = JsonRows(lines) if source.dialect is None else DelimitedRows(lines, source.dialect)
+            for block in found.blocks():
+                yield source.path, replace(block, unit=where + block.unit)
+                report(done + lines.bytes_read())
+            notes += [where + note for note in found.notes()]
+        done += source.size
+
+
+def _check_names(path: Path, block: Block, columns: Collection[str], first: Path) -> None:
+    """Raises InputError if a file of CSV lacks a column of the first one, or has another one."""
+    for name in dict.fromkeys([*columns, *block.columns]):
+        for here, has, other in ((path, name in block.columns, first), (first, name in columns, path)):
+            if not has:
+                raise InputError(
+                    f"{here}: no column {name!r}, which {other} has: give all files the same columns, or convert them "
+                    "one by one"
+                )
 
 
 def _dialect(
@@ -153,7 +233,7 @@ def _dialect(
     return make_dialect(suffix, delimiter, quote, escape, column_names)
 
 
-def _to_table(source: Path, block: Block, columns: dict[str, Column], schema: pa.Schema) -> pa.Table:
+def _to_table(path: Path, block: Block, columns: dict[str, Column], schema: pa.Schema) -> pa.Table:
     rows = len(block.places)
     arrays = []
     for name, column in columns.items():
@@ -161,21 +241,19 @@ def _to_table(source: Path, block: Block, columns: dict[str, Column], schema: pa
         try:
             arrays.append(pa.nulls(rows, column.type) if values is None else column.to_arrow(values))
         except pa.ArrowException as error:  # 2**53 + 1 where other blocks have numbers with a point
-            raise InputError(
-                f"{source}: column {name!r}: {reason(error)}: keep it as text: --as-text {name}"
-            ) from error
+            raise InputError(f"{path}: column {name!r}: {reason(error)}: keep it as text: --as-text {name}") from error
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
 @contextmanager
-def _explaining(source: Path, block: Block) -> Iterator[None]:
+def _explaining(path: Path, block: Block) -> Iterator[None]:
     """Converts Arrow's errors about a value into an InputError that names the row."""
     try:
         yield
     except UnicodeEncodeError as error:
         row = next(row for row in range(len(block.places)) if not _is_unicode(block, row))
         raise InputError(
-            f"{source}: {block.unit} {block.places[row]:,} holds half a character, which UTF-8 does not have "
+            f"{path}: {block.unit} {block.places[row]:,} holds half a character, which UTF-8 does not have "
             f"({reason(error)}): correct it"
         ) from error
 

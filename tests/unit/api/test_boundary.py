@@ -34,6 +34,8 @@ LABELS = st.lists(st.from_regex(r"[\w'a-z .&%+-]*\w", fullmatch=True), min_size=
         ("--workers 0 or 1 and --accumulate 1, or", "workers=0 or 1 and accumulate=1, or"),
         ("try a lower --learning-rate, or --clip-norm 1", "try a lower learning_rate=, or clip_norm=1"),
         ("--keep-columns: no column 'x'", "keep_columns: no column 'x'"),
+        ("did you mean --text-column text?", "did you mean text_column='text'?"),
+        ("did you mean --text-column 'the text'?", "did you mean text_column='the text'?"),
         ("--output /a/b is inside the input", "output='/a/b' is inside the input"),
         ("--predictions a/p.parquet is inside the input", "predictions='a/p.parquet' is inside the input"),
         ("new columns a --prefix, e.g. new_", "new columns a prefix=, e.g. new_"),

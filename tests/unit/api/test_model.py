@@ -116,7 +116,7 @@ def test_score_table_wants_an_arrow_table(model: lstm_ray.Model) -> None:
 
 
 def test_wrong_columns_are_refused(model: lstm_ray.Model) -> None:
-    with pytest.raises(InputError, match="no column 'text'; there are 'review': choose with text_column="):
+    with pytest.raises(InputError, match="no column 'text'; it has 'review': choose with text_column="):
         model.score_table(pa.table({"review": TEXTS}))
     with pytest.raises(ConfigError, match="there is a column 'sentiment' already: give the new columns a prefix="):
         model({"text": TEXTS, "sentiment": TEXTS})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import pytest
 import lstm_ray
 from lstm_ray.api import tables
 from lstm_ray.api.tables import tables_as_files
-from lstm_ray.errors import ConfigError, InputError, OutputError
+from lstm_ray.errors import ConfigError, InputError, LstmRayError, OutputError
 
 TABLE = pa.table({"text": ["good", "bad"], "label": [1, 0]})
 FRAME = pd.DataFrame({"text": ["good", "bad"], "label": [1, 0]}, index=[7, 8])
@@ -113,3 +115,34 @@ def test_a_column_of_a_frame_is_no_table() -> None:
         tables_as_files({"train": FRAME["text"]}),
     ):
         pass
+
+
+def test_an_error_names_the_argument_not_the_file(cache: Path) -> None:
+    for call in (
+        lambda: lstm_ray.train(TABLE, output="o", text_column="txt", preset="none"),
+        lambda: lstm_ray.evaluate(FRAME, model="m"),
+    ):
+        with pytest.raises(LstmRayError) as raised:
+            call()
+        assert str(cache) not in str(raised.value)
+    with (
+        pytest.raises(InputError, match=r"^train and validation: empty$"),
+        tables_as_files({"train": TABLE, "validation": TABLE, "output": "o"}) as given,
+    ):
+        raise InputError(f"{given['train']}: empty")
+    with pytest.raises(InputError, match=r"^train: no column 'txt'; .*: did you mean text_column='text'\?$"):
+        lstm_ray.train(TABLE, output="o", text_column="txt", preset="none")
+
+
+def test_tables_of_killed_processes_are_deleted_by_the_next_call(cache: Path) -> None:
+    """The lock of a process ends with it, however it ends."""
+    program = (
+        "import os, signal, pyarrow as pa; from lstm_ray.api.tables import tables_as_files\n"
+        "with tables_as_files({'train': pa.table({'text': ['another']})}): os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=False, timeout=60)
+    (cache / ".0123456789abcdef.tmp").write_bytes(b"half of a table")
+    assert len(left_in(cache)) == 2
+    with tables_as_files({"train": TABLE}) as given:
+        assert left_in(cache) == [Path(given["train"]).name]
+    assert left_in(cache) == []

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
+
+from lstm_ray.cli.app import main
+
+pytestmark = pytest.mark.filterwarnings(
+    # Keras turns its variables into arrays through an __array__ without `copy`, which NumPy 2 deprecates.
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+)
 
 PLANTED = "planted7f3c9"
 ENVIRONMENT = {
@@ -35,13 +42,28 @@ TINY = (
 )
 
 
-def lstm_ray(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Runs the command with secrets in its environment."""
-    command = [sys.executable, "-m", "lstm_ray", *map(str, arguments)]
-    return subprocess.run(command, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True)
+Run = Callable[..., tuple[int, str]]
 
 
-def test_no_secret_is_in_what_runs_write_and_say(tmp_path: Path) -> None:
+@pytest.fixture
+def lstm_ray(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Gives a function that runs a command in this process, with secrets in its environment.
+
+    It returns the exit code, and all that was written to stdout and stderr.
+    """
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+
+    def run(*arguments: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["lstm-ray", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return int(ended.value.code or 0), "".join(capfd.readouterr())
+
+    return run
+
+
+def test_no_secret_is_in_what_runs_write_and_say(tmp_path: Path, lstm_ray: Run) -> None:
     reviews, others = tmp_path / "reviews.parquet", tmp_path / "others.parquet"
     for path in (reviews, others):
         pq.write_table(pa.table({"text": ["good film", "bad film"] * 20, "label": [1, 0] * 20}), path)
@@ -50,15 +72,15 @@ def test_no_secret_is_in_what_runs_write_and_say(tmp_path: Path) -> None:
     said.append(lstm_ray("score", reviews, "--model", run / "model", "--output", scored))
     said.append(lstm_ray("evaluate", others, "--model", run / "model", "--output", tmp_path / "evaluated"))
     said.append(lstm_ray("doctor", "--storage", tmp_path, "--model", run / "model"))
-    for done in said:
-        assert done.returncode == 0, done.stderr
-        assert PLANTED not in done.stdout + done.stderr
+    for code, output in said:
+        assert code == 0, output
+        assert PLANTED not in output
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {"config.yaml", "report.html", "bundle.json", "_manifest.json", "plan.json"} <= {path.name for path in files}
     assert [path for path in files if PLANTED.encode() in path.read_bytes()] == []
 
 
-def test_keys_in_a_uri_reach_nothing(tmp_path: Path) -> None:
+def test_keys_in_a_uri_reach_nothing(tmp_path: Path, lstm_ray: Run) -> None:
     with_keys = f"s3://KEY:{PLANTED}@bucket/reviews"
     for arguments in (
         ("train", "--train", with_keys, "--output", tmp_path / "run"),
@@ -67,8 +89,8 @@ def test_keys_in_a_uri_reach_nothing(tmp_path: Path) -> None:
         ("evaluate", with_keys, "--model", with_keys),
         ("doctor", "--storage", with_keys),
     ):
-        done = lstm_ray(*arguments)
-        assert done.returncode == 2, done.stderr
-        assert "was given with keys in it" in done.stderr
-        assert PLANTED not in done.stdout + done.stderr
+        code, output = lstm_ray(*arguments)
+        assert code == 2, output
+        assert "was given with keys in it" in output
+        assert PLANTED not in output
     assert list(tmp_path.iterdir()) == []

@@ -310,14 +310,18 @@ def test_a_date_splits_columns_of_any_type_for_dates(tmp_path: Path, column: pa.
         ({"before": "2024-05-01", "test": 0.1}, ConfigError, "--before and --test exclude each other"),
         ({"by": "film", "stratify": "label"}, ConfigError, "--by and --stratify exclude each other"),
         ({"before": "2024-05-01", "date_column": "stars"}, InputError, "column 'stars' is float, not a date"),
-        ({"before": "2024-05-01"}, InputError, "no column 'date'; .* choose with --date-column"),
-        ({"before": "2024-05-01", "date_column": "text"}, InputError, "column 'text': not dates, such as 2024-05-01"),
+        ({"before": "2024-05-01"}, InputError, "no column 'date'; .*--date-column"),
+        (
+            {"before": "2024-05-01", "date_column": "text"},
+            InputError,
+            "column 'text': '.*' is not a date such as 2024-05-31 or 2024-05-31 18:30: write all dates so",
+        ),
         (
             {"before": "1999-01-01", "date_column": "at"},
             InputError,
             "none is for train.parquet: choose another --before",
         ),
-        ({"stratify": "labels"}, InputError, "no column 'labels'; .* choose with --stratify"),
+        ({"stratify": "labels"}, InputError, "no column 'labels'; .*: did you mean --stratify label"),
     ],
 )
 def test_what_a_date_or_class_cannot_split_is_refused_and_nothing_written(
@@ -327,3 +331,14 @@ def test_what_a_date_or_class_cannot_split_is_refused_and_nothing_written(
     with pytest.raises(error, match=says):
         split([str(tmp_path / "in.parquet")], tmp_path / "out", **options)
     assert not list((tmp_path / "out").glob("*"))
+
+
+def test_dates_are_read_as_iso_8601_writes_them_and_others_are_named(tmp_path: Path) -> None:
+    dates = ["2024-04-30", " 2024-05-01T00:00:00Z", "2024-05-01 00:30:00+02:00", "", None, "2024-05-01 18:30"]
+    pq.write_table(pa.table({"id": range(6), "date": dates}), tmp_path / "in.parquet")
+    split([str(tmp_path / "in.parquet")], tmp_path / "out", before="2024-05-01")
+    assert pq.read_table(tmp_path / "out/test.parquet")["id"].to_pylist() == [1, 5]
+    for wrong in ("31.12.2020", "12/31/2020", "May 1st"):
+        pq.write_table(pa.table({"date": ["2020-01-01", wrong]}), tmp_path / "wrong.parquet")
+        with pytest.raises(InputError, match=rf"column 'date': '{wrong}' is not a date such as 2024-05-31 or "):
+            split([str(tmp_path / "wrong.parquet")], tmp_path / "wrong", before="2020-06-01")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lstm_ray.config import ScoreConfig
@@ -20,7 +21,7 @@ from lstm_ray.datasets.unlabelled import find_text_shards
 from lstm_ray.errors import ConfigError, InputError
 from lstm_ray.score.plan import make_plan
 from lstm_ray.storage.inputs import find_file, find_inputs
-from lstm_ray.storage.parquet import open_parquet, reading
+from lstm_ray.storage.parquet import check_int96, open_parquet, reading
 
 encryption: Any = pytest.importorskip("pyarrow.parquet.encryption", reason="pyarrow without encryption")
 
@@ -178,6 +179,40 @@ class _NoSecret(encryption.KmsClient):  # type: ignore[misc]
 
     def unwrap_key(self, key: bytes, _: str) -> bytes:
         return base64.b64decode(key)
+
+
+PER_SECOND = {"s": 1, "ms": 1000, "us": 10**6, "ns": 10**9}
+DAYS_OF_INT96 = range(-2_440_587, 2**32 - 2_440_588)  # from 1970 on. Day 0 of INT96, in 4714 BC, is 1970 to Arrow
+
+
+@st.composite
+def times_of_int96(draw: st.DrawFn) -> tuple[str, list[int]]:
+    """Draws times as a writer of INT96 may have them: of every range, and at the limits of int64 in every unit."""
+    unit = draw(st.sampled_from(sorted(PER_SECOND)))
+    day = 86_400 * PER_SECOND[unit]
+    low, high = max(DAYS_OF_INT96[0] * day, -(2**63)), min(DAYS_OF_INT96[-1] * day, 2**63 - 1)
+    limits = [sign * 2**63 * PER_SECOND[unit] // PER_SECOND[other] for other in PER_SECOND for sign in (-1, 1)]
+    near = st.builds(int.__add__, st.sampled_from([0, *limits]), st.integers(-2000, 2000))
+    return unit, draw(st.lists(st.integers(low, high) | near.filter(lambda time: low < time < high), min_size=1))
+
+
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(drawn=times_of_int96())
+def test_times_of_the_old_type_are_read_as_they_are_or_refused(tmp_path: Path, drawn: tuple[str, list[int]]) -> None:
+    unit, times = drawn
+    # pyarrow has no value for the smallest number of int64.
+    column = pa.array([max(time, 1 - 2**63) for time in times], pa.timestamp(unit))
+    pq.write_table(pa.table({"at": column}), tmp_path / "in.parquet", use_deprecated_int96_timestamps=True)
+    (file,) = find_inputs([str(tmp_path / "in.parquet")])
+    exact = [Fraction(time, PER_SECOND[unit]) for time in column.cast(pa.int64()).to_pylist()]
+    fits = all((time * 10**6).denominator == 1 and abs(time) < (2**63 - 10**6) // 10**6 for time in exact)
+    with open_parquet(file) as parquet:
+        try:
+            check_int96(file, parquet, range(parquet.num_row_groups), ["at"])
+        except InputError:
+            assert not fits
+        else:
+            assert [Fraction(time, 10**6) for time in parquet.read()["at"].cast(pa.int64()).to_pylist()] == exact
 
 
 def encrypted(path: Path, columns: list[str], plaintext_footer: bool) -> str:

@@ -42,3 +42,4 @@ def test_what_is_clear_is_given(tmp_path: Path, columns: dict[str, list[Any]], o
     path = tmp_path / "in.parquet"
     pq.write_table(pa.table(columns), path)
     assert " ".join(training_options(path)) == options
+    assert " ".join(training_options(path, "no such column")) == options

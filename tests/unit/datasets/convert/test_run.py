@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from lstm_ray.datasets import convert as package
 from lstm_ray.datasets.convert import convert, delimited, json_lines
 from lstm_ray.errors import ConfigError, InputError, OutputError
+from lstm_ray.progress import Count, Event
 
 texts = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0\r"), max_size=30)
 oddities = st.sampled_from(
@@ -487,3 +489,87 @@ def test_keys_that_many_objects_share_make_a_column(tmp_path: Path) -> None:
     lines = [json.dumps({"more": {f"k{number % 40 + key}": 1 for key in range(30)}}) for number in range(3_000)]
     (tmp_path / "a.jsonl").write_text("\n".join(lines), encoding="utf-8")
     assert convert(tmp_path / "a.jsonl", tmp_path / "a.parquet").columns["more"].startswith("struct<")
+
+
+def write_all(tmp_path: Path, files: dict[str, str]) -> list[Path]:
+    for name, content in files.items():
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    return [tmp_path / name for name in files]
+
+
+def test_several_files_become_one_with_one_type_for_each_column(tmp_path: Path) -> None:
+    sources = write_all(
+        tmp_path,
+        {
+            "a.csv": "id,text,stars\n1,good,5\n2,bad,1\n",
+            "b.tsv": 'text\tstars\tid\n"fine"\t4.5\t007\n',
+            "c.csv": "id,text,stars\n9,poor,NA\n",
+        },
+    )
+    seen: list[Event] = []
+    made = convert(sources, tmp_path / "out.parquet", progress=seen.append)
+    assert made.rows == 4
+    assert made.columns == {"id": "string", "text": "string", "stars": "double"}
+    assert pq.read_table(made.output).to_pydict() == {
+        "id": ["1", "2", "007", "9"],
+        "text": ["good", "bad", '"fine"', "poor"],
+        "stars": [5.0, 1.0, 4.5, None],
+    }
+    assert made.notes == (
+        f"{sources[1]}, 1 row, the first at line 2: values stand in quotation marks, which were kept; --quote '\"' "
+        "takes them off",
+        f"column 'id' is kept as text: '007' in {sources[1]}, line 2 would change as a number",
+    )
+    done = [event.done for event in seen if isinstance(event, Count)]
+    assert done == sorted(done)
+    assert done[-1] == sum(source.stat().st_size for source in sources)
+
+
+def test_several_files_of_json_have_the_columns_of_all(tmp_path: Path) -> None:
+    sources = write_all(
+        tmp_path, {"a.jsonl": '{"text": "good", "stars": 5}\n', "b.json": '[{"text": "bad", "stars": 1.5, "id": "x"}]'}
+    )
+    made = convert(sources, tmp_path / "out.parquet")
+    assert made.columns == {"text": "string", "stars": "double", "id": "string"}
+    assert pq.read_table(made.output)["id"].to_pylist() == [None, "x"]
+
+
+@pytest.mark.parametrize(
+    ("files", "error", "says"),
+    [
+        (
+            {"a.csv": "text,stars\ngood,1\n", "b.csv": "text\nbad\n"},
+            InputError,
+            r"b\.csv: no column 'stars', which .*a\.csv",
+        ),
+        (
+            {"a.csv": "text\ngood\n", "b.csv": "text,id\nbad,1\n"},
+            InputError,
+            r"a\.csv: no column 'id', which .*b\.csv has",
+        ),
+        (
+            {"a.csv": "text\ngood\n", "b.jsonl": '{"text": "bad"}'},
+            ConfigError,
+            r"b\.jsonl: one of it and .*a\.csv is JSON",
+        ),
+        ({"a.csv": "text\ngood\n", "b.csv": "text\nbad\n", "./a.csv": "text\n"}, InputError, r"a\.csv: is given twice"),
+        ({"a.csv": "text\ngood\n", "b.csv": "text\nbad,\n"}, InputError, r"b\.csv: line 2 has 2 values, expected 1"),
+    ],
+)
+def test_files_that_do_not_fit_together_are_named(
+    tmp_path: Path, files: dict[str, str], error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        convert([*write_all(tmp_path, files)], tmp_path / "out.parquet")
+    assert not (tmp_path / "out.parquet").exists()
+
+
+def test_what_is_no_text_file_is_told(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["good"]}), tmp_path / "in.csv")
+    for source, says in (
+        (tmp_path / "in.csv", r"in\.csv: is Parquet already: give it to train, evaluate or score as it is"),
+        (tmp_path, r"is a directory: name its files, such as .*/\*\.csv"),
+        ("s3://bucket/in.csv", "s3://bucket/in.csv: only local files are converted: fetch it first"),
+    ):
+        with pytest.raises(InputError, match=says):
+            convert(source, tmp_path / "out.parquet")

@@ -217,9 +217,10 @@ def test_gradients_round_about_as_much_as_those_of_keras(noise: float) -> None:
         assert off < 4 * usual + 2e-6
 
 
-@pytest.mark.parametrize("bidirectional", [False, True])
-@pytest.mark.parametrize("padding", ["pre", "post"])
-@pytest.mark.parametrize("pooling", ["max", "mean_max"])
+@pytest.mark.parametrize(
+    ("pooling", "padding", "bidirectional"),  # each two of them in every combination
+    [("max", "pre", False), ("max", "post", True), ("mean_max", "pre", True), ("mean_max", "post", False)],
+)
 def test_equal_maxima_share_the_gradient(pooling: str, padding: str, bidirectional: bool) -> None:
     """On long padding the state comes to rest, at the same bits for hundreds of steps, and all may be the maximum."""
     config = settings(max_tokens=300, units=40, pooling=pooling, padding=padding, bidirectional=bidirectional)
@@ -253,19 +254,23 @@ def draw_dropout(layout: WeightLayout, config: TrainConfig, rows: int, masks: in
     )
 
 
-@pytest.mark.parametrize("size", [5, 70], ids=["one block", "several blocks"])
-@pytest.mark.parametrize("bidirectional", [False, True])
+RATES: list[dict[str, float]] = [
+    {"dropout": 0.3},
+    {"recurrent_dropout": 0.3},
+    {"dropout": 0.3, "recurrent_dropout": 0.3},
+    {"embedding_dropout": 0.3},
+    {"embedding_dropout": 0.3, "shared_dropout": True},
+    {"embedding_dropout": 0.3, "dropout": 0.3, "recurrent_dropout": 0.3},
+]
+
+
 @pytest.mark.parametrize(
-    "rates",
+    ("rates", "bidirectional", "size"),  # each two of them in every combination; 70 units are several blocks
     [
-        {"dropout": 0.3},
-        {"recurrent_dropout": 0.3},
-        {"dropout": 0.3, "recurrent_dropout": 0.3},
-        {"embedding_dropout": 0.3},
-        {"embedding_dropout": 0.3, "shared_dropout": True},
-        {"embedding_dropout": 0.3, "dropout": 0.3, "recurrent_dropout": 0.3},
+        pytest.param(rates, bidirectional, 70 if bidirectional == bool(number % 2) else 5, id="+".join([*rates, side]))
+        for number, rates in enumerate(RATES)
+        for bidirectional, side in ((False, "lstm"), (True, "bilstm"))
     ],
-    ids=lambda rates: "+".join(rates),
 )
 def test_dropout_falls_where_keras_lets_it_fall(
     rates: dict[str, float], bidirectional: bool, size: int, monkeypatch: pytest.MonkeyPatch
@@ -309,8 +314,10 @@ def test_dropout_falls_where_keras_lets_it_fall(
     assert np.abs(ours[0] - both.ours(token_ids, labels, counts)[0]).max() > 0.001, "the masks do something"
 
 
-@pytest.mark.parametrize(("lanes", "tile_rows"), [(4, 3), (4, 6), (8, 3), (8, 6)])
-@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize(
+    ("lanes", "tile_rows", "fused"),  # each two of them in every combination
+    [(4, 3, True), (4, 6, False), (8, 3, False), (8, 6, True)],
+)
 def test_other_vectors_and_tiles_compute_the_same(lanes: int, tile_rows: int, fused: bool) -> None:
     """What a worker does whose peers, or who itself, has an older processor."""
     host = Target.host()
