@@ -221,7 +221,7 @@ def test_gradients_round_about_as_much_as_those_of_keras(noise: float) -> None:
 @pytest.mark.parametrize("padding", ["pre", "post"])
 @pytest.mark.parametrize("pooling", ["max", "mean_max"])
 def test_equal_maxima_share_the_gradient(pooling: str, padding: str, bidirectional: bool) -> None:
-    """On long padding the state comes to rest, at the same bits for hundreds of steps, and all may be the maximum."""
+    """On long padding the state converges to the same bits for hundreds of steps, any of which may be the maximum."""
     config = settings(max_tokens=300, units=40, pooling=pooling, padding=padding, bidirectional=bidirectional)
     both = Both(config, noise=0.0)
     rows = both.rows(list(range(2, 30, 4)))
@@ -312,7 +312,7 @@ def test_dropout_falls_where_keras_lets_it_fall(
 @pytest.mark.parametrize(("lanes", "tile_rows"), [(4, 3), (4, 6), (8, 3), (8, 6)])
 @pytest.mark.parametrize("fused", [True, False])
 def test_other_vectors_and_tiles_compute_the_same(lanes: int, tile_rows: int, fused: bool) -> None:
-    """What a worker does whose peers, or who itself, has an older processor."""
+    """Workers of one group may have different processors."""
     host = Target.host()
     config = settings(units=20, layers=2, bidirectional=True, pooling="mean", mask=True)
     both = Both(config, target=Target(host.cpu, host.features, lanes, tile_rows, fused and host.fused))
