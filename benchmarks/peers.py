@@ -4,7 +4,7 @@
     python benchmarks/peers.py --data DATA --results peers.jsonl --peers best --ours 'best=--preset best'
     python benchmarks/peers.py --results peers.jsonl --table --picture peers.svg
 
-DATA holds app_reviews.parquet, rt_polarity.parquet, imdb/train.parquet and imdb/dev.parquet, with columns `text` and
+DATA contains app_reviews.parquet, rt_polarity.parquet, imdb/train.parquet and imdb/dev.parquet, with columns `text` and
 `label`. Of IMDb, models learn from train and are tested on dev; of the others, a fifth is the test set, the same for
 all seeds. Equal texts are never on both sides. A seed decides which rows a model learns from, which of these it holds
 out to choose its best epoch or setting, and its initial weights. Nothing is chosen on test rows.
@@ -19,10 +19,10 @@ out to choose its best epoch or setting, and its initial weights. Nothing is cho
               `lstm-ray train` with the arguments in OURS
 
 They need `pip install scikit-learn fasttext-wheel torch`; what is not installed is skipped. Each model learns and
-scores in processes of its own. A training's time and memory are the whole process's, from the start of Python until the
-model is written. Scoring runs on one core: texts in memory to probabilities, by the core's time, once the model is
-loaded. Each finished training is a line in the file of results, and is not repeated. Run it on a machine that does
-nothing else. Linux only.
+scores in processes of its own. Time and memory of training are those of the whole process, from the start of Python
+until the model is written. Scoring runs on one core, from texts in memory to probabilities, and is measured in CPU time
+after the model is loaded. Each finished training is a line in the file of results, and is not repeated. Run it on an
+idle machine. Linux only.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class PeerError(Exception):
 
 @dataclass(frozen=True)
 class Case:
-    """A training: what identifies a line in the file of results.
+    """A training. It identifies a line in the file of results.
 
     Attributes:
         corpus: Of `CORPORA`.
@@ -89,7 +89,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Result:
-    """What was measured; field by field a line in the file of results, after the case."""
+    """The figures of a case: the fields that follow it in a line of the file of results."""
 
     training_rows: int
     test_rows: int
@@ -141,7 +141,7 @@ def draw(training: pa.Table, rows: str, seed: int) -> pa.Table:
 
 @dataclass(frozen=True)
 class Usage:
-    """What a process took."""
+    """Time and memory of a process."""
 
     wall_s: float
     cpu_s: float
@@ -183,7 +183,7 @@ def measure(case: Case, work: Path) -> Result:
 
 
 def run(command: list[str], work: Path, *, one_core: bool = False) -> Usage:
-    """Runs a process, on one core or on all, and returns what it took.
+    """Runs a process, on one core or on all, and returns its time and memory.
 
     Raises:
         PeerError: It failed.
@@ -201,7 +201,7 @@ def run(command: list[str], work: Path, *, one_core: bool = False) -> Usage:
 
 
 def reason(errors: str) -> str:
-    """Returns the line that says what was wrong: the first of lstm-ray's errors, the last of a traceback."""
+    """Returns the line that says what was wrong: the first of lstm-ray's message, the last of a traceback."""
     lines = [line for line in errors.splitlines() if line.strip()]
     return next((line for line in lines if line.startswith("error: ")), lines[-1] if lines else "")
 
@@ -285,7 +285,7 @@ def by_seeds(cases: Sequence[Case], results: Results) -> Iterator[tuple[Case, li
 
 
 def table(cases: Sequence[Case], results: Results) -> str:
-    """Returns a markdown table: a line a peer, in bold what is best of a corpus and number of rows.
+    """Returns a Markdown table with a line per peer, and the best figures of a corpus and number of rows in bold.
 
     `majority` is never bold. A peer without results is still to be measured, and says so.
     """
@@ -331,7 +331,7 @@ PANEL_WIDTH, PANEL_HEIGHT, LABEL_HEIGHT = 300, 300, 13
 
 
 def panel(corpus: str, points: dict[str, tuple[float, float]]) -> Chart:
-    """Returns accuracy by reviews/s on a logarithmic scale; a line joins those that no other beats in both.
+    """Returns accuracy by reviews/s, on a logarithmic scale; a line joins the peers that no other beats in both.
 
     Args:
         corpus: Its title.
@@ -356,7 +356,7 @@ def panel(corpus: str, points: dict[str, tuple[float, float]]) -> Chart:
     for peer, (speed, accuracy) in sorted(points.items(), key=lambda point: -point[1][1]):
         x, y = frame.x(math.log10(speed)), frame.y(accuracy)
         colour = "soft" if peer in PEERS else "validation"
-        lowest = max(y + 4, lowest + LABEL_HEIGHT)  # labels stand below each other, wherever their dots are
+        lowest = max(y + 4, lowest + LABEL_HEIGHT)  # labels are below each other, wherever their dots are
         on_left = x > (frame.left + frame.right) / 2
         marks.append(Dot(x, y, 5, colour, f"{peer}: {accuracy:.1%}, {speed:,.0f} reviews/s"))
         marks.append(Label(x - 9 if on_left else x + 9, lowest, peer, colour, "end" if on_left else "start", bold=True))
@@ -387,10 +387,10 @@ def picture(cases: Sequence[Case], results: Results) -> bytes:
 
 
 def main() -> None:
-    """Runs what is missing, then prints and draws what was asked for."""
+    """Runs the missing cases, then prints and draws the results as asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="directory of the corpora; without it nothing is run")
-    parser.add_argument("--results", type=Path, help="file of results, a JSON object a line")
+    parser.add_argument("--results", type=Path, help="file of results, one JSON object per line")
     parser.add_argument("--corpora", nargs="+", choices=CORPORA, default=CORPORA)
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS)
     parser.add_argument("--peers", nargs="+", help="names, of --ours too (default: all)")

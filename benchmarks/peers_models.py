@@ -66,7 +66,7 @@ def load_majority(model: Path) -> Score:
     return lambda texts: np.full(len(texts), share)
 
 
-TOKEN = r"[\w']+|[^\w\s']"  # words, which hold their apostrophes, and each punctuation mark
+TOKEN = r"[\w']+|[^\w\s']"  # words with their apostrophes, and single punctuation marks
 
 
 def clean(text: str) -> str:
@@ -86,7 +86,7 @@ def learn_tfidf(texts: Texts, labels: Labels, seed: int, model: Path) -> None:
 
 
 def learn_nb(texts: Texts, labels: Labels, seed: int, model: Path) -> None:
-    """Fits logistic regression to n-grams times their log ratios, which the written weights then hold."""
+    """Fits logistic regression to n-grams times their log ratios, which are multiplied into the written weights."""
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression
 
@@ -157,7 +157,7 @@ def fasttext_probabilities(model: Any, texts: Texts) -> Probabilities:
     `predict` of one text fails with NumPy 2; of a list it works, but gives all labels the probability of the first.
     """
     names, values = model.predict([fasttext_line(text) for text in texts])
-    first = np.concatenate(values).clip(0, 1)  # it rounds to a little above 1
+    first = np.concatenate(values).clip(0, 1)  # fastText's values may exceed 1 by rounding
     return np.where(np.concatenate(names) == "__label__1", first, 1 - first)
 
 
@@ -165,7 +165,7 @@ WORDS, LONGEST, BATCH_ROWS, EPOCHS = 20_000, 400, 64, 8
 
 
 def word_ids(texts: Texts, vocabulary: dict[str, int]) -> list[npt.NDArray[np.int64]]:
-    """Returns the ids of the last words of each text: 0 is padding, 1 any word that the vocabulary does not have."""
+    """Returns the ids of the last words of each text: 0 is padding, 1 a word that is not in the vocabulary."""
     words = (re.findall(TOKEN, clean(text))[-LONGEST:] or [""] for text in texts)
     return [np.array([vocabulary.get(word, 1) for word in row]) for row in words]
 
@@ -291,7 +291,7 @@ def score(peer: str, model: str, rows: str, figures: str) -> None:
     load = PEERS[peer][1] if peer in PEERS else load_ours
     score_texts = load(Path(model))
     texts, labels = read_rows(rows)
-    score_texts(texts[:200])  # what is slow only once is not counted
+    score_texts(texts[:200])  # start-up costs are not counted
     seconds: list[float] = []
     for _ in range(PASSES):
         started = time.process_time()

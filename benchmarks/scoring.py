@@ -2,8 +2,8 @@
 
     python benchmarks/scoring.py --model runs/imdb/model --input imdb/unlabelled.parquet --rows 200000
 
-The input is repeated to the number of rows. Rounds are interleaved, so that a slow minute of the machine hits all
-alike; medians are printed as rows/s, whole commands included (start of Python, Ray and TensorFlow), and as ratios.
+The input is repeated to the number of rows. The contestants take turns, so that a slow minute of the machine affects
+all of them. Prints medians as rows/s of whole commands (start of Python, Ray and TensorFlow included), and ratios.
 
     limit     tokenizer and engine alone, in one process on all cores, texts already in memory
     score 0   lstm-ray score --actors 0
@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def repeat(source: str, rows: int, directory: Path) -> Path:
-    """Writes files of 50,000 rows until there are `rows`; ids go on counting."""
+    """Writes files of 50,000 rows, `rows` in all, with ids from 0."""
     directory.mkdir()
     table = pq.read_table(source, columns=["text"])
     times = -(-rows // table.num_rows)
@@ -88,7 +88,7 @@ def repeat(source: str, rows: int, directory: Path) -> Path:
 
 
 def time_limit(model: str, corpus: Path) -> float:
-    """Returns the seconds that tokenizer and engine take, without reading, writing and starting."""
+    """Returns the seconds that tokenizer and engine take, without start, reading and writing."""
     scorer = Scorer(read_bundle(model), engine="cpu")
     texts = [pq.read_table(file, columns=["text"])["text"] for file in sorted(corpus.iterdir())]
     started = time.perf_counter()
@@ -104,7 +104,7 @@ def score_command(corpus: Path, model: str, output: Path, actors: int) -> list[s
 
 
 def time_command(command: list[str], output: Path) -> float:
-    """Returns the seconds that a command takes, and takes away its output."""
+    """Returns the seconds that a command takes; deletes its output."""
     started = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     seconds = time.perf_counter() - started
@@ -113,7 +113,7 @@ def time_command(command: list[str], output: Path) -> float:
 
 
 def run_guide(corpus: str, model: str, output: str) -> None:
-    """Scores as Ray Data's batch-inference guide does: an actor per core holds the Keras model.
+    """Scores as Ray Data's batch-inference guide does: an actor per core has the Keras model.
 
     Source: https://docs.ray.io/en/latest/data/batch_inference.html
     """

@@ -1,10 +1,10 @@
-"""Measures what scoring costs beside scoring: planning, memory, and the time before the first row.
+"""Measures the other costs of a scoring run: planning, memory, and the time before the first row.
 
 python benchmarks/scoring_costs.py plan
 python benchmarks/scoring_costs.py memory --model runs/imdb/model --input imdb/unlabelled.parquet
 python benchmarks/scoring_costs.py fixed --model runs/imdb/model --input imdb/unlabelled.parquet
 
-plan     25,000, 50,000 and 100,000 files of 10 parts each: seconds and memory of planning them, without any text
+plan     seconds and memory of planning 25,000, 50,000 and 100,000 files of 10 parts each, which have no rows to read
 memory   peak memory of every process while 200,000 and 2,000,000 rows are scored, with 0 and with 2 actors
 fixed    1,000 rows: seconds of each step of a run, median of several
 """
@@ -160,7 +160,7 @@ def measure_memory(work: Path, model: str, source: str) -> None:
 
 def peaks_of(corpus: Path, model: str, output: Path, actors: int) -> dict[str, float]:
     """Scores a corpus; returns the largest peak of memory among the processes of each kind, MiB."""
-    mark = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short, as Ray's sockets want it
+    mark = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # a short path, because that of Ray's sockets is limited
     command = [str(Path(sys.executable).with_name("lstm-ray")), "score", str(corpus), "--model", model]
     process = subprocess.Popen(
         [*command, "--output", str(output), "--actors", str(actors)],
@@ -181,7 +181,7 @@ def peaks_of(corpus: Path, model: str, output: Path, actors: int) -> dict[str, f
 
 
 def sizes_of(mark: str, driver: int) -> list[tuple[str, float]]:
-    """Lists kind and peak memory (MiB) of the processes whose environment has the mark."""
+    """Lists kind and peak memory (MiB) of the processes that have `mark` in their environment."""
     found = []
     for place in Path("/proc").iterdir():
         try:
@@ -190,7 +190,7 @@ def sizes_of(mark: str, driver: int) -> list[tuple[str, float]]:
             words = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").split()
             status = (place / "status").read_text()
         except (OSError, ProcessLookupError):
-            continue  # it has gone
+            continue  # the process has ended
         peak = next((line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")), None)
         if peak and words:
             role = "driver" if int(place.name) == driver else words[0].rsplit("/", 1)[-1]
@@ -221,7 +221,7 @@ def measure_start(work: Path, model: str, source: str, rounds: int) -> None:
 
 
 def run_python(program: str, *arguments: str) -> str:
-    """Runs a program in a Python of its own; returns what it prints."""
+    """Runs a program in a new Python process; returns its output."""
     done = subprocess.run([sys.executable, "-c", program, *arguments], check=True, stdout=subprocess.PIPE, text=True)
     return done.stdout
 

@@ -31,7 +31,7 @@ BATCH_SIZES = (32, 128, 256, 512, 1024)
 CORES = available_cores()
 VOCABULARY_SIZE, EMBEDDING_SIZE, UNITS = 20_000, 128, 128
 MATRIX_SIZE = 1536
-REST_S = 0.05  # between turns, for thread pools that spin a while after their work
+REST_S = 0.05  # between turns, because thread pools spin for a while after their work
 
 Score = Callable[[], NDArray[np.floating[Any]]]
 
@@ -62,7 +62,7 @@ CASES = (
 
 @dataclass(frozen=True)
 class Texts:
-    """Token ids in the two shapes that contenders want.
+    """Token ids in the two forms that contenders take.
 
     Attributes:
         lengths: int64[rows].
@@ -76,7 +76,7 @@ class Texts:
 
 
 def make_texts(case: Case, generator: np.random.Generator) -> Texts:
-    """Draws words as often as a natural text has them, and lengths like those of film reviews: mean 230, median 175."""
+    """Draws words by Zipf's law, and lengths like those of film reviews: mean 230, median 175."""
     lengths = np.full(case.rows, case.max_tokens)
     if not case.full:
         lengths = np.clip(generator.lognormal(np.log(175), 0.7, case.rows), 5, case.max_tokens).astype(np.int64)
@@ -90,7 +90,7 @@ def make_texts(case: Case, generator: np.random.Generator) -> Texts:
 
 
 def make_network(case: Case, generator: np.random.Generator) -> NetworkWeights:
-    """Returns random weights of the size that trained ones have."""
+    """Returns random weights of the same magnitude as trained ones."""
 
     def normal(*shape: int, scale: float) -> NDArray[np.float32]:
         return (generator.normal(size=shape) * scale).astype(np.float32)
@@ -272,7 +272,7 @@ CONTENDERS: dict[str, Callable[[NetworkWeights, Texts, int], Score]] = {
 
 
 def make_products() -> dict[str, Callable[[], object]]:
-    """Returns large float32 matrix products, the usual measure of what a processor can do."""
+    """Returns functions that compute large float32 matrix products, the usual measure of a processor's speed."""
     import tensorflow as tf
 
     matrix = np.random.default_rng(0).normal(size=(MATRIX_SIZE, MATRIX_SIZE)).astype(np.float32)
@@ -289,7 +289,7 @@ def elapsed(call: Callable[[], object]) -> float:
 
 
 def best_batch(make: Callable[[NetworkWeights, Texts, int], Score], network: NetworkWeights, texts: Texts) -> int:
-    """Returns the batch size that scores fastest, by the second run of each."""
+    """Returns the fastest batch size, judging by the second run of each."""
     times = {}
     for batch_size in BATCH_SIZES:
         score = make(network, texts, batch_size)

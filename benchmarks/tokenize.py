@@ -1,11 +1,10 @@
-"""Measures how fast texts become words, on one core, against Python's own string methods and Hugging Face's tokenizers.
+"""Measures the tokenizer on one core, against Python's string methods and Hugging Face's tokenizers.
 
     python benchmarks/tokenize.py [--input PARQUET] [--rounds 5]
 
-Everyone splits the same texts and takes turns for several rounds, of which the table shows medians. Counted is the time
-the core works for this process, not what a shared machine gives to others meanwhile. Without --input the texts are made
-up: 25,000 of the length of IMDb reviews. Those who take Python strings get them ready-made. tokenizers takes part if it
-is installed.
+All contestants split the same texts, in turns, for several rounds; the table shows medians of the CPU time of this
+process, which other work on the machine does not change. Without --input the texts are synthetic: 25,000, as long as
+IMDb reviews. Contestants that take Python strings get them ready-made. tokenizers takes part if it is installed.
 """
 
 from __future__ import annotations
@@ -13,15 +12,15 @@ from __future__ import annotations
 import os
 import sys
 
-# This file bears the name of a module of the standard library, and Python puts a script's directory first in sys.path:
-# here as in every other script of this directory, `import dataclasses` (which needs `tokenize`) would read this file.
-# Run as a script, it therefore takes its directory away before it imports anything; imported in place of the standard
-# library's module, it fetches that one and hands it over.
+# This file has the name of a module of the standard library, and Python puts a script's directory first in sys.path: in
+# every script of this directory, `import dataclasses` (which needs `tokenize`) would import this file. So, run as a
+# script, it removes its directory from the path before it imports anything. Imported in place of the standard library's
+# module, it imports that one instead of itself.
 HERE = os.path.dirname(os.path.abspath(__file__))
-_ELSEWHERE = [place for place in sys.path if os.path.abspath(place) != HERE]
+_OTHERS = [directory for directory in sys.path if os.path.abspath(directory) != HERE]
 
 if __name__ == "__main__":
-    sys.path[:] = _ELSEWHERE
+    sys.path[:] = _OTHERS
     import argparse
     import re
     import time
@@ -39,10 +38,10 @@ if __name__ == "__main__":
     from lstm_ray.text.tokenize import FILTERED, decode_texts, tokenize
     from lstm_ray.text.vocabulary import build_vocabulary, count_words
 else:
-    _all_places, sys.path[:] = sys.path[:], _ELSEWHERE
+    _all, sys.path[:] = sys.path[:], _OTHERS
     del sys.modules[__name__]
     __import__(__name__)
-    sys.path[:] = _all_places
+    sys.path[:] = _all
 
 ROWS = 25_000
 VOCABULARY_SIZE = 20_000
@@ -53,7 +52,7 @@ BASELINE = "Python: lower, translate, split"
 def main() -> None:
     """Runs the measurement and prints the table."""
     parser = argparse.ArgumentParser(description="Measures how fast texts become words, on one core.")
-    parser.add_argument("--input", type=Path, metavar="PARQUET", help="texts to split; made up if not given")
+    parser.add_argument("--input", type=Path, metavar="PARQUET", help="texts to split; synthetic if not given")
     parser.add_argument("--column", default="text", help="column of the texts (%(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="turns for each (%(default)s)")
     options = parser.parse_args()
@@ -74,7 +73,7 @@ def use_one_core() -> None:
 
 
 def read_texts(path: Path, column: str) -> pa.LargeStringArray:
-    """Returns the texts of a Parquet file that are there."""
+    """Returns the texts of a Parquet file that are not null."""
     return decode_texts(pq.read_table(path, columns=[column])[column]).drop_null()
 
 
@@ -97,7 +96,7 @@ def made_up_texts(rows: int) -> pa.LargeStringArray:
 
 
 def competitors(texts: pa.LargeStringArray) -> dict[str, Callable[[], object] | None]:
-    """Returns who takes part, by the name in the table; None stands for somebody who is not installed."""
+    """Returns the contestants by their name in the table; None for one that is not installed."""
     strings = texts.to_pylist()
     to_spaces = str.maketrans(FILTERED, " " * len(FILTERED))
     vocabulary = build_vocabulary(count_words(tokenize(texts, TokenSettings(strip_html=False))), VOCABULARY_SIZE)
@@ -114,7 +113,7 @@ def competitors(texts: pa.LargeStringArray) -> dict[str, Callable[[], object] | 
 
 
 def hugging_face(strings: list[str]) -> dict[str, Callable[[], object] | None]:
-    """Returns two word-level pipelines of tokenizers: the same words as ours by a pattern, and its fastest splitters.
+    """Returns two word-level pipelines of tokenizers: one that finds the same words as ours, and the fastest one.
 
     The second also splits at apostrophes and at punctuation beyond ASCII.
     """
@@ -142,7 +141,7 @@ def hugging_face(strings: list[str]) -> dict[str, Callable[[], object] | None]:
 
 
 def measure(split_by: dict[str, Callable[[], object] | None], rounds: int) -> dict[str, float | None]:
-    """Returns the median seconds of the core that each needs, one turn each a round, after one that is not counted."""
+    """Returns the median CPU seconds of each contestant; a first round is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in split_by}
     for turn in range(rounds + 1):
         for name, split in split_by.items():
@@ -151,7 +150,7 @@ def measure(split_by: dict[str, Callable[[], object] | None], rounds: int) -> di
             started = time.process_time()
             words = split()
             elapsed = time.process_time() - started
-            del words  # outside the clock: freeing millions of strings is not splitting
+            del words  # not measured: freeing millions of strings is not splitting
             if turn:
                 seconds[name].append(elapsed)
     return {name: median(times) if times else None for name, times in seconds.items()}

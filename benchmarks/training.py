@@ -171,7 +171,7 @@ def compare_workers(config: TrainConfig, corpus: Corpus, rounds: int) -> dict[st
 
 
 def work(pipe: Connection, config: TrainConfig, corpus: Corpus, cores: list[int]) -> None:
-    """Runs epochs on some cores for as long as the other end of the pipe wants one more; a process of its own."""
+    """Runs epochs on some cores as long as the other end of the pipe asks for one more; a process of its own."""
     os.sched_setaffinity(0, cores)
     start_tensorflow(threads=len(cores))
     listener = rendezvous.listen("127.0.0.1")
@@ -193,7 +193,7 @@ def start(target: Callable[..., None], *arguments: Any) -> tuple[Any, Connection
 
 
 def in_a_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Returns what a function gives in a process that ends with it: TensorFlow cannot change its threads later."""
+    """Returns a function's result from a new process, because TensorFlow cannot change its number of threads."""
     process, pipe = start(_send_result, function, arguments)
     result = pipe.recv()
     process.join()

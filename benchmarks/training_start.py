@@ -1,10 +1,9 @@
-"""Measures what a training run costs beside its steps: the seconds before the first step, and those of each epoch.
+"""Measures the costs of a training run other than its steps: start, reading, results.
 
     python benchmarks/training_start.py --input imdb/train.parquet [--rounds 3]
 
-Runs `lstm-ray train` on 2,000 rows for 3 epochs, in one process and on 1 and 2 Ray workers in turn, and tells the time
-by what the command says; medians. "until the first epoch's end" holds the first epoch's steps too: compare it between
-the rows of the table.
+Runs `lstm-ray train` on 2,000 rows for 3 epochs, with 0, 1 and 2 Ray workers in turn, and prints medians of the time
+between the messages of the command. The phase that ends with the first epoch includes that epoch's steps.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from collections import defaultdict
 from pathlib import Path
 
 WORKERS = (0, 1, 2)
-SAID = {  # a phase begins with what the command says
+SAID = {  # each phase, and the message of the command that begins it
     "start Ray": r"starting Ray$",
     "read and tokenize": r"reading and tokenizing",
     "hand out the rows": r"rows to train on",
@@ -51,7 +50,9 @@ def main() -> None:
 
 def time_run(source: str, workers: int) -> dict[str, float]:
     """Trains once; returns the seconds of each phase."""
-    ray_directory = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short, as Ray's sockets want it
+    ray_directory = tempfile.mkdtemp(
+        prefix="ray-", dir="/tmp"
+    )  # a short path, because that of Ray's sockets is limited
     with tempfile.TemporaryDirectory() as directory:
         command = [str(Path(sys.executable).with_name("lstm-ray")), "train", "--train", source, "--max-rows", "2000"]
         command += ["--epochs", "3", "--output", f"{directory}/run", "--workers", str(workers)]

@@ -1,6 +1,6 @@
 """Train Keras 3 LSTM sentiment models on Ray Train, score corpora of reviews on Ray Data.
 
-The functions are the commands of `lstm-ray`; docs/how-to/python.md shows them at work.
+Each function is a command of `lstm-ray`; docs/how-to/python.md has examples.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _LATER = {
         "lstm_ray.config",
     ),
 }
-"""Classes, and the modules that hold them: loaded when they are first used."""
+"""Classes by the modules that define them, which are loaded on first use."""
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,6 @@
 """Every error that lstm-ray raises on purpose.
 
-    LstmRayError                 exit code 1: the work failed, and here is why
+    LstmRayError                 exit code 1: the work failed, for the reason that the message gives
     ├── InputError               a file, column or row that cannot be used
     ├── OutputError              a directory or file that cannot be written, or contains something else
     │   └── ReportError          the work is done, but its report cannot be written; the error carries the result

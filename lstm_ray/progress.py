@@ -58,17 +58,17 @@ Event: TypeAlias = str | Count | Epoch
 """A progress event; a str is a message for the user."""
 
 Progress: TypeAlias = Callable[[Event], None]
-"""Receives the progress of a call, in the thread that made the call. `print` is one; its counts are `paced`."""
+"""Receives the progress of a call, in the thread that made the call; for example `print`, with `paced` counts."""
 
 
 LINE_EVERY_S = 10.0
-"""Between two lines about counted work."""
+"""Minimum time between two lines about counted work."""
 
 
 def paced(report: Progress) -> Progress:
-    """Returns a `Progress` that passes on all messages and epochs, but of the counts one every 10 s, as lines.
+    """Returns a `Progress` that passes on every message and epoch, but only one count every 10 s.
 
-    Counts come many times a second, for bars: `print` would fill the screen.
+    Counts are reported many times a second, for progress bars: `print` would fill the screen.
     """
     shown = time.perf_counter()
 

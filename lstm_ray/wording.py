@@ -53,7 +53,7 @@ def on_one_line(text: str) -> str:
 
 
 def named(names: Iterable[object]) -> str:
-    """Returns names for a message, quoted and separated by commas: 'id', 'text'; only the first ones of very many."""
+    """Returns names for a message, quoted and separated by commas: 'id', 'text'; the first 20 if there are more."""
     names = list(names)
     more = len(names) - _MOST_NAMED
     return ", ".join(shortened(repr(name)) for name in names[:_MOST_NAMED]) + (
@@ -87,7 +87,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def not_parquet(path: str, error: BaseException) -> str:
-    """Returns why a file is not Parquet; for CSV, TSV and JSON the command that makes Parquet of it."""
+    """Returns why a file is not Parquet; for CSV, TSV and JSON with the command that converts it."""
     name = os.path.basename(path)
     found = _CONVERTIBLE.search(name)
     if found is None:

@@ -1,7 +1,7 @@
 """Draws docs/picture-light.svg and docs/picture-dark.svg, the README's picture: `python scripts/readme_picture.py`.
 
-The figures are those of two tables: "Whole scoring command" in benchmarks/RESULTS.md, and "Results" in
-docs/explanation/accuracy.md. A test compares the files with what this draws (tests/unit/docs/test_reference.py).
+The figures are read from two tables: "Whole scoring command" in benchmarks/RESULTS.md, and "Results" in
+docs/explanation/accuracy.md. A test checks that the files are up to date (tests/unit/docs/test_reference.py).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _THEMES = {
     "dark": {"text": "#f0f6fc", "dim": "#9198a1", "ours": "#4493f8", "other": "#545d68"},
 }
 _WIDTH, _ROW, _TOP, _BAR = 880, 26, 56, 170
-_LABEL = 205  # where bars begin, from the left of their panel
+_LABEL = 205  # width of the labels, to the left of the bars
 
 Bar = tuple[str, float, str, bool]  # label, value, value as text, ours
 

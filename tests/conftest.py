@@ -1,4 +1,4 @@
-"""Fixtures that several areas use: bundles of untrained networks, user modules, and what records progress."""
+"""Fixtures for several packages: bundles of untrained networks, user modules, a recorder of progress."""
 
 from __future__ import annotations
 
@@ -143,13 +143,13 @@ class Recorder:
 
 @pytest.fixture
 def watcher() -> Recorder:
-    """Gives what receives the progress of a call and records it."""
+    """Gives a recorder of a call's progress."""
     return Recorder()
 
 
 @pytest.fixture
 def claim_rows() -> Callable[[Path, int, int], None]:
-    """Gives a function that makes the footer of a Parquet file promise other rows than its row group holds."""
+    """Gives a function that changes the number of rows in a Parquet file's footer."""
 
     def claim(path: Path, rows: int, claimed: int) -> None:
         content = path.read_bytes()

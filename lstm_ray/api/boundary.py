@@ -1,4 +1,4 @@
-"""Surrounds a call from Python: its messages name keywords, and the process is left as it was."""
+"""Wraps a call from Python: messages name keywords, and the state of the process is restored afterwards."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _by_options: ContextVar[bool] = ContextVar("by_options", default=False)
 
 @contextmanager
 def options_named() -> Iterator[None]:
-    """Leaves messages as they are written, with the names of options: the command line is the caller."""
+    """Keeps the names of options in messages, for calls from the command line."""
     token = _by_options.set(True)
     try:
         yield
@@ -39,15 +39,15 @@ def arguments_of(kind: type[Settings]) -> dict[str, Any]:
 def python_call(
     arguments: Mapping[str, Any], progress: Progress | None = None, *, is_short: bool = False
 ) -> Iterator[Progress]:
-    """Surrounds a call of a public function; yields what receives its progress.
+    """Wraps a call of a public function; yields the callback for its progress.
 
-    Errors and messages name settings as Python does (`keywords_named`), and the environment variables of Ray,
-    TensorFlow and MLflow are restored at the end.
+    Errors and messages name settings as keywords (`keywords_named`), and the environment variables of Ray, TensorFlow
+    and MLflow are restored at the end.
 
     Args:
         arguments: Types of the arguments that messages may name, by name.
-        progress: The caller's, if there is one.
-        is_short: Whether the call needs no environment variables, and leaves them alone.
+        progress: The caller's callback, if any.
+        is_short: True for calls that set no environment variables.
     """
     report = progress or ignore
     if progress is print:
@@ -70,11 +70,11 @@ def python_call(
 
 
 _SET_BY_CALLS = re.compile(r"(RAY|TUNE|TF|TF2|KERAS|XLA|GRPC|ABSL|TPU|CUDA|OMP|KMP|HDF5|MLFLOW|ENABLE_RUNTIME)_")
-"""Names that this package, Ray, TensorFlow and MLflow set. Others are the program's, whose threads may set them."""
+"""Variables that this package, Ray, TensorFlow and MLflow set. Others belong to the program, which may change them."""
 
 
 class _Environment:
-    """The environment variables of the process, and how many calls use them: the last one to end restores them."""
+    """The environment variables before the first of the running calls; the last one to end restores them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -83,7 +83,7 @@ class _Environment:
 
     @contextmanager
     def restored(self) -> Iterator[None]:
-        """Restores at the end of the block what has changed in it, also what libraries set while they are loaded."""
+        """Restores the variables at the end of the block, including those that libraries set when they are imported."""
         with self._lock:
             if not self._calls:
                 self._before = _set_by_calls()
@@ -108,7 +108,7 @@ _environment = _Environment()
 
 @contextmanager
 def random_state_kept() -> Iterator[None]:
-    """Restores at the end the state of Python's and NumPy's random numbers: Keras seeds them to build a model."""
+    """Restores the state of Python's and NumPy's global random generators, which Keras seeds to build a model."""
     import numpy as np
 
     python, numpy = random.getstate(), np.random.get_state()
@@ -119,25 +119,25 @@ def random_state_kept() -> Iterator[None]:
         np.random.set_state(numpy)
 
 
-# A command in backquotes or a name in quotes, which stay as they are; or an option or the argument INPUT that is not in
-# a path, and the word after it as a shell reads it.
+# Matches a command in backquotes or a name in quotes, which stay as they are; or an option or the argument INPUT, not
+# inside a path, and the word after it as a shell parses it.
 _NAMED = re.compile(
     r"`[^`]*`|(?<!\w)'[^']*'(?!\w)|"
     r"(?<![\w/.-])(?P<name>--[a-z][a-z0-9-]*|INPUT)(?![\w=/-])"
     r"""(?: (?P<value>(?!--)(?:'[^']*'(?:"'"'[^']*')*|[^\s'"]+)))?"""
 )
-_WORDS_OF_SENTENCES = {"and", "or", "out"}  # after an option they are never its value
+_WORDS_OF_SENTENCES = {"and", "or", "out"}  # never the value of the option before them
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e-?\d+)?")
 
 
 def keywords_named(message: str, arguments: Mapping[str, Any]) -> str:
-    """Returns a message that names arguments as a call does: `epochs=3` for `--epochs 3`, `epochs=` for `--epochs`.
+    """Replaces options in a message by keywords: `--epochs 3` by `epochs=3`, `--epochs` by `epochs=`.
 
-    Messages are written for the command line, where most are read. The word after an option is its value only if it can
-    be nothing else: a number, one of its choices, quoted or a path, or before another option or the end.
+    Messages are written for the command line, where most are read. The word after an option is taken for its value only
+    if it is a number, one of the choices, quoted or a path, or is followed by another option or the end.
 
     Args:
-        message: For people.
+        message: The message.
         arguments: Types of the arguments, by name. Other options stay as they are: they belong to other programs.
     """
     fields = {option_name(name): name for name in arguments} | {"INPUT": "inputs"}
@@ -169,7 +169,7 @@ def keywords_named(message: str, arguments: Mapping[str, Any]) -> str:
 
 
 def _is_value(word: str, annotation: Any) -> bool:
-    """Returns whether the word after an option is its value, wherever it is in a sentence."""
+    """Returns whether the word after an option is its value, whatever follows."""
     if get_origin(annotation) is Literal:
         return word in get_args(annotation)
     return bool(_NUMBER.fullmatch(word)) or word.startswith("'") or "/" in word

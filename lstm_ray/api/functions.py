@@ -1,7 +1,7 @@
-"""What a program does with lstm-ray: each function is a command, with the settings as keywords.
+"""The Python API: a function for each command, with the settings as keywords.
 
-A setting by name wins over the job file, that over the preset, that over the default. What a function needs is imported
-when it is called: `import lstm_ray` loads no Ray, TensorFlow, numpy or pyarrow.
+Precedence: keyword > job file > preset > default. A function imports what it needs when it is called, so that
+`import lstm_ray` loads no Ray, TensorFlow, numpy or pyarrow.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-# Loaded before the functions below take the names of these packages in `lstm_ray`: a package that is loaded later would
-# replace its function there. `from lstm_ray.train import run` finds the package all the same.
+# The functions below have the names of these packages. The packages are loaded first, because a package that is loaded
+# later would replace its function in `lstm_ray`. `from lstm_ray.train import run` still finds the package.
 import lstm_ray.evaluate
 import lstm_ray.export
 import lstm_ray.score
@@ -48,8 +48,8 @@ Path: TypeAlias = "str | os.PathLike[str]"
 Paths: TypeAlias = "Path | Sequence[Path]"
 """Files, directories, globs or URIs."""
 Data: TypeAlias = "Paths | Any"
-"""The same; or a table of Arrow, or a data frame (pandas, polars), for work in this process: Ray does not see it."""
-_ELSEWHERE = "Ray's nodes do not see it: "
+"""Paths, or an Arrow table or data frame (pandas, polars). Tables work in this process only: Ray cannot read them."""
+_ELSEWHERE = "Ray's nodes cannot read it: "
 
 
 def train(
@@ -60,16 +60,16 @@ def train(
     progress: Progress | None = None,
     **settings: Any,
 ) -> Outcome:
-    """Trains a model, or resumes the run that the output directory holds.
+    """Trains a model, or resumes the run in the output directory.
 
     Example: lstm_ray.train("reviews.parquet", output="runs/first", preset="bilstm", epochs=3).metrics["accuracy"]
 
     Args:
-        train: Reviews with labels, as Parquet or a table; so may `validation` and `unlabelled` be. During the call a
-            table is kept as a file in the user's cache directory (XDG_CACHE_HOME, or ~/.cache).
-        output: Directory of the run. The same call resumes what is there.
-        job: A YAML job file, or settings, for what is not given here.
-        progress: Receives messages, rows done and epochs, such as `print`.
+        train: Labelled reviews, as Parquet or a table; `validation` and `unlabelled` also take tables. During the call,
+            a table is stored as a file in the user's cache directory (XDG_CACHE_HOME, or ~/.cache).
+        output: Directory of the run. The same call resumes a run that is there.
+        job: YAML job file, or settings object, for everything that is not given here.
+        progress: Called with messages, row counts and epochs; for example `print`.
         settings: Any setting of `lstm-ray train`, by name.
 
     Raises:
@@ -102,22 +102,22 @@ def score(
     progress: Progress | None = None,
     **settings: Any,
 ) -> Manifest:
-    """Scores a corpus of reviews, Parquet in, Parquet out, or what is missing of it.
+    """Scores a corpus of reviews, Parquet in, Parquet out; a repeated call scores only what is missing.
 
     Example: lstm_ray.score("reviews/", model="runs/first/model", output="scored").rows
 
     Args:
         inputs: Reviews as Parquet.
         model: The model bundle.
-        output: Directory for the scored Parquet. The same call scores what is missing there.
-        job: A YAML job file, or settings, for what is not given here.
-        progress: Receives messages, files planned and rows done, such as `print`.
+        output: Directory for the scored Parquet. The same call resumes a run that is there.
+        job: YAML job file, or settings object, for everything that is not given here.
+        progress: Called with messages, and counts of files and rows; for example `print`.
         settings: Any setting of `lstm-ray score`, by name.
 
     Raises:
         ConfigError: A setting is missing, unknown or not valid.
         BundleError: The model cannot be used.
-        InputError: The input cannot be used, or more files are bad than allowed.
+        InputError: The input cannot be used, or there are more bad files than allowed.
         OutputError: The output directory contains something else, or cannot be written.
     """
     from lstm_ray.api.boundary import arguments_of, python_call
@@ -142,10 +142,10 @@ def evaluate(
     Example: lstm_ray.evaluate("test.parquet", model="runs/first/model").metrics["accuracy"]
 
     Args:
-        inputs: Reviews with labels, as Parquet or a table, as for `train`.
+        inputs: Labelled reviews, as Parquet or a table, as for `train`.
         model: The model bundle.
-        job: A YAML job file, or settings, for what is not given here.
-        progress: Receives messages and rows done, such as `print`.
+        job: YAML job file, or settings object, for everything that is not given here.
+        progress: Called with messages and row counts; for example `print`.
         settings: Any setting of `lstm-ray evaluate`, by name.
 
     Raises:
@@ -176,16 +176,16 @@ def calibrate(
     progress: Progress | None = None,
     **settings: Any,
 ) -> Calibration:
-    """Fits a temperature to labelled reviews, chooses a threshold, and writes a new bundle; the old one stays.
+    """Calibrates a model on labelled reviews: fits a temperature, chooses a threshold, and writes a new bundle.
 
     Example: lstm_ray.calibrate("labelled.parquet", model="runs/first/model", output="calibrated").temperature
 
     Args:
-        inputs: Reviews with labels, as Parquet, that the model was not trained on.
-        model: The model bundle.
+        inputs: Labelled reviews, as Parquet, that the model was not trained on.
+        model: The model bundle; it stays as it is.
         output: A new or empty directory for the new bundle.
-        job: A YAML job file, or settings, for what is not given here.
-        progress: Receives messages and rows done, such as `print`.
+        job: YAML job file, or settings object, for everything that is not given here.
+        progress: Called with messages and row counts; for example `print`.
         settings: Any setting of `lstm-ray calibrate`, by name.
 
     Raises:
@@ -212,23 +212,23 @@ def tune(
     progress: Progress | None = None,
     **settings: Any,
 ) -> SearchResult:
-    """Searches for better settings: trains with many on Ray, and stops early those that fall behind.
+    """Searches for better settings: trains many models on Ray, and stops early those that fall behind.
 
     Example: lstm_ray.tune("reviews.parquet", output="search", search={"units": {"choice": [64, 128]}}).best.config
 
     Args:
-        train: Reviews with labels, as Parquet.
-        output: Directory of the search. The same call resumes what is there.
-        search: What to draw each searched setting from: choice, uniform, log_uniform or integer.
-        job: A YAML job file, or settings, for what is not given here.
-        progress: Receives messages, such as `print`.
+        train: Labelled reviews, as Parquet.
+        output: Directory of the search. The same call resumes a search that is there.
+        search: The range of each searched setting: choice, uniform, log_uniform or integer.
+        job: YAML job file, or settings object, for everything that is not given here.
+        progress: Called with messages; for example `print`.
         settings: Any setting of `lstm-ray tune`, by name.
 
     Raises:
         ConfigError: A setting is missing, unknown or not valid.
         InputError: The data cannot be used.
         OutputError: The output directory contains something else, or cannot be written.
-        TrainingError: A trial failed for another reason than its settings, or all failed.
+        TrainingError: A trial failed for a reason other than its settings, or all trials failed.
     """
     from lstm_ray.api.boundary import arguments_of, python_call
     from lstm_ray.config import TuneConfig
@@ -245,7 +245,7 @@ def export(model: Path, *, format: str, output: Path) -> Exported:
     Args:
         model: The model bundle.
         format: "onnx", or "savedmodel", the format of TensorFlow Serving.
-        output: A new or empty directory; its export.json explains how to make the ids.
+        output: A new or empty directory; its export.json describes how to make the ids.
 
     Raises:
         ConfigError: The format is unknown, or the package that writes it is not installed.
@@ -274,8 +274,8 @@ def vectors(
     Args:
         text: Reviews as Parquet.
         output: File for the vectors, in word2vec's text format.
-        job: A YAML job file, or settings, for what is not given here.
-        progress: Receives messages, and the words gone through, such as `print`.
+        job: YAML job file, or settings object, for everything that is not given here.
+        progress: Called with messages and word counts; for example `print`.
         settings: Any setting of `lstm-ray vectors`, by name.
 
     Raises:
@@ -406,20 +406,20 @@ def split(
 
 
 def load(model: Path, *, threshold: float | None = None, unsure: str | None = None) -> Model:
-    """Returns a trained model, ready to score texts in this process: without Ray, and without TensorFlow.
+    """Loads a trained model to score texts in this process, without Ray.
 
-    Only a network that user code built needs TensorFlow.
+    TensorFlow is needed only for networks that user code built.
 
     Example: lstm_ray.load("runs/first/model").predict("Not bad at all")
 
     Args:
         model: The model bundle.
-        threshold: Probability above which a text counts as positive; None is the bundle's.
-        unsure: Probabilities, as "0.4:0.6", whose label is "unsure" instead.
+        threshold: Probability above which a text counts as positive; None for the bundle's.
+        unsure: Range of probabilities, such as "0.4:0.6", that are labelled "unsure".
 
     Raises:
         BundleError: The bundle is missing or damaged, or needs a newer version of lstm-ray.
-        ConfigError: The threshold is not between 0 and 1, or not between the probabilities that are unsure.
+        ConfigError: The threshold is not between 0 and 1, or outside the unsure range.
     """
     from lstm_ray.api.model import Model
 

@@ -1,4 +1,4 @@
-"""A trained model in a program's hands: it scores texts in this process, without TensorFlow and without Ray."""
+"""A loaded model: scores texts in this process, without Ray and usually without TensorFlow."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import keras
 
 Text = str | bytes | None
-"""A text; bytes are UTF-8, and None is a missing one."""
+"""A text: a str, UTF-8 as bytes, or None if it is missing."""
 
 _ARGUMENTS = {"text_column": str, "prefix": str, "threshold": float, "unsure": str}
 
@@ -37,9 +37,9 @@ class Prediction:
     """The score of a text.
 
     Attributes:
-        label: "positive" or "negative", or "unsure" where that is asked for; None if the text cannot be scored.
-        probability: Of the positive class; None likewise.
-        error: Why the text cannot be scored, such as "null_text" or "no_words"; None if it can.
+        label: "positive", "negative" or, if asked for, "unsure"; None if the text cannot be scored.
+        probability: Probability of the positive class; None if the text cannot be scored.
+        error: Why the text cannot be scored, such as "null_text" or "no_words"; otherwise None.
     """
 
     label: str | None
@@ -49,13 +49,13 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Explanation:
-    """The score of a text, and what each of its words weighs in it.
+    """The score of a text, and how much each of its words contributes.
 
     Attributes:
         prediction: The score.
-        words: The different words that the model reads, by falling absolute weight; none without a score. A `weight`
-            is the log odds of the positive class, minus those of the text without the word: above 0 it speaks for
-            "positive". `spans` says where in the text the word is.
+        words: The distinct words that the model reads, by falling absolute weight; empty without a score. `weight` is
+            the log odds of the positive class, minus those of the text without the word: above 0, the word makes the
+            text more positive. `spans` are the word's positions in the text.
     """
 
     prediction: Prediction
@@ -63,14 +63,14 @@ class Explanation:
 
 
 class Model:
-    """A model bundle, ready to score. It is pickled by its path: another process reads the bundle there.
+    """A model bundle, ready to score. Only its path is pickled: the process that unpickles it reads the bundle again.
 
     Attributes:
         path: Directory or URI of the bundle.
         labels: The names of the two classes, in the order of `predict_proba`.
         threshold: Probability above which a text counts as positive.
         metrics: Validation metrics of the epoch that was kept; empty if there was no validation.
-        note: A message if the user code that the network needs has changed since its training; else None.
+        note: A warning if the user code of the network has changed since training; else None.
     """
 
     labels: tuple[str, str] = SENTIMENTS
@@ -85,14 +85,14 @@ class Model:
         """Reads a bundle.
 
         Args:
-            path: Directory or URI of the bundle, as `train` writes it to OUTPUT/model.
-            threads: Threads to score on; None is one for each core that this process may use.
-            threshold: Probability above which a text counts as positive; None is the bundle's.
-            unsure: Probabilities, as "0.4:0.6", whose label is "unsure" instead.
+            path: Directory or URI of the bundle; `train` writes it to OUTPUT/model.
+            threads: Threads that score; None for one per core that this process may use.
+            threshold: Probability above which a text counts as positive; None for the bundle's.
+            unsure: Range of probabilities, such as "0.4:0.6", that are labelled "unsure".
 
         Raises:
             BundleError: The bundle is missing or damaged, or needs a newer version of lstm-ray.
-            ConfigError: The threshold is not between 0 and 1, or not between the probabilities that are unsure.
+            ConfigError: The threshold is not between 0 and 1, or outside the unsure range.
         """
         with python_call(_ARGUMENTS):
             self.path = storage.absolute(os.fspath(path))
@@ -101,7 +101,7 @@ class Model:
                 DecisionSettings, known_settings(DecisionSettings, {"threshold": threshold, "unsure": unsure})
             )
             self._bundle = read_bundle(self.path)
-            # On the CPU: a GPU takes longer to start than a few texts take to score.
+            # On the CPU: starting a GPU takes longer than scoring a few texts.
             engine = pick_engine("auto", False, self._bundle.model.network)
             self._scorer = Scorer(self._bundle, engine, threads, *decision.decision)
             self.note = self._bundle.note()
@@ -109,23 +109,23 @@ class Model:
         self.metrics: Mapping[str, Any] = self._bundle.metrics
 
     def __repr__(self) -> str:
-        """Returns how to load the model."""
+        """Returns the expression that loads the model."""
         names = zip(("threshold", "unsure"), self._decision, strict=True)
         given = "".join(f", {name}={value!r}" for name, value in names if value is not None)
         return f"lstm_ray.load({self.path!r}{given})"
 
     def __fspath__(self) -> str:
-        """Returns the path of the bundle: `evaluate` and `score` take a model for its path.
+        """Returns the path of the bundle, so that `evaluate` and `score` accept a model as a path.
 
         Raises:
-            ConfigError: The model was loaded with a threshold or a band of its own, which the path does not tell.
+            ConfigError: The model was loaded with `threshold` or `unsure`, which the path does not include.
         """
         if self._decision != (None, None):
-            raise ConfigError(f"{self!r}: give its path, with threshold= and unsure= beside it")
+            raise ConfigError(f"{self!r}: pass its path, and threshold= and unsure= to the call")
         return self.path
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Returns how another process makes the same model."""
+        """Returns the function and arguments with which another process loads the same model."""
         return _load_again, (self.path, self._bundle.hash, *self._decision)
 
     @overload
@@ -133,7 +133,7 @@ class Model:
     @overload
     def predict(self, texts: Iterable[Text]) -> list[Prediction]: ...
     def predict(self, texts: str | bytes | Iterable[Text]) -> Prediction | list[Prediction]:
-        """Returns the score of each text: a Prediction for a str, a list of them for several texts.
+        """Returns the score of each text: one Prediction for a str, a list for several texts.
 
         Raises:
             InputError: A text is neither str, bytes nor None.
@@ -149,7 +149,7 @@ class Model:
     @overload
     def explain(self, texts: Iterable[Text]) -> list[Explanation]: ...
     def explain(self, texts: str | bytes | Iterable[Text]) -> Explanation | list[Explanation]:
-        """Returns what each word weighs in the score of each text; scores a text again without each of its words.
+        """Returns how much each word contributes to the score of each text; scores a text again without each word.
 
         Raises:
             InputError: A text is neither str, bytes nor None.
@@ -175,17 +175,19 @@ class Model:
         """Returns an Arrow table with the three columns of `score` added.
 
         Args:
-            table: Any columns.
-            text_column: The one of the texts.
-            prefix: Of the names of the new columns.
+            table: The table.
+            text_column: The column with the texts.
+            prefix: Prefix of the new columns' names.
 
         Raises:
-            InputError: There is no such column, or it has no texts.
-            ConfigError: A new column's name is taken.
+            InputError: The column does not exist, or is not text.
+            ConfigError: A column with a new column's name exists.
         """
         with python_call(_ARGUMENTS, is_short=True):
             if not isinstance(table, pa.Table):
-                raise InputError(f"expected an Arrow table, not {type(table).__name__}: call the model itself with it")
+                raise InputError(
+                    f"expected an Arrow table, not {type(table).__name__}: for other batches, call the model itself"
+                )
             scored = self._scorer.score(_text_column(table, text_column))
             for name, column in _new_columns(scored, table.column_names, prefix).items():
                 table = table.append_column(name, column)
@@ -196,12 +198,12 @@ class Model:
 
         Args:
             batch: A dict of numpy arrays, an Arrow table or a pandas DataFrame; the result is of the same kind.
-            text_column: The column of the texts.
-            prefix: Of the names of the new columns.
+            text_column: The column with the texts.
+            prefix: Prefix of the new columns' names.
 
         Raises:
-            InputError: There is no such column, or it has no texts.
-            ConfigError: A new column's name is taken.
+            InputError: The column does not exist, or is not text.
+            ConfigError: A column with a new column's name exists.
         """
         if isinstance(batch, pa.Table):
             return self.score_table(batch, text_column, prefix)
@@ -230,9 +232,9 @@ class Model:
             return self._scorer.score(_column(texts))
 
 
-@functools.lru_cache(maxsize=4)  # a process of Ray Data unpickles the model for every task
+@functools.lru_cache(maxsize=4)  # Ray Data's processes unpickle the model for every task
 def _load_again(path: str, model_hash: str, threshold: float | None = None, unsure: str | None = None) -> Model:
-    """Returns the model that was pickled; on one thread: other processes of this machine score too."""
+    """Loads a pickled model, on one thread, because other processes of the machine score too."""
     model = Model(path, threads=1, threshold=threshold, unsure=unsure)
     if model._bundle.hash != model_hash:
         raise BundleError(f"{path}: has changed since the model was loaded: load it again")
@@ -245,19 +247,19 @@ def _column(texts: Any) -> pa.Array | pa.ChunkedArray:
         if not is_text_type(texts.type):
             raise InputError(f"the texts are {texts.type}, expected text")
         return texts
-    # Of these, a loop would take the names of their columns for texts.
+    # A loop over these yields column names, not texts.
     if isinstance(texts, Mapping) or hasattr(texts, "columns") or not isinstance(texts, Iterable):
         raise InputError(f"expected a text, or a column or list of texts, not {type(texts).__name__}")
     return pa.array([_encoded(text, number) for number, text in enumerate(texts)], pa.large_binary())
 
 
 def _encoded(text: Any, number: int) -> bytes | None:
-    """Returns a text as UTF-8; a str with half a character becomes invalid UTF-8, so that its row gets an error."""
+    """Returns a text as UTF-8; a str with a lone surrogate becomes invalid UTF-8, so that its row gets an error."""
     if isinstance(text, str):
         return text.encode(errors="surrogatepass")
     if text is None or isinstance(text, bytes):
         return text
-    # NumPy's and pandas's missing values. A batch of nothing but nulls comes from Ray Data as float32.
+    # Missing values of NumPy and pandas. Ray Data passes a batch that has only nulls as float32.
     if (isinstance(text, float | np.floating) and np.isnan(text)) or type(text).__name__ == "NAType":
         return None
     raise InputError(f"text {number} is of type {type(text).__name__}, expected str, bytes or None")
@@ -274,5 +276,5 @@ def _new_columns(scored: Scored, taken: Iterable[str], prefix: str) -> dict[str,
     """Returns the columns that `score` adds, by name."""
     names = [prefix + name for name in NEW_COLUMNS]
     if there := sorted({*names} & {*taken}):
-        raise ConfigError(f"there is a column {there[0]!r} already: give the new columns a --prefix, such as 'new_'")
+        raise ConfigError(f"column {there[0]!r} exists already: give the new columns a --prefix, such as 'new_'")
     return dict(zip(names, (scored.probability, scored.sentiment, scored.error), strict=True))

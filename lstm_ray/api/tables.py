@@ -1,7 +1,6 @@
-"""Tables of a program as inputs: written to Parquet for the time of a call, under a name that their content decides.
+"""Arrow tables and data frames as inputs: during a call each is a Parquet file, named by a hash of its content.
 
-The same table has the same name in the next call, so that the run whose settings name it is resumed; another table is
-another file, and so another run.
+So the same table has the same file name in the next call, which resumes the run; another table makes another run.
 """
 
 from __future__ import annotations
@@ -22,17 +21,19 @@ from lstm_ray.wording import reason
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_ROW_GROUP_ROWS = 10_000  # of which training encodes several side by side
+_ROW_GROUP_ROWS = 10_000  # several row groups, which training encodes in parallel
 
 
 def is_table(value: Any) -> bool:
-    """Returns whether a value is an Arrow table or a data frame (pandas, polars, or others that Arrow reads)."""
+    """Returns whether a value is an Arrow table, or a data frame that Arrow can convert (pandas, polars, ...)."""
     return hasattr(value, "__arrow_c_stream__") or hasattr(value, "iloc")
 
 
 @contextmanager
 def tables_as_files(given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yields the arguments of a call with the path of a file for each table; the files are deleted at the end.
+    """Writes each table among the arguments to a file, and yields the arguments with the files' paths instead.
+
+    The files are deleted at the end of the block.
 
     Errors of the block name the arguments instead of the files.
 
@@ -60,7 +61,7 @@ def _by_argument(message: str, paths: Mapping[str, str]) -> str:
 
 
 def refuse_tables(given: Mapping[str, Any], where: str = "") -> None:
-    """Raises ConfigError if an argument is a table, `where` it is not taken."""
+    """Raises ConfigError if an argument is a table; `where` is the reason, if there is one."""
     for name, value in given.items():
         if is_table(value):
             raise ConfigError(f"{name} is a {type(value).__name__}: {where}write it to Parquet and give the path")
@@ -74,17 +75,17 @@ def _as_arrow(name: str, value: Any) -> pa.Table:
             return pa.Table.from_pandas(value, preserve_index=False)
         return pa.table(value)
     except (pa.ArrowException, AttributeError, TypeError, ValueError) as error:  # a Series has no columns
-        raise InputError(f"{name} is no table that Arrow can hold: {reason(error)}") from error
+        raise InputError(f"{name} cannot be converted to an Arrow table: {reason(error)}") from error
 
 
 @contextmanager
 def _file_of(table: pa.Table) -> Iterator[str]:
-    """Yields the path of a file with a table, which is deleted at the end unless another call uses the same."""
+    """Writes a table and yields the file's path; at the end the file is deleted unless another call uses it."""
     directory = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lstm-ray" / "tables"
     try:
         path, stream = _write(table, directory)
     except OSError as error:
-        raise OutputError(f"{directory}: no table can be written there: {reason(error)}") from error
+        raise OutputError(f"{directory}: the table cannot be written there: {reason(error)}") from error
     try:
         yield str(path)
     finally:
@@ -102,7 +103,7 @@ def _delete_unused(directory: Path) -> None:
 
 
 def _write(table: pa.Table, directory: Path) -> tuple[Path, BinaryIO]:
-    """Writes a table and returns its path, and the open file, whose lock keeps others from deleting it."""
+    """Writes a table; returns the path and the open file, whose lock keeps other calls from deleting it."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -121,7 +122,7 @@ def _write(table: pa.Table, directory: Path) -> tuple[Path, BinaryIO]:
             digest.update(block)
         path = directory / f"table-{digest.hexdigest()[:32]}.parquet"
         with _renaming(directory):
-            if path.exists():  # another call uses it: both keep the same file
+            if path.exists():  # another call uses this table: share its file
                 new.unlink()
                 stream.close()
                 stream = path.open("rb")
@@ -139,7 +140,7 @@ def _write(table: pa.Table, directory: Path) -> tuple[Path, BinaryIO]:
 
 @contextmanager
 def _renaming(directory: Path) -> Iterator[None]:
-    """Keeps other processes from renaming and deleting tables in the block."""
+    """Locks the directory: during the block no other process renames or deletes tables."""
     with (directory / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

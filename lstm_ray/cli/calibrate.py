@@ -10,9 +10,10 @@ from lstm_ray.config import CalibrateConfig, LabelSettings, option_name
 
 @takes_settings(CalibrateConfig)
 def calibrate(config: CalibrateConfig) -> None:
-    """Make a model's probabilities as sure as they are right, and choose its threshold; writes a new bundle.
+    """Calibrate a model's probabilities and choose its threshold; writes a new bundle.
 
-    Use labelled reviews that the model was not trained on, and measure it on others. The old bundle stays.
+    Use labelled reviews that the model was not trained on, and evaluate the new model on others. The old bundle stays
+    as it is.
 
     Example: lstm-ray calibrate labelled.parquet --model runs/first/model --output calibrated
     """

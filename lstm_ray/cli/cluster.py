@@ -54,9 +54,11 @@ def render(
     from lstm_ray import storage
 
     if output.is_dir():
-        raise OutputError(f"{output}: is a directory: name a file")
+        raise OutputError(f"{output}: is a directory: give a file")
     if output.exists() and not overwrite and output.read_bytes() not in (b"", text.encode()):
-        raise OutputError(f"{output}: holds another definition, perhaps changed by hand: --overwrite replaces it")
+        raise OutputError(
+            f"{output}: contains another definition, perhaps edited by hand: use --overwrite to replace it"
+        )
     storage.write_bytes(str(output), text.encode())
     console.say(f"wrote {output}")
 
@@ -67,13 +69,17 @@ def validate(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML for Ray's launcher or for KubeRay.")],
     crds: Annotated[
         Path | None,
-        typer.Option("--crds", metavar="DIR", help="KubeRay's CRDs; else LSTM_RAY_CRDS, else kubectl is asked."),
+        typer.Option(
+            "--crds",
+            metavar="DIR",
+            help="Directory of KubeRay's CRDs; by default LSTM_RAY_CRDS, or else kubectl provides them.",
+        ),
     ] = None,
     server: Annotated[
-        bool, typer.Option("--server", help="Also ask the Kubernetes cluster of kubectl; nothing is created.")
+        bool, typer.Option("--server", help="Have kubectl's Kubernetes cluster check it too; nothing is created.")
     ] = False,
 ) -> None:
-    """Check a cluster definition; reports all mistakes, each with its line and a remedy.
+    """Check a cluster definition, and report every mistake with its line and a remedy.
 
     Exit code 0 if no mistake was found, 1 otherwise.
 
@@ -94,12 +100,12 @@ def validate(
     console.show_line(f"{file}: {verdict}")
     if not report.is_complete:
         console.say(
-            "for a full check give KubeRay's CRDs with --crds DIR, or ask your Kubernetes cluster with --server"
+            "for a full check, pass KubeRay's CRDs with --crds DIR, or let your Kubernetes cluster check with --server"
         )
 
 
 def _show_remarks(report: Report) -> None:
-    """Prints mistakes on stdout, for they are the result, and the rest on stderr."""
+    """Prints the mistakes, which are the result, on stdout, and the rest on stderr."""
     for remark in report.mistakes:
         console.show_line(f"{report.path}:{remark.line}: {remark.path}: {remark.finding.message}")
     for kind, remarks in (("to do", report.to_do), ("note", report.notes)):
@@ -120,27 +126,27 @@ def up(file: DefinitionFile, yes: Yes = False) -> None:
     from lstm_ray.cluster import launch
 
     path = shlex.quote(str(file))
-    with console.on_interrupt(f"what was started keeps running: lstm-ray cluster down {path} ends it"):
+    with console.on_interrupt(f"what was started keeps running: stop it with lstm-ray cluster down {path}"):
         launch.up(str(file), yes)
     console.show_table(
         "Cluster is up",
         [
             ("dashboard and jobs", f"ray dashboard {path}    # forwards http://127.0.0.1:8265 to it, through SSH"),
             ("nodes", f"ray exec {path} 'lstm-ray cluster status'"),
-            ("end it", f"lstm-ray cluster down {path}"),
+            ("stop it", f"lstm-ray cluster down {path}"),
         ],
     )
 
 
 @app.command()
 def down(file: DefinitionFile, yes: Yes = False) -> None:
-    """End the cluster of a definition. Its storage is kept.
+    """Stop the cluster of a definition. Its storage is kept.
 
     Example: lstm-ray cluster down aws.yaml
     """
     from lstm_ray.cluster import launch
 
-    with console.on_interrupt("some of it may still run: the same command ends the rest"):
+    with console.on_interrupt("parts of it may still be running: the same command stops them"):
         launch.down(str(file), yes, lambda question: typer.confirm(question, abort=True, err=True))
     console.show_line(f"{file}: the cluster is down")
 

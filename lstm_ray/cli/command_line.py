@@ -1,4 +1,4 @@
-"""Reads a command line of lstm-ray as the program does, and runs nothing."""
+"""Parses a command line of lstm-ray without running it."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def parse_command_line(program: Any, words: Sequence[str]) -> Settings | None:
 
     Args:
         program: The command of the whole program.
-        words: What follows the program's name, as in a job's definition: they are run elsewhere, by a shell.
+        words: The words after the program's name, as in a cluster definition: a shell on another machine runs them.
 
     Returns:
-        None for commands without settings, and where settings depend on a job file, a shell variable or the user's
-        code: all three are only known where the command runs. Where other options suffice, an address that a job file
-        may give is taken to be "auto".
+        None for commands without settings, and if the settings depend on a job file, a shell variable or user code,
+        which are known only where the command runs. If the other options are complete without it, a missing address is
+        assumed to be "auto": the job file may give one.
 
     Raises:
-        ConfigError: There is no such command or option, or a setting is missing or wrong.
+        ConfigError: The command or an option is unknown, or a setting is missing or invalid.
     """
     command, context, name = program, typer.Context(program), ""
     try:
@@ -62,13 +62,13 @@ def _settings(kind: type[Settings], given: Mapping[str, Any]) -> Settings | None
     try:
         return resolve(kind, {"address": "auto", **known})
     except ConfigError:
-        return None  # not an error: it may be what is not known here that makes it right
+        return None  # not an error: the values that are unknown here may make the settings valid
 
 
 def _is_open(kind: type[Settings], name: str, value: Any) -> bool:
-    """Returns whether a value is only known where the command runs, and decides whether the settings are right.
+    """Returns whether a value is known only where the command runs, and may make the settings invalid.
 
-    A shell variable in a path is a path.
+    A shell variable in a path cannot: any path is valid.
     """
     if name == "preset":
         from lstm_ray import user_code

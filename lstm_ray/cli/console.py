@@ -1,7 +1,7 @@
 """Output for people: results on stdout, everything else on stderr.
 
-Texts, labels and names of files and columns come from anybody: what a terminal would obey is made visible (`visible`).
---quiet leaves results, warnings and errors; --verbose shows progress as lines, one a second.
+Texts, labels and the names of files and columns are untrusted: characters that a terminal would interpret are escaped
+(`visible`). With --quiet only results, warnings and errors are printed; with --verbose, progress is one line a second.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from lstm_ray.wording import on_one_line, uncoloured, visible
 _LINE_EVERY_S_VERBOSE = 1.0
 _WARNING = "warning: "
 
-_err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)  # without emoji: mine:two: is a name
+_err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)  # no emoji: mine:two: is a name
 _out = Console(highlight=False, soft_wrap=True, emoji=False)
 _quiet = _verbose = False
 
@@ -45,7 +45,7 @@ def set_verbosity(*, quiet: bool, verbose: bool) -> None:
 
 
 def say(message: str) -> None:
-    """Prints a message on stderr, unless --quiet is given; a message that begins with "warning: " always."""
+    """Prints a message on stderr; with --quiet only one that begins with "warning: "."""
     if not _quiet or message.startswith(_WARNING):
         warn(message)
 
@@ -89,33 +89,33 @@ def command_line(*words: str) -> str:
 
 
 def python_line(code: str) -> str:
-    """Returns a command to copy that runs Python code: with this Python, by its full path unless `python` finds it."""
+    """Returns a shell command that runs code with this Python: as `python` if that is this one, else by its path."""
     found = shutil.which("python")
     is_found = found is not None and os.path.dirname(found) == os.path.dirname(sys.executable)
     return shlex.join(("python" if is_found else sys.executable, "-c", code))
 
 
 def show_text(text: str) -> None:
-    """Prints a result on stdout without formatting: exactly for a program or file, made visible on a terminal."""
+    """Prints a result on stdout: unchanged into a pipe or file, with control characters escaped on a terminal."""
     sys.stdout.write(visible(text) if sys.stdout.isatty() else text)
     sys.stdout.flush()
 
 
 def show_line(text: str) -> None:
-    """Prints a result that is one line for people on stdout, whatever is in it."""
+    """Prints a one-line result on stdout; line breaks and control characters are escaped."""
     show_text(on_one_line(text) + "\n")
 
 
 def show_weighed(begin: str, text: str, weights: Mapping[tuple[int, int], float]) -> None:
-    """Prints a result that is one line on stdout, and on a terminal colours parts of it by their weights.
+    """Prints a one-line result on stdout; on a terminal, parts of it are coloured by their weights.
 
-    Green is above 0 and red below; parts with less than half of the largest weight are pale, and those with less than a
-    tenth have no colour.
+    Weights above 0 are green, below 0 red. Below half of the largest weight the colour is pale, below a tenth there is
+    none.
 
     Args:
-        begin: Begins the line, without colours.
+        begin: Start of the line, without colours.
         text: The text.
-        weights: Of its parts, by first position and the one after the last.
+        weights: The weight of each part of the text, by its (start, end).
     """
     largest = max(map(abs, weights.values()), default=0.0)
     line, end = Text(on_one_line(begin)), 0
@@ -130,14 +130,14 @@ def show_weighed(begin: str, text: str, weights: Mapping[tuple[int, int], float]
 
 
 def show_log(text: str) -> None:
-    """Prints a program's log on stdout: exactly for a program or file, without colours on a terminal."""
+    """Prints a log on stdout: unchanged into a pipe or file, without colours on a terminal."""
     show_text(uncoloured(text) if sys.stdout.isatty() else text)
 
 
 class Bar:
     """Progress of counted work: a bar on a terminal, a line every 10 s elsewhere, every second with --verbose.
 
-    The time left is estimated from all the time since the first update, evaluation and checkpoints included.
+    The time left is estimated from the whole time since the first update, including evaluation and checkpoints.
     """
 
     def __init__(self, unit: str) -> None:
@@ -153,8 +153,8 @@ class Bar:
         Args:
             done: Units done.
             total: All units.
-            title: What is being done.
-            rate: Units a second, if the caller measures it; else it is computed from the time between updates.
+            title: The current work, such as "epoch 2/5".
+            rate: Units per second, if the caller measures it; otherwise computed from the time between updates.
         """
         now = time.perf_counter()
         self._position = f"{done:,} of {total:,} {self._unit}"
@@ -188,7 +188,7 @@ class Bar:
         self._bar.update(self._bar.task_ids[0], completed=done, total=total, description=on_one_line(title), speed=text)
 
     def position(self) -> str:
-        """Returns how much is done as part of a sentence, such as " at 3 of 8 rows"; "" before the first update."""
+        """Returns the progress as part of a sentence, such as " at 3 of 8 rows"; "" before the first update."""
         return f" at {self._position}" if self._position else ""
 
     def close(self) -> None:
@@ -217,11 +217,11 @@ def on_interrupt(consequence: str) -> Iterator[None]:
 
 @contextmanager
 def progress(if_interrupted: str) -> Iterator[Progress]:
-    """Shows what a call reports inside the `with` block: messages as lines, and a bar for each unit that is counted.
+    """Shows the progress of a call inside the `with` block: messages as lines, and a bar for each counted unit.
 
     Args:
-        if_interrupted: What happens to the work and how to resume it; printed on Ctrl-C unless the interrupt has a
-            message of its own.
+        if_interrupted: Printed on Ctrl-C: what happens to the work and how to resume it. A message of the interrupt
+            itself takes precedence.
     """
     bars: dict[str, Bar] = {}
     position = ""

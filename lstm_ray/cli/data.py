@@ -12,7 +12,7 @@ from lstm_ray.api.boundary import options_named
 from lstm_ray.cli import console
 from lstm_ray.cli.help import Commands
 
-app = Commands(help="Fetch, make or convert a corpus of reviews.")
+app = Commands(help="Fetch, make, convert or split a corpus of reviews.")
 
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Directory for the Parquet files.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
@@ -29,13 +29,13 @@ def imdb(
     ] = None,
     sha256: Annotated[
         str | None,
-        typer.Option("--sha256", metavar="HASH", help="Checksum the archive must have; known for Stanford's."),
+        typer.Option("--sha256", metavar="HASH", help="Checksum that the archive must have; built in for Stanford's."),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Fetch the Stanford Large Movie Review Dataset (IMDb): train, test, unlabelled.
 
-    A download that breaks off is resumed by the same command.
+    The same command resumes an interrupted download.
 
     Example: lstm-ray data imdb --output imdb
     """
@@ -67,10 +67,12 @@ def imdb(
 def demo(
     output: Output,
     rows: Annotated[int, typer.Option("--rows", metavar="N", min=1, help="Reviews to train on.")] = 20_000,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Another seed, other reviews.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", min=0, help="Random seed: another one makes other reviews.")
+    ] = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Make a corpus of synthetic reviews in which the order of the words carries the sentiment.
+    """Make a corpus of synthetic reviews whose sentiment depends on word order.
 
     Example: lstm-ray data demo --output corpus
     """

@@ -24,30 +24,30 @@ SETTINGS: dict[str, Any] = {
 """A small model that learns the demo corpus within a minute on two cores."""
 
 _BAG_OF_WORDS = 0.63
-"""Share of the test reviews that a model of word counts gets right, for any number of rows (`datasets/demo.py`)."""
+"""Accuracy of a bag-of-words model on the test reviews, for any number of rows (`datasets/demo.py`)."""
 
 _IF_INTERRUPTED = "the same command starts over"
 
 
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Directory for all of it.")] = Path(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Directory for all files.")] = Path(
         "demo"
     ),
     rows: Annotated[int, typer.Option("--rows", metavar="N", min=100, help="Synthetic reviews to train on.")] = 20_000,
     workers: Annotated[
-        int, typer.Option("--workers", metavar="N", min=0, help="0: in this process; else Ray workers and actors.")
+        int, typer.Option("--workers", metavar="N", min=0, help="Ray workers and actors; 0 runs in this process.")
     ] = 0,
 ) -> None:
-    """Train, evaluate and score on synthetic reviews: the whole of lstm-ray in minutes, on one machine.
+    """Train, evaluate and score on synthetic reviews: all of lstm-ray in minutes, on one machine.
 
-    The word order of these reviews carries their sentiment, so counting words gets about 63 % of them right.
+    The sentiment of these reviews depends on word order: counting words gets about 63 % of them right.
 
     Example: lstm-ray demo --output demo
     """
     corpus, training, evaluation, scored = (str(output / name) for name in ("corpus", "run", "evaluation", "scored"))
     marker = output / ".lstm-ray-demo"
     if output.exists() and any(output.iterdir()) and not marker.exists():
-        raise OutputError(f"{output}: not empty, and not an earlier demo: choose another --output")
+        raise OutputError(f"{output}: not empty, and not from an earlier demo: choose another --output")
     from lstm_ray import storage
     from lstm_ray.datasets.demo import write_demo
     from lstm_ray.evaluate.ranking import show_metric
@@ -79,4 +79,4 @@ def demo(
         ],
     )
     if metrics["accuracy"] < _BAG_OF_WORDS:
-        console.warn(f"note: {rows:,} reviews are too few to learn what the order of words means: try --rows 20000")
+        console.warn(f"note: {rows:,} reviews are too few to learn the effect of word order: try --rows 20000")

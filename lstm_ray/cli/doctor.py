@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 def doctor(
     address: Annotated[
         str | None,
-        typer.Option("--address", metavar="auto|HOST:PORT", help="Examine the nodes of this Ray; else this machine."),
+        typer.Option(
+            "--address", metavar="auto|HOST:PORT", help="Examine the nodes of this Ray, instead of this machine."
+        ),
     ] = None,
     storage: Annotated[
         str | None,
@@ -26,12 +28,13 @@ def doctor(
         str | None, typer.Option("--model", metavar="DIR", help="Check whether cuDNN can run this bundle on a GPU.")
     ] = None,
     config: Annotated[
-        str | None, typer.Option("--config", metavar="FILE", help="Check the same of a job file's network or bundle.")
+        str | None,
+        typer.Option("--config", metavar="FILE", help="Check the same for the network or bundle of a job file."),
     ] = None,
 ) -> None:
     """Examine this machine or a cluster, and report what would make a run fail.
 
-    Exit code 1 if something would.
+    Exit code 1 if there is a problem.
 
     Example: lstm-ray doctor --address auto --storage s3://bucket/reviews
     """
@@ -51,7 +54,7 @@ def doctor(
 
 
 def _lines(verdict: Verdict, width: int) -> list[str]:
-    """Returns level and state, and the remedy below them, in lines that fit unless a word is longer."""
+    """Returns level and state, and the remedy below, wrapped to the width; longer words are not broken."""
     first, rest = f"{verdict.level:8}", " " * 8
     layout: dict[str, Any] = {"width": max(width, 40), "break_long_words": False, "break_on_hyphens": False}
     lines = textwrap.wrap(verdict.state, initial_indent=first, subsequent_indent=rest, **layout)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lstm_ray.evaluate.groups import GroupResult
     from lstm_ray.evaluate.shard import Comparison
 
-_MOST_GROUPS = 12  # of a column in the summary; the report and --json have all
+_MOST_GROUPS = 12  # of a column in the summary; --json lists all
 
 
 @takes_settings(EvaluateConfig)
@@ -37,7 +37,7 @@ def evaluate(
     try:
         with console.progress("nothing is written") as progress:
             result = lstm_ray.evaluate(job=config, progress=progress)
-    except ReportError as error:  # printed below the figures, which took long to compute
+    except ReportError as error:  # print the figures first: they took long to compute
         _show(error.result, as_json, config, report=None)
         raise
     _show(result, as_json, config, report=config.output)
@@ -53,7 +53,7 @@ def _show(result: Evaluation, as_json: bool, config: EvaluateConfig, report: str
 
 
 def _figures(result: Evaluation, config: EvaluateConfig) -> Iterator[tuple[str, str]]:
-    """Yields the figures of an evaluation for people; those with an interval have it in brackets."""
+    """Yields the names and figures of an evaluation, with confidence intervals in parentheses."""
     from lstm_ray.evaluate.intervals import show_interval
 
     metrics, intervals = result.metrics, result.intervals
@@ -77,7 +77,7 @@ def _figures(result: Evaluation, config: EvaluateConfig) -> Iterator[tuple[str, 
         share = metrics["rows_seen_in_training"] / metrics["rows"]
         yield "rows seen in training", f"{metrics['rows_seen_in_training']:,} ({share:.1%})"
     if result.other_rows_seen:
-        yield "seen by the other", f"{result.other_rows_seen:,} ({result.other_rows_seen / metrics['rows']:.1%})"
+        yield "seen by the other model", f"{result.other_rows_seen:,} ({result.other_rows_seen / metrics['rows']:.1%})"
     yield "speed", f"{metrics['rows_per_s']:,.0f} rows/s"
 
 
@@ -95,7 +95,7 @@ def _describe_chosen(counts: BinaryCounts) -> str:
 
 
 def _compared(comparison: Comparison) -> Iterator[tuple[str, str]]:
-    """Yields how the model compares with another."""
+    """Yields the figures of the comparison with another model."""
     from lstm_ray.evaluate.intervals import show_interval, show_p_value
 
     other, paired = comparison.other.metrics(), comparison.paired()
@@ -105,11 +105,11 @@ def _compared(comparison: Comparison) -> Iterator[tuple[str, str]]:
     yield "accuracy of the other", f"{other['accuracy']:.4f}"
     p_value = show_p_value(paired.p_value)
     yield "difference", f"{paired.difference:+.4f}{show_interval(paired.interval)}, {p_value} ({paired.test})"
-    yield "right where the other is wrong", f"{comparison.only_this:,}; the other way round {comparison.only_other:,}"
+    yield "only this model is right", f"{comparison.only_this:,} rows; only the other: {comparison.only_other:,}"
 
 
 def _groups(groups: list[GroupResult]) -> list[tuple[str, str]]:
-    """Returns the groups of a column for people: all if they are few, else those that stand out, the largest first."""
+    """Returns lines for the groups of a column: for all if they are few, else for the largest ones that stand out."""
     from lstm_ray.evaluate.intervals import show_interval, show_p_value
 
     shown = groups
@@ -130,4 +130,7 @@ def _groups(groups: list[GroupResult]) -> list[tuple[str, str]]:
     if shown is groups:
         return lines
     standing_out = sum(group.stands_out for group in groups)
-    return [*lines, ("groups", f"{len(groups):,}, {standing_out:,} stand out; --json and metrics.json have all")]
+    return [
+        *lines,
+        ("groups", f"{len(groups):,}, of which {standing_out:,} stand out; --json and metrics.json list all"),
+    ]

@@ -16,11 +16,11 @@ def export(
         str, typer.Option("--model", metavar="DIR", help="Model bundle, as train writes to OUTPUT/model.")
     ],
     kind: Annotated[
-        str, typer.Option("--format", metavar="onnx|savedmodel", help="ONNX, or the format of TensorFlow Serving.")
+        str, typer.Option("--format", metavar="onnx|savedmodel", help="ONNX, or SavedModel for TensorFlow Serving.")
     ],
     output: Annotated[str, typer.Option("--output", "-o", metavar="DIR", help="New or empty directory for the files.")],
 ) -> None:
-    """Write a model for other runtimes, from token ids to probabilities; export.json explains how to make the ids.
+    """Write a model for other runtimes, from token ids to probabilities; export.json describes how to make the ids.
 
     Example: lstm-ray export --model runs/first/model --format onnx --output exported
     """

@@ -1,6 +1,6 @@
-"""The layout of `--help`: whole option names, each with its sentence beside or below, in 80 columns too.
+"""The layout of `--help`: complete option names, each with its description beside or below it, even in 80 columns.
 
-Typer's own tables split the width into five columns, and cut off longer names.
+Typer's own tables split the width into five columns and cut off longer names.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from lstm_ray.cli.options import with_options_of_all
 from lstm_ray.config import COUNTERPARTS
 from lstm_ray.wording import visible
 
-_UsageError: Any = typer.BadParameter.__base__  # Click's, or that of Typer's own copy of Click
-_LOOKS_LIKE_OPTION = re.compile(r"-.*\s|-\d", re.DOTALL)  # but is a text
+_UsageError: Any = typer.BadParameter.__base__  # Click's, or that of the copy of Click in Typer
+_LOOKS_LIKE_OPTION = re.compile(r"-.*\s|-\d", re.DOTALL)  # but may be a text
 
 _SENTENCE_COLUMN = 28
 _COMMAND_COLUMN = 13
@@ -27,7 +27,7 @@ _MOST_COLUMNS = 100  # longer lines are hard to read
 
 
 class Commands(typer.Typer):
-    """A group of commands with this help."""
+    """A group of commands with this help layout."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(
@@ -39,21 +39,21 @@ class Commands(typer.Typer):
         )
 
     def command(self, name: str | None = None, **settings: Any) -> Callable[[Any], Any]:
-        """Adds a command; it also takes the options of all commands."""
+        """Adds a command, with the options that all commands share."""
         add = super().command(name, cls=_Command, **settings)
         return lambda command: add(with_options_of_all(command))
 
 
 class _Group(TyperGroup):
-    """A group of commands whose help has a section for each panel of commands, with whole sentences."""
+    """A group of commands whose help has a section for each panel of commands, with complete sentences."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Writes the commands under the names of their panels."""
+        """Writes the commands, panel by panel."""
         panels: dict[str, list[tuple[str, str]]] = {}
         for name in self.list_commands(ctx):
             command: Any = self.get_command(ctx, name)
             panel = getattr(command, "rich_help_panel", None)
-            shown = panel if isinstance(panel, str) else "Commands"  # Typer has a placeholder for none
+            shown = panel if isinstance(panel, str) else "Commands"  # without one, Typer has a placeholder object
             panels.setdefault(shown, []).append((name, _first_paragraph(command)))
         for title, records in panels.items():
             formatter.write(f"\n{title}:\n")
@@ -67,25 +67,27 @@ class _Command(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parses the command line.
 
-        For a path without an option, the error names the option that takes it; for a text that looks like an option
-        ("-5 stars"), it has a command that scores the text.
+        If a path has no option, the error names the option for it; if a text looks like an option ("-5 stars"), the
+        error contains a command that scores the text.
         """
         ctx.allow_extra_args = True
         given = list(args)
         try:
             rest: list[str] = super().parse_args(ctx, args)
         except _UsageError as error:
-            error.message = visible(error.message)  # a shell's * may stand for names that a terminal obeys
+            error.message = visible(error.message)  # a shell's * may expand to names with control characters
             unknown = str(getattr(error, "option_name", ""))
             other = COUNTERPARTS.get(unknown.removeprefix("--").replace("-", "_"), "")
             for one in self.params:
                 if one.name == other:
-                    ctx.fail(visible(f"no option {unknown}: here it is {one.opts[0]}: {getattr(one, 'help', '')}"))
+                    ctx.fail(
+                        visible(f"no such option {unknown}; did you mean {one.opts[0]}? {getattr(one, 'help', '')}")
+                    )
             texts = [word for word in given if _LOOKS_LIKE_OPTION.match(word)]
             if texts and any(one.metavar == "TEXT..." for one in self.params):
                 others = (word for word in given if word not in texts)
                 command = visible(console.command_line(str(ctx.info_name), *others, "--", *texts))
-                ctx.fail(f"{error.format_message().rstrip('.')}: a text that begins with - comes after --: {command}")
+                ctx.fail(f"{error.format_message().rstrip('.')}: put a text that begins with - after --: {command}")
             raise
         if ctx.args and not ctx.resilient_parsing:
             option = next((f": --train {ctx.args[0]}?" for one in self.params if "--train" in one.opts), "")
@@ -99,7 +101,7 @@ class _Command(TyperCommand):
             formatter.write("\n" + (f"  {paragraph}" if is_example else _wrapped(paragraph, 2, formatter.width)) + "\n")
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Writes arguments and options under the names of their panels."""
+        """Writes arguments and options, panel by panel."""
         sections: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             if record := parameter.get_help_record(ctx):
@@ -115,7 +117,7 @@ class _Command(TyperCommand):
 
 
 def _first_paragraph(command: Any) -> str:
-    """Returns what lists of commands show of a command's description."""
+    """Returns the part of a command's description that lists of commands show."""
     return (command.help or "").strip().split("\n\n")[0].replace("\n", " ")
 
 
@@ -129,7 +131,7 @@ def _entry(names: str, sentence: str, width: int, column: int = _SENTENCE_COLUMN
 
 
 def _wrapped(text: str, indent: int, width: int) -> str:
-    """Returns a text in lines; names of options and files are not broken."""
+    """Wraps a text without breaking the names of options and files."""
     space = " " * indent
     return textwrap.fill(
         " ".join(text.split()),

@@ -39,15 +39,15 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results, warni
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print progress as lines, one a second.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show where an error came from.")]
 _OF_ALL = {"quiet": Quiet, "verbose": Verbose, "debug": Debug}
-"""Options that each command takes, and the program before a command."""
+"""Options of every command; they may also stand before the command."""
 
 JobArgument = Annotated[str | None, typer.Argument(metavar="JOB.yaml", help="YAML job file with settings.")]
 
 
 def takes_settings(kind: type[C], job_argument: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Makes a Typer command of `command(config, **own)`.
+    """Turns `command(config, **own)` into a Typer command.
 
-    The command line takes every field of `kind` as an option, `--config FILE`, and the command's own options.
+    Its options are the fields of `kind`, `--config FILE`, and the command's own.
 
     Args:
         kind: The configuration class.
@@ -80,19 +80,19 @@ def takes_settings(kind: type[C], job_argument: bool = False) -> Callable[[Calla
 
 
 def set_output(*, quiet: bool, verbose: bool, debug: bool) -> None:
-    """Does what the options of all commands say."""
+    """Applies the options that all commands share."""
     console.set_verbosity(quiet=quiet, verbose=verbose)
     if debug:
         os.environ["LSTM_RAY_DEBUG"] = "1"
 
 
 def with_options_of_all(command: Callable[..., None]) -> Callable[..., None]:
-    """Adds the options that each command takes to those of a command."""
+    """Adds the options that all commands share to a command."""
 
     @functools.wraps(command)
     def run(**given: Any) -> None:
         output = {name: given.pop(name) for name in _OF_ALL}
-        if output["quiet"] or output["verbose"]:  # else what was given before the command holds
+        if output["quiet"] or output["verbose"]:  # otherwise those before the command apply
             set_output(**output)
         elif output["debug"]:
             os.environ["LSTM_RAY_DEBUG"] = "1"
@@ -115,7 +115,7 @@ def _parameter(kind: type[Settings], name: str) -> inspect.Parameter:
     field, shown = kind.model_fields[name], shown_as(kind, name)
     option_type = _option_type(field.annotation)
     description = field.description or ""
-    # "", () and None mean that there is no value: nothing to show.
+    # "", () and None mean that there is no default to show.
     if field.default not in ("", (), None) and not shown["flag"]:
         description += f" (default: {_show(field.default)})"
     if shown["argument"]:
@@ -131,8 +131,8 @@ def _parameter(kind: type[Settings], name: str) -> inspect.Parameter:
             rich_help_panel=shown["panel"],
             metavar=shown["metavar"] or _metavar(option_type),
         )
-    # A choice is parsed as a string and checked by the configuration: its message is one line, and Typer knows Literal
-    # only since 0.19.
+    # A choice is parsed as a string and checked by pydantic: that error is one line, and Typer supports Literal only
+    # since 0.19.
     parsed = str if get_origin(option_type) is Literal else option_type
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[parsed | None, declared]
@@ -161,7 +161,7 @@ def _show(value: Any) -> str:
 
 
 def as_setting(kind: type[Settings], name: str, value: Any) -> Any:
-    """Returns what was given for an option, perhaps several times, as the setting takes it."""
+    """Converts the value of an option, which may be given several times, to what its setting accepts."""
     if not isinstance(value, list | tuple):
         return value
     return tuple(value) if is_list(kind.model_fields[name]) else ",".join(value)

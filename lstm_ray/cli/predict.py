@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from lstm_ray.api.model import Explanation, Prediction
 
 _NOT_LINES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson")
-_MOST_BYTES = 256 << 20  # of stdin or a file, which are read whole
-_MOST_WORDS = 10  # shown of a text; --json has all
+_MOST_BYTES = 256 << 20  # of stdin or a file: both are read into memory
+_MOST_WORDS = 10  # shown for a text; --json lists all
 
 
 def predict(
@@ -33,12 +33,12 @@ def predict(
         list[str] | None,
         typer.Argument(
             metavar="TEXT...",
-            help="Texts to score; - reads them from stdin, one a line. One that begins with - comes after --.",
+            help="Texts to score; - reads them from stdin, one per line. Put a text that begins with - after --.",
             show_default=False,
         ),
     ] = None,
     file: Annotated[
-        str | None, typer.Option("--file", metavar="FILE", help="File with the texts to score, one a line.")
+        str | None, typer.Option("--file", metavar="FILE", help="File with the texts to score, one per line.")
     ] = None,
     threshold: Annotated[
         float | None,
@@ -48,13 +48,13 @@ def predict(
         str | None,
         typer.Option("--unsure", metavar="LOW:HIGH", help="Probabilities that are called unsure, such as 0.4:0.6."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a text.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per text.")] = False,
     explain: Annotated[
         bool,
         typer.Option(
             "--explain",
-            help="Show which words decide, in colours on a terminal: how much the log odds of positive fall without "
-            "each. Scores a text again for each of its words.",
+            help="Show which words decide, coloured on a terminal: how much the log odds of positive fall without each "
+            "word. Each text is scored once more for each of its words.",
         ),
     ] = False,
 ) -> None:
@@ -100,7 +100,7 @@ def _given(texts: list[str], file: str | None, model: str) -> list[bytes]:
     """Returns the texts to score, as bytes.
 
     Raises:
-        ConfigError: There are none, or two sources of them, or a text is the name of a file.
+        ConfigError: No text is given, or both texts and a file, or a text is the name of a file.
         InputError: The file cannot be read.
     """
     if bool(texts) == (file is not None):
@@ -109,8 +109,8 @@ def _given(texts: list[str], file: str | None, model: str) -> list[bytes]:
         content = sys.stdin.buffer.read(_MOST_BYTES + 1)
         if len(content) > _MOST_BYTES:
             raise InputError(
-                f"stdin has more than {_MOST_BYTES >> 20} MiB, too much for predict: make Parquet of it with "
-                "lstm-ray data convert, and score that"
+                f"stdin has more than {_MOST_BYTES >> 20} MiB, too much for predict: convert it to Parquet with "
+                "lstm-ray data convert, and use lstm-ray score"
             )
         return _lines(content)
     if file is not None:
@@ -119,7 +119,9 @@ def _given(texts: list[str], file: str | None, model: str) -> list[bytes]:
         content = storage.read_bytes(file, _MOST_BYTES)
         if (path := Path(file)).suffix.lower() in _NOT_LINES:
             convert = console.command_line("data", "convert", file, "--output", f"{path.stem}.parquet")
-            raise ConfigError(f"--file {file} is not a text a line: {convert} makes Parquet of it, for lstm-ray score")
+            raise ConfigError(
+                f"--file {file} does not have one text per line: {convert} makes Parquet of it, for lstm-ray score"
+            )
         if content.startswith(b"PAR1"):
             raise ConfigError(f"--file {file} is Parquet: {_score_line(file, model)}")
         return _lines(content)
@@ -127,7 +129,7 @@ def _given(texts: list[str], file: str | None, model: str) -> list[bytes]:
         if os.path.isfile(text):
             lines = console.command_line("predict", "--model", model, "--file", text)
             remedy = _score_line(text, model) if text.endswith(".parquet") else f"{lines} scores its lines"
-            raise ConfigError(f"{text} is a file: {remedy}; to score the name itself, give it on stdin, with -")
+            raise ConfigError(f"{text} is a file: {remedy}; to score the name itself, pass it on stdin, with -")
     return [text.encode(errors="surrogateescape") for text in texts]  # the bytes that the shell passed
 
 
@@ -137,6 +139,6 @@ def _score_line(file: str, model: str) -> str:
 
 
 def _lines(content: bytes) -> list[bytes]:
-    """Returns the lines of a file, without their ends and without a byte order mark."""
+    """Returns the lines of a file, without line endings and byte order mark."""
     lines = content.removeprefix(codecs.BOM_UTF8).removesuffix(b"\n").split(b"\n")
     return [line.removesuffix(b"\r") for line in lines]

@@ -38,7 +38,7 @@ def score(config: ScoreConfig) -> None:
 
 
 def show_manifest(manifest: Manifest) -> None:
-    """Prints what a scoring run did, and what to look at next."""
+    """Prints the result of a scoring run, and a command to look at it."""
     from lstm_ray import storage
 
     scored = manifest.scored
@@ -65,7 +65,7 @@ def show_manifest(manifest: Manifest) -> None:
     rows.append(("report", storage.join(manifest.output, "_report.html")))
     if "://" not in manifest.output and scored:
         output = json.dumps(manifest.output, ensure_ascii=False)
-        # By name: other files in the directory, such as notes, are none of the scores.
+        # By name, because the directory also has files that are not scores.
         first = f"pandas.read_parquet(min(Path({output}).glob('part-*.parquet'))).head()"
         code = f"from pathlib import Path; import pandas; print({first}.to_string(max_colwidth=40))"
         rows.append(("next", console.python_line(code)))

@@ -22,10 +22,10 @@ Address = Annotated[
     typer.Option(
         "--address",
         metavar="auto|HOST:PORT",
-        help="The cluster: its dashboard (port 8265) or its Ray. auto: $RAY_API_SERVER_ADDRESS, or this machine's.",
+        help="Address of the cluster's dashboard (port 8265) or Ray. auto: $RAY_API_SERVER_ADDRESS, or this machine's.",
     ),
 ]
-JobId = Annotated[str, typer.Argument(metavar="ID", help="The job, as submit and list show it.")]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's ID, as submit and list print it.")]
 
 
 def submit(
@@ -36,24 +36,25 @@ def submit(
         typer.Option(
             "--storage",
             metavar="PATH",
-            help="Directory all nodes share, or URI: the job's relative paths are below it.",
+            help="Directory that all nodes share, or URI; the job's relative paths are below it.",
         ),
     ] = None,
     working_dir: Annotated[
-        str | None, typer.Option("--working-dir", metavar="DIR", help="Your own modules, sent with the job.")
+        str | None,
+        typer.Option("--working-dir", metavar="DIR", help="Directory of your own modules, sent with the job."),
     ] = None,
     no_follow: Annotated[bool, typer.Option("--no-follow", help="Submit only; do not wait.")] = False,
 ) -> None:
     """Run a job file on a cluster, and follow its log; Ctrl-C leaves it running.
 
-    The package is sent with it. The exit code is the job's.
+    lstm-ray itself is sent with the job. The exit code is the job's.
 
     Example: lstm-ray submit jobs/train_imdb_lstm.yaml --address HOST:8265 --storage s3://bucket/reviews
     """
     from lstm_ray.jobs import prepare
 
     config = prepare.load_job(job_file, storage, working_dir)
-    from lstm_ray.jobs import client  # imports Ray, which takes seconds: not for a job file with a mistake
+    from lstm_ray.jobs import client  # imports Ray, which takes seconds: report a mistake in the job file first
 
     cluster = client.Jobs(address, console.say)
     job_id = cluster.submit(config, working_dir, console.say)
@@ -67,7 +68,7 @@ def submit(
 @app.command("list")
 def list_jobs(
     address: Address = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a job.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per job.")] = False,
 ) -> None:
     """List the jobs of a cluster, the newest last.
 
@@ -109,7 +110,7 @@ def logs(
     job_id: JobId,
     address: Address = "auto",
     follow: Annotated[
-        bool, typer.Option("--follow", help="Follow it until the job ends; the exit code is the job's.")
+        bool, typer.Option("--follow", help="Follow the log until the job ends; the exit code is the job's.")
     ] = False,
 ) -> None:
     """Print the log of a job.
@@ -127,7 +128,7 @@ def logs(
 
 @app.command()
 def stop(job_id: JobId, address: Address = "auto") -> None:
-    """Stop a job. What it has finished is kept: the same job resumes there.
+    """Stop a job. Its finished work is kept: submit the same job again to resume it.
 
     Example: lstm-ray jobs stop ID --address HOST:8265
     """
@@ -135,7 +136,7 @@ def stop(job_id: JobId, address: Address = "auto") -> None:
 
     job = client.Jobs(address, console.say).stop(job_id)
     if not job.has_ended:
-        raise LstmRayError(f"{job_id} was asked to stop, and is still {job.status.lower()}")
+        raise LstmRayError(f"{job_id} was asked to stop, but is still {job.status.lower()}")
     console.say(f"{job_id}: {job.status.lower()}; submitting the same job file again resumes it")
 
 

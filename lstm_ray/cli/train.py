@@ -58,10 +58,10 @@ def show_outcome(outcome: Outcome) -> None:
             )
         )
         if groups.rows_without:
-            rows.append(("rows without a group", f"{groups.rows_without:,}, each by its text"))
+            rows.append(("rows without a group", f"{groups.rows_without:,}, split by their text"))
     if outcome.validation_rows_seen:
         share = outcome.validation_rows_seen / outcome.validation_rows
-        rows.append(("of these seen in training", f"{outcome.validation_rows_seen:,} ({share:.1%})"))
+        rows.append(("seen in training", f"{outcome.validation_rows_seen:,} ({share:.1%})"))
     if outcome.rows_without_text:
         rows.append(("rows without words", f"{outcome.rows_without_text:,} left out"))
     if outcome.rows_with_other_label:
@@ -93,20 +93,22 @@ def show_outcome(outcome: Outcome) -> None:
         console.warn(f"note: {better}")
     if outcome.before and rank(outcome.before, config.best_by) > rank(metrics, config.best_by):
         console.warn(
-            f"note: {config.from_} is better on these rows, by {METRIC_NAMES[config.best_by]} or, where that is equal, "
-            "by log loss: try a lower --learning-rate, or more rows"
+            f"note: {config.from_} is still better on these rows, by {METRIC_NAMES[config.best_by]} (if equal, by log "
+            "loss): try a lower --learning-rate, or more rows"
         )
     if (problem := outcome.threshold_problem) is not None:
         console.warn(f"warning: {problem}")
     only = _only_class(metrics)
     if only is not None:
-        console.warn(f"note: this model calls every validation row {only}: more epochs, or another learning rate?")
+        console.warn(
+            f"note: the model predicts {only} for every validation row: try more epochs, or another learning rate"
+        )
     if (sentence := doubt(metrics)) is not None:
         console.warn(f"note: {sentence}")
 
 
 def _next_commands(model: str, config: TrainConfig) -> list[tuple[str, str]]:
-    """Returns commands that use the model; they name the text column if it is not the default."""
+    """Returns commands that use the model, with the text column if it is not the default."""
     usual = ScoreConfig.model_fields["text_column"].default
     columns = () if config.text_column == usual else ("--text-column", config.text_column)
     score = ("score", "REVIEWS.parquet", "--model", model, "--output", "SCORED", *columns)

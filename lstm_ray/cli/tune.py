@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 @takes_settings(TuneConfig, job_argument=True)
 def tune(config: TuneConfig) -> None:
-    """Search for better settings: train with many on Ray, and stop early those that fall behind.
+    """Search for better settings: train many models on Ray, and stop early those that fall behind.
 
-    The job file contains the settings of a training run, and under `search` those to vary, with their ranges.
+    The job file contains the settings of a training run and, under `search`, the settings to vary with their ranges.
 
     Example: lstm-ray tune jobs/tune_imdb.yaml --trials 20 --output runs/search
     """

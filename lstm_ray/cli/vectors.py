@@ -21,7 +21,7 @@ def vectors(config: VectorsConfig) -> None:
         "Learned",
         [
             ("texts", f"{made.texts:,} with {made.occurrences:,} words"),
-            ("vectors", f"{made.words:,} of {config.size} numbers"),
+            ("vectors", f"{made.words:,}, {config.size} numbers each"),
             ("speed", f"{speed:,.0f} words/s"),
             ("output", made.output),
             ("next", console.command_line(*_next_command(config))),
@@ -30,7 +30,7 @@ def vectors(config: VectorsConfig) -> None:
 
 
 def _next_command(config: VectorsConfig) -> list[str]:
-    """Returns a command that uses the vectors; it gives the settings that must agree with theirs."""
+    """Returns a command that uses the vectors, with the settings that must match theirs."""
     words = ["train", "--train", "TRAIN.parquet", "--output", "runs/first", "--embeddings", config.output]
     tokens = {name: getattr(config, name) for name in TokenSettings.model_fields}
     for name, value in {"embedding_size": config.size, "text_column": config.text_column, **tokens}.items():

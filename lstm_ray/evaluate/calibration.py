@@ -2,9 +2,9 @@
 
     rows -> counts of the model -> temperature -> the model with it -> counts of that -> threshold -> a new bundle
 
-The temperature T divides the logit, so that sigmoid(logit / T) is as sure as it is right; which of two texts is more
-positive stays. It becomes part of the weights of the last layer: native engine, Keras, ONNX and SavedModel compute it
-without knowing. Source: Guo et al. 2017, "On Calibration of Modern Neural Networks".
+The temperature T divides the logit. It is fitted so that of the texts with sigmoid(logit / T) = 0.8, 80 % are positive;
+the order of the texts stays the same. It is folded into the weights of the last layer, so that the native engine,
+Keras, ONNX and SavedModel need not know of it. Source: Guo et al. 2017, "On Calibration of Modern Neural Networks".
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from lstm_ray.model.bundle import read_bundle, write_calibrated
 from lstm_ray.model.temperature import at_temperature
 from lstm_ray.progress import Progress
 
-_HOTTEST = 100.0  # a temperature beyond it, or below its inverse, says that the rows have none
+_HOTTEST = 100.0  # beyond this temperature, or below its inverse, the rows count as having none
 _HALVINGS = 60
 
 
@@ -36,9 +36,9 @@ class Calibration:
 
     Attributes:
         output: Directory of the new bundle.
-        temperature: What the logits were divided by: above 1 the model was too sure.
+        temperature: The divisor of the logits; above 1 if the model was overconfident.
         before: Counts of the old model on the rows.
-        after: Counts of the new one, at its threshold.
+        after: Counts of the new model on the rows, at its threshold.
     """
 
     output: str
@@ -58,17 +58,17 @@ class Calibration:
 
 
 def calibrate(config: CalibrateConfig, progress: Progress) -> Calibration:
-    """Fits a temperature to labelled rows, chooses a threshold, and writes a new bundle; the old one stays.
+    """Fits a temperature to labelled rows, chooses a threshold, and writes a new bundle; the old one stays as it is.
 
-    Without a goal the new threshold is where the old one was, so that every text keeps its sentiment.
+    Without a goal, the threshold moves with the probabilities, so that every text keeps its sentiment.
 
     Args:
         config: The settings.
-        progress: Receives messages, and the rows that are scored: all of them twice.
+        progress: Receives messages, and the number of rows done; all rows are scored twice.
 
     Raises:
         BundleError: The model cannot be used, or was replaced meanwhile.
-        InputError: The rows cannot be used, or have no temperature, or no threshold reaches the target.
+        InputError: The rows cannot be used, or determine no temperature, or no threshold reaches the target.
         OutputError: The output directory is not empty, or cannot be written.
     """
     storage.check_writable(config.output)
@@ -102,12 +102,12 @@ def calibrate(config: CalibrateConfig, progress: Progress) -> Calibration:
 def fit_temperature(counts: BinaryCounts) -> float:
     """Returns the temperature with the highest likelihood.
 
-    It is found from the histograms of probabilities, with each row in the middle of its bin. A bin is at most 1/512 as
-    wide as its distance from 0, 0.5 or 1, which moves the temperature by less than a thousandth.
+    It is computed from the histograms of probabilities, with each row at the middle of its bin. A bin's width is at
+    most 1/512 of its distance from 0, 0.5 or 1, which changes the temperature by less than a thousandth.
 
     Raises:
-        InputError: The likelihood has no maximum: the rows have one label, or the model separates them entirely, or is
-            right no more often than wrong.
+        InputError: The likelihood has no maximum: all rows have one label, the model separates them perfectly, or it is
+            no better than chance.
     """
     occupied = np.flatnonzero(counts.positive_histogram + counts.negative_histogram)
     middles = (bin_starts()[occupied].astype(np.float64) + bin_ends()[occupied]) / 2
@@ -117,14 +117,14 @@ def fit_temperature(counts: BinaryCounts) -> float:
     rows = positives + counts.negative_histogram[occupied]
 
     def slope(inverse: float) -> float:
-        """Returns how the log likelihood grows with the inverse of the temperature; it falls as that rises."""
+        """Returns the derivative of the log likelihood by the inverse temperature; it falls as that rises."""
         return float(logits @ (positives - rows * (0.5 + 0.5 * np.tanh(inverse * logits / 2))))
 
     low, high = -math.log(_HOTTEST), math.log(_HOTTEST)
     if counts.positives == 0 or counts.negatives == 0 or slope(math.exp(low)) <= 0 or slope(math.exp(high)) >= 0:
         raise InputError(
-            f"these {counts.rows:,} rows give no temperature: they have one label, or the model separates them "
-            "entirely, or is no better than chance: give other rows, or more"
+            f"these {counts.rows:,} rows determine no temperature: all have one label, or the model separates them "
+            "perfectly, or it is no better than chance: give other rows, or more"
         )
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
@@ -133,9 +133,9 @@ def fit_temperature(counts: BinaryCounts) -> float:
 
 
 def _scaled(threshold: float, temperature: float) -> float:
-    """Returns where the temperature moves a threshold to."""
+    """Returns the threshold that separates the same texts once the temperature divides the logits."""
     if threshold in (0.0, 1.0):
         return threshold
     logit = math.log(threshold / (1 - threshold)) / temperature
-    odds = math.exp(-abs(logit))  # of the less probable side: it may become 0, but never too large
+    odds = math.exp(-abs(logit))  # of the less probable class: may underflow to 0, but never overflows
     return (1 if logit > 0 else odds) / (1 + odds)

@@ -144,7 +144,7 @@ class BinaryCounts:
 
         Args:
             values: float64[6 + 3 * CALIBRATION_BINS + 2 * SCORE_BINS].
-            threshold: The one that the rows were counted with; as a setting, not a sum, it is not in the vector.
+            threshold: The threshold of the counts, which is not in the vector because it is not a sum.
 
         Raises:
             ValueError: A vector of another length.
@@ -219,8 +219,8 @@ class BinaryCounts:
     def metrics(self) -> dict[str, float | int | None]:
         """Divides the counts into metrics, ready for JSON.
 
-        `accuracy_standard_error` is that of a binomial share, sqrt(p (1 - p) / n): rows are taken as independent, which
-        reviews of one product are not quite. `base_rate` is the share of the larger class, the accuracy of always
+        `accuracy_standard_error` is that of a binomial share, sqrt(p (1 - p) / n): rows are assumed to be independent;
+        reviews of one product are so only roughly. `base_rate` is the share of the larger class, the accuracy of always
         predicting it. `balanced_accuracy` is the mean share of right predictions over the classes that occur.
 
         `precision`, `recall`, `f1` and `specificity` are 0.0 where they would divide by zero, as in scikit-learn with
@@ -291,8 +291,8 @@ class BinaryCounts:
     def at(self, threshold: float) -> BinaryCounts:
         """Counts the same rows at another threshold.
 
-        Exact if the threshold splits no score bin with rows, as those of `bin_ends`. Else the rows of its bin count as
-        predicted 0: they are within 0.0005 of it.
+        Exact if the threshold splits no score bin that has rows; those of `bin_ends` do not. Otherwise the rows of its
+        bin, which are within 0.0005 of it, count as predicted 0.
         """
         above = int(_score_bins(np.array([threshold], np.float32))[0]) + 1
         found, alarms = int(self.positive_histogram[above:].sum()), int(self.negative_histogram[above:].sum())
@@ -344,7 +344,7 @@ def _check_scores(labels: npt.NDArray[np.integer], scores: npt.NDArray[np.float3
 
 
 def _score_bins(scores: npt.NDArray[np.float32]) -> IntArray:
-    """Returns the histogram bin of each probability, float32[rows] -> int64[rows]; a higher one has no lower bin.
+    """Returns the histogram bin of each probability, float32[rows] -> int64[rows], in rising order.
 
     The unit interval has four quarters. In each, the level (0 is nearest) is the distance of the probability from the
     quarter's anchor: 0, 0.5, 0.5 and 1. Levels count upwards where the anchor is the quarter's lower end:
@@ -367,7 +367,7 @@ def _score_bins(scores: npt.NDArray[np.float32]) -> IntArray:
 def bin_starts() -> npt.NDArray[np.float32]:
     """Returns the least probability of each score bin, float32[SCORE_BINS], as `_score_bins` assigns them.
 
-    A bin in which no float32 is has the start of the next one.
+    A bin that contains no float32 has the start of the next bin.
     """
     shift = 23 - _MANTISSA_BITS
     starts = []
@@ -381,7 +381,7 @@ def bin_starts() -> npt.NDArray[np.float32]:
             rounded = exact.astype(np.float32)
             starts.append(np.where(rounded < exact, np.nextafter(rounded, np.float32(1)), rounded))
         else:
-            exact = anchor - distances[:0:-1]  # a bin has the distances below that, so it starts above this
+            exact = anchor - distances[:0:-1]  # a bin has smaller distances than this, so it starts above `exact`
             rounded = exact.astype(np.float32)
             starts.append(np.where(rounded <= exact, np.nextafter(rounded, np.float32(1)), rounded))
             starts[-1][0] = anchor - 0.25  # the quarter's farthest distance is in its last level

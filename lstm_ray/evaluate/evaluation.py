@@ -36,17 +36,17 @@ class Evaluation:
     """What a model got right and wrong.
 
     Attributes:
-        counts: Of all scored rows.
+        counts: Counts of all scored rows.
         rows_without_text: Rows left out because they have no words to score.
         rows_with_other_label: Rows left out because the label mapping does not name their label.
-        mistakes: The largest ones, largest first.
-        rows_seen: Scored rows whose text the model has learned from; None if its bundle does not tell.
+        mistakes: The wrong predictions with the largest errors, largest first.
+        rows_seen: Scored rows whose text is in the model's training data; None if the bundle does not record that.
         seconds: Time of reading and scoring, without loading the model.
-        groups: What it gets right in each group, if groups were asked for.
-        comparison: With another model, if one was given.
-        chosen: The same rows at the threshold that fits the goal, if one was given; None if none reaches it.
-        other_rows_seen: Scored rows whose text the other model has learned from; None if there is none, or its bundle
-            does not tell.
+        groups: The results of each group, if groups were asked for.
+        comparison: The comparison with another model, if one was given.
+        chosen: Counts at the threshold chosen for the goal; None without a goal, or if no threshold reaches it.
+        other_rows_seen: Scored rows whose text is in the other model's training data; None without another model, or if
+            its bundle does not record that.
     """
 
     counts: BinaryCounts = field(repr=False)
@@ -77,7 +77,7 @@ class Evaluation:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """Returns everything but the texts, as `--json` and metrics.json have it."""
+        """Returns all results except texts, as in metrics.json and `--json`."""
         curve = thinned(self.counts.precision_recall_curve())
         return {
             **self.metrics,
@@ -108,18 +108,18 @@ def _comparison_to_json(comparison: Comparison, other_rows_seen: int | None) -> 
 
 
 def evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
-    """Scores labelled rows and compares; writes metrics.json and report.html if there is an output directory.
+    """Evaluates a model on labelled rows; writes metrics.json and report.html if there is an output directory.
 
     Args:
         config: The settings.
-        progress: Receives messages, and the rows that are evaluated.
+        progress: Receives messages, and the number of rows done.
 
     Raises:
         BundleError: The model cannot be used.
         ConfigError: The predictions would be among the inputs.
         InputError: The data cannot be used, or the model was trained on a file of it.
-        OutputError: The output directory is not empty, a file of predictions exists, or one cannot be written.
-        ReportError: It could not be written at the end. The error has the `Evaluation`.
+        OutputError: The output directory is not empty, the file of predictions exists, or one cannot be written.
+        ReportError: The report could not be written at the end. The error contains the `Evaluation`.
     """
     if config.output is not None:
         storage.check_writable(config.output)
@@ -173,10 +173,10 @@ def evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
 def labelled_shards(
     config: EvaluateConfig | CalibrateConfig, progress: Progress, by: Sequence[str] = ()
 ) -> list[Shard]:
-    """Returns the shards of the inputs, of which there is at least one row.
+    """Returns the shards of the inputs, which together have at least one row.
 
     Raises:
-        InputError: An input cannot be read, lacks a column, or there are no rows.
+        InputError: An input cannot be read or lacks a column, or there are no rows.
     """
     mapping = label_mapping(config)
     shards = find_shards(config.inputs, config.text_column, config.label_column, mapping, progress=progress, by=by)
@@ -194,13 +194,13 @@ def add_up(
     progress: Progress,
     write: Callable[[pa.Table], None] = lambda predictions: None,
 ) -> Evaluation:
-    """Adds up what was got right and wrong in all shards, in their order.
+    """Adds up the results of all shards, in their order.
 
     Args:
         shards: All shards.
-        results: Of each of them.
+        results: The results of each shard.
         config: The settings.
-        progress: Receives the rows that are done.
+        progress: Receives the number of rows done.
         write: Receives the predictions of each shard, if they were asked for.
 
     Raises:
@@ -240,7 +240,7 @@ def add_up(
 def _write_predictions(
     path: str, shards: Sequence[Shard], results: Iterable[ShardScores], config: EvaluateConfig, progress: Progress
 ) -> Evaluation:
-    """Adds up, and writes the predictions meanwhile: the file appears once all of them are in it."""
+    """Adds up the results and writes the predictions; the file appears only when it is complete."""
     found: list[Evaluation] = []
 
     def write(stream: Any) -> None:
@@ -252,13 +252,13 @@ def _write_predictions(
 
 
 def check_unseen(shards: Sequence[Shard], bundle: Bundle) -> None:
-    """Raises InputError if the model was trained on one of the files: its name decides, under this or another."""
+    """Raises InputError if the model was trained on one of the files, judging by their paths, links resolved."""
     given = bundle.training.get("train")
     trained_on = [one for one in given if isinstance(one, str) and "\0" not in one] if isinstance(given, list) else []
     for file in {shard.file.path: shard.file for shard in shards}.values():
         if any(is_named_by(given, file) for given in trained_on):
             raise InputError(
-                f"{file.path}: {bundle.path} was trained on this file, and knows its rows: give other rows, or "
+                f"{file.path}: {bundle.path} was trained on this file: give rows that it has not learned from, or "
                 "pass --allow-seen-files"
             )
 
@@ -266,7 +266,7 @@ def check_unseen(shards: Sequence[Shard], bundle: Bundle) -> None:
 def _evaluate_all(
     shards: Sequence[Shard], config: EvaluateConfig, bundle: Bundle, other: Bundle | None, progress: Progress
 ) -> Generator[ShardScores, None, None]:
-    """Loads the models and returns a generator that evaluates shards, in their order: in this process, or on Ray."""
+    """Loads the models and returns a generator that evaluates the shards in order, in this process or on Ray."""
     if config.address is None:
         return evaluate_here(shards, config, bundle, other)
     from lstm_ray.evaluate.ray_tasks import evaluate_on_ray
@@ -277,7 +277,7 @@ def _evaluate_all(
 def evaluate_here(
     shards: Sequence[Shard], config: EvaluateConfig, bundle: Bundle, other: Bundle | None = None
 ) -> Generator[ShardScores, None, None]:
-    """Loads the models and returns a generator that evaluates shards in this process; `threshold` is set."""
+    """Loads the models and returns a generator that evaluates the shards in this process; `threshold` must be set."""
     others = () if other is None else (Scorer(other), other.seen())
     return _evaluate_each(shards, config, Models(Scorer(bundle), bundle.seen(), *others))
 
@@ -291,7 +291,7 @@ def _evaluate_each(
 
 
 def _missing_labels(config: EvaluateConfig, shards: Sequence[Shard], counts: BinaryCounts) -> Iterator[str]:
-    """Yields a sentence if no row is positive, or none negative, with the labels that occur instead."""
+    """Yields a warning if no row is positive or none is negative, with the labels that occur."""
     for side, rows, labels in (
         ("positive", counts.positives, config.positive_labels),
         ("negative", counts.negatives, config.negative_labels),

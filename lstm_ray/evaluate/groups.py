@@ -1,8 +1,8 @@
-"""How a model does in groups of rows: by the values of columns, or by length.
+"""Results by group: the rows with one value of a column, or with texts of similar length.
 
     a shard's rows -> outcomes of each value -> added up, value by value -> compared with the other rows
 
-A group takes four counts, so that groups add up like everything else, and are bounded by their number alone.
+A group is four counts, so that groups merge by addition, and their number alone decides the memory they take.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from lstm_ray.evaluate.counts import BinaryCounts, IntArray
 from lstm_ray.evaluate.intervals import LEVEL, Interval, adjusted, part_p_value, share_interval
 
 LENGTH = "length"
-"""Groups rows by their number of words; every other name is a column's."""
+"""The name that groups rows by their number of words; every other name is that of a column."""
 
 MOST_GROUPS = 10_000
-_BANDS = (10, 20, 50, 100, 200, 500, 1000)  # most words of each band but the last
+_BANDS = (10, 20, 50, 100, 200, 500, 1000)  # upper limits in words; the last band has none
 
 
 class Group(NamedTuple):
@@ -36,24 +36,24 @@ class Group(NamedTuple):
 
 
 Outcomes: TypeAlias = dict[Group, IntArray]
-"""int64[4] of each group: true negatives, false positives, false negatives, true positives."""
+"""For each group int64[4]: true negatives, false positives, false negatives, true positives."""
 
 
 @dataclass(frozen=True)
 class GroupResult:
-    """What a model gets right in a group.
+    """The results of a group.
 
     Attributes:
         by: The column.
-        value: Its value as text, or the band of lengths in words; None where it is null.
+        value: Its value as text, or the range of lengths in words; None where it is null.
         rows: Rows of the group.
-        positives: Those of label 1.
+        positives: Rows of label 1.
         accuracy: Share of the rows that are predicted right.
-        accuracy_interval: Of the accuracy, with a confidence of 95 %.
+        accuracy_interval: 95 % confidence interval of the accuracy.
         precision: Share of the rows predicted 1 that have label 1; None if there are none.
         recall: Share of the rows of label 1 that are predicted 1; None if there are none.
-        p_value: Probability of an accuracy as unlike that of the other rows, if the group were drawn at random;
-            corrected for the number of the column's groups. None if there are no other rows.
+        p_value: Probability that a group drawn at random differs from the other rows by as much in accuracy, corrected
+            for the number of groups of the column. None if there are no other rows.
     """
 
     by: str
@@ -72,17 +72,17 @@ class GroupResult:
         return self.p_value is not None and self.p_value < LEVEL
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the result as JSON has it."""
+        """Returns the result for JSON."""
         return {**asdict(self), "stands_out": self.stands_out}
 
 
 def count_outcomes(
     columns: Mapping[str, pa.ChunkedArray], labels: npt.NDArray[np.int8], predicted: npt.NDArray[np.bool_]
 ) -> Outcomes:
-    """Counts the outcomes of each value of some columns.
+    """Counts the outcomes of each value of each column.
 
     Args:
-        columns: By name, of as many rows as there are labels.
+        columns: The columns by name, each with one value per label.
         labels: int8[rows], 0 or 1.
         predicted: bool[rows], whether 1 is predicted.
 
@@ -96,13 +96,13 @@ def count_outcomes(
         values = [key.decode(errors="replace") for key in keys.dictionary.to_pylist()]
         counts = np.bincount(4 * codes.astype(np.int64) + outcome, minlength=4 * len(values) + 4).reshape(-1, 4)
         for value, rows in zip((*values, None), counts, strict=True):
-            if rows.any():  # one by one: values that are not UTF-8 may read alike, and are then one group
+            if rows.any():  # one by one: values that are not UTF-8 may decode to the same text, and are then one group
                 add_outcomes(found, {Group(by, value): rows})
     return found
 
 
 def add_outcomes(total: Outcomes, part: Outcomes) -> None:
-    """Adds the outcomes of a part to those of others.
+    """Adds the outcomes of a part to `total`.
 
     Raises:
         InputError: There are more groups than `MOST_GROUPS`.
@@ -115,7 +115,7 @@ def add_outcomes(total: Outcomes, part: Outcomes) -> None:
 
 
 def band_of_length(texts: pa.LargeStringArray) -> pa.ChunkedArray:
-    """Returns the band of each text's number of words, which white space separates: "11-20", "over 1000"."""
+    """Returns the range of each text's number of words, split at white space: "11-20", "over 1000"."""
     words = pc.list_value_length(pc.utf8_split_whitespace(pc.utf8_trim_whitespace(texts)))
     bands = pa.array([*_band_names()])
     return pa.chunked_array([bands.take(pa.array(np.searchsorted(_BANDS, words.to_numpy())))])
@@ -129,14 +129,14 @@ def _band_names() -> list[str]:
 def compare_groups(outcomes: Outcomes, counts: BinaryCounts) -> list[GroupResult]:
     """Compares each group with the other rows: Fisher's exact test, p-values corrected by Holm's method.
 
-    They are corrected for the number of the column's groups: what is said of one column does not depend on others.
+    The correction counts the groups of one column only, so that its results do not depend on the other columns.
 
     Args:
-        outcomes: Of all groups.
-        counts: Of all rows.
+        outcomes: Outcomes of all groups.
+        counts: Counts of all rows.
 
     Returns:
-        The columns in their order, the values of each in rising order, null last.
+        The groups, column by column, with values in rising order and null last.
     """
     right, results = counts.true_positives + counts.true_negatives, []
     for by in dict.fromkeys(group.by for group in outcomes):
@@ -170,7 +170,7 @@ def _result(group: Group, outcome: IntArray, p_value: float | None) -> GroupResu
 
 
 def _in_order(groups: Iterable[Group]) -> Sequence[Group]:
-    """Returns groups by their values: bands as they follow each other, numbers by size, else by code point."""
+    """Sorts groups by value: ranges of lengths and numbers by size, other values by code point."""
     bands = _band_names()
 
     def key(group: Group) -> tuple[bool, float, str]:

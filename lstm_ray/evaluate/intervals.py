@@ -1,7 +1,7 @@
-"""How far figures can be trusted: confidence intervals, and tests whether two figures differ.
+"""Confidence intervals of metrics, and tests whether two figures differ.
 
-All of them are functions of counts, so that they are the same however the rows were distributed, and need no random
-numbers. Intervals have a confidence of 95 %. Rows are taken as independent, which reviews of one product are not quite.
+All are functions of counts, so that they do not depend on how the rows were distributed and need no random numbers.
+Intervals have a confidence of 95 %. Rows are assumed to be independent; reviews of one product are so only roughly.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from lstm_ray.evaluate.counts import BinaryCounts
 Interval: TypeAlias = tuple[float, float]
 
 LEVEL = 0.05
-"""Probability at which a test takes a difference for real though there is none."""
+"""Significance level: the probability that a test reports a difference where there is none."""
 
 _Z = NormalDist().inv_cdf(1 - LEVEL / 2)  # 1.96 standard errors
 _LEAST_SHOWN = 1e-16
-_EXACT_ROWS = 1_000  # rows on which two models differ; of more, the normal distribution says the same
+_EXACT_ROWS = 1_000  # differing rows up to which the test is exact; for more, the normal approximation agrees
 
 
 def share_interval(successes: int, rows: int) -> Interval | None:
@@ -41,10 +41,10 @@ def share_interval(successes: int, rows: int) -> Interval | None:
 
 
 def auc_interval(positives: npt.NDArray[np.int64], negatives: npt.NDArray[np.int64]) -> Interval | None:
-    """Returns DeLong's interval of the area under the ROC curve; None if the rows do not tell.
+    """Returns DeLong's interval of the area under the ROC curve; None if it is undefined.
 
-    DeLong's variance is a function of each row's share of the other class below it, and so of the histograms that AUC
-    is computed from. A bootstrap would need random numbers and passes over the rows. Source: DeLong et al. 1988,
+    DeLong's variance follows from the share of the other class below each row, and so from the histograms of which AUC
+    is computed. A bootstrap would need random numbers and several passes over the rows. Source: DeLong et al. 1988,
     "Comparing the Areas under Two or More Correlated Receiver Operating Characteristic Curves".
 
     Args:
@@ -52,7 +52,7 @@ def auc_interval(positives: npt.NDArray[np.int64], negatives: npt.NDArray[np.int
         negatives: int64[bins], rows of label 0.
 
     Returns:
-        None if a class has fewer than two rows, or if all rows are in order: their variance is 0, that of others not.
+        None if a class has fewer than two rows, or if the classes do not overlap: the variance would be estimated as 0.
     """
     of_positives, of_negatives = int(positives.sum()), int(negatives.sum())
     if min(of_positives, of_negatives) < 2:
@@ -71,7 +71,7 @@ def auc_interval(positives: npt.NDArray[np.int64], negatives: npt.NDArray[np.int
 
 
 def intervals(counts: BinaryCounts) -> dict[str, Interval | None]:
-    """Returns the intervals of metrics, by their names; None where there are too few rows for one."""
+    """Returns the intervals of metrics by name; None for those with too few rows."""
     tp, fp, tn, fn = counts.true_positives, counts.false_positives, counts.true_negatives, counts.false_negatives
     return {
         "accuracy": share_interval(tp + tn, counts.rows),
@@ -86,10 +86,10 @@ class Paired(NamedTuple):
     """Whether two models differ in accuracy on the same rows.
 
     Attributes:
-        difference: Accuracy of the first less that of the second.
-        interval: Of the difference.
-        p_value: Probability of counts as unequal as these if the models are equally accurate.
-        test: How it was computed.
+        difference: Accuracy of the first model minus that of the second.
+        interval: Confidence interval of the difference.
+        p_value: Probability of a difference at least this large if the models are equally accurate.
+        test: Name of the test.
     """
 
     difference: float
@@ -124,20 +124,20 @@ def compare_paired(only_first: int, only_second: int, rows: int) -> Paired:
 
 
 def show_interval(interval: Interval | None) -> str:
-    """Returns an interval for people, in brackets after its figure: " (0.8123 to 0.8345)"; nothing if there is none."""
+    """Returns an interval as it follows its figure: " (0.8123 to 0.8345)"; "" if there is none."""
     return "" if interval is None else f" ({interval[0]:.4f} to {interval[1]:.4f})"
 
 
 def show_p_value(p_value: float) -> str:
-    """Returns a p-value for people: "p 0.034", "p below 1e-16"."""
+    """Returns a p-value for a message: "p 0.034", "p below 1e-16"."""
     return f"p {p_value:.2g}" if p_value >= _LEAST_SHOWN else f"p below {_LEAST_SHOWN:g}"
 
 
 def part_p_value(successes: int, rows: int, all_successes: int, all_rows: int) -> float | None:
-    """Returns the probability of a share as unusual as a part's, if the part is drawn at random from all rows.
+    """Returns the probability of a share as unusual as this part's if the part is drawn at random from all rows.
 
-    It is Fisher's exact test of the part against the other rows: twice the smaller tail of the hypergeometric
-    distribution. Right for parts of any size, where the normal distribution is not.
+    This is Fisher's exact test of the part against the other rows: twice the smaller tail of the hypergeometric
+    distribution. It is valid for parts of any size; the normal approximation fails for small ones.
 
     Returns:
         None if the part has no rows, or all of them.
@@ -152,7 +152,7 @@ def part_p_value(successes: int, rows: int, all_successes: int, all_rows: int) -
         - _log_choose(all_rows, rows)
     )
     count = successes
-    while term > total * 1e-17:  # outwards, where each term is smaller than the one before
+    while term > total * 1e-17:  # away from the expected count, each term is smaller than the one before
         up = count + (step > 0)  # the larger of this count and the next
         ratio = (all_successes - up + 1) * (rows - up + 1) / (up * (all_rows - all_successes - rows + up) or math.inf)
         term *= ratio if step > 0 else (1 / ratio if ratio else 0.0)
@@ -164,11 +164,11 @@ def part_p_value(successes: int, rows: int, all_successes: int, all_rows: int) -
 
 
 def adjusted(p_values: Sequence[float | None]) -> list[float | None]:
-    """Returns p-values corrected for their number by Holm's method, in their order; None stays None.
+    """Returns p-values corrected for their number by Holm's method, in the same order; None stays None.
 
-    Holm's keeps the probability of even one false finding below the level, whatever depends on what: the rest that a
-    group is compared with is never the same. Source: Holm 1979, "A Simple Sequentially Rejective Multiple Test
-    Procedure".
+    Holm's method keeps the probability of any false finding below the level, even if the tests depend on each other,
+    as they do here: every group is compared with all the others. Source: Holm 1979, "A Simple Sequentially Rejective
+    Multiple Test Procedure".
     """
     known = sorted((value, at) for at, value in enumerate(p_values) if value is not None)
     corrected: list[float | None] = [None] * len(p_values)

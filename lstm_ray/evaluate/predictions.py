@@ -1,14 +1,14 @@
-"""The predictions of an evaluation as Parquet: a row for each row that was measured, shard by shard.
+"""The predictions of an evaluation as Parquet: a row for each evaluated row, shard by shard.
 
     file         string   input file
     row          int64    number of the row in the file, from 0
     text         string
     label        int8     1 positive, 0 negative
     probability  float    of label 1
-    sentiment    string   what is predicted: positive or negative
-    right        bool     whether that is the label
+    sentiment    string   prediction: positive or negative
+    right        bool     whether the prediction equals the label
 
-With file and row, all other columns of the input can be joined to it.
+The other columns of the input can be joined by file and row.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def prediction_table(
     """Returns the predictions of a shard.
 
     Args:
-        file: Path of its file.
-        numbers: int64[rows], their numbers in the file.
-        texts: Their texts.
+        file: Path of the shard's file.
+        numbers: int64[rows], numbers of the rows in the file.
+        texts: The texts.
         labels: int8[rows], 0 or 1.
         probabilities: float32[rows], of label 1.
         predicted: bool[rows], whether 1 is predicted.

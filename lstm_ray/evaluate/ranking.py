@@ -1,6 +1,6 @@
 """Ranks models by the validation metric that `--best-by` names: epochs of a run, trials of a search.
 
-Here is also how such a metric is shown, and whether it is better than chance.
+Also shows such a metric, and tells whether it is better than chance.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from typing import Any
 
 METRIC_NAMES = {"loss": "validation loss", "auc": "validation AUC", "accuracy": "validation accuracy"}
-"""What people call the values of `--best-by`."""
+"""The values of `--best-by` in words."""
 
 WORST = (-math.inf, -math.inf)
 """The rank of a model that was not measured."""
 
 
 def metric_of(metrics: Mapping[str, Any], best_by: str) -> float | None:
-    """Returns the metric that `best_by` names; None if it does not exist, as AUC where only one label occurs.
+    """Returns the metric that `best_by` names; None if it is undefined, as AUC is if only one label occurs.
 
     Args:
         metrics: As `BinaryCounts.metrics` returns them.
@@ -30,7 +30,7 @@ def metric_of(metrics: Mapping[str, Any], best_by: str) -> float | None:
 def show_metric(metrics: Mapping[str, Any], best_by: str) -> str:
     """Returns the metric that `best_by` names in four digits, accuracy with its standard error: 0.9012 ± 0.0042.
 
-    A dash if the metric does not exist. (Checkpoints and bundles of older versions have no standard error.)
+    A dash if the metric is undefined. (Checkpoints and bundles of older versions have no standard error.)
     """
     value, error = metric_of(metrics, best_by), metrics.get("accuracy_standard_error")
     if value is None:
@@ -39,15 +39,15 @@ def show_metric(metrics: Mapping[str, Any], best_by: str) -> str:
 
 
 def metrics_of_epoch(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the validation metrics in an epoch's row of the history by the names of `BinaryCounts.metrics`."""
+    """Returns the validation metrics of an epoch's row of the history, under the names of `BinaryCounts.metrics`."""
     same = ("auc", "accuracy", "accuracy_standard_error")
     return {"log_loss": row["validation_loss"], **{name: row.get(f"validation_{name}") for name in same}}
 
 
 def doubt(metrics: Mapping[str, Any]) -> str | None:
-    """Returns a sentence if the validation accuracy may be that of always predicting the larger class; else None.
+    """Returns a warning if the validation accuracy may be that of always predicting the larger class; else None.
 
-    It may be if it is not above the base rate by more than two standard errors.
+    It may be if it is at most two standard errors above the base rate.
     """
     if "base_rate" not in metrics or metrics["rows"] == 0:
         return None
@@ -56,15 +56,15 @@ def doubt(metrics: Mapping[str, Any]) -> str | None:
         return None
     larger = "positive" if 2 * metrics["positives"] >= metrics["rows"] else "negative"
     return (
-        f"validation accuracy {show_metric(metrics, 'accuracy')} is not above {base:.4f}, that of calling every row "
-        f"{larger}, by more than two standard errors: nothing shows that the model has learned"
+        f"validation accuracy {show_metric(metrics, 'accuracy')} is not two standard errors above {base:.4f}, the "
+        f"accuracy of always predicting {larger}: nothing shows that the model has learned"
     )
 
 
 def rank(metrics: Mapping[str, Any], best_by: str) -> tuple[float, float]:
     """Returns a key that is greater for the better model: the metric that `best_by` names, then the loss.
 
-    In both numbers higher is better. A metric that does not exist is worse than any other.
+    In both numbers higher is better. An undefined metric ranks below all others.
     """
     value, loss = metric_of(metrics, best_by), float(metrics["log_loss"])
     if value is None:

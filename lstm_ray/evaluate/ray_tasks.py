@@ -1,6 +1,6 @@
 """Evaluation on Ray: one task for each shard; the driver adds up their counts in the order of the shards.
 
-So the sums are the same to the last bit, whichever node evaluates a shard, and when.
+So the sums are equal to the last bit, whichever node evaluates a shard, and when.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _Code: TypeAlias = "tuple[tuple[str, bytes], ...]"  # the user's modules by path
 
 
 class _Named(NamedTuple):
-    """A bundle as a task reads it again: its path, its hash, and the user's modules that it needs."""
+    """What a task needs to read a bundle: its path, its hash, and the user modules of its network."""
 
     path: str
     hash: str
@@ -50,11 +50,11 @@ def evaluate_on_ray(
     """Evaluates shards in Ray tasks of one core each and yields the results, in the order of the shards.
 
     Args:
-        shards: What to evaluate.
-        config: The settings; the paths of the models are absolute, `threshold` is set.
-        bundle: The model, as the driver has read it.
+        shards: The shards to evaluate.
+        config: The settings; paths of models must be absolute, and `threshold` set.
+        bundle: The model, as the driver read it.
         other: The model to compare with, if there is one.
-        notify: Called with messages for the user: that Ray starts, that the cluster has to grow.
+        notify: Called with messages for the user: Ray starts, the cluster has to grow.
 
     Raises:
         LstmRayError: A task raised it, or no Ray can run the tasks.
@@ -66,7 +66,7 @@ def evaluate_on_ray(
             check_paths([config.model, *others, *(shard.file.path for shard in shards)])
         task = ray.remote(num_cpus=1)(_evaluate)
         settings = ray.put(config)
-        models = tuple(  # at the absolute paths of the settings: a task's working directory is another
+        models = tuple(  # by absolute paths, because a task has another working directory
             _Named(str(path), one.hash, tuple(one.sources().items()))
             for path, one in ((config.model, bundle), (config.compare, other))
             if one is not None
@@ -82,7 +82,7 @@ def _evaluate(shard: Shard, config: EvaluateConfig, models: tuple[_Named, ...]) 
     return evaluate_shard(shard, config, _load(models))
 
 
-@lru_cache(maxsize=1)  # a worker process evaluates many shards of a run, perhaps of several runs in turn
+@lru_cache(maxsize=1)  # a worker process evaluates many shards, perhaps of several runs in turn
 def _load(models: tuple[_Named, ...]) -> Models:
     pa.set_cpu_count(1)
     (bundle, scorer), *others = map(_scorer_of, models)

@@ -48,10 +48,10 @@ class Comparison:
 
     Attributes:
         other: Counts of the other model on these rows.
-        rows: How many they are.
-        right: Those that the model predicts right.
-        only_this: Those that the model predicts right, and the other wrong.
-        only_other: Those that the other predicts right, and the model wrong.
+        rows: Number of these rows.
+        right: Rows that the model predicts right.
+        only_this: Rows that only the model predicts right.
+        only_other: Rows that only the other model predicts right.
     """
 
     other: BinaryCounts
@@ -71,7 +71,7 @@ class Comparison:
         )
 
     def paired(self) -> Paired | None:
-        """Returns whether the two differ; None without rows."""
+        """Returns the test whether the two differ; None without rows."""
         return compare_paired(self.only_this, self.only_other, self.rows) if self.rows else None
 
 
@@ -80,15 +80,15 @@ class ShardScores:
     """What a model got right and wrong in one shard.
 
     Attributes:
-        counts: Of the scored rows.
+        counts: Counts of the scored rows.
         rows_without_text: Rows left out because they have no words to score.
         rows_with_other_label: Rows left out because the label mapping does not name their label.
-        mistakes: The largest ones, largest first.
-        rows_seen: Scored rows whose text the model has learned from.
-        other_rows_seen: Those whose text the other model has learned from.
-        outcomes: Of each group, if groups were asked for.
-        comparison: With another model, if one was given.
-        predictions: Of the scored rows (`predictions.SCHEMA`), if they were asked for.
+        mistakes: The wrong predictions with the largest errors, largest first.
+        rows_seen: Scored rows whose text is in the model's training data.
+        other_rows_seen: Scored rows whose text is in the other model's training data.
+        outcomes: Outcomes of each group, if groups were asked for.
+        comparison: The comparison with another model, if one was given.
+        predictions: Predictions of the scored rows (`predictions.SCHEMA`), if they were asked for.
     """
 
     counts: BinaryCounts
@@ -104,13 +104,13 @@ class ShardScores:
 
 @dataclass(frozen=True)
 class Models:
-    """What a shard is evaluated with.
+    """The models that evaluate a shard.
 
     Attributes:
         scorer: The model.
-        seen: The texts that it has learned from, if its bundle holds them.
+        seen: Its training texts, if its bundle has them.
         other: The model to compare with, if there is one.
-        other_seen: The texts that that one has learned from, likewise.
+        other_seen: The training texts of that one, if its bundle has them.
     """
 
     scorer: Scorer
@@ -120,15 +120,15 @@ class Models:
 
 
 def evaluate_shard(shard: Shard, config: EvaluateConfig, models: Models) -> ShardScores:
-    """Scores the rows of one shard and compares with their labels.
+    """Scores the rows of one shard and compares the predictions with the labels.
 
     Args:
         shard: The rows.
-        config: The settings; `threshold` is set.
-        models: What scores them.
+        config: The settings; `threshold` must be set.
+        models: The models.
 
     Raises:
-        InputError: The shard cannot be read, or holds an unusable label, or more groups than can be counted.
+        InputError: The shard cannot be read, or contains an invalid label or too many groups.
     """
     assert config.threshold is not None
     columns = [name for name in config.by if name != LENGTH]

@@ -1,8 +1,8 @@
 """Chooses the threshold above which a row counts as positive, from the counts of labelled rows.
 
-The histograms of `BinaryCounts` say how many rows of each class are above the end of any score bin. So the candidates
-are the ends of bins, and what a candidate reaches on these rows is exact. The best of them differs from the best of all
-thresholds by the rows of one bin at most.
+The histograms of `BinaryCounts` give the number of rows of each class above the end of any score bin. So the candidates
+are the ends of bins, and their metrics on these rows are exact. The best of them differs from the best of all
+thresholds by the rows of at most one bin.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _SHOWN = tuple(round(0.05 * step, 2) for step in range(1, 20))
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """What each threshold reaches, by rising threshold.
+    """Counts at each threshold, by rising threshold.
 
     Attributes:
-        least: float32[thresholds], the least number that is this threshold.
-        below: float32[thresholds], the least number above `least` that is the next one.
-        true_positives: int64[thresholds], rows of label 1 above it.
-        false_positives: int64[thresholds], rows of label 0 above it.
+        least: float32[thresholds]. All numbers from `least` up to, but not including, `below` separate the rows alike.
+        below: float32[thresholds].
+        true_positives: int64[thresholds], rows of label 1 above the threshold.
+        false_positives: int64[thresholds], rows of label 0 above the threshold.
         positives: Rows of label 1.
         negatives: Rows of label 0.
     """
@@ -43,9 +43,9 @@ class Sweep:
 
     @classmethod
     def of(cls, counts: BinaryCounts) -> Sweep:
-        """Returns all thresholds that differ on some rows; there is at least one."""
+        """Returns all thresholds that separate the rows differently; there is at least one."""
         occupied = np.flatnonzero(counts.positive_histogram + counts.negative_histogram)
-        # Threshold number 0 calls every row positive, the last one none.
+        # The first threshold predicts every row positive, the last one none.
         least = np.append(np.float32(0), bin_ends()[occupied])
         below = np.append(bin_starts()[occupied], np.nextafter(np.float32(1), np.float32(2)))
         found, alarms = (
@@ -87,11 +87,11 @@ class Sweep:
 
     @cached_property
     def balanced_accuracy(self) -> FloatArray:
-        """Returns the mean of the shares of both classes that are predicted right."""
+        """Returns the mean, over both classes, of the share of rows that are predicted right."""
         return (self.recall + 1 - self.false_positives / max(self.negatives, 1)) / 2
 
     def threshold(self, number: int) -> float:
-        """Returns a threshold as a short decimal, in the middle between the rows that it separates if it can be."""
+        """Returns a threshold as a short decimal number, if possible midway between the rows that it separates."""
         least, below = float(self.least[number]), float(self.below[number])
         for digits in range(2, 9):
             shown = round((least + min(below, 1.0)) / 2, digits)
@@ -101,12 +101,12 @@ class Sweep:
 
 
 def choose_threshold(counts: BinaryCounts, goal: tuple[str, Any]) -> BinaryCounts:
-    """Returns the counts of the same rows at the threshold that fits a goal best.
+    """Returns the counts of the same rows at the threshold that meets a goal best, the nearest to 0.5 of equal ones.
 
     Args:
-        counts: Of labelled rows.
+        counts: Counts of labelled rows.
         goal: "maximize" and a metric, or "target_precision" or "target_recall" and a share, as
-            `ThresholdSettings.goal` has it. Of equally good thresholds it is the one nearest to 0.5.
+            `ThresholdSettings.goal` returns it.
 
     Raises:
         InputError: No threshold reaches the target, or the rows are all of one label.
@@ -133,10 +133,10 @@ def choose_threshold(counts: BinaryCounts, goal: tuple[str, Any]) -> BinaryCount
 
 
 def threshold_table(counts: BinaryCounts) -> list[dict[str, float]]:
-    """Returns what thresholds from 0.05 to 0.95 reach, as JSON has it.
+    """Returns the metrics at thresholds from 0.05 to 0.95, for JSON.
 
-    One that splits a score bin with rows gives way to the end of that bin, at most 0.0005 above it, so that the figures
-    are exact.
+    A threshold inside a score bin that has rows is replaced by the end of the bin, at most 0.0005 above, so that the
+    figures are exact.
     """
     names = ("precision", "recall", "f1", "accuracy", "balanced_accuracy")
     sweep = Sweep.of(counts)
@@ -149,9 +149,9 @@ def threshold_table(counts: BinaryCounts) -> list[dict[str, float]]:
 
 
 def histogram(counts: BinaryCounts, bins: int = 20) -> list[dict[str, float]]:
-    """Returns how many rows of each class have a probability in bins of equal width, as JSON has it.
+    """Returns the number of rows of each class by probability, in bins of equal width, for JSON.
 
-    A row within 0.0005 of the border of two bins may be counted in the neighbour: the score bins decide.
+    A row within 0.0005 of the border of two bins may be counted in the other one, because score bins are not split.
     """
     bounds = np.searchsorted(bin_starts(), np.linspace(0, 1, bins + 1).astype(np.float32)[:-1])
     sums = [np.add.reduceat(rows, bounds) for rows in (counts.negative_histogram, counts.positive_histogram)]
@@ -162,7 +162,7 @@ def histogram(counts: BinaryCounts, bins: int = 20) -> list[dict[str, float]]:
 
 
 def thinned(curve: PrecisionRecallCurve, points: int = 100) -> PrecisionRecallCurve:
-    """Returns about as many points of a curve: the last one of each step of recall."""
+    """Returns about this many points of a curve: the last one of each step of recall."""
     steps = (curve.recall * points).astype(np.int64)
     is_last = np.append(steps[1:] != steps[:-1], np.ones(min(1, steps.size), np.bool_))
     return PrecisionRecallCurve(curve.precision[is_last], curve.recall[is_last])

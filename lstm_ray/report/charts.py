@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 _LABEL_GAP = 15.0  # pixels between the baselines of two labels, so that they never overlap
 _MAX_DOTS = 40  # epochs; with more of them, dots would merge into a thick line
-_ROC_POINTS = 300  # more would not be visible
+_ROC_POINTS = 300  # more are not visible
 _CURVE_WIDTH = 2.25  # pixels
-_LETTERS = {"training": "soft", "warm": "warn"}  # colours for letters, where a line's is too pale for them
+_LETTERS = {"training": "soft", "warm": "warn"}  # colours of labels, where the curve's own is too pale for text
 
 
 def loss_chart(curves: Curves) -> Chart:
@@ -34,7 +34,7 @@ def accuracy_chart(curves: Curves) -> Chart:
 
 
 def roc_chart(counts: BinaryCounts) -> Chart:
-    """Returns the ROC curve, its area, and the point on it that the threshold selects."""
+    """Returns the ROC curve with its area and the threshold's point."""
     frame = _square_frame()
     marks = list(_square_axes(frame, "false positive rate", "true positive rate"))
     false_rate, true_rate = _thin(*counts.roc_curve())
@@ -75,14 +75,14 @@ def reliability_chart(counts: BinaryCounts) -> Chart:
 
 
 def histogram_chart(title: str, axis: str, names: Sequence[str], rows: IntArray, before: IntArray) -> Chart:
-    """Returns the shares of rows in some bins as bars, and those of the training data as a line of steps above them.
+    """Returns a histogram of the rows as bars, and that of the training data as a stepped line over them.
 
     Args:
-        title: What the bins are of.
-        axis: What their names are.
-        names: Of the bins, a few letters each.
+        title: Title of the chart.
+        axis: Title of the axis of bins.
+        names: Names of the bins, a few letters each.
         rows: int64[bins], rows in each bin.
-        before: int64[bins], those of the training data; zeros if they are not known.
+        before: int64[bins], rows of the training data in each bin; zeros if they are not known.
     """
     shares, training = ((counts / max(counts.sum(), 1)).tolist() for counts in (rows, before))
     ticks = value_ticks(0.0, max(*shares, *training, 0.01), most=5)
@@ -110,11 +110,11 @@ def histogram_chart(title: str, axis: str, names: Sequence[str], rows: IntArray,
 
 
 def trial_chart(title: str, trials: Sequence[tuple[int, float]], form: str) -> Chart:
-    """Returns a dot for each trial of a search.
+    """Returns the result of each trial of a search as a dot.
 
     Args:
-        title: What the values are.
-        trials: Number and value of each trial that has one, the best first.
+        title: Title of the chart.
+        trials: Number and value of each trial that has one, best first.
         form: Format of the values, ".3f" or ".1%".
     """
     width, height = 448, 290
@@ -147,7 +147,7 @@ def _show_tick(tick: float, form: str) -> str:
 
 
 def _key(frame: Frame, has_training: bool) -> Iterator[Mark]:
-    """Yields what bars and line stand for, above the plot."""
+    """Yields the legend, above the plot."""
     y, left = frame.top - 18, frame.left
     yield Area([(left, y - 9), (left + 10, y - 9), (left + 10, y), (left, y)], "validation", 0.75)
     yield Label(left + 16, y, "these rows", "soft")
@@ -157,7 +157,7 @@ def _key(frame: Frame, has_training: bool) -> Iterator[Mark]:
 
 
 def precision_recall_chart(counts: BinaryCounts) -> Chart:
-    """Returns precision by recall, the share of positives as the precision of guessing, and the threshold's point."""
+    """Returns precision by recall with the precision of guessing, the share of positives, and the threshold's point."""
     frame = _square_frame()
     marks = list(_square_axes(frame, "recall", "precision", is_diagonal=False))
     curve = counts.precision_recall_curve()
@@ -178,7 +178,7 @@ def precision_recall_chart(counts: BinaryCounts) -> Chart:
 
 
 def class_histogram_chart(counts: BinaryCounts) -> Chart:
-    """Returns how many rows of each class have which probability, in bins of equal width."""
+    """Returns a histogram of the probabilities of each class, in bins of equal width."""
     bins = histogram(counts)
     most = max(1, *(row[side] for row in bins for side in ("negatives", "positives")))
     ticks = value_ticks(0, most, 5)
@@ -206,7 +206,7 @@ def class_histogram_chart(counts: BinaryCounts) -> Chart:
 
 
 def threshold_chart(counts: BinaryCounts) -> Chart:
-    """Returns precision, recall and accuracy by threshold, and the one that is used."""
+    """Returns precision, recall and accuracy by threshold, with the model's threshold marked."""
     frame = Frame(50, 26, 330, 284, (0.0, 1.0), (0.0, 1.0))
     marks = list(_square_axes(frame, "threshold", "", is_diagonal=False))
     table = threshold_table(counts)
@@ -217,7 +217,7 @@ def threshold_chart(counts: BinaryCounts) -> Chart:
         for row, (x, y) in zip(table, points, strict=True):
             marks.append(Dot(x, y, 2.5, colour, f"threshold {row['threshold']:.2f}: {name} {row[name]:.1%}"))
     marks.append(frame.vertical(frame.x(counts.threshold), "best", dash=(2, 3)))
-    return Chart("What a threshold reaches", 340, 330, marks)
+    return Chart("Metrics by threshold", 340, 330, marks)
 
 
 def value_ticks(low: float, high: float, most: int = 6) -> list[float]:
@@ -259,10 +259,10 @@ def _epoch_chart(title: str, curves: Curves, training: Values, validation: Value
     """Returns both curves with their last values, the best epoch marked and the epochs that overfit shaded.
 
     Args:
-        title: What the curves are.
-        curves: For the epochs.
-        training, validation: The values of the curves.
-        form: Their format, ".3f" or ".1%".
+        title: Title of the chart.
+        curves: The epochs.
+        training, validation: Values of the two curves.
+        form: Format of the values, ".3f" or ".1%".
     """
     width, height = 448, 290
     finite = [value for value in (*training, *validation) if is_number(value)]
@@ -312,7 +312,7 @@ def _epoch_axes(frame: Frame, curves: Curves, ticks: Sequence[float], form: str)
 
 
 def _curve(frame: Frame, name: str, epochs: Sequence[int], values: Values, form: str) -> Iterator[Mark]:
-    """Yields the line, interrupted where a value is missing, and a dot for each epoch if there are few."""
+    """Yields a curve, interrupted where a value is missing, with a dot for each epoch if there are few."""
     for _, stretch in groupby(zip(epochs, values, strict=True), key=lambda point: is_number(point[1])):
         points = [(frame.x(epoch), frame.y(value)) for epoch, value in stretch if is_number(value)]
         if points:

@@ -1,4 +1,4 @@
-"""What a training history shows: the best epoch, where overfitting begins, and both in a sentence."""
+"""Reads a training history: the best epoch, where overfitting begins, and a description in words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lstm_ray.evaluate.ranking import METRIC_NAMES
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# A validation loss counts as flat up to this share above its lowest: shuffling alone changes it by as much.
+# A validation loss up to this share above the lowest counts as flat: shuffling alone changes it by as much.
 FLAT_SHARE = 0.02
 
 Values = Sequence[float | None]
@@ -27,11 +27,11 @@ class Curves:
         epochs: Numbers of the epochs, from 1.
         training_loss: Mean loss over the training rows.
         training_accuracy: Share of the training rows that were predicted correctly.
-        validation_loss: The same over the validation rows; all None without validation.
-        validation_accuracy: Likewise.
-        validation_error: Standard error of that accuracy.
-        best_by: The metric that decided it, a key of `METRIC_NAMES`.
-        best_epoch: The epoch marked best; None if no epoch is.
+        validation_loss: Mean loss over the validation rows; all None without validation.
+        validation_accuracy: Share of the validation rows that were predicted correctly.
+        validation_error: Standard error of the validation accuracy.
+        best_by: The metric that decides which epoch is best, a key of `METRIC_NAMES`.
+        best_epoch: The best epoch; None if no epoch is marked.
         overfit_from: The epoch after the lowest validation loss, if validation loss ends higher than that while
             training loss ends lower than in that epoch; else None.
     """
@@ -53,7 +53,7 @@ class Curves:
 
     @property
     def best_label(self) -> str:
-        """What a chart calls the best epoch."""
+        """The chart's label for the best epoch."""
         by = METRIC_NAMES[self.best_by].removeprefix("validation ")
         return f"▲ best by {by}" if self.has_validation else "▲ best"
 
@@ -68,7 +68,7 @@ def is_number(value: float | None) -> TypeGuard[float]:
 
 
 def points(error: float | None) -> str:
-    """Returns a standard error as what follows a percentage, in points: " ± 0.6"; empty if it was not measured."""
+    """Returns a standard error in percentage points, to follow a percentage: " ± 0.6"; "" if it was not measured."""
     return f" ± {100 * error:.1f}" if is_number(error) else ""
 
 
@@ -95,7 +95,7 @@ def read_curves(history: pa.Table, best_by: str) -> Curves:
 
 
 def describe(curves: Curves) -> str:
-    """Returns in a sentence or two what the curves mean for the person who trained the model."""
+    """Describes in a sentence or two what the curves mean for the person who trained the model."""
     if not curves.epochs:
         return "No epoch was completed."
     diverged = _first_not_a_number(curves)
@@ -161,7 +161,7 @@ def _describe_training_only(curves: Curves) -> str:
 
 
 def _describe_validation_loss(curves: Curves) -> Iterator[str]:
-    """Yields how validation loss ended, and what that means for the epoch that was kept; nothing if not measured."""
+    """Yields sentences on how validation loss ended and what that means for the kept epoch; none if not measured."""
     losses = _measured_losses(curves.epochs, curves.training_loss, curves.validation_loss)
     if not losses:
         return

@@ -1,4 +1,4 @@
-"""What a chart consists of: lines, areas, dots and labels.
+"""The parts of a chart: lines, areas, dots and labels.
 
 A template renders a chart as SVG (`templates/chart.svg`), `picture.py` as PNG. Positions and sizes are pixels from the
 chart's upper left corner, y downwards. Colours are names in `templates/style.css`, so that the SVG follows the reader's
@@ -16,7 +16,7 @@ Point: TypeAlias = tuple[float, float]
 
 @dataclass(frozen=True)
 class Line:
-    """Straight lines from point to point; `dash` holds the lengths drawn and left out, in turns."""
+    """Straight lines from point to point; `dash` is the lengths of dashes and gaps, alternating."""
 
     kind: ClassVar[str] = "line"
     points: Sequence[Point]
@@ -27,7 +27,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Area:
-    """A filled polygon; an opacity of 0 is invisible. Browsers show `hover`, if it has one, as a dot's."""
+    """A filled polygon; browsers show `hover`, if there is one, while the pointer is on it."""
 
     kind: ClassVar[str] = "area"
     points: Sequence[Point]
@@ -51,7 +51,7 @@ class Dot:
 
 @dataclass(frozen=True)
 class Label:
-    """A line of text, whose baseline has its start, middle or end (`anchor`) at (x, y).
+    """A line of text; (x, y) is the start, middle or end of its baseline (`anchor`).
 
     `upwards` text reads from bottom to top.
     """
@@ -72,7 +72,7 @@ Mark: TypeAlias = Line | Area | Dot | Label
 
 @dataclass(frozen=True)
 class Chart:
-    """Marks, of which later ones cover earlier ones; the title is not among them."""
+    """A title, and marks in drawing order: later ones cover earlier ones."""
 
     title: str
     width: int

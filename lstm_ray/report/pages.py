@@ -41,7 +41,10 @@ _LABELS = ("negative", "positive")
 
 _METRICS = {
     "accuracy": ("accuracy", "share of all rows that are predicted correctly"),
-    "accuracy_standard_error": ("its standard error", "of other rows like these, two in three differ by less"),
+    "accuracy_standard_error": (
+        "its standard error",
+        "on other rows like these, accuracy differs by less in two of three cases",
+    ),
     "base_rate": ("base rate", "share of the larger class: the accuracy of always predicting it"),
     "balanced_accuracy": ("balanced accuracy", "mean of recall and specificity; 0.5 is guessing"),
     "precision": ("precision", "share of predicted positives that are positive"),
@@ -49,8 +52,8 @@ _METRICS = {
     "f1": ("F1", "harmonic mean of precision and recall"),
     "specificity": ("specificity", "share of negatives that are predicted negative"),
     "auc": ("AUC", "chance that a positive gets a higher probability than a negative; 0.5 is guessing"),
-    "log_loss": ("log loss", "mean -ln of the probability given to the true label; 0.693 is always saying 50%"),
-    "brier": ("Brier score", "mean squared difference of probability and label; 0.25 is always saying 50%"),
+    "log_loss": ("log loss", "mean -ln of the probability given to the true label; 0.693 if that is always 50%"),
+    "brier": ("Brier score", "mean squared difference of probability and label; 0.25 if that is always 50%"),
     "calibration_error": ("calibration error", "mean difference of probability and share of positives"),
 }
 """Name and meaning of each metric that the reports show."""
@@ -90,17 +93,17 @@ def training_report(
 
     Args:
         title: Heading of the page.
-        history: One row an epoch; columns epoch, loss, accuracy, and where they are known validation_loss,
-            validation_accuracy, validation_auc, learning_rate, seconds, rows_per_s (float64) and best (bool); with
-            n-grams those of `part_figures`.
+        history: One row per epoch; columns epoch, loss, accuracy and, if known, validation_loss, validation_accuracy,
+            validation_auc, learning_rate, seconds, rows_per_s (float64) and best (bool); with n-grams also those of
+            `part_figures`.
         best_by: The metric that decided which epoch is best, a key of `METRIC_NAMES`.
-        metrics: Of the best epoch's model on the validation rows (`BinaryCounts.metrics`); None without validation.
-        counts: From which these were computed; None without validation.
-        profile: What the model reads of its data; None if that is not known.
-        rows_seen: Validation rows whose text is among those learned from.
+        metrics: `BinaryCounts.metrics` of the best epoch's model on the validation rows; None without validation.
+        counts: The counts behind these metrics; None without validation.
+        profile: Figures of the training and validation rows; None if they are not known.
+        rows_seen: Validation rows whose text is also a training row's.
         config: The resolved settings, nested or flat.
         summary: The model as Keras prints it.
-        notes: Sentences to add to the one on the curves.
+        notes: Sentences to add to the description of the curves.
     """
     curves = read_curves(history, best_by)
     metrics = metrics or {}
@@ -161,12 +164,12 @@ def evaluation_report(
 
     Args:
         title: Heading of the page.
-        counts: Of all evaluated rows.
+        counts: Counts of all evaluated rows.
         config: The resolved settings, nested or flat.
         mistakes: Wrong predictions to show, in this order.
-        groups: What is right in groups of rows.
-        comparison: With another model.
-        chosen: The same rows at the threshold that was asked for.
+        groups: Results of groups of rows.
+        comparison: The comparison with another model, if there is one.
+        chosen: Counts at the threshold that was chosen for the target, if there is one.
     """
     metrics, found = counts.metrics(), intervals(counts)
     explained = [
@@ -226,7 +229,7 @@ def _training_figures(history: pa.Table, curves: Curves, metrics: Metrics) -> It
 
 
 def _describe_rows(profile: TrainingData, rows_seen: int) -> Iterator[tuple[str, str, str]]:
-    """Yields what is known of the rows: a name, and the figures of the training and of the validation rows."""
+    """Yields the rows of the data table: a name, a figure for the training rows, one for the validation rows."""
 
     def row(name: str, show: Callable[[Profile], str]) -> tuple[str, str, str]:
         training, validation = (show(side) if side.rows else "—" for side in (profile.training, profile.validation))
@@ -241,7 +244,7 @@ def _describe_rows(profile: TrainingData, rows_seen: int) -> Iterator[tuple[str,
 
 
 def _explain(metrics: Metrics) -> Iterator[Figure]:
-    """Yields name, figure and meaning of each metric that is there."""
+    """Yields name, figure and meaning of each metric."""
     for key, (name, meaning) in _METRICS.items():
         if key in metrics:
             yield name, figure(metrics[key], ".4f"), meaning
@@ -271,16 +274,16 @@ def _group_rows(groups: Sequence[GroupResult], by: str) -> list[tuple[bool, list
 
 
 def _describe_choice(chosen: BinaryCounts | None) -> list[str]:
-    """Returns what the threshold that was asked for reaches, in a sentence."""
+    """Returns a sentence on the threshold that was chosen for the target, or nothing."""
     if chosen is None:
         return []
     metrics = chosen.metrics()
     reached = f"precision {metrics['precision']:.1%}, recall {metrics['recall']:.1%}"
-    return [f"On these rows the threshold asked for is {chosen.threshold:g}: {reached}."]
+    return [f"On these rows, the threshold that meets the target is {chosen.threshold:g}: {reached}."]
 
 
 def _describe_comparison(comparison: Comparison | None) -> list[str]:
-    """Returns how the model compares with another, in a sentence."""
+    """Returns a sentence on the comparison with another model, or nothing."""
     paired = None if comparison is None else comparison.paired()
     if comparison is None or paired is None:
         return []
@@ -293,7 +296,7 @@ def _describe_comparison(comparison: Comparison | None) -> list[str]:
 
 
 def _show_mistake(mistake: Mistake) -> dict[str, Any]:
-    """Returns what the template shows of a mistake: labels, confidence, where it is, and the text, cut."""
+    """Returns the template's values for a mistake: labels, confidence, position, and the text, shortened."""
     text = " ".join(mistake.text.split())
     if len(text) > _MAX_CHARACTERS:
         text = text[:_MAX_CHARACTERS].rsplit(" ", 1)[0] + "\N{NO-BREAK SPACE}…"
@@ -309,7 +312,7 @@ def _show_mistake(mistake: Mistake) -> dict[str, Any]:
 
 
 def _describe_evaluation(counts: BinaryCounts) -> str:
-    """Returns what the evaluation shows, in two or three sentences."""
+    """Returns a summary of the evaluation in a few sentences."""
     if not counts.rows:
         return "No rows were evaluated."
     right = counts.true_positives + counts.true_negatives
@@ -319,19 +322,19 @@ def _describe_evaluation(counts: BinaryCounts) -> str:
     larger = "positive" if counts.positives >= counts.negatives else "negative"
     sentences = [
         f"{right:,} of {counts.rows:,} rows are predicted correctly ({share}).",
-        f"Calling every row {larger} gets {figure(metrics['base_rate'], '.1%')}.",
+        f"Always predicting {larger} gets {figure(metrics['base_rate'], '.1%')}.",
     ]
     missed, alarms = counts.false_negatives, counts.false_positives
     if max(alarms, missed) > 1.5 * min(alarms, missed) and alarms + missed >= 20:
         lean = "positive" if alarms > missed else "negative"
-        sentences.append(f"Mistakes lean to {lean}: {alarms:,} false positives, {missed:,} false negatives.")
+        sentences.append(f"Most mistakes are false {lean}s: {alarms:,} false positives, {missed:,} false negatives.")
     trust = "can be taken at face value" if error < 0.03 else "should not be taken at face value"
     sentences.append(f"Probabilities are off by {100 * error:.1f} points on average, so they {trust}.")
     return " ".join(sentences)
 
 
 def _as_sentence(text: str | None) -> list[str]:
-    """Returns a text with a capital letter and a full stop, or nothing."""
+    """Returns a text as a sentence, with a capital letter and a full stop; nothing for None."""
     return [] if text is None else [f"{text[0].upper()}{text[1:]}."]
 
 

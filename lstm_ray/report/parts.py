@@ -1,4 +1,4 @@
-"""What the two parts of a model with n-grams reach alone. The n-grams are the baseline that the LSTM has to beat."""
+"""Results of each part of a model with n-grams alone. The n-grams are the baseline that the LSTM has to beat."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def part_figures(row: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 
 def advice(row: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
-    """Returns what to try where the LSTM, or the mix of both parts, is no better than the n-grams alone.
+    """Returns what to try if the LSTM, or the mix of both parts, is no better than the n-grams alone.
 
     Args:
         row: The best epoch's row of the history.
-        config: The run's settings; what they have already is not proposed.
+        config: The run's settings; remedies that they already contain are not proposed.
     """
     if row.get("lstm_share") is None:
         return None
@@ -44,9 +44,7 @@ def advice(row: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
     mixed, lstm, ngrams = (row[f"validation_{part}accuracy"] for part in ("", "lstm_", "ngram_"))
     baseline = f"the n-grams alone ({ngrams:.4f})"
     if row["lstm_share"] == 0:
-        return (
-            f"the LSTM has no share in this model: the validation rows do not show that it helps {baseline}: {to_try}"
-        )
+        return f"the LSTM has no share in this model: on the validation rows it does not improve {baseline}: {to_try}"
     if mixed <= ngrams:
         return f"with the LSTM ({mixed:.4f}) the model is no better than {baseline}: {to_try}"
     if lstm <= ngrams:

@@ -1,4 +1,4 @@
-"""Charts as a picture, for places that show no HTML: a README, a chat, a slide."""
+"""Draws charts as a picture, for places that cannot show HTML: a README, a chat, a slide."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _ALIGNMENT: dict[str, Literal["left", "center", "right"]] = {"start": "left", "m
 
 def draw_charts(charts: Sequence[Chart], form: Literal["png", "svg"]) -> bytes:
     """Returns charts side by side on white, each below its title: a PNG of 1800 x 720 pixels, or an SVG."""
-    # Half a second to import, which only training needs. The object interface, because pyplot keeps every figure in a
-    # global list and looks for a display.
+    # Takes half a second to import, and only training needs it. Not pyplot, which keeps every figure in a global list
+    # and looks for a display.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.transforms import Affine2D

@@ -1,4 +1,4 @@
-"""How a page is rendered: one file that loads nothing, from the templates in `templates/`; and figures as text."""
+"""Renders the templates in `templates/` as pages of one file that loads nothing else, and figures as text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lstm_ray.report.marks import Point
 from lstm_ray.wording import visible
 
 Figure: TypeAlias = tuple[str, str, str]
-"""A headline figure: its name, the figure, its unit."""
+"""A headline figure: name, figure, unit."""
 
 
 def render(template: str, **values: Any) -> str:
@@ -30,19 +30,21 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        finalize=lambda value: visible(value) if type(value) is str else value,  # what is markup was made of such
+        finalize=lambda value: (
+            visible(value) if type(value) is str else value
+        ),  # markup was rendered from escaped texts
     )
     environment.filters["coordinates"] = _coordinates
     return environment
 
 
 def _coordinates(points: Sequence[Point]) -> str:
-    """Returns points as SVG's polylines and polygons take them."""
+    """Returns points in the format of SVG's polylines and polygons."""
     return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
 
 
 def figure(value: float | None, form: str) -> str:
-    """Returns a number in a format of Python's, or a dash if it is missing or not finite."""
+    """Returns a number in a Python format, or a dash if it is missing or not finite."""
     return format(value, form) if is_number(value) else "—"
 
 
@@ -56,7 +58,7 @@ def duration(seconds: float) -> tuple[str, str]:
 
 
 def flatten(config: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yields names and values of settings; those of nested ones by their dotted names."""
+    """Yields names and values of settings; nested ones have dotted names."""
     for name, value in config.items():
         if isinstance(value, Mapping) and value:
             yield from flatten(value, f"{prefix}{name}.")

@@ -1,4 +1,4 @@
-"""The report of a scoring run: what was scored, and how far it has moved from the training data."""
+"""The report of a scoring run: figures of the rows, and how far they have moved from the training data."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _REASONS = {
     "no_words": "nothing but punctuation",
 }
 _VERDICTS = {"no": "no", "some": "somewhat", "much": "much"}
-_MOST_BINS = 9  # whose names fit below a chart
+_MOST_BINS = 9  # as many names as fit below a chart
 
 
 def scoring_report(
@@ -37,10 +37,10 @@ def scoring_report(
     """Returns the report of a scoring run as one HTML file.
 
     Args:
-        manifest: What the run did.
+        manifest: The result of the run.
         profile: Counts of the rows.
-        trained_on: Those of the training data; None if the bundle does not hold them.
-        movements: How far the one has moved from the other.
+        trained_on: Counts of the training data; None if the bundle does not have them.
+        movements: How far the rows have moved from the training data.
         config: The resolved settings.
     """
     return render(
@@ -75,21 +75,21 @@ def scoring_report(
 def _describe(
     manifest: Manifest, profile: Profile, trained_on: TrainingData | None, movements: Sequence[Movement]
 ) -> Iterator[str]:
-    """Yields sentences on what the page shows."""
+    """Yields the sentences of the summary."""
     if not manifest.rows:
         yield "There were no rows to score."
     elif trained_on is None:
-        yield "The model's bundle, of an older version, does not tell what it was trained on: nothing can be compared."
+        yield "The model bundle, written by an older version, has no figures of its training data to compare with."
     elif warn(movements) is None:
         some = [one.title for one in movements if one.moved == "some"]
         if some:
             yield f"Compared with the training data, {' and '.join(some)} moved somewhat, and nothing moved much."
         else:
-            yield "These texts are like those that the model was trained on, as far as their figures show."
+            yield "By these figures, the texts are like those that the model was trained on."
     if missing := manifest.rows - profile.rows - profile.without_words:
-        yield f"{counted(missing, 'row')} in parts that an older version wrote are not in the figures of the texts."
+        yield f"The figures of the texts lack {counted(missing, 'row')}, in parts that an older version wrote."
     if manifest.bad_files:
-        yield f"Set aside, because it cannot be read: {counted(manifest.bad_files, 'input file')} (_bad_files.parquet)."
+        yield f"Set aside as unreadable: {counted(manifest.bad_files, 'input file')} (see _bad_files.parquet)."
 
 
 def _figures(manifest: Manifest, movements: Sequence[Movement]) -> Iterator[Figure]:
@@ -123,7 +123,7 @@ def _charts(profile: Profile, trained_on: TrainingData) -> Iterator[Chart]:
 
 
 def _condensed(*lengths: IntArray) -> tuple[list[str], IntArray, IntArray]:
-    """Returns the bins of lengths that have rows, with their names; neighbours joined if they are many."""
+    """Returns names and rows of the bins of lengths that have rows; neighbouring bins are joined if there are many."""
     occupied = np.flatnonzero(sum(lengths))
     size = -(-(occupied[-1] + 1 - occupied[0]) // _MOST_BINS)
     starts = np.arange(occupied[0], occupied[-1] + 1, size)
@@ -134,7 +134,7 @@ def _condensed(*lengths: IntArray) -> tuple[list[str], IntArray, IntArray]:
 
 
 def _show_file(counts: Mapping[str, Any]) -> tuple[str, list[str]]:
-    """Returns what the table shows of an input file: its path, and figures."""
+    """Returns the table row of an input file: path and figures."""
     rows, words = counts["rows"], max(counts["words"], 1)
     scored = max(rows - counts["without_score"], 1)
     shares = [

@@ -1,4 +1,4 @@
-"""The report of a search for settings: its trials, the best first."""
+"""The report of a search for settings: its trials, best first."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def search_report(
 
     Args:
         title: Heading of the page.
-        trials: A row for each trial, the best first (`trial_table`).
+        trials: A row for each trial, best first (`trial_table`).
         best_by: The metric that ranks them, a key of `METRIC_NAMES`.
-        drawn: Names of the settings that were drawn, which are columns of the trials.
+        drawn: The searched settings, which are columns of the trials.
         config: The resolved settings, nested or flat.
     """
     rows: list[dict[str, Any]] = trials.to_pylist()
@@ -68,6 +68,6 @@ def search_report(
             for row in rows
         ],
         errors=[(f"trial {row['trial']}", row["error"]) for row in rows if row["error"]],
-        note=f"{counted(len(rows), 'trial')}, the best first.",
+        note=f"{counted(len(rows), 'trial')}, best first.",
         settings=list(flatten(config)),
     )

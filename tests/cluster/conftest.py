@@ -91,7 +91,7 @@ Copies = Callable[[int], list[Path]]
 
 @pytest.fixture
 def copies(reviews: Path, tmp_path: Path) -> Copies:
-    """Gives a function that copies the directory some times: one file is scored once, however often it is named."""
+    """Gives a function that copies the directory several times: a file that is named twice is scored once."""
     return lambda times: [Path(shutil.copytree(reviews, tmp_path / f"copy-{number:03}")) for number in range(times)]
 
 

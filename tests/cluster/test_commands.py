@@ -78,7 +78,7 @@ def test_more_than_the_cluster_has_is_refused(cluster: Cluster, trained: Path, r
 
 @pytest.fixture
 def hidden(cluster: Cluster, tmp_path: Path) -> Iterator[Path]:
-    """Gives a directory that is another one on one of the hosts."""
+    """Gives a path that is a different directory on one of the hosts."""
     place, host = tmp_path / "hidden", cluster.workers[0]
     place.mkdir()
     assert host.run("mount", "-t", "tmpfs", "hidden", place).returncode == 0

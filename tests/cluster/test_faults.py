@@ -1,4 +1,4 @@
-"""Hosts that fail, vanish for a while, or come while a corpus is being scored: every row is there once."""
+"""Hosts that fail, are cut off for a while, or join while a corpus is scored: every row is there once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TIMES = 20  # 80,000 rows, 800 parts
 def start_scoring(
     cluster: Cluster, copies: Copies, make_bundle: MakeBundle, tmp_path: Path
 ) -> Callable[..., subprocess.Popen[str]]:
-    """Gives a function that starts to score the reviews some times over, on the head; slowly, with 256 units."""
+    """Gives a function that starts to score copies of the reviews on the head; slowly, with a model of 256 units."""
     model = make_bundle(units=256, max_tokens=60)
 
     def start(actors: str, times: int = TIMES) -> subprocess.Popen[str]:
@@ -61,7 +61,7 @@ def test_what_a_host_leaves_undone_others_do(
     wait_until: WaitUntil,
     fault: str,
 ) -> None:
-    """Without power for good, or without its cable until others have done ten parts more."""
+    """The host is killed, or cut off until the others have written ten more parts."""
     victim = add_host()
     victim.start_ray(cluster.head)
     scoring = start_scoring("4")

@@ -1,4 +1,4 @@
-"""The hosts themselves: what the other tests here take for granted of them."""
+"""The hosts themselves: what the other tests here rely on."""
 
 from __future__ import annotations
 

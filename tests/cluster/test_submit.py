@@ -1,4 +1,4 @@
-"""Jobs on a cluster that has not got the package, submitted, followed, left and stopped."""
+"""Jobs on a cluster without the package: submitted, followed, left and stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faults of a training run on several hosts: power, cables, returning nodes. Each has a cluster of its own to break."""
+"""Faults of a training run on several hosts: lost power, cut cables, returning nodes. Each test has its own cluster."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ WaitUntil = Callable[..., None]
 
 
 class Training:
-    """A run of `lstm-ray train` on a host, whose messages are kept with the seconds at which they came.
+    """A run of `lstm-ray train` on a host, which records its messages with their times.
 
     Attributes:
         told: Messages and times.
@@ -58,7 +58,7 @@ class Training:
             self.told.append((time.monotonic(), line.rstrip()))
 
     def end(self, limit_s: float = 500) -> str:
-        """Waits for its end, which must be good; returns all messages."""
+        """Waits until it has ended, without an error; returns all messages."""
         try:
             code = self._process.wait(limit_s)
         finally:
@@ -69,11 +69,11 @@ class Training:
         return text
 
     def when(self, pattern: str) -> float:
-        """Returns when the first message that matches came."""
+        """Returns the time of the first matching message."""
         return next(moment for moment, line in self.told if re.search(pattern, line))
 
     def has_told(self, pattern: str) -> bool:
-        """Says whether a message that matches has come; the run must go on until then."""
+        """Returns whether there is a matching message; fails if the run has ended without one."""
         found = any(re.search(pattern, line) for _, line in self.told)
         assert found or self._process.poll() is None, self.told
         return found
@@ -121,7 +121,7 @@ def options() -> list[object]:
 def undisturbed(
     network: Network, reviews: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[int], list[np.ndarray]]:
-    """Gives a function that returns what a number of workers ends with when nothing happens to them."""
+    """Gives a function that returns the final state of an undisturbed run with a number of workers."""
     runs: dict[int, list[np.ndarray]] = {}
 
     def train(workers: int) -> list[np.ndarray]:
@@ -138,7 +138,7 @@ def undisturbed(
 
 
 def distance(left: list[np.ndarray], right: list[np.ndarray]) -> float:
-    """Returns by how much two ends differ at most, in any number of model or optimizer."""
+    """Returns the largest difference between two final states of model and optimizer."""
     return max(float(np.abs(one.astype(float) - other).max()) for one, other in zip(left, right, strict=True))
 
 
@@ -151,7 +151,7 @@ def final_variables(output: Path) -> list[np.ndarray]:
 
 
 def has_saved(output: Path, *place: int) -> Callable[[], bool]:
-    """Returns what says whether there is a checkpoint of an epoch and step, or a later one."""
+    """Returns a function that tells whether there is a checkpoint of this epoch and step, or a later one."""
 
     def is_there() -> bool:
         state = checkpoints.latest_state(str(output))
@@ -161,7 +161,7 @@ def has_saved(output: Path, *place: int) -> Callable[[], bool]:
 
 
 def broken_host(place: Place) -> Host:
-    """Returns a host on which a worker of the run is."""
+    """Returns a host that runs a worker."""
     return next(host for host in place.workers if host.runs("RayTrainWorker"))
 
 
@@ -169,7 +169,7 @@ LOST = r"^worker lost \("
 
 
 def rows_done_again(text: str) -> list[int]:
-    """Lists the rows that the command says were done again, after each loss."""
+    """Lists the numbers of rows that were repeated after each loss, according to the messages."""
     return [int(rows.replace(",", "")) for rows in re.findall(r"([\d,]+) rows are done again", text)]
 
 

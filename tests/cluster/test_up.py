@@ -68,12 +68,12 @@ class Desk:
         node.start("sh", "-c", f"{prepare} exec {shutil.which('sshd')} -D -e -f {config}")
 
     def start(self, *command: object) -> subprocess.Popen[str]:
-        """Starts a command there, with the token in its file alone."""
+        """Starts a command there; only the token file has the token."""
         unset = ("-u", "RAY_AUTH_TOKEN", "-u", "RAY_AUTH_TOKEN_PATH")
         return self.host.start("env", *unset, f"HOME={self.home}", *command, cwd=self.home)
 
     def lstm_ray(self, *arguments: object, limit_s: float = 400) -> str:
-        """Runs `lstm-ray` there to its end, which has to be good; returns all it says."""
+        """Runs `lstm-ray` there, which must succeed; returns its output."""
         running = self.start(sys.executable, "-m", "lstm_ray", *arguments)
         out, err = running.communicate(timeout=limit_s)
         assert running.returncode == 0, out + err
@@ -140,7 +140,7 @@ _KNOCK = "import socket; socket.create_connection(('127.0.0.1', 8265), 2)"
 
 
 def left_behind(node: Host) -> list[str]:
-    """Lists the commands that run on a host, but for those that were there before the cluster was."""
+    """Lists the commands that run on a host, except those that ran before the cluster."""
     found = []
     for process_id in node.process_ids():
         try:

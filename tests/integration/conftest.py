@@ -124,7 +124,7 @@ def start() -> Iterator[Callable[..., Command]]:
 
 @pytest.fixture(scope="session")
 def running() -> Iterator[RayCluster]:
-    """Gives the Ray that all tests share but those that break one: a node of 3 CPUs.
+    """Gives the Ray that all tests share, except those that break one: a node of 3 CPUs.
 
     Only commands use it, never pytest's own process: Ray ends a process, without a message, in which a thread calls
     Ray after its end. A command that ends gives back what it took, but for three actors of Ray Data without CPUs.

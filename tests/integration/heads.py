@@ -1,4 +1,4 @@
-"""A Ray cluster of nodes on this machine, with a token, and a watcher that looks for secrets in command lines."""
+"""A Ray cluster of nodes on this machine, with a token; and a watcher for secrets in command lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cluster definitions before Ray's own eyes."""
+"""Cluster definitions, checked by Ray itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs on a Ray that runs: what they bring along, and how they are followed."""
+"""Jobs on a running Ray: what is sent with them, and how they are followed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_job_brings_its_preset_and_network(running: RayCluster, reviews: Path,
 
 
 def begin(running: RayCluster, *arguments: object) -> subprocess.Popen[str]:
-    """Begins `lstm-ray`, whose words can be read while it runs."""
+    """Starts `lstm-ray`, whose output can be read while it runs."""
     return subprocess.Popen(
         [sys.executable, "-m", "lstm_ray", *map(str, arguments)],
         env=running.environment,
@@ -48,7 +48,7 @@ def begin(running: RayCluster, *arguments: object) -> subprocess.Popen[str]:
 
 
 class Proxy:
-    """Passes TCP connections on, until it is cut, or silent: then it holds what comes.
+    """Forwards TCP connections until it is cut or silenced; a silent proxy keeps the data that it receives.
 
     Attributes:
         address: HOST:PORT that it listens at.
@@ -56,7 +56,7 @@ class Proxy:
     """
 
     def __init__(self, target: str) -> None:
-        """Begins to listen."""
+        """Starts to listen."""
         self._target = target
         self._port = 0
         self._open: list[socket.socket] = []
@@ -67,21 +67,21 @@ class Proxy:
         self.address = f"127.0.0.1:{self._port}"
 
     def mend(self) -> None:
-        """Listens, after a cut at the same address as before."""
+        """Listens again, at the same address as before a cut."""
         self._listener = socket.create_server(("127.0.0.1", self._port))
         self._port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
     def hush(self) -> None:
-        """Passes nothing on, and takes new connections all the same."""
+        """Stops forwarding, but still accepts connections."""
         self._passes.clear()
 
     def speak(self) -> None:
-        """Passes on what it has held, and what comes."""
+        """Forwards the data that it kept, and new data."""
         self._passes.set()
 
     def cut(self) -> None:
-        """Breaks all connections and takes no more."""
+        """Closes all connections and accepts no more."""
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for one in self._open:

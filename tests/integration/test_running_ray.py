@@ -1,4 +1,4 @@
-"""The commands that ask or use a Ray that runs: status, doctor, score, evaluate; and what they keep to themselves."""
+"""Commands that use a running Ray (status, doctor, score, evaluate), and that they reveal no secret."""
 
 from __future__ import annotations
 

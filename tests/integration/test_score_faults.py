@@ -39,13 +39,13 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a
 
 @pytest.fixture(scope="module")
 def arguments(numbered: Path, tiny_bundle: Path) -> tuple[object, ...]:
-    """Gives the command but for its output: 80 parts of 500 rows."""
+    """Gives the command without its output: 80 parts of 500 rows."""
     return ("score", numbered, "--model", tiny_bundle, "--rows-per-part", 500)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(numbered: Path, tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory, parts: Parts) -> Any:
-    """Gives the parts of a run that nothing happens to."""
+    """Gives the parts of an undisturbed run."""
     output = tmp_path_factory.mktemp("undisturbed")
     score_in_process(numbered, tiny_bundle, output)
     assert_rows_are_there_once(output)
@@ -53,13 +53,13 @@ def undisturbed(numbered: Path, tiny_bundle: Path, tmp_path_factory: pytest.Temp
 
 
 def nothing(*_: Any) -> None:
-    """Hears and forgets."""
+    """Ignores progress."""
 
 
 def score_in_process(
     given: Path, model: Path, output: Path, notify: Callable[[str], None] = nothing, **settings: Any
 ) -> Manifest:
-    """Scores without a process of its own."""
+    """Scores in this process."""
     return score(score_config(given, model, output, **settings), notify)
 
 
@@ -71,12 +71,12 @@ def score_config(given: Path, model: Path, output: Path, **settings: Any) -> Sco
 
 
 def assert_rows_are_there_once(output: Path, expected: range = range(ROWS)) -> None:
-    """Reads the output as anybody would, and compares the rows' numbers."""
+    """Reads the output as a user would, and compares the rows' numbers."""
     assert ds.dataset(output).to_table(columns=["row"])["row"].to_pylist() == list(expected)
 
 
 def assert_parts_are_whole(output: Path, undisturbed: dict[str, bytes], parts: Parts) -> None:
-    """Checks that what is there is as it should be, and that nobody takes anything else for a part."""
+    """Checks that the parts so far are right, and that readers find no other file."""
     there = parts(output)
     assert {name: undisturbed[name] for name in there} == there
     assert len(ds.dataset(output, format="parquet").files) == len(there)

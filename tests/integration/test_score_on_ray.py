@@ -21,7 +21,7 @@ from lstm_ray.score.run import score
 
 
 def nothing(*_: Any) -> None:
-    """Hears and forgets."""
+    """Ignores progress."""
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def test_a_rerun_restores_just_the_part_that_is_gone(scored: tuple[Path, Manifes
 def test_tasks_feed_an_actor_that_has_a_gpu(
     run: Run, corpus: Path, model: Path, ray_nodes: RayCluster, tmp_path: Path
 ) -> None:
-    """The node pretends to have a GPU: Keras computes on the CPU, but all goes the way it goes with one."""
+    """The node claims to have a GPU: Keras computes on the CPU, but everything else works as with one."""
     alone = run(tmp_path / "alone", engine="keras")
     pretend = "from lstm_ray.runtime import tensorflow\ntensorflow._sees_gpu = lambda: True\n"
     (tmp_path / "sitecustomize.py").write_text(pretend, encoding="utf-8")  # Python imports it when it starts

@@ -1,4 +1,4 @@
-"""Scoring from S3 to S3, against a stand-in for it; then through a network that fails one request in five."""
+"""Scoring from S3 to S3, against a fake server; then through a network on which one request in five fails."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def stored(s3: S3, corpus: Path, tiny_bundle: Path) -> None:
 
 @pytest.fixture(scope="module")
 def expected(corpus: Path, tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """Gives the parts that the same files on a disk are scored to, but for the fingerprint in their footers."""
+    """Gives the parts of the same files on a disk, which differ only in the fingerprint in their footers."""
     place = tmp_path_factory.mktemp("local")
     (place / "in").mkdir()
     (place / "in" / "lang=en").symlink_to(corpus)
@@ -66,7 +66,7 @@ def expected(corpus: Path, tiny_bundle: Path, tmp_path_factory: pytest.TempPathF
 
 
 def nothing(*_: Any) -> None:
-    """Hears and forgets."""
+    """Ignores progress."""
 
 
 def score_it(given: str, output: str, model: str, notify: Callable[[str], None] = nothing, **changes: Any) -> Manifest:
@@ -87,7 +87,7 @@ def stored_parts(s3: S3, output: str) -> dict[str, bytes]:
 
 
 def assert_same_rows(parts: dict[str, bytes], expected: dict[str, bytes]) -> None:
-    """Compares parts of runs whose inputs have different paths: everything but the fingerprint."""
+    """Compares parts of runs whose inputs have different paths: everything except the fingerprint."""
     assert parts.keys() == expected.keys()
     for name, content in parts.items():
         ours, theirs = (pq.read_table(pa.BufferReader(part)) for part in (content, expected[name]))
@@ -193,7 +193,7 @@ def test_an_object_that_is_replaced_between_plan_and_read_is_not_scored(
 
 
 class FaultyProxy(ThreadingHTTPServer):
-    """Passes requests on to a server; answers one in five with 503, or hangs up before or after passing it on.
+    """Forwards requests to a server; one in five gets a 503, or is cut off before or after it was forwarded.
 
     Attributes:
         faults: How often it has done each.
@@ -210,7 +210,7 @@ class FaultyProxy(ThreadingHTTPServer):
         self._lock = threading.Lock()
 
     def choose_fault(self) -> str | None:
-        """Returns what to do wrong with a request, mostly nothing."""
+        """Returns the fault for a request; mostly none."""
         with self._lock:
             if self._chance.random() >= FAULT_RATE:
                 return None
@@ -219,7 +219,7 @@ class FaultyProxy(ThreadingHTTPServer):
             return fault
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Keeps quiet about clients that have gone."""
+        """Does not log errors of clients that hung up."""
 
 
 class _FaultyHandler(BaseHTTPRequestHandler):

@@ -30,12 +30,12 @@ Run = Callable[..., Any]
 
 
 def nothing(*_: Any) -> None:
-    """Hears and forgets."""
+    """Ignores progress."""
 
 
 @pytest.fixture(scope="module")
 def undisturbed(numbered: Path, tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory, parts: Parts) -> Any:
-    """Gives the parts of a run that nothing happens to."""
+    """Gives the parts of an undisturbed run."""
     output = tmp_path_factory.mktemp("undisturbed")
     settings = {"inputs": (str(numbered),), "model": str(tiny_bundle), "output": str(output), "rows_per_part": 500}
     score(ScoreConfig.model_validate(settings), nothing)
@@ -54,7 +54,7 @@ def run(start: Callable[..., Any], numbered: Path, tiny_bundle: Path, ray_direct
 
 
 def assert_finished(output: Path, undisturbed: dict[str, bytes], parts: Parts) -> None:
-    """Checks that every row is there once, in the bytes of the undisturbed run."""
+    """Checks that every row is there once, and that the parts have the bytes of the undisturbed run."""
     assert parts(output) == undisturbed
     assert ds.dataset(output).to_table(columns=["row"])["row"].to_pylist() == list(range(ROWS))
     assert (output / "_SUCCESS").exists()

@@ -1,4 +1,4 @@
-"""Corpora as people have them: many files, huge and empty ones, any codec, directories that say something."""
+"""Corpora as people have them: many files, huge and empty ones, any codec, partitioned directories."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TEXTS = ["a good film", None, "bad acting and a bad end", "", "fine"]
 
 
 def nothing(*_: Any) -> None:
-    """Hears and forgets."""
+    """Ignores progress."""
 
 
 Run = Callable[..., Manifest]
@@ -143,7 +143,7 @@ def test_a_review_of_200_mib_among_short_ones(start: Callable[..., Any], tiny_bu
 
 
 def _peak_mib(process_id: int) -> int:
-    """Returns the most memory that a process has had, 0 if it has gone."""
+    """Returns the peak memory of a process; 0 if it has ended."""
     try:
         lines = Path(f"/proc/{process_id}/status").read_text(encoding="ascii").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Faults of a training run: it continues by itself, or by the same command, to the weights of a run that had none."""
+"""Faults of a training run: it or the same command continues, and ends with the weights of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def run(start: Callable[..., Any], reviews: Path, ray_directory: str) -> Run:
 
 @pytest.fixture(scope="module")
 def undisturbed() -> dict[tuple[object, ...], list[np.ndarray]]:
-    """Gives the final variables of runs that nothing happened to, by their options."""
+    """Gives the final variables of undisturbed runs, by their options."""
     return {}
 
 
@@ -81,7 +81,7 @@ def final_variables(output: Path | str) -> list[np.ndarray]:
 
 
 def reached(output: Path, *position: int) -> Callable[[], bool]:
-    """Returns what says whether there is a checkpoint of an epoch and step, or a later one."""
+    """Returns a function that tells whether there is a checkpoint of this epoch and step, or a later one."""
 
     def is_there() -> bool:
         names = checkpoints._newest_first(str(output))
@@ -156,7 +156,7 @@ def workers_of(ray_processes: Processes) -> list[int]:
 
 
 def rows_done_again(error: str) -> int:
-    """Returns the number of rows that the command says were done again, over all losses."""
+    """Returns the number of rows that were repeated after losses, according to the messages."""
     return sum(int(rows.replace(",", "")) for rows in re.findall(r"; ([\d,]+) rows are done again", error))
 
 

@@ -1,4 +1,4 @@
-"""Training on Ray: any number of workers learns what one process learns."""
+"""Training on Ray: any number of workers ends with the weights of one process."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ CASES = [("lstm", 2), *(pytest.param(*case, marks=pytest.mark.second_tier) for c
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run and what it left."""
+    """A finished run and its files."""
 
     config: TrainConfig
     outcome: Outcome

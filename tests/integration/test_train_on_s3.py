@@ -1,4 +1,4 @@
-"""Training from S3 to S3, against a stand-in for it: in this process, then on Ray, cut in between."""
+"""Training from S3 to S3, against a fake server: interrupted in this process, then resumed on Ray."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ S3 = tuple[str, fs.S3FileSystem]
 
 @pytest.fixture
 def run(start: Callable[..., Any], s3: S3, reviews: Path, ray_directory: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Gives a function that starts `lstm-ray train` from the bucket to a place."""
+    """Gives a function that starts `lstm-ray train` on the bucket, with any output."""
     endpoint = f"http://{s3[0]}"
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     for path in reviews.iterdir():
@@ -55,7 +55,7 @@ def run(start: Callable[..., Any], s3: S3, reviews: Path, ray_directory: str, mo
 
 
 def reached(output: str, *place: int) -> Callable[[], bool]:
-    """Returns what says whether there is a checkpoint of an epoch and step, or a later one."""
+    """Returns a function that tells whether there is a checkpoint of this epoch and step, or a later one."""
 
     def is_there() -> bool:
         names = checkpoints._newest_first(output)

@@ -1,4 +1,4 @@
-"""A search on a local Ray: interrupted, robbed of a process, gone on with, asked for more; its best settings train."""
+"""A search on a local Ray: interrupted, resumed after a killed process, extended; its best settings train."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SETTINGS = {
 
 @pytest.fixture
 def job(tmp_path: Path, reviews: Path) -> Path:
-    """Gives a job file of a search; the first of its trials diverges, and a fourth would not begin."""
+    """Gives the job file of a search whose first trial diverges; a fourth trial could not start."""
     path = tmp_path / "tune.yaml"
     path.write_text(yaml.safe_dump({**SETTINGS, "train": str(reviews), "output": str(tmp_path / "search")}), "utf-8")
     return path

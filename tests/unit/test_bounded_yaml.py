@@ -1,4 +1,4 @@
-"""YAML from anybody: what is out of bounds is refused, in no time; what is not is read as PyYAML reads it."""
+"""Untrusted YAML: what exceeds a limit is refused at once; the rest is read as PyYAML reads it."""
 
 from __future__ import annotations
 

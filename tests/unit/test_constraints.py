@@ -1,4 +1,4 @@
-"""constraints-oldest.txt holds the very versions that pyproject.toml says are the oldest."""
+"""constraints-oldest.txt has exactly the minimum versions of pyproject.toml."""
 
 from __future__ import annotations
 

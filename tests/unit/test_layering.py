@@ -207,7 +207,7 @@ def test_nothing_heavy_is_loaded_at_start(module: str) -> None:
 
 
 def test_a_package_has_one_subject() -> None:
-    """A dozen files is the sign of it."""
+    """More than a dozen files are a sign of more."""
     sizes = Counter(module.rpartition(".")[0] for module, path in MODULES.items() if path.stem != "__init__")
     assert {package: size for package, size in sizes.items() if size > MOST_FILES and package not in LARGE} == {}
 

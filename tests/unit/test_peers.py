@@ -35,7 +35,7 @@ peers, models = load("peers"), load("peers_models")
 
 
 def reviews(first: int, rows: int) -> pa.Table:
-    """Returns reviews of which every third stands twice."""
+    """Returns reviews of which every third occurs twice."""
     numbers = [number - (number % 3 == 1) for number in range(first, first + rows)]
     labels = pa.array([number % 2 for number in range(rows)], pa.int8())
     return pa.table({"text": [f"review {number}" for number in numbers], "label": labels})

@@ -1,4 +1,4 @@
-"""What a user names as MODULE:NAME: where it is looked for, and what is said when it is not there."""
+"""User code named as MODULE:NAME: where it is looked for, and the errors if it is missing."""
 
 from __future__ import annotations
 

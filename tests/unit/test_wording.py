@@ -1,4 +1,4 @@
-"""What people read shows what is there: nothing in a text or name acts on the terminal or page that shows it."""
+"""Texts and names are shown as they are, and do not act on the terminal or page that shows them."""
 
 from __future__ import annotations
 

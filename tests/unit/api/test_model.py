@@ -111,14 +111,14 @@ def test_what_is_no_text_is_refused(model: lstm_ray.Model, texts: Any, message: 
 
 
 def test_score_table_wants_an_arrow_table(model: lstm_ray.Model) -> None:
-    with pytest.raises(InputError, match="expected an Arrow table, not dict: call the model itself with it"):
+    with pytest.raises(InputError, match="expected an Arrow table, not dict: for other batches, call the model itself"):
         model.score_table({"text": ["good"]})  # type: ignore[arg-type]
 
 
 def test_wrong_columns_are_refused(model: lstm_ray.Model) -> None:
     with pytest.raises(InputError, match="no column 'text'; it has 'review': choose with text_column="):
         model.score_table(pa.table({"review": TEXTS}))
-    with pytest.raises(ConfigError, match="there is a column 'sentiment' already: give the new columns a prefix="):
+    with pytest.raises(ConfigError, match="column 'sentiment' exists already: give the new columns a prefix="):
         model({"text": TEXTS, "sentiment": TEXTS})
 
 
@@ -151,7 +151,7 @@ def test_a_threshold_and_a_band_are_pickled_with_the_model(tiny_bundle: Path) ->
     again = pickle.loads(pickle.dumps(unsure))
     assert again.predict("a good film").label == unsure.predict("a good film").label == "unsure"
     assert repr(again) == f"lstm_ray.load({str(tiny_bundle)!r}, threshold={probability!r}, unsure='0.001:0.999')"
-    with pytest.raises(ConfigError, match="give its path, with threshold= and unsure= beside it"):
+    with pytest.raises(ConfigError, match="pass its path, and threshold= and unsure= to the call"):
         lstm_ray.evaluate("in.parquet", model=unsure)
     with pytest.raises(ConfigError, match=r"^threshold= is 1\.5: should be less than 1"):
         lstm_ray.load(tiny_bundle, threshold=1.5)

@@ -1,4 +1,4 @@
-"""Tables as inputs: files with a name that their content decides, for the time of a call."""
+"""Tables as inputs: files during a call, named by a hash of their content."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_what_parquet_cannot_hold_is_named(cache: Path, table: Any) -> None:
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    with pytest.raises(OutputError, match="file/lstm-ray/tables: no table can be written there"):
+    with pytest.raises(OutputError, match="file/lstm-ray/tables: the table cannot be written there"):
         lstm_ray.train(TABLE, output="o")
 
 
@@ -102,7 +102,7 @@ def test_tables_are_taken_where_this_process_reads_them(monkeypatch: pytest.Monk
         lambda: lstm_ray.evaluate(TABLE, model="m", address="auto"),
     ]
     for call in calls:
-        with pytest.raises(ConfigError, match="is a Table: Ray's nodes do not see it: write it to Parquet and give"):
+        with pytest.raises(ConfigError, match="is a Table: Ray's nodes cannot read it: write it to Parquet and give"):
             call()
     with pytest.raises(ConfigError, match="inputs is a Table: write it to Parquet and give the path"):
         lstm_ray.score(TABLE, model="m", output="o")  # type: ignore[arg-type]
@@ -111,7 +111,7 @@ def test_tables_are_taken_where_this_process_reads_them(monkeypatch: pytest.Monk
 
 def test_a_column_of_a_frame_is_no_table() -> None:
     with (
-        pytest.raises(InputError, match="train is no table that Arrow can hold"),
+        pytest.raises(InputError, match="train cannot be converted to an Arrow table"),
         tables_as_files({"train": FRAME["text"]}),
     ):
         pass

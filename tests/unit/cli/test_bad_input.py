@@ -330,7 +330,7 @@ def test_wrong_usage_names_the_option(run: Run, arguments: tuple[str, ...], mess
 
 
 def test_demo_leaves_a_directory_of_somebody_else_alone(run: Run) -> None:
-    assert_one_line(run("demo", "--output", "no_parquet"), 1, "no_parquet", "not an earlier demo")
+    assert_one_line(run("demo", "--output", "no_parquet"), 1, "no_parquet", "not from an earlier demo")
 
 
 def test_data_demo_does_not_overwrite(run: Run, place: Path) -> None:

@@ -1,4 +1,4 @@
-"""Command lines that are read and not run. What is wrong with one: tests/unit/cluster/check/test_entrypoint.py."""
+"""Command lines that are parsed but not run. Their mistakes: tests/unit/cluster/check/test_entrypoint.py."""
 
 from __future__ import annotations
 

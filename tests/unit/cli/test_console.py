@@ -16,7 +16,7 @@ from lstm_ray.progress import Count
 
 
 class Clock:
-    """A clock that stands still until it is set.
+    """A clock that changes only when it is set.
 
     Attributes:
         now: Seconds.
@@ -27,7 +27,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Gives the clock that the bar looks at."""
+    """Gives the clock that the bar reads."""
     clock = Clock()
     monkeypatch.setattr(console.time, "perf_counter", lambda: clock.now)
     return clock
@@ -35,7 +35,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Gives the lines that are said."""
+    """Gives the printed lines."""
     lines: list[str] = []
     monkeypatch.setattr(console, "warn", lines.append)
     return lines

@@ -1,4 +1,4 @@
-"""What `lstm-ray data` prints, and what other commands say to make Parquet."""
+"""What `lstm-ray data` prints, and the commands that messages propose to make Parquet."""
 
 from __future__ import annotations
 

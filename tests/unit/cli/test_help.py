@@ -144,11 +144,20 @@ def test_the_command_line_is_imported_in_a_moment() -> None:
         (("train", "a.parquet", "--output", "x"), "Error: unexpected a.parquet: --train a.parquet?"),
         (("doctor", "a", "b"), "Error: unexpected a b"),
         (("train", "--nosuch"), "No such option: --nosuch"),
-        (("train", "--overwrite"), "Error: no option --overwrite: here it is --fresh: Delete the run that --output"),
-        (("score", "--fresh"), "Error: no option --fresh: here it is --overwrite: Replace the scores"),
-        (("data", "convert", "a", "--fresh"), "Error: no option --fresh: here it is --overwrite: Replace existing"),
-        (("cluster", "render", "--cpus-per-worker", "2"), "no option --cpus-per-worker: here it is --cpus-per-node: "),
-        (("train", "--gpus-per-node", "1"), "Error: no option --gpus-per-node: here it is --gpus-per-worker: "),
+        (
+            ("train", "--overwrite"),
+            "Error: no such option --overwrite; did you mean --fresh? Delete the run that --output",
+        ),
+        (("score", "--fresh"), "Error: no such option --fresh; did you mean --overwrite? Replace the scores"),
+        (
+            ("data", "convert", "a", "--fresh"),
+            "Error: no such option --fresh; did you mean --overwrite? Replace existing",
+        ),
+        (
+            ("cluster", "render", "--cpus-per-worker", "2"),
+            "no such option --cpus-per-worker; did you mean --cpus-per-node? ",
+        ),
+        (("train", "--gpus-per-node", "1"), "Error: no such option --gpus-per-node; did you mean --gpus-per-worker? "),
     ],
 )
 def test_what_a_command_does_not_take_is_reported(arguments: tuple[str, ...], message: str) -> None:

@@ -1,4 +1,4 @@
-"""Options: whatever the settings declare can be given on the command line, and what is given last wins."""
+"""Options: every declared setting can be given on the command line, and the last value wins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""predict: where the texts come from, and what is said of arguments that are no texts."""
+"""predict: where the texts come from, and the errors for arguments that are not texts."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_file_is_no_text_and_the_remedy_scores_its_lines(run: Run) -> None:
     assert (code, error.splitlines()[0]) == (
         2,
         "error: reviews.txt is a file: lstm-ray predict --model model --file reviews.txt scores its lines; to score "
-        "the name itself, give it on stdin, with -",
+        "the name itself, pass it on stdin, with -",
     )
     assert run("--file", "reviews.txt")[1] == ["a good film", "bad"]
 

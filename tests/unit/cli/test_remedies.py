@@ -167,7 +167,7 @@ def test_a_command_in_a_sentence_exists(module: str, line: int, words: str) -> N
 
 
 def _looks_like_command(word: str) -> bool:
-    """Returns whether a word after the program's name is no word of a sentence, such as "lstm-ray has no keys"."""
+    """Returns whether the word after the program's name is a command, unlike that in "lstm-ray has no keys"."""
     return word not in {
         "cannot",
         "does",

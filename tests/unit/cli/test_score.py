@@ -1,4 +1,4 @@
-"""What `lstm-ray score` says at its end."""
+"""The summary of `lstm-ray score`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Secrets stay where they were put: nothing that a run writes or says holds them."""
+"""Secrets stay where the user put them: no file and no message of a run contains them."""
 
 from __future__ import annotations
 

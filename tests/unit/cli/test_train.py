@@ -1,4 +1,4 @@
-"""What `lstm-ray train` says at its end."""
+"""The summary of `lstm-ray train`."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ def test_the_summary_has_the_error_of_accuracy_the_base_rate_the_groups_and_a_do
     assert shown["validation accuracy"] == "0.8000 ± 0.1789"
     assert (shown["base rate"], shown["balanced accuracy"]) == ("0.6000", "0.8333")
     assert shown["groups of film"] == "12 to train on, 3 to validate on"
-    assert shown["rows without a group"] == "7, each by its text"
+    assert shown["rows without a group"] == "7, split by their text"
     (note,) = said
-    assert "0.8000 ± 0.1789 is not above 0.6000" in note
+    assert "0.8000 ± 0.1789 is not two standard errors above 0.6000" in note
 
 
 def test_an_epoch_shows_the_error_of_its_accuracy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +80,11 @@ def test_an_epoch_shows_the_error_of_its_accuracy(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize(
     ("true_positives", "false_positives", "note"),
-    [(0, 0, "every validation row negative"), (6, 4, "every validation row positive"), (5, 1, None)],
+    [
+        (0, 0, "predicts negative for every validation row"),
+        (6, 4, "predicts positive for every validation row"),
+        (5, 1, None),
+    ],
 )
 def test_a_model_that_knows_one_class_only_is_pointed_out(
     monkeypatch: pytest.MonkeyPatch, true_positives: int, false_positives: int, note: str | None

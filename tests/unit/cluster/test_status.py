@@ -1,4 +1,4 @@
-"""What a cluster's status says of Ray's own answers."""
+"""How a cluster's status follows from Ray's answers."""
 
 from __future__ import annotations
 

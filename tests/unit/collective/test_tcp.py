@@ -236,7 +236,7 @@ def test_members_at_different_calls_are_reported() -> None:
 
 
 def test_strangers_do_not_join() -> None:
-    """One hangs up at once, one speaks HTTP, one has another run's token, two have a wrong rank or world size."""
+    """One disconnects at once, one speaks HTTP, one has another run's token, two have a wrong rank or world size."""
     listeners = [listen(HOST) for _ in range(2)]
     addresses = [address_of(listener) for listener in listeners]
     hello = struct.Struct("!8s64sII")

@@ -1,4 +1,4 @@
-"""Declarations: what every setting says, and what follows from it."""
+"""Declarations: every setting has its properties, and they are used."""
 
 import pytest
 

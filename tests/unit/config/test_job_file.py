@@ -1,4 +1,4 @@
-"""Job files, and the YAML that a run leaves: it repeats the run."""
+"""Job files, and the config.yaml of a run, which repeats the run."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How labels are given."""
+"""The lists of positive and negative labels."""
 
 from collections.abc import Callable
 from pathlib import Path

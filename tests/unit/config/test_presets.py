@@ -1,4 +1,4 @@
-"""Presets, ours and the user's: what they give, that a run which began with one does not need it, what is wrong."""
+"""Presets, ours and the user's: their settings, their errors, and runs that resume without the user's module."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo corpus: the same everywhere, balanced, and closed to a model that only counts words."""
+"""The demo corpus: the same on every machine, balanced, and too hard for a model that only counts words."""
 
 from __future__ import annotations
 

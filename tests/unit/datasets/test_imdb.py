@@ -55,7 +55,7 @@ def content() -> bytes:
 
 
 class Server(ThreadingHTTPServer):
-    """Serves one file, as badly as a test wants, and keeps what was asked for and sent."""
+    """Serves one file, with the faults that a test asks for, and records requests and answers."""
 
     daemon_threads = True
 
@@ -121,7 +121,7 @@ def fetch(output: Path, url: str, **options: object) -> ImdbFiles:
 
 
 def fetch_in_part(output: Path, server: Server) -> None:
-    """Leaves in `output` what a run that was cut after 50,000 bytes leaves there."""
+    """Writes to `output` the files of a download that was interrupted after 50,000 bytes."""
     server.cut_after = [50_000]
     with pytest.raises(InputError, match="50,000 bytes are kept"):
         fetch(output, server.url, retries=0)

@@ -1,4 +1,4 @@
-"""Labelled Parquet: row groups are listed, sampled and read; what cannot be a label is named with its row."""
+"""Labelled Parquet: row groups are listed, sampled and read; an invalid label is reported with its row."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ def fake_shards(sizes: list[int]) -> list[Shard]:
 
 
 def chosen(shards: list[Shard]) -> list[int]:
-    """Returns the rows of shards, numbered through."""
+    """Returns the rows of shards, numbered across all of them."""
     return [shard.first_row + int(row) for shard in shards for row in shard.rows]
 
 

@@ -34,7 +34,7 @@ def test_rows_are_counted_as_a_set_of_texts_would(learned: list[str], measured: 
 
 
 def test_the_hash_is_that_of_bundles_that_exist() -> None:
-    """Another hash would find nothing in the bundles that are out there."""
+    """With another hash, existing bundles would seem to have seen nothing."""
     assert hashed(["", "a good film", "\N{SNOWMAN}"]).tolist() == [811375724596, 90968484916, 164391490513]
 
 

@@ -130,7 +130,7 @@ def test_times_of_the_old_type_are_kept_or_refused(tmp_path: Path) -> None:
 
 
 def test_a_run_on_the_training_file_still_finds_rows_to_validate_on(tmp_path: Path) -> None:
-    """With one rule for both, the rows with the lowest hashes would all be in the test file."""
+    """With the same rule, training would hold out no row here: those with the lowest hashes are in the test file."""
     (path,) = write_cut(tmp_path, pa.table({"text": [f"r {n}" for n in range(999)], "label": [0, 1, 1] * 333}), [], 99)
     train, test = split([path], tmp_path / "out", test=0.2)
     config = TrainConfig(train=(str(train.path),), output="run", validation_fraction=0.1)

@@ -59,7 +59,7 @@ class Block:
 
     @property
     def file(self) -> str | None:
-        """The name of the file that the block is the content of."""
+        """The name of the file whose content the block is."""
         found = _FILE.match(self.text)
         return found[1] if found else None
 
@@ -165,7 +165,7 @@ def _compare(page: str, block: Block, printed: str) -> None:
 
 
 def as_pattern(line: str) -> str:
-    """Returns what a line has to match: any numbers and sha256, either sentiment, anything for `...`, any space."""
+    """Returns the pattern for a line: any number and hash, either sentiment, any text for `...`, any white space."""
     pattern = re.escape(" ".join(line.split()))
     pattern = re.sub(
         r"[0-9a-f]{64}|\d(?:[\d,]|\\\.(?=\d))*",
@@ -177,7 +177,7 @@ def as_pattern(line: str) -> str:
 
 
 def commands(page: str) -> Iterator[str]:
-    """Gives what follows `lstm-ray` in a page: in its blocks, fenced or indented, and in code within sentences."""
+    """Yields the arguments of each `lstm-ray` in a page: in its blocks, and in code within sentences."""
     indented = _FENCE.sub(lambda found: textwrap.indent(textwrap.dedent(found[4]), "    "), read(page))
     text = re.sub(r" *\\\n +", " ", indented)
     # At the beginning of a line of code, or of a quoted command that another runs; not `lstm-ray COMMAND`.

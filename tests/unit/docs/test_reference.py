@@ -1,4 +1,4 @@
-"""What scripts write into docs is what they would write now."""
+"""The files that scripts write into docs are up to date."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A temperature is that of the greatest likelihood, and every engine computes it."""
+"""The temperature has the greatest likelihood, and every engine computes with it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_the_temperature_is_that_of_the_greatest_likelihood(temperature: float, 
     ids=["one label", "separated", "worse than chance"],
 )
 def test_rows_without_a_temperature_are_refused(labels: list[int], probabilities: list[float]) -> None:
-    with pytest.raises(InputError, match=r"^these 2 rows give no temperature"):
+    with pytest.raises(InputError, match=r"^these 2 rows determine no temperature"):
         fit_temperature(BinaryCounts.from_scores(np.array(labels), np.array(probabilities, np.float32)))
 
 

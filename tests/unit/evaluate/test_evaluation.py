@@ -125,7 +125,7 @@ def test_a_file_of_the_training_run_is_refused_unless_it_is_wanted(
     tmp_path: Path, tiny_bundle: Path, train: str
 ) -> None:
     model = trained_on(tiny_bundle, tmp_path / "model", "a good film", train=(f"{tmp_path}/{train}",))
-    with pytest.raises(InputError, match=r"was trained on this file, .*, or pass --allow-seen-files$"):
+    with pytest.raises(InputError, match=r"was trained on this file: .*, or pass --allow-seen-files$"):
         measured(tmp_path, model, [0, 1])
     result, _ = measured(tmp_path, model, [0, 1], allow_seen_files=True)
     assert result.rows_seen == 2

@@ -66,11 +66,19 @@ def counted(right: int, positives: int, rows: int = 100) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("right", "positives", "sentence"),
     [
-        (86, 80, "0.8600 ± 0.0347 is not above 0.8000, that of calling every row positive, by more than two"),
+        (
+            86,
+            80,
+            "0.8600 ± 0.0347 is not two standard errors above 0.8000, the accuracy of always predicting positive",
+        ),
         (87, 80, None),  # 0.87 - 2 * 0.0336 = 0.8027
-        (72, 30, "0.7200 ± 0.0449 is not above 0.7000, that of calling every row negative, by more than two"),
-        (30, 30, "calling every row negative"),
-        (100, 100, "0.0000 is not above 1.0000"),
+        (
+            72,
+            30,
+            "0.7200 ± 0.0449 is not two standard errors above 0.7000, the accuracy of always predicting negative",
+        ),
+        (30, 30, "always predicting negative"),
+        (100, 100, "0.0000 is not two standard errors above 1.0000"),
         (100, 99, None),
     ],
 )

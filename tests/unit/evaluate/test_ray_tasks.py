@@ -1,4 +1,4 @@
-"""What tasks of an evaluation are given, by a Ray that runs them in this process."""
+"""The arguments of an evaluation's tasks, with a fake Ray that runs them in this process."""
 
 from __future__ import annotations
 

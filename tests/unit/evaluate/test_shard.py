@@ -37,7 +37,7 @@ def evaluated(
 
 
 def scorer_of(probabilities: list[float | None], threshold: float) -> Scorer:
-    """Returns what gives rows these probabilities."""
+    """Returns a scorer that gives rows these probabilities."""
     scored = SimpleNamespace(probability=pa.array(probabilities, pa.float32()))
     return cast(Scorer, SimpleNamespace(score=lambda texts: scored, threshold=threshold))
 

@@ -1,4 +1,4 @@
-"""A threshold is the best that scikit-learn finds among all scores, and reaches on the rows what it promises."""
+"""The chosen threshold is as good as the best that scikit-learn finds, and its metrics are exact."""
 
 from __future__ import annotations
 

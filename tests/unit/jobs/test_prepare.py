@@ -1,4 +1,4 @@
-"""Job files as a cluster gets them: no path that only this machine knows, nothing that could not run there."""
+"""Job files as a cluster gets them: without paths of this machine, and only with what can run there."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def one_unit_outputs(gates: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def test_activations_are_accurate_everywhere() -> None:
-    """sigmoid(o) tanh(sigmoid(i) tanh(g)) over the whole range of floats that matters, and far beyond."""
+    """sigmoid(o) tanh(sigmoid(i) tanh(g)) over the whole relevant range of floats, and far beyond."""
     generator = np.random.default_rng(0)
     sizes = np.concatenate(
         [generator.normal(size=20000) * 3, generator.normal(size=2000) * 100, [0.0, 1e-30, 1e30, -1e30]]
@@ -53,7 +53,7 @@ def test_activations_are_accurate_everywhere() -> None:
 
 
 def test_zero_gives_zero_exactly() -> None:
-    """Padding units depend on it: they must add nothing to a deeper layer."""
+    """Padding units rely on this: they must add nothing to the next layer."""
     assert one_unit_outputs(np.zeros((1, 4), np.float32))[0] == 0
 
 

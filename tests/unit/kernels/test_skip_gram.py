@@ -56,7 +56,7 @@ def define(given: dict[str, Any], inputs: NDArray[np.float64], outputs: NDArray[
     ids=str,
 )
 def test_the_updates_are_those_of_the_definition(words: int, width: int, negatives: int) -> None:
-    """With 3 words nearly all are repeated among the targets and the words around."""
+    """With 3 words, nearly all occur both as targets and as context words."""
     given = draws(words, 40, negatives)
     inputs, outputs = random_rows(words, width), random_rows(words, width)[::-1].copy()
     expected_inputs, expected_outputs = inputs.astype(np.float64), outputs.astype(np.float64)

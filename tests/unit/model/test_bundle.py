@@ -1,4 +1,4 @@
-"""Bundles: what is written is read, a single changed byte is noticed, a new one takes an old one's place whole."""
+"""Bundles: written and read back; one changed byte is noticed; a new bundle replaces an old one atomically."""
 
 import io
 import json
@@ -182,7 +182,7 @@ def test_the_hash_changes_if_a_score_could_and_only_then(tmp_path: Path, written
 
 
 def reseal(directory: Path, description: dict[str, Any]) -> None:
-    """Writes a bundle.json that is whole, whatever it says."""
+    """Writes a bundle.json with a valid hash and any content."""
     description.pop("self_sha256", None)
     (directory / "bundle.json").write_bytes(bundle_module._seal(description))
 
@@ -372,7 +372,7 @@ def test_a_bundle_takes_an_old_one_s_place(copy: Path) -> None:
 
 
 def test_a_reader_finds_a_whole_bundle_while_it_is_replaced(copy: Path, tmp_path: Path) -> None:
-    """A reader that takes files of both bundles reads again."""
+    """A reader that gets files of both bundles starts again."""
     write_bundle(str(tmp_path / "other"), **parts(seed=1))
     hashes = {read_bundle(str(path)).hash for path in (copy, tmp_path / "other")}
     ended = threading.Event()

@@ -1,4 +1,4 @@
-"""Whether a corpus has moved from the training data: the index, chance, and what is said."""
+"""Whether a corpus has moved from the training data: the index, chance, and the messages."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_unknown_words_are_compared_with_rows_that_the_vocabulary_was_not_made_o
 
 
 def test_fewer_unknown_words_than_in_validation_are_no_movement() -> None:
-    """As those of the rows that the vocabulary was made of, which a corpus may hold too."""
+    """Rows from which the vocabulary was made have none, and a corpus may contain such rows."""
     assert verdicts(corpus(5_000, 7, unknown=0.0))["unknown_words"] == "no"
 
 

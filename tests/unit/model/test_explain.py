@@ -1,4 +1,4 @@
-"""Explanations: a word's weight is what `predict` says of the text without it, and the words that decide weigh most."""
+"""Explanations: a word's weight follows from `predict` on the text without it; the decisive words weigh most."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_many_and_long_rows_are_computed_in_pieces(tiny_bundle: Path, monkeypatc
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
 )
 def test_on_the_demo_corpus_the_words_that_decide_weigh_most(tmp_path: Path) -> None:
-    """Trains for a minute. Its reviews are decided by words of praise and blame, and by what reverses these."""
+    """Trains for a minute. Words of praise and blame decide these reviews, and the words that reverse them."""
     from lstm_ray.cli.demo import SETTINGS
 
     files = write_demo(tmp_path / "corpus", rows=20_000)

@@ -1,4 +1,4 @@
-"""Bundles that somebody made to hang, crash or fill the memory of whoever opens them: each is a BundleError."""
+"""Bundles made to hang, crash or fill the memory of a reader: each is a BundleError."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def zipped(members: dict[str, bytes], kind: int = zipfile.ZIP_STORED) -> bytes:
 
 
 def npy(header: str, content: bytes = b"", version: bytes = b"\x01\x00") -> bytes:
-    """Returns an array with any header."""
+    """Returns a .npy array with the given header."""
     return b"\x93NUMPY" + version + len(header).to_bytes(2, "little") + header.encode() + content
 
 

@@ -1,4 +1,4 @@
-"""What a model reads of a corpus: counts that add up, and that are written and read as JSON."""
+"""Counts of a corpus as a model reads it: they add up, and survive JSON."""
 
 from __future__ import annotations
 

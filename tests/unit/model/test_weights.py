@@ -1,4 +1,4 @@
-"""NetworkWeights: what is saved is loaded, and what doesn't fit together is refused with a reason."""
+"""NetworkWeights: saved and loaded; arrays that do not fit together are refused with a reason."""
 
 import io
 import zipfile

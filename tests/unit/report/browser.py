@@ -1,4 +1,4 @@
-"""Drives a headless Chromium over a pipe: opens pages, measures them, and listens to what they complain about."""
+"""Drives a headless Chromium over a pipe: opens pages, measures them, and collects their errors."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Browser:
         self._process.communicate()
 
     def open(self, page: Path, width: int, scheme: str) -> list[dict[str, Any]]:
-        """Opens a page in a window of this width and colour scheme; returns what it complained about."""
+        """Opens a page in a window of this width and colour scheme; returns its errors and requests."""
         self._call("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=True)
         self._call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         self._events.clear()

@@ -1,4 +1,4 @@
-"""The sentence below a report's heading says what the curves show, and nothing that they do not."""
+"""The sentence below a report's heading says what the curves show, and no more."""
 
 import math
 

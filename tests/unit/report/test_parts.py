@@ -1,4 +1,4 @@
-"""What is said of each part alone, and when there is something to try."""
+"""The figures of each part alone, and when advice is given."""
 
 from __future__ import annotations
 

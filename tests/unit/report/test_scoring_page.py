@@ -50,7 +50,7 @@ def page(counts: Profile, trained_on: TrainingData | None, **changes: Any) -> st
 
 def test_rows_like_the_training_data_are_called_so() -> None:
     html = page(profile(1000), TrainingData(profile(900), profile(800)))
-    assert "These texts are like those that the model was trained on" in html
+    assert "the texts are like those that the model was trained on" in html
     assert "Warning" not in html
     assert html.count("<svg") == 3
     assert "training data" in html

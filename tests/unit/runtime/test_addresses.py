@@ -19,7 +19,7 @@ SILENT, HANGS_UP = None, b""
 
 @contextmanager
 def server(answer: bytes | None) -> Iterator[int]:
-    """Gives the port of a server that gives one answer to each who connects."""
+    """Gives the port of a server that gives every client the same answer."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         ended = threading.Event()
 
@@ -48,7 +48,7 @@ def server(answer: bytes | None) -> Iterator[int]:
 
 @pytest.fixture
 def ports(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
-    """Gives the ports of Ray and of a dashboard that run on this machine, at what are taken for the usual ports."""
+    """Gives the ports of a fake Ray and dashboard on this machine, patched in as the usual ports."""
     with ExitStack() as stack:
         found = {name: stack.enter_context(server(answer)) for name, answer in (("ray", RAY), ("dashboard", DASHBOARD))}
         monkeypatch.setattr(addresses, "RAY_PORT", found["ray"])

@@ -1,4 +1,4 @@
-"""Which cores and GPUs this process is found to have."""
+"""The cores and GPUs of this process."""
 
 from __future__ import annotations
 

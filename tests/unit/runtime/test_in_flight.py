@@ -1,4 +1,4 @@
-"""Results come in order, and few of them wait at a time."""
+"""Results come in order, with a bounded number of tasks in flight."""
 
 from __future__ import annotations
 

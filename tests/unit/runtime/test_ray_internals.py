@@ -1,4 +1,4 @@
-"""What `ray_internals` relies on exists in the Ray that is installed, and is read as it should be."""
+"""The parts of Ray that `ray_internals` relies on exist in the installed Ray, and are read correctly."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_the_autoscaler_is_still_a_process_of_this_name_and_options() -> None:
 
 @pytest.fixture
 def monitor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
-    """Gives a function that starts what looks like a cluster's autoscaler, which is that of 10.0.0.1:6379."""
+    """Gives a function that starts a process that looks like the autoscaler of 10.0.0.1:6379."""
     monkeypatch.setattr("ray.get_runtime_context", lambda: SimpleNamespace(gcs_address="10.0.0.1:6379"))
     started: list[subprocess.Popen[bytes]] = []
 

@@ -75,7 +75,7 @@ def test_sigterm_interrupts_also_once_ray_has_set_its_own_handler(
 
 @pytest.fixture
 def session(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Stands in for a session of the program's own; gives what is done with it."""
+    """Fakes a Ray session of the program; gives the calls on it."""
     calls: list[str] = []
     context = SimpleNamespace(gcs_address="10.0.0.1:6379")
     monkeypatch.setattr(ray_session.ray, "is_initialized", lambda: True)

@@ -1,4 +1,4 @@
-"""Whether TensorFlow sees a GPU: one answer for training and scoring, and no load of TensorFlow on machines without."""
+"""Whether TensorFlow sees a GPU: one answer for training and scoring, without loading it on machines without one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NativeEngine against a plain float64 LSTM and against Keras, and the independence of a row from its company."""
+"""NativeEngine against a plain float64 LSTM and against Keras; a row's result does not depend on other rows."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -230,7 +230,7 @@ def test_a_row_does_not_depend_on_its_company(
 
 
 def test_padding_read_ahead_gives_the_bits_of_padding_read_as_tokens() -> None:
-    """The short cut for padding that comes first must not show: id 0 as an ordinary token takes the long way."""
+    """The shortcut for leading padding must not show: where id 0 is an ordinary token, every step is computed."""
     for padding, directions in (("pre", 1), ("post", 2)):
         network = make_network((17,), directions, "last", False, padding)
         rows = make_rows(network, [0, 1, 5, 8])
@@ -260,7 +260,7 @@ def test_wrong_input_is_refused(token_ids: list[int], offsets: list[int], messag
 
 
 def test_weights_may_be_laid_out_in_any_order() -> None:
-    """Keras may hand out views and transposes."""
+    """Keras may return views and transposes."""
     network = make_network((3, 5), 2)
     layers = tuple(
         tuple(LstmWeights(*(np.asfortranarray(array) for array in (w.kernel, w.recurrent, w.bias))) for w in layer)

@@ -37,7 +37,7 @@ def test_threads_begun_meanwhile_end_before_ray_does() -> None:
 def test_an_actor_whose_gpu_tensorflow_does_not_see_fails(
     tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It would score on a core of its CPU."""
+    """Otherwise it would score on one CPU core."""
     import tensorflow as tf
 
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])

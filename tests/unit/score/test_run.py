@@ -98,7 +98,7 @@ def damage(path: Path, row_group: int) -> None:
 
 
 def without_times(manifest: Manifest) -> Manifest:
-    """Returns a manifest without what the clock and the history decide."""
+    """Returns a manifest without times and what depends on earlier runs."""
     return replace(manifest, seconds=0, rows_per_s=0, parts_kept=0)
 
 
@@ -232,7 +232,7 @@ def test_the_share_of_positives_is_compared_if_the_model_decided_them(
 
 
 class StoppedError(Exception):
-    """Stands for whatever ends a run halfway."""
+    """Stands for any error that ends a run halfway."""
 
 
 def test_an_interrupted_run_is_finished_to_the_same_bytes(run: Run, place: Path) -> None:

@@ -1,4 +1,4 @@
-"""Storage: paths and URIs are told apart, and a file that is written is whole or not there."""
+"""Storage: paths and URIs are distinguished, and a written file is complete or absent."""
 
 import fcntl
 import os

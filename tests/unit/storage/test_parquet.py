@@ -1,4 +1,4 @@
-"""Parquet that is damaged, encrypted or was made to harm: one error that names the file, and no rows to plan for."""
+"""Damaged, encrypted and hostile Parquet: one error that names the file, and no rows to plan for."""
 
 from __future__ import annotations
 

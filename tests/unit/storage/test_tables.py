@@ -1,4 +1,4 @@
-"""Tables mean the files that their logs call live; whatever the files alone do not tell is refused."""
+"""Tables stand for the live files in their logs; tables whose files alone do not determine the rows are refused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ needs_iceberg = pytest.mark.skipif(
 
 @pytest.fixture
 def delta(tmp_path: Path) -> Path:
-    """Gives what looks like a Delta table, to those who cannot read its log."""
+    """Gives a directory that looks like a Delta table without a readable log."""
     path = tmp_path / "delta"
     (path / "_delta_log").mkdir(parents=True)
     (path / "day=1").mkdir()
@@ -199,7 +199,7 @@ def test_an_iceberg_table_imports_no_module_that_it_names(iceberg: Any) -> None:
 
 def test_a_store_that_lets_nobody_look_around_shows_no_table() -> None:
     class Guarded:
-        """Answers for what is in one directory only."""
+        """A filesystem that gives access to one directory only."""
 
         def get_file_info(self, paths: list[str]) -> list[fs.FileInfo]:
             """Returns nothing, or raises."""

@@ -56,7 +56,7 @@ def test_rows_of_many_batches_are_those_of_each_alone() -> None:
 @pytest.mark.parametrize("buckets", [2**16, 2**18, 2**20, 2**22, 1_000_003])
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_ngrams_spread_over_the_buckets_as_by_chance(n: int, buckets: int) -> None:
-    """Ids are small neighbouring numbers, of which some are frequent."""
+    """Ids are small consecutive numbers, some of them frequent."""
     ids = 4 + (20_000 * np.random.default_rng(n).random((100_000, n)) ** 3).astype(np.int64)
     distinct = np.unique(ids, axis=0)
     hashed = (distinct @ np.array(MULTIPLIERS[:n]) + OFFSETS[n]) % PRIME % buckets

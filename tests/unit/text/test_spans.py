@@ -1,4 +1,4 @@
-"""Spans: each word of a text is found where it is, whatever separates the words."""
+"""Spans: the position of each word in a text, whatever separates the words."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ any_text = st.lists(
 def split_by_rule(
     text: str, lowercase: str = "unicode", split_on: str = "whitespace", punctuation: str = "drop"
 ) -> list[str]:
-    """The rule: Keras's, and before it all white space made equal to the space if it is to separate words."""
+    """The rule: Keras's, after replacing other white space by spaces if it separates words."""
     text = text.lower() if lowercase == "unicode" else lower_ascii(text)
     if split_on == "whitespace":
         text = "".join(" " if character.isspace() else character for character in text)

@@ -270,7 +270,7 @@ TO_SPACES = bytes.maketrans(b'!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n', b" " * 33)
 
 
 def imdb_ids(text: str, index: dict[str, int], num_words: int) -> list[int]:
-    """How the ids of keras.datasets.imdb were made: on bytes, lower-casing ASCII, the space alone between words."""
+    """The recipe of keras.datasets.imdb: on bytes, lower-casing ASCII only, splitting only at spaces."""
     ranks = {word.encode(): rank for word, rank in index.items()}
     words = text.encode().lower().translate(TO_SPACES).split(b" ")
     ids = [ranks[word] + 3 for word in words if word in ranks]

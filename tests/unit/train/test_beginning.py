@@ -1,4 +1,4 @@
-"""Training on from a model: what it brings, what may differ, and what becomes of its words and weights."""
+"""Training on from a model: the settings it brings, what may differ, its words and its weights."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_a_missing_model_is_said_before_anything_is_read(files: Path, tmp_path: 
 
 @pytest.mark.parametrize("engine", ["native", "keras"])
 def test_both_engines_begin_with_the_weights_before_they_were_mixed(files: Path, model: Bundle, engine: str) -> None:
-    """The LSTM's own are in the checkpoint of its run."""
+    """The LSTM's own weights are in the checkpoint of its run."""
     checkpoint = checkpoints.latest(str(files / "old"))
     assert checkpoint is not None
     best = [array for array in checkpoint.best if array.dtype == np.float32]

@@ -13,7 +13,7 @@ from lstm_ray.train import checks
 
 
 def test_a_run_among_its_own_inputs_is_refused(tmp_path: Path) -> None:
-    """Its history.parquet would be read as reviews next time."""
+    """The run's history.parquet would be read as reviews the next time."""
     for side in ("train", "validation"):
         config = TrainConfig.model_validate({"train": ("x",), side: (str(tmp_path),), "output": str(tmp_path / "run")})
         with pytest.raises(ConfigError, match=r"--output .*/run is inside the input "):

@@ -1,4 +1,4 @@
-"""The rules by which a run's directory is begun, resumed or refused."""
+"""When a run's directory is started, resumed or refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run's life: begun, resumed, finished; never mixed with another."""
+"""A run is started, resumed and finished, and never mixed with another."""
 
 from __future__ import annotations
 

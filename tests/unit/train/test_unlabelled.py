@@ -1,4 +1,4 @@
-"""A run that begins by learning word vectors from more texts."""
+"""A run that first learns word vectors from more texts."""
 
 from __future__ import annotations
 

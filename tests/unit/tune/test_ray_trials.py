@@ -17,7 +17,7 @@ from lstm_ray.tune.results import marked
 def test_a_trial_whose_gpu_tensorflow_does_not_see_is_no_result(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The node is at fault, not the trial's settings: the search ends, and a trial that is not marked runs again."""
+    """The node is at fault, not the trial's settings: the search ends, and the unmarked trial runs again."""
     start_tensorflow()
     import tensorflow as tf
 

@@ -25,7 +25,7 @@ def config(tmp_path: Path) -> TuneConfig:
 
 
 def leave(output: str, **state: Any) -> None:
-    """Leaves the checkpoint of a run."""
+    """Writes the checkpoint of a run."""
     checkpoints.save(output, Checkpoint(State(**state), [np.zeros(1)], [np.zeros(1)]))
 
 

@@ -1,4 +1,4 @@
-"""The directory of a search: begun, resumed, refused."""
+"""The directory of a search: started, resumed, refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is learned: words that stand for each other become neighbours; the same with the same seed."""
+"""Learned vectors: words with similar contexts become neighbours; the same seed gives the same vectors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def learned(corpus: TextCorpus, settings: SkipGramSettings = SETTINGS) -> NDArra
 
 
 def test_words_that_stand_for_each_other_become_neighbours() -> None:
-    """Each topic has words of its own, with which only its words occur."""
+    """Each topic has its own words, which occur only with each other."""
     rng = np.random.default_rng(0)
     topics = rng.integers(0, 4, 600)
     texts = (topics[:, None] * 5 + rng.integers(0, 5, (600, 12))).astype(np.int32)

@@ -1,4 +1,4 @@
-"""From files of reviews to a file of vectors, and what stands in the way."""
+"""From files of reviews to a file of vectors, and the errors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def reviews(tmp_path: Path) -> Path:
 
 
 def config(reviews: Path, output: str = "vectors.txt", **settings: object) -> VectorsConfig:
-    """Returns settings that take a moment."""
+    """Returns settings that take a moment to learn with."""
     given = {"size": 5, "epochs": 2, "text_column": "review", "output": str(reviews.parent / output), **settings}
     return VectorsConfig.model_validate({"text": (str(reviews),), **given})
 
@@ -80,7 +80,7 @@ def test_the_command_says_what_it_did_and_what_comes_next(reviews: Path) -> None
     options += ["--no-strip-html"]
     done = CliRunner().invoke(app, ["vectors", "--text", str(reviews), "--output", str(output), *options])
     assert done.exit_code == 0, done.output
-    assert "Learned\ntexts    22 with 99 words\nvectors  7 of 5 numbers\nspeed " in done.stdout
+    assert "Learned\ntexts    22 with 99 words\nvectors  7, 5 numbers each\nspeed " in done.stdout
     next_command = f"--embeddings '{output}' --embedding-size 5 --text-column review --no-strip-html --punctuation keep"
     assert next_command in done.stdout
     assert output.exists()

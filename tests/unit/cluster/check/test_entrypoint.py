@@ -1,4 +1,4 @@
-"""Command lines of lstm-ray in a job: right, and not more than the cluster has."""
+"""Command lines of lstm-ray in a job: valid, and within the cluster's size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text files that somebody made to hang, crash or fill the memory: each is an InputError that says what is wrong."""
+"""Text files made to hang, crash or fill the memory: each is an InputError that says what is wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What training on a converted file must be told."""
+"""The options that training on a converted file needs."""
 
 from __future__ import annotations
 

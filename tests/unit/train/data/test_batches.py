@@ -119,7 +119,7 @@ def test_only_a_masked_batch_is_as_short_as_its_rows(rows: int, batch_size: int)
 
 
 def test_the_length_of_a_step_is_that_of_all_its_rows() -> None:
-    """Else workers would disagree about the shape, and about how much padding an unmasked part sees."""
+    """Otherwise workers would differ in the shape, and in the padding that an unmasked part sees."""
     corpus = Corpus(Sequences(np.ones(13, np.int32), np.array([0, 2, 13])), np.zeros(2, np.int8))
     short, long = (worker[0] for worker in batches(corpus, 2, 2, mask=True))
     assert short.token_ids.shape == long.token_ids.shape == (1, 12)

@@ -176,7 +176,7 @@ def test_rows_of_a_group_stay_on_one_side_however_they_are_stored_and_cut(
     rows_per_group: int,
     kind: pa.DataType,
 ) -> None:
-    """The number of its film is the only word of a row; of a row without one it is "none" and its own number."""
+    """A row's only word is the number of its film; without a film it is "none" and the row's number."""
     texts = [f"none{row}" if film is None else f"film{film}" for row, film in enumerate(films)]
     labels = np.arange(150) % 2
     table = pa.table({"text": texts, "label": labels, "film": pa.array(films).cast(pa.string()).cast(kind)})
@@ -244,7 +244,7 @@ def test_a_given_vocabulary_is_used_as_it_is(tmp_path: Path, unlisted: str) -> N
 @pytest.mark.parametrize("truncating", ["pre", "post", "middle"])
 @pytest.mark.parametrize("unlisted", ["oov", "drop"])
 def test_rows_are_counted_as_scoring_counts_them(tmp_path: Path, truncating: str, unlisted: str) -> None:
-    """Scoring splits only the ends of long texts, and learns of the rest no more than that it is there."""
+    """Scoring splits only the end of a long text; of the rest it knows only that there is more."""
     table = make_table(300)
     long = pa.array([f"good {text} " * (number % 9 * 5 + 1) for number, text in enumerate(table["text"].to_pylist())])
     table = table.set_column(0, "text", pc.if_else(table["text"].is_null(), None, long))
@@ -311,7 +311,7 @@ class Memory(bytearray):
 
 
 def test_only_copies_of_a_shards_arrays_are_kept(tmp_path: Path) -> None:
-    """Ray hands out views of its object store, and any of them would hold the whole shard there."""
+    """Ray returns views of its object store; a single one would keep the whole shard there."""
     settings = config(*write_cut(tmp_path, make_table(200), [], 50))
     shards = [encode_shard(shard, settings) for shard in find_all_shards(settings)]
     received: list[list[weakref.ref[Memory]]] = []

@@ -152,7 +152,7 @@ class InterruptingContext(LocalContext):
         self._is_fitting = False
 
     def _hear(self, event: progress.Event) -> None:
-        """Hears where the fit begins and ends."""
+        """Records where the fit begins and ends."""
         self._watcher(event)
         if isinstance(event, str):
             self._is_fitting = event.startswith("fitting")

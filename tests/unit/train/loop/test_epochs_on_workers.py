@@ -1,4 +1,4 @@
-"""Several workers learn what one learns: whole runs of the loop on threads of this process, over real sockets."""
+"""Several workers end with the weights of one: whole runs of the loop, on threads, over real sockets."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def prepared() -> Prepared:
 
 
 class Member:
-    """A worker on a thread, whose reports are dropped."""
+    """A worker on a thread, whose reports are ignored."""
 
     def __init__(self, group: TcpCollective) -> None:
         self.collective = group

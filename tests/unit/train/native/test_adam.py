@@ -40,7 +40,7 @@ def initial() -> np.ndarray:
 
 
 class Run:
-    """A matrix that learns.
+    """A trained matrix.
 
     Attributes:
         matrix: The matrix.

@@ -222,7 +222,7 @@ def test_gradients_round_about_as_much_as_those_of_keras(noise: float) -> None:
     [("max", "pre", False), ("max", "post", True), ("mean_max", "pre", True), ("mean_max", "post", False)],
 )
 def test_equal_maxima_share_the_gradient(pooling: str, padding: str, bidirectional: bool) -> None:
-    """On long padding the state comes to rest, at the same bits for hundreds of steps, and all may be the maximum."""
+    """On long padding the state converges to the same bits for hundreds of steps, any of which may be the maximum."""
     config = settings(max_tokens=300, units=40, pooling=pooling, padding=padding, bidirectional=bidirectional)
     both = Both(config, noise=0.0)
     rows = both.rows(list(range(2, 30, 4)))
@@ -319,7 +319,7 @@ def test_dropout_falls_where_keras_lets_it_fall(
     [(4, 3, True), (4, 6, False), (8, 3, False), (8, 6, True)],
 )
 def test_other_vectors_and_tiles_compute_the_same(lanes: int, tile_rows: int, fused: bool) -> None:
-    """What a worker does whose peers, or who itself, has an older processor."""
+    """Workers of one group may have different processors."""
     host = Target.host()
     config = settings(units=20, layers=2, bidirectional=True, pooling="mean", mask=True)
     both = Both(config, target=Target(host.cpu, host.features, lanes, tile_rows, fused and host.fused))

@@ -100,7 +100,7 @@ def matrix_of(bags: Bags) -> csr_matrix:
 
 
 def ratios(bags: Bags, labels: NDArray[np.int8]) -> NDArray[np.float64]:
-    """Returns the ratio of each bucket, 0 for one that no row has, by the book."""
+    """Returns the ratio of each bucket by its definition; 0 for a bucket that no row has."""
     matrix = matrix_of(bags).toarray()
     occurs = matrix.any(axis=0)
     p, q = (1 + matrix[labels == label].sum(axis=0)[occurs] for label in (1, 0))

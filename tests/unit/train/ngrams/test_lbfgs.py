@@ -1,4 +1,4 @@
-"""L-BFGS against SciPy's, and where it must stop."""
+"""L-BFGS against SciPy's, and when it must stop."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_stays_where_it_is_low_enough() -> None:
 
 
 def test_stops_at_the_exact_minimum() -> None:
-    """There the gradient is 0, and no direction goes down."""
+    """At the minimum the gradient is 0, and no direction leads down."""
 
     def bowl(at: Floats) -> Point:
         return Point(at, dot(at, at) / 2, at.copy())

@@ -1,4 +1,4 @@
-"""The mix against SciPy, and where the data says little."""
+"""The mix against SciPy, and with few or uninformative rows."""
 
 from __future__ import annotations
 

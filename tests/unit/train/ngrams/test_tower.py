@@ -1,4 +1,4 @@
-"""What the loop asks of the n-gram part: fitted on the workers' rows, and mixed on the validation rows."""
+"""The n-gram part: fitted on the workers' training rows, mixed on the validation rows."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_the_workers_share_the_rows(prepared: Prepared, has_table: bool) -> None
 
 
 def mixed_by(world_size: int, prepared: Prepared, part: NgramPart) -> list[Mixed]:
-    """Returns what the workers make of the LSTM's predictions, of which each has other rows than of the n-grams'."""
+    """Returns each worker's mix; a worker's rows of LSTM predictions differ from its rows of n-grams."""
     rows = len(prepared.validation)
     order = np.random.default_rng(3).permutation(rows)
 

@@ -1,4 +1,4 @@
-"""What is reported of a run on Ray, and of which of its worker groups; no Ray is started."""
+"""Which events of a run on Ray are reported, and from which worker group; no Ray is started."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def test_the_final_state_is_that_of_rank_0(monkeypatch: pytest.MonkeyPatch, watc
 
 
 def test_a_run_that_ended_early_for_no_reason_is_an_error(monkeypatch: pytest.MonkeyPatch, watcher: Any) -> None:
-    """Ray Train ends well, but no worker has reported the end: the last checkpoint would pass for the result."""
+    """Ray Train succeeds, but no worker reported its end: the last checkpoint must not pass for the result."""
     log = EventLog()
     with pytest.raises(TrainingError, match=r"ended before training was complete.*the same command resumes"):
         run(monkeypatch, watcher, log, lambda: log.append(Begun(State(), 2), log.begin_group()))

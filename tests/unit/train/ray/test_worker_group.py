@@ -119,7 +119,7 @@ def test_a_lost_peer_is_replaced_unless_the_run_is_over(log: EventLog, monkeypat
 
 
 def test_a_worker_whose_gpu_tensorflow_does_not_see_fails(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would train on a core of its CPU, while its peers use their GPUs."""
+    """Otherwise it would train on one CPU core, while its peers use their GPUs."""
     import tensorflow as tf
 
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
