@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 # Loaded before the functions below take the names of these packages in `lstm_ray`: a package that is loaded later would
 # replace its function there. `from lstm_ray.train import run` finds the package all the same.
@@ -404,7 +404,13 @@ def split(
         )
 
 
-def load(model: Path, *, threshold: float | None = None, unsure: str | None = None) -> Model:
+def load(
+    model: Path,
+    *,
+    threshold: float | None = None,
+    unsure: str | None = None,
+    precision: Literal["float32", "bf16", "int8"] = "float32",
+) -> Model:
     """Returns a trained model, ready to score texts in this process: without Ray, and without TensorFlow.
 
     Only a network that user code built needs TensorFlow.
@@ -415,14 +421,16 @@ def load(model: Path, *, threshold: float | None = None, unsure: str | None = No
         model: The model bundle.
         threshold: Probability above which a text counts as positive; None is the bundle's.
         unsure: Probabilities, as "0.4:0.6", whose label is "unsure" instead.
+        precision: "bf16" and "int8" score faster than "float32", and differ a little; the processor must have them.
 
     Raises:
         BundleError: The bundle is missing or damaged, or needs a newer version of lstm-ray.
-        ConfigError: The threshold is not between 0 and 1, or not between the probabilities that are unsure.
+        ConfigError: The threshold is not between 0 and 1, or not between the probabilities that are unsure; or the
+            processor lacks the instructions of that precision.
     """
     from lstm_ray.api.model import Model
 
-    return Model(model, threshold=threshold, unsure=unsure)
+    return Model(model, threshold=threshold, unsure=unsure, precision=precision)
 
 
 def _settings(kind: type[C], job: Path | C | None, given: Mapping[str, Any]) -> C:
