@@ -15,6 +15,8 @@ import pyarrow as pa
 import pytest
 
 from lstm_ray.config import TokenSettings, TrainConfig
+from lstm_ray.kernels.emitter import Target
+from lstm_ray.kernels.precision.choice import FORMATS, Precision
 from lstm_ray.progress import Epoch, Event
 from lstm_ray.text.tokenize import tokenize
 from lstm_ray.text.vocabulary import Vocabulary, build_vocabulary, count_words
@@ -30,6 +32,15 @@ hypothesis.settings.load_profile("repeatable")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts background processes so
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(params=["bf16", "int8"])
+def low_precision(request: pytest.FixtureRequest) -> Precision:
+    """Gives each precision that is faster than float32; skips those that this processor lacks."""
+    precision: Precision = request.param
+    if not FORMATS[precision].is_on(Target.host()):
+        pytest.skip(f"needs a processor with {FORMATS[precision].instructions}")
+    return precision
 
 
 @pytest.fixture(scope="session")

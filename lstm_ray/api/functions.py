@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 # The functions below have the names of these packages. The packages are loaded first, because a package that is loaded
 # later would replace its function in `lstm_ray`. `from lstm_ray.train import run` still finds the package.
@@ -405,7 +405,13 @@ def split(
         )
 
 
-def load(model: Path, *, threshold: float | None = None, unsure: str | None = None) -> Model:
+def load(
+    model: Path,
+    *,
+    threshold: float | None = None,
+    unsure: str | None = None,
+    precision: Literal["float32", "bf16", "int8"] = "float32",
+) -> Model:
     """Loads a trained model to score texts in this process, without Ray.
 
     TensorFlow is needed only for networks that user code built.
@@ -416,14 +422,16 @@ def load(model: Path, *, threshold: float | None = None, unsure: str | None = No
         model: The model bundle.
         threshold: Probability above which a text counts as positive; None for the bundle's.
         unsure: Range of probabilities, such as "0.4:0.6", that are labelled "unsure".
+        precision: "bf16" and "int8" score faster than "float32", and differ a little; the processor must have them.
 
     Raises:
         BundleError: The bundle is missing or damaged, or needs a newer version of lstm-ray.
-        ConfigError: The threshold is not between 0 and 1, or outside the unsure range.
+        ConfigError: The threshold is not between 0 and 1, or outside the unsure range; or the processor lacks the
+            instructions of that precision.
     """
     from lstm_ray.api.model import Model
 
-    return Model(model, threshold=threshold, unsure=unsure)
+    return Model(model, threshold=threshold, unsure=unsure, precision=precision)
 
 
 def _settings(kind: type[C], job: Path | C | None, given: Mapping[str, Any]) -> C:

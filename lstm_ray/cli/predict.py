@@ -8,7 +8,7 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -48,6 +48,10 @@ def predict(
         str | None,
         typer.Option("--unsure", metavar="LOW:HIGH", help="Probabilities that are called unsure, such as 0.4:0.6."),
     ] = None,
+    precision: Annotated[
+        Literal["float32", "bf16", "int8"],
+        typer.Option("--precision", help="Numbers of the native engine; score has it too."),
+    ] = "float32",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per text.")] = False,
     explain: Annotated[
         bool,
@@ -64,7 +68,7 @@ def predict(
     """
     given = _given(texts or [], file, model)
     with options_named():
-        loaded = lstm_ray.load(model, threshold=threshold, unsure=unsure)
+        loaded = lstm_ray.load(model, threshold=threshold, unsure=unsure, precision=precision)
         if loaded.note:
             console.say(loaded.note)
         explained = loaded.explain(given) if explain else [None] * len(given)

@@ -10,6 +10,7 @@ These models are the only place where a setting is declared. The command line bu
     ├── LabelSettings       labels.py     where labels are, what they mean   TrainConfig, Evaluate- and CalibrateConfig
     ├── ThresholdSettings   shared.py     how the threshold is set           TrainConfig, Evaluate- and CalibrateConfig
     ├── DecisionSettings    score.py      how a probability is decided       ScoreConfig, loaded models
+    ├── PrecisionSettings   shared.py     how exactly scores are computed    ScoreConfig, EvaluateConfig, loaded models
     ├── RaySettings         shared.py     address of the Ray cluster         TrainConfig, ScoreConfig
     ├── TokenSettings       train.py      how a text is split into words     VectorsConfig
     │   └── TextSettings    train.py      how a text becomes token ids       TrainConfig, bundles
@@ -59,6 +60,7 @@ from lstm_ray.config.presets import PRESETS as PRESETS
 from lstm_ray.config.resolve import resolve as resolve
 from lstm_ray.config.score import DecisionSettings as DecisionSettings
 from lstm_ray.config.score import ScoreConfig as ScoreConfig
+from lstm_ray.config.shared import PrecisionSettings as PrecisionSettings
 from lstm_ray.config.shared import RowSettings as RowSettings
 from lstm_ray.config.shared import ThresholdSettings as ThresholdSettings
 from lstm_ray.config.train import ModelSettings as ModelSettings

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator
 
 from lstm_ray.config.base import FILES, setting
 from lstm_ray.config.labels import LabelSettings, split_labels
-from lstm_ray.config.shared import InputSettings, RowSettings, ThresholdSettings
+from lstm_ray.config.shared import InputSettings, PrecisionSettings, RowSettings, ThresholdSettings
 
 
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -16,7 +16,7 @@ def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-class EvaluateConfig(LabelSettings, ThresholdSettings, RowSettings, InputSettings):
+class EvaluateConfig(LabelSettings, ThresholdSettings, PrecisionSettings, RowSettings, InputSettings):
     """Everything that decides an evaluation."""
 
     output: str | None = setting(

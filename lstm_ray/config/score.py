@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import field_validator, model_validator
 
 from lstm_ray.config.base import BAND, COUNT, FILES, Settings, band_of, limits_of, meaning_of, setting
-from lstm_ray.config.shared import InputSettings, RaySettings, RowSettings
+from lstm_ray.config.shared import InputSettings, PrecisionSettings, RaySettings, RowSettings
 
 
 class DecisionSettings(Settings):
@@ -42,7 +42,7 @@ class DecisionSettings(Settings):
         return self
 
 
-class ScoreConfig(RaySettings, DecisionSettings, RowSettings, InputSettings):
+class ScoreConfig(RaySettings, PrecisionSettings, DecisionSettings, RowSettings, InputSettings):
     """All settings of a scoring run."""
 
     output: str = setting(
@@ -156,4 +156,7 @@ class ScoreConfig(RaySettings, DecisionSettings, RowSettings, InputSettings):
             raise ValueError("`explain` is computed on CPUs: leave `gpus_per_actor` at 0")
         if self.engine == "cpu" and self.gpus_per_actor:
             raise ValueError("`engine` cpu does not use GPUs: leave `gpus_per_actor` at 0")
+        if self.precision != "float32" and (self.engine == "keras" or self.gpus_per_actor):
+            given = "`engine` keras" if self.engine == "keras" else "GPUs"
+            raise ValueError(f"`precision` {self.precision} is the native engine's: it excludes {given}")
         return self

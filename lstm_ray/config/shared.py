@@ -56,6 +56,17 @@ class RaySettings(Settings):
     )
 
 
+class PrecisionSettings(Settings):
+    """How exactly the native engine scores: `score`, `evaluate` and a loaded model."""
+
+    precision: Literal["float32", "bf16", "int8"] = setting(
+        "float32",
+        "Numbers of the native engine: bf16 and int8 are faster, and differ a little; the processor must have them.",
+        panel="Compute",
+        fingerprint="value if changed",
+    )
+
+
 class ThresholdSettings(Settings):
     """How the threshold is set: `train`, `evaluate` and `calibrate`."""
 

@@ -279,7 +279,7 @@ def evaluate_here(
 ) -> Generator[ShardScores, None, None]:
     """Loads the models and returns a generator that evaluates the shards in this process; `threshold` must be set."""
     others = () if other is None else (Scorer(other), other.seen())
-    return _evaluate_each(shards, config, Models(Scorer(bundle), bundle.seen(), *others))
+    return _evaluate_each(shards, config, Models(Scorer(bundle, precision=config.precision), bundle.seen(), *others))
 
 
 def _evaluate_each(

@@ -18,6 +18,7 @@ from lstm_ray.config import EvaluateConfig
 from lstm_ray.datasets.labelled import Shard
 from lstm_ray.errors import BundleError, LstmRayError
 from lstm_ray.evaluate.shard import Models, ShardScores, evaluate_shard
+from lstm_ray.kernels.precision.choice import Precision
 from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.runtime.in_flight import in_order
 from lstm_ray.runtime.nodes import check_paths
@@ -29,11 +30,12 @@ _Code: TypeAlias = "tuple[tuple[str, bytes], ...]"  # the user's modules by path
 
 
 class _Named(NamedTuple):
-    """What a task needs to read a bundle: its path, its hash, and the user modules of its network."""
+    """What a task needs to read a bundle: its path, its hash, the user modules of its network, and the precision."""
 
     path: str
     hash: str
     code: _Code
+    precision: Precision
 
 
 _TASKS_PER_CORE = 2  # submitted at once; each returns a MiB of counts for each model, and predictions if asked for
@@ -67,8 +69,11 @@ def evaluate_on_ray(
         task = ray.remote(num_cpus=1)(_evaluate)
         settings = ray.put(config)
         models = tuple(  # by absolute paths, because a task has another working directory
-            _Named(str(path), one.hash, tuple(one.sources().items()))
-            for path, one in ((config.model, bundle), (config.compare, other))
+            _Named(str(path), one.hash, tuple(one.sources().items()), precision)
+            for path, one, precision in (
+                (config.model, bundle, config.precision),
+                (config.compare, other, EvaluateConfig.model_fields["precision"].default),
+            )
             if one is not None
         )
         at_once = max(_MIN_TASKS, int(_TASKS_PER_CORE * ray.cluster_resources().get("CPU", 0)))
@@ -96,6 +101,7 @@ def _scorer_of(model: _Named) -> tuple[Bundle, Scorer]:
     bundle = read_bundle(model.path)
     if bundle.hash != model.hash:
         raise BundleError(f"{model.path}: changed since the evaluation began: run it again")
-    engine = pick_engine("auto", False, bundle.model.network)  # the tasks ask Ray for no GPU
+    # The tasks ask Ray for no GPU.
+    engine = pick_engine("auto", False, bundle.model.network, model.precision)
     with user_code.unpacked(dict(model.code)):
-        return bundle, Scorer(bundle, engine, threads=1)
+        return bundle, Scorer(bundle, engine, threads=1, precision=model.precision)

@@ -71,6 +71,10 @@ class Target:
             target = cls.of("x86-64" if machine in ("x86_64", "AMD64") else "generic", {})
         return replace(target, instructions=f"processor features unknown: {target.instructions}")
 
+    def has(self, feature: str) -> bool:
+        """Returns whether the processor has a feature, by LLVM's name."""
+        return f"+{feature}" in self.features.split(",")
+
     @property
     def is_slow(self) -> bool:
         """True without fused multiply-add; `describe` tells what that means."""

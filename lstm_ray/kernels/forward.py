@@ -26,11 +26,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lstm_ray.kernels.cell import emit_cell
-from lstm_ray.kernels.emitter import I32, I64, POINTER, Emitter, Target, Value
+from lstm_ray.kernels.emitter import F32, I32, I64, POINTER, Emitter, Target, Value
 from lstm_ray.kernels.function import compiled
 from lstm_ray.kernels.layout import GATES, padded, wide
+from lstm_ray.kernels.precision.base import NumberFormat
+from lstm_ray.kernels.precision.choice import FORMATS, Precision
 from lstm_ray.kernels.products import Masks
-from lstm_ray.kernels.tiles import Walk, activation_groups, emit_product, emit_tiles, load_rows
+from lstm_ray.kernels.tiles import Walk, activation_groups, emit_tiles, load_rows
 
 Output = Literal["last", "max", "mean", "mean_max", "sequence", "steps"]
 """What is kept: the last state, optionally with the maximum, sum, both, or sequence of the hidden states; or every
@@ -48,18 +50,22 @@ PLANES: dict[Output, tuple[str, ...]] = {
 _CACHE_LINE_FLOATS = 16
 
 
-def _arguments(lanes: int, units: int, inputs: int, output: Output, masks: Masks) -> dict[str, str]:
+def _arguments(lanes: int, units: int, inputs: int, output: Output, masks: Masks, form: NumberFormat) -> dict[str, str]:
     width = padded(units, lanes)
     row = GATES * width
+
+    def packed(inner: int) -> str:
+        return f"{form.dtype}[{form.block_rows(inner) * form.per_element * row}]"
+
     arguments = {
         **Walk.ARGUMENTS,
         "starts": f"float32[table, {row}]",  # initial values of a step's gate sums
         "start_ids": "int32[offsets]",  # the row of `starts` for each step
-        "recurrent_weights": f"float32[{units * row}]",  # packed
+        "recurrent_weights": packed(units),
     }
     if inputs:
-        arguments["inputs"] = f"float32[offsets, {inputs}]"
-        arguments["input_weights"] = f"float32[{inputs * row}]"  # packed
+        arguments["inputs"] = f"{form.dtype}[offsets, {inputs}]"
+        arguments["input_weights"] = packed(inputs)
     if output == "steps":
         arguments["gates"] = f"float32[offsets, {row}] out"  # may be `starts` itself, if each offset has its own row
         arguments["cells"] = f"float32[offsets, {width}] out"
@@ -71,14 +77,18 @@ def _arguments(lanes: int, units: int, inputs: int, output: Output, masks: Masks
     else:
         # A row starts from the state at [0] and ends with the one at [length % 2].
         arguments["state"] = f"float32[2, {len(PLANES[output])}, rows, {width}] out"
+        if form.per_element > 1:  # the hidden state as the product reads it, likewise
+            arguments["stored"] = f"{form.dtype}[2, rows, {width}] out"
         arguments["is_cold"] = "int64"  # 1 if all hidden states are 0: the first step needs no recurrent product
     if output == "sequence":
-        arguments["sequence"] = f"float32[offsets, {width}+] out"
+        arguments["sequence"] = f"{form.dtype}[offsets, {width}+] out"
     return arguments
 
 
 @compiled
-def forward(target: Target, units: int, inputs: int, output: Output, masks: Masks = 0) -> Emitter:
+def forward(
+    target: Target, units: int, inputs: int, output: Output, masks: Masks = 0, precision: Precision = "float32"
+) -> Emitter:
     """Computes one direction of a layer over all steps of some rows; see `_arguments`.
 
     All steps of a tile are computed before the next tile starts. A tile's state stays in the first-level cache, and the
@@ -91,19 +101,23 @@ def forward(target: Target, units: int, inputs: int, output: Output, masks: Mask
         inputs: Number of values that a step reads in a second product; 0 for the first layer.
         output: What is kept. "steps" starts with zeros, the others with the state that is passed.
         masks: With "steps": 4 for recurrent dropout, in which each gate has its own mask of the hidden state.
+        precision: Of the weights, and of hidden states that a product reads; "steps" is float32.
     """
-    b = Emitter(target, "forward", _arguments(target.lanes, units, inputs, output, masks))
+    form = FORMATS[precision]
+    b = Emitter(target, "forward", _arguments(target.lanes, units, inputs, output, masks, form))
     a = b.arguments
     lanes = target.lanes
     width = padded(units, lanes)
     block_size = GATES * lanes
 
     # In scoring, the table `starts` is far larger than the caches, so its lines are prefetched one step ahead: 20 %
-    # faster. Each iteration of the product prefetches one line, because a burst of 24 requests delayed the loads of the
-    # weights (4 % slower). In training the table has only the words of the batch, and needs no prefetching.
+    # faster. The iterations of the product prefetch one line each, or as many as it takes, because a burst of 24
+    # requests delayed the loads of the weights (4 % slower). In training the table has only the words of the batch, and
+    # needs no prefetching.
     prefetches = output != "steps"
     lines_per_row = block_size // _CACHE_LINE_FLOATS
     lines = target.tile_rows * lines_per_row
+    lines_at_once = -(-lines // form.elements(units))
     slots = 1 << (lines - 1).bit_length()
     ahead = b.on_stack(slots, POINTER)
 
@@ -116,14 +130,14 @@ def forward(target: Target, units: int, inputs: int, output: Output, masks: Mask
         def step(s: Value, _: list[Value]) -> list[Value]:
             current, offsets = walk.at_step(s)
             starts = [start_at(offset) for offset in offsets]
-            inputs_at = [b.at(a["inputs"], b.mul(offset, I64(inputs))) for offset in offsets if inputs]
+            inputs_at = [b.at(a["inputs"], b.mul(offset, I64(inputs)), form.stored) for offset in offsets if inputs]
             is_first = b.icmp_signed("==", s, I64(0))
             if output == "steps":
                 state = _state_by_step(b, width, masks, current, offsets)
             else:
-                state = _state_by_row(b, width, output, current, offsets, s)
+                state = _state_by_row(b, width, output, form, current, offsets, s)
                 is_first = b.and_(is_first, b.icmp_signed("!=", a["is_cold"], I64(0)))
-            recurrent_size = b.select(is_first, I64(0), I64(units))
+            recurrent_size = b.select(is_first, I64(0), I64(form.elements(units)))
             if prefetches:
                 more = [b.icmp_signed("<", b.add(s, I64(1)), length) for length in walk.lengths]
                 next_starts = [
@@ -137,22 +151,27 @@ def forward(target: Target, units: int, inputs: int, output: Output, masks: Mask
             def block(index: Value, _: list[Value]) -> list[Value]:
                 unit, column = b.mul(index, I64(lanes)), b.mul(index, I64(block_size))
 
-                def prefetch(k: Value) -> None:
-                    line = b.load(b.at(ahead, b.and_(k, I64(slots - 1)), POINTER), typ=POINTER)
-                    b.prefetch(b.at(line, column))
+                def prefetch(iteration: Value) -> None:
+                    for number in range(lines_at_once):
+                        slot = b.add(b.mul(iteration, I64(lines_at_once)), I64(number))
+                        line = b.load(b.at(ahead, b.and_(slot, I64(slots - 1)), POINTER), typ=POINTER)
+                        b.prefetch(b.at(line, column))
 
-                sums = [
-                    b.load_vector(b.at(b.at(start, column), gate * lanes)) for start in starts for gate in range(GATES)
-                ]
-                if inputs:
-                    input_weights = b.at(a["input_weights"], b.mul(column, I64(inputs)))
-                    sums = emit_product(b, sums, inputs_at, I64(inputs), input_weights)
-                weights = b.at(a["recurrent_weights"], b.mul(column, I64(units)))
+                def start() -> list[Value]:
+                    at = [b.at(b.at(one, column), gate * lanes) for one in starts for gate in range(GATES)]
+                    return [b.load_vector(address) for address in at]
+
+                def add_inputs() -> list[Value]:
+                    weights = b.at(a["input_weights"], b.mul(column, I64(form.block_rows(inputs))))
+                    return form.emit_product(b, start, inputs_at, I64(form.elements(inputs)), weights)
+
+                sums = add_inputs if inputs else start
+                weights = b.at(a["recurrent_weights"], b.mul(column, I64(form.block_rows(units))))
                 gate_size = width if masks else None
                 meanwhile = prefetch if prefetches else None
-                sums = emit_product(b, sums, state.read, recurrent_size, weights, meanwhile, gate_size)
+                gates = form.emit_product(b, sums, state.read, recurrent_size, weights, meanwhile, gate_size)
                 for together in activation_groups(target.tile_rows):
-                    _emit_units(b, width, output, masks, state, sums, together, unit, column)
+                    _emit_units(b, width, output, masks, form, state, gates, together, unit, column)
                 return []
 
             return b.loop(I64(width // lanes), [], block)
@@ -172,7 +191,7 @@ class _State:
         old_cells, cells: The cell state before and after the step.
         hidden: The new hidden state.
         pools: For each sum or maximum of the hidden states: before and after the step.
-        sequence: A second copy of the new hidden state.
+        copies: Copies of the new hidden state, as products read it.
         gates, tanhs: The gates, and the tanh of the cell state.
         masks, fed: Recurrent dropout masks, and the new hidden state after dropout.
     """
@@ -182,15 +201,17 @@ class _State:
     cells: list[Value]
     hidden: list[Value]
     pools: Sequence[tuple[list[Value], list[Value]]] = ()
-    sequence: Sequence[Value] = ()
+    copies: Sequence[list[Value]] = ()
     gates: Sequence[Value] = ()
     tanhs: Sequence[Value] = ()
     masks: Sequence[Value] = ()
     fed: Sequence[Value] = ()
 
 
-def _state_by_row(b: Emitter, width: int, output: Output, rows: list[Value], offsets: list[Value], s: Value) -> _State:
-    """Returns addresses in `state`, whose two halves alternate as the old and the new state.
+def _state_by_row(
+    b: Emitter, width: int, output: Output, form: NumberFormat, rows: list[Value], offsets: list[Value], s: Value
+) -> _State:
+    """Returns addresses in `state` and `stored`, whose two halves alternate as the old and the new state.
 
     The old state must not be overwritten: a product reads all of its units, also for a row that a tile repeats.
     """
@@ -205,13 +226,20 @@ def _state_by_row(b: Emitter, width: int, output: Output, rows: list[Value], off
         return [[b.at(one, b.mul(row, I64(width))) for row in rows] for one in at]
 
     old, new = planes(odd), planes(b.xor(odd, I64(1)))
+    read, copies = old[0], []
+    if form.per_element > 1:
+        halves = [b.at(a["stored"], b.mul(half, plane), form.stored) for half in (odd, b.xor(odd, I64(1)))]
+        read, new_read = ([b.at(one, b.mul(row, I64(width)), form.stored) for row in rows] for one in halves)
+        copies.append(new_read)
+    if output == "sequence":
+        copies.append(_rows_at(b, "sequence", offsets, a["sequence_stride"], form.stored))
     return _State(
-        read=old[0],
+        read=read,
         old_cells=old[1],
         cells=new[1],
         hidden=new[0],
         pools=list(zip(old[2:], new[2:], strict=True)),
-        sequence=_rows_at(b, "sequence", offsets, a["sequence_stride"]) if output == "sequence" else (),
+        copies=copies,
     )
 
 
@@ -232,8 +260,8 @@ def _state_by_step(b: Emitter, width: int, masks: Masks, rows: list[Value], offs
     )
 
 
-def _rows_at(b: Emitter, name: str, numbers: Sequence[Value], stride: Value) -> list[Value]:
-    return [b.at(b.arguments[name], b.mul(number, stride)) for number in numbers]
+def _rows_at(b: Emitter, name: str, rows: Sequence[Value], stride: Value, element: Value = F32) -> list[Value]:
+    return [b.at(b.arguments[name], b.mul(row, stride), element) for row in rows]
 
 
 def _emit_units(
@@ -241,6 +269,7 @@ def _emit_units(
     width: int,
     output: Output,
     masks: Masks,
+    form: NumberFormat,
     state: _State,
     sums: Sequence[Value],
     rows: range,
@@ -261,9 +290,11 @@ def _emit_units(
         store(cell.tanh, state.tanhs, unit)
     store(cell.cell, state.cells, unit)
     store(cell.hidden, state.hidden, unit)
-    if output == "sequence":
-        store(cell.hidden, state.sequence, unit)
-    elif output != "steps":
+    for addresses in state.copies:
+        for position, row in enumerate(rows):
+            stored = form.emit_stored(b, b.part(cell.hidden, position))
+            b.store_vector(stored, b.at(addresses[row], unit, form.stored))
+    if output != "steps":
         for kind, (old, new) in zip(PLANES[output][2:], state.pools, strict=True):
             pool = load_rows(b, old, rows, unit)
             store(b.fadd(pool, cell.hidden) if kind == "sum" else b.larger(pool, cell.hidden), new, unit)

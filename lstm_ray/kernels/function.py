@@ -8,6 +8,7 @@ from typing import Any, ParamSpec, TypeAlias, cast
 
 import llvmlite.binding as llvm
 import numpy as np
+import numpy.typing as npt
 from numpy.typing import NDArray
 
 from lstm_ray.kernels.emitter import Emitter
@@ -59,9 +60,9 @@ class CompiledFunction:
         self._call(*self._declared.values(arguments))
 
 
-def aligned_empty(*shape: int) -> Floats:
-    """Returns an uninitialised float32[shape], aligned to a cache line, where vectors load fastest."""
-    size = 4 * int(np.prod(shape))
+def aligned_empty(*shape: int, dtype: npt.DTypeLike = np.float32) -> NDArray[Any]:
+    """Returns an uninitialised array, aligned to a cache line, where vectors load fastest."""
+    size = np.dtype(dtype).itemsize * int(np.prod(shape))
     raw = np.empty(size + 64, np.uint8)
     offset = -raw.ctypes.data % 64
-    return raw[offset : offset + size].view(np.float32).reshape(shape)
+    return raw[offset : offset + size].view(dtype).reshape(shape)

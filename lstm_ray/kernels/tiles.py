@@ -20,6 +20,7 @@ def emit_product(
     weights: Value,
     meanwhile: Callable[[Value], None] | None = None,
     gate_size: int | None = None,
+    multiply_add: Callable[[Value, Value, Value], Value] | None = None,
 ) -> list[Value]:
     """Adds rows @ weights to a tile of sums. Nearly all the time is spent in this loop.
 
@@ -31,7 +32,9 @@ def emit_product(
         weights: Address of a packed block, float32[size, 4, lanes].
         meanwhile: Emits additional code for each iteration k.
         gate_size: If given, each gate has its own input, `gate_size` floats after that of the previous gate.
+        multiply_add: Emits value * weight + sum, if it isn't that of float32 values.
     """
+    add = multiply_add or b.multiply_add
 
     def multiply_one(k: Value, sums: list[Value]) -> list[Value]:
         if meanwhile is not None:
@@ -40,7 +43,7 @@ def emit_product(
         gates = [b.load_vector(b.at(column, gate * b.target.lanes)) for gate in range(GATES)]
         values = [value for row in rows for value in emit_values(b, b.at(row, k), gate_size)]
         products = zip(values, gates * len(rows), sums, strict=True)
-        return [b.multiply_add(value, gate, total) for value, gate, total in products]
+        return [add(value, gate, total) for value, gate, total in products]
 
     return b.loop(size, sums, multiply_one)
 

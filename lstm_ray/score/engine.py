@@ -16,6 +16,8 @@ from lstm_ray.kernels.forward import PLANES, Output, forward
 from lstm_ray.kernels.function import Floats, aligned_empty
 from lstm_ray.kernels.layout import RowOffsets, pack, padded
 from lstm_ray.kernels.ngrams import WORD_BITS, ngram_sums
+from lstm_ray.kernels.precision.base import Stored
+from lstm_ray.kernels.precision.choice import FORMATS, Precision, check_precision
 from lstm_ray.kernels.products import product
 from lstm_ray.model.weights import LstmWeights, NetworkWeights
 from lstm_ray.runtime.threads import Threads
@@ -53,7 +55,13 @@ class Direction:
     """
 
     def __init__(
-        self, weights: LstmWeights, is_backward: bool, output: Output, target: Target, below: "Sequence[Direction]"
+        self,
+        weights: LstmWeights,
+        is_backward: bool,
+        output: Output,
+        target: Target,
+        below: "Sequence[Direction]",
+        precision: Precision = "float32",
     ) -> None:
         """Packs the weights.
 
@@ -63,18 +71,23 @@ class Direction:
             output: What is kept of its steps.
             target: The processor.
             below: The directions whose sequence it reads; empty for the first layer.
+            precision: Of the weights, and of the hidden states that a product reads.
         """
         self.units, self.width = weights.units, padded(weights.units, target.lanes)
         self._output, self._is_backward, self._target = output, is_backward, target
-        self._recurrent = pack(weights.recurrent, target.lanes)
+        self._form = form = FORMATS[precision]
+        self._recurrent = form.pack(pack(weights.recurrent, target.lanes), self.units, target.lanes)
         self._starts = pack(weights.bias[None], target.lanes)[None]
         self._reads_tokens = not below
         self._after_padding: Floats | None = None
         widths = np.cumsum([0, *(one.width for one in below)])
         columns = [begin + np.arange(one.units) for begin, one in zip(widths, below, strict=False)]
         inputs = int(widths[-1])
-        self._kernel = pack(weights.kernel, target.lanes, np.concatenate(columns), inputs) if below else None
-        self._forward = forward(target, self.units, inputs, output)
+        self._kernel = None
+        if below:
+            packed = pack(weights.kernel, target.lanes, np.concatenate(columns), inputs)
+            self._kernel = form.pack(packed, inputs, target.lanes)
+        self._forward = forward(target, self.units, inputs, output, precision=precision)
 
     def project(self, kernel: Floats, embedding: Floats, threads: Threads) -> None:
         """Multiplies the embedding by the first layer's kernel, so that a step starts from its word's row of the table.
@@ -102,13 +115,13 @@ class Direction:
             states.append(self._run(np.zeros(1, np.int32), step, states[-1], None, None))
         self._after_padding = np.concatenate(states, axis=1)
 
-    def run(self, share: _Share, inputs: Floats | None, sequence: Floats | None) -> Floats:
+    def run(self, share: _Share, inputs: Stored | None, sequence: Stored | None) -> Floats:
         """Runs over all steps of the rows.
 
         Args:
             share: The rows.
-            inputs: float32[offsets, features], the output of the layer below; None for the first layer.
-            sequence: float32[offsets, at least width], whose first columns are filled; None unless the output is
+            inputs: stored[offsets, features], the output of the layer below; None for the first layer.
+            sequence: stored[offsets, at least width], whose first columns are filled; None unless the output is
                 "sequence". Its rows may be any distance apart.
 
         Returns:
@@ -135,13 +148,17 @@ class Direction:
         start_ids: Ids,
         walk: dict[str, Any],
         state: Floats,
-        inputs: Floats | None,
-        sequence: Floats | None,
+        inputs: Stored | None,
+        sequence: Stored | None,
     ) -> Floats:
         """Calls the kernel, and returns the state after each row's last step, in the shape of `state`."""
         both = aligned_empty(2, *state.shape)
         both[0] = state
-        optional = {"inputs": inputs, "input_weights": self._kernel, "sequence": sequence}
+        stored = None
+        if self._form.per_element > 1:
+            stored = aligned_empty(2, *state.shape[1:], dtype=self._form.dtype)
+            stored[0] = self._form.store(state[0])
+        optional = {"stored": stored, "inputs": inputs, "input_weights": self._kernel, "sequence": sequence}
         self._forward(
             **walk,
             starts=self._starts,
@@ -164,18 +181,22 @@ class NativeEngine:
     In a masked network, a row without tokens has features of 0 and no n-grams: its probability is sigmoid(output_bias).
     """
 
-    def __init__(self, weights: NetworkWeights, threads: int = 1) -> None:
+    def __init__(self, weights: NetworkWeights, threads: int = 1, precision: Precision = "float32") -> None:
         """Compiles the kernels and prepares the weights: about 0.2 s for 20,000 words and 128 units.
 
         Args:
             weights: The network.
             threads: Threads that a call uses; with 1, calls from several threads run in parallel.
+            precision: Of the LSTM's products; bf16 and int8 are faster and not exact.
 
         Raises:
+            ConfigError: The processor lacks the instructions of that precision.
             BundleError: The shapes of the weights are inconsistent.
         """
         weights.check()
         target = self._target = Target.host()
+        check_precision(precision, target)
+        self._form = FORMATS[precision]
         self._weights = weights
         self._threads = Threads(threads, "lstm-engine")
         self._tile_rows = target.tile_rows
@@ -186,7 +207,7 @@ class NativeEngine:
             below = self._layers[-1] if self._layers else []
             directions = []
             for lstm, backward in zip(layer, (False, True), strict=False):
-                direction = Direction(lstm, backward, output, target, below)
+                direction = Direction(lstm, backward, output, target, below, precision)
                 if not below:
                     direction.project(lstm.kernel, weights.embedding, self._threads)
                 directions.append(direction)
@@ -274,9 +295,10 @@ class NativeEngine:
     def _logits(self, share: _Share) -> NDArray[np.float64]:
         """Runs the rows through all layers and returns the LSTM's logits, float64[rows]."""
         steps = share.rows.steps
-        inputs: Floats | None = None
+        inputs: Stored | None = None
         for layer in self._layers[:-1]:
-            sequence = aligned_empty(share.rows.size, sum(direction.width for direction in layer))
+            columns = sum(direction.width for direction in layer)
+            sequence = aligned_empty(share.rows.size, columns, dtype=self._form.dtype)
             column = 0
             for direction in layer:
                 direction.run(share, inputs, sequence[:, column:])

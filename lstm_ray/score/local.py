@@ -48,7 +48,10 @@ def score_here(
         finally:
             results.put(None)
 
-    with Scorer(bundle, config.engine, None, *config.decision) as scorer, ThreadPoolExecutor(_TASKS_AT_ONCE) as pool:
+    with (
+        Scorer(bundle, config.engine, None, *config.decision, config.precision) as scorer,
+        ThreadPoolExecutor(_TASKS_AT_ONCE) as pool,
+    ):
         workers = [pool.submit(work) for _ in range(_TASKS_AT_ONCE)]
         try:
             for _ in workers:

@@ -211,7 +211,7 @@ class _ScoringActor:
         run = self._run
         with user_code.unpacked(run.sources):
             bundle = _read_planned(run.config.model, run.model_hash)
-            return Scorer(bundle, run.config.engine, run.threads, *run.config.decision)
+            return Scorer(bundle, run.config.engine, run.threads, *run.config.decision, run.config.precision)
 
 
 def _on_gpus(dataset: Any, run: _Run, pool: dict[str, Any]) -> Any:

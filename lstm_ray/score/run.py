@@ -23,7 +23,8 @@ import numpy as np
 from lstm_ray import storage
 from lstm_ray.config import ScoreConfig, paths_of, with_paths
 from lstm_ray.errors import ConfigError, InputError
-from lstm_ray.kernels.emitter import slow_note
+from lstm_ray.kernels.emitter import Target, slow_note
+from lstm_ray.kernels.precision.choice import check_precision
 from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.model.drift import compare, warn
 from lstm_ray.progress import Count, Progress
@@ -69,7 +70,11 @@ def score(config: ScoreConfig, progress: Progress) -> Manifest:
     check_band(config.decision[1], bundle.threshold if config.threshold is None else config.threshold)
     # Decided once, here: a run that is resumed elsewhere must not mix results of two engines, whose last bits differ.
     is_on_gpu = config.engine == "auto" and has_gpu() if config.actors == "0" else config.gpus_per_actor > 0
-    config = config.model_copy(update={"engine": pick_engine(config.engine, is_on_gpu, bundle.model.network)})
+    config = config.model_copy(
+        update={"engine": pick_engine(config.engine, is_on_gpu, bundle.model.network, config.precision)}
+    )
+    if config.actors == "0":
+        check_precision(config.precision, Target.host())  # else each actor checks its own processor
     if config.engine == "cpu" and (note := slow_note()):
         progress(f"note: {note}")
     if config.explain:

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 
 from lstm_ray import user_code
 from lstm_ray.errors import BundleError, ConfigError
+from lstm_ray.kernels.precision.choice import Precision
 from lstm_ray.model.bundle import Bundle
 from lstm_ray.model.explain import Logits, WordWeight, explain
 from lstm_ray.model.profile import Profile, count_scores, count_texts
@@ -215,13 +216,19 @@ class KerasEngine:
             raise BundleError(f"{self._path}: its network fails: {user_code.described(error)[:500]}") from error
 
 
-def make_engine(bundle: Bundle, name: Literal["cpu", "keras"], threads: int) -> Engine:
-    """Returns an engine that computes on `threads` threads."""
+def make_engine(
+    bundle: Bundle, name: Literal["cpu", "keras"], threads: int, precision: Precision = "float32"
+) -> Engine:
+    """Returns an engine that computes on `threads` threads; only "cpu" has a choice of precision.
+
+    Raises:
+        ConfigError: The processor lacks the instructions of that precision.
+    """
     if name == "keras":
         return KerasEngine(bundle, threads)
     from lstm_ray.score.engine import NativeEngine
 
-    return NativeEngine(bundle.weights(), threads)
+    return NativeEngine(bundle.weights(), threads, precision)
 
 
 def encode_column(encoder: Encoder, texts: pa.Array | pa.ChunkedArray, run_all: RunAll = map) -> Encoded:
@@ -254,6 +261,7 @@ class Scorer:
         threads: int | None = None,
         threshold: float | None = None,
         unsure: Band | None = None,
+        precision: Precision = "float32",
     ) -> None:
         """Prepares the engine.
 
@@ -263,17 +271,18 @@ class Scorer:
             threads: Threads to tokenize and score on; None is one for each core that this process may use.
             threshold: Probability above which a text counts as positive; None is the bundle's.
             unsure: Probabilities that are called unsure instead, if any are.
+            precision: Of the native engine.
 
         Raises:
-            ConfigError: The engine cannot compute the network, or the band does not have the threshold in it.
+            ConfigError: The engine or the processor cannot compute the network so, or the band does not have the
+                threshold in it.
         """
         self.threshold, self._unsure = bundle.threshold if threshold is None else threshold, unsure
         check_band(unsure, self.threshold)
         self._encoder = Encoder(bundle)
         threads = threads or available_cores()
-        self._engine = make_engine(
-            bundle, pick_engine(engine, engine == "auto" and has_gpu(), bundle.model.network), threads
-        )
+        name = pick_engine(engine, engine == "auto" and has_gpu(), bundle.model.network, precision)
+        self._engine = make_engine(bundle, name, threads, precision)
         self._pool = ThreadPoolExecutor(threads, "encode")
 
     def __enter__(self) -> Scorer:
@@ -327,17 +336,25 @@ def _reasons(
     return reasons
 
 
-def pick_engine(wanted: EngineName, is_on_gpu: bool, network: str | None) -> Literal["cpu", "keras"]:
+def pick_engine(
+    wanted: EngineName, is_on_gpu: bool, network: str | None, precision: Precision = "float32"
+) -> Literal["cpu", "keras"]:
     """Returns the engine to score with: the one asked for, or the one that "auto" stands for.
 
     Args:
         wanted: What the user asks for.
         is_on_gpu: Whether there is a GPU to score on.
         network: The user's function that built the network, if one did.
+        precision: Of the scores; only the native engine has another than float32.
 
     Raises:
-        ConfigError: The engine asked for cannot compute that network.
+        ConfigError: The engine asked for cannot compute that network, or not in that precision.
     """
+    if precision != "float32":
+        if network is not None or wanted == "keras":
+            reason = "--engine keras has none" if network is None else f"{network} needs keras, which has none"
+            raise ConfigError(f"--precision {precision} is a choice of the native engine: {reason}")
+        return "cpu"
     if network is not None:
         if wanted == "cpu":
             raise ConfigError(f"--engine cpu computes only lstm-ray's own networks: {network} needs keras")

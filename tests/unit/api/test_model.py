@@ -15,6 +15,7 @@ import pytest
 
 import lstm_ray
 from lstm_ray.errors import BundleError, ConfigError, InputError
+from lstm_ray.kernels.precision.choice import Precision
 from lstm_ray.model.bundle import read_bundle
 from lstm_ray.score.scorer import Scorer
 
@@ -140,6 +141,24 @@ def test_an_explanation_has_the_score_and_the_words(model: lstm_ray.Model) -> No
     assert model.explain([b"\xff"])[0].words == []
     with pytest.raises(InputError, match="text 1 is of type int"):
         model.explain(["good", 5])  # type: ignore[list-item]
+
+
+def test_a_precision_is_pickled_with_the_model(
+    model: lstm_ray.Model, tiny_bundle: Path, low_precision: Precision
+) -> None:
+    exact = model.predict_proba(["a good film"])
+    low = lstm_ray.load(tiny_bundle, precision=low_precision)
+    again = pickle.loads(pickle.dumps(low))
+    assert repr(again) == f"lstm_ray.load({str(tiny_bundle)!r}, precision={low_precision!r})"
+    np.testing.assert_array_equal(again.predict_proba(["a good film"]), low.predict_proba(["a good film"]))
+    assert 0 < np.abs(low.predict_proba(["a good film"]) - exact).max() < 0.01
+    with pytest.raises(ConfigError, match="pass its path, and precision= to the call"):
+        lstm_ray.evaluate("in.parquet", model=low)
+
+
+def test_an_unknown_precision_is_refused(tiny_bundle: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^precision= is 'half': should be 'float32', 'bf16' or 'int8'"):
+        lstm_ray.load(tiny_bundle, precision="half")  # type: ignore[arg-type]
 
 
 def test_a_threshold_and_a_band_are_pickled_with_the_model(tiny_bundle: Path) -> None:

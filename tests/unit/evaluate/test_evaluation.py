@@ -18,6 +18,7 @@ from lstm_ray.cli.app import app
 from lstm_ray.config import EvaluateConfig
 from lstm_ray.errors import BundleError, ConfigError, InputError, OutputError, ReportError
 from lstm_ray.evaluate.evaluation import Evaluation, evaluate
+from lstm_ray.kernels.precision.choice import Precision
 from lstm_ray.progress import ignore
 
 
@@ -265,6 +266,14 @@ def test_a_model_is_as_good_as_itself_and_differs_from_another(
     compared, alone = other.to_json()["comparison"], evaluated(tmp_path, make_bundle(seed=5))[0]
     assert compared["other"]["accuracy"] == alone.metrics["accuracy"]
     assert compared["difference"] == pytest.approx(other.metrics["accuracy"] - alone.metrics["accuracy"])
+
+
+def test_a_precision_is_compared_with_float32(tmp_path: Path, tiny_bundle: Path, low_precision: Precision) -> None:
+    plain, _ = evaluated(tmp_path, tiny_bundle)
+    low, _ = evaluated(tmp_path, tiny_bundle, precision=low_precision, compare=str(tiny_bundle))
+    assert low.metrics["log_loss"] != plain.metrics["log_loss"]
+    assert low.metrics["log_loss"] == pytest.approx(plain.metrics["log_loss"], abs=0.01)
+    assert low.to_json()["comparison"]["other"]["log_loss"] == plain.metrics["log_loss"]
 
 
 def test_a_threshold_is_chosen_for_a_goal_and_measured_as_if_it_were_given(tmp_path: Path, tiny_bundle: Path) -> None:

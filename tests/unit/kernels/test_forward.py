@@ -1,5 +1,7 @@
 """The forward pass itself: its accuracy, and that other vector widths give the same bits."""
 
+from dataclasses import replace
+
 import llvmlite.binding as llvm
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from lstm_ray.kernels.emitter import Target
 from lstm_ray.kernels.forward import forward
 from lstm_ray.kernels.function import aligned_empty
 from lstm_ray.kernels.layout import RowOffsets, pack
+from lstm_ray.kernels.precision.choice import Precision
 from lstm_ray.model.weights import LstmWeights, NetworkWeights
 from lstm_ray.score.engine import NativeEngine
 from lstm_ray.text.sequences import Sequences
@@ -71,11 +74,12 @@ def network(units: tuple[int, ...]) -> NetworkWeights:
     return NetworkWeights(normal(30, 12), tuple(layers), normal(2 * inputs), 0.0, "mean_max", False, "pre", 15)
 
 
-def scores_on(target: Target, monkeypatch: pytest.MonkeyPatch) -> NDArray[np.float32]:
+def scores_on(target: Target, monkeypatch: pytest.MonkeyPatch, precision: Precision = "float32") -> NDArray[np.float32]:
     monkeypatch.setattr(Target, "host", classmethod(lambda cls: target))
     lengths = np.arange(23) % 16
     token_ids = np.random.default_rng(1).integers(0, 30, lengths.sum()).astype(np.int32)
-    return NativeEngine(network((21, 5))).probabilities(Sequences(token_ids, np.concatenate([[0], np.cumsum(lengths)])))
+    rows = Sequences(token_ids, np.concatenate([[0], np.cumsum(lengths)]))
+    return NativeEngine(network((21, 5)), precision=precision).probabilities(rows)
 
 
 @pytest.mark.skipif(not host_has("avx512f", "avx2", "fma"), reason="needs a processor with both vector widths")
@@ -84,6 +88,18 @@ def test_every_vector_width_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch)
     wide = scores_on(AVX512, monkeypatch)
     np.testing.assert_array_equal(scores_on(AVX2, monkeypatch), wide)
     np.testing.assert_array_equal(scores_on(narrow, monkeypatch), wide)
+
+
+def test_every_vector_width_gives_the_same_bits_in_low_precision(
+    low_precision: Precision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Target.host()
+    if host.lanes == 8:
+        pytest.skip("needs a processor with both vector widths")
+    narrow = replace(host, lanes=8, tile_rows=3)
+    wide = scores_on(host, monkeypatch, low_precision)
+    assert (wide != scores_on(host, monkeypatch)).all()
+    np.testing.assert_array_equal(scores_on(narrow, monkeypatch, low_precision), wide)
 
 
 @pytest.mark.skipif(not host_has("sse2"), reason="needs an x86 processor")

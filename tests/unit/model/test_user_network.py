@@ -108,6 +108,10 @@ def test_keras_computes_it() -> None:
     assert choose_engine(settings(), on_gpu=False) == "keras"
     assert pick_engine("auto", False, "mine:build") == pick_engine("keras", False, "mine:build") == "keras"
     assert pick_engine("auto", False, None) == "cpu"
+    assert pick_engine("auto", True, None, "bf16") == "cpu", "even if there is a GPU"
+    for wanted, network in (("auto", "mine:build"), ("keras", None)):
+        with pytest.raises(ConfigError, match="--precision bf16 is a choice of the native engine"):
+            pick_engine(wanted, False, network, "bf16")
 
 
 # Building and checking

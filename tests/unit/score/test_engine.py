@@ -11,6 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from lstm_ray.errors import ConfigError
+from lstm_ray.kernels.emitter import Target
+from lstm_ray.kernels.precision.choice import Precision
 from lstm_ray.model.weights import LstmWeights, NetworkWeights, Padding, Pooling
 from lstm_ray.score.engine import NativeEngine
 from lstm_ray.text.ngrams import bags
@@ -76,33 +79,62 @@ def ragged(rows: Sequence[Row]) -> Sequences:
     return Sequences(np.concatenate([*rows, np.zeros(0, np.int32)]), np.cumsum([0, *map(len, rows)]))
 
 
-def score(network: NetworkWeights, rows: Sequence[Row], threads: int = 1) -> NDArray[np.float32]:
-    return NativeEngine(network, threads).probabilities(ragged(rows))
+def score(
+    network: NetworkWeights, rows: Sequence[Row], threads: int = 1, precision: Precision = "float32"
+) -> NDArray[np.float32]:
+    return NativeEngine(network, threads, precision).probabilities(ragged(rows))
 
 
 def sigmoid(value: Any) -> Any:
     return 0.5 + 0.5 * np.tanh(0.5 * value)
 
 
-def run_lstm(lstm: LstmWeights, inputs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns the outputs of all steps, float64[time, units]."""
+def round_bf16(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Returns the nearest numbers with 8 significant bits, half to even."""
+    mantissa, exponent = np.frexp(values.astype(float))
+    return np.ldexp(np.rint(mantissa * 256) / 256, exponent)
+
+
+def round_states(values: NDArray[Any], precision: Precision) -> NDArray[Any]:
+    """Returns hidden states as a product reads them."""
+    if precision == "int8":
+        return np.rint(values * 127) / 127
+    return round_bf16(values) if precision == "bf16" else values
+
+
+def round_weights(matrix: NDArray[np.float32], precision: Precision) -> NDArray[np.float64]:
+    """Returns weights as a product reads them."""
+    if precision == "int8":
+        scale = np.abs(matrix).max(axis=0) / np.float32(127)
+        return np.rint(matrix / scale) * scale.astype(float)
+    return round_bf16(matrix) if precision == "bf16" else matrix.astype(float)
+
+
+def run_lstm(
+    lstm: LstmWeights, inputs: NDArray[np.float64], precision: Precision, is_first: bool
+) -> NDArray[np.float64]:
+    """Returns the outputs of all steps, float64[time, units]. The first layer's inputs are not rounded."""
     hidden = cell = np.zeros(lstm.units)
     outputs = np.zeros((len(inputs), lstm.units))
-    for step, values in enumerate(inputs):
-        sums = values @ lstm.kernel.astype(float) + hidden @ lstm.recurrent.astype(float) + lstm.bias
+    kernel = lstm.kernel.astype(float) if is_first else round_weights(lstm.kernel, precision)
+    recurrent = round_weights(lstm.recurrent, precision)
+    for step, values in enumerate(inputs if is_first else round_states(inputs, precision)):
+        sums = values @ kernel + round_states(hidden, precision) @ recurrent + lstm.bias
         i, f, g, o = np.split(sums, 4)
         cell = sigmoid(f) * cell + sigmoid(i) * np.tanh(g)
         outputs[step] = hidden = sigmoid(o) * np.tanh(cell)
     return outputs
 
 
-def expected(network: NetworkWeights, row: Row) -> float:
-    """Returns the probability of one row in float64."""
+def expected(network: NetworkWeights, row: Row, precision: Precision = "float32") -> float:
+    """Returns the probability of one row in float64, from states and weights in a precision."""
     padding = np.zeros(0 if network.masked else network.max_tokens - len(row), np.int32)
     token_ids = np.concatenate([padding, row] if network.padding == "pre" else [row, padding])
     sequence = network.embedding[token_ids].astype(float)
-    for layer in network.layers:
-        outputs = [run_lstm(layer[0], sequence), *(run_lstm(lstm, sequence[::-1])[::-1] for lstm in layer[1:])]
+    for depth, layer in enumerate(network.layers):
+        how = precision, depth == 0
+        outputs = [run_lstm(layer[0], sequence, *how)]
+        outputs += [run_lstm(lstm, sequence[::-1], *how)[::-1] for lstm in layer[1:]]
         sequence = np.concatenate(outputs, axis=1)
     if not len(sequence):
         features = np.zeros(len(network.output_kernel))
@@ -138,6 +170,56 @@ def test_ngrams_are_added_to_the_logit(ngrams: int, masked: bool, padding: Paddi
     without = replace(network, ngrams=0, ngram_table=None)
     different = score(network, rows) != score(without, rows)
     np.testing.assert_array_equal(different, [len(row) > 0 for row in rows])
+
+
+def assert_rounded(network: NetworkWeights, rows: Sequence[Row], precision: Precision) -> None:
+    """Scores are those of rounded numbers, except where a number in the middle was rounded to the other side."""
+    rounded = np.array([expected(network, row, precision) for row in rows])
+    difference = np.abs(score(network, rows, precision=precision) - rounded)
+    from_exact = np.abs(rounded - [expected(network, row) for row in rows])
+    assert np.median(difference) < 2e-7
+    assert np.median(difference) < np.median(from_exact) / 20, "rounding would not be seen"
+    assert difference.max() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("layers", "directions", "pooling", "masked", "padding"),
+    list(product((1, 2, 3), (1, 2), ("last", "mean_max"), (False, True), ("pre", "post"))),
+)
+def test_every_kind_of_network_in_low_precision(
+    layers: int, directions: int, pooling: Pooling, masked: bool, padding: Padding, low_precision: Precision
+) -> None:
+    network = make_network((17, 5, 33)[:layers], directions, pooling, masked, padding, max_tokens=6)
+    assert_rounded(network, make_rows(network, [1, 6, 2, 3, 6, 1, 4, 5, 6, 5, 4, 2, 1]), low_precision)
+
+
+@pytest.mark.parametrize("units", [1, 2, 3, 15, 16, 18, 63, 200])
+def test_awkward_sizes_in_low_precision(units: int, low_precision: Precision) -> None:
+    network = make_network((units,), 2, "max", max_tokens=5, embedding_size=50)
+    assert_rounded(network, make_rows(network, [5, 1, 4, 3, 5, 5, 2]), low_precision)
+
+
+def test_low_precision_is_close_on_long_rows(low_precision: Precision) -> None:
+    network = make_network((128,), 2, "mean_max", masked=True, max_tokens=400)
+    rows = make_rows(network, [400, 3, 390, 120, 250])
+    np.testing.assert_allclose(score(network, rows, precision=low_precision), score(network, rows), rtol=0, atol=0.01)
+
+
+def test_columns_of_zeros_stay_zero_in_low_precision(low_precision: Precision) -> None:
+    """A column's scale must not divide by 0."""
+    network = make_network((4,))
+    lstm = network.layers[0][0]
+    without = replace(network, layers=((replace(lstm, recurrent=np.zeros_like(lstm.recurrent)),),))
+    rows = make_rows(network, [9, 1, 4])
+    np.testing.assert_array_equal(score(without, rows, precision=low_precision), score(without, rows))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_a_processor_without_the_instructions_is_refused(precision: Precision, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = Target.of("haswell", {"avx2": True, "fma": True, "avx512vnni": False})
+    monkeypatch.setattr(Target, "host", classmethod(lambda cls: target))
+    with pytest.raises(ConfigError, match=f"--precision {precision} needs a processor with .*: choose float32"):
+        NativeEngine(make_network(), precision=precision)
 
 
 @settings(max_examples=40, deadline=None)
@@ -209,6 +291,17 @@ def test_a_masked_network_skips_id_zero_inside_a_row() -> None:
     np.testing.assert_array_equal(score(network, with_zeros), score(network, without))
 
 
+def assert_independent(network: NetworkWeights, precision: Precision = "float32") -> None:
+    rows = make_rows(network, np.random.default_rng(3).integers(0, 10, 230).tolist())
+    engine = NativeEngine(network, precision=precision)
+    together = engine.probabilities(ragged(rows))
+    np.testing.assert_array_equal(score(network, rows, 2, precision), together)
+    np.testing.assert_array_equal(engine.probabilities(ragged(rows[::-1]))[::-1], together)
+    np.testing.assert_array_equal(engine.probabilities(ragged(rows[100:109])), together[100:109])
+    alone = [engine.probabilities(ragged([row]))[0] for row in rows[:40]]
+    np.testing.assert_array_equal(alone, together[:40])
+
+
 @pytest.mark.parametrize("padding", ["pre", "post"])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(
@@ -218,18 +311,26 @@ def test_a_masked_network_skips_id_zero_inside_a_row() -> None:
 def test_a_row_does_not_depend_on_its_company(
     layers: int, directions: int, pooling: Pooling, ngrams: int, masked: bool, padding: Padding
 ) -> None:
-    network = make_network((17, 5)[:layers], directions, pooling, masked, padding, ngrams=ngrams)
-    rows = make_rows(network, np.random.default_rng(3).integers(0, 10, 230).tolist())
-    engine = NativeEngine(network)
-    together = engine.probabilities(ragged(rows))
-    np.testing.assert_array_equal(score(network, rows, threads=2), together)
-    np.testing.assert_array_equal(engine.probabilities(ragged(rows[::-1]))[::-1], together)
-    np.testing.assert_array_equal(engine.probabilities(ragged(rows[100:109])), together[100:109])
-    alone = [engine.probabilities(ragged([row]))[0] for row in rows[:40]]
-    np.testing.assert_array_equal(alone, together[:40])
+    assert_independent(make_network((17, 5)[:layers], directions, pooling, masked, padding, ngrams=ngrams))
+
+
+@pytest.mark.parametrize("padding", ["pre", "post"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_row_does_not_depend_on_its_company_in_low_precision(
+    masked: bool, padding: Padding, low_precision: Precision
+) -> None:
+    assert_independent(make_network((17, 5), 2, "mean_max", masked, padding, ngrams=2), low_precision)
 
 
 def test_padding_read_ahead_gives_the_bits_of_padding_read_as_tokens() -> None:
+    assert_padding_is_free("float32")
+
+
+def test_padding_read_ahead_gives_the_same_bits_in_low_precision(low_precision: Precision) -> None:
+    assert_padding_is_free(low_precision)
+
+
+def assert_padding_is_free(precision: Precision) -> None:
     """The shortcut for leading padding must not show: where id 0 is an ordinary token, every step is computed."""
     for padding, directions in (("pre", 1), ("post", 2)):
         network = make_network((17,), directions, "last", False, padding)
@@ -237,7 +338,8 @@ def test_padding_read_ahead_gives_the_bits_of_padding_read_as_tokens() -> None:
         blanks = [np.zeros(network.max_tokens - len(row), np.int32) for row in rows]
         pairs = [(blank, row) if padding == "pre" else (row, blank) for blank, row in zip(blanks, rows, strict=True)]
         padded = [np.concatenate(pair) for pair in pairs]
-        np.testing.assert_array_equal(score(network, rows), score(network, padded))
+        ahead, as_tokens = (score(network, one, precision=precision) for one in (rows, padded))
+        np.testing.assert_array_equal(ahead, as_tokens)
 
 
 @pytest.mark.parametrize(

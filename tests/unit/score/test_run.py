@@ -23,6 +23,8 @@ from lstm_ray import storage
 from lstm_ray.cli.app import main
 from lstm_ray.config import ScoreConfig, resolve
 from lstm_ray.errors import ConfigError, InputError, LstmRayError, OutputError
+from lstm_ray.kernels.emitter import Target
+from lstm_ray.kernels.precision.choice import Precision
 from lstm_ray.model.bundle import read_bundle
 from lstm_ray.model.profile import Profile, TrainingData
 from lstm_ray.progress import Count, Event, ignore
@@ -673,5 +675,27 @@ def test_a_band_without_the_threshold_is_refused_before_anything_is_written(run:
 
 def test_settings_of_later_versions_leave_the_fingerprint_of_earlier_ones(run: Run) -> None:
     values = ScoreConfig().fingerprint_values()
-    assert not {"threshold", "unsure"} & values.keys()
+    assert not {"threshold", "unsure", "precision"} & values.keys()
     assert ScoreConfig(threshold=0.5).fingerprint_values() == {**values, "threshold": 0.5}
+    assert ScoreConfig(precision="int8").fingerprint_values() == {**values, "precision": "int8"}
+
+
+def test_scores_of_two_precisions_are_not_mixed(run: Run, place: Path, low_precision: Precision) -> None:
+    run()
+    with pytest.raises(OutputError, match=f"precision float32 there, {low_precision} here"):
+        run(precision=low_precision)
+    run(precision=low_precision, output=str(place / "low"))
+    exact, low = (read_parts(place / name)["sentiment_probability"].combine_chunks() for name in ("out", "low"))
+    assert low.is_null().equals(exact.is_null())
+    difference = np.abs(low.drop_null().to_numpy() - exact.drop_null().to_numpy())
+    assert 0 < difference.max() < 0.01
+
+
+def test_a_precision_that_the_processor_lacks_is_refused_before_anything_is_written(
+    run: Run, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = Target.of("haswell", {"avx2": True, "fma": True})
+    monkeypatch.setattr(Target, "host", classmethod(lambda cls: target))
+    with pytest.raises(ConfigError, match=r"^--precision bf16 needs a processor with AVX512-BF16"):
+        run(precision="bf16")
+    assert not (place / "out").exists()

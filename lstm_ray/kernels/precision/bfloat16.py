@@ -1,0 +1,79 @@
+"""bfloat16: the upper half of a float32, with a precision of 8 bits. Its products are exact in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+
+from lstm_ray.kernels.emitter import Emitter, Target, Value
+from lstm_ray.kernels.function import Floats, aligned_empty
+from lstm_ray.kernels.precision.base import NumberFormat, grouped
+from lstm_ray.kernels.tiles import emit_product
+
+
+class _BFloat(ir.Type):
+    """LLVM's bfloat, which llvmlite lacks."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _BFloat)
+
+    def __hash__(self) -> int:
+        return hash(_BFloat)
+
+
+class BFloat16(NumberFormat):
+    """Hidden states and weights are rounded to bfloat16; an instruction adds two products to a float32 sum."""
+
+    per_element: ClassVar[int] = 2
+    dtype: ClassVar[str] = "uint16"
+    stored: ClassVar[Value] = _BFloat()
+    instructions: ClassVar[str] = "AVX512-BF16"
+
+    def is_on(self, target: Target) -> bool:
+        """Returns whether a processor has AVX512-BF16."""
+        return target.has("avx512bf16")
+
+    def emit_product(
+        self,
+        b: Emitter,
+        sums: Callable[[], list[Value]],
+        rows: Sequence[Value],
+        size: Value,
+        weights: Value,
+        meanwhile: Callable[[Value], None] | None = None,
+        gate_size: int | None = None,
+    ) -> list[Value]:
+        """Adds rows @ weights to a tile of sums."""
+        lanes = b.target.lanes
+        pairs = ir.VectorType(self.stored, 2 * lanes)
+
+        def add_pairs(value: Value, weight: Value, total: Value) -> Value:
+            name = f"llvm.x86.avx512bf16.dpbf16ps.{32 * lanes}"
+            return b.intrinsic(name, b.vector, [total, b.bitcast(value, pairs), b.bitcast(weight, pairs)])
+
+        assert gate_size is None, "gates have no inputs of their own"
+        return emit_product(b, sums(), rows, size, weights, meanwhile, multiply_add=add_pairs)
+
+    def emit_stored(self, b: Emitter, values: Value) -> Value:
+        """Returns a vector rounded to bfloat16."""
+        return b.fptrunc(values, ir.VectorType(self.stored, b.target.lanes))
+
+    def store(self, values: Floats) -> npt.NDArray[np.uint16]:
+        """Returns finite values rounded to bfloat16, half to even."""
+        bits = np.ascontiguousarray(values).view(np.uint32)
+        half = 0x7FFF + (bits >> 16 & 1)  # carries into the upper half if the lower one is above its middle
+        return (bits + half >> 16).astype(np.uint16)
+
+    def pack(self, packed: Floats, inner: int, lanes: int) -> npt.NDArray[np.uint16]:
+        """Returns the packed matrix in pairs of rows."""
+        stored = self.store(grouped(packed, inner, lanes, self.per_element)).ravel()
+        out: npt.NDArray[np.uint16] = aligned_empty(len(stored), dtype=np.uint16)
+        out[:] = stored
+        return out

@@ -1,0 +1,33 @@
+"""Which processor has which precision."""
+
+import pytest
+
+from lstm_ray.errors import ConfigError
+from lstm_ray.kernels.emitter import Target
+from lstm_ray.kernels.precision.choice import FORMATS, check_precision
+
+AVX512 = {"avx512f": True, "avx2": True, "fma": True}
+AVX2 = {"avx2": True, "fma": True}
+
+
+@pytest.mark.parametrize(
+    ("features", "precisions"),
+    [
+        ({**AVX512, "avx512bf16": True, "avx512vnni": True}, ["float32", "bf16", "int8"]),
+        ({**AVX512, "avx512bf16": False, "avx512vnni": True}, ["float32", "int8"]),
+        ({**AVX2, "avxvnni": True}, ["float32", "int8"]),
+        ({**AVX512, "avxvnni": True}, ["float32"]),  # its vectors are too long for that instruction
+        (AVX2, ["float32"]),
+        ({"neon": True}, ["float32"]),
+        ({}, ["float32"]),
+    ],
+)
+def test_a_processor_has_the_precisions_of_its_instructions(features: dict[str, bool], precisions: list[str]) -> None:
+    target = Target.of("any", features)
+    assert [name for name, form in FORMATS.items() if form.is_on(target)] == precisions
+    for name in FORMATS:
+        if name in precisions:
+            check_precision(name, target)
+        else:
+            with pytest.raises(ConfigError, match=f"choose {', '.join(precisions)}, or leave such machines out"):
+                check_precision(name, target)
