@@ -1,6 +1,7 @@
 """Measures the CPU scoring engine against Keras, ONNX Runtime and PyTorch, and against the processor's own limit.
 
     python benchmarks/scoring_engine.py [--rounds 7] [--json FILE]
+    python benchmarks/scoring_engine.py --precisions [--rounds 7] [--json FILE]
 
 Everyone gets the same weights, the same rows and all cores, and takes turns for several rounds: the table shows
 medians, because a shared machine's speed swings. Each of the others runs at its best batch size of 32 .. 1024, found
@@ -9,6 +10,9 @@ longest row; Keras gets the rows as its users have them, padded to max_tokens.
 
 The limit is the speed of a large float32 matrix product on this machine (TensorFlow's or NumPy's, whichever is faster,
 in the same rounds) divided by the arithmetic that is left once the input projection and the padding are precomputed.
+
+With `--precisions` the engine alone runs in float32, bf16 and int8, for 128 and 512 units, on one thread. Its CPU time
+is measured, in which a busy machine shows less.
 """
 
 import argparse
@@ -16,7 +20,7 @@ import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
@@ -24,12 +28,17 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from lstm_ray.kernels.emitter import Target
+from lstm_ray.kernels.precision.choice import FORMATS
 from lstm_ray.model.weights import LstmWeights, NetworkWeights
 from lstm_ray.runtime.devices import available_cores
+from lstm_ray.score.engine import NativeEngine
+from lstm_ray.text.sequences import Sequences
 
 BATCH_SIZES = (32, 128, 256, 512, 1024)
 CORES = available_cores()
 VOCABULARY_SIZE, EMBEDDING_SIZE, UNITS = 20_000, 128, 128
+MORE_UNITS = 512
 MATRIX_SIZE = 1536
 REST_S = 0.05  # between turns, because thread pools spin for a while after their work
 
@@ -45,6 +54,7 @@ class Case:
     rows: int
     bidirectional: bool
     full: bool
+    units: int = UNITS
 
     @property
     def masked(self) -> bool:
@@ -96,14 +106,15 @@ def make_network(case: Case, generator: np.random.Generator) -> NetworkWeights:
         return (generator.normal(size=shape) * scale).astype(np.float32)
 
     def lstm() -> LstmWeights:
-        kernel, recurrent = normal(EMBEDDING_SIZE, 4 * UNITS, scale=0.1), normal(UNITS, 4 * UNITS, scale=0.1)
-        return LstmWeights(kernel, recurrent, normal(4 * UNITS, scale=0.3))
+        kernel = normal(EMBEDDING_SIZE, 4 * case.units, scale=0.1)
+        recurrent = normal(case.units, 4 * case.units, scale=0.1 * (UNITS / case.units) ** 0.5)
+        return LstmWeights(kernel, recurrent, normal(4 * case.units, scale=0.3))
 
     layer = (lstm(), lstm()) if case.bidirectional else (lstm(),)
     return NetworkWeights(
         embedding=normal(VOCABULARY_SIZE, EMBEDDING_SIZE, scale=0.5),
         layers=(layer,),
-        output_kernel=normal(UNITS * len(layer), scale=0.2),
+        output_kernel=normal(case.units * len(layer), scale=0.2),
         output_bias=0.1,
         pooling="max" if case.bidirectional else "last",
         masked=case.masked,
@@ -114,9 +125,6 @@ def make_network(case: Case, generator: np.random.Generator) -> NetworkWeights:
 
 def engine(network: NetworkWeights, texts: Texts, _: int) -> Score:
     """This package's engine."""
-    from lstm_ray.score.engine import NativeEngine
-    from lstm_ray.text.sequences import Sequences
-
     scorer = NativeEngine(network, CORES)
     sequences = Sequences(texts.ragged, np.concatenate([[0], np.cumsum(texts.lengths)]))
     return lambda: scorer.probabilities(sequences)
@@ -334,6 +342,42 @@ def measure(case: Case, rounds: int) -> dict[str, Any]:
     }
 
 
+def measure_precisions(case: Case, rounds: int) -> dict[str, Any]:
+    """Runs one case in every precision that the processor has, on one thread, and returns the figures of its table."""
+    generator = np.random.default_rng(0)
+    network, texts = make_network(case, generator), make_texts(case, generator)
+    sequences = Sequences(texts.ragged, np.concatenate([[0], np.cumsum(texts.lengths)]))
+    names = [name for name, form in FORMATS.items() if form.is_on(Target.host())]
+    engines = {name: NativeEngine(network, 1, name) for name in names}
+    answers = {name: one.probabilities(sequences) for name, one in engines.items()}
+    times: dict[str, list[float]] = {name: [] for name in engines}
+    for _ in range(rounds):
+        for name, one in engines.items():
+            begin = time.process_time()
+            one.probabilities(sequences)
+            times[name].append(time.process_time() - begin)
+    exact = answers["float32"]
+    return {
+        "case": f"{case.name}, {case.units} units",
+        "tokens_per_row": float(texts.lengths.mean()),
+        "rows_per_cpu_s": {name: case.rows / median(times[name]) for name in engines},
+        "speedup": {name: median(times["float32"]) / median(times[name]) for name in engines},
+        "speedup_of_best": {name: min(times["float32"]) / min(times[name]) for name in engines},
+        "largest_difference": {name: float(np.abs(answer - exact).max()) for name, answer in answers.items()},
+        "other_labels": {name: int(((answer > 0.5) != (exact > 0.5)).sum()) for name, answer in answers.items()},
+    }
+
+
+def print_precisions(figures: dict[str, Any]) -> None:
+    """Prints one case."""
+    print(f"\n{figures['case']} ({figures['tokens_per_row']:.0f} tokens a row, one thread)")
+    print(f"{'':10}{'rows/CPU-s':>12}{'x float32':>11}{'best':>8}{'difference':>13}{'other labels':>14}")
+    for name, rows in figures["rows_per_cpu_s"].items():
+        speedup, best = figures["speedup"][name], figures["speedup_of_best"][name]
+        difference, other = figures["largest_difference"][name], figures["other_labels"][name]
+        print(f"{name:10}{rows:>12,.0f}{speedup:>11.2f}{best:>8.2f}{difference:>13.1e}{other:>14}")
+
+
 def print_table(figures: dict[str, Any]) -> None:
     """Prints one case."""
     print(f"\n{figures['case']} ({figures['tokens_per_row']:.0f} tokens a row, {CORES} cores)")
@@ -354,13 +398,21 @@ def main() -> None:
     """Parses, measures, prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7, help="turns that each contender gets")
+    parser.add_argument("--precisions", action="store_true", help="compare the precisions of the engine instead")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     results = []
-    for case in CASES:
-        results.append(measure(case, arguments.rounds))
-        print_table(results[-1])
+    if arguments.precisions:
+        for case in CASES:
+            for units in (UNITS, MORE_UNITS):
+                rows = case.rows * UNITS // units // 4
+                results.append(measure_precisions(replace(case, units=units, rows=rows), arguments.rounds))
+                print_precisions(results[-1])
+    else:
+        for case in CASES:
+            results.append(measure(case, arguments.rounds))
+            print_table(results[-1])
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=2) + "\n")
 

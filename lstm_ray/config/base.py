@@ -35,7 +35,7 @@ class Settings(BaseModel):
     that the user knows, such as `--max-tokens`.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod

@@ -121,6 +121,10 @@ def forward(
     slots = 1 << (lines - 1).bit_length()
     ahead = b.on_stack(slots, POINTER)
 
+    # Scoring computes the activations of a whole tile at once: the product of the next block begins earlier, which makes
+    # float32 1 % faster, bf16 3 % and int8 8 %. Training keeps more values; there it was not measured.
+    groups = activation_groups(target.tile_rows) if output == "steps" else [range(target.tile_rows)]
+
     def start_at(offset: Value) -> Value:
         return b.at(a["starts"], b.mul(b.load_integer(a["start_ids"], offset, I32), I64(GATES * width)))
 
@@ -170,7 +174,7 @@ def forward(
                 gate_size = width if masks else None
                 meanwhile = prefetch if prefetches else None
                 gates = form.emit_product(b, sums, state.read, recurrent_size, weights, meanwhile, gate_size)
-                for together in activation_groups(target.tile_rows):
+                for together in groups:
                     _emit_units(b, width, output, masks, form, state, gates, together, unit, column)
                 return []
 

@@ -27,8 +27,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_ray.config import ModelSettings, TextSettings
+from lstm_ray.errors import ConfigError
 from lstm_ray.model.user_network import build_user_network
 from lstm_ray.model.weights import LstmWeights, Mix, NetworkWeights
+from lstm_ray.runtime.devices import memory_bytes
 from lstm_ray.text.ngrams import MULTIPLIERS, OFFSETS, PRIME
 from lstm_ray.text.sequences import PAD_ID
 
@@ -41,6 +43,7 @@ _LOGIT_NAME = "lstm_logit"
 _TABLE_NAME = "ngram_table"
 LAST_LAYERS = {False: (OUTPUT_NAME,), True: (_LOGIT_NAME, _TABLE_NAME)}
 """The layers whose weights the logit is linear in, by whether the network has n-grams."""
+_BYTES_PER_PARAMETER = 16  # float32: itself, its gradient and Adam's two moments
 _LEAST = 1e-7  # probabilities of a user's network are clipped here: 0 and 1 have no finite logit
 _LOWEST = -1e9  # used instead of minus infinity in a maximum over time
 
@@ -53,9 +56,13 @@ def build_model(text: TextSettings, model: ModelSettings, seed: int) -> keras.Mo
             rows of max_tokens, because padding is part of its input.
         model: The network's settings.
         seed: Seeds every initializer and dropout.
+
+    Raises:
+        ConfigError: The network is larger than memory.
     """
     if model.network is not None:
         return build_user_network(text, model, seed)
+    _check_size(text, model)
     import keras
 
     keras.utils.set_random_seed(seed)
@@ -85,6 +92,20 @@ def build_model(text: TextSettings, model: ModelSettings, seed: int) -> keras.Mo
     # The output is float32 in any precision: in bf16 0.999 would be rounded to 1, with an infinite loss.
     probability = keras.layers.Dense(1, activation="sigmoid", dtype="float32", name=OUTPUT_NAME)(hidden)
     return keras.Model(token_ids, probability, name="bilstm" if model.bidirectional else "lstm")
+
+
+def _check_size(text: TextSettings, model: ModelSettings) -> None:
+    """Raises ConfigError if training needs more memory than there is."""
+    directions = 2 if model.bidirectional else 1
+    inputs = [model.embedding_size, *[directions * model.units] * (model.layers - 1)]
+    lstm = sum(directions * 4 * model.units * (below + model.units + 1) for below in inputs)
+    parameters = text.vocabulary_size * model.embedding_size + lstm
+    needed, memory = parameters * _BYTES_PER_PARAMETER, memory_bytes()
+    if needed > memory:
+        raise ConfigError(
+            f"a network of {parameters:,} parameters takes {needed / 2**30:,.0f} GiB to train, and there are "
+            f"{memory / 2**30:,.0f} GiB of memory: choose a lower --vocabulary-size, --embedding-size or --units"
+        )
 
 
 def cudnn_obstacle(model: ModelSettings, text: TextSettings) -> str | None:

@@ -29,6 +29,7 @@ from lstm_ray.text.vocabulary import FIRST_WORD_ID, Vocabulary
 from lstm_ray.wording import reason
 
 _BUFFER_BYTES = 1 << 20
+_LONGEST = 16 << 20  # bytes of a line, which is held as a whole
 
 
 @dataclass(frozen=True)
@@ -116,9 +117,16 @@ def _lines(path: str) -> Iterator[Iterator[bytes]]:
     filesystem, target = storage.locate(path)
     try:
         with filesystem.open_input_stream(target) as stream:
-            yield iter(io.BufferedReader(stream, _BUFFER_BYTES))
+            yield _short_lines(io.BufferedReader(stream, _BUFFER_BYTES), path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {reason(error)}") from error
+
+
+def _short_lines(stream: io.BufferedReader, path: str) -> Iterator[bytes]:
+    while line := stream.readline(_LONGEST):
+        if len(line) == _LONGEST:
+            raise InputError(f"{path}: no word vectors: a line has more than {_LONGEST >> 20} MiB")
+        yield line
 
 
 def _is_header(line: bytes) -> bool:

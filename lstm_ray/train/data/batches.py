@@ -96,6 +96,7 @@ def worker_batches(
         first_step: The first step to yield, from 0; a resumed epoch has done the steps before it.
         epoch: The epoch's number, for `word_dropout`; None if the rows are not trained on.
     """
+    batch_size = min(batch_size, max(1, len(order)))  # a step of all rows needs no filler rows beyond them
     worker_rows = -(-batch_size // world_size)
     for step in range(first_step, -(-len(order) // batch_size)):
         step_rows = order[step * batch_size : (step + 1) * batch_size]

@@ -15,6 +15,8 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from lstm_ray.config import ModelSettings, TextSettings, TrainConfig, resolve
+from lstm_ray.errors import ConfigError
+from lstm_ray.model import architectures
 from lstm_ray.model.architectures import build_model, cudnn_obstacle, network_weights, summary_text, with_ngrams
 from lstm_ray.model.bundle import read_bundle
 from lstm_ray.model.weights import Mix
@@ -108,6 +110,24 @@ def test_a_preset_has_the_textbook_s_layers_and_parameters(preset: str, layers: 
     assert (cell["dropout"], cell["recurrent_dropout"]) == (config.dropout, config.recurrent_dropout)
     assert (cell["return_sequences"], cell["activation"]) == (False, "tanh")
     assert not model.get_layer("embedding").mask_zero
+
+
+@pytest.mark.parametrize(
+    "changes", [{"units": 10**9}, {"embedding_size": 10**10}, {"units": 10**5, "layers": 16, "bidirectional": True}]
+)
+def test_a_network_that_memory_cannot_hold_is_refused_before_it_is_built(changes: dict[str, int]) -> None:
+    settings = ModelSettings.model_validate({"units": 4, "embedding_size": 3, **changes})
+    with pytest.raises(ConfigError, match=r"a network of [\d,]+ parameters takes [\d,]+ GiB to train, and there are"):
+        build_model(TEXT, settings, seed=0)
+
+
+def test_the_check_of_the_size_counts_what_keras_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = tiny(layers=2, bidirectional=True)
+    model = build_model(TEXT, settings, seed=0)
+    parameters = model.count_params() - model.get_layer("probability").count_params()
+    monkeypatch.setattr(architectures, "memory_bytes", lambda: 0)
+    with pytest.raises(ConfigError, match=f"a network of {parameters:,} parameters"):
+        build_model(TEXT, settings, seed=0)
 
 
 def test_the_summary_is_keras_s() -> None:

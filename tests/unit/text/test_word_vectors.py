@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from lstm_ray.errors import InputError
+from lstm_ray.text import word_vectors
 from lstm_ray.text.vocabulary import Vocabulary
 from lstm_ray.text.word_vectors import read_vector_size, read_word_vectors
 
@@ -64,3 +65,13 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, content: str, messa
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.txt: cannot be read: no such file"):
         read_vector_size(str(tmp_path / "none.txt"))
+
+
+@pytest.mark.timeout(60)
+def test_a_line_without_end_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(word_vectors, "_LONGEST", 1 << 10)
+    packed = tmp_path / "packed.txt.gz"
+    packed.write_bytes(gzip.compress(b"good" + b" 1" * 1_000_000))
+    for path in ("/dev/zero", str(packed)):
+        with pytest.raises(InputError, match="no word vectors: a line has more than 0 MiB"):
+            read_vector_size(path)

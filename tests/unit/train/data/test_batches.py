@@ -103,6 +103,14 @@ def test_labels_go_with_their_rows_and_fillers_weigh_nothing(rows: int, world_si
             )
 
 
+def test_a_step_of_all_rows_has_no_filler_rows_beyond_them() -> None:
+    """Otherwise `--global-batch-size 1000000000` would fill the memory."""
+    corpus = make_corpus(5)
+    for (batch,), rows in zip(batches(corpus, 2, 10**12), (3, 2), strict=True):
+        assert batch.token_ids.shape[0] == 3
+        assert batch.weights.sum() == rows
+
+
 @given(rows=st.integers(1, 70), batch_size=st.integers(1, 30))
 @settings(deadline=None)
 def test_only_a_masked_batch_is_as_short_as_its_rows(rows: int, batch_size: int) -> None:

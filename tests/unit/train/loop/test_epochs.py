@@ -176,7 +176,9 @@ NETWORKS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize(
-    "network", [pytest.param(name, marks=[pytest.mark.second_tier] * (name == "xla")) for name in NETWORKS]
+    # Those of the Keras engine compile for seconds.
+    "network",
+    [pytest.param(name, marks=[pytest.mark.second_tier] * (name in ("xla", "bf16"))) for name in NETWORKS],
 )
 def test_a_run_ends_in_the_same_bits_where_it_was_interrupted(
     train: Train, prepared: Prepared, watcher: Any, tmp_path: Path, network: str
