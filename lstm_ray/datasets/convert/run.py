@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lstm_ray import storage
+from lstm_ray.config import ConvertConfig, option_name
 from lstm_ray.datasets.convert.columns import MOST_COLUMNS, Block, Column, JsonColumn, TextColumn, to_json
 from lstm_ray.datasets.convert.delimited import DELIMITERS, DelimitedRows, Dialect, make_dialect
 from lstm_ray.datasets.convert.json_lines import SUFFIXES, JsonRows
@@ -41,42 +42,22 @@ class Converted:
     notes: tuple[str, ...] = ()
 
 
-def convert(
-    source: str | os.PathLike[str],
-    output: str | os.PathLike[str],
-    *,
-    delimiter: str | None = None,
-    quote: str | None = None,
-    escape: str | None = None,
-    column_names: Sequence[str] = (),
-    encoding: str | None = None,
-    as_text: Sequence[str] = (),
-    overwrite: bool = False,
-    progress: Progress = ignore,
-) -> Converted:
+def convert(config: ConvertConfig, progress: Progress = ignore) -> Converted:
     """Converts a file of CSV, TSV or JSON.
 
-    A column becomes numbers or booleans only if that changes no value (`columns`); else it is text.
+    A column becomes numbers or booleans only if that changes no value (`columns`); otherwise it stays text.
 
     Args:
-        source: CSV with a header, TSV, JSON lines or an array of JSON objects; may be compressed (.gz, .bz2, .zst).
-        output: The Parquet file.
-        delimiter: Separates values in CSV; by default a comma, in a .tsv file a tab.
-        quote: Encloses values in CSV that contain a delimiter or a line break; or "none", the default with tabs.
-        escape: Removes the special meaning of the next character in CSV; by default none.
-        column_names: Column names of CSV without a header.
-        encoding: Encoding of the file; by default that of its byte order mark, or UTF-8.
-        as_text: Columns to keep as text, whatever they contain.
-        overwrite: Whether an existing file may be replaced.
-        progress: Receives the bytes of the file that are done: it is read twice, and each time counts half.
+        config: The settings.
+        progress: Receives the number of bytes done; the file is read twice, and each time counts half.
 
     Raises:
         InputError: The file is missing, or cannot be read as the format its name says.
         OutputError: The output exists, is the source itself or a directory, or cannot be written.
-        ConfigError: An option is wrong, or the file's name does not tell the format.
+        ConfigError: A setting is wrong, or the file's name does not tell the format.
     """
-    is_directory = os.fspath(output).endswith("/") or os.path.isdir(output)
-    source, output = Path(source), Path(output)
+    is_directory = config.output.endswith("/") or os.path.isdir(config.output)
+    source, output, as_text, encoding = Path(config.source), Path(config.output), config.as_text, config.encoding
     if is_directory:
         file = shlex.quote(str(output / f"{source.name.partition('.')[0]}.parquet"))
         raise OutputError(f"{output} is a directory: name a file, such as --output {file}")
@@ -84,8 +65,8 @@ def convert(
         raise InputError(f"{source}: no such file")
     if output.exists() and source.samefile(output):
         raise OutputError(f"{output}: is the file to convert: choose another --output")
-    refuse_existing(output, overwrite=overwrite)
-    dialect = _dialect(source, delimiter, quote, escape, column_names)
+    refuse_existing(output, overwrite=config.overwrite)
+    dialect = _dialect(source, config)
     open_rows: Callable[[Lines], DelimitedRows | JsonRows] = (
         JsonRows if dialect is None else lambda lines: DelimitedRows(lines, dialect)
     )
@@ -136,21 +117,19 @@ def convert(
     return Converted(output, rows, {field.name: str(field.type) for field in schema}, tuple(notes))
 
 
-def _dialect(
-    source: Path, delimiter: str | None, quote: str | None, escape: str | None, column_names: Sequence[str]
-) -> Dialect | None:
+def _dialect(source: Path, config: ConvertConfig) -> Dialect | None:
     """Returns the dialect of a file; None if it is JSON."""
     suffix = next(one for one in reversed(["", *source.suffixes]) if one.lower() not in COMPRESSED).lower()
     if suffix in SUFFIXES:
-        options = {"--delimiter": delimiter, "--quote": quote, "--escape": escape, "--column-names": column_names}
-        if given := [option for option, value in options.items() if value]:
-            raise ConfigError(f"{given[0]} is for CSV and TSV, not for {source}")
+        for name in ("delimiter", "quote", "escape", "column_names"):
+            if getattr(config, name):
+                raise ConfigError(f"{option_name(name)} is for CSV and TSV, not for {source}")
         return None
-    if suffix not in DELIMITERS and not delimiter:
+    if suffix not in DELIMITERS and not config.delimiter:
         raise ConfigError(
             f"{source}: neither .csv, .tsv nor .jsonl: if it is delimited text, say by what: --delimiter ';'"
         )
-    return make_dialect(suffix, delimiter, quote, escape, column_names)
+    return make_dialect(suffix, config.delimiter, config.quote, config.escape, config.column_names)
 
 
 def _to_table(source: Path, block: Block, columns: dict[str, Column], schema: pa.Schema) -> pa.Table:
