@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from lstm_ray.api.model import Model as Model
     from lstm_ray.api.model import Prediction as Prediction
     from lstm_ray.config import CalibrateConfig as CalibrateConfig
+    from lstm_ray.config import ConvertConfig as ConvertConfig
     from lstm_ray.config import EvaluateConfig as EvaluateConfig
     from lstm_ray.config import ScoreConfig as ScoreConfig
+    from lstm_ray.config import SplitConfig as SplitConfig
     from lstm_ray.config import TrainConfig as TrainConfig
     from lstm_ray.config import TuneConfig as TuneConfig
     from lstm_ray.config import VectorsConfig as VectorsConfig
@@ -34,7 +36,10 @@ if TYPE_CHECKING:
 _LATER = {
     **dict.fromkeys(("Explanation", "Model", "Prediction"), "lstm_ray.api.model"),
     **dict.fromkeys(
-        ("CalibrateConfig", "EvaluateConfig", "ScoreConfig", "TrainConfig", "TuneConfig", "VectorsConfig"),
+        (
+            *("CalibrateConfig", "ConvertConfig", "EvaluateConfig", "ScoreConfig", "SplitConfig"),
+            *("TrainConfig", "TuneConfig", "VectorsConfig"),
+        ),
         "lstm_ray.config",
     ),
 }

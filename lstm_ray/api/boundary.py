@@ -119,11 +119,11 @@ def random_state_kept() -> Iterator[None]:
         np.random.set_state(numpy)
 
 
-# Matches a command in backquotes or a name in quotes, which stay as they are; or an option or the argument INPUT, not
-# inside a path, and the word after it as a shell parses it.
+# Matches a command in backquotes or a name in quotes, which stay as they are; or an option or an argument, not inside
+# a path, and the word after it as a shell parses it.
 _NAMED = re.compile(
     r"`[^`]*`|(?<!\w)'[^']*'(?!\w)|"
-    r"(?<![\w/.-])(?P<name>--[a-z][a-z0-9-]*|INPUT)(?![\w=/-])"
+    r"(?<![\w/.-])(?P<name>--[a-z][a-z0-9-]*|INPUT|SOURCE)(?![\w=/-])"
     r"""(?: (?P<value>(?!--)(?:'[^']*'(?:"'"'[^']*')*|[^\s'"]+)))?"""
 )
 _WORDS_OF_SENTENCES = {"and", "or", "out"}  # never the value of the option before them
@@ -140,7 +140,7 @@ def keywords_named(message: str, arguments: Mapping[str, Any]) -> str:
         message: The message.
         arguments: Types of the arguments, by name. Other options stay as they are: they belong to other programs.
     """
-    fields = {option_name(name): name for name in arguments} | {"INPUT": "inputs"}
+    fields = {option_name(name): name for name in arguments} | {"INPUT": "inputs", "SOURCE": "source"}
 
     def replaced(found: re.Match[str]) -> str:
         name, given = found["name"], found["value"]

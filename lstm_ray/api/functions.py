@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from lstm_ray.api.model import Model
     from lstm_ray.config import (
         CalibrateConfig,
+        ConvertConfig,
         EvaluateConfig,
         ScoreConfig,
         Settings,
+        SplitConfig,
         TrainConfig,
         TuneConfig,
         VectorsConfig,
@@ -292,117 +294,70 @@ def vectors(
 
 
 def convert(
-    source: Paths,
+    source: Paths | None = None,
     *,
-    output: Path,
-    delimiter: str | None = None,
-    quote: str | None = None,
-    escape: str | None = None,
-    column_names: str | Sequence[str] = (),
-    encoding: str | None = None,
-    as_text: str | Sequence[str] = (),
-    overwrite: bool = False,
+    output: Path | None = None,
+    job: Path | ConvertConfig | None = None,
     progress: Progress | None = None,
+    **settings: Any,
 ) -> Converted:
-    """Makes Parquet of CSV, TSV or JSON, one file or several with the same columns; every value stays as it is.
+    """Converts CSV, TSV or JSON, one file or several, to one file of Parquet, without changing any value.
 
     Example: lstm_ray.convert("reviews.csv", output="reviews.parquet").columns
 
     Args:
-        source: CSV with a header, TSV, JSON lines or an array of JSON objects, perhaps compressed (.gz, .bz2, .zst).
-            Each column has one type over all files.
+        source: CSV, TSV, JSON lines or JSON arrays of objects, perhaps compressed. Each column has one type over
+            all files.
         output: The Parquet file.
-        delimiter: Between the values of CSV; by default a comma, in a .tsv file a tab.
-        quote: Around values of CSV that hold a delimiter or a line break; or "none", the default with tabs.
-        escape: Before a character of CSV that then has no special meaning; by default none.
-        column_names: Of CSV without a header.
-        encoding: Of the files; by default what its byte order mark says, else UTF-8.
-        as_text: Columns to keep as text whatever they contain, such as ids that are text in another file.
-        overwrite: Whether an existing file may be replaced.
-        progress: Receives the bytes done, such as `print`.
+        job: YAML job file, or settings object, for everything that is not given here.
+        progress: Called with counts of bytes; for example `print`.
+        settings: Any setting of `lstm-ray data convert`, by name.
 
     Raises:
-        ConfigError: An option is wrong, a file's name does not tell the format, or two files have different ones.
-        InputError: A file is missing, cannot be read as the format its name says, or has other columns than the first.
+        ConfigError: A setting is missing, unknown or not valid, or a file's name does not tell the format, or two files have
+            different ones.
+        InputError: A file is missing, cannot be read as the format its name says, or has other columns than the
+            first.
         OutputError: The output exists, is a directory, or cannot be written.
     """
-    from lstm_ray.api.boundary import python_call
-    from lstm_ray.datasets import convert as conversion
+    from lstm_ray.api.boundary import arguments_of, python_call
+    from lstm_ray.config import ConvertConfig
+    from lstm_ray.datasets.convert import run
 
-    types = {"delimiter": str, "quote": str, "escape": str, "column_names": str, "encoding": str, "as_text": str}
-    with python_call({"output": str, "overwrite": bool, **types}, progress, is_short=True) as report:
-        return conversion.convert(
-            source,
-            output,
-            delimiter=delimiter,
-            quote=quote,
-            escape=escape,
-            column_names=[column_names] if isinstance(column_names, str) else column_names,
-            encoding=encoding,
-            as_text=[as_text] if isinstance(as_text, str) else as_text,
-            overwrite=overwrite,
-            progress=report,
-        )
+    with python_call(arguments_of(ConvertConfig), progress, is_short=True) as report:
+        return run.convert(_settings(ConvertConfig, job, {"source": source, "output": output, **settings}), report)
 
 
 def split(
-    inputs: Paths,
+    inputs: Paths | None = None,
     *,
-    output: Path,
-    test: float | None = None,
-    by: str | None = None,
-    stratify: str | None = None,
-    before: str | None = None,
-    date_column: str = "date",
-    text_column: str = "text",
-    seed: int = 0,
-    overwrite: bool = False,
+    output: Path | None = None,
+    job: Path | SplitConfig | None = None,
     progress: Progress | None = None,
+    **settings: Any,
 ) -> tuple[SplitFile, SplitFile]:
     """Splits Parquet into train.parquet and test.parquet; returns both: path, rows, groups.
 
     Example: train, test = lstm_ray.split("reviews.parquet", output="reviews", by="product")
 
     Args:
-        inputs: Parquet files, directories, globs or URIs, all with the same columns.
-        output: Directory of the two files.
-        test: Share of the texts or groups that go to the test file, between 0 and 1; a fifth if not given.
-        by: Column whose equal values stay together; where it is null, and without it, equal texts do.
-        stratify: Column each of whose values has that share of its rows in the test file.
-        before: Date, or date and time in UTC, before which a row is for training, and from which on it is for testing.
-        date_column: Column of the dates; a row without one is for training.
-        text_column: Column of the texts.
-        seed: Another seed, another split.
-        overwrite: Whether existing files may be replaced.
-        progress: Receives the rows done, and notes, such as `print`.
+        inputs: Parquet with equal columns.
+        output: Directory for the two files.
+        job: YAML job file, or settings object, for everything that is not given here.
+        progress: Called with row counts, and notes on files that are left out; for example `print`.
+        settings: Any setting of `lstm-ray data split`, by name.
 
     Raises:
-        ConfigError: The share is not between 0 and 1, or the output is inside an input directory.
+        ConfigError: A setting is missing, unknown or not valid, or the output is inside an input directory.
         InputError: A file cannot be read or has other columns than the first, or one side would have no row.
         OutputError: An output file exists, is an input, or cannot be written.
     """
-    from pathlib import Path as LocalPath
-
-    from lstm_ray.api.boundary import python_call
+    from lstm_ray.api.boundary import arguments_of, python_call
+    from lstm_ray.config import SplitConfig
     from lstm_ray.datasets import split as splitting
 
-    several = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
-    texts = dict.fromkeys(("output", "by", "stratify", "before", "date_column", "text_column"), str)
-    types = {**texts, "test": float, "seed": int, "overwrite": bool}
-    with python_call(types, progress, is_short=True) as report:
-        return splitting.split(
-            [os.fspath(one) for one in several],
-            LocalPath(output),
-            test=test,
-            by=by,
-            stratify=stratify,
-            before=before,
-            date_column=date_column,
-            text_column=text_column,
-            seed=seed,
-            overwrite=overwrite,
-            progress=report,
-        )
+    with python_call(arguments_of(SplitConfig), progress, is_short=True) as report:
+        return splitting.split(_settings(SplitConfig, job, {"inputs": inputs, "output": output, **settings}), report)
 
 
 def load(

@@ -44,7 +44,8 @@ def parse_command_line(program: Any, words: Sequence[str]) -> Settings | None:
         raise ConfigError(error.format_message().rstrip(".")) from error
     if words:
         raise ConfigError(f"unexpected {' '.join(words)}")
-    return _settings(COMMANDS[name], given) if name in COMMANDS and not given.get("help") else None
+    kind = COMMANDS.get(name.rpartition(" ")[2])  # data convert -> convert
+    return None if kind is None or given.get("help") else _settings(kind, given)
 
 
 def _settings(kind: type[Settings], given: Mapping[str, Any]) -> Settings | None:
@@ -60,7 +61,7 @@ def _settings(kind: type[Settings], given: Mapping[str, Any]) -> Settings | None
     if not job_file and known == options:
         return resolve(kind, options)
     try:
-        return resolve(kind, {"address": "auto", **known})
+        return resolve(kind, known if "address" not in kind.model_fields else {"address": "auto", **known})
     except ConfigError:
         return None  # not an error: the values that are unknown here may make the settings valid
 

@@ -44,14 +44,14 @@ _OF_ALL = {"quiet": Quiet, "verbose": Verbose, "debug": Debug}
 JobArgument = Annotated[str | None, typer.Argument(metavar="JOB.yaml", help="YAML job file with settings.")]
 
 
-def takes_settings(kind: type[C], job_argument: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def takes_settings(kind: type[C], job_file: Any = JobFile) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Turns `command(config, **own)` into a Typer command.
 
     Its options are the fields of `kind`, `--config FILE`, and the command's own.
 
     Args:
         kind: The configuration class.
-        job_argument: True if the job file is an argument instead of `--config`.
+        job_file: `JobArgument` if the job file is an argument; None if the command takes none.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -68,10 +68,11 @@ def takes_settings(kind: type[C], job_argument: bool = False) -> Callable[[Calla
         run.__name__ = command.__name__
         run.__doc__ = command.__doc__
         parameters = [_parameter(kind, name) for name in fields_in_order(kind) if shown_as(kind, name)["option"]]
-        annotation = JobArgument if job_argument else JobFile
-        job_file = inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        if job_file is not None:
+            option = inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=job_file)
+            parameters.append(option)
         keyword_own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
-        signature = inspect.Signature([*parameters, job_file, *keyword_own])
+        signature = inspect.Signature([*parameters, *keyword_own])
         run.__signature__ = signature  # type: ignore[attr-defined]
         run.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
         return run

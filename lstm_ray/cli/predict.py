@@ -8,13 +8,14 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import lstm_ray
-from lstm_ray.api.boundary import options_named
 from lstm_ray.cli import console
+from lstm_ray.cli.options import takes_settings
+from lstm_ray.config import BundleSettings, DecisionSettings, PrecisionSettings, check_complete
 from lstm_ray.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -25,10 +26,13 @@ _MOST_BYTES = 256 << 20  # of stdin or a file: both are read into memory
 _MOST_WORDS = 10  # shown for a text; --json lists all
 
 
+class PredictConfig(PrecisionSettings, DecisionSettings, BundleSettings):
+    """The settings of `predict`."""
+
+
+@takes_settings(PredictConfig, job_file=None)
 def predict(
-    model: Annotated[
-        str, typer.Option("--model", metavar="DIR", help="Model bundle, as train writes to OUTPUT/model.")
-    ],
+    config: PredictConfig,
     texts: Annotated[
         list[str] | None,
         typer.Argument(
@@ -40,18 +44,6 @@ def predict(
     file: Annotated[
         str | None, typer.Option("--file", metavar="FILE", help="File with the texts to score, one per line.")
     ] = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option("--threshold", metavar="X", help="Probability above which a text is positive; the bundle's."),
-    ] = None,
-    unsure: Annotated[
-        str | None,
-        typer.Option("--unsure", metavar="LOW:HIGH", help="Probabilities that are called unsure, such as 0.4:0.6."),
-    ] = None,
-    precision: Annotated[
-        Literal["float32", "bf16", "int8"],
-        typer.Option("--precision", help="Numbers of the native engine; score has it too."),
-    ] = "float32",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per text.")] = False,
     explain: Annotated[
         bool,
@@ -66,13 +58,13 @@ def predict(
 
     Example: lstm-ray predict --model runs/first/model "Not bad at all" "I want my money back"
     """
-    given = _given(texts or [], file, model)
-    with options_named():
-        loaded = lstm_ray.load(model, threshold=threshold, unsure=unsure, precision=precision)
-        if loaded.note:
-            console.say(loaded.note)
-        explained = loaded.explain(given) if explain else [None] * len(given)
-        predictions = [one.prediction for one in explained if one is not None] or loaded.predict(given)
+    check_complete(config)
+    given = _given(texts or [], file, config.model)
+    loaded = lstm_ray.load(config.model, threshold=config.threshold, unsure=config.unsure, precision=config.precision)
+    if loaded.note:
+        console.say(loaded.note)
+    explained = loaded.explain(given) if explain else [None] * len(given)
+    predictions = [one.prediction for one in explained if one is not None] or loaded.predict(given)
     texts_given = (text.decode(errors="replace") for text in given)
     for text, scored, found in zip(texts_given, predictions, explained, strict=True):
         if as_json:

@@ -16,7 +16,9 @@ app = Commands(help="Show settings: the schema of job files, and the values that
 
 Command = Annotated[
     str,
-    typer.Argument(metavar="train|score|evaluate|calibrate|tune|vectors", help="The command whose settings to show."),
+    typer.Argument(
+        metavar="train|score|evaluate|calibrate|tune|vectors|convert|split", help="The command whose settings to show."
+    ),
 ]
 
 

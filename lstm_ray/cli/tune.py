@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import lstm_ray
 from lstm_ray.cli import console
-from lstm_ray.cli.options import takes_settings
+from lstm_ray.cli.options import JobArgument, takes_settings
 from lstm_ray.config import TuneConfig
 
 if TYPE_CHECKING:
     from lstm_ray.tune.run import SearchResult
 
 
-@takes_settings(TuneConfig, job_argument=True)
+@takes_settings(TuneConfig, JobArgument)
 def tune(config: TuneConfig) -> None:
     """Search for better settings: train many models on Ray, and stop early those that fall behind.
 

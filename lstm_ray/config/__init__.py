@@ -4,27 +4,31 @@ These models are the only place where a setting is declared. The command line bu
 (`lstm_ray.cli.options`), job files are read into them, and every output contains the resolved settings as
 `config.yaml`. Precedence: option > job file > preset > default (resolve.py, job_file.py, presets.py).
 
-    Settings                base.py
-    ├── InputSettings       shared.py     inputs and model                   ScoreConfig, Evaluate- and CalibrateConfig
-    ├── RowSettings         shared.py     rows and text column               all commands
-    ├── LabelSettings       labels.py     where labels are, what they mean   TrainConfig, Evaluate- and CalibrateConfig
-    ├── ThresholdSettings   shared.py     how the threshold is set           TrainConfig, Evaluate- and CalibrateConfig
-    ├── DecisionSettings    score.py      how a probability is decided       ScoreConfig, loaded models
-    ├── PrecisionSettings   shared.py     how exactly scores are computed    ScoreConfig, EvaluateConfig, loaded models
-    ├── RaySettings         shared.py     address of the Ray cluster         TrainConfig, ScoreConfig
-    ├── TokenSettings       train.py      how a text is split into words     VectorsConfig
-    │   └── TextSettings    train.py      how a text becomes token ids       TrainConfig, bundles
-    ├── ModelSettings       train.py      the network                        TrainConfig, bundles
-    ├── SkipGramSettings    vectors.py    how word vectors are learned       VectorsConfig
-    ├── ComputeSettings     train.py      where training runs                TrainConfig
-    ├── RunSettings         train.py      what a run reads and writes        TrainConfig
+    Settings                    base.py
+    ├── InputSettings           shared.py     inputs                             Score-, Evaluate- and CalibrateConfig
+    ├── BundleSettings          shared.py     the model                          the same, and `predict`
+    ├── RowSettings             shared.py     rows and text column               all commands
+    ├── LabelSettings           shared.py     where labels are, what they mean   Train-, Evaluate- and CalibrateConfig
+    ├── ThresholdSetting        shared.py     the threshold itself
+    │   ├── ThresholdSettings   shared.py     how it is chosen                   Train-, Evaluate- and CalibrateConfig
+    │   └── DecisionSettings    shared.py     how a probability is decided       ScoreConfig, `predict`, loaded models
+    ├── PrecisionSettings       shared.py     how exactly scores are computed    the same, and EvaluateConfig
+    ├── RaySettings             shared.py     address of the Ray cluster         TrainConfig, ScoreConfig
+    ├── TokenSettings           model.py      how a text is split into words     VectorsConfig
+    │   └── TextSettings        model.py      how a text becomes token ids       TrainConfig, bundles
+    ├── ModelSettings           model.py      the network                        TrainConfig, bundles
+    ├── SkipGramSettings        vectors.py    how word vectors are learned       VectorsConfig
+    ├── ComputeSettings         train.py      where training runs                TrainConfig
+    ├── RunSettings             train.py      what a run reads and writes        TrainConfig
     │
-    ├── TrainConfig         train.py
-    │   └── TuneConfig      tune.py       a search over these settings
-    ├── ScoreConfig         score.py
-    ├── EvaluateConfig      evaluate.py
-    ├── CalibrateConfig     evaluate.py
-    └── VectorsConfig       vectors.py
+    ├── TrainConfig             train.py
+    │   └── TuneConfig          tune.py       a search over these settings
+    ├── ScoreConfig             score.py
+    ├── EvaluateConfig          evaluate.py
+    ├── CalibrateConfig         evaluate.py
+    ├── VectorsConfig           vectors.py
+    ├── ConvertConfig           data.py       `data convert`
+    └── SplitConfig             data.py       `data split`
 """
 
 from lstm_ray.config.base import COUNTERPARTS as COUNTERPARTS
@@ -45,6 +49,8 @@ from lstm_ray.config.base import paths_of as paths_of
 from lstm_ray.config.base import setting as setting
 from lstm_ray.config.base import shown_as as shown_as
 from lstm_ray.config.base import with_paths as with_paths
+from lstm_ray.config.data import ConvertConfig as ConvertConfig
+from lstm_ray.config.data import SplitConfig as SplitConfig
 from lstm_ray.config.evaluate import CalibrateConfig as CalibrateConfig
 from lstm_ray.config.evaluate import EvaluateConfig as EvaluateConfig
 from lstm_ray.config.job_file import changed_since as changed_since
@@ -55,21 +61,22 @@ from lstm_ray.config.job_file import load_job_file as load_job_file
 from lstm_ray.config.job_file import read_job_file as read_job_file
 from lstm_ray.config.job_file import read_yaml as read_yaml
 from lstm_ray.config.job_file import to_yaml as to_yaml
-from lstm_ray.config.labels import LabelSettings as LabelSettings
+from lstm_ray.config.model import ModelSettings as ModelSettings
+from lstm_ray.config.model import Punctuation as Punctuation
+from lstm_ray.config.model import Side as Side
+from lstm_ray.config.model import TextSettings as TextSettings
+from lstm_ray.config.model import TokenSettings as TokenSettings
+from lstm_ray.config.model import Truncating as Truncating
 from lstm_ray.config.presets import PRESETS as PRESETS
 from lstm_ray.config.resolve import resolve as resolve
-from lstm_ray.config.score import DecisionSettings as DecisionSettings
 from lstm_ray.config.score import ScoreConfig as ScoreConfig
+from lstm_ray.config.shared import BundleSettings as BundleSettings
+from lstm_ray.config.shared import DecisionSettings as DecisionSettings
+from lstm_ray.config.shared import LabelSettings as LabelSettings
 from lstm_ray.config.shared import PrecisionSettings as PrecisionSettings
 from lstm_ray.config.shared import RowSettings as RowSettings
 from lstm_ray.config.shared import ThresholdSettings as ThresholdSettings
-from lstm_ray.config.train import ModelSettings as ModelSettings
-from lstm_ray.config.train import Punctuation as Punctuation
-from lstm_ray.config.train import Side as Side
-from lstm_ray.config.train import TextSettings as TextSettings
-from lstm_ray.config.train import TokenSettings as TokenSettings
 from lstm_ray.config.train import TrainConfig as TrainConfig
-from lstm_ray.config.train import Truncating as Truncating
 from lstm_ray.config.tune import Range as Range
 from lstm_ray.config.tune import TuneConfig as TuneConfig
 from lstm_ray.config.vectors import SkipGramSettings as SkipGramSettings
@@ -77,6 +84,9 @@ from lstm_ray.config.vectors import VectorsConfig as VectorsConfig
 
 COMMANDS: dict[str, type[Settings]] = {
     command_of(kind): kind
-    for kind in (TrainConfig, ScoreConfig, EvaluateConfig, CalibrateConfig, TuneConfig, VectorsConfig)
+    for kind in (
+        *(TrainConfig, ScoreConfig, EvaluateConfig, CalibrateConfig, TuneConfig, VectorsConfig),
+        *(ConvertConfig, SplitConfig),
+    )
 }
 """The commands that accept job files, and their settings."""

@@ -18,7 +18,10 @@ from lstm_ray.wording import shortened
 C = TypeVar("C", bound="Settings")
 
 FILES = "Input and output"
-PANELS = (FILES, "Threshold", "Search", "Text", "Model", "Training", "Compute", "Cluster", "Nodes", "Access")
+PANELS = (
+    *(FILES, "CSV and TSV", "Training or test", "Threshold", "Search", "Text", "Model", "Training", "Compute"),
+    *("Cluster", "Nodes", "Access"),
+)
 """The groups of settings in `--help` and config.yaml, in display order."""
 
 COUNT = r"^(0|[1-9]\d*)$|^[1-9]\d*:[1-9]\d*$"

@@ -7,8 +7,15 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator
 
 from lstm_ray.config.base import FILES, setting
-from lstm_ray.config.labels import LabelSettings, split_labels
-from lstm_ray.config.shared import InputSettings, PrecisionSettings, RowSettings, ThresholdSettings
+from lstm_ray.config.shared import (
+    BundleSettings,
+    InputSettings,
+    LabelSettings,
+    PrecisionSettings,
+    RowSettings,
+    ThresholdSettings,
+    split_list,
+)
 
 
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -16,7 +23,7 @@ def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-class EvaluateConfig(LabelSettings, ThresholdSettings, PrecisionSettings, RowSettings, InputSettings):
+class EvaluateConfig(LabelSettings, ThresholdSettings, PrecisionSettings, RowSettings, BundleSettings, InputSettings):
     """Everything that decides an evaluation."""
 
     output: str | None = setting(
@@ -32,7 +39,7 @@ class EvaluateConfig(LabelSettings, ThresholdSettings, PrecisionSettings, RowSet
     mistakes: int = setting(
         12, "Wrong predictions in the report, those with the largest error first.", panel=FILES, ge=0, le=10_000
     )
-    by: Annotated[tuple[str, ...], BeforeValidator(split_labels), AfterValidator(_distinct)] = setting(
+    by: Annotated[tuple[str, ...], BeforeValidator(split_list), AfterValidator(_distinct)] = setting(
         (),
         "Measure each value of these columns too; length groups rows by their number of words.",
         panel=FILES,
@@ -52,7 +59,7 @@ class EvaluateConfig(LabelSettings, ThresholdSettings, PrecisionSettings, RowSet
     )
 
 
-class CalibrateConfig(LabelSettings, ThresholdSettings, RowSettings, InputSettings):
+class CalibrateConfig(LabelSettings, ThresholdSettings, RowSettings, BundleSettings, InputSettings):
     """Everything that decides a calibration."""
 
     output: str = setting(

@@ -6,43 +6,18 @@ from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
 
-from lstm_ray.config.base import BAND, COUNT, FILES, Settings, band_of, limits_of, meaning_of, setting
-from lstm_ray.config.shared import InputSettings, PrecisionSettings, RaySettings, RowSettings
+from lstm_ray.config.base import COUNT, FILES, limits_of, meaning_of, setting
+from lstm_ray.config.shared import (
+    BundleSettings,
+    DecisionSettings,
+    InputSettings,
+    PrecisionSettings,
+    RaySettings,
+    RowSettings,
+)
 
 
-class DecisionSettings(Settings):
-    """How a probability becomes a sentiment: `score`, `predict` and a loaded model."""
-
-    threshold: float | None = setting(
-        None,
-        "Probability above which a review counts as positive; the bundle's if not given.",
-        panel="Threshold",
-        gt=0,
-        lt=1,
-        fingerprint="value if changed",
-    )
-    unsure: str | None = setting(
-        None,
-        "Probabilities whose sentiment is unsure instead of negative or positive, for people to look at.",
-        panel="Threshold",
-        metavar="LOW:HIGH",
-        examples=["0.4:0.6"],
-        pattern=BAND,
-        fingerprint="value if changed",
-    )
-
-    @property
-    def decision(self) -> tuple[float | None, tuple[float, float] | None]:
-        """Returns the threshold, and the least and the greatest probability that is unsure; None if not given."""
-        return self.threshold, None if self.unsure is None else band_of("unsure", self.unsure)
-
-    @model_validator(mode="after")
-    def _has_a_band(self) -> DecisionSettings:
-        assert self.decision  # raises ValueError if its numbers are in the wrong order
-        return self
-
-
-class ScoreConfig(RaySettings, PrecisionSettings, DecisionSettings, RowSettings, InputSettings):
+class ScoreConfig(RaySettings, PrecisionSettings, DecisionSettings, RowSettings, BundleSettings, InputSettings):
     """All settings of a scoring run."""
 
     output: str = setting(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import csv
+from typing import Annotated, Any, Literal
 
-from pydantic import model_validator
+from pydantic import BeforeValidator, model_validator
 
-from lstm_ray.config.base import FILES, Settings, fixed, free, setting
+from lstm_ray.config.base import BAND, FILES, Settings, band_of, fixed, free, setting
 
 
 class InputSettings(Settings):
-    """Inputs and model of `score` and `evaluate`."""
+    """The inputs of `score`, `evaluate` and `calibrate`."""
 
     inputs: tuple[str, ...] = setting(
         (),
@@ -21,6 +22,11 @@ class InputSettings(Settings):
         path="input",
         fingerprint="content",
     )
+
+
+class BundleSettings(Settings):
+    """The model of `score`, `evaluate`, `calibrate` and `predict`."""
+
     model: str = setting(
         "",
         "Directory of the model bundle, such as OUTPUT/model of train.",
@@ -45,6 +51,52 @@ class RowSettings(Settings):
     )
 
 
+def split_list(given: Any) -> Any:
+    """Returns labels as texts: of a text such as '4,5' or '"yes, good",fine' its values, of a list each item."""
+    if isinstance(given, str):
+        given = next(csv.reader([given], skipinitialspace=True), [])
+    parts = given if isinstance(given, list | tuple) else (given,)
+    if not all(isinstance(part, str | int | float) for part in parts):
+        return given  # pydantic says what is wrong with it
+    labels = (_as_text(part).strip() for part in parts)
+    return tuple(label for label in labels if label)
+
+
+LabelList = Annotated[tuple[str, ...], BeforeValidator(split_list)]
+
+
+class LabelSettings(Settings):
+    """Where the labels are, and what they mean."""
+
+    label_column: str = fixed(
+        "label",
+        "Column of the labels: 1 is positive, 0 negative, unless --positive-labels and --negative-labels are given.",
+        panel=FILES,
+        metavar="NAME",
+    )
+    positive_labels: LabelList = fixed(
+        (),
+        'Labels that mean positive, separated by commas, such as 4,5 or "so, so",fine; rows with others are left out.',
+        panel=FILES,
+        metavar="LABEL,...",
+    )
+    negative_labels: LabelList = fixed((), "Labels that mean negative, such as 1,2.", panel=FILES, metavar="LABEL,...")
+
+    @model_validator(mode="after")
+    def _are_disjoint(self) -> LabelSettings:
+        """Raises ValueError unless both lists are given or none, without a label in common."""
+        positive, negative = self.positive_labels, self.negative_labels
+        if bool(positive) != bool(negative):
+            given, missing = ("positive", "negative") if positive else ("negative", "positive")
+            raise ValueError(f"`{given}_labels` needs `{missing}_labels` too: rows with other labels are left out")
+        positives = {_canonical(label): label for label in positive}
+        for label in negative:
+            if (same := positives.get(_canonical(label))) is not None:
+                written = "" if same == label else f" (there as {same!r})"
+                raise ValueError(f"label {label!r} is in `positive_labels`{written} and in `negative_labels`")
+        return self
+
+
 class RaySettings(Settings):
     """The Ray cluster that runs the workers of `train` and the actors of `score`."""
 
@@ -67,12 +119,47 @@ class PrecisionSettings(Settings):
     )
 
 
-class ThresholdSettings(Settings):
-    """How the threshold is set: `train`, `evaluate` and `calibrate`."""
+class ThresholdSetting(Settings):
+    """The threshold, for all commands that decide."""
 
     threshold: float | None = fixed(
-        None, "Probability above which a review counts as positive.", panel="Threshold", gt=0, lt=1
+        None,
+        "Probability above which a review counts as positive; by default the model's, or 0.5 in training.",
+        panel="Threshold",
+        metavar="X",
+        gt=0,
+        lt=1,
+        fingerprint="value if changed",
     )
+
+
+class DecisionSettings(ThresholdSetting):
+    """How a probability becomes a sentiment: `score`, `predict` and a loaded model."""
+
+    unsure: str | None = setting(
+        None,
+        "Range of probabilities whose sentiment is unsure, instead of negative or positive, for people to decide.",
+        panel="Threshold",
+        metavar="LOW:HIGH",
+        examples=["0.4:0.6"],
+        pattern=BAND,
+        fingerprint="value if changed",
+    )
+
+    @property
+    def decision(self) -> tuple[float | None, tuple[float, float] | None]:
+        """Returns the threshold, and the lowest and highest probability that is unsure; None if not given."""
+        return self.threshold, None if self.unsure is None else band_of("unsure", self.unsure)
+
+    @model_validator(mode="after")
+    def _has_a_band(self) -> DecisionSettings:
+        assert self.decision  # raises ValueError if its numbers are in the wrong order
+        return self
+
+
+class ThresholdSettings(ThresholdSetting):
+    """How the threshold is chosen: `train`, `evaluate` and `calibrate`."""
+
     maximize: Literal["accuracy", "balanced_accuracy", "f1"] | None = fixed(
         None, "Choose the threshold with the highest value of this on the labelled rows.", panel="Threshold"
     )
@@ -106,3 +193,15 @@ class ThresholdSettings(Settings):
         if len(given) > 1:
             raise ValueError(f"`{given[0]}` and `{given[1]}` exclude each other")
         return self
+
+
+def _as_text(label: str | float) -> str:
+    return str(label).lower() if isinstance(label, bool) else str(label)  # YAML's true is what Arrow prints as true
+
+
+def _canonical(label: str) -> str:
+    label = {"true": "1", "false": "0"}.get(label.lower(), label)  # as a column of numbers is compared with it
+    try:
+        return f"{float(label):.17g}"  # all digits: 1000001 is not 1000002
+    except ValueError:
+        return label

@@ -1,4 +1,4 @@
-"""Settings of training: texts, network, workers, and the run itself."""
+"""Settings of a training run: its files, workers and steps. Those of the model are in model.py."""
 
 from __future__ import annotations
 
@@ -11,127 +11,10 @@ from pydantic import field_validator, model_validator
 
 from lstm_ray import user_code
 from lstm_ray.config.base import COUNT, FILES, Settings, fixed, free, learned, limits_of, setting
-from lstm_ray.config.labels import LabelSettings
+from lstm_ray.config.model import ModelSettings, TextSettings
 from lstm_ray.config.presets import PRESETS, preset_of, preset_settings
-from lstm_ray.config.shared import RaySettings, RowSettings, ThresholdSettings
+from lstm_ray.config.shared import LabelSettings, RaySettings, RowSettings, ThresholdSettings
 from lstm_ray.errors import ConfigError
-
-Side = Literal["pre", "post"]
-Truncating = Literal["pre", "post", "middle"]
-Punctuation = Literal["drop", "keep"]
-
-
-class TokenSettings(Settings):
-    """How a text is split into words."""
-
-    strip_html: bool = learned(
-        True, "Replace <br />, <br/> and <br> by a space before splitting into words.", panel="Text"
-    )
-    lowercase: Literal["unicode", "ascii"] = learned(
-        "unicode", "Lower-case all letters (unicode), or only A-Z (ascii), as in keras.datasets.imdb.", panel="Text"
-    )
-    split_on: Literal["space", "whitespace"] = learned(
-        "whitespace", "Split words at any white space, or only at spaces, as Keras does.", panel="Text"
-    )
-    punctuation: Punctuation = learned(
-        "drop", "Drop ASCII punctuation and symbols, as Keras does, or keep each one as a word.", panel="Text"
-    )
-
-
-class TextSettings(TokenSettings):
-    """How a text becomes token ids. Bundles contain these settings, so that scoring does what training did."""
-
-    unlisted_words: Literal["oov", "drop"] = learned(
-        "oov",
-        "Words that are not in the vocabulary: get id 2 (oov), or are left out (drop), as in keras.datasets.imdb.",
-        panel="Text",
-    )
-    vocabulary_size: int = learned(
-        20_000,
-        "Number of token ids, including 4 reserved ones; the most frequent words get the others.",
-        panel="Text",
-        ge=5,
-        from_data=True,
-    )
-    max_tokens: int = learned(
-        80,
-        "Maximum tokens per text, including the start token; longer texts are cut.",
-        panel="Text",
-        ge=1,
-        le=100_000,
-        from_data=True,
-    )
-    padding: Side = learned("pre", "Side on which short texts are padded.", panel="Text")
-    truncating: Truncating = learned(
-        "pre",
-        "Where long texts are cut: pre keeps the end, post the beginning, middle half of each.",
-        panel="Text",
-    )
-
-
-class ModelSettings(Settings):
-    """The network: Embedding, LSTM layers, pooling over time, Dense(1, sigmoid)."""
-
-    embedding_size: int = learned(128, "Dimensions of the word vectors.", panel="Model", ge=1)
-    layers: int = learned(1, "Number of stacked LSTM layers.", panel="Model", ge=1, le=16)
-    units: int = learned(128, "Units of each LSTM layer, per direction.", panel="Model", ge=1, from_data=True)
-    bidirectional: bool = learned(
-        False, "Read each text in both directions, which doubles the LSTM's work.", panel="Model"
-    )
-    pooling: Literal["last", "max", "mean", "mean_max"] = learned(
-        "last",
-        "What the classifier reads from the last LSTM layer: its last state, the maximum or mean over time, or both.",
-        panel="Model",
-    )
-    mask: bool = learned(
-        False,
-        "Skip padding: the network ignores it, and batches are only as long as their longest row.",
-        panel="Model",
-    )
-    embedding_dropout: float = learned(
-        0.0, "Share of the word vectors' values dropped in training.", panel="Model", ge=0, lt=1
-    )
-    shared_dropout: bool = learned(
-        False, "Let --embedding-dropout drop the same dimensions for all words of a text.", panel="Model"
-    )
-    dropout: float = learned(0.2, "Share of each LSTM layer's inputs dropped in training.", panel="Model", ge=0, lt=1)
-    recurrent_dropout: float = learned(
-        0.0,
-        "Share of each LSTM layer's recurrent state dropped in training; above 0, GPUs cannot use cuDNN.",
-        panel="Model",
-        ge=0,
-        lt=1,
-    )
-    ngrams: int = learned(
-        0,
-        "Maximum length, in words, of the n-grams of the linear part beside the LSTM; 0 leaves that part out.",
-        panel="Model",
-        ge=0,
-        le=3,
-        from_data=True,
-    )
-    ngram_buckets: int = learned(
-        2**20,
-        "Number of weights of the linear part; n-grams with the same hash share one.",
-        panel="Model",
-        ge=2,
-        le=2**28,
-        from_data=True,
-    )
-    network: str | None = learned(
-        None,
-        "Function in your own module that builds the Keras model; it receives these settings.",
-        panel="Model",
-        metavar="MODULE:FUNCTION",
-        examples=["mine:build"],
-    )
-
-    @field_validator("network")
-    @classmethod
-    def _names_a_function(cls, given: str | None) -> str | None:
-        if given is not None and not user_code.is_named(given):
-            raise ValueError("should be MODULE:FUNCTION, such as mine:build for the function build in mine.py")
-        return given
 
 
 class ComputeSettings(RaySettings):

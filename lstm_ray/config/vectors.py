@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lstm_ray.config.base import FILES, Settings, setting
+from lstm_ray.config.model import TokenSettings
 from lstm_ray.config.shared import RowSettings
-from lstm_ray.config.train import TokenSettings
 
 
 class SkipGramSettings(Settings):

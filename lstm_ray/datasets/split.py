@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lstm_ray import storage
+from lstm_ray.config import SplitConfig, option_name
 from lstm_ray.datasets.files import refuse_existing
 from lstm_ray.datasets.held_out import Hashes, group_keys, hash_keys, held_out, keys_of_rows
 from lstm_ray.errors import ConfigError, InputError, OutputError
@@ -35,7 +36,6 @@ _READ_ROWS = 8_192  # decoded at a time
 _GROUP_ROWS, _GROUP_BYTES = 16_384, 64 << 20
 _BUFFER_BYTES = 4 << 20  # of each column, compressed: a row group may be larger than memory
 _PURPOSE = b"data split"
-_TEST_SHARE = 0.2
 _INSTANT = pa.timestamp("us")  # in UTC
 _CUT_SHIFT, _CUTS = np.uint64(48), 1 << 16
 _MOST_CLASSES = 100  # each takes half a MiB
@@ -59,65 +59,40 @@ class SplitFile:
     groups: int | None
 
 
-def split(
-    inputs: Sequence[str],
-    output: Path,
-    *,
-    test: float | None = None,
-    by: str | None = None,
-    stratify: str | None = None,
-    before: str | None = None,
-    date_column: str = "date",
-    text_column: str = "text",
-    seed: int = 0,
-    overwrite: bool = False,
-    progress: Progress = ignore,
-) -> tuple[SplitFile, SplitFile]:
+def split(config: SplitConfig, progress: Progress = ignore) -> tuple[SplitFile, SplitFile]:
     """Writes each row of the inputs to train.parquet or test.parquet, in order, with all its columns.
 
+    With `stratify`, each value gets its share as exactly as equal texts allow, which stay on one side if their value is
+    the same.
+
     Args:
-        inputs: Parquet files, directories, globs or URIs, all with the same columns.
-        output: Directory of the two files.
-        test: Share of the texts or groups that go to the test file, between 0 and 1; a fifth if not given.
-        by: Column whose equal values stay together; where it is null, and without it, equal texts do.
-        stratify: Column each of whose values has that share of its rows in the test file, as exactly as equal texts
-            allow, which stay together if their value is the same.
-        before: Date, or date and time in UTC, before which a row is for training, and from which on it is for testing.
-        date_column: Column of the dates; a row without one is for training.
-        text_column: Column of the texts.
-        seed: Another seed, another split.
-        overwrite: Whether existing files may be replaced.
-        progress: Receives the rows done, and notes on files that are left out.
+        config: The settings.
+        progress: Receives the number of rows done, and notes on files that are left out.
 
     Returns:
         The training file and the test file.
 
     Raises:
-        ConfigError: The share is not between 0 and 1, what decides a row's side is not one thing, or the output is
-            inside an input directory.
+        ConfigError: The output is inside an input directory, or the date is not one.
         InputError: A file cannot be read or has other columns than the first, or one side would have no row.
         OutputError: An output file exists, is an input, or cannot be written.
     """
-    _check_options(test, by, stratify, before)
-    share = _TEST_SHARE if test is None else test
+    inputs, output = config.inputs, Path(config.output)
     check_apart(inputs, str(output), "train.parquet", "which would then read both sides")
     files = find_inputs(inputs, progress)
     paths = output / "train.parquet", output / "test.parquet"
     own = [path for path in paths if path.exists() and any(_is_file(path, file) for file in files)]
     if own:
         raise OutputError(f"{own[0]}: is an input: choose another --output")
-    refuse_existing(*paths, overwrite=overwrite)
-    if before is not None:
-        columns: dict[str, str | None] = {"--date-column": date_column}
+    refuse_existing(*paths, overwrite=config.overwrite)
+    named = ("text_column", "by", "stratify") if config.before is None else ("date_column",)
+    schema, total = _check(files, {option_name(name): getattr(config, name) for name in named})
+    if config.before is not None:
+        is_test = _from_date(config.before, config.date_column, schema)
+    elif config.stratify is not None:
+        is_test = _by_class(files, schema, config.stratify, config)
     else:
-        columns = {"--text-column": text_column, "--by": by, "--stratify": stratify}
-    schema, total = _check(files, columns)
-    if before is not None:
-        is_test = _from_date(before, date_column, schema)
-    elif stratify is not None:
-        is_test = _by_class(files, schema, stratify, text_column, share, seed)
-    else:
-        is_test = _by_hash(share)
+        is_test = _by_hash(config.test_share)
     sides: list[_Side] = []
 
     def write(*streams: Any) -> None:
@@ -126,8 +101,8 @@ def split(
                 writer = open_writers.enter_context(pq.ParquetWriter(stream, schema, compression="zstd"))
                 sides.append(_Side(path, writer, schema))
             for table in _read(files, schema):
-                if before is None:
-                    hashes, has_group = _hashes(table, text_column, by, seed)
+                if config.before is None:
+                    hashes, has_group = _hashes(table, config.text_column, config.by, config.seed)
                 else:  # neither text nor group matters, and the rows may have none
                     hashes, has_group = np.zeros(table.num_rows, np.uint64), np.zeros(table.num_rows, np.bool_)
                 is_for_test = is_test(table, hashes)
@@ -136,26 +111,14 @@ def split(
                 progress(Count(sum(side.rows for side in sides), total, "rows"))
             for side in sides:
                 side.flush()
-        _check_sides(", ".join(inputs), sides, by, is_dated=before is not None)
+        _check_sides(", ".join(inputs), sides, config.by, is_dated=config.before is not None)
 
     def write_test_file_too(train: Any) -> None:  # so that neither file appears before both are written
         storage.write_file(str(paths[1]), lambda test: write(train, test))
 
     storage.write_file(str(paths[0]), write_test_file_too)
-    train, test_ = (SplitFile(side.path, side.rows, None if by is None else len(side.groups)) for side in sides)
-    return train, test_
-
-
-def _check_options(test: float | None, by: str | None, stratify: str | None, before: str | None) -> None:
-    """Raises ConfigError unless the options say one thing."""
-    if test is not None and not 0 < test < 1:
-        raise ConfigError(f"--test is {test:g}: should be above 0 and below 1")
-    others = {"--test": test, "--by": by, "--stratify": stratify}
-    for name, value in others.items():
-        if before is not None and value is not None:
-            raise ConfigError(f"--before and {name} exclude each other: the date alone decides")
-    if by is not None and stratify is not None:
-        raise ConfigError("--by and --stratify exclude each other: a group has rows of several classes")
+    train, test = (SplitFile(side.path, side.rows, None if config.by is None else len(side.groups)) for side in sides)
+    return train, test
 
 
 def _by_hash(share: float) -> _Chooser:
@@ -210,18 +173,16 @@ def _date(text: str | None, column: str) -> pa.Scalar | None:
     )
 
 
-def _by_class(
-    files: Sequence[InputFile], schema: pa.Schema, stratify: str, text_column: str, share: float, seed: int
-) -> _Chooser:
+def _by_class(files: Sequence[InputFile], schema: pa.Schema, stratify: str, config: SplitConfig) -> _Chooser:
     """Returns what chooses a share of each class: its rows with the lowest hashes.
 
     Of all hashes only the first 16 bits are counted, by class, so that memory does not grow with the rows. The cut
     between two of these counts is off by half of one, which is less than a row for up to 65,536 rows.
     """
     counts: dict[bytes | None, npt.NDArray[np.int64]] = {}
-    needed = pa.schema([schema.field(name) for name in dict.fromkeys((text_column, stratify))])
+    needed = pa.schema([schema.field(name) for name in dict.fromkeys((config.text_column, stratify))])
     for table in _read(files, needed):
-        hashes, _ = _hashes(table, text_column, None, seed)
+        hashes, _ = _hashes(table, config.text_column, None, config.seed)
         for value, rows in _classes(table, stratify):
             here = np.bincount(hashes[rows] >> _CUT_SHIFT, minlength=_CUTS)
             counts[value] = counts.get(value, 0) + here
@@ -230,7 +191,7 @@ def _by_class(
     cuts = {}
     for value, by_hash in counts.items():
         below = np.concatenate([[0], np.cumsum(by_hash)])
-        cuts[value] = int(np.argmin(np.abs(below - share * below[-1])))
+        cuts[value] = int(np.argmin(np.abs(below - config.test_share * below[-1])))
 
     def choose(table: pa.Table, hashes: Hashes) -> npt.NDArray[np.bool_]:
         chosen = np.zeros(len(hashes), np.bool_)

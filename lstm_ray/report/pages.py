@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from lstm_ray.model.profile import Profile, TrainingData
 
 _MAX_CHARACTERS = 420  # of a review; about five lines
-_MOST_GROUPS = 200  # rows of a table
+_MOST_GROUPS = 200  # rows of the table of a column's groups
 _LABELS = ("negative", "positive")
 
 _METRICS = {
@@ -200,7 +200,10 @@ def evaluation_report(
         ],
         metrics=metrics,
         explained=explained,
-        groups={by: _group_rows(groups, by) for by in dict.fromkeys(group.by for group in groups)},
+        groups=[
+            (by, _describe_groups(groups, by), _group_rows(groups, by))
+            for by in dict.fromkeys(group.by for group in groups)
+        ],
         mistakes=[_show_mistake(mistake) for mistake in mistakes],
         settings=list(flatten(config)),
     )
@@ -248,6 +251,14 @@ def _explain(metrics: Metrics) -> Iterator[Figure]:
     for key, (name, meaning) in _METRICS.items():
         if key in metrics:
             yield name, figure(metrics[key], ".4f"), meaning
+
+
+def _describe_groups(groups: Sequence[GroupResult], by: str) -> str:
+    """Returns which groups of a column the table lacks; "" if it has all."""
+    number = sum(group.by == by for group in groups)
+    if number <= _MOST_GROUPS:
+        return ""
+    return f"{_MOST_GROUPS} of {number:,} groups: those that stand out first, then the largest; metrics.json lists all."
 
 
 def _group_rows(groups: Sequence[GroupResult], by: str) -> list[tuple[bool, list[str]]]:

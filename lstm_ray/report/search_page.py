@@ -48,11 +48,13 @@ def search_report(
             ("Trials", f"{len(rows)}", ended),
             ("Training time", *duration(sum(row["seconds"] for row in rows))),
         ],
-        chart=trial_chart(
-            f"{METRIC_NAMES[best_by].capitalize()} by trial",
-            [(row["trial"], row[name]) for row in rows if is_number(row[name])],
-            form,
-        ),
+        charts=[
+            trial_chart(
+                f"{METRIC_NAMES[best_by].capitalize()} by trial",
+                [(row["trial"], row[name]) for row in rows if is_number(row[name])],
+                form,
+            )
+        ],
         columns=["trial", METRIC_NAMES[best_by], "best epoch", *drawn, "seconds", "state"],
         trials=[
             (

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lstm_ray import storage
+from lstm_ray.config import ConvertConfig, option_name
 from lstm_ray.datasets.convert.columns import MOST_COLUMNS, Block, Column, JsonColumn, TextColumn, to_json
 from lstm_ray.datasets.convert.delimited import DELIMITERS, DelimitedRows, Dialect, make_dialect
 from lstm_ray.datasets.convert.json_lines import SUFFIXES, JsonRows
@@ -22,6 +23,19 @@ from lstm_ray.datasets.files import refuse_existing
 from lstm_ray.errors import ConfigError, InputError, OutputError
 from lstm_ray.progress import Count, Progress, ignore
 from lstm_ray.wording import no_column, reason
+
+
+_SHEET = "is a zip archive or a spreadsheet: unpack it, or save the sheet as CSV"
+_COMPRESSED = "is compressed: let its name end in {}, such as reviews.csv{}"
+_NO_TEXT = {
+    b"PAR1": "is Parquet already: give it to train, evaluate or score as it is",
+    b"PK\x03\x04": _SHEET,
+    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": _SHEET,
+    b"\x1f\x8b\x08": _COMPRESSED.format(".gz", ".gz"),
+    b"BZh91AY&SY": _COMPRESSED.format(".bz2", ".bz2"),
+    b"\x28\xb5\x2f\xfd": _COMPRESSED.format(".zst", ".zst"),
+}
+"""What a file begins with that is no text, and what helps."""
 
 
 @dataclass(frozen=True)
@@ -56,53 +70,29 @@ class _Source:
     dialect: Dialect | None
 
 
-def convert(
-    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-    output: str | os.PathLike[str],
-    *,
-    delimiter: str | None = None,
-    quote: str | None = None,
-    escape: str | None = None,
-    column_names: Sequence[str] = (),
-    encoding: str | None = None,
-    as_text: Sequence[str] = (),
-    overwrite: bool = False,
-    progress: Progress = ignore,
-) -> Converted:
+def convert(config: ConvertConfig, progress: Progress = ignore) -> Converted:
     """Converts CSV, TSV or JSON: one file, or several one after the other.
 
-    A column becomes numbers or booleans only if that changes no value in any file (`columns`); else it is text.
+    A column becomes numbers or booleans only if that changes no value in any file (`columns`); otherwise it stays text.
 
     Args:
-        source: CSV with a header, TSV, JSON lines or an array of JSON objects; may be compressed (.gz, .bz2, .zst).
-            Several files are of one kind; of CSV and TSV, all have the same columns.
-        output: The Parquet file.
-        delimiter: Separates values in CSV; by default a comma, in a .tsv file a tab.
-        quote: Encloses values in CSV that contain a delimiter or a line break; or "none", the default with tabs.
-        escape: Removes the special meaning of the next character in CSV; by default none.
-        column_names: Column names of CSV without a header.
-        encoding: Encoding of the files; by default that of the byte order mark, or UTF-8.
-        as_text: Columns to keep as text, whatever they contain.
-        overwrite: Whether an existing file may be replaced.
-        progress: Receives the bytes that are done: everything is read twice, and each time counts half.
+        config: The settings.
+        progress: Receives the number of bytes done; everything is read twice, and each time counts half.
 
     Raises:
         InputError: A file is missing, or cannot be read as the format its name says, or has other columns.
         OutputError: The output exists, is a source itself or a directory, or cannot be written.
-        ConfigError: An option is wrong, a file's name does not tell the format, or two files have different ones.
+        ConfigError: A setting is wrong, a file's name does not tell the format, or two files have different ones.
     """
-    paths = [_local(os.fspath(one)) for one in ([source] if isinstance(source, str | os.PathLike) else source)]
-    is_directory = os.fspath(output).endswith("/") or os.path.isdir(output)
-    output = Path(output)
+    is_directory = config.output.endswith("/") or os.path.isdir(config.output)
+    paths, output, as_text = [_local(one) for one in config.source], Path(config.output), config.as_text
     if is_directory:
         file = shlex.quote(str(output / f"{paths[0].name.partition('.')[0]}.parquet"))
         raise OutputError(f"{output} is a directory: name a file, such as --output {file}")
     for number, path in enumerate(paths):
         _check_file(path, paths[:number], output)
-    refuse_existing(output, overwrite=overwrite)
-    sources = [
-        _Source(path, path.stat().st_size, _dialect(path, delimiter, quote, escape, column_names)) for path in paths
-    ]
+    refuse_existing(output, overwrite=config.overwrite)
+    sources = [_Source(path, path.stat().st_size, _dialect(path, config)) for path in paths]
     is_json = sources[0].dialect is None
     if other := next((one.path for one in sources if (one.dialect is None) != is_json), None):
         raise ConfigError(f"{other}: one of it and {paths[0]} is JSON, the other not: convert them one by one")
@@ -112,7 +102,7 @@ def convert(
     notes: list[str] = []
     rows = 0
     progress(Count(0, total, "bytes"))
-    for path, block in _blocks(sources, encoding, lambda done: progress(Count(done // 2, total, "bytes")), notes):
+    for path, block in _blocks(sources, config, lambda done: progress(Count(done // 2, total, "bytes")), notes):
         if columns and not is_json:
             _check_names(path, block, columns, paths[0])
         with _explaining(path, block):
@@ -141,7 +131,7 @@ def convert(
         written = 0
         with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
             for path, block in _blocks(
-                sources, encoding, lambda done: progress(Count((total + done) // 2, total, "bytes")), []
+                sources, config, lambda done: progress(Count((total + done) // 2, total, "bytes")), []
             ):
                 written += len(block.places)
                 if written > rows or block.columns.keys() - columns.keys():
@@ -170,33 +160,32 @@ def _check_file(path: Path, before: Sequence[Path], output: Path) -> None:
         raise InputError(f"{path}: is given twice")
     if output.exists() and path.samefile(output):
         raise OutputError(f"{output}: is the file to convert: choose another --output")
-    if _begins_with(path, b"PAR1"):
-        raise InputError(f"{path}: is Parquet already: give it to train, evaluate or score as it is")
-
-
-def _begins_with(path: Path, mark: bytes) -> bool:
     try:
         with path.open("rb") as file:
-            return file.read(len(mark)) == mark
+            head = file.read(16)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {reason(error)}") from error
+    if path.suffix.lower() not in COMPRESSED and (
+        found := next((one for one in _NO_TEXT if head.startswith(one)), None)
+    ):
+        raise InputError(f"{path}: {_NO_TEXT[found]}")
 
 
 def _blocks(
-    sources: Sequence[_Source], encoding: str | None, report: Callable[[int], None], notes: list[str]
+    sources: Sequence[_Source], config: ConvertConfig, report: Callable[[int], None], notes: list[str]
 ) -> Iterator[tuple[Path, Block]]:
     """Yields the rows of all files, each block with its file.
 
     Args:
         sources: The files.
-        encoding: See `convert`.
+        config: The settings.
         report: Receives the number of bytes done.
         notes: Filled with the notes on each file.
     """
     done = 0
     for source in sources:
         where = f"{source.path}, " if len(sources) > 1 else ""
-        with open_lines(source.path, encoding) as lines:
+        with open_lines(source.path, config.encoding) as lines:
             found = JsonRows(lines) if source.dialect is None else DelimitedRows(lines, source.dialect)
             for block in found.blocks():
                 yield source.path, replace(block, unit=where + block.unit)
@@ -216,21 +205,19 @@ def _check_names(path: Path, block: Block, columns: Collection[str], first: Path
                 )
 
 
-def _dialect(
-    source: Path, delimiter: str | None, quote: str | None, escape: str | None, column_names: Sequence[str]
-) -> Dialect | None:
+def _dialect(source: Path, config: ConvertConfig) -> Dialect | None:
     """Returns the dialect of a file; None if it is JSON."""
     suffix = next(one for one in reversed(["", *source.suffixes]) if one.lower() not in COMPRESSED).lower()
     if suffix in SUFFIXES:
-        options = {"--delimiter": delimiter, "--quote": quote, "--escape": escape, "--column-names": column_names}
-        if given := [option for option, value in options.items() if value]:
-            raise ConfigError(f"{given[0]} is for CSV and TSV, not for {source}")
+        for name in ("delimiter", "quote", "escape", "column_names"):
+            if getattr(config, name):
+                raise ConfigError(f"{option_name(name)} is for CSV and TSV, not for {source}")
         return None
-    if suffix not in DELIMITERS and not delimiter:
+    if suffix not in DELIMITERS and not config.delimiter:
         raise ConfigError(
             f"{source}: neither .csv, .tsv nor .jsonl: if it is delimited text, say by what: --delimiter ';'"
         )
-    return make_dialect(suffix, delimiter, quote, escape, column_names)
+    return make_dialect(suffix, config.delimiter, config.quote, config.escape, config.column_names)
 
 
 def _to_table(path: Path, block: Block, columns: dict[str, Column], schema: pa.Schema) -> pa.Table:

@@ -34,6 +34,10 @@ def fit_mix(lstm: npt.NDArray[np.floating], ngrams: npt.NDArray[np.floating], la
     on 94 app reviews a new bias cost two percentage points on other rows. On thousands of rows the standard error is
     small, and the mix is close to the best.
 
+    A run that starts from a model (`--from`) starts at the n-grams alone too. The path from that model's mix was tried,
+    with 1,800 and 1,000 new rows: log loss on other rows changed by -0.0011 on app reviews (better in four of four
+    runs) and by +0.0014 on sentences of film reviews (worse in three of four).
+
     Args:
         lstm: float[rows], the LSTM's logits.
         ngrams: float[rows], the n-grams' logits.

@@ -71,7 +71,7 @@ def test_data_is_converted_split_and_learned_from(tmp_path: Path, monkeypatch: p
         OutputError, match=r"a\.parquet: exists already: choose another output=, or pass overwrite=True"
     ):
         lstm_ray.convert("a.csv", output="a.parquet")
-    with pytest.raises(ConfigError, match="test= is 2: should be above 0 and below 1"):
+    with pytest.raises(ConfigError, match="test= is 2: should be less than 1"):
         lstm_ray.split("a.parquet", output="sides", test=2)
 
 

@@ -44,6 +44,7 @@ ROOMS = {
     "config/score.py": ("score",),
     "config/evaluate.py": ("evaluate",),
     "config/train.py": ("train", "tune"),
+    "config/data.py": ("data convert", "data split"),
     "config/tune.py": ("tune",),
     "config/vectors.py": ("vectors", "train", "tune"),
     "cli/data.py": ("data imdb", "data demo", "data convert", "data split", "train"),

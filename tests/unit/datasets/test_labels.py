@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 import lstm_ray.datasets.labels as labels_module
-from lstm_ray.config.labels import split_labels
+from lstm_ray.config.shared import split_list
 from lstm_ray.datasets.labels import OTHER, ZERO_AND_ONE, LabelMapping, describe_labels, propose_mapping
 
 STARS = LabelMapping(("4", "5.0"), ("1", "2"))
@@ -103,7 +103,7 @@ def test_labels_that_are_clear_make_a_proposal_that_can_be_taken(
     assert describe_labels(column) == listed
     options = shlex.split((propose_mapping(column) or "").partition("left out): ")[2])
     assert options == ["--positive-labels", positive, "--negative-labels", negative]
-    decoded = LabelMapping(split_labels(positive), split_labels(negative)).decode(column)
+    decoded = LabelMapping(split_list(positive), split_list(negative)).decode(column)
     assert 1 in decoded
 
 
@@ -161,15 +161,15 @@ def test_two_numbers_that_usually_mean_the_classes_are_proposed_on_a_condition(
     ],
 )
 def test_labels_are_a_list_or_a_text_with_commas_in_which_quotes_keep_one(given: Any, labels: tuple[str, ...]) -> None:
-    assert split_labels(given) == labels
+    assert split_list(given) == labels
 
 
 def test_a_proposal_with_commas_in_labels_can_be_taken() -> None:
     column = pa.chunked_array([["positive", "negative", "good", 'say "a, b"']])
     words = shlex.split((propose_mapping(column) or "").partition("left out): ")[2])
-    assert split_labels(words[1]) == ("good", "positive")
+    assert split_list(words[1]) == ("good", "positive")
     assert labels_module.join_labels(["a, b", 'c "d"', "e"]) == '"a, b","c ""d""",e'
-    assert split_labels(labels_module.join_labels(["a, b", 'c "d"', "e"])) == ("a, b", 'c "d"', "e")
+    assert split_list(labels_module.join_labels(["a, b", 'c "d"', "e"])) == ("a, b", 'c "d"', "e")
 
 
 @pytest.mark.parametrize(

@@ -16,15 +16,22 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from lstm_ray.config import TrainConfig
+from lstm_ray.config import SplitConfig, TrainConfig, resolve
 from lstm_ray.datasets import split as splitting
 from lstm_ray.datasets.held_out import group_keys, hash_keys, held_out
-from lstm_ray.datasets.split import split
+from lstm_ray.datasets.split import SplitFile
 from lstm_ray.errors import ConfigError, InputError, LstmRayError, OutputError
-from lstm_ray.progress import Count, Event
+from lstm_ray.progress import Count, Event, Progress, ignore
 from lstm_ray.train.data.corpus import assemble, encode_shard, find_all_shards
 
 ROWS = 60
+
+
+def split(
+    inputs: list[str], output: Path, *, progress: Progress = ignore, **settings: Any
+) -> tuple[SplitFile, SplitFile]:
+    """Splits files."""
+    return splitting.split(resolve(SplitConfig, {"inputs": inputs, "output": output, **settings}), progress)
 
 
 def make_table(rows: int = ROWS) -> pa.Table:
@@ -164,8 +171,8 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, monkeypatch: pytest.
         ({"by": "author"}, InputError, "no column 'author'; it has 'id', 'text', .*: choose with --by"),
         ({"text_column": "body"}, InputError, "no column 'body'; .*: choose with --text-column"),
         ({"text_column": "id"}, InputError, "column 'id' is uint16, expected text: choose with --text-column"),
-        ({"test": 0.0}, ConfigError, "--test is 0: should be above 0 and below 1"),
-        ({"test": 1.0}, ConfigError, "--test is 1: "),
+        ({"test": 0.0}, ConfigError, "--test is 0.0: should be greater than 0"),
+        ({"test": 1.0}, ConfigError, "--test is 1.0: should be less than 1"),
         ({"test": 1e-9}, InputError, "of its 60 rows none is for test.parquet: raise --test, or take another --seed"),
         (
             {"test": 1 - 1e-9, "by": "genre"},

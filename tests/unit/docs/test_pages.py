@@ -84,15 +84,16 @@ def test_the_readme_runs(begun: Path) -> None:
 
 
 @pytest.mark.second_tier
-def test_the_first_tutorial_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: Mapping[str, str]
+@pytest.mark.parametrize("page", pages.FROM_NOTHING)
+def test_a_page_that_begins_with_nothing_runs_in_an_empty_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: Mapping[str, str], page: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    pages.run(pages.TUTORIAL, {}, LATER, environment)
+    pages.run(page, {}, LATER - {"slow"}, environment)
 
 
 @pytest.mark.second_tier
-@pytest.mark.parametrize("page", pages_with("slow"))
+@pytest.mark.parametrize("page", [page for page in pages_with("slow") if page not in pages.FROM_NOTHING])
 @pytest.mark.usefixtures("work")
 def test_the_slow_blocks_of_a_page_run_too(page: str, environment: Mapping[str, str]) -> None:
     pages.run(page, {}, LATER - {"slow"}, environment)

@@ -263,7 +263,10 @@ def test_an_evaluation_report_shows_groups_another_model_and_the_threshold_asked
         assert expected in page.text
     assert page.html.count('<tr class="marked">') == 1
     most = [GroupResult("id", str(number), 1, 1, 1.0, (0.2, 1.0), 1.0, 1.0, 1.0) for number in range(999)]
-    assert evaluation_page(measured, groups=most).html.count("20.0% to 100.0%") == 200
+    page = evaluation_page(measured, groups=most)
+    assert page.html.count("20.0% to 100.0%") == 200
+    assert "200 of 999 groups: those that stand out first" in page.text
+    assert "groups: those that" not in evaluation_page(measured, groups=most[:200]).text
 
 
 def test_an_evaluation_report_says_which_way_mistakes_lean():

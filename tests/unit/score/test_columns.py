@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import lstm_ray
 from lstm_ray.config import ScoreConfig
-from lstm_ray.datasets.convert import convert
 from lstm_ray.errors import ConfigError, InputError
 from lstm_ray.score.columns import NEW_COLUMNS, PartLayout, kept_columns
 from lstm_ray.score.plan import make_plan
@@ -60,10 +60,13 @@ def test_columns_of_two_types_are_refused_with_the_remedy(tmp_path: Path, ids: A
 def test_daily_files_with_ids_that_are_numbers_one_day_are_scored_after_the_remedy(tmp_path: Path) -> None:
     for day, ids in (("mon", "A1"), ("tue", "17")):
         (tmp_path / f"{day}.csv").write_text(f"text,id\ngood,{ids}\n", encoding="utf-8")
-    paths = [str(convert(tmp_path / f"{day}.csv", tmp_path / f"{day}.parquet").output) for day in ("mon", "tue")]
+    paths = [
+        str(lstm_ray.convert(tmp_path / f"{day}.csv", output=tmp_path / f"{day}.parquet").output)
+        for day in ("mon", "tue")
+    ]
     with pytest.raises(InputError, match=r"if .*tue\.parquet was CSV, .* keeps it text with --as-text id$"):
         layout_of(*paths)
-    convert(tmp_path / "tue.csv", tmp_path / "tue.parquet", as_text=["id"], overwrite=True)
+    lstm_ray.convert(tmp_path / "tue.csv", output=tmp_path / "tue.parquet", as_text=["id"], overwrite=True)
     assert layout_of(*paths).schema.field("id").type == pa.string()
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from lstm_ray.datasets.convert import convert, json_lines, source
+from lstm_ray.config import ConvertConfig, resolve
+from lstm_ray.datasets.convert import Converted, json_lines, run, source
 from lstm_ray.errors import InputError
 
 pytestmark = pytest.mark.timeout(60)
@@ -51,6 +52,11 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "nothing.csv": (b"", "is empty"),
     "nothing.jsonl": (b"\n \n", "is empty"),
 }
+
+
+def convert(path: Path, output: Path) -> Converted:
+    """Converts a file."""
+    return run.convert(resolve(ConvertConfig, {"source": path, "output": output}))
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -18,15 +18,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lstm_ray.config import ConvertConfig, resolve
 from lstm_ray.datasets import convert as package
-from lstm_ray.datasets.convert import convert, delimited, json_lines
+from lstm_ray.datasets.convert import Converted, delimited, json_lines, run
 from lstm_ray.errors import ConfigError, InputError, OutputError
-from lstm_ray.progress import Count, Event
+from lstm_ray.progress import Count, Event, Progress, ignore
 
 texts = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0\r"), max_size=30)
 oddities = st.sampled_from(
     ["007", "-0", "1e5", "1.0", "0.1", "NA", "", " 7", "true", "9" * 30, "inf", "+1", "1_0", '"', "\\"]
 )
+
+
+def convert(source: Any, output: Path, *, progress: Progress = ignore, **settings: Any) -> Converted:
+    """Converts a file."""
+    return run.convert(resolve(ConvertConfig, {"source": source, "output": output, **settings}), progress)
 
 
 def rewritten(value: object) -> set[str]:
@@ -248,7 +254,7 @@ def test_what_would_go_wrong_unnoticed_is_refused(tmp_path: Path) -> None:
         convert(source, source, overwrite=True)
     for option, value in (("delimiter", ";;"), ("quote", "''"), ("escape", "\n"), ("delimiter", "")):
         with pytest.raises(ConfigError, match=f"--{option} is .*: expected one character"):
-            convert(source, tmp_path / "out.parquet", **{option: value})  # type: ignore[arg-type]
+            convert(source, tmp_path / "out.parquet", **{option: value})
     with pytest.raises(ConfigError, match="--delimiter, --quote: expected different characters"):
         convert(source, tmp_path / "out.parquet", delimiter='"')
 
@@ -351,7 +357,7 @@ def test_what_cannot_be_converted_is_named(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text('{"text": "good"}', encoding="utf-8")
     for option, value in (("delimiter", ";"), ("quote", "'"), ("escape", "\\"), ("column_names", ["text"])):
         with pytest.raises(ConfigError, match=f"--{option.replace('_', '-')} is for CSV and TSV"):
-            convert(tmp_path / "in.jsonl", tmp_path / "out.parquet", **{option: value})  # type: ignore[arg-type]
+            convert(tmp_path / "in.jsonl", tmp_path / "out.parquet", **{option: value})
     (tmp_path / "in.csv").write_text("text\ngood\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"--encoding: unknown encoding: klingon"):
         convert(tmp_path / "in.csv", tmp_path / "out.parquet", encoding="klingon")

@@ -1,0 +1,123 @@
+"""Settings of `data convert` and `data split`, which prepare files for training."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BeforeValidator, model_validator
+
+from lstm_ray.config.base import FILES, Settings, setting
+from lstm_ray.config.shared import split_list
+
+_FORMAT = "CSV and TSV"
+_SIDES = "Training or test"
+_OVERWRITE = setting(False, "Replace existing files.", panel=FILES, flag=True)
+
+
+class ConvertConfig(Settings):
+    """All settings of a conversion to Parquet."""
+
+    source: tuple[str, ...] = setting(
+        (),
+        "CSV, TSV, JSON lines or JSON arrays of objects; may be compressed (.gz, .bz2, .zst).",
+        panel=FILES,
+        argument=True,
+        must_be_given=True,
+        path="input",
+    )
+    output: str = setting("", "Parquet file to write.", panel=FILES, metavar="FILE", must_be_given=True, path="output")
+    as_text: tuple[str, ...] = setting(
+        (), "Column to keep as text, whatever it contains, such as ids like 007.", panel=FILES, metavar="NAME"
+    )
+    overwrite: bool = _OVERWRITE
+    encoding: str | None = setting(
+        None,
+        "Encoding of the files, such as latin-1; by default that of its byte order mark, or UTF-8.",
+        panel=FILES,
+        metavar="NAME",
+    )
+    delimiter: str | None = setting(
+        None, "Separates values; by default a comma, in a .tsv file a tab.", panel=_FORMAT, metavar="CHARACTER"
+    )
+    quote: str | None = setting(
+        None,
+        'Encloses values that contain a delimiter or a line break, or none; by default ", in a .tsv file none.',
+        panel=_FORMAT,
+        metavar="CHARACTER",
+    )
+    escape: str | None = setting(
+        None,
+        "Precedes a quote or delimiter that is part of a value; by default none.",
+        panel=_FORMAT,
+        metavar="CHARACTER",
+    )
+    column_names: Annotated[tuple[str, ...], BeforeValidator(split_list)] = setting(
+        (),
+        "Names of the columns, for files without a header, such as label,title,text.",
+        panel=_FORMAT,
+        metavar="NAME,...",
+    )
+
+
+class SplitConfig(Settings):
+    """All settings of a split into a training and a test file."""
+
+    inputs: tuple[str, ...] = setting(
+        (),
+        "Parquet with equal columns: files, directories, globs, or s3:// gs:// abfs:// URIs.",
+        panel=FILES,
+        argument=True,
+        must_be_given=True,
+        path="input",
+    )
+    output: str = setting(
+        "",
+        "Directory for train.parquet and test.parquet.",
+        panel=FILES,
+        metavar="DIR",
+        must_be_given=True,
+        path="output",
+    )
+    text_column: str = setting(
+        "text", "Column of the reviews; equal texts stay on one side.", panel=FILES, metavar="NAME"
+    )
+    overwrite: bool = _OVERWRITE
+    test: float | None = setting(
+        None,
+        "Share of the texts, or groups, for test.parquet; 0.2 if not given.",
+        panel=_SIDES,
+        metavar="SHARE",
+        gt=0,
+        lt=1,
+    )
+    by: str | None = setting(
+        None,
+        "Column whose equal values stay on one side, such as a product or author; where it is null, the text decides.",
+        panel=_SIDES,
+        metavar="COLUMN",
+    )
+    stratify: str | None = setting(
+        None, "Column, such as the label, each of whose values gets the same share.", panel=_SIDES, metavar="COLUMN"
+    )
+    before: str | None = setting(
+        None,
+        "Date, or date and time in UTC: earlier rows, and those without a date, are for training, the rest for test.",
+        panel=_SIDES,
+        metavar="DATE",
+    )
+    date_column: str = setting("date", "Column of the dates.", panel=_SIDES, metavar="NAME")
+    seed: int = setting(0, "Random seed: another one makes another split.", panel=_SIDES, ge=0, le=2**32 - 1)
+
+    @property
+    def test_share(self) -> float:
+        """Returns the share of the texts or groups for test.parquet."""
+        return 0.2 if self.test is None else self.test
+
+    @model_validator(mode="after")
+    def _has_one_rule(self) -> SplitConfig:
+        for name in ("test", "by", "stratify"):
+            if self.before is not None and getattr(self, name) is not None:
+                raise ValueError(f"`before` and `{name}` exclude each other: the date alone decides")
+        if self.by is not None and self.stratify is not None:
+            raise ValueError("`by` and `stratify` exclude each other: a group has rows of several classes")
+        return self
