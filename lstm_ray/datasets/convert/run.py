@@ -24,7 +24,6 @@ from lstm_ray.errors import ConfigError, InputError, OutputError
 from lstm_ray.progress import Count, Progress, ignore
 from lstm_ray.wording import no_column, reason
 
-
 _SHEET = "is a zip archive or a spreadsheet: unpack it, or save the sheet as CSV"
 _COMPRESSED = "is compressed: let its name end in {}, such as reviews.csv{}"
 _NO_TEXT = {
