@@ -23,6 +23,18 @@ from lstm_ray.errors import ConfigError, InputError, OutputError
 from lstm_ray.progress import Count, Progress, ignore
 from lstm_ray.wording import no_column, reason
 
+_SHEET = "is a zip archive or a spreadsheet: unpack it, or save the sheet as CSV"
+_COMPRESSED = "is compressed: let its name end in {}, such as reviews.csv{}"
+_NO_TEXT = {
+    b"PAR1": "is Parquet already: give it to train, evaluate or score as it is",
+    b"PK\x03\x04": _SHEET,
+    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": _SHEET,
+    b"\x1f\x8b\x08": _COMPRESSED.format(".gz", ".gz"),
+    b"BZh91AY&SY": _COMPRESSED.format(".bz2", ".bz2"),
+    b"\x28\xb5\x2f\xfd": _COMPRESSED.format(".zst", ".zst"),
+}
+"""What a file begins with that is no text, and what helps."""
+
 
 @dataclass(frozen=True)
 class Converted:
@@ -170,16 +182,15 @@ def _check_file(path: Path, before: Sequence[Path], output: Path) -> None:
         raise InputError(f"{path}: is given twice")
     if output.exists() and path.samefile(output):
         raise OutputError(f"{output}: is the file to convert: choose another --output")
-    if _begins_with(path, b"PAR1"):
-        raise InputError(f"{path}: is Parquet already: give it to train, evaluate or score as it is")
-
-
-def _begins_with(path: Path, mark: bytes) -> bool:
     try:
         with path.open("rb") as file:
-            return file.read(len(mark)) == mark
+            head = file.read(16)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {reason(error)}") from error
+    if path.suffix.lower() not in COMPRESSED and (
+        found := next((one for one in _NO_TEXT if head.startswith(one)), None)
+    ):
+        raise InputError(f"{path}: {_NO_TEXT[found]}")
 
 
 def _blocks(
