@@ -8,7 +8,9 @@ OLDEST ?= .venv-oldest
 TIER ?= second_tier
 
 # Unit tests run in several processes, each with a TensorFlow of its own, which takes 1.5 GB.
+# A file stays in one process, which builds its models once.
 UNIT := -n auto --maxprocesses 4 --dist loadfile tests/unit
+WITHOUT_RAY := tests/integration/test_score_faults.py tests/integration/test_score_wild_inputs.py
 
 .PHONY: demo test test-second-tier test-all test-oldest check install clean
 
@@ -16,8 +18,8 @@ demo: install  ## train, evaluate and score on synthetic reviews; minutes
 	$(BIN)/lstm-ray demo --output demo
 
 test: check  ## format, lint, types, unit tests, one pass of each river on Ray; some 10 minutes on two cores
-	$(BIN)/python -m pytest -m "not second_tier" $(UNIT)
-	$(BIN)/python -m pytest -m "not second_tier" tests/integration
+	$(BIN)/python -m pytest -m "not second_tier" $(UNIT) $(WITHOUT_RAY)
+	$(BIN)/python -m pytest -m "not second_tier" tests/integration $(WITHOUT_RAY:%=--ignore=%)
 
 test-second-tier: $(VENV)/.test  ## faults, long runs, S3, jobs, several hosts
 	$(BIN)/python -m pytest -m "$(TIER)"

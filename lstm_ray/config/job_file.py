@@ -25,12 +25,17 @@ _MERGE = "tag:yaml.org,2002:merge"
 
 
 class _Loader(BoundedLoader):
-    """Reads YAML 1.1 without base-60 numbers, in which `actors: 2:8` would be 128. Rejects duplicate keys."""
+    """Reads YAML 1.1 with two changes; rejects duplicate keys.
+
+    There are no base-60 numbers, in which `actors: 2:8` would be 128. Of the booleans only true and false are read as
+    such: labels are called yes and no. A setting that is a boolean takes these words all the same.
+    """
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> str:
         tag = str(super().resolve(kind, value, implicit))  # type: ignore[no-untyped-call]
-        is_number = tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
-        return "tag:yaml.org,2002:str" if is_number and ":" in value else tag
+        is_base_60 = tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float") and ":" in value
+        is_word = tag == "tag:yaml.org,2002:bool" and value.lower() not in ("true", "false")
+        return "tag:yaml.org,2002:str" if is_base_60 or is_word else tag
 
     def compose_mapping_node(self, anchor: Any) -> Any:
         node: yaml.MappingNode = super().compose_mapping_node(anchor)

@@ -201,6 +201,11 @@ class JsonColumn:
             if _leaves(kind) > MOST_COLUMNS:
                 raise _KeysError(f"its objects have more than {MOST_COLUMNS:,} different keys")
             self._type = kind
+            if (
+                not self.note
+                and (changed := next((row for row, one in enumerate(values) if type(one) is Digits), -1)) >= 0
+            ):
+                self.note = f"{values[changed]} in {unit} {places[changed]:,} would change as a number"
         except _KeysError as error:
             self.note, self._is_mixed = str(error), True
         except _NO_TYPE as error:

@@ -18,6 +18,7 @@ DELIMITERS = {".csv": ",", ".tsv": "\t"}
 """By suffix."""
 
 _OTHER_DELIMITER = re.compile(r"[;|\t,]")
+_NAMES_DELIMITER = re.compile(r"sep=(.)", re.IGNORECASE)
 _BLOCK_ROWS = 1 << 16
 _BLOCK_CHARACTERS = 16 << 20
 _LONGEST_NAME = 64  # characters; a longer value is probably a review
@@ -87,6 +88,13 @@ class DelimitedRows:
             names = list(self._dialect.column_names) or next((row for row in rows if row), [])
             if not names:
                 raise InputError(f"{self._lines.path}: is empty")
+            if not self._dialect.column_names and (
+                named := _NAMES_DELIMITER.fullmatch("".join(self._record).strip("\r\n"))
+            ):
+                raise InputError(
+                    f"{self._lines.path}: its first line tells Excel the delimiter: delete that line, and give "
+                    f"--delimiter {_shown(named[1])}"
+                )
             if len(names) > MOST_COLUMNS:
                 raise InputError(f"{self._lines.path}: has {len(names):,} columns, more than {MOST_COLUMNS:,}")
             self._check_names(names)

@@ -51,7 +51,7 @@ class Lines:
         while line := self._next():
             self.number += 1
             if self.number == 1:
-                line = line.removeprefix("\ufeff")
+                line = line.lstrip("\ufeff")  # some programs write two
             if len(line) == LONGEST:
                 raise InputError(f"{self.path}: line {self.number} has more than {LONGEST >> 20} Mi characters")
             yield line

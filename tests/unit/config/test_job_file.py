@@ -45,6 +45,13 @@ def test_a_job_file_may_write_numbers_as_yaml_1_1_does_not(job: Job) -> None:
     assert resolve(TrainConfig, {}, job("learning_rate: 1e-4")).learning_rate == 1e-4
 
 
+def test_labels_may_be_yes_and_no_without_quotes(job: Job) -> None:
+    config = resolve(TrainConfig, {}, job("positive_labels: [yes]\nnegative_labels: no\ntext_column: on\nmask: yes"))
+    assert (config.positive_labels, config.negative_labels) == (("yes",), ("no",))
+    assert (config.text_column, config.mask) == ("on", True)
+    assert resolve(TrainConfig, {}, job("mask: True\npositive_labels: [true]\nnegative_labels: [False]")).mask
+
+
 def test_a_job_file_for_its_own_command_is_read(job: Job) -> None:
     assert read_job_file(TrainConfig, job("command: train\nepochs: 3\n")) == {"epochs": 3}
     assert read_job_file(TrainConfig, job("{}")) == {}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import bz2
 import csv
 import gzip
 import json
 import os
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -572,10 +574,34 @@ def test_files_that_do_not_fit_together_are_named(
 
 def test_what_is_no_text_file_is_told(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["good"]}), tmp_path / "in.csv")
+    text = b"text\ngood\n"
+    with zipfile.ZipFile(tmp_path / "sheet.csv", "w") as sheet:
+        sheet.writestr("[Content_Types].xml", "")
+    (tmp_path / "packed.csv").write_bytes(gzip.compress(text))
+    (tmp_path / "packed.tsv").write_bytes(bz2.compress(text))
+    (tmp_path / "packed.jsonl").write_bytes(pa.compress(text, "zstd", asbytes=True))
+    (tmp_path / "excel.csv").write_bytes(b"sep=;\r\ntext;stars\r\ngood;1\r\n")
     for source, says in (
         (tmp_path / "in.csv", r"in\.csv: is Parquet already: give it to train, evaluate or score as it is"),
+        (tmp_path / "sheet.csv", r"sheet\.csv: is a zip archive or a spreadsheet: unpack it, or save the sheet as CSV"),
+        (tmp_path / "packed.csv", r"is compressed: let its name end in \.gz, such as reviews\.csv\.gz"),
+        (tmp_path / "packed.tsv", r"is compressed: let its name end in \.bz2"),
+        (tmp_path / "packed.jsonl", r"is compressed: let its name end in \.zst"),
+        (tmp_path / "excel.csv", r"first line tells Excel the delimiter: delete that line, and give --delimiter ';'"),
         (tmp_path, r"is a directory: name its files, such as .*/\*\.csv"),
         ("s3://bucket/in.csv", "s3://bucket/in.csv: only local files are converted: fetch it first"),
     ):
         with pytest.raises(InputError, match=says):
             convert(source, tmp_path / "out.parquet")
+
+
+def test_numbers_that_are_all_too_exact_are_told(tmp_path: Path) -> None:
+    (source,) = write_all(tmp_path, {"in.jsonl": '{"a": null}\n{"a": 1e999}\n{"a": 1e-999}\n'})
+    made = convert(source, tmp_path / "out.parquet")
+    assert pq.read_table(made.output)["a"].to_pylist() == [None, "1e999", "1e-999"]
+    assert made.notes == ("column 'a' is kept as text: 1e999 in line 2 would change as a number",)
+
+
+def test_two_byte_order_marks_are_no_part_of_a_name(tmp_path: Path) -> None:
+    (source,) = write_all(tmp_path, {"in.csv": "\ufeff\ufefftext,label\ngood,1\n"})
+    assert convert(source, tmp_path / "out.parquet").columns == {"text": "string", "label": "int64"}

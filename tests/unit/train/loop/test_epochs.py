@@ -402,13 +402,13 @@ def test_a_loss_that_is_not_finite_stops_the_run(train: Train, tmp_path: Path) -
 
 @pytest.mark.parametrize("validation_rows", [0, 61])
 def test_weights_that_are_not_finite_after_the_last_step_stop_the_run(
-    tmp_path: Path, prepared: Prepared, watcher: Any, validation_rows: int
+    tmp_path: Path, prepared: Prepared, watcher: Any, spoil: Callable[[int], list[Any]], validation_rows: int
 ) -> None:
     start_tensorflow()
     from lstm_ray.train.loop import epochs
 
+    spoil(1)
     one_step = Prepared(make_corpus(16), make_corpus(validation_rows), prepared.vocabulary, 0)
-    config = settings(tmp_path, learning_rate=float("inf"))
-    with pytest.raises(TrainingError, match="in epoch 1, by step 1, at learning rate inf"):
-        epochs.run(config, one_step, LocalContext(watcher, threading.Event()))
+    with pytest.raises(TrainingError, match=r"in epoch 1, by step 1, at learning rate 0\.02"):
+        epochs.run(settings(tmp_path), one_step, LocalContext(watcher, threading.Event()))
     assert list(tmp_path.iterdir()) == []
