@@ -155,7 +155,7 @@ def test_a_peer_that_leaves_is_named_at_once(leaver: int) -> None:
     with group(2) as members:
         members[leaver].close()
         started = time.monotonic()
-        address = rendezvous.as_text(members[0]._addresses[leaver])
+        address = rendezvous.as_text(members[0].addresses[leaver])
         with pytest.raises(WorkerLostError, match=f"^worker {leaver} at {address} is gone: ") as caught:
             members[1 - leaver].all_reduce(np.ones(3, np.float32), [])
     assert time.monotonic() - started < TIMEOUT_S / 2
