@@ -15,7 +15,7 @@ from lstm_ray.collective.rendezvous import address_of, listen
 from lstm_ray.errors import LstmRayError
 from lstm_ray.runtime.tensorflow import choose_keras, start_tensorflow
 
-WAIT_S = 120.0
+WAIT_S = 300.0
 # Processes are forked from one that has imported TensorFlow and Keras, which takes seconds.
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(["tensorflow", "keras"])
