@@ -55,8 +55,12 @@ _PEERS_FAULT = (
 _HANG_UP_S = 2.0  # gRPC may report a dead peer earlier than its closed connection arrives, which names it
 
 
-def connect(control: TcpCollective) -> TensorFlowCollective:
+def connect(control: TcpCollective, *, on_gpus: bool) -> TensorFlowCollective:
     """Starts TensorFlow's server on this worker. All workers of the group call this, before anything else computes.
+
+    Args:
+        control: The group, connected over TCP.
+        on_gpus: Whether each worker has a GPU, with the tensors on it.
 
     Raises:
         WorkerLostError: A peer was lost, or the server cannot start.
@@ -75,7 +79,7 @@ def connect(control: TcpCollective) -> TensorFlowCollective:
         ]
         _start_server(servers, control.rank)
     control.all_gather([])  # no worker calls a server that has not started
-    return TensorFlowCollective(control)
+    return TensorFlowCollective(control, "nccl" if on_gpus else "ring")
 
 
 def _start_server(servers: Sequence[str], rank: int) -> None:
@@ -109,10 +113,10 @@ class TensorFlowCollective:
         hint: What TensorFlow should use: "nccl" between GPUs, "ring" between CPUs.
     """
 
-    def __init__(self, control: TcpCollective) -> None:
-        """Watches the peers from now on; until `control` is closed."""
+    def __init__(self, control: TcpCollective, hint: str) -> None:
+        """Watches the peers from now on, until `control` is closed."""
         self.rank, self.world_size = control.rank, control.world_size
-        self.hint = "nccl" if tf.config.list_logical_devices("GPU") else "ring"
+        self.hint = hint
         self._control = control
         self._total = tf.function(self._add_up, reduce_retracing=True)
         self._dense = 0

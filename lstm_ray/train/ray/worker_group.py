@@ -169,7 +169,7 @@ def work(arguments: dict[str, Any]) -> None:
             if config.collective == "tensorflow" and group.world_size > 1:
                 from lstm_ray.collective.tensorflow import connect
 
-                members = connect(group)
+                members = connect(group, on_gpus=config.gpus_per_worker > 0)
             state = epochs.run(config, ray.get(arguments["prepared"]), _RayContext(log, number, members))
             if group.rank == 0:
                 ray.get(log.append.remote(Finished(state), number))

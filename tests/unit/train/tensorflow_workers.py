@@ -81,7 +81,7 @@ def _serve(rank: int, timeout_s: float, pipe: Connection) -> None:
     from lstm_ray.collective.tensorflow import connect
 
     with closing(tcp.join(listener, addresses, rank=rank, token="token", timeout_s=timeout_s)) as control:
-        member = connect(control)
+        member = connect(control, on_gpus=False)
         pipe.send("connected")
         while True:
             call, *arguments = pipe.recv()
