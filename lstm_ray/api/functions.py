@@ -314,8 +314,8 @@ def convert(
         settings: Any setting of `lstm-ray data convert`, by name.
 
     Raises:
-        ConfigError: A setting is missing, unknown or not valid, or a file's name does not tell the format, or two files have
-            different ones.
+        ConfigError: A setting is missing, unknown or not valid; a file's name does not tell the format; or two files
+            have different ones.
         InputError: A file is missing, cannot be read as the format its name says, or has other columns than the
             first.
         OutputError: The output exists, is a directory, or cannot be written.

@@ -3,7 +3,7 @@
     step: gradients, loss        ->  all_reduce  ->  their sums over all workers
     loop: counts, checksums      ->  all_gather  ->  the values of every worker
 
-`Alone` is a group of one worker; tcp.py connects several.
+`Alone` is a group of one worker; tcp.py connects several. tensorflow.py adds sums of tensors that stay on a GPU.
 """
 
 from __future__ import annotations
@@ -54,6 +54,9 @@ class Collective(Protocol):
             TrainingError: A peer made a different call.
         """
 
+    def describe(self) -> str:
+        """Returns what sums gradients, and how much each worker sends for the last sum."""
+
     def all_gather(self, vector: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Returns the vectors of all workers by rank, float64[world_size, n].
 
@@ -71,6 +74,10 @@ class Alone:
 
     rank = 0
     world_size = 1
+
+    def describe(self) -> str:
+        """Returns that nothing is sent."""
+        return "one worker, which sends nothing"
 
     def all_reduce(self, dense: Floats, sparse: Sequence[SparseRows]) -> tuple[Floats, list[SparseRows]]:
         """Returns the arguments unchanged."""

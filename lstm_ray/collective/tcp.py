@@ -21,8 +21,10 @@ from __future__ import annotations
 import select
 import socket
 import struct
+import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import reduce
@@ -59,6 +61,8 @@ class TcpCollective:
     Attributes:
         rank: This worker's number.
         world_size: Number of workers.
+        addresses: Addresses of all workers, by rank.
+        timeout_s: Maximum seconds that a call waits.
     """
 
     def __init__(
@@ -66,18 +70,30 @@ class TcpCollective:
     ) -> None:
         self.rank = rank
         self.world_size = len(addresses)
-        self._addresses = addresses
+        self.addresses = addresses
         self._peers = peers
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._exchanges = 0
+        self._sent = 0
+        self._watch: _Watch | None = None
         for peer in peers.values():
             peer.setblocking(False)
             peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # send short messages at once
 
     def close(self) -> None:
         """Leaves the group. A peer that still waits for this worker fails at once."""
+        if self._watch is not None:
+            self._watch.end()
         for peer in self._peers.values():
             peer.close()
+
+    def watch(self, lost: Callable[[WorkerLostError], None]) -> None:
+        """Calls `lost` from another thread as soon as a peer leaves the group or dies; once, and until `close`."""
+        self._watch = _Watch({peer.fileno(): self._name(other) for other, peer in self._peers.items()}, lost)
+
+    def describe(self) -> str:
+        """Returns what sums gradients, and how much each worker sends for the last sum."""
+        return f"TCP, {self._sent / 1e6:.2g} MB a step from each worker"
 
     def all_gather(self, vector: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Returns the vectors of all workers; see `Collective`."""
@@ -101,12 +117,15 @@ class TcpCollective:
         }
         mine = shares[self.rank]
         parts = {self.rank: mine}
-        for other, message in self._exchange({other: shares[other].encode() for other in self._peers}).items():
-            parts[other] = self._decode(message, other, like=mine)
+        outgoing = {other: shares[other].encode() for other in self._peers}
+        for other, received in self._exchange(outgoing).items():
+            parts[other] = self._decode(received, other, like=mine)
         mine = _Share.total([parts[rank] for rank in range(self.world_size)])
         sums = {self.rank: mine}
-        for other, message in self._exchange(dict.fromkeys(self._peers, mine.encode())).items():
-            sums[other] = self._decode(message, other, like=shares[other])
+        results = dict.fromkeys(self._peers, mine.encode())
+        self._sent = sum(array.nbytes for message in (*outgoing.values(), *results.values()) for array in message)
+        for other, received in self._exchange(results).items():
+            sums[other] = self._decode(received, other, like=shares[other])
         return _Share.joined([sums[owner] for owner in range(self.world_size)])
 
     def _decode(self, message: Bytes, sender: int, like: _Share) -> _Share:
@@ -122,7 +141,7 @@ class TcpCollective:
             WorkerLostError: A peer closed its connection, or did not answer within `timeout_s`.
             TrainingError: A peer's message belongs to another exchange.
         """
-        deadline = time.monotonic() + self._timeout_s
+        deadline = time.monotonic() + self.timeout_s
         self._exchanges += 1
         transfers = {
             peer.fileno(): _Transfer(other, peer, self._exchanges, outgoing[other])
@@ -137,7 +156,7 @@ class TcpCollective:
             if not ready:
                 late = min(transfer.other for transfer in waiting.values())
                 raise WorkerLostError(
-                    f"{self._name(late)} has not answered for {self._timeout_s:g} s: its process is stopped, "
+                    f"{self._name(late)} has not answered for {self.timeout_s:g} s: its process is stopped, "
                     "unreachable, or far slower than the others (--collective-timeout-s)"
                 )
             for descriptor, _ in ready:
@@ -156,12 +175,43 @@ class TcpCollective:
         return {transfer.other: transfer.message for transfer in transfers.values()}
 
     def _name(self, other: int) -> str:
-        return f"worker {other} at {as_text(self._addresses[other])}"
+        return f"worker {other} at {as_text(self.addresses[other])}"
 
     def _out_of_step(self, other: int, problem: str) -> TrainingError:
         return TrainingError(
             f"{self._name(other)} is out of step with worker {self.rank}: {problem}; do all workers run the same code?"
         )
+
+
+class _Watch:
+    """Waits on a thread for a peer to close its connection. Does not read: `_exchange` does that."""
+
+    def __init__(self, peers: Mapping[int, str], lost: Callable[[WorkerLostError], None]) -> None:
+        """Starts the thread.
+
+        Args:
+            peers: Names of the peers, by the descriptors of their connections.
+            lost: Called with the first peer's loss.
+        """
+        self._peers, self._lost = peers, lost
+        self._end, self._wake = socket.socketpair()
+        self._thread = threading.Thread(target=self._run, name="watch-peers", daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Ends the thread, before the connections are closed."""
+        self._wake.close()
+        self._thread.join()
+        self._end.close()
+
+    def _run(self) -> None:
+        poll = select.poll()
+        poll.register(self._end, select.POLLIN)
+        for descriptor in self._peers:
+            poll.register(descriptor, select.POLLRDHUP if sys.platform == "linux" else 0)
+        found = [descriptor for descriptor, _ in poll.poll()]
+        if self._end.fileno() not in found:
+            self._lost(WorkerLostError(f"{self._peers[found[0]]} is gone: it closed the connection"))
 
 
 @dataclass(frozen=True)

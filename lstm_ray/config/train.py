@@ -42,6 +42,14 @@ class ComputeSettings(RaySettings):
         may_change=("train",),
         searchable=False,
     )
+    collective: Literal["auto", "tcp", "tensorflow"] = setting(
+        "auto",
+        "What sums gradients over the workers: TCP, or TensorFlow's collectives (NCCL on GPUs, a ring on CPUs), which "
+        "the Keras engine can use; auto takes TensorFlow's for workers with GPUs.",
+        panel="Compute",
+        may_change=("train",),
+        searchable=False,
+    )
     max_failures: int = free(
         3, "How often lost Ray workers may be replaced before the run fails.", panel="Compute", ge=0
     )
@@ -59,6 +67,8 @@ class ComputeSettings(RaySettings):
             raise ValueError(
                 "`gpus_per_worker` needs `workers` of 1 or more; in this process a GPU is used if there is one"
             )
+        if self.worker_limits[1] < 2 and self.collective == "tensorflow":
+            raise ValueError("`collective` tensorflow needs `workers` of 2 or more: one worker has nothing to sum")
         return self
 
 
@@ -500,6 +510,8 @@ class TrainConfig(
             raise ValueError(f"`engine` native computes in float32: `precision` {self.precision} needs `engine` keras")
         if self.engine == "native" and self.gpus_per_worker:
             raise ValueError("`engine` native is for CPUs: `gpus_per_worker` needs `engine` keras")
+        if self.engine == "native" and self.collective == "tensorflow":
+            raise ValueError("`engine` native sums over TCP: `collective` tensorflow needs `engine` keras")
         return self
 
     @model_validator(mode="after")

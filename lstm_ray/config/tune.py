@@ -85,10 +85,9 @@ class TuneConfig(TrainConfig):
             raise ValueError(
                 "`workers` must be 0: a trial trains in one process, and `concurrency` says how many at once"
             )
-        if self.collective_timeout_s != TrainConfig.model_fields["collective_timeout_s"].default:
-            raise ValueError(
-                "`collective_timeout_s` has no effect in a search: a trial has no other workers to wait for"
-            )
+        for name in ("collective", "collective_timeout_s"):
+            if getattr(self, name) != TrainConfig.model_fields[name].default:
+                raise ValueError(f"`{name}` has no effect in a search: a trial has no other workers")
         return self
 
     @model_validator(mode="after")

@@ -9,6 +9,7 @@ import platform
 import secrets
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from lstm_ray.wording import reason
 
 PACKAGES = ("ray", "tensorflow", "keras", "pyarrow")
 _DRIVER_LIMIT_S = 30
+_TENSORFLOW_LIMIT_S = 300
 _CUDNN = "libcudnn.so.9"
 _CONTENT = b"lstm-ray doctor"
 
@@ -40,6 +42,7 @@ class Facts:
         gpus: Names of the GPUs.
         driver_failure: The error of the NVIDIA driver; None if it works or is not installed.
         cudnn: True if cuDNN can be loaded.
+        tensorflow_gpus: Number of GPUs that TensorFlow sees; None if the driver lists none, or TensorFlow fails.
         shm_bytes: Size of /dev/shm; None where there is none.
         object_store_bytes: Size of Ray's object store; None without Ray.
         auth_mode: Ray's authentication mode, "token" or "disabled"; None without Ray.
@@ -54,6 +57,7 @@ class Facts:
     gpus: Sequence[str]
     driver_failure: str | None
     cudnn: bool
+    tensorflow_gpus: int | None
     shm_bytes: int | None
     object_store_bytes: int | None
     auth_mode: str | None
@@ -105,6 +109,7 @@ def describe(directory: str | None, probe: str | None) -> Facts:
         gpus=gpus,
         driver_failure=driver_failure,
         cudnn=_has_cudnn(),
+        tensorflow_gpus=_tensorflow_gpus() if gpus else None,
         shm_bytes=shutil.disk_usage("/dev/shm").total if os.path.isdir("/dev/shm") else None,
         object_store_bytes=None,
         auth_mode=None,
@@ -158,6 +163,20 @@ def _has_cudnn() -> bool:
         except OSError:
             return False
     return True
+
+
+def _tensorflow_gpus() -> int | None:
+    """Returns how many of the machine's GPUs TensorFlow sees, asked in a process of its own; None if that fails."""
+    code = "import tensorflow; print(len(tensorflow.config.list_physical_devices('GPU')))"
+    # Ray hides all GPUs from a task that asked for none.
+    environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, env=environment, text=True, timeout=_TENSORFLOW_LIMIT_S
+        )
+    except subprocess.TimeoutExpired:
+        return None
+    return None if done.returncode else int(done.stdout.split()[-1])
 
 
 def _storage_failure(directory: str, probe: str | None) -> str | None:

@@ -103,7 +103,11 @@ def _gpus(node: str, facts: Facts) -> Verdict:
     if not facts.cudnn:
         remedy = "install tensorflow[and-cuda]: without cuDNN TensorFlow does not use the GPU"
         return Verdict(f"{node}: GPUs", f"{names}, without cuDNN", "problem", remedy)
-    return Verdict(f"{node}: GPUs", f"{names}, with cuDNN")
+    if not facts.tensorflow_gpus:
+        seen = "TensorFlow fails" if facts.tensorflow_gpus is None else "TensorFlow sees none"
+        remedy = "install tensorflow[and-cuda], in a version that the driver supports: a worker without its GPU fails"
+        return Verdict(f"{node}: GPUs", f"{names}, but {seen}", "problem", remedy)
+    return Verdict(f"{node}: GPUs", f"{names}, with cuDNN; TensorFlow sees {facts.tensorflow_gpus}")
 
 
 def _object_store(node: str, store: int, shm: int | None) -> Verdict:

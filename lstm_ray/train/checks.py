@@ -12,6 +12,9 @@ from lstm_ray.runtime.devices import may_have_gpu
 from lstm_ray.storage.inputs import check_apart
 from lstm_ray.text.word_vectors import read_vector_size
 from lstm_ray.train.step.choice import choose_engine
+from lstm_ray.train.step.memory import least_memory
+
+_MUCH_BYTES = 2e9  # a GPU that is used for training has more than twice as much
 
 
 def check_inputs(config: TrainConfig) -> None:
@@ -45,5 +48,7 @@ def performance_notes(config: TrainConfig, on_gpu: bool) -> Iterator[str]:
         yield f"cannot tell whether cuDNN can run the network {config.network}: Keras decides"
     elif on_gpu and (obstacle := cudnn_obstacle(config, config)):
         yield f"on a GPU this trains several times slower than it could: {obstacle}"
+    if on_gpu and (memory := least_memory(config)) is not None and memory.weights + memory.states > _MUCH_BYTES:
+        yield f"each GPU needs {memory.describe()}; --accumulate saves memory"
     if choose_engine(config, on_gpu=on_gpu) == "native" and (note := slow_note()):
         yield note

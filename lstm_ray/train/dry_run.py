@@ -17,10 +17,14 @@ from lstm_ray.runtime.devices import available_cores
 from lstm_ray.runtime.tensorflow import start_tensorflow
 from lstm_ray.train.beginning import begin_with
 from lstm_ray.train.best import choose
-from lstm_ray.train.checks import check_inputs
+from lstm_ray.train.checks import check_inputs, performance_notes
 from lstm_ray.train.data.corpus import find_all_shards
 from lstm_ray.train.resume import open_run
+from lstm_ray.train.step.choice import choose_collective, runs_on_gpu
+from lstm_ray.train.step.memory import least_memory
 from lstm_ray.wording import counted
+
+_COLLECTIVES = {"tcp": "TCP", "tensorflow": "TensorFlow's collectives"}
 
 
 def describe(config: TrainConfig) -> str:
@@ -38,6 +42,7 @@ def describe(config: TrainConfig) -> str:
     start_tensorflow()
     if config.network is not None:
         check_network(config)
+    memory = least_memory(config)
     model = summary_text(build_model(config, config, config.seed))
     return "\n".join(
         [
@@ -46,7 +51,9 @@ def describe(config: TrainConfig) -> str:
             "",
             *(f"preset best: {reason}" for reason in reasons),
             *map(str, notes),
+            *(f"note: {note}" for note in performance_notes(config, runs_on_gpu(config))),
             *inputs,
+            *([] if memory is None else [f"memory: {memory.describe()}"]),
             *describe_workers(config),
             "",
         ]
@@ -91,7 +98,7 @@ def describe_inputs(config: TrainConfig, shards: Sequence[Shard]) -> list[str]:
 
 
 def describe_workers(config: TrainConfig) -> list[str]:
-    """Returns a line for each worker: where it would run, its resources, and its rows a step."""
+    """Returns a line for each worker: where it would run, its resources, and its rows a step; then what sums."""
     least, most = config.worker_limits
     if most == 0:
         return [f"worker 0: this process, {available_cores()} cores, {config.global_batch_size} rows a step"]
@@ -104,4 +111,6 @@ def describe_workers(config: TrainConfig) -> list[str]:
         rows = len(range(rank, config.global_batch_size, most))
         condition = ", if there is room" if rank >= least else ""
         lines.append(f"worker {rank}: {where}, {resources}, {rows} rows a step{condition}")
+    if most > 1:
+        lines.append(f"gradients are summed by {_COLLECTIVES[choose_collective(config)]}")
     return lines

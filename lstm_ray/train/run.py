@@ -38,7 +38,7 @@ from lstm_ray.train.loop.mlflow_run import MlflowRun
 from lstm_ray.train.loop.state import State
 from lstm_ray.train.results import Outcome, is_complete, read_outcome, write_results
 from lstm_ray.train.resume import LOCK, begin_run, check_same_data, open_run, remove_if_empty
-from lstm_ray.train.step.choice import choose_engine, runs_on_gpu
+from lstm_ray.train.step.choice import choose_collective, choose_engine, runs_on_gpu
 from lstm_ray.train.step.schedule import check_schedule
 from lstm_ray.train.unlabelled import learn_file, read_all_texts, token_ids_of
 from lstm_ray.wording import counted
@@ -54,7 +54,7 @@ class Workers(Protocol):
         """Runs `epochs.run` to its end on every worker, and returns the final state.
 
         Args:
-            config: The run's settings, with the engine that was chosen.
+            config: The run's settings, with the engine and the collective that were chosen.
             prepared: The corpus.
         """
 
@@ -138,8 +138,8 @@ def _train(
         if tracker is not None:
             tracker.begin()
         # Chosen once, here, because workers could choose differently. config.yaml keeps what the user set.
-        engine = choose_engine(config, on_gpu=on_gpu)
-        state = workers.run(config.model_copy(update={"engine": engine}), prepared)
+        chosen = {"engine": choose_engine(config, on_gpu=on_gpu), "collective": choose_collective(config)}
+        state = workers.run(config.model_copy(update=chosen), prepared)
     outcome = Outcome(
         state,
         config,

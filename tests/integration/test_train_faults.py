@@ -161,11 +161,13 @@ def rows_done_again(error: str) -> int:
 
 
 @pytest.mark.second_tier
+@pytest.mark.parametrize("collective", ["tcp", "tensorflow"])
 def test_a_worker_that_is_killed_is_replaced(
-    run: Run, assert_equal: Any, tmp_path: Path, ray_processes: Processes
+    run: Run, assert_equal: Any, tmp_path: Path, ray_processes: Processes, collective: str
 ) -> None:
     output = tmp_path / "run"
-    command = run(output, "--workers", 2)
+    options = ("--workers", 2, "--collective", collective)
+    command = run(output, *options)
     for epoch in (0, 2):
         command.wait_until(reached(output, epoch, 2 * EVERY_STEPS), 300)
         os.kill(random.choice(workers_of(ray_processes)), signal.SIGKILL)
@@ -175,7 +177,7 @@ def test_a_worker_that_is_killed_is_replaced(
     assert len(re.findall("^resuming from epoch .* with 2 workers", error, re.MULTILINE)) == 2
     # What is saved while the worker is killed may be lost too.
     assert rows_done_again(error) <= 2 * 2 * EVERY_STEPS * BATCH
-    assert_equal(output, "--workers", 2)
+    assert_equal(output, *options)
 
 
 @pytest.mark.second_tier

@@ -38,6 +38,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
         "clip_norm": 0.05,
         "class_weights": "balanced",
     },
+    "by-tensorflow": {"global_batch_size": 5, "engine": "keras"},
     "clipped": {
         "global_batch_size": 5,
         "clip_norm": 0.05,
@@ -48,7 +49,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     },
 }
 
-_MORE = [("lstm", 1), ("masked-bilstm", 2), ("clipped", 2), ("ngrams", 2), ("masked-weighted", 3)]
+_MORE = [("lstm", 1), ("masked-bilstm", 2), ("clipped", 2), ("ngrams", 2), ("masked-weighted", 3), ("by-tensorflow", 2)]
 CASES = [("lstm", 2), *(pytest.param(*case, marks=pytest.mark.second_tier) for case in _MORE)]
 
 
@@ -76,8 +77,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory, reviews: Path, running: Ra
             config = settings(reviews, output, workers=workers, **NETWORKS[network])
             if workers:
                 command = ("train", "--config", job_file(config, output.with_suffix(".yaml")))
-                done = running.lstm_ray(*command, "--address", running.address)
+                more = ("--collective", "tensorflow") if network == "by-tensorflow" else ()
+                done = running.lstm_ray(*command, "--address", running.address, *more)
                 assert done.returncode == 0, done.stderr
+                assert ("gradients are summed by TensorFlow's collectives (ring), " in done.stderr) == bool(more)
             outcome = train(config, ignore)  # with workers it is complete already, and only read
             assert outcome.was_complete == bool(workers)
             checkpoint = checkpoints.latest(str(output))

@@ -47,7 +47,7 @@ HOMES = {
         "jobs.client",
         "doctor.ray_nodes",
     ),
-    "tensorflow": ("runtime.tensorflow", "model", "train", "score"),
+    "tensorflow": ("runtime.tensorflow", "collective.tensorflow", "model", "train", "score"),
     "keras": ("runtime.tensorflow", "model", "train", "score"),
     "typer": ("cli",),
     "rich": ("cli",),
@@ -181,6 +181,13 @@ def test_private_parts_of_ray_are_imported_in_one_file() -> None:
             if first == "ray" and any(part.startswith("_") or part == "v2" for part in parts):
                 allowed = module == "lstm_ray.runtime.ray_internals" or module in PRIVATE_RAY
                 assert allowed, f"{module}, line {one.line}: imports {one.module}"
+
+
+def test_private_parts_of_tensorflow_are_imported_in_one_file() -> None:
+    for module, found in IMPORTS.items():
+        for one in found:
+            if one.module.startswith(("tensorflow.python", "tensorflow.core")):
+                assert module == "lstm_ray.collective.tensorflow", f"{module}, line {one.line}: imports {one.module}"
 
 
 def test_the_command_line_imports_only_settings_when_it_starts() -> None:

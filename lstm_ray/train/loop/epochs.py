@@ -125,6 +125,7 @@ class _Worker:
         self._collective = context.collective
         self._rank = self._collective.rank
         self._is_first = self._rank == 0
+        self._has_reported_sums = False
         self._stepper = make_stepper(config, self._collective, prepared.training.labels)
         self._stepper.set_weights(prepared.weights)
         if prepared.word_vectors is not None:
@@ -207,6 +208,7 @@ class _Worker:
             recent.append(self._stepper.train(batch))  # on a GPU a tensor: reading it now would wait for the GPU
             state.step += 1
             meter.count(batch.global_rows)
+            self._report_sums()
             if self._is_first and meter.is_report_due():
                 done = (epoch - 1) * len(corpus) + min(state.step * config.global_batch_size, len(corpus))
                 stage = f"epoch {epoch}/{config.epochs}"
@@ -221,6 +223,12 @@ class _Worker:
         step_sums += self._add_to_state(recent)
         state.seconds = meter.seconds()
         return np.array(step_sums, np.float64).reshape(-1, 2)
+
+    def _report_sums(self) -> None:
+        """Reports once, after the first step, how gradients are summed, if there are several workers."""
+        if self._is_first and self._collective.world_size > 1 and not self._has_reported_sums:
+            self._has_reported_sums = True
+            self._context.report(f"gradients are summed by {self._collective.describe()}")
 
     def _add_to_state(self, recent: list[Any]) -> list[npt.NDArray[np.float32]]:
         """Adds the sums of the last steps to the state, empties the list, and returns the sums as arrays.

@@ -3,7 +3,7 @@
     driver                                     each worker
       ray_session
       encode_all -> tasks run encode_shard
-      run -> DataParallelTrainer.fit             work: epochs.run, a TcpCollective between the workers
+      run -> DataParallelTrainer.fit             work: epochs.run, a Collective between the workers
       EventReporter <- EventLog <-               progress, epochs, errors, the end
                        EventLog ->               "stop"; rank 0 asks for it twice a second
 

@@ -3,7 +3,7 @@
     Ray Train's controller                        each worker
       GroupBackend.on_start, for every new group    _open_listener -> its address
         all addresses, a token, a number         ->   _set_membership
-      the training function                      ->   work: TensorFlow, TcpCollective, epochs.run
+      the training function                      ->   work: TensorFlow, a collective, epochs.run
 
 If a worker dies or does not answer its peers (they raise WorkerLostError), Ray Train starts a new group, as large as
 there is room for, and epochs.run resumes from the last checkpoint. Any other error would only happen again. So Ray
@@ -138,8 +138,8 @@ def work(arguments: dict[str, Any]) -> None:
     """Trains on one worker, as `LocalWorkers` does in one process. This is Ray Train's training function.
 
     Args:
-        arguments: `config`, the settings as a dict, with the engine that the driver chose; `prepared`, a reference to
-            the corpus; `log`, the event log; `code`, the user's modules.
+        arguments: `config`, the settings as a dict, with the engine and the collective that the driver chose;
+            `prepared`, a reference to the corpus; `log`, the event log; `code`, the user's modules.
 
     Raises:
         WorkerLostError: A peer was lost. Ray Train then replaces the group.
@@ -165,7 +165,12 @@ def work(arguments: dict[str, Any]) -> None:
                 timeout_s=config.collective_timeout_s,
             )
             stack.enter_context(closing(group))
-            state = epochs.run(config, ray.get(arguments["prepared"]), _RayContext(log, number, group))
+            members: Collective = group
+            if config.collective == "tensorflow" and group.world_size > 1:
+                from lstm_ray.collective.tensorflow import connect
+
+                members = connect(group, on_gpus=config.gpus_per_worker > 0)
+            state = epochs.run(config, ray.get(arguments["prepared"]), _RayContext(log, number, members))
             if group.rank == 0:
                 ray.get(log.append.remote(Finished(state), number))
         except WorkerLostError:

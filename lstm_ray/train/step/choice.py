@@ -1,4 +1,4 @@
-"""Chooses the engine that computes a run's training steps: once, on the driver, for all workers."""
+"""Chooses what computes a run's training steps, and what sums gradients: once, on the driver, for all workers."""
 
 from __future__ import annotations
 
@@ -19,13 +19,21 @@ def runs_on_gpu(config: TrainConfig) -> bool:
 def choose_engine(config: TrainConfig, *, on_gpu: bool) -> Literal["native", "keras"]:
     """Returns the engine that `config.engine` stands for.
 
-    "auto" is the native engine for float32 on CPUs, otherwise Keras. A user's network always needs Keras.
+    "auto" is the native engine for float32 on CPUs, otherwise Keras. A user's network always needs Keras, and so do
+    TensorFlow's collectives.
     """
-    if config.network is not None:
+    if config.network is not None or config.collective == "tensorflow":
         return "keras"
     if config.engine != "auto":
         return config.engine
     return "native" if config.precision == "float32" and not on_gpu else "keras"
+
+
+def choose_collective(config: TrainConfig) -> Literal["tcp", "tensorflow"]:
+    """Returns the collective that `config.collective` stands for: "auto" is TensorFlow's for workers with GPUs."""
+    if config.collective != "auto":
+        return config.collective
+    return "tensorflow" if config.gpus_per_worker and config.worker_limits[1] > 1 else "tcp"
 
 
 def make_stepper(config: TrainConfig, collective: Collective, labels: Labels) -> Stepper:

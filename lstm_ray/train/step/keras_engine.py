@@ -1,9 +1,10 @@
 """The Keras engine: training steps with Keras and TensorFlow, on GPUs and CPUs.
 
-    gradients, compiled  ->  summed over the workers (collective/protocol.py)  ->  Adam, compiled
+    gradients, compiled  ->  summed over the workers (collective/)  ->  Adam, compiled
 
-`tf.distribute` is not used: in Keras 3 `keras.Model.fit` fails under its MultiWorkerMirroredStrategy, and its
-collectives on CPUs take longer than a step. Only public Keras and TensorFlow API is used.
+TensorFlow's collectives sum the tensors where they are; TCP copies them to the host and back. `tf.distribute` is not
+used: in Keras 3 `keras.Model.fit` fails under its MultiWorkerMirroredStrategy. Only public Keras and TensorFlow API is
+used here.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from lstm_ray.collective.protocol import Collective, SparseRows
+from lstm_ray.collective.tensorflow import Rows, TensorFlowCollective
 from lstm_ray.config import TrainConfig
 from lstm_ray.errors import TrainingError
 from lstm_ray.model.architectures import build_model, summary_text
@@ -190,13 +192,18 @@ class KerasStepper:
         """
         arguments = (tf.constant(batch.token_ids), tf.constant(batch.labels), tf.constant(batch.weights))
         dense, rows = self._gradients(*arguments, tf.constant(batch.global_rows, tf.float32))
-        if self._collective.world_size > 1:  # a single worker leaves the sums on the device
-            total, totals = self._collective.all_reduce(
-                dense.numpy(), [SparseRows(ids.numpy(), values.numpy()) for ids, values in rows]
-            )
-            dense = tf.constant(total)
-            rows = [(tf.constant(matrix.ids), tf.constant(matrix.values)) for matrix in totals]
-        return self._apply(dense, rows)
+        return self._apply(*self._summed(dense, rows))
+
+    def _summed(self, dense: tf.Tensor, rows: list[Rows]) -> tuple[tf.Tensor, list[Rows]]:
+        """Returns the sums over all workers."""
+        if self._collective.world_size == 1:
+            return dense, rows
+        if isinstance(self._collective, TensorFlowCollective):
+            return self._collective.all_reduce_tensors(dense, rows)
+        total, totals = self._collective.all_reduce(
+            dense.numpy(), [SparseRows(ids.numpy(), values.numpy()) for ids, values in rows]
+        )
+        return tf.constant(total), [(tf.constant(matrix.ids), tf.constant(matrix.values)) for matrix in totals]
 
     def predict(self, batch: Batch) -> npt.NDArray[np.float32]:
         """Returns the probabilities of this worker's rows, without filler rows, float32[rows]."""
@@ -258,7 +265,7 @@ class KerasStepper:
         losses = keras.losses.binary_crossentropy(labels[:, None], probabilities, label_smoothing=smoothing) * weights
         return losses * tf.where(labels > 0.5, self._class_weights[1], self._class_weights[0])
 
-    def _gather_gradients(self, *arguments: tf.Tensor) -> tuple[tf.Tensor, list[tuple[tf.Tensor, tf.Tensor]]]:
+    def _gather_gradients(self, *arguments: tf.Tensor) -> tuple[tf.Tensor, list[Rows]]:
         """Returns the gradients in the form in which they are summed over the workers.
 
         An embedding's gradient has a row for each token of the batch and none for other words. Rows of the same word
@@ -300,7 +307,7 @@ class KerasStepper:
         gradients, sums = self._differentiate(*arguments)
         return [tf.convert_to_tensor(gradient) for gradient in gradients], sums
 
-    def _apply_sums(self, dense: tf.Tensor, rows: list[tuple[tf.Tensor, tf.Tensor]]) -> tf.Tensor:
+    def _apply_sums(self, dense: tf.Tensor, rows: list[Rows]) -> tf.Tensor:
         """Applies the result of `_gather_gradients`, summed over the workers; returns the two sums of `train`."""
         variables = self.model.trainable_variables
         *parts, sums = tf.split(dense, [*self._sizes, _SUMS])
@@ -343,7 +350,7 @@ def _added(one: Gradient, other: Gradient) -> Gradient:
     )
 
 
-def _rows_of(gradient: Gradient) -> tuple[tf.Tensor, tf.Tensor]:
+def _rows_of(gradient: Gradient) -> Rows:
     """Returns the rows of an embedding's gradient that are not zero, each once: int64[words], float32[words, width]."""
     if isinstance(gradient, tf.IndexedSlices):
         ids, positions = tf.unique(tf.cast(gradient.indices, tf.int64))

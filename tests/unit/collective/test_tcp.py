@@ -155,7 +155,7 @@ def test_a_peer_that_leaves_is_named_at_once(leaver: int) -> None:
     with group(2) as members:
         members[leaver].close()
         started = time.monotonic()
-        address = rendezvous.as_text(members[0]._addresses[leaver])
+        address = rendezvous.as_text(members[0].addresses[leaver])
         with pytest.raises(WorkerLostError, match=f"^worker {leaver} at {address} is gone: ") as caught:
             members[1 - leaver].all_reduce(np.ones(3, np.float32), [])
     assert time.monotonic() - started < TIMEOUT_S / 2
@@ -222,6 +222,29 @@ def test_a_killed_or_stopped_process_is_noticed(fault: signal.Signals, said: str
             worker.kill()
             worker.join()
     assert re.match(said, error)
+
+
+def test_what_a_sum_sent_is_described() -> None:
+    rows = SparseRows(np.arange(100), np.ones((100, 24), np.float32))
+    with group(2) as members:
+        on_all(members, lambda one: one.all_reduce(np.ones(1000, np.float32), [rows]))
+        # Half of the gradient to its owner, and the sums of the own half back: two times half of 14.4 kB.
+        assert [one.describe() for one in members] == 2 * ["TCP, 0.014 MB a step from each worker"]
+
+
+def test_a_watch_reports_the_first_peer_that_leaves_and_not_this_worker() -> None:
+    lost: dict[int, list[str]] = {0: [], 1: [], 2: []}
+    with group(3) as members:
+        for one in members:
+            one.watch(lambda error, rank=one.rank: lost[rank].append(str(error)))  # type: ignore[misc]
+        on_all(members, lambda one: one.all_gather([1.0]))
+        members[1].close()
+        deadline = time.monotonic() + TIMEOUT_S
+        while not (lost[0] and lost[2]):
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+    said = f"worker 1 at {rendezvous.as_text(members[0].addresses[1])} is gone: it closed the connection"
+    assert lost == {0: [said], 1: [], 2: [said]}
 
 
 def test_members_at_different_calls_are_reported() -> None:

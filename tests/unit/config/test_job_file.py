@@ -207,7 +207,7 @@ MAY_CHANGE = {
     "train": [
         *("epochs", "early_stopping", "fresh", "output", "mlflow", "workers", "cpus_per_worker", "gpus_per_worker"),
         *("address", "accumulate", "engine", "checkpoint_every", "collective_timeout_s", "max_failures"),
-        "allow_seen_files",
+        *("allow_seen_files", "collective"),
     ],
     "tune": [
         *("trials", "concurrency", "fresh", "output", "address"),

@@ -78,6 +78,13 @@ WRONG_TRAIN = [
     ({"checkpoint_every": "0steps"}, "--checkpoint-every is '0steps': should be"),
     ({"address": "auto"}, "--address 'auto' needs --workers of 1 or more; 0 trains in this process"),
     ({"gpus_per_worker": 1}, "--gpus-per-worker needs --workers of 1 or more"),
+    ({"collective": "nccl"}, "--collective is 'nccl': should be 'auto', 'tcp' or 'tensorflow'"),
+    ({"collective": "tensorflow"}, "--collective tensorflow needs --workers of 2 or more"),
+    ({"collective": "tensorflow", "workers": 1}, "--collective tensorflow needs --workers of 2 or more"),
+    (
+        {"collective": "tensorflow", "workers": 2, "engine": "native"},
+        "--engine native sums over TCP: --collective tensorflow needs --engine keras",
+    ),
 ]
 
 

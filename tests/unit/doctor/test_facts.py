@@ -30,6 +30,8 @@ def test_a_driver_that_fails_is_reported(
     monkeypatch.setattr(facts, "_DRIVER_LIMIT_S", 1)
     found = describe(None, None)
     assert found.gpus == gpus
+    # The script's GPUs are not there; where the driver fails, TensorFlow is not asked.
+    assert found.tensorflow_gpus == (0 if gpus else None)
     assert (found.driver_failure is None) if failure is None else (failure in str(found.driver_failure))
 
 

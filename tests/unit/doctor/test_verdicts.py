@@ -20,6 +20,7 @@ HEALTHY = Facts(
     gpus=("H100", "H100"),
     driver_failure=None,
     cudnn=True,
+    tensorflow_gpus=2,
     shm_bytes=8 * 2**30,
     object_store_bytes=4 * 2**30,
     auth_mode="token",
@@ -38,7 +39,7 @@ def verdicts(changed: Facts) -> dict[str, tuple[str, str]]:
 def test_nothing_is_wrong_with_healthy_nodes() -> None:
     assert verdicts(HEALTHY) == {}
     states = {finding.subject: finding.state for finding in judge({"a": HEALTHY}, {}, 0.5)}
-    assert states["a: GPUs"] == "2 x H100, with cuDNN"
+    assert states["a: GPUs"] == "2 x H100, with cuDNN; TensorFlow sees 2"
     assert states["a: native engine"] == "AVX-512, 16 lanes"
     assert states["keras"] == "1.0"
 
@@ -50,6 +51,8 @@ def test_nothing_is_wrong_with_healthy_nodes() -> None:
         ({"versions": {**HEALTHY.versions, "keras": None}}, "keras", "1.0 on a, not installed on b", "problem"),
         ({"native_engine": "no AVX2", "native_engine_is_slow": True}, "b: native engine", "no AVX2", "warning"),
         ({"cudnn": False}, "b: GPUs", "2 x H100, without cuDNN", "problem"),
+        ({"tensorflow_gpus": 0}, "b: GPUs", "2 x H100, but TensorFlow sees none", "problem"),
+        ({"tensorflow_gpus": None}, "b: GPUs", "2 x H100, but TensorFlow fails", "problem"),
         ({"gpus": (), "driver_failure": "no driver"}, "b: GPUs", "the driver fails: no driver", "problem"),
         ({"shm_bytes": 2**26}, "b: object store", "4.0 GiB, /dev/shm has 0.1 GiB", "warning"),
         ({"auth_mode": "disabled"}, "b: authentication", "none", "warning"),

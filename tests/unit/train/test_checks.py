@@ -43,4 +43,7 @@ def test_what_makes_a_run_slower_or_worse_is_noted(settings: TrainConfig, monkey
     slow = changed(settings, recurrent_dropout=0.1)
     assert notes(slow) == ""
     assert "on a GPU this trains several times slower" in notes(slow, on_gpu=True, may_have_gpu=True)
+    large = changed(settings, units=2048, max_tokens=400, global_batch_size=256)
+    assert notes(large) == ""
+    assert "each GPU needs at least 5,3" in notes(large, on_gpu=True)
     assert "Keras decides" in notes(changed(settings, network="mine:build"), on_gpu=True)

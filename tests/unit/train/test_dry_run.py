@@ -13,8 +13,11 @@ from lstm_ray.train.dry_run import describe, describe_inputs, describe_workers
 
 
 def test_what_each_worker_holds_adds_up(settings: TrainConfig) -> None:
-    lines = describe_workers(changed(settings, workers=3, global_batch_size=8))
+    *lines, sums = describe_workers(changed(settings, workers=3, global_batch_size=8))
     assert [line.rsplit(", ", 1)[1] for line in lines] == ["3 rows a step", "3 rows a step", "2 rows a step"]
+    assert sums == "gradients are summed by TCP"
+    on_gpus = describe_workers(changed(settings, workers=2, gpus_per_worker=1))
+    assert on_gpus[-1] == "gradients are summed by TensorFlow's collectives"
     (line,) = describe_workers(settings)
     assert "this process" in line
 
@@ -32,7 +35,10 @@ def test_settings_model_inputs_and_workers_are_shown_and_nothing_is_written(sett
     text = describe(settings)
     shown = yaml.safe_load(text[: text.index("Model: ")])
     assert shown["units"] == settings.units
-    assert text.endswith(
-        "training: 60 rows in 1 file, 30 positive, 30 negative\n" + "\n".join(describe_workers(settings)) + "\n"
-    )
+    *_, inputs, memory, worker, end = text.split("\n")
+    assert inputs == "training: 60 rows in 1 file, 30 positive, 30 negative"
+    assert memory.startswith("memory: at least ")
+    assert [worker, end] == [*describe_workers(settings), ""]
+    slow = describe(changed(settings, workers=1, gpus_per_worker=1, recurrent_dropout=0.1))
+    assert "\nnote: on a GPU this trains several times slower than it could: recurrent_dropout is 0.1" in slow
     assert not Path(settings.output).exists()

@@ -72,6 +72,7 @@ def test_a_path_that_was_drawn_means_the_same_on_every_worker(monkeypatch: pytes
         ({"search": {"dropout": {"log_uniform": [0, 1]}}}, "must be above 0"),
         ({"workers": 2}, "--workers must be 0"),
         ({"collective_timeout_s": 60}, "--collective-timeout-s has no effect in a search"),
+        ({"collective": "tcp"}, "--collective has no effect in a search"),
         ({"validation_fraction": 0.0}, "a search compares trials by validation rows"),
     ],
 )

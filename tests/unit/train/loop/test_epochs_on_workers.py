@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -107,6 +108,19 @@ class Member:
         return False
 
 
+class Listener(Member):
+    """A worker on a thread, whose messages are kept."""
+
+    def __init__(self, group: TcpCollective) -> None:
+        super().__init__(group)
+        self.heard: list[str] = []
+
+    def report(self, event: Event) -> None:
+        """Keeps messages, drops others."""
+        if isinstance(event, str):
+            self.heard.append(event)
+
+
 @pytest.fixture
 def one_builds_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets only one thread at a time build a model: Keras's seed is global to the process."""
@@ -125,7 +139,9 @@ def one_builds_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "build_model", build_alone)
 
 
-def train(config: TrainConfig, prepared: Prepared, world_size: int) -> list[State]:
+def train(
+    config: TrainConfig, prepared: Prepared, world_size: int, join: Callable[[TcpCollective], Member] = Member
+) -> list[State]:
     """Runs the loop on every worker."""
     from lstm_ray.train.loop import epochs
 
@@ -135,7 +151,7 @@ def train(config: TrainConfig, prepared: Prepared, world_size: int) -> list[Stat
     def work(rank: int) -> State:
         group = tcp.join(listeners[rank], addresses, rank=rank, token="token", timeout_s=TIMEOUT_S)
         with closing(group):
-            return epochs.run(config, prepared, Member(group))
+            return epochs.run(config, prepared, join(group))
 
     with ThreadPoolExecutor(world_size) as pool:
         return list(pool.map(work, range(world_size)))
@@ -166,6 +182,22 @@ def test_any_number_of_workers_learns_the_same(network: str, prepared: Prepared,
             np.testing.assert_allclose(other, one, atol=TOLERANCE, rtol=TOLERANCE)
         assert shared.metrics["accuracy"] == state.metrics["accuracy"]
         assert shared.mix == pytest.approx(state.mix, abs=1e-4)
+
+
+@pytest.mark.usefixtures("one_builds_at_a_time")
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_what_sums_gradients_is_reported_once(prepared: Prepared, tmp_path: Path, world_size: int) -> None:
+    members: list[Listener] = []
+
+    def join(group: TcpCollective) -> Member:
+        members.append(Listener(group))
+        return members[-1]
+
+    train(resolve(TrainConfig, {**SMALL, "output": str(tmp_path / "run")}), prepared, world_size, join)
+    heard = {member.collective.rank: [line for line in member.heard if "are summed" in line] for member in members}
+    assert [len(heard[rank]) for rank in range(world_size)] == ([0] if world_size == 1 else [1, 0])
+    for line in heard[0]:
+        assert re.fullmatch(r"gradients are summed by TCP, 0\.0\d+ MB a step from each worker", line), line
 
 
 @pytest.mark.usefixtures("one_builds_at_a_time")

@@ -1,4 +1,4 @@
-"""Which engine computes a run's steps."""
+"""Which engine computes a run's steps, and what sums gradients."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from lstm_ray.train.step import choice
         ({"engine": "native"}, True, "native"),
         ({"engine": "keras"}, False, "keras"),
         ({"network": "mine:build"}, False, "keras"),
+        ({"collective": "tensorflow", "workers": "2"}, False, "keras"),
+        ({"collective": "tcp", "workers": "2"}, False, "native"),
     ],
     ids=str,
 )
@@ -41,3 +43,20 @@ def test_this_machines_gpu_counts_only_without_ray_workers(
 ) -> None:
     monkeypatch.setattr(choice, "has_gpu", lambda: here)
     assert choice.runs_on_gpu(TrainConfig(**settings)) == on_gpu
+
+
+@pytest.mark.parametrize(
+    ("settings", "collective"),
+    [
+        ({}, "tcp"),
+        ({"workers": "2"}, "tcp"),
+        ({"workers": "2", "gpus_per_worker": 1}, "tensorflow"),
+        ({"workers": "1:2", "gpus_per_worker": 1}, "tensorflow"),
+        ({"workers": "1", "gpus_per_worker": 1}, "tcp"),
+        ({"workers": "2", "gpus_per_worker": 1, "collective": "tcp"}, "tcp"),
+        ({"workers": "2", "collective": "tensorflow"}, "tensorflow"),
+    ],
+    ids=str,
+)
+def test_the_collective(settings: dict[str, Any], collective: str) -> None:
+    assert choice.choose_collective(TrainConfig(**settings)) == collective
