@@ -1,13 +1,18 @@
-"""Times training steps: against `keras.Model.fit`, over workers, and what they wait for.
+"""Times training steps: against PyTorch and `keras.Model.fit`, over workers, and against the processor's own limit.
 
-    python benchmarks/training.py --input imdb/train.parquet --rounds 5
+    python -m benchmarks.training --input imdb/train.parquet --rounds 5
 
 Contestants take turns, a few dozen steps each, so that a slow minute of the machine hits all alike; medians of the
-rounds are printed as rows/s and as ratios. Each side does everything an epoch does with its rows: ours cuts, pads and
-seeds, Keras's `fit` gets one array, padded before the clock starts.
+rounds are printed as rows/s and as ratios. Our side does everything an epoch does with its rows: it cuts, pads and
+seeds. Keras's `fit` gets one array, padded before the clock starts, and PyTorch its batches: of a masked network's rows
+the same as ours, of similar lengths.
 
-    fit       our loop and `fit`, in one process on two cores
+    steps     our loop, PyTorch, `fit` and a matrix product, each in a process of its own
     workers   one process on two cores, and two workers of one core each (no Ray: processes over loopback)
+
+The limit is the speed of a large float32 product, divided by the arithmetic of a step's products (`Network.flops`).
+`--threads 1 --cpu-time` divides by the processor time of each contestant instead of the time on the clock. On a busy
+machine only that means something.
 """
 
 from __future__ import annotations
@@ -19,24 +24,24 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import asdict, fields
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-# `python benchmarks/training.py` puts benchmarks/ first on the path, where tokenize.py hides the standard library's.
-sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
+import numpy as np
 
-import numpy as np  # noqa: E402
-
-from lstm_ray.collective import rendezvous, tcp  # noqa: E402
-from lstm_ray.collective.protocol import Alone, Collective  # noqa: E402
-from lstm_ray.config import TrainConfig, resolve  # noqa: E402
-from lstm_ray.runtime.tensorflow import start_tensorflow  # noqa: E402
-from lstm_ray.text.sequences import pad  # noqa: E402
-from lstm_ray.train.data.batches import epoch_order, worker_batches  # noqa: E402
-from lstm_ray.train.data.corpus import Corpus, assemble, encode_shard, find_all_shards  # noqa: E402
+from benchmarks.networks import NETWORKS as SHAPES
+from benchmarks.networks import Network
+from lstm_ray.collective import rendezvous, tcp
+from lstm_ray.collective.protocol import Alone, Collective
+from lstm_ray.config import TrainConfig, resolve
+from lstm_ray.runtime.tensorflow import start_tensorflow
+from lstm_ray.text.sequences import pad
+from lstm_ray.train.data.batches import epoch_order, worker_batches
+from lstm_ray.train.data.corpus import Corpus, assemble, encode_shard, find_all_shards
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "lstm": {"preset": "lstm"},
@@ -49,7 +54,21 @@ NETWORKS: dict[str, dict[str, Any]] = {
         "max_tokens": 400,
         "units": 64,
     },
+    # Without what `best` adds beside the steps: word vectors, n-grams, averages.
+    "default": {"preset": "none", **asdict(SHAPES["default"])},
+    "300 numbers a word, 512 units": {
+        "preset": "none",
+        "mask": True,
+        "padding": "post",
+        "bidirectional": True,
+        "pooling": "max",
+        "max_tokens": 400,
+        "embedding_size": 300,
+        "units": 512,
+        "embedding_dropout": 0.5,
+    },
 }
+MATRIX_SIZE = 1536
 
 
 def main() -> None:
@@ -59,22 +78,28 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=64, help="steps of a turn")
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
-    parser.add_argument("--without-fit", action="store_true")
+    parser.add_argument("--contestants", nargs="*", choices=list(CONTESTANTS), default=list(CONTESTANTS))
+    parser.add_argument("--threads", type=int, default=2, help="of each contestant")
+    parser.add_argument("--cpu-time", action="store_true", help="divide by the processor's time, not the clock's")
     parser.add_argument("--without-workers", action="store_true")
     parser.add_argument("--json", help="write the figures here")
     arguments = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = str(arguments.threads)  # for the processes that are started below
     figures: dict[str, dict[str, list[float]]] = {}
     for network in arguments.networks:
         config = resolve(TrainConfig, {**NETWORKS[network], "train": (arguments.input,), "output": "-"})
         corpus = assemble([encode_shard(shard, config) for shard in find_all_shards(config)], config).training
-        share = (config, first_rows(corpus, arguments.steps * config.global_batch_size), arguments.rounds)
+        corpus = first_rows(corpus, arguments.steps * config.global_batch_size)
+        print(f"\n{network}: medians of {arguments.rounds} rounds of {arguments.steps} steps", flush=True)
         rates: dict[str, list[float]] = {}
         if not arguments.without_workers:
-            rates |= compare_workers(*share)
-        if not arguments.without_fit:
-            rates |= in_a_process(compare_with_fit, *share)
+            rates |= compare_workers(config, corpus, arguments.rounds)
+        if arguments.contestants:
+            rates |= compete(
+                config, corpus, arguments.contestants, arguments.rounds, arguments.threads, arguments.cpu_time
+            )
         figures[network] = rates
-        report(network, rates, arguments.rounds, arguments.steps)
+        report(rates, flops_of_row(config, corpus))
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
@@ -120,32 +145,141 @@ class Loop:
         return len(self._corpus) / (time.perf_counter() - started)
 
 
-def compare_with_fit(config: TrainConfig, corpus: Corpus, rounds: int) -> dict[str, list[float]]:
-    """Returns the rows/s of our loop and of `fit` by rounds, and the share of our loop that waits for batches."""
-    start_tensorflow()
+Turn = Callable[[], float]
+"""Trains on all rows once; returns how many they are (a matrix product: its arithmetic)."""
+
+
+def compete(
+    config: TrainConfig, corpus: Corpus, names: Sequence[str], rounds: int, threads: int, cpu_time: bool
+) -> dict[str, list[float]]:
+    """Returns the rows/s of each contestant by rounds; of the matrix product, operations/s."""
+    pipes = {}
+    for name in names:
+        pipes[name] = start(take_turns, CONTESTANTS[name], config, corpus, threads)
+        note = pipes[name][1].recv()
+        print(f"  {name} is ready{note and ': ' + note}", flush=True)
+    rates: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(rounds + 1):
+        for name, (_, pipe) in pipes.items():
+            pipe.send(True)
+            done, elapsed_s, cpu_s = pipe.recv()
+            if number:  # the first compiles
+                rates[name].append(done / (cpu_s if cpu_time else elapsed_s))
+    for process, pipe in pipes.values():
+        pipe.send(False)
+        process.join()
+    return rates
+
+
+def take_turns(pipe: Connection, prepare: Callable[..., tuple[str, Turn]], *arguments: Any) -> None:
+    """Takes turns for as long as the other end of the pipe wants one more; a process of its own."""
+    note, turn = prepare(*arguments)
+    pipe.send(note)
+    while pipe.recv():
+        started, cpu_started = time.perf_counter(), time.process_time()
+        done = turn()
+        pipe.send((done, time.perf_counter() - started, time.process_time() - cpu_started))
+
+
+def our_loop(config: TrainConfig, corpus: Corpus, threads: int) -> tuple[str, Turn]:
+    """Our loop."""
+    start_tensorflow(threads)
+    ours = Loop(config, corpus, Alone())
+
+    def turn() -> float:
+        ours.run()
+        return len(corpus)
+
+    return "", turn
+
+
+def keras_fit(config: TrainConfig, corpus: Corpus, threads: int) -> tuple[str, Turn]:
+    """`keras.Model.fit`."""
+    start_tensorflow(threads)
     import keras
 
     from lstm_ray.model.architectures import build_model
 
-    ours = Loop(config, corpus, Alone())
     model = build_model(config, config, config.seed)
     model.compile(keras.optimizers.Adam(config.learning_rate), "binary_crossentropy", metrics=["accuracy"])
     rows = pad(corpus.sequences, config.max_tokens, config.padding)
     labels = corpus.labels.astype(np.float32)
 
-    def fit() -> float:
-        started = time.perf_counter()
+    def turn() -> float:
         model.fit(rows, labels, batch_size=config.global_batch_size, epochs=1, verbose=0)
-        return len(rows) / (time.perf_counter() - started)
+        return len(rows)
 
-    rates: dict[str, list[float]] = {"our loop": [], "keras fit": [], "share waiting for batches": []}
-    for number in range(rounds + 1):
-        turn = {"our loop": ours.run(), "keras fit": fit()}
-        turn["share waiting for batches"] = ours.waited_s * turn["our loop"] / len(rows)
-        if number:  # the first compiles
-            for name, value in turn.items():
-                rates[name].append(value)
-    return rates
+    return "", turn
+
+
+def pytorch(config: TrainConfig, corpus: Corpus, threads: int) -> tuple[str, Turn]:
+    """PyTorch's LSTM, in whichever way is fastest (benchmarks/torch_lstm.py), by the processor's time."""
+    import torch
+
+    from benchmarks.torch_lstm import TorchTrainer, ways
+
+    torch.set_num_threads(threads)
+    network = network_of(config)
+    order = epoch_order(corpus.sequences.lengths, config, 1)
+    settings = config.model_copy(update={"padding": "post"}) if config.mask else config
+    size = config.global_batch_size
+    batches = []
+    for batch in worker_batches(corpus, order, settings, rank=0, world_size=1, batch_size=size):
+        longest = int((batch.token_ids != 0).sum(1).max()) if config.mask else config.max_tokens
+        batches.append((np.ascontiguousarray(batch.token_ids[:, :longest]), batch.labels))
+
+    def seconds(trainer: TorchTrainer) -> float:
+        few = batches[: max(2, len(batches) // 8)]
+        trainer.train(*few[0])
+        started = time.process_time()
+        for batch in few:
+            trainer.train(*batch)
+        return time.process_time() - started
+
+    trainers = [TorchTrainer(network, way) for way in ways(network)]
+    found = {trainer: seconds(trainer) for trainer in trainers}
+    fastest = min(found, key=lambda trainer: found[trainer])
+    note = ", ".join(f"{trainer.way} {found[trainer] / found[fastest]:.2f}" for trainer in trainers)
+
+    def turn() -> float:
+        for batch in batches:
+            fastest.train(*batch)
+        return len(corpus)
+
+    return f"{fastest.way} (times of all ways: {note})", turn
+
+
+def matrix_product(_: TrainConfig, __: Corpus, threads: int) -> tuple[str, Turn]:
+    """A large float32 product, TensorFlow's: NumPy's is slower."""
+    start_tensorflow(threads)
+    import tensorflow as tf
+
+    matrix = tf.random.normal((MATRIX_SIZE, MATRIX_SIZE))
+
+    def turn() -> float:
+        for _ in range(10):
+            tf.matmul(matrix, matrix).numpy()
+        return 10 * 2 * MATRIX_SIZE**3
+
+    return "", turn
+
+
+CONTESTANTS: dict[str, Callable[[TrainConfig, Corpus, int], tuple[str, Turn]]] = {
+    "our loop": our_loop,
+    "pytorch": pytorch,
+    "keras fit": keras_fit,
+    "matmul": matrix_product,
+}
+
+
+def network_of(config: TrainConfig) -> Network:
+    """Returns what PyTorch has to know of a run's settings."""
+    return Network(**{field.name: getattr(config, field.name) for field in fields(Network)})
+
+
+def flops_of_row(config: TrainConfig, corpus: Corpus) -> float:
+    """Returns the arithmetic of a row's products: of all its tokens, and if they are not masked of its padding."""
+    return network_of(config).flops(float(corpus.sequences.lengths.mean()) if config.mask else config.max_tokens)
 
 
 def compare_workers(config: TrainConfig, corpus: Corpus, rounds: int) -> dict[str, list[float]]:
@@ -192,30 +326,26 @@ def start(target: Callable[..., None], *arguments: Any) -> tuple[Any, Connection
     return process, ours
 
 
-def in_a_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Returns a function's result from a new process, because TensorFlow cannot change its number of threads."""
-    process, pipe = start(_send_result, function, arguments)
-    result = pipe.recv()
-    process.join()
-    return result
-
-
-def _send_result(pipe: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    pipe.send(function(*arguments))
-
-
-def report(network: str, rates: dict[str, list[float]], rounds: int, steps: int) -> None:
-    """Prints medians and the medians of the rounds' ratios."""
-    print(f"\n{network}: medians of {rounds} rounds of {steps} steps")
+def report(rates: dict[str, list[float]], flops: float) -> None:
+    """Prints medians and the medians of the rounds' ratios; `flops` is the arithmetic of a row."""
     for name, values in rates.items():
-        share = name.startswith("share")
-        print(f"  {name:28} {statistics.median(values):10{'.2%' if share else ',.0f'}}{'' if share else ' rows/s'}")
-    for ours, theirs in (("our loop", "keras fit"), ("2 workers, 1 core each", "1 worker, 2 cores")):
-        if ours in rates:
-            ratios = [one / other for one, other in zip(rates[ours], rates[theirs], strict=True)]
-            spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
-            print(f"  {ours} / {theirs}: {statistics.median(ratios):.2f}x ({spread})")
+        scale, unit = (1e9, "GFLOP/s") if name == "matmul" else (1, "rows/s")
+        print(f"  {name:28} {statistics.median(values) / scale:10,.0f} {unit}")
+    pairs = [("our loop", "pytorch"), ("our loop", "keras fit"), ("2 workers, 1 core each", "1 worker, 2 cores")]
+    for ours, theirs in pairs:
+        if ours in rates and theirs in rates:
+            print(f"  {ours} / {theirs}: {_ratios(rates[ours], rates[theirs], '{:.2f}')}")
+    if "our loop" in rates and "matmul" in rates:
+        limit = [rate / flops for rate in rates["matmul"]]
+        shares = _ratios(rates["our loop"], limit, "{:.0%}")
+        print(f"  our loop / limit of {statistics.median(limit):,.0f} rows/s: {shares}")
     sys.stdout.flush()
+
+
+def _ratios(ours: list[float], theirs: list[float], shown: str) -> str:
+    ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
+    median, least, most = (shown.format(each) for each in (statistics.median(ratios), min(ratios), max(ratios)))
+    return f"{median} ({least} to {most})"
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ from lstm_ray.config import TokenSettings, TrainConfig
 from lstm_ray.kernels.emitter import Target
 from lstm_ray.kernels.precision.choice import FORMATS, Precision
 from lstm_ray.progress import Epoch, Event
+from lstm_ray.runtime.devices import may_have_gpu
+from lstm_ray.runtime.tensorflow import has_gpu
 from lstm_ray.text.tokenize import tokenize
 from lstm_ray.text.vocabulary import Vocabulary, build_vocabulary, count_words
 
@@ -41,6 +43,16 @@ def low_precision(request: pytest.FixtureRequest) -> Precision:
     if not FORMATS[precision].is_on(Target.host()):
         pytest.skip(f"needs a processor with {FORMATS[precision].instructions}")
     return precision
+
+
+@pytest.hookimpl(tryfirst=True)  # before fixtures, some of which start Ray
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips tests marked `gpu` where there is no GPU; TensorFlow is loaded only if there may be one."""
+    if item.get_closest_marker("gpu"):
+        if not may_have_gpu():
+            pytest.skip("no GPU in this machine")
+        if not has_gpu():
+            pytest.skip("TensorFlow sees no GPU")
 
 
 @pytest.fixture(scope="session")

@@ -155,6 +155,25 @@ def test_tasks_feed_an_actor_that_has_a_gpu(
     assert left["id"].to_pylist() == [*range(700), *range(1400, 2100)]
 
 
+@pytest.mark.gpu
+def test_an_actor_on_a_gpu_scores_as_the_cpu_does(
+    run: Run, corpus: Path, model: Path, ray_nodes: RayCluster, tmp_path: Path
+) -> None:
+    run(tmp_path / "cpu", engine="cpu")
+    ray_nodes.start_node(cpus=3, gpus=1)
+    arguments = ("--model", model, "--rows-per-part", 200, "--address", ray_nodes.address, "--actors", 1)
+    done = ray_nodes.lstm_ray("score", corpus, *arguments, "--gpus-per-actor", 1, "--output", tmp_path / "gpu")
+    assert done.returncode == 0, done.stderr
+    ours, theirs = (
+        pa.concat_tables([pq.read_table(path) for path in sorted((tmp_path / name).glob("part-*"))])
+        for name in ("gpu", "cpu")
+    )
+    for name in ("id", "sentiment_error"):
+        assert ours[name].to_pylist() == theirs[name].to_pylist()
+    scores = [table["sentiment_probability"].to_numpy() for table in (ours, theirs)]
+    np.testing.assert_allclose(*scores, atol=5e-3)  # TF32 rounds factors to 10 bits
+
+
 def test_a_rerun_of_a_finished_run_starts_no_ray(scored: tuple[Path, Manifest], running: RayCluster) -> None:
     output, manifest = scored
     before = {path.name: path.stat().st_mtime_ns for path in output.glob("part-*")}

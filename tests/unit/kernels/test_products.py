@@ -51,6 +51,19 @@ def test_outer_adds_to_what_is_there(offsets: int, blocks: int, gated: bool) -> 
     np.testing.assert_allclose(out, expected, rtol=1e-5, atol=2e-5)
 
 
+def test_outer_of_many_sums() -> None:
+    """These are added up in longer chunks: 300 offsets are one and a part."""
+    offsets, inputs, width = 300, 260, 256
+    values, deltas = normal(offsets, inputs), normal(offsets, width // LANES, 4, LANES)
+    out = np.zeros((width // LANES, inputs, 4, LANES), np.float32)
+    assert out.size > products._LARGE_SUMS
+    outer = products.outer(TARGET, inputs, width, False)
+    outer(values=values, deltas=deltas.reshape(offsets, -1), out=out.ravel())
+    expected = values.astype(np.float64).T @ deltas.reshape(offsets, -1)
+    got = out.transpose(1, 0, 2, 3).reshape(inputs, -1)
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("rows", [1, 7])
 def test_gathered_sums(rows: int) -> None:
     """Rows 2 .. of more; some have no ids. In float32 the sum of the first row would be 0."""

@@ -153,3 +153,12 @@ def test_the_words_that_weighed_most_are_a_column(scorer: Scorer) -> None:
         expected[3],
     ]
     assert [len(found) for found in expected] == [0, 2, 0, 1]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_gpu_scores_as_the_cpu_does(make_bundle: Callable[..., Path], network: str) -> None:
+    bundle = read_bundle(str(make_bundle(**NETWORKS[network])))
+    with Scorer(bundle, "keras") as on_gpu, Scorer(bundle, "cpu") as on_cpu:
+        ours, theirs = (each.score(pa.array(TEXTS)).probability.to_numpy() for each in (on_gpu, on_cpu))
+    np.testing.assert_allclose(ours, theirs, atol=5e-3)  # TF32 rounds factors to 10 bits

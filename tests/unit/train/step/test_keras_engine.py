@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -137,3 +137,60 @@ def test_a_step_is_traced_few_times(mask: bool, most: int) -> None:
     assert len(lengths) == (5 if mask else 1)
     for function in (stepper._gradients, stepper._differentiate, stepper._apply, stepper._update, stepper._predict):
         assert function.experimental_get_tracing_count() <= most
+
+
+@pytest.fixture
+def exact_products() -> Iterator[None]:
+    """Lets a GPU multiply in float32; TensorFlow's default there, TF32, rounds factors to 10 bits."""
+    start_tensorflow()
+    import tensorflow as tf
+
+    before = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    yield
+    tf.config.experimental.enable_tensor_float_32_execution(before)
+
+
+ON_GPU = {
+    "lstm": {},
+    "bilstm": {"bidirectional": True},
+    "default": {"mask": True, "padding": "post", "bidirectional": True, "pooling": "mean_max"},
+}
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("exact_products")
+@pytest.mark.parametrize("network", ON_GPU)
+def test_a_gpu_learns_and_predicts_what_the_cpu_does(network: str) -> None:
+    corpus = make_corpus(shortest=4 if network == "default" else 10)
+    on_cpu, expected = train(settings(engine="native", **ON_GPU[network]), corpus)
+    on_gpu, sums = train(settings(engine="keras", **ON_GPU[network]), corpus)
+    assert all("GPU" in variable.value.device for variable in on_gpu.model.trainable_variables)
+    np.testing.assert_allclose(sums, expected, rtol=1e-4, atol=1e-4)
+    for ours, theirs in zip(on_gpu.weights(), on_cpu.weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    batch = next(batches(settings(), corpus))
+    np.testing.assert_allclose(on_gpu.predict(batch), on_cpu.predict(batch), atol=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("changes", "is_used"), [(ON_GPU["default"], True), ({"recurrent_dropout": 0.2}, False)])
+def test_a_gpu_uses_cudnn_where_it_can(changes: dict[str, Any], is_used: bool) -> None:
+    import tensorflow as tf
+
+    corpus = make_corpus(20)
+    stepper, _ = train(settings(engine="keras", epochs=1, **changes), corpus)
+    batch = next(batches(settings(), corpus))
+    arguments = [tf.constant(array) for array in (batch.token_ids, batch.labels, batch.weights)]
+    traced = stepper._differentiate.get_concrete_function(*arguments, tf.constant(7.0))
+    assert ("CudnnRNN" in str(traced.graph.as_graph_def())) == is_used
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_mixed_precision_learns_on_a_gpu(precision: str) -> None:
+    corpus = make_corpus(shortest=4)
+    stepper, sums = train(settings(precision=precision, epochs=8, **ON_GPU["default"]), corpus)
+    losses = np.array(sums).reshape(8, -1, 2).sum(axis=1)[:, 0] / len(corpus)
+    assert all("GPU" in variable.value.device for variable in stepper.model.trainable_variables)
+    assert losses[-1] < 0.25 < 0.5 < losses[0]
