@@ -1,12 +1,16 @@
-"""Measures the other costs of a scoring run: planning, memory, and the time before the first row.
+"""Measures what scoring costs beside scoring: planning, memory, the time before the first row; and its own parts.
 
 python benchmarks/scoring_costs.py plan
 python benchmarks/scoring_costs.py memory --model runs/imdb/model --input imdb/unlabelled.parquet
 python benchmarks/scoring_costs.py fixed --model runs/imdb/model --input imdb/unlabelled.parquet
+python benchmarks/scoring_costs.py shares --model runs/imdb/model --input imdb/dev.parquet
 
 plan     seconds and memory of planning 25,000, 50,000 and 100,000 files of 10 parts each, which have no rows to read
 memory   peak memory of every process while 200,000 and 2,000,000 rows are scored, with 0 and with 2 actors
 fixed    1,000 rows: seconds of each step of a run, median of several
+shares   CPU time that a row of all rows takes to be tokenized, in the LSTM and in the n-grams, in each precision; and
+         how many labels, and how far probabilities, differ from float32. A model without n-grams is measured with
+         8,388,608 random weights of n-grams of up to 3 words, but its labels are those without
 """
 
 from __future__ import annotations
@@ -21,13 +25,22 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 # A script puts its own directory first on the path, where tokenize.py hides the standard library's.
 sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
 
+import numpy as np  # noqa: E402
 import pyarrow as pa  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
+
+from lstm_ray.kernels.emitter import Target  # noqa: E402
+from lstm_ray.kernels.precision.choice import precisions_of  # noqa: E402
+from lstm_ray.model.bundle import read_bundle  # noqa: E402
+from lstm_ray.score.engine import NativeEngine  # noqa: E402
+from lstm_ray.score.scorer import Encoder, encode_column  # noqa: E402
 
 GROUPS = 10  # row groups of a planned file, each of which becomes a part
 LINKS = 10_000  # to one file: filesystems allow some 60,000
@@ -99,10 +112,10 @@ print(json.dumps(steps))
 def main() -> None:
     """Runs one of the measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["plan", "memory", "fixed"])
+    parser.add_argument("what", choices=["plan", "memory", "fixed", "shares"])
     parser.add_argument("--model", help="model bundle")
     parser.add_argument("--input", help="Parquet with a column `text`, of 50,000 rows")
-    parser.add_argument("--rounds", type=int, default=5, help="of `fixed`")
+    parser.add_argument("--rounds", type=int, default=5, help="of `fixed` and `shares`")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         work = Path(directory)
@@ -112,6 +125,8 @@ def main() -> None:
             parser.error("--model and --input are missing")
         elif arguments.what == "memory":
             measure_memory(work, arguments.model, arguments.input)
+        elif arguments.what == "shares":
+            measure_shares(arguments.model, arguments.input, arguments.rounds)
         else:
             measure_start(work, arguments.model, arguments.input, arguments.rounds)
 
@@ -218,6 +233,44 @@ def measure_start(work: Path, model: str, source: str, rounds: int) -> None:
         print(f"\n1,000 rows, --actors {actors}, medians of {rounds}")
         for name, values in steps.items():
             print(f"{statistics.median(values):7.2f} s  {name}")
+
+
+def measure_shares(model: str, source: str, rounds: int) -> None:
+    """Scores all rows on one thread and prints where the CPU time goes, and how precisions differ."""
+    bundle, texts = read_bundle(model), pq.read_table(source, columns=["text"])["text"]
+    encoder, weights = Encoder(bundle), bundle.weights()
+    alone = replace(weights, ngrams=0, ngram_table=None)
+    table = np.random.default_rng(0).normal(scale=0.01, size=1 << 23).astype(np.float32)
+    whole = weights if weights.ngrams else replace(weights, ngrams=3, ngram_table=table)
+    pairs = {
+        precision: (NativeEngine(alone, 1, precision), NativeEngine(whole, 1, precision))
+        for precision in precisions_of(Target.host())
+    }
+    rows, encoded = len(texts), encode_column(encoder, texts)
+    seconds: dict[str, list[float]] = defaultdict(list)
+
+    def timed(name: str, call: Callable[[], object]) -> None:
+        begun = time.process_time()
+        call()
+        seconds[name].append(time.process_time() - begun)
+
+    for _ in range(rounds):
+        timed("encode", lambda: encode_column(encoder, texts))
+        for name, engines in pairs.items():
+            for number, engine in enumerate(engines):
+                timed(f"{name} {number}", lambda engine=engine: engine.logits(encoded.sequences))
+    micro = {name: statistics.median(values) / rows * 1e6 for name, values in seconds.items()}
+    exact = pairs["float32"][bool(weights.ngrams)].probabilities(encoded.sequences)
+    print(f"{rows:,} rows of {encoded.sequences.lengths.mean():.0f} tokens, CPU time of one thread in us a row")
+    print(f"{'':10}{'tokenize':>9}{'LSTM':>8}{'n-grams':>8}{'rows/s':>9}{'other labels':>14}{'largest difference':>20}")
+    for name, engines in pairs.items():
+        lstm, both = micro[f"{name} 0"], micro[f"{name} 1"]
+        found = engines[bool(weights.ngrams)].probabilities(encoded.sequences)
+        other = int(((found > bundle.threshold) != (exact > bundle.threshold)).sum())
+        print(
+            f"{name:10}{micro['encode']:>9.0f}{lstm:>8.0f}{both - lstm:>8.0f}{1e6 / (micro['encode'] + both):>9,.0f}"
+            f"{other:>14}{np.abs(found - exact).max():>20.4f}"
+        )
 
 
 def run_python(program: str, *arguments: str) -> str:

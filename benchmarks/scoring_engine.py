@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstm_ray.kernels.emitter import Target
-from lstm_ray.kernels.precision.choice import FORMATS
+from lstm_ray.kernels.precision.choice import precisions_of
 from lstm_ray.model.weights import LstmWeights, NetworkWeights
 from lstm_ray.runtime.devices import available_cores
 from lstm_ray.score.engine import NativeEngine
@@ -347,8 +347,7 @@ def measure_precisions(case: Case, rounds: int) -> dict[str, Any]:
     generator = np.random.default_rng(0)
     network, texts = make_network(case, generator), make_texts(case, generator)
     sequences = Sequences(texts.ragged, np.concatenate([[0], np.cumsum(texts.lengths)]))
-    names = [name for name, form in FORMATS.items() if form.is_on(Target.host())]
-    engines = {name: NativeEngine(network, 1, name) for name in names}
+    engines = {name: NativeEngine(network, 1, name) for name in precisions_of(Target.host())}
     answers = {name: one.probabilities(sequences) for name, one in engines.items()}
     times: dict[str, list[float]] = {name: [] for name in engines}
     for _ in range(rounds):

@@ -46,7 +46,11 @@ class EvaluateConfig(LabelSettings, ThresholdSettings, PrecisionSettings, RowSet
         metavar="COLUMN,...",
     )
     compare: str | None = setting(
-        None, "Another model bundle, to compare on the same rows.", panel=FILES, metavar="DIR", path="input"
+        None,
+        "Another model bundle, to compare on the same rows; always in float32.",
+        panel=FILES,
+        metavar="DIR",
+        path="input",
     )
     allow_seen_files: bool = setting(
         False, "Evaluate on files that the model was trained on too.", panel=FILES, flag=True

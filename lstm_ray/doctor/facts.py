@@ -20,6 +20,7 @@ import lstm_ray
 from lstm_ray import storage
 from lstm_ray.errors import LstmRayError
 from lstm_ray.kernels.emitter import Target
+from lstm_ray.kernels.precision.choice import precisions_of
 from lstm_ray.runtime.devices import available_cores
 from lstm_ray.wording import reason
 
@@ -37,7 +38,7 @@ class Facts:
     Attributes:
         versions: Versions of Python, lstm-ray and `PACKAGES`; None for a missing package.
         cpus: Number of cores.
-        native_engine: The instruction set of the native engine, such as "AVX-512, 16 lanes".
+        native_engine: Its instruction set and precisions, such as "AVX-512, 16 lanes, float32, bf16, int8".
         native_engine_is_slow: True if the processor lacks the instructions that make it fast.
         gpus: Names of the GPUs.
         driver_failure: The error of the NVIDIA driver; None if it works or is not installed.
@@ -104,7 +105,7 @@ def describe(directory: str | None, probe: str | None) -> Facts:
     return Facts(
         versions=versions,
         cpus=available_cores(),
-        native_engine=target.describe(),
+        native_engine=f"{target.describe()}, {', '.join(precisions_of(target))}",
         native_engine_is_slow=target.is_slow,
         gpus=gpus,
         driver_failure=driver_failure,

@@ -17,15 +17,19 @@ Precision = Literal["float32", "bf16", "int8"]
 FORMATS: dict[Precision, NumberFormat] = {"float32": Float32(), "bf16": BFloat16(), "int8": Int8()}
 
 
+def precisions_of(target: Target) -> list[Precision]:
+    """Returns the precisions that a processor has the instructions of; float32 is one."""
+    return [name for name, form in FORMATS.items() if form.is_on(target)]
+
+
 def check_precision(precision: Precision, target: Target) -> None:
     """Raises ConfigError if a processor lacks the instructions of a precision.
 
     It doesn't compute in float32 instead: on a cluster of different processors the scores would depend on which of them
     scored a row.
     """
-    if not FORMATS[precision].is_on(target):
-        there = ", ".join(name for name, form in FORMATS.items() if form.is_on(target))
+    if precision not in precisions_of(target):
         raise ConfigError(
             f"--precision {precision} needs a processor with {FORMATS[precision].instructions}; the one of "
-            f"{platform.node()} has none: choose {there}, or leave such machines out"
+            f"{platform.node()} has none: choose {', '.join(precisions_of(target))}, or leave such machines out"
         )

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lstm_ray.cli.app import main
+from lstm_ray.kernels.emitter import Target
 
 Run = Callable[..., tuple[int, list[str], str]]
 
@@ -132,3 +133,11 @@ def test_an_explanation_lists_the_words_that_weigh_most(
         "good": [[2, 6]],
         "film": [[7, 11]],
     }
+
+
+def test_a_precision_that_the_processor_lacks_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Target, "host", classmethod(lambda cls: Target.of("haswell", {"avx2": True, "fma": True})))
+    assert run("--precision", "float32", "good")[:2] == (0, ["good"])
+    code, texts, error = run("--precision", "bf16", "good")
+    assert (code, texts) == (2, [])
+    assert "--precision bf16 needs a processor with AVX512-BF16" in error

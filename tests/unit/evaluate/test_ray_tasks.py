@@ -17,6 +17,8 @@ import ray
 from lstm_ray.config import EvaluateConfig
 from lstm_ray.evaluate import ray_tasks
 from lstm_ray.evaluate.evaluation import evaluate
+from lstm_ray.kernels.emitter import Target
+from lstm_ray.kernels.precision.choice import precisions_of
 from lstm_ray.progress import ignore
 
 
@@ -43,6 +45,7 @@ def test_models_that_were_named_by_relative_paths_are_found_in_another_working_d
         "inputs": ("reviews.parquet",),
         "model": os.path.relpath(tiny_bundle),
         "compare": os.path.relpath(make_bundle(seed=5)),
+        "precision": precisions_of(Target.host())[-1],
     }
     here = evaluate(EvaluateConfig.model_validate(given), ignore)
     there = evaluate(EvaluateConfig.model_validate({**given, "address": "auto"}), ignore)

@@ -11,12 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from lstm_ray.config import ScoreConfig
-from lstm_ray.errors import LstmRayError
+from lstm_ray.errors import ConfigError, LstmRayError
+from lstm_ray.kernels.emitter import Target
+from lstm_ray.kernels.precision.choice import Precision
 from lstm_ray.model.bundle import read_bundle
 from lstm_ray.runtime.ray_internals import IDLE_DATA_THREAD
 from lstm_ray.score import wire
-from lstm_ray.score.plan import make_plan
-from lstm_ray.score.ray_data import _encode_stage, _GpuActor, _new_threads_ended, _Run, _write_stage
+from lstm_ray.score.parts import Part
+from lstm_ray.score.plan import BadFile, make_plan
+from lstm_ray.score.ray_data import _encode_stage, _GpuActor, _new_threads_ended, _Run, _ScoringActor, _write_stage
 from lstm_ray.score.scorer import Scorer, make_engine
 from lstm_ray.score.tasks import score_task
 
@@ -51,6 +54,38 @@ def test_an_actor_whose_gpu_tensorflow_does_not_see_fails(
     failed = _write_stage(_GpuActor(run)(encoded), run)
     with pytest.raises(LstmRayError, match=r"TensorFlow sees none: .* or leave out --gpus-per-actor to score on CPUs"):
         list(wire.results_from_text(failed["results"][0].as_py()))
+
+
+def scored_by_an_actor(tmp_path: Path, bundle_path: Path, precision: Precision) -> list[Part | BadFile]:
+    """Returns the results of an actor, in this process."""
+    pq.write_table(pa.table({"text": ["a good film", "bad acting"]}), tmp_path / "in.parquet")
+    given = {"inputs": (str(tmp_path / "in.parquet"),), "model": str(bundle_path), "output": str(tmp_path / "out")}
+    config = ScoreConfig.model_validate({**given, "engine": "cpu", "actors": 1, "precision": precision})
+    bundle = read_bundle(config.model)
+    plan = make_plan(config, bundle.identity())
+    (task,) = plan.tasks(set())
+    actor = _ScoringActor(_Run(config, plan.layout, bundle.hash, bundle.threshold, {}))
+    return list(wire.results_from_text(actor({"task": [wire.task_to_text(task)]})["results"][0]))
+
+
+def test_an_actor_scores_in_the_precision_of_the_run(
+    tmp_path: Path, tiny_bundle: Path, low_precision: Precision
+) -> None:
+    scored_by_an_actor(tmp_path, tiny_bundle, low_precision)
+    (part,) = (tmp_path / "out").glob("part-*")
+    expected = Scorer(read_bundle(str(tiny_bundle)), "cpu", 1, precision=low_precision).score(
+        pq.read_table(tmp_path / "in.parquet")["text"]
+    )
+    assert pq.read_table(part)["sentiment_probability"].combine_chunks() == expected.probability
+
+
+def test_an_actor_whose_processor_lacks_the_precision_ends_the_run(
+    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = Target.of("haswell", {"avx2": True, "fma": True})
+    monkeypatch.setattr(Target, "host", classmethod(lambda cls: target))
+    with pytest.raises(ConfigError, match=r"^--precision int8 needs a processor with VNNI; the one of .* has none"):
+        scored_by_an_actor(tmp_path, tiny_bundle, "int8")
 
 
 def test_the_stages_around_a_gpu_count_what_one_process_counts(tmp_path: Path, tiny_bundle: Path) -> None:

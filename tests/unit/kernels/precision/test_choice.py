@@ -4,7 +4,7 @@ import pytest
 
 from lstm_ray.errors import ConfigError
 from lstm_ray.kernels.emitter import Target
-from lstm_ray.kernels.precision.choice import FORMATS, check_precision
+from lstm_ray.kernels.precision.choice import FORMATS, check_precision, precisions_of
 
 AVX512 = {"avx512f": True, "avx2": True, "fma": True}
 AVX2 = {"avx2": True, "fma": True}
@@ -24,7 +24,7 @@ AVX2 = {"avx2": True, "fma": True}
 )
 def test_a_processor_has_the_precisions_of_its_instructions(features: dict[str, bool], precisions: list[str]) -> None:
     target = Target.of("any", features)
-    assert [name for name, form in FORMATS.items() if form.is_on(target)] == precisions
+    assert precisions_of(target) == precisions
     for name in FORMATS:
         if name in precisions:
             check_precision(name, target)
