@@ -109,12 +109,16 @@ def connect(
             raise
         finally:
             if not is_in_use:
-                ray.shutdown()  # if its raylet has died, Ray ends the process here
+                with _sigterm_kept():
+                    ray.shutdown()  # if its raylet has died, Ray ends the process here
 
 
 @contextmanager
 def _sigterm_kept() -> Iterator[None]:
-    """Restores the SIGTERM handler, which `ray.init` replaces by one that calls `sys.exit`."""
+    """Restores the SIGTERM handler: `ray.init` sets one that calls `sys.exit`, `ray.shutdown` none.
+
+    Python then still names the old handler, but the signal ends the process.
+    """
     handler = signal.getsignal(signal.SIGTERM)
     try:
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import re
 import signal
 import subprocess
@@ -69,6 +70,22 @@ def test_sigterm_interrupts_also_once_ray_has_set_its_own_handler(
         with pytest.raises(KeyboardInterrupt), connect("ray://head:10001"):
             signal.raise_signal(signal.SIGTERM)
         assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_sigterm_is_handled_also_once_ray_has_shut_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's shutdown resets the signal beneath Python, as this does, whose `getsignal` does not see it."""
+    monkeypatch.setattr(ray_session, "find_ray", lambda address, notify: address)
+    monkeypatch.setattr(ray_session.ray, "init", lambda *_, **__: None)
+    monkeypatch.setattr(ray_session.ray, "shutdown", lambda: ctypes.CDLL(None).signal(signal.SIGTERM, None))
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with connect("ray://head:10001"):
+            pass
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+        assert caught >> (signal.SIGTERM - 1) & 1
     finally:
         signal.signal(signal.SIGTERM, before)
 
