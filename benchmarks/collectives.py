@@ -54,9 +54,9 @@ CASES = (
     Case("0.3 MB dense", 75_000, 0, 0),
     Case("10 MB dense", 2_500_000, 0, 0),
     Case("100 MB dense", 25_000_000, 0, 0),
-    Case("lstm preset, 16 rows: 0.5 MB, 500 words", 131_713, 500, 20_000),
-    Case("lstm preset, its embedding as a dense matrix", 131_713 + 20_000 * WIDTH, 0, 0),
-    Case("5,000 words: 2.6 MB, of 100,000", 131_713, 5_000, 100_000),
+    Case("lstm preset: 0.5 MB dense, 500 words (0.3 MB)", 131_713, 500, 20_000),
+    Case("the same, the whole embedding dense: 10.8 MB", 131_713 + 20_000 * WIDTH, 0, 0),
+    Case("0.5 MB dense, 5,000 words (2.6 MB)", 131_713, 5_000, 100_000),
 )
 
 

@@ -133,7 +133,7 @@ def test_a_lost_worker_is_noticed(fault: str) -> None:
             workers[1].send_signal(SIGKILL if fault == "killed" else SIGSTOP)
         errors = [workers[rank].result() for rank in (0, 2)]
     assert [type(error) for error in errors] == [WorkerLostError, WorkerLostError]
-    said = "has not answered for 5 s" if fault == "stopped" else "^worker 1 at 127.0.0.1:[0-9]+ is gone: it closed"
+    said = "has not answered for 5 s" if fault == "stopped" else "^worker 1 at 127.0.0.2:[0-9]+ is gone: it closed"
     for error in errors:
         assert re.search(said, str(error)), error
 

@@ -74,7 +74,7 @@ def on_all(workers: Sequence[Worker], call: Callable[..., Any], *arguments: Any)
 
 
 def _serve(rank: int, timeout_s: float, pipe: Connection) -> None:
-    listener = listen("127.0.0.1")
+    listener = listen(f"127.0.0.{rank + 1}")  # as on hosts of their own; all of this network is loopback on Linux
     pipe.send(address_of(listener))
     (addresses,) = pipe.recv()
     start_tensorflow()
