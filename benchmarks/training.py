@@ -24,9 +24,10 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, fields
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     },
 }
 MATRIX_SIZE = 1536
+POOL = 32  # batches, as in lstm_ray/train/data/batches.py
 
 
 def main() -> None:
@@ -81,6 +83,9 @@ def main() -> None:
     parser.add_argument("--contestants", nargs="*", choices=list(CONTESTANTS), default=list(CONTESTANTS))
     parser.add_argument("--threads", type=int, default=2, help="of each contestant")
     parser.add_argument("--cpu-time", action="store_true", help="divide by the processor's time, not the clock's")
+    parser.add_argument(
+        "--pytorch-ways", nargs="*", default=[], help='such as "padded, dense"; by default all are tried'
+    )
     parser.add_argument("--without-workers", action="store_true")
     parser.add_argument("--json", help="write the figures here")
     arguments = parser.parse_args()
@@ -89,39 +94,43 @@ def main() -> None:
     for network in arguments.networks:
         config = resolve(TrainConfig, {**NETWORKS[network], "train": (arguments.input,), "output": "-"})
         corpus = assemble([encode_shard(shard, config) for shard in find_all_shards(config)], config).training
-        corpus = first_rows(corpus, arguments.steps * config.global_batch_size)
+        corpus = some_batches(corpus, config, arguments.steps)
         print(f"\n{network}: medians of {arguments.rounds} rounds of {arguments.steps} steps", flush=True)
         rates: dict[str, list[float]] = {}
         if not arguments.without_workers:
             rates |= compare_workers(config, corpus, arguments.rounds)
         if arguments.contestants:
-            rates |= compete(
-                config, corpus, arguments.contestants, arguments.rounds, arguments.threads, arguments.cpu_time
-            )
+            contestants = {name: CONTESTANTS[name] for name in arguments.contestants}
+            if "pytorch" in contestants:
+                contestants["pytorch"] = partial(pytorch, named=arguments.pytorch_ways)
+            rates |= compete(config, corpus, contestants, arguments.rounds, arguments.threads, arguments.cpu_time)
         figures[network] = rates
         report(rates, flops_of_row(config, corpus))
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
-def first_rows(corpus: Corpus, rows: int) -> Corpus:
-    """Returns rows drawn from all of a corpus, so that files sorted by label or length do no harm."""
-    chosen = np.random.default_rng(0).permutation(len(corpus))[:rows]
+def some_batches(corpus: Corpus, config: TrainConfig, steps: int) -> Corpus:
+    """Returns the rows of some steps, drawn from all of a corpus, so that files sorted by label or length do no harm.
+
+    A masked network's batches are as alike in length as in a whole epoch: they are some of a pool's. Few rows that are
+    sorted by themselves would have more padding, which PyTorch computes and our engine does not.
+    """
+    size = config.global_batch_size
+    chosen = np.random.default_rng(0).permutation(len(corpus))[: max(steps, POOL if config.mask else 0) * size]
+    if config.mask and steps < POOL:
+        batches = chosen[np.argsort(corpus.sequences.lengths[chosen], kind="stable")].reshape(-1, size)
+        chosen = batches[np.linspace(0, len(batches) - 1, steps + 2).round().astype(int)[1:-1]].ravel()
     return Corpus(corpus.sequences.take(chosen), corpus.labels[chosen])
 
 
 class Loop:
-    """Our loop over an epoch's rows, as `train/loop/epochs.py` runs it.
-
-    Attributes:
-        waited_s: Seconds of the last epoch spent on preparing batches.
-    """
+    """Our loop over an epoch's rows, as `train/loop/epochs.py` runs it."""
 
     def __init__(self, config: TrainConfig, corpus: Corpus, group: Collective) -> None:
         from lstm_ray.runtime.tensorflow import has_gpu
         from lstm_ray.train.step.choice import choose_engine, make_stepper
 
-        self.waited_s = 0.0
         config = config.model_copy(update={"engine": choose_engine(config, on_gpu=has_gpu())})
         self._config, self._corpus, self._group = config, corpus, group
         self._stepper = make_stepper(config, group, corpus.labels)
@@ -130,17 +139,14 @@ class Loop:
     def run(self) -> float:
         """Returns the rows/s of the next epoch."""
         self._epoch += 1
-        self.waited_s = 0.0
         sums = []
-        started = before = time.perf_counter()
+        started = time.perf_counter()
         order = epoch_order(self._corpus.sequences.lengths, self._config, self._epoch)
         size, rank, world_size = self._config.global_batch_size, self._group.rank, self._group.world_size
         shares = worker_batches(self._corpus, order, self._config, rank=rank, world_size=world_size, batch_size=size)
         for step, batch in enumerate(shares, 1):
-            self.waited_s += time.perf_counter() - before
             self._stepper.reseed(self._config.seed, self._epoch, step, rank)
             sums.append(self._stepper.train(batch))
-            before = time.perf_counter()
         np.stack([np.asarray(each) for each in sums])
         return len(self._corpus) / (time.perf_counter() - started)
 
@@ -150,15 +156,20 @@ Turn = Callable[[], float]
 
 
 def compete(
-    config: TrainConfig, corpus: Corpus, names: Sequence[str], rounds: int, threads: int, cpu_time: bool
+    config: TrainConfig,
+    corpus: Corpus,
+    contestants: Mapping[str, Callable[..., tuple[str, Turn]]],
+    rounds: int,
+    threads: int,
+    cpu_time: bool,
 ) -> dict[str, list[float]]:
     """Returns the rows/s of each contestant by rounds; of the matrix product, operations/s."""
     pipes = {}
-    for name in names:
-        pipes[name] = start(take_turns, CONTESTANTS[name], config, corpus, threads)
+    for name, prepare in contestants.items():
+        pipes[name] = start(take_turns, prepare, config, corpus, threads)
         note = pipes[name][1].recv()
         print(f"  {name} is ready{note and ': ' + note}", flush=True)
-    rates: dict[str, list[float]] = {name: [] for name in names}
+    rates: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(rounds + 1):
         for name, (_, pipe) in pipes.items():
             pipe.send(True)
@@ -212,7 +223,7 @@ def keras_fit(config: TrainConfig, corpus: Corpus, threads: int) -> tuple[str, T
     return "", turn
 
 
-def pytorch(config: TrainConfig, corpus: Corpus, threads: int) -> tuple[str, Turn]:
+def pytorch(config: TrainConfig, corpus: Corpus, threads: int, named: Sequence[str] = ()) -> tuple[str, Turn]:
     """PyTorch's LSTM, in whichever way is fastest (benchmarks/torch_lstm.py), by the processor's time."""
     import torch
 
@@ -236,7 +247,7 @@ def pytorch(config: TrainConfig, corpus: Corpus, threads: int) -> tuple[str, Tur
             trainer.train(*batch)
         return time.process_time() - started
 
-    trainers = [TorchTrainer(network, way) for way in ways(network)]
+    trainers = [TorchTrainer(network, way) for way in ways(network) if not named or str(way) in named]
     found = {trainer: seconds(trainer) for trainer in trainers}
     fastest = min(found, key=lambda trainer: found[trainer])
     note = ", ".join(f"{trainer.way} {found[trainer] / found[fastest]:.2f}" for trainer in trainers)
@@ -264,7 +275,7 @@ def matrix_product(_: TrainConfig, __: Corpus, threads: int) -> tuple[str, Turn]
     return "", turn
 
 
-CONTESTANTS: dict[str, Callable[[TrainConfig, Corpus, int], tuple[str, Turn]]] = {
+CONTESTANTS: dict[str, Callable[..., tuple[str, Turn]]] = {
     "our loop": our_loop,
     "pytorch": pytorch,
     "keras fit": keras_fit,
