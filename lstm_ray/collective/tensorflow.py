@@ -2,7 +2,7 @@
 
     tcp.join() on every worker -> TcpCollective -> connect() on every worker -> TensorFlowCollective
 
-The tensors stay on the device, where TCP copies them to the host and back. A sum takes two operations:
+The tensors stay on the device, while TCP copies them to the host and back. A sum takes two operations:
 
     dense values, and how many rows each worker has  ->  CollectiveReduceV2  ->  their sums
     ids and rows, padded to the longest worker's     ->  CollectiveGatherV2  ->  added up here, in the order of ranks
@@ -32,7 +32,6 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
-from tensorflow.python.eager import context
 
 from lstm_ray.collective.protocol import Floats, SparseRows
 from lstm_ray.collective.tcp import TcpCollective
@@ -83,11 +82,13 @@ def connect(control: TcpCollective, *, on_gpus: bool) -> TensorFlowCollective:
 
 
 def _start_server(servers: Sequence[str], rank: int) -> None:
+    from tensorflow.python.eager import context  # private: not needed by a worker alone
+
     cluster = tf.train.ClusterSpec({_JOB: list(servers)})
     ours = context.context()
     ours.configure_collective_ops(
         collective_leader=f"/job:{_JOB}/replica:0/task:0",
-        device_filters=(f"/job:{_JOB}/task:{rank}",),  # other workers' devices are none of ours
+        device_filters=(f"/job:{_JOB}/task:{rank}",),  # use only this worker's devices
     )
     ours.enable_collective_ops(
         tf.train.ServerDef(
@@ -215,6 +216,8 @@ class TensorFlowCollective:
 
     def _abort(self, loss: WorkerLostError) -> None:
         """Ends the operation under way, if any, which may wait for a lost peer. Called from another thread."""
+        from tensorflow.python.eager import context
+
         with self._lock:
             self._loss = loss
             if self._is_adding:  # peers also leave at the end of a run: TensorFlow would log an error

@@ -9,7 +9,7 @@ These models are the only place where a setting is declared. The command line bu
     ├── BundleSettings          shared.py     the model                          the same, and `predict`
     ├── RowSettings             shared.py     rows and text column               all commands
     ├── LabelSettings           shared.py     where labels are, what they mean   Train-, Evaluate- and CalibrateConfig
-    ├── ThresholdSetting        shared.py     the threshold itself
+    ├── Threshold               shared.py     the threshold itself
     │   ├── ThresholdSettings   shared.py     how it is chosen                   Train-, Evaluate- and CalibrateConfig
     │   └── DecisionSettings    shared.py     how a probability is decided       ScoreConfig, `predict`, loaded models
     ├── PrecisionSettings       shared.py     how exactly scores are computed    the same, and EvaluateConfig
@@ -60,6 +60,7 @@ from lstm_ray.config.job_file import known_settings as known_settings
 from lstm_ray.config.job_file import load_job_file as load_job_file
 from lstm_ray.config.job_file import read_job_file as read_job_file
 from lstm_ray.config.job_file import read_yaml as read_yaml
+from lstm_ray.config.job_file import read_yaml_as_written as read_yaml_as_written
 from lstm_ray.config.job_file import to_yaml as to_yaml
 from lstm_ray.config.model import ModelSettings as ModelSettings
 from lstm_ray.config.model import Punctuation as Punctuation

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from datetime import date
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator, field_validator, model_validator
 
 from lstm_ray.config.base import FILES, Settings, setting
 from lstm_ray.config.shared import split_list
@@ -32,7 +33,7 @@ class ConvertConfig(Settings):
     overwrite: bool = _OVERWRITE
     encoding: str | None = setting(
         None,
-        "Encoding of the files, such as latin-1; by default that of its byte order mark, or UTF-8.",
+        "Encoding of the files, such as latin-1; by default that of each file's byte order mark, or UTF-8.",
         panel=FILES,
         metavar="NAME",
     )
@@ -107,6 +108,11 @@ class SplitConfig(Settings):
     )
     date_column: str = setting("date", "Column of the dates.", panel=_SIDES, metavar="NAME")
     seed: int = setting(0, "Random seed: another one makes another split.", panel=_SIDES, ge=0, le=2**32 - 1)
+
+    @field_validator("before", mode="before")
+    @classmethod
+    def _as_text(cls, given: Any) -> Any:
+        return given.isoformat() if isinstance(given, date) else given  # so YAML reads it; a datetime is a date too
 
     @property
     def test_share(self) -> float:

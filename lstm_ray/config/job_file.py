@@ -76,7 +76,7 @@ def read_job_file(kind: type[Settings], path: str | Path) -> dict[str, Any]:
     command = content.pop("command", None)
     expected = command_of(kind)
     if command not in (None, expected):
-        raise ConfigError(f"{path}: is a job for `lstm-ray {command}`, not for `lstm-ray {expected}`")
+        raise ConfigError(f"{path}: is a job for `{command}`, not for `{expected}`")
     try:
         settings = known_settings(kind, content)
     except ConfigError as error:
@@ -141,15 +141,21 @@ def read_yaml(kind: type[Settings], content: bytes) -> dict[str, Any] | None:
     Settings that the writing version did not know get their defaults. So the default of a new setting must mean what
     older versions did.
     """
-    try:
-        settings = yaml.load(content, _Loader)
-    except (yaml.YAMLError, UnicodeDecodeError):
-        return None
-    if not isinstance(settings, dict) or settings.get("command") != command_of(kind):
+    settings = read_yaml_as_written(kind, content)
+    if settings is None:
         return None
     plain = kind.model_validate({"preset": "none"} if "preset" in kind.model_fields else {})
     named = {} if settings.get("preset", ...) is not None else {"preset": "none"}
     return {**yaml.safe_load(to_yaml(plain)), **settings, **named}
+
+
+def read_yaml_as_written(kind: type[Settings], content: bytes) -> dict[str, Any] | None:
+    """Returns the same without settings that the writing version did not know."""
+    try:
+        settings = yaml.load(content, _Loader)
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return None
+    return settings if isinstance(settings, dict) and settings.get("command") == command_of(kind) else None
 
 
 def changed_since(earlier: Mapping[str, Any], config: Settings, absolute: Callable[[str], str]) -> list[str]:

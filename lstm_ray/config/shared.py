@@ -119,21 +119,20 @@ class PrecisionSettings(Settings):
     )
 
 
-class ThresholdSetting(Settings):
+class Threshold(Settings):
     """The threshold, for all commands that decide."""
 
     threshold: float | None = fixed(
         None,
         "Probability above which a review counts as positive; by default the model's, or 0.5 in training.",
         panel="Threshold",
-        metavar="X",
         gt=0,
         lt=1,
         fingerprint="value if changed",
     )
 
 
-class DecisionSettings(ThresholdSetting):
+class DecisionSettings(Threshold):
     """How a probability becomes a sentiment: `score`, `predict` and a loaded model."""
 
     unsure: str | None = setting(
@@ -157,7 +156,7 @@ class DecisionSettings(ThresholdSetting):
         return self
 
 
-class ThresholdSettings(ThresholdSetting):
+class ThresholdSettings(Threshold):
     """How the threshold is chosen: `train`, `evaluate` and `calibrate`."""
 
     maximize: Literal["accuracy", "balanced_accuracy", "f1"] | None = fixed(

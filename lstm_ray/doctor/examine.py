@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from lstm_ray import storage
-from lstm_ray.config import COMMANDS, EvaluateConfig, ScoreConfig, TrainConfig, VectorsConfig, load_job_file, resolve
+from lstm_ray.config import COMMANDS, BundleSettings, TrainConfig, load_job_file, resolve
 from lstm_ray.doctor.facts import describe, probe_in
 from lstm_ray.doctor.verdicts import Verdict, judge
 from lstm_ray.errors import ConfigError
@@ -58,9 +58,8 @@ def _job_settings(job_file: str | None) -> tuple[str, Any, Any] | None:
     config = resolve(kind, {}, job_file)
     if isinstance(config, TrainConfig):  # train or tune
         return job_file, config, config
-    if isinstance(config, VectorsConfig):
+    if not isinstance(config, BundleSettings):  # vectors, convert, split
         return None
-    assert isinstance(config, ScoreConfig | EvaluateConfig)
     if not config.model:
         raise ConfigError(f"{job_file}: model is missing")
     return _bundle_settings(config.model)

@@ -121,8 +121,9 @@ def choices(facts: DataFacts) -> dict[str, tuple[Any, str]]:
         "global_batch_size": (32 if facts.rows < 100_000 else 128, rows),
     }
     if facts.unlabelled:
-        passes = int(np.clip(_PRETRAINED_TEXTS // (facts.rows + facts.unlabelled), 1, 4))
-        chosen["pretrain_epochs"] = (passes, f"{counted(facts.unlabelled, 'text')} without labels to learn from")
+        passes = min(4, _PRETRAINED_TEXTS // (facts.rows + facts.unlabelled))
+        reason = "to learn from" if passes else "would take too long: choose fewer, or a number"
+        chosen["pretrain_epochs"] = (passes, f"{counted(facts.unlabelled, 'text')} without labels {reason}")
     if fitted < facts.rows:
         chosen["ngram_rows"] = (fitted, f"some {facts.row_ngrams:.0f} n-grams in each of {rows}, to save memory")
     return chosen

@@ -5,16 +5,24 @@ from __future__ import annotations
 import yaml
 
 from lstm_ray import storage
-from lstm_ray.config import TrainConfig, changed_since, describe_changes, read_yaml, to_yaml
+from lstm_ray.config import (
+    TrainConfig,
+    changed_since,
+    describe_changes,
+    left_open,
+    read_yaml,
+    read_yaml_as_written,
+    to_yaml,
+)
 from lstm_ray.errors import OutputError
 from lstm_ray.train.data.corpus import Prepared
 from lstm_ray.train.loop.mlflow_run import ID_FILE
-from lstm_ray.train.loop.pretraining import PRETRAINING
 from lstm_ray.train.loop.state import State
 
 LOCK = ".lock"
 _MOST_NAMED = 5  # settings that differ: another preset changes two dozen, and is the first of them
 VECTORS = "vectors"
+PRETRAINING = "pretraining"
 _RESULTS = (
     "metrics.json",
     "model",
@@ -27,6 +35,18 @@ _RESULTS = (
     "report.html",
     ID_FILE,
 )
+
+
+def as_begun(config: TrainConfig) -> TrainConfig:
+    """Returns the settings, with the defaults of those that the version which began the run did not have.
+
+    Otherwise the preset `best` would choose them now, and the run could not be resumed.
+    """
+    if config.fresh or "config.yaml" not in storage.list_names(config.output):
+        return config
+    written = read_yaml_as_written(TrainConfig, storage.read_bytes(storage.join(config.output, "config.yaml")))
+    unknown = [] if written is None else [name for name in left_open(config) if name not in written]
+    return config.model_copy(update={name: getattr(config, name) for name in unknown})
 
 
 def open_run(config: TrainConfig) -> bool:

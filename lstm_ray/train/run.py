@@ -37,10 +37,10 @@ from lstm_ray.train.loop import checkpoints
 from lstm_ray.train.loop.mlflow_run import MlflowRun
 from lstm_ray.train.loop.state import State
 from lstm_ray.train.results import Outcome, is_complete, read_outcome, write_results
-from lstm_ray.train.resume import LOCK, begin_run, check_same_data, open_run, remove_if_empty
+from lstm_ray.train.resume import LOCK, as_begun, begin_run, check_same_data, open_run, remove_if_empty
 from lstm_ray.train.step.choice import choose_collective, choose_engine, runs_on_gpu
 from lstm_ray.train.step.schedule import check_schedule
-from lstm_ray.train.unlabelled import learn_file, read_all_texts, token_ids_of
+from lstm_ray.train.unlabelled import learn_file, read_all_texts, read_token_ids
 from lstm_ray.wording import counted
 
 
@@ -72,7 +72,7 @@ def train(config: TrainConfig, progress: Progress) -> Outcome:
     shards = find_all_shards(config, progress)
     # The texts are read much later, but errors in their files are reported now.
     find_text_shards(config.unlabelled, config.text_column, progress)
-    config, reasons = choose(config, shards)
+    config, reasons = choose(as_begun(config), shards)
     open_run(config)
     with storage.locked(config.output, LOCK):
         resumed = open_run(config)  # again, because a run that held the lock may have ended in between
@@ -131,7 +131,7 @@ def _train(
         if texts is not None:
             prepared = _add_word_vectors(prepared, learn_file(config, texts, progress), progress)
             if config.pretrain_epochs:
-                prepared = replace(prepared, texts=token_ids_of(texts, prepared.vocabulary))
+                prepared = replace(prepared, texts=read_token_ids(config, shards, prepared.vocabulary))
         if state is not None:
             check_same_data(config, state, prepared)
             begin_run(config)

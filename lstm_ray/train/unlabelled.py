@@ -8,12 +8,12 @@ from; a resumed run finds them there.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from lstm_ray import storage
 from lstm_ray.config import SkipGramSettings, TrainConfig
@@ -21,9 +21,10 @@ from lstm_ray.datasets.held_out import group_keys, hash_keys, held_out, keys_of_
 from lstm_ray.datasets.labelled import Shard, read_columns
 from lstm_ray.datasets.unlabelled import find_text_shards, read_texts
 from lstm_ray.progress import Progress
-from lstm_ray.text.sequences import Sequences
-from lstm_ray.text.tokenize import decode_texts
-from lstm_ray.text.vocabulary import FIRST_WORD_ID, OOV_ID, Vocabulary, prepend_start
+from lstm_ray.runtime.devices import available_cores
+from lstm_ray.text.sequences import Sequences, concatenate
+from lstm_ray.text.tokenize import decode_texts, tokenize
+from lstm_ray.text.vocabulary import Vocabulary
 from lstm_ray.text.word_vectors import write_word_vectors
 from lstm_ray.train.resume import VECTORS
 from lstm_ray.vectors.corpus import TextCorpus, read_corpus
@@ -32,7 +33,7 @@ from lstm_ray.wording import counted
 
 
 def read_all_texts(config: TrainConfig, shards: Sequence[Shard], progress: Progress) -> TextCorpus:
-    """Reads the training rows and the unlabelled texts, except unlabelled texts that are also in a validation row.
+    """Reads all texts of a run, to learn word vectors from.
 
     Args:
         config: The run's settings.
@@ -41,6 +42,33 @@ def read_all_texts(config: TrainConfig, shards: Sequence[Shard], progress: Progr
 
     Raises:
         InputError: A file cannot be read, or no word occurs often enough.
+    """
+    reads, left_out = _reads(config, shards)
+    corpus = read_corpus(reads, config, skip_gram_settings(config), ", ".join((*config.train, *config.unlabelled)))
+    if sum(left_out):
+        progress(f"{counted(sum(left_out), 'unlabelled text')} left out: also in the validation rows")
+    return corpus
+
+
+def read_token_ids(config: TrainConfig, shards: Sequence[Shard], vocabulary: Vocabulary) -> Sequences:
+    """Reads the same texts as token ids, whole, to learn to predict their words.
+
+    Raises:
+        InputError: A file cannot be read.
+    """
+
+    def encode(read: Callable[[], pa.LargeStringArray]) -> Sequences:
+        return vocabulary.look_up(tokenize(read(), config), config.unlisted_words)
+
+    with ThreadPoolExecutor(available_cores(), "encode") as pool:
+        return concatenate(list(pool.map(encode, _reads(config, shards)[0])))
+
+
+def _reads(config: TrainConfig, shards: Sequence[Shard]) -> tuple[list[Callable[[], pa.LargeStringArray]], list[int]]:
+    """Returns functions that each read some training rows or unlabelled texts, on any thread.
+
+    Unlabelled texts that are also in a validation row are left out; while texts are read, the second list gets their
+    numbers.
     """
     in_validation: set[bytes] = set()
     for shard in shards if config.unlabelled else ():
@@ -53,12 +81,11 @@ def read_all_texts(config: TrainConfig, shards: Sequence[Shard], progress: Progr
         left_out.append(len(texts) - int(is_kept.sum()))
         return texts.filter(pa.array(is_kept))
 
-    reads = [partial(_texts_of, shard, config, of_validation=False) for shard in shards]
+    reads: list[Callable[[], pa.LargeStringArray]] = [
+        partial(_texts_of, shard, config, of_validation=False) for shard in shards
+    ]
     reads += [partial(read_others, shard) for shard in find_text_shards(config.unlabelled, config.text_column)]
-    corpus = read_corpus(reads, config, skip_gram_settings(config), ", ".join((*config.train, *config.unlabelled)))
-    if sum(left_out):
-        progress(f"{counted(sum(left_out), 'unlabelled text')} left out: also in the validation rows")
-    return corpus
+    return reads, left_out
 
 
 def learn_file(config: TrainConfig, corpus: TextCorpus, progress: Progress) -> str:
@@ -76,13 +103,6 @@ def learn_file(config: TrainConfig, corpus: TextCorpus, progress: Progress) -> s
     progress(f"learning word vectors from {occurrences:,} words of {counted(len(corpus.texts), 'text')}")
     write_word_vectors(path, corpus.words, learn_vectors(corpus, settings, progress))
     return path
-
-
-def token_ids_of(corpus: TextCorpus, vocabulary: Vocabulary) -> Sequences:
-    """Returns the texts with the token ids of a vocabulary, each with its start token."""
-    known = vocabulary.words[: vocabulary.size - FIRST_WORD_ID]
-    ids = pc.index_in(corpus.words, value_set=known).fill_null(OOV_ID - FIRST_WORD_ID).to_numpy() + FIRST_WORD_ID
-    return prepend_start(ids.astype(np.int32)[corpus.texts.token_ids], corpus.texts.offsets)
 
 
 def skip_gram_settings(config: TrainConfig) -> SkipGramSettings:

@@ -139,11 +139,11 @@ class _Worker:
             self.state = checkpoint.state
             self._best = checkpoint.best if self._is_first else []
         check_start(config, self._collective, self._stepper, checkpoint)
-        if checkpoint is None and config.pretrain_epochs:
-            self._stepper.set_weights(pretrain(config, prepared, context))
         if self._is_first:
             checkpoints.discard_after(config.output, None if checkpoint is None else self.state)
             context.begin(self.state)
+        if checkpoint is None and config.pretrain_epochs:
+            self._stepper.set_weights(pretrain(config, prepared, context))
         self._part: NgramPart | None = None
         if config.ngrams:
             self._part = (

@@ -4,7 +4,7 @@
     with
 
 All workers take part. Rank 0 saves checkpoints in OUTPUT/pretraining, as in the run itself, so that an interrupted run
-resumes here too. They are deleted when the run ends.
+resumes here too. They are deleted once the run's model is written.
 """
 
 from __future__ import annotations
@@ -22,19 +22,18 @@ from lstm_ray.config import TrainConfig
 from lstm_ray.errors import TrainingError
 from lstm_ray.progress import Count
 from lstm_ray.text.sequences import Sequences
-from lstm_ray.text.word_vectors import WordVectors
 from lstm_ray.train.data.batches import epoch_order, worker_batches
 from lstm_ray.train.data.corpus import Corpus, Prepared
 from lstm_ray.train.loop import checkpoints
 from lstm_ray.train.loop.agreement import check_epoch, check_start
 from lstm_ray.train.loop.checkpoints import Checkpoint
 from lstm_ray.train.loop.state import State
+from lstm_ray.train.resume import PRETRAINING, check_same_data
+from lstm_ray.train.step.schedule import steps_per_epoch
 from lstm_ray.wording import counted
 
 if TYPE_CHECKING:
     from lstm_ray.train.loop.epochs import Context
-
-PRETRAINING = "pretraining"  # its checkpoints, in the run's directory
 
 _PIECE = 200  # most tokens of a row: shorter rows leave less of a batch empty, and a word seldom depends on more
 _ROWS = 40  # of a step, over all workers: 6,000 tokens of IMDb
@@ -53,6 +52,8 @@ def pretrain(config: TrainConfig, prepared: Prepared, context: Context) -> list[
         context: The worker's environment.
 
     Raises:
+        InputError: No word of the texts is in the vocabulary.
+        OutputError: The data has changed since the last checkpoint.
         TrainingError: The loss is not finite, or the workers' weights differ.
         WorkerLostError: A peer died or does not answer.
         KeyboardInterrupt: The run was interrupted and has been saved; on rank 0 only.
@@ -61,7 +62,7 @@ def pretrain(config: TrainConfig, prepared: Prepared, context: Context) -> list[
     corpus = pieces(prepared.texts, _PIECE)
     settings = _settings(config, len(corpus))
     with checkpoints.Writer(settings.output, *settings.checkpoint_interval) as writer:
-        worker = _Worker(settings, corpus, prepared.word_vectors, context, writer)
+        worker = _Worker(settings, corpus, prepared, context, writer)
         while worker.state.epoch < settings.epochs:
             worker.learn()
         writer.wait()
@@ -80,7 +81,7 @@ class _Worker:
         self,
         config: TrainConfig,
         corpus: Corpus,
-        vectors: WordVectors | None,
+        prepared: Prepared,
         context: Context,
         writer: checkpoints.Writer,
     ) -> None:
@@ -91,11 +92,12 @@ class _Worker:
         self._collective = context.collective
         self._is_first = self._collective.rank == 0
         self.stepper = LanguageModelStepper(config, self._collective, corpus.sequences)
-        if vectors is not None:
-            self.stepper.set_word_vectors(vectors)
+        if prepared.word_vectors is not None:
+            self.stepper.set_word_vectors(prepared.word_vectors)
         checkpoint = checkpoints.latest(config.output)
-        self.state = State() if checkpoint is None else checkpoint.state
+        self.state = State(data=prepared.fingerprint()) if checkpoint is None else checkpoint.state
         if checkpoint is not None:
+            check_same_data(config, self.state, prepared)
             self.stepper.restore(checkpoint.variables)
         check_start(config, self._collective, self.stepper, checkpoint)
         if self._is_first:
@@ -129,19 +131,17 @@ class _Worker:
             state.right += float(predictions)
             now = time.monotonic()
             if self._is_first and now - reported > _PROGRESS_EVERY_S:
-                reported, rate = now, (state.step - first) * config.global_batch_size / (now - began)
-                done = (epoch - 1) * len(corpus) + min(state.step * config.global_batch_size, len(corpus))
-                stage = f"predicting words, epoch {epoch}/{config.epochs}"
-                self._context.report(Count(done, config.epochs * len(corpus), "texts", stage, rate))
-            if self._is_first and (self._writer.count_step() or self._context.is_interrupted()):
+                reported, steps = now, steps_per_epoch(config, len(corpus))
+                stage, rate = f"predicting words, epoch {epoch}/{config.epochs}", (state.step - first) / (now - began)
+                done = (epoch - 1) * steps + state.step
+                self._context.report(Count(done, config.epochs * steps, "steps", stage, rate))
+            is_due = self._is_first and (self._writer.count_step() or self._context.is_interrupted())
+            if is_due or not math.isfinite(state.loss_sum):  # the same loss on all workers
+                self._check_finite()
+            if is_due:
                 self._save()
                 self._stop_if_interrupted()
-            if not math.isfinite(state.loss_sum):  # the same on all workers
-                break
-        if not (math.isfinite(state.loss_sum) and self.stepper.is_finite()):
-            raise TrainingError(
-                f"the loss is no longer a number in epoch {epoch} of predicting words: leave --pretrain-epochs out"
-            )
+        self._check_finite()
         perplexity = math.exp(min(state.loss_sum / max(state.right, 1), _MOST_NATS))
         check_epoch(self._collective, epoch, self.stepper.state())
         state.end_epoch({"perplexity": perplexity})
@@ -150,6 +150,14 @@ class _Worker:
             seconds = time.monotonic() - began
             self._context.report(f"predicting words, epoch {epoch}: perplexity {perplexity:.1f}  ({seconds:.0f} s)")
             self._stop_if_interrupted()
+
+    def _check_finite(self) -> None:
+        """Raises TrainingError if the loss or a weight is not finite."""
+        if not (math.isfinite(self.state.loss_sum) and self.stepper.is_finite()):
+            raise TrainingError(
+                f"the loss is no longer a number in epoch {self.state.epoch + 1} of predicting words, by step "
+                f"{self.state.step}: use --pretrain-epochs 0"
+            )
 
     def _save(self) -> None:
         if self._is_first:
@@ -166,7 +174,7 @@ class _Worker:
 
 
 def discard(config: TrainConfig) -> None:
-    """Deletes the checkpoints of the language model, once the run has its own."""
+    """Deletes the checkpoints of the language model."""
     storage.delete(storage.join(config.output, PRETRAINING))
 
 

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from lstm_ray.collective.protocol import Collective, SparseRows
 from lstm_ray.config import TrainConfig
+from lstm_ray.errors import InputError
 from lstm_ray.kernels.function import Floats
 from lstm_ray.text.sequences import Sequences
 from lstm_ray.text.vocabulary import FIRST_WORD_ID
@@ -67,12 +68,17 @@ class LanguageModelStepper(NativeStepper):
             config: Settings of the network, and of this training in place of the run's.
             collective: Sums gradients over the workers.
             texts: All texts to learn from, as token ids.
+
+        Raises:
+            InputError: No word of the texts is in the vocabulary.
         """
         counts = np.bincount(texts.token_ids, minlength=config.vocabulary_size)[: config.vocabulary_size].astype(float)
         counts[:FIRST_WORD_ID] = 0  # they are read, but not predicted
-        self._drawn_below = np.cumsum(counts) / max(counts.sum(), 1)
+        if not counts.any():
+            raise InputError("no word of the texts is in the vocabulary: nothing to predict: use --pretrain-epochs 0")
+        self._drawn_below = np.cumsum(counts) / counts.sum()
         with np.errstate(divide="ignore"):
-            self._log_frequencies = np.log(counts / max(counts.sum(), 1)).astype(np.float32)
+            self._log_frequencies = np.log(counts / counts.sum()).astype(np.float32)
         self._mean_length = len(texts.token_ids) / max(len(texts), 1)
         super().__init__(config, collective, np.zeros(len(texts), np.int8))
         self._language_networks = [_LanguageNetwork(config, self._layout, self._target) for _ in self._networks]
@@ -150,6 +156,7 @@ class LanguageModelStepper(NativeStepper):
 class _LanguageNetwork(Network):
     """The network as a language model, for use by one thread."""
 
+    @np.errstate(all="ignore")  # `Stepper.is_finite` finds what overflows
     def word_gradients(
         self,
         token_ids: npt.NDArray[np.int32],

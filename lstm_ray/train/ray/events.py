@@ -173,7 +173,7 @@ class EventReporter:
             KeyboardInterrupt: The run was interrupted and has been saved.
         """
         if isinstance(event, str | Count | Epoch):
-            if isinstance(event, Count):
+            if isinstance(event, Count) and event.unit == "rows":
                 self._rows_done, self._rows_of_epoch = event.done, event.total // self._config.epochs
             if not isinstance(event, str):
                 self._progress_at = time.monotonic()

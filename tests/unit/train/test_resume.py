@@ -9,9 +9,9 @@ import pytest
 import yaml
 from runs import changed
 
-from lstm_ray.config import TrainConfig
+from lstm_ray.config import TrainConfig, left_open, resolve
 from lstm_ray.errors import OutputError
-from lstm_ray.train.resume import begin_run, open_run
+from lstm_ray.train.resume import as_begun, begin_run, open_run
 
 
 def test_an_empty_or_missing_directory_begins_a_run(settings: TrainConfig) -> None:
@@ -125,3 +125,17 @@ def test_a_run_with_relative_paths_of_an_older_version_resumes_where_it_began(
     assert open_run(changed(settings, train=(str(tmp_path / "in.parquet"),), validation=("in.parquet",)))
     with pytest.raises(OutputError, match=r"--train in\.parquet there, other\.parquet here"):
         open_run(changed(relative, train=("other.parquet",)))
+
+
+def test_what_an_older_version_did_not_know_is_not_chosen_now(tmp_path: Path) -> None:
+    config = resolve(TrainConfig, {"preset": "best", "train": ("in.parquet",), "output": str(tmp_path / "run")})
+    assert as_begun(config) == config
+    begin_run(config)
+    path = tmp_path / "run/config.yaml"
+    written = yaml.safe_load(path.read_text(encoding="utf-8"))
+    settled = {name: getattr(config, name) for name in left_open(config) if name != "pretrain_epochs"}
+    path.write_text(yaml.safe_dump({**written, **settled}), encoding="utf-8")
+    assert set(left_open(as_begun(config))) == settled.keys()
+    assert as_begun(config).pretrain_epochs == 0
+    fresh = changed(config, fresh=True)
+    assert as_begun(fresh) == fresh

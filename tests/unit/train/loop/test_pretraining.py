@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from steps import VOCABULARY_SIZE, settings
 
+from lstm_ray.errors import InputError, OutputError, TrainingError
 from lstm_ray.runtime.tensorflow import start_tensorflow
 from lstm_ray.text.sequences import Sequences
-from lstm_ray.text.vocabulary import Vocabulary
+from lstm_ray.text.vocabulary import OOV_ID, Vocabulary
+from lstm_ray.text.word_vectors import WordVectors
 from lstm_ray.train.data.corpus import Corpus, Prepared
 from lstm_ray.train.local import LocalContext
 from lstm_ray.train.loop import pretraining
@@ -77,7 +80,25 @@ def test_words_are_learned_and_an_interrupted_run_ends_in_the_same_bits(
     context = LocalContext(watcher, InterruptedOnce())
     with pytest.raises(KeyboardInterrupt, match="while learning to predict words, at epoch 2, step 2"):
         pretraining.pretrain(config, data, context)
+    assert data.texts is not None
+    others = replace(data, texts=Sequences(data.texts.token_ids[::-1].copy(), data.texts.offsets))
+    with pytest.raises(OutputError, match="the training data has changed since this run began"):
+        pretraining.pretrain(config, others, context)
     for one, other in zip(whole, pretraining.pretrain(config, data, context), strict=True):
         np.testing.assert_array_equal(one, other)
     pretraining.discard(config)
     assert not (tmp_path / "b" / pretraining.PRETRAINING).exists()
+
+
+def test_texts_of_unknown_words_and_infinite_vectors_are_refused(data: Prepared, watcher: Any, tmp_path: Path) -> None:
+    start_tensorflow()
+    config = settings(learn_vectors=True, mask=True, pretrain_epochs=1, output=str(tmp_path))
+    context = LocalContext(watcher, threading.Event())
+    assert data.texts is not None
+    unknown = Sequences(np.full_like(data.texts.token_ids, OOV_ID), data.texts.offsets)
+    with pytest.raises(InputError, match="no word of the texts is in the vocabulary"):
+        pretraining.pretrain(config, replace(data, texts=unknown), context)
+    infinite = WordVectors(np.arange(4, 9), np.full((5, config.embedding_size), np.inf, np.float32))
+    with pytest.raises(TrainingError, match="use --pretrain-epochs 0"):
+        pretraining.pretrain(config, replace(data, word_vectors=infinite), context)
+    assert not (tmp_path / pretraining.PRETRAINING / "checkpoints").exists(), "nothing was saved"
