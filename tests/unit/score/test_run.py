@@ -208,7 +208,7 @@ def test_a_part_without_counts_of_its_texts_is_kept_and_told(run: Run, place: Pa
     assert (again.parts_kept, again.rows, again.positives) == (whole.parts, whole.rows, whole.positives)
     assert Profile.from_json(again.profile).rows < Profile.from_json(whole.profile).rows
     report = (place / "out/_report.html").read_text(encoding="utf-8")
-    assert "200 rows in parts that an older version wrote" in report
+    assert "lack 200 rows, in parts that an older version wrote" in report
     assert again.moved["scores"]["here"] == whole.moved["scores"]["here"] == whole.positives / whole.scored
     assert f"{100 * whole.positives / whole.scored:.1f}" in report
 
