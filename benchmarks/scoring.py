@@ -1,6 +1,7 @@
 """Scores Parquet into Parquet: lstm-ray against Ray Data's own batch-inference pattern, and against its own limit.
 
     python benchmarks/scoring.py --model runs/imdb/model --input imdb/unlabelled.parquet --rows 200000
+    python benchmarks/scoring.py --model runs/imdb/model --input imdb/unlabelled.parquet --rows 200000 --kill
 
 The input is repeated to the number of rows. The contestants take turns, so that a slow minute of the machine affects
 all of them. Prints medians as rows/s of whole commands (start of Python, Ray and TensorFlow included), and ratios.
@@ -9,6 +10,11 @@ all of them. Prints medians as rows/s of whole commands (start of Python, Ray an
     score 0   lstm-ray score --actors 0
     score N   lstm-ray score --actors <cores>
     guide     read_parquet, map_batches(tokenize), map_batches(actor with model.predict), write_parquet
+    guide+    the same with Ray's own checkpoint (ray.data.checkpoint.CheckpointConfig, beta)
+
+With --kill, each is killed (SIGKILL) when half of the rows are written, and run again by the same command. Printed are
+the seconds of both runs, and whether the output has every row once, in order. The guide's blocks are then
+small: as it comes, it writes, and so checkpoints, blocks of up to 128 MiB, a single one for a small corpus.
 """
 
 from __future__ import annotations
@@ -17,12 +23,14 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +38,33 @@ from typing import Any
 sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
 
 import numpy as np  # noqa: E402
+import numpy.typing as npt  # noqa: E402
 import pyarrow as pa  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 
 from lstm_ray.model.bundle import read_bundle  # noqa: E402
 from lstm_ray.runtime.devices import available_cores  # noqa: E402
 from lstm_ray.score.scorer import Scorer  # noqa: E402
+
+KILLED_FILES = 40
+KILLED_BLOCK_BYTES = 256 << 10
+
+
+@dataclass(frozen=True)
+class Killed:
+    """A command that was killed and run again.
+
+    Attributes:
+        killed_after_s: Seconds until it was killed.
+        again_s: Seconds of the second run.
+        exit_code: Exit code of the second run.
+        ids: int64[rows], the ids in the output, in the order in which it is read.
+    """
+
+    killed_after_s: float
+    again_s: float
+    exit_code: int
+    ids: npt.NDArray[np.int64]
 
 
 def main() -> None:
@@ -45,9 +74,10 @@ def main() -> None:
     parser.add_argument("--input", required=True, help="Parquet with a column `text`")
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--without-guide", action="store_true", help="leave out the slowest contestant")
+    parser.add_argument("--without-guide", action="store_true", help="leave out the slowest contestants")
+    parser.add_argument("--kill", action="store_true", help="kill each in the middle, and run it again")
     parser.add_argument("--json", help="write the figures here")
-    parser.add_argument("--run-guide", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--run-guide", nargs=5, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.run_guide:
         run_guide(*arguments.run_guide)
@@ -55,6 +85,10 @@ def main() -> None:
     cores = available_cores()
     with tempfile.TemporaryDirectory() as directory:
         work = Path(directory)
+        if arguments.kill:
+            corpus = repeat(arguments.input, arguments.rows, work / "input", -(-arguments.rows // KILLED_FILES))
+            report_killed(kill_each(corpus, arguments.rows, arguments.model, work, cores), arguments.rows)
+            return
         corpus = repeat(arguments.input, arguments.rows, work / "input")
         contestants: dict[str, Callable[[], float]] = {
             "limit": lambda: time_limit(arguments.model, corpus),
@@ -64,9 +98,12 @@ def main() -> None:
             ),
         }
         if not arguments.without_guide:
-            guide = [sys.executable, __file__, "--model", "-", "--input", "-"]
-            guide += ["--run-guide", str(corpus), arguments.model, str(work / "out")]
-            contestants["guide"] = lambda: time_command(guide, work / "out")
+            contestants["guide"] = lambda: time_command(
+                guide_command(corpus, arguments.model, work / "out"), work / "out"
+            )
+            contestants["guide+"] = lambda: time_command(
+                guide_command(corpus, arguments.model, work / "out", work / "checkpoint"), work / "out"
+            )
         seconds: dict[str, list[float]] = {name: [] for name in contestants}
         for number in range(1, arguments.rounds + 1):
             for name, run in contestants.items():
@@ -75,15 +112,15 @@ def main() -> None:
     report(seconds, arguments.rows, cores, arguments.json)
 
 
-def repeat(source: str, rows: int, directory: Path) -> Path:
-    """Writes files of 50,000 rows, `rows` in all, with ids from 0."""
+def repeat(source: str, rows: int, directory: Path, file_rows: int = 50_000) -> Path:
+    """Writes files of `file_rows` rows, `rows` in all, with ids from 0."""
     directory.mkdir()
     table = pq.read_table(source, columns=["text"])
     times = -(-rows // table.num_rows)
     whole = pa.concat_tables([table] * times).slice(0, rows)
     whole = whole.add_column(0, "id", pa.array(np.arange(rows)))
-    for start in range(0, rows, 50_000):
-        pq.write_table(whole.slice(start, 50_000), directory / f"{start:09d}.parquet", row_group_size=10_000)
+    for start in range(0, rows, file_rows):
+        pq.write_table(whole.slice(start, file_rows), directory / f"{start:09d}.parquet", row_group_size=10_000)
     return directory
 
 
@@ -103,6 +140,14 @@ def score_command(corpus: Path, model: str, output: Path, actors: int) -> list[s
     return [script, "score", str(corpus), "--model", model, "--output", str(output), "--actors", str(actors)]
 
 
+def guide_command(
+    corpus: Path, model: str, output: Path, checkpoint: Path | None = None, block_bytes: int | None = None
+) -> list[str]:
+    """Returns the command line that scores as Ray Data's guide does, with Ray's own checkpoint if that is given."""
+    given = [str(corpus), model, str(output), str(checkpoint or ""), str(block_bytes or "")]
+    return [sys.executable, __file__, "--model", "-", "--input", "-", "--run-guide", *given]
+
+
 def time_command(command: list[str], output: Path) -> float:
     """Returns the seconds that a command takes; deletes its output."""
     started = time.perf_counter()
@@ -112,14 +157,81 @@ def time_command(command: list[str], output: Path) -> float:
     return seconds
 
 
-def run_guide(corpus: str, model: str, output: str) -> None:
+def kill_each(corpus: Path, rows: int, model: str, work: Path, cores: int) -> dict[str, Killed]:
+    """Kills each contestant when half of the rows are written, and runs it again."""
+    commands = {
+        f"score {cores}": score_command(corpus, model, work / "score", cores),
+        "guide": guide_command(corpus, model, work / "guide", block_bytes=KILLED_BLOCK_BYTES),
+        "guide+": guide_command(corpus, model, work / "guide+", work / "checkpoint", KILLED_BLOCK_BYTES),
+    }
+    return {name: kill_and_repeat(command, work / name.split()[0], rows) for name, command in commands.items()}
+
+
+def kill_and_repeat(command: list[str], output: Path, rows: int) -> Killed:
+    """Runs a command, kills it when half of the rows are written, and runs it again."""
+    started = time.perf_counter()
+    errors = output.with_suffix(".log")
+    with errors.open("wb") as log:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True)
+    while sum(map(rows_in, written(output))) < rows / 2:
+        if process.poll() is not None:
+            raise SystemExit(f"ended before it was killed:\n{errors.read_text()[-2000:]}")
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    killed_after = time.perf_counter() - started
+    time.sleep(5)  # Ray's processes end with their driver
+    started = time.perf_counter()
+    again = subprocess.run(command, check=False, capture_output=True, text=True)
+    seconds = time.perf_counter() - started
+    if again.returncode:
+        print(again.stderr[-2000:], file=sys.stderr)
+    ids = np.concatenate([pq.read_table(path, columns=["id"])["id"].to_numpy() for path in written(output)])
+    return Killed(killed_after, seconds, again.returncode, ids)
+
+
+def written(output: Path) -> list[Path]:
+    """Lists the files that readers of a directory find, by name."""
+    return sorted(path for path in output.glob("*.parquet") if not path.name.startswith(("_", ".")))
+
+
+def rows_in(path: Path) -> int:
+    """Returns the number of rows of a file; 0 while it is being written."""
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except pa.ArrowInvalid:
+        return 0
+
+
+def report_killed(killed: dict[str, Killed], rows: int) -> None:
+    """Prints a line for each contestant."""
+    print(f"{rows:,} rows in {KILLED_FILES} files, killed when half of the rows were written\n")
+    print(f"{'':10} {'killed after':>13} {'again':>9} {'rows':>10} {'missing':>9} {'twice':>9} {'in order':>9}")
+    for name, one in killed.items():
+        distinct = np.unique(one.ids)
+        order = "yes" if one.ids.size == rows and bool((one.ids == np.arange(rows)).all()) else "no"
+        missing, twice = rows - distinct.size, one.ids.size - distinct.size
+        ended = "" if one.exit_code == 0 else f"  exit code {one.exit_code}"
+        print(
+            f"{name:10} {one.killed_after_s:11.1f} s {one.again_s:7.1f} s {one.ids.size:10,} {missing:9,} {twice:9,}"
+            f" {order:>9}{ended}"
+        )
+
+
+def run_guide(corpus: str, model: str, output: str, checkpoint: str, block_bytes: str) -> None:
     """Scores as Ray Data's batch-inference guide does: an actor per core has the Keras model.
 
     Source: https://docs.ray.io/en/latest/data/batch_inference.html
     """
     import ray
 
-    ray.init(include_dashboard=False, log_to_driver=False)
+    # A resumed run needs a core for the actor that filters rows; with two cores it would wait for ever.
+    cpus = available_cores() + bool(checkpoint)
+    ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False)
+    if checkpoint:
+        from ray.data.checkpoint import CheckpointConfig
+
+        ray.data.DataContext.get_current().checkpoint_config = CheckpointConfig("id", checkpoint)
     bundle = read_bundle(model)
     words = pq.read_table(pa.BufferReader(bundle.files["vocabulary.parquet"]))
     ids = dict(zip(words["word"].to_pylist(), words["id"].to_pylist(), strict=True))
@@ -142,9 +254,12 @@ def run_guide(corpus: str, model: str, output: str) -> None:
             batch["probability"] = self.model.predict(batch.pop("token_ids"), batch_size=256, verbose=0)[:, 0]
             return batch
 
-    dataset = ray.data.read_parquet(corpus).map_batches(encode, batch_size=1024)
-    dataset = dataset.map_batches(
-        Predictor, batch_size=1024, num_cpus=1, compute=ray.data.ActorPoolStrategy(size=max(1, available_cores() - 1))
+    if block_bytes:
+        ray.data.DataContext.get_current().target_max_block_size = int(block_bytes)
+    size = None if block_bytes else 1024  # None: a batch is a block
+    dataset = ray.data.read_parquet(corpus)
+    dataset = dataset.map_batches(encode, batch_size=size).map_batches(
+        Predictor, batch_size=size, num_cpus=1, compute=ray.data.ActorPoolStrategy(size=max(1, available_cores() - 1))
     )
     dataset.write_parquet(output)
 

@@ -116,8 +116,8 @@ def test_ctrl_c_waits_for_ray_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("command", "told"),
     [
-        ("up", "what was started keeps running: lstm-ray cluster down PATH ends it"),
-        ("down", "some of it may still run: the same command ends the rest"),
+        ("up", "what was started keeps running: stop it with lstm-ray cluster down PATH"),
+        ("down", "parts of it may still be running: the same command stops them"),
     ],
 )
 def test_ctrl_c_reports_what_still_runs(

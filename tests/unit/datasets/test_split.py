@@ -301,7 +301,7 @@ DAYS = [datetime.date(2024, 4, 30), datetime.date(2024, 5, 1), datetime.date(202
 )
 def test_a_date_splits_columns_of_any_type_for_dates(tmp_path: Path, column: pa.Array) -> None:
     pq.write_table(pa.table({"text": ["a", "b", "c", "d"], "at": column}), tmp_path / "in.parquet")
-    split([str(tmp_path / "in.parquet")], tmp_path / "out", before="2024-05-01", date_column="at")
+    split([str(tmp_path / "in.parquet")], tmp_path / "out", before=DAYS[1], date_column="at")  # as YAML reads it
     assert pq.read_table(tmp_path / "out/train.parquet")["text"].to_pylist() == ["a", "d"]
     assert pq.read_table(tmp_path / "out/test.parquet")["text"].to_pylist() == ["b", "c"]
 

@@ -182,7 +182,7 @@ def test_without_kuberays_schema_the_verdict_is_not_fully_checked(tmp_path: Path
     result = run(str(path))
     assert result.exit_code == 0
     assert result.stdout == f"{path}: not fully checked, no mistakes found\n"
-    assert "give KubeRay's CRDs with --crds DIR, or ask your Kubernetes cluster with --server" in result.stderr
+    assert "pass KubeRay's CRDs with --crds DIR, or let your Kubernetes cluster check with --server" in result.stderr
 
 
 def test_a_jobs_command_line_is_checked_by_validate_and_render(write: Write) -> None:
