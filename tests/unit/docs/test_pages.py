@@ -49,11 +49,17 @@ def begun(tmp_path_factory: pytest.TempPathFactory, environment: Mapping[str, st
 
 @pytest.fixture
 def work(begun: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Makes a copy of that directory the current one. Its path is always the same: settings in it hold paths."""
+    """Makes a copy of that directory the current one. Its path is always the same: settings in it hold paths.
+
+    Modules that a page has imported from it are forgotten: other tests have some of the same names.
+    """
     directory = begun.with_name("work")
     shutil.copytree(begun, directory)
     monkeypatch.chdir(directory)
     yield directory
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None) or "").startswith(f"{directory}/"):
+            del sys.modules[name]
     shutil.rmtree(directory)
 
 
