@@ -158,8 +158,7 @@ def outer(target: Target, inputs: int, width: int, gated: bool) -> Emitter:
 
     Offsets are processed in chunks: a chunk's data stays in the first-level cache, and sums of sums round less than one
     long sum. A chunk reads and writes all sums, so chunks are longer where these are many. A tile is some inputs x some
-    vectors of one gate, so that a value is loaded once for several vectors, whether or not each gate has its own
-    values.
+    vectors of one gate, so that a value is loaded once for several vectors, with or without own values of each gate.
     """
     arguments = {
         "values": f"float32[offsets, {inputs * GATES if gated else inputs}+]",
