@@ -43,7 +43,7 @@ _LOGIT_NAME = "lstm_logit"
 _TABLE_NAME = "ngram_table"
 LAST_LAYERS = {False: (OUTPUT_NAME,), True: (_LOGIT_NAME, _TABLE_NAME)}
 """The layers whose weights the logit is linear in, by whether the network has n-grams."""
-_BYTES_PER_PARAMETER = 16  # float32: itself, its gradient and Adam's two moments
+_BYTES_PER_WEIGHT = 16  # float32: itself, its gradient and Adam's two moments
 _LEAST = 1e-7  # probabilities of a user's network are clipped here: 0 and 1 have no finite logit
 _LOWEST = -1e9  # used instead of minus infinity in a maximum over time
 
@@ -96,16 +96,23 @@ def build_model(text: TextSettings, model: ModelSettings, seed: int) -> keras.Mo
 
 def _check_size(text: TextSettings, model: ModelSettings) -> None:
     """Raises ConfigError if training needs more memory than there is."""
-    directions = 2 if model.bidirectional else 1
-    inputs = [model.embedding_size, *[directions * model.units] * (model.layers - 1)]
-    lstm = sum(directions * 4 * model.units * (below + model.units + 1) for below in inputs)
-    parameters = text.vocabulary_size * model.embedding_size + lstm
-    needed, memory = parameters * _BYTES_PER_PARAMETER, memory_bytes()
+    weights = count_weights(text, model)
+    needed, memory = weights * _BYTES_PER_WEIGHT, memory_bytes()
     if needed > memory:
         raise ConfigError(
-            f"a network of {parameters:,} parameters takes {needed / 2**30:,.0f} GiB to train, and there are "
-            f"{memory / 2**30:,.0f} GiB of memory: choose a lower --vocabulary-size, --embedding-size or --units"
+            f"a network of {weights:,} weights takes {needed / 2**20:,.0f} MiB to train, and there are "
+            f"{memory / 2**20:,.0f} MiB of memory: choose a lower --vocabulary-size, --embedding-size or --units"
         )
+
+
+def count_weights(text: TextSettings, model: ModelSettings) -> int:
+    """Returns the number of weights of lstm-ray's own network, without the linear part."""
+    directions = 1 + model.bidirectional
+    total, width = text.vocabulary_size * model.embedding_size, model.embedding_size
+    for _ in range(model.layers):
+        total += directions * 4 * model.units * (width + model.units + 1)
+        width = directions * model.units
+    return total + width * (1 + (model.pooling == "mean_max")) + 1
 
 
 def cudnn_obstacle(model: ModelSettings, text: TextSettings) -> str | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from lstm_ray.config import ModelSettings, TextSettings, TrainConfig
+from lstm_ray.config import TrainConfig
+from lstm_ray.model.architectures import count_weights
 
 _GATES = 4
 _COPIES = 4  # of each weight: itself, its gradient, and Adam's two moments
@@ -47,13 +48,3 @@ def least_memory(config: TrainConfig) -> StepMemory | None:
     return StepMemory(
         4 * copies * count_weights(config, config), _BYTES[config.precision] * rows * config.max_tokens * values
     )
-
-
-def count_weights(text: TextSettings, model: ModelSettings) -> int:
-    """Returns the number of weights of lstm-ray's own network, without the linear part."""
-    directions = 1 + model.bidirectional
-    total, width = text.vocabulary_size * model.embedding_size, model.embedding_size
-    for _ in range(model.layers):
-        total += directions * _GATES * model.units * (width + model.units + 1)
-        width = directions * model.units
-    return total + width * (1 + (model.pooling == "mean_max")) + 1

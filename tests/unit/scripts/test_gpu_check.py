@@ -125,7 +125,7 @@ def test_parts_for_which_no_time_is_left_do_not_start(
         part("speed", "import time; time.sleep(60)"),
         part("score", f"open({str(started)!r}, 'w')"),
     )
-    assert gpu_check.main(["--seconds", "1.5"], parts) == 0
+    assert gpu_check.main(["--seconds", "1.5"], parts) == 2
     assert capsys.readouterr().out.splitlines()[-2:] == [
         "  speed: stopped after 1 s",
         "  score: no time was left",

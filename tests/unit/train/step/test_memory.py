@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import steps
 
+from lstm_ray.model.architectures import count_weights
 from lstm_ray.runtime.tensorflow import start_tensorflow
-from lstm_ray.train.step.memory import count_weights, least_memory
+from lstm_ray.train.step.memory import least_memory
 
 
 @pytest.mark.parametrize(
