@@ -150,6 +150,25 @@ def test_ctrl_c_and_sigterm_save_where_it_is_and_say_so(
     assert_equal(output)
 
 
+@pytest.mark.second_tier
+@pytest.mark.parametrize("workers", [0, 2])
+def test_ctrl_c_while_words_are_predicted_saves_too(run: Run, assert_equal: Any, tmp_path: Path, workers: int) -> None:
+    output, options = tmp_path / "run", ("--mask", "--learn-vectors", "--pretrain-epochs", 400, "--workers", workers)
+    command = run(output, *options)
+    command.wait_until(reached(output / "pretraining", 1, 0), 300)
+    code, error = command.kill(signal.SIGINT)
+    assert code == 130, error
+    found = re.search(r"saved while learning to predict words, at (.*); the same command resumes there", error)
+    assert found, error
+    assert "no worker has started" not in error
+    command = run(output, *options)
+    code, error = command.end()
+    assert code == 0, error
+    assert f"words in 400 epochs, from {found[1]}" in error
+    assert not (output / "pretraining").exists()
+    assert_equal(output, *options)
+
+
 def workers_of(ray_processes: Processes) -> list[int]:
     """Lists the processes of Ray Train's workers."""
     return ray_processes("RayTrainWorker")
