@@ -196,8 +196,7 @@ class TrainConfig(
     )
     pretrain_epochs: int = fixed(
         0,
-        "Passes over the texts in which the LSTM first learns to predict each next word, with --unlabelled or "
-        "--learn-vectors; 0 for none.",
+        "Passes over the texts of --train and --unlabelled in which the LSTM first learns to predict each next word.",
         panel="Model",
         ge=0,
         from_data=True,
@@ -419,7 +418,7 @@ class TrainConfig(
     @field_validator("mlflow", mode="before")
     @classmethod
     def _yes_is_a_word(cls, given: Any) -> Any:
-        return {True: "yes", False: None}[given] if isinstance(given, bool) else given  # YAML's yes is true
+        return {True: "yes", False: None, "no": None}.get(given, given)  # older job files hold true and false
 
     @field_validator("class_weights")
     @classmethod
@@ -440,8 +439,6 @@ class TrainConfig(
         if self.learns_vectors and self.embeddings is not None:
             learning = "unlabelled" if self.unlabelled else "learn_vectors"
             raise ValueError(f"`{learning}` learns word vectors, `embeddings` reads them: give one of them")
-        if self.pretrain_epochs and not self.learns_vectors:
-            raise ValueError("`pretrain_epochs` needs texts to learn from: give `unlabelled`, or `learn_vectors`")
         if self.pretrain_epochs and self.bidirectional and self.layers > 1:
             raise ValueError(
                 "`pretrain_epochs` is for one bidirectional layer: a second one has read the word to predict"
@@ -459,6 +456,8 @@ class TrainConfig(
         if self.learns_vectors:
             learning = "unlabelled" if self.unlabelled else "learn_vectors"
             raise ValueError(f"`{learning}` learns other word vectors than those of `from_`: leave it out")
+        if self.pretrain_epochs:
+            raise ValueError("`pretrain_epochs` learns other weights than those of `from_`: leave it out")
         if self.embeddings is not None and not self.add_words:
             raise ValueError("with `from_`, `embeddings` are for the words that `add_words` adds")
         return self
@@ -522,6 +521,8 @@ class TrainConfig(
             raise ValueError("`embeddings` are for lstm-ray's own networks: with `network` the function loads them")
         if self.network is not None and self.adversarial:
             raise ValueError("`adversarial` is for lstm-ray's own networks: with `network` it must be 0")
+        if self.network is not None and self.pretrain_epochs:
+            raise ValueError("`pretrain_epochs` is for lstm-ray's own networks: with `network` it must be 0")
         if self.network is not None and self.learns_vectors:
             learning = "unlabelled" if self.unlabelled else "learn_vectors"
             raise ValueError(

@@ -130,8 +130,8 @@ def _train(
             begin_run(config)  # first, so that the same command resumes if learning the vectors is interrupted
         if texts is not None:
             prepared = _add_word_vectors(prepared, learn_file(config, texts, progress), progress)
-            if config.pretrain_epochs:
-                prepared = replace(prepared, texts=read_token_ids(config, shards, prepared.vocabulary))
+        if config.pretrain_epochs:
+            prepared = replace(prepared, texts=read_token_ids(config, shards, prepared.vocabulary))
         if state is not None:
             check_same_data(config, state, prepared)
             begin_run(config)

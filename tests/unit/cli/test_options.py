@@ -89,6 +89,7 @@ EXAMPLES: dict[str, str] = {
     "ngrams": "2",
     "punctuation": "keep",
     "best_by": "loss",
+    "collective": "tensorflow",
     "pooling": "max",
     "engine": "keras",
     "actors": "2",
@@ -110,6 +111,7 @@ EXAMPLES: dict[str, str] = {
 NEEDED = {
     "unlisted_words": ("--vocabulary", "words.json"),
     "address": ("--workers", "1"),
+    "collective": ("--workers", "2"),
     "gpus_per_worker": ("--workers", "1"),
     "gpus_per_actor": ("--actors", "1"),
     "freeze_embeddings": ("--embeddings", "vectors.txt"),
