@@ -483,6 +483,8 @@ class TrainConfig(
             raise ValueError(
                 "`validation_group` decides what is held out of `train`, but with `validation` nothing is held out"
             )
+        if self.validation_group is not None and self.validation_group == self.label_column:
+            raise ValueError("`validation_group` is the label column: then all rows held out would have one label")
         if self.validation_group is not None and self.validation_fraction == 0:
             raise ValueError("`validation_group` needs a `validation_fraction` above 0: with 0 nothing is held out")
         return self

@@ -93,7 +93,9 @@ def describe_inputs(config: TrainConfig, shards: Sequence[Shard]) -> list[str]:
             )
     if config.unlabelled:
         rows = sum(len(shard.rows) for shard in find_text_shards(config.unlabelled, config.text_column))
-        lines.append(f"unlabelled: {counted(rows, 'row')}, to learn word vectors from in this process")
+        times = counted(config.pretrain_epochs, "time")
+        predicted = f"; the LSTM goes through all texts {times} to predict words" if config.pretrain_epochs else ""
+        lines.append(f"unlabelled: {counted(rows, 'row')}, to learn word vectors from in this process{predicted}")
     return lines
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
+from datetime import datetime
+
 import yaml
 
 from lstm_ray import storage
@@ -15,6 +18,7 @@ from lstm_ray.config import (
     to_yaml,
 )
 from lstm_ray.errors import OutputError
+from lstm_ray.storage.inputs import InputFile
 from lstm_ray.train.data.corpus import Prepared
 from lstm_ray.train.loop.mlflow_run import ID_FILE
 from lstm_ray.train.loop.state import State
@@ -49,8 +53,12 @@ def as_begun(config: TrainConfig) -> TrainConfig:
     return config.model_copy(update={name: getattr(config, name) for name in unknown})
 
 
-def open_run(config: TrainConfig) -> bool:
+def open_run(config: TrainConfig, chosen: Collection[str] = ()) -> bool:
     """Returns whether `config.output` contains a run with these settings that can be resumed. Changes nothing.
+
+    Args:
+        config: The settings.
+        chosen: Those that were chosen for the data.
 
     Raises:
         OutputError: The directory contains something else.
@@ -71,6 +79,12 @@ def open_run(config: TrainConfig) -> bool:
         differences = describe_changes(changed[:_MOST_NAMED], earlier, wanted)
         if len(changed) > _MOST_NAMED:
             differences += f", and {len(changed) - _MOST_NAMED} more"
+        if set(changed) <= set(chosen):
+            raise OutputError(
+                f"{config.output}: the training data has changed since this run began: for it the preset best chose "
+                f"other settings ({differences}): choose another --output, or use --fresh to delete that run and start "
+                "over"
+            )
         if changed == ["epochs"]:
             differences += f"; the {config.schedule} schedule depends on the number of epochs"
         raise OutputError(
@@ -88,9 +102,16 @@ def check_same_data(config: TrainConfig, state: State, prepared: Prepared) -> No
     """
     if state.data != prepared.fingerprint():
         raise OutputError(
-            f"{config.output}: the training data has changed since this run began: choose another --output, or use "
-            "--fresh to delete that run and start over"
+            f"{config.output}: the data has changed since this run began (--train, --validation or --unlabelled): "
+            "choose another --output, or use --fresh to delete that run and start over"
         )
+
+
+def changed_after_the_end(config: TrainConfig, files: Iterable[InputFile]) -> list[str]:
+    """Returns the files that were changed after a complete run had ended."""
+    filesystem, target = storage.locate(storage.join(config.output, "metrics.json"))
+    ended = filesystem.get_file_info(target).mtime
+    return [file.path for file in files if file.modified and ended and datetime.fromisoformat(file.modified) > ended]
 
 
 def begin_run(config: TrainConfig) -> None:

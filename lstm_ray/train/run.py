@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from lstm_ray import storage
-from lstm_ray.config import TrainConfig, with_paths
+from lstm_ray.config import TrainConfig, left_open, with_paths
 from lstm_ray.datasets.labelled import Shard
 from lstm_ray.datasets.seen import describe_seen
 from lstm_ray.datasets.unlabelled import find_text_shards
@@ -37,11 +37,19 @@ from lstm_ray.train.loop import checkpoints
 from lstm_ray.train.loop.mlflow_run import MlflowRun
 from lstm_ray.train.loop.state import State
 from lstm_ray.train.results import Outcome, is_complete, read_outcome, write_results
-from lstm_ray.train.resume import LOCK, as_begun, begin_run, check_same_data, open_run, remove_if_empty
+from lstm_ray.train.resume import (
+    LOCK,
+    as_begun,
+    begin_run,
+    changed_after_the_end,
+    check_same_data,
+    open_run,
+    remove_if_empty,
+)
 from lstm_ray.train.step.choice import choose_collective, choose_engine, runs_on_gpu
 from lstm_ray.train.step.schedule import check_schedule
 from lstm_ray.train.unlabelled import learn_file, read_all_texts, read_token_ids
-from lstm_ray.wording import counted
+from lstm_ray.wording import counted, named
 
 
 class Workers(Protocol):
@@ -71,15 +79,33 @@ def train(config: TrainConfig, progress: Progress) -> Outcome:
     check_inputs(config)
     shards = find_all_shards(config, progress)
     # The texts are read much later, but errors in their files are reported now.
-    find_text_shards(config.unlabelled, config.text_column, progress)
+    texts = find_text_shards(config.unlabelled, config.text_column, progress)
+    open_settings = left_open(config)
     config, reasons = choose(as_begun(config), shards)
-    open_run(config)
+    open_run(config, open_settings)
     with storage.locked(config.output, LOCK):
-        resumed = open_run(config)  # again, because a run that held the lock may have ended in between
+        # Again, because a run that held the lock may have ended in between.
+        resumed = open_run(config, open_settings)
         try:
-            return _train(config, shards, reasons, progress, resumed, bundle)
+            state = checkpoints.latest_state(config.output) if resumed else None
+            if state is not None and is_complete(config, state):
+                for note in _notes_on_complete(config, state, [*shards, *texts]):
+                    progress(note)
+                return read_outcome(config, state)
+            return _train(config, shards, reasons, progress, state, bundle)
         finally:
             remove_if_empty(config.output)
+
+
+def _notes_on_complete(config: TrainConfig, state: State, shards: Sequence[Shard]) -> Iterator[str]:
+    """Yields what the user should know of a run that is complete already."""
+    if config.epochs < state.epoch:
+        yield (
+            f"note: --epochs {config.epochs} changes nothing: {counted(state.epoch, 'epoch')} of this run are done, "
+            "and its best one is kept; --fresh starts over"
+        )
+    if changed := changed_after_the_end(config, {shard.file.path: shard.file for shard in shards}.values()):
+        yield f"warning: {named(changed)} changed after this run had ended: --fresh trains on the files as they are now"
 
 
 def _train(
@@ -87,17 +113,9 @@ def _train(
     shards: Sequence[Shard],
     reasons: Sequence[str],
     progress: Progress,
-    resumed: bool,
+    state: State | None,
     bundle: Bundle | None,
 ) -> Outcome:
-    state = checkpoints.latest_state(config.output) if resumed else None
-    if state is not None and config.epochs < state.epoch:
-        progress(
-            f"note: --epochs {config.epochs} changes nothing: {counted(state.epoch, 'epoch')} of this run are done, "
-            "and its best one is kept; --fresh starts over"
-        )
-    if state is not None and is_complete(config, state):
-        return read_outcome(config, state)
     if state is not None:
         progress(f"resuming from {state.position()}")
     if config.network is not None:

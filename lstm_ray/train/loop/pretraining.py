@@ -61,8 +61,11 @@ def pretrain(config: TrainConfig, prepared: Prepared, context: Context) -> list[
     assert prepared.texts is not None
     corpus = pieces(prepared.texts, _PIECE)
     settings = _settings(config, len(corpus))
+    checkpoint = checkpoints.latest(settings.output)
+    if checkpoint is not None:
+        check_same_data(config, checkpoint.state, prepared)
     with checkpoints.Writer(settings.output, *settings.checkpoint_interval) as writer:
-        worker = _Worker(settings, corpus, prepared, context, writer)
+        worker = _Worker(settings, corpus, prepared, checkpoint, context, writer)
         while worker.state.epoch < settings.epochs:
             worker.learn()
         writer.wait()
@@ -82,10 +85,11 @@ class _Worker:
         config: TrainConfig,
         corpus: Corpus,
         prepared: Prepared,
+        checkpoint: Checkpoint | None,
         context: Context,
         writer: checkpoints.Writer,
     ) -> None:
-        """Builds the model, and restores the last checkpoint if there is one."""
+        """Builds the model, and restores the checkpoint if there is one."""
         from lstm_ray.train.native.language_model import LanguageModelStepper
 
         self._config, self._corpus, self._context, self._writer = config, corpus, context, writer
@@ -94,10 +98,8 @@ class _Worker:
         self.stepper = LanguageModelStepper(config, self._collective, corpus.sequences)
         if prepared.word_vectors is not None:
             self.stepper.set_word_vectors(prepared.word_vectors)
-        checkpoint = checkpoints.latest(config.output)
         self.state = State(data=prepared.fingerprint()) if checkpoint is None else checkpoint.state
         if checkpoint is not None:
-            check_same_data(config, self.state, prepared)
             self.stepper.restore(checkpoint.variables)
         check_start(config, self._collective, self.stepper, checkpoint)
         if self._is_first:

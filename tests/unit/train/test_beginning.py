@@ -201,7 +201,7 @@ def test_a_run_does_not_resume_with_another_model_in_the_place_of_the_first(
     shutil.rmtree(begun)
     other = run.train(settings(files, tmp_path / "other", epochs=1), watcher)
     shutil.copytree(other.model, begun)
-    with pytest.raises(OutputError, match="the training data has changed since this run began"):
+    with pytest.raises(OutputError, match="data has changed since this run began"):
         run.train(settings(files, tmp_path / "run", from_=str(begun), epochs=2), watcher)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from runs import changed
 
 from lstm_ray.config import TrainConfig, left_open, resolve
 from lstm_ray.errors import OutputError
-from lstm_ray.train.resume import as_begun, begin_run, open_run
+from lstm_ray.storage.inputs import find_inputs
+from lstm_ray.train.resume import as_begun, begin_run, changed_after_the_end, open_run
 
 
 def test_an_empty_or_missing_directory_begins_a_run(settings: TrainConfig) -> None:
@@ -139,3 +141,24 @@ def test_what_an_older_version_did_not_know_is_not_chosen_now(tmp_path: Path) ->
     assert as_begun(config).pretrain_epochs == 0
     fresh = changed(config, fresh=True)
     assert as_begun(fresh) == fresh
+
+
+def test_settings_that_the_data_chose_show_that_it_has_changed(settings: TrainConfig) -> None:
+    begin_run(settings)
+    with pytest.raises(OutputError, match=r"the training data has changed .*\(--units 2 there, 7 here\)"):
+        open_run(changed(settings, units=7), ["units", "max_tokens"])
+    with pytest.raises(OutputError, match="holds a run with other settings"):
+        open_run(changed(settings, units=7, seed=5), ["units", "max_tokens"])
+
+
+def test_files_that_were_changed_after_the_end_are_named(settings: TrainConfig, tmp_path: Path) -> None:
+    begin_run(settings)
+    (tmp_path / "old.parquet").write_bytes(b"")
+    metrics = Path(settings.output) / "metrics.json"
+    metrics.write_text("{}")
+    (tmp_path / "new.parquet").write_bytes(b"")
+    ended = metrics.stat().st_mtime
+    os.utime(tmp_path / "old.parquet", (ended - 10, ended - 10))
+    os.utime(tmp_path / "new.parquet", (ended + 10, ended + 10))
+    files = find_inputs([str(tmp_path / "old.parquet"), str(tmp_path / "new.parquet")])
+    assert changed_after_the_end(settings, files) == [str(tmp_path / "new.parquet")]

@@ -139,7 +139,7 @@ def test_words_start_with_their_vectors_and_frozen_ones_keep_them(settings: Trai
     np.testing.assert_array_equal(table[[good, bad]], [[1, 2, 3], [4, 5, 6]])
     assert np.abs(np.delete(table, [good, bad], axis=0)).max() < 0.051, "the others start as without vectors"
     path.write_text("good 1 2 3\nbad 4 5 7\n", encoding="utf-8")
-    with pytest.raises(OutputError, match="the training data has changed"):
+    with pytest.raises(OutputError, match="data has changed"):
         run.train(changed(frozen, epochs=2), watcher)
     learning = changed(settings, embeddings=str(path), output=settings.output + "2", epochs=1)
     run.train(learning, watcher)
@@ -164,7 +164,7 @@ def test_a_run_whose_data_has_changed_is_not_mixed_with_it(settings: TrainConfig
     (path,) = settings.train
     table = pq.read_table(path)
     pq.write_table(table.slice(1), path)
-    with pytest.raises(OutputError, match="the training data has changed since this run began"):
+    with pytest.raises(OutputError, match="data has changed since this run began"):
         run.train(settings, watcher)
     pq.write_table(table, path, row_group_size=7)  # the same rows again, cut differently
     assert run.train(settings, watcher).state.epoch == 2
@@ -178,7 +178,7 @@ def test_a_vocabulary_that_has_changed_between_two_runs_of_a_process_is_read_aga
     given = changed(settings, vocabulary=str(path), epochs=1)
     run.train(given, watcher)
     path.write_text('{"film": 1, "bad": 2}', encoding="utf-8")
-    with pytest.raises(OutputError, match="the training data has changed since this run began"):
+    with pytest.raises(OutputError, match="data has changed since this run began"):
         run.train(changed(given, epochs=2), watcher)
 
 

@@ -110,7 +110,7 @@ def test_each_training_row_is_read_once_without_unlabelled_texts(
 def test_vectors_of_other_texts_are_not_used(more: TrainConfig, watcher: Any) -> None:
     run.train(changed(more, epochs=1), watcher)
     pq.write_table(pa.table({"text": ["a bad end"] * 90}), more.unlabelled[0])
-    with pytest.raises(OutputError, match="the training data has changed since this run began"):
+    with pytest.raises(OutputError, match="data has changed since this run began"):
         run.train(more, watcher)
     assert run.train(changed(more, fresh=True), watcher).state.epoch == 2
     assert len(vector_files(more)) == 1, "--fresh deletes the others"

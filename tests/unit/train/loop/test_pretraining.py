@@ -82,7 +82,7 @@ def test_words_are_learned_and_an_interrupted_run_ends_in_the_same_bits(
         pretraining.pretrain(config, data, context)
     assert data.texts is not None
     others = replace(data, texts=Sequences(data.texts.token_ids[::-1].copy(), data.texts.offsets))
-    with pytest.raises(OutputError, match="the training data has changed since this run began"):
+    with pytest.raises(OutputError, match="the data has changed since this run began"):
         pretraining.pretrain(config, others, context)
     for one, other in zip(whole, pretraining.pretrain(config, data, context), strict=True):
         np.testing.assert_array_equal(one, other)
