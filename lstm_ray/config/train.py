@@ -179,7 +179,8 @@ class TrainConfig(
     )
     unlabelled: tuple[str, ...] = fixed(
         (),
-        "Reviews without labels, as Parquet; initial word vectors are learned from them and from --train.",
+        "Reviews without labels, as Parquet; word vectors are learned from them and from --train first, and with "
+        "--pretrain-epochs, which the preset best chooses, the LSTM too.",
         panel=FILES,
         metavar="PATH",
         path="input",

@@ -105,7 +105,8 @@ class DelimitedRows:
                 if not row or (len(row) < len(names) and not any(value.strip() for value in row)):
                     continue  # a line with nothing in it
                 if len(row) != len(names):
-                    raise self._error(f"has {counted(len(row), 'value')}, expected {len(names)}", self._remedy())
+                    by = ", as --column-names says" if self._dialect.column_names else ""
+                    raise self._error(f"has {counted(len(row), 'value')}, expected {len(names)}{by}", self._remedy())
                 self._look_at(row, names)
                 block.append(row)
                 places.append(self._first_line())

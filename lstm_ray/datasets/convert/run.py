@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shlex
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -26,7 +27,8 @@ from lstm_ray.wording import no_column, reason
 
 _SHEET = "is a zip archive or a spreadsheet: unpack it, or save the sheet as CSV"
 _COMPRESSED = "is compressed: let its name end in {}, such as reviews.csv{}"
-_NO_TEXT = {
+_JSON = "looks like JSON: let its name end in .jsonl, or .json for an array"
+_OTHER = {
     b"PAR1": "is Parquet already: give it to train, evaluate or score as it is",
     b"PK\x03\x04": _SHEET,
     b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": _SHEET,
@@ -35,6 +37,7 @@ _NO_TEXT = {
     b"\x28\xb5\x2f\xfd": _COMPRESSED.format(".zst", ".zst"),
 }
 """What a file begins with that is no text, and what helps."""
+_JSON_BEGINS = (b'{"', b'[{"', b"[\n")
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,11 @@ def convert(config: ConvertConfig, progress: Progress = ignore) -> Converted:
         ConfigError: A setting is wrong, a file's name does not tell the format, or two files have different ones.
     """
     is_directory = config.output.endswith("/") or os.path.isdir(config.output)
-    paths, output, as_text = [_local(one) for one in config.source], Path(config.output), config.as_text
+    paths, output, as_text = (
+        [path for one in config.source for path in _local(one)],
+        Path(config.output),
+        config.as_text,
+    )
     if is_directory:
         file = shlex.quote(str(output / f"{paths[0].name.partition('.')[0]}.parquet"))
         raise OutputError(f"{output} is a directory: name a file, such as --output {file}")
@@ -143,10 +150,12 @@ def convert(config: ConvertConfig, progress: Progress = ignore) -> Converted:
     return Converted(output, rows, {field.name: str(field.type) for field in schema}, tuple(notes))
 
 
-def _local(given: str) -> Path:
+def _local(given: str) -> list[Path]:
+    """Returns the files that a path or a pattern such as raw/*.csv names."""
     if "://" in given:
         raise InputError(f"{given}: only local files are converted: fetch it first")
-    return Path(given)
+    found = [] if os.path.exists(given) else sorted(glob.glob(given, recursive=True))
+    return [Path(one) for one in found or [given]]
 
 
 def _check_file(path: Path, before: Sequence[Path], output: Path) -> None:
@@ -164,10 +173,10 @@ def _check_file(path: Path, before: Sequence[Path], output: Path) -> None:
             head = file.read(16)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {reason(error)}") from error
-    if path.suffix.lower() not in COMPRESSED and (
-        found := next((one for one in _NO_TEXT if head.startswith(one)), None)
-    ):
-        raise InputError(f"{path}: {_NO_TEXT[found]}")
+    if path.suffix.lower() not in COMPRESSED and (found := next((one for one in _OTHER if head.startswith(one)), None)):
+        raise InputError(f"{path}: {_OTHER[found]}")
+    if head.startswith(_JSON_BEGINS) and not any(one.lower() in SUFFIXES for one in path.suffixes):
+        raise InputError(f"{path}: {_JSON}")
 
 
 def _blocks(

@@ -515,7 +515,7 @@ def test_several_files_become_one_with_one_type_for_each_column(tmp_path: Path) 
         },
     )
     seen: list[Event] = []
-    made = convert(sources, tmp_path / "out.parquet", progress=seen.append)
+    made = convert(tmp_path / "[abc].?sv", tmp_path / "out.parquet", progress=seen.append)
     assert made.rows == 4
     assert made.columns == {"id": "string", "text": "string", "stars": "double"}
     assert pq.read_table(made.output).to_pydict() == {
@@ -581,6 +581,7 @@ def test_what_is_no_text_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "packed.tsv").write_bytes(bz2.compress(text))
     (tmp_path / "packed.jsonl").write_bytes(pa.compress(text, "zstd", asbytes=True))
     (tmp_path / "excel.csv").write_bytes(b"sep=;\r\ntext;stars\r\ngood;1\r\n")
+    (tmp_path / "objects.csv").write_bytes(b'{"text": "good"}\n')
     for source, says in (
         (tmp_path / "in.csv", r"in\.csv: is Parquet already: give it to train, evaluate or score as it is"),
         (tmp_path / "sheet.csv", r"sheet\.csv: is a zip archive or a spreadsheet: unpack it, or save the sheet as CSV"),
@@ -588,6 +589,7 @@ def test_what_is_no_text_file_is_told(tmp_path: Path) -> None:
         (tmp_path / "packed.tsv", r"is compressed: let its name end in \.bz2"),
         (tmp_path / "packed.jsonl", r"is compressed: let its name end in \.zst"),
         (tmp_path / "excel.csv", r"first line tells Excel the delimiter: delete that line, and give --delimiter ';'"),
+        (tmp_path / "objects.csv", r"looks like JSON: let its name end in \.jsonl"),
         (tmp_path, r"is a directory: name its files, such as .*/\*\.csv"),
         ("s3://bucket/in.csv", "s3://bucket/in.csv: only local files are converted: fetch it first"),
     ):
