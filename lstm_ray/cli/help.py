@@ -6,6 +6,7 @@ Typer's own tables split the width into five columns and cut off longer names.
 from __future__ import annotations
 
 import re
+import shlex
 import textwrap
 from collections.abc import Callable
 from typing import Any
@@ -90,7 +91,9 @@ class _Command(TyperCommand):
                 ctx.fail(f"{error.format_message().rstrip('.')}: put a text that begins with - after --: {command}")
             raise
         if ctx.args and not ctx.resilient_parsing:
-            option = next((f": --train {ctx.args[0]}?" for one in self.params if "--train" in one.opts), "")
+            word = ctx.args[0]
+            meant = "--config" if word.endswith((".yaml", ".yml")) else "--train"
+            option = next((f": {meant} {shlex.quote(word)}?" for one in self.params if meant in one.opts), "")
             ctx.fail(visible(f"unexpected {' '.join(ctx.args)}{option}"))
         return rest
 

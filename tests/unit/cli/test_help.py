@@ -142,6 +142,7 @@ def test_the_command_line_is_imported_in_a_moment() -> None:
     ("arguments", "message"),
     [
         (("train", "a.parquet", "--output", "x"), "Error: unexpected a.parquet: --train a.parquet?"),
+        (("train", "my job.yaml"), "Error: unexpected my job.yaml: --config 'my job.yaml'?"),
         (("doctor", "a", "b"), "Error: unexpected a b"),
         (("train", "--nosuch"), "No such option: --nosuch"),
         (
