@@ -393,13 +393,12 @@ def _check_classes(prepared: Prepared, config: TrainConfig) -> None:
     if len(training) == 0:
         raise InputError(f"{where}: no rows to train on{left_out()}")
     if len(np.unique(training.labels)) == 1:
+        label, both = str(training.labels[0]), "0 and 1"
         if config.positive_labels:
-            all_are, both = f"are {'positive' if training.labels[0] else 'negative'}", "positive and negative labels"
-        else:
-            all_are, both = f"have the label {training.labels[0]}", "0 and 1"
+            label, both = ("negative", "positive")[training.labels[0]], "positive and negative labels"
         raise InputError(
-            f"{where}: column {config.label_column!r}: all {len(training)} training rows {all_are}; both {both} are "
-            f"needed{left_out()}"
+            f"{where}: column {config.label_column!r}: all {len(training)} training rows have the label {label}; both "
+            f"{both} are needed{left_out()}"
         )
     if len(validation) == 0 and config.validation:
         raise InputError(f"{', '.join(config.validation)}: no rows to validate on{left_out()}")
