@@ -21,8 +21,10 @@ import numpy.typing as npt
 from lstm_ray.kernels.emitter import Emitter, Target, Value
 from lstm_ray.kernels.function import Floats
 from lstm_ray.kernels.layout import GATES, padded
+from lstm_ray.kernels.tiles import emit_product
 
 Stored: TypeAlias = npt.NDArray[Any]
+MultiplyAdd: TypeAlias = Callable[[Value, Value, Value], Value]
 
 
 class NumberFormat(ABC):
@@ -54,7 +56,6 @@ class NumberFormat(ABC):
     def is_on(self, target: Target) -> bool:
         """Returns whether a processor has the instructions."""
 
-    @abstractmethod
     def emit_product(
         self,
         b: Emitter,
@@ -76,6 +77,12 @@ class NumberFormat(ABC):
             meanwhile: Emits additional code for each iteration.
             gate_size: If given, each gate has its own input, as in `tiles.emit_product`; only in float32.
         """
+        assert gate_size is None or self.per_element == 1, "gates have no inputs of their own"
+        return emit_product(b, sums(), rows, size, weights, meanwhile, gate_size, self.multiply_add(b))
+
+    def multiply_add(self, b: Emitter) -> MultiplyAdd | None:
+        """Returns what emits value * weight + sum for elements; None for that of float32 values."""
+        return None
 
     @abstractmethod
     def emit_stored(self, b: Emitter, values: Value) -> Value:

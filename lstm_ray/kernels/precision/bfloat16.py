@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -11,8 +10,7 @@ from llvmlite import ir
 
 from lstm_ray.kernels.emitter import Emitter, Target, Value
 from lstm_ray.kernels.function import Floats, aligned_empty
-from lstm_ray.kernels.precision.base import NumberFormat, grouped
-from lstm_ray.kernels.tiles import emit_product
+from lstm_ray.kernels.precision.base import MultiplyAdd, NumberFormat, grouped
 
 
 class _BFloat(ir.Type):
@@ -40,17 +38,8 @@ class BFloat16(NumberFormat):
         """Returns whether a processor has AVX512-BF16."""
         return target.has("avx512bf16")
 
-    def emit_product(
-        self,
-        b: Emitter,
-        sums: Callable[[], list[Value]],
-        rows: Sequence[Value],
-        size: Value,
-        weights: Value,
-        meanwhile: Callable[[Value], None] | None = None,
-        gate_size: int | None = None,
-    ) -> list[Value]:
-        """Adds rows @ weights to a tile of sums."""
+    def multiply_add(self, b: Emitter) -> MultiplyAdd:
+        """Returns what adds the products of two pairs."""
         lanes = b.target.lanes
         pairs = ir.VectorType(self.stored, 2 * lanes)
 
@@ -58,8 +47,7 @@ class BFloat16(NumberFormat):
             name = f"llvm.x86.avx512bf16.dpbf16ps.{32 * lanes}"
             return b.intrinsic(name, b.vector, [total, b.bitcast(value, pairs), b.bitcast(weight, pairs)])
 
-        assert gate_size is None, "gates have no inputs of their own"
-        return emit_product(b, sums(), rows, size, weights, meanwhile, multiply_add=add_pairs)
+        return add_pairs
 
     def emit_stored(self, b: Emitter, values: Value) -> Value:
         """Returns a vector rounded to bfloat16."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from lstm_ray.kernels.emitter import F32, Emitter, Target, Value
 from lstm_ray.kernels.function import Floats
 from lstm_ray.kernels.precision.base import NumberFormat
-from lstm_ray.kernels.tiles import emit_product
 
 
 class Float32(NumberFormat):
@@ -22,19 +20,6 @@ class Float32(NumberFormat):
     def is_on(self, target: Target) -> bool:
         """Returns True."""
         return True
-
-    def emit_product(
-        self,
-        b: Emitter,
-        sums: Callable[[], list[Value]],
-        rows: Sequence[Value],
-        size: Value,
-        weights: Value,
-        meanwhile: Callable[[Value], None] | None = None,
-        gate_size: int | None = None,
-    ) -> list[Value]:
-        """Adds rows @ weights to a tile of sums."""
-        return emit_product(b, sums(), rows, size, weights, meanwhile, gate_size)
 
     def emit_stored(self, b: Emitter, values: Value) -> Value:
         """Returns the vector."""
