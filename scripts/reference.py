@@ -71,7 +71,7 @@ def _commands(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, 
 def _described(text: str) -> Iterator[str]:
     for paragraph in inspect.cleandoc(text).split("\n\n"):
         example = paragraph.removeprefix("Example: ")
-        yield f"{_escaped(paragraph)}\n" if example == paragraph else f"```sh elsewhere\n{example}\n```\n"
+        yield f"{_escaped(paragraph)}\n" if example == paragraph else f"```sh elsewhere=example\n{example}\n```\n"
 
 
 def _options(command: Any, parameters: Iterable[Any]) -> Iterator[tuple[str, str]]:

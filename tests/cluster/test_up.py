@@ -1,4 +1,4 @@
-"""The steps of docs/tutorials/cluster.md on hosts with OpenSSH's server: `cluster up`, a job, `cluster down`."""
+"""The commands of docs/tutorials/cluster.md, on hosts with OpenSSH's server."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pages
 import pyarrow.dataset as ds
 import pytest
-import yaml
 from hosts import Host, Network
 
 pytestmark = pytest.mark.skipif(
@@ -19,7 +19,6 @@ pytestmark = pytest.mark.skipif(
     reason="sshd, ssh or rsync is missing (Debian: openssh-server, openssh-client, rsync)",
 )
 WaitUntil = Callable[..., None]
-Copies = Callable[[int], list[Path]]
 
 # What a login on a host finds, which no variable of the tests' own reaches.
 _SSHD = """
@@ -47,9 +46,8 @@ class Desk:
     def __init__(self, network: Network, directory: Path) -> None:
         """Makes the key, and starts the others' servers."""
         self.home = directory / "home"
-        (self.home / ".ray").mkdir(parents=True)
-        (self.home / ".ray" / "auth_token").write_text(network.token, encoding="utf-8")
-        self.key = self.home / "key"
+        self.key = self.home / ".ssh" / "id_ed25519"
+        self.key.parent.mkdir(parents=True)
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.key], check=True)
         self.host = network.add_host("desk")
         self.nodes = [network.add_host(f"node{number}") for number in range(3)]
@@ -68,13 +66,17 @@ class Desk:
         node.start("sh", "-c", f"{prepare} exec {shutil.which('sshd')} -D -e -f {config}")
 
     def start(self, *command: object) -> subprocess.Popen[str]:
-        """Starts a command there; only the token file has the token."""
-        unset = ("-u", "RAY_AUTH_TOKEN", "-u", "RAY_AUTH_TOKEN_PATH")
+        """Starts a command there; only the token's file has the token."""
+        unset = ("-u", "RAY_AUTH_TOKEN", "-u", "RAY_AUTH_TOKEN_PATH", "-u", "RAY_AUTH_MODE")
         return self.host.start("env", *unset, f"HOME={self.home}", *command, cwd=self.home)
 
-    def lstm_ray(self, *arguments: object, limit_s: float = 400) -> str:
-        """Runs `lstm-ray` there, which must succeed; returns its output."""
-        running = self.start(sys.executable, "-m", "lstm_ray", *arguments)
+    def start_shell(self, commands: str) -> subprocess.Popen[str]:
+        """Starts commands in a shell there."""
+        return self.start("bash", "-euo", "pipefail", "-c", commands)
+
+    def run(self, commands: str, limit_s: float = 400) -> str:
+        """Runs commands there, which must succeed; returns their output."""
+        running = self.start_shell(commands)
         out, err = running.communicate(timeout=limit_s)
         assert running.returncode == 0, out + err
         return out + err
@@ -89,51 +91,45 @@ def desk(network: Network, tmp_path: Path) -> Iterator[Desk]:
         host.kill_ray()
 
 
-def test_up_a_job_and_down(
-    desk: Desk, copies: Copies, tiny_bundle: Path, tmp_path: Path, wait_until: WaitUntil
-) -> None:
-    venv = Path(sys.executable).parents[1]
-    addresses = ",".join(node.address for node in desk.nodes)
+def test_the_tutorial(desk: Desk, reviews: Path, tiny_bundle: Path, tmp_path: Path, wait_until: WaitUntil) -> None:
     shared = tmp_path / "shared"
-    shared.mkdir()
-    options = ("--ssh-user", "root", "--ssh-key", desk.key, "--no-install", "--venv", venv, "--storage", shared)
-    definition = desk.home / "onprem.yaml"
-    desk.lstm_ray("cluster", "render", "--provider", "onprem", "--hosts", addresses, *options, "--output", definition)
-    assert desk.lstm_ray("cluster", "validate", definition) == f"{definition}: valid\n"
-    wait_until(lambda: all(node.runs("sshd") for node in desk.nodes), 20)
-    assert "Cluster is up" in desk.lstm_ray("cluster", "up", definition, "--yes")
-
-    ask = f"{sys.executable} -m lstm_ray cluster status --json"
-    ray = venv / "bin" / "ray"
-
-    def nodes_up() -> int:
-        asking = desk.start(ray, "exec", definition, ask)
-        out, _ = asking.communicate(timeout=120)
-        return out.count('"address"')
-
-    wait_until(lambda: nodes_up() == 3, 300)
-
-    tunnel = desk.start(ray, "dashboard", definition)
-    job = {
-        "command": "score",
-        "inputs": list(map(str, copies(5))),
-        "model": str(tiny_bundle),
-        "output": "scored",
-        "actors": 3,
+    shutil.copytree(reviews, shared / "reviews")
+    shutil.copytree(tiny_bundle, shared / "model")
+    here = {
+        "10.0.0.1,10.0.0.2,10.0.0.3": ",".join(node.address for node in desk.nodes),
+        "--ssh-user me": f"--ssh-user root --no-install --venv {Path(sys.executable).parents[1]}",
+        "/mnt/lstm-ray": str(shared),
     }
-    (desk.home / "score.yaml").write_text(yaml.safe_dump({**job, "rows_per_part": 250}), encoding="utf-8")
+    blocks = pages.blocks("docs/tutorials/cluster.md")
+    steps = [block.text for block in blocks if block.language == "sh"]
+    for name, ours in here.items():
+        steps = [step.replace(name, ours) for step in steps]
+    define, up, reach, examine, submit, down = steps
+
+    assert "onprem.yaml: valid\n" in desk.run(define)
+    wait_until(lambda: all(node.runs("sshd") for node in desk.nodes), 20)
+    assert "Cluster is up" in desk.run(up)
+    wait_until(lambda: nodes_up(desk) == 3, 300)
+    assert desk.run(examine).count("OK ") > 3
+    tunnel = desk.start_shell(f"exec {reach}")
+    (job,) = (block for block in blocks if block.file)
+    (desk.home / "score.yaml").write_text(f"{job.text}rows_per_part: 250\n", encoding="utf-8")
     wait_until(lambda: desk.start(sys.executable, "-c", _KNOCK).wait(20) == 0, 60)
-    said = desk.lstm_ray("submit", desk.home / "score.yaml", "--storage", shared)
-    assert "succeeded" in said
+    assert "succeeded" in desk.run(submit)
     rows = ds.dataset(shared / "scored").to_table(columns=["row"])["row"].to_pylist()
-    assert rows == list(range(4_000)) * 5
+    assert rows == list(range(4_000))
     desk.host.interrupt(tunnel)
     tunnel.communicate(timeout=60)
-
-    assert "the cluster is down" in desk.lstm_ray("cluster", "down", definition, "--yes")
+    assert "the cluster is down" in desk.run(down)
     with contextlib.suppress(AssertionError):  # told below, by what is left
         wait_until(lambda: not any(left_behind(node) for node in desk.nodes), 240)
     assert [left for node in desk.nodes for left in left_behind(node)] == []
+
+
+def nodes_up(desk: Desk) -> int:
+    """Returns how many nodes the cluster has."""
+    asking = desk.start_shell("ray exec onprem.yaml 'lstm-ray cluster status --json'")
+    return asking.communicate(timeout=120)[0].count('"address"')
 
 
 _KNOCK = "import socket; socket.create_connection(('127.0.0.1', 8265), 2)"

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from heads import LIMIT_S, PLANTED, ProcessList, RayCluster, kill, processes_of
-from pyarrow import fs
+from stores import KEYS, S3, s3_server
 
 from lstm_ray.datasets.demo import generate_reviews
 from lstm_ray.storage import locations
@@ -157,44 +157,18 @@ def ray_processes(ray_directory: str) -> Callable[..., list[int]]:
     return lambda name="": processes_of(ray_directory, name)
 
 
-S3 = tuple[str, fs.S3FileSystem]  # host:port and a connection of the test's own
-BUCKET = "bucket"
-_MOTO = """
-from moto.server import ThreadedMotoServer
-server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-server.start()
-print("%s:%d" % server.get_host_and_port(), flush=True)
-input()
-"""
-
-
 @pytest.fixture(scope="module")
 def s3() -> Iterator[S3]:
-    """Starts moto's server in a process of its own, with one empty bucket."""
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen([sys.executable, "-c", _MOTO], text=True, **pipes) as server:
-        try:
-            assert server.stdout is not None
-            address = server.stdout.readline().strip()
-            direct = fs.S3FileSystem(
-                access_key="key",
-                secret_key="secret",
-                region="us-east-1",
-                scheme="http",
-                endpoint_override=address,
-                allow_bucket_creation=True,
-            )
-            direct.create_dir(BUCKET)
-            yield address, direct
-        finally:
-            server.kill()
+    """Gives a server that stands in for S3, with one empty bucket."""
+    with s3_server() as server:
+        yield server
 
 
 @pytest.fixture
 def aws_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Sets the variables that AWS clients read, and drops connections made with others."""
-    for name, value in (("ACCESS_KEY_ID", "key"), ("SECRET_ACCESS_KEY", "secret"), ("EC2_METADATA_DISABLED", "true")):
-        monkeypatch.setenv(f"AWS_{name}", value)
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
     for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     locations._connect.cache_clear()

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs
+from stores import BUCKET, S3
 
 from lstm_ray import storage
 from lstm_ray.config import ScoreConfig
@@ -24,10 +25,7 @@ from lstm_ray.score.output import Manifest
 from lstm_ray.score.run import score
 from lstm_ray.storage import locations
 
-BUCKET = "bucket"
 FAULT_RATE = 0.2
-
-S3 = tuple[str, fs.S3FileSystem]  # host:port and a connection of the test's own
 
 
 pytestmark = [pytest.mark.second_tier, pytest.mark.usefixtures("aws_environment")]

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 from pyarrow import fs
+from stores import BUCKET, S3
 
 from lstm_ray.model.bundle import read_bundle
 from lstm_ray.train.loop import checkpoints
 
 pytestmark = [pytest.mark.second_tier, pytest.mark.usefixtures("aws_environment")]
 
-BUCKET = "bucket"
 EPOCHS = 3
 SETTINGS = {
     "preset": "none",
@@ -33,8 +33,6 @@ SETTINGS = {
     "cpus-per-worker": 0.5,
     "checkpoint-every": "20steps",
 }
-
-S3 = tuple[str, fs.S3FileSystem]
 
 
 @pytest.fixture

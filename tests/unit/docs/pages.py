@@ -7,9 +7,15 @@ What a block is, its fence says:
     ```text                what the block before prints, shortened: numbers may differ, `...` stands for anything
     ```yaml, ```python     a file, if the first line is a comment with its name: "# first.yaml"
 
-and a word after the language says where it runs: `slow` and `ray` (which starts one) in the second tier, `head` there
-too, on a Ray that runs already, `elsewhere` nowhere: its commands are only parsed. `exit=3` is the exit code of its
-last command. Blocks that are indented instead of fenced are only parsed as well.
+A word after the language says where a block runs:
+
+    slow, ray                second tier; `ray` starts one
+    head                     second tier, on a Ray that runs already
+    host                     second tier, on a machine of its own (tests/cluster/hosts.py), with Ray's usual ports
+    s3, aws, mlflow, int8    second tier, where the machine has what it needs (`NEEDS` in test_pages.py)
+    elsewhere=REASON         nowhere, for a reason of `ELSEWHERE`: its commands are only parsed
+
+`exit=3` is the exit code of its last command. Blocks that are indented instead of fenced are only parsed as well.
 """
 
 from __future__ import annotations
@@ -23,7 +29,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -34,6 +40,16 @@ PAGES = ("README.md", "CONTRIBUTING.md", *(str(path.relative_to(ROOT)) for path 
 FIRST = "README.md"
 TUTORIAL = "docs/tutorials/first-model.md"
 FROM_NOTHING = (FIRST, TUTORIAL)
+
+ELSEWHERE = {
+    "": "takes hours, or needs data that the project does not have",
+    "example": "an example of `--help`, whose files do not exist",
+    "checkout": "sets up a checkout, or runs these very tests",
+    "download": "downloads",
+    "cloud": "starts machines in a cloud",
+    "kubernetes": "needs Kubernetes, or builds an image for it",
+    "cluster": "needs several machines; tests/cluster/test_up.py runs the commands of the tutorial",
+}
 
 _FENCE = re.compile(r"^( *)```(\w+)([^\n]*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"# ([\w.-]+\.(?:py|yaml|csv))\n")
@@ -47,13 +63,13 @@ class Block:
 
     Attributes:
         language: sh, python, yaml or text.
-        words: The words after it.
+        words: The words after it, each with its value: {"exit": "3"}.
         text: Its lines.
         output: The lines that it prints, as the page has them.
     """
 
     language: str
-    words: tuple[str, ...]
+    words: Mapping[str, str]
     text: str
     output: str = ""
 
@@ -66,7 +82,7 @@ class Block:
     @property
     def exit_code(self) -> int:
         """The exit code of its last command."""
-        return next((int(word.removeprefix("exit=")) for word in self.words if word.startswith("exit=")), 0)
+        return int(self.words.get("exit", 0))
 
 
 def read(page: str) -> str:
@@ -78,7 +94,8 @@ def blocks(page: str) -> list[Block]:
     """Lists the fenced blocks of a page, each with what it prints."""
     found: list[Block] = []
     for indent, language, words, text in _FENCE.findall(read(page)):
-        block = Block(language, tuple(words.split()), textwrap.dedent(text) if indent else text)
+        values = dict(word.partition("=")[::2] for word in words.split())
+        block = Block(language, values, textwrap.dedent(text) if indent else text)
         if language == "text" and found:
             found[-1] = Block(found[-1].language, found[-1].words, found[-1].text, found[-1].output + block.text)
         else:
@@ -86,11 +103,25 @@ def blocks(page: str) -> list[Block]:
     return found
 
 
-def run(page: str, namespace: dict[str, Any], skip: frozenset[str], environment: Mapping[str, str]) -> None:
-    """Runs a page in the current directory, except for the blocks with one of the words in `skip`."""
+def run(
+    page: str,
+    namespace: dict[str, Any],
+    skip: frozenset[str],
+    environment: Mapping[str, str],
+    instead: tuple[str, str] = ("", ""),
+) -> None:
+    """Runs a page in the current directory.
+
+    Args:
+        page: The page.
+        namespace: Variables of its Python.
+        skip: Blocks with one of these words are not run.
+        environment: Variables of its shells.
+        instead: A name on the page, and what to run instead.
+    """
     for block in blocks(page):
         if skip.isdisjoint(block.words):
-            run_block(page, block, namespace, environment)
+            run_block(page, replace(block, text=block.text.replace(*instead)), namespace, environment)
 
 
 def run_block(page: str, block: Block, namespace: dict[str, Any], environment: Mapping[str, str]) -> None:
@@ -149,8 +180,8 @@ def _run_shell(text: str, environment: Mapping[str, str]) -> tuple[int, str]:
 
 
 def command_on_path(directory: Path) -> dict[str, str]:
-    """Writes `lstm-ray` and `python` into a directory; returns the variables with which a shell finds them."""
-    for name, arguments in (("lstm-ray", "-m lstm_ray"), ("python", "")):
+    """Writes `lstm-ray`, `python` and `ray` into a directory; returns the variables with which a shell finds them."""
+    for name, arguments in (("lstm-ray", "-m lstm_ray"), ("python", ""), ("ray", "-m ray.scripts.scripts")):
         script = directory / name
         script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {arguments} "$@"\n', encoding="utf-8")
         script.chmod(0o755)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shlex
@@ -16,11 +17,24 @@ import pages
 import pytest
 import typer
 from heads import RayCluster
+from hosts import Network, obstacle
+from pyarrow import fs
+from stores import BUCKET, KEYS, s3_server
 
 from lstm_ray.cli.app import app
 from lstm_ray.datasets.demo import write_demo
+from lstm_ray.kernels.emitter import Target
+from lstm_ray.kernels.precision.choice import FORMATS
 
-LATER = frozenset({"slow", "ray", "head", "elsewhere"})
+NEEDS = {
+    "s3": ("", lambda: True),  # the tests' own server
+    "aws": ("Amazon's command line", lambda: shutil.which("aws")),
+    "mlflow": ("MLflow", lambda: importlib.util.find_spec("mlflow")),
+    "int8": ("a processor with VNNI", lambda: FORMATS["int8"].is_on(Target.host())),
+}
+LATER = frozenset({"slow", "ray", "head", "host", "elsewhere", *NEEDS})
+
+PATHS = f"{Path(__file__).parent}:{pages.ROOT}"
 
 pytestmark = pytest.mark.filterwarnings(
     # Keras turns its variables into arrays through an __array__ without `copy`, which NumPy 2 deprecates.
@@ -56,6 +70,7 @@ def work(begun: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     directory = begun.with_name("work")
     shutil.copytree(begun, directory)
     monkeypatch.chdir(directory)
+    monkeypatch.setenv("KUBECONFIG", os.devnull)  # `cluster validate` asks no cluster of whoever runs the tests
     yield directory
     for name, module in list(sys.modules.items()):
         if str(getattr(module, "__file__", None) or "").startswith(f"{directory}/"):
@@ -105,11 +120,18 @@ def test_the_slow_blocks_of_a_page_run_too(page: str, environment: Mapping[str, 
     pages.run(page, {}, LATER - {"slow"}, environment)
 
 
-def run_in_a_process(page: str, later: frozenset[str], environment: Mapping[str, str]) -> None:
-    """Runs a page in a process of its own: a Ray that its blocks leave running ends with it."""
-    program = f"import pages; pages.run({page!r}, {{}}, {later!r}, {dict(environment)!r})"
-    variables = {**os.environ, **environment, "PYTHONPATH": f"{Path(__file__).parent}:{pages.ROOT}"}
-    command = [sys.executable, "-W", "ignore", "-c", program]
+def program(page: str, later: frozenset[str], environment: Mapping[str, str], instead: tuple[str, str]) -> list[str]:
+    """Returns the command that runs a page in a process of its own, with which a Ray that it starts ends."""
+    source = f"import pages; pages.run({page!r}, {{}}, {later!r}, {dict(environment)!r}, {instead!r})"
+    return [sys.executable, "-W", "ignore", "-c", source]
+
+
+def run_in_a_process(
+    page: str, later: frozenset[str], environment: Mapping[str, str], instead: tuple[str, str] = ("", "")
+) -> None:
+    """Runs a page in a process of its own."""
+    variables = {**os.environ, **environment, "PYTHONPATH": PATHS}
+    command = program(page, later, environment, instead)
     done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
@@ -122,13 +144,51 @@ def test_the_blocks_that_start_ray_run_too(page: str, environment: Mapping[str, 
 
 
 @pytest.mark.second_tier
-@pytest.mark.parametrize("page", pages_with("head"))
+@pytest.mark.parametrize("page", [page for page in pages_with("head") if page not in pages_with("host")])
 @pytest.mark.usefixtures("work")
 def test_the_blocks_that_join_a_ray_run_too(page: str, environment: Mapping[str, str]) -> None:
     with RayCluster() as cluster:
         cluster.start_node(cpus=4, dashboard=True)
         joined = {"RAY_ADDRESS": cluster.address, "RAY_API_SERVER_ADDRESS": f"http://{cluster.dashboard}"}
         run_in_a_process(page, LATER - {"head"}, {**cluster.environment, **environment, **joined})
+
+
+@pytest.mark.second_tier
+@pytest.mark.parametrize("page", pages_with("host"))
+def test_the_blocks_that_need_a_machine_of_their_own_run_too(
+    work: Path, page: str, environment: Mapping[str, str]
+) -> None:
+    if reason := obstacle():
+        pytest.skip(reason)
+    later, alone = LATER - {"head", "host"}, {"PYTHONPATH": PATHS, "HOME": str(work), "RAY_AUTH_MODE": "token"}
+    without = ("env", *(f"--unset={name}" for name in ("RAY_AUTH_TOKEN", "RAY_ADDRESS")))
+    with Network() as network:
+        host = network.add_host("alone")
+        done = host.run(*without, *program(page, later, environment, ("", "")), limit_s=500, **alone)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+@pytest.mark.second_tier
+@pytest.mark.parametrize(("page", "need"), [(page, need) for need in NEEDS for page in pages_with(need)])
+def test_the_blocks_that_need_something_run_too(
+    work: Path, page: str, need: str, environment: Mapping[str, str]
+) -> None:
+    name, is_here = NEEDS[need]
+    if not is_here():
+        pytest.skip(f"needs {name}")
+    with s3_server() as (address, store):
+        for local, stored in (("corpus/reviews.parquet", "reviews/1.parquet"), ("runs/first/model", "model")):
+            fs.copy_files(str(work / local), f"{BUCKET}/{stored}", destination_filesystem=store)
+        server = {**KEYS, "AWS_ENDPOINT_URL": f"http://{address}", "AWS_DEFAULT_REGION": "us-east-1"}
+        variables = {**environment, **server, "HOME": str(work)}
+        run_in_a_process(page, LATER - {need}, variables, ("127.0.0.1:9000", address))
+
+
+@pytest.mark.parametrize("page", pages.PAGES)
+def test_a_block_that_runs_nowhere_has_a_reason(page: str) -> None:
+    for block in pages.blocks(page):
+        assert block.words.keys() <= LATER | {"exit"}, block.words
+        assert block.words.get("elsewhere", "") in pages.ELSEWHERE, block.words
 
 
 @pytest.mark.parametrize(
