@@ -48,12 +48,16 @@ class MlflowRun:
         """Starts a run in MLflow; if a run is resumed, continues its MLflow run.
 
         Raises:
+            ConfigError: The client alone cannot use this URI.
             OutputError: The server cannot be used.
         """
         uri = None if self._config.mlflow == "yes" else self._config.mlflow
         try:
             self._client = self._connect(tracking_uri=uri)
             self._id = self._resume() or self._create()
+        except ImportError as error:  # of what a database needs
+            message = f"--mlflow {self._config.mlflow} needs more than MLflow's client: pip install mlflow ({error})"
+            raise ConfigError(message) from error
         except self._failure as error:
             raise OutputError(f"--mlflow {self._config.mlflow}: {reason(error)}") from error
 

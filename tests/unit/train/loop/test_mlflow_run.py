@@ -144,6 +144,17 @@ def test_without_mlflow_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch,
         MlflowRun(TrainConfig(mlflow="yes"), watcher)
 
 
+def test_a_database_needs_more_than_the_client(
+    client: type[Client], monkeypatch: pytest.MonkeyPatch, watcher: Any
+) -> None:
+    def lacks(*_: Any) -> None:
+        raise ModuleNotFoundError("No module named 'alembic'")
+
+    monkeypatch.setattr(client, "get_experiment_by_name", lacks)
+    with pytest.raises(ConfigError, match=r"sqlite:///runs.db needs more .* pip install mlflow \(No module"):
+        MlflowRun(TrainConfig(output="run", mlflow="sqlite:///runs.db"), watcher).begin()
+
+
 @pytest.mark.parametrize(("written", "expected"), [("yes", "yes"), ("no", None), ("http://a:1", "http://a:1")])
 def test_a_job_file_may_say_yes(tmp_path: Path, written: str, expected: str | None) -> None:
     path = tmp_path / "job.yaml"
