@@ -17,7 +17,7 @@ WITHOUT_RAY := tests/integration/test_score_faults.py tests/integration/test_sco
 demo: install  ## train, evaluate and score on synthetic reviews; minutes
 	$(BIN)/lstm-ray demo --output demo
 
-test: check  ## format, lint, types, unit tests, one pass of each river on Ray; some 8 minutes on two cores
+test: check  ## format, lint, types, unit tests, training and scoring once on Ray; some 8 minutes on two cores
 	$(BIN)/python -m pytest -m "not second_tier" $(UNIT) $(WITHOUT_RAY)
 	$(BIN)/python -m pytest -m "not second_tier" tests/integration $(WITHOUT_RAY:%=--ignore=%)
 
