@@ -28,8 +28,10 @@ TINY = {"preset": "none", "vocabulary_size": 16, "max_tokens": 6, "embedding_siz
 
 MakeBundle = Callable[..., Path]
 
-# The same examples in every run, so that no test fails by chance; `pytest --hypothesis-profile default` draws others.
-hypothesis.settings.register_profile("repeatable", derandomize=True)
+# The same examples in every run and no limit on their time, so that no test fails by chance;
+# `pytest --hypothesis-profile others` draws others.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("others", deadline=None)
 hypothesis.settings.load_profile("repeatable")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts background processes so

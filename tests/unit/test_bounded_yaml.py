@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lstm_ray.bounded_yaml import BoundedLoader, check_bounds, read_yaml_text
@@ -101,7 +101,6 @@ def size(value: Any, around: tuple[int, ...] = ()) -> float:
     return 1 + sum(size(one, (*around, id(value))) for one in inner)
 
 
-@settings(deadline=None)
 @given(values)
 def test_any_yaml_is_read_as_pyyaml_reads_it_or_refused(text: str) -> None:
     try:

@@ -66,7 +66,7 @@ def gradients(rank: int, size: int, rows: int, width: int) -> tuple[np.ndarray, 
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     world_size=st.integers(1, 5),
     size=st.integers(0, 40),

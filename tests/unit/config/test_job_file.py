@@ -8,7 +8,6 @@ import jsonschema
 import pytest
 import yaml
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from lstm_ray.config import (
@@ -139,7 +138,6 @@ train_options = st.fixed_dictionaries(
 )
 
 
-@hypothesis_settings(deadline=None)
 @given(options=train_options)
 def test_the_yaml_of_a_run_repeats_it(tmp_path_factory: pytest.TempPathFactory, options: dict[str, Any]) -> None:
     config = resolve(TrainConfig, options)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lstm_ray.datasets.held_out import group_keys, hash_keys, held_out, keys_of_rows
@@ -24,7 +24,6 @@ def keys(values: list[Any], kind: pa.DataType | None = None) -> list[bytes | Non
 
 
 @given(st.lists(st.binary(max_size=4), max_size=60), st.integers(0, 2**32 - 1))
-@settings(deadline=None)
 def test_equal_keys_have_equal_hashes_those_of_blake2b(distinct: list[bytes], seed: int) -> None:
     doubled = distinct + distinct[::-1]
     hashes = hash_keys(pa.array(doubled, pa.large_binary()), seed)

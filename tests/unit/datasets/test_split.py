@@ -73,7 +73,7 @@ def write_cut(directory: Path, table: pa.Table, bounds: list[int], rows_per_grou
     by=st.sampled_from([None, "film", "genre", "tags", "stars"]),
     seed=st.integers(0, 3),
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_rows_are_those_of_the_whole_table_however_it_is_cut(
     tmp_path_factory: pytest.TempPathFactory,
     bounds: list[int],

@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from sklearn import calibration
@@ -13,8 +13,6 @@ from sklearn import metrics as reference
 from sklearn.dummy import DummyClassifier
 
 from lstm_ray.evaluate.counts import LOG_LOSS_EPSILON, SCORE_BINS, BinaryCounts, _score_bins
-
-unhurried = settings(deadline=None)  # the machine may be busy
 
 PROBABILITY = st.one_of(
     st.floats(0, 1, width=32),
@@ -49,7 +47,6 @@ def assert_same_counts(left, right):
     assert left.threshold == right.threshold
 
 
-@unhurried
 @given(scored_rows(), st.sampled_from([0.0, 0.3, 0.5, 0.9, 1.0]))
 def test_ratios_are_those_of_scikit_learn(rows, threshold):
     labels, probabilities = rows
@@ -80,7 +77,6 @@ def test_ratios_are_those_of_scikit_learn(rows, threshold):
     assert metrics["brier"] == pytest.approx(reference.brier_score_loss(labels, probabilities, pos_label=1), abs=1e-6)
 
 
-@unhurried
 @given(scored_rows())
 def test_log_loss_is_that_of_scikit_learn(rows):
     labels, probabilities = rows
@@ -89,7 +85,6 @@ def test_log_loss_is_that_of_scikit_learn(rows):
     assert BinaryCounts.from_scores(labels, probabilities).metrics()["log_loss"] == pytest.approx(expected, rel=1e-5)
 
 
-@unhurried
 @given(scored_rows())
 def test_auc_is_within_its_stated_bound(rows):
     labels, probabilities = rows
@@ -145,7 +140,6 @@ def test_auc_counts_ties_as_half():
     assert counts.metrics()["auc"] == 0.5
 
 
-@unhurried
 @given(npst.arrays(np.float32, st.integers(1, 200), elements=PROBABILITY))
 def test_a_higher_probability_never_has_a_lower_bin(probabilities):
     bins = _score_bins(np.sort(probabilities))
@@ -161,7 +155,6 @@ def test_score_bins_reach_from_the_first_to_the_last_and_rise_over_all_of_float3
     assert (bins[0], bins[-1]) == (0, SCORE_BINS - 1)
 
 
-@unhurried
 @given(scored_rows())
 def test_reliability_is_scikit_learns_calibration_curve(rows):
     labels, probabilities = rows
@@ -174,7 +167,6 @@ def test_reliability_is_scikit_learns_calibration_curve(rows):
     assert counts.metrics()["calibration_error"] == pytest.approx(error, abs=1e-12)
 
 
-@unhurried
 @given(scored_rows())
 def test_roc_curve_rises_from_corner_to_corner_and_has_the_area_of_auc(rows):
     counts = BinaryCounts.from_scores(*rows)
@@ -188,7 +180,6 @@ def test_roc_curve_rises_from_corner_to_corner_and_has_the_area_of_auc(rows):
     assert reference.auc(false_positive_rate, true_positive_rate) == pytest.approx(counts.metrics()["auc"])
 
 
-@unhurried
 @given(scored_rows(min_rows=0), scored_rows(min_rows=0), scored_rows(min_rows=0))
 def test_merging_is_counting_the_concatenation_in_any_order(first, second, third):
     a, b, c = (BinaryCounts.from_scores(*rows, 0.4) for rows in (first, second, third))
@@ -201,7 +192,6 @@ def test_merging_is_counting_the_concatenation_in_any_order(first, second, third
     assert_same_counts(BinaryCounts.from_array(summed, threshold=0.4), whole)
 
 
-@unhurried
 @given(scored_rows())
 def test_an_array_reads_back_as_the_counts_it_was_written_from(rows):
     counts = BinaryCounts.from_scores(*rows)

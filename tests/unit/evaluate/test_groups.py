@@ -46,7 +46,6 @@ def compared(rows: list[Row]) -> list[GroupResult]:
     return compare_groups(counted(rows), BinaryCounts.from_scores(labels, probabilities))
 
 
-@settings(deadline=None)
 @given(ROWS, ROWS)
 def test_groups_of_parts_add_up_to_those_of_all_rows(first: list[Row], second: list[Row]) -> None:
     total = counted(first)
@@ -57,7 +56,7 @@ def test_groups_of_parts_add_up_to_those_of_all_rows(first: list[Row], second: l
     }
 
 
-@settings(deadline=None, max_examples=25)  # scikit-learn and SciPy take milliseconds a figure
+@settings(max_examples=25)  # scikit-learn and SciPy take milliseconds a figure
 @given(ROWS)
 def test_a_groups_figures_are_those_of_scikit_learn_and_scipy(rows: list[Row]) -> None:
     found = compared(rows)

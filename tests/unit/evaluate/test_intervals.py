@@ -19,11 +19,11 @@ from lstm_ray.evaluate.intervals import (
     show_interval,
 )
 
-unhurried = settings(deadline=None, max_examples=50)  # SciPy takes milliseconds a test
+few = settings(max_examples=50)  # SciPy takes milliseconds a test
 COUNT = st.one_of(st.integers(0, 30), st.integers(0, 10**7))
 
 
-@unhurried
+@few
 @given(COUNT, COUNT)
 def test_the_interval_of_a_share_is_wilsons(successes: int, failures: int) -> None:
     rows = successes + failures
@@ -34,7 +34,7 @@ def test_the_interval_of_a_share_is_wilsons(successes: int, failures: int) -> No
     assert share_interval(successes, rows) == pytest.approx((expected.low, expected.high), abs=1e-9)
 
 
-@unhurried
+@few
 @given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=40))
 def test_the_interval_of_auc_is_delongs_row_by_row(rows: list[tuple[int, bool]]) -> None:
     histograms = np.zeros((2, 10), np.int64)
@@ -56,7 +56,7 @@ def test_the_interval_of_auc_is_delongs_row_by_row(rows: list[tuple[int, bool]])
     assert found == pytest.approx((max(0.0, psi.mean() - margin), min(1.0, psi.mean() + margin)), abs=1e-9)
 
 
-@unhurried
+@few
 @given(st.integers(0, 300), st.integers(0, 300))
 def test_the_exact_test_of_two_models_is_a_binomial_test(only_first: int, only_second: int) -> None:
     assume(only_first + only_second)
@@ -85,7 +85,7 @@ def test_the_interval_of_a_difference_covers_it_as_often_as_it_says() -> None:
     assert 0.94 < covered < 0.98
 
 
-@unhurried
+@few
 @given(st.data(), st.integers(2, 3000))
 def test_the_test_of_a_part_is_fishers(data: st.DataObject, all_rows: int) -> None:
     all_successes = data.draw(st.integers(0, all_rows))
@@ -107,7 +107,7 @@ def test_a_part_of_millions_of_rows_is_tested_in_no_time() -> None:
     assert found == pytest.approx(2 * stats.hypergeom(10**8, 9 * 10**7, 5 * 10**6).sf(4_501_499), rel=1e-5)
 
 
-@unhurried
+@few
 @given(st.lists(st.one_of(st.none(), st.floats(0, 1)), max_size=12))
 def test_holms_correction_rejects_step_by_step(p_values: list[float | None]) -> None:
     corrected = adjusted(p_values)

@@ -14,7 +14,7 @@ from lstm_ray.errors import InputError
 from lstm_ray.evaluate.counts import SCORE_BINS, BinaryCounts, _score_bins, bin_ends, bin_starts
 from lstm_ray.evaluate.thresholds import Sweep, choose_threshold, histogram, thinned, threshold_table
 
-unhurried = settings(deadline=None, max_examples=25)  # scikit-learn takes a millisecond a metric
+few = settings(max_examples=25)  # scikit-learn takes a millisecond a metric
 SCORES = {
     "accuracy": reference.accuracy_score,
     "balanced_accuracy": reference.balanced_accuracy_score,
@@ -49,7 +49,7 @@ def reached(rows: Rows, threshold: float) -> dict[str, float]:
     }
 
 
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 @given(scored_rows(), st.floats(0, 1, width=32))
 def test_what_a_threshold_reaches_is_what_scikit_learn_measures(rows: Rows, threshold: float) -> None:
     predicted = (rows[1] > np.float32(threshold)).astype(np.int8)
@@ -72,7 +72,7 @@ def test_a_bin_has_the_probabilities_from_its_start_to_its_end() -> None:
     assert np.all(np.diff(starts) >= 0)
 
 
-@unhurried
+@few
 @given(scored_rows(), st.sampled_from(["accuracy", "balanced_accuracy", "f1"]))
 def test_the_threshold_that_maximizes_is_the_best_of_all(rows: Rows, metric: str) -> None:
     found = choose_threshold(BinaryCounts.from_scores(*rows), ("maximize", metric))
@@ -81,7 +81,7 @@ def test_the_threshold_that_maximizes_is_the_best_of_all(rows: Rows, metric: str
     assert found.metrics() == again.metrics()  # no rounding moves a row to the other side
 
 
-@unhurried
+@few
 @given(scored_rows(), st.sampled_from(["precision", "recall"]), st.sampled_from([0.05, 0.5, 0.8, 0.95, 1.0]))
 def test_a_target_is_reached_at_the_least_cost_or_refused_with_the_best(rows: Rows, target: str, wanted: float) -> None:
     counts, other = BinaryCounts.from_scores(*rows), {"precision": "recall", "recall": "precision"}[target]
@@ -108,7 +108,7 @@ def test_rows_of_one_label_have_no_threshold() -> None:
         choose_threshold(counts, ("maximize", "f1"))
 
 
-@unhurried
+@few
 @given(scored_rows())
 def test_average_precision_and_the_curve_are_scikit_learns(rows: Rows) -> None:
     counts, (labels, probabilities) = BinaryCounts.from_scores(*rows), rows
@@ -121,7 +121,7 @@ def test_average_precision_and_the_curve_are_scikit_learns(rows: Rows) -> None:
     np.testing.assert_allclose(curve.recall, recall[-2::-1], atol=1e-9)
 
 
-@unhurried
+@few
 @given(
     npst.arrays(np.int8, 40, elements=st.integers(0, 1)),
     npst.arrays(np.float32, 40, elements=st.floats(0, 1, width=32) | st.floats(0.625, 0.6259765625, width=32)),
@@ -148,7 +148,7 @@ def test_average_precision_is_within_the_order_of_rows_in_one_bin(
         assert least - 1e-9 <= value <= greatest + 1e-9
 
 
-@unhurried
+@few
 @given(
     npst.arrays(np.int8, 60, elements=st.integers(0, 1)),
     npst.arrays(np.float32, 60, elements=st.floats(0, 1, width=32)),

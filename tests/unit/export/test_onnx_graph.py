@@ -75,7 +75,7 @@ def test_every_kind_of_network(layers: int, directions: int, pooling: Pooling, m
         np.testing.assert_allclose(run(model, padded(rows, other, MAX_TOKENS + 4)), expected, rtol=0, atol=1e-6)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     rows=st.lists(st.lists(st.integers(1, 4) | st.integers(1, 39), min_size=1, max_size=MAX_TOKENS), min_size=1),
     ngrams=st.integers(1, 3),

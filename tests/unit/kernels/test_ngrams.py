@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lstm_ray.kernels.emitter import Target
@@ -15,7 +15,6 @@ from lstm_ray.text.sequences import Sequences
 TEXTS = st.lists(st.lists(st.integers(0, 9) | st.integers(0, 2**20), max_size=12), max_size=9)
 
 
-@settings(deadline=None)  # a kernel is compiled for each longest and number of buckets
 @given(TEXTS, st.integers(1, 3), st.sampled_from([2, 31, 33, 1_000, 2**20]))
 def test_sums_are_those_of_bags(texts: list[list[int]], longest: int, buckets: int) -> None:
     lengths = np.array([len(text) for text in texts], np.int64)

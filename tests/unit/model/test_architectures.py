@@ -243,7 +243,7 @@ def test_ngrams_are_added_as_they_are_defined(mask: bool, padding: Any, ngrams: 
     engine = NativeEngine(network_weights(folded, text, settings))
 
     # Few ids, so that n-grams repeat; rows may be shorter than an n-gram.
-    @examples(max_examples=20, deadline=None)
+    @examples(max_examples=20)
     @given(st.lists(st.lists(st.integers(1, 3) | st.integers(1, 49), min_size=1, max_size=7), min_size=1, max_size=9))
     def check(rows: list[list[int]]) -> None:
         token_ids = padded(rows, max(map(len, rows)) if mask else 7, padding)

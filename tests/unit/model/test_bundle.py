@@ -215,7 +215,7 @@ def assert_damaged(path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(position=st.integers(0, 2**40), mask=st.integers(1, 255))
 def test_a_changed_byte_is_noticed_and_its_file_named(
     tmp_path_factory: pytest.TempPathFactory, written: Path, name: str, position: int, mask: int

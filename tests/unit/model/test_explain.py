@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import lstm_ray
@@ -65,7 +65,6 @@ def test_a_weight_is_the_difference_to_the_text_without_the_word(
 WORDS = ["good", "bad", "film", "a", "unlisted", "fine"]
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.lists(st.sampled_from(WORDS), max_size=12), max_size=4),
     st.sampled_from(["pre", "post", "middle"]),

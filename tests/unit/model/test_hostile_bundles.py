@@ -388,7 +388,7 @@ json_values = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.data())
 def test_any_change_of_the_description_is_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -421,7 +421,7 @@ drawn_arrays = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     changes=st.dictionaries(st.sampled_from(sorted(arrays())), drawn_arrays, min_size=1, max_size=3),
     left_out=st.sets(st.sampled_from([*sorted(arrays()), "ngrams"]), max_size=1),
@@ -438,7 +438,7 @@ def test_weights_of_any_shapes_are_read_or_refused(changes: dict[str, Any], left
     assert network.max_tokens == 5
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(position=st.integers(0, len(WHOLE["weights.npz"]) - 1), byte=st.integers(0, 255), length=st.integers(1, 8))
 def test_weights_with_any_bytes_changed_are_read_or_refused(position: int, byte: int, length: int) -> None:
     content = bytearray(WHOLE["weights.npz"])
@@ -449,7 +449,7 @@ def test_weights_with_any_bytes_changed_are_read_or_refused(position: int, byte:
         return
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(position=st.integers(0, len(WHOLE["vocabulary.parquet"]) - 1), byte=st.integers(0, 255))
 def test_a_vocabulary_with_any_byte_changed_is_read_or_refused(position: int, byte: int) -> None:
     content = bytearray(WHOLE["vocabulary.parquet"])

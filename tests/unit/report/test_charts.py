@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lstm_ray.evaluate.counts import BinaryCounts
@@ -21,8 +21,6 @@ from lstm_ray.report.charts import (
 from lstm_ray.report.curves import read_curves
 from lstm_ray.report.marks import Area, Chart, Dot, Label, Line
 
-unhurried = settings(deadline=None)  # the machine may be busy
-
 
 @pytest.mark.parametrize(
     ("low", "high", "expected"),
@@ -37,7 +35,6 @@ def test_value_ticks_are_round(low, high, expected):
     assert value_ticks(low, high) == pytest.approx(expected)
 
 
-@unhurried
 @given(st.floats(0, 1e6), st.floats(1e-6, 1e6))
 def test_value_ticks_cover_the_values_and_are_few(low, span):
     ticks = value_ticks(low, low + span)
@@ -61,7 +58,6 @@ def test_epoch_ticks_are_whole_epochs_and_not_too_many(epochs, expected):
     assert epoch_ticks(epochs) == expected
 
 
-@unhurried
 @given(st.lists(st.floats(0, 100), max_size=2).map(sorted))
 def test_two_labels_are_kept_apart_inside_the_panel(positions):
     moved = keep_apart(positions, 15, 0, 100)

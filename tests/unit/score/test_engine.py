@@ -222,7 +222,7 @@ def test_a_processor_without_the_instructions_is_refused(precision: Precision, m
         NativeEngine(make_network(), precision=precision)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     units=st.lists(st.sampled_from([1, 3, 16, 17, 33]), min_size=1, max_size=3),
     directions=st.integers(1, 2),

@@ -126,7 +126,7 @@ def kept(source: Path, output: Path, scorer: Scorer, **changes: Any) -> pa.Table
 
 
 @given(tables(), st.integers(1, 6), st.integers(1, 6))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_kept_columns_are_what_pyarrow_reads(scorer: Scorer, table: pa.Table, in_group: int, in_part: int) -> None:
     with tempfile.TemporaryDirectory() as directory:
         source = Path(directory) / "in.parquet"

@@ -124,7 +124,7 @@ def test_a_very_wide_file_is_planned(tmp_path: Path) -> None:
     assert len(make_plan(ScoreConfig(inputs=(str(path),)), "hash").layout.kept) == 30_001
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(from_end=st.integers(9, 900), byte=st.integers(0, 255))
 def test_a_file_with_any_byte_of_its_footer_changed_is_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, from_end: int, byte: int
@@ -196,7 +196,7 @@ def times_of_int96(draw: st.DrawFn) -> tuple[str, list[int]]:
     return unit, draw(st.lists(st.integers(low, high) | near.filter(lambda time: low < time < high), min_size=1))
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(drawn=times_of_int96())
 def test_times_of_the_old_type_are_read_as_they_are_or_refused(tmp_path: Path, drawn: tuple[str, list[int]]) -> None:
     unit, times = drawn

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lstm_ray.runtime.tensorflow import start_tensorflow
@@ -39,7 +39,6 @@ def pad_sequences() -> Any:
     return keras.utils.pad_sequences
 
 
-@settings(deadline=None)
 @given(rows=any_rows, length=st.integers(1, 14), padding=side, truncating=side)
 def test_padding_and_truncation_are_keras_s(
     pad_sequences: Any, rows: Rows, length: int, padding: Any, truncating: Any
@@ -91,7 +90,6 @@ def test_no_rows() -> None:
         assert rows_of(same) == []
 
 
-@settings(deadline=None)
 @given(rows=any_rows)
 def test_lengths(rows: Rows) -> None:
     sequences = sequences_of(rows)
@@ -99,21 +97,18 @@ def test_lengths(rows: Rows) -> None:
     assert sequences.lengths.tolist() == [len(row) for row in rows]
 
 
-@settings(deadline=None)
 @given(rows=any_rows.filter(bool), chosen=st.lists(st.integers(0, 7), max_size=12))
 def test_take_picks_rows_in_the_order_asked_for(rows: Rows, chosen: list[int]) -> None:
     chosen = [row % len(rows) for row in chosen]
     assert rows_of(sequences_of(rows).take(np.array(chosen, np.int64))) == [rows[row] for row in chosen]
 
 
-@settings(deadline=None)
 @given(parts=st.lists(any_rows, max_size=4))
 def test_concatenate_puts_the_parts_one_after_the_other(parts: list[Rows]) -> None:
     whole = concatenate([sequences_of(rows) for rows in parts])
     assert rows_of(whole) == [row for rows in parts for row in rows]
 
 
-@settings(deadline=None)
 @given(
     tokens=st.lists(st.integers(0, 99), max_size=20),
     spans=st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), max_size=6),
@@ -126,7 +121,6 @@ def test_gather_takes_any_spans(tokens: list[int], spans: list[tuple[int, int]])
     assert rows_of(gathered) == [tokens[start:stop] for start, stop in spans]
 
 
-@settings(deadline=None)
 @given(rows=any_rows, length=st.integers(1, 14))
 def test_the_middle_is_cut_out_of_longer_rows_alone(rows: Rows, length: int) -> None:
     expected = [row if len(row) <= length else row[: -(-length // 2)] + row[len(row) - length // 2 :] for row in rows]
@@ -140,7 +134,6 @@ def test_truncation_never_aliases_its_input(rows: Rows, length: int, truncating:
     assert rows_of(sequences) == rows
 
 
-@settings(deadline=None)
 @given(max_tokens=st.integers(1, 100_000), data=st.data())
 def test_a_bucket_holds_its_longest_row_and_wastes_less_than_an_eighth(max_tokens: int, data: st.DataObject) -> None:
     longest = data.draw(st.integers(0, max_tokens))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lstm_ray.config import TokenSettings
@@ -81,7 +81,6 @@ rules = st.fixed_dictionaries(
 # The rule
 
 
-@settings(deadline=None)
 @given(text=any_text)
 def test_splitting_on_the_space_is_what_keras_does(
     text_to_word_sequence: Callable[[str], list[str]], text: str
@@ -90,7 +89,6 @@ def test_splitting_on_the_space_is_what_keras_does(
     assert split_by_rule(text, split_on="space") == text_to_word_sequence(text)
 
 
-@settings(deadline=None)
 @given(text=any_text)
 def test_splitting_on_white_space_is_what_keras_does_once_all_of_it_is_spaces(
     text_to_word_sequence: Callable[[str], list[str]], text: str
@@ -99,7 +97,6 @@ def test_splitting_on_white_space_is_what_keras_does_once_all_of_it_is_spaces(
     assert words_of(text, strip_html=False) == text_to_word_sequence(spaced)
 
 
-@settings(deadline=None)
 @given(texts=st.lists(st.none() | any_text, max_size=6), rule=rules, strip_html=st.booleans())
 def test_a_column_is_split_by_the_rule(texts: list[str | None], rule: dict[str, Any], strip_html: bool) -> None:
     words = split(column(texts), strip_html=strip_html, **rule)
@@ -109,7 +106,6 @@ def test_a_column_is_split_by_the_rule(texts: list[str | None], rule: dict[str, 
     assert words.to_pylist() == [split_by_rule(text, **rule) for text in seen]
 
 
-@settings(deadline=None)
 @given(text=any_text, rule=rules)
 def test_kept_punctuation_leaves_the_other_words_as_they_are(text: str, rule: dict[str, Any]) -> None:
     kept = words_of(text, **rule | {"punctuation": "keep"})
@@ -131,7 +127,6 @@ def test_punctuation_as_words(text: str, expected: list[str]) -> None:
     assert words_of(text, punctuation="keep") == expected
 
 
-@settings(deadline=None)
 @given(
     texts=st.lists(st.none() | any_text, max_size=8), cut=st.tuples(st.integers(0, 8), st.integers(0, 8)), rule=rules
 )
@@ -233,7 +228,6 @@ def named(words: list[str], keep: int, truncating: str) -> list[str]:
 long_text = st.lists(st.sampled_from(SPACES + MARKS + TAGS + WORDS + FOLDED_ODDLY), max_size=60).map("".join)
 
 
-@settings(deadline=None)
 @given(
     texts=st.lists(st.none() | long_text, max_size=4),
     keep=st.integers(1, 6),
@@ -368,7 +362,6 @@ def test_strings_that_are_not_utf8_become_null(kind: pa.DataType, stored_as: pa.
     assert decode_texts(array.slice(1, 3)).to_pylist() == VALID_ONLY[1:4]
 
 
-@settings(deadline=None)
 @given(values=st.lists(st.none() | st.binary(max_size=8), max_size=5))
 def test_any_bytes_are_decoded_as_python_does(values: list[bytes | None]) -> None:
     def decode(value: bytes | None) -> str | None:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lstm_ray.config import TokenSettings
@@ -79,7 +79,6 @@ def test_no_rows_no_words_and_no_vocabulary(unlisted: Any) -> None:
     assert rows_of(vocabulary_of([]).look_up(tokens_of([["a"]]), unlisted)) == [expected]
 
 
-@settings(deadline=None)
 @given(
     rows=any_rows,
     listed=st.lists(st.sampled_from(WORDS), unique=True),
@@ -103,7 +102,6 @@ def test_ids_are_those_of_a_dictionary(
     assert rows_of(vocabulary.look_up(sliced, unlisted)) == expected[start : start + length]
 
 
-@settings(deadline=None)
 @given(
     texts=st.lists(st.lists(st.sampled_from(["a", "bb", "ccccccccc", "d" * 40, "."]), max_size=30).map(" ".join)),
     max_tokens=st.integers(1, 8),
@@ -124,7 +122,6 @@ def test_texts_cut_before_they_are_split_get_the_same_ids(
 # Counting
 
 
-@settings(deadline=None)
 @given(rows=any_rows, size=st.integers(4, 20))
 def test_words_stand_by_falling_frequency_then_by_code_point(rows: list[list[str]], size: int) -> None:
     counts = Counter(word for row in rows for word in row)
@@ -133,7 +130,6 @@ def test_words_stand_by_falling_frequency_then_by_code_point(rows: list[list[str
     assert entries(built) == (ranked, [counts[word] for word in ranked], size)
 
 
-@settings(deadline=None)
 @given(rows=any_rows, data=st.data())
 def test_any_partition_of_the_rows_gives_the_same_vocabulary(rows: list[list[str]], data: st.DataObject) -> None:
     shards: list[list[list[str]]] = [[] for _ in range(data.draw(st.integers(1, 4)))]
@@ -167,7 +163,6 @@ def test_the_size_counts_the_reserved_ids() -> None:
 # Files
 
 
-@settings(deadline=None)
 @given(words=st.lists(st.text(min_size=1), unique=True, max_size=6), size=st.integers(4, 10**9))
 def test_read_returns_what_write_wrote(tmp_path_factory: pytest.TempPathFactory, words: list[str], size: int) -> None:
     path = tmp_path_factory.getbasetemp() / "vocabulary.parquet"
@@ -312,7 +307,6 @@ PIECES = [
 ]
 
 
-@settings(deadline=None)
 @given(
     texts=st.lists(st.lists(st.sampled_from(INDEX + PIECES), max_size=12).map("".join), max_size=6),
     num_words=st.integers(5, 24),

@@ -48,7 +48,7 @@ WHATEVER += [[{}], {5: 5}, {None: [1]}, {True: "x"}, {2.5: {}}, float("inf"), "R
 
 
 @given(name=st.sampled_from(sorted(GOOD)), data=st.data())
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_value_of_a_field_breaks_the_check(name: str, data: st.DataObject, write: Write) -> None:
     content = documents(name)
     field = data.draw(st.sampled_from(list(fields(content))))

@@ -47,7 +47,7 @@ def rewritten(value: object) -> set[str]:
 
 
 @given(st.lists(st.lists(texts | oddities, min_size=3, max_size=3), min_size=1, max_size=20), st.sampled_from("\"'"))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_values_are_what_pythons_csv_wrote(tmp_path: Path, rows: list[list[str]], quote: str) -> None:
     source = tmp_path / "in.csv"
     with source.open("w", encoding="utf-8", newline="") as file:
@@ -72,7 +72,7 @@ values = scalars | lists | st.dictionaries(texts, scalars | lists, max_size=3) |
 @given(
     st.lists(st.fixed_dictionaries({"a": values}, optional={"b": st.integers() | st.floats()}), min_size=1, max_size=9)
 )
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_json_is_what_python_wrote_or_its_text(tmp_path: Path, rows: list[dict[str, object]]) -> None:
     source = tmp_path / "in.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lstm_ray.config import TrainConfig
@@ -57,7 +57,6 @@ sizes = {"rows": st.integers(0, 70), "world_size": st.integers(1, 9), "batch_siz
 
 
 @given(**sizes, mask=st.booleans(), seed=st.integers(0, 99))
-@settings(deadline=None)
 def test_workers_share_out_each_step_and_every_row_is_seen_once(
     rows: int, world_size: int, batch_size: int, mask: bool, seed: int
 ) -> None:
@@ -78,7 +77,6 @@ def test_workers_share_out_each_step_and_every_row_is_seen_once(
 
 
 @given(**sizes, first_step=st.integers(0, 80))
-@settings(deadline=None)
 def test_an_epoch_may_be_begun_at_any_step(rows: int, world_size: int, batch_size: int, first_step: int) -> None:
     corpus = make_corpus(rows)
     whole = batches(corpus, world_size, batch_size)
@@ -88,7 +86,6 @@ def test_an_epoch_may_be_begun_at_any_step(rows: int, world_size: int, batch_siz
 
 
 @given(**sizes)
-@settings(deadline=None)
 def test_labels_go_with_their_rows_and_fillers_weigh_nothing(rows: int, world_size: int, batch_size: int) -> None:
     corpus = make_corpus(rows)
     for worker in batches(corpus, world_size, batch_size):
@@ -112,7 +109,6 @@ def test_a_step_of_all_rows_has_no_filler_rows_beyond_them() -> None:
 
 
 @given(rows=st.integers(1, 70), batch_size=st.integers(1, 30))
-@settings(deadline=None)
 def test_only_a_masked_batch_is_as_short_as_its_rows(rows: int, batch_size: int) -> None:
     corpus = make_corpus(rows)
     lengths = corpus.sequences.lengths
@@ -147,7 +143,6 @@ def test_rows_are_padded_on_the_side_asked_for(padding: str, expected: list[int]
     batch_size=st.integers(1, 30),
     mask=st.booleans(),
 )
-@settings(deadline=None)
 def test_the_order_is_a_permutation_and_a_function_of_seed_and_epoch(
     rows: int, seed: int, epoch: int, batch_size: int, mask: bool
 ) -> None:
@@ -181,7 +176,6 @@ def test_a_masked_models_batches_hold_rows_of_like_lengths_in_shuffled_order() -
 @given(
     lengths=st.lists(st.integers(1, 40), min_size=1, max_size=30), rate=st.floats(0.01, 0.99), seed=st.integers(0, 99)
 )
-@settings(deadline=None)
 def test_dropped_words_leave_the_others_in_order_and_the_start_token(
     lengths: list[int], rate: float, seed: int
 ) -> None:
@@ -206,7 +200,6 @@ def test_the_asked_for_share_of_words_is_dropped_anywhere_in_a_row() -> None:
 
 
 @given(**{**sizes, "rows": st.integers(1, 70)}, epoch=st.integers(1, 3))
-@settings(deadline=None)
 def test_any_number_of_workers_drops_the_same_words_and_none_in_validation(
     rows: int, world_size: int, batch_size: int, epoch: int
 ) -> None:

@@ -99,7 +99,7 @@ def assert_equal(left: Prepared, right: Prepared) -> None:
 
 
 @given(bounds=st.lists(st.integers(1, 199), max_size=5), rows_per_group=st.integers(1, 200), seed=st.integers(0, 9))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_nothing_depends_on_how_rows_are_cut_into_files_and_row_groups(
     tmp_path_factory: pytest.TempPathFactory, bounds: list[int], rows_per_group: int, seed: int
 ) -> None:
@@ -168,7 +168,7 @@ def test_held_out_rows_do_not_count_towards_the_vocabulary(tmp_path: Path) -> No
     rows_per_group=st.integers(1, 150),
     kind=st.sampled_from([pa.int16(), pa.string(), pa.dictionary(pa.int32(), pa.string()), pa.float64()]),
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_rows_of_a_group_stay_on_one_side_however_they_are_stored_and_cut(
     tmp_path_factory: pytest.TempPathFactory,
     films: list[int | None],

@@ -70,7 +70,7 @@ def assert_same_bits(one: Run, other: Run) -> None:
 
 
 @given(seed=st.integers(0, 2**32 - 1), share=st.sampled_from([0.01, 0.2, 1.0]), options=st.sampled_from(OPTIONS))
-@example_settings(max_examples=25, deadline=None)
+@example_settings(max_examples=25)
 def test_rows_that_catch_up_have_the_bits_of_rows_that_never_waited(
     seed: int, share: float, options: dict[str, Any]
 ) -> None:

@@ -127,7 +127,7 @@ def networks(draw: st.DrawFn) -> TrainConfig:
 
 
 @given(config=networks(), lengths=st.lists(st.integers(1, 9), min_size=1, max_size=14), seed=st.integers(0, 99))
-@example_settings(max_examples=15, deadline=None)
+@example_settings(max_examples=15)
 def test_gradients_are_those_of_keras(config: TrainConfig, lengths: list[int], seed: int) -> None:
     both = Both(config, seed)
     generator = np.random.default_rng(seed)
@@ -175,7 +175,7 @@ def keras_gradients_with_shifts(both: Both, token_ids: Any, labels: Any, counts:
 
 
 @given(config=networks(), lengths=st.lists(st.integers(1, 9), min_size=1, max_size=14), seed=st.integers(0, 99))
-@example_settings(max_examples=6, deadline=None)
+@example_settings(max_examples=6)
 def test_adversarial_gradients_are_those_of_the_definition(config: TrainConfig, lengths: list[int], seed: int) -> None:
     both = Both(config.model_copy(update={"adversarial": 0.5}), seed)
     generator = np.random.default_rng(seed)

@@ -26,7 +26,7 @@ def best_mix(lstm: np.ndarray, ngrams: np.ndarray, labels: np.ndarray, weights: 
     return Mix(*fit_shares([lstm, ngrams], labels, weights).tolist())
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.integers(1, 200),
     st.integers(0, 1000),
