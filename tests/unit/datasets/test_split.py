@@ -187,7 +187,7 @@ def test_what_cannot_be_split_is_refused_and_nothing_written(
     inputs = write_cut(tmp_path, make_table(), [], 50)
     with pytest.raises(error, match=message):
         split(inputs, tmp_path / "out", **{"test": 0.2, **changes})
-    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_a_damaged_file_leaves_nothing_behind(tmp_path: Path) -> None:
     Path(path).write_bytes(content)
     with pytest.raises(InputError, match=r"000\.parquet: row group \d cannot be read"):
         split([path], tmp_path / "out", test=0.2)
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
@@ -341,7 +341,7 @@ def test_what_a_date_or_class_cannot_split_is_refused_and_nothing_written(
     pq.write_table(make_table(), tmp_path / "in.parquet")
     with pytest.raises(error, match=says):
         split([str(tmp_path / "in.parquet")], tmp_path / "out", **options)
-    assert not list((tmp_path / "out").glob("*"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_dates_are_read_as_iso_8601_writes_them_and_others_are_named(tmp_path: Path) -> None:
