@@ -116,6 +116,12 @@ def mapping_options(column: pa.ChunkedArray) -> list[str]:
     return proposal.options() if proposal is not None and proposal.is_sure else []
 
 
+def may_be_labels(column: pa.ChunkedArray) -> bool:
+    """Returns whether a column has at least two different values, and few enough for labels."""
+    proposal = _propose(column)
+    return proposal is not None and len(_distinct(column)) - len(proposal.unknown) > 1
+
+
 @dataclass(frozen=True)
 class _Proposal:
     """How to map labels.

@@ -63,4 +63,4 @@ def test_a_split_counts_all_rows_and_names_the_next_command(
         groups = f" of {count // 3} groups" if by else ""
         assert shown[name] == f"out/{name}.parquet: {count} rows{groups}"
     train = "lstm-ray train --train out/train.parquet --output runs/out --text-column body"
-    assert shown["next"] == f"{train} --label-column film"
+    assert shown["next"] == f"{train} --label-column COLUMN"
