@@ -60,7 +60,7 @@ class LabelMapping:
             return f"is {kind}, expected {'texts or numbers' if self.is_given else '0 and 1'}: {_CHOOSE}"
         for option, labels in (("--positive-labels", self.positive), ("--negative-labels", self.negative)):
             for label in labels:
-                if _number(label) is None:
+                if _number(label) is None or "," in label:
                     return f"is {kind}, but {label!r} of {option} is not a number; several are written 4,5"
         return None
 
@@ -240,6 +240,6 @@ def _number(label: str) -> float | None:
     if label.lower() in ("true", "false"):
         return float(label.lower() == "true")
     try:
-        return float(label)
+        return float(label.replace(",", ".", 1))  # 4,5 as in most of Europe
     except ValueError:
         return None
