@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import glob
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
+from typing import Any
 
 import yaml
 
@@ -87,11 +89,18 @@ def open_run(config: TrainConfig, chosen: Collection[str] = ()) -> bool:
             )
         if changed == ["epochs"]:
             differences += f"; the {config.schedule} schedule depends on the number of epochs"
+        resumed = f", or resume it with the job file {path}" if _has_inputs(earlier) else ""
         raise OutputError(
             f"{config.output}: holds a run with other settings ({differences}): choose another --output, or use "
-            f"--fresh to delete that run and start over, or resume it with the job file {path}"
+            f"--fresh to delete that run and start over{resumed}"
         )
     return True
+
+
+def _has_inputs(settings: Mapping[str, Any]) -> bool:
+    """Returns whether the local files of an earlier run are still there; a table that it was given is not."""
+    paths = [path for name in ("train", "validation", "unlabelled") for path in settings[name]]
+    return all(glob.has_magic(path) or not storage.is_local(path) or storage.exists(path) for path in paths)
 
 
 def check_same_data(config: TrainConfig, state: State, prepared: Prepared) -> None:
