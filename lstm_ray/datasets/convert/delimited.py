@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -209,7 +210,7 @@ def _block(names: list[str], rows: list[list[str]], lines: list[int]) -> Block:
 
 
 def _shown(delimiter: str) -> str:
-    return "$'\\t'" if delimiter == "\t" else f"'{delimiter}'"
+    return "$'\\t'" if delimiter == "\t" else shlex.quote(delimiter)
 
 
 @contextmanager

@@ -189,11 +189,11 @@ def test_integers_among_numbers_with_a_point_are_kept_or_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(json_lines, "_BLOCK_ROWS", 1)
-    (tmp_path / "in.jsonl").write_text('{"id": 9007199254740993}\n{"id": 0.5}\n', encoding="utf-8")
-    with pytest.raises(InputError, match=r"column 'id': .*9007199254740993.*: --as-text id$"):
+    (tmp_path / "in.jsonl").write_text('{"my id": 9007199254740993}\n{"my id": 0.5}\n', encoding="utf-8")
+    with pytest.raises(InputError, match=r"column 'my id': .*9007199254740993.*: --as-text 'my id'$"):
         convert(tmp_path / "in.jsonl", tmp_path / "out.parquet")
-    convert(tmp_path / "in.jsonl", tmp_path / "out.parquet", as_text=["id"])
-    assert pq.read_table(tmp_path / "out.parquet")["id"].to_pylist() == ["9007199254740993", "0.5"]
+    convert(tmp_path / "in.jsonl", tmp_path / "out.parquet", as_text=["my id"])
+    assert pq.read_table(tmp_path / "out.parquet")["my id"].to_pylist() == ["9007199254740993", "0.5"]
 
 
 @pytest.mark.parametrize(
@@ -581,6 +581,7 @@ def test_what_is_no_text_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "packed.tsv").write_bytes(bz2.compress(text))
     (tmp_path / "packed.jsonl").write_bytes(pa.compress(text, "zstd", asbytes=True))
     (tmp_path / "excel.csv").write_bytes(b"sep=;\r\ntext;stars\r\ngood;1\r\n")
+    (tmp_path / "quote.csv").write_bytes(b"sep='\r\ntext'stars\r\ngood'1\r\n")
     (tmp_path / "objects.csv").write_bytes(b'{"text": "good"}\n')
     for source, says in (
         (tmp_path / "in.csv", r"in\.csv: is Parquet already: give it to train, evaluate or score as it is"),
@@ -589,6 +590,7 @@ def test_what_is_no_text_file_is_told(tmp_path: Path) -> None:
         (tmp_path / "packed.tsv", r"is compressed: let its name end in \.bz2"),
         (tmp_path / "packed.jsonl", r"is compressed: let its name end in \.zst"),
         (tmp_path / "excel.csv", r"first line tells Excel the delimiter: delete that line, and give --delimiter ';'"),
+        (tmp_path / "quote.csv", r"""give --delimiter ''"'"''"""),
         (tmp_path / "objects.csv", r"looks like JSON: let its name end in \.jsonl"),
         (tmp_path, r"is a directory: name its files, such as .*/\*\.csv"),
         ("s3://bucket/in.csv", "s3://bucket/in.csv: only local files are converted: fetch it first"),
