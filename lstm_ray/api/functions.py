@@ -364,7 +364,7 @@ def load(
     model: Path,
     *,
     threshold: float | None = None,
-    unsure: str | None = None,
+    unsure: str | tuple[float, float] | None = None,
     precision: Literal["float32", "bf16", "int8"] = "float32",
 ) -> Model:
     """Loads a trained model to score texts in this process, without Ray.
@@ -376,7 +376,7 @@ def load(
     Args:
         model: The model bundle.
         threshold: Probability above which a text counts as positive; None for the bundle's.
-        unsure: Range of probabilities, such as "0.4:0.6", that are labelled "unsure".
+        unsure: Range of probabilities, such as "0.4:0.6" or (0.4, 0.6), that are labelled "unsure".
         precision: "bf16" and "int8" score faster than "float32", and differ a little; the processor must have them.
 
     Raises:
