@@ -110,10 +110,20 @@ def check_same_data(config: TrainConfig, state: State, prepared: Prepared) -> No
         OutputError: The data has changed.
     """
     if state.data != prepared.fingerprint():
-        raise OutputError(
-            f"{config.output}: the data has changed since this run began (--train, --validation or --unlabelled): "
-            "choose another --output, or use --fresh to delete that run and start over"
-        )
+        raise data_changed(config)
+
+
+def data_changed(config: TrainConfig) -> OutputError:
+    """Returns the error of a run whose data is not what it was."""
+    return OutputError(
+        f"{config.output}: the data has changed since this run began (--train, --validation or --unlabelled): "
+        "choose another --output, or use --fresh to delete that run and start over"
+    )
+
+
+def pretraining_begun(config: TrainConfig) -> bool:
+    """Returns whether the run has learned to predict words."""
+    return bool(storage.list_names(storage.join(config.output, PRETRAINING)))
 
 
 def changed_after_the_end(config: TrainConfig, files: Iterable[InputFile]) -> list[str]:

@@ -44,6 +44,7 @@ from lstm_ray.train.resume import (
     changed_after_the_end,
     check_same_data,
     open_run,
+    pretraining_begun,
     remove_if_empty,
 )
 from lstm_ray.train.step.choice import choose_collective, choose_engine, runs_on_gpu
@@ -147,7 +148,9 @@ def _train(
         if state is None:
             begin_run(config)  # first, so that the same command resumes if learning the vectors is interrupted
         if texts is not None:
-            prepared = _add_word_vectors(prepared, learn_file(config, texts, progress), progress)
+            has_checkpoint = state is not None or pretraining_begun(config)
+            vectors = learn_file(config, texts, progress, has_checkpoint=has_checkpoint)
+            prepared = _add_word_vectors(prepared, vectors, progress)
         if config.pretrain_epochs:
             prepared = replace(prepared, texts=read_token_ids(config, shards, prepared.vocabulary))
         if state is not None:
