@@ -310,6 +310,25 @@ def test_what_looks_wrong_is_told(tmp_path: Path, name: str, content: str, note:
         assert re.search(note, "\n".join(notes))
 
 
+@pytest.mark.parametrize(
+    ("content", "is_header"),
+    [
+        ("Stars,Review\n5,good\n", True),
+        ("label,review\n1,good\n,bad\n", True),
+        ("class,TEXT \nx,good\n", True),
+        ("stars,text\n5,good\nstars,text\n", False),
+        ("5,good\n1,bad\n", False),
+        ("NA,good\n1,bad\n", False),
+        ("five,good\none,bad\n", False),
+        ("1,good\n", False),
+    ],
+)
+def test_a_header_that_becomes_a_row_is_told(tmp_path: Path, content: str, is_header: bool) -> None:
+    (tmp_path / "in.csv").write_text(content, encoding="utf-8")
+    notes = convert(tmp_path / "in.csv", tmp_path / "out.parquet", column_names=["stars", "text"]).notes
+    assert any("its first row looks like the columns' names" in note for note in notes) == is_header
+
+
 def test_json_comes_as_lines_or_as_an_array(tmp_path: Path) -> None:
     rows = [{"text": "good", "n": 1}, {"text": "bad", "new": [{"x": None}]}]
     for content in (json.dumps(rows, indent=1), json.dumps(rows), "\n\n".join(map(json.dumps, rows))):
