@@ -341,6 +341,7 @@ def test_json_comes_as_lines_or_as_an_array(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        ("text,label\ngood,1\n", r"does not begin as JSON does: .*; if it is delimited text, let its name end in .csv"),
         ("{not json", "line 1: Expecting property name .*: expected one object a line, or one array of objects"),
         ('{"a": 1}\n[2]\n', "line 2 is no object"),
         ('[{"a": 1}, 2]', "item 2 is no object"),
