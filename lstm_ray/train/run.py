@@ -89,17 +89,25 @@ def train(config: TrainConfig, progress: Progress) -> Outcome:
         resumed = open_run(config, open_settings)
         try:
             state = checkpoints.latest_state(config.output) if resumed else None
-            if state is not None and is_complete(config, state):
-                for note in _notes_on_complete(config, state, [*shards, *texts]):
+            if state is not None:
+                has_results = is_complete(config, state)
+                for note in _notes_on_ended(config, state, [*shards, *texts] if has_results else []):
                     progress(note)
-                return read_outcome(config, state)
+                if has_results:
+                    return read_outcome(config, state)
             return _train(config, shards, reasons, progress, state, bundle)
         finally:
             remove_if_empty(config.output)
 
 
-def _notes_on_complete(config: TrainConfig, state: State, shards: Sequence[Shard]) -> Iterator[str]:
-    """Yields what the user should know of a run that is complete already."""
+def _notes_on_ended(config: TrainConfig, state: State, shards: Sequence[Shard]) -> Iterator[str]:
+    """Yields what the user should know of a run that has ended, if it has.
+
+    Args:
+        config: The settings.
+        state: The run's state.
+        shards: What it was trained on, if its results are written.
+    """
     if config.epochs < state.epoch:
         yield (
             f"note: --epochs {config.epochs} changes nothing: {counted(state.epoch, 'epoch')} of this run are done, "
