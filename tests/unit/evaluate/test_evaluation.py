@@ -272,7 +272,8 @@ def test_a_model_is_as_good_as_itself_and_differs_from_another(
 
 def test_a_precision_is_compared_with_float32(tmp_path: Path, tiny_bundle: Path, low_precision: Precision) -> None:
     plain, _ = evaluated(tmp_path, tiny_bundle)
-    low, _ = evaluated(tmp_path, tiny_bundle, precision=low_precision, compare=str(tiny_bundle))
+    low, notes = evaluated(tmp_path, tiny_bundle, precision=low_precision, compare=str(tiny_bundle))
+    assert notes == [f"note: --precision {low_precision} is for --model only: {tiny_bundle} is scored in float32"]
     assert low.metrics["log_loss"] != plain.metrics["log_loss"]
     assert low.metrics["log_loss"] == pytest.approx(plain.metrics["log_loss"], abs=0.01)
     assert low.to_json()["comparison"]["other"]["log_loss"] == plain.metrics["log_loss"]
