@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _UNSEEN = re.compile(
@@ -94,5 +94,25 @@ def not_parquet(path: str, error: BaseException) -> str:
         return f"not a Parquet file: {reason(error)}"
     source = name if "://" in path else path
     fetched = f"fetch {name}, and " if "://" in path else ""
-    command = shlex.join(("lstm-ray", "data", "convert", source, "--output", f"{name[: found.start()]}.parquet"))
-    return f"not a Parquet file: {fetched}`{command}` makes Parquet of it"
+    return f"not a Parquet file: {fetched}{_conversion(source, name[: found.start()])} it"
+
+
+def many_to_convert(directory: str, names: Sequence[str]) -> str | None:
+    """Returns what makes Parquet of the CSV, TSV or JSON files in a directory; None unless all names have one ending.
+
+    Args:
+        directory: The directory, a path or URI.
+        names: The files' paths in it.
+    """
+    endings = {found[0] if (found := _CONVERTIBLE.search(name)) else "" for name in names}
+    if len(endings) != 1 or "" in endings:
+        return None
+    if "://" in directory:
+        return "fetch them, and convert them with lstm-ray data convert"
+    pattern = os.path.join(directory, "**" if any("/" in name for name in names) else "", f"*{endings.pop()}")
+    return f"{_conversion(pattern, os.path.basename(directory.rstrip('/')) or 'all')} them"
+
+
+def _conversion(source: str, stem: str) -> str:
+    command = shlex.join(("lstm-ray", "data", "convert", source, "--output", f"{stem}.parquet"))
+    return f"`{command}` makes Parquet of"

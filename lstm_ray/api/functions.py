@@ -82,7 +82,7 @@ def train(
         KeyboardInterrupt: Ctrl-C was pressed; the run has been saved.
     """
     from lstm_ray.api.boundary import arguments_of, python_call, random_state_kept
-    from lstm_ray.api.tables import refuse_tables, tables_as_files
+    from lstm_ray.api.tables import refuse_tables, tables_as_files, tables_named
     from lstm_ray.config import TrainConfig
     from lstm_ray.train import run
 
@@ -92,7 +92,7 @@ def train(
         config = _settings(TrainConfig, job, files)
         if config.worker_limits != (0, 0):
             refuse_tables(given, _ELSEWHERE)
-        return run.train(config, report)
+        return run.train(config, tables_named(report, given, files))
 
 
 def score(
@@ -157,7 +157,7 @@ def evaluate(
         OutputError: The output directory is not empty or cannot be written.
     """
     from lstm_ray.api.boundary import arguments_of, python_call
-    from lstm_ray.api.tables import refuse_tables, tables_as_files
+    from lstm_ray.api.tables import refuse_tables, tables_as_files, tables_named
     from lstm_ray.config import EvaluateConfig
     from lstm_ray.evaluate import evaluation
 
@@ -166,7 +166,7 @@ def evaluate(
         config = _settings(EvaluateConfig, job, files)
         if config.address is not None:
             refuse_tables(given, _ELSEWHERE)
-        return evaluation.evaluate(config, report)
+        return evaluation.evaluate(config, tables_named(report, given, files))
 
 
 def calibrate(
@@ -364,7 +364,7 @@ def load(
     model: Path,
     *,
     threshold: float | None = None,
-    unsure: str | None = None,
+    unsure: str | tuple[float, float] | None = None,
     precision: Literal["float32", "bf16", "int8"] = "float32",
 ) -> Model:
     """Loads a trained model to score texts in this process, without Ray.
@@ -376,7 +376,7 @@ def load(
     Args:
         model: The model bundle.
         threshold: Probability above which a text counts as positive; None for the bundle's.
-        unsure: Range of probabilities, such as "0.4:0.6", that are labelled "unsure".
+        unsure: Range of probabilities, such as "0.4:0.6" or (0.4, 0.6), that are labelled "unsure".
         precision: "bf16" and "int8" score faster than "float32", and differ a little; the processor must have them.
 
     Raises:

@@ -85,7 +85,7 @@ class Model:
         path: str | os.PathLike[str],
         threads: int | None = None,
         threshold: float | None = None,
-        unsure: str | None = None,
+        unsure: str | tuple[float, float] | None = None,
         precision: Precision = "float32",
     ) -> None:
         """Reads a bundle.
@@ -94,7 +94,7 @@ class Model:
             path: Directory or URI of the bundle; `train` writes it to OUTPUT/model.
             threads: Threads that score; None for one per core that this process may use.
             threshold: Probability above which a text counts as positive; None for the bundle's.
-            unsure: Range of probabilities, such as "0.4:0.6", that are labelled "unsure".
+            unsure: Range of probabilities, such as "0.4:0.6" or (0.4, 0.6), that are labelled "unsure".
             precision: "bf16" and "int8" score faster than "float32", and differ a little.
 
         Raises:
@@ -248,7 +248,7 @@ def _load_again(
     path: str,
     model_hash: str,
     threshold: float | None = None,
-    unsure: str | None = None,
+    unsure: str | tuple[float, float] | None = None,
     precision: Precision = "float32",
 ) -> Model:
     """Loads a pickled model, on one thread, because other processes of the machine score too."""

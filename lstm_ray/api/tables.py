@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -16,12 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lstm_ray.errors import ConfigError, InputError, LstmRayError, OutputError
+from lstm_ray.progress import Event, Progress
 from lstm_ray.wording import reason
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _ROW_GROUP_ROWS = 10_000  # several row groups, which training encodes in parallel
+_FILE_OF_TABLE = re.compile(r"(?<!\S)/\S*/lstm-ray/tables/table-[0-9a-f]{32}\.parquet")
 
 
 def is_table(value: Any) -> bool:
@@ -54,10 +57,27 @@ def tables_as_files(given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             raise
 
 
+def tables_named(progress: Progress, given: Mapping[str, Any], files: Mapping[str, Any]) -> Progress:
+    """Returns a callback whose messages name the arguments that are tables instead of their files.
+
+    Args:
+        progress: Receives the events.
+        given: The arguments, with tables.
+        files: The same with paths, as `tables_as_files` yields them.
+    """
+    paths = {name: files[name] for name, value in given.items() if is_table(value)}
+
+    def named(event: Event) -> None:
+        progress(_by_argument(event, paths) if isinstance(event, str) else event)
+
+    return named
+
+
 def _by_argument(message: str, paths: Mapping[str, str]) -> str:
     for path in set(paths.values()):  # the same table may be given twice
-        message = message.replace(path, " and ".join(name for name, one in paths.items() if one == path))
-    return message
+        argument = " and ".join(name for name, one in paths.items() if one == path)
+        message = message.replace(repr(path), argument).replace(path, argument)
+    return _FILE_OF_TABLE.sub("another table", message)  # of an earlier call
 
 
 def refuse_tables(given: Mapping[str, Any], where: str = "") -> None:
@@ -128,6 +148,7 @@ def _write(table: pa.Table, directory: Path) -> tuple[Path, BinaryIO]:
                 stream = path.open("rb")
                 fcntl.flock(stream, fcntl.LOCK_SH)
             else:
+                os.utime(new, (0, 0))  # the name stands for the content, which does not change from call to call
                 new.rename(path)
     except BaseException as error:  # raised again, once the file is deleted
         stream.close()

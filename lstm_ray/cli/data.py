@@ -101,7 +101,7 @@ def convert(config: ConvertConfig) -> None:
 
     Example: lstm-ray data convert reviews.csv --output reviews.parquet
     """
-    from lstm_ray.datasets.convert.next_step import training_options
+    from lstm_ray.datasets.convert.next_step import next_command
 
     with console.progress("nothing is written") as progress:
         made = lstm_ray.convert(job=config, progress=progress)
@@ -113,7 +113,7 @@ def convert(config: ConvertConfig) -> None:
             ("rows", f"{made.rows:,}"),
             ("columns", ", ".join(f"{name} ({kind})" for name, kind in made.columns.items())),
             ("output", str(made.output)),
-            ("next", _training(made.output, f"runs/{made.output.stem}", *training_options(made.output))),
+            ("next", console.command_line(*next_command(made.output, f"runs/{made.output.stem}"))),
         ],
     )
 
@@ -127,7 +127,7 @@ def split(config: SplitConfig) -> None:
 
     Example: lstm-ray data split reviews.parquet --by product --test 0.2 --output reviews
     """
-    from lstm_ray.datasets.convert.next_step import training_options
+    from lstm_ray.datasets.convert.next_step import next_command
     from lstm_ray.wording import counted
 
     with console.progress("nothing is written") as progress:
@@ -141,10 +141,10 @@ def split(config: SplitConfig) -> None:
             ("train", f"{train.path}: {train.rows:,} rows{of_groups[0]}"),
             ("test", f"{test.path}: {test.rows:,} rows{of_groups[1]}"),
             # Not with the test file as --validation: that would choose the epoch on it.
-            ("next", _training(train.path, run, *training_options(train.path, config.text_column))),
+            ("next", console.command_line(*next_command(train.path, run, config.text_column, is_for_training=True))),
         ],
     )
 
 
-def _training(train: Path, output: str, *options: str) -> str:
-    return console.command_line("train", "--train", str(train), "--output", output, *options)
+def _training(train: Path, output: str) -> str:
+    return console.command_line("train", "--train", str(train), "--output", output)

@@ -68,8 +68,8 @@ class _Command(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parses the command line.
 
-        If a path has no option, the error names the option for it; if a text looks like an option ("-5 stars"), the
-        error contains a command that scores the text.
+        If a path has no option, the error names the option for it; if an argument has one, or a text looks like an
+        option ("-5 stars"), the error contains the command without it.
         """
         ctx.allow_extra_args = True
         given = list(args)
@@ -84,6 +84,10 @@ class _Command(TyperCommand):
                     ctx.fail(
                         visible(f"no such option {unknown}; did you mean {one.opts[0]}? {getattr(one, 'help', '')}")
                     )
+            if (argument := next((one for one in self.params if unknown in _mistaken_for(one)), None)) is not None:
+                words = (word.removeprefix(f"{unknown}=") for word in given if word != unknown)
+                command = console.command_line(*_names(ctx), *words)
+                ctx.fail(visible(f"no such option {unknown}: {argument.metavar} is an argument: {command}"))
             texts = [word for word in given if _LOOKS_LIKE_OPTION.match(word)]
             if texts and any(one.metavar == "TEXT..." for one in self.params):
                 others = (word for word in given if word not in texts)
@@ -117,6 +121,19 @@ class _Command(TyperCommand):
             formatter.write(f"\n{title}:\n")
             for names, sentence in records:
                 formatter.write(_entry(names, sentence, formatter.width) + "\n")
+
+
+def _mistaken_for(parameter: Any) -> set[str]:
+    """Returns the options that an argument may be mistaken for; none for an option."""
+    if parameter.param_type_name != "argument":
+        return set()
+    name = str(parameter.name).replace("_", "-")
+    return {f"--{name}", f"--{name.removesuffix('s')}"} | ({"--config"} if parameter.metavar == "JOB.yaml" else set())
+
+
+def _names(ctx: Any) -> list[str]:
+    """Returns the words of a command after `lstm-ray`: data, convert."""
+    return [] if ctx.parent is None else [*_names(ctx.parent), str(ctx.info_name)]
 
 
 def _first_paragraph(command: Any) -> str:

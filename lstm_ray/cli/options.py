@@ -132,9 +132,9 @@ def _parameter(kind: type[Settings], name: str) -> inspect.Parameter:
             rich_help_panel=shown["panel"],
             metavar=shown["metavar"] or _metavar(option_type),
         )
-    # A choice is parsed as a string and checked by pydantic: that error is one line, and Typer supports Literal only
-    # since 0.19.
-    parsed = str if get_origin(option_type) is Literal else option_type
+    # Choices and numbers are parsed as strings and checked by `resolve`: that error is one line with the value, and
+    # Typer supports Literal only since 0.19.
+    parsed = str if get_origin(option_type) is Literal or option_type in (int, float) else option_type
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[parsed | None, declared]
     )

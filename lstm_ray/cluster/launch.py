@@ -40,7 +40,7 @@ def up(path: str, yes: bool) -> None:
     if report.is_kubernetes:
         raise ConfigError(
             f"{path}: is for Kubernetes; start it with kubectl:\n"
-            f"  kubectl apply --filename {path}\n"
+            f"  kubectl apply --filename {shlex.quote(path)}\n"
             "  kubectl get rayclusters,rayjobs,pods --watch"
         )
     if report.to_do:
@@ -67,7 +67,9 @@ def down(path: str, yes: bool, confirm: Callable[[str], object] = lambda questio
     """
     content = _content(path)
     if "apiVersion" in content:
-        raise ConfigError(f"{path}: is for Kubernetes; stop it with kubectl:\n  kubectl delete --filename {path}")
+        raise ConfigError(
+            f"{path}: is for Kubernetes; stop it with kubectl:\n  kubectl delete --filename {shlex.quote(path)}"
+        )
     if not at(content, ["provider", "type"], str):
         raise InputError(f"{path}: provider.type: is missing; is it a definition for `ray up`?")
     _check_provider(content)

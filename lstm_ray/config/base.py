@@ -27,6 +27,9 @@ PANELS = (
 COUNT = r"^(0|[1-9]\d*)$|^[1-9]\d*:[1-9]\d*$"
 """A number of workers or actors: N or MIN:MAX."""
 
+_PAIR = re.compile(r"(?:LOW|MIN|X)([:,])(?:HIGH|MAX|X)")  # in the placeholder of a setting
+_GROUPED = re.compile(r"[\s+-]*\d+([._]\d*)+\s*")
+
 BAND = r"^(0|1|0?\.\d+|1\.0+):(0|1|0?\.\d+|1\.0+)$"
 """Two probabilities, LOW:HIGH."""
 
@@ -42,15 +45,15 @@ class Settings(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _one_or_several(cls, given: Any) -> Any:
-        """Accepts path objects as strings, and a single string where a setting takes several."""
+    def _as_written(cls, given: Any) -> Any:
+        """Accepts path objects as strings, one string where a setting takes several, and a pair such as (0.4, 0.6).
+
+        Raises:
+            ValueError: A setting is an integer, and its value a text such as 1.000, which pydantic would read as 1.
+        """
         if not isinstance(given, dict):
             return given
-        several = {name for name, field in cls.model_fields.items() if is_list(field)}
-        plain = {name: _without_path_objects(value) for name, value in given.items()}
-        return {
-            name: (value,) if name in several and isinstance(value, str) else value for name, value in plain.items()
-        }
+        return {name: _as_written(name, value, cls.model_fields.get(name)) for name, value in given.items()}
 
     def may_change(self) -> set[str]:
         """Returns the settings that may have other values when the run is resumed."""
@@ -61,6 +64,22 @@ class Settings(BaseModel):
 def is_list(field: FieldInfo) -> bool:
     """Returns whether a setting takes several texts, of which one alone is a text: not one that splits it (labels)."""
     return "tuple[str, ...]" in str(field.annotation) and not field.metadata
+
+
+def _as_written(name: str, given: Any, field: FieldInfo | None) -> Any:
+    """Returns the value of a setting as pydantic reads it: see `Settings._as_written`."""
+    value = _without_path_objects(given)
+    if field is None:
+        return value
+    if isinstance(value, str) and field.annotation in (int, int | None) and _GROUPED.fullmatch(value):
+        raise ValueError(f"`{name}` is {shortened(repr(value))}: should be a valid integer: digits only")
+    if isinstance(value, str) and is_list(field):
+        return (value,)
+    if isinstance(value, list | tuple) and len(value) == 2 and all(type(one) in (int, float) for one in value):
+        shown = field.json_schema_extra
+        pair = _PAIR.search(str(shown.get("metavar"))) if isinstance(shown, dict) else None
+        return value if pair is None else pair[1].join(map(str, value))
+    return value
 
 
 def _without_path_objects(value: Any) -> Any:

@@ -18,6 +18,7 @@ from lstm_ray.wording import shortened
 
 C = TypeVar("C", bound=Settings)
 
+_NUMBER = re.compile(r"-?\d+(\.\d+)?")
 _NAMED = re.compile(r"`(\w+)`")
 
 
@@ -106,14 +107,21 @@ class _Origin:
             return message, keys
         message = message[0].lower() + message[1:]
         field = path[0]
-        if problem["type"] == "string_pattern_mismatch":
-            forms, examples = shown_as(self.kind, field)["metavar"], self.kind.model_fields[field].examples or []
+        examples = [] if field not in self.kind.model_fields else self.kind.model_fields[field].examples or []
+        if problem["type"] in ("string_pattern_mismatch", "string_type") and examples:
+            forms = shown_as(self.kind, field)["metavar"]
             message = f"should be {forms.replace('|', ' or ')}, such as {' or '.join(map(str, examples))}"
+        if problem["type"] == "float_parsing":
+            with_point = str(problem["input"]).replace(",", ".")
+            message = "should be a number" + (f", with a point: {with_point}" if with_point != problem["input"] else "")
         if problem["type"] == "tuple_type":
             message = "should be a string, or several"
         is_option = field not in self.kind.model_fields or shown_as(self.kind, field)["option"]
         name = names.get(field, self._name(field, keys)) if is_option else ".".join(path)
-        return f"{name} is {shortened(repr(problem['input']))}: {message.removeprefix('input ')}", keys
+        given = problem["input"]
+        is_number = isinstance(given, str) and _NUMBER.fullmatch(given)  # an option's value is a text
+        shown = given if is_number else shortened(repr(given))
+        return f"{name} is {shown}: {message.removeprefix('input ')}", keys
 
     def _keys_among(self, fields: set[str]) -> set[str]:
         """Returns the settings of a finding that a message names as keys of the job file.

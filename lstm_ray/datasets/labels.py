@@ -60,7 +60,7 @@ class LabelMapping:
             return f"is {kind}, expected {'texts or numbers' if self.is_given else '0 and 1'}: {_CHOOSE}"
         for option, labels in (("--positive-labels", self.positive), ("--negative-labels", self.negative)):
             for label in labels:
-                if _number(label) is None:
+                if _number(label) is None or "," in label:
                     return f"is {kind}, but {label!r} of {option} is not a number; several are written 4,5"
         return None
 
@@ -114,6 +114,12 @@ def mapping_options(column: pa.ChunkedArray) -> list[str]:
     if _is_number_type(column.type) and not column.null_count and set(_distinct(column)) <= {"0", "1", "false", "true"}:
         return []
     return proposal.options() if proposal is not None and proposal.is_sure else []
+
+
+def may_be_labels(column: pa.ChunkedArray) -> bool:
+    """Returns whether a column has at least two different values, and few enough for labels."""
+    proposal = _propose(column)
+    return proposal is not None and len(_distinct(column)) - len(proposal.unknown) > 1
 
 
 @dataclass(frozen=True)
@@ -234,6 +240,6 @@ def _number(label: str) -> float | None:
     if label.lower() in ("true", "false"):
         return float(label.lower() == "true")
     try:
-        return float(label)
+        return float(label.replace(",", ".", 1))  # 4,5 as in most of Europe
     except ValueError:
         return None

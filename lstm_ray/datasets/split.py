@@ -8,6 +8,7 @@ With `before`, a date decides instead. With `stratify`, a first pass finds where
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -40,8 +41,24 @@ _INSTANT = pa.timestamp("us")  # in UTC
 _CUT_SHIFT, _CUTS = np.uint64(48), 1 << 16
 _MOST_CLASSES = 100  # each takes half a MiB
 
-_Chooser: TypeAlias = "Callable[[pa.Table, Hashes], npt.NDArray[np.bool_]]"
-"""Says which rows of a table are for the test file, given the hashes of their keys."""
+
+@dataclass(frozen=True)
+class _Rows:
+    """Some rows of an input file.
+
+    Attributes:
+        path: The file.
+        first: Number of the first row in the file, for messages.
+        table: The rows.
+    """
+
+    path: str
+    first: int
+    table: pa.Table
+
+
+_Chooser: TypeAlias = "Callable[[_Rows, Hashes], npt.NDArray[np.bool_]]"
+"""Says which rows are for the test file, given the hashes of their keys."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +105,7 @@ def split(config: SplitConfig, progress: Progress = ignore) -> tuple[SplitFile, 
     named = ("text_column", "by", "stratify") if config.before is None else ("date_column",)
     schema, total = _check(files, {option_name(name): getattr(config, name) for name in named})
     if config.before is not None:
-        is_test = _from_date(config.before, config.date_column, schema)
+        is_test = _from_date(config.before, config.date_column, schema, files[0].path)
     elif config.stratify is not None:
         is_test = _by_class(files, schema, config.stratify, config)
     else:
@@ -100,12 +117,13 @@ def split(config: SplitConfig, progress: Progress = ignore) -> tuple[SplitFile, 
             for path, stream in zip(paths, streams, strict=True):
                 writer = open_writers.enter_context(pq.ParquetWriter(stream, schema, compression="zstd"))
                 sides.append(_Side(path, writer, schema))
-            for table in _read(files, schema):
+            for rows in _read(files, schema):
+                table = rows.table
                 if config.before is None:
                     hashes, has_group = _hashes(table, config.text_column, config.by, config.seed)
                 else:  # neither text nor group matters, and the rows may have none
                     hashes, has_group = np.zeros(table.num_rows, np.uint64), np.zeros(table.num_rows, np.bool_)
-                is_for_test = is_test(table, hashes)
+                is_for_test = is_test(rows, hashes)
                 for side, chosen in zip(sides, (~is_for_test, is_for_test), strict=True):
                     side.add(table.filter(pa.array(chosen)), hashes[chosen & has_group])
                 progress(Count(sum(side.rows for side in sides), total, "rows"))
@@ -124,13 +142,13 @@ def split(config: SplitConfig, progress: Progress = ignore) -> tuple[SplitFile, 
 def _by_hash(share: float) -> _Chooser:
     """Returns what chooses a share of all hashes."""
 
-    def choose(table: pa.Table, hashes: Hashes) -> npt.NDArray[np.bool_]:
+    def choose(rows: _Rows, hashes: Hashes) -> npt.NDArray[np.bool_]:
         return held_out(hashes, share)
 
     return choose
 
 
-def _from_date(before: str, column: str, schema: pa.Schema) -> _Chooser:
+def _from_date(before: str, column: str, schema: pa.Schema, path: str) -> _Chooser:
     """Returns what chooses the rows of a date or later; a row without a date is not among them."""
     try:
         date = datetime.fromisoformat(before)
@@ -139,37 +157,40 @@ def _from_date(before: str, column: str, schema: pa.Schema) -> _Chooser:
     limit = pa.scalar(date.astimezone(timezone.utc).replace(tzinfo=None) if date.tzinfo else date, _INSTANT)
     kind = schema.field(column).type
     if not (pa.types.is_date(kind) or pa.types.is_timestamp(kind) or is_text_type(kind)):
-        raise InputError(f"column {column!r} is {kind}, not a date or a text: choose with --date-column")
+        raise InputError(f"{path}: column {column!r} is {kind}, not a date or a text: choose with --date-column")
 
-    def choose(table: pa.Table, hashes: Hashes) -> npt.NDArray[np.bool_]:
-        dates = _dates(table[column], column) if is_text_type(kind) else table[column].cast(_INSTANT, safe=False)
+    def choose(rows: _Rows, hashes: Hashes) -> npt.NDArray[np.bool_]:
+        dates = _dates(rows, column) if is_text_type(kind) else rows.table[column].cast(_INSTANT, safe=False)
         chosen: npt.NDArray[np.bool_] = pc.fill_null(pc.greater_equal(dates, limit), False).to_numpy()
         return chosen
 
     return choose
 
 
-def _dates(texts: pa.ChunkedArray, column: str) -> pa.ChunkedArray:
-    """Returns the dates that texts name, in UTC; null for a text without characters.
+def _dates(rows: _Rows, column: str) -> pa.ChunkedArray:
+    """Returns the dates that a column's texts name, in UTC; null for a text without characters.
 
     Raises:
         InputError: A text is no date as ISO 8601 writes it.
     """
-    texts = pc.utf8_trim_whitespace(decode_texts(texts))
+    texts = pc.utf8_trim_whitespace(decode_texts(rows.table[column]))
     texts = pc.replace_with_mask(texts, pc.equal(texts, ""), pa.scalar(None, texts.type))
     try:
         return pa.chunked_array([texts.cast(_INSTANT)])
     except pa.ArrowException:  # there is one that is none, or that names its time zone
-        return pa.chunked_array([pa.array([_date(text, column) for text in texts.to_pylist()], _INSTANT)])
+        dates = map(
+            _date, texts.to_pylist(), itertools.repeat(f"{rows.path}: column {column!r}"), itertools.count(rows.first)
+        )
+        return pa.chunked_array([pa.array(dates, _INSTANT)])
 
 
-def _date(text: str | None, column: str) -> pa.Scalar | None:
+def _date(text: str | None, where: str, row: int) -> pa.Scalar | None:
     for kind in (_INSTANT, pa.timestamp("us", "UTC")):
         with contextlib.suppress(pa.ArrowException):
             return pa.scalar(text).cast(kind).cast(_INSTANT)
     raise InputError(
-        f"column {column!r}: {shortened(repr(text))} is not a date such as 2024-05-31 or 2024-05-31 18:30: write all "
-        "dates so, or choose another column with --date-column"
+        f"{where}, row {row:,}: {shortened(repr(text))} is not a date such as 2024-05-31 or 2024-05-31 18:30: write "
+        "all dates so, or choose another column with --date-column"
     )
 
 
@@ -181,9 +202,9 @@ def _by_class(files: Sequence[InputFile], schema: pa.Schema, stratify: str, conf
     """
     counts: dict[bytes | None, npt.NDArray[np.int64]] = {}
     needed = pa.schema([schema.field(name) for name in dict.fromkeys((config.text_column, stratify))])
-    for table in _read(files, needed):
-        hashes, _ = _hashes(table, config.text_column, None, config.seed)
-        for value, rows in _classes(table, stratify):
+    for batch in _read(files, needed):
+        hashes, _ = _hashes(batch.table, config.text_column, None, config.seed)
+        for value, rows in _classes(batch.table, stratify):
             here = np.bincount(hashes[rows] >> _CUT_SHIFT, minlength=_CUTS)
             counts[value] = counts.get(value, 0) + here
         if len(counts) > _MOST_CLASSES:
@@ -193,9 +214,9 @@ def _by_class(files: Sequence[InputFile], schema: pa.Schema, stratify: str, conf
         below = np.concatenate([[0], np.cumsum(by_hash)])
         cuts[value] = int(np.argmin(np.abs(below - config.test_share * below[-1])))
 
-    def choose(table: pa.Table, hashes: Hashes) -> npt.NDArray[np.bool_]:
+    def choose(batch: _Rows, hashes: Hashes) -> npt.NDArray[np.bool_]:
         chosen = np.zeros(len(hashes), np.bool_)
-        for value, rows in _classes(table, stratify):
+        for value, rows in _classes(batch.table, stratify):
             chosen[rows] = hashes[rows] >> _CUT_SHIFT < cuts[value]
         return chosen
 
@@ -306,7 +327,7 @@ def _check_columns(file: InputFile, schema: pa.Schema, needed: Mapping[str, str 
         raise InputError(f"{file.path}: column {text_column!r} is {kind}, expected text: choose with --text-column")
 
 
-def _read(files: Sequence[InputFile], schema: pa.Schema) -> Iterator[pa.Table]:
+def _read(files: Sequence[InputFile], schema: pa.Schema) -> Iterator[_Rows]:
     """Yields all rows in order, a few at a time.
 
     Raises:
@@ -314,6 +335,7 @@ def _read(files: Sequence[InputFile], schema: pa.Schema) -> Iterator[pa.Table]:
     """
     for file in files:
         with open_parquet(file, _BUFFER_BYTES) as parquet:
+            first = 0
             for number in range(parquet.num_row_groups):
                 row_group, found = range(number, number + 1), 0
                 names = [name for name in schema.names if name in parquet.schema_arrow.names]
@@ -324,15 +346,16 @@ def _read(files: Sequence[InputFile], schema: pa.Schema) -> Iterator[pa.Table]:
                         batch = next(batches, None)
                     if batch is None:
                         break
-                    found += batch.num_rows
                     table = pa.Table.from_batches([batch])
                     for name, value in file.partitions.items():
                         if name not in table.column_names:
                             table = table.append_column(name, pa.array([value] * len(table), pa.string()))
-                    yield table.select(schema.names).cast(schema)
+                    yield _Rows(file.path, first + found, table.select(schema.names).cast(schema))
+                    found += batch.num_rows
                 promised = parquet.metadata.row_group(number).num_rows
                 if found < promised:
                     raise missing_rows(file.path, row_group, found, promised)
+                first += found
 
 
 def _check_sides(where: str, sides: Sequence[_Side], by: str | None, is_dated: bool) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +29,7 @@ from lstm_ray.progress import Progress
 
 _HOTTEST = 100.0  # beyond this temperature, or below its inverse, the rows count as having none
 _HALVINGS = 60
+_LEAST_GAIN = 0.001  # of the log loss, below which figures of some thousand rows do not differ
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,23 @@ def calibrate(config: CalibrateConfig, progress: Progress) -> Calibration:
         after = add_up(shards, results, measured, progress).counts
     if config.goal is not None:
         after = choose_threshold(after, config.goal)
+    if (note := describe_gain(before.metrics(), after.metrics())) is not None:
+        progress(f"note: {note}")
     write_calibrated(config.output, scaled, after.threshold, after.metrics(), temperature)
     return Calibration(config.output, temperature, before, after)
+
+
+def describe_gain(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:
+    """Returns what a calibration did not improve, or None. The log loss cannot rise by more than the fit is inexact."""
+    loss, error = (f"({before[name]:.4f} -> {after[name]:.4f})" for name in ("log_loss", "calibration_error"))
+    if before["log_loss"] - after["log_loss"] < _LEAST_GAIN:
+        return f"log loss hardly changes {loss}: a temperature does not improve these probabilities"
+    if after["calibration_error"] > before["calibration_error"]:
+        return (
+            f"the calibration error rises {error}, though log loss falls {loss}: compare both models on other rows with "
+            "lstm-ray evaluate before you use the new one"
+        )
+    return None
 
 
 def fit_temperature(counts: BinaryCounts) -> float:

@@ -138,6 +138,8 @@ def evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
             progress(note)
         if not config.allow_seen_files:
             check_unseen(shards, bundle)
+    if config.compare is not None and config.precision != "float32":
+        progress(f"note: --precision {config.precision} is for --model only: {config.compare} is scored in float32")
     bundle, other = bundles[0], bundles[1] if len(bundles) > 1 else None
     threshold = bundle.threshold if config.threshold is None else config.threshold
     resolved = with_paths(config, storage.absolute).model_copy(update={"threshold": threshold})

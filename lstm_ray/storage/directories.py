@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lstm_ray.errors import OutputError
-from lstm_ray.storage.files import sync, write_bytes
+from lstm_ray.storage.files import directory_made, sync, write_bytes
 from lstm_ray.storage.locations import locate
 from lstm_ray.wording import reason
 
@@ -39,7 +39,7 @@ def replace_directory(path: str, files: Mapping[str, bytes]) -> None:
     if target.exists() and not target.is_dir():
         raise OutputError(f"{path}: cannot be written: is a file, not a directory")
     try:
-        with _temporary_beside(target) as temporary:
+        with directory_made(target.parent), _temporary_beside(target) as temporary:
             for name, content in files.items():
                 write_bytes(str(temporary / name), content)
             _put_in_place(temporary, target)
@@ -59,7 +59,7 @@ def _temporary_beside(target: Path) -> Iterator[Path]:
     import fcntl  # not on Windows, where Ray's clusters do not run either
 
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
-    temporary.mkdir(parents=True)
+    temporary.mkdir()
     descriptor = os.open(temporary, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):

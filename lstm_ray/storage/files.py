@@ -6,6 +6,7 @@ a put is atomic and a rename would be a copy, so the file is put under its final
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -53,18 +54,39 @@ def _write_and_rename(filesystem: fs.LocalFileSystem, target: str, write: Callab
     directory, name = os.path.split(target)
     # Not the process id: two machines that write the same file may use the same one.
     temporary = f"{directory}/.{name}.{secrets.token_hex(8)}.tmp"
-    filesystem.create_dir(directory, recursive=True)
+    with directory_made(directory):
+        try:
+            with filesystem.open_output_stream(temporary) as stream:
+                write(stream)
+            if durable:
+                sync(temporary)
+            os.replace(temporary, target)
+            if durable:
+                sync(directory)
+        except BaseException:  # also on Ctrl-C, so that no incomplete file stays
+            if os.path.exists(temporary):
+                os.remove(temporary)
+            raise
+
+
+@contextmanager
+def directory_made(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Creates a local directory. If the block fails, it is deleted again, unless it existed or something is in it.
+
+    Raises:
+        OSError: It cannot be created.
+    """
+    existing, made = os.path.abspath(path), []
+    while not os.path.exists(existing):
+        made.append(existing)
+        existing = os.path.dirname(existing)
+    os.makedirs(path, exist_ok=True)
     try:
-        with filesystem.open_output_stream(temporary) as stream:
-            write(stream)
-        if durable:
-            sync(temporary)
-        os.replace(temporary, target)
-        if durable:
-            sync(directory)
-    except BaseException:  # also on Ctrl-C, so that no incomplete file stays
-        if os.path.exists(temporary):
-            os.remove(temporary)
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # one that is not empty stays, and so do those that it is in
+            for directory in made:
+                os.rmdir(directory)
         raise
 
 

@@ -17,7 +17,7 @@ from lstm_ray.progress import Progress, ignore
 from lstm_ray.storage import is_local, join, locate, path_of
 from lstm_ray.storage.listing import fixed_part, is_hidden, is_pattern, list_below, matches, parents
 from lstm_ray.storage.tables import Table, is_iceberg_state, live_files, table_around, tables_among
-from lstm_ray.wording import counted, reason
+from lstm_ray.wording import counted, many_to_convert, reason
 
 _SUFFIX = ".parquet"
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
@@ -193,7 +193,8 @@ def _described(listing: _Listing, to_path: Callable[[str], str]) -> str:
         return ""
     shown = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
     pattern = join(to_path(listing.base), "**" if any("/" in name for name in names) else "*")
-    return f"{counted(len(names), 'file')} without the suffix {_SUFFIX} ({shown}); {shlex.quote(pattern)} takes all"
+    remedy = many_to_convert(to_path(listing.base), names) or f"{shlex.quote(pattern)} takes all"
+    return f"{counted(len(names), 'file')} without the suffix {_SUFFIX} ({shown}); {remedy}"
 
 
 def _live_files(shown: str, table: Table, state: str | None, partitions: Mapping[str, str | None]) -> list[InputFile]:

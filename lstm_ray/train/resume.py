@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import glob
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
+from typing import Any
 
 import yaml
 
@@ -87,11 +89,18 @@ def open_run(config: TrainConfig, chosen: Collection[str] = ()) -> bool:
             )
         if changed == ["epochs"]:
             differences += f"; the {config.schedule} schedule depends on the number of epochs"
+        resumed = f", or resume it with the job file {path}" if _has_inputs(earlier) else ""
         raise OutputError(
             f"{config.output}: holds a run with other settings ({differences}): choose another --output, or use "
-            f"--fresh to delete that run and start over, or resume it with the job file {path}"
+            f"--fresh to delete that run and start over{resumed}"
         )
     return True
+
+
+def _has_inputs(settings: Mapping[str, Any]) -> bool:
+    """Returns whether the local files of an earlier run are still there; a table that it was given is not."""
+    paths = [path for name in ("train", "validation", "unlabelled") for path in settings[name]]
+    return all(glob.has_magic(path) or not storage.is_local(path) or storage.exists(path) for path in paths)
 
 
 def check_same_data(config: TrainConfig, state: State, prepared: Prepared) -> None:
@@ -101,10 +110,20 @@ def check_same_data(config: TrainConfig, state: State, prepared: Prepared) -> No
         OutputError: The data has changed.
     """
     if state.data != prepared.fingerprint():
-        raise OutputError(
-            f"{config.output}: the data has changed since this run began (--train, --validation or --unlabelled): "
-            "choose another --output, or use --fresh to delete that run and start over"
-        )
+        raise data_changed(config)
+
+
+def data_changed(config: TrainConfig) -> OutputError:
+    """Returns the error of a run whose data is not what it was."""
+    return OutputError(
+        f"{config.output}: the data has changed since this run began (--train, --validation or --unlabelled): "
+        "choose another --output, or use --fresh to delete that run and start over"
+    )
+
+
+def pretraining_begun(config: TrainConfig) -> bool:
+    """Returns whether the run has learned to predict words."""
+    return bool(storage.list_names(storage.join(config.output, PRETRAINING)))
 
 
 def changed_after_the_end(config: TrainConfig, files: Iterable[InputFile]) -> list[str]:

@@ -44,6 +44,7 @@ from lstm_ray.train.resume import (
     changed_after_the_end,
     check_same_data,
     open_run,
+    pretraining_begun,
     remove_if_empty,
 )
 from lstm_ray.train.step.choice import choose_collective, choose_engine, runs_on_gpu
@@ -88,17 +89,25 @@ def train(config: TrainConfig, progress: Progress) -> Outcome:
         resumed = open_run(config, open_settings)
         try:
             state = checkpoints.latest_state(config.output) if resumed else None
-            if state is not None and is_complete(config, state):
-                for note in _notes_on_complete(config, state, [*shards, *texts]):
+            if state is not None:
+                has_results = is_complete(config, state)
+                for note in _notes_on_ended(config, state, [*shards, *texts] if has_results else []):
                     progress(note)
-                return read_outcome(config, state)
+                if has_results:
+                    return read_outcome(config, state)
             return _train(config, shards, reasons, progress, state, bundle)
         finally:
             remove_if_empty(config.output)
 
 
-def _notes_on_complete(config: TrainConfig, state: State, shards: Sequence[Shard]) -> Iterator[str]:
-    """Yields what the user should know of a run that is complete already."""
+def _notes_on_ended(config: TrainConfig, state: State, shards: Sequence[Shard]) -> Iterator[str]:
+    """Yields what the user should know of a run that has ended, if it has.
+
+    Args:
+        config: The settings.
+        state: The run's state.
+        shards: What it was trained on, if its results are written.
+    """
     if config.epochs < state.epoch:
         yield (
             f"note: --epochs {config.epochs} changes nothing: {counted(state.epoch, 'epoch')} of this run are done, "
@@ -147,7 +156,9 @@ def _train(
         if state is None:
             begin_run(config)  # first, so that the same command resumes if learning the vectors is interrupted
         if texts is not None:
-            prepared = _add_word_vectors(prepared, learn_file(config, texts, progress), progress)
+            has_checkpoint = state is not None or pretraining_begun(config)
+            vectors = learn_file(config, texts, progress, has_checkpoint=has_checkpoint)
+            prepared = _add_word_vectors(prepared, vectors, progress)
         if config.pretrain_epochs:
             prepared = replace(prepared, texts=read_token_ids(config, shards, prepared.vocabulary))
         if state is not None:

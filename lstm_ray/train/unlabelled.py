@@ -26,7 +26,7 @@ from lstm_ray.text.sequences import Sequences, concatenate
 from lstm_ray.text.tokenize import decode_texts, tokenize
 from lstm_ray.text.vocabulary import Vocabulary
 from lstm_ray.text.word_vectors import write_word_vectors
-from lstm_ray.train.resume import VECTORS
+from lstm_ray.train.resume import VECTORS, data_changed
 from lstm_ray.vectors.corpus import TextCorpus, read_corpus
 from lstm_ray.vectors.learn import learn_vectors
 from lstm_ray.wording import counted
@@ -88,20 +88,31 @@ def _reads(config: TrainConfig, shards: Sequence[Shard]) -> tuple[list[Callable[
     return reads, left_out
 
 
-def learn_file(config: TrainConfig, corpus: TextCorpus, progress: Progress) -> str:
-    """Returns the path of the run's word vectors. Learns them unless the file exists.
+def learn_file(config: TrainConfig, corpus: TextCorpus, progress: Progress, *, has_checkpoint: bool) -> str:
+    """Returns the path of the run's word vectors. Learns them unless the file exists, and deletes those of other texts.
+
+    Args:
+        config: The run's settings.
+        corpus: The texts to learn from.
+        progress: Receives what is learned from.
+        has_checkpoint: True if something was learned already with the vectors of the run.
 
     Raises:
-        OutputError: The file cannot be written.
+        OutputError: The file cannot be written; or the run has a checkpoint, and vectors of other texts only.
     """
     settings = skip_gram_settings(config)
     name = hashlib.sha256(f"{settings.model_dump_json()} {corpus.fingerprint()}".encode()).hexdigest()[:16]
     path = storage.join(config.output, f"{VECTORS}/{name}.txt")
     if storage.exists(path):
         return path
+    others = storage.list_names(storage.join(config.output, VECTORS))
+    if others and has_checkpoint:
+        raise data_changed(config)
     occurrences = len(corpus.texts.token_ids)
     progress(f"learning word vectors from {occurrences:,} words of {counted(len(corpus.texts), 'text')}")
     write_word_vectors(path, corpus.words, learn_vectors(corpus, settings, progress))
+    for other in others:
+        storage.delete(storage.join(config.output, f"{VECTORS}/{other}"))
     return path
 
 

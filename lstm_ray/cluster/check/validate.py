@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -178,9 +179,10 @@ def _same_names(document: Document, earlier: Sequence[Document]) -> Iterator[Fin
 
 def _check_launcher(content: Any, path: str, schema: dict[str, Any]) -> Iterator[Finding]:
     if (command := at(content, ["command"], str)) in _JOBS:
+        file = shlex.quote(path)
         raise InputError(
             f"{path}: is a job file for `lstm-ray {command}`, not a cluster definition: check it with `lstm-ray config "
-            f"show {command} --config {path}`, run it with `lstm-ray submit {path}`"
+            f"show {command} --config {file}`, run it with `lstm-ray submit {file}`"
         )
     is_rays = isinstance(content, dict) and any(name in content for name in schema["properties"])
     if not is_rays or not isinstance(content.get("provider"), dict | None):

@@ -5,7 +5,7 @@
       delimited.py   CSV and TSV: lines -> blocks of strings
       json_lines.py  JSON lines, or an array: lines -> blocks of values
       columns.py     which type holds every value of a column; values -> Arrow
-    next_step.py   what training on the file must be told
+    next_step.py   the command that the file is for
 
 Files are read in this thread with Python's `csv` and `json`. Arrow's readers silently lose values (integers beyond 64
 bits, leading zeros, what follows an unclosed quotation mark). Arrow's CSV reader also reads ahead in a thread, which

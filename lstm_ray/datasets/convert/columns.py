@@ -61,8 +61,10 @@ class Column(Protocol):
         """Returns values in the column's type. All of them must have been passed to `add`."""
 
 
-# How pandas, R, SQL and Arrow write missing values.
-_NULLS = pa.array(["", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null", "None"])
+NULLS = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null", "None")
+"""How pandas, R, SQL and Arrow write missing values."""
+
+_NULLS = pa.array(NULLS)
 _BOOLEAN = r"(?i)^(?:true|false)$"
 _INTEGER = r"^(?:0|-?[1-9][0-9]*)$"
 # Programs write exponents with a sign or after a decimal point; 12e45 is an id.

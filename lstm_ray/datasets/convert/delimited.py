@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from lstm_ray.datasets.convert.columns import MOST_COLUMNS, Block, is_number
+from lstm_ray.datasets.convert.columns import MOST_COLUMNS, NULLS, Block, is_number
 from lstm_ray.datasets.convert.source import LONGEST, Lines
 from lstm_ray.errors import ConfigError, InputError
 from lstm_ray.wording import counted, shortened
@@ -21,6 +22,7 @@ _OTHER_DELIMITER = re.compile(r"[;|\t,]")
 _NAMES_DELIMITER = re.compile(r"sep=(.)", re.IGNORECASE)
 _BLOCK_ROWS = 1 << 16
 _BLOCK_CHARACTERS = 16 << 20
+_LOOKED_AT = 1000  # rows that tell whether the first one is a header
 _LONGEST_NAME = 64  # characters; a longer value is probably a review
 
 
@@ -75,6 +77,7 @@ class DelimitedRows:
     def __init__(self, lines: Lines, dialect: Dialect) -> None:
         self._lines, self._dialect = lines, dialect
         self._record: list[str] = []  # the lines of the row that is being read
+        self._first_rows: list[list[str]] = []
         self._doubts: dict[str, tuple[int, int]] = {}  # number of rows, and the line of the first one
 
     def blocks(self) -> Iterator[Block]:
@@ -118,7 +121,8 @@ class DelimitedRows:
 
     def notes(self) -> list[str]:
         """Returns notes for the user, after all rows have been read."""
-        return [
+        header = "its first row looks like the columns' names, and was kept: if it is, leave --column-names out, or delete it"
+        return [header] * _looks_like_names(self._first_rows, self._dialect.column_names) + [
             f"{counted(rows, 'row')}, the first at line {line:,}: {doubt}"
             for doubt, (rows, line) in self._doubts.items()
         ]
@@ -169,6 +173,8 @@ class DelimitedRows:
     def _look_at(self, row: list[str], names: list[str]) -> None:
         """Counts rows that are valid but look as if something else was intended."""
         dialect = self._dialect
+        if dialect.column_names and len(self._first_rows) < _LOOKED_AT:
+            self._first_rows.append(row)
         if row == names:
             self._doubt("it repeats the columns' names, and was kept")
         if dialect.quote is None:
@@ -203,13 +209,30 @@ class DelimitedRows:
         return "correct the line" + (f", or is the --delimiter {_shown(other[0])}?" if other else "")
 
 
+def _looks_like_names(rows: Sequence[list[str]], names: Sequence[str]) -> bool:
+    """Returns whether the first row has a column's name, or a text where the other rows have numbers."""
+    if not rows or rows[0] == list(names):  # the latter is told of every row
+        return False
+    first, others = [value.strip() for value in rows[0]], zip(*rows[1:], strict=True)
+    return any(value.lower() == name.lower() for value, name in zip(first, names, strict=True)) or any(
+        value not in NULLS and not is_number(value) and _are_numbers(column)
+        for value, column in zip(first, others, strict=False)
+    )
+
+
+def _are_numbers(values: Sequence[str]) -> bool:
+    """Returns whether all values are numbers or empty, and at least one is a number."""
+    present = [value for value in values if value.strip() not in NULLS]
+    return bool(present) and all(map(is_number, present))
+
+
 def _block(names: list[str], rows: list[list[str]], lines: list[int]) -> Block:
     columns = zip(*rows, strict=True) if rows else ([] for _ in names)
     return Block(dict(zip(names, map(list, columns), strict=True)), lines, "line")
 
 
 def _shown(delimiter: str) -> str:
-    return "$'\\t'" if delimiter == "\t" else f"'{delimiter}'"
+    return "$'\\t'" if delimiter == "\t" else shlex.quote(delimiter)
 
 
 @contextmanager

@@ -40,6 +40,11 @@ class JsonRows:
         first = next(lines, None)
         if first is None:
             raise InputError(f"{self._lines.path}: is empty")
+        if not first.lstrip().startswith(("{", "[")):
+            raise InputError(
+                f"{self._lines.path}: does not begin as JSON does: {_EXPECTED}; if it is delimited text, let its name "
+                "end in .csv or .tsv"
+            )
         if first.lstrip().startswith("["):
             yield from self._array(self._whole(first, lines))
             return

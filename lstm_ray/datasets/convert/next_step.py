@@ -1,4 +1,4 @@
-"""What training on a new file must be told: which columns have the texts and the labels, and what these mean."""
+"""The command that comes after a new file: which columns have the texts and the labels, and what these mean."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lstm_ray.datasets.labels import mapping_options
+from lstm_ray.datasets.labels import may_be_labels, mapping_options
 
 PLACEHOLDER = "COLUMN"
 """Where it is unclear which column has the labels."""
@@ -16,13 +16,20 @@ PLACEHOLDER = "COLUMN"
 _TEXT, _LABEL = "text", "label"
 _LABELS = ("label", "labels", "sentiment", "polarity", "stars", "star_rating", "rating", "score", "target", "class")
 _MOST_ROWS = 1_000_000  # whose labels are looked at
+_FEW_ROWS = 50_000  # that tell whether a column may have labels
 
 
-def training_options(path: Path, text_column: str | None = None) -> list[str]:
-    """Returns the options of `lstm-ray train` for a file: columns with other names than usual, labels other than 0, 1.
+def next_command(path: Path, run: str, text_column: str | None = None, *, is_for_training: bool = False) -> list[str]:
+    """Returns the words after `lstm-ray` of what a file is for: training, or scoring if no column can have labels.
 
-    Unless the file has `text_column`, the texts are taken to be in the column of texts with the most bytes. For labels
-    whose meaning is not clear there is no option: `train` lists them and says what it needs.
+    Options name columns with other names than usual, and what labels mean that are not 0 and 1. For labels whose
+    meaning is not clear there is no option: `train` lists them and says what it needs.
+
+    Args:
+        path: The file.
+        run: The output of training.
+        text_column: The column of the texts; if the file lacks it, the column of texts with the most bytes.
+        is_for_training: True if the file is not for scoring, whatever its columns.
     """
     with pq.ParquetFile(path) as parquet:
         sizes = _bytes_by_column(parquet)
@@ -30,21 +37,35 @@ def training_options(path: Path, text_column: str | None = None) -> list[str]:
         texts = [name for name, kind in columns.items() if pa.types.is_string(kind)]
         largest = _TEXT if _TEXT in texts else max(texts, key=sizes.__getitem__, default=PLACEHOLDER)
         text = text_column if text_column and text_column in columns else largest
-        label = _label_among([name for name in columns if name != text])
         options = [] if text == _TEXT else ["--text-column", text]
-        options += [] if label == _LABEL else ["--label-column", label]
-        if label != PLACEHOLDER:
-            rows = next(parquet.iter_batches(_MOST_ROWS, columns=[label]), None)
-            options += [] if rows is None else mapping_options(pa.chunked_array([rows[label]]))
-    return options
+        label = _label_among([name for name in columns if name != text], parquet)
+        if label is None and not is_for_training:
+            return ["score", str(path), "--model", "MODEL", "--output", "SCORED", *options]
+        options += [] if label == _LABEL else ["--label-column", label or PLACEHOLDER]
+        if label is not None and label != PLACEHOLDER:
+            options += mapping_options(_first_values(parquet, label, _MOST_ROWS))
+    return ["train", "--train", str(path), "--output", run, *options]
 
 
-def _label_among(names: Collection[str]) -> str:
-    """Returns the column with a usual name for labels, else the only one, else a placeholder."""
+def _label_among(names: Collection[str], parquet: pq.ParquetFile) -> str | None:
+    """Returns the column with a usual name for labels, else the only one that may have them.
+
+    Returns:
+        A placeholder where there are several columns, one of which may have labels; None where none may.
+    """
     for usual in _LABELS:
         if found := [name for name in names if name.lower() == usual]:
             return found[0]
+    if not any(may_be_labels(_first_values(parquet, name, _FEW_ROWS)) for name in names):
+        return None
     return next(iter(names)) if len(names) == 1 else PLACEHOLDER
+
+
+def _first_values(parquet: pq.ParquetFile, column: str, rows: int) -> pa.ChunkedArray:
+    """Returns the first values of a column; none from a file without rows."""
+    kind = parquet.schema_arrow.field(column).type
+    batch = next(parquet.iter_batches(rows, columns=[column]), None)
+    return pa.chunked_array([] if batch is None else [batch[column]], kind)
 
 
 def _bytes_by_column(parquet: pq.ParquetFile) -> dict[str, int]:

@@ -236,7 +236,8 @@ def _to_table(path: Path, block: Block, columns: dict[str, Column], schema: pa.S
         try:
             arrays.append(pa.nulls(rows, column.type) if values is None else column.to_arrow(values))
         except pa.ArrowException as error:  # 2**53 + 1 where other blocks have numbers with a point
-            raise InputError(f"{path}: column {name!r}: {reason(error)}: keep it as text: --as-text {name}") from error
+            as_text = shlex.join(["--as-text", name])
+            raise InputError(f"{path}: column {name!r}: {reason(error)}: keep it as text: {as_text}") from error
     return pa.Table.from_arrays(arrays, schema=schema)
 
 

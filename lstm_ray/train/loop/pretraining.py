@@ -29,7 +29,6 @@ from lstm_ray.train.loop.agreement import check_epoch, check_start
 from lstm_ray.train.loop.checkpoints import Checkpoint
 from lstm_ray.train.loop.state import State
 from lstm_ray.train.resume import PRETRAINING, check_same_data
-from lstm_ray.train.step.schedule import steps_per_epoch
 from lstm_ray.wording import counted
 
 if TYPE_CHECKING:
@@ -133,10 +132,12 @@ class _Worker:
             state.right += float(predictions)
             now = time.monotonic()
             if self._is_first and now - reported > _PROGRESS_EVERY_S:
-                reported, steps = now, steps_per_epoch(config, len(corpus))
-                stage, rate = f"predicting words, epoch {epoch}/{config.epochs}", (state.step - first) / (now - began)
-                done = (epoch - 1) * steps + state.step
-                self._context.report(Count(done, config.epochs * steps, "steps", stage, rate))
+                reported = now
+                stage = f"predicting words, epoch {epoch}/{config.epochs}"
+                # Like the rows of training: over all epochs, while a position such as "epoch 2, step 3" is in one.
+                done = (epoch - 1) * len(corpus) + min(state.step * _ROWS, len(corpus))
+                rate = (state.step - first) * _ROWS / (now - began)
+                self._context.report(Count(done, config.epochs * len(corpus), "pieces of text", stage, rate))
             is_due = self._is_first and (self._writer.count_step() or self._context.is_interrupted())
             if is_due or not math.isfinite(state.loss_sum):  # the same loss on all workers
                 self._check_finite()

@@ -166,10 +166,10 @@ def test_a_threshold_and_a_band_are_pickled_with_the_model(tiny_bundle: Path) ->
     assert probability is not None
     above = lstm_ray.load(tiny_bundle, threshold=min(0.99, probability + 0.01))
     assert (above.predict("a good film").label, above.threshold) == ("negative", min(0.99, probability + 0.01))
-    unsure = lstm_ray.load(tiny_bundle, threshold=probability, unsure="0.001:0.999")
+    unsure = lstm_ray.load(tiny_bundle, threshold=probability, unsure=(0.001, 0.999))
     again = pickle.loads(pickle.dumps(unsure))
     assert again.predict("a good film").label == unsure.predict("a good film").label == "unsure"
-    assert repr(again) == f"lstm_ray.load({str(tiny_bundle)!r}, threshold={probability!r}, unsure='0.001:0.999')"
+    assert repr(again) == f"lstm_ray.load({str(tiny_bundle)!r}, threshold={probability!r}, unsure=(0.001, 0.999))"
     with pytest.raises(ConfigError, match="pass its path, and threshold= and unsure= to the call"):
         lstm_ray.evaluate("in.parquet", model=unsure)
     with pytest.raises(ConfigError, match=r"^threshold= is 1\.5: should be less than 1"):

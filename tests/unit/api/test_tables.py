@@ -15,8 +15,12 @@ import pytest
 
 import lstm_ray
 from lstm_ray.api import tables
-from lstm_ray.api.tables import tables_as_files
+from lstm_ray.api.tables import tables_as_files, tables_named
+from lstm_ray.config import TrainConfig, resolve
 from lstm_ray.errors import ConfigError, InputError, LstmRayError, OutputError
+from lstm_ray.progress import Count
+from lstm_ray.storage.inputs import find_inputs
+from lstm_ray.train.resume import begin_run, open_run
 
 TABLE = pa.table({"text": ["good", "bad"], "label": [1, 0]})
 FRAME = pd.DataFrame({"text": ["good", "bad"], "label": [1, 0]}, index=[7, 8])
@@ -132,6 +136,42 @@ def test_an_error_names_the_argument_not_the_file(cache: Path) -> None:
         raise InputError(f"{given['train']}: empty")
     with pytest.raises(InputError, match=r"^train: no column 'txt'; .*: did you mean text_column='text'\?$"):
         lstm_ray.train(TABLE, output="o", text_column="txt", preset="none")
+
+
+def test_messages_name_the_argument_and_no_file_of_an_earlier_call(cache: Path, tmp_path: Path) -> None:
+    told: list[Any] = []
+    given = {"train": TABLE, "output": "o"}
+    with tables_as_files(given) as files:
+        progress = tables_named(told.append, given, files)
+        progress(f"warning: {files['train']!r} changed")
+        progress(f"note: {files['train']}: {cache}/table-{'0' * 32}.parquet there, {cache}/table-1.parquet here")
+        progress(Count(1, 2, "rows"))
+    assert told == [
+        "warning: train changed",
+        f"note: train: another table there, {cache}/table-1.parquet here",
+        Count(1, 2, "rows"),
+    ]
+
+
+def test_a_table_has_not_changed_after_a_run_and_another_one_is_named_as_such(cache: Path, tmp_path: Path) -> None:
+    config = resolve(TrainConfig, {"train": ["a"], "output": str(tmp_path / "run"), "preset": "none"})
+    times = set()
+    for table in (TABLE, TABLE.slice(0), TABLE.slice(1)):
+        with tables_as_files({"train": table}) as files:
+            run = config.model_copy(update={"train": (files["train"],)})
+            times.update(file.modified for file in find_inputs(run.train))
+            if table is TABLE:
+                begin_run(run)
+            elif len(table) == len(TABLE):
+                assert open_run(run)
+            else:
+                with pytest.raises(OutputError) as raised, tables_as_files({"train": table}):
+                    open_run(run)
+    assert len(times) == 1
+    assert str(raised.value) == (
+        f"{tmp_path}/run: holds a run with other settings (--train another table there, train here): choose another "
+        "--output, or use --fresh to delete that run and start over"
+    )
 
 
 def test_tables_of_killed_processes_are_deleted_by_the_next_call(cache: Path) -> None:

@@ -311,7 +311,6 @@ def test_the_hint_names_the_command(
     [
         (("train", "--lerning-rate", "1"), "--lerning-rate"),
         (("score", "--workers", "1"), "--workers"),
-        (("train", "--epochs", "many"), "--epochs"),
         (("export", "--format", "onnx"), "--model"),
         (("data", "demo"), "--output"),
         (("frobnicate",), "frobnicate"),

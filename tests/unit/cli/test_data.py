@@ -15,9 +15,9 @@ from lstm_ray.datasets.convert.delimited import DELIMITERS
 from lstm_ray.datasets.convert.json_lines import SUFFIXES
 from lstm_ray.datasets.convert.source import COMPRESSED
 from lstm_ray.errors import InputError
-from lstm_ray.storage.inputs import find_file
+from lstm_ray.storage.inputs import find_file, find_inputs
 from lstm_ray.storage.parquet import open_parquet
-from lstm_ray.wording import not_parquet
+from lstm_ray.wording import many_to_convert, not_parquet
 
 
 @pytest.mark.parametrize("name", ["reviews.csv", "my reviews' list.TSV", "2026.11.jsonl"])
@@ -36,12 +36,31 @@ def test_what_is_no_parquet_names_the_command_that_makes_it(
     assert pq.read_table(words[-1]).to_pylist() == [{"text": "good", "label": 1}]
 
 
+@pytest.mark.parametrize("names", [["a.csv", "b.csv"], ["a/x.jsonl", "y.jsonl"]], ids=str)
+def test_a_directory_of_what_is_no_parquet_is_refused_with_a_command_that_works(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, names: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in names:
+        path = tmp_path / "my reviews" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("text\ngood\n" if name.endswith("csv") else '{"text": "good"}\n', encoding="utf-8")
+    with pytest.raises(InputError) as refused:
+        find_inputs(["my reviews"], print)
+    _, *words = shlex.split(str(refused.value).split("`")[1])
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert pq.read_table("my reviews.parquet").to_pylist() == [{"text": "good"}] * 2
+
+
 def test_the_command_is_named_for_all_that_can_be_converted() -> None:
     for suffix in (*DELIMITERS, *SUFFIXES):
         for packed in ("", *COMPRESSED):
             said = not_parquet(f"s3://bucket/a/b{suffix}{packed}", ValueError("no"))
             command = f"lstm-ray data convert b{suffix}{packed} --output b.parquet"
             assert said == f"not a Parquet file: fetch b{suffix}{packed}, and `{command}` makes Parquet of it"
+    assert many_to_convert("s3://bucket/a", ["b.csv"]) == "fetch them, and convert them with lstm-ray data convert"
+    assert many_to_convert("a", ["b.csv", "c.json"]) is many_to_convert("a", ["b.csv", "README"]) is None
     assert not_parquet("a/b.csv.parquet", ValueError("no")) == "not a Parquet file: no"
 
 
@@ -63,4 +82,4 @@ def test_a_split_counts_all_rows_and_names_the_next_command(
         groups = f" of {count // 3} groups" if by else ""
         assert shown[name] == f"out/{name}.parquet: {count} rows{groups}"
     train = "lstm-ray train --train out/train.parquet --output runs/out --text-column body"
-    assert shown["next"] == f"{train} --label-column film"
+    assert shown["next"] == f"{train} --label-column COLUMN"

@@ -143,6 +143,16 @@ def test_the_command_line_is_imported_in_a_moment() -> None:
     [
         (("train", "a.parquet", "--output", "x"), "Error: unexpected a.parquet: --train a.parquet?"),
         (("train", "my job.yaml"), "Error: unexpected my job.yaml: --config 'my job.yaml'?"),
+        (
+            ("tune", "--config", "my job.yaml", "--trials", "2"),
+            "Error: no such option --config: JOB.yaml is an argument: lstm-ray tune 'my job.yaml' --trials 2",
+        ),
+        (("submit", "--config=job.yaml"), "JOB.yaml is an argument: lstm-ray submit job.yaml"),
+        (
+            ("score", "--input", "a.parquet", "--model", "m"),
+            "no such option --input: INPUT is an argument: lstm-ray score a.parquet --model m",
+        ),
+        (("data", "convert", "--source", "a.csv"), "SOURCE is an argument: lstm-ray data convert a.csv"),
         (("doctor", "a", "b"), "Error: unexpected a b"),
         (("train", "--nosuch"), "No such option: --nosuch"),
         (

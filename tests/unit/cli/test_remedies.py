@@ -25,7 +25,7 @@ _VALUE = "0"  # stands for what an f-string fills in
 
 # Where a message comes from says which commands can print it; elsewhere any may.
 ROOMS = {
-    "datasets/convert/next_step.py": ("train",),
+    "datasets/convert/next_step.py": ("train", "score"),
     "datasets/convert": ("data convert",),
     "datasets/imdb.py": ("data imdb",),
     "datasets/split.py": ("data split",),

@@ -51,11 +51,11 @@ def test_up_refuses_what_is_not_ready(definition: Path) -> None:
 
 
 def test_kubernetes_is_explained(tmp_path: Path) -> None:
-    path = tmp_path / "ray.yaml"
+    path = tmp_path / "my ray.yaml"
     path.write_text(render(ClusterConfig(provider="kuberay")), encoding="utf-8")
-    with pytest.raises(ConfigError, match=rf"kubectl apply --filename {path}"):
+    with pytest.raises(ConfigError, match=rf"kubectl apply --filename '{path}'"):
         up(str(path), yes=True)
-    with pytest.raises(ConfigError, match=rf"kubectl delete --filename {path}"):
+    with pytest.raises(ConfigError, match=rf"kubectl delete --filename '{path}'"):
         down(str(path), yes=True)
 
 

@@ -81,7 +81,7 @@ def test_a_run_goes_on_without_the_module_and_as_it_began(write_module: WriteMod
             "--preset is 'bilst': should be 'best', 'lstm', 'bilstm' or 'none', or MODULE:NAME for your own",
         ),
         ({"preset": "bilst"}, "did you mean 'bilstm'?"),
-        ({"preset": 3}, "--preset is 3: should be a valid string"),
+        ({"preset": 3}, "--preset is 3: should be best or lstm or bilstm or none or MODULE:NAME, such as best or "),
     ],
 )
 def test_what_is_wrong_with_an_own_preset_is_told(

@@ -52,6 +52,10 @@ KINDS = [TrainConfig, ScoreConfig, EvaluateConfig]
 WRONG_TRAIN = [
     ({"epochs": 0}, "--epochs is 0: should be greater than or equal to 1"),
     ({"epochs": "many"}, "--epochs is 'many': should be a valid integer"),
+    ({"epochs": "1.000"}, "--epochs is '1.000': should be a valid integer: digits only"),
+    ({"max_rows": "20_000"}, "--max-rows is '20_000': should be a valid integer: digits only"),
+    ({"learning_rate": "0,001"}, "--learning-rate is '0,001': should be a number, with a point: 0.001"),
+    ({"learning_rate": "fast"}, "--learning-rate is 'fast': should be a number"),
     ({"epochs": 1.5}, "--epochs is 1.5: should be a valid integer"),
     ({"vocabulary_size": 4}, "--vocabulary-size is 4: should be greater than or equal to 5"),
     ({"max_tokens": 100_001}, "--max-tokens is 100001: should be less than or equal to 100000"),
@@ -89,6 +93,9 @@ WRONG_TRAIN = [
 
 
 WRONG_SCORE = [
+    ({"unsure": 0.4}, "--unsure is 0.4: should be LOW:HIGH, such as 0.4:0.6"),
+    ({"unsure": [0.4, 0.5, 0.6]}, "--unsure is [0.4, 0.5, 0.6]: should be LOW:HIGH, such as 0.4:0.6"),
+    ({"unsure": [0.6, 0.4]}, "--unsure '0.6:0.4': the first probability is the least"),
     ({"engine": "gpu"}, "--engine is 'gpu': should be 'auto', 'cpu' or 'keras'"),
     ({"rows_per_part": 0}, "--rows-per-part is 0: should be greater than or equal to 1"),
     ({"inputs": (1,)}, "INPUT is 1: should be a valid string"),
@@ -131,6 +138,12 @@ def test_a_wrong_setting_is_named_with_what_would_be_valid(
     assert "\n" not in str(raised.value)
     assert "pydantic" not in str(raised.value)
     assert raised.value.exit_code == 2
+
+
+def test_a_pair_is_taken_where_the_command_line_has_two_numbers_in_one_word() -> None:
+    assert resolve(ScoreConfig, {"unsure": (0.4, 0.6)}).decision == (None, (0.4, 0.6))
+    assert resolve(ScoreConfig, {"actors": [2, 8]}).actor_limits == (2, 8)
+    assert resolve(TrainConfig, {"class_weights": (1, 2.5)}).class_weights == "1,2.5"
 
 
 def test_all_wrong_settings_are_told_at_once() -> None:

@@ -54,6 +54,11 @@ def test_labels_are_decoded(mapping: LabelMapping, values: list[Any], kind: pa.D
             pa.int8(),
             "is int8, but '1-2' of --negative-labels is not a number; several are written 4,5",
         ),
+        (
+            LabelMapping(("4,5",), ("1",)),
+            pa.int8(),
+            "is int8, but '4,5' of --positive-labels is not a number; several are written 4,5",
+        ),
     ],
 )
 def test_a_column_that_cannot_be_read_is_explained(mapping: LabelMapping, kind: pa.DataType, problem: str) -> None:
@@ -83,6 +88,7 @@ STARS_OF_TEN = [number / 2 for number in range(1, 21)]
             "0.5,1,1.5,2,2.5,3,3.5,4,4.5",
             "0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4, ...",
         ),
+        (["4,5", "0,5", "3,0", "5"], '"4,5",5', '"0,5"', "'0,5', '3,0', '4,5', '5'"),
         (list(range(11)), "7,8,9,10", "0,1,2,3,4", "0, 1, 2, 3, 4, 5, 6, 7, ..."),
         ([0, 1, 2, 3, 4], "3,4", "0,1", "0, 1, 2, 3, 4"),
         ([4, 0], "4", "0", "0, 4"),

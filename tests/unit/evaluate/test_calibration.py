@@ -220,3 +220,17 @@ def test_code_that_has_changed_since_training_is_told(
     )
     calibration.calibrate(config, said.append)
     assert "note: net.py: changed since it was trained" in said
+
+
+def test_what_does_not_become_better_is_told(
+    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Event] = []
+    reviews = labelled(tmp_path, tiny_bundle)
+    lstm_ray.calibrate(reviews, model=tiny_bundle, output=tmp_path / "first", progress=told.append)
+    assert not any("note: " in str(event) for event in told)
+    lstm_ray.calibrate(reviews, model=tmp_path / "first", output=tmp_path / "second", progress=told.append)
+    assert any("note: log loss hardly changes" in str(event) for event in told)
+    loss, error = ({"log_loss": loss, "calibration_error": error} for loss, error in ((0.4, 0.1), (0.3, 0.2)))
+    assert "hardly changes (0.3000 -> 0.4000)" in str(calibration.describe_gain(error, loss))
+    assert "calibration error rises (0.1000 -> 0.2000), though" in str(calibration.describe_gain(loss, error))

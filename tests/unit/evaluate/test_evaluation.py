@@ -110,7 +110,9 @@ def test_rows_that_the_other_model_has_learned_from_are_told_too(tmp_path: Path,
     assert result.to_json()["comparison"]["other_rows_seen_in_training"] == 3
     (note,) = notes
     assert note.startswith(f"warning: {tmp_path}/reviews.parquet: 3 of 3 evaluation rows (100.0%) also occur in the ")
-    assert note.endswith(f"training data of {other}: on new reviews {other} will do worse than measured here")
+    assert note.endswith(
+        f"training data of {other}: on new reviews its accuracy may be up to 100.0 points lower than measured here"
+    )
     result, notes = measured(tmp_path, other, [0, 1, 1], compare=str(other))
     assert (result.rows_seen, result.other_rows_seen, len(notes)) == (3, 3, 2)
     assert measured(tmp_path, other, [0, 1, 1], compare=str(tiny_bundle))[0].other_rows_seen is None
@@ -270,7 +272,8 @@ def test_a_model_is_as_good_as_itself_and_differs_from_another(
 
 def test_a_precision_is_compared_with_float32(tmp_path: Path, tiny_bundle: Path, low_precision: Precision) -> None:
     plain, _ = evaluated(tmp_path, tiny_bundle)
-    low, _ = evaluated(tmp_path, tiny_bundle, precision=low_precision, compare=str(tiny_bundle))
+    low, notes = evaluated(tmp_path, tiny_bundle, precision=low_precision, compare=str(tiny_bundle))
+    assert notes == [f"note: --precision {low_precision} is for --model only: {tiny_bundle} is scored in float32"]
     assert low.metrics["log_loss"] != plain.metrics["log_loss"]
     assert low.metrics["log_loss"] == pytest.approx(plain.metrics["log_loss"], abs=0.01)
     assert low.to_json()["comparison"]["other"]["log_loss"] == plain.metrics["log_loss"]

@@ -86,6 +86,17 @@ def test_an_exception_while_writing_leaves_what_was_there(
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == ({} if old is None else {"file": old})
 
 
+def test_directories_made_for_what_fails_are_deleted_and_others_stay(tmp_path: Path) -> None:
+    def fail(_: Any) -> None:
+        raise InputError("half way")
+
+    (tmp_path / "there").mkdir()
+    for path in ("a/b/file", "there/file", "there/c/file"):
+        with pytest.raises(InputError, match="half way"):
+            storage.write_file(str(tmp_path / path), fail)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "there"]
+
+
 def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")

@@ -60,6 +60,10 @@ def test_a_run_is_trained_once_and_resumes_for_more_epochs(settings: TrainConfig
     less = run.train(changed(settings, epochs=1), watcher)
     assert (less.was_complete, less.state) == (True, more.state)
     assert "note: --epochs 1 changes nothing: 3 epochs of this run are done" in watcher.said[-1]
+    (output / "metrics.json").unlink()  # as if the process had been killed before
+    del watcher.said[:]
+    assert not run.train(changed(settings, epochs=1), watcher).was_complete
+    assert "note: --epochs 1 changes nothing: 3 epochs of this run are done" in watcher.said[0]
     history = pq.read_table(output / "history.parquet")
     assert history.schema.equals(HISTORY)
     assert history["epoch"].to_pylist() == [1, 2, 3]

@@ -107,11 +107,14 @@ def test_each_training_row_is_read_once_without_unlabelled_texts(
     assert len(read) == len(shards)
 
 
-def test_vectors_of_other_texts_are_not_used(more: TrainConfig, watcher: Any) -> None:
+def test_vectors_of_other_texts_are_not_used(more: TrainConfig, watcher: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     run.train(changed(more, epochs=1), watcher)
+    before = vector_files(more)
     pq.write_table(pa.table({"text": ["a bad end"] * 90}), more.unlabelled[0])
-    with pytest.raises(OutputError, match="data has changed since this run began"):
+    with monkeypatch.context() as patch, pytest.raises(OutputError, match="data has changed since this run began"):
+        patch.setattr(unlabelled, "learn_vectors", None)  # would fail if it were called
         run.train(more, watcher)
+    assert vector_files(more) == before
     assert run.train(changed(more, fresh=True), watcher).state.epoch == 2
     assert len(vector_files(more)) == 1, "--fresh deletes the others"
 
@@ -124,7 +127,15 @@ def test_a_run_that_ends_while_it_learns_vectors_begins_again(
         with pytest.raises(KeyboardInterrupt):
             run.train(more, watcher)
     assert vector_files(more) == []
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "_add_word_vectors", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run.train(more, watcher)
+    (old,) = vector_files(more)
+    pq.write_table(pa.table({"text": ["a bad end"] * 90}), more.unlabelled[0])
     assert run.train(more, watcher).state.epoch == 2
+    (new,) = vector_files(more)
+    assert new != old, "nothing was learned with the old ones"
 
 
 def _interrupt(*_: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import date
@@ -199,9 +200,10 @@ def test_a_jobs_command_line_is_checked_by_validate_and_render(write: Write) -> 
 @pytest.mark.parametrize(
     "path", sorted((Path(__file__).parents[4] / "jobs").glob("*.yaml")), ids=lambda path: path.stem
 )
-def test_a_job_file_is_refused_as_one(path: Path) -> None:
+def test_a_job_file_is_refused_as_one(tmp_path: Path, path: Path) -> None:
+    path = shutil.copy(path, tmp_path / "a job.yaml")
     with pytest.raises(
         InputError, match=r"is a job file for `lstm-ray \w+`, not a cluster definition: check it"
     ) as raised:
         validate(str(path))
-    assert f"`lstm-ray submit {path}`" in str(raised.value)
+    assert f"`lstm-ray submit '{path}'`" in str(raised.value)

@@ -1,7 +1,8 @@
-"""The options that training on a converted file needs."""
+"""The command that a converted file is for, with the options that it needs."""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lstm_ray.datasets.convert.next_step import training_options
+from lstm_ray.datasets.convert.next_step import next_command
 
 LONG = ["a long review of a film", "another of the same length"]
 
@@ -32,7 +33,6 @@ LONG = ["a long review of a film", "another of the same length"]
         ({"text": LONG, "label": ["Fresh", "Rotten"]}, ""),
         ({"text": LONG, "label": [1, 2]}, ""),
         ({"text": LONG, "Sentiment": [1, None]}, "--label-column Sentiment --positive-labels 1 --negative-labels 0"),
-        ({"text": LONG}, "--label-column COLUMN"),
         ({"text": LONG, "a": [1, 0], "b": [1, 0]}, "--label-column COLUMN"),
         ({"a": [1, 0]}, "--text-column COLUMN --label-column a"),
         ({"text": LONG, "label": [[1], [0]]}, ""),
@@ -41,5 +41,26 @@ LONG = ["a long review of a film", "another of the same length"]
 def test_what_is_clear_is_given(tmp_path: Path, columns: dict[str, list[Any]], options: str) -> None:
     path = tmp_path / "in.parquet"
     pq.write_table(pa.table(columns), path)
-    assert " ".join(training_options(path)) == options
-    assert " ".join(training_options(path, "no such column")) == options
+    expected = f"train --train {path} --output runs/in {options}".rstrip()
+    assert " ".join(next_command(path, "runs/in")) == expected
+    assert " ".join(next_command(path, "runs/in", "no such column")) == expected
+
+
+@pytest.mark.parametrize(
+    ("columns", "options"),
+    [
+        ({"text": LONG}, ""),
+        ({"text": pa.array([], pa.string())}, ""),
+        ({"text": LONG * 15, "id": range(30)}, ""),
+        (
+            {name: [f"{name} of film {number}" for number in range(30)] for name in ("title", "long review")},
+            " --text-column 'long review'",
+        ),
+        ({"text": LONG, "language": ["en", "en"], "length": [None, 4]}, ""),
+        ({"text": LONG, "tags": [["a"], ["b"]]}, ""),
+    ],
+)
+def test_a_file_without_labels_is_to_be_scored(tmp_path: Path, columns: dict[str, Any], options: str) -> None:
+    path = tmp_path / "in.parquet"
+    pq.write_table(pa.table(columns), path)
+    assert shlex.join(next_command(path, "run")) == f"score {path} --model MODEL --output SCORED{options}"

@@ -189,11 +189,11 @@ def test_integers_among_numbers_with_a_point_are_kept_or_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(json_lines, "_BLOCK_ROWS", 1)
-    (tmp_path / "in.jsonl").write_text('{"id": 9007199254740993}\n{"id": 0.5}\n', encoding="utf-8")
-    with pytest.raises(InputError, match=r"column 'id': .*9007199254740993.*: --as-text id$"):
+    (tmp_path / "in.jsonl").write_text('{"my id": 9007199254740993}\n{"my id": 0.5}\n', encoding="utf-8")
+    with pytest.raises(InputError, match=r"column 'my id': .*9007199254740993.*: --as-text 'my id'$"):
         convert(tmp_path / "in.jsonl", tmp_path / "out.parquet")
-    convert(tmp_path / "in.jsonl", tmp_path / "out.parquet", as_text=["id"])
-    assert pq.read_table(tmp_path / "out.parquet")["id"].to_pylist() == ["9007199254740993", "0.5"]
+    convert(tmp_path / "in.jsonl", tmp_path / "out.parquet", as_text=["my id"])
+    assert pq.read_table(tmp_path / "out.parquet")["my id"].to_pylist() == ["9007199254740993", "0.5"]
 
 
 @pytest.mark.parametrize(
@@ -310,6 +310,25 @@ def test_what_looks_wrong_is_told(tmp_path: Path, name: str, content: str, note:
         assert re.search(note, "\n".join(notes))
 
 
+@pytest.mark.parametrize(
+    ("content", "is_header"),
+    [
+        ("Stars,Review\n5,good\n", True),
+        ("label,review\n1,good\n,bad\n", True),
+        ("class,TEXT \nx,good\n", True),
+        ("stars,text\n5,good\nstars,text\n", False),
+        ("5,good\n1,bad\n", False),
+        ("NA,good\n1,bad\n", False),
+        ("five,good\none,bad\n", False),
+        ("1,good\n", False),
+    ],
+)
+def test_a_header_that_becomes_a_row_is_told(tmp_path: Path, content: str, is_header: bool) -> None:
+    (tmp_path / "in.csv").write_text(content, encoding="utf-8")
+    notes = convert(tmp_path / "in.csv", tmp_path / "out.parquet", column_names=["stars", "text"]).notes
+    assert any("its first row looks like the columns' names" in note for note in notes) == is_header
+
+
 def test_json_comes_as_lines_or_as_an_array(tmp_path: Path) -> None:
     rows = [{"text": "good", "n": 1}, {"text": "bad", "new": [{"x": None}]}]
     for content in (json.dumps(rows, indent=1), json.dumps(rows), "\n\n".join(map(json.dumps, rows))):
@@ -322,6 +341,7 @@ def test_json_comes_as_lines_or_as_an_array(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        ("text,label\ngood,1\n", r"does not begin as JSON does: .*; if it is delimited text, let its name end in .csv"),
         ("{not json", "line 1: Expecting property name .*: expected one object a line, or one array of objects"),
         ('{"a": 1}\n[2]\n', "line 2 is no object"),
         ('[{"a": 1}, 2]', "item 2 is no object"),
@@ -581,6 +601,7 @@ def test_what_is_no_text_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "packed.tsv").write_bytes(bz2.compress(text))
     (tmp_path / "packed.jsonl").write_bytes(pa.compress(text, "zstd", asbytes=True))
     (tmp_path / "excel.csv").write_bytes(b"sep=;\r\ntext;stars\r\ngood;1\r\n")
+    (tmp_path / "quote.csv").write_bytes(b"sep='\r\ntext'stars\r\ngood'1\r\n")
     (tmp_path / "objects.csv").write_bytes(b'{"text": "good"}\n')
     for source, says in (
         (tmp_path / "in.csv", r"in\.csv: is Parquet already: give it to train, evaluate or score as it is"),
@@ -589,6 +610,7 @@ def test_what_is_no_text_file_is_told(tmp_path: Path) -> None:
         (tmp_path / "packed.tsv", r"is compressed: let its name end in \.bz2"),
         (tmp_path / "packed.jsonl", r"is compressed: let its name end in \.zst"),
         (tmp_path / "excel.csv", r"first line tells Excel the delimiter: delete that line, and give --delimiter ';'"),
+        (tmp_path / "quote.csv", r"""give --delimiter ''"'"''"""),
         (tmp_path / "objects.csv", r"looks like JSON: let its name end in \.jsonl"),
         (tmp_path, r"is a directory: name its files, such as .*/\*\.csv"),
         ("s3://bucket/in.csv", "s3://bucket/in.csv: only local files are converted: fetch it first"),

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from steps import VOCABULARY_SIZE, settings
 
 from lstm_ray.errors import InputError, OutputError, TrainingError
+from lstm_ray.progress import Count
 from lstm_ray.runtime.tensorflow import start_tensorflow
 from lstm_ray.text.sequences import Sequences
 from lstm_ray.text.vocabulary import OOV_ID, Vocabulary
@@ -88,6 +89,18 @@ def test_words_are_learned_and_an_interrupted_run_ends_in_the_same_bits(
         np.testing.assert_array_equal(one, other)
     pretraining.discard(config)
     assert not (tmp_path / "b" / pretraining.PRETRAINING).exists()
+
+
+def test_progress_counts_pieces_of_text_and_a_position_steps(
+    data: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start_tensorflow()
+    monkeypatch.setattr(pretraining, "_PROGRESS_EVERY_S", 0)
+    config = settings(learn_vectors=True, mask=True, pretrain_epochs=2, output=str(tmp_path))
+    told: list[Any] = []
+    pretraining.pretrain(config, data, LocalContext(told.append, threading.Event()))
+    counts = [(one.done, one.total, one.unit) for one in told if isinstance(one, Count)]
+    assert counts == [(done, 180, "pieces of text") for done in (40, 80, 90, 130, 170, 180)]
 
 
 def test_texts_of_unknown_words_and_infinite_vectors_are_refused(data: Prepared, watcher: Any, tmp_path: Path) -> None:
