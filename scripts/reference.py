@@ -86,8 +86,8 @@ def _settings() -> str:
     lines = [
         f"{_NOTE}# Settings\n",
         "The keys of [job files](../how-to/job-files.md), which are the keywords of [Python](python.md) too, and the"
-        " options of the [command line](cli.md), where each has its sentence. An option wins over the job file, that"
-        " over the preset, that over the default.\n",
+        " options of the [command line](cli.md), which describes each. Options take"
+        " precedence over the job file, the job file over the preset, and the preset over the defaults.\n",
         "- **resume**: a resumed run may have another value.\n- **tune**: a search may draw it.\n"
         "- **scores**: it decides what `score` writes; with another value the same output directory is refused.\n"
         "- **data**: the preset `best` chooses it for the training data.\n",
@@ -152,8 +152,8 @@ def _shown(value: Any) -> str:
 def _python() -> str:
     lines = [
         f"{_NOTE}# Python\n",
-        "How to use them: [From a program or notebook](../how-to/python.md). The keywords are the"
-        " [settings](settings.md).\n",
+        "Functions and classes of `lstm_ray`. [From a program or notebook](../how-to/python.md) shows how to use them;"
+        " keywords are the [settings](settings.md).\n",
         "## Functions\n",
     ]
     for function in (
@@ -187,13 +187,13 @@ def _python() -> str:
     lines.append("## Progress\n")
     for kind in (progress.Count, progress.Epoch):
         lines += [f"### lstm_ray.progress.{kind.__name__}\n", *_docstring(kind)]
-    lines += ["## Errors\n", "In `lstm_ray.errors`; each is a kind of the one it stands under:\n"]
+    lines += ["## Errors\n", "In `lstm_ray.errors`; each is a subclass of the one above it:\n"]
     lines += [*_tree(errors.LstmRayError, ""), ""]
     return "\n".join(lines)
 
 
 def _signature(function: Callable[..., Any]) -> str:
-    text = re.sub(r"(: |-> )'([^']*)'", r"\1\2", str(inspect.signature(function)))  # annotations are in quotes
+    text = re.sub(r"""(: |-> )(['"])(.*?)\2""", r"\1\3", str(inspect.signature(function)))  # annotations are in quotes
     return f"`{function.__name__}{text.replace('(self, ', '(')}`\n"
 
 

@@ -18,10 +18,12 @@ These models are the only place where a setting is declared. The command line bu
     │   └── TextSettings        model.py      how a text becomes token ids       TrainConfig, bundles
     ├── ModelSettings           model.py      the network                        TrainConfig, bundles
     ├── SkipGramSettings        vectors.py    how word vectors are learned       VectorsConfig
-    ├── ComputeSettings         train.py      where training runs                TrainConfig
-    ├── RunSettings             train.py      what a run reads and writes        TrainConfig
+    ├── RunSettings             train/        what a run reads and writes        TrainConfig
+    ├── WordSettings            train/        vocabulary, vectors, pretraining   TrainConfig
+    ├── LearningSettings        train/        epochs, steps, loss                TrainConfig
+    ├── ComputeSettings         train/        where training runs                TrainConfig
     │
-    ├── TrainConfig             train.py
+    ├── TrainConfig             train/
     │   └── TuneConfig          tune.py       a search over these settings
     ├── ScoreConfig             score.py
     ├── EvaluateConfig          evaluate.py
@@ -77,7 +79,7 @@ from lstm_ray.config.shared import LabelSettings as LabelSettings
 from lstm_ray.config.shared import PrecisionSettings as PrecisionSettings
 from lstm_ray.config.shared import RowSettings as RowSettings
 from lstm_ray.config.shared import ThresholdSettings as ThresholdSettings
-from lstm_ray.config.train import TrainConfig as TrainConfig
+from lstm_ray.config.train.config import TrainConfig as TrainConfig
 from lstm_ray.config.tune import Range as Range
 from lstm_ray.config.tune import TuneConfig as TuneConfig
 from lstm_ray.config.vectors import SkipGramSettings as SkipGramSettings

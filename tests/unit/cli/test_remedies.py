@@ -43,7 +43,7 @@ ROOMS = {
     "cluster/status.py": ("cluster status",),
     "config/score.py": ("score",),
     "config/evaluate.py": ("evaluate",),
-    "config/train.py": ("train", "tune"),
+    "config/train": ("train", "tune"),
     "config/data.py": ("data convert", "data split"),
     "config/tune.py": ("tune",),
     "config/vectors.py": ("vectors", "train", "tune"),

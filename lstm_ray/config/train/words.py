@@ -1,0 +1,64 @@
+"""The words of a training run, and what is known of them before it starts: vectors, and a language model."""
+
+from __future__ import annotations
+
+from lstm_ray.config.base import FILES, Settings, fixed, learned
+
+
+class WordSettings(Settings):
+    """Vocabulary, word vectors and pretraining."""
+
+    vocabulary: str | None = learned(
+        None,
+        "Vocabulary to use instead of counting words: a bundle's vocabulary.parquet, or a JSON object word: rank.",
+        panel="Text",
+        metavar="FILE",
+        path="input",
+        from_bundle=False,
+    )
+    add_words: int = fixed(
+        0,
+        "Maximum number of words of --train to add to those of --from; they start with random vectors, or those of "
+        "--embeddings.",
+        panel="Text",
+        ge=0,
+    )
+    embeddings: str | None = learned(
+        None,
+        "Initial word vectors, in GloVe's or word2vec's text format; other words start with random vectors.",
+        panel="Model",
+        metavar="FILE",
+        path="input",
+        from_bundle=False,
+    )
+    unlabelled: tuple[str, ...] = fixed(
+        (),
+        "Reviews without labels, as Parquet; word vectors are learned from them and from --train first, and with "
+        "--pretrain-epochs, which the preset best chooses, the LSTM too.",
+        panel=FILES,
+        metavar="PATH",
+        path="input",
+    )
+    learn_vectors: bool = fixed(
+        False,
+        "Learn initial word vectors from the texts of --train before training; --unlabelled implies this.",
+        panel="Model",
+        from_data=True,
+    )
+    vector_epochs: int = fixed(5, "Passes over the texts when word vectors are learned.", panel="Model", ge=1)
+    vector_window: int = fixed(
+        10, "Maximum number of words on either side that a word's vector is learned from.", panel="Model", ge=1
+    )
+    pretrain_epochs: int = fixed(
+        0,
+        "Passes over the texts of --train and --unlabelled in which the LSTM first learns to predict each next word.",
+        panel="Model",
+        ge=0,
+        from_data=True,
+    )
+    freeze_embeddings: bool = learned(False, "Keep the initial word vectors: do not train them.", panel="Model")
+
+    @property
+    def learns_vectors(self) -> bool:
+        """Returns whether word vectors are learned before training."""
+        return self.learn_vectors or bool(self.unlabelled)
