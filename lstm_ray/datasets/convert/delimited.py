@@ -121,7 +121,9 @@ class DelimitedRows:
 
     def notes(self) -> list[str]:
         """Returns notes for the user, after all rows have been read."""
-        header = "its first row looks like the columns' names, and was kept: if it is, leave --column-names out, or delete it"
+        header = (
+            "its first row looks like the columns' names, and was kept: if so, leave --column-names out, or delete it"
+        )
         return [header] * _looks_like_names(self._first_rows, self._dialect.column_names) + [
             f"{counted(rows, 'row')}, the first at line {line:,}: {doubt}"
             for doubt, (rows, line) in self._doubts.items()
