@@ -239,8 +239,24 @@ def test_what_would_go_wrong_unnoticed_is_refused(tmp_path: Path) -> None:
     for content, message in (
         (b"text;label\ngood;1\n", r"has one column, 'text;label': try --delimiter ';'"),
         (b"text\tlabel\ngood\t1\n", r"has one column, .*: try --delimiter \$'\\t'"),
-        (b"text,label\ngood, bad,1\n", r"line 2 has 3 values, expected 2: correct the line"),
-        (b"text,label\ngood;1\n", r"line 2 has 1 value, expected 2: .* is the --delimiter ';'\?"),
+        (
+            b"text,label\nfine,0\ngood, bad,1\n",
+            r"line 3 has 3 values, expected 2, for 'text', 'label': correct the line$",
+        ),
+        (
+            b"Report,May\nlabel,text,stars\n",
+            r"line 2 has 3 values, expected 2, for 'Report', 'May': .*names come later, delete the lines before them$",
+        ),
+        (
+            b"# by hand\nlabel,text\n",
+            r"line 2 has 2 values, expected 1, for '# by hand': .*delete the lines before them$",
+        ),
+        (b"label,text\n1,'good, really'\n", r"line 2 has 3 values, .*if values are quoted by ', give --quote \"'\""),
+        (
+            b'label, text\n1, "good, really"\n',
+            r"line 2 has 3 values, .*delete the spaces between delimiter and quotation",
+        ),
+        (b"text,label\ngood;1\n", r"line 2 has 1 value, expected 2, for .* is the --delimiter ';'\?"),
         (b"text,text\ngood,bad\n", "has two columns named 'text'"),
         (b'text,label\n"a lone mark,1\nanother "one",0\n', "line 2 continues after the end of a quoted value: .*none"),
         (b'text,label\n"a lone mark,1\nfine,0\n', "line 2 begins a quoted value that never ends: .*--quote none"),
@@ -297,6 +313,7 @@ def test_a_lone_quotation_mark_between_tabs_takes_no_row_with_it(tmp_path: Path)
         ("in.csv", 'a,b\n"x,1\ny",2\n', "1 row, the first at line 2: .*lines that look like rows.*--quote none"),
         ("in.csv", "a,b\nx,1\na,b\na,b\n", "2 rows, the first at line 3: .*repeats the columns' names"),
         ("in.tsv", 'a\tb\n"x y"\t1\n', "1 row, the first at line 2: .*in quotation marks.*--quote '\"'"),
+        ("in.csv", "a,b\nx,1,,\ny,2\n", "1 row, the first at line 2: .*empty values after the last column, .*left out"),
         ("in.csv", 'a,b\n"two\nlines",1\n', None),
         ("in.csv", "a,b\nx,1\n", None),
     ],
@@ -339,13 +356,32 @@ def test_json_comes_as_lines_or_as_an_array(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("content", "note"),
+    [
+        (
+            '{"version": 1, "my data": [{"text": "a"}, {"text": "b"}]}',
+            r"""2 objects in 'my data': .* `jq -c '\."my data"\[\]' """,
+        ),
+        ('{"text": {"0": "a", "1": "b"}, "label": {"0": 1, "1": 0}}', "an object in each column: .*orient='records'"),
+        ('{"text": "a", "tags": [{"x": 1}]}', None),
+        ('{"text": "a", "from": {"x": 1, "y": 2}}', None),
+        ('{"text": "a", "tags": [{"x": 1}, {"x": 2}]}\n{"text": "b"}', None),
+    ],
+)
+def test_a_table_inside_one_object_is_told(tmp_path: Path, content: str, note: str | None) -> None:
+    (tmp_path / "in.jsonl").write_text(content, encoding="utf-8")
+    notes = convert(tmp_path / "in.jsonl", tmp_path / "out.parquet").notes
+    assert not notes if note is None else re.search(note, notes[0])
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("text,label\ngood,1\n", r"does not begin as JSON does: .*; if it is delimited text, let its name end in .csv"),
+        ("text,label\ngood,1\n", r"begins neither with .*; if it is delimited text, let its name end in .csv"),
         ("{not json", "line 1: Expecting property name .*: expected one object a line, or one array of objects"),
         ('{"a": 1}\n[2]\n', "line 2 is no object"),
         ('[{"a": 1}, 2]', "item 2 is no object"),
-        ('{\n"a": 1\n}\n', "line 1: Expecting"),
+        ('{\n"a": 1\n}\n', r"line 1: Expecting .*; `jq -c \. .*in\.jsonl` joins lines"),
         ('{"a": 1, "a": 2}', "key 'a' occurs twice"),
         ('{"a": "fine"}\n{"a": "\\ud83d"}', "line 2 holds half a character"),
         ("[" * 100_000, "recursion|nested"),
@@ -581,7 +617,7 @@ def test_several_files_of_json_have_the_columns_of_all(tmp_path: Path) -> None:
             r"b\.jsonl: one of it and .*a\.csv is JSON",
         ),
         ({"a.csv": "text\ngood\n", "b.csv": "text\nbad\n", "./a.csv": "text\n"}, InputError, r"a\.csv: is given twice"),
-        ({"a.csv": "text\ngood\n", "b.csv": "text\nbad,\n"}, InputError, r"b\.csv: line 2 has 2 values, expected 1"),
+        ({"a.csv": "text\ngood\n", "b.csv": "text\nbad,x\n"}, InputError, r"b\.csv: line 2 has 2 values, expected 1"),
     ],
 )
 def test_files_that_do_not_fit_together_are_named(
