@@ -19,6 +19,15 @@ _UNSEEN = re.compile(
 )
 _CONVERTIBLE = re.compile(r"\.(csv|tsv|jsonl|ndjson|json)(\.(gz|bz2|zst))?$", re.IGNORECASE)
 """What `lstm-ray data convert` reads."""
+_OTHER_FORMATS = {
+    b"ARROW1": "it is an Arrow (Feather) file: pandas.read_feather(FILE).to_parquet(OTHER) makes Parquet of it",
+    b"ORC": "it is an ORC file: pandas.read_orc(FILE).to_parquet(OTHER) makes Parquet of it",
+    b"PK\x03\x04": "it is a zip archive or a spreadsheet: unpack it, or save the sheet as CSV",
+    b"\x1f\x8b": "it is compressed by gzip: unpack it",
+    b"(\xb5/\xfd": "it is compressed by zstd: unpack it",
+}
+"""What helps, by the bytes with which a file begins."""
+_LINE_CHARACTERS = str.maketrans("", "", "\r\n\t\ufeff")
 _MOST_NAMED = 20
 _MOST_COMPARED = 1000
 _MOST_CHARACTERS = 200
@@ -86,12 +95,21 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def not_parquet(path: str, error: BaseException) -> str:
-    """Returns why a file is not Parquet; for CSV, TSV and JSON with the command that converts it."""
+def not_parquet(path: str, error: BaseException, begin: bytes = b"") -> str:
+    """Returns why a file is not Parquet, and what helps: for CSV, TSV and JSON the command that converts it.
+
+    Args:
+        path: The file, a path or URI.
+        error: What Arrow says.
+        begin: The file's first bytes.
+    """
     name = os.path.basename(path)
     found = _CONVERTIBLE.search(name)
     if found is None:
-        return f"not a Parquet file: {reason(error)}"
+        other = next((remedy for magic, remedy in _OTHER_FORMATS.items() if begin.startswith(magic)), "")
+        if not other and begin and begin.decode(errors="ignore").translate(_LINE_CHARACTERS).isprintable():
+            other = "it looks like text: let its name end in .csv, .tsv or .jsonl, for lstm-ray data convert"
+        return f"not a Parquet file: {other or reason(error)}"
     source = name if "://" in path else path
     fetched = f"fetch {name}, and " if "://" in path else ""
     return f"not a Parquet file: {fetched}{_conversion(source, name[: found.start()])} it"
