@@ -154,6 +154,8 @@ def _local(given: str) -> list[Path]:
     """Returns the files that a path or a pattern such as raw/*.csv names."""
     if "://" in given:
         raise InputError(f"{given}: only local files are converted: fetch it first")
+    if given == "-":
+        raise InputError("-: a file is read twice, which stdin cannot be: write it to a file first")
     found = [] if os.path.exists(given) else sorted(glob.glob(given, recursive=True))
     return [Path(one) for one in found or [given]]
 

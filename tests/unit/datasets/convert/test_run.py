@@ -649,6 +649,7 @@ def test_what_is_no_text_file_is_told(tmp_path: Path) -> None:
         (tmp_path / "quote.csv", r"""give --delimiter ''"'"''"""),
         (tmp_path / "objects.csv", r"looks like JSON: let its name end in \.jsonl"),
         (tmp_path, r"is a directory: name its files, such as .*/\*\.csv"),
+        ("-", "-: a file is read twice, which stdin cannot be"),
         ("s3://bucket/in.csv", "s3://bucket/in.csv: only local files are converted: fetch it first"),
     ):
         with pytest.raises(InputError, match=says):
