@@ -19,6 +19,7 @@ DELIMITERS = {".csv": ",", ".tsv": "\t"}
 """By suffix."""
 
 _OTHER_DELIMITER = re.compile(r"[;|\t,]")
+_UNSEEN = re.compile(r"^\s|\s$|[\u200b-\u200f\u2060\ufeff]")
 _NAMES_DELIMITER = re.compile(r"sep=(.)", re.IGNORECASE)
 _BLOCK_ROWS = 1 << 16
 _BLOCK_CHARACTERS = 16 << 20
@@ -169,6 +170,8 @@ class DelimitedRows:
             )
         if not self._dialect.column_names and any(is_number(name) or len(name) > _LONGEST_NAME for name in names):
             self._doubt("it was read as the columns' names, but looks like a row: if it is, give --column-names")
+        if any(_UNSEEN.search(name) for name in names):
+            self._doubt("a column's name has spaces around it, or characters that are not seen, which were kept")
         if len(names) == 1 and (other := _OTHER_DELIMITER.search(names[0])):
             raise InputError(
                 f"{self._lines.path}: has one column, {shortened(repr(names[0]))}: try --delimiter {_shown(other[0])}"

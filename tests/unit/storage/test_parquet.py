@@ -107,12 +107,14 @@ def test_a_file_of_another_format_is_named_with_what_helps(tmp_path: Path) -> No
     orc.write_table(table, str(tmp_path / "b"))
     (tmp_path / "c").write_bytes(gzip.compress(b"text\n"))
     (tmp_path / "d").write_text("\ufefftext,label\r\ngööd,1\r\n" * 9, encoding="utf-8")
+    (tmp_path / "f").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n")
     (tmp_path / "e").write_bytes(b"\0\1" * 90)
     for name, says in (
         ("a", r"it is an Arrow \(Feather\) file: pandas\.read_feather"),
         ("b", r"it is an ORC file: pandas\.read_orc"),
         ("c", "it is compressed by gzip: unpack it"),
         ("d", r"it looks like text: let its name end in \.csv"),
+        ("f", "it is a pointer of Git LFS: `git lfs pull` fetches"),
         ("e", "Parquet magic bytes not found"),
     ):
         with pytest.raises(InputError, match=rf"/{name}: not a Parquet file: {says}"):

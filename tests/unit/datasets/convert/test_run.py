@@ -211,6 +211,7 @@ def test_integers_among_numbers_with_a_point_are_kept_or_refused(
         (["1e-400"], "string", "'1e-400' in line 2 would change as a number"),
         (["1e+400"], "string", "'1e+400' in line 2 would change as a number"),
         (["+49123"], "string", "'+49123' in line 2 would change as a number"),
+        (["1,5", "2"], "string", "'1,5' in line 2 has a comma, and numbers have a point"),
         (["5", "five"], "string", "'five' in line 3 is not a number"),
         (["Infinity"], "string", "'Infinity' in line 2 would change as a number"),
         (["True", "false", ""], "bool", ""),
@@ -220,7 +221,7 @@ def test_integers_among_numbers_with_a_point_are_kept_or_refused(
     ],
 )
 def test_numbers_are_numbers_where_no_value_changes(tmp_path: Path, values: list[str], kind: str, note: str) -> None:
-    (tmp_path / "in.csv").write_text("x,y\n" + "".join(f"{one},a\n" for one in values), encoding="utf-8")
+    (tmp_path / "in.csv").write_text("x,y\n" + "".join(f'"{one}",a\n' for one in values), encoding="utf-8")
     made = convert(tmp_path / "in.csv", tmp_path / "out.parquet")
     found = pq.read_table(tmp_path / "out.parquet")["x"].to_pylist()
     assert made.columns["x"] == kind
@@ -313,6 +314,8 @@ def test_a_lone_quotation_mark_between_tabs_takes_no_row_with_it(tmp_path: Path)
         ("in.csv", 'a,b\n"x,1\ny",2\n', "1 row, the first at line 2: .*lines that look like rows.*--quote none"),
         ("in.csv", "a,b\nx,1\na,b\na,b\n", "2 rows, the first at line 3: .*repeats the columns' names"),
         ("in.tsv", 'a\tb\n"x y"\t1\n', "1 row, the first at line 2: .*in quotation marks.*--quote '\"'"),
+        ("in.csv", "a, b\nx,1\n", "line 1: a column's name has spaces around it, or characters that are not seen"),
+        ("in.csv", "a,\ufeffb\nx,1\n", "line 1: a column's name has spaces around it, or characters that are not seen"),
         ("in.csv", "a,b\nx,1,,\ny,2\n", "1 row, the first at line 2: .*empty values after the last column, .*left out"),
         ("in.csv", 'a,b\n"two\nlines",1\n', None),
         ("in.csv", "a,b\nx,1\n", None),
@@ -637,6 +640,8 @@ def test_what_is_no_text_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "packed.tsv").write_bytes(bz2.compress(text))
     (tmp_path / "packed.jsonl").write_bytes(pa.compress(text, "zstd", asbytes=True))
     (tmp_path / "excel.csv").write_bytes(b"sep=;\r\ntext;stars\r\ngood;1\r\n")
+    (tmp_path / "lfs.csv").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n")
+    (tmp_path / "page.csv").write_bytes(b"<!DOCTYPE HTML><title>404</title>\n")
     (tmp_path / "quote.csv").write_bytes(b"sep='\r\ntext'stars\r\ngood'1\r\n")
     (tmp_path / "objects.csv").write_bytes(b'{"text": "good"}\n')
     for source, says in (
@@ -646,6 +651,8 @@ def test_what_is_no_text_file_is_told(tmp_path: Path) -> None:
         (tmp_path / "packed.tsv", r"is compressed: let its name end in \.bz2"),
         (tmp_path / "packed.jsonl", r"is compressed: let its name end in \.zst"),
         (tmp_path / "excel.csv", r"first line tells Excel the delimiter: delete that line, and give --delimiter ';'"),
+        (tmp_path / "lfs.csv", r"lfs\.csv: is a pointer of Git LFS: `git lfs pull` fetches the file itself"),
+        (tmp_path / "page.csv", r"page\.csv: is a web page: fetch the file again"),
         (tmp_path / "quote.csv", r"""give --delimiter ''"'"''"""),
         (tmp_path / "objects.csv", r"looks like JSON: let its name end in \.jsonl"),
         (tmp_path, r"is a directory: name its files, such as .*/\*\.csv"),
