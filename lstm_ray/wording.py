@@ -19,6 +19,21 @@ _UNSEEN = re.compile(
 )
 _CONVERTIBLE = re.compile(r"\.(csv|tsv|jsonl|ndjson|json)(\.(gz|bz2|zst))?$", re.IGNORECASE)
 """What `lstm-ray data convert` reads."""
+_NO_CONTENT = {
+    b"version https://git-lfs": "a pointer of Git LFS: `git lfs pull` fetches the file itself",
+    b"<!doctype html": "a web page: fetch the file again, from the address of its raw content",
+    b"<html": "a web page: fetch the file again, from the address of its raw content",
+}
+"""What a file is that stands in another one's place, by the bytes with which it begins, in lower case."""
+_OTHER_FORMATS = {
+    b"ARROW1": "it is an Arrow (Feather) file: pandas.read_feather(FILE).to_parquet(OTHER) makes Parquet of it",
+    b"ORC": "it is an ORC file: pandas.read_orc(FILE).to_parquet(OTHER) makes Parquet of it",
+    b"PK\x03\x04": "it is a zip archive or a spreadsheet: unpack it, or save the sheet as CSV",
+    b"\x1f\x8b": "it is compressed by gzip: unpack it",
+    b"(\xb5/\xfd": "it is compressed by zstd: unpack it",
+}
+"""What helps, by the bytes with which a file begins."""
+_LINE_CHARACTERS = str.maketrans("", "", "\r\n\t\ufeff")
 _MOST_NAMED = 20
 _MOST_COMPARED = 1000
 _MOST_CHARACTERS = 200
@@ -86,15 +101,31 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def not_parquet(path: str, error: BaseException) -> str:
-    """Returns why a file is not Parquet; for CSV, TSV and JSON with the command that converts it."""
+def not_parquet(path: str, error: BaseException, begin: bytes = b"") -> str:
+    """Returns why a file is not Parquet, and what helps: for CSV, TSV and JSON the command that converts it.
+
+    Args:
+        path: The file, a path or URI.
+        error: What Arrow says.
+        begin: The file's first bytes.
+    """
     name = os.path.basename(path)
     found = _CONVERTIBLE.search(name)
     if found is None:
-        return f"not a Parquet file: {reason(error)}"
+        other = next((remedy for magic, remedy in _OTHER_FORMATS.items() if begin.startswith(magic)), "")
+        if (what := in_place_of_content(begin)) is not None:
+            other = f"it is {what}"
+        if not other and begin and begin.decode(errors="ignore").translate(_LINE_CHARACTERS).isprintable():
+            other = "it looks like text: let its name end in .csv, .tsv or .jsonl, for lstm-ray data convert"
+        return f"not a Parquet file: {other or reason(error)}"
     source = name if "://" in path else path
     fetched = f"fetch {name}, and " if "://" in path else ""
     return f"not a Parquet file: {fetched}{_conversion(source, name[: found.start()])} it"
+
+
+def in_place_of_content(begin: bytes) -> str | None:
+    """Returns what a file is that stands in the place of the wanted one, with what helps; None if it is none."""
+    return next((what for magic, what in _NO_CONTENT.items() if begin.lower().startswith(magic)), None)
 
 
 def many_to_convert(directory: str, names: Sequence[str]) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import lstm_ray
 from lstm_ray.cli import console
 from lstm_ray.cli.options import takes_settings
-from lstm_ray.config import CalibrateConfig, LabelSettings, option_name
+from lstm_ray.config import CalibrateConfig, LabelSettings, join_list, option_name
 
 
 @takes_settings(CalibrateConfig)
@@ -17,8 +17,6 @@ def calibrate(config: CalibrateConfig) -> None:
 
     Example: lstm-ray calibrate labelled.parquet --model runs/first/model --output calibrated
     """
-    from lstm_ray.datasets.labels import join_labels
-
     with console.progress("nothing is written") as progress:
         made = lstm_ray.calibrate(job=config, progress=progress)
     before, after = made.before.metrics(), made.after.metrics()
@@ -32,7 +30,7 @@ def calibrate(config: CalibrateConfig) -> None:
         part
         for name in ("text_column", *LabelSettings.model_fields)
         if (value := getattr(config, name)) != usual[name].default
-        for part in (option_name(name), value if isinstance(value, str) else join_labels(value))
+        for part in (option_name(name), value if isinstance(value, str) else join_list(value))
     ]
     rows.append(("next", console.command_line("evaluate", "OTHERS.parquet", "--model", made.output, *columns)))
     console.show_table("Calibrated", rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import os
+import re
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from lstm_ray.api.model import Explanation, Prediction
 
 _NOT_LINES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson")
+_LINE_END = re.compile(rb"\r\n|\n|\r")
 _MOST_BYTES = 256 << 20  # of stdin or a file: both are read into memory
 _MOST_WORDS = 10  # shown for a text; --json lists all
 
@@ -108,7 +110,7 @@ def _given(texts: list[str], file: str | None, model: str) -> list[bytes]:
                 f"stdin has more than {_MOST_BYTES >> 20} MiB, too much for predict: convert it to Parquet with "
                 "lstm-ray data convert, and use lstm-ray score"
             )
-        return _lines(content)
+        return _lines(content, "stdin")
     if file is not None:
         from lstm_ray import storage
 
@@ -120,7 +122,7 @@ def _given(texts: list[str], file: str | None, model: str) -> list[bytes]:
             )
         if content.startswith(b"PAR1"):
             raise ConfigError(f"--file {file} is Parquet: {_score_line(file, model)}")
-        return _lines(content)
+        return _lines(content, f"--file {file}")
     for text in texts:
         if os.path.isfile(text):
             lines = console.command_line("predict", "--model", model, "--file", text)
@@ -134,7 +136,17 @@ def _score_line(file: str, model: str) -> str:
     return f"{console.command_line('score', file, '--model', model, '--output', 'SCORED')} scores its rows"
 
 
-def _lines(content: bytes) -> list[bytes]:
-    """Returns the lines of a file, without line endings and byte order mark."""
-    lines = content.removeprefix(codecs.BOM_UTF8).removesuffix(b"\n").split(b"\n")
-    return [line.removesuffix(b"\r") for line in lines]
+def _lines(content: bytes, source: str) -> list[bytes]:
+    """Returns the lines of a file, without line endings of any kind and byte order mark.
+
+    Raises:
+        InputError: There is none, or the file is UTF-16.
+    """
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InputError(f"{source} is UTF-16: write it as UTF-8")
+    lines = _LINE_END.split(content.removeprefix(codecs.BOM_UTF8))
+    if not lines[-1]:  # after the last line's end
+        lines.pop()
+    if not lines:
+        raise InputError(f"{source} is empty: one text a line is expected")
+    return lines

@@ -79,6 +79,8 @@ from lstm_ray.config.shared import LabelSettings as LabelSettings
 from lstm_ray.config.shared import PrecisionSettings as PrecisionSettings
 from lstm_ray.config.shared import RowSettings as RowSettings
 from lstm_ray.config.shared import ThresholdSettings as ThresholdSettings
+from lstm_ray.config.shared import join_list as join_list
+from lstm_ray.config.shared import split_list as split_list
 from lstm_ray.config.train.config import TrainConfig as TrainConfig
 from lstm_ray.config.tune import Range as Range
 from lstm_ray.config.tune import TuneConfig as TuneConfig

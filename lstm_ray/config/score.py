@@ -14,6 +14,7 @@ from lstm_ray.config.shared import (
     PrecisionSettings,
     RaySettings,
     RowSettings,
+    join_list,
 )
 
 
@@ -44,7 +45,10 @@ class ScoreConfig(RaySettings, PrecisionSettings, DecisionSettings, RowSettings,
         fingerprint="nothing",
     )
     keep_columns: str = setting(
-        "all", "Input columns to keep: all, or names separated by commas.", panel=FILES, fingerprint="content"
+        "all",
+        "Input columns to keep: all, or names separated by commas; one that has a comma is quoted.",
+        panel=FILES,
+        fingerprint="content",
     )
     prefix: str = setting("", "Prefix of the names of the new columns.", panel=FILES, fingerprint="value")
     explain: int = setting(
@@ -117,7 +121,7 @@ class ScoreConfig(RaySettings, PrecisionSettings, DecisionSettings, RowSettings,
     @classmethod
     def _joined(cls, names: Any) -> Any:
         """Accepts a list of names too."""
-        return ",".join(map(str, names)) if isinstance(names, list | tuple) else names
+        return join_list([*map(str, names)]) if isinstance(names, list | tuple) else names
 
     @model_validator(mode="after")
     def _needs_actors(self) -> ScoreConfig:

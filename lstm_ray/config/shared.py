@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, model_validator
@@ -60,6 +62,13 @@ def split_list(given: Any) -> Any:
         return given  # pydantic says what is wrong with it
     labels = (_as_text(part).strip() for part in parts)
     return tuple(label for label in labels if label)
+
+
+def join_list(values: Sequence[str]) -> str:
+    """Returns texts as an option takes them, which `split_list` reads: one that has a comma is quoted."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(values)
+    return text.getvalue()
 
 
 LabelList = Annotated[tuple[str, ...], BeforeValidator(split_list)]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import shlex
 from collections.abc import Sequence
@@ -15,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lstm_ray.config import LabelSettings
+from lstm_ray.config import LabelSettings, join_list
 from lstm_ray.text.tokenize import decode_texts, is_text_type
 
 OTHER = -1
@@ -99,13 +97,19 @@ def propose_mapping(column: pa.ChunkedArray) -> str | None:
     """
     proposal = _propose(column)
     if proposal is None:
-        return None
+        return f"no row has a label: score the rows with lstm-ray score, or {_CHOOSE}" if _has_none(column) else None
     unknown = [*proposal.unknown, *(["null"] if column.null_count else [])]
     quoted = "'{}'" if is_text_type(column.type) else "{}"
     such = f", such as {' and '.join(map(quoted.format, unknown))} for unknown," if unknown else ""
     options = shlex.join(proposal.options()) or _PLACEHOLDERS
     condition = "" if proposal.is_sure else f"if {proposal.positive[0]} means positive, "
     return f"name the labels of each class (rows with others{such} are left out): {condition}{options}"
+
+
+def _has_none(column: pa.ChunkedArray) -> bool:
+    """Returns whether every label stands for none, as in the published test parts of some datasets."""
+    is_label_type = is_text_type(column.type) or _is_number_type(column.type)
+    return is_label_type and len(column) > 0 and all(label.lower() in _UNKNOWN for label in _distinct(column))
 
 
 def mapping_options(column: pa.ChunkedArray) -> list[str]:
@@ -142,7 +146,7 @@ class _Proposal:
         """Returns the options; none where the labels are not clear."""
         if not (self.positive and self.negative):
             return []
-        return ["--positive-labels", join_labels(self.positive), "--negative-labels", join_labels(self.negative)]
+        return ["--positive-labels", join_list(self.positive), "--negative-labels", join_list(self.negative)]
 
 
 def _propose(column: pa.ChunkedArray) -> _Proposal | None:
@@ -182,13 +186,6 @@ def _sides(labels: Sequence[str], has_minus_one: bool) -> tuple[list[str], list[
         if 0 <= min(values) <= lowest and is_reached:
             return [one for one in labels if numbers[one] > high], [one for one in labels if numbers[one] < low]
     return [], []
-
-
-def join_labels(labels: Sequence[str]) -> str:
-    """Returns labels as an option takes them: one that has a comma is quoted."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(labels)
-    return text.getvalue()
 
 
 def describe_labels(*columns: pa.ChunkedArray) -> str:

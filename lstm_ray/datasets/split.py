@@ -365,6 +365,8 @@ def _check_sides(where: str, sides: Sequence[_Side], by: str | None, is_dated: b
         if side.rows == 0:
             groups = f" of {counted(sum(len(one.groups) for one in sides), 'group')}" if by is not None else ""
             change = "choose another --before" if is_dated else f"{remedy} --test, or take another --seed"
+            if by is not None and sum(len(one.groups) for one in sides) == 1:
+                change = "choose another column with --by"
             raise InputError(f"{where}: of its {counted(total, 'row')}{groups} none is for {side.path.name}: {change}")
 
 

@@ -110,8 +110,8 @@ def describe_gain(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | 
         return f"log loss hardly changes {loss}: a temperature does not improve these probabilities"
     if after["calibration_error"] > before["calibration_error"]:
         return (
-            f"the calibration error rises {error}, though log loss falls {loss}: compare both models on other rows with "
-            "lstm-ray evaluate before you use the new one"
+            f"the calibration error rises {error}, though log loss falls {loss}: compare both models on other rows "
+            "with lstm-ray evaluate before you use the new one"
         )
     return None
 

@@ -21,6 +21,7 @@ from lstm_ray.runtime.capacity import check_room
 from lstm_ray.runtime.devices import available_cores, may_have_gpu
 from lstm_ray.runtime.ray_internals import (
     ask_for_token,
+    before_processes_end,
     is_client_server_crash,
     is_client_timeout,
     is_refused_token,
@@ -109,27 +110,31 @@ def connect(
             raise
         finally:
             if not is_in_use:
-                with _sigterm_kept():
+                with _sigterm_kept() as restore, before_processes_end(restore):
                     ray.shutdown()  # if its raylet has died, Ray ends the process here
 
 
 @contextmanager
-def _sigterm_kept() -> Iterator[None]:
+def _sigterm_kept() -> Iterator[Callable[[], None]]:
     """Restores the SIGTERM handler: `ray.init` sets one that calls `sys.exit`, `ray.shutdown` none.
 
-    Python then still names the old handler, but the signal ends the process.
+    Python then still names the old handler, but the signal ends the process. Yields a function that restores it now.
     """
     handler = signal.getsignal(signal.SIGTERM)
+
+    def restore() -> None:
+        # Ray, too, sets it in the main thread only. None is a handler that is not Python's.
+        if handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
+
     try:
-        yield
+        yield restore
     except SystemExit as ended:  # SIGTERM came meanwhile: to Ray's handler
         if ended.code == signal.SIGTERM and callable(handler):
             handler(signal.SIGTERM, None)
         raise
     finally:
-        # Ray, too, sets it in the main thread only. None is a handler that is not Python's.
-        if handler is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)
+        restore()
 
 
 def check_session(address: str) -> None:

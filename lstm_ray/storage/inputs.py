@@ -183,6 +183,8 @@ def _look(given: str, filesystem: fs.FileSystem, path: str) -> _Listing:
 def _why_missing(path: str) -> str:
     if os.path.exists(path):
         return "not a regular file"
+    if "," in path and os.path.exists(path.partition(",")[0]):
+        return "no such file or directory: give each input by itself, without commas"
     return "this link leads nowhere" if os.path.islink(path) else "no such file or directory"
 
 

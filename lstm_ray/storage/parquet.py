@@ -20,6 +20,7 @@ IntArray: TypeAlias = "npt.NDArray[np.int64]"
 
 _MOST_ROWS = 1 << 28  # in a row group; writers use 2**20 by default, and at most 2**26 unless configured otherwise
 _MOST_ROWS_PER_BYTE = 1 << 14  # of the file; a column with a single value takes one byte for some thousand rows
+_BEGINNING = 64  # bytes that tell what a file is that is not Parquet
 _DECRYPT = "lstm-ray cannot decrypt: write a copy without encryption, or without these columns"
 
 
@@ -47,10 +48,22 @@ def open_parquet(file: InputFile, buffer_bytes: int = 0) -> Iterator[pq.ParquetF
             pa.ArrowException,
             UnicodeDecodeError,
         ) as error:  # UnicodeDecodeError is caused by a column's name
-            problem = f"encrypted: {_DECRYPT}" if _is_of_encryption(error) else not_parquet(file.path, error)
+            if _is_of_encryption(error):
+                problem = f"encrypted: {_DECRYPT}"
+            else:
+                problem = not_parquet(file.path, error, _beginning(stream))
             raise InputError(f"{file.path}: {problem}") from error
         _check_rows(file, parquet.metadata)
         yield parquet
+
+
+def _beginning(stream: pa.NativeFile) -> bytes:
+    """Returns the first bytes of an open file; none if it cannot be read."""
+    try:
+        stream.seek(0)
+        return bytes(stream.read(_BEGINNING))
+    except OSError:
+        return b""
 
 
 def _check_rows(file: InputFile, metadata: pq.FileMetaData) -> None:

@@ -81,16 +81,14 @@ def describe_inputs(config: TrainConfig, shards: Sequence[Shard]) -> list[str]:
         if inputs:
             files = len({shard.file.path for shard in used})
             labels = count_labels(used, config.label_column, mapping)
+            found = f"{labels[1]:,} positive, {labels[0]:,} negative" + describe_left_out(
+                0, labels[OTHER], used, config.label_column
+            )
             if not (labels[1] and labels[0]) and side == "training":
                 raise InputError(
-                    f"{', '.join(inputs)}: column {config.label_column!r}: {counted(labels[1], 'row')} positive, "
-                    f"{labels[0]:,} negative: training needs both"
+                    f"{', '.join(inputs)}: column {config.label_column!r}: {found}: training needs both classes"
                 )
-            left_out = describe_left_out(0, labels[OTHER], used, config.label_column)
-            lines.append(
-                f"{side}: {counted(sum(labels.values()), 'row')} in {counted(files, 'file')}, {labels[1]:,} positive, "
-                f"{labels[0]:,} negative{left_out}"
-            )
+            lines.append(f"{side}: {counted(sum(labels.values()), 'row')} in {counted(files, 'file')}, {found}")
     if config.unlabelled:
         rows = sum(len(shard.rows) for shard in find_text_shards(config.unlabelled, config.text_column))
         times = counted(config.pretrain_epochs, "time")

@@ -108,9 +108,11 @@ class TextColumn:
             misfit = pc.index(pc.or_(is_null, _holds(kind, trimmed)), False).as_py()
             if misfit >= 0:
                 self._possible.remove(kind)
-                if not self._possible and is_number(self._first):
+                if not self._possible and is_number(self._first.replace(",", ".", 1)):
                     value = values[misfit]
                     why = "would change as a number" if is_number(value) else "is not a number"
+                    if is_number(value.replace(",", ".", 1)) and "," in value:
+                        why = "has a comma, and numbers have a point"
                     self.note = f"{value!r} in {unit} {places[misfit]:,} {why}"
         if self._possible == [pa.float64()]:
             self._look_at_decimals(trimmed, places, unit)

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from lstm_ray.datasets.convert.columns import MOST_COLUMNS, NULLS, Block, is_number
 from lstm_ray.datasets.convert.source import LONGEST, Lines
 from lstm_ray.errors import ConfigError, InputError
-from lstm_ray.wording import counted, shortened
+from lstm_ray.wording import counted, named, shortened
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 """By suffix."""
 
 _OTHER_DELIMITER = re.compile(r"[;|\t,]")
+_UNSEEN = re.compile(r"^\s|\s$|[\u200b-\u200f\u2060\ufeff]")
 _NAMES_DELIMITER = re.compile(r"sep=(.)", re.IGNORECASE)
 _BLOCK_ROWS = 1 << 16
 _BLOCK_CHARACTERS = 16 << 20
@@ -92,11 +93,11 @@ class DelimitedRows:
             if not names:
                 raise InputError(f"{self._lines.path}: is empty")
             if not self._dialect.column_names and (
-                named := _NAMES_DELIMITER.fullmatch("".join(self._record).strip("\r\n"))
+                told := _NAMES_DELIMITER.fullmatch("".join(self._record).strip("\r\n"))
             ):
                 raise InputError(
                     f"{self._lines.path}: its first line tells Excel the delimiter: delete that line, and give "
-                    f"--delimiter {_shown(named[1])}"
+                    f"--delimiter {_shown(told[1])}"
                 )
             if len(names) > MOST_COLUMNS:
                 raise InputError(f"{self._lines.path}: has {len(names):,} columns, more than {MOST_COLUMNS:,}")
@@ -107,9 +108,11 @@ class DelimitedRows:
             for row in rows:
                 if not row or (len(row) < len(names) and not any(value.strip() for value in row)):
                     continue  # a line with nothing in it
+                if len(row) > len(names) and any(row) and not any(row[len(names) :]):  # as spreadsheets write
+                    self._doubt("it has empty values after the last column, which were left out")
+                    del row[len(names) :]
                 if len(row) != len(names):
-                    by = ", as --column-names says" if self._dialect.column_names else ""
-                    raise self._error(f"has {counted(len(row), 'value')}, expected {len(names)}{by}", self._remedy())
+                    raise self._wrong_number(len(row), names, is_first=not places)
                 self._look_at(row, names)
                 block.append(row)
                 places.append(self._first_line())
@@ -121,7 +124,9 @@ class DelimitedRows:
 
     def notes(self) -> list[str]:
         """Returns notes for the user, after all rows have been read."""
-        header = "its first row looks like the columns' names, and was kept: if it is, leave --column-names out, or delete it"
+        header = (
+            "its first row looks like the columns' names, and was kept: if so, leave --column-names out, or delete it"
+        )
         return [header] * _looks_like_names(self._first_rows, self._dialect.column_names) + [
             f"{counted(rows, 'row')}, the first at line {line:,}: {doubt}"
             for doubt, (rows, line) in self._doubts.items()
@@ -165,6 +170,8 @@ class DelimitedRows:
             )
         if not self._dialect.column_names and any(is_number(name) or len(name) > _LONGEST_NAME for name in names):
             self._doubt("it was read as the columns' names, but looks like a row: if it is, give --column-names")
+        if any(_UNSEEN.search(name) for name in names):
+            self._doubt("a column's name has spaces around it, or characters that are not seen, which were kept")
         if len(names) == 1 and (other := _OTHER_DELIMITER.search(names[0])):
             raise InputError(
                 f"{self._lines.path}: has one column, {shortened(repr(names[0]))}: try --delimiter {_shown(other[0])}"
@@ -193,6 +200,18 @@ class DelimitedRows:
         rows, line = self._doubts.get(what, (0, self._first_line()))
         self._doubts[what] = rows + 1, line
 
+    def _wrong_number(self, values: int, names: Sequence[str], is_first: bool) -> InputError:
+        """Returns the error of a row with too few or too many values; `is_first` if no row before it was right."""
+        has = f"has {counted(values, 'value')}, expected {len(names)}"
+        if self._dialect.column_names:
+            return self._error(f"{has}, as --column-names says", self._remedy())
+        late = (
+            "; if the columns' names come later, delete the lines before them"
+            if is_first and values > len(names)
+            else ""
+        )
+        return self._error(f"{has}, for {named(names)}", self._remedy() + late)
+
     def _error(self, problem: str, remedy: str) -> InputError:
         return InputError(f"{self._lines.path}: line {self._first_line():,} {problem}: {remedy}")
 
@@ -203,6 +222,10 @@ class DelimitedRows:
             return "values seem to be escaped: try --escape '\\'"
         if dialect.quote is None and '"' in text:
             return "if values are quoted, give --quote '\"'; else correct the line"
+        if dialect.quote is not None and re.search(rf"{re.escape(dialect.delimiter)} +{dialect.quote}", text):
+            return "delete the spaces between delimiter and quotation mark"
+        if dialect.quote == '"' and '"' not in text and "'" in text:
+            return "correct the line; if values are quoted by ', give --quote \"'\""
         if dialect.quote is not None and dialect.quote in text:
             return "correct the line; if no value is quoted, give --quote none"
         other = _OTHER_DELIMITER.search(text.replace(dialect.delimiter, ""))

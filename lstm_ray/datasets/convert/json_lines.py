@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -29,6 +30,8 @@ class JsonRows:
 
     def __init__(self, lines: Lines) -> None:
         self._lines = lines
+        self._rows = 0
+        self._first: dict[str, Any] = {}
 
     def blocks(self) -> Iterator[Block]:
         """Yields the rows, some thousand at a time. An array is first read as a whole.
@@ -42,8 +45,8 @@ class JsonRows:
             raise InputError(f"{self._lines.path}: is empty")
         if not first.lstrip().startswith(("{", "[")):
             raise InputError(
-                f"{self._lines.path}: does not begin as JSON does: {_EXPECTED}; if it is delimited text, let its name "
-                "end in .csv or .tsv"
+                f"{self._lines.path}: begins neither with {{ nor with [: {_EXPECTED}; if it is delimited text, "
+                "let its name end in .csv or .tsv"
             )
         if first.lstrip().startswith("["):
             yield from self._array(self._whole(first, lines))
@@ -63,7 +66,22 @@ class JsonRows:
         yield self._block(rows, places, "line")
 
     def notes(self) -> list[str]:
-        """Returns no notes: JSON is unambiguous."""
+        """Returns a note if the file is one object that seems to hold the rows, after all rows have been read."""
+        if self._rows != 1:
+            return []
+        for name, value in self._first.items():
+            if isinstance(value, list) and len(value) > 1 and all(isinstance(one, dict) for one in value):
+                command = shlex.join(["jq", "-c", f".{json.dumps(name)}[]", str(self._lines.path)])
+                return [
+                    f"it is one row, with {len(value):,} objects in {name!r}: if these are the rows, convert what "
+                    f"`{command}` prints"
+                ]
+        keys = [tuple(value) if isinstance(value, dict) else () for value in self._first.values()]
+        if len(set(keys)) == 1 and len(keys[0]) > 1:
+            return [
+                "it is one row, with an object in each column: if these are the columns of a table, write it row by "
+                "row, in pandas with to_json(FILE, orient='records', lines=True)"
+            ]
         return []
 
     def _whole(self, first: str, lines: Iterator[str]) -> str:
@@ -91,11 +109,18 @@ class JsonRows:
         try:
             return json.loads(text, parse_float=_number, object_pairs_hook=_object_of)
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{self._lines.path}: line {self._lines.number:,}: {error}: {_EXPECTED}") from error
+            is_cut = getattr(error, "pos", -1) >= len(text.rstrip())
+            joined = f"; `{shlex.join(['jq', '-c', '.', str(self._lines.path)])}` joins lines" if is_cut else ""
+            raise InputError(
+                f"{self._lines.path}: line {self._lines.number:,}: {error}: {_EXPECTED}{joined}"
+            ) from error
 
     def _object(self, value: Any, unit: str, number: int) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise InputError(f"{self._lines.path}: {unit} {number:,} is no object: {_EXPECTED}")
+        self._rows += 1
+        if self._rows == 1:
+            self._first = value
         level: list[Any] = [one for one in value.values() if isinstance(one, dict | list)]
         for _ in range(_MOST_NESTED):
             if not level:

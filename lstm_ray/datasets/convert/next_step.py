@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lstm_ray.datasets.labels import may_be_labels, mapping_options
+from lstm_ray.datasets.labels import mapping_options, may_be_labels
 
 PLACEHOLDER = "COLUMN"
 """Where it is unclear which column has the labels."""

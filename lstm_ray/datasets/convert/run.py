@@ -23,8 +23,9 @@ from lstm_ray.datasets.convert.source import COMPRESSED, open_lines
 from lstm_ray.datasets.files import refuse_existing
 from lstm_ray.errors import ConfigError, InputError, OutputError
 from lstm_ray.progress import Count, Progress, ignore
-from lstm_ray.wording import no_column, reason
+from lstm_ray.wording import in_place_of_content, no_column, reason
 
+_HEAD = 64  # bytes that tell what a file is
 _SHEET = "is a zip archive or a spreadsheet: unpack it, or save the sheet as CSV"
 _COMPRESSED = "is compressed: let its name end in {}, such as reviews.csv{}"
 _JSON = "looks like JSON: let its name end in .jsonl, or .json for an array"
@@ -154,6 +155,8 @@ def _local(given: str) -> list[Path]:
     """Returns the files that a path or a pattern such as raw/*.csv names."""
     if "://" in given:
         raise InputError(f"{given}: only local files are converted: fetch it first")
+    if given == "-":
+        raise InputError("-: a file is read twice, which stdin cannot be: write it to a file first")
     found = [] if os.path.exists(given) else sorted(glob.glob(given, recursive=True))
     return [Path(one) for one in found or [given]]
 
@@ -170,9 +173,11 @@ def _check_file(path: Path, before: Sequence[Path], output: Path) -> None:
         raise OutputError(f"{output}: is the file to convert: choose another --output")
     try:
         with path.open("rb") as file:
-            head = file.read(16)
+            head = file.read(_HEAD)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {reason(error)}") from error
+    if (what := in_place_of_content(head)) is not None:
+        raise InputError(f"{path}: is {what}")
     if path.suffix.lower() not in COMPRESSED and (found := next((one for one in _OTHER if head.startswith(one)), None)):
         raise InputError(f"{path}: {_OTHER[found]}")
     if head.startswith(_JSON_BEGINS) and not any(one.lower() in SUFFIXES for one in path.suffixes):

@@ -43,6 +43,23 @@ def test_a_file_and_stdin_hold_a_text_a_line(run: Run, monkeypatch: pytest.Monke
     assert run("-") == (0, ["a good film", "bad"], "")
 
 
+@pytest.mark.parametrize(
+    ("content", "texts", "says"),
+    [
+        (b"good\rbad\r", ["good", "bad"], ""),
+        (b"good\n\nbad", ["good", "", "bad"], ""),
+        (b"", [], "error: --file odd.txt is empty: one text a line is expected"),
+        ("good\n".encode("utf-16"), [], "error: --file odd.txt is UTF-16: write it as UTF-8"),
+    ],
+)
+def test_a_file_s_lines_end_as_on_any_system(
+    run: Run, tmp_path: Path, content: bytes, texts: list[str], says: str
+) -> None:
+    (tmp_path / "odd.txt").write_bytes(content)
+    code, scored, error = run("--file", "odd.txt")
+    assert (code, scored, error.strip()) == (1 if says else 0, texts, says)
+
+
 def test_a_file_is_no_text_and_the_remedy_scores_its_lines(run: Run) -> None:
     code, _, error = run("reviews.txt")
     assert (code, error.splitlines()[0]) == (

@@ -9,8 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-import lstm_ray.datasets.labels as labels_module
-from lstm_ray.config.shared import split_list
+from lstm_ray.config import join_list, split_list
 from lstm_ray.datasets.labels import OTHER, ZERO_AND_ONE, LabelMapping, describe_labels, propose_mapping
 
 STARS = LabelMapping(("4", "5.0"), ("1", "2"))
@@ -174,8 +173,8 @@ def test_a_proposal_with_commas_in_labels_can_be_taken() -> None:
     column = pa.chunked_array([["positive", "negative", "good", 'say "a, b"']])
     words = shlex.split((propose_mapping(column) or "").partition("left out): ")[2])
     assert split_list(words[1]) == ("good", "positive")
-    assert labels_module.join_labels(["a, b", 'c "d"', "e"]) == '"a, b","c ""d""",e'
-    assert split_list(labels_module.join_labels(["a, b", 'c "d"', "e"])) == ("a, b", 'c "d"', "e")
+    assert join_list(["a, b", 'c "d"', "e"]) == '"a, b","c ""d""",e'
+    assert split_list(join_list(["a, b", 'c "d"', "e"])) == ("a, b", 'c "d"', "e")
 
 
 @pytest.mark.parametrize(
@@ -191,10 +190,16 @@ def test_what_stands_for_no_label_is_named(labels: list[Any], named: str) -> Non
     assert named in (propose_mapping(pa.chunked_array([labels])) or "")
 
 
-@pytest.mark.parametrize("labels", [[], [None, None], [f"review {number}" for number in range(26)]])
+@pytest.mark.parametrize("labels", [[], [f"review {number}" for number in range(26)]])
 def test_a_column_without_labels_makes_no_proposal(labels: list[Any]) -> None:
-    kind = pa.string() if None in labels or not labels else None
+    kind = pa.string() if not labels else None
     assert propose_mapping(pa.chunked_array([labels], kind)) is None
+
+
+@pytest.mark.parametrize("labels", [[-1, -1], [float("nan"), None], ["", "unknown"], [None]], ids=str)
+def test_labels_that_all_stand_for_none_are_called_so(labels: list[Any]) -> None:
+    column = pa.chunked_array([labels], pa.int8() if labels == [None] else None)
+    assert str(propose_mapping(column)).startswith("no row has a label: score the rows with lstm-ray score, or ")
 
 
 def test_the_labels_of_several_columns_are_listed_once() -> None:

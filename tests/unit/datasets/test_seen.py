@@ -50,8 +50,8 @@ def test_what_is_no_list_of_hashes_is_an_error_of_arrow() -> None:
 
 def test_the_share_is_told() -> None:
     assert describe_seen(35, 5_000, "validation") == (
-        "35 of 5,000 validation rows (0.7%) also occur in the training data: on new reviews its accuracy may be up to 0.7 "
-        "points lower than measured here"
+        "35 of 5,000 validation rows (0.7%) also occur in the training data: on new reviews its accuracy may be up to "
+        "0.7 points lower than measured here"
     )
     assert "up to 0.1 points" in describe_seen(1, 5_000, "validation")
 

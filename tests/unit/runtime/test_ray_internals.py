@@ -15,7 +15,7 @@ import ray
 import ray.train
 import yaml
 from ray._common.constants import HEAD_NODE_RESOURCE_NAME
-from ray._private import ray_constants, services
+from ray._private import ray_constants, services, worker
 from ray.air import constants as air_constants
 from ray.data._internal.block_batching import util as block_batching
 from ray.train.v2._internal import constants as train_constants
@@ -43,6 +43,11 @@ def test_the_environment_variables_are_still_read(monkeypatch: pytest.MonkeyPatc
     ray_internals.set_train_timeouts(7.0, 15.0)
     ray_internals.quiet_tune()
     assert set(environment) == names
+
+
+def test_ray_still_resets_signal_handlers_before_it_ends_its_processes() -> None:
+    code = inspect.getsource(worker.shutdown)
+    assert 0 < code.find(".shutdown_driver()") < code.find("_global_node.kill_all_processes(")
 
 
 @pytest.mark.skipif(tuple(map(int, ray.__version__.split(".")[:2])) < (2, 60), reason="this Ray has no such poller")

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from ray._private.node import Node
 
 from lstm_ray.errors import ConfigError, InputError, LstmRayError, TrainingError, WorkerLostError
 from lstm_ray.runtime import ray_session
@@ -74,18 +75,28 @@ def test_sigterm_interrupts_also_once_ray_has_set_its_own_handler(
         signal.signal(signal.SIGTERM, before)
 
 
-def test_sigterm_is_handled_also_once_ray_has_shut_down(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sigterm_is_handled_while_ray_shuts_down_and_later(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray's shutdown resets the signal beneath Python, as this does, whose `getsignal` does not see it."""
+
+    def is_handled() -> bool:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return bool(int(status.partition("SigCgt:")[2].split()[0], 16) >> (signal.SIGTERM - 1) & 1)
+
+    def shut_down() -> None:
+        ctypes.CDLL(None).signal(signal.SIGTERM, None)
+        Node.kill_all_processes(SimpleNamespace(), wait=False)
+
+    while_processes_end: list[bool] = []
+    monkeypatch.setattr(Node, "kill_all_processes", lambda node, wait: while_processes_end.append(is_handled()))
     monkeypatch.setattr(ray_session, "find_ray", lambda address, notify: address)
     monkeypatch.setattr(ray_session.ray, "init", lambda *_, **__: None)
-    monkeypatch.setattr(ray_session.ray, "shutdown", lambda: ctypes.CDLL(None).signal(signal.SIGTERM, None))
+    monkeypatch.setattr(ray_session.ray, "shutdown", shut_down)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with connect("ray://head:10001"):
             pass
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-        caught = int(status.partition("SigCgt:")[2].split()[0], 16)
-        assert caught >> (signal.SIGTERM - 1) & 1
+        assert is_handled()
+        assert while_processes_end == [True]
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -73,6 +73,9 @@ def test_daily_files_with_ids_that_are_numbers_one_day_are_scored_after_the_reme
 def test_kept_columns_are_chosen_and_ordered(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", {"text": ["good"], "id": [1], "stars": [5]})
     assert layout_of(path, keep_columns="stars, id").kept == ["stars", "id"]
+    commas = write(tmp_path / "b.parquet", {"text": ["good"], "a, b": [1], "a": [5]})
+    assert layout_of(commas, keep_columns=["a, b", "text"]).kept == ["a, b", "text"]
+    assert layout_of(commas, keep_columns='a,"a, b"').kept == ["a", "a, b"]
     with pytest.raises(ConfigError, match=r"no column 'star'; .*: did you mean 'stars'"):
         layout_of(path, keep_columns="star")
 

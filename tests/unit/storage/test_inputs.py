@@ -112,6 +112,7 @@ def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path: Path) -> Non
     ("given", "message"),
     [
         ("missing.parquet", "no such file or directory"),
+        ("tree,missing.parquet", "no such file or directory: give each input by itself, without commas"),
         ("tree/missing/", "no such file or directory"),
         ("tree/*.csv", "no file matches"),
         ("tree/none/*", "no file matches"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import os
 from collections.abc import Callable
 from fractions import Fraction
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.feather as feather
+import pyarrow.orc as orc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -96,6 +99,26 @@ def test_what_is_not_parquet_is_named(tmp_path: Path, use: str, name: str) -> No
     (tmp_path / "odd.parquet").write_bytes(NO_PARQUET[name])
     with pytest.raises(InputError, match=r"odd\.parquet: not a Parquet file"):
         USES[use](str(tmp_path / "odd.parquet"))
+
+
+def test_a_file_of_another_format_is_named_with_what_helps(tmp_path: Path) -> None:
+    table = pa.table({"text": ["good", "bad"], "label": [1, 0]})
+    feather.write_feather(table, str(tmp_path / "a"))
+    orc.write_table(table, str(tmp_path / "b"))
+    (tmp_path / "c").write_bytes(gzip.compress(b"text\n"))
+    (tmp_path / "d").write_text("\ufefftext,label\r\ngööd,1\r\n" * 9, encoding="utf-8")
+    (tmp_path / "f").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n")
+    (tmp_path / "e").write_bytes(b"\0\1" * 90)
+    for name, says in (
+        ("a", r"it is an Arrow \(Feather\) file: pandas\.read_feather"),
+        ("b", r"it is an ORC file: pandas\.read_orc"),
+        ("c", "it is compressed by gzip: unpack it"),
+        ("d", r"it looks like text: let its name end in \.csv"),
+        ("f", "it is a pointer of Git LFS: `git lfs pull` fetches"),
+        ("e", "Parquet magic bytes not found"),
+    ):
+        with pytest.raises(InputError, match=rf"/{name}: not a Parquet file: {says}"):
+            USES["score"](str(tmp_path / name))
 
 
 @pytest.mark.parametrize("use", USES)

@@ -37,7 +37,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     ),
     "long_key.jsonl": (b'{"' + b"k" * 100_000 + b'":1,"' + b"k" * 100_000 + b'":1}', "occurs twice"),
     "digits.jsonl": (b'{"a":' + b"9" * 5_000 + b"}", "Exceeds the limit"),
-    "no_object.jsonl": (b"3\n" * 1000, "line 1 is no object"),
+    "no_object.jsonl": (b"3\n" * 1000, "begins neither with { nor with ["),
     "long_line.csv": (b"a,b\n" + b"x" * 3_000_000, "line 2 has more than 1 Mi characters"),
     "long_line.jsonl": (b'{"a":"' + b"x" * 3_000_000 + b'"}', "line 1 has more than 1 Mi characters"),
     "packed_line.csv.gz": (gzip.compress(b"a,b\n" + b"x" * 30_000_000), "line 2 has more than 1 Mi characters"),

@@ -211,6 +211,7 @@ def test_integers_among_numbers_with_a_point_are_kept_or_refused(
         (["1e-400"], "string", "'1e-400' in line 2 would change as a number"),
         (["1e+400"], "string", "'1e+400' in line 2 would change as a number"),
         (["+49123"], "string", "'+49123' in line 2 would change as a number"),
+        (["1,5", "2"], "string", "'1,5' in line 2 has a comma, and numbers have a point"),
         (["5", "five"], "string", "'five' in line 3 is not a number"),
         (["Infinity"], "string", "'Infinity' in line 2 would change as a number"),
         (["True", "false", ""], "bool", ""),
@@ -220,7 +221,7 @@ def test_integers_among_numbers_with_a_point_are_kept_or_refused(
     ],
 )
 def test_numbers_are_numbers_where_no_value_changes(tmp_path: Path, values: list[str], kind: str, note: str) -> None:
-    (tmp_path / "in.csv").write_text("x,y\n" + "".join(f"{one},a\n" for one in values), encoding="utf-8")
+    (tmp_path / "in.csv").write_text("x,y\n" + "".join(f'"{one}",a\n' for one in values), encoding="utf-8")
     made = convert(tmp_path / "in.csv", tmp_path / "out.parquet")
     found = pq.read_table(tmp_path / "out.parquet")["x"].to_pylist()
     assert made.columns["x"] == kind
@@ -239,8 +240,24 @@ def test_what_would_go_wrong_unnoticed_is_refused(tmp_path: Path) -> None:
     for content, message in (
         (b"text;label\ngood;1\n", r"has one column, 'text;label': try --delimiter ';'"),
         (b"text\tlabel\ngood\t1\n", r"has one column, .*: try --delimiter \$'\\t'"),
-        (b"text,label\ngood, bad,1\n", r"line 2 has 3 values, expected 2: correct the line"),
-        (b"text,label\ngood;1\n", r"line 2 has 1 value, expected 2: .* is the --delimiter ';'\?"),
+        (
+            b"text,label\nfine,0\ngood, bad,1\n",
+            r"line 3 has 3 values, expected 2, for 'text', 'label': correct the line$",
+        ),
+        (
+            b"Report,May\nlabel,text,stars\n",
+            r"line 2 has 3 values, expected 2, for 'Report', 'May': .*names come later, delete the lines before them$",
+        ),
+        (
+            b"# by hand\nlabel,text\n",
+            r"line 2 has 2 values, expected 1, for '# by hand': .*delete the lines before them$",
+        ),
+        (b"label,text\n1,'good, really'\n", r"line 2 has 3 values, .*if values are quoted by ', give --quote \"'\""),
+        (
+            b'label, text\n1, "good, really"\n',
+            r"line 2 has 3 values, .*delete the spaces between delimiter and quotation",
+        ),
+        (b"text,label\ngood;1\n", r"line 2 has 1 value, expected 2, for .* is the --delimiter ';'\?"),
         (b"text,text\ngood,bad\n", "has two columns named 'text'"),
         (b'text,label\n"a lone mark,1\nanother "one",0\n', "line 2 continues after the end of a quoted value: .*none"),
         (b'text,label\n"a lone mark,1\nfine,0\n', "line 2 begins a quoted value that never ends: .*--quote none"),
@@ -297,6 +314,9 @@ def test_a_lone_quotation_mark_between_tabs_takes_no_row_with_it(tmp_path: Path)
         ("in.csv", 'a,b\n"x,1\ny",2\n', "1 row, the first at line 2: .*lines that look like rows.*--quote none"),
         ("in.csv", "a,b\nx,1\na,b\na,b\n", "2 rows, the first at line 3: .*repeats the columns' names"),
         ("in.tsv", 'a\tb\n"x y"\t1\n', "1 row, the first at line 2: .*in quotation marks.*--quote '\"'"),
+        ("in.csv", "a, b\nx,1\n", "line 1: a column's name has spaces around it, or characters that are not seen"),
+        ("in.csv", "a,\ufeffb\nx,1\n", "line 1: a column's name has spaces around it, or characters that are not seen"),
+        ("in.csv", "a,b\nx,1,,\ny,2\n", "1 row, the first at line 2: .*empty values after the last column, .*left out"),
         ("in.csv", 'a,b\n"two\nlines",1\n', None),
         ("in.csv", "a,b\nx,1\n", None),
     ],
@@ -339,13 +359,32 @@ def test_json_comes_as_lines_or_as_an_array(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("content", "note"),
+    [
+        (
+            '{"version": 1, "my data": [{"text": "a"}, {"text": "b"}]}',
+            r"""2 objects in 'my data': .* `jq -c '\."my data"\[\]' """,
+        ),
+        ('{"text": {"0": "a", "1": "b"}, "label": {"0": 1, "1": 0}}', "an object in each column: .*orient='records'"),
+        ('{"text": "a", "tags": [{"x": 1}]}', None),
+        ('{"text": "a", "from": {"x": 1, "y": 2}}', None),
+        ('{"text": "a", "tags": [{"x": 1}, {"x": 2}]}\n{"text": "b"}', None),
+    ],
+)
+def test_a_table_inside_one_object_is_told(tmp_path: Path, content: str, note: str | None) -> None:
+    (tmp_path / "in.jsonl").write_text(content, encoding="utf-8")
+    notes = convert(tmp_path / "in.jsonl", tmp_path / "out.parquet").notes
+    assert not notes if note is None else re.search(note, notes[0])
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("text,label\ngood,1\n", r"does not begin as JSON does: .*; if it is delimited text, let its name end in .csv"),
+        ("text,label\ngood,1\n", r"begins neither with .*; if it is delimited text, let its name end in .csv"),
         ("{not json", "line 1: Expecting property name .*: expected one object a line, or one array of objects"),
         ('{"a": 1}\n[2]\n', "line 2 is no object"),
         ('[{"a": 1}, 2]', "item 2 is no object"),
-        ('{\n"a": 1\n}\n', "line 1: Expecting"),
+        ('{\n"a": 1\n}\n', r"line 1: Expecting .*; `jq -c \. .*in\.jsonl` joins lines"),
         ('{"a": 1, "a": 2}', "key 'a' occurs twice"),
         ('{"a": "fine"}\n{"a": "\\ud83d"}', "line 2 holds half a character"),
         ("[" * 100_000, "recursion|nested"),
@@ -581,7 +620,7 @@ def test_several_files_of_json_have_the_columns_of_all(tmp_path: Path) -> None:
             r"b\.jsonl: one of it and .*a\.csv is JSON",
         ),
         ({"a.csv": "text\ngood\n", "b.csv": "text\nbad\n", "./a.csv": "text\n"}, InputError, r"a\.csv: is given twice"),
-        ({"a.csv": "text\ngood\n", "b.csv": "text\nbad,\n"}, InputError, r"b\.csv: line 2 has 2 values, expected 1"),
+        ({"a.csv": "text\ngood\n", "b.csv": "text\nbad,x\n"}, InputError, r"b\.csv: line 2 has 2 values, expected 1"),
     ],
 )
 def test_files_that_do_not_fit_together_are_named(
@@ -601,6 +640,8 @@ def test_what_is_no_text_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "packed.tsv").write_bytes(bz2.compress(text))
     (tmp_path / "packed.jsonl").write_bytes(pa.compress(text, "zstd", asbytes=True))
     (tmp_path / "excel.csv").write_bytes(b"sep=;\r\ntext;stars\r\ngood;1\r\n")
+    (tmp_path / "lfs.csv").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n")
+    (tmp_path / "page.csv").write_bytes(b"<!DOCTYPE HTML><title>404</title>\n")
     (tmp_path / "quote.csv").write_bytes(b"sep='\r\ntext'stars\r\ngood'1\r\n")
     (tmp_path / "objects.csv").write_bytes(b'{"text": "good"}\n')
     for source, says in (
@@ -610,9 +651,12 @@ def test_what_is_no_text_file_is_told(tmp_path: Path) -> None:
         (tmp_path / "packed.tsv", r"is compressed: let its name end in \.bz2"),
         (tmp_path / "packed.jsonl", r"is compressed: let its name end in \.zst"),
         (tmp_path / "excel.csv", r"first line tells Excel the delimiter: delete that line, and give --delimiter ';'"),
+        (tmp_path / "lfs.csv", r"lfs\.csv: is a pointer of Git LFS: `git lfs pull` fetches the file itself"),
+        (tmp_path / "page.csv", r"page\.csv: is a web page: fetch the file again"),
         (tmp_path / "quote.csv", r"""give --delimiter ''"'"''"""),
         (tmp_path / "objects.csv", r"looks like JSON: let its name end in \.jsonl"),
         (tmp_path, r"is a directory: name its files, such as .*/\*\.csv"),
+        ("-", "-: a file is read twice, which stdin cannot be"),
         ("s3://bucket/in.csv", "s3://bucket/in.csv: only local files are converted: fetch it first"),
     ):
         with pytest.raises(InputError, match=says):
