@@ -26,6 +26,7 @@ from lstm_ray.runtime.ray_internals import (
     is_client_timeout,
     is_refused_token,
     on_loopback,
+    private_head,
     worker_failures,
 )
 from lstm_ray.runtime.room import Asked
@@ -82,9 +83,10 @@ def connect(
         if address == "local":
             most_cpus = math.ceil(asked.most * asked.cpus) if asked else 0
             claimed = max(available_cores(), most_cpus) + 1  # one for tasks beside the workers
-            with _sigterm_kept(), on_loopback(), held_back():  # Ray prints the log level that was just set
+            # Ray prints the log level that was just set.
+            with _sigterm_kept(), on_loopback(), private_head() as labels, held_back():
                 ask_for_token()
-                ray.init(address="local", num_cpus=claimed, include_dashboard=False, **quiet)
+                ray.init(address="local", num_cpus=claimed, include_dashboard=False, labels=labels, **quiet)
         else:
             address = find_ray(address, notify)
             with _sigterm_kept(), held_back(shown_on_failure=False):  # the exception has the same message

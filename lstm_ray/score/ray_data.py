@@ -11,11 +11,13 @@ through the GPU's node twice.
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -24,7 +26,6 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 import ray
-import ray.data
 
 from lstm_ray import user_code
 from lstm_ray.config import ScoreConfig
@@ -32,7 +33,7 @@ from lstm_ray.errors import BundleError, LstmRayError
 from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.model.profile import Profile
 from lstm_ray.runtime.nodes import check_paths
-from lstm_ray.runtime.ray_internals import IDLE_DATA_THREAD, stop_data_usage_poller
+from lstm_ray.runtime.ray_internals import IDLE_DATA_THREAD, data_on_one_node, stop_data_usage_poller
 from lstm_ray.runtime.ray_session import connect, is_ray_client, our_error
 from lstm_ray.runtime.room import Asked
 from lstm_ray.runtime.tensorflow import require_gpu, start_tensorflow
@@ -70,8 +71,10 @@ def score_on_ray(
     stop_data_usage_poller()
     threshold = bundle.threshold if config.threshold is None else config.threshold
     run = _Run(config, plan.layout, bundle.hash, threshold, bundle.sources())
+    if not config.address.startswith("ray://"):  # another process needs it then: `_drive_there`
+        _import_ray_data()
     with connect(config.address, asked, notify) as is_ours, _new_threads_ended():
-        drive = _drive_there if is_ray_client() else _drive
+        drive = _drive_there if is_ray_client() else _drive_alone if is_ours else _drive
         if not is_ours:
             check_paths([config.model, *(file.path for file in plan.files)], config.output)
         while first:
@@ -81,6 +84,13 @@ def score_on_ray(
             except ray.exceptions.RayError as error:
                 raise our_error(error, LstmRayError) from error
             first = list(itertools.islice(tasks, _TASKS_AT_ONCE))
+
+
+def _import_ray_data() -> None:
+    """Imports Ray Data on a thread: that takes a second, in which `ray.init` only waits for Ray's processes."""
+    thread = ThreadPoolExecutor(1)
+    thread.submit(lambda: importlib.import_module("ray.data").DataContext.get_current())
+    thread.shutdown(wait=False)  # once it is done
 
 
 @dataclass(frozen=True)
@@ -109,25 +119,35 @@ class _Run:
 
 def _drive(run: _Run, tasks: Sequence[str], actors: tuple[int, int]) -> Iterator[str]:
     """Has Ray Data score tasks and yields their results as they come."""
+    import ray.data  # not at the top: `_import_ray_data`
+
     pool = {
         "compute": ray.data.ActorPoolStrategy(min_size=actors[0], max_size=actors[1]),
         "num_cpus": run.config.cpus_per_actor,
         "num_gpus": run.config.gpus_per_actor,
         "fn_constructor_args": (run,),
     }
-    dataset = ray.data.from_items([{"task": task} for task in tasks], override_num_blocks=len(tasks))
-    if run.config.gpus_per_actor:
-        scored = _on_gpus(dataset, run, pool)
-    else:
-        scored = dataset.map_batches(_ScoringActor, batch_size=1, **pool)
     with _quiet_data():
+        dataset = ray.data.from_items([{"task": task} for task in tasks], override_num_blocks=len(tasks))
+        if run.config.gpus_per_actor:
+            scored = _on_gpus(dataset, run, pool)
+        else:
+            scored = dataset.map_batches(_ScoringActor, batch_size=1, **pool)
         for row in scored.iter_rows():
             yield row["results"]
+
+
+def _drive_alone(run: _Run, tasks: Sequence[str], actors: tuple[int, int]) -> Iterator[str]:
+    """Does the same on a Ray that this run has started."""
+    with data_on_one_node():
+        yield from _drive(run, tasks, actors)
 
 
 @contextmanager
 def _quiet_data() -> Iterator[None]:
     """Keeps Ray Data quiet in the `with` block: no progress bars, no log. An error that ends the run is raised."""
+    import ray.data
+
     context, log = ray.data.DataContext.get_current(), logging.getLogger("ray.data")
     before = context.enable_progress_bars, log.level
     context.enable_progress_bars = False
@@ -197,17 +217,23 @@ class _ScoringActor:
     def __init__(self, run: _Run) -> None:
         pa.set_cpu_count(run.threads)
         self._run = run
+        # Now, and not for the first task: Ray Data has more to start before it hands one out.
+        try:
+            self._scorer: Scorer | LstmRayError = self._make_scorer()
+        except LstmRayError as error:
+            self._scorer = error  # the result of every task
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         task = wire.task_from_text(batch["task"][0])
         try:
+            if isinstance(self._scorer, LstmRayError):
+                raise self._scorer
             parts = list(score_task(task, self._run.layout, self._scorer, self._run.config.output))
         except LstmRayError as error:
             return {"results": [wire.failure_to_text(task, error)]}
         return {"results": [wire.parts_to_text(parts)]}
 
-    @cached_property  # made for the first task, so that an error in it is a result too
-    def _scorer(self) -> Scorer:
+    def _make_scorer(self) -> Scorer:
         run = self._run
         with user_code.unpacked(run.sources):
             bundle = _read_planned(run.config.model, run.model_hash)

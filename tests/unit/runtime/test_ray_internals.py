@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import inspect
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import ray
 import ray.train
 import yaml
 from ray._common.constants import HEAD_NODE_RESOURCE_NAME
-from ray._private import ray_constants, services, worker
+from ray._private import node, parameter, ray_constants, services, utils, worker
 from ray.air import constants as air_constants
 from ray.data._internal.block_batching import util as block_batching
 from ray.train.v2._internal import constants as train_constants
@@ -74,6 +76,58 @@ def test_a_ray_started_here_takes_the_loopback_address() -> None:
         assert services.get_node_ip_address() == "127.0.0.1"
         assert services.resolve_ip_for_localhost("127.0.0.1") == "127.0.0.1"
     assert ray_constants.ENABLE_RAY_CLUSTER
+
+
+def test_a_ray_started_here_leaves_out_what_serves_others() -> None:
+    start_api_server = node.Node.start_api_server
+    with ray_internals.private_head():
+        made = parameter.RayParams(include_dashboard=False)
+        assert (made.no_monitor, made.include_log_monitor) == (True, False)
+        assert node.Node.start_api_server is not start_api_server
+        assert utils.get_dashboard_dependency_error() is None
+    assert node.Node.start_api_server is start_api_server
+    assert parameter.RayParams().no_monitor is False
+    # Where Ray looks for them. An instance of RayParams is made by `ray.init` only.
+    assert "ray._private.parameter.RayParams(" in inspect.getsource(inspect.unwrap(worker.init))
+    assert "self.start_api_server(" in inspect.getsource(node.Node.start_head_processes)
+    for start in (services.start_api_server, services.start_raylet):
+        assert "ray._private.utils.get_dashboard_dependency_error()" in inspect.getsource(start)
+
+
+def test_the_agent_of_a_node_still_looks_for_the_dashboard_there() -> None:
+    from ray.dashboard.modules.event import event_agent
+
+    put: list[tuple[Any, ...]] = []
+    head = SimpleNamespace(get_gcs_client=lambda: SimpleNamespace(internal_kv_put=lambda *given: put.append(given)))
+    with ray_internals.private_head():
+        node.Node.start_api_server(head, include_dashboard=False, raise_on_failure=False)
+    assert put == [(b"dashboard", b"127.0.0.1:0", True, b"dashboard")]
+    source = inspect.getsource(event_agent.EventAgent._get_dashboard_http_address)
+    assert "ray_constants.DASHBOARD_ADDRESS.encode()" in source
+    assert "namespace=ray_constants.KV_NAMESPACE_DASHBOARD" in source
+
+
+def test_ray_data_on_one_node_leaves_out_its_actors(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray.data._internal import stats
+    from ray.data._internal.cluster_autoscaler import ClusterAutoscaler
+    from ray.data._internal.execution import streaming_executor
+    from ray.data._internal.execution.operators import actor_pool_map_operator
+
+    assert "get_or_create_actor_location_tracker()" in inspect.getsource(actor_pool_map_operator)
+    assert "self._cluster_autoscaler = create_cluster_autoscaler(" in inspect.getsource(streaming_executor)
+    before = streaming_executor.create_cluster_autoscaler
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 3.0, "object_store_memory": 7.0})
+    with ray_internals.data_on_one_node():
+        autoscaler = streaming_executor.create_cluster_autoscaler({}, None, None, execution_id="")
+        assert ClusterAutoscaler.__abstractmethods__ == {name for name in dir(autoscaler) if name[0] != "_"}
+        total = autoscaler.get_total_resources()
+        assert (total.cpu, total.gpu, total.object_store_memory) == (3.0, 0.0, 7.0)
+        for actor in (
+            stats.get_or_create_stats_actor(),
+            actor_pool_map_operator.get_or_create_actor_location_tracker(),
+        ):
+            assert pickle.loads(pickle.dumps(actor)).anything.remote(1, two=2) is None
+    assert streaming_executor.create_cluster_autoscaler is before
 
 
 _ASKS = """
@@ -149,7 +203,8 @@ def test_the_autoscaler_is_still_a_process_of_this_name_and_options() -> None:
 @pytest.fixture
 def monitor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Gives a function that starts a process that looks like the autoscaler of 10.0.0.1:6379."""
-    monkeypatch.setattr("ray.get_runtime_context", lambda: SimpleNamespace(gcs_address="10.0.0.1:6379"))
+    context = SimpleNamespace(gcs_address="10.0.0.1:6379", get_node_labels=dict)
+    monkeypatch.setattr("ray.get_runtime_context", lambda: context)
     started: list[subprocess.Popen[bytes]] = []
 
     def start(*options: str) -> None:
@@ -180,6 +235,15 @@ def test_the_autoscaler_is_found_on_the_head(monitor: Callable[..., None], tmp_p
 
 def test_an_autoscaler_without_a_definition_adds_nothing(monitor: Callable[..., None]) -> None:
     monitor("--gcs-address=10.0.0.1:6379")
+    assert ray_internals.autoscaler_of_head() == (False, None)
+
+
+def test_a_ray_started_here_has_no_autoscaler(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ray_internals.private_head() as labels:
+        context = SimpleNamespace(
+            gcs_address="10.0.0.1:6379", get_node_labels=lambda: {"ray.io/node-id": "1", **labels}
+        )
+    monkeypatch.setattr("ray.get_runtime_context", lambda: context)
     assert ray_internals.autoscaler_of_head() == (False, None)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lstm_ray.config import ScoreConfig
 from lstm_ray.errors import InputError
-from lstm_ray.progress import Event
+from lstm_ray.progress import Count, Event
 from lstm_ray.score import plan as plans
 from lstm_ray.score.plan import Chunk, Plan, cut, make_plan
 from lstm_ray.score.reading import read_task
@@ -131,6 +131,28 @@ def test_the_fingerprint_changes_with_what_decides_the_output_and_nothing_else(t
     write(tmp_path / "a.parquet", {"text": ["fine"] * 9, "id": range(9)})  # rewritten: another time of change
     others.append(plan(path))
     assert len(same | {other.layout.fingerprint for other in others}) == 1 + len(others)
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 1000])
+def test_files_keep_their_order_however_many_footers_a_thread_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(plans, "_FOOTER_READERS", 2)
+    monkeypatch.setattr(plans, "_FOOTERS_AT_ONCE", at_once)
+    rows = range(1, 100)
+    for number in rows:
+        write(tmp_path / f"{number:03d}.parquet", {"text": ["good"] * number})
+    (tmp_path / "050.parquet").write_bytes(b"no Parquet")
+    counts: list[int] = []
+
+    def count(event: Event) -> None:
+        if isinstance(event, Count):
+            counts.append(event.done)
+
+    made = make_plan(ScoreConfig(inputs=(str(tmp_path),), max_bad_files=1), "hash", count)
+    assert made.group_rows == [(number,) for number in rows if number != 50]
+    assert [Path(file.path).name for file in made.bad_files] == ["050.parquet"]
+    assert counts == list(rows)
 
 
 def test_the_fingerprint_is_that_of_the_versions_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lstm_ray.config import ScoreConfig
-from lstm_ray.errors import ConfigError, LstmRayError
+from lstm_ray.errors import BundleError, ConfigError, LstmRayError
 from lstm_ray.kernels.emitter import Target
 from lstm_ray.kernels.precision.choice import Precision
 from lstm_ray.model.bundle import read_bundle
@@ -77,6 +77,18 @@ def test_an_actor_scores_in_the_precision_of_the_run(
         pq.read_table(tmp_path / "in.parquet")["text"]
     )
     assert pq.read_table(part)["sentiment_probability"].combine_chunks() == expected.probability
+
+
+def test_an_actor_that_cannot_read_the_model_says_so_for_every_task(tmp_path: Path, tiny_bundle: Path) -> None:
+    pq.write_table(pa.table({"text": ["good"]}), tmp_path / "in.parquet")
+    config = ScoreConfig(inputs=(str(tmp_path / "in.parquet"),), model=str(tiny_bundle), output=str(tmp_path / "out"))
+    plan = make_plan(config, "hash")
+    (task,) = plan.tasks(set())
+    actor = _ScoringActor(_Run(config, plan.layout, "the hash of another bundle", 0.5, {}))
+    for _ in range(2):
+        (result,) = actor({"task": [wire.task_to_text(task)]})["results"]
+        with pytest.raises(BundleError, match="has changed since the run was planned"):
+            list(wire.results_from_text(result))
 
 
 def test_an_actor_whose_processor_lacks_the_precision_ends_the_run(
