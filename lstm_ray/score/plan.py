@@ -36,6 +36,7 @@ from lstm_ray.wording import counted, no_column
 SCORES_VERSION = "0.2.0"
 """Version of lstm-ray since which the same plan gives the same parts, byte for byte. A change that scores texts or
 writes parts differently must raise it: scores of an earlier one are then neither resumed nor mixed with new ones."""
+_TURNS = 3  # of each actor before the work is done, if all tasks were as large as the next: see `Plan.tasks`
 _FOOTER_READERS = 16  # threads; reading a footer is waiting, above all on an object store
 _FOOTERS_AT_ONCE = 100  # by a thread; handing them out singly takes half as long again as reading them from a disk
 
@@ -130,18 +131,22 @@ class Plan:
         """Yields the chunks of some files."""
         return (chunk for chunk in self.chunks() if self.files[chunk.file].path in paths)
 
-    def tasks(self, done: Collection[str], shares: int = 1) -> Iterator[Task]:
+    def tasks(self, done: Collection[str], actors: int = 1) -> Iterator[Task]:
         """Yields the work that is left, in input order.
 
         Args:
             done: Names of the parts that are already written.
-            shares: Tasks that the chunks of one row group may be split into. All but the first skip the rows of the
-                tasks before them, which takes a hundredth of scoring them.
+            actors: Actors that share the work. The less is left for each, the more tasks the chunks of one row group
+                are split into, so that no actor is idle for long at the end. But every task fetches the text of the
+                whole row group, and decodes the rows before its own, which takes a thirtieth of scoring them.
         """
+        left = self.parts - len(done)
         missing = (chunk for chunk in self.chunks() if chunk.part_name not in done)
         for (file, _), group in itertools.groupby(missing, lambda chunk: (chunk.file, chunk.row_groups)):
             chunks = list(group)
-            size = -(-len(chunks) // shares)
+            pieces = min(actors, -(-len(chunks) // max(1, left // (_TURNS * actors))))
+            size = -(-len(chunks) // pieces)
+            left -= len(chunks)
             for start in range(0, len(chunks), size):
                 yield Task(self.files[file], chunks[start : start + size])
 

@@ -59,7 +59,7 @@ def score_on_ray(
     """Scores on a pool of Ray actors and yields results as they come."""
     least, most = config.actor_limits
     has_gpus = config.gpus_per_actor > 0
-    tasks = plan.tasks(done, shares=most)
+    tasks = plan.tasks(done, actors=most)
     if has_gpus:
         tasks = (Task(task.file, chunks) for task in tasks for chunks in _runs(task.chunks, _GPU_TASK_CHUNKS))
     first = list(itertools.islice(tasks, _TASKS_AT_ONCE))

@@ -10,7 +10,9 @@ An address outside the bridge is unreachable immediately, not after a timeout.
 
 All hosts share the machine's filesystem, but each sees its own directory where Ray keeps its files, and only its own
 processes in /proc: a Ray driver looks there for the node it is on. Process 1 of a host is a shell that holds these
-namespaces; when it is dead, the host is off.
+namespaces; when it is dead, the host is off. The group of a file is that of the host that wrote it.
+
+A host that is given a number of cores gets no more CPU time than these have, by a control group (`cores.py`).
 
 A guard, a separate process, kills what runs on the hosts and removes them when `Network.close` is called or when this
 process ends, however it ends.
@@ -29,11 +31,14 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from cores import ROOT, CoreLimit
+
 RAY_PORT = 6379
 _OBJECT_STORE = 150 * 2**20  # bytes; Ray wants 75 MiB at least
 _RESTARTS = 3
 _START_LIMIT_S = 240.0
 
+_FIRST_GROUP = 77_000
 _RAY = "tmp"
 _INIT = 'mount --bind "$0" "$1" && echo up && while :; do sleep 1; done'  # a shell that waits also reaps orphans
 _GUARD = """
@@ -45,9 +50,15 @@ for namespace in $(ip netns list | cut -d ' ' -f 1 | grep "^$1-"); do
     done
     ip netns delete "$namespace"
 done
+cd "$3"
+for group in "$1"-* cpu/"$1"-* cpuacct/"$1"-*; do
+    for try in $(seq 50); do
+        [ ! -d "$group" ] || rmdir "$group" 2> /dev/null || sleep 0.2
+    done
+done
 rm -rf "$2"
 """
-"""Waits for the end of its input. $1 is the network's prefix, $2 its directory."""
+"""Waits for the end of its input. $1 is the network's prefix, $2 its directory, $3 where control groups are mounted."""
 
 
 def obstacle() -> str | None:
@@ -85,7 +96,7 @@ class Network:
         self.token = secrets.token_hex(32)
         self.started: list[subprocess.Popen[str]] = []
         self._guard = subprocess.Popen(
-            ["sh", "-c", _GUARD, "guard", self.prefix, str(self.directory)],
+            ["sh", "-c", _GUARD, "guard", self.prefix, str(self.directory), str(ROOT)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C must not end the guard
@@ -109,11 +120,16 @@ class Network:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def add_host(self, name: str) -> Host:
-        """Adds a host; its name has at most 9 characters and must be new."""
+    def add_host(self, name: str, cores: float | None = None) -> Host:
+        """Adds a host.
+
+        Args:
+            name: Its name, of 9 characters at most; must be new.
+            cores: Cores whose CPU time its processes get at most; None for no limit.
+        """
         assert name not in self.hosts
         assert len(name) <= 9
-        self.hosts[name] = Host(self, name, f"10.77.0.{len(self.hosts) + 1}")
+        self.hosts[name] = Host(self, name, len(self.hosts) + 1, cores)
         return self.hosts[name]
 
     def close(self) -> None:
@@ -133,14 +149,17 @@ class Host:
         address: Its IPv4 address.
         directory: Ray's files on this host; the host's commands see it as `$RAY_TMPDIR`.
         environment: Variables of each command on the host, in addition to those of this process.
+        group: Id of the group of the files that the host writes.
+        limit: What limits its CPU time, if anything does.
     """
 
-    def __init__(self, network: Network, name: str, address: str) -> None:
+    def __init__(self, network: Network, name: str, number: int, cores: float | None) -> None:
         """Makes the host and connects it to the bridge."""
-        self.name, self.address = name, address
+        self.name, self.address, self.group = name, f"10.77.0.{number}", _FIRST_GROUP + number
         self.directory = network.directory / name
         self.directory.mkdir()
         self.namespace = f"{network.prefix}-{name}"
+        self.limit = None if cores is None else CoreLimit(self.namespace, cores)
         self.environment = {
             "RAY_TMPDIR": str(network.directory / _RAY),
             "RAY_AUTH_MODE": "token",
@@ -156,7 +175,7 @@ class Host:
         peer = ("type", "veth", "peer", "name", "eth0", "netns", self.namespace)
         _ip("-n", self._switch, "link", "add", "name", name, *peer)
         _ip("-n", self._switch, "link", "set", "dev", name, "master", "br0", "up")
-        _ip("-n", self.namespace, "address", "add", f"{address}/24", "dev", "eth0")
+        _ip("-n", self.namespace, "address", "add", f"{self.address}/24", "dev", "eth0")
         _ip("-n", self.namespace, "link", "set", "eth0", "up")
         # Ray finds its own address by asking for a route to the internet.
         _ip("-n", self.namespace, "route", "add", "default", "via", "10.77.0.254")
@@ -180,10 +199,11 @@ class Host:
 
     def start(self, *command: object, cwd: Path | None = None, **environment: str) -> subprocess.Popen[str]:
         """Starts a command on the host; its standard output and error are pipes."""
-        enter = ("nsenter", "--target", str(self._boot()), "--net", "--mount", "--pid", "--")
+        enter = ("nsenter", "--target", self._boot(), "--setgid", self.group, "--net", "--mount", "--pid", "--")
+        # nsenter starts it in /. Under a shell without job control, Ctrl-C would be ignored.
+        line = [*enter, "env", "--default-signal=INT", "--chdir", cwd or Path.cwd(), *command]
         process = subprocess.Popen(
-            # nsenter starts it in /. Under a shell without job control, Ctrl-C would be ignored.
-            [*enter, "env", "--default-signal=INT", "--chdir", cwd or Path.cwd(), *map(str, command)],
+            self.limit.command(*line) if self.limit else list(map(str, line)),
             env={**os.environ, **self.environment, **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -78,13 +78,27 @@ def test_chunks_of_one_row_group_are_one_task_so_that_it_is_read_once(tmp_path: 
     assert [[chunk.row_offset for chunk in task.chunks] for task in missing] == [[0, 20], [60]]
 
 
-@pytest.mark.parametrize(("shares", "sizes"), [(1, [7]), (2, [4, 3]), (3, [3, 3, 1]), (7, [1] * 7), (100, [1] * 7)])
-def test_a_large_row_group_can_be_shared_out(tmp_path: Path, shares: int, sizes: list[int]) -> None:
+@pytest.mark.parametrize(("actors", "sizes"), [(1, [7]), (2, [4, 3]), (3, [3, 3, 1]), (7, [1] * 7), (100, [1] * 7)])
+def test_a_large_row_group_can_be_shared_out(tmp_path: Path, actors: int, sizes: list[int]) -> None:
     path = write(tmp_path / "a.parquet", {"text": ["good"] * 70})
     made = plan(path, rows_per_part=10)
-    tasks = list(made.tasks(set(), shares))
+    tasks = list(made.tasks(set(), actors))
     assert [len(task.chunks) for task in tasks] == sizes
     assert [chunk for task in tasks for chunk in task.chunks] == list(made.chunks())
+
+
+def test_row_groups_are_split_once_there_is_little_left(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", {"text": ["good"] * 480}, rows_per_group=80)
+    made = plan(path, rows_per_part=10)
+    sizes = [len(task.chunks) for task in made.tasks(set(), 2)]
+    assert sizes == [8, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4]  # 48 chunks are left for 2 actors, 40, ...
+    sizes = [len(task.chunks) for task in made.tasks(set(), 4)]
+    assert sizes == [4, 4, 3, 3, 2, *[2] * 16]
+    names = [chunk.part_name for chunk in made.chunks()]
+    tasks = made.tasks(set(names[:40]), 4)  # what is done does not count
+    assert [[chunk.part_name for chunk in task.chunks] for task in tasks] == [
+        names[at : at + 2] for at in (40, 42, 44, 46)
+    ]
 
 
 @pytest.mark.parametrize("max_rows", [1, 9, 10, 11, 35, 1000])
