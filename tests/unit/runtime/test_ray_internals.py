@@ -130,6 +130,16 @@ def test_ray_data_on_one_node_leaves_out_its_actors(monkeypatch: pytest.MonkeyPa
     assert streaming_executor.create_cluster_autoscaler is before
 
 
+def test_a_ray_newer_than_those_known_starts_all_its_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray.data._internal import stats
+
+    before = (parameter.RayParams, node.Node.start_api_server, stats.get_or_create_stats_actor)
+    monkeypatch.setattr(ray, "__version__", "2.61.0")
+    with ray_internals.private_head() as labels, ray_internals.data_on_one_node():
+        assert labels == {}
+        assert (parameter.RayParams, node.Node.start_api_server, stats.get_or_create_stats_actor) == before
+
+
 _ASKS = """
 import os
 from lstm_ray.runtime import ray_internals
