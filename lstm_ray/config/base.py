@@ -76,10 +76,14 @@ def _as_written(name: str, given: Any, field: FieldInfo | None) -> Any:
     if isinstance(value, str) and is_list(field):
         return (value,)
     if isinstance(value, list | tuple) and len(value) == 2 and all(type(one) in (int, float) for one in value):
-        shown = field.json_schema_extra
-        pair = _PAIR.search(str(shown.get("metavar"))) if isinstance(shown, dict) else None
+        pair = takes_pair(field.json_schema_extra)
         return value if pair is None else pair[1].join(map(str, value))
     return value
+
+
+def takes_pair(declared: Any) -> re.Match[str] | None:
+    """Returns whether a setting is declared as two numbers in one text; group 1 is what separates them."""
+    return _PAIR.search(str(declared.get("metavar"))) if isinstance(declared, dict) else None
 
 
 def _without_path_objects(value: Any) -> Any:

@@ -16,6 +16,7 @@ from lstm_ray.config.base import (
     fields_in_order,
     left_open,
     option_name,
+    takes_pair,
     unknown_key,
 )
 from lstm_ray.errors import ConfigError
@@ -103,8 +104,8 @@ def known_settings(kind: type[Settings], content: Mapping[Any, Any]) -> dict[str
 def job_file_schema(kind: type[Settings]) -> dict[str, Any]:
     """Returns the JSON Schema of a command's job files.
 
-    A job file may contain `command`, a list of one written as its only value (`train: a.parquet`), and numbers without
-    quotes where a setting is a string (`workers: 2`).
+    A job file may contain `command`, a list of one written as its only value (`train: a.parquet`), numbers without
+    quotes where a setting is a string (`workers: 2`), and pairs as lists (`unsure: [0.4, 0.6]`).
     """
     schema = kind.model_json_schema()
     command = {"const": command_of(kind), "description": "The command that the job file is for."}
@@ -116,6 +117,10 @@ def _as_written(schema: dict[str, Any]) -> dict[str, Any]:
     """Returns the schema of a value as it is written in YAML."""
     types = {"array": ["array", "string", "number"], "string": ["string", "number"]}
     written = dict(schema)
+    if takes_pair(schema):
+        pair = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
+        text = {key: written.pop(key) for key in ("type", "pattern") if key in written}
+        return {**written, "anyOf": [*map(_as_written, schema.get("anyOf", [text])), pair]}
     if "type" in schema:
         written["type"] = types.get(schema["type"], schema["type"])
     if "items" in schema:

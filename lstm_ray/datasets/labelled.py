@@ -18,7 +18,7 @@ from lstm_ray.errors import InputError
 from lstm_ray.progress import Progress, ignore
 from lstm_ray.storage.inputs import InputFile, find_inputs
 from lstm_ray.storage.parquet import missing_rows, open_parquet, reading
-from lstm_ray.text.tokenize import decode_texts, is_text_type
+from lstm_ray.text.tokenize import decode_texts, is_text_type, no_texts
 from lstm_ray.wording import counted, no_column
 
 A = TypeVar("A", pa.Array, pa.ChunkedArray)
@@ -106,9 +106,7 @@ def check_text_column(file: InputFile, parquet: pq.ParquetFile, text_column: str
     """Raises InputError if a file lacks the text column, or the column is not text."""
     text_type = _type_of(file, parquet, text_column, "--text-column")
     if not is_text_type(text_type):
-        raise InputError(
-            f"{file.path}: column {text_column!r} is {text_type}, expected text: choose with --text-column"
-        )
+        raise InputError(f"{file.path}: {no_texts(text_column, text_type)}")
 
 
 def list_shards(file: InputFile, parquet: pq.ParquetFile, is_validation: bool | None = None) -> list[Shard]:

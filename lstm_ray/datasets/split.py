@@ -29,7 +29,7 @@ from lstm_ray.errors import ConfigError, InputError, OutputError
 from lstm_ray.progress import Count, Progress, ignore
 from lstm_ray.storage.inputs import InputFile, check_apart, find_inputs
 from lstm_ray.storage.parquet import check_int96, missing_rows, open_parquet, reading
-from lstm_ray.text.tokenize import decode_texts, is_text_type
+from lstm_ray.text.tokenize import decode_texts, is_text_type, no_texts
 from lstm_ray.wording import counted, no_column, shortened
 
 _READ_ROWS = 8_192  # decoded at a time
@@ -324,7 +324,7 @@ def _check_columns(file: InputFile, schema: pa.Schema, needed: Mapping[str, str 
         return
     kind = schema.field(text_column).type
     if not is_text_type(kind):
-        raise InputError(f"{file.path}: column {text_column!r} is {kind}, expected text: choose with --text-column")
+        raise InputError(f"{file.path}: {no_texts(text_column, kind)}")
 
 
 def _read(files: Sequence[InputFile], schema: pa.Schema) -> Iterator[_Rows]:

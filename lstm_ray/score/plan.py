@@ -30,7 +30,7 @@ from lstm_ray.progress import Count, Progress, ignore
 from lstm_ray.score.columns import PARTITION_TYPE, PartLayout, kept_by, mixed_types, part_schema
 from lstm_ray.storage.inputs import InputFile, find_inputs
 from lstm_ray.storage.parquet import open_parquet
-from lstm_ray.text.tokenize import is_text_type
+from lstm_ray.text.tokenize import is_text_type, no_texts
 from lstm_ray.wording import counted, no_column
 
 SCORES_VERSION = "0.2.0"
@@ -263,7 +263,7 @@ def _read_footer(file: InputFile, config: ScoreConfig) -> _Footer | str:
         return no_column(text_column, schema.names, "--text-column")
     kind = schema.field(text_column).type
     if not is_text_type(kind):
-        return f"column {text_column!r} is {kind}, not text: choose with --text-column"
+        return no_texts(text_column, kind)
     group_rows = tuple(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
     inside = [field for field in schema if field.name not in repeated]
     outside = [pa.field(name, PARTITION_TYPE) for name in file.partitions if name not in schema.names]

@@ -86,7 +86,8 @@ def directory_made(path: str | os.PathLike[str]) -> Iterator[None]:
     except BaseException:
         with contextlib.suppress(OSError):  # one that is not empty stays, and so do those that it is in
             for directory in made:
-                os.rmdir(directory)
+                if os.path.exists(directory):  # the block may have deleted it
+                    os.rmdir(directory)
         raise
 
 
@@ -198,13 +199,14 @@ def locked(directory: str, name: str) -> Iterator[None]:
         return
     import fcntl  # not on Windows, where Ray's clusters do not run either
 
-    try:
-        lock = os.path.join(target, name)
-        os.makedirs(os.path.dirname(lock), exist_ok=True)
-        descriptor = os.open(lock, os.O_CREAT | os.O_RDWR, 0o666)
-    except OSError as error:
-        raise OutputError(f"{directory}: cannot be written: {reason(error)}") from error
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            lock = os.path.join(target, name)
+            stack.enter_context(directory_made(os.path.dirname(lock)))
+            descriptor = os.open(lock, os.O_CREAT | os.O_RDWR, 0o666)
+        except OSError as error:
+            raise OutputError(f"{directory}: cannot be written: {reason(error)}") from error
+        stack.callback(os.close, descriptor)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # A failed run may have deleted the file after it was opened here; such a lock would exclude nobody.
@@ -214,8 +216,6 @@ def locked(directory: str, name: str) -> Iterator[None]:
         if not is_ours:
             raise OutputError(f"{directory}: another run is writing here: wait for it, or choose another --output")
         yield
-    finally:
-        os.close(descriptor)
 
 
 def move(path: str, target: str) -> None:

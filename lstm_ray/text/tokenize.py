@@ -102,6 +102,12 @@ def is_text_type(kind: pa.DataType) -> bool:
     )
 
 
+def no_texts(column: str, kind: pa.DataType) -> str:
+    """Returns that a column does not hold texts, and what helps, for messages."""
+    inside = "write its texts to a column of their own, or " if pa.types.is_nested(kind) else ""
+    return f"column {column!r} is {kind}, expected text: {inside}choose with --text-column"
+
+
 def tokenize(
     texts: pa.LargeStringArray,
     settings: TokenSettings,

@@ -112,7 +112,7 @@ class DelimitedRows:
                     self._doubt("it has empty values after the last column, which were left out")
                     del row[len(names) :]
                 if len(row) != len(names):
-                    raise self._wrong_number(len(row), names, is_first=not places)
+                    raise self._wrong_number(row, names)
                 self._look_at(row, names)
                 block.append(row)
                 places.append(self._first_line())
@@ -200,16 +200,13 @@ class DelimitedRows:
         rows, line = self._doubts.get(what, (0, self._first_line()))
         self._doubts[what] = rows + 1, line
 
-    def _wrong_number(self, values: int, names: Sequence[str], is_first: bool) -> InputError:
-        """Returns the error of a row with too few or too many values; `is_first` if no row before it was right."""
-        has = f"has {counted(values, 'value')}, expected {len(names)}"
+    def _wrong_number(self, row: Sequence[str], names: Sequence[str]) -> InputError:
+        """Returns the error of a row with too few or too many values."""
+        has = f"has {counted(len(row), 'value')}, expected {len(names)}"
         if self._dialect.column_names:
             return self._error(f"{has}, as --column-names says", self._remedy())
-        late = (
-            "; if the columns' names come later, delete the lines before them"
-            if is_first and values > len(names)
-            else ""
-        )
+        is_header = len(row) > len(names) and all(0 < len(one) <= _LONGEST_NAME and not is_number(one) for one in row)
+        late = "; if these are the columns' names, delete the lines before them" if is_header else ""
         return self._error(f"{has}, for {named(names)}", self._remedy() + late)
 
     def _error(self, problem: str, remedy: str) -> InputError:

@@ -158,7 +158,11 @@ def test_a_dry_run_refuses_labels_as_the_run_would(run: Run, file: str, monkeypa
     from lstm_ray.train import dry_run
 
     monkeypatch.setattr(dry_run, "choose", lambda config, shards: (config, []))
-    parts = UNUSABLE[file] if file != "no_rows.parquet" else ("no_rows.parquet", "0 rows positive, 0 negative")
+    parts = (
+        UNUSABLE[file]
+        if file != "no_rows.parquet"
+        else ("no_rows.parquet", "0 positive, 0 negative: training needs both")
+    )
     assert_one_line(run("train", "--dry-run", "--train", file, *TRAIN), 1, *parts)
 
 

@@ -68,7 +68,7 @@ def test_settings_that_are_not_known_here_are_none(words: str) -> None:
         ("scor a", "no command 'scor'; did you mean score\\?"),
         ("cluster rendr", "no command 'rendr'; did you mean render\\?"),
         ("score a --model m", "--output is missing"),
-        ("train --train a --output o --epochs 0", "--epochs is '0'"),
+        ("train --train a --output o --epochs 0", "--epochs is 0: should be"),
         ("doctor --adress auto", "[Nn]o such option: --adress"),
         ("doctor extra", "unexpected extra"),
     ],

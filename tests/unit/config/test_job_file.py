@@ -214,6 +214,19 @@ MAY_CHANGE = {
 }
 
 
+def test_a_pair_is_a_text_or_a_list_in_the_schema() -> None:
+    for kind, name, values in (
+        (ScoreConfig, "unsure", ["0.4:0.6", [0.4, 0.6], None]),
+        (ScoreConfig, "actors", ["2:8", [2, 8], 4]),
+        (TrainConfig, "class_weights", ["1,2.5", [1, 2.5], "balanced"]),
+    ):
+        schema = job_file_schema(kind)
+        for value in values:
+            jsonschema.validate({name: value}, schema)
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({name: [1, 2, 3]}, schema)
+
+
 @pytest.mark.parametrize("kind", [TrainConfig, TuneConfig])
 def test_a_run_is_resumed_unless_a_setting_that_decides_it_has_changed(kind: type[Settings]) -> None:
     config = kind.model_validate({"preset": "none"})

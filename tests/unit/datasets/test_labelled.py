@@ -148,6 +148,13 @@ def test_a_missing_or_wrong_column_is_named(tmp_path: Path, text_column: str, la
         find_shards([path], text_column, label_column)
 
 
+@pytest.mark.parametrize("kind", [pa.struct({"en": pa.string()}), pa.list_(pa.string())], ids=str)
+def test_texts_inside_a_nested_column_are_to_be_written_to_one_of_their_own(tmp_path: Path, kind: pa.DataType) -> None:
+    pq.write_table(pa.table({"text": pa.array([None], kind), "label": [1]}), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"expected text: write its texts to a column of their own, or choose with"):
+        find_shards([str(tmp_path / "a.parquet")], "text", "label")
+
+
 def test_stars_become_labels_and_the_middle_is_left_out_and_counted(tmp_path: Path) -> None:
     texts = ["bad", "fine", None, "good", "so-so", "great", None]
     stars = pa.array([1, 3, 2, 4, None, 5, 3], pa.int64())

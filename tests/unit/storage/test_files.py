@@ -212,6 +212,16 @@ def test_delete_does_not_follow_a_link(tree: Path) -> None:
     assert (tree / "year=2024/x.parquet").exists()
 
 
+def test_a_failed_run_that_deletes_its_directory_leaves_none_above_it(tmp_path: Path) -> None:
+    def fail() -> None:
+        storage.delete(str(tmp_path / "runs/first"))
+        raise InputError("no rows")
+
+    with pytest.raises(InputError, match="no rows"), storage.locked(str(tmp_path / "runs/first"), "lock"):
+        fail()
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_lock_has_one_holder_even_if_its_file_is_deleted_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -245,8 +245,8 @@ def test_what_would_go_wrong_unnoticed_is_refused(tmp_path: Path) -> None:
             r"line 3 has 3 values, expected 2, for 'text', 'label': correct the line$",
         ),
         (
-            b"Report,May\nlabel,text,stars\n",
-            r"line 2 has 3 values, expected 2, for 'Report', 'May': .*names come later, delete the lines before them$",
+            b"Report,May\nfrom,1\nlabel,text,stars\n",
+            r"line 3 has 3 values, expected 2, for 'Report', 'May': .* columns' names, delete the lines before them$",
         ),
         (
             b"# by hand\nlabel,text\n",
