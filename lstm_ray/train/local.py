@@ -53,7 +53,7 @@ class LocalWorkers:
 
 
 class LocalContext:
-    """The environment of the only worker, see `epochs.Context`."""
+    """The environment of the only worker, see `steps.Context`."""
 
     def __init__(self, progress: Progress, interrupted: threading.Event) -> None:
         self.collective: Collective = Alone()

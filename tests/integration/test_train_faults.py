@@ -158,7 +158,7 @@ def test_ctrl_c_while_words_are_predicted_saves_too(run: Run, assert_equal: Any,
     command.wait_until(reached(output / "pretraining", 1, 0), 300)
     code, error = command.kill(signal.SIGINT)
     assert code == 130, error
-    found = re.search(r"saved while learning to predict words, at (.*); the same command resumes there", error)
+    found = re.search(r"saved at (.*) of predicting words; the same command resumes there", error)
     assert found, error
     assert "no worker has started" not in error
     command = run(output, *options)

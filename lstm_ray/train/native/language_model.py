@@ -103,6 +103,10 @@ class LanguageModelStepper(NativeStepper):
         last = layout.layers[-1]
         return replace(layout, size=layout.size + len(last) * last[0].width * layout.embedding_width)
 
+    def reseed(self, seed: int, epoch: int, step: int, rank: int) -> None:
+        """Seeds all workers alike: they draw the same words, so that a step is the same for any number of them."""
+        super().reseed(seed, epoch, step, 0)
+
     @np.errstate(all="ignore")  # `is_finite` finds what overflows
     def train(self, batch: Batch) -> npt.NDArray[np.float32]:
         """Takes one step.
@@ -110,7 +114,6 @@ class LanguageModelStepper(NativeStepper):
         Returns:
             float32[2], the losses in nats and the number of predicted words, each summed over all workers' rows.
         """
-        # All workers draw the same words, so that the step is the same for any number of workers.
         drawn = np.searchsorted(self._drawn_below, self._random.random(_DRAWN), side="right")
         words = np.unique(np.concatenate([batch.token_ids.ravel(), drawn]))
         dense, d_vectors = self._word_gradients(batch, drawn, self._weights(words, with_transposed=True))

@@ -187,7 +187,7 @@ def work(arguments: dict[str, Any]) -> None:
 
 
 class _RayContext:
-    """The environment of a worker in its group, see `epochs.Context`."""
+    """The environment of a worker in its group, see `steps.Context`."""
 
     def __init__(self, log: Any, number: int, group: Collective) -> None:
         self.collective = group

@@ -160,7 +160,9 @@ def test_the_blocks_that_need_a_machine_of_their_own_run_too(
 ) -> None:
     if reason := obstacle():
         pytest.skip(reason)
-    later, alone = LATER - {"head", "host"}, {"PYTHONPATH": PATHS, "HOME": str(work), "RAY_AUTH_MODE": "token"}
+    later = LATER - {"head", "host"}
+    alone = {"PYTHONPATH": PATHS, "HOME": str(work), "RAY_AUTH_MODE": "token"}
+    alone["RAY_raylet_start_wait_time_s"] = "120"  # a busy machine may take longer than the usual 30 s
     without = ("env", *(f"--unset={name}" for name in ("RAY_AUTH_TOKEN", "RAY_ADDRESS")))
     with Network() as network:
         host = network.add_host("alone")
