@@ -1,16 +1,20 @@
 """Scores Parquet into Parquet: lstm-ray against Ray Data's own batch-inference pattern, and against its own limit.
 
-    python benchmarks/scoring.py --model runs/imdb/model --input imdb/unlabelled.parquet --rows 200000
-    python benchmarks/scoring.py --model runs/imdb/model --input imdb/unlabelled.parquet --rows 200000 --kill
+    python -m benchmarks.scoring --model runs/imdb/model --input imdb/unlabelled.parquet --rows 200000
+    python -m benchmarks.scoring --model runs/imdb/model --input imdb/unlabelled.parquet --rows 200000 --kill
 
 The input is repeated to the number of rows. The contestants take turns, so that a slow minute of the machine affects
-all of them. Prints medians as rows/s of whole commands (start of Python, Ray and TensorFlow included), and ratios.
+all of them. Prints medians and ranges of whole commands (start of Python, Ray and TensorFlow included), and ratios,
+also by the CPU time of all processes, which other work on the machine stretches less.
 
     limit     tokenizer and engine alone, in one process on all cores, texts already in memory
     score 0   lstm-ray score --actors 0
     score N   lstm-ray score --actors <cores>
     guide     read_parquet, map_batches(tokenize), map_batches(actor with model.predict), write_parquet
-    guide+    the same with Ray's own checkpoint (ray.data.checkpoint.CheckpointConfig, beta)
+    guide+    the same with Ray's own checkpoint (ray.data.checkpoint.CheckpointConfig, beta), with --checkpoint
+
+The guide leaves the number of actors and the batch size to the user. So each of SHAPES first runs once, and the fastest
+takes part; with --by-cpu the one that takes the least CPU time.
 
 With --kill, each is killed (SIGKILL) when half of the rows are written, and run again by the same command. Printed are
 the seconds of both runs, and whether the output has every row once, in order. The guide's blocks are then
@@ -29,25 +33,37 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-# `python benchmarks/scoring.py` puts benchmarks/ first on the path, where tokenize.py hides the standard library's.
-sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-import numpy as np  # noqa: E402
-import numpy.typing as npt  # noqa: E402
-import pyarrow as pa  # noqa: E402
-import pyarrow.parquet as pq  # noqa: E402
+from benchmarks.processes import measure
+from lstm_ray.model.bundle import read_bundle
+from lstm_ray.runtime.devices import available_cores
+from lstm_ray.score.scorer import Scorer
 
-from lstm_ray.model.bundle import read_bundle  # noqa: E402
-from lstm_ray.runtime.devices import available_cores  # noqa: E402
-from lstm_ray.score.scorer import Scorer  # noqa: E402
-
+SHAPES = tuple((actors, batch) for actors in sorted({1, available_cores()}) for batch in (256, 1024))
+"""Numbers of actors, and rows of a batch that `model.predict` gets; a block has four batches."""
 KILLED_FILES = 40
 KILLED_BLOCK_BYTES = 256 << 10
+
+
+@dataclass(frozen=True)
+class Took:
+    """What a contestant took in a round.
+
+    Attributes:
+        seconds: Wall time.
+        cpu_s: CPU seconds of all its processes.
+    """
+
+    seconds: float
+    cpu_s: float
 
 
 @dataclass(frozen=True)
@@ -73,11 +89,13 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="model bundle")
     parser.add_argument("--input", required=True, help="Parquet with a column `text`")
     parser.add_argument("--rows", type=int, default=200_000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--without-guide", action="store_true", help="leave out the slowest contestants")
+    parser.add_argument("--checkpoint", action="store_true", help="let the guide also run with Ray's own checkpoint")
+    parser.add_argument("--by-cpu", action="store_true", help="choose the guide's shape by CPU time")
     parser.add_argument("--kill", action="store_true", help="kill each in the middle, and run it again")
     parser.add_argument("--json", help="write the figures here")
-    parser.add_argument("--run-guide", nargs=5, help=argparse.SUPPRESS)
+    parser.add_argument("--run-guide", nargs=7, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.run_guide:
         run_guide(*arguments.run_guide)
@@ -90,26 +108,28 @@ def main() -> None:
             report_killed(kill_each(corpus, arguments.rows, arguments.model, work, cores), arguments.rows)
             return
         corpus = repeat(arguments.input, arguments.rows, work / "input")
-        contestants: dict[str, Callable[[], float]] = {
-            "limit": lambda: time_limit(arguments.model, corpus),
-            "score 0": lambda: time_command(score_command(corpus, arguments.model, work / "out", 0), work / "out"),
-            f"score {cores}": lambda: time_command(
-                score_command(corpus, arguments.model, work / "out", cores), work / "out"
-            ),
-        }
+        commands = {f"score {n}": score_command(corpus, arguments.model, work / "out", n) for n in (0, cores)}
         if not arguments.without_guide:
-            contestants["guide"] = lambda: time_command(
-                guide_command(corpus, arguments.model, work / "out"), work / "out"
-            )
-            contestants["guide+"] = lambda: time_command(
-                guide_command(corpus, arguments.model, work / "out", work / "checkpoint"), work / "out"
-            )
-        seconds: dict[str, list[float]] = {name: [] for name in contestants}
+            shape = best_shape(corpus, arguments.model, work / "out", by_cpu=arguments.by_cpu)
+            commands["guide"] = guide_command(corpus, arguments.model, work / "out", shape)
+            if arguments.checkpoint:
+                commands["guide+"] = guide_command(corpus, arguments.model, work / "out", shape, work / "checkpoint")
+        took: dict[str, list[Took]] = {name: [] for name in ("limit", *commands)}
         for number in range(1, arguments.rounds + 1):
-            for name, run in contestants.items():
-                seconds[name].append(run())
-                print(f"round {number}: {name} {seconds[name][-1]:.1f} s", file=sys.stderr)
-    report(seconds, arguments.rows, cores, arguments.json)
+            for name, rounds in took.items():
+                command = commands.get(name)
+                rounds.append(run_command(command, work / "out") if command else run_limit(arguments.model, corpus))
+                shutil.rmtree(work / "checkpoint", ignore_errors=True)
+                print(f"round {number}: {name} {rounds[-1].seconds:.1f} s", file=sys.stderr)
+    report(took, arguments.rows, cores, arguments.json)
+
+
+def best_shape(corpus: Path, model: str, output: Path, *, by_cpu: bool) -> tuple[int, int]:
+    """Runs the guide in each shape, prints what it took, and returns the best."""
+    tried = {shape: run_command(guide_command(corpus, model, output, shape), output) for shape in SHAPES}
+    for (actors, batch), took in tried.items():
+        print(f"guide with {actors} actors, batches of {batch:5,}: {took.seconds:6.1f} s, {took.cpu_s:6.1f} CPU s")
+    return min(tried, key=lambda shape: tried[shape].cpu_s if by_cpu else tried[shape].seconds)
 
 
 def repeat(source: str, rows: int, directory: Path, file_rows: int = 50_000) -> Path:
@@ -124,14 +144,14 @@ def repeat(source: str, rows: int, directory: Path, file_rows: int = 50_000) -> 
     return directory
 
 
-def time_limit(model: str, corpus: Path) -> float:
-    """Returns the seconds that tokenizer and engine take, without start, reading and writing."""
+def run_limit(model: str, corpus: Path) -> Took:
+    """Runs tokenizer and engine, without start, reading and writing."""
     scorer = Scorer(read_bundle(model), engine="cpu")
     texts = [pq.read_table(file, columns=["text"])["text"] for file in sorted(corpus.iterdir())]
-    started = time.perf_counter()
+    started, cpu_s = time.perf_counter(), time.process_time()
     for column in texts:
         scorer.score(column)
-    return time.perf_counter() - started
+    return Took(time.perf_counter() - started, time.process_time() - cpu_s)
 
 
 def score_command(corpus: Path, model: str, output: Path, actors: int) -> list[str]:
@@ -141,28 +161,32 @@ def score_command(corpus: Path, model: str, output: Path, actors: int) -> list[s
 
 
 def guide_command(
-    corpus: Path, model: str, output: Path, checkpoint: Path | None = None, block_bytes: int | None = None
+    corpus: Path,
+    model: str,
+    output: Path,
+    shape: tuple[int, int],
+    checkpoint: Path | None = None,
+    block_bytes: int | None = None,
 ) -> list[str]:
     """Returns the command line that scores as Ray Data's guide does, with Ray's own checkpoint if that is given."""
-    given = [str(corpus), model, str(output), str(checkpoint or ""), str(block_bytes or "")]
-    return [sys.executable, __file__, "--model", "-", "--input", "-", "--run-guide", *given]
+    given = [str(corpus), model, str(output), *map(str, shape), str(checkpoint or ""), str(block_bytes or "")]
+    return [sys.executable, "-m", "benchmarks.scoring", "--model", "-", "--input", "-", "--run-guide", *given]
 
 
-def time_command(command: list[str], output: Path) -> float:
-    """Returns the seconds that a command takes; deletes its output."""
-    started = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    seconds = time.perf_counter() - started
+def run_command(command: list[str], output: Path) -> Took:
+    """Runs a command and deletes its output."""
+    measured = measure(command)
     shutil.rmtree(output)
-    return seconds
+    return Took(measured.seconds, sum(measured.cpu_s.values()))
 
 
 def kill_each(corpus: Path, rows: int, model: str, work: Path, cores: int) -> dict[str, Killed]:
     """Kills each contestant when half of the rows are written, and runs it again."""
+    shape = (max(1, cores - 1), 256)
     commands = {
         f"score {cores}": score_command(corpus, model, work / "score", cores),
-        "guide": guide_command(corpus, model, work / "guide", block_bytes=KILLED_BLOCK_BYTES),
-        "guide+": guide_command(corpus, model, work / "guide+", work / "checkpoint", KILLED_BLOCK_BYTES),
+        "guide": guide_command(corpus, model, work / "guide", shape, block_bytes=KILLED_BLOCK_BYTES),
+        "guide+": guide_command(corpus, model, work / "guide+", shape, work / "checkpoint", KILLED_BLOCK_BYTES),
     }
     return {name: kill_and_repeat(command, work / name.split()[0], rows) for name, command in commands.items()}
 
@@ -218,15 +242,18 @@ def report_killed(killed: dict[str, Killed], rows: int) -> None:
         )
 
 
-def run_guide(corpus: str, model: str, output: str, checkpoint: str, block_bytes: str) -> None:
-    """Scores as Ray Data's batch-inference guide does: an actor per core has the Keras model.
+def run_guide(
+    corpus: str, model: str, output: str, actors: str, batch_rows: str, checkpoint: str, block_bytes: str
+) -> None:
+    """Scores as Ray Data's batch-inference guide does: actors of one core have the Keras model.
 
     Source: https://docs.ray.io/en/latest/data/batch_inference.html
     """
     import ray
 
-    # A resumed run needs a core for the actor that filters rows; with two cores it would wait for ever.
-    cpus = available_cores() + bool(checkpoint)
+    # A core for the tasks beside the actors, and for the actor that filters rows in a resumed run: with no more cores
+    # than actors, it would wait for ever.
+    cpus = max(available_cores(), int(actors) + 1) + bool(checkpoint)
     ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False)
     if checkpoint:
         from ray.data.checkpoint import CheckpointConfig
@@ -251,29 +278,42 @@ def run_guide(corpus: str, model: str, output: str, checkpoint: str, block_bytes
             self.model = read_bundle(model).keras_model()
 
         def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-            batch["probability"] = self.model.predict(batch.pop("token_ids"), batch_size=256, verbose=0)[:, 0]
+            ids = batch.pop("token_ids")
+            batch["probability"] = self.model.predict(ids, batch_size=int(batch_rows), verbose=0)[:, 0]
             return batch
 
     if block_bytes:
         ray.data.DataContext.get_current().target_max_block_size = int(block_bytes)
-    size = None if block_bytes else 1024  # None: a batch is a block
+    size = None if block_bytes else 4 * int(batch_rows)  # None: a batch is a block
     dataset = ray.data.read_parquet(corpus)
     dataset = dataset.map_batches(encode, batch_size=size).map_batches(
-        Predictor, batch_size=size, num_cpus=1, compute=ray.data.ActorPoolStrategy(size=max(1, available_cores() - 1))
+        Predictor, batch_size=size, num_cpus=1, compute=ray.data.ActorPoolStrategy(size=int(actors))
     )
     dataset.write_parquet(output)
 
 
-def report(seconds: dict[str, list[float]], rows: int, cores: int, path: str | None) -> None:
-    """Prints medians as rows/s, as shares of the limit, and as multiples of the guide's pattern."""
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    print(f"{rows:,} rows, {cores} cores, medians of {len(seconds['limit'])} interleaved rounds\n")
-    print(f"{'':10} {'seconds':>9} {'rows/s':>10} {'of limit':>9} {'x guide':>8}")
-    for name, median in medians.items():
-        guide = f"{medians['guide'] / median:7.2f}x" if "guide" in medians else ""
-        print(f"{name:10} {median:9.1f} {rows / median:10,.0f} {medians['limit'] / median:9.0%} {guide:>8}")
+def report(took: dict[str, list[Took]], rows: int, cores: int, path: str | None) -> None:
+    """Prints medians and ranges, as rows/s, shares of the limit, and multiples of the guide's pattern."""
+    print(f"{rows:,} rows, {cores} cores, medians and ranges of {len(took['limit'])} interleaved rounds\n")
+    for unit in ("seconds", "cpu_s"):
+        values = {name: [float(getattr(one, unit)) for one in rounds] for name, rounds in took.items()}
+        print(f"{'':10} {unit.replace('_', ' '):>24} {'rows/s':>9} {'of limit':>20} {'x guide':>22}")
+        for name, own in values.items():
+            shares = [limit / one for limit, one in zip(values["limit"], own, strict=True)]
+            times = [guide / one for guide, one in zip(values.get("guide", []), own, strict=False)]
+            print(
+                f"{name:10} {spread(own, '.1f'):>24} {rows / statistics.median(own):9,.0f} {spread(shares, '.0%'):>20}"
+                f" {spread(times, '.2f') if times else '':>22}"
+            )
+        print()
     if path:
-        Path(path).write_text(json.dumps({"rows": rows, "cores": cores, "seconds": seconds}, indent=2) + "\n")
+        figures = {name: [asdict(one) for one in rounds] for name, rounds in took.items()}
+        Path(path).write_text(json.dumps({"rows": rows, "cores": cores, "took": figures}, indent=2) + "\n")
+
+
+def spread(values: list[float], form: str) -> str:
+    """Returns median and range as text."""
+    return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
 if __name__ == "__main__":

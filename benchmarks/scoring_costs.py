@@ -1,13 +1,16 @@
 """Measures what scoring costs beside scoring: planning, memory, the time before the first row; and its own parts.
 
-python benchmarks/scoring_costs.py plan
-python benchmarks/scoring_costs.py memory --model runs/imdb/model --input imdb/unlabelled.parquet
-python benchmarks/scoring_costs.py fixed --model runs/imdb/model --input imdb/unlabelled.parquet
-python benchmarks/scoring_costs.py shares --model runs/imdb/model --input imdb/dev.parquet
+python -m benchmarks.scoring_costs plan
+python -m benchmarks.scoring_costs memory --model runs/imdb/model --input imdb/unlabelled.parquet
+python -m benchmarks.scoring_costs fixed --model runs/imdb/model --input imdb/unlabelled.parquet
+python -m benchmarks.scoring_costs processes --model runs/imdb/model --input imdb/unlabelled.parquet
+python -m benchmarks.scoring_costs shares --model runs/imdb/model --input imdb/dev.parquet
 
 plan     seconds and memory of planning 25,000, 50,000 and 100,000 files of 10 parts each, which have no rows to read
 memory   peak memory of every process while 200,000 and 2,000,000 rows are scored, with 0 and with 2 actors
 fixed    1,000 rows: seconds of each step of a run, median of several
+processes
+         1,000 rows with 2 actors: CPU seconds of each kind of process, which other work on the machine stretches less
 shares   CPU time that a row of all rows takes to be tokenized, in the LSTM and in the n-grams, in each precision; and
          how many labels, and how far probabilities, differ from float32. A model without n-grams is measured with
          8,388,608 random weights of n-grams of up to 3 words, but its labels are those without
@@ -17,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import statistics
 import subprocess
@@ -29,21 +31,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-# A script puts its own directory first on the path, where tokenize.py hides the standard library's.
-sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-import numpy as np  # noqa: E402
-import pyarrow as pa  # noqa: E402
-import pyarrow.parquet as pq  # noqa: E402
-
-from lstm_ray.kernels.emitter import Target  # noqa: E402
-from lstm_ray.kernels.precision.choice import precisions_of  # noqa: E402
-from lstm_ray.model.bundle import read_bundle  # noqa: E402
-from lstm_ray.score.engine import NativeEngine  # noqa: E402
-from lstm_ray.score.scorer import Encoder, encode_column  # noqa: E402
+from benchmarks.processes import measure
+from benchmarks.scoring import score_command
+from lstm_ray.kernels.emitter import Target
+from lstm_ray.kernels.precision.choice import precisions_of
+from lstm_ray.model.bundle import read_bundle
+from lstm_ray.score.engine import NativeEngine
+from lstm_ray.score.scorer import Encoder, encode_column
 
 GROUPS = 10  # row groups of a planned file, each of which becomes a part
-POLL_S = 0.2
 
 PLAN = """
 import json, resource, sys, time
@@ -111,7 +111,7 @@ print(json.dumps(steps))
 def main() -> None:
     """Runs one of the measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["plan", "memory", "fixed", "shares"])
+    parser.add_argument("what", choices=["plan", "memory", "fixed", "processes", "shares"])
     parser.add_argument("--model", help="model bundle")
     parser.add_argument("--input", help="Parquet with a column `text`, of 50,000 rows")
     parser.add_argument("--rounds", type=int, default=5, help="of `fixed` and `shares`")
@@ -124,6 +124,8 @@ def main() -> None:
             parser.error("--model and --input are missing")
         elif arguments.what == "memory":
             measure_memory(work, arguments.model, arguments.input)
+        elif arguments.what == "processes":
+            measure_processes(work, arguments.model, arguments.input, arguments.rounds)
         elif arguments.what == "shares":
             measure_shares(arguments.model, arguments.input, arguments.rounds)
         else:
@@ -170,44 +172,27 @@ def measure_memory(work: Path, model: str, source: str) -> None:
 
 def peaks_of(corpus: Path, model: str, output: Path, actors: int) -> dict[str, float]:
     """Scores a corpus; returns the largest peak of memory among the processes of each kind, MiB."""
-    mark = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # a short path, because that of Ray's sockets is limited
-    command = [str(Path(sys.executable).with_name("lstm-ray")), "score", str(corpus), "--model", model]
-    process = subprocess.Popen(
-        [*command, "--output", str(output), "--actors", str(actors)],
-        env={**os.environ, "RAY_TMPDIR": mark},
-        stdout=subprocess.DEVNULL,
-    )
-    peaks: dict[str, float] = defaultdict(float)
-    while process.poll() is None:
-        for role, size in sizes_of(mark, process.pid):
-            peaks[role] = max(peaks[role], size)
-        time.sleep(POLL_S)
-    shutil.rmtree(mark, ignore_errors=True)
-    if process.returncode:
-        raise SystemExit(f"scoring failed: {process.returncode}")
+    measured = measure(score_command(corpus, model, output, actors))
     manifest = json.loads((output / "_manifest.json").read_text(encoding="utf-8"))
     print(f"{manifest['rows']:,} rows, --actors {actors}: {manifest['rows_per_s']:,.0f} rows/s", file=sys.stderr)
-    return dict(peaks)
+    return measured.peak_mib
 
 
-def sizes_of(mark: str, driver: int) -> list[tuple[str, float]]:
-    """Lists kind and peak memory (MiB) of the processes that have `mark` in their environment."""
-    found = []
-    for place in Path("/proc").iterdir():
-        try:
-            if not place.name.isdigit() or f"RAY_TMPDIR={mark}".encode() not in (place / "environ").read_bytes():
-                continue
-            words = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").split()
-            status = (place / "status").read_text()
-        except (OSError, ProcessLookupError):
-            continue  # the process has ended
-        peak = next((line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")), None)
-        if peak and words:
-            role = "driver" if int(place.name) == driver else words[0].rsplit("/", 1)[-1]
-            if role.startswith("python"):
-                role = next((word.rsplit("/", 1)[-1] for word in words[1:] if word.endswith(".py")), role)
-            found.append((role, int(peak) / 1024))
-    return found
+def measure_processes(work: Path, model: str, source: str, rounds: int) -> None:
+    """Scores 1,000 rows on Ray several times and prints the CPU time of each kind of process."""
+    pq.write_table(pq.read_table(source, columns=["text"]).slice(0, 1000), work / "few.parquet")
+    runs = []
+    for _ in range(rounds):
+        runs.append(measure(score_command(work / "few.parquet", model, work / "out", 2)))
+        shutil.rmtree(work / "out")
+        print(f"{runs[-1].seconds:.1f} s, {sum(runs[-1].cpu_s.values()):.2f} CPU s", file=sys.stderr)
+    kinds = {kind for run in runs for kind in run.cpu_s}
+    medians = {kind: statistics.median(run.cpu_s.get(kind, 0.0) for run in runs) for kind in kinds}
+    print(f"1,000 rows, --actors 2, medians of {rounds}: CPU seconds, and processes")
+    for kind, cpu_s in sorted(medians.items(), key=lambda item: -item[1]):
+        print(f"{cpu_s:7.2f} {statistics.median(run.count.get(kind, 0) for run in runs):4.0f}  {kind}")
+    print(f"{statistics.median(sum(run.cpu_s.values()) for run in runs):7.2f}       in all")
+    print(f"{statistics.median(run.seconds for run in runs):7.2f}       seconds")
 
 
 def measure_start(work: Path, model: str, source: str, rounds: int) -> None:

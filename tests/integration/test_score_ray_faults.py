@@ -68,6 +68,15 @@ def test_an_actor_that_is_killed_is_replaced(
     command.wait_until(lambda: len(parts(tmp_path / "out")) >= 3, 120)
     actors = ray_processes("_ScoringActor")
     assert actors
+    for left_out in (
+        "/dashboard.py",
+        "/monitor.py",
+        "/log_monitor.py",
+        "Coordinator",
+        "_StatsActor",
+        "LocationTracker",
+    ):
+        assert not ray_processes(left_out), "a Ray of the command's own runs only what scoring needs"
     kill(actors[0])
     code, error = command.end()
     assert code == 0, error
