@@ -271,6 +271,10 @@ def test_what_would_go_wrong_unnoticed_is_refused(tmp_path: Path) -> None:
         assert not (tmp_path / "out.parquet").exists()
     with pytest.raises(OutputError, match=r"in\.csv: is the file to convert"):
         convert(source, source, overwrite=True)
+    source.write_bytes(b"text,label\na,b,c\n")
+    for quote in "*(|":  # a character of regular expressions
+        with pytest.raises(InputError, match=r"line 2 has 3 values, .*: correct the line; if these"):
+            convert(source, tmp_path / "out.parquet", quote=quote)
     for option, value in (("delimiter", ";;"), ("quote", "''"), ("escape", "\n"), ("delimiter", "")):
         with pytest.raises(ConfigError, match=f"--{option} is .*: expected one character"):
             convert(source, tmp_path / "out.parquet", **{option: value})
