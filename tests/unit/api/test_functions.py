@@ -53,7 +53,7 @@ def test_a_model_stands_for_its_path_and_columns_may_be_a_list(
     monkeypatch.setattr(run, "score", lambda config, progress: config)
     given: Any = {"model": lstm_ray.load(tiny_bundle), "keep_columns": ["id", "stars"]}
     config: Any = lstm_ray.score("a.parquet", output="scored", **given)
-    assert (config.model, config.keep_columns) == (str(tiny_bundle), "id,stars")
+    assert (config.model, config.keep_columns) == (str(tiny_bundle), ("id", "stars"))
 
 
 def test_data_is_converted_split_and_learned_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -170,6 +170,8 @@ def test_two_numbers_that_usually_mean_the_classes_are_proposed_on_a_condition(
         ('"so, so",fine', ("so, so", "fine")),
         (["so, so", "fine"], ("so, so", "fine")),
         ("", ()),
+        ("4\n5", ("4", "5")),
+        ([" a", "b\nc", ""], (" a", "b\nc")),
     ],
 )
 def test_labels_are_a_list_or_a_text_with_commas_in_which_quotes_keep_one(given: Any, labels: tuple[str, ...]) -> None:
