@@ -3,7 +3,7 @@
     footers            -> rows                                  -> settings, each with its reason
     a sample of texts  -> lengths, distinct words and n-grams
 
-Only settings that are declared as `from_data` (config/train.py) and that the user has not set are chosen. The choice
+Only settings that are declared as `from_data` (config/train/) and that the user has not set are chosen. The choice
 depends only on the data, so that the same command resumes a run.
 """
 
