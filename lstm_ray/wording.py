@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _UNSEEN = re.compile(
@@ -17,23 +17,6 @@ _UNSEEN = re.compile(
     "\ud800-\udfff"  # bytes of a name that are not UTF-8: they cannot be printed
     "]"
 )
-_CONVERTIBLE = re.compile(r"\.(csv|tsv|jsonl|ndjson|json)(\.(gz|bz2|zst))?$", re.IGNORECASE)
-"""What `lstm-ray data convert` reads."""
-_NO_CONTENT = {
-    b"version https://git-lfs": "a pointer of Git LFS: `git lfs pull` fetches the file itself",
-    b"<!doctype html": "a web page: fetch the file again, from the address of its raw content",
-    b"<html": "a web page: fetch the file again, from the address of its raw content",
-}
-"""What a file is that stands in another one's place, by the bytes with which it begins, in lower case."""
-_OTHER_FORMATS = {
-    b"ARROW1": "it is an Arrow (Feather) file: pandas.read_feather(FILE).to_parquet(OTHER) makes Parquet of it",
-    b"ORC": "it is an ORC file: pandas.read_orc(FILE).to_parquet(OTHER) makes Parquet of it",
-    b"PK\x03\x04": "it is a zip archive or a spreadsheet: unpack it, or save the sheet as CSV",
-    b"\x1f\x8b": "it is compressed by gzip: unpack it",
-    b"(\xb5/\xfd": "it is compressed by zstd: unpack it",
-}
-"""What helps, by the bytes with which a file begins."""
-_LINE_CHARACTERS = str.maketrans("", "", "\r\n\t\ufeff")
 _MOST_NAMED = 20
 _MOST_COMPARED = 1000
 _MOST_CHARACTERS = 200
@@ -99,51 +82,3 @@ def shortened(text: str) -> str:
 def counted(number: int, noun: str) -> str:
     """Returns a number with its noun: 1 file, 2 files."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def not_parquet(path: str, error: BaseException, begin: bytes = b"") -> str:
-    """Returns why a file is not Parquet, and what helps: for CSV, TSV and JSON the command that converts it.
-
-    Args:
-        path: The file, a path or URI.
-        error: What Arrow says.
-        begin: The file's first bytes.
-    """
-    name = os.path.basename(path)
-    found = _CONVERTIBLE.search(name)
-    if found is None:
-        other = next((remedy for magic, remedy in _OTHER_FORMATS.items() if begin.startswith(magic)), "")
-        if (what := in_place_of_content(begin)) is not None:
-            other = f"it is {what}"
-        if not other and begin and begin.decode(errors="ignore").translate(_LINE_CHARACTERS).isprintable():
-            other = "it looks like text: let its name end in .csv, .tsv or .jsonl, for lstm-ray data convert"
-        return f"not a Parquet file: {other or reason(error)}"
-    source = name if "://" in path else path
-    fetched = f"fetch {name}, and " if "://" in path else ""
-    return f"not a Parquet file: {fetched}{_conversion(source, name[: found.start()])} it"
-
-
-def in_place_of_content(begin: bytes) -> str | None:
-    """Returns what a file is that stands in the place of the wanted one, with what helps; None if it is none."""
-    return next((what for magic, what in _NO_CONTENT.items() if begin.lower().startswith(magic)), None)
-
-
-def many_to_convert(directory: str, names: Sequence[str]) -> str | None:
-    """Returns what makes Parquet of the CSV, TSV or JSON files in a directory; None unless all names have one ending.
-
-    Args:
-        directory: The directory, a path or URI.
-        names: The files' paths in it.
-    """
-    endings = {found[0] if (found := _CONVERTIBLE.search(name)) else "" for name in names}
-    if len(endings) != 1 or "" in endings:
-        return None
-    if "://" in directory:
-        return "fetch them, and convert them with lstm-ray data convert"
-    pattern = os.path.join(directory, "**" if any("/" in name for name in names) else "", f"*{endings.pop()}")
-    return f"{_conversion(pattern, os.path.basename(directory.rstrip('/')) or 'all')} them"
-
-
-def _conversion(source: str, stem: str) -> str:
-    command = shlex.join(("lstm-ray", "data", "convert", source, "--output", f"{stem}.parquet"))
-    return f"`{command}` makes Parquet of"

@@ -146,6 +146,8 @@ _SIGNS = ((">=", "ge"), (">", "gt"), ("<=", "le"), ("<", "lt"))
 def _shown(value: Any) -> str:
     if value in (None, "", ()):
         return ""
+    if isinstance(value, tuple):
+        return f"`{','.join(value)}`"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 

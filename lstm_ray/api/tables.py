@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _ROW_GROUP_ROWS = 10_000  # several row groups, which training encodes in parallel
-_FILE_OF_TABLE = re.compile(r"(?<!\S)/\S*/lstm-ray/tables/table-[0-9a-f]{32}\.parquet")
 
 
 def is_table(value: Any) -> bool:
@@ -77,7 +76,8 @@ def _by_argument(message: str, paths: Mapping[str, str]) -> str:
     for path in set(paths.values()):  # the same table may be given twice
         argument = " and ".join(name for name, one in paths.items() if one == path)
         message = message.replace(repr(path), argument).replace(path, argument)
-    return _FILE_OF_TABLE.sub("another table", message)  # of an earlier call
+    of_earlier_calls = rf"(['\"]?){re.escape(str(_directory()))}/table-[0-9a-f]{{32}}\.parquet\1"
+    return re.sub(of_earlier_calls, "another table", message)
 
 
 def refuse_tables(given: Mapping[str, Any], where: str = "") -> None:
@@ -101,7 +101,7 @@ def _as_arrow(name: str, value: Any) -> pa.Table:
 @contextmanager
 def _file_of(table: pa.Table) -> Iterator[str]:
     """Writes a table and yields the file's path; at the end the file is deleted unless another call uses it."""
-    directory = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lstm-ray" / "tables"
+    directory = _directory()
     try:
         path, stream = _write(table, directory)
     except OSError as error:
@@ -112,6 +112,11 @@ def _file_of(table: pa.Table) -> Iterator[str]:
         with _renaming(directory):
             stream.close()
             _delete_unused(directory)
+
+
+def _directory() -> Path:
+    """Returns the absolute path of the directory of all tables."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "lstm-ray" / "tables"
 
 
 def _delete_unused(directory: Path) -> None:

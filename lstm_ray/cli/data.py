@@ -60,7 +60,7 @@ def imdb(
             ("train", f"{files.train}: {files.train_rows:,} rows"),
             ("test", f"{files.test}: {files.test_rows:,} rows"),
             ("unlabelled", f"{files.unlabelled}: {files.unlabelled_rows:,} rows"),
-            ("next", _training(files.train, "runs/imdb")),
+            ("next", console.command_line("train", "--train", str(files.train), "--output", "runs/imdb")),
         ],
     )
 
@@ -87,7 +87,7 @@ def demo(
             ("train", f"{files.train}: {files.train_rows:,} rows"),
             ("test", f"{files.test}: {files.test_rows:,} rows"),
             ("to score", f"{files.reviews}: {files.reviews_rows:,} rows"),
-            ("next", _training(files.train, "runs/demo")),
+            ("next", console.command_line("train", "--train", str(files.train), "--output", "runs/demo")),
         ],
     )
 
@@ -144,7 +144,3 @@ def split(config: SplitConfig) -> None:
             ("next", console.command_line(*next_command(train.path, run, config.text_column, is_for_training=True))),
         ],
     )
-
-
-def _training(train: Path, output: str) -> str:
-    return console.command_line("train", "--train", str(train), "--output", output)

@@ -158,6 +158,8 @@ def _metavar(kind: Any) -> str | None:
 
 
 def _show(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(value)
     return ("yes" if value else "no") if isinstance(value, bool) else str(value)
 
 

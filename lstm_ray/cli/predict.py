@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from lstm_ray.api.model import Explanation, Prediction
 
 _NOT_LINES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson")
-_LINE_END = re.compile(rb"\r\n|\n|\r")
 _MOST_BYTES = 256 << 20  # of stdin or a file: both are read into memory
 _MOST_WORDS = 10  # shown for a text; --json lists all
 
@@ -113,6 +112,7 @@ def _given(texts: list[str], file: str | None, model: str) -> list[bytes]:
         return _lines(content, "stdin")
     if file is not None:
         from lstm_ray import storage
+        from lstm_ray.storage.formats import PARQUET
 
         content = storage.read_bytes(file, _MOST_BYTES)
         if (path := Path(file)).suffix.lower() in _NOT_LINES:
@@ -120,7 +120,7 @@ def _given(texts: list[str], file: str | None, model: str) -> list[bytes]:
             raise ConfigError(
                 f"--file {file} does not have one text per line: {convert} makes Parquet of it, for lstm-ray score"
             )
-        if content.startswith(b"PAR1"):
+        if content.startswith(PARQUET):
             raise ConfigError(f"--file {file} is Parquet: {_score_line(file, model)}")
         return _lines(content, f"--file {file}")
     for text in texts:
@@ -144,7 +144,8 @@ def _lines(content: bytes, source: str) -> list[bytes]:
     """
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise InputError(f"{source} is UTF-16: write it as UTF-8")
-    lines = _LINE_END.split(content.removeprefix(codecs.BOM_UTF8))
+    line_end = rb"\r?\n" if b"\n" in content else rb"\r"  # a return within a line of a file with \n separates nothing
+    lines = re.split(line_end, content.removeprefix(codecs.BOM_UTF8))
     if not lines[-1]:  # after the last line's end
         lines.pop()
     if not lines:

@@ -81,7 +81,7 @@ from lstm_ray.config.shared import RowSettings as RowSettings
 from lstm_ray.config.shared import ThresholdSettings as ThresholdSettings
 from lstm_ray.config.shared import join_list as join_list
 from lstm_ray.config.shared import split_list as split_list
-from lstm_ray.config.train.config import TrainConfig as TrainConfig
+from lstm_ray.config.train import TrainConfig as TrainConfig
 from lstm_ray.config.tune import Range as Range
 from lstm_ray.config.tune import TuneConfig as TuneConfig
 from lstm_ray.config.vectors import SkipGramSettings as SkipGramSettings

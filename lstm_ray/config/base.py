@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import numbers
 import os
 import re
 from collections.abc import Callable, Collection, Mapping
@@ -29,6 +30,7 @@ COUNT = r"^(0|[1-9]\d*)$|^[1-9]\d*:[1-9]\d*$"
 
 _PAIR = re.compile(r"(?:LOW|MIN|X)([:,])(?:HIGH|MAX|X)")  # in the placeholder of a setting
 _GROUPED = re.compile(r"[\s+-]*\d+([._]\d*)+\s*")
+_NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 BAND = r"^(0|1|0?\.\d+|1\.0+):(0|1|0?\.\d+|1\.0+)$"
 """Two probabilities, LOW:HIGH."""
@@ -49,7 +51,8 @@ class Settings(BaseModel):
         """Accepts path objects as strings, one string where a setting takes several, and a pair such as (0.4, 0.6).
 
         Raises:
-            ValueError: A setting is an integer, and its value a text such as 1.000, which pydantic would read as 1.
+            ValueError: A setting is an integer, and its value something else that pydantic would read as one: True,
+                20.0, or a text such as 1.000, which is a thousand to many.
         """
         if not isinstance(given, dict):
             return given
@@ -71,11 +74,13 @@ def _as_written(name: str, given: Any, field: FieldInfo | None) -> Any:
     value = _without_path_objects(given)
     if field is None:
         return value
-    if isinstance(value, str) and field.annotation in (int, int | None) and _GROUPED.fullmatch(value):
-        raise ValueError(f"`{name}` is {shortened(repr(value))}: should be a valid integer: digits only")
+    if field.annotation in (int, int | None) and (
+        isinstance(value, bool | float) or (isinstance(value, str) and _GROUPED.fullmatch(value))
+    ):
+        raise ValueError(f"`{name}` is {value_in_messages(value)}: should be an integer: digits only")
     if isinstance(value, str) and is_list(field):
         return (value,)
-    if isinstance(value, list | tuple) and len(value) == 2 and all(type(one) in (int, float) for one in value):
+    if isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_number, value)):
         pair = takes_pair(field.json_schema_extra)
         return value if pair is None else pair[1].join(map(str, value))
     return value
@@ -84,6 +89,10 @@ def _as_written(name: str, given: Any, field: FieldInfo | None) -> Any:
 def takes_pair(declared: Any) -> re.Match[str] | None:
     """Returns whether a setting is declared as two numbers in one text; group 1 is what separates them."""
     return _PAIR.search(str(declared.get("metavar"))) if isinstance(declared, dict) else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)  # NumPy's numbers too
 
 
 def _without_path_objects(value: Any) -> Any:
@@ -267,6 +276,11 @@ def argument_name(field: str) -> str:
 def name_in_messages(kind: type[Settings], field: str) -> str:
     """Returns what a message calls a setting: INPUT, --max-tokens."""
     return argument_name(field) if shown_as(kind, field)["argument"] else option_name(field)
+
+
+def value_in_messages(value: Any) -> str:
+    """Returns how a message shows the value of a setting: a number without quotes, also if it is an option's text."""
+    return value if isinstance(value, str) and _NUMBER.fullmatch(value) else shortened(repr(value))
 
 
 def fields_in_order(kind: type[Settings]) -> list[str]:

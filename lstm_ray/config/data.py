@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BeforeValidator, field_validator, model_validator
+from pydantic import field_validator, model_validator
 
 from lstm_ray.config.base import FILES, Settings, setting
-from lstm_ray.config.shared import split_list
+from lstm_ray.config.shared import NameList
 
 _FORMAT = "CSV and TSV"
 _SIDES = "Training or test"
@@ -52,7 +52,7 @@ class ConvertConfig(Settings):
         panel=_FORMAT,
         metavar="CHARACTER",
     )
-    column_names: Annotated[tuple[str, ...], BeforeValidator(split_list)] = setting(
+    column_names: NameList = setting(
         (),
         "Names of the columns, for files without a header, such as label,title,text.",
         panel=_FORMAT,

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator
 
 from lstm_ray.config.base import FILES, setting
 from lstm_ray.config.shared import (
     BundleSettings,
     InputSettings,
     LabelSettings,
+    NameList,
     PrecisionSettings,
     RowSettings,
     ThresholdSettings,
-    split_list,
 )
 
 
@@ -39,7 +39,7 @@ class EvaluateConfig(LabelSettings, ThresholdSettings, PrecisionSettings, RowSet
     mistakes: int = setting(
         12, "Wrong predictions in the report, those with the largest error first.", panel=FILES, ge=0, le=10_000
     )
-    by: Annotated[tuple[str, ...], BeforeValidator(split_list), AfterValidator(_distinct)] = setting(
+    by: Annotated[NameList, AfterValidator(_distinct)] = setting(
         (),
         "Measure each value of these columns too; length groups rows by their number of words.",
         panel=FILES,

@@ -10,15 +10,20 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from lstm_ray.config.base import Settings, chosen_later, name_in_messages, option_name, shown_as
+from lstm_ray.config.base import (
+    Settings,
+    chosen_later,
+    name_in_messages,
+    option_name,
+    shown_as,
+    value_in_messages,
+)
 from lstm_ray.config.job_file import read_job_file
 from lstm_ray.config.presets import preset_of, preset_settings
 from lstm_ray.errors import ConfigError
-from lstm_ray.wording import shortened
 
 C = TypeVar("C", bound=Settings)
 
-_NUMBER = re.compile(r"-?\d+(\.\d+)?")
 _NAMED = re.compile(r"`(\w+)`")
 
 
@@ -113,15 +118,14 @@ class _Origin:
             message = f"should be {forms.replace('|', ' or ')}, such as {' or '.join(map(str, examples))}"
         if problem["type"] == "float_parsing":
             with_point = str(problem["input"]).replace(",", ".")
-            message = "should be a number" + (f", with a point: {with_point}" if with_point != problem["input"] else "")
+            message = "should be a number" + (f", with a point: {with_point}" if _is_float(with_point) else "")
+        if problem["type"] == "int_parsing":
+            message = "should be an integer"
         if problem["type"] == "tuple_type":
             message = "should be a string, or several"
         is_option = field not in self.kind.model_fields or shown_as(self.kind, field)["option"]
         name = names.get(field, self._name(field, keys)) if is_option else ".".join(path)
-        given = problem["input"]
-        is_number = isinstance(given, str) and _NUMBER.fullmatch(given)  # an option's value is a text
-        shown = given if is_number else shortened(repr(given))
-        return f"{name} is {shown}: {message.removeprefix('input ')}", keys
+        return f"{name} is {value_in_messages(problem['input'])}: {message.removeprefix('input ')}", keys
 
     def _keys_among(self, fields: set[str]) -> set[str]:
         """Returns the settings of a finding that a message names as keys of the job file.
@@ -136,3 +140,11 @@ class _Origin:
         if field in keys:
             return field
         return name_in_messages(self.kind, field) if field in self.kind.model_fields else option_name(field)
+
+
+def _is_float(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import field_validator, model_validator
+from pydantic import model_validator
 
 from lstm_ray.config.base import COUNT, FILES, limits_of, meaning_of, setting
 from lstm_ray.config.shared import (
     BundleSettings,
     DecisionSettings,
     InputSettings,
+    NameList,
     PrecisionSettings,
     RaySettings,
     RowSettings,
-    join_list,
 )
 
 
@@ -44,10 +44,11 @@ class ScoreConfig(RaySettings, PrecisionSettings, DecisionSettings, RowSettings,
         flag=True,
         fingerprint="nothing",
     )
-    keep_columns: str = setting(
-        "all",
+    keep_columns: NameList = setting(
+        ("all",),
         "Input columns to keep: all, or names separated by commas; one that has a comma is quoted.",
         panel=FILES,
+        metavar="COLUMN,...",
         fingerprint="content",
     )
     prefix: str = setting("", "Prefix of the names of the new columns.", panel=FILES, fingerprint="value")
@@ -116,12 +117,6 @@ class ScoreConfig(RaySettings, PrecisionSettings, DecisionSettings, RowSettings,
     def actor_limits(self) -> tuple[int, int]:
         """Returns the least and the most actors; (0, 0) scores in this process."""
         return limits_of("actors", self.actors)
-
-    @field_validator("keep_columns", mode="before")
-    @classmethod
-    def _joined(cls, names: Any) -> Any:
-        """Accepts a list of names too."""
-        return join_list([*map(str, names)]) if isinstance(names, list | tuple) else names
 
     @model_validator(mode="after")
     def _needs_actors(self) -> ScoreConfig:

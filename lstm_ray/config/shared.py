@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import AfterValidator, BeforeValidator, model_validator
 
 from lstm_ray.config.base import BAND, FILES, Settings, band_of, fixed, free, setting
 
@@ -54,14 +54,24 @@ class RowSettings(Settings):
 
 
 def split_list(given: Any) -> Any:
-    """Returns labels as texts: of a text such as '4,5' or '"yes, good",fine' its values, of a list each item."""
+    """Returns names or labels as texts: of a text such as '4,5' or '"yes, good",fine' its values, of a list each item.
+
+    Spaces around the values of a text are left out; an item of a list stays as it is.
+
+    Raises:
+        ValueError: The text cannot be split.
+    """
     if isinstance(given, str):
-        given = next(csv.reader([given], skipinitialspace=True), [])
+        try:
+            rows = list(csv.reader(io.StringIO(given, newline=""), skipinitialspace=True))
+        except csv.Error as error:
+            raise ValueError(f"cannot be split at commas: {error}") from error
+        given = [value.strip() for row in rows for value in row]
     parts = given if isinstance(given, list | tuple) else (given,)
     if not all(isinstance(part, str | int | float) for part in parts):
         return given  # pydantic says what is wrong with it
-    labels = (_as_text(part).strip() for part in parts)
-    return tuple(label for label in labels if label)
+    texts = map(_as_text, parts)
+    return tuple(text for text in texts if text)
 
 
 def join_list(values: Sequence[str]) -> str:
@@ -71,7 +81,12 @@ def join_list(values: Sequence[str]) -> str:
     return text.getvalue()
 
 
-LabelList = Annotated[tuple[str, ...], BeforeValidator(split_list)]
+def _stripped(labels: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(label.strip() for label in labels if label.strip())
+
+
+NameList = Annotated[tuple[str, ...], BeforeValidator(split_list)]
+LabelList = Annotated[NameList, AfterValidator(_stripped)]
 
 
 class LabelSettings(Settings):

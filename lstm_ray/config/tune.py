@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from lstm_ray.config.base import FILES, Settings, fixed, free, meaning_of, setting, unknown_key
-from lstm_ray.config.train.config import TrainConfig
+from lstm_ray.config.train import TrainConfig
 
 
 class Range(Settings):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from lstm_ray.text.tokenize import decode_texts, is_text_type
 OTHER = -1
 """A label that is neither positive nor negative."""
 
+_WITH_COMMA = re.compile(r"[+-]?\d+,\d{1,2}")  # 4,5 as in most of Europe; 1,000 is a thousand elsewhere
 _MOST_SHOWN = 8  # labels in a message
 _MOST_CLASSES = 25  # a column with more distinct values does not contain labels
 _POSITIVE = ("positive", "pos", "good", "yes", "true")
@@ -236,7 +238,9 @@ def _is_in(values: pa.Array, labels: pa.Array) -> npt.NDArray[np.bool_]:
 def _number(label: str) -> float | None:
     if label.lower() in ("true", "false"):
         return float(label.lower() == "true")
+    if _WITH_COMMA.fullmatch(label):
+        label = label.replace(",", ".")
     try:
-        return float(label.replace(",", ".", 1))  # 4,5 as in most of Europe
+        return float(label)
     except ValueError:
         return None

@@ -78,7 +78,7 @@ class SeenTexts:
         return cls([content.read(columns=[_COLUMN])[_COLUMN].cast(pa.int64()).to_numpy()])
 
 
-def describe_seen(seen: int, rows: int, kind: str, model: str = "the model") -> str:
+def describe_seen(seen: int, rows: int, kind: str, model: str = "the model", accuracy: float | None = None) -> str:
     """Returns a warning about rows whose text is a training text.
 
     Args:
@@ -86,12 +86,16 @@ def describe_seen(seen: int, rows: int, kind: str, model: str = "the model") -> 
         rows: Number of rows that the model is evaluated on.
         kind: "validation" or "evaluation".
         model: What has learned from them: "the model", or the path of another that it is compared with.
+        accuracy: The model's accuracy on all rows, if it is known.
     """
     whose = "" if model == "the model" else f" of {model}"
-    # If all of them are right, the accuracy of the others is lower by s (1 - a) / (1 - s), which is less than s, the
-    # share of these rows, unless the accuracy a is below s.
-    most = max(0.1, 100 * seen / rows)
-    return (
-        f"{seen:,} of {counted(rows, f'{kind} row')} ({seen / rows:.1%}) also occur in the training data{whose}: on "
-        f"new reviews its accuracy may be up to {most:.1f} points lower than measured here"
-    )
+    share = seen / rows
+    if share == 1:
+        meaning = "nothing here is measured on new reviews"
+    elif accuracy is None:
+        meaning = "on new reviews its accuracy may be lower than measured here"
+    else:
+        # The accuracy of the other rows, b, is lowest if all rows that were seen are right: a = s + (1 - s) b.
+        most = min(accuracy, share * (1 - accuracy) / (1 - share))
+        meaning = f"on new reviews its accuracy may be up to {max(0.1, 100 * most):.1f} points lower than measured here"
+    return f"{seen:,} of {counted(rows, f'{kind} row')} ({share:.1%}) also occur in the training data{whose}: {meaning}"

@@ -154,9 +154,14 @@ def evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
     if other is None or not other.knows_its_texts():
         evaluation = replace(evaluation, other_rows_seen=None)
     where = ", ".join(config.inputs)
-    for seen, model in ((evaluation.rows_seen, "the model"), (evaluation.other_rows_seen, str(config.compare))):
+    measured = [("the model", evaluation.rows_seen, evaluation.counts)]
+    if evaluation.comparison is not None:
+        measured.append((str(config.compare), evaluation.other_rows_seen, evaluation.comparison.other))
+    for model, seen, counts in measured:
         if seen:
-            progress(f"warning: {where}: {describe_seen(seen, evaluation.counts.rows, 'evaluation', model)}")
+            accuracy = counts.metrics()["accuracy"]
+            leak = describe_seen(seen, evaluation.counts.rows, "evaluation", model, accuracy)
+            progress(f"warning: {where}: {leak}")
     for warning in _missing_labels(config, shards, evaluation.counts):
         progress(f"warning: {where}: {warning}")
     if config.goal is not None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from lstm_ray.config import ScoreConfig, split_list
+from lstm_ray.config import ScoreConfig
 from lstm_ray.errors import ConfigError, InputError
 from lstm_ray.score.scorer import WORDS
 from lstm_ray.storage.inputs import InputFile
@@ -67,9 +67,7 @@ def part_schema(schemas: Mapping[pa.Schema, InputFile], config: ScoreConfig) -> 
 
 def kept_by(config: ScoreConfig) -> list[str] | None:
     """Returns the columns that `--keep-columns` names; None for all."""
-    if config.keep_columns == "all":
-        return None
-    return list(dict.fromkeys(split_list(config.keep_columns)))
+    return None if config.keep_columns == ("all",) else list(dict.fromkeys(config.keep_columns))
 
 
 def _kept_names(schemas: Collection[pa.Schema], config: ScoreConfig) -> list[str]:

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from lstm_ray import storage
-from lstm_ray.config import ScoreConfig, describe_changes, meaning_of, read_yaml, to_yaml
+from lstm_ray.config import ScoreConfig, describe_changes, meaning_of, read_yaml, split_list, to_yaml
 from lstm_ray.errors import LstmRayError, OutputError
 from lstm_ray.progress import Progress
 from lstm_ray.score.parts import FileCounts, Tally, read_part, sync_parts
@@ -113,6 +113,8 @@ def _difference(config: ScoreConfig, plan: Plan) -> str:
     there = _in_force(config.output)
     path = storage.join(there, _SETTINGS)
     earlier = (read_yaml(ScoreConfig, storage.read_bytes(path)) if storage.exists(path) else None) or {}
+    if earlier:
+        earlier["keep_columns"] = list(split_list(earlier["keep_columns"]))  # a text in earlier versions
     now = yaml.safe_load(to_yaml(config))
     fingerprint = meaning_of(ScoreConfig, "fingerprint")
     names = [

@@ -7,6 +7,7 @@ inputs.py         the files of an input: path, directory, glob or table
 listing.py        lists the files below a directory
 tables.py         the live files of Delta and Iceberg tables
 parquet.py        opens Parquet input files
+formats.py        what a file is that is not Parquet
 """
 
 from lstm_ray.storage.directories import replace_directory as replace_directory

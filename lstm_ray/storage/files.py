@@ -80,8 +80,8 @@ def directory_made(path: str | os.PathLike[str]) -> Iterator[None]:
     while not os.path.exists(existing):
         made.append(existing)
         existing = os.path.dirname(existing)
-    os.makedirs(path, exist_ok=True)
     try:
+        os.makedirs(path, exist_ok=True)
         yield
     except BaseException:
         with contextlib.suppress(OSError):  # one that is not empty stays, and so do those that it is in

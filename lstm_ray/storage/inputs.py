@@ -15,9 +15,10 @@ from pyarrow import fs
 from lstm_ray.errors import ConfigError, InputError
 from lstm_ray.progress import Progress, ignore
 from lstm_ray.storage import is_local, join, locate, path_of
+from lstm_ray.storage.formats import many_to_convert
 from lstm_ray.storage.listing import fixed_part, is_hidden, is_pattern, list_below, matches, parents
 from lstm_ray.storage.tables import Table, is_iceberg_state, live_files, table_around, tables_among
-from lstm_ray.wording import counted, many_to_convert, reason
+from lstm_ray.wording import counted, reason
 
 _SUFFIX = ".parquet"
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
@@ -183,7 +184,7 @@ def _look(given: str, filesystem: fs.FileSystem, path: str) -> _Listing:
 def _why_missing(path: str) -> str:
     if os.path.exists(path):
         return "not a regular file"
-    if "," in path and os.path.exists(path.partition(",")[0]):
+    if "," in path and all(map(os.path.exists, path.split(","))):
         return "no such file or directory: give each input by itself, without commas"
     return "this link leads nowhere" if os.path.islink(path) else "no such file or directory"
 

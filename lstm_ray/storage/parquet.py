@@ -13,14 +13,14 @@ import pyarrow.parquet as pq
 
 from lstm_ray.errors import InputError
 from lstm_ray.storage import locate
+from lstm_ray.storage.formats import HEAD_BYTES, not_parquet
 from lstm_ray.storage.inputs import InputFile
-from lstm_ray.wording import not_parquet, reason
+from lstm_ray.wording import reason
 
 IntArray: TypeAlias = "npt.NDArray[np.int64]"
 
 _MOST_ROWS = 1 << 28  # in a row group; writers use 2**20 by default, and at most 2**26 unless configured otherwise
 _MOST_ROWS_PER_BYTE = 1 << 14  # of the file; a column with a single value takes one byte for some thousand rows
-_BEGINNING = 64  # bytes that tell what a file is that is not Parquet
 _DECRYPT = "lstm-ray cannot decrypt: write a copy without encryption, or without these columns"
 
 
@@ -61,7 +61,7 @@ def _beginning(stream: pa.NativeFile) -> bytes:
     """Returns the first bytes of an open file; none if it cannot be read."""
     try:
         stream.seek(0)
-        return bytes(stream.read(_BEGINNING))
+        return bytes(stream.read(HEAD_BYTES))
     except OSError:
         return b""
 

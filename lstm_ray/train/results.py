@@ -191,7 +191,12 @@ def _notes(config: TrainConfig, outcome: Outcome) -> Iterator[str]:
         if groups.rows_without:
             yield f"{counted(groups.rows_without, 'row')} without a group were held out by their text."
     if outcome.validation_rows_seen:
-        leak = describe_seen(outcome.validation_rows_seen, outcome.validation_rows, "validation")
+        leak = describe_seen(
+            outcome.validation_rows_seen,
+            outcome.validation_rows,
+            "validation",
+            accuracy=outcome.metrics.get("accuracy"),
+        )
         yield f"{leak}."
     if (problem := outcome.threshold_problem) is not None:
         yield f"{problem}."

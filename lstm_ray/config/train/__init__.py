@@ -1,0 +1,168 @@
+"""All settings of a training run, and which of them contradict each other.
+
+Settings are declared by subject: files.py, words.py, learning.py and compute.py here, the model's in ../model.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import model_validator
+
+from lstm_ray.config.model import ModelSettings, TextSettings
+from lstm_ray.config.presets import preset_of, preset_settings
+from lstm_ray.config.shared import LabelSettings, RowSettings, ThresholdSettings
+from lstm_ray.config.train.compute import ComputeSettings
+from lstm_ray.config.train.files import RunSettings
+from lstm_ray.config.train.learning import LearningSettings
+from lstm_ray.config.train.words import WordSettings
+from lstm_ray.errors import ConfigError
+
+
+class TrainConfig(
+    LearningSettings,
+    WordSettings,
+    TextSettings,
+    ModelSettings,
+    ComputeSettings,
+    LabelSettings,
+    ThresholdSettings,
+    RowSettings,
+    RunSettings,
+):
+    """All settings of a training run."""
+
+    @property
+    def epoch_threshold(self) -> float:
+        """Returns the threshold at which epochs are measured, and which the model keeps if none is chosen."""
+        return 0.5 if self.threshold is None else self.threshold
+
+    @property
+    def refits_on_all_rows(self) -> bool:
+        """Returns whether the linear part is fitted again at the end, including the held-out rows."""
+        return self.ngrams > 0 and self.ngram_refit and not self.validation
+
+    def may_change(self) -> set[str]:
+        """Returns the settings that may have other values when the run is resumed.
+
+        They do not decide what is learned, or only for how long. With dropout, the number of workers, `accumulate` and
+        the engine affect which dropout mask a row gets, so the run ends with different but equally good weights; in
+        exchange, a run that ran out of memory or lost its cluster can be resumed. With a schedule the learning rate
+        depends on the number of epochs, so `epochs` may not change.
+        """
+        return super().may_change() - ({"epochs"} if self.schedule != "constant" else set())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _start_from_the_preset(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        given = {"preset": preset_of(cls, given), **given}
+        try:
+            return {**preset_settings(cls, given), **given}
+        except ConfigError as error:
+            raise ValueError(f"`preset` is {given['preset']!r}: {error}") from error
+
+    @model_validator(mode="after")
+    def _needs_embeddings(self) -> TrainConfig:
+        if self.freeze_embeddings and self.embeddings is None and not self.learns_vectors and self.from_ is None:
+            raise ValueError(
+                "`freeze_embeddings` needs `embeddings`, `learn_vectors` or `unlabelled`: random word vectors must be "
+                "trained"
+            )
+        if self.learns_vectors and self.embeddings is not None:
+            learning = "unlabelled" if self.unlabelled else "learn_vectors"
+            raise ValueError(f"`{learning}` learns word vectors, `embeddings` reads them: give one of them")
+        if self.pretrain_epochs and self.bidirectional and self.layers > 1:
+            raise ValueError(
+                "`pretrain_epochs` is for one bidirectional layer: a second one has read the word to predict"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _fits_its_beginning(self) -> TrainConfig:
+        if self.from_ is None:
+            if self.add_words:
+                raise ValueError("`add_words` adds to the words of a model: it needs `from_`")
+            return self
+        if self.preset != "none":
+            raise ValueError("`from_` brings the settings of its model: leave `preset` out")
+        if self.learns_vectors:
+            learning = "unlabelled" if self.unlabelled else "learn_vectors"
+            raise ValueError(f"`{learning}` learns other word vectors than those of `from_`: leave it out")
+        if self.pretrain_epochs:
+            raise ValueError("`pretrain_epochs` learns other weights than those of `from_`: leave it out")
+        if self.embeddings is not None and not self.add_words:
+            raise ValueError("with `from_`, `embeddings` are for the words that `add_words` adds")
+        return self
+
+    @model_validator(mode="after")
+    def _needs_validation(self) -> TrainConfig:
+        if self.early_stopping and not self.validation and self.validation_fraction == 0:
+            raise ValueError(
+                "`early_stopping` needs validation rows: give `validation`, or a `validation_fraction` above 0"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _goal_has_rows(self) -> TrainConfig:
+        if self.goal is not None and not self.validation and self.validation_fraction == 0:
+            name = self.goal[0]
+            raise ValueError(f"`{name}` needs validation rows: give `validation`, or a `validation_fraction` above 0")
+        return self
+
+    @model_validator(mode="after")
+    def _groups_are_held_out(self) -> TrainConfig:
+        if self.validation_group is not None and self.validation:
+            raise ValueError(
+                "`validation_group` decides what is held out of `train`, but with `validation` nothing is held out"
+            )
+        if self.validation_group is not None and self.validation_group == self.label_column:
+            raise ValueError("`validation_group` is the label column: then all rows held out would have one label")
+        if self.validation_group is not None and self.validation_fraction == 0:
+            raise ValueError("`validation_group` needs a `validation_fraction` above 0: with 0 nothing is held out")
+        return self
+
+    @model_validator(mode="after")
+    def _needs_rows_for_all(self) -> TrainConfig:
+        most = self.worker_limits[1]
+        if most > self.global_batch_size:
+            raise ValueError(
+                f"`global_batch_size` {self.global_batch_size} cannot be divided among `workers` {self.workers}: "
+                f"raise `global_batch_size` to {most} or more, or take fewer `workers`"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _needs_vocabulary(self) -> TrainConfig:
+        if self.unlisted_words == "drop" and self.vocabulary is None:
+            raise ValueError("`unlisted_words` drop needs a `vocabulary`: it cannot be used with one that is counted")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_its_engine(self) -> TrainConfig:
+        if self.engine == "native" and self.precision != "float32":
+            raise ValueError(f"`engine` native computes in float32: `precision` {self.precision} needs `engine` keras")
+        if self.engine == "native" and self.gpus_per_worker:
+            raise ValueError("`engine` native is for CPUs: `gpus_per_worker` needs `engine` keras")
+        if self.engine == "native" and self.collective == "tensorflow":
+            raise ValueError("`engine` native sums over TCP: `collective` tensorflow needs `engine` keras")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_its_network(self) -> TrainConfig:
+        if self.network is not None and self.engine == "native":
+            raise ValueError("`engine` native computes only lstm-ray's own networks: `network` needs `engine` keras")
+        if self.network is not None and self.embeddings is not None:
+            raise ValueError("`embeddings` are for lstm-ray's own networks: with `network` the function loads them")
+        if self.network is not None and self.adversarial:
+            raise ValueError("`adversarial` is for lstm-ray's own networks: with `network` it must be 0")
+        if self.network is not None and self.pretrain_epochs:
+            raise ValueError("`pretrain_epochs` is for lstm-ray's own networks: with `network` it must be 0")
+        if self.network is not None and self.learns_vectors:
+            learning = "unlabelled" if self.unlabelled else "learn_vectors"
+            raise ValueError(
+                f"`{learning}` is for lstm-ray's own networks: with `network`, learn vectors with lstm-ray vectors, "
+                "and the function loads them"
+            )
+        return self

@@ -124,13 +124,17 @@ class DelimitedRows:
 
     def notes(self) -> list[str]:
         """Returns notes for the user, after all rows have been read."""
-        header = (
-            "its first row looks like the columns' names, and was kept: if so, leave --column-names out, or delete it"
-        )
-        return [header] * _looks_like_names(self._first_rows, self._dialect.column_names) + [
+        notes = [
             f"{counted(rows, 'row')}, the first at line {line:,}: {doubt}"
             for doubt, (rows, line) in self._doubts.items()
         ]
+        if _looks_like_names(self._first_rows, self._dialect.column_names):
+            notes.insert(
+                0,
+                "its first row looks like the columns' names, and was kept: if so, leave --column-names out, or delete "
+                "it",
+            )
+        return notes
 
     def _rows(self) -> Iterator[list[str]]:
         dialect = self._dialect
@@ -219,7 +223,9 @@ class DelimitedRows:
             return "values seem to be escaped: try --escape '\\'"
         if dialect.quote is None and '"' in text:
             return "if values are quoted, give --quote '\"'; else correct the line"
-        if dialect.quote is not None and re.search(rf"{re.escape(dialect.delimiter)} +{dialect.quote}", text):
+        if dialect.quote is not None and re.search(
+            rf"{re.escape(dialect.delimiter)} +{re.escape(dialect.quote)}", text
+        ):
             return "delete the spaces between delimiter and quotation mark"
         if dialect.quote == '"' and '"' not in text and "'" in text:
             return "correct the line; if values are quoted by ', give --quote \"'\""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import itertools
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,8 +16,9 @@ PLACEHOLDER = "COLUMN"
 
 _TEXT, _LABEL = "text", "label"
 _LABELS = ("label", "labels", "sentiment", "polarity", "stars", "star_rating", "rating", "score", "target", "class")
-_MOST_ROWS = 1_000_000  # whose labels are looked at
-_FEW_ROWS = 50_000  # that tell whether a column may have labels
+_MOST_GROUPS = 16  # row groups whose labels are looked at
+_MOST_BYTES = 4 << 20  # of a column in a row group that is read as a whole, as labels are: each takes some bits
+_FEW_ROWS = 4_096  # that are read of a larger one
 
 
 def next_command(path: Path, run: str, text_column: str | None = None, *, is_for_training: bool = False) -> list[str]:
@@ -32,7 +34,7 @@ def next_command(path: Path, run: str, text_column: str | None = None, *, is_for
         is_for_training: True if the file is not for scoring, whatever its columns.
     """
     with pq.ParquetFile(path) as parquet:
-        sizes = _bytes_by_column(parquet)
+        sizes = _bytes_by_column(parquet, range(parquet.num_row_groups))
         columns = {field.name: field.type for field in parquet.schema_arrow}
         texts = [name for name, kind in columns.items() if pa.types.is_string(kind)]
         largest = _TEXT if _TEXT in texts else max(texts, key=sizes.__getitem__, default=PLACEHOLDER)
@@ -43,7 +45,7 @@ def next_command(path: Path, run: str, text_column: str | None = None, *, is_for
             return ["score", str(path), "--model", "MODEL", "--output", "SCORED", *options]
         options += [] if label == _LABEL else ["--label-column", label or PLACEHOLDER]
         if label is not None and label != PLACEHOLDER:
-            options += mapping_options(_first_values(parquet, label, _MOST_ROWS))
+            options += mapping_options(_some_values(parquet, label))
     return ["train", "--train", str(path), "--output", run, *options]
 
 
@@ -56,22 +58,27 @@ def _label_among(names: Collection[str], parquet: pq.ParquetFile) -> str | None:
     for usual in _LABELS:
         if found := [name for name in names if name.lower() == usual]:
             return found[0]
-    if not any(may_be_labels(_first_values(parquet, name, _FEW_ROWS)) for name in names):
+    if not any(may_be_labels(_some_values(parquet, name)) for name in names):
         return None
     return next(iter(names)) if len(names) == 1 else PLACEHOLDER
 
 
-def _first_values(parquet: pq.ParquetFile, column: str, rows: int) -> pa.ChunkedArray:
-    """Returns the first values of a column; none from a file without rows."""
-    kind = parquet.schema_arrow.field(column).type
-    batch = next(parquet.iter_batches(rows, columns=[column]), None)
-    return pa.chunked_array([] if batch is None else [batch[column]], kind)
+def _some_values(parquet: pq.ParquetFile, column: str) -> pa.ChunkedArray:
+    """Returns values of a column from row groups all over the file, which may be sorted by its labels."""
+    last = parquet.num_row_groups - 1
+    found = []
+    for group in sorted({last * number // (_MOST_GROUPS - 1) for number in range(_MOST_GROUPS)} if last >= 0 else ()):
+        rows = parquet.metadata.row_group(group).num_rows
+        is_small = _bytes_by_column(parquet, [group])[column] <= _MOST_BYTES
+        batches = parquet.iter_batches(max(1, rows) if is_small else _FEW_ROWS, row_groups=[group], columns=[column])
+        found += [batch[column] for batch in itertools.islice(batches, 1)]
+    return pa.chunked_array(found, parquet.schema_arrow.field(column).type)
 
 
-def _bytes_by_column(parquet: pq.ParquetFile) -> dict[str, int]:
+def _bytes_by_column(parquet: pq.ParquetFile, row_groups: Iterable[int]) -> dict[str, int]:
     """Returns the bytes of each column, before compression; of nested ones, of their first leaf or more."""
     sizes = dict.fromkeys(parquet.schema_arrow.names, 0)
-    for number in range(parquet.num_row_groups):
+    for number in row_groups:
         group = parquet.metadata.row_group(number)
         for column in map(group.column, range(group.num_columns)):
             if column.path_in_schema in sizes:

@@ -23,21 +23,10 @@ from lstm_ray.datasets.convert.source import COMPRESSED, open_lines
 from lstm_ray.datasets.files import refuse_existing
 from lstm_ray.errors import ConfigError, InputError, OutputError
 from lstm_ray.progress import Count, Progress, ignore
-from lstm_ray.wording import in_place_of_content, no_column, reason
+from lstm_ray.storage.formats import HEAD_BYTES, PARQUET, is_text, stand_in
+from lstm_ray.wording import no_column, reason
 
-_HEAD = 64  # bytes that tell what a file is
-_SHEET = "is a zip archive or a spreadsheet: unpack it, or save the sheet as CSV"
-_COMPRESSED = "is compressed: let its name end in {}, such as reviews.csv{}"
 _JSON = "looks like JSON: let its name end in .jsonl, or .json for an array"
-_OTHER = {
-    b"PAR1": "is Parquet already: give it to train, evaluate or score as it is",
-    b"PK\x03\x04": _SHEET,
-    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": _SHEET,
-    b"\x1f\x8b\x08": _COMPRESSED.format(".gz", ".gz"),
-    b"BZh91AY&SY": _COMPRESSED.format(".bz2", ".bz2"),
-    b"\x28\xb5\x2f\xfd": _COMPRESSED.format(".zst", ".zst"),
-}
-"""What a file begins with that is no text, and what helps."""
 _JSON_BEGINS = (b'{"', b'[{"', b"[\n")
 
 
@@ -173,13 +162,14 @@ def _check_file(path: Path, before: Sequence[Path], output: Path) -> None:
         raise OutputError(f"{output}: is the file to convert: choose another --output")
     try:
         with path.open("rb") as file:
-            head = file.read(_HEAD)
+            head = file.read(HEAD_BYTES)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {reason(error)}") from error
-    if (what := in_place_of_content(head)) is not None:
+    if head.startswith(PARQUET):
+        raise InputError(f"{path}: is Parquet already: give it to train, evaluate or score as it is")
+    is_packed = path.suffix.lower() in COMPRESSED and not is_text(head)
+    if not is_packed and (what := stand_in(head)) is not None:
         raise InputError(f"{path}: is {what}")
-    if path.suffix.lower() not in COMPRESSED and (found := next((one for one in _OTHER if head.startswith(one)), None)):
-        raise InputError(f"{path}: {_OTHER[found]}")
     if head.startswith(_JSON_BEGINS) and not any(one.lower() in SUFFIXES for one in path.suffixes):
         raise InputError(f"{path}: {_JSON}")
 

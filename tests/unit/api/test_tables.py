@@ -138,17 +138,25 @@ def test_an_error_names_the_argument_not_the_file(cache: Path) -> None:
         lstm_ray.train(TABLE, output="o", text_column="txt", preset="none")
 
 
-def test_messages_name_the_argument_and_no_file_of_an_earlier_call(cache: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("cache_home", ["cache", "my cache"])
+def test_messages_name_the_argument_and_no_file_of_an_earlier_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache_home: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / cache_home))
+    cache = tmp_path / cache_home / "lstm-ray/tables"
+    old = f"{cache}/table-{'0' * 32}.parquet"
     told: list[Any] = []
     given = {"train": TABLE, "output": "o"}
     with tables_as_files(given) as files:
         progress = tables_named(told.append, given, files)
         progress(f"warning: {files['train']!r} changed")
-        progress(f"note: {files['train']}: {cache}/table-{'0' * 32}.parquet there, {cache}/table-1.parquet here")
+        progress(f"note: {files['train']}: {old} there, {cache}/table-1.parquet here")
+        progress(f"note: {old!r}, [{old!r}], ({old})")
         progress(Count(1, 2, "rows"))
     assert told == [
         "warning: train changed",
         f"note: train: another table there, {cache}/table-1.parquet here",
+        "note: another table, [another table], (another table)",
         Count(1, 2, "rows"),
     ]
 

@@ -15,9 +15,9 @@ from lstm_ray.datasets.convert.delimited import DELIMITERS
 from lstm_ray.datasets.convert.json_lines import SUFFIXES
 from lstm_ray.datasets.convert.source import COMPRESSED
 from lstm_ray.errors import InputError
+from lstm_ray.storage.formats import many_to_convert, not_parquet
 from lstm_ray.storage.inputs import find_file, find_inputs
 from lstm_ray.storage.parquet import open_parquet
-from lstm_ray.wording import many_to_convert, not_parquet
 
 
 @pytest.mark.parametrize("name", ["reviews.csv", "my reviews' list.TSV", "2026.11.jsonl"])
@@ -42,15 +42,15 @@ def test_a_directory_of_what_is_no_parquet_is_refused_with_a_command_that_works(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name in names:
-        path = tmp_path / "my reviews" / name
+        path = tmp_path / "my [old] reviews" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("text\ngood\n" if name.endswith("csv") else '{"text": "good"}\n', encoding="utf-8")
     with pytest.raises(InputError) as refused:
-        find_inputs(["my reviews"], print)
+        find_inputs(["my [old] reviews"], print)
     _, *words = shlex.split(str(refused.value).split("`")[1])
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
-    assert pq.read_table("my reviews.parquet").to_pylist() == [{"text": "good"}] * 2
+    assert pq.read_table("my [old] reviews.parquet").to_pylist() == [{"text": "good"}] * 2
 
 
 def test_the_command_is_named_for_all_that_can_be_converted() -> None:

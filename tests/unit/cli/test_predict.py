@@ -47,6 +47,7 @@ def test_a_file_and_stdin_hold_a_text_a_line(run: Run, monkeypatch: pytest.Monke
     ("content", "texts", "says"),
     [
         (b"good\rbad\r", ["good", "bad"], ""),
+        (b"good\rreally\nbad\r\n", ["good\rreally", "bad"], ""),
         (b"good\n\nbad", ["good", "", "bad"], ""),
         (b"", [], "error: --file odd.txt is empty: one text a line is expected"),
         ("good\n".encode("utf-16"), [], "error: --file odd.txt is UTF-16: write it as UTF-8"),

@@ -66,7 +66,7 @@ def test_a_run_goes_on_without_the_module_and_as_it_began(write_module: WriteMod
             "--preset is 'none:small': no module 'none' in PLACE, and none is installed: run in",
         ),
         ({"preset": "mine:typed"}, "--preset is 'mine:typed': unknown key 'unitz'; did you mean 'units'?"),
-        ({"preset": "mine:wrong"}, "units (preset mine:wrong) is 'many': should be a valid integer"),
+        ({"preset": "mine:wrong"}, "units (preset mine:wrong) is 'many': should be an integer"),
         ({"preset": "mine:wrong", "units": 0}, "--units is 0: should be greater than or equal to 1"),
         (
             {"preset": "mine:nested"},

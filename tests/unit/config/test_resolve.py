@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lstm_ray.config import EvaluateConfig, ScoreConfig, Settings, TrainConfig, left_open, resolve
@@ -51,12 +52,17 @@ KINDS = [TrainConfig, ScoreConfig, EvaluateConfig]
 
 WRONG_TRAIN = [
     ({"epochs": 0}, "--epochs is 0: should be greater than or equal to 1"),
-    ({"epochs": "many"}, "--epochs is 'many': should be a valid integer"),
-    ({"epochs": "1.000"}, "--epochs is '1.000': should be a valid integer: digits only"),
-    ({"max_rows": "20_000"}, "--max-rows is '20_000': should be a valid integer: digits only"),
+    ({"epochs": "many"}, "--epochs is 'many': should be an integer"),
+    ({"epochs": "1.000"}, "--epochs is 1.000: should be an integer: digits only"),
+    ({"max_rows": "20_000"}, "--max-rows is '20_000': should be an integer: digits only"),
+    ({"epochs": 20.0}, "--epochs is 20.0: should be an integer: digits only"),
+    ({"epochs": True}, "--epochs is True: should be an integer: digits only"),
+    ({"max_rows": 2e3}, "--max-rows is 2000.0: should be an integer: digits only"),
     ({"learning_rate": "0,001"}, "--learning-rate is '0,001': should be a number, with a point: 0.001"),
+    ({"learning_rate": "1.000,5"}, "--learning-rate is '1.000,5': should be a number"),
+    ({"learning_rate": "a,b"}, "--learning-rate is 'a,b': should be a number"),
     ({"learning_rate": "fast"}, "--learning-rate is 'fast': should be a number"),
-    ({"epochs": 1.5}, "--epochs is 1.5: should be a valid integer"),
+    ({"epochs": 1.5}, "--epochs is 1.5: should be an integer"),
     ({"vocabulary_size": 4}, "--vocabulary-size is 4: should be greater than or equal to 5"),
     ({"max_tokens": 100_001}, "--max-tokens is 100001: should be less than or equal to 100000"),
     ({"dropout": 1}, "--dropout is 1: should be less than 1"),
@@ -141,7 +147,9 @@ def test_a_wrong_setting_is_named_with_what_would_be_valid(
 
 
 def test_a_pair_is_taken_where_the_command_line_has_two_numbers_in_one_word() -> None:
-    assert resolve(ScoreConfig, {"unsure": (0.4, 0.6)}).decision == (None, (0.4, 0.6))
+    for pair in ((0.4, 0.6), (np.float64(0.4), np.float64(0.6))):
+        assert resolve(ScoreConfig, {"unsure": pair}).decision == (None, (0.4, 0.6))
+    assert resolve(TrainConfig, {"workers": (np.int64(1), 4), "epochs": np.int64(3)}).workers == "1:4"
     assert resolve(ScoreConfig, {"actors": [2, 8]}).actor_limits == (2, 8)
     assert resolve(TrainConfig, {"class_weights": (1, 2.5)}).class_weights == "1,2.5"
 
@@ -159,7 +167,7 @@ def test_a_wrong_setting_in_a_job_file_is_told_with_the_file(job: Job) -> None:
     path = job("epochs: soon\n")
     with pytest.raises(ConfigError) as raised:
         resolve(TrainConfig, {}, path)
-    assert str(raised.value).startswith(f"{path}: epochs is 'soon': should be a valid integer")
+    assert str(raised.value).startswith(f"{path}: epochs is 'soon': should be an integer")
 
 
 def test_a_wrong_option_is_not_blamed_on_the_job_file(job: Job) -> None:

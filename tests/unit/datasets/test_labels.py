@@ -10,7 +10,14 @@ import pyarrow as pa
 import pytest
 
 from lstm_ray.config import join_list, split_list
-from lstm_ray.datasets.labels import OTHER, ZERO_AND_ONE, LabelMapping, describe_labels, propose_mapping
+from lstm_ray.datasets.labels import (
+    OTHER,
+    ZERO_AND_ONE,
+    LabelMapping,
+    describe_labels,
+    mapping_options,
+    propose_mapping,
+)
 
 STARS = LabelMapping(("4", "5.0"), ("1", "2"))
 WORDS = LabelMapping(("pos",), ("neg", "very neg"))
@@ -163,10 +170,18 @@ def test_two_numbers_that_usually_mean_the_classes_are_proposed_on_a_condition(
         ('"so, so",fine', ("so, so", "fine")),
         (["so, so", "fine"], ("so, so", "fine")),
         ("", ()),
+        ("4\n5", ("4", "5")),
+        ([" a", "b\nc", ""], (" a", "b\nc")),
     ],
 )
 def test_labels_are_a_list_or_a_text_with_commas_in_which_quotes_keep_one(given: Any, labels: tuple[str, ...]) -> None:
     assert split_list(given) == labels
+
+
+def test_a_comma_before_three_digits_is_no_decimal_point() -> None:
+    options = mapping_options(pa.chunked_array([["4,5", "0,5"]]))
+    assert options == ["--positive-labels", '"4,5"', "--negative-labels", '"0,5"']
+    assert mapping_options(pa.chunked_array([["5", "1,000"]])) == []
 
 
 def test_a_proposal_with_commas_in_labels_can_be_taken() -> None:

@@ -50,10 +50,21 @@ def test_what_is_no_list_of_hashes_is_an_error_of_arrow() -> None:
 
 def test_the_share_is_told() -> None:
     assert describe_seen(35, 5_000, "validation") == (
-        "35 of 5,000 validation rows (0.7%) also occur in the training data: on new reviews its accuracy may be up to "
-        "0.7 points lower than measured here"
+        "35 of 5,000 validation rows (0.7%) also occur in the training data: on new reviews its accuracy may be lower "
+        "than measured here"
     )
-    assert "up to 0.1 points" in describe_seen(1, 5_000, "validation")
+    assert describe_seen(9, 9, "validation").endswith("training data: nothing here is measured on new reviews")
+
+
+@pytest.mark.parametrize(
+    ("seen", "right", "most"),
+    [(500, 900, 10.0), (200, 900, 2.5), (1, 900, 0.1), (900, 100, 10.0), (200, 1_000, 0.1)],
+)
+def test_the_accuracy_on_new_rows_is_lowest_if_all_that_were_seen_are_right(seen: int, right: int, most: float) -> None:
+    others_right = max(0, right - seen)
+    assert max(0.1, 100 * (right / 1_000 - others_right / (1_000 - seen))) == pytest.approx(most)
+    said = describe_seen(seen, 1_000, "evaluation", "the model", right / 1_000)
+    assert said.endswith(f"may be up to {most} points lower than measured here")
 
 
 def test_a_file_that_unpacks_to_more_than_hashes_is_refused() -> None:

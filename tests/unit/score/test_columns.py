@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import lstm_ray
-from lstm_ray.config import ScoreConfig
+from lstm_ray.config import ScoreConfig, resolve
 from lstm_ray.errors import ConfigError, InputError
 from lstm_ray.score.columns import NEW_COLUMNS, PartLayout, kept_columns
 from lstm_ray.score.plan import make_plan
@@ -76,6 +76,12 @@ def test_kept_columns_are_chosen_and_ordered(tmp_path: Path) -> None:
     commas = write(tmp_path / "b.parquet", {"text": ["good"], "a, b": [1], "a": [5]})
     assert layout_of(commas, keep_columns=["a, b", "text"]).kept == ["a, b", "text"]
     assert layout_of(commas, keep_columns='a,"a, b"').kept == ["a", "a, b"]
+    odd = write(tmp_path / "c.parquet", {"text": ["good"], " c": [1], "d\ne": [5]})
+    assert layout_of(odd, keep_columns=[" c", "d\ne"]).kept == [" c", "d\ne"]
+    assert layout_of(odd, keep_columns='text,"d\ne"').kept == ["text", "d\ne"]
+    assert layout_of(path, keep_columns=["all"]).kept == ["text", "id", "stars"]
+    with pytest.raises(ConfigError, match=r"^--keep-columns is 'xxx.*: cannot be split at commas: field larger"):
+        resolve(ScoreConfig, {"keep_columns": "x" * 200_000})
     with pytest.raises(ConfigError, match=r"no column 'star'; .*: did you mean 'stars'"):
         layout_of(path, keep_columns="star")
 

@@ -94,6 +94,8 @@ def test_directories_made_for_what_fails_are_deleted_and_others_stay(tmp_path: P
     for path in ("a/b/file", "there/file", "there/c/file"):
         with pytest.raises(InputError, match="half way"):
             storage.write_file(str(tmp_path / path), fail)
+    with pytest.raises(OutputError, match="name too long"):
+        storage.write_file(str(tmp_path / "a" / ("x" * 300) / "file"), fail)
     assert list(tmp_path.rglob("*")) == [tmp_path / "there"]
 
 

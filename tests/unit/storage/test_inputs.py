@@ -112,7 +112,7 @@ def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path: Path) -> Non
     ("given", "message"),
     [
         ("missing.parquet", "no such file or directory"),
-        ("tree,missing.parquet", "no such file or directory: give each input by itself, without commas"),
+        ("tree,missing.parquet", "no such file or directory$"),
         ("tree/missing/", "no such file or directory"),
         ("tree/*.csv", "no file matches"),
         ("tree/none/*", "no file matches"),
@@ -125,6 +125,12 @@ def test_an_input_that_holds_nothing_is_named(tree: Path, given: str, message: s
     with pytest.raises(InputError, match=message) as raised:
         find_inputs([str(tree), f"{tree.parent}/{given}"])
     assert str(raised.value).startswith(f"{tree.parent}/{given}: ")
+
+
+def test_inputs_joined_by_commas_are_told_apart_from_a_missing_one(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tree)
+    with pytest.raises(InputError, match="no such file or directory: give each input by itself, without commas"):
+        find_inputs(["a.parquet,b.parquet"])
 
 
 def test_an_empty_path_is_not_the_current_directory(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,6 +109,8 @@ def test_a_file_of_another_format_is_named_with_what_helps(tmp_path: Path) -> No
     (tmp_path / "d").write_text("\ufefftext,label\r\ngööd,1\r\n" * 9, encoding="utf-8")
     (tmp_path / "f").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n")
     (tmp_path / "e").write_bytes(b"\0\1" * 90)
+    (tmp_path / "g").write_bytes(b"\xff\x80\x9a\xb2" * 40)
+    (tmp_path / "h").write_bytes("ORCID,texte\n1,très déçu\n".encode("latin-1"))
     for name, says in (
         ("a", r"it is an Arrow \(Feather\) file: pandas\.read_feather"),
         ("b", r"it is an ORC file: pandas\.read_orc"),
@@ -116,6 +118,8 @@ def test_a_file_of_another_format_is_named_with_what_helps(tmp_path: Path) -> No
         ("d", r"it looks like text: let its name end in \.csv"),
         ("f", "it is a pointer of Git LFS: `git lfs pull` fetches"),
         ("e", "Parquet magic bytes not found"),
+        ("g", "Parquet magic bytes not found"),
+        ("h", "it looks like text"),
     ):
         with pytest.raises(InputError, match=rf"/{name}: not a Parquet file: {says}"):
             USES["score"](str(tmp_path / name))

@@ -82,5 +82,5 @@ def test_a_search_that_cannot_be_is_refused(settings: dict[str, Any], message: s
 
 
 def test_a_draw_that_cannot_be_is_named_with_its_trial() -> None:
-    with pytest.raises(ConfigError, match=r"^search: trial 4: --units is \d+\.\d+: should be a valid integer"):
+    with pytest.raises(ConfigError, match=r"^search: trial 4: --units is \d+\.\d+: should be an integer"):
         trial_config(search(search={"units": {"uniform": [3, 9]}}), 4)

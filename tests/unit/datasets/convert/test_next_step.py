@@ -64,3 +64,17 @@ def test_a_file_without_labels_is_to_be_scored(tmp_path: Path, columns: dict[str
     path = tmp_path / "in.parquet"
     pq.write_table(pa.table(columns), path)
     assert shlex.join(next_command(path, "run")) == f"score {path} --model MODEL --output SCORED{options}"
+
+
+@pytest.mark.parametrize("group_rows", [120_000, 1_000], ids=["one row group", "many"])
+def test_labels_are_found_in_a_file_that_is_sorted_by_them(tmp_path: Path, group_rows: int) -> None:
+    path, rows = tmp_path / "in.parquet", 60_000
+    texts = pa.array(map(str, range(2 * rows)))
+    for name, kinds, options in (
+        ("is_positive", (0, 1), "--label-column COLUMN"),
+        ("stars", (1, 5), "--label-column stars --positive-labels 5 --negative-labels 1"),
+    ):
+        labels = [kind for kind in kinds for _ in range(rows)]
+        table = pa.table({"text": texts, "id": range(2 * rows), name: labels})
+        pq.write_table(table, path, row_group_size=group_rows)
+        assert " ".join(next_command(path, "run")) == f"train --train {path} --output run {options}"

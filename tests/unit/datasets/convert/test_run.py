@@ -271,6 +271,10 @@ def test_what_would_go_wrong_unnoticed_is_refused(tmp_path: Path) -> None:
         assert not (tmp_path / "out.parquet").exists()
     with pytest.raises(OutputError, match=r"in\.csv: is the file to convert"):
         convert(source, source, overwrite=True)
+    source.write_bytes(b"text,label\na,b,c\n")
+    for quote in "*(|":  # a character of regular expressions
+        with pytest.raises(InputError, match=r"line 2 has 3 values, .*: correct the line; if these"):
+            convert(source, tmp_path / "out.parquet", quote=quote)
     for option, value in (("delimiter", ";;"), ("quote", "''"), ("escape", "\n"), ("delimiter", "")):
         with pytest.raises(ConfigError, match=f"--{option} is .*: expected one character"):
             convert(source, tmp_path / "out.parquet", **{option: value})
@@ -647,9 +651,9 @@ def test_what_is_no_text_file_is_told(tmp_path: Path) -> None:
     for source, says in (
         (tmp_path / "in.csv", r"in\.csv: is Parquet already: give it to train, evaluate or score as it is"),
         (tmp_path / "sheet.csv", r"sheet\.csv: is a zip archive or a spreadsheet: unpack it, or save the sheet as CSV"),
-        (tmp_path / "packed.csv", r"is compressed: let its name end in \.gz, such as reviews\.csv\.gz"),
-        (tmp_path / "packed.tsv", r"is compressed: let its name end in \.bz2"),
-        (tmp_path / "packed.jsonl", r"is compressed: let its name end in \.zst"),
+        (tmp_path / "packed.csv", r"is compressed by gzip: unpack it, .* end in \.gz, such as reviews\.csv\.gz"),
+        (tmp_path / "packed.tsv", r"is compressed by bzip2: .* let its name end in \.bz2"),
+        (tmp_path / "packed.jsonl", r"is compressed by zstd: .* let its name end in \.zst"),
         (tmp_path / "excel.csv", r"first line tells Excel the delimiter: delete that line, and give --delimiter ';'"),
         (tmp_path / "lfs.csv", r"lfs\.csv: is a pointer of Git LFS: `git lfs pull` fetches the file itself"),
         (tmp_path / "page.csv", r"page\.csv: is a web page: fetch the file again"),
