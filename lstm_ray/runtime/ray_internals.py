@@ -17,7 +17,7 @@ from typing import Any
 
 import ray
 import yaml
-from ray._private import node, parameter, ray_constants, utils
+from ray._private import node, parameter, ray_constants
 
 HEAD_RESOURCE = "node:__internal_head__"
 """A resource that only the head has."""
@@ -74,7 +74,7 @@ def private_head() -> Iterator[dict[str, str]]:
     """Makes a Ray that is started inside the block leave out processes that only serve other users of a cluster.
 
     These are the dashboard's server, which Ray starts even for `include_dashboard=False`, the autoscaler, and the
-    monitor that prints workers' output in the driver. They take 1.8 of the 5.6 CPU seconds of a start, and Ray waits
+    monitor that prints workers' output in the driver. They take 1.6 of the 5.6 CPU seconds of a start, and Ray waits
     for one after the other, at its end too.
 
     A newer Ray than the newest known one starts them all: only time depends on it.
@@ -92,12 +92,7 @@ def private_head() -> Iterator[dict[str, str]]:
         head.get_gcs_client().internal_kv_put(key, b"127.0.0.1:0", True, namespace)
 
     lean = functools.partial(parameter.RayParams, no_monitor=True, include_log_monitor=False)
-    with (
-        _replaced(parameter, "RayParams", lean),
-        _replaced(node.Node, "start_api_server", no_api_server),
-        # Ray imports the packages of ray[default], which lstm-ray requires, to see whether they are there.
-        _replaced(utils, "get_dashboard_dependency_error", lambda: None),
-    ):
+    with _replaced(parameter, "RayParams", lean), _replaced(node.Node, "start_api_server", no_api_server):
         yield _PRIVATE
 
 

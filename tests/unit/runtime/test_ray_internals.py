@@ -17,7 +17,7 @@ import ray
 import ray.train
 import yaml
 from ray._common.constants import HEAD_NODE_RESOURCE_NAME
-from ray._private import node, parameter, ray_constants, services, utils, worker
+from ray._private import node, parameter, ray_constants, services, worker
 from ray.air import constants as air_constants
 from ray.data._internal.block_batching import util as block_batching
 from ray.train.v2._internal import constants as train_constants
@@ -84,14 +84,32 @@ def test_a_ray_started_here_leaves_out_what_serves_others() -> None:
         made = parameter.RayParams(include_dashboard=False)
         assert (made.no_monitor, made.include_log_monitor) == (True, False)
         assert node.Node.start_api_server is not start_api_server
-        assert utils.get_dashboard_dependency_error() is None
     assert node.Node.start_api_server is start_api_server
     assert parameter.RayParams().no_monitor is False
     # Where Ray looks for them. An instance of RayParams is made by `ray.init` only.
     assert "ray._private.parameter.RayParams(" in inspect.getsource(inspect.unwrap(worker.init))
     assert "self.start_api_server(" in inspect.getsource(node.Node.start_head_processes)
-    for start in (services.start_api_server, services.start_raylet):
-        assert "ray._private.utils.get_dashboard_dependency_error()" in inspect.getsource(start)
+
+
+_IMPORTS = """
+import sys
+from lstm_ray.runtime.ray_internals import on_loopback, private_head
+known = set(sys.modules)
+with on_loopback(), private_head():
+    import ray.data
+    ray.data.DataContext.get_current()
+for name in set(sys.modules) - known:
+    for attribute, value in list(vars(sys.modules[name]).items()):
+        if str(getattr(value, "__module__", "")).startswith("lstm_ray."):
+            print(name, attribute)
+    if vars(sys.modules[name]).get("ENABLE_RAY_CLUSTER") is False:
+        print(name, "ENABLE_RAY_CLUSTER")
+"""
+
+
+def test_modules_imported_while_a_ray_starts_keep_nothing_of_it() -> None:
+    """Scoring imports Ray Data meanwhile, and `from ... import` would keep a replacement for ever."""
+    assert subprocess.check_output([sys.executable, "-c", _IMPORTS], text=True) == ""
 
 
 def test_the_agent_of_a_node_still_looks_for_the_dashboard_there() -> None:
