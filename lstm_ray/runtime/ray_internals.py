@@ -97,7 +97,11 @@ def private_head() -> Iterator[dict[str, str]]:
 
 
 class _NoActor:
-    """An actor that ignores all calls."""
+    """An actor that ignores all calls.
+
+    Ray Data asks its statistics actor for a dataset's ID. It gets None here, for which `ray.get` fails; so it draws an
+    ID itself, with a warning that `_quiet_data` in score/ray_data.py hides.
+    """
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # such as pickle looks for
@@ -139,15 +143,14 @@ def data_on_one_node() -> Iterator[None]:
     from ray.data._internal.execution import streaming_executor
     from ray.data._internal.execution.operators import actor_pool_map_operator
 
-    with ExitStack() as stack:
-        for owner, name, value in (
-            (streaming_executor, "create_cluster_autoscaler", _OneNode),
-            (stats, "get_or_create_stats_actor", _NoActor),
-            (actor_pool_map_operator, "get_or_create_actor_location_tracker", _NoActor),
-            (actor_pool_map_operator, "get_actor_locations", lambda _: {}),
-        ):
-            if hasattr(owner, name):  # the last one is new in Ray 2.60
-                stack.enter_context(_replaced(owner, name, value))
+    with (
+        _replaced(streaming_executor, "create_cluster_autoscaler", _OneNode),
+        _replaced(stats, "get_or_create_stats_actor", _NoActor),
+        _replaced(actor_pool_map_operator, "get_or_create_actor_location_tracker", _NoActor),
+        ExitStack() as stack,
+    ):
+        if hasattr(actor_pool_map_operator, "get_actor_locations"):  # new in Ray 2.60
+            stack.enter_context(_replaced(actor_pool_map_operator, "get_actor_locations", lambda _: {}))
         yield
 
 

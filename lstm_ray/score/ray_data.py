@@ -17,7 +17,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -88,9 +87,7 @@ def score_on_ray(
 
 def _import_ray_data() -> None:
     """Imports Ray Data on a thread: that takes a second, in which `ray.init` only waits for Ray's processes."""
-    thread = ThreadPoolExecutor(1)
-    thread.submit(lambda: importlib.import_module("ray.data").DataContext.get_current())
-    thread.shutdown(wait=False)  # once it is done
+    threading.Thread(target=lambda: importlib.import_module("ray.data").DataContext.get_current()).start()
 
 
 @dataclass(frozen=True)

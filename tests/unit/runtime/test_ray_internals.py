@@ -148,6 +148,18 @@ def test_ray_data_on_one_node_leaves_out_its_actors(monkeypatch: pytest.MonkeyPa
     assert streaming_executor.create_cluster_autoscaler is before
 
 
+def test_a_name_of_ray_data_that_is_gone_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray.data._internal import stats
+    from ray.data._internal.execution.operators import actor_pool_map_operator
+
+    monkeypatch.delattr(actor_pool_map_operator, "get_actor_locations", raising=False)  # as before Ray 2.60
+    with ray_internals.data_on_one_node():
+        assert not hasattr(actor_pool_map_operator, "get_actor_locations")
+    monkeypatch.delattr(stats, "get_or_create_stats_actor")
+    with pytest.raises(AttributeError, match="get_or_create_stats_actor"), ray_internals.data_on_one_node():
+        pass
+
+
 def test_a_ray_newer_than_those_known_starts_all_its_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     from ray.data._internal import stats
 
