@@ -222,9 +222,9 @@ class _ScoringActor:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         task = wire.task_from_text(batch["task"][0])
+        if isinstance(self._scorer, LstmRayError):
+            return {"results": [wire.failure_to_text(task, self._scorer)]}
         try:
-            if isinstance(self._scorer, LstmRayError):
-                raise self._scorer
             parts = list(score_task(task, self._run.layout, self._scorer, self._run.config.output))
         except LstmRayError as error:
             return {"results": [wire.failure_to_text(task, error)]}

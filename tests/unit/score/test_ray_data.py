@@ -85,10 +85,13 @@ def test_an_actor_that_cannot_read_the_model_says_so_for_every_task(tmp_path: Pa
     plan = make_plan(config, "hash")
     (task,) = plan.tasks(set())
     actor = _ScoringActor(_Run(config, plan.layout, "the hash of another bundle", 0.5, {}))
+    assert isinstance(actor._scorer, LstmRayError)
+    traceback = actor._scorer.__traceback__
     for _ in range(2):
         (result,) = actor({"task": [wire.task_to_text(task)]})["results"]
         with pytest.raises(BundleError, match="has changed since the run was planned"):
             list(wire.results_from_text(result))
+    assert actor._scorer.__traceback__ is traceback, "it does not grow with each task"
 
 
 def test_an_actor_whose_processor_lacks_the_precision_ends_the_run(
