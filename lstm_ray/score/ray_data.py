@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -39,7 +39,7 @@ from lstm_ray.runtime.tensorflow import require_gpu, start_tensorflow
 from lstm_ray.score import wire
 from lstm_ray.score.columns import PartLayout
 from lstm_ray.score.parts import Part
-from lstm_ray.score.plan import BadFile, Plan, Task
+from lstm_ray.score.plan import BadFile, Plan, Task, slices
 from lstm_ray.score.scorer import Encoder, Engine, Scored, Scorer, make_engine
 from lstm_ray.score.tasks import encode_task, score_task, write_task
 from lstm_ray.text.sequences import Sequences
@@ -48,8 +48,6 @@ _TASKS_AT_ONCE = 10_000  # given to Ray Data at once; its driver keeps some KiB 
 _GPU_TASK_CHUNKS = 4  # chunks of a task on GPUs: 64 MB of token ids at 80 tokens and the default --rows-per-part
 
 _THREADS_END_WITHIN_S = 30.0
-
-T = TypeVar("T")
 
 
 def score_on_ray(
@@ -60,7 +58,7 @@ def score_on_ray(
     has_gpus = config.gpus_per_actor > 0
     tasks = plan.tasks(done, actors=most)
     if has_gpus:
-        tasks = (Task(task.file, chunks) for task in tasks for chunks in _runs(task.chunks, _GPU_TASK_CHUNKS))
+        tasks = (Task(task.file, chunks) for task in tasks for chunks in slices(task.chunks, _GPU_TASK_CHUNKS))
     first = list(itertools.islice(tasks, _TASKS_AT_ONCE))
     if not first:
         return
@@ -189,11 +187,6 @@ def _new_threads_ended() -> Iterator[None]:
         for thread in set(threading.enumerate()) - known:
             if thread.name != IDLE_DATA_THREAD:
                 thread.join(max(0.0, deadline - time.monotonic()))
-
-
-def _runs(items: Sequence[T], size: int) -> Iterator[list[T]]:
-    """Cuts a sequence into lists of `size`, the last one perhaps shorter."""
-    return (list(items[start : start + size]) for start in range(0, len(items), size))
 
 
 def _read_planned(model: str, model_hash: str) -> Bundle:
