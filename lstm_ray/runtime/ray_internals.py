@@ -19,6 +19,8 @@ import ray
 import yaml
 from ray._private import node, parameter, ray_constants
 
+from lstm_ray.runtime.threads import shared
+
 HEAD_RESOURCE = "node:__internal_head__"
 """A resource that only the head has."""
 IDLE_DATA_THREAD = "Prefetcher"
@@ -62,6 +64,8 @@ def stop_data_usage_poller() -> None:
 @contextmanager
 def on_loopback() -> Iterator[None]:
     """Makes a Ray that is started inside the block listen only on 127.0.0.1, as Ray does on Windows and macOS.
+
+    As in `private_head` and `before_processes_end`, one thread at a time may be inside.
 
     With `ray.init(_node_ip_address="127.0.0.1")`, Ray would use the machine's network address instead.
     """
@@ -128,6 +132,7 @@ class _OneNode:
         return self._total
 
 
+@shared
 @contextmanager
 def data_on_one_node() -> Iterator[None]:
     """Makes Ray Data leave out actors that are of no use on a Ray with one node and no dashboard.
@@ -161,7 +166,7 @@ def _is_known() -> bool:
 
 @contextmanager
 def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Replaces an attribute inside the block."""
+    """Replaces an attribute inside the block, which one thread at a time may be in."""
     before = getattr(owner, name)
     setattr(owner, name, value)
     try:

@@ -36,6 +36,7 @@ from lstm_ray.runtime.ray_internals import IDLE_DATA_THREAD, data_on_one_node, s
 from lstm_ray.runtime.ray_session import connect, is_ray_client, our_error
 from lstm_ray.runtime.room import Asked
 from lstm_ray.runtime.tensorflow import require_gpu, start_tensorflow
+from lstm_ray.runtime.threads import shared
 from lstm_ray.score import wire
 from lstm_ray.score.columns import PartLayout
 from lstm_ray.score.parts import Part
@@ -138,6 +139,7 @@ def _drive_alone(run: _Run, tasks: Sequence[str], actors: tuple[int, int]) -> It
         yield from _drive(run, tasks, actors)
 
 
+@shared
 @contextmanager
 def _quiet_data() -> Iterator[None]:
     """Keeps Ray Data quiet in the `with` block: no progress bars, no log. An error that ends the run is raised."""
@@ -172,6 +174,7 @@ class _Driver:
         return next(self._texts, None)
 
 
+@shared
 @contextmanager
 def _new_threads_ended() -> Iterator[None]:
     """At the end, waits for threads that were started inside the block.
@@ -184,7 +187,7 @@ def _new_threads_ended() -> Iterator[None]:
         yield
     finally:
         deadline = time.monotonic() + _THREADS_END_WITHIN_S
-        for thread in set(threading.enumerate()) - known:
+        for thread in set(threading.enumerate()) - known - {threading.current_thread()}:
             if thread.name != IDLE_DATA_THREAD:
                 thread.join(max(0.0, deadline - time.monotonic()))
 

@@ -148,6 +148,19 @@ def test_ray_data_on_one_node_leaves_out_its_actors(monkeypatch: pytest.MonkeyPa
     assert streaming_executor.create_cluster_autoscaler is before
 
 
+def test_ray_data_is_restored_by_the_last_of_several_calls() -> None:
+    from ray.data._internal import stats
+
+    before = stats.get_or_create_stats_actor
+    first, second = ray_internals.data_on_one_node(), ray_internals.data_on_one_node()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert stats.get_or_create_stats_actor is not before
+    second.__exit__(None, None, None)
+    assert stats.get_or_create_stats_actor is before
+
+
 def test_a_name_of_ray_data_that_is_gone_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     from ray.data._internal import stats
     from ray.data._internal.execution.operators import actor_pool_map_operator
