@@ -7,7 +7,6 @@ import os
 import random
 import re
 import shlex
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,6 +15,7 @@ from typing import Any, Literal, get_args, get_origin
 from lstm_ray.config import Settings, option_name
 from lstm_ray.errors import LstmRayError
 from lstm_ray.progress import Event, Progress, ignore, paced
+from lstm_ray.runtime.threads import shared
 
 _by_options: ContextVar[bool] = ContextVar("by_options", default=False)
 
@@ -56,7 +56,7 @@ def python_call(
     def translated(event: Event) -> None:
         report(keywords_named(event, arguments) if isinstance(event, str) else event)
 
-    with contextlib.nullcontext() if is_short else _environment.restored():
+    with contextlib.nullcontext() if is_short else _environment_restored():
         if _by_options.get():
             yield report
             return
@@ -73,37 +73,21 @@ _SET_BY_CALLS = re.compile(r"(RAY|TUNE|TF|TF2|KERAS|XLA|GRPC|ABSL|TPU|CUDA|OMP|K
 """Variables that this package, Ray, TensorFlow and MLflow set. Others belong to the program, which may change them."""
 
 
-class _Environment:
-    """The environment variables before the first of the running calls; the last one to end restores them."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._calls = 0
-        self._before: dict[str, str] = {}
-
-    @contextmanager
-    def restored(self) -> Iterator[None]:
-        """Restores the variables at the end of the block, including those that libraries set when they are imported."""
-        with self._lock:
-            if not self._calls:
-                self._before = _set_by_calls()
-            self._calls += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._calls -= 1
-                if not self._calls:
-                    for name in _set_by_calls().keys() - self._before.keys():
-                        del os.environ[name]
-                    os.environ.update(self._before)
+@shared
+@contextmanager
+def _environment_restored() -> Iterator[None]:
+    """Restores the variables at the end of the block, including those that libraries set when they are imported."""
+    before = _set_by_calls()
+    try:
+        yield
+    finally:
+        for name in _set_by_calls().keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def _set_by_calls() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if _SET_BY_CALLS.match(name)}
-
-
-_environment = _Environment()
 
 
 @contextmanager

@@ -17,7 +17,9 @@ from typing import Any
 
 import ray
 import yaml
-from ray._private import node, parameter, ray_constants, utils
+from ray._private import node, parameter, ray_constants
+
+from lstm_ray.runtime.threads import shared
 
 HEAD_RESOURCE = "node:__internal_head__"
 """A resource that only the head has."""
@@ -63,6 +65,8 @@ def stop_data_usage_poller() -> None:
 def on_loopback() -> Iterator[None]:
     """Makes a Ray that is started inside the block listen only on 127.0.0.1, as Ray does on Windows and macOS.
 
+    As in `private_head` and `before_processes_end`, one thread at a time may be inside.
+
     With `ray.init(_node_ip_address="127.0.0.1")`, Ray would use the machine's network address instead.
     """
     with _replaced(ray_constants, "ENABLE_RAY_CLUSTER", False):
@@ -74,7 +78,7 @@ def private_head() -> Iterator[dict[str, str]]:
     """Makes a Ray that is started inside the block leave out processes that only serve other users of a cluster.
 
     These are the dashboard's server, which Ray starts even for `include_dashboard=False`, the autoscaler, and the
-    monitor that prints workers' output in the driver. They take 1.8 of the 5.6 CPU seconds of a start, and Ray waits
+    monitor that prints workers' output in the driver. They take 1.6 of the 5.6 CPU seconds of a start, and Ray waits
     for one after the other, at its end too.
 
     A newer Ray than the newest known one starts them all: only time depends on it.
@@ -92,17 +96,16 @@ def private_head() -> Iterator[dict[str, str]]:
         head.get_gcs_client().internal_kv_put(key, b"127.0.0.1:0", True, namespace)
 
     lean = functools.partial(parameter.RayParams, no_monitor=True, include_log_monitor=False)
-    with (
-        _replaced(parameter, "RayParams", lean),
-        _replaced(node.Node, "start_api_server", no_api_server),
-        # Ray imports the packages of ray[default], which lstm-ray requires, to see whether they are there.
-        _replaced(utils, "get_dashboard_dependency_error", lambda: None),
-    ):
+    with _replaced(parameter, "RayParams", lean), _replaced(node.Node, "start_api_server", no_api_server):
         yield _PRIVATE
 
 
 class _NoActor:
-    """An actor that ignores all calls."""
+    """An actor that ignores all calls.
+
+    Ray Data asks its statistics actor for a dataset's ID. It gets None here, for which `ray.get` fails; so it draws an
+    ID itself, with a warning that `_quiet_data` in score/ray_data.py hides.
+    """
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # such as pickle looks for
@@ -129,6 +132,7 @@ class _OneNode:
         return self._total
 
 
+@shared
 @contextmanager
 def data_on_one_node() -> Iterator[None]:
     """Makes Ray Data leave out actors that are of no use on a Ray with one node and no dashboard.
@@ -144,15 +148,14 @@ def data_on_one_node() -> Iterator[None]:
     from ray.data._internal.execution import streaming_executor
     from ray.data._internal.execution.operators import actor_pool_map_operator
 
-    with ExitStack() as stack:
-        for owner, name, value in (
-            (streaming_executor, "create_cluster_autoscaler", _OneNode),
-            (stats, "get_or_create_stats_actor", _NoActor),
-            (actor_pool_map_operator, "get_or_create_actor_location_tracker", _NoActor),
-            (actor_pool_map_operator, "get_actor_locations", lambda _: {}),
-        ):
-            if hasattr(owner, name):  # the last one is new in Ray 2.60
-                stack.enter_context(_replaced(owner, name, value))
+    with (
+        _replaced(streaming_executor, "create_cluster_autoscaler", _OneNode),
+        _replaced(stats, "get_or_create_stats_actor", _NoActor),
+        _replaced(actor_pool_map_operator, "get_or_create_actor_location_tracker", _NoActor),
+        ExitStack() as stack,
+    ):
+        if hasattr(actor_pool_map_operator, "get_actor_locations"):  # new in Ray 2.60
+            stack.enter_context(_replaced(actor_pool_map_operator, "get_actor_locations", lambda _: {}))
         yield
 
 
@@ -163,7 +166,7 @@ def _is_known() -> bool:
 
 @contextmanager
 def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Replaces an attribute inside the block."""
+    """Replaces an attribute inside the block, which one thread at a time may be in."""
     before = getattr(owner, name)
     setattr(owner, name, value)
     try:

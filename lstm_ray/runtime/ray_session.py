@@ -10,7 +10,8 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -48,13 +49,31 @@ class StillAtWorkError(KeyboardInterrupt):
     """
 
 
+@dataclass
+class _Session:
+    """A session with Ray that `connect` made.
+
+    Attributes:
+        is_local: Whether Ray was started here for it.
+        users: Number of calls, in several threads, that use it.
+    """
+
+    is_local: bool
+    users: int = 0
+
+
+_session: _Session | None = None
+_changes = threading.RLock()  # held while a session begins or ends
+
+
 @contextmanager
 def connect(
     address: str, asked: Asked | None = None, notify: Callable[[str], None] = lambda note: None
 ) -> Iterator[bool]:
-    """Connects to Ray, and disconnects at the end. Yields whether Ray was started by this call.
+    """Connects to Ray, and disconnects at the end. Yields whether Ray was started here, by this call or another one.
 
-    If this process already has a session, as in a notebook, it is used and left running.
+    If this process already has a session of its own, as in a notebook, it is used and left running. Calls in several
+    threads share one session: the first one begins it, the last one ends it.
 
     Args:
         address: "local" starts Ray here and stops it at the end; "auto", HOST:PORT or ray://HOST:PORT connects to a
@@ -66,13 +85,36 @@ def connect(
     Raises:
         LstmRayError: There is no Ray at the address, it does not start, or it has too few CPUs or GPUs.
     """
-    if ray.is_initialized():
-        check_session(address)
-        if asked and (note := check_room(_address_in_use(), asked)):
-            notify(note)
-        yield False
-        return
-    gpus = asked.least * asked.gpus if asked else 0
+    global _session
+    with _changes:
+        if is_new := not ray.is_initialized():
+            address = _begin(address, asked, notify)
+            _session = _Session(is_local=address == "local")
+        else:
+            check_session(address)
+            address = _address_in_use()
+        session = _session
+        if session:
+            session.users += 1
+    is_in_use = False
+    with error_if_killed() if session else nullcontext():
+        try:
+            if is_new and address == "local":
+                _check_gpus(asked)
+            elif asked and (note := check_room(address, asked)):
+                notify(note)
+            yield session is not None and session.is_local
+        except StillAtWorkError:
+            is_in_use = True
+            raise
+        finally:
+            if session and not is_in_use:
+                _leave(session)
+
+
+def _begin(address: str, asked: Asked | None, notify: Callable[[str], None]) -> str:
+    """Starts Ray or connects to a running one, and returns its address."""
+    gpus = _gpus(asked)
     if address == "local" and gpus and not may_have_gpu():
         raise LstmRayError(f"{gpus:g} GPUs are asked for, but this machine has none that this process may use")
     notify("starting Ray" if address == "local" else f"connecting to Ray at {address}")
@@ -97,23 +139,28 @@ def connect(
         if type(error) is not Exception and not isinstance(error, expected):
             raise
         raise LstmRayError(_describe_failure(address, error)) from error
-    is_in_use = False
-    with error_if_killed():
-        try:
-            if address == "local":
-                found = ray.cluster_resources().get("GPU", 0)
-                if found < gpus:
-                    raise LstmRayError(f"{gpus:g} GPUs are asked for, but Ray finds {found:g} on this machine")
-            elif asked and (note := check_room(address, asked)):
-                notify(note)
-            yield address == "local"
-        except StillAtWorkError:
-            is_in_use = True
-            raise
-        finally:
-            if not is_in_use:
-                with _sigterm_kept() as restore, before_processes_end(restore):
-                    ray.shutdown()  # if its raylet has died, Ray ends the process here
+    return address
+
+
+def _gpus(asked: Asked | None) -> float:
+    return asked.least * asked.gpus if asked else 0
+
+
+def _check_gpus(asked: Asked | None) -> None:
+    """Raises LstmRayError if the Ray started here has fewer GPUs than asked for."""
+    if (found := ray.cluster_resources().get("GPU", 0)) < (gpus := _gpus(asked)):
+        raise LstmRayError(f"{gpus:g} GPUs are asked for, but Ray finds {found:g} on this machine")
+
+
+def _leave(session: _Session) -> None:
+    """Ends a session, unless other calls use it or another one has replaced it."""
+    global _session
+    with _changes:
+        session.users -= 1
+        if not session.users and session is _session:
+            _session = None
+            with _sigterm_kept() as restore, before_processes_end(restore):
+                ray.shutdown()  # if its raylet has died, Ray ends the process here
 
 
 @contextmanager

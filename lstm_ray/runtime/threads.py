@@ -1,7 +1,10 @@
-"""Threads for machine code, which runs without the GIL."""
+"""Threads for machine code, which runs without the GIL; blocks that several threads may be in at once."""
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import wraps
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -35,3 +38,30 @@ class Threads:
         """Ends the threads when their work is done. The pool accepts no more work."""
         if self._pool is not None:
             self._pool.shutdown()
+
+
+def shared(block: Callable[[], AbstractContextManager[None]]) -> Callable[[], AbstractContextManager[None]]:
+    """Lets several threads be in a block at once: the first one enters it, the last one leaves it.
+
+    Of a block that changes something and restores it, a second thread would otherwise restore what the first one set.
+    """
+    lock, leave = threading.RLock(), ExitStack()  # the collector may close a generator at any point in this thread
+    users = 0
+
+    @wraps(block)
+    @contextmanager
+    def joined() -> Iterator[None]:
+        nonlocal users
+        with lock:
+            if not users:
+                leave.enter_context(block())
+            users += 1
+        try:
+            yield
+        finally:
+            with lock:
+                users -= 1
+                if not users:
+                    leave.close()
+
+    return joined

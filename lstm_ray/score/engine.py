@@ -4,6 +4,8 @@ Rows are sorted by length and divided into shares; one thread runs a share throu
 depends only on its token ids and the weights, to the last bit.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -60,7 +62,7 @@ class Direction:
         is_backward: bool,
         output: Output,
         target: Target,
-        below: "Sequence[Direction]",
+        below: Sequence[Direction],
         precision: Precision = "float32",
     ) -> None:
         """Packs the weights.

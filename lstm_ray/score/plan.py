@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import pyarrow as pa
 
@@ -36,9 +37,11 @@ from lstm_ray.wording import counted, no_column
 SCORES_VERSION = "0.2.0"
 """Version of lstm-ray since which the same plan gives the same parts, byte for byte. A change that scores texts or
 writes parts differently must raise it: scores of an earlier one are then neither resumed nor mixed with new ones."""
-_TURNS = 3  # of each actor before the work is done, if all tasks were as large as the next: see `Plan.tasks`
+_TURNS = 3  # tasks that an actor should still get before the end, if they stay as large as the next one
 _FOOTER_READERS = 16  # threads; reading a footer is waiting, above all on an object store
-_FOOTERS_AT_ONCE = 100  # by a thread; handing them out singly takes half as long again as reading them from a disk
+_FOOTERS_AT_ONCE = 100  # by a thread; one by one, the hand-over costs half as much as the reading from a disk
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -147,8 +150,7 @@ class Plan:
             pieces = min(actors, -(-len(chunks) // max(1, left // (_TURNS * actors))))
             size = -(-len(chunks) // pieces)
             left -= len(chunks)
-            for start in range(0, len(chunks), size):
-                yield Task(self.files[file], chunks[start : start + size])
+            yield from (Task(self.files[file], some) for some in slices(chunks, size))
 
 
 def make_plan(config: ScoreConfig, model_hash: str, progress: Progress = ignore) -> Plan:
@@ -211,6 +213,11 @@ def cut(group_rows: Sequence[int], rows_per_part: int, file: int) -> Iterator[Ch
         offset, first, joined = offset + joined, group + 1, 0
 
 
+def slices(items: Sequence[T], size: int) -> Iterator[list[T]]:
+    """Cuts a sequence into lists of `size`, the last one perhaps shorter."""
+    return (list(items[start : start + size]) for start in range(0, len(items), size))
+
+
 @dataclass(frozen=True)
 class _Footer:
     """The content of a file's footer and of its directories' names.
@@ -233,9 +240,9 @@ def _read_footers(
     files, footers, bad = [], [], []
     schemas: dict[pa.Schema, pa.Schema] = {}  # files of one kind share one: a schema takes some KiB
     size = max(1, min(_FOOTERS_AT_ONCE, len(found) // (4 * _FOOTER_READERS)))
-    runs = (found[start : start + size] for start in range(0, len(found), size))
     with ThreadPoolExecutor(_FOOTER_READERS) as pool:
-        read = itertools.chain.from_iterable(pool.map(lambda run: [_read_footer(file, config) for file in run], runs))
+        lists = pool.map(lambda some: [_read_footer(file, config) for file in some], slices(found, size))
+        read = itertools.chain.from_iterable(lists)
         for number, (file, footer) in enumerate(zip(found, read, strict=True), 1):
             progress(Count(number, len(found), "files", "planning"))
             if isinstance(footer, str):

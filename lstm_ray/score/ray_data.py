@@ -17,11 +17,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -37,10 +36,11 @@ from lstm_ray.runtime.ray_internals import IDLE_DATA_THREAD, data_on_one_node, s
 from lstm_ray.runtime.ray_session import connect, is_ray_client, our_error
 from lstm_ray.runtime.room import Asked
 from lstm_ray.runtime.tensorflow import require_gpu, start_tensorflow
+from lstm_ray.runtime.threads import shared
 from lstm_ray.score import wire
 from lstm_ray.score.columns import PartLayout
 from lstm_ray.score.parts import Part
-from lstm_ray.score.plan import BadFile, Plan, Task
+from lstm_ray.score.plan import BadFile, Plan, Task, slices
 from lstm_ray.score.scorer import Encoder, Engine, Scored, Scorer, make_engine
 from lstm_ray.score.tasks import encode_task, score_task, write_task
 from lstm_ray.text.sequences import Sequences
@@ -49,8 +49,6 @@ _TASKS_AT_ONCE = 10_000  # given to Ray Data at once; its driver keeps some KiB 
 _GPU_TASK_CHUNKS = 4  # chunks of a task on GPUs: 64 MB of token ids at 80 tokens and the default --rows-per-part
 
 _THREADS_END_WITHIN_S = 30.0
-
-T = TypeVar("T")
 
 
 def score_on_ray(
@@ -61,7 +59,7 @@ def score_on_ray(
     has_gpus = config.gpus_per_actor > 0
     tasks = plan.tasks(done, actors=most)
     if has_gpus:
-        tasks = (Task(task.file, chunks) for task in tasks for chunks in _runs(task.chunks, _GPU_TASK_CHUNKS))
+        tasks = (Task(task.file, chunks) for task in tasks for chunks in slices(task.chunks, _GPU_TASK_CHUNKS))
     first = list(itertools.islice(tasks, _TASKS_AT_ONCE))
     if not first:
         return
@@ -88,9 +86,7 @@ def score_on_ray(
 
 def _import_ray_data() -> None:
     """Imports Ray Data on a thread: that takes a second, in which `ray.init` only waits for Ray's processes."""
-    thread = ThreadPoolExecutor(1)
-    thread.submit(lambda: importlib.import_module("ray.data").DataContext.get_current())
-    thread.shutdown(wait=False)  # once it is done
+    threading.Thread(target=lambda: importlib.import_module("ray.data").DataContext.get_current()).start()
 
 
 @dataclass(frozen=True)
@@ -143,6 +139,7 @@ def _drive_alone(run: _Run, tasks: Sequence[str], actors: tuple[int, int]) -> It
         yield from _drive(run, tasks, actors)
 
 
+@shared
 @contextmanager
 def _quiet_data() -> Iterator[None]:
     """Keeps Ray Data quiet in the `with` block: no progress bars, no log. An error that ends the run is raised."""
@@ -177,6 +174,7 @@ class _Driver:
         return next(self._texts, None)
 
 
+@shared
 @contextmanager
 def _new_threads_ended() -> Iterator[None]:
     """At the end, waits for threads that were started inside the block.
@@ -189,14 +187,9 @@ def _new_threads_ended() -> Iterator[None]:
         yield
     finally:
         deadline = time.monotonic() + _THREADS_END_WITHIN_S
-        for thread in set(threading.enumerate()) - known:
+        for thread in set(threading.enumerate()) - known - {threading.current_thread()}:
             if thread.name != IDLE_DATA_THREAD:
                 thread.join(max(0.0, deadline - time.monotonic()))
-
-
-def _runs(items: Sequence[T], size: int) -> Iterator[list[T]]:
-    """Cuts a sequence into lists of `size`, the last one perhaps shorter."""
-    return (list(items[start : start + size]) for start in range(0, len(items), size))
 
 
 def _read_planned(model: str, model_hash: str) -> Bundle:
@@ -225,9 +218,9 @@ class _ScoringActor:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         task = wire.task_from_text(batch["task"][0])
+        if isinstance(self._scorer, LstmRayError):
+            return {"results": [wire.failure_to_text(task, self._scorer)]}
         try:
-            if isinstance(self._scorer, LstmRayError):
-                raise self._scorer
             parts = list(score_task(task, self._run.layout, self._scorer, self._run.config.output))
         except LstmRayError as error:
             return {"results": [wire.failure_to_text(task, error)]}

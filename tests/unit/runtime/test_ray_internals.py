@@ -17,7 +17,7 @@ import ray
 import ray.train
 import yaml
 from ray._common.constants import HEAD_NODE_RESOURCE_NAME
-from ray._private import node, parameter, ray_constants, services, utils, worker
+from ray._private import node, parameter, ray_constants, services, worker
 from ray.air import constants as air_constants
 from ray.data._internal.block_batching import util as block_batching
 from ray.train.v2._internal import constants as train_constants
@@ -84,14 +84,32 @@ def test_a_ray_started_here_leaves_out_what_serves_others() -> None:
         made = parameter.RayParams(include_dashboard=False)
         assert (made.no_monitor, made.include_log_monitor) == (True, False)
         assert node.Node.start_api_server is not start_api_server
-        assert utils.get_dashboard_dependency_error() is None
     assert node.Node.start_api_server is start_api_server
     assert parameter.RayParams().no_monitor is False
     # Where Ray looks for them. An instance of RayParams is made by `ray.init` only.
     assert "ray._private.parameter.RayParams(" in inspect.getsource(inspect.unwrap(worker.init))
     assert "self.start_api_server(" in inspect.getsource(node.Node.start_head_processes)
-    for start in (services.start_api_server, services.start_raylet):
-        assert "ray._private.utils.get_dashboard_dependency_error()" in inspect.getsource(start)
+
+
+_IMPORTS = """
+import sys
+from lstm_ray.runtime.ray_internals import on_loopback, private_head
+known = set(sys.modules)
+with on_loopback(), private_head():
+    import ray.data
+    ray.data.DataContext.get_current()
+for name in set(sys.modules) - known:
+    for attribute, value in list(vars(sys.modules[name]).items()):
+        if str(getattr(value, "__module__", "")).startswith("lstm_ray."):
+            print(name, attribute)
+    if vars(sys.modules[name]).get("ENABLE_RAY_CLUSTER") is False:
+        print(name, "ENABLE_RAY_CLUSTER")
+"""
+
+
+def test_modules_imported_while_a_ray_starts_keep_nothing_of_it() -> None:
+    """Scoring imports Ray Data meanwhile, and `from ... import` would keep a replacement for ever."""
+    assert subprocess.check_output([sys.executable, "-c", _IMPORTS], text=True) == ""
 
 
 def test_the_agent_of_a_node_still_looks_for_the_dashboard_there() -> None:
@@ -128,6 +146,31 @@ def test_ray_data_on_one_node_leaves_out_its_actors(monkeypatch: pytest.MonkeyPa
         ):
             assert pickle.loads(pickle.dumps(actor)).anything.remote(1, two=2) is None
     assert streaming_executor.create_cluster_autoscaler is before
+
+
+def test_ray_data_is_restored_by_the_last_of_several_calls() -> None:
+    from ray.data._internal import stats
+
+    before = stats.get_or_create_stats_actor
+    first, second = ray_internals.data_on_one_node(), ray_internals.data_on_one_node()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert stats.get_or_create_stats_actor is not before
+    second.__exit__(None, None, None)
+    assert stats.get_or_create_stats_actor is before
+
+
+def test_a_name_of_ray_data_that_is_gone_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray.data._internal import stats
+    from ray.data._internal.execution.operators import actor_pool_map_operator
+
+    monkeypatch.delattr(actor_pool_map_operator, "get_actor_locations", raising=False)  # as before Ray 2.60
+    with ray_internals.data_on_one_node():
+        assert not hasattr(actor_pool_map_operator, "get_actor_locations")
+    monkeypatch.delattr(stats, "get_or_create_stats_actor")
+    with pytest.raises(AttributeError, match="get_or_create_stats_actor"), ray_internals.data_on_one_node():
+        pass
 
 
 def test_a_ray_newer_than_those_known_starts_all_its_processes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,15 +9,19 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from ray._private import parameter, ray_constants
 from ray._private.node import Node
 
 from lstm_ray.errors import ConfigError, InputError, LstmRayError, TrainingError, WorkerLostError
 from lstm_ray.runtime import ray_session
-from lstm_ray.runtime.ray_session import connect, our_error
+from lstm_ray.runtime.ray_session import StillAtWorkError, connect, our_error
 from lstm_ray.runtime.room import Asked
 
 
@@ -131,6 +135,90 @@ def test_another_ray_than_that_of_the_session_is_refused(session: list[str]) -> 
     ):
         pass
     assert session == []
+
+
+class FakeRay:
+    """Stands in for Ray, which a process has once; its start and its end take a moment.
+
+    Attributes:
+        calls: Starts and ends, in order.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls: list[str] = []
+        self._is_initialized = False
+        context = SimpleNamespace(gcs_address="127.0.0.1:6379")
+        for name in ("init", "shutdown", "is_initialized"):
+            monkeypatch.setattr(ray_session.ray, name, getattr(self, name))
+        monkeypatch.setattr(ray_session.ray, "get_runtime_context", lambda: context)
+        monkeypatch.setattr(ray_session.ray, "cluster_resources", dict)
+        monkeypatch.setattr(ray_session, "is_ray_client", lambda: False)
+        monkeypatch.setattr(ray_session, "ask_for_token", lambda: None)
+        monkeypatch.setattr(ray_session, "check_room", lambda address, asked: None)
+        monkeypatch.setattr(ray_session, "_session", None)
+
+    def init(self, **_: object) -> None:
+        """Starts."""
+        time.sleep(0.05)
+        if self._is_initialized:
+            raise RuntimeError("Maybe you called ray.init twice by accident?")
+        self._is_initialized = True
+        self.calls.append("init")
+
+    def shutdown(self) -> None:
+        """Ends."""
+        time.sleep(0.05)
+        self._is_initialized = False
+        self.calls.append("shutdown")
+
+    def is_initialized(self) -> bool:
+        """Returns whether it is started."""
+        return self._is_initialized
+
+
+def test_calls_in_several_threads_share_a_ray_that_ends_with_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = parameter.RayParams, Node.start_api_server, Node.kill_all_processes, ray_constants.ENABLE_RAY_CLUSTER
+    ray = FakeRay(monkeypatch)
+    all_in, ends = threading.Barrier(4, timeout=20), [threading.Event() for _ in range(3)]
+
+    def call(end: threading.Event) -> bool:
+        with connect("local", Asked(1, 1, cpus=1, gpus=0)) as is_ours:
+            all_in.wait()
+            return end.wait(60) and ray.is_initialized() and is_ours
+
+    with ThreadPoolExecutor(3) as pool:
+        calls = [pool.submit(call, end) for end in ends]
+        all_in.wait()
+        for done, end in zip(calls, ends, strict=True):
+            assert ray.calls == ["init"]
+            end.set()
+            assert done.result(60)
+    assert ray.calls == ["init", "shutdown"]
+    after = parameter.RayParams, Node.start_api_server, Node.kill_all_processes, ray_constants.ENABLE_RAY_CLUSTER
+    assert all(one is other for one, other in zip(before, after, strict=True))
+
+
+def test_calls_that_begin_while_others_end_get_a_ray_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = FakeRay(monkeypatch)
+
+    def call(number: int) -> bool:
+        with connect("local"):
+            time.sleep(0.01 * (number % 4))
+            return ray.is_initialized()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(call, range(16)))
+    assert ray.calls == ["init", "shutdown"] * (len(ray.calls) // 2)
+    assert not ray.is_initialized()
+
+
+def test_a_ray_that_a_thread_still_waits_for_is_left_to_all_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = FakeRay(monkeypatch)
+    with pytest.raises(StillAtWorkError), connect("local"):
+        raise StillAtWorkError
+    with connect("local") as is_ours:
+        assert is_ours
+    assert ray.calls == ["init"]
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
-"""Threads for machine code: in order, side by side, or the caller's own."""
+"""Threads for machine code: in order, side by side, or the caller's own; blocks that several threads are in."""
 
 import gc
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
-from lstm_ray.runtime.threads import Threads
+from lstm_ray.runtime.threads import Threads, shared
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -59,3 +61,48 @@ def test_threads_end_when_nothing_refers_to_them() -> None:
         thread.join(timeout=60)
     assert running
     assert not any(thread.is_alive() for thread in running)
+
+
+def test_the_first_thread_enters_a_shared_block_and_the_last_one_leaves_it() -> None:
+    value = ["before"]
+
+    @shared
+    @contextmanager
+    def replaced() -> Iterator[None]:
+        before, value[0] = value[0], "replaced"
+        yield
+        value[0] = before
+
+    first_may_end, both_are_in = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with replaced():
+            both_are_in.set()
+            first_may_end.wait(60)
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    assert both_are_in.wait(60)
+    with replaced():
+        first_may_end.set()
+        thread.join(60)
+        assert value == ["replaced"], "the second thread is still in the block"
+    assert value == ["before"]
+
+
+def test_a_shared_block_ends_with_an_error_and_may_begin_again() -> None:
+    seen: list[str] = []
+
+    @shared
+    @contextmanager
+    def noted() -> Iterator[None]:
+        seen.append("enter")
+        try:
+            yield
+        finally:
+            seen.append("leave")
+
+    with pytest.raises(ValueError, match="inside"), noted():
+        raise ValueError("inside")
+    with noted():
+        assert seen == ["enter", "leave", "enter"]

@@ -147,6 +147,11 @@ def test_the_fingerprint_changes_with_what_decides_the_output_and_nothing_else(t
     assert len(same | {other.layout.fingerprint for other in others}) == 1 + len(others)
 
 
+def test_slices_hold_all_items_in_order() -> None:
+    assert list(plans.slices("abcde", 2)) == [["a", "b"], ["c", "d"], ["e"]]
+    assert list(plans.slices("", 2)) == []
+
+
 @pytest.mark.parametrize("at_once", [1, 7, 1000])
 def test_files_keep_their_order_however_many_footers_a_thread_reads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int

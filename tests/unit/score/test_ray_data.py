@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,7 +21,15 @@ from lstm_ray.runtime.ray_internals import IDLE_DATA_THREAD
 from lstm_ray.score import wire
 from lstm_ray.score.parts import Part
 from lstm_ray.score.plan import BadFile, make_plan
-from lstm_ray.score.ray_data import _encode_stage, _GpuActor, _new_threads_ended, _Run, _ScoringActor, _write_stage
+from lstm_ray.score.ray_data import (
+    _encode_stage,
+    _GpuActor,
+    _new_threads_ended,
+    _quiet_data,
+    _Run,
+    _ScoringActor,
+    _write_stage,
+)
 from lstm_ray.score.scorer import Scorer, make_engine
 from lstm_ray.score.tasks import score_task
 
@@ -35,6 +45,38 @@ def test_threads_begun_meanwhile_end_before_ray_does() -> None:
     assert not slow.is_alive()
     assert time.monotonic() < begun + 10, "threads from before, and Ray Data's idle one, are not waited for"
     for_ever.set()
+
+
+def test_calls_in_two_threads_do_not_wait_for_each_others_threads() -> None:
+    both_in, first_is_out = threading.Barrier(2, timeout=20), threading.Event()
+    begun = time.monotonic()
+
+    def second() -> None:
+        with _new_threads_ended():
+            both_in.wait()
+            assert first_is_out.wait(20)
+
+    with ThreadPoolExecutor(1) as pool:
+        with _new_threads_ended():
+            done = pool.submit(second)
+            both_in.wait()
+        first_is_out.set()
+        done.result(20)
+    assert time.monotonic() < begun + 10
+
+
+# Ray Data's context sets its own deprecated settings when it is made.
+@pytest.mark.filterwarnings("ignore:`use_(push_based_shuffle|polars|arrow_tensor_v2)` is deprecated:DeprecationWarning")
+def test_ray_data_is_as_loud_as_before_after_two_calls_at_once() -> None:
+    log = logging.getLogger("ray.data")
+    before = log.level
+    first, second = _quiet_data(), _quiet_data()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert log.level == logging.CRITICAL != before
+    second.__exit__(None, None, None)
+    assert log.level == before
 
 
 def test_an_actor_whose_gpu_tensorflow_does_not_see_fails(
@@ -85,10 +127,13 @@ def test_an_actor_that_cannot_read_the_model_says_so_for_every_task(tmp_path: Pa
     plan = make_plan(config, "hash")
     (task,) = plan.tasks(set())
     actor = _ScoringActor(_Run(config, plan.layout, "the hash of another bundle", 0.5, {}))
+    assert isinstance(actor._scorer, LstmRayError)
+    traceback = actor._scorer.__traceback__
     for _ in range(2):
         (result,) = actor({"task": [wire.task_to_text(task)]})["results"]
         with pytest.raises(BundleError, match="has changed since the run was planned"):
             list(wire.results_from_text(result))
+    assert actor._scorer.__traceback__ is traceback, "it does not grow with each task"
 
 
 def test_an_actor_whose_processor_lacks_the_precision_ends_the_run(
