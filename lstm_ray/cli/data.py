@@ -98,6 +98,7 @@ def convert(config: ConvertConfig) -> None:
     """Convert CSV, TSV or JSON to Parquet: one file, or several with the same columns into one.
 
     No value changes: a column with a value that no number represents exactly, such as 007, is kept as text.
+    Only NA, N/A, #N/A, NaN, null and none, in any case, become null among numbers or booleans; a note counts them.
 
     Example: lstm-ray data convert reviews.csv --output reviews.parquet
     """
@@ -107,15 +108,14 @@ def convert(config: ConvertConfig) -> None:
         made = lstm_ray.convert(job=config, progress=progress)
     for note in made.notes:
         console.warn(f"note: {note}")
-    console.show_table(
-        "Converted",
-        [
-            ("rows", f"{made.rows:,}"),
-            ("columns", ", ".join(f"{name} ({kind})" for name, kind in made.columns.items())),
-            ("output", str(made.output)),
-            ("next", console.command_line(*next_command(made.output, f"runs/{made.output.stem}"))),
-        ],
-    )
+    rows = [
+        ("rows", f"{made.rows:,}"),
+        ("columns", ", ".join(f"{name} ({kind})" for name, kind in made.columns.items())),
+        ("output", str(made.output)),
+    ]
+    if made.rows:
+        rows.append(("next", console.command_line(*next_command(made.output, f"runs/{made.output.stem}"))))
+    console.show_table("Converted", rows)
 
 
 @app.command()

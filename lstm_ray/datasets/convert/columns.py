@@ -1,7 +1,8 @@
 """Determines a type for each column, and converts values to that type.
 
 The type is chosen so that no value changes. Texts become numbers only if all of them are numbers in their usual form. A
-column with one other value stays text: ids like 007 or 18446744073709551615, 0.12345678901234567890, "n.a.".
+column with one other value stays text: ids like 007 or 18446744073709551615, 0.12345678901234567890, "n.a.". Words for
+a missing value, such as NaN, are null among numbers, and counted.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lstm_ray.wording import reason
+from lstm_ray.wording import counted, reason
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,15 @@ class Column(Protocol):
     Attributes:
         note: Why the column is text although it looks like another type; "" if it does not.
         doubt: Why the column may better be text although it is numbers; "" if there is no doubt.
+        lost: Which words for a missing value became null, how often and where first; "" if there are none.
     """
 
     note: str
     doubt: str
+
+    @property
+    def lost(self) -> str:
+        """Returns which words became null."""
 
     @property
     def type(self) -> pa.DataType:
@@ -61,10 +67,8 @@ class Column(Protocol):
         """Returns values in the column's type. All of them must have been passed to `add`."""
 
 
-NULLS = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null", "None")
-"""How pandas, R, SQL and Arrow write missing values."""
+_NULLS = ("", "na", "n/a", "#n/a", "nan", "null", "none")  # as pandas, R, SQL and Arrow write missing values
 
-_NULLS = pa.array(NULLS)
 _BOOLEAN = r"(?i)^(?:true|false)$"
 _INTEGER = r"^(?:0|-?[1-9][0-9]*)$"
 # Programs write exponents with a sign or after a decimal point; 12e45 is an id.
@@ -74,6 +78,11 @@ _MOST_SHOWN = 80  # characters of a value in a note
 _MOST_CELLS = 1 << 20  # of a block: keys times objects
 _MOST_CELLS_PER_VALUE = 50
 _EXACT_DIGITS = 15  # any decimal number with this many digits is exact in float64
+
+
+def is_missing(text: str) -> bool:
+    """Returns whether a text stands for a missing value: it is blank, or NA, n/a, #N/A, NaN, null or none."""
+    return text.strip().lower() in _NULLS
 
 
 class TextColumn:
@@ -87,18 +96,29 @@ class TextColumn:
         self._first = ""
         self._decimals: set[int] = set()  # how many the numbers have after their point
         self._padded = ""  # where the first number is that ends with a zero after its point, such as 1.10
+        self._lost: dict[str, tuple[int, str]] = {}  # words for a missing value: how often, and where first
 
     @property
     def type(self) -> pa.DataType:
         """Returns the narrowest possible type; text for a column without values."""
         return self._possible[0] if self._possible and self._has_values else pa.string()
 
+    @property
+    def lost(self) -> str:
+        """Returns which words became null, how often and where first; "" for a column of texts, which keeps them."""
+        if self.type == pa.string():
+            return ""
+        return "; ".join(
+            f"{word!r} {counted(times, 'time')}, first in {at}" for word, (times, at) in self._lost.items()
+        )
+
     def add(self, values: list[str], places: Sequence[int], unit: str) -> None:
         """Rules out the types that do not hold all values."""
         if not self._possible:
             return
         trimmed = pc.utf8_trim_whitespace(pa.array(values, pa.string()))
-        is_null = pc.is_in(trimmed, _NULLS)
+        is_null = _are_missing(trimmed)
+        self._count_lost(trimmed, is_null, places, unit)
         first = pc.index(is_null, False).as_py()
         if first < 0:
             return
@@ -116,6 +136,14 @@ class TextColumn:
                     self.note = f"{value!r} in {unit} {places[misfit]:,} {why}"
         if self._possible == [pa.float64()]:
             self._look_at_decimals(trimmed, places, unit)
+
+    def _count_lost(self, texts: pa.StringArray, is_null: pa.BooleanArray, places: Sequence[int], unit: str) -> None:
+        words = texts.filter(pc.and_(is_null, pc.not_equal(texts, "")))
+        for found in words.value_counts().to_pylist():
+            word = found["values"]
+            times, at = self._lost.get(word, (0, ""))
+            at = at or f"{unit} {places[pc.index(texts, word).as_py()]:,}"
+            self._lost[word] = times + found["counts"], at
 
     def _look_at_decimals(self, texts: pa.StringArray, places: Sequence[int], unit: str) -> None:
         """Doubts numbers where 1.1 and 1.10 may be two values, such as versions.
@@ -136,10 +164,14 @@ class TextColumn:
         if kind == pa.string():
             return texts
         trimmed = pc.utf8_trim_whitespace(texts)
-        trimmed = pc.if_else(pc.is_in(trimmed, _NULLS), None, trimmed)
+        trimmed = pc.if_else(_are_missing(trimmed), None, trimmed)
         if kind == pa.bool_():
             return pc.equal(pc.utf8_lower(trimmed), "true")
         return trimmed.cast(kind)
+
+
+def _are_missing(trimmed: pa.StringArray) -> pa.BooleanArray:
+    return pc.is_in(pc.utf8_lower(trimmed), pa.array(_NULLS))
 
 
 def _holds(kind: pa.DataType, texts: pa.StringArray) -> pa.BooleanArray:
@@ -183,6 +215,8 @@ def is_number(text: str) -> bool:
 
 class JsonColumn:
     """A column of JSON values: numbers, texts, booleans, lists and objects."""
+
+    lost = ""  # JSON has a null of its own
 
     def __init__(self, as_text: bool) -> None:
         """Creates an empty column; with `as_text` its type is always text."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from lstm_ray.datasets.convert.columns import MOST_COLUMNS, NULLS, Block, is_number
+from lstm_ray.datasets.convert.columns import MOST_COLUMNS, Block, is_missing, is_number
 from lstm_ray.datasets.convert.source import LONGEST, Lines
 from lstm_ray.errors import ConfigError, InputError
 from lstm_ray.wording import counted, named, shortened
@@ -241,14 +241,14 @@ def _looks_like_names(rows: Sequence[list[str]], names: Sequence[str]) -> bool:
         return False
     first, others = [value.strip() for value in rows[0]], zip(*rows[1:], strict=True)
     return any(value.lower() == name.lower() for value, name in zip(first, names, strict=True)) or any(
-        value not in NULLS and not is_number(value) and _are_numbers(column)
+        not is_missing(value) and not is_number(value) and _are_numbers(column)
         for value, column in zip(first, others, strict=False)
     )
 
 
 def _are_numbers(values: Sequence[str]) -> bool:
     """Returns whether all values are numbers or empty, and at least one is a number."""
-    present = [value for value in values if value.strip() not in NULLS]
+    present = [value for value in values if not is_missing(value)]
     return bool(present) and all(map(is_number, present))
 
 

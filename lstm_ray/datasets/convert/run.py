@@ -114,12 +114,20 @@ def convert(config: ConvertConfig, progress: Progress = ignore) -> Converted:
         raise InputError(f"{shown}: {no_column(unread[0], columns)}")
     if not columns:
         raise InputError(f"{shown}: its objects have no keys, so there are no columns")
+    if rows == 0:
+        notes.append(f"{shown}: no rows, only the names of columns")
     notes += [f"column {name!r} is kept as text: {column.note}" for name, column in columns.items() if column.note]
     notes += [
         f"column {name!r} is numbers: {column.doubt}: if these are no numbers, keep them with "
         f"`{shlex.join(['--as-text', name])}`"
         for name, column in columns.items()
         if column.doubt and not column.note
+    ]
+    notes += [
+        f"column {name!r} is {column.type}, so these became null: {column.lost}: keep them with "
+        f"`{shlex.join(['--as-text', name])}`"
+        for name, column in columns.items()
+        if column.lost
     ]
     schema = pa.schema([(name, column.type) for name, column in columns.items()])
 

@@ -83,3 +83,13 @@ def test_a_split_counts_all_rows_and_names_the_next_command(
         assert shown[name] == f"out/{name}.parquet: {count} rows{groups}"
     train = "lstm-ray train --train out/train.parquet --output runs/out --text-column body"
     assert shown["next"] == f"{train} --label-column COLUMN"
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_a_file_without_rows_is_for_nothing(tmp_path: Path, rows: int) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text("text,label\n" + "good,1\n" * rows, encoding="utf-8")
+    done = CliRunner().invoke(app, ["data", "convert", str(source), "--output", str(tmp_path / "out.parquet")])
+    assert done.exit_code == 0, done.output
+    assert ("next" in done.stdout) == bool(rows)
+    assert ("no rows" in done.stderr) == (not rows)

@@ -226,7 +226,7 @@ def test_numbers_are_numbers_where_no_value_changes(tmp_path: Path, values: list
     found = pq.read_table(tmp_path / "out.parquet")["x"].to_pylist()
     assert made.columns["x"] == kind
     doubt = "column 'x' is numbers: '0.50' in line 2 loses its last zero as a number"
-    assert [one for one in made.notes if not one.startswith(doubt)] == (
+    assert [one for one in made.notes if not one.startswith(doubt) and "became null" not in one] == (
         [f"column 'x' is kept as text: {note}"] if note not in ("", "doubt") else []
     )
     assert (note == "doubt") == any(one.startswith(doubt) for one in made.notes)
@@ -590,6 +590,8 @@ def test_several_files_become_one_with_one_type_for_each_column(tmp_path: Path) 
         f"{sources[1]}, 1 row, the first at line 2: values stand in quotation marks, which were kept; --quote '\"' "
         "takes them off",
         f"column 'id' is kept as text: '007' in {sources[1]}, line 2 would change as a number",
+        f"column 'stars' is double, so these became null: 'NA' 1 time, first in {sources[2]}, line 2: keep them with "
+        "`--as-text stars`",
     )
     done = [event.done for event in seen if isinstance(event, Count)]
     assert done == sorted(done)
@@ -677,3 +679,37 @@ def test_numbers_that_are_all_too_exact_are_told(tmp_path: Path) -> None:
 def test_two_byte_order_marks_are_no_part_of_a_name(tmp_path: Path) -> None:
     (source,) = write_all(tmp_path, {"in.csv": "\ufeff\ufefftext,label\ngood,1\n"})
     assert convert(source, tmp_path / "out.parquet").columns == {"text": "string", "label": "int64"}
+
+
+def test_words_for_a_missing_value_become_null_among_numbers_and_are_counted(tmp_path: Path) -> None:
+    words = ["NA", "None", "none", "N/a", "n/a", "#N/A", "nan", "NaN", "null", "NULL", "na"]
+    lines = ["stars,good,name,empty", "1,true,none,NA", *(f"{word},{word},{word},{word}" for word in [*words, "NA"])]
+    (source,) = write_all(tmp_path, {"in.csv": "\n".join(lines) + "\n,,,\n"})
+    made = convert(source, tmp_path / "out.parquet")
+    found = pq.read_table(made.output).to_pydict()
+    assert found["stars"] == [1] + [None] * 13
+    assert found["good"] == [True] + [None] * 13
+    assert found["name"] == ["none", *words, "NA", ""]
+    assert found["empty"] == ["NA", *words, "NA", ""]
+    assert [note.split(",")[0] for note in made.notes] == ["column 'stars' is int64", "column 'good' is bool"]
+    assert "'NA' 2 times, first in line 3; 'None' 1 time, first in line 4; 'none' 1 time" in made.notes[0]
+    assert made.notes[0].endswith("keep them with `--as-text stars`")
+
+
+def test_a_word_for_a_missing_value_is_counted_over_blocks_and_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delimited, "_BLOCK_ROWS", 2)
+    content = "stars,text\n1,a\nNA,b\n3,c\nNA,d\n"
+    made = convert(
+        [str(one) for one in write_all(tmp_path, {"a.csv": content, "b.csv": content})], tmp_path / "out.parquet"
+    )
+    (note,) = made.notes
+    assert f"'NA' 4 times, first in {tmp_path / 'a.csv'}, line 3: keep" in note
+
+
+def test_a_file_without_rows_is_pointed_out(tmp_path: Path) -> None:
+    (source,) = write_all(tmp_path, {"in.csv": "text,label\n"})
+    made = convert(source, tmp_path / "out.parquet")
+    assert made.rows == 0
+    assert any("no rows, only the names of columns" in note for note in made.notes)
