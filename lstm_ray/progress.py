@@ -54,6 +54,9 @@ class Epoch:
         return f"{line}  ({row['seconds']:.0f} s, {row['rows_per_s']:,.0f} rows/s)"
 
 
+WARNING = "warning: "
+"""How messages begin that also a user who wants no messages should see."""
+
 Event: TypeAlias = str | Count | Epoch
 """A progress event; a str is a message for the user."""
 

@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _UNSEEN = re.compile(
@@ -77,6 +77,12 @@ def no_column(name: str, names: Iterable[str], option: str = "") -> str:
 def shortened(text: str) -> str:
     """Returns a text for a message, cut after 200 characters."""
     return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}..."
+
+
+def as_call(name: str, values: Mapping[str, object]) -> str:
+    """Returns a result for `repr`, floats in four digits: Evaluation(rows=1000, accuracy=0.8934)."""
+    shown = {key: round(value, 4) if isinstance(value, float) else value for key, value in values.items()}
+    return f"{name}({', '.join(f'{key}={value!r}' for key, value in shown.items())})"
 
 
 def counted(number: int, noun: str) -> str:

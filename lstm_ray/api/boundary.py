@@ -7,6 +7,7 @@ import os
 import random
 import re
 import shlex
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -14,7 +15,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from lstm_ray.config import Settings, option_name
 from lstm_ray.errors import LstmRayError
-from lstm_ray.progress import Event, Progress, ignore, paced
+from lstm_ray.progress import WARNING, Event, Progress, paced
 from lstm_ray.runtime.threads import shared
 
 _by_options: ContextVar[bool] = ContextVar("by_options", default=False)
@@ -46,10 +47,10 @@ def python_call(
 
     Args:
         arguments: Types of the arguments that messages may name, by name.
-        progress: The caller's callback, if any.
+        progress: The caller's callback; without one, warnings become Python's warnings.
         is_short: True for calls that set no environment variables.
     """
-    report = progress or ignore
+    report = progress or _warn
     if progress is print:
         report = paced(print)
 
@@ -67,6 +68,12 @@ def python_call(
                 keywords_named(part, arguments) if isinstance(part, str) else part for part in error.args
             )
             raise
+
+
+def _warn(event: Event) -> None:
+    """Issues a warning among the messages as one of Python; discards other events."""
+    if isinstance(event, str) and event.startswith(WARNING):
+        warnings.warn(event.removeprefix(WARNING), stacklevel=2)
 
 
 _SET_BY_CALLS = re.compile(r"(RAY|TUNE|TF|TF2|KERAS|XLA|GRPC|ABSL|TPU|CUDA|OMP|KMP|HDF5|MLFLOW|ENABLE_RUNTIME)_")

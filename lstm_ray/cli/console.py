@@ -21,11 +21,10 @@ from rich.progress import Progress as RichProgress
 from rich.text import Text
 
 from lstm_ray.errors import ConfigError
-from lstm_ray.progress import LINE_EVERY_S, Count, Event, Progress
+from lstm_ray.progress import LINE_EVERY_S, WARNING, Count, Event, Progress
 from lstm_ray.wording import on_one_line, uncoloured, visible
 
 _LINE_EVERY_S_VERBOSE = 1.0
-_WARNING = "warning: "
 
 _err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)  # no emoji: mine:two: is a name
 _out = Console(highlight=False, soft_wrap=True, emoji=False)
@@ -46,7 +45,7 @@ def set_verbosity(*, quiet: bool, verbose: bool) -> None:
 
 def say(message: str) -> None:
     """Prints a message on stderr; with --quiet only one that begins with "warning: "."""
-    if not _quiet or message.startswith(_WARNING):
+    if not _quiet or message.startswith(WARNING):
         warn(message)
 
 

@@ -29,6 +29,7 @@ from lstm_ray.progress import Count, Progress
 from lstm_ray.report.pages import evaluation_report
 from lstm_ray.score.scorer import Scorer
 from lstm_ray.storage.inputs import check_apart, is_named_by
+from lstm_ray.wording import as_call
 
 
 @dataclass(frozen=True)
@@ -49,16 +50,21 @@ class Evaluation:
             its bundle does not record that.
     """
 
-    counts: BinaryCounts = field(repr=False)
+    counts: BinaryCounts
     rows_without_text: int
     rows_with_other_label: int
-    mistakes: list[Mistake] = field(repr=False)
+    mistakes: list[Mistake]
     rows_seen: int | None
     seconds: float
-    groups: list[GroupResult] = field(default_factory=list, repr=False)
-    comparison: Comparison | None = field(default=None, repr=False)
-    chosen: BinaryCounts | None = field(default=None, repr=False)
+    groups: list[GroupResult] = field(default_factory=list)
+    comparison: Comparison | None = None
+    chosen: BinaryCounts | None = None
     other_rows_seen: int | None = None
+
+    def __repr__(self) -> str:
+        """Returns the most important figures; `metrics` has all."""
+        names = ("rows", "accuracy", "auc", "log_loss", "threshold", "rows_seen_in_training")
+        return as_call("Evaluation", {name: self.metrics[name] for name in names})
 
     @property
     def intervals(self) -> dict[str, Interval | None]:

@@ -19,7 +19,7 @@ from lstm_ray.evaluate.ranking import doubt
 from lstm_ray.model.profile import TrainingData
 from lstm_ray.train.data.corpus import Groups
 from lstm_ray.train.loop.state import State
-from lstm_ray.wording import counted
+from lstm_ray.wording import as_call, counted
 
 HISTORY = pa.schema(
     [
@@ -76,17 +76,24 @@ class Outcome:
         was_complete: True if the run had been complete before.
     """
 
-    state: State = field(repr=False)
-    config: TrainConfig = field(repr=False)
+    state: State
+    config: TrainConfig
     training_rows: int
     validation_rows: int
     rows_without_text: int
     rows_with_other_label: int
     groups: Groups | None = None
     validation_rows_seen: int = 0
-    profile: TrainingData | None = field(default=None, repr=False)
+    profile: TrainingData | None = None
     before: dict[str, Any] = field(default_factory=dict)
     was_complete: bool = False
+
+    def __repr__(self) -> str:
+        """Returns the model's path and the most important figures; `metrics` has all of validation."""
+        counts = {name: getattr(self, name) for name in ("training_rows", "validation_rows", "validation_rows_seen")}
+        measured = {f"validation_{name}": self.metrics[name] for name in ("accuracy", "auc") if self.metrics}
+        position = {"best_epoch": self.best_epoch, "epochs": self.state.epoch}
+        return as_call("Outcome", {"model": self.model, **position, **measured, **counts})
 
     @property
     def metrics(self) -> dict[str, Any]:

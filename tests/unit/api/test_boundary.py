@@ -112,3 +112,11 @@ def test_the_environment_is_restored_when_the_last_call_ends(monkeypatch: pytest
     assert os.environ["TF_TEST_NEW"] == "1", "the other call may need it"
     second.close()
     assert dict(os.environ) == {**before, "PROGRAMS_OWN": "by another thread"}
+
+
+def test_without_a_callback_warnings_are_pythons_and_notes_are_not_shown() -> None:
+    with python_call({"allow_seen_files": bool}) as report:
+        report("note: --mask helps")
+        report(Count(1, 30, "rows"))
+        with pytest.warns(UserWarning, match=r"^12 rows: pass allow_seen_files=True$"):
+            report("warning: 12 rows: pass --allow-seen-files")

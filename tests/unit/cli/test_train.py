@@ -141,3 +141,16 @@ def test_a_network_that_loses_to_the_ngrams_is_told_what_to_try(monkeypatch: pyt
     assert (shown["LSTM alone"], shown["n-grams alone"], shown["LSTM's share"]) == ("0.6000", "0.7000", "20%")
     (note,) = said
     assert note.startswith("note: the LSTM alone (0.6000) does not beat the n-grams alone (0.7000): ")
+
+
+def test_a_printed_outcome_shows_the_model_and_the_figures() -> None:
+    state = State(epoch=3, best_epoch=2, metrics={})
+    outcome = Outcome(state, TrainConfig(output="run", epochs=3), 90, 0, 0, 0)
+    assert str(outcome) == (
+        "Outcome(model='run/model', best_epoch=2, epochs=3, training_rows=90, validation_rows=0, "
+        "validation_rows_seen=0)"
+    )
+    counts = BinaryCounts.from_scores(np.array([1, 1, 0]), np.array([0.9, 0.1, 0.1], np.float32))
+    state = State(epoch=3, best_epoch=2, metrics=counts.metrics())
+    outcome = Outcome(state, TrainConfig(output="run", epochs=3), 90, 3, 0, 0)
+    assert "best_epoch=2, epochs=3, validation_accuracy=0.6667, validation_auc=0.75, training_rows=90," in str(outcome)

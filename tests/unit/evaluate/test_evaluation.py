@@ -304,3 +304,9 @@ def test_the_summary_is_short_and_json_has_all(tmp_path: Path, tiny_bundle: Path
     assert len(made["thresholds"]) == 19
     assert made["chosen"]["f1"] >= made["f1"]
     assert made["precision_recall_curve"]["recall"][-1] == 1.0
+
+
+def test_a_printed_result_shows_the_figures(tmp_path: Path, tiny_bundle: Path) -> None:
+    result, _ = measured(tmp_path, tiny_bundle, [0, 1, 1])
+    accuracy = round(result.metrics["accuracy"], 4)
+    assert str(result).startswith(f"Evaluation(rows=3, accuracy={accuracy}, auc=0.5, log_loss=")
