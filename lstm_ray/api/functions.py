@@ -170,7 +170,7 @@ def evaluate(
 
 
 def calibrate(
-    inputs: Paths | None = None,
+    inputs: Data | None = None,
     *,
     model: Path | None = None,
     output: Path | None = None,
@@ -183,7 +183,7 @@ def calibrate(
     Example: lstm_ray.calibrate("labelled.parquet", model="runs/first/model", output="calibrated").temperature
 
     Args:
-        inputs: Labelled reviews, as Parquet, that the model was not trained on.
+        inputs: Labelled reviews that the model was not trained on, as Parquet or a table, as for `train`.
         model: The model bundle; it stays as it is.
         output: A new or empty directory for the new bundle.
         job: YAML job file, or settings object, for everything that is not given here.
@@ -197,12 +197,14 @@ def calibrate(
         OutputError: The output directory is not empty or cannot be written.
     """
     from lstm_ray.api.boundary import arguments_of, python_call
+    from lstm_ray.api.tables import tables_as_files, tables_named
     from lstm_ray.config import CalibrateConfig
     from lstm_ray.evaluate import calibration
 
-    with python_call(arguments_of(CalibrateConfig), progress) as report:
-        given = {"inputs": inputs, "model": model, "output": output, **settings}
-        return calibration.calibrate(_settings(CalibrateConfig, job, given), report)
+    given = {"inputs": inputs, "model": model, "output": output, **settings}
+    with python_call(arguments_of(CalibrateConfig), progress) as report, tables_as_files(given) as files:
+        config = _settings(CalibrateConfig, job, files)
+        return calibration.calibrate(config, tables_named(report, given, files))
 
 
 def tune(
@@ -321,15 +323,19 @@ def convert(
         OutputError: The output exists, is a directory, or cannot be written.
     """
     from lstm_ray.api.boundary import arguments_of, python_call
+    from lstm_ray.api.tables import is_table
     from lstm_ray.config import ConvertConfig
     from lstm_ray.datasets.convert import run
+    from lstm_ray.errors import ConfigError
 
+    if is_table(source):
+        raise ConfigError(f"source is a {type(source).__name__}, which needs no conversion: give it to train as it is")
     with python_call(arguments_of(ConvertConfig), progress, is_short=True) as report:
         return run.convert(_settings(ConvertConfig, job, {"source": source, "output": output, **settings}), report)
 
 
 def split(
-    inputs: Paths | None = None,
+    inputs: Data | None = None,
     *,
     output: Path | None = None,
     job: Path | SplitConfig | None = None,
@@ -341,7 +347,7 @@ def split(
     Example: train, test = lstm_ray.split("reviews.parquet", output="reviews", by="product")
 
     Args:
-        inputs: Parquet with equal columns.
+        inputs: Parquet with equal columns, or a table, as for `train`.
         output: Directory for the two files.
         job: YAML job file, or settings object, for everything that is not given here.
         progress: Called with row counts, and notes on files that are left out; for example `print`.
@@ -353,11 +359,14 @@ def split(
         OutputError: An output file exists, is an input, or cannot be written.
     """
     from lstm_ray.api.boundary import arguments_of, python_call
+    from lstm_ray.api.tables import tables_as_files, tables_named
     from lstm_ray.config import SplitConfig
     from lstm_ray.datasets import split as splitting
 
-    with python_call(arguments_of(SplitConfig), progress, is_short=True) as report:
-        return splitting.split(_settings(SplitConfig, job, {"inputs": inputs, "output": output, **settings}), report)
+    given = {"inputs": inputs, "output": output, **settings}
+    call = python_call(arguments_of(SplitConfig), progress, is_short=True)
+    with call as report, tables_as_files(given) as files:
+        return splitting.split(_settings(SplitConfig, job, files), tables_named(report, given, files))
 
 
 def load(

@@ -6,7 +6,7 @@ import functools
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypeGuard, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -140,45 +140,45 @@ class Model:
         return _load_again, (self.path, self._bundle.hash, *self._given.values())
 
     @overload
-    def predict(self, texts: str | bytes) -> Prediction: ...  # type: ignore[overload-overlap]  # a str is iterable
+    def predict(self, texts: Text) -> Prediction: ...  # type: ignore[overload-overlap]  # a str is iterable
     @overload
     def predict(self, texts: Iterable[Text]) -> list[Prediction]: ...
-    def predict(self, texts: str | bytes | Iterable[Text]) -> Prediction | list[Prediction]:
-        """Returns the score of each text: one Prediction for a str, a list for several texts.
+    def predict(self, texts: Text | Iterable[Text]) -> Prediction | list[Prediction]:
+        """Returns the score of each text: one Prediction for one text, a list for several texts.
 
         Raises:
             InputError: A text is neither str, bytes nor None.
         """
-        is_one = isinstance(texts, str | bytes)
+        is_one = _is_one(texts)
         scored = self._score([texts] if is_one else texts)
         columns = (scored.sentiment.to_pylist(), scored.probability.to_pylist(), scored.error.to_pylist())
         predictions = [Prediction(*values) for values in zip(*columns, strict=True)]
         return predictions[0] if is_one else predictions
 
     @overload
-    def explain(self, texts: str | bytes) -> Explanation: ...  # type: ignore[overload-overlap]  # a str is iterable
+    def explain(self, texts: Text) -> Explanation: ...  # type: ignore[overload-overlap]  # a str is iterable
     @overload
     def explain(self, texts: Iterable[Text]) -> list[Explanation]: ...
-    def explain(self, texts: str | bytes | Iterable[Text]) -> Explanation | list[Explanation]:
+    def explain(self, texts: Text | Iterable[Text]) -> Explanation | list[Explanation]:
         """Returns how much each word contributes to the score of each text; scores a text again without each word.
 
         Raises:
             InputError: A text is neither str, bytes nor None.
         """
-        is_one = isinstance(texts, str | bytes)
+        is_one = _is_one(texts)
         with python_call(_ARGUMENTS, is_short=True):
             column = _column([texts] if is_one else texts)
             words = self._scorer.explain(column)
         explained = [Explanation(*one) for one in zip(self.predict(column), words, strict=True)]
         return explained[0] if is_one else explained
 
-    def predict_proba(self, texts: Iterable[Text]) -> npt.NDArray[np.float32]:
+    def predict_proba(self, texts: Text | Iterable[Text]) -> npt.NDArray[np.float32]:
         """Returns float32[texts, 2], the probabilities of `labels`; NaN where a text cannot be scored.
 
         Raises:
             InputError: A text is neither str, bytes nor None.
         """
-        positive = self._score([texts] if isinstance(texts, str | bytes) else texts).probability
+        positive = self._score([texts] if _is_one(texts) else texts).probability
         probabilities: npt.NDArray[np.float32] = positive.to_numpy(zero_copy_only=False)  # NaN for null
         return np.stack([1 - probabilities, probabilities], axis=1)
 
@@ -196,9 +196,8 @@ class Model:
         """
         with python_call(_ARGUMENTS, is_short=True):
             if not isinstance(table, pa.Table):
-                raise InputError(
-                    f"expected an Arrow table, not {type(table).__name__}: for other batches, call the model itself"
-                )
+                call = f"model(batch, text_column={text_column!r}" + (f", prefix={prefix!r})" if prefix else ")")
+                raise InputError(f"expected an Arrow table, not {type(table).__name__}, for which the call is {call}")
             scored = self._scorer.score(_text_column(table, text_column))
             for name, column in _new_columns(scored, table.column_names, prefix).items():
                 table = table.append_column(name, column)
@@ -274,12 +273,23 @@ def _encoded(text: Any, number: int) -> bytes | None:
     """Returns a text as UTF-8; a str with a lone surrogate becomes invalid UTF-8, so that its row gets an error."""
     if isinstance(text, str):
         return text.encode(errors="surrogatepass")
-    if text is None or isinstance(text, bytes):
+    if isinstance(text, bytes):
         return text
-    # Missing values of NumPy and pandas. Ray Data passes a batch that has only nulls as float32.
-    if (isinstance(text, float | np.floating) and np.isnan(text)) or type(text).__name__ == "NAType":
+    if _is_missing(text):
         return None
     raise InputError(f"text {number} is of type {type(text).__name__}, expected str, bytes or None")
+
+
+def _is_one(texts: Any) -> TypeGuard[Text]:
+    """Returns whether this is one text, perhaps a missing one, not several."""
+    return isinstance(texts, str | bytes) or _is_missing(texts)
+
+
+def _is_missing(text: Any) -> bool:
+    """Returns whether a value is None, or NumPy's or pandas' missing value."""
+    # Ray Data passes a batch that has only nulls as float32.
+    is_nan = isinstance(text, float | np.floating) and bool(np.isnan(text))
+    return text is None or is_nan or type(text).__name__ == "NAType"
 
 
 def _text_column(batch: Any, name: str) -> pa.Array | pa.ChunkedArray:

@@ -112,8 +112,21 @@ def test_what_is_no_text_is_refused(model: lstm_ray.Model, texts: Any, message: 
 
 
 def test_score_table_wants_an_arrow_table(model: lstm_ray.Model) -> None:
-    with pytest.raises(InputError, match="expected an Arrow table, not dict: for other batches, call the model itself"):
-        model.score_table({"text": ["good"]})  # type: ignore[arg-type]
+    frame = pd.DataFrame({"review": ["good"]})
+    with pytest.raises(
+        InputError, match="expected an Arrow table, not DataFrame, for which the call is model"
+    ) as error:
+        model.score_table(frame, text_column="review", prefix="new_")  # type: ignore[arg-type]
+    call = str(error.value).rpartition(" is ")[2]
+    assert "new_sentiment" in eval(call, {"model": model, "batch": frame}).columns
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), np.float32("nan"), pd.NA], ids=str)
+def test_one_missing_text_is_as_in_a_list(model: lstm_ray.Model, missing: Any) -> None:
+    assert model.predict(missing) == model.predict([missing])[0]
+    assert model.predict(missing).error == "null_text"
+    assert model.explain(missing) == model.explain([missing])[0]
+    assert np.isnan(model.predict_proba(missing)).tolist() == [[True, True]]
 
 
 def test_wrong_columns_are_refused(model: lstm_ray.Model) -> None:

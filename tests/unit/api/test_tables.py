@@ -110,7 +110,21 @@ def test_tables_are_taken_where_this_process_reads_them(monkeypatch: pytest.Monk
             call()
     with pytest.raises(ConfigError, match="inputs is a Table: write it to Parquet and give the path"):
         lstm_ray.score(TABLE, model="m", output="o")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="source is a DataFrame, which needs no conversion"):
+        lstm_ray.convert(FRAME, output="o.parquet")  # type: ignore[arg-type]
     assert tables.is_table("a.parquet") is False
+
+
+def test_a_table_is_split_and_calibrates(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lstm_ray.evaluate import calibration
+
+    frame = pd.DataFrame({"text": [f"good film {row}" for row in range(50)]})
+    train, test = lstm_ray.split(frame, output=tmp_path / "sides")
+    rows = [*pq.read_table(train.path)["text"].to_pylist(), *pq.read_table(test.path)["text"].to_pylist()]
+    assert sorted(rows) == sorted(frame["text"])
+    monkeypatch.setattr(calibration, "calibrate", lambda config, progress: pq.read_table(config.inputs[0]))
+    read: Any = lstm_ray.calibrate(TABLE, model="m", output="o")
+    assert read.cast(TABLE.schema) == TABLE
 
 
 def test_a_column_of_a_frame_is_no_table() -> None:
