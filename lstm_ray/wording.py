@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _UNSEEN = re.compile(
@@ -59,14 +59,17 @@ def named(names: Iterable[object]) -> str:
     )
 
 
-def no_column(name: str, names: Iterable[str], option: str = "") -> str:
+def no_column(name: str, names: Iterable[str], option: str = "", given: Collection[str] = ()) -> str:
     """Returns that a column is missing, which there are, and what helps: the option with a similar name, if any.
 
     no column 'txt'; it has 'id', 'text': did you mean --text-column text?
+
+    Columns that are `given` beside it are not proposed.
     """
     names = list(names)
-    similar = difflib.get_close_matches(name.lower(), [one.lower() for one in names[:_MOST_COMPARED]], n=1)
-    meant = next((one for one in names if [one.lower()] == similar), None)
+    others = [one for one in names[:_MOST_COMPARED] if one not in given]
+    similar = difflib.get_close_matches(name.lower(), [one.lower() for one in others], n=1)
+    meant = next((one for one in others if [one.lower()] == similar), None)
     if meant is None:
         remedy = f": choose with {option}" if option else ""
     else:

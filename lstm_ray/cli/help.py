@@ -21,6 +21,8 @@ from lstm_ray.wording import visible
 
 _UsageError: Any = typer.BadParameter.__base__  # Click's, or that of the copy of Click in Typer
 _LOOKS_LIKE_OPTION = re.compile(r"-.*\s|-\d", re.DOTALL)  # but may be a text
+_JOB_FILE = ("--config",)
+_MAIN_INPUTS = ("--train", "--text", "--model")  # of commands that take no argument
 
 _SENTENCE_COLUMN = 28
 _COMMAND_COLUMN = 13
@@ -93,13 +95,21 @@ class _Command(TyperCommand):
                 others = (word for word in given if word not in texts)
                 command = visible(console.command_line(str(ctx.info_name), *others, "--", *texts))
                 ctx.fail(f"{error.format_message().rstrip('.')}: put a text that begins with - after --: {command}")
+            if type(error).__name__ == "MissingParameter" and not any(map(_is_argument, self.params)):
+                self._refuse(ctx, self.make_parser(ctx).parse_args(given)[1])
             raise
-        if ctx.args and not ctx.resilient_parsing:
-            word = ctx.args[0]
-            meant = "--config" if word.endswith((".yaml", ".yml")) else "--train"
-            option = next((f": {meant} {shlex.quote(word)}?" for one in self.params if meant in one.opts), "")
-            ctx.fail(visible(f"unexpected {' '.join(ctx.args)}{option}"))
+        if not ctx.resilient_parsing:
+            self._refuse(ctx, ctx.args)
         return rest
+
+    def _refuse(self, ctx: Any, words: list[str]) -> None:
+        """Ends with an error if there are words that are no options; it names the option that may be meant."""
+        if not words:
+            return
+        meant = _JOB_FILE if words[0].endswith((".yaml", ".yml")) else _MAIN_INPUTS
+        names = [name for one in self.params for name in one.opts if name in meant]
+        option = f": {names[0]} {shlex.quote(words[0])}?" if names else ""
+        ctx.fail(visible(f"unexpected {' '.join(words)}{option}"))
 
     def format_help_text(self, ctx: Any, formatter: Any) -> None:
         """Writes the description, and the example on one line, so that it can be copied."""
@@ -114,7 +124,7 @@ class _Command(TyperCommand):
             if record := parameter.get_help_record(ctx):
                 names, sentence = record[0], record[1].replace("\\[", "[")  # some versions of Typer escape it for Rich
                 panel = getattr(parameter, "rich_help_panel", None) or "Options"
-                if parameter.param_type_name == "argument":
+                if _is_argument(parameter):
                     panel, names = "Arguments", str(getattr(parameter, "metavar", None) or names)
                 sections.setdefault(panel, []).append((names, sentence))
         for title, records in sections.items():
@@ -123,9 +133,13 @@ class _Command(TyperCommand):
                 formatter.write(_entry(names, sentence, formatter.width) + "\n")
 
 
+def _is_argument(parameter: Any) -> bool:
+    return bool(parameter.param_type_name == "argument")
+
+
 def _mistaken_for(parameter: Any) -> set[str]:
     """Returns the options that an argument may be mistaken for; none for an option."""
-    if parameter.param_type_name != "argument":
+    if not _is_argument(parameter):
         return set()
     name = str(parameter.name).replace("_", "-")
     return {f"--{name}", f"--{name.removesuffix('s')}"} | ({"--config"} if parameter.metavar == "JOB.yaml" else set())

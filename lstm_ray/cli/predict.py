@@ -101,7 +101,9 @@ def _given(texts: list[str], file: str | None, model: str) -> list[bytes]:
         InputError: The file cannot be read.
     """
     if bool(texts) == (file is not None):
-        raise ConfigError("give either TEXT or --file" if texts else "TEXT is missing: give one, or --file FILE")
+        raise ConfigError(
+            "give either TEXT or --file" if texts else "TEXT is missing: give one, or --file FILE, or - for stdin"
+        )
     if texts == ["-"]:
         content = sys.stdin.buffer.read(_MOST_BYTES + 1)
         if len(content) > _MOST_BYTES:

@@ -97,7 +97,7 @@ def find_shards(
             if group_column is not None:
                 _type_of(file, parquet, group_column, "--validation-group")
             for column in by:
-                _type_of(file, parquet, column, "--by")
+                _type_of(file, parquet, column, "--by", by)
             shards += list_shards(file, parquet, is_validation)
     return shards
 
@@ -248,7 +248,9 @@ def _partition_type(value: str | None) -> pa.DataType:
     return pa.int64() if value is None or re.fullmatch(r"0|-?[1-9]\d{0,17}", value) else pa.string()
 
 
-def _type_of(file: InputFile, parquet: pq.ParquetFile, column: str, option: str) -> pa.DataType:
+def _type_of(
+    file: InputFile, parquet: pq.ParquetFile, column: str, option: str, given: Sequence[str] = ()
+) -> pa.DataType:
     schema = parquet.schema_arrow
     if schema.names.count(column) > 1:
         raise InputError(f"{file.path}: has two columns named {column!r}")
@@ -256,7 +258,7 @@ def _type_of(file: InputFile, parquet: pq.ParquetFile, column: str, option: str)
         return schema.field(column).type
     if column in file.partitions:
         return _partition_type(file.partitions[column])
-    raise InputError(f"{file.path}: {no_column(column, [*schema.names, *file.partitions], option)}")
+    raise InputError(f"{file.path}: {no_column(column, [*schema.names, *file.partitions], option, given)}")
 
 
 def _check_labels(

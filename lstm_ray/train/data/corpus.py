@@ -397,8 +397,8 @@ def _check_classes(prepared: Prepared, config: TrainConfig) -> None:
         if config.positive_labels:
             label, both = ("negative", "positive")[training.labels[0]], "positive and negative labels"
         raise InputError(
-            f"{where}: column {config.label_column!r}: all {len(training)} training rows have the label {label}; both "
-            f"{both} are needed{left_out()}"
+            f"{where}: column {config.label_column!r}: all {len(training):,} training rows have the label {label}; "
+            f"both {both} are needed{left_out()}"
         )
     if len(validation) == 0 and config.validation:
         raise InputError(f"{', '.join(config.validation)}: no rows to validate on{left_out()}")

@@ -142,6 +142,11 @@ def test_the_command_line_is_imported_in_a_moment() -> None:
     ("arguments", "message"),
     [
         (("train", "a.parquet", "--output", "x"), "Error: unexpected a.parquet: --train a.parquet?"),
+        (("vectors", "raw.parquet"), "Error: unexpected raw.parquet: --text raw.parquet?"),
+        (("export", "runs/a b/model"), "Error: unexpected runs/a b/model: --model 'runs/a b/model'?"),
+        (("export", "m", "--format", "onnx", "--output", "o"), "Error: unexpected m: --model m?"),
+        (("export", "--format", "onnx"), "Error: Missing option '--model'"),
+        (("data", "demo", "corpus"), "Error: unexpected corpus"),
         (("train", "my job.yaml"), "Error: unexpected my job.yaml: --config 'my job.yaml'?"),
         (
             ("tune", "--config", "my job.yaml", "--trials", "2"),

@@ -119,7 +119,7 @@ def test_an_unknown_option_is_no_text(run: Run) -> None:
 
 def test_there_is_one_source_of_texts(run: Run) -> None:
     assert run("good", "--file", "reviews.txt")[2].startswith("error: give either TEXT or --file\n")
-    assert run()[2].startswith("error: TEXT is missing: give one, or --file FILE\n")
+    assert run()[2].startswith("error: TEXT is missing: give one, or --file FILE, or - for stdin\n")
     assert "missing.txt: cannot be read" in run("--file", "missing.txt")[2]
 
 

@@ -246,6 +246,8 @@ def test_groups_add_up_to_all_rows_and_are_written(tmp_path: Path, tiny_bundle: 
     assert "By shop" in (out / "report.html").read_text()
     with pytest.raises(InputError, match=r"no column 'shops'; .*: did you mean --by shop"):
         evaluated(tmp_path, tiny_bundle, by="shops")
+    with pytest.raises(InputError, match=r"no column 'shops'; .*: choose with --by$"):
+        evaluated(tmp_path, tiny_bundle, by="shop,shops")
 
 
 def test_a_column_that_is_named_twice_is_measured_and_shown_once(tmp_path: Path, tiny_bundle: Path) -> None:
