@@ -133,14 +133,17 @@ def split(config: SplitConfig) -> None:
     with console.progress("nothing is written") as progress:
         train, test = sides = lstm_ray.split(job=config, progress=progress)
     of_groups = ["" if side.groups is None else f" of {counted(side.groups, 'group')}" for side in sides]
+    undated = f", {train.undated:,} of them without a date" if train.undated else ""
     run = f"runs/{os.path.basename(config.output.rstrip('/'))}"
+    # Not with the test file as --validation: that would choose the epoch on it.
+    following = next_command(train.path, run, config.text_column, is_for_training=True)
+    following += [] if config.by is None else ["--validation-group", config.by]
     console.show_table(
         "Split",
         [
             ("rows", f"{train.rows + test.rows:,}"),
-            ("train", f"{train.path}: {train.rows:,} rows{of_groups[0]}"),
+            ("train", f"{train.path}: {train.rows:,} rows{of_groups[0]}{undated}"),
             ("test", f"{test.path}: {test.rows:,} rows{of_groups[1]}"),
-            # Not with the test file as --validation: that would choose the epoch on it.
-            ("next", console.command_line(*next_command(train.path, run, config.text_column, is_for_training=True))),
+            ("next", console.command_line(*following)),
         ],
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -69,11 +69,13 @@ class SplitFile:
         path: The file.
         rows: Number of rows.
         groups: Number of groups, not counting rows without one; None if rows were not split by group.
+        undated: Number of rows without a date; None if rows were not split by date.
     """
 
     path: Path
     rows: int
     groups: int | None
+    undated: int | None = None
 
 
 def split(config: SplitConfig, progress: Progress = ignore) -> tuple[SplitFile, SplitFile]:
@@ -111,8 +113,10 @@ def split(config: SplitConfig, progress: Progress = ignore) -> tuple[SplitFile, 
     else:
         is_test = _by_hash(config.test_share)
     sides: list[_Side] = []
+    undated = 0
 
     def write(*streams: Any) -> None:
+        nonlocal undated
         with contextlib.ExitStack() as open_writers:
             for path, stream in zip(paths, streams, strict=True):
                 writer = open_writers.enter_context(pq.ParquetWriter(stream, schema, compression="zstd"))
@@ -123,6 +127,7 @@ def split(config: SplitConfig, progress: Progress = ignore) -> tuple[SplitFile, 
                     hashes, has_group = _hashes(table, config.text_column, config.by, config.seed)
                 else:  # neither text nor group matters, and the rows may have none
                     hashes, has_group = np.zeros(table.num_rows, np.uint64), np.zeros(table.num_rows, np.bool_)
+                    undated += _undated(table[config.date_column])
                 is_for_test = is_test(rows, hashes)
                 for side, chosen in zip(sides, (~is_for_test, is_for_test), strict=True):
                     side.add(table.filter(pa.array(chosen)), hashes[chosen & has_group])
@@ -136,6 +141,8 @@ def split(config: SplitConfig, progress: Progress = ignore) -> tuple[SplitFile, 
 
     storage.write_file(str(paths[0]), write_test_file_too)
     train, test = (SplitFile(side.path, side.rows, None if config.by is None else len(side.groups)) for side in sides)
+    if config.before is not None:  # a row without a date is not later than any
+        train, test = replace(train, undated=undated), replace(test, undated=0)
     return train, test
 
 
@@ -167,14 +174,26 @@ def _from_date(before: str, column: str, schema: pa.Schema, path: str) -> _Choos
     return choose
 
 
+def _undated(dates: pa.ChunkedArray) -> int:
+    """Returns the number of rows without a date: null, or a text without characters."""
+    if is_text_type(dates.type):
+        dates = _without_blanks(dates)
+    return int(dates.null_count)
+
+
+def _without_blanks(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Returns texts without white space around them; null for a text without characters."""
+    texts = pc.utf8_trim_whitespace(decode_texts(texts))
+    return pc.replace_with_mask(texts, pc.equal(texts, ""), pa.scalar(None, texts.type))
+
+
 def _dates(rows: _Rows, column: str) -> pa.ChunkedArray:
     """Returns the dates that a column's texts name, in UTC; null for a text without characters.
 
     Raises:
         InputError: A text is no date as ISO 8601 writes it.
     """
-    texts = pc.utf8_trim_whitespace(decode_texts(rows.table[column]))
-    texts = pc.replace_with_mask(texts, pc.equal(texts, ""), pa.scalar(None, texts.type))
+    texts = _without_blanks(rows.table[column])
     try:
         return pa.chunked_array([texts.cast(_INSTANT)])
     except pa.ArrowException:  # there is one that is none, or that names its time zone

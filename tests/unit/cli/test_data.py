@@ -82,7 +82,8 @@ def test_a_split_counts_all_rows_and_names_the_next_command(
         groups = f" of {count // 3} groups" if by else ""
         assert shown[name] == f"out/{name}.parquet: {count} rows{groups}"
     train = "lstm-ray train --train out/train.parquet --output runs/out --text-column body"
-    assert shown["next"] == f"{train} --label-column COLUMN"
+    group = " --validation-group film" if by else ""
+    assert shown["next"] == f"{train} --label-column COLUMN{group}"
 
 
 @pytest.mark.parametrize("rows", [0, 1])
@@ -93,3 +94,29 @@ def test_a_file_without_rows_is_for_nothing(tmp_path: Path, rows: int) -> None:
     assert done.exit_code == 0, done.output
     assert ("next" in done.stdout) == bool(rows)
     assert ("no rows" in done.stderr) == (not rows)
+
+
+def test_a_split_by_groups_is_trained_by_groups_and_rows_without_a_date_are_counted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = 40
+    table = {
+        "text": [f"good {row}" for row in range(rows)],
+        "label": [row % 2 for row in range(rows)],
+        "the film": list(range(rows)),
+        "date": ["2024-01-01", "2024-02-01", None, " "] * (rows // 4),
+    }
+    pq.write_table(pa.table(table), "in.parquet")
+
+    def printed(*options: str) -> str:
+        done = CliRunner().invoke(app, ["data", "split", "in.parquet", "--output", "out", "--overwrite", *options])
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    shown = printed("--by", "the film", "--test", "0.5")
+    assert shown.endswith("train --train out/train.parquet --output runs/out --validation-group 'the film'\n")
+    shown = printed("--before", "2024-01-15")
+    assert "out/train.parquet: 30 rows, 20 of them without a date\n" in shown
+    assert shown.endswith("--output runs/out\n")
+    assert "date" not in printed("--test", "0.5")

@@ -307,7 +307,8 @@ DAYS = [datetime.date(2024, 4, 30), datetime.date(2024, 5, 1), datetime.date(202
 )
 def test_a_date_splits_columns_of_any_type_for_dates(tmp_path: Path, column: pa.Array) -> None:
     pq.write_table(pa.table({"text": ["a", "b", "c", "d"], "at": column}), tmp_path / "in.parquet")
-    split([str(tmp_path / "in.parquet")], tmp_path / "out", before=DAYS[1], date_column="at")  # as YAML reads it
+    train, test = split([str(tmp_path / "in.parquet")], tmp_path / "out", before=DAYS[1], date_column="at")  # as YAML
+    assert (train.undated, test.undated) == (1, 0)
     assert pq.read_table(tmp_path / "out/train.parquet")["text"].to_pylist() == ["a", "d"]
     assert pq.read_table(tmp_path / "out/test.parquet")["text"].to_pylist() == ["b", "c"]
 
@@ -353,7 +354,8 @@ def test_what_a_date_or_class_cannot_split_is_refused_and_nothing_written(
 def test_dates_are_read_as_iso_8601_writes_them_and_others_are_named(tmp_path: Path) -> None:
     dates = ["2024-04-30", " 2024-05-01T00:00:00Z", "2024-05-01 00:30:00+02:00", "", None, "2024-05-01 18:30"]
     pq.write_table(pa.table({"id": range(6), "date": dates}), tmp_path / "in.parquet")
-    split([str(tmp_path / "in.parquet")], tmp_path / "out", before="2024-05-01")
+    train, _ = split([str(tmp_path / "in.parquet")], tmp_path / "out", before="2024-05-01")
+    assert train.undated == 2
     assert pq.read_table(tmp_path / "out/test.parquet")["id"].to_pylist() == [1, 5]
     for wrong in ("31.12.2020", "12/31/2020", "May 1st"):
         table = pa.table({"date": [*["2020-01-01"] * 9000, wrong]})
