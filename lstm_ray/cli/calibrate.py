@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import lstm_ray
 from lstm_ray.cli import console
-from lstm_ray.cli.options import takes_settings
-from lstm_ray.config import CalibrateConfig, LabelSettings, join_list, option_name
+from lstm_ray.cli.options import given_options, takes_settings
+from lstm_ray.config import CalibrateConfig, LabelSettings
 
 
 @takes_settings(CalibrateConfig)
@@ -25,12 +25,8 @@ def calibrate(config: CalibrateConfig) -> None:
     names = ("calibration_error", "log_loss", "accuracy", "precision", "recall")
     rows += [(name, f"{before[name]:.4f} -> {after[name]:.4f}") for name in names]
     rows.append(("model", made.output))
-    usual = CalibrateConfig.model_fields
-    columns = [
-        part
-        for name in ("text_column", *LabelSettings.model_fields)
-        if (value := getattr(config, name)) != usual[name].default
-        for part in (option_name(name), value if isinstance(value, str) else join_list(value))
-    ]
+    usual = CalibrateConfig.model_fields["text_column"].default
+    columns = [] if config.text_column == usual else ["--text-column", config.text_column]
+    columns += given_options(config, LabelSettings)
     rows.append(("next", console.command_line("evaluate", "OTHERS.parquet", "--model", made.output, *columns)))
     console.show_table("Calibrated", rows)

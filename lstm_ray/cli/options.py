@@ -23,6 +23,7 @@ from lstm_ray.config import (
     argument_name,
     fields_in_order,
     is_list,
+    join_list,
     option_name,
     resolve,
     shown_as,
@@ -78,6 +79,16 @@ def takes_settings(kind: type[C], job_file: Any = JobFile) -> Callable[[Callable
         return run
 
     return decorate
+
+
+def given_options(config: Settings, kind: type[Settings]) -> list[str]:
+    """Returns the options, with their values, for those settings of `kind` that are not the defaults."""
+    return [
+        part
+        for name, field in kind.model_fields.items()
+        if (value := getattr(config, name)) != field.default
+        for part in (option_name(name), value if isinstance(value, str) else join_list(value))
+    ]
 
 
 def set_output(*, quiet: bool, verbose: bool, debug: bool) -> None:

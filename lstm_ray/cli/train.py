@@ -8,8 +8,8 @@ import typer
 
 import lstm_ray
 from lstm_ray.cli import console
-from lstm_ray.cli.options import takes_settings
-from lstm_ray.config import ScoreConfig, TrainConfig, check_complete, option_name
+from lstm_ray.cli.options import given_options, takes_settings
+from lstm_ray.config import LabelSettings, ScoreConfig, TrainConfig, check_complete, option_name
 
 if TYPE_CHECKING:
     from lstm_ray.train.results import Outcome
@@ -108,14 +108,16 @@ def show_outcome(outcome: Outcome) -> None:
 
 
 def _next_commands(model: str, config: TrainConfig) -> list[tuple[str, str]]:
-    """Returns commands that use the model, with the text column if it is not the default."""
+    """Returns commands that use the model, with the columns and labels that are not the defaults."""
     usual = ScoreConfig.model_fields["text_column"].default
     columns = () if config.text_column == usual else ("--text-column", config.text_column)
     score = ("score", "REVIEWS.parquet", "--model", model, "--output", "SCORED", *columns)
-    return [
-        ("try it", console.command_line("predict", "--model", model, "Not bad at all")),
-        ("next", console.command_line(*score)),
-    ]
+    commands = [("try it", console.command_line("predict", "--model", model, "Not bad at all"))]
+    if config.from_ is not None:
+        labels = given_options(config, LabelSettings)
+        compare = ("evaluate", "TEST.parquet", "--model", model, "--compare", config.from_, *columns, *labels)
+        commands.append(("next", console.command_line(*compare)))
+    return [*commands, ("next" if config.from_ is None else "then", console.command_line(*score))]
 
 
 def _only_class(metrics: dict[str, Any]) -> str | None:

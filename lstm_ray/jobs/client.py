@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from secrets import token_hex
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import requests
@@ -269,13 +270,20 @@ class Jobs:
         except (OSError, requests.RequestException) as error:
             raise LstmRayError(
                 f"no answer from {self.address}: is that the cluster's dashboard (--address HOST:8265), and is "
-                "there a tunnel to it?"
+                f"there a tunnel to it?{_to_start(self.address)}"
             ) from error
         except RuntimeError as error:
             message = " ".join(str(error).split())
             if name is not None and ("status code 404" in message or "does not exist" in message):
                 raise _FinalError(f"no job {name!r} at {self.address}: lstm-ray jobs list shows them") from error
             raise LstmRayError(f"{self.address}: {message[-500:]}") from error
+
+
+def _to_start(address: str) -> str:
+    """Returns how a Ray is started if its dashboard should be on this machine."""
+    if urlsplit(address).hostname not in ("127.0.0.1", "localhost", "::1"):
+        return ""
+    return " On one machine, ray start --head starts one (docs/how-to/ray-on-one-machine.md)"
 
 
 def exit_code(job: Job) -> int:

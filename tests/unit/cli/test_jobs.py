@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lstm_ray.cli.app import app
+from lstm_ray.errors import LstmRayError
 from lstm_ray.jobs import client
 from lstm_ray.jobs.client import Job
 
@@ -39,3 +40,18 @@ def test_a_list_for_programs_has_a_json_object_a_job(monkeypatch: pytest.MonkeyP
     shown = CliRunner().invoke(app, ["jobs", "list", "--quiet"])
     assert shown.stdout.splitlines()[0] == "Jobs"
     assert shown.stderr == ""
+
+
+@pytest.mark.parametrize(("host", "is_here"), [("127.0.0.1", True), ("192.0.2.1", False)])
+def test_a_machine_without_ray_is_told_how_to_start_it(
+    monkeypatch: pytest.MonkeyPatch, host: str, is_here: bool
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise ConnectionError("refused")
+
+    monkeypatch.setattr(client, "_Client", refuse)
+    monkeypatch.setattr(client, "find_dashboard", lambda address, notify: address)
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "")
+    with pytest.raises(LstmRayError, match="no answer from http://") as error:
+        client.Jobs(f"{host}:9")
+    assert ("ray start --head" in str(error.value)) == is_here

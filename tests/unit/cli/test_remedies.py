@@ -55,6 +55,7 @@ OTHERS = {
     "cluster/check/kubernetes.py": {"--raw", "--validate", "--filename", "--request-timeout"},
     "cluster/check/launcher_rules.py": {"--autoscaling-config", "--port", "--head"},
     "cluster/check/ray_files.py": {"--log-style", "--log-color"},
+    "jobs/client.py": {"--head"},
     "cluster/launch.py": {"--filename", "--watch", "--login"},
     "doctor/facts.py": {"--query-gpu"},
     "doctor/verdicts.py": {"--shm-size"},

@@ -31,6 +31,19 @@ def test_the_next_commands_can_be_pasted(monkeypatch: pytest.MonkeyPatch, column
     assert shown["next"] == (score if column == "text" else f"{score} --text-column 'the review'")
 
 
+def test_a_model_that_started_from_another_is_compared_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: dict[str, str] = {}
+    monkeypatch.setattr(console, "show_table", lambda _, rows: shown.update(rows))
+    state = State(epoch=1, best_epoch=1, metrics={})
+    labels = {"positive_labels": ("4", "5"), "negative_labels": ("1",)}
+    config = TrainConfig(output="new", epochs=1, from_="old/model", **labels)  # type: ignore[arg-type]
+    show_outcome(Outcome(state, config, 90, 0, 0, 0))
+    assert shown["next"] == (
+        "lstm-ray evaluate TEST.parquet --model new/model --compare old/model --positive-labels 4,5 --negative-labels 1"
+    )
+    assert shown["then"].startswith("lstm-ray score REVIEWS.parquet --model new/model")
+
+
 @pytest.mark.parametrize(
     ("options", "hint"),
     [
