@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,6 +31,8 @@ from lstm_ray.report.pages import evaluation_report
 from lstm_ray.score.scorer import Scorer
 from lstm_ray.storage.inputs import check_apart, is_named_by
 from lstm_ray.wording import as_call
+
+_SAME_LOSS = 1e-5  # relative difference of the log losses of the same rows, which two engines may have computed
 
 
 @dataclass(frozen=True)
@@ -168,6 +171,11 @@ def evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
             accuracy = counts.metrics()["accuracy"]
             leak = describe_seen(seen, evaluation.counts.rows, "evaluation", model, accuracy)
             progress(f"warning: {where}: {leak}")
+    if _chose(bundle, evaluation.counts):
+        progress(
+            f"note: {where}: by their figures, the rows on which this model's epoch or threshold was chosen: measured "
+            "on others, it may be worse"
+        )
     for warning in _missing_labels(config, shards, evaluation.counts):
         progress(f"warning: {where}: {warning}")
     if config.goal is not None:
@@ -301,6 +309,15 @@ def _evaluate_each(
     with models.scorer, models.other or contextlib.nullcontext():
         for shard in shards:
             yield evaluate_shard(shard, config, models)
+
+
+def _chose(bundle: Bundle, counts: BinaryCounts) -> bool:
+    """Returns whether a bundle's metrics, of the rows it was validated or calibrated on, are those of the same rows."""
+    of_bundle, here = bundle.metrics, counts.metrics()
+    loss = of_bundle.get("log_loss")
+    return all(of_bundle.get(name) == here[name] for name in ("rows", "positives")) and (
+        isinstance(loss, float) and math.isclose(loss, here["log_loss"] or 0.0, rel_tol=_SAME_LOSS)
+    )
 
 
 def _missing_labels(config: EvaluateConfig, shards: Sequence[Shard], counts: BinaryCounts) -> Iterator[str]:

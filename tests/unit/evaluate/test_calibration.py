@@ -234,3 +234,25 @@ def test_what_does_not_become_better_is_told(
     loss, error = ({"log_loss": loss, "calibration_error": error} for loss, error in ((0.4, 0.1), (0.3, 0.2)))
     assert "hardly changes (0.3000 -> 0.4000)" in str(calibration.describe_gain(error, loss))
     assert "calibration error rises (0.1000 -> 0.2000), though" in str(calibration.describe_gain(loss, error))
+
+
+def test_rows_that_chose_the_threshold_are_recognised(
+    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixed(monkeypatch)
+    rows = labelled(tmp_path, tiny_bundle)
+    lstm_ray.calibrate(rows, model=tiny_bundle, output=tmp_path / "new")
+    for model, threshold, is_known in (
+        (tmp_path / "new", None, True),
+        (tmp_path / "new", 0.7, True),
+        (tiny_bundle, None, False),
+    ):
+        said: list[Any] = []
+        lstm_ray.evaluate(rows, model=model, threshold=threshold, progress=said.append)
+        assert any("the rows on which this model's epoch or threshold was chosen" in str(one) for one in said) == (
+            is_known
+        )
+    said = []
+    pq.write_table(pq.read_table(rows).slice(1), tmp_path / "others.parquet")
+    lstm_ray.evaluate(tmp_path / "others.parquet", model=tmp_path / "new", progress=said.append)
+    assert not any("was chosen" in str(one) for one in said)
