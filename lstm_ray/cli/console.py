@@ -141,8 +141,7 @@ class Bar:
     """Progress of counted work: a bar on a terminal, a line every 10 s elsewhere, every second with --verbose.
 
     The time left is estimated from the whole time since the work began, including evaluation and checkpoints. Unless
-    the caller measures the speed, the work begins with the first units that are done: before that Ray starts, or a model
-    is compiled.
+    the caller measures the speed, the work begins with the first units that are done: before them, Ray starts.
     """
 
     def __init__(self, unit: str) -> None:

@@ -60,7 +60,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Make:
             Asked(3, 3, 1, 0, kind="actors"),
             (1, 1),
             (False, None),
-            "no autoscaler to add nodes: ask for fewer actors, or",
+            "to add nodes: ask for fewer actors, or",
         ),
         (Asked(50, 50, 1, 0, kind="actors"), (0,), (True, AWS), "at most: ask for fewer actors, or"),
         (
