@@ -6,6 +6,7 @@ Texts, labels and the names of files and columns are untrusted: characters that 
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import shutil
@@ -25,6 +26,8 @@ from lstm_ray.progress import LINE_EVERY_S, WARNING, Count, Event, Progress
 from lstm_ray.wording import on_one_line, uncoloured, visible
 
 _LINE_EVERY_S_VERBOSE = 1.0
+_SETTLES_S = 1.0  # after the first unit: workers that began together finish their first units together
+_MEASURED_S = 3.0  # before a speed is shown that comes from the time between updates
 
 _err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)  # no emoji: mine:two: is a name
 _out = Console(highlight=False, soft_wrap=True, emoji=False)
@@ -136,13 +139,15 @@ def show_log(text: str) -> None:
 class Bar:
     """Progress of counted work: a bar on a terminal, a line every 10 s elsewhere, every second with --verbose.
 
-    The time left is estimated from the whole time since the first update, including evaluation and checkpoints.
+    The time left is estimated from the whole time since the work began, including evaluation and checkpoints. Unless
+    the caller measures the speed, the work begins with the first units that are done: before them, Ray starts.
     """
 
     def __init__(self, unit: str) -> None:
         self._unit = unit
         self._shown = time.perf_counter()
         self._begun: tuple[float, int] | None = None
+        self._settled = math.inf
         self._bar: RichProgress | None = None
         self._position = ""
 
@@ -157,9 +162,7 @@ class Bar:
         """
         now = time.perf_counter()
         self._position = f"{done:,} of {total:,} {self._unit}"
-        if self._begun is None:
-            self._begun = now, done
-        pace = (done - self._begun[1]) / max(now - self._begun[0], 1e-9)
+        pace = self._pace(now, done, is_at_work=rate is not None)
         rate = rate or pace
         speed = f"{rate:,.0f} {self._unit}/s" if rate else ""
         left = f"{_clock((total - done) / pace)} left" if pace else ""
@@ -172,6 +175,19 @@ class Bar:
         elif now - self._shown >= (_LINE_EVERY_S_VERBOSE if _verbose else LINE_EVERY_S):
             self._shown = now
             say((f"{title}: " if title else "") + ", ".join(filter(None, (self._position, speed, left))))
+
+    def _pace(self, now: float, done: int, *, is_at_work: bool) -> float:
+        """Returns the units per second since the work began; 0 if that is too short ago to tell."""
+        if self._begun is None:
+            self._begun = now, done
+            if is_at_work:
+                self._settled = now
+        elif done > self._begun[1]:
+            self._settled = min(self._settled, now + _SETTLES_S)
+        if now < self._settled and not is_at_work:
+            self._begun = now, done
+        passed = now - self._begun[0]
+        return (done - self._begun[1]) / passed if passed >= _MEASURED_S else 0.0
 
     def _draw(self, done: int, total: int, title: str, text: str) -> None:
         if self._bar is None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import shlex
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
@@ -28,6 +29,7 @@ from lstm_ray.config import (
     resolve,
     shown_as,
 )
+from lstm_ray.errors import ConfigError
 
 C = TypeVar("C", bound=Settings)
 
@@ -63,6 +65,8 @@ def takes_settings(kind: type[C], job_file: Any = JobFile) -> Callable[[Callable
             options = {
                 name: as_setting(kind, name, value) for name, value in given.items() if value not in (None, [], ())
             }
+            if config is None and job_file is JobFile:
+                _refuse_job_files(kind, options)
             with options_named():
                 command(resolve(kind, options, config), **rest)
 
@@ -89,6 +93,14 @@ def given_options(config: Settings, kind: type[Settings]) -> list[str]:
         if (value := getattr(config, name)) != field.default
         for part in (option_name(name), value if isinstance(value, str) else join_list(value))
     ]
+
+
+def _refuse_job_files(kind: type[Settings], options: Mapping[str, Any]) -> None:
+    """Raises ConfigError if an input is a job file that was given without --config."""
+    for name in (name for name in options if shown_as(kind, name)["argument"]):
+        words = [options[name]] if isinstance(options[name], str) else options[name]
+        if (word := next((word for word in words if word.endswith((".yaml", ".yml"))), None)) is not None:
+            raise ConfigError(f"{argument_name(name)} {word} is YAML; did you mean --config {shlex.quote(word)}?")
 
 
 def set_output(*, quiet: bool, verbose: bool, debug: bool) -> None:

@@ -60,6 +60,11 @@ def predict(
     Example: lstm-ray predict --model runs/first/model "Not bad at all" "I want my money back"
     """
     check_complete(config)
+    if explain and texts and len(texts) > 1 and texts[0].isdecimal():
+        raise ConfigError(
+            f"--explain takes no number, and {texts[0]} would be a text: leave it out (--json lists all words), or "
+            "pass the texts on stdin, with -"
+        )
     given = _given(texts or [], file, config.model)
     loaded = lstm_ray.load(config.model, threshold=config.threshold, unsure=config.unsure, precision=config.precision)
     if loaded.note:

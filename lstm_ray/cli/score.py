@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lstm_ray.score.output import Manifest
 
 EXIT_BAD_FILES = 3
+_MOST_ROWS_SHOWN = 1_000_000  # the proposed command reads all rows into memory
 
 
 @takes_settings(ScoreConfig)
@@ -50,7 +51,8 @@ def show_manifest(manifest: Manifest) -> None:
     if manifest.errors:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in manifest.errors.items())
         rows.append(("rows without a score", reasons))
-    if manifest.parts_kept < manifest.parts:
+    is_new = manifest.parts_kept < manifest.parts
+    if is_new:
         rows.append(("speed", f"{manifest.rows_per_s:,.0f} rows/s over {manifest.seconds:.1f} s"))
     else:
         rows.append(("nothing to do", "all parts were already done"))
@@ -63,10 +65,9 @@ def show_manifest(manifest: Manifest) -> None:
         rows.append(("moved from training", ", ".join(moved)))
     rows.append(("output", f"{manifest.output}: {counted(manifest.parts, 'part')}{kept}"))
     rows.append(("report", storage.join(manifest.output, "_report.html")))
-    if "://" not in manifest.output and scored:
+    if "://" not in manifest.output and is_new and scored and manifest.rows <= _MOST_ROWS_SHOWN:
         output = json.dumps(manifest.output, ensure_ascii=False)
-        # By name, because the directory also has files that are not scores.
-        first = f"pandas.read_parquet(min(Path({output}).glob('part-*.parquet'))).head()"
-        code = f"from pathlib import Path; import pandas; print({first}.to_string(max_colwidth=40))"
-        rows.append(("next", console.python_line(code)))
+        # With `to_string`, because print alone leaves out columns, such as the probability, beside long texts.
+        first = f"pandas.read_parquet({output}).head().to_string(max_colwidth=40)"
+        rows.append(("next", console.python_line(f"import pandas; print({first})")))
     console.show_table("Scored", rows)

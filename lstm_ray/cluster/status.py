@@ -67,9 +67,9 @@ class Status:
 
     @property
     def score_actors(self) -> int:
-        """Returns how many actors a scoring run could have now. One core is left for Ray Data's other tasks."""
+        """Returns how many actors a scoring run could have now; with GPUs, one core is left for the tasks that read."""
         most = self.train_workers
-        return most if most <= 1 or self.free_cpus >= most + 1 else most - 1
+        return min(most, int(self.free_cpus) - 1) if self.gpus_each else most
 
 
 def read_status(address: str) -> Status:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import math
 import numbers
 import os
 import re
@@ -75,7 +76,9 @@ def _as_written(name: str, given: Any, field: FieldInfo | None) -> Any:
     if field is None:
         return value
     if field.annotation in (int, int | None) and (
-        isinstance(value, bool | float) or (isinstance(value, str) and _GROUPED.fullmatch(value))
+        isinstance(value, bool)
+        or (isinstance(value, float) and math.isfinite(value))  # the others pydantic refuses by name
+        or (isinstance(value, str) and _GROUPED.fullmatch(value))
     ):
         raise ValueError(f"`{name}` is {value_in_messages(value)}: should be an integer: digits only")
     if isinstance(value, str) and is_list(field):

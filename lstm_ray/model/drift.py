@@ -83,7 +83,7 @@ _TITLES = {
 }
 _CAUSES = {
     "scores": "other opinions, or texts that the model takes for such",
-    "unknown_words": "another language or subject, or a damaged encoding",
+    "unknown_words": "another language, subject or column, or a damaged encoding",
     "lengths": "another kind of text",
     "truncated": "another kind of text",
     "without_words": "another column than the one with the texts",

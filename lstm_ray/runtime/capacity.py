@@ -37,15 +37,15 @@ def check_room(address: str, asked: Asked) -> str | None:
     if not scales:
         raise LstmRayError(
             f"{asks}, but the Ray at {address} has {has}, and no autoscaler to add nodes: ask for fewer "
-            "workers, or add nodes"
+            f"{asked.kind}, or add nodes"
         )
     if definition is not None:
         most = nodes_at_most(definition)
         is_full = len(alive) >= sum(kind.count for kind in most)
         if lack := asked.lack(current if is_full else most):
             raise LstmRayError(
-                f"{lack[0]}, but the Ray at {address} grows to {lack[1]} at most: ask for fewer workers, or raise the "
-                "cluster's limits"
+                f"{lack[0]}, but the Ray at {address} grows to {lack[1]} at most: ask for fewer {asked.kind}, or raise "
+                "the cluster's limits"
             )
     return f"{asks}, the cluster has {has} now: waiting for its autoscaler to add nodes"
 

@@ -254,7 +254,7 @@ def _describe_failure(address: str, error: Exception) -> str:
     if isinstance(error, ConnectionError) or not isinstance(error, OSError):
         remedy = (
             f"Ray's logs are in {_logs_here()}, and say more with RAY_BACKEND_LOG_LEVEL=info; is there enough memory, "
-            "space on the disk and in /dev/shm, and no low limit (ulimit -a)?"
+            "space on the disk and in /dev/shm, no low limit (ulimit -a), and a CPU that is not busy?"
         )
     return f"Ray did not start on this machine: {said}: {remedy}"
 

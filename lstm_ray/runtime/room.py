@@ -39,6 +39,7 @@ class Asked:
         cpus: Cores per worker.
         gpus: GPUs per worker.
         spare_cpus: Additional cores that the run needs, on any node.
+        kind: What the command calls them.
     """
 
     least: int
@@ -46,6 +47,7 @@ class Asked:
     cpus: float
     gpus: float
     spare_cpus: float = 0
+    kind: str = "workers"
 
     def lack(self, nodes: Sequence[Nodes]) -> tuple[str, str] | None:
         """Returns what is asked for and what the nodes have, as text; None if they have enough to start."""

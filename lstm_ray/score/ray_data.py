@@ -65,7 +65,7 @@ def score_on_ray(
         return
     least, most = min(least, len(first)), min(most, len(first))
     # GPU actors get nothing to do unless a task has a core.
-    asked = Asked(least, most, config.cpus_per_actor, config.gpus_per_actor, spare_cpus=int(has_gpus))
+    asked = Asked(least, most, config.cpus_per_actor, config.gpus_per_actor, int(has_gpus), kind="actors")
     stop_data_usage_poller()
     threshold = bundle.threshold if config.threshold is None else config.threshold
     run = _Run(config, plan.layout, bundle.hash, threshold, bundle.sources())

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Generator, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -101,7 +101,10 @@ def score(config: ScoreConfig, progress: Progress) -> Manifest:
         bad = {file.path: file for file in plan.bad_files}
         # Closed on a failure too: the work in progress ends before the lock is released.
         into_place = config.model_copy(update={"output": place})
-        with contextlib.closing(_score_all(into_place, bundle, plan, tally.done, progress)) as results:
+        with (
+            _all_parts_counted(plan, place, progress),
+            contextlib.closing(_score_all(into_place, bundle, plan, tally.done, progress)) as results,
+        ):
             for result in results:
                 if isinstance(result, BadFile):
                     bad[result.path] = result
@@ -146,6 +149,17 @@ def _with_absolute_paths(config: ScoreConfig) -> ScoreConfig:
         raise ConfigError("--filesystem-option is for URIs, and all paths here are local")
     config = with_paths(config, lambda path: storage.with_options(storage.absolute(path), options))
     return config.model_copy(update={"filesystem_option": ()})
+
+
+@contextlib.contextmanager
+def _all_parts_counted(plan: Plan, place: str, progress: Progress) -> Iterator[None]:
+    """On Ctrl-C, reports the rows of all parts that are written: actors have not reported those of unfinished tasks."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        names = set(storage.list_names(place))
+        progress(Count(sum(chunk.rows for chunk in plan.chunks() if chunk.part_name in names), plan.rows, "rows"))
+        raise
 
 
 def _score_all(

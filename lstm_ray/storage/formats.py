@@ -91,7 +91,9 @@ def many_to_convert(directory: str, names: Sequence[str]) -> str | None:
         return "fetch them, and convert them with lstm-ray data convert"
     below = "**" if any("/" in name for name in names) else ""
     pattern = os.path.join(glob.escape(directory), below, f"*{endings.pop()}")
-    return f"{_conversion(pattern, os.path.basename(directory.rstrip('/')) or 'all')} them"
+    # Into the directory: the same command then finds it there.
+    output = os.path.join(directory, os.path.basename(os.path.abspath(directory)) or "all")
+    return f"{_conversion(pattern, output)} them"
 
 
 def _conversion(source: str, stem: str) -> str:

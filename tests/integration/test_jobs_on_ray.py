@@ -179,7 +179,7 @@ def test_a_job_is_followed_over_a_link_that_falls_silent(running: RayCluster, pr
     try:
         assert following.stdout is not None
         following.stdout.readline()
-        proxy.hush()  # nobody closes a connection: no end of it is told
+        proxy.hush()  # nobody closes a connection, so nobody learns that it ended
         time.sleep(35)
         begun = time.monotonic()
         proxy.cut()

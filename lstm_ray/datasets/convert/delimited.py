@@ -237,7 +237,7 @@ class DelimitedRows:
 
 def _looks_like_names(rows: Sequence[list[str]], names: Sequence[str]) -> bool:
     """Returns whether the first row has a column's name, or a text where the other rows have numbers."""
-    if not rows or rows[0] == list(names):  # the latter is told of every row
+    if not rows or rows[0] == list(names):  # that case has a note for every row
         return False
     first, others = [value.strip() for value in rows[0]], zip(*rows[1:], strict=True)
     return any(value.lower() == name.lower() for value, name in zip(first, names, strict=True)) or any(

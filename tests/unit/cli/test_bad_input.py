@@ -332,6 +332,13 @@ def test_wrong_usage_names_the_option(run: Run, arguments: tuple[str, ...], mess
     assert len(result.before) <= 7
 
 
+@pytest.mark.parametrize("command", ["score", "evaluate"])
+def test_a_job_file_that_is_given_as_an_input_is_recognised(run: Run, command: str) -> None:
+    for arguments in ((), ("--model", "model", "--output", "out")):
+        result = run(command, "job.yaml", *arguments)
+        assert_one_line(result, 2, "INPUT job.yaml is YAML; did you mean --config job.yaml?")
+
+
 def test_demo_leaves_a_directory_of_somebody_else_alone(run: Run) -> None:
     assert_one_line(run("demo", "--output", "no_parquet"), 1, "no_parquet", "not from an earlier demo")
 

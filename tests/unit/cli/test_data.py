@@ -50,7 +50,9 @@ def test_a_directory_of_what_is_no_parquet_is_refused_with_a_command_that_works(
     _, *words = shlex.split(str(refused.value).split("`")[1])
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
-    assert pq.read_table("my [old] reviews.parquet").to_pylist() == [{"text": "good"}] * 2
+    (made,) = find_inputs(["my [old] reviews"])  # the same input now has the rows
+    assert made.path == str(tmp_path / "my [old] reviews/my [old] reviews.parquet")
+    assert pq.read_table(made.path, partitioning=None).to_pylist() == [{"text": "good"}] * 2
 
 
 def test_the_command_is_named_for_all_that_can_be_converted() -> None:

@@ -71,6 +71,15 @@ def test_a_file_is_no_text_and_the_remedy_scores_its_lines(run: Run) -> None:
     assert run("--file", "reviews.txt")[1] == ["a good film", "bad"]
 
 
+def test_a_number_after_explain_is_no_text(run: Run) -> None:
+    code, texts, error = run("--explain", "3", "bad app")
+    assert (code, texts) == (2, [])
+    assert error.startswith("error: --explain takes no number, and 3 would be a text: leave it out")
+    assert run("--explain", "bad app", "3")[1] == ["bad app", "3"]
+    assert run("--explain", "3")[1] == ["3"]
+    assert run("3", "bad app")[1] == ["3", "bad app"]
+
+
 @pytest.mark.parametrize("name", ["a b.csv", "c.JSONL"])
 def test_a_file_of_columns_is_converted_by_the_remedy(
     run: Run, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch

@@ -40,16 +40,22 @@ def test_the_next_command_shows_the_first_scored_rows(
     output = tmp_path / 'to "be" scored, it\'s ü'
     config = ScoreConfig(inputs=(str(tmp_path / "in.parquet"),), model=str(tiny_bundle), output=str(output))
     command = shown_at_the_end(monkeypatch, score(config, ignore))["next"]
-    (output / "notes.txt").write_text("mine", encoding="utf-8")
+    assert {path.name for path in output.iterdir()} >= {"_plan", "_report.html", "_manifest.json", "_SUCCESS"}
     assert command.startswith("python -c " if has_python else f"{sys.executable} -c ")
     done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=True, timeout=60)
     for part in ("sentiment_probability", "a good film", "null_text"):
         assert part in done.stdout
 
 
-@pytest.mark.parametrize(("output", "rows"), [("s3://bucket/scored", 3), ("/scored", 0)])
-def test_nothing_is_proposed_where_it_would_not_work(monkeypatch: pytest.MonkeyPatch, output: str, rows: int) -> None:
-    manifest = Manifest(output, 1, 0, rows, 0, {}, 0, 1.0, 3.0, "", "")
+@pytest.mark.parametrize(
+    ("output", "kept", "rows"),
+    [("s3://bucket/scored", 0, 3), ("/scored", 0, 0), ("/scored", 0, 10**8), ("/scored", 1, 3)],
+    ids=["object store", "no rows", "too many rows", "nothing to do"],
+)
+def test_nothing_is_proposed_where_it_would_not_work_or_help(
+    monkeypatch: pytest.MonkeyPatch, output: str, kept: int, rows: int
+) -> None:
+    manifest = Manifest(output, 1, kept, rows, 0, {}, 0, 1.0, 3.0, "", "")
     assert "next" not in shown_at_the_end(monkeypatch, manifest)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from lstm_ray.cluster.status import summarise
+from lstm_ray.runtime.room import Asked, Nodes
 
 IDLE, PREEMPTED = 4, 3
 
@@ -31,18 +32,25 @@ def test_the_head_is_the_first_node() -> None:
 @pytest.mark.parametrize(
     ("free", "workers", "actors"),
     [
-        ({"a": {"CPU": 4}, "b": {"CPU": 4}}, 8, 7),
-        ({"a": {"CPU": 3}}, 3, 2),
+        ({"a": {"CPU": 4}, "b": {"CPU": 4}}, 8, 8),
+        ({"a": {"CPU": 2}}, 2, 2),
         ({}, 0, 0),
         ({"a": {"CPU": 1}}, 1, 1),
         ({"a": {"CPU": 0.5}, "b": {"CPU": 0.5}, "c": {"CPU": 0.5}}, 0, 0),
         ({"b": {"CPU": 8, "GPU": 2}, "c": {"CPU": 8, "GPU": 4}}, 6, 6),
         ({"a": {"CPU": 8, "GPU": 2}, "c": {"CPU": 2, "GPU": 4}}, 4, 4),
         ({"a": {"CPU": 8, "GPU": 1}}, 1, 1),
-        ({"a": {"CPU": 8, "GPU": 0.5}}, 8, 7),
-        ({"a": {"GPU": 1}, "b": {"CPU": 8}}, 8, 7),
+        ({"a": {"CPU": 8, "GPU": 0.5}}, 8, 8),
+        ({"a": {"GPU": 1}, "b": {"CPU": 8}}, 8, 8),
+        ({"a": {"CPU": 4, "GPU": 4}}, 4, 3),
+        ({"a": {"CPU": 1, "GPU": 1}}, 1, 0),
     ],
 )
 def test_what_a_run_would_get(free: dict[str, dict[str, float]], workers: int, actors: int) -> None:
     status = summarise([node("a", 8, 4), node("b", 8, 4), node("c", 8, 4)], free)
     assert (status.train_workers, status.score_actors) == (workers, actors)
+    on = [Nodes(1, one.free_cpus, one.free_gpus) for one in status.nodes]
+    gpus = status.gpus_each
+    for number in (actors, actors + 1):  # what a scoring run asks for
+        lack = Asked(number, number, cpus=1, gpus=gpus, spare_cpus=gpus if number else 0).lack(on)
+        assert (lack is None) == (number == actors)

@@ -103,7 +103,7 @@ def test_the_warning_tells_what_moved_why_and_what_to_do() -> None:
     assert text is not None
     assert "these texts are not like" in text
     assert "unknown words 62.0% instead of 3.1%" in text
-    assert "another language" in text
+    assert "another language, subject or column" in text
     assert "lstm-ray evaluate" in text
     assert "words read" not in text
     of_scores = warn([same, scores])

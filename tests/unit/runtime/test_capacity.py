@@ -57,6 +57,13 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Make:
         (Asked(2, 2, 1, 0), (1, 1), (False, None), None),
         (Asked(3, 3, 1, 0), (1, 1), (False, None), "3 CPUs are asked for, but the Ray at A has 2 CPUs and 0 GPUs, and"),
         (
+            Asked(3, 3, 1, 0, kind="actors"),
+            (1, 1),
+            (False, None),
+            "to add nodes: ask for fewer actors, or",
+        ),
+        (Asked(50, 50, 1, 0, kind="actors"), (0,), (True, AWS), "at most: ask for fewer actors, or"),
+        (
             Asked(1, 1, 4, 0),
             (1, 1, 1, 1),
             (False, None),
@@ -77,6 +84,8 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Make:
     ids=[
         "room",
         "few",
+        "few actors",
+        "too many actors",
         "small",
         "grows",
         "too large a worker",

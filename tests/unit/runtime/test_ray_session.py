@@ -305,6 +305,16 @@ def test_only_what_ray_may_raise_is_taken_for_rays(monkeypatch: pytest.MonkeyPat
         pass
 
 
+def test_a_ray_that_does_not_start_may_lack_memory_disk_limits_or_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(**_: object) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray_session.ray, "init", start)
+    causes = r"enough memory, .* /dev/shm, no low limit .*, and a CPU that is not busy\?"
+    with pytest.raises(LstmRayError, match=causes), connect("local"):
+        pass
+
+
 DIES = """
 import resource, sys
 from lstm_ray.errors import LstmRayError

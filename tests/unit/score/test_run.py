@@ -253,6 +253,27 @@ def test_an_interrupted_run_is_finished_to_the_same_bytes(run: Run, place: Path)
     assert replace(without_times(resumed), output="") == replace(without_times(whole), output="")
 
 
+def test_ctrl_c_counts_the_parts_that_actors_have_written_but_not_reported(
+    run: Run, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score_here = run_module.score_here
+
+    def interrupted(*arguments: Any) -> Iterator[Any]:
+        with contextlib.closing(score_here(*arguments)) as results:
+            next(results)
+        raise KeyboardInterrupt
+        yield
+
+    counts = []
+    monkeypatch.setattr(run_module, "score_here", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(progress=lambda *count: counts.append(count))
+    written = sum(pq.read_metadata(part).num_rows for part in (place / "out").glob("part-*"))
+    assert 0 < written < 3 * ROWS // 2
+    assert counts[0] == (0, 3 * ROWS // 2)
+    assert counts[-1] == (written, 3 * ROWS // 2)
+
+
 def test_a_run_that_is_refused_before_its_first_part_leaves_nothing(
     run: Run, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

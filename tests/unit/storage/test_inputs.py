@@ -238,7 +238,7 @@ def test_files_of_two_inputs_are_compared_by_what_they_are(tree: Path) -> None:
         assert not is_named_by(str(given), some[0])
 
 
-# What is left out is told, with what takes it
+# The message says what is left out, and what takes it
 
 
 def test_other_suffixes_are_told_with_what_takes_them(tmp_path: Path) -> None:

@@ -302,7 +302,7 @@ def test_weights_that_differ_after_an_epoch_end_the_run_and_are_not_saved(
 
     def flip_a_bit(worker: Any) -> Any:
         step_sums = honest(worker)
-        if worker._rank == 2 and worker.state.epoch == 1:
+        if worker._collective.rank == 2 and worker.state.epoch == 1:
             state = worker._stepper.state()
             state[0].view(np.uint32)[7, 3] ^= 1
             worker._stepper.restore(state)
@@ -353,7 +353,7 @@ def test_when_a_worker_fails_its_peers_stop(
     validate = epochs._Worker.validate
 
     def fail_on_one(worker: Any) -> Any:
-        if worker._rank == 1:
+        if worker._collective.rank == 1:
             raise RuntimeError("this worker's memory is full")
         return validate(worker)
 
