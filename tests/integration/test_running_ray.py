@@ -32,7 +32,7 @@ def test_status_tells_what_a_cluster_has(running: RayCluster) -> None:
     (node,) = told["nodes"]
     assert (node["is_head"], node["cpus"], node["gpus"]) == (True, 3, 0)
     assert told["free_memory_gib"] == pytest.approx(node["memory_gib"])
-    assert (told["train_workers"], told["score_actors"]) == (3, 2)
+    assert (told["train_workers"], told["score_actors"]) == (3, 3)
     shown = running.lstm_ray("cluster", "status", "--address", running.address)
     assert shown.returncode == 0, shown.stderr
     assert re.search(r"cores +3 of 3 free", shown.stdout)
