@@ -8,7 +8,7 @@ import random
 import re
 import shlex
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Literal, get_args, get_origin
@@ -54,20 +54,26 @@ def python_call(
     if progress is print:
         report = paced(print)
 
-    def translated(event: Event) -> None:
-        report(keywords_named(event, arguments) if isinstance(event, str) else event)
-
     with contextlib.nullcontext() if is_short else _environment_restored():
         if _by_options.get():
             yield report
             return
-        try:
+        with reworded(report, lambda message: keywords_named(message, arguments)) as translated:
             yield translated
-        except LstmRayError as error:
-            error.args = tuple(
-                keywords_named(part, arguments) if isinstance(part, str) else part for part in error.args
-            )
-            raise
+
+
+@contextmanager
+def reworded(progress: Progress, change: Callable[[str], str]) -> Iterator[Progress]:
+    """Yields a callback that passes on events with their messages changed; errors of the block are changed too."""
+
+    def pass_on(event: Event) -> None:
+        progress(change(event) if isinstance(event, str) else event)
+
+    try:
+        yield pass_on
+    except LstmRayError as error:
+        error.args = tuple(change(part) if isinstance(part, str) else part for part in error.args)
+        raise
 
 
 def _warn(event: Event) -> None:

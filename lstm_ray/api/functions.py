@@ -82,17 +82,17 @@ def train(
         KeyboardInterrupt: Ctrl-C was pressed; the run has been saved.
     """
     from lstm_ray.api.boundary import arguments_of, python_call, random_state_kept
-    from lstm_ray.api.tables import refuse_tables, tables_as_files, tables_named
+    from lstm_ray.api.tables import refuse_tables, tables_as_files
     from lstm_ray.config import TrainConfig
     from lstm_ray.train import run
 
     given = {"train": train, "output": output, **settings}
     call = python_call(arguments_of(TrainConfig), progress)
-    with call as report, random_state_kept(), tables_as_files(given) as files:
+    with call as named, random_state_kept(), tables_as_files(given, named) as (files, report):
         config = _settings(TrainConfig, job, files)
         if config.worker_limits != (0, 0):
             refuse_tables(given, _ELSEWHERE)
-        return run.train(config, tables_named(report, given, files))
+        return run.train(config, report)
 
 
 def score(
@@ -157,16 +157,17 @@ def evaluate(
         OutputError: The output directory is not empty or cannot be written.
     """
     from lstm_ray.api.boundary import arguments_of, python_call
-    from lstm_ray.api.tables import refuse_tables, tables_as_files, tables_named
+    from lstm_ray.api.tables import refuse_tables, tables_as_files
     from lstm_ray.config import EvaluateConfig
     from lstm_ray.evaluate import evaluation
 
     given = {"inputs": inputs, "model": model, **settings}
-    with python_call(arguments_of(EvaluateConfig), progress) as report, tables_as_files(given) as files:
+    call = python_call(arguments_of(EvaluateConfig), progress)
+    with call as named, tables_as_files(given, named) as (files, report):
         config = _settings(EvaluateConfig, job, files)
         if config.address is not None:
             refuse_tables(given, _ELSEWHERE)
-        return evaluation.evaluate(config, tables_named(report, given, files))
+        return evaluation.evaluate(config, report)
 
 
 def calibrate(
@@ -197,14 +198,15 @@ def calibrate(
         OutputError: The output directory is not empty or cannot be written.
     """
     from lstm_ray.api.boundary import arguments_of, python_call
-    from lstm_ray.api.tables import tables_as_files, tables_named
+    from lstm_ray.api.tables import tables_as_files
     from lstm_ray.config import CalibrateConfig
     from lstm_ray.evaluate import calibration
 
     given = {"inputs": inputs, "model": model, "output": output, **settings}
-    with python_call(arguments_of(CalibrateConfig), progress) as report, tables_as_files(given) as files:
+    call = python_call(arguments_of(CalibrateConfig), progress)
+    with call as named, tables_as_files(given, named) as (files, report):
         config = _settings(CalibrateConfig, job, files)
-        return calibration.calibrate(config, tables_named(report, given, files))
+        return calibration.calibrate(config, report)
 
 
 def tune(
@@ -359,14 +361,14 @@ def split(
         OutputError: An output file exists, is an input, or cannot be written.
     """
     from lstm_ray.api.boundary import arguments_of, python_call
-    from lstm_ray.api.tables import tables_as_files, tables_named
+    from lstm_ray.api.tables import tables_as_files
     from lstm_ray.config import SplitConfig
     from lstm_ray.datasets import split as splitting
 
     given = {"inputs": inputs, "output": output, **settings}
     call = python_call(arguments_of(SplitConfig), progress, is_short=True)
-    with call as report, tables_as_files(given) as files:
-        return splitting.split(_settings(SplitConfig, job, files), tables_named(report, given, files))
+    with call as named, tables_as_files(given, named) as (files, report):
+        return splitting.split(_settings(SplitConfig, job, files), report)
 
 
 def load(

@@ -16,8 +16,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from lstm_ray.errors import ConfigError, InputError, LstmRayError, OutputError
-from lstm_ray.progress import Event, Progress
+from lstm_ray.api.boundary import reworded
+from lstm_ray.errors import ConfigError, InputError, OutputError
+from lstm_ray.progress import Progress
 from lstm_ray.wording import reason
 
 if TYPE_CHECKING:
@@ -32,12 +33,11 @@ def is_table(value: Any) -> bool:
 
 
 @contextmanager
-def tables_as_files(given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Writes each table among the arguments to a file, and yields the arguments with the files' paths instead.
+def tables_as_files(given: Mapping[str, Any], progress: Progress) -> Iterator[tuple[dict[str, Any], Progress]]:
+    """Writes each table among the arguments to a file; yields the arguments with the files' paths, and a callback.
 
-    The files are deleted at the end of the block.
-
-    Errors of the block name the arguments instead of the files.
+    Messages to that callback, and errors of the block, name the arguments instead of the files. The files are deleted
+    at the end of the block.
 
     Raises:
         InputError: A table has a type that Parquet does not have.
@@ -49,27 +49,8 @@ def tables_as_files(given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             for name, value in given.items()
             if is_table(value)
         }
-        try:
-            yield {**given, **paths}
-        except LstmRayError as error:
-            error.args = tuple(_by_argument(part, paths) if isinstance(part, str) else part for part in error.args)
-            raise
-
-
-def tables_named(progress: Progress, given: Mapping[str, Any], files: Mapping[str, Any]) -> Progress:
-    """Returns a callback whose messages name the arguments that are tables instead of their files.
-
-    Args:
-        progress: Receives the events.
-        given: The arguments, with tables.
-        files: The same with paths, as `tables_as_files` yields them.
-    """
-    paths = {name: files[name] for name, value in given.items() if is_table(value)}
-
-    def named(event: Event) -> None:
-        progress(_by_argument(event, paths) if isinstance(event, str) else event)
-
-    return named
+        with reworded(progress, lambda message: _by_argument(message, paths)) as report:
+            yield {**given, **paths}, report
 
 
 def _by_argument(message: str, paths: Mapping[str, str]) -> str:

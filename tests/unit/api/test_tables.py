@@ -15,10 +15,10 @@ import pytest
 
 import lstm_ray
 from lstm_ray.api import tables
-from lstm_ray.api.tables import tables_as_files, tables_named
+from lstm_ray.api.tables import tables_as_files
 from lstm_ray.config import TrainConfig, resolve
 from lstm_ray.errors import ConfigError, InputError, LstmRayError, OutputError
-from lstm_ray.progress import Count
+from lstm_ray.progress import Count, ignore
 from lstm_ray.storage.inputs import find_inputs
 from lstm_ray.train.resume import begin_run, open_run
 
@@ -41,7 +41,7 @@ def left_in(cache: Path) -> list[str]:
     "table", [TABLE, FRAME, TABLE.to_reader(), TABLE.to_batches()[0]], ids=lambda one: type(one).__name__
 )
 def test_a_table_is_a_file_during_the_call(cache: Path, table: Any) -> None:
-    with tables_as_files({"train": table, "output": "o", "epochs": None}) as given:
+    with tables_as_files({"train": table, "output": "o", "epochs": None}, ignore) as (given, _):
         path = Path(given.pop("train"))
         assert given == {"output": "o", "epochs": None}
         assert pq.read_table(path).cast(TABLE.schema) == TABLE  # pandas' texts are large_string
@@ -52,21 +52,21 @@ def test_a_table_is_a_file_during_the_call(cache: Path, table: Any) -> None:
 def test_equal_tables_have_one_name_and_others_another(cache: Path) -> None:
     names = []
     for table in (TABLE, pa.concat_tables([TABLE.slice(0, 1), TABLE.slice(1)]), TABLE.slice(1)):
-        with tables_as_files({"train": table}) as given:
+        with tables_as_files({"train": table}, ignore) as (given, _):
             names.append(given["train"])
     assert names[0] == names[1] != names[2]
 
 
 def test_a_call_does_not_delete_what_another_reads(cache: Path) -> None:
-    with tables_as_files({"train": TABLE}) as one:
-        with tables_as_files({"train": TABLE, "validation": TABLE}) as other:
+    with tables_as_files({"train": TABLE}, ignore) as (one, _):
+        with tables_as_files({"train": TABLE, "validation": TABLE}, ignore) as (other, _):
             assert set(other.values()) == {one["train"]}
         assert pq.read_table(one["train"]).equals(TABLE)
     assert left_in(cache) == []
 
 
 def test_errors_of_the_call_are_its_own_and_the_file_is_deleted(cache: Path) -> None:
-    with pytest.raises(OSError, match=r"^mine$"), tables_as_files({"train": TABLE}):
+    with pytest.raises(OSError, match=r"^mine$"), tables_as_files({"train": TABLE}, ignore):
         raise OSError("mine")
     assert left_in(cache) == []
 
@@ -75,7 +75,7 @@ def test_errors_of_the_call_are_its_own_and_the_file_is_deleted(cache: Path) -> 
     "table", [pd.DataFrame({"text": [1, "a"]}), pa.table({"a": pa.array([(1, 2, 3)], pa.month_day_nano_interval())})]
 )
 def test_what_parquet_cannot_hold_is_named(cache: Path, table: Any) -> None:
-    with pytest.raises(InputError, match="table"), tables_as_files({"train": table}):
+    with pytest.raises(InputError, match="table"), tables_as_files({"train": table}, ignore):
         pass
     assert not cache.exists() or left_in(cache) == []
 
@@ -130,7 +130,7 @@ def test_a_table_is_split_and_calibrates(cache: Path, tmp_path: Path, monkeypatc
 def test_a_column_of_a_frame_is_no_table() -> None:
     with (
         pytest.raises(InputError, match="train cannot be converted to an Arrow table"),
-        tables_as_files({"train": FRAME["text"]}),
+        tables_as_files({"train": FRAME["text"]}, ignore),
     ):
         pass
 
@@ -145,7 +145,7 @@ def test_an_error_names_the_argument_not_the_file(cache: Path) -> None:
         assert str(cache) not in str(raised.value)
     with (
         pytest.raises(InputError, match=r"^train and validation: empty$"),
-        tables_as_files({"train": TABLE, "validation": TABLE, "output": "o"}) as given,
+        tables_as_files({"train": TABLE, "validation": TABLE, "output": "o"}, ignore) as (given, _),
     ):
         raise InputError(f"{given['train']}: empty")
     with pytest.raises(InputError, match=r"^train: no column 'txt'; .*: did you mean text_column='text'\?$"):
@@ -160,9 +160,7 @@ def test_messages_name_the_argument_and_no_file_of_an_earlier_call(
     cache = tmp_path / cache_home / "lstm-ray/tables"
     old = f"{cache}/table-{'0' * 32}.parquet"
     told: list[Any] = []
-    given = {"train": TABLE, "output": "o"}
-    with tables_as_files(given) as files:
-        progress = tables_named(told.append, given, files)
+    with tables_as_files({"train": TABLE, "output": "o"}, told.append) as (files, progress):
         progress(f"warning: {files['train']!r} changed")
         progress(f"note: {files['train']}: {old} there, {cache}/table-1.parquet here")
         progress(f"note: {old!r}, [{old!r}], ({old})")
@@ -179,7 +177,7 @@ def test_a_table_has_not_changed_after_a_run_and_another_one_is_named_as_such(ca
     config = resolve(TrainConfig, {"train": ["a"], "output": str(tmp_path / "run"), "preset": "none"})
     times = set()
     for table in (TABLE, TABLE.slice(0), TABLE.slice(1)):
-        with tables_as_files({"train": table}) as files:
+        with tables_as_files({"train": table}, ignore) as (files, _):
             run = config.model_copy(update={"train": (files["train"],)})
             times.update(file.modified for file in find_inputs(run.train))
             if table is TABLE:
@@ -187,7 +185,7 @@ def test_a_table_has_not_changed_after_a_run_and_another_one_is_named_as_such(ca
             elif len(table) == len(TABLE):
                 assert open_run(run)
             else:
-                with pytest.raises(OutputError) as raised, tables_as_files({"train": table}):
+                with pytest.raises(OutputError) as raised, tables_as_files({"train": table}, ignore):
                     open_run(run)
     assert len(times) == 1
     assert str(raised.value) == (
@@ -200,11 +198,12 @@ def test_tables_of_killed_processes_are_deleted_by_the_next_call(cache: Path) ->
     """The lock of a process ends with it, however it ends."""
     program = (
         "import os, signal, pyarrow as pa; from lstm_ray.api.tables import tables_as_files\n"
-        "with tables_as_files({'train': pa.table({'text': ['another']})}): os.kill(os.getpid(), signal.SIGKILL)"
+        "from lstm_ray.progress import ignore\n"
+        "with tables_as_files({'train': pa.table({'text': ['another']})}, ignore): os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", program], check=False, timeout=60)
     (cache / ".0123456789abcdef.tmp").write_bytes(b"half of a table")
     assert len(left_in(cache)) == 2
-    with tables_as_files({"train": TABLE}) as given:
+    with tables_as_files({"train": TABLE}, ignore) as (given, _):
         assert left_in(cache) == [Path(given["train"]).name]
     assert left_in(cache) == []
