@@ -5,6 +5,9 @@
 The probability that a new text is mistaken for a training text is (number of texts) / 2**40: 1 in 40 million for 25,000
 texts, 1 in 100,000 for ten million. The hash is not secret: anyone who has the file can find out whether a text that
 they know is among the training texts.
+
+Of the rows on which an epoch or a threshold was chosen only the sum of the hashes is stored (`sum_of`), which
+recognises the same rows in any order, but no part of them.
 """
 
 from __future__ import annotations
@@ -30,6 +33,11 @@ _COLUMN = "hash"
 def hash_texts(texts: pa.LargeStringArray) -> Hashes40:
     """Returns the 40-bit hash of each text. No text may be null."""
     return (hash_keys(texts.cast(pa.large_binary()), 0, _PURPOSE) >> np.uint64(64 - _BITS)).astype(np.int64)
+
+
+def sum_of(hashes: Hashes40) -> int:
+    """Returns the sum of the hashes of rows; the sums of parts add up to the sum of the whole."""
+    return sum(hashes.tolist())  # of any size, without overflow
 
 
 class SeenTexts:

@@ -94,12 +94,11 @@ def calibrate(config: CalibrateConfig, progress: Progress) -> Calibration:
     threshold = _scaled(bundle.threshold, temperature) if config.threshold is None else config.threshold
     measured = measured.model_copy(update={"threshold": threshold})
     with contextlib.closing(evaluate_here(shards, measured, scaled)) as results:
-        after = add_up(shards, results, measured, progress).counts
-    if config.goal is not None:
-        after = choose_threshold(after, config.goal)
+        evaluation = add_up(shards, results, measured, progress)
+    after = evaluation.counts if config.goal is None else choose_threshold(evaluation.counts, config.goal)
     if (note := describe_gain(before.metrics(), after.metrics())) is not None:
         progress(f"note: {note}")
-    write_calibrated(config.output, scaled, after.threshold, after.metrics(), temperature)
+    write_calibrated(config.output, scaled, after.threshold, after.metrics(), evaluation.sum_of_texts, temperature)
     return Calibration(config.output, temperature, before, after)
 
 

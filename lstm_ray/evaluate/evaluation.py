@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,8 +31,6 @@ from lstm_ray.score.scorer import Scorer
 from lstm_ray.storage.inputs import check_apart, is_named_by
 from lstm_ray.wording import as_call
 
-_SAME_LOSS = 1e-5  # relative difference of the log losses of the same rows, which two engines may have computed
-
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -51,6 +48,7 @@ class Evaluation:
         chosen: Counts at the threshold chosen for the goal; None without a goal, or if no threshold reaches it.
         other_rows_seen: Scored rows whose text is in the other model's training data; None without another model, or if
             its bundle does not record that.
+        sum_of_texts: Sum of the hashes of the scored rows' texts.
     """
 
     counts: BinaryCounts
@@ -63,6 +61,7 @@ class Evaluation:
     comparison: Comparison | None = None
     chosen: BinaryCounts | None = None
     other_rows_seen: int | None = None
+    sum_of_texts: int = 0
 
     def __repr__(self) -> str:
         """Returns the most important figures; `metrics` has all."""
@@ -171,10 +170,10 @@ def evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
             accuracy = counts.metrics()["accuracy"]
             leak = describe_seen(seen, evaluation.counts.rows, "evaluation", model, accuracy)
             progress(f"warning: {where}: {leak}")
-    if _chose(bundle, evaluation.counts):
+    if evaluation.sum_of_texts in bundle.chosen_on:
         progress(
-            f"note: {where}: by their figures, the rows on which this model's epoch or threshold was chosen: measured "
-            "on others, it may be worse"
+            f"note: {where}: these are the rows on which this model's epoch or threshold was chosen: measured on "
+            "others, it may be worse"
         )
     for warning in _missing_labels(config, shards, evaluation.counts):
         progress(f"warning: {where}: {warning}")
@@ -233,7 +232,7 @@ def add_up(
     comparison: Comparison | None = None
     outcomes = Outcomes()
     mistakes: list[Mistake] = []
-    done = without_text = other_labels = seen = other_seen = 0
+    done = without_text = other_labels = seen = other_seen = sum_of_texts = 0
     for shard, scores in zip(shards, results, strict=True):
         counts = scores.counts if counts is None else counts + scores.counts
         add_outcomes(outcomes, scores.outcomes)
@@ -247,6 +246,7 @@ def add_up(
         other_labels += scores.rows_with_other_label
         seen += scores.rows_seen
         other_seen += scores.other_rows_seen
+        sum_of_texts += scores.sum_of_texts
         progress(Count(done, total, "rows"))
     if counts is None or counts.rows == 0:
         left_out = describe_left_out(without_text, other_labels, shards, config.label_column)
@@ -254,7 +254,16 @@ def add_up(
     seconds = time.perf_counter() - started
     groups = compare_groups(outcomes, counts)
     return Evaluation(
-        counts, without_text, other_labels, mistakes, seen, seconds, groups, comparison, other_rows_seen=other_seen
+        counts,
+        without_text,
+        other_labels,
+        mistakes,
+        seen,
+        seconds,
+        groups,
+        comparison,
+        other_rows_seen=other_seen,
+        sum_of_texts=sum_of_texts,
     )
 
 
@@ -309,15 +318,6 @@ def _evaluate_each(
     with models.scorer, models.other or contextlib.nullcontext():
         for shard in shards:
             yield evaluate_shard(shard, config, models)
-
-
-def _chose(bundle: Bundle, counts: BinaryCounts) -> bool:
-    """Returns whether a bundle's metrics, of the rows it was validated or calibrated on, are those of the same rows."""
-    of_bundle, here = bundle.metrics, counts.metrics()
-    loss = of_bundle.get("log_loss")
-    return all(of_bundle.get(name) == here[name] for name in ("rows", "positives")) and (
-        isinstance(loss, float) and math.isclose(loss, here["log_loss"] or 0.0, rel_tol=_SAME_LOSS)
-    )
 
 
 def _missing_labels(config: EvaluateConfig, shards: Sequence[Shard], counts: BinaryCounts) -> Iterator[str]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from lstm_ray.config import EvaluateConfig
 from lstm_ray.datasets.labelled import LabelledRows, Shard, read_shard
 from lstm_ray.datasets.labels import label_mapping
-from lstm_ray.datasets.seen import SeenTexts, hash_texts
+from lstm_ray.datasets.seen import Hashes40, SeenTexts, hash_texts, sum_of
 from lstm_ray.evaluate.counts import BinaryCounts
 from lstm_ray.evaluate.groups import LENGTH, Outcomes, band_of_length, count_outcomes
 from lstm_ray.evaluate.intervals import Paired, compare_paired
@@ -86,6 +86,7 @@ class ShardScores:
         mistakes: The wrong predictions with the largest errors, largest first.
         rows_seen: Scored rows whose text is in the model's training data.
         other_rows_seen: Scored rows whose text is in the other model's training data.
+        sum_of_texts: Sum of the hashes of the scored rows' texts.
         outcomes: Outcomes of each group, if groups were asked for.
         comparison: The comparison with another model, if one was given.
         predictions: Predictions of the scored rows (`predictions.SCHEMA`), if they were asked for.
@@ -97,6 +98,7 @@ class ShardScores:
     mistakes: list[Mistake]
     rows_seen: int
     other_rows_seen: int
+    sum_of_texts: int
     outcomes: Outcomes
     comparison: Comparison | None
     predictions: pa.Table | None
@@ -144,6 +146,7 @@ def evaluate_shard(shard: Shard, config: EvaluateConfig, models: Models) -> Shar
         name: band_of_length(texts) if name == LENGTH else rows.others[name].filter(pa.array(has_score))
         for name in config.by
     }
+    hashes = hash_texts(texts)
     path, predictions = shard.file.path, None
     if config.predictions is not None:
         predictions = prediction_table(path, numbers, texts, labels, probabilities, predicted)
@@ -155,16 +158,17 @@ def evaluate_shard(shard: Shard, config: EvaluateConfig, models: Models) -> Shar
             Mistake(texts[row].as_py(), int(labels[row]), float(probabilities[row]), path, int(numbers[row]))
             for row in largest.tolist()
         ],
-        _count_seen(texts, models.seen),
-        _count_seen(texts, models.other_seen),
+        _count_seen(hashes, models.seen),
+        _count_seen(hashes, models.other_seen),
+        sum_of(hashes),
         count_outcomes(by, labels, predicted),
         None if models.other is None else _compare(rows, scored, config.threshold, models.other),
         predictions,
     )
 
 
-def _count_seen(texts: pa.LargeStringArray, seen: SeenTexts | None) -> int:
-    return 0 if seen is None else seen.count(hash_texts(texts))
+def _count_seen(hashes: Hashes40, seen: SeenTexts | None) -> int:
+    return 0 if seen is None else seen.count(hashes)
 
 
 def _compare(rows: LabelledRows, scored: pa.FloatArray, threshold: float, other: Scorer) -> Comparison:

@@ -22,6 +22,7 @@ import platform
 import re
 import shlex
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -82,6 +83,7 @@ class _Rest(BaseModel):
     metrics: dict[str, Any]
     training: dict[str, Any]
     sha256: dict[str, str]
+    chosen_on: list[int] = []
     code: dict[str, str] = {}
     mix: Mix | None = None
 
@@ -99,6 +101,8 @@ class Bundle:
         training: The training run's settings.
         profile: What the model read of the rows it was trained and validated on; None in bundles of older versions.
         hash: sha256 over the hashes of its files.
+        chosen_on: The sum of the hashes (`datasets.seen.sum_of`) of each set of rows on which its epoch, mix or
+            threshold was chosen; empty in bundles of older versions.
         code: sha256 of the user's modules at training time, by path; empty without a user network.
         mix: The mix that the weights of a network with n-grams are multiplied by; None without n-grams, and in older
             bundles.
@@ -114,6 +118,7 @@ class Bundle:
     training: dict[str, Any]
     profile: TrainingData | None
     hash: str
+    chosen_on: list[int]
     code: dict[str, str]
     mix: Mix | None
     files: dict[str, bytes]
@@ -233,6 +238,7 @@ def write_bundle(
     metrics: dict[str, Any],
     threshold: float = 0.5,
     seen: SeenTexts | None = None,
+    chosen_on: Sequence[int] = (),
     profile: TrainingData | None = None,
     mix: Mix | None = None,
 ) -> None:
@@ -247,6 +253,7 @@ def write_bundle(
         metrics: Validation metrics.
         threshold: Probability above which a review counts as positive.
         seen: The texts it was trained on; None if that is not known.
+        chosen_on: The sum of the hashes of its validation rows, if there are any.
         profile: What the model read of the rows it was trained and validated on; None if that is not known.
         mix: What is multiplied into the weights of a network with n-grams.
 
@@ -276,6 +283,7 @@ def write_bundle(
         "labels": ["negative", "positive"],
         "threshold": threshold,
         "metrics": metrics,
+        "chosen_on": list(chosen_on),
         "training": config.model_dump(mode="json", exclude=left_out),
         "versions": {
             "lstm_ray": lstm_ray.__version__,
@@ -303,7 +311,9 @@ def with_files(bundle: Bundle, files: dict[str, bytes]) -> Bundle:
     return replace(bundle, files={**bundle.files, **files}, sha256={**bundle.sha256, **changed})
 
 
-def write_calibrated(path: str, bundle: Bundle, threshold: float, metrics: dict[str, Any], temperature: float) -> None:
+def write_calibrated(
+    path: str, bundle: Bundle, threshold: float, metrics: dict[str, Any], chosen_on: int, temperature: float
+) -> None:
     """Writes a bundle that `with_files` returned, with all that the bundle it was made of holds.
 
     Args:
@@ -311,6 +321,7 @@ def write_calibrated(path: str, bundle: Bundle, threshold: float, metrics: dict[
         bundle: The bundle.
         threshold: Probability above which a review counts as positive.
         metrics: Of the rows that it was calibrated on.
+        chosen_on: The sum of the hashes of these rows.
         temperature: What its logits were divided by.
 
     Raises:
@@ -326,6 +337,7 @@ def write_calibrated(path: str, bundle: Bundle, threshold: float, metrics: dict[
     changes: dict[str, Any] = {
         "threshold": threshold,
         "metrics": metrics,
+        "chosen_on": [*bundle.chosen_on, chosen_on],
         "temperature": temperature * description.get("temperature", 1.0),
         "sha256": bundle.sha256,
     }
@@ -396,6 +408,7 @@ def _read_files(path: str, described: bytes) -> Bundle:
         training=rest.training,
         profile=_profile(path, description.get("profile")),
         hash=_hash_of(description),
+        chosen_on=rest.chosen_on,
         code=rest.code,
         mix=rest.mix,
         files=files,

@@ -24,7 +24,7 @@ from lstm_ray.config import TrainConfig
 from lstm_ray.datasets.held_out import Hashes, hash_keys, held_out, keys_of_rows
 from lstm_ray.datasets.labelled import Shard, describe_left_out, find_shards, read_shard, sample_rows
 from lstm_ray.datasets.labels import label_mapping
-from lstm_ray.datasets.seen import Hashes40, SeenTexts, hash_texts
+from lstm_ray.datasets.seen import Hashes40, SeenTexts, hash_texts, sum_of
 from lstm_ray.errors import InputError
 from lstm_ray.model.profile import Profile, TrainingData, count_texts
 from lstm_ray.progress import Progress, ignore
@@ -89,6 +89,7 @@ class Prepared:
         rows_with_other_label: Rows left out because the label mapping does not name their label.
         seen: The training texts.
         validation_rows_seen: Validation rows whose text is also a training text.
+        sum_of_validation_texts: Sum of the hashes of the validation texts.
         word_vectors: Initial vectors of the words, if they were given or learned.
         texts: Token ids of texts with and without labels, that the network first learns to predict words of.
         groups: Of both sides, if `--validation-group` was given.
@@ -104,6 +105,7 @@ class Prepared:
     rows_with_other_label: int = 0
     seen: SeenTexts = field(default_factory=SeenTexts)
     validation_rows_seen: int = 0
+    sum_of_validation_texts: int = 0
     word_vectors: WordVectors | None = None
     texts: Sequences | None = None
     groups: Groups | None = None
@@ -317,6 +319,7 @@ def assemble(shards: Iterable[EncodedShard], config: TrainConfig, seen_before: S
         with_other_label,
         seen,
         leaked,
+        sum(map(sum_of, validation_texts)),
         profile=TrainingData(training.profile() + Profile(without_words=without_text), validation.profile()),
     )
     if groups:

@@ -262,6 +262,7 @@ def _write_model(
         weights=None if config.network is not None else network_weights(model, config, config),
         vocabulary=prepared.vocabulary,
         seen=prepared.seen,
+        chosen_on=[prepared.sum_of_validation_texts] if len(prepared.validation) else [],
         profile=_profile(prepared, state, metrics),
         config=config,
         mix=mix,

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstm_ray.datasets.seen import SeenTexts, describe_seen, hash_texts
+from lstm_ray.datasets.seen import SeenTexts, describe_seen, hash_texts, sum_of
 
 
 def hashed(texts: list[str]) -> np.ndarray:
@@ -31,6 +31,15 @@ def test_rows_are_counted_as_a_set_of_texts_would(learned: list[str], measured: 
     assert len(seen) == len(set(learned))
     assert written(seen) == written(SeenTexts([hashed(learned[::-1])])), "any order, any shards: the same bytes"
     assert SeenTexts.read(pa.BufferReader(written(seen))).count(hashed(learned)) == len(learned)
+
+
+@given(st.lists(st.text(max_size=2), max_size=4), st.lists(st.text(max_size=2), max_size=4), st.integers(0, 3))
+def test_a_sum_tells_rows_from_others_in_any_order_and_cut_into_any_parts(
+    rows: list[str], others: list[str], cut: int
+) -> None:
+    assert sum_of(hashed(rows[:cut])) + sum_of(hashed(rows[cut:])) == sum_of(hashed(rows))
+    assert (sum_of(hashed(rows)) == sum_of(hashed(others))) == (sorted(rows) == sorted(others))
+    assert sum_of(np.full(2**10, 2**62)) == 2**72
 
 
 def test_the_hash_is_that_of_bundles_that_exist() -> None:

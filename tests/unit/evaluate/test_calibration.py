@@ -124,7 +124,7 @@ def test_the_new_bundle_keeps_all_but_weights_threshold_and_metrics(
     assert {path.name: path.read_bytes() for path in old.iterdir()} == content
     written = json.loads((tmp_path / "new/bundle.json").read_text())
     changed = {name for name, value in written.items() if value != description.get(name)}
-    assert changed == {"threshold", "metrics", "temperature", "sha256", "self_sha256"}
+    assert changed == {"threshold", "metrics", "chosen_on", "temperature", "sha256", "self_sha256"}
     assert written["temperature"] == 2.0
     assert written["threshold"] == pytest.approx(special.expit(special.logit(0.8) / 2))
     assert written["metrics"] == made.metrics
@@ -241,18 +241,22 @@ def test_rows_that_chose_the_threshold_are_recognised(
 ) -> None:
     fixed(monkeypatch)
     rows = labelled(tmp_path, tiny_bundle)
-    lstm_ray.calibrate(rows, model=tiny_bundle, output=tmp_path / "new")
-    for model, threshold, is_known in (
-        (tmp_path / "new", None, True),
-        (tmp_path / "new", 0.7, True),
-        (tiny_bundle, None, False),
-    ):
-        said: list[Any] = []
-        lstm_ray.evaluate(rows, model=model, threshold=threshold, progress=said.append)
-        assert any("the rows on which this model's epoch or threshold was chosen" in str(one) for one in said) == (
-            is_known
-        )
-    said = []
-    pq.write_table(pq.read_table(rows).slice(1), tmp_path / "others.parquet")
-    lstm_ray.evaluate(tmp_path / "others.parquet", model=tmp_path / "new", progress=said.append)
-    assert not any("was chosen" in str(one) for one in said)
+    table = pq.read_table(rows)
+    files = {
+        "all": table,
+        "sorted": table.sort_by("text"),
+        "fewer": table.slice(1),
+        "others": table.set_column(0, "text", pa.array([f"{text} again" for text in table["text"].to_pylist()])),
+    }
+    for name, content in files.items():
+        pq.write_table(content, tmp_path / f"{name}.parquet", row_group_size=7)
+    lstm_ray.calibrate(rows, model=tiny_bundle, output=tmp_path / "once")
+    lstm_ray.calibrate(tmp_path / "fewer.parquet", model=tmp_path / "once", output=tmp_path / "twice")
+    for model, known in ((tiny_bundle, []), (tmp_path / "once", ["all", "sorted"]), (tmp_path / "twice", [*files][:3])):
+        found = []
+        for name in files:
+            said: list[Any] = []
+            lstm_ray.evaluate(tmp_path / f"{name}.parquet", model=model, threshold=0.7, progress=said.append)
+            note = "these are the rows on which this model's epoch or threshold was chosen"
+            found += [name] if any(note in str(one) for one in said) else []
+        assert found == known

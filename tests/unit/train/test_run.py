@@ -15,6 +15,8 @@ import yaml
 from runs import changed
 
 from lstm_ray.config import TrainConfig, resolve
+from lstm_ray.datasets.held_out import hash_keys, held_out
+from lstm_ray.datasets.seen import hash_texts, sum_of
 from lstm_ray.errors import OutputError
 from lstm_ray.model.bundle import read_bundle
 from lstm_ray.progress import Epoch, Event
@@ -243,3 +245,12 @@ def test_the_linear_part_is_fitted_again_on_all_rows_but_those_given_for_validat
     assert np.abs(once - again).max() > 1e-3, "it has learned from the held-out rows"
     given = {"validation": settings.train, "allow_seen_files": True}
     assert table("given", **given)[0].tobytes() == table("given-again", **given, ngram_refit=True)[0].tobytes()
+
+
+def test_the_model_recognises_the_rows_on_which_its_epoch_was_chosen(settings: TrainConfig, watcher: Any) -> None:
+    texts = pq.read_table(settings.train[0])["text"].combine_chunks().cast(pa.large_string())
+    texts = texts.filter(held_out(hash_keys(texts.cast(pa.large_binary()), settings.seed), 0.3))
+    run.train(changed(settings, epochs=1), watcher)
+    assert read_bundle(f"{settings.output}/model").chosen_on == [sum_of(hash_texts(texts))]
+    run.train(changed(settings, epochs=1, validation_fraction=0.0, fresh=True), watcher)
+    assert read_bundle(f"{settings.output}/model").chosen_on == []
