@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import difflib
 import functools
-import math
 import numbers
 import os
 import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
 from lstm_ray.errors import ConfigError
@@ -46,18 +45,27 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    @model_validator(mode="before")
+    @field_validator("*", mode="before")
     @classmethod
-    def _as_written(cls, given: Any) -> Any:
+    def _read(cls, given: Any, info: ValidationInfo) -> Any:
         """Accepts path objects as strings, one string where a setting takes several, and a pair such as (0.4, 0.6).
 
         Raises:
             ValueError: A setting is an integer, and its value something else that pydantic would read as one: True,
                 20.0, or a text such as 1.000, which is a thousand to many.
         """
-        if not isinstance(given, dict):
-            return given
-        return {name: _as_written(name, value, cls.model_fields.get(name)) for name, value in given.items()}
+        assert info.field_name is not None
+        field, value = cls.model_fields[info.field_name], _without_path_objects(given)
+        if field.annotation in (int, int | None) and (
+            isinstance(value, bool | float) or (isinstance(value, str) and _GROUPED.fullmatch(value))
+        ):
+            raise ValueError("should be an integer: digits only")
+        if isinstance(value, str) and is_list(field):
+            return (value,)
+        if isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_number, value)):
+            pair = takes_pair(field.json_schema_extra)
+            return value if pair is None else pair[1].join(map(str, value))
+        return value
 
     def may_change(self) -> set[str]:
         """Returns the settings that may have other values when the run is resumed."""
@@ -68,25 +76,6 @@ class Settings(BaseModel):
 def is_list(field: FieldInfo) -> bool:
     """Returns whether a setting takes several texts, of which one alone is a text: not one that splits it (labels)."""
     return "tuple[str, ...]" in str(field.annotation) and not field.metadata
-
-
-def _as_written(name: str, given: Any, field: FieldInfo | None) -> Any:
-    """Returns the value of a setting as pydantic reads it: see `Settings._as_written`."""
-    value = _without_path_objects(given)
-    if field is None:
-        return value
-    if field.annotation in (int, int | None) and (
-        isinstance(value, bool)
-        or (isinstance(value, float) and math.isfinite(value))  # the others pydantic refuses by name
-        or (isinstance(value, str) and _GROUPED.fullmatch(value))
-    ):
-        raise ValueError(f"`{name}` is {value_in_messages(value)}: should be an integer: digits only")
-    if isinstance(value, str) and is_list(field):
-        return (value,)
-    if isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_number, value)):
-        pair = takes_pair(field.json_schema_extra)
-        return value if pair is None else pair[1].join(map(str, value))
-    return value
 
 
 def takes_pair(declared: Any) -> re.Match[str] | None:

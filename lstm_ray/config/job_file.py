@@ -109,24 +109,24 @@ def job_file_schema(kind: type[Settings]) -> dict[str, Any]:
     """
     schema = kind.model_json_schema()
     command = {"const": command_of(kind), "description": "The command that the job file is for."}
-    settings = {name: _as_written(property_) for name, property_ in schema["properties"].items()}
+    settings = {name: _schema_in_yaml(property_) for name, property_ in schema["properties"].items()}
     return {**schema, "properties": {"command": command, **settings}}
 
 
-def _as_written(schema: dict[str, Any]) -> dict[str, Any]:
+def _schema_in_yaml(schema: dict[str, Any]) -> dict[str, Any]:
     """Returns the schema of a value as it is written in YAML."""
     types = {"array": ["array", "string", "number"], "string": ["string", "number"]}
     written = dict(schema)
     if takes_pair(schema):
         pair = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
         text = {key: written.pop(key) for key in ("type", "pattern") if key in written}
-        return {**written, "anyOf": [*map(_as_written, schema.get("anyOf", [text])), pair]}
+        return {**written, "anyOf": [*map(_schema_in_yaml, schema.get("anyOf", [text])), pair]}
     if "type" in schema:
         written["type"] = types.get(schema["type"], schema["type"])
     if "items" in schema:
-        written["items"] = _as_written(schema["items"])
+        written["items"] = _schema_in_yaml(schema["items"])
     if "anyOf" in schema:
-        written["anyOf"] = [_as_written(choice) for choice in schema["anyOf"]]
+        written["anyOf"] = [_schema_in_yaml(choice) for choice in schema["anyOf"]]
     return written
 
 
