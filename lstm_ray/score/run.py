@@ -68,17 +68,7 @@ def score(config: ScoreConfig, progress: Progress) -> Manifest:
     if note := bundle.note():
         progress(note)
     check_band(config.decision[1], bundle.threshold if config.threshold is None else config.threshold)
-    # Decided once, here: a run that is resumed elsewhere must not mix results of two engines, whose last bits differ.
-    is_on_gpu = config.engine == "auto" and has_gpu() if config.actors == "0" else config.gpus_per_actor > 0
-    config = config.model_copy(
-        update={"engine": pick_engine(config.engine, is_on_gpu, bundle.model.network, config.precision)}
-    )
-    if config.actors == "0":
-        check_precision(config.precision, Target.host())  # else each actor checks its own processor
-    if config.engine == "cpu" and (note := slow_note()):
-        progress(f"note: {note}")
-    if config.explain:
-        progress("note: --explain scores each row again without each of its words, which takes as many times as long")
+    config = _with_engine(config, bundle, progress)
     progress("planning: reading the input's footers")
     plan = make_plan(config, bundle.identity(), progress)
     if not plan.rows and config.fail_if_empty:
@@ -98,21 +88,8 @@ def score(config: ScoreConfig, progress: Progress) -> Manifest:
         if kept_parts:
             progress(f"{counted(kept_parts, 'part')} already done")
         progress(Count(kept_rows, plan.rows, "rows"))
-        bad = {file.path: file for file in plan.bad_files}
-        # Closed on a failure too: the work in progress ends before the lock is released.
-        into_place = config.model_copy(update={"output": place})
-        with (
-            _all_parts_counted(plan, place, progress),
-            contextlib.closing(_score_all(into_place, bundle, plan, tally.done, progress)) as results,
-        ):
-            for result in results:
-                if isinstance(result, BadFile):
-                    bad[result.path] = result
-                    check_bad_files(list(bad.values()), config.max_bad_files)
-                else:
-                    tally.add(result)
-                    progress(Count(tally.rows, plan.rows, "rows"))
-        finish_output(place, plan, tally, list(bad.values()))
+        bad_files = _score_missing(config.model_copy(update={"output": place}), bundle, plan, tally, progress)
+        finish_output(place, plan, tally, bad_files)
         seconds = time.perf_counter() - started
         manifest = Manifest(
             output=config.output,
@@ -121,7 +98,7 @@ def score(config: ScoreConfig, progress: Progress) -> Manifest:
             rows=tally.rows,
             positives=tally.positives,
             errors=dict(sorted((+tally.errors).items())),
-            bad_files=len(bad),
+            bad_files=len(bad_files),
             seconds=seconds,
             rows_per_s=max(0, tally.rows - kept_rows) / seconds,
             model_hash=bundle.hash,
@@ -149,6 +126,47 @@ def _with_absolute_paths(config: ScoreConfig) -> ScoreConfig:
         raise ConfigError("--filesystem-option is for URIs, and all paths here are local")
     config = with_paths(config, lambda path: storage.with_options(storage.absolute(path), options))
     return config.model_copy(update={"filesystem_option": ()})
+
+
+def _with_engine(config: ScoreConfig, bundle: Bundle, progress: Progress) -> ScoreConfig:
+    """Returns the settings with the engine that scores; reports what makes it slow.
+
+    It is chosen once, here: a run that is resumed elsewhere must not mix results of two engines, whose last bits differ.
+
+    Raises:
+        ConfigError: The engine cannot compute the network, or the processor lacks the instructions of the precision.
+    """
+    is_on_gpu = config.engine == "auto" and has_gpu() if config.actors == "0" else config.gpus_per_actor > 0
+    engine = pick_engine(config.engine, is_on_gpu, bundle.model.network, config.precision)
+    if config.actors == "0":
+        check_precision(config.precision, Target.host())  # else each actor checks its own processor
+    if engine == "cpu" and (note := slow_note()):
+        progress(f"note: {note}")
+    if config.explain:
+        progress("note: --explain scores each row again without each of its words, which takes as many times as long")
+    return config.model_copy(update={"engine": engine})
+
+
+def _score_missing(config: ScoreConfig, bundle: Bundle, plan: Plan, tally: Tally, progress: Progress) -> list[BadFile]:
+    """Scores what is not done yet and adds it to the tally; returns the bad files, those of the plan first.
+
+    Raises:
+        InputError: More files are bad than allowed.
+    """
+    bad = {file.path: file for file in plan.bad_files}
+    # Closed on a failure too: the work in progress ends before the lock is released.
+    with (
+        _all_parts_counted(plan, config.output, progress),
+        contextlib.closing(_score_all(config, bundle, plan, tally.done, progress)) as results,
+    ):
+        for result in results:
+            if isinstance(result, BadFile):
+                bad[result.path] = result
+                check_bad_files(list(bad.values()), config.max_bad_files)
+            else:
+                tally.add(result)
+                progress(Count(tally.rows, plan.rows, "rows"))
+    return list(bad.values())
 
 
 @contextlib.contextmanager
