@@ -131,7 +131,7 @@ def _with_absolute_paths(config: ScoreConfig) -> ScoreConfig:
 def _with_engine(config: ScoreConfig, bundle: Bundle, progress: Progress) -> ScoreConfig:
     """Returns the settings with the engine that scores; reports what makes it slow.
 
-    It is chosen once, here: a run that is resumed elsewhere must not mix results of two engines, whose last bits differ.
+    It is chosen once, here: a run resumed elsewhere must not mix results of two engines, whose last bits differ.
 
     Raises:
         ConfigError: The engine cannot compute the network, or the processor lacks the instructions of the precision.

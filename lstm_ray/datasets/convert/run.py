@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import shlex
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -76,67 +76,29 @@ def convert(config: ConvertConfig, progress: Progress = ignore) -> Converted:
         OutputError: The output exists, is a source itself or a directory, or cannot be written.
         ConfigError: A setting is wrong, a file's name does not tell the format, or two files have different ones.
     """
-    is_directory = config.output.endswith("/") or os.path.isdir(config.output)
-    paths, output, as_text = (
-        [path for one in config.source for path in _local(one)],
-        Path(config.output),
-        config.as_text,
-    )
-    if is_directory:
+    paths, output = [path for one in config.source for path in _local(one)], Path(config.output)
+    if config.output.endswith("/") or output.is_dir():
         file = shlex.quote(str(output / f"{paths[0].name.partition('.')[0]}.parquet"))
         raise OutputError(f"{output} is a directory: name a file, such as --output {file}")
     for number, path in enumerate(paths):
         _check_file(path, paths[:number], output)
     refuse_existing(output, overwrite=config.overwrite)
     sources = [_Source(path, path.stat().st_size, _dialect(path, config)) for path in paths]
-    is_json = sources[0].dialect is None
-    if other := next((one.path for one in sources if (one.dialect is None) != is_json), None):
-        raise ConfigError(f"{other}: one of it and {paths[0]} is JSON, the other not: convert them one by one")
-    make_column: type[JsonColumn | TextColumn] = JsonColumn if is_json else TextColumn
     total = sum(one.size for one in sources)
-    columns: dict[str, Column] = {}
-    notes: list[str] = []
-    rows = 0
     progress(Count(0, total, "bytes"))
-    for path, block in _blocks(sources, config, lambda done: progress(Count(done // 2, total, "bytes")), notes):
-        if columns and not is_json:
-            _check_names(path, block, columns, paths[0])
-        with _explaining(path, block):
-            for name, values in block.columns.items():
-                if name not in columns:
-                    columns[name] = make_column(name in as_text)
-                columns[name].add(values, block.places, block.unit)
-        if len(columns) > MOST_COLUMNS:
-            raise InputError(f"{path}: has more than {MOST_COLUMNS:,} columns")
-        rows += len(block.places)
-    shown = ", ".join(map(str, paths))
-    if unread := [name for name in as_text if name not in columns]:
-        raise InputError(f"{shown}: {no_column(unread[0], columns)}")
-    if not columns:
-        raise InputError(f"{shown}: its objects have no keys, so there are no columns")
+    notes: list[str] = []
+    blocks = _blocks(sources, config, lambda done: progress(Count(done // 2, total, "bytes")), notes)
+    columns, rows = _read_columns(sources, config.as_text, blocks)
     if rows == 0:
-        notes.append(f"{shown}: no rows, only the names of columns")
-    notes += [f"column {name!r} is kept as text: {column.note}" for name, column in columns.items() if column.note]
-    notes += [
-        f"column {name!r} is numbers: {column.doubt}: if these are no numbers, keep them with "
-        f"`{shlex.join(['--as-text', name])}`"
-        for name, column in columns.items()
-        if column.doubt and not column.note
-    ]
-    notes += [
-        f"column {name!r} is {column.type}, so these became null: {column.lost}: keep them with "
-        f"`{shlex.join(['--as-text', name])}`"
-        for name, column in columns.items()
-        if column.lost
-    ]
+        notes.append(f"{_named(sources)}: no rows, only the names of columns")
+    notes += _notes_on(columns)
     schema = pa.schema([(name, column.type) for name, column in columns.items()])
+    again = _blocks(sources, config, lambda done: progress(Count((total + done) // 2, total, "bytes")), [])
 
     def write(stream: Any) -> None:
         written = 0
         with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
-            for path, block in _blocks(
-                sources, config, lambda done: progress(Count((total + done) // 2, total, "bytes")), []
-            ):
+            for path, block in again:
                 written += len(block.places)
                 if written > rows or block.columns.keys() - columns.keys():
                     raise InputError(f"{path}: has changed while it was read: convert it again")
@@ -146,6 +108,56 @@ def convert(config: ConvertConfig, progress: Progress = ignore) -> Converted:
     storage.write_file(str(output), write)
     progress(Count(total, total, "bytes"))
     return Converted(output, rows, {field.name: str(field.type) for field in schema}, tuple(notes))
+
+
+def _read_columns(
+    sources: Sequence[_Source], as_text: Collection[str], blocks: Iterable[tuple[Path, Block]]
+) -> tuple[dict[str, Column], int]:
+    """Returns the columns of all files, which know their types, and the number of rows.
+
+    Raises:
+        InputError: A file of CSV has other columns than the first, a column to keep as text is in none, or there are
+            too many columns, or none.
+        ConfigError: Some files are JSON, others not.
+    """
+    first, is_json = sources[0].path, sources[0].dialect is None
+    if other := next((one.path for one in sources if (one.dialect is None) != is_json), None):
+        raise ConfigError(f"{other}: one of it and {first} is JSON, the other not: convert them one by one")
+    make_column: type[JsonColumn | TextColumn] = JsonColumn if is_json else TextColumn
+    columns: dict[str, Column] = {}
+    rows = 0
+    for path, block in blocks:
+        if columns and not is_json:
+            _check_names(path, block, columns, first)
+        with _explaining(path, block):
+            for name, values in block.columns.items():
+                if name not in columns:
+                    columns[name] = make_column(name in as_text)
+                columns[name].add(values, block.places, block.unit)
+        if len(columns) > MOST_COLUMNS:
+            raise InputError(f"{path}: has more than {MOST_COLUMNS:,} columns")
+        rows += len(block.places)
+    if unread := [name for name in as_text if name not in columns]:
+        raise InputError(f"{_named(sources)}: {no_column(unread[0], columns)}")
+    if not columns:
+        raise InputError(f"{_named(sources)}: its objects have no keys, so there are no columns")
+    return columns, rows
+
+
+def _notes_on(columns: Mapping[str, Column]) -> Iterator[str]:
+    """Yields notes on columns whose type may not be the one that the user expects."""
+    for name, column in columns.items():
+        remedy = f"`{shlex.join(['--as-text', name])}`"
+        if column.note:
+            yield f"column {name!r} is kept as text: {column.note}"
+        elif column.doubt:
+            yield f"column {name!r} is numbers: {column.doubt}: if these are no numbers, keep them with {remedy}"
+        if column.lost:
+            yield f"column {name!r} is {column.type}, so these became null: {column.lost}: keep them with {remedy}"
+
+
+def _named(sources: Sequence[_Source]) -> str:
+    return ", ".join(str(one.path) for one in sources)
 
 
 def _local(given: str) -> list[Path]:
