@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -45,66 +46,78 @@ def train(
 def show_outcome(outcome: Outcome) -> None:
     """Prints the results of a run, and commands to use them."""
     from lstm_ray import storage
-    from lstm_ray.evaluate.ranking import METRIC_NAMES, doubt, rank, show_metric
-    from lstm_ray.report.parts import advice, part_figures
 
-    state, config, metrics = outcome.state, outcome.config, outcome.metrics
-    rows = [("training rows", f"{outcome.training_rows:,}"), ("validation rows", f"{outcome.validation_rows:,}")]
-    if (groups := outcome.groups) is not None:
-        rows.append(
-            (
-                f"groups of {config.validation_group}",
-                f"{groups.training:,} to train on, {groups.validation:,} to validate on",
-            )
-        )
-        if groups.rows_without:
-            rows.append(("rows without a group", f"{groups.rows_without:,}, split by their text"))
-    if outcome.validation_rows_seen:
-        share = outcome.validation_rows_seen / outcome.validation_rows
-        rows.append(("seen in training", f"{outcome.validation_rows_seen:,} ({share:.1%})"))
-    if outcome.rows_without_text:
-        rows.append(("rows without words", f"{outcome.rows_without_text:,} left out"))
-    if outcome.rows_with_other_label:
-        rows.append(("rows with other labels", f"{outcome.rows_with_other_label:,} left out"))
-    stopped = f", stopped early of {config.epochs}" if state.epoch < config.epochs else ""
-    by = f", by {METRIC_NAMES[config.best_by]}" if metrics else ""
-    rows.append(("best epoch", f"{state.best_epoch} of {state.epoch}{stopped}{by}"))
-    if outcome.before:
-        rows.append(("accuracy before", f"{show_metric(outcome.before, 'accuracy')}, of {config.from_}"))
-        rows.append(("log loss", f"{outcome.before['log_loss']:.4f} -> {metrics['log_loss']:.4f}"))
-    if metrics:
-        rows.append(("validation accuracy", show_metric(metrics, "accuracy")))
-        if "base_rate" in metrics:  # older versions did not measure it
-            rows.append(("base rate", f"{metrics['base_rate']:.4f}"))
-            rows.append(("balanced accuracy", f"{metrics['balanced_accuracy']:.4f}"))
-        auc = metrics["auc"]
-        rows.append(("validation AUC", "none: one class only" if auc is None else f"{auc:.4f}"))
-        if config.goal is not None:
-            reached = ", ".join(f"{name} {metrics[name]:.4f}" for name in ("precision", "recall"))
-            rows.append(("threshold", f"{metrics['threshold']:g}: {reached}"))
-    rows += [(name, figure) for name, figure, _ in part_figures(state.best_row())]
-    rows += [
-        ("model", storage.join(outcome.output, "model")),
+    model = storage.join(outcome.output, "model")
+    rows = [
+        *_figures(outcome),
+        ("model", model),
         ("report", storage.join(outcome.output, "report.html")),
-        *_next_commands(storage.join(outcome.output, "model"), config),
+        *_next_commands(model, outcome.config),
     ]
     console.show_table("Trained", rows)
+    for line in _advice(outcome):
+        console.warn(line)
+
+
+def _figures(outcome: Outcome) -> Iterator[tuple[str, str]]:
+    """Yields name and value of the figures of a run."""
+    from lstm_ray.evaluate.ranking import METRIC_NAMES, show_metric
+    from lstm_ray.report.parts import part_figures
+
+    state, config, metrics = outcome.state, outcome.config, outcome.metrics
+    yield "training rows", f"{outcome.training_rows:,}"
+    yield "validation rows", f"{outcome.validation_rows:,}"
+    if (groups := outcome.groups) is not None:
+        sides = f"{groups.training:,} to train on, {groups.validation:,} to validate on"
+        yield f"groups of {config.validation_group}", sides
+        if groups.rows_without:
+            yield "rows without a group", f"{groups.rows_without:,}, split by their text"
+    if outcome.validation_rows_seen:
+        share = outcome.validation_rows_seen / outcome.validation_rows
+        yield "seen in training", f"{outcome.validation_rows_seen:,} ({share:.1%})"
+    if outcome.rows_without_text:
+        yield "rows without words", f"{outcome.rows_without_text:,} left out"
+    if outcome.rows_with_other_label:
+        yield "rows with other labels", f"{outcome.rows_with_other_label:,} left out"
+    stopped = f", stopped early of {config.epochs}" if state.epoch < config.epochs else ""
+    by = f", by {METRIC_NAMES[config.best_by]}" if metrics else ""
+    yield "best epoch", f"{state.best_epoch} of {state.epoch}{stopped}{by}"
+    if outcome.before:
+        yield "accuracy before", f"{show_metric(outcome.before, 'accuracy')}, of {config.from_}"
+        yield "log loss", f"{outcome.before['log_loss']:.4f} -> {metrics['log_loss']:.4f}"
+    if metrics:
+        yield "validation accuracy", show_metric(metrics, "accuracy")
+        if "base_rate" in metrics:  # older versions did not measure it
+            yield "base rate", f"{metrics['base_rate']:.4f}"
+            yield "balanced accuracy", f"{metrics['balanced_accuracy']:.4f}"
+        auc = metrics["auc"]
+        yield "validation AUC", "none: one class only" if auc is None else f"{auc:.4f}"
+        if config.goal is not None:
+            reached = ", ".join(f"{name} {metrics[name]:.4f}" for name in ("precision", "recall"))
+            yield "threshold", f"{metrics['threshold']:g}: {reached}"
+    for name, figure, _ in part_figures(state.best_row()):
+        yield name, figure
+
+
+def _advice(outcome: Outcome) -> Iterator[str]:
+    """Yields what to try for a better model, and what its figures do not show."""
+    from lstm_ray.evaluate.ranking import METRIC_NAMES, doubt, rank
+    from lstm_ray.report.parts import advice
+
+    state, config, metrics = outcome.state, outcome.config, outcome.metrics
     if (better := advice(state.best_row(), config.model_dump())) is not None:
-        console.warn(f"note: {better}")
+        yield f"note: {better}"
     if outcome.before and rank(outcome.before, config.best_by) > rank(metrics, config.best_by):
-        console.warn(
+        yield (
             f"note: {config.from_} is still better on these rows, by {METRIC_NAMES[config.best_by]} (if equal, by log "
             "loss): try a lower --learning-rate, or more rows"
         )
     if (problem := outcome.threshold_problem) is not None:
-        console.warn(f"warning: {problem}")
-    only = _only_class(metrics)
-    if only is not None:
-        console.warn(
-            f"note: the model predicts {only} for every validation row: try more epochs, or another learning rate"
-        )
+        yield f"warning: {problem}"
+    if (only := _only_class(metrics)) is not None:
+        yield f"note: the model predicts {only} for every validation row: try more epochs, or another learning rate"
     if (sentence := doubt(metrics)) is not None:
-        console.warn(f"note: {sentence}")
+        yield f"note: {sentence}"
 
 
 def _next_commands(model: str, config: TrainConfig) -> list[tuple[str, str]]:

@@ -129,16 +129,7 @@ def evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
         OutputError: The output directory is not empty, the file of predictions exists, or one cannot be written.
         ReportError: The report could not be written at the end. The error contains the `Evaluation`.
     """
-    if config.output is not None:
-        storage.check_writable(config.output)
-        if storage.list_names(config.output):
-            raise OutputError(f"{config.output}: not empty: choose another --output")
-    if config.predictions is not None:
-        if storage.exists(config.predictions):
-            raise OutputError(f"{config.predictions}: exists: choose another --predictions")
-        check_apart(
-            config.inputs, config.predictions, None, "so the next run would read it as reviews", "--predictions"
-        )
+    _check_outputs(config)
     shards = labelled_shards(config, progress, by=[name for name in config.by if name != LENGTH])
     bundles = [read_bundle(path) for path in (config.model, config.compare) if path is not None]
     for bundle in bundles:
@@ -161,33 +152,54 @@ def evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
         evaluation = replace(evaluation, rows_seen=None)
     if other is None or not other.knows_its_texts():
         evaluation = replace(evaluation, other_rows_seen=None)
-    where = ", ".join(config.inputs)
-    measured = [("the model", evaluation.rows_seen, evaluation.counts)]
-    if evaluation.comparison is not None:
-        measured.append((str(config.compare), evaluation.other_rows_seen, evaluation.comparison.other))
-    for model, seen, counts in measured:
-        if seen:
-            accuracy = counts.metrics()["accuracy"]
-            leak = describe_seen(seen, evaluation.counts.rows, "evaluation", model, accuracy)
-            progress(f"warning: {where}: {leak}")
-    if evaluation.sum_of_texts in bundle.chosen_on:
-        progress(
-            f"note: {where}: these are the rows on which this model's epoch or threshold was chosen: measured on "
-            "others, it may be worse"
-        )
-    for warning in _missing_labels(config, shards, evaluation.counts):
-        progress(f"warning: {where}: {warning}")
+    for kind, doubt in _doubts(config, evaluation, shards, bundle):
+        progress(f"{kind}: {', '.join(config.inputs)}: {doubt}")
     if config.goal is not None:
         try:
             evaluation = replace(evaluation, chosen=choose_threshold(evaluation.counts, config.goal))
         except InputError as error:
-            progress(f"warning: {where}: {error}")
+            progress(f"warning: {', '.join(config.inputs)}: {error}")
     if config.output is not None:
         try:
             _write(config, config.output, evaluation)
         except OutputError as error:
             raise ReportError(str(error), evaluation) from error
     return evaluation
+
+
+def _check_outputs(config: EvaluateConfig) -> None:
+    """Raises OutputError or ConfigError if the results cannot be written, or would be among the inputs."""
+    if config.output is not None:
+        storage.check_writable(config.output)
+        if storage.list_names(config.output):
+            raise OutputError(f"{config.output}: not empty: choose another --output")
+    if config.predictions is not None:
+        if storage.exists(config.predictions):
+            raise OutputError(f"{config.predictions}: exists: choose another --predictions")
+        check_apart(
+            config.inputs, config.predictions, None, "so the next run would read it as reviews", "--predictions"
+        )
+
+
+def _doubts(
+    config: EvaluateConfig, evaluation: Evaluation, shards: Sequence[Shard], bundle: Bundle
+) -> Iterator[tuple[str, str]]:
+    """Yields why the metrics may say little about other rows, each as a "warning" or a "note"."""
+    measured = [("the model", evaluation.rows_seen, evaluation.counts)]
+    if evaluation.comparison is not None:
+        measured.append((str(config.compare), evaluation.other_rows_seen, evaluation.comparison.other))
+    for model, seen, counts in measured:
+        if seen:
+            accuracy = counts.metrics()["accuracy"]
+            yield "warning", describe_seen(seen, evaluation.counts.rows, "evaluation", model, accuracy)
+    if evaluation.sum_of_texts in bundle.chosen_on:
+        yield (
+            "note",
+            "these are the rows on which this model's epoch or threshold was chosen: measured on others, it may be "
+            "worse",
+        )
+    for missing in _missing_labels(config, shards, evaluation.counts):
+        yield "warning", missing
 
 
 def labelled_shards(
