@@ -28,9 +28,6 @@ from lstm_ray.kernels.function import compiled
 LANES = 16
 """Word vectors are padded to a multiple of this."""
 
-MOST_NEGATIVES = LANES - 1
-"""Maximum number of random words per position: its errors fit in one vector."""
-
 _TOGETHER = 3  # with 5 negatives, the 18 sums and then the 18 errors fit in 32 registers
 
 
@@ -41,7 +38,7 @@ def skip_gram(target: Target, width: int, negatives: int) -> Emitter:
     Args:
         target: The processor.
         width: Values in a word vector, a multiple of `LANES`.
-        negatives: Number of random words per position.
+        negatives: Number of random words per position; at most `LANES` - 1, so that its errors fit in one vector.
     """
     arguments = {
         "words": "int32[positions]",  # of all texts, one after another

@@ -105,9 +105,7 @@ def _delete_remnants(target: Path) -> None:
     """Deletes the temporary directories of killed writers; those of running writers are locked."""
     import fcntl
 
-    remnant = re.compile(
-        rf"\.{re.escape(target.name)}\.[0-9a-f]+\.(tmp|old)"
-    )  # older versions put the process id there
+    remnant = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]+\.(tmp|old)")  # a number in older versions
     for path in target.parent.iterdir():
         if not (remnant.fullmatch(path.name) and path.is_dir()):
             continue

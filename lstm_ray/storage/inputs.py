@@ -265,9 +265,8 @@ def _identity(file: InputFile) -> object:
         status = os.stat(path)
     except OSError as error:
         raise InputError(f"{file.path}: cannot be read: {reason(error)}") from error
-    return (
-        (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(path)
-    )  # some network filesystems have no inode numbers
+    # Some network filesystems have no inode numbers.
+    return (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(path)
 
 
 def _is_linked(file: InputFile) -> bool:

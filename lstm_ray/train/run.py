@@ -135,32 +135,10 @@ def _train(
         progress(f"note: {note}")
     tracker = MlflowRun(config, progress) if config.mlflow else None
     with _failure_logged(tracker), _workers(config, tracker or progress) as workers:
-        progress("reading and tokenizing")
-        read_given_vocabulary.cache_clear()  # the file may have changed since an earlier run of this process
-        prepared = assemble(workers.encode_all(shards, config), config, None if bundle is None else bundle.seen())
-        progress(
-            f"{counted(len(prepared.training), 'row')} to train on, {len(prepared.validation):,} to validate on, "
-            f"{counted(len(prepared.vocabulary.words), 'word')} known"
-        )
-        if prepared.validation_rows_seen:
-            progress(f"warning: {describe_seen(prepared.validation_rows_seen, len(prepared.validation), 'validation')}")
-        check_schedule(config, len(prepared.training))
+        prepared = _read(config, shards, workers, bundle, progress)
         for reason in reasons if state is None else ():
             progress(f"preset best: {reason}")
-        if bundle is not None:
-            prepared = _begun_with(config, bundle, prepared, progress)
-        if config.embeddings is not None:
-            first_id = FIRST_WORD_ID if bundle is None else bundle.vocabulary().end
-            prepared = _add_word_vectors(prepared, config.embeddings, progress, first_id)
-        texts = read_all_texts(config, shards, progress) if config.learns_vectors else None
-        if state is None:
-            begin_run(config)  # first, so that the same command resumes if learning the vectors is interrupted
-        if texts is not None:
-            has_checkpoint = state is not None or pretraining_begun(config)
-            vectors = learn_file(config, texts, progress, has_checkpoint=has_checkpoint)
-            prepared = _add_word_vectors(prepared, vectors, progress)
-        if config.pretrain_epochs:
-            prepared = replace(prepared, texts=read_token_ids(config, shards, prepared.vocabulary))
+        prepared = _with_first_weights(config, shards, prepared, state, bundle, progress)
         if state is not None:
             check_same_data(config, state, prepared)
             begin_run(config)
@@ -186,6 +164,52 @@ def _train(
     if tracker is not None:
         tracker.finish(state)
     return outcome
+
+
+def _read(
+    config: TrainConfig, shards: Sequence[Shard], workers: Workers, bundle: Bundle | None, progress: Progress
+) -> Prepared:
+    """Returns the corpus, read and tokenized by the workers."""
+    progress("reading and tokenizing")
+    read_given_vocabulary.cache_clear()  # the file may have changed since an earlier run of this process
+    prepared = assemble(workers.encode_all(shards, config), config, None if bundle is None else bundle.seen())
+    progress(
+        f"{counted(len(prepared.training), 'row')} to train on, {len(prepared.validation):,} to validate on, "
+        f"{counted(len(prepared.vocabulary.words), 'word')} known"
+    )
+    if prepared.validation_rows_seen:
+        progress(f"warning: {describe_seen(prepared.validation_rows_seen, len(prepared.validation), 'validation')}")
+    check_schedule(config, len(prepared.training))
+    return prepared
+
+
+def _with_first_weights(
+    config: TrainConfig,
+    shards: Sequence[Shard],
+    prepared: Prepared,
+    state: State | None,
+    bundle: Bundle | None,
+    progress: Progress,
+) -> Prepared:
+    """Returns the corpus with what the weights start from: a model, word vectors, texts to pretrain on.
+
+    A new run begins here: it is marked as begun before vectors are learned, so that the same command resumes that.
+    """
+    if bundle is not None:
+        prepared = _begun_with(config, bundle, prepared, progress)
+    if config.embeddings is not None:
+        first_id = FIRST_WORD_ID if bundle is None else bundle.vocabulary().end
+        prepared = _add_word_vectors(prepared, config.embeddings, progress, first_id)
+    texts = read_all_texts(config, shards, progress) if config.learns_vectors else None
+    if state is None:
+        begin_run(config)
+    if texts is not None:
+        has_checkpoint = state is not None or pretraining_begun(config)
+        vectors = learn_file(config, texts, progress, has_checkpoint=has_checkpoint)
+        prepared = _add_word_vectors(prepared, vectors, progress)
+    if config.pretrain_epochs:
+        prepared = replace(prepared, texts=read_token_ids(config, shards, prepared.vocabulary))
+    return prepared
 
 
 @contextmanager
