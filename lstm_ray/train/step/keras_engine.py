@@ -69,9 +69,9 @@ class KerasStepper:
             jit_compile=config.recurrent_dropout > 0 and config.network is None,
             reduce_retracing=True,
         )
-        self._gradients = tf.function(self._gather_gradients, reduce_retracing=True)
+        self._packed_gradients = tf.function(self._pack_gradients, reduce_retracing=True)
         # XLA turns Adam's 15 passes over the embedding and its moments into one (7.5 -> 3.2 ms, lstm preset, 1 core).
-        self._update = tf.function(self._apply_gradients, jit_compile=True)
+        self._update = tf.function(self._take_step, jit_compile=True)
         self._tables = [p for p, v in enumerate(variables) if v.path.endswith("embeddings") and len(v.shape) == 2]
         self._sizes = [0 if p in self._tables else int(np.prod(v.shape)) for p, v in enumerate(variables)]
         rows = [(tf.TensorSpec([None], tf.int64), tf.TensorSpec([None, variables[p].shape[1]])) for p in self._tables]
@@ -191,7 +191,7 @@ class KerasStepper:
             float32[2]: loss and number of correct answers, each summed over the step's rows on all workers.
         """
         arguments = (tf.constant(batch.token_ids), tf.constant(batch.labels), tf.constant(batch.weights))
-        dense, rows = self._gradients(*arguments, tf.constant(batch.global_rows, tf.float32))
+        dense, rows = self._packed_gradients(*arguments, tf.constant(batch.global_rows, tf.float32))
         return self._apply(*self._summed(dense, rows))
 
     def _summed(self, dense: tf.Tensor, rows: list[Rows]) -> tuple[tf.Tensor, list[Rows]]:
@@ -265,7 +265,7 @@ class KerasStepper:
         losses = keras.losses.binary_crossentropy(labels[:, None], probabilities, label_smoothing=smoothing) * weights
         return losses * tf.where(labels > 0.5, self._class_weights[1], self._class_weights[0])
 
-    def _gather_gradients(self, *arguments: tf.Tensor) -> tuple[tf.Tensor, list[Rows]]:
+    def _pack_gradients(self, *arguments: tf.Tensor) -> tuple[tf.Tensor, list[Rows]]:
         """Returns the gradients in the form in which they are summed over the workers.
 
         An embedding's gradient has a row for each token of the batch and none for other words. Rows of the same word
@@ -308,7 +308,7 @@ class KerasStepper:
         return [tf.convert_to_tensor(gradient) for gradient in gradients], sums
 
     def _apply_sums(self, dense: tf.Tensor, rows: list[Rows]) -> tf.Tensor:
-        """Applies the result of `_gather_gradients`, summed over the workers; returns the two sums of `train`."""
+        """Applies the result of `_pack_gradients`, summed over the workers; returns the two sums of `train`."""
         variables = self.model.trainable_variables
         *parts, sums = tf.split(dense, [*self._sizes, _SUMS])
         gradients = [
@@ -322,7 +322,7 @@ class KerasStepper:
         self._update(gradients)
         return sums
 
-    def _apply_gradients(self, gradients: list[tf.Tensor]) -> None:
+    def _take_step(self, gradients: list[tf.Tensor]) -> None:
         number = tf.cast(self._adam.iterations, tf.float32)
         self.optimizer.apply(gradients, self.model.trainable_variables)
         for average, variable in self._averaged():
