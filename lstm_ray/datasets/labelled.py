@@ -32,14 +32,14 @@ class Shard:
         file: The file.
         row_group: The row group's number in the file.
         first_row: Number of its first row in the file, for messages.
-        rows: int64[n], the rows of the row group to use, in ascending order.
+        rows: The rows of the row group to use, in ascending order: a range, if these are all, or int64[n].
         is_validation: True if all rows are for validation, None if each row's text or group decides.
     """
 
     file: InputFile
     row_group: int
     first_row: int
-    rows: npt.NDArray[np.int64]
+    rows: range | npt.NDArray[np.int64]
     is_validation: bool | None = None
 
     def pick(self, column: A) -> A:
@@ -113,9 +113,7 @@ def list_shards(file: InputFile, parquet: pq.ParquetFile, is_validation: bool | 
     """Returns the row groups of a file, with all their rows."""
     sizes = [parquet.metadata.row_group(number).num_rows for number in range(parquet.num_row_groups)]
     first_rows = np.cumsum([0, *sizes]).tolist()
-    return [
-        Shard(file, number, first_rows[number], np.arange(rows), is_validation) for number, rows in enumerate(sizes)
-    ]
+    return [Shard(file, number, first_rows[number], range(rows), is_validation) for number, rows in enumerate(sizes)]
 
 
 def sample_rows(shards: Sequence[Shard], max_rows: int, seed: int) -> list[Shard]:
@@ -126,7 +124,7 @@ def sample_rows(shards: Sequence[Shard], max_rows: int, seed: int) -> list[Shard
     chosen = np.sort(np.random.default_rng([seed, 1]).choice(bounds[-1], max_rows, replace=False))
     starts = np.searchsorted(chosen, bounds)
     sampled = [
-        replace(shard, rows=shard.rows[chosen[begin:end] - bound])
+        replace(shard, rows=np.asarray(shard.rows)[chosen[begin:end] - bound])
         for shard, begin, end, bound in zip(shards, starts, starts[1:], bounds, strict=False)
     ]
     return [shard for shard in sampled if len(shard.rows)]
@@ -154,7 +152,7 @@ def read_shard(
     is_labelled = labels != OTHER
     kept = is_labelled & texts.is_valid().to_numpy(zero_copy_only=False)
     without_text = int(is_labelled.sum() - kept.sum())
-    numbers, more = shard.first_row + shard.rows, {name: shard.pick(columns[name]) for name in others}
+    numbers, more = shard.first_row + np.asarray(shard.rows), {name: shard.pick(columns[name]) for name in others}
     if not kept.all():
         texts, labels, numbers = texts.filter(pa.array(kept)), labels[kept], numbers[kept]
         groups = None if groups is None else groups.filter(pa.array(kept))

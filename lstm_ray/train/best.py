@@ -153,7 +153,7 @@ def look_at(config: TrainConfig, shards: Sequence[Shard]) -> DataFacts:
 def _sample(shard: Shard, config: TrainConfig, rows: int) -> pa.LargeStringArray:
     """Returns the texts of at most `rows` rows, spread over the shard."""
     spread = np.unique(np.linspace(0, len(shard.rows) - 1, rows).astype(int))
-    some = replace(shard, rows=shard.rows[spread])
+    some = replace(shard, rows=np.asarray(shard.rows)[spread])
     return read_shard(some, config.text_column, config.label_column, label_mapping(config)).texts
 
 

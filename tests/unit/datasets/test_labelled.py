@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -225,10 +226,19 @@ def test_a_damaged_row_group_is_named(tmp_path: Path) -> None:
         read(bad)
 
 
+def test_a_whole_row_group_takes_no_memory_for_its_rows(tmp_path: Path) -> None:
+    """The driver holds all shards of a run, and sends each to a worker."""
+    few, many = (
+        shards_of(write(tmp_path / f"{rows}.parquet", ["x"] * rows, [0] * rows, rows)) for rows in (10, 10_000)
+    )
+    assert len(many[0].rows) == 10_000
+    assert len(pickle.dumps(many)) < len(pickle.dumps(few)) + 100
+
+
 def fake_shards(sizes: list[int]) -> list[Shard]:
     """Returns shards of the given sizes, without files."""
     file = InputFile("a.parquet", 1, "")
-    return [Shard(file, number, sum(sizes[:number]), np.arange(size)) for number, size in enumerate(sizes)]
+    return [Shard(file, number, sum(sizes[:number]), range(size)) for number, size in enumerate(sizes)]
 
 
 def chosen(shards: list[Shard]) -> list[int]:

@@ -135,7 +135,13 @@ def test_a_step_is_traced_few_times(mask: bool, most: int) -> None:
         stepper.predict(batch)
         lengths.add(batch.token_ids.shape[1])
     assert len(lengths) == (5 if mask else 1)
-    for function in (stepper._packed_gradients, stepper._differentiate, stepper._apply, stepper._update, stepper._predict):
+    for function in (
+        stepper._packed_gradients,
+        stepper._differentiate,
+        stepper._apply,
+        stepper._update,
+        stepper._predict,
+    ):
         assert function.experimental_get_tracing_count() <= most
 
 
