@@ -28,7 +28,7 @@ from typing import Literal
 from lstm_ray.kernels.cell import emit_cell
 from lstm_ray.kernels.emitter import F32, I32, I64, POINTER, Emitter, Target, Value
 from lstm_ray.kernels.function import compiled
-from lstm_ray.kernels.layout import GATES, padded, wide
+from lstm_ray.kernels.layout import GATES, rounded_up, wide
 from lstm_ray.kernels.precision.base import NumberFormat
 from lstm_ray.kernels.precision.choice import FORMATS, Precision
 from lstm_ray.kernels.products import Masks
@@ -51,7 +51,7 @@ _CACHE_LINE_FLOATS = 16
 
 
 def _arguments(lanes: int, units: int, inputs: int, output: Output, masks: Masks, form: NumberFormat) -> dict[str, str]:
-    width = padded(units, lanes)
+    width = rounded_up(units, lanes)
     row = GATES * width
 
     def packed(inner: int) -> str:
@@ -107,7 +107,7 @@ def forward(
     b = Emitter(target, "forward", _arguments(target.lanes, units, inputs, output, masks, form))
     a = b.arguments
     lanes = target.lanes
-    width = padded(units, lanes)
+    width = rounded_up(units, lanes)
     block_size = GATES * lanes
 
     # In scoring, the table `starts` is far larger than the caches, so its lines are prefetched one step ahead: 20 %

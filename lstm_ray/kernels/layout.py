@@ -1,13 +1,13 @@
 """Memory layout of weights, gates and rows, shared by scoring and training.
 
-Units are padded with zeros to whole vectors of `lanes` floats; `width` is the padded number of units, and a "block" is
+Units are filled up with zeros to whole vectors of `lanes` floats; `width` is that number of units, and a "block" is
 one vector of units. The four gates have Keras's order: input, forget, candidate, output.
 
     gates         float32[width / lanes, 4, lanes]: the gates of a block side by side, as a tile has them in registers
     packed        float32[width / lanes, k, 4, lanes]: a matrix of k rows of gates; a tile reads it from front to back
     transposed    float32[wide / (4 * lanes), 4 * width, 4 * lanes]: a packed matrix for products with the gradients of
-                  gates; the inner dimension has the order of `gates`, outputs are padded to `wide`, a multiple of four
-                  vectors
+                  gates; the inner dimension has the order of `gates`, outputs are filled up to `wide`, a multiple of
+                  four vectors
 
 The steps of all rows of a batch are stored one row after another; the index of a step in that order is its offset.
 """
@@ -53,21 +53,21 @@ class RowOffsets:
         return {"first": first, "lengths": self.steps - skipped, "direction": -1 if is_backward else 1}
 
 
-def padded(size: int, multiple: int) -> int:
+def rounded_up(size: int, multiple: int) -> int:
     """Returns the smallest multiple that is at least `size`."""
     return -(-size // multiple) * multiple
 
 
 def wide(width: int, lanes: int) -> int:
-    """Returns a width padded to a multiple of four vectors."""
-    return padded(width, GATES * lanes)
+    """Returns a width rounded up to a multiple of four vectors."""
+    return rounded_up(width, GATES * lanes)
 
 
 def packed_offsets(rows: Offsets, inner: int, units: int, lanes: int) -> Offsets:
     """Returns where each element of a matrix of gates is in its packed form.
 
     Args:
-        rows: int64[k], the row of the packed matrix for each row of the matrix; other rows are padding.
+        rows: int64[k], the row of the packed matrix for each row of the matrix; other rows are zeros.
         inner: Number of rows of the packed matrix.
         units: Units of the layer.
         lanes: float32 values in a vector.
@@ -75,7 +75,7 @@ def packed_offsets(rows: Offsets, inner: int, units: int, lanes: int) -> Offsets
     Returns:
         int64[k, 4 * units], the shape of Keras's matrix.
     """
-    width = padded(units, lanes)
+    width = rounded_up(units, lanes)
     packed = np.arange(inner * GATES * width).reshape(width // lanes, inner, GATES, lanes)
     by_gate = packed.transpose(1, 2, 0, 3).reshape(inner, GATES, width)
     return by_gate[rows, :, :units].reshape(len(rows), GATES * units)
@@ -87,7 +87,7 @@ def pack(matrix: Floats, lanes: int, rows: Offsets | None = None, inner: int | N
     Args:
         matrix: float32[k, 4 * units], in Keras's layout.
         lanes: float32 values in a vector.
-        rows: As in `packed_offsets`; by default the packed matrix has no padding rows.
+        rows: As in `packed_offsets`; by default the packed matrix has no rows of zeros.
         inner: Number of rows of the packed matrix; by default k.
 
     Returns:
@@ -96,7 +96,7 @@ def pack(matrix: Floats, lanes: int, rows: Offsets | None = None, inner: int | N
     rows = np.arange(len(matrix)) if rows is None else rows
     inner = len(matrix) if inner is None else inner
     units = matrix.shape[1] // GATES
-    packed = aligned_empty(inner * GATES * padded(units, lanes))
+    packed = aligned_empty(inner * GATES * rounded_up(units, lanes))
     packed[:] = 0
     packed[packed_offsets(rows, inner, units, lanes)] = matrix
     return packed

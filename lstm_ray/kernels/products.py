@@ -1,6 +1,6 @@
 """Matrix products over all steps of a batch, and gathering and summing of rows, as machine code.
 
-Memory layouts are described in `kernels/layout.py`; `width` and `inputs` are padded to whole vectors.
+Memory layouts are described in `kernels/layout.py`; `width` and `inputs` are rounded up to whole vectors.
 
 With Keras's recurrent dropout each gate has its own mask. A product then loads one float per gate instead of one per
 row, and has no more multiplications than before.
@@ -40,7 +40,7 @@ def emit_transposed(
         b: The kernel.
         deltas: Addresses of the gates' gradients, one for each row of the tile.
         weights: Address of the transposed matrix.
-        outputs: Columns of the result before padding.
+        outputs: Columns of the result without those of zeros.
         width: Units of the layer.
         masks: Number of masks of a row.
         mask: Addresses of the rows' masks; empty without dropout.

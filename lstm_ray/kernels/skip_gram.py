@@ -26,7 +26,7 @@ from lstm_ray.kernels.emitter import F32, I32, I64, Emitter, Target, Value
 from lstm_ray.kernels.function import compiled
 
 LANES = 16
-"""Word vectors are padded to a multiple of this."""
+"""Word vectors are filled up with zeros to a multiple of this."""
 
 _TOGETHER = 3  # with 5 negatives, the 18 sums and then the 18 errors fit in 32 registers
 

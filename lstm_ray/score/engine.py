@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lstm_ray.kernels.emitter import Target
 from lstm_ray.kernels.forward import PLANES, Output, forward
 from lstm_ray.kernels.function import Floats, aligned_empty
-from lstm_ray.kernels.layout import RowOffsets, pack, padded
+from lstm_ray.kernels.layout import RowOffsets, pack, rounded_up
 from lstm_ray.kernels.ngrams import WORD_BITS, ngram_sums
 from lstm_ray.kernels.precision.base import Stored
 from lstm_ray.kernels.precision.choice import FORMATS, Precision, check_precision
@@ -53,7 +53,7 @@ class Direction:
 
     Attributes:
         units: Number of values that a step returns.
-        width: The same, padded to whole vectors; the number of columns of a sequence.
+        width: The same, rounded up to whole vectors; the number of columns of a sequence.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Direction:
             below: The directions whose sequence it reads; empty for the first layer.
             precision: Of the weights, and of the hidden states that a product reads.
         """
-        self.units, self.width = weights.units, padded(weights.units, target.lanes)
+        self.units, self.width = weights.units, rounded_up(weights.units, target.lanes)
         self._output, self._is_backward, self._target = output, is_backward, target
         self._form = form = FORMATS[precision]
         self._recurrent = form.pack(pack(weights.recurrent, target.lanes), self.units, target.lanes)

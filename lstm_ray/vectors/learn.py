@@ -21,7 +21,7 @@ import numpy.typing as npt
 from lstm_ray.config import SkipGramSettings
 from lstm_ray.kernels.emitter import Target
 from lstm_ray.kernels.function import Floats, aligned_empty
-from lstm_ray.kernels.layout import padded
+from lstm_ray.kernels.layout import rounded_up
 from lstm_ray.kernels.skip_gram import LANES, skip_gram
 from lstm_ray.progress import Count, Progress
 from lstm_ray.runtime.in_flight import in_order
@@ -44,7 +44,7 @@ def learn_vectors(corpus: TextCorpus, settings: SkipGramSettings, progress: Prog
         settings: The skip-gram settings.
         progress: Receives the number of words done, from time to time.
     """
-    words, width = len(corpus.words), padded(settings.size, LANES)
+    words, width = len(corpus.words), rounded_up(settings.size, LANES)
     inputs, outputs = aligned_empty(words + 1, width), aligned_empty(words + 1, width)
     inputs[:] = outputs[:] = 0
     random = np.random.default_rng([settings.seed, 0]).random((words, settings.size), np.float32)

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from lstm_ray.kernels.emitter import Emitter, Target, Value
 from lstm_ray.kernels.function import Floats
-from lstm_ray.kernels.layout import GATES, padded
+from lstm_ray.kernels.layout import GATES, rounded_up
 from lstm_ray.kernels.tiles import emit_product
 
 Stored: TypeAlias = npt.NDArray[Any]
@@ -106,5 +106,5 @@ class NumberFormat(ABC):
 def grouped(packed: Floats, inner: int, lanes: int, per_element: int) -> Floats:
     """Returns the rows of a packed matrix that share elements: float32[blocks, elements, 4 * lanes, per_element]."""
     blocks = packed.reshape(-1, inner, GATES * lanes)
-    blocks = np.pad(blocks, ((0, 0), (0, padded(inner, per_element) - inner), (0, 0)))
+    blocks = np.pad(blocks, ((0, 0), (0, rounded_up(inner, per_element) - inner), (0, 0)))
     return np.ascontiguousarray(blocks.reshape(len(blocks), -1, per_element, GATES * lanes).transpose(0, 1, 3, 2))

@@ -2,7 +2,7 @@
 
 All weights except the embedding are stored in one vector, each array packed as the kernels read it
 (`kernels/layout.py`). A gradient is therefore one vector too, and is summed over workers and applied as one. The
-embedding is a matrix with a row for each word, padded to whole vectors.
+embedding is a matrix with a row for each word, filled up with zeros to whole vectors.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lstm_ray.config import TrainConfig
-from lstm_ray.kernels.layout import GATES, Offsets, packed_offsets, padded
+from lstm_ray.kernels.layout import GATES, Offsets, packed_offsets, rounded_up
 
 
 @dataclass(frozen=True, eq=False)  # a key of dictionaries
@@ -21,8 +21,8 @@ class DirectionLayout:
     """One direction of a layer.
 
     Attributes:
-        inputs: Number of values that a step reads, padded to whole vectors.
-        width: Number of units, padded to whole vectors.
+        inputs: Number of values that a step reads, rounded up to whole vectors.
+        width: Number of units, rounded up to whole vectors.
         column: The first column of this direction in the layer's output.
         is_backward: True if it reads the last step first.
         kernel, recurrent, bias: Where its weights are in the vector.
@@ -43,9 +43,9 @@ class WeightLayout:
 
     Attributes:
         lanes: float32 values in a vector register.
-        embedding_width: Columns of the embedding, padded.
+        embedding_width: Columns of the embedding, rounded up.
         layers: First layer first; each has one direction or two.
-        features: Values that a layer returns for a step, padded.
+        features: Values that a layer returns for a step, rounded up.
         output_kernel, output_bias: Where the output layer's weights are in the vector.
         size: Length of the vector, a multiple of `lanes`.
         offsets: For each trainable array except the embedding, in Keras's order: where its elements are in the vector,
@@ -71,9 +71,9 @@ def lay_out(config: TrainConfig, lanes: int) -> WeightLayout:
     """
     offsets: list[Offsets] = []
     layers = []
-    width = padded(config.units, lanes)
-    below = np.arange(config.embedding_size)  # columns that are not padding
-    inputs = padded(config.embedding_size, lanes)
+    width = rounded_up(config.units, lanes)
+    below = np.arange(config.embedding_size)  # columns that are not zeros
+    inputs = rounded_up(config.embedding_size, lanes)
     end = 0
     for _ in range(config.layers):
         directions = []
@@ -96,12 +96,12 @@ def lay_out(config: TrainConfig, lanes: int) -> WeightLayout:
     offsets.append(np.array([output_bias.start]))
     return WeightLayout(
         lanes=lanes,
-        embedding_width=padded(config.embedding_size, lanes),
+        embedding_width=rounded_up(config.embedding_size, lanes),
         layers=tuple(layers),
         features=inputs,
         output_kernel=output_kernel,
         output_bias=output_bias,
-        size=padded(output_bias.stop, lanes),
+        size=rounded_up(output_bias.stop, lanes),
         offsets=tuple(offsets),
     )
 
