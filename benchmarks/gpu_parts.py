@@ -267,15 +267,13 @@ def sorted_batches(network: Network) -> Iterator[Batch]:
 def our_batches(network: Network) -> Iterator[Any]:
     """Yields the eight batches of an epoch of lstm-ray's."""
     from lstm_ray.text.sequences import Sequences
-    from lstm_ray.train.data.batches import epoch_order, worker_batches
+    from lstm_ray.train.data.batches import epoch_steps, worker_batches
     from lstm_ray.train.data.corpus import Corpus
 
     rows, config = draw_rows(network, 8 * network.global_batch_size), config_of(network)
     sequences = Sequences(rows.token_ids, np.concatenate([[0], np.cumsum(rows.lengths)]))
-    order, size = epoch_order(rows.lengths, config, 1), network.global_batch_size
-    yield from worker_batches(
-        Corpus(sequences, rows.labels), order, config, rank=0, world_size=1, batch_size=size, epoch=1
-    )
+    steps = epoch_steps(rows.lengths, config, 1)
+    yield from worker_batches(Corpus(sequences, rows.labels), steps, config, rank=0, world_size=1, epoch=1)
 
 
 def config_of(network: Network) -> Any:

@@ -41,7 +41,7 @@ from lstm_ray.collective.protocol import Alone, Collective
 from lstm_ray.config import TrainConfig, resolve
 from lstm_ray.runtime.tensorflow import start_tensorflow
 from lstm_ray.text.sequences import pad
-from lstm_ray.train.data.batches import epoch_order, worker_batches
+from lstm_ray.train.data.batches import epoch_steps, worker_batches
 from lstm_ray.train.data.corpus import Corpus, assemble, encode_shard, find_all_shards
 
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -141,9 +141,9 @@ class Loop:
         self._epoch += 1
         sums = []
         started = time.perf_counter()
-        order = epoch_order(self._corpus.sequences.lengths, self._config, self._epoch)
-        size, rank, world_size = self._config.global_batch_size, self._group.rank, self._group.world_size
-        shares = worker_batches(self._corpus, order, self._config, rank=rank, world_size=world_size, batch_size=size)
+        steps = epoch_steps(self._corpus.sequences.lengths, self._config, self._epoch)
+        rank, world_size = self._group.rank, self._group.world_size
+        shares = worker_batches(self._corpus, steps, self._config, rank=rank, world_size=world_size)
         for step, batch in enumerate(shares, 1):
             self._stepper.reseed(self._config.seed, self._epoch, step, rank)
             sums.append(self._stepper.train(batch))
@@ -231,11 +231,10 @@ def pytorch(config: TrainConfig, corpus: Corpus, threads: int, named: Sequence[s
 
     torch.set_num_threads(threads)
     network = network_of(config)
-    order = epoch_order(corpus.sequences.lengths, config, 1)
+    steps = epoch_steps(corpus.sequences.lengths, config, 1)
     settings = config.model_copy(update={"padding": "post"}) if config.mask else config
-    size = config.global_batch_size
     batches = []
-    for batch in worker_batches(corpus, order, settings, rank=0, world_size=1, batch_size=size):
+    for batch in worker_batches(corpus, steps, settings, rank=0, world_size=1):
         longest = int((batch.token_ids != 0).sum(1).max()) if config.mask else config.max_tokens
         batches.append((np.ascontiguousarray(batch.token_ids[:, :longest]), batch.labels))
 

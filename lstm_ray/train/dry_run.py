@@ -101,7 +101,7 @@ def describe_workers(config: TrainConfig) -> list[str]:
     """Returns a line for each worker: where it would run, its resources, and its rows a step; then what sums."""
     least, most = config.worker_limits
     if most == 0:
-        return [f"worker 0: this process, {available_cores()} cores, {config.global_batch_size} rows a step"]
+        return [f"worker 0: this process, {available_cores()} cores, {_rows_a_step(config, config.global_batch_size)}"]
     where = "a Ray started on this machine" if config.address == "local" else f"the Ray at {config.address}"
     resources = f"{config.cpus_per_worker:g} CPU" + (
         f", {config.gpus_per_worker} GPU" if config.gpus_per_worker else ""
@@ -110,7 +110,11 @@ def describe_workers(config: TrainConfig) -> list[str]:
     for rank in range(most):
         rows = len(range(rank, config.global_batch_size, most))
         condition = ", if there is room" if rank >= least else ""
-        lines.append(f"worker {rank}: {where}, {resources}, {rows} rows a step{condition}")
+        lines.append(f"worker {rank}: {where}, {resources}, {_rows_a_step(config, rows)}{condition}")
     if most > 1:
         lines.append(f"gradients are summed by {_COLLECTIVES[choose_collective(config)]}")
     return lines
+
+
+def _rows_a_step(config: TrainConfig, rows: int) -> str:
+    return f"{rows} rows a step" + (" on average" if config.batch_by == "tokens" else "")

@@ -134,6 +134,12 @@ class TrainConfig(
         return self
 
     @model_validator(mode="after")
+    def _counts_tokens(self) -> TrainConfig:
+        if self.batch_by == "tokens" and not self.mask:
+            raise ValueError("`batch_by` tokens needs `mask`: without it every row has `max_tokens` tokens")
+        return self
+
+    @model_validator(mode="after")
     def _needs_vocabulary(self) -> TrainConfig:
         if self.unlisted_words == "drop" and self.vocabulary is None:
             raise ValueError("`unlisted_words` drop needs a `vocabulary`: it cannot be used with one that is counted")

@@ -27,6 +27,12 @@ class LearningSettings(Settings):
     global_batch_size: int = learned(
         64, "Rows per step, divided among the workers.", panel="Training", ge=1, from_data=True
     )
+    batch_by: Literal["rows", "tokens"] = learned(
+        "rows",
+        "What steps have equally much of: --global-batch-size rows, or tokens, about as many as so many average rows; "
+        "needs --mask.",
+        panel="Training",
+    )
     learning_rate: float = learned(
         0.001, "Adam's learning rate; with a schedule, its highest value.", panel="Training", gt=0, from_data=True
     )

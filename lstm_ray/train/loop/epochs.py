@@ -28,7 +28,7 @@ from lstm_ray.model.weights import Mix
 from lstm_ray.progress import Epoch
 from lstm_ray.runtime.tensorflow import threads_given
 from lstm_ray.storage import join
-from lstm_ray.train.data.batches import validation_order, worker_batches
+from lstm_ray.train.data.batches import validation_steps, worker_batches
 from lstm_ray.train.data.corpus import Corpus, Prepared
 from lstm_ray.train.loop import checkpoints, tensorboard
 from lstm_ray.train.loop.agreement import check_epoch
@@ -148,23 +148,16 @@ class _Worker(StepLoop):
         corpus = self._prepared.validation
         if len(corpus) == 0:
             return _Measured(None, None if self._part is None else unmeasured_mix())
-        order = validation_order(corpus.sequences.lengths)
-        batches = worker_batches(
-            corpus,
-            order,
-            self._config,
-            rank=self._collective.rank,
-            world_size=self._collective.world_size,
-            batch_size=_VALIDATION_BATCH,
-        )
+        steps = validation_steps(corpus.sequences.lengths, _VALIDATION_BATCH)
+        rank, world_size = self._collective.rank, self._collective.world_size
+        batches = worker_batches(corpus, steps, self._config, rank=rank, world_size=world_size)
         predicted = [np.zeros(0, np.float32)]
         for batch in batches:
             predicted.append(self._stepper.predict(batch))
             if self._is_first and self._context.is_interrupted():
                 self.save()
                 self.stop_if_interrupted()
-        steps = np.split(order, range(_VALIDATION_BATCH, len(order), _VALIDATION_BATCH))
-        rows = np.concatenate([step[self._collective.rank :: self._collective.world_size] for step in steps])
+        rows = np.concatenate([step[rank::world_size] for step in steps])
         probabilities, threshold = np.concatenate(predicted), self._config.epoch_threshold
         if self._part is not None:
             mixed = self._mixer.mix(rows, probabilities, threshold)

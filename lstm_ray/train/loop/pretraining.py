@@ -129,6 +129,7 @@ def _settings(config: TrainConfig, rows: int) -> TrainConfig:
         "output": storage.join(config.output, PRETRAINING),
         "epochs": config.pretrain_epochs,
         "global_batch_size": _ROWS,
+        "batch_by": "rows",
         "max_tokens": _PIECE,
         "mask": True,
         "learning_rate": _RATE,

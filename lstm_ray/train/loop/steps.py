@@ -21,7 +21,7 @@ from lstm_ray.collective.protocol import Collective
 from lstm_ray.config import TrainConfig
 from lstm_ray.errors import TrainingError
 from lstm_ray.progress import Count, Event
-from lstm_ray.train.data.batches import epoch_order, worker_batches
+from lstm_ray.train.data.batches import epoch_steps, worker_batches
 from lstm_ray.train.data.corpus import Corpus
 from lstm_ray.train.loop import checkpoints
 from lstm_ray.train.loop.agreement import check_start
@@ -100,8 +100,8 @@ class StepLoop(ABC):
         """Trains on the rows that are left of the epoch.
 
         Returns:
-            float64[steps, 2], what `Stepper.train` returned for the steps taken here. In a resumed epoch, earlier steps
-            are not included.
+            float64[steps, 3], what `Stepper.train` returned for the steps taken here, and their rows. In a resumed
+            epoch, earlier steps are not included.
 
         Raises:
             TrainingError: The loss is not finite.
@@ -109,14 +109,15 @@ class StepLoop(ABC):
         """
         config, state, corpus = self._config, self.state, self._corpus
         epoch = state.epoch + 1
+        steps, first = epoch_steps(corpus.sequences.lengths, config, epoch), state.step
+        rows_done = np.cumsum([0, *map(len, steps)])
         batches = worker_batches(
             corpus,
-            epoch_order(corpus.sequences.lengths, config, epoch),
+            steps,
             config,
             rank=self._collective.rank,
             world_size=self._collective.world_size,
-            batch_size=config.global_batch_size,
-            first_step=state.step,
+            first_step=first,
             epoch=epoch,
         )
         meter = _Meter(state)
@@ -129,7 +130,7 @@ class StepLoop(ABC):
             meter.count(batch.global_rows)
             self._report_sums()
             if self._is_first and meter.is_report_due():
-                done = (epoch - 1) * len(corpus) + min(state.step * config.global_batch_size, len(corpus))
+                done = (epoch - 1) * len(corpus) + int(rows_done[state.step])
                 stage = f"epoch {epoch}/{config.epochs}{self._activity}"
                 self._context.report(Count(done, config.epochs * len(corpus), self._unit, stage, meter.rows_per_s()))
             is_due = self._is_first and (self._writer.count_step() or self._context.is_interrupted())
@@ -141,7 +142,7 @@ class StepLoop(ABC):
                 self.stop_if_interrupted()
         step_sums += self._add_to_state(recent)
         state.seconds = meter.seconds()
-        return np.array(step_sums, np.float64).reshape(-1, 2)
+        return np.column_stack([np.reshape(step_sums, (-1, 2)), np.diff(rows_done[first:])])
 
     def _report_sums(self) -> None:
         """Reports once, after the first step, how gradients are summed, if there are several workers."""

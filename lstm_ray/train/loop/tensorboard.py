@@ -33,8 +33,8 @@ def write_epoch(config: TrainConfig, row: dict[str, Any], sums: npt.NDArray[np.f
     Args:
         config: The run's settings; `output` is its directory.
         row: The epoch's row of the history.
-        sums: float64[steps, 2], loss and number of correct answers of each step, summed over the step's rows. For a
-            resumed epoch, only its last steps.
+        sums: float64[steps, 3], of each step the loss and the number of correct answers, summed over its rows, and the
+            number of these. For a resumed epoch, only its last steps.
         rows: Number of training rows.
     """
     sides = {"train": [*_step_scalars(config, row["epoch"], sums, rows), *_epoch_scalars(row, "")]}
@@ -63,8 +63,8 @@ def _step_scalars(config: TrainConfig, epoch: int, sums: npt.NDArray[np.float64]
     if not len(starts):
         return
     stops = np.append(starts[1:], steps)
-    counts = np.minimum(stops * config.global_batch_size, rows) - starts * config.global_batch_size
-    means = np.add.reduceat(sums, starts - first, axis=0) / counts[:, None]
+    totals = np.add.reduceat(sums, starts - first, axis=0)
+    means = totals[:, :2] / totals[:, 2:]
     numbers = (epoch - 1) * steps + stops - 1
     rates = np.asarray(learning_rate_at(config, count_steps(config, rows), numbers))
     for number, (loss, accuracy), rate in zip(numbers.tolist(), means.tolist(), rates.tolist(), strict=True):

@@ -199,7 +199,8 @@ class EventReporter:
 
     def _report_beginning(self, event: Begun) -> None:
         rows = event.state.epoch * self._rows_of_epoch + event.state.step * self._config.global_batch_size
-        again = f"; {self._rows_done - rows:,} rows are done again" if rows < self._rows_done else ""
+        about = "about " if self._config.batch_by == "tokens" else ""
+        again = f"; {about}{self._rows_done - rows:,} rows are done again" if rows < self._rows_done else ""
         after = f", after {time.monotonic() - self._progress_at:.0f} s without progress" if self._has_begun else ""
         if self._has_begun or self._config.worker_limits[0] < self._config.worker_limits[1]:
             verb = "resuming" if event.state.epoch or event.state.step else "starting"

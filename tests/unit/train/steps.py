@@ -11,7 +11,7 @@ from lstm_ray.collective.protocol import Alone
 from lstm_ray.config import TrainConfig
 from lstm_ray.runtime.tensorflow import start_tensorflow
 from lstm_ray.text.sequences import Sequences
-from lstm_ray.train.data.batches import Batch, worker_batches
+from lstm_ray.train.data.batches import Batch, in_steps, worker_batches
 from lstm_ray.train.data.corpus import Corpus
 
 VOCABULARY_SIZE = 30
@@ -50,8 +50,8 @@ def make_corpus(rows: int = 129, shortest: int = MAX_TOKENS) -> Corpus:
 def batches(config: TrainConfig, corpus: Corpus) -> Iterator[Batch]:
     """Yields the batches of all epochs, rows in file order."""
     for _ in range(config.epochs):
-        order = np.arange(len(corpus))
-        yield from worker_batches(corpus, order, config, rank=0, world_size=1, batch_size=config.global_batch_size)
+        steps = in_steps(np.arange(len(corpus)), config.global_batch_size)
+        yield from worker_batches(corpus, steps, config, rank=0, world_size=1)
 
 
 def dense_adam() -> Any:

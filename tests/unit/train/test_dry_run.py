@@ -20,6 +20,8 @@ def test_what_each_worker_holds_adds_up(settings: TrainConfig) -> None:
     assert on_gpus[-1] == "gradients are summed by TensorFlow's collectives"
     (line,) = describe_workers(settings)
     assert "this process" in line
+    (line,) = describe_workers(changed(settings, mask=True, batch_by="tokens"))
+    assert line.endswith(" rows a step on average")
 
 
 def test_a_dry_run_counts_the_labels(settings: TrainConfig) -> None:

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 
 from lstm_ray.config import TrainConfig
 from lstm_ray.text.sequences import Sequences
-from lstm_ray.train.data.batches import Batch, drop_words, epoch_order, validation_order, worker_batches
+from lstm_ray.train.data.batches import (
+    Batch,
+    drop_words,
+    epoch_steps,
+    in_steps,
+    validation_steps,
+    worker_batches,
+)
 from lstm_ray.train.data.corpus import Corpus
 
 MAX_TOKENS = 16
@@ -36,16 +43,16 @@ def config(**changes: Any) -> TrainConfig:
 def batches(
     corpus: Corpus,
     world_size: int,
-    batch_size: int,
-    order: Any = None,
+    steps: int | list[np.ndarray],
     first_step: int = 0,
     epoch: int | None = None,
     **changes: Any,
 ) -> list[list[Batch]]:
-    """Returns each worker's batches."""
-    order = np.arange(len(corpus)) if order is None else order
-    shared = {"world_size": world_size, "batch_size": batch_size, "first_step": first_step, "epoch": epoch}
-    return [list(worker_batches(corpus, order, config(**changes), rank=rank, **shared)) for rank in range(world_size)]
+    """Returns each worker's batches: of the given steps, or of so many rows in file order."""
+    if isinstance(steps, int):
+        steps = in_steps(np.arange(len(corpus)), steps)
+    shared = {"world_size": world_size, "first_step": first_step, "epoch": epoch}
+    return [list(worker_batches(corpus, steps, config(**changes), rank=rank, **shared)) for rank in range(world_size)]
 
 
 def rows_of(batch: Batch) -> list[int]:
@@ -56,17 +63,20 @@ def rows_of(batch: Batch) -> list[int]:
 sizes = {"rows": st.integers(0, 70), "world_size": st.integers(1, 9), "batch_size": st.integers(1, 30)}
 
 
-@given(**sizes, mask=st.booleans(), seed=st.integers(0, 99))
+BATCHES = [{"mask": False}, {"mask": True}, {"mask": True, "batch_by": "tokens"}]
+
+
+@given(**sizes, chosen=st.sampled_from(BATCHES), seed=st.integers(0, 99))
 def test_workers_share_out_each_step_and_every_row_is_seen_once(
-    rows: int, world_size: int, batch_size: int, mask: bool, seed: int
+    rows: int, world_size: int, batch_size: int, chosen: dict[str, Any], seed: int
 ) -> None:
     corpus = make_corpus(rows)
-    order = epoch_order(corpus.sequences.lengths, config(mask=mask, seed=seed, global_batch_size=batch_size), 1)
-    workers = batches(corpus, world_size, batch_size, order, mask=mask)
+    steps = epoch_steps(corpus.sequences.lengths, config(**chosen, seed=seed, global_batch_size=batch_size), 1)
+    workers = batches(corpus, world_size, steps, **chosen)
     assert {len(worker) for worker in workers} == {-(-rows // batch_size)}
     seen: list[int] = []
     for step, shares in enumerate(zip(*workers, strict=True)):
-        expected = order[step * batch_size : (step + 1) * batch_size].tolist()
+        expected = steps[step].tolist()
         together = [row for share in shares for row in rows_of(share)]
         assert sorted(together) == sorted(expected)
         assert {share.global_rows for share in shares} == {len(expected)}
@@ -141,36 +151,71 @@ def test_rows_are_padded_on_the_side_asked_for(padding: str, expected: list[int]
     seed=st.integers(0, 2**32 - 1),
     epoch=st.integers(1, 50),
     batch_size=st.integers(1, 30),
-    mask=st.booleans(),
+    chosen=st.sampled_from(BATCHES),
 )
-def test_the_order_is_a_permutation_and_a_function_of_seed_and_epoch(
-    rows: int, seed: int, epoch: int, batch_size: int, mask: bool
+def test_the_steps_are_a_permutation_and_a_function_of_seed_and_epoch(
+    rows: int, seed: int, epoch: int, batch_size: int, chosen: dict[str, Any]
 ) -> None:
     lengths = make_corpus(rows).sequences.lengths
-    chosen = config(seed=seed, global_batch_size=batch_size, mask=mask)
-    order = epoch_order(lengths, chosen, epoch)
-    assert sorted(order.tolist()) == list(range(rows))
-    assert np.array_equal(order, epoch_order(lengths, chosen.model_copy(update={"workers": 3}), epoch))
+    settings = config(**chosen, seed=seed, global_batch_size=batch_size)
+    steps = epoch_steps(lengths, settings, epoch)
+    assert sorted(row for step in steps for row in step.tolist()) == list(range(rows))
+    again = epoch_steps(lengths, settings.model_copy(update={"workers": 3}), epoch)
+    assert [step.tolist() for step in steps] == [step.tolist() for step in again]
 
 
-@pytest.mark.parametrize("mask", [False, True])
-def test_another_seed_or_epoch_is_another_order(mask: bool) -> None:
+@pytest.mark.parametrize("chosen", BATCHES)
+def test_another_seed_or_epoch_is_another_order(chosen: dict[str, Any]) -> None:
     lengths = make_corpus(50).sequences.lengths
-    chosen = [config(seed=seed, mask=mask, global_batch_size=8) for seed in range(4)]
-    assert len({tuple(epoch_order(lengths, one, epoch)) for one in chosen for epoch in range(4)}) == 16
+    settings = [config(**chosen, seed=seed, global_batch_size=8) for seed in range(4)]
+    orders = [np.concatenate(epoch_steps(lengths, one, epoch)) for one in settings for epoch in range(4)]
+    assert len({tuple(order) for order in orders}) == 16
 
 
 def test_a_masked_models_batches_hold_rows_of_like_lengths_in_shuffled_order() -> None:
     """Every row of a pool of 32 batches: the batches' spans of lengths do not overlap, nor rise from step to step."""
     batch_size = 10
     lengths = np.random.default_rng(0).permutation(32 * batch_size + 7)  # all different; 7 rows are left over
-    order = epoch_order(lengths, config(mask=True, global_batch_size=batch_size), 1)
-    of_batches = lengths[order[: 32 * batch_size]].reshape(32, batch_size)
+    steps = epoch_steps(lengths, config(mask=True, global_batch_size=batch_size), 1)
+    of_batches = [lengths[step] for step in steps[:32]]
     spans = sorted((int(batch.min()), int(batch.max())) for batch in of_batches)
     assert all(end < start for (_, end), (start, _) in pairwise(spans))
-    assert (np.diff(of_batches[:, 0]) < 0).sum() > 5
-    unmasked = lengths[epoch_order(lengths, config(global_batch_size=batch_size), 1)]
-    assert np.array_equal(unmasked[-7:], lengths[order[-7:]]), "the short last batch is of any lengths"
+    assert (np.diff([batch[0] for batch in of_batches]) < 0).sum() > 5
+    unmasked = epoch_steps(lengths, config(global_batch_size=batch_size), 1)
+    assert np.array_equal(unmasked[-1], steps[-1]), "the short last batch is of any lengths"
+
+
+@given(
+    lengths=st.lists(st.integers(1, 400), min_size=32, max_size=320),
+    batch_size=st.integers(1, 10),
+    seed=st.integers(0, 99),
+)
+def test_by_tokens_the_batches_of_a_pool_differ_by_less_than_their_longest_rows(
+    lengths: list[int], batch_size: int, seed: int
+) -> None:
+    """A batch ends with the row that crosses the limit; where a row is longer than a batch, each has a row."""
+    of_row = np.array(lengths[: 32 * batch_size])
+    settings = config(mask=True, batch_by="tokens", seed=seed, global_batch_size=batch_size)
+    steps = epoch_steps(of_row, settings, 1)[: len(of_row) // batch_size]
+    assert all(len(step) for step in steps)
+    tokens = np.array([of_row[step].sum() for step in steps])
+    if of_row.max() <= tokens.mean():
+        assert np.abs(tokens - tokens.mean()).max() < of_row.max()
+
+
+def test_by_tokens_a_batch_has_many_short_rows_or_few_long_ones() -> None:
+    lengths = np.repeat([10, 100], [300, 20])  # 5,000 tokens in 32 batches
+    steps = epoch_steps(lengths, config(mask=True, batch_by="tokens", global_batch_size=10), 1)
+    assert sorted({len(step) for step in steps}) == [1, 2, 5, 15, 16]
+    (worker,) = batches(
+        Corpus(Sequences(np.ones(5000, np.int32), np.cumsum([0, *lengths])), np.zeros(320)),
+        1,
+        steps,
+        mask=True,
+        batch_by="tokens",
+        max_tokens=100,
+    )
+    assert [len(batch.weights) for batch in worker] == [len(step) for step in steps], "no filler rows"
 
 
 @given(
@@ -232,4 +277,4 @@ def test_other_words_are_dropped_in_each_epoch_and_step_and_the_batch_is_shorter
 
 def test_validation_goes_by_length() -> None:
     lengths = np.array([3, 1, 2, 1])
-    assert validation_order(lengths).tolist() == [1, 3, 2, 0]
+    assert [step.tolist() for step in validation_steps(lengths, 3)] == [[1, 3, 2], [0]]

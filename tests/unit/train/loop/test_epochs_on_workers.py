@@ -69,6 +69,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
         "clip_norm": 0.05,
     },
     "adversarial": {"mask": True, "bidirectional": True, "pooling": "max", "adversarial": 0.3},
+    "by-tokens": {"mask": True, "pooling": "max", "batch_by": "tokens"},
     "pretrained": {"mask": True, "bidirectional": True, "learn_vectors": True, "pretrain_epochs": 2},
 }
 

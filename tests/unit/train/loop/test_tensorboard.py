@@ -43,8 +43,8 @@ def read(directory: Path) -> dict[str, dict[int, float]]:
 
 @pytest.fixture
 def sums() -> np.ndarray:
-    """Returns the sums of 241 steps."""
-    return np.random.default_rng(0).random((241, 2)) * 5
+    """Returns the sums of 241 steps of 5 rows."""
+    return np.column_stack([np.random.default_rng(0).random((241, 2)) * 5, np.full(241, 5)])
 
 
 def test_an_epoch_is_written_by_step_and_as_a_whole(tmp_path: Path, sums: np.ndarray) -> None:

@@ -41,9 +41,7 @@ def batch_of(config: TrainConfig, rank: int = 0, workers: int = 1) -> Batch:
     """Returns a worker's share of a batch of all texts."""
     rows = texts(config)
     corpus = Corpus(rows, np.zeros(len(rows), np.int8))
-    (batch,) = worker_batches(
-        corpus, np.arange(len(rows)), config, rank=rank, world_size=workers, batch_size=len(rows), epoch=1
-    )
+    (batch,) = worker_batches(corpus, [np.arange(len(rows))], config, rank=rank, world_size=workers, epoch=1)
     return batch
 
 

@@ -10,7 +10,7 @@ import steps
 import tensorflow_workers
 from tensorflow_workers import on_all
 
-from lstm_ray.train.data.batches import worker_batches
+from lstm_ray.train.data.batches import in_steps, worker_batches
 
 STEPS = 4
 _MORE = [("masked", 3), ("recurrent-dropout", 2), ("frozen", 2)]
@@ -32,11 +32,10 @@ def learn(member: Any, settings: dict[str, Any], over_tcp: bool) -> tuple[list[n
     sums = []
     batches = worker_batches(
         corpus,
-        np.arange(len(corpus)),
+        in_steps(np.arange(len(corpus)), config.global_batch_size),
         config,
         rank=member.rank,
         world_size=member.world_size,
-        batch_size=config.global_batch_size,
     )
     for number, batch in zip(range(STEPS), batches, strict=False):
         stepper.reseed(0, 1, number, member.rank)
