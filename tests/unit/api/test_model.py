@@ -130,7 +130,7 @@ def test_one_missing_text_is_as_in_a_list(model: lstm_ray.Model, missing: Any) -
 
 
 def test_wrong_columns_are_refused(model: lstm_ray.Model) -> None:
-    with pytest.raises(InputError, match="no column 'text'; it has 'review': choose with text_column="):
+    with pytest.raises(InputError, match="no column 'text'; it has 'review': did you mean text_column='review'"):
         model.score_table(pa.table({"review": TEXTS}))
     with pytest.raises(ConfigError, match="column 'sentiment' exists already: give the new columns a prefix="):
         model({"text": TEXTS, "sentiment": TEXTS})
