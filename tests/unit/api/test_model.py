@@ -136,6 +136,13 @@ def test_wrong_columns_are_refused(model: lstm_ray.Model) -> None:
         model({"text": TEXTS, "sentiment": TEXTS})
 
 
+def test_texts_without_a_table_are_for_predict(model: lstm_ray.Model) -> None:
+    for texts in ("a good film", TEXTS, pd.Series(TEXTS)):
+        for score in (model, model.score_table):
+            with pytest.raises(InputError, match=f"expected .*, not {type(texts).__name__}; .* for `predict`"):
+                score(texts)  # type: ignore[operator]
+
+
 def test_a_missing_model_is_said(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="no such model bundle"):
         lstm_ray.load(tmp_path / "none")
