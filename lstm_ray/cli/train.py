@@ -81,7 +81,8 @@ def show_outcome(outcome: Outcome) -> None:
         rows.append(("validation AUC", "none: one class only" if auc is None else f"{auc:.4f}"))
         if config.goal is not None:
             reached = ", ".join(f"{name} {metrics[name]:.4f}" for name in ("precision", "recall"))
-            at = f"; epochs and parts are measured at {config.epoch_threshold:g}"
+            measured = "epochs, and LSTM and n-grams alone," if config.ngrams else "epochs"
+            at = f"; {measured} are measured at {config.epoch_threshold:g}"
             rows.append(("threshold", f"{metrics['threshold']:g}: {reached}{at}"))
     rows += [(name, figure) for name, figure, _ in part_figures(state.best_row())]
     rows += [

@@ -209,10 +209,10 @@ def _notes(config: TrainConfig, outcome: Outcome) -> Iterator[str]:
         )
         yield f"{leak}."
     if outcome.metrics and outcome.metrics["threshold"] != config.epoch_threshold:
+        measured = "epochs, and each part alone," if config.ngrams else "epochs"
         yield (
             f"At the model's threshold, {outcome.metrics['threshold']:g}, accuracy is "
-            f"{outcome.metrics['accuracy']:.1%}: epochs, and each part alone, are measured at "
-            f"{config.epoch_threshold:g}."
+            f"{outcome.metrics['accuracy']:.1%}; {measured} are measured at {config.epoch_threshold:g}."
         )
     if (problem := outcome.threshold_problem) is not None:
         yield f"{problem}."

@@ -134,7 +134,7 @@ def test_notes_are_on_the_model_at_its_chosen_threshold(monkeypatch: pytest.Monk
         said.clear()
         show_outcome(Outcome(state, config, 900, 200, 0, 0))
         assert len(said) == notes, said
-    reached = "0.3: precision 1.0000, recall 1.0000; epochs and parts are measured at 0.5"
+    reached = "0.3: precision 1.0000, recall 1.0000; epochs are measured at 0.5"
     assert (shown["validation accuracy"], shown["threshold"]) == ("1.0000 ± 0.0000", reached)
 
 
