@@ -21,6 +21,15 @@ _MOST_NAMED = 20
 _MOST_COMPARED = 1000
 _MOST_CHARACTERS = 200
 
+_TEXTS = ("text", "review", "review_text", "review_body", "body", "content", "comment", "sentence", "tweet")
+_RATINGS = ("stars", "star_rating", "rating", "review_rating", "score", "review_score", "overall")
+_USUAL = {
+    "--text-column": _TEXTS,
+    "--label-column": ("label", "labels", "sentiment", "airline_sentiment", "polarity", *_RATINGS, "target", "class"),
+    "--date-column": ("date", "timestamp", "time", "datetime", "created_at", "review_date"),
+}
+"""Names that columns usually have, by option."""
+
 
 def reason(error: BaseException) -> str:
     """Returns an exception's message as one line, without Arrow's and Python's prefixes and Keras's colours."""
@@ -60,7 +69,7 @@ def named(names: Iterable[object]) -> str:
 
 
 def no_column(name: str, names: Iterable[str], option: str = "", given: Collection[str] = ()) -> str:
-    """Returns that a column is missing, which there are, and what helps: the option with a similar name, if any.
+    """Returns that a column is missing, which there are, and what helps: the option with a similar or usual name.
 
     no column 'txt'; it has 'id', 'text': did you mean --text-column text?
 
@@ -69,12 +78,24 @@ def no_column(name: str, names: Iterable[str], option: str = "", given: Collecti
     names = list(names)
     others = [one for one in names[:_MOST_COMPARED] if one not in given]
     similar = difflib.get_close_matches(name.lower(), [one.lower() for one in others], n=1)
-    meant = next((one for one in others if [one.lower()] == similar), None)
+    meant = next((one for one in others if [one.lower()] == similar), None) or usual_column(option, others)
     if meant is None:
         remedy = f": choose with {option}" if option else ""
     else:
         remedy = f": did you mean {option} {shlex.quote(meant)}?" if option else f": did you mean {meant!r}?"
     return f"no column {name!r}; it has {named(names) or 'none'}{remedy}"
+
+
+def usual_column(option: str, names: Iterable[str]) -> str | None:
+    """Returns the column with the most usual name for an option, such as `Star Rating`; None if none has one."""
+    columns: dict[str, str] = {}
+    for name in names:
+        words = re.sub("(?<=[a-z0-9])(?=[A-Z])", " ", name).lower()  # reviewText
+        columns.setdefault("_".join(re.findall(r"\w+", words)), name)
+    for usual in _USUAL.get(option, ()):
+        if usual in columns and f"{usual}_probability" not in columns:  # `sentiment` of scored rows is no label
+            return columns[usual]
+    return None
 
 
 def shortened(text: str) -> str:

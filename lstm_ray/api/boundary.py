@@ -7,6 +7,7 @@ import os
 import random
 import re
 import shlex
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -79,7 +80,21 @@ def reworded(progress: Progress, change: Callable[[str], str]) -> Iterator[Progr
 def _warn(event: Event) -> None:
     """Issues a warning among the messages as one of Python; discards other events."""
     if isinstance(event, str) and event.startswith(WARNING):
-        warnings.warn(event.removeprefix(WARNING), stacklevel=2)
+        warnings.warn(event.removeprefix(WARNING), stacklevel=_level_of_caller())
+
+
+def _level_of_caller() -> int:
+    """Returns the `stacklevel` by which `_warn` names the line of the program that called this package.
+
+    Python 3.12 has `skip_file_prefixes` for this.
+    """
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in (
+        "lstm_ray",
+        "contextlib",
+    ):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 _SET_BY_CALLS = re.compile(r"(RAY|TUNE|TF|TF2|KERAS|XLA|GRPC|ABSL|TPU|CUDA|OMP|KMP|HDF5|MLFLOW|ENABLE_RUNTIME)_")

@@ -123,9 +123,11 @@ def score(
         OutputError: The output directory contains something else, or cannot be written.
     """
     from lstm_ray.api.boundary import arguments_of, python_call
+    from lstm_ray.api.tables import refuse_tables
     from lstm_ray.config import ScoreConfig
     from lstm_ray.score import run
 
+    refuse_tables({"inputs": inputs}, instead="call the loaded model with it, as in `lstm_ray.load(model)(table)`, or ")
     with python_call(arguments_of(ScoreConfig), progress) as report:
         given = {"inputs": inputs, "model": model, "output": output, **settings}
         return run.score(_settings(ScoreConfig, job, given), report)

@@ -195,6 +195,7 @@ class Model:
             ConfigError: A column with a new column's name exists.
         """
         with python_call(_ARGUMENTS, is_short=True):
+            _check_batch(table)
             if not isinstance(table, pa.Table):
                 call = f"model(batch, text_column={text_column!r}" + (f", prefix={prefix!r})" if prefix else ")")
                 raise InputError(f"expected an Arrow table, not {type(table).__name__}, for which the call is {call}")
@@ -218,6 +219,7 @@ class Model:
         if isinstance(batch, pa.Table):
             return self.score_table(batch, text_column, prefix)
         with python_call(_ARGUMENTS, is_short=True):
+            _check_batch(batch)
             scored = self._scorer.score(_text_column(batch, text_column))
             new = {
                 name: column.to_numpy(zero_copy_only=False)
@@ -290,6 +292,14 @@ def _is_missing(text: Any) -> bool:
     # Ray Data passes a batch that has only nulls as float32.
     is_nan = isinstance(text, float | np.floating) and bool(np.isnan(text))
     return text is None or is_nan or type(text).__name__ == "NAType"
+
+
+def _check_batch(batch: Any) -> None:
+    if not isinstance(batch, dict | pa.Table) and not hasattr(batch, "assign"):
+        raise InputError(
+            f"expected an Arrow table, a pandas DataFrame or a dict of columns, not {type(batch).__name__}; "
+            "texts without a table are for `predict`"
+        )
 
 
 def _text_column(batch: Any, name: str) -> pa.Array | pa.ChunkedArray:

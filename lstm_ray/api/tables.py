@@ -58,14 +58,17 @@ def _by_argument(message: str, paths: Mapping[str, str]) -> str:
         argument = " and ".join(name for name, one in paths.items() if one == path)
         message = message.replace(repr(path), argument).replace(path, argument)
     of_earlier_calls = rf"(['\"]?){re.escape(str(_directory()))}/table-[0-9a-f]{{32}}\.parquet\1"
-    return re.sub(of_earlier_calls, "another table", message)
+    message = re.sub(of_earlier_calls, "another table", message)
+    return re.sub(rf"another table there, ({'|'.join(paths)}) here", "another table there, this one here", message)
 
 
-def refuse_tables(given: Mapping[str, Any], where: str = "") -> None:
-    """Raises ConfigError if an argument is a table; `where` is the reason, if there is one."""
+def refuse_tables(given: Mapping[str, Any], where: str = "", instead: str = "") -> None:
+    """Raises ConfigError if an argument is a table, with the reason (`where`) and another remedy, if there are any."""
     for name, value in given.items():
         if is_table(value):
-            raise ConfigError(f"{name} is a {type(value).__name__}: {where}write it to Parquet and give the path")
+            raise ConfigError(
+                f"{name} is a {type(value).__name__}: {where}{instead}write it to Parquet and give the path"
+            )
 
 
 def _as_arrow(name: str, value: Any) -> pa.Table:

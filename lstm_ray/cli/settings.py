@@ -16,9 +16,7 @@ app = Commands(help="Show settings: the schema of job files, and the values that
 
 Command = Annotated[
     str,
-    typer.Argument(
-        metavar="train|score|evaluate|calibrate|tune|vectors|convert|split", help="The command whose settings to show."
-    ),
+    typer.Argument(metavar="COMMAND", help="train, score, evaluate, calibrate, tune, vectors, convert or split."),
 ]
 
 
@@ -44,7 +42,7 @@ def show(
     preset: Annotated[
         str | None,
         typer.Option(
-            "--preset", metavar="best|lstm|bilstm|MODULE:NAME", help="Preset to start from, such as mine:small."
+            "--preset", metavar="best|lstm|bilstm|none|MODULE:NAME", help="Preset to start from, such as mine:small."
         ),
     ] = None,
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -21,6 +21,7 @@ OTHER = -1
 """A label that is neither positive nor negative."""
 
 _WITH_COMMA = re.compile(r"[+-]?\d+,\d{1,2}")  # 4,5 as in most of Europe; 1,000 is a thousand elsewhere
+_STARS = re.compile(r"(\d(?:\.\d)?)(?: out of 5)? stars?", re.IGNORECASE)  # 4.0 out of 5 stars
 _MOST_SHOWN = 8  # labels in a message
 _MOST_CLASSES = 25  # a column with more distinct values does not contain labels
 _POSITIVE = ("positive", "pos", "good", "yes", "true")
@@ -169,6 +170,9 @@ def _sides(labels: Sequence[str], has_minus_one: bool) -> tuple[list[str], list[
     """Returns the labels that are certainly positive, and those certainly negative; empty if that is unclear."""
     numbers = {label: number for label in labels if (number := _number(label)) is not None}
     if len(numbers) < len(labels):
+        stars = {label: float(found[1]) for label in labels if (found := _STARS.fullmatch(label))}
+        if len(stars) == len(labels):
+            return _ends(stars)
         positive, negative = ([one for one in labels if one.lower() in words] for words in (_POSITIVE, _NEGATIVE))
         return positive, negative
     values = set(numbers.values())
@@ -182,11 +186,17 @@ def _sides(labels: Sequence[str], has_minus_one: bool) -> tuple[list[str], list[
         usual = ("true", "false") if "true" in map(str.lower, labels) else ("1", "0")
         ones, zeros = ([label for label in labels if numbers[label] == value] for value in (1, 0))
         return ones or [usual[0]], zeros or [usual[1]]
+    return _ends(numbers)
+
+
+def _ends(numbers: Mapping[str, float]) -> tuple[list[str], list[str]]:
+    """Returns the labels at both ends of the scale that their numbers are of; empty if they are of none."""
+    least, most = min(numbers.values()), max(numbers.values())
     for highest, lowest, low, high in _SCALES:
         # A scale of half stars that goes beyond 4 goes to 5, even if nothing has 5.
-        is_reached = max(values) == highest or (max(values) == highest - 0.5 and highest > 4)
-        if 0 <= min(values) <= lowest and is_reached:
-            return [one for one in labels if numbers[one] > high], [one for one in labels if numbers[one] < low]
+        is_reached = most == highest or (most == highest - 0.5 and highest > 4)
+        if 0 <= least <= lowest and is_reached:
+            return [one for one in numbers if numbers[one] > high], [one for one in numbers if numbers[one] < low]
     return [], []
 
 

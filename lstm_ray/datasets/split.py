@@ -209,7 +209,7 @@ def _date(text: str | None, where: str, row: int) -> pa.Scalar | None:
             return pa.scalar(text).cast(kind).cast(_INSTANT)
     raise InputError(
         f"{where}, row {row:,}: {shortened(repr(text))} is not a date such as 2024-05-31 or 2024-05-31 18:30: write "
-        "all dates so, or choose another column with --date-column"
+        "all dates so (pandas.to_datetime may help), or choose another column with --date-column"
     )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from lstm_ray.evaluate.thresholds import choose_threshold
 from lstm_ray.model.bundle import read_bundle, write_calibrated
 from lstm_ray.model.temperature import at_temperature
 from lstm_ray.progress import Progress
+from lstm_ray.wording import as_call
 
 _HOTTEST = 100.0  # beyond this temperature, or below its inverse, the rows count as having none
 _HALVINGS = 60
@@ -45,8 +46,13 @@ class Calibration:
 
     output: str
     temperature: float
-    before: BinaryCounts = field(repr=False)
-    after: BinaryCounts = field(repr=False)
+    before: BinaryCounts
+    after: BinaryCounts
+
+    def __repr__(self) -> str:
+        """Returns what the new bundle has, and its accuracy; `metrics` has all."""
+        chosen = {name: getattr(self, name) for name in ("output", "temperature", "threshold")}
+        return as_call("Calibration", {**chosen, "accuracy": self.metrics["accuracy"]})
 
     @property
     def threshold(self) -> float:

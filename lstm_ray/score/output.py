@@ -29,7 +29,7 @@ from lstm_ray.errors import LstmRayError, OutputError
 from lstm_ray.progress import Progress
 from lstm_ray.score.parts import FileCounts, Tally, read_part, sync_parts
 from lstm_ray.score.plan import SCORES_VERSION, BadFile, Plan, is_part_name
-from lstm_ray.wording import counted
+from lstm_ray.wording import as_call, counted
 
 _LOCK, _PLAN, _SETTINGS = "_plan/lock", "_plan/plan.json", "_plan/config.yaml"
 _NEXT = "_next"
@@ -74,6 +74,11 @@ class Manifest:
     moved: dict[str, dict[str, Any]] = field(default_factory=dict)
     files: list[dict[str, Any]] = field(default_factory=list)
     unsure: int = 0
+
+    def __repr__(self) -> str:
+        """Returns the figures of the run, without hashes and the counts of the texts."""
+        left_out = ("model_hash", "fingerprint", "profile", "moved", "files", *(() if self.unsure else ("unsure",)))
+        return as_call("Manifest", {name: value for name, value in vars(self).items() if name not in left_out})
 
     @property
     def scored(self) -> int:

@@ -73,8 +73,13 @@ def not_parquet(path: str, error: BaseException, begin: bytes = b"") -> str:
         return f"not a Parquet file: {fetched}{_conversion(source, name[: found.start()])} it"
     if (what := stand_in(begin)) is not None:
         return f"not a Parquet file: it is {what}"
-    text = "it looks like text: let its name end in .csv, .tsv or .jsonl, for lstm-ray data convert"
-    return f"not a Parquet file: {text if is_text(begin) else reason(error)}"
+    if is_text(begin):
+        why = "it looks like text: let its name end in .csv, .tsv or .jsonl, for lstm-ray data convert"
+    elif begin.startswith(PARQUET) and "magic bytes not found" in str(error):
+        why = "it begins as one, but has no end: it was cut off, or is still being written"
+    else:
+        why = reason(error).rstrip(".")
+    return f"not a Parquet file: {why}"
 
 
 def many_to_convert(directory: str, names: Sequence[str]) -> str | None:

@@ -165,12 +165,15 @@ def write_results(config: TrainConfig, outcome: Outcome) -> None:
         metrics["before"] = outcome.before
     if config.ngrams:
         metrics["parts"] = {"mix": state.mix, **{name: state.best_row().get(name) for name in PARTS.names}}
+    counts = state.best_counts()
+    if counts is not None and outcome.metrics["threshold"] != counts.threshold:
+        counts = counts.at(outcome.metrics["threshold"])
     report = training_report(
         title=f"Training run {os.path.basename(config.output.rstrip('/'))}",
         history=history,
         best_by=config.best_by,
         metrics=outcome.metrics or None,
-        counts=state.best_counts(),
+        counts=counts,
         profile=outcome.profile,
         rows_seen=outcome.validation_rows_seen,
         config=config.model_dump(mode="json"),
@@ -205,6 +208,12 @@ def _notes(config: TrainConfig, outcome: Outcome) -> Iterator[str]:
             accuracy=outcome.metrics.get("accuracy"),
         )
         yield f"{leak}."
+    if outcome.metrics and outcome.metrics["threshold"] != config.epoch_threshold:
+        measured = "epochs, and each part alone," if config.ngrams else "epochs"
+        yield (
+            f"At the model's threshold, {outcome.metrics['threshold']:g}, accuracy is "
+            f"{outcome.metrics['accuracy']:.1%}; {measured} are measured at {config.epoch_threshold:g}."
+        )
     if (problem := outcome.threshold_problem) is not None:
         yield f"{problem}."
     if (sentence := doubt(outcome.metrics)) is not None:

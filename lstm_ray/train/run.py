@@ -199,7 +199,8 @@ def _with_first_weights(
         prepared = _begun_with(config, bundle, prepared, progress)
     if config.embeddings is not None:
         first_id = FIRST_WORD_ID if bundle is None else bundle.vocabulary().end
-        prepared = _add_word_vectors(prepared, config.embeddings, progress, first_id)
+        source = f"a vector of {os.path.basename(config.embeddings)}"
+        prepared = _add_word_vectors(prepared, config.embeddings, progress, first_id, source)
     texts = read_all_texts(config, shards, progress) if config.learns_vectors else None
     if state is None:
         begin_run(config)
@@ -250,12 +251,14 @@ def _begun_with(config: TrainConfig, bundle: Bundle, prepared: Prepared, progres
     return replace(prepared, weights=weights, ngram_table=bundle.weights().ngram_table)
 
 
-def _add_word_vectors(prepared: Prepared, path: str, progress: Progress, first_id: int = FIRST_WORD_ID) -> Prepared:
-    """Returns the corpus with the vectors that a file has of its words, from an id on."""
+def _add_word_vectors(
+    prepared: Prepared, path: str, progress: Progress, first_id: int = FIRST_WORD_ID, source: str = "a learned vector"
+) -> Prepared:
+    """Returns the corpus with the vectors that a file has of its words, from an id on; `source` is for the message."""
     vectors = read_word_vectors(path, prepared.vocabulary)
     is_new = vectors.ids >= first_id
     vectors = WordVectors(vectors.ids[is_new], vectors.vectors[is_new])
     found, words = len(vectors.ids), FIRST_WORD_ID + len(prepared.vocabulary.words) - first_id
     share = f" ({found / words:.0%})" if words else ""
-    progress(f"{found:,} of {words:,} words{share} start with a vector of {os.path.basename(path)}")
+    progress(f"{found:,} of {words:,} words{share} start with {source}")
     return replace(prepared, word_vectors=vectors)

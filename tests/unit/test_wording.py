@@ -81,6 +81,24 @@ def test_very_many_names_are_not_all_listed() -> None:
         ("stars", ["id"], "--by", "no column 'stars'; it has 'id': choose with --by"),
         ("ids", ["id"], "", "no column 'ids'; it has 'id': did you mean 'id'?"),
         ("stars", ["id"], "", "no column 'stars'; it has 'id'"),
+        (
+            "text",
+            ["id", "reviewText"],
+            "--text-column",
+            "no column 'text'; it has 'id', 'reviewText': did you mean --text-column reviewText?",
+        ),
+        (
+            "label",
+            ["Verified?", "Star Rating"],
+            "--label-column",
+            "no column 'label'; it has 'Verified?', 'Star Rating': did you mean --label-column 'Star Rating'?",
+        ),
+        (  # those of a scored file are the model's own answers
+            "label",
+            ["sentiment", "sentiment_probability"],
+            "--label-column",
+            "no column 'label'; it has 'sentiment', 'sentiment_probability': choose with --label-column",
+        ),
         ("text", [], "--text-column", "no column 'text'; it has none: choose with --text-column"),
     ],
 )

@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lstm_ray.datasets.labels import mapping_options, may_be_labels
+from lstm_ray.wording import usual_column
 
 PLACEHOLDER = "COLUMN"
 """Where it is unclear which column has the labels."""
 
 _TEXT, _LABEL = "text", "label"
-_LABELS = ("label", "labels", "sentiment", "polarity", "stars", "star_rating", "rating", "score", "target", "class")
 _MOST_GROUPS = 16  # row groups whose labels are looked at
 _MOST_BYTES = 4 << 20  # of a column in a row group that is read as a whole, as labels are: each takes some bits
 _FEW_ROWS = 4_096  # that are read of a larger one
@@ -55,9 +55,8 @@ def _label_among(names: Collection[str], parquet: pq.ParquetFile) -> str | None:
     Returns:
         A placeholder where there are several columns, one of which may have labels; None where none may.
     """
-    for usual in _LABELS:
-        if found := [name for name in names if name.lower() == usual]:
-            return found[0]
+    if (usual := usual_column("--label-column", names)) is not None:
+        return usual
     if not any(may_be_labels(_some_values(parquet, name)) for name in names):
         return None
     return next(iter(names)) if len(names) == 1 else PLACEHOLDER

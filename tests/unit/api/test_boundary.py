@@ -118,5 +118,6 @@ def test_without_a_callback_warnings_are_pythons_and_notes_are_not_shown() -> No
     with python_call({"allow_seen_files": bool}) as report:
         report("note: --mask helps")
         report(Count(1, 30, "rows"))
-        with pytest.warns(UserWarning, match=r"^12 rows: pass allow_seen_files=True$"):
+        with pytest.warns(UserWarning, match=r"^12 rows: pass allow_seen_files=True$") as warned:
             report("warning: 12 rows: pass --allow-seen-files")
+        assert warned[0].filename == __file__, "the line of the caller, not one of this package"

@@ -98,7 +98,10 @@ def test_what_is_given_by_name_wins_over_the_job(given: Given, tmp_path: Path) -
         (lambda: lstm_ray.train("a.parquet", output="run", epoch=3), "unknown key 'epoch'; did you mean 'epochs'?"),
         (lambda: lstm_ray.train("a.parquet", output="run", epochs="x"), "epochs= is 'x': should be an integer"),
         (lambda: lstm_ray.train(job={"epochs": 3}), "job is of type dict: give the path"),  # type: ignore[arg-type]
-        (lambda: lstm_ray.score(pa.table({"text": ["a"]}), output="o"), "inputs is a Table: write it to Parquet"),  # type: ignore[arg-type]
+        (
+            lambda: lstm_ray.score(pa.table({"text": ["a"]}), output="o"),
+            "inputs is a Table: call the loaded model with it, ",
+        ),  # type: ignore[arg-type]
         (lambda: lstm_ray.score(model="m", output="o"), "inputs= is missing"),
         (lambda: lstm_ray.evaluate("a.parquet"), "model= is missing"),
         (lambda: lstm_ray.tune("a.parquet", output="o"), "search is missing"),

@@ -130,10 +130,17 @@ def test_one_missing_text_is_as_in_a_list(model: lstm_ray.Model, missing: Any) -
 
 
 def test_wrong_columns_are_refused(model: lstm_ray.Model) -> None:
-    with pytest.raises(InputError, match="no column 'text'; it has 'review': choose with text_column="):
+    with pytest.raises(InputError, match="no column 'text'; it has 'review': did you mean text_column='review'"):
         model.score_table(pa.table({"review": TEXTS}))
     with pytest.raises(ConfigError, match="column 'sentiment' exists already: give the new columns a prefix="):
         model({"text": TEXTS, "sentiment": TEXTS})
+
+
+def test_texts_without_a_table_are_for_predict(model: lstm_ray.Model) -> None:
+    for texts in ("a good film", TEXTS, pd.Series(TEXTS)):
+        for score in (model, model.score_table):
+            with pytest.raises(InputError, match=f"expected .*, not {type(texts).__name__}; .* for `predict`"):
+                score(texts)  # type: ignore[operator]
 
 
 def test_a_missing_model_is_said(tmp_path: Path) -> None:

@@ -108,7 +108,9 @@ def test_tables_are_taken_where_this_process_reads_them(monkeypatch: pytest.Monk
     for call in calls:
         with pytest.raises(ConfigError, match="is a Table: Ray's nodes cannot read it: write it to Parquet and give"):
             call()
-    with pytest.raises(ConfigError, match="inputs is a Table: write it to Parquet and give the path"):
+    with pytest.raises(
+        ConfigError, match=r"inputs is a Table: .* `lstm_ray\.load\(model\)\(table\)`, or write it to Parquet"
+    ):
         lstm_ray.score(TABLE, model="m", output="o")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="source is a DataFrame, which needs no conversion"):
         lstm_ray.convert(FRAME, output="o.parquet")  # type: ignore[arg-type]
@@ -189,7 +191,7 @@ def test_a_table_has_not_changed_after_a_run_and_another_one_is_named_as_such(ca
                     open_run(run)
     assert len(times) == 1
     assert str(raised.value) == (
-        f"{tmp_path}/run: holds a run with other settings (--train another table there, train here): choose another "
+        f"{tmp_path}/run: holds a run with other settings (--train another table there, this one here): choose another "
         "--output, or use --fresh to delete that run and start over"
     )
 

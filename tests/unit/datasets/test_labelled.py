@@ -137,8 +137,8 @@ def test_the_row_of_a_wrong_label_is_right_in_a_sample(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text_column", "label_column", "message"),
     [
-        ("review", "label", r"no column 'review'; it has 'id', 'text', 'label': choose with --text-column"),
-        ("text", "stars", r"no column 'stars'; it has 'id', 'text', 'label': choose with --label-column"),
+        ("review", "label", r"no column 'review'; it has 'id', 'text', 'label': did you mean --text-column text\?"),
+        ("text", "stars", r"no column 'stars'; it has 'id', 'text', 'label': did you mean --label-column label\?"),
         ("id", "label", r"column 'id' is int64, expected text: choose with --text-column"),
         ("text", "text", r"column 'text' holds the texts 'a': name the labels of each class"),
     ],

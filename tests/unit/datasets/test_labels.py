@@ -106,6 +106,13 @@ STARS_OF_TEN = [number / 2 for number in range(1, 21)]
         ([True, None, False], "true", "false", "false, true"),
         ([True, None], "true", "false", "true"),
         ([0, 0.5, 1], "1", "0", "0, 0.5, 1"),
+        (["5 stars", "1 star", "3 stars"], "5 stars", "1 star", "'1 star', '3 stars', '5 stars'"),
+        (
+            ["2.0 out of 5 stars", "5.0 out of 5 stars"],
+            "5.0 out of 5 stars",
+            "2.0 out of 5 stars",
+            "'2.0 out of 5 stars', '5.0 out of 5 stars'",
+        ),
     ],
 )
 def test_labels_that_are_clear_make_a_proposal_that_can_be_taken(
@@ -126,7 +133,9 @@ def test_labels_that_are_clear_make_a_proposal_that_can_be_taken(
         ["happy", "sad"],
         ["Recommended", "Not recommended"],
         ["pos", "-"],
-        ["1 star", "5 stars"],
+        ["1 star", "2 stars"],
+        ["1 star", "5 stars", "best"],
+        ["1 of 10 stars", "10 of 10 stars"],
         [0, 1, 2],
         [1, 2, 3],
         [3, 4, 5],

@@ -18,7 +18,7 @@ import lstm_ray
 from lstm_ray.config import CalibrateConfig
 from lstm_ray.errors import BundleError, InputError, OutputError
 from lstm_ray.evaluate import calibration
-from lstm_ray.evaluate.calibration import fit_temperature
+from lstm_ray.evaluate.calibration import Calibration, fit_temperature
 from lstm_ray.evaluate.counts import BinaryCounts
 from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.progress import Event
@@ -28,6 +28,13 @@ from lstm_ray.score.scorer import Scorer
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 TEXTS = ["a good film", "not a bad film", "a fine one", "bad acting", "bad end", "a good end and a bad film"]
+
+
+def test_a_printed_calibration_shows_what_the_bundle_has() -> None:
+    counts = BinaryCounts.from_scores(np.array([1, 1, 0]), np.array([0.9, 0.1, 0.1], np.float32), threshold=0.25)
+    assert str(Calibration("new", 1.23456, counts, counts)) == (
+        "Calibration(output='new', temperature=1.2346, threshold=0.25, accuracy=0.6667)"
+    )
 
 
 @pytest.mark.parametrize(("temperature", "spread"), [(0.4, 1.0), (1.0, 3.0), (2.5, 4.0)])

@@ -13,6 +13,7 @@ import pytest
 from browser import Browser
 
 from lstm_ray.evaluate.counts import BinaryCounts
+from lstm_ray.evaluate.groups import GroupResult
 from lstm_ray.evaluate.shard import Mistake
 from lstm_ray.model.drift import compare
 from lstm_ray.model.profile import Profile, TrainingData, count_scores, count_texts
@@ -176,3 +177,19 @@ def test_a_page_fits_reads_well_and_complains_of_nothing(
         assert lowest[0] >= 1, lowest
         alignments = "[...document.querySelectorAll('.numbers td + td')].map(cell => getComputedStyle(cell).textAlign)"
         assert set(browser.evaluate(alignments)) <= {"right"}
+
+
+def test_the_verdicts_on_the_texts_fit_on_a_phone(browser: Browser, tmp_path: Path) -> None:
+    page = tmp_path / "score.html"
+    page.write_text(scoring_page(0.7), encoding="utf-8")
+    browser.open(page, 390, "light")
+    assert browser.evaluate("document.querySelector('.scroll td.much').getBoundingClientRect().right") <= 390
+
+
+def test_a_long_table_of_groups_scrolls_in_itself(browser: Browser, tmp_path: Path) -> None:
+    group = GroupResult("product", "p1", 9, 4, 0.5, (0.2, 0.8), 0.5, 0.5, 1.0)
+    page = tmp_path / "evaluate.html"
+    page.write_text(evaluation_report(title="", counts=counts(), config={}, groups=[group] * 200), encoding="utf-8")
+    for width in (390, 1280):
+        browser.open(page, width, "light")
+        assert browser.evaluate("document.querySelector('.long').clientHeight") == 640

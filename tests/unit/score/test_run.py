@@ -58,6 +58,17 @@ def place(tmp_path: Path) -> Path:
 Run = Callable[..., Manifest]
 
 
+def test_a_printed_manifest_shows_the_figures_alone() -> None:
+    made = Manifest(
+        "out", 2, 1, 30, 9, {"null_text": 2}, 0, 0.123456, 3.0, "hash", "print", {"rows": 30}, {"a": {}}, [{}]
+    )
+    assert str(made) == (
+        "Manifest(output='out', parts=2, parts_kept=1, rows=30, positives=9, errors={'null_text': 2}, bad_files=0, "
+        "seconds=0.1235, rows_per_s=3.0)"
+    )
+    assert "unsure=4)" in str(replace(made, unsure=4))
+
+
 @pytest.fixture
 def run(place: Path, tiny_bundle: Path) -> Run:
     """Gives a function that scores `place`/in into `place`/out."""

@@ -110,6 +110,8 @@ def test_a_file_of_another_format_is_named_with_what_helps(tmp_path: Path) -> No
     (tmp_path / "f").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n")
     (tmp_path / "e").write_bytes(b"\0\1" * 90)
     (tmp_path / "g").write_bytes(b"\xff\x80\x9a\xb2" * 40)
+    whole = write(tmp_path / "whole.parquet").read_bytes()
+    (tmp_path / "i").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "h").write_bytes("ORCID,texte\n1,très déçu\n".encode("latin-1"))
     for name, says in (
         ("a", r"it is an Arrow \(Feather\) file: pandas\.read_feather"),
@@ -120,6 +122,7 @@ def test_a_file_of_another_format_is_named_with_what_helps(tmp_path: Path) -> No
         ("e", "Parquet magic bytes not found"),
         ("g", "Parquet magic bytes not found"),
         ("h", "it looks like text"),
+        ("i", r"it begins as one, but has no end: it was cut off, or is still being written$"),
     ):
         with pytest.raises(InputError, match=rf"/{name}: not a Parquet file: {says}"):
             USES["score"](str(tmp_path / name))

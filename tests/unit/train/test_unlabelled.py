@@ -82,7 +82,7 @@ def test_words_start_with_the_vectors_that_a_resumed_run_finds_again(
     frozen = changed(more, freeze_embeddings=True, epochs=1)
     run.train(frozen, watcher)
     (path,) = vector_files(frozen)
-    assert any("words (" in line and f"start with a vector of {path.name}" in line for line in watcher.said)
+    assert any("words (" in line and "start with a learned vector" in line for line in watcher.said)
     bundle = read_bundle(f"{frozen.output}/model")
     vectors = read_word_vectors(str(path), bundle.vocabulary())
     np.testing.assert_array_equal(bundle.weights().embedding[vectors.ids], vectors.vectors)

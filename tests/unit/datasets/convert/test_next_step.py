@@ -34,6 +34,10 @@ LONG = ["a long review of a film", "another of the same length"]
         ({"text": LONG, "label": [1, 2]}, ""),
         ({"text": LONG, "Sentiment": [1, None]}, "--label-column Sentiment --positive-labels 1 --negative-labels 0"),
         ({"text": LONG, "a": [1, 0], "b": [1, 0]}, "--label-column COLUMN"),
+        (
+            {"Review Text": LONG, "Star Rating": [5, 1], "Helpful Votes": [1, 2]},
+            "--text-column Review Text --label-column Star Rating --positive-labels 5 --negative-labels 1",
+        ),
         ({"a": [1, 0]}, "--text-column COLUMN --label-column a"),
         ({"text": LONG, "label": [[1], [0]]}, ""),
     ],
