@@ -201,7 +201,7 @@ def _blocks(
             for block in found.blocks():
                 yield source.path, replace(block, unit=where + block.unit)
                 report(done + lines.bytes_read())
-            notes += [where + note for note in found.notes()]
+            notes += [where + note for note in (*found.notes(), *lines.notes())]
         done += source.size
 
 

@@ -263,7 +263,7 @@ def test_what_would_go_wrong_unnoticed_is_refused(tmp_path: Path) -> None:
         (b'text,label\n"a lone mark,1\nfine,0\n', "line 2 begins a quoted value that never ends: .*--quote none"),
         (b'text,label\n"a \\"great\\" film",1\n', r"line 2 continues .*: try --escape '\\'$"),
         (b"", "is empty"),
-        ("Körper\ngood\n".encode("latin-1"), "--encoding, often latin-1"),
+        ("Körper\ngood\n".encode("latin-1"), "'Körper' in cp1252"),
     ):
         source.write_bytes(content)
         with pytest.raises(InputError, match=message):
@@ -464,6 +464,20 @@ def test_what_cannot_be_decoded_is_named_with_its_line_and_byte(tmp_path: Path, 
     line = content[:position].count(b"\n") + 1
     with pytest.raises(InputError, match=rf"line {line:,}, byte {position + 1:,} of the file \(0xe9\) is not utf-8"):
         convert(tmp_path / name, tmp_path / "out.parquet")
+
+
+def test_a_wrong_encoding_is_told_by_what_it_reads(tmp_path: Path) -> None:
+    source, output = tmp_path / "in.csv", tmp_path / "out.parquet"
+    source.write_bytes("text\nДлинный фильм\n".encode("cp1251"))
+    with pytest.raises(InputError, match="name its --encoding; it may be 'Длинный фильм' in cp1251"):
+        convert(source, output)
+    source.write_bytes("text\nun café\n".encode() + "un café\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"line 3, .*: correct it, as the file is UTF-8 up to there; .* in cp1252"):
+        convert(source, output)
+    (note,) = convert(source, output, encoding="cp1252").notes
+    assert note == "is --encoding cp1252 right? It fits UTF-8 as well in 1 line: line 2 has 'cafÃ©', in UTF-8 'café'"
+    source.write_bytes("text\nun café\n".encode("latin-1"))
+    assert convert(source, output, encoding="latin-1", overwrite=True).notes == ()
 
 
 @pytest.mark.parametrize("given", ["out/", "there"])
