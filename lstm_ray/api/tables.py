@@ -77,7 +77,7 @@ def _by_argument(message: str, paths: Mapping[str, str]) -> str:
         argument = " and ".join(name for name, one in paths.items() if one == path)
         message = message.replace(repr(path), argument).replace(path, argument)
     of_earlier_calls = rf"(['\"]?){re.escape(str(_directory()))}/table-[0-9a-f]{{32}}\.parquet\1"
-    return re.sub(of_earlier_calls, "another table", message)
+    return re.sub(of_earlier_calls, "another table" if paths else "a table that a call from Python was given", message)
 
 
 def refuse_tables(given: Mapping[str, Any], where: str = "") -> None:

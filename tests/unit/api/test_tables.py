@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from lstm_ray.api.tables import tables_as_files, tables_named
 from lstm_ray.config import TrainConfig, resolve
 from lstm_ray.errors import ConfigError, InputError, LstmRayError, OutputError
 from lstm_ray.progress import Count
+from lstm_ray.report.rendering import flatten
 from lstm_ray.storage.inputs import find_inputs
 from lstm_ray.train.resume import begin_run, open_run
 
@@ -184,6 +186,11 @@ def test_a_table_has_not_changed_after_a_run_and_another_one_is_named_as_such(ca
             times.update(file.modified for file in find_inputs(run.train))
             if table is TABLE:
                 begin_run(run)
+                written = (tmp_path / "run/config.yaml").read_text(encoding="utf-8")
+                assert written.startswith("# lstm_ray.train was given a data frame, ")
+                shown = dict(flatten({"train": list(run.train), "inputs": ["a.parquet"]}))
+                assert re.fullmatch("data frame [0-9a-f]{8}", shown["train"])
+                assert shown["inputs"] == "a.parquet"
             elif len(table) == len(TABLE):
                 assert open_run(run)
             else:
