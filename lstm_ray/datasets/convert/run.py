@@ -178,6 +178,11 @@ def _check_file(path: Path, before: Sequence[Path], output: Path) -> None:
     is_packed = path.suffix.lower() in COMPRESSED and not is_text(head)
     if not is_packed and (what := stand_in(head)) is not None:
         raise InputError(f"{path}: is {what}")
+    if head.startswith(b"__label__"):
+        sed = shlex.join(["sed", r"s/^__label__\([^ ]*\) /\1\t/", str(path)])
+        raise InputError(
+            f"{path}: is fastText's format: `{sed} > NEW.tsv` makes TSV of it, to convert with --column-names label,text"
+        )
     if head.startswith(_JSON_BEGINS) and not any(one.lower() in SUFFIXES for one in path.suffixes):
         raise InputError(f"{path}: {_JSON}")
 

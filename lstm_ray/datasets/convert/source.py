@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,6 +58,11 @@ class Lines:
                 line = line.lstrip("\ufeff")  # some programs write two
             if len(line) == LONGEST:
                 raise InputError(f"{self.path}: line {self.number} has more than {LONGEST >> 20} Mi characters")
+            if (rest := line.strip("\r\n")) and not rest.strip("\0\x1a"):
+                raise InputError(
+                    f"{self.path}: line {self.number:,} has nothing but NUL or Ctrl-Z characters, as the end of a damaged "
+                    f"or very old file: delete them, with tr -d '\\000\\032' < {shlex.quote(str(self.path))} > NEW"
+                )
             if self._is_ascii_like and (word := utf8_word(line, self._encoding)):
                 self._utf8_lines += 1
                 self._first_utf8 = self._first_utf8 or f"line {self.number:,} has {word}"
