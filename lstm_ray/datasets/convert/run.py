@@ -181,7 +181,7 @@ def _check_file(path: Path, before: Sequence[Path], output: Path) -> None:
     if head.startswith(b"__label__"):
         sed = shlex.join(["sed", r"s/^__label__\([^ ]*\) /\1\t/", str(path)])
         raise InputError(
-            f"{path}: is fastText's format: `{sed} > NEW.tsv` makes TSV of it, to convert with --column-names label,text"
+            f"{path}: is fastText's format: `{sed} > NEW.tsv` makes TSV of it, for --column-names label,text"
         )
     if head.startswith(_JSON_BEGINS) and not any(one.lower() in SUFFIXES for one in path.suffixes):
         raise InputError(f"{path}: {_JSON}")

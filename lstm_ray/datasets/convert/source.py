@@ -60,8 +60,8 @@ class Lines:
                 raise InputError(f"{self.path}: line {self.number} has more than {LONGEST >> 20} Mi characters")
             if (rest := line.strip("\r\n")) and not rest.strip("\0\x1a"):
                 raise InputError(
-                    f"{self.path}: line {self.number:,} has nothing but NUL or Ctrl-Z characters, as the end of a damaged "
-                    f"or very old file: delete them, with tr -d '\\000\\032' < {shlex.quote(str(self.path))} > NEW"
+                    f"{self.path}: line {self.number:,} has nothing but NUL or Ctrl-Z characters, as the end of a "
+                    f"damaged or old file: delete them, with tr -d '\\000\\032' < {shlex.quote(str(self.path))} > NEW"
                 )
             if self._is_ascii_like and (word := utf8_word(line, self._encoding)):
                 self._utf8_lines += 1
