@@ -17,6 +17,7 @@ _UNSEEN = re.compile(
     "\ud800-\udfff"  # bytes of a name that are not UTF-8: they cannot be printed
     "]"
 )
+_TABLE_FILE = re.compile(r".*/lstm-ray/tables/table-([0-9a-f]{32})\.parquet")  # api/tables.py
 _MOST_NAMED = 20
 _MOST_COMPARED = 1000
 _MOST_CHARACTERS = 200
@@ -57,6 +58,12 @@ def visible(text: str) -> str:
 def on_one_line(text: str) -> str:
     """Escapes the same characters as `visible`, and line feeds and tabs too."""
     return visible(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def shown_path(path: str) -> str:
+    """Returns a path for people: that of a table which a call from Python was given is "data frame 0a1b2c3d"."""
+    found = _TABLE_FILE.fullmatch(path)
+    return f"data frame {found[1][:8]}" if found else path
 
 
 def named(names: Iterable[object]) -> str:

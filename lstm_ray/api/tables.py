@@ -24,6 +24,8 @@ from lstm_ray.wording import reason
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_DATA = ("train", "validation", "unlabelled", "inputs")
+_REMEDY = "leave out the columns that are not needed, or convert them, such as to text"
 _ROW_GROUP_ROWS = 10_000  # several row groups, which training encodes in parallel
 
 
@@ -40,9 +42,12 @@ def tables_as_files(given: Mapping[str, Any], progress: Progress) -> Iterator[tu
     at the end of the block.
 
     Raises:
+        ConfigError: What should be tables or paths is something else.
         InputError: A table has a type that Parquet does not have.
         OutputError: The files cannot be written.
     """
+    for name in _DATA:
+        _check_is_data(name, given.get(name))
     with ExitStack() as files:
         paths = {
             name: files.enter_context(_file_of(_as_arrow(name, value)))
@@ -58,6 +63,8 @@ def _by_argument(message: str, paths: Mapping[str, str]) -> str:
         argument = " and ".join(name for name, one in paths.items() if one == path)
         message = message.replace(repr(path), argument).replace(path, argument)
     of_earlier_calls = rf"(['\"]?){re.escape(str(_directory()))}/table-[0-9a-f]{{32}}\.parquet\1"
+    if not paths:
+        return re.sub(of_earlier_calls, "a table that a call from Python was given", message)
     message = re.sub(of_earlier_calls, "another table", message)
     return re.sub(rf"another table there, ({'|'.join(paths)}) here", "another table there, this one here", message)
 
@@ -71,6 +78,27 @@ def refuse_tables(given: Mapping[str, Any], where: str = "", instead: str = "") 
             )
 
 
+def _check_is_data(name: str, value: Any) -> None:
+    """Raises ConfigError if a value is neither a table nor paths, but what people have their rows in otherwise."""
+    if is_table(value):
+        return
+    how = None
+    if hasattr(value, "to_pandas"):  # a Dataset of Hugging Face or Ray Data
+        how = f"{name}.to_pandas()"
+    elif isinstance(value, list | tuple) and value and is_table(value[0]):
+        how = f"pandas.concat({name})"
+    elif isinstance(value, Mapping) or hasattr(value, "dtype") or _is_of_rows(value):
+        how = f"pandas.DataFrame({name})"
+    if how is not None:
+        raise ConfigError(
+            f"{name} is of type {type(value).__name__}: give paths, an Arrow table or a data frame, such as {how}"
+        )
+
+
+def _is_of_rows(value: Any) -> bool:
+    return isinstance(value, list | tuple) and bool(value) and isinstance(value[0], Mapping | list | tuple)
+
+
 def _as_arrow(name: str, value: Any) -> pa.Table:
     import pyarrow as pa
 
@@ -79,7 +107,7 @@ def _as_arrow(name: str, value: Any) -> pa.Table:
             return pa.Table.from_pandas(value, preserve_index=False)
         return pa.table(value)
     except (pa.ArrowException, AttributeError, TypeError, ValueError) as error:  # a Series has no columns
-        raise InputError(f"{name} cannot be converted to an Arrow table: {reason(error)}") from error
+        raise InputError(f"{name} cannot be converted to an Arrow table: {reason(error)}: {_REMEDY}") from error
 
 
 @contextmanager
@@ -143,7 +171,7 @@ def _write(table: pa.Table, directory: Path) -> tuple[Path, BinaryIO]:
         stream.close()
         new.unlink(missing_ok=True)
         if isinstance(error, pa.ArrowException):
-            raise InputError(f"a table cannot be written as Parquet: {reason(error)}") from error
+            raise InputError(f"a table cannot be written as Parquet: {reason(error)}: {_REMEDY}") from error
         raise
     return path, stream
 

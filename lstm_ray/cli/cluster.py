@@ -169,7 +169,7 @@ def status(
         raise ConfigError("--address local would start a new Ray: give the address of a running one, or auto")
     from lstm_ray.cluster.status import read_status
 
-    found = read_status(address)
+    found = read_status(address, console.say)
     if as_json:
         more = {"train_workers": found.train_workers, "score_actors": found.score_actors}
         console.show_text(json.dumps(asdict(found) | more) + "\n")

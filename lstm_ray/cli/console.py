@@ -21,6 +21,7 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
+from lstm_ray.cli.streams import messages, results
 from lstm_ray.errors import ConfigError
 from lstm_ray.progress import LINE_EVERY_S, WARNING, Count, Event, Progress
 from lstm_ray.wording import on_one_line, uncoloured, visible
@@ -54,13 +55,15 @@ def say(message: str) -> None:
 
 def warn(message: str) -> None:
     """Prints a message on stderr, also with --quiet."""
-    _err.print(visible(message), markup=False)
+    with messages():
+        _err.print(visible(message), markup=False)
 
 
 def fail(message: str) -> None:
     """Prints an error on stderr."""
-    _err.print("[bold red]error:[/] ", end="")
-    _err.print(visible(message), markup=False)
+    with messages():
+        _err.print("[bold red]error:[/] ", end="")
+        _err.print(visible(message), markup=False)
 
 
 def say_table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -75,9 +78,10 @@ def show_table(title: str, rows: Iterable[tuple[str, str]]) -> None:
     """Prints names and values in two columns on stdout; values are not wrapped, so that a command can be copied."""
     rows = [(on_one_line(name), on_one_line(value)) for name, value in rows]
     width = max(len(name) for name, _ in rows)
-    _out.print(f"[bold]{on_one_line(title)}[/]")
-    for name, value in rows:
-        _out.print(f"[dim]{name:{width}}[/]  {escape(value)}")
+    with results():
+        _out.print(f"[bold]{on_one_line(title)}[/]")
+        for name, value in rows:
+            _out.print(f"[dim]{name:{width}}[/]  {escape(value)}")
 
 
 def width() -> int:
@@ -99,8 +103,9 @@ def python_line(code: str) -> str:
 
 def show_text(text: str) -> None:
     """Prints a result on stdout: unchanged into a pipe or file, with control characters escaped on a terminal."""
-    sys.stdout.write(visible(text) if sys.stdout.isatty() else text)
-    sys.stdout.flush()
+    with results():
+        sys.stdout.write(visible(text) if sys.stdout.isatty() else text)
+        sys.stdout.flush()
 
 
 def show_line(text: str) -> None:
@@ -128,7 +133,8 @@ def show_weighed(begin: str, text: str, weights: Mapping[tuple[int, int], float]
         line.append(on_one_line(text[end:start]))
         line.append(on_one_line(text[start:stop]), style)
         end = stop
-    _out.print(line.append(on_one_line(text[end:])))
+    with results():
+        _out.print(line.append(on_one_line(text[end:])))
 
 
 def show_log(text: str) -> None:

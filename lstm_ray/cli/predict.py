@@ -18,6 +18,7 @@ from lstm_ray.cli import console
 from lstm_ray.cli.options import takes_settings
 from lstm_ray.config import BundleSettings, DecisionSettings, PrecisionSettings, check_complete
 from lstm_ray.errors import ConfigError, InputError
+from lstm_ray.wording import counted
 
 if TYPE_CHECKING:
     from lstm_ray.api.model import Explanation, Prediction
@@ -77,6 +78,22 @@ def predict(
             console.show_text(json.dumps(_as_json(text, scored, found), ensure_ascii=False) + "\n")
         else:
             _show(text, scored, found)
+    if unreadable := [text for text, scored in zip(given, predictions, strict=True) if scored.error == "invalid_utf8"]:
+        _note_encoding(unreadable)
+
+
+def _note_encoding(texts: list[bytes]) -> None:
+    """Says what the first of some texts that are not UTF-8 may be, and what makes UTF-8 of them."""
+    from lstm_ray.text.encodings import readings
+
+    try:
+        texts[0].decode()
+    except UnicodeDecodeError as error:
+        found = readings(texts[0], error.start)
+        console.say(
+            f"note: {counted(len(texts), 'text')} in another encoding than UTF-8, such as {found}: "
+            "iconv -f ENCODING -t utf-8 converts a file"
+        )
 
 
 def _as_json(text: str, scored: Prediction, explained: Explanation | None) -> dict[str, Any]:

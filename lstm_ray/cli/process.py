@@ -8,7 +8,7 @@ import signal
 import sys
 from typing import NoReturn
 
-from lstm_ray.cli import app
+from lstm_ray.cli import app, streams
 
 _INTERRUPTED = 130  # Typer's code after a KeyboardInterrupt
 
@@ -21,6 +21,7 @@ def main() -> None:
     shut down Ray and TensorFlow: while a thread waits for Ray, the shutdown would crash the process, or end it with
     Ray's exit code. A Ray that this process started ends with it.
     """
+    streams.prepare()
     received: list[int] = []
 
     def interrupt(number: int, _: object) -> NoReturn:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,18 +72,19 @@ class Status:
         return min(most, int(self.free_cpus) - 1) if self.gpus_each else most
 
 
-def read_status(address: str) -> Status:
+def read_status(address: str, notify: Callable[[str], None]) -> Status:
     """Returns the status of a running cluster.
 
     Args:
         address: "auto", HOST:PORT or ray://HOST:PORT.
+        notify: Receives a message that says which Ray is waited for.
 
     Raises:
         LstmRayError: There is no Ray at the address.
     """
     import ray
 
-    from lstm_ray.runtime.ray_session import connect
+    from lstm_ray.runtime.ray_session import connect, is_ray_client
 
     def free_by_node() -> dict[str, dict[str, float]]:
         from ray._private.state import available_resources_per_node  # Ray has no public function for this
@@ -91,9 +92,9 @@ def read_status(address: str) -> Status:
         found: dict[str, dict[str, float]] = available_resources_per_node()
         return found
 
-    with connect(address):
+    with connect(address, notify=notify):
         # Only processes of the cluster can call it. The function is sent by value, as lstm-ray may be missing there.
-        if address.startswith("ray://"):
+        if is_ray_client():
             return summarise(ray.nodes(), ray.get(ray.remote(num_cpus=0)(free_by_node).remote()))
         return summarise(ray.nodes(), free_by_node())
 

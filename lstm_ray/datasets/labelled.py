@@ -218,7 +218,7 @@ def list_labels(shards: Sequence[Shard], label_column: str) -> str:
 
 def describe_left_out(without_text: int, with_other_label: int, shards: Sequence[Shard], label_column: str) -> str:
     """Returns the end of a sentence: how many rows were left out and why, and which labels occur."""
-    left_out = f"; {counted(without_text, 'row')} without words left out" if without_text else ""
+    left_out = f"; {counted(without_text, 'row')} without words, or not in UTF-8, left out" if without_text else ""
     if with_other_label:
         labels = list_labels(shards, label_column)
         left_out += f"; {counted(with_other_label, 'row')} with other labels left out (there are {labels})"

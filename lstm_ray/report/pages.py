@@ -26,6 +26,7 @@ from lstm_ray.report.curves import Curves, describe, is_number, points, read_cur
 from lstm_ray.report.parts import advice, part_figures
 from lstm_ray.report.picture import draw_charts
 from lstm_ray.report.rendering import Figure, duration, figure, flatten, render
+from lstm_ray.wording import shown_path
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -317,7 +318,7 @@ def _show_mistake(mistake: Mistake) -> dict[str, Any]:
         "actual": _LABELS[mistake.label],
         "confidence": mistake.probability if predicted else 1 - mistake.probability,
         "text": text,
-        "file": os.path.basename(mistake.file),
+        "file": os.path.basename(shown_path(mistake.file)),
         "row": mistake.row,
     }
 

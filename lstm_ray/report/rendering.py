@@ -10,7 +10,7 @@ import jinja2
 
 from lstm_ray.report.curves import is_number
 from lstm_ray.report.marks import Point
-from lstm_ray.wording import visible
+from lstm_ray.wording import shown_path, visible
 
 Figure: TypeAlias = tuple[str, str, str]
 """A headline figure: name, figure, unit."""
@@ -63,7 +63,7 @@ def flatten(config: Mapping[str, object], prefix: str = "") -> Iterator[tuple[st
         if isinstance(value, Mapping) and value:
             yield from flatten(value, f"{prefix}{name}.")
         elif isinstance(value, list | tuple):
-            yield f"{prefix}{name}", ", ".join(map(str, value))
+            yield f"{prefix}{name}", ", ".join(shown_path(str(one)) for one in value)
         elif value is None or isinstance(value, bool):
             yield f"{prefix}{name}", str(value).lower()
         else:

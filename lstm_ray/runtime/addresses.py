@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from lstm_ray.wording import reason
 
 RAY_PORT, CLIENT_PORT, DASHBOARD_PORT = 6379, 10001, 8265  # if not set otherwise
-_CONNECT_TIMEOUT_S = 5.0
+_CONNECT_TIMEOUT_S, _ANSWER_TIMEOUT_S = 5.0, 20.0
 _SETTINGS = 4  # the type of a frame of HTTP/2, its fourth byte
 
 
@@ -35,15 +35,15 @@ def find_ray(address: str, notify: Callable[[str], None]) -> str:
     """Returns the address of a Ray to join: the one given, or if that is its dashboard, that of Ray itself beside it.
 
     Args:
-        address: "auto", HOST:PORT or ray://HOST:PORT.
+        address: HOST:PORT or ray://HOST:PORT.
         notify: Receives a message if another address was found.
 
     Raises:
-        ConnectionError: It is not Ray that listens there; Ray itself would try for minutes.
+        ConnectionError: It is not Ray that listens there, or it does not answer; Ray itself would try for minutes.
     """
     given = host_port(address)
     if given is None:
-        return address  # "auto": Ray looks for a cluster on this machine
+        return address
     try:
         if is_ray(given):
             return address
@@ -85,19 +85,17 @@ def _is_reached(address: HostPort, *, as_ray: bool) -> bool:
 
 
 def is_ray(address: HostPort) -> bool:
-    """Returns whether Ray itself may listen at an address: it speaks HTTP/2, unlike the dashboard, or is silent.
+    """Returns whether Ray itself may listen at an address: it speaks HTTP/2, unlike the dashboard.
 
     A client begins with its preface and an empty SETTINGS frame, a server with its SETTINGS. Source: RFC 9113, 3.4.
 
     Raises:
-        OSError: Nothing listens there.
+        OSError: Nothing listens there, or what does is silent, like a Ray that was suspended.
     """
     with socket.create_connection((address.host.strip("[]"), address.port), _CONNECT_TIMEOUT_S) as connection:
         if os.environ.get("RAY_USE_TLS", "0") != "0":
             return True
-        try:
-            connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, _SETTINGS, 0, 0, 0, 0, 0]))
-            answer = connection.recv(9)
-        except TimeoutError:
-            return True
+        connection.settimeout(_ANSWER_TIMEOUT_S)
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, _SETTINGS, 0, 0, 0, 0, 0]))
+        answer = connection.recv(9)
         return len(answer) > 3 and answer[3] == _SETTINGS

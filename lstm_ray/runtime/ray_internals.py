@@ -191,6 +191,17 @@ def before_processes_end(call: Callable[[], None]) -> Iterator[None]:
         yield
 
 
+def address_of_auto() -> str:
+    """Returns the address that Ray takes for "auto": RAY_ADDRESS, or that of the Ray last started on this machine.
+
+    Raises:
+        ConnectionError: There is none.
+    """
+    from ray._private import services
+
+    return str(services.get_ray_address_from_environment("auto", None))
+
+
 def ask_for_token() -> None:
     """Makes a Ray that this process starts require a token, unless the user has set RAY_AUTH_MODE.
 

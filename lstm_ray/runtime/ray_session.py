@@ -21,6 +21,7 @@ from lstm_ray.runtime.addresses import find_ray
 from lstm_ray.runtime.capacity import check_room
 from lstm_ray.runtime.devices import available_cores, may_have_gpu
 from lstm_ray.runtime.ray_internals import (
+    address_of_auto,
     ask_for_token,
     before_processes_end,
     is_client_server_crash,
@@ -117,12 +118,12 @@ def _begin(address: str, asked: Asked | None, notify: Callable[[str], None]) -> 
     gpus = _gpus(asked)
     if address == "local" and gpus and not may_have_gpu():
         raise LstmRayError(f"{gpus:g} GPUs are asked for, but this machine has none that this process may use")
-    notify("starting Ray" if address == "local" else f"connecting to Ray at {address}")
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     # Prevents a warning on stderr about Ray Data's own behaviour (ray#53727).
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         if address == "local":
+            notify("starting Ray")
             most_cpus = math.ceil(asked.most * asked.cpus) if asked else 0
             claimed = max(available_cores(), most_cpus) + 1  # one for tasks beside the workers
             # Ray prints the log level that was just set.
@@ -130,6 +131,11 @@ def _begin(address: str, asked: Asked | None, notify: Callable[[str], None]) -> 
                 ask_for_token()
                 ray.init(address="local", num_cpus=claimed, include_dashboard=False, labels=labels, **quiet)
         else:
+            origin = ""
+            if address == "auto":
+                address = address_of_auto()
+                origin = f" ({'RAY_ADDRESS' if os.environ.get('RAY_ADDRESS') else 'found on this machine'})"
+            notify(f"connecting to Ray at {address}{origin}")
             address = find_ray(address, notify)
             with _sigterm_kept(), held_back(shown_on_failure=False):  # the exception has the same message
                 _join(address, **quiet)

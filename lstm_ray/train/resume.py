@@ -24,8 +24,13 @@ from lstm_ray.storage.inputs import InputFile
 from lstm_ray.train.data.corpus import Prepared
 from lstm_ray.train.loop.mlflow_run import ID_FILE
 from lstm_ray.train.loop.state import State
+from lstm_ray.wording import shown_path
 
 LOCK = ".lock"
+_OF_PYTHON = (
+    "# lstm_ray.train was given a data frame: it was the file .../lstm-ray/tables/table-....parquet during the call.\n"
+    "# The same call, with the same data frame, resumes this run."
+)
 _MOST_NAMED = 5  # settings that differ: another preset changes two dozen, and is the first of them
 VECTORS = "vectors"
 PRETRAINING = "pretraining"
@@ -142,7 +147,11 @@ def begin_run(config: TrainConfig) -> None:
         storage.delete(storage.join(config.output, name))
     # config.yaml can be used as a job file, and must then resume this run, not delete it.
     kept = config.model_copy(update={"fresh": False})
-    storage.write_bytes(storage.join(config.output, "config.yaml"), to_yaml(kept).encode())
+    content = to_yaml(kept)
+    paths = (*config.train, *config.validation, *config.unlabelled)
+    if any(shown_path(path) != path for path in paths):
+        content = f"{_OF_PYTHON}\n{content}"
+    storage.write_bytes(storage.join(config.output, "config.yaml"), content.encode())
 
 
 def remove_if_empty(output: str) -> None:

@@ -90,6 +90,9 @@ class DelimitedRows:
         with _long_values():
             rows = self._rows()
             names = list(self._dialect.column_names) or next((row for row in rows if row), [])
+            has_unnamed = any(names) and not names[-1]
+            while has_unnamed and not names[-1]:  # as spreadsheets write: the values below are empty too
+                names.pop()
             if not names:
                 raise InputError(f"{self._lines.path}: is empty")
             if not self._dialect.column_names and (
@@ -108,11 +111,11 @@ class DelimitedRows:
             for row in rows:
                 if not row or (len(row) < len(names) and not any(value.strip() for value in row)):
                     continue  # a line with nothing in it
-                if len(row) > len(names) and any(row) and not any(row[len(names) :]):  # as spreadsheets write
+                if len(row) > len(names) and not any(row[len(names) :]):  # as spreadsheets write
                     self._doubt("it has empty values after the last column, which were left out")
                     del row[len(names) :]
                 if len(row) != len(names):
-                    raise self._wrong_number(row, names)
+                    raise self._wrong_number(row, names, "; or name the last column in the first line" * has_unnamed)
                 self._look_at(row, names)
                 block.append(row)
                 places.append(self._first_line())
@@ -176,6 +179,8 @@ class DelimitedRows:
             self._doubt("it was read as the columns' names, but looks like a row: if it is, give --column-names")
         if any(_UNSEEN.search(name) for name in names):
             self._doubt("a column's name has spaces around it, or characters that are not seen, which were kept")
+        if "" in names:
+            self._doubt("a column has no name, such as the index that pandas writes, and was kept")
         if len(names) == 1 and (other := _OTHER_DELIMITER.search(names[0])):
             raise InputError(
                 f"{self._lines.path}: has one column, {shortened(repr(names[0]))}: try --delimiter {_shown(other[0])}"
@@ -186,8 +191,10 @@ class DelimitedRows:
         dialect = self._dialect
         if dialect.column_names and len(self._first_rows) < _LOOKED_AT:
             self._first_rows.append(row)
-        if row == names:
+        if [row[0].lstrip("\ufeff"), *row[1:]] == names:
             self._doubt("it repeats the columns' names, and was kept")
+        elif row[0].startswith("\ufeff"):
+            self._doubt("it begins with a byte order mark, as where files were joined, which was kept")
         if dialect.quote is None:
             if any(len(value) > 1 and value[0] == '"' == value[-1] for value in row):
                 self._doubt("values stand in quotation marks, which were kept; --quote '\"' takes them off")
@@ -204,14 +211,14 @@ class DelimitedRows:
         rows, line = self._doubts.get(what, (0, self._first_line()))
         self._doubts[what] = rows + 1, line
 
-    def _wrong_number(self, row: Sequence[str], names: Sequence[str]) -> InputError:
-        """Returns the error of a row with too few or too many values."""
+    def _wrong_number(self, row: Sequence[str], names: Sequence[str], remedy: str) -> InputError:
+        """Returns the error of a row with too few or too many values; the remedy is one more."""
         has = f"has {counted(len(row), 'value')}, expected {len(names)}"
         if self._dialect.column_names:
             return self._error(f"{has}, as --column-names says", self._remedy())
         is_header = len(row) > len(names) and all(0 < len(one) <= _LONGEST_NAME and not is_number(one) for one in row)
         late = "; if these are the columns' names, delete the lines before them" if is_header else ""
-        return self._error(f"{has}, for {named(names)}", self._remedy() + late)
+        return self._error(f"{has}, for {named(names)}", self._remedy() + late + remedy)
 
     def _error(self, problem: str, remedy: str) -> InputError:
         return InputError(f"{self._lines.path}: line {self._first_line():,} {problem}: {remedy}")

@@ -39,7 +39,8 @@ class JsonRows:
         Raises:
             InputError: A line is not JSON, or not an object.
         """
-        lines = (line for line in self._lines if line.strip())
+        # Before an object may be a byte order mark, where files were joined, or the separator of RFC 7464.
+        lines = (kept for line in self._lines if (kept := line.lstrip("\ufeff\x1e")).strip())
         first = next(lines, None)
         if first is None:
             raise InputError(f"{self._lines.path}: is empty")
@@ -110,9 +111,13 @@ class JsonRows:
             return json.loads(text, parse_float=_number, object_pairs_hook=_object_of)
         except (ValueError, RecursionError) as error:
             is_cut = getattr(error, "pos", -1) >= len(text.rstrip())
-            joined = f"; `{shlex.join(['jq', '-c', '.', str(self._lines.path)])}` joins lines" if is_cut else ""
+            remedy = ""
+            if is_cut or str(error).startswith("Extra data"):
+                remedy = f"; `{shlex.join(['jq', '-c', '.', str(self._lines.path)])}` writes each object in one line"
+            elif text.lstrip("[ \t").startswith("{'"):
+                remedy = "; it is Python's notation: write it with json.dumps"
             raise InputError(
-                f"{self._lines.path}: line {self._lines.number:,}: {error}: {_EXPECTED}{joined}"
+                f"{self._lines.path}: line {self._lines.number:,}: {error}: {_EXPECTED}{remedy}"
             ) from error
 
     def _object(self, value: Any, unit: str, number: int) -> dict[str, Any]:

@@ -190,6 +190,11 @@ def _check_file(path: Path, before: Sequence[Path], output: Path) -> None:
     is_packed = path.suffix.lower() in COMPRESSED and not is_text(head)
     if not is_packed and (what := stand_in(head)) is not None:
         raise InputError(f"{path}: is {what}")
+    if head.startswith(b"__label__"):
+        sed = shlex.join(["sed", r"s/^__label__\([^ ]*\) /\1\t/", str(path)])
+        raise InputError(
+            f"{path}: is fastText's format: `{sed} > NEW.tsv` makes TSV of it, for --column-names label,text"
+        )
     if head.startswith(_JSON_BEGINS) and not any(one.lower() in SUFFIXES for one in path.suffixes):
         raise InputError(f"{path}: {_JSON}")
 
@@ -213,7 +218,7 @@ def _blocks(
             for block in found.blocks():
                 yield source.path, replace(block, unit=where + block.unit)
                 report(done + lines.bytes_read())
-            notes += [where + note for note in found.notes()]
+            notes += [where + note for note in (*found.notes(), *lines.notes())]
         done += source.size
 
 

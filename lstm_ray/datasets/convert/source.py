@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from lstm_ray.errors import ConfigError, InputError
-from lstm_ray.wording import reason
+from lstm_ray.text.encodings import readings, utf8_word
+from lstm_ray.wording import counted, reason
 
 COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 """Compression codecs by suffix."""
@@ -41,6 +43,8 @@ class Lines:
         self.number = 0
         self._text, self._raw = text, raw
         self._encoding = text.encoding
+        self._is_ascii_like = "a".encode(text.encoding) == b"a" and "utf" not in codecs.lookup(text.encoding).name
+        self._utf8_lines, self._first_utf8 = 0, ""
 
     def __iter__(self) -> Iterator[str]:
         """Yields the lines.
@@ -54,7 +58,22 @@ class Lines:
                 line = line.lstrip("\ufeff")  # some programs write two
             if len(line) == LONGEST:
                 raise InputError(f"{self.path}: line {self.number} has more than {LONGEST >> 20} Mi characters")
+            if (rest := line.strip("\r\n")) and not rest.strip("\0\x1a"):
+                raise InputError(
+                    f"{self.path}: line {self.number:,} has nothing but NUL or Ctrl-Z characters, as the end of a "
+                    f"damaged or old file: delete them, with tr -d '\\000\\032' < {shlex.quote(str(self.path))} > NEW"
+                )
+            if self._is_ascii_like and (word := utf8_word(line, self._encoding)):
+                self._utf8_lines += 1
+                self._first_utf8 = self._first_utf8 or f"line {self.number:,} has {word}"
             yield line
+
+    def notes(self) -> list[str]:
+        """Returns whether the encoding seems wrong, from the lines read so far."""
+        if not self._utf8_lines:
+            return []
+        lines = counted(self._utf8_lines, "line")
+        return [f"is --encoding {self._encoding} right? It fits UTF-8 as well in {lines}: {self._first_utf8}"]
 
     def bytes_read(self) -> int:
         """Returns the number of bytes of the file that have been read."""
@@ -64,31 +83,38 @@ class Lines:
         try:
             return self._text.readline(LONGEST)
         except UnicodeError as error:
-            where = _undecodable(self.path, self._encoding) or f"line {self.number + 1} or one soon after it"
-            cause = getattr(error, "reason", None) or reason(error)  # else with a position in what was read ahead
-            raise InputError(
-                f"{self.path}: {where} is not {self._encoding} ({cause}): name its --encoding, often latin-1 or cp1252"
-            ) from error
+            found = _undecodable(self.path, self._encoding)
+            if found is None:
+                found = f"line {self.number + 1} or one soon after it is not {self._encoding}: name its --encoding"
+            raise InputError(f"{self.path}: {found}") from error
         except (OSError, EOFError, pa.ArrowException) as error:
             raise InputError(f"{self.path}: cannot be read: {reason(error)}") from error
 
 
 def _undecodable(path: Path, encoding: str) -> str | None:
-    """Returns the first byte of a file that an encoding cannot decode: its line, position and value; None if all can.
+    """Returns the first byte of a file that an encoding cannot decode, and what helps; None if all can be decoded.
 
     The file is read again: the reader of lines has decoded some KiB ahead.
     """
     decoder = codecs.getincrementaldecoder(encoding)()
-    line, read = 1, 0
+    line, read, is_ascii = 1, 0, True
     with _open(path) as (_, content):
         while True:
             block = content.read(_BLOCK_BYTES)
             try:
-                line += decoder.decode(block, final=not block).count("\n")
+                text = decoder.decode(block, final=not block)
             except UnicodeDecodeError as error:
-                line += error.object[: error.start].count(b"\n")
+                content_before = error.object[: error.start]
+                line += content_before.count(b"\n")
                 position = read + len(block) - len(error.object) + error.start
-                return f"line {line:,}, byte {position + 1:,} of the file (0x{error.object[error.start]:02x})"
+                where = f"line {line:,}, byte {position + 1:,} of the file (0x{error.object[error.start]:02x})"
+                if encoding == "utf-8" and not (is_ascii and content_before.isascii()):
+                    remedy = "correct it, as the file is UTF-8 up to there"
+                else:
+                    remedy = "name its --encoding"
+                return f"{where} is not {encoding}: {remedy}; it may be {readings(error.object, error.start)}"
+            line += text.count("\n")
+            is_ascii = is_ascii and text.isascii()
             if not block:
                 return None
             read += len(block)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import stat
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +22,7 @@ from lstm_ray.api.tables import tables_as_files
 from lstm_ray.config import TrainConfig, resolve
 from lstm_ray.errors import ConfigError, InputError, LstmRayError, OutputError
 from lstm_ray.progress import Count, ignore
+from lstm_ray.report.rendering import flatten
 from lstm_ray.storage.inputs import find_inputs
 from lstm_ray.train.resume import begin_run, open_run
 
@@ -75,9 +79,28 @@ def test_errors_of_the_call_are_its_own_and_the_file_is_deleted(cache: Path) -> 
     "table", [pd.DataFrame({"text": [1, "a"]}), pa.table({"a": pa.array([(1, 2, 3)], pa.month_day_nano_interval())})]
 )
 def test_what_parquet_cannot_hold_is_named(cache: Path, table: Any) -> None:
-    with pytest.raises(InputError, match="table"), tables_as_files({"train": table}, ignore):
+    with pytest.raises(InputError, match=r"table.*: leave out the columns"), tables_as_files({"train": table}, ignore):
         pass
     assert not cache.exists() or left_in(cache) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "how"),
+    [
+        ({"text": ["good"], "label": [1]}, "pandas.DataFrame(inputs)"),
+        ([{"text": "good", "label": 1}], "pandas.DataFrame(inputs)"),
+        ((["good"], [1]), "pandas.DataFrame(inputs)"),
+        (np.array([["good", "1"]]), "pandas.DataFrame(inputs)"),
+        ([pd.DataFrame({"text": ["good"]})], "pandas.concat(inputs)"),
+        (SimpleNamespace(to_pandas=list), "inputs.to_pandas()"),
+    ],
+)
+def test_rows_in_something_else_are_refused_with_what_makes_a_table_of_them(value: Any, how: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        lstm_ray.evaluate(value, model="m")
+    assert str(raised.value) == (
+        f"inputs is of type {type(value).__name__}: give paths, an Arrow table or a data frame, such as {how}"
+    )
 
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,6 +207,11 @@ def test_a_table_has_not_changed_after_a_run_and_another_one_is_named_as_such(ca
             times.update(file.modified for file in find_inputs(run.train))
             if table is TABLE:
                 begin_run(run)
+                written = (tmp_path / "run/config.yaml").read_text(encoding="utf-8")
+                assert written.startswith("# lstm_ray.train was given a data frame: ")
+                shown = dict(flatten({"train": list(run.train), "inputs": ["a.parquet"]}))
+                assert re.fullmatch("data frame [0-9a-f]{8}", shown["train"])
+                assert shown["inputs"] == "a.parquet"
             elif len(table) == len(TABLE):
                 assert open_run(run)
             else:

@@ -61,6 +61,13 @@ def test_a_file_s_lines_end_as_on_any_system(
     assert (code, scored, error.strip()) == (1 if says else 0, texts, says)
 
 
+def test_lines_in_another_encoding_are_told_with_what_they_may_be(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "odd.txt").write_bytes(b"good\n" + "скучно и длинно\n".encode("cp1251"))
+    code, scored, error = run("--file", "odd.txt")
+    assert (code, len(scored)) == (0, 2)
+    assert error.startswith("note: 1 text in another encoding than UTF-8, such as 'скучно и длинно' in cp1251, ")
+
+
 def test_a_file_is_no_text_and_the_remedy_scores_its_lines(run: Run) -> None:
     code, _, error = run("reviews.txt")
     assert (code, error.splitlines()[0]) == (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import signal
 import subprocess
@@ -50,6 +52,46 @@ def run(
             process.send_signal(number)
         rest = process.stdout.read().splitlines()
     return process.returncode, lines + rest
+
+
+def run_with(streams: str, command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command whose standard streams a shell has redirected."""
+    code = _COMMAND.format(command="\n".join(f"    {line}" for line in command.splitlines()), at_exit="print")
+    return subprocess.run(
+        ["sh", "-c", f'exec "$0" "$@" {streams}', sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        check=False,
+    )
+
+
+def test_a_character_that_stdout_lacks_is_escaped_and_json_stays_json() -> None:
+    said = {"text": "un café, \U0001f600"}
+    show = f"from lstm_ray.cli import console\nimport json\nconsole.show_text(json.dumps({said!r}, ensure_ascii=False))"
+    done = run_with("", show, PYTHONIOENCODING="ascii")
+    assert (json.loads(done.stdout), done.stderr) == (said, "")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_file_does_not_take_the_place_of_a_closed_stream(tmp_path: Path, closed: str) -> None:
+    path = tmp_path / "file"
+    work = (
+        f"from lstm_ray.cli import console\nimport os\nwith open({str(path)!r}, 'w') as file:\n"
+        "    console.say('note')\n    console.show_line('result')\n    os.write(1, b'of a library')\n    sys.stdin.read()\nsys.exit(3)"
+    )
+    assert run_with(closed, work).returncode == 3
+    assert path.read_bytes() == b""
+
+
+def test_a_full_disk_under_a_log_ends_no_work_and_under_a_result_is_an_error() -> None:
+    show = "from lstm_ray.cli import console\nfrom lstm_ray.errors import OutputError\nconsole.say('note')\n"
+    done = run_with("2>/dev/full", show + "console.show_line('result')\nsys.exit(3)")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (3, "result")
+    show += "try:\n    console.show_line('result')\nexcept OutputError as error:\n"
+    show += "    console.fail(str(error))\n    sys.exit(1)"
+    done = run_with(">/dev/full", show)
+    assert (done.returncode, done.stderr) == (1, "note\nerror: stdout cannot be written: no space left on device\n")
 
 
 SIGINT, SIGTERM = signal.SIGINT, signal.SIGTERM

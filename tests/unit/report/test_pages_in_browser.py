@@ -58,6 +58,15 @@ CONTRAST = """
 })()
 """
 
+# Tables that reach out of the page, or out of a box that does not scroll.
+CUT = """
+[...document.querySelectorAll("table")].filter(table => {
+  const box = table.closest(".scroll") ?? table.parentElement, main = document.querySelector("main");
+  const scrolls = getComputedStyle(box).overflowX === "auto", right = box.getBoundingClientRect().right;
+  return right > main.getBoundingClientRect().right || (!scrolls && table.getBoundingClientRect().right > right + 1);
+}).map(table => table.textContent.slice(0, 40))
+"""
+
 
 def profile(rows: int, unknown: float) -> Profile:
     """Returns the counts of random rows."""
@@ -142,7 +151,20 @@ def search_page() -> str:
     )
 
 
+def wide_search_page() -> str:
+    """Returns the report of a search of twelve settings: its table is wider than a page."""
+    drawn = [f"setting_number_{number}" for number in range(12)]
+    figures = {"validation_accuracy": [0.9], "validation_accuracy_standard_error": [0.004]}
+    trials = pa.table(
+        {"trial": [1], "state": ["finished"], "epochs": [5], "best_epoch": [4], **figures, "seconds": [9.0]}
+        | {"error": pa.nulls(1, pa.string())}
+        | {name: [0.0123456] for name in drawn}
+    )
+    return search_report(title="Search", trials=trials, best_by="accuracy", drawn=drawn, config={"train": [LONG]})
+
+
 PAGES = {
+    "tune-wide": wide_search_page,
     "tune": search_page,
     "train": training_page,
     "evaluate": lambda: evaluation_report(
@@ -168,8 +190,9 @@ def test_a_page_fits_reads_well_and_complains_of_nothing(
 ) -> None:
     page = tmp_path / f"{name}.html"
     page.write_text(PAGES[name](), encoding="utf-8")
-    for width in (360, 1280):
+    for width in (360, 1100, 1280):
         assert browser.open(page, width, scheme) == []
+        assert browser.evaluate(CUT) == []
         assert browser.evaluate("document.documentElement.scrollWidth") <= width
         paper: Any = browser.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (int(paper.removeprefix("rgb(").split(",")[0]) < 128) is (scheme == "dark")

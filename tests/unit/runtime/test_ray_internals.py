@@ -204,6 +204,20 @@ def test_a_ray_started_here_asks_for_a_token_that_its_owner_alone_can_read(
     assert not token.exists() or token.stat().st_mode & 0o777 == 0o600
 
 
+def test_the_address_for_auto_is_that_of_the_environment_or_of_the_last_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    assert ray_internals.address_of_auto() == "head:6379"
+    monkeypatch.delenv("RAY_ADDRESS")
+    monkeypatch.setattr(services, "find_gcs_addresses", set)
+    monkeypatch.setattr(services, "find_bootstrap_address", lambda directory: "10.0.0.1:6379")
+    assert ray_internals.address_of_auto() == "10.0.0.1:6379"
+    monkeypatch.setattr(services, "find_bootstrap_address", lambda directory: None)
+    with pytest.raises(ConnectionError):
+        ray_internals.address_of_auto()
+
+
 def test_the_trainer_is_that_of_ray_trains_own_frameworks() -> None:
     from ray.train.v2.tensorflow.tensorflow_trainer import TensorflowTrainer
 

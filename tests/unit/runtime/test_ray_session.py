@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -51,6 +52,20 @@ def test_a_client_whose_server_crashed_connects_again(monkeypatch: pytest.Monkey
     with pytest.raises(LstmRayError, match=said) if said else contextlib.nullcontext(), connect("ray://head:10001"):
         pass
     assert calls == ["ray://head:10001"] * min(crashes + 1, 3)
+
+
+def test_a_ray_that_has_vanished_is_named_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
+    monkeypatch.setattr(ray_session.ray, "init", lambda **_: pytest.fail("Ray itself tries for minutes"))
+    notes: list[str] = []
+    with (
+        pytest.raises(LstmRayError, match=rf"Ray at 127\.0\.0\.1:{port}: .*refused"),
+        connect("auto", None, notes.append),
+    ):
+        pass
+    assert notes == [f"connecting to Ray at 127.0.0.1:{port} (RAY_ADDRESS)"]
 
 
 def exit_on_sigterm(*_: object) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
@@ -242,6 +243,18 @@ def test_the_share_of_positives_is_compared_if_the_model_decided_them(
     assert (scores["here"] is not None, scores["training"] is not None) == (is_compared, is_compared)
     if is_compared:
         assert scores["here"] == manifest.positives / manifest.scored
+
+
+def test_readers_find_the_rows_of_the_parts_alone(run: Run, place: Path) -> None:
+    (place / "in/z.parquet").write_bytes(b"no Parquet")
+    manifest = run(max_bad_files=1)
+    shutil.copytree(place / "out", place / "next")
+    shutil.copytree(place / "next", place / "out/_next")  # as while other scores are written
+    beside = {path.name for path in (place / "out").iterdir()} - parts(place / "out").keys()
+    assert beside == {"_plan", "_bad_files.parquet", "_manifest.json", "_report.html", "_SUCCESS", "_next"}
+    read = pd.read_parquet(place / "out")
+    assert len(read) == manifest.rows == ds.dataset(place / "out").count_rows()
+    assert list(read["id"]) == read_parts(place / "out")["id"].to_pylist()
 
 
 class StoppedError(Exception):

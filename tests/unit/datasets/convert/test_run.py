@@ -9,6 +9,7 @@ import gzip
 import json
 import os
 import re
+import subprocess
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -263,7 +264,7 @@ def test_what_would_go_wrong_unnoticed_is_refused(tmp_path: Path) -> None:
         (b'text,label\n"a lone mark,1\nfine,0\n', "line 2 begins a quoted value that never ends: .*--quote none"),
         (b'text,label\n"a \\"great\\" film",1\n', r"line 2 continues .*: try --escape '\\'$"),
         (b"", "is empty"),
-        ("Körper\ngood\n".encode("latin-1"), "--encoding, often latin-1"),
+        ("Körper\ngood\n".encode("latin-1"), "'Körper' in cp1252"),
     ):
         source.write_bytes(content)
         with pytest.raises(InputError, match=message):
@@ -291,6 +292,8 @@ def test_what_would_go_wrong_unnoticed_is_refused(tmp_path: Path) -> None:
         ("text,label\na,1\n\n \n,\nb,0\n", {}, ["a", "", "b"]),
         ("good,1\nbad,0\n", {"column_names": ["text", "label"]}, ["good", "bad"]),
         ("text,label\r\ngood\0,1\r\n", {}, ["good\0"]),
+        ("text,label,,\ngood,1,,\n,,,\n", {}, ["good", ""]),
+        ("text,label\ngood,1\n\ufeffbad,0\n", {}, ["good", "\ufeffbad"]),
         (f"text,label\n{'x' * 200_000},1\n", {}, ["x" * 200_000]),
     ],
 )
@@ -321,6 +324,11 @@ def test_a_lone_quotation_mark_between_tabs_takes_no_row_with_it(tmp_path: Path)
         ("in.csv", "a, b\nx,1\n", "line 1: a column's name has spaces around it, or characters that are not seen"),
         ("in.csv", "a,\ufeffb\nx,1\n", "line 1: a column's name has spaces around it, or characters that are not seen"),
         ("in.csv", "a,b\nx,1,,\ny,2\n", "1 row, the first at line 2: .*empty values after the last column, .*left out"),
+        ("in.csv", "a,b,,\nx,1,,\ny,2,,\n", "2 rows, the first at line 2: .*empty values after the last column"),
+        ("in.csv", "a,b\nx,1\n,,,\n", "1 row, the first at line 3: .*empty values after the last column"),
+        ("in.csv", ",a\n0,x\n", "line 1: a column has no name, such as the index that pandas writes"),
+        ("in.csv", "a,b\nx,1\n\ufeffa,b\ny,2\n", "1 row, the first at line 3: .*repeats the columns' names"),
+        ("in.csv", "a,b\nx,1\n\ufeffy,2\n", "1 row, the first at line 3: .*byte order mark, .*joined"),
         ("in.csv", 'a,b\n"two\nlines",1\n', None),
         ("in.csv", "a,b\nx,1\n", None),
     ],
@@ -388,8 +396,10 @@ def test_a_table_inside_one_object_is_told(tmp_path: Path, content: str, note: s
         ("{not json", "line 1: Expecting property name .*: expected one object a line, or one array of objects"),
         ('{"a": 1}\n[2]\n', "line 2 is no object"),
         ('[{"a": 1}, 2]', "item 2 is no object"),
-        ('{\n"a": 1\n}\n', r"line 1: Expecting .*; `jq -c \. .*in\.jsonl` joins lines"),
+        ('{\n"a": 1\n}\n', r"line 1: Expecting .*; `jq -c \. .*in\.jsonl` writes each object in one line"),
         ('{"a": 1, "a": 2}', "key 'a' occurs twice"),
+        ('{"a": 1}{"a": 2}\n', r"Extra data: .*; `jq -c \. .*in\.jsonl` writes each object in one line"),
+        ("{'a': 1}\n", "it is Python's notation: write it with json.dumps"),
         ('{"a": "fine"}\n{"a": "\\ud83d"}', "line 2 holds half a character"),
         ("[" * 100_000, "recursion|nested"),
         ("", "is empty"),
@@ -464,6 +474,20 @@ def test_what_cannot_be_decoded_is_named_with_its_line_and_byte(tmp_path: Path, 
     line = content[:position].count(b"\n") + 1
     with pytest.raises(InputError, match=rf"line {line:,}, byte {position + 1:,} of the file \(0xe9\) is not utf-8"):
         convert(tmp_path / name, tmp_path / "out.parquet")
+
+
+def test_a_wrong_encoding_is_told_by_what_it_reads(tmp_path: Path) -> None:
+    source, output = tmp_path / "in.csv", tmp_path / "out.parquet"
+    source.write_bytes("text\nДлинный фильм\n".encode("cp1251"))
+    with pytest.raises(InputError, match="name its --encoding; it may be 'Длинный фильм' in cp1251"):
+        convert(source, output)
+    source.write_bytes("text\nun café\n".encode() + "un café\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"line 3, .*: correct it, as the file is UTF-8 up to there; .* in cp1252"):
+        convert(source, output)
+    (note,) = convert(source, output, encoding="cp1252").notes
+    assert note == "is --encoding cp1252 right? It fits UTF-8 as well in 1 line: line 2 has 'cafÃ©', in UTF-8 'café'"
+    source.write_bytes("text\nun café\n".encode("latin-1"))
+    assert convert(source, output, encoding="latin-1", overwrite=True).notes == ()
 
 
 @pytest.mark.parametrize("given", ["out/", "there"])
@@ -635,6 +659,42 @@ def test_files_that_do_not_fit_together_are_named(
     with pytest.raises(error, match=says):
         convert([*write_all(tmp_path, files)], tmp_path / "out.parquet")
     assert not (tmp_path / "out.parquet").exists()
+
+
+@pytest.mark.parametrize(("name", "begin"), [("in.csv", "text\ngood\n"), ("in.jsonl", '{"text": "good"}\n')])
+@pytest.mark.parametrize("end", ["\0" * 4096, "\x1a", "\0\r\n"])
+def test_what_no_program_wrote_ends_no_file(tmp_path: Path, name: str, begin: str, end: str) -> None:
+    (tmp_path / name).write_text(begin + end, encoding="utf-8", newline="")
+    with pytest.raises(InputError, match=r"line \d has nothing but NUL or Ctrl-Z") as raised:
+        convert(tmp_path / name, tmp_path / "out.parquet")
+    new = tmp_path / f"new_{name}"
+    subprocess.run(str(raised.value).split("with ")[1].replace("NEW", str(new)), shell=True, check=True)
+    convert(new, tmp_path / "out.parquet")
+    assert pq.read_table(tmp_path / "out.parquet")["text"].to_pylist() == ["good"]
+
+
+def test_a_column_without_a_name_keeps_no_values_from_being_seen(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("a,b,\nx,1,\ny,2,more\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"line 3 has 3 values, expected 2, .*name the last column in the first line"):
+        convert(tmp_path / "in.csv", tmp_path / "out.parquet")
+
+
+def test_objects_may_begin_with_a_mark_or_separator(tmp_path: Path) -> None:
+    lines = ['\ufeff{"text": "\ufeffgood"}', '\ufeff{"text": "bad"}', '\x1e{"text": "fine"}', "\ufeff"]
+    (tmp_path / "in.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    convert(tmp_path / "in.jsonl", tmp_path / "out.parquet")
+    assert pq.read_table(tmp_path / "out.parquet")["text"].to_pylist() == ["\ufeffgood", "bad", "fine"]
+
+
+def test_fasttext_s_format_is_told_with_what_converts_it(tmp_path: Path) -> None:
+    source, tsv = tmp_path / "cooking.txt", tmp_path / "new.tsv"
+    source.write_text("__label__pos a good film\n__label__neg  bad\tfilm\n".replace("\t", " "), encoding="utf-8")
+    with pytest.raises(InputError, match="is fastText's format") as raised:
+        convert(source, tmp_path / "out.parquet")
+    subprocess.run(str(raised.value).split("`")[1].replace("NEW.tsv", str(tsv)), shell=True, check=True)
+    convert(tsv, tmp_path / "out.parquet", column_names=["label", "text"])
+    found = pq.read_table(tmp_path / "out.parquet")
+    assert found.to_pydict() == {"label": ["pos", "neg"], "text": ["a good film", " bad film"]}
 
 
 def test_what_is_no_text_file_is_told(tmp_path: Path) -> None:

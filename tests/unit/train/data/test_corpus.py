@@ -334,7 +334,9 @@ def test_what_cannot_be_learned_from_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": [None, None], "label": [0, 1]}, pa.schema({"text": "str", "label": "i8"})), nobody)
     pq.write_table(pa.table({"text": ["good", "fine"], "label": [1, 1]}), one_class)
     pq.write_table(pa.table({"text": ["good", "bad"], "label": [1, 0]}), few)
-    with pytest.raises(InputError, match=r"nobody\.parquet: no rows to train on; 2 rows without words left out$"):
+    with pytest.raises(
+        InputError, match=r"nobody\.parquet: no rows to train on; 2 rows without words, or not in UTF-8, left out$"
+    ):
         prepared(config(nobody))
     with pytest.raises(InputError, match="all 2 training rows have the label 1"):
         prepared(config(one_class, validation_fraction=0.0))

@@ -1,0 +1,59 @@
+"""The process's standard streams: whatever they are, they end no work, and no text is lost in them."""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import io
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lstm_ray.errors import OutputError
+from lstm_ray.wording import reason
+
+
+def prepare() -> None:
+    """Opens closed streams to /dev/null, and escapes characters that a stream's encoding lacks.
+
+    If stdout stayed closed, the next file that is opened would take its number, and get what libraries print.
+    """
+    codecs.register_error("lstm_ray_escape", _escape)
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            number = os.open(os.devnull, os.O_RDWR)  # the lowest that is free: the one of this stream
+            os.set_inheritable(number, True)
+            setattr(sys, name, os.fdopen(number, "r" if name == "stdin" else "w", encoding="utf-8"))
+        stream = getattr(sys, name)
+        if name != "stdin" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="lstm_ray_escape")
+
+
+def _escape(error: UnicodeError) -> tuple[str, int]:
+    """Replaces what cannot be encoded by \\u00e9, which in a JSON string means the same."""
+    assert isinstance(error, UnicodeEncodeError)
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+
+@contextmanager
+def results() -> Iterator[None]:
+    """Raises OutputError if a result cannot be written to stdout. A reader that has gone (EPIPE) is left to Typer."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  Python writes the rest at its end
+        raise OutputError(f"stdout cannot be written: {reason(error)}") from error
+
+
+@contextmanager
+def messages() -> Iterator[None]:
+    """Ignores that a message cannot be written to stderr, as when the disk of a log is full: the run goes on."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise
