@@ -52,6 +52,8 @@ from lstm_ray.train.step.schedule import check_schedule
 from lstm_ray.train.unlabelled import learn_file, read_all_texts, read_token_ids
 from lstm_ray.wording import counted, named
 
+_FEW_WORDS = 2  # on average, below which the column more likely holds ids
+
 
 class Workers(Protocol):
     """The workers of a run: this process, or workers on Ray."""
@@ -177,6 +179,10 @@ def _read(
         f"{counted(len(prepared.training), 'row')} to train on, {len(prepared.validation):,} to validate on, "
         f"{counted(len(prepared.vocabulary.words), 'word')} known"
     )
+    read = prepared.profile.training
+    if read.words + read.truncated < _FEW_WORDS * read.rows:
+        length = f"{read.words / read.rows:.1f} words on average"
+        progress(f"note: the texts have {length}: is --text-column {config.text_column} the right one?")
     if prepared.validation_rows_seen:
         progress(f"warning: {describe_seen(prepared.validation_rows_seen, len(prepared.validation), 'validation')}")
     check_schedule(config, len(prepared.training))

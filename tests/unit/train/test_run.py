@@ -110,6 +110,16 @@ def test_a_run_with_ngrams_tells_what_each_part_reached(settings: TrainConfig, w
     assert run.train(changed(settings, ngrams=2, ngram_buckets=100), watcher).was_complete
 
 
+@pytest.mark.parametrize("column", ["text", "id"])
+def test_a_column_of_single_words_is_pointed_out(settings: TrainConfig, watcher: Any, column: str) -> None:
+    table = pq.read_table(settings.train[0])
+    table = table.append_column("id", pa.array([f"R{number}" for number in range(table.num_rows)]))
+    pq.write_table(table, settings.train[0])
+    run.train(changed(settings, text_column=column, epochs=1), watcher)
+    note = "note: the texts have 1.0 words on average: is --text-column id the right one?"
+    assert (note in watcher.said) == (column == "id")
+
+
 def test_a_run_that_gets_no_better_stops_early_and_is_complete(settings: TrainConfig, watcher: Any) -> None:
     hopeless = changed(settings, learning_rate=1e-9, epochs=9, early_stopping=2)  # each epoch as good as the first
     first = run.train(hopeless, watcher)
