@@ -88,7 +88,12 @@ class Lines:
                 found = f"line {self.number + 1} or one soon after it is not {self._encoding}: name its --encoding"
             raise InputError(f"{self.path}: {found}") from error
         except (OSError, EOFError, pa.ArrowException) as error:
-            raise InputError(f"{self.path}: cannot be read: {reason(error)}") from error
+            remedy = ""
+            if "inflate failed" in str(
+                error
+            ):  # gzip skips zeros and other bytes after the compressed ones, Arrow does not
+                remedy = f"; convert what `{shlex.join(['gzip', '-dc', str(self.path)])}` prints, if that works"
+            raise InputError(f"{self.path}: cannot be read: {reason(error)}{remedy}") from error
 
 
 def _undecodable(path: Path, encoding: str) -> str | None:

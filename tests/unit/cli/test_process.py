@@ -78,7 +78,8 @@ def test_a_file_does_not_take_the_place_of_a_closed_stream(tmp_path: Path, close
     path = tmp_path / "file"
     work = (
         f"from lstm_ray.cli import console\nimport os\nwith open({str(path)!r}, 'w') as file:\n"
-        "    console.say('note')\n    console.show_line('result')\n    os.write(1, b'of a library')\n    sys.stdin.read()\nsys.exit(3)"
+        "    console.say('note')\n    console.show_line('result')\n"
+        "    os.write(1, b'of a library')\n    sys.stdin.read()\nsys.exit(3)"
     )
     assert run_with(closed, work).returncode == 3
     assert path.read_bytes() == b""

@@ -423,6 +423,15 @@ def test_a_truncated_archive_is_an_input_error(tmp_path: Path) -> None:
         convert(tmp_path / "in.csv.gz", tmp_path / "out.parquet")
 
 
+def test_bytes_after_a_compressed_file_are_skipped_by_what_the_message_proposes(tmp_path: Path) -> None:
+    (tmp_path / "in.csv.gz").write_bytes(gzip.compress(b"text\ngood\n") + b"\0" * 512)
+    with pytest.raises(InputError, match="inflate failed") as raised:
+        convert(tmp_path / "in.csv.gz", tmp_path / "out.parquet")
+    command = str(raised.value).split("`")[1]
+    subprocess.run(f"{command} > {tmp_path}/in.csv || true", shell=True, check=True, stderr=subprocess.DEVNULL)
+    assert convert(tmp_path / "in.csv", tmp_path / "out.parquet").rows == 1
+
+
 def test_what_cannot_be_converted_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"missing\.csv: no such file"):
         convert(tmp_path / "missing.csv", tmp_path / "out.parquet")
