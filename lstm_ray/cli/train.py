@@ -109,9 +109,11 @@ def _advice(outcome: Outcome) -> Iterator[str]:
     state, config, metrics = outcome.state, outcome.config, outcome.metrics
     if (better := advice(state.best_row(), config.model_dump())) is not None:
         yield f"note: {better}"
-    if outcome.before and rank(outcome.before, config.best_by) > rank(metrics, config.best_by):
+    # A threshold that was chosen for a goal may cost accuracy on purpose.
+    by = "loss" if config.goal is not None and config.best_by == "accuracy" else config.best_by
+    if outcome.before and rank(outcome.before, by) > rank(metrics, by):
         yield (
-            f"note: {config.from_} is still better on these rows, by {METRIC_NAMES[config.best_by]} (if equal, by log "
+            f"note: {config.from_} is still better on these rows, by {METRIC_NAMES[by]} (if equal, by log "
             "loss): try a lower --learning-rate, or more rows"
         )
     if (problem := outcome.threshold_problem) is not None:

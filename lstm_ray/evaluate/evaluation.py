@@ -31,6 +31,8 @@ from lstm_ray.score.scorer import Scorer
 from lstm_ray.storage.inputs import check_apart, is_named_by
 from lstm_ray.wording import as_call
 
+_MOST_EXPLAINED = 100  # mistakes: a text of 400 words is scored some 200 times
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -160,6 +162,7 @@ def evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
         except InputError as error:
             progress(f"warning: {', '.join(config.inputs)}: {error}")
     if config.output is not None:
+        evaluation = replace(evaluation, mistakes=_with_words(evaluation.mistakes, bundle))
         try:
             _write(config, config.output, evaluation)
         except OutputError as error:
@@ -341,6 +344,19 @@ def _missing_labels(config: EvaluateConfig, shards: Sequence[Shard], counts: Bin
         if rows == 0:
             found = f" (none is {', '.join(labels)}; there are {list_labels(shards, config.label_column)})"
             yield f"no row is {side}{found if labels else ''}: auc needs both"
+
+
+def _with_words(mistakes: list[Mistake], bundle: Bundle) -> list[Mistake]:
+    """Returns mistakes with their words, the first hundred of them; as they are if user code built the network.
+
+    That would load TensorFlow and the user's code in this process, which on Ray has needed neither so far.
+    """
+    first, others = mistakes[:_MOST_EXPLAINED], mistakes[_MOST_EXPLAINED:]
+    if not first or bundle.model.network is not None:
+        return mistakes
+    with Scorer(bundle, engine="cpu") as scorer:
+        words = scorer.explain(pa.array([mistake.text for mistake in first]))
+    return [*(replace(one, words=tuple(found)) for one, found in zip(first, words, strict=True)), *others]
 
 
 def _write(config: EvaluateConfig, output: str, evaluation: Evaluation) -> None:

@@ -15,6 +15,7 @@ from lstm_ray.evaluate.counts import BinaryCounts
 from lstm_ray.evaluate.groups import LENGTH, Outcomes, band_of_length, count_outcomes
 from lstm_ray.evaluate.intervals import Paired, compare_paired
 from lstm_ray.evaluate.predictions import prediction_table
+from lstm_ray.model.explain import WordWeight
 from lstm_ray.score.scorer import Scorer
 
 
@@ -28,6 +29,7 @@ class Mistake:
         probability: The predicted probability of label 1.
         file: Path of its file.
         row: Its number in the file, from 0.
+        words: Its words and what they weigh in the score, heaviest first; empty if they were not asked for.
     """
 
     text: str
@@ -35,6 +37,7 @@ class Mistake:
     probability: float
     file: str = ""
     row: int = 0
+    words: tuple[WordWeight, ...] = ()
 
     @property
     def error(self) -> float:

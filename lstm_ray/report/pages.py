@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from lstm_ray.evaluate.shard import Comparison, Mistake
     from lstm_ray.model.profile import Profile, TrainingData
 
+_MOST_WORDS = 5  # of a mistake
 _MAX_CHARACTERS = 420  # of a review; about five lines
 _MOST_GROUPS = 200  # rows of the table of a column's groups
 _LABELS = ("negative", "positive")
@@ -308,7 +309,7 @@ def _describe_comparison(comparison: Comparison | None) -> list[str]:
 
 
 def _show_mistake(mistake: Mistake) -> dict[str, Any]:
-    """Returns the template's values for a mistake: labels, confidence, position, and the text, shortened."""
+    """Returns the template's values for a mistake: labels, confidence, position, the text, shortened, and its words."""
     text = " ".join(mistake.text.split())
     if len(text) > _MAX_CHARACTERS:
         text = text[:_MAX_CHARACTERS].rsplit(" ", 1)[0] + "\N{NO-BREAK SPACE}…"
@@ -318,6 +319,7 @@ def _show_mistake(mistake: Mistake) -> dict[str, Any]:
         "actual": _LABELS[mistake.label],
         "confidence": mistake.probability if predicted else 1 - mistake.probability,
         "text": text,
+        "words": ", ".join(f"{one.word} {one.weight:+.2f}" for one in mistake.words[:_MOST_WORDS]),
         "file": os.path.basename(shown_path(mistake.file)),
         "row": mistake.row,
     }

@@ -44,6 +44,20 @@ def test_a_model_that_started_from_another_is_compared_with_it(monkeypatch: pyte
     assert shown["then"].startswith("lstm-ray score REVIEWS.parquet --model new/model")
 
 
+@pytest.mark.parametrize(("goal", "is_better"), [({}, True), ({"target_precision": 0.95}, False)], ids=str)
+def test_a_threshold_that_costs_accuracy_on_purpose_makes_no_model_worse(
+    monkeypatch: pytest.MonkeyPatch, goal: dict[str, float], is_better: bool
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(console, "warn", said.append)
+    labels = np.array([1, 1, 0, 0], np.int8)
+    before = BinaryCounts.from_scores(labels, np.array([0.6, 0.6, 0.4, 0.4], np.float32)).metrics()
+    now = BinaryCounts.from_scores(labels, np.array([0.9, 0.8, 0.1, 0.1], np.float32), threshold=0.85).metrics()
+    config = TrainConfig(output="new", epochs=1, from_="old/model", **goal)  # type: ignore[arg-type]
+    show_outcome(Outcome(State(epoch=1, best_epoch=1, metrics=now), config, 90, 4, 0, 0, before=before))
+    assert any("old/model is still better" in line for line in said) is is_better
+
+
 @pytest.mark.parametrize(
     ("options", "hint"),
     [

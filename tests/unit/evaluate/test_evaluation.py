@@ -44,6 +44,13 @@ def test_mistakes_of_all_shards_are_the_largest_first(tmp_path: Path, tiny_bundl
     assert all((mistake.probability > 0.5) != (mistake.label == 1) for mistake in result.mistakes)
 
 
+def test_mistakes_of_a_report_have_their_words(tmp_path: Path, tiny_bundle: Path) -> None:
+    result, _ = measured(tmp_path, tiny_bundle, [0, 1], output=str(tmp_path / "report"))
+    (mistake,) = result.mistakes
+    assert sorted(word.word for word in mistake.words) == ["a", "film", "good"]
+    assert "film " in (tmp_path / "report" / "report.html").read_text(encoding="utf-8").partition("log odds")[2]
+
+
 def test_rows_of_both_labels_cause_no_warning(tmp_path: Path, tiny_bundle: Path) -> None:
     result, notes = measured(tmp_path, tiny_bundle, [0, 1, 1])
     assert (result.counts.rows, notes) == (3, [])

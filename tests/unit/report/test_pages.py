@@ -13,6 +13,7 @@ import pytest
 from lstm_ray.evaluate.counts import BinaryCounts
 from lstm_ray.evaluate.groups import GroupResult
 from lstm_ray.evaluate.shard import Comparison, Mistake
+from lstm_ray.model.explain import WordWeight
 from lstm_ray.model.profile import Profile, TrainingData
 from lstm_ray.report.pages import evaluation_report, history_png, training_report
 
@@ -232,6 +233,15 @@ def test_an_evaluation_report_shows_charts_metrics_and_mistakes():
     assert "labelled positive" in page.text
     assert page.text.count("long") < 100
     assert "…" in page.text
+
+
+def test_an_evaluation_report_shows_the_words_of_mistakes_that_have_them():
+    words = tuple(WordWeight(word, weight, ()) for word, weight in (("<b>", -1.5), ("dull", 0.25), *[("x", 0.0)] * 9))
+    page = evaluation_page(counts(), [Mistake("<b> dull", 1, 0.1, words=words), Mistake("other", 0, 0.9)])
+    assert "<b> -1.50, dull +0.25, x +0.00, x +0.00, x +0.00" in page.text
+    assert page.html.count('<div class="note">') == 1
+    assert "log odds" in page.text
+    assert "log odds" not in evaluation_page(counts(), [Mistake("other", 0, 0.9)]).text
 
 
 @pytest.mark.parametrize("labels", [[], [1, 1], [0, 0, 0]], ids=["no-rows", "positives-only", "negatives-only"])
