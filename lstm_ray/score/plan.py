@@ -30,7 +30,7 @@ from lstm_ray.errors import InputError
 from lstm_ray.progress import Count, Progress, ignore
 from lstm_ray.score.columns import PARTITION_TYPE, PartLayout, kept_by, mixed_types, part_schema
 from lstm_ray.storage.inputs import InputFile, find_inputs
-from lstm_ray.storage.parquet import open_parquet
+from lstm_ray.storage.parquet import read_footer
 from lstm_ray.text.tokenize import is_text_type, no_texts
 from lstm_ray.wording import counted, no_column
 
@@ -256,8 +256,7 @@ def _read_footers(
 def _read_footer(file: InputFile, config: ScoreConfig) -> _Footer | str:
     """Returns a file's schema and row groups, or why it cannot be scored."""
     try:
-        with open_parquet(file) as parquet:
-            schema, metadata = parquet.schema_arrow, parquet.metadata
+        schema, metadata = read_footer(file)
     except InputError as error:
         return str(error).removeprefix(f"{file.path}: ")
     text_column = config.text_column
