@@ -25,17 +25,19 @@ _DECRYPT = "lstm-ray cannot decrypt: write a copy without encryption, or without
 
 
 @contextmanager
-def open_parquet(file: InputFile, buffer_bytes: int = 0) -> Iterator[pq.ParquetFile]:
+def open_parquet(file: InputFile, buffer_bytes: int = 0, content: pa.Buffer | None = None) -> Iterator[pq.ParquetFile]:
     """Opens a file and reads its footer. When pages are read, their checksums, if any, are verified.
 
     Args:
         file: The file.
         buffer_bytes: Maximum bytes of a column to fetch at a time, for readers of batches; 0 fetches whole row groups.
+        content: The file's content, if the caller has it.
 
     Raises:
         InputError: The file is missing, cannot be read, or is not Parquet.
     """
-    with file.open() as stream:  # a ParquetFile does not close the stream
+    # A ParquetFile does not close the stream.
+    with file.open() if content is None else pa.BufferReader(content) as stream:
         try:
             parquet = pq.ParquetFile(
                 stream,
