@@ -133,7 +133,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class Work:
-    """A task: its rows and parts, the rows that it decodes and skips, and the rows whose text it fetches."""
+    """Tasks that are handed out together: rows and parts, rows decoded and skipped, and rows whose text is fetched."""
 
     rows: int
     parts: int
@@ -169,13 +169,14 @@ def make_work(rows: int, file_rows: int, group_rows: int, rows_per_part: int, ac
     files = [InputFile(f"s3://bucket/{number:06}.parquet", 0, "", {}) for number in range(len(sizes))]
     plan = Plan(files, groups, rows_per_part, rows, 0, "", None, [])  # type: ignore[arg-type]
     plan = replace(plan, parts=sum(1 for _ in plan.chunks()))
-    return [_work_of(task, groups[task.chunks[0].file]) for task in plan.tasks(set(), actors)]
+    return [_work_of(tasks, groups) for tasks in plan.task_lists(set(), actors)]
 
 
-def _work_of(task: Task, groups: Sequence[int]) -> Work:
-    first, stop = task.chunks[0].row_groups
-    rows = sum(chunk.rows for chunk in task.chunks)
-    return Work(rows, len(task.chunks), task.chunks[0].skip, sum(groups[first:stop]))
+def _work_of(tasks: Sequence[Task], groups: Sequence[Sequence[int]]) -> Work:
+    chunks = [chunk for task in tasks for chunk in task.chunks]
+    firsts = [task.chunks[0] for task in tasks]
+    fetched = sum(sum(groups[first.file][slice(*first.row_groups)]) for first in firsts)
+    return Work(sum(chunk.rows for chunk in chunks), len(chunks), sum(first.skip for first in firsts), fetched)
 
 
 @dataclass(eq=False)
@@ -230,7 +231,7 @@ class Simulation:
         asked = 0.0
         if self.store:
             asked = self.store.latency(-(-files // _LISTED_AT_ONCE), self.random)
-            asked += self.store.latency(2 * files, self.random) / min(files, _FOOTER_READERS)
+            asked += self.store.latency(files, self.random) / min(files, _FOOTER_READERS)
         return max(asked, files * self.costs.footer_s)
 
     def _run_batch(self, work: Sequence[Work], speeds: Sequence[float]) -> None:

@@ -10,7 +10,8 @@ plan     seconds and memory of planning 25,000, 50,000 and 100,000 files of 10 p
 memory   peak memory of every process while 200,000 and 2,000,000 rows are scored, with 0 and with 2 actors
 fixed    1,000 rows: seconds of each step of a run, median of several
 processes
-         1,000 rows with 2 actors: CPU seconds of each kind of process, which other work on the machine stretches less
+         1,000 rows (--rows) in one file (--files) with 2 actors: CPU seconds of each kind of process, which other work
+         on the machine stretches less
 shares   CPU time that a row of all rows takes to be tokenized, in the LSTM and in the n-grams, in each precision; and
          how many labels, and how far probabilities, differ from float32. A model without n-grams is measured with
          8,388,608 random weights of n-grams of up to 3 words, but its labels are those without
@@ -114,7 +115,9 @@ def main() -> None:
     parser.add_argument("what", choices=["plan", "memory", "fixed", "processes", "shares"])
     parser.add_argument("--model", help="model bundle")
     parser.add_argument("--input", help="Parquet with a column `text`, of 50,000 rows")
-    parser.add_argument("--rounds", type=int, default=5, help="of `fixed` and `shares`")
+    parser.add_argument("--rounds", type=int, default=5, help="of `fixed`, `processes` and `shares`")
+    parser.add_argument("--rows", type=int, default=1_000, help="of `processes`")
+    parser.add_argument("--files", type=int, default=1, help="that `processes` divides the rows into")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         work = Path(directory)
@@ -125,7 +128,8 @@ def main() -> None:
         elif arguments.what == "memory":
             measure_memory(work, arguments.model, arguments.input)
         elif arguments.what == "processes":
-            measure_processes(work, arguments.model, arguments.input, arguments.rounds)
+            texts = pq.read_table(arguments.input, columns=["text"]).slice(0, arguments.rows)
+            measure_processes(work, arguments.model, texts, arguments.files, arguments.rounds)
         elif arguments.what == "shares":
             measure_shares(arguments.model, arguments.input, arguments.rounds)
         else:
@@ -178,17 +182,20 @@ def peaks_of(corpus: Path, model: str, output: Path, actors: int) -> dict[str, f
     return measured.peak_mib
 
 
-def measure_processes(work: Path, model: str, source: str, rounds: int) -> None:
-    """Scores 1,000 rows on Ray several times and prints the CPU time of each kind of process."""
-    pq.write_table(pq.read_table(source, columns=["text"]).slice(0, 1000), work / "few.parquet")
+def measure_processes(work: Path, model: str, texts: pa.Table, files: int, rounds: int) -> None:
+    """Scores rows on Ray several times and prints the CPU time of each kind of process."""
+    size = -(-len(texts) // files)
+    (work / "in").mkdir()
+    for number in range(files):
+        pq.write_table(texts.slice(number * size, size), work / "in" / f"{number:06d}.parquet")
     runs = []
     for _ in range(rounds):
-        runs.append(measure(score_command(work / "few.parquet", model, work / "out", 2)))
+        runs.append(measure(score_command(work / "in", model, work / "out", 2)))
         shutil.rmtree(work / "out")
         print(f"{runs[-1].seconds:.1f} s, {sum(runs[-1].cpu_s.values()):.2f} CPU s", file=sys.stderr)
     kinds = {kind for run in runs for kind in run.cpu_s}
     medians = {kind: statistics.median(run.cpu_s.get(kind, 0.0) for run in runs) for kind in kinds}
-    print(f"1,000 rows, --actors 2, medians of {rounds}: CPU seconds, and processes")
+    print(f"{len(texts):,} rows in {files:,} files, --actors 2, medians of {rounds}: CPU seconds, and processes")
     for kind, cpu_s in sorted(medians.items(), key=lambda item: -item[1]):
         print(f"{cpu_s:7.2f} {statistics.median(run.count.get(kind, 0) for run in runs):4.0f}  {kind}")
     print(f"{statistics.median(sum(run.cpu_s.values()) for run in runs):7.2f}       in all")

@@ -281,13 +281,13 @@ def drive_idle_actors(count: int, actors: int) -> str:
             del run
 
         def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-            task = wire.task_from_text(batch["task"][0])
+            (task,) = wire.tasks_from_text(batch["tasks"][0])
             parts = [Part(chunk.part_name, chunk.rows, chunk.rows // 2, {}, profile) for chunk in task.chunks]
-            return {"results": [wire.parts_to_text(parts)]}
+            return {"results": [wire.results_to_text(parts)]}
 
     file = InputFile("s3://bucket/reviews/category=Books/part-00000-of-01024.parquet", 123_456_789, "2026-01-01", {})
     tasks = [
-        wire.task_to_text(Task(file, [Chunk(0, number * IDLE_ROWS, IDLE_ROWS, (number, number + 1), 0)]))
+        wire.tasks_to_text([Task(file, [Chunk(0, number * IDLE_ROWS, IDLE_ROWS, (number, number + 1), 0)])])
         for number in range(count)
     ]
     config = ScoreConfig(inputs=("idle",), model="idle", output="idle", actors=str(actors))

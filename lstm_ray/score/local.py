@@ -5,16 +5,15 @@ from __future__ import annotations
 import itertools
 import queue
 import threading
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import Collection, Generator
 from concurrent.futures import ThreadPoolExecutor
 
 from lstm_ray.config import ScoreConfig
-from lstm_ray.errors import InputError
 from lstm_ray.model.bundle import Bundle
 from lstm_ray.score.parts import Part
 from lstm_ray.score.plan import BadFile, Plan, Task
 from lstm_ray.score.scorer import Scorer
-from lstm_ray.score.tasks import bad_file, score_task
+from lstm_ray.score.tasks import score_tasks
 
 _TASKS_AT_ONCE = 2  # one reads and writes while the other computes
 
@@ -23,22 +22,22 @@ def score_here(
     config: ScoreConfig, bundle: Bundle, plan: Plan, done: Collection[str]
 ) -> Generator[Part | BadFile, None, None]:
     """Scores the missing parts, and yields parts and bad files as they are finished."""
-    tasks = plan.tasks(done)
-    first = next(tasks, None)
+    lists = plan.task_lists(done)
+    first = next(lists, None)
     if first is None:
         return
-    tasks = itertools.chain([first], tasks)
+    lists = itertools.chain([first], lists)
     results: queue.SimpleQueue[Part | BadFile | None] = queue.SimpleQueue()
     taking, stopped = threading.Lock(), threading.Event()
 
-    def take() -> Task | None:
+    def take() -> list[Task] | None:
         with taking:
-            return None if stopped.is_set() else next(tasks, None)
+            return None if stopped.is_set() else next(lists, None)
 
     def work() -> None:
         try:
-            while task := take():
-                for result in _score_task(task, plan, scorer, config.output):
+            while tasks := take():
+                for result in score_tasks(tasks, plan.layout, scorer, config.output):
                     results.put(result)
                     if stopped.is_set():
                         return
@@ -61,10 +60,3 @@ def score_here(
                 worker.result()  # raises the error that ended it
         finally:
             stopped.set()  # on a failure or Ctrl-C: a part that is being written is finished first
-
-
-def _score_task(task: Task, plan: Plan, scorer: Scorer, output: str) -> Iterator[Part | BadFile]:
-    try:
-        yield from score_task(task, plan.layout, scorer, output)
-    except InputError as error:
-        yield bad_file(task, error)

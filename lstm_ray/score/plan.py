@@ -30,7 +30,7 @@ from lstm_ray.errors import InputError
 from lstm_ray.progress import Count, Progress, ignore
 from lstm_ray.score.columns import PARTITION_TYPE, PartLayout, kept_by, mixed_types, part_schema
 from lstm_ray.storage.inputs import InputFile, find_inputs
-from lstm_ray.storage.parquet import open_parquet
+from lstm_ray.storage.parquet import read_footer
 from lstm_ray.text.tokenize import is_text_type, no_texts
 from lstm_ray.wording import counted, no_column
 
@@ -38,6 +38,7 @@ SCORES_VERSION = "0.2.0"
 """Version of lstm-ray since which the same plan gives the same parts, byte for byte. A change that scores texts or
 writes parts differently must raise it: scores of an earlier one are then neither resumed nor mixed with new ones."""
 _TURNS = 3  # tasks that an actor should still get before the end, if they stay as large as the next one
+_FILES_AT_ONCE = 100  # small ones: handing them to a Ray actor one by one takes longer than scoring them
 _FOOTER_READERS = 16  # threads; reading a footer is waiting, above all on an object store
 _FOOTERS_AT_ONCE = 100  # by a thread; one by one, the hand-over costs half as much as the reading from a disk
 
@@ -152,6 +153,25 @@ class Plan:
             left -= len(chunks)
             yield from (Task(self.files[file], some) for some in slices(chunks, size))
 
+    def task_lists(self, done: Collection[str], actors: int = 1) -> Iterator[list[Task]]:
+        """Yields the same tasks; small ones together, so that they have up to `rows_per_part` rows.
+
+        The less is left for each actor, the shorter the lists are.
+        """
+        left = self.parts - len(done)
+        some: list[Task] = []
+        rows = 0
+        for task in self.tasks(done, actors):
+            more = sum(chunk.rows for chunk in task.chunks)
+            most = min(_FILES_AT_ONCE, left // (_TURNS * actors))
+            if some and (len(some) >= most or rows + more > self.rows_per_part):
+                yield some
+                left, some, rows = left - len(some), [], 0
+            some.append(task)
+            rows += more
+        if some:
+            yield some
+
 
 def make_plan(config: ScoreConfig, model_hash: str, progress: Progress = ignore) -> Plan:
     """Reads all footers and cuts the input into chunks.
@@ -256,8 +276,7 @@ def _read_footers(
 def _read_footer(file: InputFile, config: ScoreConfig) -> _Footer | str:
     """Returns a file's schema and row groups, or why it cannot be scored."""
     try:
-        with open_parquet(file) as parquet:
-            schema, metadata = parquet.schema_arrow, parquet.metadata
+        schema, metadata = read_footer(file)
     except InputError as error:
         return str(error).removeprefix(f"{file.path}: ")
     text_column = config.text_column

@@ -16,7 +16,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -28,7 +28,7 @@ import ray
 
 from lstm_ray import user_code
 from lstm_ray.config import ScoreConfig
-from lstm_ray.errors import BundleError, LstmRayError
+from lstm_ray.errors import BundleError, InputError, LstmRayError
 from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.model.profile import Profile
 from lstm_ray.runtime.nodes import check_paths
@@ -42,10 +42,10 @@ from lstm_ray.score.columns import PartLayout
 from lstm_ray.score.parts import Part
 from lstm_ray.score.plan import BadFile, Plan, Task, slices
 from lstm_ray.score.scorer import Encoder, Engine, Scored, Scorer, make_engine
-from lstm_ray.score.tasks import encode_task, score_task, write_task
+from lstm_ray.score.tasks import bad_file, encode_task, score_tasks, write_task
 from lstm_ray.text.sequences import Sequences
 
-_TASKS_AT_ONCE = 10_000  # given to Ray Data at once; its driver keeps some KiB of each
+_TEXTS_AT_ONCE = 10_000  # lists of tasks given to Ray Data at once; its driver keeps some KiB of each
 _GPU_TASK_CHUNKS = 4  # chunks of a task on GPUs: 64 MB of token ids at 80 tokens and the default --rows-per-part
 
 _THREADS_END_WITHIN_S = 30.0
@@ -57,10 +57,9 @@ def score_on_ray(
     """Scores on a pool of Ray actors and yields results as they come."""
     least, most = config.actor_limits
     has_gpus = config.gpus_per_actor > 0
-    tasks = plan.tasks(done, actors=most)
-    if has_gpus:
-        tasks = (Task(task.file, chunks) for task in tasks for chunks in slices(task.chunks, _GPU_TASK_CHUNKS))
-    first = list(itertools.islice(tasks, _TASKS_AT_ONCE))
+    lists = _small_tasks(plan.tasks(done, most)) if has_gpus else plan.task_lists(done, most)
+    texts = map(wire.tasks_to_text, lists)
+    first = list(itertools.islice(texts, _TEXTS_AT_ONCE))
     if not first:
         return
     least, most = min(least, len(first)), min(most, len(first))
@@ -77,11 +76,16 @@ def score_on_ray(
             check_paths([config.model, *(file.path for file in plan.files)], config.output)
         while first:
             try:
-                for text in drive(run, [wire.task_to_text(task) for task in first], (least, most)):
+                for text in drive(run, first, (least, most)):
                     yield from wire.results_from_text(text)
             except ray.exceptions.RayError as error:
                 raise our_error(error, LstmRayError) from error
-            first = list(itertools.islice(tasks, _TASKS_AT_ONCE))
+            first = list(itertools.islice(texts, _TEXTS_AT_ONCE))
+
+
+def _small_tasks(tasks: Iterable[Task]) -> Iterator[list[Task]]:
+    """Cuts tasks for GPUs. Each is a list of its own, because it passes through several stages as one row."""
+    return ([Task(task.file, chunks)] for task in tasks for chunks in slices(task.chunks, _GPU_TASK_CHUNKS))
 
 
 def _import_ray_data() -> None:
@@ -124,7 +128,7 @@ def _drive(run: _Run, tasks: Sequence[str], actors: tuple[int, int]) -> Iterator
         "fn_constructor_args": (run,),
     }
     with _quiet_data():
-        dataset = ray.data.from_items([{"task": task} for task in tasks], override_num_blocks=len(tasks))
+        dataset = ray.data.from_items([{"tasks": text} for text in tasks], override_num_blocks=len(tasks))
         if run.config.gpus_per_actor:
             scored = _on_gpus(dataset, run, pool)
         else:
@@ -217,14 +221,14 @@ class _ScoringActor:
             self._scorer = error  # the result of every task
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-        task = wire.task_from_text(batch["task"][0])
         if isinstance(self._scorer, LstmRayError):
-            return {"results": [wire.failure_to_text(task, self._scorer)]}
+            return {"results": [wire.error_to_text(self._scorer)]}
+        tasks = wire.tasks_from_text(batch["tasks"][0])
         try:
-            parts = list(score_task(task, self._run.layout, self._scorer, self._run.config.output))
+            results = list(score_tasks(tasks, self._run.layout, self._scorer, self._run.config.output))
         except LstmRayError as error:
-            return {"results": [wire.failure_to_text(task, error)]}
-        return {"results": [wire.parts_to_text(parts)]}
+            return {"results": [wire.error_to_text(error)]}
+        return {"results": [wire.results_to_text(results)]}
 
     def _make_scorer(self) -> Scorer:
         run = self._run
@@ -293,12 +297,12 @@ def _next_row(row: pa.Table, work: Callable[[Task], wire.Arrays]) -> pa.Table:
     """Runs a stage on a task's row. A task that failed in an earlier stage is passed on."""
     if wire.has_failed(row):
         return row
-    text = row["task"][0].as_py()
-    task = wire.task_from_text(text)
+    text = row["tasks"][0].as_py()
+    (task,) = wire.tasks_from_text(text)
     try:
         return wire.row_of_arrays(text, work(task))
     except LstmRayError as error:
-        return wire.row_of_failure(text, wire.failure_to_text(task, error))
+        return wire.row_of_failure(text, _failure_to_text(task, error))
 
 
 def _write_stage(row: pa.Table, run: _Run) -> pa.Table:
@@ -306,7 +310,7 @@ def _write_stage(row: pa.Table, run: _Run) -> pa.Table:
     pa.set_cpu_count(1)
     if wire.has_failed(row):
         return row.select(["results"])
-    task = wire.task_from_text(row["task"][0].as_py())
+    (task,) = wire.tasks_from_text(row["tasks"][0].as_py())
     kinds: dict[str, type[np.generic]] = {"probability": np.float32, "reasons": np.int8, "texts": np.int64}
     arrays = zip(*(wire.arrays_of(row, name, kind) for name, kind in kinds.items()), strict=True)
     decision = run.threshold, run.config.decision[1]
@@ -315,7 +319,11 @@ def _write_stage(row: pa.Table, run: _Run) -> pa.Table:
         for probability, reasons, texts in arrays
     )
     try:
-        result = wire.parts_to_text(write_task(task, run.layout, scores, run.config.output))
+        result = wire.results_to_text(write_task(task, run.layout, scores, run.config.output))
     except LstmRayError as error:
-        result = wire.failure_to_text(task, error)
+        result = _failure_to_text(task, error)
     return pa.table({"results": [result]})
+
+
+def _failure_to_text(task: Task, error: LstmRayError) -> str:
+    return wire.results_to_text([bad_file(task, error)]) if isinstance(error, InputError) else wire.error_to_text(error)

@@ -14,6 +14,7 @@ from lstm_ray.storage.inputs import InputFile, find_file
 from lstm_ray.storage.parquet import check_int96, missing_rows, open_parquet, reading
 
 _READ_ROWS = 16_384  # rows decoded at a time
+_SMALL_BYTES = 1 << 20  # of a file that is read whole: an object store sends a MiB in the time of two requests
 
 
 def read_task(task: Task, columns: Sequence[str]) -> Iterator[tuple[Chunk, pa.Table]]:
@@ -29,12 +30,26 @@ def read_task(task: Task, columns: Sequence[str]) -> Iterator[tuple[Chunk, pa.Ta
     file = task.file
     first, stop = task.chunks[0].row_groups
     row_groups = range(first, stop)
+    content = _read_small(file)
     _check_unchanged(file)
-    with open_parquet(file) as parquet, reading(file.path, row_groups):
+    with open_parquet(file, content=content) as parquet, reading(file.path, row_groups):
         check_int96(file, parquet, row_groups, columns)
-        for chunk, table in _read_chunks(file.path, parquet, row_groups, task.chunks, columns):
-            _check_unchanged(file)  # again: it may be overwritten in place while it is read
+        for chunk, table in _read_chunks(file.path, parquet, row_groups, task.chunks, columns, content is None):
+            if content is None:
+                _check_unchanged(file)  # again: it may be overwritten in place while it is read
             yield chunk, _with_partitions(table, file.partitions)
+
+
+def _read_small(file: InputFile) -> pa.Buffer | None:
+    """Returns the content of a small file, with one request to an object store; None if the file is large."""
+    if file.size > _SMALL_BYTES:
+        return None
+    try:
+        with file.open() as stream:
+            return stream.read_buffer(file.size)
+    except (OSError, InputError):
+        _check_unchanged(file)
+        raise
 
 
 def _check_unchanged(file: InputFile) -> None:
@@ -48,13 +63,13 @@ def _check_unchanged(file: InputFile) -> None:
 
 
 def _read_chunks(
-    path: str, parquet: Any, row_groups: range, chunks: Sequence[Chunk], columns: Sequence[str]
+    path: str, parquet: Any, row_groups: range, chunks: Sequence[Chunk], columns: Sequence[str], use_threads: bool
 ) -> Iterator[tuple[Chunk, pa.Table]]:
     """Yields the rows of chunks from the same row groups, each of which is read once."""
     schema = parquet.schema_arrow
     names = [name for name in columns if name in schema.names] or schema.names[:1]  # without a column there is no row
     rows = sum(parquet.metadata.row_group(group).num_rows for group in row_groups)
-    batches = _read_batches(parquet, row_groups, names)
+    batches = _read_batches(parquet, row_groups, names, use_threads)
     position = 0  # of the first pending row among the rows of the row groups
     pending = pa.schema([schema.field(name) for name in names]).empty_table()
     for chunk in chunks:
@@ -68,7 +83,7 @@ def _read_chunks(
         yield chunk, pending.slice(chunk.skip - position, chunk.rows)
 
 
-def _read_batches(parquet: Any, row_groups: range, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def _read_batches(parquet: Any, row_groups: range, names: Sequence[str], use_threads: bool) -> Iterator[pa.RecordBatch]:
     """Yields the rows of row groups in batches, smaller ones if Arrow cannot decode that many nested values at once.
 
     Arrow cannot decode more than 2 GiB of strings inside lists or structs (apache/arrow#32723).
@@ -77,7 +92,9 @@ def _read_batches(parquet: Any, row_groups: range, names: Sequence[str]) -> Iter
     while True:
         position = 0
         try:
-            for batch in parquet.iter_batches(size, row_groups=list(row_groups), columns=names):
+            for batch in parquet.iter_batches(
+                size, row_groups=list(row_groups), columns=names, use_threads=use_threads
+            ):
                 position += batch.num_rows
                 if position > done:
                     yield batch.slice(max(0, done - position + batch.num_rows))

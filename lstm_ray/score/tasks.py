@@ -1,6 +1,6 @@
 """Performs a task of a plan: reads its rows, scores them, writes its parts.
 
-    score_task     all three, a chunk at a time        in this process, and on actors without a GPU
+    score_tasks    all three, a chunk at a time        in this process, and on actors without a GPU
     encode_task    reads and encodes texts             on CPUs, before an actor with a GPU
     write_task     writes the scored rows              on CPUs, after that actor
 
@@ -9,7 +9,8 @@ Actors and Ray tasks call these functions, but this module does not use Ray.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from lstm_ray.errors import InputError
 from lstm_ray.score.columns import PartLayout, kept_columns
@@ -17,6 +18,34 @@ from lstm_ray.score.parts import Part, write_part
 from lstm_ray.score.plan import BadFile, Task
 from lstm_ray.score.reading import read_task
 from lstm_ray.score.scorer import Encoded, Encoder, Scored, Scorer, encode_column
+from lstm_ray.storage import is_local
+
+_FILES_AT_ONCE = 16  # of an object store, whose answers take longer than scoring a small file
+
+
+def score_tasks(tasks: Sequence[Task], layout: PartLayout, scorer: Scorer, output: str) -> Iterator[Part | BadFile]:
+    """Performs tasks; yields each part once it is written, and each file that cannot be read.
+
+    Raises:
+        OutputError: A part cannot be written.
+    """
+    if len(tasks) == 1 or (is_local(output) and all(is_local(task.file.path) for task in tasks)):
+        for task in tasks:
+            yield from _parts_or_bad_file(task, layout, scorer, output)
+        return
+    pool = ThreadPoolExecutor(_FILES_AT_ONCE)
+    try:
+        for results in pool.map(lambda task: list(_parts_or_bad_file(task, layout, scorer, output)), tasks):
+            yield from results
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _parts_or_bad_file(task: Task, layout: PartLayout, scorer: Scorer, output: str) -> Iterator[Part | BadFile]:
+    try:
+        yield from score_task(task, layout, scorer, output)
+    except InputError as error:
+        yield bad_file(task, error)
 
 
 def score_task(task: Task, layout: PartLayout, scorer: Scorer, output: str) -> Iterator[Part]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, TypeAlias
 
@@ -12,10 +12,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from lstm_ray import errors
-from lstm_ray.errors import InputError, LstmRayError
+from lstm_ray.errors import LstmRayError
 from lstm_ray.score.parts import Part
 from lstm_ray.score.plan import BadFile, Chunk, Task
-from lstm_ray.score.tasks import bad_file
 from lstm_ray.storage.inputs import InputFile
 
 Arrays: TypeAlias = dict[str, list[npt.NDArray[Any]]]
@@ -23,54 +22,53 @@ Arrays: TypeAlias = dict[str, list[npt.NDArray[Any]]]
 _ARRAYS = pa.list_(pa.large_binary())
 
 
-def task_to_text(task: Task) -> str:
-    """Returns a task as JSON."""
-    return json.dumps(asdict(task))
+def tasks_to_text(tasks: Sequence[Task]) -> str:
+    """Returns tasks as JSON."""
+    return json.dumps([asdict(task) for task in tasks])
 
 
-def task_from_text(text: str) -> Task:
-    """Returns the task that `task_to_text` turned into JSON."""
-    fields = json.loads(text)
-    chunks = [Chunk(**{**chunk, "row_groups": tuple(chunk["row_groups"])}) for chunk in fields["chunks"]]
-    return Task(InputFile(**fields["file"]), chunks)
+def tasks_from_text(text: str) -> list[Task]:
+    """Returns the tasks that `tasks_to_text` turned into JSON."""
+    return [
+        Task(
+            InputFile(**fields["file"]),
+            [Chunk(**{**chunk, "row_groups": tuple(chunk["row_groups"])}) for chunk in fields["chunks"]],
+        )
+        for fields in json.loads(text)
+    ]
 
 
-def parts_to_text(parts: Sequence[Part]) -> str:
-    """Returns the parts of a task as JSON."""
-    return json.dumps([asdict(part) for part in parts])
+def results_to_text(results: Iterable[Part | BadFile]) -> str:
+    """Returns parts and bad files as JSON."""
+    return json.dumps([vars(result) for result in results])
 
 
-def failure_to_text(task: Task, error: LstmRayError) -> str:
-    """Returns a task's bad file or error as JSON, because Ray Data would only quote the message of a raised error."""
-    if isinstance(error, InputError):
-        return json.dumps(asdict(bad_file(task, error)))
+def error_to_text(error: LstmRayError) -> str:
+    """Returns an error as JSON, because Ray Data would only quote the message of a raised error."""
     return json.dumps({"raised": type(error).__name__, "message": str(error)})
 
 
 def results_from_text(text: str) -> Iterator[Part | BadFile]:
-    """Yields the parts or the bad file of a task.
+    """Yields the parts and bad files of tasks.
 
     Raises:
-        LstmRayError: The error that ended the task, with its own type.
+        LstmRayError: The error that ended them, with its own type.
     """
-    fields = json.loads(text)
-    if isinstance(fields, list):
-        yield from (Part(**part) for part in fields)
-    elif "raised" in fields:
-        raise getattr(errors, fields["raised"])(fields["message"])
-    else:
-        yield BadFile(**fields)
+    results = json.loads(text)
+    if isinstance(results, dict):
+        raise getattr(errors, results["raised"])(results["message"])
+    yield from (BadFile(**fields) if "path" in fields else Part(**fields) for fields in results)
 
 
-def row_of_arrays(task: str, arrays: Arrays) -> pa.Table:
+def row_of_arrays(tasks: str, arrays: Arrays) -> pa.Table:
     """Returns a task's row for the next stage: task, arrays, and no result yet."""
     stored = {name: pa.array([[array.tobytes() for array in chunks]], _ARRAYS) for name, chunks in arrays.items()}
-    return pa.table({"task": [task], "results": pa.nulls(1, pa.string()), **stored})
+    return pa.table({"tasks": [tasks], "results": pa.nulls(1, pa.string()), **stored})
 
 
-def row_of_failure(task: str, failure: str) -> pa.Table:
+def row_of_failure(tasks: str, failure: str) -> pa.Table:
     """Returns the row of a task that has failed, which later stages pass on."""
-    return pa.table({"task": [task], "results": [failure]})
+    return pa.table({"tasks": [tasks], "results": [failure]})
 
 
 def has_failed(row: pa.Table) -> bool:

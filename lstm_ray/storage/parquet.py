@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeAlias
 
 import numpy as np
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lstm_ray.errors import InputError
-from lstm_ray.storage import locate
+from lstm_ray.storage import is_local, locate
 from lstm_ray.storage.formats import HEAD_BYTES, not_parquet
 from lstm_ray.storage.inputs import InputFile
 from lstm_ray.wording import reason
@@ -25,17 +25,19 @@ _DECRYPT = "lstm-ray cannot decrypt: write a copy without encryption, or without
 
 
 @contextmanager
-def open_parquet(file: InputFile, buffer_bytes: int = 0) -> Iterator[pq.ParquetFile]:
+def open_parquet(file: InputFile, buffer_bytes: int = 0, content: pa.Buffer | None = None) -> Iterator[pq.ParquetFile]:
     """Opens a file and reads its footer. When pages are read, their checksums, if any, are verified.
 
     Args:
         file: The file.
         buffer_bytes: Maximum bytes of a column to fetch at a time, for readers of batches; 0 fetches whole row groups.
+        content: The file's content, if the caller has it.
 
     Raises:
         InputError: The file is missing, cannot be read, or is not Parquet.
     """
-    with file.open() as stream:  # a ParquetFile does not close the stream
+    # A ParquetFile does not close the stream.
+    with file.open() if content is None else pa.BufferReader(content) as stream:
         try:
             parquet = pq.ParquetFile(
                 stream,
@@ -55,6 +57,26 @@ def open_parquet(file: InputFile, buffer_bytes: int = 0) -> Iterator[pq.ParquetF
             raise InputError(f"{file.path}: {problem}") from error
         _check_rows(file, parquet.metadata)
         yield parquet
+
+
+def read_footer(file: InputFile) -> tuple[pa.Schema, pq.FileMetaData]:
+    """Returns a file's columns and its footer, with one request to an object store: the file's size is known.
+
+    Raises:
+        InputError: See `open_parquet`.
+    """
+    if not is_local(file.path):
+        import pyarrow.dataset as ds  # takes a tenth of a second
+
+        filesystem, path = locate(file.path)
+        parquet = ds.ParquetFileFormat(read_options=ds.ParquetReadOptions(coerce_int96_timestamp_unit="us"))
+        fragment = parquet.make_fragment(path, filesystem, file_size=file.size)
+        with suppress(OSError, pa.ArrowException, UnicodeDecodeError):  # `open_parquet` says what is wrong
+            schema, metadata = fragment.physical_schema, fragment.metadata
+            _check_rows(file, metadata)
+            return schema, metadata
+    with open_parquet(file) as opened:
+        return opened.schema_arrow, opened.metadata
 
 
 def _beginning(stream: pa.NativeFile) -> bytes:

@@ -101,6 +101,33 @@ def test_row_groups_are_split_once_there_is_little_left(tmp_path: Path) -> None:
     ]
 
 
+def many_files(tmp_path: Path, files: int, rows: int, **settings: Any) -> Plan:
+    """Returns the plan of files of `rows` rows each."""
+    for file in range(files):
+        write(tmp_path / f"{file:04d}.parquet", {"text": ["good"] * rows})
+    return plan(str(tmp_path), **settings)
+
+
+def test_small_files_are_handed_out_together(tmp_path: Path) -> None:
+    made = many_files(tmp_path, 450, 2)
+    lists = list(made.task_lists(set()))
+    assert [task for tasks in lists for task in tasks] == list(made.tasks(set()))
+    sizes = [len(tasks) for tasks in lists]
+    assert sizes[:3] == [100, 100, 83]  # 450, 350 and 250 are left: a third of it, but never more than 100
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] == 1, "so that no actor is idle for long at the end"
+    assert [len(tasks) for tasks in made.task_lists(set(), 10)][:2] == [15, 14]
+    done = {chunk.part_name for chunk in list(made.chunks())[:444]}
+    assert [len(tasks) for tasks in made.task_lists(done)] == [2, 1, 1, 1, 1], "what is done does not count"
+
+
+def test_lists_have_no_more_rows_than_a_part_unless_a_task_alone_has(tmp_path: Path) -> None:
+    made = many_files(tmp_path, 30, 4, rows_per_part=9)
+    assert [len(tasks) for tasks in made.task_lists(set())][:3] == [2, 2, 2]
+    made = many_files(tmp_path, 30, 40, rows_per_part=9)
+    assert all(len(tasks) == 1 for tasks in made.task_lists(set()))
+
+
 @pytest.mark.parametrize("max_rows", [1, 9, 10, 11, 35, 1000])
 def test_max_rows_takes_the_first(tmp_path: Path, max_rows: int) -> None:
     paths = [write(tmp_path / f"{name}.parquet", {"text": ["good"] * 20}, rows_per_group=10) for name in "ab"]

@@ -19,7 +19,7 @@ from lstm_ray.kernels.precision.choice import Precision
 from lstm_ray.model.bundle import read_bundle
 from lstm_ray.runtime.ray_internals import IDLE_DATA_THREAD
 from lstm_ray.score import wire
-from lstm_ray.score.parts import Part
+from lstm_ray.score.parts import Part, finished_parts
 from lstm_ray.score.plan import BadFile, make_plan
 from lstm_ray.score.ray_data import (
     _encode_stage,
@@ -92,7 +92,7 @@ def test_an_actor_whose_gpu_tensorflow_does_not_see_fails(
     plan = make_plan(config, bundle.identity())
     (task,) = plan.tasks(set())
     run = _Run(config, plan.layout, bundle.hash, bundle.threshold, {})
-    encoded = _encode_stage(pa.table({"task": [wire.task_to_text(task)]}), run)
+    encoded = _encode_stage(pa.table({"tasks": [wire.tasks_to_text([task])]}), run)
     failed = _write_stage(_GpuActor(run)(encoded), run)
     with pytest.raises(LstmRayError, match=r"TensorFlow sees none: .* or leave out --gpus-per-actor to score on CPUs"):
         list(wire.results_from_text(failed["results"][0].as_py()))
@@ -107,7 +107,7 @@ def scored_by_an_actor(tmp_path: Path, bundle_path: Path, precision: Precision) 
     plan = make_plan(config, bundle.identity())
     (task,) = plan.tasks(set())
     actor = _ScoringActor(_Run(config, plan.layout, bundle.hash, bundle.threshold, {}))
-    return list(wire.results_from_text(actor({"task": [wire.task_to_text(task)]})["results"][0]))
+    return list(wire.results_from_text(actor({"tasks": [wire.tasks_to_text([task])]})["results"][0]))
 
 
 def test_an_actor_scores_in_the_precision_of_the_run(
@@ -121,6 +121,21 @@ def test_an_actor_scores_in_the_precision_of_the_run(
     assert pq.read_table(part)["sentiment_probability"].combine_chunks() == expected.probability
 
 
+def test_an_actor_scores_small_files_together_and_sets_a_bad_one_aside(tmp_path: Path, tiny_bundle: Path) -> None:
+    for name in "abc":
+        pq.write_table(pa.table({"text": ["a good film", "bad acting"]}), tmp_path / f"{name}.parquet")
+    config = ScoreConfig(inputs=(str(tmp_path),), model=str(tiny_bundle), output=str(tmp_path / "out"), engine="cpu")
+    bundle = read_bundle(config.model)
+    plan = make_plan(config, bundle.identity())
+    (tmp_path / "b.parquet").write_bytes(b"")
+    actor = _ScoringActor(_Run(config, plan.layout, bundle.hash, bundle.threshold, {}))
+    (text,) = actor({"tasks": [wire.tasks_to_text(list(plan.tasks(set())))]})["results"]
+    first, bad, third = wire.results_from_text(text)
+    assert (first, third) == tuple(finished_parts(plan, config.output))
+    assert isinstance(bad, BadFile)
+    assert bad.error.startswith("has changed since the run was planned")
+
+
 def test_an_actor_that_cannot_read_the_model_says_so_for_every_task(tmp_path: Path, tiny_bundle: Path) -> None:
     pq.write_table(pa.table({"text": ["good"]}), tmp_path / "in.parquet")
     config = ScoreConfig(inputs=(str(tmp_path / "in.parquet"),), model=str(tiny_bundle), output=str(tmp_path / "out"))
@@ -130,7 +145,7 @@ def test_an_actor_that_cannot_read_the_model_says_so_for_every_task(tmp_path: Pa
     assert isinstance(actor._scorer, LstmRayError)
     traceback = actor._scorer.__traceback__
     for _ in range(2):
-        (result,) = actor({"task": [wire.task_to_text(task)]})["results"]
+        (result,) = actor({"tasks": [wire.tasks_to_text([task])]})["results"]
         with pytest.raises(BundleError, match="has changed since the run was planned"):
             list(wire.results_from_text(result))
     assert actor._scorer.__traceback__ is traceback, "it does not grow with each task"
@@ -155,7 +170,7 @@ def test_the_stages_around_a_gpu_count_what_one_process_counts(tmp_path: Path, t
     run = _Run(config, plan.layout, bundle.hash, bundle.threshold, {})
     actor = _GpuActor(run)
     vars(actor)["_engine"] = make_engine(bundle, "cpu", 1)  # there is no GPU
-    written = _write_stage(actor(_encode_stage(pa.table({"task": [wire.task_to_text(task)]}), run)), run)
+    written = _write_stage(actor(_encode_stage(pa.table({"tasks": [wire.tasks_to_text([task])]}), run)), run)
     (part,) = wire.results_from_text(written["results"][0].as_py())
     with Scorer(bundle, "cpu", 1) as scorer:
         (expected,) = score_task(task, plan.layout, scorer, str(tmp_path / "here"))

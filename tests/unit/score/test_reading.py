@@ -13,11 +13,18 @@ import pytest
 
 from lstm_ray.config import ScoreConfig
 from lstm_ray.errors import InputError
+from lstm_ray.score import reading
 from lstm_ray.score.plan import Chunk, make_plan
 from lstm_ray.score.reading import read_task
 
 ROWS = 40_000  # more than are decoded at a time
 TABLE = pa.table({"id": np.arange(ROWS), "text": [f"row {row}" for row in range(ROWS)]})
+
+
+@pytest.fixture(autouse=True, params=[reading._SMALL_BYTES, 0], ids=["small", "large"])
+def limit(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reads the same files as small and as large ones."""
+    monkeypatch.setattr(reading, "_SMALL_BYTES", request.param)
 
 
 def read(path: Path, columns: tuple[str, ...] = ("id", "text"), **settings: Any) -> list[tuple[Chunk, pa.Table]]:

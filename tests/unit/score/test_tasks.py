@@ -11,12 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from lstm_ray.config import ScoreConfig
+from lstm_ray.errors import OutputError
 from lstm_ray.model.bundle import Bundle, read_bundle
+from lstm_ray.score import tasks as tasks_module
 from lstm_ray.score.columns import NEW_COLUMNS, WORDS_COLUMN
 from lstm_ray.score.parts import Part
-from lstm_ray.score.plan import Plan, make_plan
+from lstm_ray.score.plan import BadFile, Plan, make_plan
 from lstm_ray.score.scorer import Encoder, Scored, Scorer, make_engine
-from lstm_ray.score.tasks import encode_task, score_task, write_task
+from lstm_ray.score.tasks import encode_task, score_task, score_tasks, write_task
 
 ROWS = 40_000  # more than are decoded at a time
 
@@ -64,6 +66,41 @@ def test_a_part_in_the_middle_of_a_row_group_is_made_alone(scorer: Scorer, table
     assert [part.name for part in score_all(plan, scorer, tmp_path / "some", done)] == missing
     for name in missing:
         assert (tmp_path / "some" / name).read_bytes() == (tmp_path / "all" / name).read_bytes()
+
+
+@pytest.mark.parametrize("is_local", [True, False], ids=["one by one", "several at a time"])
+def test_a_bad_file_among_others_is_set_aside_alone(
+    scorer: Scorer, table: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_local: bool
+) -> None:
+    monkeypatch.setattr(tasks_module, "is_local", lambda path: is_local)
+    for number in range(40):
+        pq.write_table(table.slice(7 * number, 7), tmp_path / f"{number:02d}.parquet")
+    plan = plan_of(tmp_path)
+    tasks = list(plan.tasks(set()))
+    (tmp_path / "03.parquet").write_bytes(b"PAR1 not any more")
+    (tmp_path / "17.parquet").unlink()
+    results = list(score_tasks(tasks, plan.layout, scorer, str(tmp_path / "out")))
+    bad = [result for result in results if isinstance(result, BadFile)]
+    assert [Path(file.path).name for file in bad] == ["03.parquet", "17.parquet"]
+    assert [file.error.split(":")[0].split(" (")[0] for file in bad] == [
+        "has changed since the run was planned",
+        "no such file or directory",
+    ]
+    written = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert written == [result.name for result in results if isinstance(result, Part)]
+    assert written == [chunk.part_name for chunk in plan.chunks() if chunk.file not in (3, 17)]
+
+
+def test_an_output_that_cannot_be_written_ends_the_tasks(
+    scorer: Scorer, table: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks_module, "is_local", lambda path: False)
+    for number in range(40):
+        pq.write_table(table.slice(7 * number, 7), tmp_path / f"{number:02d}.parquet")
+    plan = plan_of(tmp_path)
+    (tmp_path / "out").write_bytes(b"a file")
+    with pytest.raises(OutputError, match="cannot be written"):
+        list(score_tasks(list(plan.tasks(set())), plan.layout, scorer, str(tmp_path / "out")))
 
 
 @pytest.mark.parametrize("keep_columns", ["all", "id", "text"])

@@ -23,8 +23,9 @@ from lstm_ray.datasets.labelled import find_shards, read_shard
 from lstm_ray.datasets.unlabelled import find_text_shards
 from lstm_ray.errors import ConfigError, InputError
 from lstm_ray.score.plan import make_plan
+from lstm_ray.storage import parquet as parquet_files
 from lstm_ray.storage.inputs import find_file, find_inputs
-from lstm_ray.storage.parquet import check_int96, open_parquet, reading
+from lstm_ray.storage.parquet import check_int96, open_parquet, read_footer, reading
 
 encryption: Any = pytest.importorskip("pyarrow.parquet.encryption", reason="pyarrow without encryption")
 
@@ -277,3 +278,43 @@ def test_encrypted_columns_are_named_and_others_are_read(tmp_path: Path) -> None
             reading(path, range(1)),
         ):
             parquet.read_row_group(0, columns=["text"])
+
+
+def test_the_footer_in_an_object_store_is_that_of_the_same_file_on_a_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    field = pa.field("id", pa.int8(), nullable=False, metadata={"PARQUET:field_id": "7"})
+    columns = {
+        "at": pa.array([1, 2], pa.timestamp("us")),
+        "kind": pa.array(["a", "b"]).dictionary_encode(),
+        "nested": pa.array([[{"x": 1}], None]),
+        "view": pa.array(["a", "b"], pa.large_string()),
+    }
+    table = (
+        pa.table(columns).append_column(field, pa.array([1, 2], pa.int8())).replace_schema_metadata({"pandas": "{}"})
+    )
+    pq.write_table(table, tmp_path / "a.parquet", use_deprecated_int96_timestamps=True, row_group_size=1)
+    encrypted(tmp_path / "b.parquet", ["text"], plaintext_footer=True)
+    encrypted(tmp_path / "c.parquet", ["text"], plaintext_footer=False)
+    (tmp_path / "d.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-9])
+    (tmp_path / "e.parquet").write_bytes(b"id,text")
+
+    def footers() -> list[Any]:
+        found: list[Any] = []
+        for name in "abcde":
+            try:
+                schema, footer = read_footer(find_file(str(tmp_path / f"{name}.parquet")))
+            except InputError as error:
+                found.append(str(error))
+            else:
+                rows = [footer.row_group(number).num_rows for number in range(footer.num_row_groups)]
+                found.append((schema, rows))
+        return found
+
+    on_disk = footers()
+    monkeypatch.setattr(parquet_files, "is_local", lambda path: False)
+    in_store = footers()
+    assert [type(one) for one in on_disk] == [tuple, tuple, str, str, str]
+    assert in_store == on_disk
+    for ours, theirs in zip(in_store[:2], on_disk[:2], strict=True):
+        assert ours[0].equals(theirs[0], check_metadata=True)
