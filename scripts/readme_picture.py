@@ -1,6 +1,6 @@
 """Draws docs/picture-light.svg and docs/picture-dark.svg, the README's picture: `python scripts/readme_picture.py`.
 
-The figures are read from two tables: "Whole scoring command" in benchmarks/RESULTS.md, and "Results" in
+The figures are read from "Whole scoring command" in benchmarks/RESULTS.md, and from the two tables of "Results" in
 docs/explanation/accuracy.md. A test checks that the files are up to date (tests/unit/docs/test_reference.py).
 """
 
@@ -19,6 +19,9 @@ _THEMES = {
 }
 _WIDTH, _ROW, _TOP, _BAR = 880, 26, 56, 170
 _LABEL = 205  # width of the labels, to the left of the bars
+
+_PLOT = (60, 340, 218, 318)  # left, right, top and bottom of the plot
+_MODELS = {"nb": "NB, linear", "tfidf": "TF-IDF, linear", "best": "lstm-ray, best"}
 
 Bar = tuple[str, float, str, bool]  # label, value, value as text, ours
 
@@ -51,6 +54,16 @@ def _accuracy() -> Iterator[Bar]:
         yield label, max(0.0, float(ahead)), f"{float(ahead):+.1f}   ({float(accuracy):.3f})", True
 
 
+def _speeds() -> Iterator[tuple[str, float, float, bool]]:
+    """Yields label, reviews per second, accuracy, and whether it is ours; IMDb has as many rows of either class."""
+    text = (ROOT / "docs" / "explanation" / "accuracy.md").read_text(encoding="utf-8")
+    rows = text.split("| IMDb, all | `tfidf` |")[1].split("\n\n")[0]
+    for model, accuracy, speed in re.findall(
+        r"`(\w+)` \| ([\d.]+)[^|]* \| [^|]+ \| [^|]+ \| ([\d,]+) ", "`tfidf` |" + rows
+    ):
+        yield _MODELS[model], float(speed.replace(",", "")), float(accuracy), model == "best"
+
+
 def _draw(text: str, dim: str, ours: str, other: str) -> str:
     panels = (
         ("Reviews scored per second", "200,000 reviews, Parquet to Parquet, start-up included", list(_scoring())),
@@ -72,7 +85,27 @@ def _draw(text: str, dim: str, ours: str, other: str) -> str:
             f'<text x="{left}" y="37" fill="{dim}">{escape(below)}</text>',
             *_bars(bars, left, text, ours, other),
         ]
+    lines += _plot(text, dim, ours, other)
     return "\n".join([*lines, "</svg>", ""])
+
+
+def _plot(text: str, dim: str, ours: str, other: str) -> Iterator[str]:
+    """Yields accuracy by speed, below the left panel."""
+    left, right, top, bottom = _PLOT
+    speeds = list(_speeds())
+    lowest, highest = (edge(accuracy for _, _, accuracy, _ in speeds) for edge in (min, max))
+    fastest = max(speed for _, speed, _, _ in speeds)
+    yield f'<text x="0" y="{top - 50}" font-size="15" font-weight="bold" fill="{text}">Accuracy by speed, IMDb</text>'
+    yield f'<text x="0" y="{top - 31}" fill="{dim}">25,000 training rows; reviews/s of one core, texts in memory</text>'
+    yield f'<path d="M{left} {top - 10}V{bottom}H{right}" fill="none" stroke="{other}"/>'
+    for label, speed, accuracy, is_ours in speeds:
+        x = left + round(speed / fastest * (right - left - 120))
+        y = bottom - 16 - round((accuracy - lowest) / (highest - lowest) * (bottom - top - 24))
+        yield f'<line x1="{left - 4}" y1="{y}" x2="{left}" y2="{y}" stroke="{other}"/>'
+        yield f'<text x="{left - 8}" y="{y + 4}" text-anchor="end" fill="{dim}">{accuracy:.3f}</text>'
+        yield f'<line x1="{x}" y1="{bottom}" x2="{x}" y2="{bottom + 4}" stroke="{other}"/>'
+        yield f'<circle cx="{x}" cy="{y}" r="6" fill="{ours if is_ours else other}"/>'
+        yield f'<text x="{x + 11}" y="{y + 4}" fill="{text}">{escape(label)}: {speed:,.0f}/s</text>'
 
 
 def _bars(bars: Sequence[Bar], left: int, text: str, ours: str, other: str) -> Iterator[str]:

@@ -272,7 +272,7 @@ def test_a_directory_that_is_no_bundle_is_refused(run: Run, command: str, model:
             ("train", "--engine", "native", "--workers", "1", "--gpus-per-worker", "1"),
             ("--engine native is for CPUs: --gpus-per-worker needs --engine keras",),
         ),
-        (("train", "--batch-by", "tokens"), ("--batch-by tokens needs --mask: ",)),
+        (("train", "--preset", "none", "--batch-by", "tokens"), ("--batch-by tokens needs --mask: ",)),
         (("train", "--config", "gpu.yaml"), ("gpu.yaml: ", "engine native", "gpus_per_worker needs engine keras")),
         (("train", "--positive-labels", "4,5"), ("--positive-labels needs --negative-labels too",)),
         (

@@ -99,6 +99,7 @@ EXAMPLES: dict[str, str] = {
     "address": "auto",
     "validation_fraction": "0.25",
     "schedule": "cosine",
+    "batch_by": "tokens",
     "class_weights": "1,2",
     "clip_norm": "0.5",
     "precision": "bf16",
@@ -116,6 +117,7 @@ NEEDED = {
     "gpus_per_actor": ("--actors", "1"),
     "freeze_embeddings": ("--embeddings", "vectors.txt"),
     "add_words": ("--from", "model"),
+    "batch_by": ("--mask",),
     "positive_labels": ("--negative-labels", "1"),
     "negative_labels": ("--positive-labels", "1"),
 }
