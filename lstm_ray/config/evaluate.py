@@ -27,7 +27,7 @@ class EvaluateConfig(LabelSettings, ThresholdSettings, PrecisionSettings, RowSet
     """Everything that decides an evaluation."""
 
     output: str | None = setting(
-        None, "Directory for metrics.json and report.html.", panel=FILES, metavar="DIR", path="output"
+        None, "Directory for metrics.json, report.html and evaluation.png.", panel=FILES, metavar="DIR", path="output"
     )
     predictions: str | None = setting(
         None,

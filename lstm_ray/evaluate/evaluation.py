@@ -26,7 +26,7 @@ from lstm_ray.evaluate.shard import Comparison, Mistake, Models, ShardScores, ev
 from lstm_ray.evaluate.thresholds import choose_threshold, histogram, thinned, threshold_table
 from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.progress import Count, Progress
-from lstm_ray.report.pages import evaluation_report
+from lstm_ray.report.pages import evaluation_png, evaluation_report
 from lstm_ray.score.scorer import Scorer
 from lstm_ray.storage.inputs import check_apart, is_named_by
 from lstm_ray.wording import as_call
@@ -118,7 +118,7 @@ def _comparison_to_json(comparison: Comparison, other_rows_seen: int | None) -> 
 
 
 def evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
-    """Evaluates a model on labelled rows; writes metrics.json and report.html if there is an output directory.
+    """Evaluates a model on labelled rows; writes metrics.json, report.html and evaluation.png if there is an output.
 
     Args:
         config: The settings.
@@ -372,3 +372,4 @@ def _write(config: EvaluateConfig, output: str, evaluation: Evaluation) -> None:
     metrics = json.dumps(evaluation.to_json(), indent=2) + "\n"
     storage.write_bytes(storage.join(output, "report.html"), report.encode())
     storage.write_bytes(storage.join(output, "metrics.json"), metrics.encode())
+    storage.write_bytes(storage.join(output, "evaluation.png"), evaluation_png(evaluation.counts))

@@ -152,6 +152,11 @@ def history_png(history: pa.Table, best_by: str) -> bytes:
     return draw_charts([loss_chart(curves), accuracy_chart(curves)], "png")
 
 
+def evaluation_png(counts: BinaryCounts) -> bytes:
+    """Returns the ROC curve and the reliability diagram, side by side, as a PNG of 1800 x 720 pixels."""
+    return draw_charts([roc_chart(counts), reliability_chart(counts)], "png")
+
+
 def evaluation_report(
     *,
     title: str,

@@ -251,6 +251,7 @@ def test_groups_add_up_to_all_rows_and_are_written(tmp_path: Path, tiny_bundle: 
         ("shop", f"shop {number}") for number in range(3)
     ]
     assert "By shop" in (out / "report.html").read_text()
+    assert (out / "evaluation.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(InputError, match=r"no column 'shops'; .*: did you mean --by shop"):
         evaluated(tmp_path, tiny_bundle, by="shops")
     with pytest.raises(InputError, match=r"no column 'shops'; .*: choose with --by$"):
