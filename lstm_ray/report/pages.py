@@ -153,7 +153,7 @@ def history_png(history: pa.Table, best_by: str) -> bytes:
 
 
 def evaluation_png(counts: BinaryCounts) -> bytes:
-    """Returns the ROC curve and the reliability diagram, side by side, as a PNG of 1800 x 720 pixels."""
+    """Returns the ROC curve and the reliability diagram, side by side, as a PNG."""
     return draw_charts([roc_chart(counts), reliability_chart(counts)], "png")
 
 

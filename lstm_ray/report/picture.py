@@ -11,14 +11,14 @@ from typing import Any, Literal
 from lstm_ray.report.marks import Area, Chart, Dot, Label, Line, Mark
 
 _STYLE = Path(__file__).with_name("templates") / "style.css"
-_WIDTH, _HEIGHT = 900, 360  # in pixels of the charts
+_WIDTH = 900  # in pixels of the charts
 _ZOOM = 2  # pixels of the picture for one of the charts
-_TOP = 58  # above the charts, for their titles
+_TOP, _BOTTOM = 58, 12  # above the charts, for their titles, and below them
 _ALIGNMENT: dict[str, Literal["left", "center", "right"]] = {"start": "left", "middle": "center", "end": "right"}
 
 
 def draw_charts(charts: Sequence[Chart], form: Literal["png", "svg"]) -> bytes:
-    """Returns charts side by side on white, each below its title: a PNG of 1800 x 720 pixels, or an SVG."""
+    """Returns charts side by side on white, each below its title: an SVG, or a PNG 1800 pixels wide."""
     # Takes half a second to import, and only training needs it. Not pyplot, which keeps every figure in a global list
     # and looks for a display.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -27,12 +27,13 @@ def draw_charts(charts: Sequence[Chart], form: Literal["png", "svg"]) -> bytes:
 
     colours = _light_colours()
     # matplotlib measures lines and fonts in points, 72 to the inch: here, one is a pixel of the charts.
-    figure = Figure(figsize=(_WIDTH / 72, _HEIGHT / 72), dpi=72 * _ZOOM, facecolor=colours["paper"])
+    height = _TOP + max(chart.height for chart in charts) + _BOTTOM
+    figure = Figure(figsize=(_WIDTH / 72, height / 72), dpi=72 * _ZOOM, facecolor=colours["paper"])
     FigureCanvasAgg(figure)
     column = _WIDTH / len(charts)
     for number, chart in enumerate(charts):
         left = column * number + (column - chart.width) / 2
-        to_picture = Affine2D().translate(left, _TOP - _HEIGHT).scale(_ZOOM, -_ZOOM)
+        to_picture = Affine2D().translate(left, _TOP - height).scale(_ZOOM, -_ZOOM)
         title = Label(44, -8, chart.title, "ink", size=15, bold=True)
         for order, mark in enumerate((*chart.marks, title)):
             artist = _artist(mark, colours)
