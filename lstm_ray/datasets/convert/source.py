@@ -89,9 +89,7 @@ class Lines:
             raise InputError(f"{self.path}: {found}") from error
         except (OSError, EOFError, pa.ArrowException) as error:
             remedy = ""
-            if "inflate failed" in str(
-                error
-            ):  # gzip skips zeros and other bytes after the compressed ones, Arrow does not
+            if "inflate failed" in str(error):  # gzip skips bytes after the compressed ones, such as zeros
                 remedy = f"; convert what `{shlex.join(['gzip', '-dc', str(self.path)])}` prints, if that works"
             raise InputError(f"{self.path}: cannot be read: {reason(error)}{remedy}") from error
 
