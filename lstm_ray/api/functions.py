@@ -127,7 +127,7 @@ def score(
     from lstm_ray.config import ScoreConfig
     from lstm_ray.score import run
 
-    refuse_tables({"inputs": inputs}, instead="call the loaded model with it, as in `lstm_ray.load(model)(table)`, or ")
+    refuse_tables({"inputs": inputs}, "call the loaded model with it, as in `lstm_ray.load(model)(table)`, or ")
     with python_call(arguments_of(ScoreConfig), progress) as report:
         given = {"inputs": inputs, "model": model, "output": output, **settings}
         return run.score(_settings(ScoreConfig, job, given), report)

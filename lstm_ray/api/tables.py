@@ -69,18 +69,16 @@ def _by_argument(message: str, paths: Mapping[str, str]) -> str:
     return re.sub(rf"another table there, ({'|'.join(paths)}) here", "another table there, this one here", message)
 
 
-def refuse_tables(given: Mapping[str, Any], where: str = "", instead: str = "") -> None:
-    """Raises ConfigError if an argument is a table, with the reason (`where`) and another remedy, if there are any."""
+def refuse_tables(given: Mapping[str, Any], begin: str = "") -> None:
+    """Raises ConfigError if an argument is a table; the remedy, to write it to Parquet, comes after `begin`."""
     for name, value in given.items():
         if is_table(value):
-            raise ConfigError(
-                f"{name} is a {type(value).__name__}: {where}{instead}write it to Parquet and give the path"
-            )
+            raise ConfigError(f"{name} is a {type(value).__name__}: {begin}write it to Parquet and give the path")
 
 
 def _check_is_data(name: str, value: Any) -> None:
     """Raises ConfigError if a value is neither a table nor paths, but what people have their rows in otherwise."""
-    if is_table(value):
+    if is_table(value) or isinstance(value, str):  # NumPy's str has a dtype
         return
     how = None
     if hasattr(value, "to_pandas"):  # a Dataset of Hugging Face or Ray Data

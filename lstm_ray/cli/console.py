@@ -13,7 +13,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console
 from rich.markup import escape
@@ -21,7 +21,7 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
-from lstm_ray.cli.streams import messages, results
+from lstm_ray.cli.streams import results
 from lstm_ray.errors import ConfigError
 from lstm_ray.progress import LINE_EVERY_S, WARNING, Count, Event, Progress
 from lstm_ray.wording import on_one_line, uncoloured, visible
@@ -30,7 +30,15 @@ _LINE_EVERY_S_VERBOSE = 1.0
 _SETTLES_S = 1.0  # after the first unit: workers that began together finish their first units together
 _MEASURED_S = 3.0  # before a speed is shown that comes from the time between updates
 
-_err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)  # no emoji: mine:two: is a name
+
+class _Messages(Console):
+    """A console for messages, whose reader may go away while the work goes on."""
+
+    def on_broken_pipe(self) -> None:
+        """Does nothing; rich would end the process."""
+
+
+_err = _Messages(stderr=True, highlight=False, soft_wrap=True, emoji=False)  # no emoji: mine:two: is a name
 _out = Console(highlight=False, soft_wrap=True, emoji=False)
 _quiet = _verbose = False
 
@@ -55,15 +63,24 @@ def say(message: str) -> None:
 
 def warn(message: str) -> None:
     """Prints a message on stderr, also with --quiet."""
-    with messages():
-        _err.print(visible(message), markup=False)
+    _print_on_stderr(visible(message))
 
 
 def fail(message: str) -> None:
     """Prints an error on stderr."""
-    with messages():
-        _err.print("[bold red]error:[/] ", end="")
-        _err.print(visible(message), markup=False)
+    _print_on_stderr(("error: ", "bold red"), visible(message))
+
+
+def _print_on_stderr(*parts: str | tuple[str, str]) -> None:
+    """Prints a line on stderr; what cannot be written is dropped, as on a full disk, and the work goes on.
+
+    It is rendered first: rich keeps what it could not write, and would render it again with each message.
+    """
+    with suppress(OSError):
+        with _err.capture() as rendered:
+            _err.print(Text.assemble(*parts))
+        _err.file.write(rendered.get())
+        _err.file.flush()
 
 
 def say_table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

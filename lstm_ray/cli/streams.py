@@ -1,4 +1,4 @@
-"""The process's standard streams: whatever they are, they end no work, and no text is lost in them."""
+"""The process's standard streams: work does not end because one is closed or lacks a character."""
 
 from __future__ import annotations
 
@@ -47,13 +47,3 @@ def results() -> Iterator[None]:
             raise
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  Python writes the rest at its end
         raise OutputError(f"stdout cannot be written: {reason(error)}") from error
-
-
-@contextmanager
-def messages() -> Iterator[None]:
-    """Ignores that a message cannot be written to stderr, as when the disk of a log is full: the run goes on."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno == errno.EPIPE:
-            raise

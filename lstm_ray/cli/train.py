@@ -94,9 +94,8 @@ def _figures(outcome: Outcome) -> Iterator[tuple[str, str]]:
         yield "validation AUC", "none: one class only" if auc is None else f"{auc:.4f}"
         if config.goal is not None:
             reached = ", ".join(f"{name} {metrics[name]:.4f}" for name in ("precision", "recall"))
-            measured = "epochs, and LSTM and n-grams alone," if config.ngrams else "epochs"
-            at = f"; {measured} are measured at {config.epoch_threshold:g}"
-            yield "threshold", f"{metrics['threshold']:g}: {reached}{at}"
+            others = "" if outcome.measured_otherwise is None else f"; {outcome.measured_otherwise}"
+            yield "threshold", f"{metrics['threshold']:g}: {reached}{others}"
     for name, figure, _ in part_figures(state.best_row()):
         yield name, figure
 

@@ -121,8 +121,12 @@ def _begin(address: str, asked: Asked | None, notify: Callable[[str], None]) -> 
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     # Prevents a warning on stderr about Ray Data's own behaviour (ray#53727).
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    origin = ""
     try:
-        if address == "local":
+        if address == "auto":
+            address = address_of_auto()
+            origin = f" ({'RAY_ADDRESS' if os.environ.get('RAY_ADDRESS') else 'found on this machine'})"
+        if address == "local":  # RAY_ADDRESS may be, too
             notify("starting Ray")
             most_cpus = math.ceil(asked.most * asked.cpus) if asked else 0
             claimed = max(available_cores(), most_cpus) + 1  # one for tasks beside the workers
@@ -131,10 +135,6 @@ def _begin(address: str, asked: Asked | None, notify: Callable[[str], None]) -> 
                 ask_for_token()
                 ray.init(address="local", num_cpus=claimed, include_dashboard=False, labels=labels, **quiet)
         else:
-            origin = ""
-            if address == "auto":
-                address = address_of_auto()
-                origin = f" ({'RAY_ADDRESS' if os.environ.get('RAY_ADDRESS') else 'found on this machine'})"
             notify(f"connecting to Ray at {address}{origin}")
             address = find_ray(address, notify)
             with _sigterm_kept(), held_back(shown_on_failure=False):  # the exception has the same message

@@ -50,12 +50,15 @@ def utf8_word(text: str, encoding: str) -> str | None:
     """
     if text.isascii():
         return None
-    word = next(word for word in text.rstrip("\r\n").split(" ") if not word.isascii())
     try:
-        text.encode(encoding).decode()
-        return f"{word!r}, in UTF-8 {word.encode(encoding).decode()!r}"
+        encoded = text.encode(encoding)
+        encoded.decode()
     except UnicodeError:
         return None
+    if encoded.isascii():  # escape sequences, as in ISO-2022
+        return None
+    word = next(word for word in text.rstrip("\r\n").split(" ") if not word.isascii())
+    return f"{word!r}, in UTF-8 {word.encode(encoding).decode()!r}"
 
 
 def _oddness(text: str) -> float:

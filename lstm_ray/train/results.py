@@ -105,6 +105,14 @@ class Outcome:
         """Returns why the model's threshold is not the one that was asked for; None if it is."""
         return self._decision[1]
 
+    @property
+    def measured_otherwise(self) -> str | None:
+        """Returns what is measured at another threshold than the model's; None if nothing is."""
+        if not self.metrics or self.metrics["threshold"] == self.config.epoch_threshold:
+            return None
+        others = "epochs, and LSTM and n-grams alone," if self.config.ngrams else "epochs"
+        return f"{others} are measured at {self.config.epoch_threshold:g}"
+
     @cached_property
     def _decision(self) -> tuple[dict[str, Any], str | None]:
         return self.state.decide(self.config)
@@ -208,11 +216,10 @@ def _notes(config: TrainConfig, outcome: Outcome) -> Iterator[str]:
             accuracy=outcome.metrics.get("accuracy"),
         )
         yield f"{leak}."
-    if outcome.metrics and outcome.metrics["threshold"] != config.epoch_threshold:
-        measured = "epochs, and each part alone," if config.ngrams else "epochs"
+    if outcome.measured_otherwise is not None:
         yield (
             f"At the model's threshold, {outcome.metrics['threshold']:g}, accuracy is "
-            f"{outcome.metrics['accuracy']:.1%}; {measured} are measured at {config.epoch_threshold:g}."
+            f"{outcome.metrics['accuracy']:.1%}; {outcome.measured_otherwise}."
         )
     if (problem := outcome.threshold_problem) is not None:
         yield f"{problem}."

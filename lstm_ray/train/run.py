@@ -181,8 +181,9 @@ def _read(
     )
     read = prepared.profile.training
     if read.words + read.truncated < _FEW_WORDS * read.rows:
-        length = f"{read.words / read.rows:.1f} words on average"
-        progress(f"note: the texts have {length}: is --text-column {config.text_column} the right one?")
+        average = f"{read.words / read.rows:.1f} words on average"
+        column = f"is --text-column {config.text_column} right, and are its words separated?"
+        progress(f"note: the texts have {average}: {column}")
     if prepared.validation_rows_seen:
         progress(f"warning: {describe_seen(prepared.validation_rows_seen, len(prepared.validation), 'validation')}")
     check_schedule(config, len(prepared.training))

@@ -29,8 +29,8 @@ class LearningSettings(Settings):
     )
     batch_by: Literal["rows", "tokens"] = learned(
         "rows",
-        "What steps have equally much of: --global-batch-size rows, or tokens, about as many as so many average rows; "
-        "needs --mask.",
+        "What every step has about equally many of: rows, or tokens, as many as --global-batch-size rows have on "
+        "average; tokens needs --mask.",
         panel="Training",
     )
     learning_rate: float = learned(

@@ -115,7 +115,7 @@ class DelimitedRows:
                     self._doubt("it has empty values after the last column, which were left out")
                     del row[len(names) :]
                 if len(row) != len(names):
-                    raise self._wrong_number(row, names, "; or name the last column in the first line" * has_unnamed)
+                    raise self._wrong_number(row, names, has_unnamed)
                 self._look_at(row, names)
                 block.append(row)
                 places.append(self._first_line())
@@ -211,14 +211,15 @@ class DelimitedRows:
         rows, line = self._doubts.get(what, (0, self._first_line()))
         self._doubts[what] = rows + 1, line
 
-    def _wrong_number(self, row: Sequence[str], names: Sequence[str], remedy: str) -> InputError:
-        """Returns the error of a row with too few or too many values; the remedy is one more."""
+    def _wrong_number(self, row: Sequence[str], names: Sequence[str], has_unnamed: bool) -> InputError:
+        """Returns the error of a row with too few or too many values."""
         has = f"has {counted(len(row), 'value')}, expected {len(names)}"
         if self._dialect.column_names:
             return self._error(f"{has}, as --column-names says", self._remedy())
         is_header = len(row) > len(names) and all(0 < len(one) <= _LONGEST_NAME and not is_number(one) for one in row)
+        remedy = self._remedy() + ("; or name the last column in the first line" if has_unnamed else "")
         late = "; if these are the columns' names, delete the lines before them" if is_header else ""
-        return self._error(f"{has}, for {named(names)}", self._remedy() + late + remedy)
+        return self._error(f"{has}, for {named(names)}", remedy + late)
 
     def _error(self, problem: str, remedy: str) -> InputError:
         return InputError(f"{self._lines.path}: line {self._first_line():,} {problem}: {remedy}")

@@ -89,9 +89,7 @@ class Lines:
             raise InputError(f"{self.path}: {found}") from error
         except (OSError, EOFError, pa.ArrowException) as error:
             remedy = ""
-            if "inflate failed" in str(
-                error
-            ):  # gzip skips zeros and other bytes after the compressed ones, Arrow does not
+            if "inflate failed" in str(error):  # gzip skips bytes after the compressed ones, such as zeros
                 remedy = f"; convert what `{shlex.join(['gzip', '-dc', str(self.path)])}` prints, if that works"
             raise InputError(f"{self.path}: cannot be read: {reason(error)}{remedy}") from error
 
@@ -113,11 +111,13 @@ def _undecodable(path: Path, encoding: str) -> str | None:
                 line += content_before.count(b"\n")
                 position = read + len(block) - len(error.object) + error.start
                 where = f"line {line:,}, byte {position + 1:,} of the file (0x{error.object[error.start]:02x})"
-                if encoding == "utf-8" and not (is_ascii and content_before.isascii()):
+                if codecs.lookup(encoding).name == "utf-8" and not (is_ascii and content_before.isascii()):
                     remedy = "correct it, as the file is UTF-8 up to there"
                 else:
                     remedy = "name its --encoding"
                 return f"{where} is not {encoding}: {remedy}; it may be {readings(error.object, error.start)}"
+            except UnicodeError:  # UTF-16 or UTF-32 without a byte order mark
+                return None
             line += text.count("\n")
             is_ascii = is_ascii and text.isascii()
             if not block:

@@ -63,13 +63,17 @@ class KerasStepper:
         self._averages = [keras.Variable(v.numpy(), dtype=v.dtype, trainable=False) for v in variables if config.ema]
         # With recurrent dropout Keras cannot use its fused LSTM; XLA then halves the step (70 -> 30 ms, lstm preset, 2
         # CPU cores). Without it XLA is slower: no cuDNN on a GPU, and on a CPU the two directions run one after the
-        # other (30 -> 36 ms, bilstm preset).
+        # other (30 -> 36 ms, bilstm preset). By tokens nearly every batch has a shape of its own, and XLA
+        # compiles for a second or more for each.
         self._differentiate = tf.function(
             self._compute_adversarial_gradients if config.adversarial else self._compute_gradients,
-            jit_compile=config.recurrent_dropout > 0 and config.network is None,
+            jit_compile=config.recurrent_dropout > 0 and config.network is None and config.batch_by == "rows",
             reduce_retracing=True,
         )
-        self._packed_gradients = tf.function(self._pack_gradients, reduce_retracing=True)
+        # Slices are cut outside of compiled code, which does not know how many rows a batch has.
+        self._packed_gradients = (
+            self._pack_gradients if config.accumulate > 1 else tf.function(self._pack_gradients, reduce_retracing=True)
+        )
         # XLA turns Adam's 15 passes over the embedding and its moments into one (7.5 -> 3.2 ms, lstm preset, 1 core).
         self._update = tf.function(self._take_step, jit_compile=True)
         self._tables = [p for p, v in enumerate(variables) if v.path.endswith("embeddings") and len(v.shape) == 2]
@@ -295,9 +299,7 @@ class KerasStepper:
         rows = -(-token_ids.shape[0] // self._config.accumulate)
         gradients, sums = self._dense_gradients(token_ids[:rows], labels[:rows], weights[:rows], global_rows)
         for start in range(rows, token_ids.shape[0], rows):
-            # Without this TensorFlow computes the slices in parallel, and holds all their activations at once.
-            with tf.control_dependencies([sums, *gradients]):
-                part = [tf.identity(array[start : start + rows]) for array in (token_ids, labels, weights)]
+            part = [array[start : start + rows] for array in (token_ids, labels, weights)]
             more, more_sums = self._dense_gradients(*part, global_rows)
             gradients = [one + other for one, other in zip(gradients, more, strict=True)]
             sums += more_sums

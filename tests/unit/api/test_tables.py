@@ -103,6 +103,11 @@ def test_rows_in_something_else_are_refused_with_what_makes_a_table_of_them(valu
     )
 
 
+def test_a_path_may_be_a_str_of_numpy(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="missing"):
+        lstm_ray.evaluate(np.str_(tmp_path / "missing.parquet"), model="m")
+
+
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))

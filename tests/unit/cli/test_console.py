@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
+import sys
 
 import pytest
 from rich.console import Console
@@ -210,3 +213,24 @@ def test_weighed_words_are_coloured_on_a_terminal(monkeypatch: pytest.MonkeyPatc
     output = shown.file.getvalue()  # type: ignore[attr-defined]
     plain = "0.1  good, \\u001bbad [b] so\n"
     assert output == ("0.1  \x1b[1;32mgood\x1b[0m, \\u001b\x1b[31mbad\x1b[0m [b] so\n" if is_coloured else plain)
+
+
+@pytest.mark.parametrize("cause", [errno.ENOSPC, errno.EPIPE])
+def test_a_message_that_cannot_be_written_is_dropped_and_the_next_one_is_alone(
+    monkeypatch: pytest.MonkeyPatch, cause: int
+) -> None:
+    class Stream(io.StringIO):
+        is_full = True
+
+        def flush(self) -> None:
+            if self.is_full:
+                self.seek(0)
+                self.truncate()
+                raise OSError(cause, os.strerror(cause))
+
+    stream = Stream()
+    monkeypatch.setattr(sys, "stderr", stream)
+    console.warn("lost")
+    stream.is_full = False
+    console.fail("the disk [is] back")
+    assert stream.getvalue() == "error: the disk [is] back\n"

@@ -68,6 +68,16 @@ def test_a_ray_that_has_vanished_is_named_and_not_waited_for(monkeypatch: pytest
     assert notes == [f"connecting to Ray at 127.0.0.1:{port} (RAY_ADDRESS)"]
 
 
+def test_the_environment_may_ask_for_a_ray_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It needs a token like any Ray that is started here."""
+    begun: list[str] = []
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    monkeypatch.setattr(ray_session, "ask_for_token", lambda: begun.append("token"))
+    monkeypatch.setattr(ray_session.ray, "init", lambda address, **_: begun.append(address))
+    assert ray_session._begin("auto", None, begun.append) == "local"
+    assert begun == ["starting Ray", "token", "local"]
+
+
 def exit_on_sigterm(*_: object) -> None:
     """What `ray.init` makes the handler of SIGTERM, source: ray/_private/worker.py."""
     sys.exit(signal.SIGTERM)

@@ -55,6 +55,7 @@ def test_bytes_of_any_kind_are_read_or_not() -> None:
         ("plain", "latin-1", None),
         ("\xa0", "latin-1", None),
         ("Отличный", "cp1251", None),
+        ("素晴らしい映画", "iso2022_jp", None),
     ],
 )
 def test_a_text_that_is_utf8_in_truth_is_found(text: str, encoding: str, shown: str | None) -> None:

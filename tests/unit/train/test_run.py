@@ -116,7 +116,7 @@ def test_a_column_of_single_words_is_pointed_out(settings: TrainConfig, watcher:
     table = table.append_column("id", pa.array([f"R{number}" for number in range(table.num_rows)]))
     pq.write_table(table, settings.train[0])
     run.train(changed(settings, text_column=column, epochs=1), watcher)
-    note = "note: the texts have 1.0 words on average: is --text-column id the right one?"
+    note = "note: the texts have 1.0 words on average: is --text-column id right, and are its words separated?"
     assert (note in watcher.said) == (column == "id")
 
 

@@ -491,8 +491,11 @@ def test_a_wrong_encoding_is_told_by_what_it_reads(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="name its --encoding; it may be 'Длинный фильм' in cp1251"):
         convert(source, output)
     source.write_bytes("text\nun café\n".encode() + "un café\n".encode("latin-1"))
-    with pytest.raises(InputError, match=r"line 3, .*: correct it, as the file is UTF-8 up to there; .* in cp1252"):
-        convert(source, output)
+    for encoding in (None, "UTF8"):
+        with pytest.raises(InputError, match=r"line 3, .*: correct it, as the file is UTF-8 up to there; .* in cp1252"):
+            convert(source, output, encoding=encoding)
+    with pytest.raises(InputError, match=r"line 1 or one soon after it is not utf-16: name its --encoding"):
+        convert(source, output, encoding="utf-16")
     (note,) = convert(source, output, encoding="cp1252").notes
     assert note == "is --encoding cp1252 right? It fits UTF-8 as well in 1 line: line 2 has 'cafÃ©', in UTF-8 'café'"
     source.write_bytes("text\nun café\n".encode("latin-1"))

@@ -89,7 +89,7 @@ def test_the_gradient_of_slices_is_that_of_the_whole() -> None:
     stepper = KerasStepper(config, Alone(), corpus.labels)
     arguments = [tf.constant(array) for array in (batch.token_ids, batch.labels, batch.weights)]
     whole, sums = stepper._differentiate(*arguments, tf.constant(7.0))
-    sliced, sliced_sums = tf.function(stepper._accumulate)(*arguments, tf.constant(7.0))
+    sliced, sliced_sums = stepper._accumulate(*arguments, tf.constant(7.0))
     np.testing.assert_allclose(sliced_sums, sums, rtol=1e-6)
     for one, other in zip(whole, sliced, strict=True):
         np.testing.assert_allclose(tf.convert_to_tensor(other), tf.convert_to_tensor(one), atol=1e-7)
@@ -143,6 +143,29 @@ def test_a_step_is_traced_few_times(mask: bool, most: int) -> None:
         stepper._predict,
     ):
         assert function.experimental_get_tracing_count() <= most
+
+
+@pytest.mark.parametrize(("batch_by", "is_compiled"), [("rows", True), ("tokens", False)])
+def test_xla_does_not_compile_for_each_batch_again(
+    monkeypatch: pytest.MonkeyPatch, batch_by: str, is_compiled: bool
+) -> None:
+    """By tokens nearly every batch has another number of rows."""
+    start_tensorflow()
+    import tensorflow as tf
+
+    from lstm_ray.train.step.keras_engine import KerasStepper
+
+    made: dict[str, bool] = {}
+    function = tf.function
+
+    def remember(compute: Any, jit_compile: bool = False, **options: Any) -> Any:
+        made[compute.__name__] = jit_compile
+        return function(compute, jit_compile=jit_compile, **options)
+
+    monkeypatch.setattr(tf, "function", remember)
+    config = settings(mask=True, recurrent_dropout=0.2, batch_by=batch_by, engine="keras")
+    KerasStepper(config, Alone(), make_corpus().labels)
+    assert made["_compute_gradients"] is is_compiled
 
 
 @pytest.fixture
