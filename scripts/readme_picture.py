@@ -20,7 +20,7 @@ _THEMES = {
 _WIDTH, _ROW, _TOP, _BAR = 880, 26, 56, 170
 _LABEL = 205  # width of the labels, to the left of the bars
 
-_PLOT = (60, 340, 218, 318)  # left, right, top and bottom of the plot
+_PLOT = (60, 340, 248, 344)  # left, right, top and bottom of the plot
 _MODELS = {"nb": "NB, linear", "tfidf": "TF-IDF, linear", "best": "lstm-ray, best"}
 
 Bar = tuple[str, float, str, bool]  # label, value, value as text, ours
