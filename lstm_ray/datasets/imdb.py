@@ -193,7 +193,7 @@ def _read_reviews(archive: Path, folders: Mapping[str, int], progress: Progress)
 class _Limited(io.RawIOBase):
     """Reads an archive's decompressed bytes, up to a limit: a few bytes may decompress to millions.
 
-    Members that are no reviews are read too, and so are names and headers, which tarfile holds in memory.
+    Members that are not reviews are read too, and so are names and headers, which tarfile keeps in memory.
     """
 
     def __init__(self, archive: Path, unzipped: gzip.GzipFile) -> None:

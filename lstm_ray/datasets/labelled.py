@@ -81,9 +81,9 @@ def find_shards(
     progress: Progress = ignore,
     by: Sequence[str] = (),
 ) -> list[Shard]:
-    """Lists the row groups of all input files; their columns are checked, those of `by` too.
+    """Returns the row groups of all input files, after checking the types of their columns, those of `by` included.
 
-    `progress` is for `find_inputs`.
+    `progress` is passed to `find_inputs`.
 
     Raises:
         InputError: A file is missing or not Parquet, or lacks a column, or a column has the wrong type.
@@ -275,7 +275,7 @@ def _check_labels(
 
 
 def _read_texts(files: Sequence[InputFile], column: str) -> pa.ChunkedArray:
-    """Returns a column of all files in which it is text."""
+    """Returns a column, from those files in which it is text."""
     texts = []
     for file in files:
         with open_parquet(file) as parquet:

@@ -1,6 +1,6 @@
 """Matrix products over all steps of a batch, and gathering and summing of rows, as machine code.
 
-Memory layouts are described in `kernels/layout.py`; `width` and `inputs` are rounded up to whole vectors.
+Memory layouts and offsets are described in `kernels/layout.py`; `width` and `inputs` are rounded up to whole vectors.
 
 With Keras's recurrent dropout each gate has its own mask. A product then loads one float per gate instead of one per
 row, and has no more multiplications than before.
@@ -21,7 +21,7 @@ Masks = Literal[0, 1, 4]
 
 _CHUNK = 64  # offsets whose inputs and gradients stay in the first-level cache while `outer` uses them
 _LARGE_SUMS = 1 << 18  # floats that fill the second-level cache: the weights of 256 units
-_LONG_CHUNK = 256  # used for so many: 79 -> 90 GFLOP/s for the recurrent weights of 512 units
+_LONG_CHUNK = 256  # for at least that many sums: 79 -> 90 GFLOP/s for the recurrent weights of 512 units
 
 
 def emit_transposed(
@@ -40,7 +40,7 @@ def emit_transposed(
         b: The kernel.
         deltas: Addresses of the gates' gradients, one for each row of the tile.
         weights: Address of the transposed matrix.
-        outputs: Columns of the result without those of zeros.
+        outputs: Columns of the result, without padding.
         width: Units of the layer.
         masks: Number of masks of a row.
         mask: Addresses of the rows' masks; empty without dropout.
@@ -157,8 +157,8 @@ def outer(target: Target, inputs: int, width: int, gated: bool) -> Emitter:
     """Computes out += values, transposed, @ deltas: the gradient of weights over all steps.
 
     Offsets are processed in chunks: a chunk's data stays in the first-level cache, and sums of sums round less than one
-    long sum. A chunk reads and writes all sums, so chunks are longer where these are many. A tile is some inputs x some
-    vectors of one gate, so that a value is loaded once for several vectors, with or without own values of each gate.
+    long sum. A chunk reads and writes all sums, so chunks are longer where there are many. A tile is some inputs x some
+    vectors of one gate, so that a value is loaded once for several vectors, even if each gate has its own values.
     """
     arguments = {
         "values": f"float32[offsets, {inputs * GATES if gated else inputs}+]",

@@ -128,13 +128,13 @@ def _check_start(content: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _ray_starts(content: dict[str, Any], who: str) -> list[tuple[FieldPath, dict[str, str]]]:
-    """Returns the fields of the head's or workers' `ray start` commands, and their options with values."""
+    """Returns the fields of the head's or workers' `ray start` commands, and their options by name."""
     found: list[tuple[FieldPath, dict[str, str]]] = []
     for index, line in strings(content, [f"{who}_start_ray_commands"]):
         try:
             commands = shell_commands(line)
         except ValueError:
-            continue  # an unclosed quotation, which the shell reports
+            continue  # an unclosed quotation mark, which the shell reports
         for words in commands:
             for position in range(len(words) - 1):
                 if words[position].rsplit("/", 1)[-1] == "ray" and words[position + 1] == "start":

@@ -12,7 +12,7 @@ fixed multiplier and a learned factor. The two regressions differ in the multipl
     loss = sum over the rows of class weight * cross-entropy  +  |factors|^2 / (2 C)
 
 On few rows the first is better for long texts and the second for short ones; their sum is better than either. Subwords
-help too: rare words learn from similar words (docs/explanation/accuracy.md). The weights of the two regressions in the
+help too: rare words learn from similar words (docs/explanation/best.md). The weights of the two regressions in the
 sum are fitted on rows that they were not trained on: each fifth of the training rows in turn, or only one fifth if
 there are many rows (mix.py). The table of a model that is trained on (`--from`) is a third part of the sum, weighted in
 the same way. The sum of linear functions is linear, and the subwords of a word are fixed, so the result is one table of
