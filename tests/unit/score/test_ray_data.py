@@ -68,6 +68,8 @@ def test_calls_in_two_threads_do_not_wait_for_each_others_threads() -> None:
 # Ray Data's context sets its own deprecated settings when it is made.
 @pytest.mark.filterwarnings("ignore:`use_(push_based_shuffle|polars|arrow_tensor_v2)` is deprecated:DeprecationWarning")
 def test_ray_data_is_as_loud_as_before_after_two_calls_at_once() -> None:
+    import ray.data  # noqa: F401  # when it is imported first, it sets the level of its log
+
     log = logging.getLogger("ray.data")
     before = log.level
     first, second = _quiet_data(), _quiet_data()
