@@ -216,6 +216,8 @@ def test_predictions_say_all_that_the_metrics_do(tmp_path: Path, tiny_bundle: Pa
         assert (row["probability"] > 0.5) == (row["sentiment"] == "positive") == (row["right"] == (row["label"] == 1))
     with pytest.raises(OutputError, match=r"p\.parquet: exists: choose another --predictions"):
         evaluated(tmp_path, tiny_bundle, predictions=str(path))
+    with pytest.raises(OutputError, match=r"p\.csv: would be Parquet, not CSV: name it .*/p\.parquet$"):
+        evaluated(tmp_path, tiny_bundle, predictions=str(tmp_path / "p.csv"))
 
 
 def test_predictions_among_the_inputs_are_refused(tmp_path: Path, tiny_bundle: Path) -> None:
