@@ -322,3 +322,15 @@ def test_a_printed_result_shows_the_figures(tmp_path: Path, tiny_bundle: Path) -
     result, _ = measured(tmp_path, tiny_bundle, [0, 1, 1])
     accuracy = round(result.metrics["accuracy"], 4)
     assert str(result).startswith(f"Evaluation(rows=3, accuracy={accuracy}, auc=0.5, log_loss=")
+    assert str(result.counts).startswith(f"BinaryCounts(rows=3, threshold=0.5, accuracy={accuracy}, precision=")
+    assert "array" not in str(result.counts)
+
+
+@pytest.mark.parametrize(
+    ("shops", "last"), [(2, r"shop 1 .* of 1 row\n"), (13, "groups +13, of which none stand out;.*\n")]
+)
+def test_the_summary_counts_in_words(tmp_path: Path, tiny_bundle: Path, shops: int, last: str) -> None:
+    table = {"text": ["good"] * shops, "label": [1, *[0] * (shops - 1)], "shop": [f"shop {n}" for n in range(shops)]}
+    pq.write_table(pa.table(table), tmp_path / "in.parquet")
+    command = ["evaluate", str(tmp_path / "in.parquet"), "--model", str(tiny_bundle), "--by", "shop"]
+    assert re.search(last + "$", CliRunner().invoke(app, command).stdout)
