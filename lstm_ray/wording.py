@@ -75,12 +75,12 @@ def named(names: Iterable[object]) -> str:
     )
 
 
-def no_column(name: str, names: Iterable[str], option: str = "", given: Collection[str] = ()) -> str:
+def no_column(name: str, names: Iterable[str], option: str = "", given: Collection[str] = (), more: str = "") -> str:
     """Returns that a column is missing, which there are, and what helps: the option with a similar or usual name.
 
     no column 'txt'; it has 'id', 'text': did you mean --text-column text?
 
-    Columns that are `given` beside it are not proposed.
+    Columns that are `given` beside it are not proposed. `more` follows the option: another one that helps.
     """
     names = list(names)
     others = [one for one in names[:_MOST_COMPARED] if one not in given]
@@ -89,7 +89,7 @@ def no_column(name: str, names: Iterable[str], option: str = "", given: Collecti
     if meant is None:
         remedy = f": choose with {option}" if option else ""
     else:
-        remedy = f": did you mean {option} {shlex.quote(meant)}?" if option else f": did you mean {meant!r}?"
+        remedy = f": did you mean {option} {shlex.quote(meant)}{more}?" if option else f": did you mean {meant!r}?"
     return f"no column {name!r}; it has {named(names) or 'none'}{remedy}"
 
 

@@ -136,14 +136,16 @@ def split(config: SplitConfig) -> None:
     undated = f", {train.undated:,} of them without a date" if train.undated else ""
     run = f"runs/{os.path.basename(config.output.rstrip('/'))}"
     # Not with the test file as --validation: that would choose the epoch on it.
-    following = next_command(train.path, run, config.text_column, is_for_training=True)
-    following += [] if config.by is None else ["--validation-group", config.by]
+    learn = next_command(train.path, run, config.text_column, is_for_training=True)
+    measure = ["evaluate", str(test.path), "--model", f"{run}/model", *learn[learn.index(run) + 1 :]]
+    learn += [] if config.by is None else ["--validation-group", config.by]
     console.show_table(
         "Split",
         [
             ("rows", f"{train.rows + test.rows:,}"),
             ("train", f"{train.path}: {train.rows:,} rows{of_groups[0]}{undated}"),
             ("test", f"{test.path}: {test.rows:,} rows{of_groups[1]}"),
-            ("next", console.command_line(*following)),
+            ("next", console.command_line(*learn)),
+            ("then", console.command_line(*measure)),
         ],
     )

@@ -111,6 +111,7 @@ def _compared(comparison: Comparison) -> Iterator[tuple[str, str]]:
 def _groups(groups: list[GroupResult]) -> list[tuple[str, str]]:
     """Returns lines for the groups of a column: for all if they are few, else for the largest ones that stand out."""
     from lstm_ray.evaluate.intervals import show_interval, show_p_value
+    from lstm_ray.wording import counted
 
     shown = groups
     if len(groups) > _MOST_GROUPS:
@@ -118,7 +119,7 @@ def _groups(groups: list[GroupResult]) -> list[tuple[str, str]]:
     lines = [
         (
             "null" if group.value is None else group.value,
-            f"{group.accuracy:.4f}{show_interval(group.accuracy_interval)} of {group.rows:,} rows"
+            f"{group.accuracy:.4f}{show_interval(group.accuracy_interval)} of {counted(group.rows, 'row')}"
             + (
                 f", stands out ({show_p_value(group.p_value)})"
                 if group.stands_out and group.p_value is not None
@@ -130,7 +131,8 @@ def _groups(groups: list[GroupResult]) -> list[tuple[str, str]]:
     if shown is groups:
         return lines
     standing_out = sum(group.stands_out for group in groups)
+    verb = "stands" if standing_out == 1 else "stand"
     return [
         *lines,
-        ("groups", f"{len(groups):,}, of which {standing_out:,} stand out; --json and metrics.json list all"),
+        ("groups", f"{len(groups):,}, of which {standing_out or 'none'} {verb} out; --json and metrics.json list all"),
     ]

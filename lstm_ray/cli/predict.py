@@ -78,6 +78,11 @@ def predict(
             console.show_text(json.dumps(_as_json(text, scored, found), ensure_ascii=False) + "\n")
         else:
             _show(text, scored, found)
+    if config.threshold is None and any(
+        one.probability is not None and (one.probability > 0.5) != (one.probability > loaded.threshold)
+        for one in predictions
+    ):
+        console.say(f"note: the model's threshold is {loaded.threshold:g}, not 0.5: only above it is a text positive")
     if unreadable := [text for text, scored in zip(given, predictions, strict=True) if scored.error == "invalid_utf8"]:
         _note_encoding(unreadable)
 

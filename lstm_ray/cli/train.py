@@ -111,10 +111,13 @@ def _advice(outcome: Outcome) -> Iterator[str]:
     # A threshold that was chosen for a goal may cost accuracy on purpose.
     by = "loss" if config.goal is not None and config.best_by == "accuracy" else config.best_by
     if outcome.before and rank(outcome.before, by) > rank(metrics, by):
-        yield (
-            f"note: {config.from_} is still better on these rows, by {METRIC_NAMES[by]} (if equal, by log "
-            "loss): try a lower --learning-rate, or more rows"
-        )
+        lost = outcome.before["accuracy"] - metrics["accuracy"]
+        is_close = by == "accuracy" and 0 < lost < metrics["accuracy_standard_error"]
+        remedy = "try a lower --learning-rate, or more rows"
+        if is_close:
+            remedy = "but by less than its standard error, so the next command decides"
+        measure = f"{METRIC_NAMES[by]} (if equal, by log loss)"
+        yield f"note: {config.from_} is still better on these rows, by {measure}: {remedy}"
     if (problem := outcome.threshold_problem) is not None:
         yield f"warning: {problem}"
     if (only := _only_class(metrics)) is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -19,7 +20,7 @@ from lstm_ray.progress import Progress, ignore
 from lstm_ray.storage.inputs import InputFile, find_inputs
 from lstm_ray.storage.parquet import missing_rows, open_parquet, reading
 from lstm_ray.text.tokenize import decode_texts, is_text_type, no_texts
-from lstm_ray.wording import counted, no_column
+from lstm_ray.wording import counted, no_column, usual_column
 
 A = TypeVar("A", pa.Array, pa.ChunkedArray)
 
@@ -92,7 +93,7 @@ def find_shards(
     files = find_inputs(inputs, progress)
     for file in files:
         with open_parquet(file) as parquet:
-            check_text_column(file, parquet, text_column)
+            check_text_column(file, parquet, text_column, label_column)
             _check_labels(file, parquet, label_column, mapping, files)
             if group_column is not None:
                 _type_of(file, parquet, group_column, "--validation-group")
@@ -102,9 +103,18 @@ def find_shards(
     return shards
 
 
-def check_text_column(file: InputFile, parquet: pq.ParquetFile, text_column: str) -> None:
-    """Raises InputError if a file lacks the text column, or the column is not text."""
-    text_type = _type_of(file, parquet, text_column, "--text-column")
+def check_text_column(
+    file: InputFile, parquet: pq.ParquetFile, text_column: str, label_column: str | None = None
+) -> None:
+    """Raises InputError if a file lacks the text column, or the column is not text.
+
+    The error also proposes a label column, if that is missing too.
+    """
+    more, names = "", [*parquet.schema_arrow.names, *file.partitions]
+    if label_column is not None and label_column not in names:
+        usual = usual_column("--label-column", names)
+        more = "" if usual is None else f" --label-column {shlex.quote(usual)}"
+    text_type = _type_of(file, parquet, text_column, "--text-column", more=more)
     if not is_text_type(text_type):
         raise InputError(f"{file.path}: {no_texts(text_column, text_type)}")
 
@@ -247,7 +257,7 @@ def _partition_type(value: str | None) -> pa.DataType:
 
 
 def _type_of(
-    file: InputFile, parquet: pq.ParquetFile, column: str, option: str, given: Sequence[str] = ()
+    file: InputFile, parquet: pq.ParquetFile, column: str, option: str, given: Sequence[str] = (), more: str = ""
 ) -> pa.DataType:
     schema = parquet.schema_arrow
     if schema.names.count(column) > 1:
@@ -256,7 +266,7 @@ def _type_of(
         return schema.field(column).type
     if column in file.partitions:
         return _partition_type(file.partitions[column])
-    raise InputError(f"{file.path}: {no_column(column, [*schema.names, *file.partitions], option, given)}")
+    raise InputError(f"{file.path}: {no_column(column, [*schema.names, *file.partitions], option, given, more)}")
 
 
 def _check_labels(

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_ray.model.profile import SCORE_LIMITS
+from lstm_ray.wording import as_call
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -96,6 +97,11 @@ class BinaryCounts:
     calibration_probability_sum: FloatArray
     positive_histogram: IntArray
     negative_histogram: IntArray
+
+    def __repr__(self) -> str:
+        """Returns the most important figures; `metrics` has all."""
+        metrics, names = self.metrics(), ("rows", "threshold", "accuracy", "precision", "recall")
+        return as_call("BinaryCounts", {name: metrics[name] for name in names})
 
     @classmethod
     def from_scores(

@@ -28,6 +28,7 @@ from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.progress import Count, Progress
 from lstm_ray.report.pages import evaluation_png, evaluation_report
 from lstm_ray.score.scorer import Scorer
+from lstm_ray.storage.formats import check_parquet_name
 from lstm_ray.storage.inputs import check_apart, is_named_by
 from lstm_ray.wording import as_call
 
@@ -128,7 +129,8 @@ def evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
         BundleError: The model cannot be used.
         ConfigError: The predictions would be among the inputs.
         InputError: The data cannot be used, or the model was trained on a file of it.
-        OutputError: The output directory is not empty, the file of predictions exists, or one cannot be written.
+        OutputError: The output directory is not empty, the file of predictions exists or is named like CSV, or one
+            cannot be written.
         ReportError: The report could not be written at the end. The error contains the `Evaluation`.
     """
     _check_outputs(config)
@@ -177,6 +179,7 @@ def _check_outputs(config: EvaluateConfig) -> None:
         if storage.list_names(config.output):
             raise OutputError(f"{config.output}: not empty: choose another --output")
     if config.predictions is not None:
+        check_parquet_name(config.predictions)
         if storage.exists(config.predictions):
             raise OutputError(f"{config.predictions}: exists: choose another --predictions")
         check_apart(

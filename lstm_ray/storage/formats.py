@@ -8,6 +8,7 @@ import re
 import shlex
 from collections.abc import Sequence
 
+from lstm_ray.errors import OutputError
 from lstm_ray.wording import reason
 
 PARQUET = b"PAR1"
@@ -80,6 +81,12 @@ def not_parquet(path: str, error: BaseException, begin: bytes = b"") -> str:
     else:
         why = reason(error).rstrip(".")
     return f"not a Parquet file: {why}"
+
+
+def check_parquet_name(path: str) -> None:
+    """Raises OutputError if a file of Parquet would be named like CSV, TSV or JSON, which programs go by."""
+    if (found := _CONVERTIBLE.search(path)) is not None:
+        raise OutputError(f"{path}: would be Parquet, not {found[1].upper()}: name it {path[: found.start()]}.parquet")
 
 
 def many_to_convert(directory: str, names: Sequence[str]) -> str | None:

@@ -23,7 +23,7 @@ from lstm_ray.datasets.convert.source import COMPRESSED, open_lines
 from lstm_ray.datasets.files import refuse_existing
 from lstm_ray.errors import ConfigError, InputError, OutputError
 from lstm_ray.progress import Count, Progress, ignore
-from lstm_ray.storage.formats import HEAD_BYTES, PARQUET, is_text, stand_in
+from lstm_ray.storage.formats import HEAD_BYTES, PARQUET, check_parquet_name, is_text, stand_in
 from lstm_ray.wording import no_column, reason
 
 _JSON = "looks like JSON: let its name end in .jsonl, or .json for an array"
@@ -73,7 +73,7 @@ def convert(config: ConvertConfig, progress: Progress = ignore) -> Converted:
 
     Raises:
         InputError: A file is missing, or cannot be read as the format its name says, or has other columns.
-        OutputError: The output exists, is a source itself or a directory, or cannot be written.
+        OutputError: The output exists, is a source itself or a directory, is named like CSV, or cannot be written.
         ConfigError: A setting is wrong, a file's name does not tell the format, or two files have different ones.
     """
     paths, output = [path for one in config.source for path in _local(one)], Path(config.output)
@@ -82,6 +82,7 @@ def convert(config: ConvertConfig, progress: Progress = ignore) -> Converted:
         raise OutputError(f"{output} is a directory: name a file, such as --output {file}")
     for number, path in enumerate(paths):
         _check_file(path, paths[:number], output)
+    check_parquet_name(config.output)
     refuse_existing(output, overwrite=config.overwrite)
     sources = [_Source(path, path.stat().st_size, _dialect(path, config)) for path in paths]
     total = sum(one.size for one in sources)

@@ -86,6 +86,8 @@ def test_a_split_counts_all_rows_and_names_the_next_command(
     train = "lstm-ray train --train out/train.parquet --output runs/out --text-column body"
     group = " --validation-group film" if by else ""
     assert shown["next"] == f"{train} --label-column COLUMN{group}"
+    measure = "lstm-ray evaluate out/test.parquet --model runs/out/model --text-column body"
+    assert shown["then"] == f"{measure} --label-column COLUMN"
 
 
 @pytest.mark.parametrize("rows", [0, 1])
@@ -117,8 +119,9 @@ def test_a_split_by_groups_is_trained_by_groups_and_rows_without_a_date_are_coun
         return done.stdout
 
     shown = printed("--by", "the film", "--test", "0.5")
-    assert shown.endswith("train --train out/train.parquet --output runs/out --validation-group 'the film'\n")
+    assert "train --train out/train.parquet --output runs/out --validation-group 'the film'\n" in shown
+    assert shown.endswith("evaluate out/test.parquet --model runs/out/model\n")
     shown = printed("--before", "2024-01-15")
     assert "out/train.parquet: 30 rows, 20 of them without a date\n" in shown
-    assert shown.endswith("--output runs/out\n")
+    assert "--output runs/out\n" in shown
     assert "date" not in printed("--test", "0.5")

@@ -13,8 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import lstm_ray
 from lstm_ray.cli.app import main
 from lstm_ray.kernels.emitter import Target
+from lstm_ray.model.bundle import read_bundle, write_calibrated
 
 Run = Callable[..., tuple[int, list[str], str]]
 
@@ -66,6 +68,23 @@ def test_lines_in_another_encoding_are_told_with_what_they_may_be(run: Run, tmp_
     code, scored, error = run("--file", "odd.txt")
     assert (code, len(scored)) == (0, 2)
     assert error.startswith("note: 1 text in another encoding than UTF-8, such as 'скучно и длинно' in cp1251, ")
+
+
+@pytest.mark.parametrize(
+    ("of_lower", "options", "is_noted"),
+    [(-0.01, (), False), (0.01, (), True), (0.01, ("--threshold", "0.6"), False)],
+    ids=str,
+)
+def test_a_threshold_is_noted_if_it_makes_another_sentiment_than_a_half(
+    run: Run, tmp_path: Path, tiny_bundle: Path, of_lower: float, options: tuple[str, ...], is_noted: bool
+) -> None:
+    bundle = read_bundle(str(tiny_bundle))
+    lower = min(lstm_ray.load(str(tiny_bundle)).predict_proba(["good", "bad"])[:, 1].tolist())
+    assert lower > 0.52  # else the cases below mean something else
+    (tmp_path / "model").unlink()
+    write_calibrated(str(tmp_path / "model"), bundle, lower + of_lower, {}, 0, 1.0)
+    code, _, said = run(*options, "good", "bad")
+    assert (code, f"threshold is {lower + of_lower:g}, not 0.5" in said) == (0, is_noted)
 
 
 def test_a_file_is_no_text_and_the_remedy_scores_its_lines(run: Run) -> None:

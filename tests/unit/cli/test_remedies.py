@@ -47,7 +47,7 @@ ROOMS = {
     "config/data.py": ("data convert", "data split"),
     "config/tune.py": ("tune",),
     "config/vectors.py": ("vectors", "train", "tune"),
-    "cli/data.py": ("data imdb", "data demo", "data convert", "data split", "train"),
+    "cli/data.py": ("data imdb", "data demo", "data convert", "data split", "train", "evaluate"),
     "cli/predict.py": ("predict", "score", "data convert"),
 }
 # Options of other programs: kubectl, ray, docker, nvidia-smi.

@@ -58,6 +58,24 @@ def test_a_threshold_that_costs_accuracy_on_purpose_makes_no_model_worse(
     assert any("old/model is still better" in line for line in said) is is_better
 
 
+@pytest.mark.parametrize(("wrong", "remedy"), [(1, "standard error, so the next command decides"), (9, "or more rows")])
+def test_a_difference_that_may_be_chance_asks_for_no_other_settings(
+    monkeypatch: pytest.MonkeyPatch, wrong: int, remedy: str
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(console, "warn", said.append)
+    labels = np.array([1, 0] * 10, np.int8)
+    scores = np.array([0.6, 0.4] * 10, np.float32)
+    scores[0] = 0.1  # so that the error of accuracy is not 0
+    before = BinaryCounts.from_scores(labels, scores).metrics()
+    scores[-wrong:] = 1 - scores[-wrong:]
+    now = BinaryCounts.from_scores(labels, scores).metrics()
+    config = TrainConfig(output="new", epochs=1, from_="old/model")
+    show_outcome(Outcome(State(epoch=1, best_epoch=1, metrics=now), config, 90, 20, 0, 0, before=before))
+    (line,) = (line for line in said if "old/model is still better" in line)
+    assert line.endswith(remedy)
+
+
 @pytest.mark.parametrize(
     ("options", "hint"),
     [

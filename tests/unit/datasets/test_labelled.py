@@ -149,6 +149,22 @@ def test_a_missing_or_wrong_column_is_named(tmp_path: Path, text_column: str, la
         find_shards([path], text_column, label_column)
 
 
+@pytest.mark.parametrize(
+    ("columns", "end"),
+    [
+        ({"Review Text": ["a"], "Star Rating": [1]}, "--text-column 'Review Text' --label-column 'Star Rating'?"),
+        ({"Review Text": ["a"], "label": [1], "stars": [1]}, "--text-column 'Review Text'?"),
+        ({"Review Text": ["a"], "id": [1]}, "--text-column 'Review Text'?"),
+    ],
+    ids=str,
+)
+def test_two_missing_columns_are_named_at_once(tmp_path: Path, columns: dict[str, list[Any]], end: str) -> None:
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    with pytest.raises(InputError) as refused:
+        find_shards([str(tmp_path / "a.parquet")], "text", "label")
+    assert str(refused.value).endswith(f"did you mean {end}")
+
+
 @pytest.mark.parametrize("kind", [pa.struct({"en": pa.string()}), pa.list_(pa.string())], ids=str)
 def test_texts_inside_a_nested_column_are_to_be_written_to_one_of_their_own(tmp_path: Path, kind: pa.DataType) -> None:
     pq.write_table(pa.table({"text": pa.array([None], kind), "label": [1]}), tmp_path / "a.parquet")

@@ -216,6 +216,8 @@ def test_predictions_say_all_that_the_metrics_do(tmp_path: Path, tiny_bundle: Pa
         assert (row["probability"] > 0.5) == (row["sentiment"] == "positive") == (row["right"] == (row["label"] == 1))
     with pytest.raises(OutputError, match=r"p\.parquet: exists: choose another --predictions"):
         evaluated(tmp_path, tiny_bundle, predictions=str(path))
+    with pytest.raises(OutputError, match=r"p\.csv: would be Parquet, not CSV: name it .*/p\.parquet$"):
+        evaluated(tmp_path, tiny_bundle, predictions=str(tmp_path / "p.csv"))
 
 
 def test_predictions_among_the_inputs_are_refused(tmp_path: Path, tiny_bundle: Path) -> None:
@@ -320,3 +322,15 @@ def test_a_printed_result_shows_the_figures(tmp_path: Path, tiny_bundle: Path) -
     result, _ = measured(tmp_path, tiny_bundle, [0, 1, 1])
     accuracy = round(result.metrics["accuracy"], 4)
     assert str(result).startswith(f"Evaluation(rows=3, accuracy={accuracy}, auc=0.5, log_loss=")
+    assert str(result.counts).startswith(f"BinaryCounts(rows=3, threshold=0.5, accuracy={accuracy}, precision=")
+    assert "array" not in str(result.counts)
+
+
+@pytest.mark.parametrize(
+    ("shops", "last"), [(2, r"shop 1 .* of 1 row\n"), (13, "groups +13, of which none stand out;.*\n")]
+)
+def test_the_summary_counts_in_words(tmp_path: Path, tiny_bundle: Path, shops: int, last: str) -> None:
+    table = {"text": ["good"] * shops, "label": [1, *[0] * (shops - 1)], "shop": [f"shop {n}" for n in range(shops)]}
+    pq.write_table(pa.table(table), tmp_path / "in.parquet")
+    command = ["evaluate", str(tmp_path / "in.parquet"), "--model", str(tiny_bundle), "--by", "shop"]
+    assert re.search(last + "$", CliRunner().invoke(app, command).stdout)

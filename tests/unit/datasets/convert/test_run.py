@@ -513,6 +513,16 @@ def test_a_directory_is_no_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert (option, convert("a.csv.gz", file).rows) == ("--output", 1)
 
 
+@pytest.mark.parametrize("given", ["out.CSV", "data.csv/out.jsonl.gz"])
+def test_parquet_does_not_get_the_name_of_what_it_was_made_from(tmp_path: Path, given: str) -> None:
+    source = tmp_path / "a.csv"
+    source.write_text("text\ngood\n", encoding="utf-8")
+    with pytest.raises(OutputError, match=r": would be Parquet, not (CSV|JSONL): name it (.*)$") as refused:
+        convert(source, tmp_path / given)
+    assert str(refused.value).endswith(f"name it {tmp_path / Path(given).parent}/out.parquet")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
 def test_arrows_readers_are_not_used() -> None:
     """They read ahead on threads: one that frees a Python object while Python ends aborts the process."""
     for module in Path(package.__file__).parent.glob("*.py"):
