@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.timeout(3600), pytest.mark.series, pytest.mark.second_
 
 CONVERSIONS = 1_000
 MOMENTS = 10
+LEAST_SAVED = 3  # of these; others may come before Python runs our code, or after the end
 FILES = {
     "good.csv": b"text,label\nfine,1\nawful,0\n",
     "quoted.csv": b'text,label\n"a ""quoted"" word, and\na second line",1\n',
@@ -99,7 +100,7 @@ def test_sigterm_at_any_moment_of_training_loses_nothing(
             return [stored[name].tobytes() for name in sorted(stored.files)]
 
     codes = disturb(run, result, tmp_path, seed=0)
-    assert codes[143] >= MOMENTS // 2, codes
+    assert codes[143] >= LEAST_SAVED, codes
 
 
 def test_sigterm_at_any_moment_of_scoring_loses_nothing(
@@ -109,7 +110,7 @@ def test_sigterm_at_any_moment_of_scoring_loses_nothing(
         return start("score", numbered, "--model", model, "--output", output, "--actors", 0, "--rows-per-part", 100)
 
     codes = disturb(run, parts, tmp_path, seed=1)
-    assert codes[143] >= MOMENTS // 2, codes
+    assert codes[143] >= LEAST_SAVED, codes
 
 
 def test_sigterm_at_any_moment_of_a_search_loses_nothing(
@@ -138,4 +139,4 @@ def test_sigterm_at_any_moment_of_a_search_loses_nothing(
         return json.dumps(sorted(kept, key=lambda trial: trial["trial"]))
 
     codes = disturb(run, result, tmp_path, seed=2)
-    assert codes[143] >= MOMENTS // 2, codes
+    assert codes[143] >= LEAST_SAVED, codes
