@@ -192,7 +192,10 @@ def test_labels_agree_in_low_precision(demo: tuple[str, pa.ChunkedArray], low_pr
     bundle = read_bundle(model)
     exact, low = (Scorer(bundle, "cpu", precision=one).score(texts) for one in ("float32", low_precision))
     same = pc.equal(pc.cast(exact.sentiment, pa.string()), pc.cast(low.sentiment, pa.string()))
-    # The model differs a little with the processor, and so does the largest difference: 0.101 for int8 on a Zen 5.
-    agreement, difference = {"bf16": (0.999, 0.02), "int8": (0.998, 0.15)}[low_precision]
+    # The largest difference is that of one odd text, and the model differs a little with the processor: five models had
+    # 0.02 to 0.10 in int8. Of a thousand texts all but one differ by 0.015 to 0.038 at most.
+    agreement, most, largest = {"bf16": (0.999, 0.01, 0.02), "int8": (0.998, 0.05, 0.15)}[low_precision]
     assert pc.mean(same).as_py() >= agreement
-    assert pc.max(pc.abs(pc.subtract(exact.probability, low.probability))).as_py() < difference
+    differences = pc.abs(pc.subtract(exact.probability, low.probability))
+    assert pc.quantile(differences, 0.999)[0].as_py() < most
+    assert pc.max(differences).as_py() < largest
