@@ -32,7 +32,7 @@ _MEASURED_S = 3.0  # before a speed is shown that comes from the time between up
 
 
 class _Messages(Console):
-    """A console for messages, whose reader may go away while the work goes on."""
+    """A console for messages, whose reader may go away while the work continues."""
 
     def on_broken_pipe(self) -> None:
         """Does nothing; rich would end the process."""
@@ -72,7 +72,7 @@ def fail(message: str) -> None:
 
 
 def _print_on_stderr(*parts: str | tuple[str, str]) -> None:
-    """Prints a line on stderr; what cannot be written is dropped, as on a full disk, and the work goes on.
+    """Prints a line on stderr; what cannot be written is dropped, as on a full disk, and the work continues.
 
     It is rendered first: rich keeps what it could not write, and would render it again with each message.
     """
