@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-import numpy as np
 import pyarrow as pa
 
 from lstm_ray import storage
 from lstm_ray.config import SkipGramSettings, TrainConfig
 from lstm_ray.datasets.held_out import group_keys, hash_keys, held_out, keys_of_rows
 from lstm_ray.datasets.labelled import Shard, read_columns
+from lstm_ray.datasets.seen import SeenTexts, hash_texts
 from lstm_ray.datasets.unlabelled import find_text_shards, read_texts
 from lstm_ray.progress import Progress
 from lstm_ray.runtime.devices import available_cores
@@ -70,14 +70,13 @@ def _reads(config: TrainConfig, shards: Sequence[Shard]) -> tuple[list[Callable[
     Unlabelled texts that are also in a validation row are left out; while texts are read, the second list gets their
     numbers.
     """
-    in_validation: set[bytes] = set()
-    for shard in shards if config.unlabelled else ():
-        in_validation.update(_digests(_texts_of(shard, config, of_validation=True)))
+    validating = shards if config.unlabelled else ()
+    in_validation = SeenTexts(hash_texts(_texts_of(shard, config, of_validation=True)) for shard in validating)
     left_out: list[int] = []  # number of texts in each shard; several threads append to it
 
     def read_others(shard: Shard) -> pa.LargeStringArray:
         texts = read_texts(shard, config.text_column)
-        is_kept = np.array([digest not in in_validation for digest in _digests(texts)], np.bool_)
+        is_kept = ~in_validation.contains(hash_texts(texts))
         left_out.append(len(texts) - int(is_kept.sum()))
         return texts.filter(pa.array(is_kept))
 
@@ -137,8 +136,3 @@ def _texts_of(shard: Shard, config: TrainConfig, of_validation: bool) -> pa.Larg
     texts, groups = texts.filter(is_text), None if groups is None else groups.filter(is_text)
     is_validation = held_out(hash_keys(keys_of_rows(texts, groups), config.seed), config.validation_fraction)
     return texts.filter(pa.array(is_validation == of_validation))
-
-
-def _digests(texts: pa.LargeStringArray) -> list[bytes]:
-    """Returns a hash of each text."""
-    return [hashlib.blake2b(text, digest_size=16).digest() for text in texts.cast(pa.large_binary()).to_pylist()]

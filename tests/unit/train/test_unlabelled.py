@@ -36,7 +36,7 @@ def more(settings: TrainConfig, tmp_path: Path) -> TrainConfig:
     texts = pq.read_table(train)["text"].combine_chunks().cast(pa.large_string())
     hashes = hash_keys(texts.cast(pa.large_binary()), settings.seed)
     held = texts.filter(pa.array(held_out(hashes, settings.validation_fraction)))
-    pq.write_table(pa.table({"text": [*MORE, held[0].as_py()]}), tmp_path / "more.parquet")
+    pq.write_table(pa.table({"text": [*MORE, held[0].as_py().upper()]}), tmp_path / "more.parquet")
     return changed(settings, unlabelled=(str(tmp_path / "more.parquet"),), vector_epochs=2)
 
 
@@ -69,7 +69,7 @@ def test_validation_texts_are_left_out(
         hashes = hash_keys(pa.array(train, pa.large_string()).cast(pa.large_binary()), more.seed)
         is_held = held_out(hashes, more.validation_fraction)
         held, left_out = {text for text, is_one in zip(train, is_held, strict=True) if is_one}, 1
-    more_texts = pq.read_table(more.unlabelled[0])["text"].to_pylist()
+    more_texts = [text and text.lower() for text in pq.read_table(more.unlabelled[0])["text"].to_pylist()]
     corpus = unlabelled.read_all_texts(more, find_all_shards(more), watcher)
     expected = [text for text in [*train, *more_texts] if text is not None and text not in held]
     assert texts_of(corpus) == expected
