@@ -63,6 +63,20 @@ def test_a_file_s_lines_end_as_on_any_system(
     assert (code, scored, error.strip()) == (1 if says else 0, texts, says)
 
 
+@pytest.mark.usefixtures("run")
+def test_json_has_a_texts_score_or_why_there_is_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["lstm-ray", "predict", "--model", "model", "--json", "good film", "?"])
+    with pytest.raises(SystemExit):
+        main()
+    scored, unusable = map(json.loads, capsys.readouterr().out.splitlines())
+    (expected,) = lstm_ray.load("model").predict(["good film"])
+    score = {"sentiment": expected.label, "probability": expected.probability, "error": None}
+    assert scored == {"text": "good film", **score}
+    assert unusable == {"text": "?", "sentiment": None, "probability": None, "error": "no_words"}
+
+
 def test_lines_in_another_encoding_are_told_with_what_they_may_be(run: Run, tmp_path: Path) -> None:
     (tmp_path / "odd.txt").write_bytes(b"good\n" + "скучно и длинно\n".encode("cp1251"))
     code, scored, error = run("--file", "odd.txt")

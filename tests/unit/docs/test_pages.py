@@ -193,9 +193,16 @@ def test_a_block_that_runs_nowhere_has_a_reason(page: str) -> None:
         assert block.words.get("elsewhere", "") in pages.ELSEWHERE, block.words
 
 
-@pytest.mark.parametrize(
-    ("page", "command"), [(page, command) for page in pages.PAGES for command in pages.commands(page)]
-)
+COMMANDS = [(page, command) for page in pages.PAGES for command in pages.commands(page)]
+
+
+def test_commands_are_found_in_pages() -> None:
+    found = {" ".join(command.split()[:2]) for _, command in COMMANDS}
+    assert {"cluster render", "cluster validate", "cluster up", "cluster down", "submit score.yaml"} <= found
+    assert len(COMMANDS) > 100
+
+
+@pytest.mark.parametrize(("page", "command"), COMMANDS)
 def test_a_command_of_a_page_is_understood(page: str, command: str) -> None:
     group, *_ = command.split()
     # `jobs list | status ID | logs ID [--follow]` is several.

@@ -469,7 +469,7 @@ def test_the_old_scores_stay_until_the_new_ones_are_complete(run: Run, place: Pa
 def test_scores_are_replaced_also_if_that_is_killed_halfway(
     run: Run, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is killed before each of its writes, moves and deletions in turn."""
+    """It is killed before each of its writes, moves and deletions in turn; the same command finishes it."""
     old, new, out = place / "old", place / "new", place / "out"
     run(output=str(old))
     run(output=str(new), prefix="new_", rows_per_part=500)
@@ -484,7 +484,7 @@ def test_scores_are_replaced_also_if_that_is_killed_halfway(
                 output.finish_replacing(str(out))
         if left[0]:
             break
-        output.finish_replacing(str(out))
+        assert run(prefix="new_", rows_per_part=500).parts_kept == len(parts(new))
         assert parts(out) == parts(new)
         assert (out / "_SUCCESS").exists()
         assert (out / "_plan/plan.json").read_bytes() == (new / "_plan/plan.json").read_bytes()

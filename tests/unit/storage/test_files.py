@@ -49,6 +49,15 @@ def test_join() -> None:
     assert storage.join("/", "a") == "/a"
 
 
+def test_a_local_path_becomes_absolute_and_a_uri_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    for path, expected in (("run", f"{tmp_path}/run"), ("~/run", "/home/me/run"), ("/run", "/run")):
+        assert storage.absolute(path) == expected
+    for uri in ("s3://bucket/run", "sqlite:///runs.db", "http://tracking:5000"):
+        assert storage.absolute(uri) == uri
+
+
 def test_an_ending_comes_before_a_uris_options() -> None:
     assert storage.extend("runs/0001/", ".json") == "runs/0001.json"
     uri = "s3://bucket/runs/0001?endpoint_override=localhost:9000&scheme=http"

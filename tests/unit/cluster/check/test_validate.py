@@ -186,6 +186,16 @@ def test_without_kuberays_schema_the_verdict_is_not_fully_checked(tmp_path: Path
     assert "pass KubeRay's CRDs with --crds DIR, or let your Kubernetes cluster check with --server" in result.stderr
 
 
+def test_a_name_to_replace_is_part_of_the_verdict(tmp_path: Path) -> None:
+    path = tmp_path / "cluster.yaml"
+    path.write_text(render(ClusterConfig(**GOOD["cluster"]), RAY), encoding="utf-8")
+    result = run(str(path))
+    assert result.exit_code == 0
+    verdict = "not fully checked, no mistakes found, but 2 things to do before it can be used"
+    assert result.stdout == f"{path}: {verdict}\n"
+    assert result.stderr.count(f"lstm-ray:ray-{RAY} is not in a registry; push it") == 2
+
+
 def test_a_jobs_command_line_is_checked_by_validate_and_render(write: Write) -> None:
     job = documents("job")
     job[0]["spec"]["entrypoint"] = "lstm-ray scor reviews"
