@@ -95,6 +95,13 @@ class ModelSettings(Settings):
         ge=0,
         lt=1,
     )
+    output_dropout: float = learned(
+        0.0,
+        "Share of what the classifier reads from the last LSTM layer dropped in training.",
+        panel="Model",
+        ge=0,
+        lt=1,
+    )
     ngrams: int = learned(
         0,
         "Maximum length, in words, of the n-grams of the linear part beside the LSTM; 0 leaves that part out.",

@@ -89,6 +89,8 @@ def build_model(text: TextSettings, model: ModelSettings, seed: int) -> keras.Mo
         hidden = layer(hidden)
     if model.pooling != "last":
         hidden = _pool(hidden, token_ids, model.pooling, model.mask)
+    if model.output_dropout:
+        hidden = keras.layers.Dropout(model.output_dropout, name="output_dropout")(hidden)
     # The output is float32 in any precision: in bf16 0.999 would be rounded to 1, with an infinite loss.
     probability = keras.layers.Dense(1, activation="sigmoid", dtype="float32", name=OUTPUT_NAME)(hidden)
     return keras.Model(token_ids, probability, name="bilstm" if model.bidirectional else "lstm")

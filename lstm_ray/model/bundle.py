@@ -66,6 +66,7 @@ _LATER: dict[str, Any] = {
     "punctuation": "drop",
     "network": None,
     "shared_dropout": False,
+    "output_dropout": 0.0,
     "ngrams": 0,
     "ngram_buckets": 2**20,
 }

@@ -30,7 +30,7 @@ from lstm_ray.text.sequences import Sequences
 from lstm_ray.text.vocabulary import OOV_ID
 from lstm_ray.train.data.corpus import Corpus
 
-_ONLY_IN_TRAINING = {"embedding_dropout", "shared_dropout", "dropout", "recurrent_dropout"}
+_ONLY_IN_TRAINING = {"embedding_dropout", "shared_dropout", "dropout", "recurrent_dropout", "output_dropout"}
 """Settings of the network on which its weights do not depend."""
 
 

@@ -55,11 +55,13 @@ class Dropout:
         embedding: float32[rows, time, embedding_size], or float32[rows, 1, embedding_size] if all steps share a mask.
         inputs: For each direction, float32[rows, 1 or 4, wide].
         recurrent: For each direction, float32[rows, 4, wide].
+        output: float32[rows, features].
     """
 
     embedding: Floats | None
     inputs: dict[DirectionLayout, Floats]
     recurrent: dict[DirectionLayout, Floats]
+    output: Floats | None
 
     def of(self, rows: npt.NDArray[np.intp]) -> Dropout:
         """Returns the masks of the given rows."""
@@ -67,10 +69,11 @@ class Dropout:
             None if self.embedding is None else self.embedding[rows],
             {direction: masks[rows] for direction, masks in self.inputs.items()},
             {direction: masks[rows] for direction, masks in self.recurrent.items()},
+            None if self.output is None else self.output[rows],
         )
 
 
-NO_DROPOUT = Dropout(None, {}, {})
+NO_DROPOUT = Dropout(None, {}, {}, None)
 
 
 @dataclass(frozen=True)
@@ -169,12 +172,16 @@ class Network:
         """
         layers = self._forward(rows, source, weights, drop)
         features = self._pool(rows, layers[-1].hidden)
+        if drop.output is not None:
+            features *= drop.output
         logits = self._output(features, weights)
         d_logits = (sigmoid(logits) - labels) * counts
         layout = self._layout
         dense[layout.output_kernel] += d_logits @ features
         dense[layout.output_bias] += d_logits.sum()
         d_features = d_logits[:, None] * weights.dense[layout.output_kernel]
+        if drop.output is not None:
+            d_features *= drop.output
         upstream = self._unpool(rows, layers[-1].hidden, d_features)
         d_state = d_features if upstream is None else None
         return logits, self._backward(rows, layers, d_state, upstream, weights, dense)

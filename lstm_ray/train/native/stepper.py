@@ -187,15 +187,18 @@ class NativeStepper:
             return (self._random.random((rows, *shape), np.float32) >= rate) * np.float32(1 / (1 - rate))
 
         shape = (1 if config.shared_dropout else token_ids.shape[1], config.embedding_size)
-        dropout = Dropout(factors(config.embedding_dropout, *shape) if config.embedding_dropout else None, {}, {})
+        embedding = factors(config.embedding_dropout, *shape) if config.embedding_dropout else None
+        inputs, recurrent = {}, {}
         # With recurrent dropout Keras computes the gates one by one, and each has its own mask for the inputs too.
         masks = GATES if config.recurrent_dropout else 1
         for direction in directions(self._layout):
             if config.dropout:
-                dropout.inputs[direction] = factors(config.dropout, masks, wide(direction.inputs, lanes))
+                inputs[direction] = factors(config.dropout, masks, wide(direction.inputs, lanes))
             if config.recurrent_dropout:
-                dropout.recurrent[direction] = factors(config.recurrent_dropout, GATES, wide(direction.width, lanes))
-        return dropout
+                recurrent[direction] = factors(config.recurrent_dropout, GATES, wide(direction.width, lanes))
+        kernel = self._layout.output_kernel
+        output = factors(config.output_dropout, kernel.stop - kernel.start) if config.output_dropout else None
+        return Dropout(embedding, inputs, recurrent, output)
 
     def _learn(self, dense: Floats, sparse: Sequence[SparseRows]) -> None:
         """Takes an Adam step with gradients summed over all workers; `sparse` is empty if the embedding is frozen."""

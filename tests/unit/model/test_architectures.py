@@ -141,6 +141,13 @@ def test_dropout_of_word_vectors_is_a_layer_of_its_own() -> None:
     assert "embedding_dropout" not in [layer.name for layer in build_model(TEXT, tiny(), seed=0).layers]
 
 
+def test_output_dropout_is_the_last_layer_before_the_output() -> None:
+    model = build_model(TEXT, tiny(output_dropout=0.4, pooling="mean_max"), seed=0)
+    *_, dropout, _ = model.layers
+    assert (dropout.name, dropout.rate) == ("output_dropout", 0.4)
+    assert "output_dropout" not in [layer.name for layer in build_model(TEXT, tiny(), seed=0).layers]
+
+
 @pytest.mark.parametrize("shared", [False, True])
 def test_shared_dropout_drops_the_same_numbers_at_all_words_of_a_text(shared: bool) -> None:
     model = build_model(TEXT, tiny(embedding_dropout=0.5, shared_dropout=shared), seed=0)

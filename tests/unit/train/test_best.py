@@ -152,7 +152,26 @@ def test_other_presets_leave_nothing_to_the_data() -> None:
         assert left_open(resolve(TrainConfig, {"preset": preset})) == []
 
 
-@pytest.mark.parametrize(("rows", "expected"), [(10, 4), (99_000, 3)])
+@pytest.mark.parametrize(("rows", "expected"), [(10, 6), (99_000, 4)])
 def test_texts_without_labels_are_learned_from_by_the_lstm_too(rows: int, expected: int) -> None:
     facts = DataFacts(1_000, 50, words=1_000, ngrams=10_000, row_ngrams=50, unlabelled=rows)
     assert choices(facts)["pretrain_epochs"] == (expected, f"{rows:,} texts without labels to learn from")
+
+
+@pytest.mark.parametrize(("pretrain_epochs", "epochs", "rate"), [(None, 4, 0.002), (1, 4, 0.002), (0, 6, 0.001)])
+def test_after_pretraining_the_labels_are_learned_in_fewer_epochs(
+    pretrain_epochs: int | None, epochs: int, rate: float
+) -> None:
+    facts = DataFacts(25_000, 900, words=60_000, ngrams=10**6, row_ngrams=300, unlabelled=50_000)
+    chosen = choices(facts, pretrain_epochs)
+    assert (chosen["epochs"][0], chosen["learning_rate"][0]) == (epochs, rate)
+    assert ("pretrain_epochs" in chosen) == (pretrain_epochs is None)
+
+
+def test_a_number_of_passes_that_is_given_decides_too(tmp_path: Path) -> None:
+    path, more = write_reviews(tmp_path / "in.parquet", 1_000), write_reviews(tmp_path / "more.parquet", 1_000)
+    epochs = []
+    for given in ({}, {"pretrain_epochs": 0}, {"pretrain_epochs": 2}, {"layers": 2}):
+        config = best(train=(path,), unlabelled=(more,), **given)
+        epochs.append(choose(config, find_all_shards(config))[0].epochs)
+    assert epochs == [4, 10, 4, 10]

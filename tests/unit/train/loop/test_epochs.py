@@ -163,7 +163,7 @@ class InterruptingContext(LocalContext):
         return self._questions < 0
 
 
-DROPOUT = {"dropout": 0.3, "embedding_dropout": 0.1}
+DROPOUT = {"dropout": 0.3, "embedding_dropout": 0.1, "output_dropout": 0.2}
 NETWORKS: dict[str, dict[str, Any]] = {
     "dropout": {**DROPOUT, "checkpoint_every": "5steps"},
     "recurrent-dropout": {"dropout": 0.2, "recurrent_dropout": 0.2, "checkpoint_every": "4steps"},

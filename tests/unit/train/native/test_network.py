@@ -251,6 +251,7 @@ def draw_dropout(layout: WeightLayout, config: TrainConfig, rows: int, masks: in
         else None,
         {one: factors(masks, wide(one.inputs, layout.lanes)) for one in both} if config.dropout else {},
         {one: factors(GATES, wide(one.width, layout.lanes)) for one in both} if config.recurrent_dropout else {},
+        factors(layout.output_kernel.stop - layout.output_kernel.start) if config.output_dropout else None,
     )
 
 
@@ -260,7 +261,8 @@ RATES: list[dict[str, float]] = [
     {"dropout": 0.3, "recurrent_dropout": 0.3},
     {"embedding_dropout": 0.3},
     {"embedding_dropout": 0.3, "shared_dropout": True},
-    {"embedding_dropout": 0.3, "dropout": 0.3, "recurrent_dropout": 0.3},
+    {"output_dropout": 0.3},
+    {"embedding_dropout": 0.3, "dropout": 0.3, "recurrent_dropout": 0.3, "output_dropout": 0.3},
 ]
 
 
@@ -307,6 +309,10 @@ def test_dropout_falls_where_keras_lets_it_fall(
     if config.embedding_dropout:
         layer = both.model.get_layer("embedding_dropout")
         monkeypatch.setattr(layer, "call", lambda inputs, training=False: inputs * drop.embedding)
+    if config.output_dropout:
+        layer = both.model.get_layer("output_dropout")
+        columns = both.layout.offsets[-2].ravel() - both.layout.output_kernel.start
+        monkeypatch.setattr(layer, "call", lambda inputs, training=False: inputs * drop.output[:, columns])
     token_ids = both.rows([9, 3, 1, 7, 7, 9, 2])
     labels, counts = np.arange(7, dtype=np.float32) % 2, np.linspace(0.1, 1, 7, dtype=np.float32)
     ours = both.ours(token_ids, labels, counts, drop)
