@@ -302,6 +302,8 @@ DAYS = [datetime.date(2024, 4, 30), datetime.date(2024, 5, 1), datetime.date(202
         pa.array(DAYS, pa.date32()).cast(pa.timestamp("ns")),
         pa.array(DAYS, pa.date32()).cast(pa.timestamp("s", "Europe/Berlin")),
         pa.array([None if day is None else str(day) for day in DAYS]),
+        pa.array([-(2**63), 1714521600000, 2**63 - 1, None], pa.timestamp("ms")),
+        pa.array([-(2**31), 19844, 2**31 - 1, None], pa.int32()).cast(pa.date32()),
     ],
     ids=lambda column: str(column.type),
 )
