@@ -139,6 +139,15 @@ def test_a_full_disk_is_an_output_error_with_the_place(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/dev/null", path)])
+def test_what_is_no_regular_file_is_not_replaced(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "out")
+    with pytest.raises(OutputError, match="out: cannot be written: not a regular file"):
+        storage.write_bytes(str(tmp_path / "out"), b"new")
+    assert not (tmp_path / "out").is_file()
+    assert (tmp_path / "out").exists()
+
+
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     (tmp_path / "directory").mkdir()
@@ -261,6 +270,7 @@ def test_only_local_places_have_renames(tmp_path: Path) -> None:
         "abfs://c@a/x?sas=PLANTED",
         "gs://b/x?credentials=PLANTED",
         "s3://b/x?region=r&pwd=PLANTED",
+        "https://b.s3.amazonaws.com/x.parquet?X-Amz-Date=1&X-Amz-Signature=PLANTED",
     ],
 )
 def test_keys_in_a_uri_are_refused_and_not_repeated(uri: str) -> None:
