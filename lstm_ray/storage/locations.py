@@ -17,6 +17,7 @@ from lstm_ray.wording import reason
 _OPTIONS = re.compile(r"\w+=[^&]*(&\w+=[^&]*)*")
 _KEYS = re.compile(r"[?&][\w-]*(key|secret|token|passw|pwd|credential|signature|sig|sas)[\w-]*=", re.IGNORECASE)
 _S3_OPTIONS = ("region", "scheme", "endpoint_override")
+_GS_RETRY_S = 60  # by default Arrow tries for a quarter of an hour, without a word
 _S3_ATTEMPTS = 8  # with delays of 0.05 s, 0.1 s, 0.2 s, ... and jitter: a busy store has some seconds to recover
 
 
@@ -142,6 +143,8 @@ def _connect(store: str, options: str) -> tuple[fs.FileSystem, str]:
     if store.startswith("s3://"):
         bucket = store.removeprefix("s3://")
         return _connect_s3(bucket, dict(urllib.parse.parse_qsl(options))), bucket
+    if store.startswith(("gs://", "gcs://")) and "retry_limit_seconds" not in options:
+        options = "&".join([*([options] if options else []), f"retry_limit_seconds={_GS_RETRY_S}"])
     filesystem, base = fs.FileSystem.from_uri(_uri(store, "/", options))
     return filesystem, base
 

@@ -253,6 +253,16 @@ def test_a_lock_has_one_holder_even_if_its_file_is_deleted_meanwhile(
         pass
 
 
+@pytest.mark.parametrize(
+    ("given", "limit"),
+    [("gs://anonymous@b/x", 60), ("gs://b/x?scheme=http", 60), ("gs://b/x?retry_limit_seconds=9", 9)],
+)
+def test_google_s_store_is_not_tried_for_a_quarter_of_an_hour(given: str, limit: int) -> None:
+    filesystem, path = storage.locate(given)
+    _, (settings,) = filesystem.__reduce__()
+    assert (settings["retry_time_limit"].total_seconds(), path) == (limit, "b/x")
+
+
 def test_only_local_places_have_renames(tmp_path: Path) -> None:
     assert storage.is_local(str(tmp_path))
     assert storage.is_local(f"file://{tmp_path}")
