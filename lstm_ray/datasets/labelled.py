@@ -270,7 +270,7 @@ def _type_of(
 ) -> pa.DataType:
     schema = parquet.schema_arrow
     if schema.names.count(column) > 1:
-        raise InputError(f"{file.path}: has two columns named {column!r}")
+        raise InputError(f"{file.path}: has two columns named {column!r}: write it with one of them")
     if column in schema.names:
         return schema.field(column).type
     if column in file.partitions:

@@ -64,7 +64,8 @@ class LabelMapping:
         if is_text_type(kind):
             return None if self.is_given else f"is {kind}, expected 0 and 1: {_CHOOSE}"
         if not _is_number_type(kind):
-            return f"is {kind}, expected {'texts or numbers' if self.is_given else '0 and 1'}: {_CHOOSE}"
+            inside = "write its labels to a column of their own, or " if pa.types.is_nested(kind) else ""
+            return f"is {kind}, expected {'texts or numbers' if self.is_given else '0 and 1'}: {inside}{_CHOOSE}"
         for option, labels in (("--positive-labels", self.positive), ("--negative-labels", self.negative)):
             for label in labels:
                 if _number(label) is None or "," in label:

@@ -316,7 +316,7 @@ def _check(files: Sequence[InputFile], needed: Mapping[str, str | None]) -> tupl
             schema = _schema(file, parquet)
             total += parquet.metadata.num_rows
         if repeated := [name for name in schema.names if schema.names.count(name) > 1]:
-            raise InputError(f"{file.path}: has two columns named {repeated[0]!r}")
+            raise InputError(f"{file.path}: has two columns named {repeated[0]!r}: write it with one of them")
         if first is None:
             first = schema
             _check_columns(file, schema, needed)

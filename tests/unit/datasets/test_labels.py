@@ -54,6 +54,12 @@ def test_labels_are_decoded(mapping: LabelMapping, values: list[Any], kind: pa.D
     [
         (ZERO_AND_ONE, pa.string(), "is string, expected 0 and 1: choose with --label-column"),
         (ZERO_AND_ONE, pa.date32(), "is date32[day], expected 0 and 1: choose with --label-column"),
+        (
+            ZERO_AND_ONE,
+            pa.list_(pa.int8()),
+            "is list<item: int8>, expected 0 and 1: write its labels to a column of their own, or choose with "
+            "--label-column",
+        ),
         (WORDS, pa.date32(), "is date32[day], expected texts or numbers: choose with --label-column"),
         (WORDS, pa.int8(), "is int8, but 'pos' of --positive-labels is not a number; several are written 4,5"),
         (
