@@ -23,6 +23,7 @@ _ORC = "an ORC file: pandas.read_orc(FILE).to_parquet(OTHER) makes Parquet of it
 _PICKLE = (
     "a pickle, which may run code: if you trust it, pandas.read_pickle(FILE).to_parquet(OTHER) makes Parquet of it"
 )
+_STORE_ERROR = "an error message of an object store: fetch the file again"
 _XML = "XML: pandas.read_xml(FILE).to_parquet(OTHER) makes Parquet of it"
 _COMPRESSED = (
     "compressed by {0}: unpack it, or if it is CSV, TSV or JSON let its name end in {1}, such as reviews.csv{1}"
@@ -31,6 +32,7 @@ _GZIP, _BZIP2, _ZSTD = (_COMPRESSED.format(*names) for names in (("gzip", ".gz")
 _BY_SUFFIX = {".gz": _GZIP, ".bz2": _BZIP2, ".zst": _ZSTD}
 _FORMATS = {
     b"version https://git-lfs": "a pointer of Git LFS: `git lfs pull` fetches the file itself",
+    b"/annex/objects/": "a pointer of git-annex: `git annex get` fetches the file itself",
     b"<!doctype html": _WEB_PAGE,
     b"<!DOCTYPE html": _WEB_PAGE,
     b"<!DOCTYPE HTML": _WEB_PAGE,
@@ -71,6 +73,8 @@ def stand_in(begin: bytes) -> str | None:
     found = next((what for magic, what in _FORMATS.items() if begin.startswith(magic)), None)
     if begin[257:262] == b"ustar":
         return "a tar archive: unpack it"
+    if found is _XML and b"<Error>" in begin:
+        return _STORE_ERROR
     return None if found is _ORC and is_text(begin) else found  # CSV may begin with a column named ORCID
 
 
@@ -102,10 +106,10 @@ def not_parquet(path: str, error: BaseException, begin: bytes = b"") -> str:
         return f"not a Parquet file: {fetched}{_conversion([source], name[: found.start()])} it"
     if (what := stand_in(begin)) is not None:
         return f"not a Parquet file: it is {what}"
-    if is_text(begin):
-        why = "it looks like text: let its name end in .csv, .tsv or .jsonl, for lstm-ray data convert"
-    elif begin.startswith(PARQUET) and "magic bytes not found" in str(error):
+    if begin.startswith(PARQUET) and ("magic bytes not found" in str(error) or "file size is" in str(error)):
         why = "it begins as one, but has no end: it was cut off, or is still being written"
+    elif is_text(begin):
+        why = "it looks like text: let its name end in .csv, .tsv or .jsonl, for lstm-ray data convert"
     else:
         why = reason(error).rstrip(".")
     return f"not a Parquet file: {why}"

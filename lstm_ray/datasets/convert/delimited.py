@@ -21,6 +21,7 @@ DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _OTHER_DELIMITER = re.compile(r"[;|\t,\x01]")  # the last one is Hive's
 _UNSEEN = re.compile(r"^\s|\s$|[\xad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 _NAMES_DELIMITER = re.compile(r"sep=(.)", re.IGNORECASE)
+_ESCAPED = re.compile(r"\\(t|x[0-9a-fA-F]{2})")
 _BLOCK_ROWS = 1 << 16
 _BLOCK_CHARACTERS = 16 << 20
 _LOOKED_AT = 1000  # rows that tell whether the first one is a header
@@ -65,11 +66,7 @@ def make_dialect(
             raise ConfigError(
                 f"{option} is {value!r}: expected one character"
                 + (", or none" if option == "--quote" else "")
-                + (
-                    f"; a shell makes one of $'{value}'"
-                    if re.fullmatch(r"\\(t|x[0-9a-fA-F]{2}|[0-7]{1,3})", value)
-                    else ""
-                )
+                + (f"; a shell makes one of $'{value}', YAML of \"{value}\"" if _ESCAPED.fullmatch(value) else "")
             )
     if len(set(given.values())) < len(given):
         raise ConfigError(f"{', '.join(given)}: expected different characters")

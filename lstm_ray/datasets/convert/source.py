@@ -175,6 +175,8 @@ def open_lines(path: Path, encoding: str | None) -> Iterator[Lines]:
 
 def _unreadable(path: Path, error: Exception) -> InputError:
     remedy = "; fetch it again, or write it again" if "Truncated" in str(error) else ""
+    if "too much memory" in str(error):  # compressed with a window above zstd's default limit, as the largest dumps are
+        remedy = f"; convert what `{shlex.join(['zstd', '-dc', '--long=31', str(path)])}` prints"
     if "inflate failed" in str(error):  # gzip skips bytes after the compressed ones, such as zeros
         remedy = f"; convert what `{shlex.join(['gzip', '-dc', str(path)])}` prints, if that works"
     return InputError(f"{path}: cannot be read: {reason(error)}{remedy}")

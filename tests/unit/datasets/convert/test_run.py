@@ -11,6 +11,7 @@ import json
 import lzma
 import os
 import re
+import shutil
 import subprocess
 import tarfile
 import zipfile
@@ -21,6 +22,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -323,11 +325,12 @@ def test_what_would_go_wrong_unnoticed_is_refused(tmp_path: Path) -> None:
     for option, value in (("delimiter", ";;"), ("quote", "''"), ("escape", "\n"), ("delimiter", "")):
         with pytest.raises(ConfigError, match=f"--{option} is .*: expected one character"):
             convert(source, tmp_path / "out.parquet", **{option: value})
-    for value in ("\\t", "\\x01", "\\001"):
+    for value, meant in (("\\t", "\t"), ("\\x01", "\x01")):
         with pytest.raises(ConfigError, match="expected one character; a shell makes one of ") as raised:
             convert(source, tmp_path / "out.parquet", delimiter=value)
-        made = subprocess.check_output(["bash", "-c", f"printf %s {str(raised.value).split(' of ')[1]}"], text=True)
-        assert made in "\t\x01"
+        for_shell, for_yaml = str(raised.value).split(" of ")[1:]
+        assert subprocess.check_output(["bash", "-c", f"printf %s {for_shell.split(',')[0]}"], text=True) == meant
+        assert yaml.safe_load(for_yaml) == meant
     with pytest.raises(ConfigError, match="--delimiter, --quote: expected different characters"):
         convert(source, tmp_path / "out.parquet", delimiter='"')
 
@@ -506,6 +509,18 @@ def test_bytes_after_a_compressed_file_are_skipped_by_what_the_message_proposes(
     command = str(raised.value).split("`")[1]
     subprocess.run(f"{command} > {tmp_path}/in.csv || true", shell=True, check=True, stderr=subprocess.DEVNULL)
     assert convert(tmp_path / "in.csv", tmp_path / "out.parquet").rows == 1
+
+
+def test_a_file_of_zstd_with_a_large_window_is_unpacked_by_what_the_message_proposes(tmp_path: Path) -> None:
+    if shutil.which("zstd") is None:
+        pytest.skip("needs zstd")
+    content = b"text\ngood\n"
+    block = (1 | len(content) << 3).to_bytes(3, "little") + content  # the last one, not compressed
+    (tmp_path / "in.csv.zst").write_bytes(b"\x28\xb5\x2f\xfd\0\xa8" + block)  # a window of 2 GiB
+    with pytest.raises(InputError, match=r"cannot be read: .*too much memory") as raised:
+        convert(tmp_path / "in.csv.zst", tmp_path / "out.parquet")
+    unpacked = subprocess.run(str(raised.value).split("`")[1], shell=True, check=True, stdout=subprocess.PIPE)
+    assert unpacked.stdout == content
 
 
 def test_what_cannot_be_converted_is_named(tmp_path: Path) -> None:
