@@ -28,7 +28,11 @@ def read_yaml_text(path: str | Path) -> str:
         content = file.read(_MOST_BYTES + 1)
     if len(content) > _MOST_BYTES:
         raise ValueError(f"larger than {_MOST_BYTES >> 20} MiB, the limit for YAML files")
-    return content.decode("utf-8")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise ValueError(f"line {line:,} is not UTF-8: save the file as UTF-8") from error
 
 
 class BoundedLoader(yaml.SafeLoader):

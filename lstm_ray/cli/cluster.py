@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import shlex
 from dataclasses import asdict
 from pathlib import Path
@@ -53,9 +54,9 @@ def render(
         return
     from lstm_ray import storage
 
-    if output.is_dir():
+    if os.path.isdir(output):
         raise OutputError(f"{output}: is a directory: give a file")
-    if output.exists() and not overwrite and output.read_bytes() not in (b"", text.encode()):
+    if os.path.exists(output) and not overwrite and output.read_bytes() not in (b"", text.encode()):
         raise OutputError(
             f"{output}: contains another definition, perhaps edited by hand: use --overwrite to replace it"
         )

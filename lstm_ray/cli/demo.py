@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,7 +47,7 @@ def demo(
     """
     corpus, training, evaluation, scored = (str(output / name) for name in ("corpus", "run", "evaluation", "scored"))
     marker = output / ".lstm-ray-demo"
-    if output.exists() and any(output.iterdir()) and not marker.exists():
+    if os.path.exists(output) and any(output.iterdir()) and not marker.exists():
         raise OutputError(f"{output}: not empty, and not from an earlier demo: choose another --output")
     from lstm_ray import storage
     from lstm_ray.datasets.demo import write_demo

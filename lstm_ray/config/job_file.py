@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,20 +24,24 @@ from lstm_ray.errors import ConfigError
 from lstm_ray.wording import reason
 
 _MERGE = "tag:yaml.org,2002:merge"
+_DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 
 
 class _Loader(BoundedLoader):
     """Reads YAML 1.1 with two changes; rejects duplicate keys.
 
-    There are no base-60 numbers, in which `actors: 2:8` would be 128. Of the booleans only true and false are read as
-    such: labels are called yes and no. A setting that is a boolean takes these words all the same.
+    Integers are decimal: `actors: 2:8` is not 128, `epochs: 010` not 8, and the label 01 keeps its zero. Of booleans
+    only true and false are read as such: labels are called yes and no. Settings that are integers or booleans take
+    these words all the same.
     """
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> str:
         tag = str(super().resolve(kind, value, implicit))  # type: ignore[no-untyped-call]
-        is_base_60 = tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float") and ":" in value
+        is_other_base = (tag == "tag:yaml.org,2002:int" and not _DECIMAL.fullmatch(value)) or (
+            tag == "tag:yaml.org,2002:float" and ":" in value
+        )
         is_word = tag == "tag:yaml.org,2002:bool" and value.lower() not in ("true", "false")
-        return "tag:yaml.org,2002:str" if is_base_60 or is_word else tag
+        return "tag:yaml.org,2002:str" if is_other_base or is_word else tag
 
     def compose_mapping_node(self, anchor: Any) -> Any:
         node: yaml.MappingNode = super().compose_mapping_node(anchor)

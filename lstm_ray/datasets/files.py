@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,11 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lstm_ray.errors import OutputError
+from lstm_ray.wording import reason
 
 
 def refuse_existing(*paths: Path, overwrite: bool) -> None:
     """Raises OutputError if one of the files exists and must not be overwritten."""
-    existing = [path for path in paths if path.exists()]
+    existing = [path for path in paths if os.path.lexists(path)]
     if existing and not overwrite:
         verb = "exists" if len(existing) == 1 else "exist"
         names = ", ".join(map(str, existing))
@@ -35,8 +37,8 @@ def write_tables(tables: Mapping[Path, pa.Table]) -> None:
         for path in tables:
             temporary[path].replace(path)
     except OSError as error:
-        raise OutputError(f"{next(iter(tables)).parent} cannot be written: {error}") from error
+        raise OutputError(f"{next(iter(tables)).parent} cannot be written: {reason(error)}") from error
     finally:
         for path in temporary.values():
-            if path.parent.is_dir():
+            if os.path.isdir(path.parent):
                 path.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ import hashlib
 import http.client
 import io
 import json
+import os
 import re
 import tarfile
 import time
@@ -260,7 +261,7 @@ class _Partial:
 
     @property
     def size(self) -> int:
-        return self.path.stat().st_size if self.path.exists() else 0
+        return self.path.stat().st_size if os.path.exists(self.path) else 0
 
     def validator(self, url: str) -> str | None:
         """Returns the If-Range value for resuming this file, or None if it must be downloaded from the start."""

@@ -14,7 +14,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lstm_ray.datasets.held_out import group_keys
-from lstm_ray.datasets.labels import OTHER, ZERO_AND_ONE, LabelMapping, describe_labels, propose_mapping
+from lstm_ray.datasets.labels import (
+    OTHER,
+    ZERO_AND_ONE,
+    LabelMapping,
+    describe_labels,
+    has_words,
+    may_hold_labels,
+    propose_mapping,
+    written_labels,
+)
 from lstm_ray.errors import InputError
 from lstm_ray.progress import Progress, ignore
 from lstm_ray.storage.inputs import InputFile, find_inputs
@@ -261,7 +270,7 @@ def _type_of(
 ) -> pa.DataType:
     schema = parquet.schema_arrow
     if schema.names.count(column) > 1:
-        raise InputError(f"{file.path}: has two columns named {column!r}")
+        raise InputError(f"{file.path}: has two columns named {column!r}: write it with one of them")
     if column in schema.names:
         return schema.field(column).type
     if column in file.partitions:
@@ -278,20 +287,27 @@ def _check_labels(
     if problem is None:
         return
     if is_text_type(kind):
-        labels = _read_texts(files, column)
-        if advice := propose_mapping(labels):
+        labels, numbers = _read_labels(files, column)
+        if numbers is not None and has_words(labels):
+            problem = f"is {kind} here, but numbers in {numbers.path}: write both with one type"
+        elif advice := propose_mapping(labels):
             problem = f"holds the texts {describe_labels(labels)}: {advice}"
     raise InputError(f"{file.path}: column {column!r} {problem}")
 
 
-def _read_texts(files: Sequence[InputFile], column: str) -> pa.ChunkedArray:
-    """Returns a column, from those files in which it is text."""
-    texts = []
+def _read_labels(files: Sequence[InputFile], column: str) -> tuple[pa.ChunkedArray, InputFile | None]:
+    """Returns the labels in all files as texts, and a file in which they are numbers, if there is one.
+
+    In the names of directories one label may be a number, and another a text.
+    """
+    labels, numbers = [], None
     for file in files:
         with open_parquet(file) as parquet:
-            if is_text_type(_type_of(file, parquet, column, "--label-column")):
-                texts.append(decode_texts(_read_column(file, parquet, column)))
-    return pa.chunked_array(texts, pa.large_string())
+            kind = _type_of(file, parquet, column, "--label-column")
+            if may_hold_labels(kind):
+                labels += written_labels(_read_column(file, parquet, column)).chunks
+                numbers = numbers if is_text_type(kind) else file
+    return pa.chunked_array(labels, pa.large_string()), numbers
 
 
 def _wrong_label(shard: Shard, column: str, values: pa.ChunkedArray, position: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import shlex
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -26,6 +27,7 @@ _MOST_SHOWN = 8  # labels in a message
 _MOST_CLASSES = 25  # a column with more distinct values does not contain labels
 _POSITIVE = ("positive", "pos", "good", "yes", "true")
 _NEGATIVE = ("negative", "neg", "bad", "no", "false")
+_DEGREE = re.compile("^(very|extremely|strongly)[ _-]")  # very negative, as in SST-5
 _NO_LABEL = ("", "nan", "null", "none", "na", "n/a", "n.a.", "unknown")
 _UNKNOWN = (*_NO_LABEL, "-1", "-1.0")
 # Scales: their highest number, where their lowest may be, and between which numbers a label is neither. 0 to 4 is SST's
@@ -34,6 +36,10 @@ _SCALES = ((4, 0, 2, 2), (5, 2.5, 3, 3), (10, 4.5, 5, 6))
 _PAIRS = ({-1, 1}, {1, 2})  # as classifiers, and the polarity sets of reviews (Zhang et al. 2015), number two classes
 _PLACEHOLDERS = "--positive-labels LABELS --negative-labels LABELS"
 _CHOOSE = "choose with --label-column"
+_NONE = (
+    f"no row has a label: score the rows with lstm-ray score, or {_CHOOSE}; if other files have labels, name these, "
+    f"and rows without one are left out: {_PLACEHOLDERS}"
+)
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,8 @@ class LabelMapping:
         if is_text_type(kind):
             return None if self.is_given else f"is {kind}, expected 0 and 1: {_CHOOSE}"
         if not _is_number_type(kind):
-            return f"is {kind}, expected {'texts or numbers' if self.is_given else '0 and 1'}: {_CHOOSE}"
+            inside = "write its labels to a column of their own, or " if pa.types.is_nested(kind) else ""
+            return f"is {kind}, expected {'texts or numbers' if self.is_given else '0 and 1'}: {inside}{_CHOOSE}"
         for option, labels in (("--positive-labels", self.positive), ("--negative-labels", self.negative)):
             for label in labels:
                 if _number(label) is None or "," in label:
@@ -68,8 +75,11 @@ class LabelMapping:
     def decode(self, column: pa.ChunkedArray) -> npt.NDArray[np.int8]:
         """Returns 1, 0 or `OTHER` for each row, int8[rows]. The column's type must have no `problem`."""
         if is_text_type(column.type):
-            values: pa.Array = pc.utf8_trim_whitespace(decode_texts(column))
-            positive, negative = (pa.array(labels, pa.large_string()) for labels in (self.positive, self.negative))
+            values: pa.Array = pc.utf8_normalize(pc.utf8_trim_whitespace(decode_texts(column)), "NFC")
+            positive, negative = (
+                pa.array((unicodedata.normalize("NFC", label) for label in labels), pa.large_string())
+                for labels in (self.positive, self.negative)
+            )
         else:
             values = (
                 _plain(column).cast(pa.float64(), safe=False).combine_chunks()
@@ -100,19 +110,22 @@ def propose_mapping(column: pa.ChunkedArray) -> str | None:
     """
     proposal = _propose(column)
     if proposal is None:
-        return f"no row has a label: score the rows with lstm-ray score, or {_CHOOSE}" if _has_none(column) else None
-    unknown = [*proposal.unknown, *(["null"] if column.null_count else [])]
+        return _NONE if _has_none(column) else None
     quoted = "'{}'" if is_text_type(column.type) else "{}"
-    such = f", such as {' and '.join(map(quoted.format, unknown))} for unknown," if unknown else ""
+    unknown = [*map(quoted.format, proposal.unknown), *(["null"] if column.null_count else [])]
+    such = f", such as {' and '.join(unknown)} for unknown," if unknown else ""
     options = shlex.join(proposal.options()) or _PLACEHOLDERS
-    condition = "" if proposal.is_sure else f"if {proposal.positive[0]} means positive, "
+    condition = f"if {proposal.condition}, " if proposal.condition else ""
     return f"name the labels of each class (rows with others{such} are left out): {condition}{options}"
 
 
 def _has_none(column: pa.ChunkedArray) -> bool:
     """Returns whether every label stands for none, as in the published test parts of some datasets."""
-    is_label_type = is_text_type(column.type) or _is_number_type(column.type)
-    return is_label_type and len(column) > 0 and all(label.lower() in _UNKNOWN for label in _distinct(column))
+    return (
+        may_hold_labels(column.type)
+        and len(column) > 0
+        and all(label.lower() in _UNKNOWN for label in _distinct(column))
+    )
 
 
 def mapping_options(column: pa.ChunkedArray) -> list[str]:
@@ -120,7 +133,12 @@ def mapping_options(column: pa.ChunkedArray) -> list[str]:
     proposal = _propose(column)
     if _is_number_type(column.type) and not column.null_count and set(_distinct(column)) <= {"0", "1", "false", "true"}:
         return []
-    return proposal.options() if proposal is not None and proposal.is_sure else []
+    return proposal.options() if proposal is not None and not proposal.condition else []
+
+
+def may_hold_labels(kind: pa.DataType) -> bool:
+    """Returns whether a column of this type may hold labels: numbers or texts."""
+    return is_text_type(kind) or _is_number_type(kind)
 
 
 def may_be_labels(column: pa.ChunkedArray) -> bool:
@@ -137,13 +155,13 @@ class _Proposal:
         positive: Labels of the positive class; none where it is unclear which they are.
         negative: Labels of the negative class.
         unknown: Labels that stand for no label.
-        is_sure: False if they may also mean the opposite.
+        condition: What must hold for this, if the labels may also mean something else; else "".
     """
 
     positive: list[str]
     negative: list[str]
     unknown: list[str]
-    is_sure: bool
+    condition: str
 
     def options(self) -> list[str]:
         """Returns the options; none where the labels are not clear."""
@@ -154,16 +172,20 @@ class _Proposal:
 
 def _propose(column: pa.ChunkedArray) -> _Proposal | None:
     """Returns how to map the labels of a column; None if it does not have labels."""
-    if not (is_text_type(column.type) or _is_number_type(column.type)):
+    if not may_hold_labels(column.type):
         return None
     found = _distinct(column)
-    is_signed = {_number(label) for label in found if label.lower() not in _NO_LABEL} == {-1, 1}
+    numbers = {_number(label) for label in found if label.lower() not in _NO_LABEL}
+    is_signed = numbers == {-1, 1} or any(number is not None and number < -1 for number in numbers)
     unknown = [label for label in found if label.lower() in (_NO_LABEL if is_signed else _UNKNOWN)]
     labels = [label for label in found if label not in unknown]
     if not labels or len(labels) > _MOST_CLASSES:
         return None
     positive, negative = _sides(labels, "-1" in unknown)
-    return _Proposal(positive, negative, unknown, set(map(_number, labels)) not in _PAIRS)
+    condition = f"{positive[0]} means positive" if set(map(_number, labels)) in _PAIRS else ""
+    if numbers == {-1, 0, 1}:  # of negative, neutral and positive there are many datasets
+        condition = "-1 means unknown, not negative"
+    return _Proposal(positive, negative, unknown, condition)
 
 
 def _sides(labels: Sequence[str], has_minus_one: bool) -> tuple[list[str], list[str]]:
@@ -173,7 +195,9 @@ def _sides(labels: Sequence[str], has_minus_one: bool) -> tuple[list[str], list[
         stars = {label: float(found[1]) for label in labels if (found := _STARS.fullmatch(label))}
         if len(stars) == len(labels):
             return _ends(stars)
-        positive, negative = ([one for one in labels if one.lower() in words] for words in (_POSITIVE, _NEGATIVE))
+        positive, negative = (
+            [one for one in labels if _DEGREE.sub("", one.lower()) in words] for words in (_POSITIVE, _NEGATIVE)
+        )
         return positive, negative
     values = set(numbers.values())
     if values in _PAIRS:
@@ -205,6 +229,16 @@ def describe_labels(*columns: pa.ChunkedArray) -> str:
     labels = (repr(label) if is_text_type(column.type) else label for column in columns for label in _distinct(column))
     shown = list(dict.fromkeys(labels))
     return (", ".join(shown[:_MOST_SHOWN]) + (", ..." if len(shown) > _MOST_SHOWN else "")) or "none"
+
+
+def has_words(labels: pa.ChunkedArray) -> bool:
+    """Returns whether some texts are labels, but no numbers."""
+    return any(_number(label) is None and label.lower() not in _NO_LABEL for label in _distinct(labels))
+
+
+def written_labels(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Returns the distinct labels of a column as texts, and null if it has any."""
+    return pa.chunked_array([[*_distinct(column), *([None] if column.null_count else [])]], pa.large_string())
 
 
 def _distinct(column: pa.ChunkedArray) -> list[str]:

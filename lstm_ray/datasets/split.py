@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -38,6 +39,7 @@ _GROUP_ROWS, _GROUP_BYTES = 16_384, 64 << 20
 _BUFFER_BYTES = 4 << 20  # of each column, compressed: a row group may be larger than memory
 _PURPOSE = b"data split"
 _INSTANT = pa.timestamp("us")  # in UTC
+_FARTHEST_S = (1 << 63) // 1_000_000 - 1  # the year 294,000
 _CUT_SHIFT, _CUTS = np.uint64(48), 1 << 16
 _MOST_CLASSES = 100  # each takes half a MiB
 
@@ -100,7 +102,7 @@ def split(config: SplitConfig, progress: Progress = ignore) -> tuple[SplitFile, 
     check_apart(inputs, str(output), "train.parquet", "which would then read both sides")
     files = find_inputs(inputs, progress)
     paths = output / "train.parquet", output / "test.parquet"
-    own = [path for path in paths if path.exists() and any(_is_file(path, file) for file in files)]
+    own = [path for path in paths if os.path.exists(path) and any(_is_file(path, file) for file in files)]
     if own:
         raise OutputError(f"{own[0]}: is an input: choose another --output")
     refuse_existing(*paths, overwrite=config.overwrite)
@@ -167,11 +169,22 @@ def _from_date(before: str, column: str, schema: pa.Schema, path: str) -> _Choos
         raise InputError(f"{path}: column {column!r} is {kind}, not a date or a text: choose with --date-column")
 
     def choose(rows: _Rows, hashes: Hashes) -> npt.NDArray[np.bool_]:
-        dates = _dates(rows, column) if is_text_type(kind) else rows.table[column].cast(_INSTANT, safe=False)
-        chosen: npt.NDArray[np.bool_] = pc.fill_null(pc.greater_equal(dates, limit), False).to_numpy()
+        dates = _dates(rows, column) if is_text_type(kind) else rows.table[column]
+        chosen: npt.NDArray[np.bool_] = pc.fill_null(_are_from(dates, limit), False).to_numpy()
         return chosen
 
     return choose
+
+
+def _are_from(dates: pa.ChunkedArray, limit: pa.Scalar) -> pa.ChunkedArray:
+    """Returns which dates are a moment or later; null for null.
+
+    The largest numbers of seconds or milliseconds, which some programs write for "never", overflow in microseconds.
+    """
+    seconds = dates.cast(pa.timestamp("s"), safe=False).cast(pa.int64())
+    is_far = pc.or_(pc.greater(seconds, _FARTHEST_S), pc.less(seconds, -_FARTHEST_S))
+    near = pc.if_else(is_far, pa.scalar(None, dates.type), dates).cast(_INSTANT, safe=False)
+    return pc.if_else(is_far, pc.greater(seconds, 0), pc.greater_equal(near, limit))
 
 
 def _undated(dates: pa.ChunkedArray) -> int:
@@ -303,7 +316,7 @@ def _check(files: Sequence[InputFile], needed: Mapping[str, str | None]) -> tupl
             schema = _schema(file, parquet)
             total += parquet.metadata.num_rows
         if repeated := [name for name in schema.names if schema.names.count(name) > 1]:
-            raise InputError(f"{file.path}: has two columns named {repeated[0]!r}")
+            raise InputError(f"{file.path}: has two columns named {repeated[0]!r}: write it with one of them")
         if first is None:
             first = schema
             _check_columns(file, schema, needed)

@@ -18,6 +18,8 @@ from lstm_ray.wording import no_column, reason
 NEW_COLUMNS = ("sentiment_probability", "sentiment", "sentiment_error")
 WORDS_COLUMN = "sentiment_words"
 """Comes after these with `--explain`."""
+_VIEWS = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
+_OF_CSV = (pa.int64(), pa.float64(), pa.bool_())  # besides strings, what data convert makes of CSV
 PARTITION_TYPE = pa.string()  # of a column that directories named key=value add: they have no type of their own
 
 
@@ -85,7 +87,7 @@ def _unify(schemas: Mapping[pa.Schema, InputFile], kept: Sequence[str]) -> pa.Sc
     unified = pa.schema([])
     for schema, file in schemas.items():
         names = set(schema.names)
-        fields = [_without_dictionary(schema.field(name), schemas) for name in kept if name in names]
+        fields = [_without_encoding(schema.field(name), schemas) for name in kept if name in names]
         try:
             unified = pa.unify_schemas([unified, pa.schema(fields)], promote_options="permissive")
         except pa.ArrowException as error:
@@ -111,24 +113,25 @@ def _clash(column: pa.Field, file: InputFile, schemas: Mapping[pa.Schema, InputF
     pairs = (
         (other.path, schema.field(name).type)
         for schema, other in schemas.items()
-        if name in schema.names and not _fits(column, pa.schema([_without_dictionary(schema.field(name), schemas)]))
+        if name in schema.names and not _fits(column, pa.schema([_without_encoding(schema.field(name), schemas)]))
     )
     other, there = next(pairs, ("the files before it", unified.field(name).type))
     remedy = f"write both with one type, or leave {name!r} out with --keep-columns"
-    if pa.types.is_string(kind) != pa.types.is_string(there):
-        numbers = file.path if pa.types.is_string(there) else other
+    kinds = {kind: file.path, there: other}
+    if pa.string() in kinds and (numbers := next((path for one, path in kinds.items() if one in _OF_CSV), None)):
         remedy += (
             f"; if {numbers} was CSV, `lstm-ray data convert` keeps it text with {shlex.join(['--as-text', name])}"
         )
     return f"{file.path}: column {name!r} is {kind} here and {there} in {other}: {remedy}"
 
 
-def _without_dictionary(column: pa.Field, schemas: Collection[pa.Schema]) -> pa.Field:
-    """Returns a dictionary-encoded column as its values, unless it has the same type in every file."""
-    if not pa.types.is_dictionary(column.type):
-        return column
+def _without_encoding(column: pa.Field, schemas: Collection[pa.Schema]) -> pa.Field:
+    """Returns a column that is dictionary-encoded or of views as its values, unless it has one type in every file."""
+    plain = _VIEWS.get(column.type)
+    if pa.types.is_dictionary(column.type):
+        plain = column.type.value_type
     is_alike = all(schema.field(column.name).type == column.type for schema in schemas if column.name in schema.names)
-    return column if is_alike else column.with_type(column.type.value_type)
+    return column if plain is None or is_alike else column.with_type(plain)
 
 
 def mixed_types(schemas: Mapping[pa.Schema, InputFile], kept: Sequence[str]) -> dict[str, str]:

@@ -283,8 +283,12 @@ def _read_footer(file: InputFile, config: ScoreConfig) -> _Footer | str:
     repeated = [name for name, times in Counter(schema.names).items() if times > 1]
     kept = kept_by(config)
     if needed := [name for name in repeated if kept is None or name in kept or name == text_column]:
-        remedy = "" if text_column in needed else ": name those to keep, without it, in --keep-columns"
-        return f"has two columns named {needed[0]!r}{remedy}"
+        keep = (
+            "write it with one of them"
+            if text_column in needed
+            else "name those to keep, without it, in --keep-columns"
+        )
+        return f"has two columns named {needed[0]!r}: {keep}"
     if text_column not in schema.names:
         return no_column(text_column, schema.names, "--text-column")
     kind = schema.field(text_column).type

@@ -36,7 +36,7 @@ def replace_directory(path: str, files: Mapping[str, bytes]) -> None:
         OutputError: The directory cannot be written, or `path` is a file.
     """
     target = Path(os.path.realpath(locate(path)[1]))  # a symbolic link stays a link
-    if target.exists() and not target.is_dir():
+    if os.path.exists(target) and not os.path.isdir(target):
         raise OutputError(f"{path}: cannot be written: is a file, not a directory")
     try:
         with directory_made(target.parent), _temporary_beside(target) as temporary:

@@ -51,6 +51,8 @@ def write_file(path: str, write: Callable[[Any], None], durable: bool = True) ->
 
 
 def _write_and_rename(filesystem: fs.LocalFileSystem, target: str, write: Callable[[Any], None], durable: bool) -> None:
+    if os.path.exists(target) and not (os.path.isfile(target) or os.path.isdir(target)):
+        raise OutputError(f"{target}: cannot be written: not a regular file")  # root would replace /dev/null
     directory, name = os.path.split(target)
     # Not the process id: two machines that write the same file may use the same one.
     temporary = f"{directory}/.{name}.{secrets.token_hex(8)}.tmp"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import urllib.parse
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,6 +23,7 @@ from lstm_ray.wording import counted, reason
 
 _SUFFIX = ".parquet"
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+_HALF_URI = re.compile(r"/(file|s3[an]?|gs|abfss?|hdfs|dbfs):/")
 _NAMED = 3  # maximum number of files that a note names
 
 
@@ -186,6 +188,8 @@ def _why_missing(path: str) -> str:
         return "not a regular file"
     if "," in path and all(map(os.path.exists, path.split(","))):
         return "no such file or directory: give each input by itself, without commas"
+    if _HALF_URI.search(path):
+        return "no such file or directory: a URI has two slashes after the colon, and a local one three: file:///data"
     return "this link leads nowhere" if os.path.islink(path) else "no such file or directory"
 
 
@@ -252,8 +256,8 @@ def is_named_by(given: str, file: InputFile) -> bool:
         return False
     if not is_local(file.path) and given.split("/")[:3] != file.path.split("/")[:3]:
         return False  # on another store
-    real = os.path.realpath if is_local(file.path) else str
-    return real(given) == real(file.path) or would_find(real(given), real(file.path))
+    given, path = _real(given), _real(file.path)
+    return given == path or would_find(given, path)
 
 
 def _identity(file: InputFile) -> object:
@@ -300,12 +304,18 @@ def check_apart(inputs: Iterable[str], output: str, name: str | None, harm: str,
     Raises:
         ConfigError: The file would be among the inputs.
     """
+    target = output if name is None else join(output, name)
     for given in inputs:
-        if would_find(given, output if name is None else join(output, name)):
+        if would_find(given, target) or would_find(_real(given), _real(target)):
             raise ConfigError(
                 f"{option} {output} is inside the input {given}, {harm}: choose another directory, or a name that "
                 "begins with _"
             )
+
+
+def _real(path: str) -> str:
+    """Returns a local path without links; a URI as it is."""
+    return path if "://" in path else os.path.realpath(os.path.expanduser(path))
 
 
 def _input_file(path: str, info: fs.FileInfo, partitions: dict[str, str | None]) -> InputFile:
@@ -322,10 +332,17 @@ def _partitions(directory: str) -> dict[str, str | None]:
 
     Source: Hive's partition layout, as Spark writes it and pyarrow.dataset reads it.
     """
-    unquote = urllib.parse.unquote
     named = (segment.partition("=") for segment in directory.split("/"))
     return {
-        unquote(key): None if value == _NULL_PARTITION else unquote(value)
+        _unquoted(key): None if value == _NULL_PARTITION else _unquoted(value)
         for key, is_one, value in named
         if is_one and key
     }
+
+
+def _unquoted(text: str) -> str:
+    """Returns a text percent-decoded; as it stands if that is not UTF-8, where decoding would change values."""
+    try:
+        return urllib.parse.unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        return text

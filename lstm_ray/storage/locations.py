@@ -15,8 +15,9 @@ from lstm_ray.errors import ConfigError, InputError
 from lstm_ray.wording import reason
 
 _OPTIONS = re.compile(r"\w+=[^&]*(&\w+=[^&]*)*")
-_KEYS = re.compile(r"[?&]\w*(key|secret|token|passw|pwd|credential|signature|sig|sas)\w*=", re.IGNORECASE)
+_KEYS = re.compile(r"[?&][\w-]*(key|secret|token|passw|pwd|credential|signature|sig|sas)[\w-]*=", re.IGNORECASE)
 _S3_OPTIONS = ("region", "scheme", "endpoint_override")
+_GS_RETRY_S = 60  # by default Arrow tries for a quarter of an hour, without a word
 _S3_ATTEMPTS = 8  # with delays of 0.05 s, 0.1 s, 0.2 s, ... and jitter: a busy store has some seconds to recover
 
 
@@ -35,9 +36,20 @@ def locate(path: str) -> tuple[fs.FileSystem, str]:
     store, inner, options = _split_uri(path)
     try:
         filesystem, base = _connect(store, options)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise InputError(f"{path}: {reason(error)}") from error
+    except (OSError, pa.ArrowInvalid, ImportError) as error:
+        raise InputError(f"{path}: {reason(error)}{_right_scheme(path, error)}") from error
     return filesystem, (base.rstrip("/") + inner) if base else inner
+
+
+def _right_scheme(uri: str, error: Exception) -> str:
+    """Returns which scheme helps where a URI's is not known, as the end of a sentence; "" if it is."""
+    scheme, _, rest = uri.partition("://")
+    if scheme.lower() == "file":
+        return "; give the path alone, or file:///PATH, with three slashes"
+    if scheme != "s3" and scheme.lower() in ("s3", "s3a", "s3n"):
+        return f"; write s3://{rest}"
+    is_unknown = isinstance(error, ImportError) or "Unrecognized filesystem" in str(error)
+    return "; known are s3://, gs://, abfs:// and hdfs://: fetch other files, and give their path" if is_unknown else ""
 
 
 def path_of(given: str) -> Callable[[str], str]:
@@ -131,6 +143,8 @@ def _connect(store: str, options: str) -> tuple[fs.FileSystem, str]:
     if store.startswith("s3://"):
         bucket = store.removeprefix("s3://")
         return _connect_s3(bucket, dict(urllib.parse.parse_qsl(options))), bucket
+    if store.startswith(("gs://", "gcs://")) and "retry_limit_seconds" not in options:
+        options = "&".join([*([options] if options else []), f"retry_limit_seconds={_GS_RETRY_S}"])
     filesystem, base = fs.FileSystem.from_uri(_uri(store, "/", options))
     return filesystem, base
 

@@ -9,6 +9,7 @@ from lstm_ray.errors import ConfigError
 from lstm_ray.kernels.emitter import slow_note
 from lstm_ray.model.architectures import cudnn_obstacle
 from lstm_ray.runtime.devices import may_have_gpu
+from lstm_ray.storage import refuse_keys
 from lstm_ray.storage.inputs import check_apart
 from lstm_ray.text.word_vectors import read_vector_size
 from lstm_ray.train.step.choice import choose_engine
@@ -18,12 +19,13 @@ _MUCH_BYTES = 2e9  # a GPU that is used for training has more than twice as much
 
 
 def check_inputs(config: TrainConfig) -> None:
-    """Checks that the output is not among the inputs, and that the word vectors have the model's size.
+    """Checks that MLflow's URI has no keys, the output is not among the inputs, and word vectors have the model's size.
 
     Raises:
         ConfigError: A check fails.
         InputError: The word vectors cannot be read.
     """
+    refuse_keys(config.mlflow or "")  # before config.yaml would have them
     inputs = (*config.train, *config.validation, *config.unlabelled)
     check_apart(inputs, config.output, "history.parquet", "which the next run could not read")
     if config.embeddings is not None:

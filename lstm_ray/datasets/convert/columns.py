@@ -340,5 +340,13 @@ class Digits(str):
 
 
 def to_json(value: Any) -> str:
-    """Returns a value as JSON text."""
-    return str(value) if isinstance(value, Digits) else json.dumps(value, ensure_ascii=False)
+    """Returns a value as JSON text, with all digits of its numbers."""
+    if isinstance(value, Digits):
+        return str(value)
+    if isinstance(value, list):
+        return f"[{', '.join(map(to_json, value))}]"
+    if isinstance(value, dict):
+        return (
+            f"{{{', '.join(f'{json.dumps(key, ensure_ascii=False)}: {to_json(one)}' for key, one in value.items())}}}"
+        )
+    return json.dumps(value, ensure_ascii=False)

@@ -18,9 +18,10 @@ from lstm_ray.wording import counted, named, shortened
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 """By suffix."""
 
-_OTHER_DELIMITER = re.compile(r"[;|\t,]")
-_UNSEEN = re.compile(r"^\s|\s$|[\u200b-\u200f\u2060\ufeff]")
+_OTHER_DELIMITER = re.compile(r"[;|\t,\x01]")  # the last one is Hive's
+_UNSEEN = re.compile(r"^\s|\s$|[\xad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 _NAMES_DELIMITER = re.compile(r"sep=(.)", re.IGNORECASE)
+_ESCAPED = re.compile(r"\\(t|x[0-9a-fA-F]{2})")
 _BLOCK_ROWS = 1 << 16
 _BLOCK_CHARACTERS = 16 << 20
 _LOOKED_AT = 1000  # rows that tell whether the first one is a header
@@ -65,7 +66,7 @@ def make_dialect(
             raise ConfigError(
                 f"{option} is {value!r}: expected one character"
                 + (", or none" if option == "--quote" else "")
-                + ("; a tab is written $'\\t'" if value == "\\t" else "")
+                + (f"; a shell makes one of $'{value}', YAML of \"{value}\"" if _ESCAPED.fullmatch(value) else "")
             )
     if len(set(given.values())) < len(given):
         raise ConfigError(f"{', '.join(given)}: expected different characters")
@@ -227,7 +228,7 @@ class DelimitedRows:
     def _remedy(self) -> str:
         """Returns the remedy for a row that cannot be split."""
         text, dialect = "".join(self._record), self._dialect
-        if dialect.escape is None and dialect.quote is not None and f"\\{dialect.quote}" in text:
+        if dialect.escape is None and any(f"\\{one}" in text for one in (dialect.quote, dialect.delimiter) if one):
             return "values seem to be escaped: try --escape '\\'"
         if dialect.quote is None and '"' in text:
             return "if values are quoted, give --quote '\"'; else correct the line"
@@ -266,7 +267,7 @@ def _block(names: list[str], rows: list[list[str]], lines: list[int]) -> Block:
 
 
 def _shown(delimiter: str) -> str:
-    return "$'\\t'" if delimiter == "\t" else shlex.quote(delimiter)
+    return {"\t": "$'\\t'", "\x01": "$'\\x01'"}.get(delimiter) or shlex.quote(delimiter)
 
 
 @contextmanager

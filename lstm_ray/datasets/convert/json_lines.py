@@ -77,11 +77,11 @@ class JsonRows:
                     f"it is one row, with {len(value):,} objects in {name!r}: if these are the rows, convert what "
                     f"`{command}` prints"
                 ]
-        keys = [tuple(value) if isinstance(value, dict) else () for value in self._first.values()]
-        if len(set(keys)) == 1 and len(keys[0]) > 1:
+        values = self._first.values()
+        if all(isinstance(value, dict | list) for value in values) and any(len(value) > 1 for value in values):
             return [
-                "it is one row, with an object in each column: if these are the columns of a table, write it row by "
-                "row, in pandas with to_json(FILE, orient='records', lines=True)"
+                "it is one row, with a list or an object in each column: if these are the columns of a table, write it "
+                "row by row, in pandas with to_json(FILE, orient='records', lines=True)"
             ]
         return []
 
@@ -107,18 +107,27 @@ class JsonRows:
             yield self._block(rows, numbers, "item")
 
     def _parse(self, text: str) -> Any:
-        try:
-            return json.loads(text, parse_float=_number, object_pairs_hook=_object_of)
+        try:  # not strict: tabs and the like stand for themselves
+            return json.loads(text, strict=False, parse_float=_number, object_pairs_hook=_object_of)
         except (ValueError, RecursionError) as error:
-            is_cut = getattr(error, "pos", -1) >= len(text.rstrip())
-            remedy = ""
-            if is_cut or str(error).startswith("Extra data"):
-                remedy = f"; `{shlex.join(['jq', '-c', '.', str(self._lines.path)])}` writes each object in one line"
-            elif text.lstrip("[ \t").startswith("{'"):
-                remedy = "; it is Python's notation: write it with json.dumps"
             raise InputError(
-                f"{self._lines.path}: line {self._lines.number:,}: {error}: {_EXPECTED}{remedy}"
+                f"{self._lines.path}: line {self._lines.number:,}: {error}: {_EXPECTED}{self._remedy(text, error)}"
             ) from error
+
+    def _remedy(self, text: str, error: Exception) -> str:
+        """Returns what helps against a line that is not JSON, as the end of a sentence; "" if that is unclear."""
+        problem, path = str(error), str(self._lines.path)
+        rest = text[getattr(error, "pos", 0) :].strip()
+        is_object = text.lstrip().startswith("{")
+        if problem.startswith("Extra data") and rest == ",":
+            return f"; `{shlex.join(['sed', 's/, *$//', path])} > NEW.jsonl` deletes the commas at the ends of lines"
+        if (problem.startswith("Extra data") and rest.startswith("{")) or (is_object and not rest and not self._rows):
+            return f"; `{shlex.join(['jq', '-c', '.', path])}` writes each object in one line"
+        if problem.startswith("Unterminated string") or not rest:
+            return "; is the file cut off? Or if the text has a line break, write it as \\n"
+        if text.lstrip("[ \t").startswith("{'"):
+            return "; it is Python's notation: write it with json.dumps"
+        return ""
 
     def _object(self, value: Any, unit: str, number: int) -> dict[str, Any]:
         if not isinstance(value, dict):

@@ -19,11 +19,18 @@ from lstm_ray.config import ConvertConfig, option_name
 from lstm_ray.datasets.convert.columns import MOST_COLUMNS, Block, Column, JsonColumn, TextColumn, to_json
 from lstm_ray.datasets.convert.delimited import DELIMITERS, DelimitedRows, Dialect, make_dialect
 from lstm_ray.datasets.convert.json_lines import SUFFIXES, JsonRows
-from lstm_ray.datasets.convert.source import COMPRESSED, open_lines
+from lstm_ray.datasets.convert.source import COMPRESSED, open_lines, unpacked_beginning
 from lstm_ray.datasets.files import refuse_existing
 from lstm_ray.errors import ConfigError, InputError, OutputError
 from lstm_ray.progress import Count, Progress, ignore
-from lstm_ray.storage.formats import HEAD_BYTES, PARQUET, check_parquet_name, is_text, stand_in
+from lstm_ray.storage.formats import (
+    HEAD_BYTES,
+    PARQUET,
+    check_parquet_name,
+    is_compressed_as_named,
+    is_text,
+    stand_in,
+)
 from lstm_ray.wording import no_column, reason
 
 _JSON = "looks like JSON: let its name end in .jsonl, or .json for an array"
@@ -77,7 +84,7 @@ def convert(config: ConvertConfig, progress: Progress = ignore) -> Converted:
         ConfigError: A setting is wrong, a file's name does not tell the format, or two files have different ones.
     """
     paths, output = [path for one in config.source for path in _local(one)], Path(config.output)
-    if config.output.endswith("/") or output.is_dir():
+    if config.output.endswith("/") or os.path.isdir(output):
         file = shlex.quote(str(output / f"{paths[0].name.partition('.')[0]}.parquet"))
         raise OutputError(f"{output} is a directory: name a file, such as --output {file}")
     for number, path in enumerate(paths):
@@ -141,7 +148,9 @@ def _read_columns(
     if unread := [name for name in as_text if name not in columns]:
         raise InputError(f"{_named(sources)}: {no_column(unread[0], columns)}")
     if not columns:
-        raise InputError(f"{_named(sources)}: its objects have no keys, so there are no columns")
+        raise InputError(
+            f"{_named(sources)}: {'its objects have no keys' if rows else 'no rows'}, so there are no columns"
+        )
     return columns, rows
 
 
@@ -173,13 +182,13 @@ def _local(given: str) -> list[Path]:
 
 def _check_file(path: Path, before: Sequence[Path], output: Path) -> None:
     """Raises InputError or OutputError unless a file can be converted, beside those that are named before it."""
-    if path.is_dir():
+    if os.path.isdir(path):
         raise InputError(f"{path}: is a directory: name its files, such as {shlex.quote(str(path))}/*.csv")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"{path}: no such file")
     if any(path.samefile(other) for other in before):
         raise InputError(f"{path}: is given twice")
-    if output.exists() and path.samefile(output):
+    if os.path.exists(output) and path.samefile(output):
         raise OutputError(f"{output}: is the file to convert: choose another --output")
     try:
         with path.open("rb") as file:
@@ -188,9 +197,13 @@ def _check_file(path: Path, before: Sequence[Path], output: Path) -> None:
         raise InputError(f"{path}: cannot be read: {reason(error)}") from error
     if head.startswith(PARQUET):
         raise InputError(f"{path}: is Parquet already: give it to train, evaluate or score as it is")
-    is_packed = path.suffix.lower() in COMPRESSED and not is_text(head)
-    if not is_packed and (what := stand_in(head)) is not None:
-        raise InputError(f"{path}: is {what}")
+    holds, begin, suffix = "is", head, path.suffix.lower()
+    if suffix in COMPRESSED and is_compressed_as_named(suffix, head):
+        holds, begin = "is compressed, and what it holds is", unpacked_beginning(path)
+    if (what := stand_in(begin)) is not None:
+        raise InputError(f"{path}: {holds} {what}")
+    if suffix in COMPRESSED and begin is head and is_text(head):
+        raise InputError(f"{path}: cannot be read: it is not compressed, so delete {suffix} at the end of its name")
     if head.startswith(b"__label__"):
         sed = shlex.join(["sed", r"s/^__label__\([^ ]*\) /\1\t/", str(path)])
         raise InputError(

@@ -6,17 +6,20 @@ import codecs
 import io
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
 
 from lstm_ray.errors import ConfigError, InputError
-from lstm_ray.text.encodings import readings, utf8_word
+from lstm_ray.storage.formats import HEAD_BYTES
+from lstm_ray.text.encodings import readings, utf8_word, without_mark
 from lstm_ray.wording import counted, reason
 
 COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 """Compression codecs by suffix."""
+
+_UNPACKERS = {".gz": "gzip", ".bz2": "bzip2", ".zst": "zstd"}
 
 LONGEST = 64 << 20
 """Maximum characters in a line."""
@@ -61,7 +64,7 @@ class Lines:
             if (rest := line.strip("\r\n")) and not rest.strip("\0\x1a"):
                 raise InputError(
                     f"{self.path}: line {self.number:,} has nothing but NUL or Ctrl-Z characters, as the end of a "
-                    f"damaged or old file: delete them, with tr -d '\\000\\032' < {shlex.quote(str(self.path))} > NEW"
+                    f"damaged or old file: delete them{self._deletion()}"
                 )
             if self._is_ascii_like and (word := utf8_word(line, self._encoding)):
                 self._utf8_lines += 1
@@ -79,6 +82,17 @@ class Lines:
         """Returns the number of bytes of the file that have been read."""
         return int(self._raw.tell())
 
+    def _deletion(self) -> str:
+        """Returns how to delete NUL and Ctrl-Z characters, as the end of a sentence; "" if other ones contain them."""
+        if codecs.lookup(self._encoding).name.startswith(("utf-16", "utf-32")):
+            return ""
+        name, packer = shlex.quote(str(self.path)), _UNPACKERS.get(self.path.suffix.lower())
+        return (
+            f", with tr -d '\\000\\032' < {name} > NEW"
+            if packer is None
+            else (f", with {packer} -dc {name} | tr -d '\\000\\032' > NEW, which is not compressed")
+        )
+
     def _next(self) -> str:
         try:
             return self._text.readline(LONGEST)
@@ -88,10 +102,7 @@ class Lines:
                 found = f"line {self.number + 1} or one soon after it is not {self._encoding}: name its --encoding"
             raise InputError(f"{self.path}: {found}") from error
         except (OSError, EOFError, pa.ArrowException) as error:
-            remedy = ""
-            if "inflate failed" in str(error):  # gzip skips bytes after the compressed ones, such as zeros
-                remedy = f"; convert what `{shlex.join(['gzip', '-dc', str(self.path)])}` prints, if that works"
-            raise InputError(f"{self.path}: cannot be read: {reason(error)}{remedy}") from error
+            raise _unreadable(self.path, error) from error
 
 
 def _undecodable(path: Path, encoding: str) -> str | None:
@@ -111,6 +122,8 @@ def _undecodable(path: Path, encoding: str) -> str | None:
                 line += content_before.count(b"\n")
                 position = read + len(block) - len(error.object) + error.start
                 where = f"line {line:,}, byte {position + 1:,} of the file (0x{error.object[error.start]:02x})"
+                if codecs.lookup(encoding).name.startswith(("utf-16", "utf-32")):
+                    return f"{where} is not {encoding}: the file is cut off, or what follows is in another encoding"
                 if codecs.lookup(encoding).name == "utf-8" and not (is_ascii and content_before.isascii()):
                     remedy = "correct it, as the file is UTF-8 up to there"
                 else:
@@ -125,6 +138,13 @@ def _undecodable(path: Path, encoding: str) -> str | None:
             read += len(block)
 
 
+def unpacked_beginning(path: Path) -> bytes:
+    """Returns the first bytes in a compressed file; none if they cannot be read, which reading its lines explains."""
+    with suppress(OSError, pa.ArrowException), _open(path) as (_, content):
+        return bytes(content.read(HEAD_BYTES))
+    return b""
+
+
 @contextmanager
 def open_lines(path: Path, encoding: str | None) -> Iterator[Lines]:
     """Opens a file, which may be compressed. The encoding is the given one, that of the byte order mark, or UTF-8.
@@ -136,19 +156,30 @@ def open_lines(path: Path, encoding: str | None) -> Iterator[Lines]:
     try:
         if encoding is None:
             with _open(path) as (_, content):
-                head = content.read(4)
+                head = content.read(HEAD_BYTES)
             encoding = next((name for mark, name in _MARKS.items() if head.startswith(mark)), "utf-8")
-            if encoding == "utf-8" and b"\0" in head:  # UTF-16 without a byte order mark may be valid UTF-8
-                guess = "utf-16-be" if head.startswith(b"\0") else "utf-16-le"
-                raise InputError(f"{path}: begins with NUL characters: try --encoding {guess}")
+            if encoding == "utf-8" and (guess := without_mark(head)) is not None:  # it may be valid UTF-8
+                raise InputError(f"{path}: looks like {guess[:6].upper()}: try --encoding {guess}")
+            if encoding == "utf-8" and b"\0" in head[:4]:
+                raise InputError(f"{path}: begins with NUL characters: is it text? If so, name its --encoding")
         with _open(path) as (raw, content):
             try:
                 text = io.TextIOWrapper(content, encoding, newline="")
-            except LookupError as error:
+                lines = Lines(path, text, raw)
+            except (LookupError, UnicodeError) as error:
                 raise ConfigError(f"--encoding: {reason(error)}") from error
-            yield Lines(path, text, raw)
+            yield lines
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {reason(error)}") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    remedy = "; fetch it again, or write it again" if "Truncated" in str(error) else ""
+    if "too much memory" in str(error):  # compressed with a window above zstd's default limit, as the largest dumps are
+        remedy = f"; convert what `{shlex.join(['zstd', '-dc', '--long=31', str(path)])}` prints"
+    if "inflate failed" in str(error):  # gzip skips bytes after the compressed ones, such as zeros
+        remedy = f"; convert what `{shlex.join(['gzip', '-dc', str(path)])}` prints, if that works"
+    return InputError(f"{path}: cannot be read: {reason(error)}{remedy}")
 
 
 @contextmanager

@@ -213,6 +213,29 @@ def test_an_output_that_holds_something_is_left_alone(run: Run, command: tuple[s
     assert_one_line(run(*command, *model, "--output", "job.yaml"), 1, "job.yaml")
 
 
+LONG = "n" * 300
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("data", "convert", "words.csv", "--output", f"{LONG}.parquet"),
+        ("data", "split", "good.parquet", "--output", LONG),
+        ("data", "demo", "--output", LONG),
+        ("demo", "--output", LONG),
+        ("train", "--train", "good.parquet", "--preset", "none", "--output", LONG),
+        ("score", "good.parquet", "--model", "model", "--output", LONG),
+        ("evaluate", "good.parquet", "--model", "model", "--predictions", LONG),
+        ("calibrate", "good.parquet", "--model", "model", "--output", LONG),
+        ("cluster", "render", "--provider", "kuberay", "--output", LONG),
+    ],
+    ids=lambda command: " ".join(command[:2]),
+)
+def test_a_name_that_is_too_long_is_refused(run: Run, place: Path, command: tuple[str, ...]) -> None:
+    (place / "words.csv").write_text("text\ngood\n", encoding="utf-8")
+    assert_one_line(run(*command), 1, LONG, "file name too long")
+
+
 @pytest.mark.parametrize("option", [("--fresh",), ()])
 def test_train_never_deletes_what_is_no_run(run: Run, option: tuple[str, ...]) -> None:
     result = run("train", "--train", "good.parquet", "--output", "no_parquet", *option)

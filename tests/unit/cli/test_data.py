@@ -36,7 +36,7 @@ def test_what_is_no_parquet_names_the_command_that_makes_it(
     assert pq.read_table(words[-1]).to_pylist() == [{"text": "good", "label": 1}]
 
 
-@pytest.mark.parametrize("names", [["a.csv", "b.csv"], ["a/x.jsonl", "y.jsonl"]], ids=str)
+@pytest.mark.parametrize("names", [["a.csv", "b.csv"], ["a.csv", "b.CSV"], ["a/x.jsonl", "y.jsonl"]], ids=str)
 def test_a_directory_of_what_is_no_parquet_is_refused_with_a_command_that_works(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, names: list[str]
 ) -> None:
@@ -44,7 +44,7 @@ def test_a_directory_of_what_is_no_parquet_is_refused_with_a_command_that_works(
     for name in names:
         path = tmp_path / "my [old] reviews" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("text\ngood\n" if name.endswith("csv") else '{"text": "good"}\n', encoding="utf-8")
+        path.write_text("text\ngood\n" if name.lower().endswith("csv") else '{"text": "good"}\n', encoding="utf-8")
     with pytest.raises(InputError) as refused:
         find_inputs(["my [old] reviews"], print)
     _, *words = shlex.split(str(refused.value).split("`")[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import lzma
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -53,6 +54,13 @@ def test_a_file_and_stdin_hold_a_text_a_line(run: Run, monkeypatch: pytest.Monke
         (b"good\n\nbad", ["good", "", "bad"], ""),
         (b"", [], "error: --file odd.txt is empty: one text a line is expected"),
         ("good\n".encode("utf-16"), [], "error: --file odd.txt is UTF-16: write it as UTF-8"),
+        (
+            "хорошо\n\n1,\n".encode("utf-16-le"),
+            [],
+            "error: --file odd.txt looks like UTF-16: `iconv -f utf-16-le -t utf-8` makes UTF-8 of it",
+        ),
+        (lzma.compress(b"good\n"), [], "error: --file odd.txt is compressed by xz: unpack it"),
+        (b"<html> in a text\n", ["<html> in a text"], ""),
     ],
 )
 def test_a_file_s_lines_end_as_on_any_system(

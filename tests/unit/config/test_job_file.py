@@ -185,6 +185,23 @@ def test_a_range_in_a_job_file_is_no_number_to_the_base_60(job: Job, written: st
     assert (config.actors, config.max_rows) == ("2:8", 17)
 
 
+def test_integers_in_a_job_file_are_decimal_as_on_the_command_line(job: Job) -> None:
+    path = job("epochs: 010\nmax_rows: +20\npositive_labels: [01, 1_0, 0x1]\nnegative_labels: 00\n")
+    config = resolve(TrainConfig, {}, path)
+    assert (config.epochs, config.max_rows) == (10, 20)
+    assert (config.positive_labels, config.negative_labels) == (("01", "1_0", "0x1"), ("00",))
+    with pytest.raises(ConfigError, match="epochs is '0x10': should be an integer"):
+        resolve(TrainConfig, {}, job("epochs: 0x10\n"))
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_a_job_file_in_another_encoding_says_what_helps(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text("epochs: 3\n\noutput: été\n", encoding=encoding)
+    with pytest.raises(ConfigError, match=r"job file: line [13] is not UTF-8: save the file as UTF-8$"):
+        resolve(TrainConfig, {}, path)
+
+
 def test_a_key_without_a_value_is_not_given(job: Job) -> None:
     path = job("output:\ntrain:\npreset: lstm\nepochs:\nmax_rows: null\n")
     config = resolve(TrainConfig, {}, path)

@@ -213,6 +213,40 @@ def test_labels_may_stand_in_the_names_of_directories(tmp_path: Path, negative: 
             find_shards([str(tmp_path)], "text", "label")
 
 
+def test_labels_in_the_names_of_directories_are_proposed_over_all_of_them(tmp_path: Path) -> None:
+    for label in ("5", "1", "n%2Fa"):
+        (tmp_path / f"label={label}").mkdir()
+        pq.write_table(pa.table({"text": [f"of {label}"]}), tmp_path / f"label={label}" / "a.parquet")
+    with pytest.raises(
+        InputError, match=r"'1', '5', 'n/a': .*'n/a' for unknown, .*--positive-labels 5 --negative-labels 1$"
+    ):
+        find_shards([str(tmp_path)], "text", "label")
+    mapping = LabelMapping(("5",), ("1",))
+    shards = find_shards([str(tmp_path)], "text", "label", mapping)
+    assert count_labels(shards, "label", mapping) == {1: 1, 0: 1, OTHER: 1}
+
+
+def test_labels_that_are_words_in_one_file_and_numbers_in_another_need_one_type(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", ["x"] * 2, [0, 1])
+    write(tmp_path / "b.parquet", ["x"] * 2, ["neg", "pos"])
+    says = r"b\.parquet: column 'label' is string here, but numbers in .*a\.parquet: write both with one type$"
+    with pytest.raises(InputError, match=says):
+        find_shards([str(tmp_path)], "text", "label")
+
+
+def test_a_directory_without_a_label_beside_others_says_what_leaves_it_out(tmp_path: Path) -> None:
+    for label in ("1", "0", "__HIVE_DEFAULT_PARTITION__"):
+        (tmp_path / f"label={label}").mkdir()
+        pq.write_table(pa.table({"text": ["fine"]}), tmp_path / f"label={label}" / "a.parquet")
+    shards = find_shards([str(tmp_path)], "text", "label")
+    says = (
+        "label is null .*; if other files have labels, name these, and rows without one are left out: --positive-labels"
+    )
+    with pytest.raises(InputError, match=says):
+        count_labels(shards, "label", ZERO_AND_ONE)
+    assert count_labels(shards, "label", LabelMapping(("1",), ("0",))) == {1: 1, 0: 1, OTHER: 1}
+
+
 def test_labels_are_counted_without_a_text_and_wrong_ones_are_named(tmp_path: Path) -> None:
     shards = shards_of(write(tmp_path / "a.parquet", list("abc"), [0, 1, 2]))
     assert count_labels(shards, "label", LabelMapping(("2",), ("0",))) == {1: 1, 0: 1, OTHER: 1}

@@ -37,6 +37,7 @@ WORDS = LabelMapping(("pos",), ("neg", "very neg"))
         (STARS, [Decimal("4.00"), Decimal("2.00"), Decimal("4.50"), None], pa.decimal128(5, 2), [1, 0, OTHER, OTHER]),
         (STARS, [4, 1, 3, 5], pa.dictionary(pa.int8(), pa.int64()), [1, 0, OTHER, 1]),
         (WORDS, [b"pos", b"\xff", b"neg"], pa.binary(), [1, OTHER, 0]),
+        (LabelMapping(("génial",), ("de\u0301c\u0327u",)), ["ge\u0301nial", "déçu"], pa.string(), [1, 0]),
         (WORDS, ["pos", "neg", "pos", None], pa.dictionary(pa.int32(), pa.string()), [1, 0, 1, OTHER]),
         (WORDS, [], pa.string(), []),
     ],
@@ -53,6 +54,12 @@ def test_labels_are_decoded(mapping: LabelMapping, values: list[Any], kind: pa.D
     [
         (ZERO_AND_ONE, pa.string(), "is string, expected 0 and 1: choose with --label-column"),
         (ZERO_AND_ONE, pa.date32(), "is date32[day], expected 0 and 1: choose with --label-column"),
+        (
+            ZERO_AND_ONE,
+            pa.list_(pa.int8()),
+            "is list<item: int8>, expected 0 and 1: write its labels to a column of their own, or choose with "
+            "--label-column",
+        ),
         (WORDS, pa.date32(), "is date32[day], expected texts or numbers: choose with --label-column"),
         (WORDS, pa.int8(), "is int8, but 'pos' of --positive-labels is not a number; several are written 4,5"),
         (
@@ -101,7 +108,12 @@ STARS_OF_TEN = [number / 2 for number in range(1, 21)]
         ([5, 1], "5", "1", "1, 5"),
         ([Decimal("4.50"), Decimal("1.00"), Decimal("5.00")], "4.5,5", "1", "1, 4.5, 5"),
         ([1, None], "1", "0", "1"),
-        ([1, 0, -1], "1", "0", "-1, 0, 1"),
+        (
+            ["Very Negative", "Negative", "Neutral", "extremely positive"],
+            "extremely positive",
+            "Negative,Very Negative",
+            "'Negative', 'Neutral', 'Very Negative', 'extremely positive'",
+        ),
         ([1.0, 0.0, float("nan")], "1", "0", "0, 1, nan"),
         ([True, None, False], "true", "false", "false, true"),
         ([True, None], "true", "false", "true"),
@@ -161,12 +173,14 @@ def test_labels_that_may_mean_either_are_left_to_the_user(labels: list[Any]) -> 
         ([1, 2], "if 2 means positive, --positive-labels 2 --negative-labels 1"),
         ([-1, 1], "if 1 means positive, --positive-labels 1 --negative-labels -1"),
         (["1", "2", ""], "if 2 means positive, --positive-labels 2 --negative-labels 1"),
+        ([1, 0, -1], "if -1 means unknown, not negative, --positive-labels 1 --negative-labels 0"),
+        (["0", "-1", "+1"], "if -1 means unknown, not negative, --positive-labels +1 --negative-labels 0"),
     ],
 )
-def test_two_numbers_that_usually_mean_the_classes_are_proposed_on_a_condition(
-    labels: list[Any], proposal: str
-) -> None:
-    assert (propose_mapping(pa.chunked_array([labels])) or "").endswith(f" left out): {proposal}")
+def test_numbers_that_usually_mean_the_classes_are_proposed_on_a_condition(labels: list[Any], proposal: str) -> None:
+    column = pa.chunked_array([labels])
+    assert (propose_mapping(column) or "").endswith(f" left out): {proposal}")
+    assert mapping_options(column) == []
 
 
 @pytest.mark.parametrize(
@@ -207,6 +221,8 @@ def test_a_proposal_with_commas_in_labels_can_be_taken() -> None:
         ([1, 0, -1], "rows with others, such as -1 for unknown, are left out"),
         ([1.0, 0.0, float("nan"), None], "rows with others, such as nan and null for unknown, are left out"),
         (["pos", "neg", "N/A", " "], "rows with others, such as '' and 'N/A' for unknown, are left out"),
+        (["pos", "neg", None], "rows with others, such as null for unknown, are left out"),
+        ([-2, -1, 0, 1, 2], "rows with others are left out"),
         (["pos", "neg"], "rows with others are left out"),
     ],
 )

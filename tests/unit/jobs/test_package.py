@@ -81,7 +81,9 @@ def test_of_the_users_directory_no_hidden_file_is_sent_nor_what_a_link_leads_out
 def test_files_that_look_like_keys_are_not_sent_and_named(tmp_path: Path) -> None:
     code = tmp_path / "code"
     keys = ["certs/Server.PEM", "credentials", "gcp-credentials.json", "id_ed25519_sk", "id_rsa", "prod.env"]
+    keys += ["credentials.toml", "kaggle.json", "kubeconfig.yaml", "netrc", "rsa_key.p8", "secrets.ini", "token.json"]
     keys += ["rootkey.csv", "sa-key.json", "secret.yaml", "terraform.tfstate"]
+    keys.sort()
     for name in (*keys, "own.py", "id_rsa.py", "id_rsa.pub", "keys/words.json", "tokens.txt"):
         (code / name).parent.mkdir(parents=True, exist_ok=True)
         (code / name).write_text("PLANTED")

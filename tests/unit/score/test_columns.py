@@ -44,6 +44,7 @@ def test_a_column_that_a_file_lacks_is_planned_for_all(tmp_path: Path) -> None:
         (([1], ["x"]), r"a\.parquet was CSV, `lstm-ray data convert` keeps it text with --as-text 'my id'$"),
         ((["x"], [1]), r"b\.parquet was CSV, `lstm-ray data convert` keeps it text with --as-text 'my id'$"),
         (([1], [[1]]), r"or leave 'my id' out with --keep-columns$"),
+        ((["x"], [[1]]), r"or leave 'my id' out with --keep-columns$"),
     ],
 )
 def test_columns_of_two_types_are_refused_with_the_remedy(tmp_path: Path, ids: Any, remedy: str) -> None:
@@ -99,6 +100,18 @@ def test_a_column_that_is_a_dictionary_in_some_files_is_plain_in_the_parts(tmp_p
     write(tmp_path / "a.parquet", {"text": texts})
     write(tmp_path / "b.parquet", {"text": texts.dictionary_encode()})
     assert layout_of(str(tmp_path)).schema.field("text").type == pa.string()
+
+
+@pytest.mark.parametrize(("view", "plain"), [(pa.string_view(), pa.string()), (pa.binary_view(), pa.binary())], ids=str)
+def test_a_column_of_views_in_some_files_is_plain_in_the_parts(tmp_path: Path, view: Any, plain: Any) -> None:
+    one = write(tmp_path / "a.parquet", {"text": pa.array(["good", None]).cast(view)})
+    other = write(tmp_path / "b.parquet", {"text": pa.array(["bad"]).cast(plain)})
+    assert layout_of(one).schema.field("text").type == view
+    for paths in ((one, other), (other, one)):
+        layout = layout_of(*paths)
+        kept = [kept_columns(pq.read_table(path), layout, path)[0] for path in (one, other)]
+        assert {column.type for column in kept} == {layout.schema.field("text").type}
+        assert [column.cast(pa.string()).to_pylist() for column in kept] == [["good", None], ["bad"]]
 
 
 def test_a_value_that_does_not_fit_the_common_type_is_named_with_its_column_and_files(tmp_path: Path) -> None:

@@ -148,6 +148,15 @@ def test_a_full_disk_is_an_output_error_with_the_place(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/dev/null", path)])
+def test_what_is_no_regular_file_is_not_replaced(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "out")
+    with pytest.raises(OutputError, match="out: cannot be written: not a regular file"):
+        storage.write_bytes(str(tmp_path / "out"), b"new")
+    assert not (tmp_path / "out").is_file()
+    assert (tmp_path / "out").exists()
+
+
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     (tmp_path / "directory").mkdir()
@@ -253,6 +262,16 @@ def test_a_lock_has_one_holder_even_if_its_file_is_deleted_meanwhile(
         pass
 
 
+@pytest.mark.parametrize(
+    ("given", "limit"),
+    [("gs://anonymous@b/x", 60), ("gs://b/x?scheme=http", 60), ("gs://b/x?retry_limit_seconds=9", 9)],
+)
+def test_google_s_store_is_not_tried_for_a_quarter_of_an_hour(given: str, limit: int) -> None:
+    filesystem, path = storage.locate(given)
+    _, (settings,) = filesystem.__reduce__()
+    assert (settings["retry_time_limit"].total_seconds(), path) == (limit, "b/x")
+
+
 def test_only_local_places_have_renames(tmp_path: Path) -> None:
     assert storage.is_local(str(tmp_path))
     assert storage.is_local(f"file://{tmp_path}")
@@ -270,6 +289,7 @@ def test_only_local_places_have_renames(tmp_path: Path) -> None:
         "abfs://c@a/x?sas=PLANTED",
         "gs://b/x?credentials=PLANTED",
         "s3://b/x?region=r&pwd=PLANTED",
+        "https://b.s3.amazonaws.com/x.parquet?X-Amz-Date=1&X-Amz-Signature=PLANTED",
     ],
 )
 def test_keys_in_a_uri_are_refused_and_not_repeated(uri: str) -> None:

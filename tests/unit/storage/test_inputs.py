@@ -1,6 +1,7 @@
 """Inputs: files are found in a known order, and an output among them is refused."""
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -287,6 +288,29 @@ def test_a_uri_is_read_as_it_is_written(tmp_path: Path, name: str) -> None:
             assert file.read() == b"content"
 
 
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("s3a://bucket/a", "s3a://bucket/a: .*; write s3://bucket/a$"),
+        ("S3://bucket/a?region=x", r"; write s3://bucket/a\?region=x$"),
+        ("https://host/a.parquet", "; known are s3://, .*: fetch other files, and give their path$"),
+        ("file://data/a.parquet", "; give the path alone, or file:///PATH, with three slashes$"),
+        ("FILE:///a.parquet", "; give the path alone, or file:///PATH"),
+        ("file:/data/a.parquet", "a URI has two slashes after the colon, and a local one three: file:///data$"),
+        ("s3:/bucket/a", "a URI has two slashes after the colon"),
+    ],
+)
+def test_a_uri_of_another_kind_says_which_one_is_read(given: str, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        find_inputs([given])
+
+
+def test_a_scheme_whose_library_is_missing_is_an_input_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(InputError, match=r"hf://datasets/imdb: .*huggingface_hub.*; known are s3://"):
+        find_inputs(["hf://datasets/imdb"])
+
+
 def test_a_question_mark_in_a_uri_does_not_widen_what_it_stands_for(tree: Path) -> None:
     # It may be a wildcard or begin options, but may not silently take in the directory's other files.
     try:
@@ -321,6 +345,26 @@ def test_an_output_among_the_inputs_is_refused_with_the_harm() -> None:
     check_apart(["in/*.parquet", "other"], "in/out", "part.parquet", "so")
     with pytest.raises(ConfigError, match=r"^--output in/out is inside the input in, which nobody could read: choose "):
         check_apart(["other", "in"], "in/out", "part.parquet", "which nobody could read")
+
+
+@pytest.mark.parametrize(("given", "output"), [("data", "link/out"), ("link", "data/out"), ("link/*/*", "data/out")])
+def test_an_output_among_the_inputs_is_refused_behind_a_link_too(tmp_path: Path, given: str, output: str) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "link").symlink_to("data")
+    with pytest.raises(ConfigError, match="is inside the input"):
+        check_apart([f"{tmp_path}/{given}"], f"{tmp_path}/{output}", "part-0.parquet", "harm")
+    check_apart([f"{tmp_path}/{given}"], f"{tmp_path}/out", "part-0.parquet", "harm")
+
+
+def test_names_of_directories_that_are_not_utf8_when_decoded_stay_apart(tmp_path: Path) -> None:
+    values = ["%FF", "%E9", "%C3%A9", "%zz", "100%", "a+b", ""]
+    for value in values:
+        (tmp_path / f"lang={value}").mkdir()
+        (tmp_path / f"lang={value}" / "a.parquet").touch()
+    found = {
+        file.path.split("lang=")[1].split("/")[0]: file.partitions["lang"] for file in find_inputs([str(tmp_path)])
+    }
+    assert found == {value: "é" if value == "%C3%A9" else value for value in values}
 
 
 def test_one_file_in_directories_that_give_it_other_values_stands_for_both(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import gzip
 import os
+import pickle
+import sqlite3
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -114,6 +116,14 @@ def test_a_file_of_another_format_is_named_with_what_helps(tmp_path: Path) -> No
     whole = write(tmp_path / "whole.parquet").read_bytes()
     (tmp_path / "i").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "h").write_bytes("ORCID,texte\n1,très déçu\n".encode("latin-1"))
+    (tmp_path / "j").write_bytes(pickle.dumps([1]))
+    sqlite3.connect(tmp_path / "k").execute("CREATE TABLE reviews (text)").connection.close()
+    (tmp_path / "p").write_bytes(whole[:4])
+    (tmp_path / "n").write_text("<?xml version='1.0'?>\n<Error><Code>NoSuchKey</Code></Error>", encoding="utf-8")
+    (tmp_path / "o").write_text("/annex/objects/SHA256E-s9--1.parquet\n", encoding="utf-8")
+    with pa.ipc.new_stream(tmp_path / "m", table.schema) as stream:  # as Hugging Face's datasets writes
+        stream.write_table(table)
+    (tmp_path / "l").write_text("<?xml version='1.0'?><reviews/>", encoding="utf-8")
     for name, says in (
         ("a", r"it is an Arrow \(Feather\) file: pandas\.read_feather"),
         ("b", r"it is an ORC file: pandas\.read_orc"),
@@ -124,6 +134,13 @@ def test_a_file_of_another_format_is_named_with_what_helps(tmp_path: Path) -> No
         ("g", "Parquet magic bytes not found"),
         ("h", "it looks like text"),
         ("i", r"it begins as one, but has no end: it was cut off, or is still being written$"),
+        ("p", r"it begins as one, but has no end"),
+        ("j", r"it is a pickle, which may run code: .*pandas\.read_pickle"),
+        ("k", r"it is an SQLite database: pandas\.read_sql"),
+        ("m", r"it is an Arrow stream: datasets\.load_from_disk"),
+        ("l", r"it is XML: pandas\.read_xml"),
+        ("n", "it is an error message of an object store: fetch the file again"),
+        ("o", "it is a pointer of git-annex: `git annex get` fetches"),
     ):
         with pytest.raises(InputError, match=rf"/{name}: not a Parquet file: {says}"):
             USES["score"](str(tmp_path / name))

@@ -21,6 +21,11 @@ def test_a_run_among_its_own_inputs_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_keys_in_the_uri_of_mlflow_are_refused_before_they_are_written(settings: TrainConfig) -> None:
+    with pytest.raises(ConfigError, match="was given with keys in it"):
+        checks.check_inputs(changed(settings, mlflow="https://user:PLANTED@tracking:5000"))
+
+
 def test_word_vectors_of_another_size_are_refused(settings: TrainConfig, tmp_path: Path) -> None:
     path = tmp_path / "vectors.txt"
     path.write_text("good 1 2 3\nbad 4 5 6\n", encoding="utf-8")

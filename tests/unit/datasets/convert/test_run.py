@@ -6,10 +6,14 @@ import ast
 import bz2
 import csv
 import gzip
+import io
 import json
+import lzma
 import os
 import re
+import shutil
 import subprocess
+import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +22,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -161,6 +166,45 @@ def test_another_encoding_is_named_or_asked_for(tmp_path: Path, name: str) -> No
     assert pq.read_table(tmp_path / "out.parquet")["text"].to_pylist() == ["un café"], "what was there stays"
 
 
+@pytest.mark.parametrize("text", ["очень хороший фильм", "很好的电影", "ĀāĂ", "good"])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_wide_characters_without_a_mark_are_recognised_in_any_script(tmp_path: Path, text: str, encoding: str) -> None:
+    """In Cyrillic letters the bytes are UTF-8 as well, with control characters."""
+    source, output = tmp_path / "in.csv", tmp_path / "out.parquet"
+    source.write_text(f"{text},n\n" + f"{text} ({text}),1\n" * 9, encoding=encoding)
+    with pytest.raises(InputError, match=rf"in\.csv: looks like UTF-..: try --encoding {encoding}"):
+        convert(source, output)
+    assert convert(source, output, encoding=encoding).columns == {text: "string", "n": "int64"}
+
+
+def test_text_with_nul_characters_is_no_wide_encoding(tmp_path: Path) -> None:
+    (source,) = write_all(tmp_path, {"in.csv": "text,label\na\0good film,1\nba\0d,0\n"})
+    convert(source, tmp_path / "out.parquet")
+    assert pq.read_table(tmp_path / "out.parquet")["text"].to_pylist() == ["a\0good film", "ba\0d"]
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\n\0good\n"])
+def test_a_cut_or_mixed_file_of_wide_characters_needs_no_other_encoding(tmp_path: Path, end: bytes) -> None:
+    (tmp_path / "in.csv").write_bytes("text\nun café".encode("utf-16") + end)
+    with pytest.raises(InputError, match=r"line \d, byte \d+ .* is not utf-16: the file is cut off, or .*encoding$"):
+        convert(tmp_path / "in.csv", tmp_path / "out.parquet")
+
+
+def test_a_link_that_leads_nowhere_is_replaced_only_if_asked_for(tmp_path: Path) -> None:
+    (source,) = write_all(tmp_path, {"in.csv": "text\ngood\n"})
+    (tmp_path / "out.parquet").symlink_to("gone.parquet")
+    with pytest.raises(OutputError, match=r"out.parquet: exists already"):
+        convert(source, tmp_path / "out.parquet")
+    assert (tmp_path / "out.parquet").is_symlink()
+    assert convert(source, tmp_path / "out.parquet", overwrite=True).rows == 1
+
+
+def test_an_encoding_that_encodes_nothing_is_refused(tmp_path: Path) -> None:
+    (source,) = write_all(tmp_path, {"in.csv": "text\ngood\n"})
+    with pytest.raises(ConfigError, match=r"--encoding: .*undefined"):
+        convert(source, tmp_path / "out.parquet", encoding="undefined")
+
+
 def test_a_column_whose_type_changes_in_a_later_block_is_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delimited, "_BLOCK_ROWS", 4)
     monkeypatch.setattr(json_lines, "_BLOCK_ROWS", 4)
@@ -241,6 +285,7 @@ def test_what_would_go_wrong_unnoticed_is_refused(tmp_path: Path) -> None:
     for content, message in (
         (b"text;label\ngood;1\n", r"has one column, 'text;label': try --delimiter ';'"),
         (b"text\tlabel\ngood\t1\n", r"has one column, .*: try --delimiter \$'\\t'"),
+        (b"text\x01label\ngood\x011\n", r"has one column, .*: try --delimiter \$'\\x01'"),
         (
             b"text,label\nfine,0\ngood, bad,1\n",
             r"line 3 has 3 values, expected 2, for 'text', 'label': correct the line$",
@@ -263,6 +308,7 @@ def test_what_would_go_wrong_unnoticed_is_refused(tmp_path: Path) -> None:
         (b'text,label\n"a lone mark,1\nanother "one",0\n', "line 2 continues after the end of a quoted value: .*none"),
         (b'text,label\n"a lone mark,1\nfine,0\n', "line 2 begins a quoted value that never ends: .*--quote none"),
         (b'text,label\n"a \\"great\\" film",1\n', r"line 2 continues .*: try --escape '\\'$"),
+        (b"text,label\ngood\\, bad,1\n", r"line 2 has 3 values, .*: try --escape '\\'$"),
         (b"", "is empty"),
         ("Körper\ngood\n".encode("latin-1"), "'Körper' in cp1252"),
     ):
@@ -279,6 +325,12 @@ def test_what_would_go_wrong_unnoticed_is_refused(tmp_path: Path) -> None:
     for option, value in (("delimiter", ";;"), ("quote", "''"), ("escape", "\n"), ("delimiter", "")):
         with pytest.raises(ConfigError, match=f"--{option} is .*: expected one character"):
             convert(source, tmp_path / "out.parquet", **{option: value})
+    for value, meant in (("\\t", "\t"), ("\\x01", "\x01")):
+        with pytest.raises(ConfigError, match="expected one character; a shell makes one of ") as raised:
+            convert(source, tmp_path / "out.parquet", delimiter=value)
+        for_shell, for_yaml = str(raised.value).split(" of ")[1:]
+        assert subprocess.check_output(["bash", "-c", f"printf %s {for_shell.split(',')[0]}"], text=True) == meant
+        assert yaml.safe_load(for_yaml) == meant
     with pytest.raises(ConfigError, match="--delimiter, --quote: expected different characters"):
         convert(source, tmp_path / "out.parquet", delimiter='"')
 
@@ -323,6 +375,7 @@ def test_a_lone_quotation_mark_between_tabs_takes_no_row_with_it(tmp_path: Path)
         ("in.tsv", 'a\tb\n"x y"\t1\n', "1 row, the first at line 2: .*in quotation marks.*--quote '\"'"),
         ("in.csv", "a, b\nx,1\n", "line 1: a column's name has spaces around it, or characters that are not seen"),
         ("in.csv", "a,\ufeffb\nx,1\n", "line 1: a column's name has spaces around it, or characters that are not seen"),
+        ("in.csv", "a,\u202eb\nx,1\n", "line 1: a column's name has spaces around it, or characters that are not seen"),
         ("in.csv", "a,b\nx,1,,\ny,2\n", "1 row, the first at line 2: .*empty values after the last column, .*left out"),
         ("in.csv", "a,b,,\nx,1,,\ny,2,,\n", "2 rows, the first at line 2: .*empty values after the last column"),
         ("in.csv", "a,b\nx,1\n,,,\n", "1 row, the first at line 3: .*empty values after the last column"),
@@ -378,6 +431,9 @@ def test_json_comes_as_lines_or_as_an_array(tmp_path: Path) -> None:
             r"""2 objects in 'my data': .* `jq -c '\."my data"\[\]' """,
         ),
         ('{"text": {"0": "a", "1": "b"}, "label": {"0": 1, "1": 0}}', "an object in each column: .*orient='records'"),
+        ('{"text": ["a", "b"], "label": [1, 0]}', "a list or an object in each column: .*orient='records'"),
+        ('{"columns": ["text"], "index": [0, 1], "data": [["a"], ["b"]]}', "a list or an object in each column"),
+        ('{"text": ["a"], "label": [1]}', None),
         ('{"text": "a", "tags": [{"x": 1}]}', None),
         ('{"text": "a", "from": {"x": 1, "y": 2}}', None),
         ('{"text": "a", "tags": [{"x": 1}, {"x": 2}]}\n{"text": "b"}', None),
@@ -400,6 +456,11 @@ def test_a_table_inside_one_object_is_told(tmp_path: Path, content: str, note: s
         ('{"a": 1, "a": 2}', "key 'a' occurs twice"),
         ('{"a": 1}{"a": 2}\n', r"Extra data: .*; `jq -c \. .*in\.jsonl` writes each object in one line"),
         ("{'a': 1}\n", "it is Python's notation: write it with json.dumps"),
+        ('{"a": 1} // one\n', r"line 1: Extra data: [^;]*$"),
+        ('{"a": "one\ntwo"}\n', r"line 1: Unterminated string .*; is the file cut off\? Or .*, write it as \\n$"),
+        ('{"a": 1}\n{"a": 2', "line 2: Expecting .*; is the file cut off"),
+        ('[{"a": 1},\n{"a": 2}\n', "line 2: Expecting .*; is the file cut off"),
+        ("[]", r"in\.jsonl: no rows, so there are no columns"),
         ('{"a": "fine"}\n{"a": "\\ud83d"}', "line 2 holds half a character"),
         ("[" * 100_000, "recursion|nested"),
         ("", "is empty"),
@@ -411,6 +472,24 @@ def test_json_that_cannot_be_read_is_named_with_its_line(tmp_path: Path, content
     with pytest.raises(InputError, match=message):
         convert(tmp_path / "in.jsonl", tmp_path / "out.parquet")
     assert not (tmp_path / "out.parquet").exists()
+
+
+def test_commas_between_lines_of_json_are_deleted_by_what_the_message_proposes(tmp_path: Path) -> None:
+    (source,) = write_all(tmp_path, {"in.jsonl": '{"text": "a,"},\n{"text": "b"}, \n{"text": "c"}\n'})
+    with pytest.raises(InputError, match="line 1: Extra data") as raised:
+        convert(source, tmp_path / "out.parquet")
+    new = tmp_path / "new.jsonl"
+    subprocess.run(str(raised.value).split("`")[1].replace("NEW.jsonl", str(new)), shell=True, check=True)
+    convert(new, tmp_path / "out.parquet")
+    assert pq.read_table(tmp_path / "out.parquet")["text"].to_pylist() == ["a,", "b", "c"]
+
+
+def test_control_characters_in_json_are_kept_and_numbers_keep_their_digits_in_text(tmp_path: Path) -> None:
+    content = '{"text": "a\tb\x01", "x": [1.00000000000000000001, {"é": 5}]}\n{"text": "c", "x": [1]}\n'
+    (source,) = write_all(tmp_path, {"in.jsonl": content})
+    convert(source, tmp_path / "out.parquet")
+    found = pq.read_table(tmp_path / "out.parquet").to_pydict()
+    assert found == {"text": ["a\tb\x01", "c"], "x": ['[1.00000000000000000001, {"é": 5}]', "[1]"]}
 
 
 def test_a_truncated_archive_is_an_input_error(tmp_path: Path) -> None:
@@ -430,6 +509,18 @@ def test_bytes_after_a_compressed_file_are_skipped_by_what_the_message_proposes(
     command = str(raised.value).split("`")[1]
     subprocess.run(f"{command} > {tmp_path}/in.csv || true", shell=True, check=True, stderr=subprocess.DEVNULL)
     assert convert(tmp_path / "in.csv", tmp_path / "out.parquet").rows == 1
+
+
+def test_a_file_of_zstd_with_a_large_window_is_unpacked_by_what_the_message_proposes(tmp_path: Path) -> None:
+    if shutil.which("zstd") is None:
+        pytest.skip("needs zstd")
+    content = b"text\ngood\n"
+    block = (1 | len(content) << 3).to_bytes(3, "little") + content  # the last one, not compressed
+    (tmp_path / "in.csv.zst").write_bytes(b"\x28\xb5\x2f\xfd\0\xa8" + block)  # a window of 2 GiB
+    with pytest.raises(InputError, match=r"cannot be read: .*too much memory") as raised:
+        convert(tmp_path / "in.csv.zst", tmp_path / "out.parquet")
+    unpacked = subprocess.run(str(raised.value).split("`")[1], shell=True, check=True, stdout=subprocess.PIPE)
+    assert unpacked.stdout == content
 
 
 def test_what_cannot_be_converted_is_named(tmp_path: Path) -> None:
@@ -695,6 +786,18 @@ def test_what_no_program_wrote_ends_no_file(tmp_path: Path, name: str, begin: st
     assert pq.read_table(tmp_path / "out.parquet")["text"].to_pylist() == ["good"]
 
 
+def test_the_end_of_a_damaged_file_is_deleted_in_what_is_compressed_too(tmp_path: Path) -> None:
+    (tmp_path / "in.csv.gz").write_bytes(gzip.compress(b"text\ngood\n\x1a"))
+    with pytest.raises(InputError, match="nothing but NUL or Ctrl-Z") as raised:
+        convert(tmp_path / "in.csv.gz", tmp_path / "out.parquet")
+    command = re.sub("NEW, .*", str(tmp_path / "in.csv"), str(raised.value).split("with ")[1])
+    subprocess.run(command, shell=True, check=True)
+    assert convert(tmp_path / "in.csv", tmp_path / "out.parquet").rows == 1
+    (tmp_path / "wide.csv").write_text("text\nāā\n\x1a", encoding="utf-16")
+    with pytest.raises(InputError, match=r"old file: delete them$"):  # tr would delete halves of other characters
+        convert(tmp_path / "wide.csv", tmp_path / "out.parquet", overwrite=True)
+
+
 def test_a_column_without_a_name_keeps_no_values_from_being_seen(tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("a,b,\nx,1,\ny,2,more\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"line 3 has 3 values, expected 2, .*name the last column in the first line"):
@@ -749,6 +852,32 @@ def test_what_is_no_text_file_is_told(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=says):
             convert(source, tmp_path / "out.parquet")
+
+
+def test_a_compressed_file_is_looked_into(tmp_path: Path) -> None:
+    text = b"text\ngood\n" * 30
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("in.csv"))
+    for name, content, says in (
+        (
+            "tar.csv.gz",
+            gzip.compress(archive.getvalue()),
+            "is compressed, and what it holds is a tar archive: unpack it",
+        ),
+        ("twice.csv.gz", gzip.compress(gzip.compress(text)), "what it holds is compressed by gzip: unpack it"),
+        ("page.csv.bz2", bz2.compress(b"<!doctype html>"), "what it holds is a web page"),
+        ("other.csv.gz", pa.compress(text, "zstd", asbytes=True), "is compressed by zstd: .* end in .zst"),
+        ("fast.csv", bz2.compress(text, 1), "is compressed by bzip2"),
+        ("plain.csv.zst", text, r"it is not compressed, so delete \.zst at the end of its name"),
+        ("in.csv.xz", lzma.compress(text), "is compressed by xz: unpack it"),
+        ("in.tar", archive.getvalue(), "is a tar archive: unpack it"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=rf"/{re.escape(name)}: .*{says}"):
+            convert(tmp_path / name, tmp_path / "out.parquet")
+    (tmp_path / "plain.csv.zst").rename(tmp_path / "plain.csv")
+    assert convert(tmp_path / "plain.csv", tmp_path / "out.parquet").rows == 59
 
 
 def test_numbers_that_are_all_too_exact_are_told(tmp_path: Path) -> None:
