@@ -19,19 +19,16 @@ from lstm_ray.config import (
     shown_as,
     with_paths,
 )
+from lstm_ray.config.base import PANELS
 
-KINDS = [TrainConfig, ScoreConfig, EvaluateConfig]
 
-
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", COMMANDS.values())
 def test_every_setting_has_a_sentence_and_a_panel(kind: type[Settings]) -> None:
     for name, field in kind.model_fields.items():
         assert field.description, name
         assert field.description.endswith("."), name
         assert isinstance(field.json_schema_extra, dict), name
-        assert field.json_schema_extra["panel"] in {
-            *("Input and output", "Threshold", "Text", "Model", "Training", "Compute")
-        }, name
+        assert field.json_schema_extra["panel"] in PANELS, name
     kind.model_json_schema()
 
 
@@ -40,8 +37,19 @@ def test_a_configuration_cannot_be_changed() -> None:
         TrainConfig().epochs = 3  # type: ignore[misc]
 
 
+def test_the_defaults_that_scripts_rely_on() -> None:
+    train = TrainConfig(preset="none")
+    assert (train.text_column, train.label_column, train.max_rows) == ("text", "label", None)
+    assert (train.vocabulary_size, train.max_tokens, train.strip_html) == (20_000, 80, True)
+    assert (train.workers, train.address, train.fresh) == ("0", "local", False)
+    assert [TrainConfig(preset=preset).strip_html for preset in ("lstm", "bilstm")] == [False, False]
+    score = ScoreConfig()
+    assert (score.text_column, score.keep_columns, score.prefix, score.max_rows) == ("text", ("all",), "", None)
+    assert (score.max_bad_files, score.actors, score.address, score.overwrite) == (0, "0", "local", False)
+
+
 def test_names() -> None:
-    assert [command_of(kind) for kind in KINDS] == ["train", "score", "evaluate"]
+    assert [command_of(kind) for kind in (TrainConfig, ScoreConfig, EvaluateConfig)] == ["train", "score", "evaluate"]
     assert option_name("max_tokens") == "--max-tokens"
 
 
