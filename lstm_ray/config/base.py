@@ -109,6 +109,7 @@ def setting(
     searchable: bool | None = None,
     fingerprint: Literal["value", "value if changed", "content", "nothing"] | None = None,
     only_for: Collection[str] | None = None,
+    refused: Mapping[str, str] | None = None,
     from_data: bool | None = None,
     from_bundle: bool | None = None,
     **limits: Any,
@@ -132,6 +133,8 @@ def setting(
             "value if changed" leaves the default out: of a setting that earlier versions did not know, it says what
             they did, and their unfinished runs can be resumed.
         only_for: Providers of clusters that know it; all of them if not given.
+        refused: Commands that have it from another but cannot use it, with the reason. They do not show it, and refuse
+            a value other than the default.
         from_data: True if the preset `best` chooses it for the training data.
         from_bundle: True if `train --from` takes it from the model that it begins with.
         limits: Arguments of pydantic's `Field`: ge=, le=, pattern=, ...
@@ -144,6 +147,7 @@ def setting(
         "searchable": searchable,
         "fingerprint": fingerprint,
         "only_for": None if only_for is None else list(only_for),
+        "refused": refused,
         "from_data": from_data,
         "from_bundle": from_bundle,
     }

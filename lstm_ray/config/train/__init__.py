@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import model_validator
 
+from lstm_ray.config.base import command_of, meaning_of
 from lstm_ray.config.model import ModelSettings, TextSettings
 from lstm_ray.config.presets import preset_of, preset_settings
 from lstm_ray.config.shared import LabelSettings, RowSettings, ThresholdSettings
@@ -62,6 +63,14 @@ class TrainConfig(
             return {**preset_settings(cls, given), **given}
         except ConfigError as error:
             raise ValueError(f"`preset` is {given['preset']!r}: {error}") from error
+
+    @model_validator(mode="after")
+    def _has_no_setting_of_other_commands(self) -> TrainConfig:
+        command = command_of(type(self))
+        for name, reasons in meaning_of(type(self), "refused").items():
+            if command in reasons and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"`{name}` {reasons[command]}")
+        return self
 
     @model_validator(mode="after")
     def _needs_embeddings(self) -> TrainConfig:

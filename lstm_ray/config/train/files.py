@@ -62,6 +62,7 @@ class RunSettings(Settings):
         panel=FILES,
         metavar="DIR",
         path="input",
+        refused={"tune": "is for train: the trials of a search begin with random weights"},
     )
     output: str = free(
         "",
