@@ -12,6 +12,8 @@ from lstm_ray.config.base import Settings, learned
 Side = Literal["pre", "post"]
 Truncating = Literal["pre", "post", "middle"]
 Punctuation = Literal["drop", "keep"]
+Unlisted = Literal["oov", "drop"]
+Pooling = Literal["last", "max", "mean", "mean_max"]
 
 
 class TokenSettings(Settings):
@@ -34,7 +36,7 @@ class TokenSettings(Settings):
 class TextSettings(TokenSettings):
     """How a text becomes token ids. Bundles contain these settings, so that scoring does what training did."""
 
-    unlisted_words: Literal["oov", "drop"] = learned(
+    unlisted_words: Unlisted = learned(
         "oov",
         "Words that are not in the vocabulary: get id 2 (oov), or are left out (drop), as in keras.datasets.imdb.",
         panel="Text",
@@ -71,7 +73,7 @@ class ModelSettings(Settings):
     bidirectional: bool = learned(
         False, "Read each text in both directions, which doubles the LSTM's work.", panel="Model"
     )
-    pooling: Literal["last", "max", "mean", "mean_max"] = learned(
+    pooling: Pooling = learned(
         "last",
         "What the classifier reads from the last LSTM layer: its last state, the maximum or mean over time, or both.",
         panel="Model",

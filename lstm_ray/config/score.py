@@ -17,6 +17,8 @@ from lstm_ray.config.shared import (
     RowSettings,
 )
 
+EngineName = Literal["auto", "cpu", "keras"]
+
 
 class ScoreConfig(RaySettings, PrecisionSettings, DecisionSettings, RowSettings, BundleSettings, InputSettings):
     """All settings of a scoring run."""
@@ -81,7 +83,7 @@ class ScoreConfig(RaySettings, PrecisionSettings, DecisionSettings, RowSettings,
         metavar="KEY=VALUE",
         fingerprint="nothing",
     )
-    engine: Literal["auto", "cpu", "keras"] = setting(
+    engine: EngineName = setting(
         "auto",
         "What computes the scores: cpu (the native engine) or keras; auto uses Keras on a GPU.",
         panel="Compute",

@@ -11,6 +11,8 @@ from pydantic import AfterValidator, BeforeValidator, model_validator
 
 from lstm_ray.config.base import BAND, FILES, Settings, band_of, fixed, free, setting
 
+Precision = Literal["float32", "bf16", "int8"]
+
 
 class InputSettings(Settings):
     """The inputs of `score`, `evaluate` and `calibrate`."""
@@ -135,7 +137,7 @@ class RaySettings(Settings):
 class PrecisionSettings(Settings):
     """How exactly the native engine scores: `score`, `evaluate` and a loaded model."""
 
-    precision: Literal["float32", "bf16", "int8"] = setting(
+    precision: Precision = setting(
         "float32",
         "Numbers of the native engine: bf16 and int8 are faster, and differ a little; the processor must have them.",
         panel="Compute",

@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lstm_ray import user_code
+from lstm_ray.config import EngineName, Precision
 from lstm_ray.errors import BundleError, ConfigError
-from lstm_ray.kernels.precision.choice import Precision
 from lstm_ray.model.bundle import Bundle
 from lstm_ray.model.explain import Logits, WordWeight, explain
 from lstm_ray.model.profile import Profile, count_scores, count_texts
@@ -33,7 +33,6 @@ from lstm_ray.text.tokenize import decode_texts, tokenize
 Band: TypeAlias = tuple[float, float]
 """The least and the greatest probability of texts that are called unsure."""
 
-EngineName = Literal["auto", "cpu", "keras"]
 RunAll: TypeAlias = Callable[..., Iterable[Any]]
 
 SENTIMENTS = ("negative", "positive")

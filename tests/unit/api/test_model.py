@@ -14,8 +14,8 @@ import pyarrow as pa
 import pytest
 
 import lstm_ray
+from lstm_ray.config import Precision
 from lstm_ray.errors import BundleError, ConfigError, InputError
-from lstm_ray.kernels.precision.choice import Precision
 from lstm_ray.model.bundle import read_bundle
 from lstm_ray.score.scorer import Encoder, Scorer
 from lstm_ray.text.sequences import pad_batch

@@ -15,10 +15,9 @@ import pytest
 from typer.testing import CliRunner
 
 from lstm_ray.cli.app import app
-from lstm_ray.config import EvaluateConfig
+from lstm_ray.config import EvaluateConfig, Precision
 from lstm_ray.errors import BundleError, ConfigError, InputError, OutputError, ReportError
 from lstm_ray.evaluate.evaluation import Evaluation, evaluate
-from lstm_ray.kernels.precision.choice import Precision
 from lstm_ray.progress import ignore
 
 

@@ -12,10 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lstm_ray.config import ScoreConfig
+from lstm_ray.config import Precision, ScoreConfig
 from lstm_ray.errors import BundleError, ConfigError, LstmRayError
 from lstm_ray.kernels.emitter import Target
-from lstm_ray.kernels.precision.choice import Precision
 from lstm_ray.model.bundle import read_bundle
 from lstm_ray.runtime.ray_internals import IDLE_DATA_THREAD
 from lstm_ray.score import wire

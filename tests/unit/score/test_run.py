@@ -22,10 +22,9 @@ import pytest
 
 from lstm_ray import storage
 from lstm_ray.cli.app import main
-from lstm_ray.config import ScoreConfig, resolve
+from lstm_ray.config import Precision, ScoreConfig, resolve
 from lstm_ray.errors import ConfigError, InputError, LstmRayError, OutputError
 from lstm_ray.kernels.emitter import Target
-from lstm_ray.kernels.precision.choice import Precision
 from lstm_ray.model.bundle import read_bundle
 from lstm_ray.model.profile import Profile, TrainingData
 from lstm_ray.progress import Count, Event, ignore

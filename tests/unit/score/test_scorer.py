@@ -15,8 +15,8 @@ import pytest
 
 import lstm_ray
 from lstm_ray.cli.demo import SETTINGS
+from lstm_ray.config import Precision
 from lstm_ray.datasets.demo import write_demo
-from lstm_ray.kernels.precision.choice import Precision
 from lstm_ray.model.bundle import read_bundle
 from lstm_ray.score.scorer import ERRORS, WORDS, Scorer
 from lstm_ray.text.vocabulary import Vocabulary
