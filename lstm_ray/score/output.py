@@ -121,12 +121,8 @@ def _difference(config: ScoreConfig, plan: Plan) -> str:
     if earlier:
         earlier["keep_columns"] = list(split_list(earlier["keep_columns"]))  # a text in earlier versions
     now = yaml.safe_load(to_yaml(config))
-    fingerprint = meaning_of(ScoreConfig, "fingerprint")
-    names = [
-        name
-        for name, part in fingerprint.items()
-        if part in ("value", "value if changed") or name in ("keep_columns", "model")
-    ]
+    deciding = [name for name, part in meaning_of(ScoreConfig, "fingerprint").items() if part != "nothing"]
+    names = [name for name in deciding if name != "inputs"]  # of which each file is compared below
     changed = [name for name in names if earlier and earlier[name] != now[name]]
     found = [describe_changes(changed, earlier, now)] if changed else []
     written = _read_plan(there)
