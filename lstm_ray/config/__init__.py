@@ -5,12 +5,13 @@ These models are the only place where a setting is declared. The command line bu
 `config.yaml`. Precedence: option > job file > preset > default (resolve.py, job_file.py, presets.py).
 
     Settings                    base.py
-    ├── InputSettings           shared.py     inputs                             Score-, Evaluate- and CalibrateConfig
-    ├── BundleSettings          shared.py     the model                          the same, and `predict`
-    ├── RowSettings             shared.py     rows and text column               all commands
-    ├── LabelSettings           shared.py     where labels are, what they mean   Train-, Evaluate- and CalibrateConfig
+    ├── InputSettings           shared.py     inputs                             ScoreConfig, Measure-, SplitConfig
+    ├── BundleSettings          shared.py     the model                          ScoreConfig, Measure-, `predict`
+    ├── ColumnSettings          shared.py     where texts are                    SplitConfig
+    │   └── RowSettings         shared.py     which rows                         all others
+    ├── LabelSettings           shared.py     where labels are, what they mean   TrainConfig, MeasureSettings
     ├── Threshold               shared.py     the threshold itself
-    │   ├── ThresholdSettings   shared.py     how it is chosen                   Train-, Evaluate- and CalibrateConfig
+    │   ├── ThresholdSettings   shared.py     how it is chosen                   TrainConfig, MeasureSettings
     │   └── DecisionSettings    shared.py     how a probability is decided       ScoreConfig, `predict`, loaded models
     ├── PrecisionSettings       shared.py     how exactly scores are computed    the same, and EvaluateConfig
     ├── RaySettings             shared.py     address of the Ray cluster         TrainConfig, ScoreConfig
@@ -18,6 +19,7 @@ These models are the only place where a setting is declared. The command line bu
     │   └── TextSettings        model.py      how a text becomes token ids       TrainConfig, bundles
     ├── ModelSettings           model.py      the network                        TrainConfig, bundles
     ├── SkipGramSettings        vectors.py    how word vectors are learned       VectorsConfig
+    ├── MeasureSettings         evaluate.py   a model and rows with labels       Evaluate- and CalibrateConfig
     ├── RunSettings             train/        what a run reads and writes        TrainConfig
     ├── WordSettings            train/        vocabulary, vectors, pretraining   TrainConfig
     ├── LearningSettings        train/        epochs, steps, loss                TrainConfig

@@ -15,7 +15,7 @@ Precision = Literal["float32", "bf16", "int8"]
 
 
 class InputSettings(Settings):
-    """The inputs of `score`, `evaluate` and `calibrate`."""
+    """The inputs of `score`, `evaluate`, `calibrate` and `data split`."""
 
     inputs: tuple[str, ...] = setting(
         (),
@@ -42,10 +42,15 @@ class BundleSettings(Settings):
     )
 
 
-class RowSettings(Settings):
-    """Which rows and which text column of the input are read, for all commands."""
+class ColumnSettings(Settings):
+    """Where the texts are, for all commands."""
 
     text_column: str = fixed("text", "Column of the reviews.", panel=FILES, metavar="NAME", fingerprint="value")
+
+
+class RowSettings(ColumnSettings):
+    """Which rows of the input are read, for all commands that may take some of them."""
+
     max_rows: int | None = fixed(
         None,
         "Use only this many rows, for a quick try: score takes the first, other commands sample the whole input.",

@@ -1,5 +1,7 @@
 """Declarations: every setting has its properties, and they are used."""
 
+import inspect
+
 import pytest
 
 from lstm_ray.config import (
@@ -46,6 +48,20 @@ def test_the_defaults_that_scripts_rely_on() -> None:
     score = ScoreConfig()
     assert (score.text_column, score.keep_columns, score.prefix, score.max_rows) == ("text", ("all",), "", None)
     assert (score.max_bad_files, score.actors, score.address, score.overwrite) == (0, "0", "local", False)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["inputs", "model", "text_column", "max_rows", "label_column", "positive_labels", "threshold", "allow_seen_files"],
+)
+def test_a_setting_that_commands_share_is_declared_once(name: str) -> None:
+    """`train --allow-seen-files` is about its own files, and another setting."""
+    kinds = [kind for kind in COMMANDS.values() if name in kind.model_fields]
+    if name == "allow_seen_files":
+        kinds = [kind for kind in kinds if not issubclass(kind, TrainConfig)]
+    declaring = {base for kind in kinds for base in kind.__mro__ if name in inspect.get_annotations(base)}
+    assert len(kinds) > 1
+    assert len(declaring) == 1
 
 
 def test_names() -> None:
