@@ -112,6 +112,8 @@ def setting(
     refused: Mapping[str, str] | None = None,
     from_data: bool | None = None,
     from_bundle: bool | None = None,
+    only_in_training: bool | None = None,
+    later: bool | None = None,
     **limits: Any,
 ) -> Any:
     """Declares a setting and its properties.
@@ -137,6 +139,9 @@ def setting(
             a value other than the default.
         from_data: True if the preset `best` chooses it for the training data.
         from_bundle: True if `train --from` takes it from the model that it begins with.
+        only_in_training: True if a trained network does not depend on it, so that `train --from` may change it.
+        later: True if bundles of earlier versions lack it. They computed what its default says, which must not change;
+            with this default it is left out of a bundle, so that they can read it.
         limits: Arguments of pydantic's `Field`: ge=, le=, pattern=, ...
     """
     meaning = {
@@ -150,6 +155,8 @@ def setting(
         "refused": refused,
         "from_data": from_data,
         "from_bundle": from_bundle,
+        "only_in_training": only_in_training,
+        "later": later,
     }
     extra: dict[str, Any] = {"panel": panel, "argument": argument, "flag": flag, "option": option, "metavar": metavar}
     extra |= {key: value for key, value in meaning.items() if value is not None}

@@ -29,7 +29,10 @@ class TokenSettings(Settings):
         "whitespace", "Split words at any white space, or only at spaces, as Keras does.", panel="Text"
     )
     punctuation: Punctuation = learned(
-        "drop", "Drop ASCII punctuation and symbols, as Keras does, or keep each one as a word.", panel="Text"
+        "drop",
+        "Drop ASCII punctuation and symbols, as Keras does, or keep each one as a word.",
+        panel="Text",
+        later=True,
     )
 
 
@@ -84,18 +87,25 @@ class ModelSettings(Settings):
         panel="Model",
     )
     embedding_dropout: float = learned(
-        0.0, "Share of the word vectors' values dropped in training.", panel="Model", ge=0, lt=1
+        0.0, "Share of the word vectors' values dropped in training.", panel="Model", ge=0, lt=1, only_in_training=True
     )
     shared_dropout: bool = learned(
-        False, "Let --embedding-dropout drop the same dimensions for all words of a text.", panel="Model"
+        False,
+        "Let --embedding-dropout drop the same dimensions for all words of a text.",
+        panel="Model",
+        only_in_training=True,
+        later=True,
     )
-    dropout: float = learned(0.2, "Share of each LSTM layer's inputs dropped in training.", panel="Model", ge=0, lt=1)
+    dropout: float = learned(
+        0.2, "Share of each LSTM layer's inputs dropped in training.", panel="Model", ge=0, lt=1, only_in_training=True
+    )
     recurrent_dropout: float = learned(
         0.0,
         "Share of each LSTM layer's recurrent state dropped in training; above 0, GPUs cannot use cuDNN.",
         panel="Model",
         ge=0,
         lt=1,
+        only_in_training=True,
     )
     ngrams: int = learned(
         0,
@@ -104,6 +114,7 @@ class ModelSettings(Settings):
         ge=0,
         le=3,
         from_data=True,
+        later=True,
     )
     ngram_buckets: int = learned(
         2**20,
@@ -112,6 +123,7 @@ class ModelSettings(Settings):
         ge=2,
         le=2**28,
         from_data=True,
+        later=True,
     )
     network: str | None = learned(
         None,
@@ -119,6 +131,7 @@ class ModelSettings(Settings):
         panel="Model",
         metavar="MODULE:FUNCTION",
         examples=["mine:build"],
+        later=True,
     )
 
     @field_validator("network")

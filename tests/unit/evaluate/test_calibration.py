@@ -112,17 +112,17 @@ def test_the_new_bundle_keeps_all_but_weights_threshold_and_metrics(
     tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from lstm_ray.datasets.seen import SeenTexts, hash_texts
-    from lstm_ray.model.bundle import _seal, _sha256
+    from lstm_ray.model.description import seal, sha256
 
     old = tmp_path / "old"
     shutil.copytree(tiny_bundle, old)
     SeenTexts([hash_texts(pa.array(["a text"], pa.large_string()))]).write(old / "seen.parquet")
     description = json.loads((old / "bundle.json").read_text())
-    description["sha256"]["seen.parquet"] = _sha256((old / "seen.parquet").read_bytes())
+    description["sha256"]["seen.parquet"] = sha256((old / "seen.parquet").read_bytes())
     description["threshold"] = 0.8
     description["later"] = "what a newer version adds"
     del description["self_sha256"]
-    (old / "bundle.json").write_bytes(_seal(description))
+    (old / "bundle.json").write_bytes(seal(description))
     content = {path.name: path.read_bytes() for path in old.iterdir()}
 
     fixed(monkeypatch)
@@ -160,12 +160,12 @@ def test_a_target_that_cannot_be_reached_writes_nothing(
 
 def with_threshold(bundle: Path, to: Path, threshold: float) -> Path:
     """Copies a bundle as one with another threshold."""
-    from lstm_ray.model.bundle import _seal
+    from lstm_ray.model.description import seal
 
     shutil.copytree(bundle, to, dirs_exist_ok=True)
     description = json.loads((to / "bundle.json").read_text())
     del description["self_sha256"]
-    (to / "bundle.json").write_bytes(_seal({**description, "threshold": threshold}))
+    (to / "bundle.json").write_bytes(seal({**description, "threshold": threshold}))
     return to
 
 

@@ -468,7 +468,7 @@ def test_an_older_version_refuses_such_a_bundle(
 ) -> None:
     write_module("mine", source())
     path = write_user_bundle(tmp_path / "model", vocabulary)
-    monkeypatch.setattr("lstm_ray.model.bundle._FILES", {1: ("vocabulary.parquet", "model.keras", "weights.npz")})
+    monkeypatch.setattr("lstm_ray.model.description.FILES", {1: ("vocabulary.parquet", "model.keras", "weights.npz")})
     with pytest.raises(
         BundleError, match=r"has bundle format 2, but this is .* which reads formats 1: install a newer"
     ):
