@@ -106,4 +106,6 @@ class RunSettings(Settings):
     @field_validator("mlflow", mode="before")
     @classmethod
     def _yes_is_a_word(cls, given: Any) -> Any:
-        return {True: "yes", False: None, "no": None}.get(given, given)  # older job files hold true and false
+        if isinstance(given, bool):  # in older job files
+            return "yes" if given else None
+        return None if given == "no" else given

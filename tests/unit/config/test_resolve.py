@@ -79,6 +79,7 @@ WRONG_TRAIN = [
     ({"preset": "gru"}, "--preset is 'gru': should be 'best', 'lstm', 'bilstm' or 'none'"),
     ({"mask": "perhaps"}, "--mask is 'perhaps': should be a valid boolean"),
     ({"train": ("a", 3)}, "--train is 3: should be a valid string"),
+    ({"mlflow": ["runs"]}, "--mlflow is ['runs']: should be a valid string"),
     ({"gpus_per_worker": 2, "workers": 1}, "--gpus-per-worker is 2: should be less than or equal to 1"),
     ({"workers": 65}, "--global-batch-size 64 cannot be divided among --workers 65"),
     ({"workers": "2:65"}, "--global-batch-size 64 cannot be divided among --workers 2:65"),
