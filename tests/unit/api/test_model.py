@@ -30,7 +30,7 @@ def model(tiny_bundle: Path) -> lstm_ray.Model:
 
 
 def test_predictions_are_the_scores_of_the_scorer(model: lstm_ray.Model, tiny_bundle: Path) -> None:
-    expected = Scorer(read_bundle(str(tiny_bundle)), "cpu", 1).score(pa.array(TEXTS))
+    expected = Scorer(read_bundle(str(tiny_bundle)), "native", 1).score(pa.array(TEXTS))
     predictions = model.predict(TEXTS)
     assert [one.probability for one in predictions] == expected.probability.to_pylist()
     assert [one.label for one in predictions] == expected.sentiment.to_pylist()

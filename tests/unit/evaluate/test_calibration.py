@@ -65,7 +65,7 @@ def test_rows_without_a_temperature_are_refused(labels: list[int], probabilities
 
 def labelled(directory: Path, bundle: Path) -> str:
     """Writes reviews, most of them labelled as the model predicts them, and returns their path."""
-    scored = Scorer(read_bundle(str(bundle)), "cpu", 1).score(pa.array(TEXTS)).probability.to_pylist()
+    scored = Scorer(read_bundle(str(bundle)), "native", 1).score(pa.array(TEXTS)).probability.to_pylist()
     middle = float(np.median(scored))
     rows = [
         (text, int((one > middle) != (number == 0)))
@@ -92,7 +92,8 @@ def test_every_engine_computes_the_temperature(
     made = lstm_ray.calibrate(labelled(tmp_path, old), model=old, output=new)
     bundles = [read_bundle(str(path)) for path in (old, new)]
     before, after = (
-        Scorer(bundle, "cpu", 1).score(pa.array(TEXTS)).probability.to_numpy().astype(np.float64) for bundle in bundles
+        Scorer(bundle, "native", 1).score(pa.array(TEXTS)).probability.to_numpy().astype(np.float64)
+        for bundle in bundles
     )
     expected = special.expit(special.logit(before) / 2)
     np.testing.assert_allclose(after, expected, atol=1e-6)
@@ -175,7 +176,7 @@ def test_the_metrics_are_those_of_the_new_bundle_also_if_its_threshold_is_beside
     fixed(monkeypatch)
     reviews = labelled(tmp_path, tiny_bundle)
     lstm_ray.calibrate(reviews, model=tiny_bundle, output=tmp_path / "first")
-    scored = Scorer(read_bundle(str(tmp_path / "first")), "cpu", 1).score(pa.array(TEXTS)).probability.to_numpy()
+    scored = Scorer(read_bundle(str(tmp_path / "first")), "native", 1).score(pa.array(TEXTS)).probability.to_numpy()
     just_below = float(np.nextafter(np.sort(scored)[2], np.float32(0)))
     made = lstm_ray.calibrate(reviews, model=tiny_bundle, output=tmp_path / "new", threshold=just_below)
     measured = lstm_ray.evaluate(reviews, model=tmp_path / "new").metrics

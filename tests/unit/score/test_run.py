@@ -122,7 +122,7 @@ def test_every_row_is_there_in_order_with_its_score(run: Run, place: Path, tiny_
     given = pa.concat_tables([pq.read_table(place / "in/a.parquet"), pq.read_table(place / "in/b.parquet")])
     written = read_parts(output)
     assert written.select(["id", "text"]).equals(given)
-    expected = Scorer(read_bundle(str(tiny_bundle)), "cpu", 1).score(given["text"])
+    expected = Scorer(read_bundle(str(tiny_bundle)), "native", 1).score(given["text"])
     assert written["sentiment_probability"].combine_chunks().equals(expected.probability)
     errors = written["sentiment_error"].to_pylist()
     assert [error is None for error in errors] == expected.probability.is_valid().to_pylist()
@@ -177,7 +177,7 @@ def test_an_output_among_the_inputs_is_refused(run: Run, place: Path) -> None:
 def test_the_manifest_tells_of_the_texts_and_of_each_file(run: Run, place: Path, tiny_bundle: Path) -> None:
     manifest = run()
     texts = pa.concat_tables([pq.read_table(place / "in" / name) for name in ("a.parquet", "b.parquet")])["text"]
-    expected = Scorer(read_bundle(str(tiny_bundle)), "cpu", 1).score(texts).profile
+    expected = Scorer(read_bundle(str(tiny_bundle)), "native", 1).score(texts).profile
     assert manifest.profile == expected.to_json()
     assert run(rows_per_part=50, output=str(place / "cut")).profile == manifest.profile
     assert sum(one["rows"] for one in manifest.files) == manifest.rows
@@ -193,7 +193,7 @@ def test_texts_in_another_language_are_told(
     run: Run, place: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = read_bundle(str(tiny_bundle))
-    like_these = Scorer(bundle, "cpu", 1).score(pq.read_table(place / "in/a.parquet")["text"]).profile
+    like_these = Scorer(bundle, "native", 1).score(pq.read_table(place / "in/a.parquet")["text"]).profile
     known = replace(bundle, profile=TrainingData(like_these, like_these))
     monkeypatch.setattr(run_module, "read_bundle", lambda path: known)
     alike = run(output=str(place / "alike"))
@@ -234,7 +234,7 @@ def test_the_share_of_positives_is_compared_if_the_model_decided_them(
     run: Run, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], is_compared: bool
 ) -> None:
     bundle = read_bundle(str(tiny_bundle))
-    known = TrainingData(Profile(), Scorer(bundle, "cpu", 1).score(pa.array(["a good film", "bad"])).profile)
+    known = TrainingData(Profile(), Scorer(bundle, "native", 1).score(pa.array(["a good film", "bad"])).profile)
     monkeypatch.setattr(run_module, "read_bundle", lambda path: replace(bundle, profile=known))
     manifest = run(**changes)
     scores = manifest.moved["scores"]
@@ -663,7 +663,7 @@ def test_an_input_without_rows_becomes_a_part_without_rows(run: Run, place: Path
 
 
 def test_both_engines_score_alike(run: Run, place: Path) -> None:
-    run(engine="cpu")
+    run(engine="native")
     run(engine="keras", output=str(place / "keras"))
     ours, keras = (read_parts(place / name)["sentiment_probability"].combine_chunks() for name in ("out", "keras"))
     assert ours.is_null().equals(keras.is_null())
