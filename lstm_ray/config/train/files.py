@@ -20,8 +20,8 @@ class RunSettings(Settings):
         "Settings to start from: best (chosen for the data), lstm or bilstm (the two textbook models), none (the "
         "defaults shown here; the default with --network and --from), or a mapping in your own module.",
         panel=FILES,
-        metavar="best|lstm|bilstm|none|MODULE:NAME",
-        examples=["best", "lstm", "bilstm", "none", "mine:small"],
+        metavar="|".join([*PRESETS, "MODULE:NAME"]),
+        examples=[*PRESETS, "mine:small"],
     )
     train: tuple[str, ...] = fixed(
         (),
@@ -100,7 +100,8 @@ class RunSettings(Settings):
         if given not in PRESETS and not user_code.is_named(given):
             close = difflib.get_close_matches(given, PRESETS, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"should be 'best', 'lstm', 'bilstm' or 'none', or {user_code.FORM} for your own{hint}")
+            *others, last = map(repr, PRESETS)
+            raise ValueError(f"should be {', '.join(others)} or {last}, or {user_code.FORM} for your own{hint}")
         return given
 
     @field_validator("mlflow", mode="before")
