@@ -36,7 +36,6 @@ These models are the only place where a setting is declared. The command line bu
 """
 
 from lstm_ray.config.base import COUNTERPARTS as COUNTERPARTS
-from lstm_ray.config.base import FILES as FILES
 from lstm_ray.config.base import Settings as Settings
 from lstm_ray.config.base import argument_name as argument_name
 from lstm_ray.config.base import as_option as as_option
@@ -62,13 +61,11 @@ from lstm_ray.config.job_file import describe_changes as describe_changes
 from lstm_ray.config.job_file import job_file_schema as job_file_schema
 from lstm_ray.config.job_file import known_settings as known_settings
 from lstm_ray.config.job_file import load_job_file as load_job_file
-from lstm_ray.config.job_file import read_job_file as read_job_file
 from lstm_ray.config.job_file import read_yaml as read_yaml
 from lstm_ray.config.job_file import read_yaml_as_written as read_yaml_as_written
 from lstm_ray.config.job_file import to_yaml as to_yaml
 from lstm_ray.config.model import ModelSettings as ModelSettings
 from lstm_ray.config.model import Pooling as Pooling
-from lstm_ray.config.model import Punctuation as Punctuation
 from lstm_ray.config.model import Side as Side
 from lstm_ray.config.model import TextSettings as TextSettings
 from lstm_ray.config.model import TokenSettings as TokenSettings
@@ -85,7 +82,6 @@ from lstm_ray.config.shared import LabelSettings as LabelSettings
 from lstm_ray.config.shared import Precision as Precision
 from lstm_ray.config.shared import PrecisionSettings as PrecisionSettings
 from lstm_ray.config.shared import RowSettings as RowSettings
-from lstm_ray.config.shared import ThresholdSettings as ThresholdSettings
 from lstm_ray.config.shared import join_list as join_list
 from lstm_ray.config.shared import split_list as split_list
 from lstm_ray.config.train import TrainConfig as TrainConfig
