@@ -91,7 +91,7 @@ class TuneConfig(TrainConfig):
                 close = difflib.get_close_matches(name, known, n=1)
                 hint = f"did you mean {close[0]!r}?" if close else f"can be searched: {', '.join(known)}"
                 raise ValueError(f"`search`: {name!r} cannot be searched; {hint}")
-        if not self.validation and self.validation_fraction == 0:
+        if not self.has_validation:
             raise ValueError(
                 "a search compares trials by validation rows: give `validation`, or a `validation_fraction`"
             )

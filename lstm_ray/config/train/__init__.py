@@ -39,6 +39,11 @@ class TrainConfig(
         return 0.5 if self.threshold is None else self.threshold
 
     @property
+    def has_validation(self) -> bool:
+        """Returns whether there are rows to validate on."""
+        return bool(self.validation) or self.validation_fraction > 0
+
+    @property
     def refits_on_all_rows(self) -> bool:
         """Returns whether the linear part is fitted again at the end, including the held-out rows."""
         return self.ngrams > 0 and self.ngram_refit and not self.validation
@@ -107,17 +112,11 @@ class TrainConfig(
 
     @model_validator(mode="after")
     def _needs_validation(self) -> TrainConfig:
-        if self.early_stopping and not self.validation and self.validation_fraction == 0:
+        wanting = ["early_stopping"] if self.early_stopping else [] if self.goal is None else [self.goal[0]]
+        if wanting and not self.has_validation:
             raise ValueError(
-                "`early_stopping` needs validation rows: give `validation`, or a `validation_fraction` above 0"
+                f"`{wanting[0]}` needs validation rows: give `validation`, or a `validation_fraction` above 0"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _goal_has_rows(self) -> TrainConfig:
-        if self.goal is not None and not self.validation and self.validation_fraction == 0:
-            name = self.goal[0]
-            raise ValueError(f"`{name}` needs validation rows: give `validation`, or a `validation_fraction` above 0")
         return self
 
     @model_validator(mode="after")
