@@ -348,7 +348,7 @@ def score() -> Iterator[dict[str, Any]]:
         run = lstm_ray.train(at / "train.parquet", output=at / "run", preset="bilstm", epochs=1, max_rows=2_000)
         model = run.model
         on_gpu = lstm_ray.score(at / "corpus", model=model, output=at / "gpu", actors=1, gpus_per_actor=1)
-        on_cpu = lstm_ray.score(at / "corpus" / "0.parquet", model=model, output=at / "cpu", actors=0, engine="cpu")
+        on_cpu = lstm_ray.score(at / "corpus" / "0.parquet", model=model, output=at / "cpu", actors=0, engine="native")
         yield compare_scores(at / "gpu", at / "cpu", on_gpu, on_cpu)
 
 

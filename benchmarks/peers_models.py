@@ -265,7 +265,7 @@ def load_ours(model: Path) -> Score:
     from lstm_ray.model.bundle import read_bundle
     from lstm_ray.score.scorer import Scorer
 
-    scorer = Scorer(read_bundle(str(model)), engine="cpu")
+    scorer = Scorer(read_bundle(str(model)), engine="native")
     return lambda texts: scorer.score(pa.array(texts)).probability.fill_null(0.5).to_numpy()
 
 

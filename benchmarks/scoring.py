@@ -146,7 +146,7 @@ def repeat(source: str, rows: int, directory: Path, file_rows: int = 50_000) -> 
 
 def run_limit(model: str, corpus: Path) -> Took:
     """Runs tokenizer and engine, without start, reading and writing."""
-    scorer = Scorer(read_bundle(model), engine="cpu")
+    scorer = Scorer(read_bundle(model), engine="native")
     texts = [pq.read_table(file, columns=["text"])["text"] for file in sorted(corpus.iterdir())]
     started, cpu_s = time.perf_counter(), time.process_time()
     for column in texts:

@@ -79,7 +79,7 @@ from lstm_ray.model.bundle import read_bundle
 from lstm_ray.score import run
 from lstm_ray.score.plan import make_plan
 step("import the rest of scoring")
-config = ScoreConfig(inputs=(inputs,), model=model, output=output, actors=actors, engine="cpu")
+config = ScoreConfig(inputs=(inputs,), model=model, output=output, actors=actors, engine="native")
 bundle = read_bundle(model)
 step("read and check the model")
 plan = make_plan(config, bundle.hash)

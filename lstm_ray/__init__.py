@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.3.0.dev0"
 
+from lstm_ray import errors as errors
 from lstm_ray.api.functions import calibrate as calibrate
 from lstm_ray.api.functions import convert as convert
 from lstm_ray.api.functions import evaluate as evaluate

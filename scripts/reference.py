@@ -52,7 +52,7 @@ def _cli() -> str:
         lines += [f"## lstm-ray {' '.join(path)}\n", *_described(command.help or "")]
         panels: dict[str, list[Any]] = {}
         for parameter in command.params:
-            if parameter.name in _OF_ALL:
+            if parameter.name in _OF_ALL or getattr(parameter, "hidden", False):
                 continue
             is_argument = parameter.param_type_name == "argument"
             panel = "Arguments" if is_argument else getattr(parameter, "rich_help_panel", None) or "Options"
@@ -93,7 +93,8 @@ def _settings() -> str:
         "- **data**: the preset `best` chooses it for the training data.\n",
     ]
     for command, kind in COMMANDS.items():
-        rows = [_setting(kind, name, command) for name in fields_in_order(kind)]
+        known = [name for name in fields_in_order(kind) if command not in shown_as(kind, name).get("refused", ())]
+        rows = [_setting(kind, name, command) for name in known]
         lines += [f"## {command}\n", _table(("key", "value", "default", ""), rows)]
     names = [name for name in fields_in_order(TrainConfig) if any(name in preset for preset in PRESETS.values())]
     rows = [

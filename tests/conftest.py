@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lstm_ray.config import TokenSettings, TrainConfig
+from lstm_ray.config import Precision, TokenSettings, TrainConfig
 from lstm_ray.kernels.emitter import Target
-from lstm_ray.kernels.precision.choice import FORMATS, Precision
+from lstm_ray.kernels.precision.choice import FORMATS
 from lstm_ray.progress import Epoch, Event
 from lstm_ray.runtime.devices import may_have_gpu
 from lstm_ray.runtime.tensorflow import has_gpu

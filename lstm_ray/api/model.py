@@ -14,9 +14,8 @@ import pyarrow as pa
 
 from lstm_ray import storage
 from lstm_ray.api.boundary import python_call
-from lstm_ray.config import DecisionSettings, PrecisionSettings, known_settings, resolve
+from lstm_ray.config import DecisionSettings, Precision, PrecisionSettings, known_settings, resolve
 from lstm_ray.errors import BundleError, ConfigError, InputError
-from lstm_ray.kernels.precision.choice import Precision
 from lstm_ray.model.bundle import read_bundle
 from lstm_ray.model.explain import WordWeight
 from lstm_ray.score.columns import NEW_COLUMNS

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import shlex
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +16,7 @@ from lstm_ray.cli.command_line import parse_command_line
 from lstm_ray.cli.help import Commands
 from lstm_ray.cli.options import takes_settings
 from lstm_ray.cluster.definition.settings import ClusterConfig
-from lstm_ray.errors import ConfigError, InputError, OutputError
+from lstm_ray.errors import ConfigError, InputError
 from lstm_ray.wording import counted
 
 if TYPE_CHECKING:
@@ -46,22 +45,14 @@ def render(
 
     Example: lstm-ray cluster render --provider aws --workers 0:8 --spot --output aws.yaml
     """
-    from lstm_ray.cluster.definition.render import render as definition
+    from lstm_ray.cluster.definition import render as definitions
 
-    text = definition(config, parse=functools.partial(parse_command_line, context.find_root().command))
+    text = definitions.render(config, parse=functools.partial(parse_command_line, context.find_root().command))
     if output is None:
         console.show_text(text)
-        return
-    from lstm_ray import storage
-
-    if os.path.isdir(output):
-        raise OutputError(f"{output}: is a directory: give a file")
-    if os.path.exists(output) and not overwrite and output.read_bytes() not in (b"", text.encode()):
-        raise OutputError(
-            f"{output}: contains another definition, perhaps edited by hand: use --overwrite to replace it"
-        )
-    storage.write_bytes(str(output), text.encode())
-    console.say(f"wrote {output}")
+    else:
+        definitions.write(text, output, overwrite=overwrite)
+        console.say(f"wrote {output}")
 
 
 @app.command()

@@ -123,7 +123,8 @@ def convert(config: ConvertConfig) -> None:
 def split(config: SplitConfig) -> None:
     """Split Parquet into train.parquet and test.parquet: each row into one of them, in order, with all its columns.
 
-    Unless --by or --before is given, a row's text decides, so that equal texts stay on one side.
+    All inputs have the same columns. Unless --by or --before is given, a row's text decides, so that equal texts stay
+    on one side.
 
     Example: lstm-ray data split reviews.parquet --by product --test 0.2 --output reviews
     """

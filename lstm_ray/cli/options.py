@@ -22,6 +22,7 @@ from lstm_ray.cli import console
 from lstm_ray.config import (
     Settings,
     argument_name,
+    command_of,
     fields_in_order,
     is_list,
     join_list,
@@ -153,6 +154,7 @@ def _parameter(kind: type[Settings], name: str) -> inspect.Parameter:
             help=description,
             show_default=False,
             rich_help_panel=shown["panel"],
+            hidden=command_of(kind) in shown.get("refused", ()),
             metavar=shown["metavar"] or _metavar(option_type),
         )
     # Choices and numbers are parsed as strings and checked by `resolve`: that error is one line with the value, and

@@ -14,10 +14,8 @@ from lstm_ray.errors import ConfigError
 
 app = Commands(help="Show settings: the schema of job files, and the values that a job file resolves to.")
 
-Command = Annotated[
-    str,
-    typer.Argument(metavar="COMMAND", help="train, score, evaluate, calibrate, tune, vectors, convert or split."),
-]
+*_FIRST, _LAST = settings.COMMANDS
+Command = Annotated[str, typer.Argument(metavar="COMMAND", help=f"{', '.join(_FIRST)} or {_LAST}.")]
 
 
 def _kind(command: str) -> type[settings.Settings]:
@@ -42,7 +40,9 @@ def show(
     preset: Annotated[
         str | None,
         typer.Option(
-            "--preset", metavar="best|lstm|bilstm|none|MODULE:NAME", help="Preset to start from, such as mine:small."
+            "--preset",
+            metavar=settings.shown_as(settings.TrainConfig, "preset")["metavar"],
+            help="Preset to start from, such as mine:small.",
         ),
     ] = None,
 ) -> None:

@@ -5,12 +5,13 @@ These models are the only place where a setting is declared. The command line bu
 `config.yaml`. Precedence: option > job file > preset > default (resolve.py, job_file.py, presets.py).
 
     Settings                    base.py
-    ├── InputSettings           shared.py     inputs                             Score-, Evaluate- and CalibrateConfig
-    ├── BundleSettings          shared.py     the model                          the same, and `predict`
-    ├── RowSettings             shared.py     rows and text column               all commands
-    ├── LabelSettings           shared.py     where labels are, what they mean   Train-, Evaluate- and CalibrateConfig
+    ├── InputSettings           shared.py     inputs                             ScoreConfig, Measure-, SplitConfig
+    ├── BundleSettings          shared.py     the model                          ScoreConfig, Measure-, `predict`
+    ├── ColumnSettings          shared.py     where texts are                    SplitConfig
+    │   └── RowSettings         shared.py     which rows                         all others
+    ├── LabelSettings           shared.py     where labels are, what they mean   TrainConfig, MeasureSettings
     ├── Threshold               shared.py     the threshold itself
-    │   ├── ThresholdSettings   shared.py     how it is chosen                   Train-, Evaluate- and CalibrateConfig
+    │   ├── ThresholdSettings   shared.py     how it is chosen                   TrainConfig, MeasureSettings
     │   └── DecisionSettings    shared.py     how a probability is decided       ScoreConfig, `predict`, loaded models
     ├── PrecisionSettings       shared.py     how exactly scores are computed    the same, and EvaluateConfig
     ├── RaySettings             shared.py     address of the Ray cluster         TrainConfig, ScoreConfig
@@ -18,6 +19,7 @@ These models are the only place where a setting is declared. The command line bu
     │   └── TextSettings        model.py      how a text becomes token ids       TrainConfig, bundles
     ├── ModelSettings           model.py      the network                        TrainConfig, bundles
     ├── SkipGramSettings        vectors.py    how word vectors are learned       VectorsConfig
+    ├── MeasureSettings         evaluate.py   a model and rows with labels       Evaluate- and CalibrateConfig
     ├── RunSettings             train/        what a run reads and writes        TrainConfig
     ├── WordSettings            train/        vocabulary, vectors, pretraining   TrainConfig
     ├── LearningSettings        train/        epochs, steps, loss                TrainConfig
@@ -34,7 +36,6 @@ These models are the only place where a setting is declared. The command line bu
 """
 
 from lstm_ray.config.base import COUNTERPARTS as COUNTERPARTS
-from lstm_ray.config.base import FILES as FILES
 from lstm_ray.config.base import Settings as Settings
 from lstm_ray.config.base import argument_name as argument_name
 from lstm_ray.config.base import as_option as as_option
@@ -60,25 +61,27 @@ from lstm_ray.config.job_file import describe_changes as describe_changes
 from lstm_ray.config.job_file import job_file_schema as job_file_schema
 from lstm_ray.config.job_file import known_settings as known_settings
 from lstm_ray.config.job_file import load_job_file as load_job_file
-from lstm_ray.config.job_file import read_job_file as read_job_file
 from lstm_ray.config.job_file import read_yaml as read_yaml
 from lstm_ray.config.job_file import read_yaml_as_written as read_yaml_as_written
 from lstm_ray.config.job_file import to_yaml as to_yaml
 from lstm_ray.config.model import ModelSettings as ModelSettings
-from lstm_ray.config.model import Punctuation as Punctuation
+from lstm_ray.config.model import Pooling as Pooling
 from lstm_ray.config.model import Side as Side
 from lstm_ray.config.model import TextSettings as TextSettings
 from lstm_ray.config.model import TokenSettings as TokenSettings
 from lstm_ray.config.model import Truncating as Truncating
+from lstm_ray.config.model import Unlisted as Unlisted
 from lstm_ray.config.presets import PRESETS as PRESETS
 from lstm_ray.config.resolve import resolve as resolve
+from lstm_ray.config.score import OLDER_ENGINES as OLDER_ENGINES
+from lstm_ray.config.score import EngineName as EngineName
 from lstm_ray.config.score import ScoreConfig as ScoreConfig
 from lstm_ray.config.shared import BundleSettings as BundleSettings
 from lstm_ray.config.shared import DecisionSettings as DecisionSettings
 from lstm_ray.config.shared import LabelSettings as LabelSettings
+from lstm_ray.config.shared import Precision as Precision
 from lstm_ray.config.shared import PrecisionSettings as PrecisionSettings
 from lstm_ray.config.shared import RowSettings as RowSettings
-from lstm_ray.config.shared import ThresholdSettings as ThresholdSettings
 from lstm_ray.config.shared import join_list as join_list
 from lstm_ray.config.shared import split_list as split_list
 from lstm_ray.config.train import TrainConfig as TrainConfig

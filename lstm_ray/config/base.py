@@ -109,8 +109,11 @@ def setting(
     searchable: bool | None = None,
     fingerprint: Literal["value", "value if changed", "content", "nothing"] | None = None,
     only_for: Collection[str] | None = None,
+    refused: Mapping[str, str] | None = None,
     from_data: bool | None = None,
     from_bundle: bool | None = None,
+    only_in_training: bool | None = None,
+    later: bool | None = None,
     **limits: Any,
 ) -> Any:
     """Declares a setting and its properties.
@@ -132,8 +135,13 @@ def setting(
             "value if changed" leaves the default out: of a setting that earlier versions did not know, it says what
             they did, and their unfinished runs can be resumed.
         only_for: Providers of clusters that know it; all of them if not given.
+        refused: Commands that have it from another but cannot use it, with the reason. They do not show it, and refuse
+            a value other than the default.
         from_data: True if the preset `best` chooses it for the training data.
         from_bundle: True if `train --from` takes it from the model that it begins with.
+        only_in_training: True if a trained network does not depend on it, so that `train --from` may change it.
+        later: True if bundles of earlier versions lack it. They computed what its default says, which must not change;
+            with this default it is left out of a bundle, so that they can read it.
         limits: Arguments of pydantic's `Field`: ge=, le=, pattern=, ...
     """
     meaning = {
@@ -144,8 +152,11 @@ def setting(
         "searchable": searchable,
         "fingerprint": fingerprint,
         "only_for": None if only_for is None else list(only_for),
+        "refused": refused,
         "from_data": from_data,
         "from_bundle": from_bundle,
+        "only_in_training": only_in_training,
+        "later": later,
     }
     extra: dict[str, Any] = {"panel": panel, "argument": argument, "flag": flag, "option": option, "metavar": metavar}
     extra |= {key: value for key, value in meaning.items() if value is not None}

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import field_validator, model_validator
 
 from lstm_ray.config.base import FILES, Settings, setting
-from lstm_ray.config.shared import NameList
+from lstm_ray.config.shared import ColumnSettings, InputSettings, NameList
 
 _FORMAT = "CSV and TSV"
 _SIDES = "Training or test"
@@ -60,17 +60,9 @@ class ConvertConfig(Settings):
     )
 
 
-class SplitConfig(Settings):
+class SplitConfig(ColumnSettings, InputSettings):
     """All settings of a split into a training and a test file."""
 
-    inputs: tuple[str, ...] = setting(
-        (),
-        "Parquet with equal columns: files, directories, globs, or s3:// gs:// abfs:// URIs.",
-        panel=FILES,
-        argument=True,
-        must_be_given=True,
-        path="input",
-    )
     output: str = setting(
         "",
         "Directory for train.parquet and test.parquet.",
@@ -78,9 +70,6 @@ class SplitConfig(Settings):
         metavar="DIR",
         must_be_given=True,
         path="output",
-    )
-    text_column: str = setting(
-        "text", "Column of the reviews; equal texts stay on one side.", panel=FILES, metavar="NAME"
     )
     overwrite: bool = _OVERWRITE
     test: float | None = setting(

@@ -23,7 +23,13 @@ def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-class EvaluateConfig(LabelSettings, ThresholdSettings, PrecisionSettings, RowSettings, BundleSettings, InputSettings):
+class MeasureSettings(LabelSettings, ThresholdSettings, RowSettings, BundleSettings, InputSettings):
+    """What an evaluation and a calibration share: a model, and labelled rows that it is measured on."""
+
+    allow_seen_files: bool = setting(False, "Use files that the model was trained on too.", panel=FILES, flag=True)
+
+
+class EvaluateConfig(PrecisionSettings, MeasureSettings):
     """Everything that decides an evaluation."""
 
     output: str | None = setting(
@@ -52,9 +58,6 @@ class EvaluateConfig(LabelSettings, ThresholdSettings, PrecisionSettings, RowSet
         metavar="DIR",
         path="input",
     )
-    allow_seen_files: bool = setting(
-        False, "Evaluate on files that the model was trained on too.", panel=FILES, flag=True
-    )
     # Unlike other commands', it may be None: no count of workers says that Ray is not wanted.
     address: str | None = setting(
         None,
@@ -63,12 +66,9 @@ class EvaluateConfig(LabelSettings, ThresholdSettings, PrecisionSettings, RowSet
     )
 
 
-class CalibrateConfig(LabelSettings, ThresholdSettings, RowSettings, BundleSettings, InputSettings):
+class CalibrateConfig(MeasureSettings):
     """Everything that decides a calibration."""
 
     output: str = setting(
         "", "Directory for the new model bundle.", panel=FILES, metavar="DIR", must_be_given=True, path="output"
-    )
-    allow_seen_files: bool = setting(
-        False, "Calibrate on files that the model was trained on too.", panel=FILES, flag=True
     )

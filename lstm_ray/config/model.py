@@ -12,6 +12,8 @@ from lstm_ray.config.base import Settings, learned
 Side = Literal["pre", "post"]
 Truncating = Literal["pre", "post", "middle"]
 Punctuation = Literal["drop", "keep"]
+Unlisted = Literal["oov", "drop"]
+Pooling = Literal["last", "max", "mean", "mean_max"]
 
 
 class TokenSettings(Settings):
@@ -27,14 +29,17 @@ class TokenSettings(Settings):
         "whitespace", "Split words at any white space, or only at spaces, as Keras does.", panel="Text"
     )
     punctuation: Punctuation = learned(
-        "drop", "Drop ASCII punctuation and symbols, as Keras does, or keep each one as a word.", panel="Text"
+        "drop",
+        "Drop ASCII punctuation and symbols, as Keras does, or keep each one as a word.",
+        panel="Text",
+        later=True,
     )
 
 
 class TextSettings(TokenSettings):
     """How a text becomes token ids. Bundles contain these settings, so that scoring does what training did."""
 
-    unlisted_words: Literal["oov", "drop"] = learned(
+    unlisted_words: Unlisted = learned(
         "oov",
         "Words that are not in the vocabulary: get id 2 (oov), or are left out (drop), as in keras.datasets.imdb.",
         panel="Text",
@@ -71,7 +76,7 @@ class ModelSettings(Settings):
     bidirectional: bool = learned(
         False, "Read each text in both directions, which doubles the LSTM's work.", panel="Model"
     )
-    pooling: Literal["last", "max", "mean", "mean_max"] = learned(
+    pooling: Pooling = learned(
         "last",
         "What the classifier reads from the last LSTM layer: its last state, the maximum or mean over time, or both.",
         panel="Model",
@@ -82,18 +87,25 @@ class ModelSettings(Settings):
         panel="Model",
     )
     embedding_dropout: float = learned(
-        0.0, "Share of the word vectors' values dropped in training.", panel="Model", ge=0, lt=1
+        0.0, "Share of the word vectors' values dropped in training.", panel="Model", ge=0, lt=1, only_in_training=True
     )
     shared_dropout: bool = learned(
-        False, "Let --embedding-dropout drop the same dimensions for all words of a text.", panel="Model"
+        False,
+        "Let --embedding-dropout drop the same dimensions for all words of a text.",
+        panel="Model",
+        only_in_training=True,
+        later=True,
     )
-    dropout: float = learned(0.2, "Share of each LSTM layer's inputs dropped in training.", panel="Model", ge=0, lt=1)
+    dropout: float = learned(
+        0.2, "Share of each LSTM layer's inputs dropped in training.", panel="Model", ge=0, lt=1, only_in_training=True
+    )
     recurrent_dropout: float = learned(
         0.0,
         "Share of each LSTM layer's recurrent state dropped in training; above 0, GPUs cannot use cuDNN.",
         panel="Model",
         ge=0,
         lt=1,
+        only_in_training=True,
     )
     output_dropout: float = learned(
         0.0,
@@ -101,6 +113,8 @@ class ModelSettings(Settings):
         panel="Model",
         ge=0,
         lt=1,
+        only_in_training=True,
+        later=True,
     )
     ngrams: int = learned(
         0,
@@ -109,6 +123,7 @@ class ModelSettings(Settings):
         ge=0,
         le=3,
         from_data=True,
+        later=True,
     )
     ngram_buckets: int = learned(
         2**20,
@@ -117,6 +132,7 @@ class ModelSettings(Settings):
         ge=2,
         le=2**28,
         from_data=True,
+        later=True,
     )
     network: str | None = learned(
         None,
@@ -124,6 +140,7 @@ class ModelSettings(Settings):
         panel="Model",
         metavar="MODULE:FUNCTION",
         examples=["mine:build"],
+        later=True,
     )
 
     @field_validator("network")

@@ -11,8 +11,22 @@ from lstm_ray.config.job_file import known_settings
 from lstm_ray.errors import ConfigError
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # Every setting's own default.
-    "none": {},
+    # What we recommend. Settings declared as `from_data` are chosen in train/best.py.
+    "best": {
+        "mask": True,
+        "bidirectional": True,
+        "punctuation": "keep",
+        "padding": "post",  # equivalent for a masked network, and on a GPU cuDNN can run it
+        "pooling": "mean_max",
+        "embedding_dropout": 0.4,
+        "shared_dropout": True,
+        "dropout": 0.0,
+        "output_dropout": 0.5,
+        "schedule": "cosine",
+        "ema": 0.999,
+        "best_by": "loss",
+        "ngram_refit": True,
+    },
     # The two textbook models, on the last 80 words of a review, split exactly as Keras does: "<br />" leaves the word
     # "br", as in keras.datasets.imdb.
     "lstm": {
@@ -48,22 +62,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "best_by": "accuracy",
         "learning_rate": 0.001,
     },
-    # What we recommend. Settings declared as `from_data` are chosen in train/best.py.
-    "best": {
-        "mask": True,
-        "bidirectional": True,
-        "punctuation": "keep",
-        "padding": "post",  # equivalent for a masked network, and on a GPU cuDNN can run it
-        "pooling": "mean_max",
-        "embedding_dropout": 0.4,
-        "shared_dropout": True,
-        "dropout": 0.0,
-        "output_dropout": 0.5,
-        "schedule": "cosine",
-        "ema": 0.999,
-        "best_by": "loss",
-        "ngram_refit": True,
-    },
+    # Every setting's own default.
+    "none": {},
 }
 
 

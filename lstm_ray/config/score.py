@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from lstm_ray.config.base import COUNT, FILES, limits_of, meaning_of, setting
 from lstm_ray.config.shared import (
@@ -16,6 +16,11 @@ from lstm_ray.config.shared import (
     RaySettings,
     RowSettings,
 )
+
+EngineName = Literal["auto", "native", "keras"]
+
+OLDER_ENGINES = {"cpu": "native"}
+"""Names of engines in version 0.2, with those that they have now."""
 
 
 class ScoreConfig(RaySettings, PrecisionSettings, DecisionSettings, RowSettings, BundleSettings, InputSettings):
@@ -81,9 +86,9 @@ class ScoreConfig(RaySettings, PrecisionSettings, DecisionSettings, RowSettings,
         metavar="KEY=VALUE",
         fingerprint="nothing",
     )
-    engine: Literal["auto", "cpu", "keras"] = setting(
+    engine: EngineName = setting(
         "auto",
-        "What computes the scores: cpu (the native engine) or keras; auto uses Keras on a GPU.",
+        "What computes the scores: Keras, or the native engine for CPUs; auto uses Keras on a GPU.",
         panel="Compute",
         fingerprint="value",
     )
@@ -111,12 +116,20 @@ class ScoreConfig(RaySettings, PrecisionSettings, DecisionSettings, RowSettings,
             for name, part in parts.items()
             if part == "value if changed" and getattr(self, name) != fields[name].default
         }
-        return self.model_dump(mode="json", include=decide)
+        values = self.model_dump(mode="json", include=decide)
+        if values["engine"] == "native":
+            values["engine"] = "cpu"  # as version 0.2 called it: its unfinished runs can be resumed
+        return values
 
     @property
     def actor_limits(self) -> tuple[int, int]:
         """Returns the least and the most actors; (0, 0) scores in this process."""
         return limits_of("actors", self.actors)
+
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _has_its_name(cls, given: Any) -> Any:
+        return OLDER_ENGINES.get(given, given) if isinstance(given, str) else given
 
     @model_validator(mode="after")
     def _needs_actors(self) -> ScoreConfig:
@@ -128,8 +141,8 @@ class ScoreConfig(RaySettings, PrecisionSettings, DecisionSettings, RowSettings,
             )
         if self.explain and self.gpus_per_actor:
             raise ValueError("`explain` is computed on CPUs: leave `gpus_per_actor` at 0")
-        if self.engine == "cpu" and self.gpus_per_actor:
-            raise ValueError("`engine` cpu does not use GPUs: leave `gpus_per_actor` at 0")
+        if self.engine == "native" and self.gpus_per_actor:
+            raise ValueError("`engine` native does not use GPUs: leave `gpus_per_actor` at 0")
         if self.precision != "float32" and (self.engine == "keras" or self.gpus_per_actor):
             given = "`engine` keras" if self.engine == "keras" else "GPUs"
             raise ValueError(f"`precision` {self.precision} is the native engine's: it excludes {given}")

@@ -11,9 +11,11 @@ from pydantic import AfterValidator, BeforeValidator, model_validator
 
 from lstm_ray.config.base import BAND, FILES, Settings, band_of, fixed, free, setting
 
+Precision = Literal["float32", "bf16", "int8"]
+
 
 class InputSettings(Settings):
-    """The inputs of `score`, `evaluate` and `calibrate`."""
+    """The inputs of `score`, `evaluate`, `calibrate` and `data split`."""
 
     inputs: tuple[str, ...] = setting(
         (),
@@ -40,10 +42,15 @@ class BundleSettings(Settings):
     )
 
 
-class RowSettings(Settings):
-    """Which rows and which text column of the input are read, for all commands."""
+class ColumnSettings(Settings):
+    """Where the texts are, for all commands."""
 
     text_column: str = fixed("text", "Column of the reviews.", panel=FILES, metavar="NAME", fingerprint="value")
+
+
+class RowSettings(ColumnSettings):
+    """Which rows of the input are read, for all commands that may take some of them."""
+
     max_rows: int | None = fixed(
         None,
         "Use only this many rows, for a quick try: score takes the first, other commands sample the whole input.",
@@ -135,7 +142,7 @@ class RaySettings(Settings):
 class PrecisionSettings(Settings):
     """How exactly the native engine scores: `score`, `evaluate` and a loaded model."""
 
-    precision: Literal["float32", "bf16", "int8"] = setting(
+    precision: Precision = setting(
         "float32",
         "Numbers of the native engine: bf16 and int8 are faster, and differ a little; the processor must have them.",
         panel="Compute",

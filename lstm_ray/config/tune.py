@@ -80,29 +80,7 @@ class TuneConfig(TrainConfig):
 
     @model_validator(mode="after")
     def _needs_workers(self) -> TuneConfig:
-        """Replaces the rule that an address needs workers: here Ray runs the trials."""
-        if self.worker_limits != (0, 0):
-            raise ValueError(
-                "`workers` must be 0: a trial trains in one process, and `concurrency` says how many at once"
-            )
-        for name in ("collective", "collective_timeout_s"):
-            if getattr(self, name) != TrainConfig.model_fields[name].default:
-                raise ValueError(f"`{name}` has no effect in a search: a trial has no other workers")
-        return self
-
-    @model_validator(mode="after")
-    def _begins_anew(self) -> TuneConfig:
-        if self.from_ is not None:
-            raise ValueError("`from_` is for train: the trials of a search begin with random weights")
-        return self
-
-    @model_validator(mode="after")
-    def _has_its_vectors(self) -> TuneConfig:
-        if self.unlabelled:
-            raise ValueError(
-                "`unlabelled` would learn the same word vectors in every trial: learn them once with lstm-ray vectors, "
-                "and give them as `embeddings`"
-            )
+        """Replaces the rule that an address and a GPU need workers: here Ray runs the trials."""
         return self
 
     @model_validator(mode="after")
@@ -113,7 +91,7 @@ class TuneConfig(TrainConfig):
                 close = difflib.get_close_matches(name, known, n=1)
                 hint = f"did you mean {close[0]!r}?" if close else f"can be searched: {', '.join(known)}"
                 raise ValueError(f"`search`: {name!r} cannot be searched; {hint}")
-        if not self.validation and self.validation_fraction == 0:
+        if not self.has_validation:
             raise ValueError(
                 "a search compares trials by validation rows: give `validation`, or a `validation_fraction`"
             )

@@ -357,7 +357,7 @@ def _with_words(mistakes: list[Mistake], bundle: Bundle) -> list[Mistake]:
     first, others = mistakes[:_MOST_EXPLAINED], mistakes[_MOST_EXPLAINED:]
     if not first or bundle.model.network is not None:
         return mistakes
-    with Scorer(bundle, engine="cpu") as scorer:
+    with Scorer(bundle, engine="native") as scorer:
         words = scorer.explain(pa.array([mistake.text for mistake in first]))
     return [*(replace(one, words=tuple(found)) for one, found in zip(first, words, strict=True)), *others]
 

@@ -14,11 +14,10 @@ import pyarrow as pa
 import ray
 
 from lstm_ray import user_code
-from lstm_ray.config import EvaluateConfig
+from lstm_ray.config import EvaluateConfig, Precision
 from lstm_ray.datasets.labelled import Shard
 from lstm_ray.errors import BundleError, LstmRayError
 from lstm_ray.evaluate.shard import Models, ShardScores, evaluate_shard
-from lstm_ray.kernels.precision.choice import Precision
 from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.runtime.in_flight import in_order
 from lstm_ray.runtime.nodes import check_paths

@@ -25,12 +25,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from lstm_ray.config import Precision
 from lstm_ray.kernels.cell import emit_cell
 from lstm_ray.kernels.emitter import F32, I32, I64, POINTER, Emitter, Target, Value
 from lstm_ray.kernels.function import compiled
 from lstm_ray.kernels.layout import GATES, rounded_up, wide
 from lstm_ray.kernels.precision.base import NumberFormat
-from lstm_ray.kernels.precision.choice import FORMATS, Precision
+from lstm_ray.kernels.precision.choice import FORMATS
 from lstm_ray.kernels.products import Masks
 from lstm_ray.kernels.tiles import Walk, activation_groups, emit_tiles, load_rows
 

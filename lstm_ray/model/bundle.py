@@ -18,112 +18,59 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import platform
-import re
 import shlex
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, Field, ValidationError
 
-import lstm_ray
 from lstm_ray import storage, user_code
-from lstm_ray.config import ModelSettings, Settings, TextSettings, TrainConfig
+from lstm_ray.config import TrainConfig
 from lstm_ray.datasets.seen import SeenTexts
 from lstm_ray.errors import BundleError, InputError
+from lstm_ray.model.description import (
+    DESCRIPTION,
+    FILES,
+    FORMAT_VERSION,
+    USER_NETWORK_VERSION,
+    VOCABULARY,
+    Description,
+    describe,
+    hash_of,
+    interpret,
+    parse,
+    seal,
+    sha256,
+)
 from lstm_ray.model.keras_file import import_modules, modules_needed, open_keras_file
 from lstm_ray.model.profile import Profile, TrainingData
 from lstm_ray.model.weights import Mix, NetworkWeights
 from lstm_ray.runtime.devices import memory_bytes
 from lstm_ray.text.vocabulary import Vocabulary
-from lstm_ray.wording import reason, shortened
+from lstm_ray.wording import reason
 
 if TYPE_CHECKING:
     import keras
 
-S = TypeVar("S", bound=Settings)
-
-FORMAT_VERSION = 1
-USER_NETWORK_VERSION = 2
-_DESCRIPTION = "bundle.json"
 _MOST_DESCRIPTION_BYTES = 16 << 20
-VOCABULARY = "vocabulary.parquet"
 _SEEN = "seen.parquet"
-_BLANK_HASH = "0" * 64
-_HASH = re.compile("[0-9a-f]{64}")
-_FILES = {
-    FORMAT_VERSION: (VOCABULARY, "model.keras", "weights.npz"),
-    USER_NETWORK_VERSION: (VOCABULARY, "model.keras"),
-}
-
-_LATER: dict[str, Any] = {
-    "punctuation": "drop",
-    "network": None,
-    "shared_dropout": False,
-    "output_dropout": 0.0,
-    "ngrams": 0,
-    "ngram_buckets": 2**20,
-}
-"""Text and model settings that the first version did not have, with the value that corresponds to its behaviour.
-
-A setting with this value is left out of bundle.json, so that older versions can read the bundle; they refuse unknown
-settings.
-"""
-
-
-class _Rest(BaseModel):
-    """The content of bundle.json besides the settings, as far as it is read; see `Bundle`."""
-
-    threshold: float = Field(ge=0, le=1)
-    metrics: dict[str, Any]
-    training: dict[str, Any]
-    sha256: dict[str, str]
-    chosen_on: list[int] = []
-    code: dict[str, str] = {}
-    mix: Mix | None = None
 
 
 @dataclass(frozen=True)
-class Bundle:
+class Bundle(Description):
     """A bundle whose files have been read and checked against their hashes.
 
     Attributes:
         path: The bundle's directory.
-        text: How texts become token ids.
-        model: The network's settings.
-        threshold: Probability above which a review counts as positive.
-        metrics: Validation metrics of the saved epoch; empty if there was no validation.
-        training: The training run's settings.
-        profile: What the model read of the rows it was trained and validated on; None in bundles of older versions.
-        hash: sha256 over the hashes of its files.
-        chosen_on: The sum of the hashes (`datasets.seen.sum_of`) of each set of rows on which its epoch, mix or
-            threshold was chosen; empty in bundles of older versions.
-        code: sha256 of the user's modules at training time, by path; empty without a user network.
-        mix: The mix that the weights of a network with n-grams are multiplied by; None without n-grams, and in older
-            bundles.
         files: Content of each file that scoring needs, by name.
-        sha256: sha256 of each file, by name.
     """
 
     path: str
-    text: TextSettings
-    model: ModelSettings
-    threshold: float
-    metrics: dict[str, Any]
-    training: dict[str, Any]
-    profile: TrainingData | None
-    hash: str
-    chosen_on: list[int]
-    code: dict[str, str]
-    mix: Mix | None
     files: dict[str, bytes]
-    sha256: dict[str, str]
 
     def vocabulary(self) -> Vocabulary:
         """Returns the vocabulary.
@@ -137,7 +84,7 @@ class Bundle:
             raise BundleError(f"{self.path}: vocabulary.parquet: {error}") from error
         if vocabulary.size > self.text.vocabulary_size:
             raise BundleError(
-                f"{self.path}: vocabulary.parquet has {vocabulary.size:,} ids, but vocabulary_size in {_DESCRIPTION} "
+                f"{self.path}: vocabulary.parquet has {vocabulary.size:,} ids, but vocabulary_size in {DESCRIPTION} "
                 f"is {self.text.vocabulary_size:,}"
             )
         return vocabulary
@@ -219,7 +166,7 @@ class Bundle:
         if not self._user_modules:
             return {}
         found = {path: user_code.source_of(path.removesuffix(".py").removesuffix("/__init__")) for path in self.code}
-        return {path: None if content is None else _sha256(content) for path, content in sorted(found.items())}
+        return {path: None if content is None else sha256(content) for path, content in sorted(found.items())}
 
     @cached_property
     def _user_modules(self) -> list[str]:
@@ -261,9 +208,6 @@ def write_bundle(
     Raises:
         OutputError: The bundle cannot be written.
     """
-    import keras
-    import tensorflow as tf
-
     with tempfile.TemporaryDirectory() as directory:
         temporary = Path(directory)
         model.save(temporary / "model.keras")
@@ -271,44 +215,25 @@ def write_bundle(
             weights.save(temporary / "weights.npz")
         vocabulary.write(temporary / VOCABULARY)
         version = FORMAT_VERSION if weights is not None else USER_NETWORK_VERSION
-        names = _FILES[version]
+        names = FILES[version]
         if seen is not None:
             seen.write(temporary / _SEEN)
             names = (*names, _SEEN)
         files = {name: (temporary / name).read_bytes() for name in names}
-    left_out = {name for name, value in _LATER.items() if getattr(config, name) == value}
-    description = {
-        "format_version": version,
-        "text": config.model_dump(mode="json", include=set(TextSettings.model_fields) - left_out),
-        "model": config.model_dump(mode="json", include=set(ModelSettings.model_fields) - left_out),
-        "labels": ["negative", "positive"],
-        "threshold": threshold,
-        "metrics": metrics,
-        "chosen_on": list(chosen_on),
-        "training": config.model_dump(mode="json", exclude=left_out),
-        "versions": {
-            "lstm_ray": lstm_ray.__version__,
-            "python": platform.python_version(),
-            "keras": keras.__version__,
-            "tensorflow": tf.__version__,
-            "pyarrow": pa.__version__,
-            "numpy": np.__version__,
-        },
-        "sha256": {name: _sha256(content) for name, content in files.items()},
-    }
+    description = describe(version, config, files, threshold=threshold, metrics=metrics, chosen_on=chosen_on)
     if profile is not None:
         description["profile"] = profile.to_json()
     if mix is not None:
         description["mix"] = asdict(mix)
     if config.network is not None:
         code = user_code.sources(config.network.partition(":")[0])
-        description["code"] = {name: _sha256(content) for name, content in sorted(code.items())}
+        description["code"] = {name: sha256(content) for name, content in sorted(code.items())}
     _store(path, files, description)
 
 
 def with_files(bundle: Bundle, files: dict[str, bytes]) -> Bundle:
     """Returns a bundle with other content of some of its files; it is not written yet, and keeps its hash."""
-    changed = {name: _sha256(content) for name, content in files.items()}
+    changed = {name: sha256(content) for name, content in files.items()}
     return replace(bundle, files={**bundle.files, **files}, sha256={**bundle.sha256, **changed})
 
 
@@ -329,8 +254,8 @@ def write_calibrated(
         BundleError: The bundle that it was made of is not there any more, or another has replaced it.
         OutputError: It cannot be written.
     """
-    description = _parse_description(bundle.path, _read_description(bundle.path))
-    if _hash_of(description) != bundle.hash:  # which is still that of the bundle that it was made of
+    description = parse(bundle.path, _read_description(bundle.path))
+    if hash_of(description) != bundle.hash:  # which is still that of the bundle that it was made of
         raise BundleError(f"{bundle.path}: changed since the calibration began: run it again")
     files = dict(bundle.files)
     if bundle.knows_its_texts():
@@ -352,11 +277,11 @@ def write_calibrated(
 
 def _store(path: str, files: dict[str, bytes], description: dict[str, Any]) -> None:
     """Writes the files of a bundle and its bundle.json, in which their hashes are."""
-    files = {**files, _DESCRIPTION: _seal(description)}
+    files = {**files, DESCRIPTION: seal(description)}
     if storage.is_local(path):
         storage.replace_directory(path, files)
     else:
-        storage.delete(storage.join(path, _DESCRIPTION))
+        storage.delete(storage.join(path, DESCRIPTION))
         for name, content in files.items():  # bundle.json comes last
             storage.write_bytes(storage.join(path, name), content)
 
@@ -379,50 +304,22 @@ def read_bundle(path: str) -> Bundle:
 
 
 def _read_description(path: str) -> bytes:
-    description = storage.join(path, _DESCRIPTION)
+    description = storage.join(path, DESCRIPTION)
     try:
         return storage.read_bytes(description, _MOST_DESCRIPTION_BYTES)
     except InputError as error:
         if storage.exists(description):
             raise BundleError(f"{path}: not a model bundle: {error}") from error
-        raise BundleError(f"{path}: not a model bundle: it has no {_DESCRIPTION}{_hint(path)}") from error
+        raise BundleError(f"{path}: not a model bundle: it has no {DESCRIPTION}{_hint(path)}") from error
 
 
 def _read_files(path: str, described: bytes) -> Bundle:
     """Reads the files that the content of a bundle.json lists."""
-    description = _parse_description(path, described)
-    text = _settings(path, TextSettings, description["text"])
-    model = _settings(path, ModelSettings, description["model"])
-    try:
-        rest = _Rest.model_validate(description)
-    except ValidationError as error:
-        raise BundleError(f"{path}: {_DESCRIPTION} is damaged: {_described(error)}") from error
-    files = {}
-    for name in _FILES[description["format_version"]]:
-        files[name] = _read_file(path, name, description["sha256"][name])
-    return Bundle(
-        path=path,
-        text=text,
-        model=model,
-        threshold=rest.threshold,
-        metrics=rest.metrics,
-        training=rest.training,
-        profile=_profile(path, description.get("profile")),
-        hash=_hash_of(description),
-        chosen_on=rest.chosen_on,
-        code=rest.code,
-        mix=rest.mix,
-        files=files,
-        sha256=description["sha256"],
-    )
-
-
-def _hash_of(description: dict[str, Any]) -> str:
-    """Returns the hash of a bundle, of all that scores depend on, from its bundle.json."""
-    combined = hashlib.sha256(json.dumps(sorted(description["sha256"].items())).encode())
-    for part in ("text", "model", "threshold"):
-        combined.update(json.dumps(description[part], sort_keys=True).encode())
-    return combined.hexdigest()
+    content = parse(path, described)
+    description = interpret(path, content)
+    names = FILES[content["format_version"]]
+    files = {name: _read_file(path, name, description.sha256[name]) for name in names}
+    return Bundle(**vars(description), path=path, files=files)
 
 
 def _read_file(path: str, name: str, expected: str) -> bytes:
@@ -431,82 +328,15 @@ def _read_file(path: str, name: str, expected: str) -> bytes:
         content = storage.read_bytes(storage.join(path, name), memory_bytes())  # it is read whole
     except InputError as error:
         raise BundleError(f"{path}: the bundle is incomplete: {error}") from error
-    if _sha256(content) != expected:
-        raise BundleError(f"{path}: the bundle's {name} is damaged: its sha256 is not the one in {_DESCRIPTION}")
+    if sha256(content) != expected:
+        raise BundleError(f"{path}: the bundle's {name} is damaged: its sha256 is not the one in {DESCRIPTION}")
     return content
-
-
-def _settings(path: str, kind: type[S], described: Any) -> S:
-    """Returns settings of a bundle.json, including those that it leaves out."""
-    later = {name: _LATER[name] for name in _LATER.keys() & kind.model_fields.keys()}
-    try:
-        return kind.model_validate({**later, **described} if isinstance(described, dict) else described)
-    except ValidationError as error:
-        raise BundleError(
-            f"{path}: {_DESCRIPTION} has settings this version does not know: {_described(error)}"
-        ) from error
-
-
-def _profile(path: str, described: Any) -> TrainingData | None:
-    """Returns the counts of a bundle.json; None if it has none."""
-    if described is None:
-        return None
-    try:
-        return TrainingData.from_json(described)
-    except ValueError as error:
-        raise BundleError(f"{path}: {_DESCRIPTION} is damaged: profile: {error}") from error
-
-
-def _described(error: ValidationError) -> str:
-    """Returns a validation error as one line."""
-    found = (
-        (shortened(".".join(map(str, problem["loc"]))), shortened(repr(problem["input"])), problem["msg"])
-        for problem in error.errors()
-    )
-    return "; ".join(f"{field} is {value}: {message[0].lower()}{message[1:]}" for field, value, message in found)
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _seal(description: dict[str, Any]) -> bytes:
-    """Returns bundle.json as text. `self_sha256` is the hash of this text with zeros in place of the hash."""
-    blank = json.dumps({**description, "self_sha256": _BLANK_HASH}, indent=2) + "\n"
-    return blank.replace(_BLANK_HASH, hashlib.sha256(blank.encode()).hexdigest()).encode()
-
-
-def _is_sealed(content: bytes, claimed: str) -> bool:
-    if not _HASH.fullmatch(claimed):
-        return False
-    blank = content.replace(claimed.encode(), _BLANK_HASH.encode())
-    return hashlib.sha256(blank).hexdigest() == claimed
-
-
-def _parse_description(path: str, content: bytes) -> dict[str, Any]:
-    try:
-        description = json.loads(content)
-        version = description["format_version"]
-        missing = {"text", "model", "threshold", "metrics", "training", "sha256"} - set(description)
-        absent = set(_FILES.get(version, ())) - set(description.get("sha256", {}))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise BundleError(f"{path}: {_DESCRIPTION} is damaged: {reason(error)}") from error
-    if version not in _FILES:
-        raise BundleError(
-            f"{path}: {_DESCRIPTION} has bundle format {shortened(str(version))}, but this is lstm-ray "
-            f"{lstm_ray.__version__}, which reads formats {' and '.join(map(str, _FILES))}: install a newer lstm-ray"
-        )
-    if not _is_sealed(content, str(description.get("self_sha256"))):
-        raise BundleError(f"{path}: {_DESCRIPTION} is damaged: its sha256 is not the one in it")
-    if missing or absent:
-        raise BundleError(f"{path}: {_DESCRIPTION} is damaged: it lacks {', '.join(sorted(missing | absent))}")
-    return dict(description)
 
 
 def _hint(path: str) -> str:
     """Returns a hint for a missing bundle, if the path is a training run's directory or `model` in one."""
     inside = storage.join(path, "model")
-    if storage.exists(storage.join(inside, _DESCRIPTION)):
+    if storage.exists(storage.join(inside, DESCRIPTION)):
         return f"; did you mean {inside}?"
     directory = storage.absolute(path).rstrip("/")
     for run in (directory, directory.removesuffix("/model")):

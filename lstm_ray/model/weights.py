@@ -10,19 +10,16 @@ import math
 import zipfile
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lstm_ray.config import ModelSettings, TextSettings
+from lstm_ray.config import ModelSettings, Pooling, Side, TextSettings
 from lstm_ray.errors import BundleError
 from lstm_ray.model.archives import PathOrFile, open_archive
 from lstm_ray.text.ngrams import LONGEST
 from lstm_ray.wording import reason
-
-Pooling = Literal["last", "max", "mean", "mean_max"]
-Padding = Literal["pre", "post"]
 
 
 @dataclass(frozen=True)
@@ -90,7 +87,7 @@ class NetworkWeights:
     output_bias: float
     pooling: Pooling
     masked: bool
-    padding: Padding
+    padding: Side
     max_tokens: int
     ngrams: int = 0
     ngram_table: NDArray[np.float32] | None = None
@@ -195,8 +192,8 @@ class NetworkWeights:
         """
         if self.pooling not in get_args(Pooling):
             raise BundleError(f"pooling of the network weights is {self.pooling!r}, not one of {get_args(Pooling)}")
-        if self.padding not in get_args(Padding):
-            raise BundleError(f"padding of the network weights is {self.padding!r}, not one of {get_args(Padding)}")
+        if self.padding not in get_args(Side):
+            raise BundleError(f"padding of the network weights is {self.padding!r}, not one of {get_args(Side)}")
         if self.max_tokens < 1:
             raise BundleError(f"max_tokens of the network weights is {self.max_tokens}, but must be at least 1")
         if not self.layers:

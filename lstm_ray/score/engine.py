@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lstm_ray.config import Precision
 from lstm_ray.kernels.emitter import Target
 from lstm_ray.kernels.forward import PLANES, Output, forward
 from lstm_ray.kernels.function import Floats, aligned_empty
 from lstm_ray.kernels.layout import RowOffsets, pack, rounded_up
 from lstm_ray.kernels.ngrams import WORD_BITS, ngram_sums
 from lstm_ray.kernels.precision.base import Stored
-from lstm_ray.kernels.precision.choice import FORMATS, Precision, check_precision
+from lstm_ray.kernels.precision.choice import FORMATS, check_precision
 from lstm_ray.kernels.products import product
 from lstm_ray.model.weights import LstmWeights, NetworkWeights
 from lstm_ray.runtime.threads import Threads

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from lstm_ray import storage
-from lstm_ray.config import ScoreConfig, describe_changes, meaning_of, read_yaml, split_list, to_yaml
+from lstm_ray.config import OLDER_ENGINES, ScoreConfig, describe_changes, meaning_of, read_yaml, split_list, to_yaml
 from lstm_ray.errors import LstmRayError, OutputError
 from lstm_ray.progress import Progress
 from lstm_ray.score.parts import FileCounts, Tally, read_part, sync_parts
@@ -120,13 +120,10 @@ def _difference(config: ScoreConfig, plan: Plan) -> str:
     earlier = (read_yaml(ScoreConfig, storage.read_bytes(path)) if storage.exists(path) else None) or {}
     if earlier:
         earlier["keep_columns"] = list(split_list(earlier["keep_columns"]))  # a text in earlier versions
+        earlier["engine"] = OLDER_ENGINES.get(earlier["engine"], earlier["engine"])
     now = yaml.safe_load(to_yaml(config))
-    fingerprint = meaning_of(ScoreConfig, "fingerprint")
-    names = [
-        name
-        for name, part in fingerprint.items()
-        if part in ("value", "value if changed") or name in ("keep_columns", "model")
-    ]
+    deciding = [name for name, part in meaning_of(ScoreConfig, "fingerprint").items() if part != "nothing"]
+    names = [name for name in deciding if name != "inputs"]  # of which each file is compared below
     changed = [name for name in names if earlier and earlier[name] != now[name]]
     found = [describe_changes(changed, earlier, now)] if changed else []
     written = _read_plan(there)

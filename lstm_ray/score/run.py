@@ -140,7 +140,7 @@ def _with_engine(config: ScoreConfig, bundle: Bundle, progress: Progress) -> Sco
     engine = pick_engine(config.engine, is_on_gpu, bundle.model.network, config.precision)
     if config.actors == "0":
         check_precision(config.precision, Target.host())  # else each actor checks its own processor
-    if engine == "cpu" and (note := slow_note()):
+    if engine == "native" and (note := slow_note()):
         progress(f"note: {note}")
     if config.explain:
         progress("note: --explain scores each row again without each of its words, which takes as many times as long")

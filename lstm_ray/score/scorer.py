@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lstm_ray import user_code
+from lstm_ray.config import EngineName, Precision
 from lstm_ray.errors import BundleError, ConfigError
-from lstm_ray.kernels.precision.choice import Precision
 from lstm_ray.model.bundle import Bundle
 from lstm_ray.model.explain import Logits, WordWeight, explain
 from lstm_ray.model.profile import Profile, count_scores, count_texts
@@ -33,7 +33,6 @@ from lstm_ray.text.tokenize import decode_texts, tokenize
 Band: TypeAlias = tuple[float, float]
 """The least and the greatest probability of texts that are called unsure."""
 
-EngineName = Literal["auto", "cpu", "keras"]
 RunAll: TypeAlias = Callable[..., Iterable[Any]]
 
 SENTIMENTS = ("negative", "positive")
@@ -217,9 +216,9 @@ class KerasEngine:
 
 
 def make_engine(
-    bundle: Bundle, name: Literal["cpu", "keras"], threads: int, precision: Precision = "float32"
+    bundle: Bundle, name: Literal["native", "keras"], threads: int, precision: Precision = "float32"
 ) -> Engine:
-    """Returns an engine that computes on `threads` threads; only "cpu" has a choice of precision.
+    """Returns an engine that computes on `threads` threads; only "native" has a choice of precision.
 
     Raises:
         ConfigError: The processor lacks the instructions of that precision.
@@ -338,7 +337,7 @@ def _reasons(
 
 def pick_engine(
     wanted: EngineName, is_on_gpu: bool, network: str | None, precision: Precision = "float32"
-) -> Literal["cpu", "keras"]:
+) -> Literal["native", "keras"]:
     """Returns the engine to score with: the one asked for, or the one that "auto" stands for.
 
     Args:
@@ -354,11 +353,11 @@ def pick_engine(
         if network is not None or wanted == "keras":
             reason = "--engine keras has none" if network is None else f"{network} needs keras, which has none"
             raise ConfigError(f"--precision {precision} is a choice of the native engine: {reason}")
-        return "cpu"
+        return "native"
     if network is not None:
-        if wanted == "cpu":
-            raise ConfigError(f"--engine cpu computes only lstm-ray's own networks: {network} needs keras")
+        if wanted == "native":
+            raise ConfigError(f"--engine native computes only lstm-ray's own networks: {network} needs keras")
         return "keras"
     if wanted == "auto":
-        return "keras" if is_on_gpu else "cpu"
+        return "keras" if is_on_gpu else "native"
     return wanted

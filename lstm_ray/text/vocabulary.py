@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lstm_ray.config import Unlisted
 from lstm_ray.errors import InputError
 from lstm_ray.text.sequences import Sequences
 from lstm_ray.wording import reason
@@ -25,8 +25,6 @@ from lstm_ray.wording import reason
 START_ID = 1
 OOV_ID = 2
 FIRST_WORD_ID = 4
-
-Unlisted = Literal["oov", "drop"]
 
 _MOST_UNPACKED = 100  # maximum compression ratio; 300,000 words that differ only in a number have a ratio of 6
 

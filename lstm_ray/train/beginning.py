@@ -19,19 +19,17 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_ray import storage
-from lstm_ray.config import ModelSettings, TextSettings, TrainConfig, as_option, left_open, resolve
+from lstm_ray.config import ModelSettings, TextSettings, TrainConfig, as_option, left_open, meaning_of, resolve
 from lstm_ray.errors import ConfigError
 from lstm_ray.evaluate.counts import BinaryCounts
-from lstm_ray.model.bundle import VOCABULARY, Bundle, read_bundle
+from lstm_ray.model.bundle import Bundle, read_bundle
+from lstm_ray.model.description import VOCABULARY
 from lstm_ray.model.weights import NetworkWeights
 from lstm_ray.runtime.devices import available_cores
 from lstm_ray.score.engine import NativeEngine
 from lstm_ray.text.sequences import Sequences
 from lstm_ray.text.vocabulary import OOV_ID
 from lstm_ray.train.data.corpus import Corpus
-
-_ONLY_IN_TRAINING = {"embedding_dropout", "shared_dropout", "dropout", "recurrent_dropout", "output_dropout"}
-"""Settings of the network on which its weights do not depend."""
 
 
 def begin_with(config: TrainConfig) -> tuple[TrainConfig, Bundle | None]:
@@ -64,8 +62,9 @@ def begin_with(config: TrainConfig) -> tuple[TrainConfig, Bundle | None]:
     if config.vocabulary not in (None, own):
         raise ConfigError(f"--from {config.from_} brings its vocabulary: leave --vocabulary out, or see --add-words")
     config = resolve(type(config), {**dict(config), **taken, "vocabulary": own})
+    free = meaning_of(TrainConfig, "only_in_training")
     for name in (*TextSettings.model_fields, *ModelSettings.model_fields):
-        if name not in _ONLY_IN_TRAINING and getattr(config, name) != brought[name]:
+        if name not in free and getattr(config, name) != brought[name]:
             raise ConfigError(
                 f"--from {config.from_}: its model was trained with {as_option(name, brought[name])}, which cannot "
                 f"change: leave out {as_option(name, getattr(config, name))}"

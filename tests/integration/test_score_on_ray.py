@@ -159,7 +159,7 @@ def test_tasks_feed_an_actor_that_has_a_gpu(
 def test_an_actor_on_a_gpu_scores_as_the_cpu_does(
     run: Run, corpus: Path, model: Path, ray_nodes: RayCluster, tmp_path: Path
 ) -> None:
-    run(tmp_path / "cpu", engine="cpu")
+    run(tmp_path / "cpu", engine="native")
     ray_nodes.start_node(cpus=3, gpus=1)
     arguments = ("--model", model, "--rows-per-part", 200, "--address", ray_nodes.address, "--actors", 1)
     done = ray_nodes.lstm_ray("score", corpus, *arguments, "--gpus-per-actor", 1, "--output", tmp_path / "gpu")

@@ -139,7 +139,7 @@ def test_history_and_bundle_are_those_of_one_process(trained: Trained, network: 
     assert shared.bundle.files["vocabulary.parquet"] == alone.bundle.files["vocabulary.parquet"]
     assert shared.bundle.text == alone.bundle.text
     texts = pa.array(["word1 splendid word2", "dreadful", "word7 " * 40])
-    one, other = (Scorer(run.bundle, "cpu", 1).score(texts).probability for run in (alone, shared))
+    one, other = (Scorer(run.bundle, "native", 1).score(texts).probability for run in (alone, shared))
     np.testing.assert_allclose(other.to_numpy(), one.to_numpy(), atol=1e-5)
 
 

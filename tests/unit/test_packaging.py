@@ -20,6 +20,6 @@ def test_all_files_besides_modules_are_package_data() -> None:
         for pattern in ast.literal_eval(patterns)
     ]
     others = [path for path in (ROOT / "lstm_ray").rglob("*") if path.is_file() and path.suffix not in {".py", ".pyc"}]
-    assert others
+    assert ROOT / "lstm_ray/py.typed" in others, "type checkers ignore the types of a package without it"
     for path in others:
         assert any(path.match(pattern) for pattern in patterns), f"{path.relative_to(ROOT)}: would not be installed"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import re
 from importlib.metadata import version
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lstm_ray.cluster.check.document import parse as parse_yaml
@@ -16,7 +18,7 @@ from lstm_ray.cluster.definition import machines
 from lstm_ray.cluster.definition.addresses import is_ip
 from lstm_ray.cluster.definition.cloud_packages import CLOUD_PACKAGES
 from lstm_ray.cluster.definition.settings import PROVIDERS, ClusterConfig
-from lstm_ray.errors import ConfigError
+from lstm_ray.errors import ConfigError, OutputError
 from lstm_ray.wording import counted
 
 if TYPE_CHECKING:
@@ -74,6 +76,21 @@ def render(config: ClusterConfig, ray_version: str | None = None, parse: ParseCo
         lines = "\n".join(f"  {remark.path}: {remark.finding.message}" for remark in mistakes)
         raise ConfigError(f"these settings make a definition with {counted(len(mistakes), 'mistake')}:\n{lines}")
     return text
+
+
+def write(text: str, path: Path, *, overwrite: bool) -> None:
+    """Writes a definition to a file.
+
+    Raises:
+        OutputError: The file cannot be written, or contains another definition and may not be overwritten.
+    """
+    from lstm_ray.storage import write_bytes  # loads pyarrow, which a definition that is printed does not need
+
+    if os.path.isdir(path):
+        raise OutputError(f"{path}: is a directory: give a file")
+    if os.path.exists(path) and not overwrite and path.read_bytes() not in (b"", text.encode()):
+        raise OutputError(f"{path}: contains another definition, perhaps edited by hand: use --overwrite to replace it")
+    write_bytes(str(path), text.encode())
 
 
 def _launcher_values(config: ClusterConfig) -> dict[str, Any]:

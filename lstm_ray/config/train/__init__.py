@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import model_validator
 
+from lstm_ray.config.base import command_of, meaning_of
 from lstm_ray.config.model import ModelSettings, TextSettings
 from lstm_ray.config.presets import preset_of, preset_settings
 from lstm_ray.config.shared import LabelSettings, RowSettings, ThresholdSettings
@@ -38,6 +39,11 @@ class TrainConfig(
         return 0.5 if self.threshold is None else self.threshold
 
     @property
+    def has_validation(self) -> bool:
+        """Returns whether there are rows to validate on."""
+        return bool(self.validation) or self.validation_fraction > 0
+
+    @property
     def refits_on_all_rows(self) -> bool:
         """Returns whether the linear part is fitted again at the end, including the held-out rows."""
         return self.ngrams > 0 and self.ngram_refit and not self.validation
@@ -62,6 +68,14 @@ class TrainConfig(
             return {**preset_settings(cls, given), **given}
         except ConfigError as error:
             raise ValueError(f"`preset` is {given['preset']!r}: {error}") from error
+
+    @model_validator(mode="after")
+    def _has_no_setting_of_other_commands(self) -> TrainConfig:
+        command = command_of(type(self))
+        for name, reasons in meaning_of(type(self), "refused").items():
+            if command in reasons and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"`{name}` {reasons[command]}")
+        return self
 
     @model_validator(mode="after")
     def _needs_embeddings(self) -> TrainConfig:
@@ -98,17 +112,11 @@ class TrainConfig(
 
     @model_validator(mode="after")
     def _needs_validation(self) -> TrainConfig:
-        if self.early_stopping and not self.validation and self.validation_fraction == 0:
+        wanting = ["early_stopping"] if self.early_stopping else [] if self.goal is None else [self.goal[0]]
+        if wanting and not self.has_validation:
             raise ValueError(
-                "`early_stopping` needs validation rows: give `validation`, or a `validation_fraction` above 0"
+                f"`{wanting[0]}` needs validation rows: give `validation`, or a `validation_fraction` above 0"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _goal_has_rows(self) -> TrainConfig:
-        if self.goal is not None and not self.validation and self.validation_fraction == 0:
-            name = self.goal[0]
-            raise ValueError(f"`{name}` needs validation rows: give `validation`, or a `validation_fraction` above 0")
         return self
 
     @model_validator(mode="after")

@@ -9,6 +9,8 @@ from pydantic import model_validator
 from lstm_ray.config.base import COUNT, free, limits_of, setting
 from lstm_ray.config.shared import RaySettings
 
+_NO_OTHERS = {"tune": "has no effect in a search: a trial has no other workers"}
+
 
 class ComputeSettings(RaySettings):
     """Where training runs."""
@@ -23,6 +25,7 @@ class ComputeSettings(RaySettings):
         coerce_numbers_to_str=True,
         may_change=("train",),
         searchable=False,
+        refused={"tune": "must be 0: a trial trains in one process, and `concurrency` says how many at once"},
     )
     cpus_per_worker: float = free(1.0, "CPU cores per Ray worker.", panel="Compute", gt=0)
     gpus_per_worker: int = free(0, "GPUs per Ray worker: 0 or 1.", panel="Compute", ge=0, le=1)
@@ -34,6 +37,7 @@ class ComputeSettings(RaySettings):
         le=86_400,
         may_change=("train",),
         searchable=False,
+        refused=_NO_OTHERS,
     )
     collective: Literal["auto", "tcp", "tensorflow"] = setting(
         "auto",
@@ -42,6 +46,7 @@ class ComputeSettings(RaySettings):
         panel="Compute",
         may_change=("train",),
         searchable=False,
+        refused=_NO_OTHERS,
     )
     max_failures: int = free(
         3, "How often lost Ray workers may be replaced before the run fails.", panel="Compute", ge=0

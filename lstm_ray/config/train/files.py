@@ -20,8 +20,8 @@ class RunSettings(Settings):
         "Settings to start from: best (chosen for the data), lstm or bilstm (the two textbook models), none (the "
         "defaults shown here; the default with --network and --from), or a mapping in your own module.",
         panel=FILES,
-        metavar="best|lstm|bilstm|none|MODULE:NAME",
-        examples=["best", "lstm", "bilstm", "none", "mine:small"],
+        metavar="|".join([*PRESETS, "MODULE:NAME"]),
+        examples=[*PRESETS, "mine:small"],
     )
     train: tuple[str, ...] = fixed(
         (),
@@ -62,6 +62,7 @@ class RunSettings(Settings):
         panel=FILES,
         metavar="DIR",
         path="input",
+        refused={"tune": "is for train: the trials of a search begin with random weights"},
     )
     output: str = free(
         "",
@@ -99,10 +100,13 @@ class RunSettings(Settings):
         if given not in PRESETS and not user_code.is_named(given):
             close = difflib.get_close_matches(given, PRESETS, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"should be 'best', 'lstm', 'bilstm' or 'none', or {user_code.FORM} for your own{hint}")
+            *others, last = map(repr, PRESETS)
+            raise ValueError(f"should be {', '.join(others)} or {last}, or {user_code.FORM} for your own{hint}")
         return given
 
     @field_validator("mlflow", mode="before")
     @classmethod
     def _yes_is_a_word(cls, given: Any) -> Any:
-        return {True: "yes", False: None, "no": None}.get(given, given)  # older job files hold true and false
+        if isinstance(given, bool):  # in older job files
+            return "yes" if given else None
+        return None if given == "no" else given

@@ -22,6 +22,7 @@ class WordSettings(Settings):
         "--embeddings.",
         panel="Text",
         ge=0,
+        refused={"tune": "is for train: the trials of a search count their own words"},
     )
     embeddings: str | None = learned(
         None,
@@ -38,6 +39,10 @@ class WordSettings(Settings):
         panel=FILES,
         metavar="PATH",
         path="input",
+        refused={
+            "tune": "would learn the same word vectors in every trial: learn them once with lstm-ray vectors, and give "
+            "them as `embeddings`"
+        },
     )
     learn_vectors: bool = fixed(
         False,

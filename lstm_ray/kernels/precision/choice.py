@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import platform
-from typing import Literal
 
+from lstm_ray.config import Precision
 from lstm_ray.errors import ConfigError
 from lstm_ray.kernels.emitter import Target
 from lstm_ray.kernels.precision.base import NumberFormat
 from lstm_ray.kernels.precision.bfloat16 import BFloat16
 from lstm_ray.kernels.precision.float32 import Float32
 from lstm_ray.kernels.precision.int8 import Int8
-
-Precision = Literal["float32", "bf16", "int8"]
 
 FORMATS: dict[Precision, NumberFormat] = {"float32": Float32(), "bf16": BFloat16(), "int8": Int8()}
 

@@ -29,8 +29,9 @@ from lstm_ray.text.sequences import Sequences
 from lstm_ray.text.vocabulary import FIRST_WORD_ID
 from lstm_ray.train.data.batches import Batch
 from lstm_ray.train.native.adam import FIRST, SECOND, VALUES
+from lstm_ray.train.native.layers import NO_DROPOUT, Weights, sum_by
 from lstm_ray.train.native.layout import WeightLayout
-from lstm_ray.train.native.network import NO_DROPOUT, Network, Weights
+from lstm_ray.train.native.network import Network
 from lstm_ray.train.native.rows import BatchRows
 from lstm_ray.train.native.stepper import NativeStepper, Variable, VariablePart
 
@@ -185,7 +186,7 @@ class _LanguageNetwork(Network):
         dense[:] = 0
         d_heads = dense[-heads.size :].reshape(heads.shape)
         source = self._look_up(rows, weights, NO_DROPOUT)
-        layers = self._forward(rows, source, weights, NO_DROPOUT)
+        layers = self._layers.forward(rows, source, weights, NO_DROPOUT)
         upstream = self._buffer("upstream", *layers[-1].hidden.shape)
         upstream[:] = 0
         others = weights.vectors[np.searchsorted(weights.words, drawn)]
@@ -216,10 +217,10 @@ class _LanguageNetwork(Network):
             d_true = ((of_true / total - 1) * scale)[:, None]
             d_vectors = logits @ others + d_true * source.values[words]
             d_others += logits.T @ vectors
-            d_words += self._sum_by(words, d_true * vectors, self._buffer("d_words", *d_words.shape))
+            d_words += sum_by(self._target, words, d_true * vectors, self._buffer("d_words", *d_words.shape))
             d_head += states.T @ d_vectors
             upstream[at, columns] = d_vectors @ head.T
-        d_source = self._backward(rows, layers, None, upstream, weights, dense)
+        d_source = self._layers.backward(rows, layers, None, upstream, weights, dense)
         if d_source is not None:
             d_words += self._word_gradient(rows, source, d_source, None)
         return _WordGradients(dense, rows.words, d_words, d_others, loss, predictions)

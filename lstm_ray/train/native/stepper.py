@@ -1,7 +1,7 @@
 """A training step on CPUs with compiled kernels.
 
     words of the batch  ->  take the Adam steps that they missed       adam.py
-    rows, divided among the threads  ->  gradients                     network.py, rows.py, layout.py, lstm_ray/kernels/
+    rows, divided among the threads  ->  gradients                     network.py, layers.py, rows.py, lstm_ray/kernels/
     sums over threads, then over workers                               lstm_ray/collective/tcp.py
     sums  ->  Adam                                                     adam.py
 
@@ -30,8 +30,9 @@ from lstm_ray.runtime.threads import Threads
 from lstm_ray.text.word_vectors import WordVectors
 from lstm_ray.train.data.batches import Batch
 from lstm_ray.train.native.adam import AVERAGES, FIRST, SECOND, VALUES, AdamMatrix, Clock
+from lstm_ray.train.native.layers import Dropout, Weights
 from lstm_ray.train.native.layout import WeightLayout, directions, lay_out
-from lstm_ray.train.native.network import Dropout, Gradients, Network, Weights, sigmoid
+from lstm_ray.train.native.network import Gradients, Network, sigmoid
 from lstm_ray.train.step.loss import Labels, class_weights
 from lstm_ray.train.step.schedule import count_steps, is_scheduled, learning_rate_at
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +114,16 @@ def test_an_error_names_the_keyword(call: Any, message: str) -> None:
     with pytest.raises(ConfigError) as error:
         call()
     assert str(error.value).startswith(message)
+
+
+def test_the_names_of_the_library_are_there_after_its_import() -> None:
+    names = (
+        "train score evaluate tune export load calibrate convert split vectors errors.ConfigError "
+        "Explanation Model Prediction CalibrateConfig ConvertConfig EvaluateConfig ScoreConfig SplitConfig TrainConfig "
+        "TuneConfig VectorsConfig"
+    )
+    code = "; ".join(["import lstm_ray", *(f"lstm_ray.{name}" for name in names.split())])
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

@@ -14,10 +14,11 @@ import pyarrow as pa
 import pytest
 
 import lstm_ray
+from lstm_ray.config import Precision
 from lstm_ray.errors import BundleError, ConfigError, InputError
-from lstm_ray.kernels.precision.choice import Precision
 from lstm_ray.model.bundle import read_bundle
-from lstm_ray.score.scorer import Scorer
+from lstm_ray.score.scorer import Encoder, Scorer
+from lstm_ray.text.sequences import pad_batch
 
 TEXTS = ["a good film", None, "?!", "bad acting"]
 
@@ -29,7 +30,7 @@ def model(tiny_bundle: Path) -> lstm_ray.Model:
 
 
 def test_predictions_are_the_scores_of_the_scorer(model: lstm_ray.Model, tiny_bundle: Path) -> None:
-    expected = Scorer(read_bundle(str(tiny_bundle)), "cpu", 1).score(pa.array(TEXTS))
+    expected = Scorer(read_bundle(str(tiny_bundle)), "native", 1).score(pa.array(TEXTS))
     predictions = model.predict(TEXTS)
     assert [one.probability for one in predictions] == expected.probability.to_pylist()
     assert [one.label for one in predictions] == expected.sentiment.to_pylist()
@@ -62,6 +63,14 @@ def test_probabilities_are_those_of_both_labels(model: lstm_ray.Model) -> None:
     assert np.isnan(probabilities[1:3]).all()
     np.testing.assert_allclose(probabilities[[0, 3]].sum(axis=1), 1, rtol=1e-6)
     assert probabilities[0, model.labels.index("positive")] == model.predict("a good film").probability
+
+
+def test_the_keras_model_computes_the_same_from_token_ids(model: lstm_ray.Model, tiny_bundle: Path) -> None:
+    bundle = read_bundle(str(tiny_bundle))
+    sequences = Encoder(bundle).encode(pa.array(["a good film", "bad acting"])).sequences
+    token_ids = pad_batch(sequences, 2, bundle.text.max_tokens, bundle.text.padding)
+    expected = [one.probability for one in model.predict(["a good film", "bad acting"])]
+    np.testing.assert_allclose(np.asarray(model.to_keras()(token_ids))[:, 0], expected, rtol=0, atol=1e-6)
 
 
 def test_a_batch_gets_the_columns_of_score(model: lstm_ray.Model) -> None:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from lstm_ray.cli.app import app
 from lstm_ray.cluster.definition.settings import ClusterConfig
-from lstm_ray.config import EvaluateConfig, ScoreConfig, Settings, TrainConfig, TuneConfig, command_of, option_name
+from lstm_ray.config import COMMANDS, ConvertConfig, Settings, SplitConfig, command_of, option_name
 
 HEAVY = ("ray", "tensorflow", "keras", "pyarrow", "numpy", "matplotlib", "jinja2", "llvmlite")
 
@@ -35,7 +35,8 @@ for path, command in commands(typer.main.get_command(app)):
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
         main()
     shown[" ".join(path)] = out.getvalue()
-    names = [name for parameter in command.params for name in [*parameter.opts, *parameter.secondary_opts]]
+    seen = [parameter for parameter in command.params if not getattr(parameter, "hidden", False)]
+    names = [name for parameter in seen for name in [*parameter.opts, *parameter.secondary_opts]]
     options[" ".join(path)] = [name for name in names if name.startswith("--")]
 print(json.dumps({{"help": shown, "options": options, "loaded": sorted(set({HEAVY!r}) & set(sys.modules))}}))
 """
@@ -57,9 +58,53 @@ def test_help_loads_no_heavy_package(asked: dict[str, Any]) -> None:
 
 
 def test_all_commands_are_found(asked: dict[str, Any]) -> None:
-    known = {"", "demo", "train", "tune", "score", "evaluate", "predict", "data", "data imdb", "data demo"}
-    assert known | {"config", "config show", "config schema"} <= set(asked["help"])
-    assert {f"cluster {name}" for name in ("render", "validate", "up", "down", "status")} <= set(asked["help"])
+    commands = (
+        *(
+            "demo",
+            "train",
+            "tune",
+            "score",
+            "evaluate",
+            "calibrate",
+            "predict",
+            "export",
+            "vectors",
+            "doctor",
+            "submit",
+        ),
+        *(f"data {name}" for name in ("imdb", "demo", "convert", "split")),
+        *(f"config {name}" for name in ("show", "schema")),
+        *(f"cluster {name}" for name in ("render", "validate", "up", "down", "status")),
+        *(f"jobs {name}" for name in ("list", "status", "logs", "stop")),
+    )
+    assert {"", "data", "config", "cluster", "jobs", *commands} == set(asked["help"])
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        (
+            "train",
+            "--train --validation --output --preset --config --embeddings --text-column --label-column "
+            "--vocabulary-size --max-tokens --padding --truncating --strip-html --no-strip-html --epochs "
+            "--global-batch-size --learning-rate --seed --workers --gpus-per-worker --cpus-per-worker --address "
+            "--max-rows --fresh",
+        ),
+        (
+            "score",
+            "--model --output --config --text-column --keep-columns --prefix --rows-per-part --max-rows "
+            "--max-bad-files --overwrite --actors --address",
+        ),
+        ("evaluate", "--model --output --json --text-column --label-column --max-rows --address"),
+        ("predict", "--model"),
+        ("export", "--model --format"),
+        ("vectors", "--text --output"),
+        ("cluster render", "--output"),
+        ("submit", "--address"),
+    ],
+)
+def test_the_options_that_scripts_rely_on_have_their_names(asked: dict[str, Any], command: str, options: str) -> None:
+    assert set(options.split()) <= set(asked["options"][command])
 
 
 def test_every_option_is_whole_on_a_terminal_of_80_columns(asked: dict[str, Any]) -> None:
@@ -99,14 +144,18 @@ def test_every_output_has_a_short_name_and_every_command_takes_debug(asked: dict
         assert not path or is_group or {"--quiet", "--verbose", "--debug"} <= set(options), path
 
 
-@pytest.mark.parametrize("kind", [TrainConfig, ScoreConfig, EvaluateConfig, TuneConfig, ClusterConfig])
+@pytest.mark.parametrize("kind", [*COMMANDS.values(), ClusterConfig])
 def test_every_setting_is_an_option_with_its_sentence(asked: dict[str, Any], kind: type[Settings]) -> None:
-    text = asked["help"]["cluster render" if kind is ClusterConfig else command_of(kind)]
+    inside = {ClusterConfig: "cluster render", ConvertConfig: "data convert", SplitConfig: "data split"}
+    text = asked["help"][inside.get(kind, command_of(kind))]
     flat = " ".join(text.split())
     for name, field in kind.model_fields.items():
         extra = field.json_schema_extra
         assert isinstance(extra, dict)
         if not extra["option"]:
+            continue
+        if command_of(kind) in extra.get("refused", ()):
+            assert not re.search(rf"^  {re.escape(option_name(name))} ", text, re.MULTILINE), name
             continue
         if extra["argument"]:
             assert re.search(rf"^  {name.removesuffix('s').upper()}\b", text, re.MULTILINE), name

@@ -15,7 +15,17 @@ from typer.testing import CliRunner
 
 from lstm_ray.cli.app import app as program
 from lstm_ray.cli.options import takes_settings
-from lstm_ray.config import PRESETS, EvaluateConfig, ScoreConfig, Settings, TrainConfig, TuneConfig, option_name
+from lstm_ray.config import (
+    COMMANDS,
+    PRESETS,
+    EvaluateConfig,
+    ScoreConfig,
+    Settings,
+    TrainConfig,
+    TuneConfig,
+    option_name,
+    shown_as,
+)
 from lstm_ray.errors import ConfigError
 
 Parse = Callable[..., Any]
@@ -56,7 +66,7 @@ def job(tmp_path: Path) -> Callable[..., str]:
     return write
 
 
-@pytest.mark.parametrize("kind", [TrainConfig, ScoreConfig, EvaluateConfig])
+@pytest.mark.parametrize("kind", COMMANDS.values())
 def test_without_options_everything_is_the_default(parse: Parse, kind: type[Settings]) -> None:
     assert parse(kind) == kind()
 
@@ -108,6 +118,7 @@ EXAMPLES: dict[str, str] = {
     "target_precision": "0.25",
     "target_recall": "0.25",
     "unsure": "0.25:0.75",
+    "test": "0.25",
 }
 NEEDED = {
     "unlisted_words": ("--vocabulary", "words.json"),
@@ -125,13 +136,20 @@ NEEDED = {
 
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [(kind, name) for kind in (TrainConfig, ScoreConfig, EvaluateConfig) for name in kind.model_fields],
+    [
+        (kind, name)
+        for command, kind in COMMANDS.items()
+        for name in kind.model_fields
+        if shown_as(kind, name)["option"] and command not in shown_as(kind, name).get("refused", ())
+    ],
 )
 def test_every_setting_can_be_given(parse: Parse, kind: type[Settings], name: str) -> None:
     field = kind.model_fields[name]
     needed = NEEDED.get(name, ())
     if name == "address":
-        needed = {ScoreConfig: ("--actors", "1"), EvaluateConfig: ()}.get(kind, needed)
+        needed = {ScoreConfig: ("--actors", "1"), EvaluateConfig: (), TuneConfig: ()}.get(kind, needed)
+    if kind is TuneConfig and name == "gpus_per_worker":
+        needed = ()
     extra = field.json_schema_extra
     assert isinstance(extra, dict)
     if field.annotation is bool:
@@ -155,7 +173,7 @@ def invoke(*arguments: str) -> str:
     return result.stdout
 
 
-@pytest.mark.parametrize("command", ["train", "score", "evaluate", "tune"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_config_show_prints_a_job_file_that_says_the_same(command: str, tmp_path: Path) -> None:
     shown = invoke("config", "show", command)
     assert yaml.safe_load(shown)["command"] == command
@@ -170,10 +188,7 @@ def test_config_show_knows_presets_and_job_files(job: Callable[..., str]) -> Non
     assert {**shown, "units": PRESETS["bilstm"]["units"]}.items() >= PRESETS["bilstm"].items()
 
 
-@pytest.mark.parametrize(
-    ("command", "kind"),
-    [("train", TrainConfig), ("score", ScoreConfig), ("evaluate", EvaluateConfig), ("tune", TuneConfig)],
-)
+@pytest.mark.parametrize(("command", "kind"), COMMANDS.items())
 def test_config_schema_describes_every_setting(command: str, kind: type[Settings]) -> None:
     schema = json.loads(invoke("config", "schema", command))
     assert set(schema["properties"]) == {"command", *kind.model_fields}

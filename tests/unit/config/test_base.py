@@ -1,5 +1,7 @@
 """Declarations: every setting has its properties, and they are used."""
 
+import inspect
+
 import pytest
 
 from lstm_ray.config import (
@@ -19,19 +21,16 @@ from lstm_ray.config import (
     shown_as,
     with_paths,
 )
+from lstm_ray.config.base import PANELS
 
-KINDS = [TrainConfig, ScoreConfig, EvaluateConfig]
 
-
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", COMMANDS.values())
 def test_every_setting_has_a_sentence_and_a_panel(kind: type[Settings]) -> None:
     for name, field in kind.model_fields.items():
         assert field.description, name
         assert field.description.endswith("."), name
         assert isinstance(field.json_schema_extra, dict), name
-        assert field.json_schema_extra["panel"] in {
-            *("Input and output", "Threshold", "Text", "Model", "Training", "Compute")
-        }, name
+        assert field.json_schema_extra["panel"] in PANELS, name
     kind.model_json_schema()
 
 
@@ -40,8 +39,33 @@ def test_a_configuration_cannot_be_changed() -> None:
         TrainConfig().epochs = 3  # type: ignore[misc]
 
 
+def test_the_defaults_that_scripts_rely_on() -> None:
+    train = TrainConfig(preset="none")
+    assert (train.text_column, train.label_column, train.max_rows) == ("text", "label", None)
+    assert (train.vocabulary_size, train.max_tokens, train.strip_html) == (20_000, 80, True)
+    assert (train.workers, train.address, train.fresh) == ("0", "local", False)
+    assert [TrainConfig(preset=preset).strip_html for preset in ("lstm", "bilstm")] == [False, False]
+    score = ScoreConfig()
+    assert (score.text_column, score.keep_columns, score.prefix, score.max_rows) == ("text", ("all",), "", None)
+    assert (score.max_bad_files, score.actors, score.address, score.overwrite) == (0, "0", "local", False)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["inputs", "model", "text_column", "max_rows", "label_column", "positive_labels", "threshold", "allow_seen_files"],
+)
+def test_a_setting_that_commands_share_is_declared_once(name: str) -> None:
+    """`train --allow-seen-files` is about its own files, and another setting."""
+    kinds = [kind for kind in COMMANDS.values() if name in kind.model_fields]
+    if name == "allow_seen_files":
+        kinds = [kind for kind in kinds if not issubclass(kind, TrainConfig)]
+    declaring = {base for kind in kinds for base in kind.__mro__ if name in inspect.get_annotations(base)}
+    assert len(kinds) > 1
+    assert len(declaring) == 1
+
+
 def test_names() -> None:
-    assert [command_of(kind) for kind in KINDS] == ["train", "score", "evaluate"]
+    assert [command_of(kind) for kind in (TrainConfig, ScoreConfig, EvaluateConfig)] == ["train", "score", "evaluate"]
     assert option_name("max_tokens") == "--max-tokens"
 
 

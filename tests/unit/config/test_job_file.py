@@ -21,11 +21,11 @@ from lstm_ray.config import (
     command_of,
     job_file_schema,
     load_job_file,
-    read_job_file,
     read_yaml,
     resolve,
     to_yaml,
 )
+from lstm_ray.config.job_file import read_job_file
 from lstm_ray.errors import ConfigError
 from lstm_ray.tune.search import trial_config
 

@@ -79,6 +79,7 @@ WRONG_TRAIN = [
     ({"preset": "gru"}, "--preset is 'gru': should be 'best', 'lstm', 'bilstm' or 'none'"),
     ({"mask": "perhaps"}, "--mask is 'perhaps': should be a valid boolean"),
     ({"train": ("a", 3)}, "--train is 3: should be a valid string"),
+    ({"mlflow": ["runs"]}, "--mlflow is ['runs']: should be a valid string"),
     ({"gpus_per_worker": 2, "workers": 1}, "--gpus-per-worker is 2: should be less than or equal to 1"),
     ({"workers": 65}, "--global-batch-size 64 cannot be divided among --workers 65"),
     ({"workers": "2:65"}, "--global-batch-size 64 cannot be divided among --workers 2:65"),
@@ -102,15 +103,16 @@ WRONG_SCORE = [
     ({"unsure": 0.4}, "--unsure is 0.4: should be LOW:HIGH, such as 0.4:0.6"),
     ({"unsure": [0.4, 0.5, 0.6]}, "--unsure is [0.4, 0.5, 0.6]: should be LOW:HIGH, such as 0.4:0.6"),
     ({"unsure": [0.6, 0.4]}, "--unsure '0.6:0.4': the first probability is the least"),
-    ({"engine": "gpu"}, "--engine is 'gpu': should be 'auto', 'cpu' or 'keras'"),
+    ({"engine": "gpu"}, "--engine is 'gpu': should be 'auto', 'native' or 'keras'"),
+    ({"engine": ["native"]}, "--engine is ['native']: should be 'auto', 'native' or 'keras'"),
     ({"rows_per_part": 0}, "--rows-per-part is 0: should be greater than or equal to 1"),
     ({"inputs": (1,)}, "INPUT is 1: should be a valid string"),
     ({"actors": "3:2"}, "--actors '3:2': the first number is the least, the second the most"),
     ({"address": "auto"}, "--address 'auto' needs --actors of 1 or more; 0 scores in this process"),
     ({"gpus_per_actor": 0.5}, "--gpus-per-actor needs --actors of 1 or more"),
     (
-        {"gpus_per_actor": 1, "actors": 1, "engine": "cpu"},
-        "--engine cpu does not use GPUs: leave --gpus-per-actor at 0",
+        {"gpus_per_actor": 1, "actors": 1, "engine": "native"},
+        "--engine native does not use GPUs: leave --gpus-per-actor at 0",
     ),
     ({"precision": "fp16"}, "--precision is 'fp16': should be 'float32', 'bf16' or 'int8'"),
     ({"precision": "bf16", "engine": "keras"}, "--precision bf16 is the native engine's: it excludes --engine keras"),
@@ -152,6 +154,15 @@ def test_a_pair_is_taken_where_the_command_line_has_two_numbers_in_one_word() ->
     assert resolve(TrainConfig, {"workers": (np.int64(1), 4), "epochs": np.int64(3)}).workers == "1:4"
     assert resolve(ScoreConfig, {"actors": [2, 8]}).actor_limits == (2, 8)
     assert resolve(TrainConfig, {"class_weights": (1, 2.5)}).class_weights == "1,2.5"
+
+
+def test_names_of_older_versions_are_understood(job: Job) -> None:
+    assert (
+        resolve(ScoreConfig, {}, job("engine: cpu")).engine
+        == resolve(ScoreConfig, {"engine": "cpu"}).engine
+        == "native"
+    )
+    assert [resolve(TrainConfig, {}, job(f"mlflow: {word}")).mlflow for word in ("true", "no")] == ["yes", None]
 
 
 def test_all_wrong_settings_are_told_at_once() -> None:

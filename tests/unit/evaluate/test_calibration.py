@@ -65,7 +65,7 @@ def test_rows_without_a_temperature_are_refused(labels: list[int], probabilities
 
 def labelled(directory: Path, bundle: Path) -> str:
     """Writes reviews, most of them labelled as the model predicts them, and returns their path."""
-    scored = Scorer(read_bundle(str(bundle)), "cpu", 1).score(pa.array(TEXTS)).probability.to_pylist()
+    scored = Scorer(read_bundle(str(bundle)), "native", 1).score(pa.array(TEXTS)).probability.to_pylist()
     middle = float(np.median(scored))
     rows = [
         (text, int((one > middle) != (number == 0)))
@@ -92,7 +92,8 @@ def test_every_engine_computes_the_temperature(
     made = lstm_ray.calibrate(labelled(tmp_path, old), model=old, output=new)
     bundles = [read_bundle(str(path)) for path in (old, new)]
     before, after = (
-        Scorer(bundle, "cpu", 1).score(pa.array(TEXTS)).probability.to_numpy().astype(np.float64) for bundle in bundles
+        Scorer(bundle, "native", 1).score(pa.array(TEXTS)).probability.to_numpy().astype(np.float64)
+        for bundle in bundles
     )
     expected = special.expit(special.logit(before) / 2)
     np.testing.assert_allclose(after, expected, atol=1e-6)
@@ -112,17 +113,17 @@ def test_the_new_bundle_keeps_all_but_weights_threshold_and_metrics(
     tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from lstm_ray.datasets.seen import SeenTexts, hash_texts
-    from lstm_ray.model.bundle import _seal, _sha256
+    from lstm_ray.model.description import seal, sha256
 
     old = tmp_path / "old"
     shutil.copytree(tiny_bundle, old)
     SeenTexts([hash_texts(pa.array(["a text"], pa.large_string()))]).write(old / "seen.parquet")
     description = json.loads((old / "bundle.json").read_text())
-    description["sha256"]["seen.parquet"] = _sha256((old / "seen.parquet").read_bytes())
+    description["sha256"]["seen.parquet"] = sha256((old / "seen.parquet").read_bytes())
     description["threshold"] = 0.8
     description["later"] = "what a newer version adds"
     del description["self_sha256"]
-    (old / "bundle.json").write_bytes(_seal(description))
+    (old / "bundle.json").write_bytes(seal(description))
     content = {path.name: path.read_bytes() for path in old.iterdir()}
 
     fixed(monkeypatch)
@@ -160,12 +161,12 @@ def test_a_target_that_cannot_be_reached_writes_nothing(
 
 def with_threshold(bundle: Path, to: Path, threshold: float) -> Path:
     """Copies a bundle as one with another threshold."""
-    from lstm_ray.model.bundle import _seal
+    from lstm_ray.model.description import seal
 
     shutil.copytree(bundle, to, dirs_exist_ok=True)
     description = json.loads((to / "bundle.json").read_text())
     del description["self_sha256"]
-    (to / "bundle.json").write_bytes(_seal({**description, "threshold": threshold}))
+    (to / "bundle.json").write_bytes(seal({**description, "threshold": threshold}))
     return to
 
 
@@ -175,7 +176,7 @@ def test_the_metrics_are_those_of_the_new_bundle_also_if_its_threshold_is_beside
     fixed(monkeypatch)
     reviews = labelled(tmp_path, tiny_bundle)
     lstm_ray.calibrate(reviews, model=tiny_bundle, output=tmp_path / "first")
-    scored = Scorer(read_bundle(str(tmp_path / "first")), "cpu", 1).score(pa.array(TEXTS)).probability.to_numpy()
+    scored = Scorer(read_bundle(str(tmp_path / "first")), "native", 1).score(pa.array(TEXTS)).probability.to_numpy()
     just_below = float(np.nextafter(np.sort(scored)[2], np.float32(0)))
     made = lstm_ray.calibrate(reviews, model=tiny_bundle, output=tmp_path / "new", threshold=just_below)
     measured = lstm_ray.evaluate(reviews, model=tmp_path / "new").metrics

@@ -15,10 +15,9 @@ import pytest
 from typer.testing import CliRunner
 
 from lstm_ray.cli.app import app
-from lstm_ray.config import EvaluateConfig
+from lstm_ray.config import EvaluateConfig, Precision
 from lstm_ray.errors import BundleError, ConfigError, InputError, OutputError, ReportError
 from lstm_ray.evaluate.evaluation import Evaluation, evaluate
-from lstm_ray.kernels.precision.choice import Precision
 from lstm_ray.progress import ignore
 
 
@@ -87,15 +86,15 @@ def test_rows_of_one_label_are_measured_with_a_warning(
 def trained_on(bundle: Path, to: Path, *texts: str, train: tuple[str, ...] = ()) -> Path:
     """Copies a bundle as one that learned from some texts, in files of `train`."""
     from lstm_ray.datasets.seen import SeenTexts, hash_texts
-    from lstm_ray.model.bundle import _seal, _sha256
+    from lstm_ray.model.description import seal, sha256
 
     shutil.copytree(bundle, to)
     SeenTexts([hash_texts(pa.array(texts, pa.large_string()))]).write(to / "seen.parquet")
     description = json.loads((to / "bundle.json").read_text())
-    description["sha256"]["seen.parquet"] = _sha256((to / "seen.parquet").read_bytes())
+    description["sha256"]["seen.parquet"] = sha256((to / "seen.parquet").read_bytes())
     description["training"]["train"] = list(train)
     del description["self_sha256"]
-    (to / "bundle.json").write_bytes(_seal(description))
+    (to / "bundle.json").write_bytes(seal(description))
     return to
 
 
@@ -311,6 +310,7 @@ def test_the_summary_is_short_and_json_has_all(tmp_path: Path, tiny_bundle: Path
     assert re.search(r"accuracy +0\.\d{4} \(0\.\d{4} to 0\.\d{4}\)", shown)
     assert re.search(r"shop 0 +0\.\d{4} \(0\.\d{4} to 0\.\d{4}\) of 20 rows", shown)
     made = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
+    assert {"rows", "accuracy", "precision", "recall", "f1", "auc", "log_loss"} <= made.keys()
     assert made["intervals"].keys() == {"accuracy", "precision", "recall", "specificity", "auc"}
     assert len(made["histogram"]) == 20
     assert len(made["thresholds"]) == 19

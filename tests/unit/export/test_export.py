@@ -62,7 +62,7 @@ def token_ids(output: Path, texts: list[str]) -> np.ndarray:
 
 
 def expected(bundle: Path, texts: list[str]) -> list[float]:
-    scored = Scorer(read_bundle(str(bundle)), engine="cpu").score(pa.array(texts))
+    scored = Scorer(read_bundle(str(bundle)), engine="native").score(pa.array(texts))
     return [float(probability) for probability in scored.probability.to_pylist()]
 
 

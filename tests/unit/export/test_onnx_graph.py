@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lstm_ray.model.weights import LstmWeights, NetworkWeights, Padding, Pooling
+from lstm_ray.config import Pooling, Side
+from lstm_ray.model.weights import LstmWeights, NetworkWeights
 from lstm_ray.score.engine import NativeEngine
 from lstm_ray.text.sequences import Sequences
 
@@ -26,7 +27,7 @@ LENGTHS = (1, 9, 2, 3, 9, 8, 1, 4, 5, 6, 7)
 COMBINATIONS = list(product((1, 2), (1, 2), ("last", "max", "mean", "mean_max"), (False, True), ("pre", "post")))
 
 
-def make_network(layers: int, directions: int, pooling: Pooling, masked: bool, padding: Padding) -> NetworkWeights:
+def make_network(layers: int, directions: int, pooling: Pooling, masked: bool, padding: Side) -> NetworkWeights:
     """Returns a random network whose layers differ in size."""
     generator = np.random.default_rng(layers)
 
@@ -47,7 +48,7 @@ def make_network(layers: int, directions: int, pooling: Pooling, masked: bool, p
     return NetworkWeights(embedding, tuple(made), normal(inputs), -0.3, pooling, masked, padding, MAX_TOKENS)
 
 
-def padded(rows: list[NDArray[np.int32]], padding: Padding, time: int) -> NDArray[np.int32]:
+def padded(rows: list[NDArray[np.int32]], padding: Side, time: int) -> NDArray[np.int32]:
     batch = np.zeros((len(rows), time), np.int32)
     for index, row in enumerate(rows):
         batch[index, time - len(row) if padding == "pre" else 0 :][: len(row)] = row
@@ -62,7 +63,7 @@ def run(model: Any, token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
 
 
 @pytest.mark.parametrize(("layers", "directions", "pooling", "masked", "padding"), COMBINATIONS)
-def test_every_kind_of_network(layers: int, directions: int, pooling: Pooling, masked: bool, padding: Padding) -> None:
+def test_every_kind_of_network(layers: int, directions: int, pooling: Pooling, masked: bool, padding: Side) -> None:
     network = make_network(layers, directions, pooling, masked, padding)
     generator = np.random.default_rng(1)
     rows = [generator.integers(1, 40, length).astype(np.int32) for length in LENGTHS]
@@ -71,7 +72,7 @@ def test_every_kind_of_network(layers: int, directions: int, pooling: Pooling, m
     onnx.checker.check_model(model, full_check=True)
     np.testing.assert_allclose(run(model, padded(rows, padding, MAX_TOKENS)), expected, rtol=0, atol=1e-6)
     if masked:  # padding changes nothing, on either side and in any amount
-        other: Padding = "post" if padding == "pre" else "pre"
+        other: Side = "post" if padding == "pre" else "pre"
         np.testing.assert_allclose(run(model, padded(rows, other, MAX_TOKENS + 4)), expected, rtol=0, atol=1e-6)
 
 
@@ -83,7 +84,7 @@ def test_every_kind_of_network(layers: int, directions: int, pooling: Pooling, m
     masked=st.booleans(),
     padding=st.sampled_from(["pre", "post"]),
 )
-def test_ngrams(rows: list[list[int]], ngrams: int, buckets: int, masked: bool, padding: Padding) -> None:
+def test_ngrams(rows: list[list[int]], ngrams: int, buckets: int, masked: bool, padding: Side) -> None:
     table = np.random.default_rng(buckets).normal(size=buckets).astype(np.float32)
     network = replace(make_network(1, 1, "max", masked, padding), ngrams=ngrams, ngram_table=table)
     arrays = [np.array(row, np.int32) for row in rows]

@@ -10,14 +10,18 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lstm_ray.config import ScoreConfig, TuneConfig, resolve
+from lstm_ray.config import COMMANDS, ScoreConfig, TuneConfig, resolve
 from lstm_ray.errors import ConfigError
-from lstm_ray.jobs.package import packed
+from lstm_ray.jobs.package import ENTRYPOINTS, packed
 
 CONFIG = resolve(
     ScoreConfig,
     {"inputs": ("/shared/in",), "model": "s3://b/model", "output": "/shared/out", "actors": 2, "address": "auto"},
 )
+
+
+def test_every_command_that_runs_on_a_cluster_can_be_a_job() -> None:
+    assert set(ENTRYPOINTS) == {name for name, kind in COMMANDS.items() if "address" in kind.model_fields}
 
 
 def test_a_search_is_sent_as_it_is() -> None:

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from lstm_ray.config import Precision
 from lstm_ray.kernels.emitter import Target
 from lstm_ray.kernels.forward import forward
 from lstm_ray.kernels.function import aligned_empty
 from lstm_ray.kernels.layout import RowOffsets, pack
-from lstm_ray.kernels.precision.choice import Precision
 from lstm_ray.model.weights import LstmWeights, NetworkWeights
 from lstm_ray.score.engine import NativeEngine
 from lstm_ray.text.sequences import Sequences

@@ -41,7 +41,7 @@ def log_odds(probability: float) -> float:
     return float(np.log(probability) - np.log1p(-probability))
 
 
-@pytest.mark.parametrize("engine", ["cpu", "keras"])
+@pytest.mark.parametrize("engine", ["native", "keras"])
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_weight_is_the_difference_to_the_text_without_the_word(
     make_bundle: Callable[..., Path], network: str, engine: Any
@@ -114,7 +114,7 @@ def test_the_ngrams_count_what_their_table_says(vocabulary: Vocabulary) -> None:
 
 
 def test_many_and_long_rows_are_computed_in_pieces(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    scorer = Scorer(read_bundle(str(tiny_bundle)), "cpu", threads=1)
+    scorer = Scorer(read_bundle(str(tiny_bundle)), "native", threads=1)
     texts = pa.array(TEXTS * 3)
     expected = scorer.explain(texts)
     monkeypatch.setattr(module, "_MOST_TOKENS", 7)

@@ -22,6 +22,7 @@ from lstm_ray.config import ModelSettings, TextSettings
 from lstm_ray.errors import BundleError, InputError
 from lstm_ray.model import bundle as bundle_module
 from lstm_ray.model.bundle import read_bundle
+from lstm_ray.model.description import seal, sha256
 from lstm_ray.model.weights import LstmWeights, NetworkWeights
 from lstm_ray.text.vocabulary import Vocabulary
 
@@ -116,10 +117,10 @@ def write(directory: Path, files: dict[str, bytes] | None = None, description: d
         "threshold": 0.5,
         "metrics": {},
         "training": {},
-        "sha256": {name: bundle_module._sha256(file) for name, file in content.items()},
+        "sha256": {name: sha256(file) for name, file in content.items()},
         **(description or {}),
     }
-    for name, file in {**content, "bundle.json": bundle_module._seal(described)}.items():
+    for name, file in {**content, "bundle.json": seal(described)}.items():
         (directory / name).write_bytes(file)
     return str(directory)
 
@@ -401,7 +402,7 @@ def test_any_change_of_the_description_is_read_or_refused(
         inner = description[data.draw(st.sampled_from(["text", "model", "sha256", "metrics", "training"]))]
     key = data.draw(st.sampled_from([*inner, "another"]))
     inner[key] = data.draw(json_values)
-    (path / "bundle.json").write_bytes(bundle_module._seal(description))
+    (path / "bundle.json").write_bytes(seal(description))
     try:
         bundle = read_bundle(str(path))
         bundle.vocabulary()

@@ -107,8 +107,8 @@ def test_settings_that_do_not_fit_are_refused(changes: dict[str, Any], message: 
 def test_keras_computes_it() -> None:
     assert choose_engine(settings(), on_gpu=False) == "keras"
     assert pick_engine("auto", False, "mine:build") == pick_engine("keras", False, "mine:build") == "keras"
-    assert pick_engine("auto", False, None) == "cpu"
-    assert pick_engine("auto", True, None, "bf16") == "cpu", "even if there is a GPU"
+    assert pick_engine("auto", False, None) == "native"
+    assert pick_engine("auto", True, None, "bf16") == "native", "even if there is a GPU"
     for wanted, network in (("auto", "mine:build"), ("keras", None)):
         with pytest.raises(ConfigError, match="--precision bf16 is a choice of the native engine"):
             pick_engine(wanted, False, network, "bf16")
@@ -296,8 +296,10 @@ def test_a_model_of_keras_s_layers_needs_no_module(
     assert bundle.sources() == {}
     probabilities = Scorer(bundle).score(TEXTS).probability.to_numpy()
     assert np.ptp(probabilities) > 0.01
-    with pytest.raises(ConfigError, match="--engine cpu computes only lstm-ray's own networks: mine:build needs keras"):
-        Scorer(bundle, "cpu")
+    with pytest.raises(
+        ConfigError, match="--engine native computes only lstm-ray's own networks: mine:build needs keras"
+    ):
+        Scorer(bundle, "native")
 
 
 @pytest.mark.parametrize("padding", ["pre", "post"])
@@ -468,7 +470,7 @@ def test_an_older_version_refuses_such_a_bundle(
 ) -> None:
     write_module("mine", source())
     path = write_user_bundle(tmp_path / "model", vocabulary)
-    monkeypatch.setattr("lstm_ray.model.bundle._FILES", {1: ("vocabulary.parquet", "model.keras", "weights.npz")})
+    monkeypatch.setattr("lstm_ray.model.description.FILES", {1: ("vocabulary.parquet", "model.keras", "weights.npz")})
     with pytest.raises(
         BundleError, match=r"has bundle format 2, but this is .* which reads formats 1: install a newer"
     ):

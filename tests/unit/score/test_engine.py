@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from lstm_ray.config import Pooling, Precision, Side
 from lstm_ray.errors import ConfigError
 from lstm_ray.kernels.emitter import Target
-from lstm_ray.kernels.precision.choice import Precision
-from lstm_ray.model.weights import LstmWeights, NetworkWeights, Padding, Pooling
+from lstm_ray.model.weights import LstmWeights, NetworkWeights
 from lstm_ray.score.engine import NativeEngine
 from lstm_ray.text.ngrams import bags
 from lstm_ray.text.sequences import Sequences
@@ -29,7 +29,7 @@ def make_network(
     directions: int = 1,
     pooling: Pooling = "last",
     masked: bool = False,
-    padding: Padding = "pre",
+    padding: Side = "pre",
     max_tokens: int = 9,
     vocabulary_size: int = 40,
     embedding_size: int = 7,
@@ -155,7 +155,7 @@ def assert_scores(network: NetworkWeights, rows: Sequence[Row], tolerance: float
 
 
 @pytest.mark.parametrize(("layers", "directions", "pooling", "masked", "padding"), COMBINATIONS)
-def test_every_kind_of_network(layers: int, directions: int, pooling: Pooling, masked: bool, padding: Padding) -> None:
+def test_every_kind_of_network(layers: int, directions: int, pooling: Pooling, masked: bool, padding: Side) -> None:
     network = make_network((17, 5)[:layers], directions, pooling, masked, padding)
     assert_scores(network, make_rows(network, [0, 1, 9, 2, 3, 9, 8, 1, 0, 4, 5, 6, 7]))
 
@@ -163,7 +163,7 @@ def test_every_kind_of_network(layers: int, directions: int, pooling: Pooling, m
 @pytest.mark.parametrize("ngrams", [1, 2, 3])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("padding", ["pre", "post"])
-def test_ngrams_are_added_to_the_logit(ngrams: int, masked: bool, padding: Padding) -> None:
+def test_ngrams_are_added_to_the_logit(ngrams: int, masked: bool, padding: Side) -> None:
     network = make_network(masked=masked, padding=padding, vocabulary_size=5, ngrams=ngrams)  # n-grams repeat
     rows = make_rows(network, [0, 1, 9, 2, 3, 9, 8, 1, 0, 4, 5, 6, 7])
     assert_scores(network, rows)
@@ -187,7 +187,7 @@ def assert_rounded(network: NetworkWeights, rows: Sequence[Row], precision: Prec
     list(product((1, 2, 3), (1, 2), ("last", "mean_max"), (False, True), ("pre", "post"))),
 )
 def test_every_kind_of_network_in_low_precision(
-    layers: int, directions: int, pooling: Pooling, masked: bool, padding: Padding, low_precision: Precision
+    layers: int, directions: int, pooling: Pooling, masked: bool, padding: Side, low_precision: Precision
 ) -> None:
     network = make_network((17, 5, 33)[:layers], directions, pooling, masked, padding, max_tokens=6)
     assert_rounded(network, make_rows(network, [1, 6, 2, 3, 6, 1, 4, 5, 6, 5, 4, 2, 1]), low_precision)
@@ -309,7 +309,7 @@ def assert_independent(network: NetworkWeights, precision: Precision = "float32"
     [(1, 1, "last", 0), (1, 2, "max", 3), (2, 2, "mean", 2), (1, 2, "mean_max", 0)],
 )
 def test_a_row_does_not_depend_on_its_company(
-    layers: int, directions: int, pooling: Pooling, ngrams: int, masked: bool, padding: Padding
+    layers: int, directions: int, pooling: Pooling, ngrams: int, masked: bool, padding: Side
 ) -> None:
     assert_independent(make_network((17, 5)[:layers], directions, pooling, masked, padding, ngrams=ngrams))
 
@@ -317,7 +317,7 @@ def test_a_row_does_not_depend_on_its_company(
 @pytest.mark.parametrize("padding", ["pre", "post"])
 @pytest.mark.parametrize("masked", [False, True])
 def test_a_row_does_not_depend_on_its_company_in_low_precision(
-    masked: bool, padding: Padding, low_precision: Precision
+    masked: bool, padding: Side, low_precision: Precision
 ) -> None:
     assert_independent(make_network((17, 5), 2, "mean_max", masked, padding, ngrams=2), low_precision)
 
@@ -374,7 +374,7 @@ def test_weights_may_be_laid_out_in_any_order() -> None:
 
 
 @pytest.mark.parametrize(("layers", "directions", "pooling", "masked", "padding"), COMBINATIONS)
-def test_keras_agrees(layers: int, directions: int, pooling: Pooling, masked: bool, padding: Padding) -> None:
+def test_keras_agrees(layers: int, directions: int, pooling: Pooling, masked: bool, padding: Side) -> None:
     keras = pytest.importorskip("keras")
     network = make_network((8, 5)[:layers], directions, pooling, masked, padding, max_tokens=6)
     rows = make_rows(network, [6, 1, 3])  # Keras's own answer to an empty masked row differs between its back ends

@@ -209,7 +209,7 @@ def test_the_fingerprint_is_that_of_the_versions_before(tmp_path: Path, monkeypa
     monkeypatch.setattr(plans, "find_inputs", lambda inputs, notify: [file])
     monkeypatch.setattr(plans, "SCORES_VERSION", "0.1.0")
     settings = {"text_column": "body", "keep_columns": "id", "prefix": "new_", "max_rows": 2, "rows_per_part": 1}
-    made = plan("in", engine="cpu", actors=3, output="out", **settings)
+    made = plan("in", engine="native", actors=3, output="out", **settings)
     assert made.layout.fingerprint == "e0330c1e1564d79b1fe4c6e97972d03882c753cd6fa9218fd704cbae8af805b2"
 
 

@@ -12,10 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lstm_ray.config import ScoreConfig
+from lstm_ray.config import Precision, ScoreConfig
 from lstm_ray.errors import BundleError, ConfigError, LstmRayError
 from lstm_ray.kernels.emitter import Target
-from lstm_ray.kernels.precision.choice import Precision
 from lstm_ray.model.bundle import read_bundle
 from lstm_ray.runtime.ray_internals import IDLE_DATA_THREAD
 from lstm_ray.score import wire
@@ -104,7 +103,7 @@ def scored_by_an_actor(tmp_path: Path, bundle_path: Path, precision: Precision) 
     """Returns the results of an actor, in this process."""
     pq.write_table(pa.table({"text": ["a good film", "bad acting"]}), tmp_path / "in.parquet")
     given = {"inputs": (str(tmp_path / "in.parquet"),), "model": str(bundle_path), "output": str(tmp_path / "out")}
-    config = ScoreConfig.model_validate({**given, "engine": "cpu", "actors": 1, "precision": precision})
+    config = ScoreConfig.model_validate({**given, "engine": "native", "actors": 1, "precision": precision})
     bundle = read_bundle(config.model)
     plan = make_plan(config, bundle.identity())
     (task,) = plan.tasks(set())
@@ -117,7 +116,7 @@ def test_an_actor_scores_in_the_precision_of_the_run(
 ) -> None:
     scored_by_an_actor(tmp_path, tiny_bundle, low_precision)
     (part,) = (tmp_path / "out").glob("part-*")
-    expected = Scorer(read_bundle(str(tiny_bundle)), "cpu", 1, precision=low_precision).score(
+    expected = Scorer(read_bundle(str(tiny_bundle)), "native", 1, precision=low_precision).score(
         pq.read_table(tmp_path / "in.parquet")["text"]
     )
     assert pq.read_table(part)["sentiment_probability"].combine_chunks() == expected.probability
@@ -126,7 +125,7 @@ def test_an_actor_scores_in_the_precision_of_the_run(
 def test_an_actor_scores_small_files_together_and_sets_a_bad_one_aside(tmp_path: Path, tiny_bundle: Path) -> None:
     for name in "abc":
         pq.write_table(pa.table({"text": ["a good film", "bad acting"]}), tmp_path / f"{name}.parquet")
-    config = ScoreConfig(inputs=(str(tmp_path),), model=str(tiny_bundle), output=str(tmp_path / "out"), engine="cpu")
+    config = ScoreConfig(inputs=(str(tmp_path),), model=str(tiny_bundle), output=str(tmp_path / "out"), engine="native")
     bundle = read_bundle(config.model)
     plan = make_plan(config, bundle.identity())
     (tmp_path / "b.parquet").write_bytes(b"")
@@ -171,10 +170,10 @@ def test_the_stages_around_a_gpu_count_what_one_process_counts(tmp_path: Path, t
     (task,) = plan.tasks(set())
     run = _Run(config, plan.layout, bundle.hash, bundle.threshold, {})
     actor = _GpuActor(run)
-    vars(actor)["_engine"] = make_engine(bundle, "cpu", 1)  # there is no GPU
+    vars(actor)["_engine"] = make_engine(bundle, "native", 1)  # there is no GPU
     written = _write_stage(actor(_encode_stage(pa.table({"tasks": [wire.tasks_to_text([task])]}), run)), run)
     (part,) = wire.results_from_text(written["results"][0].as_py())
-    with Scorer(bundle, "cpu", 1) as scorer:
+    with Scorer(bundle, "native", 1) as scorer:
         (expected,) = score_task(task, plan.layout, scorer, str(tmp_path / "here"))
     assert part == expected
     assert expected.profile["truncated"] == expected.profile["without_words"] == 30

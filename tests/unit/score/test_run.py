@@ -22,10 +22,9 @@ import pytest
 
 from lstm_ray import storage
 from lstm_ray.cli.app import main
-from lstm_ray.config import ScoreConfig, resolve
+from lstm_ray.config import Precision, ScoreConfig, resolve
 from lstm_ray.errors import ConfigError, InputError, LstmRayError, OutputError
 from lstm_ray.kernels.emitter import Target
-from lstm_ray.kernels.precision.choice import Precision
 from lstm_ray.model.bundle import read_bundle
 from lstm_ray.model.profile import Profile, TrainingData
 from lstm_ray.progress import Count, Event, ignore
@@ -123,7 +122,7 @@ def test_every_row_is_there_in_order_with_its_score(run: Run, place: Path, tiny_
     given = pa.concat_tables([pq.read_table(place / "in/a.parquet"), pq.read_table(place / "in/b.parquet")])
     written = read_parts(output)
     assert written.select(["id", "text"]).equals(given)
-    expected = Scorer(read_bundle(str(tiny_bundle)), "cpu", 1).score(given["text"])
+    expected = Scorer(read_bundle(str(tiny_bundle)), "native", 1).score(given["text"])
     assert written["sentiment_probability"].combine_chunks().equals(expected.probability)
     errors = written["sentiment_error"].to_pylist()
     assert [error is None for error in errors] == expected.probability.is_valid().to_pylist()
@@ -178,7 +177,7 @@ def test_an_output_among_the_inputs_is_refused(run: Run, place: Path) -> None:
 def test_the_manifest_tells_of_the_texts_and_of_each_file(run: Run, place: Path, tiny_bundle: Path) -> None:
     manifest = run()
     texts = pa.concat_tables([pq.read_table(place / "in" / name) for name in ("a.parquet", "b.parquet")])["text"]
-    expected = Scorer(read_bundle(str(tiny_bundle)), "cpu", 1).score(texts).profile
+    expected = Scorer(read_bundle(str(tiny_bundle)), "native", 1).score(texts).profile
     assert manifest.profile == expected.to_json()
     assert run(rows_per_part=50, output=str(place / "cut")).profile == manifest.profile
     assert sum(one["rows"] for one in manifest.files) == manifest.rows
@@ -194,7 +193,7 @@ def test_texts_in_another_language_are_told(
     run: Run, place: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = read_bundle(str(tiny_bundle))
-    like_these = Scorer(bundle, "cpu", 1).score(pq.read_table(place / "in/a.parquet")["text"]).profile
+    like_these = Scorer(bundle, "native", 1).score(pq.read_table(place / "in/a.parquet")["text"]).profile
     known = replace(bundle, profile=TrainingData(like_these, like_these))
     monkeypatch.setattr(run_module, "read_bundle", lambda path: known)
     alike = run(output=str(place / "alike"))
@@ -235,7 +234,7 @@ def test_the_share_of_positives_is_compared_if_the_model_decided_them(
     run: Run, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], is_compared: bool
 ) -> None:
     bundle = read_bundle(str(tiny_bundle))
-    known = TrainingData(Profile(), Scorer(bundle, "cpu", 1).score(pa.array(["a good film", "bad"])).profile)
+    known = TrainingData(Profile(), Scorer(bundle, "native", 1).score(pa.array(["a good film", "bad"])).profile)
     monkeypatch.setattr(run_module, "read_bundle", lambda path: replace(bundle, profile=known))
     manifest = run(**changes)
     scores = manifest.moved["scores"]
@@ -358,8 +357,10 @@ def test_other_settings_are_named_and_want_overwrite(run: Run, place: Path, said
     run()
     settings = place / "out/_plan/config.yaml"
     written = settings.read_text(encoding="utf-8")
-    assert "keep_columns:\n- all\n" in written
-    settings.write_text(written.replace(":\n- all\n", ": all\n"), encoding="utf-8")  # as earlier versions wrote it
+    for now, earlier in (("keep_columns:\n- all\n", "keep_columns: all\n"), ("engine: native\n", "engine: cpu\n")):
+        assert now in written
+        written = written.replace(now, earlier)  # as earlier versions wrote it
+    settings.write_text(written, encoding="utf-8")
     before = parts(place / "out")
     with pytest.raises(OutputError, match=f"out: holds other scores .{said}.: choose another --output, or --overwrite"):
         run(**change)
@@ -664,7 +665,7 @@ def test_an_input_without_rows_becomes_a_part_without_rows(run: Run, place: Path
 
 
 def test_both_engines_score_alike(run: Run, place: Path) -> None:
-    run(engine="cpu")
+    run(engine="native")
     run(engine="keras", output=str(place / "keras"))
     ours, keras = (read_parts(place / name)["sentiment_probability"].combine_chunks() for name in ("out", "keras"))
     assert ours.is_null().equals(keras.is_null())

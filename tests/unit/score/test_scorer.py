@@ -15,8 +15,8 @@ import pytest
 
 import lstm_ray
 from lstm_ray.cli.demo import SETTINGS
+from lstm_ray.config import Precision
 from lstm_ray.datasets.demo import write_demo
-from lstm_ray.kernels.precision.choice import Precision
 from lstm_ray.model.bundle import read_bundle
 from lstm_ray.score.scorer import ERRORS, WORDS, Scorer
 from lstm_ray.text.vocabulary import Vocabulary
@@ -39,7 +39,7 @@ TEXTS = [
 ]
 
 
-@pytest.mark.parametrize("engine", ["cpu", "keras"])
+@pytest.mark.parametrize("engine", ["native", "keras"])
 @pytest.mark.parametrize("network", NETWORKS)
 def test_probabilities_are_those_of_keras_on_padded_ids(
     make_bundle: Callable[..., Path], vocabulary: Vocabulary, network: str, engine: Any
@@ -81,7 +81,7 @@ VALID = [value.decode() if value is not None and value != MIXED[2] else None for
 @pytest.fixture(scope="module")
 def scorer(tiny_bundle: Path) -> Scorer:
     """Gives a scorer on the compiled kernel."""
-    return Scorer(read_bundle(str(tiny_bundle)), "cpu", threads=2)
+    return Scorer(read_bundle(str(tiny_bundle)), "native", threads=2)
 
 
 @pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view()], ids=str)
@@ -137,7 +137,7 @@ def test_a_scorers_threads_end_with_it(tiny_bundle: Path) -> None:
         return {thread.name.partition("_")[0] for thread in set(threading.enumerate()) - before}
 
     before = set(threading.enumerate())
-    with Scorer(read_bundle(str(tiny_bundle)), "cpu", threads=2) as scorer:
+    with Scorer(read_bundle(str(tiny_bundle)), "native", threads=2) as scorer:
         scorer.score(pa.array(["good"] * 5_000))
         assert threads() == {"encode", "lstm-engine"}
     assert threads() == set()
@@ -165,7 +165,7 @@ def test_the_words_that_weighed_most_are_a_column(scorer: Scorer) -> None:
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_gpu_scores_as_the_cpu_does(make_bundle: Callable[..., Path], network: str) -> None:
     bundle = read_bundle(str(make_bundle(**NETWORKS[network])))
-    with Scorer(bundle, "keras") as on_gpu, Scorer(bundle, "cpu") as on_cpu:
+    with Scorer(bundle, "keras") as on_gpu, Scorer(bundle, "native") as on_cpu:
         ours, theirs = (each.score(pa.array(TEXTS)).probability.to_numpy() for each in (on_gpu, on_cpu))
     np.testing.assert_allclose(ours, theirs, atol=5e-3)  # TF32 rounds factors to 10 bits
 
@@ -191,7 +191,7 @@ def test_labels_agree_in_low_precision(demo: tuple[str, pa.ChunkedArray], low_pr
     """Trains for half a minute: the model is right in 87 %, and so unsure of more texts than models that are used."""
     model, texts = demo
     bundle = read_bundle(model)
-    exact, low = (Scorer(bundle, "cpu", precision=one).score(texts) for one in ("float32", low_precision))
+    exact, low = (Scorer(bundle, "native", precision=one).score(texts) for one in ("float32", low_precision))
     same = pc.equal(pc.cast(exact.sentiment, pa.string()), pc.cast(low.sentiment, pa.string()))
     # Of a thousand texts all but one differ by 0.038 at most in int8; the largest difference is of one odd text.
     agreement, most, largest = {"bf16": (0.999, 0.01, 0.02), "int8": (0.998, 0.05, 0.1)}[low_precision]

@@ -32,7 +32,7 @@ def bundle(tiny_bundle: Path) -> Bundle:
 @pytest.fixture(scope="module")
 def scorer(bundle: Bundle) -> Scorer:
     """Gives a scorer on the native engine."""
-    return Scorer(bundle, "cpu", threads=2)
+    return Scorer(bundle, "native", threads=2)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_stages_write_the_bytes_of_one_go(
     pq.write_table(table.slice(0, 2_000), tmp_path / "in.parquet", row_group_size=800)
     plan = plan_of(tmp_path / "in.parquet", rows_per_part=500, keep_columns=keep_columns)
     score_all(plan, scorer, tmp_path / "whole")
-    encoder, engine = Encoder(bundle), make_engine(bundle, "cpu", 1)
+    encoder, engine = Encoder(bundle), make_engine(bundle, "native", 1)
     for task in plan.tasks(set()):
         encoded = encode_task(task, "text", encoder)
         scores = [

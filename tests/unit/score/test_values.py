@@ -121,7 +121,7 @@ def tables(draw: st.DrawFn) -> pa.Table:
 @pytest.fixture(scope="module")
 def scorer(tiny_bundle: Path) -> Iterator[Scorer]:
     """Gives a scorer on one thread."""
-    with Scorer(read_bundle(str(tiny_bundle)), "cpu", 1) as scorer:
+    with Scorer(read_bundle(str(tiny_bundle)), "native", 1) as scorer:
         yield scorer
 
 

@@ -73,6 +73,9 @@ def test_a_path_that_was_drawn_means_the_same_on_every_worker(monkeypatch: pytes
         ({"workers": 2}, "--workers must be 0"),
         ({"collective_timeout_s": 60}, "--collective-timeout-s has no effect in a search"),
         ({"collective": "tcp"}, "--collective has no effect in a search"),
+        ({"from_": "model"}, "--from is for train: the trials of a search begin with random weights"),
+        ({"add_words": 3}, "--add-words is for train: the trials of a search count their own words"),
+        ({"unlabelled": ("a.parquet",)}, "--unlabelled would learn the same .* and give them as --embeddings"),
         ({"validation_fraction": 0.0}, "a search compares trials by validation rows"),
     ],
 )

@@ -1,13 +1,20 @@
 """Which processor has which precision."""
 
+from typing import get_args
+
 import pytest
 
+from lstm_ray.config import Precision
 from lstm_ray.errors import ConfigError
 from lstm_ray.kernels.emitter import Target
 from lstm_ray.kernels.precision.choice import FORMATS, check_precision, precisions_of
 
 AVX512 = {"avx512f": True, "avx2": True, "fma": True}
 AVX2 = {"avx2": True, "fma": True}
+
+
+def test_every_precision_has_its_format() -> None:
+    assert FORMATS.keys() == set(get_args(Precision))
 
 
 @pytest.mark.parametrize(
