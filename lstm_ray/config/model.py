@@ -87,17 +87,30 @@ class ModelSettings(Settings):
         panel="Model",
     )
     embedding_dropout: float = learned(
-        0.0, "Share of the word vectors' values dropped in training.", panel="Model", ge=0, lt=1, only_in_training=True
+        0.0,
+        "Share of the word vectors' values dropped in training.",
+        panel="Model",
+        ge=0,
+        lt=1,
+        from_data=True,
+        only_in_training=True,
     )
     shared_dropout: bool = learned(
         False,
         "Let --embedding-dropout drop the same dimensions for all words of a text.",
         panel="Model",
+        from_data=True,
         only_in_training=True,
         later=True,
     )
     dropout: float = learned(
-        0.2, "Share of each LSTM layer's inputs dropped in training.", panel="Model", ge=0, lt=1, only_in_training=True
+        0.2,
+        "Share of each LSTM layer's inputs dropped in training.",
+        panel="Model",
+        ge=0,
+        lt=1,
+        from_data=True,
+        only_in_training=True,
     )
     recurrent_dropout: float = learned(
         0.0,
@@ -113,6 +126,7 @@ class ModelSettings(Settings):
         panel="Model",
         ge=0,
         lt=1,
+        from_data=True,
         only_in_training=True,
         later=True,
     )

@@ -18,10 +18,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "punctuation": "keep",
         "padding": "post",  # equivalent for a masked network, and on a GPU cuDNN can run it
         "pooling": "mean_max",
-        "embedding_dropout": 0.4,
-        "shared_dropout": True,
-        "dropout": 0.0,
-        "output_dropout": 0.5,
         "schedule": "cosine",
         "ema": 0.999,
         "best_by": "loss",

@@ -124,6 +124,8 @@ def choices(facts: DataFacts, pretrain_epochs: int | None = None) -> dict[str, t
         "validation_fraction": (round(held_out, 3), f"{rows}: enough to compare epochs, at most a fifth"),
         "epochs": (epochs, f"{rows}; the epoch with the best validation is kept"),
         "learning_rate": (0.003 if few else 0.001, rows),
+        "embedding_dropout": (0.5, "without pretraining"),
+        "dropout": (0.3, "without pretraining"),
         "global_batch_size": (32 if facts.rows < 100_000 else 128, rows),
     }
     if facts.unlabelled and pretrain_epochs is None:
@@ -133,6 +135,9 @@ def choices(facts: DataFacts, pretrain_epochs: int | None = None) -> dict[str, t
     if pretrain_epochs:  # the LSTM knows much already: it learns the labels in few epochs, and overfits in many
         chosen["epochs"] = (min(4, epochs), f"{rows}, after pretraining; the epoch with the best validation is kept")
         chosen["learning_rate"] = (0.003 if few else 0.002, f"{rows}, after pretraining")
+        # The language model knows no noise that differs from word to word: with it, what was learned is lost.
+        dropout = {"embedding_dropout": 0.4, "shared_dropout": True, "dropout": 0.0, "output_dropout": 0.5}
+        chosen |= {name: (value, "after pretraining") for name, value in dropout.items()}
     if fitted < facts.rows:
         chosen["ngram_rows"] = (fitted, f"some {facts.row_ngrams:.0f} n-grams in each of {rows}, to save memory")
     return chosen

@@ -45,7 +45,8 @@ def best(**given: object) -> TrainConfig:
 def test_every_setting_that_is_left_open_is_chosen_and_valid() -> None:
     for rows in (1, 500, 25_000, 1_000_000, 10**9):
         chosen = choices(DataFacts(rows, max(1, rows // 100), words=rows, ngrams=100 * rows, row_ngrams=300))
-        assert chosen.keys() | {"ngram_rows", "pretrain_epochs"} == meaning_of(TrainConfig, "from_data").keys()
+        sometimes = {"ngram_rows", "pretrain_epochs", "shared_dropout", "output_dropout"}
+        assert chosen.keys() | sometimes == meaning_of(TrainConfig, "from_data").keys()
         TrainConfig.model_validate({name: value for name, (value, _) in chosen.items()})
 
 
@@ -165,6 +166,7 @@ def test_after_pretraining_the_labels_are_learned_in_fewer_epochs(
     facts = DataFacts(25_000, 900, words=60_000, ngrams=10**6, row_ngrams=300, unlabelled=50_000)
     chosen = choices(facts, pretrain_epochs)
     assert (chosen["epochs"][0], chosen["learning_rate"][0]) == (epochs, rate)
+    assert ("output_dropout" in chosen) == (pretrain_epochs != 0)
     assert ("pretrain_epochs" in chosen) == (pretrain_epochs is None)
 
 
