@@ -101,6 +101,7 @@ def test_fewer_trials_than_before_lose_no_better_one(tmp_path: Path, monkeypatch
     pq.write_table(pa.table({"text": ["good", "bad"] * 9, "label": [1, 0] * 9}), data)
     assert search(4).best.number == 3
     assert "Trial 3 is the best by validation accuracy" in (output / "report.html").read_text(encoding="utf-8")
+    assert (output / "trials.png").read_bytes().startswith(b"\x89PNG")
     best, table = (output / "best.yaml").read_bytes(), pq.read_table(output / "trials.parquet")
     again = search(2)
     assert (again.best.number, len(again.trials)) == (3, 4)
