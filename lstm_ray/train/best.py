@@ -137,7 +137,7 @@ def choices(facts: DataFacts, pretrain_epochs: int | None = None) -> dict[str, t
         chosen["epochs"] = (half, f"{rows}, after pretraining; the epoch with the best validation is kept")
         chosen["learning_rate"] = (0.003 if few else 0.002, f"{rows}, after pretraining")
         # The language model knows no noise that differs from word to word: with it, what was learned is lost.
-        dropout = {"embedding_dropout": 0.5, "shared_dropout": True, "dropout": 0.0, "output_dropout": 0.5}
+        dropout = {"embedding_dropout": 0.3, "shared_dropout": True, "dropout": 0.0, "output_dropout": 0.5}
         chosen |= {name: (value, "after pretraining") for name, value in dropout.items()}
     if fitted < facts.rows:
         chosen["ngram_rows"] = (fitted, f"some {facts.row_ngrams:.0f} n-grams in each of {rows}, to save memory")
