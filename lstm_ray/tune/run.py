@@ -16,6 +16,7 @@ from lstm_ray.errors import ConfigError, OutputError
 from lstm_ray.progress import Progress
 from lstm_ray.report.search_page import search_png, search_report
 from lstm_ray.train.best import choose
+from lstm_ray.train.checks import check_tracking
 from lstm_ray.train.data.corpus import find_all_shards
 from lstm_ray.tune.results import Trial, best_of, marked, marked_trials, read_trials, trial_table
 from lstm_ray.tune.search import trial_config
@@ -55,6 +56,7 @@ def tune(config: TuneConfig, progress: Progress) -> SearchResult:
     """
     if not config.search:
         raise ConfigError("search is missing: give a job file with, say, search: {units: {choice: [64, 128]}}")
+    check_tracking(config)
     config = with_paths(config, storage.absolute)
     # Errors in the data are reported once, before any trial starts.
     config, reasons = choose(config, find_all_shards(config, progress))

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from lstm_ray.config import TrainConfig, TuneConfig, resolve
-from lstm_ray.errors import OutputError
+from lstm_ray.errors import ConfigError, OutputError
 from lstm_ray.train.loop import checkpoints
 from lstm_ray.train.loop.checkpoints import Checkpoint
 from lstm_ray.train.loop.state import State
@@ -59,6 +59,12 @@ def test_a_search_with_relative_paths_of_an_older_version_resumes(
     assert str(tmp_path / "a") in (Path(config.output) / "tune.yaml").read_text(encoding="utf-8")
     with pytest.raises(OutputError, match=r"holds a search with other settings \(--train\)"):
         run.open_search(config.model_copy(update={"train": ("b",)}))
+
+
+def test_keys_in_the_uri_of_mlflow_are_refused_before_they_are_written(config: TuneConfig) -> None:
+    with pytest.raises(ConfigError, match="was given with keys in it"):
+        run.tune(config.model_copy(update={"mlflow": "https://user:PLANTED@tracking:5000"}), print)
+    assert not Path(config.output).exists()
 
 
 def test_the_settings_of_a_search_hold_in_any_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
