@@ -168,6 +168,7 @@ def test_settings_that_older_bundles_lack_mean_what_older_versions_computed() ->
         "punctuation": "drop",
         "network": None,
         "shared_dropout": False,
+        "output_dropout": 0.0,
         "ngrams": 0,
         "ngram_buckets": 2**20,
     }
