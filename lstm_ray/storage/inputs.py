@@ -305,8 +305,9 @@ def check_apart(inputs: Iterable[str], output: str, name: str | None, harm: str,
         ConfigError: The file would be among the inputs.
     """
     target = output if name is None else join(output, name)
+    real = _real(target)
     for given in inputs:
-        if would_find(given, target) or would_find(_real(given), _real(target)):
+        if would_find(given, target) or would_find(_real(given), real):
             raise ConfigError(
                 f"{option} {output} is inside the input {given}, {harm}: choose another directory, or a name that "
                 "begins with _"
