@@ -83,7 +83,8 @@ class ArrayArgument:
         """Checks columns and strides. Returns the shape, without columns that the kernel does not read."""
         rows, columns = array.shape
         between_rows, between_columns = array.strides
-        if between_columns != array.itemsize or between_rows < 0 or between_rows % array.itemsize:
+        # The strides of an array without rows say nothing; NumPy often makes them 0.
+        if rows and (between_columns != array.itemsize or between_rows < 0 or between_rows % array.itemsize):
             raise ValueError(f"must have contiguous rows, but has strides of {array.strides} bytes")
         least = self.shape[1]
         assert isinstance(least, int)

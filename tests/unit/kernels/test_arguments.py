@@ -54,10 +54,11 @@ def test_addresses_integers_lengths_and_strides_are_passed_by_name() -> None:
         {"values": read_only(3, 4)},
         {"values": np.broadcast_to(np.zeros(4, np.float32), (3, 4))},
         {"values": np.zeros((6, 4), np.float32)[::2]},
+        {"ids": np.zeros(0, np.int32), "values": np.zeros((0, 1), np.float32) * np.zeros((0, 4), np.float32)},
         {"scale": np.int64(7)},
         {"scale": True},
     ],
-    ids=["columns", "read-only input", "one row for all", "every other row", "NumPy's integer", "bool"],
+    ids=["columns", "read-only input", "one row for all", "every other row", "no row", "NumPy's integer", "bool"],
 )
 def test_what_fits_is_taken(change: dict[str, Any]) -> None:
     Arguments("sum", ARGUMENTS).values({**good(), **change})

@@ -122,6 +122,20 @@ def test_steps_are_those_of_the_formulas(changes: dict[str, Any]) -> None:
         np.testing.assert_allclose(one, other, atol=2e-5)
 
 
+def test_from_texts_of_unknown_words_nothing_is_learned() -> None:
+    config = settings(mask=True, bidirectional=True, vocabulary_size=30)
+    start_tensorflow()
+    from lstm_ray.train.native.language_model import LanguageModelStepper
+
+    stepper = LanguageModelStepper(config, Alone(), texts(config))
+    before = stepper.lstm_weights()
+    unknown = Corpus(Sequences(np.array([START_ID, OOV_ID, OOV_ID], np.int32), np.array([0, 3])), np.zeros(1, np.int8))
+    (batch,) = worker_batches(unknown, [np.arange(1)], config, rank=0, world_size=1, epoch=1)
+    assert stepper.train(batch).tolist() == [0, 0]
+    for one, other in zip(stepper.lstm_weights(), before, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_two_workers_take_the_steps_of_one() -> None:
     config = settings(mask=True, bidirectional=True, vocabulary_size=30, learning_rate=0.01)
     start_tensorflow()
