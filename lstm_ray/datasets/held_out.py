@@ -65,6 +65,16 @@ def held_out(hashes: Hashes, fraction: float) -> npt.NDArray[np.bool_]:
     return hashes < np.uint64(int(fraction * 2**64))
 
 
+def share_that_divides(hashes: Hashes, share: float) -> float | None:
+    """Returns the share, in hundredths, nearest to `share` that holds out some keys but not all; None if none does.
+
+    A few groups can all be on one side: of six, a fifth has none in one of four cases.
+    """
+    distinct = np.unique(hashes)
+    shares = sorted((hundredths / 100 for hundredths in range(1, 100)), key=lambda other: abs(other - share))
+    return next((one for one in shares if 0 < held_out(distinct, one).sum() < len(distinct)), None)
+
+
 def keys_of_rows(texts: pa.LargeStringArray, groups: pa.LargeBinaryArray | None) -> pa.LargeBinaryArray:
     """Returns each row's key: its group, or its text if the group is null."""
     own = texts.cast(pa.large_binary())

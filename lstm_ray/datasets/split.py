@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from lstm_ray import storage
 from lstm_ray.config import SplitConfig, option_name
 from lstm_ray.datasets.files import refuse_existing
-from lstm_ray.datasets.held_out import Hashes, group_keys, hash_keys, held_out, keys_of_rows
+from lstm_ray.datasets.held_out import Hashes, group_keys, hash_keys, held_out, keys_of_rows, share_that_divides
 from lstm_ray.errors import ConfigError, InputError, OutputError
 from lstm_ray.progress import Count, Progress, ignore
 from lstm_ray.storage.inputs import InputFile, check_apart, find_inputs
@@ -136,7 +136,7 @@ def split(config: SplitConfig, progress: Progress = ignore) -> tuple[SplitFile, 
                 progress(Count(sum(side.rows for side in sides), total, "rows"))
             for side in sides:
                 side.flush()
-        _check_sides(", ".join(inputs), sides, config.by, is_dated=config.before is not None)
+        _check_sides(config, sides)
 
     def write_test_file_too(train: Any) -> None:  # so that neither file appears before both are written
         storage.write_file(str(paths[1]), lambda test: write(train, test))
@@ -390,16 +390,23 @@ def _read(files: Sequence[InputFile], schema: pa.Schema) -> Iterator[_Rows]:
                 first += found
 
 
-def _check_sides(where: str, sides: Sequence[_Side], by: str | None, is_dated: bool) -> None:
+def _check_sides(config: SplitConfig, sides: Sequence[_Side]) -> None:
     """Raises InputError if a side has no rows."""
     total = sum(side.rows for side in sides)
     for side, remedy in zip(sides, ("lower", "raise"), strict=True):
         if side.rows == 0:
-            groups = f" of {counted(sum(len(one.groups) for one in sides), 'group')}" if by is not None else ""
-            change = "choose another --before" if is_dated else f"{remedy} --test, or take another --seed"
-            if by is not None and sum(len(one.groups) for one in sides) == 1:
+            groups = sorted(set[int]().union(*(one.groups for one in sides)))
+            of_groups = f" of {counted(len(groups), 'group')}" if config.by is not None else ""
+            share = share_that_divides(np.array(groups, np.uint64), config.test_share)
+            change = f"{remedy} --test{'' if share is None else f' to {share}'}, or take another --seed"
+            if config.before is not None:
+                change = "choose another --before"
+            elif config.by is not None and len(groups) == 1:
                 change = "choose another column with --by"
-            raise InputError(f"{where}: of its {counted(total, 'row')}{groups} none is for {side.path.name}: {change}")
+            where = ", ".join(config.inputs)
+            raise InputError(
+                f"{where}: of its {counted(total, 'row')}{of_groups} none is for {side.path.name}: {change}"
+            )
 
 
 def _is_file(path: Path, file: InputFile) -> bool:

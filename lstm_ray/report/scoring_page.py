@@ -86,6 +86,11 @@ def _describe(
             yield f"Compared with the training data, {' and '.join(some)} moved somewhat, and nothing moved much."
         else:
             yield "By these figures, the texts are like those that the model was trained on."
+    if trained_on is not None and any(one.name == "scores" and one.psi is None for one in movements):
+        yield (
+            "Scores are not compared: the bundle has none of validation rows, because none were held out, or because "
+            "it was calibrated."
+        )
     if missing := manifest.rows - profile.rows - profile.without_words:
         yield f"The figures of the texts lack {counted(missing, 'row')}, in parts that an older version wrote."
     if manifest.bad_files:

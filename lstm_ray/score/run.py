@@ -67,7 +67,8 @@ def score(config: ScoreConfig, progress: Progress) -> Manifest:
     bundle = read_bundle(config.model)
     if note := bundle.note():
         progress(note)
-    check_band(config.decision[1], bundle.threshold if config.threshold is None else config.threshold)
+    threshold = bundle.threshold if config.threshold is None else config.threshold
+    check_band(config.decision[1], threshold)
     config = _with_engine(config, bundle, progress)
     progress("planning: reading the input's footers")
     plan = make_plan(config, bundle.identity(), progress)
@@ -107,11 +108,12 @@ def score(config: ScoreConfig, progress: Progress) -> Manifest:
             files=describe_files(plan, tally),
             unsure=tally.unsure,
         )
-        is_as_trained = config.unsure is None and config.threshold in (None, bundle.threshold)
+        is_as_trained = config.unsure is None and threshold == bundle.threshold
         positive = manifest.positives / max(manifest.scored, 1) if is_as_trained else None
         movements = compare(tally.profile, bundle.profile, positive)
         manifest = replace(manifest, moved={one.name: one.to_json() for one in movements})
-        report = scoring_report(manifest, tally.profile, bundle.profile, movements, config.model_dump(mode="json"))
+        settings = {**config.model_dump(mode="json"), "threshold": threshold}
+        report = scoring_report(manifest, tally.profile, bundle.profile, movements, settings)
         write_manifest(manifest, report, place)
         finish_replacing(config.output)
         if warning := warn(movements):

@@ -205,7 +205,7 @@ def _notes(config: TrainConfig, outcome: Outcome) -> Iterator[str]:
         )
     if (groups := outcome.groups) is not None:
         by = config.validation_group
-        yield f"{counted(groups.training, 'group')} of {by} to train on, {groups.validation:,} others to validate on."
+        yield f"{counted(groups.training, 'group')} of {by} to train on, {groups.validation:,} to validate on."
         if groups.rows_without:
             yield f"{counted(groups.rows_without, 'row')} without a group were held out by their text."
     if outcome.validation_rows_seen:

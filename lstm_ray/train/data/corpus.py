@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lstm_ray.config import TrainConfig
-from lstm_ray.datasets.held_out import Hashes, hash_keys, held_out, keys_of_rows
+from lstm_ray.datasets.held_out import Hashes, hash_keys, held_out, keys_of_rows, share_that_divides
 from lstm_ray.datasets.labelled import Shard, describe_left_out, find_shards, read_shard, sample_rows
 from lstm_ray.datasets.labels import label_mapping
 from lstm_ray.datasets.seen import Hashes40, SeenTexts, hash_texts, sum_of
@@ -326,7 +326,8 @@ def assemble(shards: Iterable[EncodedShard], config: TrainConfig, seen_before: S
         on_validation = held_out(np.unique(np.concatenate(groups)), config.validation_fraction)
         sides = int((~on_validation).sum()), int(on_validation.sum())
         prepared = replace(prepared, groups=Groups(*sides, without_group))
-    _check_classes(prepared, config)
+    share = share_that_divides(np.concatenate(groups), config.validation_fraction) if groups else None
+    _check_classes(prepared, config, share)
     return prepared
 
 
@@ -379,19 +380,25 @@ def _ids_of_codes(words: pa.LargeStringArray, vocabulary: Vocabulary) -> npt.NDA
     return np.concatenate([[START_ID], ids]).astype(np.int32)
 
 
-def _check_classes(prepared: Prepared, config: TrainConfig) -> None:
+_OTHER_GROUP = "choose another column with --validation-group"
+
+
+def _check_classes(prepared: Prepared, config: TrainConfig, share: float | None) -> None:
+    """Raises InputError if a side has no rows, or training one class; proposes a share that divides the groups."""
     where = ", ".join(config.train)
     training, validation, groups = prepared.training, prepared.validation, prepared.groups
     of_groups = f" of {counted(groups.training + groups.validation, 'group')}" if groups is not None else ""
+    to_share = "" if share is None else f" to {share}"
+    is_one_group = groups is not None and groups.training + groups.validation == 1 and not groups.rows_without
 
     def left_out() -> str:
         counts = prepared.rows_without_text, prepared.rows_with_other_label
         return describe_left_out(*counts, find_all_shards(config), config.label_column)
 
     if len(training) == 0 and len(validation) and not config.validation:
+        change = _OTHER_GROUP if is_one_group else f"lower --validation-fraction{to_share}"
         raise InputError(
-            f"{where}: all its {counted(len(validation), 'row')}{of_groups} are held out for validation: lower "
-            "--validation-fraction"
+            f"{where}: all its {counted(len(validation), 'row')}{of_groups} are held out for validation: {change}"
         )
     if len(training) == 0:
         raise InputError(f"{where}: no rows to train on{left_out()}")
@@ -406,7 +413,7 @@ def _check_classes(prepared: Prepared, config: TrainConfig) -> None:
     if len(validation) == 0 and config.validation:
         raise InputError(f"{', '.join(config.validation)}: no rows to validate on{left_out()}")
     if len(validation) == 0 and config.validation_fraction:
+        change = _OTHER_GROUP if is_one_group else f"raise --validation-fraction{to_share}, or set it to 0"
         raise InputError(
-            f"{where}: none of its {counted(len(training), 'row')}{of_groups} is held out for validation: raise "
-            "--validation-fraction, or set it to 0"
+            f"{where}: none of its {counted(len(training), 'row')}{of_groups} is held out for validation: {change}"
         )

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstm_ray.datasets.held_out import group_keys, hash_keys, held_out, keys_of_rows
+from lstm_ray.datasets.held_out import group_keys, hash_keys, held_out, keys_of_rows, share_that_divides
 
 
 def keys(values: list[Any], kind: pa.DataType | None = None) -> list[bytes | None]:
@@ -95,3 +95,17 @@ def test_a_row_without_a_group_goes_by_its_text() -> None:
     assert keys_of_rows(texts, None).to_pylist() == [b"one", b"two", b"two"]
     groups = pa.array([b"7", None, b"7"], pa.large_binary())
     assert keys_of_rows(texts, groups).to_pylist() == [b"7", b"two", b"7"]
+
+
+@given(st.lists(st.integers(0, 2**64 - 1), max_size=8), st.floats(0.001, 0.999))
+def test_the_share_that_divides_is_the_nearest_that_holds_out_some_keys_but_not_all(
+    hashes: list[int], share: float
+) -> None:
+    dividing = [
+        hundredths / 100
+        for hundredths in range(1, 100)
+        if len({hash < int(hundredths / 100 * 2**64) for hash in hashes}) == 2
+    ]
+    found = share_that_divides(np.array(hashes, np.uint64), share)
+    assert (found is None) == (not dividing)
+    assert found is None or abs(found - share) == min(abs(one - share) for one in dividing)

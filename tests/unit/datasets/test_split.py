@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import re
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -177,7 +178,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, monkeypatch: pytest.
         (
             {"test": 1 - 1e-9, "by": "genre"},
             InputError,
-            "of its 60 rows of 7 groups none is for train.parquet: lower --test",
+            "of its 60 rows of 7 groups none is for train.parquet: lower --test to 0.[0-9]+, or take another --seed",
         ),
     ],
 )
@@ -188,6 +189,17 @@ def test_what_cannot_be_split_is_refused_and_nothing_written(
     with pytest.raises(error, match=message):
         split(inputs, tmp_path / "out", **{"test": 0.2, **changes})
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("test", [0.01, 0.99])
+def test_where_all_groups_are_on_one_side_the_share_that_the_message_names_divides_them(
+    tmp_path: Path, test: float
+) -> None:
+    inputs = write_cut(tmp_path, make_table(), [], 50)
+    with pytest.raises(InputError) as refused:
+        split(inputs, tmp_path / "out", by="genre", test=test)
+    (share,) = re.findall(r"--test to (0\.\d+),", str(refused.value))
+    assert all(side.groups for side in split(inputs, tmp_path / "out", by="genre", test=float(share)))
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,13 @@ def test_rows_like_the_training_data_are_called_so() -> None:
     assert "training data" in html
 
 
+def test_scores_without_those_of_validation_rows_are_said_not_to_be_compared() -> None:
+    sentence = "Scores are not compared"
+    assert sentence in page(profile(1000), TrainingData(profile(900), Profile()))
+    assert sentence not in page(profile(1000), TrainingData(profile(900), profile(800)))
+    assert sentence not in page(profile(1000), None), "nothing is, says the sentence before"
+
+
 def test_rows_that_moved_are_warned_of_with_figures() -> None:
     html = page(profile(1000, unknown=0.8), TrainingData(profile(900), profile(800)))
     assert "<b>Warning:</b> these texts are not like" in html

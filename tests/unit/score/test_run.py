@@ -231,7 +231,12 @@ def test_a_part_without_counts_of_its_texts_is_kept_and_told(run: Run, place: Pa
     [({}, True), ({"threshold": 0.5}, True), ({"threshold": 0.51}, False), ({"unsure": "0.4:0.6"}, False)],
 )
 def test_the_share_of_positives_is_compared_if_the_model_decided_them(
-    run: Run, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], is_compared: bool
+    run: Run,
+    place: Path,
+    tiny_bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
+    is_compared: bool,
 ) -> None:
     bundle = read_bundle(str(tiny_bundle))
     known = TrainingData(Profile(), Scorer(bundle, "native", 1).score(pa.array(["a good film", "bad"])).profile)
@@ -242,6 +247,8 @@ def test_the_share_of_positives_is_compared_if_the_model_decided_them(
     assert (scores["here"] is not None, scores["training"] is not None) == (is_compared, is_compared)
     if is_compared:
         assert scores["here"] == manifest.positives / manifest.scored
+    report = (place / "out/_report.html").read_text(encoding="utf-8")
+    assert f'>threshold</td><td class="value">{changes.get("threshold", bundle.threshold)}<' in report
 
 
 def test_readers_find_the_rows_of_the_parts_alone(run: Run, place: Path) -> None:

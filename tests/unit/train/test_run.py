@@ -93,7 +93,7 @@ def test_a_run_reports_its_groups_and_how_sure_its_accuracy_is(settings: TrainCo
     share = measured["accuracy"]
     assert measured["accuracy_standard_error"] == pytest.approx(math.sqrt(share * (1 - share) / measured["rows"]))
     report = (Path(settings.output) / "report.html").read_text(encoding="utf-8")
-    assert f"{groups.training} groups of film to train on, {groups.validation} others to validate on." in report
+    assert f"{groups.training} groups of film to train on, {groups.validation} to validate on." in report
     assert "4 rows without a group were held out by their text." in report
     assert run.train(grouped, watcher).groups == groups, "a complete run remembers them"
 

@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import pickle
+import re
 import tracemalloc
 import weakref
 from collections import Counter
@@ -200,12 +201,26 @@ def test_rows_of_a_group_stay_on_one_side_however_they_are_stored_and_cut(
 def test_groups_that_leave_one_side_empty_are_refused_with_their_number(tmp_path: Path) -> None:
     table = pa.table({"text": ["good", "bad", "fine"], "label": [1, 0, 1], "film": ["x", "x", "x"]})
     (path,) = write_cut(tmp_path, table, [], 2)
-    with pytest.raises(InputError, match="none of its 3 rows of 1 group is held out for validation: raise"):
+    with pytest.raises(InputError, match="none of its 3 rows of 1 group is held out for validation: choose another"):
         prepared(config(path, validation_group="film", validation_fraction=1e-9))
-    with pytest.raises(InputError, match="all its 3 rows of 1 group are held out for validation: lower"):
+    with pytest.raises(InputError, match="all its 3 rows of 1 group are held out for validation: choose another"):
         prepared(config(path, validation_group="film", validation_fraction=1 - 1e-9))
     with pytest.raises(InputError, match="no column 'author'; it has 'text', 'label', 'film': choose with --valid"):
         prepared(config(path, validation_group="author"))
+
+
+@pytest.mark.parametrize("fraction", [1e-9, 1 - 1e-9])
+def test_where_all_groups_are_on_one_side_the_fraction_that_the_message_names_divides_them(
+    tmp_path: Path, fraction: float
+) -> None:
+    table = pa.table({"text": ["good", "bad"] * 3, "label": [1, 0] * 3, "film": ["x", "x", "y", "y", "z", "z"]})
+    (path,) = write_cut(tmp_path, table, [], 2)
+    with pytest.raises(InputError, match="6 rows of 3 groups") as refused:
+        prepared(config(path, validation_group="film", validation_fraction=fraction))
+    (named,) = re.findall(r"--validation-fraction to (0\.\d+)", str(refused.value))
+    groups = prepared(config(path, validation_group="film", validation_fraction=float(named))).groups
+    assert groups is not None
+    assert min(groups.training, groups.validation) > 0
 
 
 def test_max_rows_of_a_file_sorted_by_label_has_both(tmp_path: Path) -> None:
