@@ -75,6 +75,12 @@ def named(names: Iterable[object]) -> str:
     )
 
 
+def either(names: Iterable[object]) -> str:
+    """Returns names as alternatives: train, score or evaluate."""
+    *others, last = map(str, names)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
 def no_column(name: str, names: Iterable[str], option: str = "", given: Collection[str] = (), more: str = "") -> str:
     """Returns that a column is missing, which there are, and what helps: the option with a similar or usual name.
 

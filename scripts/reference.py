@@ -97,19 +97,19 @@ def _settings() -> str:
         rows = [_setting(kind, name, command) for name in known]
         lines += [f"## {command}\n", _table(("key", "value", "default", ""), rows)]
     names = [name for name in fields_in_order(TrainConfig) if any(name in preset for preset in PRESETS.values())]
-    rows = [
-        (
-            f"`{name}`",
-            *(_shown(preset.get(name, TrainConfig.model_fields[name].default)) for preset in PRESETS.values()),
-        )
-        for name in names
-    ]
+    rows = [(f"`{name}`", *(_in_preset(preset, name) for preset in PRESETS)) for name in names]
     lines += [
         "## Presets\n",
-        "What a preset does not name has its default. `best` also chooses what is marked **data** above.\n",
+        "What a preset does not name has its default. `best` chooses what is marked **data**, here and above.\n",
         _table(("key", *(f"`{name}`" for name in PRESETS)), rows),
     ]
     return "\n".join(lines)
+
+
+def _in_preset(preset: str, name: str) -> str:
+    if preset == "best" and shown_as(TrainConfig, name).get("from_data"):
+        return "**data**"
+    return _shown(PRESETS[preset].get(name, TrainConfig.model_fields[name].default))
 
 
 def _setting(kind: type[Settings], name: str, command: str) -> tuple[str, ...]:

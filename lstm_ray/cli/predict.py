@@ -171,8 +171,7 @@ def _lines(content: bytes, source: str) -> list[bytes]:
     Raises:
         InputError: There is none, or the file is UTF-16, or no text.
     """
-    from lstm_ray.storage.formats import HEAD_BYTES, is_text, stand_in
-    from lstm_ray.text.encodings import without_mark
+    from lstm_ray.storage.formats import HEAD_BYTES, is_text, stand_in, without_mark
 
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise InputError(f"{source} is UTF-16: write it as UTF-8")
@@ -180,9 +179,7 @@ def _lines(content: bytes, source: str) -> list[bytes]:
     if not is_text(begin) and (what := stand_in(begin)) is not None:
         raise InputError(f"{source} is {what}")
     if (encoding := without_mark(begin)) is not None:
-        raise InputError(
-            f"{source} looks like {encoding[:6].upper()}: `iconv -f {encoding} -t utf-8` makes UTF-8 of it"
-        )
+        raise InputError(f"{source} looks like UTF-16: `iconv -f {encoding} -t utf-8` makes UTF-8 of it")
     line_end = rb"\r?\n" if b"\n" in content else rb"\r"  # a return within a line of a file with \n separates nothing
     lines = re.split(line_end, content.removeprefix(codecs.BOM_UTF8))
     if not lines[-1]:  # after the last line's end

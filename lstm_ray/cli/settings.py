@@ -11,11 +11,11 @@ from lstm_ray import config as settings
 from lstm_ray.cli import console
 from lstm_ray.cli.help import Commands
 from lstm_ray.errors import ConfigError
+from lstm_ray.wording import either
 
 app = Commands(help="Show settings: the schema of job files, and the values that a job file resolves to.")
 
-*_FIRST, _LAST = settings.COMMANDS
-Command = Annotated[str, typer.Argument(metavar="COMMAND", help=f"{', '.join(_FIRST)} or {_LAST}.")]
+Command = Annotated[str, typer.Argument(metavar="COMMAND", help=f"{either(settings.COMMANDS)}.")]
 
 
 def _kind(command: str) -> type[settings.Settings]:

@@ -156,7 +156,7 @@ def evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
         evaluation = replace(evaluation, rows_seen=None)
     if other is None or not other.knows_its_texts():
         evaluation = replace(evaluation, other_rows_seen=None)
-    for kind, doubt in _doubts(config, evaluation, shards, bundle):
+    for kind, doubt in _doubts(config, evaluation, shards, bundles):
         progress(f"{kind}: {', '.join(config.inputs)}: {doubt}")
     if config.goal is not None:
         try:
@@ -188,7 +188,7 @@ def _check_outputs(config: EvaluateConfig) -> None:
 
 
 def _doubts(
-    config: EvaluateConfig, evaluation: Evaluation, shards: Sequence[Shard], bundle: Bundle
+    config: EvaluateConfig, evaluation: Evaluation, shards: Sequence[Shard], bundles: Sequence[Bundle]
 ) -> Iterator[tuple[str, str]]:
     """Yields why the metrics may say little about other rows, each as a "warning" or a "note"."""
     measured = [("the model", evaluation.rows_seen, evaluation.counts)]
@@ -198,12 +198,13 @@ def _doubts(
         if seen:
             accuracy = counts.metrics()["accuracy"]
             yield "warning", describe_seen(seen, evaluation.counts.rows, "evaluation", model, accuracy)
-    if evaluation.sum_of_texts in bundle.chosen_on:
-        yield (
-            "note",
-            "these are the rows on which this model's epoch or threshold was chosen: measured on others, it may be "
-            "worse",
-        )
+    for model, bundle in zip(("this model", str(config.compare)), bundles, strict=False):
+        if evaluation.sum_of_texts in bundle.chosen_on:
+            yield (
+                "note",
+                f"these are the rows on which the epoch or threshold of {model} was chosen: measured on others, it may "
+                "be worse",
+            )
     for missing in _missing_labels(config, shards, evaluation.counts):
         yield "warning", missing
 

@@ -2,6 +2,7 @@
 
     OUTPUT/model.onnx | saved_model/    the network
     OUTPUT/vocabulary.parquet           word, id, count
+    OUTPUT/vocabulary.json              the words with their ids, for programs that cannot read Parquet
     OUTPUT/export.json                  input and output, the steps from a text to token ids, an example for checking
 
 The network takes token ids, because no runtime tokenizes like lstm-ray: callers follow the steps in export.json.
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from lstm_ray import storage
 from lstm_ray.config import TextSettings
@@ -72,6 +74,7 @@ def export(model: str, kind: str, output: str) -> Exported:
     files = dict(export_network(bundle))
     description = {"format": kind, "model": name, **_describe(bundle, output_name)}
     files["vocabulary.parquet"] = bundle.files["vocabulary.parquet"]
+    files["vocabulary.json"] = json.dumps(_ids(files["vocabulary.parquet"]), ensure_ascii=False).encode()
     files["export.json"] = (json.dumps(description, indent=2, ensure_ascii=False) + "\n").encode()
     for path, content in files.items():
         storage.write_bytes(storage.join(output, path), content)
@@ -126,6 +129,12 @@ def _describe(bundle: Bundle, output_name: str) -> dict[str, Any]:
     }
 
 
+def _ids(vocabulary: bytes) -> dict[str, int]:
+    """Returns the ids of the words of a vocabulary, the content of its file."""
+    listed = pq.read_table(pa.BufferReader(vocabulary), columns=["word", "id"]).to_pydict()
+    return dict(zip(listed["word"], listed["id"], strict=True))
+
+
 def _input_name(bundle: Bundle) -> str:
     return INPUT_NAME if bundle.model.network is None else str(bundle.keras_model().inputs[0].name)
 
@@ -153,7 +162,7 @@ def _steps(text: TextSettings, masked: bool) -> list[str]:
         f"lower-case {'A to Z' if text.lowercase == 'ascii' else 'all letters, as Unicode does'}",
         *spaced[text.punctuation],
         f"split into words at {spaces}; a text without words has no score",
-        f"look up each word's id in vocabulary.parquet; a word that is not in it is {unlisted}",
+        f"look up each word's id in vocabulary.parquet or vocabulary.json; a word that is not in it is {unlisted}",
         f"an id of {text.vocabulary_size} or more becomes {OOV_ID}",
         f"put {START_ID} in front",
         f"of more than {text.max_tokens} ids keep {kept}",

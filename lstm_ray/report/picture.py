@@ -19,7 +19,7 @@ _ALIGNMENT: dict[str, Literal["left", "center", "right"]] = {"start": "left", "m
 
 def draw_charts(charts: Sequence[Chart], form: Literal["png", "svg"]) -> bytes:
     """Returns charts side by side on white, each below its title: an SVG, or a PNG 1800 pixels wide."""
-    # Takes half a second to import, and only training needs it. Not pyplot, which keeps every figure in a global list
+    # Takes half a second to import, and scoring never needs it. Not pyplot, which keeps every figure in a global list
     # and looks for a display.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from lstm_ray.evaluate.ranking import METRIC_NAMES
 from lstm_ray.report.charts import trial_chart
 from lstm_ray.report.curves import is_number, points
+from lstm_ray.report.marks import Chart
+from lstm_ray.report.picture import draw_charts
 from lstm_ray.report.rendering import duration, figure, flatten, render
 from lstm_ray.wording import counted
 
@@ -48,13 +50,7 @@ def search_report(
             ("Trials", f"{len(rows)}", ended),
             ("Training time", *duration(sum(row["seconds"] for row in rows))),
         ],
-        charts=[
-            trial_chart(
-                f"{METRIC_NAMES[best_by].capitalize()} by trial",
-                [(row["trial"], row[name]) for row in rows if is_number(row[name])],
-                form,
-            )
-        ],
+        charts=[_chart(trials, best_by)],
         columns=["trial", METRIC_NAMES[best_by], "best epoch", *drawn, "seconds", "state"],
         trials=[
             (
@@ -72,4 +68,18 @@ def search_report(
         errors=[(f"trial {row['trial']}", row["error"]) for row in rows if row["error"]],
         note=f"{counted(len(rows), 'trial')}, best first.",
         settings=list(flatten(config)),
+    )
+
+
+def search_png(trials: pa.Table, best_by: str) -> bytes:
+    """Returns the result of each trial as a PNG; arguments as for `search_report`."""
+    return draw_charts([_chart(trials, best_by)], "png")
+
+
+def _chart(trials: pa.Table, best_by: str) -> Chart:
+    rows, name = trials.to_pylist(), f"validation_{best_by}"
+    return trial_chart(
+        f"{METRIC_NAMES[best_by].capitalize()} by trial",
+        [(row["trial"], row[name]) for row in rows if is_number(row[name])],
+        _FORMS[best_by],
     )

@@ -127,11 +127,11 @@ def _clash(column: pa.Field, file: InputFile, schemas: Mapping[pa.Schema, InputF
 
 def _without_encoding(column: pa.Field, schemas: Collection[pa.Schema]) -> pa.Field:
     """Returns a column that is dictionary-encoded or of views as its values, unless it has one type in every file."""
-    plain = _VIEWS.get(column.type)
-    if pa.types.is_dictionary(column.type):
-        plain = column.type.value_type
+    plain = column.type.value_type if pa.types.is_dictionary(column.type) else _VIEWS.get(column.type)
+    if plain is None:  # of 30,000 columns, each would be looked up among all names
+        return column
     is_alike = all(schema.field(column.name).type == column.type for schema in schemas if column.name in schema.names)
-    return column if plain is None or is_alike else column.with_type(plain)
+    return column if is_alike else column.with_type(plain)
 
 
 def mixed_types(schemas: Mapping[pa.Schema, InputFile], kept: Sequence[str]) -> dict[str, str]:

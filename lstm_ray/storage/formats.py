@@ -60,7 +60,9 @@ _FORMATS = {
     b"\xef\xbb\xbf<?xml ": _XML,
 }
 """What a file is, and what helps, by the bytes with which it begins."""
+_FEWEST_NUL = 3  # of UTF-16: text that is damaged has one or two
 _TEXT_BYTES = 64  # of more, some text or other has a character that is not printable, such as a no-break space
+_TAR = (b"ustar\x0000", b"ustar  \0")  # of POSIX and of GNU; in Spanish "ustar" ends many a word
 _LINE_CHARACTERS = str.maketrans("", "", "\r\n\t\ufeff")
 
 
@@ -71,7 +73,7 @@ def stand_in(begin: bytes) -> str | None:
         begin: The file's first bytes.
     """
     found = next((what for magic, what in _FORMATS.items() if begin.startswith(magic)), None)
-    if begin[257:262] == b"ustar":
+    if begin[257:265] in _TAR:
         return "a tar archive: unpack it"
     if found is _XML and b"<Error>" in begin:
         return _STORE_ERROR
@@ -88,6 +90,21 @@ def is_text(begin: bytes) -> bool:
     begin = begin[:_TEXT_BYTES]
     text = begin.decode(errors="ignore")
     return 2 * len(text.encode()) > len(begin) and text.translate(_LINE_CHARACTERS).isprintable()
+
+
+def without_mark(begin: bytes) -> str | None:
+    """Returns the encoding of a text that begins with these bytes if it is UTF-16 without a byte order mark.
+
+    Only characters below U+0100, such as spaces and commas, have a NUL byte there. Cyrillic letters have none, and are
+    UTF-8 as well, but control characters.
+    """
+    high, low = begin[::2].count(0), begin[1::2].count(0)
+    rest = begin.replace(b"\0", b"")
+    is_utf8 = len(rest.decode(errors="ignore").encode()) > len(rest) - 4  # the last character may be cut
+    is_damaged = 4 * (high + low) < len(begin) and is_utf8 and is_text(rest)
+    if is_damaged or max(high, low) < _FEWEST_NUL or 2 * min(high, low) >= max(high, low):
+        return None
+    return "utf-16-le" if low > high else "utf-16-be"
 
 
 def not_parquet(path: str, error: BaseException, begin: bytes = b"") -> str:

@@ -16,6 +16,7 @@ from lstm_ray.wording import reason
 
 _OPTIONS = re.compile(r"\w+=[^&]*(&\w+=[^&]*)*")
 _KEYS = re.compile(r"[?&][\w-]*(key|secret|token|passw|pwd|credential|signature|sig|sas)[\w-]*=", re.IGNORECASE)
+_ENVIRONMENT = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or your store's variables"
 _S3_OPTIONS = ("region", "scheme", "endpoint_override")
 _GS_RETRY_S = 60  # by default Arrow tries for a quarter of an hour, without a word
 _S3_ATTEMPTS = 8  # with delays of 0.05 s, 0.1 s, 0.2 s, ... and jitter: a busy store has some seconds to recover
@@ -63,7 +64,7 @@ def path_of(given: str) -> Callable[[str], str]:
     return lambda inner: _uri(store if base else scheme, inner[len(base.rstrip("/")) :] if base else inner, options)
 
 
-def refuse_keys(path: str) -> None:
+def refuse_keys(path: str, remedy: str = _ENVIRONMENT) -> None:
     """Raises ConfigError, without showing them, if a URI contains keys: s3://KEY:SECRET@bucket or ?secret_key=..."""
     scheme, _, rest = path.partition("://")
     authority = rest.partition("/")[0]
@@ -72,7 +73,7 @@ def refuse_keys(path: str) -> None:
     if (at and (":" in user or scheme == "s3")) or _KEYS.search(rest):
         raise ConfigError(
             f"{scheme}://{store.partition('?')[0]}: this URI was given with keys in it, which would end up in files "
-            "and process lists: instead set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or your store's variables"
+            f"and process lists: instead {remedy}"
         )
 
 

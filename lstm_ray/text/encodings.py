@@ -7,16 +7,12 @@ import re
 import unicodedata
 from itertools import pairwise
 
-from lstm_ray.storage.formats import is_text
-
 _CANDIDATES = (
     *("cp1252", "cp1251", "cp1250", "cp1254", "cp1253", "cp1255", "cp1256", "koi8-r"),
     *("shift_jis", "gb18030", "euc_kr", "big5"),
 )
 _BEFORE, _AFTER = 20, 30  # bytes that are read, at most, before the first that is not UTF-8 and from there on
 _MOST = 3
-_LAST_PLANE = 0x10  # of Unicode
-_FEWEST_NUL = 3  # bytes: fewer occur in damaged text, too
 _BREAKS = re.compile(rb"[\s,;:|\"'{}\[\]]")
 _WORD = re.compile(r"[^\W\d_]+")
 _ACCENTED = re.compile("[\xc0-\u024f]{3,}")
@@ -43,31 +39,6 @@ def readings(data: bytes, start: int) -> str:
         odd.setdefault(text, (_oddness(text), encoding))
     likely = sorted(odd, key=lambda text: odd[text][0])
     return ", ".join(f"{text!r} in {odd[text][1]}" for text in likely[:_MOST])
-
-
-def without_mark(begin: bytes) -> str | None:
-    """Returns the encoding of a text that begins with these bytes if it is UTF-16 or UTF-32 without a byte order mark.
-
-    Only characters below U+0100, such as spaces and commas, have a NUL byte there. Cyrillic letters have none, and are
-    UTF-8 as well, but control characters.
-    """
-    if len(begin) >= 4 and any(begin) and max(begin[2::4]) <= _LAST_PLANE and not any(begin[3::4]):
-        return "utf-32-le"
-    if len(begin) >= 4 and any(begin) and max(begin[1::4]) <= _LAST_PLANE and not any(begin[::4]):
-        return "utf-32-be"
-    high, low = begin[::2].count(0), begin[1::2].count(0)
-    is_wide = 4 * (high + low) >= len(begin) or not _is_utf8_with_nul(begin)
-    if not is_wide or max(high, low) < _FEWEST_NUL or 2 * min(high, low) >= max(high, low):
-        return None
-    return "utf-16-le" if low > high else "utf-16-be"
-
-
-def _is_utf8_with_nul(begin: bytes) -> bool:
-    try:
-        text = codecs.getincrementaldecoder("utf-8")().decode(begin)
-    except UnicodeDecodeError:
-        return False
-    return is_text(text.replace("\0", "").encode())
 
 
 def utf8_word(text: str, encoding: str) -> str | None:

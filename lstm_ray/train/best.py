@@ -133,10 +133,11 @@ def choices(facts: DataFacts, pretrain_epochs: int | None = None) -> dict[str, t
         reason = "to learn from" if pretrain_epochs else "would take too long: choose fewer, or a number"
         chosen["pretrain_epochs"] = (pretrain_epochs, f"{counted(facts.unlabelled, 'text')} without labels {reason}")
     if pretrain_epochs:  # the LSTM knows much already: it learns the labels in few epochs, and overfits in many
-        chosen["epochs"] = (min(4, epochs), f"{rows}, after pretraining; the epoch with the best validation is kept")
+        half = int(np.clip(75_000 // facts.rows, 3, epochs))
+        chosen["epochs"] = (half, f"{rows}, after pretraining; the epoch with the best validation is kept")
         chosen["learning_rate"] = (0.003 if few else 0.002, f"{rows}, after pretraining")
         # The language model knows no noise that differs from word to word: with it, what was learned is lost.
-        dropout = {"embedding_dropout": 0.4, "shared_dropout": True, "dropout": 0.0, "output_dropout": 0.5}
+        dropout = {"embedding_dropout": 0.3, "shared_dropout": True, "dropout": 0.0, "output_dropout": 0.5}
         chosen |= {name: (value, "after pretraining") for name, value in dropout.items()}
     if fitted < facts.rows:
         chosen["ngram_rows"] = (fitted, f"some {facts.row_ngrams:.0f} n-grams in each of {rows}, to save memory")

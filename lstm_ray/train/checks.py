@@ -19,13 +19,13 @@ _MUCH_BYTES = 2e9  # a GPU that is used for training has more than twice as much
 
 
 def check_inputs(config: TrainConfig) -> None:
-    """Checks that MLflow's URI has no keys, the output is not among the inputs, and word vectors have the model's size.
+    """Checks that the output is not among the inputs, that word vectors have the model's size, and MLflow's URI.
 
     Raises:
         ConfigError: A check fails.
         InputError: The word vectors cannot be read.
     """
-    refuse_keys(config.mlflow or "")  # before config.yaml would have them
+    check_tracking(config)
     inputs = (*config.train, *config.validation, *config.unlabelled)
     check_apart(inputs, config.output, "history.parquet", "which the next run could not read")
     if config.embeddings is not None:
@@ -35,6 +35,11 @@ def check_inputs(config: TrainConfig) -> None:
                 f"{config.embeddings}: its vectors have {size} dimensions, but --embedding-size is "
                 f"{config.embedding_size}: use --embedding-size {size}"
             )
+
+
+def check_tracking(config: TrainConfig) -> None:
+    """Raises ConfigError if MLflow's URI contains keys: settings are written to files and to MLflow."""
+    refuse_keys(config.mlflow or "", "set MLFLOW_TRACKING_URI to it, and give --mlflow yes")
 
 
 def performance_notes(config: TrainConfig, on_gpu: bool) -> Iterator[str]:

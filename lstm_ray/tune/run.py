@@ -1,6 +1,6 @@
 """A hyperparameter search: started or resumed, completed.
 
-OUTPUT/tune.yaml  trials/NNNN/ (a training run each)  trials.parquet  report.html  best.yaml
+OUTPUT/tune.yaml  trials/NNNN/ (a training run each)  trials.parquet  trials.png  report.html  best.yaml
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ from lstm_ray import storage
 from lstm_ray.config import TuneConfig, changed_since, option_name, read_yaml, to_yaml, with_paths
 from lstm_ray.errors import ConfigError, OutputError
 from lstm_ray.progress import Progress
-from lstm_ray.report.search_page import search_report
+from lstm_ray.report.search_page import search_png, search_report
 from lstm_ray.train.best import choose
+from lstm_ray.train.checks import check_tracking
 from lstm_ray.train.data.corpus import find_all_shards
 from lstm_ray.tune.results import Trial, best_of, marked, marked_trials, read_trials, trial_table
 from lstm_ray.tune.search import trial_config
 from lstm_ray.wording import counted
 
 _LOCK = ".lock"
-_RESULTS = ("best.yaml", "trials.parquet", "report.html", "trials", "ray", "tune.yaml")
+_RESULTS = ("best.yaml", "trials.parquet", "trials.png", "report.html", "trials", "ray", "tune.yaml")
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ def tune(config: TuneConfig, progress: Progress) -> SearchResult:
     """
     if not config.search:
         raise ConfigError("search is missing: give a job file with, say, search: {units: {choice: [64, 128]}}")
+    check_tracking(config)
     config = with_paths(config, storage.absolute)
     # Errors in the data are reported once, before any trial starts.
     config, reasons = choose(config, find_all_shards(config, progress))
@@ -113,5 +115,6 @@ def _write(config: TuneConfig, trials: list[Trial], best: Trial) -> None:
         config=config.model_dump(mode="json"),
     )
     storage.write_bytes(storage.join(config.output, "report.html"), report.encode())
+    storage.write_bytes(storage.join(config.output, "trials.png"), search_png(table, config.best_by))
     again = best.config.model_copy(update={"output": storage.join(config.output, "best"), "max_rows": None})
     storage.write_bytes(storage.join(config.output, "best.yaml"), to_yaml(again).encode())

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstm_ray.wording import named, no_column, on_one_line, visible
+from lstm_ray.wording import either, named, no_column, on_one_line, visible
 
 DIRECTIONS = {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"}
 
@@ -59,6 +59,7 @@ def test_what_a_terminal_would_obey_is_shown(text: str, shown: str) -> None:
 def test_very_many_names_are_not_all_listed() -> None:
     assert named(["a", "b's"]) == "'a', \"b's\""
     assert named(range(20)).endswith("18, 19")
+    assert [either("abc"[:count]) for count in (1, 2, 3)] == ["a", "a or b", "a, b or c"]
     assert named(f"c{number}" for number in range(200_000)).endswith("'c19' and 199,980 more")
 
 

@@ -11,7 +11,7 @@ from pydantic import field_validator, model_validator
 
 from lstm_ray.cluster.definition.addresses import is_host, is_loopback
 from lstm_ray.config import Settings, fields_in_order, meaning_of, option_name, setting
-from lstm_ray.wording import counted
+from lstm_ray.wording import counted, either
 
 Provider = Literal["aws", "gcp", "azure", "onprem", "kuberay"]
 _CLOUDS = ("aws", "gcp", "azure")
@@ -259,9 +259,7 @@ class ClusterConfig(Settings):
             return self
         for name, providers in meaning_of(type(self), "only_for").items():
             if getattr(self, name) != type(self).model_fields[name].default and self.provider not in providers:
-                *others, last = providers
-                known = f"{', '.join(others)} or {last}" if others else last
-                raise ValueError(f"{option_name(name)} is for provider {known}, not {self.provider}")
+                raise ValueError(f"{option_name(name)} is for provider {either(providers)}, not {self.provider}")
         return self
 
     @model_validator(mode="after")

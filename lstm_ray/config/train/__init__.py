@@ -112,10 +112,10 @@ class TrainConfig(
 
     @model_validator(mode="after")
     def _needs_validation(self) -> TrainConfig:
-        wanting = ["early_stopping"] if self.early_stopping else [] if self.goal is None else [self.goal[0]]
+        wanting = "early_stopping" if self.early_stopping else self.goal and self.goal[0]
         if wanting and not self.has_validation:
             raise ValueError(
-                f"`{wanting[0]}` needs validation rows: give `validation`, or a `validation_fraction` above 0"
+                f"`{wanting}` needs validation rows: give `validation`, or a `validation_fraction` above 0"
             )
         return self
 

@@ -10,6 +10,7 @@ from pydantic import field_validator
 from lstm_ray import user_code
 from lstm_ray.config.base import FILES, Settings, fixed, free, setting
 from lstm_ray.config.presets import PRESETS
+from lstm_ray.wording import either
 
 
 class RunSettings(Settings):
@@ -100,8 +101,7 @@ class RunSettings(Settings):
         if given not in PRESETS and not user_code.is_named(given):
             close = difflib.get_close_matches(given, PRESETS, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
-            *others, last = map(repr, PRESETS)
-            raise ValueError(f"should be {', '.join(others)} or {last}, or {user_code.FORM} for your own{hint}")
+            raise ValueError(f"should be {either(map(repr, PRESETS))}, or {user_code.FORM} for your own{hint}")
         return given
 
     @field_validator("mlflow", mode="before")

@@ -346,7 +346,6 @@ def to_json(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(to_json, value))}]"
     if isinstance(value, dict):
-        return (
-            f"{{{', '.join(f'{json.dumps(key, ensure_ascii=False)}: {to_json(one)}' for key, one in value.items())}}}"
-        )
+        pairs = (f"{json.dumps(key, ensure_ascii=False)}: {to_json(one)}" for key, one in value.items())
+        return f"{{{', '.join(pairs)}}}"
     return json.dumps(value, ensure_ascii=False)

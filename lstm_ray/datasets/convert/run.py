@@ -197,12 +197,11 @@ def _check_file(path: Path, before: Sequence[Path], output: Path) -> None:
         raise InputError(f"{path}: cannot be read: {reason(error)}") from error
     if head.startswith(PARQUET):
         raise InputError(f"{path}: is Parquet already: give it to train, evaluate or score as it is")
-    holds, begin, suffix = "is", head, path.suffix.lower()
-    if suffix in COMPRESSED and is_compressed_as_named(suffix, head):
-        holds, begin = "is compressed, and what it holds is", unpacked_beginning(path)
-    if (what := stand_in(begin)) is not None:
-        raise InputError(f"{path}: {holds} {what}")
-    if suffix in COMPRESSED and begin is head and is_text(head):
+    suffix = path.suffix.lower()
+    is_packed = suffix in COMPRESSED and is_compressed_as_named(suffix, head)
+    if (what := stand_in(unpacked_beginning(path) if is_packed else head)) is not None:
+        raise InputError(f"{path}: is {'compressed, and what it holds is ' if is_packed else ''}{what}")
+    if suffix in COMPRESSED and not is_packed and is_text(head):
         raise InputError(f"{path}: cannot be read: it is not compressed, so delete {suffix} at the end of its name")
     if head.startswith(b"__label__"):
         sed = shlex.join(["sed", r"s/^__label__\([^ ]*\) /\1\t/", str(path)])

@@ -12,8 +12,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from lstm_ray.errors import ConfigError, InputError
-from lstm_ray.storage.formats import HEAD_BYTES
-from lstm_ray.text.encodings import readings, utf8_word, without_mark
+from lstm_ray.storage.formats import HEAD_BYTES, without_mark
+from lstm_ray.text.encodings import readings, utf8_word
 from lstm_ray.wording import counted, reason
 
 COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
@@ -84,14 +84,12 @@ class Lines:
 
     def _deletion(self) -> str:
         """Returns how to delete NUL and Ctrl-Z characters, as the end of a sentence; "" if other ones contain them."""
-        if codecs.lookup(self._encoding).name.startswith(("utf-16", "utf-32")):
+        if _is_wide(self._encoding):
             return ""
         name, packer = shlex.quote(str(self.path)), _UNPACKERS.get(self.path.suffix.lower())
-        return (
-            f", with tr -d '\\000\\032' < {name} > NEW"
-            if packer is None
-            else (f", with {packer} -dc {name} | tr -d '\\000\\032' > NEW, which is not compressed")
-        )
+        if packer is None:
+            return f", with tr -d '\\000\\032' < {name} > NEW"
+        return f", with {packer} -dc {name} | tr -d '\\000\\032' > NEW, which is not compressed"
 
     def _next(self) -> str:
         try:
@@ -103,6 +101,10 @@ class Lines:
             raise InputError(f"{self.path}: {found}") from error
         except (OSError, EOFError, pa.ArrowException) as error:
             raise _unreadable(self.path, error) from error
+
+
+def _is_wide(encoding: str) -> bool:
+    return codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))
 
 
 def _undecodable(path: Path, encoding: str) -> str | None:
@@ -122,7 +124,7 @@ def _undecodable(path: Path, encoding: str) -> str | None:
                 line += content_before.count(b"\n")
                 position = read + len(block) - len(error.object) + error.start
                 where = f"line {line:,}, byte {position + 1:,} of the file (0x{error.object[error.start]:02x})"
-                if codecs.lookup(encoding).name.startswith(("utf-16", "utf-32")):
+                if _is_wide(encoding):
                     return f"{where} is not {encoding}: the file is cut off, or what follows is in another encoding"
                 if codecs.lookup(encoding).name == "utf-8" and not (is_ascii and content_before.isascii()):
                     remedy = "correct it, as the file is UTF-8 up to there"
@@ -159,7 +161,7 @@ def open_lines(path: Path, encoding: str | None) -> Iterator[Lines]:
                 head = content.read(HEAD_BYTES)
             encoding = next((name for mark, name in _MARKS.items() if head.startswith(mark)), "utf-8")
             if encoding == "utf-8" and (guess := without_mark(head)) is not None:  # it may be valid UTF-8
-                raise InputError(f"{path}: looks like {guess[:6].upper()}: try --encoding {guess}")
+                raise InputError(f"{path}: looks like UTF-16: try --encoding {guess}")
             if encoding == "utf-8" and b"\0" in head[:4]:
                 raise InputError(f"{path}: begins with NUL characters: is it text? If so, name its --encoding")
         with _open(path) as (raw, content):

@@ -28,9 +28,8 @@ class MlflowRun:
         """Imports MLflow.
 
         Raises:
-            ConfigError: MLflow is not installed, or its URI contains credentials.
+            ConfigError: MLflow is not installed.
         """
-        storage.refuse_keys(config.mlflow or "")  # settings are written to files and to MLflow
         try:
             import mlflow
         except ImportError as error:

@@ -5,14 +5,15 @@ What a block is, its fence says:
     ```sh                  commands; tests run them, in a directory with what the README's commands leave behind
     ```python              code; the blocks of a page are one program
     ```text                what the block before prints, shortened: numbers may differ, `...` stands for anything
-    ```yaml, ```python     a file, if the first line is a comment with its name: "# first.yaml"
+    ```yaml, ```python     a file, if the first line is a comment with its name: "# first.yaml"; also ```js
 
 A word after the language says where a block runs:
 
     slow, ray                second tier; `ray` starts one
     head                     second tier, on a Ray that runs already
     host                     second tier, on a machine of its own (tests/cluster/hosts.py), with Ray's usual ports
-    s3, aws, mlflow, int8    second tier, where the machine has what it needs (`NEEDS` in test_pages.py)
+    s3, aws, mlflow, npm, int8
+                             second tier, where the machine has what it needs (`NEEDS` in test_pages.py)
     elsewhere=REASON         nowhere, for a reason of `ELSEWHERE`: its commands are only parsed
 
 `exit=3` is the exit code of its last command. Blocks that are indented instead of fenced are only parsed as well.
@@ -52,7 +53,7 @@ ELSEWHERE = {
 }
 
 _FENCE = re.compile(r"^( *)```(\w+)([^\n]*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
-_FILE = re.compile(r"# ([\w.-]+\.(?:py|yaml|csv))\n")
+_FILE = re.compile(r"(?:#|//) ([\w.-]+\.(?:py|yaml|csv|mjs))\n")
 _FOR_A_SHELL = re.compile(r"[|<>$;&]")
 _LIMIT_S = 300
 
@@ -62,7 +63,7 @@ class Block:
     """A fenced block of a page.
 
     Attributes:
-        language: sh, python, yaml or text.
+        language: sh, python, js, yaml or text.
         words: The words after it, each with its value: {"exit": "3"}.
         text: Its lines.
         output: The lines that it prints, as the page has them.

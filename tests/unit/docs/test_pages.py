@@ -26,9 +26,11 @@ from lstm_ray.datasets.demo import write_demo
 from lstm_ray.kernels.emitter import Target
 from lstm_ray.kernels.precision.choice import FORMATS
 
+NPM_ASKS = ("npm", "view", "--fetch-retries=0", "--fetch-timeout=20000", "onnxruntime-web", "version")
 NEEDS = {
     "s3": ("", lambda: True),  # the tests' own server
     "aws": ("Amazon's command line", lambda: shutil.which("aws")),
+    "npm": ("npm and its registry", lambda: shutil.which("npm") and not subprocess.call(NPM_ASKS, timeout=60)),
     "mlflow": ("MLflow", lambda: importlib.util.find_spec("mlflow")),
     "int8": ("a processor with VNNI", lambda: FORMATS["int8"].is_on(Target.host())),
 }

@@ -265,6 +265,9 @@ def test_rows_that_chose_the_threshold_are_recognised(
         for name in files:
             said: list[Any] = []
             lstm_ray.evaluate(tmp_path / f"{name}.parquet", model=model, threshold=0.7, progress=said.append)
-            note = "these are the rows on which this model's epoch or threshold was chosen"
+            note = "these are the rows on which the epoch or threshold of this model was chosen"
             found += [name] if any(note in str(one) for one in said) else []
         assert found == known
+    compared: list[Any] = []
+    lstm_ray.evaluate(rows, model=tiny_bundle, compare=tmp_path / "once", progress=compared.append)
+    assert [str(one) for one in compared if f"threshold of {tmp_path / 'once'} was chosen" in str(one)]

@@ -41,6 +41,7 @@ def token_ids(output: Path, texts: list[str]) -> np.ndarray:
     ids, text = description["ids"], description["text"]
     listed = pq.read_table(output / "vocabulary.parquet").to_pydict()
     id_of = dict(zip(listed["word"], listed["id"], strict=True))
+    assert json.loads((output / "vocabulary.json").read_text(encoding="utf-8")) == id_of
     rows = []
     for given in texts:
         words = re.sub(r"(?i)<br\s*/?>", " ", given).lower()

@@ -159,7 +159,7 @@ def test_texts_without_labels_are_learned_from_by_the_lstm_too(rows: int, expect
     assert choices(facts)["pretrain_epochs"] == (expected, f"{rows:,} texts without labels to learn from")
 
 
-@pytest.mark.parametrize(("pretrain_epochs", "epochs", "rate"), [(None, 4, 0.002), (1, 4, 0.002), (0, 6, 0.001)])
+@pytest.mark.parametrize(("pretrain_epochs", "epochs", "rate"), [(None, 3, 0.002), (1, 3, 0.002), (0, 6, 0.001)])
 def test_after_pretraining_the_labels_are_learned_in_fewer_epochs(
     pretrain_epochs: int | None, epochs: int, rate: float
 ) -> None:
@@ -171,9 +171,9 @@ def test_after_pretraining_the_labels_are_learned_in_fewer_epochs(
 
 
 def test_a_number_of_passes_that_is_given_decides_too(tmp_path: Path) -> None:
-    path, more = write_reviews(tmp_path / "in.parquet", 1_000), write_reviews(tmp_path / "more.parquet", 1_000)
+    path, more = write_reviews(tmp_path / "in.parquet", 12_000), write_reviews(tmp_path / "more.parquet", 1_000)
     epochs = []
     for given in ({}, {"pretrain_epochs": 0}, {"pretrain_epochs": 2}, {"layers": 2}):
         config = best(train=(path,), unlabelled=(more,), **given)
         epochs.append(choose(config, find_all_shards(config))[0].epochs)
-    assert epochs == [4, 10, 4, 10]
+    assert epochs == [6, 12, 6, 12]

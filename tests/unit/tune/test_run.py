@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from lstm_ray.config import TrainConfig, TuneConfig, resolve
-from lstm_ray.errors import OutputError
+from lstm_ray.errors import ConfigError, OutputError
 from lstm_ray.train.loop import checkpoints
 from lstm_ray.train.loop.checkpoints import Checkpoint
 from lstm_ray.train.loop.state import State
@@ -61,6 +61,12 @@ def test_a_search_with_relative_paths_of_an_older_version_resumes(
         run.open_search(config.model_copy(update={"train": ("b",)}))
 
 
+def test_keys_in_the_uri_of_mlflow_are_refused_before_they_are_written(config: TuneConfig) -> None:
+    with pytest.raises(ConfigError, match="was given with keys in it"):
+        run.tune(config.model_copy(update={"mlflow": "https://user:PLANTED@tracking:5000"}), print)
+    assert not Path(config.output).exists()
+
+
 def test_the_settings_of_a_search_hold_in_any_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class NoRayHereError(Exception):
         """Raised in place of running trials."""
@@ -101,6 +107,7 @@ def test_fewer_trials_than_before_lose_no_better_one(tmp_path: Path, monkeypatch
     pq.write_table(pa.table({"text": ["good", "bad"] * 9, "label": [1, 0] * 9}), data)
     assert search(4).best.number == 3
     assert "Trial 3 is the best by validation accuracy" in (output / "report.html").read_text(encoding="utf-8")
+    assert (output / "trials.png").read_bytes().startswith(b"\x89PNG")
     best, table = (output / "best.yaml").read_bytes(), pq.read_table(output / "trials.parquet")
     again = search(2)
     assert (again.best.number, len(again.trials)) == (3, 4)

@@ -167,14 +167,23 @@ def test_another_encoding_is_named_or_asked_for(tmp_path: Path, name: str) -> No
 
 
 @pytest.mark.parametrize("text", ["очень хороший фильм", "很好的电影", "ĀāĂ", "good"])
-@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
 def test_wide_characters_without_a_mark_are_recognised_in_any_script(tmp_path: Path, text: str, encoding: str) -> None:
     """In Cyrillic letters the bytes are UTF-8 as well, with control characters."""
     source, output = tmp_path / "in.csv", tmp_path / "out.parquet"
     source.write_text(f"{text},n\n" + f"{text} ({text}),1\n" * 9, encoding=encoding)
-    with pytest.raises(InputError, match=rf"in\.csv: looks like UTF-..: try --encoding {encoding}"):
+    with pytest.raises(InputError, match=rf"in\.csv: looks like UTF-16: try --encoding {encoding}"):
         convert(source, output)
     assert convert(source, output, encoding=encoding).columns == {text: "string", "n": "int64"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-32-le", "utf-32-be"])
+def test_other_text_that_begins_with_nul_characters_needs_an_encoding(tmp_path: Path, encoding: str) -> None:
+    source, output = tmp_path / "in.csv", tmp_path / "out.parquet"
+    source.write_text("очень,n\n" + "хороший фильм,1\n" * 9, encoding=encoding)
+    with pytest.raises(InputError, match="begins with NUL characters: is it text"):
+        convert(source, output)
+    assert convert(source, output, encoding=encoding).rows == 9
 
 
 def test_text_with_nul_characters_is_no_wide_encoding(tmp_path: Path) -> None:
@@ -878,6 +887,13 @@ def test_a_compressed_file_is_looked_into(tmp_path: Path) -> None:
             convert(tmp_path / name, tmp_path / "out.parquet")
     (tmp_path / "plain.csv.zst").rename(tmp_path / "plain.csv")
     assert convert(tmp_path / "plain.csv", tmp_path / "out.parquet").rows == 59
+
+
+def test_a_word_where_archives_have_theirs_is_text(tmp_path: Path) -> None:
+    begin = "text,label\n"
+    (source,) = write_all(tmp_path, {"in.csv": f"{begin}{'bueno ' * 40}a{'j' * (257 - len(begin) - 241)}ustar,1\n"})
+    assert source.read_bytes()[257:262] == b"ustar"
+    assert convert(source, tmp_path / "out.parquet").rows == 1
 
 
 def test_numbers_that_are_all_too_exact_are_told(tmp_path: Path) -> None:
