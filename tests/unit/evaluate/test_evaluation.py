@@ -105,7 +105,9 @@ def test_rows_that_the_model_has_learned_from_are_counted(tmp_path: Path, tiny_b
     assert note.startswith(
         f"warning: {tmp_path}/reviews.parquet: 3 of 3 evaluation rows (100.0%) also occur in the training data: "
     )
-    result, notes = measured(tmp_path, trained_on(tiny_bundle, tmp_path / "other", "A good film"), [0, 1, 1])
+    result, _ = measured(tmp_path, trained_on(tiny_bundle, tmp_path / "written otherwise", "A good  film"), [0, 1, 1])
+    assert result.metrics["rows_seen_in_training"] == 3
+    result, notes = measured(tmp_path, trained_on(tiny_bundle, tmp_path / "other", "a good films"), [0, 1, 1])
     assert (result.metrics["rows_seen_in_training"], notes) == (0, [])
 
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lstm_ray.config import TrainConfig, resolve
+from lstm_ray.train.best import DataFacts, choices
 
 ROOT = Path(__file__).parents[3]
 
@@ -38,13 +39,12 @@ def small(parts: Any, **changes: Any) -> Any:
 @pytest.mark.parametrize(("name", "preset"), [("lstm", "lstm"), ("bilstm", "bilstm"), ("default", "best")])
 def test_the_networks_are_those_of_the_presets(parts: Any, name: str, preset: str) -> None:
     network = asdict(parts.NETWORKS[name])
-    config = resolve(TrainConfig, {"preset": preset, "train": ("-",), "output": "-"})
-    # What `best` chooses for the data is IMDb's: lstm_ray/train/best.py.
-    chosen = (
-        {"vocabulary_size", "max_tokens", "units", "global_batch_size", "learning_rate"} if preset == "best" else {}
-    )
-    for field in network.keys() - chosen:
-        assert network[field] == getattr(config, field), field
+    config = dict(resolve(TrainConfig, {"preset": preset, "train": ("-",), "output": "-"}))
+    if preset == "best":
+        imdb = DataFacts(25_000, 940, words=120_000, ngrams=10**7, row_ngrams=600)
+        config |= {name: value for name, (value, _) in choices(imdb).items()}
+    for field in network:
+        assert network[field] == config[field], field
 
 
 def test_rows_are_padded_as_the_network_reads_them(parts: Any) -> None:
