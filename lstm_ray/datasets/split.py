@@ -398,7 +398,8 @@ def _check_sides(config: SplitConfig, sides: Sequence[_Side]) -> None:
             groups = sorted(set[int]().union(*(one.groups for one in sides)))
             of_groups = f" of {counted(len(groups), 'group')}" if config.by is not None else ""
             share = share_that_divides(np.array(groups, np.uint64), config.test_share)
-            change = f"{remedy} --test{'' if share is None else f' to {share}'}, or take another --seed"
+            option = "--test" if share is None else f"--test to {share}"
+            change = f"{remedy} {option}, or take another --seed"
             if config.before is not None:
                 change = "choose another --before"
             elif config.by is not None and len(groups) == 1:

@@ -388,7 +388,7 @@ def _check_classes(prepared: Prepared, config: TrainConfig, share: float | None)
     where = ", ".join(config.train)
     training, validation, groups = prepared.training, prepared.validation, prepared.groups
     of_groups = f" of {counted(groups.training + groups.validation, 'group')}" if groups is not None else ""
-    to_share = "" if share is None else f" to {share}"
+    fraction = "--validation-fraction" if share is None else f"--validation-fraction to {share}"
     is_one_group = groups is not None and groups.training + groups.validation == 1 and not groups.rows_without
 
     def left_out() -> str:
@@ -396,7 +396,7 @@ def _check_classes(prepared: Prepared, config: TrainConfig, share: float | None)
         return describe_left_out(*counts, find_all_shards(config), config.label_column)
 
     if len(training) == 0 and len(validation) and not config.validation:
-        change = _OTHER_GROUP if is_one_group else f"lower --validation-fraction{to_share}"
+        change = _OTHER_GROUP if is_one_group else f"lower {fraction}"
         raise InputError(
             f"{where}: all its {counted(len(validation), 'row')}{of_groups} are held out for validation: {change}"
         )
@@ -413,7 +413,7 @@ def _check_classes(prepared: Prepared, config: TrainConfig, share: float | None)
     if len(validation) == 0 and config.validation:
         raise InputError(f"{', '.join(config.validation)}: no rows to validate on{left_out()}")
     if len(validation) == 0 and config.validation_fraction:
-        change = _OTHER_GROUP if is_one_group else f"raise --validation-fraction{to_share}, or set it to 0"
+        change = _OTHER_GROUP if is_one_group else f"raise {fraction}, or set it to 0"
         raise InputError(
             f"{where}: none of its {counted(len(training), 'row')}{of_groups} is held out for validation: {change}"
         )
