@@ -322,11 +322,14 @@ def assemble(shards: Iterable[EncodedShard], config: TrainConfig, seen_before: S
         sum(map(sum_of, validation_texts)),
         profile=TrainingData(training.profile() + Profile(without_words=without_text), validation.profile()),
     )
+    share = None
     if groups:
-        on_validation = held_out(np.unique(np.concatenate(groups)), config.validation_fraction)
+        distinct = np.unique(np.concatenate(groups))
+        on_validation = held_out(distinct, config.validation_fraction)
         sides = int((~on_validation).sum()), int(on_validation.sum())
         prepared = replace(prepared, groups=Groups(*sides, without_group))
-    share = share_that_divides(np.concatenate(groups), config.validation_fraction) if groups else None
+        if 0 in sides:
+            share = share_that_divides(distinct, config.validation_fraction)
     _check_classes(prepared, config, share)
     return prepared
 
