@@ -81,7 +81,7 @@ def test_an_interrupted_search_goes_on_and_its_best_settings_train(
     assert accuracies == sorted(accuracies, reverse=True)
     assert "finished" in first["state"].to_pylist()
     assert {path.name for path in search.iterdir()} == {
-        *(".lock", "tune.yaml", "trials", "trials.parquet", "report.html", "best.yaml")
+        *(".lock", "tune.yaml", "trials", "trials.parquet", "trials.png", "report.html", "best.yaml")
     }
 
     before = {path: path.read_bytes() for path in search.rglob("*") if path.is_file()}
