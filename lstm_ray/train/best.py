@@ -32,6 +32,7 @@ _SAMPLED_SHARDS = 8  # row groups, spread over the files
 _SAMPLED_ROWS = 4_096
 _MOST_NGRAMS = 60_000_000  # that the linear part is fitted on, all rows' together; they take 2.5 GB
 _PRETRAINED_TEXTS = 450_000  # read by the language model in all its epochs: 35 minutes for those of IMDb, two cores
+_PRETRAINED_ROWS = 4_000  # with fewer, and no unlabelled texts, pretraining gains too little for the time it takes
 _GROWTH = 0.65
 """Exponent of Heaps' law: distinct words and n-grams grow with the text's length to this power; reviews: 0.5 to 0.8."""
 
@@ -81,12 +82,15 @@ def choose(config: C, shards: Sequence[Shard]) -> tuple[C, list[str]]:
 
 
 def _settled(config: TrainConfig) -> set[str]:
-    """Returns the settings that follow from other settings, and those that a search draws."""
+    """Returns the settings that follow from other settings, and those that a search draws.
+
+    The trials of a search do not pretrain unless they are told to: each would learn the same.
+    """
     drawn = set(config.search) if isinstance(config, TuneConfig) else set()
     settled = {
         "validation_fraction": config.validation,
         "vocabulary_size": config.vocabulary,
-        "pretrain_epochs": not config.unlabelled or config.layers > 1,
+        "pretrain_epochs": config.layers > 1 or config.network or isinstance(config, TuneConfig),
         "learn_vectors": config.embeddings or config.unlabelled or config.network or drawn & {"embeddings", "network"},
         **dict.fromkeys(("ngram_buckets", "ngram_rows"), "ngrams" in config.model_fields_set and config.ngrams == 0),
     }
@@ -128,10 +132,9 @@ def choices(facts: DataFacts, pretrain_epochs: int | None = None) -> dict[str, t
         "dropout": (0.3, "without pretraining"),
         "global_batch_size": (32 if facts.rows < 100_000 else 128, rows),
     }
-    if facts.unlabelled and pretrain_epochs is None:
-        pretrain_epochs = min(6, _PRETRAINED_TEXTS // (facts.rows + facts.unlabelled))
-        reason = "to learn from" if pretrain_epochs else "would take too long: choose fewer, or a number"
-        chosen["pretrain_epochs"] = (pretrain_epochs, f"{counted(facts.unlabelled, 'text')} without labels {reason}")
+    if pretrain_epochs is None:
+        pretrain_epochs, reason = _pretraining(facts)
+        chosen["pretrain_epochs"] = (pretrain_epochs, reason)
     if pretrain_epochs:  # the LSTM knows much already: it learns the labels in few epochs, and overfits in many
         half = int(np.clip(75_000 // facts.rows, 3, epochs))
         chosen["epochs"] = (half, f"{rows}, after pretraining; the epoch with the best validation is kept")
@@ -142,6 +145,15 @@ def choices(facts: DataFacts, pretrain_epochs: int | None = None) -> dict[str, t
     if fitted < facts.rows:
         chosen["ngram_rows"] = (fitted, f"some {facts.row_ngrams:.0f} n-grams in each of {rows}, to save memory")
     return chosen
+
+
+def _pretraining(facts: DataFacts) -> tuple[int, str]:
+    """Returns how often the LSTM is pretrained on all texts, and the reason."""
+    texts = facts.rows + facts.unlabelled
+    if not facts.unlabelled and facts.rows < _PRETRAINED_ROWS:
+        return 0, f"{counted(facts.rows, 'row')}: too few to gain from it"
+    epochs = min(6, _PRETRAINED_TEXTS // texts)
+    return epochs, f"{counted(texts, 'text')} " + ("to predict words of" if epochs else "would take too long")
 
 
 def look_at(config: TrainConfig, shards: Sequence[Shard]) -> DataFacts:

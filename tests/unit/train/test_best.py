@@ -45,7 +45,7 @@ def best(**given: object) -> TrainConfig:
 def test_every_setting_that_is_left_open_is_chosen_and_valid() -> None:
     for rows in (1, 500, 25_000, 1_000_000, 10**9):
         chosen = choices(DataFacts(rows, max(1, rows // 100), words=rows, ngrams=100 * rows, row_ngrams=300))
-        sometimes = {"ngram_rows", "pretrain_epochs", "shared_dropout", "output_dropout"}
+        sometimes = {"ngram_rows", "shared_dropout", "output_dropout"}
         assert chosen.keys() | sometimes == meaning_of(TrainConfig, "from_data").keys()
         TrainConfig.model_validate({name: value for name, (value, _) in chosen.items()})
 
@@ -153,17 +153,28 @@ def test_other_presets_leave_nothing_to_the_data() -> None:
         assert left_open(resolve(TrainConfig, {"preset": preset})) == []
 
 
-@pytest.mark.parametrize(("rows", "expected"), [(10, 6), (99_000, 4)])
-def test_texts_without_labels_are_learned_from_by_the_lstm_too(rows: int, expected: int) -> None:
-    facts = DataFacts(1_000, 50, words=1_000, ngrams=10_000, row_ngrams=50, unlabelled=rows)
-    assert choices(facts)["pretrain_epochs"] == (expected, f"{rows:,} texts without labels to learn from")
+@pytest.mark.parametrize(
+    ("rows", "unlabelled", "expected"),
+    [
+        (3_999, 0, (0, "3,999 rows: too few to gain from it")),
+        (4_000, 0, (6, "4,000 texts to predict words of")),
+        (1_000, 10, (6, "1,010 texts to predict words of")),
+        (1_000, 99_000, (4, "100,000 texts to predict words of")),
+        (500_000, 0, (0, "500,000 texts would take too long")),
+    ],
+)
+def test_the_lstm_learns_from_all_texts_first_if_that_pays(
+    rows: int, unlabelled: int, expected: tuple[int, str]
+) -> None:
+    facts = DataFacts(rows, 50, words=1_000, ngrams=10_000, row_ngrams=50, unlabelled=unlabelled)
+    assert choices(facts)["pretrain_epochs"] == expected
 
 
 @pytest.mark.parametrize(("pretrain_epochs", "epochs", "rate"), [(None, 3, 0.002), (1, 3, 0.002), (0, 6, 0.001)])
 def test_after_pretraining_the_labels_are_learned_in_fewer_epochs(
     pretrain_epochs: int | None, epochs: int, rate: float
 ) -> None:
-    facts = DataFacts(25_000, 900, words=60_000, ngrams=10**6, row_ngrams=300, unlabelled=50_000)
+    facts = DataFacts(25_000, 900, words=60_000, ngrams=10**6, row_ngrams=300)
     chosen = choices(facts, pretrain_epochs)
     assert (chosen["epochs"][0], chosen["learning_rate"][0]) == (epochs, rate)
     assert ("output_dropout" in chosen) == (pretrain_epochs != 0)
@@ -171,9 +182,20 @@ def test_after_pretraining_the_labels_are_learned_in_fewer_epochs(
 
 
 def test_a_number_of_passes_that_is_given_decides_too(tmp_path: Path) -> None:
-    path, more = write_reviews(tmp_path / "in.parquet", 12_000), write_reviews(tmp_path / "more.parquet", 1_000)
+    path = write_reviews(tmp_path / "in.parquet", 12_000)
     epochs = []
-    for given in ({}, {"pretrain_epochs": 0}, {"pretrain_epochs": 2}, {"layers": 2}):
-        config = best(train=(path,), unlabelled=(more,), **given)
+    for given in ({}, {"pretrain_epochs": 0}, {"pretrain_epochs": 2}, {"layers": 2}, {"network": "mine:build"}):
+        config = best(train=(path,), **given)
         epochs.append(choose(config, find_all_shards(config))[0].epochs)
-    assert epochs == [6, 12, 6, 12]
+    assert epochs == [6, 12, 6, 12, 12]
+
+
+def test_the_trials_of_a_search_do_not_pretrain_unless_they_are_told_to(tmp_path: Path) -> None:
+    path = write_reviews(tmp_path / "in.parquet", 12_000)
+    chosen = []
+    for given in ({}, {"pretrain_epochs": 2}):
+        search = {"units": {"choice": [8]}}
+        config = resolve(TuneConfig, {"preset": "best", "train": (path,), "output": "run", "search": search, **given})
+        config, _ = choose(config, find_all_shards(config))
+        chosen.append((config.pretrain_epochs, config.epochs))
+    assert chosen == [(0, 12), (2, 6)]
