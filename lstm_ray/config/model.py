@@ -41,7 +41,7 @@ class TextSettings(TokenSettings):
 
     unlisted_words: Unlisted = learned(
         "oov",
-        "Words that are not in the vocabulary: get id 2 (oov), or are left out (drop), as in keras.datasets.imdb.",
+        "What happens to words that are not in the vocabulary: oov gives them id 2, drop leaves them out.",
         panel="Text",
     )
     vocabulary_size: int = learned(
@@ -150,7 +150,7 @@ class ModelSettings(Settings):
     )
     network: str | None = learned(
         None,
-        "Function in your own module that builds the Keras model; it receives these settings.",
+        "Function in your own module that builds the Keras model; it receives the settings of Text and Model.",
         panel="Model",
         metavar="MODULE:FUNCTION",
         examples=["mine:build"],

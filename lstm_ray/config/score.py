@@ -37,7 +37,7 @@ class ScoreConfig(RaySettings, PrecisionSettings, DecisionSettings, RowSettings,
     )
     overwrite: bool = setting(
         False,
-        "Replace the scores that --output holds from other inputs or settings; equal ones are completed without it.",
+        "Replace scores in --output that come from other inputs or settings; a run with the same ones needs no option.",
         panel=FILES,
         flag=True,
         fingerprint="nothing",
@@ -59,8 +59,8 @@ class ScoreConfig(RaySettings, PrecisionSettings, DecisionSettings, RowSettings,
     prefix: str = setting("", "Prefix of the names of the new columns.", panel=FILES, fingerprint="value")
     explain: int = setting(
         0,
-        "Add a column with this many words per row, those that weigh most in its score; each row is scored again "
-        "without each of its words, which takes as many times as long. 0 adds none.",
+        "Add a column with the N words of each row that weigh most in its score; 0 adds none. Slow: a row is scored "
+        "again without each of its distinct words.",
         panel=FILES,
         ge=0,
         fingerprint="value if changed",
@@ -81,7 +81,7 @@ class ScoreConfig(RaySettings, PrecisionSettings, DecisionSettings, RowSettings,
     )
     filesystem_option: tuple[str, ...] = setting(
         (),
-        "Option for the filesystems of all URIs, such as endpoint_override=HOST:PORT; keys come from the environment.",
+        "Filesystem option for all URIs, such as endpoint_override=HOST:PORT; credentials come from the environment.",
         panel=FILES,
         metavar="KEY=VALUE",
         fingerprint="nothing",
@@ -108,7 +108,7 @@ class ScoreConfig(RaySettings, PrecisionSettings, DecisionSettings, RowSettings,
     )
 
     def fingerprint_values(self) -> dict[str, Any]:
-        """Returns the settings whose values decide the output, as JSON has them."""
+        """Returns the settings whose values decide the output, as JSON values."""
         parts, fields = meaning_of(type(self), "fingerprint"), type(self).model_fields
         decide = {name for name, part in parts.items() if part == "value"}
         decide |= {
@@ -145,5 +145,5 @@ class ScoreConfig(RaySettings, PrecisionSettings, DecisionSettings, RowSettings,
             raise ValueError("`engine` native does not use GPUs: leave `gpus_per_actor` at 0")
         if self.precision != "float32" and (self.engine == "keras" or self.gpus_per_actor):
             given = "`engine` keras" if self.engine == "keras" else "GPUs"
-            raise ValueError(f"`precision` {self.precision} is the native engine's: it excludes {given}")
+            raise ValueError(f"`precision` {self.precision} needs the native engine, not {given}")
         return self

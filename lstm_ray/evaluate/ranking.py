@@ -1,6 +1,6 @@
 """Ranks models by the validation metric that `--best-by` names: epochs of a run, trials of a search.
 
-Also shows such a metric, and tells whether it is better than chance.
+Also formats such a metric, and checks whether it is better than chance.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """bundle.json, the file that describes a bundle: written, read and checked; bundle.py stores it and the other files.
 
-It names the format version, and holds the sha256 of the other files and of itself. A setting that older versions of
-lstm-ray did not have is left out while it has its default, which is what they computed, so that they can read the
-bundle; they refuse unknown settings.
+It names the format version, and holds the sha256 of the other files and of itself. Older versions of lstm-ray refuse
+settings that they do not know. So that they can read the bundle, such a setting is left out while it has its default,
+which means what they compute.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class _Rest(BaseModel):
 
 @dataclass(frozen=True)
 class Description:
-    """What bundle.json says of a bundle.
+    """What bundle.json says about a bundle.
 
     Attributes:
         text: How texts become token ids.
@@ -69,8 +69,8 @@ class Description:
         chosen_on: The sum of the hashes (`datasets.seen.sum_of`) of each set of rows on which its epoch, mix or
             threshold was chosen; empty in bundles of older versions.
         code: sha256 of the user's modules at training time, by path; empty without a user network.
-        mix: The mix that the weights of a network with n-grams are multiplied by; None without n-grams, and in older
-            bundles.
+        mix: The mix, by which the weights of a network with n-grams have been multiplied; None without n-grams, and in
+            older bundles.
         sha256: sha256 of each file, by name.
     """
 
@@ -124,7 +124,7 @@ def describe(
 
 
 def parse(path: str, content: bytes) -> dict[str, Any]:
-    """Returns the content of a bundle.json, of which format, hash and parts are checked.
+    """Returns the content of a bundle.json, after checking its format, its hash and that nothing is missing.
 
     Raises:
         BundleError: It is damaged, or its format is unknown.
@@ -149,10 +149,10 @@ def parse(path: str, content: bytes) -> dict[str, Any]:
 
 
 def interpret(path: str, described: Mapping[str, Any]) -> Description:
-    """Returns what `parse` returned with types.
+    """Returns the content that `parse` returned as typed settings.
 
     Raises:
-        BundleError: It has settings that this version does not know, or values that cannot be.
+        BundleError: It has settings that this version does not know, or invalid values.
     """
     text = _settings(path, TextSettings, described["text"])
     model = _settings(path, ModelSettings, described["model"])

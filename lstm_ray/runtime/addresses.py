@@ -32,14 +32,14 @@ def host_port(address: str) -> HostPort | None:
 
 
 def find_ray(address: str, notify: Callable[[str], None]) -> str:
-    """Returns the address of a Ray to join: the one given, or if that is its dashboard, that of Ray itself beside it.
+    """Returns the address of a Ray to join: the given one, or if that is a dashboard, that of its Ray on the same host.
 
     Args:
         address: HOST:PORT or ray://HOST:PORT.
         notify: Receives a message if another address was found.
 
     Raises:
-        ConnectionError: It is not Ray that listens there, or it does not answer; Ray itself would try for minutes.
+        ConnectionError: What listens there is not Ray, or does not answer. (Ray itself would try for minutes.)
     """
     given = host_port(address)
     if given is None:
@@ -53,14 +53,14 @@ def find_ray(address: str, notify: Callable[[str], None]) -> str:
     beside = HostPort(given.host, port)
     if not _is_reached(beside, as_ray=True):
         raise ConnectionError(
-            f"what answers there is not Ray; Ray's port is {RAY_PORT}, or for ray:// {CLIENT_PORT}, if not set"
+            f"the program that answers there is not Ray; Ray's default port is {RAY_PORT}, for ray:// {CLIENT_PORT}"
         )
     notify(f"{given} is Ray's dashboard: Ray itself was found at {scheme}{beside}")
     return f"{scheme}{beside}"
 
 
 def find_dashboard(address: str, notify: Callable[[str], None]) -> str:
-    """Returns the address of a dashboard: the one given, or if that is Ray itself, that of the dashboard beside it.
+    """Returns the address of a dashboard: the given one, or if that is Ray itself, that of its dashboard on the host.
 
     Args:
         address: HOST, HOST:PORT, ray://HOST:PORT or a URL.

@@ -28,7 +28,7 @@ IDLE_DATA_THREAD = "Prefetcher"
 
 _PRIVATE = {"lstm-ray": "private"}  # label of the node of a Ray that `private_head` started
 _MONITOR, _AUTOSCALING_CONFIG = "/monitor.py", "--autoscaling-config="  # in ray/_private/services.py
-_NEWEST = (2, 60)  # Ray whose processes we know how to leave out
+_NEWEST = (2, 60)  # the newest Ray whose processes this module can leave out
 _NODE_DIED = "its node has died"  # in the C++ of the GCS
 _HANGING = re.compile(r"A worker health check has been hanging for (\d+)")  # in ray.train's worker_group.py
 
@@ -65,9 +65,9 @@ def stop_data_usage_poller() -> None:
 def on_loopback() -> Iterator[None]:
     """Makes a Ray that is started inside the block listen only on 127.0.0.1, as Ray does on Windows and macOS.
 
-    As in `private_head` and `before_processes_end`, one thread at a time may be inside.
-
     With `ray.init(_node_ip_address="127.0.0.1")`, Ray would use the machine's network address instead.
+
+    Only one thread at a time may be inside, as with `private_head` and `before_processes_end`.
     """
     with _replaced(ray_constants, "ENABLE_RAY_CLUSTER", False):
         yield
@@ -78,10 +78,10 @@ def private_head() -> Iterator[dict[str, str]]:
     """Makes a Ray that is started inside the block leave out processes that only serve other users of a cluster.
 
     These are the dashboard's server, which Ray starts even for `include_dashboard=False`, the autoscaler, and the
-    monitor that prints workers' output in the driver. They take 1.6 of the 5.6 CPU seconds of a start, and Ray waits
-    for one after the other, at its end too.
+    log monitor, which prints workers' output in the driver. They take 1.6 of the 5.6 CPU seconds of a start, and Ray
+    starts and stops them one after the other.
 
-    A newer Ray than the newest known one starts them all: only time depends on it.
+    A Ray newer than `_NEWEST` starts them all, which only costs time.
 
     Yields:
         Labels for the node, by which `autoscaler_of_head` knows that there is no autoscaler.
@@ -103,8 +103,8 @@ def private_head() -> Iterator[dict[str, str]]:
 class _NoActor:
     """An actor that ignores all calls.
 
-    Ray Data asks its statistics actor for a dataset's ID. It gets None here, for which `ray.get` fails; so it draws an
-    ID itself, with a warning that `_quiet_data` in score/ray_data.py hides.
+    Ray Data asks its statistics actor for a dataset's ID. It gets None here, for which `ray.get` fails; so it creates
+    an ID itself, with a warning that `_quiet_data` in score/ray_data.py hides.
     """
 
     def __getattr__(self, name: str) -> Any:
@@ -137,9 +137,9 @@ class _OneNode:
 def data_on_one_node() -> Iterator[None]:
     """Makes Ray Data leave out actors that are of no use on a Ray with one node and no dashboard.
 
-    One shares the cluster's resources among several datasets, one collects figures for the dashboard, and one tells
-    which node an actor is on. Each is a process that imports Ray Data: 2.8 of the 9 CPU seconds of a short run. With a
-    newer Ray than the newest known one nothing is left out.
+    One divides the cluster's resources among several datasets, one collects figures for the dashboard, and one records
+    which node an actor is on. Each is a process that imports Ray Data: together 2.8 of the 9 CPU seconds of a short
+    run. With a Ray newer than `_NEWEST` nothing is left out.
     """
     if not _is_known():
         yield

@@ -25,7 +25,7 @@ Their bits have no pattern. A multiplier with a regular pattern, such as 0x53fff
 bucket.
 """
 OFFSETS = (0, 104_395_301, 1_299_709_127, 611_953_009)
-"""Offsets by n, so that for example the n-grams (7) and (0, 7) have different buckets."""
+"""Offsets by n, so that the bucket depends on the length of an n-gram too."""
 LONGEST = len(MULTIPLIERS)
 _ROWS = 256  # rows that are hashed and sorted at a time, so that they fit in the cache
 
@@ -36,7 +36,7 @@ class Bags:
 
     Attributes:
         buckets: int64[total], the buckets of all texts, one text after another; ascending within a text.
-        offsets: int64[rows + 1], where each text begins, and `total` at the end.
+        offsets: int64[rows + 1], where each text begins in `buckets`, and `total` at the end.
     """
 
     buckets: npt.NDArray[np.int64]

@@ -25,7 +25,7 @@ class ComputeSettings(RaySettings):
         coerce_numbers_to_str=True,
         may_change=("train",),
         searchable=False,
-        refused={"tune": "must be 0: a trial trains in one process, and `concurrency` says how many at once"},
+        refused={"tune": "must be 0: a trial trains in one process, and `concurrency` sets how many run at once"},
     )
     cpus_per_worker: float = free(1.0, "CPU cores per Ray worker.", panel="Compute", gt=0)
     gpus_per_worker: int = free(0, "GPUs per Ray worker: 0 or 1.", panel="Compute", ge=0, le=1)
@@ -41,8 +41,8 @@ class ComputeSettings(RaySettings):
     )
     collective: Literal["auto", "tcp", "tensorflow"] = setting(
         "auto",
-        "What sums gradients over the workers: TCP, or TensorFlow's collectives (NCCL on GPUs, a ring on CPUs), which "
-        "the Keras engine can use; auto takes TensorFlow's for workers with GPUs.",
+        "What sums gradients over the workers: TCP, or TensorFlow (NCCL on GPUs, a ring on CPUs), which needs the "
+        "Keras engine; auto uses TensorFlow for workers with GPUs.",
         panel="Compute",
         may_change=("train",),
         searchable=False,

@@ -1,4 +1,4 @@
-"""Curves for TensorBoard: OUTPUT/tensorboard/train and .../validation, which it draws in the same charts.
+"""Curves for TensorBoard, in OUTPUT/tensorboard/train and .../validation; TensorBoard draws both in the same charts.
 
 Each epoch has its own file, named by its number: a resumed run replaces the file, so that no point is written twice. An
 object store gets one small object per epoch. TensorBoard reads the files in the order of their names.
@@ -33,8 +33,8 @@ def write_epoch(config: TrainConfig, row: dict[str, Any], sums: npt.NDArray[np.f
     Args:
         config: The run's settings; `output` is its directory.
         row: The epoch's row of the history.
-        sums: float64[steps, 3], of each step the loss and the number of correct answers, summed over its rows, and the
-            number of these. For a resumed epoch, only its last steps.
+        sums: float64[steps, 3], for each step the sum of its rows' losses, the number of rows predicted correctly, and
+            the number of rows. For a resumed epoch, only the steps since it was resumed.
         rows: Number of training rows.
     """
     sides = {"train": [*_step_scalars(config, row["epoch"], sums, rows), *_epoch_scalars(row, "")]}

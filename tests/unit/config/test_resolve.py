@@ -115,10 +115,10 @@ WRONG_SCORE = [
         "--engine native does not use GPUs: leave --gpus-per-actor at 0",
     ),
     ({"precision": "fp16"}, "--precision is 'fp16': should be 'float32', 'bf16' or 'int8'"),
-    ({"precision": "bf16", "engine": "keras"}, "--precision bf16 is the native engine's: it excludes --engine keras"),
+    ({"precision": "bf16", "engine": "keras"}, "--precision bf16 needs the native engine, not --engine keras"),
     (
         {"precision": "int8", "gpus_per_actor": 1, "actors": 1},
-        "--precision int8 is the native engine's: it excludes GP",
+        "--precision int8 needs the native engine, not GP",
     ),
 ]
 
