@@ -184,7 +184,8 @@ def _python() -> str:
             if not name.startswith("_") and (inspect.isfunction(member) or isinstance(member, property)):
                 text = inspect.getdoc(member) or ""
                 if isinstance(member, property):  # listed with the attributes
-                    lines = [*lines[:-1], f"- `{name}`: {_escaped(text.splitlines()[0])}", ""]
+                    returned = text.splitlines()[0].removeprefix("Returns ")
+                    lines = [*lines[:-1], f"- `{name}`: {_escaped(returned[0].upper() + returned[1:])}", ""]
                 else:
                     lines += [f"#### {kind.__name__}.{name}\n", _signature(member), *_docstring(member)]
     lines.append("## Progress\n")
@@ -197,7 +198,7 @@ def _python() -> str:
 
 def _signature(function: Callable[..., Any]) -> str:
     text = re.sub(r"""(: |-> )(['"])(.*?)\2""", r"\1\3", str(inspect.signature(function)))  # annotations are in quotes
-    return f"`{function.__name__}{text.replace('(self, ', '(')}`\n"
+    return f"`{function.__name__}{re.sub(r'^[(]self(, )?', '(', text)}`\n"
 
 
 def _docstring(documented: Any) -> Iterator[str]:
