@@ -107,7 +107,7 @@ def convert(config: ConvertConfig, progress: Progress = ignore) -> Converted:
         written = 0
         with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
             for path, block in again:
-                written += len(block.places)
+                written += len(block.row_numbers)
                 if written > rows or block.columns.keys() - columns.keys():
                     raise InputError(f"{path}: has changed while it was read: convert it again")
                 with _explaining(path, block):
@@ -141,10 +141,10 @@ def _read_columns(
             for name, values in block.columns.items():
                 if name not in columns:
                     columns[name] = make_column(name in as_text)
-                columns[name].add(values, block.places, block.unit)
+                columns[name].add(values, block.row_numbers, block.unit)
         if len(columns) > MOST_COLUMNS:
             raise InputError(f"{path}: has more than {MOST_COLUMNS:,} columns")
-        rows += len(block.places)
+        rows += len(block.row_numbers)
     if unread := [name for name in as_text if name not in columns]:
         raise InputError(f"{_named(sources)}: {no_column(unread[0], columns)}")
     if not columns:
@@ -262,7 +262,7 @@ def _dialect(source: Path, config: ConvertConfig) -> Dialect | None:
 
 
 def _to_table(path: Path, block: Block, columns: dict[str, Column], schema: pa.Schema) -> pa.Table:
-    rows = len(block.places)
+    rows = len(block.row_numbers)
     arrays = []
     for name, column in columns.items():
         values = block.columns.get(name)
@@ -280,9 +280,9 @@ def _explaining(path: Path, block: Block) -> Iterator[None]:
     try:
         yield
     except UnicodeEncodeError as error:
-        row = next(row for row in range(len(block.places)) if not _is_unicode(block, row))
+        row = next(row for row in range(len(block.row_numbers)) if not _is_unicode(block, row))
         raise InputError(
-            f"{path}: {block.unit} {block.places[row]:,} holds half a character, which UTF-8 does not have "
+            f"{path}: {block.unit} {block.row_numbers[row]:,} holds half a character, which UTF-8 does not have "
             f"({reason(error)}): correct it"
         ) from error
 
