@@ -108,12 +108,11 @@ def split(config: SplitConfig, progress: Progress = ignore) -> tuple[SplitFile, 
     refuse_existing(*paths, overwrite=config.overwrite)
     named = ("text_column", "by", "stratify") if config.before is None else ("date_column",)
     schema, total = _check(files, {option_name(name): getattr(config, name) for name in named})
+    is_test: _Chooser | None = None  # the hash alone decides
     if config.before is not None:
         is_test = _from_date(config.before, config.date_column, schema, files[0].path)
     elif config.stratify is not None:
         is_test = _by_class(files, schema, config.stratify, config)
-    else:
-        is_test = _by_hash(config.test_share)
     sides: list[_Side] = []
     undated = 0
 
@@ -130,7 +129,7 @@ def split(config: SplitConfig, progress: Progress = ignore) -> tuple[SplitFile, 
                 else:  # neither text nor group matters, and the rows may have none
                     hashes, has_group = np.zeros(table.num_rows, np.uint64), np.zeros(table.num_rows, np.bool_)
                     undated += _undated(table[config.date_column])
-                is_for_test = is_test(rows, hashes)
+                is_for_test = held_out(hashes, config.test_share) if is_test is None else is_test(rows, hashes)
                 for side, chosen in zip(sides, (~is_for_test, is_for_test), strict=True):
                     side.add(table.filter(pa.array(chosen)), hashes[chosen & has_group])
                 progress(Count(sum(side.rows for side in sides), total, "rows"))
@@ -138,23 +137,11 @@ def split(config: SplitConfig, progress: Progress = ignore) -> tuple[SplitFile, 
                 side.flush()
         _check_sides(config, sides)
 
-    def write_test_file_too(train: Any) -> None:  # so that neither file appears before both are written
-        storage.write_file(str(paths[1]), lambda test: write(train, test))
-
-    storage.write_file(str(paths[0]), write_test_file_too)
+    storage.write_files([*map(str, paths)], write)
     train, test = (SplitFile(side.path, side.rows, None if config.by is None else len(side.groups)) for side in sides)
     if config.before is not None:  # a row without a date is not later than any
         train, test = replace(train, undated=undated), replace(test, undated=0)
     return train, test
-
-
-def _by_hash(share: float) -> _Chooser:
-    """Returns what chooses a share of all hashes."""
-
-    def choose(rows: _Rows, hashes: Hashes) -> npt.NDArray[np.bool_]:
-        return held_out(hashes, share)
-
-    return choose
 
 
 def _from_date(before: str, column: str, schema: pa.Schema, path: str) -> _Chooser:

@@ -1,6 +1,7 @@
 """Storage: paths and URIs are distinguished, and a written file is complete or absent."""
 
 import fcntl
+import functools
 import os
 import threading
 from collections.abc import Callable
@@ -106,6 +107,23 @@ def test_directories_made_for_what_fails_are_deleted_and_others_stay(tmp_path: P
     with pytest.raises(OutputError, match="name too long"):
         storage.write_file(str(tmp_path / "a" / ("x" * 300) / "file"), fail)
     assert list(tmp_path.rglob("*")) == [tmp_path / "there"]
+
+
+def test_several_files_get_their_names_once_all_are_written(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in "abc"]
+
+    def write(*streams: Any, fails: bool = False) -> None:
+        for stream, path in zip(streams, paths, strict=True):
+            stream.write(path.name.encode())
+        assert not any(path.exists() for path in paths)
+        if fails:
+            raise InputError("half way")
+
+    with pytest.raises(InputError, match="half way"):
+        storage.write_files([*map(str, paths)], functools.partial(write, fails=True))
+    assert not list(tmp_path.iterdir())
+    storage.write_files([*map(str, paths)], write)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "a", "b": "b", "c": "c"}
 
 
 def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path: Path) -> None:
