@@ -29,7 +29,14 @@ from lstm_ray.datasets.held_out import Hashes, group_keys, hash_keys, held_out, 
 from lstm_ray.errors import ConfigError, InputError, OutputError
 from lstm_ray.progress import Count, Progress, ignore
 from lstm_ray.storage.inputs import InputFile, check_apart, find_inputs
-from lstm_ray.storage.parquet import check_int96, missing_rows, open_parquet, reading
+from lstm_ray.storage.parquet import (
+    PARTITION_TYPE,
+    check_int96,
+    missing_rows,
+    open_parquet,
+    reading,
+    with_partitions,
+)
 from lstm_ray.text.tokenize import decode_texts, is_text_type, no_texts
 from lstm_ray.wording import counted, no_column, shortened
 
@@ -322,7 +329,7 @@ def _schema(file: InputFile, parquet: pq.ParquetFile) -> pa.Schema:
     schema = parquet.schema_arrow
     for name in file.partitions:
         if name not in schema.names:
-            schema = schema.append(pa.field(name, pa.string()))
+            schema = schema.append(pa.field(name, PARTITION_TYPE))
     return schema
 
 
@@ -365,10 +372,7 @@ def _read(files: Sequence[InputFile], schema: pa.Schema) -> Iterator[_Rows]:
                         batch = next(batches, None)
                     if batch is None:
                         break
-                    table = pa.Table.from_batches([batch])
-                    for name, value in file.partitions.items():
-                        if name not in table.column_names:
-                            table = table.append_column(name, pa.array([value] * len(table), pa.string()))
+                    table = with_partitions(pa.Table.from_batches([batch]), file.partitions)
                     yield _Rows(file.path, first + found, table.select(schema.names).cast(schema))
                     found += batch.num_rows
                 promised = parquet.metadata.row_group(number).num_rows
