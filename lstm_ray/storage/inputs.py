@@ -23,7 +23,7 @@ from lstm_ray.wording import counted, reason
 
 _SUFFIX = ".parquet"
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
-_HALF_URI = re.compile(r"/(file|s3[an]?|gs|abfss?|hdfs|dbfs):/")
+_HALF_URI = re.compile(r"/[a-zA-Z][\w+.-]+:/")  # of two letters: C:/ is no scheme
 _NAMED = 3  # maximum number of files that a note names
 
 
