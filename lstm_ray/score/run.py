@@ -74,8 +74,8 @@ def score(config: ScoreConfig, progress: Progress) -> Manifest:
     plan = make_plan(config, bundle.identity(), progress)
     if not plan.rows and config.fail_if_empty:
         raise InputError(f"{', '.join(config.inputs)}: no rows to score")
-    files, parts = counted(len(plan.files), "file"), counted(plan.parts, "part")
-    progress(f"{counted(plan.rows, 'row')} in {files}, {parts} to write")
+    files = len({chunk.file for chunk in plan.chunks()}) if plan.rows == config.max_rows else len(plan.files)
+    progress(f"{counted(plan.rows, 'row')} in {counted(files, 'file')}, {counted(plan.parts, 'part')} to write")
     check_output(config, plan)
     with locked_output(config.output):
         check_output(config, plan)  # again: the run that held the lock may have ended
