@@ -335,17 +335,17 @@ def score() -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as pq
 
     import lstm_ray
-    from lstm_ray.datasets.demo import generate_reviews
+    from lstm_ray.datasets.demo import write_demo
 
     with tempfile.TemporaryDirectory(prefix="gpu-") as directory:
         at = Path(directory)
-        reviews = generate_reviews(5_000, 0)
-        pq.write_table(reviews, at / "train.parquet")
+        train = write_demo(at / "demo", rows=5_000).train
+        reviews = pq.read_table(train)
         (at / "corpus").mkdir()
         for number in range(4):
             part = pa.concat_tables([reviews.select(["id", "text"])] * (SCORED_ROWS // 4 // len(reviews)))
             pq.write_table(part, at / "corpus" / f"{number}.parquet", row_group_size=10_000)
-        run = lstm_ray.train(at / "train.parquet", output=at / "run", preset="bilstm", epochs=1, max_rows=2_000)
+        run = lstm_ray.train(train, output=at / "run", preset="bilstm", epochs=1, max_rows=2_000)
         model = run.model
         on_gpu = lstm_ray.score(at / "corpus", model=model, output=at / "gpu", actors=1, gpus_per_actor=1)
         on_cpu = lstm_ray.score(at / "corpus" / "0.parquet", model=model, output=at / "cpu", actors=0, engine="native")

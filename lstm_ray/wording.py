@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import difflib
+import io
 import os
 import re
 import shlex
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _UNSEEN = re.compile(
@@ -81,21 +83,33 @@ def either(names: Iterable[object]) -> str:
     return f"{', '.join(others)} or {last}" if others else last
 
 
-def no_column(name: str, names: Iterable[str], option: str = "", given: Collection[str] = (), more: str = "") -> str:
+def join_list(values: Sequence[str]) -> str:
+    """Returns texts as an option takes them, which `split_list` reads: one that has a comma is quoted."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(values)
+    return text.getvalue()
+
+
+def no_column(name: str, names: Iterable[str], option: str = "", given: Sequence[str] = (), more: str = "") -> str:
     """Returns that a column is missing, which there are, and what helps: the option with a similar or usual name.
 
     no column 'txt'; it has 'id', 'text': did you mean --text-column text?
 
-    Columns that are `given` beside it are not proposed. `more` follows the option: another one that helps.
+    With columns `given` to the same option, all of them are proposed, this one corrected. `more` follows the option:
+    another one that helps.
     """
     names = list(names)
+    whole, _, part = name.partition(".")
+    if part and whole in names:
+        return f"no column {name!r}; it has {named(names)}: write {part!r} of {whole!r} to a column of its own"
     others = [one for one in names[:_MOST_COMPARED] if one not in given]
     similar = difflib.get_close_matches(name.lower(), [one.lower() for one in others], n=1)
     meant = next((one for one in others if [one.lower()] == similar), None) or usual_column(option, others)
     if meant is None:
         remedy = f": choose with {option}" if option else ""
     else:
-        remedy = f": did you mean {option} {shlex.quote(meant)}{more}?" if option else f": did you mean {meant!r}?"
+        value = join_list([meant if one == name else one for one in given]) if given else meant
+        remedy = f": did you mean {option} {shlex.quote(value)}{more}?" if option else f": did you mean {meant!r}?"
     return f"no column {name!r}; it has {named(names) or 'none'}{remedy}"
 
 

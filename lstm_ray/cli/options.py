@@ -25,12 +25,12 @@ from lstm_ray.config import (
     command_of,
     fields_in_order,
     is_list,
-    join_list,
     option_name,
     resolve,
     shown_as,
 )
 from lstm_ray.errors import ConfigError
+from lstm_ray.wording import join_list
 
 C = TypeVar("C", bound=Settings)
 

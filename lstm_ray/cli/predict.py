@@ -171,14 +171,14 @@ def _lines(content: bytes, source: str) -> list[bytes]:
     Raises:
         InputError: There is none, or the file is UTF-16, or no text.
     """
-    from lstm_ray.storage.formats import HEAD_BYTES, is_text, stand_in, without_mark
+    from lstm_ray.storage.formats import HEAD_BYTES, is_text, unsupported_format, utf16_without_mark
 
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise InputError(f"{source} is UTF-16: write it as UTF-8")
     begin = content[:HEAD_BYTES]
-    if not is_text(begin) and (what := stand_in(begin)) is not None:
+    if not is_text(begin) and (what := unsupported_format(begin)) is not None:
         raise InputError(f"{source} is {what}")
-    if (encoding := without_mark(begin)) is not None:
+    if (encoding := utf16_without_mark(begin)) is not None:
         raise InputError(f"{source} looks like UTF-16: `iconv -f {encoding} -t utf-8` makes UTF-8 of it")
     line_end = rb"\r?\n" if b"\n" in content else rb"\r"  # a return within a line of a file with \n separates nothing
     lines = re.split(line_end, content.removeprefix(codecs.BOM_UTF8))

@@ -54,6 +54,7 @@ from lstm_ray.config.base import shown_as as shown_as
 from lstm_ray.config.base import with_paths as with_paths
 from lstm_ray.config.data import ConvertConfig as ConvertConfig
 from lstm_ray.config.data import SplitConfig as SplitConfig
+from lstm_ray.config.evaluate import LENGTH as LENGTH
 from lstm_ray.config.evaluate import CalibrateConfig as CalibrateConfig
 from lstm_ray.config.evaluate import EvaluateConfig as EvaluateConfig
 from lstm_ray.config.job_file import changed_since as changed_since
@@ -82,7 +83,6 @@ from lstm_ray.config.shared import LabelSettings as LabelSettings
 from lstm_ray.config.shared import Precision as Precision
 from lstm_ray.config.shared import PrecisionSettings as PrecisionSettings
 from lstm_ray.config.shared import RowSettings as RowSettings
-from lstm_ray.config.shared import join_list as join_list
 from lstm_ray.config.shared import split_list as split_list
 from lstm_ray.config.train import TrainConfig as TrainConfig
 from lstm_ray.config.tune import Range as Range

@@ -17,6 +17,9 @@ from lstm_ray.config.shared import (
     ThresholdSettings,
 )
 
+LENGTH = "length"
+"""The name in `--by` that groups rows by their number of words; every other name is that of a column."""
+
 
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     """Returns each name once, where it stands first."""
@@ -47,7 +50,7 @@ class EvaluateConfig(PrecisionSettings, MeasureSettings):
     )
     by: Annotated[NameList, AfterValidator(_distinct)] = setting(
         (),
-        "Measure each value of these columns too; length groups rows by their number of words.",
+        f"Measure each value of these columns too; {LENGTH} groups rows by their number of words.",
         panel=FILES,
         metavar="COLUMN,...",
     )

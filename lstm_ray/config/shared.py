@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, model_validator
@@ -79,13 +78,6 @@ def split_list(given: Any) -> Any:
         return given  # pydantic says what is wrong with it
     texts = map(_as_text, parts)
     return tuple(text for text in texts if text)
-
-
-def join_list(values: Sequence[str]) -> str:
-    """Returns texts as an option takes them, which `split_list` reads: one that has a comma is quoted."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(values)
-    return text.getvalue()
 
 
 def _stripped(labels: tuple[str, ...]) -> tuple[str, ...]:

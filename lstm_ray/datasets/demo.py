@@ -59,6 +59,7 @@ _TOPICAL_FILLER = 3  # weight of a topic's filler sentence against a general one
 _GAP_EVERY = 400  # rows of reviews.parquet; in each such run the rows of _GAPS have no text
 _GAPS = {7: None, 11: ""}
 _TOPIC_NAMES = tuple(TOPICS)
+_WITH_ARTICLE = ("job", "animal", "colour", "place", "object")
 
 
 class _Template(NamedTuple):
@@ -121,13 +122,8 @@ def _grammar(name: str) -> _Grammar:
         "x": phrases(topic.parts),
         "O": either,
         "aO": with_article(either),
-        "aJob": with_article(NEUTRAL["job"]),
-        "aAnimal": with_article(NEUTRAL["animal"]),
-        "aColour": with_article(NEUTRAL["colour"]),
-        "aPlace": with_article(NEUTRAL["place"]),
-        "aObject": with_article(NEUTRAL["object"]),
-        "Job": tuple(word.capitalize() for word in NEUTRAL["job"]),
-        "Animal": tuple(word.capitalize() for word in NEUTRAL["animal"]),
+        **{f"a{noun.capitalize()}": with_article(NEUTRAL[noun]) for noun in _WITH_ARTICLE},
+        **{noun.capitalize(): tuple(map(str.capitalize, NEUTRAL[noun])) for noun in ("job", "animal")},
     }
     fillers = [*phrases(FILLER, "\n"), *phrases(topic.filler) * _TOPICAL_FILLER]
     return _Grammar(
@@ -193,25 +189,6 @@ def _table(prefix: str, rows: int, seed: int, taken: set[str]) -> pa.Table:
     )
 
 
-def _check(rows: int, seed: int) -> None:
-    if rows < 1:
-        raise ConfigError(f"rows must be at least 1, not {rows}")
-    if seed < 0:
-        raise ConfigError(f"seed must be 0 or more, not {seed}")
-
-
-def generate_reviews(rows: int, seed: int) -> pa.Table:
-    """Returns synthetic reviews: id, text (no two equal), label (1 = positive, half of the rows), topic, product.
-
-    The same seed gives the same rows on any machine and Python; more rows begin with the same ones.
-
-    Raises:
-        ConfigError: `rows` is less than 1, or `seed` negative.
-    """
-    _check(rows, seed)
-    return _table("demo", rows, seed, set())
-
-
 @dataclass(frozen=True)
 class DemoFiles:
     """Paths of the demo corpus's files, and their numbers of rows."""
@@ -229,13 +206,17 @@ def write_demo(output: Path, *, rows: int = 20_000, seed: int = 0, overwrite: bo
 
     train.parquet (`rows` rows) and test.parquet (a quarter of that): id, text, label, topic, product. reviews.parquet
     (`rows` rows) is a corpus to score: id, text, product, and as in real ones some texts are null or empty. No text is
-    in two of the files.
+    in two of the files. The same seed gives the same rows on any machine and Python, and a longer train.parquet begins
+    with the rows of a shorter one.
 
     Raises:
         ConfigError: `rows` is less than 1, or `seed` negative.
         OutputError: `output` already holds one of the files (and not `overwrite`), or cannot be written.
     """
-    _check(rows, seed)
+    if rows < 1:
+        raise ConfigError(f"rows must be at least 1, not {rows}")
+    if seed < 0:
+        raise ConfigError(f"seed must be 0 or more, not {seed}")
     files = DemoFiles(
         train=output / "train.parquet",
         test=output / "test.parquet",

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lstm_ray import storage
 from lstm_ray.errors import OutputError
-from lstm_ray.wording import reason
 
 
 def refuse_existing(*paths: Path, overwrite: bool) -> None:
@@ -29,16 +29,9 @@ def write_tables(tables: Mapping[Path, pa.Table]) -> None:
     Raises:
         OutputError: A file cannot be written.
     """
-    temporary = {path: path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp") for path in tables}
-    try:
-        for path, table in tables.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            pq.write_table(table, temporary[path], compression="zstd", row_group_size=10_000)
-        for path in tables:
-            temporary[path].replace(path)
-    except OSError as error:
-        raise OutputError(f"{next(iter(tables)).parent} cannot be written: {reason(error)}") from error
-    finally:
-        for path in temporary.values():
-            if os.path.isdir(path.parent):
-                path.unlink(missing_ok=True)
+
+    def write(*streams: Any) -> None:
+        for table, stream in zip(tables.values(), streams, strict=True):
+            pq.write_table(table, stream, compression="zstd", row_group_size=10_000)
+
+    storage.write_files([*map(str, tables)], write)

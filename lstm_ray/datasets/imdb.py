@@ -21,11 +21,9 @@ import time
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 import pyarrow as pa
@@ -37,14 +35,15 @@ from lstm_ray.progress import Count, Progress, ignore
 IMDB_URL = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
 # Source: the checksum in TensorFlow Datasets for this file (84,125,825 bytes).
 IMDB_SHA256 = "c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe"
-IMDB_FOLDERS: Mapping[str, int] = MappingProxyType(
-    {"train/neg": 12_500, "train/pos": 12_500, "test/neg": 12_500, "test/pos": 12_500, "train/unsup": 50_000}
-)
+_FOLDERS = {"train/neg": 12_500, "train/pos": 12_500, "test/neg": 12_500, "test/pos": 12_500, "train/unsup": 50_000}
 """Reviews in each folder of the archive."""
 
 _MEMBER = re.compile(r"(?:\./)?aclImdb/(?P<folder>\w+/\w+)/(?P<number>\d{1,9})_(?P<rating>\d{1,2})\.txt")
 _LABELS = {"neg": 0, "pos": 1}
 _BLOCK = 1 << 18  # bytes
+_RETRIES = 5  # after a cut connection or a server error
+_RETRY_WAIT_S = 1.0  # before the first retry; doubled for each further one
+_TIMEOUT_S = 60.0  # without data, after which a connection counts as broken
 _MOST_UNPACKED = 1 << 30  # bytes of the whole archive; the dataset has 0.3 GiB
 _MAX_REVIEW = 1 << 20  # bytes; the longest review has 14 kB, so a larger member is not a review
 
@@ -69,10 +68,6 @@ def fetch_imdb(
     sha256: str | None = None,
     overwrite: bool = False,
     progress: Progress = ignore,
-    retries: int = 5,
-    retry_wait_s: float = 1.0,
-    timeout_s: float = 60.0,
-    folders: Mapping[str, int] = IMDB_FOLDERS,
 ) -> ImdbFiles:
     """Writes train.parquet, test.parquet and unlabelled.parquet into `output`; returns their paths and rows.
 
@@ -90,10 +85,6 @@ def fetch_imdb(
             of an archive from elsewhere.
         overwrite: Replace existing files.
         progress: Receives the bytes downloaded, then the bytes of the archive read.
-        retries: Further attempts after a cut connection or a server error.
-        retry_wait_s: Seconds before the first retry; doubled for each further one.
-        timeout_s: Seconds without data after which a connection counts as broken.
-        folders: The required folders of the archive, with the number of reviews in each.
 
     Raises:
         InputError: The archive cannot be downloaded or read, or is not this dataset.
@@ -103,15 +94,15 @@ def fetch_imdb(
     train, test, unlabelled = (output / f"{name}.parquet" for name in ("train", "test", "unlabelled"))
     refuse_existing(train, test, unlabelled, overwrite=overwrite)
     if archive is not None:
-        tables = _read_archive(archive, sha256, folders, progress)
+        tables = _read_archive(archive, sha256, progress)
         write_tables(dict(zip((train, test, unlabelled), tables, strict=True)))
     else:
         if sha256 is None and url == IMDB_URL:
             sha256 = IMDB_SHA256
         partial = _Partial(output / "aclImdb_v1.tar.gz.partial")
-        _download(url, partial, progress, retries, retry_wait_s, timeout_s)
+        _download(url, partial, progress)
         try:
-            tables = _read_archive(partial.path, sha256, folders, progress)
+            tables = _read_archive(partial.path, sha256, progress)
         except InputError as error:
             partial.remove()  # it is complete and wrong: resuming would not help
             raise InputError(f"{error} It was downloaded from {url} and has been deleted.") from error
@@ -128,21 +119,19 @@ class _Review(NamedTuple):
 _Reviews: TypeAlias = dict[str, dict[int, _Review]]  # folder -> number -> review
 
 
-def _read_archive(
-    archive: Path, sha256: str | None, folders: Mapping[str, int], progress: Progress
-) -> tuple[pa.Table, pa.Table, pa.Table]:
+def _read_archive(archive: Path, sha256: str | None, progress: Progress) -> tuple[pa.Table, pa.Table, pa.Table]:
     """Returns the tables train, test and unlabelled of an archive that is complete and this dataset."""
     if not archive.is_file():
         raise InputError(f"There is no archive {archive}.")
     if sha256 is not None:
         _check_sha256(archive, sha256)
     try:
-        reviews = _read_reviews(archive, folders, progress)
+        reviews = _read_reviews(archive, progress)
     except (EOFError, zlib.error, tarfile.TarError, OSError) as error:
         raise InputError(
             f"{archive} cannot be read as a .tar.gz archive; it may be truncated or damaged ({error})."
         ) from error
-    for folder, expected in folders.items():
+    for folder, expected in _FOLDERS.items():
         if len(reviews[folder]) != expected:
             raise InputError(
                 f"{archive} is not the complete dataset: aclImdb/{folder}/ should have {expected:,} reviews "
@@ -162,8 +151,8 @@ def _check_sha256(archive: Path, expected: str) -> None:
         )
 
 
-def _read_reviews(archive: Path, folders: Mapping[str, int], progress: Progress) -> _Reviews:
-    reviews: _Reviews = {folder: {} for folder in folders}
+def _read_reviews(archive: Path, progress: Progress) -> _Reviews:
+    reviews: _Reviews = {folder: {} for folder in _FOLDERS}
     size = archive.stat().st_size
     with archive.open("rb") as file, gzip.GzipFile(fileobj=file) as unzipped:
         unpacked = _Limited(archive, unzipped)
@@ -179,7 +168,7 @@ def _read_reviews(archive: Path, folders: Mapping[str, int], progress: Progress)
                 number = int(name["number"])
                 if number in of_folder:
                     raise InputError(f"{archive} has review {number} of {name['folder']} twice: {member.name}.")
-                if len(of_folder) == folders[name["folder"]]:
+                if len(of_folder) == _FOLDERS[name["folder"]]:
                     raise InputError(
                         f"{archive} is not the dataset: aclImdb/{name['folder']}/ has more than the {len(of_folder):,} "
                         "reviews that it should have."
@@ -232,15 +221,15 @@ def _labelled_table(reviews: _Reviews, split: str) -> pa.Table:
     rows = [
         (review.text, label, review.rating, f"{split}/{kind}/{number}")
         for kind, label in _LABELS.items()
-        for number, review in sorted(reviews.get(f"{split}/{kind}", {}).items())
+        for number, review in sorted(reviews[f"{split}/{kind}"].items())
     ]
-    texts, labels, ratings, ids = zip(*rows, strict=True) if rows else ((), (), (), ())
+    texts, labels, ratings, ids = zip(*rows, strict=True)
     columns = [pa.array(texts, pa.string()), pa.array(labels, pa.int8()), pa.array(ratings, pa.int8())]
     return pa.table([*columns, pa.array(ids, pa.string())], names=["text", "label", "rating", "id"])
 
 
 def _unlabelled_table(reviews: _Reviews) -> pa.Table:
-    by_number = sorted(reviews.get("train/unsup", {}).items())
+    by_number = sorted(reviews["train/unsup"].items())
     ids = pa.array([f"train/unsup/{number}" for number, _ in by_number], pa.string())
     return pa.table([ids, pa.array([review.text for _, review in by_number], pa.string())], names=["id", "text"])
 
@@ -281,17 +270,15 @@ class _Partial:
         self._note.unlink(missing_ok=True)
 
 
-def _download(
-    url: str, partial: _Partial, progress: Progress, retries: int, retry_wait_s: float, timeout_s: float
-) -> None:
+def _download(url: str, partial: _Partial, progress: Progress) -> None:
     """Downloads `url` into `partial`, resuming a partial download."""
     if not url.startswith(("http://", "https://")):
         raise ConfigError(f"url must begin with http:// or https://, and is {url!r}.")
-    for attempt in range(retries + 1):
+    for attempt in range(_RETRIES + 1):
         if attempt:
-            time.sleep(retry_wait_s * 2 ** (attempt - 1))
+            time.sleep(_RETRY_WAIT_S * 2 ** (attempt - 1))
         try:
-            _transfer(url, partial, progress, timeout_s)
+            _transfer(url, partial, progress)
         except _TransferError as error:
             problem = str(error)
         except OSError as error:
@@ -300,17 +287,17 @@ def _download(
             return
     arrived = f"{partial.size:,} bytes are kept in {partial.path}" if partial.size else "Nothing has arrived"
     raise InputError(
-        f"{url} could not be fetched (attempts: {retries + 1}): {problem}. {arrived}. Run the same command "
+        f"{url} could not be fetched (attempts: {_RETRIES + 1}): {problem}. {arrived}. Run the same command "
         f"again to resume, or fetch the file in another way and pass it with --archive FILE."
     )
 
 
-def _transfer(url: str, partial: _Partial, progress: Progress, timeout_s: float) -> None:
+def _transfer(url: str, partial: _Partial, progress: Progress) -> None:
     """Makes one request for what is missing, and appends it; raises _TransferError if that is not everything."""
     validator = partial.validator(url)
     headers = {"Range": f"bytes={partial.size}-", "If-Range": validator} if validator else {}
     try:
-        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout_s)
+        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_S)
     except urllib.error.HTTPError as error:
         with error:
             _refused(url, error, partial, resuming=validator is not None)

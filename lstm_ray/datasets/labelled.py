@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lstm_ray.config import LENGTH
 from lstm_ray.datasets.held_out import group_keys
 from lstm_ray.datasets.labels import (
     OTHER,
@@ -91,9 +92,9 @@ def find_shards(
     progress: Progress = ignore,
     by: Sequence[str] = (),
 ) -> list[Shard]:
-    """Returns the row groups of all input files, after checking the types of their columns, those of `by` included.
+    """Returns the row groups of all input files, after checking the types of their columns.
 
-    `progress` is passed to `find_inputs`.
+    `progress` is passed to `find_inputs`; `by` is what `evaluate --by` names.
 
     Raises:
         InputError: A file is missing or not Parquet, or lacks a column, or a column has the wrong type.
@@ -107,7 +108,8 @@ def find_shards(
             if group_column is not None:
                 _type_of(file, parquet, group_column, "--validation-group")
             for column in by:
-                _type_of(file, parquet, column, "--by", by)
+                if column != LENGTH:
+                    _type_of(file, parquet, column, "--by", by)
             shards += list_shards(file, parquet, is_validation)
     return shards
 

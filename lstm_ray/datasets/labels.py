@@ -15,8 +15,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lstm_ray.config import LabelSettings, join_list
+from lstm_ray.config import LabelSettings
 from lstm_ray.text.tokenize import decode_texts, is_text_type
+from lstm_ray.wording import join_list
 
 OTHER = -1
 """A label that is neither positive nor negative."""

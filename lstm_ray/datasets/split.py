@@ -29,7 +29,14 @@ from lstm_ray.datasets.held_out import Hashes, group_keys, hash_keys, held_out, 
 from lstm_ray.errors import ConfigError, InputError, OutputError
 from lstm_ray.progress import Count, Progress, ignore
 from lstm_ray.storage.inputs import InputFile, check_apart, find_inputs
-from lstm_ray.storage.parquet import check_int96, missing_rows, open_parquet, reading
+from lstm_ray.storage.parquet import (
+    PARTITION_TYPE,
+    check_int96,
+    missing_rows,
+    open_parquet,
+    reading,
+    with_partitions,
+)
 from lstm_ray.text.tokenize import decode_texts, is_text_type, no_texts
 from lstm_ray.wording import counted, no_column, shortened
 
@@ -108,12 +115,11 @@ def split(config: SplitConfig, progress: Progress = ignore) -> tuple[SplitFile, 
     refuse_existing(*paths, overwrite=config.overwrite)
     named = ("text_column", "by", "stratify") if config.before is None else ("date_column",)
     schema, total = _check(files, {option_name(name): getattr(config, name) for name in named})
+    is_test: _Chooser | None = None  # the hash alone decides
     if config.before is not None:
         is_test = _from_date(config.before, config.date_column, schema, files[0].path)
     elif config.stratify is not None:
         is_test = _by_class(files, schema, config.stratify, config)
-    else:
-        is_test = _by_hash(config.test_share)
     sides: list[_Side] = []
     undated = 0
 
@@ -130,7 +136,7 @@ def split(config: SplitConfig, progress: Progress = ignore) -> tuple[SplitFile, 
                 else:  # neither text nor group matters, and the rows may have none
                     hashes, has_group = np.zeros(table.num_rows, np.uint64), np.zeros(table.num_rows, np.bool_)
                     undated += _undated(table[config.date_column])
-                is_for_test = is_test(rows, hashes)
+                is_for_test = held_out(hashes, config.test_share) if is_test is None else is_test(rows, hashes)
                 for side, chosen in zip(sides, (~is_for_test, is_for_test), strict=True):
                     side.add(table.filter(pa.array(chosen)), hashes[chosen & has_group])
                 progress(Count(sum(side.rows for side in sides), total, "rows"))
@@ -138,23 +144,11 @@ def split(config: SplitConfig, progress: Progress = ignore) -> tuple[SplitFile, 
                 side.flush()
         _check_sides(config, sides)
 
-    def write_test_file_too(train: Any) -> None:  # so that neither file appears before both are written
-        storage.write_file(str(paths[1]), lambda test: write(train, test))
-
-    storage.write_file(str(paths[0]), write_test_file_too)
+    storage.write_files([*map(str, paths)], write)
     train, test = (SplitFile(side.path, side.rows, None if config.by is None else len(side.groups)) for side in sides)
     if config.before is not None:  # a row without a date is not later than any
         train, test = replace(train, undated=undated), replace(test, undated=0)
     return train, test
-
-
-def _by_hash(share: float) -> _Chooser:
-    """Returns what chooses a share of all hashes."""
-
-    def choose(rows: _Rows, hashes: Hashes) -> npt.NDArray[np.bool_]:
-        return held_out(hashes, share)
-
-    return choose
 
 
 def _from_date(before: str, column: str, schema: pa.Schema, path: str) -> _Chooser:
@@ -335,7 +329,7 @@ def _schema(file: InputFile, parquet: pq.ParquetFile) -> pa.Schema:
     schema = parquet.schema_arrow
     for name in file.partitions:
         if name not in schema.names:
-            schema = schema.append(pa.field(name, pa.string()))
+            schema = schema.append(pa.field(name, PARTITION_TYPE))
     return schema
 
 
@@ -378,10 +372,7 @@ def _read(files: Sequence[InputFile], schema: pa.Schema) -> Iterator[_Rows]:
                         batch = next(batches, None)
                     if batch is None:
                         break
-                    table = pa.Table.from_batches([batch])
-                    for name, value in file.partitions.items():
-                        if name not in table.column_names:
-                            table = table.append_column(name, pa.array([value] * len(table), pa.string()))
+                    table = with_partitions(pa.Table.from_batches([batch]), file.partitions)
                     yield _Rows(file.path, first + found, table.select(schema.names).cast(schema))
                     found += batch.num_rows
                 promised = parquet.metadata.row_group(number).num_rows

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -155,47 +155,21 @@ class BinaryCounts:
         Raises:
             ValueError: A vector of another length.
         """
-        sizes = [1] * 6 + [CALIBRATION_BINS] * 3 + [SCORE_BINS] * 2
+        sizes = [4, 2, *[CALIBRATION_BINS] * 3, *[SCORE_BINS] * 2]
         if values.shape != (sum(sizes),):
             raise ValueError(f"counts have shape ({sum(sizes)},), got {values.shape}")
-        fields = np.split(values, np.cumsum(sizes)[:-1])
-        tp, fp, tn, fn = (round(float(field[0])) for field in fields[:4])
-        rows, positives, probability_sum, positive_histogram, negative_histogram = fields[6:]
+        outcomes, sums, *arrays = np.split(values, np.cumsum(sizes)[:-1])
+        tp, fp, tn, fn = (round(one) for one in outcomes.tolist())
+        log_loss, brier = sums.tolist()
+        rows, positives, _, of_positives, of_negatives = (np.rint(array).astype(np.int64) for array in arrays)
         return cls(
-            threshold=threshold,
-            true_positives=tp,
-            false_positives=fp,
-            true_negatives=tn,
-            false_negatives=fn,
-            log_loss_sum=float(fields[4][0]),
-            brier_sum=float(fields[5][0]),
-            calibration_rows=np.rint(rows).astype(np.int64),
-            calibration_positives=np.rint(positives).astype(np.int64),
-            calibration_probability_sum=probability_sum.copy(),
-            positive_histogram=np.rint(positive_histogram).astype(np.int64),
-            negative_histogram=np.rint(negative_histogram).astype(np.int64),
+            threshold, tp, fp, tn, fn, log_loss, brier, rows, positives, arrays[2].copy(), of_positives, of_negatives
         )
 
     def to_array(self) -> FloatArray:
         """Returns all counts as one float64 vector, to sum over workers (float64 counts exactly up to 2**53 rows)."""
-        scalars = [
-            self.true_positives,
-            self.false_positives,
-            self.true_negatives,
-            self.false_negatives,
-            self.log_loss_sum,
-            self.brier_sum,
-        ]
-        return np.concatenate(
-            [
-                np.array(scalars, dtype=np.float64),
-                self.calibration_rows,
-                self.calibration_positives,
-                self.calibration_probability_sum,
-                self.positive_histogram,
-                self.negative_histogram,
-            ]
-        )
+        sums = [getattr(self, one.name) for one in fields(self) if one.name != "threshold"]
+        return np.concatenate([np.atleast_1d(one).astype(np.float64) for one in sums])
 
     def __add__(self, other: BinaryCounts) -> BinaryCounts:
         """Counts the rows of both parts.

@@ -19,7 +19,7 @@ from lstm_ray.datasets.labels import label_mapping
 from lstm_ray.datasets.seen import describe_seen
 from lstm_ray.errors import InputError, OutputError, ReportError
 from lstm_ray.evaluate.counts import BinaryCounts
-from lstm_ray.evaluate.groups import LENGTH, GroupResult, Outcomes, add_outcomes, compare_groups
+from lstm_ray.evaluate.groups import GroupResult, Outcomes, add_outcomes, compare_groups
 from lstm_ray.evaluate.intervals import Interval, intervals
 from lstm_ray.evaluate.predictions import SCHEMA as PREDICTIONS
 from lstm_ray.evaluate.shard import Comparison, Mistake, Models, ShardScores, evaluate_shard
@@ -134,7 +134,7 @@ def evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
         ReportError: The report could not be written at the end. The error contains the `Evaluation`.
     """
     _check_outputs(config)
-    shards = labelled_shards(config, progress, by=[name for name in config.by if name != LENGTH])
+    shards = labelled_shards(config, progress, by=config.by)
     bundles = [read_bundle(path) for path in (config.model, config.compare) if path is not None]
     for bundle in bundles:
         if note := bundle.note():

@@ -16,13 +16,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lstm_ray.config import LENGTH
 from lstm_ray.datasets.held_out import group_keys
 from lstm_ray.errors import InputError
 from lstm_ray.evaluate.counts import BinaryCounts, IntArray
 from lstm_ray.evaluate.intervals import LEVEL, Interval, adjusted, part_p_value, share_interval
-
-LENGTH = "length"
-"""The name that groups rows by their number of words; every other name is that of a column."""
 
 MOST_GROUPS = 10_000
 _BANDS = (10, 20, 50, 100, 200, 500, 1000)  # upper limits in words; the last band has none

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from lstm_ray.config import EvaluateConfig
+from lstm_ray.config import LENGTH, EvaluateConfig
 from lstm_ray.datasets.labelled import LabelledRows, Shard, read_shard
 from lstm_ray.datasets.labels import label_mapping
 from lstm_ray.datasets.seen import Hashes40, SeenTexts, hash_texts, sum_of
 from lstm_ray.evaluate.counts import BinaryCounts
-from lstm_ray.evaluate.groups import LENGTH, Outcomes, band_of_length, count_outcomes
+from lstm_ray.evaluate.groups import Outcomes, band_of_length, count_outcomes
 from lstm_ray.evaluate.intervals import Paired, compare_paired
 from lstm_ray.evaluate.predictions import prediction_table
 from lstm_ray.model.explain import WordWeight

@@ -19,6 +19,8 @@ from lstm_ray.errors import InputError
 from lstm_ray.evaluate.counts import BinaryCounts, FloatArray, IntArray, PrecisionRecallCurve, bin_ends, bin_starts
 
 _SHOWN = tuple(round(0.05 * step, 2) for step in range(1, 20))
+_BARS = 20  # of the histogram
+_POINTS = 100  # of the curve
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,22 +150,22 @@ def threshold_table(counts: BinaryCounts) -> list[dict[str, float]]:
     return rows
 
 
-def histogram(counts: BinaryCounts, bins: int = 20) -> list[dict[str, float]]:
-    """Returns the number of rows of each class by probability, in bins of equal width, for JSON.
+def histogram(counts: BinaryCounts) -> list[dict[str, float]]:
+    """Returns the number of rows of each class by probability, in 20 bins of equal width, for JSON.
 
     A row within 0.0005 of the border of two bins may be counted in the other one, because score bins are not split.
     """
-    bounds = np.searchsorted(bin_starts(), np.linspace(0, 1, bins + 1).astype(np.float32)[:-1])
+    bounds = np.searchsorted(bin_starts(), np.linspace(0, 1, _BARS + 1).astype(np.float32)[:-1])
     sums = [np.add.reduceat(rows, bounds) for rows in (counts.negative_histogram, counts.positive_histogram)]
     return [
-        {"from": number / bins, "to": (number + 1) / bins, "negatives": int(negatives), "positives": int(positives)}
+        {"from": number / _BARS, "to": (number + 1) / _BARS, "negatives": int(negatives), "positives": int(positives)}
         for number, (negatives, positives) in enumerate(zip(*sums, strict=True))
     ]
 
 
-def thinned(curve: PrecisionRecallCurve, points: int = 100) -> PrecisionRecallCurve:
-    """Returns about this many points of a curve: the last one of each step of recall."""
-    steps = (curve.recall * points).astype(np.int64)
+def thinned(curve: PrecisionRecallCurve) -> PrecisionRecallCurve:
+    """Returns about a hundred points of a curve: the last one of each step of recall."""
+    steps = (curve.recall * _POINTS).astype(np.int64)
     is_last = np.append(steps[1:] != steps[:-1], np.ones(min(1, steps.size), np.bool_))
     return PrecisionRecallCurve(curve.precision[is_last], curve.recall[is_last])
 

@@ -20,7 +20,6 @@ WORDS_COLUMN = "sentiment_words"
 """Comes after these with `--explain`."""
 _VIEWS = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
 _OF_CSV = (pa.int64(), pa.float64(), pa.bool_())  # besides strings, what data convert makes of CSV
-PARTITION_TYPE = pa.string()  # of a column that directories named key=value add: they have no type of their own
 
 
 @dataclass(frozen=True)

@@ -185,10 +185,10 @@ def start_output(config: ScoreConfig, plan: Plan, progress: Progress) -> str:
             progress(f"note: {new} holds unfinished scores of another run, which its own command completes")
     elif begun and not replaces:
         storage.delete(new)
-    place = new if replaces else output
-    for directory in (place, storage.join(place, "_plan")):
-        storage.delete_unfinished(directory)
-    storage.delete(storage.join(place, "_SUCCESS"))
+    directory = new if replaces else output
+    storage.delete_unfinished(directory)
+    storage.delete_unfinished(storage.join(directory, "_plan"))
+    storage.delete(storage.join(directory, "_SUCCESS"))
     summary = {
         "fingerprint": plan.layout.fingerprint,
         "version": SCORES_VERSION,
@@ -198,9 +198,9 @@ def start_output(config: ScoreConfig, plan: Plan, progress: Progress) -> str:
         "files": _as_json(plan.files),
         "bad_files": _as_json(plan.bad_files),
     }
-    storage.write_bytes(storage.join(place, _SETTINGS), to_yaml(config).encode())
-    storage.write_bytes(storage.join(place, _PLAN), (json.dumps(summary, indent=1) + "\n").encode())
-    return place
+    storage.write_bytes(storage.join(directory, _SETTINGS), to_yaml(config).encode())
+    storage.write_bytes(storage.join(directory, _PLAN), (json.dumps(summary, indent=1) + "\n").encode())
+    return directory
 
 
 def finish_replacing(output: str) -> None:
@@ -303,9 +303,9 @@ def describe_files(plan: Plan, tally: Tally) -> list[dict[str, Any]]:
     return [{"path": plan.files[file].path, **FileCounts(*counts[file].tolist())._asdict()} for file in shown]
 
 
-def write_manifest(manifest: Manifest, report: str, place: str) -> None:
+def write_manifest(manifest: Manifest, report: str, directory: str) -> None:
     """Writes manifest and report beside the parts, and `_SUCCESS`: from then on the run is complete."""
     content = json.dumps(asdict(manifest), indent=2) + "\n"
-    storage.write_bytes(storage.join(place, "_manifest.json"), content.encode())
-    storage.write_bytes(storage.join(place, "_report.html"), report.encode())
-    storage.write_bytes(storage.join(place, "_SUCCESS"), b"")
+    storage.write_bytes(storage.join(directory, "_manifest.json"), content.encode())
+    storage.write_bytes(storage.join(directory, "_report.html"), report.encode())
+    storage.write_bytes(storage.join(directory, "_SUCCESS"), b"")

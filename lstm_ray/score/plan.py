@@ -28,9 +28,9 @@ import pyarrow as pa
 from lstm_ray.config import ScoreConfig
 from lstm_ray.errors import InputError
 from lstm_ray.progress import Count, Progress, ignore
-from lstm_ray.score.columns import PARTITION_TYPE, PartLayout, kept_by, mixed_types, part_schema
+from lstm_ray.score.columns import PartLayout, kept_by, mixed_types, part_schema
 from lstm_ray.storage.inputs import InputFile, find_inputs
-from lstm_ray.storage.parquet import read_footer
+from lstm_ray.storage.parquet import PARTITION_TYPE, read_footer
 from lstm_ray.text.tokenize import is_text_type, no_texts
 from lstm_ray.wording import counted, no_column
 

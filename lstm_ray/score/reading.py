@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from lstm_ray.errors import InputError
-from lstm_ray.score.columns import PARTITION_TYPE
 from lstm_ray.score.plan import Chunk, Task
 from lstm_ray.storage.inputs import InputFile, find_file
-from lstm_ray.storage.parquet import check_int96, missing_rows, open_parquet, reading
+from lstm_ray.storage.parquet import check_int96, missing_rows, open_parquet, reading, with_partitions
 
 _READ_ROWS = 16_384  # rows decoded at a time
 _SMALL_BYTES = 1 << 20  # of a file that is read whole: an object store sends a MiB in the time of two requests
@@ -37,7 +36,7 @@ def read_task(task: Task, columns: Sequence[str]) -> Iterator[tuple[Chunk, pa.Ta
         for chunk, table in _read_chunks(file.path, parquet, row_groups, task.chunks, columns, content is None):
             if content is None:
                 _check_unchanged(file)  # again: it may be overwritten in place while it is read
-            yield chunk, _with_partitions(table, file.partitions)
+            yield chunk, with_partitions(table, file.partitions)
 
 
 def _read_small(file: InputFile) -> pa.Buffer | None:
@@ -104,11 +103,3 @@ def _read_batches(parquet: Any, row_groups: range, names: Sequence[str], use_thr
             if size == 1:
                 raise
             size = max(1, size // 32)
-
-
-def _with_partitions(table: pa.Table, partitions: Mapping[str, str | None]) -> pa.Table:
-    """Adds the columns in the names of the file's directories, unless the file has a column of that name."""
-    added = {name: value for name, value in partitions.items() if name not in table.column_names}
-    for name, value in added.items():
-        table = table.append_column(name, pa.repeat(pa.scalar(value, PARTITION_TYPE), table.num_rows))
-    return table

@@ -74,23 +74,23 @@ def score(config: ScoreConfig, progress: Progress) -> Manifest:
     plan = make_plan(config, bundle.identity(), progress)
     if not plan.rows and config.fail_if_empty:
         raise InputError(f"{', '.join(config.inputs)}: no rows to score")
-    files, parts = counted(len(plan.files), "file"), counted(plan.parts, "part")
-    progress(f"{counted(plan.rows, 'row')} in {files}, {parts} to write")
+    files = len({chunk.file for chunk in plan.chunks()}) if plan.rows == config.max_rows else len(plan.files)
+    progress(f"{counted(plan.rows, 'row')} in {counted(files, 'file')}, {counted(plan.parts, 'part')} to write")
     check_output(config, plan)
     with locked_output(config.output):
         check_output(config, plan)  # again: the run that held the lock may have ended
-        place = start_output(config, plan, progress)
-        if place != config.output:
+        directory = start_output(config, plan, progress)
+        if directory != config.output:
             progress("the scores that are there stay until the new ones are complete")
         tally = Tally(np.zeros((max(1, len(plan.files)), len(FileCounts._fields)), np.int64))
-        for part in finished_parts(plan, place):
+        for part in finished_parts(plan, directory):
             tally.add(part)
         kept_parts, kept_rows = len(tally.done), tally.rows
         if kept_parts:
             progress(f"{counted(kept_parts, 'part')} already done")
         progress(Count(kept_rows, plan.rows, "rows"))
-        bad_files = _score_missing(config.model_copy(update={"output": place}), bundle, plan, tally, progress)
-        finish_output(place, plan, tally, bad_files)
+        bad_files = _score_missing(config.model_copy(update={"output": directory}), bundle, plan, tally, progress)
+        finish_output(directory, plan, tally, bad_files)
         seconds = time.perf_counter() - started
         manifest = Manifest(
             output=config.output,
@@ -114,7 +114,7 @@ def score(config: ScoreConfig, progress: Progress) -> Manifest:
         manifest = replace(manifest, moved={one.name: one.to_json() for one in movements})
         settings = {**config.model_dump(mode="json"), "threshold": threshold}
         report = scoring_report(manifest, tally.profile, bundle.profile, movements, settings)
-        write_manifest(manifest, report, place)
+        write_manifest(manifest, report, directory)
         finish_replacing(config.output)
         if warning := warn(movements):
             progress(f"warning: {warning}")
@@ -172,12 +172,12 @@ def _score_missing(config: ScoreConfig, bundle: Bundle, plan: Plan, tally: Tally
 
 
 @contextlib.contextmanager
-def _all_parts_counted(plan: Plan, place: str, progress: Progress) -> Iterator[None]:
+def _all_parts_counted(plan: Plan, directory: str, progress: Progress) -> Iterator[None]:
     """On Ctrl-C, reports the rows of all parts that are written: actors have not reported those of unfinished tasks."""
     try:
         yield
     except KeyboardInterrupt:
-        names = set(storage.list_names(place))
+        names = set(storage.list_names(directory))
         progress(Count(sum(chunk.rows for chunk in plan.chunks() if chunk.part_name in names), plan.rows, "rows"))
         raise
 

@@ -1,7 +1,7 @@
 """Files on local disks and in object stores.
 
 locations.py      paths and URIs, and the filesystem of each
-files.py          reads, writes, lists, locks and deletes files
+files.py          reads, lists, locks and deletes files; writes them, renamed into place once they are complete
 directories.py    replaces a local directory as a whole
 inputs.py         the files of an input: path, directory, glob or table
 listing.py        lists the files below a directory
@@ -22,6 +22,7 @@ from lstm_ray.storage.files import read_bytes as read_bytes
 from lstm_ray.storage.files import sync as sync
 from lstm_ray.storage.files import write_bytes as write_bytes
 from lstm_ray.storage.files import write_file as write_file
+from lstm_ray.storage.files import write_files as write_files
 from lstm_ray.storage.locations import absolute as absolute
 from lstm_ray.storage.locations import extend as extend
 from lstm_ray.storage.locations import is_local as is_local

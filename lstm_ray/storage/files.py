@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -117,6 +118,23 @@ def delete_unfinished(directory: str) -> None:
         for name in list_names(directory):
             if _TEMPORARY.fullmatch(name):
                 delete(join(directory, name), tree=False)
+
+
+def write_files(paths: Sequence[str], write: Callable[..., None]) -> None:
+    """Writes several files; none gets its final name before all are written.
+
+    Args:
+        paths: Local paths or URIs.
+        write: Called with an open binary stream for each path.
+
+    Raises:
+        OutputError: See `write_file`.
+    """
+    first, *others = paths
+    if others:
+        write_file(first, lambda stream: write_files(others, functools.partial(write, stream)))
+    else:
+        write_file(first, write)
 
 
 def write_bytes(path: str, content: bytes) -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from lstm_ray.errors import OutputError
 from lstm_ray.wording import reason
@@ -15,74 +16,67 @@ PARQUET = b"PAR1"
 HEAD_BYTES = 512
 """How many bytes tell what a file is: of a tar archive the first block."""
 
-_CONVERTIBLE = re.compile(r"\.(csv|tsv|jsonl|ndjson|json)(\.(gz|bz2|zst))?$", re.IGNORECASE)
-"""What `lstm-ray data convert` reads."""
-_WEB_PAGE = "a web page: fetch the file again, from the address of its raw content"
-_ZIP = "a zip archive or a spreadsheet: unpack it, or save the sheet as CSV"
-_ORC = "an ORC file: pandas.read_orc(FILE).to_parquet(OTHER) makes Parquet of it"
-_PICKLE = (
-    "a pickle, which may run code: if you trust it, pandas.read_pickle(FILE).to_parquet(OTHER) makes Parquet of it"
-)
-_STORE_ERROR = "an error message of an object store: fetch the file again"
-_XML = "XML: pandas.read_xml(FILE).to_parquet(OTHER) makes Parquet of it"
-_COMPRESSED = (
-    "compressed by {0}: unpack it, or if it is CSV, TSV or JSON let its name end in {1}, such as reviews.csv{1}"
-)
-_GZIP, _BZIP2, _ZSTD = (_COMPRESSED.format(*names) for names in (("gzip", ".gz"), ("bzip2", ".bz2"), ("zstd", ".zst")))
-_BY_SUFFIX = {".gz": _GZIP, ".bz2": _BZIP2, ".zst": _ZSTD}
-_FORMATS = {
-    b"version https://git-lfs": "a pointer of Git LFS: `git lfs pull` fetches the file itself",
-    b"/annex/objects/": "a pointer of git-annex: `git annex get` fetches the file itself",
-    b"<!doctype html": _WEB_PAGE,
-    b"<!DOCTYPE html": _WEB_PAGE,
-    b"<!DOCTYPE HTML": _WEB_PAGE,
-    b"<html": _WEB_PAGE,
-    b"<HTML": _WEB_PAGE,
-    b"ARROW1\0\0": "an Arrow (Feather) file: pandas.read_feather(FILE).to_parquet(OTHER) makes Parquet of it",
-    b"\xff\xff\xff\xff": "an Arrow stream: datasets.load_from_disk(DIRECTORY).to_parquet(OTHER) makes Parquet of it",
-    b"ORC": _ORC,
-    b"PK\x03\x04": _ZIP,
-    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": _ZIP,  # what Excel wrote until 2003
-    b"7z\xbc\xaf\x27\x1c": "a 7z archive: unpack it",
-    b"Rar!\x1a\x07": "a rar archive: unpack it",
-    b"\xfd7zXZ\0": "compressed by xz: unpack it",
-    b"\x04\x22\x4d\x18": "compressed by lz4: unpack it",
-    b"\x1f\x9d": "compressed by compress: unpack it",
-    b"\x1f\x8b": _GZIP,
-    **{b"BZh%d1AY&SY" % level: _BZIP2 for level in range(1, 10)},
-    b"(\xb5/\xfd": _ZSTD,
-    b"SQLite format 3\0": "an SQLite database: pandas.read_sql(QUERY, CONNECTION).to_parquet(OTHER) makes Parquet",
-    b"Obj\x01": "an Avro file: write its rows as Parquet or JSON lines with the tool that wrote it",
-    b"\x89HDF\r\n": "an HDF5 file: pandas.read_hdf(FILE).to_parquet(OTHER) makes Parquet of it",
-    b"%PDF-": "a PDF: write its texts into CSV",
-    **{b"\x80%c" % protocol: _PICKLE for protocol in range(2, 6)},
-    b"<?xml ": _XML,
-    b"\xef\xbb\xbf<?xml ": _XML,
+
+class Compression(NamedTuple):
+    """A compression that `data convert` reads: Arrow's codec, the command that unpacks, how it begins."""
+
+    codec: str
+    command: str
+    begin: bytes
+
+
+COMPRESSIONS = {
+    ".gz": Compression("gzip", "gzip -dc", rb"\x1f\x8b"),
+    ".bz2": Compression("bz2", "bzip2 -dc", rb"BZh[1-9]1AY&SY"),
+    ".zst": Compression("zstd", "zstd -dc -M2048MB", rb"\(\xb5/\xfd"),  # by default a window has at most 128 MB
 }
-"""What a file is, and what helps, by the bytes with which it begins."""
+_COMPRESSED = "|".join(map(re.escape, COMPRESSIONS))
+_CONVERTIBLE = re.compile(rf"\.(csv|tsv|jsonl|ndjson|json)({_COMPRESSED})?$", re.IGNORECASE)
+"""What `lstm-ray data convert` reads."""
+_BY_PANDAS = "pandas.{0}.to_parquet(OTHER) makes Parquet of it"
+_XML = rb"(\xef\xbb\xbf)?<\?xml "
+_FORMATS = {
+    rb".{257}ustar(\x0000|  \0)": "a tar archive: unpack it",  # in Spanish "ustar" ends many a word
+    rb"version https://git-lfs": "a pointer of Git LFS: `git lfs pull` fetches the file itself",
+    rb"/annex/objects/": "a pointer of git-annex: `git annex get` fetches the file itself",
+    rb"(?i:<!doctype html|<html)": "a web page: fetch the file again, from the address of its raw content",
+    _XML + rb".*<Error>": "an error message of an object store: fetch the file again",
+    _XML: "XML: " + _BY_PANDAS.format("read_xml(FILE)"),
+    rb"ARROW1\0\0": "an Arrow (Feather) file: " + _BY_PANDAS.format("read_feather(FILE)"),
+    rb"\xff\xff\xff\xff": "an Arrow stream: datasets.load_from_disk(DIRECTORY).to_parquet(OTHER) makes Parquet of it",
+    rb"ORC.{0,60}\0": "an ORC file: " + _BY_PANDAS.format("read_orc(FILE)"),  # CSV may begin with a column named ORCID
+    rb"PK\x03\x04|\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": (  # the second is what Excel wrote until 2003
+        "a zip archive or a spreadsheet: unpack it, or save the sheet as CSV"
+    ),
+    rb"7z\xbc\xaf\x27\x1c": "a 7z archive: unpack it",
+    rb"Rar!\x1a\x07": "a rar archive: unpack it",
+    rb"\xfd7zXZ\0": "compressed by xz: unpack it",
+    rb"\x04\x22\x4d\x18": "compressed by lz4: unpack it",
+    rb"\x1f\x9d": "compressed by compress: unpack it",
+    **{
+        one.begin: f"compressed by {one.command.split()[0]}: unpack it, or if it is CSV, TSV or JSON let its name end "
+        f"in {suffix}, such as reviews.csv{suffix}"
+        for suffix, one in COMPRESSIONS.items()
+    },
+    rb"SQLite format 3\0": "an SQLite database: " + _BY_PANDAS.format("read_sql(QUERY, CONNECTION)"),
+    rb"Obj\x01": "an Avro file: write its rows as Parquet or JSON lines with the tool that wrote it",
+    rb"\x89HDF\r\n": "an HDF5 file: " + _BY_PANDAS.format("read_hdf(FILE)"),
+    rb"%PDF-": "a PDF: write its texts into CSV",
+    rb"\x80[\x02-\x05]": "a pickle, which may run code: if you trust it, " + _BY_PANDAS.format("read_pickle(FILE)"),
+}
+"""What a file is, and what helps, by a pattern of the bytes with which it begins; the first that matches counts."""
 _FEWEST_NUL = 3  # of UTF-16: text that is damaged has one or two
 _TEXT_BYTES = 64  # of more, some text or other has a character that is not printable, such as a no-break space
-_TAR = (b"ustar\x0000", b"ustar  \0")  # of POSIX and of GNU; in Spanish "ustar" ends many a word
 _LINE_CHARACTERS = str.maketrans("", "", "\r\n\t\ufeff")
 
 
-def stand_in(begin: bytes) -> str | None:
+def unsupported_format(begin: bytes) -> str | None:
     """Returns what a file is, with what helps, if it is of a format that is neither read nor converted; else None.
 
     Args:
         begin: The file's first bytes.
     """
-    found = next((what for magic, what in _FORMATS.items() if begin.startswith(magic)), None)
-    if begin[257:265] in _TAR:
-        return "a tar archive: unpack it"
-    if found is _XML and b"<Error>" in begin:
-        return _STORE_ERROR
-    return None if found is _ORC and is_text(begin) else found  # CSV may begin with a column named ORCID
-
-
-def is_compressed_as_named(suffix: str, begin: bytes) -> bool:
-    """Returns whether a file is compressed as its suffix says: .gz, .bz2 or .zst."""
-    return stand_in(begin) == _BY_SUFFIX[suffix]
+    return next((what for pattern, what in _FORMATS.items() if re.match(pattern, begin, re.DOTALL)), None)
 
 
 def is_text(begin: bytes) -> bool:
@@ -92,7 +86,7 @@ def is_text(begin: bytes) -> bool:
     return 2 * len(text.encode()) > len(begin) and text.translate(_LINE_CHARACTERS).isprintable()
 
 
-def without_mark(begin: bytes) -> str | None:
+def utf16_without_mark(begin: bytes) -> str | None:
     """Returns the encoding of a text that begins with these bytes if it is UTF-16 without a byte order mark.
 
     Only characters below U+0100, such as spaces and commas, have a NUL byte there. Cyrillic letters have none, and are
@@ -121,7 +115,7 @@ def not_parquet(path: str, error: BaseException, begin: bytes = b"") -> str:
         source = name if "://" in path else path
         fetched = f"fetch {name}, and " if "://" in path else ""
         return f"not a Parquet file: {fetched}{_conversion([source], name[: found.start()])} it"
-    if (what := stand_in(begin)) is not None:
+    if (what := unsupported_format(begin)) is not None:
         return f"not a Parquet file: it is {what}"
     if begin.startswith(PARQUET) and ("magic bytes not found" in str(error) or "file size is" in str(error)):
         why = "it begins as one, but has no end: it was cut off, or is still being written"

@@ -23,7 +23,7 @@ from lstm_ray.wording import counted, reason
 
 _SUFFIX = ".parquet"
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
-_HALF_URI = re.compile(r"/(file|s3[an]?|gs|abfss?|hdfs|dbfs):/")
+_HALF_URI = re.compile(r"/[a-zA-Z][\w+.-]+:/")  # of two letters: C:/ is no scheme
 _NAMED = 3  # maximum number of files that a note names
 
 
@@ -105,25 +105,20 @@ class _Listing:
     infos: list[fs.FileInfo]
     meant: set[str]
 
-    def chosen(self) -> list[fs.FileInfo]:
-        """Returns the input's files: those that it names, and Parquet files in directories that it names."""
-        return [info for info in self._visible() if info.path in self.meant or info.path.endswith(_SUFFIX)]
-
-    def left_out(self) -> list[fs.FileInfo]:
-        """Returns the other files in directories that the input names."""
-        return [info for info in self._visible() if not (info.path in self.meant or info.path.endswith(_SUFFIX))]
-
-    def _visible(self) -> list[fs.FileInfo]:
-        return [
-            info
-            for info in self.infos
-            if info.path in self.meant
-            or (
+    def divide(self) -> tuple[list[fs.FileInfo], list[fs.FileInfo]]:
+        """Returns the files that the input names and the Parquet files in its directories, and the others there."""
+        chosen: list[fs.FileInfo] = []
+        left_out: list[fs.FileInfo] = []
+        for info in self.infos:
+            if info.path in self.meant:
+                chosen.append(info)
+            elif (
                 info.type != fs.FileType.Directory
                 and not is_hidden(info.path[len(self.base) :])
                 and not self.meant.isdisjoint(parents(info.path, self.base))
-            )
-        ]
+            ):
+                (chosen if info.path.endswith(_SUFFIX) else left_out).append(info)
+        return chosen, left_out
 
 
 def _find(given: str, progress: Progress) -> list[InputFile]:
@@ -131,25 +126,30 @@ def _find(given: str, progress: Progress) -> list[InputFile]:
         raise InputError("an input path is empty")
     filesystem, path = locate(given)
     try:
-        listing = _look(given, filesystem, path)
+        listing = _list(given, filesystem, path)
         around = table_around(filesystem, listing.base)
         if around is None and isinstance(filesystem, fs.LocalFileSystem):  # a link may lead into a table
             around = table_around(filesystem, os.path.realpath(path if os.path.exists(path) else listing.base))
     except OSError as error:
         raise InputError(f"{given}: cannot be read: {reason(error)}") from error
     to_path = path_of(given)
-    chosen, live = listing.chosen(), []
+    chosen, not_chosen = listing.divide()
+    live: list[InputFile] = []
     for table in dict.fromkeys([*tables_among(info.path for info in listing.infos), *([around] if around else [])]):
         state = path if table.kind == "Iceberg" and is_iceberg_state(path) else None
         others = [info for info in chosen if not info.path.startswith(f"{table.path}/")]
         if table.path in listing.meant or state is not None:
             live += _live_files(to_path(table.path), table, state, _partitions(table.path[len(listing.base) :]))
         elif len(others) < len(chosen) or table == around:
-            raise table.refusal(given, to_path(table.path))
+            shown = to_path(table.path)
+            raise InputError(
+                f"{given}: has files of the {table.kind} table {shown}, and only its log knows which of them are live: "
+                f"give {shown} itself"
+            )
         chosen = others
     if missing := [info.path for info in chosen if info.type != fs.FileType.File]:
         raise InputError(f"{to_path(missing[0])}: {_why_missing(missing[0])}")
-    left_out = "" if live else _described(listing, to_path)
+    left_out = "" if live else _describe_left_out([info.path for info in not_chosen], listing.base, to_path)
     if not (chosen or live):
         nothing = f"no *{_SUFFIX} file in this directory" if listing.meant else "no file matches"
         raise InputError(f"{given}: {nothing}{left_out and f': left out {left_out}'}")
@@ -162,7 +162,7 @@ def _find(given: str, progress: Progress) -> list[InputFile]:
     return sorted([*found, *live], key=lambda file: file.path)
 
 
-def _look(given: str, filesystem: fs.FileSystem, path: str) -> _Listing:
+def _list(given: str, filesystem: fs.FileSystem, path: str) -> _Listing:
     """Lists the files below an input.
 
     Raises:
@@ -193,14 +193,14 @@ def _why_missing(path: str) -> str:
     return "this link leads nowhere" if os.path.islink(path) else "no such file or directory"
 
 
-def _described(listing: _Listing, to_path: Callable[[str], str]) -> str:
+def _describe_left_out(paths: Sequence[str], base: str, to_path: Callable[[str], str]) -> str:
     """Returns a description of files with another suffix and how to read them, or "" if there are none."""
-    names = [info.path[len(listing.base) + 1 :] for info in listing.left_out()]
-    if not names:
+    if not paths:
         return ""
+    names = [path[len(base) + 1 :] for path in paths]
     shown = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
-    pattern = join(to_path(listing.base), "**" if any("/" in name for name in names) else "*")
-    remedy = many_to_convert(to_path(listing.base), names) or f"{shlex.quote(pattern)} takes all"
+    pattern = join(to_path(base), "**" if any("/" in name for name in names) else "*")
+    remedy = many_to_convert(to_path(base), names) or f"{shlex.quote(pattern)} takes all"
     return f"{counted(len(names), 'file')} without the suffix {_SUFFIX} ({shown}); {remedy}"
 
 

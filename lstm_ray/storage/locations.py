@@ -15,7 +15,13 @@ from lstm_ray.errors import ConfigError, InputError
 from lstm_ray.wording import reason
 
 _OPTIONS = re.compile(r"\w+=[^&]*(&\w+=[^&]*)*")
-_KEYS = re.compile(r"[?&][\w-]*(key|secret|token|passw|pwd|credential|signature|sig|sas)[\w-]*=", re.IGNORECASE)
+_KEYS = re.compile(
+    r"[?&][\w-]*("
+    r"(?i:secret|token|passw|passphrase|pwd|credential|signature)"
+    r"|[kK]ey(id)?(?![a-z])|KEY"  # of accessKeyId, not of keyword
+    r"|(?i:(sig|sas)(?![a-z]))"  # not of design
+    r")[\w-]*="
+)
 _ENVIRONMENT = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or your store's variables"
 _S3_OPTIONS = ("region", "scheme", "endpoint_override")
 _GS_RETRY_S = 60  # by default Arrow tries for a quarter of an hour, without a word

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TypeAlias
 
@@ -19,8 +19,12 @@ from lstm_ray.wording import reason
 
 IntArray: TypeAlias = "npt.NDArray[np.int64]"
 
+PARTITION_TYPE = pa.string()
+"""Of a column that directories named key=value add: they have no type of their own."""
+
 _MOST_ROWS = 1 << 28  # in a row group; writers use 2**20 by default, and at most 2**26 unless configured otherwise
 _MOST_ROWS_PER_BYTE = 1 << 14  # of the file; a column with a single value takes one byte for some thousand rows
+_UNREADABLE = (OSError, pa.ArrowException, UnicodeDecodeError)  # the last one if a column's name is not UTF-8
 _DECRYPT = "lstm-ray cannot decrypt: write a copy without encryption, or without these columns"
 
 
@@ -45,11 +49,7 @@ def open_parquet(file: InputFile, buffer_bytes: int = 0, content: pa.Buffer | No
                 coerce_int96_timestamp_unit="us",  # in nanoseconds the year 9999 becomes 1816
                 **({"buffer_size": buffer_bytes, "pre_buffer": False} if buffer_bytes else {}),
             )
-        except (
-            OSError,
-            pa.ArrowException,
-            UnicodeDecodeError,
-        ) as error:  # UnicodeDecodeError is caused by a column's name
+        except _UNREADABLE as error:
             if _is_of_encryption(error):
                 problem = f"encrypted: {_DECRYPT}"
             else:
@@ -71,7 +71,7 @@ def read_footer(file: InputFile) -> tuple[pa.Schema, pq.FileMetaData]:
         filesystem, path = locate(file.path)
         parquet = ds.ParquetFileFormat(read_options=ds.ParquetReadOptions(coerce_int96_timestamp_unit="us"))
         fragment = parquet.make_fragment(path, filesystem, file_size=file.size)
-        with suppress(OSError, pa.ArrowException, UnicodeDecodeError):  # `open_parquet` says what is wrong
+        with suppress(*_UNREADABLE):  # `open_parquet` says what is wrong
             schema, metadata = fragment.physical_schema, fragment.metadata
             _check_rows(file, metadata)
             return schema, metadata
@@ -97,6 +97,14 @@ def _check_rows(file: InputFile, metadata: pq.FileMetaData) -> None:
                 f"{file.path}: row group {number} has {rows:,} rows according to the footer, too many for a file of "
                 f"{file.size:,} bytes: is it damaged?"
             )
+
+
+def with_partitions(table: pa.Table, partitions: Mapping[str, str | None]) -> pa.Table:
+    """Adds the columns in the names of a file's directories, unless the file has a column of that name."""
+    for name, value in partitions.items():
+        if name not in table.column_names:
+            table = table.append_column(name, pa.repeat(pa.scalar(value, PARTITION_TYPE), table.num_rows))
+    return table
 
 
 @contextmanager

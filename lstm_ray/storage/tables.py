@@ -12,7 +12,7 @@ import os
 import re
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import pyarrow as pa
 from pyarrow import fs
@@ -25,15 +25,12 @@ Partitions = dict[str, "str | None"]
 
 _LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi"}  # subdirectories of a table's directory
 _ICEBERG_STATE = re.compile(r"(v\d+|\d+-[0-9a-f-]{36})(\.gz)?\.metadata\.json|v\d+\.metadata\.json\.gz")
-_PLAIN_DELTA = {
-    "timestampNtz",
-    "v2Checkpoint",
-    "vacuumProtocolCheck",
-}  # reader features that do not change how files are read
+_PLAIN_DELTA = {"timestampNtz", "v2Checkpoint", "vacuumProtocolCheck"}  # they do not change how files are read
+
+_COPY = "write its rows to plain Parquet files with the tool that wrote it, and give those"
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """A table.
 
     Attributes:
@@ -43,18 +40,6 @@ class Table:
 
     kind: str
     path: str
-
-    def refusal(self, given: str, shown: str) -> InputError:
-        """Returns the error for an input that contains or is a part of the table.
-
-        Args:
-            given: The input.
-            shown: The table's path, for the message.
-        """
-        return InputError(
-            f"{given}: has files of the {self.kind} table {shown}, and only its log knows which of them are live: give "
-            f"{shown} itself"
-        )
 
 
 def is_iceberg_state(path: str) -> bool:
@@ -94,13 +79,13 @@ def table_around(filesystem: fs.FileSystem, directory: str) -> Table | None:
     return max(tables_among(there), key=lambda table: len(table.path), default=None)
 
 
-def live_files(given: str, table: Table, state: str | None = None) -> list[tuple[str, Partitions]]:
+def live_files(given: str, table: Table, state: str | None) -> list[tuple[str, Partitions]]:
     """Returns the paths of a table's live files, each with the values of columns that only the log contains.
 
     Args:
         given: The input that names the table.
         table: The table.
-        state: For Iceberg, the metadata file of the state to read; by default the one that version-hint.text names.
+        state: For Iceberg, the metadata file of the state to read; None is the one that version-hint.text names.
 
     Raises:
         InputError: The library is missing, the log cannot be read, or the files alone do not determine the rows.
@@ -116,9 +101,6 @@ def live_files(given: str, table: Table, state: str | None = None) -> list[tuple
             f"{given}: is {_a(table.kind)} table, and reading its log needs {error.name}: pip install "
             f"'lstm-ray[{name}]'; or {_COPY}"
         ) from error
-
-
-_COPY = "write its rows to plain Parquet files with the tool that wrote it, and give those"
 
 
 def _a(kind: str) -> str:
@@ -193,7 +175,7 @@ def _iceberg_files(given: str, state: str | None) -> Iterator[tuple[str, Partiti
     for task in tasks:
         if task.file.file_format != "PARQUET":
             raise _unreadable(given, "Iceberg", f"with files in {task.file.file_format}")
-        yield _own_path(task.file.file_path, [f"{key}={value}" for key, value in options.items()]), {}
+        yield _path_of(task.file.file_path, [f"{key}={value}" for key, value in options.items()]), {}
 
 
 def _hinted_state(given: str, filesystem: fs.FileSystem, path: str) -> str:
@@ -215,7 +197,7 @@ def _hinted_state(given: str, filesystem: fs.FileSystem, path: str) -> str:
     return f"{directory}/{f'v{version}' if version.isdigit() else version.removesuffix('.metadata.json')}.metadata.json"
 
 
-def _own_path(path: str, options: list[str]) -> str:
-    """Converts a path in Iceberg's metadata into our form: s3a://b/a becomes s3://b/a, file:/a becomes /a."""
+def _path_of(path: str, options: list[str]) -> str:
+    """Returns a path in Iceberg's metadata as `locate` takes it: s3a://b/a as s3://b/a, file:/a as /a."""
     path = re.sub(r"^file:(//)?(?=/)", "", re.sub(r"^s3[an]://", "s3://", path))
     return with_options(path, options)

@@ -18,7 +18,7 @@ from lstm_ray.runtime.tensorflow import start_tensorflow
 from lstm_ray.train.beginning import begin_with
 from lstm_ray.train.best import choose
 from lstm_ray.train.checks import check_inputs, performance_notes
-from lstm_ray.train.data.corpus import find_all_shards
+from lstm_ray.train.data.corpus import check_groups, find_all_shards
 from lstm_ray.train.resume import open_run
 from lstm_ray.train.step.choice import choose_collective, runs_on_gpu
 from lstm_ray.train.step.memory import least_memory
@@ -61,14 +61,15 @@ def describe(config: TrainConfig) -> str:
 
 
 def describe_inputs(config: TrainConfig, shards: Sequence[Shard]) -> list[str]:
-    """Returns a line on the training, validation and unlabelled data; reads the labels, but no texts.
+    """Returns a line on the training, validation and unlabelled data; reads labels and groups, but no texts.
 
     Args:
         config: The settings.
         shards: Row groups of the run, as `find_all_shards` lists them.
 
     Raises:
-        InputError: A file is missing, is not Parquet, or lacks a column, or a label is not 0 or 1 and not mapped.
+        InputError: A file is missing, is not Parquet, or lacks a column, or a label is not 0 or 1 and not mapped, or
+            groups are all on one side.
         OutputError: The output directory contains something else.
     """
     run = with_paths(config, storage.absolute)
@@ -88,6 +89,8 @@ def describe_inputs(config: TrainConfig, shards: Sequence[Shard]) -> list[str]:
                 raise InputError(
                     f"{', '.join(inputs)}: column {config.label_column!r}: {found}: training needs both classes"
                 )
+            if side == "training":
+                check_groups(used, config)
             lines.append(f"{side}: {counted(sum(labels.values()), 'row')} in {counted(files, 'file')}, {found}")
     if config.unlabelled:
         rows = sum(len(shard.rows) for shard in find_text_shards(config.unlabelled, config.text_column))

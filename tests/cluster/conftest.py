@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from hosts import Host, Network, obstacle, start_cluster
 
-from lstm_ray.datasets.demo import generate_reviews
+from lstm_ray.datasets.demo import write_demo
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by markers
@@ -79,7 +79,7 @@ def add_host(network: Network) -> Iterator[Callable[[], Host]]:
 def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Gives a directory of 4 Parquet files, 4,000 labelled demo reviews with the numbers of their rows."""
     directory = tmp_path_factory.mktemp("reviews")
-    table = generate_reviews(4_000, 0)
+    table = pq.read_table(write_demo(tmp_path_factory.mktemp("demo"), rows=4_000).train)
     table = table.append_column("row", pa.array(range(len(table))))
     for number in range(4):
         pq.write_table(table.slice(number * 1_000, 1_000), directory / f"{number}.parquet", row_group_size=250)

@@ -19,7 +19,7 @@ import pytest
 from heads import LIMIT_S, PLANTED, ProcessList, RayCluster, kill, processes_of
 from stores import KEYS, S3, s3_server
 
-from lstm_ray.datasets.demo import generate_reviews
+from lstm_ray.datasets.demo import write_demo
 from lstm_ray.storage import locations
 
 
@@ -61,7 +61,7 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def numbered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Gives a directory of two Parquet files, 40,000 demo reviews with the numbers of their rows, 50 row groups."""
-    few = generate_reviews(4_000, 0).select(["text", "product"])
+    few = pq.read_table(write_demo(tmp_path_factory.mktemp("demo"), rows=4_000).train, columns=["text", "product"])
     table = pa.concat_tables([few] * 10)
     table = table.append_column("row", pa.array(np.arange(len(table))))
     directory = tmp_path_factory.mktemp("numbered")

@@ -100,8 +100,15 @@ def test_very_many_names_are_not_all_listed() -> None:
             "--label-column",
             "no column 'label'; it has 'sentiment', 'sentiment_probability': choose with --label-column",
         ),
+        ("a.b", ["a", "b"], "--by", "no column 'a.b'; it has 'a', 'b': write 'b' of 'a' to a column of its own"),
         ("text", [], "--text-column", "no column 'text'; it has none: choose with --text-column"),
     ],
 )
 def test_the_column_that_was_meant_is_proposed(name: str, names: list[str], option: str, expected: str) -> None:
     assert no_column(name, names, option) == expected
+
+
+def test_all_columns_of_an_option_are_proposed_as_it_takes_them() -> None:
+    said = no_column("produkt", ["product", "a,b", "id"], "--by", ["length", "produkt", "a,b"])
+    assert said.endswith("""did you mean --by 'length,product,"a,b"'?""")
+    assert no_column("a,c", ["a,b"], "--text-column").endswith("did you mean --text-column a,b?")

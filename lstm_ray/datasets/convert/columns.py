@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -27,44 +27,17 @@ class Block:
 
     Attributes:
         columns: Values by column; all columns have the same length.
-        places: Number of each row's line or item in the file.
-        unit: What `places` counts: "line", or "item" of an array.
+        row_numbers: Number of each row's line or item in the file.
+        unit: What `row_numbers` counts: "line", or "item" of an array.
     """
 
     columns: dict[str, list[Any]]
-    places: Sequence[int]
+    row_numbers: Sequence[int]
     unit: str
 
 
 MOST_COLUMNS = 10_000
 """Maximum number of columns in a file, because each one needs memory."""
-
-
-class Column(Protocol):
-    """A column whose type is being determined.
-
-    Attributes:
-        note: Why the column is text although it looks like another type; "" if it does not.
-        doubt: Why the column may better be text although it is numbers; "" if there is no doubt.
-        lost: Which words for a missing value became null, how often and where first; "" if there are none.
-    """
-
-    note: str
-    doubt: str
-
-    @property
-    def lost(self) -> str:
-        """Returns which words became null."""
-
-    @property
-    def type(self) -> pa.DataType:
-        """Returns the type that holds all values seen."""
-
-    def add(self, values: list[Any], places: Sequence[int], unit: str) -> None:
-        """Takes more values into account."""
-
-    def to_arrow(self, values: list[Any]) -> pa.Array:
-        """Returns values in the column's type. All of them must have been passed to `add`."""
 
 
 _NULLS = ("", "na", "n/a", "#n/a", "nan", "null", "none")  # as pandas, R, SQL and Arrow write missing values
@@ -86,7 +59,12 @@ def is_missing(text: str) -> bool:
 
 
 class TextColumn:
-    """A column of a format in which everything is text, such as CSV."""
+    """A column of a format in which everything is text, such as CSV.
+
+    Attributes:
+        note: Why the column is text although it looks like another type; "" if it does not.
+        doubt: Why the column may better be text although it is numbers; "" if there is no doubt.
+    """
 
     def __init__(self, as_text: bool) -> None:
         """Creates an empty column; with `as_text` its type is always text."""
@@ -112,13 +90,13 @@ class TextColumn:
             f"{word!r} {counted(times, 'time')}, first in {at}" for word, (times, at) in self._lost.items()
         )
 
-    def add(self, values: list[str], places: Sequence[int], unit: str) -> None:
+    def add(self, values: list[str], row_numbers: Sequence[int], unit: str) -> None:
         """Rules out the types that do not hold all values."""
         if not self._possible:
             return
         trimmed = pc.utf8_trim_whitespace(pa.array(values, pa.string()))
         is_null = _are_missing(trimmed)
-        self._count_lost(trimmed, is_null, places, unit)
+        self._count_lost(trimmed, is_null, row_numbers, unit)
         first = pc.index(is_null, False).as_py()
         if first < 0:
             return
@@ -133,19 +111,21 @@ class TextColumn:
                     why = "would change as a number" if is_number(value) else "is not a number"
                     if is_number(value.replace(",", ".", 1)) and "," in value:
                         why = "has a comma, and numbers have a point"
-                    self.note = f"{value!r} in {unit} {places[misfit]:,} {why}"
+                    self.note = f"{value!r} in {unit} {row_numbers[misfit]:,} {why}"
         if self._possible == [pa.float64()]:
-            self._look_at_decimals(trimmed, places, unit)
+            self._look_at_decimals(trimmed, row_numbers, unit)
 
-    def _count_lost(self, texts: pa.StringArray, is_null: pa.BooleanArray, places: Sequence[int], unit: str) -> None:
+    def _count_lost(
+        self, texts: pa.StringArray, is_null: pa.BooleanArray, row_numbers: Sequence[int], unit: str
+    ) -> None:
         words = texts.filter(pc.and_(is_null, pc.not_equal(texts, "")))
         for found in words.value_counts().to_pylist():
             word = found["values"]
             times, at = self._lost.get(word, (0, ""))
-            at = at or f"{unit} {places[pc.index(texts, word).as_py()]:,}"
+            at = at or f"{unit} {row_numbers[pc.index(texts, word).as_py()]:,}"
             self._lost[word] = times + found["counts"], at
 
-    def _look_at_decimals(self, texts: pa.StringArray, places: Sequence[int], unit: str) -> None:
+    def _look_at_decimals(self, texts: pa.StringArray, row_numbers: Sequence[int], unit: str) -> None:
         """Doubts numbers where 1.1 and 1.10 may be two values, such as versions.
 
         Where all have the same number of decimals, as prices do, the zeros say nothing.
@@ -154,12 +134,12 @@ class TextColumn:
         self._decimals.update(pc.unique(pc.binary_length(decimals).drop_null()).to_pylist())
         padded = pc.index(pc.fill_null(pc.match_substring_regex(decimals, "^[0-9]+0$"), False), True).as_py()
         if padded >= 0 and not self._padded:
-            self._padded = f"{texts[padded].as_py()!r} in {unit} {places[padded]:,}"
+            self._padded = f"{texts[padded].as_py()!r} in {unit} {row_numbers[padded]:,}"
         if self._padded and len(self._decimals) > 1:
             self.doubt = f"{self._padded} loses its last zero as a number, and others have fewer decimals"
 
     def to_arrow(self, values: list[str]) -> pa.Array:
-        """Returns the values in the column's type."""
+        """Returns values in the column's type. All of them must have been passed to `add`."""
         texts, kind = pa.array(values, pa.string()), self.type
         if kind == pa.string():
             return texts
@@ -214,7 +194,7 @@ def is_number(text: str) -> bool:
 
 
 class JsonColumn:
-    """A column of JSON values: numbers, texts, booleans, lists and objects."""
+    """A column of JSON values: numbers, texts, booleans, lists and objects. Attributes: see `TextColumn`."""
 
     lost = ""  # JSON has a null of its own
 
@@ -229,7 +209,7 @@ class JsonColumn:
         """Returns the type that can represent all values; text if there is none."""
         return pa.string() if self._is_mixed else self._type
 
-    def add(self, values: list[Any], places: Sequence[int], unit: str) -> None:
+    def add(self, values: list[Any], row_numbers: Sequence[int], unit: str) -> None:
         """Widens the type for the values, or falls back to text."""
         if self._is_mixed:
             return
@@ -243,11 +223,11 @@ class JsonColumn:
                 not self.note
                 and (changed := next((row for row, one in enumerate(values) if type(one) is Digits), -1)) >= 0
             ):
-                self.note = f"{values[changed]} in {unit} {places[changed]:,} would change as a number"
+                self.note = f"{values[changed]} in {unit} {row_numbers[changed]:,} would change as a number"
         except _KeysError as error:
             self.note, self._is_mixed = str(error), True
         except _NO_TYPE as error:
-            self.note = self._explain(values, places, unit, error)
+            self.note = self._explain(values, row_numbers, unit, error)
             self._is_mixed = True
 
     def to_arrow(self, values: list[Any]) -> pa.Array:
@@ -256,16 +236,19 @@ class JsonColumn:
             values = [value if value is None or isinstance(value, str) else to_json(value) for value in values]
         return pa.array(values, self.type)
 
-    def _explain(self, values: list[Any], places: Sequence[int], unit: str, error: Exception) -> str:
+    def _explain(self, values: list[Any], row_numbers: Sequence[int], unit: str, error: Exception) -> str:
         """Returns which value does not fit the type of the others."""
         kind = self._type
-        for value, place in zip(values, places, strict=True):
+        for value, number in zip(values, row_numbers, strict=True):
             try:
                 kind = _union(kind, _infer([value]))
             except _NO_TYPE:
                 others = "" if pa.types.is_null(kind) else f", others are {kind}"
-                return f"{unit} {place:,} holds {to_json(value)[:_MOST_SHOWN]}{others}"
+                return f"{unit} {number:,} holds {to_json(value)[:_MOST_SHOWN]}{others}"
         return reason(error)
+
+
+Column: TypeAlias = TextColumn | JsonColumn
 
 
 class _KeysError(ValueError):

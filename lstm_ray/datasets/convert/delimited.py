@@ -96,18 +96,9 @@ class DelimitedRows:
                 names.pop()
             if not names:
                 raise InputError(f"{self._lines.path}: is empty")
-            if not self._dialect.column_names and (
-                told := _NAMES_DELIMITER.fullmatch("".join(self._record).strip("\r\n"))
-            ):
-                raise InputError(
-                    f"{self._lines.path}: its first line tells Excel the delimiter: delete that line, and give "
-                    f"--delimiter {_shown(told[1])}"
-                )
-            if len(names) > MOST_COLUMNS:
-                raise InputError(f"{self._lines.path}: has {len(names):,} columns, more than {MOST_COLUMNS:,}")
             self._check_names(names)
             block: list[list[str]] = []
-            places: list[int] = []
+            row_numbers: list[int] = []
             size = 0
             for row in rows:
                 if not row or (len(row) < len(names) and not any(value.strip() for value in row)):
@@ -119,12 +110,12 @@ class DelimitedRows:
                     raise self._wrong_number(row, names, has_unnamed)
                 self._look_at(row, names)
                 block.append(row)
-                places.append(self._first_line())
+                row_numbers.append(self._first_line())
                 size += sum(map(len, self._record))
                 if len(block) == _BLOCK_ROWS or size >= _BLOCK_CHARACTERS:
-                    yield _block(names, block, places)
-                    block, places, size = [], [], 0
-            yield _block(names, block, places)
+                    yield _block(names, block, row_numbers)
+                    block, row_numbers, size = [], [], 0
+            yield _block(names, block, row_numbers)
 
     def notes(self) -> list[str]:
         """Returns notes for the user, after all rows have been read."""
@@ -170,22 +161,25 @@ class DelimitedRows:
             yield line
 
     def _check_names(self, names: Sequence[str]) -> None:
-        given = "--column-names" if self._dialect.column_names else "its first line"
-        if repeated := [name for name, count in Counter(names).items() if count > 1]:
+        is_given, path = bool(self._dialect.column_names), self._lines.path
+        if not is_given and (told := _NAMES_DELIMITER.fullmatch("".join(self._record).strip("\r\n"))):
             raise InputError(
-                f"{self._lines.path}: has two columns named {shortened(repr(repeated[0]))}: rename one in {given}"
-                + ("" if self._dialect.column_names else ", or if that line is a row, name the columns: --column-names")
+                f"{path}: its first line tells Excel the delimiter: delete that line, and give --delimiter "
+                f"{_shown(told[1])}"
             )
-        if not self._dialect.column_names and any(is_number(name) or len(name) > _LONGEST_NAME for name in names):
+        if len(names) > MOST_COLUMNS:
+            raise InputError(f"{path}: has {len(names):,} columns, more than {MOST_COLUMNS:,}")
+        if repeated := [name for name, count in Counter(names).items() if count > 1]:
+            remedy = "--column-names" if is_given else "its first line; or if that is a row, give --column-names"
+            raise InputError(f"{path}: has two columns named {shortened(repr(repeated[0]))}: rename one in {remedy}")
+        if not is_given and any(is_number(name) or len(name) > _LONGEST_NAME for name in names):
             self._doubt("it was read as the columns' names, but looks like a row: if it is, give --column-names")
         if any(_UNSEEN.search(name) for name in names):
             self._doubt("a column's name has spaces around it, or characters that are not seen, which were kept")
         if "" in names:
             self._doubt("a column has no name, such as the index that pandas writes, and was kept")
         if len(names) == 1 and (other := _OTHER_DELIMITER.search(names[0])):
-            raise InputError(
-                f"{self._lines.path}: has one column, {shortened(repr(names[0]))}: try --delimiter {_shown(other[0])}"
-            )
+            raise InputError(f"{path}: has one column, {shortened(repr(names[0]))}: try --delimiter {_shown(other[0])}")
 
     def _look_at(self, row: list[str], names: list[str]) -> None:
         """Counts rows that are valid but look as if something else was intended."""

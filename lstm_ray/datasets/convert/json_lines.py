@@ -53,18 +53,18 @@ class JsonRows:
             yield from self._array(self._whole(first, lines))
             return
         rows: list[dict[str, Any]] = []
-        places: list[int] = []
+        row_numbers: list[int] = []
         names: set[str] = set()
         size = 0
         for line in itertools.chain([first], lines):
             rows.append(self._object(self._parse(line), "line", self._lines.number))
-            places.append(self._lines.number)
+            row_numbers.append(self._lines.number)
             size += len(line)
             names.update(rows[-1])
             if len(rows) == _BLOCK_ROWS or size >= _BLOCK_CHARACTERS or len(rows) * len(names) >= _BLOCK_VALUES:
-                yield self._block(rows, places, "line")
-                rows, places, names, size = [], [], set(), 0
-        yield self._block(rows, places, "line")
+                yield self._block(rows, row_numbers, "line")
+                rows, row_numbers, names, size = [], [], set(), 0
+        yield self._block(rows, row_numbers, "line")
 
     def notes(self) -> list[str]:
         """Returns a note if the file is one object that seems to hold the rows, after all rows have been read."""
@@ -143,14 +143,14 @@ class JsonRows:
             level = [inner for inner in inside if isinstance(inner, dict | list)]
         raise InputError(f"{self._lines.path}: {unit} {number:,} is nested more than {_MOST_NESTED} deep")
 
-    def _block(self, rows: list[dict[str, Any]], places: Any, unit: str) -> Block:
+    def _block(self, rows: list[dict[str, Any]], row_numbers: Any, unit: str) -> Block:
         names = dict.fromkeys(name for row in rows for name in row)
         if len(names) > MOST_COLUMNS:
             raise InputError(
                 f"{self._lines.path}: has more than {MOST_COLUMNS:,} columns: its objects have keys of their own; "
                 "write each as a list of objects with a key and a value"
             )
-        return Block({name: [row.get(name) for row in rows] for name in names}, places, unit)
+        return Block({name: [row.get(name) for row in rows] for name in names}, row_numbers, unit)
 
 
 def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import shlex
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,21 +20,20 @@ from lstm_ray.config import ConvertConfig, option_name
 from lstm_ray.datasets.convert.columns import MOST_COLUMNS, Block, Column, JsonColumn, TextColumn, to_json
 from lstm_ray.datasets.convert.delimited import DELIMITERS, DelimitedRows, Dialect, make_dialect
 from lstm_ray.datasets.convert.json_lines import SUFFIXES, JsonRows
-from lstm_ray.datasets.convert.source import COMPRESSED, open_lines, unpacked_beginning
+from lstm_ray.datasets.convert.source import open_lines, unpacked_beginning
 from lstm_ray.datasets.files import refuse_existing
 from lstm_ray.errors import ConfigError, InputError, OutputError
 from lstm_ray.progress import Count, Progress, ignore
 from lstm_ray.storage.formats import (
+    COMPRESSIONS,
     HEAD_BYTES,
     PARQUET,
     check_parquet_name,
-    is_compressed_as_named,
     is_text,
-    stand_in,
+    unsupported_format,
 )
 from lstm_ray.wording import no_column, reason
 
-_JSON = "looks like JSON: let its name end in .jsonl, or .json for an array"
 _JSON_BEGINS = (b'{"', b'[{"', b"[\n")
 
 
@@ -107,7 +107,7 @@ def convert(config: ConvertConfig, progress: Progress = ignore) -> Converted:
         written = 0
         with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
             for path, block in again:
-                written += len(block.places)
+                written += len(block.row_numbers)
                 if written > rows or block.columns.keys() - columns.keys():
                     raise InputError(f"{path}: has changed while it was read: convert it again")
                 with _explaining(path, block):
@@ -141,10 +141,10 @@ def _read_columns(
             for name, values in block.columns.items():
                 if name not in columns:
                     columns[name] = make_column(name in as_text)
-                columns[name].add(values, block.places, block.unit)
+                columns[name].add(values, block.row_numbers, block.unit)
         if len(columns) > MOST_COLUMNS:
             raise InputError(f"{path}: has more than {MOST_COLUMNS:,} columns")
-        rows += len(block.places)
+        rows += len(block.row_numbers)
     if unread := [name for name in as_text if name not in columns]:
         raise InputError(f"{_named(sources)}: {no_column(unread[0], columns)}")
     if not columns:
@@ -198,10 +198,10 @@ def _check_file(path: Path, before: Sequence[Path], output: Path) -> None:
     if head.startswith(PARQUET):
         raise InputError(f"{path}: is Parquet already: give it to train, evaluate or score as it is")
     suffix = path.suffix.lower()
-    is_packed = suffix in COMPRESSED and is_compressed_as_named(suffix, head)
-    if (what := stand_in(unpacked_beginning(path) if is_packed else head)) is not None:
+    is_packed = suffix in COMPRESSIONS and re.match(COMPRESSIONS[suffix].begin, head) is not None
+    if (what := unsupported_format(unpacked_beginning(path) if is_packed else head)) is not None:
         raise InputError(f"{path}: is {'compressed, and what it holds is ' if is_packed else ''}{what}")
-    if suffix in COMPRESSED and not is_packed and is_text(head):
+    if suffix in COMPRESSIONS and not is_packed and is_text(head):
         raise InputError(f"{path}: cannot be read: it is not compressed, so delete {suffix} at the end of its name")
     if head.startswith(b"__label__"):
         sed = shlex.join(["sed", r"s/^__label__\([^ ]*\) /\1\t/", str(path)])
@@ -209,7 +209,7 @@ def _check_file(path: Path, before: Sequence[Path], output: Path) -> None:
             f"{path}: is fastText's format: `{sed} > NEW.tsv` makes TSV of it, for --column-names label,text"
         )
     if head.startswith(_JSON_BEGINS) and not any(one.lower() in SUFFIXES for one in path.suffixes):
-        raise InputError(f"{path}: {_JSON}")
+        raise InputError(f"{path}: looks like JSON: let its name end in .jsonl, or .json for an array")
 
 
 def _blocks(
@@ -248,7 +248,7 @@ def _check_names(path: Path, block: Block, columns: Collection[str], first: Path
 
 def _dialect(source: Path, config: ConvertConfig) -> Dialect | None:
     """Returns the dialect of a file; None if it is JSON."""
-    suffix = next(one for one in reversed(["", *source.suffixes]) if one.lower() not in COMPRESSED).lower()
+    suffix = next(one for one in reversed(["", *source.suffixes]) if one.lower() not in COMPRESSIONS).lower()
     if suffix in SUFFIXES:
         for name in ("delimiter", "quote", "escape", "column_names"):
             if getattr(config, name):
@@ -262,7 +262,7 @@ def _dialect(source: Path, config: ConvertConfig) -> Dialect | None:
 
 
 def _to_table(path: Path, block: Block, columns: dict[str, Column], schema: pa.Schema) -> pa.Table:
-    rows = len(block.places)
+    rows = len(block.row_numbers)
     arrays = []
     for name, column in columns.items():
         values = block.columns.get(name)
@@ -280,9 +280,9 @@ def _explaining(path: Path, block: Block) -> Iterator[None]:
     try:
         yield
     except UnicodeEncodeError as error:
-        row = next(row for row in range(len(block.places)) if not _is_unicode(block, row))
+        row = next(row for row in range(len(block.row_numbers)) if not _is_unicode(block, row))
         raise InputError(
-            f"{path}: {block.unit} {block.places[row]:,} holds half a character, which UTF-8 does not have "
+            f"{path}: {block.unit} {block.row_numbers[row]:,} holds half a character, which UTF-8 does not have "
             f"({reason(error)}): correct it"
         ) from error
 

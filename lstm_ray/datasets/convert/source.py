@@ -12,14 +12,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from lstm_ray.errors import ConfigError, InputError
-from lstm_ray.storage.formats import HEAD_BYTES, without_mark
+from lstm_ray.storage.formats import COMPRESSIONS, HEAD_BYTES, utf16_without_mark
 from lstm_ray.text.encodings import readings, utf8_word
 from lstm_ray.wording import counted, reason
-
-COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
-"""Compression codecs by suffix."""
-
-_UNPACKERS = {".gz": "gzip", ".bz2": "bzip2", ".zst": "zstd"}
 
 LONGEST = 64 << 20
 """Maximum characters in a line."""
@@ -86,10 +81,9 @@ class Lines:
         """Returns how to delete NUL and Ctrl-Z characters, as the end of a sentence; "" if other ones contain them."""
         if _is_wide(self._encoding):
             return ""
-        name, packer = shlex.quote(str(self.path)), _UNPACKERS.get(self.path.suffix.lower())
-        if packer is None:
-            return f", with tr -d '\\000\\032' < {name} > NEW"
-        return f", with {packer} -dc {name} | tr -d '\\000\\032' > NEW, which is not compressed"
+        if (unpack := _unpacking(self.path)) is None:
+            return f", with tr -d '\\000\\032' < {shlex.quote(str(self.path))} > NEW"
+        return f", with {unpack} | tr -d '\\000\\032' > NEW, which is not compressed"
 
     def _next(self) -> str:
         try:
@@ -160,7 +154,7 @@ def open_lines(path: Path, encoding: str | None) -> Iterator[Lines]:
             with _open(path) as (_, content):
                 head = content.read(HEAD_BYTES)
             encoding = next((name for mark, name in _MARKS.items() if head.startswith(mark)), "utf-8")
-            if encoding == "utf-8" and (guess := without_mark(head)) is not None:  # it may be valid UTF-8
+            if encoding == "utf-8" and (guess := utf16_without_mark(head)) is not None:  # it may be valid UTF-8
                 raise InputError(f"{path}: looks like UTF-16: try --encoding {guess}")
             if encoding == "utf-8" and b"\0" in head[:4]:
                 raise InputError(f"{path}: begins with NUL characters: is it text? If so, name its --encoding")
@@ -176,21 +170,28 @@ def open_lines(path: Path, encoding: str | None) -> Iterator[Lines]:
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
-    remedy = "; fetch it again, or write it again" if "Truncated" in str(error) else ""
-    if "too much memory" in str(error):  # compressed with a window above zstd's default limit, as the largest dumps are
-        remedy = f"; convert what `{shlex.join(['zstd', '-dc', '--long=31', str(path)])}` prints"
-    if "inflate failed" in str(error):  # gzip skips bytes after the compressed ones, such as zeros
-        remedy = f"; convert what `{shlex.join(['gzip', '-dc', str(path)])}` prints, if that works"
+    remedy, unpack = "", _unpacking(path)
+    if "Truncated" in str(error):
+        remedy = "; fetch it again, or write it again"
+    elif unpack is not None and not getattr(error, "errno", None):
+        # Programs skip bytes after the compressed ones, and take the memory that a large window needs.
+        remedy = f"; convert what `{unpack}` prints, if that works"
     return InputError(f"{path}: cannot be read: {reason(error)}{remedy}")
+
+
+def _unpacking(path: Path) -> str | None:
+    """Returns the command that prints a compressed file's content; None if the name is not that of one."""
+    found = COMPRESSIONS.get(path.suffix.lower())
+    return None if found is None else f"{found.command} {shlex.quote(str(path))}"
 
 
 @contextmanager
 def _open(path: Path) -> Iterator[tuple[pa.NativeFile, pa.NativeFile]]:
     """Opens a file and the stream of its decompressed bytes."""
     with pa.OSFile(str(path)) as raw:
-        codec = COMPRESSED.get(path.suffix.lower())
-        if codec is None:
+        found = COMPRESSIONS.get(path.suffix.lower())
+        if found is None:
             yield raw, raw
         else:
-            with pa.CompressedInputStream(raw, codec) as content:
+            with pa.CompressedInputStream(raw, found.codec) as content:
                 yield raw, content

@@ -21,8 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lstm_ray.config import TrainConfig
-from lstm_ray.datasets.held_out import Hashes, hash_keys, held_out, keys_of_rows, share_that_divides
-from lstm_ray.datasets.labelled import Shard, describe_left_out, find_shards, read_shard, sample_rows
+from lstm_ray.datasets.held_out import Hashes, group_keys, hash_keys, held_out, keys_of_rows, share_that_divides
+from lstm_ray.datasets.labelled import Shard, describe_left_out, find_shards, read_columns, read_shard, sample_rows
 from lstm_ray.datasets.labels import label_mapping
 from lstm_ray.datasets.seen import Hashes40, SeenTexts, hash_texts, sum_of
 from lstm_ray.errors import InputError
@@ -324,14 +324,31 @@ def assemble(shards: Iterable[EncodedShard], config: TrainConfig, seen_before: S
     )
     share = None
     if groups:
-        distinct = np.unique(np.concatenate(groups))
-        on_validation = held_out(distinct, config.validation_fraction)
-        sides = int((~on_validation).sum()), int(on_validation.sum())
-        prepared = replace(prepared, groups=Groups(*sides, without_group))
-        if 0 in sides:
-            share = share_that_divides(distinct, config.validation_fraction)
+        divided, share = _divide(groups, without_group, config.validation_fraction)
+        prepared = replace(prepared, groups=divided)
     _check_classes(prepared, config, share)
     return prepared
+
+
+def _divide(hashes: Sequence[Hashes], rows_without: int, fraction: float) -> tuple[Groups, float | None]:
+    """Returns how many groups are on each side; if all are on one, also the nearest share that divides them."""
+    distinct = np.unique(np.concatenate(hashes))
+    on_validation = int(held_out(distinct, fraction).sum())
+    groups = Groups(len(distinct) - on_validation, on_validation, rows_without)
+    return groups, None if groups.training and groups.validation else share_that_divides(distinct, fraction)
+
+
+def check_groups(shards: Sequence[Shard], config: TrainConfig) -> None:
+    """Raises InputError if the column of `--validation-group` holds out all rows or none; reads no other column."""
+    if config.validation_group is None:
+        return
+    name = config.validation_group
+    columns = [shard.pick(group_keys(read_columns(shard, [name])[name])) for shard in shards]
+    hashes = [hash_keys(column.drop_null(), config.seed) for column in columns]
+    groups, share = _divide(hashes, sum(column.null_count for column in columns), config.validation_fraction)
+    if 0 in (groups.training, groups.validation) and not groups.rows_without:
+        rows = sum(map(len, columns))
+        raise _undivided(config, rows, groups, share, is_all_held_out=not groups.training)
 
 
 class _Rows:
@@ -383,26 +400,17 @@ def _ids_of_codes(words: pa.LargeStringArray, vocabulary: Vocabulary) -> npt.NDA
     return np.concatenate([[START_ID], ids]).astype(np.int32)
 
 
-_OTHER_GROUP = "choose another column with --validation-group"
-
-
 def _check_classes(prepared: Prepared, config: TrainConfig, share: float | None) -> None:
     """Raises InputError if a side has no rows, or training one class; proposes a share that divides the groups."""
     where = ", ".join(config.train)
     training, validation, groups = prepared.training, prepared.validation, prepared.groups
-    of_groups = f" of {counted(groups.training + groups.validation, 'group')}" if groups is not None else ""
-    fraction = "--validation-fraction" if share is None else f"--validation-fraction to {share}"
-    is_one_group = groups is not None and groups.training + groups.validation == 1 and not groups.rows_without
 
     def left_out() -> str:
         counts = prepared.rows_without_text, prepared.rows_with_other_label
         return describe_left_out(*counts, find_all_shards(config), config.label_column)
 
     if len(training) == 0 and len(validation) and not config.validation:
-        change = _OTHER_GROUP if is_one_group else f"lower {fraction}"
-        raise InputError(
-            f"{where}: all its {counted(len(validation), 'row')}{of_groups} are held out for validation: {change}"
-        )
+        raise _undivided(config, len(validation), groups, share, is_all_held_out=True)
     if len(training) == 0:
         raise InputError(f"{where}: no rows to train on{left_out()}")
     if len(np.unique(training.labels)) == 1:
@@ -416,7 +424,20 @@ def _check_classes(prepared: Prepared, config: TrainConfig, share: float | None)
     if len(validation) == 0 and config.validation:
         raise InputError(f"{', '.join(config.validation)}: no rows to validate on{left_out()}")
     if len(validation) == 0 and config.validation_fraction:
-        change = _OTHER_GROUP if is_one_group else f"raise {fraction}, or set it to 0"
-        raise InputError(
-            f"{where}: none of its {counted(len(training), 'row')}{of_groups} is held out for validation: {change}"
-        )
+        raise _undivided(config, len(training), groups, share, is_all_held_out=False)
+
+
+def _undivided(
+    config: TrainConfig, rows: int, groups: Groups | None, share: float | None, *, is_all_held_out: bool
+) -> InputError:
+    """Returns the error of rows that are all held out, or none of which is."""
+    of_groups = f" of {counted(groups.training + groups.validation, 'group')}" if groups is not None else ""
+    found = f"{counted(rows, 'row')}{of_groups}"
+    fraction = "--validation-fraction" if share is None else f"--validation-fraction to {share}"
+    change = f"lower {fraction}" if is_all_held_out else f"raise {fraction}, or set it to 0"
+    if groups is not None and groups.training + groups.validation == 1 and not groups.rows_without:
+        change = "choose another column with --validation-group"
+    problem = f"none of its {found} is held out for validation"
+    if is_all_held_out:
+        problem = f"all its {found} are held out for validation"
+    return InputError(f"{', '.join(config.train)}: {problem}: {change}")

@@ -13,9 +13,8 @@ from typer.testing import CliRunner
 from lstm_ray.cli.app import app
 from lstm_ray.datasets.convert.delimited import DELIMITERS
 from lstm_ray.datasets.convert.json_lines import SUFFIXES
-from lstm_ray.datasets.convert.source import COMPRESSED
 from lstm_ray.errors import InputError
-from lstm_ray.storage.formats import many_to_convert, not_parquet
+from lstm_ray.storage.formats import COMPRESSIONS, many_to_convert, not_parquet
 from lstm_ray.storage.inputs import find_file, find_inputs
 from lstm_ray.storage.parquet import open_parquet
 
@@ -57,7 +56,7 @@ def test_a_directory_of_what_is_no_parquet_is_refused_with_a_command_that_works(
 
 def test_the_command_is_named_for_all_that_can_be_converted() -> None:
     for suffix in (*DELIMITERS, *SUFFIXES):
-        for packed in ("", *COMPRESSED):
+        for packed in ("", *COMPRESSIONS):
             said = not_parquet(f"s3://bucket/a/b{suffix}{packed}", ValueError("no"))
             command = f"lstm-ray data convert b{suffix}{packed} --output b.parquet"
             assert said == f"not a Parquet file: fetch b{suffix}{packed}, and `{command}` makes Parquet of it"

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pyarrow.parquet as pq
 import pytest
@@ -116,8 +117,15 @@ def server(content: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         thread.join()
 
 
-def fetch(output: Path, url: str, **options: object) -> ImdbFiles:
-    return fetch_imdb(output, url=url, folders=FOLDERS, **{"retry_wait_s": 0.001, "timeout_s": 5.0} | options)
+@pytest.fixture(autouse=True)
+def small_and_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(imdb, "_FOLDERS", FOLDERS)
+    monkeypatch.setattr(imdb, "_RETRY_WAIT_S", 0.001)
+
+
+def fetch(output: Path, url: str, *, retries: int = 5, timeout_s: float = 5.0, **options: object) -> ImdbFiles:
+    with mock.patch.multiple(imdb, _RETRIES=retries, _TIMEOUT_S=timeout_s):
+        return fetch_imdb(output, url=url, **options)
 
 
 def fetch_in_part(output: Path, server: Server) -> None:
@@ -130,7 +138,7 @@ def fetch_in_part(output: Path, server: Server) -> None:
 def read_archive(output: Path, members: dict[str, bytes] | bytes, **options: object) -> ImdbFiles:
     archive = output.parent / "archive.tar.gz"
     archive.write_bytes(members if isinstance(members, bytes) else make_archive(members))
-    return fetch_imdb(output, archive=archive, folders=FOLDERS, **options)
+    return fetch_imdb(output, archive=archive, **options)
 
 
 def names_in(directory: Path) -> set[str]:
@@ -257,7 +265,7 @@ def test_a_failed_overwrite_leaves_the_old_files(tmp_path: Path, content: bytes)
 
 def test_an_output_that_is_a_file(tmp_path: Path, server: Server) -> None:
     (tmp_path / "out").write_text("a file")
-    with pytest.raises(OutputError, match="out cannot be written"):
+    with pytest.raises(OutputError, match=r"out/train\.parquet: cannot be written"):
         read_archive(tmp_path / "out", review_members())
     with pytest.raises(OutputError, match=r"partial cannot be written"):
         fetch(tmp_path / "out", server.url)

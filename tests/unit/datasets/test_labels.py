@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from lstm_ray.config import join_list, split_list
+from lstm_ray.config import split_list
 from lstm_ray.datasets.labels import (
     OTHER,
     ZERO_AND_ONE,
@@ -18,6 +18,7 @@ from lstm_ray.datasets.labels import (
     mapping_options,
     propose_mapping,
 )
+from lstm_ray.wording import join_list
 
 STARS = LabelMapping(("4", "5.0"), ("1", "2"))
 WORDS = LabelMapping(("pos",), ("neg", "very neg"))

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as reference
 
+from lstm_ray.config import LENGTH
 from lstm_ray.errors import InputError
 from lstm_ray.evaluate import groups
 from lstm_ray.evaluate.counts import BinaryCounts
 from lstm_ray.evaluate.groups import (
-    LENGTH,
     Group,
     GroupResult,
     Outcomes,

@@ -655,6 +655,16 @@ def test_max_rows_scores_the_first(run: Run, place: Path) -> None:
     assert ids == [*(f"a{number}" for number in range(ROWS)), *(f"b{number}" for number in range(234))]
 
 
+def test_only_the_files_that_are_read_are_counted(place: Path, tiny_bundle: Path) -> None:
+    said: list[Event] = []
+    for rows, files in ((7, "1 file"), (1_234, "2 files")):
+        output = str(place / f"out{rows}")
+        score(
+            ScoreConfig(inputs=(str(place / "in"),), model=str(tiny_bundle), output=output, max_rows=rows), said.append
+        )
+        assert any(str(event).startswith(f"{rows:,} rows in {files}, ") for event in said)
+
+
 def test_an_input_without_rows_becomes_a_part_without_rows(run: Run, place: Path) -> None:
     columns = {"text": pa.array([], pa.string()), "id": pa.array([], pa.int64())}
     pq.write_table(pa.table(columns), place / "empty.parquet")

@@ -1,6 +1,7 @@
-"""Storage: paths and URIs are distinguished, and a written file is complete or absent."""
+"""Storage: a written file is complete or absent."""
 
 import fcntl
+import functools
 import os
 import threading
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from lstm_ray import storage
-from lstm_ray.errors import ConfigError, InputError, OutputError
+from lstm_ray.errors import InputError, OutputError
 from lstm_ray.storage import write_bytes, write_file
 
 
@@ -21,47 +22,6 @@ def tree(tmp_path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(name.encode())
     return tmp_path / "tree"
-
-
-# URIs
-
-
-@pytest.mark.parametrize(
-    "call",
-    [
-        storage.locate,
-        storage.is_local,
-        storage.read_bytes,
-        storage.exists,
-        storage.list_names,
-        storage.delete,
-        lambda path: write_bytes(path, b""),
-    ],
-)
-def test_an_unknown_scheme_is_named(call: Callable[[str], Any]) -> None:
-    with pytest.raises(InputError, match=r"^carrier-pigeon://coop/a\.parquet: "):
-        call("carrier-pigeon://coop/a.parquet")
-
-
-def test_join() -> None:
-    assert storage.join("out", "a") == storage.join("out/", "a") == "out/a"
-    assert storage.join("s3://bucket/", "a") == "s3://bucket/a"
-    assert storage.join("/", "a") == "/a"
-
-
-def test_a_local_path_becomes_absolute_and_a_uri_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", "/home/me")
-    for path, expected in (("run", f"{tmp_path}/run"), ("~/run", "/home/me/run"), ("/run", "/run")):
-        assert storage.absolute(path) == expected
-    for uri in ("s3://bucket/run", "sqlite:///runs.db", "http://tracking:5000"):
-        assert storage.absolute(uri) == uri
-
-
-def test_an_ending_comes_before_a_uris_options() -> None:
-    assert storage.extend("runs/0001/", ".json") == "runs/0001.json"
-    uri = "s3://bucket/runs/0001?endpoint_override=localhost:9000&scheme=http"
-    assert storage.extend(uri, ".json") == "s3://bucket/runs/0001.json?endpoint_override=localhost:9000&scheme=http"
 
 
 # Writing
@@ -106,6 +66,23 @@ def test_directories_made_for_what_fails_are_deleted_and_others_stay(tmp_path: P
     with pytest.raises(OutputError, match="name too long"):
         storage.write_file(str(tmp_path / "a" / ("x" * 300) / "file"), fail)
     assert list(tmp_path.rglob("*")) == [tmp_path / "there"]
+
+
+def test_several_files_get_their_names_once_all_are_written(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in "abc"]
+
+    def write(*streams: Any, fails: bool = False) -> None:
+        for stream, path in zip(streams, paths, strict=True):
+            stream.write(path.name.encode())
+        assert not any(path.exists() for path in paths)
+        if fails:
+            raise InputError("half way")
+
+    with pytest.raises(InputError, match="half way"):
+        storage.write_files([*map(str, paths)], functools.partial(write, fails=True))
+    assert not list(tmp_path.iterdir())
+    storage.write_files([*map(str, paths)], write)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "a", "b": "b", "c": "c"}
 
 
 def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path: Path) -> None:
@@ -260,52 +237,3 @@ def test_a_lock_has_one_holder_even_if_its_file_is_deleted_meanwhile(
     monkeypatch.undo()
     with storage.locked(str(tmp_path), "lock"):
         pass
-
-
-@pytest.mark.parametrize(
-    ("given", "limit"),
-    [("gs://anonymous@b/x", 60), ("gs://b/x?scheme=http", 60), ("gs://b/x?retry_limit_seconds=9", 9)],
-)
-def test_google_s_store_is_not_tried_for_a_quarter_of_an_hour(given: str, limit: int) -> None:
-    filesystem, path = storage.locate(given)
-    _, (settings,) = filesystem.__reduce__()
-    assert (settings["retry_time_limit"].total_seconds(), path) == (limit, "b/x")
-
-
-def test_only_local_places_have_renames(tmp_path: Path) -> None:
-    assert storage.is_local(str(tmp_path))
-    assert storage.is_local(f"file://{tmp_path}")
-
-
-@pytest.mark.parametrize(
-    "uri",
-    [
-        "s3://KEY:PLANTED@bucket/x",
-        "s3://PLANTED@bucket/x",
-        "s3://b/x?secret_key=PLANTED",
-        "gs://b/x?a=b&token=PLANTED",
-        "abfs://:PLANTED@account.dfs.core.windows.net/x",
-        "s3://b/*.parquet?Signature=PLANTED",
-        "abfs://c@a/x?sas=PLANTED",
-        "gs://b/x?credentials=PLANTED",
-        "s3://b/x?region=r&pwd=PLANTED",
-        "https://b.s3.amazonaws.com/x.parquet?X-Amz-Date=1&X-Amz-Signature=PLANTED",
-    ],
-)
-def test_keys_in_a_uri_are_refused_and_not_repeated(uri: str) -> None:
-    with pytest.raises(ConfigError, match="was given with keys in it") as caught:
-        storage.locate(uri)
-    assert "PLANTED" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "uri",
-    [
-        "s3://bucket/a@b",
-        "abfs://container@account.dfs.core.windows.net/x",
-        "s3://b/x?region=eu-west-1",
-        "s3://b/key=1/x",
-    ],
-)
-def test_uris_without_keys_are_let_through(uri: str) -> None:
-    storage.refuse_keys(uri)

@@ -298,6 +298,8 @@ def test_a_uri_is_read_as_it_is_written(tmp_path: Path, name: str) -> None:
         ("FILE:///a.parquet", "; give the path alone, or file:///PATH"),
         ("file:/data/a.parquet", "a URI has two slashes after the colon, and a local one three: file:///data$"),
         ("s3:/bucket/a", "a URI has two slashes after the colon"),
+        ("oss:/bucket/a", "a URI has two slashes after the colon"),
+        ("C:/data/a.parquet", "no such file or directory$"),
     ],
 )
 def test_a_uri_of_another_kind_says_which_one_is_read(given: str, says: str) -> None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
 import yaml
 from runs import changed
 
 from lstm_ray.config import TrainConfig
+from lstm_ray.errors import InputError
 from lstm_ray.train.data.corpus import find_all_shards
 from lstm_ray.train.dry_run import describe, describe_inputs, describe_workers
 
@@ -31,6 +35,23 @@ def test_a_dry_run_counts_the_labels(settings: TrainConfig) -> None:
     (line,) = describe_inputs(few, find_all_shards(few))
     assert line.startswith("training: 10 rows in 1 file, ")
     assert not Path(settings.output).exists()
+
+
+def test_a_dry_run_refuses_groups_that_are_all_on_one_side(settings: TrainConfig, tmp_path: Path) -> None:
+    table = pq.read_table(settings.train[0])
+    for films, message in (
+        (
+            pa.repeat("one", len(table)),
+            "of 1 group .* held out for validation: choose another column with --validation-",
+        ),
+        (pa.array([["Up", "It"][row % 2] for row in range(len(table))]), "of 2 groups .*--validation-fraction to 0"),
+    ):
+        pq.write_table(table.append_column("film", films), tmp_path / "films.parquet")
+        grouped = changed(
+            settings, train=(str(tmp_path / "films.parquet"),), validation_group="film", validation_fraction=0.01
+        )
+        with pytest.raises(InputError, match=message):
+            describe_inputs(grouped, find_all_shards(grouped))
 
 
 def test_settings_model_inputs_and_workers_are_shown_and_nothing_is_written(settings: TrainConfig) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
 from lstm_ray.config import SkipGramSettings, TokenSettings
-from lstm_ray.datasets.demo import generate_reviews
+from lstm_ray.datasets.demo import write_demo
 from lstm_ray.progress import Count, Event, ignore
 from lstm_ray.text.sequences import Sequences
 from lstm_ray.vectors import learn
@@ -19,9 +18,10 @@ from lstm_ray.vectors.corpus import TextCorpus, read_corpus
 SETTINGS = SkipGramSettings(size=24, epochs=3, window=4)
 
 
-@functools.cache
-def demo_corpus() -> TextCorpus:
-    texts = generate_reviews(1500, 0)["text"].combine_chunks().cast(pa.large_string())
+@pytest.fixture(scope="module")
+def demo_corpus(tmp_path_factory: pytest.TempPathFactory) -> TextCorpus:
+    train = write_demo(tmp_path_factory.mktemp("demo"), rows=1500).train
+    texts = pq.read_table(train)["text"].combine_chunks().cast(pa.large_string())
     return read_corpus([lambda: texts], TokenSettings(), SETTINGS, "")
 
 
@@ -43,25 +43,24 @@ def test_words_that_stand_for_each_other_become_neighbours() -> None:
     assert likeness[np.eye(4, dtype=bool)].min() > likeness[~np.eye(4, dtype=bool)].max() + 0.5
 
 
-def test_the_same_seed_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_seed_gives_the_same_bits(demo_corpus: TextCorpus, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(learn, "_PART_WORDS", 5_000)
-    first = learned(demo_corpus())
-    np.testing.assert_array_equal(learned(demo_corpus()), first)
-    other = learned(demo_corpus(), SETTINGS.model_copy(update={"seed": 1}))
+    first = learned(demo_corpus)
+    np.testing.assert_array_equal(learned(demo_corpus), first)
+    other = learned(demo_corpus, SETTINGS.model_copy(update={"seed": 1}))
     assert np.abs(other - first).max() > 0.01
 
 
-def test_every_text_is_learned_from_once_an_epoch_and_progress_ends_at_the_total() -> None:
+def test_every_text_is_learned_from_once_an_epoch_and_progress_ends_at_the_total(demo_corpus: TextCorpus) -> None:
     calls: list[Count] = []
 
     def record(event: Event) -> None:
         assert isinstance(event, Count)
         calls.append(event)
 
-    corpus = demo_corpus()
-    vectors = learn.learn_vectors(corpus, SETTINGS, record)
-    assert vectors.shape == (len(corpus.words), 24)
-    assert (calls[-1].done, calls[-1].total) == (3 * len(corpus.texts.token_ids),) * 2
+    vectors = learn.learn_vectors(demo_corpus, SETTINGS, record)
+    assert vectors.shape == (len(demo_corpus.words), 24)
+    assert (calls[-1].done, calls[-1].total) == (3 * len(demo_corpus.texts.token_ids),) * 2
     assert [call.done for call in calls] == sorted({call.done for call in calls})
 
 
