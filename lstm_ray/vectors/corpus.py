@@ -18,7 +18,7 @@ from lstm_ray.runtime.devices import available_cores
 from lstm_ray.runtime.in_flight import in_order
 from lstm_ray.text.sequences import Sequences, concatenate
 from lstm_ray.text.tokenize import tokenize
-from lstm_ray.text.vocabulary import FIRST_WORD_ID, build_vocabulary, count_words, merge_counts
+from lstm_ray.text.vocabulary import FIRST_WORD_ID, build_vocabulary, count_words, merge_counts, number_words
 from lstm_ray.wording import counted
 
 _SHARDS_PER_CORE = 2  # running or waiting, as in train/local.py
@@ -94,16 +94,11 @@ class _EncodedTexts:
 
 def _encode(texts: pa.LargeStringArray, settings: TokenSettings) -> _EncodedTexts:
     tokens = tokenize(texts, settings)
-    encoded = tokens.flatten().dictionary_encode()
-    offsets = tokens.offsets.to_numpy()
-    codes = Sequences(encoded.indices.to_numpy(), offsets - offsets[0])
-    return _EncodedTexts(codes, encoded.dictionary, count_words(tokens))
+    return _EncodedTexts(*number_words(tokens), count_words(tokens))
 
 
 def _numbered(shard: _EncodedTexts, words: pa.LargeStringArray) -> Sequences:
     """Returns a shard's texts as indices in `words`, without words that are not there."""
     number_of_code = pc.fill_null(pc.index_in(shard.words, value_set=words), -1).to_numpy(zero_copy_only=False)
     numbers = number_of_code[shard.codes.token_ids] if len(number_of_code) else shard.codes.token_ids
-    is_kept = numbers >= 0
-    kept_before = np.concatenate([[0], np.cumsum(is_kept)])
-    return Sequences(numbers[is_kept].astype(np.int32, copy=False), kept_before[shard.codes.offsets])
+    return Sequences(numbers.astype(np.int32, copy=False), shard.codes.offsets).only(numbers >= 0)
