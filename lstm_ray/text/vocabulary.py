@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -86,11 +87,11 @@ class Vocabulary:
             pa.concat_arrays([words, added.words]), pa.concat_arrays([occurrences, added.counts]), self.size + most
         )
 
-    def write(self, path: str | Path) -> None:
-        """Writes the vocabulary as Parquet: word, id, count."""
+    def write(self, where: str | Path | IO[bytes]) -> None:
+        """Writes the vocabulary as Parquet: word, id, count; to a path or stream."""
         ids = pa.array(np.arange(len(self.words), dtype=np.int32) + np.int32(FIRST_WORD_ID))
         table = pa.table({"word": self.words, "id": ids, "count": self.counts})
-        pq.write_table(table.replace_schema_metadata({"size": str(self.size)}), path, compression="zstd")
+        pq.write_table(table.replace_schema_metadata({"size": str(self.size)}), where, compression="zstd")
 
     @classmethod
     def read(cls, path: str | Path | pa.NativeFile) -> Vocabulary:
