@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,14 +13,11 @@ import pyarrow.compute as pc
 
 from lstm_ray.config import SkipGramSettings, TokenSettings
 from lstm_ray.errors import InputError
-from lstm_ray.runtime.devices import available_cores
-from lstm_ray.runtime.in_flight import in_order
+from lstm_ray.runtime.in_flight import on_all_cores
 from lstm_ray.text.sequences import Sequences, concatenate
 from lstm_ray.text.tokenize import tokenize
 from lstm_ray.text.vocabulary import FIRST_WORD_ID, build_vocabulary, count_words, merge_counts, number_words
 from lstm_ray.wording import counted
-
-_SHARDS_PER_CORE = 2  # running or waiting, as in train/local.py
 
 
 @dataclass(frozen=True)
@@ -60,16 +56,7 @@ def read_corpus(
     Raises:
         InputError: The texts cannot be read, or no word occurs often enough.
     """
-    cores = available_cores()
-    with ThreadPoolExecutor(cores, "encode") as pool:
-        encoded = list(
-            in_order(
-                reads,
-                lambda read: pool.submit(lambda: _encode(read(), tokens)),
-                Future.result,
-                most=_SHARDS_PER_CORE * cores,
-            )
-        )
+    encoded = list(on_all_cores(lambda read: _encode(read(), tokens), reads))
     counts = merge_counts([shard.counts for shard in encoded])
     frequent = counts.filter(pc.field("count") >= settings.min_count)
     vocabulary = build_vocabulary(frequent, settings.max_words + FIRST_WORD_ID)
