@@ -1,4 +1,4 @@
-"""Training on from a model: the settings it brings, what may differ, its words and its weights."""
+"""A warm start from a model: the settings it brings, what may differ, its words and its weights."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from lstm_ray.config import TrainConfig, TuneConfig, left_open, resolve
 from lstm_ray.errors import BundleError, ConfigError, LstmRayError, OutputError
 from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.train import run
-from lstm_ray.train.beginning import begin_with, first_weights
 from lstm_ray.train.loop import checkpoints
 from lstm_ray.train.step.choice import make_stepper
+from lstm_ray.train.warm_start import first_weights, start_from
 
 pytestmark = pytest.mark.filterwarnings(
     # Keras turns its variables into arrays through an __array__ without `copy`, which NumPy 2 deprecates.
@@ -49,7 +49,7 @@ def write(path: Path, texts: list[str]) -> str:
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Gives a directory with a run, and with reviews that have other words."""
-    directory = tmp_path_factory.mktemp("beginning")
+    directory = tmp_path_factory.mktemp("warm_start")
     old = write(directory / "old.parquet", [f"{'good' if row % 2 else 'bad'} film {row % 7}" for row in range(60)])
     write(directory / "new.parquet", [f"{'good' if row % 3 else 'bad'} book or tale {row % 5}" for row in range(60)])
     write(directory / "test.parquet", [f"{'good' if row % 2 else 'bad'} tale, not film {row % 5}" for row in range(40)])
@@ -78,14 +78,14 @@ def test_a_model_brings_the_settings_that_nobody_gives(files: Path, tmp_path: Pa
     job.write_text(f"from_: {files}/old/model\nepochs: 3\nema: 0.5\nworkers: 2\n", encoding="utf-8")
     asked = resolve(TrainConfig, {"train": "in.parquet", "epochs": 7}, job)
     assert {"units", "learning_rate", "ngrams"} < set(left_open(asked))
-    config, bundle = begin_with(asked)
+    config, bundle = start_from(asked)
     assert bundle is not None
     assert left_open(config) == []
     for name, value in {**BROUGHT, "ema": 0.5, "epochs": 7, "workers": "2", "train": ("in.parquet",)}.items():
         assert getattr(config, name) == value, name
     assert config.vocabulary == f"{files}/old/model/vocabulary.parquet"
-    assert begin_with(config)[0] == config, "as its config.yaml gives them"
-    assert begin_with(TrainConfig()) == (TrainConfig(), None)
+    assert start_from(config)[0] == config, "as its config.yaml gives them"
+    assert start_from(TrainConfig()) == (TrainConfig(), None)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_the_network_and_how_it_reads_stay(files: Path, given: dict[str, Any], m
     if "output" in given:
         given["output"] = str(files / "old")
     with pytest.raises(ConfigError, match=message.format(files / "old/model")):
-        begin_with(settings(files, **given))
+        start_from(settings(files, **given))
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_both_engines_begin_with_the_weights_before_they_were_mixed(files: Path,
     checkpoint = checkpoints.latest(str(files / "old"))
     assert checkpoint is not None
     best = [array for array in checkpoint.best if array.dtype == np.float32]
-    config, _ = begin_with(settings(files, add_words=4, engine=engine))
+    config, _ = start_from(settings(files, add_words=4, engine=engine))
     stepper = make_stepper(config, Alone(), np.array([0, 1], np.int8))
     random = [array for array in stepper.weights() if array.dtype == np.float32]
     weights, has_output = first_weights(model)
