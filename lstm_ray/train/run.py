@@ -238,9 +238,9 @@ def _workers(config: TrainConfig, progress: Progress) -> Iterator[Workers]:
 
         yield LocalWorkers(progress)
     else:
-        from lstm_ray.train.ray.launch import RayWorkers, ray_session
+        from lstm_ray.train.ray.launch import RayWorkers, session
 
-        with ray_session(config, progress) as is_ours:
+        with session(config, progress) as is_ours:
             yield RayWorkers(progress, is_here=is_ours)
 
 
