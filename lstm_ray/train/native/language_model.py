@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from lstm_ray.collective.protocol import Collective, SparseRows
+from lstm_ray.collective.protocol import Collective
 from lstm_ray.config import TrainConfig
 from lstm_ray.errors import InputError
 from lstm_ray.kernels.function import Floats
@@ -117,11 +117,7 @@ class LanguageModelStepper(NativeStepper):
         """
         drawn = np.searchsorted(self._drawn_below, self._random.random(_DRAWN), side="right")
         words = np.unique(np.concatenate([batch.token_ids.ravel(), drawn]))
-        dense, d_vectors = self._word_gradients(batch, drawn, self._weights(words, with_transposed=True))
-        sparse = [] if self._config.freeze_embeddings else [SparseRows(words.astype(np.int64), d_vectors)]
-        total, sparse_total = self._collective.all_reduce(dense, sparse)
-        self._learn(total[:-2], sparse_total)
-        return total[-2:].copy()
+        return self._learn(words, *self._word_gradients(batch, drawn, self._weights(words, with_transposed=True)))
 
     def _word_gradients(self, batch: Batch, drawn: npt.NDArray[np.int64], weights: Weights) -> tuple[Floats, Floats]:
         """Returns the gradients of this worker's rows as `_gradients` does, with what `train` returns at the end."""
