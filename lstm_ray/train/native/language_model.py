@@ -16,6 +16,7 @@ Embedding to Improve Language Models", 2017.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -83,26 +84,19 @@ class LanguageModelStepper(NativeStepper):
         self._mean_length = len(texts.token_ids) / max(len(texts), 1)
         super().__init__(config, collective, np.zeros(len(texts), np.int8))
         self._language_networks = [_LanguageNetwork(config, self._layout, self._target) for _ in self._networks]
-        layout, head = self._layout, np.zeros((self._heads(), self._layout.layers[-1][0].width, self._vector))
-        random = np.random.default_rng([config.seed, 0])
-        head[:, : config.units, : config.embedding_size] = random.normal(
-            0, config.units**-0.5, (self._heads(), config.units, config.embedding_size)
+        heads = np.zeros(self._head_shape)
+        heads[:, : config.units, : config.embedding_size] = np.random.default_rng([config.seed, 0]).normal(
+            0, config.units**-0.5, (len(heads), config.units, config.embedding_size)
         )
-        self._dense.write(VALUES, (0, slice(self._head, layout.size)), head.ravel())
-
-    @property
-    def _vector(self) -> int:
-        return self._layout.embedding_width
-
-    def _heads(self) -> int:
-        return len(self._layout.layers[-1])
+        self._dense.write(VALUES, (0, self._heads), heads.ravel())
 
     def _lay_out(self, lanes: int) -> WeightLayout:
         """Returns the network's layout with room for the heads at its end."""
         layout = super()._lay_out(lanes)
-        self._head = layout.size
         last = layout.layers[-1]
-        return replace(layout, size=layout.size + len(last) * last[0].width * layout.embedding_width)
+        self._head_shape = len(last), last[0].width, layout.embedding_width
+        self._heads = slice(layout.size, layout.size + math.prod(self._head_shape))
+        return replace(layout, size=self._heads.stop)
 
     def reseed(self, seed: int, epoch: int, step: int, rank: int) -> None:
         """Seeds all workers alike: they draw the same words, so that a step is the same for any number of them."""
@@ -124,8 +118,8 @@ class LanguageModelStepper(NativeStepper):
         dense = np.zeros(self._layout.size + 2, np.float32)
         d_vectors = np.zeros_like(weights.vectors)
         at = np.searchsorted(weights.words, drawn)
-        heads = weights.dense[self._head :].reshape(self._heads(), -1, self._vector)
-        scale = np.float32(1 / (self._heads() * batch.global_rows * self._mean_length))
+        heads = weights.dense[self._heads].reshape(self._head_shape)
+        scale = np.float32(1 / (len(heads) * batch.global_rows * self._mean_length))
         real = batch.token_ids[batch.weights > 0]
 
         def gradients(task: tuple[_LanguageNetwork, npt.NDArray[np.intp]]) -> _WordGradients:
@@ -146,11 +140,8 @@ class LanguageModelStepper(NativeStepper):
         return [self._read(part) for part in parts[:-2]]  # without the output's kernel and bias, which learn nothing
 
     def _state_variables(self) -> list[Variable]:
-        head = (0, slice(self._head, self._layout.size))
-        return [
-            *super()._state_variables(),
-            *(VariablePart(self._dense, array, head) for array in (VALUES, FIRST, SECOND)),
-        ]
+        heads = (VariablePart(self._dense, array, (0, self._heads)) for array in (VALUES, FIRST, SECOND))
+        return [*super()._state_variables(), *heads]
 
 
 class _LanguageNetwork(Network):
