@@ -152,14 +152,14 @@ def _train(
     outcome = Outcome(
         state,
         config,
-        len(prepared.training),
-        len(prepared.validation),
-        prepared.rows_without_text,
-        prepared.rows_with_other_label,
-        prepared.groups,
-        prepared.validation_rows_seen,
-        prepared.profile,
-        {} if bundle is None else metrics_before(bundle, prepared.validation),
+        training_rows=len(prepared.training),
+        validation_rows=len(prepared.validation),
+        rows_without_text=prepared.rows_without_text,
+        rows_with_other_label=prepared.rows_with_other_label,
+        groups=prepared.groups,
+        validation_rows_seen=prepared.validation_rows_seen,
+        profile=prepared.profile,
+        before={} if bundle is None else metrics_before(bundle, prepared.validation),
     )
     with _failure_logged(tracker):
         write_results(config, outcome)

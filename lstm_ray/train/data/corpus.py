@@ -236,10 +236,10 @@ def encode_shard(shard: Shard, config: TrainConfig) -> EncodedShard:
         validation,
         words,
         counts,
-        rows.without_text + int((~has_words).sum()),
-        rows.with_other_label,
-        text_hashes[~is_validation],
-        text_hashes[is_validation],
+        rows_without_text=rows.without_text + int((~has_words).sum()),
+        rows_with_other_label=rows.with_other_label,
+        training_texts=text_hashes[~is_validation],
+        validation_texts=text_hashes[is_validation],
         truncated=(int((is_cut & ~is_validation).sum()), int((is_cut & is_validation).sum())),
     )
     if groups is None:
@@ -306,11 +306,11 @@ def assemble(shards: Iterable[EncodedShard], config: TrainConfig, seen_before: S
         training.corpus(),
         validation.corpus(),
         vocabulary,
-        without_text,
-        with_other_label,
-        seen,
-        leaked,
-        sum(map(sum_of, validation_texts)),
+        rows_without_text=without_text,
+        rows_with_other_label=with_other_label,
+        seen=seen,
+        validation_rows_seen=leaked,
+        sum_of_validation_texts=sum(map(sum_of, validation_texts)),
         profile=TrainingData(training.profile() + Profile(without_words=without_text), validation.profile()),
     )
     share = None
