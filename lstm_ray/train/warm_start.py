@@ -39,7 +39,7 @@ def start_from(config: TrainConfig) -> tuple[TrainConfig, Bundle | None]:
     """Reads the model that a run starts from, and returns the settings with those that it brings.
 
     Args:
-        config: The settings, with absolute paths. Without `from_` they are returned as they are, and no model.
+        config: The settings. Without `from_` they are returned as they are, and no model.
 
     Raises:
         BundleError: The model cannot be read.
@@ -47,7 +47,8 @@ def start_from(config: TrainConfig) -> tuple[TrainConfig, Bundle | None]:
     """
     if config.from_ is None:
         return config, None
-    if config.output and f"{config.from_}/".startswith(f"{config.output.rstrip('/')}/"):
+    path, output = storage.absolute(config.from_), storage.absolute(config.output).rstrip("/")
+    if config.output and f"{path}/".startswith(f"{output}/"):
         raise ConfigError(f"--from {config.from_} is inside --output {config.output}: choose another --output")
     bundle = read_bundle(config.from_)
     if bundle.model.network is not None:
@@ -62,7 +63,7 @@ def start_from(config: TrainConfig) -> tuple[TrainConfig, Bundle | None]:
     brought["vocabulary_size"] = bundle.text.vocabulary_size + config.add_words
     taken = {name: brought[name] for name in left_open(config) if name in brought}  # older versions knew fewer
     own = storage.join(config.from_, VOCABULARY)
-    if config.vocabulary not in (None, own):
+    if config.vocabulary is not None and storage.absolute(config.vocabulary) != storage.absolute(own):
         raise ConfigError(f"--from {config.from_} brings its vocabulary: leave --vocabulary out, or see --add-words")
     config = resolve(type(config), {**dict(config), **taken, "vocabulary": own})
     free = meaning_of(TrainConfig, "only_in_training")
