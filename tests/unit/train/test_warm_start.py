@@ -23,11 +23,6 @@ from lstm_ray.train.loop import checkpoints
 from lstm_ray.train.step.choice import make_stepper
 from lstm_ray.train.warm_start import first_weights, start_from
 
-pytestmark = pytest.mark.filterwarnings(
-    # Keras turns its variables into arrays through an __array__ without `copy`, which NumPy 2 deprecates.
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)
-
 NETWORK = {"vocabulary_size": 12, "max_tokens": 6, "embedding_size": 3, "units": 2, "mask": True, "bidirectional": True}
 BROUGHT = {
     **NETWORK,

@@ -27,11 +27,6 @@ from lstm_ray.train.data.corpus import Corpus, Prepared
 from lstm_ray.train.loop import checkpoints
 from lstm_ray.train.loop.state import State
 
-pytestmark = pytest.mark.filterwarnings(
-    # Keras turns its variables into arrays through an __array__ without `copy`, which NumPy 2 deprecates.
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)
-
 WriteModule = Callable[..., Path]
 
 VOCABULARY_SIZE = 40
