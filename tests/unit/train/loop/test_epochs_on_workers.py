@@ -364,7 +364,7 @@ def learnable(rows: int, seed: int) -> Corpus:
     words = base + generator.integers(0, 6, (rows, MAX_TOKENS))
     noise = generator.random((rows, MAX_TOKENS)) < 0.7
     words[noise] = generator.integers(4, VOCABULARY_SIZE, noise.sum())
-    return Corpus(Sequences(words.ravel().astype(np.int32), np.concatenate([[0], np.cumsum(lengths)])), labels)
+    return Corpus(Sequences.of(words.ravel().astype(np.int32), lengths), labels)
 
 
 @pytest.mark.second_tier

@@ -32,7 +32,7 @@ def corpus(rows: int, seed: int) -> Corpus:
     ids = generator.integers(4, 50, lengths.sum())
     is_likely = (np.repeat(labels, lengths) == 1) & (generator.random(lengths.sum()) < 0.3)
     ids[is_likely] = ids[is_likely] % 16 + 4
-    return Corpus(Sequences(ids.astype(np.int32), np.concatenate([[0], np.cumsum(lengths)])), labels)
+    return Corpus(Sequences.of(ids.astype(np.int32), lengths), labels)
 
 
 @pytest.fixture(scope="module")
