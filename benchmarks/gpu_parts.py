@@ -271,7 +271,7 @@ def our_batches(network: Network) -> Iterator[Any]:
     from lstm_ray.train.data.corpus import Corpus
 
     rows, config = draw_rows(network, 8 * network.global_batch_size), config_of(network)
-    sequences = Sequences(rows.token_ids, np.concatenate([[0], np.cumsum(rows.lengths)]))
+    sequences = Sequences.of(rows.token_ids, rows.lengths)
     steps = epoch_steps(rows.lengths, config, 1)
     yield from worker_batches(Corpus(sequences, rows.labels), steps, config, rank=0, world_size=1, epoch=1)
 

@@ -126,7 +126,7 @@ def make_network(case: Case, generator: np.random.Generator) -> NetworkWeights:
 def engine(network: NetworkWeights, texts: Texts, _: int) -> Score:
     """This package's engine."""
     scorer = NativeEngine(network, CORES)
-    sequences = Sequences(texts.ragged, np.concatenate([[0], np.cumsum(texts.lengths)]))
+    sequences = Sequences.of(texts.ragged, texts.lengths)
     return lambda: scorer.probabilities(sequences)
 
 
@@ -346,7 +346,7 @@ def measure_precisions(case: Case, rounds: int) -> dict[str, Any]:
     """Runs one case in every precision that the processor has, on one thread, and returns the figures of its table."""
     generator = np.random.default_rng(0)
     network, texts = make_network(case, generator), make_texts(case, generator)
-    sequences = Sequences(texts.ragged, np.concatenate([[0], np.cumsum(texts.lengths)]))
+    sequences = Sequences.of(texts.ragged, texts.lengths)
     engines = {name: NativeEngine(network, 1, name) for name in precisions_of(Target.host())}
     answers = {name: one.probabilities(sequences) for name, one in engines.items()}
     times: dict[str, list[float]] = {name: [] for name in engines}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -101,17 +100,14 @@ def _write_untrained(path: Path, config: TrainConfig, vocabulary: Vocabulary) ->
     if config.ngrams:
         table = np.random.default_rng(config.seed).normal(size=config.ngram_buckets).astype(np.float32)
         model = with_ngrams(model, config, table, Mix(lstm=0.8, ngrams=0.3, bias=-0.1))
-    with warnings.catch_warnings():
-        # Keras turns its variables into arrays through an __array__ without `copy`, which NumPy 2 deprecates.
-        warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
-        write_bundle(
-            str(path),
-            model=model,
-            weights=network_weights(model, config, config),
-            vocabulary=vocabulary,
-            config=config,
-            metrics={},
-        )
+    write_bundle(
+        str(path),
+        model=model,
+        weights=network_weights(model, config, config),
+        vocabulary=vocabulary,
+        config=config,
+        metrics={},
+    )
 
 
 WriteModule = Callable[..., Path]

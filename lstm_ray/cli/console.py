@@ -269,7 +269,8 @@ def progress(if_interrupted: str) -> Iterator[Progress]:
         if isinstance(event, Count):
             shown = bars.setdefault(event.unit, Bar(event.unit))
             shown.update(event.done, event.total, event.stage, event.rate)
-            position = shown.position()
+            # Of work that is done nothing is left to name: the work after it may not have counted anything yet.
+            position = shown.position() if event.done < event.total else ""
         else:
             say(str(event))
 

@@ -130,13 +130,15 @@ def _next_commands(model: str, config: TrainConfig) -> list[tuple[str, str]]:
     """Returns commands that use the model, with the columns and labels that are not the defaults."""
     usual = ScoreConfig.model_fields["text_column"].default
     columns = () if config.text_column == usual else ("--text-column", config.text_column)
+    compare = () if config.from_ is None else ("--compare", config.from_)
+    labels = given_options(config, LabelSettings)
+    evaluate = ("evaluate", "TEST.parquet", "--model", model, *compare, *columns, *labels)
     score = ("score", "REVIEWS.parquet", "--model", model, "--output", "SCORED", *columns)
-    commands = [("try it", console.command_line("predict", "--model", model, "Not bad at all"))]
-    if config.from_ is not None:
-        labels = given_options(config, LabelSettings)
-        compare = ("evaluate", "TEST.parquet", "--model", model, "--compare", config.from_, *columns, *labels)
-        commands.append(("next", console.command_line(*compare)))
-    return [*commands, ("next" if config.from_ is None else "then", console.command_line(*score))]
+    return [
+        ("try it", console.command_line("predict", "--model", model, "Not bad at all")),
+        ("next", console.command_line(*evaluate)),
+        ("then", console.command_line(*score)),
+    ]
 
 
 def _only_class(metrics: dict[str, Any]) -> str | None:

@@ -106,7 +106,7 @@ def describe(directory: str | None, probe: str | None) -> Facts:
         versions=versions,
         cpus=available_cores(),
         native_engine=f"{target.describe()}, {', '.join(precisions_of(target))}",
-        native_engine_is_slow=target.is_slow,
+        native_engine_is_slow=not target.fused,
         gpus=gpus,
         driver_failure=driver_failure,
         cudnn=_has_cudnn(),

@@ -25,14 +25,13 @@ import numpy.typing as npt
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 import lstm_ray
-from lstm_ray.model.architectures import INPUT_NAME, OUTPUT_NAME
+from lstm_ray.model.architectures import INPUT_NAME, LOWEST, OUTPUT_NAME
 from lstm_ray.model.weights import LstmWeights, NetworkWeights
 from lstm_ray.text.ngrams import MULTIPLIERS, OFFSETS, PRIME
 from lstm_ray.text.sequences import PAD_ID
 
 OPSET = 17
 _IR_VERSION = 8  # can be read by runtimes with this opset; the default depends on the installed onnx package
-_LOWEST = -1e9  # used instead of minus infinity in a maximum over time, as in the Keras model
 
 
 def onnx_model(network: NetworkWeights) -> ModelProto:
@@ -168,7 +167,7 @@ def _pool(graph: _Graph, pooling: str, states: str, is_token: str | None, length
     if is_token is None:
         return graph.add("ReduceMax" if pooling == "max" else "ReduceMean", states, axes=[0], keepdims=0)
     counts = graph.add("Unsqueeze", graph.add("Transpose", is_token, perm=[1, 0]), graph.integers(2))
-    neutral = graph.constant(f"padding_{pooling}", np.array(_LOWEST if pooling == "max" else 0, np.float32))
+    neutral = graph.constant(f"padding_{pooling}", np.array(LOWEST if pooling == "max" else 0, np.float32))
     states = graph.add("Where", counts, states, neutral)
     if pooling == "max":
         return graph.add("ReduceMax", states, axes=[0], keepdims=0)
@@ -210,8 +209,7 @@ def _ngrams(graph: _Graph, longest: int, table: npt.NDArray[np.float32]) -> str:
     rising, _ = graph.add_all("TopK", 2, together, count, axis=1, largest=0, sorted=1)
     is_new = graph.add("Not", graph.add("Equal", rising, rolled(rising, -1)))
     counts = graph.add("And", is_new, graph.add("Not", graph.add("Equal", rising, padding)))
-    values = graph.add(
-        "Gather", graph.constant("ngram_table", table), rising
-    )  # -1: the last entry, which does not count
+    # Of the bucket -1 this gathers the last entry, which does not count.
+    values = graph.add("Gather", graph.constant("ngram_table", table), rising)
     summed = graph.add("Where", counts, values, graph.constant("nothing", np.array(0, np.float32)))
     return graph.add("ReduceSum", summed, graph.integers(1), keepdims=1)

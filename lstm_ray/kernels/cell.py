@@ -19,7 +19,7 @@ _LOG2_E = 1.4426950408889634
 _EXPONENT_LIMIT = 42.0
 # 2^f for -1/2 <= f <= 1/2: minimax of the relative error, 1.1e-7, with the last coefficient held at 1 so that 2^0 is 1.
 _EXP2_COEFFICIENTS = (0.00132647273, 0.00967151299, 0.0555073358, 0.240222424, 0.693147004, 1.0)
-_ROUND_TO_INTEGER = 1.5 * 2.0**23  # added to a float32 it leaves the nearest integer in the low bits
+ROUND_TO_INTEGER = 1.5 * 2.0**23  # added to a float32 it leaves the nearest integer in the low bits
 _MANTISSA_BITS = 23
 
 
@@ -89,7 +89,7 @@ def _one_minus_exp2(b: Emitter, z: Value, scale: float) -> Value:
 def _split(b: Emitter, z: Value, scale: float) -> tuple[Value, Value]:
     """Returns how far scale * z is from the nearest integer, and a number with that integer in its low bits."""
     z = b.clamp(z, _EXPONENT_LIMIT / abs(scale))
-    factor, rounder = b.like(z, scale), b.like(z, _ROUND_TO_INTEGER)
+    factor, rounder = b.like(z, scale), b.like(z, ROUND_TO_INTEGER)
     rounded = b.multiply_add(z, factor, rounder)
     return b.multiply_add(z, factor, b.fsub(rounder, rounded)), rounded
 

@@ -75,20 +75,15 @@ class Target:
         """Returns whether the processor has a feature, by LLVM's name."""
         return f"+{feature}" in self.features.split(",")
 
-    @property
-    def is_slow(self) -> bool:
-        """True without fused multiply-add; `describe` tells what that means."""
-        return not self.fused
-
     def describe(self) -> str:
         """Returns the instruction set of the native engine for messages: "AVX-512, 16 lanes"."""
-        return self.instructions if self.is_slow else f"{self.instructions}, {self.lanes} lanes"
+        return f"{self.instructions}, {self.lanes} lanes" if self.fused else self.instructions
 
 
 def slow_note() -> str | None:
     """Returns a note for the user if the native engine is slow on this machine; otherwise None."""
     target = Target.host()
-    return f"native engine: {target.describe()}" if target.is_slow else None
+    return None if target.fused else f"native engine: {target.describe()}"
 
 
 class Emitter(ir.IRBuilder):

@@ -45,7 +45,7 @@ LAST_LAYERS = {False: (OUTPUT_NAME,), True: (_LOGIT_NAME, _TABLE_NAME)}
 """The layers whose weights the logit is linear in, by whether the network has n-grams."""
 _BYTES_PER_WEIGHT = 16  # float32: itself, its gradient and Adam's two moments
 _LEAST = 1e-7  # probabilities of a user's network are clipped here: 0 and 1 have no finite logit
-_LOWEST = -1e9  # used instead of minus infinity in a maximum over time
+LOWEST = -1e9  # used instead of minus infinity in a maximum over time
 
 
 def build_model(text: TextSettings, model: ModelSettings, seed: int) -> keras.Model:
@@ -146,7 +146,7 @@ def _pool(states: Any, token_ids: Any, pooling: str, mask: bool) -> Any:
         return ops.max(states, axis=1) if pooling == "max" else ops.mean(states, axis=1)
     is_token = ops.expand_dims(ops.not_equal(token_ids, 0), axis=-1)
     if pooling == "max":
-        return ops.max(ops.where(is_token, states, _LOWEST), axis=1)
+        return ops.max(ops.where(is_token, states, LOWEST), axis=1)
     counted = ops.cast(is_token, "float32")
     return ops.sum(states * counted, axis=1) / ops.maximum(ops.sum(counted, axis=1), 1.0)
 

@@ -20,7 +20,7 @@ import io
 import json
 import shlex
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -97,7 +97,7 @@ class Bundle(Description):
         """
         assert self.model.network is None
         try:
-            weights = NetworkWeights.load(io.BytesIO(self.files["weights.npz"]))
+            weights = NetworkWeights.from_bytes(self.files["weights.npz"])
             weights.check_settings(self.text, self.model)
         except BundleError as error:
             raise BundleError(f"{self.path}: weights.npz: {error}") from error
@@ -208,18 +208,10 @@ def write_bundle(
     Raises:
         OutputError: The bundle cannot be written.
     """
-    with tempfile.TemporaryDirectory() as directory:
-        temporary = Path(directory)
-        model.save(temporary / "model.keras")
-        if weights is not None:
-            weights.save(temporary / "weights.npz")
-        vocabulary.write(temporary / VOCABULARY)
-        version = FORMAT_VERSION if weights is not None else USER_NETWORK_VERSION
-        names = FILES[version]
-        if seen is not None:
-            seen.write(temporary / _SEEN)
-            names = (*names, _SEEN)
-        files = {name: (temporary / name).read_bytes() for name in names}
+    files = {VOCABULARY: _written(vocabulary.write), **network_files(model, weights)}
+    if seen is not None:
+        files[_SEEN] = _written(seen.write)
+    version = FORMAT_VERSION if weights is not None else USER_NETWORK_VERSION
     description = describe(version, config, files, threshold=threshold, metrics=metrics, chosen_on=chosen_on)
     if profile is not None:
         description["profile"] = profile.to_json()
@@ -229,6 +221,23 @@ def write_bundle(
         code = user_code.sources(config.network.partition(":")[0])
         description["code"] = {name: sha256(content) for name, content in sorted(code.items())}
     _store(path, files, description)
+
+
+def network_files(model: keras.Model, weights: NetworkWeights | None) -> dict[str, bytes]:
+    """Returns the files of a bundle that hold its network, by name; `weights` is None for a user network."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "model.keras"  # Keras saves to a path only
+        model.save(path)
+        files = {path.name: path.read_bytes()}
+    if weights is not None:
+        files["weights.npz"] = weights.to_bytes()
+    return files
+
+
+def _written(write: Callable[[io.BytesIO], None]) -> bytes:
+    stream = io.BytesIO()
+    write(stream)
+    return stream.getvalue()
 
 
 def with_files(bundle: Bundle, files: dict[str, bytes]) -> Bundle:

@@ -81,11 +81,12 @@ def explain(
 def _read(tokens: pa.LargeListArray, ids: Sequences, settings: TextSettings, vocabulary: Vocabulary) -> Sequences:
     """Returns which of all words, by their position in `ids`, the model would read of texts of any length."""
     positions = np.arange(len(ids.token_ids), dtype=np.int32)
+    words = Sequences(positions, ids.offsets)
     if settings.unlisted_words == "oov":
-        return Sequences(positions, ids.offsets)
+        return words
     is_listed = pc.is_in(tokens.flatten(), value_set=vocabulary.words).to_numpy(zero_copy_only=False)
     is_read = np.insert(is_listed, ids.offsets[:-1] - np.arange(len(ids)), True)
-    return Sequences(positions[is_read], np.concatenate([[0], np.cumsum(is_read)])[ids.offsets])
+    return words.only(is_read)
 
 
 @dataclass(frozen=True)
@@ -124,8 +125,7 @@ class _Row:
         left_out = np.array([_NOTHING, *range(len(self.words))])
         for some in np.split(left_out, range(0, len(left_out), max(1, _MOST_TOKENS // max(1, len(ids))))[1:]):
             stays = self.word_of != some[:, None]
-            offsets = np.concatenate([[0], np.cumsum(stays.sum(axis=1))])
-            yield Sequences(np.broadcast_to(ids, stays.shape)[stays], offsets)
+            yield Sequences.of(np.broadcast_to(ids, stays.shape)[stays], stays.sum(axis=1))
 
     def weighed(self, weights: npt.NDArray[np.float64], settings: TextSettings) -> list[WordWeight]:
         """Returns the words by falling absolute weight, given the weight of each."""

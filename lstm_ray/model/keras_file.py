@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import io
 import json
 import sys
 import tempfile
@@ -43,8 +42,7 @@ def modules_needed(path: str, content: bytes, builder: str) -> list[str]:
         BundleError: The file is not a Keras model, or a layer's module has no valid name.
     """
     try:
-        with open_archive(io.BytesIO(content)) as archive:
-            named = _registering(json.loads(archive.read("config.json")))
+        named = _registering(json.loads(open_archive(content).read("config.json")))
     except (zipfile.BadZipFile, KeyError, ValueError, RecursionError) as error:
         raise BundleError(f"{path}: model.keras is not a Keras model: {reason(error)}") from error
     modules = sorted({builder if module in (None, "builtins") else str(module) for module in named})
@@ -110,8 +108,7 @@ def _is_without_code(source: bytes) -> bool:
 
 def open_keras_file(content: bytes, modules: Sequence[str]) -> keras.Model:
     """Returns the uncompiled model of a .keras file, after `import_modules`."""
-    with open_archive(io.BytesIO(content)):
-        pass  # checks it before Keras unpacks it
+    open_archive(content)  # checks it before Keras unpacks it
     import keras
 
     importable = user_code.importable_from() if modules else contextlib.nullcontext()

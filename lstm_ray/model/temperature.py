@@ -5,13 +5,11 @@ So native engine, Keras, ONNX and SavedModel compute sigmoid(logit / temperature
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lstm_ray.config import ModelSettings
 from lstm_ray.model.architectures import LAST_LAYERS, logit_of, network_weights, probability_model
-from lstm_ray.model.bundle import Bundle, with_files
+from lstm_ray.model.bundle import Bundle, network_files, with_files
 from lstm_ray.runtime.tensorflow import start_tensorflow
 
 if TYPE_CHECKING:
@@ -26,15 +24,8 @@ def at_temperature(bundle: Bundle, temperature: float) -> Bundle:
     """
     start_tensorflow()
     model = _divided(bundle.keras_model(), bundle.model, temperature)
-    files = {}
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory)
-        model.save(path / "model.keras")
-        files["model.keras"] = (path / "model.keras").read_bytes()
-        if bundle.model.network is None:
-            network_weights(model, bundle.text, bundle.model).save(path / "weights.npz")
-            files["weights.npz"] = (path / "weights.npz").read_bytes()
-    return with_files(bundle, files)
+    weights = network_weights(model, bundle.text, bundle.model) if bundle.model.network is None else None
+    return with_files(bundle, network_files(model, weights))
 
 
 def _divided(model: keras.Model, settings: ModelSettings, temperature: float) -> keras.Model:

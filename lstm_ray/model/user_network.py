@@ -220,7 +220,7 @@ def _random_rows(config: TrainConfig, tokens: int | None = None) -> Sequences:
     first = min(FIRST_WORD_ID, config.vocabulary_size - 1)
     ids = generator.integers(first, config.vocabulary_size, int(lengths.sum())).astype(np.int32)
     ids[:: OOV_ID + 1] = OOV_ID
-    return Sequences(ids, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+    return Sequences.of(ids, lengths)
 
 
 def _only(settings: Any, kind: Any) -> Any:

@@ -6,10 +6,10 @@ uncompressed .npz without pickle: one array per weight, and the settings as smal
 
 from __future__ import annotations
 
+import io
 import math
 import zipfile
 from dataclasses import dataclass
-from os import PathLike
 from typing import Any, get_args
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lstm_ray.config import ModelSettings, Pooling, Side, TextSettings
 from lstm_ray.errors import BundleError
-from lstm_ray.model.archives import PathOrFile, open_archive
+from lstm_ray.model.archives import open_archive
 from lstm_ray.text.ngrams import LONGEST
 from lstm_ray.wording import reason
 
@@ -92,8 +92,8 @@ class NetworkWeights:
     ngrams: int = 0
     ngram_table: NDArray[np.float32] | None = None
 
-    def save(self, path_or_file: PathOrFile) -> None:
-        """Writes the network as .npz. No suffix is added to a path."""
+    def to_bytes(self) -> bytes:
+        """Returns the content of an .npz file with the network."""
         arrays: dict[str, Any] = {
             "embedding": self.embedding,
             "directions": np.array([len(layer) for layer in self.layers], np.int64),
@@ -113,27 +113,20 @@ class NetworkWeights:
         if self.ngram_table is not None:
             arrays["ngrams"] = np.array(self.ngrams, np.int64)
             arrays["ngram_table"] = self.ngram_table
-        if isinstance(path_or_file, str | PathLike):
-            with open(path_or_file, "wb") as file:
-                np.savez(file, **arrays)
-        else:
-            np.savez(path_or_file, **arrays)
+        stream = io.BytesIO()
+        np.savez(stream, **arrays)
+        return stream.getvalue()
 
     @classmethod
-    def load(cls, path_or_file: PathOrFile) -> NetworkWeights:
-        """Reads what `save` wrote.
+    def from_bytes(cls, content: bytes) -> NetworkWeights:
+        """Reads what `to_bytes` returned.
 
         Raises:
-            BundleError: The file is not such an .npz, an array is missing, or shapes or settings do not fit together.
-            OSError: The file cannot be opened.
+            BundleError: It is not such an .npz, an array is missing, or shapes or settings do not fit together.
         """
         try:
-            with open_archive(path_or_file) as archive:
-                arrays = {
-                    member.filename.removesuffix(".npy"): _array(archive, member) for member in archive.infolist()
-                }
-        except OSError:
-            raise
+            archive = open_archive(content)
+            arrays = {member.filename.removesuffix(".npy"): _array(archive, member) for member in archive.infolist()}
         except Exception as error:  # for a damaged file zipfile and numpy raise a dozen types
             raise BundleError(f"the network weights are not a readable .npz file: {reason(error)}") from error
         try:

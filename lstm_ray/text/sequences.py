@@ -10,6 +10,7 @@ in scoring with Keras (score/scorer.py). In scoring, the native engine arranges 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,11 @@ class Sequences:
     token_ids: npt.NDArray[np.int32]
     offsets: npt.NDArray[np.int64]
 
+    @classmethod
+    def of(cls, token_ids: npt.NDArray[np.int32], lengths: npt.NDArray[np.integer[Any]]) -> Sequences:
+        """Returns rows with these numbers of tokens, int[rows], given the tokens of all rows, int32[total]."""
+        return cls(token_ids, np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
+
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
@@ -45,6 +51,15 @@ class Sequences:
         starts = self.offsets[rows]
         return gather(self.token_ids, starts, self.offsets[rows + 1] - starts)
 
+    def only(self, is_kept: npt.NDArray[np.bool_]) -> Sequences:
+        """Returns the rows without the tokens where `is_kept`, bool[total], is False; a row may become empty."""
+        return Sequences(self.token_ids[is_kept], np.concatenate([[0], np.cumsum(is_kept)])[self.offsets])
+
+    def prepended(self, token_id: int) -> Sequences:
+        """Returns the rows with one more token in front."""
+        token_ids = np.insert(self.token_ids, self.offsets[:-1], token_id)
+        return Sequences(token_ids, self.offsets + np.arange(len(self.offsets)))
+
 
 def gather(
     token_ids: npt.NDArray[np.int32], starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]
@@ -57,9 +72,8 @@ def gather(
 
 def concatenate(parts: list[Sequences]) -> Sequences:
     """Returns the rows of all parts, one part after another."""
-    lengths = np.concatenate([np.zeros(0, np.int64), *(part.lengths for part in parts)])
     token_ids = np.concatenate([np.zeros(0, np.int32), *(part.token_ids for part in parts)])
-    return Sequences(token_ids, np.concatenate([[0], np.cumsum(lengths)]))
+    return Sequences.of(token_ids, np.concatenate([np.zeros(0, np.int64), *(part.lengths for part in parts)]))
 
 
 def kept_ends(max_tokens: int, truncating: Truncating) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -58,17 +59,14 @@ class Vocabulary:
             unlisted: What happens to words that are not in the vocabulary: "oov" gives them `OOV_ID`, "drop" leaves
                 them out, as in keras.datasets.imdb.
         """
-        offsets = tokens.offsets.to_numpy()
-        flat = tokens.values.slice(offsets[0], offsets[-1] - offsets[0])
-        offsets = offsets - offsets[0]
-        positions = pc.index_in(flat, value_set=self.words)
+        positions = pc.index_in(tokens.flatten(), value_set=self.words)
         ids = pc.fill_null(positions, -1).to_numpy(zero_copy_only=False) + np.int32(FIRST_WORD_ID)
+        rows = Sequences(ids, _offsets(tokens))
         if unlisted == "drop":
-            is_listed = ids >= FIRST_WORD_ID
-            offsets = np.concatenate([[0], np.cumsum(is_listed)])[offsets]
-            ids = ids[is_listed]
+            rows = rows.only(ids >= FIRST_WORD_ID)
+        ids = rows.token_ids
         ids[(ids < FIRST_WORD_ID) | (ids >= self.size)] = OOV_ID
-        return prepend_start(ids, offsets)
+        return rows.prepended(START_ID)
 
     def resized(self, size: int) -> Vocabulary:
         """Returns the same words for a model that uses `size` ids."""
@@ -89,11 +87,11 @@ class Vocabulary:
             pa.concat_arrays([words, added.words]), pa.concat_arrays([occurrences, added.counts]), self.size + most
         )
 
-    def write(self, path: str | Path) -> None:
-        """Writes the vocabulary as Parquet: word, id, count."""
+    def write(self, where: str | Path | IO[bytes]) -> None:
+        """Writes the vocabulary as Parquet: word, id, count; to a path or stream."""
         ids = pa.array(np.arange(len(self.words), dtype=np.int32) + np.int32(FIRST_WORD_ID))
         table = pa.table({"word": self.words, "id": ids, "count": self.counts})
-        pq.write_table(table.replace_schema_metadata({"size": str(self.size)}), path, compression="zstd")
+        pq.write_table(table.replace_schema_metadata({"size": str(self.size)}), where, compression="zstd")
 
     @classmethod
     def read(cls, path: str | Path | pa.NativeFile) -> Vocabulary:
@@ -145,10 +143,17 @@ def _check_size(metadata: pq.FileMetaData, packed: int) -> None:
         raise ValueError(f"{packed:,} bytes would unpack to {metadata.num_rows:,} words of {unpacked:,} bytes")
 
 
-def prepend_start(ids: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64]) -> Sequences:
-    """Returns ragged ids (int32[total], int64[rows + 1]) with `START_ID` at the start of each row."""
-    with_start = np.insert(ids.astype(np.int32, copy=False), offsets[:-1], START_ID)
-    return Sequences(with_start, offsets + np.arange(len(offsets)))
+def number_words(tokens: pa.LargeListArray) -> tuple[Sequences, pa.LargeStringArray]:
+    """Returns each row's words as indices in a list of the distinct words, and this list."""
+    encoded = tokens.flatten().dictionary_encode()
+    return Sequences(encoded.indices.to_numpy(), _offsets(tokens)), encoded.dictionary
+
+
+def _offsets(tokens: pa.LargeListArray) -> npt.NDArray[np.int64]:
+    """Returns where each row begins in `tokens.flatten()`, and its length at the end; `tokens` may be a slice."""
+    offsets = tokens.offsets.to_numpy()
+    from_zero: npt.NDArray[np.int64] = offsets - offsets[0]
+    return from_zero
 
 
 def count_words(tokens: pa.LargeListArray) -> pa.Table:

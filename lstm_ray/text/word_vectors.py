@@ -104,9 +104,8 @@ def write_word_vectors(path: str, words: pa.LargeStringArray, vectors: npt.NDArr
             stream.write((line % (word, *vector.tolist())).encode())
 
     def write_compressed(stream: Any) -> None:
-        with gzip.GzipFile(
-            fileobj=stream, mode="wb", mtime=0
-        ) as compressed:  # no timestamp: the same vectors give the same file
+        # Without a timestamp the same vectors give the same file.
+        with gzip.GzipFile(fileobj=stream, mode="wb", mtime=0) as compressed:
             write(compressed)
 
     storage.write_file(path, write_compressed if path.endswith(".gz") else write)

@@ -55,7 +55,7 @@ def performance_notes(config: TrainConfig, on_gpu: bool) -> Iterator[str]:
         yield f"cannot tell whether cuDNN can run the network {config.network}: Keras decides"
     elif on_gpu and (obstacle := cudnn_obstacle(config, config)):
         yield f"on a GPU this trains several times slower than it could: {obstacle}"
-    if on_gpu and (memory := least_memory(config)) is not None and memory.weights + memory.states > _MUCH_BYTES:
+    if on_gpu and (memory := least_memory(config)) is not None and memory.weights + (memory.states or 0) > _MUCH_BYTES:
         yield f"each GPU needs {memory.describe()}; --accumulate saves memory"
     if choose_engine(config, on_gpu=on_gpu) == "native" and (note := slow_note()):
         yield note

@@ -15,13 +15,13 @@ from lstm_ray.model.user_network import check_network
 from lstm_ray.progress import Event
 from lstm_ray.runtime.devices import available_cores
 from lstm_ray.runtime.tensorflow import start_tensorflow
-from lstm_ray.train.beginning import begin_with
 from lstm_ray.train.best import choose
 from lstm_ray.train.checks import check_inputs, performance_notes
 from lstm_ray.train.data.corpus import check_groups, find_all_shards
 from lstm_ray.train.resume import open_run
 from lstm_ray.train.step.choice import choose_collective, runs_on_gpu
 from lstm_ray.train.step.memory import least_memory
+from lstm_ray.train.warm_start import start_from
 from lstm_ray.wording import counted
 
 _COLLECTIVES = {"tcp": "TCP", "tensorflow": "TensorFlow's collectives"}
@@ -35,7 +35,7 @@ def describe(config: TrainConfig) -> str:
         OutputError: The output directory contains something else.
     """
     notes: list[Event] = []
-    config, _ = begin_with(config)
+    config, _ = start_from(config)
     shards = find_all_shards(config, notes.append)
     config, reasons = choose(config, shards)
     inputs = describe_inputs(config, shards)

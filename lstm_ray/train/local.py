@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from types import FrameType
 
@@ -13,13 +12,10 @@ from lstm_ray.collective.protocol import Alone, Collective
 from lstm_ray.config import TrainConfig
 from lstm_ray.datasets.labelled import Shard
 from lstm_ray.progress import Progress
-from lstm_ray.runtime.devices import available_cores
-from lstm_ray.runtime.in_flight import in_order
+from lstm_ray.runtime.in_flight import on_all_cores
 from lstm_ray.runtime.tensorflow import start_tensorflow
 from lstm_ray.train.data.corpus import EncodedShard, Prepared, encode_shard
 from lstm_ray.train.loop.state import State
-
-_SHARDS_PER_CORE = 2  # running or waiting: enough to keep the cores busy, few enough for memory
 
 
 class LocalWorkers:
@@ -29,18 +25,8 @@ class LocalWorkers:
         self._progress = progress
 
     def encode_all(self, shards: Sequence[Shard], config: TrainConfig) -> Iterator[EncodedShard]:
-        """Encodes shards on all cores and yields them in order. Threads suffice: Arrow and numpy release the GIL."""
-        cores = available_cores()
-        pool = ThreadPoolExecutor(cores, "encode")
-        try:
-            yield from in_order(
-                shards,
-                lambda shard: pool.submit(encode_shard, shard, config),
-                Future.result,
-                most=_SHARDS_PER_CORE * cores,
-            )
-        finally:
-            pool.shutdown(cancel_futures=True)
+        """Encodes shards on all cores and yields them in order."""
+        return on_all_cores(lambda shard: encode_shard(shard, config), shards)
 
     def run(self, config: TrainConfig, prepared: Prepared) -> State:
         """Trains to the end."""

@@ -3,11 +3,11 @@
 OUTPUT/config.yaml  model/  vectors/  checkpoints/  tensorboard/
        history.parquet  history.png  metrics.json  report.html
 
-    checks.py    checks before the run starts         resume.py      whether the directory's run can be resumed
-    best.py      settings chosen for the data         unlabelled.py  word vectors learned before the run
-    beginning.py the model to start from
-    local.py     this process as the only worker      results.py     what is written at the end
-    ray/         workers on Ray                       dry_run.py     what a run would do
+    checks.py      checks before the run starts      resume.py      whether the directory's run can be resumed
+    warm_start.py  the model to start from           unlabelled.py  word vectors learned before the run
+    best.py        settings chosen for the data      results.py     what is written at the end
+    local.py       this process as the only worker   dry_run.py     what a run would do
+    ray/           workers on Ray
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from lstm_ray.progress import Progress
 from lstm_ray.runtime.tensorflow import start_tensorflow
 from lstm_ray.text.vocabulary import FIRST_WORD_ID
 from lstm_ray.text.word_vectors import WordVectors, read_word_vectors
-from lstm_ray.train.beginning import begin_with, first_weights, metrics_before
 from lstm_ray.train.best import choose
 from lstm_ray.train.checks import check_inputs, performance_notes
 from lstm_ray.train.data.corpus import EncodedShard, Prepared, assemble, find_all_shards, read_given_vocabulary
@@ -50,6 +49,7 @@ from lstm_ray.train.resume import (
 from lstm_ray.train.step.choice import choose_collective, choose_engine, runs_on_gpu
 from lstm_ray.train.step.schedule import check_schedule
 from lstm_ray.train.unlabelled import learn_file, read_all_texts, read_token_ids
+from lstm_ray.train.warm_start import metrics_before, start_from, with_weights_of
 from lstm_ray.wording import counted, named
 
 _FEW_WORDS = 2  # on average, below which the column more likely holds ids
@@ -78,7 +78,7 @@ def train(config: TrainConfig, progress: Progress) -> Outcome:
         OutputError: The output directory contains something else, or cannot be written.
         TrainingError: Training failed.
     """
-    config, bundle = begin_with(with_paths(config, storage.absolute))
+    config, bundle = start_from(with_paths(config, storage.absolute))
     check_inputs(config)
     shards = find_all_shards(config, progress)
     # The texts are read much later, but errors in their files are reported now.
@@ -152,14 +152,14 @@ def _train(
     outcome = Outcome(
         state,
         config,
-        len(prepared.training),
-        len(prepared.validation),
-        prepared.rows_without_text,
-        prepared.rows_with_other_label,
-        prepared.groups,
-        prepared.validation_rows_seen,
-        prepared.profile,
-        {} if bundle is None else metrics_before(bundle, prepared.validation),
+        training_rows=len(prepared.training),
+        validation_rows=len(prepared.validation),
+        rows_without_text=prepared.rows_without_text,
+        rows_with_other_label=prepared.rows_with_other_label,
+        groups=prepared.groups,
+        validation_rows_seen=prepared.validation_rows_seen,
+        profile=prepared.profile,
+        before={} if bundle is None else metrics_before(bundle, prepared.validation),
     )
     with _failure_logged(tracker):
         write_results(config, outcome)
@@ -203,7 +203,7 @@ def _with_first_weights(
     A new run begins here: it is marked as begun before vectors are learned, so that the same command resumes that.
     """
     if bundle is not None:
-        prepared = _begun_with(config, bundle, prepared, progress)
+        prepared = with_weights_of(bundle, config, prepared, progress)
     if config.embeddings is not None:
         first_id = FIRST_WORD_ID if bundle is None else bundle.vocabulary().end
         source = f"a vector of {os.path.basename(config.embeddings)}"
@@ -238,24 +238,10 @@ def _workers(config: TrainConfig, progress: Progress) -> Iterator[Workers]:
 
         yield LocalWorkers(progress)
     else:
-        from lstm_ray.train.ray.launch import RayWorkers, ray_session
+        from lstm_ray.train.ray.launch import RayWorkers, session
 
-        with ray_session(config, progress) as is_ours:
+        with session(config, progress) as is_ours:
             yield RayWorkers(progress, is_here=is_ours)
-
-
-def _begun_with(config: TrainConfig, bundle: Bundle, prepared: Prepared, progress: Progress) -> Prepared:
-    """Returns the corpus with the weights that the model begins with."""
-    weights, has_output = first_weights(bundle)
-    added = prepared.vocabulary.end - bundle.vocabulary().end
-    output = "" if has_output else ", but for its output, which starts with random weights"
-    progress(f"beginning with the weights of {bundle.path}{output}; {counted(added, 'word')} added")
-    if config.goal is None and config.epoch_threshold != bundle.threshold:
-        progress(
-            f"note: {bundle.path} decides at a threshold of {bundle.threshold:g}, the new model at "
-            f"{config.epoch_threshold:g}: --threshold gives another, --maximize chooses one"
-        )
-    return replace(prepared, weights=weights, ngram_table=bundle.weights().ngram_table)
 
 
 def _add_word_vectors(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pyarrow as pa
@@ -21,7 +20,7 @@ from lstm_ray.datasets.labelled import Shard, read_columns
 from lstm_ray.datasets.seen import SeenTexts, hash_texts
 from lstm_ray.datasets.unlabelled import find_text_shards, read_texts
 from lstm_ray.progress import Progress
-from lstm_ray.runtime.devices import available_cores
+from lstm_ray.runtime.in_flight import on_all_cores
 from lstm_ray.text.sequences import Sequences, concatenate
 from lstm_ray.text.tokenize import decode_texts, tokenize
 from lstm_ray.text.vocabulary import Vocabulary
@@ -60,8 +59,7 @@ def read_token_ids(config: TrainConfig, shards: Sequence[Shard], vocabulary: Voc
     def encode(read: Callable[[], pa.LargeStringArray]) -> Sequences:
         return vocabulary.look_up(tokenize(read(), config), config.unlisted_words)
 
-    with ThreadPoolExecutor(available_cores(), "encode") as pool:
-        return concatenate(list(pool.map(encode, _reads(config, shards)[0])))
+    return concatenate(list(on_all_cores(encode, _reads(config, shards)[0])))
 
 
 def _reads(config: TrainConfig, shards: Sequence[Shard]) -> tuple[list[Callable[[], pa.LargeStringArray]], list[int]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,14 +13,11 @@ import pyarrow.compute as pc
 
 from lstm_ray.config import SkipGramSettings, TokenSettings
 from lstm_ray.errors import InputError
-from lstm_ray.runtime.devices import available_cores
-from lstm_ray.runtime.in_flight import in_order
+from lstm_ray.runtime.in_flight import on_all_cores
 from lstm_ray.text.sequences import Sequences, concatenate
 from lstm_ray.text.tokenize import tokenize
-from lstm_ray.text.vocabulary import FIRST_WORD_ID, build_vocabulary, count_words, merge_counts
+from lstm_ray.text.vocabulary import FIRST_WORD_ID, build_vocabulary, count_words, merge_counts, number_words
 from lstm_ray.wording import counted
-
-_SHARDS_PER_CORE = 2  # running or waiting, as in train/local.py
 
 
 @dataclass(frozen=True)
@@ -60,16 +56,7 @@ def read_corpus(
     Raises:
         InputError: The texts cannot be read, or no word occurs often enough.
     """
-    cores = available_cores()
-    with ThreadPoolExecutor(cores, "encode") as pool:
-        encoded = list(
-            in_order(
-                reads,
-                lambda read: pool.submit(lambda: _encode(read(), tokens)),
-                Future.result,
-                most=_SHARDS_PER_CORE * cores,
-            )
-        )
+    encoded = list(on_all_cores(lambda read: _encode(read(), tokens), reads))
     counts = merge_counts([shard.counts for shard in encoded])
     frequent = counts.filter(pc.field("count") >= settings.min_count)
     vocabulary = build_vocabulary(frequent, settings.max_words + FIRST_WORD_ID)
@@ -94,16 +81,11 @@ class _EncodedTexts:
 
 def _encode(texts: pa.LargeStringArray, settings: TokenSettings) -> _EncodedTexts:
     tokens = tokenize(texts, settings)
-    encoded = tokens.flatten().dictionary_encode()
-    offsets = tokens.offsets.to_numpy()
-    codes = Sequences(encoded.indices.to_numpy(), offsets - offsets[0])
-    return _EncodedTexts(codes, encoded.dictionary, count_words(tokens))
+    return _EncodedTexts(*number_words(tokens), count_words(tokens))
 
 
 def _numbered(shard: _EncodedTexts, words: pa.LargeStringArray) -> Sequences:
     """Returns a shard's texts as indices in `words`, without words that are not there."""
     number_of_code = pc.fill_null(pc.index_in(shard.words, value_set=words), -1).to_numpy(zero_copy_only=False)
     numbers = number_of_code[shard.codes.token_ids] if len(number_of_code) else shard.codes.token_ids
-    is_kept = numbers >= 0
-    kept_before = np.concatenate([[0], np.cumsum(is_kept)])
-    return Sequences(numbers[is_kept].astype(np.int32, copy=False), kept_before[shard.codes.offsets])
+    return Sequences(numbers.astype(np.int32, copy=False), shard.codes.offsets).only(numbers >= 0)

@@ -24,20 +24,15 @@ from lstm_ray.storage import locations
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Exempts warnings that Ray and Keras cause from "warnings are errors"."""
+    """Exempts a warning that Ray causes from "warnings are errors"."""
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents:
-            for exemption in _EXEMPTIONS:
-                item.add_marker(pytest.mark.filterwarnings(exemption))
+            item.add_marker(pytest.mark.filterwarnings(_EXEMPTION))
 
 
-_EXEMPTIONS = (
-    # Keras turns its variables into arrays through an __array__ without `copy`, which NumPy 2 deprecates.
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning",
-    # Ray Data's context sets its own deprecated settings when Ray is imported and when a run begins.
-    "ignore:`use_(push_based_shuffle|polars|arrow_tensor_v2)` is deprecated:DeprecationWarning",
-)
+# Ray Data's context sets its own deprecated settings when Ray is imported and when a run begins.
+_EXEMPTION = "ignore:`use_(push_based_shuffle|polars|arrow_tensor_v2)` is deprecated:DeprecationWarning"
 
 
 @pytest.fixture(scope="session")

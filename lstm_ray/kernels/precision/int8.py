@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
 
+from lstm_ray.kernels.cell import ROUND_TO_INTEGER
 from lstm_ray.kernels.emitter import I32, I64, Emitter, Target, Value
 from lstm_ray.kernels.function import Floats, aligned_empty
 from lstm_ray.kernels.layout import GATES
@@ -24,7 +25,6 @@ _I8 = ir.IntType(8)
 _AVX2_LANES = 8
 _LARGEST = 127
 _ZERO = 128  # stands for a hidden state of 0
-_ROUND_TO_INTEGER = 1.5 * 2.0**23  # added to a float32 it leaves the nearest integer in the low bits
 
 
 class Int8(NumberFormat):
@@ -72,7 +72,7 @@ class Int8(NumberFormat):
     def emit_stored(self, b: Emitter, values: Value) -> Value:
         """Returns a vector rounded to bytes."""
         bits = ir.VectorType(I32, b.target.lanes)
-        shifted = b.multiply_add(values, b.like(values, _LARGEST), b.like(values, _ROUND_TO_INTEGER + _ZERO))
+        shifted = b.multiply_add(values, b.like(values, _LARGEST), b.like(values, ROUND_TO_INTEGER + _ZERO))
         return b.trunc(b.bitcast(shifted, bits), ir.VectorType(_I8, b.target.lanes))
 
     def store(self, values: Floats) -> npt.NDArray[np.uint8]:

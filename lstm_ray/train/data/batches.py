@@ -152,8 +152,7 @@ def drop_words(sequences: Sequences, rate: float, generator: np.random.Generator
     draws[sequences.token_ids == START_ID] = 1
     largest = np.maximum.reduceat(draws, sequences.offsets[:-1])  # each row keeps the token with its largest draw
     is_kept = draws >= np.repeat(np.minimum(largest, np.float32(rate)), sequences.lengths)
-    kept_before = np.concatenate([[0], np.cumsum(is_kept)])
-    return Sequences(sequences.token_ids[is_kept], kept_before[sequences.offsets])
+    return sequences.only(is_kept)
 
 
 def _filled(values: npt.NDArray[Any], rows: int) -> npt.NDArray[np.float32]:

@@ -39,6 +39,7 @@ from lstm_ray.text.vocabulary import (
     build_vocabulary,
     count_words,
     merge_counts,
+    number_words,
 )
 from lstm_ray.text.word_vectors import WordVectors
 from lstm_ray.wording import counted
@@ -221,7 +222,8 @@ def encode_shard(shard: Shard, config: TrainConfig) -> EncodedShard:
         vocabulary = read_given_vocabulary(config.vocabulary, config.vocabulary_size)
         codes, words, counts = vocabulary.look_up(tokens, config.unlisted_words), None, None
     else:
-        codes, words = _encode(tokens)
+        numbers, words = number_words(tokens)
+        codes = Sequences(numbers.token_ids + 1, numbers.offsets).prepended(_START_CODE)
         counts = count_words(tokens.filter(pa.array(~is_validation)))
     is_cut = codes.lengths > config.max_tokens
     codes = truncate(codes, config.max_tokens, config.truncating)
@@ -234,26 +236,16 @@ def encode_shard(shard: Shard, config: TrainConfig) -> EncodedShard:
         validation,
         words,
         counts,
-        rows.without_text + int((~has_words).sum()),
-        rows.with_other_label,
-        text_hashes[~is_validation],
-        text_hashes[is_validation],
+        rows_without_text=rows.without_text + int((~has_words).sum()),
+        rows_with_other_label=rows.with_other_label,
+        training_texts=text_hashes[~is_validation],
+        validation_texts=text_hashes[is_validation],
         truncated=(int((is_cut & ~is_validation).sum()), int((is_cut & is_validation).sum())),
     )
     if groups is None:
         return encoded
     has_group = groups.is_valid().to_numpy(zero_copy_only=False)
     return replace(encoded, groups=np.unique(hashes[has_group]), rows_without_group=int((~has_group).sum()))
-
-
-def _encode(tokens: pa.LargeListArray) -> tuple[Sequences, pa.LargeStringArray]:
-    """Returns rows of words as codes, each row starting with the start code, and the distinct words."""
-    encoded = tokens.values.dictionary_encode()
-    offsets = tokens.offsets.to_numpy()
-    flat = encoded.indices.to_numpy()[offsets[0] : offsets[-1]] + 1
-    offsets = offsets - offsets[0]
-    with_start = np.insert(flat, offsets[:-1], _START_CODE).astype(np.int32, copy=False)
-    return Sequences(with_start, offsets + np.arange(len(offsets))), encoded.dictionary
 
 
 def assemble(shards: Iterable[EncodedShard], config: TrainConfig, seen_before: SeenTexts | None = None) -> Prepared:
@@ -299,12 +291,11 @@ def assemble(shards: Iterable[EncodedShard], config: TrainConfig, seen_before: S
         vocabulary = read_given_vocabulary(config.vocabulary, config.vocabulary_size - config.add_words)
     if config.add_words:
         vocabulary = vocabulary.extended(counts, config.add_words)
-    if words:
-        for number, shard_words in enumerate(words):
-            ids = _ids_of_codes(shard_words, vocabulary)
-            for rows in (training, validation):
-                codes = rows.codes_of(number)
-                codes[:] = ids[codes]
+    for number, shard_words in enumerate(words):
+        ids = _ids_of_codes(shard_words, vocabulary)
+        for rows in (training, validation):
+            codes = rows.codes_of(number)
+            codes[:] = ids[codes]
     if seen_before is not None:
         texts.append(seen_before.hashes)
     seen = SeenTexts(texts)
@@ -315,11 +306,11 @@ def assemble(shards: Iterable[EncodedShard], config: TrainConfig, seen_before: S
         training.corpus(),
         validation.corpus(),
         vocabulary,
-        without_text,
-        with_other_label,
-        seen,
-        leaked,
-        sum(map(sum_of, validation_texts)),
+        rows_without_text=without_text,
+        rows_with_other_label=with_other_label,
+        seen=seen,
+        validation_rows_seen=leaked,
+        sum_of_validation_texts=sum(map(sum_of, validation_texts)),
         profile=TrainingData(training.profile() + Profile(without_words=without_text), validation.profile()),
     )
     share = None
@@ -377,14 +368,13 @@ class _Rows:
         """Counts all rows, whose codes are token ids by now; shard by shard, so that no array has the size of all."""
         total = Profile(truncated=self._truncated, positives=sum(int(labels.sum()) for labels in self._labels))
         for shard, lengths in enumerate(self._lengths[1:]):
-            offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-            total += count_texts(Sequences(self.codes_of(shard), offsets))
+            total += count_texts(Sequences.of(self.codes_of(shard), lengths))
         return total
 
     def corpus(self) -> Corpus:
         """Returns all rows. No rows can be added afterwards."""
-        offsets = np.concatenate([[0], np.cumsum(np.concatenate(self._lengths), dtype=np.int64)])
-        return Corpus(Sequences(np.frombuffer(self._token_ids, np.int32), offsets), np.concatenate(self._labels))
+        sequences = Sequences.of(np.frombuffer(self._token_ids, np.int32), np.concatenate(self._lengths))
+        return Corpus(sequences, np.concatenate(self._labels))
 
 
 @functools.lru_cache(maxsize=1)  # every shard needs it

@@ -16,12 +16,13 @@ Embedding to Improve Language Models", 2017.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from lstm_ray.collective.protocol import Collective, SparseRows
+from lstm_ray.collective.protocol import Collective
 from lstm_ray.config import TrainConfig
 from lstm_ray.errors import InputError
 from lstm_ray.kernels.function import Floats
@@ -83,26 +84,19 @@ class LanguageModelStepper(NativeStepper):
         self._mean_length = len(texts.token_ids) / max(len(texts), 1)
         super().__init__(config, collective, np.zeros(len(texts), np.int8))
         self._language_networks = [_LanguageNetwork(config, self._layout, self._target) for _ in self._networks]
-        layout, head = self._layout, np.zeros((self._heads(), self._layout.layers[-1][0].width, self._vector))
-        random = np.random.default_rng([config.seed, 0])
-        head[:, : config.units, : config.embedding_size] = random.normal(
-            0, config.units**-0.5, (self._heads(), config.units, config.embedding_size)
+        heads = np.zeros(self._head_shape)
+        heads[:, : config.units, : config.embedding_size] = np.random.default_rng([config.seed, 0]).normal(
+            0, config.units**-0.5, (len(heads), config.units, config.embedding_size)
         )
-        self._dense.write(VALUES, (0, slice(self._head, layout.size)), head.ravel())
-
-    @property
-    def _vector(self) -> int:
-        return self._layout.embedding_width
-
-    def _heads(self) -> int:
-        return len(self._layout.layers[-1])
+        self._dense.write(VALUES, (0, self._heads), heads.ravel())
 
     def _lay_out(self, lanes: int) -> WeightLayout:
         """Returns the network's layout with room for the heads at its end."""
         layout = super()._lay_out(lanes)
-        self._head = layout.size
         last = layout.layers[-1]
-        return replace(layout, size=layout.size + len(last) * last[0].width * layout.embedding_width)
+        self._head_shape = len(last), last[0].width, layout.embedding_width
+        self._heads = slice(layout.size, layout.size + math.prod(self._head_shape))
+        return replace(layout, size=self._heads.stop)
 
     def reseed(self, seed: int, epoch: int, step: int, rank: int) -> None:
         """Seeds all workers alike: they draw the same words, so that a step is the same for any number of them."""
@@ -117,19 +111,15 @@ class LanguageModelStepper(NativeStepper):
         """
         drawn = np.searchsorted(self._drawn_below, self._random.random(_DRAWN), side="right")
         words = np.unique(np.concatenate([batch.token_ids.ravel(), drawn]))
-        dense, d_vectors = self._word_gradients(batch, drawn, self._weights(words, with_transposed=True))
-        sparse = [] if self._config.freeze_embeddings else [SparseRows(words.astype(np.int64), d_vectors)]
-        total, sparse_total = self._collective.all_reduce(dense, sparse)
-        self._learn(total[:-2], sparse_total)
-        return total[-2:].copy()
+        return self._learn(words, *self._word_gradients(batch, drawn, self._weights(words, with_transposed=True)))
 
     def _word_gradients(self, batch: Batch, drawn: npt.NDArray[np.int64], weights: Weights) -> tuple[Floats, Floats]:
         """Returns the gradients of this worker's rows as `_gradients` does, with what `train` returns at the end."""
         dense = np.zeros(self._layout.size + 2, np.float32)
         d_vectors = np.zeros_like(weights.vectors)
         at = np.searchsorted(weights.words, drawn)
-        heads = weights.dense[self._head :].reshape(self._heads(), -1, self._vector)
-        scale = np.float32(1 / (self._heads() * batch.global_rows * self._mean_length))
+        heads = weights.dense[self._heads].reshape(self._head_shape)
+        scale = np.float32(1 / (len(heads) * batch.global_rows * self._mean_length))
         real = batch.token_ids[batch.weights > 0]
 
         def gradients(task: tuple[_LanguageNetwork, npt.NDArray[np.intp]]) -> _WordGradients:
@@ -150,11 +140,8 @@ class LanguageModelStepper(NativeStepper):
         return [self._read(part) for part in parts[:-2]]  # without the output's kernel and bias, which learn nothing
 
     def _state_variables(self) -> list[Variable]:
-        head = (0, slice(self._head, self._layout.size))
-        return [
-            *super()._state_variables(),
-            *(VariablePart(self._dense, array, head) for array in (VALUES, FIRST, SECOND)),
-        ]
+        heads = (VariablePart(self._dense, array, (0, self._heads)) for array in (VALUES, FIRST, SECOND))
+        return [*super()._state_variables(), *heads]
 
 
 class _LanguageNetwork(Network):

@@ -119,11 +119,7 @@ class NativeStepper:
     def train(self, batch: Batch) -> npt.NDArray[np.float32]:
         """Takes one step; see `Stepper.train`."""
         words = np.unique(batch.token_ids)
-        dense, d_vectors = self._gradients(batch, self._weights(words, with_transposed=True))
-        sparse = [] if self._config.freeze_embeddings else [SparseRows(words.astype(np.int64), d_vectors)]
-        total, sparse_total = self._collective.all_reduce(dense, sparse)
-        self._learn(total[:-2], sparse_total)
-        return total[-2:].copy()
+        return self._learn(words, *self._gradients(batch, self._weights(words, with_transposed=True)))
 
     def _weights(self, words: npt.NDArray[Any], with_transposed: bool, array: int = VALUES) -> Weights:
         """Returns the weights for a batch of these words; the backward pass needs the transposed ones too."""
@@ -201,8 +197,19 @@ class NativeStepper:
         output = factors(config.output_dropout, kernel.stop - kernel.start) if config.output_dropout else None
         return Dropout(embedding, inputs, recurrent, output)
 
-    def _learn(self, dense: Floats, sparse: Sequence[SparseRows]) -> None:
-        """Takes an Adam step with gradients summed over all workers; `sparse` is empty if the embedding is frozen."""
+    def _learn(self, words: npt.NDArray[Any], dense: Floats, d_vectors: Floats) -> npt.NDArray[np.float32]:
+        """Sums gradients over the workers and takes an Adam step with the sums.
+
+        Args:
+            words: int[n], the distinct words of the batch.
+            dense, d_vectors: As `_gradients` returns them.
+
+        Returns:
+            float32[2], the sums of the last two values of `dense`.
+        """
+        sparse = [] if self._config.freeze_embeddings else [SparseRows(words.astype(np.int64), d_vectors)]
+        total, sparse = self._collective.all_reduce(dense, sparse)
+        dense = total[:-2]
         clip = self._config.clip_norm
         factor = np.float32(1)
         if clip is not None:  # the sum over the workers is clipped, so that the norm is that of the whole step
@@ -214,6 +221,7 @@ class NativeStepper:
             self._embedding.learn(rows.ids, rows.values * factor)
         self._dense.learn(_DENSE, dense[None] * factor)
         self._clock.steps += 1
+        return total[-2:].copy()
 
     @np.errstate(all="ignore")
     def predict(self, batch: Batch) -> npt.NDArray[np.float32]:

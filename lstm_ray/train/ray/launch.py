@@ -1,7 +1,7 @@
 """Training on Ray: shards are encoded by tasks, epochs run on a Ray Train worker group.
 
     driver                                     each worker
-      ray_session
+      session
       encode_all -> tasks run encode_shard
       run -> DataParallelTrainer.fit             work: epochs.run, a Collective between the workers
       EventReporter <- EventLog <-               progress, epochs, errors, the end
@@ -17,7 +17,7 @@ import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import ray
@@ -52,13 +52,10 @@ _TASKS_PER_CORE = 2  # in flight; few, because each returns the token ids of a r
 _MIN_TASKS = 64  # in flight on a cluster, so that the autoscaler sees work for more nodes
 
 
-@contextmanager
-def ray_session(config: TrainConfig, progress: Progress) -> Iterator[bool]:
+def session(config: TrainConfig, progress: Progress) -> AbstractContextManager[bool]:
     """Connects to Ray, see `connect`, and checks that it has room for the run's workers."""
-    least, most = config.worker_limits
-    asked = Asked(least, most, config.cpus_per_worker, config.gpus_per_worker)
-    with connect(config.address, asked, progress) as is_ours:
-        yield is_ours
+    asked = Asked(*config.worker_limits, config.cpus_per_worker, config.gpus_per_worker)
+    return connect(config.address, asked, progress)
 
 
 class RayWorkers:

@@ -19,15 +19,19 @@ class StepMemory:
 
     Attributes:
         weights: Weights, gradients, Adam's moments, and averages with `ema`.
-        states: Word vectors, gates and states of a slice's rows, which the backward pass reads.
+        states: Word vectors, gates and states of a slice's rows of max_tokens, which the backward pass reads; None with
+            `batch_by` tokens, where a slice's size depends on the lengths of the texts.
     """
 
     weights: int
-    states: int
+    states: int | None
 
     def describe(self) -> str:
         """Returns the sum and its parts."""
-        weights, states = math.ceil(self.weights / 1e6), math.ceil(self.states / 1e6)
+        weights = math.ceil(self.weights / 1e6)
+        if self.states is None:
+            return f"at least {weights:,} MB in a step for weights and Adam; states come on top, by the texts' lengths"
+        states = math.ceil(self.states / 1e6)
         return f"at least {weights + states:,} MB in a step: {weights:,} for weights and Adam, {states:,} for states"
 
 
@@ -44,7 +48,6 @@ def least_memory(config: TrainConfig) -> StepMemory | None:
     directions = 1 + config.bidirectional
     # Of each token the word's vector, and of each layer and direction the gates, the cell's state and the output.
     values = config.embedding_size + config.layers * directions * (_GATES + 2) * config.units
+    states = _BYTES[config.precision] * rows * config.max_tokens * values
     copies = _COPIES + (config.ema > 0)
-    return StepMemory(
-        4 * copies * count_weights(config, config), _BYTES[config.precision] * rows * config.max_tokens * values
-    )
+    return StepMemory(4 * copies * count_weights(config, config), None if config.batch_by == "tokens" else states)

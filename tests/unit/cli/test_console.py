@@ -180,19 +180,22 @@ def test_an_error_about_a_hostile_name_is_shown(
 
 
 @pytest.mark.parametrize(
-    ("counted", "message", "shown"),
+    ("done", "message", "shown"),
     [
-        (True, "", ["reading", "interrupted at 3 of 8 rows: the same command resumes"]),
-        (False, "", ["reading", "interrupted: the same command resumes"]),
-        (True, "saved at step 7", ["reading", "saved at step 7"]),
+        (3, "", ["reading", "interrupted at 3 of 8 rows: the same command resumes"]),
+        (None, "", ["reading", "interrupted: the same command resumes"]),
+        (8, "", ["reading", "interrupted: the same command resumes"]),  # in what follows
+        (3, "saved at step 7", ["reading", "saved at step 7"]),
     ],
 )
-def test_an_interrupt_tells_how_far_the_work_is(said: list[str], counted: bool, message: str, shown: list[str]) -> None:
+def test_an_interrupt_tells_how_far_the_work_is(
+    said: list[str], done: int | None, message: str, shown: list[str]
+) -> None:
     def work() -> None:
         with console.progress("the same command resumes") as progress:
             progress("reading")
-            if counted:
-                progress(Count(3, 8, "rows"))
+            if done is not None:
+                progress(Count(done, 8, "rows"))
             raise KeyboardInterrupt(*[message] if message else [])
 
     with pytest.raises(KeyboardInterrupt):

@@ -12,11 +12,6 @@ import pytest
 
 from lstm_ray.cli.app import main
 
-pytestmark = pytest.mark.filterwarnings(
-    # Keras turns its variables into arrays through an __array__ without `copy`, which NumPy 2 deprecates.
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)
-
 PLANTED = "planted7f3c9"
 ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",

@@ -38,11 +38,6 @@ LATER = frozenset({"slow", "ray", "head", "host", "elsewhere", *NEEDS})
 
 PATHS = f"{Path(__file__).parent}:{pages.ROOT}"
 
-pytestmark = pytest.mark.filterwarnings(
-    # Keras turns its variables into arrays through an __array__ without `copy`, which NumPy 2 deprecates.
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)
-
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:

@@ -24,9 +24,6 @@ from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.progress import Event
 from lstm_ray.score.scorer import Scorer
 
-# Keras turns its variables into arrays through an __array__ without `copy`, which NumPy 2 deprecates.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 TEXTS = ["a good film", "not a bad film", "a fine one", "bad acting", "bad end", "a good end and a bad film"]
 
 

@@ -24,7 +24,6 @@ def test_a_tile_fills_the_registers(features: dict[str, bool], expected: tuple[i
     target = Target.of("any", features)
     assert (target.lanes, target.tile_rows, target.fused) == expected
     assert target.describe().startswith(described)
-    assert target.is_slow == (not target.fused)
 
 
 def test_the_host_is_recognised() -> None:
@@ -44,7 +43,6 @@ def use_host(monkeypatch: pytest.MonkeyPatch, machine: str, cpu: str, features: 
 def test_a_host_whose_features_are_known_is_used_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     target = use_host(monkeypatch, "x86_64", "haswell", {"avx2": True, "fma": True, "avx512f": False})
     assert target == Target("haswell", "+avx2,-avx512f,+fma", lanes=8, tile_rows=3, fused=True, instructions="AVX2")
-    assert not target.is_slow
     assert slow_note() is None
 
 
@@ -57,20 +55,20 @@ def test_a_slow_host_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("features", [{}, {"avx2": False, "neon": False}], ids=["none", "all off"])
 @pytest.mark.parametrize(
-    ("machine", "cpu", "lanes", "is_slow"),
+    ("machine", "cpu", "lanes", "fused"),
     [
-        ("x86_64", "x86-64", 4, True),
-        ("AMD64", "x86-64", 4, True),
-        ("arm64", "generic", 4, False),  # every 64-bit ARM has NEON and fused multiply-add
-        ("aarch64", "generic", 4, False),
-        ("riscv64", "generic", 4, True),
+        ("x86_64", "x86-64", 4, False),
+        ("AMD64", "x86-64", 4, False),
+        ("arm64", "generic", 4, True),  # every 64-bit ARM has NEON and fused multiply-add
+        ("aarch64", "generic", 4, True),
+        ("riscv64", "generic", 4, False),
     ],
 )
 def test_a_host_whose_features_are_unknown_gets_those_of_its_architecture(
-    machine: str, cpu: str, lanes: int, is_slow: bool, features: dict[str, bool], monkeypatch: pytest.MonkeyPatch
+    machine: str, cpu: str, lanes: int, fused: bool, features: dict[str, bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = use_host(monkeypatch, machine, "a-processor-of-tomorrow", features)
-    assert (target.cpu, target.lanes, target.is_slow) == (cpu, lanes, is_slow)
+    assert (target.cpu, target.lanes, target.fused) == (cpu, lanes, fused)
     assert "processor features unknown" in target.describe()
 
 

@@ -78,7 +78,7 @@ def scores_on(target: Target, monkeypatch: pytest.MonkeyPatch, precision: Precis
     monkeypatch.setattr(Target, "host", classmethod(lambda cls: target))
     lengths = np.arange(23) % 16
     token_ids = np.random.default_rng(1).integers(0, 30, lengths.sum()).astype(np.int32)
-    rows = Sequences(token_ids, np.concatenate([[0], np.cumsum(lengths)]))
+    rows = Sequences.of(token_ids, lengths)
     return NativeEngine(network((21, 5)), precision=precision).probabilities(rows)
 
 

@@ -25,11 +25,6 @@ from lstm_ray.score.engine import NativeEngine
 from lstm_ray.text.ngrams import bags
 from lstm_ray.text.sequences import Sequences
 
-pytestmark = pytest.mark.filterwarnings(
-    # TensorFlow's tensors have the __array__ of NumPy 1; NumPy 2 works with it, but says so each time Keras asks.
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)
-
 TEXT = TextSettings(vocabulary_size=50, max_tokens=7)
 COMBINATIONS = [  # every pair of values of two settings
     {"mask": False, "pooling": "last", "layers": 2, "bidirectional": True},

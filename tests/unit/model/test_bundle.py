@@ -29,11 +29,6 @@ from lstm_ray.runtime.tensorflow import start_tensorflow
 from lstm_ray.storage import directories
 from lstm_ray.text.vocabulary import Vocabulary
 
-pytestmark = pytest.mark.filterwarnings(
-    # TensorFlow's tensors have the __array__ of NumPy 1; NumPy 2 works with it, but says so each time Keras asks.
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)
-
 FILES = ["bundle.json", "model.keras", "vocabulary.parquet", "weights.npz"]
 CONFIG = TrainConfig(
     preset="none",

@@ -122,10 +122,6 @@ def test_many_and_long_rows_are_computed_in_pieces(tiny_bundle: Path, monkeypatc
 
 
 @pytest.mark.second_tier
-@pytest.mark.filterwarnings(
-    # Keras turns its variables into arrays through an __array__ without `copy`, which NumPy 2 deprecates.
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)
 def test_on_the_demo_corpus_the_words_that_decide_weigh_most(tmp_path: Path) -> None:
     """Trains for a minute. Words of praise and blame decide these reviews, and the words that reverse them."""
     from lstm_ray.cli.demo import SETTINGS

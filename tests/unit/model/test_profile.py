@@ -36,7 +36,7 @@ ROWS = st.lists(
 def sequences(rows: list[Row]) -> Sequences:
     """Returns rows as arrays."""
     flat = np.array([token for row in rows for token in row], np.int32)
-    return Sequences(flat, np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64))
+    return Sequences.of(flat, np.array([len(row) for row in rows], np.int64))
 
 
 def in_bin(value: float, limits: tuple[float, ...]) -> int:

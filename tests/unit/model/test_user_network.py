@@ -34,11 +34,6 @@ from lstm_ray.text.sequences import Sequences, pad
 from lstm_ray.text.vocabulary import Vocabulary
 from lstm_ray.train.step.choice import choose_engine
 
-pytestmark = pytest.mark.filterwarnings(
-    # Keras turns its variables into arrays through an __array__ without `copy`, which NumPy 2 deprecates.
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)
-
 WriteModule = Callable[..., Path]
 TINY = {"preset": "none", "vocabulary_size": 16, "max_tokens": 6, "embedding_size": 3, "units": 4, "dropout": 0.0}
 TEXTS = pa.array(["a good film", "a bad film and a bad end", "fine", "not a good one"])

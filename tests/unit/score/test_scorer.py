@@ -183,10 +183,6 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, pa.ChunkedArray
 
 
 @pytest.mark.second_tier
-@pytest.mark.filterwarnings(
-    # Keras turns its variables into arrays through an __array__ without `copy`, which NumPy 2 deprecates.
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)
 def test_labels_agree_in_low_precision(demo: tuple[str, pa.ChunkedArray], low_precision: Precision) -> None:
     """Trains for half a minute: the model is right in 87 %, and so unsure of more texts than models that are used."""
     model, texts = demo

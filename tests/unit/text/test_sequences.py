@@ -91,10 +91,20 @@ def test_no_rows() -> None:
 
 
 @given(rows=any_rows)
-def test_lengths(rows: Rows) -> None:
+def test_rows_are_made_of_all_tokens_and_their_lengths(rows: Rows) -> None:
+    lengths = [len(row) for row in rows]
+    tokens = np.array([token for row in rows for token in row], np.int32)
+    sequences = Sequences.of(tokens, np.array(lengths, np.int32))
+    assert rows_of(sequences) == rows
+    assert sequences.lengths.tolist() == lengths
+
+
+@given(rows=any_rows)
+def test_tokens_are_left_out_and_put_in_front(rows: Rows) -> None:
     sequences = sequences_of(rows)
-    assert len(sequences) == len(rows)
-    assert sequences.lengths.tolist() == [len(row) for row in rows]
+    is_even = sequences.token_ids % 2 == 0
+    assert rows_of(sequences.only(is_even)) == [[token for token in row if token % 2 == 0] for row in rows]
+    assert rows_of(sequences.prepended(9)) == [[9, *row] for row in rows]
 
 
 @given(rows=any_rows.filter(bool), chosen=st.lists(st.integers(0, 7), max_size=12))

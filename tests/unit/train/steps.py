@@ -44,7 +44,7 @@ def make_corpus(rows: int = 129, shortest: int = MAX_TOKENS) -> Corpus:
     token_ids[:, 0] = np.where(labels == 1, 4, 5)
     lengths = generator.integers(shortest, MAX_TOKENS + 1, rows)
     is_token = np.arange(MAX_TOKENS) < lengths[:, None]
-    return Corpus(Sequences(token_ids[is_token], np.concatenate([[0], np.cumsum(lengths)])), labels)
+    return Corpus(Sequences.of(token_ids[is_token], lengths), labels)
 
 
 def batches(config: TrainConfig, corpus: Corpus) -> Iterator[Batch]:

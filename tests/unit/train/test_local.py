@@ -12,6 +12,7 @@ import pytest
 
 from lstm_ray.config import TrainConfig
 from lstm_ray.errors import InputError
+from lstm_ray.runtime import in_flight
 from lstm_ray.train import local
 
 
@@ -24,7 +25,7 @@ def test_shards_come_in_order_and_few_are_in_memory(monkeypatch: pytest.MonkeyPa
         return -shard
 
     monkeypatch.setattr(local, "encode_shard", encode)
-    monkeypatch.setattr(local, "available_cores", lambda: 2)
+    monkeypatch.setattr(in_flight, "available_cores", lambda: 2)
     encoded = local.LocalWorkers(watcher).encode_all(range(20), TrainConfig())  # type: ignore[arg-type]
     assert next(encoded) == 0
     time.sleep(0.2)

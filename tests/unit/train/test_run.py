@@ -23,11 +23,6 @@ from lstm_ray.progress import Epoch, Event
 from lstm_ray.train import run
 from lstm_ray.train.results import HISTORY, PARTS
 
-pytestmark = pytest.mark.filterwarnings(
-    # Keras turns its variables into arrays through an __array__ without `copy`, which NumPy 2 deprecates.
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)
-
 
 def test_a_run_is_trained_once_and_resumes_for_more_epochs(settings: TrainConfig, watcher: Any) -> None:
     output = Path(settings.output)

@@ -21,11 +21,6 @@ from lstm_ray.train import run, unlabelled
 from lstm_ray.train.data.corpus import find_all_shards
 from lstm_ray.vectors.corpus import TextCorpus
 
-pytestmark = pytest.mark.filterwarnings(
-    # Keras turns its variables into arrays through an __array__ without `copy`, which NumPy 2 deprecates.
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)
-
 MORE = ["a fine film", "a fine end", None, "a bad film"] * 5
 
 

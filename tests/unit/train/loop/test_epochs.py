@@ -28,11 +28,6 @@ from lstm_ray.train.local import LocalContext
 from lstm_ray.train.loop import checkpoints
 from lstm_ray.train.loop.state import State
 
-pytestmark = pytest.mark.filterwarnings(
-    # Keras turns its variables into arrays through an __array__ without `copy`, which NumPy 2 deprecates.
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)
-
 GOOD, BAD = 4, 5  # the two ids that decide a row's label
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +12,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from threads import on_workers
 
-from lstm_ray.collective import tcp
 from lstm_ray.collective.protocol import Alone
-from lstm_ray.collective.rendezvous import address_of, listen
 from lstm_ray.collective.tcp import TcpCollective
 from lstm_ray.config import TrainConfig, resolve
 from lstm_ray.errors import TrainingError, WorkerLostError
@@ -30,17 +27,11 @@ from lstm_ray.train.data.corpus import Corpus, Prepared
 from lstm_ray.train.loop import checkpoints
 from lstm_ray.train.loop.state import State
 
-pytestmark = pytest.mark.filterwarnings(
-    # Keras turns its variables into arrays through an __array__ without `copy`, which NumPy 2 deprecates.
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)
-
 WriteModule = Callable[..., Path]
 
 VOCABULARY_SIZE = 40
 MAX_TOKENS = 16
 TOLERANCE = 1e-5
-TIMEOUT_S = 300.0
 
 # 5 rows a step: uneven shares for 2, 3 and 4 workers; 61 rows: the last batch has one row, fewer than the workers.
 SMALL = {
@@ -146,16 +137,7 @@ def train(
     """Runs the loop on every worker."""
     from lstm_ray.train.loop import epochs
 
-    listeners = [listen("127.0.0.1") for _ in range(world_size)]
-    addresses = [address_of(listener) for listener in listeners]
-
-    def work(rank: int) -> State:
-        group = tcp.join(listeners[rank], addresses, rank=rank, token="token", timeout_s=TIMEOUT_S)
-        with closing(group):
-            return epochs.run(config, prepared, join(group))
-
-    with ThreadPoolExecutor(world_size) as pool:
-        return list(pool.map(work, range(world_size)))
+    return on_workers(world_size, lambda group: epochs.run(config, prepared, join(group)))
 
 
 @pytest.mark.usefixtures("one_builds_at_a_time")
@@ -360,20 +342,15 @@ def test_when_a_worker_fails_its_peers_stop(
 
     monkeypatch.setattr(epochs._Worker, "validate", fail_on_one)
     config = TrainConfig.model_validate({**SMALL, "output": str(tmp_path)})
-    listeners = [listen("127.0.0.1") for _ in range(2)]
-    addresses = [address_of(listener) for listener in listeners]
     errors: dict[int, BaseException] = {}
 
-    def work(rank: int) -> None:
-        group = tcp.join(listeners[rank], addresses, rank=rank, token="token", timeout_s=TIMEOUT_S)
-        with closing(group):
-            try:
-                epochs.run(config, prepared, Member(group))
-            except (RuntimeError, WorkerLostError) as error:
-                errors[rank] = error
+    def work(group: TcpCollective) -> None:
+        try:
+            epochs.run(config, prepared, Member(group))
+        except (RuntimeError, WorkerLostError) as error:
+            errors[group.rank] = error
 
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(work, range(2)))
+    on_workers(2, work)
     assert str(errors[1]) == "this worker's memory is full"
     assert str(errors[0]).startswith("worker 1 at 127.0.0.1:")
 
@@ -387,7 +364,7 @@ def learnable(rows: int, seed: int) -> Corpus:
     words = base + generator.integers(0, 6, (rows, MAX_TOKENS))
     noise = generator.random((rows, MAX_TOKENS)) < 0.7
     words[noise] = generator.integers(4, VOCABULARY_SIZE, noise.sum())
-    return Corpus(Sequences(words.ravel().astype(np.int32), np.concatenate([[0], np.cumsum(lengths)])), labels)
+    return Corpus(Sequences.of(words.ravel().astype(np.int32), lengths), labels)
 
 
 @pytest.mark.second_tier

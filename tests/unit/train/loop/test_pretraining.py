@@ -26,11 +26,6 @@ from lstm_ray.train.local import LocalContext
 from lstm_ray.train.loop import pretraining, steps
 from lstm_ray.train.loop.pretraining import pieces
 
-pytestmark = pytest.mark.filterwarnings(
-    # Keras turns its variables into arrays through an __array__ without `copy`, which NumPy 2 deprecates.
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)
-
 
 @given(st.lists(st.integers(0, 30), max_size=8), st.integers(2, 9))
 def test_pieces_are_the_texts_cut_evenly(lengths: list[int], longest: int) -> None:

@@ -17,11 +17,6 @@ from lstm_ray.text.vocabulary import FIRST_WORD_ID, OOV_ID, START_ID
 from lstm_ray.train.data.batches import Batch, worker_batches
 from lstm_ray.train.data.corpus import Corpus
 
-pytestmark = pytest.mark.filterwarnings(
-    # Keras turns its variables into arrays through an __array__ without `copy`, which NumPy 2 deprecates.
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)
-
 STEPS = 2
 DRAWN = 512
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
 
@@ -12,10 +11,9 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, hstack
 from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.linear_model import LogisticRegression
+from threads import on_workers
 
-from lstm_ray.collective import tcp
 from lstm_ray.collective.protocol import Alone, Collective
-from lstm_ray.collective.rendezvous import address_of, listen
 from lstm_ray.runtime.threads import Threads
 from lstm_ray.text.ngrams import Bags
 from lstm_ray.train.ngrams import fit as fitting
@@ -237,16 +235,12 @@ def test_a_table_from_before_is_a_third_part() -> None:
 def test_any_number_of_workers_finds_the_same(world_size: int) -> None:
     bags, labels = corpus(301)
     weights = (0.5, 3.0)
-    listeners = [listen("127.0.0.1") for _ in range(world_size)]
-    addresses = [address_of(listener) for listener in listeners]
 
-    def work(rank: int) -> NgramPart:
-        rows = np.arange(rank, len(bags), world_size)
-        with closing(tcp.join(listeners[rank], addresses, rank=rank, token="token", timeout_s=60)) as group:
-            return fitted(take(bags, rows), labels[rows], group, class_weights=weights)
+    def work(group: Collective) -> NgramPart:
+        rows = np.arange(group.rank, len(bags), world_size)
+        return fitted(take(bags, rows), labels[rows], group, class_weights=weights)
 
-    with ThreadPoolExecutor(world_size) as pool:
-        parts = list(pool.map(work, range(world_size)))
+    parts = on_workers(world_size, work)
     for other in parts[1:]:
         assert other.bias == parts[0].bias
         assert other.table.tobytes() == parts[0].table.tobytes(), "equal to the bit"
@@ -273,16 +267,12 @@ def test_rows_of_one_class_are_all_that_class() -> None:
 
 def test_a_worker_may_have_no_rows() -> None:
     bags, labels = make_bags([np.array([3, 9])]), np.array([1], np.int8)
-    listeners = [listen("127.0.0.1") for _ in range(2)]
-    addresses = [address_of(listener) for listener in listeners]
 
-    def work(rank: int) -> NgramPart:
-        rows = np.arange(rank, 1, 2)
-        with closing(tcp.join(listeners[rank], addresses, rank=rank, token="token", timeout_s=60)) as group:
-            return fitted(take(bags, rows), labels[rows], group)
+    def work(group: Collective) -> NgramPart:
+        rows = np.arange(group.rank, 1, 2)
+        return fitted(take(bags, rows), labels[rows], group)
 
-    with ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(work, range(2))
+    first, second = on_workers(2, work)
     assert first.table.tobytes() == second.table.tobytes()
 
 

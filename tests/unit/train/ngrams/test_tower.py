@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from typing import TypeVar
-
 import numpy as np
 import pyarrow as pa
 import pytest
+from threads import on_workers
 
-from lstm_ray.collective import tcp
 from lstm_ray.collective.protocol import Alone, Collective
-from lstm_ray.collective.rendezvous import address_of, listen
 from lstm_ray.config import TrainConfig
 from lstm_ray.evaluate.counts import BinaryCounts
 from lstm_ray.text.ngrams import bags
@@ -24,7 +18,6 @@ from lstm_ray.train.ngrams.fit import NgramPart
 from lstm_ray.train.ngrams.mix import fit_mix
 from lstm_ray.train.ngrams.tower import Mixed, Mixer, fit_on, unmeasured_mix
 
-T = TypeVar("T")
 CONFIG = TrainConfig(preset="none", ngrams=2, ngram_buckets=1000, vocabulary_size=50, class_weights="1,2")
 
 
@@ -39,28 +32,13 @@ def corpus(rows: int, seed: int) -> Corpus:
     ids = generator.integers(4, 50, lengths.sum())
     is_likely = (np.repeat(labels, lengths) == 1) & (generator.random(lengths.sum()) < 0.3)
     ids[is_likely] = ids[is_likely] % 16 + 4
-    return Corpus(Sequences(ids.astype(np.int32), np.concatenate([[0], np.cumsum(lengths)])), labels)
+    return Corpus(Sequences.of(ids.astype(np.int32), lengths), labels)
 
 
 @pytest.fixture(scope="module")
 def prepared() -> Prepared:
     """Gives 200 rows to train on and 31 to validate on."""
     return Prepared(corpus(200, 0), corpus(31, 1), Vocabulary(WORDS, pa.array([1] * len(WORDS)), 50), 0)
-
-
-def on_workers(world_size: int, work: Callable[[Collective], T]) -> list[T]:
-    """Returns what each of some workers, on threads, returns."""
-    if world_size == 1:
-        return [work(Alone())]
-    listeners = [listen("127.0.0.1") for _ in range(world_size)]
-    addresses = [address_of(listener) for listener in listeners]
-
-    def member(rank: int) -> T:
-        with closing(tcp.join(listeners[rank], addresses, rank=rank, token="token", timeout_s=60)) as group:
-            return work(group)
-
-    with ThreadPoolExecutor(world_size) as pool:
-        return list(pool.map(member, range(world_size)))
 
 
 def lstm_probabilities(rows: int) -> np.ndarray:

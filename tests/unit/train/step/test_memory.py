@@ -42,3 +42,12 @@ def test_states_grow_with_the_rows_of_a_slice() -> None:
         assert other.states == pytest.approx(share * one.states)
     assert least_memory(steps.settings(network="mine:build")) is None
     assert one.describe() == "at least 2 MB in a step: 1 for weights and Adam, 1 for states"
+
+
+def test_states_of_steps_of_equally_many_tokens_are_not_known_without_the_texts() -> None:
+    memory = least_memory(steps.settings(mask=True, batch_by="tokens"))
+    assert memory is not None
+    assert memory.states is None
+    assert (
+        memory.describe() == "at least 1 MB in a step for weights and Adam; states come on top, by the texts' lengths"
+    )

@@ -1,4 +1,4 @@
-"""Training on from a model: the settings it brings, what may differ, its words and its weights."""
+"""A warm start from a model: the settings it brings, what may differ, its words and its weights."""
 
 from __future__ import annotations
 
@@ -19,14 +19,9 @@ from lstm_ray.config import TrainConfig, TuneConfig, left_open, resolve
 from lstm_ray.errors import BundleError, ConfigError, LstmRayError, OutputError
 from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.train import run
-from lstm_ray.train.beginning import begin_with, first_weights
 from lstm_ray.train.loop import checkpoints
 from lstm_ray.train.step.choice import make_stepper
-
-pytestmark = pytest.mark.filterwarnings(
-    # Keras turns its variables into arrays through an __array__ without `copy`, which NumPy 2 deprecates.
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)
+from lstm_ray.train.warm_start import first_weights, start_from
 
 NETWORK = {"vocabulary_size": 12, "max_tokens": 6, "embedding_size": 3, "units": 2, "mask": True, "bidirectional": True}
 BROUGHT = {
@@ -49,7 +44,7 @@ def write(path: Path, texts: list[str]) -> str:
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Gives a directory with a run, and with reviews that have other words."""
-    directory = tmp_path_factory.mktemp("beginning")
+    directory = tmp_path_factory.mktemp("warm_start")
     old = write(directory / "old.parquet", [f"{'good' if row % 2 else 'bad'} film {row % 7}" for row in range(60)])
     write(directory / "new.parquet", [f"{'good' if row % 3 else 'bad'} book or tale {row % 5}" for row in range(60)])
     write(directory / "test.parquet", [f"{'good' if row % 2 else 'bad'} tale, not film {row % 5}" for row in range(40)])
@@ -73,19 +68,24 @@ def settings(files: Path, output: Path | str = "", **given: Any) -> TrainConfig:
     return resolve(TrainConfig, {"from_": str(files / "old/model"), **{k: str(v) for k, v in paths.items()}, **given})
 
 
-def test_a_model_brings_the_settings_that_nobody_gives(files: Path, tmp_path: Path) -> None:
+def test_a_model_brings_the_settings_that_nobody_gives(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     job = tmp_path / "job.yaml"
     job.write_text(f"from_: {files}/old/model\nepochs: 3\nema: 0.5\nworkers: 2\n", encoding="utf-8")
     asked = resolve(TrainConfig, {"train": "in.parquet", "epochs": 7}, job)
     assert {"units", "learning_rate", "ngrams"} < set(left_open(asked))
-    config, bundle = begin_with(asked)
+    config, bundle = start_from(asked)
     assert bundle is not None
     assert left_open(config) == []
     for name, value in {**BROUGHT, "ema": 0.5, "epochs": 7, "workers": "2", "train": ("in.parquet",)}.items():
         assert getattr(config, name) == value, name
     assert config.vocabulary == f"{files}/old/model/vocabulary.parquet"
-    assert begin_with(config)[0] == config, "as its config.yaml gives them"
-    assert begin_with(TrainConfig()) == (TrainConfig(), None)
+    assert start_from(config)[0] == config, "as its config.yaml gives them"
+    monkeypatch.chdir(files)
+    again, _ = start_from(config.model_copy(update={"from_": "old/model"}))
+    assert again.vocabulary == "old/model/vocabulary.parquet", "the same file"
+    assert start_from(TrainConfig()) == (TrainConfig(), None)
 
 
 @pytest.mark.parametrize(
@@ -97,15 +97,16 @@ def test_a_model_brings_the_settings_that_nobody_gives(files: Path, tmp_path: Pa
         ({"ngrams": 3}, "its model was trained with --ngrams 2"),
         ({"add_words": 3, "vocabulary_size": 12}, "its model was trained with --vocabulary-size 15"),
         ({"vocabulary": "words.json"}, "brings its vocabulary: leave --vocabulary out, or see --add-words"),
-        ({"output": "{}/.."}, "is inside --output .*: choose another --output"),
+        ({"output": "old"}, "is inside --output old: choose another --output"),
+        ({"vocabulary": "old/model/words.json"}, "brings its vocabulary"),
     ],
 )
-def test_the_network_and_how_it_reads_stay(files: Path, given: dict[str, Any], message: str) -> None:
-    given = {name: value.format(files) if name == "output" else value for name, value in given.items()}
-    if "output" in given:
-        given["output"] = str(files / "old")
+def test_the_network_and_how_it_reads_stay(
+    files: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], message: str
+) -> None:
+    monkeypatch.chdir(files)  # a dry run does not make paths absolute
     with pytest.raises(ConfigError, match=message.format(files / "old/model")):
-        begin_with(settings(files, **given))
+        start_from(settings(files, **given))
 
 
 @pytest.mark.parametrize(
@@ -137,7 +138,7 @@ def test_both_engines_begin_with_the_weights_before_they_were_mixed(files: Path,
     checkpoint = checkpoints.latest(str(files / "old"))
     assert checkpoint is not None
     best = [array for array in checkpoint.best if array.dtype == np.float32]
-    config, _ = begin_with(settings(files, add_words=4, engine=engine))
+    config, _ = start_from(settings(files, add_words=4, engine=engine))
     stepper = make_stepper(config, Alone(), np.array([0, 1], np.int8))
     random = [array for array in stepper.weights() if array.dtype == np.float32]
     weights, has_output = first_weights(model)

@@ -1,4 +1,4 @@
-"""Training on from a model: `train --from`.
+"""A warm start: a run that starts from a trained model, `train --from`.
 
     bundle -> the settings that nobody gave          before the run is opened
            -> the vocabulary, with words added       while the rows are encoded (data/corpus.py)
@@ -13,6 +13,7 @@ new rows, and the model's own is added to it, each counted as it predicts rows t
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,18 +26,20 @@ from lstm_ray.evaluate.counts import BinaryCounts
 from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.model.description import VOCABULARY
 from lstm_ray.model.weights import NetworkWeights
+from lstm_ray.progress import Progress
 from lstm_ray.runtime.devices import available_cores
 from lstm_ray.score.engine import NativeEngine
 from lstm_ray.text.sequences import Sequences
 from lstm_ray.text.vocabulary import OOV_ID
-from lstm_ray.train.data.corpus import Corpus
+from lstm_ray.train.data.corpus import Corpus, Prepared
+from lstm_ray.wording import counted
 
 
-def begin_with(config: TrainConfig) -> tuple[TrainConfig, Bundle | None]:
-    """Reads the model that a run begins with, and returns the settings with those that it brings.
+def start_from(config: TrainConfig) -> tuple[TrainConfig, Bundle | None]:
+    """Reads the model that a run starts from, and returns the settings with those that it brings.
 
     Args:
-        config: The settings, with absolute paths. Without `from_` they are returned as they are, and no model.
+        config: The settings. Without `from_` they are returned as they are, and no model.
 
     Raises:
         BundleError: The model cannot be read.
@@ -44,7 +47,8 @@ def begin_with(config: TrainConfig) -> tuple[TrainConfig, Bundle | None]:
     """
     if config.from_ is None:
         return config, None
-    if config.output and f"{config.from_}/".startswith(f"{config.output.rstrip('/')}/"):
+    path, output = storage.absolute(config.from_), storage.absolute(config.output).rstrip("/")
+    if config.output and f"{path}/".startswith(f"{output}/"):
         raise ConfigError(f"--from {config.from_} is inside --output {config.output}: choose another --output")
     bundle = read_bundle(config.from_)
     if bundle.model.network is not None:
@@ -59,7 +63,7 @@ def begin_with(config: TrainConfig) -> tuple[TrainConfig, Bundle | None]:
     brought["vocabulary_size"] = bundle.text.vocabulary_size + config.add_words
     taken = {name: brought[name] for name in left_open(config) if name in brought}  # older versions knew fewer
     own = storage.join(config.from_, VOCABULARY)
-    if config.vocabulary not in (None, own):
+    if config.vocabulary is not None and storage.absolute(config.vocabulary) != storage.absolute(own):
         raise ConfigError(f"--from {config.from_} brings its vocabulary: leave --vocabulary out, or see --add-words")
     config = resolve(type(config), {**dict(config), **taken, "vocabulary": own})
     free = meaning_of(TrainConfig, "only_in_training")
@@ -70,6 +74,20 @@ def begin_with(config: TrainConfig) -> tuple[TrainConfig, Bundle | None]:
                 f"change: leave out {as_option(name, getattr(config, name))}"
             )
     return config, bundle
+
+
+def with_weights_of(bundle: Bundle, config: TrainConfig, prepared: Prepared, progress: Progress) -> Prepared:
+    """Returns the corpus with the weights that the model starts from, and reports how they differ from the model's."""
+    weights, has_output = first_weights(bundle)
+    added = prepared.vocabulary.end - bundle.vocabulary().end
+    output = "" if has_output else ", but for its output, which starts with random weights"
+    progress(f"beginning with the weights of {bundle.path}{output}; {counted(added, 'word')} added")
+    if config.goal is None and config.epoch_threshold != bundle.threshold:
+        progress(
+            f"note: {bundle.path} decides at a threshold of {bundle.threshold:g}, the new model at "
+            f"{config.epoch_threshold:g}: --threshold gives another, --maximize chooses one"
+        )
+    return replace(prepared, weights=weights, ngram_table=bundle.weights().ngram_table)
 
 
 def first_weights(bundle: Bundle) -> tuple[list[npt.NDArray[np.float32]], bool]:
