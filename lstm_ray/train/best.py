@@ -84,7 +84,7 @@ def choose(config: C, shards: Sequence[Shard]) -> tuple[C, list[str]]:
 def _settled(config: TrainConfig) -> set[str]:
     """Returns the settings that follow from other settings, and those that a search draws.
 
-    The trials of a search do not pretrain unless they are told to: each would learn the same.
+    The trials of a search do not pretrain unless the job asks for it: each would learn the same.
     """
     drawn = set(config.search) if isinstance(config, TuneConfig) else set()
     settled = {
