@@ -45,7 +45,7 @@ install: $(VENV)/.install
 
 $(VENV)/.install: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing lstm-ray and what it needs into $(VENV): about 2 GB, a few minutes"
+	@echo "installing lstm-ray and what it needs into $(VENV): about 3 GB, a few minutes"
 	$(INSTALL) --editable .
 	touch $@
 

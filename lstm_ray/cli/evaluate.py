@@ -66,7 +66,7 @@ def _figures(result: Evaluation, config: EvaluateConfig) -> Iterator[tuple[str, 
         name, wanted = config.goal
         yield f"{name} {wanted}", "no threshold" if result.chosen is None else _describe_chosen(result.chosen)
     if result.comparison is not None:
-        yield from _compared(result.comparison)
+        yield from _compared(result.comparison, result.counts.threshold)
     for name, rows in (
         ("rows without words", metrics["rows_without_text"]),
         ("rows with other labels", metrics["rows_with_other_label"]),
@@ -94,15 +94,16 @@ def _describe_chosen(counts: BinaryCounts) -> str:
     return f"threshold {counts.threshold:g}: {figures}"
 
 
-def _compared(comparison: Comparison) -> Iterator[tuple[str, str]]:
-    """Yields the figures of the comparison with another model."""
+def _compared(comparison: Comparison, threshold: float) -> Iterator[tuple[str, str]]:
+    """Yields the figures of the comparison with another model, and that model's threshold if it is another one."""
     from lstm_ray.evaluate.intervals import show_interval, show_p_value
 
     other, paired = comparison.other.metrics(), comparison.paired()
     if paired is None:
         yield "the other model", "no rows that both can score"
         return
-    yield "accuracy of the other", f"{other['accuracy']:.4f}"
+    own = "" if other["threshold"] == threshold else f", at its threshold of {other['threshold']:g}"
+    yield "accuracy of the other", f"{other['accuracy']:.4f}{own}"
     p_value = show_p_value(paired.p_value)
     yield "difference", f"{paired.difference:+.4f}{show_interval(paired.interval)}, {p_value} ({paired.test})"
     yield "only this model is right", f"{comparison.only_this:,} rows; only the other: {comparison.only_other:,}"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lstm_ray.score.output import Manifest
 
 EXIT_BAD_FILES = 3
+_MOVED = {"some": "somewhat", "much": "much"}  # "without words: some" could be read as "some rows have none"
 _MOST_ROWS_SHOWN = 1_000_000  # the proposed command reads all rows into memory
 
 
@@ -57,9 +58,9 @@ def show_manifest(manifest: Manifest) -> None:
     else:
         rows.append(("nothing to do", "all parts were already done"))
     moved = [
-        f"{name.replace('_', ' ')}: {one['moved']}"
+        f"{name.replace('_', ' ')}: {_MOVED[one['moved']]}"
         for name, one in manifest.moved.items()
-        if one["moved"] in ("some", "much")
+        if one["moved"] in _MOVED
     ]
     if moved:
         rows.append(("moved from training", ", ".join(moved)))

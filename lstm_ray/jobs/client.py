@@ -276,6 +276,11 @@ class Jobs:
             message = " ".join(str(error).split())
             if name is not None and ("status code 404" in message or "does not exist" in message):
                 raise _FinalError(f"no job {name!r} at {self.address}: lstm-ray jobs list shows them") from error
+            if "No available agent" in message:
+                raise LstmRayError(
+                    f"{self.address}: no node can start the job: ray start may have failed there, or the nodes are "
+                    "still starting; try again when `ray status` lists one"
+                ) from error
             raise LstmRayError(f"{self.address}: {message[-500:]}") from error
 
 

@@ -69,7 +69,7 @@ def test_the_summary_tells_what_has_moved(monkeypatch: pytest.MonkeyPatch) -> No
     }
     manifest = Manifest("/scored", 1, 0, 3, 0, {}, 0, 1.0, 3.0, "", "", moved=moved)
     shown = shown_at_the_end(monkeypatch, manifest)
-    assert shown["moved from training"] == "unknown words: much, lengths: some"
+    assert shown["moved from training"] == "unknown words: much, lengths: somewhat"
     assert shown["report"] == "/scored/_report.html"
     assert "moved from training" not in shown_at_the_end(
         monkeypatch, Manifest("/scored", 1, 0, 3, 0, {}, 0, 1.0, 3.0, "", "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from lstm_ray.errors import LstmRayError
 from lstm_ray.jobs import client
 from lstm_ray.jobs.client import Job, exit_code
 
@@ -29,6 +30,18 @@ def test_where_the_dashboard_is(
     asked: list[str] = []
     monkeypatch.setattr(client, "_Client", asked.append)
     assert (client.Jobs(address).address, asked) == (expected, [expected])
+
+
+def test_a_cluster_without_a_node_that_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    class NoNode:
+        def __init__(self, address: str) -> None: ...
+
+        def list_jobs(self) -> None:
+            raise RuntimeError("Request failed with status code 500: No available agent to submit job, please try ...")
+
+    monkeypatch.setattr(client, "_Client", NoNode)
+    with pytest.raises(LstmRayError, match=r"^http://head:8265: no node can start the job: ray start may have failed"):
+        client.Jobs("head").list()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,28 @@
+"""The summary of `lstm-ray evaluate`."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import lstm_ray
+from lstm_ray.cli.app import app
+from lstm_ray.evaluate.counts import BinaryCounts
+from lstm_ray.evaluate.evaluation import Evaluation
+from lstm_ray.evaluate.shard import Comparison
+
+
+@pytest.mark.parametrize(
+    ("threshold", "shown"), [(0.5, "1.0000"), (0.8, "0.5000, at its threshold of 0.8")], ids=["equal", "another"]
+)
+def test_the_other_models_threshold_is_shown_if_it_differs(
+    monkeypatch: pytest.MonkeyPatch, threshold: float, shown: str
+) -> None:
+    labels, scores = np.array([1, 0], np.int8), np.array([0.7, 0.2], np.float32)
+    this, other = (BinaryCounts.from_scores(labels, scores, threshold=at) for at in (0.5, threshold))
+    comparison = Comparison(other, rows=2, right=2, only_this=1 - other.true_positives, only_other=0)
+    evaluation = Evaluation(this, 0, 0, [], rows_seen=None, seconds=1.0, comparison=comparison)
+    monkeypatch.setattr(lstm_ray, "evaluate", lambda **_: evaluation)
+    printed = CliRunner().invoke(app, ["evaluate", "a.parquet", "--model", "new", "--compare", "old"]).stdout
+    assert f"accuracy of the other     {shown}\n" in printed
