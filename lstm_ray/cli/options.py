@@ -17,7 +17,6 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
 
-from lstm_ray.api.boundary import options_named
 from lstm_ray.cli import console
 from lstm_ray.config import (
     Settings,
@@ -68,8 +67,9 @@ def takes_settings(kind: type[C], job_file: Any = JobFile) -> Callable[[Callable
             }
             if config is None and job_file is JobFile:
                 _refuse_job_files(kind, options)
-            with options_named():
-                command(resolve(kind, options, config), **rest)
+            if config is not None and job_file is JobArgument and config.endswith(".parquet"):
+                raise ConfigError(f"JOB.yaml {config} is Parquet; did you mean --train {shlex.quote(config)}?")
+            command(resolve(kind, options, config), **rest)
 
         run.__name__ = command.__name__
         run.__doc__ = command.__doc__
