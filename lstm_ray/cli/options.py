@@ -140,8 +140,9 @@ def _parameter(kind: type[Settings], name: str) -> inspect.Parameter:
     field, shown = kind.model_fields[name], shown_as(kind, name)
     option_type = _option_type(field.annotation)
     description = field.description or ""
-    # "", () and None mean that there is no default to show.
-    if field.default not in ("", (), None) and not shown["flag"]:
+    if shown.get("must_be_given"):
+        description += " (required)"
+    elif field.default not in ("", (), None) and not shown["flag"]:  # of these there is no default to show
         description += f" (default: {_show(field.default)})"
     if shown["argument"]:
         declared = typer.Argument(metavar=argument_name(name), help=description, show_default=False)

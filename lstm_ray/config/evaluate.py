@@ -63,6 +63,7 @@ class EvaluateConfig(PrecisionSettings, MeasureSettings):
         None,
         "Ray to run on: auto, HOST:PORT or ray://HOST:PORT joins one, local starts one here; if not given, none.",
         panel="Compute",
+        metavar="local|auto|HOST:PORT",
     )
 
 
