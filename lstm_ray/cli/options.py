@@ -86,10 +86,11 @@ def takes_settings(kind: type[C], job_file: Any = JobFile) -> Callable[[Callable
     return decorate
 
 
-def given_options(config: Settings, kind: type[Settings]) -> list[str]:
-    """Returns the options, with their values, for those settings of `kind` that are not the defaults."""
+def given_options(config: Settings, *kinds: type[Settings]) -> list[str]:
+    """Returns the options, with their values, for those settings of some kinds that are not the defaults."""
     return [
         part
+        for kind in kinds
         for name, field in kind.model_fields.items()
         if (value := getattr(config, name)) != field.default
         for part in (option_name(name), value if isinstance(value, str) else join_list(value))
@@ -148,7 +149,7 @@ def _parameter(kind: type[Settings], name: str) -> inspect.Parameter:
         declared = typer.Argument(metavar=argument_name(name), help=description, show_default=False)
     else:
         declared = typer.Option(
-            f"{option_name(name)}/--no-{option_name(name)[2:]}"
+            f"{option_name(name)}/{option_name(f'no_{name}')}"
             if option_type is bool and not shown["flag"]
             else option_name(name),
             *(["-o"] if name == "output" else []),

@@ -19,7 +19,7 @@ from lstm_ray.config.shared import (
 
 
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Returns each name once, where it stands first."""
+    """Returns the names without repetitions."""
     return tuple(dict.fromkeys(names))
 
 
