@@ -183,7 +183,6 @@ def test_the_command_line_is_imported_in_a_moment() -> None:
         (("vectors", "raw.parquet"), "Error: unexpected raw.parquet; did you mean --text raw.parquet?"),
         (("export", "runs/a b/model"), "Error: unexpected runs/a b/model; did you mean --model 'runs/a b/model'?"),
         (("export", "m", "--format", "onnx", "--output", "o"), "Error: unexpected m; did you mean --model m?"),
-        (("export", "--format", "onnx"), "Error: Missing option '--model'"),
         (
             ("export", "--model", "m", "--format", "onnx", "savedmodel", "--output", "o"),
             "Error: unexpected savedmodel\n",
@@ -202,7 +201,6 @@ def test_the_command_line_is_imported_in_a_moment() -> None:
         ),
         (("data", "convert", "--source", "a.csv"), "SOURCE is an argument: lstm-ray data convert a.csv"),
         (("doctor", "a", "b"), "Error: unexpected a b"),
-        (("train", "--nosuch"), "No such option: --nosuch"),
         (
             ("train", "--overwrite"),
             "Error: no such option --overwrite; did you mean --fresh? Delete the run that --output",
