@@ -17,7 +17,7 @@ class Count:
         total: All units.
         unit: What is counted: rows, files, words.
         stage: What is being done, such as "epoch 2/5"; "" if there is only one stage.
-        rate: Units per second, if the work measures it itself.
+        rate: Units per second of the last moment, if the work measures it itself.
     """
 
     done: int

@@ -16,6 +16,7 @@ import typer
 import lstm_ray
 from lstm_ray import errors, progress
 from lstm_ray.cli.app import app
+from lstm_ray.cli.help import described
 from lstm_ray.config import COMMANDS, PRESETS, Settings, TrainConfig, fields_in_order, shown_as
 from lstm_ray.datasets.convert import Converted
 from lstm_ray.datasets.split import SplitFile
@@ -79,7 +80,7 @@ def _options(command: Any, parameters: Iterable[Any]) -> Iterator[tuple[str, str
     for parameter in parameters:
         record = parameter.get_help_record(context)
         names = parameter.metavar if parameter.param_type_name == "argument" else record[0]
-        yield f"`{names}`", _escaped(parameter.help or "")
+        yield f"`{names}`", _escaped(described(parameter))
 
 
 def _settings() -> str:

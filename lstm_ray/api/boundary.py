@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Literal, get_args, get_origin
 
-from lstm_ray.config import Settings, option_name
-from lstm_ray.errors import LstmRayError
+from lstm_ray.config import option_name
+from lstm_ray.errors import ConfigError, LstmRayError
 from lstm_ray.progress import WARNING, Event, Progress, paced
 from lstm_ray.runtime.threads import shared
 
@@ -32,11 +32,6 @@ def options_named() -> Iterator[None]:
         _by_options.reset(token)
 
 
-def arguments_of(kind: type[Settings]) -> dict[str, Any]:
-    """Returns the types of settings by name, for `python_call`."""
-    return {name: field.annotation for name, field in kind.model_fields.items()}
-
-
 @contextmanager
 def python_call(
     arguments: Mapping[str, Any], progress: Progress | None = None, *, is_short: bool = False
@@ -49,9 +44,11 @@ def python_call(
     Args:
         arguments: Types of the arguments that messages may name, by name.
         progress: The caller's callback; without one, warnings become Python's warnings.
-        is_short: True for calls that set no environment variables.
+        is_short: True for calls of milliseconds, which set no environment variables.
     """
     report = progress or _warn
+    if not callable(report):
+        raise ConfigError(f"progress is of type {type(progress).__name__}: give a function, such as print")
     if progress is print:
         report = paced(print)
 
@@ -61,6 +58,17 @@ def python_call(
             return
         with reworded(report, lambda message: keywords_named(message, arguments)) as translated:
             yield translated
+
+
+def as_path(name: str, given: Any) -> str:
+    """Returns the path that an argument gives.
+
+    Raises:
+        ConfigError: The argument is something else.
+    """
+    if not isinstance(given, str | os.PathLike):
+        raise ConfigError(f"{name} is of type {type(given).__name__}: give a path")
+    return os.fspath(given)
 
 
 @contextmanager
@@ -162,7 +170,7 @@ def keywords_named(message: str, arguments: Mapping[str, Any]) -> str:
         if field is None:
             return found[0]
         annotation, rest = arguments.get(field), message[found.end() :]
-        if annotation is bool:
+        if annotation is bool and given != "is":  # as in "--fresh is 'x': should be"
             return f"{field}={not name.startswith('--no-')}" + ("" if given is None else f" {given}")
         if given is None:
             return field if rest.startswith(":") else f"{field}="

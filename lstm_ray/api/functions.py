@@ -7,7 +7,8 @@ Precedence: keyword > job file > preset > default. A function imports what it ne
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 # The functions below have the names of these packages. The packages are loaded first, because a package that is loaded
@@ -81,15 +82,13 @@ def train(
         TrainingError: Training failed.
         KeyboardInterrupt: Ctrl-C was pressed; the run has been saved.
     """
-    from lstm_ray.api.boundary import arguments_of, python_call, random_state_kept
-    from lstm_ray.api.tables import refuse_tables, tables_as_files
+    from lstm_ray.api.boundary import random_state_kept
+    from lstm_ray.api.tables import refuse_tables
     from lstm_ray.config import TrainConfig
     from lstm_ray.train import run
 
     given = {"train": train, "output": output, **settings}
-    call = python_call(arguments_of(TrainConfig), progress)
-    with call as named, random_state_kept(), tables_as_files(given, named) as (files, report):
-        config = _settings(TrainConfig, job, files)
+    with random_state_kept(), _call(TrainConfig, given, job, progress, takes_tables=True) as (config, report):
         if config.worker_limits != (0, 0):
             refuse_tables(given, _ELSEWHERE)
         return run.train(config, report)
@@ -122,15 +121,14 @@ def score(
         InputError: The input cannot be used, or there are more bad files than allowed.
         OutputError: The output directory contains something else, or cannot be written.
     """
-    from lstm_ray.api.boundary import arguments_of, python_call
     from lstm_ray.api.tables import refuse_tables
     from lstm_ray.config import ScoreConfig
     from lstm_ray.score import run
 
     refuse_tables({"inputs": inputs}, "call the loaded model with it, as in `lstm_ray.load(model)(table)`, or ")
-    with python_call(arguments_of(ScoreConfig), progress) as report:
-        given = {"inputs": inputs, "model": model, "output": output, **settings}
-        return run.score(_settings(ScoreConfig, job, given), report)
+    given = {"inputs": inputs, "model": model, "output": output, **settings}
+    with _call(ScoreConfig, given, job, progress) as (config, report):
+        return run.score(config, report)
 
 
 def evaluate(
@@ -158,15 +156,12 @@ def evaluate(
         InputError: The data cannot be used.
         OutputError: The output directory is not empty or cannot be written.
     """
-    from lstm_ray.api.boundary import arguments_of, python_call
-    from lstm_ray.api.tables import refuse_tables, tables_as_files
+    from lstm_ray.api.tables import refuse_tables
     from lstm_ray.config import EvaluateConfig
     from lstm_ray.evaluate import evaluation
 
     given = {"inputs": inputs, "model": model, **settings}
-    call = python_call(arguments_of(EvaluateConfig), progress)
-    with call as named, tables_as_files(given, named) as (files, report):
-        config = _settings(EvaluateConfig, job, files)
+    with _call(EvaluateConfig, given, job, progress, takes_tables=True) as (config, report):
         if config.address is not None:
             refuse_tables(given, _ELSEWHERE)
         return evaluation.evaluate(config, report)
@@ -199,15 +194,11 @@ def calibrate(
         InputError: The data cannot be used, or no threshold reaches the target.
         OutputError: The output directory is not empty or cannot be written.
     """
-    from lstm_ray.api.boundary import arguments_of, python_call
-    from lstm_ray.api.tables import tables_as_files
     from lstm_ray.config import CalibrateConfig
     from lstm_ray.evaluate import calibration
 
     given = {"inputs": inputs, "model": model, "output": output, **settings}
-    call = python_call(arguments_of(CalibrateConfig), progress)
-    with call as named, tables_as_files(given, named) as (files, report):
-        config = _settings(CalibrateConfig, job, files)
+    with _call(CalibrateConfig, given, job, progress, takes_tables=True) as (config, report):
         return calibration.calibrate(config, report)
 
 
@@ -238,13 +229,12 @@ def tune(
         OutputError: The output directory contains something else, or cannot be written.
         TrainingError: A trial failed for a reason other than its settings, or all trials failed.
     """
-    from lstm_ray.api.boundary import arguments_of, python_call
     from lstm_ray.config import TuneConfig
     from lstm_ray.tune import run
 
-    with python_call(arguments_of(TuneConfig), progress) as report:
-        given = {"train": train, "output": output, "search": search, **settings}
-        return run.tune(_settings(TuneConfig, job, given), report)
+    given = {"train": train, "output": output, "search": search, **settings}
+    with _call(TuneConfig, given, job, progress) as (config, report):
+        return run.tune(config, report)
 
 
 def export(model: Path, *, format: str, output: Path) -> Exported:
@@ -260,11 +250,11 @@ def export(model: Path, *, format: str, output: Path) -> Exported:
         BundleError: The model cannot be used.
         OutputError: The directory is not empty, or cannot be written.
     """
-    from lstm_ray.api.boundary import python_call
+    from lstm_ray.api.boundary import as_path, python_call
     from lstm_ray.export import export
 
     with python_call({"format": str, "output": str}):
-        return export.export(os.fspath(model), format, os.fspath(output))
+        return export.export(as_path("model", model), format, as_path("output", output))
 
 
 def vectors(
@@ -291,12 +281,11 @@ def vectors(
         InputError: The data cannot be used, or no word occurs often enough.
         OutputError: The file exists, or cannot be written.
     """
-    from lstm_ray.api.boundary import arguments_of, python_call
     from lstm_ray.config import VectorsConfig
     from lstm_ray.vectors import run
 
-    with python_call(arguments_of(VectorsConfig), progress) as report:
-        return run.write_vectors(_settings(VectorsConfig, job, {"text": text, "output": output, **settings}), report)
+    with _call(VectorsConfig, {"text": text, "output": output, **settings}, job, progress) as (config, report):
+        return run.write_vectors(config, report)
 
 
 def convert(
@@ -326,7 +315,6 @@ def convert(
             first.
         OutputError: The output exists, is a directory, or cannot be written.
     """
-    from lstm_ray.api.boundary import arguments_of, python_call
     from lstm_ray.api.tables import is_table
     from lstm_ray.config import ConvertConfig
     from lstm_ray.datasets.convert import run
@@ -334,8 +322,8 @@ def convert(
 
     if is_table(source):
         raise ConfigError(f"source is a {type(source).__name__}, which needs no conversion: give it to train as it is")
-    with python_call(arguments_of(ConvertConfig), progress, is_short=True) as report:
-        return run.convert(_settings(ConvertConfig, job, {"source": source, "output": output, **settings}), report)
+    with _call(ConvertConfig, {"source": source, "output": output, **settings}, job, progress) as (config, report):
+        return run.convert(config, report)
 
 
 def split(
@@ -362,15 +350,12 @@ def split(
         InputError: A file cannot be read or has other columns than the first, or one side would have no row.
         OutputError: An output file exists, is an input, or cannot be written.
     """
-    from lstm_ray.api.boundary import arguments_of, python_call
-    from lstm_ray.api.tables import tables_as_files
     from lstm_ray.config import SplitConfig
     from lstm_ray.datasets import split as splitting
 
     given = {"inputs": inputs, "output": output, **settings}
-    call = python_call(arguments_of(SplitConfig), progress, is_short=True)
-    with call as named, tables_as_files(given, named) as (files, report):
-        return splitting.split(_settings(SplitConfig, job, files), report)
+    with _call(SplitConfig, given, job, progress, takes_tables=True) as (config, report):
+        return splitting.split(config, report)
 
 
 def load(
@@ -402,25 +387,44 @@ def load(
     return Model(model, threshold=threshold, unsure=unsure, precision=precision)
 
 
-def _settings(kind: type[C], job: Path | C | None, given: Mapping[str, Any]) -> C:
-    """Returns the settings of a call.
+@contextmanager
+def _call(
+    kind: type[C],
+    given: Mapping[str, Any],
+    job: Path | C | None,
+    progress: Progress | None,
+    *,
+    takes_tables: bool = False,
+) -> Iterator[tuple[C, Progress]]:
+    """Wraps the work of a call; yields its settings, and the callback for its progress.
+
+    Args:
+        kind: The configuration class.
+        given: Settings by name; None is one that was not given.
+        job, progress: As the caller gave them.
+        takes_tables: True if tables are written to files for the call; otherwise they are refused.
 
     Raises:
         ConfigError: A setting is missing, unknown or not valid.
     """
-    from lstm_ray.api.tables import refuse_tables
+    from lstm_ray.api.boundary import python_call
+    from lstm_ray.api.tables import refuse_tables, tables_as_files
     from lstm_ray.config import check_complete, known_settings, resolve
     from lstm_ray.errors import ConfigError
 
-    by_name = known_settings(kind, given)
-    refuse_tables(by_name)
-    if isinstance(job, kind):
-        config = resolve(kind, {**job.model_dump(exclude_unset=True), **by_name}) if by_name else job
-    elif job is None or isinstance(job, str | os.PathLike):
-        config = resolve(kind, by_name, None if job is None else os.fspath(job))
-    else:
-        raise ConfigError(
-            f"job is of type {type(job).__name__}: give the path of a YAML job file, or a {kind.__name__}"
-        )
-    check_complete(config)
-    return config
+    arguments = {name: field.annotation for name, field in kind.model_fields.items()}
+    with python_call(arguments, progress) as report, ExitStack() as files:
+        if takes_tables:
+            given, report = files.enter_context(tables_as_files(given, report))
+        by_name = known_settings(kind, given)
+        refuse_tables(by_name)
+        if isinstance(job, kind):
+            config = resolve(kind, {**job.model_dump(exclude_unset=True), **by_name}) if by_name else job
+        elif job is None or isinstance(job, str | os.PathLike):
+            config = resolve(kind, by_name, None if job is None else os.fspath(job))
+        else:
+            raise ConfigError(
+                f"job is of type {type(job).__name__}: give the path of a YAML job file, or a {kind.__name__}"
+            )
+        check_complete(config)
+        yield config, report

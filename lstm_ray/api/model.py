@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from lstm_ray import storage
-from lstm_ray.api.boundary import python_call
+from lstm_ray.api.boundary import as_path, python_call
 from lstm_ray.config import DecisionSettings, Precision, PrecisionSettings, known_settings, resolve
 from lstm_ray.errors import BundleError, ConfigError, InputError
 from lstm_ray.model.bundle import read_bundle
@@ -102,7 +102,7 @@ class Model:
                 instructions of that precision.
         """
         with python_call(_ARGUMENTS):
-            self.path = storage.absolute(os.fspath(path))
+            self.path = storage.absolute(as_path("model", path))
             self._given = {"threshold": threshold, "unsure": unsure, "precision": precision}
             settings = resolve(_LoadSettings, known_settings(_LoadSettings, self._given))
             self._bundle = read_bundle(self.path)
@@ -247,9 +247,9 @@ class Model:
 def _load_again(
     path: str,
     model_hash: str,
-    threshold: float | None = None,
-    unsure: str | tuple[float, float] | None = None,
-    precision: Precision = "float32",
+    threshold: float | None,
+    unsure: str | tuple[float, float] | None,
+    precision: Precision,
 ) -> Model:
     """Loads a pickled model, on one thread, because other processes of the machine score too."""
     model = Model(path, threads=1, threshold=threshold, unsure=unsure, precision=precision)

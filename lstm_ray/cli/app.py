@@ -19,6 +19,7 @@ from typing import Annotated
 import typer
 
 import lstm_ray
+from lstm_ray.api.boundary import options_named
 from lstm_ray.cli import (
     calibrate,
     cluster,
@@ -72,6 +73,7 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
@@ -80,6 +82,7 @@ def _root(
     debug: Debug = False,
 ) -> None:
     set_output(quiet=quiet, verbose=verbose, debug=debug)
+    context.with_resource(options_named())
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import lstm_ray
 from lstm_ray.cli import console
 from lstm_ray.cli.options import given_options, takes_settings
-from lstm_ray.config import CalibrateConfig, LabelSettings
+from lstm_ray.config import CalibrateConfig, ColumnSettings, LabelSettings
 
 
 @takes_settings(CalibrateConfig)
@@ -25,8 +25,6 @@ def calibrate(config: CalibrateConfig) -> None:
     names = ("calibration_error", "log_loss", "accuracy", "precision", "recall")
     rows += [(name, f"{before[name]:.4f} -> {after[name]:.4f}") for name in names]
     rows.append(("model", made.output))
-    usual = CalibrateConfig.model_fields["text_column"].default
-    columns = [] if config.text_column == usual else ["--text-column", config.text_column]
-    columns += given_options(config, LabelSettings)
+    columns = given_options(config, ColumnSettings, LabelSettings)
     rows.append(("next", console.command_line("evaluate", "OTHERS.parquet", "--model", made.output, *columns)))
     console.show_table("Calibrated", rows)

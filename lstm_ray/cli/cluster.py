@@ -148,7 +148,9 @@ def status(
     address: Annotated[
         str,
         typer.Option(
-            "--address", help="Address of the Ray to show: auto for this machine's, HOST:PORT, or ray://HOST:PORT."
+            "--address",
+            metavar="auto|HOST:PORT",
+            help="Address of the Ray to show: auto for this machine's, HOST:PORT, or ray://HOST:PORT.",
         ),
     ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,

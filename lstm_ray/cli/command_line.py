@@ -8,11 +8,10 @@ from typing import Any
 
 import typer
 
+from lstm_ray.cli.help import UsageError
 from lstm_ray.cli.options import as_setting
 from lstm_ray.config import COMMANDS, Settings, missing, name_in_messages, resolve
 from lstm_ray.errors import ConfigError
-
-_UsageError: Any = typer.BadParameter.__base__  # click's, which newer versions of Typer contain
 
 
 def parse_command_line(program: Any, words: Sequence[str]) -> Settings | None:
@@ -40,7 +39,7 @@ def parse_command_line(program: Any, words: Sequence[str]) -> Settings | None:
             command = command.commands[words[0]]
             context = typer.Context(command, parent=context)
             given, words, _ = command.make_parser(context).parse_args(words[1:])
-    except _UsageError as error:
+    except UsageError as error:
         raise ConfigError(error.format_message().rstrip(".")) from error
     if words:
         raise ConfigError(f"unexpected {' '.join(words)}")

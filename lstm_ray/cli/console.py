@@ -162,8 +162,8 @@ def show_log(text: str) -> None:
 class Bar:
     """Progress of counted work: a bar on a terminal, a line every 10 s elsewhere, every second with --verbose.
 
-    The time left is estimated from the whole time since the work began, including evaluation and checkpoints. Unless
-    the caller measures the speed, the work begins with the first units that are done: before them, Ray starts.
+    Speed and time left are computed from the whole time since the work began, including evaluation and checkpoints.
+    Unless the caller measures the speed, the work begins with the first units that are done: before them, Ray starts.
     """
 
     def __init__(self, unit: str) -> None:
@@ -181,13 +181,12 @@ class Bar:
             done: Units done.
             total: All units.
             title: The current work, such as "epoch 2/5".
-            rate: Units per second, if the caller measures it; otherwise computed from the time between updates.
+            rate: Units per second of the last moment, if the caller measures it: shown in the first seconds.
         """
         now = time.perf_counter()
         self._position = f"{done:,} of {total:,} {self._unit}"
         pace = self._pace(now, done, is_at_work=rate is not None)
-        rate = rate or pace
-        speed = f"{rate:,.0f} {self._unit}/s" if rate else ""
+        speed = f"{pace or rate:,.0f} {self._unit}/s" if pace or rate else ""
         left = f"{_clock((total - done) / pace)} left" if pace else ""
         if _quiet:
             return

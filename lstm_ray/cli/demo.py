@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 import lstm_ray
-from lstm_ray.api.boundary import options_named
 from lstm_ray.cli import console
 from lstm_ray.errors import OutputError
 
@@ -58,12 +57,12 @@ def demo(
         storage.delete(earlier)
     console.say(f"making {rows:,} synthetic reviews")
     files = write_demo(Path(corpus), rows=rows)
-    with options_named(), console.progress(_IF_INTERRUPTED) as progress:
+    with console.progress(_IF_INTERRUPTED) as progress:
         outcome = lstm_ray.train(files.train, output=training, workers=workers, progress=progress, **SETTINGS)
     model = f"{training}/model"  # as it was given: outcome.model is absolute
-    with options_named(), console.progress(_IF_INTERRUPTED) as progress:
+    with console.progress(_IF_INTERRUPTED) as progress:
         measured = lstm_ray.evaluate(files.test, model=model, output=evaluation, progress=progress)
-    with options_named(), console.progress(_IF_INTERRUPTED) as progress:
+    with console.progress(_IF_INTERRUPTED) as progress:
         manifest = lstm_ray.score(files.reviews, model=model, output=scored, actors=workers, progress=progress)
     metrics = measured.metrics
     console.show_table(

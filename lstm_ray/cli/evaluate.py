@@ -114,26 +114,15 @@ def _groups(groups: list[GroupResult]) -> list[tuple[str, str]]:
     from lstm_ray.evaluate.intervals import show_interval, show_p_value
     from lstm_ray.wording import counted
 
-    shown = groups
-    if len(groups) > _MOST_GROUPS:
-        shown = sorted((group for group in groups if group.stands_out), key=lambda group: -group.rows)[:_MOST_GROUPS]
-    lines = [
-        (
-            "null" if group.value is None else group.value,
-            f"{group.accuracy:.4f}{show_interval(group.accuracy_interval)} of {counted(group.rows, 'row')}"
-            + (
-                f", stands out ({show_p_value(group.p_value)})"
-                if group.stands_out and group.p_value is not None
-                else ""
-            ),
-        )
-        for group in shown
-    ]
-    if shown is groups:
-        return lines
-    standing_out = sum(group.stands_out for group in groups)
-    verb = "stands" if standing_out == 1 else "stand"
-    return [
-        *lines,
-        ("groups", f"{len(groups):,}, of which {standing_out or 'none'} {verb} out; --json and metrics.json list all"),
-    ]
+    def line(group: GroupResult) -> tuple[str, str]:
+        accuracy = f"{group.accuracy:.4f}{show_interval(group.accuracy_interval)} of {counted(group.rows, 'row')}"
+        if group.p_value is not None and group.stands_out:
+            accuracy += f", stands out ({show_p_value(group.p_value)})"
+        return "null" if group.value is None else group.value, accuracy
+
+    if len(groups) <= _MOST_GROUPS:
+        return list(map(line, groups))
+    found = sorted((group for group in groups if group.stands_out), key=lambda group: -group.rows)
+    verb = "stands" if len(found) == 1 else "stand"
+    rest = f"{len(groups):,}, of which {len(found) or 'none'} {verb} out; --json and metrics.json list all"
+    return [*map(line, found[:_MOST_GROUPS]), ("groups", rest)]

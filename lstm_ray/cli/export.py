@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 import lstm_ray
-from lstm_ray.api.boundary import options_named
 from lstm_ray.cli import console
 
 
@@ -26,8 +25,7 @@ def export(
     """
     from lstm_ray import storage
 
-    with options_named():
-        made = lstm_ray.export(model, format=kind, output=output)
+    made = lstm_ray.export(model, format=kind, output=output)
     rows = [("model", storage.join(made.output, made.model))]
     for name in ("input", "output"):
         tensor = made.description[name]

@@ -19,7 +19,7 @@ from lstm_ray.cli.options import with_options_of_all
 from lstm_ray.config import COUNTERPARTS
 from lstm_ray.wording import visible
 
-_UsageError: Any = typer.BadParameter.__base__  # Click's, or that of the copy of Click in Typer
+UsageError: Any = typer.BadParameter.__base__  # Click's, or that of the copy of Click in Typer
 _LOOKS_LIKE_OPTION = re.compile(r"-.*\s|-\d", re.DOTALL)  # but may be a text
 _JOB_FILE = ("--config",)
 _MAIN_INPUTS = ("--train", "--text", "--model")  # of commands that take no argument
@@ -77,7 +77,7 @@ class _Command(TyperCommand):
         given = list(args)
         try:
             rest: list[str] = super().parse_args(ctx, args)
-        except _UsageError as error:
+        except UsageError as error:
             error.message = visible(error.message)  # a shell's * may expand to names with control characters
             unknown = str(getattr(error, "option_name", ""))
             other = COUNTERPARTS.get(unknown.removeprefix("--").replace("-", "_"), "")
@@ -91,7 +91,7 @@ class _Command(TyperCommand):
                 command = console.command_line(*_names(ctx), *words)
                 ctx.fail(visible(f"no such option {unknown}: {argument.metavar} is an argument: {command}"))
             texts = [word for word in given if _LOOKS_LIKE_OPTION.match(word)]
-            if texts and any(one.metavar == "TEXT..." for one in self.params):
+            if texts and any(one.metavar == "TEXT" for one in self.params):
                 others = (word for word in given if word not in texts)
                 command = visible(console.command_line(str(ctx.info_name), *others, "--", *texts))
                 ctx.fail(f"{error.format_message().rstrip('.')}: put a text that begins with - after --: {command}")
@@ -107,9 +107,15 @@ class _Command(TyperCommand):
         if not words:
             return
         meant = _JOB_FILE if words[0].endswith((".yaml", ".yml")) else _MAIN_INPUTS
-        names = [name for one in self.params for name in one.opts if name in meant]
-        option = f": {names[0]} {shlex.quote(words[0])}?" if names else ""
+        missing = [one for one in self.params if one.multiple or not ctx.params.get(one.name)]
+        names = [name for one in missing for name in one.opts if name in meant]
+        option = f"; did you mean {names[0]} {shlex.quote(words[0])}?" if names else ""
         ctx.fail(visible(f"unexpected {' '.join(words)}{option}"))
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Returns the part of the usage line after the command."""
+        arguments = [one for one in self.params if _is_argument(one)]
+        return ["[OPTIONS]", *(_named(one) if one.required else f"[{_named(one)}]" for one in arguments)]
 
     def format_help_text(self, ctx: Any, formatter: Any) -> None:
         """Writes the description, and the example on one line, so that it can be copied."""
@@ -120,13 +126,12 @@ class _Command(TyperCommand):
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Writes arguments and options, panel by panel."""
         sections: dict[str, list[tuple[str, str]]] = {}
-        for parameter in self.get_params(ctx):
+        for parameter in sorted(self.get_params(ctx), key=lambda one: not _is_argument(one)):
             if record := parameter.get_help_record(ctx):
-                names, sentence = record[0], record[1].replace("\\[", "[")  # some versions of Typer escape it for Rich
-                panel = getattr(parameter, "rich_help_panel", None) or "Options"
-                if _is_argument(parameter):
-                    panel, names = "Arguments", str(getattr(parameter, "metavar", None) or names)
-                sections.setdefault(panel, []).append((names, sentence))
+                is_argument = _is_argument(parameter)
+                panel = "Arguments" if is_argument else getattr(parameter, "rich_help_panel", None) or "Options"
+                names = _named(parameter) if is_argument else record[0]
+                sections.setdefault(panel, []).append((names, described(parameter)))
         for title, records in sections.items():
             formatter.write(f"\n{title}:\n")
             for names, sentence in records:
@@ -135,6 +140,23 @@ class _Command(TyperCommand):
 
 def _is_argument(parameter: Any) -> bool:
     return bool(parameter.param_type_name == "argument")
+
+
+def _named(argument: Any) -> str:
+    """Returns an argument's name, with dots if it may be given several times."""
+    return str(argument.metavar) + ("..." if argument.nargs == -1 else "")
+
+
+def described(parameter: Any) -> str:
+    """Returns the description of an option or argument, with its default, or that it must be given.
+
+    Those of settings are complete (`options.py`).
+    """
+    if parameter.required:
+        return f"{parameter.help} (required)"
+    if parameter.show_default and parameter.default not in (None, False):
+        return f"{parameter.help} (default: {parameter.default})"
+    return str(parameter.help)
 
 
 def _mistaken_for(parameter: Any) -> set[str]:

@@ -17,7 +17,6 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
 
-from lstm_ray.api.boundary import options_named
 from lstm_ray.cli import console
 from lstm_ray.config import (
     Settings,
@@ -68,8 +67,9 @@ def takes_settings(kind: type[C], job_file: Any = JobFile) -> Callable[[Callable
             }
             if config is None and job_file is JobFile:
                 _refuse_job_files(kind, options)
-            with options_named():
-                command(resolve(kind, options, config), **rest)
+            if config is not None and job_file is JobArgument and config.endswith(".parquet"):
+                raise ConfigError(f"JOB.yaml {config} is Parquet; did you mean --train {shlex.quote(config)}?")
+            command(resolve(kind, options, config), **rest)
 
         run.__name__ = command.__name__
         run.__doc__ = command.__doc__
@@ -86,10 +86,11 @@ def takes_settings(kind: type[C], job_file: Any = JobFile) -> Callable[[Callable
     return decorate
 
 
-def given_options(config: Settings, kind: type[Settings]) -> list[str]:
-    """Returns the options, with their values, for those settings of `kind` that are not the defaults."""
+def given_options(config: Settings, *kinds: type[Settings]) -> list[str]:
+    """Returns the options, with their values, for those settings of some kinds that are not the defaults."""
     return [
         part
+        for kind in kinds
         for name, field in kind.model_fields.items()
         if (value := getattr(config, name)) != field.default
         for part in (option_name(name), value if isinstance(value, str) else join_list(value))
@@ -140,14 +141,15 @@ def _parameter(kind: type[Settings], name: str) -> inspect.Parameter:
     field, shown = kind.model_fields[name], shown_as(kind, name)
     option_type = _option_type(field.annotation)
     description = field.description or ""
-    # "", () and None mean that there is no default to show.
-    if field.default not in ("", (), None) and not shown["flag"]:
+    if shown.get("must_be_given"):
+        description += " (required)"
+    elif field.default not in ("", (), None) and not shown["flag"]:  # of these there is no default to show
         description += f" (default: {_show(field.default)})"
     if shown["argument"]:
         declared = typer.Argument(metavar=argument_name(name), help=description, show_default=False)
     else:
         declared = typer.Option(
-            f"{option_name(name)}/--no-{option_name(name)[2:]}"
+            f"{option_name(name)}/{option_name(f'no_{name}')}"
             if option_type is bool and not shown["flag"]
             else option_name(name),
             *(["-o"] if name == "output" else []),

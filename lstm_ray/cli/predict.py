@@ -38,7 +38,7 @@ def predict(
     texts: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="TEXT...",
+            metavar="TEXT",
             help="Texts to score; - reads them from stdin, one per line. Put a text that begins with - after --.",
             show_default=False,
         ),

@@ -50,5 +50,8 @@ def show(
 
     Example: lstm-ray config show train --preset bilstm
     """
+    kind = _kind(command)
+    if preset is not None and "preset" not in kind.model_fields:
+        raise ConfigError(f"--preset is for train and tune: {command} has no presets")
     options = {} if preset is None else {"preset": preset}
-    console.show_text(settings.to_yaml(settings.resolve(_kind(command), options, job_file)))
+    console.show_text(settings.to_yaml(settings.resolve(kind, options, job_file)))

@@ -10,7 +10,7 @@ import typer
 import lstm_ray
 from lstm_ray.cli import console
 from lstm_ray.cli.options import given_options, takes_settings
-from lstm_ray.config import LabelSettings, ScoreConfig, TrainConfig, check_complete, option_name
+from lstm_ray.config import ColumnSettings, LabelSettings, TrainConfig, check_complete, option_name
 
 if TYPE_CHECKING:
     from lstm_ray.train.results import Outcome
@@ -128,8 +128,7 @@ def _advice(outcome: Outcome) -> Iterator[str]:
 
 def _next_commands(model: str, config: TrainConfig) -> list[tuple[str, str]]:
     """Returns commands that use the model, with the columns and labels that are not the defaults."""
-    usual = ScoreConfig.model_fields["text_column"].default
-    columns = () if config.text_column == usual else ("--text-column", config.text_column)
+    columns = given_options(config, ColumnSettings)
     compare = () if config.from_ is None else ("--compare", config.from_)
     labels = given_options(config, LabelSettings)
     evaluate = ("evaluate", "TEST.parquet", "--model", model, *compare, *columns, *labels)

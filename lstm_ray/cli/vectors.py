@@ -5,7 +5,7 @@ from __future__ import annotations
 import lstm_ray
 from lstm_ray.cli import console
 from lstm_ray.cli.options import takes_settings
-from lstm_ray.config import TokenSettings, TrainConfig, VectorsConfig, option_name
+from lstm_ray.config import TokenSettings, TrainConfig, VectorsConfig, as_option
 
 
 @takes_settings(VectorsConfig)
@@ -35,5 +35,5 @@ def _next_command(config: VectorsConfig) -> list[str]:
     tokens = {name: getattr(config, name) for name in TokenSettings.model_fields}
     for name, value in {"embedding_size": config.size, "text_column": config.text_column, **tokens}.items():
         if value != TrainConfig.model_fields[name].default:
-            words += [f"--no-{option_name(name)[2:]}"] if value is False else [option_name(name), str(value)]
+            words += as_option(name, value).split(" ", 1)
     return words

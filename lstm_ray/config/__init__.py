@@ -78,6 +78,7 @@ from lstm_ray.config.score import OLDER_ENGINES as OLDER_ENGINES
 from lstm_ray.config.score import EngineName as EngineName
 from lstm_ray.config.score import ScoreConfig as ScoreConfig
 from lstm_ray.config.shared import BundleSettings as BundleSettings
+from lstm_ray.config.shared import ColumnSettings as ColumnSettings
 from lstm_ray.config.shared import DecisionSettings as DecisionSettings
 from lstm_ray.config.shared import LabelSettings as LabelSettings
 from lstm_ray.config.shared import Precision as Precision

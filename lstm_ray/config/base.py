@@ -169,8 +169,10 @@ _ALIKE = (
     ("gpus_per_worker", "gpus_per_node"),
     ("memory_per_worker", "memory_per_node"),
 )
-COUNTERPARTS = dict(_ALIKE) | {other: one for one, other in _ALIKE}
-"""Names of settings that are alike, but of other commands: a message about the one proposes the other."""
+_ELSEWHERE = {"lr": "learning_rate", "batch_size": "global_batch_size"}  # what other programs call them
+
+COUNTERPARTS = dict(_ALIKE) | {other: one for one, other in _ALIKE} | _ELSEWHERE
+"""Settings by names that they do not have, but settings of other commands or programs: a message proposes them."""
 
 learned = functools.partial(setting, may_change=(), searchable=True, from_bundle=True)
 """Declares a setting that decides what is learned: it cannot change during a run, and `tune` may draw it."""
@@ -244,8 +246,8 @@ def _is_path(kind: type[Settings], name: str, value: Any) -> bool:
 
 
 def missing(kind: type[Settings], values: Mapping[str, Any]) -> list[str]:
-    """Returns the required settings that have no value."""
-    return [name for name in meaning_of(kind, "must_be_given") if not values.get(name)]
+    """Returns the required settings that have no value, or only empty ones, as of a shell variable that is not set."""
+    return [name for name in meaning_of(kind, "must_be_given") if not any(values.get(name) or ())]
 
 
 def check_complete(config: Settings) -> None:

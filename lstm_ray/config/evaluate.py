@@ -22,7 +22,7 @@ LENGTH = "length"
 
 
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Returns each name once, where it stands first."""
+    """Returns the names without repetitions."""
     return tuple(dict.fromkeys(names))
 
 
@@ -66,6 +66,7 @@ class EvaluateConfig(PrecisionSettings, MeasureSettings):
         None,
         "Ray to run on: auto, HOST:PORT or ray://HOST:PORT joins one, local starts one here; if not given, none.",
         panel="Compute",
+        metavar="local|auto|HOST:PORT",
     )
 
 

@@ -120,7 +120,7 @@ class _Origin:
             with_point = str(problem["input"]).replace(",", ".")
             message = "should be a number" + (f", with a point: {with_point}" if _is_float(with_point) else "")
         if problem["type"] == "int_parsing":
-            message = "should be an integer"
+            message = "should be an integer: digits only"
         if problem["type"] == "tuple_type":
             message = "should be a string, or several"
         is_option = field not in self.kind.model_fields or shown_as(self.kind, field)["option"]

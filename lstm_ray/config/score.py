@@ -110,11 +110,10 @@ class ScoreConfig(RaySettings, PrecisionSettings, DecisionSettings, RowSettings,
     def fingerprint_values(self) -> dict[str, Any]:
         """Returns the settings whose values decide the output, as JSON values."""
         parts, fields = meaning_of(type(self), "fingerprint"), type(self).model_fields
-        decide = {name for name, part in parts.items() if part == "value"}
-        decide |= {
+        decide = {
             name
             for name, part in parts.items()
-            if part == "value if changed" and getattr(self, name) != fields[name].default
+            if part == "value" or (part == "value if changed" and getattr(self, name) != fields[name].default)
         }
         values = self.model_dump(mode="json", include=decide)
         if values["engine"] == "native":

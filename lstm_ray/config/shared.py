@@ -127,6 +127,7 @@ class RaySettings(Settings):
         "local",
         "Ray to run on: local starts one here; auto, HOST:PORT (Ray's or the dashboard's), ray://HOST:PORT join one.",
         panel="Compute",
+        metavar="local|auto|HOST:PORT",
         fingerprint="nothing",
     )
 

@@ -156,7 +156,7 @@ def _from_date(before: str, column: str, schema: pa.Schema, path: str) -> _Choos
     try:
         date = datetime.fromisoformat(before)
     except ValueError as error:
-        raise ConfigError(f"--before is {before!r}: should be a date, such as 2024-05-01") from error
+        raise ConfigError(f"--before is {before!r}: should be a date, {_date_meant(before)}") from error
     limit = pa.scalar(date.astimezone(timezone.utc).replace(tzinfo=None) if date.tzinfo else date, _INSTANT)
     kind = schema.field(column).type
     if not (pa.types.is_date(kind) or pa.types.is_timestamp(kind) or is_text_type(kind)):
@@ -168,6 +168,13 @@ def _from_date(before: str, column: str, schema: pa.Schema, path: str) -> _Choos
         return chosen
 
     return choose
+
+
+def _date_meant(text: str) -> str:
+    """Returns, for a message, which date is meant if the day comes first, as in 31.5.2024; otherwise an example."""
+    with contextlib.suppress(ValueError):
+        return f"year first: did you mean {datetime.strptime(text, '%d.%m.%Y').date()}?"
+    return "such as 2024-05-01"
 
 
 def _are_from(dates: pa.ChunkedArray, limit: pa.Scalar) -> pa.ChunkedArray:

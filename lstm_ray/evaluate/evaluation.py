@@ -367,7 +367,7 @@ def _write(config: EvaluateConfig, output: str, evaluation: Evaluation) -> None:
     report = evaluation_report(
         title=f"Evaluation of {config.model}",
         counts=evaluation.counts,
-        config=config.model_dump(mode="json"),
+        config=config.model_dump(mode="json") | {"threshold": evaluation.counts.threshold},
         mistakes=evaluation.mistakes,
         groups=evaluation.groups,
         comparison=evaluation.comparison,

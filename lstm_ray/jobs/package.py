@@ -29,44 +29,12 @@ ENTRYPOINTS = {
 _NOT_SHIPPED = shutil.ignore_patterns(
     ".*", "__pycache__", "node_modules", "*.pyc", "*.parquet", "*.keras", "*.npz", "*.onnx"
 )
-_KEYS = (
-    *(
-        "id_rsa*",
-        "id_dsa*",
-        "id_ecdsa*",
-        "id_ed25519*",
-        "*-key.json",
-        "*key.csv",
-        "*accesskeys.csv",
-        "credentials",
-        "credentials.*",
-        "*.env",
-        "*.pem",
-        "*.key",
-        "*.ppk",
-        "*.p12",
-        "*.pfx",
-        "*.jks",
-        "*.kdbx",
-        "*.p8",
-        "*.gpg",
-        "*.keytab",
-        "*.keystore",
-    ),
-    *(
-        "*credentials*.json",
-        "client_secret*.json",
-        "service[-_]account*.json",
-        "kubeconfig*",
-        "*.kubeconfig",
-        "kaggle.json",
-        "token.json",
-        "_netrc",
-        "netrc",
-        "auth_token",
-    ),
-    *("*.tfstate", "*.tfstate.backup", "*.tfvars", "*.tfvars.json", "secret.*", "secrets.*", "secret*.y*ml"),
-)
+_KEYS = """
+    id_rsa* id_dsa* id_ecdsa* id_ed25519* *-key.json *key.csv *accesskeys.csv credentials credentials.* *.env *.pem
+    *.key *.ppk *.p12 *.pfx *.jks *.kdbx *.p8 *.gpg *.keytab *.keystore *credentials*.json client_secret*.json
+    service[-_]account*.json kubeconfig* *.kubeconfig kaggle.json token.json _netrc netrc auth_token *.tfstate
+    *.tfstate.backup *.tfvars *.tfvars.json secret.* secrets.* secret*.y*ml
+"""
 """Usual names of files with keys or passwords, in lower case."""
 
 _ENVIRONMENT = ("pyvenv.cfg", "conda-meta")  # in the directory of a virtual environment, or a conda environment
@@ -130,4 +98,6 @@ def _not_shipped(code: str, keys: list[str]) -> Callable[[str, list[str]], set[s
 
 def _is_key(path: Path) -> bool:
     is_code = path.suffix in (".py", ".pub")
-    return path.is_file() and not is_code and any(fnmatch.fnmatchcase(path.name.lower(), name) for name in _KEYS)
+    return (
+        path.is_file() and not is_code and any(fnmatch.fnmatchcase(path.name.lower(), name) for name in _KEYS.split())
+    )

@@ -87,12 +87,7 @@ def histogram_chart(title: str, axis: str, names: Sequence[str], rows: IntArray,
     shares, training = ((counts / max(counts.sum(), 1)).tolist() for counts in (rows, before))
     ticks = value_ticks(0.0, max(*shares, *training, 0.01), most=5)
     frame = Frame(38, 34, 334, 214, (0.0, float(len(names))), (0.0, ticks[-1]))
-    marks: list[Mark] = []
-    for tick in ticks:
-        marks += [
-            frame.horizontal(frame.y(tick), "rule"),
-            Label(frame.left - 8, frame.y(tick) + 4, f"{100 * tick:.6g}%", "soft", "end"),
-        ]
+    marks = list(_value_axis(frame, ticks, ".1%"))
     has_training = bool(before.any())
     for number, (name, share, share_before) in enumerate(zip(names, shares, training, strict=True)):
         left, right, top = frame.x(number + 0.08), frame.x(number + 0.92), frame.y(share)
@@ -123,17 +118,12 @@ def trial_chart(title: str, trials: Sequence[tuple[int, float]], form: str) -> C
     numbers, values = [number for number, _ in trials], [value for _, value in trials]
     ticks = value_ticks(min(values), max(values))
     frame = Frame(48, 12, 430, 246, (min(numbers) - 0.5, max(numbers) + 0.5), (ticks[0], ticks[-1]))
-    marks: list[Mark] = []
-    for tick in ticks:
-        marks += [
-            frame.horizontal(frame.y(tick), "rule"),
-            Label(frame.left - 8, frame.y(tick) + 4, _show_tick(tick, form), "soft", "end"),
-        ]
+    marks = list(_value_axis(frame, ticks, form))
     for number in epoch_ticks(sorted(numbers)):
         marks.append(Label(frame.x(number), frame.bottom + 18, str(number), "soft", "middle"))
-    for place, (number, value) in enumerate(trials):
+    for rank, (number, value) in enumerate(trials):
         x, y, hover = frame.x(number), frame.y(value), f"trial {number}: {value:{form}}"
-        marks.append(Dot(x, y, 4, "best" if place == 0 else "validation", hover))
+        marks.append(Dot(x, y, 4, "best" if rank == 0 else "validation", hover))
     best = frame.x(numbers[0]), frame.y(values[0])
     marks += [
         Dot(*best, 8, "best", f"best: trial {numbers[0]}, {values[0]:{form}}", ring=True),
@@ -142,8 +132,12 @@ def trial_chart(title: str, trials: Sequence[tuple[int, float]], form: str) -> C
     return Chart(title, width, height, marks)
 
 
-def _show_tick(tick: float, form: str) -> str:
-    return f"{100 * tick:.6g}%" if form.endswith("%") else f"{tick:.6g}"
+def _value_axis(frame: Frame, ticks: Sequence[float], form: str) -> Iterator[Mark]:
+    """Yields a line across the plot area and a number for each tick; as a percentage if the values' format is one."""
+    for tick in ticks:
+        shown = f"{100 * tick:.6g}%" if form.endswith("%") else f"{tick:,.6g}"
+        yield frame.horizontal(frame.y(tick), "rule")
+        yield Label(frame.left - 8, frame.y(tick) + 4, shown, "soft", "end")
 
 
 def _key(frame: Frame, has_training: bool) -> Iterator[Mark]:
@@ -182,11 +176,8 @@ def class_histogram_chart(counts: BinaryCounts) -> Chart:
     bins = histogram(counts)
     most = max(1, *(row[side] for row in bins for side in ("negatives", "positives")))
     ticks = value_ticks(0, most, 5)
-    frame = Frame(50, 26, 330, 284, (0.0, 1.0), (0.0, ticks[-1]))
-    marks: list[Mark] = []
-    for tick in ticks:
-        marks.append(frame.horizontal(frame.y(tick), "rule"))
-        marks.append(Label(frame.left - 6, frame.y(tick) + 4, f"{tick:,.6g}", "soft", "end", size=11))
+    frame = Frame(54, 26, 330, 284, (0.0, 1.0), (0.0, ticks[-1]))
+    marks = list(_value_axis(frame, ticks, ",.0f"))
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         marks.append(Label(frame.x(share), frame.bottom + 16, f"{share:.0%}", "soft", "middle"))
     marks.append(Label((frame.left + frame.right) / 2, frame.bottom + 36, "predicted probability", "soft", "middle"))
@@ -299,10 +290,7 @@ def _overfit_band(frame: Frame, curves: Curves) -> Iterator[Mark]:
 
 
 def _epoch_axes(frame: Frame, curves: Curves, ticks: Sequence[float], form: str) -> Iterator[Mark]:
-    for tick in ticks:
-        y = frame.y(tick)
-        yield frame.horizontal(y, "rule")
-        yield Label(frame.left - 8, y + 4, _show_tick(tick, form), "soft", "end")
+    yield from _value_axis(frame, ticks, form)
     for epoch in epoch_ticks(curves.epochs):
         yield Label(frame.x(epoch), frame.bottom + 18, str(epoch), "soft", "middle")
     if curves.best_epoch is not None:

@@ -72,22 +72,23 @@ def points(error: float | None) -> str:
     return f" ± {100 * error:.1f}" if is_number(error) else ""
 
 
+def column(history: pa.Table, name: str) -> list[float | None]:
+    """Returns the values of a history's column; all None if it lacks the column."""
+    return history[name].to_pylist() if name in history.column_names else [None] * history.num_rows
+
+
 def read_curves(history: pa.Table, best_by: str) -> Curves:
     """Reads the curves from a history table; missing columns count as null."""
-
-    def column(name: str) -> list[float | None]:
-        return history[name].to_pylist() if name in history.column_names else [None] * history.num_rows
-
     epochs: list[int] = history["epoch"].to_pylist()
-    training_loss, validation_loss = column("loss"), column("validation_loss")
-    marked = [epoch for epoch, is_best in zip(epochs, column("best"), strict=True) if is_best]
+    training_loss, validation_loss = column(history, "loss"), column(history, "validation_loss")
+    marked = [epoch for epoch, is_best in zip(epochs, column(history, "best"), strict=True) if is_best]
     return Curves(
         epochs=epochs,
         training_loss=training_loss,
-        training_accuracy=column("accuracy"),
+        training_accuracy=column(history, "accuracy"),
         validation_loss=validation_loss,
-        validation_accuracy=column("validation_accuracy"),
-        validation_error=column("validation_accuracy_standard_error"),
+        validation_accuracy=column(history, "validation_accuracy"),
+        validation_error=column(history, "validation_accuracy_standard_error"),
         best_by=best_by,
         best_epoch=marked[0] if marked else None,
         overfit_from=_overfit_from(epochs, training_loss, validation_loss),

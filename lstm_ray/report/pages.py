@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lstm_ray.evaluate.intervals import intervals, show_interval, show_p_value
+from lstm_ray.evaluate.intervals import Interval, intervals, show_interval, show_p_value
 from lstm_ray.report.charts import (
     accuracy_chart,
     class_histogram_chart,
@@ -22,7 +22,7 @@ from lstm_ray.report.charts import (
     roc_chart,
     threshold_chart,
 )
-from lstm_ray.report.curves import Curves, describe, is_number, points, read_curves
+from lstm_ray.report.curves import Curves, column, describe, is_number, points, read_curves
 from lstm_ray.report.parts import advice, part_figures
 from lstm_ray.report.picture import draw_charts
 from lstm_ray.report.rendering import Figure, duration, figure, flatten, render
@@ -109,7 +109,7 @@ def training_report(
     """
     curves = read_curves(history, best_by)
     metrics = metrics or {}
-    columns = {name: _column(history, name) for name in _EPOCH_COLUMNS}
+    columns = {name: column(history, name) for name in _EPOCH_COLUMNS}
     shown = {name: values for name, values in columns.items() if any(value is not None for value in values)}
     errors = {"validation_accuracy": curves.validation_error}
     best: dict[str, Any] = next((row for row in history.to_pylist() if row["epoch"] == curves.best_epoch), {})
@@ -132,7 +132,7 @@ def training_report(
         metrics=metrics if metrics.get("rows") else None,
         outcomes=[roc_chart(counts), reliability_chart(counts)] if counts is not None else [],
         rows=list(_describe_rows(profile, rows_seen)) if profile is not None else [],
-        explained=list(_explain(metrics)),
+        explained=list(_explain(metrics, {})),
         parts=list(part_figures(best)),
         columns=["epoch", *(name.replace("rows_per_s", "rows/s").replace("_", " ") for name in shown)],
         epochs=epochs,
@@ -149,12 +149,12 @@ def history_png(history: pa.Table, best_by: str) -> bytes:
         history, best_by: As for `training_report`.
     """
     curves = read_curves(history, best_by)
-    return draw_charts([loss_chart(curves), accuracy_chart(curves)], "png")
+    return draw_charts([loss_chart(curves), accuracy_chart(curves)])
 
 
 def evaluation_png(counts: BinaryCounts) -> bytes:
     """Returns the ROC curve and the reliability diagram, side by side, as a PNG."""
-    return draw_charts([roc_chart(counts), reliability_chart(counts)], "png")
+    return draw_charts([roc_chart(counts), reliability_chart(counts)])
 
 
 def evaluation_report(
@@ -178,13 +178,7 @@ def evaluation_report(
         comparison: The comparison with another model, if there is one.
         chosen: Counts at the threshold that was chosen for the target, if there is one.
     """
-    metrics, found = counts.metrics(), intervals(counts)
-    explained = [
-        (name, figure + show_interval(found.get(key)), meaning)
-        for key, (name, figure, meaning) in zip(
-            (key for key in _METRICS if key in metrics), _explain(metrics), strict=True
-        )
-    ]
+    metrics = counts.metrics()
     sentences = [_describe_evaluation(counts), *_describe_choice(chosen), *_describe_comparison(comparison)]
     figures = [
         ("Accuracy", figure(metrics["accuracy"], ".1%"), points(metrics["accuracy_standard_error"]).strip()),
@@ -206,7 +200,7 @@ def evaluation_report(
             threshold_chart(counts),
         ],
         metrics=metrics,
-        explained=explained,
+        explained=list(_explain(metrics, intervals(counts))),
         groups=[
             (by, _describe_groups(groups, by), _group_rows(groups, by))
             for by in dict.fromkeys(group.by for group in groups)
@@ -223,17 +217,17 @@ def _training_figures(history: pa.Table, curves: Curves, metrics: Metrics) -> It
         yield "Validation accuracy", figure(accuracy, ".1%"), points(metrics.get("accuracy_standard_error")).strip()
     elif curves.training_accuracy and curves.training_accuracy[-1] is not None:
         yield "Training accuracy", figure(curves.training_accuracy[-1], ".1%"), ""
-    auc = metrics.get("auc", curves.at_best(_column(history, "validation_auc")))
+    auc = metrics.get("auc", curves.at_best(column(history, "validation_auc")))
     if auc is not None:
         yield "Validation AUC", figure(auc, ".3f"), ""
     if curves.best_epoch is not None:
         yield "Best epoch", f"{curves.best_epoch}", f"of {curves.epochs[-1]}"
     else:
         yield "Epochs", f"{len(curves.epochs)}", ""
-    rates = [rate for rate in _column(history, "rows_per_s") if is_number(rate)]
+    rates = [rate for rate in column(history, "rows_per_s") if is_number(rate)]
     if rates:
         yield "Training speed", f"{statistics.median(rates):,.0f}", "rows/s"
-    seconds = math.fsum(value for value in _column(history, "seconds") if is_number(value))
+    seconds = math.fsum(value for value in column(history, "seconds") if is_number(value))
     if seconds:
         yield "Training time", *duration(seconds)
 
@@ -253,11 +247,11 @@ def _describe_rows(profile: TrainingData, rows_seen: int) -> Iterator[tuple[str,
     yield "rows also in training", "", f"{rows_seen:,}" if profile.validation.rows else "—"
 
 
-def _explain(metrics: Metrics) -> Iterator[Figure]:
-    """Yields name, figure and meaning of each metric."""
+def _explain(metrics: Metrics, found: Mapping[str, Interval | None]) -> Iterator[tuple[str, str, str]]:
+    """Yields name, figure with its confidence interval, if that was found, and meaning of each metric."""
     for key, (name, meaning) in _METRICS.items():
         if key in metrics:
-            yield name, figure(metrics[key], ".4f"), meaning
+            yield name, figure(metrics[key], ".4f") + show_interval(found.get(key)), meaning
 
 
 def _describe_groups(groups: Sequence[GroupResult], by: str) -> str:
@@ -355,9 +349,3 @@ def _describe_evaluation(counts: BinaryCounts) -> str:
 def _as_sentence(text: str | None) -> list[str]:
     """Returns a text as a sentence, with a capital letter and a full stop; nothing for None."""
     return [] if text is None else [f"{text[0].upper()}{text[1:]}."]
-
-
-def _column(history: pa.Table, name: str) -> list[float | None]:
-    """Returns the values of a column; all None if the table lacks it."""
-    values: list[float | None] = history[name].to_pylist() if name in history.column_names else []
-    return values or [None] * history.num_rows

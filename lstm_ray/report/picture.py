@@ -17,8 +17,8 @@ _TOP, _BOTTOM = 58, 12  # above the charts, for their titles, and below them
 _ALIGNMENT: dict[str, Literal["left", "center", "right"]] = {"start": "left", "middle": "center", "end": "right"}
 
 
-def draw_charts(charts: Sequence[Chart], form: Literal["png", "svg"]) -> bytes:
-    """Returns charts side by side on white, each below its title: an SVG, or a PNG 1800 pixels wide."""
+def draw_charts(charts: Sequence[Chart]) -> bytes:
+    """Returns charts side by side on white, each below its title, as a PNG 1800 pixels wide."""
     # Takes half a second to import, and scoring never needs it. Not pyplot, which keeps every figure in a global list
     # and looks for a display.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -40,7 +40,7 @@ def draw_charts(charts: Sequence[Chart], form: Literal["png", "svg"]) -> bytes:
             artist.set(transform=to_picture, zorder=order)
             figure.add_artist(artist)
     drawn = io.BytesIO()
-    figure.savefig(drawn, format=form)
+    figure.savefig(drawn, format="png")
     return drawn.getvalue()
 
 

@@ -73,7 +73,7 @@ def search_report(
 
 def search_png(trials: pa.Table, best_by: str) -> bytes:
     """Returns the result of each trial as a PNG; arguments as for `search_report`."""
-    return draw_charts([_chart(trials, best_by)], "png")
+    return draw_charts([_chart(trials, best_by)])
 
 
 def _chart(trials: pa.Table, best_by: str) -> Chart:

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from pydantic import field_validator, model_validator
 
 from lstm_ray.cluster.definition.addresses import is_host, is_loopback
-from lstm_ray.config import Settings, fields_in_order, meaning_of, option_name, setting
+from lstm_ray.config import Settings, as_option, fields_in_order, meaning_of, option_name, setting
 from lstm_ray.wording import counted, either
 
 Provider = Literal["aws", "gcp", "azure", "onprem", "kuberay"]
@@ -170,16 +170,12 @@ class ClusterConfig(Settings):
     @property
     def command(self) -> str:
         """Returns the command line that renders this definition, with the settings that differ from their defaults."""
-        words = ["lstm-ray", "cluster", "render"]
-        for name in fields_in_order(type(self)):
-            value, default = getattr(self, name), type(self).model_fields[name].default
-            if value == default:
-                continue
-            if value is False:
-                words.append(f"--no-{option_name(name)[2:]}")
-            else:
-                words += [option_name(name)] if value is True else [option_name(name), shlex.quote(str(value))]
-        return " ".join(words)
+        options = [
+            as_option(name, value if isinstance(value, bool) else shlex.quote(str(value)))
+            for name in fields_in_order(type(self))
+            if (value := getattr(self, name)) != type(self).model_fields[name].default
+        ]
+        return " ".join(["lstm-ray cluster render", *options])
 
     @field_validator("*", mode="after")
     @classmethod

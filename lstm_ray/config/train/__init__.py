@@ -121,13 +121,15 @@ class TrainConfig(
 
     @model_validator(mode="after")
     def _groups_are_held_out(self) -> TrainConfig:
-        if self.validation_group is not None and self.validation:
+        if self.validation_group is None:
+            return self
+        if self.validation:
             raise ValueError(
                 "`validation_group` decides what is held out of `train`, but with `validation` nothing is held out"
             )
-        if self.validation_group is not None and self.validation_group == self.label_column:
+        if self.validation_group == self.label_column:
             raise ValueError("`validation_group` is the label column: then all rows held out would have one label")
-        if self.validation_group is not None and self.validation_fraction == 0:
+        if self.validation_fraction == 0:
             raise ValueError("`validation_group` needs a `validation_fraction` above 0: with 0 nothing is held out")
         return self
 
@@ -155,25 +157,28 @@ class TrainConfig(
 
     @model_validator(mode="after")
     def _fits_its_engine(self) -> TrainConfig:
-        if self.engine == "native" and self.precision != "float32":
+        if self.engine != "native":
+            return self
+        if self.precision != "float32":
             raise ValueError(f"`engine` native computes in float32: `precision` {self.precision} needs `engine` keras")
-        if self.engine == "native" and self.gpus_per_worker:
+        if self.gpus_per_worker:
             raise ValueError("`engine` native is for CPUs: `gpus_per_worker` needs `engine` keras")
-        if self.engine == "native" and self.collective == "tensorflow":
+        if self.collective == "tensorflow":
             raise ValueError("`engine` native sums over TCP: `collective` tensorflow needs `engine` keras")
         return self
 
     @model_validator(mode="after")
     def _fits_its_network(self) -> TrainConfig:
-        if self.network is not None and self.engine == "native":
+        if self.network is None:
+            return self
+        if self.engine == "native":
             raise ValueError("`engine` native computes only lstm-ray's own networks: `network` needs `engine` keras")
-        if self.network is not None and self.embeddings is not None:
+        if self.embeddings is not None:
             raise ValueError("`embeddings` are for lstm-ray's own networks: with `network` the function loads them")
-        if self.network is not None and self.adversarial:
-            raise ValueError("`adversarial` is for lstm-ray's own networks: with `network` it must be 0")
-        if self.network is not None and self.pretrain_epochs:
-            raise ValueError("`pretrain_epochs` is for lstm-ray's own networks: with `network` it must be 0")
-        if self.network is not None and self.learns_vectors:
+        for name in ("adversarial", "pretrain_epochs"):
+            if getattr(self, name):
+                raise ValueError(f"`{name}` is for lstm-ray's own networks: with `network` it must be 0")
+        if self.learns_vectors:
             learning = "unlabelled" if self.unlabelled else "learn_vectors"
             raise ValueError(
                 f"`{learning}` is for lstm-ray's own networks: with `network`, learn vectors with lstm-ray vectors, "

@@ -10,12 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstm_ray.api.boundary import arguments_of, keywords_named, options_named, python_call
+from lstm_ray.api.boundary import keywords_named, options_named, python_call
 from lstm_ray.config import EvaluateConfig, ScoreConfig, TrainConfig
 from lstm_ray.errors import OutputError
 from lstm_ray.progress import Count, Event
 
-ARGUMENTS = arguments_of(TrainConfig) | arguments_of(ScoreConfig) | arguments_of(EvaluateConfig)
+ARGUMENTS = {
+    name: field.annotation
+    for kind in (TrainConfig, ScoreConfig, EvaluateConfig)
+    for name, field in kind.model_fields.items()
+}
 LABELS = st.lists(st.from_regex(r"[\w'a-z .&%+-]*\w", fullmatch=True), min_size=1, max_size=3)
 
 
@@ -28,6 +32,7 @@ LABELS = st.lists(st.from_regex(r"[\w'a-z .&%+-]*\w", fullmatch=True), min_size=
         ("--threshold and --maximize exclude each other", "threshold= and maximize= exclude each other"),
         ("leave --preset out", "leave preset= out"),
         ("--epochs is 'x': should be", "epochs= is 'x': should be"),
+        ("--fresh is 'x': should be", "fresh= is 'x': should be"),
         ("but --embedding-size is 4: give --embedding-size 64", "but embedding_size= is 4: give embedding_size=64"),
         ("with --padding post and no --mask", "with padding='post' and no mask=True"),
         ("--no-strip-html keeps them", "strip_html=False keeps them"),

@@ -107,6 +107,9 @@ def test_what_is_given_by_name_wins_over_the_job(given: Given, tmp_path: Path) -
         (lambda: lstm_ray.score(model="m", output="o"), "inputs= is missing"),
         (lambda: lstm_ray.evaluate("a.parquet"), "model= is missing"),
         (lambda: lstm_ray.tune("a.parquet", output="o"), "search is missing"),
+        (lambda: lstm_ray.load(None), "model is of type NoneType: give a path"),  # type: ignore[arg-type]
+        (lambda: lstm_ray.export(3, format="onnx", output="o"), "model is of type int: give a path"),  # type: ignore[arg-type]
+        (lambda: lstm_ray.train("a", output="o", progress="print"), "progress is of type str: give a function"),  # type: ignore[arg-type]
         (lambda: lstm_ray.export("m", format="x", output="o"), "format= is 'x': should be onnx or savedmodel"),
     ],
 )

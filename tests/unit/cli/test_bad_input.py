@@ -285,6 +285,7 @@ def test_a_directory_that_is_no_bundle_is_refused(run: Run, command: str, model:
         (("train", "--seed", str(2**32)), ("--seed is 4294967296",)),
         (("train", "--train", "good.parquet"), ("--output is missing",)),
         (("train", "--output", "out"), ("--train is missing",)),
+        (("train", "--train", "", "--output", "out"), ("--train is missing",)),
         (("train", "--config", "job.yaml"), ("job.yaml", "unknown key 'learning_rte'", "'learning_rate'")),
         (("train", "--train", "good.parquet", *TRAIN, "--unlisted-words", "drop"), ("drop needs",)),
         (
@@ -310,6 +311,7 @@ def test_a_directory_that_is_no_bundle_is_refused(run: Run, command: str, model:
         (("score", "good.parquet", *SCORE, "--keep-columns", "text,stars"), ("no column 'stars'", "'label'")),
         (("evaluate", "good.parquet"), ("--model is missing",)),
         (("config", "show", "predict"), ("'predict'", "train, score, evaluate")),
+        (("config", "show", "score", "--preset", "best"), ("--preset is for train and tune: score has no presets",)),
     ],
 )
 def test_a_setting_that_cannot_be_is_named(run: Run, arguments: tuple[str, ...], parts: tuple[str, ...]) -> None:
@@ -361,6 +363,12 @@ def test_a_job_file_that_is_given_as_an_input_is_recognised(run: Run, command: s
     for arguments in ((), ("--model", "model", "--output", "out")):
         result = run(command, "job.yaml", *arguments)
         assert_one_line(result, 2, "INPUT job.yaml is YAML; did you mean --config job.yaml?")
+
+
+def test_data_in_place_of_a_job_file_is_recognised(run: Run) -> None:
+    assert_one_line(
+        run("tune", "good.parquet"), 2, "JOB.yaml good.parquet is Parquet; did you mean --train good.parquet?"
+    )
 
 
 def test_demo_leaves_a_directory_of_somebody_else_alone(run: Run) -> None:

@@ -106,12 +106,12 @@ def test_quiet_and_verbose_exclude_each_other() -> None:
         app(["data", "imdb", "-o", "x", "-q", "-v"], standalone_mode=False)
 
 
-def test_the_time_left_is_that_of_the_whole_run_validation_counted(clock: Clock, said: list[str]) -> None:
+def test_speed_and_time_left_are_those_of_the_whole_run_validation_counted(clock: Clock, said: list[str]) -> None:
     with console.progress("") as progress:
         progress(Count(1_000, 4_000, "rows", "epoch 2/4", 0.0))  # the second of 4 epochs: a resumed run
         clock.now = 120  # an epoch of 10 s, and 10 s of validation
         progress(Count(2_000, 4_000, "rows", "epoch 3/4", 100.0))
-    assert said == ["epoch 3/4: 2,000 of 4,000 rows, 100 rows/s, 0:40 left"]
+    assert said == ["epoch 3/4: 2,000 of 4,000 rows, 50 rows/s, 0:40 left"]
 
 
 @pytest.mark.parametrize(("seconds", "shown"), [(6.6, "0:07"), (754, "12:34"), (3_723, "1:02:03"), (0, "0:00")])

@@ -179,13 +179,17 @@ def test_the_command_line_is_imported_in_a_moment() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("train", "a.parquet", "--output", "x"), "Error: unexpected a.parquet: --train a.parquet?"),
-        (("vectors", "raw.parquet"), "Error: unexpected raw.parquet: --text raw.parquet?"),
-        (("export", "runs/a b/model"), "Error: unexpected runs/a b/model: --model 'runs/a b/model'?"),
-        (("export", "m", "--format", "onnx", "--output", "o"), "Error: unexpected m: --model m?"),
-        (("export", "--format", "onnx"), "Error: Missing option '--model'"),
+        (("train", "a.parquet", "--output", "x"), "Error: unexpected a.parquet; did you mean --train a.parquet?"),
+        (("vectors", "raw.parquet"), "Error: unexpected raw.parquet; did you mean --text raw.parquet?"),
+        (("export", "runs/a b/model"), "Error: unexpected runs/a b/model; did you mean --model 'runs/a b/model'?"),
+        (("export", "m", "--format", "onnx", "--output", "o"), "Error: unexpected m; did you mean --model m?"),
+        (
+            ("export", "--model", "m", "--format", "onnx", "savedmodel", "--output", "o"),
+            "Error: unexpected savedmodel\n",
+        ),
+        (("train", "--train", "a", "b", "--output", "o"), "Error: unexpected b; did you mean --train b?"),
         (("data", "demo", "corpus"), "Error: unexpected corpus"),
-        (("train", "my job.yaml"), "Error: unexpected my job.yaml: --config 'my job.yaml'?"),
+        (("train", "my job.yaml"), "Error: unexpected my job.yaml; did you mean --config 'my job.yaml'?"),
         (
             ("tune", "--config", "my job.yaml", "--trials", "2"),
             "Error: no such option --config: JOB.yaml is an argument: lstm-ray tune 'my job.yaml' --trials 2",
@@ -197,11 +201,11 @@ def test_the_command_line_is_imported_in_a_moment() -> None:
         ),
         (("data", "convert", "--source", "a.csv"), "SOURCE is an argument: lstm-ray data convert a.csv"),
         (("doctor", "a", "b"), "Error: unexpected a b"),
-        (("train", "--nosuch"), "No such option: --nosuch"),
         (
             ("train", "--overwrite"),
             "Error: no such option --overwrite; did you mean --fresh? Delete the run that --output",
         ),
+        (("train", "--lr", "1"), "Error: no such option --lr; did you mean --learning-rate? Adam's learning rate"),
         (("score", "--fresh"), "Error: no such option --fresh; did you mean --overwrite? Replace the scores"),
         (
             ("data", "convert", "a", "--fresh"),

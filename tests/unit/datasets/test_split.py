@@ -335,6 +335,7 @@ def test_a_date_splits_columns_of_any_type_for_dates(tmp_path: Path, column: pa.
             ConfigError,
             "--before is 'May': should be a date, such as 2024-05-01",
         ),
+        ({"before": "1.5.2024", "date_column": "at"}, ConfigError, r"year first: did you mean 2024-05-01\?"),
         ({"before": "2024-05-01", "test": 0.1}, ConfigError, "--before and --test exclude each other"),
         ({"by": "film", "stratify": "label"}, ConfigError, "--by and --stratify exclude each other"),
         (

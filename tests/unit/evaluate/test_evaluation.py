@@ -47,7 +47,9 @@ def test_mistakes_of_a_report_have_their_words(tmp_path: Path, tiny_bundle: Path
     result, _ = measured(tmp_path, tiny_bundle, [0, 1], output=str(tmp_path / "report"))
     (mistake,) = result.mistakes
     assert sorted(word.word for word in mistake.words) == ["a", "film", "good"]
-    assert "film " in (tmp_path / "report" / "report.html").read_text(encoding="utf-8").partition("log odds")[2]
+    report = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "film " in report.partition("log odds")[2]
+    assert '>threshold</td><td class="value">0.5</td>' in report, "the model's, as none was given"
 
 
 def test_rows_of_both_labels_cause_no_warning(tmp_path: Path, tiny_bundle: Path) -> None:

@@ -18,7 +18,7 @@ SQUARE = [(100, 100), (200, 100), (200, 200), (100, 200)]
 
 def drawn(*marks):
     """Draws a chart as a PNG and returns its pixels, uint8[height, width, rgb]."""
-    png = picture.draw_charts([Chart("", picture._WIDTH, 300, marks)], "png")
+    png = picture.draw_charts([Chart("", picture._WIDTH, 300, marks)])
     return np.rint(image.imread(io.BytesIO(png))[..., :3] * 255).astype(np.uint8)
 
 
