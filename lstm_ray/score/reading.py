@@ -71,7 +71,7 @@ def _read_chunks(
     rows = sum(parquet.metadata.row_group(group).num_rows for group in row_groups)
     batches = _read_batches(parquet, row_groups, names, use_threads)
     position = 0  # of the first pending row among the rows of the row groups
-    pending = pa.schema([schema.field(name) for name in names]).empty_table()
+    pending = pa.Table.from_batches([], pa.schema([schema.field(name) for name in names]))  # of any type
     for chunk in chunks:
         while position + pending.num_rows < chunk.skip + chunk.rows:
             drop = min(max(0, chunk.skip - position), pending.num_rows)
@@ -96,8 +96,8 @@ def _read_batches(parquet: Any, row_groups: range, names: Sequence[str], use_thr
                 size, row_groups=list(row_groups), columns=names, use_threads=use_threads
             ):
                 position += batch.num_rows
-                if position > done:
-                    yield batch.slice(max(0, done - position + batch.num_rows))
+                if position > done:  # for "a", Arrow reads a column named "a.b" too
+                    yield batch.select(names).slice(max(0, done - position + batch.num_rows))
                     done = position
             return
         except pa.ArrowNotImplementedError:
