@@ -43,8 +43,6 @@ def imdb(
     """
     from lstm_ray.datasets.imdb import IMDB_URL, fetch_imdb
 
-    if archive is None:
-        console.say(f"downloading {url or IMDB_URL}")
     with console.progress("the same command resumes the download") as progress:
         files = fetch_imdb(
             output,

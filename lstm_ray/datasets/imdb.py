@@ -31,6 +31,7 @@ import pyarrow as pa
 from lstm_ray.datasets.files import refuse_existing, write_tables
 from lstm_ray.errors import ConfigError, InputError, OutputError
 from lstm_ray.progress import Count, Progress, ignore
+from lstm_ray.storage import refuse_keys
 
 IMDB_URL = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
 # Source: the checksum in TensorFlow Datasets for this file (84,125,825 bytes).
@@ -274,6 +275,8 @@ def _download(url: str, partial: _Partial, progress: Progress) -> None:
     """Downloads `url` into `partial`, resuming a partial download."""
     if not url.startswith(("http://", "https://")):
         raise ConfigError(f"url must begin with http:// or https://, and is {url!r}.")
+    refuse_keys(url, "fetch the file in another way, and pass it with --archive FILE")
+    progress(f"downloading {url}")
     for attempt in range(_RETRIES + 1):
         if attempt:
             time.sleep(_RETRY_WAIT_S * 2 ** (attempt - 1))

@@ -257,14 +257,14 @@ def _partition(file: InputFile, column: str, rows: int) -> pa.ChunkedArray:
     """Returns a column whose value is in the names of a file's directories."""
     value = file.partitions[column]
     kind = _partition_type(value)
-    return pa.chunked_array(
-        [pa.repeat(pa.scalar(value if value is None or kind == pa.string() else int(value), kind), rows)]
-    )
+    return pa.chunked_array([pa.repeat(pa.scalar(int(value) if value and kind == pa.int64() else value, kind), rows)])
 
 
 def _partition_type(value: str | None) -> pa.DataType:
-    """Returns int64 if the value of a partition looks like an integer or is missing; otherwise string."""
-    return pa.int64() if value is None or re.fullmatch(r"0|-?[1-9]\d{0,17}", value) else pa.string()
+    """Returns int64 if the value of a partition looks like an integer, null if it is missing, otherwise string."""
+    if value is None:
+        return pa.null()
+    return pa.int64() if re.fullmatch(r"0|-?[1-9]\d{0,17}", value) else pa.string()
 
 
 def _type_of(
@@ -308,7 +308,7 @@ def _read_labels(files: Sequence[InputFile], column: str) -> tuple[pa.ChunkedArr
             kind = _type_of(file, parquet, column, "--label-column")
             if may_hold_labels(kind):
                 labels += written_labels(_read_column(file, parquet, column)).chunks
-                numbers = numbers if is_text_type(kind) else file
+                numbers = numbers if is_text_type(kind) or pa.types.is_null(kind) else file
     return pa.chunked_array(labels, pa.large_string()), numbers
 
 

@@ -62,6 +62,8 @@ class LabelMapping:
 
     def problem(self, kind: pa.DataType) -> str | None:
         """Returns why a column of this type cannot be read, as the end of a sentence; None if it can be."""
+        if pa.types.is_null(kind):  # no row has a label, which decides nothing about the labels in other files
+            return None
         if is_text_type(kind):
             return None if self.is_given else f"is {kind}, expected 0 and 1: {_CHOOSE}"
         if not _is_number_type(kind):
@@ -260,6 +262,7 @@ def _is_number_type(kind: pa.DataType) -> bool:
         or pa.types.is_floating(kind)
         or pa.types.is_boolean(kind)
         or pa.types.is_decimal(kind)
+        or pa.types.is_null(kind)
     )
 
 
@@ -286,6 +289,6 @@ def _number(label: str) -> float | None:
     if _WITH_COMMA.fullmatch(label):
         label = label.replace(",", ".")
     try:
-        return float(label)
+        return None if "_" in label else float(label)  # Python reads 1_0 as 10
     except ValueError:
         return None

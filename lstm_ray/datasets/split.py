@@ -274,7 +274,7 @@ class _Side:
         self.rows = 0
         self.groups: set[int] = set()  # hashes
         self._writer = writer
-        self._waiting = [schema.empty_table()]
+        self._waiting = [pa.Table.from_batches([], schema)]  # of any type
 
     def add(self, rows: pa.Table, groups: npt.NDArray[np.uint64]) -> None:
         """Adds rows, and writes the waiting rows as a row group when there are enough."""
@@ -391,6 +391,8 @@ def _read(files: Sequence[InputFile], schema: pa.Schema) -> Iterator[_Rows]:
 def _check_sides(config: SplitConfig, sides: Sequence[_Side]) -> None:
     """Raises InputError if a side has no rows."""
     total = sum(side.rows for side in sides)
+    if total == 0:
+        raise InputError(f"{', '.join(config.inputs)}: no rows to split")
     for side, remedy in zip(sides, ("lower", "raise"), strict=True):
         if side.rows == 0:
             groups = sorted(set[int]().union(*(one.groups for one in sides)))

@@ -98,7 +98,7 @@ def check_output(config: ScoreConfig, plan: Plan) -> None:
         return
     if "_plan" not in names:
         raise OutputError(f"{output}: not empty, and not written by lstm-ray score: choose another --output")
-    if names == ["_plan"]:  # of a run that ended before it wrote a part
+    if names == ["_plan"] and _is_begun_plan(output):
         return
     fingerprint = _planned_fingerprint(output)
     if fingerprint is None:
@@ -111,6 +111,12 @@ def check_output(config: ScoreConfig, plan: Plan) -> None:
             f"{output}: holds other scores ({_difference(config, plan)}): choose another --output, or --overwrite to "
             "replace them"
         )
+
+
+def _is_begun_plan(output: str) -> bool:
+    """Returns whether `_plan` holds only what a run writes there, which ended before it wrote a part."""
+    names = storage.list_names(storage.join(output, "_plan"))
+    return all(name.startswith(".") or f"_plan/{name}" in (_LOCK, _PLAN, _SETTINGS) for name in names)
 
 
 def _difference(config: ScoreConfig, plan: Plan) -> str:
@@ -179,12 +185,12 @@ def start_output(config: ScoreConfig, plan: Plan, progress: Progress) -> str:
     begun = _planned_fingerprint(new)
     if begun not in (None, plan.layout.fingerprint):
         if replaces:
-            storage.delete(new)
+            _delete_scores(new)
             progress(f"note: {new} held unfinished scores of another run: they are deleted")
         else:
             progress(f"note: {new} holds unfinished scores of another run, which its own command completes")
     elif begun and not replaces:
-        storage.delete(new)
+        _delete_scores(new)
     directory = new if replaces else output
     storage.delete_unfinished(directory)
     storage.delete_unfinished(storage.join(directory, "_plan"))
@@ -225,7 +231,18 @@ def finish_replacing(output: str) -> None:
             pass
     storage.sync(output)
     storage.move(storage.join(new, "_SUCCESS"), storage.join(output, "_SUCCESS"))
-    storage.delete(new)
+    _delete_scores(new)
+
+
+def _delete_scores(directory: str) -> None:
+    """Deletes what a run writes to a directory, and the directory unless it holds something else."""
+    storage.delete_unfinished(directory)
+    for name in storage.list_names(directory):
+        if _is_result(name):
+            storage.delete(storage.join(directory, name), tree=False)
+    storage.delete(storage.join(directory, "_plan"))  # last: a run that is killed before is continued
+    if not storage.list_names(directory):
+        storage.delete(directory)
 
 
 def _has_results(output: str) -> bool:

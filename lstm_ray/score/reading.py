@@ -8,11 +8,13 @@ from typing import Any
 import pyarrow as pa
 
 from lstm_ray.errors import InputError
+from lstm_ray.runtime.devices import memory_bytes
 from lstm_ray.score.plan import Chunk, Task
 from lstm_ray.storage.inputs import InputFile, find_file
 from lstm_ray.storage.parquet import check_int96, missing_rows, open_parquet, reading, with_partitions
 
-_READ_ROWS = 16_384  # rows decoded at a time
+_READ_ROWS = 1_024  # rows decoded at a time; more are not faster, and take much memory if they are long
+_PARTS_IN_MEMORY = 4  # at least as many must fit: two are scored at once, and copied
 _SMALL_BYTES = 1 << 20  # of a file that is read whole: an object store sends a MiB in the time of two requests
 
 
@@ -69,16 +71,25 @@ def _read_chunks(
     names = [name for name in columns if name in schema.names] or schema.names[:1]  # without a column there is no row
     rows = sum(parquet.metadata.row_group(group).num_rows for group in row_groups)
     batches = _read_batches(parquet, row_groups, names, use_threads)
+    most = memory_bytes() // _PARTS_IN_MEMORY
     position = 0  # of the first pending row among the rows of the row groups
-    pending = pa.schema([schema.field(name) for name in names]).empty_table()
+    pending = pa.Table.from_batches([], pa.schema([schema.field(name) for name in names]))  # of any type
+    held = 0  # bytes of the pending rows
     for chunk in chunks:
         while position + pending.num_rows < chunk.skip + chunk.rows:
-            drop = min(max(0, chunk.skip - position), pending.num_rows)
-            position, pending = position + drop, pending.slice(drop)
+            if drop := min(max(0, chunk.skip - position), pending.num_rows):
+                position, pending = position + drop, pending.slice(drop)
+                held = pending.nbytes
             batch = next(batches, None)
             if batch is None:
                 raise missing_rows(path, row_groups, position + pending.num_rows, rows)
             pending = pa.concat_tables([pending, pa.Table.from_batches([batch])])
+            held += batch.nbytes
+            if held > most:  # a dictionary of one long text makes gigabytes of a small file
+                raise InputError(
+                    f"{path}: {pending.num_rows:,} of the {chunk.rows:,} rows of a part take more than "
+                    f"{most >> 20:,} MiB of memory: lower --rows-per-part"
+                )
         yield chunk, pending.slice(chunk.skip - position, chunk.rows)
 
 
@@ -95,11 +106,11 @@ def _read_batches(parquet: Any, row_groups: range, names: Sequence[str], use_thr
                 size, row_groups=list(row_groups), columns=names, use_threads=use_threads
             ):
                 position += batch.num_rows
-                if position > done:
-                    yield batch.slice(max(0, done - position + batch.num_rows))
+                if position > done:  # for "a", Arrow reads a column named "a.b" too
+                    yield batch.select(names).slice(max(0, done - position + batch.num_rows))
                     done = position
             return
         except pa.ArrowNotImplementedError:
             if size == 1:
                 raise
-            size = max(1, size // 32)
+            size = max(1, size // 16)

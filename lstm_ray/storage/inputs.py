@@ -60,9 +60,10 @@ def find_inputs(inputs: Sequence[str], progress: Progress = ignore) -> list[Inpu
     """Lists the files of paths, directories and globs: each real file once, whatever its names.
 
     A directory stands for all files below it whose names end with ".parquet"; names that begin with "_" or "." are left
-    out, as in Spark and Hive. A glob stands for the files and directories that it matches. The files of each input are
-    sorted by path. Directories named key=value below a directory, or from a glob's first wildcard on, become the files'
-    `partitions`. A Delta or Iceberg table stands for its live files (tables.py).
+    out, as in Spark and Hive, but not partitions such as _year=2024. A glob stands for the files and directories that
+    it matches. The files of each input are sorted by path. Directories named key=value below a directory, or from a
+    glob's first wildcard on, become the files' `partitions`. A Delta or Iceberg table stands for its live files
+    (tables.py).
 
     Args:
         inputs: Paths and URIs.

@@ -61,8 +61,13 @@ def _fail(error: OSError) -> None:
 
 
 def is_hidden(path: str) -> bool:
-    """Returns whether a segment of a path begins with "_" or "."."""
-    return any(segment.startswith(("_", ".")) for segment in path.split("/"))
+    """Returns whether a segment of a path begins with "." or "_"; a partition such as _year=2024 is not hidden.
+
+    Source: the rule of Spark and Hive, which write such directories for columns whose names begin with "_".
+    """
+    return any(
+        segment.startswith(".") or (segment.startswith("_") and "=" not in segment) for segment in path.split("/")
+    )
 
 
 def parents(path: str, base: str) -> Iterator[str]:

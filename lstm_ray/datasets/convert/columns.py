@@ -213,21 +213,19 @@ class JsonColumn:
         """Widens the type for the values, or falls back to text."""
         if self._is_mixed:
             return
+        changed = next((row for row, one in enumerate(values) if type(one) is Digits), -1)
+        if changed >= 0 and not self.note:
+            self.note = f"{values[changed]} in {unit} {row_numbers[changed]:,} would change as a number"
         try:
             _check_keys(values)
             kind = _union(self._type, _infer(values))
             if _leaves(kind) > MOST_COLUMNS:
                 raise _KeysError(f"its objects have more than {MOST_COLUMNS:,} different keys")
             self._type = kind
-            if (
-                not self.note
-                and (changed := next((row for row, one in enumerate(values) if type(one) is Digits), -1)) >= 0
-            ):
-                self.note = f"{values[changed]} in {unit} {row_numbers[changed]:,} would change as a number"
         except _KeysError as error:
             self.note, self._is_mixed = str(error), True
         except _NO_TYPE as error:
-            self.note = self._explain(values, row_numbers, unit, error)
+            self.note = self.note or self._explain(values, row_numbers, unit, error)
             self._is_mixed = True
 
     def to_arrow(self, values: list[Any]) -> pa.Array:
@@ -322,9 +320,25 @@ class Digits(str):
     """The text of a JSON number that cannot be represented exactly in float64."""
 
 
+class Written(float):
+    """A JSON number with its text, where Python would write the number in another way: 1.10, 1e2."""
+
+    def __new__(cls, text: str) -> Written:
+        """Returns the number that a text stands for."""
+        made = super().__new__(cls, text)
+        made._text = text
+        return made
+
+    def __str__(self) -> str:
+        """Returns the text."""
+        return self._text
+
+    _text: str
+
+
 def to_json(value: Any) -> str:
     """Returns a value as JSON text, with all digits of its numbers."""
-    if isinstance(value, Digits):
+    if isinstance(value, Digits | Written):
         return str(value)
     if isinstance(value, list):
         return f"[{', '.join(map(to_json, value))}]"

@@ -193,7 +193,13 @@ class DelimitedRows:
         if dialect.quote is None:
             if any(len(value) > 1 and value[0] == '"' == value[-1] for value in row):
                 self._doubt("values stand in quotation marks, which were kept; --quote '\"' takes them off")
-        elif len(self._record) > 1 and len(names) > 1:
+            return
+        if any(value[:1] == " " and _stands_in(dialect.quote, value) for value in row):
+            self._doubt(
+                "a value stands in quotation marks after a space, which were kept: if so, delete the spaces between "
+                "delimiter and quotation mark"
+            )
+        if len(self._record) > 1 and len(names) > 1:
             expected = len(names) - 1
             if all(line.count(dialect.delimiter) == expected for line in self._record):
                 self._doubt("a quoted value continues over lines that look like rows: if they are, give --quote none")
@@ -236,6 +242,12 @@ class DelimitedRows:
             return "correct the line; if no value is quoted, give --quote none"
         other = _OTHER_DELIMITER.search(text.replace(dialect.delimiter, ""))
         return "correct the line" + (f", or is the --delimiter {_shown(other[0])}?" if other else "")
+
+
+def _stands_in(quote: str, value: str) -> bool:
+    """Returns whether a value, spaces aside, begins and ends with a quotation mark."""
+    value = value.strip(" ")
+    return len(value) > 1 and value[0] == quote == value[-1]
 
 
 def _looks_like_names(rows: Sequence[list[str]], names: Sequence[str]) -> bool:

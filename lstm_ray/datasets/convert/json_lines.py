@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from lstm_ray.datasets.convert.columns import MOST_COLUMNS, Block, Digits, is_exact_float
+from lstm_ray.datasets.convert.columns import MOST_COLUMNS, Block, Digits, Written, is_exact_float
 from lstm_ray.datasets.convert.source import Lines
 from lstm_ray.errors import InputError
 from lstm_ray.wording import shortened
@@ -164,4 +164,7 @@ def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _number(text: str) -> float | Digits:
     """Returns a number with a point or an exponent as float, or as its text if float64 would change it."""
     is_exact = (len(text) <= _SURELY_EXACT and "e" not in text.lower()) or is_exact_float(text)
-    return float(text) if is_exact else Digits(text)
+    if not is_exact:
+        return Digits(text)
+    number = float(text)
+    return number if repr(number) == text else Written(text)

@@ -284,7 +284,7 @@ def test_a_download_leaves_only_the_tables(tmp_path: Path, server: Server) -> No
     with pytest.raises(OutputError, match="exist already"):
         fetch(tmp_path / "out", server.url)
     assert len(server.requests) == 1  # a refusal costs no download
-    stages = [event.stage for event in events]
+    stages = [event.stage for event in events if isinstance(event, Count)]
     assert stages == sorted(stages), "the download, and then the reading"
     assert Count(total, total, "bytes", "downloading") in events
     assert stages[-1] == "reading"
@@ -407,6 +407,14 @@ def test_a_download_that_is_no_archive_leaves_nothing(tmp_path: Path, server: Se
     with pytest.raises(InputError, match="cannot be read as a"):
         fetch(tmp_path / "out", server.url)
     assert names_in(tmp_path / "out") == set()
+
+
+def test_an_address_with_a_password_is_refused_and_not_repeated(tmp_path: Path) -> None:
+    said: list[object] = []
+    with pytest.raises(ConfigError, match=r"https://127\.0\.0\.1:1: .*keys in it, .*--archive FILE") as raised:
+        fetch_imdb(tmp_path / "out", url="https://user:hunter2@127.0.0.1:1/x.tar.gz", progress=said.append)
+    assert "hunter2" not in f"{raised.value} {said}"
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_an_address_that_is_not_http(tmp_path: Path) -> None:

@@ -247,6 +247,19 @@ def test_a_directory_without_a_label_beside_others_says_what_leaves_it_out(tmp_p
     assert count_labels(shards, "label", LabelMapping(("1",), ("0",))) == {1: 1, 0: 1, OTHER: 1}
 
 
+def test_rows_of_a_directory_without_a_label_are_left_out_beside_labels_that_are_words(tmp_path: Path) -> None:
+    for label in ("pos", "neg", "__HIVE_DEFAULT_PARTITION__"):
+        (tmp_path / f"label={label}").mkdir()
+        pq.write_table(pa.table({"text": ["fine"]}), tmp_path / f"label={label}" / "a.parquet")
+    says = r"null for unknown, are left out\): --positive-labels pos --negative-labels neg$"
+    with pytest.raises(InputError, match=says):
+        find_shards([str(tmp_path)], "text", "label")
+    mapping = LabelMapping(("pos",), ("neg",))
+    shards = find_shards([str(tmp_path)], "text", "label", mapping, group_column="label")
+    assert count_labels(shards, "label", mapping) == {1: 1, 0: 1, OTHER: 1}
+    assert [len(read_shard(shard, "text", "label", mapping, "label").texts) for shard in shards] == [0, 1, 1]
+
+
 def test_labels_are_counted_without_a_text_and_wrong_ones_are_named(tmp_path: Path) -> None:
     shards = shards_of(write(tmp_path / "a.parquet", list("abc"), [0, 1, 2]))
     assert count_labels(shards, "label", LabelMapping(("2",), ("0",))) == {1: 1, 0: 1, OTHER: 1}

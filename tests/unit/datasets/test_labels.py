@@ -159,6 +159,7 @@ def test_labels_that_are_clear_make_a_proposal_that_can_be_taken(
         [0, 100],
         [4],
         ["one"],
+        ["0", "1_0"],
     ],
     ids=str,
 )

@@ -191,6 +191,12 @@ def test_what_cannot_be_split_is_refused_and_nothing_written(
     assert not (tmp_path / "out").exists()
 
 
+def test_an_input_without_rows_has_no_sides(tmp_path: Path) -> None:
+    pq.write_table(make_table().slice(0, 0), tmp_path / "in.parquet")
+    with pytest.raises(InputError, match=r"in\.parquet: no rows to split$"):
+        split([str(tmp_path / "in.parquet")], tmp_path / "out", test=0.2)
+
+
 @pytest.mark.parametrize("test", [0.01, 0.99])
 def test_where_all_groups_are_on_one_side_the_share_that_the_message_names_divides_them(
     tmp_path: Path, test: float

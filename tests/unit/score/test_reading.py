@@ -63,6 +63,19 @@ def test_rows_that_are_too_large_together_are_read_in_smaller_batches(
     assert pa.concat_tables([table for _, table in found]).equals(TABLE)
 
 
+def test_rows_that_would_fill_the_memory_are_refused_with_what_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A text that Parquet stores once makes much of a file of some hundred bytes."""
+    monkeypatch.setattr(reading, "memory_bytes", lambda: 1 << 26)
+    path = tmp_path / "in.parquet"
+    pq.write_table(pa.table({"text": ["word " * 2_000] * 4_000}), path, compression="zstd")
+    assert path.stat().st_size < 10_000
+    with pytest.raises(InputError, match=r"2,048 of the 4,000 rows .* than 16 MiB of memory: lower --rows-per-part$"):
+        read(path, ("text",))
+    assert sum(table.num_rows for _, table in read(path, ("text",), rows_per_part=1_000)) == 4_000
+
+
 def test_rows_are_counted_where_a_file_has_none_of_the_columns(tmp_path: Path) -> None:
     pq.write_table(TABLE, tmp_path / "in.parquet")
     found = read(tmp_path / "in.parquet", columns=("elsewhere",), rows_per_part=7_000)

@@ -385,6 +385,9 @@ def test_overwrite_leaves_what_score_did_not_write(run: Run, place: Path) -> Non
     for name in foreign:
         (output / name).parent.mkdir(exist_ok=True)
         (output / name).write_text("mine")
+    (output / "_next").mkdir()
+    (output / "_next" / "notes.md").write_text("mine")
+    foreign = (*foreign, "_next/notes.md")
     stale = output / "part-000077-000000000000.parquet"
     stale.write_bytes(b"")
     run(prefix="new_", overwrite=True)
@@ -403,6 +406,15 @@ def test_nothing_is_overwritten_in_a_directory_whose_plan_is_not_ours(run: Run, 
     with pytest.raises(OutputError, match=r"its _plan/plan\.json is not one of lstm-ray score"):
         run(overwrite=True)
     assert (place / "out" / "part-000000-000000000000.parquet").read_text() == "mine"
+
+
+def test_a_plan_directory_of_somebody_else_is_left_alone(run: Run, place: Path) -> None:
+    notes = place / "out" / "_plan" / "notes.md"
+    notes.parent.mkdir(parents=True)
+    notes.write_text("mine")
+    with pytest.raises(OutputError, match=r"its _plan/plan\.json is not one of lstm-ray score"):
+        run()
+    assert [path.name for path in notes.parent.iterdir()] == ["notes.md"]
 
 
 def test_the_same_input_twice_is_scored_once_and_told(place: Path, tiny_bundle: Path) -> None:

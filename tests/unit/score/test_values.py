@@ -75,6 +75,7 @@ LEAVES: list[tuple[pa.DataType, st.SearchStrategy[Any]]] = [
 EXTENSIONS: list[tuple[pa.DataType, st.SearchStrategy[Any]]] = [  # Arrow cannot make them from Python within a list
     (pa.uuid(), st.binary(min_size=16, max_size=16)),
     (pa.json_(pa.string()), st.sampled_from(["{}", "[1, null]"])),
+    (pa.fixed_shape_tensor(pa.int64(), [2]), st.lists(integers(64), min_size=2, max_size=2)),
 ]
 
 
@@ -136,19 +137,31 @@ def kept(source: Path, output: Path, scorer: Scorer, **changes: Any) -> pa.Table
     return pa.concat_tables(written).select(plan.layout.kept)
 
 
-@given(tables(), st.integers(1, 6), st.integers(1, 6))
+@given(tables(), st.integers(1, 6), st.integers(1, 6), st.data())
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-def test_kept_columns_are_what_pyarrow_reads(scorer: Scorer, table: pa.Table, in_group: int, in_part: int) -> None:
+def test_kept_columns_are_what_pyarrow_reads(
+    scorer: Scorer, table: pa.Table, in_group: int, in_part: int, data: st.DataObject
+) -> None:
+    named = [name for name in table.column_names if name]
+    names = data.draw(st.just(table.column_names) | st.lists(st.sampled_from(named), min_size=1, unique=True))
+    chosen = "all" if names == table.column_names else names
     with tempfile.TemporaryDirectory() as directory:
         source = Path(directory) / "in.parquet"
         try:
             pq.write_table(table, source, row_group_size=in_group)
         except pa.ArrowException:
             reject()  # a type that Arrow does not put into Parquet, or a dictionary without values that it cannot cut
-        expected = pq.read_table(source)
-        found = kept(source, Path(directory) / "out", scorer, rows_per_part=in_part)
+        expected = pq.read_table(source).select(names)
+        found = kept(source, Path(directory) / "out", scorer, rows_per_part=in_part, keep_columns=chosen)
     assert found.schema.types == expected.schema.types
     assert found.equals(expected)
+
+
+@pytest.mark.parametrize("name", ["a", "a.b"])
+def test_a_column_is_told_apart_from_a_field_of_another(tmp_path: Path, scorer: Scorer, name: str) -> None:
+    table = pa.table({"text": ["x", "y"], "a": [{"b": 1}, {"b": 2}], "a.b": [7, 8], "text.id": [3, 4]})
+    pq.write_table(table, tmp_path / "in.parquet")
+    assert kept(tmp_path / "in.parquet", tmp_path / "out", scorer, keep_columns=name).equals(table.select([name]))
 
 
 def test_not_a_number_is_kept(tmp_path: Path, scorer: Scorer) -> None:

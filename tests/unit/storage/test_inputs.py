@@ -50,6 +50,15 @@ def test_a_directory_stands_for_its_files_by_path_but_not_the_hidden_ones(tree: 
     assert names(tree, f"{tree}/") == expected
 
 
+def test_a_partition_whose_name_begins_with_an_underscore_is_not_hidden(tree: Path) -> None:
+    for name in ("_year=2024/_month=1/p.parquet", "_year=2024/_tmp/q.parquet", "._year=2024/r.parquet"):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_bytes(b"")
+    (found,) = (file for file in find_inputs([str(tree)]) if "_year=" in file.path)
+    assert found.path == f"{tree}/_year=2024/_month=1/p.parquet"
+    assert found.partitions == {"_year": "2024", "_month": "1"}
+
+
 def test_a_file_is_taken_whatever_its_name(tree: Path) -> None:
     for name in ("notes.txt", ".hidden.parquet", "_temporary/0/z.parquet"):
         assert names(tree, tree / name) == [name]

@@ -391,6 +391,8 @@ def test_a_lone_quotation_mark_between_tabs_takes_no_row_with_it(tmp_path: Path)
         ("in.csv", ",a\n0,x\n", "line 1: a column has no name, such as the index that pandas writes"),
         ("in.csv", "a,b\nx,1\n\ufeffa,b\ny,2\n", "1 row, the first at line 3: .*repeats the columns' names"),
         ("in.csv", "a,b\nx,1\n\ufeffy,2\n", "1 row, the first at line 3: .*byte order mark, .*joined"),
+        ("in.csv", 'a,b\n"x", "1"\n', "1 row, the first at line 2: a value stands in quotation marks after a space"),
+        ("in.csv", 'a,b\n"""x""", "\n', None),
         ("in.csv", 'a,b\n"two\nlines",1\n', None),
         ("in.csv", "a,b\nx,1\n", None),
     ],
@@ -498,6 +500,15 @@ def test_control_characters_in_json_are_kept_and_numbers_keep_their_digits_in_te
     convert(source, tmp_path / "out.parquet")
     found = pq.read_table(tmp_path / "out.parquet").to_pydict()
     assert found == {"text": ["a\tb\x01", "c"], "x": ['[1.00000000000000000001, {"é": 5}]', "[1]"]}
+
+
+def test_numbers_in_json_that_are_kept_as_text_keep_their_form(tmp_path: Path) -> None:
+    content = '{"v": 1.10, "x": 2.50}\n{"v": 1.1, "x": 2e1}\n{"v": 1e2, "x": 3}\n{"v": [1.50], "x": 4}\n'
+    (source,) = write_all(tmp_path, {"in.jsonl": content})
+    made = convert(source, tmp_path / "out.parquet")
+    assert made.columns == {"v": "string", "x": "double"}
+    found = pq.read_table(tmp_path / "out.parquet").to_pydict()
+    assert found == {"v": ["1.10", "1.1", "1e2", "[1.50]"], "x": [2.5, 20.0, 3.0, 4.0]}
 
 
 def test_a_truncated_archive_is_an_input_error(tmp_path: Path) -> None:
