@@ -206,7 +206,7 @@ def test_the_command_line_is_imported_in_a_moment() -> None:
             "Error: no such option --overwrite; did you mean --fresh? Delete the run that --output",
         ),
         (("train", "--lr", "1"), "Error: no such option --lr; did you mean --learning-rate? Adam's learning rate"),
-        (("score", "--fresh"), "Error: no such option --fresh; did you mean --overwrite? Replace the scores"),
+        (("score", "--fresh"), "Error: no such option --fresh; did you mean --overwrite? Replace scores"),
         (
             ("data", "convert", "a", "--fresh"),
             "Error: no such option --fresh; did you mean --overwrite? Replace existing",
