@@ -136,8 +136,8 @@ def choices(facts: DataFacts, pretrain_epochs: int | None = None) -> dict[str, t
         pretrain_epochs, reason = _pretraining(facts)
         chosen["pretrain_epochs"] = (pretrain_epochs, reason)
     if pretrain_epochs:  # the LSTM knows much already: it learns the labels in few epochs, and overfits in many
-        epochs = 5 if facts.rows < 20_000 else 3
-        chosen["epochs"] = (epochs, f"{rows}, after pretraining; the epoch with the best validation is kept")
+        half = int(np.clip(75_000 // facts.rows, 3, epochs))
+        chosen["epochs"] = (half, f"{rows}, after pretraining; the epoch with the best validation is kept")
         chosen["learning_rate"] = (0.003 if few else 0.002, f"{rows}, after pretraining")
         # The language model knows no noise that differs from word to word: with it, what was learned is lost.
         dropout = {"embedding_dropout": 0.3, "shared_dropout": True, "dropout": 0.0, "output_dropout": 0.5}

@@ -187,7 +187,7 @@ def test_a_number_of_passes_that_is_given_decides_too(tmp_path: Path) -> None:
     for given in ({}, {"pretrain_epochs": 0}, {"pretrain_epochs": 2}, {"layers": 2}, {"network": "mine:build"}):
         config = best(train=(path,), **given)
         epochs.append(choose(config, find_all_shards(config))[0].epochs)
-    assert epochs == [5, 12, 5, 12, 12]
+    assert epochs == [6, 12, 6, 12, 12]
 
 
 def test_the_trials_of_a_search_do_not_pretrain_unless_they_are_told_to(tmp_path: Path) -> None:
@@ -198,4 +198,4 @@ def test_the_trials_of_a_search_do_not_pretrain_unless_they_are_told_to(tmp_path
         config = resolve(TuneConfig, {"preset": "best", "train": (path,), "output": "run", "search": search, **given})
         config, _ = choose(config, find_all_shards(config))
         chosen.append((config.pretrain_epochs, config.epochs))
-    assert chosen == [(0, 12), (2, 5)]
+    assert chosen == [(0, 12), (2, 6)]
