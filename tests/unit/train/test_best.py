@@ -156,11 +156,13 @@ def test_other_presets_leave_nothing_to_the_data() -> None:
 @pytest.mark.parametrize(
     ("rows", "unlabelled", "expected"),
     [
-        (3_999, 0, (0, "3,999 rows: too few to gain from it")),
+        (3_999, 0, (0, "3,999 rows, and no texts without labels")),
         (4_000, 0, (6, "4,000 texts to predict words of")),
         (1_000, 10, (6, "1,010 texts to predict words of")),
         (1_000, 99_000, (4, "100,000 texts to predict words of")),
-        (500_000, 0, (0, "500,000 texts would take too long")),
+        (20_000, 0, (0, "20,000 rows, and no texts without labels")),
+        (25_000, 50_000, (6, "75,000 texts to predict words of")),
+        (100_000, 400_000, (0, "500,000 texts would take too long")),
     ],
 )
 def test_the_lstm_learns_from_all_texts_first_if_that_pays(
@@ -174,7 +176,7 @@ def test_the_lstm_learns_from_all_texts_first_if_that_pays(
 def test_after_pretraining_the_labels_are_learned_in_fewer_epochs(
     pretrain_epochs: int | None, epochs: int, rate: float
 ) -> None:
-    facts = DataFacts(25_000, 900, words=60_000, ngrams=10**6, row_ngrams=300)
+    facts = DataFacts(25_000, 900, words=60_000, ngrams=10**6, row_ngrams=300, unlabelled=50_000)
     chosen = choices(facts, pretrain_epochs)
     assert (chosen["epochs"][0], chosen["learning_rate"][0]) == (epochs, rate)
     assert ("output_dropout" in chosen) == (pretrain_epochs != 0)
