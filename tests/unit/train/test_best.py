@@ -162,7 +162,7 @@ def test_other_presets_leave_nothing_to_the_data() -> None:
         (1_000, 99_000, (4, "100,000 texts to predict words of")),
         (20_000, 0, (0, "20,000 rows, and no texts without labels")),
         (25_000, 50_000, (6, "75,000 texts to predict words of")),
-        (100_000, 400_000, (0, "500,000 texts would take too long")),
+        (100_000, 400_000, (0, "500,000 texts would take too long: give fewer, or a number")),
     ],
 )
 def test_the_lstm_learns_from_all_texts_first_if_that_pays(
