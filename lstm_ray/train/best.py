@@ -153,7 +153,8 @@ def _pretraining(facts: DataFacts) -> tuple[int, str]:
     if not facts.unlabelled and facts.rows not in _PRETRAINED_ROWS:
         return 0, f"{counted(facts.rows, 'row')}, and no texts without labels"
     epochs = min(6, _PRETRAINED_TEXTS // texts)
-    return epochs, f"{counted(texts, 'text')} " + ("to predict words of" if epochs else "would take too long: give fewer, or a number")
+    reason = "to predict words of" if epochs else "would take too long: give fewer, or a number"
+    return epochs, f"{counted(texts, 'text')} {reason}"
 
 
 def look_at(config: TrainConfig, shards: Sequence[Shard]) -> DataFacts:
