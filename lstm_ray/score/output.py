@@ -220,9 +220,7 @@ def finish_replacing(output: str) -> None:
         return
     plan = {name: storage.read_bytes(storage.join(new, name)) for name in (_SETTINGS, _PLAN)}
     if _read_plan(output).get("fingerprint") != _read_plan(new).get("fingerprint"):
-        storage.delete(storage.join(output, "_SUCCESS"))  # first: from now on the old scores are not complete
-        for name in filter(_is_result, storage.list_names(output)):
-            storage.delete(storage.join(output, name), tree=False)
+        _delete_results(output)
         for name, content in plan.items():
             storage.write_bytes(storage.join(output, name), content)
     names = [name for name in storage.list_names(new) if _is_result(name) and name != "_SUCCESS"]
@@ -237,12 +235,19 @@ def finish_replacing(output: str) -> None:
 def _delete_scores(directory: str) -> None:
     """Deletes what a run writes to a directory, and the directory unless it holds something else."""
     storage.delete_unfinished(directory)
-    for name in storage.list_names(directory):
-        if _is_result(name):
-            storage.delete(storage.join(directory, name), tree=False)
+    _delete_results(directory)
     storage.delete(storage.join(directory, "_plan"))  # last: a run that is killed before is continued
     if not storage.list_names(directory):
         storage.delete(directory)
+
+
+def _delete_results(directory: str) -> None:
+    """Deletes the files that a run writes beside its plan."""
+    storage.delete(storage.join(directory, "_SUCCESS"))  # first: from now on the scores are not complete
+    paths = [storage.join(directory, name) for name in filter(_is_result, storage.list_names(directory))]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for _ in pool.map(lambda path: storage.delete(path, tree=False), paths):
+            pass
 
 
 def _has_results(output: str) -> bool:
