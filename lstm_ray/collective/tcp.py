@@ -87,9 +87,15 @@ class TcpCollective:
         for peer in self._peers.values():
             peer.close()
 
-    def watch(self, lost: Callable[[WorkerLostError], None]) -> None:
-        """Calls `lost` from another thread as soon as a peer leaves the group or dies; once, and until `close`."""
-        self._watch = _Watch({peer.fileno(): self._name(other) for other, peer in self._peers.items()}, lost)
+    def watch(self, lost: Callable[[WorkerLostError], None], is_late: Callable[[], bool]) -> None:
+        """Calls `lost` from another thread when a peer leaves the group, dies or is late; once, and until `close`.
+
+        Args:
+            lost: Called with the loss.
+            is_late: Asked every second whether a peer has not answered for `timeout_s`.
+        """
+        names = {peer.fileno(): self._name(other) for other, peer in self._peers.items()}
+        self._watch = _Watch(names, lost, is_late, self._late("a worker"))
 
     def describe(self) -> str:
         """Returns what sums gradients, and how much each worker sends for the last sum."""
@@ -155,10 +161,7 @@ class TcpCollective:
             ready = poll.poll(1000 * max(deadline - time.monotonic(), 0))
             if not ready:
                 late = min(transfer.other for transfer in waiting.values())
-                raise WorkerLostError(
-                    f"{self._name(late)} has not answered for {self.timeout_s:g} s: its process is stopped, "
-                    "unreachable, or far slower than the others (--collective-timeout-s)"
-                )
+                raise self._late(self._name(late))
             for descriptor, _ in ready:
                 transfer = waiting[descriptor]
                 try:
@@ -177,6 +180,12 @@ class TcpCollective:
     def _name(self, other: int) -> str:
         return f"worker {other} at {as_text(self.addresses[other])}"
 
+    def _late(self, name: str) -> WorkerLostError:
+        return WorkerLostError(
+            f"{name} has not answered for {self.timeout_s:g} s: its process is stopped, unreachable, or far slower "
+            "than the others (--collective-timeout-s)"
+        )
+
     def _out_of_step(self, other: int, problem: str) -> TrainingError:
         return TrainingError(
             f"{self._name(other)} is out of step with worker {self.rank}: {problem}; do all workers run the same code?"
@@ -184,16 +193,24 @@ class TcpCollective:
 
 
 class _Watch:
-    """Waits on a thread for a peer to close its connection. Does not read: `_exchange` does that."""
+    """Waits on a thread for a peer to close its connection or to be late. Does not read: `_exchange` does that."""
 
-    def __init__(self, peers: Mapping[int, str], lost: Callable[[WorkerLostError], None]) -> None:
+    def __init__(
+        self,
+        peers: Mapping[int, str],
+        lost: Callable[[WorkerLostError], None],
+        is_late: Callable[[], bool],
+        late: WorkerLostError,
+    ) -> None:
         """Starts the thread.
 
         Args:
             peers: Names of the peers, by the descriptors of their connections.
-            lost: Called with the first peer's loss.
+            lost: Called with the first loss.
+            is_late: Asked every second.
+            late: The loss when it is.
         """
-        self._peers, self._lost = peers, lost
+        self._peers, self._lost, self._is_late, self._late = peers, lost, is_late, late
         self._end, self._wake = socket.socketpair()
         self._thread = threading.Thread(target=self._run, name="watch-peers", daemon=True)
         self._thread.start()
@@ -209,7 +226,11 @@ class _Watch:
         poll.register(self._end, select.POLLIN)
         for descriptor in self._peers:
             poll.register(descriptor, select.POLLRDHUP if sys.platform == "linux" else 0)
-        found = [descriptor for descriptor, _ in poll.poll()]
+        while not (events := poll.poll(1000)):
+            if self._is_late():
+                self._lost(self._late)
+                return
+        found = [descriptor for descriptor, _ in events]
         if self._end.fileno() not in found:
             self._lost(WorkerLostError(f"{self._peers[found[0]]} is gone: it closed the connection"))
 

@@ -236,7 +236,7 @@ def test_a_watch_reports_the_first_peer_that_leaves_and_not_this_worker() -> Non
     lost: dict[int, list[str]] = {0: [], 1: [], 2: []}
     with group(3) as members:
         for one in members:
-            one.watch(lambda error, rank=one.rank: lost[rank].append(str(error)))  # type: ignore[misc]
+            one.watch(lambda error, rank=one.rank: lost[rank].append(str(error)), lambda: False)  # type: ignore[misc]
         on_all(members, lambda one: one.all_gather([1.0]))
         members[1].close()
         deadline = time.monotonic() + TIMEOUT_S
@@ -245,6 +245,14 @@ def test_a_watch_reports_the_first_peer_that_leaves_and_not_this_worker() -> Non
             time.sleep(0.001)
     said = f"worker 1 at {rendezvous.as_text(members[0].addresses[1])} is gone: it closed the connection"
     assert lost == {0: [said], 1: [], 2: [said]}
+
+
+def test_a_watch_reports_once_that_a_peer_is_late() -> None:
+    lost: list[WorkerLostError] = []
+    with group(2) as members:
+        members[0].watch(lost.append, is_late=lambda: True)
+        time.sleep(2.5)
+    assert [str(error).partition(":")[0] for error in lost] == [f"a worker has not answered for {TIMEOUT_S:g} s"]
 
 
 def test_members_at_different_calls_are_reported() -> None:
