@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -27,12 +27,15 @@ from lstm_ray.datasets.labels import (
 )
 from lstm_ray.errors import InputError
 from lstm_ray.progress import Progress, ignore
+from lstm_ray.runtime.devices import memory_bytes
 from lstm_ray.storage.inputs import InputFile, find_inputs
-from lstm_ray.storage.parquet import missing_rows, open_parquet, reading
+from lstm_ray.storage.parquet import decoded_bytes, missing_rows, open_parquet, read_batches, reading
 from lstm_ray.text.tokenize import decode_texts, is_text_type, no_texts
 from lstm_ray.wording import counted, no_column, usual_column
 
 A = TypeVar("A", pa.Array, pa.ChunkedArray)
+
+_READS_IN_MEMORY = 4  # at least as many must fit: Arrow takes up to twice the size, and texts are copied
 
 
 @dataclass(frozen=True)
@@ -218,8 +221,10 @@ def read_columns(shard: Shard, columns: list[str]) -> pa.Table:
     row_groups = range(shard.row_group, shard.row_group + 1)
     with open_parquet(shard.file) as parquet, reading(shard.file.path, row_groups):
         inside = [name for name in columns if name in parquet.schema_arrow.names]
-        table = parquet.read_row_group(shard.row_group, columns=inside or parquet.schema_arrow.names[:1])
+        names = inside or parquet.schema_arrow.names[:1]  # without a column there is no row
         promised = parquet.metadata.row_group(shard.row_group).num_rows
+        schema = pa.schema([parquet.schema_arrow.field(name) for name in names])
+        table = pa.Table.from_batches(_within_memory(shard.file, parquet, row_groups, names), schema)
     if table.num_rows < promised:
         raise missing_rows(shard.file.path, row_groups, table.num_rows, promised)
     for name in columns:
@@ -249,8 +254,25 @@ def describe_left_out(without_text: int, with_other_label: int, shards: Sequence
 def _read_column(file: InputFile, parquet: pq.ParquetFile, column: str) -> pa.ChunkedArray:
     if column not in parquet.schema_arrow.names:
         return _partition(file, column, parquet.metadata.num_rows)
-    with reading(file.path, range(parquet.num_row_groups)):
-        return parquet.read([column])[column]
+    row_groups = range(parquet.num_row_groups)
+    with reading(file.path, row_groups):
+        batches = _within_memory(file, parquet, row_groups, [column])
+        return pa.Table.from_batches(batches, pa.schema([parquet.schema_arrow.field(column)]))[column]
+
+
+def _within_memory(
+    file: InputFile, parquet: pq.ParquetFile, row_groups: range, names: Sequence[str]
+) -> Iterator[pa.RecordBatch]:
+    """Yields batches until they take too much memory: a dictionary of one long text makes gigabytes of a small file."""
+    most, taken, rows = memory_bytes() // _READS_IN_MEMORY, 0, 0
+    for batch in read_batches(parquet, row_groups, names):
+        taken, rows = taken + decoded_bytes(batch), rows + batch.num_rows
+        if taken > most:
+            raise InputError(
+                f"{file.path}: the first {rows:,} rows of row group {row_groups[0]} take more than {most >> 20:,} MiB "
+                "of memory: write smaller row groups (in pyarrow: row_group_size=10_000)"
+            )
+        yield batch
 
 
 def _partition(file: InputFile, column: str, rows: int) -> pa.ChunkedArray:

@@ -34,13 +34,13 @@ from lstm_ray.storage.parquet import (
     check_int96,
     missing_rows,
     open_parquet,
+    read_batches,
     reading,
     with_partitions,
 )
 from lstm_ray.text.tokenize import decode_texts, is_text_type, no_texts
 from lstm_ray.wording import counted, no_column, shortened
 
-_READ_ROWS = 8_192  # decoded at a time
 # Approximate limits of a written row group. Training encodes row groups in parallel.
 _GROUP_ROWS, _GROUP_BYTES = 16_384, 64 << 20
 _BUFFER_BYTES = 4 << 20  # of each column, compressed: a row group may be larger than memory
@@ -373,7 +373,7 @@ def _read(files: Sequence[InputFile], schema: pa.Schema) -> Iterator[_Rows]:
                 row_group, found = range(number, number + 1), 0
                 names = [name for name in schema.names if name in parquet.schema_arrow.names]
                 check_int96(file, parquet, row_group, names)
-                batches = parquet.iter_batches(_READ_ROWS, row_groups=list(row_group), columns=names)
+                batches = read_batches(parquet, row_group, names)
                 while True:
                     with reading(file.path, row_group):
                         batch = next(batches, None)

@@ -11,9 +11,16 @@ from lstm_ray.errors import InputError
 from lstm_ray.runtime.devices import memory_bytes
 from lstm_ray.score.plan import Chunk, Task
 from lstm_ray.storage.inputs import InputFile, find_file
-from lstm_ray.storage.parquet import check_int96, missing_rows, open_parquet, reading, with_partitions
+from lstm_ray.storage.parquet import (
+    check_int96,
+    decoded_bytes,
+    missing_rows,
+    open_parquet,
+    read_batches,
+    reading,
+    with_partitions,
+)
 
-_READ_ROWS = 1_024  # rows decoded at a time; more are not faster, and take much memory if they are long
 _PARTS_IN_MEMORY = 4  # at least as many must fit: two are scored at once, and copied
 _SMALL_BYTES = 1 << 20  # of a file that is read whole: an object store sends a MiB in the time of two requests
 
@@ -70,7 +77,7 @@ def _read_chunks(
     schema = parquet.schema_arrow
     names = [name for name in columns if name in schema.names] or schema.names[:1]  # without a column there is no row
     rows = sum(parquet.metadata.row_group(group).num_rows for group in row_groups)
-    batches = _read_batches(parquet, row_groups, names, use_threads)
+    batches = read_batches(parquet, row_groups, names, use_threads)
     most = memory_bytes() // _PARTS_IN_MEMORY
     position = 0  # of the first pending row among the rows of the row groups
     pending = pa.Table.from_batches([], pa.schema([schema.field(name) for name in names]))  # of any type
@@ -79,38 +86,15 @@ def _read_chunks(
         while position + pending.num_rows < chunk.skip + chunk.rows:
             if drop := min(max(0, chunk.skip - position), pending.num_rows):
                 position, pending = position + drop, pending.slice(drop)
-                held = pending.nbytes
+                held = decoded_bytes(pending)
             batch = next(batches, None)
             if batch is None:
                 raise missing_rows(path, row_groups, position + pending.num_rows, rows)
             pending = pa.concat_tables([pending, pa.Table.from_batches([batch])])
-            held += batch.nbytes
+            held += decoded_bytes(batch)
             if held > most:  # a dictionary of one long text makes gigabytes of a small file
                 raise InputError(
                     f"{path}: {pending.num_rows:,} of the {chunk.rows:,} rows of a part take more than "
                     f"{most >> 20:,} MiB of memory: lower --rows-per-part"
                 )
         yield chunk, pending.slice(chunk.skip - position, chunk.rows)
-
-
-def _read_batches(parquet: Any, row_groups: range, names: Sequence[str], use_threads: bool) -> Iterator[pa.RecordBatch]:
-    """Yields the rows of row groups in batches, smaller ones if Arrow cannot decode that many nested values at once.
-
-    Arrow cannot decode more than 2 GiB of strings inside lists or structs (apache/arrow#32723).
-    """
-    done, size = 0, _READ_ROWS
-    while True:
-        position = 0
-        try:
-            for batch in parquet.iter_batches(
-                size, row_groups=list(row_groups), columns=names, use_threads=use_threads
-            ):
-                position += batch.num_rows
-                if position > done:  # for "a", Arrow reads a column named "a.b" too
-                    yield batch.select(names).slice(max(0, done - position + batch.num_rows))
-                    done = position
-            return
-        except pa.ArrowNotImplementedError:
-            if size == 1:
-                raise
-            size = max(1, size // 16)

@@ -9,6 +9,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lstm_ray.errors import InputError
@@ -25,6 +26,7 @@ PARTITION_TYPE = pa.string()
 _MOST_ROWS = 1 << 28  # in a row group; writers use 2**20 by default, and at most 2**26 unless configured otherwise
 _MOST_ROWS_PER_BYTE = 1 << 14  # of the file; a column with a single value takes one byte for some thousand rows
 _UNREADABLE = (OSError, pa.ArrowException, UnicodeDecodeError)  # the last one if a column's name is not UTF-8
+_READ_ROWS = 1_024  # rows decoded at a time; more are not faster, and take much memory if they are long
 _DECRYPT = "lstm-ray cannot decrypt: write a copy without encryption, or without these columns"
 
 
@@ -116,6 +118,55 @@ def reading(path: str, row_groups: range) -> Iterator[None]:
         if _is_of_encryption(error):
             raise InputError(f"{path}: {_encrypted_columns(path)}: {_DECRYPT}") from error
         raise InputError(f"{path}: {_named(row_groups)} cannot be read: {reason(error)}") from error
+
+
+def read_batches(
+    parquet: pq.ParquetFile, row_groups: range, names: Sequence[str], use_threads: bool = True
+) -> Iterator[pa.RecordBatch]:
+    """Yields the rows of row groups in batches, smaller ones if Arrow cannot decode that many nested values at once.
+
+    Arrow cannot decode more than 2 GiB of strings inside lists or structs (apache/arrow#32723).
+    """
+    done, size = 0, _READ_ROWS
+    while True:
+        position = 0
+        try:
+            for batch in parquet.iter_batches(
+                size, row_groups=list(row_groups), columns=names, use_threads=use_threads
+            ):
+                position += batch.num_rows
+                if position > done:  # for "a", Arrow reads a column named "a.b" too
+                    yield batch.select(names).slice(max(0, done - position + batch.num_rows))
+                    done = position
+            return
+        except pa.ArrowNotImplementedError:
+            if size == 1:
+                raise
+            size = max(1, size // 16)
+
+
+def decoded_bytes(rows: pa.RecordBatch | pa.Table) -> int:
+    """Returns the size of rows in memory, with each value as often as it occurs: dictionaries hold it once.
+
+    Raises:
+        pa.ArrowException: An index of a dictionary is beyond its values.
+    """
+    size = int(rows.nbytes)
+    for column in rows.columns:
+        for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
+            if pa.types.is_dictionary(chunk.type) and (lengths := _lengths(chunk.dictionary)) is not None:
+                size += pc.sum(lengths.take(chunk.indices)).as_py() or 0
+    return size
+
+
+def _lengths(values: pa.Array) -> pa.Array | None:
+    """Returns the number of bytes of each value; None for values that are not texts."""
+    if pa.types.is_string_view(values.type) or pa.types.is_binary_view(values.type):
+        values = values.cast(pa.large_binary())
+    try:
+        return pc.binary_length(values)
+    except pa.ArrowNotImplementedError:
+        return None
 
 
 def check_int96(file: InputFile, parquet: pq.ParquetFile, row_groups: range, columns: Sequence[str]) -> None:

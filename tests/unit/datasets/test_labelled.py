@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lstm_ray.datasets import labelled
 from lstm_ray.datasets.labelled import Shard, count_labels, find_shards, read_shard, sample_rows
 from lstm_ray.datasets.labels import OTHER, ZERO_AND_ONE, LabelMapping
 from lstm_ray.errors import InputError
@@ -287,6 +288,27 @@ def test_a_damaged_row_group_is_named(tmp_path: Path) -> None:
     assert len(read(good)[0]) == 500
     with pytest.raises(InputError, match=r"a\.parquet: row group 1 cannot be read"):
         read(bad)
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.dictionary(pa.int32(), pa.string())], ids=str)
+@pytest.mark.parametrize("column", ["text", "label"])
+def test_rows_that_would_fill_the_memory_are_refused_with_what_helps(
+    column: str, kind: pa.DataType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A text that Parquet stores once makes much of a file of some hundred bytes."""
+    monkeypatch.setattr(labelled, "memory_bytes", lambda: 1 << 26)
+    names = {"text": "label", "label": "text"} if column == "label" else {}
+    columns = {"text": ["word " * 2_000] * 4_000, "label": ["1", "0"] * 2_000}
+    table = pa.table({names.get(name, name): pa.array(values).cast(kind) for name, values in columns.items()})
+    pq.write_table(table, tmp_path / "a.parquet", compression="zstd")
+    assert (tmp_path / "a.parquet").stat().st_size < 10_000
+    mapping = LabelMapping(("1",), ("0",))
+    says = r"first [12],\d+ rows of row group 0 take more than 16 MiB of memory: write smaller row groups \(in pyarrow"
+    with pytest.raises(InputError, match=says):
+        count_labels(find_shards([str(tmp_path)], "text", "label", mapping), column, mapping)
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=1_000)
+    shards = find_shards([str(tmp_path)], "text", "label", mapping)
+    assert sum(count_labels(shards, column, mapping).values()) == 4_000
 
 
 def test_a_whole_row_group_takes_no_memory_for_its_rows(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from lstm_ray.datasets.held_out import group_keys, hash_keys, held_out
 from lstm_ray.datasets.split import SplitFile
 from lstm_ray.errors import ConfigError, InputError, LstmRayError, OutputError
 from lstm_ray.progress import Count, Event, Progress, ignore
+from lstm_ray.storage import parquet
 from lstm_ray.train.data.corpus import assemble, encode_shard, find_all_shards
 
 ROWS = 60
@@ -94,7 +95,7 @@ def test_rows_are_those_of_the_whole_table_however_it_is_cut(
     inputs = write_cut(directory / "in", table, bounds, rows_per_group)
     seen: list[Event] = []
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(splitting, "_READ_ROWS", read_rows)
+        patched.setattr(parquet, "_READ_ROWS", read_rows)
         patched.setattr(splitting, "_GROUP_ROWS", written_rows)
         train, test = split(inputs, directory / "out", test=0.4, by=by, seed=seed, progress=seen.append)
     assert seen[-1] == Count(ROWS, ROWS, "rows")
@@ -149,7 +150,7 @@ def test_a_run_on_the_training_file_still_finds_rows_to_validate_on(tmp_path: Pa
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not with its row groups either: this one has 40 MB in one."""
-    monkeypatch.setattr(splitting, "_READ_ROWS", 500)
+    monkeypatch.setattr(parquet, "_READ_ROWS", 500)
     monkeypatch.setattr(splitting, "_GROUP_ROWS", 2_000)
     monkeypatch.setattr(splitting, "_BUFFER_BYTES", 1 << 20)
     generator = np.random.default_rng(0)

@@ -63,13 +63,15 @@ def test_rows_that_are_too_large_together_are_read_in_smaller_batches(
     assert pa.concat_tables([table for _, table in found]).equals(TABLE)
 
 
+@pytest.mark.parametrize("kind", [pa.string(), pa.dictionary(pa.int32(), pa.string())], ids=str)
 def test_rows_that_would_fill_the_memory_are_refused_with_what_helps(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: pa.DataType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A text that Parquet stores once makes much of a file of some hundred bytes."""
     monkeypatch.setattr(reading, "memory_bytes", lambda: 1 << 26)
     path = tmp_path / "in.parquet"
-    pq.write_table(pa.table({"text": ["word " * 2_000] * 4_000}), path, compression="zstd")
+    texts = pa.array(["word " * 2_000] * 4_000).cast(kind)
+    pq.write_table(pa.table({"text": texts}), path, compression="zstd")
     assert path.stat().st_size < 10_000
     with pytest.raises(InputError, match=r"2,048 of the 4,000 rows .* than 16 MiB of memory: lower --rows-per-part$"):
         read(path, ("text",))

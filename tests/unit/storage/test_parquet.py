@@ -27,7 +27,7 @@ from lstm_ray.errors import ConfigError, InputError
 from lstm_ray.score.plan import make_plan
 from lstm_ray.storage import parquet as parquet_files
 from lstm_ray.storage.inputs import find_file, find_inputs
-from lstm_ray.storage.parquet import check_int96, open_parquet, read_footer, reading
+from lstm_ray.storage.parquet import check_int96, decoded_bytes, open_parquet, read_footer, reading
 
 encryption: Any = pytest.importorskip("pyarrow.parquet.encryption", reason="pyarrow without encryption")
 
@@ -335,3 +335,15 @@ def test_the_footer_in_an_object_store_is_that_of_the_same_file_on_a_disk(
     assert in_store == on_disk
     for ours, theirs in zip(in_store[:2], on_disk[:2], strict=True):
         assert ours[0].equals(theirs[0], check_metadata=True)
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_binary(), pa.string_view()], ids=str)
+def test_a_dictionary_counts_as_large_as_its_values_are(kind: pa.DataType) -> None:
+    words = ["long " * 1_000, "short", None]
+    codes = pa.array([0, 1, 0, 2, None] * 200, pa.int8())
+    dictionary = pa.DictionaryArray.from_arrays(codes, pa.array(words, kind))
+    plain = dictionary.cast(pa.dictionary(pa.int8(), pa.string())).cast(pa.string())
+    for table in (pa.table({"a": dictionary}), pa.table({"a": pa.chunked_array([dictionary[:7], dictionary[7:]])})):
+        assert decoded_bytes(table) == pytest.approx(plain.nbytes, rel=0.05)
+    numbers = pa.table({"a": [1, 2], "b": pa.array([1, 1]).dictionary_encode()})
+    assert decoded_bytes(numbers) == numbers.nbytes
