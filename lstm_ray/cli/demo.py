@@ -26,6 +26,8 @@ SETTINGS: dict[str, Any] = {
 _BAG_OF_WORDS = 0.63
 """Accuracy of a bag-of-words model on the test reviews, for any number of rows (`datasets/demo.py`)."""
 
+_SAME_WORDS = ("I expected a disaster and got a wonder", "I expected a wonder and got a disaster")
+
 _IF_INTERRUPTED = "the same command starts over"
 
 
@@ -75,7 +77,7 @@ def demo(
             ("training report", f"{training}/report.html"),
             ("evaluation report", f"{evaluation}/report.html"),
             ("scored reviews", f"{scored}/"),
-            ("next", console.command_line("predict", "--model", model, "Not bad at all", "Anything but good")),
+            ("next", console.command_line("predict", "--model", model, *_SAME_WORDS)),
         ],
     )
     if metrics["accuracy"] < _BAG_OF_WORDS:
