@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 
 _MOST_DESCRIPTION_BYTES = 16 << 20
 _SEEN = "seen.parquet"
+_OWN = frozenset({DESCRIPTION, _SEEN}.union(*FILES.values()))
 
 
 @dataclass(frozen=True)
@@ -288,11 +289,23 @@ def _store(path: str, files: dict[str, bytes], description: dict[str, Any]) -> N
     """Writes the files of a bundle and its bundle.json, in which their hashes are."""
     files = {**files, DESCRIPTION: seal(description)}
     if storage.is_local(path):
-        storage.replace_directory(path, files)
+        storage.replace_directory(path, files, _OWN)
     else:
         storage.delete(storage.join(path, DESCRIPTION))
         for name, content in files.items():  # bundle.json comes last
             storage.write_bytes(storage.join(path, name), content)
+
+
+def delete_bundle(path: str) -> None:
+    """Deletes the files of a bundle, if there is one, and its directory unless it has others, such as notes.
+
+    Raises:
+        OutputError: They cannot be deleted.
+    """
+    for name in (DESCRIPTION, *sorted(_OWN)):  # without the first one it is not a bundle
+        storage.delete(storage.join(path, name))
+    if not storage.list_names(path):
+        storage.delete(path)
 
 
 def read_bundle(path: str) -> Bundle:

@@ -9,7 +9,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,8 +22,8 @@ _AT_FDCWD = -100  # paths are relative to the current directory
 _RENAME_EXCHANGE = 2
 
 
-def replace_directory(path: str, files: Mapping[str, bytes]) -> None:
-    """Writes a directory, replacing an existing one.
+def replace_directory(path: str, files: Mapping[str, bytes], own: Collection[str] = ()) -> None:
+    """Writes a directory, replacing an existing one. Files of other names that are in it stay.
 
     The files are written to a temporary directory beside `path`, and the two directories are exchanged atomically. On
     filesystems that cannot do that (NFS, or outside Linux) there is no directory at `path` between two renames.
@@ -31,6 +31,7 @@ def replace_directory(path: str, files: Mapping[str, bytes]) -> None:
     Args:
         path: A local directory. Its parent is created if it is missing.
         files: Content by name.
+        own: More names of files that are replaced: they are deleted.
 
     Raises:
         OutputError: The directory cannot be written, or `path` is a file.
@@ -42,6 +43,7 @@ def replace_directory(path: str, files: Mapping[str, bytes]) -> None:
         with directory_made(target.parent), _temporary_beside(target) as temporary:
             for name, content in files.items():
                 write_bytes(str(temporary / name), content)
+            _copy_others(target, temporary, {*files, *own})
             _put_in_place(temporary, target)
             sync(str(target.parent))
         _delete_remnants(target)
@@ -68,6 +70,17 @@ def _temporary_beside(target: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         os.close(descriptor)
+
+
+def _copy_others(source: Path, target: Path, own: Collection[str]) -> None:
+    """Copies what a directory has besides files of these names, such as notes."""
+    for path in source.iterdir() if source.exists() else ():
+        if path.name in own:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.copytree(path, target / path.name, symlinks=True)
+        else:
+            shutil.copy2(path, target / path.name, follow_symlinks=False)
 
 
 def _put_in_place(temporary: Path, target: Path) -> None:

@@ -20,6 +20,7 @@ from lstm_ray.config import (
     to_yaml,
 )
 from lstm_ray.errors import OutputError
+from lstm_ray.model.bundle import delete_bundle
 from lstm_ray.storage.inputs import InputFile
 from lstm_ray.train.data.corpus import Prepared
 from lstm_ray.train.loop.mlflow_run import ID_FILE
@@ -36,7 +37,6 @@ VECTORS = "vectors"
 PRETRAINING = "pretraining"
 _RESULTS = (
     "metrics.json",
-    "model",
     VECTORS,
     PRETRAINING,
     "checkpoints",
@@ -145,6 +145,8 @@ def begin_run(config: TrainConfig) -> None:
     """
     for name in _RESULTS if config.fresh else ("metrics.json",):
         storage.delete(storage.join(config.output, name))
+    if config.fresh:
+        delete_bundle(storage.join(config.output, "model"))
     # config.yaml can be used as a job file, and must then resume this run, not delete it.
     kept = config.model_copy(update={"fresh": False})
     content = to_yaml(kept)

@@ -271,11 +271,11 @@ def test_a_model_is_opened_in_safe_mode_and_without_the_current_directory(
 
 
 def test_a_bundle_takes_an_old_one_s_place(copy: Path) -> None:
-    (copy / "left over").write_bytes(b"")
+    (copy / "my notes").write_bytes(b"")
     write_bundle(str(copy), **parts(seed=1))
-    assert sorted(content(copy)) == FILES
+    assert sorted(content(copy)) == sorted([*FILES, "my notes"])
     np.testing.assert_array_equal(read_bundle(str(copy)).weights().embedding, parts(seed=1)["weights"].embedding)
-    assert [path.name for path in copy.parent.iterdir()] == ["model"], "nothing else is left behind"
+    assert [path.name for path in copy.parent.iterdir()] == ["model"], "nothing is left behind"
 
 
 def test_a_reader_finds_a_whole_bundle_while_it_is_replaced(copy: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from lstm_ray.storage import directories, replace_directory
 
 def content(directory: Path) -> dict[str, bytes]:
     """Returns the files of a directory."""
-    return {path.name: path.read_bytes() for path in directory.iterdir()}
+    return {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
 
 
 @pytest.mark.parametrize("exchanges", [True, False], ids=["exchanged", "renamed twice"])
@@ -33,8 +33,13 @@ def test_a_directory_replaces_another_and_nothing_is_left(
         monkeypatch.setattr(directories, "_exchange", refuse)
     path = tmp_path / "on" / "the" / "way" / "model"
     replace_directory(str(path), {"a": b"1", "b": b"2"})
-    replace_directory(f"file://{path}", {"b": b"3"})
-    assert content(path) == {"b": b"3"}
+    (path / "notes").mkdir()
+    (path / "notes/today").write_bytes(b"mine")
+    (path / "link").symlink_to("notes/today")
+    replace_directory(f"file://{path}", {"b": b"3"}, {"a"})
+    assert (path / "notes/today").read_bytes() == b"mine"
+    assert (path / "link").is_symlink()
+    assert content(path) == {"b": b"3", "link": b"mine"}
     assert os.listdir(path.parent) == ["model"]
 
 

@@ -98,8 +98,21 @@ def test_fresh_deletes_an_earlier_run(settings: TrainConfig) -> None:
     fresh = changed(settings, fresh=True, seed=3)
     assert not open_run(fresh)
     assert (Path(settings.output) / "history.parquet").exists(), "looking changes nothing"
+    (Path(settings.output) / "model").mkdir()
+    for name in ("bundle.json", "weights.npz"):
+        (Path(settings.output) / "model" / name).write_bytes(b"old")
     begin_run(fresh)
     assert [path.name for path in Path(settings.output).iterdir()] == ["config.yaml"]
+
+
+def test_fresh_deletes_nothing_else_in_the_model(settings: TrainConfig) -> None:
+    notes = Path(settings.output) / "model/README.md"
+    begin_run(settings)
+    notes.parent.mkdir()
+    notes.write_text("A model card.")
+    (notes.parent / "model.keras").write_bytes(b"old")
+    begin_run(changed(settings, fresh=True))
+    assert [path.name for path in notes.parent.iterdir()] == [notes.name]
 
 
 def test_the_settings_of_a_run_repeat_it(settings: TrainConfig) -> None:
