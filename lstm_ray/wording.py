@@ -136,6 +136,11 @@ def as_call(name: str, values: Mapping[str, object]) -> str:
     return f"{name}({', '.join(f'{key}={value!r}' for key, value in shown.items())})"
 
 
+def command_line(*words: str) -> str:
+    """Returns a command to copy: lstm-ray and its words, quoted where a shell would split them."""
+    return shlex.join(("lstm-ray", *words))
+
+
 def counted(number: int, noun: str) -> str:
     """Returns a number with its noun: 1 file, 2 files."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import lstm_ray
-from lstm_ray.cli import console
+from lstm_ray.cli import bars, console
 from lstm_ray.cli.options import given_options, takes_settings
 from lstm_ray.config import CalibrateConfig, ColumnSettings, LabelSettings
+from lstm_ray.wording import command_line
 
 
 @takes_settings(CalibrateConfig)
@@ -17,7 +18,7 @@ def calibrate(config: CalibrateConfig) -> None:
 
     Example: lstm-ray calibrate labelled.parquet --model runs/first/model --output calibrated
     """
-    with console.progress("nothing is written") as progress:
+    with bars.progress("nothing is written") as progress:
         made = lstm_ray.calibrate(job=config, progress=progress)
     before, after = made.before.metrics(), made.after.metrics()
     rows = [("rows", f"{after['rows']:,}"), ("temperature", f"{made.temperature:.4g}")]
@@ -26,5 +27,5 @@ def calibrate(config: CalibrateConfig) -> None:
     rows += [(name, f"{before[name]:.4f} -> {after[name]:.4f}") for name in names]
     rows.append(("model", made.output))
     columns = given_options(config, ColumnSettings, LabelSettings)
-    rows.append(("next", console.command_line("evaluate", "OTHERS.parquet", "--model", made.output, *columns)))
+    rows.append(("next", command_line("evaluate", "OTHERS.parquet", "--model", made.output, *columns)))
     console.show_table("Calibrated", rows)

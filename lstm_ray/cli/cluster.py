@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lstm_ray.cli import console
+from lstm_ray.cli import bars, console
 from lstm_ray.cli.command_line import parse_command_line
 from lstm_ray.cli.help import Commands
 from lstm_ray.cli.options import takes_settings
@@ -118,7 +118,7 @@ def up(file: DefinitionFile, yes: Yes = False) -> None:
     from lstm_ray.cluster import launch
 
     path = shlex.quote(str(file))
-    with console.on_interrupt(f"what was started keeps running: stop it with lstm-ray cluster down {path}"):
+    with bars.on_interrupt(f"what was started keeps running: stop it with lstm-ray cluster down {path}"):
         launch.up(str(file), yes)
     console.show_table(
         "Cluster is up",
@@ -138,7 +138,7 @@ def down(file: DefinitionFile, yes: Yes = False) -> None:
     """
     from lstm_ray.cluster import launch
 
-    with console.on_interrupt("parts of it may still be running: the same command stops them"):
+    with bars.on_interrupt("parts of it may still be running: the same command stops them"):
         launch.down(str(file), yes, lambda question: typer.confirm(question, abort=True, err=True))
     console.show_line(f"{file}: the cluster is down")
 

@@ -1,34 +1,23 @@
 """Output for people: results on stdout, everything else on stderr.
 
 Texts, labels and the names of files and columns are untrusted: characters that a terminal would interpret are escaped
-(`visible`). With --quiet only results, warnings and errors are printed; with --verbose, progress is one line a second.
+(`visible`). With --quiet only results, warnings and errors are printed.
 """
 
 from __future__ import annotations
 
-import math
-import os
-import shlex
-import shutil
 import sys
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, TextColumn
-from rich.progress import Progress as RichProgress
 from rich.text import Text
 
 from lstm_ray.cli.streams import results
 from lstm_ray.errors import ConfigError
-from lstm_ray.progress import LINE_EVERY_S, WARNING, Count, Event, Progress
+from lstm_ray.progress import WARNING
 from lstm_ray.wording import on_one_line, uncoloured, visible
-
-_LINE_EVERY_S_VERBOSE = 1.0
-_SETTLES_S = 1.0  # after the first unit: workers that began together finish their first units together
-_MEASURED_S = 3.0  # before a speed is shown that comes from the time between updates
 
 
 class _Messages(Console):
@@ -53,6 +42,16 @@ def set_verbosity(*, quiet: bool, verbose: bool) -> None:
     if quiet and verbose:
         raise ConfigError("give either --quiet or --verbose")
     _quiet, _verbose = quiet, verbose
+
+
+def is_verbose() -> bool:
+    """Returns whether --verbose was given."""
+    return _verbose
+
+
+def for_bars() -> Console | None:
+    """Returns where bars are drawn: a terminal; None if stderr is none, and with --quiet or --verbose."""
+    return _err if _err.is_terminal and not (_quiet or _verbose) else None
 
 
 def say(message: str) -> None:
@@ -106,18 +105,6 @@ def width() -> int:
     return _out.width
 
 
-def command_line(*words: str) -> str:
-    """Returns a command to copy: lstm-ray and its words, quoted where a shell would split them."""
-    return shlex.join(("lstm-ray", *words))
-
-
-def python_line(code: str) -> str:
-    """Returns a shell command that runs code with this Python: as `python` if that is this one, else by its path."""
-    found = shutil.which("python")
-    is_found = found is not None and os.path.dirname(found) == os.path.dirname(sys.executable)
-    return shlex.join(("python" if is_found else sys.executable, "-c", code))
-
-
 def show_text(text: str) -> None:
     """Prints a result on stdout: unchanged into a pipe or file, with control characters escaped on a terminal."""
     with results():
@@ -157,133 +144,3 @@ def show_weighed(begin: str, text: str, weights: Mapping[tuple[int, int], float]
 def show_log(text: str) -> None:
     """Prints a log on stdout: unchanged into a pipe or file, without colours on a terminal."""
     show_text(uncoloured(text) if sys.stdout.isatty() else text)
-
-
-class Bar:
-    """Progress of counted work: a bar on a terminal, a line every 10 s elsewhere, every second with --verbose.
-
-    Speed and time left are computed from the whole time since the work began, including evaluation and checkpoints.
-    Unless the caller measures the speed, the work begins with the first units that are done: before them, Ray starts.
-    """
-
-    def __init__(self, unit: str) -> None:
-        self._unit = unit
-        self._shown = time.perf_counter()
-        self._begun: tuple[float, int] | None = None
-        self._settled = math.inf
-        self._bar: RichProgress | None = None
-        self._position = ""
-
-    def update(self, done: int, total: int, title: str = "", rate: float | None = None) -> None:
-        """Shows that `done` of `total` units are done.
-
-        Args:
-            done: Units done.
-            total: All units.
-            title: The current work, such as "epoch 2/5".
-            rate: Units per second of the last moment, if the caller measures it: shown in the first seconds.
-        """
-        now = time.perf_counter()
-        self._position = f"{done:,} of {total:,} {self._unit}"
-        pace = self._pace(now, done, is_at_work=rate is not None)
-        speed = f"{pace or rate:,.0f} {self._unit}/s" if pace or rate else ""
-        left = f"{_clock((total - done) / pace)} left" if pace else ""
-        if _quiet:
-            return
-        if _err.is_terminal and not _verbose:
-            self._draw(done, total, title, "  ".join(filter(None, (speed, left))))
-            if done >= total:
-                self.close()
-        elif now - self._shown >= (_LINE_EVERY_S_VERBOSE if _verbose else LINE_EVERY_S):
-            self._shown = now
-            say((f"{title}: " if title else "") + ", ".join(filter(None, (self._position, speed, left))))
-
-    def _pace(self, now: float, done: int, *, is_at_work: bool) -> float:
-        """Returns the units per second since the work began; 0 if that is too short ago to tell."""
-        if self._begun is None:
-            self._begun = now, done
-            if is_at_work:
-                self._settled = now
-        elif done > self._begun[1]:
-            self._settled = min(self._settled, now + _SETTLES_S)
-        if now < self._settled and not is_at_work:
-            self._begun = now, done
-        passed = now - self._begun[0]
-        return (done - self._begun[1]) / passed if passed >= _MEASURED_S else 0.0
-
-    def _draw(self, done: int, total: int, title: str, text: str) -> None:
-        if self._bar is None:
-            self._bar = RichProgress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                TextColumn("{task.percentage:>3.0f}%  {task.fields[speed]}"),
-                console=_err,
-                transient=True,
-            )
-            self._bar.add_task(on_one_line(title), total=total, speed=text)
-            self._bar.start()
-        self._bar.update(self._bar.task_ids[0], completed=done, total=total, description=on_one_line(title), speed=text)
-
-    def position(self) -> str:
-        """Returns the progress as part of a sentence, such as " at 3 of 8 rows"; "" before the first update."""
-        return f" at {self._position}" if self._position else ""
-
-    def close(self) -> None:
-        """Removes the bar."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
-
-
-def _clock(seconds: float) -> str:
-    """Returns a duration as 0:07, 12:34 or 1:02:03."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-@contextmanager
-def on_interrupt(consequence: str) -> Iterator[None]:
-    """Prints what Ctrl-C inside the `with` block means for the work."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        warn(f"interrupted: {consequence}")
-        raise
-
-
-@contextmanager
-def progress(if_interrupted: str) -> Iterator[Progress]:
-    """Shows the progress of a call inside the `with` block: messages as lines, and a bar for each counted unit.
-
-    Args:
-        if_interrupted: Printed on Ctrl-C: what happens to the work and how to resume it. A message of the interrupt
-            itself takes precedence.
-    """
-    bars: dict[str, Bar] = {}
-    position = ""
-
-    def show(event: Event) -> None:
-        nonlocal position
-        if isinstance(event, Count):
-            shown = bars.setdefault(event.unit, Bar(event.unit))
-            shown.update(event.done, event.total, event.stage, event.rate)
-            # Of work that is done nothing is left to name: the work after it may not have counted anything yet.
-            position = shown.position() if event.done < event.total else ""
-        else:
-            say(str(event))
-
-    try:
-        try:
-            yield show
-        finally:
-            for shown in bars.values():
-                shown.close()
-    except KeyboardInterrupt as interrupt:
-        _say_interrupted(interrupt, position, if_interrupted)
-        raise
-
-
-def _say_interrupted(interrupt: KeyboardInterrupt, position: str, consequence: str) -> None:
-    if message := str(interrupt) or (consequence and f"interrupted{position}: {consequence}"):
-        warn(message)

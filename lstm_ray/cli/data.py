@@ -9,10 +9,11 @@ from typing import Annotated
 import typer
 
 import lstm_ray
-from lstm_ray.cli import console
+from lstm_ray.cli import bars, console
 from lstm_ray.cli.help import Commands
 from lstm_ray.cli.options import takes_settings
 from lstm_ray.config import ConvertConfig, SplitConfig
+from lstm_ray.wording import command_line
 
 app = Commands(help="Fetch, make, convert or split a corpus of reviews.")
 
@@ -43,7 +44,7 @@ def imdb(
     """
     from lstm_ray.datasets.imdb import IMDB_URL, fetch_imdb
 
-    with console.progress("the same command resumes the download") as progress:
+    with bars.progress("the same command resumes the download") as progress:
         files = fetch_imdb(
             output,
             archive=archive,
@@ -58,7 +59,7 @@ def imdb(
             ("train", f"{files.train}: {files.train_rows:,} rows"),
             ("test", f"{files.test}: {files.test_rows:,} rows"),
             ("unlabelled", f"{files.unlabelled}: {files.unlabelled_rows:,} rows"),
-            ("next", console.command_line("train", "--train", str(files.train), "--output", "runs/imdb")),
+            ("next", command_line("train", "--train", str(files.train), "--output", "runs/imdb")),
         ],
     )
 
@@ -85,7 +86,7 @@ def demo(
             ("train", f"{files.train}: {files.train_rows:,} rows"),
             ("test", f"{files.test}: {files.test_rows:,} rows"),
             ("to score", f"{files.reviews}: {files.reviews_rows:,} rows"),
-            ("next", console.command_line("train", "--train", str(files.train), "--output", "runs/demo")),
+            ("next", command_line("train", "--train", str(files.train), "--output", "runs/demo")),
         ],
     )
 
@@ -102,7 +103,7 @@ def convert(config: ConvertConfig) -> None:
     """
     from lstm_ray.datasets.convert.next_step import next_command
 
-    with console.progress("nothing is written") as progress:
+    with bars.progress("nothing is written") as progress:
         made = lstm_ray.convert(job=config, progress=progress)
     for note in made.notes:
         console.warn(f"note: {note}")
@@ -112,7 +113,7 @@ def convert(config: ConvertConfig) -> None:
         ("output", str(made.output)),
     ]
     if made.rows:
-        rows.append(("next", console.command_line(*next_command(made.output, f"runs/{made.output.stem}"))))
+        rows.append(("next", command_line(*next_command(made.output, f"runs/{made.output.stem}"))))
     console.show_table("Converted", rows)
 
 
@@ -129,7 +130,7 @@ def split(config: SplitConfig) -> None:
     from lstm_ray.datasets.convert.next_step import next_command
     from lstm_ray.wording import counted
 
-    with console.progress("nothing is written") as progress:
+    with bars.progress("nothing is written") as progress:
         train, test = sides = lstm_ray.split(job=config, progress=progress)
     of_groups = ["" if side.groups is None else f" of {counted(side.groups, 'group')}" for side in sides]
     undated = f", {train.undated:,} of them without a date" if train.undated else ""
@@ -144,7 +145,7 @@ def split(config: SplitConfig) -> None:
             ("rows", f"{train.rows + test.rows:,}"),
             ("train", f"{train.path}: {train.rows:,} rows{of_groups[0]}{undated}"),
             ("test", f"{test.path}: {test.rows:,} rows{of_groups[1]}"),
-            ("next", console.command_line(*learn)),
-            ("then", console.command_line(*measure)),
+            ("next", command_line(*learn)),
+            ("then", command_line(*measure)),
         ],
     )

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import typer
 
 import lstm_ray
-from lstm_ray.cli import console
+from lstm_ray.cli import bars, console
 from lstm_ray.errors import OutputError
+from lstm_ray.wording import command_line
 
 SETTINGS: dict[str, Any] = {
     "preset": "none",
@@ -59,12 +60,12 @@ def demo(
         storage.delete(earlier)
     console.say(f"making {rows:,} synthetic reviews")
     files = write_demo(Path(corpus), rows=rows)
-    with console.progress(_IF_INTERRUPTED) as progress:
+    with bars.progress(_IF_INTERRUPTED) as progress:
         outcome = lstm_ray.train(files.train, output=training, workers=workers, progress=progress, **SETTINGS)
     model = f"{training}/model"  # as it was given: outcome.model is absolute
-    with console.progress(_IF_INTERRUPTED) as progress:
+    with bars.progress(_IF_INTERRUPTED) as progress:
         measured = lstm_ray.evaluate(files.test, model=model, output=evaluation, progress=progress)
-    with console.progress(_IF_INTERRUPTED) as progress:
+    with bars.progress(_IF_INTERRUPTED) as progress:
         manifest = lstm_ray.score(files.reviews, model=model, output=scored, actors=workers, progress=progress)
     metrics = measured.metrics
     console.show_table(
@@ -77,7 +78,7 @@ def demo(
             ("training report", f"{training}/report.html"),
             ("evaluation report", f"{evaluation}/report.html"),
             ("scored reviews", f"{scored}/"),
-            ("next", console.command_line("predict", "--model", model, *_SAME_WORDS)),
+            ("next", command_line("predict", "--model", model, *_SAME_WORDS)),
         ],
     )
     if metrics["accuracy"] < _BAG_OF_WORDS:

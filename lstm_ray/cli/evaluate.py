@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import lstm_ray
-from lstm_ray.cli import console
+from lstm_ray.cli import bars, console
 from lstm_ray.cli.options import takes_settings
 from lstm_ray.config import EvaluateConfig
 from lstm_ray.errors import ReportError
@@ -35,7 +35,7 @@ def evaluate(
     Example: lstm-ray evaluate test.parquet --model runs/first/model --by length --output evaluation
     """
     try:
-        with console.progress("nothing is written") as progress:
+        with bars.progress("nothing is written") as progress:
             result = lstm_ray.evaluate(job=config, progress=progress)
     except ReportError as error:  # print the figures first: they took long to compute
         _show(error.result, as_json, config, report=None)

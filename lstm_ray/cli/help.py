@@ -14,10 +14,9 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from lstm_ray.cli import console
 from lstm_ray.cli.options import with_options_of_all
 from lstm_ray.config import COUNTERPARTS
-from lstm_ray.wording import visible
+from lstm_ray.wording import command_line, visible
 
 UsageError: Any = typer.BadParameter.__base__  # Click's, or that of the copy of Click in Typer
 _LOOKS_LIKE_OPTION = re.compile(r"-.*\s|-\d", re.DOTALL)  # but may be a text
@@ -88,12 +87,12 @@ class _Command(TyperCommand):
                     )
             if (argument := next((one for one in self.params if unknown in _mistaken_for(one)), None)) is not None:
                 words = (word.removeprefix(f"{unknown}=") for word in given if word != unknown)
-                command = console.command_line(*_names(ctx), *words)
+                command = command_line(*_names(ctx), *words)
                 ctx.fail(visible(f"no such option {unknown}: {argument.metavar} is an argument: {command}"))
             texts = [word for word in given if _LOOKS_LIKE_OPTION.match(word)]
             if texts and any(one.metavar == "TEXT" for one in self.params):
                 others = (word for word in given if word not in texts)
-                command = visible(console.command_line(str(ctx.info_name), *others, "--", *texts))
+                command = visible(command_line(str(ctx.info_name), *others, "--", *texts))
                 ctx.fail(f"{error.format_message().rstrip('.')}: put a text that begins with - after --: {command}")
             if type(error).__name__ == "MissingParameter" and not any(map(_is_argument, self.params)):
                 self._refuse(ctx, self.make_parser(ctx).parse_args(given)[1])

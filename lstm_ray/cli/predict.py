@@ -18,7 +18,7 @@ from lstm_ray.cli import console
 from lstm_ray.cli.options import takes_settings
 from lstm_ray.config import BundleSettings, DecisionSettings, PrecisionSettings, check_complete
 from lstm_ray.errors import ConfigError, InputError
-from lstm_ray.wording import counted
+from lstm_ray.wording import command_line, counted
 
 if TYPE_CHECKING:
     from lstm_ray.api.model import Explanation, Prediction
@@ -145,7 +145,7 @@ def _given(texts: list[str], file: str | None, model: str) -> list[bytes]:
 
         content = storage.read_bytes(file, _MOST_BYTES)
         if (path := Path(file)).suffix.lower() in _NOT_LINES:
-            convert = console.command_line("data", "convert", file, "--output", f"{path.stem}.parquet")
+            convert = command_line("data", "convert", file, "--output", f"{path.stem}.parquet")
             raise ConfigError(
                 f"--file {file} does not have one text per line: {convert} makes Parquet of it, for lstm-ray score"
             )
@@ -154,7 +154,7 @@ def _given(texts: list[str], file: str | None, model: str) -> list[bytes]:
         return _lines(content, f"--file {file}")
     for text in texts:
         if os.path.isfile(text):
-            lines = console.command_line("predict", "--model", model, "--file", text)
+            lines = command_line("predict", "--model", model, "--file", text)
             remedy = _score_line(text, model) if text.endswith(".parquet") else f"{lines} scores its lines"
             raise ConfigError(f"{text} is a file: {remedy}; to score the name itself, pass it on stdin, with -")
     return [text.encode(errors="surrogateescape") for text in texts]  # the bytes that the shell passed
@@ -162,7 +162,7 @@ def _given(texts: list[str], file: str | None, model: str) -> list[bytes]:
 
 def _score_line(file: str, model: str) -> str:
     """Returns the command that scores a Parquet file."""
-    return f"{console.command_line('score', file, '--model', model, '--output', 'SCORED')} scores its rows"
+    return f"{command_line('score', file, '--model', model, '--output', 'SCORED')} scores its rows"
 
 
 def _lines(content: bytes, source: str) -> list[bytes]:

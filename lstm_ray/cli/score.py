@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import shutil
+import sys
 from typing import TYPE_CHECKING
 
 import typer
 
 import lstm_ray
-from lstm_ray.cli import console
+from lstm_ray.cli import bars, console
 from lstm_ray.cli.options import takes_settings
 from lstm_ray.config import ScoreConfig
 from lstm_ray.wording import counted
@@ -29,7 +33,7 @@ def score(config: ScoreConfig) -> None:
 
     Example: lstm-ray score reviews/ --model runs/first/model --output scored
     """
-    with console.progress("the same command scores what is missing") as progress:
+    with bars.progress("the same command scores what is missing") as progress:
         manifest = lstm_ray.score(job=config, progress=progress)
     show_manifest(manifest)
     if manifest.bad_files:
@@ -70,5 +74,12 @@ def show_manifest(manifest: Manifest) -> None:
         output = json.dumps(manifest.output, ensure_ascii=False)
         # With `to_string`, because print alone leaves out columns, such as the probability, beside long texts.
         first = f"pandas.read_parquet({output}).head().to_string(max_colwidth=40)"
-        rows.append(("next", console.python_line(f"import pandas; print({first})")))
+        rows.append(("next", _python_line(f"import pandas; print({first})")))
     console.show_table("Scored", rows)
+
+
+def _python_line(code: str) -> str:
+    """Returns a shell command that runs code with this Python: as `python` if that is this one, else by its path."""
+    found = shutil.which("python")
+    is_found = found is not None and os.path.dirname(found) == os.path.dirname(sys.executable)
+    return shlex.join(("python" if is_found else sys.executable, "-c", code))

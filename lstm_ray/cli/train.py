@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import lstm_ray
-from lstm_ray.cli import console
+from lstm_ray.cli import bars, console
 from lstm_ray.cli.options import given_options, takes_settings
 from lstm_ray.config import ColumnSettings, LabelSettings, TrainConfig, check_complete, option_name
+from lstm_ray.wording import command_line
 
 if TYPE_CHECKING:
     from lstm_ray.train.results import Outcome
@@ -34,7 +35,7 @@ def train(
 
         console.show_text(describe(config))
         return
-    with console.progress("the same command resumes from the last checkpoint, if there is one yet") as progress:
+    with bars.progress("the same command resumes from the last checkpoint, if there is one yet") as progress:
         outcome = lstm_ray.train(job=config, progress=progress)
     if outcome.was_complete:
         name = "early_stopping" if outcome.state.stops_early(outcome.config) else "epochs"
@@ -134,9 +135,9 @@ def _next_commands(model: str, config: TrainConfig) -> list[tuple[str, str]]:
     evaluate = ("evaluate", "TEST.parquet", "--model", model, *compare, *columns, *labels)
     score = ("score", "REVIEWS.parquet", "--model", model, "--output", "SCORED", *columns)
     return [
-        ("try it", console.command_line("predict", "--model", model, "Not bad at all")),
-        ("next", console.command_line(*evaluate)),
-        ("then", console.command_line(*score)),
+        ("try it", command_line("predict", "--model", model, "Not bad at all")),
+        ("next", command_line(*evaluate)),
+        ("then", command_line(*score)),
     ]
 
 

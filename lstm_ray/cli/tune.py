@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import lstm_ray
-from lstm_ray.cli import console
+from lstm_ray.cli import bars, console
 from lstm_ray.cli.options import JobArgument, takes_settings
 from lstm_ray.config import TuneConfig
+from lstm_ray.wording import command_line
 
 if TYPE_CHECKING:
     from lstm_ray.tune.run import SearchResult
@@ -21,7 +22,7 @@ def tune(config: TuneConfig) -> None:
 
     Example: lstm-ray tune jobs/tune_imdb.yaml --trials 20 --output runs/search
     """
-    with console.progress("the same command resumes with the remaining trials") as progress:
+    with bars.progress("the same command resumes with the remaining trials") as progress:
         result = lstm_ray.tune(job=config, progress=progress)
     show_search(config, result)
 
@@ -51,6 +52,6 @@ def show_search(config: TuneConfig, result: SearchResult) -> None:
             *((name, str(getattr(best.config, name))) for name in drawn),
             ("trials", f"{result.output}/trials.parquet"),
             ("report", f"{result.output}/report.html"),
-            ("next", console.command_line("train", "--config", f"{result.output}/best.yaml")),
+            ("next", command_line("train", "--config", f"{result.output}/best.yaml")),
         ],
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import lstm_ray
-from lstm_ray.cli import console
+from lstm_ray.cli import bars, console
 from lstm_ray.cli.options import takes_settings
 from lstm_ray.config import TokenSettings, TrainConfig, VectorsConfig, as_option
+from lstm_ray.wording import command_line
 
 
 @takes_settings(VectorsConfig)
@@ -14,7 +15,7 @@ def vectors(config: VectorsConfig) -> None:
 
     Example: lstm-ray vectors --text train.parquet --text unlabelled.parquet --output vectors.txt
     """
-    with console.progress("nothing is written") as progress:
+    with bars.progress("nothing is written") as progress:
         made = lstm_ray.vectors(job=config, progress=progress)
     speed = config.epochs * made.occurrences / max(made.seconds, 1e-9)
     console.show_table(
@@ -24,7 +25,7 @@ def vectors(config: VectorsConfig) -> None:
             ("vectors", f"{made.words:,}, {config.size} numbers each"),
             ("speed", f"{speed:,.0f} words/s"),
             ("output", made.output),
-            ("next", console.command_line(*_next_command(config))),
+            ("next", command_line(*_next_command(config))),
         ],
     )
 

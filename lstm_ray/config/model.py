@@ -16,6 +16,11 @@ Unlisted = Literal["oov", "drop"]
 Pooling = Literal["last", "max", "mean", "mean_max"]
 
 
+def pools_of(pooling: Pooling) -> int:
+    """Returns how many numbers the output layer reads of each feature: with "mean_max" its mean, then its maximum."""
+    return 2 if pooling == "mean_max" else 1
+
+
 class TokenSettings(Settings):
     """How a text is split into words."""
 

@@ -74,8 +74,8 @@ def preset_of(kind: type[Settings], given: Mapping[str, Any]) -> Any:
     return given.get("preset", "none" if is_settled else kind.model_fields["preset"].default)
 
 
-def preset_settings(kind: type[Settings], given: Mapping[str, Any], code: str | None = None) -> dict[str, Any]:
-    """Returns the settings of the preset that `given` starts from.
+def with_preset(kind: type[Settings], given: Mapping[str, Any], code: str | None = None) -> dict[str, Any]:
+    """Returns the settings that were given and, where none was, those of the preset that they start from.
 
     If every setting is given, as in a run's config.yaml, the preset is not looked up: the run resumes with the settings
     that it started with, even if the module with the preset is gone.
@@ -88,12 +88,15 @@ def preset_settings(kind: type[Settings], given: Mapping[str, Any], code: str | 
     Raises:
         ConfigError: There is no such module or mapping, or it has an unknown setting.
     """
+    if "preset" not in kind.model_fields:
+        return dict(given)
     preset = preset_of(kind, given)
+    settings = {**given, "preset": preset}
     if not isinstance(preset, str) or given.keys() >= kind.model_fields.keys():
-        return {}
+        return settings
     if not user_code.is_named(preset):
-        return PRESETS.get(preset, {})  # an unknown name is refused by the setting's own validator
+        return {**PRESETS.get(preset, {}), **settings}  # an unknown name is refused by the setting's own validator
     found = user_code.find(preset, lambda value: isinstance(value, Mapping), "mapping", code)
     if "preset" in found:
         raise ConfigError("has the key 'preset': a preset cannot start from another")
-    return known_settings(kind, found)
+    return {**known_settings(kind, found), **settings}

@@ -19,7 +19,7 @@ from lstm_ray.config.base import (
     value_in_messages,
 )
 from lstm_ray.config.job_file import read_job_file
-from lstm_ray.config.presets import preset_of, preset_settings
+from lstm_ray.config.presets import preset_of, with_preset
 from lstm_ray.errors import ConfigError
 
 C = TypeVar("C", bound=Settings)
@@ -47,18 +47,16 @@ def resolve(
     name = preset_of(kind, given)
     origin = _Origin(kind, options.keys(), from_file.keys(), job_file, name)
     try:
-        preset = preset_settings(kind, given, code)
+        settings = with_preset(kind, given, code)
     except ConfigError as error:
         raise ConfigError(f"{origin.of_preset()} is {name!r}: {error}") from error
     # Passing every setting prevents validation from looking up the user's preset again.
-    left_out = chosen_later(kind, {**given, "preset": name})
+    left_out = chosen_later(kind, settings)
     defaults = {field: info.get_default() for field, info in kind.model_fields.items() if field not in left_out}
-    if "preset" in defaults:
-        defaults["preset"] = name
     try:
-        return kind.model_validate({**defaults, **preset, **given})
+        return kind.model_validate({**defaults, **settings})
     except ValidationError as error:
-        raise ConfigError(origin.explain(error, preset.keys() - given.keys())) from error
+        raise ConfigError(origin.explain(error, settings.keys() - given.keys() - {"preset"})) from error
 
 
 @dataclass(frozen=True)

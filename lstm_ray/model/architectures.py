@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_ray.config import ModelSettings, TextSettings
+from lstm_ray.config import ModelSettings, TextSettings, pools_of
 from lstm_ray.errors import ConfigError
 from lstm_ray.model.user_network import build_user_network
 from lstm_ray.model.weights import LstmWeights, Mix, NetworkWeights
@@ -114,7 +114,7 @@ def count_weights(text: TextSettings, model: ModelSettings) -> int:
     for _ in range(model.layers):
         total += directions * 4 * model.units * (width + model.units + 1)
         width = directions * model.units
-    return total + width * (1 + (model.pooling == "mean_max")) + 1
+    return total + width * pools_of(model.pooling) + 1
 
 
 def cudnn_obstacle(model: ModelSettings, text: TextSettings) -> str | None:

@@ -15,7 +15,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from lstm_ray.config import ModelSettings, Pooling, Side, TextSettings
+from lstm_ray.config import ModelSettings, Pooling, Side, TextSettings, pools_of
 from lstm_ray.errors import BundleError
 from lstm_ray.model.archives import open_archive
 from lstm_ray.text.ngrams import LONGEST
@@ -204,9 +204,7 @@ class NetworkWeights:
                 _check_array(f"{name} kernel", lstm.kernel, (features, 4 * units))
                 _check_array(f"{name} bias", lstm.bias, (4 * units,))
             features = sum(lstm.units for lstm in layer)
-        if self.pooling == "mean_max":
-            features *= 2
-        _check_array("output kernel", self.output_kernel, (features,))
+        _check_array("output kernel", self.output_kernel, (pools_of(self.pooling) * features,))
         if not np.isfinite(self.output_bias):
             raise BundleError(f"output bias of the network weights is {self.output_bias}, but must be finite")
         if not 0 <= self.ngrams <= LONGEST or (self.ngrams > 0) != (self.ngram_table is not None):

@@ -70,25 +70,15 @@ def score(config: ScoreConfig, progress: Progress) -> Manifest:
     threshold = bundle.threshold if config.threshold is None else config.threshold
     check_band(config.decision[1], threshold)
     config = _with_engine(config, bundle, progress)
-    progress("planning: reading the input's footers")
-    plan = make_plan(config, bundle.identity(), progress)
-    if not plan.rows and config.fail_if_empty:
-        raise InputError(f"{', '.join(config.inputs)}: no rows to score")
-    files = len({chunk.file for chunk in plan.chunks()}) if plan.rows == config.max_rows else len(plan.files)
-    progress(f"{counted(plan.rows, 'row')} in {counted(files, 'file')}, {counted(plan.parts, 'part')} to write")
+    plan = _plan(config, bundle, progress)
     check_output(config, plan)
     with locked_output(config.output):
         check_output(config, plan)  # again: the run that held the lock may have ended
         directory = start_output(config, plan, progress)
         if directory != config.output:
             progress("the scores that are there stay until the new ones are complete")
-        tally = Tally(np.zeros((max(1, len(plan.files)), len(FileCounts._fields)), np.int64))
-        for part in finished_parts(plan, directory):
-            tally.add(part)
+        tally = _tally_finished(plan, directory, progress)
         kept_parts, kept_rows = len(tally.done), tally.rows
-        if kept_parts:
-            progress(f"{counted(kept_parts, 'part')} already done")
-        progress(Count(kept_rows, plan.rows, "rows"))
         bad_files = _score_missing(config.model_copy(update={"output": directory}), bundle, plan, tally, progress)
         finish_output(directory, plan, tally, bad_files)
         seconds = time.perf_counter() - started
@@ -147,6 +137,32 @@ def _with_engine(config: ScoreConfig, bundle: Bundle, progress: Progress) -> Sco
     if config.explain:
         progress("note: --explain scores each row again without each of its words, which takes as many times as long")
     return config.model_copy(update={"engine": engine})
+
+
+def _plan(config: ScoreConfig, bundle: Bundle, progress: Progress) -> Plan:
+    """Plans the run and reports its size.
+
+    Raises:
+        InputError: The input cannot be used, or more files are bad than allowed.
+    """
+    progress("planning: reading the input's footers")
+    plan = make_plan(config, bundle.identity(), progress)
+    if not plan.rows and config.fail_if_empty:
+        raise InputError(f"{', '.join(config.inputs)}: no rows to score")
+    files = len({chunk.file for chunk in plan.chunks()}) if plan.rows == config.max_rows else len(plan.files)
+    progress(f"{counted(plan.rows, 'row')} in {counted(files, 'file')}, {counted(plan.parts, 'part')} to write")
+    return plan
+
+
+def _tally_finished(plan: Plan, directory: str, progress: Progress) -> Tally:
+    """Returns the tally of the parts that are already done, and reports them."""
+    tally = Tally(np.zeros((max(1, len(plan.files)), len(FileCounts._fields)), np.int64))
+    for part in finished_parts(plan, directory):
+        tally.add(part)
+    if tally.done:
+        progress(f"{counted(len(tally.done), 'part')} already done")
+    progress(Count(tally.rows, plan.rows, "rows"))
+    return tally
 
 
 def _score_missing(config: ScoreConfig, bundle: Bundle, plan: Plan, tally: Tally, progress: Progress) -> list[BadFile]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import glob
 import os
 import re
-import shlex
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from lstm_ray.errors import OutputError
-from lstm_ray.wording import reason
+from lstm_ray.wording import command_line, reason
 
 PARQUET = b"PAR1"
 HEAD_BYTES = 512
@@ -152,5 +151,4 @@ def many_to_convert(directory: str, names: Sequence[str]) -> str | None:
 
 
 def _conversion(sources: Sequence[str], stem: str) -> str:
-    command = shlex.join(("lstm-ray", "data", "convert", *sources, "--output", f"{stem}.parquet"))
-    return f"`{command}` makes Parquet of"
+    return f"`{command_line('data', 'convert', *sources, '--output', f'{stem}.parquet')}` makes Parquet of"

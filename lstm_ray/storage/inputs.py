@@ -135,19 +135,7 @@ def _find(given: str, progress: Progress) -> list[InputFile]:
         raise InputError(f"{given}: cannot be read: {reason(error)}") from error
     to_path = path_of(given)
     chosen, not_chosen = listing.divide()
-    live: list[InputFile] = []
-    for table in dict.fromkeys([*tables_among(info.path for info in listing.infos), *([around] if around else [])]):
-        state = path if table.kind == "Iceberg" and is_iceberg_state(path) else None
-        others = [info for info in chosen if not info.path.startswith(f"{table.path}/")]
-        if table.path in listing.meant or state is not None:
-            live += _live_files(to_path(table.path), table, state, _partitions(table.path[len(listing.base) :]))
-        elif len(others) < len(chosen) or table == around:
-            shown = to_path(table.path)
-            raise InputError(
-                f"{given}: has files of the {table.kind} table {shown}, and only its log knows which of them are live: "
-                f"give {shown} itself"
-            )
-        chosen = others
+    chosen, live = _apart_from_tables(given, path, listing, chosen, around)
     if missing := [info.path for info in chosen if info.type != fs.FileType.File]:
         raise InputError(f"{to_path(missing[0])}: {_why_missing(missing[0])}")
     left_out = "" if live else _describe_left_out([info.path for info in not_chosen], listing.base, to_path)
@@ -161,6 +149,31 @@ def _find(given: str, progress: Progress) -> list[InputFile]:
         for info in chosen
     ]
     return sorted([*found, *live], key=lambda file: file.path)
+
+
+def _apart_from_tables(
+    given: str, path: str, listing: _Listing, chosen: list[fs.FileInfo], around: Table | None
+) -> tuple[list[fs.FileInfo], list[InputFile]]:
+    """Returns the chosen files that are in no table, and the live files of the tables that the input names.
+
+    Raises:
+        InputError: The input has files of a table that it does not name.
+    """
+    to_path = path_of(given)
+    live: list[InputFile] = []
+    for table in dict.fromkeys([*tables_among(info.path for info in listing.infos), *([around] if around else [])]):
+        state = path if table.kind == "Iceberg" and is_iceberg_state(path) else None
+        others = [info for info in chosen if not info.path.startswith(f"{table.path}/")]
+        if table.path in listing.meant or state is not None:
+            live += _live_files(to_path(table.path), table, state, _partitions(table.path[len(listing.base) :]))
+        elif len(others) < len(chosen) or table == around:
+            shown = to_path(table.path)
+            raise InputError(
+                f"{given}: has files of the {table.kind} table {shown}, and only its log knows which of them are live: "
+                f"give {shown} itself"
+            )
+        chosen = others
+    return chosen, live
 
 
 def _list(given: str, filesystem: fs.FileSystem, path: str) -> _Listing:

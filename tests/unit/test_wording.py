@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstm_ray.wording import either, named, no_column, on_one_line, visible
+from lstm_ray.wording import command_line, either, named, no_column, on_one_line, visible
 
 DIRECTIONS = {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"}
 
@@ -112,3 +112,7 @@ def test_all_columns_of_an_option_are_proposed_as_it_takes_them() -> None:
     said = no_column("produkt", ["product", "a,b", "id"], "--by", ["length", "produkt", "a,b"])
     assert said.endswith("""did you mean --by 'length,product,"a,b"'?""")
     assert no_column("a,c", ["a,b"], "--text-column").endswith("did you mean --text-column a,b?")
+
+
+def test_a_command_to_copy_is_quoted_for_a_shell() -> None:
+    assert command_line("score", "my reviews.parquet") == "lstm-ray score 'my reviews.parquet'"

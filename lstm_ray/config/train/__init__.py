@@ -11,7 +11,7 @@ from pydantic import model_validator
 
 from lstm_ray.config.base import command_of, meaning_of
 from lstm_ray.config.model import ModelSettings, TextSettings
-from lstm_ray.config.presets import preset_of, preset_settings
+from lstm_ray.config.presets import preset_of, with_preset
 from lstm_ray.config.shared import LabelSettings, RowSettings, ThresholdSettings
 from lstm_ray.config.train.compute import ComputeSettings
 from lstm_ray.config.train.files import RunSettings
@@ -63,11 +63,10 @@ class TrainConfig(
     def _start_from_the_preset(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
-        given = {"preset": preset_of(cls, given), **given}
         try:
-            return {**preset_settings(cls, given), **given}
+            return with_preset(cls, given)
         except ConfigError as error:
-            raise ValueError(f"`preset` is {given['preset']!r}: {error}") from error
+            raise ValueError(f"`preset` is {preset_of(cls, given)!r}: {error}") from error
 
     @model_validator(mode="after")
     def _has_no_setting_of_other_commands(self) -> TrainConfig:

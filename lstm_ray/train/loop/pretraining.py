@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from lstm_ray import storage
 from lstm_ray.config import TrainConfig
+from lstm_ray.config.train.learning import LearningSettings
 from lstm_ray.text.sequences import Sequences
 from lstm_ray.train.data.corpus import Corpus, Prepared
 from lstm_ray.train.loop import checkpoints
@@ -32,6 +33,7 @@ _PIECE = 200  # most tokens of a row: shorter rows leave less of a batch empty, 
 _ROWS = 40  # of a step, over all workers: 6,000 tokens of IMDb
 _RATE = 0.003
 _WARMUP = 100
+_OF_THE_RUN = ("adam_beta_1", "adam_beta_2", "checkpoint_every", "seed")  # settings of learning that stay the run's
 _MOST_NATS = 700.0  # a float64 holds their exponential
 
 
@@ -123,24 +125,19 @@ def pieces(texts: Sequences, longest: int) -> Corpus:
 
 
 def _settings(config: TrainConfig, rows: int) -> TrainConfig:
-    """Returns the settings of the language model's training in place of the run's."""
+    """Returns the settings of the language model's training in place of the run's: those of learning are its own."""
     steps = config.pretrain_epochs * -(-rows // _ROWS)
+    learning = {name: field.default for name, field in LearningSettings.model_fields.items() if name not in _OF_THE_RUN}
     changed: dict[str, Any] = {
+        **learning,
         "output": storage.join(config.output, PRETRAINING),
         "epochs": config.pretrain_epochs,
         "global_batch_size": _ROWS,
-        "batch_by": "rows",
         "max_tokens": _PIECE,
         "mask": True,
         "learning_rate": _RATE,
         "schedule": "cosine",
         "warmup_steps": min(_WARMUP, steps // 10),
         "clip_norm": 1.0,
-        "accumulate": 1,
-        "word_dropout": 0.0,
-        "weight_decay": 0.0,
-        "ema": 0.0,
-        "class_weights": "none",
-        "adversarial": 0.0,
     }
     return config.model_copy(update=changed)

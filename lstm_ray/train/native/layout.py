@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lstm_ray.config import TrainConfig
+from lstm_ray.config import TrainConfig, pools_of
 from lstm_ray.kernels.layout import GATES, Offsets, packed_offsets, rounded_up
 
 
@@ -88,8 +88,7 @@ def lay_out(config: TrainConfig, lanes: int) -> WeightLayout:
         layers.append(tuple(directions))
         inputs = width * len(directions)
         below = np.concatenate([direction.column + np.arange(config.units) for direction in directions])
-    # With "mean_max" the output layer reads the means of all features, then their maxima.
-    pools = 2 if config.pooling == "mean_max" else 1
+    pools = pools_of(config.pooling)  # two: the means of all features, then their maxima
     output_kernel = slice(end, end + pools * inputs)
     offsets.append(np.concatenate([end + pool * inputs + below for pool in range(pools)])[:, None])
     output_bias = slice(output_kernel.stop, output_kernel.stop + 1)

@@ -33,7 +33,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_ray.collective.protocol import Collective, Floats
+from lstm_ray.collective.protocol import Collective
+from lstm_ray.kernels.function import Floats
 from lstm_ray.runtime.threads import Threads
 from lstm_ray.text.ngrams import Bags
 from lstm_ray.train.ngrams.mix import Doubles, fit_shares

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lstm_ray.collective.protocol import Collective, Floats, SparseRows
+from lstm_ray.collective.protocol import Collective, SparseRows
 from lstm_ray.kernels.emitter import Target
+from lstm_ray.kernels.function import Floats
 from lstm_ray.kernels.products import gathered_sums
 from lstm_ray.runtime.threads import Threads
 from lstm_ray.text.ngrams import Bags

@@ -16,9 +16,10 @@ from dataclasses import astuple, dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lstm_ray.collective.protocol import Collective, Floats
+from lstm_ray.collective.protocol import Collective
 from lstm_ray.config import TrainConfig
 from lstm_ray.evaluate.counts import LOG_LOSS_EPSILON, BinaryCounts
+from lstm_ray.kernels.function import Floats
 from lstm_ray.model.weights import Mix
 from lstm_ray.runtime.threads import Threads
 from lstm_ray.text.ngrams import Bags, bags

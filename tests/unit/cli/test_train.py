@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from lstm_ray.cli import console
+from lstm_ray.cli import bars, console
 from lstm_ray.cli.app import app
 from lstm_ray.cli.train import show_outcome
 from lstm_ray.config import TrainConfig
@@ -116,7 +116,7 @@ def test_an_epoch_shows_the_error_of_its_accuracy(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(console, "warn", said.append)
     row = {"epoch": 2, "loss": 0.5, "accuracy": 0.75, "seconds": 1.0, "rows_per_s": 90.0, "validation_loss": 0.6}
     measured = {"validation_accuracy": 0.8, "validation_accuracy_standard_error": 0.04, "validation_auc": 0.9}
-    with console.progress("") as progress:
+    with bars.progress("") as progress:
         progress(Epoch({**row, **measured}))
     assert said == [
         "epoch 2: loss 0.5000, accuracy 0.7500, validation loss 0.6000, accuracy 0.8000 ± 0.0400  (1 s, 90 rows/s)"
