@@ -141,6 +141,12 @@ def command_line(*words: str) -> str:
     return shlex.join(("lstm-ray", *words))
 
 
-def counted(number: int, noun: str) -> str:
-    """Returns a number with its noun: 1 file, 2 files."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+def counted(number: float, noun: str) -> str:
+    """Returns a number with its noun: 1 file, 2 files, 0.5 CPUs."""
+    shown = f"{number:g}" if isinstance(number, float) else f"{number:,}"
+    return f"{shown} {noun}" if number == 1 else f"{shown} {noun}s"
+
+
+def are(number: float) -> str:
+    """Returns the verb after a number with its noun: 1 file is, 2 files are."""
+    return "is" if number == 1 else "are"

@@ -177,7 +177,7 @@ def _show_status(found: Status) -> None:
     for node in found.nodes:
         gpus = f", {counted(round(node.gpus), 'GPU')}" if node.gpus else ""
         role = "head" if node.is_head else "worker"
-        rows.append((f"  {node.address}", f"{role}: {node.cpus:g} cores{gpus}, {node.memory_gib:.1f} GiB"))
+        rows.append((f"  {node.address}", f"{role}: {counted(node.cpus, 'core')}{gpus}, {node.memory_gib:.1f} GiB"))
     cpus, gpus_there = sum(node.cpus for node in found.nodes), sum(node.gpus for node in found.nodes)
     rows.append(("cores", f"{found.free_cpus:g} of {cpus:g} free"))
     if gpus_there:

@@ -13,7 +13,7 @@ from lstm_ray.cli import bars, console
 from lstm_ray.cli.help import Commands
 from lstm_ray.cli.options import takes_settings
 from lstm_ray.config import ConvertConfig, SplitConfig
-from lstm_ray.wording import command_line
+from lstm_ray.wording import command_line, counted
 
 app = Commands(help="Fetch, make, convert or split a corpus of reviews.")
 
@@ -56,9 +56,9 @@ def imdb(
     console.show_table(
         "IMDb reviews",
         [
-            ("train", f"{files.train}: {files.train_rows:,} rows"),
-            ("test", f"{files.test}: {files.test_rows:,} rows"),
-            ("unlabelled", f"{files.unlabelled}: {files.unlabelled_rows:,} rows"),
+            ("train", f"{files.train}: {counted(files.train_rows, 'row')}"),
+            ("test", f"{files.test}: {counted(files.test_rows, 'row')}"),
+            ("unlabelled", f"{files.unlabelled}: {counted(files.unlabelled_rows, 'row')}"),
             ("next", command_line("train", "--train", str(files.train), "--output", "runs/imdb")),
         ],
     )
@@ -83,9 +83,9 @@ def demo(
     console.show_table(
         "Synthetic reviews",
         [
-            ("train", f"{files.train}: {files.train_rows:,} rows"),
-            ("test", f"{files.test}: {files.test_rows:,} rows"),
-            ("to score", f"{files.reviews}: {files.reviews_rows:,} rows"),
+            ("train", f"{files.train}: {counted(files.train_rows, 'row')}"),
+            ("test", f"{files.test}: {counted(files.test_rows, 'row')}"),
+            ("to score", f"{files.reviews}: {counted(files.reviews_rows, 'row')}"),
             ("next", command_line("train", "--train", str(files.train), "--output", "runs/demo")),
         ],
     )
@@ -128,7 +128,6 @@ def split(config: SplitConfig) -> None:
     Example: lstm-ray data split reviews.parquet --by product --test 0.2 --output reviews
     """
     from lstm_ray.datasets.convert.next_step import next_command
-    from lstm_ray.wording import counted
 
     with bars.progress("nothing is written") as progress:
         train, test = sides = lstm_ray.split(job=config, progress=progress)
@@ -143,8 +142,8 @@ def split(config: SplitConfig) -> None:
         "Split",
         [
             ("rows", f"{train.rows + test.rows:,}"),
-            ("train", f"{train.path}: {train.rows:,} rows{of_groups[0]}{undated}"),
-            ("test", f"{test.path}: {test.rows:,} rows{of_groups[1]}"),
+            ("train", f"{train.path}: {counted(train.rows, 'row')}{of_groups[0]}{undated}"),
+            ("test", f"{test.path}: {counted(test.rows, 'row')}{of_groups[1]}"),
             ("next", command_line(*learn)),
             ("then", command_line(*measure)),
         ],

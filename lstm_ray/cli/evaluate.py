@@ -13,6 +13,7 @@ from lstm_ray.cli import bars, console
 from lstm_ray.cli.options import takes_settings
 from lstm_ray.config import EvaluateConfig
 from lstm_ray.errors import ReportError
+from lstm_ray.wording import counted
 
 if TYPE_CHECKING:
     from lstm_ray.evaluate.counts import BinaryCounts
@@ -106,7 +107,10 @@ def _compared(comparison: Comparison, threshold: float) -> Iterator[tuple[str, s
     yield "accuracy of the other", f"{other['accuracy']:.4f}{own}"
     p_value = show_p_value(paired.p_value)
     yield "difference", f"{paired.difference:+.4f}{show_interval(paired.interval)}, {p_value} ({paired.test})"
-    yield "only this model is right", f"{comparison.only_this:,} rows; only the other: {comparison.only_other:,}"
+    yield (
+        "only this model is right",
+        f"{counted(comparison.only_this, 'row')}; only the other: {comparison.only_other:,}",
+    )
 
 
 def _groups(groups: list[GroupResult]) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ import lstm_ray
 from lstm_ray.cli import bars, console
 from lstm_ray.cli.options import takes_settings
 from lstm_ray.config import TokenSettings, TrainConfig, VectorsConfig, as_option
-from lstm_ray.wording import command_line
+from lstm_ray.wording import command_line, counted
 
 
 @takes_settings(VectorsConfig)
@@ -21,8 +21,8 @@ def vectors(config: VectorsConfig) -> None:
     console.show_table(
         "Learned",
         [
-            ("texts", f"{made.texts:,} with {made.occurrences:,} words"),
-            ("vectors", f"{made.words:,}, {config.size} numbers each"),
+            ("texts", f"{made.texts:,} with {counted(made.occurrences, 'word')}"),
+            ("vectors", f"{made.words:,}, {counted(config.size, 'number')} each"),
             ("speed", f"{speed:,.0f} words/s"),
             ("output", made.output),
             ("next", command_line(*_next_command(config))),

@@ -26,7 +26,7 @@ from lstm_ray.evaluate.thresholds import choose_threshold
 from lstm_ray.model.bundle import read_bundle, write_calibrated
 from lstm_ray.model.temperature import at_temperature
 from lstm_ray.progress import Progress
-from lstm_ray.wording import as_call
+from lstm_ray.wording import as_call, counted
 
 _HOTTEST = 100.0  # beyond this temperature, or below its inverse, the rows count as having none
 _HALVINGS = 60
@@ -145,8 +145,8 @@ def fit_temperature(counts: BinaryCounts) -> float:
     low, high = -math.log(_HOTTEST), math.log(_HOTTEST)
     if counts.positives == 0 or counts.negatives == 0 or slope(math.exp(low)) <= 0 or slope(math.exp(high)) >= 0:
         raise InputError(
-            f"these {counts.rows:,} rows determine no temperature: all have one label, or the model separates them "
-            "perfectly, or it is no better than chance: give other rows, or more"
+            f"no temperature can be computed from {counted(counts.rows, 'row')}: all have one label, or the model "
+            "separates them perfectly, or it is no better than chance: give other rows, or more"
         )
     for _ in range(_HALVINGS):
         middle = (low + high) / 2

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from lstm_ray.config import option_name
 from lstm_ray.errors import InputError
 from lstm_ray.evaluate.counts import BinaryCounts, FloatArray, IntArray, PrecisionRecallCurve, bin_ends, bin_starts
+from lstm_ray.wording import counted
 
 _SHOWN = tuple(round(0.05 * step, 2) for step in range(1, 20))
 _BARS = 20  # of the histogram
@@ -128,7 +129,7 @@ def choose_threshold(counts: BinaryCounts, goal: tuple[str, Any]) -> BinaryCount
     if name != "maximize" and reached[best] < wanted:
         metrics = found.metrics()
         raise InputError(
-            f"{option_name(name)} {wanted:g}: no threshold reaches it on these {counts.rows:,} rows: the highest "
+            f"{option_name(name)} {wanted:g}: no threshold reaches it on {counted(counts.rows, 'row')}: the highest "
             f"{target} is {metrics[target]:.4f}, at threshold {found.threshold:g}, with {other} {metrics[other]:.4f}"
         )
     return found

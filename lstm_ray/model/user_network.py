@@ -25,6 +25,7 @@ from lstm_ray.errors import ConfigError
 from lstm_ray.runtime.tensorflow import computing_in, start_tensorflow
 from lstm_ray.text.sequences import Sequences, pad
 from lstm_ray.text.vocabulary import FIRST_WORD_ID, OOV_ID
+from lstm_ray.wording import counted
 
 if TYPE_CHECKING:
     import keras
@@ -115,7 +116,10 @@ def _check_kind(network: Any, text: TextSettings, model: ModelSettings) -> None:
     if not inputs or not outputs:
         raise _wrong(model, f"returns a model without an input: {wanted}")
     if len(inputs) != 1 or len(outputs) != 1:
-        raise _wrong(model, f"has {len(inputs)} inputs and {len(outputs)} outputs: it must have one of each")
+        raise _wrong(
+            model,
+            f"has {counted(len(inputs), 'input')} and {counted(len(outputs), 'output')}: it must have one of each",
+        )
     times = (None,) if model.mask else (None, text.max_tokens)
     shape = tuple(inputs[0].shape)
     if len(shape) != 2 or shape[0] is not None or shape[1] not in times or inputs[0].dtype != "int32":

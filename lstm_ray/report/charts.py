@@ -12,6 +12,7 @@ import numpy as np
 from lstm_ray.evaluate.thresholds import histogram, threshold_table
 from lstm_ray.report.curves import Curves, Values, is_number
 from lstm_ray.report.marks import Area, Chart, Dot, Frame, Label, Line, Mark
+from lstm_ray.wording import counted
 
 if TYPE_CHECKING:
     from lstm_ray.evaluate.counts import BinaryCounts, FloatArray, IntArray
@@ -67,7 +68,7 @@ def reliability_chart(counts: BinaryCounts) -> Chart:
         marks.append(Line(positions, "validation", _CURVE_WIDTH))
         most = int(bins.rows.max())
         for (x, y), rows, mean, share in zip(positions, *(column.tolist() for column in bins), strict=True):
-            hover = f"{rows:,} rows: predicted {mean:.1%}, positive {share:.1%}"
+            hover = f"{counted(rows, 'row')}: predicted {mean:.1%}, positive {share:.1%}"
             marks.append(Dot(x, y, 2.5 + 7.5 * math.sqrt(rows / most), "validation", hover))
     else:
         marks.append(Label(frame.x(0.5), frame.y(0.5), "no rows", "soft", "middle"))

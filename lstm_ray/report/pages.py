@@ -26,7 +26,7 @@ from lstm_ray.report.curves import Curves, column, describe, is_number, points, 
 from lstm_ray.report.parts import advice, part_figures
 from lstm_ray.report.picture import draw_charts
 from lstm_ray.report.rendering import Figure, duration, figure, flatten, render
-from lstm_ray.wording import shown_path
+from lstm_ray.wording import are, counted, shown_path
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -301,9 +301,9 @@ def _describe_comparison(comparison: Comparison | None) -> list[str]:
         return []
     low, high = (f"{100 * bound:+.1f}" for bound in paired.interval)
     return [
-        f"The other model's accuracy is {comparison.other.metrics()['accuracy']:.1%} on the {comparison.rows:,} rows "
-        f"that both score: a difference of {100 * paired.difference:+.1f} points ({low} to {high}; {paired.test}: "
-        f"{show_p_value(paired.p_value)})."
+        f"The other model's accuracy is {comparison.other.metrics()['accuracy']:.1%} on the "
+        f"{counted(comparison.rows, 'row')} that both score: a difference of {100 * paired.difference:+.1f} points "
+        f"({low} to {high}; {paired.test}: {show_p_value(paired.p_value)})."
     ]
 
 
@@ -333,14 +333,16 @@ def _describe_evaluation(counts: BinaryCounts) -> str:
     error = metrics["calibration_error"] or 0.0
     share = f"{right / counts.rows:.1%}{points(metrics['accuracy_standard_error'])}"
     larger = "positive" if counts.positives >= counts.negatives else "negative"
+    right_are = f"{right:,} of {counted(counts.rows, 'row')} {are(1 if counts.rows == 1 else right)}"
     sentences = [
-        f"{right:,} of {counts.rows:,} rows are predicted correctly ({share}).",
+        f"{right_are} predicted correctly ({share}).",
         f"Always predicting {larger} gets {figure(metrics['base_rate'], '.1%')}.",
     ]
     missed, alarms = counts.false_negatives, counts.false_positives
     if max(alarms, missed) > 1.5 * min(alarms, missed) and alarms + missed >= 20:
         lean = "positive" if alarms > missed else "negative"
-        sentences.append(f"Most mistakes are false {lean}s: {alarms:,} false positives, {missed:,} false negatives.")
+        found = f"{counted(alarms, 'false positive')}, {counted(missed, 'false negative')}"
+        sentences.append(f"Most mistakes are false {lean}s: {found}.")
     trust = "can be taken at face value" if error < 0.03 else "should not be taken at face value"
     sentences.append(f"Probabilities are off by {100 * error:.1f} points on average, so they {trust}.")
     return " ".join(sentences)

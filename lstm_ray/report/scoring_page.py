@@ -45,7 +45,7 @@ def scoring_report(
     """
     return render(
         "scoring.html",
-        title=f"Scores of {manifest.rows:,} rows",
+        title=f"Scores of {counted(manifest.rows, 'row')}",
         lead=" ".join(_describe(manifest, profile, trained_on, movements)),
         warning=warn(movements),
         figures=list(_figures(manifest, movements)),

@@ -33,6 +33,7 @@ from lstm_ray.runtime.ray_internals import (
 )
 from lstm_ray.runtime.room import Asked
 from lstm_ray.runtime.stderr import held_back
+from lstm_ray.wording import are, counted
 
 _CLIENT_ATTEMPTS = 3
 
@@ -117,7 +118,9 @@ def _begin(address: str, asked: Asked | None, notify: Callable[[str], None]) -> 
     """Starts Ray or connects to a running one, and returns its address."""
     gpus = _gpus(asked)
     if address == "local" and gpus and not may_have_gpu():
-        raise LstmRayError(f"{gpus:g} GPUs are asked for, but this machine has none that this process may use")
+        raise LstmRayError(
+            f"{counted(gpus, 'GPU')} {are(gpus)} asked for, but this machine has none that this process may use"
+        )
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     # Prevents a warning on stderr about Ray Data's own behaviour (ray#53727).
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
@@ -155,7 +158,7 @@ def _gpus(asked: Asked | None) -> float:
 def _check_gpus(asked: Asked | None) -> None:
     """Raises LstmRayError if the Ray started here has fewer GPUs than asked for."""
     if (found := ray.cluster_resources().get("GPU", 0)) < (gpus := _gpus(asked)):
-        raise LstmRayError(f"{gpus:g} GPUs are asked for, but Ray finds {found:g} on this machine")
+        raise LstmRayError(f"{counted(gpus, 'GPU')} {are(gpus)} asked for, but Ray finds {found:g} on this machine")
 
 
 def _leave(session: _Session) -> None:

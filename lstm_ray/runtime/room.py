@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from lstm_ray.wording import are, counted
+
 
 @dataclass(frozen=True)
 class Nodes:
@@ -55,13 +57,14 @@ class Asked:
         has_cpus = sum(kind.count * kind.cpus for kind in nodes if kind.count)
         has_gpus = sum(kind.count * kind.gpus for kind in nodes if kind.count)
         if has_cpus < cpus or has_gpus < gpus:
-            return f"{_amount(cpus, gpus or None)} are asked for", _amount(has_cpus, has_gpus)
+            return f"{_amount(cpus, gpus or None)} {are(2 if gpus else cpus)} asked for", _amount(has_cpus, has_gpus)
         held = room(nodes, self.cpus, self.gpus)
         if held < self.least:
             each = _amount(self.cpus, self.gpus or None)
             sizes = ", ".join(f"{kind.count:g} x {_amount(kind.cpus, kind.gpus)}" for kind in nodes)
-            times = f"{self.least} x {each}, each on one node," if self.least > 1 else f"{each} on one node"
-            return f"{times} are asked for", f"room for {held:g} of these ({sizes})"
+            once = f"{each} on one node {are(2 if self.gpus else self.cpus)}"
+            times = f"{self.least} x {each}, each on one node, are" if self.least > 1 else once
+            return f"{times} asked for", f"room for {held:g} of these ({sizes})"
         return None
 
 
@@ -71,4 +74,4 @@ def room(nodes: Iterable[Nodes], cpus: float, gpus: float) -> float:
 
 
 def _amount(cpus: float, gpus: float | None) -> str:
-    return f"{cpus:g} CPUs" + ("" if gpus is None else f" and {gpus:g} GPUs")
+    return counted(cpus, "CPU") + ("" if gpus is None else f" and {counted(gpus, 'GPU')}")

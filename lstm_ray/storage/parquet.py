@@ -16,7 +16,7 @@ from lstm_ray.errors import InputError
 from lstm_ray.storage import is_local, locate
 from lstm_ray.storage.formats import HEAD_BYTES, not_parquet
 from lstm_ray.storage.inputs import InputFile
-from lstm_ray.wording import reason
+from lstm_ray.wording import counted, reason
 
 IntArray: TypeAlias = "npt.NDArray[np.int64]"
 
@@ -239,7 +239,7 @@ def _encrypted_columns(path: str) -> str:
 def missing_rows(path: str, row_groups: range, found: int, promised: int) -> InputError:
     """Returns the error for row groups with fewer rows than the footer says; Arrow does not report this."""
     return InputError(
-        f"{path}: {_named(row_groups)} cannot be read: {found:,} rows found, but the footer says {promised:,}"
+        f"{path}: {_named(row_groups)} cannot be read: {counted(found, 'row')} found, but the footer says {promised:,}"
     )
 
 

@@ -26,7 +26,7 @@ import pyarrow as pa
 from lstm_ray import storage
 from lstm_ray.errors import InputError
 from lstm_ray.text.vocabulary import FIRST_WORD_ID, Vocabulary
-from lstm_ray.wording import reason
+from lstm_ray.wording import counted, reason
 
 _BUFFER_BYTES = 1 << 20
 _LONGEST = 16 << 20  # bytes of a line, which is held as a whole
@@ -81,7 +81,9 @@ def read_word_vectors(path: str, vocabulary: Vocabulary) -> WordVectors:
                 continue  # a word with spaces, whose first part is in the vocabulary
             vector = _parse(numbers)
             if vector is None or len(vector) < size:
-                raise InputError(f"{path}: line {number}: expected a word and {size} numbers; is the file complete?")
+                raise InputError(
+                    f"{path}: line {number}: expected a word and {counted(size, 'number')}; is the file complete?"
+                )
             found[word_id] = vector
     if not found:
         raise InputError(f"{path}: has no vector for any of the {len(id_of_word):,} words of the vocabulary")

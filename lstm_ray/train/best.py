@@ -112,7 +112,7 @@ def choices(facts: DataFacts, pretrain_epochs: int | None = None) -> dict[str, t
     chosen: dict[str, tuple[Any, str]] = {
         "vocabulary_size": (
             int(np.clip(_rounded_up(facts.words), 1_000, 60_000)),
-            f"about {facts.words:,} distinct words",
+            f"about {counted(facts.words, 'distinct word')}",
         ),
         "max_tokens": (
             int(np.clip(-(-facts.long_text // 20) * 20, 40, 1_000)),

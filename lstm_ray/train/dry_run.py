@@ -104,11 +104,11 @@ def describe_workers(config: TrainConfig) -> list[str]:
     """Returns a line for each worker: where it would run, its resources, and its rows a step; then what sums."""
     least, most = config.worker_limits
     if most == 0:
-        return [f"worker 0: this process, {available_cores()} cores, {_rows_a_step(config, config.global_batch_size)}"]
+        cores = counted(available_cores(), "core")
+        return [f"worker 0: this process, {cores}, {_rows_a_step(config, config.global_batch_size)}"]
     where = "a Ray started on this machine" if config.address == "local" else f"the Ray at {config.address}"
-    resources = f"{config.cpus_per_worker:g} CPU" + (
-        f", {config.gpus_per_worker} GPU" if config.gpus_per_worker else ""
-    )
+    gpus = f", {counted(config.gpus_per_worker, 'GPU')}" if config.gpus_per_worker else ""
+    resources = counted(config.cpus_per_worker, "CPU") + gpus
     lines = []
     for rank in range(most):
         rows = len(range(rank, config.global_batch_size, most))
@@ -120,4 +120,4 @@ def describe_workers(config: TrainConfig) -> list[str]:
 
 
 def _rows_a_step(config: TrainConfig, rows: int) -> str:
-    return f"{rows} rows a step" + (" on average" if config.batch_by == "tokens" else "")
+    return f"{counted(rows, 'row')} a step" + (" on average" if config.batch_by == "tokens" else "")

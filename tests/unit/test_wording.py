@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstm_ray.wording import command_line, either, named, no_column, on_one_line, visible
+from lstm_ray.wording import are, command_line, counted, either, named, no_column, on_one_line, visible
 
 DIRECTIONS = {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"}
 
@@ -112,6 +112,14 @@ def test_all_columns_of_an_option_are_proposed_as_it_takes_them() -> None:
     said = no_column("produkt", ["product", "a,b", "id"], "--by", ["length", "produkt", "a,b"])
     assert said.endswith("""did you mean --by 'length,product,"a,b"'?""")
     assert no_column("a,c", ["a,b"], "--text-column").endswith("did you mean --text-column a,b?")
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [(0, "0 rows are"), (1, "1 row is"), (1.0, "1 row is"), (0.5, "0.5 rows are"), (20_000, "20,000 rows are")],
+)
+def test_a_number_has_its_noun_and_verb(number: float, shown: str) -> None:
+    assert f"{counted(number, 'row')} {are(number)}" == shown
 
 
 def test_a_command_to_copy_is_quoted_for_a_shell() -> None:

@@ -10,6 +10,7 @@ from lstm_ray.cluster.check.document import FieldPath, Finding
 from lstm_ray.config import ScoreConfig, Settings, TrainConfig, TuneConfig, command_of
 from lstm_ray.errors import ConfigError
 from lstm_ray.runtime.room import Nodes, room
+from lstm_ray.wording import counted
 
 _SEPARATORS = ";&|()"
 _PROGRAMS = ("lstm-ray", "lstm_ray")
@@ -89,23 +90,21 @@ def _check_room(settings: TrainConfig | ScoreConfig, field: FieldPath, nodes: Se
     cpus: float
     gpus: float
     if isinstance(settings, TrainConfig):
-        noun, (least, most) = "workers", settings.worker_limits
+        noun, (least, most) = "worker", settings.worker_limits
         cpus, gpus = settings.cpus_per_worker, settings.gpus_per_worker
     else:
-        noun, (least, most) = "actors", settings.actor_limits
+        noun, (least, most) = "actor", settings.actor_limits
         cpus, gpus = settings.cpus_per_actor, settings.gpus_per_actor
     command = command_of(type(settings))
     if most == 0:
-        yield Finding(field, f"lstm-ray {command} without --{noun} runs only on the head; add it", "note")
+        yield Finding(field, f"lstm-ray {command} without --{noun}s runs only on the head; add it", "note")
         return
     if settings.address == "local":
         yield Finding(field, f"lstm-ray {command} would start its own Ray; add --address auto")
     held = room(nodes, cpus, gpus)
-    what = f"{noun} of {cpus:g} cores" + (f" and {gpus:g} GPUs" if gpus else "")
+    size = counted(cpus, "core") + (f" and {counted(gpus, 'GPU')}" if gpus else "")
     if held < least:
-        message = (
-            f"asks for {least} {what}, but the groups have room for {held:g}; raise maxReplicas or the pods' limits"
-        )
-        yield Finding(field, message)
+        asked, remedy = f"asks for {counted(least, noun)} of {size}", "raise maxReplicas or the pods' limits"
+        yield Finding(field, f"{asked}, but the groups have room for {held:g}; {remedy}")
     elif held < most:
-        yield Finding(field, f"may use {most} {what}, but the groups have room for {held:g}", "note")
+        yield Finding(field, f"may use {counted(most, noun)} of {size}, but the groups have room for {held:g}", "note")

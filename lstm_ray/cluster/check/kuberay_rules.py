@@ -13,6 +13,7 @@ from lstm_ray.cluster.check.entrypoint import ParseCommand, check_entrypoint
 from lstm_ray.cluster.check.kuberay_groups import HEAD, RAY_CONTAINER, groups, nodes
 from lstm_ray.cluster.check.ray_files import check_start_options
 from lstm_ray.cluster.check.versions import as_numbers, check_agreement, python_of_image, ray_of_image
+from lstm_ray.wording import counted
 
 _OPEN_SERVICES = ("LoadBalancer", "NodePort")
 _OPEN = "opens Ray's ports to the outside; use ClusterIP and `kubectl port-forward`"
@@ -107,9 +108,10 @@ def _check_replicas(group: dict[str, Any], base: FieldPath) -> Iterator[Finding]
 def _check_job_room(spec: dict[str, Any], cluster: dict[str, Any]) -> Iterator[Finding]:
     available = nodes(cluster)
     for name, resource, biggest in (
-        ("entrypointNumCpus", "cores", max((kind.cpus for kind in available), default=0)),
-        ("entrypointNumGpus", "GPUs", max((kind.gpus for kind in available), default=0)),
+        ("entrypointNumCpus", "core", max((kind.cpus for kind in available), default=0)),
+        ("entrypointNumGpus", "GPU", max((kind.gpus for kind in available), default=0)),
     ):
         asked = at(spec, [name], (int, float))
         if asked is not None and asked > biggest:
-            yield Finding(("spec", name), f"is {asked:g}, but no pod has more than {biggest:g} {resource}; lower it")
+            most = counted(biggest, resource)
+            yield Finding(("spec", name), f"is {asked:g}, but no pod has more than {most}; lower it")

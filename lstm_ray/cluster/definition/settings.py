@@ -11,7 +11,7 @@ from pydantic import field_validator, model_validator
 
 from lstm_ray.cluster.definition.addresses import is_host, is_loopback
 from lstm_ray.config import Settings, as_option, fields_in_order, meaning_of, option_name, setting
-from lstm_ray.wording import counted, either
+from lstm_ray.wording import are, counted, either
 
 Provider = Literal["aws", "gcp", "azure", "onprem", "kuberay"]
 _CLOUDS = ("aws", "gcp", "azure")
@@ -292,7 +292,7 @@ class ClusterConfig(Settings):
 
 
 def _are(hosts: int) -> str:
-    return f"{'is' if hosts == 1 else 'are'} {counted(hosts, 'host')}"
+    return f"{are(hosts)} {counted(hosts, 'host')}"
 
 
 PROVIDERS: tuple[str, ...] = get_args(Provider)

@@ -68,7 +68,7 @@ def pretrain(config: TrainConfig, prepared: Prepared, context: Context) -> list[
         worker = _Worker(settings, corpus, context, writer, stepper, checkpoint, new)
         if context.collective.rank == 0 and worker.state.epoch < settings.epochs:
             context.report(
-                f"learning to predict {len(corpus.sequences.token_ids):,} words in "
+                f"learning to predict {counted(len(corpus.sequences.token_ids), 'word')} in "
                 f"{counted(settings.epochs, 'epoch')}, from {worker.state.position()}"
             )
         while worker.state.epoch < settings.epochs:

@@ -17,7 +17,7 @@ from lstm_ray.config import TrainConfig
 from lstm_ray.errors import LstmRayError
 from lstm_ray.progress import Count, Epoch, Progress
 from lstm_ray.train.loop.state import State
-from lstm_ray.wording import counted
+from lstm_ray.wording import are, counted
 
 _WAIT_SILENTLY_S = 120.0
 
@@ -193,14 +193,15 @@ class EventReporter:
     def _report_loss(self, event: Lost) -> None:
         self._losses += 1
         most = self._config.max_failures
-        next_ = f"; starting again from the last checkpoint, {self._losses} of {most} times (--max-failures)"
+        next_ = f"; starting again from the last checkpoint, {self._losses} of {counted(most, 'time')} (--max-failures)"
         self.progress(event.why + (next_ if self._losses <= most else ""))
         self._waiting_since = time.monotonic()
 
     def _report_beginning(self, event: Begun) -> None:
         rows = event.state.epoch * self._rows_of_epoch + event.state.step * self._config.global_batch_size
         about = "about " if self._config.batch_by == "tokens" else ""
-        again = f"; {about}{self._rows_done - rows:,} rows are done again" if rows < self._rows_done else ""
+        repeated = self._rows_done - rows
+        again = f"; {about}{counted(repeated, 'row')} {are(repeated)} done again" if repeated > 0 else ""
         after = f", after {time.monotonic() - self._progress_at:.0f} s without progress" if self._has_begun else ""
         if self._has_begun or self._config.worker_limits[0] < self._config.worker_limits[1]:
             verb = "resuming" if event.state.epoch or event.state.step else "starting"
@@ -213,7 +214,7 @@ class EventReporter:
         if self._waiting_since is not None and time.monotonic() - self._waiting_since > _WAIT_SILENTLY_S:
             self._waiting_since = time.monotonic()
             config = self._config
-            needs = f"{config.cpus_per_worker:g} CPU" + (", 1 GPU" if config.gpus_per_worker else "")
+            needs = counted(config.cpus_per_worker, "CPU") + (", 1 GPU" if config.gpus_per_worker else "")
             self.progress(
                 f"no worker has started for {_WAIT_SILENTLY_S:.0f} s: does the cluster have room for "
                 f"{counted(config.worker_limits[0], 'worker')} with {needs}?"

@@ -17,6 +17,7 @@ import numpy as np
 
 from lstm_ray.config import TrainConfig
 from lstm_ray.errors import ConfigError
+from lstm_ray.wording import counted
 
 
 def steps_per_epoch(config: TrainConfig, rows: int) -> int:
@@ -38,7 +39,7 @@ def check_schedule(config: TrainConfig, rows: int) -> None:
     """Raises ConfigError if the warm-up is not shorter than the run."""
     steps = count_steps(config, rows)
     if config.warmup_steps >= steps:
-        raise ConfigError(f"--warmup-steps is {config.warmup_steps}, but the whole run has {steps:,} steps")
+        raise ConfigError(f"--warmup-steps is {config.warmup_steps}, but the whole run has {counted(steps, 'step')}")
 
 
 def learning_rate_at(config: TrainConfig, steps: int, number: Any, operations: Any = np) -> Any:

@@ -26,3 +26,5 @@ def test_the_other_models_threshold_is_shown_if_it_differs(
     monkeypatch.setattr(lstm_ray, "evaluate", lambda **_: evaluation)
     printed = CliRunner().invoke(app, ["evaluate", "a.parquet", "--model", "new", "--compare", "old"]).stdout
     assert f"accuracy of the other     {shown}\n" in printed
+    only = "0 rows" if threshold == 0.5 else "1 row"
+    assert f"only this model is right  {only}; only the other: 0\n" in printed

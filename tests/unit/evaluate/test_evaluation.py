@@ -306,7 +306,7 @@ def test_a_target_that_no_threshold_reaches_is_reported_with_the_best(tmp_path: 
     result, notes = evaluated(tmp_path, tiny_bundle, target_precision=1.0)
     assert result.chosen is None
     (note,) = notes
-    assert "--target-precision 1: no threshold reaches it on these 60 rows: the highest precision is 0." in note
+    assert "--target-precision 1: no threshold reaches it on 60 rows: the highest precision is 0." in note
 
 
 def test_the_summary_is_short_and_json_has_all(tmp_path: Path, tiny_bundle: Path) -> None:

@@ -167,7 +167,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
         {},
         "not probabilities: end with keras.layers.Dense(1, activation='sigmoid')",
     ),
-    (source("[words, words]"), {}, "has 1 inputs and 2 outputs"),
+    (source("[words, words]"), {}, "has 1 input and 2 outputs"),
     (
         source(f"{SIGMOID}(keras.ops.mean(layers.LSTM(4, return_sequences=True)(words), axis=1))"),
         {"mask": True, "padding": "post"},

@@ -131,7 +131,7 @@ def test_a_roc_curve_shows_its_area_and_the_threshold():
 def test_a_reliability_diagram_has_a_dot_for_each_bin_with_rows():
     labels, probabilities = np.array([0, 1, 1, 1]), np.array([0.25, 0.25, 0.25, 0.9], np.float32)
     chart = reliability_chart(BinaryCounts.from_scores(labels, probabilities))
-    assert hovers(chart) == ["3 rows: predicted 25.0%, positive 66.7%", "1 rows: predicted 90.0%, positive 100.0%"]
+    assert hovers(chart) == ["3 rows: predicted 25.0%, positive 66.7%", "1 row: predicted 90.0%, positive 100.0%"]
     larger, smaller = (mark.radius for mark in chart.marks if isinstance(mark, Dot))
     assert larger > smaller
 

@@ -67,7 +67,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Make:
             Asked(1, 1, 4, 0),
             (1, 1, 1, 1),
             (False, None),
-            "has room for 0 of these (4 x 1 CPUs and 0 GPUs), and no auto",
+            "has room for 0 of these (4 x 1 CPU and 0 GPUs), and no auto",
         ),
         (Asked(1, 1, 1, 0), (0,), (True, AWS), "waiting for its autoscaler"),
         (

@@ -277,7 +277,11 @@ def test_gpus_are_missed_before_ray_is_started(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(LstmRayError, match="started"), connect("local", Asked(1, 1, cpus=1, gpus=1)):
         pass
     monkeypatch.setattr(ray_session, "may_have_gpu", lambda: False)
-    for least, gpus, said in ((2, 1, r"^2 GPUs are asked for, but this machine has none"), (1, 0.5, r"^0\.5 GPUs are")):
+    for least, gpus, said in (
+        (2, 1, r"^2 GPUs are asked for, but this machine has none"),
+        (1, 1, "^1 GPU is asked"),
+        (1, 0.5, r"^0\.5 GPUs are"),
+    ):
         with (
             pytest.raises(LstmRayError, match=said),
             connect("local", Asked(least, least, cpus=1, gpus=gpus), pytest.fail),

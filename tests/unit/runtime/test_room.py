@@ -39,11 +39,11 @@ FOUR_SMALL = [Nodes(4, 1, 0)]
         (Asked(1, 9, cpus=1, gpus=0), FOUR_SMALL, None),
         (Asked(5, 9, cpus=1, gpus=0), FOUR_SMALL, ("5 CPUs are asked for", "4 CPUs and 0 GPUs")),
         (Asked(4, 4, cpus=1, gpus=0, spare_cpus=1), FOUR_SMALL, ("5 CPUs are asked for", "4 CPUs and 0 GPUs")),
-        (Asked(1, 1, cpus=1, gpus=1), FOUR_SMALL, ("1 CPUs and 1 GPUs are asked for", "4 CPUs and 0 GPUs")),
+        (Asked(1, 1, cpus=1, gpus=1), FOUR_SMALL, ("1 CPU and 1 GPU are asked for", "4 CPUs and 0 GPUs")),
         (
             Asked(1, 1, cpus=4, gpus=0),
             FOUR_SMALL,
-            ("4 CPUs on one node are asked for", "room for 0 of these (4 x 1 CPUs and 0 GPUs)"),
+            ("4 CPUs on one node are asked for", "room for 0 of these (4 x 1 CPU and 0 GPUs)"),
         ),
         (
             Asked(3, 3, cpus=3, gpus=0),
@@ -53,7 +53,13 @@ FOUR_SMALL = [Nodes(4, 1, 0)]
         (
             Asked(1, 1, cpus=4, gpus=1),
             [Nodes(1, 8, 0), Nodes(1, 1, 1)],
-            ("4 CPUs and 1 GPUs on one node", "room for 0"),
+            ("4 CPUs and 1 GPU on one node", "room for 0"),
+        ),
+        (Asked(1, 1, cpus=1, gpus=0), [Nodes(1, 0, 1)], ("1 CPU is asked for", "0 CPUs and 1 GPU")),
+        (
+            Asked(1, 1, cpus=1, gpus=0),
+            [Nodes(2, 0.5, 0)],
+            ("1 CPU on one node is asked for", "room for 0 of these (2 x"),
         ),
         (Asked(0, 0, cpus=1, gpus=0), [], None),
     ],

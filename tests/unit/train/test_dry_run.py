@@ -22,6 +22,7 @@ def test_what_each_worker_holds_adds_up(settings: TrainConfig) -> None:
     assert sums == "gradients are summed by TCP"
     on_gpus = describe_workers(changed(settings, workers=2, gpus_per_worker=1))
     assert on_gpus[-1] == "gradients are summed by TensorFlow's collectives"
+    assert describe_workers(changed(settings, workers=2, global_batch_size=2))[0].endswith(", 1 CPU, 1 row a step")
     (line,) = describe_workers(settings)
     assert "this process" in line
     (line,) = describe_workers(changed(settings, mask=True, batch_by="tokens"))

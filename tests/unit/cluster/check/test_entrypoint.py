@@ -81,9 +81,10 @@ def test_what_is_right_and_fits(entrypoint: str) -> None:
         (f"{TRAIN} extra.parquet --workers 1", "unexpected extra.parquet"),
         ("ls && lstm-ray data imbd", "no command 'imbd'; did you mean imdb?"),
         ("lstm-ray score 'open", "is not a shell command: no closing quotation"),
-        (f"{TRAIN} --workers 17", "asks for 17 workers of 1 cores, but the groups have room for 16; raise maxReplicas"),
-        (f"{TRAIN} --workers 5 --gpus-per-worker 1", "asks for 5 workers of 1 cores and 1 GPUs, but the groups have"),
+        (f"{TRAIN} --workers 17", "asks for 17 workers of 1 core, but the groups have room for 16; raise maxReplicas"),
+        (f"{TRAIN} --workers 5 --gpus-per-worker 1", "asks for 5 workers of 1 core and 1 GPU, but the groups have"),
         (f"{SCORE} --actors 5 --cpus-per-actor 3", "asks for 5 actors of 3 cores, but the groups have room for 4"),
+        (f"{TRAIN} --workers 1 --cpus-per-worker 9", "asks for 1 worker of 9 cores, but the groups have room for 0"),
         ("lstm-ray train --config job.yaml --workers 50", "asks for 50 workers"),
         (f"{TRAIN} --workers 50 --epochs $E", "asks for 50 workers"),
         (SCORE.replace("auto", "local") + " --actors 2", "lstm-ray score would start its own Ray; add --address auto"),
@@ -99,7 +100,7 @@ def test_what_is_wrong_is_a_mistake(entrypoint: str, message: str) -> None:
     ("entrypoint", "message"),
     [
         ("lstm-ray train --train a --output b", "without --workers runs only on the head; add it"),
-        (f"{TRAIN} --workers 2:50", "may use 50 workers of 1 cores, but the groups have room for 16"),
+        (f"{TRAIN} --workers 2:50", "may use 50 workers of 1 core, but the groups have room for 16"),
     ],
 )
 def test_what_may_be_meant_is_a_note(entrypoint: str, message: str) -> None:

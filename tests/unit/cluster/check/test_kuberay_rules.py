@@ -39,7 +39,7 @@ BROKEN: list[Mutation] = [
     ("job", "spec.entrypoint", "lstm-ray score a --output b --actors 1", None, "--model is missing"),
     ("job", f"{JOB_GROUP}.maxReplicas", 3, "spec.entrypoint", "room for 3; raise maxReplicas"),
     ("job", f"{JOB_GROUP}.template.spec.containers.0.resources", {"limits": {}}, "spec.entrypoint", "room for 0"),
-    ("job", "spec.entrypointNumGpus", 2, None, "no pod has more than 1 GPUs; lower it"),
+    ("job", "spec.entrypointNumGpus", 2, None, "no pod has more than 1 GPU; lower it"),
     ("job", "spec.entrypointNumCpus", 9, None, "no pod has more than 4 cores; lower it"),
 ]  # fmt: skip
 

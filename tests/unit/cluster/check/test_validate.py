@@ -109,7 +109,7 @@ def test_what_need_not_be_wrong_is_a_note(write: Write) -> None:
     report = validate(write(job), parse=parse)
     assert report.mistakes == ()
     notes = {remark.path: remark.finding.message for remark in report.notes}
-    assert notes["spec.entrypoint"] == "may use 9 workers of 1 cores and 1 GPUs, but the groups have room for 4"
+    assert notes["spec.entrypoint"] == "may use 9 workers of 1 core and 1 GPU, but the groups have room for 4"
     assert notes["spec.rayClusterSpec.rayVersion"].startswith("is 2.61.0, this installation has")
     assert notes["kind"] == "is NetworkPolicy, which only --server checks"
 

@@ -68,6 +68,17 @@ def test_the_loss_that_ends_a_run_promises_nothing(watcher: Any) -> None:
     assert watcher.said == ["worker lost (worker 1: died)"]
 
 
+def test_a_single_restart_and_row_are_counted_in_the_singular(watcher: Any) -> None:
+    reporter = EventReporter(TrainConfig(workers="1", max_failures=1, global_batch_size=1), watcher)
+    reporter.report(Begun(State(), 1))
+    reporter.report(Count(3, 10, "rows", "epoch 1/5", 99.0))
+    reporter.report(Lost("worker lost"))
+    reporter.report(Begun(State(step=2), 1))
+    lost, resumed = watcher.said
+    assert lost == "worker lost; starting again from the last checkpoint, 1 of 1 time (--max-failures)"
+    assert resumed.endswith("; 1 row is done again")
+
+
 def test_events_of_a_worker_that_was_given_up_are_ignored() -> None:
     log = EventLog()
     first = log.begin_group()
