@@ -67,7 +67,7 @@ def _figures(result: Evaluation, config: EvaluateConfig) -> Iterator[tuple[str, 
         name, wanted = config.goal
         yield f"{name} {wanted}", "no threshold" if result.chosen is None else _describe_chosen(result.chosen)
     if result.comparison is not None:
-        yield from _compared(result.comparison, result.counts.threshold)
+        yield from _compared(result.comparison, metrics["rows"], metrics["threshold"])
     for name, rows in (
         ("rows without words", metrics["rows_without_text"]),
         ("rows with other labels", metrics["rows_with_other_label"]),
@@ -95,8 +95,14 @@ def _describe_chosen(counts: BinaryCounts) -> str:
     return f"threshold {counts.threshold:g}: {figures}"
 
 
-def _compared(comparison: Comparison, threshold: float) -> Iterator[tuple[str, str]]:
-    """Yields the figures of the comparison with another model, and that model's threshold if it is another one."""
+def _compared(comparison: Comparison, rows: int, threshold: float) -> Iterator[tuple[str, str]]:
+    """Yields the figures of the comparison of a model with another one.
+
+    Args:
+        comparison: The comparison.
+        rows: Rows that the model can score; the other model, with another tokenizer, may find words in fewer.
+        threshold: The model's threshold.
+    """
     from lstm_ray.evaluate.intervals import show_interval, show_p_value
 
     other, paired = comparison.other.metrics(), comparison.paired()
@@ -105,6 +111,9 @@ def _compared(comparison: Comparison, threshold: float) -> Iterator[tuple[str, s
         return
     own = "" if other["threshold"] == threshold else f", at its threshold of {other['threshold']:g}"
     yield "accuracy of the other", f"{other['accuracy']:.4f}{own}"
+    if comparison.rows < rows:
+        right = f"{comparison.right / comparison.rows:.4f}"
+        yield "rows that both can score", f"{comparison.rows:,}; this model's accuracy there: {right}"
     p_value = show_p_value(paired.p_value)
     yield "difference", f"{paired.difference:+.4f}{show_interval(paired.interval)}, {p_value} ({paired.test})"
     yield (

@@ -308,7 +308,7 @@ def _check_labels(
     """Raises InputError if a file's labels cannot be read, with advice based on the labels in all files."""
     kind = _type_of(file, parquet, column, "--label-column")
     problem = mapping.problem(kind)
-    if problem is None:
+    if problem is None or not parquet.metadata.num_rows:  # without a value, a writer guesses the type
         return
     if is_text_type(kind):
         labels, numbers = _read_labels(files, column)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from lstm_ray.errors import OutputError
@@ -131,18 +131,33 @@ def check_parquet_name(path: str) -> None:
         raise OutputError(f"{path}: would be Parquet, not {found[1].upper()}: name it {path[: found.start()]}.parquet")
 
 
-def many_to_convert(directory: str, names: Sequence[str]) -> str | None:
+def not_converted(paths: Sequence[str], parquet: Collection[str]) -> list[str]:
+    """Returns the paths of files, without CSV, TSV or JSON that has a Parquet file of the same name beside it."""
+    return [
+        path
+        for path in paths
+        if (found := _CONVERTIBLE.search(path)) is None or f"{path[: found.start()]}.parquet" not in parquet
+    ]
+
+
+def many_to_convert(directory: str, names: Sequence[str], are_all: bool = True) -> str | None:
     """Returns what makes Parquet of the CSV, TSV or JSON files in a directory; None unless all names have one ending.
 
     Args:
         directory: The directory, a path or URI.
         names: The files' paths in it.
+        are_all: Whether it has no others with this ending, which a pattern would take too.
     """
     endings = sorted({found[0] if (found := _CONVERTIBLE.search(name)) else "" for name in names})
     if len({ending.lower() for ending in endings}) != 1 or "" in endings:
         return None
     if "://" in directory:
         return "fetch them, and convert them with lstm-ray data convert"
+    if len(names) == 1:
+        path = os.path.join(directory, names[0])
+        return f"{_conversion([path], path[: -len(endings[0])])} it"
+    if not are_all:
+        return "convert them one by one with lstm-ray data convert"
     below = "**" if any("/" in name for name in names) else ""
     patterns = [os.path.join(glob.escape(directory), below, f"*{ending}") for ending in endings]
     # Into the directory: the same command then finds it there.

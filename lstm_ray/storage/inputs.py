@@ -16,7 +16,7 @@ from pyarrow import fs
 from lstm_ray.errors import ConfigError, InputError
 from lstm_ray.progress import Progress, ignore
 from lstm_ray.storage import is_local, join, locate, path_of
-from lstm_ray.storage.formats import many_to_convert
+from lstm_ray.storage.formats import many_to_convert, not_converted
 from lstm_ray.storage.listing import fixed_part, is_hidden, is_pattern, list_below, matches, parents
 from lstm_ray.storage.tables import Table, is_iceberg_state, live_files, table_around, tables_among
 from lstm_ray.wording import counted, reason
@@ -138,7 +138,7 @@ def _find(given: str, progress: Progress) -> list[InputFile]:
     chosen, live = _apart_from_tables(given, path, listing, chosen, around)
     if missing := [info.path for info in chosen if info.type != fs.FileType.File]:
         raise InputError(f"{to_path(missing[0])}: {_why_missing(missing[0])}")
-    left_out = "" if live else _describe_left_out([info.path for info in not_chosen], listing.base, to_path)
+    left_out = "" if live else _describe_left_out(not_chosen, chosen, listing.base, to_path)
     if not (chosen or live):
         nothing = f"no *{_SUFFIX} file in this directory" if listing.meant else "no file matches"
         raise InputError(f"{given}: {nothing}{left_out and f': left out {left_out}'}")
@@ -207,14 +207,17 @@ def _why_missing(path: str) -> str:
     return "this link leads nowhere" if os.path.islink(path) else "no such file or directory"
 
 
-def _describe_left_out(paths: Sequence[str], base: str, to_path: Callable[[str], str]) -> str:
+def _describe_left_out(
+    left_out: Sequence[fs.FileInfo], chosen: Sequence[fs.FileInfo], base: str, to_path: Callable[[str], str]
+) -> str:
     """Returns a description of files with another suffix and how to read them, or "" if there are none."""
+    paths = not_converted([info.path for info in left_out], {info.path for info in chosen})
     if not paths:
         return ""
     names = [path[len(base) + 1 :] for path in paths]
     shown = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
     pattern = join(to_path(base), "**" if any("/" in name for name in names) else "*")
-    remedy = many_to_convert(to_path(base), names) or f"{shlex.quote(pattern)} takes all"
+    remedy = many_to_convert(to_path(base), names, len(paths) == len(left_out)) or f"{shlex.quote(pattern)} takes all"
     return f"{counted(len(names), 'file')} without the suffix {_SUFFIX} ({shown}); {remedy}"
 
 

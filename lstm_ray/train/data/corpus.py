@@ -42,7 +42,7 @@ from lstm_ray.text.vocabulary import (
     number_words,
 )
 from lstm_ray.text.word_vectors import WordVectors
-from lstm_ray.wording import counted
+from lstm_ray.wording import are, counted
 
 _START_CODE = 0  # codes of a shard's words start at 1
 
@@ -400,7 +400,7 @@ def _check_classes(prepared: Prepared, config: TrainConfig, share: float | None)
         return describe_left_out(*counts, find_all_shards(config), config.label_column)
 
     if len(training) == 0 and len(validation) and not config.validation:
-        raise _undivided(config, len(validation), groups, share, is_all_held_out=True)
+        raise _undivided(config, len(validation), groups, share, is_all_held_out=True, left_out=left_out())
     if len(training) == 0:
         raise InputError(f"{where}: no rows to train on{left_out()}")
     if len(np.unique(training.labels)) == 1:
@@ -414,11 +414,17 @@ def _check_classes(prepared: Prepared, config: TrainConfig, share: float | None)
     if len(validation) == 0 and config.validation:
         raise InputError(f"{', '.join(config.validation)}: no rows to validate on{left_out()}")
     if len(validation) == 0 and config.validation_fraction:
-        raise _undivided(config, len(training), groups, share, is_all_held_out=False)
+        raise _undivided(config, len(training), groups, share, is_all_held_out=False, left_out=left_out())
 
 
 def _undivided(
-    config: TrainConfig, rows: int, groups: Groups | None, share: float | None, *, is_all_held_out: bool
+    config: TrainConfig,
+    rows: int,
+    groups: Groups | None,
+    share: float | None,
+    *,
+    is_all_held_out: bool,
+    left_out: str = "",
 ) -> InputError:
     """Returns the error of rows that are all held out, or none of which is."""
     of_groups = f" of {counted(groups.training + groups.validation, 'group')}" if groups is not None else ""
@@ -429,5 +435,5 @@ def _undivided(
         change = "choose another column with --validation-group"
     problem = f"none of its {found} is held out for validation"
     if is_all_held_out:
-        problem = f"all its {found} are held out for validation"
-    return InputError(f"{', '.join(config.train)}: {problem}: {change}")
+        problem = f"all its {found} {are(rows)} held out for validation"
+    return InputError(f"{', '.join(config.train)}: {problem}: {change}{left_out}")

@@ -28,3 +28,14 @@ def test_the_other_models_threshold_is_shown_if_it_differs(
     assert f"accuracy of the other     {shown}\n" in printed
     only = "0 rows" if threshold == 0.5 else "1 row"
     assert f"only this model is right  {only}; only the other: 0\n" in printed
+
+
+def test_rows_that_only_this_model_can_score_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its own tokenizer the other model may find no words in some."""
+    labels, scores = np.array([1, 0, 1], np.int8), np.array([0.7, 0.6, 0.2], np.float32)
+    this, other = BinaryCounts.from_scores(labels, scores), BinaryCounts.from_scores(labels[:2], scores[:2])
+    comparison = Comparison(other, rows=2, right=1, only_this=0, only_other=0)
+    evaluation = Evaluation(this, 0, 0, [], rows_seen=None, seconds=1.0, comparison=comparison)
+    monkeypatch.setattr(lstm_ray, "evaluate", lambda **_: evaluation)
+    printed = CliRunner().invoke(app, ["evaluate", "a.parquet", "--model", "new", "--compare", "old"]).stdout
+    assert "rows that both can score  2; this model's accuracy there: 0.5000\n" in printed

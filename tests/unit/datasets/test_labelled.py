@@ -268,6 +268,15 @@ def test_labels_are_counted_without_a_text_and_wrong_ones_are_named(tmp_path: Pa
         count_labels(shards, "label", ZERO_AND_ONE)
 
 
+def test_a_file_without_rows_may_have_labels_of_any_type(tmp_path: Path) -> None:
+    """Writers guess the type of a column without values: `data convert` makes it string."""
+    write(tmp_path / "a.parquet", ["fine"], [1])
+    pq.write_table(pa.table({"text": pa.array([], pa.string()), "label": pa.array([], pa.string())}), tmp_path / "b")
+    (tmp_path / "b").rename(tmp_path / "b.parquet")
+    shards = find_shards([str(tmp_path)], "text", "label")
+    assert [read(shard)[0] for shard in shards] == [["fine"], []]
+
+
 def test_a_mapping_of_texts_onto_a_column_of_numbers_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", ["a"], [5])
     says = r"a\.parquet: column 'label' is int64, but 'good' of --positive-labels is not a number"

@@ -263,6 +263,18 @@ def test_other_suffixes_are_told_with_what_takes_them(tmp_path: Path) -> None:
     assert noted(f"{tmp_path}/*") == (["000000_0", "b.parq", "c.PARQUET", "d.parquet", "e.txt"], [])
 
 
+def test_a_file_that_was_converted_is_not_told(tmp_path: Path) -> None:
+    for name in ("monday.csv", "monday.parquet"):
+        (tmp_path / name).write_bytes(b"")
+    assert noted(tmp_path) == (["monday.parquet"], [])
+    (tmp_path / "tuesday.csv").write_bytes(b"")
+    left_out = f"note: {tmp_path}: left out 1 file without the suffix .parquet (tuesday.csv); "
+    convert = f"`lstm-ray data convert {tmp_path}/tuesday.csv --output {tmp_path}/tuesday.parquet` makes Parquet of it"
+    assert noted(tmp_path)[1] == [left_out + convert]
+    (tmp_path / "wednesday.csv").write_bytes(b"")  # '*.csv' would convert monday.csv again
+    assert noted(tmp_path)[1][0].endswith("; convert them one by one with lstm-ray data convert")
+
+
 def test_a_directory_of_other_suffixes_says_what_it_has(tmp_path: Path) -> None:
     (tmp_path / "day=1").mkdir()
     (tmp_path / "day=1" / "000000_0").write_bytes(b"")

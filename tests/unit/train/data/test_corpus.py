@@ -198,6 +198,13 @@ def test_rows_of_a_group_stay_on_one_side_however_they_are_stored_and_cut(
     assert_equal(result, prepared(config(*whole, **options)))
 
 
+def test_rows_without_words_are_told_where_too_few_are_left_to_divide(tmp_path: Path) -> None:
+    (path,) = write_cut(tmp_path, pa.table({"text": ["", "!!", "fine"], "label": [0, 1, 1]}), [], 3)
+    error = "all its 1 row is held out for validation: lower --validation-fraction; 2 rows without words, .*, left out"
+    with pytest.raises(InputError, match=error):
+        prepared(config(path, validation_fraction=1 - 1e-9))
+
+
 def test_groups_that_leave_one_side_empty_are_refused_with_their_number(tmp_path: Path) -> None:
     table = pa.table({"text": ["good", "bad", "fine"], "label": [1, 0, 1], "film": ["x", "x", "x"]})
     (path,) = write_cut(tmp_path, table, [], 2)
