@@ -32,7 +32,9 @@ _SAMPLED_SHARDS = 8  # row groups, spread over the files
 _SAMPLED_ROWS = 4_096
 _MOST_NGRAMS = 60_000_000  # that the linear part is fitted on, all rows' together; they take 2.5 GB
 _PRETRAINED_TEXTS = 450_000  # read by the language model in all its epochs: 35 minutes for those of IMDb, two cores
-_PRETRAINED_ROWS = range(4_000, 20_000)  # without unlabelled texts: otherwise it gains too little for the time it takes
+# Without unlabelled texts, other rows and longer texts gain too little for the time that it takes.
+_PRETRAINED_ROWS = range(4_000, 20_000)
+_PRETRAINED_TOKENS = 200
 _GROWTH = 0.65
 """Exponent of Heaps' law: distinct words and n-grams grow with the text's length to this power; reviews: 0.5 to 0.8."""
 
@@ -150,8 +152,8 @@ def choices(facts: DataFacts, pretrain_epochs: int | None = None) -> dict[str, t
 def _pretraining(facts: DataFacts) -> tuple[int, str]:
     """Returns how often the LSTM is pretrained on all texts, and the reason."""
     texts = facts.rows + facts.unlabelled
-    if not facts.unlabelled and facts.rows not in _PRETRAINED_ROWS:
-        return 0, f"{counted(facts.rows, 'row')}, and no texts without labels"
+    if not facts.unlabelled and (facts.rows not in _PRETRAINED_ROWS or facts.long_text > _PRETRAINED_TOKENS):
+        return 0, f"{counted(facts.rows, 'row')} of up to {facts.long_text:,} tokens, and no texts without labels"
     epochs = min(6, _PRETRAINED_TEXTS // texts)
     reason = "to predict words of" if epochs else "would take too long: give fewer, or a number"
     return epochs, f"{counted(texts, 'text')} {reason}"

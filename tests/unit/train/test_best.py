@@ -154,21 +154,22 @@ def test_other_presets_leave_nothing_to_the_data() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "unlabelled", "expected"),
+    ("rows", "tokens", "unlabelled", "expected"),
     [
-        (3_999, 0, (0, "3,999 rows, and no texts without labels")),
-        (4_000, 0, (6, "4,000 texts to predict words of")),
-        (1_000, 10, (6, "1,010 texts to predict words of")),
-        (1_000, 99_000, (4, "100,000 texts to predict words of")),
-        (20_000, 0, (0, "20,000 rows, and no texts without labels")),
-        (25_000, 50_000, (6, "75,000 texts to predict words of")),
-        (100_000, 400_000, (0, "500,000 texts would take too long: give fewer, or a number")),
+        (3_999, 50, 0, (0, "3,999 rows of up to 50 tokens, and no texts without labels")),
+        (4_000, 200, 0, (6, "4,000 texts to predict words of")),
+        (4_000, 201, 0, (0, "4,000 rows of up to 201 tokens, and no texts without labels")),
+        (1_000, 50, 10, (6, "1,010 texts to predict words of")),
+        (1_000, 900, 99_000, (4, "100,000 texts to predict words of")),
+        (20_000, 50, 0, (0, "20,000 rows of up to 50 tokens, and no texts without labels")),
+        (25_000, 900, 50_000, (6, "75,000 texts to predict words of")),
+        (100_000, 50, 400_000, (0, "500,000 texts would take too long: give fewer, or a number")),
     ],
 )
 def test_the_lstm_learns_from_all_texts_first_if_that_pays(
-    rows: int, unlabelled: int, expected: tuple[int, str]
+    rows: int, tokens: int, unlabelled: int, expected: tuple[int, str]
 ) -> None:
-    facts = DataFacts(rows, 50, words=1_000, ngrams=10_000, row_ngrams=50, unlabelled=unlabelled)
+    facts = DataFacts(rows, tokens, words=1_000, ngrams=10_000, row_ngrams=50, unlabelled=unlabelled)
     assert choices(facts)["pretrain_epochs"] == expected
 
 
