@@ -186,7 +186,7 @@ def make_plan(config: ScoreConfig, model_hash: str, progress: Progress = ignore)
         ConfigError: A column to keep exists in no file, or a new column's name is taken.
     """
     files, footers, bad = _read_footers(find_inputs(config.inputs, progress), config, progress)
-    check_bad_files(bad, config.max_bad_files, are_all=not files)
+    check_bad_files(bad, config.max_bad_files, not files)
     if doubled := sorted({name for footer in footers for name in footer.doubled}):
         progress(
             f"note: {', '.join(doubled)}: in files and in their directories' names: the files' own values are kept"
@@ -204,7 +204,7 @@ def make_plan(config: ScoreConfig, model_hash: str, progress: Progress = ignore)
     return Plan(files, group_rows, config.rows_per_part, rows, parts or 1, model_hash, layout, bad)
 
 
-def check_bad_files(bad: Sequence[BadFile], allowed: int, are_all: bool = False) -> None:
+def check_bad_files(bad: Sequence[BadFile], allowed: int, are_all: bool) -> None:
     """Raises InputError if more files are bad than allowed, or all of them are (`are_all`)."""
     if not bad or (len(bad) <= allowed and not are_all):
         return

@@ -169,7 +169,7 @@ def _score_missing(config: ScoreConfig, bundle: Bundle, plan: Plan, tally: Tally
     """Scores what is not done yet and adds it to the tally; returns the bad files, those of the plan first.
 
     Raises:
-        InputError: More files are bad than allowed.
+        InputError: More files are bad than allowed, or all that have rows.
     """
     bad = {file.path: file for file in plan.bad_files}
     # Closed on a failure too: the work in progress ends before the lock is released.
@@ -180,7 +180,8 @@ def _score_missing(config: ScoreConfig, bundle: Bundle, plan: Plan, tally: Tally
         for result in results:
             if isinstance(result, BadFile):
                 bad[result.path] = result
-                check_bad_files(list(bad.values()), config.max_bad_files)
+                are_all = all(plan.files[chunk.file].path in bad for chunk in plan.chunks())
+                check_bad_files(list(bad.values()), config.max_bad_files, are_all)
             else:
                 tally.add(result)
                 progress(Count(tally.rows, plan.rows, "rows"))

@@ -585,6 +585,20 @@ def test_a_row_group_of_garbage_sets_its_file_aside(
     assert exit.value.code == 3
 
 
+def test_a_run_of_bad_files_alone_leaves_the_old_scores(run: Run, place: Path) -> None:
+    """Their footers are whole, so that they are planned."""
+    run()
+    old = parts(place / "out")
+    for name in ("a.parquet", "b.parquet"):
+        damage(place / "in" / name, row_group=0)
+    for allowed, remedy in ((0, "; --max-bad-files 1 would set bad files aside"), (1, ""), (9, "")):
+        with pytest.raises(InputError, match=r"row groups? 0.* cannot be read: .*") as raised:
+            run(overwrite=True, max_bad_files=allowed)
+        assert str(raised.value).endswith(remedy)
+        assert ("--max-bad-files" in str(raised.value)) == bool(remedy)
+        assert parts(place / "out") == old
+
+
 def test_files_that_are_bad_from_the_start_are_set_aside(run: Run, place: Path) -> None:
     (place / "in" / "aa.parquet").write_text("no Parquet", encoding="utf-8")
     manifest = run(max_bad_files=1)
