@@ -13,6 +13,7 @@ formats.py        what a file is that is not Parquet
 from lstm_ray.storage.directories import replace_directory as replace_directory
 from lstm_ray.storage.files import check_writable as check_writable
 from lstm_ray.storage.files import delete as delete
+from lstm_ray.storage.files import delete_matching as delete_matching
 from lstm_ray.storage.files import delete_unfinished as delete_unfinished
 from lstm_ray.storage.files import exists as exists
 from lstm_ray.storage.files import list_names as list_names

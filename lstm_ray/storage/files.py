@@ -120,6 +120,16 @@ def delete_unfinished(directory: str) -> None:
                 delete(join(directory, name), tree=False)
 
 
+def delete_matching(directory: str, pattern: str) -> None:
+    """Deletes the files in a directory whose names match, unfinished ones, and the directory if nothing is left."""
+    for name in list_names(directory):
+        if re.fullmatch(pattern, name):
+            delete(join(directory, name), tree=False)
+    delete_unfinished(directory)
+    if not list_names(directory):
+        delete(directory)
+
+
 def write_files(paths: Sequence[str], write: Callable[..., None]) -> None:
     """Writes several files; none gets its final name before all are written.
 

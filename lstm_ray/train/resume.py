@@ -23,6 +23,7 @@ from lstm_ray.errors import OutputError
 from lstm_ray.model.bundle import delete_bundle
 from lstm_ray.storage.inputs import InputFile
 from lstm_ray.train.data.corpus import Prepared
+from lstm_ray.train.loop import checkpoints, tensorboard
 from lstm_ray.train.loop.mlflow_run import ID_FILE
 from lstm_ray.train.loop.state import State
 from lstm_ray.wording import shown_path
@@ -35,17 +36,16 @@ _OF_PYTHON = (
 _MOST_NAMED = 5  # settings that differ: another preset changes two dozen, and is the first of them
 VECTORS = "vectors"
 PRETRAINING = "pretraining"
-_RESULTS = (
-    "metrics.json",
-    VECTORS,
-    PRETRAINING,
-    "checkpoints",
-    "tensorboard",
-    "history.parquet",
-    "history.png",
-    "report.html",
-    ID_FILE,
-)
+_RESULTS = ("metrics.json", "history.parquet", "history.png", "report.html", ID_FILE)
+_DIRECTORIES = {  # with the names of a run's files in them; inner ones first
+    "checkpoints": checkpoints.NAME.pattern,
+    f"{PRETRAINING}/checkpoints": checkpoints.NAME.pattern,
+    PRETRAINING: "",
+    "tensorboard/train": tensorboard.NAME,
+    "tensorboard/validation": tensorboard.NAME,
+    "tensorboard": "",
+    VECTORS: r"[0-9a-f]{16}\.txt",
+}
 
 
 def as_begun(config: TrainConfig) -> TrainConfig:
@@ -143,10 +143,9 @@ def begin_run(config: TrainConfig) -> None:
 
     A resumed run writes its settings again, because the number of epochs and workers may have changed.
     """
-    for name in _RESULTS if config.fresh else ("metrics.json",):
-        storage.delete(storage.join(config.output, name))
+    storage.delete(storage.join(config.output, "metrics.json"))
     if config.fresh:
-        delete_bundle(storage.join(config.output, "model"))
+        _delete_results(config.output)
     # config.yaml can be used as a job file, and must then resume this run, not delete it.
     kept = config.model_copy(update={"fresh": False})
     content = to_yaml(kept)
@@ -154,6 +153,15 @@ def begin_run(config: TrainConfig) -> None:
     if any(shown_path(path) != path for path in paths):
         content = f"{_OF_PYTHON}\n{content}"
     storage.write_bytes(storage.join(config.output, "config.yaml"), content.encode())
+
+
+def _delete_results(output: str) -> None:
+    """Deletes what a run has written, but no file of another name beside it."""
+    for name in _RESULTS:
+        storage.delete(storage.join(output, name), tree=False)
+    delete_bundle(storage.join(output, "model"))
+    for directory, names in _DIRECTORIES.items():
+        storage.delete_matching(storage.join(output, directory), names)
 
 
 def remove_if_empty(output: str) -> None:

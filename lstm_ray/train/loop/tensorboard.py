@@ -22,6 +22,7 @@ from lstm_ray.config import TrainConfig
 from lstm_ray.train.step.schedule import count_steps, learning_rate_at, steps_per_epoch
 
 DIRECTORY = "tensorboard"
+NAME = r"events\.out\.tfevents\.\d+\.lstm-ray"
 _POINTS_PER_EPOCH = 100
 
 _Scalar = tuple[int, str, float]  # step, tag, value

@@ -105,14 +105,26 @@ def test_fresh_deletes_an_earlier_run(settings: TrainConfig) -> None:
     assert [path.name for path in Path(settings.output).iterdir()] == ["config.yaml"]
 
 
-def test_fresh_deletes_nothing_else_in_the_model(settings: TrainConfig) -> None:
-    notes = Path(settings.output) / "model/README.md"
+OF_A_RUN = (
+    "model/model.keras",
+    "checkpoints/epochs_0001_steps_00000340.5f0c9ae1b2d34c77.npz",
+    "pretraining/checkpoints/epochs_0001_steps_00000000.5f0c9ae1b2d34c77.npz",
+    "tensorboard/train/events.out.tfevents.0000000001.lstm-ray",
+    "vectors/ddfa2bc6defdc1c5.txt",
+)
+
+
+@pytest.mark.parametrize("has_notes", [False, True])
+def test_fresh_deletes_what_a_run_writes_and_nothing_else(settings: TrainConfig, has_notes: bool) -> None:
     begin_run(settings)
-    notes.parent.mkdir()
-    notes.write_text("A model card.")
-    (notes.parent / "model.keras").write_bytes(b"old")
+    output = Path(settings.output)
+    notes = {(output / name).with_name("README.md") for name in OF_A_RUN} if has_notes else set()
+    for path in (*notes, *(output / name for name in OF_A_RUN)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("A model card.")
     begin_run(changed(settings, fresh=True))
-    assert [path.name for path in notes.parent.iterdir()] == [notes.name]
+    assert {path for path in output.rglob("*") if path.is_file()} == {*notes, output / "config.yaml"}
+    assert has_notes or [path.name for path in output.iterdir()] == ["config.yaml"], "no directory is left"
 
 
 def test_the_settings_of_a_run_repeat_it(settings: TrainConfig) -> None:
