@@ -22,6 +22,7 @@ from lstm_ray.datasets.labels import (
     describe_labels,
     has_words,
     may_hold_labels,
+    meant_labels,
     propose_mapping,
     written_labels,
 )
@@ -233,21 +234,24 @@ def read_columns(shard: Shard, columns: list[str]) -> pa.Table:
     return table
 
 
-def list_labels(shards: Sequence[Shard], label_column: str) -> str:
-    """Returns the labels in the shards' files, for a message."""
+def list_labels(shards: Sequence[Shard], label_column: str, mapping: LabelMapping) -> tuple[str, str]:
+    """Returns the labels in the shards' files, for a message, and its end if the mapping may mean some of them."""
     columns = []
     for file in {shard.file.path: shard.file for shard in shards}.values():
         with open_parquet(file) as parquet:
             columns.append(_read_column(file, parquet, label_column))
-    return describe_labels(*columns)
+    meant = meant_labels(mapping, *columns)
+    return describe_labels(*columns), f": did you mean {meant}?" if meant else ""
 
 
-def describe_left_out(without_text: int, with_other_label: int, shards: Sequence[Shard], label_column: str) -> str:
+def describe_left_out(
+    without_text: int, with_other_label: int, shards: Sequence[Shard], label_column: str, mapping: LabelMapping
+) -> str:
     """Returns the end of a sentence: how many rows were left out and why, and which labels occur."""
     left_out = f"; {counted(without_text, 'row')} without words, or not in UTF-8, left out" if without_text else ""
     if with_other_label:
-        labels = list_labels(shards, label_column)
-        left_out += f"; {counted(with_other_label, 'row')} with other labels left out (there are {labels})"
+        labels, remedy = list_labels(shards, label_column, mapping)
+        left_out += f"; {counted(with_other_label, 'row')} with other labels left out (there are {labels}){remedy}"
     return left_out
 
 

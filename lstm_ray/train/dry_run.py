@@ -82,16 +82,16 @@ def describe_inputs(config: TrainConfig, shards: Sequence[Shard]) -> list[str]:
         if inputs:
             files = len({shard.file.path for shard in used})
             labels = count_labels(used, config.label_column, mapping)
-            found = f"{labels[1]:,} positive, {labels[0]:,} negative" + describe_left_out(
-                0, labels[OTHER], used, config.label_column
-            )
+            found = f"{labels[1]:,} positive, {labels[0]:,} negative"
+            left_out = describe_left_out(0, labels[OTHER], used, config.label_column, mapping)
             if not (labels[1] and labels[0]) and side == "training":
-                raise InputError(
-                    f"{', '.join(inputs)}: column {config.label_column!r}: {found}: training needs both classes"
-                )
+                problem = f"{found}: training needs both classes{left_out}"
+                raise InputError(f"{', '.join(inputs)}: column {config.label_column!r}: {problem}")
             if side == "training":
                 check_groups(used, config)
-            lines.append(f"{side}: {counted(sum(labels.values()), 'row')} in {counted(files, 'file')}, {found}")
+            lines.append(
+                f"{side}: {counted(sum(labels.values()), 'row')} in {counted(files, 'file')}, {found}{left_out}"
+            )
     if config.unlabelled:
         rows = sum(len(shard.rows) for shard in find_text_shards(config.unlabelled, config.text_column))
         times = counted(config.pretrain_epochs, "time")

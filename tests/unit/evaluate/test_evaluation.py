@@ -65,12 +65,14 @@ def test_rows_of_both_labels_cause_no_warning(tmp_path: Path, tiny_bundle: Path)
         (
             [1, 2, 5],
             {"positive_labels": "4", "negative_labels": "1"},
-            "no row is positive (none is 4; there are 1, 2, 5): auc needs both",
+            "no row is positive (none is 4; there are 1, 2, 5): auc needs both: did you mean --positive-labels 5 "
+            "--negative-labels 1,2?",
         ),
         (
             ["Neg", "pos"],
             {"positive_labels": "pos", "negative_labels": "neg,bad"},
-            "no row is negative (none is neg, bad; there are 'Neg', 'pos'): auc needs both",
+            "no row is negative (none is neg, bad; there are 'Neg', 'pos'): auc needs both: did you mean "
+            "--positive-labels pos --negative-labels Neg,bad?",
         ),
     ],
 )
