@@ -36,6 +36,7 @@ from lstm_ray.wording import counted, no_column, usual_column
 
 A = TypeVar("A", pa.Array, pa.ChunkedArray)
 
+_BY_WITHOUT_COLUMN = f"choose with --by, or group by number of words with --by {LENGTH}"
 _READS_IN_MEMORY = 4  # at least as many must fit: Arrow takes up to twice the size, and texts are copied
 
 
@@ -113,7 +114,7 @@ def find_shards(
                 _type_of(file, parquet, group_column, "--validation-group")
             for column in by:
                 if column != LENGTH:
-                    _type_of(file, parquet, column, "--by", by)
+                    _type_of(file, parquet, column, "--by", by, otherwise=_BY_WITHOUT_COLUMN)
             shards += list_shards(file, parquet, is_validation)
     return shards
 
@@ -294,7 +295,13 @@ def _partition_type(value: str | None) -> pa.DataType:
 
 
 def _type_of(
-    file: InputFile, parquet: pq.ParquetFile, column: str, option: str, given: Sequence[str] = (), more: str = ""
+    file: InputFile,
+    parquet: pq.ParquetFile,
+    column: str,
+    option: str,
+    given: Sequence[str] = (),
+    more: str = "",
+    otherwise: str = "",
 ) -> pa.DataType:
     schema = parquet.schema_arrow
     if schema.names.count(column) > 1:
@@ -303,7 +310,9 @@ def _type_of(
         return schema.field(column).type
     if column in file.partitions:
         return _partition_type(file.partitions[column])
-    raise InputError(f"{file.path}: {no_column(column, [*schema.names, *file.partitions], option, given, more)}")
+    raise InputError(
+        f"{file.path}: {no_column(column, [*schema.names, *file.partitions], option, given, more, otherwise)}"
+    )
 
 
 def _check_labels(
