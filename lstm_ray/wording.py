@@ -149,3 +149,8 @@ def command_line(*words: str) -> str:
 def counted(number: int, noun: str) -> str:
     """Returns a number with its noun: 1 file, 2 files."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def in_words(name: str) -> str:
+    """Returns the name of a metric or setting for people: log loss, AUC."""
+    return {"auc": "AUC", "f1": "F1"}.get(name, name.replace("_", " "))
