@@ -47,9 +47,24 @@ _LATER = {
 """Classes by the modules that define them, which are loaded on first use."""
 
 
+_INSTEAD = {
+    **{
+        name: f"lstm_ray.load(MODEL).{name}({arguments})"
+        for name, arguments in (
+            *(("predict", "TEXTS"), ("predict_proba", "TEXTS"), ("explain", "TEXTS")),
+            *(("score_table", "TABLE"), ("to_keras", "")),
+        )
+    },
+    "imdb": "the command lstm-ray data imdb",
+    **{name: f"the command lstm-ray {name}" for name in ("demo", "doctor", "submit", "jobs", "cluster")},
+}
+"""What there is instead of other names: methods of a model, and commands that are no functions."""
+
+
 def __getattr__(name: str) -> Any:
     if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        hint = f": use {_INSTEAD[name]}" if name in _INSTEAD else ""
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
     import importlib
 
     return getattr(importlib.import_module(_LATER[name]), name)

@@ -90,13 +90,15 @@ def join_list(values: Sequence[str]) -> str:
     return text.getvalue()
 
 
-def no_column(name: str, names: Iterable[str], option: str = "", given: Sequence[str] = (), more: str = "") -> str:
+def no_column(
+    name: str, names: Iterable[str], option: str = "", given: Sequence[str] = (), more: str = "", otherwise: str = ""
+) -> str:
     """Returns that a column is missing, which there are, and what helps: the option with a similar or usual name.
 
     no column 'txt'; it has 'id', 'text': did you mean --text-column text?
 
     With columns `given` to the same option, all of them are proposed, this one corrected. `more` follows the option:
-    another one that helps.
+    another one that helps. `otherwise` is what helps if no column is similar; by default, to choose one.
     """
     names = list(names)
     whole, _, part = name.partition(".")
@@ -106,7 +108,10 @@ def no_column(name: str, names: Iterable[str], option: str = "", given: Sequence
     similar = difflib.get_close_matches(name.lower(), [one.lower() for one in others], n=1)
     meant = next((one for one in others if [one.lower()] == similar), None) or usual_column(option, others)
     if meant is None:
-        remedy = f": choose with {option}" if option else ""
+        if option == "--label-column" and len(names) == 1:  # that of the texts
+            otherwise = "to learn from texts or measure a model on them, each needs a label, in a column of its own"
+        otherwise = otherwise or (f"choose with {option}" if option else "")
+        remedy = f": {otherwise}" if otherwise else ""
     else:
         value = join_list([meant if one == name else one for one in given]) if given else meant
         remedy = f": did you mean {option} {shlex.quote(value)}{more}?" if option else f": did you mean {meant!r}?"
@@ -150,3 +155,8 @@ def counted(number: float, noun: str) -> str:
 def are(number: float) -> str:
     """Returns the verb after a number with its noun: 1 file is, 2 files are."""
     return "is" if number == 1 else "are"
+
+
+def in_words(name: str) -> str:
+    """Returns the name of a metric or setting for people: log loss, AUC."""
+    return {"auc": "AUC", "f1": "F1"}.get(name, name.replace("_", " "))

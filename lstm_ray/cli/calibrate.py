@@ -6,7 +6,7 @@ import lstm_ray
 from lstm_ray.cli import bars, console
 from lstm_ray.cli.options import given_options, takes_settings
 from lstm_ray.config import CalibrateConfig, ColumnSettings, LabelSettings
-from lstm_ray.wording import command_line
+from lstm_ray.wording import command_line, in_words
 
 
 @takes_settings(CalibrateConfig)
@@ -24,7 +24,7 @@ def calibrate(config: CalibrateConfig) -> None:
     rows = [("rows", f"{after['rows']:,}"), ("temperature", f"{made.temperature:.4g}")]
     rows.append(("threshold", f"{before['threshold']:g} -> {after['threshold']:g}"))
     names = ("calibration_error", "log_loss", "accuracy", "precision", "recall")
-    rows += [(name, f"{before[name]:.4f} -> {after[name]:.4f}") for name in names]
+    rows += [(in_words(name), f"{before[name]:.4f} -> {after[name]:.4f}") for name in names]
     rows.append(("model", made.output))
     columns = given_options(config, ColumnSettings, LabelSettings)
     rows.append(("next", command_line("evaluate", "OTHERS.parquet", "--model", made.output, *columns)))

@@ -8,10 +8,11 @@ from typing import Any
 
 import typer
 
-from lstm_ray.cli.help import UsageError
+from lstm_ray.cli.help import UsageError, commands_called
 from lstm_ray.cli.options import as_setting
 from lstm_ray.config import COMMANDS, Settings, missing, name_in_messages, resolve
 from lstm_ray.errors import ConfigError
+from lstm_ray.wording import either
 
 
 def parse_command_line(program: Any, words: Sequence[str]) -> Settings | None:
@@ -35,7 +36,7 @@ def parse_command_line(program: Any, words: Sequence[str]) -> Settings | None:
         while words and hasattr(command, "commands"):
             name = f"{name} {words[0]}".strip()
             if words[0] not in command.commands:
-                raise ConfigError(_unknown_command(words[0], command.commands))
+                raise ConfigError(_unknown_command(words[0], command.commands, program))
             command = command.commands[words[0]]
             context = typer.Context(command, parent=context)
             given, words, _ = command.make_parser(context).parse_args(words[1:])
@@ -79,6 +80,8 @@ def _is_open(kind: type[Settings], name: str, value: Any) -> bool:
     return not is_free and "$" in str(value)
 
 
-def _unknown_command(name: str, known: Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"no command {name!r}; " + (f"did you mean {close[0]}?" if close else f"choose one of {', '.join(known)}")
+def _unknown_command(name: str, known: Mapping[str, Any], program: Any) -> str:
+    close = [" ".join(words) for words in commands_called(name, program)] or difflib.get_close_matches(name, known, n=1)
+    return f"no command {name!r}; " + (
+        f"did you mean {either(close)}?" if close else f"choose one of {', '.join(known)}"
+    )

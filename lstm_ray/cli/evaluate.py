@@ -13,7 +13,7 @@ from lstm_ray.cli import bars, console
 from lstm_ray.cli.options import takes_settings
 from lstm_ray.config import EvaluateConfig
 from lstm_ray.errors import ReportError
-from lstm_ray.wording import counted
+from lstm_ray.wording import counted, in_words
 
 if TYPE_CHECKING:
     from lstm_ray.evaluate.counts import BinaryCounts
@@ -61,11 +61,8 @@ def _figures(result: Evaluation, config: EvaluateConfig) -> Iterator[tuple[str, 
     yield "rows", f"{metrics['rows']:,}"
     for name in ("accuracy", "base_rate", "balanced_accuracy", "auc", "precision", "recall", "f1", "log_loss"):
         value = metrics[name]
-        yield name, "none" if value is None else f"{value:.4f}{show_interval(intervals.get(name))}"
+        yield in_words(name), "none" if value is None else f"{value:.4f}{show_interval(intervals.get(name))}"
     yield "threshold", f"{metrics['threshold']:g}"
-    if config.goal is not None:
-        name, wanted = config.goal
-        yield f"{name} {wanted}", "no threshold" if result.chosen is None else _describe_chosen(result.chosen)
     if result.comparison is not None:
         yield from _compared(result.comparison, metrics["rows"], metrics["threshold"])
     for name, rows in (
@@ -80,6 +77,9 @@ def _figures(result: Evaluation, config: EvaluateConfig) -> Iterator[tuple[str, 
     if result.other_rows_seen:
         yield "seen by the other model", f"{result.other_rows_seen:,} ({result.other_rows_seen / metrics['rows']:.1%})"
     yield "speed", f"{metrics['rows_per_s']:,.0f} rows/s"
+    if config.goal is not None:  # not beside the figures, which are those at the threshold above
+        goal = " ".join(in_words(str(one)) for one in config.goal)
+        yield goal, "no threshold" if result.chosen is None else _describe_chosen(result.chosen)
 
 
 def _files(config: EvaluateConfig, report: str | None) -> Iterator[tuple[str, str]]:

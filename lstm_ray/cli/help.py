@@ -16,7 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from lstm_ray.cli.options import with_options_of_all
 from lstm_ray.config import COUNTERPARTS
-from lstm_ray.wording import command_line, visible
+from lstm_ray.wording import command_line, either, visible
 
 UsageError: Any = typer.BadParameter.__base__  # Click's, or that of the copy of Click in Typer
 _LOOKS_LIKE_OPTION = re.compile(r"-.*\s|-\d", re.DOTALL)  # but may be a text
@@ -48,6 +48,16 @@ class Commands(typer.Typer):
 
 class _Group(TyperGroup):
     """A group of commands whose help has a section for each panel of commands, with complete sentences."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Returns the command that the first word names; an error names those of other groups: data convert."""
+        try:
+            return super().resolve_command(ctx, args)
+        except UsageError as error:
+            if found := commands_called(args[0], ctx.find_root().command):
+                meant = either(command_line(*words) for words in found)
+                error.message = f"{error.message.rstrip('.')}; did you mean {meant}?"
+            raise
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Writes the commands, panel by panel."""
@@ -144,6 +154,13 @@ def _is_argument(parameter: Any) -> bool:
 def _named(argument: Any) -> str:
     """Returns an argument's name, with dots if it may be given several times."""
     return str(argument.metavar) + ("..." if argument.nargs == -1 else "")
+
+
+def commands_called(name: str, group: Any) -> list[list[str]]:
+    """Returns the words of all commands of a name in a group and the groups in it: [["data", "convert"]]."""
+    inner = getattr(group, "commands", {})
+    below = ([word, *words] for word, one in inner.items() for words in commands_called(name, one))
+    return [*([[name]] if name in inner else []), *below]
 
 
 def described(parameter: Any) -> str:

@@ -141,14 +141,12 @@ def _given(texts: list[str], file: str | None, model: str) -> list[bytes]:
         return _lines(content, "stdin")
     if file is not None:
         from lstm_ray import storage
-        from lstm_ray.storage.formats import PARQUET
+        from lstm_ray.storage.formats import PARQUET, conversion
 
         content = storage.read_bytes(file, _MOST_BYTES)
         if (path := Path(file)).suffix.lower() in _NOT_LINES:
-            convert = command_line("data", "convert", file, "--output", f"{path.stem}.parquet")
-            raise ConfigError(
-                f"--file {file} does not have one text per line: {convert} makes Parquet of it, for lstm-ray score"
-            )
+            convert = conversion([file], path.stem)
+            raise ConfigError(f"--file {file} does not have one text per line: {convert} it, for lstm-ray score")
         if content.startswith(PARQUET):
             raise ConfigError(f"--file {file} is Parquet: {_score_line(file, model)}")
         return _lines(content, f"--file {file}")

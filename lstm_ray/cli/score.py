@@ -15,7 +15,7 @@ import lstm_ray
 from lstm_ray.cli import bars, console
 from lstm_ray.cli.options import takes_settings
 from lstm_ray.config import ScoreConfig
-from lstm_ray.wording import counted
+from lstm_ray.wording import counted, in_words
 
 if TYPE_CHECKING:
     from lstm_ray.score.output import Manifest
@@ -62,9 +62,7 @@ def show_manifest(manifest: Manifest) -> None:
     else:
         rows.append(("nothing to do", "all parts were already done"))
     moved = [
-        f"{name.replace('_', ' ')}: {_MOVED[one['moved']]}"
-        for name, one in manifest.moved.items()
-        if one["moved"] in _MOVED
+        f"{in_words(name)}: {_MOVED[one['moved']]}" for name, one in manifest.moved.items() if one["moved"] in _MOVED
     ]
     if moved:
         rows.append(("moved from training", ", ".join(moved)))

@@ -74,6 +74,7 @@ from lstm_ray.config.model import Truncating as Truncating
 from lstm_ray.config.model import Unlisted as Unlisted
 from lstm_ray.config.model import pools_of as pools_of
 from lstm_ray.config.presets import PRESETS as PRESETS
+from lstm_ray.config.presets import apart_from_presets as apart_from_presets
 from lstm_ray.config.resolve import resolve as resolve
 from lstm_ray.config.score import OLDER_ENGINES as OLDER_ENGINES
 from lstm_ray.config.score import EngineName as EngineName

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
+
+import yaml
 
 from lstm_ray import user_code
 from lstm_ray.config.base import Settings
-from lstm_ray.config.job_file import known_settings
+from lstm_ray.config.job_file import known_settings, to_yaml
 from lstm_ray.errors import ConfigError
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -100,3 +102,32 @@ def with_preset(kind: type[Settings], given: Mapping[str, Any], code: str | None
     if "preset" in found:
         raise ConfigError("has the key 'preset': a preset cannot start from another")
     return {**known_settings(kind, found), **settings}
+
+
+def apart_from_presets(
+    kind: type[Settings],
+    changed: Sequence[str],
+    earlier: Mapping[str, Any],
+    now: Mapping[str, Any],
+    chosen: Collection[str] = (),
+) -> list[str]:
+    """Returns settings in which two runs differ; with different presets, without those that follow from the presets.
+
+    Args:
+        kind: The configuration class.
+        changed: All settings in which they differ.
+        earlier: The settings of one run, as `read_yaml` returns them.
+        now: Those of the other.
+        chosen: Those of the other that were chosen for the data.
+    """
+    presets = [settings.get("preset") for settings in (earlier, now)]
+    if "preset" not in changed or not all(preset in PRESETS for preset in presets):
+        return list(changed)
+    of_presets = [yaml.safe_load(to_yaml(kind.model_validate({"preset": preset}))) for preset in presets]
+
+    def follows(name: str) -> bool:
+        """Returns whether neither run was given this setting. What `best` chooses for the data is not in its YAML."""
+        there, here = (one.get(name, ...) for one in of_presets)
+        return there in (earlier[name], ...) and (name in chosen or here == now[name])
+
+    return ["preset", *(name for name in changed if name != "preset" and not follows(name))]

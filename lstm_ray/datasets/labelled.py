@@ -22,6 +22,7 @@ from lstm_ray.datasets.labels import (
     describe_labels,
     has_words,
     may_hold_labels,
+    meant_labels,
     propose_mapping,
     written_labels,
 )
@@ -35,6 +36,7 @@ from lstm_ray.wording import counted, no_column, usual_column
 
 A = TypeVar("A", pa.Array, pa.ChunkedArray)
 
+_BY_WITHOUT_COLUMN = f"choose with --by, or group by number of words with --by {LENGTH}"
 _READS_IN_MEMORY = 4  # at least as many must fit: Arrow takes up to twice the size, and texts are copied
 
 
@@ -112,7 +114,7 @@ def find_shards(
                 _type_of(file, parquet, group_column, "--validation-group")
             for column in by:
                 if column != LENGTH:
-                    _type_of(file, parquet, column, "--by", by)
+                    _type_of(file, parquet, column, "--by", by, otherwise=_BY_WITHOUT_COLUMN)
             shards += list_shards(file, parquet, is_validation)
     return shards
 
@@ -233,21 +235,24 @@ def read_columns(shard: Shard, columns: list[str]) -> pa.Table:
     return table
 
 
-def list_labels(shards: Sequence[Shard], label_column: str) -> str:
-    """Returns the labels in the shards' files, for a message."""
+def list_labels(shards: Sequence[Shard], label_column: str, mapping: LabelMapping) -> tuple[str, str]:
+    """Returns the labels in the shards' files, for a message, and its end if the mapping may mean some of them."""
     columns = []
     for file in {shard.file.path: shard.file for shard in shards}.values():
         with open_parquet(file) as parquet:
             columns.append(_read_column(file, parquet, label_column))
-    return describe_labels(*columns)
+    meant = meant_labels(mapping, *columns)
+    return describe_labels(*columns), f": did you mean {meant}?" if meant else ""
 
 
-def describe_left_out(without_text: int, with_other_label: int, shards: Sequence[Shard], label_column: str) -> str:
+def describe_left_out(
+    without_text: int, with_other_label: int, shards: Sequence[Shard], label_column: str, mapping: LabelMapping
+) -> str:
     """Returns the end of a sentence: how many rows were left out and why, and which labels occur."""
     left_out = f"; {counted(without_text, 'row')} without words, or not in UTF-8, left out" if without_text else ""
     if with_other_label:
-        labels = list_labels(shards, label_column)
-        left_out += f"; {counted(with_other_label, 'row')} with other labels left out (there are {labels})"
+        labels, remedy = list_labels(shards, label_column, mapping)
+        left_out += f"; {counted(with_other_label, 'row')} with other labels left out (there are {labels}){remedy}"
     return left_out
 
 
@@ -290,7 +295,13 @@ def _partition_type(value: str | None) -> pa.DataType:
 
 
 def _type_of(
-    file: InputFile, parquet: pq.ParquetFile, column: str, option: str, given: Sequence[str] = (), more: str = ""
+    file: InputFile,
+    parquet: pq.ParquetFile,
+    column: str,
+    option: str,
+    given: Sequence[str] = (),
+    more: str = "",
+    otherwise: str = "",
 ) -> pa.DataType:
     schema = parquet.schema_arrow
     if schema.names.count(column) > 1:
@@ -299,7 +310,9 @@ def _type_of(
         return schema.field(column).type
     if column in file.partitions:
         return _partition_type(file.partitions[column])
-    raise InputError(f"{file.path}: {no_column(column, [*schema.names, *file.partitions], option, given, more)}")
+    raise InputError(
+        f"{file.path}: {no_column(column, [*schema.names, *file.partitions], option, given, more, otherwise)}"
+    )
 
 
 def _check_labels(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 import shlex
@@ -25,6 +26,7 @@ OTHER = -1
 _WITH_COMMA = re.compile(r"[+-]?\d+,\d{1,2}")  # 4,5 as in most of Europe; 1,000 is a thousand elsewhere
 _STARS = re.compile(r"(\d(?:\.\d)?)(?: out of 5)? stars?", re.IGNORECASE)  # 4.0 out of 5 stars
 _MOST_SHOWN = 8  # labels in a message
+_LEAST_ALIKE = 0.75  # of two words that one may have been written for, as difflib measures it; opposites have 0.5
 _MOST_CLASSES = 25  # a column with more distinct values does not contain labels
 _POSITIVE = ("positive", "pos", "good", "yes", "true")
 _NEGATIVE = ("negative", "neg", "bad", "no", "false")
@@ -80,8 +82,7 @@ class LabelMapping:
         if is_text_type(column.type):
             values: pa.Array = pc.utf8_normalize(pc.utf8_trim_whitespace(decode_texts(column)), "NFC")
             positive, negative = (
-                pa.array((unicodedata.normalize("NFC", label) for label in labels), pa.large_string())
-                for labels in (self.positive, self.negative)
+                pa.array(map(_in_nfc, labels), pa.large_string()) for labels in (self.positive, self.negative)
             )
         else:
             values = (
@@ -232,6 +233,56 @@ def describe_labels(*columns: pa.ChunkedArray) -> str:
     labels = (repr(label) if is_text_type(column.type) else label for column in columns for label in _distinct(column))
     shown = list(dict.fromkeys(labels))
     return (", ".join(shown[:_MOST_SHOWN]) + (", ..." if len(shown) > _MOST_SHOWN else "")) or "none"
+
+
+def meant_labels(mapping: LabelMapping, *columns: pa.ChunkedArray) -> str | None:
+    """Returns the options with the labels that are meant, if some of the mapping are not in the columns; else None.
+
+    A label is meant by one that differs in case or a few letters, but not in the first one: "happy" is not "unhappy".
+    If none is, but a side has no label at all, the labels are those that `propose_mapping` is certain of.
+    """
+    found = list(dict.fromkeys(label for column in columns for label in _distinct(column)))
+    # In a column of numbers, 5 and 5.0 are the same label.
+    spelled = _in_nfc if any(is_text_type(column.type) for column in columns) else _key
+    there, given = ({*map(spelled, labels)} for labels in (found, (*mapping.positive, *mapping.negative)))
+    free: dict[str, list[str]] = {}
+    for label in found:
+        if spelled(label) not in given:
+            free.setdefault(_key(label), []).append(label)
+
+    def meant(labels: Sequence[str]) -> list[str]:
+        each = ([label] if spelled(label) in there else _similar(label, free) or [label] for label in labels)
+        return [one for some in each for one in some]
+
+    sides = meant(mapping.positive), meant(mapping.negative)
+    if sides == ([*mapping.positive], [*mapping.negative]):
+        known = [there.intersection(map(spelled, labels)) for labels in sides]
+        proposal = None if all(known) else _propose(pa.chunked_array([found], pa.large_string()))
+        if proposal is None or proposal.condition:
+            return None
+        sides = proposal.positive, proposal.negative
+        swapped = [one.intersection(map(spelled, labels)) for one, labels in zip(known, reversed(sides), strict=True)]
+        if any(swapped) or not there.issuperset(map(spelled, (*sides[0], *sides[1]))):
+            return None
+    options = _Proposal(*sides, [], "").options() if {*sides[0]}.isdisjoint(sides[1]) else []
+    return shlex.join(options) or None
+
+
+def _similar(label: str, others: Mapping[str, list[str]]) -> list[str]:
+    """Returns those of other labels, by key, that a label may stand for."""
+    key = _key(label)
+    near = [one for one in others if one == key or (_number(label) is None and one[:1] == key[:1])]
+    return [one for found in difflib.get_close_matches(key, near, 1, _LEAST_ALIKE) for one in others[found]]
+
+
+def _in_nfc(label: str) -> str:
+    return unicodedata.normalize("NFC", label)
+
+
+def _key(label: str) -> str:
+    """Returns what two spellings of a label have in common: 5 and 5.0, Positive and positive."""
+    number = _number(label)
+    return _in_nfc(label).casefold() if number is None else _written(number)
 
 
 def has_words(labels: pa.ChunkedArray) -> bool:

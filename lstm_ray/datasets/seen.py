@@ -107,14 +107,16 @@ def describe_seen(seen: int, rows: int, kind: str, model: str = "the model", acc
         model: What has learned from them: "the model", or the path of another that it is compared with.
         accuracy: The model's accuracy on all rows, if it is known.
     """
-    whose = "" if model == "the model" else f" of {model}"
+    whose, its = ("", "the model's") if model == "the model" else (f" of {model}", "its")
     share = seen / rows
     if share == 1:
         meaning = "nothing here is measured on new reviews"
     elif accuracy is None:
-        meaning = "on new reviews its accuracy may be lower than measured here"
+        meaning = f"on new reviews {its} accuracy may be lower than measured here"
     else:
         # The accuracy of the other rows, b, is lowest if all rows that were seen are right: a = s + (1 - s) b.
         most = min(accuracy, share * (1 - accuracy) / (1 - share))
-        meaning = f"on new reviews its accuracy may be up to {max(0.1, 100 * most):.1f} points lower than measured here"
+        meaning = (
+            f"on new reviews {its} accuracy may be up to {max(0.1, 100 * most):.1f} points lower than measured here"
+        )
     return f"{seen:,} of {counted(rows, f'{kind} row')} ({share:.1%}) also occur in the training data{whose}: {meaning}"

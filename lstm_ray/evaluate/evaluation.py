@@ -268,7 +268,7 @@ def add_up(
         sum_of_texts += scores.sum_of_texts
         progress(Count(done, total, "rows"))
     if counts is None or counts.rows == 0:
-        left_out = describe_left_out(without_text, other_labels, shards, config.label_column)
+        left_out = describe_left_out(without_text, other_labels, shards, config.label_column, label_mapping(config))
         raise InputError(f"{', '.join(config.inputs)}: no rows to evaluate{left_out}")
     seconds = time.perf_counter() - started
     groups = compare_groups(outcomes, counts)
@@ -346,8 +346,11 @@ def _missing_labels(config: EvaluateConfig, shards: Sequence[Shard], counts: Bin
         ("negative", counts.negatives, config.negative_labels),
     ):
         if rows == 0:
-            found = f" (none is {', '.join(labels)}; there are {list_labels(shards, config.label_column)})"
-            yield f"no row is {side}{found if labels else ''}: auc needs both"
+            found = remedy = ""
+            if labels:
+                there, remedy = list_labels(shards, config.label_column, label_mapping(config))
+                found = f" (none is {', '.join(labels)}; there are {there})"
+            yield f"no row is {side}{found}: auc needs both{remedy}"
 
 
 def _with_words(mistakes: list[Mistake], bundle: Bundle) -> list[Mistake]:

@@ -12,6 +12,8 @@ from typing import Any
 METRIC_NAMES = {"loss": "validation loss", "auc": "validation AUC", "accuracy": "validation accuracy"}
 """The values of `--best-by` in words."""
 
+_FEWEST_ROWS = 5  # that may show more than chance does
+
 WORST = (-math.inf, -math.inf)
 """The rank of a model that was not measured."""
 
@@ -47,14 +49,18 @@ def metrics_of_epoch(row: Mapping[str, Any]) -> dict[str, Any]:
 def doubt(metrics: Mapping[str, Any]) -> str | None:
     """Returns a warning if the validation accuracy may be that of always predicting the larger class; else None.
 
-    It may be if it is at most two standard errors above the base rate.
+    It may be if it is at most two standard errors above the base rate, or if the rows are very few or of one class.
     """
     if "base_rate" not in metrics or metrics["rows"] == 0:
         return None
     base, error = metrics["base_rate"], metrics["accuracy_standard_error"]
+    rows, larger = metrics["rows"], "positive" if 2 * metrics["positives"] >= metrics["rows"] else "negative"
+    if rows < _FEWEST_ROWS:
+        return f"too few validation rows ({rows}) to show whether the model has learned"
+    if base == 1:
+        return f"all {rows:,} validation rows are {larger}: they cannot show whether the model has learned"
     if metrics["accuracy"] > base + 2 * error:
         return None
-    larger = "positive" if 2 * metrics["positives"] >= metrics["rows"] else "negative"
     return (
         f"validation accuracy {show_metric(metrics, 'accuracy')} is not two standard errors above {base:.4f}, the "
         f"accuracy of always predicting {larger}: nothing shows that the model has learned"

@@ -51,12 +51,14 @@ from lstm_ray.model.profile import Profile, TrainingData
 from lstm_ray.model.weights import Mix, NetworkWeights
 from lstm_ray.runtime.devices import memory_bytes
 from lstm_ray.text.vocabulary import Vocabulary
-from lstm_ray.wording import reason
+from lstm_ray.wording import either, reason
 
 if TYPE_CHECKING:
     import keras
 
 _MOST_DESCRIPTION_BYTES = 16 << 20
+_MOST_NAMED = 5  # bundles in a message
+_MOST_RUNS = 100  # in which bundles are looked for; on an object store each takes two requests
 _SEEN = "seen.parquet"
 _OWN = frozenset({DESCRIPTION, _SEEN}.union(*FILES.values()))
 
@@ -332,7 +334,8 @@ def _read_description(path: str) -> bytes:
     except InputError as error:
         if storage.exists(description):
             raise BundleError(f"{path}: not a model bundle: {error}") from error
-        raise BundleError(f"{path}: not a model bundle: it has no {DESCRIPTION}{_hint(path)}") from error
+        why = f"it has no {DESCRIPTION}" if _is_directory(path) else "it is a file"
+        raise BundleError(f"{path}: not a model bundle: {why}{_hint(path)}") from error
 
 
 def _read_files(path: str, described: bytes) -> Bundle:
@@ -356,10 +359,10 @@ def _read_file(path: str, name: str, expected: str) -> bytes:
 
 
 def _hint(path: str) -> str:
-    """Returns a hint for a missing bundle, if the path is a training run's directory or `model` in one."""
-    inside = storage.join(path, "model")
-    if storage.exists(storage.join(inside, DESCRIPTION)):
-        return f"; did you mean {inside}?"
+    """Returns a hint for a missing bundle: those in or around the path, or that the training run has not finished."""
+    if found := _bundles_near(path):
+        more = f" ({len(found) - _MOST_NAMED:,} more are there)" if len(found) > _MOST_NAMED else ""
+        return f"; did you mean {either(found[:_MOST_NAMED])}?{more}"
     directory = storage.absolute(path).rstrip("/")
     for run in (directory, directory.removesuffix("/model")):
         settings = storage.join(run, "config.yaml")
@@ -367,3 +370,20 @@ def _hint(path: str) -> str:
             again = f"lstm-ray train --config {shlex.quote(settings)}" if storage.is_local(run) else "the same command"
             return f"; the training run in {run} has not finished, and writes it at its end: {again} resumes it"
     return ""
+
+
+def _bundles_near(path: str) -> list[str]:
+    """Returns the bundle that a local file is in, or those of the runs that a directory is, or has in it."""
+    if _is_directory(path):
+        inside = storage.join(path, "model")
+        near = [inside]
+        if not storage.exists(storage.join(inside, DESCRIPTION)):
+            runs = [storage.join(path, name) for name in storage.list_names(path)[:_MOST_RUNS]]
+            near = [one for run in runs for one in (run, storage.join(run, "model"))]
+    else:
+        near = [str(one) for one in Path(path).parents] if storage.is_local(path) and "://" not in path else []
+    return [one for one in near if storage.exists(storage.join(one, DESCRIPTION))]
+
+
+def _is_directory(path: str) -> bool:
+    return not storage.is_local(path) or Path(storage.locate(path)[1]).is_dir()

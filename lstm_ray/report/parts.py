@@ -32,7 +32,8 @@ def advice(row: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
 
     Args:
         row: The best epoch's row of the history.
-        config: The run's settings; remedies that they already contain are not proposed.
+        config: The run's settings: log loss compares the parts if it chose the epoch, else accuracy; remedies that they
+            already contain are not proposed.
     """
     if row.get("lstm_share") is None:
         return None
@@ -41,12 +42,18 @@ def advice(row: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
     # The preset `best` has dropout, and epochs that fit the data.
     remedies += ["more rows"] if config.get("preset") == "best" else ["more dropout", "more rows and epochs"]
     to_try = f"{', or '.join(remedies)} may help the LSTM"
-    mixed, lstm, ngrams = (row[f"validation_{part}accuracy"] for part in ("", "lstm_", "ngram_"))
-    baseline = f"the n-grams alone ({ngrams:.4f})"
+    # A row more or less makes another accuracy, long before the loss is another: accuracy only if the user goes by it.
+    is_loss = config.get("best_by") == "loss"
+    measure, sign = ("loss", -1) if is_loss else ("accuracy", 1)
+    mixed, lstm, ngrams = (row[f"validation_{part}{measure}"] for part in ("", "lstm_", "ngram_"))
+    shown_mixed, shown_lstm, shown_ngrams = (
+        f"{'log loss ' if is_loss else ''}{one:.4f}" for one in (mixed, lstm, ngrams)
+    )
+    baseline = f"the n-grams alone ({shown_ngrams})"
     if row["lstm_share"] == 0:
         return f"the LSTM has no share in this model: on the validation rows it does not improve {baseline}: {to_try}"
-    if mixed <= ngrams:
-        return f"with the LSTM ({mixed:.4f}) the model is no better than {baseline}: {to_try}"
-    if lstm <= ngrams:
-        return f"the LSTM alone ({lstm:.4f}) does not beat {baseline}: {to_try}"
+    if sign * mixed <= sign * ngrams:
+        return f"with the LSTM ({shown_mixed}) the model is no better than {baseline}: {to_try}"
+    if sign * lstm <= sign * ngrams:
+        return f"the LSTM alone ({shown_lstm}) does not beat {baseline}: {to_try}"
     return None

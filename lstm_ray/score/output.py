@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -34,6 +34,7 @@ from lstm_ray.wording import as_call, counted
 _LOCK, _PLAN, _SETTINGS = "_plan/lock", "_plan/plan.json", "_plan/config.yaml"
 _NEXT = "_next"
 MOST_FILES = 20  # as many as a person compares
+_MOST_NAMED = 2  # input files in a message
 _THREADS = 16  # that move parts: on an object store each waits for its answer
 
 
@@ -142,17 +143,24 @@ def _difference(config: ScoreConfig, plan: Plan) -> str:
 
 
 def _changed_inputs(earlier: Sequence[dict[str, Any]], plan: Plan) -> list[str]:
-    """Returns a sentence about the first input file that differs, with the number of others; none if all are equal."""
+    """Returns sentences about the input files that differ; none if all are equal."""
     before = {file["path"]: file for file in earlier}
     now = {file["path"]: file for file in _as_json(plan.files)}
-    changes = {path: "has changed" for path in before.keys() & now.keys() if before[path] != now[path]}
-    changes |= dict.fromkeys(now.keys() - before.keys(), "is a new input")
-    changes |= dict.fromkeys(before.keys() - now.keys(), "is no longer an input")
-    if not changes:
-        return [] if list(before) == list(now) else ["the inputs are in another order"]
-    first = min(changes)
-    more = f", besides {counted(len(changes) - 1, 'other file')}" if len(changes) > 1 else ""
-    return [f"{first} {changes[first]}{more}"]
+    if before and now and before.keys().isdisjoint(now):
+        return [f"its inputs were {_some(before)}, now {_some(now)}"]
+    kinds = (
+        ([path for path in before if path in now and before[path] != now[path]], "has changed", "have changed"),
+        ([path for path in now if path not in before], "is a new input", "are new inputs"),
+        ([path for path in before if path not in now], "is no longer an input", "are no longer inputs"),
+    )
+    found = [f"{_some(paths)} {one if len(paths) == 1 else more}" for paths, one, more in kinds if paths]
+    return found or ([] if list(before) == list(now) else ["the inputs are in another order"])
+
+
+def _some(paths: Collection[str]) -> str:
+    """Returns the first paths for a message, and how many more there are."""
+    first, more = list(paths)[:_MOST_NAMED], len(paths) - _MOST_NAMED
+    return f"{', '.join(first)} and {more:,} more" if more > 0 else " and ".join(first)
 
 
 def _as_json(files: Sequence[Any]) -> list[dict[str, Any]]:

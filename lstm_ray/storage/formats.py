@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+import shlex
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
@@ -113,7 +114,7 @@ def not_parquet(path: str, error: BaseException, begin: bytes = b"") -> str:
     if found is not None:
         source = name if "://" in path else path
         fetched = f"fetch {name}, and " if "://" in path else ""
-        return f"not a Parquet file: {fetched}{_conversion([source], name[: found.start()])} it"
+        return f"not a Parquet file: {fetched}{conversion([source], name[: found.start()])} it"
     if (what := unsupported_format(begin)) is not None:
         return f"not a Parquet file: it is {what}"
     if begin.startswith(PARQUET) and ("magic bytes not found" in str(error) or "file size is" in str(error)):
@@ -155,15 +156,28 @@ def many_to_convert(directory: str, names: Sequence[str], are_all: bool = True) 
         return "fetch them, and convert them with lstm-ray data convert"
     if len(names) == 1:
         path = os.path.join(directory, names[0])
-        return f"{_conversion([path], path[: -len(endings[0])])} it"
+        return f"{conversion([path], path[: -len(endings[0])])} it"
     if not are_all:
         return "convert them one by one with lstm-ray data convert"
     below = "**" if any("/" in name for name in names) else ""
     patterns = [os.path.join(glob.escape(directory), below, f"*{ending}") for ending in endings]
     # Into the directory: the same command then finds it there.
     output = os.path.join(directory, os.path.basename(os.path.abspath(directory)) or "all")
-    return f"{_conversion(patterns, output)} them"
+    if os.path.exists(f"{output}.parquet"):
+        return f"their rows may be in {output}.parquet"
+    return f"{conversion(patterns, output)} them"
 
 
-def _conversion(sources: Sequence[str], stem: str) -> str:
-    return f"`{command_line('data', 'convert', *sources, '--output', f'{stem}.parquet')}` makes Parquet of"
+def conversion(sources: Sequence[str], stem: str) -> str:
+    """Returns the command that makes Parquet of sources, without the object: "`...` makes Parquet of".
+
+    Args:
+        sources: CSV, TSV or JSON files.
+        stem: Name of the output, without its ending. If there is one, it is proposed first, and then another output.
+    """
+    output, number = f"{stem}.parquet", 1
+    is_there = "" if not os.path.exists(output) else f"did you mean {shlex.quote(output)}? If not, "
+    while os.path.exists(output):
+        number += 1
+        output = f"{stem}-{number}.parquet"
+    return f"{is_there}`{command_line('data', 'convert', *sources, '--output', output)}` makes Parquet of"

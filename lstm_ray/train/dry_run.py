@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from lstm_ray import storage
-from lstm_ray.config import TrainConfig, to_yaml, with_paths
+from lstm_ray.config import TrainConfig, left_open, to_yaml, with_paths
 from lstm_ray.datasets.labelled import Shard, count_labels, describe_left_out
 from lstm_ray.datasets.labels import OTHER, label_mapping
 from lstm_ray.datasets.unlabelled import find_text_shards
@@ -37,8 +37,9 @@ def describe(config: TrainConfig) -> str:
     notes: list[Event] = []
     config, _ = start_from(config)
     shards = find_all_shards(config, notes.append)
+    chosen = left_open(config)
     config, reasons = choose(config, shards)
-    inputs = describe_inputs(config, shards)
+    inputs = describe_inputs(config, shards, chosen)
     start_tensorflow()
     if config.network is not None:
         check_network(config)
@@ -60,12 +61,13 @@ def describe(config: TrainConfig) -> str:
     )
 
 
-def describe_inputs(config: TrainConfig, shards: Sequence[Shard]) -> list[str]:
+def describe_inputs(config: TrainConfig, shards: Sequence[Shard], chosen: Collection[str] = ()) -> list[str]:
     """Returns a line on the training, validation and unlabelled data; reads labels and groups, but no texts.
 
     Args:
         config: The settings.
         shards: Row groups of the run, as `find_all_shards` lists them.
+        chosen: Settings that were chosen for the data.
 
     Raises:
         InputError: A file is missing, is not Parquet, or lacks a column, or a label is not 0 or 1 and not mapped, or
@@ -74,7 +76,7 @@ def describe_inputs(config: TrainConfig, shards: Sequence[Shard]) -> list[str]:
     """
     run = with_paths(config, storage.absolute)
     check_inputs(run)
-    open_run(run)
+    open_run(run, chosen)
     lines = []
     mapping = label_mapping(config)
     for side, inputs in (("training", config.train), ("validation", config.validation)):
@@ -82,16 +84,16 @@ def describe_inputs(config: TrainConfig, shards: Sequence[Shard]) -> list[str]:
         if inputs:
             files = len({shard.file.path for shard in used})
             labels = count_labels(used, config.label_column, mapping)
-            found = f"{labels[1]:,} positive, {labels[0]:,} negative" + describe_left_out(
-                0, labels[OTHER], used, config.label_column
-            )
+            found = f"{labels[1]:,} positive, {labels[0]:,} negative"
+            left_out = describe_left_out(0, labels[OTHER], used, config.label_column, mapping)
             if not (labels[1] and labels[0]) and side == "training":
-                raise InputError(
-                    f"{', '.join(inputs)}: column {config.label_column!r}: {found}: training needs both classes"
-                )
+                problem = f"{found}: training needs both classes{left_out}"
+                raise InputError(f"{', '.join(inputs)}: column {config.label_column!r}: {problem}")
             if side == "training":
                 check_groups(used, config)
-            lines.append(f"{side}: {counted(sum(labels.values()), 'row')} in {counted(files, 'file')}, {found}")
+            lines.append(
+                f"{side}: {counted(sum(labels.values()), 'row')} in {counted(files, 'file')}, {found}{left_out}"
+            )
     if config.unlabelled:
         rows = sum(len(shard.rows) for shard in find_text_shards(config.unlabelled, config.text_column))
         times = counted(config.pretrain_epochs, "time")

@@ -12,6 +12,7 @@ import yaml
 from lstm_ray import storage
 from lstm_ray.config import (
     TrainConfig,
+    apart_from_presets,
     changed_since,
     describe_changes,
     left_open,
@@ -33,7 +34,7 @@ _OF_PYTHON = (
     "# lstm_ray.train was given a data frame: it was the file .../lstm-ray/tables/table-....parquet during the call.\n"
     "# The same call, with the same data frame, resumes this run."
 )
-_MOST_NAMED = 5  # settings that differ: another preset changes two dozen, and is the first of them
+_MOST_NAMED = 5  # settings that differ
 VECTORS = "vectors"
 PRETRAINING = "pretraining"
 _RESULTS = ("metrics.json", "history.parquet", "history.png", "report.html", ID_FILE)
@@ -83,9 +84,10 @@ def open_run(config: TrainConfig, chosen: Collection[str] = ()) -> bool:
     wanted = yaml.safe_load(to_yaml(config))
     changed = changed_since(earlier, config, storage.absolute)
     if changed:
-        differences = describe_changes(changed[:_MOST_NAMED], earlier, wanted)
-        if len(changed) > _MOST_NAMED:
-            differences += f", and {len(changed) - _MOST_NAMED} more"
+        told = apart_from_presets(TrainConfig, changed, earlier, wanted, chosen)
+        differences = describe_changes(told[:_MOST_NAMED], earlier, wanted)
+        if len(told) > _MOST_NAMED:
+            differences += f", and {len(told) - _MOST_NAMED} more"
         if set(changed) <= set(chosen):
             raise OutputError(
                 f"{config.output}: the training data has changed since this run began: for it the preset best chose "

@@ -6,12 +6,23 @@ OUTPUT/tune.yaml  trials/NNNN/ (a training run each)  trials.parquet  trials.png
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import pyarrow.parquet as pq
+import yaml
 
 from lstm_ray import storage
-from lstm_ray.config import TuneConfig, changed_since, option_name, read_yaml, to_yaml, with_paths
+from lstm_ray.config import (
+    TuneConfig,
+    apart_from_presets,
+    changed_since,
+    left_open,
+    option_name,
+    read_yaml,
+    to_yaml,
+    with_paths,
+)
 from lstm_ray.errors import ConfigError, OutputError
 from lstm_ray.progress import Progress
 from lstm_ray.report.search_page import search_png, search_report
@@ -59,10 +70,11 @@ def tune(config: TuneConfig, progress: Progress) -> SearchResult:
     check_tracking(config)
     config = with_paths(config, storage.absolute)
     # Errors in the data are reported once, before any trial starts.
+    open_settings = left_open(config)
     config, reasons = choose(config, find_all_shards(config, progress))
     trials = {number: trial_config(config, number) for number in range(1, config.trials + 1)}
     with storage.locked(config.output, _LOCK):
-        open_search(config)
+        open_search(config, open_settings)
         remaining = {number: trial for number, trial in trials.items() if marked(trial.output) is None}
         progress(f"{counted(len(trials), 'trial')}, {len(remaining)} to run")
         # Trials of an earlier, longer search are included: one of them may be the best.
@@ -81,8 +93,12 @@ def tune(config: TuneConfig, progress: Progress) -> SearchResult:
     return SearchResult(config.output, ended, best)
 
 
-def open_search(config: TuneConfig) -> None:
+def open_search(config: TuneConfig, chosen: Collection[str] = ()) -> None:
     """Starts a search, or checks that the search in the directory can be resumed.
+
+    Args:
+        config: The settings.
+        chosen: Those that were chosen for the data.
 
     Raises:
         OutputError: The directory contains something else.
@@ -95,6 +111,7 @@ def open_search(config: TuneConfig) -> None:
     if earlier is not None and not config.fresh:
         changed = changed_since(earlier, config, storage.absolute)
         if changed:
+            changed = apart_from_presets(TuneConfig, changed, earlier, yaml.safe_load(to_yaml(config)), chosen)
             raise OutputError(
                 f"{config.output}: holds a search with other settings ({', '.join(map(option_name, changed))}): choose "
                 "another --output, or --fresh to delete that search and start over"

@@ -101,6 +101,13 @@ def test_very_many_names_are_not_all_listed() -> None:
             "no column 'label'; it has 'sentiment', 'sentiment_probability': choose with --label-column",
         ),
         ("a.b", ["a", "b"], "--by", "no column 'a.b'; it has 'a', 'b': write 'b' of 'a' to a column of its own"),
+        (
+            "label",
+            ["text"],
+            "--label-column",
+            "no column 'label'; it has 'text': to learn from texts or measure a model on them, each needs a label, "
+            "in a column of its own",
+        ),
         ("text", [], "--text-column", "no column 'text'; it has none: choose with --text-column"),
     ],
 )

@@ -397,7 +397,7 @@ def _check_classes(prepared: Prepared, config: TrainConfig, share: float | None)
 
     def left_out() -> str:
         counts = prepared.rows_without_text, prepared.rows_with_other_label
-        return describe_left_out(*counts, find_all_shards(config), config.label_column)
+        return describe_left_out(*counts, find_all_shards(config), config.label_column, label_mapping(config))
 
     if len(training) == 0 and len(validation) and not config.validation:
         raise _undivided(config, len(validation), groups, share, is_all_held_out=True, left_out=left_out())

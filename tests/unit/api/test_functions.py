@@ -9,8 +9,11 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+import typer
 
 import lstm_ray
+from lstm_ray.cli.app import app
+from lstm_ray.cli.help import commands_called
 from lstm_ray.errors import ConfigError, OutputError
 from lstm_ray.progress import Count
 from lstm_ray.train import run
@@ -132,3 +135,26 @@ def test_the_names_of_the_library_are_there_after_its_import() -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'trane'"):
         lstm_ray.trane  # type: ignore[attr-defined]  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [
+        ("predict", r"use lstm_ray\.load\(MODEL\)\.predict\(TEXTS\)$"),
+        ("to_keras", r"use lstm_ray\.load\(MODEL\)\.to_keras\(\)$"),
+        ("imdb", "use the command lstm-ray data imdb$"),
+        ("demo", "use the command lstm-ray demo$"),
+    ],
+)
+def test_what_the_library_has_instead_of_a_name_is_named(name: str, instead: str) -> None:
+    with pytest.raises(AttributeError, match=f"no attribute '{name}': {instead}"):
+        getattr(lstm_ray, name)
+
+
+def test_what_it_has_instead_is_there() -> None:
+    for name, instead in lstm_ray._INSTEAD.items():
+        if instead.startswith("the command"):
+            words = instead.removeprefix("the command lstm-ray ").split()
+            assert commands_called(words[-1], typer.main.get_command(app)).count(words) == 1
+        else:
+            assert callable(getattr(lstm_ray.Model, name))

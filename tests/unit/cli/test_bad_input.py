@@ -191,6 +191,16 @@ def test_a_mapping_that_leaves_nothing_says_so(run: Run) -> None:
     assert_one_line(run("evaluate", "no_words.parquet", *EVALUATE), 1, "no rows to evaluate; 2 rows without words")
 
 
+@pytest.mark.parametrize("command", [("train", *TRAIN, "--train"), ("train", "--dry-run", *TRAIN, "--train")])
+def test_labels_in_another_case_are_proposed(run: Run, place: Path, command: tuple[str, ...]) -> None:
+    pq.write_table(pa.table({"text": TEXTS, "label": ["Positive", "Negative"] * 3}), place / "cases.parquet")
+    mapping = ("--positive-labels", "positive", "--negative-labels", "negative")
+    proposal = "did you mean --positive-labels Positive --negative-labels Negative?"
+    assert_one_line(run(*command, "cases.parquet", *mapping), 1, "there are 'Negative', 'Positive'", proposal)
+    if "--dry-run" not in command:
+        assert_one_line(run("evaluate", "cases.parquet", *EVALUATE, *mapping), 1, "no rows to evaluate", proposal)
+
+
 def test_train_wants_rows_to_validate_on(run: Run) -> None:
     arguments = ("--train", "good.parquet", "--output", "out")
     assert_one_line(run("train", *arguments, "--validation", "no_rows.parquet"), 1, "no_rows.parquet", "no rows")

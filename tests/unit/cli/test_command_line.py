@@ -66,6 +66,7 @@ def test_settings_that_are_not_known_here_are_none(words: str) -> None:
     ("words", "message"),
     [
         ("scor a", "no command 'scor'; did you mean score\\?"),
+        ("convert a", "no command 'convert'; did you mean data convert\\?"),
         ("cluster rendr", "no command 'rendr'; did you mean render\\?"),
         ("score a --model m", "--output is missing"),
         ("train --train a --output o --epochs 0", "--epochs is 0: should be"),

@@ -33,6 +33,11 @@ def test_what_is_no_parquet_names_the_command_that_makes_it(
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     assert pq.read_table(words[-1]).to_pylist() == [{"text": "good", "label": 1}]
+    with pytest.raises(InputError) as again, open_parquet(find_file(str(tmp_path / name))):
+        pass
+    assert f"not a Parquet file: did you mean {shlex.quote(words[-1])}? If not, `lstm-ray" in str(again.value)
+    _, *others = shlex.split(str(again.value).split("`")[1])
+    assert others == [*words[:-1], words[-1].replace(".parquet", "-2.parquet")]
 
 
 @pytest.mark.parametrize("names", [["a.csv", "b.csv"], ["a.csv", "b.CSV"], ["a/x.jsonl", "y.jsonl"]], ids=str)
@@ -49,7 +54,9 @@ def test_a_directory_of_what_is_no_parquet_is_refused_with_a_command_that_works(
     _, *words = shlex.split(str(refused.value).split("`")[1])
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
-    (made,) = find_inputs(["my [old] reviews"])  # the same input now has the rows
+    notes: list[object] = []
+    (made,) = find_inputs(["my [old] reviews"], notes.append)  # the same input now has the rows
+    assert str(notes[0]).endswith(f"; their rows may be in {tmp_path}/my [old] reviews/my [old] reviews.parquet")
     assert made.path == str(tmp_path / "my [old] reviews/my [old] reviews.parquet")
     assert pq.read_table(made.path, partitioning=None).to_pylist() == [{"text": "good"}] * 2
 

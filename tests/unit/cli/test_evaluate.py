@@ -39,3 +39,27 @@ def test_rows_that_only_this_model_can_score_are_not_compared(monkeypatch: pytes
     monkeypatch.setattr(lstm_ray, "evaluate", lambda **_: evaluation)
     printed = CliRunner().invoke(app, ["evaluate", "a.parquet", "--model", "new", "--compare", "old"]).stdout
     assert "rows that both can score  2; this model's accuracy there: 0.5000\n" in printed
+
+
+@pytest.mark.parametrize(
+    ("goal", "name"),
+    [
+        (("--target-precision", "0.97"), "target precision 0.97"),
+        (("--maximize", "balanced_accuracy"), "maximize balanced accuracy"),
+    ],
+    ids=str,
+)
+def test_names_are_in_words_and_what_a_goal_reaches_comes_last(
+    monkeypatch: pytest.MonkeyPatch, goal: tuple[str, str], name: str
+) -> None:
+    counts = BinaryCounts.from_scores(np.array([1, 0], np.int8), np.array([0.7, 0.2], np.float32))
+    evaluation = Evaluation(counts, 0, 0, [], rows_seen=None, seconds=1.0, chosen=counts.at(0.6))
+    monkeypatch.setattr(lstm_ray, "evaluate", lambda **_: evaluation)
+    printed = CliRunner().invoke(app, ["evaluate", "a.parquet", "--model", "m", *goal]).stdout
+    assert "_" not in printed
+    names = [line.split("  ")[0] for line in printed.splitlines()]
+    assert {"base rate", "balanced accuracy", "AUC", "F1", "log loss"} <= {*names}
+    assert printed.splitlines()[-1].split("  ") == [
+        name,
+        "threshold 0.6: precision 1.0000, recall 1.0000, accuracy 1.0000",
+    ]

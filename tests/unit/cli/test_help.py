@@ -205,6 +205,11 @@ def test_the_command_line_is_imported_in_a_moment() -> None:
             ("train", "--overwrite"),
             "Error: no such option --overwrite; did you mean --fresh? Delete the run that --output",
         ),
+        (("convert", "a.csv"), "Error: No such command 'convert'; did you mean lstm-ray data convert?"),
+        (("imdb",), "Error: No such command 'imdb'; did you mean lstm-ray data imdb?"),
+        (("data", "train"), "Error: No such command 'train'; did you mean lstm-ray train?"),
+        (("status",), "Error: No such command 'status'; did you mean lstm-ray cluster status or lstm-ray jobs status?"),
+        (("jobs", "lst"), "Error: No such command 'lst'. Did you mean 'list'?"),
         (("train", "--lr", "1"), "Error: no such option --lr; did you mean --learning-rate? Adam's learning rate"),
         (("score", "--fresh"), "Error: no such option --fresh; did you mean --overwrite? Replace scores"),
         (

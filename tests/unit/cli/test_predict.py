@@ -130,16 +130,19 @@ def test_a_number_after_explain_is_no_text(run: Run) -> None:
 
 @pytest.mark.parametrize("name", ["a b.csv", "c.JSONL"])
 def test_a_file_of_columns_is_converted_by_the_remedy(
-    run: Run, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+    run: Run, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / name).write_text('{"id": 1}\n' if name == "c.JSONL" else "id,text\n1,good\n", encoding="utf-8")
     code, texts, error = run("--file", name)
     assert (code, texts) == (2, [])
-    command = shlex.split(error[error.index("lstm-ray data convert") : error.index(" makes Parquet of it")])
+    command = shlex.split(error[error.index("lstm-ray data convert") : error.index("` makes Parquet of it")])
     monkeypatch.setattr("sys.argv", command)
     with pytest.raises(SystemExit) as ended:
         main()
     assert not ended.value.code
+    capsys.readouterr()
+    made = shlex.quote(f"{Path(name).stem}.parquet")
+    assert f"did you mean {made}? If not, " in run("--file", name)[2]
     assert pq.read_table(tmp_path / f"{Path(name).stem}.parquet")["id"].to_pylist() == [1]
 
 

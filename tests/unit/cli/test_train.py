@@ -179,6 +179,7 @@ def test_a_network_that_loses_to_the_ngrams_is_told_what_to_try(monkeypatch: pyt
     row = {
         "validation_accuracy": 0.8,
         "validation_lstm_accuracy": 0.6,
+        "validation_loss": 0.45,
         "validation_lstm_loss": 0.6,
         "validation_ngram_accuracy": 0.7,
         "validation_ngram_loss": 0.5,
@@ -188,7 +189,7 @@ def test_a_network_that_loses_to_the_ngrams_is_told_what_to_try(monkeypatch: pyt
     show_outcome(Outcome(state, TrainConfig(epochs=1), 90, 10, 0, 0))
     assert (shown["LSTM alone"], shown["n-grams alone"], shown["LSTM's share"]) == ("0.6000", "0.7000", "20%")
     (note,) = said
-    assert note.startswith("note: the LSTM alone (0.6000) does not beat the n-grams alone (0.7000): ")
+    assert note.startswith("note: the LSTM alone (log loss 0.6000) does not beat the n-grams alone (log loss 0.5000): ")
 
 
 def test_a_printed_outcome_shows_the_model_and_the_figures() -> None:

@@ -16,6 +16,7 @@ from lstm_ray.datasets.labels import (
     LabelMapping,
     describe_labels,
     mapping_options,
+    meant_labels,
     propose_mapping,
 )
 from lstm_ray.wording import join_list
@@ -137,6 +138,38 @@ def test_labels_that_are_clear_make_a_proposal_that_can_be_taken(
     assert options == ["--positive-labels", positive, "--negative-labels", negative]
     decoded = LabelMapping(split_list(positive), split_list(negative)).decode(column)
     assert 1 in decoded
+
+
+@pytest.mark.parametrize(
+    ("given", "labels", "meant"),
+    [
+        ("positive negative", ["Positive", "Negative"], "Positive Negative"),
+        ("positive NEGATIVE", ["Positive", "Negative", "negative"], "Positive Negative,negative"),
+        ("positiv negative", ["positive", "negative"], "positive negative"),
+        ("good neg,bad", ["pos", "neg"], "pos neg"),
+        ("satisfied unsatisfied", ["satisfied", "Unsatisfied"], "satisfied Unsatisfied"),
+        ("5 1", ["5.0", "1.0"], "5.0 1.0"),
+        ("true false", ["True", "False"], "True False"),
+        ("5 4", [1, 0], "1 0"),
+        ("positive negative,bad", ["positive", "Negative"], "positive Negative,bad"),
+        # None is meant, or which is unclear:
+        ("positive negative", ["positive", "negative", "neutral"], None),
+        ("pos,POS neg", ["pos", "neg"], None),
+        ("5.0 1", [5, 1], None),
+        ("4,5 1,2", [1], None),
+        ("happy sad", ["unhappy", "sad"], None),
+        ("positive negative", ["positive", "positive"], None),
+        ("gut schlecht", ["happy", "sad"], None),
+        ("g\u00e9nial nul", ["ge\u0301nial", "nul"], None),
+        ("5 1", [5, 1, 3], None),
+        ("pos neg", [], None),
+    ],
+    ids=str,
+)
+def test_labels_that_are_not_there_mean_similar_ones(given: str, labels: list[Any], meant: str | None) -> None:
+    positive, negative = (tuple(side.split(",")) for side in given.split())
+    options = meant_labels(LabelMapping(positive, negative), pa.chunked_array([labels]))
+    assert (options and options.replace("--positive-labels ", "").replace(" --negative-labels", "")) == meant
 
 
 @pytest.mark.parametrize(

@@ -72,8 +72,11 @@ def test_what_is_no_list_of_hashes_is_an_error_of_arrow() -> None:
 
 def test_the_share_is_told() -> None:
     assert describe_seen(35, 5_000, "validation") == (
-        "35 of 5,000 validation rows (0.7%) also occur in the training data: on new reviews its accuracy may be lower "
-        "than measured here"
+        "35 of 5,000 validation rows (0.7%) also occur in the training data: on new reviews the model's accuracy may "
+        "be lower than measured here"
+    )
+    assert describe_seen(1, 2, "evaluation", "old").endswith(
+        "training data of old: on new reviews its accuracy may be lower than measured here"
     )
     assert describe_seen(9, 9, "validation").endswith("training data: nothing here is measured on new reviews")
 

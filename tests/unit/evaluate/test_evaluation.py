@@ -65,12 +65,14 @@ def test_rows_of_both_labels_cause_no_warning(tmp_path: Path, tiny_bundle: Path)
         (
             [1, 2, 5],
             {"positive_labels": "4", "negative_labels": "1"},
-            "no row is positive (none is 4; there are 1, 2, 5): auc needs both",
+            "no row is positive (none is 4; there are 1, 2, 5): auc needs both: did you mean --positive-labels 5 "
+            "--negative-labels 1,2?",
         ),
         (
             ["Neg", "pos"],
             {"positive_labels": "pos", "negative_labels": "neg,bad"},
-            "no row is negative (none is neg, bad; there are 'Neg', 'pos'): auc needs both",
+            "no row is negative (none is neg, bad; there are 'Neg', 'pos'): auc needs both: did you mean "
+            "--positive-labels pos --negative-labels Neg,bad?",
         ),
     ],
 )
@@ -261,7 +263,7 @@ def test_groups_add_up_to_all_rows_and_are_written(tmp_path: Path, tiny_bundle: 
         evaluated(tmp_path, tiny_bundle, by="shops")
     with pytest.raises(InputError, match=r"no column 'shops'; .*: did you mean --by length,shop\?$"):
         evaluated(tmp_path, tiny_bundle, by="length,shops")
-    with pytest.raises(InputError, match=r"no column 'shops'; .*: choose with --by$"):
+    with pytest.raises(InputError, match=r"no column 'shops'; .*: choose with --by, or .* --by length$"):
         evaluated(tmp_path, tiny_bundle, by="shop,shops")
 
 

@@ -78,7 +78,7 @@ def counted(right: int, positives: int, rows: int = 100) -> dict[str, Any]:
             "0.7200 ± 0.0449 is not two standard errors above 0.7000, the accuracy of always predicting negative",
         ),
         (30, 30, "always predicting negative"),
-        (100, 100, "0.0000 is not two standard errors above 1.0000"),
+        (100, 100, "all 100 validation rows are positive: they cannot show whether the model has learned"),
         (100, 99, None),
     ],
 )
@@ -86,4 +86,6 @@ def test_an_accuracy_that_may_be_the_base_rate_is_doubted(right: int, positives:
     found = doubt(counted(right, positives))
     assert found is None if sentence is None else sentence in str(found)
     assert doubt({}) is None
+    assert doubt(counted(1, 0, rows=2)) == "too few validation rows (2) to show whether the model has learned"
+    assert doubt(counted(4, 2, rows=4)) == "too few validation rows (4) to show whether the model has learned"
     assert doubt(metrics(0.3, 0.5, 0.5)) is None, "measured by a version that did not count the base rate"

@@ -207,7 +207,8 @@ def test_a_directory_that_is_no_bundle_is_named(tmp_path: Path, copy: Path) -> N
     for path, message in (
         (tmp_path / "missing", "no such model bundle"),
         (tmp_path, r"not a model bundle: it has no bundle\.json"),
-        (copy / "model.keras", "not a model bundle"),
+        (copy / "model.keras", rf"not a model bundle: it is a file; did you mean {re.escape(str(copy))}\?$"),
+        (Path(__file__), "not a model bundle: it is a file$"),
     ):
         with pytest.raises(BundleError, match=message) as raised:
             read_bundle(str(path))
@@ -232,6 +233,17 @@ def test_a_run_that_has_not_finished_is_told_from_a_wrong_path(tmp_path: Path, i
 def test_a_run_in_place_of_its_model_is_told_where_that_is(copy: Path) -> None:
     with pytest.raises(BundleError, match=rf"it has no bundle\.json; did you mean {re.escape(str(copy))}\?$"):
         read_bundle(str(copy.parent))
+
+
+def test_a_directory_of_runs_is_told_which_bundles_are_in_it(copy: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    for name in "abcdefg":
+        shutil.copytree(copy, runs / name if name == "b" else runs / name / "model")
+    with pytest.raises(BundleError) as raised:
+        read_bundle(str(runs))
+    named = ", ".join(f"{runs}/{name}" for name in ("a/model", "b", "c/model", "d/model"))
+    hint = f"it has no bundle.json; did you mean {named} or {runs}/e/model? (2 more are there)"
+    assert str(raised.value) == f"{runs}: not a model bundle: {hint}"
 
 
 # What is in it

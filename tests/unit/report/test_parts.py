@@ -51,6 +51,25 @@ def test_a_network_that_loses_to_the_ngrams_is_pointed_out(figures: tuple[float,
     assert found is None if said is None else found is not None and found.startswith(said)
 
 
+@pytest.mark.parametrize(
+    ("losses", "said"),
+    [
+        ((0.20, 0.22, 0.23), None),
+        (
+            (0.20, 0.24, 0.23),
+            "the LSTM alone (log loss 0.2400) does not beat the n-grams alone (log loss 0.2300): word",
+        ),
+        ((0.23, 0.24, 0.23), "with the LSTM (log loss 0.2300) the model is no better than the n-grams alone (log loss"),
+    ],
+)
+def test_parts_are_compared_by_the_loss_if_it_chose_the_epoch(losses: tuple[float, ...], said: str | None) -> None:
+    names = ("validation_loss", "validation_lstm_loss", "validation_ngram_loss")
+    figures = {**row(0.92, 0.9165, 0.9188), **dict(zip(names, losses, strict=True))}
+    found = advice(figures, {"best_by": "loss"})
+    assert found is None if said is None else found is not None and found.startswith(said)
+    assert str(advice(figures, {"best_by": "accuracy"})).startswith("the LSTM alone (0.9165) does not beat")
+
+
 def test_a_network_without_a_share_is_pointed_out() -> None:
     found = advice({**row(0.8, 0.81, 0.8), "lstm_share": 0.0}, {})
     assert found is not None

@@ -450,7 +450,16 @@ def test_other_inputs_are_named(run: Run, place: Path) -> None:
     with pytest.raises(OutputError, match=r"\(.*in/c.parquet is a new input\)"):
         run()
     os.utime(a, (1, 1))
-    with pytest.raises(OutputError, match=rf"\({a} has changed, besides 1 other file\)"):
+    with pytest.raises(OutputError, match=rf"\({a} has changed; {place}/in/c.parquet is a new input\)"):
+        run()
+    pq.write_table(pq.read_table(b), place / "other.parquet")
+    with pytest.raises(OutputError, match=rf"\(its inputs were {a} and {b}, now {place}/other.parquet\)"):
+        run(inputs=(str(place / "other.parquet"),))
+    for name in "defg":
+        pq.write_table(pq.read_table(b), place / f"in/{name}.parquet")
+    b.unlink()
+    said = rf"{place}/in/c.parquet, {place}/in/d.parquet and 3 more are new inputs; {b} is no longer an input\)"
+    with pytest.raises(OutputError, match=said):
         run()
 
 

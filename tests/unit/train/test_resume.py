@@ -64,12 +64,40 @@ def test_other_settings_are_refused_and_named(settings: TrainConfig, change: dic
     assert (Path(settings.output) / "config.yaml").read_bytes() == before
 
 
-def test_of_many_other_settings_the_preset_and_some_are_named(settings: TrainConfig) -> None:
+def test_of_many_other_settings_some_are_named(settings: TrainConfig) -> None:
     begin_run(settings)
-    other = TrainConfig.model_validate({"preset": "bilstm", "train": settings.train, "output": settings.output})
-    with pytest.raises(OutputError, match=r"\(--preset none there, bilstm here, [^)]*, and \d+ more\)") as error:
-        open_run(other)
+    given = {
+        "units": 9,
+        "dropout": 0.1,
+        "max_tokens": 9,
+        "seed": 9,
+        "padding": "post",
+        "learning_rate": 0.1,
+        "ema": 0.9,
+    }
+    with pytest.raises(OutputError, match=r"\([^)]*, and 2 more\)") as error:
+        open_run(changed(settings, **given))
     assert str(error.value).count(" there, ") == 5
+
+
+def test_settings_that_follow_from_another_preset_are_not_named(settings: TrainConfig) -> None:
+    plain = {"train": settings.train, "output": settings.output}
+    begin_run(TrainConfig.model_validate({**plain, "preset": "none", "seed": 3}))
+
+    def difference(**given: Any) -> str:
+        with pytest.raises(OutputError) as error:
+            open_run(TrainConfig.model_validate({**plain, "seed": 3, **given}))
+        return str(error.value).partition("(")[2].partition(")")[0]
+
+    assert difference(preset="bilstm") == "--preset none there, bilstm here"
+    assert difference(preset="bilstm", units=7) == "--preset none there, bilstm here, --units 128 there, 7 here"
+    assert difference(preset="lstm", seed=4) == "--preset none there, lstm here, --seed 3 there, 4 here"
+    assert difference(preset="none", seed=4) == "--seed 3 there, 4 here"
+    settled = changed(TrainConfig.model_validate({**plain, "preset": "none", "seed": 3}), preset="best", max_tokens=90)
+    for chosen, named in (((), True), (("max_tokens",), False)):
+        with pytest.raises(OutputError, match="--preset none there, best here") as error:
+            open_run(settled, chosen)
+        assert ("--max-tokens" in str(error.value)) is named
 
 
 def test_a_setting_unknown_to_an_older_version_has_its_default(settings: TrainConfig) -> None:

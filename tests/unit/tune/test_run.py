@@ -36,6 +36,9 @@ def test_a_search_of_an_older_version_resumes(config: TuneConfig) -> None:
     run.open_search(config)
     with pytest.raises(OutputError, match=r"holds a search with other settings \(--split-on\)"):
         run.open_search(config.model_copy(update={"split_on": "space"}))
+    other = TuneConfig.model_validate({**config.model_dump(), "preset": "lstm", "units": 128, "embedding_size": 32})
+    with pytest.raises(OutputError, match=r"holds a search with other settings \(--preset, --embedding-size\)"):
+        run.open_search(other)
 
 
 @pytest.mark.parametrize("fresh", [True, False])
