@@ -196,8 +196,9 @@ class Model:
         with python_call(_ARGUMENTS, is_short=True):
             _check_batch(table)
             if not isinstance(table, pa.Table):
-                call = f"model(batch, text_column={text_column!r}" + (f", prefix={prefix!r})" if prefix else ")")
-                raise InputError(f"expected an Arrow table, not {type(table).__name__}, for which the call is {call}")
+                given = "batch" if isinstance(table, dict) else "dataframe"
+                call = f"model({given}, text_column={text_column!r}" + (f", prefix={prefix!r})" if prefix else ")")
+                raise InputError(f"expected an Arrow table, not {type(table).__name__}: use {call}")
             scored = self._scorer.score(_text_column(table, text_column))
             for name, column in _new_columns(scored, table.column_names, prefix).items():
                 table = table.append_column(name, column)

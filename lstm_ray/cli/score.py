@@ -48,11 +48,16 @@ def show_manifest(manifest: Manifest) -> None:
     from lstm_ray import storage
 
     scored = manifest.scored
-    share = f" ({manifest.positives / scored:.1%})" if scored else ""
-    kept = f", {manifest.parts_kept:,} of them from an earlier run" if manifest.parts_kept else ""
-    rows = [("rows", f"{manifest.rows:,}"), ("positive", f"{manifest.positives:,}{share}")]
+    of_which = " of the rows with a score" if manifest.errors else ""
+    positive, unsure = (
+        f"{count:,}" + (f" ({count / scored:.1%}{of_which})" if scored else "")
+        for count in (manifest.positives, manifest.unsure)
+    )
+    some = "" if manifest.parts_kept == manifest.parts else f"{manifest.parts_kept:,} of them "
+    kept = f", {some}from an earlier run" if manifest.parts_kept else ""
+    rows = [("rows", f"{manifest.rows:,}"), ("positive", positive)]
     if manifest.unsure:
-        rows.append(("unsure", f"{manifest.unsure:,} ({manifest.unsure / scored:.1%})"))
+        rows.append(("unsure", unsure))
     if manifest.errors:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in manifest.errors.items())
         rows.append(("rows without a score", reasons))

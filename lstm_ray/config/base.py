@@ -59,7 +59,9 @@ class Settings(BaseModel):
         if field.annotation in (int, int | None) and (
             isinstance(value, bool | float) or (isinstance(value, str) and _GROUPED.fullmatch(value))
         ):
-            raise ValueError("should be an integer: digits only")
+            is_whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
+            more = ": digits only" if isinstance(value, str) else f": {value:.0f}" if is_whole else ""
+            raise ValueError(f"should be an integer{more}")
         if isinstance(value, str) and is_list(field):
             return (value,)
         if isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_number, value)):

@@ -106,7 +106,7 @@ def split(config: SplitConfig, progress: Progress = ignore) -> tuple[SplitFile, 
         OutputError: An output file exists, is an input, or cannot be written.
     """
     inputs, output = config.inputs, Path(config.output)
-    check_apart(inputs, str(output), "train.parquet", "which would then read both sides")
+    check_apart(inputs, str(output), "train.parquet", "so the next run would read the files of both sides")
     files = find_inputs(inputs, progress)
     paths = output / "train.parquet", output / "test.parquet"
     own = [path for path in paths if os.path.exists(path) and any(_is_file(path, file) for file in files)]

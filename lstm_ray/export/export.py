@@ -67,9 +67,9 @@ def export(model: str, kind: str, output: str) -> Exported:
     if kind not in _FORMATS:
         raise ConfigError(f"--format is {kind!r}: should be {' or '.join(_FORMATS)}")
     name, export_network, output_name = _FORMATS[kind]
+    storage.check_writable(output)
     if storage.list_names(output):
         raise OutputError(f"{output}: not empty: choose another --output")
-    storage.check_writable(output)
     bundle = read_bundle(model)
     files = dict(export_network(bundle))
     description = {"format": kind, "model": name, **_describe(bundle, output_name)}

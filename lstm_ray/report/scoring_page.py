@@ -87,10 +87,10 @@ def _describe(
         else:
             yield "By these figures, the texts are like those that the model was trained on."
     if trained_on is not None and any(one.name == "scores" and one.psi is None for one in movements):
-        yield (
-            "Scores are not compared: the bundle has none of validation rows, because none were held out, or because "
-            "it was calibrated."
-        )
+        why = "no rows were held out in training, whose scores would be known"
+        if trained_on.validation.rows:
+            why = "the model was calibrated, and those known of its validation rows are from before"
+        yield f"Scores are not compared: {why}."
     if missing := manifest.rows - profile.rows - profile.without_words:
         yield f"The figures of the texts lack {counted(missing, 'row')}, in parts that an older version wrote."
     if manifest.bad_files:

@@ -135,7 +135,9 @@ def _with_engine(config: ScoreConfig, bundle: Bundle, progress: Progress) -> Sco
     if engine == "native" and (note := slow_note()):
         progress(f"note: {note}")
     if config.explain:
-        progress("note: --explain scores each row again without each of its words, which takes as many times as long")
+        progress(
+            "note: --explain scores each row again for each of its words: a row of 50 words takes 50 times as long"
+        )
     return config.model_copy(update={"engine": engine})
 
 

@@ -188,7 +188,7 @@ def list_names(directory: str) -> list[str]:
     filesystem, target = locate(directory)
     try:
         if filesystem.get_file_info(target).type == fs.FileType.File:
-            raise OutputError(f"{directory}: is a file, not a directory")
+            raise OutputError(f"{directory}: is a file, not a directory: choose another --output")
         return sorted(info.base_name for info in filesystem.get_file_info(fs.FileSelector(target)))
     except FileNotFoundError:  # not allow_not_found, with which Arrow fails if the directory is created meanwhile
         return []
@@ -205,7 +205,10 @@ def check_writable(directory: str) -> None:
     while not os.path.exists(existing):
         existing = os.path.dirname(existing)
     if not os.path.isdir(existing):
-        raise OutputError(f"{directory}: cannot be written: {existing} is not a directory")
+        other = "choose another --output"
+        if existing == target.rstrip("/") and not directory.endswith(".."):
+            raise OutputError(f"{directory}: is a file, not a directory: {other}")
+        raise OutputError(f"{directory}: cannot be written: {existing} is not a directory: {other}")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise OutputError(f"{directory}: cannot be written: no permission in {existing}")
 

@@ -117,7 +117,9 @@ def not_parquet(path: str, error: BaseException, begin: bytes = b"") -> str:
         return f"not a Parquet file: {fetched}{conversion([source], name[: found.start()])} it"
     if (what := unsupported_format(begin)) is not None:
         return f"not a Parquet file: it is {what}"
-    if begin.startswith(PARQUET) and ("magic bytes not found" in str(error) or "file size is" in str(error)):
+    if "file size is 0 bytes" in str(error):
+        why = "it is empty: was it written completely?"
+    elif begin.startswith(PARQUET) and ("magic bytes not found" in str(error) or "file size is" in str(error)):
         why = "it begins as one, but has no end: it was cut off, or is still being written"
     elif is_text(begin):
         why = "it looks like text: let its name end in .csv, .tsv or .jsonl, for lstm-ray data convert"

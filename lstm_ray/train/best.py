@@ -35,6 +35,7 @@ _PRETRAINED_TEXTS = 450_000  # read by the language model in all its epochs: 35 
 # Without unlabelled texts, other rows and longer texts gain too little for the time that it takes.
 _PRETRAINED_ROWS = range(4_000, 20_000)
 _PRETRAINED_TOKENS = 200
+_FEW_ROWS = 10_000
 _GROWTH = 0.65
 """Exponent of Heaps' law: distinct words and n-grams grow with the text's length to this power; reviews: 0.5 to 0.8."""
 
@@ -107,7 +108,11 @@ def choices(facts: DataFacts, pretrain_epochs: int | None = None) -> dict[str, t
         pretrain_epochs: How often the LSTM is pretrained on all texts, if that is not to be chosen.
     """
     rows = counted(facts.rows, "row")
-    few = facts.rows < 10_000
+    few = facts.rows < _FEW_ROWS
+
+    def compared(limit: int) -> str:
+        return f"{rows}, fewer than {limit:,}" if facts.rows < limit else f"{rows}, {limit:,} or more"
+
     held_out = 0.2 if facts.rows < 4_000 else 0.1 if facts.rows < 200_000 else max(0.01, 20_000 / facts.rows)
     epochs = int(np.clip(150_000 // facts.rows, 3, 10 if few else 15))
     fitted = _rounded_up(int(_MOST_NGRAMS / facts.row_ngrams))
@@ -121,18 +126,18 @@ def choices(facts: DataFacts, pretrain_epochs: int | None = None) -> dict[str, t
             f"98 of 100 texts have at most {counted(facts.long_text, 'token')}",
         ),
         "learn_vectors": (facts.rows >= 1_000, f"{rows}, and no other word vectors are given"),
-        "units": (64 if facts.rows < 20_000 else 128, rows),
-        "ngrams": (2 if few else 3, rows),
+        "units": (64 if facts.rows < 20_000 else 128, compared(20_000)),
+        "ngrams": (2 if few else 3, compared(_FEW_ROWS)),
         "ngram_buckets": (
             2 ** int(np.clip(math.ceil(math.log2(8 * facts.ngrams)), 16, 23)),
             f"about {facts.ngrams:,} distinct n-grams",
         ),
         "validation_fraction": (round(held_out, 3), f"{rows}: enough to compare epochs, at most a fifth"),
         "epochs": (epochs, f"{rows}; the epoch with the best validation is kept"),
-        "learning_rate": (0.003 if few else 0.001, rows),
+        "learning_rate": (0.003 if few else 0.001, compared(_FEW_ROWS)),
         "embedding_dropout": (0.5, "without pretraining"),
         "dropout": (0.3, "without pretraining"),
-        "global_batch_size": (32 if facts.rows < 100_000 else 128, rows),
+        "global_batch_size": (32 if facts.rows < 100_000 else 128, compared(100_000)),
     }
     if pretrain_epochs is None:
         pretrain_epochs, reason = _pretraining(facts)
@@ -140,7 +145,7 @@ def choices(facts: DataFacts, pretrain_epochs: int | None = None) -> dict[str, t
     if pretrain_epochs:  # the LSTM knows much already: it learns the labels in few epochs, and overfits in many
         half = int(np.clip(75_000 // facts.rows, 3, epochs))
         chosen["epochs"] = (half, f"{rows}, after pretraining; the epoch with the best validation is kept")
-        chosen["learning_rate"] = (0.003 if few else 0.002, f"{rows}, after pretraining")
+        chosen["learning_rate"] = (0.003 if few else 0.002, f"{compared(_FEW_ROWS)}, after pretraining")
         # The language model knows no noise that differs from word to word: with it, what was learned is lost.
         dropout = {"embedding_dropout": 0.3, "shared_dropout": True, "dropout": 0.0, "output_dropout": 0.5}
         chosen |= {name: (value, "after pretraining") for name, value in dropout.items()}

@@ -27,7 +27,7 @@ def check_inputs(config: TrainConfig) -> None:
     """
     check_tracking(config)
     inputs = (*config.train, *config.validation, *config.unlabelled)
-    check_apart(inputs, config.output, "history.parquet", "which the next run could not read")
+    check_apart(inputs, config.output, "history.parquet", "so the next run would read its history as reviews")
     if config.embeddings is not None:
         size = read_vector_size(config.embeddings)
         if size != config.embedding_size:

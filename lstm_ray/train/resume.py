@@ -53,7 +53,11 @@ def as_begun(config: TrainConfig) -> TrainConfig:
     """Returns the settings, with the defaults of those that the version which began the run did not have.
 
     Otherwise the preset `best` would choose them now, and the run could not be resumed.
+
+    Raises:
+        OutputError: The directory cannot be written to.
     """
+    storage.check_writable(config.output)
     if config.fresh or "config.yaml" not in storage.list_names(config.output):
         return config
     written = read_yaml_as_written(TrainConfig, storage.read_bytes(storage.join(config.output, "config.yaml")))

@@ -95,7 +95,7 @@ class DelimitedRows:
             while has_unnamed and not names[-1]:  # as spreadsheets write: the values below are empty too
                 names.pop()
             if not names:
-                raise InputError(f"{self._lines.path}: is empty")
+                raise InputError(f"{self._lines.path} is empty: was it written completely?")
             self._check_names(names)
             block: list[list[str]] = []
             row_numbers: list[int] = []

@@ -43,7 +43,7 @@ class JsonRows:
         lines = (kept for line in self._lines if (kept := line.lstrip("\ufeff\x1e")).strip())
         first = next(lines, None)
         if first is None:
-            raise InputError(f"{self._lines.path}: is empty")
+            raise InputError(f"{self._lines.path} is empty: was it written completely?")
         if not first.lstrip().startswith(("{", "[")):
             raise InputError(
                 f"{self._lines.path}: begins neither with {{ nor with [: {_EXPECTED}; if it is delimited text, "

@@ -123,11 +123,11 @@ def test_what_is_no_text_is_refused(model: lstm_ray.Model, texts: Any, message: 
 def test_score_table_wants_an_arrow_table(model: lstm_ray.Model) -> None:
     frame = pd.DataFrame({"review": ["good"]})
     with pytest.raises(
-        InputError, match="expected an Arrow table, not DataFrame, for which the call is model"
+        InputError, match=r"expected an Arrow table, not DataFrame: use model\(dataframe, text_column='review'"
     ) as error:
         model.score_table(frame, text_column="review", prefix="new_")  # type: ignore[arg-type]
-    call = str(error.value).rpartition(" is ")[2]
-    assert "new_sentiment" in eval(call, {"model": model, "batch": frame}).columns
+    call = str(error.value).rpartition(": use ")[2]
+    assert "new_sentiment" in eval(call, {"model": model, "dataframe": frame}).columns
 
 
 @pytest.mark.parametrize("missing", [None, float("nan"), np.float32("nan"), pd.NA], ids=str)

@@ -125,7 +125,7 @@ UNREADABLE = {
     "miss*.parquet": ("miss*.parquet", "no file matches"),
     "words.parquet": ("words.parquet", "not a Parquet file"),
     "half.parquet": ("half.parquet", "not a Parquet file"),
-    "nothing.parquet": ("nothing.parquet", "not a Parquet file"),
+    "nothing.parquet": ("nothing.parquet", "not a Parquet file: it is empty: was it written completely?"),
     "no_text.parquet": ("no_text.parquet", "no column 'text'", "'review'", "--text-column"),
     "numbers.parquet": ("numbers.parquet", "column 'text' is int64", "--text-column"),
     "no_parquet": ("no_parquet", "no *.parquet file"),
@@ -220,7 +220,10 @@ def test_train_refuses_a_vocabulary_that_is_none(run: Run, missing: str) -> None
 def test_an_output_that_holds_something_is_left_alone(run: Run, command: tuple[str, ...]) -> None:
     model = () if command[0] == "train" else ("--model", "model")
     assert_one_line(run(*command, *model, "--output", "no_parquet"), 1, "no_parquet", "not empty", "--output")
-    assert_one_line(run(*command, *model, "--output", "job.yaml"), 1, "job.yaml")
+    is_file = "job.yaml: is a file, not a directory: choose another --output"
+    assert_one_line(run(*command, *model, "--output", "job.yaml"), 1, is_file)
+    inside = "job.yaml is not a directory: choose another --output"
+    assert_one_line(run(*command, *model, "--output", "job.yaml/out"), 1, inside)
 
 
 LONG = "n" * 300

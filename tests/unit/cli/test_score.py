@@ -74,3 +74,16 @@ def test_the_summary_tells_what_has_moved(monkeypatch: pytest.MonkeyPatch) -> No
     assert "moved from training" not in shown_at_the_end(
         monkeypatch, Manifest("/scored", 1, 0, 3, 0, {}, 0, 1.0, 3.0, "", "")
     )
+
+
+def test_shares_say_of_which_rows_they_are_and_kept_parts_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def shown(parts: int, kept: int, errors: dict[str, int]) -> dict[str, str]:
+        manifest = Manifest("/scored", parts, kept, 10, 4, errors, 0, 1.0, 3.0, "", "", unsure=1)
+        return shown_at_the_end(monkeypatch, manifest)
+
+    assert (shown(3, 0, {})["positive"], shown(3, 0, {})["unsure"]) == ("4 (40.0%)", "1 (10.0%)")
+    some = shown(3, 2, {"null_text": 2})
+    assert some["positive"] == "4 (50.0% of the rows with a score)"
+    assert some["unsure"] == "1 (12.5% of the rows with a score)"
+    assert some["output"] == "/scored: 3 parts, 2 of them from an earlier run"
+    assert shown(1, 1, {})["output"] == "/scored: 1 part, from an earlier run"

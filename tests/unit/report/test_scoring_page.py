@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,9 @@ def test_rows_like_the_training_data_are_called_so() -> None:
 
 def test_scores_without_those_of_validation_rows_are_said_not_to_be_compared() -> None:
     sentence = "Scores are not compared"
-    assert sentence in page(profile(1000), TrainingData(profile(900), Profile()))
+    assert f"{sentence}: no rows were held out" in page(profile(1000), TrainingData(profile(900), Profile()))
+    calibrated = TrainingData(profile(900), replace(profile(800), scores=Profile().scores))
+    assert f"{sentence}: the model was calibrated" in page(profile(1000), calibrated)
     assert sentence not in page(profile(1000), TrainingData(profile(900), profile(800)))
     assert sentence not in page(profile(1000), None), "nothing is, says the sentence before"
 

@@ -50,6 +50,14 @@ def test_every_setting_that_is_left_open_is_chosen_and_valid() -> None:
         TrainConfig.model_validate({name: value for name, (value, _) in chosen.items()})
 
 
+def test_a_number_of_rows_is_compared_with_the_one_that_decides() -> None:
+    few, many = (choices(DataFacts(rows, 50, words=1_000, ngrams=10_000, row_ngrams=50)) for rows in (6_000, 20_000))
+    assert few["units"] == (64, "6,000 rows, fewer than 20,000")
+    assert many["units"] == (128, "20,000 rows, 20,000 or more")
+    assert few["global_batch_size"] == (32, "6,000 rows, fewer than 100,000")
+    assert few["learning_rate"] == (0.003, "6,000 rows, fewer than 10,000, after pretraining")
+
+
 def test_the_linear_part_is_fitted_on_as_many_rows_as_fit_into_memory() -> None:
     few = choices(DataFacts(150_000, 400, words=60_000, ngrams=10**7, row_ngrams=300))
     many = choices(DataFacts(10_000_000, 400, words=60_000, ngrams=10**7, row_ngrams=300))

@@ -16,7 +16,10 @@ def test_a_run_among_its_own_inputs_is_refused(tmp_path: Path) -> None:
     """The run's history.parquet would be read as reviews the next time."""
     for side in ("train", "validation"):
         config = TrainConfig.model_validate({"train": ("x",), side: (str(tmp_path),), "output": str(tmp_path / "run")})
-        with pytest.raises(ConfigError, match=r"--output .*/run is inside the input "):
+        with pytest.raises(
+            ConfigError,
+            match=r"--output .*/run is inside the input .*, so the next run would read its history as reviews: ",
+        ):
             checks.check_inputs(config)
     assert list(tmp_path.iterdir()) == []
 
