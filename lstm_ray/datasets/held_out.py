@@ -21,6 +21,11 @@ from lstm_ray.text.tokenize import is_text_type
 Hashes = npt.NDArray[np.uint64]
 
 
+def trim(texts: pa.LargeStringArray) -> pa.LargeStringArray:
+    """Returns texts without white space around them, which makes no other text of one (seen.py)."""
+    return pc.utf8_trim_whitespace(texts)
+
+
 def group_keys(column: pa.ChunkedArray) -> pa.LargeBinaryArray:
     """Returns a column of any type as bytes for hashing; null stays null.
 
