@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from lstm_ray import storage
 from lstm_ray.config import SplitConfig, option_name
 from lstm_ray.datasets.files import refuse_existing
-from lstm_ray.datasets.held_out import Hashes, group_keys, hash_keys, held_out, keys_of_rows, share_that_divides, trim
+from lstm_ray.datasets.held_out import Hashes, group_keys, hash_keys, held_out, keys_of_rows, share_that_divides
 from lstm_ray.errors import ConfigError, InputError, OutputError
 from lstm_ray.progress import Count, Progress, ignore
 from lstm_ray.storage.inputs import InputFile, check_apart, find_inputs
@@ -298,7 +298,7 @@ def _hashes(
 ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_]]:
     """Returns the hash of each row's key, and which rows have a group. Rows without group and text share a key."""
     groups = None if by is None else group_keys(table[by])
-    keys = pc.fill_null(keys_of_rows(trim(decode_texts(table[text_column])), groups), b"")
+    keys = pc.fill_null(keys_of_rows(decode_texts(table[text_column]), groups), b"")
     has_group = np.zeros(len(keys), np.bool_) if groups is None else groups.is_valid().to_numpy(zero_copy_only=False)
     return hash_keys(keys, seed, _PURPOSE), has_group
 
