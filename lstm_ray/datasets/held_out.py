@@ -2,9 +2,9 @@
 
     key of a row -> keyed hash, 64 bits -> held out if the hash is in the lowest `fraction` of all hashes
 
-The key is the row's text, or its group (a product, a film, an author). Only the key decides: rows with equal keys are
-on the same side, and a row's side depends neither on other rows nor on how rows are divided into files. (`data split`
-with --stratify or --before has rules of its own: split.py.)
+The key is the row's text without white space around it, or its group (a product, a film, an author). Only the key
+decides: rows with equal keys are on the same side, and a row's side depends neither on other rows nor on how rows are
+divided into files. (`data split` with --stratify or --before has rules of its own: split.py.)
 """
 
 from __future__ import annotations
@@ -19,6 +19,11 @@ import pyarrow.compute as pc
 from lstm_ray.text.tokenize import is_text_type
 
 Hashes = npt.NDArray[np.uint64]
+
+
+def trim(texts: pa.LargeStringArray) -> pa.LargeStringArray:
+    """Returns texts without white space around them, which makes no other text of one (seen.py)."""
+    return pc.utf8_trim_whitespace(texts)
 
 
 def group_keys(column: pa.ChunkedArray) -> pa.LargeBinaryArray:
@@ -77,6 +82,6 @@ def share_that_divides(hashes: Hashes, share: float) -> float | None:
 
 
 def keys_of_rows(texts: pa.LargeStringArray, groups: pa.LargeBinaryArray | None) -> pa.LargeBinaryArray:
-    """Returns each row's key: its group, or its text if the group is null."""
-    of_texts = texts.cast(pa.large_binary())
+    """Returns each row's key: its group, or its text (`trim`) if the group is null."""
+    of_texts = trim(texts).cast(pa.large_binary())
     return of_texts if groups is None else pc.coalesce(groups, of_texts)

@@ -19,11 +19,13 @@ from lstm_ray.datasets.labels import (
     OTHER,
     ZERO_AND_ONE,
     LabelMapping,
+    class_names,
     describe_labels,
     has_words,
     may_hold_labels,
     meant_labels,
     propose_mapping,
+    why_reversed,
     written_labels,
 )
 from lstm_ray.errors import InputError
@@ -321,6 +323,8 @@ def _check_labels(
     """Raises InputError if a file's labels cannot be read, with advice based on the labels in all files."""
     kind = _type_of(file, parquet, column, "--label-column")
     problem = mapping.problem(kind)
+    if problem is None and not mapping.is_given:
+        problem = why_reversed(class_names(parquet.schema_arrow, column))
     if problem is None or not parquet.metadata.num_rows:  # without a value, a writer guesses the type
         return
     if is_text_type(kind):
@@ -351,8 +355,8 @@ def _wrong_label(shard: Shard, column: str, values: pa.ChunkedArray, position: i
     value = values[position].as_py()
     problem = "is null" if value is None else f"{value:g} is neither 0 nor 1"
     with open_parquet(shard.file) as parquet:
-        labels = _read_column(shard.file, parquet, column)
-    advice = propose_mapping(labels) or "choose with --label-column"
+        labels, names = _read_column(shard.file, parquet, column), class_names(parquet.schema_arrow, column)
+    advice = propose_mapping(labels, names) or "choose with --label-column"
     problem += f" (there are {describe_labels(labels)})"
     row = shard.first_row + int(shard.rows[position])
     return f"{shard.file.path}: column {column!r}, row {row}: label {problem}: {advice}"

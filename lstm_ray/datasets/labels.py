@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import json
 import math
 import re
 import shlex
@@ -37,6 +39,7 @@ _UNKNOWN = (*_NO_LABEL, "-1", "-1.0")
 # and Sentiment140's; below 5 and above 6 of 10 is nearly where IMDb's reviews were cut (Maas et al. 2011).
 _SCALES = ((4, 0, 2, 2), (5, 2.5, 3, 3), (10, 4.5, 5, 6))
 _PAIRS = ({-1, 1}, {1, 2})  # as classifiers, and the polarity sets of reviews (Zhang et al. 2015), number two classes
+_NAMELESS: Mapping[str, str] = {}
 _PLACEHOLDERS = "--positive-labels LABELS --negative-labels LABELS"
 _CHOOSE = "choose with --label-column"
 _NONE = (
@@ -105,14 +108,45 @@ def label_mapping(settings: LabelSettings) -> LabelMapping:
     return LabelMapping(settings.positive_labels, settings.negative_labels)
 
 
-def propose_mapping(column: pa.ChunkedArray) -> str | None:
+def class_names(schema: pa.Schema, column: str) -> dict[str, str]:
+    """Returns what Hugging Face's `datasets` has written to a file about the meaning of integer labels: "0" -> "neg".
+
+    Of metadata in any other form nothing is returned.
+    """
+    with contextlib.suppress(KeyError, TypeError, ValueError, RecursionError):
+        feature = json.loads(schema.metadata[b"huggingface"])["info"]["features"][column]
+        names = feature["names"] if feature["_type"] == "ClassLabel" else []
+        if isinstance(names, list) and pa.types.is_integer(schema.field(column).type):
+            return {str(label): name for label, name in enumerate(names) if isinstance(name, str)}
+    return {}
+
+
+def why_reversed(names: Mapping[str, str]) -> str | None:
+    """Returns why 1 cannot be positive and 0 negative, as the end of a sentence; None unless the names say so."""
+    sides = _Proposal(*_known(names), unknown=[], condition="")
+    if "0" not in sides.positive or not sides.negative:
+        return None
+    meanings = ", ".join(f"{label} is {names[label]!r}" for label in (*sides.positive, *sides.negative))
+    return f"has names of its labels ({meanings}): name the labels of each class: {shlex.join(sides.options())}"
+
+
+def _known(words: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """Returns the labels whose words are known to be positive, and those whose words are known to be negative."""
+    positive, negative = (
+        [label for label, word in words.items() if _DEGREE.sub("", word.lower()) in known]
+        for known in (_POSITIVE, _NEGATIVE)
+    )
+    return positive, negative
+
+
+def propose_mapping(column: pa.ChunkedArray, names: Mapping[str, str] = _NAMELESS) -> str | None:
     """Returns advice on mapping the labels of a column, as the end of a sentence; None if it does not contain labels.
 
-    Only what cannot mean anything else is proposed: known words, 1 and 0, and both sides of a known scale; for -1 and
-    1, or 1 and 2, what they usually mean, as a condition. Elsewhere the user fills in which label is positive: no
-    order, of the alphabet or of numbers, says so.
+    Only what cannot mean anything else is proposed: known words (those of `names`, if all labels have names), 1 and 0,
+    and both sides of a known scale; for -1 and 1, or 1 and 2, what they usually mean, as a condition. Elsewhere the
+    user fills in which label is positive: no order, of the alphabet or of numbers, says so.
     """
-    proposal = _propose(column)
+    proposal = _propose(column, names)
     if proposal is None:
         return _NONE if _has_none(column) else None
     quoted = "'{}'" if is_text_type(column.type) else "{}"
@@ -132,10 +166,15 @@ def _has_none(column: pa.ChunkedArray) -> bool:
     )
 
 
-def mapping_options(column: pa.ChunkedArray) -> list[str]:
+def mapping_options(column: pa.ChunkedArray, names: Mapping[str, str] = _NAMELESS) -> list[str]:
     """Returns the options that map a column's labels; none for a column of 1 and 0, and where they are not clear."""
-    proposal = _propose(column)
-    if _is_number_type(column.type) and not column.null_count and set(_distinct(column)) <= {"0", "1", "false", "true"}:
+    proposal = _propose(column, names)
+    if (
+        why_reversed(names) is None
+        and _is_number_type(column.type)
+        and not column.null_count
+        and set(_distinct(column)) <= {"0", "1", "false", "true"}
+    ):
         return []
     return proposal.options() if proposal is not None and not proposal.condition else []
 
@@ -147,7 +186,7 @@ def may_hold_labels(kind: pa.DataType) -> bool:
 
 def may_be_labels(column: pa.ChunkedArray) -> bool:
     """Returns whether a column has at least two different values, and few enough for labels."""
-    proposal = _propose(column)
+    proposal = _propose(column, _NAMELESS)
     return proposal is not None and len(_distinct(column)) - len(proposal.unknown) > 1
 
 
@@ -174,7 +213,7 @@ class _Proposal:
         return ["--positive-labels", join_list(self.positive), "--negative-labels", join_list(self.negative)]
 
 
-def _propose(column: pa.ChunkedArray) -> _Proposal | None:
+def _propose(column: pa.ChunkedArray, names: Mapping[str, str]) -> _Proposal | None:
     """Returns how to map the labels of a column; None if it does not have labels."""
     if not may_hold_labels(column.type):
         return None
@@ -185,6 +224,9 @@ def _propose(column: pa.ChunkedArray) -> _Proposal | None:
     labels = [label for label in found if label not in unknown]
     if not labels or len(labels) > _MOST_CLASSES:
         return None
+    positive, negative = _known(names)
+    if positive and negative and set(labels) <= set(names):
+        return _Proposal(positive, negative, unknown, condition="")
     positive, negative = _sides(labels, "-1" in unknown)
     condition = f"{positive[0]} means positive" if set(map(_number, labels)) in _PAIRS else ""
     if numbers == {-1, 0, 1}:  # of negative, neutral and positive there are many datasets
@@ -199,10 +241,7 @@ def _sides(labels: Sequence[str], has_minus_one: bool) -> tuple[list[str], list[
         stars = {label: float(found[1]) for label in labels if (found := _STARS.fullmatch(label))}
         if len(stars) == len(labels):
             return _ends(stars)
-        positive, negative = (
-            [one for one in labels if _DEGREE.sub("", one.lower()) in words] for words in (_POSITIVE, _NEGATIVE)
-        )
-        return positive, negative
+        return _known({label: label for label in labels})
     values = set(numbers.values())
     if values in _PAIRS:
         positive, negative = ([one for one in labels if numbers[one] == side] for side in (max(values), min(values)))

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lstm_ray.datasets.held_out import hash_keys
+from lstm_ray.datasets.held_out import hash_keys, trim
 from lstm_ray.wording import counted
 
 Hashes40 = npt.NDArray[np.int64]
@@ -36,8 +36,8 @@ _COLUMN = "hash"
 
 def hash_texts(texts: pa.LargeStringArray) -> Hashes40:
     """Returns the 40-bit hash of each text; letter case and white space make no difference. No text may be null."""
-    spaced = pc.replace_substring_regex(pc.utf8_lower(texts), pattern=_WHITE_SPACE, replacement=" ")
-    keys = pc.utf8_trim(spaced, characters=" ").cast(pa.large_binary())
+    lower = pc.utf8_lower(trim(texts))
+    keys = pc.replace_substring_regex(lower, pattern=_WHITE_SPACE, replacement=" ").cast(pa.large_binary())
     return (hash_keys(keys, 0, _PURPOSE) >> np.uint64(64 - _BITS)).astype(np.int64)
 
 

@@ -1,6 +1,6 @@
 """Splits Parquet of any size into a training and a test file, a batch of rows at a time.
 
-files -> batches of rows -> each row's key: its group, or its text (held_out.py) -> train.parquet, test.parquet
+files -> batches of rows -> each row's key: its group, or its text, trimmed (held_out.py) -> train.parquet, test.parquet
 
 With `before`, a date decides instead. With `stratify`, a first pass finds where to cut each class's hashes.
 """

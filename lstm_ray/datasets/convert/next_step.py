@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lstm_ray.datasets.labels import mapping_options, may_be_labels
+from lstm_ray.datasets.labels import class_names, mapping_options, may_be_labels
 from lstm_ray.wording import usual_column
 
 PLACEHOLDER = "COLUMN"
@@ -45,7 +45,7 @@ def next_command(path: Path, run: str, text_column: str | None = None, *, is_for
             return ["score", str(path), "--model", "MODEL", "--output", "SCORED", *options]
         options += [] if label == _LABEL else ["--label-column", label or PLACEHOLDER]
         if label is not None and label != PLACEHOLDER:
-            options += mapping_options(_some_values(parquet, label))
+            options += mapping_options(_some_values(parquet, label), class_names(parquet.schema_arrow, label))
     return ["train", "--train", str(path), "--output", run, *options]
 
 

@@ -91,8 +91,8 @@ def test_groups_are_the_same_in_files_that_store_them_differently() -> None:
 
 
 def test_a_row_without_a_group_goes_by_its_text() -> None:
-    texts = pa.array(["one", "two", "two"], pa.large_string())
-    assert keys_of_rows(texts, None).to_pylist() == [b"one", b"two", b"two"]
+    texts = pa.array(["one", "two", "\ttwo\u2003\n"], pa.large_string())
+    assert keys_of_rows(texts, None).to_pylist() == [b"one", b"two", b"two"], "without white space around it"
     groups = pa.array([b"7", None, b"7"], pa.large_binary())
     assert keys_of_rows(texts, groups).to_pylist() == [b"7", b"two", b"7"]
 

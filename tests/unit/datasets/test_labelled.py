@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lstm_ray.config import split_list
 from lstm_ray.datasets import labelled
+from lstm_ray.datasets.convert.next_step import next_command
 from lstm_ray.datasets.labelled import Shard, count_labels, find_shards, read_shard, sample_rows
 from lstm_ray.datasets.labels import OTHER, ZERO_AND_ONE, LabelMapping
 from lstm_ray.errors import InputError
@@ -259,6 +262,66 @@ def test_rows_of_a_directory_without_a_label_are_left_out_beside_labels_that_are
     shards = find_shards([str(tmp_path)], "text", "label", mapping, group_column="label")
     assert count_labels(shards, "label", mapping) == {1: 1, 0: 1, OTHER: 1}
     assert [len(read_shard(shard, "text", "label", mapping, "label").texts) for shard in shards] == [0, 1, 1]
+
+
+def write_classes(path: Path, labels: list[int], names: Any, kind: str = "ClassLabel") -> str:
+    """Writes labels whose classes have names, as Hugging Face's `datasets` does, or any other metadata."""
+    features = {"label": {"names": names, "_type": kind}, "text": {"dtype": "string", "_type": "Value"}}
+    content = names if isinstance(names, bytes) else json.dumps({"info": {"features": features}})
+    table = pa.table({"text": ["good"] * len(labels), "label": labels})
+    pq.write_table(table.replace_schema_metadata({"huggingface": content}), path)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "options"),
+    [
+        ([0, 1, 2], ["negative", "neutral", "positive"], "--positive-labels 2 --negative-labels 0"),
+        ([2, 1], ["neg", "other", "pos"], "--positive-labels 2 --negative-labels 0"),
+        ([0, 1], ["pos", "neg"], "--positive-labels 0 --negative-labels 1"),
+        ([1], ["Positive", "Negative"], "--positive-labels 0 --negative-labels 1"),
+        ([0, 4], ["very positive", "positive", "so", "bad", "very bad"], "--positive-labels 0,1 --negative-labels 3,4"),
+        ([-1, 0, 1], ["neg", "pos"], "--positive-labels 1 --negative-labels 0"),
+        ([0, 1, 2], ["world", "sport", "positive"], "--positive-labels LABELS --negative-labels LABELS"),
+        ([0, 3, 7], ["negative", "neutral", "positive"], "--positive-labels LABELS --negative-labels LABELS"),
+    ],
+)
+def test_names_of_classes_say_which_labels_are_positive(
+    tmp_path: Path, labels: list[int], names: list[str], options: str
+) -> None:
+    path = write_classes(tmp_path / "a.parquet", labels, names)
+    with pytest.raises(InputError, match=rf"a\.parquet: column 'label'.*: name the labels of each class.*: {options}$"):
+        read(shards_of(path)[0])
+    if "LABELS" not in options:
+        _, positive, _, negative = options.split()
+        assert find_shards([path], "text", "label", LabelMapping(split_list(positive), split_list(negative)))
+        assert next_command(Path(path), "run")[-4:] == options.split()
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["neg", "pos"],
+        ["world", "sport"],
+        ["pos", "other"],
+        [0, None],
+        {"pos": 0, "neg": 1},
+        "pos",
+        None,
+        b"no JSON",
+        b"[]",
+        b"\xff",
+        b"[" * 100_000,
+        b'{"info": {"features": [{"label": 1}]}}',
+        b'{"info": {"features": {"label": ["ClassLabel"]}}}',
+        b'{"info": {"features": {"label": {"_type": "ClassLabel"}}}}',
+    ],
+    ids=lambda names: repr(names)[:60],
+)
+def test_other_names_and_other_metadata_change_nothing(tmp_path: Path, names: Any) -> None:
+    (shard,) = shards_of(write_classes(tmp_path / "a.parquet", [0, 1], names))
+    assert read(shard)[1] == [0, 1]
+    shards_of(write_classes(tmp_path / "a.parquet", [0, 1], ["pos", "neg"], kind="Value"))
 
 
 def test_labels_are_counted_without_a_text_and_wrong_ones_are_named(tmp_path: Path) -> None:

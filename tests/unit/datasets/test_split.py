@@ -20,10 +20,12 @@ from hypothesis import strategies as st
 from lstm_ray.config import SplitConfig, TrainConfig, resolve
 from lstm_ray.datasets import split as splitting
 from lstm_ray.datasets.held_out import group_keys, hash_keys, held_out
+from lstm_ray.datasets.seen import SeenTexts, hash_texts
 from lstm_ray.datasets.split import SplitFile
 from lstm_ray.errors import ConfigError, InputError, LstmRayError, OutputError
 from lstm_ray.progress import Count, Event, Progress, ignore
 from lstm_ray.storage import parquet
+from lstm_ray.text.tokenize import decode_texts
 from lstm_ray.train.data.corpus import assemble, encode_shard, find_all_shards
 
 ROWS = 60
@@ -302,6 +304,22 @@ def test_equal_texts_of_a_class_stay_together(tmp_path: Path) -> None:
         set(pq.read_table(tmp_path / f"out/{name}.parquet")["text"].to_pylist()) for name in ("train", "test")
     )
     assert not train & test
+
+
+@pytest.mark.parametrize("rule", [{}, {"stratify": "label"}])
+def test_no_test_row_counts_as_seen_in_training_because_of_white_space_around_it(
+    tmp_path: Path, rule: dict[str, str]
+) -> None:
+    plain = [f"review {row}" for row in range(100)]
+    texts = [*plain, *(f"\u00a0 \t{text}\u3000\r\n" for text in plain), *(f"{text} " for text in plain)]
+    pq.write_table(pa.table({"text": texts, "label": [row % 2 for row in range(300)]}), tmp_path / "in.parquet")
+    split([str(tmp_path / "in.parquet")], tmp_path / "out", test=0.3, **rule)
+    train, test = (pq.read_table(tmp_path / f"out/{name}.parquet")["text"] for name in ("train", "test"))
+    assert SeenTexts([hash_texts(decode_texts(train))]).count(hash_texts(decode_texts(test))) == 0
+    assert {*train.to_pylist(), *test.to_pylist()} == set(texts), "the rows are written as they are"
+    if not rule:  # the sides that the plain texts always had
+        sides = held_out(hash_keys(pa.array(plain).cast(pa.large_binary()), 0, b"data split"), 0.3)
+        assert [text in test.to_pylist() for text in plain] == sides.tolist()
 
 
 def test_more_classes_than_a_stratum_can_have_are_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from pathlib import Path
@@ -179,6 +180,22 @@ def test_a_run_whose_data_has_changed_is_not_mixed_with_it(settings: TrainConfig
         run.train(settings, watcher)
     pq.write_table(table, path, row_group_size=7)  # the same rows again, cut differently
     assert run.train(settings, watcher).state.epoch == 2
+
+
+def test_a_run_that_held_out_other_rows_is_not_mixed_with_those_of_now(
+    settings: TrainConfig, watcher: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Versions before 0.3 took white space around a text for a part of it."""
+    (path,) = settings.train
+    plain = pq.read_table(path)
+    spaced = pa.table({"text": [f"{text} " for text in plain["text"].to_pylist()], "label": plain["label"]})
+    for table, is_refused in ((plain, False), (spaced, True)):
+        pq.write_table(table, path)
+        with monkeypatch.context() as before:
+            before.setattr("lstm_ray.datasets.held_out.trim", lambda texts: texts)
+            run.train(changed(settings, epochs=1, fresh=True), watcher)
+        with pytest.raises(OutputError, match="data has changed") if is_refused else contextlib.nullcontext():
+            assert run.train(settings, watcher).state.epoch == 2
 
 
 def test_a_vocabulary_that_has_changed_between_two_runs_of_a_process_is_read_again(

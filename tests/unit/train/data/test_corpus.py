@@ -393,6 +393,13 @@ def test_validation_rows_whose_text_is_learned_from_are_counted(tmp_path: Path) 
     assert len(data.seen) == 3
 
 
+def test_no_held_out_row_is_learned_from_because_of_white_space_around_it(tmp_path: Path) -> None:
+    texts = [f"film number{row}" for row in range(60)]
+    data = prepared(config(texts_file(tmp_path / "in.parquet", [*texts, *(f" {text}\n" for text in texts)])))
+    assert len(data.validation)
+    assert data.validation_rows_seen == 0
+
+
 def test_what_is_seen_does_not_depend_on_how_rows_are_cut_into_shards(tmp_path: Path) -> None:
     texts = [f"film {number % 50}" for number in range(90)]
     one = prepared(config(texts_file(tmp_path / "one.parquet", texts, row_group_size=90)))
