@@ -296,7 +296,7 @@ def meant_labels(mapping: LabelMapping, *columns: pa.ChunkedArray) -> str | None
     sides = meant(mapping.positive), meant(mapping.negative)
     if sides == ([*mapping.positive], [*mapping.negative]):
         known = [there.intersection(map(spelled, labels)) for labels in sides]
-        proposal = None if all(known) else _propose(pa.chunked_array([found], pa.large_string()))
+        proposal = None if all(known) else _propose(pa.chunked_array([found], pa.large_string()), _NAMELESS)
         if proposal is None or proposal.condition:
             return None
         sides = proposal.positive, proposal.negative
