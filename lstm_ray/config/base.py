@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from pydantic.fields import FieldInfo
 
 from lstm_ray.errors import ConfigError
+from lstm_ray.runtime.addresses import refuse_password
 from lstm_ray.wording import shortened
 
 C = TypeVar("C", bound="Settings")
@@ -60,6 +61,8 @@ class Settings(BaseModel):
             isinstance(value, bool | float) or (isinstance(value, str) and _GROUPED.fullmatch(value))
         ):
             raise ValueError("should be an integer: digits only")
+        if info.field_name == "address" and isinstance(value, str):
+            refuse_password(value)  # before it is written to a file
         if isinstance(value, str) and is_list(field):
             return (value,)
         if isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_number, value)):
