@@ -19,6 +19,7 @@ _UNSEEN = re.compile(
     "\ud800-\udfff"  # bytes of a name that are not UTF-8: they cannot be printed
     "]"
 )
+_PASSWORD = re.compile(r"://[^\s/@]*:(?!\d*/)[^\s@]*@")
 _TABLE_FILE = re.compile(r".*/lstm-ray/tables/table-([0-9a-f]{32})\.parquet")  # api/tables.py
 _MOST_NAMED = 20
 _MOST_COMPARED = 1000
@@ -41,7 +42,12 @@ def reason(error: BaseException) -> str:
         if error.errno and error.errno > 0:  # negative if a host name cannot be resolved
             message = os.strerror(error.errno)  # Arrow's message repeats the path
         return message[0].lower() + message[1:]
-    return " ".join(uncoloured(str(error)).split()) or type(error).__name__
+    return without_passwords(" ".join(uncoloured(str(error)).split())) or type(error).__name__
+
+
+def without_passwords(text: str) -> str:
+    """Returns a text in which URLs have no passwords: of http://USER:PASSWORD@HOST, http://...@HOST is left."""
+    return _PASSWORD.sub("://...@", text)
 
 
 def uncoloured(text: str) -> str:

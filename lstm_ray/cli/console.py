@@ -17,7 +17,7 @@ from rich.text import Text
 from lstm_ray.cli.streams import results
 from lstm_ray.errors import ConfigError
 from lstm_ray.progress import WARNING
-from lstm_ray.wording import on_one_line, uncoloured, visible
+from lstm_ray.wording import on_one_line, uncoloured, visible, without_passwords
 
 
 class _Messages(Console):
@@ -62,12 +62,12 @@ def say(message: str) -> None:
 
 def warn(message: str) -> None:
     """Prints a message on stderr, also with --quiet."""
-    _print_on_stderr(visible(message))
+    _print_on_stderr(visible(without_passwords(message)))
 
 
 def fail(message: str) -> None:
     """Prints an error on stderr."""
-    _print_on_stderr(("error: ", "bold red"), visible(message))
+    _print_on_stderr(("error: ", "bold red"), visible(without_passwords(message)))
 
 
 def _print_on_stderr(*parts: str | tuple[str, str]) -> None:

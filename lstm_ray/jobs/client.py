@@ -31,7 +31,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 from lstm_ray.config import Settings, command_of
 from lstm_ray.errors import ConfigError, LstmRayError
 from lstm_ray.jobs.package import ENTRYPOINTS, packed
-from lstm_ray.runtime.addresses import DASHBOARD_PORT, find_dashboard
+from lstm_ray.runtime.addresses import DASHBOARD_PORT, find_dashboard, refuse_password
 from lstm_ray.wording import reason
 
 _DASHBOARD = "http://127.0.0.1:8265"
@@ -123,6 +123,7 @@ class Jobs:
         Raises:
             LstmRayError: There is no cluster, or it refuses our token.
         """
+        refuse_password(address)
         self.address = _dashboard_of(find_dashboard(address, notify))
         # In Ray's client RAY_ADDRESS of the environment wins over the argument, and only this variable over that.
         os.environ["RAY_API_SERVER_ADDRESS"] = self.address

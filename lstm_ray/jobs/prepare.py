@@ -19,6 +19,7 @@ from lstm_ray.config import (
 )
 from lstm_ray.errors import ConfigError
 from lstm_ray.jobs.package import ENTRYPOINTS
+from lstm_ray.train.checks import check_tracking
 
 
 def load_job(path: str, shared: str | None = None, code: str | None = None) -> Settings:
@@ -61,6 +62,10 @@ def _check_paths(config: Settings, job_file: str, shared: str | None) -> None:
             raise ConfigError(
                 f"--storage is {shared!r}: give an absolute path that all nodes share, or s3://BUCKET/..."
             )
+    if isinstance(config, TrainConfig):
+        check_tracking(config)
+    if isinstance(config, ScoreConfig):
+        storage.check_options(config.filesystem_option)
     for name, paths in paths_of(config).items():
         for path in paths:
             storage.refuse_keys(path)

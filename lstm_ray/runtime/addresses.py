@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from lstm_ray.errors import ConfigError
 from lstm_ray.wording import reason
 
 RAY_PORT, CLIENT_PORT, DASHBOARD_PORT = 6379, 10001, 8265  # if not set otherwise
@@ -29,6 +30,17 @@ def host_port(address: str) -> HostPort | None:
     """Returns host and port of an address, with or without a scheme; None if it has none, such as "auto"."""
     host, _, port = address.rpartition("://")[2].rstrip("/").rpartition(":")
     return HostPort(host, int(port)) if host and port.isdigit() else None
+
+
+def refuse_password(address: str) -> None:
+    """Raises ConfigError, without showing it, if an address contains a password: http://USER:PASSWORD@HOST:8265."""
+    if "@" in address or "?" in address:
+        host = address.partition("?")[0].rpartition("@")[2]
+        raise ConfigError(
+            f"--address ...{host}: this address was given with a password in it, which would end up in files and "
+            "process lists: for jobs, set RAY_API_SERVER_ADDRESS to it instead; of Ray itself, RAY_AUTH_TOKEN_PATH "
+            "names a file with the token"
+        )
 
 
 def find_ray(address: str, notify: Callable[[str], None]) -> str:

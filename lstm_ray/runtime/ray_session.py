@@ -17,7 +17,7 @@ from typing import Any
 import ray
 
 from lstm_ray.errors import ConfigError, LstmRayError, WorkerLostError
-from lstm_ray.runtime.addresses import find_ray
+from lstm_ray.runtime.addresses import find_ray, refuse_password
 from lstm_ray.runtime.capacity import check_room
 from lstm_ray.runtime.devices import available_cores, may_have_gpu
 from lstm_ray.runtime.ray_internals import (
@@ -129,6 +129,7 @@ def _begin(address: str, asked: Asked | None, notify: Callable[[str], None]) -> 
         if address == "auto":
             address = address_of_auto()
             origin = f" ({'RAY_ADDRESS' if os.environ.get('RAY_ADDRESS') else 'found on this machine'})"
+        refuse_password(address)  # RAY_ADDRESS may have one, too
         if address == "local":  # RAY_ADDRESS may be, too
             notify("starting Ray")
             most_cpus = math.ceil(asked.most * asked.cpus) if asked else 0

@@ -25,6 +25,7 @@ from lstm_ray.storage.files import write_bytes as write_bytes
 from lstm_ray.storage.files import write_file as write_file
 from lstm_ray.storage.files import write_files as write_files
 from lstm_ray.storage.locations import absolute as absolute
+from lstm_ray.storage.locations import check_options as check_options
 from lstm_ray.storage.locations import extend as extend
 from lstm_ray.storage.locations import is_local as is_local
 from lstm_ray.storage.locations import join as join

@@ -88,7 +88,7 @@ def find_file(path: str) -> InputFile:
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {reason(error)}") from error
     if info.type != fs.FileType.File:
-        raise InputError(f"{path}: {_why_missing(inner)}")
+        raise InputError(f"{path}: {why_missing(inner)}")
     return _input_file(path, info, {})
 
 
@@ -137,7 +137,7 @@ def _find(given: str, progress: Progress) -> list[InputFile]:
     chosen, not_chosen = listing.divide()
     chosen, live = _apart_from_tables(given, path, listing, chosen, around)
     if missing := [info.path for info in chosen if info.type != fs.FileType.File]:
-        raise InputError(f"{to_path(missing[0])}: {_why_missing(missing[0])}")
+        raise InputError(f"{to_path(missing[0])}: {why_missing(missing[0])}")
     left_out = "" if live else _describe_left_out(not_chosen, chosen, listing.base, to_path)
     if not (chosen or live):
         nothing = f"no *{_SUFFIX} file in this directory" if listing.meant else "no file matches"
@@ -193,13 +193,14 @@ def _list(given: str, filesystem: fs.FileSystem, path: str) -> _Listing:
         named = {name for file in visible for name in (file, *parents(file, base))}
         return _Listing(base, infos, {name for name in named if matches(name, path)})
     if info.type != fs.FileType.File:
-        raise InputError(f"{given}: {_why_missing(path)}")
+        raise InputError(f"{given}: {why_missing(path)}")
     return _Listing(os.path.dirname(path), [info], {path})
 
 
-def _why_missing(path: str) -> str:
+def why_missing(path: str) -> str:
+    """Returns why a local path is no file that can be read, as the end of a message."""
     if os.path.exists(path):
-        return "not a regular file"
+        return "not a regular file: write it to a file first"  # a pipe or device, whose end is unknown
     if "," in path and all(map(os.path.exists, path.split(","))):
         return "no such file or directory: give each input by itself, without commas"
     if _HALF_URI.search(path):

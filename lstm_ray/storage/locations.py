@@ -6,7 +6,7 @@ import functools
 import os
 import re
 import urllib.parse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pyarrow as pa
 from pyarrow import fs
@@ -74,13 +74,27 @@ def refuse_keys(path: str, remedy: str = _ENVIRONMENT) -> None:
     """Raises ConfigError, without showing them, if a URI contains keys: s3://KEY:SECRET@bucket or ?secret_key=..."""
     scheme, _, rest = path.partition("://")
     authority = rest.partition("/")[0]
-    user, at, store = authority.rpartition("@")
+    # A key may contain slashes, and a colon without a port before the first one begins a key.
+    is_cut = "@" not in authority and re.search(r":(?!\d*$)", authority)
+    user, at, store = (rest if is_cut else authority).rpartition("@")
     # abfs://CONTAINER@ACCOUNT and gs://anonymous@BUCKET contain no key; a colon before the @ means that there is one.
     if (at and (":" in user or scheme == "s3")) or _KEYS.search(rest):
         raise ConfigError(
             f"{scheme}://{store.partition('?')[0]}: this URI was given with keys in it, which would end up in files "
             f"and process lists: instead {remedy}"
         )
+
+
+def check_options(options: Iterable[str]) -> None:
+    """Raises ConfigError if a filesystem option is a key, which is not shown, or is not of the form KEY=VALUE."""
+    for option in options:
+        if found := _KEYS.search(f"?{option}"):
+            raise ConfigError(
+                f"--filesystem-option {found[0][1:]}... is a key, which would end up in files and process lists: "
+                f"instead {_ENVIRONMENT}"
+            )
+        if not _OPTIONS.fullmatch(option):
+            raise ConfigError(f"--filesystem-option {option!r} is not of the form KEY=VALUE")
 
 
 def is_local(path: str) -> bool:
@@ -108,10 +122,9 @@ def with_options(path: str, options: Sequence[str]) -> str:
     """Returns a URI with more options (KEY=VALUE); existing options take precedence. Local paths are unchanged.
 
     Raises:
-        ConfigError: An option is not of the form KEY=VALUE.
+        ConfigError: See `check_options`.
     """
-    if wrong := [option for option in options if not _OPTIONS.fullmatch(option)]:
-        raise ConfigError(f"--filesystem-option {wrong[0]!r} is not of the form KEY=VALUE")
+    check_options(options)
     if "://" not in path:
         return path
     store, inner, own = _split_uri(path)

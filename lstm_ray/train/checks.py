@@ -39,7 +39,11 @@ def check_inputs(config: TrainConfig) -> None:
 
 def check_tracking(config: TrainConfig) -> None:
     """Raises ConfigError if MLflow's URI contains keys: settings are written to files and to MLflow."""
-    refuse_keys(config.mlflow or "", "set MLFLOW_TRACKING_URI to it, and give --mlflow yes")
+    refuse_keys(
+        config.mlflow or "",
+        "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_URI to all of it with --mlflow "
+        "yes",
+    )
 
 
 def performance_notes(config: TrainConfig, on_gpu: bool) -> Iterator[str]:

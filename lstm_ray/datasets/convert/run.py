@@ -32,6 +32,7 @@ from lstm_ray.storage.formats import (
     is_text,
     unsupported_format,
 )
+from lstm_ray.storage.inputs import why_missing
 from lstm_ray.wording import no_column, reason
 
 _JSON_BEGINS = (b'{"', b'[{"', b"[\n")
@@ -185,7 +186,7 @@ def _check_file(path: Path, before: Sequence[Path], output: Path) -> None:
     if os.path.isdir(path):
         raise InputError(f"{path}: is a directory: name its files, such as {shlex.quote(str(path))}/*.csv")
     if not os.path.isfile(path):
-        raise InputError(f"{path}: no such file")
+        raise InputError(f"{path}: {why_missing(str(path))}")
     if any(path.samefile(other) for other in before):
         raise InputError(f"{path}: is given twice")
     if os.path.exists(output) and path.samefile(output):

@@ -89,3 +89,33 @@ def test_keys_in_a_uri_reach_nothing(tmp_path: Path, lstm_ray: Run) -> None:
         assert "was given with keys in it" in output
         assert PLANTED not in output
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_password_in_an_address_reaches_nothing(
+    tmp_path: Path, lstm_ray: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = tmp_path / "job.yaml"
+    job.write_text("{command: train, train: s3://b/x, output: s3://b/y, workers: 1}", encoding="utf-8")
+    for address in (
+        f"http://user:{PLANTED}@127.0.0.1:1",
+        f"ray://user:{PLANTED}@127.0.0.1:1",
+        f"{PLANTED}@127.0.0.1:1",
+    ):
+        for arguments in (
+            ("submit", job),
+            ("jobs", "list"),
+            ("cluster", "status"),
+            ("doctor",),
+            ("train", "--train", tmp_path, "--output", tmp_path / "run", "--workers", 1),
+            ("evaluate", tmp_path, "--model", tmp_path),
+        ):
+            code, output = lstm_ray(*arguments, "--address", address)
+            assert code == 2, output
+            assert "--address ...127.0.0.1:1: this address was given with a password in it" in output
+            assert PLANTED not in output
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", f"http://user:{PLANTED}@127.0.0.1:1")
+    code, output = lstm_ray("jobs", "list")
+    assert code == 1
+    assert "no answer from http://...@127.0.0.1:1:" in output
+    assert PLANTED not in output
+    assert list(tmp_path.iterdir()) == [job]

@@ -61,7 +61,12 @@ def test_relative_paths_are_below_the_storage(tmp_path: Path) -> None:
         ({"outptu": "x"}, None, "unknown key 'outptu'; did you mean 'output'"),
         ({"output": "s3://KEY:PLANTED@bucket/x"}, None, "^s3://bucket: this URI was given with keys in it"),
         ({}, "s3://KEY:PLANTED@bucket/x", "^s3://bucket: this URI was given with keys in it"),
-        (TRAIN | {"mlflow": "http://me:PLANTED@host"}, None, "^http://host: this URI was given with keys in it"),
+        (
+            TRAIN | {"mlflow": "http://me:PLANTED@host"},
+            None,
+            "^http://host: this URI was given with keys in it, .*: instead set MLFLOW_TRACKING_USERNAME and ",
+        ),
+        ({"filesystem_option": ["secret_key=PLANTED"]}, None, r"^--filesystem-option secret_key=\.\.\. is a key"),
     ],
 )
 def test_what_a_cluster_cannot_run_is_told(

@@ -72,6 +72,7 @@ def test_only_local_places_have_renames(tmp_path: Path) -> None:
         "gs://b/x?a=b&token=PLANTED",
         "abfs://:PLANTED@account.dfs.core.windows.net/x",
         "s3://b/*.parquet?Signature=PLANTED",
+        "s3://KEY:PLAN/PLANTED@b/x",
         "abfs://c@a/x?sas=PLANTED",
         "gs://b/x?credentials=PLANTED",
         "s3://b/x?region=r&pwd=PLANTED",
@@ -93,6 +94,7 @@ def test_keys_in_a_uri_are_refused_and_not_repeated(uri: str) -> None:
     "uri",
     [
         "s3://bucket/a@b",
+        "hdfs://host:8020/a@b",
         "abfs://container@account.dfs.core.windows.net/x",
         "s3://b/x?region=eu-west-1",
         "s3://b/key=1/x",
@@ -101,3 +103,10 @@ def test_keys_in_a_uri_are_refused_and_not_repeated(uri: str) -> None:
 )
 def test_uris_without_keys_are_let_through(uri: str) -> None:
     storage.refuse_keys(uri)
+
+
+@pytest.mark.parametrize("option", ["secret_key=PLANTED", "region=r&session_token=PLANTED"])
+def test_keys_in_an_option_are_refused_and_not_repeated(option: str) -> None:
+    with pytest.raises(ConfigError, match=r"^--filesystem-option \w+=\.\.\. is a key, .*AWS_ACCESS_KEY_ID") as caught:
+        storage.with_options("s3://bucket/x", [option])
+    assert "PLANTED" not in str(caught.value)

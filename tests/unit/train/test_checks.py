@@ -25,7 +25,7 @@ def test_a_run_among_its_own_inputs_is_refused(tmp_path: Path) -> None:
 
 
 def test_keys_in_the_uri_of_mlflow_are_refused_before_they_are_written(settings: TrainConfig) -> None:
-    with pytest.raises(ConfigError, match=r"keys in it, .*: instead set MLFLOW_TRACKING_URI to it, .* --mlflow yes$"):
+    with pytest.raises(ConfigError, match=r"keys in it, .* MLFLOW_TRACKING_PASSWORD, or .*_URI to .* --mlflow yes$"):
         checks.check_inputs(changed(settings, mlflow="https://user:PLANTED@tracking:5000"))
 
 

@@ -950,3 +950,13 @@ def test_a_file_without_rows_is_pointed_out(tmp_path: Path) -> None:
     made = convert(source, tmp_path / "out.parquet")
     assert made.rows == 0
     assert any("no rows, only the names of columns" in note for note in made.notes)
+
+
+def test_pipes_devices_and_links_that_lead_nowhere_are_named_as_such(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "loop.csv").symlink_to("loop.csv")
+    for source in (tmp_path / "pipe.csv", "/dev/null"):
+        with pytest.raises(InputError, match=r": not a regular file: write it to a file first$"):
+            convert(Path(source), tmp_path / "x.parquet")
+    with pytest.raises(InputError, match=r"loop\.csv: this link leads nowhere$"):
+        convert(tmp_path / "loop.csv", tmp_path / "x.parquet")
