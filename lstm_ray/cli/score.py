@@ -50,7 +50,7 @@ def show_manifest(manifest: Manifest) -> None:
     scored = manifest.scored
     of_which = " of the rows with a score" if manifest.errors else ""
     positive, unsure = (
-        f"{count:,}" + (f" ({count / scored:.1%}{of_which})" if scored else "")
+        f"{count:,}" + (f" ({count / scored:.1%}){of_which}" if scored else "")
         for count in (manifest.positives, manifest.unsure)
     )
     some = "" if manifest.parts_kept == manifest.parts else f"{manifest.parts_kept:,} of them "

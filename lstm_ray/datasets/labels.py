@@ -152,9 +152,10 @@ def propose_mapping(column: pa.ChunkedArray, names: Mapping[str, str] = _NAMELES
     quoted = "'{}'" if is_text_type(column.type) else "{}"
     unknown = [*map(quoted.format, proposal.unknown), *(["null"] if column.null_count else [])]
     such = f", such as {' and '.join(unknown)} for unknown," if unknown else ""
-    options = shlex.join(proposal.options()) or _PLACEHOLDERS
+    options = shlex.join(proposal.options())
     condition = f"if {proposal.condition}, " if proposal.condition else ""
-    return f"name the labels of each class (rows with others{such} are left out): {condition}{options}"
+    what = "name the labels of each class" if options else "say which of these are positive, and which negative"
+    return f"{what} (rows with others{such} are left out): {condition}{options or _PLACEHOLDERS}"
 
 
 def _has_none(column: pa.ChunkedArray) -> bool:

@@ -83,7 +83,7 @@ def test_shares_say_of_which_rows_they_are_and_kept_parts_are_counted(monkeypatc
 
     assert (shown(3, 0, {})["positive"], shown(3, 0, {})["unsure"]) == ("4 (40.0%)", "1 (10.0%)")
     some = shown(3, 2, {"null_text": 2})
-    assert some["positive"] == "4 (50.0% of the rows with a score)"
-    assert some["unsure"] == "1 (12.5% of the rows with a score)"
+    assert some["positive"] == "4 (50.0%) of the rows with a score"
+    assert some["unsure"] == "1 (12.5%) of the rows with a score"
     assert some["output"] == "/scored: 3 parts, 2 of them from an earlier run"
     assert shown(1, 1, {})["output"] == "/scored: 1 part, from an earlier run"

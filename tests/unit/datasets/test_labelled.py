@@ -144,7 +144,7 @@ def test_the_row_of_a_wrong_label_is_right_in_a_sample(tmp_path: Path) -> None:
         ("review", "label", r"no column 'review'; it has 'id', 'text', 'label': did you mean --text-column text\?"),
         ("text", "stars", r"no column 'stars'; it has 'id', 'text', 'label': did you mean --label-column label\?"),
         ("id", "label", r"column 'id' is int64, expected text: choose with --text-column"),
-        ("text", "text", r"column 'text' holds the texts 'a': name the labels of each class"),
+        ("text", "text", r"column 'text' holds the texts 'a': say which of these are positive"),
     ],
 )
 def test_a_missing_or_wrong_column_is_named(tmp_path: Path, text_column: str, label_column: str, message: str) -> None:

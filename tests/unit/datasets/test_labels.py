@@ -197,9 +197,9 @@ def test_labels_that_are_not_there_mean_similar_ones(given: str, labels: list[An
     ids=str,
 )
 def test_labels_that_may_mean_either_are_left_to_the_user(labels: list[Any]) -> None:
-    assert (propose_mapping(pa.chunked_array([labels])) or "").endswith(
-        " left out): --positive-labels LABELS --negative-labels LABELS"
-    )
+    said = propose_mapping(pa.chunked_array([labels])) or ""
+    assert said.startswith("say which of these are positive, and which negative (rows with others")
+    assert said.endswith(" left out): --positive-labels LABELS --negative-labels LABELS")
 
 
 @pytest.mark.parametrize(
