@@ -135,7 +135,9 @@ def _with_engine(config: ScoreConfig, bundle: Bundle, progress: Progress) -> Sco
     if engine == "native" and (note := slow_note()):
         progress(f"note: {note}")
     if config.explain:
-        progress("note: --explain scores a row again for every word in it: rows of 20 words take about 15 times as long")
+        progress(
+            "note: --explain scores a row again for every word in it: rows of 20 words take about 15 times as long"
+        )
     return config.model_copy(update={"engine": engine})
 
 
