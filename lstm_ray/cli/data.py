@@ -131,13 +131,17 @@ def split(config: SplitConfig) -> None:
 
     with bars.progress("nothing is written") as progress:
         train, test = sides = lstm_ray.split(job=config, progress=progress)
-    of_groups = ["" if side.groups is None else f" of {counted(side.groups, 'group')}" for side in sides]
+    of_groups = [
+        "" if side.groups is None else f" of {counted(side.groups, 'group')}" if side.groups else ", none with a group"
+        for side in sides
+    ]
     undated = f", {train.undated:,} of them without a date" if train.undated else ""
     run = f"runs/{os.path.basename(config.output.rstrip('/'))}"
     # Not with the test file as --validation: that would choose the epoch on it.
     learn = next_command(train.path, run, config.text_column, is_for_training=True)
     measure = ["evaluate", str(test.path), "--model", f"{run}/model", *learn[learn.index(run) + 1 :]]
-    learn += [] if config.by is None else ["--validation-group", config.by]
+    if config.by is not None and (train.groups or 0) > 1:  # one alone cannot be divided
+        learn += ["--validation-group", config.by]
     console.show_table(
         "Split",
         [

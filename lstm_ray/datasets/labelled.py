@@ -107,7 +107,7 @@ def find_shards(
         InputError: A file is missing or not Parquet, or lacks a column, or a column has the wrong type.
     """
     shards = []
-    files = find_inputs(inputs, progress)
+    files = find_inputs(inputs, progress, warns_of_splits=True)
     for file in files:
         with open_parquet(file) as parquet:
             check_text_column(file, parquet, text_column, label_column)

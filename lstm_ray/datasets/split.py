@@ -160,7 +160,13 @@ def _from_date(before: str, column: str, schema: pa.Schema, path: str) -> _Choos
     limit = pa.scalar(date.astimezone(timezone.utc).replace(tzinfo=None) if date.tzinfo else date, _INSTANT)
     kind = schema.field(column).type
     if not (pa.types.is_date(kind) or pa.types.is_timestamp(kind) or is_text_type(kind)):
-        raise InputError(f"{path}: column {column!r} is {kind}, not a date or a text: choose with --date-column")
+        remedy = "choose with --date-column"
+        if pa.types.is_integer(kind):
+            remedy = (
+                "if it counts seconds, write it as a timestamp, for example with "
+                f'pandas.to_datetime(frame[{column!r}], unit="s") (or unit="ms"), or {remedy}'
+            )
+        raise InputError(f"{path}: column {column!r} is {kind}, not a date or a text: {remedy}")
 
     def choose(rows: _Rows, hashes: Hashes) -> npt.NDArray[np.bool_]:
         dates = _dates(rows, column) if is_text_type(kind) else rows.table[column]

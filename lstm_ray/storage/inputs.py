@@ -24,6 +24,8 @@ from lstm_ray.wording import counted, reason
 _SUFFIX = ".parquet"
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 _HALF_URI = re.compile(r"/[a-zA-Z][\w+.-]+:/")  # of two letters: C:/ is no scheme
+_SPLIT = re.compile(r"(.*/|)(?:(\w[\w.]*)-\d{5}-of-\d{5}(?:-\w+)?|(train|test|validation))\.parquet", re.DOTALL)
+_HELD_OUT = {"test", "validation", "valid", "val", "dev", "eval"}
 _NAMED = 3  # maximum number of files that a note names
 
 
@@ -56,7 +58,9 @@ class InputFile:
             raise InputError(f"{self.path}: cannot be read: {reason(error)}") from error
 
 
-def find_inputs(inputs: Sequence[str], progress: Progress = ignore) -> list[InputFile]:
+def find_inputs(
+    inputs: Sequence[str], progress: Progress = ignore, *, warns_of_splits: bool = False
+) -> list[InputFile]:
     """Lists the files of paths, directories and globs: each real file once, whatever its names.
 
     A directory stands for all files below it whose names end with ".parquet"; names that begin with "_" or "." are left
@@ -68,12 +72,33 @@ def find_inputs(inputs: Sequence[str], progress: Progress = ignore) -> list[Inpu
     Args:
         inputs: Paths and URIs.
         progress: Receives notes on files that are left out.
+        warns_of_splits: True if it also receives a note on an input that has rows to learn from beside held-out ones.
 
     Raises:
         InputError: A path does not exist or cannot be read, a directory or glob has no files, or an input contains only
             some of the files of a table.
     """
-    return _once([file for given in inputs for file in _find(given, progress)], progress)
+    found = [_find(given, progress) for given in inputs]
+    for given, files in zip(inputs, found, strict=True):
+        if warns_of_splits and (splits := _describe_splits(files)) is not None:
+            progress(f"note: {given}: {splits}")
+    return _once([file for files in found for file in files], progress)
+
+
+def _describe_splits(files: Sequence[InputFile]) -> str | None:
+    """Returns which splits of a data set are among files, and what takes one; None unless one of several is held out.
+
+    Source: the names that `datasets` of Hugging Face writes (train-00000-of-00001.parquet), and those of `data split`.
+    """
+    matches = [match for file in files if (match := _SPLIT.fullmatch(file.path)) is not None]
+    splits = {match[2] or match[3]: f"{match[2]}-*" if match[2] else f"{match[3]}.parquet" for match in matches}
+    if len(splits) < 2 or _HELD_OUT.isdisjoint(splits):
+        return None
+    directories = {match[1] for match in matches}
+    base = os.path.commonprefix([*directories])  # noqa: RUF071 - commonpath would make s3:/ of s3://
+    base = base[: base.rfind("/") + 1] + ("**/" if len(directories) > 1 else "")
+    one = "train" if "train" in splits else min(splits)
+    return f"takes the splits {', '.join(sorted(splits))} together; {shlex.quote(base + splits[one])} takes {one} alone"
 
 
 def find_file(path: str) -> InputFile:

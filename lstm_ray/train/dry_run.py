@@ -12,7 +12,7 @@ from lstm_ray.datasets.unlabelled import find_text_shards
 from lstm_ray.errors import InputError
 from lstm_ray.model.architectures import build_model, summary_text
 from lstm_ray.model.user_network import check_network
-from lstm_ray.progress import Event
+from lstm_ray.progress import Event, Progress, ignore
 from lstm_ray.runtime.devices import available_cores
 from lstm_ray.runtime.tensorflow import start_tensorflow
 from lstm_ray.train.best import choose
@@ -39,7 +39,7 @@ def describe(config: TrainConfig) -> str:
     shards = find_all_shards(config, notes.append)
     chosen = left_open(config)
     config, reasons = choose(config, shards)
-    inputs = describe_inputs(config, shards, chosen)
+    inputs = describe_inputs(config, shards, chosen, notes.append)
     start_tensorflow()
     if config.network is not None:
         check_network(config)
@@ -61,13 +61,16 @@ def describe(config: TrainConfig) -> str:
     )
 
 
-def describe_inputs(config: TrainConfig, shards: Sequence[Shard], chosen: Collection[str] = ()) -> list[str]:
+def describe_inputs(
+    config: TrainConfig, shards: Sequence[Shard], chosen: Collection[str] = (), progress: Progress = ignore
+) -> list[str]:
     """Returns a line on the training, validation and unlabelled data; reads labels and groups, but no texts.
 
     Args:
         config: The settings.
         shards: Row groups of the run, as `find_all_shards` lists them.
         chosen: Settings that were chosen for the data.
+        progress: Receives notes on the files of unlabelled data.
 
     Raises:
         InputError: A file is missing, is not Parquet, or lacks a column, or a label is not 0 or 1 and not mapped, or
@@ -95,7 +98,8 @@ def describe_inputs(config: TrainConfig, shards: Sequence[Shard], chosen: Collec
                 f"{side}: {counted(sum(labels.values()), 'row')} in {counted(files, 'file')}, {found}{left_out}"
             )
     if config.unlabelled:
-        rows = sum(len(shard.rows) for shard in find_text_shards(config.unlabelled, config.text_column))
+        texts = find_text_shards(config.unlabelled, config.text_column, progress)
+        rows = sum(len(shard.rows) for shard in texts)
         times = counted(config.pretrain_epochs, "time")
         predicted = f"; the LSTM goes through all texts {times} to predict words" if config.pretrain_epochs else ""
         lines.append(f"unlabelled: {counted(rows, 'row')}, to learn word vectors from in this process{predicted}")

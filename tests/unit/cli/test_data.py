@@ -96,6 +96,22 @@ def test_a_split_counts_all_rows_and_names_the_next_command(
     assert shown["then"] == f"{measure} --label-column COLUMN"
 
 
+def test_a_split_by_one_group_and_rows_without_one_is_not_trained_by_groups(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    texts = [f"text {row}" for row in range(90)]
+    groups = [None if row % 2 else "a film" for row in range(90)]  # which is for training
+    pq.write_table(pa.table({"text": texts, "label": [row % 3 % 2 for row in range(90)], "film": groups}), "in")
+    done = CliRunner().invoke(app, ["data", "split", "in", "--output", "out", "--by", "film"])
+    assert done.exit_code == 0, done.output
+    shown = dict(line.split(maxsplit=1) for line in done.stdout.splitlines()[1:])
+    assert shown["train"].endswith(" rows of 1 group")
+    assert shown["test"].endswith(" rows, none with a group")
+    assert shown["next"] == "lstm-ray train --train out/train.parquet --output runs/out"
+
+
 @pytest.mark.parametrize("rows", [0, 1])
 def test_a_file_without_rows_is_for_nothing(tmp_path: Path, rows: int) -> None:
     source = tmp_path / "in.csv"

@@ -58,6 +58,14 @@ def test_shards_are_the_row_groups_in_order(tmp_path: Path) -> None:
     assert labels == [0, 1, 0, 1, 1, 1, 0]
 
 
+def test_splits_that_are_read_together_are_told(tmp_path: Path) -> None:
+    for name in ("train-00000-of-00001", "test-00000-of-00001"):
+        write(tmp_path / f"{name}.parquet", ["good", "bad"], [1, 0])
+    notes: list[Any] = []
+    find_shards([str(tmp_path)], "text", "label", progress=notes.append)
+    assert [note.partition(": takes ")[2].partition(";")[0] for note in notes] == ["the splits test, train together"]
+
+
 def test_no_file_stays_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = []
     honest = InputFile.open

@@ -368,6 +368,12 @@ def test_a_date_splits_columns_of_any_type_for_dates(tmp_path: Path, column: pa.
             InputError,
             r"in\.parquet: column 'stars' is float, not a date",
         ),
+        (
+            {"before": "2024-05-01", "date_column": "film"},
+            InputError,
+            r"'film' is int64, not a date or a text: if it counts seconds, write it as a timestamp, for example with "
+            r"pandas\.to_datetime\(frame\['film'\], unit=\"s\"\) .*, or choose with --date-column$",
+        ),
         ({"before": "2024-05-01"}, InputError, "no column 'date'; .*--date-column"),
         (
             {"before": "2024-05-01", "date_column": "text"},

@@ -263,6 +263,37 @@ def test_other_suffixes_are_told_with_what_takes_them(tmp_path: Path) -> None:
     assert noted(f"{tmp_path}/*") == (["000000_0", "b.parq", "c.PARQUET", "d.parquet", "e.txt"], [])
 
 
+@pytest.mark.parametrize(
+    ("files", "splits", "one"),
+    [
+        (["train-00000-of-00001", "test-00000-of-00001"], "test, train", "train-*"),
+        (["d/train-00000-of-00002", "d/train-00001-of-00002", "d/dev-00000-of-00001"], "dev, train", "d/train-*"),
+        (["b/train-00000-of-00001-0a1b", "a/validation-00000-of-00001-9f"], "train, validation", "**/train-*"),
+        (["train", "test"], "test, train", "train.parquet"),
+        (["train-00000-of-00002", "train-00001-of-00002"], None, ""),
+        (["us-00000-of-00001", "de-00000-of-00001"], None, ""),
+        (["train", "reviews"], None, ""),
+    ],
+)
+def test_splits_that_are_taken_together_are_told_with_what_takes_one(
+    tmp_path: Path, files: list[str], splits: str | None, one: str
+) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.parquet").write_bytes(name.encode())
+    notes: list[str] = []
+    find_inputs([str(tmp_path)], notes.append, warns_of_splits=True)
+    pattern = f"'{tmp_path}/{one}'" if "*" in one else f"{tmp_path}/{one}"
+    told = f"note: {tmp_path}: takes the splits {splits} together; {pattern} takes train alone"
+    assert notes == ([] if splits is None else [told])
+    if splits is not None:
+        taken = find_inputs([pattern.strip("'")], notes.append, warns_of_splits=True)
+        assert [Path(file.path).name[:5] for file in taken] == ["train"] * sum("train" in name for name in files)
+    find_inputs([f"{tmp_path / name}.parquet" for name in files], notes.append, warns_of_splits=True)
+    find_inputs([str(tmp_path)], notes.append)
+    assert len(notes) <= 1, "not where files are named one by one, and not where rows are scored"
+
+
 def test_a_file_that_was_converted_is_not_told(tmp_path: Path) -> None:
     for name in ("monday.csv", "monday.parquet"):
         (tmp_path / name).write_bytes(b"")

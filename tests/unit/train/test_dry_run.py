@@ -38,6 +38,16 @@ def test_a_dry_run_counts_the_labels(settings: TrainConfig) -> None:
     assert not Path(settings.output).exists()
 
 
+def test_a_dry_run_tells_of_files_that_are_named_twice_as_the_run_does(settings: TrainConfig, tmp_path: Path) -> None:
+    texts, validation = str(tmp_path / "texts.parquet"), str(tmp_path / "validation.parquet")
+    for path in (texts, validation):
+        pq.write_table(pq.read_table(settings.train[0]).slice(1), path)
+    files = {"train": settings.train * 2, "validation": (validation,) * 2, "unlabelled": (texts,) * 2}
+    shown = describe(changed(settings, **files))
+    for path in (*settings.train, validation, texts):
+        assert f"\nnote: read once, although named more than once: 1 file ({path})\n" in shown
+
+
 def test_a_dry_run_refuses_groups_that_are_all_on_one_side(settings: TrainConfig, tmp_path: Path) -> None:
     table = pq.read_table(settings.train[0])
     for films, message in (
