@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import urllib.parse
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from lstm_ray.storage import is_local, join, locate, path_of
 from lstm_ray.storage.formats import many_to_convert, not_converted
 from lstm_ray.storage.listing import fixed_part, is_hidden, is_pattern, list_below, matches, parents
 from lstm_ray.storage.tables import Table, is_iceberg_state, live_files, table_around, tables_among
-from lstm_ray.wording import counted, reason
+from lstm_ray.wording import counted, quoted, reason
 
 _SUFFIX = ".parquet"
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
@@ -218,7 +217,7 @@ def _describe_left_out(
     names = [path[len(base) + 1 :] for path in paths]
     shown = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
     pattern = join(to_path(base), "**" if any("/" in name for name in names) else "*")
-    remedy = many_to_convert(to_path(base), names, len(paths) == len(left_out)) or f"{shlex.quote(pattern)} takes all"
+    remedy = many_to_convert(to_path(base), names, len(paths) == len(left_out)) or f"{quoted(pattern)} takes all"
     return f"{counted(len(names), 'file')} without the suffix {_SUFFIX} ({shown}); {remedy}"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import re
-import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from lstm_ray.datasets.convert.columns import MOST_COLUMNS, Block, is_missing, is_number
 from lstm_ray.datasets.convert.source import LONGEST, Lines
 from lstm_ray.errors import ConfigError, InputError
-from lstm_ray.wording import counted, named, shortened
+from lstm_ray.wording import counted, named, quoted, shortened
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 """By suffix."""
@@ -165,7 +164,7 @@ class DelimitedRows:
         if not is_given and (told := _NAMES_DELIMITER.fullmatch("".join(self._record).strip("\r\n"))):
             raise InputError(
                 f"{path}: its first line tells Excel the delimiter: delete that line, and give --delimiter "
-                f"{_shown(told[1])}"
+                f"{quoted(told[1])}"
             )
         if len(names) > MOST_COLUMNS:
             raise InputError(f"{path}: has {len(names):,} columns, more than {MOST_COLUMNS:,}")
@@ -179,7 +178,7 @@ class DelimitedRows:
         if "" in names:
             self._doubt("a column has no name, such as the index that pandas writes, and was kept")
         if len(names) == 1 and (other := _OTHER_DELIMITER.search(names[0])):
-            raise InputError(f"{path}: has one column, {shortened(repr(names[0]))}: try --delimiter {_shown(other[0])}")
+            raise InputError(f"{path}: has one column, {shortened(repr(names[0]))}: try --delimiter {quoted(other[0])}")
 
     def _look_at(self, row: list[str], names: list[str]) -> None:
         """Counts rows that are valid but look as if something else was intended."""
@@ -241,7 +240,7 @@ class DelimitedRows:
         if dialect.quote is not None and dialect.quote in text:
             return "correct the line; if no value is quoted, give --quote none"
         other = _OTHER_DELIMITER.search(text.replace(dialect.delimiter, ""))
-        return "correct the line" + (f", or is the --delimiter {_shown(other[0])}?" if other else "")
+        return "correct the line" + (f", or is the --delimiter {quoted(other[0])}?" if other else "")
 
 
 def _stands_in(quote: str, value: str) -> bool:
@@ -270,10 +269,6 @@ def _are_numbers(values: Sequence[str]) -> bool:
 def _block(names: list[str], rows: list[list[str]], lines: list[int]) -> Block:
     columns = zip(*rows, strict=True) if rows else ([] for _ in names)
     return Block(dict(zip(names, map(list, columns), strict=True)), lines, "line")
-
-
-def _shown(delimiter: str) -> str:
-    return {"\t": "$'\\t'", "\x01": "$'\\x01'"}.get(delimiter) or shlex.quote(delimiter)
 
 
 @contextmanager
