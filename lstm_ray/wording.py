@@ -120,7 +120,7 @@ def no_column(
         remedy = f": {otherwise}" if otherwise else ""
     else:
         value = join_list([meant if one == name else one for one in given]) if given else meant
-        remedy = f": did you mean {option} {shlex.quote(value)}{more}?" if option else f": did you mean {meant!r}?"
+        remedy = f": did you mean {option} {quoted(value)}{more}?" if option else f": did you mean {meant!r}?"
     return f"no column {name!r}; it has {named(names) or 'none'}{remedy}"
 
 
@@ -149,7 +149,31 @@ def as_call(name: str, values: Mapping[str, object]) -> str:
 
 def command_line(*words: str) -> str:
     """Returns a command to copy: lstm-ray and its words, quoted where a shell would split them."""
-    return shlex.join(("lstm-ray", *words))
+    return quoted("lstm-ray", *words)
+
+
+def quoted(*words: str) -> str:
+    """Returns words as a shell reads them, on one line and without characters that a terminal would interpret.
+
+    A word with such characters is written as $'te\\x1b[31mxt', as bash, zsh and ksh read it.
+    """
+    return " ".join(map(_quoted, words))
+
+
+def _quoted(word: str) -> str:
+    if on_one_line(word) == word:
+        return shlex.quote(word)
+    escaped = word.replace("\\", r"\\").replace("'", r"\'").replace("\n", r"\n").replace("\t", r"\t")
+    return f"$'{_UNSEEN.sub(_in_shell, escaped)}'"
+
+
+def _in_shell(found: re.Match[str]) -> str:
+    number = ord(found[0])
+    if 0xDC80 <= number <= 0xDCFF:  # a byte of a name that is not UTF-8, as Python keeps it
+        number -= 0xDC00
+    elif number >= 0x80:
+        return f"\\u{number:04x}"
+    return f"\\x{number:02x}"
 
 
 def counted(number: float, noun: str) -> str:

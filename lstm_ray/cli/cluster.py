@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,7 +16,7 @@ from lstm_ray.cli.help import Commands
 from lstm_ray.cli.options import takes_settings
 from lstm_ray.cluster.definition.settings import ClusterConfig
 from lstm_ray.errors import ConfigError, InputError
-from lstm_ray.wording import counted
+from lstm_ray.wording import counted, quoted
 
 if TYPE_CHECKING:
     from lstm_ray.cluster.check.validate import Report
@@ -117,7 +116,7 @@ def up(file: DefinitionFile, yes: Yes = False) -> None:
     """
     from lstm_ray.cluster import launch
 
-    path = shlex.quote(str(file))
+    path = quoted(str(file))
     with bars.on_interrupt(f"what was started keeps running: stop it with lstm-ray cluster down {path}"):
         launch.up(str(file), yes)
     console.show_table(

@@ -6,7 +6,6 @@ Typer's own tables split the width into five columns and cut off longer names.
 from __future__ import annotations
 
 import re
-import shlex
 import textwrap
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from lstm_ray.cli.options import with_options_of_all
 from lstm_ray.config import COUNTERPARTS
-from lstm_ray.wording import command_line, either, visible
+from lstm_ray.wording import command_line, either, quoted, visible
 
 UsageError: Any = typer.BadParameter.__base__  # Click's, or that of the copy of Click in Typer
 _LOOKS_LIKE_OPTION = re.compile(r"-.*\s|-\d", re.DOTALL)  # but may be a text
@@ -118,7 +117,7 @@ class _Command(TyperCommand):
         meant = _JOB_FILE if words[0].endswith((".yaml", ".yml")) else _MAIN_INPUTS
         missing = [one for one in self.params if one.multiple or not ctx.params.get(one.name)]
         names = [name for one in missing for name in one.opts if name in meant]
-        option = f"; did you mean {names[0]} {shlex.quote(words[0])}?" if names else ""
+        option = f"; did you mean {names[0]} {quoted(words[0])}?" if names else ""
         ctx.fail(visible(f"unexpected {' '.join(words)}{option}"))
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:

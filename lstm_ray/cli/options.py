@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-import shlex
 import types
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
@@ -29,7 +28,7 @@ from lstm_ray.config import (
     shown_as,
 )
 from lstm_ray.errors import ConfigError
-from lstm_ray.wording import join_list
+from lstm_ray.wording import join_list, quoted
 
 C = TypeVar("C", bound=Settings)
 
@@ -68,7 +67,7 @@ def takes_settings(kind: type[C], job_file: Any = JobFile) -> Callable[[Callable
             if config is None and job_file is JobFile:
                 _refuse_job_files(kind, options)
             if config is not None and job_file is JobArgument and config.endswith(".parquet"):
-                raise ConfigError(f"JOB.yaml {config} is Parquet; did you mean --train {shlex.quote(config)}?")
+                raise ConfigError(f"JOB.yaml {config} is Parquet; did you mean --train {quoted(config)}?")
             command(resolve(kind, options, config), **rest)
 
         run.__name__ = command.__name__
@@ -102,7 +101,7 @@ def _refuse_job_files(kind: type[Settings], options: Mapping[str, Any]) -> None:
     for name in (name for name in options if shown_as(kind, name)["argument"]):
         words = [options[name]] if isinstance(options[name], str) else options[name]
         if (word := next((word for word in words if word.endswith((".yaml", ".yml"))), None)) is not None:
-            raise ConfigError(f"{argument_name(name)} {word} is YAML; did you mean --config {shlex.quote(word)}?")
+            raise ConfigError(f"{argument_name(name)} {word} is YAML; did you mean --config {quoted(word)}?")
 
 
 def set_output(*, quiet: bool, verbose: bool, debug: bool) -> None:

@@ -46,6 +46,7 @@ def score(config: ScoreConfig) -> None:
 def show_manifest(manifest: Manifest) -> None:
     """Prints the result of a scoring run, and a command to look at it."""
     from lstm_ray import storage
+    from lstm_ray.score.columns import NEW_COLUMNS
 
     scored = manifest.scored
     of_which = " of the rows with a score" if manifest.errors else ""
@@ -75,6 +76,8 @@ def show_manifest(manifest: Manifest) -> None:
     rows.append(("report", storage.join(manifest.output, "_report.html")))
     if "://" not in manifest.output and is_new and scored and manifest.rows <= _MOST_ROWS_SHOWN:
         output = json.dumps(manifest.output, ensure_ascii=False)
+        if "invalid_utf8" in manifest.errors:  # pandas cannot read the texts
+            output += f", columns={json.dumps(NEW_COLUMNS)}"
         # With `to_string`, because print alone leaves out columns, such as the probability, beside long texts.
         first = f"pandas.read_parquet({output}).head().to_string(max_colwidth=40)"
         rows.append(("next", _python_line(f"import pandas; print({first})")))

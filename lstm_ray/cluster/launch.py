@@ -13,7 +13,7 @@ from lstm_ray.cluster.check.document import at, read_documents
 from lstm_ray.cluster.check.validate import Remark, validate
 from lstm_ray.cluster.definition.cloud_packages import CLOUD_PACKAGES
 from lstm_ray.errors import ConfigError, InputError, LstmRayError
-from lstm_ray.wording import counted
+from lstm_ray.wording import counted, quoted
 
 _ENDS_WITHIN_S = 10
 _KEY_ON_HEAD = "~/ray_bootstrap_key.pem"  # `ray up` copies the workers' key there
@@ -40,7 +40,7 @@ def up(path: str, yes: bool) -> None:
     if report.is_kubernetes:
         raise ConfigError(
             f"{path}: is for Kubernetes; start it with kubectl:\n"
-            f"  kubectl apply --filename {shlex.quote(path)}\n"
+            f"  kubectl apply --filename {quoted(path)}\n"
             "  kubectl get rayclusters,rayjobs,pods --watch"
         )
     if report.to_do:
@@ -68,7 +68,7 @@ def down(path: str, yes: bool, confirm: Callable[[str], object] = lambda questio
     content = _content(path)
     if "apiVersion" in content:
         raise ConfigError(
-            f"{path}: is for Kubernetes; stop it with kubectl:\n  kubectl delete --filename {shlex.quote(path)}"
+            f"{path}: is for Kubernetes; stop it with kubectl:\n  kubectl delete --filename {quoted(path)}"
         )
     if not at(content, ["provider", "type"], str):
         raise InputError(f"{path}: provider.type: is missing; is it a definition for `ray up`?")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import urllib.parse
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from lstm_ray.storage import is_local, join, locate, path_of
 from lstm_ray.storage.formats import many_to_convert, not_converted
 from lstm_ray.storage.listing import fixed_part, is_hidden, is_pattern, list_below, matches, parents
 from lstm_ray.storage.tables import Table, is_iceberg_state, live_files, table_around, tables_among
-from lstm_ray.wording import counted, reason
+from lstm_ray.wording import counted, quoted, reason
 
 _SUFFIX = ".parquet"
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
@@ -98,7 +97,7 @@ def _describe_splits(files: Sequence[InputFile]) -> str | None:
     base = os.path.commonprefix([*directories])  # noqa: RUF071 - commonpath would make s3:/ of s3://
     base = base[: base.rfind("/") + 1] + ("**/" if len(directories) > 1 else "")
     one = "train" if "train" in splits else min(splits)
-    return f"takes the splits {', '.join(sorted(splits))} together; {shlex.quote(base + splits[one])} takes {one} alone"
+    return f"takes the splits {', '.join(sorted(splits))} together; {quoted(base + splits[one])} takes {one} alone"
 
 
 def find_file(path: str) -> InputFile:
@@ -243,7 +242,7 @@ def _describe_left_out(
     names = [path[len(base) + 1 :] for path in paths]
     shown = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
     pattern = join(to_path(base), "**" if any("/" in name for name in names) else "*")
-    remedy = many_to_convert(to_path(base), names, len(paths) == len(left_out)) or f"{shlex.quote(pattern)} takes all"
+    remedy = many_to_convert(to_path(base), names, len(paths) == len(left_out)) or f"{quoted(pattern)} takes all"
     return f"{counted(len(names), 'file')} without the suffix {_SUFFIX} ({shown}); {remedy}"
 
 

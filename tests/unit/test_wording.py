@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import shutil
+import subprocess
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstm_ray.wording import are, command_line, counted, either, named, no_column, on_one_line, visible
+from lstm_ray.wording import are, command_line, counted, either, named, no_column, on_one_line, quoted, visible
 
 DIRECTIONS = {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"}
 
@@ -131,3 +135,24 @@ def test_a_number_has_its_noun_and_verb(number: float, shown: str) -> None:
 
 def test_a_command_to_copy_is_quoted_for_a_shell() -> None:
     assert command_line("score", "my reviews.parquet") == "lstm-ray score 'my reviews.parquet'"
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@settings(max_examples=30)
+@given(st.lists(acting | st.just("te\x1b[31mxt\u202e") | st.just("caf\udce9"), max_size=10))
+def test_proposed_words_do_not_act_and_mean_the_same_to_a_shell(words: list[str]) -> None:
+    words = [os.fsdecode(word.replace("\0", "").encode(errors="surrogatepass")) for word in words]  # as in sys.argv
+    line = quoted(*words)
+    assert on_one_line(line) == line
+    done = subprocess.run(
+        ["bash", "-c", f"printf '%s\\0' {line}"],
+        stdout=subprocess.PIPE,
+        check=True,
+        env={**os.environ, "LC_ALL": "C.UTF-8"},
+    )
+    assert done.stdout == b"".join(os.fsencode(word) + b"\0" for word in words or [""])
+
+
+@pytest.mark.parametrize("word", ["reviews.parquet", "my reviews", "it's", "", "$x", "\u05e9"])
+def test_words_without_control_characters_are_quoted_as_usual(word: str) -> None:
+    assert quoted(word) == shlex.quote(word)

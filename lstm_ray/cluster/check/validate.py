@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -19,6 +18,7 @@ from lstm_ray.cluster.check.schema import check_schema, strict, without_nulls
 from lstm_ray.cluster.check.secrets import find_secrets
 from lstm_ray.config import ScoreConfig, TrainConfig, TuneConfig, command_of
 from lstm_ray.errors import ConfigError, InputError
+from lstm_ray.wording import quoted
 
 _KINDS = ("RayCluster", "RayJob")
 _API = "ray.io/v1"  # KubeRay 1.0 and later
@@ -179,7 +179,7 @@ def _same_names(document: Document, earlier: Sequence[Document]) -> Iterator[Fin
 
 def _check_launcher(content: Any, path: str, schema: dict[str, Any]) -> Iterator[Finding]:
     if (command := at(content, ["command"], str)) in _JOBS:
-        file = shlex.quote(path)
+        file = quoted(path)
         raise InputError(
             f"{path}: is a job file for `lstm-ray {command}`, not a cluster definition: check it with `lstm-ray config "
             f"show {command} --config {file}`, run it with `lstm-ray submit {file}`"

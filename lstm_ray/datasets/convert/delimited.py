@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import re
-import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lstm_ray.datasets.convert.columns import MOST_COLUMNS, Block, is_missing, is_number
 from lstm_ray.datasets.convert.source import LONGEST, Lines
 from lstm_ray.errors import ConfigError, InputError
-from lstm_ray.wording import counted, named, shortened
+from lstm_ray.wording import counted, named, quoted, shortened
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 """By suffix."""
 
 _OTHER_DELIMITER = re.compile(r"[;|\t,\x01]")  # the last one is Hive's
 _UNSEEN = re.compile(r"^\s|\s$|[\xad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
-_NAMES_DELIMITER = re.compile(r"sep=(.)", re.IGNORECASE)
+_NAMES_DELIMITER = re.compile(r"sep=(.)", re.IGNORECASE)  # the first line of some files, for Excel
 _ESCAPED = re.compile(r"\\(t|x[0-9a-fA-F]{2})")
 _BLOCK_ROWS = 1 << 16
 _BLOCK_CHARACTERS = 16 << 20
@@ -38,12 +38,14 @@ class Dialect:
             are not quoted.
         escape: Removes the special meaning of the next character; None if nothing is escaped.
         column_names: Names of the columns, if the first line has none.
+        is_usual: Whether the delimiter is that of the file's suffix, so that the file may name another.
     """
 
     delimiter: str
     quote: str | None
     escape: str | None
     column_names: tuple[str, ...]
+    is_usual: bool
 
 
 def make_dialect(
@@ -57,6 +59,7 @@ def make_dialect(
     Raises:
         ConfigError: An option is not one character, or two are the same.
     """
+    is_usual = delimiter is None
     delimiter = DELIMITERS[suffix] if delimiter is None else delimiter
     quote = ("none" if delimiter == "\t" else '"') if quote is None else quote
     options = {"--delimiter": delimiter, "--quote": None if quote == "none" else quote, "--escape": escape}
@@ -70,7 +73,7 @@ def make_dialect(
             )
     if len(set(given.values())) < len(given):
         raise ConfigError(f"{', '.join(given)}: expected different characters")
-    return Dialect(delimiter, options["--quote"], escape, tuple(column_names))
+    return Dialect(delimiter, options["--quote"], escape, tuple(column_names), is_usual)
 
 
 class DelimitedRows:
@@ -132,9 +135,15 @@ class DelimitedRows:
         return notes
 
     def _rows(self) -> Iterator[list[str]]:
-        dialect = self._dialect
+        dialect, lines = self._dialect, iter(self._lines)
+        first = next(lines, "")
+        told = _NAMES_DELIMITER.fullmatch(first.strip("\r\n"))
+        if told is None or told[1] in (dialect.quote, dialect.escape):
+            lines = itertools.chain([first] if first else [], lines)
+        elif dialect.is_usual:
+            self._dialect = dialect = replace(dialect, delimiter=told[1])
         reader = csv.reader(
-            self._remembered(),
+            self._remembered(lines),
             delimiter=dialect.delimiter,
             quotechar=dialect.quote,
             quoting=csv.QUOTE_NONE if dialect.quote is None else csv.QUOTE_MINIMAL,
@@ -155,18 +164,13 @@ class DelimitedRows:
                 return
             yield row
 
-    def _remembered(self) -> Iterator[str]:
-        for line in self._lines:
+    def _remembered(self, lines: Iterator[str]) -> Iterator[str]:
+        for line in lines:
             self._record.append(line)
             yield line
 
     def _check_names(self, names: Sequence[str]) -> None:
         is_given, path = bool(self._dialect.column_names), self._lines.path
-        if not is_given and (told := _NAMES_DELIMITER.fullmatch("".join(self._record).strip("\r\n"))):
-            raise InputError(
-                f"{path}: its first line tells Excel the delimiter: delete that line, and give --delimiter "
-                f"{_shown(told[1])}"
-            )
         if len(names) > MOST_COLUMNS:
             raise InputError(f"{path}: has {len(names):,} columns, more than {MOST_COLUMNS:,}")
         if repeated := [name for name, count in Counter(names).items() if count > 1]:
@@ -179,7 +183,7 @@ class DelimitedRows:
         if "" in names:
             self._doubt("a column has no name, such as the index that pandas writes, and was kept")
         if len(names) == 1 and (other := _OTHER_DELIMITER.search(names[0])):
-            raise InputError(f"{path}: has one column, {shortened(repr(names[0]))}: try --delimiter {_shown(other[0])}")
+            raise InputError(f"{path}: has one column, {shortened(repr(names[0]))}: try --delimiter {quoted(other[0])}")
 
     def _look_at(self, row: list[str], names: list[str]) -> None:
         """Counts rows that are valid but look as if something else was intended."""
@@ -241,7 +245,7 @@ class DelimitedRows:
         if dialect.quote is not None and dialect.quote in text:
             return "correct the line; if no value is quoted, give --quote none"
         other = _OTHER_DELIMITER.search(text.replace(dialect.delimiter, ""))
-        return "correct the line" + (f", or is the --delimiter {_shown(other[0])}?" if other else "")
+        return "correct the line" + (f", or is the --delimiter {quoted(other[0])}?" if other else "")
 
 
 def _stands_in(quote: str, value: str) -> bool:
@@ -270,10 +274,6 @@ def _are_numbers(values: Sequence[str]) -> bool:
 def _block(names: list[str], rows: list[list[str]], lines: list[int]) -> Block:
     columns = zip(*rows, strict=True) if rows else ([] for _ in names)
     return Block(dict(zip(names, map(list, columns), strict=True)), lines, "line")
-
-
-def _shown(delimiter: str) -> str:
-    return {"\t": "$'\\t'", "\x01": "$'\\x01'"}.get(delimiter) or shlex.quote(delimiter)
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import shlex
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from lstm_ray.datasets.convert.columns import MOST_COLUMNS, Block, Digits, Written, is_exact_float
 from lstm_ray.datasets.convert.source import Lines
 from lstm_ray.errors import InputError
-from lstm_ray.wording import shortened
+from lstm_ray.wording import quoted, shortened
 
 SUFFIXES = (".jsonl", ".ndjson", ".json")
 
@@ -72,7 +71,7 @@ class JsonRows:
             return []
         for name, value in self._first.items():
             if isinstance(value, list) and len(value) > 1 and all(isinstance(one, dict) for one in value):
-                command = shlex.join(["jq", "-c", f".{json.dumps(name)}[]", str(self._lines.path)])
+                command = quoted("jq", "-c", f".{json.dumps(name)}[]", str(self._lines.path))
                 return [
                     f"it is one row, with {len(value):,} objects in {name!r}: if these are the rows, convert what "
                     f"`{command}` prints"
@@ -120,9 +119,9 @@ class JsonRows:
         rest = text[getattr(error, "pos", 0) :].strip()
         is_object = text.lstrip().startswith("{")
         if problem.startswith("Extra data") and rest == ",":
-            return f"; `{shlex.join(['sed', 's/, *$//', path])} > NEW.jsonl` deletes the commas at the ends of lines"
+            return f"; `{quoted('sed', 's/, *$//', path)} > NEW.jsonl` deletes the commas at the ends of lines"
         if (problem.startswith("Extra data") and rest.startswith("{")) or (is_object and not rest and not self._rows):
-            return f"; `{shlex.join(['jq', '-c', '.', path])}` writes each object in one line"
+            return f"; `{quoted('jq', '-c', '.', path)}` writes each object in one line"
         if problem.startswith("Unterminated string") or not rest:
             return "; is the file cut off? Or if the text has a line break, write it as \\n"
         if text.lstrip("[ \t").startswith("{'"):

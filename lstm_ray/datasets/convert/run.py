@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import os
 import re
-import shlex
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -33,7 +32,7 @@ from lstm_ray.storage.formats import (
     unsupported_format,
 )
 from lstm_ray.storage.inputs import why_missing
-from lstm_ray.wording import no_column, reason
+from lstm_ray.wording import no_column, quoted, reason
 
 _JSON_BEGINS = (b'{"', b'[{"', b"[\n")
 
@@ -86,7 +85,7 @@ def convert(config: ConvertConfig, progress: Progress = ignore) -> Converted:
     """
     paths, output = [path for one in config.source for path in _local(one)], Path(config.output)
     if config.output.endswith("/") or os.path.isdir(output):
-        file = shlex.quote(str(output / f"{paths[0].name.partition('.')[0]}.parquet"))
+        file = quoted(str(output / f"{paths[0].name.partition('.')[0]}.parquet"))
         raise OutputError(f"{output} is a directory: name a file, such as --output {file}")
     for number, path in enumerate(paths):
         _check_file(path, paths[:number], output)
@@ -158,7 +157,7 @@ def _read_columns(
 def _notes_on(columns: Mapping[str, Column]) -> Iterator[str]:
     """Yields notes on columns whose type may not be the one that the user expects."""
     for name, column in columns.items():
-        remedy = f"`{shlex.join(['--as-text', name])}`"
+        remedy = f"`{quoted('--as-text', name)}`"
         if column.note:
             yield f"column {name!r} is kept as text: {column.note}"
         elif column.doubt:
@@ -184,7 +183,7 @@ def _local(given: str) -> list[Path]:
 def _check_file(path: Path, before: Sequence[Path], output: Path) -> None:
     """Raises InputError or OutputError unless a file can be converted, beside those that are named before it."""
     if os.path.isdir(path):
-        raise InputError(f"{path}: is a directory: name its files, such as {shlex.quote(str(path))}/*.csv")
+        raise InputError(f"{path}: is a directory: name its files, such as {quoted(str(path))}/*.csv")
     if not os.path.isfile(path):
         raise InputError(f"{path}: {why_missing(str(path))}")
     if any(path.samefile(other) for other in before):
@@ -205,7 +204,7 @@ def _check_file(path: Path, before: Sequence[Path], output: Path) -> None:
     if suffix in COMPRESSIONS and not is_packed and is_text(head):
         raise InputError(f"{path}: cannot be read: it is not compressed, so delete {suffix} at the end of its name")
     if head.startswith(b"__label__"):
-        sed = shlex.join(["sed", r"s/^__label__\([^ ]*\) /\1\t/", str(path)])
+        sed = quoted("sed", r"s/^__label__\([^ ]*\) /\1\t/", str(path))
         raise InputError(
             f"{path}: is fastText's format: `{sed} > NEW.tsv` makes TSV of it, for --column-names label,text"
         )
@@ -270,7 +269,7 @@ def _to_table(path: Path, block: Block, columns: dict[str, Column], schema: pa.S
         try:
             arrays.append(pa.nulls(rows, column.type) if values is None else column.to_arrow(values))
         except pa.ArrowException as error:  # 2**53 + 1 where other blocks have numbers with a point
-            as_text = shlex.join(["--as-text", name])
+            as_text = quoted("--as-text", name)
             raise InputError(f"{path}: column {name!r}: {reason(error)}: keep it as text: {as_text}") from error
     return pa.Table.from_arrays(arrays, schema=schema)
 

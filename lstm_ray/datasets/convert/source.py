@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import io
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,7 +13,7 @@ import pyarrow as pa
 from lstm_ray.errors import ConfigError, InputError
 from lstm_ray.storage.formats import COMPRESSIONS, HEAD_BYTES, utf16_without_mark
 from lstm_ray.text.encodings import readings, utf8_word
-from lstm_ray.wording import counted, reason
+from lstm_ray.wording import counted, quoted, reason
 
 LONGEST = 64 << 20
 """Maximum characters in a line."""
@@ -82,7 +81,7 @@ class Lines:
         if _is_wide(self._encoding):
             return ""
         if (unpack := _unpacking(self.path)) is None:
-            return f", with tr -d '\\000\\032' < {shlex.quote(str(self.path))} > NEW"
+            return f", with tr -d '\\000\\032' < {quoted(str(self.path))} > NEW"
         return f", with {unpack} | tr -d '\\000\\032' > NEW, which is not compressed"
 
     def _next(self) -> str:
@@ -182,7 +181,7 @@ def _unreadable(path: Path, error: Exception) -> InputError:
 def _unpacking(path: Path) -> str | None:
     """Returns the command that prints a compressed file's content; None if the name is not that of one."""
     found = COMPRESSIONS.get(path.suffix.lower())
-    return None if found is None else f"{found.command} {shlex.quote(str(path))}"
+    return None if found is None else f"{found.command} {quoted(str(path))}"
 
 
 @contextmanager

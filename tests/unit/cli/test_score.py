@@ -47,6 +47,19 @@ def test_the_next_command_shows_the_first_scored_rows(
         assert part in done.stdout
 
 
+def test_the_next_command_leaves_out_texts_that_pandas_cannot_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_bundle: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
+    texts = pa.array([b"caf\xe9", b"a good film"], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"text": texts}), tmp_path / "in.parquet")
+    config = ScoreConfig(inputs=(str(tmp_path / "in.parquet"),), model=str(tiny_bundle), output=str(tmp_path / "out"))
+    command = shown_at_the_end(monkeypatch, score(config, ignore))["next"]
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=True, timeout=60)
+    assert "sentiment_probability" in done.stdout
+    assert "invalid_utf8" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("output", "kept", "rows"),
     [("s3://bucket/scored", 0, 3), ("/scored", 0, 0), ("/scored", 0, 10**8), ("/scored", 1, 3)],

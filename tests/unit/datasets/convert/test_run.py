@@ -849,10 +849,8 @@ def test_what_is_no_text_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "packed.csv").write_bytes(gzip.compress(text))
     (tmp_path / "packed.tsv").write_bytes(bz2.compress(text))
     (tmp_path / "packed.jsonl").write_bytes(pa.compress(text, "zstd", asbytes=True))
-    (tmp_path / "excel.csv").write_bytes(b"sep=;\r\ntext;stars\r\ngood;1\r\n")
     (tmp_path / "lfs.csv").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n")
     (tmp_path / "page.csv").write_bytes(b"<!DOCTYPE HTML><title>404</title>\n")
-    (tmp_path / "quote.csv").write_bytes(b"sep='\r\ntext'stars\r\ngood'1\r\n")
     (tmp_path / "objects.csv").write_bytes(b'{"text": "good"}\n')
     for source, says in (
         (tmp_path / "in.csv", r"in\.csv: is Parquet already: give it to train, evaluate or score as it is"),
@@ -860,10 +858,8 @@ def test_what_is_no_text_file_is_told(tmp_path: Path) -> None:
         (tmp_path / "packed.csv", r"is compressed by gzip: unpack it, .* end in \.gz, such as reviews\.csv\.gz"),
         (tmp_path / "packed.tsv", r"is compressed by bzip2: .* let its name end in \.bz2"),
         (tmp_path / "packed.jsonl", r"is compressed by zstd: .* let its name end in \.zst"),
-        (tmp_path / "excel.csv", r"first line tells Excel the delimiter: delete that line, and give --delimiter ';'"),
         (tmp_path / "lfs.csv", r"lfs\.csv: is a pointer of Git LFS: `git lfs pull` fetches the file itself"),
         (tmp_path / "page.csv", r"page\.csv: is a web page: fetch the file again"),
-        (tmp_path / "quote.csv", r"""give --delimiter ''"'"''"""),
         (tmp_path / "objects.csv", r"looks like JSON: let its name end in \.jsonl"),
         (tmp_path, r"is a directory: name its files, such as .*/\*\.csv"),
         ("-", "-: a file is read twice, which stdin cannot be"),
@@ -960,3 +956,27 @@ def test_pipes_devices_and_links_that_lead_nowhere_are_named_as_such(tmp_path: P
             convert(Path(source), tmp_path / "x.parquet")
     with pytest.raises(InputError, match=r"loop\.csv: this link leads nowhere$"):
         convert(tmp_path / "loop.csv", tmp_path / "x.parquet")
+
+
+@pytest.mark.parametrize(
+    ("content", "options"),
+    [
+        (b"sep=;\r\ntext;stars\r\ngood;1\r\n", {}),
+        (b"\xef\xbb\xbfSEP=;\r\ntext;stars\r\ngood;1\r\n", {"delimiter": ";"}),
+        (b"sep='\r\ntext'stars\r\ngood'1\r\n", {}),
+        (b"sep=,\ntext;stars\ngood;1\n", {"delimiter": ";"}),  # what the user says is right
+        (b"sep=|\ngood|1\n", {"column_names": ("text", "stars")}),
+    ],
+)
+def test_a_first_line_that_tells_excel_the_delimiter_is_no_header(
+    tmp_path: Path, content: bytes, options: dict[str, Any]
+) -> None:
+    (tmp_path / "in.csv").write_bytes(content)
+    convert(tmp_path / "in.csv", tmp_path / "out.parquet", **options)
+    assert pq.read_table(tmp_path / "out.parquet").to_pydict() == {"text": ["good"], "stars": [1]}
+
+
+def test_a_line_after_the_one_for_excel_keeps_its_number(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_bytes(b"sep=;\ntext;stars\ngood;1\nbad\n")
+    with pytest.raises(InputError, match=r"line 4 has 1 value, expected 2"):
+        convert(tmp_path / "in.csv", tmp_path / "out.parquet")
