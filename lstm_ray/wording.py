@@ -110,7 +110,7 @@ def no_column(
     whole, _, part = name.partition(".")
     if part and whole in names:
         return f"no column {name!r}; it has {named(names)}: write {part!r} of {whole!r} to a column of its own"
-    others = [one for one in names[:_MOST_COMPARED] if one not in given]
+    others = [one for one in names[:_MOST_COMPARED] if one not in given and len(one) <= _MOST_CHARACTERS]
     similar = difflib.get_close_matches(name.lower(), [one.lower() for one in others], n=1)
     meant = next((one for one in others if [one.lower()] == similar), None) or usual_column(option, others)
     if meant is None:
@@ -121,7 +121,7 @@ def no_column(
     else:
         value = join_list([meant if one == name else one for one in given]) if given else meant
         remedy = f": did you mean {option} {quoted(value)}{more}?" if option else f": did you mean {meant!r}?"
-    return f"no column {name!r}; it has {named(names) or 'none'}{remedy}"
+    return f"no column {shortened(repr(name))}; it has {named(names) or 'none'}{remedy}"
 
 
 def usual_column(option: str, names: Iterable[str]) -> str | None:

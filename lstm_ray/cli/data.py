@@ -13,7 +13,7 @@ from lstm_ray.cli import bars, console
 from lstm_ray.cli.help import Commands
 from lstm_ray.cli.options import takes_settings
 from lstm_ray.config import ConvertConfig, SplitConfig
-from lstm_ray.wording import command_line, counted
+from lstm_ray.wording import command_line, counted, shortened
 
 app = Commands(help="Fetch, make, convert or split a corpus of reviews.")
 
@@ -109,7 +109,7 @@ def convert(config: ConvertConfig) -> None:
         console.warn(f"note: {note}")
     rows = [
         ("rows", f"{made.rows:,}"),
-        ("columns", ", ".join(f"{name} ({kind})" for name, kind in made.columns.items())),
+        ("columns", ", ".join(f"{shortened(name)} ({shortened(kind)})" for name, kind in made.columns.items())),
         ("output", str(made.output)),
     ]
     if made.rows:

@@ -14,12 +14,16 @@ from contextlib import contextmanager
 from lstm_ray.errors import OutputError
 from lstm_ray.wording import reason
 
+_is_stdout_closed = False
+
 
 def prepare() -> None:
     """Opens closed streams to /dev/null, and escapes characters that a stream's encoding lacks.
 
     If stdout stayed closed, the next file that is opened would take its number, and get what libraries print.
     """
+    global _is_stdout_closed
+    _is_stdout_closed = sys.stdout is None
     codecs.register_error("lstm_ray_escape", _escape)
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
@@ -39,7 +43,9 @@ def _escape(error: UnicodeError) -> tuple[str, int]:
 
 @contextmanager
 def results() -> Iterator[None]:
-    """Raises OutputError if a result cannot be written to stdout. A reader that has gone (EPIPE) is left to Typer."""
+    """Raises OutputError if a result cannot be written, as to a closed stdout. Typer handles a reader that has gone."""
+    if _is_stdout_closed:
+        raise OutputError("stdout cannot be written: it is closed")
     try:
         yield
     except OSError as error:

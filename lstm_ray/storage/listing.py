@@ -11,6 +11,7 @@ from pathlib import Path
 from pyarrow import fs
 
 from lstm_ray.errors import InputError
+from lstm_ray.wording import reason
 
 
 def list_below(filesystem: fs.FileSystem, directory: str) -> list[fs.FileInfo]:
@@ -18,16 +19,25 @@ def list_below(filesystem: fs.FileSystem, directory: str) -> list[fs.FileInfo]:
 
     On a local disk links are followed, each directory is visited once, and hidden directories are listed but not
     visited.
+
+    Raises:
+        InputError: A local directory below it cannot be read, or has a name that is not UTF-8.
+        OSError: A store cannot be read.
     """
     if isinstance(filesystem, fs.LocalFileSystem):
-        infos = [info for paths in _walk(directory) for info in filesystem.get_file_info(paths)]
+        infos = []
+        for current, paths in _walk(directory):
+            try:
+                infos += filesystem.get_file_info(paths)
+            except OSError as error:  # its names can be read, but not what they are
+                raise _unreadable(current, error) from error
     else:
         infos = filesystem.get_file_info(fs.FileSelector(directory, recursive=True, allow_not_found=True))
     return sorted(infos, key=lambda info: info.path)
 
 
-def _walk(directory: str) -> Iterator[list[str]]:
-    """Yields the files and hidden directories in each directory. Linked directories come last.
+def _walk(directory: str) -> Iterator[tuple[str, list[str]]]:
+    """Yields each directory with the files and hidden directories in it. Linked directories come last.
 
     Arrow's listing follows a link to a parent directory again and again, and lists its files 40 times.
     """
@@ -45,7 +55,7 @@ def _walk(directory: str) -> Iterator[list[str]]:
             found = [os.path.join(current, name) for name in (*names, *hidden)]
             if odd := [path for path in found if path != path.encode(errors="replace").decode()]:
                 raise InputError(f"{odd[0]}: this name is not UTF-8, and Arrow cannot open it: rename the file")
-            yield found
+            yield current, found
             directories[:] = [name for name in directories if name not in hidden]
             linked = [os.path.join(current, name) for name in directories]
             waiting += [path for path in linked if os.path.islink(path) and not _leads_to_parent(path)]
@@ -57,7 +67,11 @@ def _leads_to_parent(link: str) -> bool:
 
 
 def _fail(error: OSError) -> None:
-    raise error
+    raise _unreadable(error.filename, error) from error
+
+
+def _unreadable(directory: str, error: OSError) -> InputError:
+    return InputError(f"{directory}: cannot be read: {reason(error)}")
 
 
 def is_hidden(path: str) -> bool:

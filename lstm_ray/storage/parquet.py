@@ -16,7 +16,7 @@ from lstm_ray.errors import InputError
 from lstm_ray.storage import is_local, locate
 from lstm_ray.storage.formats import HEAD_BYTES, not_parquet
 from lstm_ray.storage.inputs import InputFile
-from lstm_ray.wording import counted, reason
+from lstm_ray.wording import counted, reason, shortened
 
 IntArray: TypeAlias = "npt.NDArray[np.int64]"
 
@@ -190,8 +190,8 @@ def check_int96(file: InputFile, parquet: pq.ParquetFile, row_groups: range, col
                     continue
                 if problem := _problem_of_int96(*(each.view(pa.int64()).to_numpy() for each in (us, ns, ms))):
                     raise InputError(
-                        f"{file.path}: column {name!r} holds {problem}: write it as TIMESTAMP, or let score leave it "
-                        "out with --keep-columns"
+                        f"{file.path}: column {shortened(repr(name))} holds {problem}: write it as "
+                        "TIMESTAMP, or let score leave it out with --keep-columns"
                     )
 
 

@@ -71,10 +71,10 @@ class JsonRows:
             return []
         for name, value in self._first.items():
             if isinstance(value, list) and len(value) > 1 and all(isinstance(one, dict) for one in value):
-                command = quoted("jq", "-c", f".{json.dumps(name)}[]", str(self._lines.path))
+                command = quoted("jq", "-c", f".{json.dumps(shortened(name))}[]", str(self._lines.path))
                 return [
-                    f"it is one row, with {len(value):,} objects in {name!r}: if these are the rows, convert what "
-                    f"`{command}` prints"
+                    f"it is one row, with {len(value):,} objects in {shortened(repr(name))}: if these are the rows, "
+                    f"convert what `{command}` prints"
                 ]
         values = self._first.values()
         if all(isinstance(value, dict | list) for value in values) and any(len(value) > 1 for value in values):

@@ -9,11 +9,16 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+<<<<<<< HEAD
 from lstm_ray.datasets.labels import class_names, mapping_options, may_be_labels
 from lstm_ray.wording import usual_column
+=======
+from lstm_ray.datasets.labels import mapping_options, may_be_labels
+from lstm_ray.wording import shortened, usual_column
+>>>>>>> safe
 
 PLACEHOLDER = "COLUMN"
-"""Where it is unclear which column has the labels."""
+"""Where it is unclear which column has the labels, or its name is too long."""
 
 _TEXT, _LABEL = "text", "label"
 _MOST_GROUPS = 16  # row groups whose labels are looked at
@@ -39,14 +44,19 @@ def next_command(path: Path, run: str, text_column: str | None = None, *, is_for
         texts = [name for name, kind in columns.items() if pa.types.is_string(kind)]
         largest = _TEXT if _TEXT in texts else max(texts, key=sizes.__getitem__, default=PLACEHOLDER)
         text = text_column if text_column and text_column in columns else largest
-        options = [] if text == _TEXT else ["--text-column", text]
+        options = [] if text == _TEXT else ["--text-column", _to_copy(text)]
         label = _label_among([name for name in columns if name != text], parquet)
         if label is None and not is_for_training:
             return ["score", str(path), "--model", "MODEL", "--output", "SCORED", *options]
-        options += [] if label == _LABEL else ["--label-column", label or PLACEHOLDER]
+        options += [] if label == _LABEL else ["--label-column", _to_copy(label or PLACEHOLDER)]
         if label is not None and label != PLACEHOLDER:
             options += mapping_options(_some_values(parquet, label), class_names(parquet.schema_arrow, label))
     return ["train", "--train", str(path), "--output", run, *options]
+
+
+def _to_copy(name: str) -> str:
+    """Returns a column's name for a command; a placeholder for one that is too long to be read."""
+    return name if shortened(name) == name else PLACEHOLDER
 
 
 def _label_among(names: Collection[str], parquet: pq.ParquetFile) -> str | None:

@@ -32,7 +32,7 @@ from lstm_ray.storage.formats import (
     unsupported_format,
 )
 from lstm_ray.storage.inputs import why_missing
-from lstm_ray.wording import no_column, quoted, reason
+from lstm_ray.wording import no_column, quoted, reason, shortened
 
 _JSON_BEGINS = (b'{"', b'[{"', b"[\n")
 
@@ -89,6 +89,8 @@ def convert(config: ConvertConfig, progress: Progress = ignore) -> Converted:
         raise OutputError(f"{output} is a directory: name a file, such as --output {file}")
     for number, path in enumerate(paths):
         _check_file(path, paths[:number], output)
+    if config.output == "-":
+        raise OutputError("--output -: Parquet is not written to stdout: name a file, or for one of this name ./-")
     check_parquet_name(config.output)
     refuse_existing(output, overwrite=config.overwrite)
     sources = [_Source(path, path.stat().st_size, _dialect(path, config)) for path in paths]
@@ -157,13 +159,13 @@ def _read_columns(
 def _notes_on(columns: Mapping[str, Column]) -> Iterator[str]:
     """Yields notes on columns whose type may not be the one that the user expects."""
     for name, column in columns.items():
-        remedy = f"`{quoted('--as-text', name)}`"
+        remedy, shown = f"`{shortened(quoted('--as-text', name))}`", shortened(repr(name))
         if column.note:
-            yield f"column {name!r} is kept as text: {column.note}"
+            yield f"column {shown} is kept as text: {column.note}"
         elif column.doubt:
-            yield f"column {name!r} is numbers: {column.doubt}: if these are no numbers, keep them with {remedy}"
+            yield f"column {shown} is numbers: {column.doubt}: if these are no numbers, keep them with {remedy}"
         if column.lost:
-            yield f"column {name!r} is {column.type}, so these became null: {column.lost}: keep them with {remedy}"
+            yield f"column {shown} is {column.type}, so these became null: {column.lost}: keep them with {remedy}"
 
 
 def _named(sources: Sequence[_Source]) -> str:
@@ -241,8 +243,8 @@ def _check_names(path: Path, block: Block, columns: Collection[str], first: Path
         for here, has, other in ((path, name in block.columns, first), (first, name in columns, path)):
             if not has:
                 raise InputError(
-                    f"{here}: no column {name!r}, which {other} has: give all files the same columns, or convert them "
-                    "one by one"
+                    f"{here}: no column {shortened(repr(name))}, which {other} has: give all files the same "
+                    "columns, or convert them one by one"
                 )
 
 
@@ -269,8 +271,8 @@ def _to_table(path: Path, block: Block, columns: dict[str, Column], schema: pa.S
         try:
             arrays.append(pa.nulls(rows, column.type) if values is None else column.to_arrow(values))
         except pa.ArrowException as error:  # 2**53 + 1 where other blocks have numbers with a point
-            as_text = quoted("--as-text", name)
-            raise InputError(f"{path}: column {name!r}: {reason(error)}: keep it as text: {as_text}") from error
+            as_text, shown = shortened(quoted("--as-text", name)), shortened(repr(name))
+            raise InputError(f"{path}: column {shown}: {reason(error)}: keep it as text: {as_text}") from error
     return pa.Table.from_arrays(arrays, schema=schema)
 
 

@@ -147,3 +147,29 @@ def test_a_split_by_groups_is_trained_by_groups_and_rows_without_a_date_are_coun
     assert "out/train.parquet: 30 rows, 20 of them without a date\n" in shown
     assert "--output runs/out\n" in shown
     assert "date" not in printed("--test", "0.5")
+
+
+def test_a_column_with_a_very_long_name_does_not_fill_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = "x" * 1_000_000
+    Path("in.csv").write_text(f"{name},label,{name}2\na,1,007\nb,0,008\n", encoding="utf-8")
+    done = CliRunner().invoke(app, ["data", "convert", "in.csv", "--output", "out.parquet"])
+    assert done.exit_code == 0, done.output
+    assert "--text-column COLUMN" in done.output
+    assert len(done.output) < 3_000
+    assert pq.read_schema("out.parquet").names == [name, "label", f"{name}2"]
+    missing = CliRunner().invoke(app, ["data", "convert", "in.csv", "--output", "x.parquet", "--as-text", "xx"])
+    assert missing.exit_code == 1
+    assert len(str(missing.exception)) < 3_000
+
+
+def test_parquet_is_not_written_to_stdout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("in.csv").write_text("text\ngood\n", encoding="utf-8")
+    done = CliRunner().invoke(app, ["data", "convert", "in.csv", "--output", "-"])
+    assert (
+        str(done.exception) == "--output -: Parquet is not written to stdout: name a file, or for one of this name ./-"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]

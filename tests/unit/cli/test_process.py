@@ -77,8 +77,11 @@ def test_a_character_that_stdout_lacks_is_escaped_and_json_stays_json() -> None:
 def test_a_file_does_not_take_the_place_of_a_closed_stream(tmp_path: Path, closed: str) -> None:
     path = tmp_path / "file"
     work = (
-        f"from lstm_ray.cli import console\nimport os\nwith open({str(path)!r}, 'w') as file:\n"
-        "    console.say('note')\n    console.show_line('result')\n"
+        "from lstm_ray.cli import console\nfrom lstm_ray.errors import OutputError\n"
+        "import contextlib\nimport os\nimport pytest\n"
+        f"with open({str(path)!r}, 'w') as file:\n    console.say('note')\n"
+        f"    with {'pytest.raises(OutputError)' if '>&-' in closed.split() else 'contextlib.nullcontext()'}:\n"
+        "        console.show_line('result')\n"
         "    os.write(1, b'of a library')\n    sys.stdin.read()\nsys.exit(3)"
     )
     assert run_with(closed, work).returncode == 3

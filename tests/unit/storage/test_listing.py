@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import os
 from pathlib import Path
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from pyarrow import fs
 
 from lstm_ray.errors import InputError
+from lstm_ray.storage.inputs import find_inputs
 from lstm_ray.storage.listing import list_below, matches
 
 segments = st.lists(st.sampled_from(["a", "b", "ab"]), max_size=5)
@@ -42,3 +44,21 @@ def test_a_name_that_is_not_utf8_is_an_error_that_names_it(tmp_path: Path) -> No
         pass
     with pytest.raises(InputError, match=r"caf\\udce9|caf.*not UTF-8, and Arrow cannot open it: rename the file"):
         list_below(fs.LocalFileSystem(), str(tmp_path))
+
+
+def test_a_directory_that_cannot_be_read_is_the_one_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "a.parquet").touch()
+    scan = os.scandir
+
+    def refuse(path: str) -> object:  # permissions do not stop root
+        if str(path).endswith("inner"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    for given_input in (str(tmp_path), f"{tmp_path}/*/*.parquet"):
+        with pytest.raises(InputError, match=r"/inner: cannot be read: permission denied$"):
+            find_inputs([given_input])
