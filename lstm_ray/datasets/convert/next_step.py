@@ -9,13 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-<<<<<<< HEAD
 from lstm_ray.datasets.labels import class_names, mapping_options, may_be_labels
-from lstm_ray.wording import usual_column
-=======
-from lstm_ray.datasets.labels import mapping_options, may_be_labels
 from lstm_ray.wording import shortened, usual_column
->>>>>>> safe
 
 PLACEHOLDER = "COLUMN"
 """Where it is unclear which column has the labels, or its name is too long."""

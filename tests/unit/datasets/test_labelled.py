@@ -298,7 +298,8 @@ def test_names_of_classes_say_which_labels_are_positive(
     tmp_path: Path, labels: list[int], names: list[str], options: str
 ) -> None:
     path = write_classes(tmp_path / "a.parquet", labels, names)
-    with pytest.raises(InputError, match=rf"a\.parquet: column 'label'.*: name the labels of each class.*: {options}$"):
+    asks = "say which of these are positive" if "LABELS" in options else "name the labels of each class"
+    with pytest.raises(InputError, match=rf"a\.parquet: column 'label'.*: {asks}.*: {options}$"):
         read(shards_of(path)[0])
     if "LABELS" not in options:
         _, positive, _, negative = options.split()
