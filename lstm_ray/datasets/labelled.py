@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -34,7 +33,7 @@ from lstm_ray.runtime.devices import memory_bytes
 from lstm_ray.storage.inputs import InputFile, find_inputs
 from lstm_ray.storage.parquet import decoded_bytes, missing_rows, open_parquet, read_batches, reading
 from lstm_ray.text.tokenize import decode_texts, is_text_type, no_texts
-from lstm_ray.wording import counted, no_column, usual_column
+from lstm_ray.wording import counted, no_column, quoted, usual_column
 
 A = TypeVar("A", pa.Array, pa.ChunkedArray)
 
@@ -131,7 +130,7 @@ def check_text_column(
     more, names = "", [*parquet.schema_arrow.names, *file.partitions]
     if label_column is not None and label_column not in names:
         usual = usual_column("--label-column", names)
-        more = "" if usual is None else f" --label-column {shlex.quote(usual)}"
+        more = "" if usual is None else f" --label-column {quoted(usual)}"
     text_type = _type_of(file, parquet, text_column, "--text-column", more=more)
     if not is_text_type(text_type):
         raise InputError(f"{file.path}: {no_texts(text_column, text_type)}")

@@ -7,7 +7,6 @@ import difflib
 import json
 import math
 import re
-import shlex
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ import pyarrow.compute as pc
 
 from lstm_ray.config import LabelSettings
 from lstm_ray.text.tokenize import decode_texts, is_text_type
-from lstm_ray.wording import join_list
+from lstm_ray.wording import join_list, quoted
 
 OTHER = -1
 """A label that is neither positive nor negative."""
@@ -127,7 +126,7 @@ def why_reversed(names: Mapping[str, str]) -> str | None:
     if "0" not in sides.positive or not sides.negative:
         return None
     meanings = ", ".join(f"{label} is {names[label]!r}" for label in (*sides.positive, *sides.negative))
-    return f"has names of its labels ({meanings}): name the labels of each class: {shlex.join(sides.options())}"
+    return f"has names of its labels ({meanings}): name the labels of each class: {quoted(*sides.options())}"
 
 
 def _known(words: Mapping[str, str]) -> tuple[list[str], list[str]]:
@@ -149,10 +148,10 @@ def propose_mapping(column: pa.ChunkedArray, names: Mapping[str, str] = _NAMELES
     proposal = _propose(column, names)
     if proposal is None:
         return _NONE if _has_none(column) else None
-    quoted = "'{}'" if is_text_type(column.type) else "{}"
-    unknown = [*map(quoted.format, proposal.unknown), *(["null"] if column.null_count else [])]
+    form = "'{}'" if is_text_type(column.type) else "{}"
+    unknown = [*map(form.format, proposal.unknown), *(["null"] if column.null_count else [])]
     such = f", such as {' and '.join(unknown)} for unknown," if unknown else ""
-    options = shlex.join(proposal.options())
+    options = quoted(*proposal.options())
     condition = f"if {proposal.condition}, " if proposal.condition else ""
     what = "name the labels of each class" if options else "say which of these are positive, and which negative"
     return f"{what} (rows with others{such} are left out): {condition}{options or _PLACEHOLDERS}"
@@ -305,7 +304,7 @@ def meant_labels(mapping: LabelMapping, *columns: pa.ChunkedArray) -> str | None
         if any(swapped) or not there.issuperset(map(spelled, (*sides[0], *sides[1]))):
             return None
     options = _Proposal(*sides, [], "").options() if {*sides[0]}.isdisjoint(sides[1]) else []
-    return shlex.join(options) or None
+    return quoted(*options) or None
 
 
 def _similar(label: str, others: Mapping[str, list[str]]) -> list[str]:

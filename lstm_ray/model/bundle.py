@@ -18,7 +18,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import shlex
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -51,7 +50,7 @@ from lstm_ray.model.profile import Profile, TrainingData
 from lstm_ray.model.weights import Mix, NetworkWeights
 from lstm_ray.runtime.devices import memory_bytes
 from lstm_ray.text.vocabulary import Vocabulary
-from lstm_ray.wording import either, reason
+from lstm_ray.wording import command_line, either, reason
 
 if TYPE_CHECKING:
     import keras
@@ -367,7 +366,7 @@ def _hint(path: str) -> str:
     for run in (directory, directory.removesuffix("/model")):
         settings = storage.join(run, "config.yaml")
         if storage.exists(settings) and storage.read_bytes(settings).startswith(b"command: train\n"):
-            again = f"lstm-ray train --config {shlex.quote(settings)}" if storage.is_local(run) else "the same command"
+            again = f"{command_line('train', '--config', settings)}" if storage.is_local(run) else "the same command"
             return f"; the training run in {run} has not finished, and writes it at its end: {again} resumes it"
     return ""
 

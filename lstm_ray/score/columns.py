@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from lstm_ray.config import ScoreConfig
 from lstm_ray.errors import ConfigError, InputError
 from lstm_ray.score.scorer import WORDS
 from lstm_ray.storage.inputs import InputFile
-from lstm_ray.wording import no_column, reason
+from lstm_ray.wording import no_column, quoted, reason
 
 NEW_COLUMNS = ("sentiment_probability", "sentiment", "sentiment_error")
 WORDS_COLUMN = "sentiment_words"
@@ -118,9 +117,7 @@ def _clash(column: pa.Field, file: InputFile, schemas: Mapping[pa.Schema, InputF
     remedy = f"write both with one type, or leave {name!r} out with --keep-columns"
     kinds = {kind: file.path, there: other}
     if pa.string() in kinds and (numbers := next((path for one, path in kinds.items() if one in _OF_CSV), None)):
-        remedy += (
-            f"; if {numbers} was CSV, `lstm-ray data convert` keeps it text with {shlex.join(['--as-text', name])}"
-        )
+        remedy += f"; if {numbers} was CSV, `lstm-ray data convert` keeps it text with {quoted('--as-text', name)}"
     return f"{file.path}: column {name!r} is {kind} here and {there} in {other}: {remedy}"
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import glob
 import os
 import re
-import shlex
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from lstm_ray.errors import OutputError
-from lstm_ray.wording import command_line, reason
+from lstm_ray.wording import command_line, quoted, reason
 
 PARQUET = b"PAR1"
 HEAD_BYTES = 512
@@ -178,7 +177,7 @@ def conversion(sources: Sequence[str], stem: str) -> str:
         stem: Name of the output, without its ending. If there is one, it is proposed first, and then another output.
     """
     output, number = f"{stem}.parquet", 1
-    is_there = "" if not os.path.exists(output) else f"did you mean {shlex.quote(output)}? If not, "
+    is_there = "" if not os.path.exists(output) else f"did you mean {quoted(output)}? If not, "
     while os.path.exists(output):
         number += 1
         output = f"{stem}-{number}.parquet"
