@@ -138,7 +138,7 @@ def split(config: SplitConfig) -> None:
     undated = f", {train.undated:,} of them without a date" if train.undated else ""
     run = f"runs/{os.path.basename(config.output.rstrip('/'))}"
     # Not with the test file as --validation: that would choose the epoch on it.
-    learn = next_command(train.path, run, config.text_column, is_for_training=True)
+    learn = next_command(train.path, run, config.text_column, config.stratify, is_for_training=True)
     measure = ["evaluate", str(test.path), "--model", f"{run}/model", *learn[learn.index(run) + 1 :]]
     if config.by is not None and (train.groups or 0) > 1:  # one alone cannot be divided
         learn += ["--validation-group", config.by]

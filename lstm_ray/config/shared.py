@@ -111,7 +111,9 @@ class LabelSettings(Settings):
         positive, negative = self.positive_labels, self.negative_labels
         if bool(positive) != bool(negative):
             given, missing = ("positive", "negative") if positive else ("negative", "positive")
-            raise ValueError(f"`{given}_labels` needs `{missing}_labels` too: rows with other labels are left out")
+            raise ValueError(
+                f"`{missing}_labels` is missing beside `{given}_labels`: rows with labels of neither are left out"
+            )
         positives = {_canonical(label): label for label in positive}
         for label in negative:
             if (same := positives.get(_canonical(label))) is not None:

@@ -105,6 +105,8 @@ def find_shards(
     Raises:
         InputError: A file is missing or not Parquet, or lacks a column, or a column has the wrong type.
     """
+    if text_column == label_column:
+        raise InputError(f"--text-column and --label-column are both {text_column!r}: texts are no labels")
     shards = []
     files = find_inputs(inputs, progress, warns_of_splits=True)
     for file in files:

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from lstm_ray.config import LabelSettings
 from lstm_ray.text.tokenize import decode_texts, is_text_type
-from lstm_ray.wording import join_list, quoted
+from lstm_ray.wording import join_list, quoted, shortened
 
 OTHER = -1
 """A label that is neither positive nor negative."""
@@ -169,12 +169,7 @@ def _has_none(column: pa.ChunkedArray) -> bool:
 def mapping_options(column: pa.ChunkedArray, names: Mapping[str, str] = _NAMELESS) -> list[str]:
     """Returns the options that map a column's labels; none for a column of 1 and 0, and where they are not clear."""
     proposal = _propose(column, names)
-    if (
-        why_reversed(names) is None
-        and _is_number_type(column.type)
-        and not column.null_count
-        and set(_distinct(column)) <= {"0", "1", "false", "true"}
-    ):
+    if why_reversed(names) is None and _are_0_and_1(column):
         return []
     return proposal.options() if proposal is not None and not proposal.condition else []
 
@@ -188,6 +183,16 @@ def may_be_labels(column: pa.ChunkedArray) -> bool:
     """Returns whether a column has at least two different values, and few enough for labels."""
     proposal = _propose(column, _NAMELESS)
     return proposal is not None and len(_distinct(column)) - len(proposal.unknown) > 1
+
+
+def are_clear(column: pa.ChunkedArray) -> bool:
+    """Returns whether it is clear which of a column's labels are positive."""
+    return _are_0_and_1(column) or bool(mapping_options(column))
+
+
+def _are_0_and_1(column: pa.ChunkedArray) -> bool:
+    is_complete = _is_number_type(column.type) and not column.null_count
+    return is_complete and set(_distinct(column)) <= {"0", "1", "false", "true"}
 
 
 @dataclass(frozen=True)
@@ -269,7 +274,11 @@ def _ends(numbers: Mapping[str, float]) -> tuple[list[str], list[str]]:
 
 def describe_labels(*columns: pa.ChunkedArray) -> str:
     """Returns the labels in columns for a message, without null: 'neg', 'pos'; or 1, 2, 3, 4, 5; or none."""
-    labels = (repr(label) if is_text_type(column.type) else label for column in columns for label in _distinct(column))
+    labels = (
+        shortened(repr(label)) if is_text_type(column.type) else label
+        for column in columns
+        for label in _distinct(column)
+    )
     shown = list(dict.fromkeys(labels))
     return (", ".join(shown[:_MOST_SHOWN]) + (", ..." if len(shown) > _MOST_SHOWN else "")) or "none"
 

@@ -207,6 +207,13 @@ def _doubts(
             )
     for missing in _missing_labels(config, shards, evaluation.counts):
         yield "warning", missing
+    auc = evaluation.intervals["auc"]
+    if auc is not None and auc[1] < 0.5:
+        yield (
+            "warning",
+            f"AUC {evaluation.metrics['auc']:.4f} is below 0.5, which is guessing: are the positive and the negative "
+            "labels exchanged (--positive-labels, --negative-labels)?",
+        )
 
 
 def labelled_shards(

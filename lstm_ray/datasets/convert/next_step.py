@@ -9,7 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lstm_ray.datasets.labels import class_names, mapping_options, may_be_labels
+from lstm_ray.datasets.labels import are_clear, class_names, mapping_options, may_be_labels
+from lstm_ray.text.tokenize import is_text_type
 from lstm_ray.wording import shortened, usual_column
 
 PLACEHOLDER = "COLUMN"
@@ -21,7 +22,14 @@ _MOST_BYTES = 4 << 20  # of a column in a row group that is read as a whole, as 
 _FEW_ROWS = 4_096  # that are read of a larger one
 
 
-def next_command(path: Path, run: str, text_column: str | None = None, *, is_for_training: bool = False) -> list[str]:
+def next_command(
+    path: Path,
+    run: str,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    *,
+    is_for_training: bool = False,
+) -> list[str]:
     """Returns the words after `lstm-ray` of what a file is for: training, or scoring if no column can have labels.
 
     Options name columns with other names than usual, and what labels mean that are not 0 and 1. For labels whose
@@ -31,6 +39,7 @@ def next_command(path: Path, run: str, text_column: str | None = None, *, is_for
         path: The file.
         run: The output of training.
         text_column: The column of the texts; if the file lacks it, the column of texts with the most bytes.
+        label_column: The column of the labels, if that is known.
         is_for_training: True if the file is not for scoring, whatever its columns.
     """
     with pq.ParquetFile(path) as parquet:
@@ -40,7 +49,7 @@ def next_command(path: Path, run: str, text_column: str | None = None, *, is_for
         largest = _TEXT if _TEXT in texts else max(texts, key=sizes.__getitem__, default=PLACEHOLDER)
         text = text_column if text_column and text_column in columns else largest
         options = [] if text == _TEXT else ["--text-column", _to_copy(text)]
-        label = _label_among([name for name in columns if name != text], parquet)
+        label = label_column or _label_among([name for name in columns if name != text], parquet)
         if label is None and not is_for_training:
             return ["score", str(path), "--model", "MODEL", "--output", "SCORED", *options]
         options += [] if label == _LABEL else ["--label-column", _to_copy(label or PLACEHOLDER)]
@@ -55,16 +64,22 @@ def _to_copy(name: str) -> str:
 
 
 def _label_among(names: Collection[str], parquet: pq.ParquetFile) -> str | None:
-    """Returns the column with a usual name for labels, else the only one that may have them.
+    """Returns the column that has labels: by its name, if it may have them, or by its words.
 
     Returns:
         A placeholder where there are several columns, one of which may have labels; None where none may.
     """
-    if (usual := usual_column("--label-column", names)) is not None:
+    values = {name: _some_values(parquet, name) for name in names}
+    possible = [name for name, some in values.items() if may_be_labels(some)]
+    by_words = [name for name in possible if is_text_type(values[name].type) and are_clear(values[name])]
+    usual = usual_column("--label-column", possible)
+    if usual is not None and (len(by_words) != 1 or are_clear(values[usual])):
         return usual
-    if not any(may_be_labels(_some_values(parquet, name)) for name in names):
-        return None
-    return next(iter(names)) if len(names) == 1 else PLACEHOLDER
+    if len(by_words) == 1:
+        return by_words[0]
+    if not possible:  # what `train` says of a column without two labels helps more than no column
+        return usual_column("--label-column", names)
+    return possible[0] if len(names) == 1 else PLACEHOLDER
 
 
 def _some_values(parquet: pq.ParquetFile, column: str) -> pa.ChunkedArray:

@@ -152,7 +152,6 @@ def test_the_row_of_a_wrong_label_is_right_in_a_sample(tmp_path: Path) -> None:
         ("review", "label", r"no column 'review'; it has 'id', 'text', 'label': did you mean --text-column text\?"),
         ("text", "stars", r"no column 'stars'; it has 'id', 'text', 'label': did you mean --label-column label\?"),
         ("id", "label", r"column 'id' is int64, expected text: choose with --text-column"),
-        ("text", "text", r"column 'text' holds the texts 'a': say which of these are positive"),
     ],
 )
 def test_a_missing_or_wrong_column_is_named(tmp_path: Path, text_column: str, label_column: str, message: str) -> None:
@@ -347,6 +346,12 @@ def test_a_file_without_rows_may_have_labels_of_any_type(tmp_path: Path) -> None
     (tmp_path / "b").rename(tmp_path / "b.parquet")
     shards = find_shards([str(tmp_path)], "text", "label")
     assert [read(shard)[0] for shard in shards] == [["fine"], []]
+
+
+def test_one_column_cannot_have_both_texts_and_labels(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", ["good", "bad"], ["good", "bad"])
+    with pytest.raises(InputError, match=r"^--text-column and --label-column are both 'label': texts are no labels$"):
+        find_shards([path], "label", "label", LabelMapping(("good",), ("bad",)))
 
 
 def test_a_mapping_of_texts_onto_a_column_of_numbers_is_refused(tmp_path: Path) -> None:

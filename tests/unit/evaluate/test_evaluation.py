@@ -14,11 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+import lstm_ray
 from lstm_ray.cli.app import app
 from lstm_ray.config import EvaluateConfig, Precision
 from lstm_ray.errors import BundleError, ConfigError, InputError, OutputError, ReportError
 from lstm_ray.evaluate.evaluation import Evaluation, evaluate
-from lstm_ray.progress import ignore
+from lstm_ray.progress import Event, ignore
 
 
 def measured(directory: Path, bundle: Path, labels: list[Any], **changes: Any) -> tuple[Evaluation, list[str]]:
@@ -28,6 +29,19 @@ def measured(directory: Path, bundle: Path, labels: list[Any], **changes: Any) -
     config = EvaluateConfig.model_validate({"inputs": (str(path),), "model": str(bundle), **changes})
     notes: list[str] = []
     return evaluate(config, lambda event: notes.append(event) if isinstance(event, str) else None), notes
+
+
+@pytest.mark.parametrize("exchanged", [False, True])
+def test_exchanged_labels_are_suspected(tmp_path: Path, tiny_bundle: Path, exchanged: bool) -> None:
+    path = tmp_path / "reviews.parquet"
+    texts = [f"a {word} film {number}" for number in range(40) for word in ("good", "bad")]
+    scores = [one.probability or 0.0 for one in lstm_ray.load(tiny_bundle).predict(texts)]
+    middle = sorted(scores)[len(texts) // 2]
+    right = [(score >= middle) ^ (row % 9 == 0) for row, score in enumerate(scores)]  # not all are
+    pq.write_table(pa.table({"text": texts, "label": [int(label ^ exchanged) for label in right]}), path)
+    notes: list[Event] = []
+    evaluate(EvaluateConfig.model_validate({"inputs": (str(path),), "model": str(tiny_bundle)}), notes.append)
+    assert sum("labels exchanged" in str(note) for note in notes) == exchanged
 
 
 def test_mistakes_of_all_shards_are_the_largest_first(tmp_path: Path, tiny_bundle: Path) -> None:

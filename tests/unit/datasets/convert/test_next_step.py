@@ -34,6 +34,18 @@ LONG = ["a long review of a film", "another of the same length"]
         ({"text": LONG, "label": [1, 2]}, ""),
         ({"text": LONG, "Sentiment": [1, None]}, "--label-column Sentiment --positive-labels 1 --negative-labels 0"),
         ({"text": LONG, "a": [1, 0], "b": [1, 0]}, "--label-column COLUMN"),
+        *(
+            (
+                {"text": LONG, "verdict": ["Positive", "Negative"], **more},
+                "--label-column verdict --positive-labels Positive --negative-labels Negative",
+            )
+            for more in ({}, {"stars": ["", ""]}, {"stars": [5, 5]}, {"score": [None, 66]}, {"helpful": [2, 7]})
+        ),
+        ({"text": LONG, "verdict": ["Positive", "Negative"], "label": [0, 1]}, ""),
+        (
+            {"text": LONG, "a": ["good", "bad"], "stars": [5, 1]},
+            "--label-column stars --positive-labels 5 --negative-labels 1",
+        ),
         (
             {"Review Text": LONG, "Star Rating": [5, 1], "Helpful Votes": [1, 2]},
             "--text-column Review Text --label-column Star Rating --positive-labels 5 --negative-labels 1",
@@ -82,3 +94,11 @@ def test_labels_are_found_in_a_file_that_is_sorted_by_them(tmp_path: Path, group
         table = pa.table({"text": texts, "id": range(2 * rows), name: labels})
         pq.write_table(table, path, row_group_size=group_rows)
         assert " ".join(next_command(path, "run")) == f"train --train {path} --output run {options}"
+
+
+def test_a_column_that_is_given_has_the_labels(tmp_path: Path) -> None:
+    path = tmp_path / "in.parquet"
+    pq.write_table(pa.table({"text": LONG, "stars": [5, 1], "verdict": ["yes", "no"]}), path)
+    assert next_command(path, "run", label_column="verdict")[5:] == [
+        *("--label-column", "verdict", "--positive-labels", "yes", "--negative-labels", "no")
+    ]
